@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+// The production side of the seam, over Linux system calls.
+#include "base/env.h"
+
+#include "base/auto.h"
+#include "base/size.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+struct posix_root {
+	struct env_root base;
+	int fd;
+};
+
+struct posix_file {
+	struct env_file base;
+	int fd;
+};
+
+static int root_fd(const struct env_root *root)
+{
+	return ((const struct posix_root *)root)->fd;
+}
+
+static int file_fd(const struct env_file *file)
+{
+	return ((const struct posix_file *)file)->fd;
+}
+
+static int open_beneath(const struct env_root *root, const char *name, uint64_t flags)
+{
+	struct open_how how = {
+		.flags = flags | O_CLOEXEC,
+		.mode = flags & O_CREAT ? 0600 : 0,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	long fd;
+	do
+		fd = syscall(SYS_openat2, root_fd(root), name, &how, sizeof(how));
+	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+	return fd < 0 ? -errno : (int)fd;
+}
+
+// Opens the directory that holds `name` and points `ret_last` at its last component: the calls that change names
+// take a single component, so that they pass no link either.
+static int open_parent(const struct env_root *root, const char *name, const char **ret_last)
+{
+	const char *slash = strrchr(name, '/');
+	if (!slash) {
+		*ret_last = name;
+		return open_beneath(root, ".", O_RDONLY | O_DIRECTORY);
+	}
+	char parent[512];
+	size_t len = (size_t)(slash - name);
+	if (len >= sizeof(parent))
+		return -ENAMETOOLONG;
+	memcpy(parent, name, len);
+	parent[len] = 0;
+	*ret_last = slash + 1;
+	return open_beneath(root, parent, O_RDONLY | O_DIRECTORY);
+}
+
+static int posix_root_open(struct env *env, const char *path, struct env_root **ret_root)
+{
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	struct posix_root *root = malloc(sizeof(*root));
+	if (!root)
+		return -ENOMEM;
+	*root = (struct posix_root){.base = {.env = env}, .fd = fd};
+	fd = -1;
+	*ret_root = &root->base;
+	return 0;
+}
+
+static void posix_root_close(struct env_root *root)
+{
+	(void)close(root_fd(root));
+	free(root);
+}
+
+static int posix_open(struct env_root *root, const char *name, enum env_open how, struct env_file **ret_file)
+{
+	static const uint64_t flags[] = {
+		[ENV_READ] = O_RDONLY,
+		[ENV_WRITE] = O_RDWR,
+		[ENV_CREATE] = O_RDWR | O_CREAT | O_EXCL,
+		[ENV_CREATE_OPEN] = O_RDWR | O_CREAT,
+	};
+	struct posix_file *file = malloc(sizeof(*file));
+	if (!file)
+		return -ENOMEM;
+	int fd = open_beneath(root, name, flags[how]);
+	if (fd < 0) {
+		free(file);
+		return fd;
+	}
+	*file = (struct posix_file){.base = {.env = root->env}, .fd = fd};
+	*ret_file = &file->base;
+	return 0;
+}
+
+static void posix_close(struct env_file *file)
+{
+	(void)close(file_fd(file));
+	free(file);
+}
+
+static int posix_pread(struct env_file *file, void *buf, size_t len, uint64_t off, size_t *ret_len)
+{
+	size_t got = 0;
+	while (got < len) {
+		ssize_t n = pread(file_fd(file), (char *)buf + got, len - got, (off_t)(off + got));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		got += (size_t)n;
+	}
+	*ret_len = got;
+	return 0;
+}
+
+static int posix_pwrite(struct env_file *file, const void *buf, size_t len, uint64_t off)
+{
+	size_t put = 0;
+	while (put < len) {
+		ssize_t n = pwrite(file_fd(file), (const char *)buf + put, len - put, (off_t)(off + put));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		put += (size_t)n;
+	}
+	return 0;
+}
+
+static int posix_truncate(struct env_file *file, uint64_t size)
+{
+	return ftruncate(file_fd(file), (off_t)size) ? -errno : 0;
+}
+
+// For file systems that cannot punch: zeros, written.
+static int write_zeros(struct env_file *file, uint64_t off, uint64_t len)
+{
+	static const unsigned char zeros[BLOCK_SIZE];
+	while (len) {
+		size_t n = (size_t)min_u64(len, sizeof(zeros));
+		int rc = posix_pwrite(file, zeros, n, off);
+		if (rc)
+			return rc;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
+static int posix_punch(struct env_file *file, uint64_t off, uint64_t len)
+{
+	if (len == 0)
+		return 0;
+	if (fallocate(file_fd(file), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len) == 0)
+		return 0;
+	if (errno != EOPNOTSUPP)
+		return -errno;
+	struct stat st;
+	if (fstat(file_fd(file), &st))
+		return -errno;
+	uint64_t size = (uint64_t)st.st_size;
+	return off >= size ? 0 : write_zeros(file, off, min_u64(len, size - off));
+}
+
+static int posix_sync(struct env_file *file)
+{
+	return fdatasync(file_fd(file)) ? -errno : 0;
+}
+
+static int posix_size(struct env_file *file, uint64_t *ret_size)
+{
+	struct stat st;
+	if (fstat(file_fd(file), &st))
+		return -errno;
+	*ret_size = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int posix_lock(struct env_file *file)
+{
+	if (flock(file_fd(file), LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	return errno == EWOULDBLOCK ? -EBUSY : -errno;
+}
+
+static int posix_mkdir(struct env_root *root, const char *name)
+{
+	const char *last;
+	AUTO_CLOSE int parent = open_parent(root, name, &last);
+	if (parent < 0)
+		return parent;
+	return mkdirat(parent, last, 0700) ? -errno : 0;
+}
+
+static int posix_rename(struct env_root *root, const char *from, const char *to)
+{
+	const char *last_from, *last_to;
+	AUTO_CLOSE int parent_from = open_parent(root, from, &last_from);
+	if (parent_from < 0)
+		return parent_from;
+	AUTO_CLOSE int parent_to = open_parent(root, to, &last_to);
+	if (parent_to < 0)
+		return parent_to;
+	return renameat(parent_from, last_from, parent_to, last_to) ? -errno : 0;
+}
+
+static int unlink_flags(struct env_root *root, const char *name, int flags)
+{
+	const char *last;
+	AUTO_CLOSE int parent = open_parent(root, name, &last);
+	if (parent < 0)
+		return parent;
+	return unlinkat(parent, last, flags) ? -errno : 0;
+}
+
+static int posix_unlink(struct env_root *root, const char *name)
+{
+	return unlink_flags(root, name, 0);
+}
+
+static int posix_rmdir(struct env_root *root, const char *name)
+{
+	return unlink_flags(root, name, AT_REMOVEDIR);
+}
+
+static int posix_sync_dir(struct env_root *root, const char *name)
+{
+	AUTO_CLOSE int fd = open_beneath(root, name, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	return fsync(fd) ? -errno : 0;
+}
+
+static int posix_stat(struct env_root *root, const char *name, struct env_stat *ret_stat)
+{
+	const char *last;
+	AUTO_CLOSE int parent = open_parent(root, name, &last);
+	if (parent < 0)
+		return parent;
+	struct stat st;
+	if (fstatat(parent, last, &st, AT_SYMLINK_NOFOLLOW))
+		return -errno;
+	*ret_stat = (struct env_stat){
+		.is_dir = S_ISDIR(st.st_mode), .size = (uint64_t)st.st_size, .allocated = (uint64_t)st.st_blocks * SECTOR_SIZE};
+	return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int posix_list(struct env_root *root, const char *name, char ***ret_names, size_t *ret_count)
+{
+	int fd = open_beneath(root, name, O_RDONLY | O_DIRECTORY);
+	if (fd < 0)
+		return fd;
+	DIR *dir = fdopendir(fd);
+	if (!dir) {
+		(void)close(fd);
+		return -ENOMEM;
+	}
+	char **names = NULL;
+	size_t count = 0, room = 0;
+	int rc = 0;
+	for (;;) {
+		errno = 0;
+		struct dirent *entry = readdir(dir);
+		if (!entry) {
+			rc = -errno;
+			break;
+		}
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+			continue;
+		if (count == room) {
+			room = room ? room * 2 : 16;
+			char **more = realloc(names, room * sizeof(*names));
+			if (!more) {
+				rc = -ENOMEM;
+				break;
+			}
+			names = more;
+		}
+		names[count] = strdup(entry->d_name);
+		if (!names[count]) {
+			rc = -ENOMEM;
+			break;
+		}
+		count++;
+	}
+	(void)closedir(dir);
+	if (rc) {
+		env_list_free(names, count);
+		return rc;
+	}
+	if (count)
+		qsort(names, count, sizeof(*names), by_name);
+	*ret_names = names;
+	*ret_count = count;
+	return 0;
+}
+
+static int posix_space(struct env_root *root, uint64_t *ret_free)
+{
+	struct statvfs st;
+	if (fstatvfs(root_fd(root), &st))
+		return -errno;
+	*ret_free = (uint64_t)st.f_bavail * st.f_frsize;
+	return 0;
+}
+
+static uint64_t clock_ns(clockid_t id)
+{
+	struct timespec now;
+	(void)clock_gettime(id, &now);
+	return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t posix_mono_ns(struct env *env)
+{
+	(void)env;
+	return clock_ns(CLOCK_MONOTONIC);
+}
+
+static int64_t posix_wall_ns(struct env *env)
+{
+	(void)env;
+	return (int64_t)clock_ns(CLOCK_REALTIME);
+}
+
+static int posix_random(struct env *env, void *buf, size_t len)
+{
+	(void)env;
+	size_t got = 0;
+	while (got < len) {
+		ssize_t n = getrandom((char *)buf + got, len - got, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		got += (size_t)n;
+	}
+	return 0;
+}
+
+struct env *env_posix(void)
+{
+	static const struct env_ops ops = {
+		.root_open = posix_root_open,
+		.root_close = posix_root_close,
+		.open = posix_open,
+		.close = posix_close,
+		.pread = posix_pread,
+		.pwrite = posix_pwrite,
+		.truncate = posix_truncate,
+		.punch = posix_punch,
+		.sync = posix_sync,
+		.size = posix_size,
+		.lock = posix_lock,
+		.mkdir = posix_mkdir,
+		.rename = posix_rename,
+		.unlink = posix_unlink,
+		.rmdir = posix_rmdir,
+		.sync_dir = posix_sync_dir,
+		.stat = posix_stat,
+		.list = posix_list,
+		.space = posix_space,
+		.mono_ns = posix_mono_ns,
+		.wall_ns = posix_wall_ns,
+		.random = posix_random,
+	};
+	static struct env env = {.ops = &ops};
+	return &env;
+}

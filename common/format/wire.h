@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// The messages between a source and a receiver, laid out once: docs/protocol.md.
+//
+// A frame is u32 body length, u16 type, u16 zero, then the body. Each message has a plain struct in host order and an
+// encoder and a decoder side by side. Encoders write a whole frame to `to` and return its length, or 0 when it does not
+// fit in `cap`. Decoders take the body of a frame of their type; -EBADMSG when a field is missing, out of its limits or
+// followed by more; strings are checked (name_ok where they name something). Nothing that comes in is trusted.
+#ifndef KAGAMI_FORMAT_WIRE_H
+#define KAGAMI_FORMAT_WIRE_H
+
+#include "base/names.h"
+#include "base/size.h"
+#include "format/codec.h"
+#include "format/digest.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define WIRE_ALPN "kagami/1"
+
+enum {
+	WIRE_MAGIC = 0x314d474b, // "KGM1"
+	WIRE_MAJOR = 1,
+	WIRE_MINOR = 0,
+	WIRE_HEADER_SIZE = 8,
+	WIRE_BODY_MAX = 1 << 20,
+	WIRE_COMPARE_MAX = 4096, // blocks in one COMPARE
+	WIRE_BLOCK_HEAD_SIZE = 32, // body of BLOCK before its payload
+	WIRE_FRAME_MAX = WIRE_HEADER_SIZE + WIRE_BODY_MAX,
+	WIRE_TEXT_SIZE = 400,
+	WIRE_MAC_SIZE = 32,
+};
+
+enum wire_type {
+	WIRE_HELLO = 1,	    // S→R, R→S  version and clock
+	WIRE_PAIR = 2,	    // S→R       proof of a pairing token
+	WIRE_PAIRED = 3,    // R→S       the receiver's proof
+	WIRE_OPEN = 4,	    // S→R       which protection, from which state
+	WIRE_OPENED = 5,    // R→S       where the receiver stands
+	WIRE_COMPARE = 6,   // S→R       digests of a run of blocks
+	WIRE_DIFFERS = 7,   // R→S       which of them the head does not hold
+	WIRE_BLOCK = 8,	    // S→R       a block or pieces of it
+	WIRE_ZEROS = 9,	    // S→R       a run of blocks that are zero
+	WIRE_SEAL = 10,	    // S→R       make the head a point
+	WIRE_COMMITTED = 11, // R→S      the point is durable
+	WIRE_PING = 12,	    // both
+	WIRE_PONG = 13,	    // both
+	WIRE_ERROR = 14,    // both      a reason; the connection ends
+};
+const char *wire_type_name(unsigned type);
+
+// What the sender of ERROR means, grouped by what the reader should do about it.
+enum wire_error {
+	WIRE_E_PROTOCOL = 1,   // our bug or theirs: log, retry later
+	WIRE_E_VERSION = 2,    // upgrade one side
+	WIRE_E_UNPAIRED = 3,   // pair first
+	WIRE_E_TOKEN = 4,      // the pairing token is wrong, used or expired
+	WIRE_E_FENCED = 5,     // the protection was failed over: this generation is over
+	WIRE_E_EXISTS = 6,     // the name belongs to another protection or source
+	WIRE_E_NO_SPACE = 7,   // the store is full: retry later
+	WIRE_E_STORE = 8,      // the store failed: see the receiver's log
+	WIRE_E_POSITION = 9,   // the point named is not the predecessor: open again
+	WIRE_E_BUSY = 10,      // another session of this protection is open, or too many
+	WIRE_E_SHUTDOWN = 11,  // the receiver stops: retry later
+	WIRE_E_GEOMETRY = 12,  // the disks do not match the ones in the store
+};
+const char *wire_error_name(unsigned code);
+
+enum point_consistency { POINT_CRASH = 1, POINT_QUIESCED = 2 };
+const char *point_consistency_name(unsigned consistency);
+
+struct wire_frame {
+	uint16_t type;
+	uint32_t len;	  // of the body
+	unsigned char *body;
+};
+
+// Reads the header at the front of `len` bytes. Returns 1 and fills `ret_frame` (body within `data`) when the whole
+// frame is there, 0 when more bytes are needed, -EBADMSG when the header is not one of ours or names too much.
+int wire_frame_next(unsigned char *data, size_t len, struct wire_frame *ret_frame);
+
+struct wire_hello {
+	uint16_t major, minor;
+	uint32_t features; // bits that both sides must know to use; none yet
+	int64_t wall_ns;
+	char program[NAME_SIZE]; // for logs
+};
+size_t wire_put_hello(void *to, size_t cap, const struct wire_hello *m);
+int wire_get_hello(const struct wire_frame *f, struct wire_hello *ret_m);
+
+struct wire_pair { // PAIR and PAIRED
+	unsigned char mac[WIRE_MAC_SIZE];
+	char name[NAME_SIZE]; // what the sender calls itself
+};
+size_t wire_put_pair(void *to, size_t cap, enum wire_type type, const struct wire_pair *m);
+int wire_get_pair(const struct wire_frame *f, struct wire_pair *ret_m);
+
+struct wire_disk {
+	char name[NAME_SIZE];
+	uint64_t size;
+};
+struct wire_open {
+	struct uuid protection;
+	struct uuid generation;
+	char name[NAME_SIZE];
+	struct digest_key digest;
+	enum codec codec;     // of compressed clusters, ZSTD or ZLIB
+	uint32_t points_keep; // 1..
+	uint64_t rpo_ms;
+	uint16_t disk_count;
+	struct wire_disk disk[DISKS_MAX];
+};
+size_t wire_put_open(void *to, size_t cap, const struct wire_open *m);
+int wire_get_open(const struct wire_frame *f, struct wire_open *ret_m);
+
+struct wire_opened {
+	uint64_t last_point;   // 0: none yet
+	struct uuid last_cut;  // of the last point, null without one
+	struct uuid head;      // changes whenever the head starts anew from the last point
+};
+size_t wire_put_opened(void *to, size_t cap, const struct wire_opened *m);
+int wire_get_opened(const struct wire_frame *f, struct wire_opened *ret_m);
+
+struct wire_compare {
+	uint16_t disk;
+	uint32_t count; // 1..WIRE_COMPARE_MAX
+	uint64_t first;
+	const unsigned char *digests; // count * DIGEST_SIZE, within the frame
+};
+size_t wire_put_compare(void *to, size_t cap, const struct wire_compare *m);
+int wire_get_compare(const struct wire_frame *f, struct wire_compare *ret_m);
+
+struct wire_differs {
+	uint16_t disk;
+	uint32_t count;
+	uint64_t first;
+	const unsigned char *bitmap; // bit i (lowest first): block first + i differs; (count + 7) / 8 bytes, within the frame
+};
+size_t wire_put_differs(void *to, size_t cap, const struct wire_differs *m);
+int wire_get_differs(const struct wire_frame *f, struct wire_differs *ret_m);
+
+struct wire_block {
+	uint16_t disk;
+	uint16_t mask; // not 0; which pieces travel, in order, one behind the other
+	enum codec codec;
+	uint64_t index;
+	struct digest digest; // of the whole block as the source has it
+	uint32_t len;	      // of the payload
+	const unsigned char *payload; // within the frame
+};
+size_t wire_put_block(void *to, size_t cap, const struct wire_block *m); // copies the payload
+int wire_get_block(const struct wire_frame *f, struct wire_block *ret_m);
+
+struct wire_zeros {
+	uint16_t disk;
+	uint64_t first;
+	uint64_t count;
+};
+size_t wire_put_zeros(void *to, size_t cap, const struct wire_zeros *m);
+int wire_get_zeros(const struct wire_frame *f, struct wire_zeros *ret_m);
+
+struct wire_seal {
+	uint64_t predecessor; // must be the receiver's last point
+	struct uuid cut;
+	struct uuid head;     // must be the receiver's head
+	int64_t cut_wall_ns;
+	enum point_consistency consistency;
+	uint64_t dirty_bytes; // of the cycle, for the record
+	uint64_t blocks_sent;
+	uint64_t wire_bytes;
+};
+size_t wire_put_seal(void *to, size_t cap, const struct wire_seal *m);
+int wire_get_seal(const struct wire_frame *f, struct wire_seal *ret_m);
+
+struct wire_committed {
+	uint64_t number;
+	struct uuid cut;
+	struct uuid head; // the next one
+	uint64_t stored_bytes;
+	int64_t commit_wall_ns;
+};
+size_t wire_put_committed(void *to, size_t cap, const struct wire_committed *m);
+int wire_get_committed(const struct wire_frame *f, struct wire_committed *ret_m);
+
+size_t wire_put_empty(void *to, size_t cap, enum wire_type type); // PING, PONG
+int wire_get_empty(const struct wire_frame *f);
+
+struct wire_failure { // ERROR
+	enum wire_error code;
+	char text[WIRE_TEXT_SIZE];
+};
+size_t wire_put_error(void *to, size_t cap, enum wire_error code, const char *text);
+int wire_get_error(const struct wire_frame *f, struct wire_failure *ret_m);
+
+#endif

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// The store: recovery points on disk. Format and order of writes: docs/store.md.
+//
+//	STORE/lock                               held while a receiver runs
+//	STORE/<protection>/protection.json       identity, disks, owner, generation (replaced as a whole)
+//	STORE/<protection>/base/<disk>.raw       sparse; what lies under the oldest point
+//	STORE/<protection>/base/<disk>.digests   digest table of the base
+//	STORE/<protection>/points/<n>/           a committed point: <disk>.qcow2, <disk>.digests, point.json
+//	STORE/<protection>/head/                 the open overlays; worthless after a crash
+//	STORE/<protection>/trash/                what is being deleted
+//
+// A point exists if and only if its directory is under points/. It gets there by one rename, after everything in it and
+// its names are on stable storage. Recovery reads the directory and nothing else.
+//
+// Threads: any. Each replica has a lock of its own, taken inside; a long fold gives it up between steps.
+// After a failed sync the replica is BROKEN: -EIO for everything that writes, until the store is opened anew.
+#ifndef KAGAMI_RECEIVER_STORE_H
+#define KAGAMI_RECEIVER_STORE_H
+
+#include "base/env.h"
+#include "base/err.h"
+#include "base/names.h"
+#include "format/digest.h"
+#include "format/wire.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { OWNER_PIN_SIZE = 32 };
+
+struct store;
+struct replica; // one protection in the store; lives as long as the store
+
+// Opens (creates the lock in) an existing directory and recovers every protection in it. -EBUSY when another receiver
+// has it. A protection that cannot be read is reported by log and by replica_info.broken, and does not stop the others.
+int store_open(struct env *env, const char *path, struct store **ret_store, struct err *err);
+void store_close(struct store *store); // takes NULL; no call may be under way
+const char *store_path(const struct store *store); // absolute
+uint64_t store_free_bytes(struct store *store);
+
+struct replica *store_find(struct store *store, const char *name); // NULL when there is none
+// The n-th replica by name, NULL past the last: for listing.
+struct replica *store_at(struct store *store, size_t n);
+// Creates a protection, durable on return. -EEXIST when the name is taken, -ENOSPC.
+int store_create(struct store *store, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],
+		 struct replica **ret_replica, struct err *err);
+// Removes a protection and every point of it: from the operator only. -EBUSY while anything is held or a session is open.
+int store_forget(struct store *store, const char *name, struct err *err);
+
+struct replica_info {
+	char name[NAME_SIZE];
+	struct uuid protection;
+	struct uuid generation;
+	unsigned char owner_pin[OWNER_PIN_SIZE];
+	bool fenced;	  // failed over: takes no more deltas
+	uint64_t fenced_point;
+	bool broken;
+	char broken_reason[ERR_TEXT_MAX];
+	uint64_t rpo_ms;
+	uint32_t points_keep;
+	uint16_t disk_count;
+	struct wire_disk disk[DISKS_MAX];
+	uint64_t last_point; // 0 without one
+	uint64_t point_count;
+	struct uuid last_cut;
+	int64_t last_cut_wall_ns;
+	struct uuid head;
+	uint64_t head_bytes;
+	bool session_open;
+};
+void replica_info(struct replica *replica, struct replica_info *ret_info);
+
+struct point_info {
+	uint64_t number;
+	struct uuid cut;
+	int64_t cut_wall_ns;
+	int64_t commit_wall_ns;
+	enum point_consistency consistency;
+	uint64_t dirty_bytes;
+	uint64_t wire_bytes;
+	uint64_t stored_bytes; // of its overlays, all disks
+	unsigned holds;
+};
+// All points, oldest first; the caller frees the array.
+int replica_points(struct replica *replica, struct point_info **ret_points, size_t *ret_count);
+// Absolute path of a point's disk, or of its directory when `disk` is NULL.
+int replica_point_path(struct replica *replica, uint64_t number, const char *disk, char *path, size_t cap);
+
+// --- the session's side: one session per replica at a time ---
+
+// Claims the replica for a session after checking owner, UUID, generation and geometry of `open` against the store;
+// updates rpo and retention. The error codes map to the wire: -EPERM owner or UUID (EXISTS), -ESTALE generation (FENCED),
+// -EINVAL geometry, -EBUSY another session, -EIO broken, -ENOSPC.
+int replica_session_begin(struct replica *replica, const struct wire_open *open,
+			  const unsigned char owner_pin[OWNER_PIN_SIZE], struct wire_opened *ret_opened, struct err *err);
+void replica_session_end(struct replica *replica);
+
+// Sets bit i of `bitmap` where the head's digest of block first + i is not the given one.
+int replica_compare(struct replica *replica, const struct wire_compare *compare, unsigned char *bitmap, struct err *err);
+int replica_write_block(struct replica *replica, const struct wire_block *block, struct err *err);
+int replica_write_zeros(struct replica *replica, const struct wire_zeros *zeros, struct err *err);
+// Makes the head the next point. Returns after everything is durable. -ESTALE when predecessor or head is not ours.
+int replica_seal(struct replica *replica, const struct wire_seal *seal, struct wire_committed *ret_committed,
+		 struct err *err);
+// One step of retention: folds the oldest point into the base when there are more than points_keep and nothing holds
+// it or a later point whose chain it is part of. 1 when it did something, 0 when there is nothing to do.
+int replica_retain(struct replica *replica, struct err *err);
+
+// --- recovery's side ---
+
+// Keeps point `number`, and all that its chain needs, as it is until it is released. `number` 0 means the newest;
+// the one held is stored. -ENOENT when there is no such point. Holds end with the process; a failover's is durable.
+int replica_hold(struct replica *replica, uint64_t number, uint64_t *ret_number, struct err *err);
+void replica_release(struct replica *replica, uint64_t number);
+// The durable fence of a failover: the generation changes, no delta is taken any more, point `number` is pinned. The open
+// session, if any, gets -ESTALE from its next call. Done twice for the same point it changes nothing; for another -EALREADY.
+int replica_fence(struct replica *replica, uint64_t number, struct err *err);
+
+#endif

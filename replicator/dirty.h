@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The dirty map of one disk: one bit per 4 KiB piece.
+//
+// Kept in regions of 4 MiB (1024 bits). A region costs memory only while part of it is dirty: a clean one is a NULL
+// pointer, a wholly dirty one a shared marker. So marking never fails: a region whose bits cannot be allocated
+// becomes wholly dirty, which is a superset and therefore true.
+//
+// Memory: 8 bytes a region (2 MiB a TiB), and 128 bytes for each partly dirty region (32 MiB a TiB at most).
+// Not thread-safe: the owner is the loop thread of the disk's export.
+#ifndef KAGAMI_REPLICATOR_DIRTY_H
+#define KAGAMI_REPLICATOR_DIRTY_H
+
+#include "base/size.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { DIRTY_REGION_BYTES = PIECES_PER_REGION / 8 };
+
+struct dirty {
+	uint64_t size;	  // of the disk, in bytes
+	uint64_t regions;
+	unsigned char **region; // NULL clean, DIRTY_ALL wholly dirty, else DIRTY_REGION_BYTES of bits, lowest first
+	uint64_t pieces;  // how many are dirty
+};
+
+int dirty_init(struct dirty *dirty, uint64_t size); // clean; -ENOMEM
+void dirty_done(struct dirty *dirty);
+
+// Marks every piece that [off, off + len) touches.
+void dirty_mark(struct dirty *dirty, uint64_t off, uint64_t len);
+void dirty_mark_all(struct dirty *dirty);
+// Marks the pieces of block `index` named by `mask`; pieces past the end of the disk are ignored.
+void dirty_mark_block(struct dirty *dirty, uint64_t index, uint16_t mask);
+uint16_t dirty_mask(const struct dirty *dirty, uint64_t index); // dirty pieces of a block
+void dirty_clear_block(struct dirty *dirty, uint64_t index);
+// The first block at or after `from` with a dirty piece, or UINT64_MAX.
+uint64_t dirty_next(const struct dirty *dirty, uint64_t from);
+uint64_t dirty_bytes(const struct dirty *dirty);
+
+// Moves everything from `from` to `to`, which must be clean; `from` is clean afterwards. Both of one size. Cannot fail.
+void dirty_take(struct dirty *to, struct dirty *from);
+// Marks in `to` everything that is marked in `from`.
+void dirty_merge(struct dirty *to, const struct dirty *from);
+
+// Bits of a region, for the state file: false when it is clean; else DIRTY_REGION_BYTES are stored.
+bool dirty_save_region(const struct dirty *dirty, uint64_t region, unsigned char bits[DIRTY_REGION_BYTES]);
+// Marks what `bits` names; bits past the end of the disk are ignored.
+void dirty_load_region(struct dirty *dirty, uint64_t region, const unsigned char bits[DIRTY_REGION_BYTES]);
+
+#endif

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a cycle reads from: the disks of one protection and the record of what changed on them.
+//
+// Today the export (export.c: the agent is in the write path); later a live attach to a running QEMU. Nothing past this
+// interface knows which it is. Calls come from the one cycle thread of the protection and may block it; they never
+// block the guest beyond the hold of a cut.
+//
+//	cut ──► fetch/wait … until a batch is empty ──► cut again (pre-copy) … ──► keep        (the point is committed)
+//	                                                                     └──► give_back   (it is not: all is dirty again)
+//
+// Between keep and keep the source remembers every block that left a dirty map through a cut: give_back marks those dirty
+// again. So at every moment: what differs between image and last committed point is dirty, or in the cut's set, or remembered.
+#ifndef KAGAMI_REPLICATOR_SOURCE_H
+#define KAGAMI_REPLICATOR_SOURCE_H
+
+#include "base/err.h"
+#include "base/names.h"
+#include "base/size.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { SOURCE_BATCH_MAX = 64 }; // blocks in one batch: 4 MiB
+
+enum cut_mode {
+	CUT_PRECOPY, // blocks are read as they are when they are read
+	CUT_POINT,   // blocks are read as they were at the cut: what the guest overwrites is preserved first
+};
+
+struct source_cut {
+	int64_t wall_ns;      // of the instant
+	uint64_t mono_ns;
+	uint64_t hold_ns;     // how long new writes waited
+	uint64_t dirty_bytes; // moved into the cut's set, in 4 KiB pieces
+	uint64_t blocks;      // the same, in blocks
+};
+
+struct source_block {
+	uint16_t disk;
+	uint16_t mask; // pieces that may differ from the receiver's head
+	uint64_t index;
+	unsigned char *data; // BLOCK_SIZE bytes, zeros past the end of the disk; within the batch
+};
+
+// Filled by the source. The memory (SOURCE_BATCH_MAX blocks, page-aligned) is the batch's own.
+struct source_batch {
+	unsigned count; // 0: the set is exhausted
+	int status;
+	struct source_block block[SOURCE_BATCH_MAX];
+	unsigned char *memory;
+	void *private; // the source's, between fetch and wait
+};
+int source_batch_init(struct source_batch *batch);
+void source_batch_done(struct source_batch *batch);
+
+struct source_ops;
+struct source {
+	const struct source_ops *ops;
+	uint16_t disk_count;
+	uint64_t disk_size[DISKS_MAX];
+};
+
+struct source_ops {
+	int (*cut)(struct source *source, enum cut_mode mode, struct source_cut *ret_cut, struct err *err);
+	int (*fetch)(struct source *source, struct source_batch *batch);
+	int (*wait)(struct source *source, struct source_batch *batch, struct err *err);
+	int (*keep)(struct source *source, struct err *err);
+	void (*give_back)(struct source *source);
+	void (*mark_all)(struct source *source);
+	uint64_t (*dirty_bytes)(struct source *source);
+};
+
+// The instant, across all disks: holds new writes, lets those in flight finish, moves the dirty maps aside as the set,
+// releases. A set that was not read to its end is remembered and the new one takes its place. -EIO when a disk failed.
+static inline int source_cut(struct source *s, enum cut_mode mode, struct source_cut *ret_cut, struct err *err)
+{
+	return s->ops->cut(s, mode, ret_cut, err);
+}
+
+// Starts to fill `batch` with the next blocks of the set, in order of disk and index, and returns at once. Several
+// batches may be under way; they are waited for in the order they were fetched.
+static inline int source_fetch(struct source *s, struct source_batch *batch)
+{
+	return s->ops->fetch(s, batch);
+}
+
+// Waits for the batch. -ESTALE: the bound for preserved blocks was reached and the cut is given up; -EIO: a read failed.
+// Either way the caller waits for its other batches and then gives back.
+static inline int source_wait(struct source *s, struct source_batch *batch, struct err *err)
+{
+	return s->ops->wait(s, batch, err);
+}
+
+// The receiver has committed the point of this cut: syncs the images, forgets what was remembered, and from here on
+// only what was dirtied after the cut is dirty. No batch may be under way. When the sync fails nothing is forgotten.
+static inline int source_keep(struct source *s, struct err *err)
+{
+	return s->ops->keep(s, err);
+}
+
+// The cycle came to nothing: the set and everything remembered is dirty again (whole blocks). No batch may be under way.
+static inline void source_give_back(struct source *s)
+{
+	s->ops->give_back(s);
+}
+
+// Everything is dirty: for a sync whose candidates are the whole disks.
+static inline void source_mark_all(struct source *s)
+{
+	s->ops->mark_all(s);
+}
+
+// Dirty now, in 4 KiB pieces, all disks, without the set under way.
+static inline uint64_t source_dirty_bytes(struct source *s)
+{
+	return s->ops->dirty_bytes(s);
+}
+
+#endif
