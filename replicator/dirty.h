@@ -30,6 +30,7 @@ void dirty_done(struct dirty *dirty);
 // Marks every piece that [off, off + len) touches.
 void dirty_mark(struct dirty *dirty, uint64_t off, uint64_t len);
 void dirty_mark_all(struct dirty *dirty);
+void dirty_reset(struct dirty *dirty); // clean again
 // Marks the pieces of block `index` named by `mask`; pieces past the end of the disk are ignored.
 void dirty_mark_block(struct dirty *dirty, uint64_t index, uint16_t mask);
 uint16_t dirty_mask(const struct dirty *dirty, uint64_t index); // dirty pieces of a block
@@ -37,6 +38,9 @@ void dirty_clear_block(struct dirty *dirty, uint64_t index);
 // The first block at or after `from` with a dirty piece, or UINT64_MAX.
 uint64_t dirty_next(const struct dirty *dirty, uint64_t from);
 uint64_t dirty_bytes(const struct dirty *dirty);
+// The blocks of a region that have a dirty piece, lowest bit first.
+uint64_t dirty_region_blocks(const struct dirty *dirty, uint64_t region);
+uint64_t dirty_blocks(const struct dirty *dirty); // how many blocks have a dirty piece
 
 // Moves everything from `from` to `to`, which must be clean; `from` is clean afterwards. Both of one size. Cannot fail.
 void dirty_take(struct dirty *to, struct dirty *from);

@@ -3,7 +3,7 @@
 //
 // A frame is u32 body length, u16 type, u16 zero, then the body. Each message has a plain struct in host order and an
 // encoder and a decoder side by side. Encoders write a whole frame to `to` and return its length, or 0 when it does not
-// fit in `cap`. Decoders take the body of a frame of their type; -EBADMSG when a field is missing, out of its limits or
+// fit in `cap` or `to` is NULL. Decoders take the body of a frame of their type; -EBADMSG when a field is missing, out of its limits or
 // followed by more; strings are checked (name_ok where they name something). Nothing that comes in is trusted.
 #ifndef KAGAMI_FORMAT_WIRE_H
 #define KAGAMI_FORMAT_WIRE_H
@@ -30,6 +30,7 @@ enum {
 	WIRE_FRAME_MAX = WIRE_HEADER_SIZE + WIRE_BODY_MAX,
 	WIRE_TEXT_SIZE = 400,
 	WIRE_MAC_SIZE = 32,
+	WIRE_TOKEN_ID_SIZE = 8,
 };
 
 enum wire_type {
@@ -90,6 +91,7 @@ size_t wire_put_hello(void *to, size_t cap, const struct wire_hello *m);
 int wire_get_hello(const struct wire_frame *f, struct wire_hello *ret_m);
 
 struct wire_pair { // PAIR and PAIRED
+	unsigned char token_id[WIRE_TOKEN_ID_SIZE];
 	unsigned char mac[WIRE_MAC_SIZE];
 	char name[NAME_SIZE]; // what the sender calls itself
 };
@@ -117,6 +119,7 @@ int wire_get_open(const struct wire_frame *f, struct wire_open *ret_m);
 struct wire_opened {
 	uint64_t last_point;   // 0: none yet
 	struct uuid last_cut;  // of the last point, null without one
+	int64_t last_cut_wall_ns;
 	struct uuid head;      // changes whenever the head starts anew from the last point
 };
 size_t wire_put_opened(void *to, size_t cap, const struct wire_opened *m);

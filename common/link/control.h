@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // The control server of a daemon: HTTP/1.1 with JSON bodies on a unix socket (libmicrohttpd, jansson). API: docs/control.md.
 //
-// Handlers run on the server's own threads (one per connection), so they may block, and lock what they touch.
-// Only root and the daemon's own user are served (SO_PEERCRED); the socket has mode 0600... 0660 in a 0750 directory.
+// Handlers run on the server's own threads (one per connection), so they may block, and lock what they touch. Those threads
+// inherit the signal mask of whoever calls control_start(): block what the main thread waits for before that.
+// Only root and the daemon's own user are served (SO_PEERCRED); the socket has mode 0600 in a 0750 directory.
+// Requests are bounded: CONTROL_BODY_MAX bytes of body, CONTROL_CLIENTS_MAX connections; what is more is refused or waits.
 #ifndef KAGAMI_LINK_CONTROL_H
 #define KAGAMI_LINK_CONTROL_H
 
 #include "base/err.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-enum { CONTROL_ARGS_MAX = 4, CONTROL_BODY_MAX = 1 << 20 };
+enum { CONTROL_ARGS_MAX = 4, CONTROL_BODY_MAX = 1 << 20, CONTROL_CLIENTS_MAX = 64 };
 
 struct control_request {
 	const char *arg[CONTROL_ARGS_MAX]; // what matched the '*' components of the route, in order; decoded
@@ -32,13 +36,42 @@ struct control_route {
 
 // Body {"error": {"code": "ENOENT", "message": text}} and the HTTP status that goes with `code` (a negative errno):
 // 400 EINVAL EBADMSG ENAMETOOLONG, 403 EPERM EACCES, 404 ENOENT, 409 EEXIST EBUSY EALREADY ESTALE, 503 ENOTCONN ECONNREFUSED
-// ETIMEDOUT, 507 ENOSPC, else 500. Returns the status.
+// ETIMEDOUT EHOSTUNREACH ENETUNREACH ECONNRESET, 507 ENOSPC, else 500. Returns the status.
 unsigned control_fail(json_t **ret_body, int code, const char *text);
+
+// One member that a JSON object may have. Which output is set says which type it must have; set exactly one.
+struct control_member {
+	const char *name;
+	bool required;
+	const char **text; // a string; with is_name one that name_ok() accepts; borrowed from the object
+	bool is_name;
+	uint64_t *number; // an integer
+	bool *flag;	  // true or false
+	json_t **array;	  // an array; borrowed
+	uint64_t least;	  // of a number's value, a string's bytes, an array's elements
+	uint64_t most;	  // the same; 0: the type's own bound (UINT64_MAX, 4095 bytes, 4095 elements)
+};
+
+// Reads `object` (a request's body, or an element of one of its arrays) by a table:
+//
+//	const char *name;
+//	uint64_t points = 24;
+//	const struct control_member members[] = {
+//		{"name", true, .text = &name, .is_name = true},
+//		{"points", .number = &points, .least = 1, .most = 1000},
+//	};
+//	if (control_read(request->body, members, 2, &err))
+//		return control_fail(ret_body, err.code, err.text);
+//
+// What is absent or null leaves its output as it was. -EINVAL, and a text that names the member, when one is missing,
+// unknown, of the wrong type or out of its limits. A handler that takes no body passes NULL and 0.
+int control_read(const json_t *object, const struct control_member *members, size_t count, struct err *err);
 
 struct control;
 
 // Serves `routes` (`count`, kept by the caller) at RUN_DIR/name. A stale socket is replaced; -EADDRINUSE when a daemon
-// answers there. RUN_DIR is created (0750) when it is missing.
+// answers there. RUN_DIR is created (0750) when it is missing. A path that no route has is answered with 404, a method that
+// its routes do not have with 405, a body on a GET with 400.
 int control_start(const char *run_dir, const char *name, const struct control_route *routes, size_t count, void *context,
 		  struct control **ret_control, struct err *err);
 void control_stop(struct control *control); // takes NULL; waits for handlers under way

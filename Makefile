@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+# Kagami: `make` builds, `make test` tests, `sudo make demo` shows it at work, `make help` lists the rest.
+#
+# The arrows between the parts are drawn here. Each part is compiled with only the include roots in its list below: a farm of
+# links in $(BUILD)/include/PART, through which "format/wire.h" is found by those who may use it and by nobody else.
+VERSION := 0.1.0
+
+arrows-common/base   := base
+arrows-common/format := base format
+arrows-common/link   := base format link
+arrows-replicator    := base format link replicator
+arrows-receiver      := base format link receiver
+arrows-tools         := base format link tools
+arrows-tests         := base format link replicator receiver tools tests
+
+folder-base := common/base
+folder-format := common/format
+folder-link := common/link
+folder-replicator := replicator
+folder-receiver := receiver
+folder-tools := tools
+folder-tests := tests
+
+BUILD  ?= build
+PREFIX ?= /usr/local
+FUZZ_SECONDS ?= 30
+PACKAGES := liburing openssl zlib libzstd liblz4 libxxhash uuid jansson libmicrohttpd libcurl
+
+parts := common/base common/format common/link replicator receiver tools tests
+libs  := base format link replicator receiver
+programs := kagami-replicator kagami-receiver kagami
+
+# --- flags ---
+
+CC := gcc
+OPTIMIZE := -O2
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
+HARDEN   := -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+SANITIZE :=
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -DKAGAMI_VERSION='"$(VERSION)"' $(OPTIMIZE) -g $(WARNINGS) -fPIE -pthread \
+	$(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=undefined,$(HARDEN)) \
+	$(PACKAGE_CFLAGS) $(CFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
+# Asked once, and only when something is compiled: `make test` gets here before pkg-config may be installed.
+PACKAGE_CFLAGS = $(eval PACKAGE_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES)))$(PACKAGE_CFLAGS)
+PACKAGE_LIBS   = $(eval PACKAGE_LIBS := $$(shell pkg-config --libs $(PACKAGES)))$(PACKAGE_LIBS)
+
+# Root compiles as the owner of the tree, so that `sudo make demo` leaves nothing behind that a plain `make` cannot replace.
+AS_OWNER := $(shell [ "$$(id -u)" = 0 ] && uid=$$(stat -c %u .) && [ $$uid != 0 ] && \
+	as="setpriv --reuid=$$uid --regid=$$(stat -c %g .) --clear-groups" && $$as test -w . 2>/dev/null && echo $$as)
+MAKE_AS_OWNER = +@$(AS_OWNER) $(MAKE) --no-print-directory
+MAKEFLAGS += --no-builtin-rules $(if $(MAKELEVEL:0=),,-j$(shell nproc))
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+# --- what users call ---
+
+all: packages
+	$(MAKE_AS_OWNER) programs
+
+test: setup
+	$(MAKE_AS_OWNER) programs unit-tests
+	+@$(MAKE) --no-print-directory test-seam
+	@BUILD=$(BUILD) tests/run
+
+test-unit: setup
+	$(MAKE_AS_OWNER) unit-tests
+	@BUILD=$(BUILD) tests/run unit
+
+test-e2e: setup
+	$(MAKE_AS_OWNER) programs
+	@BUILD=$(BUILD) tests/run e2e
+
+# The same tests with the address, leak and undefined behaviour sanitizers in all of the code.
+test-asan: setup
+	$(MAKE_AS_OWNER) BUILD=$(BUILD)/asan OPTIMIZE=-O1 SANITIZE=address,undefined programs unit-tests
+	@BUILD=$(BUILD)/asan tests/run
+
+test-clang: setup-dev
+	$(MAKE_AS_OWNER) BUILD=$(BUILD)/clang CC=clang programs unit-tests
+
+# The core makes no system call of its own: only what tests/seam.allow lists.
+test-seam: setup
+	$(MAKE_AS_OWNER) unit-tests
+	@tests/check-seam.sh $(BUILD)
+
+fuzz: setup-dev
+	$(MAKE_AS_OWNER) BUILD=$(BUILD)/fuzz CC=clang OPTIMIZE=-O1 SANITIZE=fuzzer-no-link,address,undefined fuzzers
+	@tests/fuzz/run $(BUILD)/fuzz $(FUZZ_SECONDS)
+
+demo: setup
+	$(MAKE_AS_OWNER) programs
+	@BUILD=$(BUILD) tools/demo.sh
+
+bench: setup
+	$(MAKE_AS_OWNER) programs
+	@BUILD=$(BUILD) tools/bench.sh
+
+lint: setup-dev
+	$(MAKE_AS_OWNER) clang-tidy
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --suppressions-list=tests/cppcheck.known \
+		--error-exitcode=1 -j$(shell nproc) -D_GNU_SOURCE -I common -I . $(sources)
+
+format: setup-dev
+	@clang-format -i $(sources) $(wildcard $(sources:.c=.h))
+
+setup:
+	@tools/setup --ensure
+
+setup-dev:
+	@tools/setup --ensure dev
+
+packages:
+	@pkg-config --exists $(PACKAGES) 2>/dev/null || \
+		{ echo 'make: a development package is missing; to install what is needed: sudo tools/setup' >&2; exit 1; }
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 755 $(programs:%=$(BUILD)/bin/%) $(DESTDIR)$(PREFIX)/bin
+	for unit in tools/systemd/*.service; do \
+		sed 's|@bindir@|$(PREFIX)/bin|' $$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} || exit 1; done
+	install -m 644 tools/bash-completion/kagami $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	for page in docs/man/*.[18]; do \
+		install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} || exit 1; done
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@printf '%-18s %s\n' all 'build the three programs into $(BUILD)/bin' \
+		test 'build, then all tests' test-unit 'unit tests only' test-e2e 'the daemons with the tools of QEMU and libnbd' \
+		test-asan 'all tests, with sanitizers' test-clang 'compile everything with clang' \
+		test-seam 'prove that the core makes no system call of its own' \
+		fuzz 'each fuzzer for FUZZ_SECONDS (30)' 'sudo make demo' 'the main job on real files, in two minutes' \
+		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
+		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
+
+.PHONY: all test test-unit test-e2e test-asan test-clang test-seam fuzz demo bench lint format setup setup-dev packages \
+	install clean help programs unit-tests fuzzers clang-tidy force
+
+# --- how it is built ---
+
+sources = $(wildcard $(foreach p,$(parts) tests/unit tests/lib tests/sim tests/fuzz,$p/*.c))
+objects-of = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $1))
+part-of = $(firstword $(foreach p,$(parts),$(if $(filter $p/%,$1),$p)))
+lib-files = $(libs:%=$(BUILD)/lib/libkagami-%.a)
+common-libs = $(BUILD)/lib/libkagami-link.a $(BUILD)/lib/libkagami-format.a $(BUILD)/lib/libkagami-base.a
+
+clang-tidy: $(sources:%.c=$(BUILD)/lint/%)
+programs: $(programs:%=$(BUILD)/bin/%)
+unit-tests: $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
+fuzzers: $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+$(BUILD)/bin/kagami-replicator: $(BUILD)/obj/replicator/main.o $(BUILD)/lib/libkagami-replicator.a $(common-libs)
+$(BUILD)/bin/kagami-receiver: $(BUILD)/obj/receiver/main.o $(BUILD)/lib/libkagami-receiver.a $(common-libs)
+$(BUILD)/bin/kagami: $(filter-out $(BUILD)/obj/tools/bench_% $(BUILD)/obj/tools/demo_%,$(call objects-of,tools/*.c)) $(common-libs)
+$(BUILD)/bin/%: $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS)
+
+test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c)
+test-libs := $(BUILD)/lib/libkagami-replicator.a $(BUILD)/lib/libkagami-receiver.a $(common-libs)
+$(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(test-support) $(test-libs)
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) -lcmocka
+$(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(test-libs)
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(PACKAGE_LIBS)
+
+define library
+$(BUILD)/lib/libkagami-$1.a: $(filter-out %/main.o,$(call objects-of,$(folder-$1)/*.c))
+endef
+$(foreach l,$(libs),$(eval $(call library,$l)))
+$(BUILD)/lib/%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	@$(AR) rcs $@ $^
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags | $(BUILD)/include
+	@mkdir -p $(@D)
+	@echo "  cc   $<"
+	@$(CC) $(ALL_CFLAGS) -iquote $(BUILD)/include/$(call part-of,$<) -MMD -MP -c -o $@ $<
+
+$(BUILD)/lint/%: %.c .clang-tidy $(BUILD)/flags | $(BUILD)/include
+	@mkdir -p $(@D)
+	@echo "  tidy $<"
+	@clang-tidy --quiet $< -- $(ALL_CFLAGS) -iquote $(BUILD)/include/$(call part-of,$<) 2>/dev/null
+	@touch $@
+
+$(BUILD)/include: Makefile
+	@rm -rf $@
+	@$(foreach p,$(parts),mkdir -p $@/$p$(foreach a,$(arrows-$p), && ln -sr $(folder-$a) $@/$p/$a);)
+
+# Everything is compiled anew when the flags change.
+$(BUILD)/flags: force
+	@mkdir -p $(@D)
+	@echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)' > $@
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+// Both halves of each message, side by side, in the order of docs/protocol.md.
+#include "format/wire.h"
+
+#include "base/bytes.h"
+#include "base/cursor.h"
+
+#include <errno.h>
+
+enum { WIRE_POINTS_KEEP_MAX = 100000, WIRE_PAYLOAD_MAX = BLOCK_SIZE };
+
+const char *wire_type_name(unsigned type)
+{
+	static const char *const names[] = {
+		[WIRE_HELLO] = "HELLO",	      [WIRE_PAIR] = "PAIR",	  [WIRE_PAIRED] = "PAIRED",
+		[WIRE_OPEN] = "OPEN",	      [WIRE_OPENED] = "OPENED",	  [WIRE_COMPARE] = "COMPARE",
+		[WIRE_DIFFERS] = "DIFFERS",   [WIRE_BLOCK] = "BLOCK",	  [WIRE_ZEROS] = "ZEROS",
+		[WIRE_SEAL] = "SEAL",	      [WIRE_COMMITTED] = "COMMITTED", [WIRE_PING] = "PING",
+		[WIRE_PONG] = "PONG",	      [WIRE_ERROR] = "ERROR",
+	};
+	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
+}
+
+const char *wire_error_name(unsigned code)
+{
+	static const char *const names[] = {
+		[WIRE_E_PROTOCOL] = "protocol", [WIRE_E_VERSION] = "version",	[WIRE_E_UNPAIRED] = "unpaired",
+		[WIRE_E_TOKEN] = "token",	[WIRE_E_FENCED] = "fenced",	[WIRE_E_EXISTS] = "exists",
+		[WIRE_E_NO_SPACE] = "no-space", [WIRE_E_STORE] = "store",	[WIRE_E_POSITION] = "position",
+		[WIRE_E_BUSY] = "busy",		[WIRE_E_SHUTDOWN] = "shutdown", [WIRE_E_GEOMETRY] = "geometry",
+	};
+	return code < sizeof(names) / sizeof(names[0]) && names[code] ? names[code] : "unknown";
+}
+
+const char *point_consistency_name(unsigned consistency)
+{
+	return consistency == POINT_CRASH ? "crash" : consistency == POINT_QUIESCED ? "quiesced" : "unknown";
+}
+
+int wire_frame_next(unsigned char *data, size_t len, struct wire_frame *ret_frame)
+{
+	if (len < WIRE_HEADER_SIZE)
+		return 0;
+	uint32_t body = get_le32(data);
+	if (body > WIRE_BODY_MAX || get_le16(data + 6) != 0)
+		return -EBADMSG;
+	if (len - WIRE_HEADER_SIZE < body)
+		return 0;
+	*ret_frame = (struct wire_frame){.type = get_le16(data + 4), .len = body, .body = data + WIRE_HEADER_SIZE};
+	return 1;
+}
+
+// A frame is begun with its header left open; the length is filled in when it is ended.
+static struct cursor frame_begin(void *to, size_t cap, enum wire_type type)
+{
+	struct cursor c = cursor_over(to, !to ? 0 : cap < WIRE_FRAME_MAX ? cap : WIRE_FRAME_MAX);
+	cursor_put_u32(&c, 0);
+	cursor_put_u16(&c, (uint16_t)type);
+	cursor_put_u16(&c, 0);
+	return c;
+}
+
+static size_t frame_end(void *to, const struct cursor *c)
+{
+	if (!cursor_ok(c))
+		return 0;
+	size_t len = (size_t)(c->at - (unsigned char *)to);
+	put_le32(to, (uint32_t)(len - WIRE_HEADER_SIZE));
+	return len;
+}
+
+static struct cursor body_of(const struct wire_frame *f)
+{
+	return cursor_over(f->body, f->len);
+}
+
+// The end of a decoder: everything consumed, and every limit kept.
+static int decoded(const struct cursor *c, bool limits_kept)
+{
+	return cursor_done(c) && limits_kept ? 0 : -EBADMSG;
+}
+
+// --- HELLO ---
+
+size_t wire_put_hello(void *to, size_t cap, const struct wire_hello *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_HELLO);
+	cursor_put_u32(&c, WIRE_MAGIC);
+	cursor_put_u16(&c, m->major);
+	cursor_put_u16(&c, m->minor);
+	cursor_put_u32(&c, m->features);
+	cursor_put_u64(&c, (uint64_t)m->wall_ns);
+	cursor_put_string(&c, m->program);
+	return frame_end(to, &c);
+}
+
+int wire_get_hello(const struct wire_frame *f, struct wire_hello *ret_m)
+{
+	struct cursor c = body_of(f);
+	uint32_t magic = cursor_get_u32(&c);
+	ret_m->major = cursor_get_u16(&c);
+	ret_m->minor = cursor_get_u16(&c);
+	ret_m->features = cursor_get_u32(&c);
+	ret_m->wall_ns = (int64_t)cursor_get_u64(&c);
+	cursor_get_string(&c, ret_m->program, sizeof(ret_m->program));
+	return decoded(&c, magic == WIRE_MAGIC);
+}
+
+// --- PAIR, PAIRED ---
+
+size_t wire_put_pair(void *to, size_t cap, enum wire_type type, const struct wire_pair *m)
+{
+	struct cursor c = frame_begin(to, cap, type);
+	cursor_put_bytes(&c, m->token_id, sizeof(m->token_id));
+	cursor_put_bytes(&c, m->mac, sizeof(m->mac));
+	cursor_put_string(&c, m->name);
+	return frame_end(to, &c);
+}
+
+int wire_get_pair(const struct wire_frame *f, struct wire_pair *ret_m)
+{
+	struct cursor c = body_of(f);
+	cursor_get_bytes(&c, ret_m->token_id, sizeof(ret_m->token_id));
+	cursor_get_bytes(&c, ret_m->mac, sizeof(ret_m->mac));
+	cursor_get_string(&c, ret_m->name, sizeof(ret_m->name));
+	return decoded(&c, name_ok(ret_m->name));
+}
+
+// --- OPEN ---
+
+size_t wire_put_open(void *to, size_t cap, const struct wire_open *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_OPEN);
+	cursor_put_bytes(&c, m->protection.bytes, UUID_SIZE);
+	cursor_put_bytes(&c, m->generation.bytes, UUID_SIZE);
+	cursor_put_string(&c, m->name);
+	cursor_put_u8(&c, (uint8_t)m->digest.kind);
+	cursor_put_bytes(&c, m->digest.secret, DIGEST_SECRET_SIZE);
+	cursor_put_u8(&c, (uint8_t)m->codec);
+	cursor_put_u32(&c, m->points_keep);
+	cursor_put_u64(&c, m->rpo_ms);
+	cursor_put_u16(&c, m->disk_count);
+	for (unsigned i = 0; i < m->disk_count; i++) {
+		cursor_put_string(&c, m->disk[i].name);
+		cursor_put_u64(&c, m->disk[i].size);
+	}
+	return frame_end(to, &c);
+}
+
+static bool get_disks(struct cursor *c, struct wire_open *m)
+{
+	bool kept = m->disk_count >= 1 && m->disk_count <= DISKS_MAX;
+	for (unsigned i = 0; kept && i < m->disk_count; i++) {
+		cursor_get_string(c, m->disk[i].name, NAME_SIZE);
+		m->disk[i].size = cursor_get_u64(c);
+		kept = name_ok(m->disk[i].name) && size_disk_ok(m->disk[i].size);
+		for (unsigned j = 0; kept && j < i; j++)
+			kept = strcmp(m->disk[i].name, m->disk[j].name) != 0;
+	}
+	return kept;
+}
+
+int wire_get_open(const struct wire_frame *f, struct wire_open *ret_m)
+{
+	struct cursor c = body_of(f);
+	memset(ret_m, 0, sizeof(*ret_m));
+	cursor_get_bytes(&c, ret_m->protection.bytes, UUID_SIZE);
+	cursor_get_bytes(&c, ret_m->generation.bytes, UUID_SIZE);
+	cursor_get_string(&c, ret_m->name, NAME_SIZE);
+	unsigned kind = cursor_get_u8(&c);
+	cursor_get_bytes(&c, ret_m->digest.secret, DIGEST_SECRET_SIZE);
+	unsigned codec = cursor_get_u8(&c);
+	ret_m->points_keep = cursor_get_u32(&c);
+	ret_m->rpo_ms = cursor_get_u64(&c);
+	ret_m->disk_count = cursor_get_u16(&c);
+	ret_m->digest.kind = (enum digest_kind)kind;
+	ret_m->codec = (enum codec)codec;
+	bool kept = get_disks(&c, ret_m) && name_ok(ret_m->name) && kind == DIGEST_XXH3 &&
+		    (codec == CODEC_ZSTD || codec == CODEC_ZLIB) && ret_m->points_keep >= 1 &&
+		    ret_m->points_keep <= WIRE_POINTS_KEEP_MAX && ret_m->rpo_ms <= INT64_MAX / 1000000 &&
+		    !uuid_is_zero(&ret_m->protection) && !uuid_is_zero(&ret_m->generation);
+	return decoded(&c, kept);
+}
+
+// --- OPENED ---
+
+size_t wire_put_opened(void *to, size_t cap, const struct wire_opened *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_OPENED);
+	cursor_put_u64(&c, m->last_point);
+	cursor_put_bytes(&c, m->last_cut.bytes, UUID_SIZE);
+	cursor_put_u64(&c, (uint64_t)m->last_cut_wall_ns);
+	cursor_put_bytes(&c, m->head.bytes, UUID_SIZE);
+	return frame_end(to, &c);
+}
+
+int wire_get_opened(const struct wire_frame *f, struct wire_opened *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->last_point = cursor_get_u64(&c);
+	cursor_get_bytes(&c, ret_m->last_cut.bytes, UUID_SIZE);
+	ret_m->last_cut_wall_ns = (int64_t)cursor_get_u64(&c);
+	cursor_get_bytes(&c, ret_m->head.bytes, UUID_SIZE);
+	return decoded(&c, (ret_m->last_point == 0) == uuid_is_zero(&ret_m->last_cut));
+}
+
+// --- COMPARE, DIFFERS ---
+
+size_t wire_put_compare(void *to, size_t cap, const struct wire_compare *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_COMPARE);
+	cursor_put_u16(&c, m->disk);
+	cursor_put_u32(&c, m->count);
+	cursor_put_u64(&c, m->first);
+	cursor_put_bytes(&c, m->digests, (size_t)m->count * DIGEST_SIZE);
+	return frame_end(to, &c);
+}
+
+int wire_get_compare(const struct wire_frame *f, struct wire_compare *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->disk = cursor_get_u16(&c);
+	ret_m->count = cursor_get_u32(&c);
+	ret_m->first = cursor_get_u64(&c);
+	bool kept = ret_m->count >= 1 && ret_m->count <= WIRE_COMPARE_MAX;
+	ret_m->digests = kept ? cursor_take(&c, (size_t)ret_m->count * DIGEST_SIZE) : NULL;
+	return decoded(&c, kept);
+}
+
+size_t wire_put_differs(void *to, size_t cap, const struct wire_differs *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_DIFFERS);
+	cursor_put_u16(&c, m->disk);
+	cursor_put_u32(&c, m->count);
+	cursor_put_u64(&c, m->first);
+	cursor_put_bytes(&c, m->bitmap, (m->count + 7) / 8);
+	return frame_end(to, &c);
+}
+
+int wire_get_differs(const struct wire_frame *f, struct wire_differs *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->disk = cursor_get_u16(&c);
+	ret_m->count = cursor_get_u32(&c);
+	ret_m->first = cursor_get_u64(&c);
+	bool kept = ret_m->count >= 1 && ret_m->count <= WIRE_COMPARE_MAX;
+	ret_m->bitmap = kept ? cursor_take(&c, (ret_m->count + 7) / 8) : NULL;
+	return decoded(&c, kept);
+}
+
+// --- BLOCK, ZEROS ---
+
+size_t wire_put_block(void *to, size_t cap, const struct wire_block *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_BLOCK);
+	cursor_put_u16(&c, m->disk);
+	cursor_put_u16(&c, m->mask);
+	cursor_put_u8(&c, (uint8_t)m->codec);
+	cursor_put_bytes(&c, "\0\0\0", 3);
+	cursor_put_u64(&c, m->index);
+	cursor_put_bytes(&c, m->digest.bytes, DIGEST_SIZE);
+	cursor_put_bytes(&c, m->payload, m->len);
+	return frame_end(to, &c);
+}
+
+int wire_get_block(const struct wire_frame *f, struct wire_block *ret_m)
+{
+	struct cursor c = body_of(f);
+	unsigned char reserved[3];
+	ret_m->disk = cursor_get_u16(&c);
+	ret_m->mask = cursor_get_u16(&c);
+	unsigned codec = cursor_get_u8(&c);
+	cursor_get_bytes(&c, reserved, sizeof(reserved));
+	ret_m->codec = (enum codec)codec;
+	ret_m->index = cursor_get_u64(&c);
+	cursor_get_bytes(&c, ret_m->digest.bytes, DIGEST_SIZE);
+	ret_m->len = (uint32_t)cursor_left(&c);
+	ret_m->payload = cursor_take(&c, ret_m->len);
+	bool kept = ret_m->mask != 0 && codec_known(codec) && bytes_zero(reserved, sizeof(reserved)) && ret_m->len >= 1 &&
+		    ret_m->len <= WIRE_PAYLOAD_MAX;
+	return decoded(&c, kept);
+}
+
+size_t wire_put_zeros(void *to, size_t cap, const struct wire_zeros *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_ZEROS);
+	cursor_put_u16(&c, m->disk);
+	cursor_put_u64(&c, m->first);
+	cursor_put_u64(&c, m->count);
+	return frame_end(to, &c);
+}
+
+int wire_get_zeros(const struct wire_frame *f, struct wire_zeros *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->disk = cursor_get_u16(&c);
+	ret_m->first = cursor_get_u64(&c);
+	ret_m->count = cursor_get_u64(&c);
+	return decoded(&c, ret_m->count >= 1);
+}
+
+// --- SEAL, COMMITTED ---
+
+size_t wire_put_seal(void *to, size_t cap, const struct wire_seal *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_SEAL);
+	cursor_put_u64(&c, m->predecessor);
+	cursor_put_bytes(&c, m->cut.bytes, UUID_SIZE);
+	cursor_put_bytes(&c, m->head.bytes, UUID_SIZE);
+	cursor_put_u64(&c, (uint64_t)m->cut_wall_ns);
+	cursor_put_u8(&c, (uint8_t)m->consistency);
+	cursor_put_u64(&c, m->dirty_bytes);
+	cursor_put_u64(&c, m->blocks_sent);
+	cursor_put_u64(&c, m->wire_bytes);
+	return frame_end(to, &c);
+}
+
+int wire_get_seal(const struct wire_frame *f, struct wire_seal *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->predecessor = cursor_get_u64(&c);
+	cursor_get_bytes(&c, ret_m->cut.bytes, UUID_SIZE);
+	cursor_get_bytes(&c, ret_m->head.bytes, UUID_SIZE);
+	ret_m->cut_wall_ns = (int64_t)cursor_get_u64(&c);
+	unsigned consistency = cursor_get_u8(&c);
+	ret_m->consistency = (enum point_consistency)consistency;
+	ret_m->dirty_bytes = cursor_get_u64(&c);
+	ret_m->blocks_sent = cursor_get_u64(&c);
+	ret_m->wire_bytes = cursor_get_u64(&c);
+	return decoded(&c, !uuid_is_zero(&ret_m->cut) && (consistency == POINT_CRASH || consistency == POINT_QUIESCED));
+}
+
+size_t wire_put_committed(void *to, size_t cap, const struct wire_committed *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_COMMITTED);
+	cursor_put_u64(&c, m->number);
+	cursor_put_bytes(&c, m->cut.bytes, UUID_SIZE);
+	cursor_put_bytes(&c, m->head.bytes, UUID_SIZE);
+	cursor_put_u64(&c, m->stored_bytes);
+	cursor_put_u64(&c, (uint64_t)m->commit_wall_ns);
+	return frame_end(to, &c);
+}
+
+int wire_get_committed(const struct wire_frame *f, struct wire_committed *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->number = cursor_get_u64(&c);
+	cursor_get_bytes(&c, ret_m->cut.bytes, UUID_SIZE);
+	cursor_get_bytes(&c, ret_m->head.bytes, UUID_SIZE);
+	ret_m->stored_bytes = cursor_get_u64(&c);
+	ret_m->commit_wall_ns = (int64_t)cursor_get_u64(&c);
+	return decoded(&c, ret_m->number >= 1);
+}
+
+// --- PING, PONG, ERROR ---
+
+size_t wire_put_empty(void *to, size_t cap, enum wire_type type)
+{
+	struct cursor c = frame_begin(to, cap, type);
+	return frame_end(to, &c);
+}
+
+int wire_get_empty(const struct wire_frame *f)
+{
+	return f->len == 0 ? 0 : -EBADMSG;
+}
+
+size_t wire_put_error(void *to, size_t cap, enum wire_error code, const char *text)
+{
+	char cut[WIRE_TEXT_SIZE];
+	size_t len = strnlen(text, sizeof(cut) - 1);
+	memcpy(cut, text, len);
+	cut[len] = 0;
+	struct cursor c = frame_begin(to, cap, WIRE_ERROR);
+	cursor_put_u16(&c, (uint16_t)code);
+	cursor_put_string(&c, cut);
+	return frame_end(to, &c);
+}
+
+int wire_get_error(const struct wire_frame *f, struct wire_failure *ret_m)
+{
+	struct cursor c = body_of(f);
+	unsigned code = cursor_get_u16(&c);
+	ret_m->code = (enum wire_error)code;
+	cursor_get_string(&c, ret_m->text, sizeof(ret_m->text));
+	return decoded(&c, code >= WIRE_E_PROTOCOL && code <= WIRE_E_GEOMETRY);
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Frames over TLS 1.3 over TCP: one connection, used by one thread, blocking with time limits.
+//
+// What is put is gathered and leaves with channel_flush(), or when enough has come together for large TLS records. Both
+// sides must keep what they send without reading small (replies are bounded by the requests in flight), so that two
+// full directions cannot wait for each other.
+#ifndef KAGAMI_LINK_CHANNEL_H
+#define KAGAMI_LINK_CHANNEL_H
+
+#include "base/err.h"
+#include "format/wire.h"
+#include "link/identity.h"
+
+#include <stdint.h>
+
+enum {
+	CHANNEL_HANDSHAKE_MS = 10000, // from accept or connect to the end of the handshake
+	CHANNEL_STALL_MS = 30000,     // a peer that takes nothing for so long is gone
+	CHANNEL_PING_MS = 10000,      // an idle source pings so often; either side gives up after CHANNEL_STALL_MS of silence
+};
+
+struct channel;
+
+// Connects and shakes hands. With `expected` the peer must hold that key: -EKEYREJECTED otherwise.
+int channel_connect(SSL_CTX *context, const char *address, const struct pin *expected, struct channel **ret_channel,
+		    struct err *err);
+// The server's side over an accepted socket, which is the channel's from here on, also on failure.
+int channel_accept(SSL_CTX *context, int fd, struct channel **ret_channel, struct err *err);
+void channel_close(struct channel *channel); // takes NULL; what is not flushed is lost
+
+const struct pin *channel_peer(const struct channel *channel);
+// Makes the thread that waits in the channel fail with -ECONNRESET. The one call for other threads.
+void channel_abort(struct channel *channel);
+
+// Room for a frame of up to `cap` bytes (WIRE_FRAME_MAX at most), to be filled by a wire_put_ function; then channel_put() with the
+// length. NULL when the connection failed while room was made.
+void *channel_room(struct channel *channel, size_t cap);
+// -EMSGSIZE when `len` is 0: the encoder refused.
+int channel_put(struct channel *channel, size_t len);
+int channel_flush(struct channel *channel, struct err *err);
+
+// The next frame: 1, and valid until the next call; 0 when `timeout_ms` passed; -ECONNRESET when the peer is gone; -EBADMSG.
+int channel_get(struct channel *channel, int timeout_ms, struct wire_frame *ret_frame, struct err *err);
+// As channel_get, for the answer `type`: skips PONG, answers PING, and turns ERROR into -EREMOTEIO with *ret_failure filled
+// (code 0 when the failure is another). Waits `timeout_ms` at most between two frames; -ETIMEDOUT after that.
+int channel_expect(struct channel *channel, enum wire_type type, int timeout_ms, struct wire_frame *ret_frame,
+		   struct wire_failure *ret_failure, struct err *err);
+
+// For a thread that also waits for other things: readable when the peer may have said something. Ask channel_get() with
+// a timeout of 0 before waiting, since what TLS has taken in already does not show here.
+int channel_fd(const struct channel *channel);
+
+// Sends ERROR and waits, for a few seconds at most, until the peer has hung up: a connection that is closed with unread
+// input is reset, and a reset overtakes what was sent. Then only channel_close() is left.
+void channel_refuse(struct channel *channel, enum wire_error code, const char *text);
+
+uint64_t channel_bytes_out(const struct channel *channel); // on the wire, all told: TLS records included
+uint64_t channel_bytes_in(const struct channel *channel);
+
+#endif

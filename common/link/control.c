@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// The control server: routes, bodies and answers over libmicrohttpd.
+//
+// Each connection has a thread of MHD's. A request arrives in calls: the headers (exchange_begin), the body in parts
+// (exchange_take), then once more with nothing (exchange_answer), where the handler runs. Whatever goes wrong has an
+// answer in JSON; a connection is dropped without one only when memory is short. There is no idle timeout: a handler may
+// take minutes, and a client that died is seen at once on a unix socket.
+#include "link/control.h"
+
+#include "base/auto.h"
+#include "link/control_socket.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PATH_PARTS_MAX = 8, PATH_SIZE = 512 };
+
+struct control {
+	struct MHD_Daemon *daemon;
+	struct control_socket socket;
+	const struct control_route *routes;
+	size_t count;
+	void *context;
+};
+
+// One request on its way in.
+struct exchange {
+	char *body;
+	size_t len;
+	bool too_long; // what is past CONTROL_BODY_MAX is read and dropped, because an answer in mid-body is not possible
+};
+
+struct path {
+	char text[PATH_SIZE]; // the parts, each with its NUL
+	const char *part[PATH_PARTS_MAX];
+	size_t count;
+};
+
+// False when the path has more or longer parts than any route could match.
+static bool path_split(const char *url, struct path *ret_path)
+{
+	if (url[0] != '/' || strlen(url) >= sizeof(ret_path->text))
+		return false;
+	ret_path->count = 0;
+	(void)snprintf(ret_path->text, sizeof(ret_path->text), "%s", url + 1);
+	for (char *at = ret_path->text; at; ret_path->count++) {
+		if (ret_path->count == PATH_PARTS_MAX)
+			return false;
+		ret_path->part[ret_path->count] = strsep(&at, "/");
+	}
+	return true;
+}
+
+// Whether `path` is one that `pattern` describes; what its '*' matched goes to `args`.
+static bool path_matches(const struct path *path, const char *pattern, const char *args[CONTROL_ARGS_MAX])
+{
+	struct path want;
+	size_t used = 0;
+	memset(args, 0, CONTROL_ARGS_MAX * sizeof(*args));
+	if (!path_split(pattern, &want) || want.count != path->count)
+		return false;
+	for (size_t i = 0; i < want.count; i++) {
+		if (strcmp(want.part[i], "*") == 0 && path->part[i][0] && used < CONTROL_ARGS_MAX)
+			args[used++] = path->part[i];
+		else if (strcmp(want.part[i], path->part[i]) != 0)
+			return false;
+	}
+	return true;
+}
+
+static const char *request_query(const struct control_request *request, const char *name)
+{
+	return MHD_lookup_connection_value(request->private, MHD_GET_ARGUMENT_KIND, name);
+}
+
+static unsigned dispatch(const struct control *control, const char *method, const char *url,
+			 struct control_request *request, json_t **ret_body)
+{
+	struct path path;
+	bool known = false;
+	bool possible = path_split(url, &path);
+	char text[ERR_TEXT_MAX];
+	for (size_t i = 0; possible && i < control->count; i++) {
+		const struct control_route *route = &control->routes[i];
+		if (!path_matches(&path, route->path, request->arg))
+			continue;
+		known = true;
+		if (strcmp(method, route->method) != 0)
+			continue;
+		if (strcmp(method, "GET") == 0 && json_object_size(request->body))
+			return control_fail(ret_body, -EINVAL, "a GET takes no body");
+		return route->handler(control->context, request, ret_body);
+	}
+	if (known) {
+		(void)snprintf(text, sizeof(text), "%s is not a method of %.200s: see docs/control.md", method, url);
+		(void)control_fail(ret_body, -EOPNOTSUPP, text);
+		return MHD_HTTP_METHOD_NOT_ALLOWED;
+	}
+	(void)snprintf(text, sizeof(text), "there is no %.200s here: see docs/control.md", url);
+	return control_fail(ret_body, -ENOENT, text);
+}
+
+// Parses the body; NULL, and the failure in *ret_body, when it is not a JSON object.
+static json_t *body_parse(const struct exchange *exchange, unsigned *ret_status, json_t **ret_body)
+{
+	if (exchange->len == 0)
+		return json_object();
+	json_error_t why;
+	char text[ERR_TEXT_MAX];
+	json_t *body = json_loadb(exchange->body, exchange->len, JSON_REJECT_DUPLICATES, &why);
+	if (json_is_object(body))
+		return body;
+	if (body)
+		(void)snprintf(text, sizeof(text), "the body must be a JSON object");
+	else
+		(void)snprintf(text, sizeof(text), "the body is not JSON: line %d, column %d: %s", why.line, why.column, why.text);
+	json_decref(body);
+	*ret_status = control_fail(ret_body, -EINVAL, text);
+	return NULL;
+}
+
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, json_t *body)
+{
+	char *text = body ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : strdup("{}");
+	json_decref(body);
+	if (!text)
+		return MHD_NO;
+	struct MHD_Response *response = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
+	if (!response) {
+		free(text);
+		return MHD_NO;
+	}
+	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
+	enum MHD_Result rc = MHD_queue_response(connection, status, response);
+	MHD_destroy_response(response);
+	return rc;
+}
+
+static enum MHD_Result answer_not_allowed(struct MHD_Connection *connection)
+{
+	json_t *body = NULL;
+	unsigned status = control_fail(&body, -EPERM,
+				       "only root and the user that the daemon runs as are served: use sudo, or that user");
+	return answer(connection, status, body);
+}
+
+static enum MHD_Result answer_too_long(struct MHD_Connection *connection)
+{
+	char text[80];
+	json_t *body = NULL;
+	(void)snprintf(text, sizeof(text), "the body is longer than %d bytes", CONTROL_BODY_MAX);
+	(void)control_fail(&body, -EFBIG, text);
+	return answer(connection, MHD_HTTP_CONTENT_TOO_LARGE, body);
+}
+
+static enum MHD_Result exchange_begin(struct MHD_Connection *connection, void **ret_exchange)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+	if (!info || !control_socket_peer_ok(info->connect_fd))
+		return answer_not_allowed(connection);
+	const char *len = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+	if (len && strtoull(len, NULL, 10) > CONTROL_BODY_MAX)
+		return answer_too_long(connection);
+	*ret_exchange = calloc(1, sizeof(struct exchange));
+	return *ret_exchange ? MHD_YES : MHD_NO;
+}
+
+static enum MHD_Result exchange_take(struct exchange *exchange, const char *part, size_t *len)
+{
+	size_t more = *len;
+	*len = 0; // all of it is taken, or dropped
+	if (exchange->too_long || more > CONTROL_BODY_MAX - exchange->len) {
+		exchange->too_long = true;
+		return MHD_YES;
+	}
+	char *body = realloc(exchange->body, exchange->len + more);
+	if (!body)
+		return MHD_NO;
+	memcpy(body + exchange->len, part, more);
+	exchange->body = body;
+	exchange->len += more;
+	return MHD_YES;
+}
+
+static enum MHD_Result exchange_answer(const struct control *control, const struct exchange *exchange,
+				       struct MHD_Connection *connection, const char *method, const char *url)
+{
+	if (exchange->too_long)
+		return answer_too_long(connection);
+	unsigned status = 0;
+	json_t *result = NULL;
+	struct control_request request = {.query = request_query, .private = connection};
+	request.body = body_parse(exchange, &status, &result);
+	if (request.body)
+		status = dispatch(control, method, url, &request, &result);
+	json_decref(request.body);
+	return answer(connection, status, result);
+}
+
+static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method,
+				  const char *version, const char *part, size_t *part_len, void **exchange)
+{
+	(void)version;
+	if (!*exchange)
+		return exchange_begin(connection, exchange);
+	if (*part_len)
+		return exchange_take(*exchange, part, part_len);
+	return exchange_answer(context, *exchange, connection, method, url);
+}
+
+static void on_completed(void *context, struct MHD_Connection *connection, void **at, enum MHD_RequestTerminationCode why)
+{
+	(void)context;
+	(void)connection;
+	(void)why;
+	struct exchange *exchange = *at;
+	if (exchange)
+		free(exchange->body);
+	free(exchange);
+	*at = NULL;
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = (char)(c | 0x20);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+// Decodes %XX in place. A %00 stays as it is written: it would end the name before it, and so make it another one.
+static size_t on_unescape(void *context, struct MHD_Connection *connection, char *text)
+{
+	(void)context;
+	(void)connection;
+	char *to = text;
+	for (const char *from = text; *from; from++) {
+		int high = from[0] == '%' ? hex_digit(from[1]) : -1;
+		int low = high >= 0 ? hex_digit(from[2]) : -1;
+		if (low >= 0 && high + low > 0) {
+			*to++ = (char)(high << 4 | low);
+			from += 2;
+		} else {
+			*to++ = *from;
+		}
+	}
+	*to = '\0';
+	return (size_t)(to - text);
+}
+
+int control_start(const char *run_dir, const char *name, const struct control_route *routes, size_t count, void *context,
+		  struct control **ret_control, struct err *err)
+{
+	struct control *control = calloc(1, sizeof(*control));
+	if (!control)
+		return err_sys(err, -ENOMEM, "start the control server");
+	control->routes = routes;
+	control->count = count;
+	control->context = context;
+	int rc = control_socket_open(run_dir, name, &control->socket, err);
+	if (rc) {
+		free(control);
+		return rc;
+	}
+	control->daemon = MHD_start_daemon(
+		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL,
+		on_request, control, MHD_OPTION_LISTEN_SOCKET, control->socket.fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+		MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONTROL_CLIENTS_MAX,
+		MHD_OPTION_END);
+	if (!control->daemon) {
+		rc = err_set(err, -EIO, "the control server did not start at %s: is a limit on threads or descriptors reached?",
+			     control->socket.address.sun_path);
+		control_socket_unlink(&control->socket);
+		(void)close(control->socket.fd);
+		free(control);
+		return rc;
+	}
+	*ret_control = control;
+	return 0;
+}
+
+void control_stop(struct control *control)
+{
+	if (!control)
+		return;
+	control_socket_unlink(&control->socket);
+	MHD_stop_daemon(control->daemon); // closes the socket
+	free(control);
+}

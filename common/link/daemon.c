@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "link/daemon.h"
+
+#include "base/log.h"
+
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static const char *daemon_program = "kagami";
+
+static void usage(FILE *to, const char *program, const char *summary, const struct daemon_option *options, size_t count)
+{
+	(void)fprintf(to, "usage: %s", program);
+	for (size_t i = 0; i < count; i++)
+		(void)fprintf(to, options[i].required ? " --%s %s" : " [--%s %s]", options[i].name, options[i].value_name);
+	(void)fprintf(to, " [--log-level LEVEL]\n\n%s\n\n", summary);
+	for (size_t i = 0; i < count; i++)
+		(void)fprintf(to, "  --%-10s %-10s %s\n", options[i].name, options[i].value_name, options[i].help);
+	(void)fprintf(to,
+		      "  --%-10s %-10s error, warning, info (the default) or debug\n"
+		      "  --help, --version\n\nThe manual: man 8 %s\n",
+		      "log-level", "LEVEL", program);
+}
+
+__attribute__((noreturn, format(printf, 1, 2))) static void misuse(const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	(void)fprintf(stderr, "%s: ", daemon_program);
+	(void)vfprintf(stderr, fmt, ap);
+	(void)fprintf(stderr, " (%s --help lists the options)\n", daemon_program);
+	va_end(ap);
+	exit(DAEMON_EXIT_USAGE);
+}
+
+static const char **option_find(const struct daemon_option *options, size_t count, const char *name, size_t len,
+				const char **log_level)
+{
+	if (strlen("log-level") == len && strncmp(name, "log-level", len) == 0)
+		return log_level;
+	for (size_t i = 0; i < count; i++)
+		if (strlen(options[i].name) == len && strncmp(name, options[i].name, len) == 0)
+			return options[i].value;
+	return NULL;
+}
+
+static enum log_level level_read(const char *name)
+{
+	static const char *const names[] = {"error", "warning", "info", "debug"};
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(name, names[i]) == 0)
+			return (enum log_level)i;
+	misuse("\"%s\" is not a log level: choose error, warning, info or debug", name);
+}
+
+static void options_read(const char *summary, const struct daemon_option *options, size_t count, int argc, char **argv,
+			 const char **log_level)
+{
+	for (int i = 1; i < argc; i++) {
+		const char *word = argv[i];
+		if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+			usage(stdout, daemon_program, summary, options, count);
+			exit(0);
+		}
+		if (strcmp(word, "--version") == 0) {
+			(void)printf("%s %s\n", daemon_program, KAGAMI_VERSION);
+			exit(0);
+		}
+		if (strncmp(word, "--", 2) != 0)
+			misuse("\"%s\" is not an option", word);
+		const char *equals = strchr(word, '=');
+		size_t len = equals ? (size_t)(equals - word - 2) : strlen(word + 2);
+		const char **value = option_find(options, count, word + 2, len, log_level);
+		if (!value)
+			misuse("there is no option \"%s\"", word);
+		if (equals)
+			*value = equals + 1;
+		else if (i + 1 < argc)
+			*value = argv[++i];
+		else
+			misuse("%s needs a value", word);
+		if (!**value)
+			misuse("%s needs a value", word);
+	}
+	for (size_t i = 0; i < count; i++)
+		if (options[i].required && !*options[i].value)
+			misuse("--%s is missing", options[i].name);
+}
+
+static void stop_signals(sigset_t *set)
+{
+	(void)sigemptyset(set);
+	(void)sigaddset(set, SIGTERM);
+	(void)sigaddset(set, SIGINT);
+}
+
+void daemon_start(const char *program, const char *summary, const struct daemon_option *options, size_t count, int argc,
+		  char **argv)
+{
+	const char *log_level = "info";
+	daemon_program = program;
+	options_read(summary, options, count, argc, argv, &log_level);
+	log_init(program, level_read(log_level));
+	sigset_t set;
+	stop_signals(&set);
+	(void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+	(void)signal(SIGPIPE, SIG_IGN);
+	const struct rlimit no_core = {0, 0}; // keys and guest data do not go into a core file
+	(void)setrlimit(RLIMIT_CORE, &no_core);
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) { // a protection takes a few, and there may be hundreds
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+const char *daemon_absolute(const char *path)
+{
+	char here[PATH_MAX], *whole = NULL;
+	if (path[0] == '/')
+		return path;
+	if (!getcwd(here, sizeof(here)) || asprintf(&whole, "%s/%s", here, path) < 0)
+		misuse("\"%s\" cannot be made absolute: give an absolute path", path);
+	return whole;
+}
+
+void daemon_wait(void)
+{
+	sigset_t set;
+	int which = 0;
+	stop_signals(&set);
+	while (sigwait(&set, &which))
+		;
+	log_info("stopping on %s", which == SIGTERM ? "SIGTERM" : "SIGINT");
+	(void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
+unsigned daemon_version(void *context, const struct control_request *request, json_t **ret_body)
+{
+	(void)context;
+	(void)request;
+	*ret_body = json_pack("{s:s, s:s, s:i}", "program", daemon_program, "version", KAGAMI_VERSION, "pid", (int)getpid());
+	return 200;
+}

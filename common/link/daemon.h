@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// What both daemons do alike: options, signals, their version.
+#ifndef KAGAMI_LINK_DAEMON_H
+#define KAGAMI_LINK_DAEMON_H
+
+#include "link/control.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define DAEMON_RUN_DIR "/run/kagami"
+
+enum { DAEMON_EXIT_FAILED = 1, DAEMON_EXIT_USAGE = 2 };
+
+struct daemon_option { // --name VALUE or --name=VALUE
+	const char *name;
+	const char *value_name; // "DIR"
+	const char *help;
+	const char **value; // keeps its default when the option is absent
+	bool required;
+};
+
+// Reads the options, and --log-level, --help and --version, which every daemon has; starts the log; blocks SIGTERM and SIGINT (to be
+// taken by daemon_wait) and ignores SIGPIPE. To be called before the first thread. Exits on --help, --version (0) and on
+// misuse (2, one line that says what is wrong).
+void daemon_start(const char *program, const char *summary, const struct daemon_option *options, size_t count, int argc,
+		  char **argv);
+
+// `path` below the directory that the daemon was started in, when it is not absolute already. Lives as long as the process.
+const char *daemon_absolute(const char *path);
+
+// Waits for SIGTERM or SIGINT. A second one while the daemon stops ends it at once, by the signal.
+void daemon_wait(void);
+
+// Answers GET /v1/version for the program that was started; any context.
+unsigned daemon_version(void *context, const struct control_request *request, json_t **ret_body);
+
+#endif

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// The receiver's routes for replicas, points, failover and mounts: one handler each, and the table at the end.
+//
+// A handler checks its body, calls the part that does the work, and turns the result or the error into JSON. It decides
+// nothing else.
+#include "receiver/recovery.h"
+
+#include "base/auto.h"
+#include "base/log.h"
+
+#include <errno.h>
+
+enum { HTTP_OK = 200, HTTP_CREATED = 201 };
+
+void recovery_init(struct recovery *recovery, struct env *env, struct store *store, struct mounts *mounts)
+{
+	*recovery = (struct recovery){.env = env, .store = store, .mounts = mounts};
+	(void)pthread_mutex_init(&recovery->failing_over, NULL);
+}
+
+void recovery_done(struct recovery *recovery)
+{
+	(void)pthread_mutex_destroy(&recovery->failing_over);
+}
+
+// Answers with `json`, which may be NULL: out of memory.
+static unsigned answer(unsigned status, json_t *json, json_t **ret_body)
+{
+	if (!json)
+		return control_fail(ret_body, -ENOMEM, "out of memory: ask again");
+	*ret_body = json;
+	return status;
+}
+
+static unsigned fail(const struct err *err, json_t **ret_body)
+{
+	return control_fail(ret_body, err->code, err->text);
+}
+
+static struct replica *find_replica(const struct recovery *recovery, const char *name, struct err *err)
+{
+	struct replica *replica = store_find(recovery->store, name);
+	if (!replica)
+		err_set(err, -ENOENT, "there is no protection %s on this receiver: GET /v1/protections lists what there is", name);
+	return replica;
+}
+
+// The replica that a request without a body names.
+static struct replica *find_plain(const struct recovery *recovery, const struct control_request *request, struct err *err)
+{
+	return control_read(request->body, NULL, 0, err) ? NULL : find_replica(recovery, request->arg[0], err);
+}
+
+// --- replicas and points ---
+
+static unsigned get_protections(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	struct replica *replica;
+	(void)request;
+	json_t *array = json_array();
+	for (size_t n = 0; (replica = store_at(recovery->store, n)); n++)
+		if (json_array_append_new(array, recovery_json_replica(recovery, replica))) {
+			json_decref(array);
+			return answer(HTTP_OK, NULL, ret_body);
+		}
+	return answer(HTTP_OK, json_pack("{s:o}", "protections", array), ret_body);
+}
+
+static unsigned get_protection(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct err err = {.code = 0};
+	struct replica *replica = find_plain(context, request, &err);
+	if (!replica)
+		return fail(&err, ret_body);
+	return answer(HTTP_OK, recovery_json_replica(context, replica), ret_body);
+}
+
+static unsigned get_points(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct err err = {.code = 0};
+	struct replica *replica = find_plain(context, request, &err);
+	if (!replica)
+		return fail(&err, ret_body);
+	return answer(HTTP_OK, json_pack("{s:o}", "points", recovery_json_points(replica)), ret_body);
+}
+
+static unsigned delete_protection(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	struct err err = {.code = 0};
+	if (!find_plain(recovery, request, &err) || store_forget(recovery->store, request->arg[0], &err))
+		return fail(&err, ret_body);
+	log_info("Removed a protection and its points, as asked. protection=%s", request->arg[0]);
+	return answer(HTTP_OK, json_object(), ret_body);
+}
+
+// --- failover ---
+
+static int failover_locked(struct recovery *recovery, struct replica *replica, uint64_t point,
+			   struct failover_info *ret_failover, struct err *err)
+{
+	LOCK_SCOPE(&recovery->failing_over);
+	int rc = failover_run(recovery->env, recovery->store, replica, point, ret_failover, err);
+	if (rc == 0)
+		log_info("Failed over. protection=%s point=%llu lost_ms=%llu duration_ms=%llu", ret_failover->name,
+			 (unsigned long long)ret_failover->point, (unsigned long long)ret_failover->lost_ms,
+			 (unsigned long long)ret_failover->duration_ms);
+	return rc;
+}
+
+static unsigned post_failover(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	struct err err = {.code = 0};
+	uint64_t point = 0;
+	const struct control_member members[] = {{"point", .number = &point, .least = 1, .most = INT64_MAX}};
+	if (control_read(request->body, members, 1, &err))
+		return fail(&err, ret_body);
+	struct replica *replica = find_replica(recovery, request->arg[0], &err);
+	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
+	if (!failover)
+		return answer(HTTP_OK, NULL, ret_body);
+	if (!replica || failover_locked(recovery, replica, point, failover, &err))
+		return fail(&err, ret_body);
+	return answer(HTTP_OK, recovery_json_failover(recovery, failover), ret_body);
+}
+
+// --- mounts ---
+
+static unsigned post_mount(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	struct err err = {.code = 0};
+	struct mount_request mount = {.protection = request->arg[0]};
+	struct mount_info info;
+	uint64_t partition = 0;
+	const struct control_member members[] = {
+		{"directory", true, .text = &mount.directory, .least = 1},
+		{"point", .number = &mount.point, .least = 1, .most = INT64_MAX},
+		{"disk", .text = &mount.disk, .is_name = true},
+		{"partition", .number = &partition, .least = 1, .most = UINT32_MAX},
+	};
+	if (control_read(request->body, members, 4, &err))
+		return fail(&err, ret_body);
+	mount.partition = (uint32_t)partition;
+	if (mounts_add(recovery->mounts, &mount, &info, &err))
+		return fail(&err, ret_body);
+	return answer(HTTP_CREATED, recovery_json_mount(&info), ret_body);
+}
+
+static unsigned get_mounts(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	struct mount_info info;
+	(void)request;
+	json_t *array = json_array();
+	for (size_t n = 0; mounts_at(recovery->mounts, n, &info); n++)
+		if (json_array_append_new(array, recovery_json_mount(&info))) {
+			json_decref(array);
+			return answer(HTTP_OK, NULL, ret_body);
+		}
+	return answer(HTTP_OK, json_pack("{s:o}", "mounts", array), ret_body);
+}
+
+static unsigned post_umount(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	struct err err = {.code = 0};
+	const char *directory = NULL;
+	const struct control_member members[] = {{"directory", true, .text = &directory, .least = 1}};
+	if (control_read(request->body, members, 1, &err) || mounts_remove(recovery->mounts, directory, &err))
+		return fail(&err, ret_body);
+	return answer(HTTP_OK, json_object(), ret_body);
+}
+
+const struct control_route recovery_routes[] = {
+	{"GET", "/v1/protections", get_protections},
+	{"GET", "/v1/protections/*", get_protection},
+	{"DELETE", "/v1/protections/*", delete_protection},
+	{"GET", "/v1/protections/*/points", get_points},
+	{"POST", "/v1/protections/*/failover", post_failover},
+	{"POST", "/v1/protections/*/mounts", post_mount},
+	{"GET", "/v1/mounts", get_mounts},
+	{"POST", "/v1/umount", post_umount},
+};
+const size_t recovery_route_count = sizeof(recovery_routes) / sizeof(recovery_routes[0]);

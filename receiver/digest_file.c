@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+// Digest files are made of 512-byte sectors that each carry their number and CRC-32C: a disk writes a sector whole or
+// not at all, so that a table updated in place is valid in every crash state, sector by sector old or new.
+//
+// This file does sectors, the prelude and lists; the table of the base is in digest_table.c.
+#include "receiver/digest_file.h"
+
+#include "base/auto.h"
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "receiver/digest_sector.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <string.h>
+
+static const char magic[8] = {'K', 'G', 'M', 'D', 'I', 'G', 'S', 'T'};
+
+// --- sectors ---
+
+void digest_sector_seal(unsigned char sector[DIGEST_SECTOR], uint64_t number, uint32_t used)
+{
+	put_le64(sector + DIGEST_PAYLOAD, number);
+	put_le32(sector + DIGEST_PAYLOAD + 8, used);
+	put_le32(sector + DIGEST_PAYLOAD + 12, crc32c(sector, DIGEST_SECTOR - 4));
+}
+
+int digest_sector_check(const unsigned char sector[DIGEST_SECTOR], uint64_t number, uint32_t *ret_used)
+{
+	if (get_le32(sector + DIGEST_PAYLOAD + 12) != crc32c(sector, DIGEST_SECTOR - 4) ||
+	    get_le64(sector + DIGEST_PAYLOAD) != number)
+		return -EBADMSG;
+	*ret_used = get_le32(sector + DIGEST_PAYLOAD + 8);
+	return 0;
+}
+
+// --- the prelude ---
+
+void digest_prelude_encode(unsigned char sector[DIGEST_SECTOR], const struct digest_prelude *p)
+{
+	struct cursor c = cursor_over(sector, DIGEST_PAYLOAD);
+	memset(sector, 0, DIGEST_SECTOR);
+	cursor_put_bytes(&c, magic, sizeof(magic));
+	cursor_put_u32(&c, DIGEST_VERSION);
+	cursor_put_u32(&c, DIGEST_SECTOR);
+	cursor_put_u32(&c, 0); // features: refuse, ignore, clear
+	cursor_put_u32(&c, 0);
+	cursor_put_u32(&c, 0);
+	cursor_put_u32(&c, p->kind);
+	cursor_put_bytes(&c, p->instance.bytes, UUID_SIZE);
+	cursor_put_u64(&c, p->disk.size);
+	cursor_put_u64(&c, p->entries);
+	cursor_put_u32(&c, p->disk.number);
+	cursor_put_u32(&c, DIGEST_XXH3);
+	digest_sector_seal(sector, 0, 0);
+}
+
+int digest_prelude_expect(struct env_file *file, enum digest_file_kind kind, const struct digest_disk *disk,
+			  uint64_t entries, struct err *err)
+{
+	unsigned char sector[DIGEST_SECTOR], found[sizeof(magic)];
+	uint32_t used;
+	int rc = env_pread_full(file, sector, sizeof(sector), 0);
+	if (rc)
+		return rc == -ENODATA ? err_set(err, -EBADMSG, "the prelude is cut off") : err_sys(err, rc, "read");
+	if (digest_sector_check(sector, 0, &used))
+		return err_set(err, -EBADMSG, "the prelude is damaged");
+	struct cursor c = cursor_reading(sector, DIGEST_PAYLOAD);
+	cursor_get_bytes(&c, found, sizeof(found));
+	if (memcmp(found, magic, sizeof(magic)) != 0)
+		return err_set(err, -EBADMSG, "not a digest file");
+	if (cursor_get_u32(&c) != DIGEST_VERSION || cursor_get_u32(&c) != DIGEST_SECTOR || cursor_get_u32(&c) != 0)
+		return err_set(err, -EBADMSG, "written by a newer version: use that one");
+	(void)cursor_take(&c, 8);
+	if (cursor_get_u32(&c) != kind)
+		return err_set(err, -EBADMSG, "kind: not a %s", kind == DIGEST_LIST ? "list" : "table");
+	(void)cursor_take(&c, UUID_SIZE);
+	if (cursor_get_u64(&c) != disk->size || cursor_get_u64(&c) != entries || cursor_get_u32(&c) != disk->number)
+		return err_set(err, -EBADMSG, "it belongs to another disk or point");
+	if (cursor_get_u32(&c) != DIGEST_XXH3)
+		return err_set(err, -EBADMSG, "unknown kind of digest");
+	return 0;
+}
+
+int digest_length_expect(struct env_file *file, uint64_t length, struct err *err)
+{
+	uint64_t size = 0;
+	int rc = env_size(file, &size);
+	if (rc)
+		return err_sys(err, rc, "size");
+	if (size != length)
+		return err_set(err, -EBADMSG, "%llu bytes long in place of %llu", (unsigned long long)size,
+			       (unsigned long long)length);
+	return 0;
+}
+
+// --- lists ---
+
+uint64_t digest_list_length(uint64_t entries)
+{
+	return DIGEST_SECTOR * (1 + entries / DIGEST_LIST_PER_SECTOR + (entries % DIGEST_LIST_PER_SECTOR != 0));
+}
+
+enum { BATCH_SECTORS = 128 };
+
+struct list_writer {
+	struct env_file *file;
+	EVP_MD_CTX *sha;
+	unsigned char *batch;
+	uint64_t sector;   // number of the one being filled
+	unsigned filled;   // finished sectors in the batch
+	uint32_t used;	   // entries in the one being filled
+};
+
+static int list_flush(struct list_writer *w, struct err *err)
+{
+	if (w->filled == 0)
+		return 0;
+	int rc = env_pwrite(w->file, w->batch, (size_t)w->filled * DIGEST_SECTOR, (w->sector - w->filled) * DIGEST_SECTOR);
+	w->filled = 0;
+	return rc ? err_sys(err, rc, "write") : 0;
+}
+
+static int list_finish_sector(struct list_writer *w, struct err *err)
+{
+	unsigned char *at = w->batch + (size_t)w->filled * DIGEST_SECTOR;
+	memset(at + w->used * DIGEST_ENTRY_SIZE, 0, DIGEST_PAYLOAD - w->used * DIGEST_ENTRY_SIZE);
+	digest_sector_seal(at, w->sector, w->used);
+	w->sector++;
+	w->filled++;
+	w->used = 0;
+	return w->filled == BATCH_SECTORS ? list_flush(w, err) : 0;
+}
+
+static int list_put(struct list_writer *w, uint64_t index, const struct digest *digest, struct err *err)
+{
+	unsigned char *at = w->batch + (size_t)w->filled * DIGEST_SECTOR + w->used * DIGEST_ENTRY_SIZE;
+	put_le64(at, index);
+	memcpy(at + 8, digest->bytes, DIGEST_SIZE);
+	if (EVP_DigestUpdate(w->sha, at, DIGEST_ENTRY_SIZE) != 1)
+		return err_set(err, -ENOMEM, "SHA-256 failed");
+	return ++w->used == DIGEST_LIST_PER_SECTOR ? list_finish_sector(w, err) : 0;
+}
+
+static int list_write(struct list_writer *w, const struct table *digests, struct err *err)
+{
+	int rc = 0;
+	for (uint64_t i = table_next(digests, 0); rc == 0 && i != TABLE_END; i = table_next(digests, i + 1))
+		rc = list_put(w, i, table_get(digests, i), err);
+	if (rc == 0 && w->used)
+		rc = list_finish_sector(w, err);
+	return rc ? rc : list_flush(w, err);
+}
+
+static void sha_free(EVP_MD_CTX **sha)
+{
+	EVP_MD_CTX_free(*sha);
+}
+
+static EVP_MD_CTX *sha_new(void)
+{
+	EVP_MD_CTX *sha = EVP_MD_CTX_new();
+	if (sha && EVP_DigestInit_ex(sha, EVP_sha256(), NULL) == 1)
+		return sha;
+	EVP_MD_CTX_free(sha);
+	return NULL;
+}
+
+int digest_list_save(struct env_file *file, const struct digest_disk *disk, const struct table *digests,
+		     unsigned char ret_root[DIGEST_ROOT_SIZE], struct err *err)
+{
+	__attribute__((cleanup(sha_free))) EVP_MD_CTX *sha = sha_new();
+	AUTO_FREE unsigned char *batch = malloc((size_t)BATCH_SECTORS * DIGEST_SECTOR);
+	struct digest_prelude prelude = {.kind = DIGEST_LIST, .disk = *disk, .entries = digests->set};
+	unsigned char sector[DIGEST_SECTOR];
+	if (!sha || !batch)
+		return err_set(err, -ENOMEM, "out of memory");
+	int rc = uuid_new(file->env, &prelude.instance);
+	if (rc)
+		return err_sys(err, rc, "random");
+	digest_prelude_encode(sector, &prelude);
+	rc = env_pwrite(file, sector, sizeof(sector), 0);
+	if (rc)
+		return err_sys(err, rc, "write");
+	struct list_writer w = {.file = file, .sha = sha, .batch = batch, .sector = 1};
+	rc = list_write(&w, digests, err);
+	if (rc)
+		return rc;
+	rc = env_sync(file);
+	if (rc)
+		return err_sys(err, rc, "sync");
+	return EVP_DigestFinal_ex(sha, ret_root, NULL) == 1 ? 0 : err_set(err, -ENOMEM, "SHA-256 failed");
+}
+
+struct list_reader {
+	EVP_MD_CTX *sha;
+	uint64_t blocks;
+	uint64_t next;	    // the lowest index that may come
+	uint64_t left;	    // entries that must come
+	digest_each *each;
+	void *context;
+};
+
+static int list_take_sector(struct list_reader *r, const unsigned char *sector, uint64_t number, struct err *err)
+{
+	uint32_t used = 0;
+	uint64_t expected = min_u64(r->left, DIGEST_LIST_PER_SECTOR);
+	if (digest_sector_check(sector, number, &used) || used != expected)
+		return err_set(err, -EBADMSG, "sector %llu is damaged", (unsigned long long)number);
+	if (EVP_DigestUpdate(r->sha, sector, used * DIGEST_ENTRY_SIZE) != 1)
+		return err_set(err, -ENOMEM, "SHA-256 failed");
+	for (uint32_t i = 0; i < used; i++) {
+		const unsigned char *at = sector + i * DIGEST_ENTRY_SIZE;
+		struct digest digest;
+		uint64_t index = get_le64(at);
+		memcpy(digest.bytes, at + 8, DIGEST_SIZE);
+		if (index < r->next || index >= r->blocks)
+			return err_set(err, -EBADMSG, "sector %llu: index out of order or past the disk's end",
+				       (unsigned long long)number);
+		r->next = index + 1;
+		int rc = r->each ? r->each(r->context, index, &digest, err) : 0;
+		if (rc)
+			return rc;
+	}
+	r->left -= used;
+	return 0;
+}
+
+static int list_read(struct list_reader *r, struct env_file *file, uint64_t sectors, struct err *err)
+{
+	AUTO_FREE unsigned char *batch = malloc((size_t)BATCH_SECTORS * DIGEST_SECTOR);
+	if (!batch)
+		return err_set(err, -ENOMEM, "out of memory");
+	for (uint64_t number = 1; number < sectors;) {
+		uint64_t count = min_u64(BATCH_SECTORS, sectors - number);
+		int rc = env_pread_full(file, batch, (size_t)count * DIGEST_SECTOR, number * DIGEST_SECTOR);
+		if (rc)
+			return err_sys(err, rc, "read");
+		for (uint64_t i = 0; rc == 0 && i < count; i++)
+			rc = list_take_sector(r, batch + i * DIGEST_SECTOR, number + i, err);
+		if (rc)
+			return rc;
+		number += count;
+	}
+	return 0;
+}
+
+int digest_list_load(struct env_file *file, const struct digest_disk *disk, uint64_t entries,
+		     const unsigned char root[DIGEST_ROOT_SIZE], digest_each *each, void *context, struct err *err)
+{
+	__attribute__((cleanup(sha_free))) EVP_MD_CTX *sha = sha_new();
+	unsigned char found[DIGEST_ROOT_SIZE];
+	if (!sha)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (entries > size_blocks(disk->size))
+		return err_set(err, -EBADMSG, "more entries than the disk has blocks");
+	uint64_t length = digest_list_length(entries);
+	int rc = digest_length_expect(file, length, err);
+	if (rc == 0)
+		rc = digest_prelude_expect(file, DIGEST_LIST, disk, entries, err);
+	struct list_reader r = {
+		.sha = sha, .blocks = size_blocks(disk->size), .left = entries, .each = each, .context = context};
+	if (rc == 0)
+		rc = list_read(&r, file, length / DIGEST_SECTOR, err);
+	if (rc)
+		return rc;
+	if (EVP_DigestFinal_ex(sha, found, NULL) != 1)
+		return err_set(err, -ENOMEM, "SHA-256 failed");
+	if (memcmp(found, root, sizeof(found)) != 0)
+		return err_set(err, -EBADMSG, "the list is not the one that point.json names");
+	return 0;
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Digests on disk: the list of a point and the table of the base. Format: docs/store.md.
+//
+// All I/O goes through base/env. Nothing that is read is trusted: -EBADMSG with what is wrong.
+#ifndef KAGAMI_RECEIVER_DIGEST_FILE_H
+#define KAGAMI_RECEIVER_DIGEST_FILE_H
+
+#include "base/env.h"
+#include "base/err.h"
+#include "base/size.h"
+#include "format/digest.h"
+#include "receiver/table.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	DIGEST_SECTOR = 512,
+	DIGEST_PAYLOAD = 496,
+	DIGEST_ENTRY_SIZE = 8 + DIGEST_SIZE,
+	DIGEST_LIST_PER_SECTOR = DIGEST_PAYLOAD / DIGEST_ENTRY_SIZE,
+	DIGEST_TABLE_PER_SECTOR = DIGEST_PAYLOAD / DIGEST_SIZE,
+	DIGEST_ROOT_SIZE = 32,
+};
+
+// Which disk a file is about: both sides must agree.
+struct digest_disk {
+	uint16_t number;
+	uint64_t size; // bytes
+};
+
+typedef int digest_each(void *context, uint64_t index, const struct digest *digest, struct err *err);
+
+// Length in bytes of a list of `entries`, and of the table of a disk of `size` bytes.
+uint64_t digest_list_length(uint64_t entries);
+uint64_t digest_table_length(uint64_t size);
+
+// Writes what `digests` holds to the empty `file` and syncs it. `ret_root` is the SHA-256 of the entries.
+int digest_list_save(struct env_file *file, const struct digest_disk *disk, const struct table *digests,
+		     unsigned char ret_root[DIGEST_ROOT_SIZE], struct err *err);
+// Calls `each` for every entry in order, and proves the root at the end: a caller that changes something for good reads
+// the list once with `each` NULL before.
+int digest_list_load(struct env_file *file, const struct digest_disk *disk, uint64_t entries,
+		     const unsigned char root[DIGEST_ROOT_SIZE], digest_each *each, void *context, struct err *err);
+
+// Makes the table of a disk of zeros in the empty `file` and syncs it.
+int digest_table_create(struct env_file *file, const struct digest_disk *disk, struct err *err);
+// Whether length and prelude are those of a table of `disk`.
+int digest_table_check(struct env_file *file, const struct digest_disk *disk, struct err *err);
+// Calls `each` for every digest that is not zero, in order.
+int digest_table_load(struct env_file *file, const struct digest_disk *disk, digest_each *each, void *context,
+		      struct err *err);
+
+// Changes a table in place, sector by sector, for digests in rising order of index. The caller syncs.
+struct digest_update {
+	struct env_file *file;
+	const struct digest_disk *disk;
+	uint64_t sector; // number of the one in the buffer, 0: none
+	unsigned char buf[DIGEST_SECTOR];
+};
+void digest_update_init(struct digest_update *update, struct env_file *file, const struct digest_disk *disk);
+int digest_update_set(struct digest_update *update, uint64_t index, const struct digest *digest, struct err *err);
+int digest_update_flush(struct digest_update *update, struct err *err);
+
+// The decoder of one sector, for tests and fuzzing: -EBADMSG unless its check and number are right.
+int digest_sector_check(const unsigned char sector[DIGEST_SECTOR], uint64_t number, uint32_t *ret_used);
+
+#endif

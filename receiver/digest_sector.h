@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// What digest_file.c and digest_table.c share: sectors and the prelude. Format: docs/store.md.
+#ifndef KAGAMI_RECEIVER_DIGEST_SECTOR_H
+#define KAGAMI_RECEIVER_DIGEST_SECTOR_H
+
+#include "base/cursor.h"
+#include "base/names.h"
+#include "receiver/digest_file.h"
+
+enum { DIGEST_VERSION = 1 };
+enum digest_file_kind { DIGEST_LIST = 1, DIGEST_TABLE = 2 };
+
+struct digest_prelude {
+	enum digest_file_kind kind;
+	struct uuid instance;
+	struct digest_disk disk;
+	uint64_t entries;
+};
+
+// Fills in number, use and check of a sector whose payload is there.
+void digest_sector_seal(unsigned char sector[DIGEST_SECTOR], uint64_t number, uint32_t used);
+void digest_prelude_encode(unsigned char sector[DIGEST_SECTOR], const struct digest_prelude *prelude);
+// Reads the prelude of `file` and compares it with what it must be.
+int digest_prelude_expect(struct env_file *file, enum digest_file_kind kind, const struct digest_disk *disk,
+			  uint64_t entries, struct err *err);
+int digest_length_expect(struct env_file *file, uint64_t length, struct err *err);
+
+#endif

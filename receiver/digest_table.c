@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// The digest table of the base: sparse, updated in place by a fold. A hole is the truth about blocks of zeros.
+#include "receiver/digest_file.h"
+
+#include "base/auto.h"
+#include "base/bytes.h"
+#include "receiver/digest_sector.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { READ_SECTORS = 1024 };
+
+uint64_t digest_table_length(uint64_t size)
+{
+	uint64_t blocks = size_blocks(size);
+	return DIGEST_SECTOR * (1 + blocks / DIGEST_TABLE_PER_SECTOR + (blocks % DIGEST_TABLE_PER_SECTOR != 0));
+}
+
+int digest_table_create(struct env_file *file, const struct digest_disk *disk, struct err *err)
+{
+	struct digest_prelude prelude = {.kind = DIGEST_TABLE, .disk = *disk, .entries = size_blocks(disk->size)};
+	unsigned char sector[DIGEST_SECTOR];
+	int rc = uuid_new(file->env, &prelude.instance);
+	if (rc)
+		return err_sys(err, rc, "random");
+	digest_prelude_encode(sector, &prelude);
+	rc = env_pwrite(file, sector, sizeof(sector), 0);
+	if (rc == 0)
+		rc = env_truncate(file, digest_table_length(disk->size));
+	if (rc)
+		return err_sys(err, rc, "write");
+	rc = env_sync(file);
+	return rc ? err_sys(err, rc, "sync") : 0;
+}
+
+int digest_table_check(struct env_file *file, const struct digest_disk *disk, struct err *err)
+{
+	int rc = digest_length_expect(file, digest_table_length(disk->size), err);
+	return rc ? rc : digest_prelude_expect(file, DIGEST_TABLE, disk, size_blocks(disk->size), err);
+}
+
+static int table_take_sector(const unsigned char *sector, uint64_t number, uint64_t blocks, digest_each *each,
+			     void *context, struct err *err)
+{
+	uint32_t used = 0;
+	if (bytes_zero(sector, DIGEST_SECTOR))
+		return 0;
+	if (digest_sector_check(sector, number, &used))
+		return err_set(err, -EBADMSG, "sector %llu is damaged", (unsigned long long)number);
+	uint64_t first = (number - 1) * DIGEST_TABLE_PER_SECTOR;
+	for (uint64_t i = 0; i < DIGEST_TABLE_PER_SECTOR; i++) {
+		struct digest digest;
+		memcpy(digest.bytes, sector + i * DIGEST_SIZE, DIGEST_SIZE);
+		if (digest_is_zero(&digest))
+			continue;
+		if (first + i >= blocks)
+			return err_set(err, -EBADMSG, "sector %llu: a digest past the disk's end", (unsigned long long)number);
+		int rc = each(context, first + i, &digest, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+int digest_table_load(struct env_file *file, const struct digest_disk *disk, digest_each *each, void *context,
+		      struct err *err)
+{
+	int rc = digest_table_check(file, disk, err);
+	if (rc)
+		return rc;
+	AUTO_FREE unsigned char *batch = malloc((size_t)READ_SECTORS * DIGEST_SECTOR);
+	if (!batch)
+		return err_set(err, -ENOMEM, "out of memory");
+	uint64_t sectors = digest_table_length(disk->size) / DIGEST_SECTOR;
+	for (uint64_t number = 1; number < sectors;) {
+		uint64_t count = min_u64(READ_SECTORS, sectors - number);
+		rc = env_pread_full(file, batch, (size_t)count * DIGEST_SECTOR, number * DIGEST_SECTOR);
+		if (rc)
+			return err_sys(err, rc, "read");
+		if (bytes_zero(batch, (size_t)count * DIGEST_SECTOR)) {
+			number += count;
+			continue;
+		}
+		for (uint64_t i = 0; rc == 0 && i < count; i++)
+			rc = table_take_sector(batch + i * DIGEST_SECTOR, number + i, size_blocks(disk->size), each, context, err);
+		if (rc)
+			return rc;
+		number += count;
+	}
+	return 0;
+}
+
+void digest_update_init(struct digest_update *update, struct env_file *file, const struct digest_disk *disk)
+{
+	*update = (struct digest_update){.file = file, .disk = disk};
+}
+
+int digest_update_flush(struct digest_update *update, struct err *err)
+{
+	if (update->sector == 0)
+		return 0;
+	if (bytes_zero(update->buf, DIGEST_PAYLOAD))
+		memset(update->buf, 0, sizeof(update->buf));
+	else
+		digest_sector_seal(update->buf, update->sector, DIGEST_TABLE_PER_SECTOR);
+	int rc = env_pwrite(update->file, update->buf, sizeof(update->buf), update->sector * DIGEST_SECTOR);
+	update->sector = 0;
+	return rc ? err_sys(err, rc, "write") : 0;
+}
+
+static int update_fetch(struct digest_update *update, uint64_t sector, struct err *err)
+{
+	uint32_t used;
+	int rc = digest_update_flush(update, err);
+	if (rc)
+		return rc;
+	rc = env_pread_full(update->file, update->buf, sizeof(update->buf), sector * DIGEST_SECTOR);
+	if (rc)
+		return err_sys(err, rc, "read");
+	if (!bytes_zero(update->buf, sizeof(update->buf)) && digest_sector_check(update->buf, sector, &used))
+		return err_set(err, -EBADMSG, "sector %llu is damaged", (unsigned long long)sector);
+	update->sector = sector;
+	return 0;
+}
+
+int digest_update_set(struct digest_update *update, uint64_t index, const struct digest *digest, struct err *err)
+{
+	uint64_t sector = 1 + index / DIGEST_TABLE_PER_SECTOR;
+	int rc = sector == update->sector ? 0 : update_fetch(update, sector, err);
+	if (rc == 0)
+		memcpy(update->buf + index % DIGEST_TABLE_PER_SECTOR * DIGEST_SIZE, digest->bytes, DIGEST_SIZE);
+	return rc;
+}

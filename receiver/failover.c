@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// Failover, as steps that a crash may cut anywhere:
+//
+//	1  replica_fence(n)             durable: the source is over, the point is pinned. From here on only n may follow
+//	2  failover.new/ removed        what an earlier try left half done
+//	3  failover.new/ made           an overlay for each disk, then failover.json, each durable, then their names
+//	4  failover.new -> failover     one rename, then the protection's directory is synced: done
+//
+// The fence comes first: an overlay that existed before it could be booted beside a source that still replicates.
+// failover/ exists if and only if all of it is durable, and is never touched again: the guest writes there. So asking
+// again starts at the step that is missing, and a failover that is done answers from failover.json.
+#include "receiver/failover.h"
+
+#include "base/auto.h"
+#include "receiver/json_file.h"
+#include "receiver/overlay.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { FAILOVER_VERSION = 1, FAILOVER_NAME_SIZE = 128, FAILOVER_PATH_SIZE = 256, NS_PER_MS = 1000000 };
+
+#define FAILOVER_FORMAT "kagami-failover"
+
+// --- failover.json ---
+
+static int record_encode(const struct failover_info *failover, char **ret_text, size_t *ret_len)
+{
+	AUTO_JSON json_t *object = json_object();
+	json_t *disks = json_array();
+	for (unsigned i = 0; i < failover->disk_count; i++)
+		if (json_array_append_new(disks, json_string(failover->disk[i]))) {
+			json_decref(disks);
+			return -ENOMEM;
+		}
+	if (json_object_set_new(object, "disks", disks) ||
+	    json_object_set_new(object, "name", json_string(failover->name)) ||
+	    json_object_set_new(object, "point", json_new_u64(failover->point)) ||
+	    json_object_set_new(object, "cut", json_new_time(failover->cut_wall_ns)) ||
+	    json_object_set_new(object, "lost_ms", json_new_u64(failover->lost_ms)) ||
+	    json_object_set_new(object, "duration_ms", json_new_u64(failover->duration_ms)))
+		return -ENOMEM;
+	return json_file_encode(object, FAILOVER_FORMAT, FAILOVER_VERSION, ret_text, ret_len);
+}
+
+static int disks_decode(const json_t *object, struct failover_info *failover, struct err *err)
+{
+	const json_t *disks;
+	int rc = json_get_array(object, "disks", 1, DISKS_MAX, &disks, err);
+	if (rc)
+		return rc;
+	failover->disk_count = (uint16_t)json_array_size(disks);
+	for (unsigned i = 0; i < failover->disk_count; i++) {
+		const char *name = json_string_value(json_array_get(disks, i));
+		if (!name || !name_ok(name))
+			return err_set(err, -EBADMSG, "disks: not a name");
+		(void)snprintf(failover->disk[i], NAME_SIZE, "%s", name);
+	}
+	return 0;
+}
+
+static int record_decode(const char *text, size_t len, struct failover_info *ret_failover, struct err *err)
+{
+	AUTO_JSON json_t *object = NULL;
+	struct failover_info failover = {.point = 0};
+	int rc = json_file_decode(text, len, FAILOVER_FORMAT, FAILOVER_VERSION, &object, err);
+	if (rc == 0)
+		rc = json_get_name(object, "name", failover.name, err);
+	if (rc == 0)
+		rc = json_get_u64(object, "point", 1, INT64_MAX, &failover.point, err);
+	if (rc == 0)
+		rc = json_get_ns(object, "cut", &failover.cut_wall_ns, err);
+	if (rc == 0)
+		rc = json_get_u64(object, "lost_ms", 0, INT64_MAX, &failover.lost_ms, err);
+	if (rc == 0)
+		rc = json_get_u64(object, "duration_ms", 0, INT64_MAX, &failover.duration_ms, err);
+	if (rc == 0)
+		rc = disks_decode(object, &failover, err);
+	if (rc == 0)
+		*ret_failover = failover;
+	return rc;
+}
+
+static int record_load(struct env_root *root, const char *name, struct failover_info *ret_failover, struct err *err)
+{
+	char path[FAILOVER_NAME_SIZE];
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	(void)snprintf(path, sizeof(path), "%s/failover/failover.json", name);
+	int rc = env_read_file(root, path, JSON_FILE_MAX, &text, &len);
+	if (rc)
+		return err_sys(err, rc, "read %s", path);
+	if (record_decode(text, len, ret_failover, err))
+		return err_wrap(err, "%s/failover/failover.json does not check; its disks are untouched beside it", name);
+	return 0;
+}
+
+// --- the steps ---
+
+static int disks_make(struct env_root *root, const char *dir, const struct replica_info *replica, uint64_t point,
+		      struct err *err)
+{
+	for (unsigned i = 0; i < replica->disk_count; i++) {
+		char name[FAILOVER_PATH_SIZE], backing[FAILOVER_PATH_SIZE];
+		(void)snprintf(name, sizeof(name), "%s/%s.qcow2", dir, replica->disk[i].name);
+		(void)snprintf(backing, sizeof(backing), "../points/%llu/%s.qcow2", (unsigned long long)point,
+			       replica->disk[i].name);
+		int rc = overlay_create(root, name, replica->disk[i].size, backing, err);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int record_write(struct env_root *root, const char *dir, const struct failover_info *failover, struct err *err)
+{
+	char name[FAILOVER_PATH_SIZE];
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	int rc = record_encode(failover, &text, &len);
+	(void)snprintf(name, sizeof(name), "%s/failover.json", dir);
+	if (rc == 0)
+		rc = env_replace(root, dir, name, text, len); // syncs the names of the disks too
+	return rc ? err_sys(err, rc, "write %s", name) : 0;
+}
+
+// Steps 2 to 4. `failover` says all but how long it took, which is filled in.
+static int disks_publish(struct env_root *root, const struct replica_info *replica, uint64_t began_ns,
+			 struct failover_info *failover, struct err *err)
+{
+	char temp[FAILOVER_NAME_SIZE], done[FAILOVER_NAME_SIZE];
+	(void)snprintf(temp, sizeof(temp), "%s/failover.new", replica->name);
+	(void)snprintf(done, sizeof(done), "%s/failover", replica->name);
+	int rc = env_remove_tree(root, temp);
+	if (rc == 0)
+		rc = env_mkdir(root, temp);
+	if (rc)
+		return err_sys(err, rc, "make %s", temp);
+	rc = disks_make(root, temp, replica, failover->point, err);
+	if (rc)
+		return rc;
+	failover->duration_ms = (env_mono_ns(root->env) - began_ns) / NS_PER_MS;
+	rc = record_write(root, temp, failover, err);
+	if (rc)
+		return rc;
+	rc = env_rename(root, temp, done);
+	if (rc == 0)
+		rc = env_sync_dir(root, replica->name);
+	return rc ? err_sys(err, rc, "rename %s to %s", temp, done) : 0;
+}
+
+static void describe(const struct replica_info *replica, const struct point_info *point, int64_t asked_ns,
+		     struct failover_info *ret_failover)
+{
+	struct failover_info failover = {.point = point->number, .cut_wall_ns = point->cut_wall_ns};
+	(void)snprintf(failover.name, sizeof(failover.name), "%s", replica->name);
+	failover.disk_count = replica->disk_count;
+	for (unsigned i = 0; i < replica->disk_count; i++)
+		(void)snprintf(failover.disk[i], NAME_SIZE, "%s", replica->disk[i].name);
+	if (asked_ns > point->cut_wall_ns) // two hosts' clocks: a cut in the future lost nothing that can be counted
+		failover.lost_ms = (uint64_t)(asked_ns - point->cut_wall_ns) / NS_PER_MS;
+	*ret_failover = failover;
+}
+
+// The point to fail over to. -ENOENT.
+static int point_choose(struct replica *replica, const char *name, uint64_t number, struct point_info *ret_point,
+			struct err *err)
+{
+	AUTO_FREE struct point_info *points = NULL;
+	size_t count = 0;
+	int rc = replica_points(replica, &points, &count);
+	if (rc)
+		return err_sys(err, rc, "list the points of %s", name);
+	for (size_t i = count; i-- > 0;) {
+		if (number != 0 && points[i].number != number)
+			continue;
+		*ret_point = points[i];
+		return 0;
+	}
+	if (number == 0)
+		return err_set(err, -ENOENT, "%s has no recovery point yet: its initial sync was not finished", name);
+	return err_set(err, -ENOENT, "%s has no point %llu: see kagami points %s", name, (unsigned long long)number, name);
+}
+
+static int number_settle(const struct replica_info *info, uint64_t *number, struct err *err)
+{
+	if (!info->fenced)
+		return 0;
+	if (*number != 0 && *number != info->fenced_point)
+		return err_set(err, -EALREADY, "%s was failed over to point %llu already, and a second active copy is never made: ask "
+					       "for that point, or mount the other one",
+			       info->name, (unsigned long long)info->fenced_point);
+	*number = info->fenced_point;
+	return 0;
+}
+
+static int failover_do(struct env_root *root, struct replica *replica, const struct replica_info *info, uint64_t number,
+		       struct failover_info *ret_failover, struct err *err)
+{
+	struct env *env = root->env;
+	uint64_t began_ns = env_mono_ns(env);
+	int64_t asked_ns = env_wall_ns(env);
+	struct point_info point = {.number = 0};
+	struct failover_info failover;
+	int rc = point_choose(replica, info->name, number, &point, err);
+	if (rc == 0)
+		rc = replica_fence(replica, point.number, err);
+	if (rc)
+		return rc;
+	describe(info, &point, asked_ns, &failover);
+	rc = disks_publish(root, info, began_ns, &failover, err);
+	if (rc == 0)
+		*ret_failover = failover;
+	return rc;
+}
+
+int failover_run(struct env *env, struct store *store, struct replica *replica, uint64_t number,
+		 struct failover_info *ret_failover, struct err *err)
+{
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	struct env_root *root = NULL;
+	if (!info)
+		return err_set(err, -ENOMEM, "out of memory");
+	replica_info(replica, info);
+	int rc = number_settle(info, &number, err);
+	if (rc)
+		return rc;
+	rc = env_root_open(env, store_path(store), &root);
+	if (rc)
+		return err_sys(err, rc, "open the store %s", store_path(store));
+	struct err load = {.code = 0};
+	rc = info->fenced ? record_load(root, info->name, ret_failover, &load) : -ENOENT;
+	if (rc == -ENOENT) // not done, or cut short
+		rc = failover_do(root, replica, info, number, ret_failover, err);
+	else if (rc)
+		err_set(err, rc, "%s", load.text);
+	env_root_close(root);
+	return rc;
+}
+
+int failover_load(struct env *env, const struct store *store, const char *name, struct failover_info *ret_failover,
+		  struct err *err)
+{
+	struct env_root *root = NULL;
+	int rc = env_root_open(env, store_path(store), &root);
+	if (rc)
+		return err_sys(err, rc, "open the store %s", store_path(store));
+	rc = record_load(root, name, ret_failover, err);
+	env_root_close(root);
+	return rc;
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Failover: the disks of a recovery point made bootable, and the source fenced.
+//
+//	STORE/<protection>/failover/<disk>.qcow2    a writable overlay on points/<n>/<disk>.qcow2
+//	STORE/<protection>/failover/failover.json   what was done and when
+#ifndef KAGAMI_RECEIVER_FAILOVER_H
+#define KAGAMI_RECEIVER_FAILOVER_H
+
+#include "base/env.h"
+#include "base/err.h"
+#include "base/names.h"
+#include "base/size.h"
+#include "receiver/store.h"
+
+#include <stdint.h>
+
+struct failover_info {
+	char name[NAME_SIZE];
+	uint64_t point;
+	int64_t cut_wall_ns; // of the point
+	uint64_t lost_ms;    // the age of that cut when failover was asked
+	uint64_t duration_ms;
+	uint16_t disk_count;
+	char disk[DISKS_MAX][NAME_SIZE];
+};
+
+// Fails over to point `number` (0: the newest, or the one already failed over to). Done again for the same point it finishes
+// what a crash cut short, and answers as the first time. -EALREADY for another point, -ENOENT without such a point.
+// One call at a time for one replica.
+int failover_run(struct env *env, struct store *store, struct replica *replica, uint64_t number,
+		 struct failover_info *ret_failover, struct err *err);
+
+// What was done. -ENOENT while the failover of the protection `name` has not been done to its end.
+int failover_load(struct env *env, const struct store *store, const char *name, struct failover_info *ret_failover,
+		  struct err *err);
+
+// The absolute path of a disk to boot from.
+int failover_path(const struct store *store, const struct failover_info *failover, unsigned disk, char *path, size_t cap);
+
+// A command line that boots the disks, quoted for a shell. The caller frees; NULL when out of memory.
+char *failover_command(const struct store *store, const struct failover_info *failover);
+
+#endif

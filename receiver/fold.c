@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fold of the oldest point into the base: docs/store.md, "Fold". What it promises: no byte of any other point changes in any
+// crash state, and a fold that was cut off is done again from the start to the same end.
+//
+// Without the lock: applying the overlay to the base (touches nothing that a session touches). Under it: the rest, which is short, after
+// asking again whether anybody holds a point.
+#include "receiver/replica.h"
+
+#include "base/bytes.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+// --- step 1: the overlay to the base ---
+
+static int run_apply(struct env_file *base, const unsigned char *block, uint64_t at, uint32_t off, uint32_t len)
+{
+	if (len == 0)
+		return 0;
+	if (bytes_zero(block + off, len))
+		return env_punch(base, at + off, len);
+	return env_pwrite(base, block + off, len, at + off);
+}
+
+// Whether pieces `i` and `i` + 1 can go in one call: both stored, and both zeros or neither.
+static bool pieces_join(const unsigned char *block, uint16_t mask, unsigned i)
+{
+	const unsigned char *piece = block + (size_t)i * PIECE_SIZE;
+	return i + 1 < PIECES_PER_BLOCK && mask >> (i + 1) & 1 &&
+	       bytes_zero(piece, PIECE_SIZE) == bytes_zero(piece + PIECE_SIZE, PIECE_SIZE);
+}
+
+static int block_apply(struct env_file *base, uint64_t size, uint64_t index, const unsigned char *block, uint16_t mask)
+{
+	uint32_t end = size_of_block(size, index);
+	for (unsigned i = 0; i < PIECES_PER_BLOCK && i * PIECE_SIZE < end; i++) {
+		uint32_t off = i * PIECE_SIZE;
+		if (!(mask >> i & 1))
+			continue;
+		while (pieces_join(block, mask, i))
+			i++;
+		uint32_t stop = (i + 1) * PIECE_SIZE;
+		int rc = run_apply(base, block, index * BLOCK_SIZE, off, (stop < end ? stop : end) - off);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int overlay_apply(struct qcow2_reader *overlay, struct env_file *base, uint64_t size, struct err *err)
+{
+	AUTO_FREE unsigned char *block = malloc(BLOCK_SIZE);
+	uint64_t index = 0;
+	int rc;
+	if (!block)
+		return err_set(err, -ENOMEM, "out of memory");
+	while ((rc = qcow2_reader_next(overlay, index, &index, err)) == 0) {
+		uint16_t mask = 0;
+		memset(block, 0, BLOCK_SIZE);
+		rc = qcow2_reader_read(overlay, index, block, &mask, err);
+		if (rc)
+			return rc;
+		rc = block_apply(base, size, index, block, mask);
+		if (rc)
+			return err_sys(err, rc, "write to the base");
+		index++;
+	}
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static void auto_reader(struct qcow2_reader **reader)
+{
+	qcow2_reader_free(*reader);
+}
+
+// `ret_synced` is false when it failed at the sync: then nobody knows what the base holds.
+static int disk_apply(struct replica *r, uint64_t number, unsigned disk, bool *ret_synced, struct err *err)
+{
+	AUTO_FILE struct env_file *from = NULL;
+	AUTO_FILE struct env_file *base = NULL;
+	__attribute__((cleanup(auto_reader))) struct qcow2_reader *overlay = NULL;
+	const struct wire_disk *d = &r->prot.disk[disk];
+	int rc = replica_open_file(r, ENV_READ, &from, err, "points/%llu/%s.qcow2", (unsigned long long)number, d->name);
+	if (rc == 0)
+		rc = replica_open_file(r, ENV_WRITE, &base, err, "base/%s.raw", d->name);
+	if (rc)
+		return rc;
+	rc = qcow2_reader_open(from, &overlay, err);
+	if (rc == 0 && qcow2_reader_size(overlay) != d->size)
+		rc = err_set(err, -EBADMSG, "not of the disk's size");
+	if (rc == 0)
+		rc = overlay_apply(overlay, base, d->size, err);
+	if (rc)
+		return err_wrap(err, "%s/points/%llu/%s.qcow2", r->name, (unsigned long long)number, d->name);
+	rc = env_sync(base);
+	*ret_synced = rc == 0;
+	return rc ? err_sys(err, rc, "%s/base/%s.raw: sync", r->name, d->name) : 0;
+}
+
+// --- step 2: the digests ---
+
+static int digest_apply(void *context, uint64_t index, const struct digest *digest, struct err *err)
+{
+	return digest_update_set(context, index, digest, err);
+}
+
+static int digests_apply(struct replica *r, const struct point_file *point, unsigned disk, bool *ret_synced, struct err *err)
+{
+	AUTO_FILE struct env_file *list = NULL;
+	AUTO_FILE struct env_file *table = NULL;
+	const char *name = r->prot.disk[disk].name;
+	const struct point_disk *pd = &point->disk[disk];
+	struct digest_disk of = replica_disk(r, disk);
+	struct digest_update update;
+	int rc = replica_open_file(r, ENV_READ, &list, err, "points/%llu/%s.digests",
+				   (unsigned long long)point->info.number, name);
+	if (rc == 0)
+		rc = replica_open_file(r, ENV_WRITE, &table, err, "base/%s.digests", name);
+	if (rc)
+		return rc;
+	rc = digest_table_check(table, &of, err);
+	digest_update_init(&update, table, &of);
+	if (rc == 0) // proven before the first change
+		rc = digest_list_load(list, &of, pd->digests, pd->root, NULL, NULL, err);
+	if (rc == 0)
+		rc = digest_list_load(list, &of, pd->digests, pd->root, digest_apply, &update, err);
+	if (rc == 0)
+		rc = digest_update_flush(&update, err);
+	if (rc)
+		return err_wrap(err, "%s: digests of %s", r->name, name);
+	rc = env_sync(table);
+	*ret_synced = rc == 0;
+	return rc ? err_sys(err, rc, "%s/base/%s.digests: sync", r->name, name) : 0;
+}
+
+// --- steps 3 to 5 ---
+
+static int successor_set_backing(struct replica *r, uint64_t number, unsigned disk, struct err *err)
+{
+	AUTO_FILE struct env_file *file = NULL;
+	char backing[REPLICA_PATH_SIZE];
+	const char *name = r->prot.disk[disk].name;
+	int rc = replica_open_file(r, ENV_WRITE, &file, err, "points/%llu/%s.qcow2", (unsigned long long)number, name);
+	if (rc)
+		return rc;
+	(void)snprintf(backing, sizeof(backing), "../../base/%s.raw", name);
+	rc = qcow2_set_backing(file, backing, QCOW2_BACKING_RAW, err);
+	return rc ? err_wrap(err, "%s/points/%llu/%s.qcow2", r->name, (unsigned long long)number, name) : 0;
+}
+
+static int point_to_trash(struct replica *r, uint64_t number, struct err *err)
+{
+	char from[REPLICA_PATH_SIZE], to[REPLICA_PATH_SIZE], points[REPLICA_PATH_SIZE], trash[REPLICA_PATH_SIZE];
+	replica_file(r, points, "points");
+	replica_file(r, trash, "trash");
+	replica_file(r, from, "points/%llu", (unsigned long long)number);
+	replica_file(r, to, "trash/%llu", (unsigned long long)number);
+	int rc = env_rename(r->root, from, to);
+	if (rc == 0)
+		rc = env_sync_dir(r->root, points);
+	if (rc == 0)
+		rc = env_sync_dir(r->root, trash);
+	return rc ? err_sys(err, rc, "%s: move to %s", from, to) : 0;
+}
+
+static int trash_empty(struct replica *r, uint64_t number, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE];
+	replica_file(r, path, "trash/%llu", (unsigned long long)number);
+	int rc = env_remove_tree(r->root, path);
+	return rc ? err_sys(err, rc, "%s: remove", path) : 0;
+}
+
+// --- the whole ---
+
+// The point to fold, 0 when there is none. Any hold forbids it: the oldest point is part of every chain.
+static uint64_t fold_choose(const struct replica *r)
+{
+	if (r->prot.fenced || r->point_count <= r->prot.points_keep)
+		return 0;
+	for (size_t i = 0; i < r->point_count; i++)
+		if (r->points[i].holds)
+			return 0;
+	return r->points[0].number;
+}
+
+// A read that found damage, or a failed sync, breaks the replica; other failures leave a fold to be done again.
+static int fold_fail(struct replica *r, bool synced, const struct err *why, struct err *err)
+{
+	if (!synced || why->code == -EBADMSG)
+		return replica_break(r, why, err);
+	if (why->code == -ENOSPC || why->code == -EDQUOT)
+		return err_set(err, -ENOSPC, "the store is full (%s); free space: folding goes on by itself", why->text);
+	return err_set(err, why->code, "fold: %s", why->text);
+}
+
+// Under the lock, after step 1. Returns 1, or 0 when somebody came in between and the point stays.
+static int fold_finish(struct replica *r, const struct point_file *point, struct err *err)
+{
+	uint64_t number = point->info.number;
+	struct err why = {0};
+	int rc = replica_ready(r, err);
+	if (rc == -EIO)
+		return rc;
+	if (fold_choose(r) != number)
+		return 0;
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		bool synced = true;
+		if (digests_apply(r, point, i, &synced, &why))
+			return fold_fail(r, synced, &why, err);
+	}
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
+		rc = successor_set_backing(r, number + 1, i, &why);
+	if (rc == 0)
+		rc = point_to_trash(r, number, &why);
+	if (rc)
+		return replica_break(r, &why, err);
+	r->point_count--;
+	memmove(r->points, r->points + 1, r->point_count * sizeof(*r->points));
+	return 1;
+}
+
+static int fold(struct replica *r, uint64_t number, struct err *err)
+{
+	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
+	struct err why = {0};
+	bool synced = true;
+	if (!point)
+		return err_set(err, -ENOMEM, "out of memory");
+	int rc = replica_read_point(r, number, point, &why);
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
+		rc = disk_apply(r, number, i, &synced, &why);
+	LOCK_SCOPE(&r->lock);
+	return rc ? fold_fail(r, synced, &why, err) : fold_finish(r, point, err);
+}
+
+int replica_retain(struct replica *r, struct err *err)
+{
+	LOCK_SCOPE(&r->retain_lock);
+	uint64_t number = 0;
+	{
+		LOCK_SCOPE(&r->lock);
+		if (r->broken)
+			return replica_ready(r, err);
+		number = fold_choose(r);
+	}
+	if (number == 0)
+		return 0;
+	int rc = fold(r, number, err);
+	if (rc <= 0)
+		return rc;
+	struct err why = {0};
+	if (trash_empty(r, number, &why)) // the point is folded; what is left goes at the next start
+		log_warning("cannot remove a folded point protection=%s reason=\"%s\"", r->name, why.text);
+	return 1;
+}

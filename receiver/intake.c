@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a session asks of a replica: claim it, compare digests, take blocks. Everything that a peer names is checked here, before
+// anything is written; what passes goes to head.c.
+#include "receiver/replica.h"
+
+#include "base/bytes.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+static int rights_check(const struct replica *r, const struct wire_open *open, const unsigned char *pin, struct err *err)
+{
+	if (strcmp(open->name, r->name) != 0 || memcmp(pin, r->prot.owner_pin, OWNER_PIN_SIZE) != 0)
+		return err_set(err, -EPERM, "%s belongs to another source; protect under another name", r->name);
+	if (!uuid_equal(&open->protection, &r->prot.id))
+		return err_set(err, -EPERM,
+			       "%s exists here from an earlier protection; remove that replica at the receiver, or use another name",
+			       r->name);
+	int rc = replica_ready(r, err);
+	if (rc)
+		return rc;
+	if (!uuid_equal(&open->generation, &r->prot.generation))
+		return err_set(err, -ESTALE, "%s: the source is of another generation", r->name);
+	return 0;
+}
+
+static int geometry_check(const struct replica *r, const struct wire_open *open, struct err *err)
+{
+	if (open->disk_count != r->prot.disk_count)
+		return err_set(err, -EINVAL, "%s has %u disks here, not %u", r->name, r->prot.disk_count, open->disk_count);
+	for (unsigned i = 0; i < open->disk_count; i++)
+		if (strcmp(open->disk[i].name, r->prot.disk[i].name) != 0 || open->disk[i].size != r->prot.disk[i].size)
+			return err_set(err, -EINVAL, "%s: disk %u is %s with %llu bytes here", r->name, i, r->prot.disk[i].name,
+				       (unsigned long long)r->prot.disk[i].size);
+	if (open->digest.kind != r->prot.digest.kind ||
+	    memcmp(open->digest.secret, r->prot.digest.secret, DIGEST_SECRET_SIZE) != 0)
+		return err_set(err, -EINVAL, "%s: the source makes its digests with another secret", r->name);
+	if (open->codec != CODEC_ZSTD && open->codec != CODEC_ZLIB)
+		return err_set(err, -EINVAL, "%s: clusters are compressed with zstd or zlib", r->name);
+	if (open->points_keep < 1 || open->points_keep > STORE_POINTS_MAX)
+		return err_set(err, -EINVAL, "%s: this receiver keeps 1 to %d points", r->name, STORE_POINTS_MAX);
+	return 0;
+}
+
+static int wishes_save(struct replica *r, const struct wire_open *open, struct err *err)
+{
+	if (r->prot.rpo_ms == open->rpo_ms && r->prot.points_keep == open->points_keep)
+		return 0;
+	struct protection next = r->prot;
+	next.rpo_ms = open->rpo_ms;
+	next.points_keep = open->points_keep;
+	return replica_save(r, &next, err);
+}
+
+// --- the digests of the newest point ---
+
+static int state_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
+{
+	struct table *state = context;
+	if (digest_is_zero(digest) && !table_get(state, index))
+		return 0;
+	return table_set(state, index, digest) ? err_set(err, -ENOMEM, "out of memory for digests") : 0;
+}
+
+static int base_load(struct replica *r, unsigned disk, struct err *err)
+{
+	AUTO_FILE struct env_file *file = NULL;
+	struct digest_disk of = replica_disk(r, disk);
+	int rc = replica_open_file(r, ENV_READ, &file, err, "base/%s.digests", r->prot.disk[disk].name);
+	if (rc)
+		return rc;
+	rc = digest_table_load(file, &of, state_take, &r->state[disk], err);
+	return rc ? err_wrap(err, "%s/base/%s.digests", r->name, r->prot.disk[disk].name) : 0;
+}
+
+static int list_load(struct replica *r, const struct point_file *point, unsigned disk, struct err *err)
+{
+	AUTO_FILE struct env_file *file = NULL;
+	struct digest_disk of = replica_disk(r, disk);
+	const struct point_disk *pd = &point->disk[disk];
+	unsigned long long number = point->info.number;
+	int rc = replica_open_file(r, ENV_READ, &file, err, "points/%llu/%s.digests", number, r->prot.disk[disk].name);
+	if (rc)
+		return rc;
+	rc = digest_list_load(file, &of, pd->digests, pd->root, state_take, &r->state[disk], err);
+	return rc ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, number, r->prot.disk[disk].name) : 0;
+}
+
+static int state_load(struct replica *r, struct err *err)
+{
+	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
+	if (!point)
+		return err_set(err, -ENOMEM, "out of memory");
+	int rc = 0;
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
+		table_init(&r->state[i], size_blocks(r->prot.disk[i].size));
+		rc = base_load(r, i, err);
+	}
+	for (size_t p = 0; rc == 0 && p < r->point_count; p++) {
+		rc = replica_read_point(r, r->points[p].number, point, err);
+		for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
+			rc = list_load(r, point, i, err);
+	}
+	return rc;
+}
+
+static void session_clear(struct replica *r)
+{
+	for (unsigned i = 0; i < DISKS_MAX; i++)
+		table_done(&r->state[i]);
+	codec_free(r->unpacker);
+	free(r->block);
+	free(r->pieces);
+	r->unpacker = NULL;
+	r->block = r->pieces = NULL;
+}
+
+static int session_prepare(struct replica *r, struct err *err)
+{
+	struct err why = {0};
+	r->unpacker = codec_new();
+	r->block = malloc(BLOCK_SIZE);
+	r->pieces = malloc(BLOCK_SIZE);
+	if (!r->unpacker || !r->block || !r->pieces)
+		return err_set(err, -ENOMEM, "out of memory for a session");
+	int rc = state_load(r, &why);
+	if (rc == -ENOMEM)
+		return err_set(err, rc, "%s: %s", r->name, why.text);
+	return rc ? replica_break(r, &why, err) : 0; // digests that cannot be read would let a difference pass
+}
+
+int replica_session_begin(struct replica *r, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE],
+			  struct wire_opened *ret_opened, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	if (r->broken)
+		return replica_ready(r, err);
+	int rc = rights_check(r, open, pin, err);
+	if (rc == 0)
+		rc = geometry_check(r, open, err);
+	if (rc)
+		return rc;
+	if (r->session_open)
+		return err_set(err, -EBUSY, "%s has a session already", r->name);
+	rc = wishes_save(r, open, err);
+	if (rc == 0)
+		rc = session_prepare(r, err);
+	if (rc) {
+		session_clear(r);
+		return rc;
+	}
+	r->codec = open->codec;
+	r->session_open = true;
+	*ret_opened = (struct wire_opened){.last_point = replica_last_point(r), .head = r->head.uuid};
+	if (r->point_count) {
+		ret_opened->last_cut = r->points[r->point_count - 1].cut;
+		ret_opened->last_cut_wall_ns = r->points[r->point_count - 1].cut_wall_ns;
+	}
+	return 0;
+}
+
+void replica_session_end(struct replica *r)
+{
+	LOCK_SCOPE(&r->lock);
+	assert(r->session_open);
+	session_clear(r);
+	r->session_open = false;
+}
+
+// --- what a session sends ---
+
+static int range_check(const struct replica *r, uint16_t disk, uint64_t first, uint64_t count, struct err *err)
+{
+	assert(r->session_open);
+	int rc = replica_ready(r, err);
+	if (rc)
+		return rc;
+	if (disk >= r->prot.disk_count)
+		return err_set(err, -EBADMSG, "disk: %s has no disk %u", r->name, disk);
+	if (!size_within(first, count, size_blocks(r->prot.disk[disk].size)))
+		return err_set(err, -EBADMSG, "index: past the end of %s", r->prot.disk[disk].name);
+	return 0;
+}
+
+int replica_compare(struct replica *r, const struct wire_compare *compare, unsigned char *bitmap, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	int rc = range_check(r, compare->disk, compare->first, compare->count, err);
+	if (rc)
+		return rc;
+	memset(bitmap, 0, ((size_t)compare->count + 7) / 8);
+	for (uint32_t i = 0; i < compare->count; i++) {
+		struct digest ours = head_digest(r, compare->disk, compare->first + i);
+		if (memcmp(ours.bytes, compare->digests + (size_t)i * DIGEST_SIZE, DIGEST_SIZE) != 0)
+			bitmap[i / 8] |= (unsigned char)(1 << i % 8);
+	}
+	return 0;
+}
+
+// Unpacks the payload to where its pieces belong in r->block; the other pieces are zeros there.
+static int block_unpack(struct replica *r, const struct wire_block *block, struct err *err)
+{
+	size_t len = (size_t)__builtin_popcount(block->mask) * PIECE_SIZE;
+	unsigned char *to = block->mask == MASK_FULL ? r->block : r->pieces;
+	const unsigned char *from = to;
+	if (codec_unpack(r->unpacker, block->codec, block->payload, block->len, to, len))
+		return err_set(err, -EBADMSG, "payload: not %zu bytes in %s", len, codec_name(block->codec));
+	if (block->mask == MASK_FULL)
+		return 0;
+	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++) {
+		unsigned char *piece = r->block + (size_t)i * PIECE_SIZE;
+		if (!(block->mask >> i & 1)) {
+			memset(piece, 0, PIECE_SIZE);
+			continue;
+		}
+		memcpy(piece, from, PIECE_SIZE);
+		from += PIECE_SIZE;
+	}
+	return 0;
+}
+
+static uint16_t mask_on_disk(uint64_t size, uint64_t index)
+{
+	unsigned pieces = (size_of_block(size, index) + PIECE_SIZE - 1) / PIECE_SIZE;
+	return (uint16_t)(MASK_FULL >> (PIECES_PER_BLOCK - pieces));
+}
+
+// Whether the content goes with the digest: proven where the whole block is here; of pieces, only that a block said to be zero
+// has no other content. What lies past the disk's end is zero, or the base could not show it again.
+static int block_prove(const struct replica *r, const struct wire_block *block, bool whole, struct err *err)
+{
+	uint32_t len = size_of_block(r->prot.disk[block->disk].size, block->index);
+	if (!bytes_zero(r->block + len, BLOCK_SIZE - len))
+		return err_set(err, -EBADMSG, "payload: data past the end of %s", r->prot.disk[block->disk].name);
+	bool good = true;
+	if (whole) {
+		struct digest found = digest_of(&r->prot.digest, block->disk, block->index, r->block);
+		good = digest_equal(&found, &block->digest);
+	} else if (digest_is_zero(&block->digest)) {
+		good = bytes_zero(r->block, BLOCK_SIZE);
+	}
+	if (!good)
+		return err_set(err, -EBADMSG, "digest: block %llu of %s came damaged", (unsigned long long)block->index,
+			       r->prot.disk[block->disk].name);
+	return 0;
+}
+
+// Whether the payload can lie in the overlay as it came.
+static bool block_fits_as_it_is(const struct replica *r, const struct wire_block *block)
+{
+	const struct head_disk *d = &r->head.disk[block->disk];
+	return block->mask == MASK_FULL && block->codec == (d->writer ? d->codec : r->codec);
+}
+
+int replica_write_block(struct replica *r, const struct wire_block *block, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	int rc = range_check(r, block->disk, block->index, 1, err);
+	if (rc)
+		return rc;
+	if (block->mask == 0)
+		return err_set(err, -EBADMSG, "mask: no piece travels");
+	uint16_t all = mask_on_disk(r->prot.disk[block->disk].size, block->index);
+	bool whole = (block->mask & all) == all;
+	rc = block_unpack(r, block, err);
+	if (rc == 0)
+		rc = block_prove(r, block, whole, err);
+	if (rc)
+		return rc;
+	if (digest_is_zero(&block->digest)) {
+		struct wire_zeros zeros = {.disk = block->disk, .first = block->index, .count = 1};
+		return head_write_zeros(r, &zeros, err);
+	}
+	if (block_fits_as_it_is(r, block))
+		return head_write_packed(r, block, err);
+	return head_write_pieces(r, block, whole ? MASK_FULL : block->mask, err);
+}
+
+int replica_write_zeros(struct replica *r, const struct wire_zeros *zeros, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	int rc = range_check(r, zeros->disk, zeros->first, zeros->count, err);
+	return rc ? rc : head_write_zeros(r, zeros, err);
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// Unmounts by what a mount shows, and not by where it once was: a directory may carry another mount by now, and a loop
+// device's number another file; only the file behind it says that a mount is ours.
+//
+//	36 35 98:0 /root /directory options fields... - type source options     (proc_pid_mountinfo(5))
+#include "receiver/mount_table.h"
+
+#include "base/auto.h"
+#include "receiver/child.h"
+#include "receiver/loop.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+
+enum { UNMOUNT_MS = 10000, TABLE_PATH_SIZE = 4096, UNMOUNTS_MAX = 64 };
+
+bool mount_table_shows(const char *source, const char *file)
+{
+	char shown[TABLE_PATH_SIZE];
+	if (strcmp(source, file) == 0)
+		return true;
+	return loop_file(source, shown, sizeof(shown)) == 0 && strcmp(shown, file) == 0;
+}
+
+static bool is_octal(const char *at)
+{
+	return at[0] >= '0' && at[0] <= '3' && at[1] >= '0' && at[1] <= '7' && at[2] >= '0' && at[2] <= '7';
+}
+
+static void unescape(char *text)
+{
+	char *to = text;
+	for (const char *from = text; *from; to++) {
+		if (*from == '\\' && is_octal(from + 1)) {
+			*to = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + (from[3] - '0'));
+			from += 4;
+		} else {
+			*to = *from++;
+		}
+	}
+	*to = 0;
+}
+
+bool mount_table_line(char *line, char **ret_directory, char **ret_source)
+{
+	char *rest = strstr(line, " - "), *save = NULL;
+	if (!rest)
+		return false;
+	*rest = 0;
+	char *directory = strtok_r(line, " ", &save);
+	for (unsigned i = 0; directory && i < 4; i++)
+		directory = strtok_r(NULL, " ", &save);
+	char *type = strtok_r(rest + 3, " \n", &save);
+	char *source = type ? strtok_r(NULL, " \n", &save) : NULL;
+	if (!directory || !source)
+		return false;
+	unescape(directory);
+	unescape(source);
+	*ret_directory = directory;
+	*ret_source = source;
+	return true;
+}
+
+// Where the newest mount that shows `file` is. -ENOENT when there is none.
+static int find_newest(const char *file, char directory[TABLE_PATH_SIZE])
+{
+	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	if (!mounts)
+		return -errno;
+	AUTO_FREE char *line = NULL;
+	size_t cap = 0;
+	int rc = -ENOENT;
+	while (getline(&line, &cap, mounts) > 0) {
+		char *at, *source;
+		if (!mount_table_line(line, &at, &source) || strcmp(at, file) == 0 || !mount_table_shows(source, file))
+			continue;
+		rc = snprintf(directory, TABLE_PATH_SIZE, "%s", at) < TABLE_PATH_SIZE ? 0 : -ENAMETOOLONG;
+	}
+	(void)fclose(mounts);
+	return rc;
+}
+
+// A user's FUSE mount is taken away by its own helper.
+static int unmount_fuse(const char *directory, bool force, struct err *err)
+{
+	char program[CHILD_PATH_SIZE];
+	int rc = child_find("fusermount3", "fuse3", program, sizeof(program), err);
+	const char *const argv[] = {program, force ? "-uz" : "-u", "--", directory, NULL};
+	if (rc == 0)
+		rc = child_check(argv, UNMOUNT_MS, err);
+	return rc == -EIO ? -EBUSY : rc;
+}
+
+static int unmount_one(const char *directory, bool force, struct err *err)
+{
+	int rc = umount2(directory, UMOUNT_NOFOLLOW) ? -errno : 0;
+	if (rc == -EBUSY && force)
+		rc = umount2(directory, UMOUNT_NOFOLLOW | MNT_DETACH) ? -errno : 0;
+	if (rc == -EPERM)
+		rc = unmount_fuse(directory, force, err);
+	if (rc == -EBUSY)
+		return err_set(err, rc, "%s is in use: end what uses it (fuser -vm %s) and unmount it again", directory,
+			       directory);
+	return rc && rc != -EINVAL ? err_sys(err, rc, "unmount %s", directory) : 0;
+}
+
+int mount_table_unmount(const char *file, bool force, struct err *err)
+{
+	char directory[TABLE_PATH_SIZE];
+	for (unsigned i = 0; i < UNMOUNTS_MAX; i++) {
+		int rc = find_newest(file, directory);
+		if (rc)
+			return rc == -ENOENT ? 0 : err_sys(err, rc, "read the table of mounts");
+		rc = unmount_one(directory, force, err);
+		if (rc)
+			return rc;
+	}
+	return err_set(err, -EBUSY, "%s is mounted again and again: unmount what shows it by hand", file);
+}

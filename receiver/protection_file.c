@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/protection_file.h"
+
+#include "receiver/json_file.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define FORMAT "kagami-protection"
+enum { VERSION = 1 };
+
+static json_t *disks_encode(const struct protection *p)
+{
+	json_t *disks = json_array();
+	for (unsigned i = 0; i < p->disk_count; i++) {
+		json_t *disk = json_object();
+		if (json_object_set_new(disk, "name", json_string(p->disk[i].name)) ||
+		    json_object_set_new(disk, "size", json_new_u64(p->disk[i].size)) ||
+		    json_array_append(disks, disk)) {
+			json_decref(disk);
+			json_decref(disks);
+			return NULL;
+		}
+		json_decref(disk);
+	}
+	return disks;
+}
+
+int protection_encode(const struct protection *p, char **ret_text, size_t *ret_len)
+{
+	AUTO_JSON json_t *object = json_object();
+	if (json_object_set_new(object, "name", json_string(p->name)) ||
+	    json_object_set_new(object, "protection", json_new_uuid(&p->id)) ||
+	    json_object_set_new(object, "generation", json_new_uuid(&p->generation)) ||
+	    json_object_set_new(object, "owner", json_new_hex(p->owner_pin, OWNER_PIN_SIZE)) ||
+	    json_object_set_new(object, "fenced", json_boolean(p->fenced)) ||
+	    json_object_set_new(object, "fenced_point", json_new_u64(p->fenced_point)) ||
+	    json_object_set_new(object, "rpo_ms", json_new_u64(p->rpo_ms)) ||
+	    json_object_set_new(object, "points_keep", json_new_u64(p->points_keep)) ||
+	    json_object_set_new(object, "digest_kind", json_new_u64(p->digest.kind)) ||
+	    json_object_set_new(object, "digest_secret", json_new_hex(p->digest.secret, DIGEST_SECRET_SIZE)) ||
+	    json_object_set_new(object, "disks", disks_encode(p)))
+		return -ENOMEM;
+	return json_file_encode(object, FORMAT, VERSION, ret_text, ret_len);
+}
+
+int protection_disk(const struct protection *p, const char *name)
+{
+	for (unsigned i = 0; i < p->disk_count; i++)
+		if (strcmp(p->disk[i].name, name) == 0)
+			return (int)i;
+	return -ENOENT;
+}
+
+static int disks_decode(const json_t *object, struct protection *p, struct err *err)
+{
+	const json_t *disks;
+	int rc = json_get_array(object, "disks", 1, DISKS_MAX, &disks, err);
+	for (size_t i = 0; rc == 0 && i < json_array_size(disks); i++) {
+		const json_t *disk = json_array_get(disks, i);
+		struct wire_disk *to = &p->disk[i];
+		rc = json_get_name(disk, "name", to->name, err);
+		if (rc == 0)
+			rc = json_get_u64(disk, "size", 1, DISK_SIZE_MAX, &to->size, err);
+		if (rc == 0 && (!size_disk_ok(to->size) || protection_disk(p, to->name) >= 0))
+			rc = err_set(err, -EBADMSG, "disks: a size that no disk has, or a name twice");
+		p->disk_count = (uint16_t)(i + 1);
+	}
+	return rc;
+}
+
+// What may write, and until when.
+static int rights_decode(const json_t *object, struct protection *p, struct err *err)
+{
+	int rc = json_get_hex(object, "owner", p->owner_pin, OWNER_PIN_SIZE, err);
+	if (rc == 0)
+		rc = json_get_bool(object, "fenced", &p->fenced, err);
+	if (rc == 0)
+		rc = json_get_u64(object, "fenced_point", 0, INT64_MAX, &p->fenced_point, err);
+	if (rc == 0 && p->fenced != (p->fenced_point != 0))
+		rc = err_set(err, -EBADMSG, "fenced_point: does not go with fenced");
+	return rc;
+}
+
+static int digest_key_decode(const json_t *object, struct digest_key *key, struct err *err)
+{
+	uint64_t kind = 0;
+	int rc = json_get_u64(object, "digest_kind", DIGEST_XXH3, DIGEST_XXH3, &kind, err);
+	key->kind = (enum digest_kind)kind;
+	return rc ? rc : json_get_hex(object, "digest_secret", key->secret, DIGEST_SECRET_SIZE, err);
+}
+
+int protection_decode(const char *text, size_t len, struct protection *ret_protection, struct err *err)
+{
+	AUTO_JSON json_t *object = NULL;
+	struct protection p = {.disk_count = 0};
+	uint64_t keep = 0;
+	int rc = json_file_decode(text, len, FORMAT, VERSION, &object, err);
+	if (rc == 0)
+		rc = json_get_name(object, "name", p.name, err);
+	if (rc == 0)
+		rc = json_get_uuid(object, "protection", &p.id, err);
+	if (rc == 0)
+		rc = json_get_uuid(object, "generation", &p.generation, err);
+	if (rc == 0)
+		rc = rights_decode(object, &p, err);
+	if (rc == 0)
+		rc = json_get_u64(object, "rpo_ms", 0, INT64_MAX, &p.rpo_ms, err);
+	if (rc == 0)
+		rc = json_get_u64(object, "points_keep", 1, STORE_POINTS_MAX, &keep, err);
+	if (rc == 0)
+		rc = digest_key_decode(object, &p.digest, err);
+	if (rc == 0)
+		rc = disks_decode(object, &p, err);
+	if (rc)
+		return rc;
+	p.points_keep = (uint32_t)keep;
+	*ret_protection = p;
+	return 0;
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// protection.json: what the store knows of a protection. Format: docs/store.md. Works on memory only.
+#ifndef KAGAMI_RECEIVER_PROTECTION_FILE_H
+#define KAGAMI_RECEIVER_PROTECTION_FILE_H
+
+#include "base/err.h"
+#include "receiver/store.h"
+
+enum { STORE_POINTS_MAX = 4096 }; // of one protection; also of points_keep
+
+struct protection {
+	char name[NAME_SIZE];
+	struct uuid id;
+	struct uuid generation;
+	unsigned char owner_pin[OWNER_PIN_SIZE];
+	bool fenced;
+	uint64_t fenced_point;
+	uint64_t rpo_ms;
+	uint32_t points_keep;
+	struct digest_key digest;
+	uint16_t disk_count;
+	struct wire_disk disk[DISKS_MAX];
+};
+
+// The caller frees *ret_text.
+int protection_encode(const struct protection *protection, char **ret_text, size_t *ret_len);
+// -EBADMSG with the member that is wrong.
+int protection_decode(const char *text, size_t len, struct protection *ret_protection, struct err *err);
+// The number of the disk called `name`, -ENOENT when there is none.
+int protection_disk(const struct protection *protection, const char *name);
+
+#endif

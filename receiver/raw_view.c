@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// Starts and ends qemu-storage-daemon for one image.
+//
+// Nothing is probed: the image is opened as qcow2, and our writer records the format of each backing file, so that a guest
+// that writes a qcow2 header into its raw disk shows bytes and opens nothing. Options travel as JSON, so that no path can
+// be read as an option.
+#include "receiver/raw_view.h"
+
+#include "base/auto.h"
+#include "receiver/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+enum { START_MS = 30000, STOP_MS = 10000, VIEW_PATH_SIZE = 4096 };
+
+static int view_path(const char *directory, const char *name, char path[VIEW_PATH_SIZE], struct err *err)
+{
+	if (snprintf(path, VIEW_PATH_SIZE, "%s/%s", directory, name) >= VIEW_PATH_SIZE)
+		return err_set(err, -ENAMETOOLONG, "the path of %s is too long: use a store with a shorter path", directory);
+	return 0;
+}
+
+// FUSE takes a file to cover, as other file systems take a directory.
+static int view_file_create(const char *path, struct err *err)
+{
+	AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 && errno != EEXIST ? err_sys(err, -errno, "create %s", path) : 0;
+}
+
+// Takes ownership of `value`. NULL when out of memory or when a path is not UTF-8, which JSON needs.
+static char *json_text(json_t *value)
+{
+	char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+	json_decref(value);
+	return text;
+}
+
+static char *node_file(const char *image)
+{
+	return json_text(json_pack("{s:s, s:s, s:s, s:{s:b}}", "driver", "file", "node-name", "file", "filename", image,
+				   "cache", "no-flush", 1)); // thrown away after: nothing in it needs to survive a crash
+}
+
+static char *node_qcow2(void)
+{
+	return json_text(json_pack("{s:s, s:s, s:s, s:{s:b}}", "driver", "qcow2", "node-name", "disk", "file", "file",
+				   "cache", "no-flush", 1));
+}
+
+static char *export_fuse(const char *file)
+{
+	return json_text(json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "type", "fuse", "id", "view", "node-name", "disk",
+				   "mountpoint", file, "writable", 1, "growable", 0));
+}
+
+int raw_view_start(const char *directory, const char *image, struct err *err)
+{
+	char program[CHILD_PATH_SIZE], file[VIEW_PATH_SIZE], pid[VIEW_PATH_SIZE];
+	int rc = child_find("qemu-storage-daemon", "qemu-system-common", program, sizeof(program), err);
+	if (rc == 0)
+		rc = view_path(directory, RAW_VIEW_FILE, file, err);
+	if (rc == 0)
+		rc = view_path(directory, "pid", pid, err);
+	if (rc == 0)
+		rc = view_file_create(file, err);
+	if (rc)
+		return rc;
+	AUTO_FREE char *node = node_file(image);
+	AUTO_FREE char *format = node_qcow2();
+	AUTO_FREE char *export = export_fuse(file);
+	if (!node || !format || !export)
+		return err_set(err, -EINVAL, "the path %s is not UTF-8: use a store whose path is", directory);
+	const char *const argv[] = {program,	   "--daemonize", "--pidfile", pid,    "--blockdev", node,
+				    "--blockdev", format,	  "--export",  export, NULL};
+	return child_check(argv, START_MS, err);
+}
+
+// Whether something lies over the file: another device than its directory's, or one that no longer answers.
+static bool view_mounted(const char *directory, const char *file)
+{
+	struct stat above, here;
+	if (lstat(file, &here))
+		return errno != ENOENT;
+	return lstat(directory, &above) == 0 && above.st_dev != here.st_dev;
+}
+
+// What a killed daemon leaves: a mount that answers ENOTCONN. Lazily, since a loop device may still hold the file.
+static int view_unmount(const char *file, struct err *err)
+{
+	if (umount2(file, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+		return 0;
+	if (errno != EPERM)
+		return err_sys(err, -errno, "unmount %s", file);
+	char program[CHILD_PATH_SIZE];
+	int rc = child_find("fusermount3", "fuse3", program, sizeof(program), err);
+	const char *const argv[] = {program, "-u", "-z", "--", file, NULL};
+	return rc ? rc : child_check(argv, STOP_MS, err);
+}
+
+int raw_view_stop(const char *directory, struct err *err)
+{
+	char file[VIEW_PATH_SIZE], pid[VIEW_PATH_SIZE];
+	int rc = view_path(directory, RAW_VIEW_FILE, file, err);
+	if (rc == 0)
+		rc = view_path(directory, "pid", pid, err);
+	if (rc == 0)
+		rc = child_end(pid, file, STOP_MS, err);
+	if (rc == 0 && view_mounted(directory, file))
+		rc = view_unmount(file, err);
+	return rc;
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+// Recovery of one replica at start: docs/store.md, "Recovery". Reads the directory and nothing else. What it promises: a replica that it
+// does not call broken has only whole points, in one chain over the base, whose names are on stable storage.
+#include "receiver/replica.h"
+
+#include "base/log.h"
+#include "receiver/json_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static int protection_load(struct replica *r, struct err *err)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	char path[REPLICA_PATH_SIZE];
+	replica_file(r, path, "protection.json");
+	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	if (protection_decode(text, len, &r->prot, err))
+		return err_wrap(err, "%s", path);
+	if (strcmp(r->prot.name, r->name) != 0)
+		return err_set(err, -EBADMSG, "%s: name: it is that of %s; rename the directory back", path, r->prot.name);
+	return 0;
+}
+
+// --- what a crash leaves ---
+
+// Points that were folded. Their move is made certain first: a point whose files go while its name comes back would be damage.
+static int trash_clear(struct replica *r, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE], **names = NULL;
+	size_t count = 0;
+	replica_file(r, path, "trash");
+	int rc = env_mkdir(r->root, path);
+	if (rc == 0 || rc == -EEXIST)
+		rc = env_sync_dir(r->root, path);
+	if (rc == 0)
+		rc = env_list(r->root, path, &names, &count);
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		replica_file(r, path, "trash/%.200s", names[i]);
+		rc = env_remove_tree(r->root, path);
+	}
+	env_list_free(names, count);
+	return rc ? err_sys(err, rc, "%s: empty", path) : 0;
+}
+
+static int leftovers_remove(struct replica *r, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE];
+	replica_file(r, path, "head");
+	int rc = env_remove_tree(r->root, path);
+	if (rc)
+		return err_sys(err, rc, "%s: remove", path);
+	replica_file(r, path, "protection.json.new");
+	rc = env_unlink(r->root, path);
+	if (rc && rc != -ENOENT)
+		return err_sys(err, rc, "%s: remove", path);
+	return trash_clear(r, err);
+}
+
+// A name that is seen may not be durable yet, when the receiver was killed before its sync. It is before anybody hears of it.
+static int names_sync(struct replica *r, struct err *err)
+{
+	char points[REPLICA_PATH_SIZE], base[REPLICA_PATH_SIZE];
+	replica_file(r, points, "points");
+	replica_file(r, base, "base");
+	const char *const dirs[] = {points, base, r->name};
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		int rc = env_sync_dir(r->root, dirs[i]);
+		if (rc)
+			return err_sys(err, rc, "%s: sync", dirs[i]);
+	}
+	return 0;
+}
+
+// --- the base ---
+
+static int base_check(struct replica *r, unsigned disk, struct err *err)
+{
+	AUTO_FILE struct env_file *table = NULL;
+	char path[REPLICA_PATH_SIZE];
+	struct env_stat st;
+	struct digest_disk of = replica_disk(r, disk);
+	replica_file(r, path, "base/%s.raw", r->prot.disk[disk].name);
+	int rc = env_stat(r->root, path, &st);
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	if (st.is_dir || st.size != of.size)
+		return err_set(err, -EBADMSG, "%s: has %llu bytes, the disk has %llu", path, (unsigned long long)st.size,
+			       (unsigned long long)of.size);
+	replica_file(r, path, "base/%s.digests", r->prot.disk[disk].name);
+	rc = env_open(r->root, path, ENV_READ, &table);
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	return digest_table_check(table, &of, err) ? err_wrap(err, "%s", path) : 0;
+}
+
+// --- the points ---
+
+static int number_read(const char *name, uint64_t *ret_number)
+{
+	uint64_t number = 0;
+	if (name[0] < '1' || name[0] > '9' || strlen(name) > 18)
+		return -EBADMSG;
+	for (const char *c = name; *c; c++) {
+		if (*c < '0' || *c > '9')
+			return -EBADMSG;
+		number = number * 10 + (uint64_t)(*c - '0');
+	}
+	*ret_number = number;
+	return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+	return left < right ? -1 : left > right;
+}
+
+// The numbers under points/, rising. The caller frees them.
+static int numbers_list(struct replica *r, uint64_t **ret_numbers, size_t *ret_count, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE], **names = NULL;
+	size_t count = 0;
+	replica_file(r, path, "points");
+	int rc = env_list(r->root, path, &names, &count);
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	uint64_t *numbers = calloc(count ? count : 1, sizeof(*numbers));
+	if (!numbers)
+		rc = err_set(err, -ENOMEM, "out of memory");
+	for (size_t i = 0; rc == 0 && i < count; i++)
+		if (number_read(names[i], &numbers[i]))
+			rc = err_set(err, -EBADMSG, "%s/%.80s: not a point; move it away", path, names[i]);
+	env_list_free(names, count);
+	if (rc) {
+		free(numbers);
+		return rc;
+	}
+	if (count)
+		qsort(numbers, count, sizeof(*numbers), by_number);
+	*ret_numbers = numbers;
+	*ret_count = count;
+	return 0;
+}
+
+// Whether an overlay names what lies under it: its predecessor, or the base for the oldest, and for the second oldest when a fold
+// was cut off between its steps 3 and 4.
+static bool backing_is_good(const struct replica *r, const struct qcow2_reader *overlay, uint64_t number, unsigned disk)
+{
+	char base[REPLICA_PATH_SIZE], below[REPLICA_PATH_SIZE];
+	const char *backing = qcow2_reader_backing(overlay), *name = r->prot.disk[disk].name;
+	bool raw = qcow2_reader_backing_format(overlay) == QCOW2_BACKING_RAW;
+	(void)snprintf(base, sizeof(base), "../../base/%s.raw", name);
+	(void)snprintf(below, sizeof(below), "../%llu/%s.qcow2", (unsigned long long)(number - 1), name);
+	if (r->point_count <= 1 && raw && strcmp(backing, base) == 0)
+		return true;
+	return r->point_count >= 1 && !raw && strcmp(backing, below) == 0;
+}
+
+static void auto_reader(struct qcow2_reader **reader)
+{
+	qcow2_reader_free(*reader);
+}
+
+static int overlay_check(struct replica *r, const struct point_file *point, unsigned disk, struct err *err)
+{
+	AUTO_FILE struct env_file *file = NULL;
+	__attribute__((cleanup(auto_reader))) struct qcow2_reader *overlay = NULL;
+	char path[REPLICA_PATH_SIZE];
+	uint64_t size = 0;
+	replica_file(r, path, "points/%llu/%s.qcow2", (unsigned long long)point->info.number, r->prot.disk[disk].name);
+	int rc = env_open(r->root, path, ENV_READ, &file);
+	if (rc == 0)
+		rc = env_size(file, &size);
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	if (size != point->disk[disk].stored_bytes)
+		return err_set(err, -EBADMSG, "%s: has %llu bytes, was committed with %llu", path, (unsigned long long)size,
+			       (unsigned long long)point->disk[disk].stored_bytes);
+	if (qcow2_reader_open(file, &overlay, err))
+		return err_wrap(err, "%s", path);
+	if (qcow2_reader_size(overlay) != r->prot.disk[disk].size)
+		return err_set(err, -EBADMSG, "%s: not of the disk's size", path);
+	if (!backing_is_good(r, overlay, point->info.number, disk))
+		return err_set(err, -EBADMSG, "%s: backing file: not the point below it", path);
+	return 0;
+}
+
+static int list_check(struct replica *r, const struct point_file *point, unsigned disk, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE];
+	struct env_stat st;
+	replica_file(r, path, "points/%llu/%s.digests", (unsigned long long)point->info.number, r->prot.disk[disk].name);
+	int rc = env_stat(r->root, path, &st);
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	if (st.is_dir || st.size != digest_list_length(point->disk[disk].digests))
+		return err_set(err, -EBADMSG, "%s: not of the length it was committed with", path);
+	return 0;
+}
+
+// Adds point `number` to the replica when it is whole and stands on the one before.
+static int point_adopt(struct replica *r, uint64_t number, struct point_file *point, struct err *err)
+{
+	if (r->point_count && number != replica_last_point(r) + 1)
+		return err_set(err, -EBADMSG, "%s/points/%llu: missing; point %llu stands on it", r->name,
+			       (unsigned long long)replica_last_point(r) + 1, (unsigned long long)number);
+	int rc = replica_read_point(r, number, point, err);
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
+		rc = overlay_check(r, point, i, err);
+		if (rc == 0)
+			rc = list_check(r, point, i, err);
+	}
+	if (rc == 0)
+		r->points[r->point_count++] = point->info;
+	return rc;
+}
+
+static int points_load(struct replica *r, struct err *err)
+{
+	AUTO_FREE uint64_t *numbers = NULL;
+	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
+	size_t count = 0;
+	int rc = numbers_list(r, &numbers, &count, err);
+	if (rc)
+		return rc;
+	r->points = calloc(count ? count : 1, sizeof(*r->points));
+	if (!r->points || !point)
+		return err_set(err, -ENOMEM, "out of memory");
+	for (size_t i = 0; rc == 0 && i < count; i++)
+		rc = point_adopt(r, numbers[i], point, err);
+	return rc;
+}
+
+static int fence_check(struct replica *r, struct err *err)
+{
+	if (r->prot.fenced && !replica_point(r, r->prot.fenced_point))
+		return err_set(err, -EBADMSG, "%s: the point that it was failed over to, %llu, is missing", r->name,
+			       (unsigned long long)r->prot.fenced_point);
+	return 0;
+}
+
+void replica_recover(struct replica *r)
+{
+	struct err why = {0}, told;
+	LOCK_SCOPE(&r->lock);
+	int rc = protection_load(r, &why);
+	if (rc == 0)
+		rc = leftovers_remove(r, &why);
+	if (rc == 0)
+		rc = names_sync(r, &why);
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
+		rc = base_check(r, i, &why);
+	if (rc == 0)
+		rc = points_load(r, &why);
+	if (rc == 0)
+		rc = fence_check(r, &why);
+	if (rc == 0)
+		rc = head_renew(r, &why);
+	if (rc)
+		(void)replica_break(r, &why, &told);
+	else
+		log_info("replica found protection=%s points=%zu last=%llu", r->name, r->point_count,
+			 (unsigned long long)replica_last_point(r));
+}

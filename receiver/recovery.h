@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Recovery as the control API shows it: replicas, points, failover and mounts. API: docs/control.md, "Receiver".
+#ifndef KAGAMI_RECEIVER_RECOVERY_H
+#define KAGAMI_RECEIVER_RECOVERY_H
+
+#include "base/env.h"
+#include "link/control.h"
+#include "receiver/failover.h"
+#include "receiver/mount.h"
+#include "receiver/store.h"
+
+#include <pthread.h>
+
+// What the routes work on. Set up: store_open(), mounts_open(), then recovery_init(). The store and the mounts stay the
+// caller's; stop the control server before recovery_done(), and close the mounts before the store.
+struct recovery {
+	struct env *env;
+	struct store *store;
+	struct mounts *mounts;
+	pthread_mutex_t failing_over; // one failover at a time
+};
+
+void recovery_init(struct recovery *recovery, struct env *env, struct store *store, struct mounts *mounts);
+void recovery_done(struct recovery *recovery);
+
+// The routes, for handlers whose context is a struct recovery. A server with a context of its own makes it the first
+// member, or wraps the handlers.
+extern const struct control_route recovery_routes[];
+extern const size_t recovery_route_count;
+
+// JSON as docs/control.md lays it out; new references, NULL when out of memory.
+json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica);
+json_t *recovery_json_points(struct replica *replica);
+json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover);
+json_t *recovery_json_mount(const struct mount_info *mount);
+// RFC 3339, UTC, milliseconds.
+json_t *recovery_json_time(int64_t wall_ns);
+
+#endif

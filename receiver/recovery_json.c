@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the receiver knows, as JSON for the control API.
+//
+// jansson's packers take NULL as failure and free what they were given, so that each function builds its value in one
+// expression and out of memory ends as NULL.
+#include "receiver/recovery.h"
+
+#include "base/auto.h"
+#include "receiver/json_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+enum { NS_PER_MS = 1000000, MS_PER_S = 1000, JSON_PATH_SIZE = 4096 };
+
+json_t *recovery_json_time(int64_t wall_ns)
+{
+	int64_t ms = wall_ns / NS_PER_MS - (wall_ns % NS_PER_MS < 0);
+	time_t seconds = (time_t)(ms / MS_PER_S - (ms % MS_PER_S < 0));
+	struct tm utc;
+	char date[40], text[64];
+	if (!gmtime_r(&seconds, &utc) || strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc) == 0)
+		return json_null();
+	(void)snprintf(text, sizeof(text), "%s.%03dZ", date, (int)(ms - (int64_t)seconds * MS_PER_S));
+	return json_string(text);
+}
+
+static json_t *age(struct env *env, int64_t cut_wall_ns, uint64_t *ret_age_ms)
+{
+	int64_t now = env_wall_ns(env);
+	*ret_age_ms = now > cut_wall_ns ? (uint64_t)(now - cut_wall_ns) / NS_PER_MS : 0;
+	return json_new_u64(*ret_age_ms);
+}
+
+// --- replica ---
+
+static const char *state_name(const struct replica_info *info)
+{
+	return info->broken ? "broken" : info->fenced ? "failed-over" : info->session_open ? "connected" : "disconnected";
+}
+
+static json_t *replica_disks(const struct replica_info *info)
+{
+	json_t *disks = json_array();
+	for (unsigned i = 0; i < info->disk_count; i++)
+		if (json_array_append_new(disks, json_pack("{s:s, s:I}", "name", info->disk[i].name, "size_bytes",
+							   (json_int_t)info->disk[i].size))) {
+			json_decref(disks);
+			return NULL;
+		}
+	return disks;
+}
+
+// Bytes on disk of all bases and points.
+static uint64_t stored_bytes(const struct recovery *recovery, struct replica *replica, const struct replica_info *info)
+{
+	AUTO_FREE struct point_info *points = NULL;
+	struct env_root *root = NULL;
+	size_t count = 0;
+	uint64_t sum = 0;
+	if (replica_points(replica, &points, &count) == 0)
+		for (size_t i = 0; i < count; i++)
+			sum += points[i].stored_bytes;
+	if (env_root_open(recovery->env, store_path(recovery->store), &root))
+		return sum;
+	for (unsigned i = 0; i < info->disk_count; i++) {
+		char base[NAME_SIZE * 2 + 16];
+		struct env_stat st;
+		(void)snprintf(base, sizeof(base), "%s/base/%s.raw", info->name, info->disk[i].name);
+		if (env_stat(root, base, &st) == 0)
+			sum += st.allocated;
+	}
+	env_root_close(root);
+	return sum;
+}
+
+static json_t *replica_failover(const struct recovery *recovery, const struct replica_info *info)
+{
+	AUTO_FREE struct failover_info *failover = info->fenced ? malloc(sizeof(*failover)) : NULL;
+	if (!failover || failover_load(recovery->env, recovery->store, info->name, failover, NULL))
+		return json_null();
+	return recovery_json_failover(recovery, failover);
+}
+
+static const char *replica_reason(const struct replica_info *info)
+{
+	return info->broken ? info->broken_reason : "";
+}
+
+// The members that depend on there being a point.
+static json_t *replica_newest(const struct recovery *recovery, const struct replica_info *info)
+{
+	uint64_t age_ms = 0;
+	if (info->last_point == 0)
+		return json_pack("{s:n, s:n, s:n, s:b}", "last_point", "last_cut", "age_ms", "rpo_violated", 0);
+	json_t *at = age(recovery->env, info->last_cut_wall_ns, &age_ms);
+	return json_pack("{s:I, s:o, s:o, s:b}", "last_point", (json_int_t)info->last_point, "last_cut",
+			 recovery_json_time(info->last_cut_wall_ns), "age_ms", at, "rpo_violated",
+			 !info->fenced && age_ms > info->rpo_ms);
+}
+
+json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica)
+{
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	char uuid[UUID_TEXT_SIZE];
+	if (!info)
+		return NULL;
+	replica_info(replica, info);
+	uuid_format(&info->protection, uuid);
+	json_t *json = json_pack(
+		"{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "name", info->name, "uuid", uuid, "state",
+		state_name(info), "reason", replica_reason(info), "owner", json_new_hex(info->owner_pin, OWNER_PIN_SIZE),
+		"rpo_ms", (json_int_t)info->rpo_ms, "points_keep", (json_int_t)info->points_keep, "points",
+		(json_int_t)info->point_count, "head_bytes", (json_int_t)info->head_bytes, "stored_bytes",
+		(json_int_t)stored_bytes(recovery, replica, info), "disks", replica_disks(info), "failover",
+		replica_failover(recovery, info));
+	AUTO_JSON json_t *newest = replica_newest(recovery, info);
+	if (json && newest && json_object_update(json, newest) == 0)
+		return json;
+	json_decref(json);
+	return NULL;
+}
+
+// --- points ---
+
+static json_t *point_disks(struct replica *replica, const struct replica_info *info, uint64_t number)
+{
+	json_t *disks = json_array();
+	for (unsigned i = 0; i < info->disk_count; i++) {
+		char path[JSON_PATH_SIZE];
+		int rc = replica_point_path(replica, number, info->disk[i].name, path, sizeof(path));
+		json_t *disk = rc ? NULL : json_pack("{s:s, s:s}", "name", info->disk[i].name, "path", path);
+		if (json_array_append_new(disks, disk)) {
+			json_decref(disks);
+			return NULL;
+		}
+	}
+	return disks;
+}
+
+static json_t *point_json(struct replica *replica, const struct replica_info *info, const struct point_info *point)
+{
+	return json_pack("{s:I, s:o, s:o, s:s, s:I, s:I, s:I, s:b, s:o}", "point", (json_int_t)point->number, "cut",
+			 recovery_json_time(point->cut_wall_ns), "commit", recovery_json_time(point->commit_wall_ns),
+			 "consistency", point_consistency_name(point->consistency), "dirty_bytes",
+			 (json_int_t)point->dirty_bytes, "wire_bytes", (json_int_t)point->wire_bytes, "stored_bytes",
+			 (json_int_t)point->stored_bytes, "held", point->holds != 0, "disks",
+			 point_disks(replica, info, point->number));
+}
+
+json_t *recovery_json_points(struct replica *replica)
+{
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	AUTO_FREE struct point_info *points = NULL;
+	size_t count = 0;
+	if (!info || replica_points(replica, &points, &count))
+		return NULL;
+	replica_info(replica, info);
+	json_t *array = json_array();
+	for (size_t i = 0; i < count; i++) {
+		char path[JSON_PATH_SIZE];
+		json_t *point = point_json(replica, info, &points[i]);
+		if (!point && replica_point_path(replica, points[i].number, NULL, path, sizeof(path)) == -ENOENT)
+			continue; // folded since it was listed
+		if (json_array_append_new(array, point)) {
+			json_decref(array);
+			return NULL;
+		}
+	}
+	return array;
+}
+
+// --- failover and mounts ---
+
+static json_t *failover_disks(const struct recovery *recovery, const struct failover_info *failover)
+{
+	json_t *disks = json_array();
+	for (unsigned i = 0; i < failover->disk_count; i++) {
+		char path[JSON_PATH_SIZE];
+		int rc = failover_path(recovery->store, failover, i, path, sizeof(path));
+		json_t *disk = rc ? NULL : json_pack("{s:s, s:s, s:s}", "name", failover->disk[i], "path", path, "format", "qcow2");
+		if (json_array_append_new(disks, disk)) {
+			json_decref(disks);
+			return NULL;
+		}
+	}
+	return disks;
+}
+
+json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover)
+{
+	AUTO_FREE char *command = failover_command(recovery->store, failover);
+	if (!command)
+		return NULL;
+	return json_pack("{s:s, s:I, s:o, s:I, s:I, s:o, s:s}", "name", failover->name, "point", (json_int_t)failover->point,
+			 "cut", recovery_json_time(failover->cut_wall_ns), "lost_ms", (json_int_t)failover->lost_ms,
+			 "duration_ms", (json_int_t)failover->duration_ms, "disks", failover_disks(recovery, failover),
+			 "command", command);
+}
+
+json_t *recovery_json_mount(const struct mount_info *mount)
+{
+	json_t *partition = mount->partition ? json_integer(mount->partition) : json_null();
+	return json_pack("{s:s, s:s, s:I, s:s, s:o, s:s}", "directory", mount->directory, "protection", mount->protection,
+			 "point", (json_int_t)mount->point, "disk", mount->disk, "partition", partition, "filesystem",
+			 mount->filesystem);
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+// A replica's life, what it tells about itself, holds and the fence. What it promises: a hold or a fence that was
+// answered stands; a broken replica writes nothing more.
+#include "receiver/replica.h"
+
+#include "base/log.h"
+#include "receiver/json_file.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct replica *replica_new(struct env_root *root, const char *store_path, const char *name)
+{
+	struct replica *r = calloc(1, sizeof(*r));
+	if (!r)
+		return NULL;
+	r->root = root;
+	r->store_path = store_path;
+	(void)snprintf(r->name, sizeof(r->name), "%s", name);
+	(void)pthread_mutex_init(&r->retain_lock, NULL);
+	(void)pthread_mutex_init(&r->lock, NULL);
+	return r;
+}
+
+void replica_free(struct replica *r)
+{
+	if (!r)
+		return;
+	head_close(r);
+	for (unsigned i = 0; i < DISKS_MAX; i++)
+		table_done(&r->state[i]);
+	codec_free(r->unpacker);
+	free(r->block);
+	free(r->pieces);
+	free(r->points);
+	(void)pthread_mutex_destroy(&r->lock);
+	(void)pthread_mutex_destroy(&r->retain_lock);
+	free(r);
+}
+
+static void file_name(const struct replica *r, char path[REPLICA_PATH_SIZE], const char *fmt, va_list args)
+{
+	int front = snprintf(path, REPLICA_PATH_SIZE, "%s/", r->name);
+	int rest = vsnprintf(path + front, (size_t)(REPLICA_PATH_SIZE - front), fmt, args);
+	assert(rest >= 0 && front + rest < REPLICA_PATH_SIZE); // names have at most 63 bytes
+}
+
+void replica_file(const struct replica *r, char path[REPLICA_PATH_SIZE], const char *fmt, ...)
+{
+	va_list args;
+	va_start(args, fmt);
+	file_name(r, path, fmt, args);
+	va_end(args);
+}
+
+int replica_open_file(const struct replica *r, enum env_open how, struct env_file **ret_file, struct err *err,
+		      const char *fmt, ...)
+{
+	char path[REPLICA_PATH_SIZE];
+	va_list args;
+	va_start(args, fmt);
+	file_name(r, path, fmt, args);
+	va_end(args);
+	int rc = env_open(r->root, path, how, ret_file);
+	return rc ? err_sys(err, rc, "%s", path) : 0;
+}
+
+int replica_break(struct replica *r, const struct err *why, struct err *err)
+{
+	if (!r->broken) {
+		r->broken = true;
+		r->why = *why;
+		log_error("replica is broken, its points stay readable protection=%s reason=\"%s\"", r->name, why->text);
+	}
+	return err_set(err, -EIO, "replica %s is broken (%s); start the receiver again to find out what is on disk", r->name,
+		       r->why.text);
+}
+
+int replica_ready(const struct replica *r, struct err *err)
+{
+	if (r->broken)
+		return err_set(err, -EIO, "replica %s is broken (%s); see the receiver's log", r->name, r->why.text);
+	if (r->prot.fenced)
+		return err_set(err, -ESTALE, "%s was failed over to point %llu: this side is no longer the source", r->name,
+			       (unsigned long long)r->prot.fenced_point);
+	return 0;
+}
+
+int replica_save(struct replica *r, const struct protection *next, struct err *err)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	char path[REPLICA_PATH_SIZE];
+	struct err why = {0};
+	int rc = protection_encode(next, &text, &len);
+	if (rc)
+		return err_sys(err, rc, "%s: protection.json", r->name);
+	replica_file(r, path, "protection.json");
+	rc = env_replace(r->root, r->name, path, text, len);
+	if (rc == -ENOSPC || rc == -EDQUOT)
+		return err_sys(err, -ENOSPC, "%s: write; free space in the store", path);
+	if (rc) { // which of the two is on disk is not known
+		err_sys(&why, rc, "%s: replace", path);
+		return replica_break(r, &why, err);
+	}
+	// Not the disks: a fold reads them without the lock, and they never change.
+	r->prot.generation = next->generation;
+	r->prot.fenced = next->fenced;
+	r->prot.fenced_point = next->fenced_point;
+	r->prot.rpo_ms = next->rpo_ms;
+	r->prot.points_keep = next->points_keep;
+	return 0;
+}
+
+uint64_t replica_last_point(const struct replica *r)
+{
+	return r->point_count ? r->points[r->point_count - 1].number : 0;
+}
+
+struct digest_disk replica_disk(const struct replica *r, unsigned disk)
+{
+	return (struct digest_disk){.number = (uint16_t)disk, .size = r->prot.disk[disk].size};
+}
+
+struct point_info *replica_point(struct replica *r, uint64_t number)
+{
+	if (r->point_count == 0 || number < r->points[0].number || number > replica_last_point(r))
+		return NULL;
+	return &r->points[number - r->points[0].number];
+}
+
+int replica_read_point(const struct replica *r, uint64_t number, struct point_file *ret_point, struct err *err)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	char path[REPLICA_PATH_SIZE];
+	replica_file(r, path, "points/%llu/point.json", (unsigned long long)number);
+	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	if (point_decode(text, len, &r->prot, ret_point, err))
+		return err_wrap(err, "%s", path);
+	if (ret_point->info.number != number)
+		return err_set(err, -EBADMSG, "%s: number: it is another point's", path);
+	return 0;
+}
+
+static uint64_t head_bytes(const struct replica *r)
+{
+	uint64_t bytes = 0;
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		struct qcow2_writer_stats stats;
+		if (!r->head.disk[i].writer)
+			continue;
+		qcow2_writer_stats(r->head.disk[i].writer, &stats);
+		bytes += stats.file_bytes;
+	}
+	return bytes;
+}
+
+void replica_info(struct replica *r, struct replica_info *ret_info)
+{
+	LOCK_SCOPE(&r->lock);
+	const struct point_info *last = r->point_count ? &r->points[r->point_count - 1] : NULL;
+	struct replica_info info = {
+		.protection = r->prot.id,
+		.generation = r->prot.generation,
+		.fenced = r->prot.fenced,
+		.fenced_point = r->prot.fenced_point,
+		.broken = r->broken,
+		.rpo_ms = r->prot.rpo_ms,
+		.points_keep = r->prot.points_keep,
+		.disk_count = r->prot.disk_count,
+		.last_point = last ? last->number : 0,
+		.point_count = r->point_count,
+		.last_cut_wall_ns = last ? last->cut_wall_ns : 0,
+		.head = r->head.uuid,
+		.head_bytes = head_bytes(r),
+		.session_open = r->session_open,
+	};
+	if (last)
+		info.last_cut = last->cut;
+	memcpy(info.name, r->name, sizeof(info.name));
+	memcpy(info.owner_pin, r->prot.owner_pin, sizeof(info.owner_pin));
+	memcpy(info.broken_reason, r->why.text, sizeof(info.broken_reason));
+	memcpy(info.disk, r->prot.disk, sizeof(info.disk));
+	*ret_info = info;
+}
+
+int replica_points(struct replica *r, struct point_info **ret_points, size_t *ret_count)
+{
+	LOCK_SCOPE(&r->lock);
+	struct point_info *copy = calloc(r->point_count ? r->point_count : 1, sizeof(*copy));
+	if (!copy)
+		return -ENOMEM;
+	if (r->point_count)
+		memcpy(copy, r->points, r->point_count * sizeof(*copy));
+	*ret_points = copy;
+	*ret_count = r->point_count;
+	return 0;
+}
+
+int replica_point_path(struct replica *r, uint64_t number, const char *disk, char *path, size_t cap)
+{
+	LOCK_SCOPE(&r->lock);
+	if (!replica_point(r, number) || (disk && protection_disk(&r->prot, disk) < 0))
+		return -ENOENT;
+	int len = snprintf(path, cap, "%s/%s/points/%llu%s%s%s", r->store_path, r->name, (unsigned long long)number,
+			   disk ? "/" : "", disk ? disk : "", disk ? ".qcow2" : "");
+	return len >= 0 && (size_t)len < cap ? 0 : -ENAMETOOLONG;
+}
+
+int replica_hold(struct replica *r, uint64_t number, uint64_t *ret_number, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	if (number == 0)
+		number = replica_last_point(r);
+	struct point_info *point = replica_point(r, number);
+	if (!point && number)
+		return err_set(err, -ENOENT, "%s has no point %llu; list them with 'kagami points %s'", r->name,
+			       (unsigned long long)number, r->name);
+	if (!point)
+		return err_set(err, -ENOENT, "%s has no point yet", r->name);
+	point->holds++;
+	*ret_number = number;
+	return 0;
+}
+
+void replica_release(struct replica *r, uint64_t number)
+{
+	LOCK_SCOPE(&r->lock);
+	struct point_info *point = replica_point(r, number);
+	if (!point) // a hold keeps its point, except from the operator's removal of all
+		return;
+	assert(point->holds > 0);
+	point->holds--;
+}
+
+int replica_fence(struct replica *r, uint64_t number, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	if (r->prot.fenced && r->prot.fenced_point == number)
+		return 0;
+	if (r->prot.fenced)
+		return err_set(err, -EALREADY, "%s was failed over to point %llu already", r->name,
+			       (unsigned long long)r->prot.fenced_point);
+	if (!replica_point(r, number))
+		return err_set(err, -ENOENT, "%s has no point %llu; list them with 'kagami points %s'", r->name,
+			       (unsigned long long)number, r->name);
+	struct protection next = r->prot;
+	next.fenced = true;
+	next.fenced_point = number;
+	int rc = uuid_new(r->root->env, &next.generation);
+	if (rc)
+		return err_sys(err, rc, "%s: random", r->name);
+	rc = replica_save(r, &next, err);
+	if (rc)
+		return rc;
+	log_info("replica is fenced: no delta is taken any more protection=%s point=%llu", r->name,
+		 (unsigned long long)number);
+	struct err why = {0};
+	if (head_drop(r, &why)) // the fence stands; the files go at the next start
+		log_warning("cannot remove the head protection=%s reason=\"%s\"", r->name, why.text);
+	return 0;
+}

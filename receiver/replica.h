@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// One protection in the store, as the files of the store see it. Everybody else uses receiver/store.h.
+//
+// Locks, taken in this order:
+//	retain_lock	one fold (or removal) at a time, held for all of it
+//	(the store's)	which replicas there are
+//	lock		everything below; not held while a fold writes the base
+// `root`, `store_path`, `name` and, once recovered, the disks of `prot` never change and need no lock.
+//
+// State:
+//	ready ──replica_break()──► broken	until the store is opened anew
+//	ready ──replica_fence()──► fenced	for ever: on disk
+//	no session ──replica_session_begin()──► session ──replica_session_end()──► no session
+//	head: none ──head_writer()──► open ──replica_seal()──► none, new UUID
+//	                              open ──head_drop()──► none, new UUID
+#ifndef KAGAMI_RECEIVER_REPLICA_H
+#define KAGAMI_RECEIVER_REPLICA_H
+
+#include "base/auto.h"
+#include "format/codec.h"
+#include "format/qcow2.h"
+#include "receiver/digest_file.h"
+#include "receiver/point_file.h"
+#include "receiver/protection_file.h"
+#include "receiver/store.h"
+#include "receiver/table.h"
+
+#include <pthread.h>
+
+enum { REPLICA_PATH_SIZE = 320 };
+
+// Beside the protections, in the store's directory.
+#define STORE_LOCK "lock"
+#define STORE_NEW ".new"
+#define STORE_TRASH ".trash"
+
+struct head_disk {
+	struct env_file *file;
+	struct qcow2_writer *writer; // NULL until the first block
+	enum codec codec;	     // of the writer
+	struct table digests;	     // of what the head changed, and nothing else
+};
+
+struct head {
+	struct uuid uuid;
+	bool made; // the directory is there
+	struct head_disk disk[DISKS_MAX];
+};
+
+struct replica {
+	struct env_root *root; // the store's
+	const char *store_path;
+	char name[NAME_SIZE];
+	pthread_mutex_t retain_lock;
+	pthread_mutex_t lock;
+
+	struct protection prot;
+	bool broken;
+	struct err why; // it is broken
+
+	struct point_info *points; // oldest first, numbers rising by one
+	size_t point_count;
+	struct head head;
+
+	bool session_open;
+	enum codec codec;		// what the session asks new overlays to be made with
+	struct codec_context *unpacker; // while a session is open, as those below
+	unsigned char *block;		// one block, as it will be
+	unsigned char *pieces;		// the pieces that travelled
+	struct table state[DISKS_MAX];	// digests of the newest point; absent is zero
+};
+
+// Half a replica: named, with locks; the rest by replica_recover().
+struct replica *replica_new(struct env_root *root, const char *store_path, const char *name);
+void replica_free(struct replica *replica); // takes NULL
+
+// "<name>/" and the formatted rest, below the store's root.
+void replica_file(const struct replica *replica, char path[REPLICA_PATH_SIZE], const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+// Opens "<name>/" and the formatted rest.
+int replica_open_file(const struct replica *replica, enum env_open how, struct env_file **ret_file, struct err *err,
+		      const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+static inline void auto_env_file(struct env_file **file)
+{
+	env_close(*file);
+}
+#define AUTO_FILE __attribute__((cleanup(auto_env_file)))
+
+// Everything below needs `lock`.
+
+// Makes the replica broken, for the reason in `why`, and logs it. Returns -EIO with the reason in `err`.
+int replica_break(struct replica *replica, const struct err *why, struct err *err);
+// 0 when it may be written: -EIO broken, -ESTALE fenced.
+int replica_ready(const struct replica *replica, struct err *err);
+// Makes what `next` says durable, and then true. -ENOSPC changes nothing; anything else breaks the replica.
+int replica_save(struct replica *replica, const struct protection *next, struct err *err);
+uint64_t replica_last_point(const struct replica *replica); // 0 without one
+struct digest_disk replica_disk(const struct replica *replica, unsigned disk);
+struct point_info *replica_point(struct replica *replica, uint64_t number); // NULL when there is none
+
+// Reads point.json of `number`; needs no lock.
+int replica_read_point(const struct replica *replica, uint64_t number, struct point_file *ret_point, struct err *err);
+
+// create.c: makes the files of a new protection, durable on return; needs the store's lock.
+int replica_create(struct env_root *root, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],
+		   struct err *err);
+
+// recover.c: fills in everything from the directory. What is wrong with it is in `broken`, and no failure.
+void replica_recover(struct replica *replica);
+
+// head.c
+
+// The digest of a block as the head has it; during a session.
+struct digest head_digest(const struct replica *replica, unsigned disk, uint64_t index);
+// The overlay of `disk`, begun when it is not there yet.
+int head_writer(struct replica *replica, unsigned disk, struct head_disk **ret_disk, struct err *err);
+int head_write_packed(struct replica *replica, const struct wire_block *block, struct err *err);
+int head_write_pieces(struct replica *replica, const struct wire_block *block, uint16_t mask, struct err *err);
+int head_write_zeros(struct replica *replica, const struct wire_zeros *zeros, struct err *err);
+void head_close(struct replica *replica); // the files stay
+int head_renew(struct replica *replica, struct err *err); // another UUID
+// Removes the head and starts anew from the last point; its space returns.
+int head_drop(struct replica *replica, struct err *err);
+// Drops the head because of `why`. Returns -ENOSPC, -ENOMEM or -EIO, with what to do in `err`.
+int head_fail(struct replica *replica, const struct err *why, struct err *err);
+
+#endif

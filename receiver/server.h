@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// The listening side: accepts connections within limits, a thread each, and ends them all when asked to.
+//
+// Limits: SERVER_CONNECTIONS_MAX in all; of peers that have not shown a known key yet, SERVER_STRANGERS_MAX in all and
+// SERVER_STRANGERS_PER_ADDRESS of one address. What is over a limit is closed at once.
+#ifndef KAGAMI_RECEIVER_SERVER_H
+#define KAGAMI_RECEIVER_SERVER_H
+
+#include "base/err.h"
+#include "link/identity.h"
+#include "receiver/pairing.h"
+#include "receiver/store.h"
+
+enum { SERVER_CONNECTIONS_MAX = 1024, SERVER_STRANGERS_MAX = 64, SERVER_STRANGERS_PER_ADDRESS = 8 };
+
+struct server;
+
+// Listens at `address` and serves until server_stop(). `store`, `pairing` and `identity` must outlive it.
+int server_start(const char *address, const struct identity *identity, struct store *store, struct pairing *pairing,
+		 struct server **ret_server, struct err *err);
+void server_stop(struct server *server); // takes NULL; returns when no session runs any more
+// What it listens on, with the port that was chosen for port 0.
+const char *server_address(const struct server *server);
+
+#endif

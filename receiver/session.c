@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/session.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum session_state { SESSION_START, SESSION_READY, SESSION_OPEN, SESSION_STATES };
+
+enum {
+	POLL_MS = 1000,		 // how often an idle session looks whether it was fenced
+	GREETING_MS = 10000,	 // from the handshake to HELLO and to PAIR or OPEN
+};
+
+struct session {
+	const struct session_host *host;
+	struct channel *channel;
+	const char *peer_address;
+	enum session_state state;
+	struct replica *replica; // while OPEN
+	uint64_t heard_ns;
+	bool done; // answered in full: close without ERROR
+};
+
+// Handlers return 0, or a negative errno after `err` was filled; *ret_code says what the peer is told.
+typedef int session_handler(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code,
+			    struct err *err);
+
+static int reply(struct session *session, size_t len, struct err *err)
+{
+	int rc = channel_put(session->channel, len);
+	return rc ? err_sys(err, rc, "answer") : channel_flush(session->channel, err);
+}
+
+static int malformed(const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	*ret_code = WIRE_E_PROTOCOL;
+	return err_set(err, -EBADMSG, "%s is malformed", wire_type_name(frame->type));
+}
+
+static int on_hello(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_hello theirs, own = {
+					  .major = WIRE_MAJOR,
+					  .minor = WIRE_MINOR,
+					  .wall_ns = env_wall_ns(session->host->env),
+					  .program = "kagami-receiver",
+				  };
+	if (wire_get_hello(frame, &theirs))
+		return malformed(frame, ret_code, err);
+	if (theirs.major != WIRE_MAJOR) {
+		*ret_code = WIRE_E_VERSION;
+		return err_set(err, -EPROTONOSUPPORT, "this receiver speaks version %d of the protocol, the source %u: upgrade one",
+			       WIRE_MAJOR, theirs.major);
+	}
+	session->state = SESSION_READY;
+	return reply(session, wire_put_hello(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &own), err);
+}
+
+static int on_pair(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_pair proof, answer;
+	if (wire_get_pair(frame, &proof))
+		return malformed(frame, ret_code, err);
+	int rc = pairing_accept(session->host->pairing, &proof, channel_peer(session->channel), &answer, err);
+	if (rc) {
+		*ret_code = rc == -EACCES ? WIRE_E_TOKEN : WIRE_E_STORE;
+		return rc;
+	}
+	session->done = true;
+	return reply(session, wire_put_pair(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, WIRE_PAIRED, &answer),
+		     err);
+}
+
+static enum wire_error open_refusal(int rc)
+{
+	switch (rc) {
+	case -EPERM:
+	case -EEXIST:
+		return WIRE_E_EXISTS;
+	case -ESTALE:
+		return WIRE_E_FENCED;
+	case -EINVAL:
+		return WIRE_E_GEOMETRY;
+	case -EBUSY:
+		return WIRE_E_BUSY;
+	case -ENOSPC:
+	case -EDQUOT:
+		return WIRE_E_NO_SPACE;
+	default:
+		return WIRE_E_STORE;
+	}
+}
+
+static int replica_for(struct session *session, const struct wire_open *open, struct replica **ret_replica, struct err *err)
+{
+	struct store *store = session->host->store;
+	*ret_replica = store_find(store, open->name);
+	if (*ret_replica)
+		return 0;
+	int rc = store_create(store, open, channel_peer(session->channel)->bytes, ret_replica, err);
+	if (rc == -EEXIST && (*ret_replica = store_find(store, open->name))) // another connection was quicker
+		return 0;
+	return rc;
+}
+
+static int begin(struct session *session, const struct wire_open *open, struct wire_opened *ret_opened, struct err *err)
+{
+	const struct session_host *host = session->host;
+	const unsigned char *pin = channel_peer(session->channel)->bytes;
+	struct replica *replica = NULL;
+	int rc = replica_for(session, open, &replica, err);
+	if (rc)
+		return rc;
+	rc = replica_session_begin(replica, open, pin, ret_opened, err);
+	if (rc == -EBUSY && host->take_over(host->context, replica)) // the owner is back before its old connection was missed
+		rc = replica_session_begin(replica, open, pin, ret_opened, err);
+	if (rc)
+		return rc;
+	session->replica = replica;
+	session->state = SESSION_OPEN;
+	host->opened(host->context, replica);
+	return 0;
+}
+
+static int on_open(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_open open;
+	struct wire_opened opened;
+	if (!pairing_known(session->host->pairing, channel_peer(session->channel))) {
+		*ret_code = WIRE_E_UNPAIRED;
+		return err_set(err, -EACCES, "this source is not paired with the receiver: `kagami pair-token` on the target gives a token");
+	}
+	if (wire_get_open(frame, &open))
+		return malformed(frame, ret_code, err);
+	int rc = begin(session, &open, &opened, err);
+	if (rc) {
+		*ret_code = open_refusal(rc);
+		return rc;
+	}
+	log_info("session opened protection=%s peer=%s point=%llu", open.name, session->peer_address,
+		 (unsigned long long)opened.last_point);
+	return reply(session, wire_put_opened(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &opened), err);
+}
+
+static enum wire_error store_refusal(int rc)
+{
+	switch (rc) {
+	case -ESTALE:
+		return WIRE_E_POSITION;
+	case -ENOSPC:
+	case -EDQUOT:
+		return WIRE_E_NO_SPACE;
+	case -EBADMSG:
+	case -EINVAL:
+	case -ERANGE:
+		return WIRE_E_PROTOCOL;
+	default:
+		return WIRE_E_STORE;
+	}
+}
+
+// -ESTALE means two things: the source names another position, or it was fenced meanwhile.
+static int store_result(const struct session *session, int rc, enum wire_error *ret_code)
+{
+	if (rc == 0)
+		return 0;
+	struct replica_info info;
+	replica_info(session->replica, &info);
+	*ret_code = info.fenced ? WIRE_E_FENCED : store_refusal(rc);
+	return rc;
+}
+
+static int on_compare(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_compare compare;
+	unsigned char bitmap[WIRE_COMPARE_MAX / 8] = {0};
+	if (wire_get_compare(frame, &compare))
+		return malformed(frame, ret_code, err);
+	int rc = replica_compare(session->replica, &compare, bitmap, err);
+	if (rc)
+		return store_result(session, rc, ret_code);
+	struct wire_differs differs = {
+		.disk = compare.disk, .first = compare.first, .count = compare.count, .bitmap = bitmap};
+	void *to = channel_room(session->channel, WIRE_FRAME_MAX);
+	rc = to ? channel_put(session->channel, wire_put_differs(to, WIRE_FRAME_MAX, &differs)) : -ECONNRESET;
+	return rc ? err_sys(err, rc, "answer") : 0; // leaves when there is nothing more to read
+}
+
+static int on_block(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_block block;
+	if (wire_get_block(frame, &block))
+		return malformed(frame, ret_code, err);
+	return store_result(session, replica_write_block(session->replica, &block, err), ret_code);
+}
+
+static int on_zeros(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_zeros zeros;
+	if (wire_get_zeros(frame, &zeros))
+		return malformed(frame, ret_code, err);
+	return store_result(session, replica_write_zeros(session->replica, &zeros, err), ret_code);
+}
+
+static int on_seal(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_seal seal;
+	struct wire_committed committed;
+	if (wire_get_seal(frame, &seal))
+		return malformed(frame, ret_code, err);
+	int rc = store_result(session, replica_seal(session->replica, &seal, &committed, err), ret_code);
+	if (rc)
+		return rc;
+	session->host->committed(session->host->context);
+	return reply(session,
+		     wire_put_committed(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &committed), err);
+}
+
+static int on_ping(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	if (wire_get_empty(frame))
+		return malformed(frame, ret_code, err);
+	return reply(session, wire_put_empty(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, WIRE_PONG), err);
+}
+
+static session_handler *const handlers[SESSION_STATES][WIRE_ERROR + 1] = {
+	[SESSION_START] = {[WIRE_HELLO] = on_hello},
+	[SESSION_READY] = {[WIRE_PAIR] = on_pair, [WIRE_OPEN] = on_open, [WIRE_PING] = on_ping},
+	[SESSION_OPEN] = {[WIRE_COMPARE] = on_compare,
+			  [WIRE_BLOCK] = on_block,
+			  [WIRE_ZEROS] = on_zeros,
+			  [WIRE_SEAL] = on_seal,
+			  [WIRE_PING] = on_ping},
+};
+
+static int dispatch(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	static const char *const states[] = {"start", "ready", "open"};
+	session_handler *handler = frame->type <= WIRE_ERROR ? handlers[session->state][frame->type] : NULL;
+	*ret_code = WIRE_E_PROTOCOL;
+	if (frame->type == WIRE_ERROR)
+		return err_set(err, -ECONNRESET, "the source ended the session");
+	if (!handler)
+		return err_set(err, -EBADMSG, "%s (%u) is not allowed in state %s", wire_type_name(frame->type), frame->type,
+			       states[session->state]);
+	return handler(session, frame, ret_code, err);
+}
+
+// Looks at what happened elsewhere while the peer was silent.
+static int idle_check(struct session *session, enum wire_error *ret_code, struct err *err)
+{
+	uint64_t silent_ms = (env_mono_ns(session->host->env) - session->heard_ns) / 1000000;
+	if (silent_ms > (session->state == SESSION_OPEN ? CHANNEL_STALL_MS : GREETING_MS))
+		return err_set(err, -ETIMEDOUT, "the source has been silent for %llu s", (unsigned long long)silent_ms / 1000);
+	struct replica_info info;
+	if (session->state != SESSION_OPEN)
+		return 0;
+	replica_info(session->replica, &info);
+	if (!info.fenced)
+		return 0;
+	*ret_code = WIRE_E_FENCED;
+	return err_set(err, -ESTALE, "%s was failed over to point %llu: this source is fenced and its deltas are not taken any more",
+		       info.name, (unsigned long long)info.fenced_point);
+}
+
+// One frame, or one look around. What was answered leaves before the session waits.
+static int step(struct session *session, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_frame frame;
+	*ret_code = WIRE_E_PROTOCOL;
+	int rc = channel_get(session->channel, 0, &frame, err);
+	if (rc == 0) {
+		rc = channel_flush(session->channel, err);
+		if (rc == 0)
+			rc = channel_get(session->channel, POLL_MS, &frame, err);
+		else
+			return rc;
+	}
+	if (rc == 0)
+		return idle_check(session, ret_code, err);
+	if (rc < 0)
+		return rc;
+	session->heard_ns = env_mono_ns(session->host->env);
+	return dispatch(session, &frame, ret_code, err);
+}
+
+void session_run(const struct session_host *host, struct channel *channel, const char *peer_address)
+{
+	struct session session = {
+		.host = host,
+		.channel = channel,
+		.peer_address = peer_address,
+		.heard_ns = env_mono_ns(host->env),
+	};
+	struct err err = {0};
+	enum wire_error code;
+	int rc = 0;
+	while (rc == 0 && !session.done)
+		rc = step(&session, &code, &err);
+	if (session.replica) {
+		struct replica_info info;
+		replica_info(session.replica, &info);
+		log_info("session ended protection=%s peer=%s reason=\"%s\"", info.name, peer_address, err.text);
+		replica_session_end(session.replica);
+	} else if (rc && rc != -ECONNRESET) {
+		log_warning("connection refused peer=%s reason=\"%s\"", peer_address, err.text);
+	}
+	if (rc && rc != -ECONNRESET)
+		channel_refuse(channel, code, err.text);
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// One connection from a source: which message is allowed when, and what each does to the store.
+//
+//	            HELLO          PAIR
+//	 START ──────────► READY ────────► (answered, closed)
+//	                     │ OPEN
+//	                     ▼
+//	                   OPEN ──┐ COMPARE, BLOCK, ZEROS, SEAL
+//	                     ▲────┘
+//	PING is allowed in READY and OPEN. Anything else ends the connection with ERROR.
+#ifndef KAGAMI_RECEIVER_SESSION_H
+#define KAGAMI_RECEIVER_SESSION_H
+
+#include "link/channel.h"
+#include "receiver/pairing.h"
+#include "receiver/store.h"
+
+struct session_host { // what all sessions of a receiver share
+	struct env *env;
+	struct store *store;
+	struct pairing *pairing;
+	// A session of `replica` is about to begin: ends another one that is open, and waits until it has. False: it would not end.
+	bool (*take_over)(void *context, struct replica *replica);
+	void (*opened)(void *context, struct replica *replica); // the session holds it now
+	void (*committed)(void *context);			 // there may be something to fold
+	void *context;
+};
+
+// Serves the connection until it ends; the channel stays the caller's. One thread per session.
+void session_run(const struct session_host *host, struct channel *channel, const char *peer_address);
+
+#endif

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// The store as a whole: its lock, which replicas there are, and their coming and going. What it promises: a protection is there as a
+// whole or not at all, and one that is damaged disturbs no other.
+#include "receiver/replica.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct store {
+	struct env_root *root;
+	struct env_file *lock_file;
+	char *path;
+	pthread_mutex_t lock; // of the two lists
+	struct replica **replicas; // by name
+	size_t count;
+	struct replica **gone; // removed, but callers may still have them
+	size_t gone_count;
+};
+
+const char *store_path(const struct store *store)
+{
+	return store->path;
+}
+
+uint64_t store_free_bytes(struct store *store)
+{
+	uint64_t bytes = 0;
+	return env_space(store->root, &bytes) ? 0 : bytes;
+}
+
+// --- opening ---
+
+// A name that was moved into .trash is certain to be there before anything in it is removed.
+static int half_made_remove(struct store *s, struct err *err)
+{
+	int rc = env_remove_tree(s->root, STORE_NEW);
+	if (rc == 0)
+		rc = env_sync_dir(s->root, STORE_TRASH);
+	if (rc == 0 || rc == -ENOENT)
+		rc = env_remove_tree(s->root, STORE_TRASH);
+	if (rc == 0)
+		rc = env_sync_dir(s->root, ".");
+	return rc ? err_sys(err, rc, "store %s: cannot be written", s->path) : 0;
+}
+
+// What cannot be looked at counts as there: recovery reports it.
+static bool exists(struct store *s, const char *dir, const char *what)
+{
+	char path[REPLICA_PATH_SIZE];
+	struct env_stat st;
+	(void)snprintf(path, sizeof(path), "%s/%s", dir, what);
+	return env_stat(s->root, path, &st) != -ENOENT;
+}
+
+// Whether a directory is a protection, if only what is left of one.
+static bool is_protection(struct store *s, const char *name)
+{
+	static const char *const signs[] = {"protection.json", "base", "points"};
+	struct env_stat st;
+	if (!name_ok(name) || env_stat(s->root, name, &st) || !st.is_dir)
+		return false;
+	for (size_t i = 0; i < sizeof(signs) / sizeof(signs[0]); i++)
+		if (exists(s, name, signs[i]))
+			return true;
+	return false;
+}
+
+// Where `name` is or belongs among the replicas.
+static size_t place_of(const struct store *s, const char *name)
+{
+	size_t i = 0;
+	while (i < s->count && strcmp(s->replicas[i]->name, name) < 0)
+		i++;
+	return i;
+}
+
+static struct replica *find(const struct store *s, const char *name)
+{
+	size_t i = place_of(s, name);
+	return i < s->count && strcmp(s->replicas[i]->name, name) == 0 ? s->replicas[i] : NULL;
+}
+
+// Room for one more in both lists, so that neither coming nor going can fail once it is on disk.
+static int lists_reserve(struct store *s)
+{
+	size_t room = (s->count + s->gone_count + 1) * sizeof(struct replica *);
+	struct replica **more = realloc(s->replicas, room);
+	if (!more)
+		return -ENOMEM;
+	s->replicas = more;
+	more = realloc(s->gone, room);
+	if (!more)
+		return -ENOMEM;
+	s->gone = more;
+	return 0;
+}
+
+static void list_insert(struct store *s, struct replica *r)
+{
+	size_t i = place_of(s, r->name);
+	memmove(s->replicas + i + 1, s->replicas + i, (s->count - i) * sizeof(*s->replicas));
+	s->replicas[i] = r;
+	s->count++;
+}
+
+static int replicas_load(struct store *s, struct err *err)
+{
+	char **names = NULL;
+	size_t count = 0;
+	int rc = env_list(s->root, ".", &names, &count);
+	if (rc)
+		return err_sys(err, rc, "store %s: list", s->path);
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		if (!is_protection(s, names[i]))
+			continue;
+		struct replica *r = lists_reserve(s) ? NULL : replica_new(s->root, s->path, names[i]);
+		if (!r) {
+			rc = err_set(err, -ENOMEM, "out of memory");
+			break;
+		}
+		replica_recover(r);
+		list_insert(s, r);
+	}
+	env_list_free(names, count);
+	return rc;
+}
+
+static int store_lock(struct store *s, struct err *err)
+{
+	int rc = env_open(s->root, STORE_LOCK, ENV_CREATE_OPEN, &s->lock_file);
+	if (rc)
+		return err_sys(err, rc, "store %s: lock", s->path);
+	rc = env_lock(s->lock_file);
+	if (rc == -EBUSY)
+		return err_set(err, rc, "store %s is in use by another receiver; stop that one, or use another directory", s->path);
+	return rc ? err_sys(err, rc, "store %s: lock", s->path) : 0;
+}
+
+static int store_fill(struct store *s, const char *path, struct env *env, struct err *err)
+{
+	int rc = env_root_open(env, path, &s->root);
+	if (rc)
+		return err_sys(err, rc, "store %s; give a directory that exists and that this user may write", path);
+	rc = store_lock(s, err);
+	if (rc == 0)
+		rc = half_made_remove(s, err);
+	return rc ? rc : replicas_load(s, err);
+}
+
+int store_open(struct env *env, const char *path, struct store **ret_store, struct err *err)
+{
+	if (path[0] != '/') // it goes into names that people and QEMU use from elsewhere
+		return err_set(err, -EINVAL, "store %s: give its absolute path", path);
+	struct store *s = calloc(1, sizeof(*s));
+	if (s)
+		s->path = strdup(path);
+	if (!s || !s->path) {
+		free(s);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	(void)pthread_mutex_init(&s->lock, NULL);
+	int rc = store_fill(s, path, env, err);
+	if (rc) {
+		store_close(s);
+		return rc;
+	}
+	*ret_store = s;
+	return 0;
+}
+
+void store_close(struct store *s)
+{
+	if (!s)
+		return;
+	for (size_t i = 0; i < s->count; i++)
+		replica_free(s->replicas[i]);
+	for (size_t i = 0; i < s->gone_count; i++)
+		replica_free(s->gone[i]);
+	free(s->replicas);
+	free(s->gone);
+	env_close(s->lock_file);
+	env_root_close(s->root);
+	(void)pthread_mutex_destroy(&s->lock);
+	free(s->path);
+	free(s);
+}
+
+struct replica *store_find(struct store *s, const char *name)
+{
+	LOCK_SCOPE(&s->lock);
+	return find(s, name);
+}
+
+struct replica *store_at(struct store *s, size_t n)
+{
+	LOCK_SCOPE(&s->lock);
+	return n < s->count ? s->replicas[n] : NULL;
+}
+
+// --- coming and going ---
+
+int store_create(struct store *s, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE],
+		 struct replica **ret_replica, struct err *err)
+{
+	LOCK_SCOPE(&s->lock);
+	if (find(s, open->name))
+		return err_set(err, -EEXIST, "%s exists at this receiver; protect under another name", open->name);
+	struct replica *r = lists_reserve(s) ? NULL : replica_new(s->root, s->path, open->name);
+	if (!r)
+		return err_set(err, -ENOMEM, "out of memory");
+	int rc = replica_create(s->root, open, pin, err);
+	if (rc) {
+		replica_free(r);
+		return rc;
+	}
+	replica_recover(r); // one way to come into memory
+	list_insert(s, r);
+	*ret_replica = r;
+	return 0;
+}
+
+static int forget_check(struct replica *r, struct err *err)
+{
+	if (r->session_open)
+		return err_set(err, -EBUSY, "%s has a session: unprotect it at the source first", r->name);
+	for (size_t i = 0; i < r->point_count; i++)
+		if (r->points[i].holds)
+			return err_set(err, -EBUSY, "point %llu of %s is in use: umount it first",
+				       (unsigned long long)r->points[i].number, r->name);
+	return 0;
+}
+
+static int forget_rename(struct store *s, struct replica *r, char trash[REPLICA_PATH_SIZE], struct err *err)
+{
+	int rc = env_mkdir(s->root, STORE_TRASH);
+	if (rc && rc != -EEXIST)
+		return err_sys(err, rc, "store %s: " STORE_TRASH, s->path);
+	(void)snprintf(trash, REPLICA_PATH_SIZE, STORE_TRASH "/%s.%zu", r->name, s->gone_count);
+	rc = env_sync_dir(s->root, "."); // .trash itself
+	if (rc == 0)
+		rc = env_rename(s->root, r->name, trash);
+	return rc ? err_sys(err, rc, "%s: move to " STORE_TRASH, r->name) : 0;
+}
+
+static void forget_in_memory(struct store *s, struct replica *r)
+{
+	size_t i = place_of(s, r->name);
+	s->count--;
+	memmove(s->replicas + i, s->replicas + i + 1, (s->count - i) * sizeof(*s->replicas));
+	s->gone[s->gone_count++] = r;
+	r->broken = true; // for whoever still has it
+	(void)err_set(&r->why, -ENOENT, "it was removed");
+	r->point_count = 0;
+	head_close(r);
+}
+
+static int forget(struct store *s, struct replica *r, char trash[REPLICA_PATH_SIZE], struct err *err)
+{
+	LOCK_SCOPE(&s->lock);
+	LOCK_SCOPE(&r->lock);
+	if (find(s, r->name) != r)
+		return err_set(err, -ENOENT, "%s was removed already", r->name);
+	if (lists_reserve(s))
+		return err_set(err, -ENOMEM, "out of memory");
+	int rc = forget_check(r, err);
+	if (rc == 0)
+		rc = forget_rename(s, r, trash, err);
+	if (rc)
+		return rc;
+	forget_in_memory(s, r);
+	rc = env_sync_dir(s->root, STORE_TRASH);
+	return rc ? err_sys(err, rc, "store %s: sync; start the receiver again", s->path) : 0;
+}
+
+int store_forget(struct store *s, const char *name, struct err *err)
+{
+	char trash[REPLICA_PATH_SIZE];
+	struct replica *r = store_find(s, name);
+	if (!r)
+		return err_set(err, -ENOENT, "there is no replica %s; list them with 'kagami status'", name);
+	LOCK_SCOPE(&r->retain_lock); // waits for a fold, and keeps nobody else waiting
+	int rc = forget(s, r, trash, err);
+	if (rc)
+		return rc;
+	rc = env_remove_tree(s->root, trash);
+	if (rc) // it is gone; its space returns at the next start
+		log_warning("cannot remove all files of a replica protection=%s errno=%d", name, -rc);
+	return 0;
+}

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replicator/agent_private.h"
+
+#include "base/auto.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static int make_dir(const char *path, struct err *err)
+{
+	if (mkdir(path, 0750) == 0 || errno == EEXIST)
+		return 0;
+	return err_sys(err, -errno, "make the directory %s", path);
+}
+
+// The host's name as a name of ours.
+static void host_name(char name[NAME_SIZE])
+{
+	char host[256] = "source";
+	(void)gethostname(host, sizeof(host) - 1);
+	size_t len = 0;
+	for (const char *c = host; *c && len < NAME_SIZE - 1; c++) {
+		char low = *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c;
+		bool fits = (low >= 'a' && low <= 'z') || (low >= '0' && low <= '9') || (len > 0 && strchr(".-_", low));
+		if (fits)
+			name[len++] = low;
+	}
+	name[len] = 0;
+	if (len == 0)
+		(void)snprintf(name, NAME_SIZE, "source");
+}
+
+static int take_state(struct agent *agent, const char *path, struct err *err)
+{
+	struct env *env = env_posix();
+	agent->place.env = env;
+	int rc = env_root_open(env, path, &agent->place.state);
+	if (rc == -ENOENT)
+		return err_set(err, rc, "there is no state directory %s: make it first (mkdir -m 0700 %s)", path, path);
+	if (rc)
+		return err_sys(err, rc, "open the state directory %s", path);
+	rc = env_open(agent->place.state, "lock", ENV_CREATE_OPEN, &agent->lock_file);
+	if (rc == 0)
+		rc = env_lock(agent->lock_file);
+	if (rc == -EBUSY)
+		return err_set(err, rc, "another kagami-replicator runs on %s: stop it, or choose another --state", path);
+	if (rc)
+		return err_sys(err, rc, "lock the state directory %s", path);
+	rc = identity_load(agent->place.state, "identity.pem", &agent->identity, err);
+	agent->place.identity = agent->identity;
+	return rc;
+}
+
+struct seat *agent_find(struct agent *agent, const char *name)
+{
+	for (size_t i = 0; i < agent->seats; i++)
+		if (strcmp(agent->seat[i]->config.name, name) == 0)
+			return agent->seat[i];
+	return NULL;
+}
+
+static struct seat *seat_add(struct agent *agent, const struct protection_config *config)
+{
+	struct seat *seat = agent->seats < PROTECTIONS_MAX ? calloc(1, sizeof(*seat)) : NULL;
+	if (!seat)
+		return NULL;
+	seat->config = *config;
+	size_t at = agent->seats++;
+	for (; at > 0 && strcmp(agent->seat[at - 1]->config.name, config->name) > 0; at--)
+		agent->seat[at] = agent->seat[at - 1];
+	agent->seat[at] = seat;
+	return seat;
+}
+
+static void seat_remove(struct agent *agent, struct seat *seat)
+{
+	size_t at = 0;
+	while (agent->seat[at] != seat)
+		at++;
+	memmove(&agent->seat[at], &agent->seat[at + 1], (agent->seats - at - 1) * sizeof(agent->seat[0]));
+	agent->seats--;
+	free(seat);
+}
+
+int agent_start_seat(struct agent *agent, struct seat *seat, bool is_new, struct err *err)
+{
+	int rc = protection_start(&agent->place, &seat->config, is_new, &seat->running, err);
+	if (rc)
+		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err->text);
+	else
+		seat->reason[0] = 0;
+	return rc;
+}
+
+static void start_one(struct agent *agent, const char *name)
+{
+	struct err err = {0};
+	struct protection_config *config = malloc(sizeof(*config));
+	if (!config)
+		return;
+	int rc = protection_config_load(agent->place.state, name, config, &err);
+	if (rc && name_ok(name)) { // listed, so that it is missed
+		memset(config, 0, sizeof(*config));
+		(void)snprintf(config->name, sizeof(config->name), "%s", name);
+	}
+	struct seat *seat = name_ok(name) ? seat_add(agent, config) : NULL;
+	free(config);
+	if (seat && rc == 0)
+		rc = agent_start_seat(agent, seat, false, &err);
+	else if (seat)
+		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err.text);
+	if (rc)
+		log_error("protection does not start: its disks are not served protection=%s: %s", name, err.text);
+}
+
+static int start_all(struct agent *agent, struct err *err)
+{
+	int rc = env_mkdir(agent->place.state, "protections");
+	if (rc && rc != -EEXIST)
+		return err_sys(err, rc, "make the directory for protections");
+	char **names = NULL;
+	size_t count = 0;
+	rc = env_list(agent->place.state, "protections", &names, &count);
+	if (rc)
+		return err_sys(err, rc, "list the protections");
+	for (size_t i = 0; i < count; i++) {
+		char path[NAME_SIZE + 64];
+		struct env_stat st;
+		(void)snprintf(path, sizeof(path), "protections/%s/protection.json", names[i]);
+		if (env_stat(agent->place.state, path, &st) == 0)
+			start_one(agent, names[i]);
+		else // cut off while it was made or removed: it was never there
+			log_info("leftover of an unfinished protect or unprotect protection=%s", names[i]);
+	}
+	env_list_free(names, count);
+	return 0;
+}
+
+int agent_open(const char *state_path, const char *run_dir, struct agent **ret_agent, struct err *err)
+{
+	struct agent *agent = calloc(1, sizeof(*agent));
+	if (!agent)
+		return err_sys(err, -ENOMEM, "start");
+	(void)pthread_mutex_init(&agent->lock, NULL);
+	host_name(agent->host);
+	char nbd[4096];
+	(void)snprintf(nbd, sizeof(nbd), "%s/nbd", run_dir);
+	agent->run_dir = strdup(run_dir);
+	agent->place.run_dir = agent->run_dir;
+	int rc = agent->run_dir ? make_dir(run_dir, err) : err_sys(err, -ENOMEM, "start");
+	if (rc == 0)
+		rc = make_dir(nbd, err);
+	if (rc == 0)
+		rc = take_state(agent, state_path, err);
+	if (rc == 0)
+		rc = start_all(agent, err);
+	if (rc) {
+		agent_close(agent);
+		return rc;
+	}
+	*ret_agent = agent;
+	return 0;
+}
+
+void agent_close(struct agent *agent)
+{
+	if (!agent)
+		return;
+	for (size_t i = 0; i < agent->seats; i++) {
+		if (agent->seat[i]->running)
+			protection_stop(agent->seat[i]->running);
+		free(agent->seat[i]);
+	}
+	identity_free(agent->identity);
+	env_close(agent->lock_file);
+	env_root_close(agent->place.state);
+	(void)pthread_mutex_destroy(&agent->lock);
+	free(agent->run_dir);
+	free(agent);
+}
+
+static int config_fill(struct agent *agent, struct protection_config *config, struct err *err)
+{
+	int rc = uuid_new(agent->place.env, &config->uuid);
+	if (rc == 0)
+		rc = uuid_new(agent->place.env, &config->generation);
+	if (rc == 0)
+		rc = env_random(agent->place.env, config->digest.secret, DIGEST_SECRET_SIZE);
+	config->digest.kind = DIGEST_XXH3;
+	return rc ? err_sys(err, rc, "draw random numbers") : 0;
+}
+
+// Removes the configuration first, so that what a crash leaves is no protection any more.
+static int state_remove(struct agent *agent, const char *name, struct err *err)
+{
+	char dir[NAME_SIZE + 16], path[NAME_SIZE + 64];
+	protection_dir(name, dir);
+	(void)snprintf(path, sizeof(path), "%s/protection.json", dir);
+	int rc = env_unlink(agent->place.state, path);
+	if (rc == 0 || rc == -ENOENT)
+		rc = env_sync_dir(agent->place.state, dir);
+	if (rc == 0)
+		rc = env_remove_tree(agent->place.state, dir);
+	if (rc == 0)
+		rc = env_sync_dir(agent->place.state, "protections");
+	return rc ? err_sys(err, rc, "remove the state of %s", name) : 0;
+}
+
+int agent_protect(struct agent *agent, struct protection_config *config, struct seat **ret_seat, struct err *err)
+{
+	char dir[NAME_SIZE + 16];
+	protection_dir(config->name, dir);
+	int rc = config_fill(agent, config, err);
+	if (rc)
+		return rc;
+	rc = env_remove_tree(agent->place.state, dir); // what a crash left: agent_find() knows no such protection
+	if (rc == 0)
+		rc = env_mkdir(agent->place.state, dir);
+	if (rc == 0)
+		rc = env_sync_dir(agent->place.state, "protections");
+	if (rc)
+		return err_sys(err, rc, "make the state directory of %s", config->name);
+	struct seat *seat = seat_add(agent, config);
+	if (!seat) {
+		(void)env_remove_tree(agent->place.state, dir);
+		return err_set(err, -ENOSPC, "no room for another protection (at most %d)", PROTECTIONS_MAX);
+	}
+	// Started before it is durable: a protection that cannot start, for its image is in use or missing, was never made.
+	rc = agent_start_seat(agent, seat, true, err);
+	if (rc == 0)
+		rc = protection_config_save(agent->place.state, config, err);
+	if (rc) {
+		if (seat->running)
+			protection_stop(seat->running);
+		seat_remove(agent, seat);
+		(void)env_remove_tree(agent->place.state, dir);
+		return rc;
+	}
+	*ret_seat = seat;
+	return 0;
+}
+
+int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)
+{
+	char name[NAME_SIZE];
+	memcpy(name, seat->config.name, NAME_SIZE);
+	if (seat->running)
+		protection_stop(seat->running);
+	seat->running = NULL;
+	int rc = state_remove(agent, name, err);
+	if (rc == 0) {
+		seat_remove(agent, seat);
+		log_info("unprotected protection=%s", name);
+	} else {
+		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err->text);
+	}
+	return rc;
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent: the protections and sites of one source host, and what the control socket asks of them.
+#ifndef KAGAMI_REPLICATOR_AGENT_H
+#define KAGAMI_REPLICATOR_AGENT_H
+
+#include "base/err.h"
+#include "link/control.h"
+
+struct agent;
+
+// Opens the state directory (-EBUSY when another replicator has it), loads or makes the key, and starts every protection in
+// it. A protection that cannot start is logged, listed as "failed", and tried again when asked to resume.
+int agent_open(const char *state_path, const char *run_dir, struct agent **ret_agent, struct err *err);
+void agent_close(struct agent *agent); // takes NULL; stops every protection cleanly
+
+extern const struct control_route agent_routes[]; // their context is the agent
+extern const size_t agent_route_count;
+
+#endif

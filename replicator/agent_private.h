@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside of the agent: agent.c keeps the protections, routes.c answers for them.
+#ifndef KAGAMI_REPLICATOR_AGENT_PRIVATE_H
+#define KAGAMI_REPLICATOR_AGENT_PRIVATE_H
+
+#include "replicator/agent.h"
+#include "replicator/protection.h"
+
+#include <pthread.h>
+
+enum { PROTECTIONS_MAX = 1024 };
+
+struct seat { // a protection that is configured; `running` is NULL when it could not be started
+	struct protection_config config;
+	struct protection *running;
+	char reason[ERR_TEXT_MAX];
+};
+
+struct agent {
+	struct protection_place place;
+	struct env_file *lock_file;
+	struct identity *identity;
+	char *run_dir;
+	char host[NAME_SIZE]; // what a receiver calls us
+	pthread_mutex_t lock; // over all below, for as long as a request works with it
+	struct seat *seat[PROTECTIONS_MAX];
+	size_t seats; // sorted by name
+};
+
+struct seat *agent_find(struct agent *agent, const char *name); // under the lock; NULL when there is none
+// Makes a protection durable and starts it. The configuration's UUIDs and secret are filled in here.
+int agent_protect(struct agent *agent, struct protection_config *config, struct seat **ret_seat, struct err *err);
+// Stops it and removes its state. The points at the receiver stay.
+int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err);
+int agent_start_seat(struct agent *agent, struct seat *seat, bool is_new, struct err *err);
+
+#endif

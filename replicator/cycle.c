@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replicator/cycle.h"
+
+#include <errno.h>
+
+enum { SEAL_ANSWER_MS = 600000 }; // a commit may have gigabytes to bring to a slow disk
+
+enum cycle_pass cycle_decide(const struct cycle_history *history, uint64_t dirty_bytes)
+{
+	if (history->given_up >= CYCLE_GIVEN_UP_MAX)
+		return CYCLE_PASS_FAIL;
+	if (history->last_was_given_up) // first make the remainder small, or the next cut goes the same way
+		return CYCLE_PASS_PRECOPY;
+	if (dirty_bytes <= CYCLE_PRECOPY_BYTES || history->passes >= CYCLE_PASSES_MAX)
+		return CYCLE_PASS_POINT;
+	if (history->passes > 0 && dirty_bytes > history->last_dirty_bytes / 4 * 3)
+		return CYCLE_PASS_POINT; // the guest is as fast as we are: another pass would not help
+	return CYCLE_PASS_PRECOPY;
+}
+
+static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_report *report, struct source_cut *ret_cut,
+		struct err *err)
+{
+	cycle->on_stage(cycle->context, CYCLE_CUTTING);
+	int rc = source_cut(cycle->source, mode, ret_cut, err);
+	if (rc)
+		return rc;
+	report->dirty_bytes += ret_cut->dirty_bytes;
+	atomic_fetch_add_explicit(&cycle->progress->total_bytes, ret_cut->blocks * BLOCK_SIZE, memory_order_relaxed);
+	cycle->on_stage(cycle->context, CYCLE_SHIPPING);
+	return ship_set(cycle->ship, cycle->source, cycle->channel, cycle->codec, cycle->key, &report->ship, cycle->progress,
+			&report->failure, err);
+}
+
+// Passes until a point's cut has been shipped whole.
+static int reach_point(const struct cycle *cycle, struct cycle_report *report, struct err *err)
+{
+	struct cycle_history history = {0};
+	for (;;) {
+		uint64_t dirty_bytes = source_dirty_bytes(cycle->source);
+		enum cycle_pass next = cycle_decide(&history, dirty_bytes);
+		if (next == CYCLE_PASS_FAIL)
+			return err_set(err, -ESTALE,
+				       "the guest overwrote blocks of the cut faster than they could be shipped, %u times: the link or the "
+				       "receiver is too slow for this load",
+				       history.given_up);
+		struct source_cut cut;
+		int rc = pass(cycle, next == CYCLE_PASS_POINT ? CUT_POINT : CUT_PRECOPY, report, &cut, err);
+		if (rc == 0 && next == CYCLE_PASS_POINT) {
+			report->at = cut;
+			return 0;
+		}
+		history.last_was_given_up = rc == -ESTALE;
+		history.given_up += rc == -ESTALE;
+		history.passes++;
+		history.last_dirty_bytes = dirty_bytes;
+		if (rc == -ESTALE)
+			source_give_back(cycle->source); // the blocks of this cut are dirty again, and the head takes them once more
+		else if (rc)
+			return rc;
+	}
+}
+
+static int seal(const struct cycle *cycle, uint64_t wire_start, struct cycle_report *report, struct err *err)
+{
+	report->wire_bytes = channel_bytes_out(cycle->channel) - wire_start;
+	struct wire_seal m = {
+		.predecessor = cycle->predecessor,
+		.cut = report->cut,
+		.head = cycle->head,
+		.cut_wall_ns = report->at.wall_ns,
+		.consistency = POINT_CRASH,
+		.dirty_bytes = report->dirty_bytes,
+		.blocks_sent = report->ship.sent_blocks + report->ship.zero_blocks,
+		.wire_bytes = report->wire_bytes,
+	};
+	cycle->on_stage(cycle->context, CYCLE_COMMITTING);
+	void *to = channel_room(cycle->channel, WIRE_FRAME_MAX);
+	if (!to)
+		return channel_flush(cycle->channel, err);
+	cycle->on_seal(cycle->context, &report->cut);
+	report->sealed = true;
+	int rc = channel_put(cycle->channel, wire_put_seal(to, WIRE_FRAME_MAX, &m));
+	if (rc == 0)
+		rc = channel_flush(cycle->channel, err);
+	struct wire_frame frame;
+	if (rc == 0)
+		rc = channel_expect(cycle->channel, WIRE_COMMITTED, SEAL_ANSWER_MS, &frame, &report->failure, err);
+	if (rc)
+		return rc;
+	if (wire_get_committed(&frame, &report->committed) || !uuid_equal(&report->committed.cut, &report->cut) ||
+	    report->committed.number != cycle->predecessor + 1)
+		return err_set(err, -EBADMSG, "COMMITTED does not answer the SEAL");
+	report->commit_mono_ns = env_mono_ns(cycle->env);
+	return 0;
+}
+
+int cycle_run(const struct cycle *cycle, struct cycle_report *ret_report, struct err *err)
+{
+	*ret_report = (struct cycle_report){.sealed = false};
+	uint64_t wire_start = channel_bytes_out(cycle->channel);
+	int rc = uuid_new(cycle->env, &ret_report->cut);
+	if (rc)
+		return err_sys(err, rc, "name the cut");
+	rc = reach_point(cycle, ret_report, err);
+	if (rc == 0)
+		rc = seal(cycle, wire_start, ret_report, err);
+	ret_report->wire_bytes = channel_bytes_out(cycle->channel) - wire_start;
+	return rc;
+}

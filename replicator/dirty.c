@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+// The dirty map of one disk. It promises to be a superset of what was marked, whatever malloc says.
+//
+//	region pointer        meaning                         leaves by
+//	NULL                  clean                           mark
+//	all_ones (DIRTY_ALL)  every piece is dirty            clear_block (becomes bits)
+//	own bits              some pieces are dirty           the last piece marked, or the last one cleared
+//
+// Own bits never name a piece past the end of the disk; all_ones may, so what is read of it is clipped.
+#include "replicator/dirty.h"
+
+#include "base/bytes.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Shared by all maps and never written: that it holds real bits lets every reader treat it like a region of its own.
+static unsigned char all_ones[DIRTY_REGION_BYTES] = {[0 ... DIRTY_REGION_BYTES - 1] = 0xff};
+
+static uint64_t map_pieces(const struct dirty *dirty)
+{
+	return dirty->size / PIECE_SIZE + (dirty->size % PIECE_SIZE != 0);
+}
+
+static unsigned region_pieces(const struct dirty *dirty, uint64_t region)
+{
+	return (unsigned)min_u64(PIECES_PER_REGION, map_pieces(dirty) - region * PIECES_PER_REGION);
+}
+
+// The pieces of block `index` that lie on the disk.
+static uint16_t block_pieces(const struct dirty *dirty, uint64_t index)
+{
+	uint64_t first = index * PIECES_PER_BLOCK;
+	uint64_t pieces = map_pieces(dirty);
+	if (first >= pieces)
+		return 0;
+	return pieces - first >= PIECES_PER_BLOCK ? MASK_FULL : (uint16_t)((1u << (pieces - first)) - 1);
+}
+
+static unsigned count_bits(const unsigned char *bits)
+{
+	unsigned count = 0;
+	for (unsigned i = 0; i < DIRTY_REGION_BYTES; i += 8)
+		count += (unsigned)__builtin_popcountll(get_le64(bits + i));
+	return count;
+}
+
+static unsigned region_count(const struct dirty *dirty, uint64_t region)
+{
+	const unsigned char *bits = dirty->region[region];
+	if (!bits)
+		return 0;
+	return bits == all_ones ? region_pieces(dirty, region) : count_bits(bits);
+}
+
+static void region_drop(struct dirty *dirty, uint64_t region)
+{
+	if (dirty->region[region] != all_ones)
+		free(dirty->region[region]);
+	dirty->region[region] = NULL;
+}
+
+static void region_fill(struct dirty *dirty, uint64_t region)
+{
+	dirty->pieces += region_pieces(dirty, region) - region_count(dirty, region);
+	region_drop(dirty, region);
+	dirty->region[region] = all_ones;
+}
+
+int dirty_init(struct dirty *dirty, uint64_t size)
+{
+	assert(size_disk_ok(size));
+	*dirty = (struct dirty){.size = size, .regions = size_regions(size)};
+	dirty->region = calloc(dirty->regions, sizeof(*dirty->region));
+	return dirty->region ? 0 : -ENOMEM;
+}
+
+void dirty_done(struct dirty *dirty)
+{
+	for (uint64_t r = 0; dirty->region && r < dirty->regions; r++)
+		region_drop(dirty, r);
+	free(dirty->region);
+	*dirty = (struct dirty){0};
+}
+
+// The region's own bits, to add to; NULL when it is (or, for want of memory, has become) wholly dirty.
+static unsigned char *region_bits(struct dirty *dirty, uint64_t region)
+{
+	if (dirty->region[region] == all_ones)
+		return NULL;
+	if (!dirty->region[region])
+		dirty->region[region] = calloc(1, DIRTY_REGION_BYTES);
+	if (!dirty->region[region])
+		region_fill(dirty, region);
+	return dirty->region[region] == all_ones ? NULL : dirty->region[region];
+}
+
+static void region_mark_mask(struct dirty *dirty, unsigned char *bits, unsigned block, uint16_t mask)
+{
+	unsigned char *at = bits + 2 * block;
+	uint16_t old = get_le16(at);
+	if ((old & mask) == mask)
+		return;
+	put_le16(at, old | mask);
+	dirty->pieces += (unsigned)__builtin_popcount(mask & ~old);
+}
+
+static void region_close(struct dirty *dirty, uint64_t region)
+{
+	if (memcmp(dirty->region[region], all_ones, DIRTY_REGION_BYTES) == 0)
+		region_fill(dirty, region);
+}
+
+// Marks pieces [first, end) of a region.
+static void region_mark(struct dirty *dirty, uint64_t region, unsigned first, unsigned end)
+{
+	if (end - first == region_pieces(dirty, region)) {
+		region_fill(dirty, region);
+		return;
+	}
+	unsigned char *bits = region_bits(dirty, region);
+	if (!bits)
+		return;
+	uint64_t before = dirty->pieces;
+	for (unsigned block = first / PIECES_PER_BLOCK; block * PIECES_PER_BLOCK < end; block++) {
+		unsigned base = block * PIECES_PER_BLOCK;
+		unsigned from = first > base ? first - base : 0;
+		unsigned to = end - base < PIECES_PER_BLOCK ? end - base : PIECES_PER_BLOCK;
+		region_mark_mask(dirty, bits, block, (uint16_t)((1u << to) - (1u << from)));
+	}
+	if (dirty->pieces != before)
+		region_close(dirty, region);
+}
+
+void dirty_mark(struct dirty *dirty, uint64_t off, uint64_t len)
+{
+	if (off >= dirty->size || len == 0)
+		return;
+	len = min_u64(len, dirty->size - off);
+	uint64_t first = off / PIECE_SIZE;
+	uint64_t end = (off + len - 1) / PIECE_SIZE + 1;
+	for (uint64_t region = first / PIECES_PER_REGION; region * PIECES_PER_REGION < end; region++) {
+		uint64_t base = region * PIECES_PER_REGION;
+		region_mark(dirty, region, (unsigned)(max_u64(first, base) - base),
+			    (unsigned)min_u64(end - base, PIECES_PER_REGION));
+	}
+}
+
+void dirty_mark_all(struct dirty *dirty)
+{
+	for (uint64_t r = 0; r < dirty->regions; r++)
+		region_fill(dirty, r);
+}
+
+void dirty_reset(struct dirty *dirty)
+{
+	for (uint64_t r = 0; dirty->pieces && r < dirty->regions; r++) {
+		dirty->pieces -= region_count(dirty, r);
+		region_drop(dirty, r);
+	}
+}
+
+void dirty_mark_block(struct dirty *dirty, uint64_t index, uint16_t mask)
+{
+	mask &= block_pieces(dirty, index);
+	if (!mask)
+		return;
+	uint64_t region = index / BLOCKS_PER_REGION;
+	unsigned char *bits = region_bits(dirty, region);
+	if (!bits)
+		return;
+	region_mark_mask(dirty, bits, (unsigned)(index % BLOCKS_PER_REGION), mask);
+	region_close(dirty, region);
+}
+
+uint16_t dirty_mask(const struct dirty *dirty, uint64_t index)
+{
+	uint64_t region = index / BLOCKS_PER_REGION;
+	if (region >= dirty->regions || !dirty->region[region])
+		return 0;
+	return get_le16(dirty->region[region] + 2 * (index % BLOCKS_PER_REGION)) & block_pieces(dirty, index);
+}
+
+void dirty_clear_block(struct dirty *dirty, uint64_t index)
+{
+	uint16_t mask = dirty_mask(dirty, index);
+	if (!mask)
+		return;
+	uint64_t region = index / BLOCKS_PER_REGION;
+	if (dirty->region[region] == all_ones) {
+		unsigned char bits[DIRTY_REGION_BYTES];
+		(void)dirty_save_region(dirty, region, bits);
+		unsigned char *own = malloc(sizeof(bits));
+		if (!own)
+			return; // it stays dirty, which is a superset
+		dirty->region[region] = memcpy(own, bits, sizeof(bits));
+	}
+	put_le16(dirty->region[region] + 2 * (index % BLOCKS_PER_REGION), 0);
+	dirty->pieces -= (unsigned)__builtin_popcount(mask);
+	if (bytes_zero(dirty->region[region], DIRTY_REGION_BYTES))
+		region_drop(dirty, region);
+}
+
+uint64_t dirty_next(const struct dirty *dirty, uint64_t from)
+{
+	uint64_t blocks = size_blocks(dirty->size);
+	while (from < blocks) {
+		const unsigned char *bits = dirty->region[from / BLOCKS_PER_REGION];
+		if (!bits) {
+			from = (from / BLOCKS_PER_REGION + 1) * BLOCKS_PER_REGION;
+			continue;
+		}
+		if (get_le16(bits + 2 * (from % BLOCKS_PER_REGION)))
+			return from;
+		from++;
+	}
+	return UINT64_MAX;
+}
+
+uint64_t dirty_bytes(const struct dirty *dirty)
+{
+	return dirty->pieces * PIECE_SIZE;
+}
+
+uint64_t dirty_region_blocks(const struct dirty *dirty, uint64_t region)
+{
+	const unsigned char *bits = dirty->region[region];
+	uint64_t blocks = min_u64(BLOCKS_PER_REGION, size_blocks(dirty->size) - region * BLOCKS_PER_REGION);
+	uint64_t word = 0;
+	for (unsigned b = 0; bits && b < blocks; b++)
+		word |= (uint64_t)(get_le16(bits + (size_t)2 * b) != 0) << b;
+	return word;
+}
+
+uint64_t dirty_blocks(const struct dirty *dirty)
+{
+	uint64_t count = 0;
+	for (uint64_t r = 0; r < dirty->regions; r++)
+		if (dirty->region[r])
+			count += (unsigned)__builtin_popcountll(dirty_region_blocks(dirty, r));
+	return count;
+}
+
+void dirty_take(struct dirty *to, struct dirty *from)
+{
+	assert(to->size == from->size && to->pieces == 0);
+	unsigned char **clean = to->region; // all NULL: a map without dirty pieces has no regions
+	to->region = from->region;
+	to->pieces = from->pieces;
+	from->region = clean;
+	from->pieces = 0;
+}
+
+void dirty_merge(struct dirty *to, const struct dirty *from)
+{
+	assert(to->size == from->size);
+	for (uint64_t r = 0; r < from->regions; r++) {
+		if (from->region[r] == all_ones)
+			region_fill(to, r);
+		else if (from->region[r])
+			dirty_load_region(to, r, from->region[r]);
+	}
+}
+
+bool dirty_save_region(const struct dirty *dirty, uint64_t region, unsigned char bits[DIRTY_REGION_BYTES])
+{
+	if (!dirty->region[region])
+		return false;
+	for (unsigned b = 0; b < BLOCKS_PER_REGION; b++)
+		put_le16(bits + (size_t)2 * b, dirty_mask(dirty, region * BLOCKS_PER_REGION + b));
+	return true;
+}
+
+void dirty_load_region(struct dirty *dirty, uint64_t region, const unsigned char bits[DIRTY_REGION_BYTES])
+{
+	for (unsigned b = 0; b < BLOCKS_PER_REGION; b++)
+		dirty_mark_block(dirty, region * BLOCKS_PER_REGION + b, get_le16(bits + (size_t)2 * b));
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+// An export from open to close, and its socket. The thread is in export_loop.c, the cycle's side in export_source.c.
+#include "replicator/export.h"
+
+#include "base/auto.h"
+#include "replicator/export_loop.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#define PRESERVE_BYTES_DEFAULT (UINT64_C(64) << 20)
+
+static int check_names(const struct export_config *config, struct err *err)
+{
+	if (config->disk_count == 0 || config->disk_count > DISKS_MAX)
+		return err_set(err, -EINVAL, "a protection has 1 to %d disks", DISKS_MAX);
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		const char *name = config->disk[i].name;
+		if (!name_ok(name))
+			return err_set(err, -EINVAL, "disk name \"%s\" is not allowed: " NAME_RULE, name);
+		for (unsigned j = 0; j < i; j++)
+			if (strcmp(name, config->disk[j].name) == 0)
+				return err_set(err, -EINVAL, "two disks have the name %s: give each its own", name);
+	}
+	return 0;
+}
+
+static int open_images(struct export *export, const struct export_config *config, struct err *err)
+{
+	for (; export->count < config->disk_count; export->count++) {
+		const struct export_disk_config *from = &config->disk[export->count];
+		struct image *image = &export->image[export->count];
+		struct nbd_export *nbd = &export->nbd[export->count];
+		int code = image_open(image, from->path, from->read_only, err);
+		if (code)
+			return code;
+		image_attach(image, &export->ring);
+		memcpy(nbd->name, from->name, sizeof(nbd->name));
+		nbd->size = image->size;
+		nbd->read_only = from->read_only;
+	}
+	return 0;
+}
+
+static int allocate(struct export *export, const struct export_config *config)
+{
+	export->protection = strdup(config->protection);
+	export->socket_path = strdup(config->socket_path);
+	export->image = calloc(config->disk_count, sizeof(*export->image));
+	export->nbd = calloc(config->disk_count, sizeof(*export->nbd));
+	export->disk = calloc(config->disk_count, sizeof(*export->disk));
+	export->attached = calloc(config->disk_count, sizeof(*export->attached));
+	return export->protection && export->socket_path && export->image && export->nbd && export->disk && export->attached
+		       ? 0
+		       : -ENOMEM;
+}
+
+static int make_group(struct export *export, uint64_t preserve_bytes_max)
+{
+	uint64_t size[DISKS_MAX];
+	struct aio_backend *backend[DISKS_MAX];
+	for (uint16_t d = 0; d < export->count; d++) {
+		size[d] = export->image[d].size;
+		backend[d] = &export->image[d].backend;
+		export->source.disk_size[d] = size[d];
+	}
+	export->source.ops = &export_source_ops;
+	export->source.disk_count = export->count;
+	int code = group_init(&export->group, export->count, size, backend, preserve_bytes_max);
+	export->group.on_error = export_on_error;
+	return code;
+}
+
+int export_open(const struct export_config *config, struct export **ret_export, struct err *err)
+{
+	int code = check_names(config, err);
+	if (code)
+		return code;
+	struct export *export = calloc(1, sizeof(*export));
+	if (!export)
+		return err_sys(err, -ENOMEM, "open the disks of %s", config->protection);
+	export->listen_fd = -1;
+	code = ring_open(&export->ring, err);
+	if (code) {
+		free(export);
+		return code;
+	}
+	code = allocate(export, config);
+	if (code)
+		(void)err_sys(err, code, "open the disks of %s", config->protection);
+	else
+		code = open_images(export, config, err);
+	if (code == 0) {
+		uint64_t most = config->preserve_bytes_max ? config->preserve_bytes_max : PRESERVE_BYTES_DEFAULT;
+		code = make_group(export, most);
+		if (code)
+			(void)err_sys(err, code, "make the dirty maps of %s", config->protection);
+	}
+	if (code) {
+		export_close(export);
+		return code;
+	}
+	*ret_export = export;
+	return 0;
+}
+
+void export_close(struct export *export)
+{
+	if (!export)
+		return;
+	assert(!export->running);
+	group_done(&export->group);
+	for (uint16_t d = 0; d < export->count; d++)
+		image_close(&export->image[d]);
+	ring_close(&export->ring);
+	free(export->image);
+	free(export->nbd);
+	free(export->disk);
+	free((void *)export->attached);
+	free(export->protection);
+	free(export->socket_path);
+	free(export);
+}
+
+struct dirty *export_dirty(struct export *export, uint16_t disk)
+{
+	assert(!export->running && disk < export->count);
+	return &export->group.volume[disk].dirty;
+}
+
+int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err)
+{
+	assert(disk < export->count);
+	return image_identify(&export->image[disk], ret_identity, err);
+}
+
+// ---- the socket
+
+static int remove_stale(const char *path, const struct sockaddr_un *address, struct err *err)
+{
+	struct stat st;
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : err_sys(err, -errno, "look at %s", path);
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(err, -EEXIST, "%s exists and is not a socket: move it away", path);
+	AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_sys(err, -errno, "create a socket");
+	// EAGAIN: somebody listens, with many waiting.
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
+		return err_set(err, -EADDRINUSE, "another agent serves %s: stop it first", path);
+	if (unlink(path) < 0 && errno != ENOENT)
+		return err_sys(err, -errno, "remove the stale socket %s", path);
+	return 0;
+}
+
+int export_listen(struct export *export, struct err *err)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const char *path = export->socket_path;
+	if (strlen(path) >= sizeof(address.sun_path))
+		return err_set(err, -ENAMETOOLONG, "socket path %s is longer than %zu bytes: choose a shorter run directory", path,
+			       sizeof(address.sun_path) - 1);
+	memcpy(address.sun_path, path, strlen(path));
+	int code = remove_stale(path, &address, err);
+	if (code)
+		return code;
+	AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_sys(err, -errno, "create a socket");
+	if (bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		return err_sys(err, -errno, "create the socket %s", path);
+	if (chmod(path, 0660) < 0 || listen(fd, EXPORT_CLIENTS_MAX) < 0) {
+		code = err_sys(err, -errno, "listen at %s", path);
+		(void)unlink(path);
+		return code;
+	}
+	export->listen_fd = fd;
+	fd = -1;
+	return 0;
+}
+
+static void stop_listening(struct export *export)
+{
+	(void)close(export->listen_fd);
+	export->listen_fd = -1;
+	(void)unlink(export->socket_path);
+}
+
+// ---- start and stop
+
+static int start_thread(struct export *export, struct err *err)
+{
+	sigset_t all, old;
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old); // signals are for the main thread
+	int code = -pthread_create(&export->thread, NULL, export_run, export);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (code)
+		return err_sys(err, code, "start a thread");
+	(void)pthread_setname_np(export->thread, "kagami-export");
+	while (sem_wait(&export->ready) < 0)
+		continue; // EINTR is all it fails with
+	if (export->start_err.code == 0)
+		return 0;
+	(void)pthread_join(export->thread, NULL);
+	return err_set(err, export->start_err.code, "%s", export->start_err.text);
+}
+
+int export_start(struct export *export, struct err *err)
+{
+	assert(!export->running);
+	int code = export_listen(export, err);
+	if (code)
+		return code;
+	(void)sem_init(&export->ready, 0, 0);
+	export_publish(export);
+	code = start_thread(export, err);
+	(void)sem_destroy(&export->ready);
+	if (code)
+		stop_listening(export);
+	else
+		export->running = true;
+	return code;
+}
+
+int export_stop(struct export *export, struct err *err)
+{
+	assert(export->running);
+	export->stop.run = export_on_stop;
+	bool posted = ring_post(&export->ring, &export->stop);
+	assert(posted);
+	(void)pthread_join(export->thread, NULL);
+	export->running = false;
+	stop_listening(export);
+	if (export->final_res < 0)
+		return err_set(err, -EIO,
+			       "the images of %s could not be synced (see the log): check the disk under them; the next start compares all",
+			       export->protection);
+	return 0;
+}
+
+// ---- what others see
+
+struct source *export_source(struct export *export)
+{
+	return &export->source;
+}
+
+uint64_t export_disk_size(struct export *export, uint16_t disk)
+{
+	assert(disk < export->count);
+	return export->image[disk].size;
+}
+
+void export_uri(struct export *export, uint16_t disk, char *uri, size_t cap)
+{
+	assert(disk < export->count && cap > 0);
+	int used = snprintf(uri, cap, "nbd+unix:///%s?socket=", export->nbd[disk].name);
+	size_t at = (size_t)used;
+	for (const char *c = export->socket_path; *c && at + 4 <= cap; c++) {
+		bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || strchr("/-._~", *c);
+		at += (size_t)snprintf(uri + at, cap - at, plain ? "%c" : "%%%02X", (unsigned char)*c);
+	}
+}
+
+void export_stats(struct export *export, uint16_t disk, struct export_stats *ret_stats)
+{
+	assert(disk < export->count);
+	struct volume_stats *from = &export->group.volume[disk].stats;
+	struct export_disk *seen = &export->disk[disk];
+	*ret_stats = (struct export_stats){
+		.reads = atomic_load_explicit(&from->reads, memory_order_relaxed),
+		.writes = atomic_load_explicit(&from->writes, memory_order_relaxed),
+		.flushes = atomic_load_explicit(&from->flushes, memory_order_relaxed),
+		.trims = atomic_load_explicit(&from->trims, memory_order_relaxed),
+		.zeroes = atomic_load_explicit(&from->zeroes, memory_order_relaxed),
+		.read_bytes = atomic_load_explicit(&from->read_bytes, memory_order_relaxed),
+		.written_bytes = atomic_load_explicit(&from->written_bytes, memory_order_relaxed),
+		.errors = atomic_load_explicit(&from->errors, memory_order_relaxed),
+		.clients = atomic_load_explicit(&export->attached[disk], memory_order_relaxed),
+		.dirty_bytes = atomic_load_explicit(&seen->dirty_bytes, memory_order_relaxed),
+		.preserved_bytes = atomic_load_explicit(&seen->preserved_bytes, memory_order_relaxed),
+	};
+	if (atomic_load_explicit(&seen->has_error, memory_order_acquire))
+		memcpy(ret_stats->error, seen->error, sizeof(ret_stats->error));
+}

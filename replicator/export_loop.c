@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// The thread of an export: accepts connections, turns the ring, and ends in an orderly way.
+//
+//	SERVING ──stop──► ENDING ──no client, no batch──► CLOSED ──still none──► SYNCING ──images synced──► ENDED
+//	                    │                               └─ messages are refused: after the cut was given back, another
+//	                    │                                  would take what is dirty out of the maps again
+//	                    └─ after EXPORT_STOP_GRACE_S, clients that do not take their answers are cut off
+#include "replicator/export_loop.h"
+
+#include "base/log.h"
+#include "replicator/holder.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void accept_arm(struct export *export);
+
+static void on_again(struct ring_op *op, int res)
+{
+	(void)res; // its time has come: that is reported as an error
+	accept_arm(HOLDER(op, struct export, again));
+}
+
+// Out of descriptors or memory: at once it would only fail again.
+static void accept_later(struct export *export)
+{
+	export->again.done = on_again;
+	export->again_time = (struct __kernel_timespec){.tv_nsec = 100 * 1000 * 1000};
+	io_uring_prep_timeout(ring_sqe(&export->ring, &export->again), &export->again_time, 0, 0);
+}
+
+static void take_client(struct export *export, int fd)
+{
+	if (export->client_count >= EXPORT_CLIENTS_MAX) {
+		log_warning("a connection was refused, there are too many protection=%s clients=%u", export->protection,
+			    export->client_count);
+		(void)close(fd);
+		return;
+	}
+	struct client *client = client_new(&export->host, fd);
+	if (!client)
+		return;
+	client_link(&export->clients, client);
+	export->client_count++;
+}
+
+static void on_accept(struct ring_op *op, int res)
+{
+	struct export *export = HOLDER(op, struct export, accept);
+	if (export->state != EXPORT_SERVING) {
+		if (res >= 0)
+			(void)close(res);
+		return;
+	}
+	if (res >= 0)
+		take_client(export, res);
+	if (res >= 0 || res == -EINTR || res == -EAGAIN || res == -ECONNABORTED) {
+		accept_arm(export);
+		return;
+	}
+	log_warning("cannot accept a connection, trying on protection=%s error=%s", export->protection, strerror(-res));
+	accept_later(export);
+}
+
+static void accept_arm(struct export *export)
+{
+	if (export->state != EXPORT_SERVING)
+		return;
+	export->accept.done = on_accept;
+	io_uring_prep_accept(ring_sqe(&export->ring, &export->accept), export->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+}
+
+static void on_client_ended(struct client_host *host, struct client *client)
+{
+	struct export *export = HOLDER(host, struct export, host);
+	client_unlink(&export->clients, client);
+	export->client_count--;
+}
+
+void export_on_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res)
+{
+	struct export *export = HOLDER(group, struct export, group);
+	uint16_t d = (uint16_t)(volume - group->volume);
+	struct export_disk *disk = &export->disk[d];
+	if (disk->logged == res)
+		return; // a dying disk fails thousands of times a second
+	disk->logged = res;
+	struct err err;
+	(void)err_sys(&err, res, "%s of image %s at byte %llu", what, export->image[d].path, (unsigned long long)off);
+	log_error("an image failed, the guest was told protection=%s disk=%s error=\"%s\"", export->protection, export->nbd[d].name,
+		  err.text);
+	if (atomic_load_explicit(&disk->has_error, memory_order_relaxed))
+		return;
+	memcpy(disk->error, err.text, sizeof(disk->error));
+	atomic_store_explicit(&disk->has_error, true, memory_order_release);
+}
+
+void export_publish(struct export *export)
+{
+	for (uint16_t d = 0; d < export->count; d++) {
+		const struct volume *volume = &export->group.volume[d];
+		atomic_store_explicit(&export->disk[d].dirty_bytes, dirty_bytes(&volume->dirty), memory_order_relaxed);
+		atomic_store_explicit(&export->disk[d].preserved_bytes, volume->preserved * BLOCK_SIZE, memory_order_relaxed);
+	}
+}
+
+static void on_grace(struct ring_op *op, int res)
+{
+	struct export *export = HOLDER(op, struct export, grace);
+	(void)res;
+	for (struct client *c = export->clients; c; c = client_next(c))
+		client_kill(c);
+}
+
+void export_on_stop(struct ring_message *message)
+{
+	struct export *export = HOLDER(message, struct export, stop);
+	export->state = EXPORT_ENDING;
+	for (struct client *c = export->clients; c; c = client_next(c))
+		client_finish(c);
+	export->grace.done = on_grace;
+	export->grace_time = (struct __kernel_timespec){.tv_sec = EXPORT_STOP_GRACE_S};
+	io_uring_prep_timeout(ring_sqe(&export->ring, &export->grace), &export->grace_time, 0, 0);
+}
+
+static void on_final_synced(struct volume_sync *sync, int res)
+{
+	struct keep_sync *member = HOLDER(sync, struct keep_sync, sync);
+	struct export *export = HOLDER(member->keep, struct export, final);
+	if (res < 0)
+		export->final_res = res;
+	export->final_pending--;
+}
+
+static void final_sync(struct export *export)
+{
+	export->final_pending = export->count;
+	for (uint16_t d = 0; d < export->count; d++) {
+		struct keep_sync *member = &export->final.member[d];
+		*member = (struct keep_sync){.sync = {.done = on_final_synced}, .keep = &export->final};
+		volume_sync(&export->group.volume[d], &member->sync);
+	}
+}
+
+// What is under way in the group refers to memory of others: clients, batches, preserved blocks.
+static bool group_quiet(const struct group *group)
+{
+	return !group->cut && !group->fetches && !group->keeps && !group->writes && !group->held;
+}
+
+static void ending_step(struct export *export)
+{
+	if (export->clients || !group_quiet(&export->group))
+		return;
+	if (export->state == EXPORT_ENDING) {
+		export->state = EXPORT_CLOSED;
+		ring_refuse(&export->ring); // runs what was posted before
+	}
+	if (export->state == EXPORT_CLOSED && group_quiet(&export->group)) {
+		group_give_back(&export->group);
+		export->state = EXPORT_SYNCING;
+		final_sync(export);
+	}
+	if (export->state == EXPORT_SYNCING && !export->final_pending && !export->group.preserve.bytes)
+		export->state = EXPORT_ENDED;
+}
+
+static int loop_init(struct export *export)
+{
+	int code = ring_init(&export->ring, &export->start_err);
+	if (code)
+		return code;
+	pool_init(&export->pool);
+	export->state = EXPORT_SERVING;
+	export->final_res = 0;
+	export->host = (struct client_host){
+		.ring = &export->ring,
+		.pool = &export->pool,
+		.group = &export->group,
+		.image = export->image,
+		.exports = export->nbd,
+		.count = export->count,
+		.attached = export->attached,
+		.ended = on_client_ended,
+	};
+	accept_arm(export);
+	return 0;
+}
+
+void *export_run(void *context)
+{
+	struct export *export = context;
+	int code = loop_init(export);
+	export->start_err.code = code;
+	(void)sem_post(&export->ready);
+	if (code)
+		return NULL;
+	while (export->state != EXPORT_ENDED) {
+		code = ring_turn(&export->ring);
+		if (code) {
+			// The kernel refuses the ring itself: nothing that is under way can be known any more.
+			log_error("io_uring failed, the agent cannot go on protection=%s error=%s", export->protection, strerror(-code));
+			abort();
+		}
+		if (export->state != EXPORT_SERVING)
+			ending_step(export);
+		export_publish(export);
+	}
+	ring_done(&export->ring);
+	pool_done(&export->pool);
+	return NULL;
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files of the export share: export.c (open to close), export_loop.c (the thread), export_source.c (the cycle's side).
+#ifndef KAGAMI_REPLICATOR_EXPORT_LOOP_H
+#define KAGAMI_REPLICATOR_EXPORT_LOOP_H
+
+#include "replicator/client.h"
+#include "replicator/export.h"
+
+#include <semaphore.h>
+
+enum { EXPORT_CLIENTS_MAX = 64, EXPORT_STOP_GRACE_S = 5 };
+
+enum export_state {
+	EXPORT_SERVING,
+	EXPORT_ENDING,	// clients end after their requests in flight
+	EXPORT_CLOSED,	// the cycle's calls are refused
+	EXPORT_SYNCING, // all is given back; the images are being synced
+	EXPORT_ENDED,
+};
+
+struct export_disk { // what other threads see of a disk; published once a round
+	_Atomic uint64_t dirty_bytes, preserved_bytes;
+	_Atomic bool has_error;
+	char error[ERR_TEXT_MAX]; // written before has_error is set, and never again
+	int logged;		  // the error that was logged last
+};
+
+struct export {
+	struct source source;
+	char *protection;
+	char *socket_path;
+	uint16_t count;
+	struct image *image;
+	struct nbd_export *nbd;
+	struct export_disk *disk;
+	_Atomic unsigned *attached;
+	struct group group;
+	struct ring ring;
+	struct pool pool;
+	struct client_host host;
+
+	pthread_t thread;
+	bool running; // the thread was started and not joined
+	sem_t ready;
+	struct err start_err;
+	int listen_fd;
+
+	enum export_state state; // from here on the loop's own
+	struct client *clients;
+	unsigned client_count;
+	struct ring_op accept, again, grace;
+	struct __kernel_timespec again_time, grace_time;
+	struct ring_message stop;
+	struct group_keep final; // its syncs; nothing is kept by it
+	unsigned final_pending;
+	int final_res;
+};
+
+// Listens at export->socket_path; a stale socket is replaced, -EADDRINUSE when somebody answers there.
+int export_listen(struct export *export, struct err *err);
+void *export_run(void *context); // the thread; posts export->ready when it serves, or failed to
+void export_on_stop(struct ring_message *message);
+void export_publish(struct export *export);
+void export_on_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
+
+extern const struct source_ops export_source_ops;
+
+#endif

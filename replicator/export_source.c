@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+// The export as a source: each call of the cycle thread is a message to the loop thread, and a wait for its end.
+//
+// When the loop has ended (or not begun) there is no guest and no cut.
+#include "replicator/export_loop.h"
+
+#include "replicator/holder.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+static struct export *export_of(struct source *source)
+{
+	return HOLDER(source, struct export, source);
+}
+
+// A call on its way: the loop thread runs `message` and posts `ended`.
+struct call {
+	struct ring_message message;
+	struct group *group;
+	sem_t ended;
+};
+
+static void call_init(struct call *call, struct export *export, void (*run)(struct ring_message *))
+{
+	call->message = (struct ring_message){.run = run};
+	call->group = &export->group;
+	(void)sem_init(&call->ended, 0, 0);
+}
+
+static void call_wait(struct call *call)
+{
+	while (sem_wait(&call->ended) < 0)
+		continue; // EINTR is all it fails with
+	(void)sem_destroy(&call->ended);
+}
+
+// False when there is no loop.
+static bool call_do(struct call *call, struct export *export)
+{
+	if (!ring_post(&export->ring, &call->message)) {
+		(void)sem_destroy(&call->ended);
+		return false;
+	}
+	call_wait(call);
+	return true;
+}
+
+static struct call *call_of(struct ring_message *message)
+{
+	return HOLDER(message, struct call, message);
+}
+
+static int stopped(struct export *export, struct err *err)
+{
+	return err_set(err, -ESHUTDOWN, "the export of %s is not running", export->protection);
+}
+
+// ---- cut
+
+struct cut_call {
+	struct call call;
+	struct group_cut cut;
+	struct source_cut seen;
+	uint64_t hold_begin_ns;
+	int res;
+};
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec ts;
+	(void)clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void on_cut_hold(struct group_cut *cut)
+{
+	HOLDER(cut, struct cut_call, cut)->hold_begin_ns = clock_ns(CLOCK_MONOTONIC);
+}
+
+static void on_cut_take(struct group_cut *cut)
+{
+	struct cut_call *c = HOLDER(cut, struct cut_call, cut);
+	c->seen.wall_ns = (int64_t)clock_ns(CLOCK_REALTIME);
+	c->seen.mono_ns = clock_ns(CLOCK_MONOTONIC);
+	c->seen.hold_ns = c->seen.mono_ns - c->hold_begin_ns;
+}
+
+static void on_cut_done(struct group_cut *cut, int res)
+{
+	struct cut_call *c = HOLDER(cut, struct cut_call, cut);
+	c->seen.dirty_bytes = cut->dirty_bytes;
+	c->seen.blocks = cut->blocks;
+	c->res = res;
+	(void)sem_post(&c->call.ended);
+}
+
+static void run_cut(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	group_cut(call->group, &HOLDER(call, struct cut_call, call)->cut);
+}
+
+static int op_cut(struct source *source, enum cut_mode mode, struct source_cut *ret_cut, struct err *err)
+{
+	struct export *export = export_of(source);
+	struct cut_call c = {.cut = {.mode = mode, .hold = on_cut_hold, .take = on_cut_take, .done = on_cut_done}};
+	call_init(&c.call, export, run_cut);
+	if (!call_do(&c.call, export))
+		return stopped(export, err);
+	if (c.res == -EBUSY)
+		return err_set(err, c.res, "a cut of %s is under way already", export->protection);
+	if (c.res < 0)
+		return err_set(err, c.res,
+			       "a disk of %s failed: its image can no longer be trusted (see status); repair the storage and restart the agent",
+			       export->protection);
+	*ret_cut = c.seen;
+	return 0;
+}
+
+// ---- batches
+
+struct fetch_call {
+	struct call call;
+	struct fetch fetch;
+	struct source_batch *batch;
+};
+
+static void on_fetched(struct fetch *fetch)
+{
+	(void)sem_post(&HOLDER(fetch, struct fetch_call, fetch)->call.ended);
+}
+
+static void run_fetch(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	struct fetch_call *f = HOLDER(call, struct fetch_call, call);
+	group_fetch(call->group, &f->fetch, f->batch);
+}
+
+static int op_fetch(struct source *source, struct source_batch *batch)
+{
+	struct export *export = export_of(source);
+	struct fetch_call *f = calloc(1, sizeof(*f));
+	if (!f)
+		return -ENOMEM;
+	f->batch = batch;
+	f->fetch.done = on_fetched;
+	batch->count = 0;
+	call_init(&f->call, export, run_fetch);
+	if (!ring_post(&export->ring, &f->call.message)) {
+		batch->status = -ESHUTDOWN;
+		(void)sem_post(&f->call.ended);
+	}
+	batch->private = f;
+	return 0;
+}
+
+static int op_wait(struct source *source, struct source_batch *batch, struct err *err)
+{
+	struct export *export = export_of(source);
+	struct fetch_call *f = batch->private;
+	call_wait(&f->call);
+	batch->private = NULL;
+	free(f);
+	switch (batch->status) {
+	case 0:
+		return 0;
+	case -ESTALE:
+		return err_set(err, -ESTALE,
+			       "the guest of %s overwrote more of the cut than may be preserved: the cut is given up, a later one is taken",
+			       export->protection);
+	case -ESHUTDOWN:
+		return stopped(export, err);
+	default:
+		return err_set(err, -EIO, "an image of %s could not be read (see status): check the disk under it", export->protection);
+	}
+}
+
+// ---- the end of a cut
+
+struct keep_call {
+	struct call call;
+	struct group_keep keep;
+	int res;
+};
+
+static void on_kept(struct group_keep *keep, int res)
+{
+	struct keep_call *k = HOLDER(keep, struct keep_call, keep);
+	k->res = res;
+	(void)sem_post(&k->call.ended);
+}
+
+static void run_keep(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	group_keep(call->group, &HOLDER(call, struct keep_call, call)->keep);
+}
+
+static int op_keep(struct source *source, struct err *err)
+{
+	struct export *export = export_of(source);
+	struct keep_call k = {.keep = {.done = on_kept}};
+	call_init(&k.call, export, run_keep);
+	if (!call_do(&k.call, export))
+		return stopped(export, err);
+	if (k.res == -ESTALE)
+		return err_set(err, k.res, "the cut of %s was given up: there is nothing to keep", export->protection);
+	if (k.res < 0)
+		return err_set(err, k.res, "an image of %s could not be synced (see status): repair the storage and restart the agent",
+			       export->protection);
+	return 0;
+}
+
+static void run_give_back(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	group_give_back(call->group);
+	(void)sem_post(&call->ended);
+}
+
+static void op_give_back(struct source *source)
+{
+	struct export *export = export_of(source);
+	struct call call;
+	call_init(&call, export, run_give_back);
+	(void)call_do(&call, export); // a loop that has ended gave back what there was
+}
+
+static void run_mark_all(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	group_mark_all(call->group);
+	(void)sem_post(&call->ended);
+}
+
+static void op_mark_all(struct source *source)
+{
+	struct export *export = export_of(source);
+	struct call call;
+	call_init(&call, export, run_mark_all);
+	if (!call_do(&call, export))
+		group_mark_all(&export->group);
+}
+
+static uint64_t op_dirty_bytes(struct source *source)
+{
+	struct export *export = export_of(source);
+	uint64_t bytes = 0;
+	for (uint16_t d = 0; d < export->count; d++)
+		bytes += atomic_load_explicit(&export->disk[d].dirty_bytes, memory_order_relaxed);
+	return bytes;
+}
+
+const struct source_ops export_source_ops = {
+	.cut = op_cut,
+	.fetch = op_fetch,
+	.wait = op_wait,
+	.keep = op_keep,
+	.give_back = op_give_back,
+	.mark_all = op_mark_all,
+	.dirty_bytes = op_dirty_bytes,
+};

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading the cut's set in batches, and its end: keep or give back.
+//
+// A block leaves the set when its reading begins, and is remembered from then on (P1). In SET_POINT its content as of the cut
+// comes from memory where a guest write had it saved, else from the image, and writes to it wait for the read.
+#include "replicator/group.h"
+
+#include "replicator/holder.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+enum { RUN_BLOCKS_MAX = 8 }; // adjacent blocks in one read; in SET_POINT a guest write to them waits as long
+
+static unsigned char *slot_data(const struct fetch *fetch, unsigned slot)
+{
+	return fetch->batch->block[slot].data;
+}
+
+static void zero_tail(const struct fetch *fetch, unsigned slot)
+{
+	const struct source_block *block = &fetch->batch->block[slot];
+	uint32_t len = size_of_block(fetch->group->volume[block->disk].size, block->index);
+	memset(block->data + len, 0, BLOCK_SIZE - len);
+}
+
+void fetch_fill(struct fetch *fetch, unsigned slot, const unsigned char *data)
+{
+	memcpy(slot_data(fetch, slot), data, BLOCK_SIZE);
+	zero_tail(fetch, slot);
+}
+
+void fetch_put(struct fetch *fetch)
+{
+	assert(fetch->pending > 0);
+	if (--fetch->pending)
+		return;
+	struct group *group = fetch->group;
+	// Given up meanwhile: a write may have overtaken one of the reads.
+	if (group->set == SET_STALE && !fetch->batch->status)
+		fetch->batch->status = -ESTALE;
+	group->fetches--;
+	fetch->done(fetch);
+	group_fetched(group);
+}
+
+static void on_run_read(struct aio *aio, int res)
+{
+	struct fetch_run *run = HOLDER(aio, struct fetch_run, aio);
+	struct fetch *fetch = run->fetch;
+	struct group *group = fetch->group;
+	if (res < 0) {
+		fetch->batch->status = -EIO;
+		group_error(group, &group->volume[fetch->batch->block[run->first].disk], "read", aio->off, res);
+	}
+	for (unsigned slot = run->first; slot < run->first + run->count; slot++) {
+		zero_tail(fetch, slot);
+		if (fetch->block[slot].volume)
+			group_read_done(group, &fetch->block[slot]);
+	}
+	fetch_put(fetch);
+}
+
+// Where the content of a block of SET_POINT is: false when memory has it, or will.
+static bool slot_from_image(struct fetch *fetch, unsigned slot)
+{
+	struct group *group = fetch->group;
+	const struct source_block *want = &fetch->batch->block[slot];
+	struct volume *volume = &group->volume[want->disk];
+	struct preserve_block *saved = preserve_find(&group->preserve, volume, want->index);
+	if (saved && saved->state == PRESERVE_HELD) {
+		fetch_fill(fetch, slot, saved->data);
+		preserve_remove(&group->preserve, saved);
+		preserve_release(&group->preserve, saved);
+		volume->preserved--;
+		return false;
+	}
+	if (saved) {
+		assert(saved->state == PRESERVE_SAVING && !saved->fetch);
+		saved->fetch = fetch;
+		saved->slot = slot;
+		fetch->pending++;
+		return false;
+	}
+	struct preserve_block *block = &fetch->block[slot];
+	*block = (struct preserve_block){.volume = volume, .index = want->index, .state = PRESERVE_FETCHING};
+	preserve_add(&group->preserve, block);
+	return true;
+}
+
+static bool next_block(struct group *group, struct source_block *ret_block)
+{
+	for (; group->next_disk < group->count; group->next_disk++, group->next_block = 0) {
+		struct volume *volume = &group->volume[group->next_disk];
+		uint64_t index = dirty_next(&volume->set, group->next_block);
+		if (index == UINT64_MAX)
+			continue;
+		*ret_block = (struct source_block){
+			.disk = group->next_disk, .mask = dirty_mask(&volume->set, index), .index = index};
+		volume_remember(volume, index); // P1: before it leaves the set
+		dirty_clear_block(&volume->set, index);
+		group->next_block = index + 1;
+		return true;
+	}
+	return false;
+}
+
+static void fetch_choose(struct fetch *fetch)
+{
+	struct source_batch *batch = fetch->batch;
+	struct group *group = fetch->group;
+	while (batch->count < SOURCE_BATCH_MAX) {
+		unsigned slot = batch->count;
+		struct source_block *block = &batch->block[slot];
+		if (!next_block(group, block))
+			return;
+		block->data = batch->memory + (size_t)slot * BLOCK_SIZE;
+		batch->count++;
+		fetch->block[slot].volume = NULL;
+		fetch->from_image[slot] = group->set != SET_POINT || slot_from_image(fetch, slot);
+	}
+}
+
+// How many blocks from `first` on lie side by side on the image.
+static unsigned run_length(const struct fetch *fetch, unsigned first)
+{
+	const struct source_block *block = fetch->batch->block;
+	unsigned count = 1;
+	while (count < RUN_BLOCKS_MAX && first + count < fetch->batch->count && fetch->from_image[first + count] &&
+	       block[first + count].disk == block[first].disk && block[first + count].index == block[first].index + count)
+		count++;
+	return count;
+}
+
+static void fetch_read(struct fetch *fetch, unsigned first, unsigned count)
+{
+	const struct source_block *block = &fetch->batch->block[first];
+	struct volume *volume = &fetch->group->volume[block->disk];
+	struct fetch_run *run = &fetch->run[first];
+	uint64_t off = block->index * BLOCK_SIZE;
+	*run = (struct fetch_run){.fetch = fetch, .first = first, .count = count};
+	run->aio = (struct aio){.kind = AIO_READ,
+				.background = true,
+				.off = off,
+				.len = min_u64((uint64_t)count * BLOCK_SIZE, volume->size - off),
+				.data = block->data,
+				.done = on_run_read};
+	fetch->pending++;
+	volume->backend->submit(volume->backend, &run->aio);
+}
+
+void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *batch)
+{
+	fetch->group = group;
+	fetch->batch = batch;
+	fetch->pending = 1; // ours, until all reads are begun
+	batch->count = 0;
+	// Without a cut there is nothing to read, and that must not look like a set that was read to its end.
+	batch->status = group->set == SET_NONE || group->set == SET_STALE ? -ESTALE : 0;
+	group->fetches++;
+	if (!batch->status)
+		fetch_choose(fetch);
+	for (unsigned slot = 0, step; slot < batch->count; slot += step) {
+		step = fetch->from_image[slot] ? run_length(fetch, slot) : 1;
+		if (fetch->from_image[slot])
+			fetch_read(fetch, slot, step);
+	}
+	fetch_put(fetch);
+}
+
+static void keep_put(struct group_keep *keep)
+{
+	struct group *group = keep->group;
+	if (--keep->pending)
+		return;
+	group->keeps--;
+	if (keep->res == 0)
+		group_forget(group);
+	keep->done(keep, keep->res);
+}
+
+static void on_keep_synced(struct volume_sync *sync, int res)
+{
+	struct keep_sync *member = HOLDER(sync, struct keep_sync, sync);
+	if (res < 0 && member->keep->res == 0)
+		member->keep->res = res;
+	keep_put(member->keep);
+}
+
+void group_keep(struct group *group, struct group_keep *keep)
+{
+	assert(group->fetches == 0 && !group->cut);
+	keep->group = group;
+	keep->res = group->set == SET_STALE ? -ESTALE : 0;
+	keep->pending = 1;
+	group->keeps++;
+	for (uint16_t d = 0; keep->res == 0 && d < group->count; d++) {
+		keep->member[d] = (struct keep_sync){.sync = {.done = on_keep_synced}, .keep = keep};
+		keep->pending++;
+		volume_sync(&group->volume[d], &keep->member[d].sync);
+	}
+	keep_put(keep);
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replicator/greet.h"
+
+#include "base/env.h"
+
+#include <errno.h>
+
+static int broken(struct channel *channel, struct err *err)
+{
+	int rc = channel_flush(channel, err);
+	return rc ? rc : err_set(err, -EMSGSIZE, "a message does not fit into its frame");
+}
+
+int greet(struct channel *channel, struct wire_hello *ret_theirs, struct err *err)
+{
+	struct wire_hello own = {
+		.major = WIRE_MAJOR,
+		.minor = WIRE_MINOR,
+		.wall_ns = env_wall_ns(env_posix()),
+		.program = "kagami-replicator",
+	};
+	void *to = channel_room(channel, WIRE_FRAME_MAX);
+	if (!to || channel_put(channel, wire_put_hello(to, WIRE_FRAME_MAX, &own)))
+		return broken(channel, err);
+	struct wire_frame frame;
+	struct wire_failure failure;
+	int rc = channel_flush(channel, err);
+	if (rc == 0)
+		rc = channel_expect(channel, WIRE_HELLO, CHANNEL_STALL_MS, &frame, &failure, err);
+	if (rc)
+		return rc;
+	if (wire_get_hello(&frame, ret_theirs))
+		return err_set(err, -EBADMSG, "the receiver's HELLO is not one of ours");
+	if (ret_theirs->major != WIRE_MAJOR)
+		return err_set(err, -EPROTONOSUPPORT, "the receiver speaks version %u of the protocol, this replicator %d: upgrade one",
+			       ret_theirs->major, WIRE_MAJOR);
+	return 0;
+}
+
+int greet_open(struct channel *channel, const struct wire_open *open, struct wire_opened *ret_opened,
+	       struct wire_failure *ret_failure, struct err *err)
+{
+	ret_failure->code = 0;
+	void *to = channel_room(channel, WIRE_FRAME_MAX);
+	if (!to || channel_put(channel, wire_put_open(to, WIRE_FRAME_MAX, open)))
+		return broken(channel, err);
+	struct wire_frame frame;
+	int rc = channel_flush(channel, err);
+	if (rc == 0)
+		rc = channel_expect(channel, WIRE_OPENED, CHANNEL_STALL_MS, &frame, ret_failure, err);
+	if (rc)
+		return rc;
+	return wire_get_opened(&frame, ret_opened) ? err_set(err, -EBADMSG, "the receiver's OPENED is not one of ours") : 0;
+}

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gate and the cut over all disks of a protection, and copy-before-write of the cut's set.
+//
+//	cut asked ──► batches end ──► gate closed (writes wait, reads pass) ──► writes in flight end ──► sets taken ──► gate open
+//
+// The writes in flight are waited for in every mode: a write that is marked before the cut, but reaches the image after its
+// block was read, would be in neither this set nor the next.
+#include "replicator/group.h"
+
+#include "replicator/holder.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+int group_init(struct group *group, uint16_t count, const uint64_t *sizes, struct aio_backend *const *backends,
+	       uint64_t preserve_bytes_max)
+{
+	*group = (struct group){.count = count};
+	group->held_end = &group->held;
+	group->volume = calloc(count, sizeof(*group->volume));
+	if (!group->volume || preserve_init(&group->preserve, preserve_bytes_max))
+		return -ENOMEM;
+	for (uint16_t d = 0; d < count; d++)
+		if (volume_init(&group->volume[d], group, backends[d], sizes[d]))
+			return -ENOMEM;
+	return 0;
+}
+
+static void wake(struct volume_request *list)
+{
+	while (list) {
+		struct volume_request *next = list->next; // going on, it may wait elsewhere
+		list->next = NULL;
+		volume_continue(list);
+		list = next;
+	}
+}
+
+static void drop_preserved(struct group *group)
+{
+	struct volume_request *waiters = preserve_drop(&group->preserve);
+	for (uint16_t d = 0; d < group->count; d++)
+		group->volume[d].preserved = 0;
+	wake(waiters);
+}
+
+void group_done(struct group *group)
+{
+	if (group->preserve.bucket) {
+		(void)preserve_drop(&group->preserve);
+		preserve_done(&group->preserve);
+	}
+	for (uint16_t d = 0; group->volume && d < group->count; d++)
+		volume_done(&group->volume[d]);
+	free(group->volume);
+	group->volume = NULL;
+}
+
+void group_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res)
+{
+	if (group->on_error)
+		group->on_error(group, volume, what, off, res);
+}
+
+static bool any_failed(const struct group *group)
+{
+	for (uint16_t d = 0; d < group->count; d++)
+		if (group->volume[d].failed)
+			return true;
+	return false;
+}
+
+// ---- the gate and the cut
+
+static void gate_open(struct group *group)
+{
+	struct volume_request *list = group->held;
+	group->gate_closed = false;
+	group->held = NULL;
+	group->held_end = &group->held;
+	while (list) {
+		struct volume_request *next = list->next;
+		list->next = NULL;
+		group_admit(group, list);
+		list = next;
+	}
+}
+
+void group_admit(struct group *group, struct volume_request *request)
+{
+	if (group->gate_closed) {
+		request->next = NULL;
+		*group->held_end = request;
+		group->held_end = &request->next;
+		return;
+	}
+	group->writes++;
+	volume_admitted(request);
+}
+
+static void cut_take(struct group *group)
+{
+	struct group_cut *cut = group->cut;
+	drop_preserved(group); // nobody waits for any: all writes are done
+	for (uint16_t d = 0; d < group->count; d++) {
+		struct volume *volume = &group->volume[d];
+		volume_remember_set(volume);
+		dirty_take(&volume->set, &volume->dirty);
+	}
+	group->set = cut->mode == CUT_POINT ? SET_POINT : SET_PRECOPY;
+	group->next_disk = 0;
+	group->next_block = 0;
+	cut->take(cut);
+}
+
+static void cut_end(struct group *group, int res)
+{
+	struct group_cut *cut = group->cut;
+	group->cut = NULL;
+	cut->dirty_bytes = 0;
+	cut->blocks = 0;
+	for (uint16_t d = 0; res == 0 && d < group->count; d++) {
+		cut->dirty_bytes += dirty_bytes(&group->volume[d].set);
+		cut->blocks += dirty_blocks(&group->volume[d].set);
+	}
+	gate_open(group);
+	cut->done(cut, res);
+}
+
+// Takes the cut under way as far as it goes; called whenever something ended that it may wait for.
+static void cut_step(struct group *group)
+{
+	if (!group->cut || group->fetches)
+		return;
+	if (any_failed(group)) {
+		cut_end(group, -EIO);
+		return;
+	}
+	if (!group->gate_closed) {
+		group->gate_closed = true;
+		group->cut->hold(group->cut);
+	}
+	if (group->writes)
+		return;
+	cut_take(group);
+	cut_end(group, 0);
+}
+
+void group_cut(struct group *group, struct group_cut *cut)
+{
+	if (group->cut) {
+		cut->done(cut, -EBUSY);
+		return;
+	}
+	group->cut = cut;
+	cut_step(group);
+}
+
+void group_written(struct group *group)
+{
+	assert(group->writes > 0);
+	group->writes--;
+	cut_step(group);
+}
+
+// ---- copy-before-write
+
+// The bound is reached, or old content cannot be read: the guest goes on, the cut does not.
+static void give_up(struct group *group)
+{
+	group->set = SET_STALE;
+	drop_preserved(group);
+	preserve_trim(&group->preserve);
+}
+
+static struct volume_request *take_waiters(struct preserve_block *block)
+{
+	struct volume_request *list = block->waiters;
+	block->waiters = NULL;
+	block->waiters_end = &block->waiters;
+	return list;
+}
+
+static void on_saved(struct aio *aio, int res)
+{
+	struct preserve_block *block = HOLDER(aio, struct preserve_block, aio);
+	struct volume *volume = block->volume;
+	struct group *group = volume->group;
+	if (res < 0) {
+		group_error(group, volume, "read the old content", aio->off, res);
+		if (!block->dropped)
+			give_up(group); // drops this block, too
+	}
+	struct fetch *fetch = block->fetch;
+	if (!block->dropped && !fetch) {
+		block->state = PRESERVE_HELD;
+		wake(take_waiters(block));
+		return;
+	}
+	struct volume_request *waiters = take_waiters(block);
+	if (!block->dropped) {
+		fetch_fill(fetch, block->slot, block->data);
+		preserve_remove(&group->preserve, block);
+		volume->preserved--;
+	}
+	preserve_release(&group->preserve, block);
+	wake(waiters);
+	if (fetch)
+		fetch_put(fetch);
+}
+
+static bool save_block(struct group *group, struct volume *volume, uint64_t index)
+{
+	struct preserve_block *block = preserve_save(&group->preserve, volume, index);
+	if (!block)
+		return false;
+	volume->preserved++;
+	block->aio = (struct aio){.kind = AIO_READ,
+				  .off = index * BLOCK_SIZE,
+				  .len = size_of_block(volume->size, index),
+				  .data = block->data,
+				  .done = on_saved};
+	volume->backend->submit(volume->backend, &block->aio);
+	return true;
+}
+
+// Begins to save every block of the set that the request overwrites, so that their reads run at the same time.
+static bool save_blocks(struct group *group, struct volume_request *request, uint64_t last)
+{
+	struct volume *volume = request->volume;
+	uint64_t b = dirty_next(&volume->set, request->at);
+	for (; b <= last; b = dirty_next(&volume->set, b + 1))
+		if (!preserve_find(&group->preserve, volume, b) && !save_block(group, volume, b))
+			return false;
+	request->saving = true;
+	return true;
+}
+
+bool group_preserve(struct group *group, struct volume_request *request)
+{
+	if (group->set != SET_POINT)
+		return true;
+	uint64_t last = (request->off + request->len - 1) / BLOCK_SIZE;
+	if (!request->saving && !save_blocks(group, request, last)) {
+		give_up(group);
+		return true;
+	}
+	for (; group->preserve.count && request->at <= last; request->at++) {
+		struct preserve_block *block = preserve_find(&group->preserve, request->volume, request->at);
+		if (!block || block->state == PRESERVE_HELD)
+			continue;
+		request->next = NULL;
+		*block->waiters_end = request;
+		block->waiters_end = &request->next;
+		return false;
+	}
+	return true;
+}
+
+void group_read_done(struct group *group, struct preserve_block *block)
+{
+	struct volume_request *waiters = take_waiters(block);
+	preserve_remove(&group->preserve, block);
+	wake(waiters);
+}
+
+void group_fetched(struct group *group)
+{
+	cut_step(group);
+}
+
+// ---- the end of a cut
+
+void group_forget(struct group *group)
+{
+	for (uint16_t d = 0; d < group->count; d++) {
+		struct volume *volume = &group->volume[d];
+		volume_forget(volume);
+		dirty_merge(&volume->dirty, &volume->set); // what was not read was not sent
+		dirty_reset(&volume->set);
+	}
+	group->set = SET_NONE;
+	drop_preserved(group);
+	preserve_trim(&group->preserve);
+}
+
+void group_give_back(struct group *group)
+{
+	for (uint16_t d = 0; d < group->count; d++)
+		volume_give_back(&group->volume[d]);
+	group->set = SET_NONE;
+	drop_preserved(group);
+	preserve_trim(&group->preserve);
+}
+
+void group_mark_all(struct group *group)
+{
+	for (uint16_t d = 0; d < group->count; d++)
+		dirty_mark_all(&group->volume[d].dirty);
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// The disks of one protection together: the gate, the cut, its set, and reading it. Without threads, clocks or system calls.
+//
+//	set state     meaning                                        leaves by
+//	SET_NONE      no cut since the last keep or give_back        cut
+//	SET_PRECOPY   the set is read as it is                       cut, keep, give_back
+//	SET_POINT     the set is read as of the cut                  cut, keep, give_back; give_up ──► SET_STALE
+//	SET_STALE     the bound was reached: nothing is preserved    cut, give_back
+//
+// P1: for every block, image == last kept point, or it is in dirty, in set, or remembered, of its volume.
+// P2: in SET_POINT the content of a set block as of the cut is on the image, or in `preserve`.
+#ifndef KAGAMI_REPLICATOR_GROUP_H
+#define KAGAMI_REPLICATOR_GROUP_H
+
+#include "replicator/preserve.h"
+#include "replicator/source.h"
+#include "replicator/volume.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum group_set { SET_NONE, SET_PRECOPY, SET_POINT, SET_STALE };
+
+// The caller's memory until `done`. `hold` runs when new writes begin to wait, `take` at the instant, before any of them goes on.
+struct group_cut {
+	enum cut_mode mode;
+	void (*hold)(struct group_cut *cut);
+	void (*take)(struct group_cut *cut);
+	void (*done)(struct group_cut *cut, int res); // -EIO: a disk failed; -EBUSY: a cut is under way
+	uint64_t dirty_bytes, blocks;
+};
+
+struct group_keep {
+	void (*done)(struct group_keep *keep, int res);
+	struct group *group;
+	unsigned pending;
+	int res;
+	struct keep_sync {
+		struct volume_sync sync;
+		struct group_keep *keep;
+	} member[DISKS_MAX];
+};
+
+// A batch under way; the caller's memory until `done`, which may be called from within group_fetch().
+struct fetch {
+	struct source_batch *batch;
+	void (*done)(struct fetch *fetch);
+	struct group *group;
+	unsigned pending;
+	struct preserve_block block[SOURCE_BATCH_MAX]; // SET_POINT: those that are read from the image
+	struct fetch_run {
+		struct aio aio;
+		struct fetch *fetch;
+		unsigned first, count;
+	} run[SOURCE_BATCH_MAX];
+	bool from_image[SOURCE_BATCH_MAX];
+};
+
+struct group {
+	uint16_t count;
+	struct volume *volume;
+	enum group_set set;
+	struct preserve preserve;
+	bool gate_closed;
+	struct volume_request *held, **held_end; // wait at the gate, in order
+	uint64_t writes;			 // past the gate, and not done on the image
+	struct group_cut *cut;			 // under way
+	unsigned fetches, keeps;		 // under way
+	uint16_t next_disk;			 // where the next batch begins
+	uint64_t next_block;
+	// An operation on an image failed, in words for the operator: "read", "write" ... at `off`. May be NULL.
+	void (*on_error)(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
+};
+
+int group_init(struct group *group, uint16_t count, const uint64_t *sizes, struct aio_backend *const *backends,
+	       uint64_t preserve_bytes_max); // -ENOMEM
+void group_done(struct group *group);	      // nothing is under way
+
+void group_cut(struct group *group, struct group_cut *cut);
+void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *batch);
+void group_keep(struct group *group, struct group_keep *keep); // -ESTALE: the cut was given up; -EIO: a sync failed
+void group_give_back(struct group *group);
+void group_mark_all(struct group *group);
+
+// For volume.c.
+void group_admit(struct group *group, struct volume_request *request);
+void group_written(struct group *group);
+// Whether the request may go on; else it waits, and volume_continue() will be called.
+bool group_preserve(struct group *group, struct volume_request *request);
+void group_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
+
+// Between group.c and fetch.c.
+void group_fetched(struct group *group);					    // a batch has ended
+void group_read_done(struct group *group, struct preserve_block *block);	    // FETCHING has ended
+void group_forget(struct group *group);						    // all that left is committed
+void fetch_fill(struct fetch *fetch, unsigned slot, const unsigned char *data); // the block's content, from memory
+void fetch_put(struct fetch *fetch);						    // something that it waited for has ended
+
+#endif

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// Opening, locking and identifying the image of a disk. Its I/O is in image_io.c.
+#include "replicator/image.h"
+
+#include "base/auto.h"
+#include "base/size.h"
+#include "replicator/export.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+// QEMU locks single bytes of an image: 100 + n says "I use permission n", 200 + n says "nobody else may". 1 is writing.
+enum { QEMU_WRITES_AT = 101, QEMU_NO_WRITER_AT = 201 };
+
+static int try_open(const char *path, bool read_only, struct err *err)
+{
+	struct stat st;
+	if (stat(path, &st) < 0)
+		return err_sys(err, -errno, "open image %s (give the path of an existing raw image)", path);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return err_set(err, -EINVAL, "%s is neither a regular file nor a block device: give the path of a raw image", path);
+	int flags = O_CLOEXEC | (read_only ? O_RDONLY : O_RDWR);
+	if (S_ISBLK(st.st_mode) && !read_only)
+		flags |= O_EXCL; // refuses a device that is mounted, or part of another
+	int fd = open(path, flags);
+	if (fd >= 0)
+		return fd;
+	switch (errno) {
+	case EACCES:
+	case EROFS:
+	case EPERM:
+		return err_sys(err, -errno, "open image %s for writing (its owner, mode or file system forbids it: change that)", path);
+	case EBUSY:
+		return err_set(err, -EBUSY, "%s is in use (mounted, or part of another device): unmount it first", path);
+	default:
+		return err_sys(err, -errno, "open image %s", path);
+	}
+}
+
+static int take_locks(struct image *image, bool read_only, struct err *err)
+{
+	if (flock(image->fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno == EWOULDBLOCK)
+			return err_set(err, -EBUSY, "image %s is in use by another agent or program: stop it, or unprotect it there", image->path);
+		return err_sys(err, -errno, "lock image %s", image->path);
+	}
+	if (read_only)
+		return 0;
+	struct flock writer = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = QEMU_WRITES_AT, .l_len = 1};
+	if (fcntl(image->fd, F_OFD_GETLK, &writer) == 0 && writer.l_type != F_UNLCK)
+		return err_set(err, -EBUSY, "image %s is open in QEMU: stop the machine, and start it again on the disk's NBD URI", image->path);
+	// A QEMU that starts on the image itself, past our tracking, is refused by its own locking while we hold this; tools that
+	// only read are not. A file system without such locks has no such protection, which is no reason to refuse it.
+	struct flock mine = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = QEMU_NO_WRITER_AT, .l_len = 1};
+	(void)fcntl(image->fd, F_OFD_SETLK, &mine);
+	return 0;
+}
+
+static int find_size(struct image *image, struct err *err)
+{
+	struct stat st;
+	if (fstat(image->fd, &st) < 0)
+		return err_sys(err, -errno, "stat image %s", image->path);
+	image->block_device = S_ISBLK(st.st_mode);
+	image->size = (uint64_t)st.st_size;
+	if (image->block_device && ioctl(image->fd, BLKGETSIZE64, &image->size) < 0)
+		return err_sys(err, -errno, "ask for the size of %s", image->path);
+	if (!size_disk_ok(image->size))
+		return err_set(err, -EINVAL, "image %s has %llu bytes, which is not a whole number of 512-byte sectors between 1 sector and 64 TiB: resize it with truncate",
+			       image->path, (unsigned long long)image->size);
+	return 0;
+}
+
+int image_open(struct image *image, const char *path, bool read_only, struct err *err)
+{
+	*image = (struct image){.fd = -1};
+	image->path = strdup(path);
+	if (!image->path)
+		return err_sys(err, -ENOMEM, "open image %s", path);
+	int code = try_open(path, read_only, err);
+	if (code >= 0) {
+		image->fd = code;
+		code = take_locks(image, read_only, err);
+	}
+	if (code == 0)
+		code = find_size(image, err);
+	if (code < 0)
+		image_close(image);
+	return code;
+}
+
+static int64_t stat_ns(const struct timespec *ts)
+{
+	return ts->tv_sec * INT64_C(1000000000) + ts->tv_nsec;
+}
+
+int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err)
+{
+	struct stat st;
+	if (fstat(image->fd, &st) < 0)
+		return err_sys(err, -errno, "stat image %s", image->path);
+	*ret_identity = (struct image_identity){
+		.device = image->block_device ? st.st_rdev : st.st_dev,
+		.inode = image->block_device ? 0 : st.st_ino, // of a node in /dev: a new one at every boot
+		.size = image->block_device ? image->size : (uint64_t)st.st_size,
+		.mtime_ns = stat_ns(&st.st_mtim),
+		.ctime_ns = stat_ns(&st.st_ctim),
+	};
+	return 0;
+}
+
+// Where data starts and ends at or after `at`. A file system that does not know says that all is data.
+static uint64_t seek(const struct image *image, uint64_t at, int whence, uint64_t otherwise)
+{
+	off_t found = lseek(image->fd, (off_t)at, whence);
+	if (found >= 0)
+		return (uint64_t)found;
+	return whence == SEEK_DATA && errno == ENXIO ? image->size : otherwise; // ENXIO: a hole up to the end
+}
+
+unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, struct nbd_extent *extents, unsigned most)
+{
+	uint64_t at = off, end = off + len;
+	unsigned count = 0;
+	while (at < end && count < most) {
+		uint64_t data = seek(image, at, SEEK_DATA, at);
+		bool hole = data > at;
+		uint64_t next = hole ? data : seek(image, at, SEEK_HOLE, end);
+		next = min_u64(next > at ? next : end, end);
+		extents[count++] = (struct nbd_extent){.len = (uint32_t)(next - at), .hole = hole};
+		at = next;
+	}
+	return count;
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// The image of a disk, raw, a regular file or a block device: opened, locked, and its I/O over the ring.
+#ifndef KAGAMI_REPLICATOR_IMAGE_H
+#define KAGAMI_REPLICATOR_IMAGE_H
+
+#include "base/err.h"
+#include "replicator/aio.h"
+#include "replicator/nbd.h"
+#include "replicator/ring.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct image_op;
+struct image_identity;
+
+struct image {
+	struct aio_backend backend;
+	char *path;
+	int fd;
+	bool block_device;
+	uint64_t size;
+
+	struct ring *ring;
+	struct ring_task finish;
+	struct aio *finished, **finished_end; // without the ring; `done` comes with the next turn
+	struct image_op *spare;
+	unsigned detour; // how many more small writes go by the ring, since one of ours was slow
+};
+
+// Opens and locks. Errors name the path and what to do.
+int image_open(struct image *image, const char *path, bool read_only, struct err *err);
+void image_close(struct image *image); // takes a zeroed or failed one, too
+int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err);
+// From here on image->backend works, on the ring's thread.
+void image_attach(struct image *image, struct ring *ring);
+// What the file system says about [off, off + len): 1 to `most` extents that start at `off`; they may end before the range does.
+unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, struct nbd_extent *extents, unsigned most);
+
+#endif

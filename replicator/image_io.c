@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// I/O on an image: whole operations over io_uring, which may do them in parts.
+//
+// Small aligned writes go into the page cache by pwrite() from the loop thread itself: ext4 takes buffered writes from io_uring
+// only by a worker thread, whose two context switches cost several times the write. When such a write turns out slow (the
+// kernel throttles who dirties pages too quickly), the next ones take the detour over the ring, so that one disk's
+// stall is not every disk's.
+#include "replicator/image.h"
+
+#include "base/size.h"
+#include "replicator/holder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { DIRECT_BYTES_MAX = 128 << 10, SLOW_NS = 2 * 1000 * 1000, DETOUR_WRITES = 256 };
+
+struct image_op {
+	struct ring_op ring;
+	struct image *image;
+	struct aio *aio;
+	uint64_t at; // bytes done
+	struct image_op *next;
+};
+
+// Without the ring: `done` must not be called from within submit.
+static void finish_later(struct image *image, struct aio *aio, int res)
+{
+	aio->res = res;
+	aio->next = NULL;
+	*image->finished_end = aio;
+	image->finished_end = &aio->next;
+	ring_later(image->ring, &image->finish);
+}
+
+static void finish_run(struct ring_task *task)
+{
+	struct image *image = HOLDER(task, struct image, finish);
+	struct aio *list = image->finished;
+	image->finished = NULL;
+	image->finished_end = &image->finished;
+	while (list) {
+		struct aio *next = list->next;
+		list->done(list, list->res);
+		list = next;
+	}
+}
+
+static void op_submit(struct image_op *op)
+{
+	struct aio *aio = op->aio;
+	struct io_uring_sqe *sqe = ring_sqe(op->image->ring, &op->ring);
+	unsigned char *data = aio->data;
+	uint64_t off = aio->off + op->at;
+	uint64_t len = aio->len - op->at;
+	int fd = op->image->fd;
+	switch (aio->kind) {
+	case AIO_READ:
+		io_uring_prep_read(sqe, fd, data + op->at, (unsigned)len, off);
+		break;
+	case AIO_WRITE:
+		io_uring_prep_write(sqe, fd, data + op->at, (unsigned)len, off);
+		break;
+	case AIO_SYNC:
+		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+		break;
+	case AIO_PUNCH:
+		io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
+		break;
+	case AIO_ZERO:
+		io_uring_prep_fallocate(sqe, fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
+		break;
+	}
+	if (aio->background)
+		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC); // copied by a worker, not between two guest requests
+}
+
+static void op_finish(struct image_op *op, int res)
+{
+	struct image *image = op->image;
+	struct aio *aio = op->aio;
+	op->next = image->spare;
+	image->spare = op;
+	aio->done(aio, res);
+}
+
+static bool cannot(const struct image *image, int res)
+{
+	return res == -EOPNOTSUPP || res == -ENOSYS || res == -ENODEV ||
+	       (res == -EINVAL && image->block_device); // less than one of its blocks
+}
+
+static void op_done(struct ring_op *ring, int res)
+{
+	struct image_op *op = HOLDER(ring, struct image_op, ring);
+	enum aio_kind kind = op->aio->kind;
+	if (res == -EINTR || res == -EAGAIN) {
+		op_submit(op);
+		return;
+	}
+	if (kind != AIO_READ && kind != AIO_WRITE) {
+		if (kind != AIO_SYNC && res < 0 && cannot(op->image, res))
+			res = -EOPNOTSUPP;
+		op_finish(op, res);
+		return;
+	}
+	if (res <= 0) {
+		op_finish(op, res < 0 ? res : -EIO); // 0: the file has become shorter than the disk
+		return;
+	}
+	op->at += (unsigned)res;
+	if (op->at < op->aio->len)
+		op_submit(op);
+	else
+		op_finish(op, 0);
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+// Only whole pieces: a part of a page that is not in memory would be read first, and the thread would wait for the disk.
+static bool write_direct(struct image *image, const struct aio *aio)
+{
+	if (aio->len > DIRECT_BYTES_MAX || (aio->off | aio->len) % PIECE_SIZE)
+		return false;
+	if (!image->detour)
+		return true;
+	image->detour--;
+	return false;
+}
+
+static void write_now(struct image *image, struct aio *aio)
+{
+	uint64_t begin = now_ns(), at = 0;
+	int res = 0;
+	while (res == 0 && at < aio->len) {
+		ssize_t wrote = pwrite(image->fd, (char *)aio->data + at, aio->len - at, (off_t)(aio->off + at));
+		if (wrote > 0)
+			at += (uint64_t)wrote;
+		else if (wrote == 0)
+			res = -EIO;
+		else if (errno != EINTR)
+			res = -errno;
+	}
+	if (now_ns() - begin > SLOW_NS)
+		image->detour = DETOUR_WRITES;
+	finish_later(image, aio, res);
+}
+
+static void image_submit(struct aio_backend *backend, struct aio *aio)
+{
+	struct image *image = HOLDER(backend, struct image, backend);
+	if (aio->kind == AIO_WRITE && write_direct(image, aio)) {
+		write_now(image, aio);
+		return;
+	}
+	struct image_op *op = image->spare;
+	if (op)
+		image->spare = op->next;
+	else
+		op = malloc(sizeof(*op));
+	if (!op) {
+		finish_later(image, aio, -ENOMEM);
+		return;
+	}
+	*op = (struct image_op){.ring = {.done = op_done}, .image = image, .aio = aio};
+	op_submit(op);
+}
+
+void image_attach(struct image *image, struct ring *ring)
+{
+	image->ring = ring;
+	image->finish = (struct ring_task){.run = finish_run};
+	image->finished = NULL;
+	image->finished_end = &image->finished;
+	image->backend.submit = image_submit;
+}
+
+void image_close(struct image *image)
+{
+	while (image->spare) {
+		struct image_op *op = image->spare;
+		image->spare = op->next;
+		free(op);
+	}
+	if (image->path && image->fd >= 0)
+		(void)close(image->fd);
+	free(image->path);
+	*image = (struct image){.fd = -1};
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// Replies of a connection, gathered: whatever a round produced leaves with one sendmsg.
+#ifndef KAGAMI_REPLICATOR_OUTBOX_H
+#define KAGAMI_REPLICATOR_OUTBOX_H
+
+#include "replicator/nbd.h"
+#include "replicator/ring.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/socket.h>
+
+enum { OUTBOX_IOVS = 256 };
+
+// The sender's memory until `sent` ran, which it does in every case: also when the connection broke before.
+struct reply {
+	unsigned char head[NBD_REPLY_HEAD_MAX];
+	size_t head_len;
+	const void *data;
+	size_t len;
+	void (*sent)(struct reply *reply);
+	struct reply *next;
+};
+
+struct outbox {
+	struct ring *ring;
+	int fd;
+	struct reply *first, **end;
+	size_t skip; // bytes of `first` that are sent
+	bool sending;
+	int broken; // why nothing can be sent any more
+	void (*drained)(struct outbox *outbox); // after each send: nothing may be left, or it broke
+	struct ring_task task;
+	struct ring_op op;
+	struct msghdr message;
+	struct iovec iov[OUTBOX_IOVS];
+};
+
+void outbox_init(struct outbox *outbox, struct ring *ring, int fd, void (*drained)(struct outbox *outbox));
+void outbox_push(struct outbox *outbox, struct reply *reply);
+static inline bool outbox_empty(const struct outbox *outbox)
+{
+	return !outbox->first && !outbox->sending;
+}
+
+#endif

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Blocks of the cut's set that are on their way out: their content as of the cut is being read, or is held in memory.
+//
+//	FETCHING   a batch reads the block from the image: writes to it wait until it was read
+//	SAVING     a guest write wants the block: its old content is being read into `data`; the write waits
+//	HELD       `data` is the content as of the cut; the image may be overwritten
+//
+// A block that is in the set and not here is untouched: the image holds it as of the cut.
+// Memory: at most bytes_max of data over all disks of the protection, spares included: what is spare was in use before.
+#ifndef KAGAMI_REPLICATOR_PRESERVE_H
+#define KAGAMI_REPLICATOR_PRESERVE_H
+
+#include "base/size.h"
+#include "replicator/aio.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct volume;
+struct volume_request;
+struct fetch;
+
+enum preserve_state { PRESERVE_FETCHING, PRESERVE_SAVING, PRESERVE_HELD };
+
+struct preserve_block {
+	struct volume *volume;
+	uint64_t index;
+	enum preserve_state state;
+	bool dropped; // the cut is over, the read that fills `data` is not: freed when it ends
+	struct volume_request *waiters, **waiters_end;
+	unsigned char *data; // of SAVING and HELD
+	struct fetch *fetch; // of SAVING: the batch that wants the content, in its place `slot`
+	unsigned slot;
+	struct aio aio;
+	struct preserve_block *next; // in its bucket or in the list of spares
+};
+
+struct preserve {
+	uint64_t bytes_max;
+	uint64_t bytes; // of buffers that are not spare
+	uint64_t count; // blocks in the table
+	unsigned bucket_count;
+	struct preserve_block **bucket;
+	struct preserve_block *spare; // with their buffers, for the next; freed by preserve_trim()
+	uint64_t spare_bytes;
+};
+
+int preserve_init(struct preserve *preserve, uint64_t bytes_max);
+void preserve_done(struct preserve *preserve); // the table is empty
+struct preserve_block *preserve_find(const struct preserve *preserve, const struct volume *volume, uint64_t index);
+// Adds a block of the caller's memory (volume and index are set).
+void preserve_add(struct preserve *preserve, struct preserve_block *block);
+void preserve_remove(struct preserve *preserve, struct preserve_block *block);
+// A block with a buffer, in state SAVING and in the table; NULL when the bound is reached or memory is short.
+struct preserve_block *preserve_save(struct preserve *preserve, struct volume *volume, uint64_t index);
+// Ends a block that preserve_save() made and preserve_remove() took out: its memory may serve again.
+void preserve_release(struct preserve *preserve, struct preserve_block *block);
+// The cut is over: forgets all saved content, and what is still being saved when it has been read. Returns the requests
+// that waited for any block, linked by `next`. Blocks that a batch is reading stay until they were read.
+struct volume_request *preserve_drop(struct preserve *preserve);
+// Gives the spare memory back to the system.
+void preserve_trim(struct preserve *preserve);
+
+#endif

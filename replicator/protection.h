@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// One protection while the replicator runs: its export, its state files, its connection and the thread that cycles.
+//
+// States, and what moves them (one setter, which logs):
+//
+//	STARTING ──► CONNECTING ──► IDLE ──► CUTTING ──► SHIPPING ──► COMMITTING ──► IDLE
+//	                 ▲   ▲        │          (SYNCING in place of SHIPPING while a sync reason stands)
+//	                 │   └────────┴── connection lost, cycle failed
+//	                 ├── PAUSED    by the operator, until resumed; tracking goes on
+//	                 ├── FAILED    the receiver refuses for a reason that an operator must mend; tried again now and then
+//	                 └── FENCED    failed over: this generation is over
+//
+// In every state the guest is served and its writes are tracked.
+#ifndef KAGAMI_REPLICATOR_PROTECTION_H
+#define KAGAMI_REPLICATOR_PROTECTION_H
+
+#include "base/env.h"
+#include "base/err.h"
+#include "link/identity.h"
+#include "replicator/protection_config.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct protection;
+
+struct protection_place { // what all protections of an agent share; outlives them
+	struct env *env;
+	struct env_root *state;
+	const char *run_dir;
+	const struct identity *identity;
+};
+
+// Opens the images, decides from the state files what is dirty, serves the disks and starts the thread. With `is_new` there is
+// no point yet. On failure nothing of it runs.
+int protection_start(const struct protection_place *place, const struct protection_config *config, bool is_new,
+		     struct protection **ret_protection, struct err *err);
+// Ends the cycle under way and the export, and writes the state files, so that the next start continues with a delta. Frees.
+void protection_stop(struct protection *protection);
+
+const char *protection_name(const struct protection *protection);
+const char *protection_site(const struct protection *protection);
+// As docs/control.md has it; a new reference. Any thread.
+json_t *protection_json(struct protection *protection);
+// Asks for a cycle now. Stores the number of the one that will hold everything acknowledged before. -EBUSY: paused or fenced.
+int protection_cycle(struct protection *protection, uint64_t *ret_cycle, struct err *err);
+// Durable on return.
+int protection_pause(struct protection *protection, bool paused, struct err *err);
+// The site was paired anew: use its present address and key.
+void protection_site_changed(struct protection *protection);
+
+#endif

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replicator/protection_config.h"
+
+#include "base/auto.h"
+#include "link/control.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { CONFIG_FILE_MAX = 1 << 20, CONFIG_PATH_SIZE = NAME_SIZE + 40, SECRET_TEXT_SIZE = 2 * DIGEST_SECRET_SIZE + 1 };
+
+void protection_dir(const char *name, char path[NAME_SIZE + 16])
+{
+	(void)snprintf(path, NAME_SIZE + 16, "protections/%s", name);
+}
+
+static void config_path(const char *name, char path[CONFIG_PATH_SIZE])
+{
+	(void)snprintf(path, CONFIG_PATH_SIZE, "protections/%s/protection.json", name);
+}
+
+static void secret_format(const unsigned char *secret, char *text)
+{
+	for (size_t i = 0; i < DIGEST_SECRET_SIZE; i++)
+		(void)snprintf(text + 2 * i, 3, "%02x", secret[i]);
+}
+
+static bool secret_read(const char *text, unsigned char *secret)
+{
+	long len = 0;
+	unsigned char *bytes = OPENSSL_hexstr2buf(text, &len);
+	bool ok = bytes && len == DIGEST_SECRET_SIZE;
+	if (ok)
+		memcpy(secret, bytes, DIGEST_SECRET_SIZE);
+	OPENSSL_free(bytes);
+	return ok;
+}
+
+static json_t *config_encode(const struct protection_config *config)
+{
+	char uuid[UUID_TEXT_SIZE], generation[UUID_TEXT_SIZE], secret[SECRET_TEXT_SIZE];
+	uuid_format(&config->uuid, uuid);
+	uuid_format(&config->generation, generation);
+	secret_format(config->digest.secret, secret);
+	json_t *disks = json_array();
+	for (unsigned i = 0; i < config->disk_count; i++)
+		(void)json_array_append_new(
+			disks, json_pack("{s:s, s:s}", "name", config->disk[i].name, "path", config->disk[i].path));
+	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:b, s:o}", "version", 1, "name", config->name, "uuid",
+			 uuid, "generation", generation, "site", config->site, "rpo_ms", (json_int_t)config->rpo_ms,
+			 "points", (int)config->points_keep, "codec", codec_name(config->codec), "digest_secret", secret,
+			 "paused", (int)config->paused, "disks", disks);
+}
+
+int protection_config_save(struct env_root *state, const struct protection_config *config, struct err *err)
+{
+	char dir[NAME_SIZE + 16], path[CONFIG_PATH_SIZE];
+	protection_dir(config->name, dir);
+	config_path(config->name, path);
+	json_t *json = config_encode(config);
+	AUTO_FREE char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+	json_decref(json);
+	int rc = text ? env_replace(state, dir, path, text, strlen(text)) : -ENOMEM;
+	return rc ? err_sys(err, rc, "write the configuration of %s", config->name) : 0;
+}
+
+static int disks_decode(json_t *disks, struct protection_config *config, struct err *err)
+{
+	config->disk_count = (uint16_t)json_array_size(disks);
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		const char *name = NULL, *path = NULL;
+		const struct control_member members[] = {
+			{"name", true, .text = &name, .is_name = true},
+			{"path", true, .text = &path, .least = 1, .most = PATH_MAX - 1},
+		};
+		int rc = control_read(json_array_get(disks, i), members, 2, err);
+		if (rc)
+			return err_wrap(err, "disk %u", i);
+		(void)snprintf(config->disk[i].name, sizeof(config->disk[i].name), "%s", name);
+		(void)snprintf(config->disk[i].path, sizeof(config->disk[i].path), "%s", path);
+	}
+	return 0;
+}
+
+static int config_decode(json_t *json, struct protection_config *config, struct err *err)
+{
+	const char *name = NULL, *uuid = NULL, *generation = NULL, *site = NULL, *codec = NULL, *secret = NULL;
+	uint64_t version = 0, points = 0;
+	json_t *disks = NULL;
+	const struct control_member members[] = {
+		{"version", true, .number = &version, .least = 1, .most = 1},
+		{"name", true, .text = &name, .is_name = true},
+		{"uuid", true, .text = &uuid},
+		{"generation", true, .text = &generation},
+		{"site", true, .text = &site, .is_name = true},
+		{"rpo_ms", true, .number = &config->rpo_ms, .least = RPO_MS_MIN, .most = RPO_MS_MAX},
+		{"points", true, .number = &points, .least = 1, .most = POINTS_KEEP_MAX},
+		{"codec", true, .text = &codec},
+		{"digest_secret", true, .text = &secret},
+		{"paused", true, .flag = &config->paused},
+		{"disks", true, .array = &disks, .least = 1, .most = DISKS_MAX},
+	};
+	int rc = control_read(json, members, sizeof(members) / sizeof(members[0]), err);
+	if (rc)
+		return rc;
+	if (strcmp(name, config->name) != 0 || !uuid_read(uuid, &config->uuid) ||
+	    !uuid_read(generation, &config->generation) || !codec_read(codec, &config->codec) ||
+	    !secret_read(secret, config->digest.secret))
+		return err_set(err, -EBADMSG, "name, uuid, generation, codec or digest_secret is damaged");
+	(void)snprintf(config->site, sizeof(config->site), "%s", site);
+	config->points_keep = (uint32_t)points;
+	config->digest.kind = DIGEST_XXH3;
+	return disks_decode(disks, config, err);
+}
+
+int protection_config_load(struct env_root *state, const char *name, struct protection_config *ret_config, struct err *err)
+{
+	char path[CONFIG_PATH_SIZE];
+	config_path(name, path);
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	int rc = env_read_file(state, path, CONFIG_FILE_MAX, &text, &len);
+	if (rc)
+		return err_sys(err, rc, "read %s", path);
+	json_error_t where;
+	json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
+	memset(ret_config, 0, sizeof(*ret_config));
+	(void)snprintf(ret_config->name, sizeof(ret_config->name), "%s", name);
+	rc = json_is_object(json) ? config_decode(json, ret_config, err)
+				  : err_set(err, -EBADMSG, "not a JSON object (line %d: %s)", where.line, where.text);
+	json_decref(json);
+	return rc ? err_wrap(err, "%s", path) : 0;
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// What was asked for when a protection was made: STATE/protections/<name>/protection.json, replaced as a whole.
+#ifndef KAGAMI_REPLICATOR_PROTECTION_CONFIG_H
+#define KAGAMI_REPLICATOR_PROTECTION_CONFIG_H
+
+#include "base/env.h"
+#include "base/err.h"
+#include "base/names.h"
+#include "base/size.h"
+#include "format/codec.h"
+#include "format/digest.h"
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+	RPO_MS_MIN = 1000,
+	RPO_MS_MAX = 24 * 3600 * 1000,
+	POINTS_KEEP_MAX = 90, // a chain that QEMU reads well (docs/store.md)
+	POINTS_KEEP_DEFAULT = 24,
+};
+
+struct protection_config {
+	char name[NAME_SIZE];
+	struct uuid uuid;
+	struct uuid generation;
+	char site[NAME_SIZE];
+	uint64_t rpo_ms;
+	uint32_t points_keep;
+	enum codec codec;
+	struct digest_key digest;
+	bool paused;
+	uint16_t disk_count;
+	struct {
+		char name[NAME_SIZE];
+		char path[PATH_MAX];
+	} disk[DISKS_MAX];
+};
+
+// STATE/protections/<name>, relative to the state directory.
+void protection_dir(const char *name, char path[NAME_SIZE + 16]);
+
+int protection_config_save(struct env_root *state, const struct protection_config *config, struct err *err);
+int protection_config_load(struct env_root *state, const char *name, struct protection_config *ret_config, struct err *err);
+
+#endif

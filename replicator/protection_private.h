@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside of a protection, shared by protection.c (life), protection_thread.c (cycles) and protection_json.c (status).
+//
+// Locking: what stands under `lock` is read and written with it held. The rest is set before the thread starts, or
+// belongs to the cycle thread alone until it has been joined.
+#ifndef KAGAMI_REPLICATOR_PROTECTION_PRIVATE_H
+#define KAGAMI_REPLICATOR_PROTECTION_PRIVATE_H
+
+#include "replicator/cycle.h"
+#include "replicator/export.h"
+#include "replicator/protection.h"
+#include "replicator/schedule.h"
+#include "replicator/state_file.h"
+
+#include <pthread.h>
+
+enum protection_state {
+	STATE_STARTING,
+	STATE_CONNECTING,
+	STATE_SYNCING,
+	STATE_IDLE,
+	STATE_CUTTING,
+	STATE_SHIPPING,
+	STATE_COMMITTING,
+	STATE_PAUSED,
+	STATE_FENCED,
+	STATE_FAILED,
+};
+const char *protection_state_name(enum protection_state state);
+
+struct last_cycle {
+	uint64_t number, point;
+	int64_t cut_wall_ns, commit_wall_ns;
+	uint64_t duration_ns, hold_ns;
+	enum sync_reason sync;
+	uint64_t dirty_bytes, read_bytes, sent_blocks, wire_bytes;
+};
+
+struct protection {
+	struct protection_place place;
+	struct protection_config config;
+	struct export *export;
+	struct source *source;
+	struct state_file *state_file[DISKS_MAX];
+	pthread_t thread;
+	int wake_fd; // an eventfd: something under the lock changed
+
+	// The cycle thread's own.
+	SSL_CTX *tls;
+	struct ship *ship;
+	struct state_position position;
+	bool position_known; // a map is relative to it; otherwise everything is dirty and any position will do
+	struct uuid head;
+	struct schedule schedule;
+	unsigned connect_failures;
+	uint64_t connect_not_before_ns;
+	uint64_t heard_ns, pinged_ns;
+
+	struct ship_progress progress; // atomic
+	pthread_mutex_t lock;
+	bool stop, paused, fenced, site_changed;
+	enum protection_state state;
+	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
+	struct channel *channel;   // set and cleared by the thread; others may only abort it
+	enum sync_reason sync;	   // stands until a point is committed
+	uint64_t cycles_started, cycles_committed, cycle_wanted;
+	bool in_cycle;
+	bool has_point;
+	uint64_t point_cut_mono_ns; // of the newest point
+	uint64_t next_cut_ns;
+	struct last_cycle last;
+	char last_error[ERR_TEXT_MAX];
+};
+
+void *protection_thread(void *protection);
+void protection_set_state(struct protection *protection, enum protection_state state, const char *reason);
+void protection_wake(struct protection *protection);
+
+#endif

@@ -1,0 +1,421 @@
+// SPDX-License-Identifier: Apache-2.0
+// The cycle thread: connects, cuts when a cut is due, ships, commits, waits. Deciding when is schedule.c's, what to ship
+// is cycle.c's; here is the order of things and what each failure leads to.
+#include "replicator/protection_private.h"
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "replicator/greet.h"
+#include "replicator/site.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MS_NS UINT64_C(1000000)
+enum { WAIT_MS_MAX = 60000 };
+
+const char *protection_state_name(enum protection_state state)
+{
+	static const char *const names[] = {
+		"starting", "connecting", "syncing", "idle", "cutting", "shipping", "committing", "paused", "fenced", "failed",
+	};
+	return names[state];
+}
+
+void protection_set_state(struct protection *p, enum protection_state state, const char *reason)
+{
+	LOCK_SCOPE(&p->lock);
+	bool news = p->state != state || strcmp(p->reason, reason) != 0;
+	if (!news)
+		return;
+	bool step = p->state >= STATE_SYNCING && p->state <= STATE_COMMITTING && state >= STATE_SYNCING &&
+		    state <= STATE_COMMITTING; // the ordinary round of a cycle
+	if (step)
+		log_debug("%s -> %s protection=%s", protection_state_name(p->state), protection_state_name(state),
+			  p->config.name);
+	else if (*reason)
+		log_warning("%s -> %s protection=%s reason=\"%s\"", protection_state_name(p->state),
+			    protection_state_name(state), p->config.name, reason);
+	else
+		log_info("%s -> %s protection=%s", protection_state_name(p->state), protection_state_name(state),
+			 p->config.name);
+	p->state = state;
+	(void)snprintf(p->reason, sizeof(p->reason), "%s", reason);
+}
+
+static uint64_t now_ns(const struct protection *p)
+{
+	return env_mono_ns(p->place.env);
+}
+
+static void channel_set(struct protection *p, struct channel *channel)
+{
+	LOCK_SCOPE(&p->lock);
+	p->channel = channel;
+}
+
+static void disconnect(struct protection *p)
+{
+	struct channel *channel = p->channel;
+	channel_set(p, NULL);
+	channel_close(channel);
+}
+
+// What the receiver's refusal means for the protection.
+static void refused(struct protection *p, enum wire_error code, const char *text)
+{
+	switch (code) {
+	case WIRE_E_FENCED: {
+		LOCK_SCOPE(&p->lock);
+		p->fenced = true;
+		break;
+	}
+	case WIRE_E_VERSION:
+	case WIRE_E_UNPAIRED:
+	case WIRE_E_EXISTS:
+	case WIRE_E_GEOMETRY:
+		protection_set_state(p, STATE_FAILED, text);
+		return;
+	default:
+		protection_set_state(p, STATE_CONNECTING, text);
+		return;
+	}
+	protection_set_state(p, STATE_FENCED, text);
+}
+
+static void connection_lost(struct protection *p, const struct wire_failure *failure, const struct err *err)
+{
+	disconnect(p);
+	p->connect_failures++;
+	uint32_t random = 0;
+	(void)env_random(p->place.env, &random, sizeof(random));
+	p->connect_not_before_ns = now_ns(p) + schedule_backoff_ns(p->connect_failures - 1, random);
+	if (failure->code)
+		refused(p, failure->code, err->text);
+	else
+		protection_set_state(p, STATE_CONNECTING, err->text);
+}
+
+static void committed(struct protection *p, uint64_t point, const struct uuid *cut, uint64_t cut_mono_ns)
+{
+	p->position.point = point;
+	p->position.last_cut = *cut;
+	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
+	p->position_known = true;
+	LOCK_SCOPE(&p->lock);
+	p->sync = SYNC_NONE;
+	p->has_point = true;
+	p->point_cut_mono_ns = cut_mono_ns;
+}
+
+// Where the receiver stands against what the dirty maps are relative to.
+static void take_position(struct protection *p, const struct wire_opened *opened)
+{
+	bool pending = !uuid_is_zero(&p->position.pending_cut);
+	uint64_t age_ns = 0;
+	int64_t wall_ns = env_wall_ns(p->place.env);
+	if (opened->last_cut_wall_ns > 0 && opened->last_cut_wall_ns < wall_ns)
+		age_ns = (uint64_t)(wall_ns - opened->last_cut_wall_ns);
+	uint64_t cut_mono_ns = now_ns(p) - min_u64(age_ns, now_ns(p));
+	p->head = opened->head;
+	if (pending && uuid_equal(&opened->last_cut, &p->position.pending_cut)) {
+		log_info("the point whose answer was lost is committed protection=%s point=%llu", p->config.name,
+			 (unsigned long long)opened->last_point);
+		struct err err = {0};
+		if (source_keep(p->source, &err)) // then it stays dirty, and the next cycle looks at it again
+			log_error("protection=%s: %s", p->config.name, err.text);
+		committed(p, opened->last_point, &opened->last_cut, cut_mono_ns);
+		return;
+	}
+	source_give_back(p->source); // what the lost connection carried; nothing when it carried nothing
+	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
+	bool same = uuid_equal(&opened->last_cut, &p->position.last_cut);
+	if (!same && p->position_known) {
+		source_mark_all(p->source);
+		LOCK_SCOPE(&p->lock);
+		p->sync = SYNC_POSITION;
+		log_warning("the receiver is at another point than known here: syncing by digests protection=%s known=%llu "
+			    "receiver=%llu",
+			    p->config.name, (unsigned long long)p->position.point, (unsigned long long)opened->last_point);
+	}
+	p->position.point = opened->last_point;
+	p->position.last_cut = opened->last_cut;
+	p->position_known = true;
+	LOCK_SCOPE(&p->lock);
+	p->has_point = opened->last_point > 0;
+	p->point_cut_mono_ns = cut_mono_ns;
+	p->schedule.has_point = p->has_point;
+	p->schedule.last_cut_ns = cut_mono_ns;
+}
+
+static void open_message(const struct protection *p, struct wire_open *ret_open)
+{
+	const struct protection_config *config = &p->config;
+	memset(ret_open, 0, sizeof(*ret_open));
+	ret_open->protection = config->uuid;
+	ret_open->generation = config->generation;
+	memcpy(ret_open->name, config->name, NAME_SIZE);
+	ret_open->digest = config->digest;
+	ret_open->codec = config->codec == CODEC_ZLIB ? CODEC_ZLIB : CODEC_ZSTD;
+	ret_open->points_keep = config->points_keep;
+	ret_open->rpo_ms = config->rpo_ms;
+	ret_open->disk_count = config->disk_count;
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		memcpy(ret_open->disk[i].name, config->disk[i].name, NAME_SIZE);
+		ret_open->disk[i].size = export_disk_size(p->export, (uint16_t)i);
+	}
+}
+
+static int open_session(struct protection *p, struct channel *channel, struct wire_failure *failure, struct err *err)
+{
+	struct wire_hello theirs;
+	struct wire_open open;
+	struct wire_opened opened;
+	int rc = greet(channel, &theirs, err);
+	if (rc)
+		return rc;
+	open_message(p, &open);
+	rc = greet_open(channel, &open, &opened, failure, err);
+	if (rc)
+		return rc;
+	take_position(p, &opened);
+	return 0;
+}
+
+static void connect_once(struct protection *p)
+{
+	struct err err = {0};
+	struct wire_failure failure = {.code = 0};
+	struct channel *channel = NULL;
+	struct site site;
+	{
+		LOCK_SCOPE(&p->lock);
+		p->site_changed = false;
+	}
+	if (p->state == STATE_STARTING || p->state == STATE_PAUSED)
+		protection_set_state(p, STATE_CONNECTING, "");
+	int rc = site_load(p->place.state, p->config.site, &site, &err);
+	if (rc == 0)
+		rc = channel_connect(p->tls, site.address, &site.pin, &channel, &err);
+	if (rc == 0) {
+		channel_set(p, channel);
+		rc = open_session(p, channel, &failure, &err);
+	}
+	if (rc) {
+		connection_lost(p, &failure, &err);
+		return;
+	}
+	p->connect_failures = 0;
+	p->heard_ns = p->pinged_ns = now_ns(p);
+	protection_set_state(p, STATE_IDLE, "");
+}
+
+static void on_stage(void *context, enum cycle_stage stage)
+{
+	struct protection *p = context;
+	enum protection_state state = stage == CYCLE_CUTTING	  ? STATE_CUTTING
+				      : stage == CYCLE_COMMITTING ? STATE_COMMITTING
+				      : p->sync != SYNC_NONE	  ? STATE_SYNCING
+								  : STATE_SHIPPING;
+	protection_set_state(p, state, "");
+}
+
+static void on_seal(void *context, const struct uuid *cut)
+{
+	struct protection *p = context;
+	p->position.pending_cut = *cut;
+}
+
+static void cycle_begin(struct protection *p, uint64_t *ret_number)
+{
+	atomic_store(&p->progress.done_bytes, 0);
+	atomic_store(&p->progress.total_bytes, 0);
+	LOCK_SCOPE(&p->lock);
+	p->in_cycle = true;
+	*ret_number = ++p->cycles_started;
+}
+
+static void cycle_committed(struct protection *p, uint64_t number, const struct cycle_report *report)
+{
+	struct err err = {0};
+	if (source_keep(p->source, &err))
+		log_error("an image could not be brought to stable storage: its blocks stay dirty protection=%s: %s",
+			  p->config.name, err.text);
+	p->head = report->committed.head;
+	schedule_committed(&p->schedule, report->at.mono_ns, report->commit_mono_ns);
+	struct last_cycle last = {
+		.number = number,
+		.point = report->committed.number,
+		.cut_wall_ns = report->at.wall_ns,
+		.commit_wall_ns = report->committed.commit_wall_ns,
+		.duration_ns = report->commit_mono_ns - report->at.mono_ns,
+		.hold_ns = report->at.hold_ns,
+		.sync = p->sync,
+		.dirty_bytes = report->dirty_bytes,
+		.read_bytes = report->ship.read_bytes,
+		.sent_blocks = report->ship.sent_blocks + report->ship.zero_blocks,
+		.wire_bytes = report->wire_bytes,
+	};
+	log_info("point committed protection=%s point=%llu cycle=%llu ms=%llu dirty_bytes=%llu wire_bytes=%llu sync=%s",
+		 p->config.name, (unsigned long long)last.point, (unsigned long long)number,
+		 (unsigned long long)(last.duration_ns / MS_NS), (unsigned long long)last.dirty_bytes,
+		 (unsigned long long)last.wire_bytes, last.sync ? sync_reason_name(last.sync) : "none");
+	committed(p, report->committed.number, &report->committed.cut, report->at.mono_ns);
+	LOCK_SCOPE(&p->lock);
+	p->in_cycle = false;
+	p->cycles_committed = number;
+	p->last = last;
+	p->last_error[0] = 0;
+}
+
+static void cycle_failed(struct protection *p, const struct cycle_report *report, const struct err *err)
+{
+	bool unknown = report->sealed && report->failure.code == 0;
+	if (!unknown) { // otherwise the next connection tells
+		source_give_back(p->source);
+		memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
+	}
+	schedule_failed(&p->schedule, now_ns(p));
+	bool asked_to_stop;
+	{
+		LOCK_SCOPE(&p->lock);
+		asked_to_stop = p->stop || p->paused;
+		p->in_cycle = false;
+		if (!asked_to_stop)
+			(void)snprintf(p->last_error, sizeof(p->last_error), "%s", err->text);
+	}
+	if (asked_to_stop) {
+		disconnect(p);
+		return;
+	}
+	log_warning("cycle failed protection=%s: %s", p->config.name, err->text);
+	bool by_source = err->code == -ESTALE && report->failure.code == 0; // the connection is sound
+	if (by_source)
+		protection_set_state(p, STATE_IDLE, err->text);
+	else
+		connection_lost(p, &report->failure, err);
+}
+
+static void cycle_once(struct protection *p)
+{
+	struct err err = {0};
+	struct cycle_report report;
+	struct cycle cycle = {
+		.env = p->place.env,
+		.source = p->source,
+		.channel = p->channel,
+		.ship = p->ship,
+		.codec = p->config.codec,
+		.key = &p->config.digest,
+		.predecessor = p->position.point,
+		.head = p->head,
+		.progress = &p->progress,
+		.on_stage = on_stage,
+		.on_seal = on_seal,
+		.context = p,
+	};
+	uint64_t number;
+	cycle_begin(p, &number);
+	if (cycle_run(&cycle, &report, &err) == 0) {
+		cycle_committed(p, number, &report);
+		p->heard_ns = p->pinged_ns = now_ns(p);
+		protection_set_state(p, STATE_IDLE, "");
+	} else {
+		cycle_failed(p, &report, &err);
+	}
+}
+
+// Sleeps until `deadline_ns`, a wake-up, or something from the peer.
+static void wait_until(struct protection *p, uint64_t deadline_ns)
+{
+	uint64_t now = now_ns(p);
+	uint64_t ms = deadline_ns > now ? (deadline_ns - now + MS_NS - 1) / MS_NS : 0;
+	struct pollfd wait[2] = {{.fd = p->wake_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+	if (p->channel)
+		wait[1].fd = channel_fd(p->channel);
+	(void)poll(wait, 2, (int)min_u64(ms, WAIT_MS_MAX));
+	uint64_t count;
+	(void)!read(p->wake_fd, &count, sizeof(count));
+}
+
+// What an idle connection has to say, and a sign of life to it. False when it is lost.
+static bool idle_check(struct protection *p)
+{
+	struct err err = {0};
+	struct wire_failure failure = {.code = 0};
+	struct wire_frame frame;
+	int rc;
+	while ((rc = channel_get(p->channel, 0, &frame, &err)) == 1) {
+		p->heard_ns = now_ns(p);
+		if (frame.type == WIRE_ERROR && wire_get_error(&frame, &failure) == 0)
+			rc = err_set(&err, -EREMOTEIO, "%s", failure.text);
+		else if (frame.type != WIRE_PONG)
+			rc = err_set(&err, -EBADMSG, "%s came while idle", wire_type_name(frame.type));
+		if (rc < 0)
+			break;
+	}
+	uint64_t now = now_ns(p);
+	if (rc == 0 && now - p->heard_ns > CHANNEL_STALL_MS * MS_NS)
+		rc = err_set(&err, -ETIMEDOUT, "the receiver has been silent for %d s", CHANNEL_STALL_MS / 1000);
+	if (rc == 0 && now - p->pinged_ns >= CHANNEL_PING_MS * MS_NS) {
+		void *to = channel_room(p->channel, WIRE_HEADER_SIZE);
+		if (to)
+			(void)channel_put(p->channel, wire_put_empty(to, WIRE_HEADER_SIZE, WIRE_PING));
+		rc = channel_flush(p->channel, &err);
+		p->pinged_ns = now;
+	}
+	if (rc < 0)
+		connection_lost(p, &failure, &err);
+	return rc == 0;
+}
+
+static void idle(struct protection *p, bool wanted)
+{
+	if (!idle_check(p))
+		return;
+	uint64_t due_ns = schedule_next_cut(&p->schedule, now_ns(p));
+	{
+		LOCK_SCOPE(&p->lock);
+		p->next_cut_ns = due_ns;
+	}
+	if ((wanted && p->schedule.failures == 0) || now_ns(p) >= due_ns)
+		cycle_once(p);
+	else
+		wait_until(p, min_u64(due_ns, p->pinged_ns + CHANNEL_PING_MS * MS_NS));
+}
+
+void *protection_thread(void *context)
+{
+	struct protection *p = context;
+	for (;;) {
+		bool stop, paused, fenced, wanted, site_changed;
+		{
+			LOCK_SCOPE(&p->lock);
+			stop = p->stop;
+			paused = p->paused;
+			fenced = p->fenced;
+			site_changed = p->site_changed;
+			wanted = p->cycle_wanted > p->cycles_committed;
+		}
+		if (stop)
+			break;
+		if (paused || fenced) {
+			disconnect(p);
+			p->connect_failures = 0;
+			p->connect_not_before_ns = 0;
+			if (!fenced)
+				protection_set_state(p, STATE_PAUSED, "");
+			wait_until(p, UINT64_MAX);
+		} else if (p->channel) {
+			idle(p, wanted);
+		} else if (now_ns(p) < p->connect_not_before_ns && !site_changed) {
+			wait_until(p, p->connect_not_before_ns);
+		} else {
+			connect_once(p);
+		}
+	}
+	disconnect(p);
+	return NULL;
+}

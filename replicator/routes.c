@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the replicator's control socket answers: docs/control.md.
+#include "replicator/agent_private.h"
+
+#include "base/auto.h"
+#include "link/daemon.h"
+#include "link/json.h"
+#include "replicator/site.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static json_t *seat_json(const struct seat *seat)
+{
+	if (seat->running)
+		return protection_json(seat->running);
+	return json_pack("{s:s, s:s, s:s, s:o, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:i, s:{s:i, s:i}, s:s, s:[]}", "name",
+			 seat->config.name, "site", seat->config.site, "state", "failed", "reason", json_text(seat->reason),
+			 "connected", 0, "rpo_violated", 1, "sync_reason", "age_ms", "progress", "next_cut_in_ms", "last_cycle",
+			 "dirty_bytes", 0, "cycles", "started", 0, "committed", 0, "last_error", "", "disks");
+}
+
+static json_t *site_json(const struct site *site)
+{
+	char pin[PIN_TEXT_SIZE];
+	pin_format(&site->pin, pin);
+	return json_pack("{s:s, s:s, s:s}", "name", site->name, "address", site->address, "fingerprint", pin);
+}
+
+static struct seat *seat_of(struct agent *agent, const struct control_request *request, struct err *err)
+{
+	struct seat *seat = agent_find(agent, request->arg[0]);
+	if (!seat)
+		(void)err_set(err, -ENOENT, "there is no protection \"%s\" here: `kagami status` lists them", request->arg[0]);
+	return seat;
+}
+
+static unsigned get_sites(void *context, const struct control_request *request, json_t **ret_body)
+{
+	(void)request;
+	struct agent *agent = context;
+	LOCK_SCOPE(&agent->lock);
+	char **names = NULL;
+	size_t count = 0;
+	int rc = site_list(agent->place.state, &names, &count);
+	if (rc)
+		return control_fail(ret_body, rc, "the sites cannot be listed");
+	json_t *sites = json_array();
+	for (size_t i = 0; i < count; i++) {
+		struct site site;
+		if (site_load(agent->place.state, names[i], &site, NULL) == 0)
+			(void)json_array_append_new(sites, site_json(&site));
+	}
+	env_list_free(names, count);
+	*ret_body = json_pack("{s:o}", "sites", sites);
+	return 200;
+}
+
+static unsigned post_sites(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct agent *agent = context;
+	struct err err = {0};
+	struct site site;
+	const char *name = NULL, *token = NULL, *address = NULL;
+	const struct control_member members[] = {
+		{"name", true, .text = &name, .is_name = true},
+		{"token", true, .text = &token, .least = 1},
+		{"address", .text = &address, .least = 1},
+	};
+	int rc = control_read(request->body, members, COUNT(members), &err);
+	if (rc == 0)
+		rc = site_pair(agent->identity, agent->host, name, token, address, &site, &err);
+	if (rc)
+		return control_fail(ret_body, err.code, err.text);
+	LOCK_SCOPE(&agent->lock);
+	rc = site_save(agent->place.state, &site, &err);
+	if (rc)
+		return control_fail(ret_body, err.code, err.text);
+	for (size_t i = 0; i < agent->seats; i++)
+		if (agent->seat[i]->running && strcmp(agent->seat[i]->config.site, name) == 0)
+			protection_site_changed(agent->seat[i]->running);
+	*ret_body = site_json(&site);
+	return 201;
+}
+
+static unsigned get_protections(void *context, const struct control_request *request, json_t **ret_body)
+{
+	(void)request;
+	struct agent *agent = context;
+	LOCK_SCOPE(&agent->lock);
+	json_t *list = json_array();
+	for (size_t i = 0; i < agent->seats; i++)
+		(void)json_array_append_new(list, seat_json(agent->seat[i]));
+	*ret_body = json_pack("{s:o}", "protections", list);
+	return 200;
+}
+
+static int read_disks(json_t *disks, struct protection_config *config, struct err *err)
+{
+	for (size_t i = 0; i < json_array_size(disks); i++) {
+		const char *name = NULL, *path = NULL;
+		const struct control_member members[] = {
+			{"name", true, .text = &name, .is_name = true},
+			{"path", true, .text = &path, .least = 1, .most = PATH_MAX - 1},
+		};
+		int rc = control_read(json_array_get(disks, i), members, COUNT(members), err);
+		if (rc)
+			return err_wrap(err, "disk %zu", i + 1);
+		if (path[0] != '/')
+			return err_set(err, -EINVAL, "disk %s: \"%s\" is not an absolute path", name, path);
+		for (size_t j = 0; j < i; j++)
+			if (strcmp(config->disk[j].name, name) == 0)
+				return err_set(err, -EINVAL, "two disks are named \"%s\"", name);
+		(void)snprintf(config->disk[i].name, NAME_SIZE, "%s", name);
+		(void)snprintf(config->disk[i].path, PATH_MAX, "%s", path);
+	}
+	config->disk_count = (uint16_t)json_array_size(disks);
+	return 0;
+}
+
+static int read_protect(const json_t *body, struct protection_config *config, struct err *err)
+{
+	const char *name = NULL, *site = NULL, *codec = "zstd";
+	uint64_t points = POINTS_KEEP_DEFAULT;
+	json_t *disks = NULL;
+	const struct control_member members[] = {
+		{"name", true, .text = &name, .is_name = true},
+		{"site", true, .text = &site, .is_name = true},
+		{"rpo_ms", true, .number = &config->rpo_ms, .least = RPO_MS_MIN, .most = RPO_MS_MAX},
+		{"disks", true, .array = &disks, .least = 1, .most = DISKS_MAX},
+		{"points", .number = &points, .least = 1, .most = POINTS_KEEP_MAX},
+		{"codec", .text = &codec},
+	};
+	int rc = control_read(body, members, COUNT(members), err);
+	if (rc)
+		return rc;
+	if (!codec_read(codec, &config->codec))
+		return err_set(err, -EINVAL, "\"%s\" is not a codec: choose zstd, zlib, lz4 or none", codec);
+	(void)snprintf(config->name, NAME_SIZE, "%s", name);
+	(void)snprintf(config->site, NAME_SIZE, "%s", site);
+	config->points_keep = (uint32_t)points;
+	return read_disks(disks, config, err);
+}
+
+static unsigned post_protections(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct agent *agent = context;
+	struct err err = {0};
+	AUTO_FREE struct protection_config *config = calloc(1, sizeof(*config));
+	if (!config)
+		return control_fail(ret_body, -ENOMEM, "out of memory");
+	int rc = read_protect(request->body, config, &err);
+	LOCK_SCOPE(&agent->lock);
+	struct site site;
+	if (rc == 0 && agent_find(agent, config->name))
+		rc = err_set(&err, -EEXIST, "\"%s\" is protected already: choose another name, or `kagami unprotect %s` first",
+			     config->name, config->name);
+	if (rc == 0)
+		rc = site_load(agent->place.state, config->site, &site, &err);
+	struct seat *seat = NULL;
+	if (rc == 0)
+		rc = agent_protect(agent, config, &seat, &err);
+	if (rc)
+		return control_fail(ret_body, rc, err.text);
+	*ret_body = seat_json(seat);
+	return 201;
+}
+
+static unsigned get_protection(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct agent *agent = context;
+	struct err err = {0};
+	LOCK_SCOPE(&agent->lock);
+	struct seat *seat = seat_of(agent, request, &err);
+	if (!seat)
+		return control_fail(ret_body, err.code, err.text);
+	*ret_body = seat_json(seat);
+	return 200;
+}
+
+static unsigned delete_protection(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct agent *agent = context;
+	struct err err = {0};
+	LOCK_SCOPE(&agent->lock);
+	struct seat *seat = seat_of(agent, request, &err);
+	if (!seat || agent_unprotect(agent, seat, &err))
+		return control_fail(ret_body, err.code, err.text);
+	return 200;
+}
+
+static unsigned post_cycle(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct agent *agent = context;
+	struct err err = {0};
+	uint64_t cycle = 0;
+	if (control_read(request->body, NULL, 0, &err))
+		return control_fail(ret_body, err.code, err.text);
+	LOCK_SCOPE(&agent->lock);
+	struct seat *seat = seat_of(agent, request, &err);
+	if (seat && !seat->running)
+		(void)err_set(&err, -EBUSY, "%s does not run: %s", seat->config.name, seat->reason);
+	if (!seat || !seat->running || protection_cycle(seat->running, &cycle, &err))
+		return control_fail(ret_body, err.code, err.text);
+	*ret_body = json_pack("{s:o}", "cycle", json_count(cycle));
+	return 200;
+}
+
+static unsigned set_paused(struct agent *agent, const struct control_request *request, bool paused, json_t **ret_body)
+{
+	struct err err = {0};
+	if (control_read(request->body, NULL, 0, &err))
+		return control_fail(ret_body, err.code, err.text);
+	LOCK_SCOPE(&agent->lock);
+	struct seat *seat = seat_of(agent, request, &err);
+	if (!seat)
+		return control_fail(ret_body, err.code, err.text);
+	int rc = 0;
+	if (!seat->running) { // what kept it from starting may be mended
+		rc = protection_config_load(agent->place.state, seat->config.name, &seat->config, &err);
+		if (rc == 0)
+			rc = agent_start_seat(agent, seat, false, &err);
+	}
+	if (rc == 0)
+		rc = protection_pause(seat->running, paused, &err);
+	if (rc)
+		return control_fail(ret_body, rc, err.text);
+	seat->config.paused = paused;
+	*ret_body = seat_json(seat);
+	return 200;
+}
+
+static unsigned post_pause(void *context, const struct control_request *request, json_t **ret_body)
+{
+	return set_paused(context, request, true, ret_body);
+}
+
+static unsigned post_resume(void *context, const struct control_request *request, json_t **ret_body)
+{
+	return set_paused(context, request, false, ret_body);
+}
+
+const struct control_route agent_routes[] = {
+	{"GET", "/v1/version", daemon_version},
+	{"GET", "/v1/sites", get_sites},
+	{"POST", "/v1/sites", post_sites},
+	{"GET", "/v1/protections", get_protections},
+	{"POST", "/v1/protections", post_protections},
+	{"GET", "/v1/protections/*", get_protection},
+	{"DELETE", "/v1/protections/*", delete_protection},
+	{"POST", "/v1/protections/*/cycle", post_cycle},
+	{"POST", "/v1/protections/*/pause", post_pause},
+	{"POST", "/v1/protections/*/resume", post_resume},
+};
+const size_t agent_route_count = COUNT(agent_routes);

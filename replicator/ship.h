@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shipping: takes one cut's set from the source to the receiver's head.
+//
+//	fetch ─► digest ─► COMPARE ─ ─ (round trip) ─ ─ DIFFERS ─► compress ─► BLOCK / ZEROS
+//
+// Several batches are under way, so that reading, digesting and the round trip overlap. A block is read once: what was
+// digested is what is sent. Memory: SHIP_BATCHES batches of 4 MiB. Used by the cycle thread alone.
+#ifndef KAGAMI_REPLICATOR_SHIP_H
+#define KAGAMI_REPLICATOR_SHIP_H
+
+#include "base/err.h"
+#include "format/codec.h"
+#include "format/digest.h"
+#include "link/channel.h"
+#include "replicator/source.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum { SHIP_BATCHES = 4 };
+
+struct ship_progress { // of the cycle under way; read by other threads
+	_Atomic uint64_t done_bytes;
+	_Atomic uint64_t total_bytes;
+};
+
+struct ship_stats {
+	uint64_t read_bytes;
+	uint64_t equal_blocks; // candidates that the head holds already
+	uint64_t sent_blocks;  // as data
+	uint64_t zero_blocks;  // as ranges of zeros
+};
+
+struct ship;
+
+int ship_new(struct ship **ret_ship); // -ENOMEM
+void ship_free(struct ship *ship);    // takes NULL
+
+// Ships the whole set of the last cut. -ESTALE: the cut was given up; -EREMOTEIO: the receiver refused, *ret_failure says how; other codes:
+// the source or the connection failed. In every case no batch is left under way. Adds to `stats` and `progress`.
+int ship_set(struct ship *ship, struct source *source, struct channel *channel, enum codec codec,
+	     const struct digest_key *key, struct ship_stats *stats, struct ship_progress *progress,
+	     struct wire_failure *ret_failure, struct err *err);
+
+#endif

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// One disk: guest requests on their way to the image, and syncs of it.
+//
+// Syncs are grouped: what asks for one while one is under way waits for the next, since its writes may have completed after
+// the one under way began. So at most one is under way per disk, and a thousand FUA writes cost two.
+#include "replicator/volume.h"
+
+#include "replicator/group.h"
+#include "replicator/holder.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ZEROS_SIZE = 256 << 10 };
+static unsigned char zeros[ZEROS_SIZE]; // never written to
+
+static void count(_Atomic uint64_t *counter, uint64_t more)
+{
+	uint64_t now = atomic_load_explicit(counter, memory_order_relaxed); // one writer: no locked instruction needed
+	atomic_store_explicit(counter, now + more, memory_order_relaxed);
+}
+
+int volume_init(struct volume *volume, struct group *group, struct aio_backend *backend, uint64_t size)
+{
+	*volume = (struct volume){.group = group, .backend = backend, .size = size};
+	volume->sync_next_end = &volume->sync_next;
+	volume->remembered = calloc(size_regions(size), sizeof(uint64_t));
+	if (!volume->remembered || dirty_init(&volume->dirty, size) || dirty_init(&volume->set, size))
+		return -ENOMEM;
+	return 0;
+}
+
+void volume_done(struct volume *volume)
+{
+	dirty_done(&volume->dirty);
+	dirty_done(&volume->set);
+	free(volume->remembered);
+	volume->remembered = NULL;
+}
+
+// Errors of want are the guest's to handle: it was told before it could rely on the write.
+static bool wants_space(int res)
+{
+	return res == -ENOSPC || res == -EDQUOT || res == -EFBIG || res == -ENOMEM;
+}
+
+static void volume_error(struct volume *volume, const char *what, uint64_t off, int res, bool latch)
+{
+	count(&volume->stats.errors, 1);
+	if (latch && !volume->failed)
+		volume->failed = res;
+	group_error(volume->group, volume, what, off, res);
+}
+
+static void sync_start(struct volume *volume);
+
+static void sync_finish(struct volume_sync *list, int res)
+{
+	while (list) {
+		struct volume_sync *next = list->next; // its memory may go with it
+		list->done(list, res);
+		list = next;
+	}
+}
+
+static void on_synced(struct aio *aio, int res)
+{
+	struct volume *volume = HOLDER(aio, struct volume, sync_aio);
+	if (res < 0)
+		volume_error(volume, "sync", 0, res, true);
+	struct volume_sync *list = volume->sync_now;
+	volume->sync_now = NULL;
+	volume->syncing = false;
+	sync_finish(list, volume->failed ? -EIO : 0);
+	if (volume->sync_next && !volume->syncing)
+		sync_start(volume);
+}
+
+static void sync_start(struct volume *volume)
+{
+	struct volume_sync *list = volume->sync_next;
+	volume->sync_next = NULL;
+	volume->sync_next_end = &volume->sync_next;
+	if (volume->failed) {
+		sync_finish(list, -EIO); // V3: not even tried
+		return;
+	}
+	volume->sync_now = list;
+	volume->syncing = true;
+	volume->sync_aio = (struct aio){.kind = AIO_SYNC, .done = on_synced};
+	volume->backend->submit(volume->backend, &volume->sync_aio);
+}
+
+void volume_sync(struct volume *volume, struct volume_sync *sync)
+{
+	if (volume->failed) {
+		sync->done(sync, -EIO); // V3
+		return;
+	}
+	sync->next = NULL;
+	*volume->sync_next_end = sync;
+	volume->sync_next_end = &sync->next;
+	if (!volume->syncing)
+		sync_start(volume);
+}
+
+static void on_read(struct aio *aio, int res)
+{
+	struct volume_request *request = HOLDER(aio, struct volume_request, aio);
+	if (res < 0)
+		volume_error(request->volume, "read", request->off, res, false);
+	request->done(request, res);
+}
+
+static void on_request_synced(struct volume_sync *sync, int res)
+{
+	struct volume_request *request = HOLDER(sync, struct volume_request, sync);
+	request->done(request, res);
+}
+
+static void request_sync(struct volume_request *request)
+{
+	request->sync.done = on_request_synced;
+	volume_sync(request->volume, &request->sync);
+}
+
+// The image holds the change, or never will.
+static void request_written(struct volume_request *request, int res)
+{
+	struct group *group = request->volume->group;
+	if (res == 0 && request->fua)
+		request_sync(request);
+	else
+		request->done(request, res);
+	group_written(group);
+}
+
+static void on_written(struct aio *aio, int res);
+
+static void issue_aio(struct volume_request *request, enum aio_kind kind, uint64_t off, uint64_t len, void *data)
+{
+	struct volume *volume = request->volume;
+	request->aio = (struct aio){.kind = kind, .off = off, .len = len, .data = data, .done = on_written};
+	volume->backend->submit(volume->backend, &request->aio);
+}
+
+static void issue_zeros(struct volume_request *request)
+{
+	uint64_t off = request->off + request->at;
+	issue_aio(request, AIO_WRITE, off, min_u64(ZEROS_SIZE, request->len - request->at), zeros);
+}
+
+// The image cannot punch or zero the range by itself. True when another way was begun.
+static bool zero_otherwise(struct volume_request *request)
+{
+	if (request->fast || request->command != VOLUME_ZERO)
+		return false;
+	if (request->aio.kind == AIO_PUNCH) {
+		issue_aio(request, AIO_ZERO, request->off, request->len, NULL);
+		return true;
+	}
+	request->at = 0;
+	issue_zeros(request);
+	return true;
+}
+
+static void on_written(struct aio *aio, int res)
+{
+	struct volume_request *request = HOLDER(aio, struct volume_request, aio);
+	if (res == -EOPNOTSUPP && aio->kind != AIO_WRITE) {
+		if (zero_otherwise(request))
+			return;
+		request_written(request, request->command == VOLUME_TRIM ? 0 : res); // TRIM is a hint
+		return;
+	}
+	if (res < 0) {
+		volume_error(request->volume, "write", aio->off, res, !wants_space(res));
+	} else if (request->command == VOLUME_ZERO && aio->kind == AIO_WRITE) {
+		request->at += aio->len;
+		if (request->at < request->len) {
+			issue_zeros(request);
+			return;
+		}
+	}
+	request_written(request, res);
+}
+
+static void request_issue(struct volume_request *request)
+{
+	enum aio_kind kind = AIO_WRITE;
+	if (request->command == VOLUME_TRIM || (request->command == VOLUME_ZERO && !request->no_hole))
+		kind = AIO_PUNCH;
+	else if (request->command == VOLUME_ZERO)
+		kind = AIO_ZERO;
+	issue_aio(request, kind, request->off, request->len, request->data);
+}
+
+void volume_continue(struct volume_request *request)
+{
+	if (group_preserve(request->volume->group, request))
+		request_issue(request);
+}
+
+void volume_admitted(struct volume_request *request)
+{
+	// V1: a crash or a cut at any later moment finds the bit; before the gate it would land in the wrong set.
+	dirty_mark(&request->volume->dirty, request->off, request->len);
+	request->at = request->off / BLOCK_SIZE;
+	request->saving = false;
+	volume_continue(request);
+}
+
+static void volume_read(struct volume_request *request)
+{
+	struct volume *volume = request->volume;
+	request->aio = (struct aio){
+		.kind = AIO_READ, .off = request->off, .len = request->len, .data = request->data, .done = on_read};
+	volume->backend->submit(volume->backend, &request->aio);
+}
+
+void volume_submit(struct volume *volume, struct volume_request *request)
+{
+	struct volume_stats *stats = &volume->stats;
+	request->volume = volume;
+	assert(request->command == VOLUME_FLUSH ||
+	       (request->len && size_within(request->off, request->len, volume->size)));
+	switch (request->command) {
+	case VOLUME_READ:
+		count(&stats->reads, 1);
+		count(&stats->read_bytes, request->len);
+		volume_read(request);
+		return;
+	case VOLUME_FLUSH:
+		count(&stats->flushes, 1);
+		request_sync(request);
+		return;
+	case VOLUME_WRITE:
+		count(&stats->writes, 1);
+		count(&stats->written_bytes, request->len);
+		break;
+	case VOLUME_TRIM:
+		count(&stats->trims, 1);
+		break;
+	case VOLUME_ZERO:
+		count(&stats->zeroes, 1);
+		break;
+	}
+	group_admit(volume->group, request);
+}
+
+void volume_remember(struct volume *volume, uint64_t index)
+{
+	volume->remembered[index / BLOCKS_PER_REGION] |= UINT64_C(1) << index % BLOCKS_PER_REGION;
+	volume->remembered_any = true;
+}
+
+void volume_remember_set(struct volume *volume)
+{
+	struct dirty *set = &volume->set;
+	for (uint64_t r = 0; set->pieces && r < set->regions; r++)
+		volume->remembered[r] |= dirty_region_blocks(set, r);
+	volume->remembered_any |= set->pieces != 0;
+	dirty_reset(set);
+}
+
+void volume_forget(struct volume *volume)
+{
+	if (volume->remembered_any)
+		memset(volume->remembered, 0, size_regions(volume->size) * sizeof(uint64_t));
+	volume->remembered_any = false;
+}
+
+static void give_back_region(struct volume *volume, uint64_t region, uint64_t blocks)
+{
+	if (blocks == UINT64_MAX) { // one step for a whole region: a guest waits meanwhile
+		dirty_mark(&volume->dirty, region * REGION_SIZE, REGION_SIZE);
+		return;
+	}
+	for (; blocks; blocks &= blocks - 1)
+		dirty_mark_block(&volume->dirty, region * BLOCKS_PER_REGION + (unsigned)__builtin_ctzll(blocks), MASK_FULL);
+}
+
+void volume_give_back(struct volume *volume)
+{
+	for (uint64_t r = 0; volume->remembered_any && r < size_regions(volume->size); r++)
+		give_back_region(volume, r, volume->remembered[r]);
+	volume_forget(volume);
+	dirty_merge(&volume->dirty, &volume->set);
+	dirty_reset(&volume->set);
+}

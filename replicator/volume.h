@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// One disk in the guest's write path: a state machine without threads, clocks or system calls.
+//
+// A request that changes the disk passes these, in this order:
+//
+//	gate        held while a cut is being taken (group.c)
+//	mark        its pieces are dirty from here on (V1: before anything reaches the image)
+//	preserve    blocks of the cut's set that it overwrites are saved first, or it waits until they were read
+//	image       written; only then it no longer counts as in flight (V2: a cut sees all of it or nothing)
+//	sync        with FUA
+//
+// V3: a write or sync of the image that failed for good (anything but a want of space, of which the guest is told before it
+// relied on anything) is latched: every later sync of this disk fails, and so does every cut. Only a restart ends it.
+#ifndef KAGAMI_REPLICATOR_VOLUME_H
+#define KAGAMI_REPLICATOR_VOLUME_H
+
+#include "replicator/aio.h"
+#include "replicator/dirty.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct group;
+struct volume;
+
+enum volume_command { VOLUME_READ, VOLUME_WRITE, VOLUME_TRIM, VOLUME_ZERO, VOLUME_FLUSH };
+
+// Waits for a sync that begins after the call; then `done`.
+struct volume_sync {
+	void (*done)(struct volume_sync *sync, int res);
+	struct volume_sync *next;
+};
+
+// The caller's memory until `done`, which may be called from within volume_submit(). The range lies within the disk and is not
+// empty (but for FLUSH).
+struct volume_request {
+	enum volume_command command;
+	bool fua;
+	bool no_hole; // ZERO: keep the space
+	bool fast;    // ZERO: -EOPNOTSUPP rather than writing zeros
+	uint64_t off, len;
+	void *data; // READ, WRITE
+	void (*done)(struct volume_request *request, int res);
+
+	struct volume *volume; // from here on the volume's own
+	struct volume_request *next;
+	uint64_t at; // the next block to look at; then how far zeros were written
+	bool saving; // every block that had to be saved is being saved
+	struct aio aio;
+	struct volume_sync sync;
+};
+
+// Written by the loop thread, read by any.
+struct volume_stats {
+	_Atomic uint64_t reads, writes, flushes, trims, zeroes;
+	_Atomic uint64_t read_bytes, written_bytes;
+	_Atomic uint64_t errors;
+};
+
+struct volume {
+	struct group *group;
+	struct aio_backend *backend;
+	uint64_t size;
+	struct dirty dirty;	// since the last cut
+	struct dirty set;	// of the cut: not read yet
+	uint64_t *remembered;	// a bit per block that left through cuts since the last keep; a word is a region
+	bool remembered_any;
+	uint64_t preserved;	// blocks of this disk whose old content is in memory
+	int failed;		// the latched error, or 0
+	struct volume_sync *sync_next, **sync_next_end; // wait for the next sync
+	struct volume_sync *sync_now;			// wait for the one under way
+	struct aio sync_aio;
+	bool syncing;
+	struct volume_stats stats;
+};
+
+int volume_init(struct volume *volume, struct group *group, struct aio_backend *backend, uint64_t size); // -ENOMEM
+void volume_done(struct volume *volume);
+
+void volume_submit(struct volume *volume, struct volume_request *request);
+void volume_sync(struct volume *volume, struct volume_sync *sync);
+
+// For group.c: a request of one's own past the gate, and past what it waited for.
+void volume_admitted(struct volume_request *request);
+void volume_continue(struct volume_request *request);
+
+void volume_remember(struct volume *volume, uint64_t index);
+void volume_remember_set(struct volume *volume); // moves the rest of the set to what is remembered
+void volume_forget(struct volume *volume);
+void volume_give_back(struct volume *volume); // remembered and set become dirty
+
+#endif

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What the scripts of tests/e2e share. A script starts with
+#
+#	. "$(dirname "$0")/lib.sh"
+#
+# and then has a work directory $W of its own, which ends with it together with every process it started through here.
+# Exit status: 0 passed, 77 skipped, anything else failed; then the last lines of the daemons' logs are printed.
+set -Eeuo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+build=$(realpath -m "${BUILD:-$root/build}")
+export PATH=$build/bin:/usr/sbin:/sbin:$PATH LC_ALL=C
+e2e=$root/tests/e2e
+
+W=$(mktemp -d "${TMPDIR:-/tmp}/k.XXXXXX")
+# A unix socket's path has 107 bytes: with a long TMPDIR the run directories go to /tmp.
+R=$W
+[ ${#W} -lt 70 ] || R=$(mktemp -d /tmp/k.XXXXXX)
+export KAGAMI_RUN_DIR=$R/run
+pids=()
+undo=() # commands run at the end, the last one first
+
+fail() {
+	echo "FAILED: $*" >&2
+	exit 1
+}
+
+skip() {
+	echo "$*" >&2
+	exit 77
+}
+
+requires() { # COMMAND...
+	local command
+	for command; do
+		command -v "$command" >/dev/null || skip "needs $command; to install it: sudo tools/setup"
+	done
+}
+
+requires_root() {
+	[ "$(id -u)" = 0 ] || skip "needs root"
+}
+
+at_end() { # COMMAND
+	undo+=("$1")
+}
+
+finish() {
+	local status=$? i
+	trap - EXIT
+	set +e
+	for ((i = ${#undo[@]} - 1; i >= 0; i--)); do
+		eval "${undo[i]}" >/dev/null 2>&1
+	done
+	for i in "${pids[@]}"; do
+		kill "$i" 2>/dev/null
+	done
+	for i in "${pids[@]}"; do
+		for _ in {1..50}; do
+			kill -0 "$i" 2>/dev/null || break
+			sleep 0.1
+		done
+		kill -9 "$i" 2>/dev/null
+	done
+	wait 2>/dev/null
+	if [ $status = 0 ] && grep -sE 'ERROR: (Address|Leak)Sanitizer|runtime error:' "$W"/*.log; then
+		status=99
+	fi
+	if [ $status != 0 ] && [ $status != 77 ]; then
+		for i in "$W"/*.log; do
+			[ -s "$i" ] && echo "--- ${i##*/}" && tail -n 25 "$i"
+		done >&2
+	fi
+	rm -rf --one-file-system "$W" "$R"
+	exit $status
+}
+trap finish EXIT
+trap 'exit 143' TERM INT
+trap 'echo "$(basename "$0"): line $LINENO: $BASH_COMMAND: status $?" >&2' ERR
+
+# --- waiting and comparing ---
+
+wait_for() { # SECONDS COMMAND...
+	local deadline=$((SECONDS + $1))
+	shift
+	until "$@"; do
+		[ $SECONDS -lt $deadline ] || fail "not within the time given: $*"
+		sleep 0.1
+	done
+}
+
+is() { # WHAT GOT WANTED
+	[ "$2" = "$3" ] || fail "$1 is '$2', expected '$3'"
+}
+
+at_most() { # WHAT GOT BOUND
+	[ "$2" -le "$3" ] || fail "$1 is $2, expected at most $3"
+}
+
+at_least() { # WHAT GOT BOUND
+	[ "$2" -ge "$3" ] || fail "$1 is $2, expected at least $3"
+}
+
+# Runs a command that must fail with one line on standard error that holds TEXT (an extended regular expression); how a
+# command is used may follow it.
+refuses() { # TEXT COMMAND...
+	local text=$1 status=0
+	shift
+	"$@" >"$W/out" 2>"$W/err" </dev/null || status=$?
+	[ $status != 0 ] || fail "this should not have worked: $* ($(cat "$W/out"))"
+	[ $status -lt 99 ] || fail "this crashed or was killed (status $status): $* ($(cat "$W/err"))"
+	is "number of lines of the error of: $*: $(cat "$W/err")" "$(grep -cv '^usage: ' "$W/err")" 1
+	grep -qiE -- "$text" "$W/err" || fail "the error of: $*: says '$(cat "$W/err")', expected '$text'"
+}
+
+# --- daemons: start_X, stop_X (asks, and expects a clean exit), kill_X (kill -9) ---
+
+free_port() {
+	/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+PORT=$(free_port)
+STORE=$W/store
+STATE=$W/state
+mkdir -p "$STORE" "$STATE"
+
+answers() { # SOCKET
+	curl -sf --max-time 5 --unix-socket "$KAGAMI_RUN_DIR/$1" http://localhost/v1/version >/dev/null 2>&1
+}
+
+start_daemon() { # VARIABLE SOCKET PROGRAM ARGUMENT...
+	local variable=$1 socket=$2 program=$3 n
+	shift 3
+	"$program" --run-dir "$KAGAMI_RUN_DIR" "$@" >>"$W/$program.log" 2>&1 </dev/null &
+	printf -v "$variable" %s $!
+	pids+=($!)
+	for ((n = 0; n < 200; n++)); do
+		answers "$socket" && return 0
+		kill -0 "${!variable}" 2>/dev/null || fail "$program did not start: $(tail -n 1 "$W/$program.log")"
+		sleep 0.05
+	done
+	fail "$program does not answer"
+}
+
+start_receiver() { # ARGUMENT...
+	start_daemon RECEIVER receiver.sock kagami-receiver --store "$STORE" --listen "127.0.0.1:$PORT" "$@"
+}
+
+start_replicator() { # ARGUMENT...
+	start_daemon REPLICATOR replicator.sock kagami-replicator --state "$STATE" "$@"
+}
+
+stop_daemon() { # PID NAME
+	local status=0
+	kill "$1"
+	wait "$1" || status=$?
+	is "exit status of $2 when asked to stop" $status 0
+}
+
+stop_receiver() { stop_daemon "$RECEIVER" kagami-receiver; }
+stop_replicator() { stop_daemon "$REPLICATOR" kagami-replicator; }
+
+kill_daemon() { # PID
+	kill -9 "$1"
+	wait "$1" 2>/dev/null || true
+}
+
+kill_receiver() { kill_daemon "$RECEIVER"; }
+kill_replicator() { kill_daemon "$REPLICATOR"; }
+
+daemons_alive() {
+	kill -0 "$REPLICATOR" && answers replicator.sock || fail "kagami-replicator is gone"
+	kill -0 "$RECEIVER" && answers receiver.sock || fail "kagami-receiver is gone"
+}
+
+# Both daemons, paired: the receiver is the site "dr".
+start_pair() {
+	start_receiver
+	start_replicator
+	kagami pair dr "$(new_token)" >/dev/null
+}
+
+new_token() { # [ADDRESS] by which the source reaches the receiver
+	at_target POST /v1/pair-tokens "$(jq -n --arg a "${1:-}" 'if $a == "" then {} else {address: $a} end')" | jq -r .token
+}
+
+# --- the control API ---
+
+api() { # SOCKET METHOD PATH [BODY]
+	local options=(-s --max-time 60 --unix-socket "$KAGAMI_RUN_DIR/$1" -X "$2")
+	[ -z "${4:-}" ] || options+=(-H 'Content-Type: application/json' -d "$4")
+	curl "${options[@]}" --fail-with-body "http://localhost$3"
+}
+
+at_source() { api replicator.sock "$@"; } # METHOD PATH [BODY]
+at_target() { api receiver.sock "$@"; }
+
+protection() { # NAME FILTER: from the source's view
+	at_source GET "/v1/protections/$1" | jq -r "$2"
+}
+
+replica() { # NAME FILTER: from the target's view
+	at_target GET "/v1/protections/$1" | jq -r "$2"
+}
+
+points() { # NAME: their numbers, oldest first
+	at_target GET "/v1/protections/$1/points" | jq -r '.points[].point'
+}
+
+newest_point() { # NAME
+	points "$1" | tail -n 1
+}
+
+point_disk() { # NAME POINT DISK: the path of the qcow2
+	at_target GET "/v1/protections/$1/points" |
+		jq -er --argjson n "$2" --arg d "$3" '.points[] | select(.point == $n) | .disks[] | select(.name == $d) | .path'
+}
+
+uri() { # NAME DISK
+	protection "$1" ".disks[] | select(.name == \"$2\") | .uri"
+}
+
+connected() { # NAME
+	[ "$(protection "$1" .connected)" = true ]
+}
+
+has_point() { # NAME
+	[ -n "$(points "$1" 2>/dev/null)" ]
+}
+
+# A point of now, over all disks; prints its number.
+cycle() { # NAME
+	kagami cycle "$1" --wait >"$W/cycle.out" 2>&1 || fail "kagami cycle $1 --wait: $(cat "$W/cycle.out")"
+	newest_point "$1"
+}
+
+# --- images ---
+
+# A raw image with content that compresses like real files do, holes, and the same on every run.
+new_image() { # PATH SIZE (in bytes) [SEED]
+	truncate -s "$2" "$1"
+	"$e2e/fill_image.py" "$1" "${3:-1}"
+}
+
+nbd_io() { # NAME DISK QEMU-IO-COMMAND...: as a guest writes
+	local where arguments=() command
+	where=$(uri "$1" "$2")
+	shift 2
+	for command; do
+		arguments+=(-c "$command")
+	done
+	qemu-io -f raw "${arguments[@]}" "$where" >"$W/qemu-io.out" 2>&1 || fail "qemu-io: $(cat "$W/qemu-io.out")"
+	! grep -qiE 'failed|error' "$W/qemu-io.out" || fail "qemu-io: $(cat "$W/qemu-io.out")"
+}
+
+# The point is a sound qcow2 and holds what the raw file holds.
+point_equals() { # NAME POINT DISK RAW
+	local path
+	path=$(point_disk "$1" "$2" "$3") || fail "point $2 of $1 has no disk $3"
+	qemu-img check -q -f qcow2 "$path" || fail "qemu-img check of $1@$2 $3: status $?"
+	qemu-img compare -q -f raw -F qcow2 "$4" "$path" || fail "$1@$2 $3 differs from $4"
+}

@@ -1,0 +1,109 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Bad input gets one line that says what is wrong and what to do, and a non-zero exit; nothing is lost, nothing ends.
+. "$(dirname "$0")/lib.sh"
+requires qemu-img qemu-io jq curl
+
+new_image "$W/good.raw" $((8 << 20))
+new_image "$W/other.raw" $((4 << 20)) 2
+start_receiver
+
+# What the daemons are started with.
+echo not a directory >"$W/file"
+refuses 'not a directory' kagami-receiver --run-dir "$R/other" --store "$W/file" --listen "127.0.0.1:$(free_port)"
+refuses 'no such|does not exist|not exist' kagami-receiver --run-dir "$R/other" --store "$W/missing" --listen "127.0.0.1:$(free_port)"
+mkdir "$W/store2"
+refuses "in use" kagami-receiver --run-dir "$R/other" --store "$W/store2" --listen "127.0.0.1:$PORT"
+refuses 'in use|another|lock' kagami-receiver --run-dir "$R/other" --store "$STORE" --listen "127.0.0.1:$(free_port)"
+refuses 'in use|another|already|run' kagami-receiver --run-dir "$KAGAMI_RUN_DIR" --store "$W/store2" --listen "127.0.0.1:$(free_port)"
+refuses 'address|port|listen' kagami-receiver --run-dir "$R/other" --store "$W/store2" --listen nowhere
+refuses 'option|argument|store' kagami-receiver --run-dir "$R/other"
+refuses 'not a directory' kagami-replicator --run-dir "$R/other" --state "$W/file"
+refuses 'option' kagami-replicator --state "$W/store2" --no-such-option
+KAGAMI_RUN_DIR=$R/nowhere refuses 'kagami-replicator|not running|connect' kagami status vm1
+
+start_replicator
+refuses 'in use|another|already|run' kagami-replicator --run-dir "$R/other" --state "$STATE"
+
+# Pairing.
+refuses 'token' kagami pair dr not-a-token
+token=$(new_token)
+refuses 'token' kagami pair dr "$(echo "$token" | tr '0-9a-z' '1-9a-z0')"
+refuses 'name' kagami pair ../dr "$token"
+kagami pair dr "$token" >/dev/null
+refuses 'token|used|exists|already' kagami pair dr2 "$token"
+refuses 'exists|already' kagami pair dr "$(new_token)"
+
+# Protecting.
+refuses 'no such file|does not exist|missing' kagami protect vm1 vda="$W/missing.raw" --to dr --rpo 15s
+refuses 'site|pair' kagami protect vm1 vda="$W/good.raw" --to nowhere --rpo 15s
+refuses 'name' kagami protect ../vm1 vda="$W/good.raw" --to dr --rpo 15s
+refuses 'name' kagami protect VM1 vda="$W/good.raw" --to dr --rpo 15s
+refuses 'name' kagami protect vm1 v/da="$W/good.raw" --to dr --rpo 15s
+refuses 'name' kagami protect "$(printf 'a%.0s' {1..64})" vda="$W/good.raw" --to dr --rpo 15s
+refuses 'disk' kagami protect vm1 --to dr --rpo 15s
+refuses 'rpo' kagami protect vm1 vda="$W/good.raw" --to dr --rpo soon
+refuses 'rpo' kagami protect vm1 vda="$W/good.raw" --to dr --rpo 0s
+refuses 'points' kagami protect vm1 vda="$W/good.raw" --to dr --rpo 15s --points 0
+refuses 'twice|same|already|two' kagami protect vm1 vda="$W/good.raw" vda="$W/other.raw" --to dr --rpo 15s
+refuses 'twice|same|already|in use' kagami protect vm1 vda="$W/good.raw" vdb="$W/good.raw" --to dr --rpo 15s
+truncate -s 1000 "$W/odd.raw"
+refuses '512' kagami protect vm1 vda="$W/odd.raw" --to dr --rpo 15s
+: >"$W/empty.raw"
+refuses 'empty|size|512' kagami protect vm1 vda="$W/empty.raw" --to dr --rpo 15s
+refuses 'directory|regular|block device' kagami protect vm1 vda="$W" --to dr --rpo 15s
+if [ "$(id -u)" != 0 ]; then # root may write whatever the mode says
+	cp "$W/other.raw" "$W/ro.raw"
+	chmod 400 "$W/ro.raw"
+	refuses 'read-only|permission|writ' kagami protect vm1 vda="$W/ro.raw" --to dr --rpo 15s
+fi
+is "protections after all that was refused" "$(at_source GET /v1/protections | jq -c .protections)" '[]'
+
+kagami protect vm1 vda="$W/good.raw" --to dr --rpo 1h >/dev/null
+wait_for 30 has_point vm1
+refuses 'exists|already' kagami protect vm1 vda="$W/other.raw" --to dr --rpo 15s
+refuses 'in use|already|protected' kagami protect vm2 vda="$W/good.raw" --to dr --rpo 15s
+
+# Protections, points and directories that are not there.
+for command in 'status nobody' 'cycle nobody --wait' 'pause nobody' 'resume nobody' 'unprotect nobody' 'points nobody' \
+	'failover nobody'; do
+	# shellcheck disable=SC2086 # words
+	refuses 'nobody' kagami $command
+done
+mkdir "$W/dir"
+refuses 'nobody' kagami mount nobody "$W/dir"
+refuses 'point|999' kagami failover vm1@999
+refuses 'point' kagami failover vm1@-1
+refuses 'point' kagami failover vm1@x
+refuses 'point|999' kagami mount vm1@999 "$W/dir"
+refuses 'mount' kagami umount "$W/dir"
+refuses '' kagami no-such-command
+refuses '' kagami
+
+# The receiver's port: whoever is not paired, and whatever is not TLS, gets nothing and disturbs nobody.
+printf 'GET / HTTP/1.0\r\n\r\n' | timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT; cat >&3; cat <&3" | head -c 100 >/dev/null || true
+head -c 100000 /dev/urandom | timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT; cat >&3" 2>/dev/null || true
+
+# A replicator with other keys has the right names, but not the right to use them.
+KEPT=$KAGAMI_RUN_DIR STATE=$W/state2 KAGAMI_RUN_DIR=$R/run2
+mkdir "$STATE"
+mv "$W/kagami-replicator.log" "$W/first.log"
+first=$REPLICATOR
+start_replicator
+echo "$(KAGAMI_RUN_DIR=$KEPT new_token)" >"$W/token2"
+kagami pair dr "$(cat "$W/token2")" >/dev/null
+kagami protect vm1 vda="$W/other.raw" --to dr --rpo 1s >"$W/out" 2>&1 || true
+sleep 1
+if [ "$(at_source GET /v1/protections | jq '.protections | length')" = 1 ]; then
+	[ "$(protection vm1 .reason)" != '' ] || fail "another source under the same name gets no reason"
+fi
+kill_replicator
+KAGAMI_RUN_DIR=$KEPT STATE=$W/state REPLICATOR=$first
+
+nbd_io vm1 vda 'write -P 0x77 1M 64k'
+n=$(cycle vm1)
+point_equals vm1 "$n" vda "$W/good.raw"
+daemons_alive
+is "owner's protection after the other one tried" "$(protection vm1 .reason)" ''
+stop_replicator
+stop_receiver

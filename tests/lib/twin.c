@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/lib/twin.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+void temp_open(struct temp *temp)
+{
+	const char *base = getenv("TMPDIR");
+	(void)snprintf(temp->dir, sizeof(temp->dir), "%s/kagami-test.XXXXXX", base ? base : "/tmp");
+	assert_non_null(mkdtemp(temp->dir));
+	assert_int_equal(env_root_open(env_posix(), temp->dir, &temp->root), 0);
+}
+
+void temp_close(struct temp *temp)
+{
+	char **names;
+	size_t count;
+	assert_int_equal(env_list(temp->root, ".", &names, &count), 0);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(env_remove_tree(temp->root, names[i]), 0);
+	env_list_free(names, count);
+	env_root_close(temp->root);
+	assert_int_equal(rmdir(temp->dir), 0);
+}
+
+uint64_t draw(uint64_t *seed) // splitmix64
+{
+	uint64_t z = *seed += UINT64_C(0x9e3779b97f4a7c15);
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return z ^ z >> 31;
+}
+
+uint64_t draw_below(uint64_t *seed, uint64_t end)
+{
+	return draw(seed) % end;
+}
+
+static uint64_t bytes_left(uint64_t size, uint64_t off, uint64_t len)
+{
+	return off >= size ? 0 : min_u64(len, size - off);
+}
+
+void model_apply(const struct model *model, unsigned char *disk)
+{
+	for (uint64_t off = 0; off < model->size; off += PIECE_SIZE)
+		if (model->mask[off / BLOCK_SIZE] >> off % BLOCK_SIZE / PIECE_SIZE & 1)
+			memcpy(disk + off, model->data + off, bytes_left(model->size, off, PIECE_SIZE));
+}
+
+void model_free(struct model *model)
+{
+	free(model->mask);
+	free(model->data);
+	*model = (struct model){0};
+}
+
+void twin_begin(struct twin *twin, struct env_root *root, const char *name, const struct qcow2_config *config,
+		   uint64_t seed)
+{
+	struct err err = {0};
+	uint64_t blocks = size_blocks(config->size);
+	*twin = (struct twin){
+		.model = {.size = config->size,
+			  .blocks = blocks,
+			  .mask = calloc(blocks, sizeof(uint16_t)),
+			  .data = calloc(blocks, BLOCK_SIZE)},
+		.codec = config->codec,
+		.seed = seed,
+		.context = codec_new(),
+	};
+	assert_non_null(twin->model.mask);
+	assert_non_null(twin->model.data);
+	assert_non_null(twin->context);
+	assert_int_equal(env_open(root, name, ENV_CREATE, &twin->file), 0);
+	if (qcow2_writer_new(twin->file, config, &twin->writer, &err))
+		fail_msg("%s", err.text);
+}
+
+void twin_draw(struct twin *twin, uint64_t index)
+{
+	unsigned char words[8][16];
+	for (size_t i = 0; i < sizeof(words); i += 8) {
+		uint64_t value = draw(&twin->seed);
+		memcpy((unsigned char *)words + i, &value, 8);
+	}
+	// From nearly all equal to close to the worst that still packs.
+	uint64_t noise = draw_below(&twin->seed, 13);
+	for (size_t at = 0; at < BLOCK_SIZE; at += 16) {
+		memcpy(twin->block + at, words[draw_below(&twin->seed, 8)], 16);
+		for (size_t i = 0; i < noise; i += 8) {
+			uint64_t value = draw(&twin->seed);
+			memcpy(twin->block + at + i, &value, min_u64(8, noise - i));
+		}
+	}
+	uint32_t len = size_of_block(twin->model.size, index);
+	memset(twin->block + len, 0, BLOCK_SIZE - len);
+}
+
+size_t twin_pack(struct twin *twin, unsigned char packed[BLOCK_SIZE])
+{
+	return codec_pack(twin->context, twin->codec, twin->block, BLOCK_SIZE, packed, BLOCK_SIZE);
+}
+
+static void model_put(struct model *model, uint64_t index, uint16_t mask, const unsigned char *block)
+{
+	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++) {
+		uint64_t off = index * BLOCK_SIZE + i * PIECE_SIZE;
+		if (off >= model->size || !(mask >> i & 1))
+			continue;
+		model->mask[index] |= (uint16_t)(1u << i);
+		memcpy(model->data + off, block + i * PIECE_SIZE, PIECE_SIZE);
+	}
+}
+
+void twin_packed(struct twin *twin, uint64_t index)
+{
+	struct err err = {0};
+	unsigned char packed[BLOCK_SIZE];
+	twin_draw(twin, index);
+	size_t len = twin_pack(twin, packed);
+	assert_int_not_equal(len, 0);
+	if (qcow2_write_packed(twin->writer, index, packed, len, &err))
+		fail_msg("%s", err.text);
+	model_put(&twin->model, index, MASK_FULL, twin->block);
+}
+
+void twin_pieces(struct twin *twin, uint64_t index, uint16_t mask)
+{
+	struct err err = {0};
+	twin_draw(twin, index);
+	if (qcow2_write_pieces(twin->writer, index, mask, twin->block, &err))
+		fail_msg("%s", err.text);
+	model_put(&twin->model, index, mask, twin->block);
+}
+
+void twin_zeros(struct twin *twin, uint64_t first, uint64_t count)
+{
+	struct err err = {0};
+	static const unsigned char zeros[BLOCK_SIZE];
+	if (qcow2_write_zeros(twin->writer, first, count, &err))
+		fail_msg("%s", err.text);
+	for (uint64_t i = first; i < first + count; i++)
+		model_put(&twin->model, i, MASK_FULL, zeros);
+}
+
+void twin_random(struct twin *twin)
+{
+	uint64_t index = draw_below(&twin->seed, twin->model.blocks);
+	switch (draw_below(&twin->seed, 8)) {
+	case 0:
+		twin_zeros(twin, index, 1 + draw_below(&twin->seed, min_u64(twin->model.blocks - index, 20)));
+		break;
+	case 1:
+	case 2:
+		twin_pieces(twin, index, (uint16_t)draw(&twin->seed));
+		break;
+	case 3:
+		twin_pieces(twin, index, (uint16_t)(1u << draw_below(&twin->seed, PIECES_PER_BLOCK)));
+		break;
+	case 4:
+		twin_pieces(twin, index, MASK_FULL);
+		break;
+	default:
+		twin_packed(twin, index);
+		break;
+	}
+}
+
+struct model twin_finish(struct twin *twin)
+{
+	struct err err = {0};
+	if (qcow2_writer_finish(twin->writer, &err))
+		fail_msg("%s", err.text);
+	qcow2_writer_free(twin->writer);
+	codec_free(twin->context);
+	env_close(twin->file);
+	return twin->model;
+}
+
+void twin_check(struct env_file *file, const struct model *model)
+{
+	struct err err = {0};
+	struct qcow2_reader *reader;
+	if (qcow2_reader_open(file, &reader, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(qcow2_reader_size(reader), model->size);
+	uint64_t next = 0;
+	int rc = qcow2_reader_next(reader, 0, &next, &err);
+	for (uint64_t i = 0; i < model->blocks; i++) {
+		unsigned char block[BLOCK_SIZE];
+		uint16_t mask;
+		memset(block, 0xa5, sizeof(block));
+		if (qcow2_reader_read(reader, i, block, &mask, &err))
+			fail_msg("%s", err.text);
+		if (mask != model->mask[i])
+			fail_msg("block %llu holds pieces %#x, not %#x", (unsigned long long)i, mask, model->mask[i]);
+		for (unsigned j = 0; j < BLOCK_SIZE; j++) {
+			bool held = mask >> j / PIECE_SIZE & 1;
+			if (block[j] != (held ? model->data[i * BLOCK_SIZE + j] : 0xa5))
+				fail_msg("block %llu differs at byte %u", (unsigned long long)i, j);
+		}
+		if (mask) {
+			assert_int_equal(rc, 0);
+			assert_int_equal(next, i);
+			rc = qcow2_reader_next(reader, i + 1, &next, &err);
+		}
+	}
+	assert_int_equal(rc, -ENOENT);
+	qcow2_reader_free(reader);
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// Crash tests by enumeration: the power goes off before every operation, and recovery is checked on every disk that can
+// be left and that it can tell apart. So it is when the process is killed there instead (the cache stays), and when the
+// power goes off after the recovery from that. Anomaly tests: every operation fails, once and for good, until a run is clean.
+//
+//	static const struct crash_scenario commit = {.name = "commit", .setup = ..., .run = ..., .check = ...};
+//	assert_true(crash_test(&commit));
+//	assert_true(anomaly_test(&commit));
+//
+// A failure prints what was wrong, the operation at which it happened, and a line that makes the same run again:
+//
+//	CRASH_TEST=commit CHOICES=17,0,1 build/tests/unit/test_x        (ANOMALY_TEST=... from an anomaly test)
+//
+// Where a crash point has more states than its share of states_max, half of the share goes to the enumeration and half to
+// seeded draws, and the number printed says so. KAGAMI_CRASH_STATES=n in the environment replaces states_max.
+#ifndef KAGAMI_SIM_CRASH_TEST_H
+#define KAGAMI_SIM_CRASH_TEST_H
+
+#include "base/env.h"
+#include "base/err.h"
+#include "tests/sim/env_sim.h"
+
+// A step returns 0, or a negative errno with the reason in `err`. It closes all that it opened, also when it fails.
+// It is a function of the disk and the context: it keeps no state of its own from run to run.
+typedef int crash_step(struct env *env, void *context, struct err *err);
+
+struct crash_scenario {
+	const char *name;
+	void *context;
+	crash_step *setup; // on an empty disk; what it left is certain afterwards
+	// What is cut or disturbed. It notes in the context what it was promised, and begins by clearing these notes. It must
+	// succeed when nothing disturbs it.
+	crash_step *run;
+	crash_step *recover; // may be NULL; what puts the disk in order; must succeed after a power cut
+	crash_step *check;   // after recovery; changes nothing in the context
+	unsigned crashes;    // 2: recovery is cut too, anywhere, and begins again. 0 and 1: it is not
+	// Power off only before operations that made something certain, and at the end. Every disk that a cut between two of them
+	// can leave is also one that a cut before the later one can leave; so it loses nothing when what the run notes in
+	// between only promises more. Kills are made before every operation either way.
+	bool at_syncs;
+	uint64_t states_max; // 0: 100,000
+};
+
+struct crash_result {
+	uint64_t states;      // runs of check
+	uint64_t points;      // ends of a run, or failures in one
+	uint64_t exhausted;   // of them, those of which every state was seen
+	bool failed;
+	char line[1024];      // that replays the failure
+	char text[ERR_TEXT_MAX + 256]; // what was wrong, and where
+};
+
+// Explore until the first failure. Quiet: for tests that want to see one.
+void crash_explore(const struct crash_scenario *scenario, struct crash_result *ret_result);
+void anomaly_explore(const struct crash_scenario *scenario, struct crash_result *ret_result);
+
+// Prints a result on standard error. Returns whether all was well.
+bool crash_report(const struct crash_scenario *scenario, const struct crash_result *result);
+
+// Explore, print the result on standard error, and say whether all was well.
+bool crash_test(const struct crash_scenario *scenario);
+bool anomaly_test(const struct crash_scenario *scenario);
+
+#endif

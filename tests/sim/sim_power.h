@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside the simulated world: where each operation begins, gets its number, and may fail. Only tests/sim/*.c include this.
+#ifndef KAGAMI_SIM_POWER_H
+#define KAGAMI_SIM_POWER_H
+
+#include "tests/sim/sim_disk.h"
+
+enum { SIM_CHANGES = 1, SIM_ALLOCATES = 2 };
+
+struct sim_op {
+	const char *what;
+	unsigned flags;
+	const char *name, *to; // or:
+	uint32_t ino;
+	uint64_t off, len;
+};
+
+extern const struct env_ops sim_ops_table;
+
+// 0: go ahead. -ESHUTDOWN: the power is off, or the handle is of another life. Anything else: fail with it. Locked.
+int sim_begin(struct sim *sim, uint32_t life, const struct sim_op *op);
+// The operation under way changed the disk, or what is certain about it.
+void sim_changed(struct sim *sim, bool certain);
+
+#endif

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an operator may write on the command line of `kagami`, and what is shown to him.
+#include "tools/parse.h"
+#include "tools/show.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static void parse_duration_takes_a_number_and_a_unit(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text;
+		uint64_t ms;
+	} good[] = {{"0s", 0},	     {"250ms", 250},	 {"15s", 15000},	{"5m", 300000},
+		    {"1h", 3600000}, {"2d", 172800000}, {"36500d", 36500 * UINT64_C(86400000)}};
+	static const char *const bad[] = {"",	  "s",	   "15",   "-1s",   "+1s",  "1.5s",   " 1s",	"1s ",
+					  "1 s",  "1S",	   "1min", "36501d", "1sm", "0x10s", "18446744073709551616s",
+					  "99999999999999999999999ms", "18446744073709551615d"};
+	struct err err;
+	for (size_t i = 0; i < COUNT(good); i++) {
+		uint64_t ms = 1;
+		assert_int_equal(parse_duration(good[i].text, &ms, &err), 0);
+		assert_int_equal(ms, good[i].ms);
+	}
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		uint64_t ms = 77;
+		assert_int_equal(parse_duration(bad[i], &ms, &err), -EINVAL);
+		assert_int_equal(ms, 77);
+	}
+}
+
+static void parse_rpo_is_from_a_second_to_a_day(void **state)
+{
+	(void)state;
+	uint64_t ms;
+	struct err err;
+	assert_int_equal(parse_rpo("1s", &ms, &err), 0);
+	assert_int_equal(parse_rpo("1000ms", &ms, &err), 0);
+	assert_int_equal(parse_rpo("24h", &ms, &err), 0);
+	assert_int_equal(ms, 86400000);
+	assert_int_equal(parse_rpo("250ms", &ms, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "250ms is out of range"));
+	assert_int_equal(parse_rpo("999ms", &ms, &err), -EINVAL);
+	assert_int_equal(parse_rpo("25h", &ms, &err), -EINVAL);
+	assert_int_equal(parse_rpo("15", &ms, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "--rpo"));
+}
+
+static void parse_number_keeps_to_its_limits(void **state)
+{
+	(void)state;
+	uint64_t number;
+	struct err err;
+	assert_int_equal(parse_number("--points", "1", 1, 9, &number, &err), 0);
+	assert_int_equal(parse_number("--points", "9", 1, 9, &number, &err), 0);
+	assert_int_equal(number, 9);
+	static const char *const bad[] = {"0", "10", "", "x", "1x", "-1", "18446744073709551617"};
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		assert_int_equal(parse_number("--points", bad[i], 1, 9, &number, &err), -EINVAL);
+		assert_non_null(strstr(err.text, "--points"));
+	}
+}
+
+static void parse_target_splits_a_name_from_its_point(void **state)
+{
+	(void)state;
+	struct parse_target target;
+	struct err err;
+	assert_int_equal(parse_target("vm1", &target, &err), 0);
+	assert_string_equal(target.name, "vm1");
+	assert_int_equal(target.point, 0);
+	assert_int_equal(parse_target("vm1.a-b_c@42", &target, &err), 0);
+	assert_string_equal(target.name, "vm1.a-b_c");
+	assert_int_equal(target.point, 42);
+	static const char *const bad[] = {"",	    "@",     "@1",	"vm1@",	      "vm1@0",		      "vm1@x",
+					  "vm1@1@2", "Vm1",  "../vm1", "a/b",	      "vm1@9223372036854775808"};
+	for (size_t i = 0; i < COUNT(bad); i++)
+		assert_int_equal(parse_target(bad[i], &target, &err), -EINVAL);
+}
+
+static void parse_target_takes_the_longest_name_and_no_longer_one(void **state)
+{
+	(void)state;
+	struct parse_target target;
+	struct err err;
+	char text[80];
+	memset(text, 'a', sizeof(text));
+	(void)snprintf(text + 63, sizeof(text) - 63, "@7");
+	assert_int_equal(parse_target(text, &target, &err), 0);
+	assert_int_equal(strlen(target.name), 63);
+	text[63] = 'a';
+	(void)snprintf(text + 64, sizeof(text) - 64, "@7");
+	assert_int_equal(parse_target(text, &target, &err), -EINVAL);
+}
+
+static void parse_disk_splits_at_the_first_equals_sign(void **state)
+{
+	(void)state;
+	struct parse_disk disk;
+	struct err err;
+	assert_int_equal(parse_disk("vda=/images/a=b c.raw", &disk, &err), 0);
+	assert_string_equal(disk.name, "vda");
+	assert_string_equal(disk.path, "/images/a=b c.raw");
+	static const char *const bad[] = {"", "vda", "vda=", "=/a", "VDA=/a", "a/b=/a"};
+	for (size_t i = 0; i < COUNT(bad); i++)
+		assert_int_equal(parse_disk(bad[i], &disk, &err), -EINVAL);
+}
+
+static void parse_address_needs_a_host_and_a_port(void **state)
+{
+	(void)state;
+	static const char *const good[] = {"dr.example.org:7700", "192.0.2.1:1", "[2001:db8::1]:65535"};
+	static const char *const bad[] = {"",	 ":",	   ":1",  "host",	 "host:",	  "host:0", "host:65536",
+					  "h:x", "2001:db8::1", "[]:1", "[::1]", "ho st:1", "host:1\n", "h\xff:1"};
+	struct err err;
+	for (size_t i = 0; i < COUNT(good); i++)
+		assert_int_equal(parse_address(good[i], &err), 0);
+	for (size_t i = 0; i < COUNT(bad); i++)
+		assert_int_equal(parse_address(bad[i], &err), -EINVAL);
+}
+
+static void parse_time_reads_what_the_daemons_write(void **state)
+{
+	(void)state;
+	int64_t ms;
+	assert_int_equal(parse_time("1970-01-01T00:00:01.234Z", &ms), 0);
+	assert_int_equal(ms, 1234);
+	assert_int_equal(parse_time("2026-01-31T12:00:00Z", &ms), 0);
+	assert_int_equal(ms, INT64_C(1769860800000));
+	assert_int_equal(parse_time("2026-01-31T12:00:00.123456789Z", &ms), 0);
+	assert_int_equal(ms, INT64_C(1769860800123));
+	assert_int_equal(parse_time("", &ms), -EINVAL);
+	assert_int_equal(parse_time("2026-01-31T12:00:00+01:00", &ms), -EINVAL);
+	assert_int_equal(parse_time("2026-01-31T12:00:00.1x", &ms), -EINVAL);
+}
+
+static void show_size_and_duration_round_as_a_person_would(void **state)
+{
+	(void)state;
+	assert_string_equal(show_size(0).text, "0 B");
+	assert_string_equal(show_size(512).text, "512 B");
+	assert_string_equal(show_size(65536).text, "64 KiB");
+	assert_string_equal(show_size(40233).text, "39.3 KiB");
+	assert_string_equal(show_size((1 << 20) - 1).text, "1 MiB");
+	assert_string_equal(show_size(UINT64_MAX).text, "16 EiB");
+	assert_string_equal(show_duration(0).text, "0ms");
+	assert_string_equal(show_duration(999).text, "999ms");
+	assert_string_equal(show_duration(3120).text, "3.1s");
+	assert_string_equal(show_duration(15000).text, "15s");
+	assert_string_equal(show_duration(59999).text, "1m");
+	assert_string_equal(show_duration(312000).text, "5m12s");
+	assert_string_equal(show_duration(3600000 + 300000).text, "1h05m");
+	assert_string_equal(show_duration(2 * UINT64_C(86400000) + 3600000).text, "2d01h");
+}
+
+static void show_members_that_are_missing_do_no_harm(void **state)
+{
+	(void)state;
+	json_t *object = json_pack("{s:n, s:s, s:i}", "null", "text", "a", "number", -5);
+	assert_string_equal(show_text_of(object, "null"), "");
+	assert_string_equal(show_text_of(NULL, "text"), "");
+	assert_int_equal(show_number_of(object, "number"), 0);
+	assert_int_equal(show_number_of(object, "text"), 0);
+	assert_string_equal(show_size_of(object, "null").text, "-");
+	assert_string_equal(show_time_of(object, "missing").text, "-");
+	assert_false(show_has(object, "null"));
+	json_decref(object);
+}
+
+static void show_clean_leaves_nothing_that_drives_a_terminal(void **state)
+{
+	(void)state;
+	json_t *value = json_loads("{\"a\":[\"x\\u001b[2J\\u007f\\u009bz\\n\", {\"b\":\"\\u00e9\\u93e1\"}]}", 0, NULL);
+	show_clean(value);
+	json_t *list = json_object_get(value, "a");
+	assert_string_equal(json_string_value(json_array_get(list, 0)), "x?[2J???z?");
+	assert_string_equal(show_text_of(json_array_get(list, 1), "b"), "é鏡"); // letters stay
+	json_decref(value);
+}
+
+static void table_aligns_its_columns_and_ends_no_line_in_blanks(void **state)
+{
+	(void)state;
+	char *text = NULL;
+	size_t len = 0;
+	FILE *to = open_memstream(&text, &len);
+	assert_non_null(to);
+	struct table *table = table_new("lrl");
+	table_add(table, "NAME\tSIZE\tNOTE");
+	table_add(table, "a\t1234567\t");
+	table_note(table, "  ! a line of its own, longer than the table is wide");
+	table_add(table, "longer\t\tx");
+	table_print(table, to);
+	assert_int_equal(fclose(to), 0);
+	assert_string_equal(text, "NAME       SIZE  NOTE\n"
+				  "a       1234567\n"
+				  "  ! a line of its own, longer than the table is wide\n"
+				  "longer           x\n");
+	free(text);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(parse_duration_takes_a_number_and_a_unit),
+		cmocka_unit_test(parse_rpo_is_from_a_second_to_a_day),
+		cmocka_unit_test(parse_number_keeps_to_its_limits),
+		cmocka_unit_test(parse_target_splits_a_name_from_its_point),
+		cmocka_unit_test(parse_target_takes_the_longest_name_and_no_longer_one),
+		cmocka_unit_test(parse_disk_splits_at_the_first_equals_sign),
+		cmocka_unit_test(parse_address_needs_a_host_and_a_port),
+		cmocka_unit_test(parse_time_reads_what_the_daemons_write),
+		cmocka_unit_test(show_size_and_duration_round_as_a_person_would),
+		cmocka_unit_test(show_members_that_are_missing_do_no_harm),
+		cmocka_unit_test(show_clean_leaves_nothing_that_drives_a_terminal),
+		cmocka_unit_test(table_aligns_its_columns_and_ends_no_line_in_blanks),
+	};
+	return cmocka_run_group_tests_name("cli_parse", tests, NULL, NULL);
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a command asks a daemon, and what it says when that fails.
+#include "tools/cli.h"
+
+#include "tools/show.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { PATH_SIZE = 512, TEXT_SIZE = 8192 };
+
+static void vcomplain(const struct cli *cli, const char *fmt, va_list ap)
+{
+	char text[TEXT_SIZE];
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	for (char *c = text; *c; c++) // part of it may have come from a peer or a file name
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	(void)fflush(stdout);
+	(void)fprintf(stderr, "kagami%s%s: %s\n", cli->command ? " " : "", cli->command ? cli->command->name : "", text);
+}
+
+int cli_fail(const struct cli *cli, enum cli_exit exit, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	vcomplain(cli, fmt, ap);
+	va_end(ap);
+	return exit;
+}
+
+int cli_misused(const struct cli *cli, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	vcomplain(cli, fmt, ap);
+	va_end(ap);
+	if (cli->command)
+		(void)fprintf(stderr, "usage: kagami %s %s\n", cli->command->name, cli->command->usage);
+	else
+		(void)fprintf(stderr, "usage: kagami COMMAND ...; \"kagami help\" lists the commands\n");
+	return CLI_USAGE;
+}
+
+int cli_print_json(json_t *answer)
+{
+	int rc = json_dumpf(answer, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+	(void)fputc('\n', stdout);
+	json_decref(answer);
+	if (rc == 0 && fflush(stdout) == 0)
+		return CLI_DONE;
+	(void)fprintf(stderr, "kagami: write to standard output: %s\n", strerror(errno));
+	return CLI_REFUSED;
+}
+
+bool cli_on_terminal(void)
+{
+	return isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
+}
+
+bool cli_confirmed(const struct cli *cli, const char *fmt, ...)
+{
+	if (cli->option[OPT_YES] || !cli_on_terminal())
+		return true;
+	va_list ap;
+	va_start(ap, fmt);
+	(void)vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	(void)fputs(" [y/N] ", stderr);
+	char line[16];
+	if (fgets(line, sizeof(line), stdin) && (strcmp(line, "y\n") == 0 || strcmp(line, "yes\n") == 0))
+		return true;
+	(void)fputs("Nothing was done.\n", stderr);
+	return false;
+}
+
+static bool answers(const struct cli *cli, enum http_daemon daemon)
+{
+	struct http_reply reply;
+	if (http_ask(cli->run_dir, daemon, "GET", "/v1/version", NULL, &reply, NULL))
+		return false;
+	json_decref(reply.body);
+	return true;
+}
+
+// No answer from `daemon`: says what to do, which depends on why, and on whether this is the wrong host for the command.
+static int unreachable(const struct cli *cli, enum http_daemon daemon, const struct err *err)
+{
+	enum http_daemon other = daemon == HTTP_REPLICATOR ? HTTP_RECEIVER : HTTP_REPLICATOR;
+	if (err->code == -ETIMEDOUT)
+		return cli_fail(cli, CLI_TIMED_OUT, "%s", err->text);
+	if (err->code == -EACCES || err->code == -EPERM)
+		return cli_fail(cli, CLI_UNREACHABLE, "%s: use sudo, or the user that %s runs as", err->text,
+				http_daemon_name(daemon));
+	if (err->code != -ENOENT && err->code != -ECONNREFUSED)
+		return cli_fail(cli, CLI_UNREACHABLE, "%s", err->text);
+	if (answers(cli, other))
+		return cli_fail(cli, CLI_UNREACHABLE,
+				"this is a command for the %s host, where %s runs; at %s here only %s answers",
+				daemon == HTTP_REPLICATOR ? "source" : "target", http_daemon_name(daemon), cli->run_dir,
+				http_daemon_name(other));
+	return cli_fail(cli, CLI_UNREACHABLE,
+			"no %s answers at %s: start it on this (the %s) host, or say where its sockets are with --run-dir or "
+			"KAGAMI_RUN_DIR",
+			http_daemon_name(daemon), cli->run_dir, daemon == HTTP_REPLICATOR ? "source" : "target");
+}
+
+int cli_no_daemon(const struct cli *cli)
+{
+	return cli_fail(cli, CLI_UNREACHABLE,
+			"neither kagami-replicator nor kagami-receiver answers at %s: start one, or say where its socket is with "
+			"--run-dir or KAGAMI_RUN_DIR",
+			cli->run_dir);
+}
+
+// The daemon answered with an error.
+static int refused(const struct cli *cli, enum http_daemon daemon, struct http_reply *reply)
+{
+	const json_t *error = json_object_get(reply->body, "error");
+	if (cli->json)
+		(void)cli_print_json(json_incref(reply->body));
+	show_clean(reply->body);
+	const char *message = show_text_of(error, "message");
+	int rc;
+	if (message[0])
+		rc = cli_fail(cli, CLI_REFUSED, "%s", message);
+	else
+		rc = cli_fail(cli, CLI_REFUSED, "%s answered with status %ld and no reason: see its log",
+			      http_daemon_name(daemon), reply->status);
+	json_decref(reply->body);
+	return rc;
+}
+
+// A good answer goes to the caller, cleaned for the eyes unless it is printed as JSON, where every such byte is escaped.
+static int accepted(const struct cli *cli, struct http_reply *reply, json_t **ret_answer)
+{
+	if (!cli->json)
+		show_clean(reply->body);
+	*ret_answer = reply->body;
+	return CLI_DONE;
+}
+
+int cli_ask(const struct cli *cli, enum http_daemon daemon, const char *method, json_t *body, json_t **ret_answer,
+	    const char *path_fmt, ...)
+{
+	char path[PATH_SIZE];
+	struct http_reply reply;
+	struct err err = {0};
+	va_list ap;
+	va_start(ap, path_fmt);
+	(void)vsnprintf(path, sizeof(path), path_fmt, ap);
+	va_end(ap);
+	if (http_ask(cli->run_dir, daemon, method, path, body, &reply, &err))
+		return unreachable(cli, daemon, &err);
+	return reply.status < 400 ? accepted(cli, &reply, ret_answer) : refused(cli, daemon, &reply);
+}
+
+int cli_ask_if_there(const struct cli *cli, enum http_daemon daemon, bool absent_ok, json_t **ret_answer,
+		     const char *path_fmt, ...)
+{
+	char path[PATH_SIZE];
+	struct http_reply reply;
+	struct err err = {0};
+	va_list ap;
+	va_start(ap, path_fmt);
+	(void)vsnprintf(path, sizeof(path), path_fmt, ap);
+	va_end(ap);
+	*ret_answer = NULL;
+	int rc = http_ask(cli->run_dir, daemon, "GET", path, NULL, &reply, &err);
+	if (rc == -ENOENT || rc == -ECONNREFUSED)
+		return CLI_DONE;
+	if (rc)
+		return unreachable(cli, daemon, &err);
+	if (absent_ok && reply.status == 404) {
+		json_decref(reply.body);
+		return CLI_DONE;
+	}
+	return reply.status < 400 ? accepted(cli, &reply, ret_answer) : refused(cli, daemon, &reply);
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// `kagami cycle`: a recovery point of now, and waiting for it.
+//
+// The daemon names the cycle that will hold everything acknowledged before it was asked. That cycle is done when
+// cycles.committed has reached it. While the site cannot be reached the daemon goes on trying, and so does the wait; it
+// ends early only in a state that no amount of waiting changes.
+#include "tools/cli.h"
+#include "tools/parse.h"
+#include "tools/show.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#define LINE_CLEAR "\r\033[K"
+
+enum { POLL_MS = 200, TIMEOUT_MS = 10 * 60 * 1000 };
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void print_progress(const json_t *protection, uint64_t cycle)
+{
+	const json_t *progress = json_object_get(protection, "progress");
+	(void)fprintf(stderr, LINE_CLEAR "cycle %" PRIu64 ": %s", cycle, show_text_of(protection, "state"));
+	if (json_is_object(progress))
+		(void)fprintf(stderr, ", %s of %s", show_size_of(progress, "done_bytes").text,
+			      show_size_of(progress, "total_bytes").text);
+	if (show_text_of(protection, "last_error")[0])
+		(void)fprintf(stderr, "; last error: %.50s", show_text_of(protection, "last_error"));
+	(void)fflush(stderr);
+}
+
+// Why it is of no use to wait on, or NULL.
+static const char *hopeless(const json_t *protection)
+{
+	const char *state = show_text_of(protection, "state");
+	if (strcmp(state, "paused") == 0)
+		return "the protection is paused: \"kagami resume\" lets it go on";
+	if (strcmp(state, "fenced") == 0 || strcmp(state, "failed") == 0) {
+		const char *reason = show_text_of(protection, "reason");
+		return reason[0] ? reason : "see the log of kagami-replicator";
+	}
+	return NULL;
+}
+
+static int print_done(const struct cli *cli, const json_t *protection)
+{
+	json_t *last = json_object_get(protection, "last_cycle");
+	if (cli->json)
+		return cli_print_json(json_incref(last));
+	(void)printf("Point %s of %s is committed: cut at %s, in %s.\n%s changed, %s sent.\n", show_integer_of(last, "point").text,
+		     cli->argv[0], show_time_of(last, "cut").text, show_duration_of(last, "duration_ms").text,
+		     show_size_of(last, "dirty_bytes").text, show_size_of(last, "wire_bytes").text);
+	return CLI_DONE;
+}
+
+// Looks once. Returns true when the wait is over, with its outcome.
+static bool wait_step(const struct cli *cli, uint64_t cycle, uint64_t deadline_ms, bool terminal, int *ret_rc)
+{
+	json_t *protection;
+	*ret_rc = cli_ask(cli, HTTP_REPLICATOR, "GET", NULL, &protection, "/v1/protections/%s", cli->argv[0]);
+	if (*ret_rc)
+		return true;
+	bool done = show_number_of(json_object_get(protection, "cycles"), "committed") >= cycle;
+	const char *why = done ? NULL : hopeless(protection);
+	bool late = !done && !why && now_ms() >= deadline_ms;
+	if (terminal && (done || why || late))
+		(void)fputs(LINE_CLEAR, stderr);
+	if (done)
+		*ret_rc = print_done(cli, protection);
+	else if (why)
+		*ret_rc = cli_fail(cli, CLI_REFUSED, "cycle %" PRIu64 " will not be committed: %s", cycle, why);
+	else if (late)
+		*ret_rc = cli_fail(cli, CLI_TIMED_OUT, "cycle %" PRIu64 " is not committed yet (%s%s%s); it goes on without this command",
+				   cycle, show_text_of(protection, "state"),
+				   show_text_of(protection, "last_error")[0] ? "; last error: " : "",
+				   show_text_of(protection, "last_error"));
+	else if (terminal)
+		print_progress(protection, cycle);
+	json_decref(protection);
+	return done || why || late;
+}
+
+static int wait_for(const struct cli *cli, uint64_t cycle, uint64_t timeout_ms)
+{
+	static const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
+	uint64_t deadline_ms = now_ms() + timeout_ms;
+	bool terminal = cli_on_terminal() && !cli->json;
+	int rc;
+	while (!wait_step(cli, cycle, deadline_ms, terminal, &rc))
+		(void)nanosleep(&pause, NULL);
+	return rc;
+}
+
+int cli_cycle(const struct cli *cli)
+{
+	uint64_t timeout_ms = TIMEOUT_MS;
+	struct err err = {0};
+	if (parse_name("protection", cli->argv[0], &err))
+		return cli_misused(cli, "%s", err.text);
+	if (cli->option[OPT_TIMEOUT] && !cli->option[OPT_WAIT])
+		return cli_misused(cli, "--timeout is for --wait");
+	if (cli->option[OPT_TIMEOUT] && parse_duration(cli->option[OPT_TIMEOUT], &timeout_ms, &err))
+		return cli_misused(cli, "--timeout: %s", err.text);
+	json_t *answer;
+	int rc = cli_ask(cli, HTTP_REPLICATOR, "POST", NULL, &answer, "/v1/protections/%s/cycle", cli->argv[0]);
+	if (rc)
+		return rc;
+	uint64_t cycle = show_number_of(answer, "cycle");
+	if (cli->option[OPT_WAIT]) {
+		json_decref(answer);
+		return wait_for(cli, cycle, timeout_ms);
+	}
+	if (cli->json)
+		return cli_print_json(answer);
+	json_decref(answer);
+	(void)printf("Cycle %" PRIu64 " of %s is asked for.\n", cycle, cli->argv[0]);
+	return CLI_DONE;
+}

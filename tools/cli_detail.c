@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// `kagami status NAME`: one protection in full.
+#include "tools/cli_status.h"
+#include "tools/show.h"
+
+#include <string.h>
+
+#define FIELD "  %-14s "
+
+static void print_text(const char *field, const char *text)
+{
+	if (text[0])
+		(void)printf(FIELD "%s\n", field, text);
+}
+
+static void print_state(const json_t *object, const char *side)
+{
+	const char *state = show_text_of(object, "state");
+	(void)printf("%s (%s)\n", show_text_of(object, "name"), side);
+	(void)printf(FIELD "%s\n", "state", state);
+	print_text("reason", show_text_of(object, "reason"));
+	if (show_has(object, "age_ms"))
+		(void)printf(FIELD "%s old; the RPO of %s is %s\n", "newest point", show_duration_of(object, "age_ms").text,
+			     show_duration_of(object, "rpo_ms").text, show_flag_of(object, "rpo_violated") ? "VIOLATED" : "kept");
+	else
+		(void)printf(FIELD "none yet; the RPO is %s\n", "newest point", show_duration_of(object, "rpo_ms").text);
+}
+
+static void print_last_cycle(const json_t *last)
+{
+	if (!json_is_object(last))
+		return;
+	(void)printf(FIELD "%s, point %s, cut %s\n", "last cycle", show_integer_of(last, "cycle").text,
+		     show_integer_of(last, "point").text, show_time_of(last, "cut").text);
+	(void)printf(FIELD "took %s, held the guest %s us%s%s\n", "", show_duration_of(last, "duration_ms").text,
+		     show_integer_of(last, "hold_us").text, show_has(last, "sync_reason") ? ", a sync: " : "",
+		     show_text_of(last, "sync_reason"));
+	(void)printf(FIELD "%s dirty, %s read, %s blocks, %s sent\n", "", show_size_of(last, "dirty_bytes").text,
+		     show_size_of(last, "read_bytes").text, show_integer_of(last, "sent_blocks").text,
+		     show_size_of(last, "wire_bytes").text);
+}
+
+static void print_cycle_now(const json_t *protection)
+{
+	const json_t *progress = json_object_get(protection, "progress");
+	const char *sync = show_text_of(protection, "sync_reason");
+	if (json_is_object(progress))
+		(void)printf(FIELD "%s of %s\n", "under way", show_size_of(progress, "done_bytes").text,
+			     show_size_of(progress, "total_bytes").text);
+	if (sync[0])
+		(void)printf(FIELD "compares the whole disks: %s\n", "sync", sync);
+	if (show_has(protection, "next_cut_in_ms"))
+		(void)printf(FIELD "in %s\n", "next cut", show_duration_of(protection, "next_cut_in_ms").text);
+}
+
+static void print_source_disk(const json_t *disk)
+{
+	(void)printf("\n  disk %s: %s, %s dirty, clients: %s\n", show_text_of(disk, "name"), show_size_of(disk, "size_bytes").text,
+		     show_size_of(disk, "dirty_bytes").text, show_integer_of(disk, "clients").text);
+	(void)printf("    image  %s\n    uri    %s\n", show_text_of(disk, "path"), show_text_of(disk, "uri"));
+	(void)printf("    reads %s (%s), writes %s (%s), flushes %s\n", show_integer_of(disk, "reads").text,
+		     show_size_of(disk, "read_bytes").text, show_integer_of(disk, "writes").text,
+		     show_size_of(disk, "written_bytes").text, show_integer_of(disk, "flushes").text);
+	if (show_text_of(disk, "error")[0])
+		(void)printf("    ! %s\n", show_text_of(disk, "error"));
+}
+
+void cli_status_print_source(const json_t *protection)
+{
+	const json_t *cycles = json_object_get(protection, "cycles");
+	const json_t *disk;
+	size_t i;
+	print_state(protection, "source");
+	(void)printf(FIELD "%s, %s\n", "site", show_text_of(protection, "site"),
+		     show_flag_of(protection, "connected") ? "connected" : "NOT CONNECTED");
+	print_cycle_now(protection);
+	(void)printf(FIELD "%s\n", "dirty", show_size_of(protection, "dirty_bytes").text);
+	print_last_cycle(json_object_get(protection, "last_cycle"));
+	print_text("last failure", show_text_of(protection, "last_error"));
+	(void)printf(FIELD "%s started, %s committed\n", "cycles", show_integer_of(cycles, "started").text,
+		     show_integer_of(cycles, "committed").text);
+	(void)printf(FIELD "the newest %s are kept; codec %s\n", "points", show_integer_of(protection, "points_keep").text,
+		     show_text_of(protection, "codec"));
+	print_text("uuid", show_text_of(protection, "uuid"));
+	json_array_foreach(json_object_get(protection, "disks"), i, disk)
+		print_source_disk(disk);
+}
+
+static void print_failover(const json_t *failover)
+{
+	const json_t *disk;
+	size_t i;
+	if (!json_is_object(failover))
+		return;
+	(void)printf(FIELD "to point %s, cut %s\n", "failed over", show_integer_of(failover, "point").text,
+		     show_time_of(failover, "cut").text);
+	json_array_foreach(json_object_get(failover, "disks"), i, disk)
+		(void)printf("    %s  %s\n", show_text_of(disk, "name"), show_text_of(disk, "path"));
+}
+
+void cli_status_print_target(const json_t *replica)
+{
+	const json_t *disk;
+	size_t i;
+	print_state(replica, "target");
+	if (show_has(replica, "last_point"))
+		(void)printf(FIELD "%s, cut %s\n", "last", show_integer_of(replica, "last_point").text,
+			     show_time_of(replica, "last_cut").text);
+	(void)printf(FIELD "%s; the newest %s are kept\n", "points", show_integer_of(replica, "points").text,
+		     show_integer_of(replica, "points_keep").text);
+	(void)printf(FIELD "%s, and %s of the next point\n", "stored", show_size_of(replica, "stored_bytes").text,
+		     show_size_of(replica, "head_bytes").text);
+	print_failover(json_object_get(replica, "failover"));
+	print_text("owner", show_text_of(replica, "owner"));
+	print_text("uuid", show_text_of(replica, "uuid"));
+	json_array_foreach(json_object_get(replica, "disks"), i, disk)
+		(void)printf(FIELD "%s, %s\n", "disk", show_text_of(disk, "name"), show_size_of(disk, "size_bytes").text);
+}

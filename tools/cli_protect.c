@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// A protection's life on the source host: protect, pause, resume, unprotect.
+#include "base/auto.h"
+#include "format/codec.h"
+#include "tools/cli.h"
+#include "tools/parse.h"
+#include "tools/show.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { POINTS_MOST = 1000000 }; // the daemon has a bound of its own
+
+// One disk of the request. The path becomes absolute here: the daemon has another working directory.
+static int disk_add(const struct cli *cli, json_t *disks, const char *text)
+{
+	struct parse_disk disk;
+	struct err err;
+	size_t i;
+	const json_t *other;
+	if (parse_disk(text, &disk, &err))
+		return cli_misused(cli, "%s", err.text);
+	json_array_foreach(disks, i, other)
+		if (strcmp(show_text_of(other, "name"), disk.name) == 0)
+			return cli_misused(cli, "the disk \"%s\" is named twice", disk.name);
+	AUTO_FREE char *path = realpath(disk.path, NULL);
+	struct stat st;
+	if (!path || stat(path, &st))
+		return cli_fail(cli, CLI_REFUSED, "%s: %s: name an image that exists on this host", disk.path, strerror(errno));
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return cli_fail(cli, CLI_REFUSED, "%s is neither a file nor a block device: name the disk's raw image", disk.path);
+	json_t *entry = json_pack("{s:s, s:s}", "name", disk.name, "path", path);
+	if (!entry)
+		return cli_fail(cli, CLI_REFUSED, "%s: the path is not UTF-8: rename it", path);
+	(void)json_array_append_new(disks, entry);
+	return CLI_DONE;
+}
+
+// Adds what the options say; the RPO and the site must be there.
+static int options_add(const struct cli *cli, json_t *body)
+{
+	uint64_t rpo_ms, points;
+	enum codec codec;
+	struct err err;
+	const char *const *option = cli->option;
+	if (!option[OPT_TO] || !option[OPT_RPO])
+		return cli_misused(cli, "%s is missing: %s", option[OPT_TO] ? "--rpo" : "--to",
+				   option[OPT_TO] ? "how old may the newest point be?" : "which site are the points to be kept at?");
+	if (parse_name("site", option[OPT_TO], &err) || parse_rpo(option[OPT_RPO], &rpo_ms, &err))
+		return cli_misused(cli, "%s", err.text);
+	(void)json_object_set_new(body, "site", json_string(option[OPT_TO]));
+	(void)json_object_set_new(body, "rpo_ms", json_integer((json_int_t)rpo_ms));
+	if (option[OPT_POINTS]) {
+		if (parse_number("--points", option[OPT_POINTS], 1, POINTS_MOST, &points, &err))
+			return cli_misused(cli, "%s", err.text);
+		(void)json_object_set_new(body, "points", json_integer((json_int_t)points));
+	}
+	if (option[OPT_CODEC]) {
+		if (!codec_read(option[OPT_CODEC], &codec))
+			return cli_misused(cli, "--codec: \"%s\" is none of zstd, zlib, lz4, none", option[OPT_CODEC]);
+		(void)json_object_set_new(body, "codec", json_string(option[OPT_CODEC]));
+	}
+	return CLI_DONE;
+}
+
+// QEMU's option syntax ends a value at a comma, unless it is doubled.
+static void print_drive(const char *uri)
+{
+	(void)fputs("  -drive 'file=", stdout);
+	for (; *uri; uri++)
+		(void)fputs(*uri == ',' ? ",," : (char[]){*uri, '\0'}, stdout);
+	(void)fputs(",format=raw,if=virtio'\n", stdout);
+}
+
+static void print_protected(const json_t *protection)
+{
+	const json_t *disk;
+	size_t i;
+	(void)printf("%s is protected to %s with an RPO of %s. Its initial sync has begun.\n\n"
+		     "From now on the VM must use its disks here, so that each write is tracked:\n",
+		     show_text_of(protection, "name"), show_text_of(protection, "site"),
+		     show_duration_of(protection, "rpo_ms").text);
+	json_array_foreach(json_object_get(protection, "disks"), i, disk)
+		(void)printf("  %s  %s\n", show_text_of(disk, "name"), show_text_of(disk, "uri"));
+	(void)printf("\nWith QEMU:\n");
+	json_array_foreach(json_object_get(protection, "disks"), i, disk)
+		print_drive(show_text_of(disk, "uri"));
+	(void)printf("\nHow it goes: kagami status %s\n", show_text_of(protection, "name"));
+}
+
+int cli_protect(const struct cli *cli)
+{
+	struct err err;
+	if (parse_name("protection", cli->argv[0], &err))
+		return cli_misused(cli, "%s", err.text);
+	json_t *disks = json_array();
+	json_t *body = json_pack("{s:s, s:o}", "name", cli->argv[0], "disks", disks);
+	int rc = options_add(cli, body);
+	for (int i = 1; i < cli->argc && !rc; i++)
+		rc = disk_add(cli, disks, cli->argv[i]);
+	if (rc) {
+		json_decref(body);
+		return rc;
+	}
+	json_t *answer;
+	rc = cli_ask(cli, HTTP_REPLICATOR, "POST", body, &answer, "/v1/protections");
+	if (rc)
+		return rc;
+	if (cli->json)
+		return cli_print_json(answer);
+	print_protected(answer);
+	json_decref(answer);
+	return CLI_DONE;
+}
+
+// A request to an existing protection, and one sentence when it worked.
+static int change(const struct cli *cli, const char *method, const char *verb, const char *sentence)
+{
+	const char *name = cli->argv[0];
+	struct err err;
+	if (parse_name("protection", name, &err))
+		return cli_misused(cli, "%s", err.text);
+	json_t *answer;
+	int rc = cli_ask(cli, HTTP_REPLICATOR, method, NULL, &answer, "/v1/protections/%s%s", name, verb);
+	if (rc)
+		return rc;
+	if (cli->json)
+		return cli_print_json(answer);
+	(void)printf("%s %s\n", name, sentence);
+	json_decref(answer);
+	return CLI_DONE;
+}
+
+int cli_pause(const struct cli *cli)
+{
+	return change(cli, "POST", "/pause",
+		      "is paused. Its writes are still tracked; its newest point grows older until it is resumed.");
+}
+
+int cli_resume(const struct cli *cli)
+{
+	return change(cli, "POST", "/resume", "is resumed.");
+}
+
+int cli_unprotect(const struct cli *cli)
+{
+	if (!cli_confirmed(cli, "End the protection of %s? Its disks are served no more; the points at the target stay.", cli->argv[0]))
+		return CLI_REFUSED;
+	return change(cli, "DELETE", "", "is protected no more. Its points at the target stay, until they are forgotten there.");
+}

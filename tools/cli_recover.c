@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// The target's side of a disaster: points, failover; and forget, its opposite.
+#include "tools/cli.h"
+#include "tools/parse.h"
+#include "tools/show.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+// How long ago `time` was, by this host's clock, which is the one that the receiver wrote ages by; 0 when it is to come.
+static uint64_t age_ms(const char *time)
+{
+	struct timespec now;
+	int64_t then_ms;
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	int64_t now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return parse_time(time, &then_ms) == 0 && then_ms < now_ms ? (uint64_t)(now_ms - then_ms) : 0;
+}
+
+static int target_get(const struct cli *cli, struct parse_target *ret_target)
+{
+	struct err err;
+	if (parse_target(cli->argv[0], ret_target, &err))
+		return cli_misused(cli, "%s", err.text);
+	return CLI_DONE;
+}
+
+// The point that `target` means, borrowed from `points` (oldest first); NULL and a message when there is none.
+static json_t *point_find(const struct cli *cli, const struct parse_target *target, const json_t *points)
+{
+	json_t *point;
+	size_t count = json_array_size(points), i;
+	if (count == 0) {
+		(void)cli_fail(cli, CLI_REFUSED, "%s has no recovery point yet", target->name);
+		return NULL;
+	}
+	if (target->point == 0)
+		return json_array_get(points, count - 1);
+	json_array_foreach(points, i, point)
+		if (show_number_of(point, "point") == target->point)
+			return point;
+	(void)cli_fail(cli, CLI_REFUSED, "%s has no point %" PRIu64 ": \"kagami points %s\" lists the ones it has", target->name,
+		       target->point, target->name);
+	return NULL;
+}
+
+static void print_points(const struct parse_target *target, const json_t *points)
+{
+	const json_t *point;
+	size_t i;
+	if (json_array_size(points) == 0) {
+		(void)printf("%s has no recovery point yet.\n", target->name);
+		return;
+	}
+	struct table *table = table_new("rlrlrrrl");
+	table_add(table, "POINT\tCUT\tAGE\tKIND\tDIRTY\tSENT\tSTORED");
+	json_array_foreach(points, i, point)
+		table_add(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", show_integer_of(point, "point").text,
+			  show_time_of(point, "cut").text, show_duration(age_ms(show_text_of(point, "cut"))).text,
+			  show_text_of(point, "consistency"), show_size_of(point, "dirty_bytes").text,
+			  show_size_of(point, "wire_bytes").text, show_size_of(point, "stored_bytes").text,
+			  show_flag_of(point, "held") ? "held" : "");
+	table_print(table, stdout);
+}
+
+static void print_disks(const json_t *object)
+{
+	const json_t *disk;
+	size_t i;
+	json_array_foreach(json_object_get(object, "disks"), i, disk)
+		(void)printf("  %s  %s\n", show_text_of(disk, "name"), show_text_of(disk, "path"));
+}
+
+static void print_point(const json_t *point)
+{
+	(void)printf("point      %s%s\n", show_integer_of(point, "point").text,
+		     show_flag_of(point, "held") ? ", held by a mount or a failover" : "");
+	(void)printf("cut        %s, %s ago\n", show_time_of(point, "cut").text,
+		     show_duration(age_ms(show_text_of(point, "cut"))).text);
+	(void)printf("committed  %s\n", show_time_of(point, "commit").text);
+	(void)printf("kind       %s-consistent\n", show_text_of(point, "consistency"));
+	(void)printf("bytes      %s dirty, %s sent, %s stored\n", show_size_of(point, "dirty_bytes").text,
+		     show_size_of(point, "wire_bytes").text, show_size_of(point, "stored_bytes").text);
+	(void)printf("disks (qcow2, read-only: a point never changes)\n");
+	print_disks(point);
+}
+
+int cli_points(const struct cli *cli)
+{
+	struct parse_target target;
+	json_t *answer;
+	int rc = target_get(cli, &target);
+	if (!rc)
+		rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &answer, "/v1/protections/%s/points", target.name);
+	if (rc)
+		return rc;
+	const json_t *points = json_object_get(answer, "points");
+	json_t *point = target.point ? point_find(cli, &target, points) : NULL;
+	if (target.point && !point)
+		rc = CLI_REFUSED;
+	else if (cli->json)
+		rc = cli_print_json(json_incref(point ? point : answer));
+	else if (point)
+		print_point(point);
+	else
+		print_points(&target, points);
+	json_decref(answer);
+	return rc;
+}
+
+// Finds out, changing nothing, which point a failover would take. On CLI_DONE *ret_point is the caller's.
+static int failover_preview(const struct cli *cli, const struct parse_target *target, json_t **ret_point, json_t **ret_replica)
+{
+	json_t *answer;
+	int rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &answer, "/v1/protections/%s/points", target->name);
+	if (rc)
+		return rc;
+	json_t *point = point_find(cli, target, json_object_get(answer, "points"));
+	*ret_point = json_incref(point);
+	json_decref(answer);
+	if (!point)
+		return CLI_REFUSED;
+	rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, ret_replica, "/v1/protections/%s", target->name);
+	if (rc)
+		json_decref(*ret_point);
+	return rc;
+}
+
+static int print_dry_run(const struct cli *cli, const struct parse_target *target, json_t *point, json_t *replica)
+{
+	const json_t *before = json_object_get(replica, "failover");
+	uint64_t lost_ms = age_ms(show_text_of(point, "cut"));
+	if (cli->json)
+		return cli_print_json(json_pack("{s:b, s:s, s:O, s:I, s:O}", "dry_run", 1, "name", target->name, "point", point,
+						"lost_ms", (json_int_t)lost_ms, "replica", replica));
+	if (json_is_object(before)) {
+		(void)printf("%s is failed over already, to point %s. Asking again for that point changes nothing; another one is "
+			     "refused.\n",
+			     target->name, show_integer_of(before, "point").text);
+		print_disks(before);
+		return CLI_DONE;
+	}
+	(void)printf("A failover of %s now would take point %s (%s-consistent), cut at %s.\n"
+		     "What the VM wrote in the %s since then would not be there.\n",
+		     target->name, show_integer_of(point, "point").text, show_text_of(point, "consistency"),
+		     show_time_of(point, "cut").text, show_duration(lost_ms).text);
+	(void)printf("It would end replication into this copy (the source is %s now) and make a writable\n"
+		     "overlay on each disk; the point stays as it is:\n",
+		     show_text_of(replica, "state"));
+	print_disks(point);
+	(void)printf("Nothing was done.\n");
+	return CLI_DONE;
+}
+
+// True when it may go on: said yes, or nobody is there to be asked.
+static bool failover_confirmed(const struct cli *cli, const struct parse_target *target, const json_t *point,
+			       const json_t *replica)
+{
+	if (json_is_object(json_object_get(replica, "failover")))
+		return true; // nothing is decided any more
+	return cli_confirmed(cli,
+			     "Fail over %s to point %s, cut at %s (%s ago)?\nThe source is %s. Replication into this copy ends.",
+			     target->name, show_integer_of(point, "point").text, show_time_of(point, "cut").text,
+			     show_duration(age_ms(show_text_of(point, "cut"))).text, show_text_of(replica, "state"));
+}
+
+static void print_failover(const json_t *answer)
+{
+	(void)printf("%s is failed over to point %s, cut at %s.\n", show_text_of(answer, "name"),
+		     show_integer_of(answer, "point").text, show_time_of(answer, "cut").text);
+	(void)printf("It took %s. What was written in the %s after the cut is not in it.\n\nDisks, writable qcow2:\n",
+		     show_duration_of(answer, "duration_ms").text, show_duration_of(answer, "lost_ms").text);
+	print_disks(answer);
+	(void)printf("\nTo boot it:\n  %s\n", show_text_of(answer, "command"));
+}
+
+int cli_failover(const struct cli *cli)
+{
+	struct parse_target target;
+	json_t *point = NULL, *replica = NULL, *answer, *body;
+	int rc = target_get(cli, &target);
+	if (rc)
+		return rc;
+	bool dry_run = cli->option[OPT_DRY_RUN];
+	if (dry_run || (cli_on_terminal() && !cli->option[OPT_YES])) {
+		rc = failover_preview(cli, &target, &point, &replica);
+		if (rc)
+			return rc;
+		bool go_on = !dry_run && failover_confirmed(cli, &target, point, replica);
+		rc = dry_run ? print_dry_run(cli, &target, point, replica) : CLI_REFUSED;
+		if (go_on && target.point == 0 && !json_is_object(json_object_get(replica, "failover")))
+			target.point = show_number_of(point, "point"); // the one that was agreed to, not one that came since
+		json_decref(point);
+		json_decref(replica);
+		if (!go_on)
+			return rc;
+	}
+	body = target.point ? json_pack("{s:I}", "point", (json_int_t)target.point) : NULL;
+	rc = cli_ask(cli, HTTP_RECEIVER, "POST", body, &answer, "/v1/protections/%s/failover", target.name);
+	if (rc)
+		return rc;
+	if (cli->json)
+		return cli_print_json(answer);
+	print_failover(answer);
+	json_decref(answer);
+	return CLI_DONE;
+}
+
+int cli_forget(const struct cli *cli)
+{
+	const char *name = cli->argv[0];
+	struct err err;
+	json_t *answer;
+	if (parse_name("protection", name, &err))
+		return cli_misused(cli, "%s", err.text);
+	if (!cli->option[OPT_YES] && !cli_on_terminal())
+		return cli_misused(cli, "this removes every recovery point of %s: say --yes to mean it", name);
+	if (!cli_confirmed(cli, "Remove the replica of %s and ALL of its recovery points from this host?", name))
+		return CLI_REFUSED;
+	int rc = cli_ask(cli, HTTP_RECEIVER, "DELETE", NULL, &answer, "/v1/protections/%s", name);
+	if (rc)
+		return rc;
+	if (cli->json)
+		return cli_print_json(answer);
+	(void)printf("The replica of %s and all of its points are removed.\n", name);
+	json_decref(answer);
+	return CLI_DONE;
+}

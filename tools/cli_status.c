@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// `kagami status`, in tables, and `kagami version`.
+//
+// A host may be a source, a target, or both: each daemon that answers adds its part. A protection that is not well has
+// its reason on a line below it.
+#include "tools/cli_status.h"
+
+#include "tools/cli.h"
+#include "tools/parse.h"
+#include "tools/show.h"
+
+#include <string.h>
+
+// "3.1s of 15s": how old the newest point is, and how old it may be.
+static struct shown show_age(const json_t *object)
+{
+	struct shown shown;
+	(void)snprintf(shown.text, sizeof(shown.text), "%.16s of %.16s", show_duration_of(object, "age_ms").text,
+		       show_duration_of(object, "rpo_ms").text);
+	return shown;
+}
+
+static struct shown show_state(const json_t *protection)
+{
+	struct shown shown;
+	const json_t *progress = json_object_get(protection, "progress");
+	uint64_t done = show_number_of(progress, "done_bytes");
+	uint64_t total = show_number_of(progress, "total_bytes");
+	const char *state = show_text_of(protection, "state");
+	if (total)
+		(void)snprintf(shown.text, sizeof(shown.text), "%.32s %.0f%%", state, 100.0 * (double)done / (double)total);
+	else
+		(void)snprintf(shown.text, sizeof(shown.text), "%.32s", state);
+	return shown;
+}
+
+static struct shown show_last_cycle(const json_t *protection)
+{
+	struct shown shown = {"-"};
+	const json_t *last = json_object_get(protection, "last_cycle");
+	if (json_is_object(last))
+		(void)snprintf(shown.text, sizeof(shown.text), "%.8s in %.8s, %.10s", show_size_of(last, "dirty_bytes").text,
+			       show_duration_of(last, "duration_ms").text, show_size_of(last, "wire_bytes").text);
+	return shown;
+}
+
+// The lines below a protection that say what is wrong with it.
+static void note_trouble(struct table *table, const json_t *object)
+{
+	const char *reason = show_text_of(object, "reason");
+	const char *last_error = show_text_of(object, "last_error");
+	const char *sync = show_text_of(object, "sync_reason");
+	if (show_flag_of(object, "rpo_violated"))
+		table_note(table, "  ! the newest point is older than the RPO");
+	if (sync[0])
+		table_note(table, "  . compares the whole disks: %s", sync);
+	if (reason[0])
+		table_note(table, "  ! %s", reason);
+	if (last_error[0] && strcmp(last_error, reason) != 0)
+		table_note(table, "  ! last failure: %s", last_error);
+}
+
+static void print_source(const json_t *answer)
+{
+	const json_t *protections = json_object_get(answer, "protections");
+	const json_t *protection;
+	size_t i;
+	if (json_array_size(protections) == 0) {
+		(void)printf("Nothing is protected here. Begin with: kagami protect NAME DISK=PATH --to SITE --rpo 15s\n");
+		return;
+	}
+	struct table *table = table_new("lllrll");
+	table_add(table, "SOURCE\tSTATE\tNEWEST POINT\tDIRTY\tTO\tLAST CYCLE: DIRTY, TIME, SENT");
+	json_array_foreach(protections, i, protection) {
+		table_add(table, "%s\t%s\t%s\t%s\t%s\t%s", show_text_of(protection, "name"), show_state(protection).text,
+			  show_age(protection).text, show_size_of(protection, "dirty_bytes").text,
+			  show_text_of(protection, "site"), show_last_cycle(protection).text);
+		note_trouble(table, protection);
+	}
+	table_print(table, stdout);
+}
+
+static void print_target(const json_t *answer)
+{
+	const json_t *replicas = json_object_get(answer, "protections");
+	const json_t *replica;
+	size_t i;
+	if (json_array_size(replicas) == 0) {
+		(void)printf("No replica is kept here. Let a source in with: kagami pair-token\n");
+		return;
+	}
+	struct table *table = table_new("lllrrlr");
+	table_add(table, "TARGET\tSTATE\tNEWEST POINT\tPOINTS\tLAST\tCUT\tSTORED");
+	json_array_foreach(replicas, i, replica) {
+		table_add(table, "%s\t%s\t%s\t%s\t%s\t%.19s\t%s", show_text_of(replica, "name"), show_text_of(replica, "state"),
+			  show_age(replica).text, show_integer_of(replica, "points").text,
+			  show_integer_of(replica, "last_point").text, show_time_of(replica, "last_cut").text,
+			  show_size_of(replica, "stored_bytes").text);
+		note_trouble(table, replica);
+	}
+	table_print(table, stdout);
+}
+
+// Both daemons' answers in one object; the one that is not there is null.
+static int print_both_json(json_t *source, json_t *target)
+{
+	return cli_print_json(json_pack("{s:o?, s:o?}", "replicator", source, "receiver", target));
+}
+
+static void print_both(const json_t *source, const json_t *target, void (*print_one)(const json_t *),
+		       void (*print_other)(const json_t *))
+{
+	if (source)
+		print_one(source);
+	if (source && target)
+		(void)putchar('\n');
+	if (target)
+		print_other(target);
+}
+
+// Asks both daemons for `path`. On CLI_DONE each answer is the caller's, or NULL where there is none.
+static int ask_both(const struct cli *cli, const char *path, bool absent_ok, json_t **ret_source, json_t **ret_target)
+{
+	int rc = cli_ask_if_there(cli, HTTP_REPLICATOR, absent_ok, ret_source, "%s", path);
+	if (rc)
+		return rc;
+	rc = cli_ask_if_there(cli, HTTP_RECEIVER, absent_ok, ret_target, "%s", path);
+	if (rc)
+		json_decref(*ret_source);
+	return rc;
+}
+
+static int status_of_all(const struct cli *cli)
+{
+	json_t *source, *target;
+	int rc = ask_both(cli, "/v1/protections", false, &source, &target);
+	if (rc)
+		return rc;
+	if (!source && !target)
+		return cli_no_daemon(cli);
+	if (cli->json)
+		return print_both_json(source, target);
+	print_both(source, target, print_source, print_target);
+	json_decref(source);
+	json_decref(target);
+	return CLI_DONE;
+}
+
+static int status_of_one(const struct cli *cli, const char *name)
+{
+	json_t *source, *target;
+	char path[NAME_SIZE + 20];
+	struct err err;
+	if (parse_name("protection", name, &err))
+		return cli_misused(cli, "%s", err.text);
+	(void)snprintf(path, sizeof(path), "/v1/protections/%s", name);
+	int rc = ask_both(cli, path, true, &source, &target);
+	if (rc)
+		return rc;
+	if (!source && !target) { // absent on both sides, or nobody to ask
+		rc = ask_both(cli, "/v1/version", false, &source, &target);
+		if (rc || (!source && !target))
+			return rc ? rc : cli_no_daemon(cli);
+		json_decref(source);
+		json_decref(target);
+		return cli_fail(cli, CLI_REFUSED, "no protection is named \"%s\" here: \"kagami status\" lists them", name);
+	}
+	if (cli->json)
+		return print_both_json(source, target);
+	print_both(source, target, cli_status_print_source, cli_status_print_target);
+	json_decref(source);
+	json_decref(target);
+	return CLI_DONE;
+}
+
+int cli_status(const struct cli *cli)
+{
+	return cli->argc ? status_of_one(cli, cli->argv[0]) : status_of_all(cli);
+}
+
+static void print_version(enum http_daemon daemon, const json_t *answer)
+{
+	(void)printf("%-18s ", http_daemon_name(daemon));
+	if (answer)
+		(void)printf("%s, pid %s\n", show_text_of(answer, "version"), show_integer_of(answer, "pid").text);
+	else
+		(void)printf("does not answer\n");
+}
+
+int cli_version(const struct cli *cli)
+{
+	json_t *source, *target;
+	int rc = ask_both(cli, "/v1/version", false, &source, &target);
+	if (rc)
+		return rc;
+	if (cli->json)
+		return cli_print_json(json_pack("{s:s, s:o?, s:o?}", "kagami", KAGAMI_VERSION, "replicator", source, "receiver", target));
+	(void)printf("%-18s %s\n", "kagami", KAGAMI_VERSION);
+	print_version(HTTP_REPLICATOR, source);
+	print_version(HTTP_RECEIVER, target);
+	json_decref(source);
+	json_decref(target);
+	return CLI_DONE;
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// One request to a daemon's control socket, by libcurl.
+//
+// Whether somebody listens is found out by a connect() of our own first: libcurl tells "missing" from "refused" from
+// "not allowed" on unix sockets only in part, and an operator needs to know which.
+#include "tools/http.h"
+
+#include "base/auto.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+enum { ANSWER_MAX = 64 << 20, ANSWER_TIMEOUT_S = 600 };
+enum { SOCKET_PATH_SIZE = sizeof(((struct sockaddr_un *)0)->sun_path) };
+
+struct answer {
+	char *text;
+	size_t len;
+};
+
+const char *http_daemon_name(enum http_daemon daemon)
+{
+	return daemon == HTTP_REPLICATOR ? "kagami-replicator" : "kagami-receiver";
+}
+
+int http_socket_path(const char *run_dir, enum http_daemon daemon, char *path, size_t cap, struct err *err)
+{
+	size_t most = SOCKET_PATH_SIZE;
+	int used = snprintf(path, cap, "%s/%s.sock", run_dir, daemon == HTTP_REPLICATOR ? "replicator" : "receiver");
+	if (used < 0 || (size_t)used >= cap || (size_t)used >= most)
+		return err_set(err, -ENAMETOOLONG, "the run directory %.100s... is too long for a socket in it (%zu bytes at most)",
+			       run_dir, most - sizeof("/replicator.sock"));
+	return 0;
+}
+
+static int probe(const char *path, struct err *err)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_sys(err, -errno, "make a socket");
+	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)))
+		return err_sys(err, errno == ENOTDIR ? -ENOENT : -errno, "connect to %s", path);
+	return 0;
+}
+
+static size_t on_data(char *data, size_t one, size_t count, void *context)
+{
+	struct answer *answer = context;
+	size_t len = one * count;
+	if (len > ANSWER_MAX - answer->len)
+		return 0;
+	char *text = realloc(answer->text, answer->len + len + 1);
+	if (!text)
+		return 0;
+	memcpy(text + answer->len, data, len);
+	answer->text = text;
+	answer->len += len;
+	return len;
+}
+
+static int perform(CURL *curl, const char *socket, const char *method, const char *path, const char *body,
+		   struct answer *answer, long *ret_status, struct err *err)
+{
+	char url[1024];
+	char why[CURL_ERROR_SIZE] = "";
+	(void)snprintf(url, sizeof(url), "http://localhost%s", path);
+	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket);
+	curl_easy_setopt(curl, CURLOPT_URL, url);
+	curl_easy_setopt(curl, CURLOPT_PROXY, ""); // whatever the environment says
+	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)ANSWER_TIMEOUT_S);
+	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
+	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
+	curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
+	if (strcmp(method, "POST") == 0)
+		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body ? body : "");
+	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
+	CURLcode rc = curl_easy_perform(curl);
+	if (rc == CURLE_OPERATION_TIMEDOUT)
+		return err_set(err, -ETIMEDOUT, "no answer from %s within %d minutes: see the daemon's log", socket,
+			       ANSWER_TIMEOUT_S / 60);
+	if (rc != CURLE_OK)
+		return err_set(err, -EIO, "the daemon at %s did not answer to the end (%s): see its log", socket,
+			       why[0] ? why : curl_easy_strerror(rc));
+	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, ret_status);
+	return 0;
+}
+
+static int reply_parse(const struct answer *answer, const char *socket, struct http_reply *reply, struct err *err)
+{
+	json_error_t why;
+	reply->body = answer->len ? json_loadb(answer->text, answer->len, 0, &why) : NULL;
+	if (!reply->body)
+		return err_set(err, -EPROTO, "what answers at %s does not speak the control protocol: is it a Kagami daemon?", socket);
+	return 0;
+}
+
+int http_ask(const char *run_dir, enum http_daemon daemon, const char *method, const char *path, json_t *body,
+	     struct http_reply *ret_reply, struct err *err)
+{
+	char socket[SOCKET_PATH_SIZE];
+	struct answer answer = {.len = 0};
+	struct http_reply reply = {.status = 0};
+	AUTO_FREE char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+	bool unsaid = body && !text;
+	json_decref(body);
+	int rc = http_socket_path(run_dir, daemon, socket, sizeof(socket), err);
+	if (!rc)
+		rc = probe(socket, err);
+	if (rc)
+		return rc;
+	CURL *curl = curl_easy_init();
+	if (!curl || unsaid)
+		rc = err_sys(err, -ENOMEM, "make the request");
+	else
+		rc = perform(curl, socket, method, path, text, &answer, &reply.status, err);
+	curl_easy_cleanup(curl);
+	if (!rc)
+		rc = reply_parse(&answer, socket, &reply, err);
+	free(answer.text);
+	if (!rc)
+		*ret_reply = reply;
+	return rc;
+}

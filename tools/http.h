@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// One request to a daemon's control socket, and its answer. The API is docs/control.md.
+#ifndef KAGAMI_TOOLS_HTTP_H
+#define KAGAMI_TOOLS_HTTP_H
+
+#include "base/err.h"
+
+#include <jansson.h>
+
+enum http_daemon { HTTP_REPLICATOR, HTTP_RECEIVER };
+const char *http_daemon_name(enum http_daemon daemon); // "kagami-replicator"
+
+// RUN_DIR/replicator.sock or RUN_DIR/receiver.sock. -ENAMETOOLONG when no unix socket can have that path.
+int http_socket_path(const char *run_dir, enum http_daemon daemon, char *path, size_t cap, struct err *err);
+
+struct http_reply {
+	long status;
+	json_t *body; // an object or array; the caller's
+};
+
+// Sends one request, with `body` (may be NULL; taken over) as JSON. Returns 0 when an answer came, whatever its status;
+// -ENOENT, -ECONNREFUSED or -EACCES when the socket is missing, nobody listens there, or we may not connect; -ETIMEDOUT
+// after ten minutes; -EPROTO or -EIO when the answer made no sense or broke off.
+int http_ask(const char *run_dir, enum http_daemon daemon, const char *method, const char *path, json_t *body,
+	     struct http_reply *ret_reply, struct err *err);
+
+#endif

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// kagami: the command line of both daemons. A table of commands, the options they take, and the way to one of them.
+//
+// The program asks a daemon and prints the answer; it decides nothing and keeps nothing. Manual: docs/man/kagami.1.
+#include "tools/cli.h"
+
+#include <curl/curl.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FOR_ALL (OPT_BIT(OPT_HELP) | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_RUN_DIR))
+#define SOURCE "source"
+#define TARGET "target"
+#define EITHER "source or target"
+
+const struct cli_command cli_commands[] = {
+	{"pair-token", "[--address HOST:PORT]", "make a token that lets one source in",
+	 "Prints a token that is good for one pairing within ten minutes. --address is\n"
+	 "how sources reach this receiver, when that is not the address it listens on.",
+	 TARGET, 0, 0, OPT_BIT(OPT_ADDRESS), cli_pair_token},
+	{"pair", "SITE TOKEN [--address HOST:PORT]", "use a token: the receiver becomes the site SITE",
+	 "TOKEN is what \"kagami pair-token\" printed on the target host; \"-\" reads it\n"
+	 "from standard input. --address overrides the address within the token.",
+	 SOURCE, 2, 2, OPT_BIT(OPT_ADDRESS), cli_pair},
+	{"sites", "", "list the receivers that this host is paired with", "", SOURCE, 0, 0, 0, cli_sites},
+	{"peers", "", "list the sources that are paired with this host", "", TARGET, 0, 0, 0, cli_peers},
+	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC]", "replicate a VM's disks to a site",
+	 "Serves each raw image PATH over NBD under the name DISK, and keeps recovery\n"
+	 "points of all of them together at SITE, the newest never older than TIME (15s,\n"
+	 "5m, 1h; from 1s to 24h). At most N points\n"
+	 "(1 to 90, by default 24) are kept. CODEC is zstd (the default), zlib, lz4, none.",
+	 SOURCE, 2, 1 + 64, OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC), cli_protect},
+	{"status", "[NAME]", "show protections and replicas, or one of them in full", "", EITHER, 0, 1, 0, cli_status},
+	{"cycle", "NAME [--wait [--timeout TIME]]", "make a recovery point now",
+	 "With --wait, returns when a point that holds everything written before is\n"
+	 "committed, or after TIME (10m) with exit status 4; with --json as well, it\n"
+	 "prints that cycle.",
+	 SOURCE, 1, 1, OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_TIMEOUT), cli_cycle},
+	{"pause", "NAME", "stop making points; writes are still tracked", "", SOURCE, 1, 1, 0, cli_pause},
+	{"resume", "NAME", "go on making points", "", SOURCE, 1, 1, 0, cli_resume},
+	{"unprotect", "NAME [--yes]", "end a protection; its points stay at the target",
+	 "Asks first on a terminal, unless --yes is given.", SOURCE, 1, 1, OPT_BIT(OPT_YES), cli_unprotect},
+	{"points", "NAME[@POINT]", "list recovery points, or show one with its files", "", TARGET, 1, 1, 0, cli_points},
+	{"failover", "NAME[@POINT] [--dry-run] [--yes]", "make a replica usable: writable disks on a point",
+	 "Takes the newest point unless one is named. Ends replication into the replica,\n"
+	 "and prints the disks and a command that boots them. --dry-run says what would\n"
+	 "happen and does nothing. On a terminal it asks first, unless --yes is given.",
+	 TARGET, 1, 1, OPT_BIT(OPT_DRY_RUN) | OPT_BIT(OPT_YES), cli_failover},
+	{"mount", "NAME[@POINT] DIR [--disk DISK] [--partition N]", "mount a file system of a point, read-only",
+	 "--disk is needed when there is more than one; --partition when the disk has a\n"
+	 "partition table.",
+	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION), cli_mount},
+	{"umount", "DIR", "unmount it", "", TARGET, 1, 1, 0, cli_umount},
+	{"mounts", "", "list mounted points", "", TARGET, 0, 0, 0, cli_mounts},
+	{"forget", "NAME [--yes]", "remove a replica and all of its points",
+	 "Asks first on a terminal, unless --yes is given; without one, --yes is needed.", TARGET, 1, 1, OPT_BIT(OPT_YES),
+	 cli_forget},
+	{"version", "", "show the versions of this program and of the daemons here", "", EITHER, 0, 0, 0, cli_version},
+	{"help", "[COMMAND]", "show this list, or a command", "", EITHER, 0, 1, 0, cli_help},
+	{.name = NULL},
+};
+
+static const struct option options[] = {
+	{"help", no_argument, NULL, OPT_HELP},		     {"version", no_argument, NULL, OPT_VERSION},
+	{"json", no_argument, NULL, OPT_JSON},		     {"run-dir", required_argument, NULL, OPT_RUN_DIR},
+	{"yes", no_argument, NULL, OPT_YES},		     {"to", required_argument, NULL, OPT_TO},
+	{"rpo", required_argument, NULL, OPT_RPO},	     {"points", required_argument, NULL, OPT_POINTS},
+	{"codec", required_argument, NULL, OPT_CODEC},	     {"address", required_argument, NULL, OPT_ADDRESS},
+	{"wait", no_argument, NULL, OPT_WAIT},		     {"timeout", required_argument, NULL, OPT_TIMEOUT},
+	{"dry-run", no_argument, NULL, OPT_DRY_RUN},	     {"partition", required_argument, NULL, OPT_PARTITION},
+	{"disk", required_argument, NULL, OPT_DISK},	     {NULL, 0, NULL, 0},
+};
+
+static const struct cli_command *command_find(const char *name)
+{
+	for (const struct cli_command *command = cli_commands; command->name; command++)
+		if (strcmp(command->name, name) == 0)
+			return command;
+	return NULL;
+}
+
+static void print_commands(const char *title, const char *host)
+{
+	(void)printf("\n%s\n", title);
+	for (const struct cli_command *command = cli_commands; command->name; command++)
+		if (strcmp(command->host, host) == 0)
+			(void)printf("  %-11s %s\n", command->name, command->summary);
+}
+
+static int print_help(const struct cli_command *command)
+{
+	if (command) {
+		(void)printf("usage: kagami %s %s\n\n%s (on the %s host).\n", command->name, command->usage, command->summary,
+			     command->host);
+		if (command->help[0])
+			(void)printf("%s\n", command->help);
+	} else {
+		(void)printf("usage: kagami [--run-dir DIR] [--json] COMMAND ...\n");
+		print_commands("On the source host, where kagami-replicator runs:", SOURCE);
+		print_commands("On the target host, where kagami-receiver runs:", TARGET);
+		print_commands("On both:", EITHER);
+		(void)printf("\n\"kagami help COMMAND\" tells more, and so does \"man kagami\".\n");
+	}
+	(void)printf("\n--json prints the daemon's answer. --run-dir (or KAGAMI_RUN_DIR) is where its\n"
+		     "socket is, %s by default. Exit status: 0 done, 1 refused, 2 misused,\n"
+		     "3 no daemon, 4 timed out.\n",
+		     CLI_RUN_DIR);
+	return CLI_DONE;
+}
+
+int cli_help(const struct cli *cli)
+{
+	const struct cli_command *command = cli->argc ? command_find(cli->argv[0]) : NULL;
+	if (cli->argc && !command)
+		return cli_misused(cli, "there is no command \"%s\"", cli->argv[0]);
+	return print_help(command);
+}
+
+static int options_read(struct cli *cli, int argc, char **argv)
+{
+	int found;
+	opterr = 0;
+	while ((found = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+		if (found == 'h')
+			found = OPT_HELP;
+		if (found == '?')
+			return cli_misused(cli, "there is no option %s", argv[optind - 1]);
+		if (found == ':')
+			return cli_misused(cli, "%s needs a value", argv[optind - 1]);
+		cli->option[found] = optarg ? optarg : "";
+	}
+	cli->argc = argc - optind;
+	cli->argv = argv + optind;
+	return CLI_DONE;
+}
+
+// Whether the command takes what it was given.
+static int command_check(const struct cli *cli)
+{
+	const struct cli_command *command = cli->command;
+	for (int i = 0; i < OPT_COUNT; i++)
+		if (cli->option[i] && !((command->options | FOR_ALL) & OPT_BIT(i)))
+			return cli_misused(cli, "it takes no --%s", options[i].name);
+	if (cli->argc < command->args_least)
+		return cli_misused(cli, cli->argc ? "something is missing" : "it needs an argument");
+	if (cli->argc > command->args_most)
+		return cli_misused(cli, "\"%s\" is too much", cli->argv[command->args_most]);
+	return CLI_DONE;
+}
+
+static const char *run_dir_get(const struct cli *cli)
+{
+	const char *env = getenv("KAGAMI_RUN_DIR");
+	if (cli->option[OPT_RUN_DIR])
+		return cli->option[OPT_RUN_DIR];
+	return env && env[0] ? env : CLI_RUN_DIR;
+}
+
+static int command_run(struct cli *cli)
+{
+	if (cli->argc == 0 && cli->option[OPT_VERSION])
+		return printf("kagami %s\n", KAGAMI_VERSION), CLI_DONE;
+	if (cli->argc == 0 && cli->option[OPT_HELP])
+		return print_help(NULL);
+	if (cli->argc == 0)
+		return cli_misused(cli, "no command was given");
+	const char *name = cli->argv[0];
+	cli->command = command_find(name);
+	if (!cli->command)
+		return cli_misused(cli, "there is no command \"%s\"", name);
+	if (cli->option[OPT_HELP])
+		return print_help(cli->command);
+	cli->argc--;
+	cli->argv++;
+	int rc = command_check(cli);
+	return rc ? rc : cli->command->run(cli);
+}
+
+int main(int argc, char **argv)
+{
+	struct cli cli = {.json = false};
+	int rc = options_read(&cli, argc, argv);
+	if (rc)
+		return rc;
+	cli.json = cli.option[OPT_JSON];
+	cli.run_dir = run_dir_get(&cli);
+	(void)curl_global_init(CURL_GLOBAL_DEFAULT);
+	rc = command_run(&cli);
+	curl_global_cleanup();
+	if (fflush(stdout) && rc == CLI_DONE)
+		rc = cli_fail(&cli, CLI_REFUSED, "writing the output failed");
+	return rc;
+}
