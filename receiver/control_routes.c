@@ -9,6 +9,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <string.h>
 
 enum { HTTP_OK = 200, HTTP_CREATED = 201 };
 
@@ -85,11 +86,37 @@ static unsigned get_points(void *context, const struct control_request *request,
 	return answer(HTTP_OK, json_pack("{s:o}", "points", recovery_json_points(replica)), ret_body);
 }
 
+// A failed-over protection is more than a copy: its disks may be the guest's only ones. So it goes only when the request says
+// so (?failover=discard), and never below a running guest.
+static int check_forget(const struct recovery *recovery, const struct control_request *request, struct err *err)
+{
+	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
+	if (!failover)
+		return err_set(err, -ENOMEM, "out of memory");
+	int rc = failover_load(recovery->env, recovery->store, request->arg[0], failover, NULL);
+	if (rc == -ENOENT)
+		return 0;
+	const char *said = request->query(request, "failover");
+	if (!said || strcmp(said, "discard") != 0)
+		return err_set(err, -EBUSY,
+			       "%s was failed over, and what its guest wrote since is in the failover's disks only: copy them first, then "
+			       "DELETE /v1/protections/%s?failover=discard",
+			       request->arg[0], request->arg[0]);
+	return rc ? 0 : failover_unused(recovery->store, failover, err); // with a damaged record there is nothing to ask
+}
+
+static int forget_locked(struct recovery *recovery, const struct control_request *request, struct err *err)
+{
+	LOCK_SCOPE(&recovery->failing_over); // no failover between the check and the removal
+	int rc = check_forget(recovery, request, err);
+	return rc ? rc : store_forget(recovery->store, request->arg[0], err);
+}
+
 static unsigned delete_protection(void *context, const struct control_request *request, json_t **ret_body)
 {
 	struct recovery *recovery = context;
 	struct err err = {.code = 0};
-	if (!find_plain(recovery, request, &err) || store_forget(recovery->store, request->arg[0], &err))
+	if (!find_plain(recovery, request, &err) || forget_locked(recovery, request, &err))
 		return fail(&err, ret_body);
 	log_info("Removed a protection and its points, as asked. protection=%s", request->arg[0]);
 	return answer(HTTP_OK, json_object(), ret_body);

@@ -37,7 +37,8 @@ static int record_encode(const struct failover_info *failover, char **ret_text, 
 	if (json_object_set_new(object, "disks", disks) ||
 	    json_object_set_new(object, "name", json_string(failover->name)) ||
 	    json_object_set_new(object, "point", json_new_u64(failover->point)) ||
-	    json_object_set_new(object, "cut", json_new_time(failover->cut_wall_ns)) ||
+	    json_object_set_new(object, "cut", json_new_time(failover->cut_wall_ns)) || // for people
+	    json_object_set_new(object, "cut_ns", json_integer(failover->cut_wall_ns)) ||
 	    json_object_set_new(object, "lost_ms", json_new_u64(failover->lost_ms)) ||
 	    json_object_set_new(object, "duration_ms", json_new_u64(failover->duration_ms)))
 		return -ENOMEM;
@@ -70,7 +71,7 @@ static int record_decode(const char *text, size_t len, struct failover_info *ret
 	if (rc == 0)
 		rc = json_get_u64(object, "point", 1, INT64_MAX, &failover.point, err);
 	if (rc == 0)
-		rc = json_get_ns(object, "cut", &failover.cut_wall_ns, err);
+		rc = json_get_ns(object, "cut_ns", &failover.cut_wall_ns, err);
 	if (rc == 0)
 		rc = json_get_u64(object, "lost_ms", 0, INT64_MAX, &failover.lost_ms, err);
 	if (rc == 0)

@@ -37,6 +37,10 @@ int failover_load(struct env *env, const struct store *store, const char *name, 
 // The absolute path of a disk to boot from.
 int failover_path(const struct store *store, const struct failover_info *failover, unsigned disk, char *path, size_t cap);
 
+// Whether a program (a virtual machine, most likely) has a disk of the failover open for writing. -EBUSY, which names the
+// disk, or 0. Asks the locks that QEMU takes.
+int failover_unused(const struct store *store, const struct failover_info *failover, struct err *err);
+
 // A command line that boots the disks, quoted for a shell. The caller frees; NULL when out of memory.
 char *failover_command(const struct store *store, const struct failover_info *failover);
 

@@ -206,7 +206,7 @@ int mounts_remove(struct mounts *mounts, const char *directory, struct err *err)
 	AUTO_FREE char *real = realpath(directory, NULL); // NULL too when it is gone, or when its mount is broken
 	struct mount_session *session = find(mounts, real ? real : directory);
 	if (!session)
-		return err_set(err, -ENOENT, "no point is mounted on %s: see what is with kagami mounts", directory);
+		return err_set(err, -ENOENT, "no point is mounted on %s: kagami mounts lists what is", directory);
 	return session_stop(mounts, session, false, err);
 }
 

@@ -9,20 +9,25 @@
 #define FORMAT "kagami-protection"
 enum { VERSION = 1 };
 
+static json_t *disk_encode(const struct wire_disk *disk)
+{
+	json_t *object = json_object();
+	if (json_object_set_new(object, "name", json_string(disk->name)) ||
+	    json_object_set_new(object, "size", json_new_u64(disk->size))) {
+		json_decref(object);
+		return NULL;
+	}
+	return object;
+}
+
 static json_t *disks_encode(const struct protection *p)
 {
 	json_t *disks = json_array();
-	for (unsigned i = 0; i < p->disk_count; i++) {
-		json_t *disk = json_object();
-		if (json_object_set_new(disk, "name", json_string(p->disk[i].name)) ||
-		    json_object_set_new(disk, "size", json_new_u64(p->disk[i].size)) ||
-		    json_array_append(disks, disk)) {
-			json_decref(disk);
+	for (unsigned i = 0; i < p->disk_count; i++)
+		if (json_array_append_new(disks, disk_encode(&p->disk[i]))) {
 			json_decref(disks);
 			return NULL;
 		}
-		json_decref(disk);
-	}
 	return disks;
 }
 

@@ -17,7 +17,7 @@ struct recovery {
 	struct env *env;
 	struct store *store;
 	struct mounts *mounts;
-	pthread_mutex_t failing_over; // one failover at a time
+	pthread_mutex_t failing_over; // one failover or removal at a time
 };
 
 void recovery_init(struct recovery *recovery, struct env *env, struct store *store, struct mounts *mounts);

@@ -38,6 +38,7 @@ enum cli_option {
 	OPT_DRY_RUN,
 	OPT_PARTITION,
 	OPT_DISK,
+	OPT_DISCARD,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (1u << (option))

@@ -207,6 +207,22 @@ int cli_failover(const struct cli *cli)
 	return CLI_DONE;
 }
 
+// The disks of a failover hold what exists nowhere else: they go only when that was said. The daemon insists on it too.
+static int check_failover_gone(const struct cli *cli, const char *name)
+{
+	json_t *replica;
+	int rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &replica, "/v1/protections/%s", name);
+	if (rc)
+		return rc;
+	if (json_is_object(json_object_get(replica, "failover")) && !cli->option[OPT_DISCARD])
+		rc = cli_fail(cli, CLI_REFUSED,
+			      "%s was failed over, and what its VM wrote since is in the failover's disks alone (\"kagami status %s\" "
+			      "names them): keep a copy, then say --discard-failover",
+			      name, name);
+	json_decref(replica);
+	return rc;
+}
+
 int cli_forget(const struct cli *cli)
 {
 	const char *name = cli->argv[0];
@@ -216,9 +232,14 @@ int cli_forget(const struct cli *cli)
 		return cli_misused(cli, "%s", err.text);
 	if (!cli->option[OPT_YES] && !cli_on_terminal())
 		return cli_misused(cli, "this removes every recovery point of %s: say --yes to mean it", name);
-	if (!cli_confirmed(cli, "Remove the replica of %s and ALL of its recovery points from this host?", name))
+	int rc = check_failover_gone(cli, name);
+	if (rc)
+		return rc;
+	if (!cli_confirmed(cli, "Remove the replica of %s and ALL of its recovery points%s from this host?", name,
+			   cli->option[OPT_DISCARD] ? ", and its failover's disks," : ""))
 		return CLI_REFUSED;
-	int rc = cli_ask(cli, HTTP_RECEIVER, "DELETE", NULL, &answer, "/v1/protections/%s", name);
+	rc = cli_ask(cli, HTTP_RECEIVER, "DELETE", NULL, &answer, "/v1/protections/%s%s", name,
+		     cli->option[OPT_DISCARD] ? "?failover=discard" : "");
 	if (rc)
 		return rc;
 	if (cli->json)

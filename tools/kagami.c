@@ -2,6 +2,7 @@
 // kagami: the command line of both daemons. A table of commands, the options they take, and the way to one of them.
 //
 // The program asks a daemon and prints the answer; it decides nothing and keeps nothing. Manual: docs/man/kagami.1.
+#include "base/size.h"
 #include "tools/cli.h"
 
 #include <curl/curl.h>
@@ -28,9 +29,9 @@ const struct cli_command cli_commands[] = {
 	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC]", "replicate a VM's disks to a site",
 	 "Serves each raw image PATH over NBD under the name DISK, and keeps recovery\n"
 	 "points of all of them together at SITE, the newest never older than TIME (15s,\n"
-	 "5m, 1h; from 1s to 24h). At most N points\n"
-	 "(1 to 90, by default 24) are kept. CODEC is zstd (the default), zlib, lz4, none.",
-	 SOURCE, 2, 1 + 64, OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC), cli_protect},
+	 "5m, 1h; from 1s to 24h). At most N points are kept, from 1 to 90, by default\n"
+	 "24. CODEC is zstd (the default), zlib, lz4 or none.",
+	 SOURCE, 2, 1 + DISKS_MAX, OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC), cli_protect},
 	{"status", "[NAME]", "show protections and replicas, or one of them in full", "", EITHER, 0, 1, 0, cli_status},
 	{"cycle", "NAME [--wait [--timeout TIME]]", "make a recovery point now",
 	 "With --wait, returns when a point that holds everything written before is\n"
@@ -53,9 +54,11 @@ const struct cli_command cli_commands[] = {
 	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION), cli_mount},
 	{"umount", "DIR", "unmount it", "", TARGET, 1, 1, 0, cli_umount},
 	{"mounts", "", "list mounted points", "", TARGET, 0, 0, 0, cli_mounts},
-	{"forget", "NAME [--yes]", "remove a replica and all of its points",
-	 "Asks first on a terminal, unless --yes is given; without one, --yes is needed.", TARGET, 1, 1, OPT_BIT(OPT_YES),
-	 cli_forget},
+	{"forget", "NAME [--yes] [--discard-failover]", "remove a replica and all of its points",
+	 "Asks first on a terminal, unless --yes is given; without one, --yes is needed.\n"
+	 "After a failover, what the VM wrote since is in the failover's disks alone:\n"
+	 "--discard-failover says that they may go too.",
+	 TARGET, 1, 1, OPT_BIT(OPT_YES) | OPT_BIT(OPT_DISCARD), cli_forget},
 	{"version", "", "show the versions of this program and of the daemons here", "", EITHER, 0, 0, 0, cli_version},
 	{"help", "[COMMAND]", "show this list, or a command", "", EITHER, 0, 1, 0, cli_help},
 	{.name = NULL},
@@ -69,7 +72,8 @@ static const struct option options[] = {
 	{"codec", required_argument, NULL, OPT_CODEC},	     {"address", required_argument, NULL, OPT_ADDRESS},
 	{"wait", no_argument, NULL, OPT_WAIT},		     {"timeout", required_argument, NULL, OPT_TIMEOUT},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN},	     {"partition", required_argument, NULL, OPT_PARTITION},
-	{"disk", required_argument, NULL, OPT_DISK},	     {NULL, 0, NULL, 0},
+	{"disk", required_argument, NULL, OPT_DISK},	     {"discard-failover", no_argument, NULL, OPT_DISCARD},
+	{NULL, 0, NULL, 0},
 };
 
 static const struct cli_command *command_find(const char *name)

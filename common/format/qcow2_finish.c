@@ -7,13 +7,16 @@
 // and the header is one sector, so that there is either none or a whole one over tables and data that are on stable storage.
 //
 // Tables go to fresh clusters, which read as zeros, so that only what holds something is written. L1 entries whose blocks
-// are all zeros share one L2 table, by its refcount and without the COPIED bit, as internal snapshots do: QEMU
-// copies it before it writes to it.
+// are all zeros share one L2 table, by its refcount and without the COPIED bit, as internal snapshots do: QEMU copies it before
+// it writes to it. Only many of them do, because QEMU leaves the last user of a shared table without its COPIED bit,
+// which is harmless, but an error to `qemu-img check`.
 #include "base/auto.h"
 #include "format/qcow2_writer_state.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+enum { SHARE_MIN = 64 }; // 16 GiB of zeros
 
 // What finish works with. Of the L1 entries whose blocks are all zeros, `zero_left` have no table yet, and `zero_uses` of them
 // may still take the one at `zero_at`.
@@ -28,10 +31,9 @@ struct finish {
 
 static void page_encode(const struct qcow2_page *page, unsigned char *to)
 {
-	for (unsigned i = 0; i < QCOW2_PAGE_ENTRIES; i++) {
-		struct qcow2_entry entry = page == &qcow2_zero_page ? (struct qcow2_entry){0, QCOW2_ZERO_ALL} : page->entry[i];
-		qcow2_entry_put(to + i * QCOW2_ENTRY_SIZE, entry);
-	}
+	const struct qcow2_entry zeros = {0, QCOW2_ZERO_ALL};
+	for (unsigned i = 0; i < QCOW2_PAGE_ENTRIES; i++)
+		qcow2_entry_put(to + i * QCOW2_ENTRY_SIZE, page == &qcow2_zero_page ? zeros : page->entry[i]);
 }
 
 // Writes the pages of a table that hold something, each run of them at once, to the fresh cluster at `offset`.
@@ -63,30 +65,21 @@ static int table_place(struct finish *finish, const struct qcow2_table *table, u
 	return rc;
 }
 
-static int zero_table_write(struct finish *finish)
-{
-	for (unsigned i = 0; i < QCOW2_PAGES; i++)
-		page_encode(&qcow2_zero_page, finish->buffer + i * QCOW2_PAGE_SIZE);
-	return env_pwrite(finish->writer->file, finish->buffer, QCOW2_CLUSTER_SIZE, finish->zero_at);
-}
-
-// Shares a table of zeros, a new one when the last has as many uses as a refcount can say.
+// Gives an L1 entry whose blocks are all zeros a share of a table of zeros, or where sharing saves little its own.
 static int zero_table_place(struct finish *finish, uint64_t *ret_entry)
 {
 	struct qcow2_space *space = &finish->writer->space;
+	uint64_t uses = min_u64(finish->zero_left--, QCOW2_REFCOUNT_MAX);
 	if (finish->zero_uses == 0) {
-		int rc = qcow2_space_take_run(space, 1, &finish->zero_at);
-		if (rc == 0)
-			rc = zero_table_write(finish);
-		if (rc)
+		int rc = table_place(finish, &qcow2_zero_table, ret_entry);
+		if (rc || uses < SHARE_MIN)
 			return rc;
-		finish->zero_uses = min_u64(finish->zero_left, QCOW2_REFCOUNT_MAX);
-		space->refs[finish->zero_at / QCOW2_CLUSTER_SIZE] = (uint16_t)finish->zero_uses;
+		finish->zero_uses = uses;
+		finish->zero_at = *ret_entry & QCOW2_OFFSET_MASK;
+		space->refs[finish->zero_at / QCOW2_CLUSTER_SIZE] = (uint16_t)uses;
 	}
 	finish->zero_uses--;
-	finish->zero_left--;
-	bool shared = space->refs[finish->zero_at / QCOW2_CLUSTER_SIZE] > 1;
-	*ret_entry = finish->zero_at | (shared ? 0 : QCOW2_COPIED);
+	*ret_entry = finish->zero_at;
 	return 0;
 }
 

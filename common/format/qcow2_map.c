@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 struct qcow2_page qcow2_zero_page;
-struct qcow2_table qcow2_zero_table;
+struct qcow2_table qcow2_zero_table = {.page = {[0 ... QCOW2_PAGES - 1] = &qcow2_zero_page}};
 
 static const struct qcow2_entry zero_entry = {0, QCOW2_ZERO_ALL};
 
@@ -67,9 +67,8 @@ static struct qcow2_table *table_store(struct qcow2_map *map, struct qcow2_table
 	struct qcow2_table *table = calloc(1, sizeof(*table));
 	if (!table)
 		return NULL;
-	if (*at == &qcow2_zero_table)
-		for (unsigned i = 0; i < QCOW2_PAGES; i++)
-			table->page[i] = &qcow2_zero_page;
+	if (*at)
+		*table = qcow2_zero_table;
 	map->memory += sizeof(*table);
 	*at = table;
 	return table;
@@ -172,9 +171,7 @@ int qcow2_map_zero(struct qcow2_map *map, uint64_t first, uint64_t count, qcow2_
 
 bool qcow2_table_is_zero(const struct qcow2_table *table)
 {
-	if (!table_stored(table))
-		return table != NULL;
-	for (unsigned i = 0; i < QCOW2_PAGES; i++) {
+	for (unsigned i = 0; table && i < QCOW2_PAGES; i++) {
 		const struct qcow2_page *page = table->page[i];
 		if (!page)
 			return false;
@@ -182,5 +179,5 @@ bool qcow2_table_is_zero(const struct qcow2_table *table)
 			if (page->entry[j].where != 0 || page->entry[j].bits != QCOW2_ZERO_ALL)
 				return false;
 	}
-	return true;
+	return table;
 }

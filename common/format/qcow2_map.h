@@ -21,7 +21,7 @@ struct qcow2_table {
 	struct qcow2_page *page[QCOW2_PAGES]; // NULL: nothing held; &qcow2_zero_page: all zeros
 };
 extern struct qcow2_page qcow2_zero_page;   // compared by address, never written
-extern struct qcow2_table qcow2_zero_table; // the same
+extern struct qcow2_table qcow2_zero_table; // the same; its pages are qcow2_zero_page
 
 struct qcow2_map {
 	uint64_t blocks;	    // of the disk

@@ -146,7 +146,12 @@ static bool plain_ok(const struct qcow2_reader *reader, struct qcow2_entry entry
 		return false;
 	if (offset == 0)
 		return entry.where == 0 && qcow2_entry_allocated(entry) == 0;
-	return offset % QCOW2_CLUSTER_SIZE == 0 && size_within(offset, QCOW2_CLUSTER_SIZE, reader->file_size);
+	// QEMU's file may end behind the last subcluster that it wrote.
+	unsigned subclusters = QCOW2_SUBCLUSTERS;
+	while (subclusters && !(qcow2_entry_allocated(entry) >> (subclusters - 1) & 1))
+		subclusters--;
+	return offset % QCOW2_CLUSTER_SIZE == 0 &&
+	       size_within(offset, subclusters * QCOW2_SUBCLUSTER_SIZE, reader->file_size);
 }
 
 static int entry_check(const struct qcow2_reader *reader, uint64_t index, struct qcow2_entry entry, struct err *err)

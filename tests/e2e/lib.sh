@@ -22,11 +22,13 @@ pids=()
 undo=() # commands run at the end, the last one first
 
 fail() {
+	trap - ERR
 	echo "FAILED: $*" >&2
 	exit 1
 }
 
 skip() {
+	trap - ERR
 	echo "$*" >&2
 	exit 77
 }
@@ -110,7 +112,7 @@ refuses() { # TEXT COMMAND...
 	"$@" >"$W/out" 2>"$W/err" </dev/null || status=$?
 	[ $status != 0 ] || fail "this should not have worked: $* ($(cat "$W/out"))"
 	[ $status -lt 99 ] || fail "this crashed or was killed (status $status): $* ($(cat "$W/err"))"
-	is "number of lines of the error of: $*: $(cat "$W/err")" "$(grep -cv '^usage: ' "$W/err")" 1
+	is "number of lines of the error of: $*: $(cat "$W/err")" "$(grep -cvE '^(usage:|  )' "$W/err")" 1
 	grep -qiE -- "$text" "$W/err" || fail "the error of: $*: says '$(cat "$W/err")', expected '$text'"
 }
 

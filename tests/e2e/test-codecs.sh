@@ -6,6 +6,7 @@ requires qemu-img qemu-io jq curl
 
 new_image "$W/a.raw" $((24 << 20))
 start_pair
+wire=()
 for codec in zstd zlib lz4 none; do
 	cp --sparse=always "$W/a.raw" "$W/$codec.raw"
 	kagami protect "$codec" vda="$W/$codec.raw" --to dr --rpo 1h --codec $codec >/dev/null
@@ -14,7 +15,7 @@ for codec in zstd zlib lz4 none; do
 	nbd_io $codec vda 'write -P 0x5a 3M 4k' 'write -P 0x5b 7M 1M' 'write -P 0x5c 15000000 5000'
 	n=$(cycle $codec)
 	point_equals $codec "$n" vda "$W/$codec.raw"
-	wire[${#wire[@]}]=$(protection $codec .last_cycle.wire_bytes)
+	wire+=("$(protection $codec .last_cycle.wire_bytes)")
 	blocks=$(protection $codec .last_cycle.sent_blocks)
 done
 # 1 MiB and a few pieces of equal bytes: sixteen blocks and three more, whole when plain.

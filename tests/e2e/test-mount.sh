@@ -15,7 +15,7 @@ truncate -s 48M "$W/ext4.raw"
 mkfs.ext4 -q -d "$files" "$W/ext4.raw"
 truncate -s 400M "$W/xfs.raw"
 mkfs.xfs -q "$W/xfs.raw"
-truncate -s 64M "$W/parts.raw"
+truncate -s 72M "$W/parts.raw"
 printf 'label: gpt\nstart=2048, size=16384\nstart=32768\n' | sfdisk -q "$W/parts.raw"
 dd if="$W/ext4.raw" of="$W/parts.raw" bs=512 seek=32768 conv=notrunc,sparse count=$((48 << 11)) status=none
 
@@ -38,15 +38,19 @@ kagami umount "$W/dir"
 is "mounts" "$(at_target GET /v1/mounts | jq -c .mounts)" '[]'
 is "what is in the directory" "$(ls "$W/dir")" ''
 
-# xfs, cut while it is mounted at the source: without recovery its log is not replayed.
+# xfs, cut while it is mounted: what its log holds must show.
+# The image changes while the replicator is away, which is seen, and synced.
+stop_replicator
 mkdir "$W/live"
 loop=$(losetup --show -f "$W/xfs.raw")
 at_end 'umount "$W/live"; losetup -d "$loop"'
 mount "$loop" "$W/live"
 cp -r "$files/." "$W/live"
+sync -f "$W/live"
+cp --sparse=always "$W/xfs.raw" "$W/xfs.live" # as it is in the middle of its life
 umount "$W/live"
 losetup -d "$loop"
-stop_replicator # what was written past the export is seen, and synced
+mv "$W/xfs.live" "$W/xfs.raw"
 start_replicator
 wait_for 15 connected xfs
 n=$(cycle xfs)

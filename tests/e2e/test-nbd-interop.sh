@@ -16,8 +16,9 @@ is "size by nbdinfo" "$(nbdinfo --size "$uri")" $((64 << 20))
 nbdinfo --json "$uri" | jq -e '.exports[0] | .can_flush and .can_fua and .can_trim and .can_zero and .can_multi_conn and
 	(.is_read_only | not)' >/dev/null || fail "nbdinfo: $(nbdinfo "$uri")"
 is "exports listed" "$(nbdinfo --list --json "${uri%%/vda*}/${uri#*/vda}" | jq -r '.exports[]."export-name"')" vda
-nbdinfo --map "$uri" | grep -q 'data' || fail "no map of the disk: $(nbdinfo --map "$uri")"
-refuses '' nbdinfo "${uri/vda/nodisk}" || true
+nbdinfo --map "$uri" >"$W/map"
+grep -q data "$W/map" && grep -q hole "$W/map" || fail "no map of the disk: $(cat "$W/map")"
+! nbdinfo "${uri/vda/nodisk}" >/dev/null 2>&1 || fail "a disk that is not there can be attached"
 
 # Reading it whole gives the image.
 nbdcopy "$uri" "$W/copy.raw"

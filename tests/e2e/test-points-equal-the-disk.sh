@@ -10,7 +10,7 @@ truncate -s $((20 << 20)) "$W/c.raw"		  # nothing but a hole
 start_pair
 kagami protect vm1 vda="$W/a.raw" vdb="$W/b.raw" vdc="$W/c.raw" --to dr --rpo 1h >"$W/protect.out"
 grep -q 'nbd+unix:///vda?socket=' "$W/protect.out" || fail "protect prints no URI: $(cat "$W/protect.out")"
-is "number of URIs that protect prints" "$(grep -c 'nbd+unix:' "$W/protect.out")" 3
+is "number of URIs that protect prints" "$(grep -cE "^ *vd[abc] +nbd\+unix:" "$W/protect.out")" 3
 wait_for 30 has_point vm1
 
 # Keeps a raw copy of the images under the number of the point that shows them. No writer is attached meanwhile.
@@ -29,12 +29,12 @@ nbd_io vm1 vda 'write -P 0x11 0 64k' 'write -P 0x12 1000000 70000' 'write -P 0x1
 nbd_io vm1 vdc 'write -P 0x21 5M 3M'
 remember
 nbd_io vm1 vda 'write -z 0 32k' 'write -P 0x14 4096 4096' 'discard 8M 2M' 'write -z -u 12M 1M'
-nbd_io vm1 vdb 'write -P 0x22 7379456 512' 'write -P 0x22 7364608 12288' # the last sectors
+nbd_io vm1 vdb 'write -P 0x22 7378944 512' 'write -P 0x22 7364608 12288' # the last sectors
 nbd_io vm1 vdc 'write -P 0x21 5M 3M' 'write -z 5M 64k'
 remember
 remember # nothing was written
 nbd_io vm1 vda 'write -z 0 48M'
-nbd_io vm1 vdb 'write -P 0x23 0 7379968'
+nbd_io vm1 vdb 'write -P 0x23 0 7379456'
 remember
 nbd_io vm1 vda 'write -P 0x15 47M 1M' flush
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an operator may write on the command line of `kagami`, and what is shown to him.
+// What an operator may write on the command line of `kagami`, and what is shown in return.
 #include "tools/parse.h"
 #include "tools/show.h"
 

@@ -98,7 +98,7 @@ static void expect_clean_and_equal(struct world *world, const char *name)
 {
 	write_raw(world, "want.raw");
 	run(world, 0, "qemu-img check -f qcow2 %s", name);
-	run(world, 0, "qemu-img compare -s -f qcow2 -F raw %s want.raw", name);
+	run(world, 0, "qemu-img compare -f qcow2 -F raw %s want.raw", name);
 	run(world, 0, "rm -f got.raw && qemu-img convert -f qcow2 -O raw %s got.raw && cmp got.raw want.raw", name);
 }
 
@@ -242,43 +242,48 @@ static void qemu_reads_the_pattern_of_each_kind(void **state)
 	    " -c 'read -P 0x11 320k 192k' p.qcow2 && ! grep -i fail log");
 }
 
-// Two and a half L2 tables of zeros: two of them are one in the file. QEMU counts it as shared, and a write to one of
-// them leaves the other.
-static void qemu_copies_a_shared_table_of_zeros_before_it_writes(void **state)
+static void write_zeros_only(struct world *world, const char *name, uint64_t size)
 {
-	struct world *world = *state;
-	struct twin twin;
-	REQUIRE_QEMU();
-	base_begin(world, BLOCK_SIZE);
-	world->size = 0;
-	struct qcow2_config config = config_over(world, CODEC_ZSTD, "base.raw");
-	config.size = UINT64_C(10240) * BLOCK_SIZE;
-	twin_begin(&twin, world->temp.root, "z.qcow2", &config, 1);
-	twin_zeros(&twin, 0, 10240);
-	model_free(&twin.model);
-	struct model none = twin_finish(&twin);
-	(void)none;
-	run(world, 0, "qemu-img check -f qcow2 z.qcow2");
-	run(world, 0, "test $(stat -c %%s z.qcow2) = $((6 * 65536))"); // header, L1, two L2 tables, refcounts
-	run(world, 0, "qemu-io -f qcow2 -c 'write -P 0x44 1M 64k' z.qcow2 && qemu-img check -f qcow2 z.qcow2");
-	run(world, 0,
-	    "qemu-io -r -f qcow2 -c 'read -P 0x44 1M 64k' -c 'read -P 0 0 1M' -c 'read -P 0 257M 64k' -c 'read -P 0 512M 128M'"
-	    " z.qcow2 && ! grep -i fail log");
-}
-
-static void qemu_checks_a_terabyte_of_zeros(void **state)
-{
-	struct world *world = *state;
 	struct qcow2_writer *writer;
 	struct env_file *file;
-	REQUIRE_QEMU();
-	struct qcow2_config config = {.size = UINT64_C(1) << 40, .codec = CODEC_ZSTD};
-	assert_int_equal(env_open(world->temp.root, "t.qcow2", ENV_CREATE, &file), 0);
+	struct qcow2_config config = {.size = size, .codec = CODEC_ZSTD};
+	assert_int_equal(env_open(world->temp.root, name, ENV_CREATE, &file), 0);
 	assert_int_equal(qcow2_writer_new(file, &config, &writer, NULL), 0);
 	assert_int_equal(qcow2_write_zeros(writer, 0, size_blocks(config.size), NULL), 0);
 	assert_int_equal(qcow2_writer_finish(writer, NULL), 0);
 	qcow2_writer_free(writer);
 	env_close(file);
+}
+
+// A hundred and a half L2 tables of zeros: a hundred of them are one in the file. QEMU counts it as shared, and a write to one
+// leaves the others.
+static void qemu_copies_a_shared_table_of_zeros_before_it_writes(void **state)
+{
+	struct world *world = *state;
+	REQUIRE_QEMU();
+	write_zeros_only(world, "z.qcow2", (100 * UINT64_C(4096) + 2048) * BLOCK_SIZE);
+	run(world, 0, "qemu-img check -f qcow2 z.qcow2");
+	run(world, 0, "test $(stat -c %%s z.qcow2) = $((6 * 65536))"); // header, L1, two L2 tables, refcounts
+	run(world, 0, "qemu-io -f qcow2 -c 'write -P 0x44 1M 64k' z.qcow2 && qemu-img check -f qcow2 z.qcow2");
+	run(world, 0,
+	    "qemu-io -r -f qcow2 -c 'read -P 0x44 1M 64k' -c 'read -P 0 0 1M' -c 'read -P 0 257M 64k' -c 'read -P 0 25600M 128M'"
+	    " z.qcow2 && ! grep -i fail log");
+}
+
+static void qemu_may_write_to_every_table_of_a_small_disk_of_zeros(void **state)
+{
+	struct world *world = *state;
+	REQUIRE_QEMU();
+	write_zeros_only(world, "z.qcow2", 3 * UINT64_C(4096) * BLOCK_SIZE);
+	for (unsigned i = 0; i < 3; i++)
+		run(world, 0, "qemu-io -f qcow2 -c 'write -P 0x44 %uM 64k' z.qcow2 && qemu-img check -f qcow2 z.qcow2", i * 256 + 1);
+}
+
+static void qemu_checks_a_terabyte_of_zeros(void **state)
+{
+	struct world *world = *state;
+	REQUIRE_QEMU();
+	write_zeros_only(world, "t.qcow2", UINT64_C(1) << 40);
 	run(world, 0, "qemu-img check -f qcow2 t.qcow2");
 }
 
@@ -290,6 +295,7 @@ static void image_that_qemu_wrote_to_is_still_read(void **state)
 	struct env_file *file;
 	struct qcow2_reader *reader;
 	unsigned char block[BLOCK_SIZE];
+	struct err err = {0};
 	uint16_t mask;
 	REQUIRE_QEMU();
 	base_begin(world, 20 * BLOCK_SIZE);
@@ -301,8 +307,8 @@ static void image_that_qemu_wrote_to_is_still_read(void **state)
 	run(world, 0, "qemu-io -f qcow2 -c 'write -P 0x55 256k 8k' -c 'write -z 320k 64k' w.qcow2");
 	run(world, 0, "cp base.raw other.raw && qemu-img rebase -u -f qcow2 -F raw -b other.raw w.qcow2");
 	assert_int_equal(env_open(world->temp.root, "w.qcow2", ENV_WRITE, &file), 0);
-	assert_int_equal(qcow2_set_backing(file, "base.raw", QCOW2_BACKING_RAW, NULL), 0);
-	assert_int_equal(qcow2_reader_open(file, &reader, NULL), 0);
+	if (qcow2_set_backing(file, "base.raw", QCOW2_BACKING_RAW, &err) || qcow2_reader_open(file, &reader, &err))
+		fail_msg("%s", err.text);
 	assert_string_equal(qcow2_reader_backing(reader), "base.raw");
 	assert_int_equal(qcow2_reader_read(reader, 4, block, &mask, NULL), 0);
 	assert_int_equal(mask, 3);
@@ -360,6 +366,7 @@ int main(void)
 		TEST(qemu_reads_a_chain_after_set_backing),
 		TEST(qemu_reads_the_pattern_of_each_kind),
 		TEST(qemu_copies_a_shared_table_of_zeros_before_it_writes),
+		TEST(qemu_may_write_to_every_table_of_a_small_disk_of_zeros),
 		TEST(qemu_checks_a_terabyte_of_zeros),
 		TEST(image_that_qemu_wrote_to_is_still_read),
 		TEST(images_of_another_kind_are_refused_with_a_reason),

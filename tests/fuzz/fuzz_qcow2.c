@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// The reader on any bytes: opening, walking and reading never crash, never read outside and never take long. What reads is also
+// given another backing name, after which it still opens.
+//
+// Inputs are sparse images: records of u32 file offset (of units of 16 bytes), u8 length, and the bytes. So that mutations
+// start within reach, a whole small image is written below the records.
+#include "base/bytes.h"
+#include "base/env.h"
+#include "base/size.h"
+#include "format/qcow2.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { BLOCKS = 8, READS_MAX = 64, RECORD_HEAD = 5, FILE_MAX = 1 << 20 };
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static struct env_file *file;
+static unsigned char *image;
+static uint64_t image_len;
+
+static void must(bool ok)
+{
+	if (!ok)
+		abort();
+}
+
+static void image_write(void)
+{
+	static unsigned char block[BLOCK_SIZE];
+	unsigned char packed[BLOCK_SIZE];
+	struct qcow2_config config = {.size = BLOCKS * BLOCK_SIZE - 512, .codec = CODEC_ZSTD, .backing_name = "base.raw"};
+	struct codec_context *codec = codec_new();
+	struct qcow2_writer *writer;
+	must(codec && qcow2_writer_new(file, &config, &writer, NULL) == 0);
+	size_t len = codec_pack(codec, CODEC_ZSTD, block, sizeof(block), packed, sizeof(packed));
+	must(qcow2_write_packed(writer, 0, packed, len, NULL) == 0);
+	must(qcow2_write_packed(writer, BLOCKS - 1, packed, len, NULL) == 0);
+	must(qcow2_write_pieces(writer, 2, 0x0ff0, block, NULL) == 0);
+	must(qcow2_write_zeros(writer, 3, 2, NULL) == 0);
+	must(qcow2_writer_finish(writer, NULL) == 0);
+	qcow2_writer_free(writer);
+	codec_free(codec);
+}
+
+static void begin(void)
+{
+	char dir[] = "/tmp/kagami-fuzz.XXXXXX";
+	struct env_root *root;
+	must(mkdtemp(dir) && env_root_open(env_posix(), dir, &root) == 0);
+	must(env_open(root, "image", ENV_CREATE, &file) == 0 && env_unlink(root, "image") == 0);
+	env_root_close(root);
+	must(rmdir(dir) == 0);
+	image_write();
+	must(env_size(file, &image_len) == 0 && (image = malloc(image_len)));
+	must(env_pread_full(file, image, image_len, 0) == 0);
+}
+
+// The image with the records over it. The tables lie within its last five clusters, the header in the first.
+static void input_write(const uint8_t *data, size_t size)
+{
+	must(env_truncate(file, 0) == 0 && env_pwrite(file, image, image_len, 0) == 0);
+	while (size > RECORD_HEAD) {
+		uint64_t off = (uint64_t)get_le32(data) * 16 % FILE_MAX;
+		size_t len = data[4] < size - RECORD_HEAD ? data[4] : size - RECORD_HEAD;
+		must(env_pwrite(file, data + RECORD_HEAD, len, off) == 0);
+		data += RECORD_HEAD + len;
+		size -= RECORD_HEAD + len;
+	}
+}
+
+static void read_some(struct qcow2_reader *reader)
+{
+	unsigned char block[BLOCK_SIZE];
+	uint64_t index = 0;
+	uint16_t mask;
+	for (unsigned i = 0; i < READS_MAX && qcow2_reader_next(reader, index, &index, NULL) == 0; i++, index++)
+		(void)qcow2_reader_read(reader, index, block, &mask, NULL);
+	for (index = 0; index < 2 * BLOCKS; index++)
+		if (qcow2_reader_read(reader, index, block, &mask, NULL) == 0)
+			must(index < size_blocks(qcow2_reader_size(reader)));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct qcow2_reader *reader;
+	if (!file)
+		begin();
+	input_write(data, size);
+	if (qcow2_reader_open(file, &reader, NULL))
+		return 0;
+	read_some(reader);
+	qcow2_reader_free(reader);
+	must(qcow2_set_backing(file, "other", QCOW2_BACKING_RAW, NULL) == 0);
+	must(qcow2_reader_open(file, &reader, NULL) == 0);
+	must(strcmp(qcow2_reader_backing(reader), "other") == 0);
+	qcow2_reader_free(reader);
+	return 0;
+}

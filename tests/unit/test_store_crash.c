@@ -1,0 +1,601 @@
+// SPDX-License-Identifier: Apache-2.0
+// The store under crash enumeration (receiver/store.h over tests/sim): R3, a commit is atomic; R4, a fold changes no byte of any
+// point. After every crash the whole content of every point is compared with the oracle, read through the overlays
+// and the base as a user's tools would, and the digests that the next session would compare with are too.
+//
+// KAGAMI_CRASH_STATES=n looks at up to n states a scenario.
+#include "base/auto.h"
+#include "base/bytes.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "format/codec.h"
+#include "format/qcow2.h"
+#include "receiver/store.h"
+#include "tests/sim/crash_test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { DISKS = 2, BLOCKS = 2, POINTS_MAX = 5, IMAGE_SIZE = BLOCKS * BLOCK_SIZE };
+
+// The second disk ends in the middle of a piece.
+static const uint64_t disk_size[DISKS] = {IMAGE_SIZE, BLOCK_SIZE + 5 * PIECE_SIZE + 3 * SECTOR_SIZE};
+static const char *const disk_name[DISKS] = {"vda", "vdb"};
+static const unsigned char pin[OWNER_PIN_SIZE] = {1, 2, 3};
+
+struct promise { // what the run was told, or asked for; cleared at its start
+	uint64_t first_from, first_to; // the oldest point is one of these
+	uint64_t last_from, last_to;   // and the newest
+	bool created;
+	uint64_t fenced; // 0: not
+	bool fence_asked;
+};
+
+struct world {
+	unsigned char oracle[POINTS_MAX + 1][DISKS][IMAGE_SIZE]; // [point]; [0] is the empty disk
+	struct wire_open open;
+	uint32_t keep;
+	uint64_t setup_points;
+	bool recovery_retains; // recover() folds too
+	struct promise promise;
+	struct codec_context *codec;
+};
+
+// --- the oracle: what the disks held at each cut ---
+
+static void fill(unsigned char *to, size_t len, unsigned seed)
+{
+	for (size_t i = 0; i < len; i++) {
+		seed = seed * 1664525u + 1013904223u;
+		to[i] = i % 97 ? (unsigned char)(seed & 0x0f) : (unsigned char)(seed >> 24);
+	}
+}
+
+// Each point changes a whole block, some pieces, and zeros, on different disks in turn.
+static void make_oracle(struct world *w)
+{
+	memset(w->oracle, 0, sizeof(w->oracle));
+	for (unsigned p = 1; p <= POINTS_MAX; p++) {
+		memcpy(w->oracle[p], w->oracle[p - 1], sizeof(w->oracle[p]));
+		unsigned a = p % 2, b = 1 - a;
+		fill(w->oracle[p][a], BLOCK_SIZE, p);
+		fill(w->oracle[p][b] + (size_t)(p + 1) * PIECE_SIZE, 2 * PIECE_SIZE, p + 100);
+		if (p % 3 == 2)
+			memset(w->oracle[p][a] + BLOCK_SIZE, 0, BLOCK_SIZE);
+		else
+			fill(w->oracle[p][a] + BLOCK_SIZE + 4 * PIECE_SIZE, PIECE_SIZE + 3 * SECTOR_SIZE, p + 200);
+		for (unsigned d = 0; d < DISKS; d++)
+			memset(w->oracle[p][d] + disk_size[d], 0, IMAGE_SIZE - disk_size[d]);
+	}
+}
+
+static struct world *world_new(uint32_t keep, uint64_t setup_points)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	assert_non_null(w);
+	make_oracle(w);
+	w->keep = keep;
+	w->setup_points = setup_points;
+	w->codec = codec_new();
+	assert_non_null(w->codec);
+	w->open = (struct wire_open){.protection = {{1}}, .generation = {{2}}, .name = "vm1", .digest = {.kind = DIGEST_XXH3},
+				     .codec = CODEC_ZSTD, .points_keep = keep, .rpo_ms = 15000, .disk_count = DISKS};
+	fill(w->open.digest.secret, DIGEST_SECRET_SIZE, 9);
+	for (unsigned d = 0; d < DISKS; d++) {
+		strcpy(w->open.disk[d].name, disk_name[d]);
+		w->open.disk[d].size = disk_size[d];
+	}
+	return w;
+}
+
+static void world_free(struct world *w)
+{
+	codec_free(w->codec);
+	free(w);
+}
+
+// --- driving the store ---
+
+static uint16_t changed_pieces(const unsigned char *old, const unsigned char *new)
+{
+	uint16_t mask = 0;
+	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
+		if (memcmp(old + (size_t)i * PIECE_SIZE, new + (size_t)i * PIECE_SIZE, PIECE_SIZE) != 0)
+			mask |= (uint16_t)(1u << i);
+	return mask;
+}
+
+static int send_block(struct world *w, struct replica *r, unsigned d, uint64_t index, const unsigned char *old,
+		      const unsigned char *new, struct err *err)
+{
+	unsigned char plain[BLOCK_SIZE], packed[BLOCK_SIZE];
+	struct wire_block m = {.disk = (uint16_t)d, .mask = changed_pieces(old, new), .index = index,
+			       .digest = digest_of(&w->open.digest, (uint16_t)d, index, new), .codec = CODEC_NONE, .payload = plain};
+	if (m.mask == 0)
+		return 0;
+	if (bytes_zero(new, BLOCK_SIZE)) {
+		struct wire_zeros zeros = {.disk = (uint16_t)d, .first = index, .count = 1};
+		return replica_write_zeros(r, &zeros, err);
+	}
+	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
+		if (m.mask >> i & 1) {
+			memcpy(plain + m.len, new + (size_t)i * PIECE_SIZE, PIECE_SIZE);
+			m.len += PIECE_SIZE;
+		}
+	size_t len = m.mask == MASK_FULL ? codec_pack(w->codec, CODEC_ZSTD, plain, m.len, packed, m.len - 1) : 0;
+	if (len) {
+		m.codec = CODEC_ZSTD;
+		m.payload = packed;
+		m.len = (uint32_t)len;
+	}
+	return replica_write_block(r, &m, err);
+}
+
+static int send_point(struct world *w, struct replica *r, uint64_t number, struct err *err)
+{
+	int rc = 0;
+	for (unsigned d = 0; d < DISKS; d++)
+		for (uint64_t b = 0; rc == 0 && b < size_blocks(disk_size[d]); b++)
+			rc = send_block(w, r, d, b, w->oracle[number - 1][d] + b * BLOCK_SIZE, w->oracle[number][d] + b * BLOCK_SIZE, err);
+	return rc;
+}
+
+// A session that makes point `number`.
+static int commit(struct world *w, struct store *store, uint64_t number, struct err *err)
+{
+	struct replica *r = store_find(store, "vm1");
+	struct wire_opened opened;
+	struct wire_committed committed;
+	if (!r)
+		return err_set(err, -ENOENT, "vm1 is not in the store");
+	int rc = replica_session_begin(r, &w->open, pin, &opened, err);
+	if (rc)
+		return rc;
+	rc = opened.last_point == number - 1 ? send_point(w, r, number, err)
+					     : err_set(err, -ESTALE, "session at point %llu", (unsigned long long)opened.last_point);
+	struct wire_seal seal = {.predecessor = number - 1, .cut = {{(unsigned char)number}}, .head = opened.head,
+				 .cut_wall_ns = (int64_t)number, .consistency = POINT_CRASH};
+	if (rc == 0)
+		rc = replica_seal(r, &seal, &committed, err);
+	replica_session_end(r);
+	return rc;
+}
+
+static int make_dir(struct env *env, struct err *err)
+{
+	struct env_root *root;
+	int rc = env_root_open(env, "/", &root);
+	if (rc)
+		return err_sys(err, rc, "open /");
+	rc = env_mkdir(root, "store");
+	env_root_close(root);
+	return rc ? err_sys(err, rc, "mkdir store") : 0;
+}
+
+static int setup_empty(struct env *env, void *context, struct err *err)
+{
+	(void)context;
+	return make_dir(env, err);
+}
+
+static int setup_points(struct env *env, void *context, struct err *err)
+{
+	struct world *w = context;
+	struct store *store = NULL;
+	struct replica *r;
+	int rc = make_dir(env, err);
+	if (rc == 0)
+		rc = store_open(env, "/store", &store, err);
+	if (rc == 0)
+		rc = store_create(store, &w->open, pin, &r, err);
+	for (uint64_t p = 1; rc == 0 && p <= w->setup_points; p++)
+		rc = commit(w, store, p, err);
+	store_close(store);
+	return rc;
+}
+
+// --- what is run ---
+
+static int run_create(struct env *env, void *context, struct err *err)
+{
+	struct world *w = context;
+	struct store *store = NULL;
+	struct replica *r;
+	w->promise = (struct promise){0};
+	int rc = store_open(env, "/store", &store, err);
+	if (rc == 0)
+		rc = store_create(store, &w->open, pin, &r, err);
+	w->promise.created = rc == 0;
+	store_close(store);
+	return rc;
+}
+
+static int run_commit(struct env *env, void *context, struct err *err)
+{
+	struct world *w = context;
+	struct store *store = NULL;
+	uint64_t old = w->setup_points;
+	w->promise = (struct promise){.first_from = 1, .first_to = 1, .last_from = old, .last_to = old + 1, .created = true};
+	int rc = store_open(env, "/store", &store, err);
+	if (rc == 0)
+		rc = commit(w, store, old + 1, err);
+	if (rc == 0)
+		w->promise.last_from = old + 1;
+	store_close(store);
+	return rc;
+}
+
+static int run_folds(struct env *env, void *context, struct err *err)
+{
+	struct world *w = context;
+	struct store *store = NULL;
+	uint64_t last = w->setup_points;
+	w->promise = (struct promise){.first_from = 1, .first_to = 1, .last_from = last, .last_to = last, .created = true};
+	if (w->recovery_retains)
+		w->promise.first_to = last + 1 - w->keep;
+	int rc = store_open(env, "/store", &store, err);
+	struct replica *r = rc ? NULL : store_find(store, "vm1");
+	if (rc == 0 && !r)
+		rc = err_set(err, -ENOENT, "vm1 is not in the store");
+	int folded = rc == 0;
+	while (rc == 0 && folded == 1) {
+		if (!w->recovery_retains)
+			w->promise.first_to = min_u64(w->promise.first_to + 1, last);
+		folded = replica_retain(r, err);
+		if (folded == 1)
+			w->promise.first_from++;
+		rc = folded < 0 ? folded : 0;
+	}
+	if (rc == 0 && w->promise.first_from != last + 1 - w->keep)
+		rc = err_set(err, -EBADMSG, "retention kept another number of points than %u", w->keep);
+	store_close(store);
+	return rc;
+}
+
+static int run_fence(struct env *env, void *context, struct err *err)
+{
+	struct world *w = context;
+	struct store *store = NULL;
+	uint64_t last = w->setup_points;
+	w->promise = (struct promise){.first_from = 1, .first_to = 1, .last_from = last, .last_to = last, .created = true,
+				      .fence_asked = true};
+	int rc = store_open(env, "/store", &store, err);
+	struct replica *r = rc ? NULL : store_find(store, "vm1");
+	if (rc == 0 && !r)
+		rc = err_set(err, -ENOENT, "vm1 is not in the store");
+	if (rc == 0)
+		rc = replica_fence(r, last, err);
+	if (rc == 0)
+		w->promise.fenced = last;
+	store_close(store);
+	return rc;
+}
+
+static int recover(struct env *env, void *context, struct err *err)
+{
+	(void)context;
+	struct store *store = NULL;
+	int rc = store_open(env, "/store", &store, err);
+	if (rc == 0)
+		store_close(store);
+	return rc;
+}
+
+// As recover, and retention goes on where it was cut.
+static int recover_and_retain(struct env *env, void *context, struct err *err)
+{
+	(void)context;
+	struct store *store = NULL;
+	int rc = store_open(env, "/store", &store, err);
+	struct replica *r = rc ? NULL : store_find(store, "vm1");
+	if (r)
+		rc = replica_retain(r, err);
+	store_close(store);
+	return rc < 0 ? rc : 0;
+}
+
+// --- what is there ---
+
+static int read_overlay(struct env_file *file, uint64_t index, unsigned char *block, uint16_t *ret_mask, char *backing, size_t cap,
+			bool *ret_raw, struct err *err)
+{
+	struct qcow2_reader *reader;
+	int rc = qcow2_reader_open(file, &reader, err);
+	if (rc)
+		return rc;
+	*ret_mask = 0;
+	rc = qcow2_reader_read(reader, index, block, ret_mask, err);
+	snprintf(backing, cap, "%s", qcow2_reader_backing(reader));
+	*ret_raw = qcow2_reader_backing_format(reader) == QCOW2_BACKING_RAW;
+	qcow2_reader_free(reader);
+	return rc;
+}
+
+// One layer of a block: fills the pieces not yet in *have, and puts the name of the layer below in its place.
+static int read_layer(struct env_root *root, char path[256], bool *raw, uint64_t index, unsigned char *block, uint16_t *have,
+		      struct err *err)
+{
+	unsigned char layer[BLOCK_SIZE] = {0};
+	char backing[128] = "";
+	uint16_t mask = MASK_FULL;
+	struct env_file *file;
+	size_t got;
+	int rc = env_open(root, path, ENV_READ, &file);
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	if (*raw)
+		rc = env_pread(file, layer, BLOCK_SIZE, index * BLOCK_SIZE, &got);
+	else
+		rc = read_overlay(file, index, layer, &mask, backing, sizeof(backing), raw, err);
+	env_close(file);
+	if (rc)
+		return err_wrap(err, "%s", path);
+	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
+		if (mask >> i & 1 && !(*have >> i & 1))
+			memcpy(block + (size_t)i * PIECE_SIZE, layer + (size_t)i * PIECE_SIZE, PIECE_SIZE);
+	*have |= mask;
+	snprintf(strrchr(path, '/') + 1, 128, "%s", backing);
+	return 0;
+}
+
+static int check_block(struct world *w, struct env_root *root, uint64_t point, unsigned d, uint64_t index, struct err *err)
+{
+	unsigned char block[BLOCK_SIZE];
+	char path[256];
+	uint16_t have = 0;
+	bool raw = false;
+	snprintf(path, sizeof(path), "vm1/points/%llu/%s.qcow2", (unsigned long long)point, disk_name[d]);
+	for (unsigned depth = 0; have != MASK_FULL; depth++) {
+		if (depth > POINTS_MAX)
+			return err_set(err, -ELOOP, "point %llu: the chain has no end", (unsigned long long)point);
+		int rc = read_layer(root, path, &raw, index, block, &have, err);
+		if (rc)
+			return err_wrap(err, "point %llu", (unsigned long long)point);
+	}
+	uint32_t len = size_of_block(disk_size[d], index);
+	if (memcmp(block, w->oracle[point][d] + index * BLOCK_SIZE, len) != 0)
+		return err_set(err, -EBADMSG, "point %llu, %s, block %llu: not what the disk held at the cut",
+			       (unsigned long long)point, disk_name[d], (unsigned long long)index);
+	return 0;
+}
+
+static int check_contents(struct world *w, struct env *env, uint64_t first, uint64_t last, struct err *err)
+{
+	struct env_root *root;
+	int rc = env_root_open(env, "/store", &root);
+	for (uint64_t p = first; rc == 0 && p <= last; p++)
+		for (unsigned d = 0; d < DISKS; d++)
+			for (uint64_t b = 0; rc == 0 && b < size_blocks(disk_size[d]); b++)
+				rc = check_block(w, root, p, d, b, err);
+	env_root_close(root);
+	return rc;
+}
+
+static int check_numbers(struct world *w, struct replica *r, uint64_t *ret_first, uint64_t *ret_last, struct err *err)
+{
+	AUTO_FREE struct point_info *points = NULL;
+	size_t count = 0;
+	int rc = replica_points(r, &points, &count);
+	if (rc)
+		return err_sys(err, rc, "replica_points");
+	*ret_first = count ? points[0].number : 1;
+	*ret_last = count ? points[count - 1].number : 0;
+	for (size_t i = 0; i < count; i++)
+		if (points[i].number != points[0].number + i || points[i].cut.bytes[0] != points[i].number)
+			return err_set(err, -EBADMSG, "the points are not one row, or have other cuts");
+	const struct promise *p = &w->promise;
+	if (*ret_last < p->last_from || *ret_last > p->last_to || (count && (*ret_first < p->first_from || *ret_first > p->first_to)))
+		return err_set(err, -EBADMSG, "points %llu to %llu: neither the old set nor the new one",
+			       (unsigned long long)*ret_first, (unsigned long long)*ret_last);
+	return 0;
+}
+
+// The digests that a session would compare with are those of the newest point.
+static int check_digests(struct world *w, struct replica *r, uint64_t last, struct err *err)
+{
+	struct wire_opened opened;
+	int rc = replica_session_begin(r, &w->open, pin, &opened, err);
+	if (rc)
+		return err_wrap(err, "session after recovery");
+	for (unsigned d = 0; rc == 0 && d < DISKS; d++) {
+		struct digest digests[BLOCKS];
+		unsigned char differs[1] = {0};
+		for (uint64_t b = 0; b < BLOCKS; b++)
+			digests[b] = digest_of(&w->open.digest, (uint16_t)d, b, w->oracle[last][d] + b * BLOCK_SIZE);
+		struct wire_compare m = {.disk = (uint16_t)d, .count = BLOCKS, .digests = digests[0].bytes};
+		rc = replica_compare(r, &m, differs, err);
+		if (rc == 0 && differs[0])
+			rc = err_set(err, -EBADMSG, "%s: digests are not those of point %llu", disk_name[d], (unsigned long long)last);
+	}
+	replica_session_end(r);
+	return rc;
+}
+
+static int check_fence(struct world *w, const struct replica_info *info, struct err *err)
+{
+	if (info->fenced ? !w->promise.fence_asked : w->promise.fenced != 0)
+		return err_set(err, -EBADMSG, "the fence is %s", info->fenced ? "there unasked" : "gone");
+	if (info->fenced == uuid_equal(&info->generation, &w->open.generation))
+		return err_set(err, -EBADMSG, "the generation does not go with the fence");
+	return 0;
+}
+
+static int check_replica(struct world *w, struct env *env, struct replica *r, struct err *err)
+{
+	struct replica_info info;
+	uint64_t first = 1, last = 0;
+	replica_info(r, &info);
+	if (info.broken)
+		return err_set(err, -EIO, "broken after recovery: %s", info.broken_reason);
+	int rc = check_numbers(w, r, &first, &last, err);
+	if (rc == 0)
+		rc = check_fence(w, &info, err);
+	if (rc == 0)
+		rc = check_contents(w, env, first, last, err);
+	return rc || info.fenced ? rc : check_digests(w, r, last, err);
+}
+
+static int check(struct env *env, void *context, struct err *err)
+{
+	struct world *w = context;
+	struct store *store = NULL;
+	int rc = store_open(env, "/store", &store, err);
+	if (rc)
+		return rc;
+	struct replica *r = store_find(store, "vm1");
+	if (r)
+		rc = check_replica(w, env, r, err);
+	else if (w->promise.created)
+		rc = err_set(err, -ENOENT, "vm1 is gone");
+	store_close(store);
+	return rc;
+}
+
+// As check, and then the next point can be committed and is right: a crash costs no operator.
+static int check_and_go_on(struct env *env, void *context, struct err *err)
+{
+	struct world *w = context, *next = NULL;
+	struct store *store = NULL;
+	int rc = check(env, context, err);
+	if (rc == 0)
+		rc = store_open(env, "/store", &store, err);
+	if (rc)
+		return rc;
+	struct replica_info info;
+	replica_info(store_find(store, "vm1"), &info);
+	rc = commit(w, store, info.last_point + 1, err);
+	store_close(store);
+	if (rc)
+		return err_wrap(err, "the next point");
+	next = malloc(sizeof(*next));
+	if (!next)
+		return -ENOMEM;
+	*next = *w;
+	next->promise.last_from = next->promise.last_to = info.last_point + 1;
+	rc = check(env, next, err);
+	free(next);
+	return rc ? err_wrap(err, "after the next point") : 0;
+}
+
+// --- the scenarios ---
+
+// The store logs what it finds broken, and the exploration makes much of it.
+static bool explore(const struct crash_scenario *scenario, void how(const struct crash_scenario *, struct crash_result *))
+{
+	struct crash_result result;
+	bool verbose = getenv("CHOICES") != NULL;
+	int out = dup(STDERR_FILENO), null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	assert_true(out >= 0 && null >= 0);
+	if (!verbose)
+		(void)dup2(null, STDERR_FILENO);
+	how(scenario, &result);
+	(void)dup2(out, STDERR_FILENO);
+	(void)close(out);
+	(void)close(null);
+	return crash_report(scenario, &result);
+}
+
+static void a_protection_is_created_wholly_or_not_at_all(void **state)
+{
+	(void)state;
+	struct world *w = world_new(8, 0);
+	struct crash_scenario s = {.name = "store_create", .context = w, .setup = setup_empty, .run = run_create, .recover = recover,
+				   .check = check, .crashes = 2, .at_syncs = true, .states_max = 2000};
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+static void r3_a_commit_is_atomic_in_every_crash_state(void **state)
+{
+	(void)state;
+	struct world *w = world_new(8, 2);
+	struct crash_scenario s = {.name = "store_commit", .context = w, .setup = setup_points, .run = run_commit, .recover = recover,
+				   .check = check_and_go_on, .at_syncs = true, .states_max = 2000};
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+static void r3_a_commit_is_atomic_when_its_recovery_is_cut_too(void **state)
+{
+	(void)state;
+	struct world *w = world_new(8, 1);
+	struct crash_scenario s = {.name = "store_commit_twice", .context = w, .setup = setup_points, .run = run_commit,
+				   .recover = recover, .check = check, .crashes = 2, .at_syncs = true, .states_max = 2000};
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+static void r3_a_commit_keeps_its_promise_when_operations_fail(void **state)
+{
+	(void)state;
+	struct world *w = world_new(8, 1);
+	struct crash_scenario s = {.name = "store_commit", .context = w, .setup = setup_points, .run = run_commit, .recover = recover,
+				   .check = check};
+	assert_true(explore(&s, anomaly_explore));
+	world_free(w);
+}
+
+static void r4_a_fold_changes_no_point_in_any_crash_state(void **state)
+{
+	(void)state;
+	struct world *w = world_new(1, 3);
+	struct crash_scenario s = {.name = "store_fold", .context = w, .setup = setup_points, .run = run_folds, .recover = recover,
+				   .check = check, .at_syncs = true, .states_max = 2000};
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+static void r4_a_fold_is_done_again_when_it_was_cut(void **state)
+{
+	(void)state;
+	struct world *w = world_new(2, 3);
+	w->recovery_retains = true;
+	struct crash_scenario s = {.name = "store_fold_twice", .context = w, .setup = setup_points, .run = run_folds,
+				   .recover = recover_and_retain, .check = check, .crashes = 2, .at_syncs = true, .states_max = 2000};
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+static void r4_a_fold_changes_no_point_when_operations_fail(void **state)
+{
+	(void)state;
+	struct world *w = world_new(1, 2);
+	struct crash_scenario s = {.name = "store_fold", .context = w, .setup = setup_points, .run = run_folds, .recover = recover,
+				   .check = check};
+	assert_true(explore(&s, anomaly_explore));
+	world_free(w);
+}
+
+static void r7_a_fence_is_there_or_not_and_stays_once_answered(void **state)
+{
+	(void)state;
+	struct world *w = world_new(8, 1);
+	struct crash_scenario s = {.name = "store_fence", .context = w, .setup = setup_points, .run = run_fence, .recover = recover,
+				   .check = check, .crashes = 2, .at_syncs = true, .states_max = 2000};
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+int main(void)
+{
+	log_init("test_store_crash", LOG_LEVEL_ERROR);
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_protection_is_created_wholly_or_not_at_all),
+		cmocka_unit_test(r3_a_commit_is_atomic_in_every_crash_state),
+		cmocka_unit_test(r3_a_commit_is_atomic_when_its_recovery_is_cut_too),
+		cmocka_unit_test(r3_a_commit_keeps_its_promise_when_operations_fail),
+		cmocka_unit_test(r4_a_fold_changes_no_point_in_any_crash_state),
+		cmocka_unit_test(r4_a_fold_is_done_again_when_it_was_cut),
+		cmocka_unit_test(r4_a_fold_changes_no_point_when_operations_fail),
+		cmocka_unit_test(r7_a_fence_is_there_or_not_and_stays_once_answered),
+	};
+	return cmocka_run_group_tests_name("store_crash", tests, NULL, NULL);
+}
