@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs and ends helper programs.
 //
-// Promises: no shell ever sees our strings; a helper that hangs costs its timeout and no more; a helper that floods its
-// standard error costs a buffer; a process is signalled only through a pidfd that was opened before its command line
+// Promises: no shell ever sees our strings; a helper that hangs costs its timeout and no more; a helper that floods us
+// with text costs a buffer; a process is signalled only through a pidfd that was opened before its command line
 // was checked, so that a number that was used again can never name a stranger.
 #include "receiver/child.h"
 
@@ -102,16 +102,16 @@ static void tail_show(const struct tail *tail, char text[CHILD_TEXT_SIZE])
 	text[to - from] = 0;
 }
 
-static int spawn_prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr, int stderr_fd)
+static int spawn_prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr, int said_fd)
 {
 	sigset_t none, all;
 	(void)sigemptyset(&none);
 	(void)sigfillset(&all);
 	int rc = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
 	if (rc == 0)
-		rc = posix_spawn_file_actions_addopen(actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+		rc = posix_spawn_file_actions_adddup2(actions, said_fd, STDOUT_FILENO);
 	if (rc == 0)
-		rc = posix_spawn_file_actions_adddup2(actions, stderr_fd, STDERR_FILENO);
+		rc = posix_spawn_file_actions_adddup2(actions, said_fd, STDERR_FILENO);
 	if (rc == 0)
 		rc = posix_spawn_file_actions_addclosefrom_np(actions, STDERR_FILENO + 1);
 	if (rc == 0)
@@ -126,7 +126,7 @@ static int spawn_prepare(posix_spawn_file_actions_t *actions, posix_spawnattr_t 
 	return -rc;
 }
 
-static int spawn(const char *const *argv, int stderr_fd, pid_t *ret_pid)
+static int spawn(const char *const *argv, int said_fd, pid_t *ret_pid)
 {
 	static char locale[] = "LC_ALL=C", path[] = "PATH=" SYSTEM_PATH;
 	char *const environment[] = {locale, path, NULL};
@@ -138,7 +138,7 @@ static int spawn(const char *const *argv, int stderr_fd, pid_t *ret_pid)
 		(void)posix_spawn_file_actions_destroy(&actions);
 		return -ENOMEM;
 	}
-	int rc = spawn_prepare(&actions, &attr, stderr_fd);
+	int rc = spawn_prepare(&actions, &attr, said_fd);
 	if (rc == 0)
 		rc = -posix_spawn(ret_pid, argv[0], &actions, &attr, (char *const *)(uintptr_t)argv, environment);
 	(void)posix_spawnattr_destroy(&attr);

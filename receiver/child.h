@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Helper programs: started without a shell, bounded in time and in what they say, ended by identity and never by name.
 //
-// A helper gets an argument array, an environment of our own (LC_ALL=C, PATH), /dev/null as standard input and output,
-// a pipe as standard error, a process group of its own, and no other descriptor of ours. Any thread may call.
+// A helper gets an argument array, an environment of our own (LC_ALL=C, PATH), /dev/null as standard input, a pipe as
+// standard output and error (fuse2fs gives its reasons on the one, others on the other), a process group of its own, and
+// no other descriptor of ours. Any thread may call.
 #ifndef KAGAMI_RECEIVER_CHILD_H
 #define KAGAMI_RECEIVER_CHILD_H
 
@@ -17,7 +18,7 @@ struct child_result {
 	int exit_code;		    // -1 when a signal ended it
 	int signal;		    // that ended it, or 0
 	bool timed_out;		    // it was killed because its time was over
-	char text[CHILD_TEXT_SIZE]; // the end of what it wrote to standard error, white space trimmed
+	char text[CHILD_TEXT_SIZE]; // the end of what it said, on one line
 };
 
 // The absolute path of a program, from PATH and then the system's own directories. -ENOPKG, and the text

@@ -42,7 +42,7 @@ static struct replica *find_replica(const struct recovery *recovery, const char 
 {
 	struct replica *replica = store_find(recovery->store, name);
 	if (!replica)
-		err_set(err, -ENOENT, "there is no protection %s on this receiver: GET /v1/protections lists what there is", name);
+		err_set(err, -ENOENT, "there is no protection %s on this receiver: `kagami status` lists what there is", name);
 	return replica;
 }
 

@@ -4,13 +4,13 @@
 
 #include "base/auto.h"
 #include "base/crc32c.h"
+#include "base/when.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-enum { CHECK_SIZE = 16, HEX_MAX = 512, TIME_SIZE = 48 };
+enum { CHECK_SIZE = 16, HEX_MAX = 512 };
 
 // The check of an object without its member "check".
 static int check_of(const json_t *object, char check[CHECK_SIZE])
@@ -204,14 +204,7 @@ json_t *json_new_hex(const unsigned char *bytes, size_t len)
 
 json_t *json_new_time(int64_t ns)
 {
-	enum { NS = 1000000000 };
-	char text[TIME_SIZE];
-	struct tm tm;
-	int64_t part = (ns % NS + NS) % NS;
-	time_t seconds = (time_t)((ns / NS - (ns % NS < 0)));
-	if (!gmtime_r(&seconds, &tm))
-		return NULL;
-	size_t len = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-	(void)snprintf(text + len, sizeof(text) - len, ".%09lldZ", (long long)part);
+	char text[WHEN_SIZE];
+	when_format(ns, text);
 	return json_string(text);
 }

@@ -42,6 +42,6 @@ int json_get_array(const json_t *object, const char *name, size_t least, size_t 
 json_t *json_new_u64(uint64_t value); // above INT64_MAX: INT64_MAX
 json_t *json_new_uuid(const struct uuid *uuid);
 json_t *json_new_hex(const unsigned char *bytes, size_t len);
-json_t *json_new_time(int64_t ns); // RFC 3339, UTC, nanoseconds
+json_t *json_new_time(int64_t ns); // RFC 3339, UTC, milliseconds
 
 #endif

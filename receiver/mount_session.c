@@ -153,10 +153,27 @@ static int attach_kernel(const char *file, const struct volume *volume, const ch
 	return err_sys(err, rc, "mount the %s file system on %s (the kernel's reason is in dmesg)", fs->name, directory);
 }
 
+// What the kernel does by itself: fuse2fs shows nothing read-only before its journal was replayed.
+static int replay_journal(const char *file, const struct volume *volume, struct err *err)
+{
+	char program[CHILD_PATH_SIZE], target[MOUNT_PATH_SIZE + 64];
+	struct child_result result;
+	int rc = child_find("e2fsck", "e2fsprogs", program, sizeof(program), err);
+	(void)snprintf(target, sizeof(target), "%s?offset=%llu", file, (unsigned long long)volume->off);
+	const char *const argv[] = {program, "-y", "-E", "journal_only", target, NULL};
+	if (rc == 0)
+		rc = child_run(argv, FUSE_MS, &result, err);
+	if (rc == 0 && (result.exit_code < 0 || result.exit_code > 1)) // 1: something was put right
+		rc = err_set(err, -EIO, "replay the journal: %s failed: %s", program, result.text);
+	return rc;
+}
+
 static int attach_fuse(const char *file, const struct volume *volume, const char *directory, struct err *err)
 {
 	char program[CHILD_PATH_SIZE], options[96];
 	int rc = child_find("fuse2fs", "fuse2fs", program, sizeof(program), err);
+	if (rc == 0)
+		rc = replay_journal(file, volume, err);
 	if (rc)
 		return rc;
 	(void)snprintf(options, sizeof(options), "ro,fakeroot,nosuid,nodev,noexec,offset=%llu",

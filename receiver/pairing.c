@@ -63,12 +63,19 @@ static int peers_save(const struct pairing *pairing, struct err *err)
 	return rc ? err_sys(err, rc, "write the peers") : 0;
 }
 
-// Adds the peer, or takes the place of the one with the same key.
-static int peer_put(struct pairing *pairing, const char *name, const struct pin *pin, int64_t paired_wall_ns)
+// Where the peer with this key is, or would come.
+static size_t peer_place(const struct pairing *pairing, const struct pin *pin)
 {
 	size_t at = 0;
 	while (at < pairing->peers && !pin_equal(&pairing->peer[at].pin, pin))
 		at++;
+	return at;
+}
+
+// Adds the peer, or takes the place of the one with the same key.
+static int peer_put(struct pairing *pairing, const char *name, const struct pin *pin, int64_t paired_wall_ns)
+{
+	size_t at = peer_place(pairing, pin);
 	if (at == pairing->peers) {
 		if (pairing->peers >= PAIRING_PEERS_MAX)
 			return -ENOSPC;
@@ -225,6 +232,24 @@ static struct live_token *token_prove(struct pairing *pairing, const struct wire
 	return NULL;
 }
 
+// Makes the peer known when that is durable, and not at all otherwise.
+static int peer_add(struct pairing *pairing, const char *name, const struct pin *pin, struct err *err)
+{
+	size_t before = pairing->peers, at = peer_place(pairing, pin);
+	struct peer old = {.name = ""};
+	if (at < before)
+		old = pairing->peer[at];
+	int rc = peer_put(pairing, name, pin, env_wall_ns(pairing->state->env));
+	if (rc)
+		return err_sys(err, rc, "remember the source");
+	rc = peers_save(pairing, err);
+	if (rc && at < before)
+		pairing->peer[at] = old;
+	else if (rc)
+		pairing->peers = before;
+	return rc;
+}
+
 int pairing_accept(struct pairing *pairing, const struct wire_pair *proof, const struct pin *peer,
 		   struct wire_pair *ret_answer, struct err *err)
 {
@@ -237,10 +262,7 @@ int pairing_accept(struct pairing *pairing, const struct wire_pair *proof, const
 	memcpy(answer.token_id, token->id, sizeof(answer.token_id));
 	token_proof(token->secret, true, peer, &pairing->own, answer.mac);
 	token_drop(token);
-	int rc = peer_put(pairing, proof->name, peer, env_wall_ns(pairing->state->env));
-	if (rc)
-		return err_sys(err, rc, "remember the source");
-	rc = peers_save(pairing, err);
+	int rc = peer_add(pairing, proof->name, peer, err);
 	if (rc)
 		return rc;
 	char pin[PIN_TEXT_SIZE];

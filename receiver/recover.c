@@ -28,25 +28,6 @@ static int protection_load(struct replica *r, struct err *err)
 
 // --- what a crash leaves ---
 
-// Points that were folded. Their move is made certain first: a point whose files go while its name comes back would be damage.
-static int trash_clear(struct replica *r, struct err *err)
-{
-	char path[REPLICA_PATH_SIZE], **names = NULL;
-	size_t count = 0;
-	replica_file(r, path, "trash");
-	int rc = env_mkdir(r->root, path);
-	if (rc == 0 || rc == -EEXIST)
-		rc = env_sync_dir(r->root, path);
-	if (rc == 0)
-		rc = env_list(r->root, path, &names, &count);
-	for (size_t i = 0; rc == 0 && i < count; i++) {
-		replica_file(r, path, "trash/%.200s", names[i]);
-		rc = env_remove_tree(r->root, path);
-	}
-	env_list_free(names, count);
-	return rc ? err_sys(err, rc, "%s: empty", path) : 0;
-}
-
 static int leftovers_remove(struct replica *r, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE];
@@ -58,7 +39,8 @@ static int leftovers_remove(struct replica *r, struct err *err)
 	rc = env_unlink(r->root, path);
 	if (rc && rc != -ENOENT)
 		return err_sys(err, rc, "%s: remove", path);
-	return trash_clear(r, err);
+	replica_file(r, path, "trash");
+	return trash_clear(r->root, path, err);
 }
 
 // A name that is seen may not be durable yet, when the receiver was killed before its sync. It is before anybody hears of it.

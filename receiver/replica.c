@@ -112,6 +112,7 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 	r->prot.fenced_point = next->fenced_point;
 	r->prot.rpo_ms = next->rpo_ms;
 	r->prot.points_keep = next->points_keep;
+	r->prot_certain = true;
 	return 0;
 }
 
@@ -242,8 +243,8 @@ void replica_release(struct replica *r, uint64_t number)
 int replica_fence(struct replica *r, uint64_t number, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
-	if (r->prot.fenced && r->prot.fenced_point == number)
-		return 0;
+	if (r->prot.fenced && r->prot.fenced_point == number) // found at start: perhaps from a fence whose sync failed
+		return r->prot_certain ? 0 : replica_save(r, &r->prot, err);
 	if (r->prot.fenced)
 		return err_set(err, -EALREADY, "%s was failed over to point %llu already", r->name,
 			       (unsigned long long)r->prot.fenced_point);

@@ -55,6 +55,7 @@ struct replica {
 	pthread_mutex_t lock;
 
 	struct protection prot;
+	bool prot_certain; // this receiver has seen it become durable
 	bool broken;
 	struct err why; // it is broken
 
@@ -104,6 +105,9 @@ int replica_read_point(const struct replica *replica, uint64_t number, struct po
 // create.c: makes the files of a new protection, durable on return; needs the store's lock.
 int replica_create(struct env_root *root, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],
 		   struct err *err);
+
+// trash.c: deletes what was moved into the directory `dir`, which is created when it is missing; needs no lock.
+int trash_clear(struct env_root *root, const char *dir, struct err *err);
 
 // recover.c: fills in everything from the directory. What is wrong with it is in `broken`, and no failure.
 void replica_recover(struct replica *replica);

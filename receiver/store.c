@@ -33,17 +33,16 @@ uint64_t store_free_bytes(struct store *store)
 
 // --- opening ---
 
-// A name that was moved into .trash is certain to be there before anything in it is removed.
 static int half_made_remove(struct store *s, struct err *err)
 {
 	int rc = env_remove_tree(s->root, STORE_NEW);
-	if (rc == 0)
-		rc = env_sync_dir(s->root, STORE_TRASH);
-	if (rc == 0 || rc == -ENOENT)
-		rc = env_remove_tree(s->root, STORE_TRASH);
-	if (rc == 0)
-		rc = env_sync_dir(s->root, ".");
-	return rc ? err_sys(err, rc, "store %s: cannot be written", s->path) : 0;
+	if (rc)
+		return err_sys(err, rc, "store %s: cannot be written", s->path);
+	rc = trash_clear(s->root, STORE_TRASH, err);
+	if (rc)
+		return err_wrap(err, "store %s", s->path);
+	rc = env_sync_dir(s->root, ".");
+	return rc ? err_sys(err, rc, "store %s: sync", s->path) : 0;
 }
 
 // What cannot be looked at counts as there: recovery reports it.
@@ -235,13 +234,8 @@ static int forget_check(struct replica *r, struct err *err)
 
 static int forget_rename(struct store *s, struct replica *r, char trash[REPLICA_PATH_SIZE], struct err *err)
 {
-	int rc = env_mkdir(s->root, STORE_TRASH);
-	if (rc && rc != -EEXIST)
-		return err_sys(err, rc, "store %s: " STORE_TRASH, s->path);
 	(void)snprintf(trash, REPLICA_PATH_SIZE, STORE_TRASH "/%s.%zu", r->name, s->gone_count);
-	rc = env_sync_dir(s->root, "."); // .trash itself
-	if (rc == 0)
-		rc = env_rename(s->root, r->name, trash);
+	int rc = env_rename(s->root, r->name, trash);
 	return rc ? err_sys(err, rc, "%s: move to " STORE_TRASH, r->name) : 0;
 }
 

@@ -52,6 +52,7 @@ static void on_run_read(struct aio *aio, int res)
 	struct group *group = fetch->group;
 	if (res < 0) {
 		fetch->batch->status = -EIO;
+		group->incomplete = true;
 		group_error(group, &group->volume[fetch->batch->block[run->first].disk], "read", aio->off, res);
 	}
 	for (unsigned slot = run->first; slot < run->first + run->count; slot++) {
@@ -192,7 +193,7 @@ void group_keep(struct group *group, struct group_keep *keep)
 {
 	assert(group->fetches == 0 && !group->cut);
 	keep->group = group;
-	keep->res = group->set == SET_STALE ? -ESTALE : 0;
+	keep->res = group->set == SET_STALE || group->incomplete ? -ESTALE : 0;
 	keep->pending = 1;
 	group->keeps++;
 	for (uint16_t d = 0; keep->res == 0 && d < group->count; d++) {

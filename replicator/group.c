@@ -105,6 +105,7 @@ static void cut_take(struct group *group)
 	drop_preserved(group); // nobody waits for any: all writes are done
 	for (uint16_t d = 0; d < group->count; d++) {
 		struct volume *volume = &group->volume[d];
+		group->incomplete |= volume->set.pieces != 0;
 		volume_remember_set(volume);
 		dirty_take(&volume->set, &volume->dirty);
 	}
@@ -290,6 +291,7 @@ void group_give_back(struct group *group)
 	for (uint16_t d = 0; d < group->count; d++)
 		volume_give_back(&group->volume[d]);
 	group->set = SET_NONE;
+	group->incomplete = false;
 	drop_preserved(group);
 	preserve_trim(&group->preserve);
 }

@@ -60,6 +60,7 @@ struct group {
 	uint16_t count;
 	struct volume *volume;
 	enum group_set set;
+	bool incomplete; // blocks left that were not read: they are remembered, and keep is refused until give_back
 	struct preserve preserve;
 	bool gate_closed;
 	struct volume_request *held, **held_end; // wait at the gate, in order
@@ -78,7 +79,7 @@ void group_done(struct group *group);	      // nothing is under way
 
 void group_cut(struct group *group, struct group_cut *cut);
 void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *batch);
-void group_keep(struct group *group, struct group_keep *keep); // -ESTALE: the cut was given up; -EIO: a sync failed
+void group_keep(struct group *group, struct group_keep *keep); // -ESTALE: given up, or incomplete; -EIO: a sync failed
 void group_give_back(struct group *group);
 void group_mark_all(struct group *group);
 

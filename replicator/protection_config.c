@@ -46,8 +46,11 @@ static json_t *config_encode(const struct protection_config *config)
 	secret_format(config->digest.secret, secret);
 	json_t *disks = json_array();
 	for (unsigned i = 0; i < config->disk_count; i++)
-		(void)json_array_append_new(
-			disks, json_pack("{s:s, s:s}", "name", config->disk[i].name, "path", config->disk[i].path));
+		if (json_array_append_new(
+			    disks, json_pack("{s:s, s:s}", "name", config->disk[i].name, "path", config->disk[i].path))) {
+			json_decref(disks);
+			return NULL; // a path that is not UTF-8 cannot be written down, and a disk must not go missing
+		}
 	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:b, s:o}", "version", 1, "name", config->name, "uuid",
 			 uuid, "generation", generation, "site", config->site, "rpo_ms", (json_int_t)config->rpo_ms,
 			 "points", (int)config->points_keep, "codec", codec_name(config->codec), "digest_secret", secret,
@@ -62,7 +65,11 @@ int protection_config_save(struct env_root *state, const struct protection_confi
 	json_t *json = config_encode(config);
 	AUTO_FREE char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
 	json_decref(json);
-	int rc = text ? env_replace(state, dir, path, text, strlen(text)) : -ENOMEM;
+	int rc = text ? env_replace(state, dir, path, text, strlen(text)) : -EILSEQ;
+	if (rc == 0)
+		rc = env_sync_dir(state, "protections");
+	if (rc == 0)
+		rc = env_sync_dir(state, ".");
 	return rc ? err_sys(err, rc, "write the configuration of %s", config->name) : 0;
 }
 

@@ -41,6 +41,7 @@ struct protection_config {
 // STATE/protections/<name>, relative to the state directory.
 void protection_dir(const char *name, char path[NAME_SIZE + 16]);
 
+// Durable on return, with the names of the directories above.
 int protection_config_save(struct env_root *state, const struct protection_config *config, struct err *err);
 int protection_config_load(struct env_root *state, const char *name, struct protection_config *ret_config, struct err *err);
 

@@ -36,5 +36,6 @@ uint64_t schedule_backoff_ns(unsigned failures, uint32_t random)
 {
 	unsigned doublings = failures < BACKOFF_DOUBLINGS ? failures : BACKOFF_DOUBLINGS;
 	uint64_t whole_ns = min_u64(SECOND_NS << doublings, 30 * SECOND_NS);
-	return whole_ns - whole_ns / 4 * random / UINT32_MAX;
+	uint64_t jitter_us = whole_ns / 4000 * random / UINT32_MAX; // in microseconds the product has room
+	return whole_ns - jitter_us * 1000;
 }

@@ -29,6 +29,7 @@ struct passage { // one call of ship_set
 	struct wire_failure *failure;
 	uint64_t fetched, staged, sent; // batches, counted from the start; sent <= staged <= fetched
 	bool exhausted;			// a batch came back empty
+	bool source_failed;		// and not the connection: the answers that are due still come
 };
 
 int ship_new(struct ship **ret_ship)
@@ -104,8 +105,11 @@ static int stage(struct passage *p, struct err *err)
 	struct source_batch *batch = &lane->batch;
 	p->staged++;
 	int rc = source_wait(p->source, batch, err);
-	if (rc)
+	if (rc) {
+		p->source_failed = true;
+		batch->count = 0; // nothing was asked about it
 		return rc;
+	}
 	if (batch->count == 0)
 		p->exhausted = true;
 	p->stats->read_bytes += (uint64_t)batch->count * BLOCK_SIZE;
@@ -193,6 +197,36 @@ static int put_run(struct passage *p, struct lane *lane, unsigned i, unsigned en
 	return rc;
 }
 
+// Takes the answer for blocks [i, end) of the lane; its bitmap lies within the frame.
+static int answer_take(struct passage *p, const struct lane *lane, unsigned i, unsigned end, struct wire_differs *ret_differs,
+		       struct err *err)
+{
+	const struct source_block *block = &lane->batch.block[i];
+	struct wire_frame frame;
+	int rc = channel_expect(p->channel, WIRE_DIFFERS, CHANNEL_STALL_MS, &frame, p->failure, err);
+	if (rc)
+		return rc;
+	if (wire_get_differs(&frame, ret_differs) || ret_differs->disk != block->disk || ret_differs->first != block->index ||
+	    ret_differs->count != end - i)
+		return err_set(err, -EBADMSG, "DIFFERS does not answer what was asked");
+	return 0;
+}
+
+// After the source failed: takes the answers that are due, or the next passage would take them for its own.
+static int drain(struct passage *p, struct err *err)
+{
+	int rc = channel_flush(p->channel, err);
+	for (; rc == 0 && p->sent < p->staged; p->sent++) {
+		const struct lane *lane = lane_of(p, p->sent);
+		struct wire_differs differs;
+		for (unsigned i = 0, end; i < lane->batch.count && rc == 0; i = end) {
+			end = run_end(&lane->batch, i);
+			rc = answer_take(p, lane, i, end, &differs, err);
+		}
+	}
+	return rc;
+}
+
 // Takes the receiver's answers for the oldest staged batch and sends what differs.
 static int deliver(struct passage *p, struct err *err)
 {
@@ -201,14 +235,10 @@ static int deliver(struct passage *p, struct err *err)
 	int rc = 0;
 	for (unsigned i = 0, end; i < batch->count && rc == 0; i = end) {
 		end = run_end(batch, i);
-		struct wire_frame frame;
 		struct wire_differs differs;
-		rc = channel_expect(p->channel, WIRE_DIFFERS, CHANNEL_STALL_MS, &frame, p->failure, err);
+		rc = answer_take(p, lane, i, end, &differs, err);
 		if (rc)
 			return rc;
-		if (wire_get_differs(&frame, &differs) || differs.disk != batch->block[i].disk ||
-		    differs.first != batch->block[i].index || differs.count != end - i)
-			return err_set(err, -EBADMSG, "DIFFERS does not answer what was asked");
 		rc = put_run(p, lane, i, end, differs.bitmap, err);
 		atomic_fetch_add_explicit(&p->progress->done_bytes, (uint64_t)(end - i) * BLOCK_SIZE, memory_order_relaxed);
 	}
@@ -222,6 +252,7 @@ static int passage_run(struct passage *p, struct err *err)
 	while (rc == 0) {
 		while (!p->exhausted && p->fetched < p->sent + SHIP_BATCHES && rc == 0) {
 			rc = source_fetch(p->source, &lane_of(p, p->fetched)->batch);
+			p->source_failed = rc != 0;
 			if (rc)
 				return err_sys(err, rc, "read the disks");
 			p->fetched++;
@@ -254,7 +285,10 @@ int ship_set(struct ship *ship, struct source *source, struct channel *channel, 
 	};
 	ret_failure->code = 0;
 	int rc = passage_run(&p, err);
-	while (p.staged < p.fetched) // after a failure: none may stay under way
-		(void)source_wait(source, &lane_of(&p, p.staged++)->batch, NULL);
-	return rc;
+	uint64_t under_way = p.staged;
+	while (under_way < p.fetched) // after a failure: none may stay under way
+		(void)source_wait(source, &lane_of(&p, under_way++)->batch, NULL);
+	struct err broken;
+	int lost = p.source_failed ? drain(&p, &broken) : 0;
+	return lost ? err_set(err, lost, "%s", broken.text) : rc;
 }

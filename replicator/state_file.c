@@ -25,6 +25,7 @@ enum {
 	FILE_NAME_SIZE = 512,
 };
 static const unsigned char magic[8] = "KAGAMIPS";
+#define SEQUENCE_LAST (UINT64_MAX - 8) // a file that got there, which none of ours does, is written anew
 
 struct header {
 	struct uuid instance;
@@ -265,11 +266,27 @@ static int header_write(struct state_file *state, const struct header *h)
 	return 0;
 }
 
+// Two slots, of which the second is not valid yet.
 static int file_create(struct env_root *root, const char *name, const struct header *h)
 {
 	unsigned char slots[2 * PAGE] = {0};
+	char dir[FILE_NAME_SIZE] = ".";
+	const char *end = strrchr(name, '/');
+	if (end && snprintf(dir, sizeof(dir), "%.*s", (int)(end - name), name) >= (int)sizeof(dir))
+		return -ENAMETOOLONG;
 	header_encode(h, slots);
-	return env_replace(root, ".", name, slots, sizeof(slots));
+	return env_replace(root, dir, name, slots, sizeof(slots));
+}
+
+// Both slots, one after the other: damage to one of them must not bring back the clean stop before.
+static int run_write(struct state_file *state, struct header *h)
+{
+	int rc = 0;
+	for (int slot = 0; slot < 2 && rc == 0; slot++) {
+		h->sequence = state->header.sequence + 1;
+		rc = header_write(state, h);
+	}
+	return rc;
 }
 
 int state_file_open_run(struct env_root *root, const char *name, const char *disk, const struct state_position *position,
@@ -282,10 +299,9 @@ int state_file_open_run(struct env_root *root, const char *name, const char *dis
 	(void)snprintf(h.disk, sizeof(h.disk), "%s", disk);
 	int rc = env_open(root, name, ENV_WRITE, &state->file);
 	state->newest = rc == 0 ? header_read(state->file, &state->header) : -1;
-	if (state->newest >= 0) {
+	if (state->newest >= 0 && state->header.sequence < SEQUENCE_LAST) {
 		h.instance = state->header.instance;
-		h.sequence = state->header.sequence + 1;
-		rc = header_write(state, &h);
+		rc = run_write(state, &h);
 	} else {
 		env_close(STEAL(state->file));
 		rc = uuid_new(root->env, &h.instance);

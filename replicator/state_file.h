@@ -49,7 +49,8 @@ enum sync_reason state_file_load(struct env_root *root, const char *name, const 
 // Makes the file say that a replicator runs (created when it is missing or no good): durable on return.
 int state_file_open_run(struct env_root *root, const char *name, const char *disk, const struct state_position *position,
 			uint64_t size, struct state_file **ret_file, struct err *err);
-// The clean stop: map, then header. On failure the file still says that a replicator runs.
+// The clean stop: map, then header. On failure the file still says that a replicator runs, or, where only its last write or sync
+// failed, may hold the whole truth as if there had been no failure. Nothing may be written to the image afterwards.
 int state_file_save(struct state_file *file, const struct state_position *position, const struct image_identity *identity,
 		    const struct dirty *dirty, struct err *err);
 void state_file_close(struct state_file *file); // takes NULL

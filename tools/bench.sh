@@ -9,7 +9,7 @@
 # and the same as JSON into BENCH_JSON where that is set. BENCH_SECONDS (5) a round, BENCH_ROUNDS (3), BENCH_DIR (/var/tmp).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH=$(realpath -m "${BUILD:-build}")/bin:/usr/sbin:/sbin:$PATH LC_ALL=C
+export PATH=$(realpath -m "${BUILD:-build}")/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C
 seconds=${BENCH_SECONDS:-5} rounds=${BENCH_ROUNDS:-3} size=${BENCH_MB:-512}
 W=$(mktemp -d "${BENCH_DIR:-/var/tmp}/kagami-bench.XXXXXX")
 export KAGAMI_RUN_DIR=$W/run

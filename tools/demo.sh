@@ -6,7 +6,7 @@
 # Works in a directory of its own and leaves nothing behind, also when it fails. Root is needed to mount.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH=$(realpath -m "${BUILD:-build}")/bin:/usr/sbin:/sbin:$PATH LC_ALL=C.UTF-8
+export PATH=$(realpath -m "${BUILD:-build}")/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C.UTF-8
 
 RPO=${DEMO_RPO:-5}		 # seconds
 FILES_MB=${DEMO_FILES_MB:-250} # real files in the image
@@ -121,48 +121,52 @@ wait_until 120 has_point
 first=$(points '.points[0].point')
 note "the disk is served at $uri"
 note "initial sync in $(seconds $(($(ms) - begin))): point $first, $(mib "$(points '.points[0].wire_bytes')") on the wire for" \
-	"$(mib "$(points '.points[0].dirty_bytes')") of data"
+	"$(mib "$(points '.points[0].dirty_bytes')") of disk"
 
 # --- 3 ---
 say "3. A machine uses the disk (nbdfuse and a loop mount), and changes it while cycles run"
 nbdfuse "$W/nbd/vda" "$uri" >"$W/nbdfuse.log" 2>&1 &
 pids+=($!)
+disown # it will not like the disaster
 wait_until 10 [ -s "$W/nbd/vda" ]
 loops+=("$(losetup --show -f "$W/nbd/vda")")
 mount -o noatime "${loops[0]}" "$W/disk"
 
 # Copies real files in and deletes others, as long as it is let.
 change() {
-	local path n=0
+	local batch file i n=0
 	mkdir -p "$W/disk/copied"
-	while read -r path; do
+	while mapfile -t -n 12 batch && [ ${#batch[@]} -gt 0 ]; do
+		cp --backup=numbered -t "$W/disk/copied" "${batch[@]}" || true
+		for i in 1 2 3 4; do
+			read -r file <&3 && rm -f "$W/disk/$file"
+		done
+		sleep 0.1
 		n=$((n + 1))
-		cp "$path" "$W/disk/copied/$n-${path##*/}" 2>/dev/null || true
-		[ $((n % 3)) = 0 ] && find "$W/disk/usr" -xdev -type f -print -quit 2>/dev/null | xargs -d '\n' -r rm -f
-		[ $((n % 10)) = 0 ] && sleep 0.05
-		[ $((n % 200)) = 0 ] && sync -f "$W/disk"
+		[ $((n % 8)) != 0 ] || sync -f "$W/disk"
 	done
 }
 
-# Stops the changes for a moment, takes a point, and writes down what every file of it must be.
+# Stops the changes for a moment, writes down what every file is, and takes a point of that.
 known_point() {
 	kill -STOP "$writer"
 	sync -f "$W/disk"
+	manifest "$W/disk" >"$W/manifests/new"
 	known=$(kagami cycle vm1 --wait --json | jq .point)
-	manifest "$W/disk" >"$W/manifests/$known"
-	note "point $known: $(wc -l <"$W/manifests/$known") files written down by their SHA-256"
+	mv "$W/manifests/new" "$W/manifests/$known"
+	note "point $known: $(wc -l <"$W/manifests/$known") files are written down by their SHA-256"
 	kill -CONT "$writer"
 }
 
 watch_it() { # SECONDS
 	local end=$((SECONDS + $1))
 	while [ $SECONDS -lt $end ]; do
-		sleep 1
+		sleep 2
 		protection '"   \(.state), dirty \(.dirty_bytes / 1024 | floor) KiB, newest point \(.age_ms / 100 | floor / 10) s old, \(.cycles.committed) cycles"'
 	done
 }
 
-change <"$W/later" 2>/dev/null &
+change <"$W/later" 3<"$W/first" 2>/dev/null &
 writer=$!
 watch_it 8
 known_point
@@ -178,7 +182,7 @@ b=$known
 sleep 2
 kill -9 "$replicator"
 wait "$replicator" 2>/dev/null || true
-note "at $(date -u +%H:%M:%S), with the source gone and its disk lost"
+note "$(date -u +%H:%M:%S) UTC: the source is gone, and its disk is taken as lost"
 kill "$writer" 2>/dev/null || true
 wait "$writer" 2>/dev/null || true
 writer=

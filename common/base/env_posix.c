@@ -255,12 +255,11 @@ static int posix_sync_dir(struct env_root *root, const char *name)
 
 static int posix_stat(struct env_root *root, const char *name, struct env_stat *ret_stat)
 {
-	const char *last;
-	AUTO_CLOSE int parent = open_parent(root, name, &last);
-	if (parent < 0)
-		return parent;
+	AUTO_CLOSE int fd = open_beneath(root, name, O_PATH | O_NOFOLLOW);
+	if (fd < 0)
+		return fd;
 	struct stat st;
-	if (fstatat(parent, last, &st, AT_SYMLINK_NOFOLLOW))
+	if (fstat(fd, &st))
 		return -errno;
 	*ret_stat = (struct env_stat){
 		.is_dir = S_ISDIR(st.st_mode), .size = (uint64_t)st.st_size, .allocated = (uint64_t)st.st_blocks * SECTOR_SIZE};

@@ -3,13 +3,14 @@
 //
 //	header | data … | L1 table | L2 tables | refcount blocks | refcount table
 //
-// Why a file that was cut off is never an image: all but the header is written and synced before the first byte of the header,
-// and the header is one sector, so that there is either none or a whole one over tables and data that are on stable storage.
+// Why a file that was cut off is never an image: all but the header is written and synced before the first byte of
+// the header, and the header is one sector, so that there is either none or a whole one over tables and data that
+// are on stable storage.
 //
-// Tables go to fresh clusters, which read as zeros, so that only what holds something is written. L1 entries whose blocks
-// are all zeros share one L2 table, by its refcount and without the COPIED bit, as internal snapshots do: QEMU copies it before
-// it writes to it. Only many of them do, because QEMU leaves the last user of a shared table without its COPIED bit,
-// which is harmless, but an error to `qemu-img check`.
+// Tables go to fresh clusters, which read as zeros, so that only what holds something is written. L1 entries whose
+// blocks are all zeros share one L2 table, by its refcount and without the COPIED bit, as internal snapshots do:
+// QEMU copies it before it writes to it. Only many of them do, because QEMU leaves the last user of a shared table
+// without its COPIED bit, which is harmless, but an error to `qemu-img check`.
 #include "base/auto.h"
 #include "format/qcow2_writer_state.h"
 
@@ -18,8 +19,8 @@
 
 enum { SHARE_MIN = 64 }; // 16 GiB of zeros
 
-// What finish works with. Of the L1 entries whose blocks are all zeros, `zero_left` have no table yet, and `zero_uses` of them
-// may still take the one at `zero_at`.
+// What finish works with. Of the L1 entries whose blocks are all zeros, `zero_left` have no table yet, and
+// `zero_uses` of them may still take the one at `zero_at`.
 struct finish {
 	struct qcow2_writer *writer;
 	unsigned char *l1;     // a cluster of the L1 table
@@ -95,7 +96,8 @@ static int l1_cluster_write(struct finish *finish, uint32_t first)
 		uint64_t entry;
 		if (!table)
 			continue;
-		int rc = qcow2_table_is_zero(table) ? zero_table_place(finish, &entry) : table_place(finish, table, &entry);
+		int rc = qcow2_table_is_zero(table) ? zero_table_place(finish, &entry)
+						    : table_place(finish, table, &entry);
 		if (rc)
 			return rc;
 		put_be64(finish->l1 + (size_t)(i - first) * 8, entry);
@@ -117,7 +119,8 @@ static int tables_write(struct finish *finish)
 	uint32_t entries = writer->map.table_count;
 	for (uint32_t i = 0; i < entries; i++)
 		finish->zero_left += qcow2_table_is_zero(writer->map.table[i]);
-	int rc = qcow2_space_take_run(&writer->space, round_div(entries, QCOW2_L1_PER_CLUSTER), &writer->header.l1_offset);
+	int rc = qcow2_space_take_run(&writer->space, round_div(entries, QCOW2_L1_PER_CLUSTER),
+				      &writer->header.l1_offset);
 	writer->header.l1_entries = entries;
 	for (uint32_t first = 0; rc == 0 && first < entries; first += QCOW2_L1_PER_CLUSTER)
 		rc = l1_cluster_write(finish, first);

@@ -32,10 +32,10 @@
 enum {
 	MAGIC = 0x514649fb,
 	VERSION = 3,
-	EXTENSION_BACKING_FORMAT = (int)0xe2792aca,
 	TYPE_ZLIB = 0,
 	TYPE_ZSTD = 1,
 };
+#define EXTENSION_BACKING_FORMAT 0xe2792acau
 #define FEATURE_COMPRESSION_TYPE (UINT64_C(1) << 3)
 #define FEATURE_EXTENDED_L2 (UINT64_C(1) << 4)
 #define FEATURES_KNOWN (FEATURE_COMPRESSION_TYPE | FEATURE_EXTENDED_L2)
@@ -68,7 +68,7 @@ static void encode_backing(unsigned char *to, const struct qcow2_header *header)
 	const char *format = backing_format_name(header->backing);
 	size_t len = strlen(header->backing_name);
 	unsigned char *at = to + QCOW2_HEADER_LEN;
-	put_be32(at, (uint32_t)EXTENSION_BACKING_FORMAT);
+	put_be32(at, EXTENSION_BACKING_FORMAT);
 	put_be32(at + 4, (uint32_t)strlen(format));
 	memcpy(at + 8, format, strlen(format));
 	at += 8 + 8 + 8; // padded data, end mark of zeros
@@ -112,7 +112,8 @@ static int decode_kind(const unsigned char *from, struct err *err)
 		return err_set(err, -EOPNOTSUPP, "image has %u internal snapshots" FOREIGN, get_be32(from + 60));
 	uint64_t features = get_be64(from + 72);
 	if (features & ~FEATURES_KNOWN)
-		return err_set(err, -EOPNOTSUPP, "incompatible features %#llx (dirty, corrupt, external data file or unknown)" FOREIGN,
+		return err_set(err, -EOPNOTSUPP,
+			       "incompatible features %#llx (dirty, corrupt, external data file or unknown)" FOREIGN,
 			       (unsigned long long)(features & ~FEATURES_KNOWN));
 	if (!(features & FEATURE_EXTENDED_L2))
 		return err_set(err, -EOPNOTSUPP, "image has no extended L2 entries" FOREIGN);
@@ -138,9 +139,9 @@ static int decode_tables(const unsigned char *from, uint64_t file_size, struct q
 	header->compatible = get_be64(from + 80);
 	header->refcount_order = get_be32(from + 96);
 	if (!size_disk_ok(header->size))
-		return err_set(err, -EBADMSG, "virtual size %llu is out of range" DAMAGED, (unsigned long long)header->size);
-	if (header->l1_entries < qcow2_l1_entries(header->size) ||
-	    header->l1_entries > qcow2_l1_entries(DISK_SIZE_MAX))
+		return err_set(err, -EBADMSG, "virtual size %llu is out of range" DAMAGED,
+			       (unsigned long long)header->size);
+	if (header->l1_entries < qcow2_l1_entries(header->size) || header->l1_entries > qcow2_l1_entries(DISK_SIZE_MAX))
 		return err_set(err, -EBADMSG, "L1 table of %u entries" DAMAGED, header->l1_entries);
 	if (header->l1_offset % QCOW2_CLUSTER_SIZE || header->l1_offset == 0 ||
 	    !size_within(header->l1_offset, header->l1_entries * UINT64_C(8), file_size))
@@ -166,10 +167,11 @@ static int decode_backing_format(const unsigned char *from, size_t start, size_t
 		uint32_t type = get_be32(from + at), len = get_be32(from + at + 4);
 		at += 8;
 		if (!size_within(at, len, end) || size_round_up(at + len, 8) > end)
-			return err_set(err, -EBADMSG, "header extension %#x of %u bytes does not fit" DAMAGED, type, len);
+			return err_set(err, -EBADMSG, "header extension %#x of %u bytes does not fit" DAMAGED, type,
+				       len);
 		bool raw = len == 3 && memcmp(from + at, "raw", 3) == 0;
 		bool qcow2 = len == 5 && memcmp(from + at, "qcow2", 5) == 0;
-		if (type == (uint32_t)EXTENSION_BACKING_FORMAT && (raw || qcow2)) {
+		if (type == EXTENSION_BACKING_FORMAT && (raw || qcow2)) {
 			*ret_backing = raw ? QCOW2_BACKING_RAW : QCOW2_BACKING_QCOW2;
 			return 0;
 		}
@@ -186,13 +188,15 @@ static int decode_backing(const unsigned char *from, size_t len, size_t header_l
 	if (at == 0)
 		return 0;
 	if (at < header_len || !size_within(at, name_len, len))
-		return err_set(err, -EBADMSG, "backing name at %llu is outside of the header" DAMAGED, (unsigned long long)at);
+		return err_set(err, -EBADMSG, "backing name at %llu is outside of the header" DAMAGED,
+			       (unsigned long long)at);
 	if (name_len == 0 || name_len > QCOW2_BACKING_MAX || memchr(from + at, 0, name_len))
 		return err_set(err, -EBADMSG, "backing name of %u bytes" DAMAGED, name_len);
 	memcpy(header->backing_name, from + at, name_len);
 	header->backing_name[name_len] = 0;
 	if (qcow2_backing_check(header->backing_name, err))
-		return err_set(err, -EBADMSG, "backing name is absolute, or has a colon or control character" FOREIGN);
+		return err_set(err, -EOPNOTSUPP,
+			       "backing name is absolute, or has a colon or control character" FOREIGN);
 	return decode_backing_format(from, header_len, (size_t)at, &header->backing, err);
 }
 

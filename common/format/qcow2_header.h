@@ -25,13 +25,14 @@ struct qcow2_header {
 	char backing_name[QCOW2_BACKING_MAX + 1]; // "" without one
 };
 
-// Whether `name` may stand in a header: relative, no colon (QEMU would take it for a protocol), no control characters,
-// and short enough. -EINVAL otherwise.
+// Whether `name` may stand in a header: relative, no colon (QEMU would take it for a protocol), no control
+// characters, and short enough. -EINVAL otherwise.
 int qcow2_backing_check(const char *name, struct err *err);
 
 void qcow2_header_encode(unsigned char to[QCOW2_HEADER_SECTOR], const struct qcow2_header *header);
-// Takes the first `len` bytes of a file of `file_size` bytes; nothing in them is trusted. The tables that the result names
-// lie within the file. -EBADMSG when it is damaged or no qcow2, -EOPNOTSUPP when it is none of our kind.
+// Takes the first `len` bytes of a file of `file_size` bytes; nothing in them is trusted. The tables that the
+// result names lie within the file. -EBADMSG when it is damaged or no qcow2, -EOPNOTSUPP when it is none of our
+// kind.
 int qcow2_header_decode(const unsigned char *from, size_t len, uint64_t file_size, struct qcow2_header *ret_header,
 			struct err *err);
 // Reads and decodes the header of `file`, and tells the file's size.

@@ -2,7 +2,8 @@
 // The numbers of qcow2 as we write it, and what one L2 entry says. Shared by writer and reader.
 // Source: docs/interop/qcow2.txt of QEMU ("L1 table entry", "Extended L2 Entries", "Compressed Clusters Descriptor").
 //
-// An extended L2 entry is two big-endian words: where the cluster lies, and a bitmap over its 32 subclusters of 2 KiB.
+// An extended L2 entry is two big-endian words: where the cluster lies, and a bitmap over its 32 subclusters of 2
+// KiB.
 //
 //	where                              bitmap                     the block is
 //	0                                  0                          not held: reads through

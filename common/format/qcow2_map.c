@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sparse tables. Invariant: `held` counts the entries, in stored and in zero pages, that hold something; a zero page or
-// zero table covers only blocks that the disk has, so the last, partial page of a disk is always stored.
+// The sparse tables. Invariant: `held` counts the entries, in stored and in zero pages, that hold something; a zero
+// page or zero table covers only blocks that the disk has, so the last, partial page of a disk is always stored.
 #include "format/qcow2_map.h"
 
 #include <errno.h>
@@ -17,8 +17,10 @@ int qcow2_map_init(struct qcow2_map *map, uint64_t blocks)
 	struct qcow2_table **table = calloc(count, sizeof(struct qcow2_table *));
 	if (!table)
 		return -ENOMEM;
-	*map = (struct qcow2_map){
-		.blocks = blocks, .table_count = count, .table = table, .memory = count * sizeof(struct qcow2_table *)};
+	*map = (struct qcow2_map){.blocks = blocks,
+				  .table_count = count,
+				  .table = table,
+				  .memory = count * sizeof(struct qcow2_table *)};
 	return 0;
 }
 

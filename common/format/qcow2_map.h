@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The L2 tables of an overlay being written, in memory, sparse at 256 entries.
 //
-// A table (4096 entries, 256 MiB of disk) is absent, wholly zero, or sixteen pages; a page (256 entries, 4 KiB, as in the file) is
-// absent, wholly zero, or stored. So one block of a huge disk costs a page and a table, and a run of zeros costs neither.
+// A table (4096 entries, 256 MiB of disk) is absent, wholly zero, or sixteen pages; a page (256 entries, 4 KiB, as
+// in the file) is absent, wholly zero, or stored. So one block of a huge disk costs a page and a table, and a run
+// of zeros costs neither.
 #ifndef KAGAMI_FORMAT_QCOW2_MAP_H
 #define KAGAMI_FORMAT_QCOW2_MAP_H
 
@@ -24,7 +25,7 @@ extern struct qcow2_page qcow2_zero_page;   // compared by address, never writte
 extern struct qcow2_table qcow2_zero_table; // the same; its pages are qcow2_zero_page
 
 struct qcow2_map {
-	uint64_t blocks;	    // of the disk
+	uint64_t blocks; // of the disk
 	uint32_t table_count;
 	struct qcow2_table **table; // as pages above
 	uint64_t held;		    // blocks that the overlay holds something of

@@ -20,7 +20,8 @@ int qcow2_unpack(struct qcow2_unpacker *unpacker, struct env_file *file, enum co
 		return err_sys(err, rc, "read the packed cluster at %llu", (unsigned long long)offset);
 	rc = codec_unpack_padded(unpacker->context, codec, unpacker->packed, len, block, BLOCK_SIZE);
 	if (rc)
-		return err_set(err, -EBADMSG, "packed cluster at %llu is no %s stream of a block; the block must be copied again",
+		return err_set(err, -EBADMSG,
+			       "packed cluster at %llu is no %s stream of a block; the block must be copied again",
 			       (unsigned long long)offset, codec_name(codec));
 	return 0;
 }

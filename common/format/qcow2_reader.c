@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reader. The image may have been written by anybody: the header is checked when it is opened, each L1 and L2 entry when
-// it is used, and nothing is read outside of the file. Refcounts are not needed for reading and not looked at.
+// The reader. The image may have been written by anybody: the header is checked when it is opened, each L1 and L2
+// entry when it is used, and nothing is read outside of the file. Refcounts are not needed for reading and not
+// looked at.
 //
 // Memory: the L1 table (8 bytes for 256 MiB of disk), CACHE_TABLES L2 tables, and what unpacking takes.
 #include "format/qcow2.h"
@@ -18,8 +19,8 @@ enum { CACHE_TABLES = 4 };
 #define DAMAGED "; the image is damaged: copy it again"
 
 struct cached {
-	uint32_t l1;	       // which table it is
-	uint64_t used;	       // when, in uses of the cache; 0: holds nothing
+	uint32_t l1;		// which table it is
+	uint64_t used;		// when, in uses of the cache; 0: holds nothing
 	unsigned char *entries; // QCOW2_CLUSTER_SIZE bytes
 };
 
@@ -91,7 +92,8 @@ enum qcow2_backing qcow2_reader_backing_format(const struct qcow2_reader *reader
 }
 
 // Reads the L2 table at `offset` over the one that was used longest ago.
-static int cache_load(struct qcow2_reader *reader, uint32_t l1, uint64_t offset, struct cached **ret_cached, struct err *err)
+static int cache_load(struct qcow2_reader *reader, uint32_t l1, uint64_t offset, struct cached **ret_cached,
+		      struct err *err)
 {
 	struct cached *oldest = &reader->cache[0];
 	for (unsigned i = 1; i < CACHE_TABLES; i++)
@@ -223,7 +225,8 @@ static int plain_read(struct qcow2_reader *reader, struct qcow2_entry entry, uns
 	while (first < QCOW2_SUBCLUSTERS) {
 		unsigned end = first + 1;
 		bool data = allocated >> first & 1;
-		while (end < QCOW2_SUBCLUSTERS && (allocated >> end & 1) == data && (zero >> end & 1) == (zero >> first & 1))
+		while (end < QCOW2_SUBCLUSTERS && (allocated >> end & 1) == data &&
+		       (zero >> end & 1) == (zero >> first & 1))
 			end++;
 		unsigned char *to = block + (size_t)first * QCOW2_SUBCLUSTER_SIZE;
 		size_t len = (size_t)(end - first) * QCOW2_SUBCLUSTER_SIZE;

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Clusters of the file and their refcounts, which count references as `qemu-img check` does: one for a plain cluster, and
-// for a cluster of packed streams one for each stream that touches it. A hole has none, and is no leak.
+// Clusters of the file and their refcounts, which count references as `qemu-img check` does: one for a plain
+// cluster, and for a cluster of packed streams one for each stream that touches it. A hole has none, and is no
+// leak.
 //
-// Packed streams lie back to back in *runs* of whole clusters, reserved RUN_CLUSTERS at a time, so that plain clusters
-// taken meanwhile do not break the row. A run that ends at the end of the file grows; another one is given up.
+// Packed streams lie back to back in *runs* of whole clusters, reserved RUN_CLUSTERS at a time, so that plain
+// clusters taken meanwhile do not break the row. A run that ends at the end of the file grows; another one is given
+// up.
 //
 //	cluster is     refcount   on the free list
 //	plain          1          no
@@ -73,7 +75,8 @@ static void free_push(struct qcow2_space *space, uint64_t cluster)
 // A free cluster may have packed bytes still in the buffer; they must not land on what the new owner writes.
 static int flush_over(struct qcow2_space *space, uint64_t offset)
 {
-	bool apart = offset + QCOW2_CLUSTER_SIZE <= space->buffer_off || space->buffer_off + space->buffer_len <= offset;
+	bool apart =
+		offset + QCOW2_CLUSTER_SIZE <= space->buffer_off || space->buffer_off + space->buffer_len <= offset;
 	return apart ? 0 : qcow2_space_flush(space);
 }
 

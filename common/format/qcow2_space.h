@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The clusters of the file of an overlay being written: who has them, and the buffer through which packed blocks are appended.
+// The clusters of the file of an overlay being written: who has them, and the buffer through which packed blocks
+// are appended.
 #ifndef KAGAMI_FORMAT_QCOW2_SPACE_H
 #define KAGAMI_FORMAT_QCOW2_SPACE_H
 
@@ -8,18 +9,18 @@
 
 struct qcow2_space {
 	struct env_file *file;
-	uint64_t clusters;   // of the file, taken or not; the next one is fresh: never written, reads as zeros
-	uint16_t *refs;	     // refcount of each
+	uint64_t clusters; // of the file, taken or not; the next one is fresh: never written, reads as zeros
+	uint16_t *refs;	   // refcount of each
 	uint64_t refs_room;
 	uint64_t *free_list; // clusters below `clusters` with refcount 0, without those of the open run
 	size_t free_count;
 	size_t free_room;
-	uint64_t run_at;     // the open run: where the next packed byte goes
-	uint64_t run_end;    //   and the end of its last cluster
+	uint64_t run_at;  // the open run: where the next packed byte goes
+	uint64_t run_end; //   and the end of its last cluster
 	unsigned char *buffer;
 	uint64_t buffer_off; // where the buffered bytes go; they end at run_at
 	size_t buffer_len;
-	uint64_t dead;	     // bytes that were written and are referred to no more
+	uint64_t dead; // bytes that were written and are referred to no more
 };
 
 // Starts with cluster 0, the header's, taken.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The writer's first half: blocks into clusters. Data goes to the file at once (packed streams through a buffer), tables stay
-// in memory.
+// The writer's first half: blocks into clusters. Data goes to the file at once (packed streams through a buffer),
+// tables stay in memory.
 //
 // What a write makes of the block's entry (see qcow2_layout.h for the kinds):
 //
@@ -10,8 +10,8 @@
 //	plain         packed, cluster freed  plain, the pieces in place         plain, in place       zeros, cluster freed
 //	packed        packed, old one dead   plain: unpacked and merged         plain, old one dead   zeros, old one dead
 //
-// In each row the data is written first and the entry changed last, by a step that cannot fail: a write that failed leaves what
-// the overlay held, except for pieces in place, which may hold either.
+// In each row the data is written first and the entry changed last, by a step that cannot fail: a write that failed
+// leaves what the overlay held, except for pieces in place, which may hold either.
 #include "format/qcow2_writer_state.h"
 
 #include <errno.h>
@@ -20,7 +20,8 @@
 static int header_init(struct qcow2_header *header, const struct qcow2_config *config, struct err *err)
 {
 	if (!size_disk_ok(config->size))
-		return err_set(err, -EINVAL, "disk of %llu bytes: it must be a multiple of 512, above 0 and at most 64 TiB",
+		return err_set(err, -EINVAL,
+			       "disk of %llu bytes: it must be a multiple of 512, above 0 and at most 64 TiB",
 			       (unsigned long long)config->size);
 	if (config->codec != CODEC_ZSTD && config->codec != CODEC_ZLIB)
 		return err_set(err, -EINVAL, "qcow2 holds no clusters packed by %s: use zstd or zlib",
@@ -86,7 +87,8 @@ static int range_check(const struct qcow2_writer *writer, uint64_t first, uint64
 	if (size_within(first, count, writer->map.blocks))
 		return 0;
 	return err_set(err, -EINVAL, "blocks %llu to %llu are past the end of the disk, which has %llu",
-		       (unsigned long long)first, (unsigned long long)(first + count), (unsigned long long)writer->map.blocks);
+		       (unsigned long long)first, (unsigned long long)(first + count),
+		       (unsigned long long)writer->map.blocks);
 }
 
 static int slot_find(struct qcow2_writer *writer, uint64_t index, struct qcow2_entry **ret_slot, struct err *err)
@@ -148,7 +150,8 @@ static int pieces_write(struct qcow2_writer *writer, uint64_t offset, uint16_t m
 }
 
 // Writes the pieces to a cluster of their own, which the entry then names instead of what it had.
-static int pieces_place(struct qcow2_writer *writer, struct qcow2_entry *slot, uint16_t mask, const unsigned char *block)
+static int pieces_place(struct qcow2_writer *writer, struct qcow2_entry *slot, uint16_t mask,
+			const unsigned char *block)
 {
 	uint64_t offset;
 	int rc = qcow2_space_take(&writer->space, &offset);
@@ -166,7 +169,8 @@ static int pieces_place(struct qcow2_writer *writer, struct qcow2_entry *slot, u
 	return 0;
 }
 
-static int pieces_in_place(struct qcow2_writer *writer, struct qcow2_entry *slot, uint16_t mask, const unsigned char *block)
+static int pieces_in_place(struct qcow2_writer *writer, struct qcow2_entry *slot, uint16_t mask,
+			   const unsigned char *block)
 {
 	uint64_t offset = qcow2_entry_offset(*slot);
 	uint32_t bits = qcow2_mask_spread(mask);

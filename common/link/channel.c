@@ -313,6 +313,8 @@ int channel_fd(const struct channel *channel)
 
 void channel_refuse(struct channel *channel, enum wire_error code, const char *text)
 {
+	if (channel->failed == -EBADMSG) // a frame was bad, the connection under it is sound: the peer is told
+		channel->failed = 0;
 	void *to = channel_room(channel, WIRE_FRAME_MAX);
 	if (!to || channel_put(channel, wire_put_error(to, WIRE_FRAME_MAX, code, text)) || channel_flush(channel, NULL))
 		return;

@@ -29,7 +29,8 @@ static void base64_write(const unsigned char *raw, size_t len, char *text)
 	*text = 0;
 }
 
-// The number of bytes read, or -1.
+// The number of bytes read, or -1 for what base64_write() does not write: bits left over must be few and zero, so that
+// no two texts are one token.
 static int base64_read(const char *text, unsigned char *raw, size_t cap)
 {
 	uint32_t bits = 0;
@@ -48,7 +49,7 @@ static int base64_read(const char *text, unsigned char *raw, size_t cap)
 			raw[len++] = (unsigned char)(bits >> held);
 		}
 	}
-	return (int)len;
+	return held < 6 && (bits & ((1u << held) - 1)) == 0 ? (int)len : -1;
 }
 
 int token_format(const struct token *token, char text[TOKEN_TEXT_SIZE])

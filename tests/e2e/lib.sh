@@ -10,7 +10,7 @@ set -Eeuo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=$(realpath -m "${BUILD:-$root/build}")
-export PATH=$build/bin:/usr/sbin:/sbin:$PATH LC_ALL=C
+export PATH=$build/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C
 e2e=$root/tests/e2e
 
 W=$(mktemp -d "${TMPDIR:-/tmp}/k.XXXXXX")

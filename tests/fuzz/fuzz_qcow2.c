@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reader on any bytes: opening, walking and reading never crash, never read outside and never take long. What reads is also
-// given another backing name, after which it still opens.
+// The reader on any bytes: opening, walking and reading never crash, never read outside and never take long. What
+// reads is also given another backing name, after which it still opens.
 //
-// Inputs are sparse images: records of u32 file offset (of units of 16 bytes), u8 length, and the bytes. So that mutations
-// start within reach, a whole small image is written below the records.
+// Inputs are sparse images: records of u32 file offset (of units of 16 bytes), u8 length, and the bytes. So that
+// mutations start within reach, a whole small image is written below the records.
 #include "base/bytes.h"
 #include "base/env.h"
 #include "base/size.h"
@@ -32,9 +32,11 @@ static void image_write(void)
 {
 	static unsigned char block[BLOCK_SIZE];
 	unsigned char packed[BLOCK_SIZE];
-	struct qcow2_config config = {.size = BLOCKS * BLOCK_SIZE - 512, .codec = CODEC_ZSTD, .backing_name = "base.raw"};
+	struct qcow2_config config = {.size = BLOCKS * BLOCK_SIZE - 512,
+				      .codec = CODEC_ZSTD,
+				      .backing_name = "base.raw"};
 	struct codec_context *codec = codec_new();
-	struct qcow2_writer *writer;
+	struct qcow2_writer *writer = NULL;
 	must(codec && qcow2_writer_new(file, &config, &writer, NULL) == 0);
 	size_t len = codec_pack(codec, CODEC_ZSTD, block, sizeof(block), packed, sizeof(packed));
 	must(qcow2_write_packed(writer, 0, packed, len, NULL) == 0);
@@ -49,7 +51,7 @@ static void image_write(void)
 static void begin(void)
 {
 	char dir[] = "/tmp/kagami-fuzz.XXXXXX";
-	struct env_root *root;
+	struct env_root *root = NULL;
 	must(mkdtemp(dir) && env_root_open(env_posix(), dir, &root) == 0);
 	must(env_open(root, "image", ENV_CREATE, &file) == 0 && env_unlink(root, "image") == 0);
 	env_root_close(root);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/lib/twin.h"
 
+#include "base/bytes.h"
+
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -65,7 +67,7 @@ void model_free(struct model *model)
 }
 
 void twin_begin(struct twin *twin, struct env_root *root, const char *name, const struct qcow2_config *config,
-		   uint64_t seed)
+		uint64_t seed)
 {
 	struct err err = {0};
 	uint64_t blocks = size_blocks(config->size);
@@ -217,4 +219,80 @@ void twin_check(struct env_file *file, const struct model *model)
 	}
 	assert_int_equal(rc, -ENOENT);
 	qcow2_reader_free(reader);
+	twin_check_refcounts(file);
+}
+
+// The file as a whole, and how often each of its clusters is referred to: the test's own count.
+struct census {
+	unsigned char *bytes;
+	uint64_t clusters;
+	uint16_t *refs;
+};
+
+static void census_add(struct census *census, uint64_t offset, uint64_t len)
+{
+	for (uint64_t i = offset / BLOCK_SIZE; i <= (offset + len - 1) / BLOCK_SIZE; i++) {
+		assert_true(i < census->clusters);
+		census->refs[i]++;
+	}
+}
+
+static void census_add_table(struct census *census, uint64_t offset)
+{
+	for (unsigned i = 0; i < 4096; i++) {
+		uint64_t where = get_be64(census->bytes + offset + i * UINT64_C(16));
+		if (where >> 62 & 1) {
+			uint64_t at = where & ((UINT64_C(1) << 54) - 1), sectors = (where >> 54 & 0xff) + 1;
+			census_add(census, at, at % 512 ? sectors * 512 - at % 512 : sectors * 512);
+		} else if (where) {
+			assert_int_equal(where >> 63, 1);
+			census_add(census, where << 1 >> 1, BLOCK_SIZE);
+		}
+	}
+}
+
+// The header, the L1 table and all behind it, the refcount table and its blocks.
+static void census_take(struct census *census)
+{
+	const unsigned char *bytes = census->bytes;
+	uint64_t l1 = get_be64(bytes + 40), entries = get_be32(bytes + 36);
+	uint64_t counts = get_be64(bytes + 48), count_clusters = get_be32(bytes + 56);
+	census_add(census, 0, BLOCK_SIZE);
+	census_add(census, l1, entries * 8);
+	census_add(census, counts, count_clusters * BLOCK_SIZE);
+	for (uint64_t i = 0; i < entries; i++) {
+		uint64_t table = get_be64(bytes + l1 + i * 8) << 1 >> 1;
+		if (table) {
+			census_add(census, table, BLOCK_SIZE);
+			census_add_table(census, table);
+		}
+	}
+	for (uint64_t i = 0; i < count_clusters * BLOCK_SIZE / 8; i++)
+		if (get_be64(bytes + counts + i * 8))
+			census_add(census, get_be64(bytes + counts + i * 8), BLOCK_SIZE);
+}
+
+void twin_check_refcounts(struct env_file *file)
+{
+	struct census census = {0};
+	uint64_t size;
+	assert_int_equal(env_size(file, &size), 0);
+	assert_int_equal(size % BLOCK_SIZE, 0);
+	census.clusters = size / BLOCK_SIZE;
+	census.bytes = malloc(size);
+	census.refs = calloc(census.clusters, sizeof(*census.refs));
+	assert_non_null(census.bytes);
+	assert_non_null(census.refs);
+	assert_int_equal(env_pread_full(file, census.bytes, size, 0), 0);
+	census_take(&census);
+	uint64_t counts = get_be64(census.bytes + 48);
+	for (uint64_t i = 0; i < census.clusters; i++) {
+		uint64_t block = get_be64(census.bytes + counts + i / 32768 * 8);
+		uint16_t got = get_be16(census.bytes + block + i % 32768 * 2);
+		if (got != census.refs[i])
+			fail_msg("cluster %llu has refcount %u, and %u references", (unsigned long long)i, got,
+				 census.refs[i]);
+	}
+	free(census.bytes);
+	free(census.refs);
 }

@@ -26,7 +26,7 @@ uint64_t draw_below(uint64_t *seed, uint64_t end);
 struct model {
 	uint64_t size;
 	uint64_t blocks;
-	uint16_t *mask;      // by block: pieces held
+	uint16_t *mask;	     // by block: pieces held
 	unsigned char *data; // blocks * BLOCK_SIZE
 };
 void model_apply(const struct model *model, unsigned char *disk); // over what lies below
@@ -43,7 +43,7 @@ struct twin {
 };
 // Creates `name` below `root`.
 void twin_begin(struct twin *twin, struct env_root *root, const char *name, const struct qcow2_config *config,
-		   uint64_t seed);
+		uint64_t seed);
 // Writes to the overlay and the model; what is written is drawn.
 void twin_packed(struct twin *twin, uint64_t index);
 void twin_pieces(struct twin *twin, uint64_t index, uint16_t mask);
@@ -56,7 +56,10 @@ struct model twin_finish(struct twin *twin);
 void twin_draw(struct twin *twin, uint64_t index);
 size_t twin_pack(struct twin *twin, unsigned char packed[BLOCK_SIZE]);
 
-// Whether `file` reads as the model says, with all ways to read it.
+// Whether `file` reads as the model says, with all ways to read it, and its refcounts are right.
 void twin_check(struct env_file *file, const struct model *model);
+// Whether every cluster's refcount is the number of references to it: no errors, no leaks. Of a file that was just
+// finished.
+void twin_check_refcounts(struct env_file *file);
 
 #endif

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STATES_DEFAULT = 100000, ANOMALY_OPS_MAX = 1 << 20, ANOMALY_STATES_MAX = 256, RECOVERIES_MAX = 16 };
+enum { STATES_DEFAULT = 100000, ANOMALY_OPS_MAX = 1 << 20, FAILURE_STATES_MIN = 16, FAILURE_SHARE = 256, RECOVERIES_MAX = 16 };
 
 enum ending { POWER_OFF, KILLED, KILLED_THEN_POWER_OFF, ENDINGS };
 
@@ -66,7 +66,6 @@ static uint64_t states_max(const struct crash_scenario *scenario)
 
 static void begin(struct explorer *x)
 {
-	*x->result = (struct crash_result){0};
 	chooser_init(&x->chooser);
 	x->sim = sim_new(1);
 	make_step(x, x->scenario->setup, "setup", true);
@@ -203,9 +202,20 @@ static bool wants_replay(struct explorer *x)
 	return true;
 }
 
+// Whether the environment asks for a run of another test than this one.
+static bool wants_another(const struct crash_scenario *scenario, const char *test)
+{
+	const char *crash = getenv("CRASH_TEST"), *anomaly = getenv("ANOMALY_TEST");
+	const char *mine = getenv(test);
+	return (crash || anomaly) && (!mine || strcmp(mine, scenario->name) != 0);
+}
+
 void crash_explore(const struct crash_scenario *scenario, struct crash_result *ret_result)
 {
 	struct explorer x = {.scenario = scenario, .result = ret_result, .test = "CRASH_TEST"};
+	*ret_result = (struct crash_result){0};
+	if (wants_another(scenario, x.test))
+		return;
 	begin(&x);
 	if (!ret_result->failed)
 		find_points(&x);
@@ -216,6 +226,7 @@ void crash_explore(const struct crash_scenario *scenario, struct crash_result *r
 	} else if (wants_replay(&x)) {
 		run_to_point(&x, &x.point[choose(&x.chooser, (unsigned)x.points)]);
 		one_survival(&x);
+		fprintf(stderr, "# made again: %s\n", x.where);
 	} else {
 		while (explore_point(&x, most) && !ret_result->failed)
 			;
@@ -263,14 +274,20 @@ static size_t one_anomaly(struct explorer *x)
 void anomaly_explore(const struct crash_scenario *scenario, struct crash_result *ret_result)
 {
 	struct explorer x = {.scenario = scenario, .result = ret_result, .test = "ANOMALY_TEST"};
+	*ret_result = (struct crash_result){0};
+	if (wants_another(scenario, x.test))
+		return;
 	begin(&x);
 	sim_set_chooser(x.sim, &x.chooser);
 	if (!ret_result->failed && wants_replay(&x)) {
 		(void)one_anomaly(&x);
+		fprintf(stderr, "# made again: %s\n", x.where);
 		end(&x);
 		return;
 	}
-	uint64_t drawn = 0, states = 0, seen = UINT64_MAX;
+	uint64_t drawn = 0, states = 0, seen = UINT64_MAX, half = states_max(scenario) / FAILURE_SHARE / 2;
+	if (half < FAILURE_STATES_MIN / 2)
+		half = FAILURE_STATES_MIN / 2;
 	for (bool more = true; more && !ret_result->failed;) {
 		uint64_t before = ret_result->states;
 		size_t keep = one_anomaly(&x);
@@ -281,13 +298,13 @@ void anomaly_explore(const struct crash_scenario *scenario, struct crash_result 
 		drawn = failure == seen ? drawn : 0;
 		ret_result->points += failure != seen && ret_result->states > before;
 		seen = failure;
-		if (states <= ANOMALY_STATES_MAX / 2)
+		if (states <= half)
 			more = chooser_next(&x.chooser);
-		else if (drawn < ANOMALY_STATES_MAX / 2)
+		else if (drawn < half)
 			chooser_draw(&x.chooser, keep, ++drawn);
 		else
 			more = chooser_skip(&x.chooser, keep);
-		if (ret_result->states > before && states <= ANOMALY_STATES_MAX / 2 && (uint64_t)x.chooser.at[0] * 4 + x.chooser.at[1] != seen)
+		if (ret_result->states > before && states <= half && (uint64_t)x.chooser.at[0] * 4 + x.chooser.at[1] != seen)
 			ret_result->exhausted++;
 	}
 	end(&x);

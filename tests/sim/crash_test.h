@@ -11,8 +11,11 @@
 //
 //	CRASH_TEST=commit CHOICES=17,0,1 build/tests/unit/test_x        (ANOMALY_TEST=... from an anomaly test)
 //
+// Other scenarios are left out then.
+//
 // Where a crash point has more states than its share of states_max, half of the share goes to the enumeration and half to
-// seeded draws, and the number printed says so. KAGAMI_CRASH_STATES=n in the environment replaces states_max.
+// seeded draws, and the number printed says so. The share of a failure is 1/256 of states_max, at least 16.
+// KAGAMI_CRASH_STATES=n in the environment replaces states_max.
 #ifndef KAGAMI_SIM_CRASH_TEST_H
 #define KAGAMI_SIM_CRASH_TEST_H
 

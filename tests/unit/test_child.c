@@ -29,11 +29,11 @@ static struct child_result run_sh(const char *script, unsigned timeout_ms)
 static void child_reports_exit_code_and_what_was_said(void **state)
 {
 	(void)state;
-	struct child_result result = run_sh("echo lost; echo ' two\nlines ' >&2; exit 3", LONG_MS);
+	struct child_result result = run_sh("echo one; echo ' two\nlines ' >&2; exit 3", LONG_MS);
 	assert_int_equal(result.exit_code, 3);
 	assert_int_equal(result.signal, 0);
 	assert_false(result.timed_out);
-	assert_string_equal(result.text, "two lines");
+	assert_string_equal(result.text, "one  two lines");
 }
 
 static void child_reports_the_signal_that_ended_it(void **state)

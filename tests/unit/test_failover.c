@@ -8,11 +8,13 @@
 #include "tests/sim/crash_test.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -356,13 +358,23 @@ static int scenario_check(struct env *env, void *context, struct err *err)
 	return rc;
 }
 
-// The store logs each replica that a cut breaks; thousands of times here.
-static bool quietly(bool (*explore)(const struct crash_scenario *), const struct crash_scenario *scenario)
+typedef void explore_fn(const struct crash_scenario *scenario, struct crash_result *ret_result);
+
+// Explores with standard error closed to the store, which logs each replica that a cut breaks: thousands of times here.
+static void explore(explore_fn *how, const struct crash_scenario *scenario)
 {
-	log_init("test_failover", LOG_LEVEL_SILENT);
-	bool well = explore(scenario);
-	log_init("test_failover", LOG_LEVEL_ERROR);
-	return well;
+	struct crash_result result;
+	int out = dup(STDERR_FILENO), null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	assert_true(out >= 0 && null >= 0 && dup2(null, STDERR_FILENO) >= 0);
+	how(scenario, &result);
+	assert_true(dup2(out, STDERR_FILENO) >= 0);
+	(void)close(out);
+	(void)close(null);
+	(void)fprintf(stderr, "# %s: %llu states of %llu disturbed runs\n", scenario->name, (unsigned long long)result.states,
+		      (unsigned long long)result.points);
+	if (result.failed)
+		fail_msg("%s\n%s", result.text, result.line);
+	assert_true(result.states > 0);
 }
 
 static void failover_is_finished_after_a_crash_at_any_step(void **state)
@@ -371,7 +383,7 @@ static void failover_is_finished_after_a_crash_at_any_step(void **state)
 	struct promise promise = {.answered = false};
 	const struct crash_scenario scenario = {.name = "failover", .context = &promise, .setup = scenario_setup,
 						.run = scenario_run, .check = scenario_check, .states_max = 6000};
-	assert_true(quietly(crash_test, &scenario));
+	explore(crash_explore, &scenario);
 }
 
 static void failover_asked_again_is_finished_after_a_second_crash(void **state)
@@ -381,7 +393,7 @@ static void failover_asked_again_is_finished_after_a_second_crash(void **state)
 	const struct crash_scenario scenario = {.name = "failover twice", .context = &promise, .setup = scenario_setup,
 						.run = scenario_run, .recover = scenario_recover, .check = scenario_check,
 						.crashes = 2, .at_syncs = true, .states_max = 6000};
-	assert_true(quietly(crash_test, &scenario));
+	explore(crash_explore, &scenario);
 }
 
 static void failover_is_finished_after_any_failing_operation(void **state)
@@ -390,7 +402,7 @@ static void failover_is_finished_after_any_failing_operation(void **state)
 	struct promise promise = {.answered = false};
 	const struct crash_scenario scenario = {.name = "failover", .context = &promise, .setup = scenario_setup,
 						.run = scenario_run, .check = scenario_check};
-	assert_true(quietly(anomaly_test, &scenario));
+	explore(anomaly_explore, &scenario);
 }
 
 int main(void)

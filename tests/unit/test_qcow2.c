@@ -15,8 +15,10 @@
 
 #include <cmocka.h>
 
-static const struct qcow2_config small = {
-	.size = 40 * BLOCK_SIZE, .codec = CODEC_ZSTD, .backing_name = "../base/vda.raw", .backing = QCOW2_BACKING_RAW};
+static const struct qcow2_config small = {.size = 40 * BLOCK_SIZE,
+					  .codec = CODEC_ZSTD,
+					  .backing_name = "../base/vda.raw",
+					  .backing = QCOW2_BACKING_RAW};
 
 static int setup(void **state)
 {
@@ -93,7 +95,8 @@ static void header_says_what_the_config_said(void **state)
 	env_close(file);
 }
 
-// All sequences of four writes of the five kinds, each on a block of its own, interleaved so that the blocks share clusters.
+// All sequences of four writes of the five kinds, each on a block of its own, interleaved so that the blocks share
+// clusters.
 static void each_order(struct temp *temp, enum codec codec)
 {
 	enum { KINDS = 5, LENGTH = 4, SEQUENCES = 625 };
@@ -134,8 +137,8 @@ static void every_order_of_writes_reads_back(void **state)
 static void random_writes_read_back(void **state)
 {
 	struct temp *temp = *state;
-	static const uint64_t sizes[] = {512, 4096, 65536, 65536 + 512, 3 * 65536 - 4096 - 512, 100 * 65536 + 7 * 512,
-					 300 * 65536 + 61440};
+	static const uint64_t sizes[] = {
+		512, 4096, 65536, 65536 + 512, 3 * 65536 - 4096 - 512, 100 * 65536 + 7 * 512, 300 * 65536 + 61440};
 	for (unsigned i = 0; i < 28; i++) {
 		struct twin twin;
 		struct qcow2_config config = small;
@@ -210,6 +213,31 @@ static void freed_clusters_are_used_again(void **state)
 	check_file(temp, "a", &model);
 }
 
+// A cluster whose last packed block is freed while the row still grows is free when the row ends.
+static void cluster_at_the_end_of_a_row_is_used_again(void **state)
+{
+	enum { LEN = BLOCK_SIZE - BLOCK_SIZE / 8 };
+	struct temp *temp = *state;
+	struct qcow2_space space;
+	struct env_file *file;
+	static unsigned char packed[BLOCK_SIZE];
+	uint64_t offset;
+	assert_int_equal(env_open(temp->root, "a", ENV_CREATE, &file), 0);
+	assert_int_equal(qcow2_space_init(&space, file), 0);
+	for (unsigned i = 0; i < 4;
+	     i++) // clusters 1 to 4 are the row; the fourth stream ends in the middle of cluster 4
+		assert_int_equal(qcow2_space_append(&space, packed, LEN, &offset), 0);
+	qcow2_space_give_packed(&space, qcow2_entry_pack(offset, LEN));
+	assert_int_equal(qcow2_space_take(&space, &offset), 0);
+	assert_int_equal(offset, 5 * BLOCK_SIZE);
+	assert_int_equal(qcow2_space_append(&space, packed, LEN, &offset), 0);
+	assert_int_equal(offset, 6 * BLOCK_SIZE);
+	assert_int_equal(qcow2_space_take(&space, &offset), 0);
+	assert_int_equal(offset, 4 * BLOCK_SIZE);
+	qcow2_space_done(&space);
+	env_close(file);
+}
+
 static void packed_and_plain_blocks_share_the_file_tightly(void **state)
 {
 	struct temp *temp = *state;
@@ -237,10 +265,12 @@ static void one_block_of_the_largest_disk_costs_little(void **state)
 	struct temp *temp = *state;
 	struct qcow2_config config = small;
 	struct qcow2_writer *writer;
+	struct qcow2_reader *reader;
 	struct qcow2_writer_stats stats;
 	struct env_file *file;
 	struct env_stat st;
 	static unsigned char block[BLOCK_SIZE];
+	uint64_t next;
 	config.size = DISK_SIZE_MAX;
 	assert_int_equal(env_open(temp->root, "a", ENV_CREATE, &file), 0);
 	assert_int_equal(qcow2_writer_new(file, &config, &writer, NULL), 0);
@@ -252,6 +282,42 @@ static void one_block_of_the_largest_disk_costs_little(void **state)
 	qcow2_writer_free(writer);
 	assert_int_equal(env_stat(temp->root, "a", &st), 0);
 	assert_in_range(st.size, 1, 3 << 20);
+	assert_int_equal(qcow2_reader_open(file, &reader, NULL), 0);
+	assert_int_equal(qcow2_reader_next(reader, 0, &next, NULL), 0);
+	assert_int_equal(next, size_blocks(DISK_SIZE_MAX) - 1);
+	qcow2_reader_free(reader);
+	env_close(file);
+}
+
+// More tables than the reader keeps, visited in an order that makes it forget and read again.
+static void blocks_far_apart_read_back_in_any_order(void **state)
+{
+	enum { TABLES = 9 };
+	struct temp *temp = *state;
+	struct qcow2_config config = small;
+	struct qcow2_writer *writer;
+	struct qcow2_reader *reader;
+	struct env_file *file;
+	static unsigned char block[BLOCK_SIZE];
+	uint64_t seed = 12, far = QCOW2_L2_ENTRIES;
+	uint16_t mask;
+	config.size = TABLES * far * BLOCK_SIZE;
+	assert_int_equal(env_open(temp->root, "a", ENV_CREATE, &file), 0);
+	assert_int_equal(qcow2_writer_new(file, &config, &writer, NULL), 0);
+	for (unsigned i = 0; i < TABLES; i++) {
+		memset(block, (int)i + 1, sizeof(block));
+		assert_int_equal(qcow2_write_pieces(writer, i * far + i * 300, MASK_FULL, block, NULL), 0);
+	}
+	assert_int_equal(qcow2_writer_finish(writer, NULL), 0);
+	qcow2_writer_free(writer);
+	assert_int_equal(qcow2_reader_open(file, &reader, NULL), 0);
+	for (unsigned n = 0; n < 200; n++) {
+		uint64_t i = draw_below(&seed, TABLES), other = draw_below(&seed, TABLES);
+		assert_int_equal(qcow2_reader_read(reader, i * far + other * 300, block, &mask, NULL), 0);
+		assert_int_equal(mask, i == other ? MASK_FULL : 0);
+		assert_true(i != other || block[BLOCK_SIZE - 1] == i + 1);
+	}
+	qcow2_reader_free(reader);
 	env_close(file);
 }
 
@@ -473,8 +539,10 @@ int main(void)
 		TEST(pieces_past_the_end_of_the_disk_are_ignored),
 		TEST(freed_cluster_is_not_overwritten_by_what_was_buffered),
 		TEST(freed_clusters_are_used_again),
+		TEST(cluster_at_the_end_of_a_row_is_used_again),
 		TEST(packed_and_plain_blocks_share_the_file_tightly),
 		TEST(one_block_of_the_largest_disk_costs_little),
+		TEST(blocks_far_apart_read_back_in_any_order),
 		TEST(zeros_of_the_largest_disk_cost_little_and_read_back),
 		TEST(shared_zeros_become_single_blocks_when_written),
 		TEST(cluster_of_tiny_streams_stays_within_its_refcount),

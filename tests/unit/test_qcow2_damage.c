@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is not as it should be: images with wrong fields, flipped bits and cut ends; disks that fill up or fail; power cuts.
+// What is not as it should be: images with wrong fields, flipped bits and cut ends; disks that fill up or fail;
+// power cuts.
 #include "format/qcow2_layout.h"
 #include "tests/lib/twin.h"
 #include "tests/sim/crash_test.h"
@@ -28,7 +29,9 @@ static int setup(void **state)
 {
 	struct world *world = calloc(1, sizeof(*world));
 	struct twin twin;
-	struct qcow2_config config = {.size = BLOCKS * BLOCK_SIZE - 1536, .codec = CODEC_ZSTD, .backing_name = "base.raw"};
+	struct qcow2_config config = {.size = BLOCKS * BLOCK_SIZE - 1536,
+				      .codec = CODEC_ZSTD,
+				      .backing_name = "base.raw"};
 	temp_open(&world->temp);
 	twin_begin(&twin, world->temp.root, "a", &config, 77);
 	twin_packed(&twin, 0);
@@ -162,7 +165,8 @@ static void wrong_header_fields_are_refused_with_a_reason(void **state)
 		put(world, fields[i].off, value, fields[i].width);
 		int rc = read_all(world->file, &err);
 		if (rc != fields[i].code || !strstr(err.text, fields[i].reason))
-			fail_msg("%u = %#llx: %d, %s", fields[i].off, (unsigned long long)fields[i].value, rc, err.text);
+			fail_msg("%u = %#llx: %d, %s", fields[i].off, (unsigned long long)fields[i].value, rc,
+				 err.text);
 		put_back(world, fields[i].off, fields[i].width);
 	}
 	assert_int_equal(read_all(world->file, &err), 0);
@@ -171,24 +175,25 @@ static void wrong_header_fields_are_refused_with_a_reason(void **state)
 static void wrong_table_entries_are_refused(void **state)
 {
 	static const struct qcow2_entry entries[] = {
-		{1, 1},						// reserved bit
-		{QCOW2_COPIED | 0x10200, 1},			// not on a cluster
-		{QCOW2_COPIED | 0x10001, 1},			// reserved bit 0
+		{1, 1},						 // reserved bit
+		{QCOW2_COPIED | 0x10200, 1},			 // not on a cluster
+		{QCOW2_COPIED | 0x10001, 1},			 // reserved bit 0
 		{QCOW2_COPIED | UINT64_C(1) << 56 | 0x10000, 1}, // reserved bit
-		{QCOW2_COPIED | UINT64_C(1) << 50, 1},		// outside of the file
-		{QCOW2_OFFSET_MASK & ~UINT64_C(0xffff), 1},	// the same, at the very end of all
-		{0, 1},						// allocated nowhere
-		{QCOW2_COPIED, 0x100000000},			// copied nowhere
-		{QCOW2_COPIED | 0x10000, 0x100000003},		// allocated and zero
-		{QCOW2_COPIED | 0x10000, 1},			// half a piece
-		{QCOW2_PACKED | 0x10000, 1},			// packed, with a bitmap
-		{QCOW2_PACKED | QCOW2_COPIED | 0x10000, 0},	// packed and copied
-		{QCOW2_PACKED | 0, 0},				// the header
-		{QCOW2_PACKED | QCOW2_PACKED_OFFSET_MASK, 0},	// outside of the file
-		{QCOW2_PACKED | 0x10003, 0},			// no stream begins there
+		{QCOW2_COPIED | UINT64_C(1) << 50, 1},		 // outside of the file
+		{QCOW2_OFFSET_MASK & ~UINT64_C(0xffff), 1},	 // the same, at the very end of all
+		{0, 1},						 // allocated nowhere
+		{QCOW2_COPIED, 0x100000000},			 // copied nowhere
+		{QCOW2_COPIED | 0x10000, 0x100000003},		 // allocated and zero
+		{QCOW2_COPIED | 0x10000, 1},			 // half a piece
+		{QCOW2_PACKED | 0x10000, 1},			 // packed, with a bitmap
+		{QCOW2_PACKED | QCOW2_COPIED | 0x10000, 0},	 // packed and copied
+		{QCOW2_PACKED | 0, 0},				 // the header
+		{QCOW2_PACKED | QCOW2_PACKED_OFFSET_MASK, 0},	 // outside of the file
+		{QCOW2_PACKED | 0x10003, 0},			 // no stream begins there
 	};
 	static const uint64_t l1_entries[] = {
-		1, QCOW2_COPIED, QCOW2_COPIED | 0x200, QCOW2_COPIED | UINT64_C(1) << 50, UINT64_MAX, QCOW2_PACKED | 0x10000};
+		1,	    QCOW2_COPIED,	   QCOW2_COPIED | 0x200, QCOW2_COPIED | UINT64_C(1) << 50,
+		UINT64_MAX, QCOW2_PACKED | 0x10000};
 	struct world *world = *state;
 	struct err err;
 	unsigned char bytes[QCOW2_ENTRY_SIZE];
@@ -223,7 +228,10 @@ static void any_flipped_bit_is_refused_or_harmless(void **state)
 	const struct {
 		uint64_t at;
 		size_t len;
-	} areas[] = {{0, HEADER_BYTES}, {world->l1, 8}, {world->l2, BLOCKS * QCOW2_ENTRY_SIZE}, {QCOW2_CLUSTER_SIZE, 64}};
+	} areas[] = {{0, HEADER_BYTES},
+		     {world->l1, 8},
+		     {world->l2, BLOCKS * QCOW2_ENTRY_SIZE},
+		     {QCOW2_CLUSTER_SIZE, 64}};
 	for (unsigned a = 0; a < sizeof(areas) / sizeof(areas[0]); a++)
 		for (size_t i = 0; i < areas[a].len * 8; i++) {
 			uint64_t at = areas[a].at + i / 8;
@@ -266,8 +274,10 @@ static void bytes_past_the_end_of_the_disk_read_as_zeros(void **state)
 
 // --- failing disks: the simulated world ---
 
-static const struct qcow2_config sim_config = {
-	.size = 40 * BLOCK_SIZE, .codec = CODEC_ZSTD, .backing_name = "base.raw", .backing = QCOW2_BACKING_RAW};
+static const struct qcow2_config sim_config = {.size = 40 * BLOCK_SIZE,
+					       .codec = CODEC_ZSTD,
+					       .backing_name = "base.raw",
+					       .backing = QCOW2_BACKING_RAW};
 
 // Sends the same blocks as often as it takes: what failed once is tried again.
 static void write_until_taken(struct twin *twin, struct model *model)
@@ -290,7 +300,8 @@ static void write_until_taken(struct twin *twin, struct model *model)
 		model->mask[index] |= mask;
 		for (unsigned j = 0; j < PIECES_PER_BLOCK; j++)
 			if (mask >> j & 1)
-				memcpy(model->data + index * BLOCK_SIZE + j * PIECE_SIZE, twin->block + j * PIECE_SIZE, PIECE_SIZE);
+				memcpy(model->data + index * BLOCK_SIZE + j * PIECE_SIZE, twin->block + j * PIECE_SIZE,
+				       PIECE_SIZE);
 	}
 }
 

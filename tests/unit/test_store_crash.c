@@ -538,7 +538,7 @@ static void r3_a_commit_keeps_its_promise_when_operations_fail(void **state)
 	(void)state;
 	struct world *w = world_new(8, 1);
 	struct crash_scenario s = {.name = "store_commit", .context = w, .setup = setup_points, .run = run_commit, .recover = recover,
-				   .check = check};
+				   .check = check, .states_max = 2000};
 	assert_true(explore(&s, anomaly_explore));
 	world_free(w);
 }
@@ -569,7 +569,7 @@ static void r4_a_fold_changes_no_point_when_operations_fail(void **state)
 	(void)state;
 	struct world *w = world_new(1, 2);
 	struct crash_scenario s = {.name = "store_fold", .context = w, .setup = setup_points, .run = run_folds, .recover = recover,
-				   .check = check};
+				   .check = check, .states_max = 2000};
 	assert_true(explore(&s, anomaly_explore));
 	world_free(w);
 }

@@ -1,0 +1,534 @@
+// SPDX-License-Identifier: Apache-2.0
+// The export as a whole: its thread, its socket and real images, by a raw client of our own and by the tools of others.
+#include "replicator/export.h"
+
+#include "base/bytes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define IMAGE_SIZE ((uint64_t)40 << 20)
+
+struct place {
+	char dir[128], image[2][192], socket[192];
+	struct export_config config;
+	struct export *export;
+};
+
+static void make_image(const char *path, uint64_t size)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	(void)close(fd);
+}
+
+static struct place *place_new(void)
+{
+	struct place *p = calloc(1, sizeof(*p));
+	const char *tmp = getenv("TMPDIR");
+	(void)snprintf(p->dir, sizeof(p->dir), "%.80s/kagami-export-XXXXXX", tmp ? tmp : "/tmp");
+	assert_non_null(mkdtemp(p->dir));
+	(void)snprintf(p->socket, sizeof(p->socket), "%s/s", p->dir);
+	p->config = (struct export_config){.protection = "vm1", .socket_path = p->socket, .disk_count = 2};
+	for (unsigned d = 0; d < 2; d++) {
+		(void)snprintf(p->image[d], sizeof(p->image[d]), "%s/%u.raw", p->dir, d);
+		make_image(p->image[d], IMAGE_SIZE);
+		(void)snprintf(p->config.disk[d].name, NAME_SIZE, "vd%c", 'a' + (int)d);
+		p->config.disk[d].path = p->image[d];
+	}
+	return p;
+}
+
+static void place_start(struct place *p)
+{
+	struct err err = {0};
+	if (export_open(&p->config, &p->export, &err) || export_start(p->export, &err))
+		fail_msg("%s", err.text);
+}
+
+static void place_stop(struct place *p)
+{
+	struct err err = {0};
+	if (export_stop(p->export, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(access(p->socket, F_OK), -1);
+}
+
+static void place_free(struct place *p)
+{
+	export_close(p->export);
+	for (unsigned d = 0; d < 2; d++)
+		(void)unlink(p->image[d]);
+	(void)unlink(p->socket);
+	assert_int_equal(rmdir(p->dir), 0);
+	free(p);
+}
+
+// ---- a client that sends what it likes
+
+static void put_all(int fd, const void *data, size_t len)
+{
+	const char *at = data;
+	while (len) {
+		ssize_t sent = send(fd, at, len, MSG_NOSIGNAL);
+		assert_true(sent > 0);
+		at += sent;
+		len -= (size_t)sent;
+	}
+}
+
+static void get_all(int fd, void *data, size_t len)
+{
+	assert_int_equal(recv(fd, data, len, MSG_WAITALL), len);
+}
+
+static bool closed_by_peer(int fd)
+{
+	char byte;
+	ssize_t got;
+	do
+		got = recv(fd, &byte, 1, 0);
+	while (got > 0);
+	return got == 0 || errno == ECONNRESET;
+}
+
+static int dial(const struct place *p)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", p->socket);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_true(fd >= 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	const struct timeval patience = {.tv_sec = 60};
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+	unsigned char greeting[18];
+	get_all(fd, greeting, sizeof(greeting));
+	assert_memory_equal(greeting, "NBDMAGICIHAVEOPT\0\3", 18);
+	put_all(fd, "\0\0\0\3", 4);
+	return fd;
+}
+
+// By EXPORT_NAME: no structured replies.
+static int dial_disk(const struct place *p, const char *name)
+{
+	unsigned char option[64] = "IHAVEOPT\0\0\0\1", answer[10];
+	int fd = dial(p);
+	put_be32(option + 12, (uint32_t)strlen(name));
+	memcpy(option + 16, name, strlen(name));
+	put_all(fd, option, 16 + strlen(name));
+	get_all(fd, answer, sizeof(answer));
+	assert_true(get_be64(answer) == IMAGE_SIZE);
+	return fd;
+}
+
+enum { CMD_READ = 0, CMD_WRITE = 1, CMD_DISC = 2, CMD_FLUSH = 3, CMD_TRIM = 4, CMD_FUA = 1 << 16 };
+
+static void put_request(int fd, unsigned command, uint64_t cookie, uint64_t off, uint32_t len)
+{
+	unsigned char head[28];
+	put_be32(head, 0x25609513);
+	put_be32(head + 4, command);
+	put_be64(head + 8, cookie);
+	put_be64(head + 16, off);
+	put_be32(head + 24, len);
+	put_all(fd, head, sizeof(head));
+}
+
+static uint32_t get_reply(int fd, uint64_t *ret_cookie)
+{
+	unsigned char head[16];
+	get_all(fd, head, sizeof(head));
+	assert_int_equal(get_be32(head), 0x67446698);
+	*ret_cookie = get_be64(head + 8);
+	return get_be32(head + 4);
+}
+
+static uint32_t ask(int fd, unsigned command, uint64_t off, uint32_t len, void *data)
+{
+	uint64_t cookie;
+	put_request(fd, command, 77, off, len);
+	if ((command & 0xffff) == CMD_WRITE)
+		put_all(fd, data, len);
+	uint32_t error = get_reply(fd, &cookie);
+	assert_true(cookie == 77);
+	if (!error && command == CMD_READ)
+		get_all(fd, data, len);
+	return error;
+}
+
+static void export_reads_back_what_was_written_at_any_alignment(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	place_start(p);
+	int fd = dial_disk(p, "vdb");
+	unsigned char *out = malloc(9 << 20), *in = malloc(9 << 20);
+	for (unsigned i = 0; i < 9 << 20; i++)
+		out[i] = (unsigned char)(i * 7 + i / 251);
+	const struct {
+		uint64_t off;
+		uint32_t len;
+	} ranges[] = {{0, 4096}, {1, 1}, {511, 70000}, {1 << 20, 9 << 20}, {IMAGE_SIZE - 3, 3}, {12345, 1 << 20}};
+	for (unsigned i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+		assert_int_equal(ask(fd, i % 2 ? CMD_WRITE | CMD_FUA : CMD_WRITE, ranges[i].off, ranges[i].len, out), 0);
+		assert_int_equal(ask(fd, CMD_READ, ranges[i].off, ranges[i].len, in), 0);
+		assert_memory_equal(in, out, ranges[i].len);
+	}
+	assert_int_equal(ask(fd, CMD_FLUSH, 0, 0, NULL), 0);
+	assert_int_equal(ask(fd, CMD_TRIM, 1 << 20, 1 << 20, NULL), 0);
+	assert_int_equal(ask(fd, CMD_READ, 1 << 20, 1 << 20, in), 0);
+	assert_true(bytes_zero(in, 1 << 20));
+	(void)close(fd);
+	place_stop(p);
+	assert_int_equal(dirty_mask(export_dirty(p->export, 1), size_blocks(IMAGE_SIZE) - 1), 0x8000);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 0);
+	free(out);
+	free(in);
+	place_free(p);
+}
+
+static void export_answers_many_requests_of_one_send(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	place_start(p);
+	int fd = dial_disk(p, "vda");
+	enum { MANY = 1000, LEN = 512 };
+	unsigned char *stream = malloc(MANY * (28 + LEN)), got[LEN];
+	for (unsigned i = 0; i < MANY; i++) { // more than may be under way at once
+		unsigned char *at = stream + (size_t)i * (28 + LEN);
+		put_be32(at, 0x25609513);
+		put_be32(at + 4, CMD_WRITE);
+		put_be64(at + 8, i);
+		put_be64(at + 16, (uint64_t)i * LEN);
+		put_be32(at + 24, LEN);
+		memset(at + 28, (int)(i % 255 + 1), LEN);
+	}
+	put_all(fd, stream, MANY * (28 + LEN));
+	static bool answered[MANY];
+	memset(answered, 0, sizeof(answered));
+	for (unsigned i = 0; i < MANY; i++) {
+		uint64_t cookie;
+		assert_int_equal(get_reply(fd, &cookie), 0);
+		assert_true(cookie < MANY && !answered[cookie]);
+		answered[cookie] = true;
+	}
+	for (unsigned i = 0; i < MANY; i += 37) {
+		assert_int_equal(ask(fd, CMD_READ, (uint64_t)i * LEN, LEN, got), 0);
+		assert_int_equal(got[LEN - 1], i % 255 + 1);
+	}
+	free(stream);
+	(void)close(fd);
+	place_stop(p);
+	place_free(p);
+}
+
+static void export_bad_requests_get_errors_and_broken_ones_end_that_connection_alone(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	p->config.disk[1].read_only = true;
+	place_start(p);
+	unsigned char data[4096] = {1};
+	int good = dial_disk(p, "vda"), bad = dial_disk(p, "vda"), fixed = dial_disk(p, "vdb");
+	assert_int_equal(ask(bad, CMD_WRITE, IMAGE_SIZE - 1, 4096, data), ENOSPC); // its payload is passed over
+	assert_int_equal(ask(bad, CMD_READ, IMAGE_SIZE, 1, data), EINVAL);
+	assert_int_equal(ask(bad, CMD_TRIM, UINT64_MAX, 4096, NULL), EINVAL);
+	assert_int_equal(ask(bad, 99, 0, 4096, NULL), EINVAL);
+	assert_int_equal(ask(fixed, CMD_WRITE, 0, 4096, data), EPERM);
+	assert_int_equal(ask(bad, CMD_WRITE, 0, 4096, data), 0);
+	put_all(bad, "this is not a request of NBD", 28);
+	assert_true(closed_by_peer(bad));
+	int half = dial_disk(p, "vda");
+	put_request(half, CMD_WRITE, 1, 0, 32 << 20); // half a payload, then nothing
+	put_all(half, data, 100);
+	(void)close(half);
+	int shy = dial(p);
+	put_all(shy, "GET / HTTP/1.1\r\n\r\n", 18);
+	assert_true(closed_by_peer(shy));
+	assert_int_equal(ask(good, CMD_READ, 0, 4096, data), 0);
+	put_request(good, CMD_DISC, 1, 0, 0);
+	assert_true(closed_by_peer(good));
+	place_stop(p); // also with a client that is still there
+	(void)close(good);
+	(void)close(bad);
+	(void)close(shy);
+	(void)close(fixed);
+	place_free(p);
+}
+
+// ---- the cycle's side
+
+// Two disks are written in turn, each write with the next number: R1 says that no point has a number without those before.
+struct writer {
+	const struct place *place;
+	_Atomic bool stop;
+};
+
+enum { SLOTS = 200 };
+
+static uint64_t slot_off(unsigned slot)
+{
+	return (uint64_t)(slot * 7919 % SLOTS) * 3 * BLOCK_SIZE / 2 + 100; // neither block nor piece holds it whole
+}
+
+static void *write_in_turn(void *context)
+{
+	struct writer *w = context;
+	int fd[2] = {dial_disk(w->place, "vda"), dial_disk(w->place, "vdb")};
+	unsigned char data[8192];
+	for (uint64_t number = 1; !w->stop; number++) {
+		for (unsigned i = 0; i < sizeof(data); i += 8)
+			put_le64(data + i, number);
+		(void)ask(fd[number % 2], CMD_WRITE, slot_off((unsigned)(number / 2 % SLOTS)), sizeof(data), data);
+	}
+	(void)close(fd[0]);
+	(void)close(fd[1]);
+	return NULL;
+}
+
+static void check_prefix(unsigned char *const replica[2])
+{
+	uint64_t last = 0;
+	for (unsigned d = 0; d < 2; d++)
+		for (unsigned s = 0; s < SLOTS; s++)
+			last = max_u64(last, get_le64(replica[d] + slot_off(s)));
+	for (uint64_t back = 0; back < 2 * SLOTS && back < last; back++) {
+		uint64_t number = last - back;
+		const unsigned char *at = replica[number % 2] + slot_off((unsigned)(number / 2 % SLOTS));
+		for (unsigned i = 0; i < 8192; i += 8)
+			assert_true(get_le64(at + i) == number);
+	}
+}
+
+static void take_batch(const struct source_batch *batch, unsigned char *const replica[2])
+{
+	for (unsigned i = 0; i < batch->count; i++) {
+		const struct source_block *b = &batch->block[i];
+		for (unsigned piece = 0; piece < PIECES_PER_BLOCK; piece++)
+			if (b->mask & 1u << piece)
+				memcpy(replica[b->disk] + b->index * BLOCK_SIZE + (size_t)piece * PIECE_SIZE,
+				       b->data + (size_t)piece * PIECE_SIZE, PIECE_SIZE);
+	}
+}
+
+// One cycle with two batches under way. 0, or what wait said.
+static int cycle(struct source *source, enum cut_mode mode, unsigned char *const replica[2])
+{
+	static struct source_batch batch[2];
+	struct source_cut cut;
+	int code = 0;
+	unsigned turn = 0;
+	assert_int_equal(source_batch_init(&batch[0]), 0);
+	assert_int_equal(source_batch_init(&batch[1]), 0);
+	assert_int_equal(source_cut(source, mode, &cut, NULL), 0);
+	assert_int_equal(source_fetch(source, &batch[0]), 0);
+	for (bool more = true; more; turn ^= 1) {
+		assert_int_equal(source_fetch(source, &batch[turn ^ 1]), 0);
+		code = source_wait(source, &batch[turn], NULL);
+		more = code == 0 && batch[turn].count;
+		if (code == 0)
+			take_batch(&batch[turn], replica);
+	}
+	(void)source_wait(source, &batch[turn], NULL);
+	source_batch_done(&batch[0]);
+	source_batch_done(&batch[1]);
+	return code;
+}
+
+static void export_every_point_is_a_prefix_of_the_writes_over_both_disks(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	place_start(p);
+	struct writer writer = {.place = p};
+	pthread_t thread;
+	unsigned char *replica[2] = {calloc(1, IMAGE_SIZE), calloc(1, IMAGE_SIZE)};
+	struct source *source = export_source(p->export);
+	assert_int_equal(pthread_create(&thread, NULL, write_in_turn, &writer), 0);
+	for (unsigned i = 0; i < 25; i++) {
+		if (i % 5 == 4)
+			assert_int_equal(cycle(source, CUT_PRECOPY, replica), 0);
+		assert_int_equal(cycle(source, CUT_POINT, replica), 0);
+		check_prefix(replica);
+		if (i % 7 == 6)
+			source_give_back(source);
+		else
+			assert_int_equal(source_keep(source, NULL), 0);
+	}
+	writer.stop = true;
+	(void)pthread_join(thread, NULL);
+	assert_int_equal(cycle(source, CUT_POINT, replica), 0);
+	assert_int_equal(source_keep(source, NULL), 0);
+	assert_int_equal(source_dirty_bytes(source), 0);
+	place_stop(p);
+	for (unsigned d = 0; d < 2; d++) {
+		int fd = open(p->image[d], O_RDONLY | O_CLOEXEC);
+		unsigned char *image = malloc(IMAGE_SIZE);
+		assert_true(fd >= 0 && read(fd, image, IMAGE_SIZE) == (ssize_t)IMAGE_SIZE);
+		assert_memory_equal(image, replica[d], IMAGE_SIZE);
+		free(image);
+		(void)close(fd);
+		free(replica[d]);
+	}
+	place_free(p);
+}
+
+static void export_stop_gives_an_open_cut_back(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	place_start(p);
+	unsigned char data[4096] = {1};
+	struct source_cut cut;
+	struct source_batch batch;
+	struct err err = {0};
+	int fd = dial_disk(p, "vda");
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
+	assert_int_equal(ask(fd, CMD_WRITE, 5 << 20, 4096, data), 0);
+	assert_int_equal(source_cut(export_source(p->export), CUT_POINT, &cut, &err), 0);
+	assert_int_equal(cut.dirty_bytes, 2 * PIECE_SIZE);
+	assert_int_equal(cut.blocks, 2);
+	assert_int_equal(ask(fd, CMD_WRITE, 4096, 4096, data), 0);
+	struct export_stats stats;
+	export_stats(p->export, 0, &stats);
+	assert_int_equal(stats.writes, 3);
+	assert_int_equal(stats.clients, 1);
+	place_stop(p);
+	const struct dirty *dirty = export_dirty(p->export, 0);
+	assert_int_equal(dirty_mask(dirty, 0), 3);
+	assert_int_equal(dirty_mask(dirty, (5 << 20) / BLOCK_SIZE), 1);
+	assert_int_equal(source_cut(export_source(p->export), CUT_POINT, &cut, &err), -ESHUTDOWN);
+	assert_int_equal(source_batch_init(&batch), 0);
+	assert_int_equal(source_fetch(export_source(p->export), &batch), 0);
+	assert_int_equal(source_wait(export_source(p->export), &batch, &err), -ESHUTDOWN);
+	source_batch_done(&batch);
+	(void)close(fd);
+	place_free(p);
+}
+
+static void export_refuses_images_it_cannot_protect(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new(), *q = calloc(1, sizeof(*q));
+	struct err err = {0};
+	place_start(p);
+	*q = *p;
+	assert_int_equal(export_open(&q->config, &q->export, &err), -EBUSY); // our own lock counts
+	assert_non_null(strstr(err.text, p->image[0]));
+	place_stop(p);
+	export_close(p->export);
+	p->export = NULL;
+	assert_int_equal(truncate(p->image[1], 1000), 0);
+	assert_int_equal(export_open(&p->config, &q->export, &err), -EINVAL);
+	assert_non_null(strstr(err.text, p->image[1]));
+	assert_int_equal(unlink(p->image[1]), 0);
+	assert_int_equal(export_open(&p->config, &q->export, &err), -ENOENT);
+	p->config.disk[1].path = p->dir;
+	assert_int_equal(export_open(&p->config, &q->export, &err), -EINVAL);
+	(void)snprintf(p->config.disk[1].name, NAME_SIZE, "vda");
+	assert_int_equal(export_open(&p->config, &q->export, &err), -EINVAL);
+	free(q);
+	place_free(p);
+}
+
+static void export_replaces_a_stale_socket_and_no_other(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new(), *q = place_new();
+	struct err err = {0};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", p->socket);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	(void)close(fd); // nobody listens there
+	place_start(p);
+	q->config.socket_path = p->socket;
+	assert_int_equal(export_open(&q->config, &q->export, &err), 0);
+	assert_int_equal(export_start(q->export, &err), -EADDRINUSE);
+	place_stop(p);
+	make_image(p->socket, 0);
+	assert_int_equal(export_start(q->export, &err), -EEXIST);
+	assert_int_equal(access(p->socket, F_OK), 0);
+	place_free(p);
+	place_free(q);
+}
+
+// ---- the tools of others
+
+static bool have(const char *tool)
+{
+	char command[128];
+	(void)snprintf(command, sizeof(command), "command -v %s >/dev/null 2>&1", tool);
+	return system(command) == 0; // NOLINT: a fixed text
+}
+
+static int run(const struct place *p, const char *format)
+{
+	char uri[256], command[1024];
+	export_uri(p->export, 0, uri, sizeof(uri));
+	(void)snprintf(command, sizeof(command), format, uri, uri);
+	int status = system(command); // NOLINT: a fixed text
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void export_serves_qemu_io(void **unused)
+{
+	(void)unused;
+	if (!have("qemu-io"))
+		skip();
+	struct place *p = place_new();
+	place_start(p);
+	assert_int_equal(run(p, "qemu-io -f raw -c 'write -P 7 100 5000' -c 'read -P 7 100 5000' -c 'write -P 3 1M 8M' "
+				"-c 'discard 2M 1M' -c 'write -z 4M 1M' -c 'write -z -u 5M 1M' -c flush -c 'write -f -P 9 511 1' "
+				"-c 'read -P 0 2M 1M' -c 'read -P 0 4M 2M' -c 'read -P 3 6M 3M' '%s' >/dev/null"),
+			 0);
+	place_stop(p);
+	place_free(p);
+}
+
+static void export_serves_libnbd(void **unused)
+{
+	(void)unused;
+	if (!have("nbdinfo") || !have("nbdcopy"))
+		skip();
+	struct place *p = place_new();
+	place_start(p);
+	assert_int_equal(run(p, "nbdinfo '%s' >/dev/null"), 0);
+	assert_int_equal(run(p, "nbdinfo --map '%s' | grep -q hole"), 0);
+	assert_int_equal(run(p, "head -c 20000000 /proc/self/exe | nbdcopy - '%s'"), 0);
+	assert_int_equal(run(p, "nbdcopy '%s' '%s'"), 0);
+	place_stop(p);
+	place_free(p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(export_reads_back_what_was_written_at_any_alignment),
+		cmocka_unit_test(export_answers_many_requests_of_one_send),
+		cmocka_unit_test(export_bad_requests_get_errors_and_broken_ones_end_that_connection_alone),
+		cmocka_unit_test(export_every_point_is_a_prefix_of_the_writes_over_both_disks),
+		cmocka_unit_test(export_stop_gives_an_open_cut_back),
+		cmocka_unit_test(export_refuses_images_it_cannot_protect),
+		cmocka_unit_test(export_replaces_a_stale_socket_and_no_other),
+		cmocka_unit_test(export_serves_qemu_io),
+		cmocka_unit_test(export_serves_libnbd),
+	};
+	return cmocka_run_group_tests_name("export", tests, NULL, NULL);
+}

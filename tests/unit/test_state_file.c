@@ -1,0 +1,721 @@
+// SPDX-License-Identifier: Apache-2.0
+// The state file against docs/format-state.md: each row of its table, each field, each kind of damage.
+// One oracle for all of it: whoever gets SYNC_NONE gets every piece that was dirty, and the position it is relative to.
+// tests/unit/test_state_crash.c does the same for power cuts and failing disks.
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "replicator/state_file.h"
+#include "tests/lib/twin.h"
+#include "tests/sim/env_sim.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { PAGE = 4096, HEADER_LEN = 256, PAGES_AT = 2 * PAGE, ENTRY_AT = 40, ENTRY = 136, CRC_AT = 28 };
+enum { REGIONS = 40 };
+#define DISK_SIZE ((uint64_t)REGIONS * REGION_SIZE - 3 * PIECE_SIZE - SECTOR_SIZE)
+#define NAME "protections/vm1/vda.state"
+
+struct fixture {
+	struct sim *sim; // NULL: the real environment
+	struct temp temp;
+	struct env_root *root;
+	struct state_position position;
+	struct image_identity identity;
+	struct dirty truth; // of the last clean stop
+};
+
+static void begin(struct fixture *f)
+{
+	f->position = (struct state_position){.protection = {{1}}, .generation = {{2}}, .point = 7, .last_cut = {{3}},
+					      .pending_cut = {{4}}};
+	f->identity = (struct image_identity){.device = 5, .inode = 6, .size = DISK_SIZE, .mtime_ns = 7000000001, .ctime_ns = -8};
+	assert_int_equal(dirty_init(&f->truth, DISK_SIZE), 0);
+	assert_int_equal(env_mkdir(f->root, "protections"), 0);
+	assert_int_equal(env_mkdir(f->root, "protections/vm1"), 0);
+}
+
+static int setup_sim(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	f->sim = sim_new(1);
+	assert_int_equal(env_root_open(sim_env(f->sim), "/", &f->root), 0);
+	begin(f);
+	*state = f;
+	return 0;
+}
+
+static int setup_posix(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	temp_open(&f->temp);
+	f->root = f->temp.root;
+	begin(f);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	dirty_done(&f->truth);
+	if (f->sim) {
+		env_root_close(f->root);
+		sim_free(f->sim);
+	} else {
+		temp_close(&f->temp);
+	}
+	free(f);
+	return 0;
+}
+
+// --- what an agent does ---
+
+static struct state_file *run_begin(struct fixture *f)
+{
+	struct state_file *file = NULL;
+	struct err err = {0};
+	if (state_file_open_run(f->root, NAME, "vda", &f->position, DISK_SIZE, &file, &err))
+		fail_msg("%s", err.text);
+	return file;
+}
+
+static void stop_clean(struct fixture *f, struct state_file *file)
+{
+	struct err err = {0};
+	if (state_file_save(file, &f->position, &f->identity, &f->truth, &err))
+		fail_msg("%s", err.text);
+	state_file_close(file);
+}
+
+// A life of an agent that leaves the truth as it is now.
+static void live(struct fixture *f)
+{
+	stop_clean(f, run_begin(f));
+}
+
+static bool holds_all_of(const struct dirty *map, const struct dirty *truth)
+{
+	for (uint64_t r = 0; r < truth->regions; r++) {
+		unsigned char has[DIRTY_REGION_BYTES] = {0}, must[DIRTY_REGION_BYTES] = {0};
+		(void)dirty_save_region(map, r, has);
+		(void)dirty_save_region(truth, r, must);
+		for (unsigned i = 0; i < DIRTY_REGION_BYTES; i++)
+			if (must[i] & ~has[i])
+				return false;
+	}
+	return true;
+}
+
+static enum sync_reason load(struct fixture *f, struct dirty *map, struct state_position *position)
+{
+	return state_file_load(f->root, NAME, "vda", &f->position, &f->identity, false, map, position);
+}
+
+// Loads, and holds the answer against the oracle. `served`: writes that the file does not know may have happened.
+static enum sync_reason judge(struct fixture *f, bool served)
+{
+	struct dirty map;
+	struct state_position position = {.point = 99};
+	assert_int_equal(dirty_init(&map, DISK_SIZE), 0);
+	enum sync_reason reason = load(f, &map, &position);
+	if (reason == SYNC_NONE) {
+		assert_false(served);
+		assert_true(holds_all_of(&map, &f->truth));
+		assert_true(holds_all_of(&f->truth, &map));
+		assert_memory_equal(&position, &f->position, sizeof(position));
+	} else {
+		assert_true(map.pieces == 0); // untouched
+		assert_int_equal(position.point, 99);
+	}
+	dirty_done(&map);
+	return reason;
+}
+
+// --- the file's bytes ---
+
+static void bytes_put(struct fixture *f, uint64_t off, const void *data, size_t len)
+{
+	struct env_file *file = NULL;
+	assert_int_equal(env_open(f->root, NAME, ENV_WRITE, &file), 0);
+	assert_int_equal(env_pwrite(file, data, len, off), 0);
+	env_close(file);
+}
+
+static unsigned char *bytes_all(struct fixture *f, size_t *ret_len)
+{
+	char *data = NULL;
+	assert_int_equal(env_read_file(f->root, NAME, 1 << 20, &data, ret_len), 0);
+	return (unsigned char *)data;
+}
+
+static void bytes_replace(struct fixture *f, const unsigned char *data, size_t len)
+{
+	assert_int_equal(env_replace(f->root, "protections/vm1", NAME, data, len), 0);
+}
+
+// The slot that counts, and its bytes.
+static uint64_t newest_slot(struct fixture *f, unsigned char slot[PAGE])
+{
+	size_t len;
+	unsigned char *all = bytes_all(f, &len);
+	assert_true(len >= PAGES_AT);
+	unsigned n = get_le64(all + PAGE + 48) > get_le64(all + 48) ? 1 : 0;
+	memcpy(slot, all + (size_t)n * PAGE, PAGE);
+	free(all);
+	return (uint64_t)n * PAGE;
+}
+
+static void slot_seal(unsigned char slot[PAGE])
+{
+	put_le32(slot + CRC_AT, 0);
+	put_le32(slot + CRC_AT, crc32c(slot, HEADER_LEN));
+}
+
+static void page_seal(unsigned char page[PAGE])
+{
+	put_le32(page, crc32c(page + 4, PAGE - 4));
+}
+
+// --- the table "Decision at start" ---
+
+static void file_that_is_missing_means_initial_or_missing(void **state)
+{
+	struct fixture *f = *state;
+	struct dirty map;
+	struct state_position position;
+	assert_int_equal(dirty_init(&map, DISK_SIZE), 0);
+	assert_int_equal(state_file_load(f->root, NAME, "vda", &f->position, &f->identity, true, &map, &position), SYNC_INITIAL);
+	assert_int_equal(load(f, &map, &position), SYNC_STATE_MISSING);
+	dirty_mark(&f->truth, 0, DISK_SIZE);
+	live(f); // and a new protection believes no file, however clean
+	assert_int_equal(state_file_load(f->root, NAME, "vda", &f->position, &f->identity, true, &map, &position), SYNC_INITIAL);
+	assert_true(map.pieces == 0);
+	dirty_done(&map);
+}
+
+static void clean_stop_means_a_delta_from_the_map(void **state)
+{
+	struct fixture *f = *state;
+	live(f);
+	assert_int_equal(judge(f, false), SYNC_NONE); // an empty map is a map
+	dirty_mark(&f->truth, 5 * PIECE_SIZE, 1);
+	dirty_mark(&f->truth, 3 * REGION_SIZE, 2 * REGION_SIZE); // whole regions
+	dirty_mark(&f->truth, DISK_SIZE - 1, 1);
+	live(f);
+	assert_int_equal(judge(f, false), SYNC_NONE);
+	dirty_mark_all(&f->truth); // more than a page
+	f->position.point++;
+	live(f);
+	assert_int_equal(judge(f, false), SYNC_NONE);
+	dirty_reset(&f->truth);
+	f->position.pending_cut = (struct uuid){{0}};
+	live(f);
+	assert_int_equal(judge(f, false), SYNC_NONE);
+}
+
+static void map_is_loaded_on_top_of_what_is_dirty_already(void **state)
+{
+	struct fixture *f = *state;
+	struct dirty map;
+	struct state_position position;
+	dirty_mark(&f->truth, 5 * PIECE_SIZE, 1);
+	live(f);
+	assert_int_equal(dirty_init(&map, DISK_SIZE), 0);
+	dirty_mark(&map, 9 * PIECE_SIZE, 1);
+	assert_int_equal(load(f, &map, &position), SYNC_NONE);
+	assert_true(holds_all_of(&map, &f->truth));
+	assert_int_equal(map.pieces, 2);
+	dirty_done(&map);
+}
+
+static void replicator_that_ran_and_did_not_stop_means_unclean_stop(void **state)
+{
+	struct fixture *f = *state;
+	state_file_close(run_begin(f)); // the first file
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	live(f);
+	assert_int_equal(judge(f, false), SYNC_NONE);
+	for (int crash = 0; crash < 3; crash++) { // one behind the other, so that both slots had their turn
+		state_file_close(run_begin(f));
+		assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	}
+	live(f);
+	assert_int_equal(judge(f, false), SYNC_NONE);
+}
+
+static void file_of_another_protection_generation_or_disk_means_foreign(void **state)
+{
+	struct fixture *f = *state;
+	struct dirty map;
+	struct state_position position, other = f->position;
+	live(f);
+	assert_int_equal(dirty_init(&map, DISK_SIZE), 0);
+	other.protection.bytes[15] ^= 1;
+	assert_int_equal(state_file_load(f->root, NAME, "vda", &other, &f->identity, false, &map, &position), SYNC_STATE_FOREIGN);
+	other = f->position;
+	other.generation.bytes[0] ^= 0x80;
+	assert_int_equal(state_file_load(f->root, NAME, "vda", &other, &f->identity, false, &map, &position), SYNC_STATE_FOREIGN);
+	static const char *const names[] = {"vdb", "vd", "vdaa", ""};
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(state_file_load(f->root, NAME, names[i], &f->position, &f->identity, false, &map, &position),
+				 SYNC_STATE_FOREIGN);
+	other = f->position; // what the receiver has is not the file's to judge
+	other.point = 1000;
+	other.last_cut.bytes[0] ^= 1;
+	assert_int_equal(state_file_load(f->root, NAME, "vda", &other, &f->identity, false, &map, &position), SYNC_NONE);
+	assert_memory_equal(&position, &f->position, sizeof(position));
+	dirty_done(&map);
+}
+
+static void image_with_another_identity_means_image_changed(void **state)
+{
+	struct fixture *f = *state;
+	live(f);
+	struct image_identity kept = f->identity;
+	f->identity.inode++;
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity = kept;
+	f->identity.size += SECTOR_SIZE;
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity = kept;
+	f->identity.mtime_ns++;
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity = kept;
+	f->identity.ctime_ns--;
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity = kept;
+	f->identity.device++; // device numbers change at a reboot
+	assert_int_equal(judge(f, false), SYNC_NONE);
+	struct dirty grown;
+	struct state_position position;
+	assert_int_equal(dirty_init(&grown, DISK_SIZE + REGION_SIZE), 0);
+	assert_int_equal(load(f, &grown, &position), SYNC_IMAGE_CHANGED);
+	dirty_done(&grown);
+}
+
+static void reasons_have_the_names_of_the_document(void **state)
+{
+	(void)state;
+	assert_null(sync_reason_name(SYNC_NONE));
+	assert_string_equal(sync_reason_name(SYNC_INITIAL), "initial");
+	assert_string_equal(sync_reason_name(SYNC_STATE_MISSING), "state-missing");
+	assert_string_equal(sync_reason_name(SYNC_STATE_UNREADABLE), "state-unreadable");
+	assert_string_equal(sync_reason_name(SYNC_STATE_FOREIGN), "state-foreign");
+	assert_string_equal(sync_reason_name(SYNC_UNCLEAN_STOP), "unclean-stop");
+	assert_string_equal(sync_reason_name(SYNC_IMAGE_CHANGED), "image-changed");
+	assert_string_equal(sync_reason_name(SYNC_POSITION), "position");
+}
+
+// --- the layout ---
+
+static void header_lies_where_the_document_says(void **state)
+{
+	struct fixture *f = *state;
+	unsigned char h[PAGE];
+	dirty_mark(&f->truth, 0, DISK_SIZE);
+	live(f);
+	(void)newest_slot(f, h);
+	assert_memory_equal(h, "KAGAMIPS", 8);
+	assert_int_equal(get_le16(h + 8), 1);
+	assert_int_equal(get_le16(h + 10), 0);
+	assert_int_equal(get_le32(h + 12), HEADER_LEN);
+	assert_true(bytes_zero(h + 16, 12)); // features
+	uint32_t crc = get_le32(h + CRC_AT);
+	put_le32(h + CRC_AT, 0);
+	assert_int_equal(crc, crc32c(h, HEADER_LEN));
+	assert_false(bytes_zero(h + 32, 16)); // instance
+	assert_memory_equal(h + 56, &f->position.protection, 16);
+	assert_memory_equal(h + 72, &f->position.generation, 16);
+	assert_true(get_le64(h + 88) == DISK_SIZE);
+	assert_int_equal(get_le64(h + 96), 7);
+	assert_memory_equal(h + 104, &f->position.pending_cut, 16);
+	assert_int_equal(h[120], 1);
+	assert_true(bytes_zero(h + 121, 7));
+	assert_int_equal(get_le64(h + 128), 2); // 40 regions, 29 to a page
+	assert_int_equal(get_le64(h + 136), 5);
+	assert_int_equal(get_le64(h + 144), 6);
+	assert_true(get_le64(h + 152) == DISK_SIZE);
+	assert_true(get_le64(h + 160) == 7000000001);
+	assert_true((int64_t)get_le64(h + 168) == -8);
+	assert_string_equal((char *)h + 176, "vda");
+	assert_true(bytes_zero(h + 179, 61));
+	assert_memory_equal(h + 240, &f->position.last_cut, 16);
+	assert_true(bytes_zero(h + HEADER_LEN, PAGE - HEADER_LEN));
+}
+
+static void map_pages_lie_where_the_document_says(void **state)
+{
+	struct fixture *f = *state;
+	unsigned char h[PAGE];
+	size_t len;
+	dirty_mark(&f->truth, 2 * (uint64_t)REGION_SIZE + 9 * PIECE_SIZE, 2 * PIECE_SIZE); // pieces 9 and 10 of region 2
+	dirty_mark(&f->truth, 30 * (uint64_t)REGION_SIZE, REGION_SIZE);
+	live(f);
+	(void)newest_slot(f, h);
+	unsigned char *all = bytes_all(f, &len), *page = all + PAGES_AT;
+	assert_int_equal(len, PAGES_AT + PAGE);
+	assert_int_equal(get_le32(page), crc32c(page + 4, PAGE - 4));
+	assert_int_equal(get_le32(page + 4), 0);
+	assert_memory_equal(page + 8, h + 32, 16);
+	assert_memory_equal(page + 24, h + 48, 8);
+	assert_int_equal(get_le32(page + 32), 2);
+	assert_int_equal(get_le32(page + 36), 0);
+	assert_int_equal(get_le64(page + ENTRY_AT), 2);
+	assert_true(page[ENTRY_AT + 8] == 0 && page[ENTRY_AT + 9] == 0x06);
+	assert_true(bytes_zero(page + ENTRY_AT + 10, 126));
+	assert_int_equal(get_le64(page + ENTRY_AT + ENTRY), 30);
+	for (int i = 0; i < 128; i++)
+		assert_int_equal(page[ENTRY_AT + ENTRY + 8 + i], 0xff);
+	assert_true(bytes_zero(page + ENTRY_AT + 2 * ENTRY, PAGE - ENTRY_AT - 2 * ENTRY));
+	free(all);
+}
+
+static void file_that_runs_says_so_in_both_slots(void **state)
+{
+	struct fixture *f = *state;
+	size_t len;
+	live(f);
+	state_file_close(run_begin(f));
+	unsigned char *all = bytes_all(f, &len);
+	assert_int_equal(all[120], 0);
+	assert_int_equal(all[PAGE + 120], 0);
+	free(all);
+}
+
+// --- damage ---
+
+static bool every_bit_counts(size_t at)
+{
+	size_t in_page = at % PAGE;
+	return in_page < (at < PAGES_AT ? HEADER_LEN + 4 : ENTRY_AT + 2 * ENTRY + 4);
+}
+
+static void flip_everything(struct fixture *f, bool served)
+{
+	size_t len;
+	unsigned char *all = bytes_all(f, &len);
+	for (size_t at = 0; at < len; at++)
+		for (unsigned bit = 0; bit < (every_bit_counts(at) ? 8 : 1); bit++) {
+			unsigned char byte = all[at] ^ (unsigned char)(1 << (bit + at % 8) % 8);
+			bytes_put(f, at, &byte, 1);
+			(void)judge(f, served);
+			bytes_put(f, at, &all[at], 1);
+		}
+	assert_int_equal(judge(f, served), served ? SYNC_UNCLEAN_STOP : SYNC_NONE);
+	free(all);
+}
+
+static void truncate_everywhere(struct fixture *f, bool served)
+{
+	size_t len;
+	unsigned char *all = bytes_all(f, &len);
+	for (size_t cut = len; cut-- > 0;) {
+		struct env_file *file = NULL;
+		assert_int_equal(env_open(f->root, NAME, ENV_WRITE, &file), 0);
+		assert_int_equal(env_truncate(file, cut), 0);
+		env_close(file);
+		assert_int_not_equal(judge(f, served), SYNC_NONE);
+		if (cut % PAGE > 300 && cut % PAGE < PAGE - 2)
+			cut -= min_u64(61, cut % PAGE - 300);
+	}
+	free(all);
+}
+
+static void clean_file_with_any_flipped_bit_gives_the_truth_or_a_reason(void **state)
+{
+	struct fixture *f = *state;
+	dirty_mark(&f->truth, 5 * PIECE_SIZE, 1);
+	dirty_mark(&f->truth, 7 * (uint64_t)REGION_SIZE, REGION_SIZE);
+	live(f);
+	flip_everything(f, false);
+}
+
+// The map of the stop before is still there, and so is the image's identity where a power cut took its times back.
+static void file_of_a_running_agent_with_any_flipped_bit_never_passes_for_a_clean_one(void **state)
+{
+	struct fixture *f = *state;
+	dirty_mark(&f->truth, 5 * PIECE_SIZE, 1);
+	live(f);
+	state_file_close(run_begin(f));
+	flip_everything(f, true);
+	live(f);
+	state_file_close(run_begin(f)); // crashed
+	state_file_close(run_begin(f)); // and once more
+	flip_everything(f, true);
+}
+
+static void truncated_file_is_never_believed(void **state)
+{
+	struct fixture *f = *state;
+	dirty_mark_all(&f->truth);
+	live(f);
+	truncate_everywhere(f, false);
+	live(f);
+	state_file_close(run_begin(f));
+	truncate_everywhere(f, true);
+}
+
+static void damaged_newer_header_leaves_the_one_that_says_running(void **state)
+{
+	struct fixture *f = *state;
+	unsigned char slot[PAGE];
+	live(f);
+	uint64_t at = newest_slot(f, slot);
+	slot[60] ^= 1;
+	bytes_put(f, at, slot, PAGE);
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	bytes_put(f, PAGE - at, slot, PAGE); // and with none that is valid
+	assert_int_equal(judge(f, true), SYNC_STATE_UNREADABLE);
+	live(f); // such a file is made anew
+	assert_int_equal(judge(f, false), SYNC_NONE);
+}
+
+// A header whose checksum is right and whose field is not: none of ours, or of a later version.
+static void header_fields_out_of_their_limits_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	static const struct {
+		size_t at;
+		unsigned len;
+		uint64_t value;
+	} bad[] = {
+		{0, 1, 'k'},	     {8, 2, 0},		  {8, 2, 2},	    {10, 2, 1},
+		{12, 4, 255},	     {12, 4, 257},	  {16, 4, 1},	    {16, 4, 0x80000000},
+		{48, 8, UINT64_MAX}, {88, 8, 0},	  {88, 8, 513},	    {88, 8, DISK_SIZE_MAX + SECTOR_SIZE},
+		{120, 1, 2},	     {121, 1, 1},	  {127, 1, 0x80},   {128, 8, 3},
+		{128, 8, UINT64_MAX}, {128, 8, UINT64_C(1) << 52}, {239, 1, 'x'},
+	};
+	dirty_mark_all(&f->truth);
+	live(f);
+	unsigned char good[PAGE], slot[PAGE];
+	uint64_t at = newest_slot(f, good);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		unsigned char value[8];
+		put_le64(value, bad[i].value);
+		memcpy(slot, good, PAGE);
+		memcpy(slot + bad[i].at, value, bad[i].len);
+		slot_seal(slot);
+		bytes_put(f, at, slot, PAGE);
+		assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP); // the other slot counts
+	}
+	bytes_put(f, at, good, PAGE);
+	assert_int_equal(judge(f, false), SYNC_NONE);
+}
+
+static void features_that_may_be_ignored_are_and_those_to_clear_are_cleared(void **state)
+{
+	struct fixture *f = *state;
+	unsigned char slot[PAGE];
+	dirty_mark(&f->truth, 0, 1);
+	live(f);
+	uint64_t at = newest_slot(f, slot);
+	put_le32(slot + 20, UINT32_MAX);
+	put_le32(slot + 24, UINT32_MAX);
+	slot_seal(slot);
+	bytes_put(f, at, slot, PAGE);
+	assert_int_equal(judge(f, false), SYNC_NONE);
+	live(f);
+	(void)newest_slot(f, slot);
+	assert_int_equal(get_le32(slot + 24), 0);
+}
+
+static void sequence_at_its_end_does_not_bring_back_a_clean_stop(void **state)
+{
+	struct fixture *f = *state;
+	for (uint64_t left = 1; left < 12; left++) {
+		unsigned char slot[PAGE];
+		live(f);
+		uint64_t at = newest_slot(f, slot);
+		put_le64(slot + 48, UINT64_MAX - left); // no map pages that would have to carry it
+		slot_seal(slot);
+		bytes_put(f, at, slot, PAGE);
+		assert_int_equal(judge(f, false), SYNC_NONE);
+		state_file_close(run_begin(f));
+		assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+		live(f);
+		assert_int_equal(judge(f, false), SYNC_NONE);
+	}
+}
+
+static void page_with(struct fixture *f, const unsigned char good[PAGE], size_t at, unsigned len, uint64_t value)
+{
+	unsigned char page[PAGE], bytes[8];
+	put_le64(bytes, value);
+	memcpy(page, good, PAGE);
+	memcpy(page + at, bytes, len);
+	page_seal(page);
+	bytes_put(f, PAGES_AT, page, PAGE);
+	assert_int_equal(judge(f, true), SYNC_STATE_UNREADABLE);
+	bytes_put(f, PAGES_AT, good, PAGE);
+	assert_int_equal(judge(f, false), SYNC_NONE);
+}
+
+static void page_fields_out_of_their_limits_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	size_t len;
+	dirty_mark_all(&f->truth);
+	live(f);
+	unsigned char *all = bytes_all(f, &len), *good = all + PAGES_AT;
+	page_with(f, good, 4, 4, 1);			       // page number
+	page_with(f, good, 8, 1, (uint64_t)good[8] ^ 1);       // instance
+	page_with(f, good, 24, 8, get_le64(good + 24) - 1);    // sequence
+	page_with(f, good, 24, 8, get_le64(good + 24) + 1);
+	page_with(f, good, 32, 4, 0);			       // entries
+	page_with(f, good, 32, 4, 30);
+	page_with(f, good, 32, 4, UINT32_MAX);
+	page_with(f, good, 36, 4, 1);			       // reserved
+	page_with(f, good, ENTRY_AT, 8, 1);		       // regions 1, 1
+	page_with(f, good, ENTRY_AT, 8, 2);		       // 2, 1
+	page_with(f, good, ENTRY_AT + 28 * ENTRY, 8, 29);      // the next page begins with it
+	page_with(f, good, ENTRY_AT + 28 * ENTRY, 8, REGIONS); // past the end
+	page_with(f, good, ENTRY_AT + 28 * ENTRY, 8, UINT64_MAX);
+	free(all);
+}
+
+static void pages_in_another_order_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	size_t len;
+	dirty_mark_all(&f->truth);
+	live(f);
+	unsigned char *all = bytes_all(f, &len);
+	assert_int_equal(len, PAGES_AT + 2 * PAGE);
+	bytes_put(f, PAGES_AT, all + PAGES_AT + PAGE, PAGE);
+	assert_int_equal(judge(f, true), SYNC_STATE_UNREADABLE); // the second twice
+	bytes_put(f, PAGES_AT + PAGE, all + PAGES_AT, PAGE);
+	assert_int_equal(judge(f, true), SYNC_STATE_UNREADABLE); // swapped
+	bytes_put(f, PAGES_AT, all + PAGES_AT, PAGE);
+	assert_int_equal(judge(f, true), SYNC_STATE_UNREADABLE); // the first twice
+	bytes_put(f, PAGES_AT + PAGE, all + PAGES_AT + PAGE, PAGE);
+	assert_int_equal(judge(f, false), SYNC_NONE);
+	free(all);
+}
+
+static void pages_of_an_older_stop_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	size_t len;
+	dirty_mark(&f->truth, 0, 1);
+	live(f);
+	unsigned char *old = bytes_all(f, &len);
+	dirty_mark(&f->truth, PIECE_SIZE, 1);
+	live(f);
+	bytes_put(f, PAGES_AT, old + PAGES_AT, PAGE);
+	assert_int_equal(judge(f, true), SYNC_STATE_UNREADABLE);
+	free(old);
+}
+
+static void pages_of_another_file_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	size_t len;
+	dirty_mark(&f->truth, 0, 1);
+	live(f);
+	unsigned char *other = bytes_all(f, &len);
+	assert_int_equal(env_unlink(f->root, NAME), 0);
+	dirty_mark(&f->truth, PIECE_SIZE, 1);
+	live(f);
+	bytes_put(f, PAGES_AT, other + PAGES_AT, PAGE); // the same sequence
+	assert_int_equal(judge(f, true), SYNC_STATE_UNREADABLE);
+	free(other);
+}
+
+static void bits_past_the_end_of_the_disk_are_nothing(void **state)
+{
+	struct fixture *f = *state;
+	size_t len;
+	dirty_mark(&f->truth, DISK_SIZE - 1, 1);
+	live(f);
+	unsigned char *all = bytes_all(f, &len), *page = all + PAGES_AT;
+	memset(page + ENTRY_AT + 8 + 127, 0xff, 1); // the last three pieces of the last region are not there
+	page_seal(page);
+	bytes_put(f, PAGES_AT, page, PAGE);
+	struct dirty map;
+	struct state_position position;
+	assert_int_equal(dirty_init(&map, DISK_SIZE), 0);
+	assert_int_equal(load(f, &map, &position), SYNC_NONE);
+	assert_int_equal(map.pieces, 5); // of eight in that byte
+	dirty_done(&map);
+	free(all);
+}
+
+static void what_is_no_file_of_ours_is_replaced_whole(void **state)
+{
+	struct fixture *f = *state;
+	unsigned char junk[3 * PAGE];
+	for (size_t i = 0; i < sizeof(junk); i++)
+		junk[i] = (unsigned char)(i * 31 + (i >> 8));
+	static const size_t lengths[] = {0, 1, PAGE, PAGES_AT, sizeof(junk)};
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		bytes_replace(f, junk, lengths[i]);
+		assert_int_equal(judge(f, true), SYNC_STATE_UNREADABLE);
+		state_file_close(run_begin(f));
+		assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+		live(f);
+		assert_int_equal(judge(f, false), SYNC_NONE);
+	}
+	assert_int_equal(env_unlink(f->root, NAME), 0);
+	struct env_file *left = NULL; // what a crash in the midst of that leaves
+	assert_int_equal(env_open(f->root, NAME ".new", ENV_CREATE, &left), 0);
+	env_close(left);
+	live(f);
+	assert_int_equal(judge(f, false), SYNC_NONE);
+}
+
+static void state_that_cannot_be_written_names_the_file(void **state)
+{
+	struct fixture *f = *state;
+	struct state_file *file = NULL;
+	struct err err = {0};
+	assert_int_equal(env_rmdir(f->root, "protections/vm1"), 0);
+	assert_int_equal(state_file_open_run(f->root, NAME, "vda", &f->position, DISK_SIZE, &file, &err), -ENOENT);
+	assert_non_null(strstr(err.text, NAME));
+	assert_null(file);
+}
+
+#define ON_BOTH(test)                                                                                                              \
+	{#test " (simulated)", test, setup_sim, teardown, NULL},                                                                   \
+	{                                                                                                                          \
+		#test " (real files)", test, setup_posix, teardown, NULL                                                           \
+	}
+#define ON_SIM(test) cmocka_unit_test_setup_teardown(test, setup_sim, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		ON_BOTH(file_that_is_missing_means_initial_or_missing),
+		ON_BOTH(clean_stop_means_a_delta_from_the_map),
+		ON_SIM(map_is_loaded_on_top_of_what_is_dirty_already),
+		ON_BOTH(replicator_that_ran_and_did_not_stop_means_unclean_stop),
+		ON_SIM(file_of_another_protection_generation_or_disk_means_foreign),
+		ON_SIM(image_with_another_identity_means_image_changed),
+		cmocka_unit_test(reasons_have_the_names_of_the_document),
+		ON_SIM(header_lies_where_the_document_says),
+		ON_SIM(map_pages_lie_where_the_document_says),
+		ON_SIM(file_that_runs_says_so_in_both_slots),
+		ON_SIM(clean_file_with_any_flipped_bit_gives_the_truth_or_a_reason),
+		ON_SIM(file_of_a_running_agent_with_any_flipped_bit_never_passes_for_a_clean_one),
+		ON_SIM(truncated_file_is_never_believed),
+		ON_SIM(damaged_newer_header_leaves_the_one_that_says_running),
+		ON_SIM(header_fields_out_of_their_limits_are_refused),
+		ON_SIM(features_that_may_be_ignored_are_and_those_to_clear_are_cleared),
+		ON_SIM(sequence_at_its_end_does_not_bring_back_a_clean_stop),
+		ON_SIM(page_fields_out_of_their_limits_are_refused),
+		ON_SIM(pages_in_another_order_are_refused),
+		ON_SIM(pages_of_an_older_stop_are_refused),
+		ON_SIM(pages_of_another_file_are_refused),
+		ON_SIM(bits_past_the_end_of_the_disk_are_nothing),
+		ON_BOTH(what_is_no_file_of_ours_is_replaced_whole),
+		ON_SIM(state_that_cannot_be_written_names_the_file),
+	};
+	return cmocka_run_group_tests_name("state_file", tests, NULL, NULL);
+}
