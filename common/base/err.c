@@ -6,6 +6,19 @@
 #include <stdio.h>
 #include <string.h>
 
+// Puts ": " and `text` behind the first `used` bytes, as far as there is room.
+static void append(struct err *err, int used, const char *text)
+{
+	size_t at = used < 0 ? 0 : (size_t)used;
+	const char *const parts[] = {": ", text};
+	for (int i = 0; i < 2 && at < sizeof(err->text) - 1; i++) {
+		size_t len = strnlen(parts[i], sizeof(err->text) - 1 - at);
+		memcpy(err->text + at, parts[i], len);
+		at += len;
+		err->text[at] = 0;
+	}
+}
+
 int err_set(struct err *err, int code, const char *fmt, ...)
 {
 	if (!err)
@@ -27,11 +40,8 @@ int err_sys(struct err *err, int code, const char *fmt, ...)
 	err->code = code;
 	int used = vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	va_end(ap);
-	if (used >= 0 && (size_t)used < sizeof(err->text)) {
-		char reason[128];
-		const char *text = strerror_r(-code, reason, sizeof(reason));
-		(void)snprintf(err->text + used, sizeof(err->text) - (size_t)used, ": %s", text);
-	}
+	char reason[128];
+	append(err, used, strerror_r(-code, reason, sizeof(reason)));
 	return code;
 }
 
@@ -45,7 +55,6 @@ int err_wrap(struct err *err, const char *fmt, ...)
 	va_start(ap, fmt);
 	int used = vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	va_end(ap);
-	if (used >= 0 && (size_t)used < sizeof(err->text))
-		(void)snprintf(err->text + used, sizeof(err->text) - (size_t)used, ": %s", inner);
+	append(err, used, inner);
 	return err->code ? err->code : -EIO;
 }

@@ -32,6 +32,7 @@ struct explorer {
 	struct chooser chooser;
 	struct point *point;
 	uint64_t points;
+	void *promise; // as it was at save B
 	const char *test; // "CRASH_TEST", or the other: the variable that replays
 	char where[160];
 };
@@ -67,6 +68,9 @@ static uint64_t states_max(const struct crash_scenario *scenario)
 static void begin(struct explorer *x)
 {
 	chooser_init(&x->chooser);
+	x->promise = malloc(x->scenario->promise_size + 1);
+	if (!x->promise)
+		abort();
 	x->sim = sim_new(1);
 	make_step(x, x->scenario->setup, "setup", true);
 	sim_kill(x->sim);
@@ -79,6 +83,7 @@ static void end(struct explorer *x)
 	sim_free(x->sim);
 	chooser_done(&x->chooser);
 	free(x->point);
+	free(x->promise);
 }
 
 static void add_point(struct explorer *x, uint64_t op, enum ending ending)
@@ -147,11 +152,15 @@ static void run_to_point(struct explorer *x, const struct point *point)
 	if (point->ending != KILLED)
 		sim_power_off(x->sim);
 	sim_save(x->sim);
+	if (x->scenario->promise_size)
+		memcpy(x->promise, x->scenario->promise, x->scenario->promise_size);
 }
 
 static void one_survival(struct explorer *x)
 {
 	sim_restore(x->sim);
+	if (x->scenario->promise_size)
+		memcpy(x->scenario->promise, x->promise, x->scenario->promise_size);
 	sim_power_on(x->sim);
 	recover_and_check(x);
 }

@@ -30,12 +30,13 @@ typedef int crash_step(struct env *env, void *context, struct err *err);
 struct crash_scenario {
 	const char *name;
 	void *context;
+	// The part of the context that notes what was promised: run clears it first, run and recover add to it, check reads it.
+	void *promise;
+	size_t promise_size;
 	crash_step *setup; // on an empty disk; what it left is certain afterwards
-	// What is cut or disturbed. It notes in the context what it was promised, and begins by clearing these notes. It must
-	// succeed when nothing disturbs it.
-	crash_step *run;
+	crash_step *run;     // what is cut or disturbed; must succeed when nothing disturbs it
 	crash_step *recover; // may be NULL; what puts the disk in order; must succeed after a power cut
-	crash_step *check;   // after recovery; changes nothing in the context
+	crash_step *check;   // after recovery
 	unsigned crashes;    // 2: recovery is cut too, anywhere, and begins again. 0 and 1: it is not
 	// Power off only before operations that made something certain, and at the end. Every disk that a cut between two of them
 	// can leave is also one that a cut before the later one can leave; so it loses nothing when what the run notes in

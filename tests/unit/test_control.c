@@ -25,9 +25,9 @@
 #define SOCKET_NAME "test.sock"
 
 struct world {
-	char dir[64];
-	char run[80];
-	char path[100];
+	char dir[80];
+	char run[96];
+	char path[160];
 	struct control *control;
 	int slow_read;	// the handler of /v1/slow waits until this can be read
 	int slow_begun; // and says here that it runs
@@ -108,7 +108,7 @@ static int setup(void **state)
 	struct world *world = calloc(1, sizeof(*world));
 	const char *tmp = getenv("TMPDIR");
 	assert_non_null(world);
-	(void)snprintf(world->dir, sizeof(world->dir), "%.40s/kagami-ctl.XXXXXX", tmp ? tmp : "/tmp");
+	(void)snprintf(world->dir, sizeof(world->dir), "%.60s/kagami-ctl.XXXXXX", tmp ? tmp : "/tmp");
 	assert_non_null(mkdtemp(world->dir));
 	(void)snprintf(world->run, sizeof(world->run), "%s/run", world->dir);
 	(void)snprintf(world->path, sizeof(world->path), "%s/%s", world->run, SOCKET_NAME);

@@ -24,10 +24,10 @@
 
 #include <cmocka.h>
 
-enum { DISKS = 2, BLOCKS = 2, POINTS_MAX = 5, IMAGE_SIZE = BLOCKS * BLOCK_SIZE };
+enum { DISKS = 2, BLOCKS = 3, POINTS_MAX = 5, IMAGE_SIZE = BLOCKS * BLOCK_SIZE };
 
 // The second disk ends in the middle of a piece.
-static const uint64_t disk_size[DISKS] = {IMAGE_SIZE, BLOCK_SIZE + 5 * PIECE_SIZE + 3 * SECTOR_SIZE};
+static const uint64_t disk_size[DISKS] = {IMAGE_SIZE, 2 * BLOCK_SIZE + 5 * PIECE_SIZE + 3 * SECTOR_SIZE};
 static const char *const disk_name[DISKS] = {"vda", "vdb"};
 static const unsigned char pin[OWNER_PIN_SIZE] = {1, 2, 3};
 
@@ -59,7 +59,8 @@ static void fill(unsigned char *to, size_t len, unsigned seed)
 	}
 }
 
-// Each point changes a whole block, some pieces, and zeros, on different disks in turn.
+// Each point changes a whole block, some pieces, and zeros, on different disks in turn. The last block changes in the first
+// two points only, so that later ones need what lies below them.
 static void make_oracle(struct world *w)
 {
 	memset(w->oracle, 0, sizeof(w->oracle));
@@ -72,6 +73,8 @@ static void make_oracle(struct world *w)
 			memset(w->oracle[p][a] + BLOCK_SIZE, 0, BLOCK_SIZE);
 		else
 			fill(w->oracle[p][a] + BLOCK_SIZE + 4 * PIECE_SIZE, PIECE_SIZE + 3 * SECTOR_SIZE, p + 200);
+		if (p <= 2)
+			fill(w->oracle[p][a] + 2 * BLOCK_SIZE + (size_t)p * PIECE_SIZE, 4 * PIECE_SIZE, p + 300);
 		for (unsigned d = 0; d < DISKS; d++)
 			memset(w->oracle[p][d] + disk_size[d], 0, IMAGE_SIZE - disk_size[d]);
 	}
@@ -279,27 +282,41 @@ static int run_fence(struct env *env, void *context, struct err *err)
 	return rc;
 }
 
-static int recover(struct env *env, void *context, struct err *err)
+// What recovery has reported is promised, too: the newest point stays, and an older one that is gone stays gone.
+static void note_reported(struct world *w, struct replica *r)
 {
-	(void)context;
+	struct replica_info info;
+	replica_info(r, &info);
+	if (info.broken || info.point_count == 0)
+		return;
+	w->promise.last_from = max_u64(w->promise.last_from, info.last_point);
+	w->promise.first_from = max_u64(w->promise.first_from, info.last_point + 1 - info.point_count);
+}
+
+static int recover_with(struct env *env, struct world *w, bool retain, struct err *err)
+{
 	struct store *store = NULL;
 	int rc = store_open(env, "/store", &store, err);
-	if (rc == 0)
-		store_close(store);
-	return rc;
+	struct replica *r = rc ? NULL : store_find(store, "vm1");
+	if (r)
+		note_reported(w, r);
+	if (r && retain)
+		rc = replica_retain(r, err);
+	if (r && rc == 1)
+		note_reported(w, r);
+	store_close(store);
+	return rc < 0 ? rc : 0;
+}
+
+static int recover(struct env *env, void *context, struct err *err)
+{
+	return recover_with(env, context, false, err);
 }
 
 // As recover, and retention goes on where it was cut.
 static int recover_and_retain(struct env *env, void *context, struct err *err)
 {
-	(void)context;
-	struct store *store = NULL;
-	int rc = store_open(env, "/store", &store, err);
-	struct replica *r = rc ? NULL : store_find(store, "vm1");
-	if (r)
-		rc = replica_retain(r, err);
-	store_close(store);
-	return rc < 0 ? rc : 0;
+	return recover_with(env, context, true, err);
 }
 
 // --- what is there ---
@@ -507,7 +524,8 @@ static void a_protection_is_created_wholly_or_not_at_all(void **state)
 {
 	(void)state;
 	struct world *w = world_new(8, 0);
-	struct crash_scenario s = {.name = "store_create", .context = w, .setup = setup_empty, .run = run_create, .recover = recover,
+	struct crash_scenario s = {.name = "store_create", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_empty, .run = run_create, .recover = recover,
 				   .check = check, .crashes = 2, .at_syncs = true, .states_max = 2000};
 	assert_true(explore(&s, crash_explore));
 	world_free(w);
@@ -517,7 +535,8 @@ static void r3_a_commit_is_atomic_in_every_crash_state(void **state)
 {
 	(void)state;
 	struct world *w = world_new(8, 2);
-	struct crash_scenario s = {.name = "store_commit", .context = w, .setup = setup_points, .run = run_commit, .recover = recover,
+	struct crash_scenario s = {.name = "store_commit", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_commit, .recover = recover,
 				   .check = check_and_go_on, .at_syncs = true, .states_max = 2000};
 	assert_true(explore(&s, crash_explore));
 	world_free(w);
@@ -527,7 +546,8 @@ static void r3_a_commit_is_atomic_when_its_recovery_is_cut_too(void **state)
 {
 	(void)state;
 	struct world *w = world_new(8, 1);
-	struct crash_scenario s = {.name = "store_commit_twice", .context = w, .setup = setup_points, .run = run_commit,
+	struct crash_scenario s = {.name = "store_commit_twice", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_commit,
 				   .recover = recover, .check = check, .crashes = 2, .at_syncs = true, .states_max = 2000};
 	assert_true(explore(&s, crash_explore));
 	world_free(w);
@@ -537,7 +557,8 @@ static void r3_a_commit_keeps_its_promise_when_operations_fail(void **state)
 {
 	(void)state;
 	struct world *w = world_new(8, 1);
-	struct crash_scenario s = {.name = "store_commit", .context = w, .setup = setup_points, .run = run_commit, .recover = recover,
+	struct crash_scenario s = {.name = "store_commit", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_commit, .recover = recover,
 				   .check = check, .states_max = 2000};
 	assert_true(explore(&s, anomaly_explore));
 	world_free(w);
@@ -547,7 +568,8 @@ static void r4_a_fold_changes_no_point_in_any_crash_state(void **state)
 {
 	(void)state;
 	struct world *w = world_new(1, 3);
-	struct crash_scenario s = {.name = "store_fold", .context = w, .setup = setup_points, .run = run_folds, .recover = recover,
+	struct crash_scenario s = {.name = "store_fold", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_folds, .recover = recover,
 				   .check = check, .at_syncs = true, .states_max = 2000};
 	assert_true(explore(&s, crash_explore));
 	world_free(w);
@@ -558,7 +580,8 @@ static void r4_a_fold_is_done_again_when_it_was_cut(void **state)
 	(void)state;
 	struct world *w = world_new(2, 3);
 	w->recovery_retains = true;
-	struct crash_scenario s = {.name = "store_fold_twice", .context = w, .setup = setup_points, .run = run_folds,
+	struct crash_scenario s = {.name = "store_fold_twice", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_folds,
 				   .recover = recover_and_retain, .check = check, .crashes = 2, .at_syncs = true, .states_max = 2000};
 	assert_true(explore(&s, crash_explore));
 	world_free(w);
@@ -568,7 +591,8 @@ static void r4_a_fold_changes_no_point_when_operations_fail(void **state)
 {
 	(void)state;
 	struct world *w = world_new(1, 2);
-	struct crash_scenario s = {.name = "store_fold", .context = w, .setup = setup_points, .run = run_folds, .recover = recover,
+	struct crash_scenario s = {.name = "store_fold", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_folds, .recover = recover,
 				   .check = check, .states_max = 2000};
 	assert_true(explore(&s, anomaly_explore));
 	world_free(w);
@@ -578,7 +602,8 @@ static void r7_a_fence_is_there_or_not_and_stays_once_answered(void **state)
 {
 	(void)state;
 	struct world *w = world_new(8, 1);
-	struct crash_scenario s = {.name = "store_fence", .context = w, .setup = setup_points, .run = run_fence, .recover = recover,
+	struct crash_scenario s = {.name = "store_fence", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_fence, .recover = recover,
 				   .check = check, .crashes = 2, .at_syncs = true, .states_max = 2000};
 	assert_true(explore(&s, crash_explore));
 	world_free(w);

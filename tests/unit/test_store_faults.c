@@ -168,6 +168,46 @@ static void seal_that_fails_anywhere_never_answers_committed_in_vain(void **stat
 	}
 }
 
+static void reopen(struct faulty *f)
+{
+	struct err err = {0};
+	store_close(f->store);
+	f->store = NULL;
+	if (store_open(sim_env(f->sim), "/", &f->store, &err))
+		fail_msg("%s", err.text);
+	f->replica = store_find(f->store, "vm1");
+	assert_non_null(f->replica);
+}
+
+// The receiver is killed at each operation of a seal; what the next one tells the source is true after a power cut, too.
+static void point_that_a_restarted_receiver_tells_of_outlives_the_power(void **state)
+{
+	struct faulty *f = *state;
+	bool more = true;
+	point_make(f, 1);
+	sim_settle(f->sim);
+	for (uint64_t op = 0; more; op++) {
+		struct replica_info told, found;
+		assert_int_equal(block_send(f, 3, (unsigned char)(op + 1), NULL), 0);
+		sim_halt_at(f->sim, sim_ops(f->sim) + op);
+		more = seal(f, NULL) != 0;
+		replica_session_end(f->replica);
+		sim_halt_at(f->sim, SIM_NEVER);
+		if (sim_is_off(f->sim))
+			sim_power_on(f->sim);
+		sim_kill(f->sim);
+		reopen(f);
+		replica_info(f->replica, &told);
+		sim_power_off(f->sim); // nothing that was not synced survives
+		sim_power_on(f->sim);
+		reopen(f);
+		replica_info(f->replica, &found);
+		assert_false(found.broken);
+		assert_int_equal(found.last_point, told.last_point);
+		session_open(f);
+	}
+}
+
 static void failed_write_to_the_base_leaves_the_fold_to_be_done_again(void **state)
 {
 	struct faulty *f = *state;
@@ -255,6 +295,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		FAULT_TEST(full_disk_drops_the_head_and_keeps_the_points),
 		FAULT_TEST(seal_that_fails_anywhere_never_answers_committed_in_vain),
+		FAULT_TEST(point_that_a_restarted_receiver_tells_of_outlives_the_power),
 		FAULT_TEST(failed_write_to_the_base_leaves_the_fold_to_be_done_again),
 		cmocka_unit_test(fold_beside_a_session_changes_no_point),
 	};

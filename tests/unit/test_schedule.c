@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+// When to cut, over simulated time: the known cases of an RPO, what a failure leads to, and that nothing wraps.
+#include "base/size.h"
+#include "replicator/schedule.h"
+#include "tests/lib/twin.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define SECOND UINT64_C(1000000000)
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
+#define RPO_MAX (24 * HOUR)
+#define NOON (UINT64_C(12) * HOUR)
+
+// One protection in a world where each transfer takes what it takes. Counts from cut to cut.
+struct world {
+	struct schedule schedule;
+	uint64_t now;
+	uint64_t cycles, idle;	 // idle: time in which nothing was under way
+	uint64_t violation;	 // time in which the newest point was older than the RPO
+	uint64_t worst_age;
+	uint64_t first_violation; // when; 0 never
+};
+
+static struct world world_at(uint64_t start, uint64_t rpo)
+{
+	return (struct world){.schedule = {.rpo_ns = rpo}, .now = start};
+}
+
+// The time until `commit` was lived with the point cut at `cut`.
+static void count_age(struct world *w, uint64_t cut, uint64_t commit)
+{
+	uint64_t due = cut + w->schedule.rpo_ns;
+	w->worst_age = max_u64(w->worst_age, commit - cut);
+	if (commit <= due)
+		return;
+	w->violation += commit - due;
+	if (!w->first_violation)
+		w->first_violation = due;
+}
+
+// Waits as the cycle thread does, cuts, and commits after `transfer`. Returns when it cut.
+static uint64_t cycle(struct world *w, uint64_t transfer)
+{
+	uint64_t due = schedule_next_cut(&w->schedule, w->now), cut = max_u64(due, w->now);
+	w->idle += cut - w->now;
+	if (w->schedule.has_point)
+		count_age(w, w->schedule.last_cut_ns, cut + transfer);
+	w->now = cut + transfer;
+	schedule_committed(&w->schedule, cut, w->now);
+	w->cycles++;
+	return cut;
+}
+
+static void first_cut_is_due_at_once(void **state)
+{
+	(void)state;
+	struct schedule s = {.rpo_ns = 15 * MINUTE};
+	assert_true(schedule_next_cut(&s, NOON) <= NOON);
+	assert_true(schedule_next_cut(&s, 0) == 0);
+}
+
+static void rpo_15_min_transfer_5_min_cuts_again_by_12_10(void **state)
+{
+	(void)state;
+	struct world w = world_at(NOON, 15 * MINUTE);
+	assert_true(cycle(&w, 5 * MINUTE) == NOON);
+	uint64_t due = schedule_next_cut(&w.schedule, w.now);
+	assert_true(due <= NOON + 10 * MINUTE);
+	assert_true(due >= NOON + 5 * MINUTE); // not before the first is through
+	for (int i = 0; i < 1000; i++)
+		(void)cycle(&w, 5 * MINUTE);
+	assert_true(w.violation == 0);
+	assert_true(w.idle > 0);
+}
+
+static void rpo_15_min_transfer_7_and_a_half_min_transfers_all_the_time_without_a_violation(void **state)
+{
+	(void)state;
+	struct world w = world_at(NOON, 15 * MINUTE);
+	for (int i = 0; i < 1000; i++)
+		(void)cycle(&w, 15 * MINUTE / 2);
+	assert_true(w.violation == 0);
+	assert_true(w.idle == 0);
+	assert_true(w.worst_age == 15 * MINUTE); // to the second
+}
+
+static void rpo_15_min_transfer_10_min_violates_from_12_15_to_12_20_and_goes_on(void **state)
+{
+	(void)state;
+	struct world w = world_at(NOON, 15 * MINUTE);
+	(void)cycle(&w, 10 * MINUTE);
+	(void)cycle(&w, 10 * MINUTE);
+	assert_true(w.first_violation == NOON + 15 * MINUTE);
+	assert_true(w.now == NOON + 20 * MINUTE);
+	assert_true(w.violation == 5 * MINUTE);
+	for (int i = 0; i < 98; i++)
+		(void)cycle(&w, 10 * MINUTE);
+	assert_true(w.violation == 99 * 5 * MINUTE); // in each period
+	assert_true(w.idle == 0);
+	assert_true(w.now == NOON + 1000 * MINUTE); // nothing was left out
+}
+
+static void rpo_30_min_done_within_half_is_kept_whatever_the_moment(void **state)
+{
+	(void)state;
+	static const uint64_t rpos[] = {SECOND, 15 * SECOND, 30 * MINUTE, RPO_MAX};
+	for (size_t r = 0; r < sizeof(rpos) / sizeof(rpos[0]); r++)
+		for (uint64_t part = 0; part <= 50; part++) {
+			struct world w = world_at(NOON, rpos[r]);
+			for (int i = 0; i < 300; i++)
+				(void)cycle(&w, rpos[r] * part / 100);
+			assert_true(w.violation == 0);
+			assert_true(w.worst_age <= rpos[r]);
+		}
+}
+
+static void transfer_that_takes_a_quarter_longer_than_the_last_keeps_the_rpo(void **state)
+{
+	(void)state;
+	struct world w = world_at(NOON, 15 * MINUTE);
+	for (uint64_t transfer = SECOND; transfer < 6 * MINUTE; transfer += transfer / 4)
+		(void)cycle(&w, transfer);
+	assert_true(w.violation == 0);
+}
+
+static void transfers_that_vary_within_what_was_seen_lately_keep_the_rpo(void **state)
+{
+	(void)state;
+	uint64_t seed = 3;
+	struct world w = world_at(NOON, 15 * MINUTE);
+	(void)cycle(&w, 6 * MINUTE);
+	for (int week = 0; week < 2000; week++)
+		(void)cycle(&w, w.schedule.transfer_ns - w.schedule.transfer_ns * draw_below(&seed, 100) / 400 + 10 * SECOND);
+	assert_true(w.violation == 0);
+}
+
+static void one_long_transfer_is_forgotten_after_a_while(void **state)
+{
+	(void)state;
+	struct world w = world_at(NOON, 15 * MINUTE);
+	(void)cycle(&w, 10 * HOUR);
+	for (int i = 0; i < 60; i++)
+		(void)cycle(&w, SECOND);
+	uint64_t cut = cycle(&w, SECOND);
+	assert_true(schedule_next_cut(&w.schedule, w.now) - cut > 14 * MINUTE);
+}
+
+static void idle_protection_does_not_cut_more_often_than_it_must(void **state)
+{
+	(void)state;
+	struct world w = world_at(NOON, 15 * MINUTE);
+	for (int i = 0; i < 101; i++)
+		(void)cycle(&w, 0);
+	assert_true(w.now - NOON >= 100 * (15 * MINUTE * 9 / 10));
+}
+
+// --- failures ---
+
+static void backoff_doubles_from_1_s_to_30_s(void **state)
+{
+	(void)state;
+	static const uint64_t seconds[] = {1, 2, 4, 8, 16, 30, 30, 30};
+	for (unsigned n = 0; n < 8; n++)
+		assert_true(schedule_backoff_ns(n, 0) == seconds[n] * SECOND);
+	assert_true(schedule_backoff_ns(1000, 0) == 30 * SECOND);
+	assert_true(schedule_backoff_ns(UINT32_MAX, 0) == 30 * SECOND);
+}
+
+static void backoff_is_less_by_up_to_a_quarter_in_step_with_chance(void **state)
+{
+	(void)state;
+	for (unsigned n = 0; n < 8; n++) {
+		uint64_t whole = schedule_backoff_ns(n, 0), before = whole;
+		for (uint64_t random = 0; random <= UINT32_MAX; random += UINT32_MAX / 1000) {
+			uint64_t wait = schedule_backoff_ns(n, (uint32_t)random);
+			assert_true(wait <= before && wait >= whole / 4 * 3);
+			before = wait;
+		}
+		assert_true(schedule_backoff_ns(n, UINT32_MAX) == whole / 4 * 3);
+	}
+}
+
+static void failures_never_make_a_tight_loop(void **state)
+{
+	(void)state;
+	struct world w = world_at(NOON, SECOND);
+	(void)cycle(&w, SECOND / 10);
+	unsigned tries = 0;
+	for (uint64_t end = w.now + HOUR; w.now < end; tries++) { // each cycle fails at once; the point is hopelessly late
+		uint64_t due = schedule_next_cut(&w.schedule, w.now);
+		w.now = max_u64(w.now, due);
+		schedule_failed(&w.schedule, w.now);
+		assert_true(schedule_next_cut(&w.schedule, w.now) >= w.now + SECOND * 3 / 4);
+		assert_true(schedule_next_cut(&w.schedule, w.now) <= w.now + 30 * SECOND);
+	}
+	assert_true(tries <= 3600 / 30 + 8);
+	assert_true(tries >= 3600 / 30); // nor does it give up
+	w.schedule.failures = UINT32_MAX - 1;
+	schedule_failed(&w.schedule, w.now);
+	assert_true(schedule_next_cut(&w.schedule, w.now) == w.now + 30 * SECOND);
+}
+
+static void commit_ends_the_backoff(void **state)
+{
+	(void)state;
+	struct world w = world_at(NOON, 15 * MINUTE);
+	for (int i = 0; i < 9; i++)
+		schedule_failed(&w.schedule, w.now);
+	assert_true(schedule_next_cut(&w.schedule, w.now) == w.now + 30 * SECOND);
+	uint64_t cut = cycle(&w, MINUTE);
+	assert_int_equal(w.schedule.failures, 0);
+	assert_true(schedule_next_cut(&w.schedule, w.now) > cut + 10 * MINUTE);
+}
+
+// --- limits ---
+
+static void far_clocks_and_long_objectives_do_not_wrap(void **state)
+{
+	(void)state;
+	static const uint64_t rpos[] = {SECOND, 15 * MINUTE, RPO_MAX};
+	static const uint64_t starts[] = {0, 1, NOON, UINT64_MAX / 2 - RPO_MAX, UINT64_MAX / 2, UINT64_MAX / 2 + RPO_MAX};
+	static const uint64_t transfers[] = {0, 1, SECOND, 7 * MINUTE, RPO_MAX, 100 * RPO_MAX, UINT64_MAX / 4};
+	for (size_t r = 0; r < 3; r++)
+		for (size_t s = 0; s < 6; s++)
+			for (size_t t = 0; t < 7; t++) {
+				struct world w = world_at(starts[s], rpos[r]);
+				uint64_t cut = cycle(&w, transfers[t]);
+				uint64_t due = schedule_next_cut(&w.schedule, w.now);
+				assert_true(cut == starts[s]);
+				assert_true(due >= cut && due <= cut + rpos[r]);
+				schedule_failed(&w.schedule, w.now);
+				due = schedule_next_cut(&w.schedule, w.now);
+				assert_true(due == w.now + SECOND);
+			}
+}
+
+static void transfer_of_any_length_moves_the_cut_earlier_and_never_later(void **state)
+{
+	(void)state;
+	uint64_t before = UINT64_MAX;
+	for (uint64_t transfer = 0; transfer < 20 * MINUTE; transfer += 7 * SECOND) {
+		struct world w = world_at(NOON, 15 * MINUTE);
+		(void)cycle(&w, transfer);
+		uint64_t due = schedule_next_cut(&w.schedule, w.now);
+		assert_true(due <= before && due >= NOON);
+		before = due;
+	}
+	assert_true(before == NOON);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(first_cut_is_due_at_once),
+		cmocka_unit_test(rpo_15_min_transfer_5_min_cuts_again_by_12_10),
+		cmocka_unit_test(rpo_15_min_transfer_7_and_a_half_min_transfers_all_the_time_without_a_violation),
+		cmocka_unit_test(rpo_15_min_transfer_10_min_violates_from_12_15_to_12_20_and_goes_on),
+		cmocka_unit_test(rpo_30_min_done_within_half_is_kept_whatever_the_moment),
+		cmocka_unit_test(transfer_that_takes_a_quarter_longer_than_the_last_keeps_the_rpo),
+		cmocka_unit_test(transfers_that_vary_within_what_was_seen_lately_keep_the_rpo),
+		cmocka_unit_test(one_long_transfer_is_forgotten_after_a_while),
+		cmocka_unit_test(idle_protection_does_not_cut_more_often_than_it_must),
+		cmocka_unit_test(backoff_doubles_from_1_s_to_30_s),
+		cmocka_unit_test(backoff_is_less_by_up_to_a_quarter_in_step_with_chance),
+		cmocka_unit_test(failures_never_make_a_tight_loop),
+		cmocka_unit_test(commit_ends_the_backoff),
+		cmocka_unit_test(far_clocks_and_long_objectives_do_not_wrap),
+		cmocka_unit_test(transfer_of_any_length_moves_the_cut_earlier_and_never_later),
+	};
+	return cmocka_run_group_tests_name("schedule", tests, NULL, NULL);
+}
