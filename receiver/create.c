@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A protection's coming into being on disk: docs/store.md, "Create". What it promises: after a crash it is there as a whole, or not at all.
+// A protection's coming into being on disk: docs/store.md, "Create". What it promises: after a crash it is there as a
+// whole, or not at all.
 //
 // Everything is made below .new/, which is deleted at start, and gets its name by one rename.
 #include "receiver/replica.h"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fold of the oldest point into the base: docs/store.md, "Fold". What it promises: no byte of any other point changes in any
-// crash state, and a fold that was cut off is done again from the start to the same end.
+// The fold of the oldest point into the base: docs/store.md, "Fold". What it promises: no byte of any other point
+// changes in any crash state, and a fold that was cut off is done again from the start to the same end.
 //
-// Without the lock: applying the overlay to the base (touches nothing that a session touches). Under it: the rest, which is short, after
-// asking again whether anybody holds a point.
+// Without the lock: applying the overlay to the base (touches nothing that a session touches). Under it: the rest,
+// which is short, after asking again whether anybody holds a point.
 #include "receiver/replica.h"
 
 #include "base/bytes.h"

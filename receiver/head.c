@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The head: the overlays that a session writes, and the digests of what is in them.
 //
-// Nothing here is synced: until it is sealed a head is worth nothing after a crash. What it promises is that the digests say
-// what the overlays hold; where an error leaves that open, the head is dropped and its UUID changes, so that the source knows.
+// Nothing here is synced: until it is sealed a head is worth nothing after a crash. What it promises is that the
+// digests say what the overlays hold; where an error leaves that open, the head is dropped and its UUID changes, so
+// that the source knows.
 #include "receiver/replica.h"
 
 #include "base/log.h"
@@ -127,8 +128,8 @@ static int zeros_write_run(struct replica *r, unsigned disk, uint64_t first, uin
 	return rc;
 }
 
-// Zeros go only where something else is: the digest zero is always true, so a range over a whole empty disk costs a walk over
-// what is known to be there. Two positions move through the two tables, each past what it has seen.
+// Zeros go only where something else is: the digest zero is always true, so a range over a whole empty disk costs a
+// walk over what is known to be there. Two positions move through the two tables, each past what it has seen.
 static int zeros_write(struct replica *r, const struct wire_zeros *zeros, struct err *err)
 {
 	const struct table *head = &r->head.disk[zeros->disk].digests, *state = &r->state[zeros->disk];

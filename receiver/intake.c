@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a session asks of a replica: claim it, compare digests, take blocks. Everything that a peer names is checked here, before
-// anything is written; what passes goes to head.c.
+// What a session asks of a replica: claim it, compare digests, take blocks. Everything that a peer names is checked
+// here, before anything is written; what passes goes to head.c.
 #include "receiver/replica.h"
 
 #include "base/bytes.h"
@@ -226,8 +226,8 @@ static uint16_t mask_on_disk(uint64_t size, uint64_t index)
 	return (uint16_t)(MASK_FULL >> (PIECES_PER_BLOCK - pieces));
 }
 
-// Whether the content goes with the digest: proven where the whole block is here; of pieces, only that a block said to be zero
-// has no other content. What lies past the disk's end is zero, or the base could not show it again.
+// Whether the content goes with the digest: proven where the whole block is here; of pieces, only that a block said to
+// be zero has no other content. What lies past the disk's end is zero, or the base could not show it again.
 static int block_prove(const struct replica *r, const struct wire_block *block, bool whole, struct err *err)
 {
 	uint32_t len = size_of_block(r->prot.disk[block->disk].size, block->index);

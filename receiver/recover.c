@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Recovery of one replica at start: docs/store.md, "Recovery". Reads the directory and nothing else. What it promises: a replica that it
-// does not call broken has only whole points, in one chain over the base, whose names are on stable storage.
+// Recovery of one replica at start: docs/store.md, "Recovery". Reads the directory and nothing else. What it promises:
+// a replica that it does not call broken has only whole points, in one chain over the base, whose names are on stable
+// storage.
 #include "receiver/replica.h"
 
 #include "base/log.h"
@@ -43,7 +44,8 @@ static int leftovers_remove(struct replica *r, struct err *err)
 	return trash_clear(r->root, path, err);
 }
 
-// A name that is seen may not be durable yet, when the receiver was killed before its sync. It is before anybody hears of it.
+// A name that is seen may not be durable yet, when the receiver was killed before its sync. It is before anybody hears
+// of it.
 static int names_sync(struct replica *r, struct err *err)
 {
 	char points[REPLICA_PATH_SIZE], base[REPLICA_PATH_SIZE];
@@ -129,8 +131,8 @@ static int numbers_list(struct replica *r, uint64_t **ret_numbers, size_t *ret_c
 	return 0;
 }
 
-// Whether an overlay names what lies under it: its predecessor, or the base for the oldest, and for the second oldest when a fold
-// was cut off between its steps 3 and 4.
+// Whether an overlay names what lies under it: its predecessor, or the base for the oldest, and for the second oldest
+// when a fold was cut off between its steps 3 and 4.
 static bool backing_is_good(const struct replica *r, const struct qcow2_reader *overlay, uint64_t number, unsigned disk)
 {
 	char base[REPLICA_PATH_SIZE], below[REPLICA_PATH_SIZE];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The commit of a point: docs/store.md, "Commit". What it promises: the set of points is the old one or the new one in every
-// crash state, and the new one for certain when it has answered.
+// The commit of a point: docs/store.md, "Commit". What it promises: the set of points is the old one or the new one in
+// every crash state, and the new one for certain when it has answered.
 #include "receiver/replica.h"
 
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The store as a whole: its lock, which replicas there are, and their coming and going. What it promises: a protection is there as a
-// whole or not at all, and one that is damaged disturbs no other.
+// The store as a whole: its lock, which replicas there are, and their coming and going. What it promises: a protection
+// is there as a whole or not at all, and one that is damaged disturbs no other.
 #include "receiver/replica.h"
 
 #include "base/log.h"

@@ -31,8 +31,9 @@ enum { OWNER_PIN_SIZE = 32 };
 struct store;
 struct replica; // one protection in the store; lives as long as the store
 
-// Opens (creates the lock in) an existing directory, named by an absolute path, and recovers every protection in it. -EBUSY when another receiver
-// has it. A protection that cannot be read is reported by log and by replica_info.broken, and does not stop the others.
+// Opens (creates the lock in) an existing directory, named by an absolute path (-EINVAL), and recovers every protection in it.
+// -EBUSY when another receiver has it. A protection that cannot be read is reported by log and by replica_info.broken, and
+// does not stop the others.
 int store_open(struct env *env, const char *path, struct store **ret_store, struct err *err);
 void store_close(struct store *store); // takes NULL; no call may be under way
 const char *store_path(const struct store *store); // absolute

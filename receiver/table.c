@@ -31,8 +31,8 @@ void table_done(struct table *table)
 	table->blocks = 0;
 }
 
-// The chunk of block `index`, made when it is missing; NULL when out of memory. The pointers come from calloc(): those of
-// a huge disk cost no memory until they are touched.
+// The chunk of block `index`, made when it is missing; NULL when out of memory. The pointers come from calloc(): those
+// of a huge disk cost no memory until they are touched.
 static struct table_chunk *chunk_of(struct table *table, uint64_t index)
 {
 	assert(index < table->blocks);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A directory of things that are being removed: they are moved in by one rename, and then deleted. What it promises: a thing whose
-// files are deleted never comes back by its old name, in part, after a power cut.
+// A directory of things that are being removed: they are moved in by one rename, and then deleted. What it promises: a
+// thing whose files are deleted never comes back by its old name, in part, after a power cut.
 #include "receiver/replica.h"
 
 #include <errno.h>
@@ -8,8 +8,8 @@
 
 typedef int trash_action(struct env_root *root, const char *dir, const char *name, struct err *err);
 
-// Another name. If the sync of the move failed, in a process before us, then no later sync makes that move certain; the sync of
-// a newer name does, for it cannot be there without the move.
+// Another name. If the sync of the move failed, in a process before us, then no later sync makes that move certain; the
+// sync of a newer name does, for it cannot be there without the move.
 static int name_again(struct env_root *root, const char *dir, const char *name, struct err *err)
 {
 	char from[REPLICA_PATH_SIZE], to[REPLICA_PATH_SIZE], text[UUID_TEXT_SIZE];

@@ -399,7 +399,7 @@ static void control_start_replaces_the_socket_of_a_dead_daemon(void **state)
 	assert_int_equal(access(world->path, F_OK), -1); // a clean stop leaves nothing
 
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", world->path);
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.107s", world->path);
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(close(fd), 0); // what a kill leaves behind

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/lib/memory_source.h"
+
+#include "tests/lib/twin.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+static struct memory_source *of(struct source *source)
+{
+	return (struct memory_source *)source; // the first member
+}
+
+static uint64_t blocks_of(const struct memory_source *m, uint16_t disk)
+{
+	return size_blocks(m->source.disk_size[disk]);
+}
+
+static uint64_t pieces(uint16_t mask)
+{
+	return (uint64_t)__builtin_popcount(mask);
+}
+
+static int op_cut(struct source *source, enum cut_mode mode, struct source_cut *ret_cut, struct err *err)
+{
+	struct memory_source *m = of(source);
+	(void)err;
+	assert(m->under_way == 0);
+	m->cuts++;
+	m->precopies += mode == CUT_PRECOPY;
+	m->mode = mode;
+	m->at_disk = 0;
+	m->at_block = 0;
+	m->given_up = false;
+	*ret_cut = (struct source_cut){.wall_ns = env_wall_ns(env_posix()), .mono_ns = env_mono_ns(env_posix())};
+	for (uint16_t d = 0; d < source->disk_count; d++) {
+		struct memory_disk *disk = &m->disk[d];
+		for (uint64_t b = 0; b < blocks_of(m, d); b++) {
+			disk->set[b] = disk->dirty[b];
+			disk->remembered[b] |= disk->dirty[b];
+			ret_cut->dirty_bytes += pieces(disk->dirty[b]) * PIECE_SIZE;
+			ret_cut->blocks += disk->dirty[b] != 0;
+			disk->dirty[b] = 0;
+		}
+		memcpy(disk->frozen, disk->now, blocks_of(m, d) * BLOCK_SIZE);
+	}
+	return 0;
+}
+
+static bool next_block(struct memory_source *m, struct source_block *ret_block)
+{
+	for (; m->at_disk < m->source.disk_count; m->at_disk++, m->at_block = 0)
+		for (; m->at_block < blocks_of(m, m->at_disk); m->at_block++) {
+			struct memory_disk *disk = &m->disk[m->at_disk];
+			uint16_t mask = disk->set[m->at_block];
+			if (!mask)
+				continue;
+			disk->set[m->at_block] = 0;
+			*ret_block = (struct source_block){.disk = m->at_disk, .mask = mask, .index = m->at_block++};
+			return true;
+		}
+	return false;
+}
+
+static int op_fetch(struct source *source, struct source_batch *batch)
+{
+	struct memory_source *m = of(source);
+	m->under_way++;
+	if (m->guest)
+		m->guest(m, m->context);
+	batch->count = 0;
+	batch->status = 0;
+	while (batch->count < m->batch_blocks && next_block(m, &batch->block[batch->count])) {
+		struct source_block *block = &batch->block[batch->count];
+		const struct memory_disk *disk = &m->disk[block->disk];
+		const unsigned char *from = m->mode == CUT_POINT ? disk->frozen : disk->now;
+		block->data = batch->memory + (size_t)batch->count * BLOCK_SIZE;
+		memcpy(block->data, from + block->index * BLOCK_SIZE, BLOCK_SIZE);
+		batch->count++;
+	}
+	m->blocks_fetched += batch->count;
+	return 0;
+}
+
+static int op_wait(struct source *source, struct source_batch *batch, struct err *err)
+{
+	struct memory_source *m = of(source);
+	assert(m->under_way > 0);
+	m->under_way--;
+	if (m->waits++ == m->fail_at) {
+		m->given_up = true;
+		batch->status = m->fail_code;
+		m->waits = 0;
+		if (--m->fails == 0)
+			m->fail_at = UINT_MAX;
+	} else if (m->given_up) {
+		batch->status = m->fail_code;
+	}
+	return batch->status ? err_set(err, batch->status, "the test's failure") : 0;
+}
+
+static int op_keep(struct source *source, struct err *err)
+{
+	struct memory_source *m = of(source);
+	(void)err;
+	assert(m->under_way == 0);
+	m->keeps++;
+	for (uint16_t d = 0; d < source->disk_count; d++) {
+		memset(m->disk[d].remembered, 0, blocks_of(m, d) * sizeof(uint16_t));
+		memset(m->disk[d].set, 0, blocks_of(m, d) * sizeof(uint16_t));
+	}
+	return 0;
+}
+
+static void op_give_back(struct source *source)
+{
+	struct memory_source *m = of(source);
+	assert(m->under_way == 0);
+	m->give_backs++;
+	for (uint16_t d = 0; d < source->disk_count; d++)
+		for (uint64_t b = 0; b < blocks_of(m, d); b++) {
+			if (m->disk[d].remembered[b])
+				m->disk[d].dirty[b] = MASK_FULL;
+			m->disk[d].remembered[b] = m->disk[d].set[b] = 0;
+		}
+}
+
+static void op_mark_all(struct source *source)
+{
+	struct memory_source *m = of(source);
+	for (uint16_t d = 0; d < source->disk_count; d++)
+		memset(m->disk[d].dirty, 0xff, blocks_of(m, d) * sizeof(uint16_t));
+}
+
+static uint64_t op_dirty_bytes(struct source *source)
+{
+	struct memory_source *m = of(source);
+	uint64_t bytes = 0;
+	for (uint16_t d = 0; d < source->disk_count; d++)
+		for (uint64_t b = 0; b < blocks_of(m, d); b++)
+			bytes += pieces(m->disk[d].dirty[b]) * PIECE_SIZE;
+	return bytes;
+}
+
+static const struct source_ops ops = {
+	.cut = op_cut,
+	.fetch = op_fetch,
+	.wait = op_wait,
+	.keep = op_keep,
+	.give_back = op_give_back,
+	.mark_all = op_mark_all,
+	.dirty_bytes = op_dirty_bytes,
+};
+
+static void *zeroed(uint64_t count, size_t size)
+{
+	void *memory = calloc(count, size);
+	assert(memory);
+	return memory;
+}
+
+void memory_source_init(struct memory_source *m, uint16_t disks, const uint64_t *sizes)
+{
+	assert(disks <= MEMORY_DISKS_MAX);
+	*m = (struct memory_source){.source = {.ops = &ops, .disk_count = disks}, .batch_blocks = SOURCE_BATCH_MAX,
+				    .fail_at = UINT_MAX};
+	for (uint16_t d = 0; d < disks; d++) {
+		uint64_t blocks = size_blocks(sizes[d]);
+		m->source.disk_size[d] = sizes[d];
+		m->disk[d] = (struct memory_disk){zeroed(blocks, BLOCK_SIZE), zeroed(blocks, BLOCK_SIZE), zeroed(blocks, 2),
+						  zeroed(blocks, 2), zeroed(blocks, 2)};
+	}
+}
+
+void memory_source_done(struct memory_source *m)
+{
+	for (unsigned d = 0; d < MEMORY_DISKS_MAX; d++) {
+		free(m->disk[d].now);
+		free(m->disk[d].frozen);
+		free(m->disk[d].dirty);
+		free(m->disk[d].set);
+		free(m->disk[d].remembered);
+	}
+}
+
+void memory_source_touch(struct memory_source *m, uint16_t disk, uint64_t off, uint64_t len)
+{
+	assert(size_within(off, len, m->source.disk_size[disk]));
+	for (uint64_t piece = off / PIECE_SIZE; len && piece <= (off + len - 1) / PIECE_SIZE; piece++)
+		m->disk[disk].dirty[piece / PIECES_PER_BLOCK] |= (uint16_t)(1u << piece % PIECES_PER_BLOCK);
+}
+
+void memory_source_write(struct memory_source *m, uint16_t disk, uint64_t off, const void *data, uint64_t len)
+{
+	memory_source_touch(m, disk, off, len);
+	memcpy(m->disk[disk].now + off, data, len);
+}
+
+void memory_source_random(struct memory_source *m, uint64_t *seed)
+{
+	static unsigned char data[2 * BLOCK_SIZE];
+	uint16_t disk = (uint16_t)draw_below(seed, m->source.disk_count);
+	uint64_t sectors = m->source.disk_size[disk] / SECTOR_SIZE, kind = draw_below(seed, 8);
+	uint64_t off = draw_below(seed, sectors);
+	if (kind < 3) // a write that begins with its block
+		off -= off % (BLOCK_SIZE / SECTOR_SIZE);
+	uint64_t len = min_u64(1 + draw_below(seed, kind < 4 ? sizeof(data) / SECTOR_SIZE : 16), sectors - off) * SECTOR_SIZE;
+	if (kind == 0) {
+		memory_source_touch(m, disk, off * SECTOR_SIZE, len);
+		return;
+	}
+	for (uint64_t i = 0; i < len; i++)
+		data[i] = kind < 3 ? 0 : kind < 6 ? (unsigned char)(draw(seed) & 3) : (unsigned char)draw(seed);
+	memory_source_write(m, disk, off * SECTOR_SIZE, data, len);
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// A source (replicator/source.h) whose disks are in memory and whose guest is the test: for the tests of ship and cycle.
+// It asserts that its caller keeps to the contract: no batch under way at a cut, a keep or a give_back.
+#ifndef KAGAMI_TESTS_LIB_MEMORY_SOURCE_H
+#define KAGAMI_TESTS_LIB_MEMORY_SOURCE_H
+
+#include "replicator/source.h"
+
+enum { MEMORY_DISKS_MAX = 4 };
+
+struct memory_disk {
+	unsigned char *now;    // padded to blocks with zeros
+	unsigned char *frozen; // as it was at the last cut
+	uint16_t *dirty;       // by block: pieces
+	uint16_t *set;
+	uint16_t *remembered;
+};
+
+struct memory_source {
+	struct source source;
+	struct memory_disk disk[MEMORY_DISKS_MAX];
+	enum cut_mode mode;
+	uint16_t at_disk; // what is fetched next
+	uint64_t at_block;
+	unsigned under_way;
+	bool given_up;
+
+	// What the test may set.
+	unsigned batch_blocks;	   // in a batch; SOURCE_BATCH_MAX by default
+	void (*guest)(struct memory_source *source, void *context); // called at each fetch: the guest writes
+	void *context;
+	unsigned fail_at; // the wait, counted from the last reset of `waits`, that fails with fail_code; UINT_MAX never
+	int fail_code;	  // -ESTALE gives the cut up, until the next one
+	unsigned fails;	  // so many cuts fail that way, one after the other
+
+	// What it may look at.
+	unsigned waits, cuts, precopies, keeps, give_backs;
+	uint64_t blocks_fetched;
+};
+
+void memory_source_init(struct memory_source *source, uint16_t disks, const uint64_t *sizes);
+void memory_source_done(struct memory_source *source);
+
+// The guest writes.
+void memory_source_write(struct memory_source *source, uint16_t disk, uint64_t off, const void *data, uint64_t len);
+void memory_source_touch(struct memory_source *source, uint16_t disk, uint64_t off, uint64_t len); // the same bytes again
+void memory_source_random(struct memory_source *source, uint64_t *seed); // one write of some sort
+
+#endif
