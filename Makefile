@@ -169,7 +169,7 @@ $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) -lcmocka
-$(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(test-libs)
+$(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(PACKAGE_LIBS)

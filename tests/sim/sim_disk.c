@@ -3,7 +3,7 @@
 //
 //	         write                sync               power off            read
 //	certain ───────► DIRTY ─────────────────► certain
-//	                   │  failed sync                        
+//	                   │  failed sync
 //	                   ├──────────► LOST ◄─ sync: stays
 //	                   └──────────────┴────────────────► UNDECIDED ─────► certain
 //	                                   write: DIRTY ◄────────┘

@@ -3,7 +3,8 @@
 //
 // Everything that a save must keep hangs from struct world and lives in an arena. An object made before the newest save
 // is never written: it is copied first (its `layer` is not sim->layer). A restore is the old struct world and the old end of
-// the arena. sim_disk.c and sim_sync.c keep contents, sim_names.c directories, env_sim.c the operations, the faults and the power.
+// the arena. sim_disk.c and sim_sync.c keep contents, sim_names.c directories; env_sim.c and sim_dirs.c are the operations,
+// sim_power.c the faults and the power.
 #ifndef KAGAMI_SIM_DISK_H
 #define KAGAMI_SIM_DISK_H
 

@@ -22,4 +22,23 @@ int sim_begin(struct sim *sim, uint32_t life, const struct sim_op *op);
 // The operation under way changed the disk, or what is certain about it.
 void sim_changed(struct sim *sim, bool certain);
 
+// Beginnings of operations (env_sim.c), for both halves of the table.
+static inline struct sim *sim_of(struct env *env)
+{
+	return (struct sim *)env;
+}
+// Begins an operation on names: `name` and, for a rename, `to`.
+int sim_begin_names(struct env_root *root, const char *what, unsigned flags, const char *name, const char *to);
+// Follows a name below the root.
+int sim_walk(struct env_root *root, const char *name, struct place *ret_place);
+
+// The operations on names (sim_dirs.c).
+int sim_mkdir(struct env_root *root, const char *name);
+int sim_rename(struct env_root *root, const char *from, const char *to);
+int sim_unlink(struct env_root *root, const char *name);
+int sim_rmdir(struct env_root *root, const char *name);
+int sim_sync_dir(struct env_root *root, const char *name);
+int sim_stat(struct env_root *root, const char *name, struct env_stat *ret_stat);
+int sim_list(struct env_root *root, const char *name, char ***ret_names, size_t *ret_count);
+
 #endif
