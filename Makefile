@@ -74,6 +74,11 @@ test-e2e: setup
 	$(MAKE_AS_OWNER) programs
 	@BUILD=$(BUILD) tests/run e2e
 
+# The agent killed under verifying load, often: about half an hour.
+test-kill: setup
+	$(MAKE_AS_OWNER) programs
+	@BUILD=$(BUILD) KILL_ROUNDS=200 E2E_SECONDS=7200 tests/run e2e test-guest-survives-kill9
+
 # The same tests with the address, leak and undefined behaviour sanitizers in all of the code.
 test-asan: setup
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/asan OPTIMIZE=-O1 SANITIZE=address,undefined programs unit-tests
@@ -82,10 +87,22 @@ test-asan: setup
 test-clang: setup-dev
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/clang CC=clang programs unit-tests
 
+# The crash tests, deeper: CRASH_STATES bounds each scenario of the state file, a tenth of it those of the store, which take longer.
+# Prints what was enumerated; fails below a million states of the state file.
+CRASH_STATES ?= 200000
+test-crash: setup
+	$(MAKE_AS_OWNER) unit-tests
+	@KAGAMI_CRASH_STATES=$(CRASH_STATES) KAGAMI_CRASH_TOTAL=1000000 $(BUILD)/tests/unit/test_state_crash
+	@KAGAMI_CRASH_STATES=$$(($(CRASH_STATES) / 10)) $(BUILD)/tests/unit/test_store_crash
+
 # The core makes no system call of its own: only what tests/seam.allow lists.
 test-seam: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@tests/check-seam.sh $(BUILD)
+
+# Small wrong changes, each of which a unit test must notice.
+test-mutants: setup
+	@BUILD=$(BUILD) tests/mutants/run
 
 fuzz: setup-dev
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/fuzz CC=clang OPTIMIZE=-O1 SANITIZE=fuzzer-no-link,address,undefined fuzzers
@@ -133,13 +150,15 @@ clean:
 help:
 	@printf '%-18s %s\n' all 'build the three programs into $(BUILD)/bin' \
 		test 'build, then all tests' test-unit 'unit tests only' test-e2e 'the daemons with the tools of QEMU and libnbd' \
-		test-asan 'all tests, with sanitizers' test-clang 'compile everything with clang' \
+		test-kill 'the agent killed under load, 200 times' test-asan 'all tests, with sanitizers' test-clang 'compile everything with clang' \
+		test-crash 'the crash enumerations, a million states and more' \
+		test-mutants 'prove that the tests fail when the code is wrong' \
 		test-seam 'prove that the core makes no system call of its own' \
 		fuzz 'each fuzzer for FUZZ_SECONDS (30)' 'sudo make demo' 'the main job on real files, in two minutes' \
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
-.PHONY: all test test-unit test-e2e test-asan test-clang test-seam fuzz demo bench lint format setup setup-dev packages \
+.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-seam fuzz demo bench lint format setup setup-dev packages \
 	install clean help programs unit-tests fuzzers clang-tidy force
 
 # --- how it is built ---

@@ -149,8 +149,10 @@ int agent_open(const char *state_path, const char *run_dir, struct agent **ret_a
 	char nbd[4096];
 	(void)snprintf(nbd, sizeof(nbd), "%s/nbd", run_dir);
 	agent->run_dir = strdup(run_dir);
+	agent->state_dir = strdup(state_path);
 	agent->place.run_dir = agent->run_dir;
-	int rc = agent->run_dir ? make_dir(run_dir, err) : err_sys(err, -ENOMEM, "start");
+	agent->place.state_dir = agent->state_dir;
+	int rc = agent->run_dir && agent->state_dir ? make_dir(run_dir, err) : err_sys(err, -ENOMEM, "start");
 	if (rc == 0)
 		rc = make_dir(nbd, err);
 	if (rc == 0)
@@ -179,6 +181,7 @@ void agent_close(struct agent *agent)
 	env_root_close(agent->place.state);
 	(void)pthread_mutex_destroy(&agent->lock);
 	free(agent->run_dir);
+	free(agent->state_dir);
 	free(agent);
 }
 

@@ -6,12 +6,18 @@
 #include "base/err.h"
 #include "link/control.h"
 
+#include <stdbool.h>
+
 struct agent;
 
 // Opens the state directory (-EBUSY when another replicator has it), loads or makes the key, and starts every protection in
 // it. A protection that cannot start is logged, listed as "failed", and tried again when asked to resume.
 int agent_open(const char *state_path, const char *run_dir, struct agent **ret_agent, struct err *err);
 void agent_close(struct agent *agent); // takes NULL; stops every protection cleanly
+
+struct nbd_front_export;
+// The n-th disk of all protections that run; false when there are not so many. Of struct nbd_front_exports.
+bool agent_nbd_export(void *agent, unsigned n, struct nbd_front_export *ret_export);
 
 extern const struct control_route agent_routes[]; // their context is the agent
 extern const size_t agent_route_count;

@@ -85,6 +85,36 @@ void dirty_done(struct dirty *dirty)
 	*dirty = (struct dirty){0};
 }
 
+// A marker or a NULL cannot say that a region is dirty up to where the disk ended.
+static int own_last_region(struct dirty *dirty)
+{
+	uint64_t last = dirty->regions - 1;
+	if (dirty->region[last] != all_ones || region_pieces(dirty, last) == PIECES_PER_REGION)
+		return 0;
+	unsigned char *own = malloc(DIRTY_REGION_BYTES);
+	if (!own)
+		return -ENOMEM;
+	(void)dirty_save_region(dirty, last, own);
+	dirty->region[last] = own;
+	return 0;
+}
+
+int dirty_grow(struct dirty *dirty, uint64_t size)
+{
+	assert(size_disk_ok(size) && size >= dirty->size);
+	uint64_t regions = size_regions(size);
+	unsigned char **region = realloc(dirty->region, regions * sizeof(*region));
+	if (!region)
+		return -ENOMEM;
+	memset(region + dirty->regions, 0, (regions - dirty->regions) * sizeof(*region));
+	dirty->region = region;
+	if (own_last_region(dirty))
+		return -ENOMEM;
+	dirty->size = size;
+	dirty->regions = regions;
+	return 0;
+}
+
 // The region's own bits, to add to; NULL when it is (or, for want of memory, has become) wholly dirty.
 static unsigned char *region_bits(struct dirty *dirty, uint64_t region)
 {

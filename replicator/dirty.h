@@ -26,6 +26,7 @@ struct dirty {
 
 int dirty_init(struct dirty *dirty, uint64_t size); // clean; -ENOMEM
 void dirty_done(struct dirty *dirty);
+int dirty_grow(struct dirty *dirty, uint64_t size); // for a larger disk; what is new is clean. -ENOMEM: as it was
 
 // Marks every piece that [off, off + len) touches.
 void dirty_mark(struct dirty *dirty, uint64_t off, uint64_t len);

@@ -3,6 +3,7 @@
 #include "replicator/export.h"
 
 #include "base/auto.h"
+#include "base/log.h"
 #include "replicator/export_loop.h"
 
 #include <assert.h>
@@ -15,6 +16,7 @@
 #include <sys/un.h>
 
 #define PRESERVE_BYTES_DEFAULT (UINT64_C(64) << 20)
+#define SPILL_BYTES_DEFAULT (UINT64_C(1) << 30)
 
 static int check_names(const struct export_config *config, struct err *err)
 {
@@ -41,7 +43,7 @@ static int open_images(struct export *export, const struct export_config *config
 		if (code)
 			return code;
 		image_attach(image, &export->ring);
-		memcpy(nbd->name, from->name, sizeof(nbd->name));
+		memcpy(nbd->name, from->name, sizeof(from->name));
 		nbd->size = image->size;
 		nbd->read_only = from->read_only;
 	}
@@ -61,20 +63,39 @@ static int allocate(struct export *export, const struct export_config *config)
 		       : -ENOMEM;
 }
 
-static int make_group(struct export *export, uint64_t preserve_bytes_max)
+static int make_group(struct export *export, const struct export_config *config)
 {
+	uint64_t most = config->preserve_bytes_max ? config->preserve_bytes_max : PRESERVE_BYTES_DEFAULT;
 	uint64_t size[DISKS_MAX];
 	struct aio_backend *backend[DISKS_MAX];
 	for (uint16_t d = 0; d < export->count; d++) {
 		size[d] = export->image[d].size;
 		backend[d] = &export->image[d].backend;
 		export->source.disk_size[d] = size[d];
+		export->disk[d].size = size[d];
 	}
+	export->marker_config = config->marker;
 	export->source.ops = &export_source_ops;
 	export->source.disk_count = export->count;
-	int code = group_init(&export->group, export->count, size, backend, preserve_bytes_max);
+	int code = group_init(&export->group, export->count, size, backend, most);
 	export->group.on_error = export_on_error;
+	if (code == 0 && config->marker.commit)
+		intent_enable(&export->group.intent, &export->group, export_on_marks_wanted);
 	return code;
+}
+
+static void open_spill(struct export *export, const struct export_config *config)
+{
+	struct err err;
+	if (!config->spill_dir)
+		return;
+	if (image_open_scratch(&export->spill, config->spill_dir, &err)) {
+		log_warning("cuts are bounded by memory alone protection=%s error=\"%s\"", export->protection, err.text);
+		return;
+	}
+	image_attach(&export->spill, &export->ring);
+	group_set_spill(&export->group, &export->spill.backend,
+			config->spill_bytes_max ? config->spill_bytes_max : SPILL_BYTES_DEFAULT);
 }
 
 int export_open(const struct export_config *config, struct export **ret_export, struct err *err)
@@ -97,10 +118,11 @@ int export_open(const struct export_config *config, struct export **ret_export, 
 	else
 		code = open_images(export, config, err);
 	if (code == 0) {
-		uint64_t most = config->preserve_bytes_max ? config->preserve_bytes_max : PRESERVE_BYTES_DEFAULT;
-		code = make_group(export, most);
+		code = make_group(export, config);
 		if (code)
 			(void)err_sys(err, code, "make the dirty maps of %s", config->protection);
+		else
+			open_spill(export, config);
 	}
 	if (code) {
 		export_close(export);
@@ -118,6 +140,8 @@ void export_close(struct export *export)
 	group_done(&export->group);
 	for (uint16_t d = 0; d < export->count; d++)
 		image_close(&export->image[d]);
+	if (export->spill.path)
+		image_close(&export->spill);
 	ring_close(&export->ring);
 	free(export->image);
 	free(export->nbd);
@@ -132,6 +156,14 @@ struct dirty *export_dirty(struct export *export, uint16_t disk)
 {
 	assert(!export->running && disk < export->count);
 	return &export->group.volume[disk].dirty;
+}
+
+void export_set_marked(struct export *export, uint16_t disk, const struct dirty *dirty)
+{
+	assert(!export->running && disk < export->count);
+	for (uint64_t r = 0; r < dirty->regions; r++)
+		if (dirty->region[r])
+			intent_set_marked(&export->group.intent, &export->group.volume[disk], r);
 }
 
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err)
@@ -219,14 +251,21 @@ int export_start(struct export *export, struct err *err)
 	int code = export_listen(export, err);
 	if (code)
 		return code;
+	if (export->marker_config.commit)
+		code = marker_start(&export->marker, &export->marker_config, &export->ring, export_on_marks, err);
+	if (code) {
+		stop_listening(export);
+		return code;
+	}
 	(void)sem_init(&export->ready, 0, 0);
 	export_publish(export);
 	code = start_thread(export, err);
 	(void)sem_destroy(&export->ready);
-	if (code)
+	if (code) {
+		marker_stop(&export->marker);
 		stop_listening(export);
-	else
-		export->running = true;
+	}
+	export->running = code == 0;
 	return code;
 }
 
@@ -238,6 +277,7 @@ int export_stop(struct export *export, struct err *err)
 	assert(posted);
 	(void)pthread_join(export->thread, NULL);
 	export->running = false;
+	marker_stop(&export->marker);
 	stop_listening(export);
 	if (export->final_res < 0)
 		return err_set(err, -EIO,
@@ -256,7 +296,7 @@ struct source *export_source(struct export *export)
 uint64_t export_disk_size(struct export *export, uint16_t disk)
 {
 	assert(disk < export->count);
-	return export->image[disk].size;
+	return atomic_load_explicit(&export->disk[disk].size, memory_order_relaxed);
 }
 
 void export_uri(struct export *export, uint16_t disk, char *uri, size_t cap)
@@ -286,8 +326,13 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.errors = atomic_load_explicit(&from->errors, memory_order_relaxed),
 		.clients = atomic_load_explicit(&export->attached[disk], memory_order_relaxed),
 		.dirty_bytes = atomic_load_explicit(&seen->dirty_bytes, memory_order_relaxed),
+		.spilled_bytes = atomic_load_explicit(&seen->spilled_bytes, memory_order_relaxed),
+		.marked_regions = atomic_load_explicit(&seen->marked_regions, memory_order_relaxed),
+		.tracking_lost = atomic_load_explicit(&seen->lost, memory_order_acquire),
 		.preserved_bytes = atomic_load_explicit(&seen->preserved_bytes, memory_order_relaxed),
 	};
 	if (atomic_load_explicit(&seen->has_error, memory_order_acquire))
 		memcpy(ret_stats->error, seen->error, sizeof(ret_stats->error));
+	if (ret_stats->tracking_lost)
+		memcpy(ret_stats->tracking_error, seen->lost_error, sizeof(ret_stats->tracking_error));
 }

@@ -22,12 +22,25 @@ struct export_disk_config {
 	bool read_only;
 };
 
+// How a disk's region marks (4 MiB, write-intent) reach the state file. Called on one thread, the marker's, and never twice at
+// a time. Returns when `set` is durable (B2); `clear` may ride along. Region numbers, in no order; none is in both.
+// A failure means that this disk's marks are lost: `commit` has made that known for the next start, as well as it can, before
+// it returns, since from then on the guest's writes go on unmarked (G3). It is not called again for that disk.
+struct export_marker {
+	int (*commit)(void *context, uint16_t disk, const uint64_t *set, size_t sets, const uint64_t *clear, size_t clears,
+		      struct err *err);
+	void *context;
+};
+
 struct export_config {
 	const char *protection;	 // for logs
 	const char *socket_path; // unix socket; a stale one is replaced
 	uint16_t disk_count;
 	struct export_disk_config disk[DISKS_MAX];
 	uint64_t preserve_bytes_max; // bound of copy-before-write memory; 0 for the default of 64 MiB
+	const char *spill_dir;	     // where the rest of it goes, in a file without a name; NULL: nowhere
+	uint64_t spill_bytes_max;    // bound of that file; 0 for the default of 1 GiB
+	struct export_marker marker; // commit NULL: nothing is marked, and nothing waits
 };
 
 struct image_identity { // of an image as it lies on disk, to see changes behind the agent's back
@@ -42,6 +55,8 @@ struct export;
 int export_open(const struct export_config *config, struct export **ret_export, struct err *err);
 // Between open and start, and after stop: the map of a disk, to load and to save.
 struct dirty *export_dirty(struct export *export, uint16_t disk);
+// Between open and start: the regions of the disk with a dirty piece in `dirty` are marked already.
+void export_set_marked(struct export *export, uint16_t disk, const struct dirty *dirty);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
 // Binds the socket and starts the thread.
 int export_start(struct export *export, struct err *err);
@@ -55,15 +70,36 @@ uint64_t export_disk_size(struct export *export, uint16_t disk);
 // nbd+unix:///NAME?socket=PATH, percent-encoded.
 void export_uri(struct export *export, uint16_t disk, char *uri, size_t cap);
 
+// Makes a disk larger while it is served. The state file has grown already (B6): the new range is marked there, and becomes
+// dirty here before the new size is offered. The image is extended when it is a shorter regular file. Connections that are
+// made from then on see the new size. By the cycle thread, between cycles, or before start: -EBUSY while a cut is open. -EINVAL when it
+// is not larger, or a block device is too small. After an error the disk has the old size.
+int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct err *err);
+
 struct export_stats { // per disk
 	uint64_t reads, writes, flushes, trims, zeroes;
 	uint64_t read_bytes, written_bytes;
 	uint64_t errors;
-	char error[ERR_TEXT_MAX]; // the first backing error, latched; "" without one
+	char error[ERR_TEXT_MAX]; // the first backing error, latched, with its time (UTC) and place; "" without one
 	unsigned clients;
 	uint64_t dirty_bytes;
-	uint64_t preserved_bytes; // held for the cut now
+	uint64_t preserved_bytes; // held for the cut now, spilled ones included
+	uint64_t spilled_bytes;	  // those of them in the spill file
+	uint64_t marked_regions;  // as this thread knows them; what a crash would have compared
+	bool tracking_lost;	  // a commit failed: the disk needs a sync, and the guest does not wait for marks any more
+	char tracking_error[ERR_TEXT_MAX]; // why, and when (UTC); "" without
 };
 void export_stats(struct export *export, uint16_t disk, struct export_stats *ret_stats);
+
+// How long cuts held new writes since the start. Bucket i counts holds of less than 2^i microseconds that no smaller one
+// counts; the last one, all of 16 s and more.
+enum { EXPORT_CUT_BUCKETS = 26 };
+struct export_cut_stats {
+	uint64_t count, max_us;
+	uint64_t bucket[EXPORT_CUT_BUCKETS];
+};
+void export_cut_stats(struct export *export, struct export_cut_stats *ret_stats);
+// An upper bound in microseconds of the hold that `percent` of all cuts did not exceed; 0 without any.
+uint64_t export_cut_percentile(const struct export_cut_stats *stats, unsigned percent);
 
 #endif

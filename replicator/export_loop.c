@@ -8,12 +8,14 @@
 #include "replicator/export_loop.h"
 
 #include "base/log.h"
+#include "base/when.h"
 #include "replicator/holder.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 static void accept_arm(struct export *export);
@@ -80,6 +82,13 @@ static void on_client_ended(struct client_host *host, struct client *client)
 	export->client_count--;
 }
 
+static void now_text(char text[WHEN_SIZE])
+{
+	struct timespec ts;
+	(void)clock_gettime(CLOCK_REALTIME, &ts);
+	when_format(ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec, text);
+}
+
 void export_on_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res)
 {
 	struct export *export = HOLDER(group, struct export, group);
@@ -88,8 +97,10 @@ void export_on_error(struct group *group, struct volume *volume, const char *wha
 	if (disk->logged == res)
 		return; // a dying disk fails thousands of times a second
 	disk->logged = res;
+	char when[WHEN_SIZE];
 	struct err err;
-	(void)err_sys(&err, res, "%s of image %s at byte %llu", what, export->image[d].path, (unsigned long long)off);
+	now_text(when);
+	(void)err_sys(&err, res, "%s: %s of image %s at byte %llu", when, what, export->image[d].path, (unsigned long long)off);
 	log_error("an image failed, the guest was told protection=%s disk=%s error=\"%s\"", export->protection, export->nbd[d].name,
 		  err.text);
 	if (atomic_load_explicit(&disk->has_error, memory_order_relaxed))
@@ -98,11 +109,54 @@ void export_on_error(struct group *group, struct volume *volume, const char *wha
 	atomic_store_explicit(&disk->has_error, true, memory_order_release);
 }
 
+// ---- marks
+
+static void on_mark(struct ring_task *task)
+{
+	struct export *export = HOLDER(task, struct export, mark);
+	if (intent_take(&export->group.intent, &export->marker.batch))
+		marker_commit(&export->marker);
+}
+
+void export_on_marks_wanted(struct intent *intent)
+{
+	struct export *export = HOLDER(HOLDER(intent, struct group, intent), struct export, group);
+	export->mark.run = on_mark;
+	ring_later(&export->ring, &export->mark);
+}
+
+static void latch_lost(struct export *export, uint16_t d, const struct err *why)
+{
+	struct export_disk *disk = &export->disk[d];
+	char when[WHEN_SIZE];
+	if (atomic_load_explicit(&disk->lost, memory_order_relaxed))
+		return;
+	now_text(when);
+	struct err err;
+	(void)err_set(&err, why->code, "%s: mark regions of disk %s: %s", when, export->nbd[d].name,
+		      why->text[0] ? why->text : "the state file is broken");
+	memcpy(disk->lost_error, err.text, sizeof(disk->lost_error));
+	log_error("writes are not marked any more, the disk needs a sync; the guest goes on protection=%s disk=%s error=\"%s\"",
+		  export->protection, export->nbd[d].name, disk->lost_error);
+	atomic_store_explicit(&disk->lost, true, memory_order_release);
+}
+
+void export_on_marks(struct marker *marker)
+{
+	struct export *export = HOLDER(marker, struct export, marker);
+	for (unsigned i = 0; i < marker->batch.parts; i++)
+		if (marker->batch.part[i].res)
+			latch_lost(export, marker->batch.part[i].disk, &marker->err[i]);
+	intent_committed(&export->group.intent, &marker->batch);
+}
+
 void export_publish(struct export *export)
 {
 	for (uint16_t d = 0; d < export->count; d++) {
 		const struct volume *volume = &export->group.volume[d];
 		atomic_store_explicit(&export->disk[d].dirty_bytes, dirty_bytes(&volume->dirty), memory_order_relaxed);
+		atomic_store_explicit(&export->disk[d].spilled_bytes, volume->spilled * BLOCK_SIZE, memory_order_relaxed);
+		atomic_store_explicit(&export->disk[d].marked_regions, volume->intent.count, memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].preserved_bytes, volume->preserved * BLOCK_SIZE, memory_order_relaxed);
 	}
 }
@@ -119,6 +173,7 @@ void export_on_stop(struct ring_message *message)
 {
 	struct export *export = HOLDER(message, struct export, stop);
 	export->state = EXPORT_ENDING;
+	intent_end(&export->group.intent);
 	for (struct client *c = export->clients; c; c = client_next(c))
 		client_finish(c);
 	export->grace.done = on_grace;
@@ -148,7 +203,8 @@ static void final_sync(struct export *export)
 // What is under way in the group refers to memory of others: clients, batches, preserved blocks.
 static bool group_quiet(const struct group *group)
 {
-	return !group->cut && !group->fetches && !group->keeps && !group->writes && !group->held;
+	return !group->cut && !group->fetches && !group->keeps && !group->writes && !group->held && !group->intent.wanting &&
+	       !group->intent.committing;
 }
 
 static void ending_step(struct export *export)
@@ -164,7 +220,8 @@ static void ending_step(struct export *export)
 		export->state = EXPORT_SYNCING;
 		final_sync(export);
 	}
-	if (export->state == EXPORT_SYNCING && !export->final_pending && !export->group.preserve.bytes)
+	if (export->state == EXPORT_SYNCING && !export->final_pending && !export->group.preserve.bytes &&
+	    !export->group.spill.transit && !export->group.spill.punching)
 		export->state = EXPORT_ENDED;
 }
 
@@ -175,6 +232,7 @@ static int loop_init(struct export *export)
 		return code;
 	pool_init(&export->pool);
 	export->state = EXPORT_SERVING;
+	export->group.intent.ending = false;
 	export->final_res = 0;
 	export->host = (struct client_host){
 		.ring = &export->ring,

@@ -5,6 +5,7 @@
 
 #include "replicator/client.h"
 #include "replicator/export.h"
+#include "replicator/marker.h"
 
 #include <semaphore.h>
 
@@ -19,9 +20,11 @@ enum export_state {
 };
 
 struct export_disk { // what other threads see of a disk; published once a round
-	_Atomic uint64_t dirty_bytes, preserved_bytes;
-	_Atomic bool has_error;
+	_Atomic uint64_t size;
+	_Atomic uint64_t dirty_bytes, preserved_bytes, spilled_bytes, marked_regions;
+	_Atomic bool has_error, lost;
 	char error[ERR_TEXT_MAX]; // written before has_error is set, and never again
+	char lost_error[ERR_TEXT_MAX]; // likewise, before lost
 	int logged;		  // the error that was logged last
 };
 
@@ -32,10 +35,14 @@ struct export {
 	uint16_t count;
 	struct image *image;
 	struct nbd_export *nbd;
+	struct image spill; // a scratch file; path NULL: none
 	struct export_disk *disk;
 	_Atomic unsigned *attached;
 	struct group group;
 	struct ring ring;
+	struct export_marker marker_config;
+	struct marker marker;
+	struct ring_task mark; // takes the next batch, after all that a turn brought
 	struct pool pool;
 	struct client_host host;
 
@@ -43,6 +50,9 @@ struct export {
 	bool running; // the thread was started and not joined
 	sem_t ready;
 	struct err start_err;
+	struct export_holds { // of cuts; written by the loop
+		_Atomic uint64_t count, max_us, bucket[EXPORT_CUT_BUCKETS];
+	} holds;
 	int listen_fd;
 
 	enum export_state state; // from here on the loop's own
@@ -61,6 +71,8 @@ int export_listen(struct export *export, struct err *err);
 void *export_run(void *context); // the thread; posts export->ready when it serves, or failed to
 void export_on_stop(struct ring_message *message);
 void export_publish(struct export *export);
+void export_on_marks_wanted(struct intent *intent);
+void export_on_marks(struct marker *marker); // a batch is back
 void export_on_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
 
 extern const struct source_ops export_source_ops;

@@ -61,6 +61,7 @@ static int stopped(struct export *export, struct err *err)
 
 struct cut_call {
 	struct call call;
+	struct export *export;
 	struct group_cut cut;
 	struct source_cut seen;
 	uint64_t hold_begin_ns;
@@ -87,9 +88,22 @@ static void on_cut_take(struct group_cut *cut)
 	c->seen.hold_ns = c->seen.mono_ns - c->hold_begin_ns;
 }
 
+static void note_hold(struct export_holds *holds, uint64_t us)
+{
+	unsigned bucket = us ? 64 - (unsigned)__builtin_clzll(us) : 0;
+	if (bucket >= EXPORT_CUT_BUCKETS)
+		bucket = EXPORT_CUT_BUCKETS - 1;
+	(void)atomic_fetch_add_explicit(&holds->bucket[bucket], 1, memory_order_relaxed);
+	(void)atomic_fetch_add_explicit(&holds->count, 1, memory_order_relaxed);
+	if (us > atomic_load_explicit(&holds->max_us, memory_order_relaxed))
+		atomic_store_explicit(&holds->max_us, us, memory_order_relaxed);
+}
+
 static void on_cut_done(struct group_cut *cut, int res)
 {
 	struct cut_call *c = HOLDER(cut, struct cut_call, cut);
+	if (res == 0)
+		note_hold(&c->export->holds, c->seen.hold_ns / 1000);
 	c->seen.dirty_bytes = cut->dirty_bytes;
 	c->seen.blocks = cut->blocks;
 	c->res = res;
@@ -105,7 +119,7 @@ static void run_cut(struct ring_message *message)
 static int op_cut(struct source *source, enum cut_mode mode, struct source_cut *ret_cut, struct err *err)
 {
 	struct export *export = export_of(source);
-	struct cut_call c = {.cut = {.mode = mode, .hold = on_cut_hold, .take = on_cut_take, .done = on_cut_done}};
+	struct cut_call c = {.export = export, .cut = {.mode = mode, .hold = on_cut_hold, .take = on_cut_take, .done = on_cut_done}};
 	call_init(&c.call, export, run_cut);
 	if (!call_do(&c.call, export))
 		return stopped(export, err);
@@ -116,6 +130,28 @@ static int op_cut(struct source *source, enum cut_mode mode, struct source_cut *
 			       "a disk of %s failed: its image can no longer be trusted (see status); repair the storage and restart the agent",
 			       export->protection);
 	*ret_cut = c.seen;
+	return 0;
+}
+
+void export_cut_stats(struct export *export, struct export_cut_stats *ret_stats)
+{
+	struct export_holds *holds = &export->holds;
+	*ret_stats = (struct export_cut_stats){.count = atomic_load_explicit(&holds->count, memory_order_relaxed),
+					       .max_us = atomic_load_explicit(&holds->max_us, memory_order_relaxed)};
+	for (unsigned i = 0; i < EXPORT_CUT_BUCKETS; i++)
+		ret_stats->bucket[i] = atomic_load_explicit(&holds->bucket[i], memory_order_relaxed);
+}
+
+uint64_t export_cut_percentile(const struct export_cut_stats *stats, unsigned percent)
+{
+	uint64_t all = 0, seen = 0;
+	for (unsigned i = 0; i < EXPORT_CUT_BUCKETS; i++)
+		all += stats->bucket[i];
+	for (unsigned i = 0; all && i < EXPORT_CUT_BUCKETS; i++) {
+		seen += stats->bucket[i];
+		if (seen * 100 >= all * percent)
+			return min_u64(UINT64_C(1) << i, stats->max_us);
+	}
 	return 0;
 }
 
@@ -169,7 +205,7 @@ static int op_wait(struct source *source, struct source_batch *batch, struct err
 		return 0;
 	case -ESTALE:
 		return err_set(err, -ESTALE,
-			       "the guest of %s overwrote more of the cut than may be preserved: the cut is given up, a later one is taken",
+			       "the guest of %s overwrote more of the cut than may be preserved (or the file for it failed): the cut is given up, a later one is taken",
 			       export->protection);
 	case -ESHUTDOWN:
 		return stopped(export, err);
@@ -243,6 +279,55 @@ static void op_mark_all(struct source *source)
 	call_init(&call, export, run_mark_all);
 	if (!call_do(&call, export))
 		group_mark_all(&export->group);
+}
+
+// ---- a larger disk
+
+struct grow_call {
+	struct call call;
+	struct export *export;
+	uint16_t disk;
+	uint64_t size;
+	int res;
+};
+
+static int grow(struct export *export, uint16_t disk, uint64_t size)
+{
+	int code = group_grow(&export->group, disk, size);
+	if (code)
+		return code;
+	export->image[disk].size = size;
+	export->nbd[disk].size = size; // offered from here on: tracked already
+	export->source.disk_size[disk] = size;
+	atomic_store_explicit(&export->disk[disk].size, size, memory_order_relaxed);
+	return 0;
+}
+
+static void run_grow(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	struct grow_call *g = HOLDER(call, struct grow_call, call);
+	g->res = grow(g->export, g->disk, g->size);
+	(void)sem_post(&call->ended);
+}
+
+int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct err *err)
+{
+	const char *name = export->nbd[disk].name;
+	uint64_t old = export_disk_size(export, disk);
+	if (!size_disk_ok(new_size) || new_size <= old)
+		return err_set(err, -EINVAL, "disk %s has %llu bytes: give a larger whole number of 512-byte sectors, at most 64 TiB",
+			       name, (unsigned long long)old);
+	int code = image_extend(&export->image[disk], new_size, err);
+	if (code)
+		return code;
+	struct grow_call g = {.export = export, .disk = disk, .size = new_size};
+	call_init(&g.call, export, run_grow);
+	if (!call_do(&g.call, export)) // no loop runs
+		g.res = grow(export, disk, new_size);
+	if (g.res == -EBUSY)
+		return err_set(err, -EBUSY, "disk %s cannot grow while a cycle runs: try again after it", name);
+	return g.res ? err_sys(err, g.res, "make disk %s larger", name) : 0;
 }
 
 static uint64_t op_dirty_bytes(struct source *source)

@@ -77,6 +77,21 @@ static bool slot_from_image(struct fetch *fetch, unsigned slot)
 		volume->preserved--;
 		return false;
 	}
+	if (saved && saved->state == PRESERVE_SPILLED) {
+		fetch->place[slot] = saved->place;
+		spill_hold(&group->spill); // until it was read
+		preserve_remove(&group->preserve, saved);
+		preserve_release(&group->preserve, saved);
+		volume->preserved--;
+		return false;
+	}
+	if (saved && saved->state == PRESERVE_SPILLING) { // the buffer has it; the write goes on for nobody
+		fetch_fill(fetch, slot, saved->data);
+		saved->dropped = true;
+		volume->preserved--;
+		group_read_done(group, saved);
+		return false;
+	}
 	if (saved) {
 		assert(saved->state == PRESERVE_SAVING && !saved->fetch);
 		saved->fetch = fetch;
@@ -119,6 +134,7 @@ static void fetch_choose(struct fetch *fetch)
 		block->data = batch->memory + (size_t)slot * BLOCK_SIZE;
 		batch->count++;
 		fetch->block[slot].volume = NULL;
+		fetch->place[slot] = UINT64_MAX;
 		fetch->from_image[slot] = group->set != SET_POINT || slot_from_image(fetch, slot);
 	}
 }
@@ -151,6 +167,31 @@ static void fetch_read(struct fetch *fetch, unsigned first, unsigned count)
 	volume->backend->submit(volume->backend, &run->aio);
 }
 
+static void on_unspilled(struct aio *aio, int res)
+{
+	struct fetch_run *run = HOLDER(aio, struct fetch_run, aio);
+	struct fetch *fetch = run->fetch;
+	spill_leave(&fetch->group->spill);
+	if (res < 0)
+		group_give_up(fetch->group); // as when the bound is reached: a later cut is taken
+	zero_tail(fetch, run->first);
+	fetch_put(fetch);
+}
+
+static void fetch_unspill(struct fetch *fetch, unsigned slot)
+{
+	struct fetch_run *run = &fetch->run[slot];
+	*run = (struct fetch_run){.fetch = fetch, .first = slot, .count = 1};
+	run->aio = (struct aio){.kind = AIO_READ,
+				.background = true,
+				.off = fetch->place[slot],
+				.len = BLOCK_SIZE,
+				.data = slot_data(fetch, slot),
+				.done = on_unspilled};
+	fetch->pending++;
+	fetch->group->spill.backend->submit(fetch->group->spill.backend, &run->aio);
+}
+
 void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *batch)
 {
 	fetch->group = group;
@@ -166,6 +207,8 @@ void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *
 		step = fetch->from_image[slot] ? run_length(fetch, slot) : 1;
 		if (fetch->from_image[slot])
 			fetch_read(fetch, slot, step);
+		else if (fetch->place[slot] != UINT64_MAX)
+			fetch_unspill(fetch, slot);
 	}
 	fetch_put(fetch);
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gate and the cut over all disks of a protection, and copy-before-write of the cut's set.
 //
+// Before the gate a write waits for its marks (intent.h); after the gate was closed it is tested again.
+//
 //	cut asked ──► batches end ──► gate closed (writes wait, reads pass) ──► writes in flight end ──► sets taken ──► gate open
 //
 // The writes in flight are waited for in every mode: a write that is marked before the cut, but reaches the image after its
@@ -18,8 +20,9 @@ int group_init(struct group *group, uint16_t count, const uint64_t *sizes, struc
 {
 	*group = (struct group){.count = count};
 	group->held_end = &group->held;
+	spill_init(&group->spill, NULL, 0);
 	group->volume = calloc(count, sizeof(*group->volume));
-	if (!group->volume || preserve_init(&group->preserve, preserve_bytes_max))
+	if (!group->volume || preserve_init(&group->preserve, &group->spill, preserve_bytes_max))
 		return -ENOMEM;
 	for (uint16_t d = 0; d < count; d++)
 		if (volume_init(&group->volume[d], group, backends[d], sizes[d]))
@@ -27,7 +30,12 @@ int group_init(struct group *group, uint16_t count, const uint64_t *sizes, struc
 	return 0;
 }
 
-static void wake(struct volume_request *list)
+void group_set_spill(struct group *group, struct aio_backend *backend, uint64_t bytes_max)
+{
+	spill_init(&group->spill, backend, bytes_max);
+}
+
+void group_wake(struct volume_request *list)
 {
 	while (list) {
 		struct volume_request *next = list->next; // going on, it may wait elsewhere
@@ -42,7 +50,9 @@ static void drop_preserved(struct group *group)
 	struct volume_request *waiters = preserve_drop(&group->preserve);
 	for (uint16_t d = 0; d < group->count; d++)
 		group->volume[d].preserved = 0;
-	wake(waiters);
+	spill_trim(&group->spill);
+	group_wake(waiters);
+	group_wake(spill_take_waiters(&group->spill));
 }
 
 void group_done(struct group *group)
@@ -87,8 +97,22 @@ static void gate_open(struct group *group)
 	}
 }
 
+// One or two bit tests for a region in use. M1.
+static bool marks_cover(struct group *group, struct volume_request *request)
+{
+	struct intent_map *map = &request->volume->intent;
+	if (map->free)
+		return true;
+	uint64_t first = request->off / REGION_SIZE, last = (request->off + request->len - 1) / REGION_SIZE;
+	if (first == last && intent_bit(map->marked, first) && intent_bit(map->touched, first))
+		return true;
+	return intent_wait(&group->intent, request, first, last);
+}
+
 void group_admit(struct group *group, struct volume_request *request)
 {
+	if (!marks_cover(group, request))
+		return;
 	if (group->gate_closed) {
 		request->next = NULL;
 		*group->held_end = request;
@@ -119,13 +143,13 @@ static void cut_end(struct group *group, int res)
 {
 	struct group_cut *cut = group->cut;
 	group->cut = NULL;
+	gate_open(group); // before the counting: what passes it does not change the set
 	cut->dirty_bytes = 0;
 	cut->blocks = 0;
 	for (uint16_t d = 0; res == 0 && d < group->count; d++) {
 		cut->dirty_bytes += dirty_bytes(&group->volume[d].set);
 		cut->blocks += dirty_blocks(&group->volume[d].set);
 	}
-	gate_open(group);
 	cut->done(cut, res);
 }
 
@@ -168,19 +192,11 @@ void group_written(struct group *group)
 // ---- copy-before-write
 
 // The bound is reached, or old content cannot be read: the guest goes on, the cut does not.
-static void give_up(struct group *group)
+void group_give_up(struct group *group)
 {
 	group->set = SET_STALE;
 	drop_preserved(group);
 	preserve_trim(&group->preserve);
-}
-
-static struct volume_request *take_waiters(struct preserve_block *block)
-{
-	struct volume_request *list = block->waiters;
-	block->waiters = NULL;
-	block->waiters_end = &block->waiters;
-	return list;
 }
 
 static void on_saved(struct aio *aio, int res)
@@ -191,51 +207,69 @@ static void on_saved(struct aio *aio, int res)
 	if (res < 0) {
 		group_error(group, volume, "read the old content", aio->off, res);
 		if (!block->dropped)
-			give_up(group); // drops this block, too
+			group_give_up(group); // drops this block, too
 	}
 	struct fetch *fetch = block->fetch;
-	if (!block->dropped && !fetch) {
-		block->state = PRESERVE_HELD;
-		wake(take_waiters(block));
+	if (!block->dropped && !fetch && block->spilled) {
+		spill_write(group, block);
 		return;
 	}
-	struct volume_request *waiters = take_waiters(block);
+	if (!block->dropped && !fetch) {
+		block->state = PRESERVE_HELD;
+		group_wake(preserve_take_waiters(block));
+		return;
+	}
+	struct volume_request *waiters = preserve_take_waiters(block);
 	if (!block->dropped) {
 		fetch_fill(fetch, block->slot, block->data);
 		preserve_remove(&group->preserve, block);
 		volume->preserved--;
 	}
+	bool buffer_free = block->spilled;
 	preserve_release(&group->preserve, block);
-	wake(waiters);
+	group_wake(waiters);
+	if (buffer_free)
+		group_wake(spill_take_waiters(&group->spill));
 	if (fetch)
 		fetch_put(fetch);
 }
 
-static bool save_block(struct group *group, struct volume *volume, uint64_t index)
+static void save_begin(struct volume *volume, struct preserve_block *block)
 {
-	struct preserve_block *block = preserve_save(&group->preserve, volume, index);
-	if (!block)
-		return false;
 	volume->preserved++;
 	block->aio = (struct aio){.kind = AIO_READ,
-				  .off = index * BLOCK_SIZE,
-				  .len = size_of_block(volume->size, index),
+				  .off = block->index * BLOCK_SIZE,
+				  .len = size_of_block(volume->size, block->index),
 				  .data = block->data,
 				  .done = on_saved};
 	volume->backend->submit(volume->backend, &block->aio);
-	return true;
+}
+
+static enum spill_room save_block(struct group *group, struct volume *volume, uint64_t index)
+{
+	struct preserve_block *block = preserve_save(&group->preserve, volume, index);
+	if (!block) {
+		enum spill_room room = spill_room(&group->spill);
+		if (room == SPILL_ROOM)
+			block = preserve_save_spilled(&group->preserve, volume, index);
+		if (!block)
+			return room == SPILL_ROOM ? SPILL_FULL : room;
+	}
+	save_begin(volume, block);
+	return SPILL_ROOM;
 }
 
 // Begins to save every block of the set that the request overwrites, so that their reads run at the same time.
-static bool save_blocks(struct group *group, struct volume_request *request, uint64_t last)
+static enum spill_room save_blocks(struct group *group, struct volume_request *request, uint64_t last)
 {
 	struct volume *volume = request->volume;
+	enum spill_room room = SPILL_ROOM;
 	uint64_t b = dirty_next(&volume->set, request->at);
-	for (; b <= last; b = dirty_next(&volume->set, b + 1))
-		if (!preserve_find(&group->preserve, volume, b) && !save_block(group, volume, b))
-			return false;
-	request->saving = true;
-	return true;
+	for (; b <= last && room == SPILL_ROOM; b = dirty_next(&volume->set, b + 1))
+		if (!preserve_find(&group->preserve, volume, b))
+			room = save_block(group, volume, b);
+	request->saving = room == SPILL_ROOM;
+	return room;
 }
 
 bool group_preserve(struct group *group, struct volume_request *request)
@@ -243,13 +277,18 @@ bool group_preserve(struct group *group, struct volume_request *request)
 	if (group->set != SET_POINT)
 		return true;
 	uint64_t last = (request->off + request->len - 1) / BLOCK_SIZE;
-	if (!request->saving && !save_blocks(group, request, last)) {
-		give_up(group);
+	enum spill_room room = request->saving ? SPILL_ROOM : save_blocks(group, request, last);
+	if (room == SPILL_WAIT) {
+		spill_wait(&group->spill, request);
+		return false;
+	}
+	if (room == SPILL_FULL) {
+		group_give_up(group);
 		return true;
 	}
 	for (; group->preserve.count && request->at <= last; request->at++) {
 		struct preserve_block *block = preserve_find(&group->preserve, request->volume, request->at);
-		if (!block || block->state == PRESERVE_HELD)
+		if (!block || block->state == PRESERVE_HELD || block->state == PRESERVE_SPILLED)
 			continue;
 		request->next = NULL;
 		*block->waiters_end = request;
@@ -261,9 +300,9 @@ bool group_preserve(struct group *group, struct volume_request *request)
 
 void group_read_done(struct group *group, struct preserve_block *block)
 {
-	struct volume_request *waiters = take_waiters(block);
+	struct volume_request *waiters = preserve_take_waiters(block);
 	preserve_remove(&group->preserve, block);
-	wake(waiters);
+	group_wake(waiters);
 }
 
 void group_fetched(struct group *group)
@@ -284,6 +323,7 @@ void group_forget(struct group *group)
 	group->set = SET_NONE;
 	drop_preserved(group);
 	preserve_trim(&group->preserve);
+	intent_sweep(&group->intent);
 }
 
 void group_give_back(struct group *group)
@@ -294,6 +334,13 @@ void group_give_back(struct group *group)
 	group->incomplete = false;
 	drop_preserved(group);
 	preserve_trim(&group->preserve);
+}
+
+int group_grow(struct group *group, uint16_t disk, uint64_t size)
+{
+	if (group->set != SET_NONE || group->cut || group->fetches || group->keeps)
+		return -EBUSY;
+	return volume_grow(&group->volume[disk], size);
 }
 
 void group_mark_all(struct group *group)

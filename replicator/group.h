@@ -54,6 +54,7 @@ struct fetch {
 		unsigned first, count;
 	} run[SOURCE_BATCH_MAX];
 	bool from_image[SOURCE_BATCH_MAX];
+	uint64_t place[SOURCE_BATCH_MAX]; // in the spill file, of what it has; else UINT64_MAX
 };
 
 struct group {
@@ -62,6 +63,8 @@ struct group {
 	enum group_set set;
 	bool incomplete; // blocks left that were not read: they are remembered, and keep is refused until give_back
 	struct preserve preserve;
+	struct spill spill;
+	struct intent intent;
 	bool gate_closed;
 	struct volume_request *held, **held_end; // wait at the gate, in order
 	uint64_t writes;			 // past the gate, and not done on the image
@@ -75,6 +78,8 @@ struct group {
 
 int group_init(struct group *group, uint16_t count, const uint64_t *sizes, struct aio_backend *const *backends,
 	       uint64_t preserve_bytes_max); // -ENOMEM
+// Preserved blocks beyond the bound of memory go to a file: `backend` is empty, and writes beyond its end extend it.
+void group_set_spill(struct group *group, struct aio_backend *backend, uint64_t bytes_max);
 void group_done(struct group *group);	      // nothing is under way
 
 void group_cut(struct group *group, struct group_cut *cut);
@@ -82,12 +87,16 @@ void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *
 void group_keep(struct group *group, struct group_keep *keep); // -ESTALE: given up, or incomplete; -EIO: a sync failed
 void group_give_back(struct group *group);
 void group_mark_all(struct group *group);
+// See volume_grow(). -EBUSY: a cut is open.
+int group_grow(struct group *group, uint16_t disk, uint64_t size);
 
-// For volume.c.
+// For volume.c and intent.c: on to the gate, if its regions are marked.
 void group_admit(struct group *group, struct volume_request *request);
 void group_written(struct group *group);
 // Whether the request may go on; else it waits, and volume_continue() will be called.
 bool group_preserve(struct group *group, struct volume_request *request);
+void group_wake(struct volume_request *list); // each goes on, and may wait elsewhere
+void group_give_up(struct group *group);      // the bound is reached, or old content is lost: the guest goes on, the cut does not
 void group_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
 
 // Between group.c and fetch.c.

@@ -42,15 +42,14 @@ static int try_open(const char *path, bool read_only, struct err *err)
 	}
 }
 
-static int take_locks(struct image *image, bool read_only, struct err *err)
+static int take_locks(struct image *image, struct err *err)
 {
 	if (flock(image->fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno == EWOULDBLOCK)
 			return err_set(err, -EBUSY, "image %s is in use by another agent or program: stop it, or unprotect it there", image->path);
 		return err_sys(err, -errno, "lock image %s", image->path);
 	}
-	if (read_only)
-		return 0;
+	// Of a read-only disk, too: what another program writes there would not be tracked.
 	struct flock writer = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = QEMU_WRITES_AT, .l_len = 1};
 	if (fcntl(image->fd, F_OFD_GETLK, &writer) == 0 && writer.l_type != F_UNLCK)
 		return err_set(err, -EBUSY, "image %s is open in QEMU: stop the machine, and start it again on the disk's NBD URI", image->path);
@@ -85,13 +84,46 @@ int image_open(struct image *image, const char *path, bool read_only, struct err
 	int code = try_open(path, read_only, err);
 	if (code >= 0) {
 		image->fd = code;
-		code = take_locks(image, read_only, err);
+		code = take_locks(image, err);
 	}
 	if (code == 0)
 		code = find_size(image, err);
 	if (code < 0)
 		image_close(image);
 	return code;
+}
+
+int image_open_scratch(struct image *image, const char *dir, struct err *err)
+{
+	*image = (struct image){.fd = -1};
+	image->path = strdup(dir);
+	if (!image->path)
+		return err_sys(err, -ENOMEM, "create a spill file in %s", dir);
+	image->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (image->fd >= 0)
+		return 0;
+	int code = err_sys(err, -errno, "create a spill file in %s", dir);
+	image_close(image);
+	return code;
+}
+
+int image_extend(const struct image *image, uint64_t size, struct err *err)
+{
+	struct stat st;
+	uint64_t has = 0;
+	if (fstat(image->fd, &st) < 0)
+		return err_sys(err, -errno, "stat image %s", image->path);
+	if (!image->block_device) {
+		if ((uint64_t)st.st_size >= size || ftruncate(image->fd, (off_t)size) == 0)
+			return 0;
+		return err_sys(err, -errno, "extend image %s to %llu bytes", image->path, (unsigned long long)size);
+	}
+	if (ioctl(image->fd, BLKGETSIZE64, &has) < 0)
+		return err_sys(err, -errno, "ask for the size of %s", image->path);
+	if (has < size)
+		return err_set(err, -EINVAL, "device %s has %llu bytes, not %llu: make it larger first", image->path,
+			       (unsigned long long)has, (unsigned long long)size);
+	return 0;
 }
 
 static int64_t stat_ns(const struct timespec *ts)

@@ -30,8 +30,12 @@ struct image {
 
 // Opens and locks. Errors name the path and what to do.
 int image_open(struct image *image, const char *path, bool read_only, struct err *err);
+// A file without a name in `dir`, for the agent's own use: empty, and as large as what is written to it.
+int image_open_scratch(struct image *image, const char *dir, struct err *err);
 void image_close(struct image *image); // takes a zeroed or failed one, too
 int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err);
+// Sees to it that there are `size` bytes: a shorter regular file is extended, a device is asked. image->size stays.
+int image_extend(const struct image *image, uint64_t size, struct err *err);
 // From here on image->backend works, on the ring's thread.
 void image_attach(struct image *image, struct ring *ring);
 // What the file system says about [off, off + len): 1 to `most` extents that start at `off`; they may end before the range does.

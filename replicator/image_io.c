@@ -158,7 +158,7 @@ static void write_now(struct image *image, struct aio *aio)
 static void image_submit(struct aio_backend *backend, struct aio *aio)
 {
 	struct image *image = HOLDER(backend, struct image, backend);
-	if (aio->kind == AIO_WRITE && write_direct(image, aio)) {
+	if (aio->kind == AIO_WRITE && !aio->background && write_direct(image, aio)) {
 		write_now(image, aio);
 		return;
 	}

@@ -3,30 +3,58 @@
 #include "base/log.h"
 #include "link/daemon.h"
 #include "replicator/agent.h"
+#include "replicator/nbd_tls.h"
 
-#include <stdio.h>
+#include <errno.h>
+
+// TCP without TLS would give every disk to whoever can reach the port: there is no such mode.
+static int start_nbd(struct agent *agent, const char *address, const char *directory, const char *run_dir,
+		     struct nbd_tls **ret_front, struct err *err)
+{
+	if (!address && !directory)
+		return 0;
+	if (!directory)
+		return err_set(err, -EINVAL, "--nbd-listen needs --nbd-tls DIR: disks are not served over TCP without certificates");
+	if (!address)
+		return err_set(err, -EINVAL, "--nbd-tls needs --nbd-listen HOST:PORT: it says who may attach disks over TCP");
+	const struct nbd_tls_config config = {
+		.address = address,
+		.directory = directory,
+		.run_dir = run_dir,
+		.exports = {.at = agent_nbd_export, .context = agent},
+	};
+	int rc = nbd_tls_start(&config, ret_front, err);
+	if (rc == 0)
+		log_info("disks are served over TCP with TLS address=%s", nbd_tls_address(*ret_front));
+	return rc;
+}
 
 int main(int argc, char **argv)
 {
-	const char *state = NULL, *run_dir = DAEMON_RUN_DIR;
+	const char *state = NULL, *run_dir = DAEMON_RUN_DIR, *nbd_listen = NULL, *nbd_tls_dir = NULL;
 	const struct daemon_option options[] = {
 		{"state", "DIR", "keys, sites, protections and what is dirty", &state, true},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
+		{"nbd-listen", "ADDRESS", "HOST:PORT: serve the disks over TCP too, as PROTECTION/DISK; needs --nbd-tls", &nbd_listen, false},
+		{"nbd-tls", "DIR", "ca-cert.pem, server-cert.pem and server-key.pem; clients need a certificate of that CA", &nbd_tls_dir, false},
 	};
-	daemon_start("kagami-replicator", "Serves protected disks over NBD and replicates them to a receiver.", options, 2, argc,
+	daemon_start("kagami-replicator", "Serves protected disks over NBD and replicates them to a receiver.", options, 4, argc,
 		     argv);
 	run_dir = daemon_absolute(run_dir); // clients get socket paths from it
 	struct err err = {0};
 	struct agent *agent = NULL;
 	struct control *control = NULL;
-	if (agent_open(state, run_dir, &agent, &err) ||
+	struct nbd_tls *front = NULL;
+	if (agent_open(state, run_dir, &agent, &err) || start_nbd(agent, nbd_listen, nbd_tls_dir, run_dir, &front, &err) ||
 	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, agent, &control, &err)) {
 		log_error("%s", err.text);
+		nbd_tls_stop(front);
 		agent_close(agent);
 		return DAEMON_EXIT_FAILED;
 	}
 	log_info("ready state=%s run_dir=%s version=%s", state, run_dir, KAGAMI_VERSION);
 	daemon_wait();
+	nbd_tls_stop(front); // its clients' last requests reach the disks before those stop
 	control_stop(control);
 	agent_close(agent);
 	log_info("stopped");

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 enum {
+	NBD_NAME_SIZE = 2 * NAME_SIZE, // DISK; over TCP PROTECTION/DISK
 	NBD_GREETING_SIZE = 18,
 	NBD_OPTION_HEAD_SIZE = 16,
 	NBD_OPTION_DATA_MAX = 16 << 10, // a name of 4096 bytes and some queries; longer ones end the connection
@@ -46,7 +47,7 @@ enum nbd_command_flag {
 };
 
 struct nbd_export {
-	char name[NAME_SIZE];
+	char name[NBD_NAME_SIZE];
 	uint64_t size;
 	bool read_only;
 };

@@ -10,12 +10,12 @@
 
 enum { BUCKETS_MIN = 256, BUCKETS_MAX = 1 << 16 };
 
-int preserve_init(struct preserve *preserve, uint64_t bytes_max)
+int preserve_init(struct preserve *preserve, struct spill *spill, uint64_t bytes_max)
 {
 	unsigned buckets = BUCKETS_MIN;
 	while (buckets < BUCKETS_MAX && (uint64_t)buckets * BLOCK_SIZE < bytes_max)
 		buckets *= 2;
-	*preserve = (struct preserve){.bytes_max = bytes_max, .bucket_count = buckets};
+	*preserve = (struct preserve){.spill = spill, .bytes_max = bytes_max, .bucket_count = buckets};
 	preserve->bucket = calloc(buckets, sizeof(struct preserve_block *));
 	return preserve->bucket ? 0 : -ENOMEM;
 }
@@ -96,8 +96,36 @@ struct preserve_block *preserve_save(struct preserve *preserve, struct volume *v
 	return block;
 }
 
+struct preserve_block *preserve_save_spilled(struct preserve *preserve, struct volume *volume, uint64_t index)
+{
+	struct preserve_block *block = block_new();
+	if (!block)
+		return NULL;
+	*block = (struct preserve_block){
+		.volume = volume, .index = index, .state = PRESERVE_SAVING, .data = block->data};
+	spill_place(preserve->spill, block);
+	preserve_add(preserve, block);
+	return block;
+}
+
+struct volume_request *preserve_take_waiters(struct preserve_block *block)
+{
+	struct volume_request *list = block->waiters;
+	block->waiters = NULL;
+	block->waiters_end = &block->waiters;
+	return list;
+}
+
 void preserve_release(struct preserve *preserve, struct preserve_block *block)
 {
+	if (block->spilled) {
+		if (block->data)
+			spill_buffer_free(preserve->spill, block);
+		spill_leave(preserve->spill);
+		block->volume->spilled--;
+		free(block);
+		return;
+	}
 	preserve->bytes -= BLOCK_SIZE;
 	block->next = preserve->spare;
 	preserve->spare = block;
@@ -107,7 +135,7 @@ void preserve_release(struct preserve *preserve, struct preserve_block *block)
 static void drop_block(struct preserve *preserve, struct preserve_block *block)
 {
 	preserve_remove(preserve, block);
-	if (block->state == PRESERVE_HELD)
+	if (block->state == PRESERVE_HELD || block->state == PRESERVE_SPILLED)
 		preserve_release(preserve, block);
 	else
 		block->dropped = true;

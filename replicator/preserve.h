@@ -4,6 +4,8 @@
 //	FETCHING   a batch reads the block from the image: writes to it wait until it was read
 //	SAVING     a guest write wants the block: its old content is being read into `data`; the write waits
 //	HELD       `data` is the content as of the cut; the image may be overwritten
+//	SPILLING   of a block with a place in the spill file (spill.h): `data` is being written there; the write still waits
+//	SPILLED    the content as of the cut is in the file; the image may be overwritten
 //
 // A block that is in the set and not here is untouched: the image holds it as of the cut.
 // Memory: at most bytes_max of data over all disks of the protection, spares included: what is spare was in use before.
@@ -12,6 +14,7 @@
 
 #include "base/size.h"
 #include "replicator/aio.h"
+#include "replicator/spill.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,12 +23,14 @@ struct volume;
 struct volume_request;
 struct fetch;
 
-enum preserve_state { PRESERVE_FETCHING, PRESERVE_SAVING, PRESERVE_HELD };
+enum preserve_state { PRESERVE_FETCHING, PRESERVE_SAVING, PRESERVE_HELD, PRESERVE_SPILLING, PRESERVE_SPILLED };
 
 struct preserve_block {
 	struct volume *volume;
 	uint64_t index;
 	enum preserve_state state;
+	bool spilled;	// has a place in the spill file, and a buffer only until it is there
+	uint64_t place; // of `spilled`
 	bool dropped; // the cut is over, the read that fills `data` is not: freed when it ends
 	struct volume_request *waiters, **waiters_end;
 	unsigned char *data; // of SAVING and HELD
@@ -36,6 +41,7 @@ struct preserve_block {
 };
 
 struct preserve {
+	struct spill *spill; // of blocks beyond the bound
 	uint64_t bytes_max;
 	uint64_t bytes; // of buffers that are not spare
 	uint64_t count; // blocks in the table
@@ -45,12 +51,15 @@ struct preserve {
 	uint64_t spare_bytes;
 };
 
-int preserve_init(struct preserve *preserve, uint64_t bytes_max);
+int preserve_init(struct preserve *preserve, struct spill *spill, uint64_t bytes_max);
 void preserve_done(struct preserve *preserve); // the table is empty
 struct preserve_block *preserve_find(const struct preserve *preserve, const struct volume *volume, uint64_t index);
 // Adds a block of the caller's memory (volume and index are set).
 void preserve_add(struct preserve *preserve, struct preserve_block *block);
 void preserve_remove(struct preserve *preserve, struct preserve_block *block);
+struct volume_request *preserve_take_waiters(struct preserve_block *block); // linked by `next`
+// The same beyond the bound, with a place in the spill file; SPILL_ROOM was answered. NULL when memory is short.
+struct preserve_block *preserve_save_spilled(struct preserve *preserve, struct volume *volume, uint64_t index);
 // A block with a buffer, in state SAVING and in the table; NULL when the bound is reached or memory is short.
 struct preserve_block *preserve_save(struct preserve *preserve, struct volume *volume, uint64_t index);
 // Ends a block that preserve_save() made and preserve_remove() took out: its memory may serve again.

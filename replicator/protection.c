@@ -9,26 +9,25 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-enum { STATE_NAME_SIZE = 2 * NAME_SIZE + 32, SOCKET_PATH_SIZE = 4096 };
-
-static void state_name(const struct protection *p, unsigned disk, char name[STATE_NAME_SIZE])
-{
-	(void)snprintf(name, STATE_NAME_SIZE, "protections/%s/%s.state", p->config.name, p->config.disk[disk].name);
-}
+enum { SOCKET_PATH_SIZE = 4096 };
 
 static int open_export(struct protection *p, struct err *err)
 {
 	AUTO_FREE struct export_config *config = calloc(1, sizeof(*config));
 	if (!config)
 		return err_sys(err, -ENOMEM, "open the disks");
-	char socket_path[SOCKET_PATH_SIZE];
+	char socket_path[SOCKET_PATH_SIZE], spill_dir[SOCKET_PATH_SIZE];
 	(void)snprintf(socket_path, sizeof(socket_path), "%s/nbd/%s.sock", p->place.run_dir, p->config.name);
+	(void)snprintf(spill_dir, sizeof(spill_dir), "%s/protections/%s", p->place.state_dir, p->config.name);
 	config->protection = p->config.name;
 	config->socket_path = socket_path;
+	config->spill_dir = spill_dir;
+	config->marker = (struct export_marker){.commit = tracking_commit, .context = p};
 	config->disk_count = p->config.disk_count;
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		(void)snprintf(config->disk[i].name, NAME_SIZE, "%s", p->config.disk[i].name);
 		config->disk[i].path = p->config.disk[i].path;
+		config->disk[i].read_only = p->config.disk[i].read_only;
 	}
 	int rc = export_open(config, &p->export, err);
 	if (rc == 0)
@@ -36,77 +35,11 @@ static int open_export(struct protection *p, struct err *err)
 	return rc;
 }
 
-// The position that the disks' maps agree on. A disk that says another than the first one is synced.
-static bool position_joins(struct protection *p, const struct state_position *position)
-{
-	if (!p->position_known) {
-		p->position = *position;
-		p->position_known = true;
-		return true;
-	}
-	return uuid_equal(&p->position.last_cut, &position->last_cut) &&
-	       uuid_equal(&p->position.pending_cut, &position->pending_cut);
-}
-
-static int load_disk(struct protection *p, unsigned disk, bool is_new, struct err *err)
-{
-	char name[STATE_NAME_SIZE];
-	state_name(p, disk, name);
-	struct image_identity identity;
-	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
-	if (rc)
-		return rc;
-	struct state_position expected = {.protection = p->config.uuid, .generation = p->config.generation}, position;
-	struct dirty *dirty = export_dirty(p->export, (uint16_t)disk);
-	enum sync_reason reason = state_file_load(p->place.state, name, p->config.disk[disk].name, &expected, &identity,
-						  is_new, dirty, &position);
-	if (reason == SYNC_NONE && !position_joins(p, &position))
-		reason = SYNC_STATE_FOREIGN;
-	if (reason != SYNC_NONE) {
-		dirty_mark_all(dirty);
-		if (p->sync == SYNC_NONE)
-			p->sync = reason;
-		if (reason != SYNC_INITIAL)
-			log_warning("disk must be synced by digests protection=%s disk=%s reason=%s", p->config.name,
-				    p->config.disk[disk].name, sync_reason_name(reason));
-	}
-	return 0;
-}
-
-// After every map is loaded: from here on the files say that a replicator runs.
-static int open_state_files(struct protection *p, struct err *err)
-{
-	for (unsigned i = 0; i < p->config.disk_count; i++) {
-		char name[STATE_NAME_SIZE];
-		state_name(p, i, name);
-		int rc = state_file_open_run(p->place.state, name, p->config.disk[i].name, &p->position,
-					     export_disk_size(p->export, (uint16_t)i), &p->state_file[i], err);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
-static int load_state(struct protection *p, bool is_new, struct err *err)
-{
-	for (unsigned i = 0; i < p->config.disk_count; i++) {
-		int rc = load_disk(p, i, is_new, err);
-		if (rc)
-			return rc;
-	}
-	p->position.protection = p->config.uuid;
-	p->position.generation = p->config.generation;
-	if (p->sync == SYNC_NONE && p->position.point == 0)
-		p->sync = SYNC_INITIAL;
-	return open_state_files(p, err);
-}
-
 static void protection_free(struct protection *p)
 {
 	if (!p)
 		return;
-	for (unsigned i = 0; i < DISKS_MAX; i++)
-		state_file_close(p->state_file[i]);
+	tracking_done(p);
 	export_close(p->export);
 	ship_free(p->ship);
 	SSL_CTX_free(p->tls);
@@ -123,12 +56,17 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	p->tls = identity_context(p->place.identity, false, err);
 	if (!p->tls)
 		return -EIO;
-	int rc = ship_new(&p->ship);
+	int rc = uuid_new(p->place.env, &p->nowhere);
+	if (rc == 0)
+		rc = ship_new(&p->ship);
 	if (rc)
 		return err_sys(err, rc, "make room for batches");
+	struct err record = {0};
+	if (sync_log_load(p->place.state, p->config.name, &p->syncs, &record))
+		log_warning("the record of syncs is begun anew protection=%s: %s", p->config.name, record.text);
 	rc = open_export(p, err);
 	if (rc == 0)
-		rc = load_state(p, is_new, err);
+		rc = tracking_load(p, is_new, err);
 	if (rc == 0)
 		rc = export_start(p->export, err);
 	if (rc)
@@ -152,7 +90,9 @@ int protection_start(const struct protection_place *place, const struct protecti
 	p->paused = config->paused;
 	p->schedule.rpo_ns = config->rpo_ms * UINT64_C(1000000);
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	p->settled = true;
 	(void)pthread_mutex_init(&p->lock, NULL);
+	tracking_init(p);
 	int rc = start(p, is_new, err);
 	if (rc) {
 		protection_free(p);
@@ -170,14 +110,6 @@ void protection_wake(struct protection *p)
 	(void)!write(p->wake_fd, &one, sizeof(one));
 }
 
-static int save_disk(struct protection *p, unsigned disk, struct err *err)
-{
-	struct image_identity identity;
-	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
-	return rc ? rc
-		  : state_file_save(p->state_file[disk], &p->position, &identity, export_dirty(p->export, (uint16_t)disk), err);
-}
-
 void protection_stop(struct protection *p)
 {
 	(void)pthread_mutex_lock(&p->lock);
@@ -189,8 +121,8 @@ void protection_stop(struct protection *p)
 	(void)pthread_join(p->thread, NULL);
 	struct err err = {0};
 	int rc = export_stop(p->export, &err);
-	for (unsigned i = 0; i < p->config.disk_count && rc == 0; i++)
-		rc = save_disk(p, i, &err);
+	if (rc == 0)
+		rc = tracking_save(p, &err);
 	if (rc)
 		log_warning("the state could not be saved, the next start syncs by digests protection=%s: %s", p->config.name,
 			    err.text);
@@ -202,6 +134,11 @@ void protection_stop(struct protection *p)
 const char *protection_name(const struct protection *p)
 {
 	return p->config.name;
+}
+
+uint64_t protection_disk_size(const struct protection *p, uint16_t disk)
+{
+	return export_disk_size(p->export, disk);
 }
 
 const char *protection_site(const struct protection *p)

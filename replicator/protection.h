@@ -28,6 +28,7 @@ struct protection;
 struct protection_place { // what all protections of an agent share; outlives them
 	struct env *env;
 	struct env_root *state;
+	const char *state_dir; // its path
 	const char *run_dir;
 	const struct identity *identity;
 };
@@ -41,8 +42,11 @@ void protection_stop(struct protection *protection);
 
 const char *protection_name(const struct protection *protection);
 const char *protection_site(const struct protection *protection);
+uint64_t protection_disk_size(const struct protection *protection, uint16_t disk); // bytes, as served now
 // As docs/control.md has it; a new reference. Any thread.
 json_t *protection_json(struct protection *protection);
+// {"syncs": [...]}, newest first; a new reference. Any thread.
+json_t *protection_syncs_json(struct protection *protection);
 // Asks for a cycle now. Stores the number of the one that will hold everything acknowledged before. -EBUSY: paused or fenced.
 int protection_cycle(struct protection *protection, uint64_t *ret_cycle, struct err *err);
 // Durable on return.

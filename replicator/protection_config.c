@@ -47,7 +47,8 @@ static json_t *config_encode(const struct protection_config *config)
 	json_t *disks = json_array();
 	for (unsigned i = 0; i < config->disk_count; i++)
 		if (json_array_append_new(
-			    disks, json_pack("{s:s, s:s}", "name", config->disk[i].name, "path", config->disk[i].path))) {
+			    disks, json_pack("{s:s, s:s, s:b}", "name", config->disk[i].name, "path", config->disk[i].path,
+					     "read_only", (int)config->disk[i].read_only))) {
 			json_decref(disks);
 			return NULL; // a path that is not UTF-8 cannot be written down, and a disk must not go missing
 		}
@@ -81,8 +82,9 @@ static int disks_decode(json_t *disks, struct protection_config *config, struct 
 		const struct control_member members[] = {
 			{"name", true, .text = &name, .is_name = true},
 			{"path", true, .text = &path, .least = 1, .most = PATH_MAX - 1},
+			{"read_only", .flag = &config->disk[i].read_only},
 		};
-		int rc = control_read(json_array_get(disks, i), members, 2, err);
+		int rc = control_read(json_array_get(disks, i), members, 3, err);
 		if (rc)
 			return err_wrap(err, "disk %u", i);
 		(void)snprintf(config->disk[i].name, sizeof(config->disk[i].name), "%s", name);

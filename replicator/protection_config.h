@@ -35,6 +35,7 @@ struct protection_config {
 	struct {
 		char name[NAME_SIZE];
 		char path[PATH_MAX];
+		bool read_only; // served so, and its image opened so
 	} disk[DISKS_MAX];
 };
 

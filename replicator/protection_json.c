@@ -25,15 +25,66 @@ static json_t *last_cycle_json(const struct last_cycle *last)
 			 json_count(last->sent_blocks), "wire_bytes", json_count(last->wire_bytes));
 }
 
-static json_t *disk_json(struct protection *p, uint16_t disk, uint64_t *dirty_bytes)
+struct price { // what a crash right now would cost
+	uint64_t dirty_bytes, reread_bytes;
+};
+
+// Whether the next start will not believe the disk's state file, and why ("" when it will). With the lock held.
+static const char *lost_why(const struct protection *p, uint16_t disk, const struct export_stats *stats)
+{
+	const char *why = p->tracking[disk].lost_why;
+	return *why || !stats->tracking_lost ? why : stats->tracking_error;
+}
+
+static void price_add(struct price *price, const struct export_stats *stats, uint64_t size, bool lost)
+{
+	price->dirty_bytes += stats->dirty_bytes;
+	price->reread_bytes += lost ? size : min_u64(stats->marked_regions * REGION_SIZE, size);
+}
+
+// After a crash whole blocks are looked at, so a dirty piece may cost a block. What is in a cut is in no map: then only
+// the marks bound it.
+static json_t *price_json(const struct protection *p, const struct price *price)
+{
+	uint64_t resend = price->reread_bytes, speed = sync_log_speed(&p->syncs);
+	if (p->settled)
+		resend = min_u64(resend, price->dirty_bytes * PIECES_PER_BLOCK);
+	return json_pack("{s:o, s:o, s:o}", "reread_bytes", json_count(price->reread_bytes), "resend_bytes_max",
+			 json_count(resend), "seconds",
+			 speed ? json_real((double)price->reread_bytes / (double)speed) : json_null());
+}
+
+static json_t *cuts_json(struct protection *p)
+{
+	struct export_cut_stats cuts;
+	export_cut_stats(p->export, &cuts);
+	json_t *buckets = json_array();
+	for (unsigned i = 0; i < EXPORT_CUT_BUCKETS; i++)
+		if (cuts.bucket[i])
+			(void)json_array_append_new(buckets, json_pack("{s:o, s:o}", "below_us",
+								       i + 1 < EXPORT_CUT_BUCKETS ? json_count(UINT64_C(1) << i) : json_null(),
+								       "count", json_count(cuts.bucket[i])));
+	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "count", json_count(cuts.count), "p50_us",
+			 json_count(export_cut_percentile(&cuts, 50)), "p99_us", json_count(export_cut_percentile(&cuts, 99)),
+			 "max_us", json_count(cuts.max_us), "buckets", buckets);
+}
+
+static void set_tracking(json_t *disk, const struct export_stats *stats, const char *lost)
+{
+	(void)json_object_set_new(disk, "marked_regions", json_count(stats->marked_regions));
+	(void)json_object_set_new(disk, "spilled_bytes", json_count(stats->spilled_bytes));
+	(void)json_object_set_new(disk, "tracking_lost", json_boolean(*lost));
+	(void)json_object_set_new(disk, "tracking_error", json_text(lost));
+}
+
+static json_t *disk_json(struct protection *p, uint16_t disk, const struct export_stats *from)
 {
 	char uri[URI_SIZE];
-	struct export_stats stats;
+	struct export_stats stats = *from;
 	export_uri(p->export, disk, uri, sizeof(uri));
-	export_stats(p->export, disk, &stats);
-	*dirty_bytes += stats.dirty_bytes;
-	return json_pack("{s:s, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
-			 p->config.disk[disk].name, "path", json_text(p->config.disk[disk].path), "size_bytes",
+	return json_pack("{s:s, s:o, s:b, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
+			 p->config.disk[disk].name, "path", json_text(p->config.disk[disk].path), "read_only",
+			 (int)p->config.disk[disk].read_only, "size_bytes",
 			 json_count(export_disk_size(p->export, disk)), "uri", json_text(uri), "clients", (int)stats.clients,
 			 "dirty_bytes", json_count(stats.dirty_bytes), "error", json_text(stats.error), "reads",
 			 json_count(stats.reads), "writes", json_count(stats.writes), "flushes", json_count(stats.flushes),
@@ -60,25 +111,55 @@ static void set_times(struct protection *p, json_t *json)
 				  p->state == STATE_IDLE ? json_count(left_ns / MS_NS) : json_null());
 }
 
+// The disks, with what they add up to. With the lock held.
+static json_t *disks_json(struct protection *p, struct price *price, json_t **ret_needs_sync)
+{
+	json_t *disks = json_array();
+	for (uint16_t i = 0; i < p->config.disk_count; i++) {
+		struct export_stats stats;
+		export_stats(p->export, i, &stats);
+		const char *lost = lost_why(p, i, &stats);
+		json_t *disk = disk_json(p, i, &stats);
+		price_add(price, &stats, export_disk_size(p->export, i), *lost);
+		if (disk)
+			set_tracking(disk, &stats, lost);
+		if (*lost && !*ret_needs_sync)
+			*ret_needs_sync = json_sprintf("disk %s: %s", p->config.disk[i].name, lost);
+		(void)json_array_append_new(disks, disk);
+	}
+	return disks;
+}
+
 json_t *protection_json(struct protection *p)
 {
 	char uuid[UUID_TEXT_SIZE];
-	uint64_t dirty_bytes = 0;
-	json_t *disks = json_array();
-	for (unsigned i = 0; i < p->config.disk_count; i++)
-		(void)json_array_append_new(disks, disk_json(p, (uint16_t)i, &dirty_bytes));
+	struct price price = {0};
+	json_t *needs_sync = NULL;
 	uuid_format(&p->config.uuid, uuid);
 	LOCK_SCOPE(&p->lock);
+	json_t *disks = disks_json(p, &price, &needs_sync);
 	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}",
 				 "name", p->config.name, "uuid", uuid, "site", p->config.site, "codec",
 				 codec_name(p->config.codec), "rpo_ms", json_count(p->config.rpo_ms), "points_keep",
 				 (int)p->config.points_keep, "state", protection_state_name(p->state), "reason",
 				 json_text(p->reason), "connected", p->channel && p->state != STATE_CONNECTING, "sync_reason",
-				 reason_json(p->sync), "dirty_bytes", json_count(dirty_bytes), "progress", progress_json(p),
+				 reason_json(p->sync), "dirty_bytes", json_count(price.dirty_bytes), "progress", progress_json(p),
 				 "cycles", "started", json_count(p->cycles_started), "committed",
 				 json_count(p->cycles_committed), "last_cycle", last_cycle_json(&p->last), "last_error",
 				 json_text(p->last_error), "disks", disks);
-	if (json)
-		set_times(p, json);
+	if (!json) {
+		json_decref(needs_sync);
+		return NULL;
+	}
+	set_times(p, json);
+	(void)json_object_set_new(json, "crash_price", price_json(p, &price));
+	(void)json_object_set_new(json, "cuts", cuts_json(p));
+	(void)json_object_set_new(json, "needs_sync", needs_sync ? needs_sync : json_null());
 	return json;
+}
+
+json_t *protection_syncs_json(struct protection *p)
+{
+	LOCK_SCOPE(&p->lock);
+	return sync_log_json(&p->syncs);
 }

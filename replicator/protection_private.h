@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inside of a protection, shared by protection.c (life), protection_thread.c (cycles) and protection_json.c (status).
+// Inside of a protection, shared by protection.c (life), protection_thread.c (cycles), protection_tracking.c (state files) and
+// protection_json.c (status).
 //
 // Locking: what stands under `lock` is read and written with it held. The rest is set before the thread starts, or
 // belongs to the cycle thread alone until it has been joined.
@@ -9,8 +10,9 @@
 #include "replicator/cycle.h"
 #include "replicator/export.h"
 #include "replicator/protection.h"
+#include "replicator/protection_tracking.h"
 #include "replicator/schedule.h"
-#include "replicator/state_file.h"
+#include "replicator/sync_log.h"
 
 #include <pthread.h>
 
@@ -41,7 +43,7 @@ struct protection {
 	struct protection_config config;
 	struct export *export;
 	struct source *source;
-	struct state_file *state_file[DISKS_MAX];
+	struct tracking tracking[DISKS_MAX];
 	pthread_t thread;
 	int wake_fd; // an eventfd: something under the lock changed
 
@@ -50,8 +52,13 @@ struct protection {
 	struct ship *ship;
 	struct state_position position;
 	bool position_known; // a map is relative to it; otherwise everything is dirty and any position will do
+	bool uncovered;	       // the maps hold more than the marks do: protection_tracking.h, T1
+	struct uuid nowhere;   // names no cut
+	bool sealed_here;      // position.pending_cut was sealed by this process
 	struct uuid head;
 	struct schedule schedule;
+	int64_t cycle_wall_ns; // when the cycle under way began
+	uint64_t cycle_mono_ns;
 	unsigned connect_failures;
 	uint64_t connect_not_before_ns;
 	uint64_t heard_ns, pinged_ns;
@@ -65,6 +72,8 @@ struct protection {
 	enum sync_reason sync;	   // stands until a point is committed
 	uint64_t cycles_started, cycles_committed, cycle_wanted;
 	bool in_cycle;
+	bool settled;		// all that may differ from the newest point is in the dirty maps: nothing is in a cut, nothing unanswered
+	struct sync_log syncs;	// written by the thread alone
 	bool has_point;
 	uint64_t point_cut_mono_ns; // of the newest point
 	uint64_t next_cut_ns;

@@ -98,16 +98,75 @@ static void connection_lost(struct protection *p, const struct wire_failure *fai
 		protection_set_state(p, STATE_CONNECTING, err->text);
 }
 
-static void committed(struct protection *p, uint64_t point, const struct uuid *cut, uint64_t cut_mono_ns)
+static void set_settled(struct protection *p, bool settled)
+{
+	LOCK_SCOPE(&p->lock);
+	p->settled = settled;
+}
+
+// The cut is a point: known to the state files before keep clears a mark for it (T2). With `ours` it was this process that
+// sealed it, and so it ends the sync; a cut of the process before says nothing of what this start found.
+static void committed(struct protection *p, uint64_t point, const struct uuid *cut, uint64_t cut_mono_ns, bool ours)
 {
 	p->position.point = point;
 	p->position.last_cut = *cut;
 	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
 	p->position_known = true;
+	p->uncovered &= !ours;
+	tracking_position(p);
+	struct err err = {0};
+	if (source_keep(p->source, &err)) // then it stays dirty, and the next cycle looks at it again
+		log_error("an image could not be brought to stable storage: its blocks stay dirty protection=%s: %s",
+			  p->config.name, err.text);
+	else
+		set_settled(p, true);
 	LOCK_SCOPE(&p->lock);
-	p->sync = SYNC_NONE;
+	if (ours)
+		p->sync = SYNC_NONE;
 	p->has_point = true;
 	p->point_cut_mono_ns = cut_mono_ns;
+}
+
+static void save_syncs(struct protection *p)
+{
+	struct err err = {0};
+	if (sync_log_save(p->place.state, p->config.name, &p->syncs, &err))
+		log_warning("protection=%s: %s", p->config.name, err.text);
+}
+
+// How a try of the sync that stands ended; `point` 0: it came to nothing, for the reason `failure`.
+static void record_sync(struct protection *p, const struct cycle_report *report, uint64_t point, const char *failure)
+{
+	if (p->sync == SYNC_NONE)
+		return;
+	struct sync_record try = {
+		.began_wall_ns = p->cycle_wall_ns,
+		.ended_wall_ns = env_wall_ns(p->place.env),
+		.duration_ms = (now_ns(p) - p->cycle_mono_ns) / MS_NS,
+		.tries = 1,
+		.read_bytes = report->ship.read_bytes,
+		.sent_bytes = report->wire_bytes,
+		.saved_bytes = report->ship.equal_blocks * BLOCK_SIZE,
+		.point = point,
+	};
+	(void)snprintf(try.reason, sizeof(try.reason), "%s", sync_reason_name(p->sync));
+	(void)snprintf(try.failure, sizeof(try.failure), "%.*s", SYNC_FAILURE_SIZE - 1, failure);
+	{
+		LOCK_SCOPE(&p->lock);
+		sync_log_add(&p->syncs, &try);
+	}
+	save_syncs(p);
+}
+
+static void found_committed(struct protection *p, uint64_t point)
+{
+	bool news;
+	{
+		LOCK_SCOPE(&p->lock);
+		news = sync_log_found_committed(&p->syncs, point);
+	}
+	if (news)
+		save_syncs(p);
 }
 
 // Where the receiver stands against what the dirty maps are relative to.
@@ -123,16 +182,17 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 	if (pending && uuid_equal(&opened->last_cut, &p->position.pending_cut)) {
 		log_info("the point whose answer was lost is committed protection=%s point=%llu", p->config.name,
 			 (unsigned long long)opened->last_point);
-		struct err err = {0};
-		if (source_keep(p->source, &err)) // then it stays dirty, and the next cycle looks at it again
-			log_error("protection=%s: %s", p->config.name, err.text);
-		committed(p, opened->last_point, &opened->last_cut, cut_mono_ns);
+		if (p->sealed_here && p->sync != SYNC_NONE)
+			found_committed(p, opened->last_point);
+		committed(p, opened->last_point, &opened->last_cut, cut_mono_ns, p->sealed_here);
 		return;
 	}
 	source_give_back(p->source); // what the lost connection carried; nothing when it carried nothing
+	set_settled(p, true);
 	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
 	bool same = uuid_equal(&opened->last_cut, &p->position.last_cut);
 	if (!same && p->position_known) {
+		p->uncovered = true;
 		source_mark_all(p->source);
 		LOCK_SCOPE(&p->lock);
 		p->sync = SYNC_POSITION;
@@ -222,16 +282,13 @@ static void on_stage(void *context, enum cycle_stage stage)
 	protection_set_state(p, state, "");
 }
 
-static void on_seal(void *context, const struct uuid *cut)
-{
-	struct protection *p = context;
-	p->position.pending_cut = *cut;
-}
-
 static void cycle_begin(struct protection *p, uint64_t *ret_number)
 {
 	atomic_store(&p->progress.done_bytes, 0);
 	atomic_store(&p->progress.total_bytes, 0);
+	p->cycle_wall_ns = env_wall_ns(p->place.env);
+	p->cycle_mono_ns = now_ns(p);
+	set_settled(p, false);
 	LOCK_SCOPE(&p->lock);
 	p->in_cycle = true;
 	*ret_number = ++p->cycles_started;
@@ -239,10 +296,6 @@ static void cycle_begin(struct protection *p, uint64_t *ret_number)
 
 static void cycle_committed(struct protection *p, uint64_t number, const struct cycle_report *report)
 {
-	struct err err = {0};
-	if (source_keep(p->source, &err))
-		log_error("an image could not be brought to stable storage: its blocks stay dirty protection=%s: %s",
-			  p->config.name, err.text);
 	p->head = report->committed.head;
 	schedule_committed(&p->schedule, report->at.mono_ns, report->commit_mono_ns);
 	struct last_cycle last = {
@@ -262,7 +315,8 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 		 p->config.name, (unsigned long long)last.point, (unsigned long long)number,
 		 (unsigned long long)(last.duration_ns / MS_NS), (unsigned long long)last.dirty_bytes,
 		 (unsigned long long)last.wire_bytes, last.sync ? sync_reason_name(last.sync) : "none");
-	committed(p, report->committed.number, &report->committed.cut, report->at.mono_ns);
+	record_sync(p, report, report->committed.number, "");
+	committed(p, report->committed.number, &report->committed.cut, report->at.mono_ns, true);
 	LOCK_SCOPE(&p->lock);
 	p->in_cycle = false;
 	p->cycles_committed = number;
@@ -275,8 +329,10 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 	bool unknown = report->sealed && report->failure.code == 0;
 	if (!unknown) { // otherwise the next connection tells
 		source_give_back(p->source);
+		set_settled(p, true);
 		memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
 	}
+	record_sync(p, report, 0, err->text);
 	schedule_failed(&p->schedule, now_ns(p));
 	bool asked_to_stop;
 	{
@@ -313,7 +369,7 @@ static void cycle_once(struct protection *p)
 		.head = p->head,
 		.progress = &p->progress,
 		.on_stage = on_stage,
-		.on_seal = on_seal,
+		.on_seal = tracking_seal,
 		.context = p,
 	};
 	uint64_t number;

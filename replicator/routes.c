@@ -6,6 +6,7 @@
 #include "link/daemon.h"
 #include "link/json.h"
 #include "replicator/site.h"
+#include "replicator/sync_log.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -105,6 +106,7 @@ static int read_disks(json_t *disks, struct protection_config *config, struct er
 		const struct control_member members[] = {
 			{"name", true, .text = &name, .is_name = true},
 			{"path", true, .text = &path, .least = 1, .most = PATH_MAX - 1},
+			{"read_only", .flag = &config->disk[i].read_only},
 		};
 		int rc = control_read(json_array_get(disks, i), members, COUNT(members), err);
 		if (rc)
@@ -181,6 +183,26 @@ static unsigned get_protection(void *context, const struct control_request *requ
 	return 200;
 }
 
+static unsigned get_syncs(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct agent *agent = context;
+	struct err err = {0};
+	LOCK_SCOPE(&agent->lock);
+	struct seat *seat = seat_of(agent, request, &err);
+	if (!seat)
+		return control_fail(ret_body, err.code, err.text);
+	if (seat->running) {
+		*ret_body = protection_syncs_json(seat->running);
+		return 200;
+	}
+	AUTO_FREE struct sync_log *log = malloc(sizeof(*log));
+	int rc = log ? sync_log_load(agent->place.state, seat->config.name, log, &err) : err_sys(&err, -ENOMEM, "read the syncs");
+	if (rc)
+		return control_fail(ret_body, err.code, err.text);
+	*ret_body = sync_log_json(log);
+	return 200;
+}
+
 static unsigned delete_protection(void *context, const struct control_request *request, json_t **ret_body)
 {
 	struct agent *agent = context;
@@ -250,6 +272,7 @@ const struct control_route agent_routes[] = {
 	{"GET", "/v1/protections", get_protections},
 	{"POST", "/v1/protections", post_protections},
 	{"GET", "/v1/protections/*", get_protection},
+	{"GET", "/v1/protections/*/syncs", get_syncs},
 	{"DELETE", "/v1/protections/*", delete_protection},
 	{"POST", "/v1/protections/*/cycle", post_cycle},
 	{"POST", "/v1/protections/*/pause", post_pause},

@@ -1,262 +1,300 @@
 // SPDX-License-Identifier: Apache-2.0
-// The state file: two header slots of which the newer valid one counts, and behind them the map of a clean stop.
+// The state file: what the newest valid header says decides which part of the file is the truth.
 //
-// A map is true if and only if the valid header with the greatest sequence says clean, and every page carries that
-// header's instance and sequence. The header is made durable after its pages, so no crash can join a clean header with pages
-// of another stop; and the header with clean = 0 is durable before the first write that the map does not know.
+//	header     truth                left by
+//	runs       the marks            state_file_save (clean), state_file_lose (lost), a crash (stays)
+//	clean      the map pages        state_file_open_run: a new file
+//	lost       nothing              state_file_open_run: a new file
+//
+// S1 A file is begun as a whole and renamed into place: no crash shows a part of one, and nothing of an older file is in it.
+// S2 A mark is durable when state_file_marks returns; it goes only by a call that clears it.
+// S3 Both slots always say the same phase once the call that set it has returned. So a slot that is damaged later can cost one
+//    step of the position, which the one before names as pending (docs/format-state.md, "One step back"), and never a phase.
 #include "replicator/state_file.h"
 
 #include "base/auto.h"
-#include "base/bytes.h"
-#include "base/crc32c.h"
-#include "base/cursor.h"
+#include "replicator/state_map.h"
+#include "replicator/state_marks.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-enum {
-	PAGE = 4096,
-	HEADER_LEN = 256,
-	HEADER_CRC_AT = 28,
-	VERSION = 1,
-	PAGES_AT = 2 * PAGE,
-	ENTRIES_MAX = 29,
-	FILE_NAME_SIZE = 512,
-};
-static const unsigned char magic[8] = "KAGAMIPS";
-#define SEQUENCE_LAST (UINT64_MAX - 8) // a file that got there, which none of ours does, is written anew
-
-struct header {
-	struct uuid instance;
-	uint64_t sequence;
-	struct state_position position;
-	uint64_t size;
-	bool clean;
-	uint64_t page_count;
-	struct image_identity identity;
-	char disk[NAME_SIZE];
-};
+enum { FILE_NAME_SIZE = 512 };
 
 struct state_file {
 	struct env_file *file;
-	struct header header; // the newest that is durable
-	int newest;	      // its slot
+	struct state_header header; // the newest that is durable
+	int newest;		    // its slot
+	struct state_marks marks;
+	bool broken; // a write or sync failed: what lies in the file is not known
 };
 
 const char *sync_reason_name(enum sync_reason reason)
 {
 	static const char *const names[] = {
-		NULL,	     "initial",	     "state-missing", "state-unreadable", "state-foreign", "unclean-stop",
-		"image-changed", "position",
+		NULL,		 "initial",	  "state-missing", "state-unreadable", "state-foreign",
+		"unclean-stop",	 "image-changed", "position",	   "tracking-lost",    "resized",
 	};
 	return names[reason];
 }
 
-static uint64_t page_count_max(uint64_t size)
+// --- load ---
+
+static bool times_same(const struct image_identity *a, const struct image_identity *b)
 {
-	return (size_regions(size) + ENTRIES_MAX - 1) / ENTRIES_MAX;
+	return a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
 }
 
-static void header_encode(const struct header *h, unsigned char slot[PAGE])
+// While a replicator ran the image's times went on, and a disk that was being grown has its old size or the new one.
+static bool image_same(const struct state_header *h, const struct image_identity *image, uint64_t size)
 {
-	memset(slot, 0, PAGE);
-	struct cursor c = cursor_over(slot, HEADER_LEN);
-	cursor_put_bytes(&c, magic, sizeof(magic));
-	cursor_put_u16(&c, VERSION);
-	cursor_put_u16(&c, 0);
-	cursor_put_u32(&c, HEADER_LEN);
-	for (int features = 0; features < 3; features++)
-		cursor_put_u32(&c, 0);
-	cursor_put_u32(&c, 0); // the checksum's place
-	cursor_put_bytes(&c, h->instance.bytes, UUID_SIZE);
-	cursor_put_u64(&c, h->sequence);
-	cursor_put_bytes(&c, h->position.protection.bytes, UUID_SIZE);
-	cursor_put_bytes(&c, h->position.generation.bytes, UUID_SIZE);
-	cursor_put_u64(&c, h->size);
-	cursor_put_u64(&c, h->position.point);
-	cursor_put_bytes(&c, h->position.pending_cut.bytes, UUID_SIZE);
-	cursor_put_u8(&c, h->clean);
-	cursor_put_bytes(&c, "\0\0\0\0\0\0", 7);
-	cursor_put_u64(&c, h->page_count);
-	cursor_put_u64(&c, h->identity.device);
-	cursor_put_u64(&c, h->identity.inode);
-	cursor_put_u64(&c, h->identity.size);
-	cursor_put_u64(&c, (uint64_t)h->identity.mtime_ns);
-	cursor_put_u64(&c, (uint64_t)h->identity.ctime_ns);
-	cursor_put_bytes(&c, h->disk, NAME_SIZE);
-	cursor_put_bytes(&c, h->position.last_cut.bytes, UUID_SIZE);
-	put_le32(slot + HEADER_CRC_AT, crc32c(slot, HEADER_LEN));
-}
-
-static bool header_decode(unsigned char slot[PAGE], struct header *ret_header)
-{
-	uint32_t crc = get_le32(slot + HEADER_CRC_AT);
-	put_le32(slot + HEADER_CRC_AT, 0);
-	if (crc != crc32c(slot, HEADER_LEN) || memcmp(slot, magic, sizeof(magic)) != 0)
+	if (image->inode != h->identity.inode)
 		return false;
-	struct header h = {0};
-	struct cursor c = cursor_over(slot + sizeof(magic), HEADER_LEN - sizeof(magic));
-	unsigned char reserved[7];
-	uint16_t version = cursor_get_u16(&c);
-	uint16_t zero = cursor_get_u16(&c);
-	uint32_t length = cursor_get_u32(&c);
-	uint32_t refuse = cursor_get_u32(&c);
-	(void)cursor_get_u32(&c); // features to ignore
-	(void)cursor_get_u32(&c); // features to clear: a header is always written whole, without them
-	(void)cursor_get_u32(&c); // the checksum
-	cursor_get_bytes(&c, h.instance.bytes, UUID_SIZE);
-	h.sequence = cursor_get_u64(&c);
-	cursor_get_bytes(&c, h.position.protection.bytes, UUID_SIZE);
-	cursor_get_bytes(&c, h.position.generation.bytes, UUID_SIZE);
-	h.size = cursor_get_u64(&c);
-	h.position.point = cursor_get_u64(&c);
-	cursor_get_bytes(&c, h.position.pending_cut.bytes, UUID_SIZE);
-	uint8_t clean = cursor_get_u8(&c);
-	cursor_get_bytes(&c, reserved, sizeof(reserved));
-	h.page_count = cursor_get_u64(&c);
-	h.identity.device = cursor_get_u64(&c);
-	h.identity.inode = cursor_get_u64(&c);
-	h.identity.size = cursor_get_u64(&c);
-	h.identity.mtime_ns = (int64_t)cursor_get_u64(&c);
-	h.identity.ctime_ns = (int64_t)cursor_get_u64(&c);
-	cursor_get_bytes(&c, h.disk, NAME_SIZE);
-	cursor_get_bytes(&c, h.position.last_cut.bytes, UUID_SIZE);
-	h.clean = clean == 1;
-	*ret_header = h;
-	return version == VERSION && zero == 0 && length == HEADER_LEN && refuse == 0 && clean <= 1 &&
-	       bytes_zero(reserved, sizeof(reserved)) && h.disk[NAME_SIZE - 1] == 0 && size_disk_ok(h.size) &&
-	       h.page_count <= page_count_max(h.size) && h.sequence < UINT64_MAX;
+	if (h->phase == STATE_CLEAN)
+		return size == h->size && image->size == h->identity.size && times_same(image, &h->identity);
+	return (size == h->size && (image->size == h->size || image->size == h->identity.size)) ||
+	       (size < h->size && size == h->identity.size && image->size == size);
 }
 
-// The newest valid slot, or -1.
-static int header_read(struct env_file *file, struct header *ret_header)
-{
-	int newest = -1;
-	for (int slot = 0; slot < 2; slot++) {
-		unsigned char page[PAGE];
-		struct header h;
-		if (env_pread_full(file, page, PAGE, (uint64_t)slot * PAGE) || !header_decode(page, &h))
-			continue;
-		if (newest < 0 || h.sequence > ret_header->sequence) {
-			*ret_header = h;
-			newest = slot;
-		}
-	}
-	return newest;
-}
-
-static void page_encode(const struct header *h, uint32_t number, unsigned char page[PAGE], uint32_t entries)
-{
-	struct cursor c = cursor_over(page, PAGE);
-	cursor_put_u32(&c, 0);
-	cursor_put_u32(&c, number);
-	cursor_put_bytes(&c, h->instance.bytes, UUID_SIZE);
-	cursor_put_u64(&c, h->sequence);
-	cursor_put_u32(&c, entries);
-	cursor_put_u32(&c, 0);
-	put_le32(page, crc32c(page + 4, PAGE - 4));
-}
-
-enum { PAGE_HEAD = 40, ENTRY = 8 + DIRTY_REGION_BYTES };
-
-// Marks what one page names. `next_region`: no region below may come any more.
-static bool page_load(const struct header *h, uint64_t number, const unsigned char page[PAGE], uint64_t *next_region,
-		      struct dirty *dirty)
-{
-	struct cursor c = cursor_reading(page, PAGE);
-	struct uuid instance;
-	uint32_t crc = cursor_get_u32(&c);
-	uint32_t at = cursor_get_u32(&c);
-	cursor_get_bytes(&c, instance.bytes, UUID_SIZE);
-	uint64_t sequence = cursor_get_u64(&c);
-	uint32_t entries = cursor_get_u32(&c);
-	uint32_t zero = cursor_get_u32(&c);
-	if (crc != crc32c(page + 4, PAGE - 4) || at != number || !uuid_equal(&instance, &h->instance) ||
-	    sequence != h->sequence || entries < 1 || entries > ENTRIES_MAX || zero != 0)
-		return false;
-	for (uint32_t i = 0; i < entries; i++) {
-		uint64_t region = cursor_get_u64(&c);
-		const unsigned char *bits = cursor_take(&c, DIRTY_REGION_BYTES);
-		if (!bits || region < *next_region || region >= size_regions(h->size))
-			return false;
-		dirty_load_region(dirty, region, bits);
-		*next_region = region + 1;
-	}
-	return true;
-}
-
-static bool map_load(struct env_file *file, const struct header *h, struct dirty *dirty)
-{
-	uint64_t next_region = 0;
-	for (uint64_t number = 0; number < h->page_count; number++) {
-		unsigned char page[PAGE];
-		if (env_pread_full(file, page, PAGE, PAGES_AT + number * PAGE) ||
-		    !page_load(h, number, page, &next_region, dirty))
-			return false;
-	}
-	return true;
-}
-
-static bool identity_same(const struct image_identity *a, const struct image_identity *b)
-{
-	return a->inode == b->inode && a->size == b->size && a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
-}
-
-// Everything that the header alone decides.
-static enum sync_reason header_judge(const struct header *h, const char *disk, const struct state_position *expected,
+// Everything that the header alone decides. SYNC_NONE and SYNC_UNCLEAN_STOP: the rest of the file has to be looked at.
+static enum sync_reason header_judge(const struct state_header *h, const char *disk, const struct state_position *expected,
 				     const struct image_identity *identity, uint64_t size)
 {
 	if (!uuid_equal(&h->position.protection, &expected->protection) ||
 	    !uuid_equal(&h->position.generation, &expected->generation) || strcmp(h->disk, disk) != 0)
 		return SYNC_STATE_FOREIGN;
-	if (!h->clean)
-		return SYNC_UNCLEAN_STOP;
-	if (h->size != size || !identity_same(&h->identity, identity))
-		return SYNC_IMAGE_CHANGED;
-	return SYNC_NONE;
+	if (h->phase == STATE_LOST)
+		return SYNC_TRACKING_LOST;
+	if (!image_same(h, identity, size))
+		return identity->inode == h->identity.inode && size > h->size ? SYNC_RESIZED : SYNC_IMAGE_CHANGED;
+	return h->phase == STATE_CLEAN ? SYNC_NONE : SYNC_UNCLEAN_STOP;
+}
+
+// Whether all is there that the header speaks of.
+static bool length_ok(struct env_file *file, const struct state_header *h)
+{
+	uint64_t size = 0;
+	return env_size(file, &size) == 0 && size >= state_pages_at(h->size) + h->page_count * STATE_PAGE;
+}
+
+static bool map_load(struct env_file *file, const struct state_header *h, struct dirty *dirty)
+{
+	struct dirty loaded;
+	if (dirty_init(&loaded, dirty->size))
+		return false;
+	bool good = state_map_load(file, h, &loaded);
+	if (good)
+		dirty_merge(dirty, &loaded);
+	dirty_done(&loaded);
+	return good;
+}
+
+static enum sync_reason file_load(struct env_file *file, const char *disk, const struct state_position *expected,
+				  const struct image_identity *identity, struct dirty *dirty, struct state_position *ret_position)
+{
+	struct state_header h;
+	if (state_header_read(file, &h) < 0)
+		return SYNC_STATE_UNREADABLE;
+	enum sync_reason reason = header_judge(&h, disk, expected, identity, dirty->size);
+	if (reason != SYNC_NONE && reason != SYNC_UNCLEAN_STOP)
+		return reason;
+	if (!length_ok(file, &h) || !(reason == SYNC_NONE ? map_load(file, &h, dirty) : state_marks_load(file, &h, dirty)))
+		return SYNC_STATE_UNREADABLE;
+	*ret_position = h.position;
+	return reason;
 }
 
 enum sync_reason state_file_load(struct env_root *root, const char *name, const char *disk,
 				 const struct state_position *expected, const struct image_identity *identity, bool is_new,
 				 struct dirty *dirty, struct state_position *ret_position)
 {
+	if (is_new)
+		return SYNC_INITIAL; // whatever is there, there is no point that it could be relative to
 	struct env_file *file = NULL;
 	int rc = env_open(root, name, ENV_READ, &file);
-	if (is_new)
-		rc = -ENOENT; // whatever is there, there is no point that it could be relative to
-	if (rc) {
-		env_close(file);
-		return is_new ? SYNC_INITIAL : rc == -ENOENT ? SYNC_STATE_MISSING : SYNC_STATE_UNREADABLE;
-	}
-	struct header h;
-	enum sync_reason reason =
-		header_read(file, &h) < 0 ? SYNC_STATE_UNREADABLE : header_judge(&h, disk, expected, identity, dirty->size);
-	if (reason == SYNC_NONE) {
-		struct dirty loaded;
-		if (dirty_init(&loaded, dirty->size)) {
-			reason = SYNC_STATE_UNREADABLE;
-		} else {
-			if (map_load(file, &h, &loaded))
-				dirty_merge(dirty, &loaded);
-			else
-				reason = SYNC_STATE_UNREADABLE;
-			dirty_done(&loaded);
-		}
-	}
+	if (rc)
+		return rc == -ENOENT ? SYNC_STATE_MISSING : SYNC_STATE_UNREADABLE;
+	enum sync_reason reason = file_load(file, disk, expected, identity, dirty, ret_position);
 	env_close(file);
-	if (reason == SYNC_NONE)
-		*ret_position = h.position;
 	return reason;
 }
 
-// Writes `h` with the next sequence into the slot that is not the newest. Only after the sync is it the newest.
-static int header_write(struct state_file *state, const struct header *h)
+// --- a file as a whole ---
+
+static int name_dir(const char *name, char dir[FILE_NAME_SIZE])
 {
-	unsigned char slot[PAGE];
+	const char *end = strrchr(name, '/');
+	int len = snprintf(dir, FILE_NAME_SIZE, "%.*s", end ? (int)(end - name) : 1, end ? name : ".");
+	return len < FILE_NAME_SIZE ? 0 : -ENAMETOOLONG;
+}
+
+static int name_new(const char *name, char temp[FILE_NAME_SIZE])
+{
+	return snprintf(temp, FILE_NAME_SIZE, "%s.new", name) < FILE_NAME_SIZE ? 0 : -ENAMETOOLONG;
+}
+
+// Both slots, the marks, and zeros up to where the map pages will lie.
+static int content_write(struct state_file *state)
+{
+	static const unsigned char zero[STATE_PAGE];
+	uint64_t marks_end = STATE_MARKS_AT + state_mark_sectors(state->header.size) * STATE_MARK_SECTOR;
+	uint64_t end = state_pages_at(state->header.size);
+	int rc = env_pwrite(state->file, zero, STATE_PAGE, 0);
+	if (rc == 0)
+		rc = env_pwrite(state->file, zero, STATE_PAGE, STATE_PAGE);
+	for (int slot = 0; slot < 2 && rc == 0; slot++) {
+		state->header.sequence++;
+		rc = state_header_write(state->file, slot, &state->header);
+		state->newest = slot;
+	}
+	if (rc == 0)
+		rc = state_marks_write(&state->marks, state->file);
+	if (rc == 0 && end > marks_end)
+		rc = env_pwrite(state->file, zero, (size_t)(end - marks_end), marks_end);
+	return rc ? rc : env_sync(state->file);
+}
+
+// The file lies at `name`.new, durable; its header, marks and handle are in `state`. Nothing else has changed.
+static int file_prepare(struct env_root *root, const char *name, struct state_file *state)
+{
+	char temp[FILE_NAME_SIZE];
+	int rc = name_new(name, temp);
+	if (rc == 0)
+		rc = env_unlink(root, temp); // left by a crash
+	if (rc && rc != -ENOENT)
+		return rc;
+	rc = env_open(root, temp, ENV_CREATE, &state->file);
+	return rc ? rc : content_write(state);
+}
+
+// It is what `name` stands for, durable. After a failure either file may be.
+static int file_publish(struct env_root *root, const char *name)
+{
+	char temp[FILE_NAME_SIZE], dir[FILE_NAME_SIZE];
+	int rc = name_new(name, temp);
+	if (rc == 0)
+		rc = name_dir(name, dir);
+	if (rc == 0)
+		rc = env_rename(root, temp, name);
+	return rc ? rc : env_sync_dir(root, dir);
+}
+
+// A state of its own for a file that has yet to be prepared: no region is marked.
+static int state_new(struct env_root *root, const struct state_header *header, struct state_file **ret_state)
+{
+	struct state_file *state = calloc(1, sizeof(*state));
+	if (!state)
+		return -ENOMEM;
+	state->header = *header;
+	state->header.sequence = 0;
+	state->header.phase = STATE_RUNS;
+	int rc = uuid_new(root->env, &state->header.instance);
+	if (rc == 0)
+		rc = state_marks_init(&state->marks, header->size, &state->header.instance);
+	if (rc)
+		state_file_close(state);
+	else
+		*ret_state = state;
+	return rc;
+}
+
+int state_file_open_run(struct env_root *root, const char *name, const char *disk, const struct state_position *position,
+			const struct image_identity *identity, const struct dirty *dirty, struct state_file **ret_file,
+			struct err *err)
+{
+	struct state_header h = {.position = *position, .size = dirty->size, .identity = *identity};
+	struct state_file *state = NULL;
+	(void)snprintf(h.disk, sizeof(h.disk), "%s", disk);
+	int rc = state_new(root, &h, &state);
+	for (uint64_t r = 0; rc == 0 && r < dirty->regions; r++)
+		if (dirty->region[r])
+			state_marks_put(&state->marks, r, true);
+	if (rc == 0)
+		rc = file_prepare(root, name, state);
+	if (rc == 0)
+		rc = file_publish(root, name);
+	if (rc) {
+		state_file_close(state);
+		return err_sys(err, rc, "write the state file %s", name);
+	}
+	*ret_file = state;
+	return 0;
+}
+
+int state_file_grow(struct state_file **file, struct env_root *root, const char *name, uint64_t new_size,
+		    const struct image_identity *identity, struct err *err)
+{
+	struct state_file *old = *file, *grown = NULL;
+	struct state_header h = old->header;
+	if (old->broken)
+		return err_set(err, -EIO, "the state file %s is broken: stop and start the replicator", name);
+	if (!size_disk_ok(new_size) || new_size <= h.size)
+		return err_set(err, -EINVAL, "disk %s of %llu bytes cannot grow to %llu", h.disk, (unsigned long long)h.size,
+			       (unsigned long long)new_size);
+	h.size = new_size;
+	h.identity = *identity;
+	int rc = state_new(root, &h, &grown);
+	for (uint64_t r = 0; rc == 0 && r < grown->marks.regions; r++)
+		if (r >= old->header.size / REGION_SIZE || state_marks_has(&old->marks, r))
+			state_marks_put(&grown->marks, r, true);
+	if (rc == 0)
+		rc = file_prepare(root, name, grown);
+	if (rc == 0) {
+		rc = file_publish(root, name);
+		old->broken = rc != 0; // which of the two the name stands for is not known
+	}
+	if (rc) {
+		state_file_close(grown);
+		return err_sys(err, rc, "write the state file %s for the larger disk", name);
+	}
+	state_file_close(old);
+	*file = grown;
+	return 0;
+}
+
+// --- while it runs ---
+
+// The end of a step: its error, after which the file is BROKEN (a failed sync is never tried again).
+static int step_end(struct state_file *state, int rc, struct err *err)
+{
+	if (rc == 0)
+		return 0;
+	state->broken = true;
+	return err_sys(err, rc, "write the state file of disk %s", state->header.disk);
+}
+
+static int refuse_broken(const struct state_file *state, struct err *err)
+{
+	return err_set(err, -EIO, "the state file of disk %s is broken since an earlier error", state->header.disk);
+}
+
+int state_file_marks(struct state_file *state, const uint64_t *set, size_t sets, const uint64_t *clear, size_t clears,
+		     struct err *err)
+{
+	if (state->broken)
+		return refuse_broken(state, err);
+	uint64_t before = 0;
+	for (size_t i = 0; i < sets; i++)
+		before += state_marks_has(&state->marks, set[i]);
+	for (size_t i = 0; i < clears; i++)
+		state_marks_put(&state->marks, clear[i], false);
+	for (size_t i = 0; i < sets; i++)
+		state_marks_put(&state->marks, set[i], true);
+	if (!state_marks_differ(&state->marks))
+		return 0;
+	int rc = state_marks_write(&state->marks, state->file);
+	if (rc == 0 && before < sets)
+		rc = env_sync(state->file);
+	return step_end(state, rc, err);
+}
+
+// Writes `h` with the next sequence into the slot that is not the newest. Only after the sync is it the newest.
+static int header_step(struct state_file *state, struct state_header *h)
+{
 	int target = 1 - state->newest;
-	header_encode(h, slot);
-	int rc = env_pwrite(state->file, slot, PAGE, (uint64_t)target * PAGE);
+	h->sequence = state->header.sequence + 1;
+	int rc = state_header_write(state->file, target, h);
 	if (rc == 0)
 		rc = env_sync(state->file);
 	if (rc)
@@ -266,98 +304,80 @@ static int header_write(struct state_file *state, const struct header *h)
 	return 0;
 }
 
-// Two slots, of which the second is not valid yet.
-static int file_create(struct env_root *root, const char *name, const struct header *h)
+int state_file_position(struct state_file *state, const struct state_position *position, struct err *err)
 {
-	unsigned char slots[2 * PAGE] = {0};
-	char dir[FILE_NAME_SIZE] = ".";
-	const char *end = strrchr(name, '/');
-	if (end && snprintf(dir, sizeof(dir), "%.*s", (int)(end - name), name) >= (int)sizeof(dir))
-		return -ENAMETOOLONG;
-	header_encode(h, slots);
-	return env_replace(root, dir, name, slots, sizeof(slots));
+	if (state->broken)
+		return refuse_broken(state, err);
+	struct state_header h = state->header;
+	h.position = *position;
+	return step_end(state, header_step(state, &h), err);
 }
 
-// Both slots, one after the other: damage to one of them must not bring back the clean stop before.
-static int run_write(struct state_file *state, struct header *h)
+uint64_t state_file_marked(const struct state_file *state)
 {
-	int rc = 0;
-	for (int slot = 0; slot < 2 && rc == 0; slot++) {
-		h->sequence = state->header.sequence + 1;
-		rc = header_write(state, h);
-	}
-	return rc;
+	return state->marks.marked;
 }
 
-int state_file_open_run(struct env_root *root, const char *name, const char *disk, const struct state_position *position,
-			uint64_t size, struct state_file **ret_file, struct err *err)
-{
-	struct state_file *state = calloc(1, sizeof(*state));
-	if (!state)
-		return err_sys(err, -ENOMEM, "state file %s", name);
-	struct header h = {.sequence = 1, .position = *position, .size = size};
-	(void)snprintf(h.disk, sizeof(h.disk), "%s", disk);
-	int rc = env_open(root, name, ENV_WRITE, &state->file);
-	state->newest = rc == 0 ? header_read(state->file, &state->header) : -1;
-	if (state->newest >= 0 && state->header.sequence < SEQUENCE_LAST) {
-		h.instance = state->header.instance;
-		rc = run_write(state, &h);
-	} else {
-		env_close(STEAL(state->file));
-		rc = uuid_new(root->env, &h.instance);
-		if (rc == 0)
-			rc = file_create(root, name, &h);
-		if (rc == 0)
-			rc = env_open(root, name, ENV_WRITE, &state->file);
-		state->header = h;
-		state->newest = 0;
-	}
-	if (rc) {
-		state_file_close(state);
-		return err_sys(err, rc, "write the state file %s", name);
-	}
-	*ret_file = state;
-	return 0;
-}
-
-static int map_write(struct state_file *state, struct header *h, const struct dirty *dirty)
-{
-	unsigned char page[PAGE];
-	uint32_t entries = 0;
-	int rc = 0;
-	h->page_count = 0;
-	memset(page, 0, PAGE);
-	for (uint64_t region = 0; region <= dirty->regions && rc == 0; region++) {
-		bool end = region == dirty->regions;
-		unsigned char *entry = page + PAGE_HEAD + (size_t)entries * ENTRY;
-		if (!end && dirty_save_region(dirty, region, entry + 8)) {
-			put_le64(entry, region);
-			entries++;
-		}
-		if (entries == ENTRIES_MAX || (end && entries)) {
-			page_encode(h, (uint32_t)h->page_count, page, entries);
-			rc = env_pwrite(state->file, page, PAGE, PAGES_AT + h->page_count * PAGE);
-			h->page_count++;
-			entries = 0;
-			memset(page, 0, PAGE);
-		}
-	}
-	return rc ? rc : env_sync(state->file);
-}
+// --- its end ---
 
 int state_file_save(struct state_file *state, const struct state_position *position, const struct image_identity *identity,
 		    const struct dirty *dirty, struct err *err)
 {
-	struct header h = state->header;
-	h.sequence++;
+	if (state->broken)
+		return refuse_broken(state, err);
+	struct state_header h = state->header;
+	if (dirty->size != h.size)
+		return err_set(err, -EINVAL, "the state file of disk %s is for %llu bytes, not for %llu", h.disk,
+			       (unsigned long long)h.size, (unsigned long long)dirty->size);
+	h.sequence++; // of the header that follows: the pages carry it
 	h.position = *position;
-	h.size = dirty->size;
 	h.identity = *identity;
-	h.clean = true;
-	int rc = map_write(state, &h, dirty);
+	h.phase = STATE_CLEAN;
+	int rc = state_map_write(state->file, &h, dirty);
 	if (rc == 0)
-		rc = header_write(state, &h);
-	return rc ? err_sys(err, rc, "write the state file of disk %s", state->header.disk) : 0;
+		rc = header_step(state, &h);
+	if (rc == 0) // the same once more (S3): the pages are those of this sequence
+		rc = state_header_write(state->file, 1 - state->newest, &h);
+	if (rc == 0)
+		rc = env_sync(state->file);
+	return step_end(state, rc, err);
+}
+
+// Both slots say that nothing in the file counts, above whatever a failed write may have left there.
+static int header_lose(struct env_root *root, const char *name)
+{
+	enum { SEQUENCES_OF_A_FAILURE = 2 };
+	struct env_file *file = NULL;
+	struct state_header h;
+	int rc = env_open(root, name, ENV_WRITE, &file);
+	if (rc)
+		return rc;
+	rc = state_header_read(file, &h) < 0 ? -EBADMSG : 0;
+	h.phase = STATE_LOST;
+	h.page_count = 0;
+	h.sequence += SEQUENCES_OF_A_FAILURE;
+	for (int slot = 0; slot < 2 && rc == 0; slot++)
+		rc = state_header_write(file, slot, &h);
+	if (rc == 0)
+		rc = env_sync(file);
+	env_close(file);
+	return rc;
+}
+
+int state_file_lose(struct state_file *state, struct env_root *root, const char *name, struct err *err)
+{
+	char dir[FILE_NAME_SIZE];
+	if (state)
+		state->broken = true;
+	int rc = header_lose(root, name);
+	if (rc == 0)
+		return 0;
+	rc = name_dir(name, dir);
+	if (rc == 0)
+		rc = env_unlink(root, name);
+	if (rc == 0 || rc == -ENOENT)
+		rc = env_sync_dir(root, dir);
+	return rc ? err_sys(err, rc, "neither mark the state file %s as lost nor remove it", name) : 0;
 }
 
 void state_file_close(struct state_file *state)
@@ -365,5 +385,6 @@ void state_file_close(struct state_file *state)
 	if (!state)
 		return;
 	env_close(state->file);
+	state_marks_done(&state->marks);
 	free(state);
 }

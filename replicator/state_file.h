@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The persistent state file of one disk: docs/format-state.md.
 //
-//	state_file_load ──► state_file_open_run (clean = 0, durable; then serve) ──► state_file_save (clean = 1) ──► close
+//	state_file_load ──► state_file_open_run (durable; then serve) ──┬─► state_file_save ──► close     a clean stop
+//	                      ▲ marks, position, grow ──────────────────┤
+//	                      └─────────────────────────────────────────┴─► (crash)   or   state_file_lose ──► close
 //
-// All I/O through the seam. One thread at a time.
+// All I/O through the seam. One thread at a time, not always the same: the caller puts the calls on one file in order.
 #ifndef KAGAMI_REPLICATOR_STATE_FILE_H
 #define KAGAMI_REPLICATOR_STATE_FILE_H
 
@@ -26,6 +28,8 @@ enum sync_reason {
 	SYNC_UNCLEAN_STOP,
 	SYNC_IMAGE_CHANGED,
 	SYNC_POSITION,
+	SYNC_TRACKING_LOST, // writes went by that the file does not know
+	SYNC_RESIZED,	    // the disk was found larger than when it was left
 };
 const char *sync_reason_name(enum sync_reason reason); // NULL for SYNC_NONE
 
@@ -39,20 +43,50 @@ struct state_position { // what is known of the receiver
 
 struct state_file;
 
-// Reads `name` below `root` and decides whether its map is the truth for `expected` (protection and generation), `disk` and
-// the image as it is now. SYNC_NONE: `dirty` was filled and *ret_position says what it is relative to. Otherwise `dirty` is
-// untouched. `is_new`: the protection has never committed a point. A file that cannot be read is a reason, not an error.
+// Reads `name` below `root` and decides what it proves for `expected` (protection and generation), `disk` and the image as it
+// is now. `dirty` may hold something already; it is added to.
+//	SYNC_NONE          a clean stop: `dirty` has its exact map, *ret_position says what it is relative to.
+//	SYNC_UNCLEAN_STOP  `dirty` has all pieces of the regions that were marked, and no other; *ret_position as above.
+//	any other          `dirty` and *ret_position are untouched: the whole disk is a candidate.
+// `is_new`: the protection has never committed a point. A file that cannot be read is a reason, not an error.
 enum sync_reason state_file_load(struct env_root *root, const char *name, const char *disk,
 				 const struct state_position *expected, const struct image_identity *identity, bool is_new,
 				 struct dirty *dirty, struct state_position *ret_position);
 
-// Makes the file say that a replicator runs (created when it is missing or no good): durable on return.
+// A new file in the place of whatever `name` was, which says that a replicator runs, and in which the regions of `dirty` are
+// marked; `dirty` must hold all that is relative to `position`. Durable on return. After a failure the old file or the new
+// one is there, either true as long as nothing is written to the image; who serves all the same calls state_file_lose(NULL, ...) first.
 int state_file_open_run(struct env_root *root, const char *name, const char *disk, const struct state_position *position,
-			uint64_t size, struct state_file **ret_file, struct err *err);
-// The clean stop: map, then header. On failure the file still says that a replicator runs, or, where only its last write or sync
-// failed, may hold the whole truth as if there had been no failure. Nothing may be written to the image afterwards.
+			const struct image_identity *identity, const struct dirty *dirty, struct state_file **ret_file,
+			struct err *err);
+
+// Marks and unmarks regions of the disk, given in any order; one that is in both lists is marked. On return all of `set` is
+// durable; what is only cleared is not synced, nor is anything when all of `set` was marked before. One write for
+// each run of touched sectors and one sync at most.
+// After a failure of this or the next the file is BROKEN: every later call but lose and close fails with -EIO.
+int state_file_marks(struct state_file *file, const uint64_t *set, size_t sets, const uint64_t *clear, size_t clears,
+		     struct err *err);
+// What is known of the receiver from now on: durable on return. pending_cut goes in before its SEAL leaves, last_cut and
+// point after COMMITTED and before any mark is cleared for it.
+int state_file_position(struct state_file *file, const struct state_position *position, struct err *err);
+uint64_t state_file_marked(const struct state_file *file); // regions
+
+// In the place of the file one for a larger disk, with the same marks and position, in which all regions that reach past the
+// old end are marked (B6): durable on return, and *file is it. Call it before the image grows: then a crash at any point finds the
+// image at one of the two sizes and costs the marked regions; found larger before that, it costs a sync (SYNC_RESIZED).
+// `identity`: of the image as it is. After a failure *file is the old one: good when only the writing of the new one failed, else BROKEN.
+int state_file_grow(struct state_file **file, struct env_root *root, const char *name, uint64_t new_size,
+		    const struct image_identity *identity, struct err *err);
+
+// The clean stop: map, then header. `dirty` is of the file's size. On failure the file still says that a replicator runs, or,
+// where only its last writes or syncs failed, may say the whole truth as if there had been no failure. Nothing may be written to
+// the image afterwards.
 int state_file_save(struct state_file *file, const struct state_position *position, const struct image_identity *identity,
 		    const struct dirty *dirty, struct err *err);
+// Writes go by that the file does not know: a later load says tracking-lost, or state-missing when the file could only be
+// removed. Durable on return. Opens the file anew, so it works on a BROKEN one and, with `file` NULL, on one that could not be opened
+// to run. `file`, if any, is BROKEN afterwards. On failure the file may yet be believed: the caller keeps a note elsewhere.
+int state_file_lose(struct state_file *file, struct env_root *root, const char *name, struct err *err);
 void state_file_close(struct state_file *file); // takes NULL
 
 #endif

@@ -27,7 +27,8 @@ int volume_init(struct volume *volume, struct group *group, struct aio_backend *
 	*volume = (struct volume){.group = group, .backend = backend, .size = size};
 	volume->sync_next_end = &volume->sync_next;
 	volume->remembered = calloc(size_regions(size), sizeof(uint64_t));
-	if (!volume->remembered || dirty_init(&volume->dirty, size) || dirty_init(&volume->set, size))
+	if (!volume->remembered || dirty_init(&volume->dirty, size) || dirty_init(&volume->set, size) ||
+	    intent_map_init(&volume->intent, size))
 		return -ENOMEM;
 	return 0;
 }
@@ -36,8 +37,32 @@ void volume_done(struct volume *volume)
 {
 	dirty_done(&volume->dirty);
 	dirty_done(&volume->set);
+	intent_map_done(&volume->intent);
 	free(volume->remembered);
 	volume->remembered = NULL;
+}
+
+int volume_grow(struct volume *volume, uint64_t size)
+{
+	uint64_t old = volume->size, regions = size_regions(size);
+	assert(size > old && volume->set.pieces == 0 && !volume->remembered_any);
+	uint64_t *remembered = calloc(regions, sizeof(uint64_t));
+	struct dirty set;
+	int code = dirty_init(&set, size);
+	if (!remembered || code || intent_map_grow(&volume->intent, size) || dirty_grow(&volume->dirty, size)) {
+		free(remembered);
+		dirty_done(&set);
+		return -ENOMEM; // larger marks alone are clean there, and nobody asks
+	}
+	free(volume->remembered);
+	volume->remembered = remembered;
+	dirty_done(&volume->set);
+	volume->set = set;
+	volume->size = size;
+	for (uint64_t r = old / REGION_SIZE; r < regions; r++)
+		intent_set_marked(&volume->group->intent, volume, r);
+	dirty_mark(&volume->dirty, old, size - old);
+	return 0;
 }
 
 // Errors of want are the guest's to handle: it was told before it could rely on the write.

@@ -3,6 +3,7 @@
 //
 // A request that changes the disk passes these, in this order:
 //
+//	intent      waits until the marks of its regions are durable in the state file (intent.h)
 //	gate        held while a cut is being taken (group.c)
 //	mark        its pieces are dirty from here on (V1: before anything reaches the image)
 //	preserve    blocks of the cut's set that it overwrites are saved first, or it waits until they were read
@@ -16,6 +17,7 @@
 
 #include "replicator/aio.h"
 #include "replicator/dirty.h"
+#include "replicator/intent.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -66,7 +68,9 @@ struct volume {
 	struct dirty set;	// of the cut: not read yet
 	uint64_t *remembered;	// a bit per block that left through cuts since the last keep; a word is a region
 	bool remembered_any;
-	uint64_t preserved;	// blocks of this disk whose old content is in memory
+	struct intent_map intent;
+	uint64_t preserved;	// blocks of this disk whose old content is in memory, or in the spill file
+	uint64_t spilled;	// those with a place in the file
 	int failed;		// the latched error, or 0
 	struct volume_sync *sync_next, **sync_next_end; // wait for the next sync
 	struct volume_sync *sync_now;			// wait for the one under way
@@ -77,6 +81,8 @@ struct volume {
 
 int volume_init(struct volume *volume, struct group *group, struct aio_backend *backend, uint64_t size); // -ENOMEM
 void volume_done(struct volume *volume);
+// Makes the disk larger; the new range is dirty, and counts as marked. No cut is open. -ENOMEM: as it was.
+int volume_grow(struct volume *volume, uint64_t size);
 
 void volume_submit(struct volume *volume, struct volume_request *request);
 void volume_sync(struct volume *volume, struct volume_sync *sync);

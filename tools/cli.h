@@ -39,6 +39,7 @@ enum cli_option {
 	OPT_PARTITION,
 	OPT_DISK,
 	OPT_DISCARD,
+	OPT_READ_ONLY,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (1u << (option))
@@ -99,6 +100,7 @@ int cli_pause(const struct cli *cli);
 int cli_resume(const struct cli *cli);
 int cli_cycle(const struct cli *cli);
 int cli_status(const struct cli *cli);
+int cli_syncs(const struct cli *cli);
 int cli_points(const struct cli *cli);
 int cli_failover(const struct cli *cli);
 int cli_forget(const struct cli *cli);

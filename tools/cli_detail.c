@@ -40,6 +40,29 @@ static void print_last_cycle(const json_t *last)
 		     show_size_of(last, "wire_bytes").text);
 }
 
+const char *cli_status_extent(const char *reason)
+{
+	return strcmp(reason, "unclean-stop") == 0 ? "the marked regions" : "the whole disks";
+}
+
+// What the operator would pay if the host died now, and how the guest felt the cuts so far.
+static void print_price(const json_t *protection)
+{
+	const json_t *price = json_object_get(protection, "crash_price");
+	const json_t *cuts = json_object_get(protection, "cuts");
+	if (!json_is_object(price) || !json_is_object(cuts))
+		return;
+	(void)printf(FIELD "%s read again, at most %s sent", "a crash now", show_size_of(price, "reread_bytes").text,
+		     show_size_of(price, "resend_bytes_max").text);
+	if (show_has(price, "seconds"))
+		(void)printf(", in %s", show_duration((uint64_t)(json_real_value(json_object_get(price, "seconds")) * 1000)).text);
+	(void)putchar('\n');
+	if (show_number_of(cuts, "count"))
+		(void)printf(FIELD "%s; half held below %s us, 99%% below %s us, the longest %s us\n", "cuts",
+			     show_integer_of(cuts, "count").text, show_integer_of(cuts, "p50_us").text,
+			     show_integer_of(cuts, "p99_us").text, show_integer_of(cuts, "max_us").text);
+}
+
 static void print_cycle_now(const json_t *protection)
 {
 	const json_t *progress = json_object_get(protection, "progress");
@@ -48,7 +71,7 @@ static void print_cycle_now(const json_t *protection)
 		(void)printf(FIELD "%s of %s\n", "under way", show_size_of(progress, "done_bytes").text,
 			     show_size_of(progress, "total_bytes").text);
 	if (sync[0])
-		(void)printf(FIELD "compares the whole disks: %s\n", "sync", sync);
+		(void)printf(FIELD "compares %s: %s\n", "sync", cli_status_extent(sync), sync);
 	if (show_has(protection, "next_cut_in_ms"))
 		(void)printf(FIELD "in %s\n", "next cut", show_duration_of(protection, "next_cut_in_ms").text);
 }
@@ -63,6 +86,8 @@ static void print_source_disk(const json_t *disk)
 		     show_size_of(disk, "written_bytes").text, show_integer_of(disk, "flushes").text);
 	if (show_text_of(disk, "error")[0])
 		(void)printf("    ! %s\n", show_text_of(disk, "error"));
+	if (show_flag_of(disk, "tracking_lost"))
+		(void)printf("    ! tracking is lost: %s\n", show_text_of(disk, "tracking_error"));
 }
 
 void cli_status_print_source(const json_t *protection)
@@ -75,6 +100,8 @@ void cli_status_print_source(const json_t *protection)
 		     show_flag_of(protection, "connected") ? "connected" : "NOT CONNECTED");
 	print_cycle_now(protection);
 	(void)printf(FIELD "%s\n", "dirty", show_size_of(protection, "dirty_bytes").text);
+	print_price(protection);
+	print_text("needs a sync", show_text_of(protection, "needs_sync"));
 	print_last_cycle(json_object_get(protection, "last_cycle"));
 	print_text("last failure", show_text_of(protection, "last_error"));
 	(void)printf(FIELD "%s started, %s committed\n", "cycles", show_integer_of(cycles, "started").text,

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -35,6 +36,29 @@ static int disk_add(const struct cli *cli, json_t *disks, const char *text)
 	if (!entry)
 		return cli_fail(cli, CLI_REFUSED, "%s: the path is not UTF-8: rename it", path);
 	(void)json_array_append_new(disks, entry);
+	return CLI_DONE;
+}
+
+// Marks the disks that --read-only names: DISK,DISK,...
+static int read_only_add(const struct cli *cli, json_t *disks)
+{
+	const char *at = cli->option[OPT_READ_ONLY];
+	while (at) {
+		size_t len = strcspn(at, ","), i;
+		json_t *disk;
+		bool found = false;
+		json_array_foreach(disks, i, disk) {
+			const char *name = show_text_of(disk, "name");
+			if (strlen(name) != len || strncmp(name, at, len) != 0)
+				continue;
+			found = true;
+			(void)json_object_set_new(disk, "read_only", json_true());
+		}
+		if (!found)
+			return cli_misused(cli, "--read-only: \"%.*s\" is not one of the disks: name them as before the \"=\"",
+					   (int)len, at);
+		at = at[len] ? at + len + 1 : NULL;
+	}
 	return CLI_DONE;
 }
 
@@ -66,12 +90,12 @@ static int options_add(const struct cli *cli, json_t *body)
 }
 
 // QEMU's option syntax ends a value at a comma, unless it is doubled.
-static void print_drive(const char *uri)
+static void print_drive(const char *uri, bool read_only)
 {
 	(void)fputs("  -drive 'file=", stdout);
 	for (; *uri; uri++)
 		(void)fputs(*uri == ',' ? ",," : (char[]){*uri, '\0'}, stdout);
-	(void)fputs(",format=raw,if=virtio'\n", stdout);
+	(void)printf(",format=raw,if=virtio%s'\n", read_only ? ",readonly=on" : "");
 }
 
 static void print_protected(const json_t *protection)
@@ -86,7 +110,7 @@ static void print_protected(const json_t *protection)
 		(void)printf("  %s  %s\n", show_text_of(disk, "name"), show_text_of(disk, "uri"));
 	(void)printf("\nWith QEMU:\n");
 	json_array_foreach(json_object_get(protection, "disks"), i, disk)
-		print_drive(show_text_of(disk, "uri"));
+		print_drive(show_text_of(disk, "uri"), show_flag_of(disk, "read_only"));
 	(void)printf("\nHow it goes: kagami status %s\n", show_text_of(protection, "name"));
 }
 
@@ -100,6 +124,8 @@ int cli_protect(const struct cli *cli)
 	int rc = options_add(cli, body);
 	for (int i = 1; i < cli->argc && !rc; i++)
 		rc = disk_add(cli, disks, cli->argv[i]);
+	if (!rc)
+		rc = read_only_add(cli, disks);
 	if (rc) {
 		json_decref(body);
 		return rc;

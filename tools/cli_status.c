@@ -53,7 +53,9 @@ static void note_trouble(struct table *table, const json_t *object)
 	if (show_flag_of(object, "rpo_violated"))
 		table_note(table, "  ! the newest point is older than the RPO");
 	if (sync[0])
-		table_note(table, "  . compares the whole disks: %s", sync);
+		table_note(table, "  . compares %s: %s", cli_status_extent(sync), sync);
+	if (show_has(object, "needs_sync"))
+		table_note(table, "  ! needs a sync at the next start: %s", show_text_of(object, "needs_sync"));
 	if (reason[0])
 		table_note(table, "  ! %s", reason);
 	if (last_error[0] && strcmp(last_error, reason) != 0)

@@ -6,6 +6,8 @@
 #include <jansson.h>
 
 void cli_status_print_source(const json_t *protection);
+// What a sync for `reason` compares, in words.
+const char *cli_status_extent(const char *reason);
 void cli_status_print_target(const json_t *replica);
 
 #endif

@@ -26,18 +26,25 @@ const struct cli_command cli_commands[] = {
 	 SOURCE, 2, 2, OPT_BIT(OPT_ADDRESS), cli_pair},
 	{"sites", "", "list the receivers that this host is paired with", "", SOURCE, 0, 0, 0, cli_sites},
 	{"peers", "", "list the sources that are paired with this host", "", TARGET, 0, 0, 0, cli_peers},
-	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC]", "replicate a VM's disks to a site",
+	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC] [--read-only DISK,...]", "replicate a VM's disks to a site",
 	 "Serves each raw image PATH over NBD under the name DISK, and keeps recovery\n"
 	 "points of all of them together at SITE, the newest never older than TIME (15s,\n"
 	 "5m, 1h; from 1s to 24h). At most N points are kept, from 1 to 90, by default\n"
-	 "24. CODEC is zstd (the default), zlib, lz4 or none.",
-	 SOURCE, 2, 1 + DISKS_MAX, OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC), cli_protect},
+	 "24. CODEC is zstd (the default), zlib, lz4 or none. Disks named by --read-only\n"
+	 "are replicated like the others, and the VM can only read them.",
+	 SOURCE, 2, 1 + DISKS_MAX,
+	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_READ_ONLY), cli_protect},
 	{"status", "[NAME]", "show protections and replicas, or one of them in full", "", EITHER, 0, 1, 0, cli_status},
 	{"cycle", "NAME [--wait [--timeout TIME]]", "make a recovery point now",
 	 "With --wait, returns when a point that holds everything written before is\n"
 	 "committed, or after TIME (10m) with exit status 4; with --json as well, it\n"
 	 "prints that cycle.",
 	 SOURCE, 1, 1, OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_TIMEOUT), cli_cycle},
+	{"syncs", "NAME", "list the syncs of a protection: why, how long, what was read and sent",
+	 "The newest 100, newest first. A sync compares digests instead of relying on the\n"
+	 "record of what changed: at first, after a crash (then only of what was marked),\n"
+	 "or for a reason that the list names.",
+	 SOURCE, 1, 1, 0, cli_syncs},
 	{"pause", "NAME", "stop making points; writes are still tracked", "", SOURCE, 1, 1, 0, cli_pause},
 	{"resume", "NAME", "go on making points", "", SOURCE, 1, 1, 0, cli_resume},
 	{"unprotect", "NAME [--yes]", "end a protection; its points stay at the target",
@@ -73,6 +80,7 @@ static const struct option options[] = {
 	{"wait", no_argument, NULL, OPT_WAIT},		     {"timeout", required_argument, NULL, OPT_TIMEOUT},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN},	     {"partition", required_argument, NULL, OPT_PARTITION},
 	{"disk", required_argument, NULL, OPT_DISK},	     {"discard-failover", no_argument, NULL, OPT_DISCARD},
+	{"read-only", required_argument, NULL, OPT_READ_ONLY},
 	{NULL, 0, NULL, 0},
 };
 

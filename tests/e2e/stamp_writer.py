@@ -5,6 +5,8 @@
   stamp_writer.py write ACKED URI URI...    writes stamps 1, 2, 3, ... to the disks in turn, each acknowledged before the
                                             next is sent, until it is told to stop (SIGTERM). The file ACKED holds the
                                             number of the newest acknowledged stamp; a writer continues from there.
+  stamp_writer.py outlive ACKED URI URI...  the same, and when the server goes away it waits for it, up to 30 seconds, and sends
+                                            again what was not acknowledged.
   stamp_writer.py check LEAST RAW RAW...    exits 0 when the files together are the state after exactly the stamps 1..m
                                             for some m >= LEAST, and prints m.
 
@@ -15,9 +17,11 @@ import os
 import signal
 import struct
 import sys
+import time
 
 SLOTS = 192
 SLOT = 4096
+PATIENCE_SECONDS = 30
 SECTOR = struct.Struct("<8sQ496x")
 
 
@@ -32,7 +36,7 @@ def place(disks, size, stamp):
     return disk, (slot * 89 % SLOTS) * stride + slot % 8 * SLOT
 
 
-def write(acked_path, uris):
+def connect(uris):
     import nbd
 
     disks = []
@@ -40,6 +44,26 @@ def write(acked_path, uris):
         handle = nbd.NBD()
         handle.connect_uri(uri)
         disks.append(handle)
+    return disks
+
+
+def connect_again(uris):
+    import nbd
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return connect(uris)
+        except nbd.Error:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def write(acked_path, uris, outlive):
+    import nbd
+
+    disks = connect(uris)
     size = disks[0].get_size()
     stop = []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
@@ -47,11 +71,18 @@ def write(acked_path, uris):
     stamp = int(os.read(acked, 32) or 0)
     while not stop:
         disk, off = place(len(disks), size, stamp + 1)
-        disks[disk].pwrite(content(stamp + 1), off)
+        try:
+            disks[disk].pwrite(content(stamp + 1), off)
+            if (stamp + 1) % 100 == 0:
+                disks[disk].flush()
+        except nbd.Error:
+            # Only a connection that is gone may be outlived: an error on a living one is the guest's.
+            if not outlive or disks[disk].aio_is_ready():
+                raise
+            disks = connect_again(uris)
+            continue
         stamp += 1
         os.pwrite(acked, b"%020d\n" % stamp, 0)
-        if stamp % 100 == 0:
-            disks[disk].flush()
     for handle in disks:
         handle.flush()
         handle.shutdown()
@@ -93,9 +124,9 @@ def check(least, paths):
     return None
 
 
-if len(sys.argv) < 4 or sys.argv[1] not in ("write", "check"):
+if len(sys.argv) < 4 or sys.argv[1] not in ("write", "outlive", "check"):
     sys.exit(__doc__)
-if sys.argv[1] == "write":
-    write(sys.argv[2], sys.argv[3:])
-else:
+if sys.argv[1] == "check":
     sys.exit(check(int(sys.argv[2]), sys.argv[3:]))
+else:
+    write(sys.argv[2], sys.argv[3:], sys.argv[1] == "outlive")

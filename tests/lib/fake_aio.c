@@ -11,6 +11,8 @@ static void fake_submit(struct aio_backend *backend, struct aio *aio)
 	struct fake_aio *fake = (struct fake_aio *)(void *)backend; // its first member
 	assert(fake->count < FAKE_AIO_MAX);
 	assert(aio->kind == AIO_SYNC || (aio->len && aio->off + aio->len <= fake->size));
+	if (fake->issued)
+		fake->issued(fake, aio);
 	fake->syncs += aio->kind == AIO_SYNC;
 	fake->op[fake->count++] = (struct fake_op){.aio = aio, .begun = ++fake->tick};
 }

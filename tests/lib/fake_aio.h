@@ -27,6 +27,8 @@ struct fake_aio {
 	uint64_t durable_tick; // what was reported before this is on stable storage
 	uint64_t *sector_tick; // when each 512-byte sector was last written
 	unsigned syncs;	       // begun
+	void (*issued)(struct fake_aio *fake, const struct aio *aio); // of every operation; may be NULL
+	void *context;
 	int fail[AIO_ZERO + 1]; // what operations of a kind end with, without effect
 };
 

@@ -469,6 +469,186 @@ static void export_replaces_a_stale_socket_and_no_other(void **unused)
 	place_free(q);
 }
 
+// ---- marks
+
+struct book { // a state file in memory
+	pthread_mutex_t lock;
+	bool marked[2][16];
+	unsigned commits;
+	int res;
+	bool held; // commits wait
+	pthread_cond_t changed;
+};
+
+static int book_commit(void *context, uint16_t disk, const uint64_t *set, size_t sets, const uint64_t *clear, size_t clears,
+		       struct err *err)
+{
+	struct book *book = context;
+	(void)pthread_mutex_lock(&book->lock);
+	while (book->held)
+		(void)pthread_cond_wait(&book->changed, &book->lock);
+	book->commits++;
+	for (size_t i = 0; i < clears; i++)
+		book->marked[disk][clear[i]] = false;
+	for (size_t i = 0; i < sets && !book->res; i++)
+		book->marked[disk][set[i]] = true;
+	int res = book->res;
+	(void)pthread_mutex_unlock(&book->lock);
+	return res ? err_sys(err, res, "write the state file") : 0;
+}
+
+static void book_hold(struct book *book, bool held)
+{
+	(void)pthread_mutex_lock(&book->lock);
+	book->held = held;
+	(void)pthread_cond_signal(&book->changed);
+	(void)pthread_mutex_unlock(&book->lock);
+}
+
+static bool book_has(struct book *book, unsigned disk, unsigned region)
+{
+	(void)pthread_mutex_lock(&book->lock);
+	bool marked = book->marked[disk][region];
+	(void)pthread_mutex_unlock(&book->lock);
+	return marked;
+}
+
+static struct place *place_with(struct book *book)
+{
+	*book = (struct book){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+	struct place *p = place_new();
+	p->config.marker = (struct export_marker){.commit = book_commit, .context = book};
+	return p;
+}
+
+static void read_image(const struct place *p, unsigned disk, uint64_t off, void *data, size_t len)
+{
+	int fd = open(p->image[disk], O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0 && pread(fd, data, len, (off_t)off) == (ssize_t)len);
+	(void)close(fd);
+}
+
+static void export_write_reaches_the_image_when_its_mark_is_made(void **unused)
+{
+	(void)unused;
+	struct book book;
+	struct place *p = place_with(&book);
+	place_start(p);
+	int fd = dial_disk(p, "vda"), other = dial_disk(p, "vdb");
+	unsigned char data[4096], seen[4096];
+	uint64_t cookie;
+	memset(data, 7, sizeof(data));
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
+	assert_true(book_has(&book, 0, 0));
+	book_hold(&book, true);
+	put_request(fd, CMD_WRITE, 1, REGION_SIZE, 4096);
+	put_all(fd, data, 4096);
+	assert_int_equal(ask(other, CMD_READ, 0, 4096, seen), 0); // the loop does not wait
+	read_image(p, 0, REGION_SIZE, seen, sizeof(seen));
+	assert_true(bytes_zero(seen, sizeof(seen)));
+	book_hold(&book, false);
+	assert_int_equal(get_reply(fd, &cookie), 0);
+	assert_true(book_has(&book, 0, 1) && !book_has(&book, 1, 0));
+	(void)close(fd);
+	(void)close(other);
+	place_stop(p);
+	struct export_stats stats;
+	export_stats(p->export, 0, &stats);
+	assert_int_equal(stats.marked_regions, 2);
+	assert_false(stats.tracking_lost);
+	place_free(p);
+}
+
+static void export_goes_on_and_says_so_when_marks_cannot_be_made(void **unused)
+{
+	(void)unused;
+	struct book book;
+	struct place *p = place_with(&book);
+	book.res = -ENOSPC;
+	place_start(p);
+	int fd = dial_disk(p, "vda");
+	unsigned char data[4096] = {1};
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
+	assert_int_equal(ask(fd, CMD_WRITE, REGION_SIZE, 4096, data), 0);
+	struct export_stats stats;
+	export_stats(p->export, 0, &stats);
+	assert_true(stats.tracking_lost);
+	assert_non_null(strstr(stats.tracking_error, "Z: mark regions of disk vda: write the state file"));
+	export_stats(p->export, 1, &stats);
+	assert_false(stats.tracking_lost);
+	assert_int_equal(book.commits, 1);
+	(void)close(fd);
+	place_stop(p);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 2 * PIECE_SIZE);
+	place_free(p);
+}
+
+static void export_clears_marks_after_keep_and_starts_with_those_it_is_given(void **unused)
+{
+	(void)unused;
+	struct book book;
+	struct place *p = place_with(&book);
+	struct err err = {0};
+	unsigned char *replica[2] = {calloc(1, IMAGE_SIZE), calloc(1, IMAGE_SIZE)};
+	if (export_open(&p->config, &p->export, &err))
+		fail_msg("%s", err.text);
+	dirty_mark(export_dirty(p->export, 0), 3 * REGION_SIZE, 1);
+	export_set_marked(p->export, 0, export_dirty(p->export, 0));
+	book.marked[0][3] = true;
+	assert_int_equal(export_start(p->export, &err), 0);
+	int fd = dial_disk(p, "vda");
+	unsigned char data[4096] = {1};
+	assert_int_equal(ask(fd, CMD_WRITE, 3 * REGION_SIZE, 4096, data), 0);
+	assert_int_equal(book.commits, 0);
+	assert_int_equal(ask(fd, CMD_WRITE, 2 * REGION_SIZE, 4096, data), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(cycle(export_source(p->export), CUT_POINT, replica), 0);
+		assert_int_equal(source_keep(export_source(p->export), NULL), 0);
+	}
+	struct export_cut_stats cuts;
+	export_cut_stats(p->export, &cuts);
+	assert_int_equal(cuts.count, 2);
+	assert_true(export_cut_percentile(&cuts, 99) <= cuts.max_us);
+	(void)close(fd);
+	place_stop(p); // the last commit has ended
+	assert_false(book.marked[0][2] || book.marked[0][3]);
+	free(replica[0]);
+	free(replica[1]);
+	place_free(p);
+}
+
+static void export_grows_a_disk_while_it_is_served(void **unused)
+{
+	(void)unused;
+	struct book book;
+	struct place *p = place_with(&book);
+	struct err err = {0};
+	struct stat st;
+	place_start(p);
+	int fd = dial_disk(p, "vda");
+	unsigned char data[4096] = {9};
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
+	assert_int_equal(export_grow(p->export, 0, IMAGE_SIZE, &err), -EINVAL);
+	assert_int_equal(export_grow(p->export, 0, IMAGE_SIZE + (8 << 20), &err), 0);
+	assert_true(export_disk_size(p->export, 0) == IMAGE_SIZE + (8 << 20));
+	assert_int_equal(stat(p->image[0], &st), 0);
+	assert_true((uint64_t)st.st_size == IMAGE_SIZE + (8 << 20));
+	assert_int_equal(ask(fd, CMD_READ, 0, 4096, data), 0); // the connection lives on
+	assert_int_equal(data[0], 9);
+	unsigned char option[64] = "IHAVEOPT\0\0\0\1\0\0\0\3vda", answer[10];
+	int later = dial(p);
+	put_all(later, option, 19);
+	get_all(later, answer, sizeof(answer));
+	assert_true(get_be64(answer) == IMAGE_SIZE + (8 << 20));
+	assert_int_equal(ask(later, CMD_WRITE, IMAGE_SIZE + (8 << 20) - 4096, 4096, data), 0);
+	(void)close(fd);
+	(void)close(later);
+	place_stop(p);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), (8 << 20) + PIECE_SIZE);
+	assert_int_equal(book.commits, 1); // the new range was marked before
+	place_free(p);
+}
+
 // ---- the tools of others
 
 static bool have(const char *tool)
@@ -527,6 +707,10 @@ int main(void)
 		cmocka_unit_test(export_stop_gives_an_open_cut_back),
 		cmocka_unit_test(export_refuses_images_it_cannot_protect),
 		cmocka_unit_test(export_replaces_a_stale_socket_and_no_other),
+		cmocka_unit_test(export_write_reaches_the_image_when_its_mark_is_made),
+		cmocka_unit_test(export_goes_on_and_says_so_when_marks_cannot_be_made),
+		cmocka_unit_test(export_clears_marks_after_keep_and_starts_with_those_it_is_given),
+		cmocka_unit_test(export_grows_a_disk_while_it_is_served),
 		cmocka_unit_test(export_serves_qemu_io),
 		cmocka_unit_test(export_serves_libnbd),
 	};

@@ -16,7 +16,8 @@
 #include <cmocka.h>
 
 enum { DISKS = 2, GUESTS = 24, BATCHES = 2, WRITE_MAX = 5 * BLOCK_SIZE };
-static const uint64_t sizes[DISKS] = {20 * BLOCK_SIZE - 3 * SECTOR_SIZE, 70 * BLOCK_SIZE};
+static const uint64_t sizes[DISKS] = {20 * BLOCK_SIZE - 3 * SECTOR_SIZE, 4 * REGION_SIZE + 5 * PIECE_SIZE};
+enum { REGIONS = 5, NEAR = 70 * BLOCK_SIZE }; // NEAR: where most of the guest's requests go
 
 struct guest { // one request of the guest
 	struct volume_request request;
@@ -31,11 +32,17 @@ enum phase { PHASE_IDLE, PHASE_CUTTING, PHASE_READING, PHASE_KEEPING };
 
 struct world {
 	struct fake_aio fake[DISKS];
+	struct fake_aio spill;
 	struct group group;
 	unsigned char *acked[DISKS];	// the disk as the guest knows it
 	unsigned char *snapshot[DISKS]; // the disk at the last cut
 	unsigned char *replica[DISKS];
 	struct guest guest[GUESTS];
+	bool durable[DISKS][REGIONS]; // the marks in the state file, as a crash would find them
+	struct intent_batch marks;
+	bool marks_wanted, marks_committing;
+	unsigned commits, cleared;
+	int mark_res; // what commits end with
 	enum phase phase;
 	struct group_cut cut;
 	struct group_keep keep;
@@ -43,6 +50,7 @@ struct world {
 	struct source_batch batch[BATCHES];
 	bool fetching[BATCHES];
 	bool exhausted, failed, skipped; // skipped: a cut took the place of a set that was not read to its end
+	uint64_t spilled; // the most at a time
 	unsigned points, stale, given_back, reads_checked;
 };
 
@@ -109,7 +117,8 @@ static void guest_act(struct world *w)
 	if (g->busy)
 		return;
 	uint16_t disk = (uint16_t)dice(DISKS);
-	uint64_t off = dice(sizes[disk] / SECTOR_SIZE) * SECTOR_SIZE + (dice(4) ? 0 : dice(SECTOR_SIZE));
+	uint64_t span = dice(40) ? min_u64(NEAR, sizes[disk]) : sizes[disk];
+	uint64_t off = dice(span / SECTOR_SIZE) * SECTOR_SIZE + (dice(4) ? 0 : dice(SECTOR_SIZE));
 	uint64_t len = min_u64(1 + dice(dice(3) ? 3 * PIECE_SIZE : WRITE_MAX), sizes[disk] - off);
 	for (unsigned i = 0; i < GUESTS; i++)
 		if (overlaps(&w->guest[i], disk, off, len))
@@ -173,14 +182,73 @@ static bool accounted(const struct volume *v, uint64_t piece)
 	       v->remembered[block / BLOCKS_PER_REGION] >> block % BLOCKS_PER_REGION & 1;
 }
 
-// B1: what differs from the replica is known to.
+// ---- marks
+
+static uint64_t region_len(uint16_t disk, uint64_t region)
+{
+	return min_u64(REGION_SIZE, sizes[disk] - region * REGION_SIZE);
+}
+
+// B2: at the moment a write is issued, the marks of its regions are durable.
+static void on_issued(struct fake_aio *fake, const struct aio *aio)
+{
+	struct world *w = fake->context;
+	if (aio->kind == AIO_READ || aio->kind == AIO_SYNC || w->group.volume[fake - w->fake].intent.lost)
+		return;
+	for (uint64_t r = aio->off / REGION_SIZE; r <= (aio->off + aio->len - 1) / REGION_SIZE; r++)
+		assert_true(w->durable[fake - w->fake][r]);
+}
+
+// B3, B4: at the moment a mark goes, the region equals the replica, and that is on stable storage.
+static void check_clear(const struct world *w, uint16_t disk, uint64_t region)
+{
+	const struct fake_aio *fake = &w->fake[disk];
+	uint64_t off = region * REGION_SIZE, len = region_len(disk, region);
+	assert_true(w->durable[disk][region]);
+	assert_memory_equal(fake->image + off, w->replica[disk] + off, len);
+	assert_true(fake_aio_written(fake, off, len) <= fake->durable_tick);
+}
+
+static void on_marks_wanted(struct intent *intent)
+{
+	struct world *w = HOLDER(HOLDER(intent, struct group, intent), struct world, group);
+	assert_false(w->marks_wanted || w->marks_committing);
+	w->marks_wanted = true;
+}
+
+static void marker_step(struct world *w)
+{
+	if (w->marks_wanted) {
+		w->marks_wanted = false;
+		w->marks_committing = intent_take(&w->group.intent, &w->marks);
+		return;
+	}
+	if (!w->marks_committing)
+		return;
+	for (unsigned i = 0; i < w->marks.parts; i++) {
+		struct intent_part *part = &w->marks.part[i];
+		for (size_t c = 0; c < part->clears; c++) {
+			check_clear(w, part->disk, part->clear[c]);
+			w->durable[part->disk][part->clear[c]] = false;
+			w->cleared++;
+		}
+		for (size_t s = 0; s < part->sets && !w->mark_res; s++)
+			w->durable[part->disk][part->set[s]] = true;
+		part->res = w->mark_res;
+	}
+	w->commits++;
+	w->marks_committing = false;
+	intent_committed(&w->group.intent, &w->marks);
+}
+
+// B1: what differs from the replica is known to, and would be after a crash.
 static void check_superset(const struct world *w)
 {
 	for (uint16_t d = 0; d < DISKS; d++) {
 		for (uint64_t off = 0; off < sizes[d]; off += PIECE_SIZE) {
 			size_t len = (size_t)min_u64(PIECE_SIZE, sizes[d] - off);
 			if (memcmp(w->fake[d].image + off, w->replica[d] + off, len) != 0)
-				assert_true(accounted(&w->group.volume[d], off / PIECE_SIZE));
+				assert_true(accounted(&w->group.volume[d], off / PIECE_SIZE) && w->durable[d][off / REGION_SIZE]);
 		}
 	}
 }
@@ -326,6 +394,11 @@ static struct world *world_new(uint64_t preserve_bytes_max)
 		w->replica[d] = calloc(1, sizes[d]);
 	}
 	assert_int_equal(group_init(&w->group, DISKS, sizes, backends, preserve_bytes_max), 0);
+	for (uint16_t d = 0; d < DISKS; d++) {
+		w->fake[d].context = w;
+		w->fake[d].issued = on_issued;
+	}
+	intent_enable(&w->group.intent, &w->group, on_marks_wanted);
 	for (unsigned i = 0; i < GUESTS; i++) {
 		w->guest[i].world = w;
 		w->guest[i].data = malloc(WRITE_MAX);
@@ -348,14 +421,19 @@ static void world_free(struct world *w)
 		free(w->guest[i].data);
 	for (unsigned i = 0; i < BATCHES; i++)
 		source_batch_done(&w->batch[i]);
+	if (w->spill.image)
+		fake_aio_done(&w->spill);
 	free(w);
 }
 
 static void world_drain(struct world *w)
 {
-	while (w->fake[0].count + w->fake[1].count)
+	while (w->fake[0].count + w->fake[1].count || w->spill.count || w->marks_wanted || w->marks_committing) {
+		marker_step(w);
+		(void)fake_aio_step(&w->spill, dice);
 		for (uint16_t d = 0; d < DISKS; d++)
 			(void)fake_aio_step(&w->fake[d], dice);
+	}
 }
 
 static void world_settle(struct world *w)
@@ -367,34 +445,48 @@ static void world_settle(struct world *w)
 		assert_memory_equal(w->fake[d].image, w->acked[d], sizes[d]);
 }
 
-static void run_history(uint64_t seed, uint64_t bound, struct world *sum)
+static void run_history(uint64_t seed, uint64_t bound, uint64_t spill, struct world *sum)
 {
 	state = seed;
 	struct world *w = world_new(bound);
+	if (spill) {
+		fake_aio_init(&w->spill, spill);
+		group_set_spill(&w->group, &w->spill.backend, spill);
+	}
+	w->group.intent.hot_max = seed % 2 ? INTENT_HOT_REGIONS_MAX : 1;
 	for (unsigned i = 0; i < 5000; i++) {
 		if (dice(3) == 0)
 			guest_act(w);
 		for (uint16_t d = 0; d < DISKS; d++)
 			(void)fake_aio_step(&w->fake[d], dice);
+		(void)fake_aio_step(&w->spill, dice);
+		w->spilled = max_u64(w->spilled, w->group.spill.blocks);
 		cycle_act(w);
+		if (dice(20) == 0)
+			marker_step(w);
 		assert_true(w->group.preserve.bytes + w->group.preserve.spare_bytes <= bound);
 		if (i % 256 == 0)
 			check_superset(w);
 	}
 	world_settle(w);
 	check_superset(w);
+	for (uint16_t d = 0; d < DISKS; d++)
+		assert_true(w->group.volume[d].spilled <= w->group.spill.blocks);
+	sum->spilled = max_u64(sum->spilled, w->spilled);
 	sum->points += w->points;
 	sum->stale += w->stale;
 	sum->given_back += w->given_back;
 	sum->reads_checked += w->reads_checked;
+	sum->commits += w->commits;
+	sum->cleared += w->cleared;
 	world_free(w);
 }
 
-static void run_histories(uint64_t bound, struct world *sum)
+static void run_histories(uint64_t bound, uint64_t spill, struct world *sum)
 {
 	for (uint64_t seed = 1; seed <= 4; seed++) {
 		print_message("seed %u\n", (unsigned)seed); // the last one shown is the one that failed
-		run_history(seed, bound, sum);
+		run_history(seed, bound, spill, sum);
 	}
 }
 
@@ -402,9 +494,11 @@ static void cut_point_is_the_disks_at_one_instant_while_the_guest_goes_on(void *
 {
 	(void)unused;
 	struct world *sum = calloc(1, sizeof(*sum));
-	run_histories(UINT64_C(64) << 20, sum);
+	run_histories(UINT64_C(64) << 20, 0, sum);
 	assert_true(sum->points > 20 && sum->given_back > 5 && sum->reads_checked > 1000); // it was a test
 	assert_int_equal(sum->stale, 0);
+	print_message("%u commits of marks, %u regions cleared\n", sum->commits, sum->cleared);
+	assert_true(sum->commits > 20 && sum->cleared > 5);
 	free(sum);
 }
 
@@ -412,8 +506,21 @@ static void cut_is_given_up_and_the_guest_is_not_when_the_bound_is_reached(void 
 {
 	(void)unused;
 	struct world *sum = calloc(1, sizeof(*sum));
-	run_histories(6 * BLOCK_SIZE, sum);
+	run_histories(6 * BLOCK_SIZE, 0, sum);
 	assert_true(sum->points > 5 && sum->stale > 10);
+	free(sum);
+}
+
+static void cut_goes_on_in_the_spill_file_when_memory_is_used_up(void **unused)
+{
+	(void)unused;
+	struct world *sum = calloc(1, sizeof(*sum));
+	run_histories(6 * BLOCK_SIZE, UINT64_C(64) << 20, sum);
+	assert_true(sum->points > 20 && sum->spilled > 6);
+	assert_int_equal(sum->stale, 0);
+	memset(sum, 0, sizeof(*sum));
+	run_histories(2 * BLOCK_SIZE, 3 * BLOCK_SIZE, sum); // both bounds are hit
+	assert_true(sum->points > 3 && sum->stale > 10 && sum->spilled == 3);
 	free(sum);
 }
 
@@ -544,6 +651,53 @@ static void cut_is_given_up_when_old_content_cannot_be_read(void **unused)
 	world_free(w);
 }
 
+static void cut_is_given_up_and_the_guest_is_not_when_the_spill_file_fails(void **unused)
+{
+	(void)unused;
+	for (enum aio_kind kind = AIO_READ; kind <= AIO_WRITE; kind++) {
+		struct world *w = world_new(BLOCK_SIZE);
+		fake_aio_init(&w->spill, UINT64_C(64) << 20);
+		group_set_spill(&w->group, &w->spill.backend, UINT64_C(64) << 20);
+		w->spill.fail[kind] = -EIO;
+		group_mark_all(&w->group);
+		assert_int_equal(try_cut(w, CUT_POINT), 0);
+		assert_int_equal(ask(w, VOLUME_ZERO, 0, 12 * BLOCK_SIZE, false), 0);
+		assert_int_equal(w->group.spill.blocks, kind == AIO_READ ? 11 : 0);
+		assert_int_equal(try_fetch(w), -ESTALE);
+		group_give_back(&w->group);
+		assert_int_equal(ask(w, VOLUME_FLUSH, 0, 0, false), 0); // nothing is latched
+		world_drain(w);
+		assert_int_equal(w->group.spill.blocks + w->group.spill.transit, 0);
+		world_free(w);
+	}
+}
+
+static void cut_preserves_more_than_memory_and_buffers_hold_at_once(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(BLOCK_SIZE);
+	fake_aio_init(&w->spill, UINT64_C(64) << 20);
+	group_set_spill(&w->group, &w->spill.backend, UINT64_C(64) << 20);
+	memset(w->fake[1].image, 7, sizes[1]);
+	group_mark_all(&w->group);
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	memcpy(w->snapshot[1], w->fake[1].image, sizes[1]);
+	struct volume_request over = {.command = VOLUME_ZERO, .len = 3 * REGION_SIZE, .done = on_answer};
+	volume_submit(&w->group.volume[1], &over);
+	world_drain(w);
+	assert_int_equal(last_res, 0);
+	assert_int_equal(w->fake[1].image[0], 0);
+	assert_int_equal(w->group.spill.blocks, 3 * BLOCKS_PER_REGION - 1);
+	assert_true(3 * BLOCKS_PER_REGION > 2 * SPILL_TRANSIT_MAX && w->group.spill.transit == 0);
+	do
+		assert_int_equal(try_fetch(w), 0);
+	while (w->batch[0].count);
+	assert_memory_equal(w->replica[1], w->snapshot[1], sizes[1]);
+	assert_int_equal(try_keep(w), 0);
+	assert_int_equal(w->group.spill.used, 0); // its space was given back
+	world_free(w);
+}
+
 static void cut_given_up_fails_the_batches_under_way(void **unused)
 {
 	(void)unused;
@@ -582,17 +736,185 @@ static void keep_forgets_nothing_when_a_read_or_a_sync_failed(void **unused)
 	world_free(w);
 }
 
+// ---- marks, one by one
+
+static void put(struct world *w, uint16_t disk, uint64_t off)
+{
+	struct volume_request r = {
+		.command = VOLUME_WRITE, .off = off, .len = PIECE_SIZE, .data = w->guest[0].data, .done = on_answer};
+	unsigned before = answers;
+	memset(w->guest[0].data, 0x5a, PIECE_SIZE);
+	volume_submit(&w->group.volume[disk], &r);
+	world_drain(w);
+	assert_int_equal(answers, before + 1);
+	assert_int_equal(last_res, 0);
+}
+
+static void one_cycle(struct world *w)
+{
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	do
+		assert_int_equal(try_fetch(w), 0);
+	while (w->batch[0].count);
+	assert_int_equal(try_keep(w), 0);
+}
+
+static void mark_of_a_region_written_in_every_cycle_stays_and_of_a_cold_one_goes(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(1 << 20);
+	put(w, 1, 0);
+	put(w, 1, 2 * REGION_SIZE);
+	unsigned commits = w->commits;
+	put(w, 1, REGION_SIZE / 2);
+	assert_int_equal(w->commits, commits); // a marked region costs no commit
+	one_cycle(w);
+	assert_true(w->durable[1][0] && w->durable[1][2]); // the second chance
+	put(w, 1, 0);
+	one_cycle(w);
+	assert_true(w->durable[1][0] && !w->durable[1][2]);
+	assert_int_equal(w->group.volume[1].intent.count, 1);
+	put(w, 1, 2 * REGION_SIZE);
+	assert_true(w->durable[1][2]);
+	world_free(w);
+}
+
+static void mark_stays_while_a_cycle_comes_to_nothing(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(1 << 20);
+	put(w, 1, REGION_SIZE);
+	for (unsigned i = 0; i < 4; i++) {
+		assert_int_equal(try_cut(w, CUT_POINT), 0);
+		assert_int_equal(try_fetch(w), 0);
+		if (i % 2) {
+			w->fake[1].fail[AIO_SYNC] = i == 3 ? -EIO : 0;
+			(void)try_keep(w);
+			put(w, 1, REGION_SIZE);
+		}
+		group_give_back(&w->group);
+		world_drain(w);
+		assert_true(w->durable[1][1]);
+	}
+	world_free(w);
+}
+
+static void mark_that_cannot_be_made_lets_the_guest_go_on_and_loses_that_disk_alone(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(1 << 20);
+	put(w, 1, 0);
+	w->mark_res = -ENOSPC;
+	put(w, 1, 3 * REGION_SIZE);
+	assert_true(w->group.volume[1].intent.lost && !w->group.volume[0].intent.lost);
+	unsigned commits = w->commits;
+	put(w, 1, 2 * REGION_SIZE);
+	assert_int_equal(w->commits, commits); // nobody waits for the broken state file again
+	w->mark_res = 0;
+	put(w, 0, 0);
+	assert_true(w->durable[0][0]);
+	one_cycle(w); // the dirty maps are right all the same
+	assert_int_equal(dirty_bytes(&w->group.volume[1].dirty), 0);
+	assert_memory_equal(w->fake[1].image, w->replica[1], sizes[1]);
+	world_free(w);
+}
+
+// All requests that wait while a commit is under way are served by the next one.
+static void marks_of_all_that_wait_are_one_commit(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(1 << 20);
+	struct volume_request r[8];
+	unsigned before = answers;
+	for (unsigned i = 0; i < 8; i++) {
+		r[i] = (struct volume_request){.command = VOLUME_ZERO,
+					       .off = i % 2 * REGION_SIZE + i * BLOCK_SIZE,
+					       .len = i < 4 ? PIECE_SIZE : 2 * REGION_SIZE,
+					       .done = on_answer};
+		volume_submit(&w->group.volume[1], &r[i]);
+		if (i == 0) {
+			marker_step(w);
+			assert_true(w->marks_committing);
+		}
+	}
+	assert_int_equal(w->fake[1].count, 0); // B2: nothing has reached the image
+	world_drain(w);
+	assert_int_equal(answers, before + 8);
+	assert_int_equal(w->commits, 2);
+	world_free(w);
+}
+
+static void marks_of_more_than_one_commit_holds_come_in_several(void **unused)
+{
+	(void)unused;
+	struct world *w = calloc(1, sizeof(*w));
+	const uint64_t size = (2 * INTENT_BATCH_MAX + 50) * (uint64_t)REGION_SIZE;
+	struct aio_backend *backend = &w->fake[0].backend;
+	fake_aio_init(&w->fake[0], size); // never touched: its operations have no effect
+	w->fake[0].fail[AIO_PUNCH] = -EOPNOTSUPP;
+	assert_int_equal(group_init(&w->group, 1, &size, &backend, 1 << 20), 0);
+	intent_enable(&w->group.intent, &w->group, on_marks_wanted);
+	struct volume_request r = {.command = VOLUME_TRIM, .len = size, .done = on_answer};
+	volume_submit(&w->group.volume[0], &r);
+	for (unsigned i = 1; i <= 3; i++) {
+		assert_int_equal(w->fake[0].count, 0);
+		marker_step(w);
+		assert_true(w->marks_committing && w->marks.part[0].sets == (i < 3 ? INTENT_BATCH_MAX : 50));
+		w->marks.part[0].res = 0;
+		w->marks_committing = false;
+		intent_committed(&w->group.intent, &w->marks);
+	}
+	assert_int_equal(w->fake[0].count, 1);
+	fake_aio_drain(&w->fake[0], dice);
+	assert_int_equal(w->group.intent.count, 2 * INTENT_BATCH_MAX + 50);
+	fake_aio_done(&w->fake[0]);
+	group_done(&w->group);
+	free(w);
+}
+
+static void disk_that_grew_is_dirty_and_marked_where_it_is_new(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(1 << 20);
+	struct volume *v = &w->group.volume[0];
+	dirty_mark_all(&v->dirty);
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	assert_int_equal(group_grow(&w->group, 0, 3 * REGION_SIZE), -EBUSY);
+	group_give_back(&w->group);
+	dirty_reset(&v->dirty);
+	assert_int_equal(group_grow(&w->group, 0, 3 * REGION_SIZE), 0);
+	assert_int_equal(dirty_bytes(&v->dirty), 3 * REGION_SIZE - sizes[0] / PIECE_SIZE * PIECE_SIZE);
+	assert_int_equal(dirty_mask(&v->dirty, 18), 0);
+	assert_int_equal(dirty_mask(&v->dirty, 19), 0x8000); // the piece in which the disk ended
+	assert_int_equal(v->intent.count, 3);
+	assert_true(intent_bit(v->intent.marked, 0) && intent_bit(v->intent.marked, 2));
+	dirty_take(&v->set, &v->dirty);
+	volume_remember_set(v);
+	volume_give_back(v);
+	assert_int_equal(dirty_mask(&v->dirty, 3 * BLOCKS_PER_REGION - 1), MASK_FULL);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cut_point_is_the_disks_at_one_instant_while_the_guest_goes_on),
 		cmocka_unit_test(cut_is_given_up_and_the_guest_is_not_when_the_bound_is_reached),
+		cmocka_unit_test(cut_goes_on_in_the_spill_file_when_memory_is_used_up),
+		cmocka_unit_test(cut_is_given_up_and_the_guest_is_not_when_the_spill_file_fails),
+		cmocka_unit_test(cut_preserves_more_than_memory_and_buffers_hold_at_once),
 		cmocka_unit_test(volume_failed_sync_is_never_retried_into_success),
 		cmocka_unit_test(volume_failed_write_fails_later_flushes_and_want_of_space_does_not),
 		cmocka_unit_test(volume_zeroes_are_written_where_the_image_cannot_punch),
 		cmocka_unit_test(cut_is_given_up_when_old_content_cannot_be_read),
 		cmocka_unit_test(cut_given_up_fails_the_batches_under_way),
 		cmocka_unit_test(keep_forgets_nothing_when_a_read_or_a_sync_failed),
+		cmocka_unit_test(mark_of_a_region_written_in_every_cycle_stays_and_of_a_cold_one_goes),
+		cmocka_unit_test(mark_stays_while_a_cycle_comes_to_nothing),
+		cmocka_unit_test(mark_that_cannot_be_made_lets_the_guest_go_on_and_loses_that_disk_alone),
+		cmocka_unit_test(marks_of_all_that_wait_are_one_commit),
+		cmocka_unit_test(marks_of_more_than_one_commit_holds_come_in_several),
+		cmocka_unit_test(disk_that_grew_is_dirty_and_marked_where_it_is_new),
 	};
 	return cmocka_run_group_tests_name("group", tests, NULL, NULL);
 }

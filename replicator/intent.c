@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which regions are marked, who waits, what to clear. It relies on the marker to commit batches in order.
+#include "replicator/intent.h"
+
+#include "replicator/group.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void bit_set(uint64_t *bits, uint64_t region)
+{
+	bits[region / 64] |= UINT64_C(1) << region % 64;
+}
+
+static void bit_clear(uint64_t *bits, uint64_t region)
+{
+	bits[region / 64] &= ~(UINT64_C(1) << region % 64);
+}
+
+// ---- a disk's regions
+
+static size_t words(uint64_t regions)
+{
+	return (size_t)(regions / 64 + 1);
+}
+
+int intent_map_init(struct intent_map *map, uint64_t size)
+{
+	*map = (struct intent_map){.regions = size_regions(size), .free = true};
+	map->waiting_end = &map->waiting;
+	map->marked = calloc(words(map->regions), sizeof(uint64_t));
+	map->asked = calloc(words(map->regions), sizeof(uint64_t));
+	map->touched = calloc(words(map->regions), sizeof(uint64_t));
+	return map->marked && map->asked && map->touched ? 0 : -ENOMEM;
+}
+
+void intent_map_done(struct intent_map *map)
+{
+	free(map->marked);
+	free(map->asked);
+	free(map->touched);
+	*map = (struct intent_map){0};
+}
+
+static int grow_bits(uint64_t **bits, size_t from, size_t to)
+{
+	uint64_t *larger = realloc(*bits, to * sizeof(uint64_t));
+	if (!larger)
+		return -ENOMEM;
+	memset(larger + from, 0, (to - from) * sizeof(uint64_t));
+	*bits = larger;
+	return 0;
+}
+
+int intent_map_grow(struct intent_map *map, uint64_t size)
+{
+	size_t from = words(map->regions), to = words(size_regions(size));
+	if (grow_bits(&map->marked, from, to) || grow_bits(&map->asked, from, to) || grow_bits(&map->touched, from, to))
+		return -ENOMEM; // those that grew have room that nobody uses
+	map->regions = size_regions(size);
+	return 0;
+}
+
+void intent_enable(struct intent *intent, struct group *group, void (*wanted)(struct intent *))
+{
+	*intent = (struct intent){.group = group, .wanted = wanted, .hot_max = INTENT_HOT_REGIONS_MAX};
+	for (uint16_t d = 0; d < group->count; d++)
+		group->volume[d].intent.free = false;
+}
+
+void intent_set_marked(struct intent *intent, struct volume *volume, uint64_t region)
+{
+	struct intent_map *map = &volume->intent;
+	if (intent_bit(map->marked, region))
+		return;
+	bit_set(map->marked, region);
+	map->count++;
+	intent->count++;
+}
+
+// ---- requests that wait
+
+static void want(struct intent *intent)
+{
+	if (intent->wanting || intent->committing)
+		return;
+	intent->wanting = true;
+	intent->wanted(intent);
+}
+
+bool intent_wait(struct intent *intent, struct volume_request *request, uint64_t first, uint64_t last)
+{
+	struct intent_map *map = &request->volume->intent;
+	bool missing = false;
+	for (uint64_t r = first; r <= last; r++) {
+		bit_set(map->touched, r);
+		missing |= !intent_bit(map->marked, r);
+	}
+	if (!missing)
+		return true;
+	request->next = NULL;
+	*map->waiting_end = request;
+	map->waiting_end = &request->next;
+	want(intent);
+	return false;
+}
+
+// Asks for what the request misses, as far as there is room in the batch.
+static void ask_for(struct intent_map *map, const struct volume_request *request, struct intent_batch *batch, size_t *sets)
+{
+	uint64_t last = (request->off + request->len - 1) / REGION_SIZE;
+	for (uint64_t r = request->off / REGION_SIZE; r <= last && *sets < INTENT_BATCH_MAX; r++) {
+		if (intent_bit(map->marked, r) || intent_bit(map->asked, r))
+			continue;
+		bit_set(map->asked, r);
+		batch->set[(*sets)++] = r;
+	}
+}
+
+// ---- clearing
+
+// M2.
+static bool region_clean(const struct volume *volume, uint64_t region)
+{
+	return !volume->dirty.region[region] && !volume->set.region[region] && !volume->remembered[region];
+}
+
+// Second chance: a region that is written again and again keeps its mark, as long as there are few of them.
+static bool region_cold(const struct intent *intent, const struct intent_map *map, uint64_t region)
+{
+	return !intent_bit(map->touched, region) || intent->count > intent->hot_max;
+}
+
+static unsigned sweep_word(struct intent *intent, struct volume *volume, uint64_t word, struct intent_batch *batch, size_t *clears)
+{
+	struct intent_map *map = &volume->intent;
+	unsigned looked = 0;
+	for (uint64_t left = map->marked[word]; left; left &= left - 1, looked++) {
+		uint64_t region = word * 64 + (unsigned)__builtin_ctzll(left);
+		if (!region_clean(volume, region) || !region_cold(intent, map, region))
+			continue;
+		bit_clear(map->marked, region);
+		map->count--;
+		intent->count--;
+		batch->clear[(*clears)++] = region;
+	}
+	map->touched[word] = 0;
+	return looked;
+}
+
+// The sweep goes through the words of all disks, a bounded number of regions with each batch. Adds to the disk's part.
+static void sweep_disk(struct intent *intent, struct volume *volume, struct intent_batch *batch, size_t *clears, unsigned *looked)
+{
+	uint64_t end = volume->intent.free ? 0 : words(volume->intent.regions);
+	while (intent->sweep_word < end) {
+		if (*clears + 64 > INTENT_BATCH_MAX || *looked > INTENT_SWEEP_MAX)
+			return;
+		*looked += sweep_word(intent, volume, intent->sweep_word++, batch, clears);
+	}
+	intent->sweep_disk++;
+	intent->sweep_word = 0;
+}
+
+void intent_sweep(struct intent *intent)
+{
+	if (!intent->wanted || intent->ending)
+		return;
+	intent->sweeping = true;
+	intent->sweep_disk = 0;
+	intent->sweep_word = 0;
+	want(intent);
+}
+
+void intent_end(struct intent *intent)
+{
+	intent->ending = true;
+	intent->sweeping = false;
+}
+
+// ---- the batch
+
+static struct intent_part *part_of(struct intent_batch *batch, uint16_t disk)
+{
+	for (unsigned i = 0; i < batch->parts; i++)
+		if (batch->part[i].disk == disk)
+			return &batch->part[i];
+	struct intent_part *part = &batch->part[batch->parts++];
+	*part = (struct intent_part){.disk = disk};
+	return part;
+}
+
+static void take_sets(struct intent *intent, struct intent_batch *batch)
+{
+	struct group *group = intent->group;
+	size_t sets = 0;
+	for (uint16_t i = 0; i < group->count && sets < INTENT_BATCH_MAX; i++) {
+		uint16_t disk = (uint16_t)((intent->first_disk + i) % group->count);
+		struct intent_map *map = &group->volume[disk].intent;
+		size_t before = sets;
+		for (struct volume_request *r = map->waiting; r && sets < INTENT_BATCH_MAX; r = r->next)
+			ask_for(map, r, batch, &sets);
+		if (sets == before)
+			continue;
+		struct intent_part *part = part_of(batch, disk);
+		part->set = batch->set + before;
+		part->sets = sets - before;
+	}
+	intent->first_disk = (uint16_t)((intent->first_disk + 1) % group->count);
+}
+
+static void take_clears(struct intent *intent, struct intent_batch *batch)
+{
+	struct group *group = intent->group;
+	size_t clears = 0;
+	unsigned looked = 0;
+	while (intent->sweeping) {
+		uint16_t disk = intent->sweep_disk;
+		size_t before = clears;
+		sweep_disk(intent, &group->volume[disk], batch, &clears, &looked);
+		if (clears > before) {
+			struct intent_part *part = part_of(batch, disk);
+			part->clear = batch->clear + before;
+			part->clears = clears - before;
+		}
+		if (intent->sweep_disk == disk)
+			return; // enough for now
+		intent->sweeping = intent->sweep_disk < group->count;
+	}
+}
+
+bool intent_take(struct intent *intent, struct intent_batch *batch)
+{
+	assert(!intent->committing);
+	intent->wanting = false;
+	batch->parts = 0;
+	take_sets(intent, batch); // first: what is cleared below is not asked for in the same batch
+	take_clears(intent, batch);
+	intent->committing = batch->parts != 0 || intent->sweeping;
+	return intent->committing;
+}
+
+static void part_ended(struct intent *intent, const struct intent_part *part)
+{
+	struct volume *volume = &intent->group->volume[part->disk];
+	for (size_t i = 0; i < part->sets; i++) {
+		bit_clear(volume->intent.asked, part->set[i]);
+		if (part->res == 0)
+			intent_set_marked(intent, volume, part->set[i]);
+	}
+	if (part->res)
+		volume->intent.free = volume->intent.lost = true; // M4
+}
+
+static bool admit_again(struct group *group, struct volume *volume)
+{
+	struct intent_map *map = &volume->intent;
+	struct volume_request *list = map->waiting;
+	map->waiting = NULL;
+	map->waiting_end = &map->waiting;
+	while (list) {
+		struct volume_request *next = list->next;
+		list->next = NULL;
+		group_admit(group, list); // M1: tests it again
+		list = next;
+	}
+	return map->waiting != NULL;
+}
+
+void intent_committed(struct intent *intent, const struct intent_batch *batch)
+{
+	assert(intent->committing);
+	for (unsigned i = 0; i < batch->parts; i++)
+		part_ended(intent, &batch->part[i]);
+	bool more = intent->sweeping;
+	for (uint16_t d = 0; d < intent->group->count; d++)
+		more |= admit_again(intent->group, &intent->group->volume[d]);
+	intent->committing = false;
+	if (more)
+		want(intent);
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// Carries bytes between a client inside TLS and a plain socket, both ways, in bounded memory.
+#ifndef KAGAMI_REPLICATOR_NBD_PUMP_H
+#define KAGAMI_REPLICATOR_NBD_PUMP_H
+
+#include <openssl/ssl.h>
+
+enum { NBD_PUMP_LANE_SIZE = 256 << 10 }; // twice for each client
+
+// Both sockets are non-blocking. Returns when the plain side has ended and the client has all of it, when either side broke, or
+// when `stop_fd` becomes readable. 0, or a negative errno of what broke. The sockets stay the caller's.
+int nbd_pump(SSL *ssl, int plain_fd, int stop_fd);
+
+#endif

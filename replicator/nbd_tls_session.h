@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside of nbd_tls.h: one client from its greeting to its end, and the TLS context that all of them share.
+#ifndef KAGAMI_REPLICATOR_NBD_TLS_SESSION_H
+#define KAGAMI_REPLICATOR_NBD_TLS_SESSION_H
+
+#include "base/err.h"
+#include "replicator/nbd_front.h"
+
+#include <openssl/ssl.h>
+
+struct nbd_tls_session {
+	SSL_CTX *context;
+	const struct nbd_front_exports *exports;
+	const char *run_dir;
+	int fd;	     // the client's, non-blocking; the caller's
+	int stop_fd; // readable: end
+	const char *peer; // for logs
+	bool (*attaching)(void *owner); // asked when a disk was chosen; false: there are too many clients
+	void *owner;
+};
+
+// Serves the client until it, its disk or the front ends. Blocks.
+void nbd_tls_session(const struct nbd_tls_session *session);
+
+// A server's context: TLS 1.2 or newer, and a client needs a certificate that the CA has signed. The caller frees it.
+SSL_CTX *nbd_tls_context(const char *directory, struct err *err);
+
+#endif

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replicator/protection_tracking.h"
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "base/when.h"
+#include "replicator/lost_note.h"
+#include "replicator/protection_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { STATE_NAME_SIZE = 2 * NAME_SIZE + 32 };
+
+static void state_name(const struct protection *p, unsigned disk, char name[STATE_NAME_SIZE])
+{
+	(void)snprintf(name, STATE_NAME_SIZE, "protections/%s/%s.state", p->config.name, p->config.disk[disk].name);
+}
+
+void tracking_init(struct protection *p)
+{
+	for (unsigned i = 0; i < DISKS_MAX; i++)
+		(void)pthread_mutex_init(&p->tracking[i].lock, NULL);
+}
+
+void tracking_done(struct protection *p)
+{
+	for (unsigned i = 0; i < DISKS_MAX; i++) {
+		state_file_close(p->tracking[i].file);
+		(void)pthread_mutex_destroy(&p->tracking[i].lock);
+	}
+}
+
+// ---- lost
+
+static void lost_publish(struct protection *p, unsigned disk, const char *why)
+{
+	char when[WHEN_SIZE];
+	when_format(env_wall_ns(p->place.env), when);
+	LOCK_SCOPE(&p->lock);
+	(void)snprintf(p->tracking[disk].lost_why, sizeof(p->tracking[disk].lost_why), "%.*s (since %s)",
+		       ERR_TEXT_MAX - WHEN_SIZE - 16, why, when);
+}
+
+// T3. With the disk's lock held. False when no place took the news: then a crash is found out only by the position.
+static bool lose(struct protection *p, unsigned disk, const char *why)
+{
+	struct tracking *t = &p->tracking[disk];
+	const char *disk_name = p->config.disk[disk].name;
+	if (t->lost)
+		return true;
+	t->lost = true;
+	char name[STATE_NAME_SIZE];
+	state_name(p, disk, name);
+	log_error("tracking is lost, the guest goes on: mend the state directory and restart; the next start compares the whole disk "
+		  "protection=%s disk=%s: %s",
+		  p->config.name, disk_name, why);
+	struct err file_err = {0}, note_err = {0};
+	int in_file = state_file_lose(t->file, p->place.state, name, &file_err);
+	int in_note = lost_note_write(p->place.env, p->place.run_dir, p->config.name, disk_name, why, &note_err);
+	if (in_file)
+		log_warning("the state file could not be made to say that tracking is lost protection=%s disk=%s: %s",
+			    p->config.name, disk_name, file_err.text);
+	if (in_note)
+		log_warning("the note of lost tracking could not be written protection=%s disk=%s: %s", p->config.name, disk_name,
+			    note_err.text);
+	lost_publish(p, disk, why);
+	return in_file == 0 || in_note == 0;
+}
+
+// ---- load
+
+static void newer(struct state_position *joint, const struct state_position *with)
+{
+	joint->point = with->point;
+	joint->last_cut = with->last_cut;
+	joint->pending_cut = with->pending_cut;
+}
+
+bool tracking_join(struct state_position *joint, const struct state_position *other)
+{
+	if (uuid_equal(&joint->last_cut, &other->last_cut)) {
+		if (uuid_is_zero(&joint->pending_cut))
+			joint->pending_cut = other->pending_cut;
+		return true;
+	}
+	if (!uuid_is_zero(&joint->pending_cut) && uuid_equal(&joint->pending_cut, &other->last_cut)) {
+		newer(joint, other);
+		return true;
+	}
+	return !uuid_is_zero(&other->pending_cut) && uuid_equal(&other->pending_cut, &joint->last_cut);
+}
+
+static bool position_joins(struct protection *p, const struct state_position *position)
+{
+	if (p->position_known)
+		return tracking_join(&p->position, position);
+	p->position = *position;
+	p->position_known = true;
+	return true;
+}
+
+static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_new, const struct image_identity *identity)
+{
+	const char *disk_name = p->config.disk[disk].name;
+	char name[STATE_NAME_SIZE];
+	state_name(p, disk, name);
+	struct state_position expected = {.protection = p->config.uuid, .generation = p->config.generation}, position;
+	struct dirty *dirty = export_dirty(p->export, (uint16_t)disk);
+	if (!is_new && lost_note_stands(p->place.env, p->place.run_dir, p->config.name, disk_name)) {
+		dirty_mark_all(dirty);
+		return SYNC_TRACKING_LOST;
+	}
+	enum sync_reason reason =
+		state_file_load(p->place.state, name, disk_name, &expected, identity, is_new, dirty, &position);
+	bool known = reason == SYNC_NONE || reason == SYNC_UNCLEAN_STOP;
+	if (known && position_joins(p, &position))
+		return reason;
+	dirty_mark_all(dirty);
+	return known ? SYNC_STATE_FOREIGN : reason;
+}
+
+static int load_disk(struct protection *p, unsigned disk, bool is_new, struct err *err)
+{
+	struct image_identity identity;
+	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
+	if (rc)
+		return rc;
+	enum sync_reason reason = read_disk(p, disk, is_new, &identity);
+	p->tracking[disk].sync = reason;
+	// What costs the whole disk names the sync: marked regions alone are never said to be the reason for more (B5).
+	if (p->sync == SYNC_NONE || (p->sync == SYNC_UNCLEAN_STOP && reason != SYNC_NONE))
+		p->sync = reason;
+	if (reason != SYNC_NONE && reason != SYNC_INITIAL)
+		log_warning("disk must be synced by digests protection=%s disk=%s reason=%s candidates=%llu", p->config.name,
+			    p->config.disk[disk].name, sync_reason_name(reason),
+			    (unsigned long long)dirty_bytes(export_dirty(p->export, (uint16_t)disk)));
+	return 0;
+}
+
+static int open_disk(struct protection *p, unsigned disk, bool is_new, struct err *err)
+{
+	struct tracking *t = &p->tracking[disk];
+	char name[STATE_NAME_SIZE];
+	struct image_identity identity;
+	struct dirty *dirty = export_dirty(p->export, (uint16_t)disk);
+	state_name(p, disk, name);
+	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
+	if (rc)
+		return rc;
+	struct err why = {0};
+	rc = state_file_open_run(p->place.state, name, p->config.disk[disk].name, &p->position, &identity, dirty, &t->file, &why);
+	if (rc == 0) {
+		export_set_marked(p->export, (uint16_t)disk, dirty);
+		lost_note_remove(p->place.env, p->place.run_dir, p->config.name, p->config.disk[disk].name);
+		return 0;
+	}
+	LOCK_SCOPE(&t->lock);
+	// An old file that is believed by the next start would hide what the guest writes now.
+	if (is_new || !lose(p, disk, why.text))
+		return err_set(err, rc, "%s", why.text);
+	return 0;
+}
+
+int tracking_load(struct protection *p, bool is_new, struct err *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; i < p->config.disk_count && rc == 0; i++)
+		rc = load_disk(p, i, is_new, err);
+	p->position.protection = p->config.uuid;
+	p->position.generation = p->config.generation;
+	if (p->sync == SYNC_NONE && p->position.point == 0)
+		p->sync = SYNC_INITIAL;
+	for (unsigned i = 0; i < p->config.disk_count && rc == 0; i++)
+		rc = open_disk(p, i, is_new, err);
+	return rc;
+}
+
+// ---- while it runs, and its end
+
+int tracking_commit(void *context, uint16_t disk, const uint64_t *set, size_t sets, const uint64_t *clear, size_t clears,
+		    struct err *err)
+{
+	struct protection *p = context;
+	struct tracking *t = &p->tracking[disk];
+	LOCK_SCOPE(&t->lock);
+	if (t->lost)
+		return err_set(err, -EIO, "the state file could not be written before");
+	struct err why = {0};
+	int rc = state_file_marks(t->file, set, sets, clear, clears, &why);
+	if (rc == 0)
+		return 0;
+	(void)lose(p, disk, why.text); // before the writes that wait are let go
+	return err_set(err, rc, "%s", why.text);
+}
+
+void tracking_position(struct protection *p)
+{
+	struct state_position position = p->position;
+	if (p->uncovered) // T1
+		position.last_cut = p->nowhere;
+	for (unsigned i = 0; i < p->config.disk_count; i++) {
+		struct tracking *t = &p->tracking[i];
+		struct err err = {0};
+		LOCK_SCOPE(&t->lock);
+		if (!t->lost && state_file_position(t->file, &position, &err))
+			(void)lose(p, i, err.text);
+	}
+}
+
+void tracking_seal(void *context, const struct uuid *cut)
+{
+	struct protection *p = context;
+	p->position.pending_cut = *cut;
+	p->sealed_here = true;
+	tracking_position(p);
+}
+
+int tracking_save(struct protection *p, struct err *err)
+{
+	int worst = 0;
+	for (unsigned i = 0; i < p->config.disk_count; i++) {
+		struct tracking *t = &p->tracking[i];
+		struct image_identity identity;
+		LOCK_SCOPE(&t->lock);
+		if (t->lost) {
+			worst = err_set(err, -EIO, "the tracking of disk %s is lost", p->config.disk[i].name);
+			continue;
+		}
+		int rc = export_identity(p->export, (uint16_t)i, &identity, err);
+		if (rc == 0)
+			rc = state_file_save(t->file, &p->position, &identity, export_dirty(p->export, (uint16_t)i), err);
+		worst = rc ? rc : worst;
+	}
+	return worst;
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a protection keeps about its disks across its own death: the state files while it runs.
+//
+//	load ──► open (marks = what is dirty, durable) ──► commit, position … ──► save
+//	           │                                         │
+//	           └─────────────── lost: the file is made to say so, and a note stands in the run directory; the guest goes on
+//
+// T1 (B1): the position in a file names a cut only when the file's marks hold every region that differs from it. So after
+//    source_mark_all(), which marks nothing, the file names no cut (`nowhere`) until a point is committed.
+// T2: pending_cut is durable before its SEAL leaves; last_cut after COMMITTED and before source_keep(), which clears marks.
+// T3 (G3): whatever cannot be written makes the tracking of that disk lost, and nothing else.
+#ifndef KAGAMI_REPLICATOR_PROTECTION_TRACKING_H
+#define KAGAMI_REPLICATOR_PROTECTION_TRACKING_H
+
+#include "replicator/state_file.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct protection;
+
+struct tracking { // of one disk
+	pthread_mutex_t lock; // over `file` and `lost`: the marker thread and the cycle thread use them. Taken before the protection's
+	struct state_file *file;
+	bool lost;
+	// Under the protection's lock:
+	enum sync_reason sync;	     // that this start found
+	char lost_why[ERR_TEXT_MAX]; // "" while tracking is sound
+};
+
+void tracking_init(struct protection *p);
+void tracking_done(struct protection *p); // closes the files
+// Fills the dirty maps, and what they are relative to, from the files; then has the files say that a replicator runs. After
+// that the disks may be served. A file that cannot be written is lost tracking, and an error only when that could not be written down
+// either, or when the protection is new.
+int tracking_load(struct protection *p, bool is_new, struct err *err);
+// For export_marker.commit: `context` is the protection.
+int tracking_commit(void *context, uint16_t disk, const uint64_t *set, size_t sets, const uint64_t *clear, size_t clears,
+		    struct err *err);
+// For cycle.on_seal: from here on the outcome of `cut` may be unknown, which is durable before SEAL leaves (T2). Cycle thread.
+void tracking_seal(void *context, const struct uuid *cut);
+// Makes the protection's position durable in every file. Cycle thread.
+void tracking_position(struct protection *p);
+// A clean stop; the export has stopped. A disk whose tracking is lost stays lost.
+int tracking_save(struct protection *p, struct err *err);
+
+// What two disks of one protection agree on: `joint` becomes the newer of the two. False when neither follows from the other. A crash
+// between the writes to two files leaves one of them a step behind, and its marks, which are cleared after all were written, hold
+// for the newer cut as well. Pure.
+bool tracking_join(struct state_position *joint, const struct state_position *other);
+
+#endif

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// The file behind the bounded memory of preserved blocks.
+#include "replicator/spill.h"
+
+#include "replicator/group.h"
+#include "replicator/holder.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+void spill_init(struct spill *spill, struct aio_backend *backend, uint64_t bytes_max)
+{
+	*spill = (struct spill){.backend = backend, .bytes_max = bytes_max};
+	spill->short_of_end = &spill->short_of;
+}
+
+enum spill_room spill_room(struct spill *spill)
+{
+	if (!spill->backend)
+		return SPILL_FULL;
+	if (!spill->blocks && !spill->transit && !spill->punching)
+		spill->used = 0; // nobody reads or writes a place that was given out before
+	if (spill->used + BLOCK_SIZE > spill->bytes_max)
+		return SPILL_FULL;
+	return spill->transit < SPILL_TRANSIT_MAX ? SPILL_ROOM : SPILL_WAIT;
+}
+
+void spill_wait(struct spill *spill, struct volume_request *request)
+{
+	request->next = NULL;
+	*spill->short_of_end = request;
+	spill->short_of_end = &request->next;
+}
+
+struct volume_request *spill_take_waiters(struct spill *spill)
+{
+	struct volume_request *list = spill->short_of;
+	spill->short_of = NULL;
+	spill->short_of_end = &spill->short_of;
+	return list;
+}
+
+void spill_place(struct spill *spill, struct preserve_block *block)
+{
+	block->spilled = true;
+	block->place = spill->used;
+	spill->used += BLOCK_SIZE;
+	spill->blocks++;
+	spill->transit++;
+	block->volume->spilled++;
+}
+
+void spill_buffer_free(struct spill *spill, struct preserve_block *block)
+{
+	assert(spill->transit > 0);
+	spill->transit--;
+	free(block->data);
+	block->data = NULL;
+}
+
+void spill_hold(struct spill *spill)
+{
+	spill->blocks++;
+}
+
+void spill_leave(struct spill *spill)
+{
+	assert(spill->blocks > 0);
+	spill->blocks--;
+}
+
+static void on_written(struct aio *aio, int res)
+{
+	struct preserve_block *block = HOLDER(aio, struct preserve_block, aio);
+	struct group *group = block->volume->group;
+	if (res < 0 && !block->dropped)
+		group_give_up(group); // S1; drops this block, too
+	if (block->dropped) {
+		preserve_release(&group->preserve, block);
+		group_wake(spill_take_waiters(&group->spill));
+		return;
+	}
+	spill_buffer_free(&group->spill, block);
+	block->state = PRESERVE_SPILLED;
+	group_wake(preserve_take_waiters(block));
+	group_wake(spill_take_waiters(&group->spill));
+}
+
+void spill_write(struct group *group, struct preserve_block *block)
+{
+	block->state = PRESERVE_SPILLING;
+	block->aio = (struct aio){.kind = AIO_WRITE,
+				  .background = true,
+				  .off = block->place,
+				  .len = BLOCK_SIZE,
+				  .data = block->data,
+				  .done = on_written};
+	group->spill.backend->submit(group->spill.backend, &block->aio);
+}
+
+static void on_punched(struct aio *aio, int res)
+{
+	(void)res; // a file system that cannot keeps the space until the export is closed
+	struct spill *spill = HOLDER(aio, struct spill, punch);
+	spill->punching = false;
+	if (!spill->blocks && !spill->transit)
+		spill->used = 0;
+}
+
+void spill_trim(struct spill *spill)
+{
+	if (!spill->backend || !spill->used || spill->punching || spill->blocks || spill->transit)
+		return;
+	spill->punching = true;
+	spill->punch = (struct aio){.kind = AIO_PUNCH, .background = true, .len = spill->used, .done = on_punched};
+	spill->backend->submit(spill->backend, &spill->punch);
+}

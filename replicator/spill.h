@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where preserved blocks go when the memory for them is used up: a file without a name, of bounded size.
+//
+//	SAVING ──old content read──► SPILLING ──written to the file──► SPILLED ──► a batch reads it back
+//	   └─ the guest's write waits ───────────┘
+//
+// A spilled block has a buffer only on its way: at most SPILL_TRANSIT_MAX of them; a write that finds none waits for one.
+// Places in the file are given out in turn; all are free again when none is used.
+// S1: when the file is full, or fails, the cut is given up, never the guest (G3).
+#ifndef KAGAMI_REPLICATOR_SPILL_H
+#define KAGAMI_REPLICATOR_SPILL_H
+
+#include "replicator/aio.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { SPILL_TRANSIT_MAX = 64 }; // 4 MiB
+
+struct group;
+struct preserve_block;
+struct volume_request;
+
+struct spill {
+	struct aio_backend *backend; // NULL: there is none
+	uint64_t bytes_max;
+	uint64_t used;	  // where the next place is
+	uint64_t blocks;  // places in use
+	unsigned transit; // buffers on their way
+	bool punching;
+	struct aio punch;
+	struct volume_request *short_of, **short_of_end; // wait for a buffer
+};
+
+enum spill_room { SPILL_ROOM, SPILL_WAIT, SPILL_FULL };
+
+void spill_init(struct spill *spill, struct aio_backend *backend, uint64_t bytes_max);
+enum spill_room spill_room(struct spill *spill);
+void spill_wait(struct spill *spill, struct volume_request *request); // for SPILL_WAIT: woken with the next buffer that is free
+// Gives the block, just made, its place. SPILL_ROOM was answered.
+void spill_place(struct spill *spill, struct preserve_block *block);
+// The block's old content is in its buffer: writes it. The block becomes SPILLED, or the cut is given up.
+void spill_write(struct group *group, struct preserve_block *block);
+void spill_buffer_free(struct spill *spill, struct preserve_block *block);
+void spill_hold(struct spill *spill);  // a place is used once more, by a batch that reads it
+void spill_leave(struct spill *spill); // and once less
+void spill_trim(struct spill *spill);  // the cut is over: gives the space back
+struct volume_request *spill_take_waiters(struct spill *spill);
+
+#endif

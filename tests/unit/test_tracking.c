@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a protection's state files say at each moment that a kill may come: invariants T1 to T3 of protection_tracking.h.
+#include "replicator/lost_note.h"
+#include "replicator/protection_private.h"
+#include "tests/lib/twin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include <cmocka.h>
+
+enum { SIZE = 64 << 20 };
+
+static struct temp temp;
+static char image_path[512], socket_path[512];
+static struct protection *p;
+
+static void image_make(void)
+{
+	(void)snprintf(image_path, sizeof(image_path), "%s/image", temp.dir);
+	int fd = open(image_path, O_CREAT | O_RDWR, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	(void)close(fd);
+}
+
+// A protection of one disk up to where its export would start.
+static int begin(bool is_new, struct err *err)
+{
+	p = calloc(1, sizeof(*p));
+	p->place = (struct protection_place){.env = env_posix(), .state = temp.root, .state_dir = temp.dir, .run_dir = temp.dir};
+	(void)snprintf(p->config.name, NAME_SIZE, "vm1");
+	(void)snprintf(p->config.disk[0].name, NAME_SIZE, "vda");
+	p->config.disk_count = 1;
+	p->config.uuid.bytes[0] = 1;
+	p->config.generation.bytes[0] = 2;
+	p->nowhere.bytes[0] = 99;
+	(void)pthread_mutex_init(&p->lock, NULL);
+	tracking_init(p);
+	(void)snprintf(socket_path, sizeof(socket_path), "%s/s", temp.dir);
+	static struct export_config config;
+	config = (struct export_config){.protection = "vm1", .socket_path = socket_path, .disk_count = 1};
+	(void)snprintf(config.disk[0].name, NAME_SIZE, "vda");
+	config.disk[0].path = image_path;
+	assert_int_equal(export_open(&config, &p->export, err), 0);
+	return tracking_load(p, is_new, err);
+}
+
+static void end(void) // as a kill ends it
+{
+	tracking_done(p);
+	export_close(p->export);
+	(void)pthread_mutex_destroy(&p->lock);
+	free(p);
+	p = NULL;
+}
+
+static struct uuid cut_of(unsigned char n)
+{
+	return (struct uuid){.bytes = {n, 7}};
+}
+
+// A committed point `n`, as the cycle thread goes about it.
+static void commit(unsigned char n)
+{
+	p->position.point = n;
+	p->position.last_cut = cut_of(n);
+	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
+	p->position_known = true;
+	tracking_position(p);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	temp_open(&temp);
+	image_make();
+	assert_int_equal(env_mkdir(temp.root, "protections"), 0);
+	assert_int_equal(env_mkdir(temp.root, "protections/vm1"), 0);
+	struct err err = {0};
+	assert_int_equal(begin(true, &err), 0);
+	assert_int_equal(p->sync, SYNC_INITIAL);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	end();
+	temp_close(&temp);
+	return 0;
+}
+
+static void restart(enum sync_reason expected)
+{
+	struct err err = {0};
+	end();
+	assert_int_equal(begin(false, &err), 0);
+	assert_int_equal(p->sync, expected);
+	assert_int_equal(p->tracking[0].sync, expected);
+}
+
+static void clear_all_but(uint64_t keep)
+{
+	uint64_t region[SIZE / REGION_SIZE];
+	size_t count = 0;
+	for (uint64_t r = 0; r < SIZE / REGION_SIZE; r++)
+		if (r != keep)
+			region[count++] = r;
+	assert_int_equal(tracking_commit(p, 0, NULL, 0, region, count, NULL), 0);
+}
+
+static void kill_costs_the_marked_regions_and_no_more(void **state)
+{
+	(void)state;
+	commit(5);
+	clear_all_but(3);
+	uint64_t region = 9;
+	assert_int_equal(tracking_commit(p, 0, &region, 1, NULL, 0, NULL), 0);
+	restart(SYNC_UNCLEAN_STOP);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 2 * REGION_SIZE);
+	assert_int_equal(dirty_region_blocks(export_dirty(p->export, 0), 3), UINT64_MAX);
+	assert_int_equal(dirty_region_blocks(export_dirty(p->export, 0), 9), UINT64_MAX);
+	struct uuid cut = cut_of(5);
+	assert_true(uuid_equal(&p->position.last_cut, &cut));
+	assert_int_equal(p->position.point, 5);
+}
+
+// T2: otherwise a kill between SEAL and its answer makes the receiver's point an unknown one, and costs the whole disk.
+static void cut_that_is_sealed_is_known_after_a_kill(void **state)
+{
+	(void)state;
+	commit(5);
+	struct uuid cut = cut_of(6), last = cut_of(5);
+	tracking_seal(p, &cut);
+	restart(SYNC_UNCLEAN_STOP);
+	assert_true(uuid_equal(&p->position.pending_cut, &cut));
+	assert_true(uuid_equal(&p->position.last_cut, &last));
+	assert_false(p->sealed_here); // not by this process: what this start found stands
+}
+
+// T1: the maps hold everything, the marks do not. A file that named the receiver's point would hide the rest from the next start.
+static void file_names_no_cut_while_the_maps_hold_more_than_the_marks(void **state)
+{
+	(void)state;
+	commit(5);
+	clear_all_but(3);
+	p->uncovered = true;
+	p->position.last_cut = cut_of(8); // what the receiver was found at
+	struct uuid sealed = cut_of(9), found = cut_of(8);
+	tracking_seal(p, &sealed);
+	restart(SYNC_UNCLEAN_STOP);
+	assert_false(uuid_equal(&p->position.last_cut, &found));
+	assert_false(uuid_is_zero(&p->position.last_cut)); // an empty receiver is at this one
+	assert_true(uuid_equal(&p->position.pending_cut, &sealed));
+}
+
+static void writes_fail(bool fail)
+{
+	struct rlimit limit;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = fail ? 0 : limit.rlim_max;
+	(void)signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void mark_that_cannot_be_made_loses_tracking_and_the_next_start_compares_all(void **state)
+{
+	(void)state;
+	struct err err = {0};
+	uint64_t region = 9;
+	commit(5);
+	clear_all_but(3);
+	writes_fail(true);
+	int rc = tracking_commit(p, 0, &region, 1, NULL, 0, &err);
+	writes_fail(false);
+	assert_true(rc < 0);
+	assert_true(p->tracking[0].lost);
+	assert_non_null(strstr(p->tracking[0].lost_why, "since 20"));
+	assert_true(tracking_commit(p, 0, &region, 1, NULL, 0, &err) < 0); // and stays so
+	commit(6);
+	assert_true(tracking_save(p, &err) < 0); // nor does a clean stop mend it
+	struct err fresh = {0};
+	end();
+	assert_int_equal(begin(false, &fresh), 0);
+	assert_true(p->sync == SYNC_TRACKING_LOST || p->sync == SYNC_STATE_MISSING);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+	commit(7);
+	restart(SYNC_UNCLEAN_STOP); // it is sound again
+}
+
+static void position_that_cannot_be_written_loses_tracking(void **state)
+{
+	(void)state;
+	commit(5);
+	writes_fail(true);
+	commit(6);
+	writes_fail(false);
+	assert_true(p->tracking[0].lost);
+	struct err err = {0};
+	end();
+	assert_int_equal(begin(false, &err), 0);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+}
+
+static void note_alone_makes_the_next_start_compare_all_and_goes_with_it(void **state)
+{
+	(void)state;
+	struct err err = {0};
+	commit(5);
+	clear_all_but(3);
+	assert_false(lost_note_stands(env_posix(), temp.dir, "vm1", "vda"));
+	assert_int_equal(lost_note_write(env_posix(), temp.dir, "vm1", "vda", "the disk died", &err), 0);
+	assert_true(lost_note_stands(env_posix(), temp.dir, "vm1", "vda"));
+	restart(SYNC_TRACKING_LOST);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+	assert_false(lost_note_stands(env_posix(), temp.dir, "vm1", "vda"));
+	assert_true(lost_note_stands(env_posix(), image_path, "vm1", "vda")); // no directory: what cannot be asked stands
+}
+
+static void files_that_are_a_step_apart_join_and_others_do_not(void **state)
+{
+	(void)state;
+	static const struct {
+		unsigned char last, pending, other_last, other_pending; // 0: none
+		bool joins;
+		unsigned char joint_last, joint_pending;
+	} table[] = {
+		{5, 0, 5, 0, true, 5, 0},
+		{5, 6, 5, 0, true, 5, 6}, // killed while pending_cut was written
+		{5, 0, 5, 6, true, 5, 6},
+		{5, 6, 5, 7, true, 5, 6}, // both were never answered and neither is known to the receiver
+		{6, 0, 5, 6, true, 6, 0}, // killed while last_cut was written
+		{5, 6, 6, 0, true, 6, 0},
+		{5, 6, 6, 7, true, 6, 7},
+		{5, 0, 6, 0, false, 5, 0},
+		{5, 7, 6, 0, false, 5, 7},
+		{0, 0, 5, 0, false, 0, 0}, // "none pending" is not "pending is none"
+		{5, 0, 0, 0, false, 5, 0},
+	};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		static const struct uuid none;
+		struct state_position a = {.last_cut = table[i].last ? cut_of(table[i].last) : none,
+					   .pending_cut = table[i].pending ? cut_of(table[i].pending) : none};
+		struct state_position b = {.last_cut = table[i].other_last ? cut_of(table[i].other_last) : none,
+					   .pending_cut = table[i].other_pending ? cut_of(table[i].other_pending) : none};
+		bool joins = tracking_join(&a, &b);
+		if (joins != table[i].joins || a.last_cut.bytes[0] != table[i].joint_last ||
+		    a.pending_cut.bytes[0] != table[i].joint_pending)
+			fail_msg("row %zu", i);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(kill_costs_the_marked_regions_and_no_more, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(cut_that_is_sealed_is_known_after_a_kill, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(file_names_no_cut_while_the_maps_hold_more_than_the_marks, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(mark_that_cannot_be_made_loses_tracking_and_the_next_start_compares_all, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(position_that_cannot_be_written_loses_tracking, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(note_alone_makes_the_next_start_compare_all_and_goes_with_it, set_up, tear_down),
+		cmocka_unit_test(files_that_are_a_step_apart_join_and_others_do_not),
+	};
+	return cmocka_run_group_tests_name("tracking", tests, NULL, NULL);
+}
