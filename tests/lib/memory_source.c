@@ -30,6 +30,7 @@ static int op_cut(struct source *source, enum cut_mode mode, struct source_cut *
 	(void)err;
 	assert(m->under_way == 0);
 	m->cuts++;
+	m->waits = 0;
 	m->precopies += mode == CUT_PRECOPY;
 	m->mode = mode;
 	m->at_disk = 0;
@@ -90,12 +91,10 @@ static int op_wait(struct source *source, struct source_batch *batch, struct err
 	struct memory_source *m = of(source);
 	assert(m->under_way > 0);
 	m->under_way--;
-	if (m->waits++ == m->fail_at) {
+	if (m->waits++ == m->fail_at && (m->fail_code != -ESTALE || m->mode == CUT_POINT)) {
 		m->given_up = true;
 		batch->status = m->fail_code;
-		m->waits = 0;
-		if (--m->fails == 0)
-			m->fail_at = UINT_MAX;
+		m->fail_at = --m->fails ? 0 : UINT_MAX;
 	} else if (m->given_up) {
 		batch->status = m->fail_code;
 	}

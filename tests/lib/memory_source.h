@@ -29,12 +29,13 @@ struct memory_source {
 	unsigned batch_blocks;	   // in a batch; SOURCE_BATCH_MAX by default
 	void (*guest)(struct memory_source *source, void *context); // called at each fetch: the guest writes
 	void *context;
-	unsigned fail_at; // the wait, counted from the last reset of `waits`, that fails with fail_code; UINT_MAX never
-	int fail_code;	  // -ESTALE gives the cut up, until the next one
-	unsigned fails;	  // so many cuts fail that way, one after the other
+	unsigned fail_at; // the wait after a cut that fails with fail_code, and all after it until the next cut; UINT_MAX never
+	int fail_code;	  // -ESTALE: only cuts of points are given up
+	unsigned fails;	  // so many cuts fail, those after the first at their first wait
 
 	// What it may look at.
-	unsigned waits, cuts, precopies, keeps, give_backs;
+	unsigned waits; // since the cut
+	unsigned cuts, precopies, keeps, give_backs;
 	uint64_t blocks_fetched;
 };
 
