@@ -102,7 +102,8 @@ bench: setup
 lint: setup-dev
 	$(MAKE_AS_OWNER) --keep-going clang-tidy
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --suppressions-list=tests/cppcheck.known \
-		--error-exitcode=1 -j$(shell nproc) -D_GNU_SOURCE -I common -I . $(sources)
+		--error-exitcode=1 -j$(shell nproc) -D_GNU_SOURCE --include=tests/cppcheck.h \
+		-I common -I . $(filter-out tests/%,$(sources))
 
 format: setup-dev
 	@clang-format -i $(sources) $(wildcard $(sources:.c=.h))

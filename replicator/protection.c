@@ -116,6 +116,23 @@ static void protection_free(struct protection *p)
 	free(p);
 }
 
+static int save_disk(struct protection *p, unsigned disk, struct err *err)
+{
+	struct image_identity identity;
+	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
+	return rc ? rc
+		  : state_file_save(p->state_file[disk], &p->position, &identity, export_dirty(p->export, (uint16_t)disk), err);
+}
+
+// The state of a clean stop, for all disks.
+static int save_disks(struct protection *p, struct err *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; i < p->config.disk_count && rc == 0; i++)
+		rc = save_disk(p, i, err);
+	return rc;
+}
+
 static int start(struct protection *p, bool is_new, struct err *err)
 {
 	if (p->wake_fd < 0)
@@ -129,13 +146,17 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	rc = open_export(p, err);
 	if (rc == 0)
 		rc = load_state(p, is_new, err);
-	if (rc == 0)
-		rc = export_start(p->export, err);
 	if (rc)
 		return rc;
+	rc = export_start(p->export, err);
+	if (rc) {
+		save_disks(p, NULL); // nothing was served: the maps are still the truth
+		return rc;
+	}
 	rc = -pthread_create(&p->thread, NULL, protection_thread, p);
 	if (rc) {
-		(void)export_stop(p->export, NULL);
+		if (export_stop(p->export, NULL) == 0)
+			save_disks(p, NULL);
 		return err_sys(err, rc, "start a thread");
 	}
 	return 0;
@@ -170,27 +191,23 @@ void protection_wake(struct protection *p)
 	(void)!write(p->wake_fd, &one, sizeof(one));
 }
 
-static int save_disk(struct protection *p, unsigned disk, struct err *err)
+void protection_stop_begin(struct protection *p)
 {
-	struct image_identity identity;
-	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
-	return rc ? rc
-		  : state_file_save(p->state_file[disk], &p->position, &identity, export_dirty(p->export, (uint16_t)disk), err);
+	LOCK_SCOPE(&p->lock);
+	p->stop = true;
+	if (p->channel)
+		channel_abort(p->channel);
+	protection_wake(p);
 }
 
 void protection_stop(struct protection *p)
 {
-	(void)pthread_mutex_lock(&p->lock);
-	p->stop = true;
-	if (p->channel)
-		channel_abort(p->channel);
-	(void)pthread_mutex_unlock(&p->lock);
-	protection_wake(p);
+	protection_stop_begin(p);
 	(void)pthread_join(p->thread, NULL);
 	struct err err = {0};
 	int rc = export_stop(p->export, &err);
-	for (unsigned i = 0; i < p->config.disk_count && rc == 0; i++)
-		rc = save_disk(p, i, &err);
+	if (rc == 0)
+		rc = save_disks(p, &err);
 	if (rc)
 		log_warning("the state could not be saved, the next start syncs by digests protection=%s: %s", p->config.name,
 			    err.text);
@@ -216,8 +233,9 @@ int protection_cycle(struct protection *p, uint64_t *ret_cycle, struct err *err)
 		return err_set(err, -EBUSY, "%s is paused: resume it first (`kagami resume %s`)", p->config.name, p->config.name);
 	if (p->fenced)
 		return err_set(err, -EBUSY, "%s was failed over at the receiver: it takes no more deltas", p->config.name);
-	p->cycle_wanted = p->cycles_started + 1;
-	*ret_cycle = p->cycle_wanted;
+	p->asked = true;
+	p->hurry = true;
+	*ret_cycle = p->cycles_started + 1;
 	protection_wake(p);
 	return 0;
 }
@@ -225,6 +243,8 @@ int protection_cycle(struct protection *p, uint64_t *ret_cycle, struct err *err)
 int protection_pause(struct protection *p, bool paused, struct err *err)
 {
 	LOCK_SCOPE(&p->lock);
+	p->hurry = true; // a resume of what is not paused means: try again now
+	protection_wake(p);
 	if (p->config.paused == paused)
 		return 0;
 	p->config.paused = paused;
@@ -243,7 +263,7 @@ int protection_pause(struct protection *p, bool paused, struct err *err)
 void protection_site_changed(struct protection *p)
 {
 	LOCK_SCOPE(&p->lock);
-	p->site_changed = true;
+	p->hurry = true;
 	if (p->channel)
 		channel_abort(p->channel);
 	protection_wake(p);

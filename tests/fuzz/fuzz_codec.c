@@ -38,7 +38,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 	enum codec codec = (enum codec)(data[0] & 7);
 	bool padded = data[0] & 8;
 	size_t len = get_le16(data + 1) + (data[0] & 16 ? 1 : 0); // up to a block
-	unsigned char *from = malloc(size - 3 ? size - 3 : 1), *to = malloc(len ? len : 1); // exact, so that a step past is seen
+	unsigned char *from = malloc(size - 3 ? size - 3 : 1),
+		      *to = malloc(len ? len : 1); // exact, so that a step past is seen
 	assert(from && to);
 	memcpy(from, data + 3, size - 3);
 	int rc = padded ? codec_unpack_padded(context, codec, from, size - 3, to, len)

@@ -222,7 +222,8 @@ static void garbage_instead_of_a_handshake_ends_the_connection(void **state)
 {
 	struct fixture *f = *state;
 	static const unsigned char http[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-	static const unsigned char record[] = {0x16, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3}; // a hello that does not come
+	static const unsigned char record[] = {0x16, 3,	   1,	 0x40, 0, 1,
+					       0,    0x3f, 0xfc, 3,    3}; // a hello that does not come
 	unsigned char noise[5000];
 	uint64_t seed = 9;
 	for (size_t i = 0; i < sizeof(noise); i++)
@@ -388,7 +389,7 @@ static void expect_answers_ping_skips_pong_and_takes_an_error_for_what_it_says(v
 	struct wire_frame frame;
 	struct wire_failure failure;
 	connect_both(f);
-	unsigned char text[600];
+	unsigned char text[600] = {0};
 	put_raw(f->peer, text, wire_put_empty(text, sizeof(text), WIRE_PING));
 	put_raw(f->peer, text, wire_put_empty(text, sizeof(text), WIRE_PONG));
 	put_zeros(f->peer, 7);

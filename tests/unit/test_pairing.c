@@ -342,7 +342,8 @@ static void peer_that_could_not_be_written_down_is_not_known(void **state)
 	pair_one(f, &f->source);
 	for (uint64_t op = 0;; op++) {
 		struct token token = token_new(f);
-		struct wire_pair proof = proof_of(&token, &other, &f->own), again = proof_of(&token, &f->source, &f->own);
+		struct wire_pair proof = proof_of(&token, &other, &f->own),
+				 again = proof_of(&token, &f->source, &f->own);
 		bool known = op & 1; // a new peer, and one that pairs anew
 		(void)snprintf(again.name, sizeof(again.name), "renamed");
 		sim_fail_at(f->sim, sim_ops(f->sim) + op / 2, -EIO, true);
@@ -374,7 +375,14 @@ static void damaged_peers_are_refused_with_a_reason_and_what_to_do(void **state)
 #define PIN64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define PEER "{\"name\": \"host1\", \"pin\": \"" PIN64 "\", \"paired_ns\": 5}"
 	static const char *const bad[] = {
-		"", "{", "[]", "null", "7", "\"x\"", "\xff\xfe", "{}",
+		"",
+		"{",
+		"[]",
+		"null",
+		"7",
+		"\"x\"",
+		"\xff\xfe",
+		"{}",
 		"{\"version\": 1}",
 		"{\"version\": 2, \"peers\": []}",
 		"{\"version\": 1, \"peers\": {}}",

@@ -33,9 +33,17 @@ static int setup(void **state)
 	assert_int_equal(env_root_open(sim_env(f->sim), "/", &f->root), 0);
 	assert_int_equal(env_mkdir(f->root, "protections"), 0);
 	assert_int_equal(env_mkdir(f->root, "protections/vm1"), 0);
-	f->config = (struct protection_config){.name = "vm1", .uuid = {{1}}, .generation = {{2}}, .site = "dr", .rpo_ms = 15000,
-					       .points_keep = 24, .codec = CODEC_LZ4, .digest = {.kind = DIGEST_XXH3}, .paused = true,
-					       .disk_count = 2, .disk = {{"vda", "/images/a b.raw"}, {"vdb", "/dev/vg/\xc3\xa9"}}};
+	f->config = (struct protection_config){.name = "vm1",
+					       .uuid = {{1}},
+					       .generation = {{2}},
+					       .site = "dr",
+					       .rpo_ms = 15000,
+					       .points_keep = 24,
+					       .codec = CODEC_LZ4,
+					       .digest = {.kind = DIGEST_XXH3},
+					       .paused = true,
+					       .disk_count = 2,
+					       .disk = {{"vda", "/images/a b.raw"}, {"vdb", "/dev/vg/\xc3\xa9"}}};
 	for (int i = 0; i < DIGEST_SECRET_SIZE; i++)
 		f->config.digest.secret[i] = (unsigned char)draw(&seed);
 	*state = f;
@@ -169,8 +177,8 @@ static int load_with(struct fixture *f, const char *member, const char *value)
 static void member_that_is_missing_is_named(void **state)
 {
 	struct fixture *f = *state;
-	static const char *const members[] = {"version", "name",   "uuid",  "generation",    "site", "rpo_ms",
-					      "points",	 "codec",  "paused", "digest_secret", "disks"};
+	static const char *const members[] = {"version", "name",  "uuid",   "generation",    "site", "rpo_ms",
+					      "points",	 "codec", "paused", "digest_secret", "disks"};
 	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
 		assert_true(load_with(f, members[i], NULL) < 0);
 		assert_non_null(strstr(f->err.text, members[i]));
@@ -181,20 +189,43 @@ static void member_that_is_wrong_is_refused(void **state)
 {
 	struct fixture *f = *state;
 	static const char *const bad[][2] = {
-		{"version", "2"}, {"version", "\"1\""}, {"name", "\"vm2\""}, {"name", "\"../vm1\""}, {"uuid", "\"1\""}, {"uuid", "null"},
-		{"generation", "\"00000000-0000-0000-0000-00000000000g\""}, {"site", "\"a/b\""}, {"site", "7"}, {"rpo_ms", "999"},
-		{"rpo_ms", "86400001"}, {"rpo_ms", "-1"}, {"rpo_ms", "15000.5"}, {"points", "0"}, {"points", "91"}, {"points", "4294967320"},
-		{"codec", "\"rar\""}, {"paused", "1"}, {"digest_secret", "\"00\""}, {"digest_secret", "\"zz\""}, {"disks", "[]"},
-		{"disks", "{}"}, {"disks", "[7]"}, {"disks", "[{\"name\": \"vda\"}]"}, {"disks", "[{\"name\": \"VDA\", \"path\": \"/x\"}]"},
-		{"disks", "[{\"name\": \"vda\", \"path\": \"\"}]"}, {"disks", "[{\"name\": \"vda\", \"path\": \"/x\", \"more\": 1}]"},
-		{"disks", "[{\"name\": \"vda\", \"path\": \"/x\"}, {\"name\": \"vda\", \"path\": \"/y\"}]"}, {"unheard-of", "1"},
+		{"version", "2"},
+		{"version", "\"1\""},
+		{"name", "\"vm2\""},
+		{"name", "\"../vm1\""},
+		{"uuid", "\"1\""},
+		{"uuid", "null"},
+		{"generation", "\"00000000-0000-0000-0000-00000000000g\""},
+		{"site", "\"a/b\""},
+		{"site", "7"},
+		{"rpo_ms", "999"},
+		{"rpo_ms", "86400001"},
+		{"rpo_ms", "-1"},
+		{"rpo_ms", "15000.5"},
+		{"points", "0"},
+		{"points", "91"},
+		{"points", "4294967320"},
+		{"codec", "\"rar\""},
+		{"paused", "1"},
+		{"digest_secret", "\"00\""},
+		{"digest_secret", "\"zz\""},
+		{"disks", "[]"},
+		{"disks", "{}"},
+		{"disks", "[7]"},
+		{"disks", "[{\"name\": \"vda\"}]"},
+		{"disks", "[{\"name\": \"VDA\", \"path\": \"/x\"}]"},
+		{"disks", "[{\"name\": \"vda\", \"path\": \"\"}]"},
+		{"disks", "[{\"name\": \"vda\", \"path\": \"/x\", \"more\": 1}]"},
+		{"disks", "[{\"name\": \"vda\", \"path\": \"/x\"}, {\"name\": \"vda\", \"path\": \"/y\"}]"},
+		{"unheard-of", "1"},
 	};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		if (load_with(f, bad[i][0], bad[i][1]) >= 0)
 			fail_msg("%s: %s is taken", bad[i][0], bad[i][1]);
 	char many[DISKS_MAX * 64 + 80] = "[";
 	for (unsigned d = 0; d <= DISKS_MAX; d++)
-		(void)snprintf(many + strlen(many), sizeof(many) - strlen(many), "%s{\"name\": \"d%u\", \"path\": \"/x\"}", d ? "," : "", d);
+		(void)snprintf(many + strlen(many), sizeof(many) - strlen(many),
+			       "%s{\"name\": \"d%u\", \"path\": \"/x\"}", d ? "," : "", d);
 	(void)strcat(many, "]");
 	assert_true(load_with(f, "disks", many) < 0);
 }

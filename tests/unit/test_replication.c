@@ -407,8 +407,8 @@ static void message_that_the_state_does_not_allow_ends_the_session_with_a_reason
 	struct wire_failure failure;
 	static const enum wire_type start[] = {WIRE_ZEROS, WIRE_SEAL, WIRE_COMPARE, WIRE_PAIR, WIRE_PING, WIRE_OPENED};
 	static const enum wire_type ready[] = {WIRE_HELLO, WIRE_ZEROS, WIRE_SEAL, WIRE_COMPARE, WIRE_OPENED, WIRE_PONG};
-	static const enum wire_type open[] = {WIRE_HELLO, WIRE_PAIR, WIRE_OPENED, WIRE_PONG, (enum wire_type)15,
-					      (enum wire_type)0, (enum wire_type)65535};
+	static const enum wire_type open[] = {WIRE_HELLO,	  WIRE_PAIR,	     WIRE_OPENED,	   WIRE_PONG,
+					      (enum wire_type)15, (enum wire_type)0, (enum wire_type)65535};
 	for (size_t i = 0; i < sizeof(start) / sizeof(start[0]) + sizeof(ready) / sizeof(ready[0]); i++) {
 		bool greeted = i >= sizeof(start) / sizeof(start[0]);
 		assert_int_equal(channel_connect(r->tls, server_address(r->server), NULL, &r->channel, &r->err), 0);

@@ -105,7 +105,12 @@ static void damaged_site_gets_a_reason_and_what_to_do(void **state)
 	size_t len;
 #define PIN64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	static const char *const bad[] = {
-		"", "{", "[1]", "null", "{}", "\xff",
+		"",
+		"{",
+		"[1]",
+		"null",
+		"{}",
+		"\xff",
 		"{\"version\": 2, \"address\": \"h:1\", \"pin\": \"" PIN64 "\"}",
 		"{\"version\": 1, \"address\": 7, \"pin\": \"" PIN64 "\"}",
 		"{\"version\": 1, \"pin\": \"" PIN64 "\"}",
@@ -184,8 +189,10 @@ static void token_pairs_with_its_receiver_and_no_other(void **state)
 	receiver_begin(f, &wrong, "wrong");
 	assert_int_equal(identity_load(f->temp.root, "source.pem", &source, &f->err), 0);
 	// The man in the middle: another key at the address.
-	assert_int_equal(site_pair(source, "host1", "dr", right.token, server_address(wrong.server), &site, &f->err), -EKEYREJECTED);
-	assert_false(pairing_known(right.pairing, identity_pin(source)) || pairing_known(wrong.pairing, identity_pin(source)));
+	assert_int_equal(site_pair(source, "host1", "dr", right.token, server_address(wrong.server), &site, &f->err),
+			 -EKEYREJECTED);
+	assert_false(pairing_known(right.pairing, identity_pin(source)) ||
+		     pairing_known(wrong.pairing, identity_pin(source)));
 	assert_int_equal(site_pair(source, "host1", "dr", right.token, NULL, &site, &f->err), 0);
 	assert_true(pairing_known(right.pairing, identity_pin(source)));
 	assert_true(pin_equal(&site.pin, identity_pin(right.identity)));

@@ -41,7 +41,10 @@ static uint64_t size_of(const struct world *w)
 
 static struct state_position position_of(unsigned life)
 {
-	return (struct state_position){.protection = {{1}}, .generation = {{2}}, .point = life, .last_cut = {{(unsigned char)(life + 1)}}};
+	return (struct state_position){.protection = {{1}},
+				       .generation = {{2}},
+				       .point = life,
+				       .last_cut = {{(unsigned char)(life + 1)}}};
 }
 
 // What is dirty at the end of a life: partly the same regions with other pieces, so that a mix of two lives shows.
@@ -64,7 +67,8 @@ static bool same_map(const struct dirty *a, const struct dirty *b)
 	return true;
 }
 
-static enum sync_reason load(const struct world *w, struct env_root *root, struct dirty *map, struct state_position *position)
+static enum sync_reason load(const struct world *w, struct env_root *root, struct dirty *map,
+			     struct state_position *position)
 {
 	struct state_position expected = position_of(0);
 	if (dirty_init(map, size_of(w)))
@@ -154,8 +158,8 @@ static int run(struct env *env, void *context, struct err *err)
 
 // --- what a later start may find ---
 
-static int believed(const struct world *w, unsigned life, bool all, const struct dirty *map, const struct state_position *position,
-		    struct err *err)
+static int believed(const struct world *w, unsigned life, bool all, const struct dirty *map,
+		    const struct state_position *position, struct err *err)
 {
 	struct dirty truth;
 	struct state_position expected = position_of(life);
@@ -169,8 +173,8 @@ static int believed(const struct world *w, unsigned life, bool all, const struct
 	return good ? 0 : err_set(err, -EBADMSG, "believes a map that is not that of life %u", life);
 }
 
-static int judge(const struct world *w, enum sync_reason reason, const struct dirty *map, const struct state_position *position,
-		 struct err *err)
+static int judge(const struct world *w, enum sync_reason reason, const struct dirty *map,
+		 const struct state_position *position, struct err *err)
 {
 	// Before the first header of ours is durable there is what there was.
 	bool before = !w->saved && w->phase == STARTING && w->life == 1;
@@ -184,7 +188,8 @@ static int judge(const struct world *w, enum sync_reason reason, const struct di
 	if (w->phase == STOPPED && w->saved)
 		return err_set(err, -EBADMSG, "a clean stop is lost: %s", sync_reason_name(reason));
 	if (reason != SYNC_UNCLEAN_STOP && !((before || (w->phase == STOPPED && !w->saved)) && reason == was))
-		return err_set(err, -EBADMSG, "phase %d of life %u gives %s", w->phase, w->life, sync_reason_name(reason));
+		return err_set(err, -EBADMSG, "phase %d of life %u gives %s", w->phase, w->life,
+			       sync_reason_name(reason));
 	return 0;
 }
 
@@ -206,7 +211,8 @@ static int check(struct env *env, void *context, struct err *err)
 
 static void explore(const char *name, struct world world)
 {
-	struct crash_scenario s = {.name = name, .context = &world, .setup = setup, .run = run, .check = check, .states_max = 30000};
+	struct crash_scenario s = {
+		.name = name, .context = &world, .setup = setup, .run = run, .check = check, .states_max = 30000};
 	assert_true(crash_test(&s));
 	assert_true(anomaly_test(&s));
 }

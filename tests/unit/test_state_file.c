@@ -34,9 +34,10 @@ struct fixture {
 
 static void begin(struct fixture *f)
 {
-	f->position = (struct state_position){.protection = {{1}}, .generation = {{2}}, .point = 7, .last_cut = {{3}},
-					      .pending_cut = {{4}}};
-	f->identity = (struct image_identity){.device = 5, .inode = 6, .size = DISK_SIZE, .mtime_ns = 7000000001, .ctime_ns = -8};
+	f->position = (struct state_position){
+		.protection = {{1}}, .generation = {{2}}, .point = 7, .last_cut = {{3}}, .pending_cut = {{4}}};
+	f->identity = (struct image_identity){
+		.device = 5, .inode = 6, .size = DISK_SIZE, .mtime_ns = 7000000001, .ctime_ns = -8};
 	assert_int_equal(dirty_init(&f->truth, DISK_SIZE), 0);
 	assert_int_equal(env_mkdir(f->root, "protections"), 0);
 	assert_int_equal(env_mkdir(f->root, "protections/vm1"), 0);
@@ -192,11 +193,13 @@ static void file_that_is_missing_means_initial_or_missing(void **state)
 	struct dirty map;
 	struct state_position position;
 	assert_int_equal(dirty_init(&map, DISK_SIZE), 0);
-	assert_int_equal(state_file_load(f->root, NAME, "vda", &f->position, &f->identity, true, &map, &position), SYNC_INITIAL);
+	assert_int_equal(state_file_load(f->root, NAME, "vda", &f->position, &f->identity, true, &map, &position),
+			 SYNC_INITIAL);
 	assert_int_equal(load(f, &map, &position), SYNC_STATE_MISSING);
 	dirty_mark(&f->truth, 0, DISK_SIZE);
 	live(f); // and a new protection believes no file, however clean
-	assert_int_equal(state_file_load(f->root, NAME, "vda", &f->position, &f->identity, true, &map, &position), SYNC_INITIAL);
+	assert_int_equal(state_file_load(f->root, NAME, "vda", &f->position, &f->identity, true, &map, &position),
+			 SYNC_INITIAL);
 	assert_true(map.pieces == 0);
 	dirty_done(&map);
 }
@@ -259,18 +262,22 @@ static void file_of_another_protection_generation_or_disk_means_foreign(void **s
 	live(f);
 	assert_int_equal(dirty_init(&map, DISK_SIZE), 0);
 	other.protection.bytes[15] ^= 1;
-	assert_int_equal(state_file_load(f->root, NAME, "vda", &other, &f->identity, false, &map, &position), SYNC_STATE_FOREIGN);
+	assert_int_equal(state_file_load(f->root, NAME, "vda", &other, &f->identity, false, &map, &position),
+			 SYNC_STATE_FOREIGN);
 	other = f->position;
 	other.generation.bytes[0] ^= 0x80;
-	assert_int_equal(state_file_load(f->root, NAME, "vda", &other, &f->identity, false, &map, &position), SYNC_STATE_FOREIGN);
+	assert_int_equal(state_file_load(f->root, NAME, "vda", &other, &f->identity, false, &map, &position),
+			 SYNC_STATE_FOREIGN);
 	static const char *const names[] = {"vdb", "vd", "vdaa", ""};
 	for (size_t i = 0; i < 4; i++)
-		assert_int_equal(state_file_load(f->root, NAME, names[i], &f->position, &f->identity, false, &map, &position),
+		assert_int_equal(state_file_load(f->root, NAME, names[i], &f->position, &f->identity, false, &map,
+						 &position),
 				 SYNC_STATE_FOREIGN);
 	other = f->position; // what the receiver has is not the file's to judge
 	other.point = 1000;
 	other.last_cut.bytes[0] ^= 1;
-	assert_int_equal(state_file_load(f->root, NAME, "vda", &other, &f->identity, false, &map, &position), SYNC_NONE);
+	assert_int_equal(state_file_load(f->root, NAME, "vda", &other, &f->identity, false, &map, &position),
+			 SYNC_NONE);
 	assert_memory_equal(&position, &f->position, sizeof(position));
 	dirty_done(&map);
 }
@@ -356,7 +363,8 @@ static void map_pages_lie_where_the_document_says(void **state)
 	struct fixture *f = *state;
 	unsigned char h[PAGE];
 	size_t len;
-	dirty_mark(&f->truth, 2 * (uint64_t)REGION_SIZE + 9 * PIECE_SIZE, 2 * PIECE_SIZE); // pieces 9 and 10 of region 2
+	dirty_mark(&f->truth, 2 * (uint64_t)REGION_SIZE + 9 * PIECE_SIZE,
+		   2 * PIECE_SIZE); // pieces 9 and 10 of region 2
 	dirty_mark(&f->truth, 30 * (uint64_t)REGION_SIZE, REGION_SIZE);
 	live(f);
 	(void)newest_slot(f, h);
@@ -487,11 +495,25 @@ static void header_fields_out_of_their_limits_are_refused(void **state)
 		unsigned len;
 		uint64_t value;
 	} bad[] = {
-		{0, 1, 'k'},	     {8, 2, 0},		  {8, 2, 2},	    {10, 2, 1},
-		{12, 4, 255},	     {12, 4, 257},	  {16, 4, 1},	    {16, 4, 0x80000000},
-		{48, 8, UINT64_MAX}, {88, 8, 0},	  {88, 8, 513},	    {88, 8, DISK_SIZE_MAX + SECTOR_SIZE},
-		{120, 1, 2},	     {121, 1, 1},	  {127, 1, 0x80},   {128, 8, 3},
-		{128, 8, UINT64_MAX}, {128, 8, UINT64_C(1) << 52}, {239, 1, 'x'},
+		{0, 1, 'k'},
+		{8, 2, 0},
+		{8, 2, 2},
+		{10, 2, 1},
+		{12, 4, 255},
+		{12, 4, 257},
+		{16, 4, 1},
+		{16, 4, 0x80000000},
+		{48, 8, UINT64_MAX},
+		{88, 8, 0},
+		{88, 8, 513},
+		{88, 8, DISK_SIZE_MAX + SECTOR_SIZE},
+		{120, 1, 2},
+		{121, 1, 1},
+		{127, 1, 0x80},
+		{128, 8, 3},
+		{128, 8, UINT64_MAX},
+		{128, 8, UINT64_C(1) << 52},
+		{239, 1, 'x'},
 	};
 	dirty_mark_all(&f->truth);
 	live(f);
@@ -565,11 +587,11 @@ static void page_fields_out_of_their_limits_are_refused(void **state)
 	dirty_mark_all(&f->truth);
 	live(f);
 	unsigned char *all = bytes_all(f, &len), *good = all + PAGES_AT;
-	page_with(f, good, 4, 4, 1);			       // page number
-	page_with(f, good, 8, 1, (uint64_t)good[8] ^ 1);       // instance
-	page_with(f, good, 24, 8, get_le64(good + 24) - 1);    // sequence
+	page_with(f, good, 4, 4, 1);			    // page number
+	page_with(f, good, 8, 1, (uint64_t)good[8] ^ 1);    // instance
+	page_with(f, good, 24, 8, get_le64(good + 24) - 1); // sequence
 	page_with(f, good, 24, 8, get_le64(good + 24) + 1);
-	page_with(f, good, 32, 4, 0);			       // entries
+	page_with(f, good, 32, 4, 0); // entries
 	page_with(f, good, 32, 4, 30);
 	page_with(f, good, 32, 4, UINT32_MAX);
 	page_with(f, good, 36, 4, 1);			       // reserved
@@ -682,10 +704,10 @@ static void state_that_cannot_be_written_names_the_file(void **state)
 	assert_null(file);
 }
 
-#define ON_BOTH(test)                                                                                                              \
-	{#test " (simulated)", test, setup_sim, teardown, NULL},                                                                   \
-	{                                                                                                                          \
-		#test " (real files)", test, setup_posix, teardown, NULL                                                           \
+#define ON_BOTH(test)                                                                                                  \
+	{#test " (simulated)", test, setup_sim, teardown, NULL},                                                       \
+	{                                                                                                              \
+#test " (real files)", test, setup_posix, teardown, NULL                                               \
 	}
 #define ON_SIM(test) cmocka_unit_test_setup_teardown(test, setup_sim, teardown)
 
