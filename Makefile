@@ -117,9 +117,10 @@ bench: setup
 	@BUILD=$(BUILD) tools/bench.sh
 
 lint: setup-dev
-	$(MAKE_AS_OWNER) clang-tidy
+	$(MAKE_AS_OWNER) --keep-going clang-tidy
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --suppressions-list=tests/cppcheck.known \
-		--error-exitcode=1 -j$(shell nproc) -D_GNU_SOURCE -I common -I . $(sources)
+		--error-exitcode=1 -j$(shell nproc) -D_GNU_SOURCE --include=tests/cppcheck.h \
+		-I common -I . $(filter-out tests/%,$(sources))
 
 format: setup-dev
 	@clang-format -i $(sources) $(wildcard $(sources:.c=.h))
@@ -191,7 +192,7 @@ $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(test-support) $(test-libs)
 $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)
 	@echo "  link $@"
-	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(PACKAGE_LIBS)
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(PACKAGE_LIBS) -lcmocka
 
 define library
 $(BUILD)/lib/libkagami-$1.a: $(filter-out %/main.o,$(call objects-of,$(folder-$1)/*.c))

@@ -13,8 +13,8 @@ static int create_check(const struct wire_open *open, struct protection *p, stru
 {
 	if (!name_ok(open->name))
 		return err_set(err, -EINVAL, "name: " NAME_RULE);
-	if (strcmp(open->name, STORE_LOCK) == 0)
-		return err_set(err, -EEXIST, "%s exists at this receiver; protect under another name", open->name);
+	if (name_reserved(open->name))
+		return err_set(err, -EEXIST, "%s " NAME_RESERVED_RULE, open->name);
 	if (open->disk_count < 1 || open->disk_count > DISKS_MAX)
 		return err_set(err, -EINVAL, "%s: a protection has 1 to %d disks", open->name, DISKS_MAX);
 	for (unsigned i = 0; i < open->disk_count; i++) {
@@ -126,15 +126,12 @@ static int create_publish(struct env_root *root, const char *name, struct err *e
 	return rc ? err_sys(err, rc, "%s: create; start the receiver again before another try", name) : 0;
 }
 
-static int create_fail(struct env_root *root, const char *name, int rc, struct err *err)
+static int create_fail(struct env_root *root, const char *name, int rc)
 {
 	char path[REPLICA_PATH_SIZE];
 	(void)snprintf(path, sizeof(path), STORE_NEW "/%s", name);
 	(void)env_remove_tree(root, path); // space; what is left is removed at the next try or start
-	if (rc != -ENOSPC && rc != -EDQUOT)
-		return rc;
-	(void)err_wrap(err, "the store is full");
-	return -ENOSPC;
+	return rc == -EDQUOT ? -ENOSPC : rc;
 }
 
 int replica_create(struct env_root *root, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE], struct err *err)
@@ -148,5 +145,5 @@ int replica_create(struct env_root *root, const struct wire_open *open, const un
 	rc = create_prepare(root, p, err);
 	if (rc == 0)
 		rc = create_publish(root, p->name, err);
-	return rc ? create_fail(root, open->name, rc, err) : 0;
+	return rc ? create_fail(root, open->name, rc) : 0;
 }

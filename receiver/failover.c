@@ -206,7 +206,12 @@ static int failover_do(struct env_root *root, struct replica *replica, const str
 	struct failover_info failover;
 	int rc = point_choose(replica, info->name, number, &point, err);
 	if (rc == 0)
-		rc = replica_fence(replica, point.number, err);
+		rc = replica_fence(replica, number, err);
+	if (rc == 0 && number == 0) { // a point may have been committed since it was chosen: the fence says which one it is
+		struct replica_info fenced;
+		replica_info(replica, &fenced);
+		rc = point_choose(replica, info->name, fenced.fenced_point, &point, err);
+	}
 	if (rc)
 		return rc;
 	describe(info, &point, asked_ns, &failover);

@@ -192,7 +192,8 @@ static int fold_fail(struct replica *r, bool synced, const struct err *why, stru
 	if (!synced || why->code == -EBADMSG)
 		return replica_break(r, why, err);
 	if (why->code == -ENOSPC || why->code == -EDQUOT)
-		return err_set(err, -ENOSPC, "the store is full (%s); free space: folding goes on by itself", why->text);
+		return err_set(err, -ENOSPC, "the store %s is full (%s); free space: folding goes on by itself", r->store_path,
+			       why->text);
 	return err_set(err, why->code, "fold: %s", why->text);
 }
 
@@ -236,6 +237,16 @@ static int fold(struct replica *r, uint64_t number, struct err *err)
 	return rc ? fold_fail(r, synced, &why, err) : fold_finish(r, point, err);
 }
 
+// Says once, until it is over, that a hold lets points gather.
+static void late_log(struct replica *r)
+{
+	uint64_t held = replica_waits_for(r);
+	if (held && !r->late_logged)
+		log_warning("retention waits for a mount protection=%s points=%zu points_keep=%u held=%llu", r->name,
+			    r->point_count, r->prot.points_keep, (unsigned long long)held);
+	r->late_logged = held != 0;
+}
+
 int replica_retain(struct replica *r, struct err *err)
 {
 	LOCK_SCOPE(&r->retain_lock);
@@ -245,6 +256,7 @@ int replica_retain(struct replica *r, struct err *err)
 		if (r->broken)
 			return replica_ready(r, err);
 		number = fold_choose(r);
+		late_log(r);
 	}
 	if (number == 0)
 		return 0;

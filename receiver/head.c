@@ -203,6 +203,7 @@ int head_fail(struct replica *r, const struct err *why, struct err *err)
 	log_warning("head was dropped, the source starts over from the last point protection=%s reason=\"%s\"", r->name,
 		    why->text);
 	if (code == -ENOSPC)
-		return err_set(err, code, "the store is full (%s); free space, or keep fewer points", why->text);
+		return err_set(err, code, "the target's store %s is full (%s): free space there, or forget a replica that is not needed",
+			       r->store_path, why->text);
 	return err_set(err, code == -ENOMEM ? code : -EIO, "the head was dropped (%s); its blocks are sent again", why->text);
 }

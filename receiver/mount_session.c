@@ -202,7 +202,9 @@ static int attach(const char *file, const struct volume *volume, const char *dir
 			       volume->filesystem->driver);
 	if (attach_fuse(file, volume, directory, &fuse) == 0)
 		return 0;
-	return err_set(err, rc, "%s, and without root and loop devices: %s", kernel.text, fuse.text);
+	struct err why = {.code = 0};
+	(void)err_set(&why, rc, "%s, and without root and loop devices: %s", kernel.text, fuse.text);
+	return raw_view_fail(&why, err);
 }
 
 int mount_session_do(struct mount_session *session, struct env_root *root, uint64_t size, uint32_t partition,

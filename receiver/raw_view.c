@@ -7,6 +7,7 @@
 #include "receiver/raw_view.h"
 
 #include "base/auto.h"
+#include "base/log.h"
 #include "receiver/child.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { START_MS = 30000, STOP_MS = 10000, VIEW_PATH_SIZE = 4096 };
 
@@ -79,7 +81,30 @@ int raw_view_start(const char *directory, const char *image, struct err *err)
 		return err_set(err, -EINVAL, "the path %s is not UTF-8: use a store whose path is", directory);
 	const char *const argv[] = {program,	   "--daemonize", "--pidfile", pid,    "--blockdev", node,
 				    "--blockdev", format,	  "--export",  export, NULL};
-	return child_check(argv, START_MS, err);
+	struct err why = {.code = 0};
+	return child_check(argv, START_MS, &why) ? raw_view_fail(&why, err) : 0;
+}
+
+// What a mount without root needs and this user does not have; NULL when nothing is known to be missing.
+static const char *lack(void)
+{
+	char program[CHILD_PATH_SIZE];
+	if (geteuid() == 0)
+		return NULL;
+	if (faccessat(AT_FDCWD, "/dev/fuse", R_OK | W_OK, AT_EACCESS))
+		return errno == ENOENT ? "there is no /dev/fuse" : "this user may not open /dev/fuse";
+	if (child_find("fusermount3", "fuse3", program, sizeof(program), NULL))
+		return "fusermount3 is not installed";
+	return child_find("fuse2fs", "fuse2fs", program, sizeof(program), NULL) ? "fuse2fs is not installed" : NULL;
+}
+
+int raw_view_fail(const struct err *why, struct err *err)
+{
+	const char *missing = lack();
+	if (!missing)
+		return err_set(err, why->code, "%s", why->text);
+	log_warning("a mount failed, this user lacks what it needs lack=\"%s\" reason=\"%s\"", missing, why->text);
+	return err_set(err, -EPERM, "mount needs root, or access to /dev/fuse and fuse2fs: start the receiver as root (%s)", missing);
 }
 
 // Whether something lies over the file: another device than its directory's, or one that no longer answers.

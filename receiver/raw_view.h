@@ -17,4 +17,8 @@ int raw_view_start(const char *directory, const char *image, struct err *err);
 // Ends the view and takes its file system away, whatever state it is in: running, killed, never started, already ended.
 int raw_view_stop(const char *directory, struct err *err);
 
+// What a helper of a mount failed with, for the operator. When this user lacks what a mount needs, that is said instead
+// (-EPERM), and `why` goes to the log. Returns the code.
+int raw_view_fail(const struct err *why, struct err *err);
+
 #endif

@@ -83,9 +83,17 @@ static json_t *replica_failover(const struct recovery *recovery, const struct re
 	return recovery_json_failover(recovery, failover);
 }
 
-static const char *replica_reason(const struct replica_info *info)
+// Why it is not well; "" when it is.
+static const char *replica_reason(const struct replica_info *info, char text[ERR_TEXT_MAX])
 {
-	return info->broken ? info->broken_reason : "";
+	text[0] = 0;
+	if (info->retention_waits_for)
+		(void)snprintf(text, ERR_TEXT_MAX,
+			       "retention waits: %llu points are kept over the wanted %u because point %llu is held by a mount "
+			       "(`kagami mounts` lists it)",
+			       (unsigned long long)info->point_count, info->points_keep,
+			       (unsigned long long)info->retention_waits_for);
+	return info->broken ? info->broken_reason : text;
 }
 
 // The members that depend on there being a point.
@@ -103,14 +111,14 @@ static json_t *replica_newest(const struct recovery *recovery, const struct repl
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
-	char uuid[UUID_TEXT_SIZE];
+	char uuid[UUID_TEXT_SIZE], reason[ERR_TEXT_MAX];
 	if (!info)
 		return NULL;
 	replica_info(replica, info);
 	uuid_format(&info->protection, uuid);
 	json_t *json = json_pack(
 		"{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "name", info->name, "uuid", uuid, "state",
-		state_name(info), "reason", replica_reason(info), "owner", json_new_hex(info->owner_pin, OWNER_PIN_SIZE),
+		state_name(info), "reason", replica_reason(info, reason), "owner", json_new_hex(info->owner_pin, OWNER_PIN_SIZE),
 		"rpo_ms", (json_int_t)info->rpo_ms, "points_keep", (json_int_t)info->points_keep, "points",
 		(json_int_t)info->point_count, "head_bytes", (json_int_t)info->head_bytes, "stored_bytes",
 		(json_int_t)stored_bytes(recovery, replica, info), "disks", replica_disks(info), "failover",

@@ -101,7 +101,7 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 	replica_file(r, path, "protection.json");
 	rc = env_replace(r->root, r->name, path, text, len);
 	if (rc == -ENOSPC || rc == -EDQUOT)
-		return err_sys(err, -ENOSPC, "%s: write; free space in the store", path);
+		return err_sys(err, -ENOSPC, "the target's store %s is full: free space there; %s", r->store_path, path);
 	if (rc) { // which of the two is on disk is not known
 		err_sys(&why, rc, "%s: replace", path);
 		return replica_break(r, &why, err);
@@ -119,6 +119,16 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 uint64_t replica_last_point(const struct replica *r)
 {
 	return r->point_count ? r->points[r->point_count - 1].number : 0;
+}
+
+uint64_t replica_waits_for(const struct replica *r)
+{
+	if (r->prot.fenced || r->point_count < (size_t)r->prot.points_keep + RETENTION_LATE_POINTS)
+		return 0;
+	for (size_t i = 0; i < r->point_count; i++)
+		if (r->points[i].holds)
+			return r->points[i].number;
+	return 0;
 }
 
 struct digest_disk replica_disk(const struct replica *r, unsigned disk)
@@ -181,6 +191,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.head = r->head.uuid,
 		.head_bytes = head_bytes(r),
 		.session_open = r->session_open,
+		.retention_waits_for = replica_waits_for(r),
 	};
 	if (last)
 		info.last_cut = last->cut;
@@ -243,6 +254,8 @@ void replica_release(struct replica *r, uint64_t number)
 int replica_fence(struct replica *r, uint64_t number, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
+	if (number == 0) // decided here, where no commit can come between
+		number = r->prot.fenced ? r->prot.fenced_point : replica_last_point(r);
 	if (r->prot.fenced && r->prot.fenced_point == number) // found at start: perhaps from a fence whose sync failed
 		return r->prot_certain ? 0 : replica_save(r, &r->prot, err);
 	if (r->prot.fenced)

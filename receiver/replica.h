@@ -30,7 +30,7 @@
 enum { REPLICA_PATH_SIZE = 320 };
 
 // Beside the protections, in the store's directory.
-#define STORE_LOCK "lock"
+#define STORE_LOCK NAME_RESERVED
 #define STORE_NEW ".new"
 #define STORE_TRASH ".trash"
 
@@ -62,6 +62,7 @@ struct replica {
 	struct point_info *points; // oldest first, numbers rising by one
 	size_t point_count;
 	struct head head;
+	bool late_logged; // that retention waits for a hold
 
 	bool session_open;
 	enum codec codec;		// what the session asks new overlays to be made with
@@ -97,6 +98,7 @@ int replica_ready(const struct replica *replica, struct err *err);
 int replica_save(struct replica *replica, const struct protection *next, struct err *err);
 uint64_t replica_last_point(const struct replica *replica); // 0 without one
 struct digest_disk replica_disk(const struct replica *replica, unsigned disk);
+uint64_t replica_waits_for(const struct replica *replica); // see replica_info.retention_waits_for
 struct point_info *replica_point(struct replica *replica, uint64_t number); // NULL when there is none
 
 // Reads point.json of `number`; needs no lock.

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <openssl/crypto.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -136,6 +137,7 @@ static void *connection_thread(void *context)
 	} else {
 		log_info("handshake failed peer=%s: %s", connection->address, err.text);
 	}
+	OPENSSL_thread_stop(); // before the end is told: the process may be gone before this thread is
 	connection_end(connection);
 	return NULL;
 }

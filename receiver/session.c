@@ -11,7 +11,7 @@ enum session_state { SESSION_START, SESSION_READY, SESSION_OPEN, SESSION_STATES 
 
 enum {
 	POLL_MS = 1000,		 // how often an idle session looks whether it was fenced
-	GREETING_MS = 10000,	 // from the handshake to HELLO and to PAIR or OPEN
+	GREETING_MS = 15000,	 // from the handshake to PAIR or OPEN, whatever else is said
 };
 
 struct session {
@@ -20,7 +20,7 @@ struct session {
 	const char *peer_address;
 	enum session_state state;
 	struct replica *replica; // while OPEN
-	uint64_t heard_ns;
+	uint64_t began_ns, heard_ns;
 	bool done; // answered in full: close without ERROR
 };
 
@@ -228,7 +228,7 @@ static int on_ping(struct session *session, const struct wire_frame *frame, enum
 
 static session_handler *const handlers[SESSION_STATES][WIRE_ERROR + 1] = {
 	[SESSION_START] = {[WIRE_HELLO] = on_hello},
-	[SESSION_READY] = {[WIRE_PAIR] = on_pair, [WIRE_OPEN] = on_open, [WIRE_PING] = on_ping},
+	[SESSION_READY] = {[WIRE_PAIR] = on_pair, [WIRE_OPEN] = on_open},
 	[SESSION_OPEN] = {[WIRE_COMPARE] = on_compare,
 			  [WIRE_BLOCK] = on_block,
 			  [WIRE_ZEROS] = on_zeros,
@@ -253,7 +253,7 @@ static int dispatch(struct session *session, const struct wire_frame *frame, enu
 static int idle_check(struct session *session, enum wire_error *ret_code, struct err *err)
 {
 	uint64_t silent_ms = (env_mono_ns(session->host->env) - session->heard_ns) / 1000000;
-	if (silent_ms > (session->state == SESSION_OPEN ? CHANNEL_STALL_MS : GREETING_MS))
+	if (silent_ms > CHANNEL_STALL_MS)
 		return err_set(err, -ETIMEDOUT, "the source has been silent for %llu s", (unsigned long long)silent_ms / 1000);
 	struct replica_info info;
 	if (session->state != SESSION_OPEN)
@@ -271,6 +271,9 @@ static int step(struct session *session, enum wire_error *ret_code, struct err *
 {
 	struct wire_frame frame;
 	*ret_code = WIRE_E_PROTOCOL;
+	uint64_t age_ms = (env_mono_ns(session->host->env) - session->began_ns) / 1000000;
+	if (session->state != SESSION_OPEN && age_ms > GREETING_MS) // else strangers could hold every place for ever
+		return err_set(err, -ETIMEDOUT, "neither PAIR nor OPEN came within %d s", GREETING_MS / 1000);
 	int rc = channel_get(session->channel, 0, &frame, err);
 	if (rc == 0) {
 		rc = channel_flush(session->channel, err);
@@ -293,6 +296,7 @@ void session_run(const struct session_host *host, struct channel *channel, const
 		.host = host,
 		.channel = channel,
 		.peer_address = peer_address,
+		.began_ns = env_mono_ns(host->env),
 		.heard_ns = env_mono_ns(host->env),
 	};
 	struct err err = {0};

@@ -213,6 +213,8 @@ int store_create(struct store *s, const struct wire_open *open, const unsigned c
 	int rc = replica_create(s->root, open, pin, err);
 	if (rc) {
 		replica_free(r);
+		if (rc == -ENOSPC)
+			(void)err_wrap(err, "the target's store %s is full: free space there", s->path);
 		return rc;
 	}
 	replica_recover(r); // one way to come into memory

@@ -26,7 +26,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { OWNER_PIN_SIZE = 32 };
+enum {
+	OWNER_PIN_SIZE = 32,
+	RETENTION_LATE_POINTS = 60, // over points_keep, held up by a hold: the operator is told
+};
 
 struct store;
 struct replica; // one protection in the store; lives as long as the store
@@ -68,6 +71,7 @@ struct replica_info {
 	struct uuid head;
 	uint64_t head_bytes;
 	bool session_open;
+	uint64_t retention_waits_for; // the oldest held point, once it lets RETENTION_LATE_POINTS too many gather; else 0
 };
 void replica_info(struct replica *replica, struct replica_info *ret_info);
 
@@ -113,7 +117,8 @@ int replica_retain(struct replica *replica, struct err *err);
 // the one held is stored. -ENOENT when there is no such point. Holds end with the process; a failover's is durable.
 int replica_hold(struct replica *replica, uint64_t number, uint64_t *ret_number, struct err *err);
 void replica_release(struct replica *replica, uint64_t number);
-// The durable fence of a failover: the generation changes, no delta is taken any more, point `number` is pinned. The open
+// The durable fence of a failover: the generation changes, no delta is taken any more, point `number` (0: the newest at that
+// moment, see replica_info.fenced_point) is pinned. The open
 // session, if any, gets -ESTALE from its next call. Done twice for the same point it changes nothing; for another -EALREADY.
 int replica_fence(struct replica *replica, uint64_t number, struct err *err);
 

@@ -95,6 +95,20 @@ int agent_start_seat(struct agent *agent, struct seat *seat, bool is_new, struct
 	return rc;
 }
 
+int agent_restart_seat(struct agent *agent, struct seat *seat, struct err *err)
+{
+	AUTO_FREE struct protection_config *config = malloc(sizeof(*config));
+	if (!config)
+		return err_sys(err, -ENOMEM, "start %s", seat->config.name);
+	int rc = protection_config_load(agent->place.state, seat->config.name, config, err);
+	if (rc == 0) { // only what was read whole takes the place of what was known
+		seat->config = *config;
+		return agent_start_seat(agent, seat, false, err);
+	}
+	(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err->text);
+	return rc;
+}
+
 static void start_one(struct agent *agent, const char *name)
 {
 	struct err err = {0};
@@ -171,6 +185,9 @@ void agent_close(struct agent *agent)
 {
 	if (!agent)
 		return;
+	for (size_t i = 0; i < agent->seats; i++)
+		if (agent->seat[i]->running)
+			protection_stop_begin(agent->seat[i]->running);
 	for (size_t i = 0; i < agent->seats; i++) {
 		if (agent->seat[i]->running)
 			protection_stop(agent->seat[i]->running);
@@ -214,8 +231,13 @@ static int state_remove(struct agent *agent, const char *name, struct err *err)
 
 int agent_protect(struct agent *agent, struct protection_config *config, struct seat **ret_seat, struct err *err)
 {
-	char dir[NAME_SIZE + 16];
+	char dir[NAME_SIZE + 16], path[NAME_SIZE + 64];
+	struct env_stat st;
 	protection_dir(config->name, dir);
+	(void)snprintf(path, sizeof(path), "%s/protection.json", dir);
+	if (env_stat(agent->place.state, path, &st) != -ENOENT)
+		return err_set(err, -EEXIST, "%s holds the state of a protection \"%s\": restart the replicator to see it", dir,
+			       config->name);
 	int rc = config_fill(agent, config, err);
 	if (rc)
 		return rc;

@@ -33,5 +33,7 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 // Stops it and removes its state. The points at the receiver stay.
 int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err);
 int agent_start_seat(struct agent *agent, struct seat *seat, bool is_new, struct err *err);
+// Reads the configuration of a protection that does not run, and starts it.
+int agent_restart_seat(struct agent *agent, struct seat *seat, struct err *err);
 
 #endif

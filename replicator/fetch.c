@@ -56,7 +56,12 @@ static void on_run_read(struct aio *aio, int res)
 		group_error(group, &group->volume[fetch->batch->block[run->first].disk], "read", aio->off, res);
 	}
 	for (unsigned slot = run->first; slot < run->first + run->count; slot++) {
+		struct source_block *block = &fetch->batch->block[slot];
 		zero_tail(fetch, slot);
+		// Read as it is now, the block may hold writes since the cut. They must travel with it, or the receiver would keep
+		// a digest of what it does not have. All of them are dirty: a write is marked before it is issued.
+		if (group->set == SET_PRECOPY)
+			block->mask |= dirty_mask(&group->volume[block->disk].dirty, block->index);
 		if (fetch->block[slot].volume)
 			group_read_done(group, &fetch->block[slot]);
 	}

@@ -9,10 +9,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <xxhash.h>
 
 // QEMU locks single bytes of an image: 100 + n says "I use permission n", 200 + n says "nobody else may". 1 is writing.
 enum { QEMU_WRITES_AT = 101, QEMU_NO_WRITER_AT = 201 };
@@ -131,6 +135,37 @@ static int64_t stat_ns(const struct timespec *ts)
 	return ts->tv_sec * INT64_C(1000000000) + ts->tv_nsec;
 }
 
+static uint64_t number_of(const char *path, unsigned field)
+{
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char text[512] = "";
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+		return UINT64_MAX;
+	char *at = text;
+	for (unsigned i = 0; i < field; i++)
+		(void)strtoull(at, &at, 10);
+	return strtoull(at, NULL, 10);
+}
+
+// A block device has no time of its last change: mounting it and writing files touches nothing of its node. What stands in
+// is what the kernel counts: sectors written and discarded since the device came up, which device that was (a
+// sequence number that each attachment gets), and since which boot. Where one cannot be read, no two identities are the same.
+static void device_identify(const struct image *image, const struct stat *st, struct image_identity *identity)
+{
+	char path[96], boot[64] = "";
+	uint64_t sequence = 0;
+	(void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/stat", major(st->st_rdev), minor(st->st_rdev));
+	uint64_t written = number_of(path, 6), discarded = number_of(path, 13);
+	AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	bool known = written != UINT64_MAX && discarded != UINT64_MAX && ioctl(image->fd, BLKGETDISKSEQ, &sequence) == 0 &&
+		     fd >= 0 && read(fd, boot, sizeof(boot) - 1) > 0;
+	struct timespec now;
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	identity->inode = sequence;
+	identity->mtime_ns = (int64_t)(written ^ discarded << 40);
+	identity->ctime_ns = known ? (int64_t)XXH3_64bits(boot, sizeof(boot)) : stat_ns(&now);
+}
+
 int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err)
 {
 	struct stat st;
@@ -138,11 +173,13 @@ int image_identify(const struct image *image, struct image_identity *ret_identit
 		return err_sys(err, -errno, "stat image %s", image->path);
 	*ret_identity = (struct image_identity){
 		.device = image->block_device ? st.st_rdev : st.st_dev,
-		.inode = image->block_device ? 0 : st.st_ino, // of a node in /dev: a new one at every boot
+		.inode = st.st_ino,
 		.size = image->block_device ? image->size : (uint64_t)st.st_size,
 		.mtime_ns = stat_ns(&st.st_mtim),
 		.ctime_ns = stat_ns(&st.st_ctim),
 	};
+	if (image->block_device)
+		device_identify(image, &st, ret_identity);
 	return 0;
 }
 

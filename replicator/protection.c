@@ -67,13 +67,17 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	rc = open_export(p, err);
 	if (rc == 0)
 		rc = tracking_load(p, is_new, err);
-	if (rc == 0)
-		rc = export_start(p->export, err);
 	if (rc)
 		return rc;
+	rc = export_start(p->export, err);
+	if (rc) {
+		(void)tracking_save(p, NULL); // nothing was served: the maps are still the truth
+		return rc;
+	}
 	rc = -pthread_create(&p->thread, NULL, protection_thread, p);
 	if (rc) {
-		(void)export_stop(p->export, NULL);
+		if (export_stop(p->export, NULL) == 0)
+			(void)tracking_save(p, NULL);
 		return err_sys(err, rc, "start a thread");
 	}
 	return 0;
@@ -110,14 +114,18 @@ void protection_wake(struct protection *p)
 	(void)!write(p->wake_fd, &one, sizeof(one));
 }
 
-void protection_stop(struct protection *p)
+void protection_stop_begin(struct protection *p)
 {
-	(void)pthread_mutex_lock(&p->lock);
+	LOCK_SCOPE(&p->lock);
 	p->stop = true;
 	if (p->channel)
 		channel_abort(p->channel);
-	(void)pthread_mutex_unlock(&p->lock);
 	protection_wake(p);
+}
+
+void protection_stop(struct protection *p)
+{
+	protection_stop_begin(p);
 	(void)pthread_join(p->thread, NULL);
 	struct err err = {0};
 	int rc = export_stop(p->export, &err);
@@ -153,8 +161,9 @@ int protection_cycle(struct protection *p, uint64_t *ret_cycle, struct err *err)
 		return err_set(err, -EBUSY, "%s is paused: resume it first (`kagami resume %s`)", p->config.name, p->config.name);
 	if (p->fenced)
 		return err_set(err, -EBUSY, "%s was failed over at the receiver: it takes no more deltas", p->config.name);
-	p->cycle_wanted = p->cycles_started + 1;
-	*ret_cycle = p->cycle_wanted;
+	p->asked = true;
+	p->hurry = true;
+	*ret_cycle = p->cycles_started + 1;
 	protection_wake(p);
 	return 0;
 }
@@ -162,6 +171,8 @@ int protection_cycle(struct protection *p, uint64_t *ret_cycle, struct err *err)
 int protection_pause(struct protection *p, bool paused, struct err *err)
 {
 	LOCK_SCOPE(&p->lock);
+	p->hurry = true; // a resume of what is not paused means: try again now
+	protection_wake(p);
 	if (p->config.paused == paused)
 		return 0;
 	p->config.paused = paused;
@@ -180,7 +191,7 @@ int protection_pause(struct protection *p, bool paused, struct err *err)
 void protection_site_changed(struct protection *p)
 {
 	LOCK_SCOPE(&p->lock);
-	p->site_changed = true;
+	p->hurry = true;
 	if (p->channel)
 		channel_abort(p->channel);
 	protection_wake(p);

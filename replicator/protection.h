@@ -37,6 +37,8 @@ struct protection_place { // what all protections of an agent share; outlives th
 // no point yet. On failure nothing of it runs.
 int protection_start(const struct protection_place *place, const struct protection_config *config, bool is_new,
 		     struct protection **ret_protection, struct err *err);
+// Asks the cycle thread to end, and returns at once: so that many can end at the same time.
+void protection_stop_begin(struct protection *protection);
 // Ends the cycle under way and the export, and writes the state files, so that the next start continues with a delta. Frees.
 void protection_stop(struct protection *protection);
 

@@ -85,6 +85,9 @@ static int disks_decode(json_t *disks, struct protection_config *config, struct 
 			{"read_only", .flag = &config->disk[i].read_only},
 		};
 		int rc = control_read(json_array_get(disks, i), members, 3, err);
+		for (unsigned other = 0; other < i && rc == 0; other++)
+			if (strcmp(config->disk[other].name, name) == 0) // they would share a state file
+				rc = err_set(err, -EBADMSG, "\"%s\" is there twice", name);
 		if (rc)
 			return err_wrap(err, "disk %u", i);
 		(void)snprintf(config->disk[i].name, sizeof(config->disk[i].name), "%s", name);

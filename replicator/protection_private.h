@@ -65,12 +65,14 @@ struct protection {
 
 	struct ship_progress progress; // atomic
 	pthread_mutex_t lock;
-	bool stop, paused, fenced, site_changed;
+	bool stop, paused, fenced;
+	bool hurry; // an operator did something: the next try to connect, or to cut, need not wait
+	bool asked; // for a cycle, which has not begun yet
 	enum protection_state state;
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
 	struct channel *channel;   // set and cleared by the thread; others may only abort it
 	enum sync_reason sync;	   // stands until a point is committed
-	uint64_t cycles_started, cycles_committed, cycle_wanted;
+	uint64_t cycles_started, cycles_committed;
 	bool in_cycle;
 	bool settled;		// all that may differ from the newest point is in the dirty maps: nothing is in a cut, nothing unanswered
 	struct sync_log syncs;	// written by the thread alone

@@ -115,11 +115,13 @@ static void committed(struct protection *p, uint64_t point, const struct uuid *c
 	p->uncovered &= !ours;
 	tracking_position(p);
 	struct err err = {0};
-	if (source_keep(p->source, &err)) // then it stays dirty, and the next cycle looks at it again
+	if (source_keep(p->source, &err)) { // then it is dirty again, and the next cycle looks at it
 		log_error("an image could not be brought to stable storage: its blocks stay dirty protection=%s: %s",
 			  p->config.name, err.text);
-	else
+		source_give_back(p->source);
+	} else {
 		set_settled(p, true);
+	}
 	LOCK_SCOPE(&p->lock);
 	if (ours)
 		p->sync = SYNC_NONE;
@@ -252,7 +254,7 @@ static void connect_once(struct protection *p)
 	struct site site;
 	{
 		LOCK_SCOPE(&p->lock);
-		p->site_changed = false;
+		p->hurry = false;
 	}
 	if (p->state == STATE_STARTING || p->state == STATE_PAUSED)
 		protection_set_state(p, STATE_CONNECTING, "");
@@ -291,6 +293,8 @@ static void cycle_begin(struct protection *p, uint64_t *ret_number)
 	set_settled(p, false);
 	LOCK_SCOPE(&p->lock);
 	p->in_cycle = true;
+	p->asked = false;
+	p->hurry = false;
 	*ret_number = ++p->cycles_started;
 }
 
@@ -324,16 +328,25 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 	p->last_error[0] = 0;
 }
 
+// Whether the receiver's answer to SEAL says that there is no such point. An error of its store does not: it may have come
+// after the point was in place.
+static bool seal_refused(enum wire_error code)
+{
+	return code == WIRE_E_POSITION || code == WIRE_E_NO_SPACE || code == WIRE_E_FENCED || code == WIRE_E_PROTOCOL;
+}
+
 static void cycle_failed(struct protection *p, const struct cycle_report *report, const struct err *err)
 {
-	bool unknown = report->sealed && report->failure.code == 0;
+	bool unknown = report->sealed && !seal_refused(report->failure.code);
 	if (!unknown) { // otherwise the next connection tells
 		source_give_back(p->source);
 		set_settled(p, true);
 		memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
 	}
 	record_sync(p, report, 0, err->text);
-	schedule_failed(&p->schedule, now_ns(p));
+	// A broken connection has its own back-off, and is no reason to wait once there is another.
+	if (report->failure.code || err->code == -ESTALE || err->code == -EIO)
+		schedule_failed(&p->schedule, now_ns(p));
 	bool asked_to_stop;
 	{
 		LOCK_SCOPE(&p->lock);
@@ -347,11 +360,27 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 		return;
 	}
 	log_warning("cycle failed protection=%s: %s", p->config.name, err->text);
-	bool by_source = err->code == -ESTALE && report->failure.code == 0; // the connection is sound
+	bool by_source = (err->code == -ESTALE || err->code == -EIO) && report->failure.code == 0; // the connection is sound
 	if (by_source)
 		protection_set_state(p, STATE_IDLE, err->text);
 	else
 		connection_lost(p, &report->failure, err);
+}
+
+// An image that was cut short behind our back: what it held there is gone, and no point may say otherwise.
+static int images_whole(struct protection *p, struct err *err)
+{
+	for (unsigned i = 0; i < p->config.disk_count; i++) {
+		struct image_identity identity;
+		uint64_t size = export_disk_size(p->export, (uint16_t)i);
+		int rc = export_identity(p->export, (uint16_t)i, &identity, err);
+		if (rc)
+			return rc;
+		if (identity.size < size)
+			return err_set(err, -EIO, "the image of disk %s was cut from %llu to %llu bytes while it is served: restore it, then restart",
+				       p->config.disk[i].name, (unsigned long long)size, (unsigned long long)identity.size);
+	}
+	return 0;
 }
 
 static void cycle_once(struct protection *p)
@@ -374,7 +403,8 @@ static void cycle_once(struct protection *p)
 	};
 	uint64_t number;
 	cycle_begin(p, &number);
-	if (cycle_run(&cycle, &report, &err) == 0) {
+	report = (struct cycle_report){.sealed = false};
+	if (images_whole(p, &err) == 0 && cycle_run(&cycle, &report, &err) == 0) {
 		cycle_committed(p, number, &report);
 		p->heard_ns = p->pinged_ns = now_ns(p);
 		protection_set_state(p, STATE_IDLE, "");
@@ -427,7 +457,7 @@ static bool idle_check(struct protection *p)
 	return rc == 0;
 }
 
-static void idle(struct protection *p, bool wanted)
+static void idle(struct protection *p, bool asked)
 {
 	if (!idle_check(p))
 		return;
@@ -436,7 +466,7 @@ static void idle(struct protection *p, bool wanted)
 		LOCK_SCOPE(&p->lock);
 		p->next_cut_ns = due_ns;
 	}
-	if ((wanted && p->schedule.failures == 0) || now_ns(p) >= due_ns)
+	if (asked || now_ns(p) >= due_ns)
 		cycle_once(p);
 	else
 		wait_until(p, min_u64(due_ns, p->pinged_ns + CHANNEL_PING_MS * MS_NS));
@@ -446,14 +476,14 @@ void *protection_thread(void *context)
 {
 	struct protection *p = context;
 	for (;;) {
-		bool stop, paused, fenced, wanted, site_changed;
+		bool stop, paused, fenced, asked, hurry;
 		{
 			LOCK_SCOPE(&p->lock);
 			stop = p->stop;
 			paused = p->paused;
 			fenced = p->fenced;
-			site_changed = p->site_changed;
-			wanted = p->cycle_wanted > p->cycles_committed;
+			hurry = p->hurry;
+			asked = p->asked;
 		}
 		if (stop)
 			break;
@@ -465,8 +495,8 @@ void *protection_thread(void *context)
 				protection_set_state(p, STATE_PAUSED, "");
 			wait_until(p, UINT64_MAX);
 		} else if (p->channel) {
-			idle(p, wanted);
-		} else if (now_ns(p) < p->connect_not_before_ns && !site_changed) {
+			idle(p, asked);
+		} else if (now_ns(p) < p->connect_not_before_ns && !hurry) {
 			wait_until(p, p->connect_not_before_ns);
 		} else {
 			connect_once(p);

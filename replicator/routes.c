@@ -18,10 +18,19 @@ static json_t *seat_json(const struct seat *seat)
 {
 	if (seat->running)
 		return protection_json(seat->running);
-	return json_pack("{s:s, s:s, s:s, s:o, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:i, s:{s:i, s:i}, s:s, s:[]}", "name",
-			 seat->config.name, "site", seat->config.site, "state", "failed", "reason", json_text(seat->reason),
-			 "connected", 0, "rpo_violated", 1, "sync_reason", "age_ms", "progress", "next_cut_in_ms", "last_cycle",
-			 "dirty_bytes", 0, "cycles", "started", 0, "committed", 0, "last_error", "", "disks");
+	const struct protection_config *config = &seat->config; // zeros where it could not be read
+	char uuid[UUID_TEXT_SIZE];
+	uuid_format(&config->uuid, uuid);
+	json_t *disks = json_array();
+	for (unsigned i = 0; i < config->disk_count; i++)
+		(void)json_array_append_new(disks, json_pack("{s:s, s:o}", "name", config->disk[i].name, "path",
+							     json_text(config->disk[i].path)));
+	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:i, s:{s:i, s:i}, s:s, s:o}",
+			 "name", config->name, "uuid", uuid, "site", config->site, "codec", codec_name(config->codec), "rpo_ms",
+			 json_count(config->rpo_ms), "points_keep", (int)config->points_keep, "state", "failed", "reason",
+			 json_text(seat->reason), "connected", 0, "rpo_violated", 1, "sync_reason", "age_ms", "progress",
+			 "next_cut_in_ms", "last_cycle", "dirty_bytes", 0, "cycles", "started", 0, "committed", 0, "last_error", "",
+			 "disks", disks);
 }
 
 static json_t *site_json(const struct site *site)
@@ -139,6 +148,8 @@ static int read_protect(const json_t *body, struct protection_config *config, st
 	int rc = control_read(body, members, COUNT(members), err);
 	if (rc)
 		return rc;
+	if (name_reserved(name))
+		return err_set(err, -EINVAL, "%s " NAME_RESERVED_RULE, name);
 	if (!codec_read(codec, &config->codec))
 		return err_set(err, -EINVAL, "\"%s\" is not a codec: choose zstd, zlib, lz4 or none", codec);
 	(void)snprintf(config->name, NAME_SIZE, "%s", name);
@@ -240,12 +251,7 @@ static unsigned set_paused(struct agent *agent, const struct control_request *re
 	struct seat *seat = seat_of(agent, request, &err);
 	if (!seat)
 		return control_fail(ret_body, err.code, err.text);
-	int rc = 0;
-	if (!seat->running) { // what kept it from starting may be mended
-		rc = protection_config_load(agent->place.state, seat->config.name, &seat->config, &err);
-		if (rc == 0)
-			rc = agent_start_seat(agent, seat, false, &err);
-	}
+	int rc = seat->running ? 0 : agent_restart_seat(agent, seat, &err); // what kept it from starting may be mended
 	if (rc == 0)
 		rc = protection_pause(seat->running, paused, &err);
 	if (rc)

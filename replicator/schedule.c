@@ -12,8 +12,9 @@ uint64_t schedule_next_cut(const struct schedule *schedule, uint64_t now_ns)
 		return schedule->last_failure_ns + schedule_backoff_ns(schedule->failures - 1, 0);
 	if (!schedule->has_point)
 		return now_ns;
-	// A quarter and a twentieth of the objective in hand: the next transfer is not the last one's twin.
-	uint64_t expected_ns = schedule->transfer_ns + schedule->transfer_ns / 4 + schedule->rpo_ns / 20;
+	// A quarter in hand, and a little of the objective: the next transfer is not the last one's twin, and a busy host is late.
+	uint64_t spare_ns = schedule->rpo_ns / 20 + min_u64(schedule->rpo_ns / 10, SECOND_NS / 2);
+	uint64_t expected_ns = schedule->transfer_ns + schedule->transfer_ns / 4 + spare_ns;
 	return schedule->last_cut_ns + schedule->rpo_ns - min_u64(expected_ns, schedule->rpo_ns);
 }
 

@@ -66,8 +66,8 @@ declare -A uri=(
 
 round() { # SERVER DEPTH: I/Os a second and the 99th percentile in microseconds
 	(cd "$W" && fio --name=write --ioengine=nbd --uri="${uri[$1]}" --rw=randwrite --bs=4k --iodepth="$2" --time_based \
-		--runtime="$seconds" --ramp_time=1 --randrepeat=0 --size="${size}M" --output-format=json) |
-		jq -r '.jobs[0].write | "\(.iops | floor) \(.clat_ns.percentile["99.000000"] / 1000 | floor)"'
+		--runtime="$seconds" --ramp_time=1 --randrepeat=0 --size="${size}M" --output-format=json --output="$W/fio.json" >/dev/null)
+	jq -r '.jobs[0].write | "\(.iops | floor) \(.clat_ns.percentile["99.000000"] / 1000 | floor)"' "$W/fio.json"
 }
 
 median() { # of a column of the lines on standard input

@@ -19,7 +19,9 @@ static void print_state(const json_t *object, const char *side)
 	(void)printf("%s (%s)\n", show_text_of(object, "name"), side);
 	(void)printf(FIELD "%s\n", "state", state);
 	print_text("reason", show_text_of(object, "reason"));
-	if (show_has(object, "age_ms"))
+	if (show_has(object, "age_ms") && strcmp(state, "failed-over") == 0)
+		(void)printf(FIELD "%s old; none follows a failover\n", "newest point", show_duration_of(object, "age_ms").text);
+	else if (show_has(object, "age_ms"))
 		(void)printf(FIELD "%s old; the RPO of %s is %s\n", "newest point", show_duration_of(object, "age_ms").text,
 			     show_duration_of(object, "rpo_ms").text, show_flag_of(object, "rpo_violated") ? "VIOLATED" : "kept");
 	else

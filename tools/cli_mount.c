@@ -62,8 +62,9 @@ int cli_mount(const struct cli *cli)
 		     show_text_of(answer, "disk"));
 	if (show_has(answer, "partition"))
 		(void)printf(", partition %s", show_integer_of(answer, "partition").text);
+	AUTO_FREE char *quoted = show_quoted(show_text_of(answer, "directory"));
 	(void)printf(" (%s) is at %s, read-only.\nTo end it: kagami umount %s\n", show_text_of(answer, "filesystem"),
-		     show_text_of(answer, "directory"), show_text_of(answer, "directory"));
+		     show_text_of(answer, "directory"), quoted);
 	json_decref(answer);
 	return CLI_DONE;
 }

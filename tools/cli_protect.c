@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { POINTS_MOST = 1000000 }; // the daemon has a bound of its own
+enum { POINTS_MOST = 90 }; // as docs/man/kagami.1 says; the daemon checks it too
 
 // One disk of the request. The path becomes absolute here: the daemon has another working directory.
 static int disk_add(const struct cli *cli, json_t *disks, const char *text)
@@ -117,8 +117,10 @@ static void print_protected(const json_t *protection)
 int cli_protect(const struct cli *cli)
 {
 	struct err err;
-	if (parse_name("protection", cli->argv[0], &err))
+	if (parse_new_name(cli->argv[0], &err))
 		return cli_misused(cli, "%s", err.text);
+	if (cli->argc < 2)
+		return cli_misused(cli, "a disk is missing: name each as DISK=PATH, such as vda=/images/%s.raw", cli->argv[0]);
 	json_t *disks = json_array();
 	json_t *body = json_pack("{s:s, s:o}", "name", cli->argv[0], "disks", disks);
 	int rc = options_add(cli, body);

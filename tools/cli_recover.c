@@ -207,8 +207,9 @@ int cli_failover(const struct cli *cli)
 	return CLI_DONE;
 }
 
-// The disks of a failover hold what exists nowhere else: they go only when that was said. The daemon insists on it too.
-static int check_failover_gone(const struct cli *cli, const char *name)
+// What would be removed. The disks of a failover hold what exists nowhere else: they go only when that was said, which
+// the daemon insists on too. On CLI_DONE *ret_replica is the caller's.
+static int forget_preview(const struct cli *cli, const char *name, json_t **ret_replica)
 {
 	json_t *replica;
 	int rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &replica, "/v1/protections/%s", name);
@@ -219,24 +220,35 @@ static int check_failover_gone(const struct cli *cli, const char *name)
 			      "%s was failed over, and what its VM wrote since is in the failover's disks alone (\"kagami status %s\" "
 			      "names them): keep a copy, then say --discard-failover",
 			      name, name);
-	json_decref(replica);
+	if (rc)
+		json_decref(replica);
+	else
+		*ret_replica = replica;
 	return rc;
+}
+
+static bool forget_confirmed(const struct cli *cli, const char *name, const json_t *replica)
+{
+	return cli_confirmed(cli, "Remove the replica of %s and ALL of its recovery points (%s, with %s in all)%s from this host?",
+			     name, show_integer_of(replica, "points").text, show_size_of(replica, "stored_bytes").text,
+			     cli->option[OPT_DISCARD] ? ", and its failover's disks," : "");
 }
 
 int cli_forget(const struct cli *cli)
 {
 	const char *name = cli->argv[0];
 	struct err err;
-	json_t *answer;
+	json_t *answer, *replica;
 	if (parse_name("protection", name, &err))
 		return cli_misused(cli, "%s", err.text);
 	if (!cli->option[OPT_YES] && !cli_on_terminal())
 		return cli_misused(cli, "this removes every recovery point of %s: say --yes to mean it", name);
-	int rc = check_failover_gone(cli, name);
+	int rc = forget_preview(cli, name, &replica);
 	if (rc)
 		return rc;
-	if (!cli_confirmed(cli, "Remove the replica of %s and ALL of its recovery points%s from this host?", name,
-			   cli->option[OPT_DISCARD] ? ", and its failover's disks," : ""))
+	bool go_on = forget_confirmed(cli, name, replica);
+	json_decref(replica);
+	if (!go_on)
 		return CLI_REFUSED;
 	rc = cli_ask(cli, HTTP_RECEIVER, "DELETE", NULL, &answer, "/v1/protections/%s%s", name,
 		     cli->option[OPT_DISCARD] ? "?failover=discard" : "");

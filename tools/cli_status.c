@@ -11,10 +11,12 @@
 
 #include <string.h>
 
-// "3.1s of 15s": how old the newest point is, and how old it may be.
+// "3.1s of 15s": how old the newest point is, and how old it may be. No RPO binds a replica that was failed over.
 static struct shown show_age(const json_t *object)
 {
 	struct shown shown;
+	if (strcmp(show_text_of(object, "state"), "failed-over") == 0)
+		return show_duration_of(object, "age_ms");
 	(void)snprintf(shown.text, sizeof(shown.text), "%.16s of %.16s", show_duration_of(object, "age_ms").text,
 		       show_duration_of(object, "rpo_ms").text);
 	return shown;

@@ -32,7 +32,7 @@ const struct cli_command cli_commands[] = {
 	 "5m, 1h; from 1s to 24h). At most N points are kept, from 1 to 90, by default\n"
 	 "24. CODEC is zstd (the default), zlib, lz4 or none. Disks named by --read-only\n"
 	 "are replicated like the others, and the VM can only read them.",
-	 SOURCE, 2, 1 + DISKS_MAX,
+	 SOURCE, 1, 1 + DISKS_MAX,
 	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_READ_ONLY), cli_protect},
 	{"status", "[NAME]", "show protections and replicas, or one of them in full", "", EITHER, 0, 1, 0, cli_status},
 	{"cycle", "NAME [--wait [--timeout TIME]]", "make a recovery point now",
@@ -48,7 +48,7 @@ const struct cli_command cli_commands[] = {
 	{"pause", "NAME", "stop making points; writes are still tracked", "", SOURCE, 1, 1, 0, cli_pause},
 	{"resume", "NAME", "go on making points", "", SOURCE, 1, 1, 0, cli_resume},
 	{"unprotect", "NAME [--yes]", "end a protection; its points stay at the target",
-	 "Asks first on a terminal, unless --yes is given.", SOURCE, 1, 1, OPT_BIT(OPT_YES), cli_unprotect},
+	 "Asks first on a terminal, unless --yes is given; without one it does not ask.", SOURCE, 1, 1, OPT_BIT(OPT_YES), cli_unprotect},
 	{"points", "NAME[@POINT]", "list recovery points, or show one with its files", "", TARGET, 1, 1, 0, cli_points},
 	{"failover", "NAME[@POINT] [--dry-run] [--yes]", "make a replica usable: writable disks on a point",
 	 "Takes the newest point unless one is named. Ends replication into the replica,\n"
@@ -56,8 +56,8 @@ const struct cli_command cli_commands[] = {
 	 "happen and does nothing. On a terminal it asks first, unless --yes is given.",
 	 TARGET, 1, 1, OPT_BIT(OPT_DRY_RUN) | OPT_BIT(OPT_YES), cli_failover},
 	{"mount", "NAME[@POINT] DIR [--disk DISK] [--partition N]", "mount a file system of a point, read-only",
-	 "--disk is needed when there is more than one; --partition when the disk has a\n"
-	 "partition table.",
+	 "Takes the first disk, unless --disk names another; and of a disk with partitions\n"
+	 "the one that has a file system: --partition is needed when several have one.",
 	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION), cli_mount},
 	{"umount", "DIR", "unmount it", "", TARGET, 1, 1, 0, cli_umount},
 	{"mounts", "", "list mounted points", "", TARGET, 0, 0, 0, cli_mounts},
@@ -140,6 +140,8 @@ static int options_read(struct cli *cli, int argc, char **argv)
 			return cli_misused(cli, "there is no option %s", argv[optind - 1]);
 		if (found == ':')
 			return cli_misused(cli, "%s needs a value", argv[optind - 1]);
+		if (optarg && cli->option[found])
+			return cli_misused(cli, "--%s is given twice", options[found].name);
 		cli->option[found] = optarg ? optarg : "";
 	}
 	cli->argc = argc - optind;

@@ -70,6 +70,14 @@ int parse_name(const char *what, const char *text, struct err *err)
 	return err_set(err, -EINVAL, "\"%.80s\" cannot name a %s: %s", text, what, NAME_RULE);
 }
 
+int parse_new_name(const char *text, struct err *err)
+{
+	int rc = parse_name("protection", text, err);
+	if (rc == 0 && name_reserved(text))
+		rc = err_set(err, -EINVAL, "%s " NAME_RESERVED_RULE, text);
+	return rc;
+}
+
 int parse_address(const char *text, struct err *err)
 {
 	uint64_t port;

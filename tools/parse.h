@@ -18,6 +18,8 @@ int parse_rpo(const char *text, uint64_t *ret_ms, struct err *err);
 int parse_number(const char *what, const char *text, uint64_t least, uint64_t most, uint64_t *ret_number, struct err *err);
 // The name of a protection, disk or site; `what` says of which.
 int parse_name(const char *what, const char *text, struct err *err);
+// The name of a protection that is to be made: one that the receiver's store does not need itself.
+int parse_new_name(const char *text, struct err *err);
 
 // HOST:PORT or [IPV6]:PORT; whether it resolves is not asked.
 int parse_address(const char *text, struct err *err);

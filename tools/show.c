@@ -144,6 +144,21 @@ void show_clean(json_t *value)
 		show_clean(element);
 }
 
+char *show_quoted(const char *path)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,=";
+	char *quoted = malloc(4 * strlen(path) + 3), *to = quoted;
+	if (!quoted)
+		abort();
+	if (path[0] && path[strspn(path, plain)] == 0)
+		return strcpy(quoted, path);
+	*to++ = '\'';
+	for (; *path; path++)
+		to = *path == '\'' ? stpcpy(to, "'\\''") : stpncpy(to, path, 1);
+	(void)strcpy(to, "'");
+	return quoted;
+}
+
 struct table *table_new(const char *columns)
 {
 	struct table *table = calloc(1, sizeof(*table));

@@ -30,6 +30,9 @@ struct shown show_integer_of(const json_t *object, const char *name);
 // Replaces control characters in every string of `value`: what a peer wrote must not drive the operator's terminal.
 void show_clean(json_t *value);
 
+// A path as a shell reads it back: as it is when every character of it is plain, in single quotes otherwise. The caller frees.
+char *show_quoted(const char *path);
+
 // A table whose columns are as wide as their widest cell.
 struct table;
 // `columns`: one letter each, 'l' or 'r', for the side that a column keeps to.

@@ -179,8 +179,11 @@ int env_replace(struct env_root *root, const char *dir, const char *name, const 
 	if (rc == 0)
 		rc = env_sync(file);
 	env_close(file);
-	if (rc == 0)
-		rc = env_rename(root, temp, name);
+	if (rc) {
+		(void)env_unlink(root, temp); // on a full disk its space is missed
+		return rc;
+	}
+	rc = env_rename(root, temp, name);
 	if (rc == 0)
 		rc = env_sync_dir(root, dir);
 	return rc;

@@ -22,6 +22,11 @@ bool name_ok(const char *name)
 	return true;
 }
 
+bool name_reserved(const char *name)
+{
+	return strcmp(name, NAME_RESERVED) == 0;
+}
+
 int uuid_new(struct env *env, struct uuid *ret_uuid)
 {
 	struct uuid uuid;

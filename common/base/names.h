@@ -18,6 +18,11 @@ bool name_ok(const char *name);
 // What a name must look like, for error messages.
 #define NAME_RULE "a name has 1 to 63 of a-z, 0-9, '.', '_', '-', and starts with a letter or digit"
 
+// Whether a name, which name_ok() takes, is one that the receiver's store has for itself beside the protections.
+bool name_reserved(const char *name);
+#define NAME_RESERVED "lock"
+#define NAME_RESERVED_RULE "is a name the store needs itself: protect under another name"
+
 struct env;
 
 // A random (version 4) UUID.

@@ -71,6 +71,8 @@ int net_listen(const char *address, struct err *err)
 	freeaddrinfo(list);
 	if (rc == -EADDRINUSE)
 		return err_set(err, rc, "%s is in use by another program: choose another port with --listen", address);
+	if (rc == -EADDRNOTAVAIL)
+		return err_set(err, rc, "listen on %s: this host has no such address; take one of its own, or 0.0.0.0 for all", address);
 	if (rc)
 		return err_sys(err, rc, "listen on %s", address);
 	int taken = fd;

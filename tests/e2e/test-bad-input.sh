@@ -17,6 +17,7 @@ refuses "in use" kagami-receiver --run-dir "$R/other" --store "$W/store2" --list
 refuses 'in use|another|lock' kagami-receiver --run-dir "$R/other" --store "$STORE" --listen "127.0.0.1:$(free_port)"
 refuses 'in use|another|already|run' kagami-receiver --run-dir "$KAGAMI_RUN_DIR" --store "$W/store2" --listen "127.0.0.1:$(free_port)"
 refuses 'address|port|listen' kagami-receiver --run-dir "$R/other" --store "$W/store2" --listen nowhere
+refuses 'this host has no such address' kagami-receiver --run-dir "$R/other" --store "$W/store2" --listen 192.0.2.1:17654
 refuses 'option|argument|store' kagami-receiver --run-dir "$R/other"
 refuses 'not a directory' kagami-replicator --run-dir "$R/other" --state "$W/file"
 refuses 'option' kagami-replicator --state "$W/store2" --no-such-option
@@ -41,10 +42,18 @@ refuses 'name' kagami protect ../vm1 vda="$W/good.raw" --to dr --rpo 15s
 refuses 'name' kagami protect VM1 vda="$W/good.raw" --to dr --rpo 15s
 refuses 'name' kagami protect vm1 v/da="$W/good.raw" --to dr --rpo 15s
 refuses 'name' kagami protect "$(printf 'a%.0s' {1..64})" vda="$W/good.raw" --to dr --rpo 15s
-refuses 'disk' kagami protect vm1 --to dr --rpo 15s
+refuses 'a disk is missing.*DISK=PATH' kagami protect vm1 --to dr --rpo 15s
+refuses '--to is given twice' kagami protect vm1 vda="$W/good.raw" --to dr --to dr --rpo 15s
+refuses 'lock is a name the store needs itself' kagami protect lock vda="$W/good.raw" --to dr --rpo 15s
+at_source POST /v1/protections "{\"name\": \"lock\", \"site\": \"dr\", \"rpo_ms\": 15000,
+	\"disks\": [{\"name\": \"vda\", \"path\": \"$W/good.raw\"}]}" >"$W/out" 2>/dev/null || true
+is "message for the name lock" "$(jq -r .error.message "$W/out")" \
+	'lock is a name the store needs itself: protect under another name'
 refuses 'rpo' kagami protect vm1 vda="$W/good.raw" --to dr --rpo soon
 refuses 'rpo' kagami protect vm1 vda="$W/good.raw" --to dr --rpo 0s
-refuses 'points' kagami protect vm1 vda="$W/good.raw" --to dr --rpo 15s --points 0
+for n in 0 91; do
+	refuses 'not a number from 1 to 90' kagami protect vm1 vda="$W/good.raw" --to dr --rpo 15s --points $n
+done
 refuses 'twice|same|already|two' kagami protect vm1 vda="$W/good.raw" vda="$W/other.raw" --to dr --rpo 15s
 refuses 'twice|same|already|in use' kagami protect vm1 vda="$W/good.raw" vdb="$W/good.raw" --to dr --rpo 15s
 truncate -s 1000 "$W/odd.raw"
@@ -99,6 +108,13 @@ if [ "$(at_source GET /v1/protections | jq '.protections | length')" = 1 ]; then
 fi
 kill_replicator
 KAGAMI_RUN_DIR=$KEPT STATE=$W/state REPLICATOR=$first
+
+# What forget removes is said before it is asked for; without a yes nothing goes.
+if command -v script >/dev/null; then
+	echo n | script -qec 'kagami forget vm1' /dev/null >"$W/out" || true
+	grep -qE 'ALL of its recovery points \([0-9]+, with [0-9.]+ [KMGi]*B in all\)' "$W/out" || fail "forget asks: $(cat "$W/out")"
+	has_point vm1 || fail "forget did not wait for a yes"
+fi
 
 nbd_io vm1 vda 'write -P 0x77 1M 64k'
 n=$(cycle vm1)

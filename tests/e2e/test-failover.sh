@@ -36,6 +36,9 @@ kagami failover "vm1@$chosen" >/dev/null
 qemu-io -r -f qcow2 -c 'read -P 0x91 2M 64k' "$a" | grep -q 'read 65536' || fail "a second failover lost the first one's writes"
 refuses 'already|failed over|point' kagami failover "vm1@$newer"
 is "state at the target" "$(replica vm1 .state)" failed-over
+kagami status vm1 >"$W/status.out"
+sed -n '/(target)/,$p' "$W/status.out" | grep -q 'none follows a failover' || fail "the failed-over replica: $(cat "$W/status.out")"
+! sed -n '/(target)/,$p' "$W/status.out" | grep -q 'RPO' || fail "a failed-over replica has no RPO: $(cat "$W/status.out")"
 
 # The source is fenced, says so, and serves its guest on. No new point ever.
 fenced() { [ "$(protection vm1 .state)" = fenced ]; }

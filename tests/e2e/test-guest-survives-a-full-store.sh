@@ -26,7 +26,7 @@ for n in $(points vm1); do
 done
 is "newest point" "$(newest_point vm1)" "$first"
 daemons_alive
-kagami status vm1 | grep -qiE 'space|full' || fail "kagami status does not say it"
+kagami status vm1 | grep -qF "the target's store $STORE is full" || fail "kagami status does not say which store is full"
 
 mount -o remount,size=200M "$STORE"
 wait_for 60 connected vm1

@@ -59,11 +59,40 @@ diff -r "$files" "$W/dir" || fail "the files of the mounted xfs differ"
 is "file system" "$(at_target GET /v1/mounts | jq -r '.mounts[0].filesystem')" xfs
 kagami umount "$W/dir"
 
+# A path with spaces is shown as the shell takes it.
+mkdir "$W/a dir"
+at_end 'umount "$W/a dir"'
+kagami mount ext4 "$W/a dir" >"$W/out"
+grep -qxF "To end it: kagami umount '$W/a dir'" "$W/out" || fail "mount prints: $(cat "$W/out")"
+bash -c "$(sed -n 's/^To end it: //p' "$W/out")"
+
 kagami mount parts "$W/dir" --partition 2
 diff -r "$files" "$W/dir" --exclude lost+found || fail "the files of the mounted partition differ"
 kagami umount "$W/dir"
 refuses 'partition' kagami mount parts "$W/dir" --partition 7
 refuses 'file system|filesystem|partition' kagami mount parts "$W/dir" --partition 1
+
+# A mount that stays lets points gather: at 60 too many the target says why, and when it has gone retention catches up.
+truncate -s 1M "$W/small.raw"
+mkfs.ext4 -q "$W/small.raw"
+kagami protect small vda="$W/small.raw" --to dr --rpo 1h --points 1 >/dev/null
+held=$(cycle small)
+kagami mount "small@$held" "$W/dir"
+is "reason with few points" "$(replica small .reason)" ''
+while [ "$(replica small .points)" -lt 61 ]; do
+	kagami cycle small --wait >/dev/null
+done
+kagami status small >"$W/out"
+grep -qE "retention waits: 6[0-9] points are kept over the wanted 1 because point $held is held by a mount" "$W/out" ||
+	fail "kagami status does not say that retention waits: $(cat "$W/out")"
+sleep 1
+is "lines in the log" "$(grep -c 'retention waits' "$W/kagami-receiver.log")" 1
+qemu-img check -q "$(point_disk small "$(newest_point small)" vda)" || fail "QEMU does not read the long chain"
+kagami umount "$W/dir"
+one_point() { [ "$(replica small .points)" = 1 ]; }
+kagami cycle small --wait >/dev/null
+wait_for 30 one_point
+is "reason when it is over" "$(replica small .reason)" ''
 
 # Stopped with a mount: the next one does not trip over it.
 kagami mount ext4 "$W/dir"
@@ -75,3 +104,22 @@ kagami mount ext4 "$W/dir"
 diff -r "$files" "$W/dir" --exclude lost+found || fail "the files of the mounted point differ"
 kagami umount "$W/dir"
 daemons_alive
+
+# A receiver without root, which may not open /dev/fuse, says so in one line.
+if ! setpriv --reuid=65534 --regid=65534 --clear-groups test -r /dev/fuse; then
+	stop_receiver
+	mkdir "$W/nobody" "$W/nobody/run"
+	cp -r --sparse=always "$STORE" "$W/nobody/store"
+	mkdir "$W/nobody/dir"
+	cp "$(command -v kagami-receiver)" "$W/nobody"
+	chmod 711 "$W"
+	chown -R 65534:65534 "$W/nobody"
+	setpriv --reuid=65534 --regid=65534 --clear-groups "$W/nobody/kagami-receiver" --run-dir "$W/nobody/run" \
+		--store "$W/nobody/store" --listen "127.0.0.1:$PORT" >>"$W/nobody.log" 2>&1 &
+	pids+=($!)
+	KAGAMI_RUN_DIR=$W/nobody/run
+	wait_for 10 answers receiver.sock
+	refuses 'mount needs root, or access to /dev/fuse and fuse2fs: start the receiver as root' kagami mount ext4 "$W/nobody/dir"
+	at_most "bytes of the error" "$(wc -c <"$W/err")" 160
+	is "mounts" "$(at_target GET /v1/mounts | jq -c .mounts)" '[]'
+fi

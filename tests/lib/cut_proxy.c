@@ -58,10 +58,8 @@ static bool forward(struct cut_proxy *p, enum proxy_way way, uint64_t limit, int
 	ssize_t n = recv(from, buffer, (size_t)min_u64(left, sizeof(buffer)), 0);
 	if (n < 0)
 		return errno == EAGAIN;
-	if (n == 0 || !send_all(to, buffer, (size_t)n))
-		return false;
-	p->bytes[way] += (uint64_t)n;
-	return true;
+	p->bytes[way] += (uint64_t)n; // before: whoever got them may ask at once
+	return n > 0 && send_all(to, buffer, (size_t)n);
 }
 
 static void serve(struct cut_proxy *p, int client)

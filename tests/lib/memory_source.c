@@ -30,6 +30,7 @@ static int op_cut(struct source *source, enum cut_mode mode, struct source_cut *
 	(void)err;
 	assert(m->under_way == 0);
 	m->cuts++;
+	m->waits = 0;
 	m->precopies += mode == CUT_PRECOPY;
 	m->mode = mode;
 	m->at_disk = 0;
@@ -90,12 +91,10 @@ static int op_wait(struct source *source, struct source_batch *batch, struct err
 	struct memory_source *m = of(source);
 	assert(m->under_way > 0);
 	m->under_way--;
-	if (m->waits++ == m->fail_at) {
+	if (m->waits++ == m->fail_at && (m->fail_code != -ESTALE || m->mode == CUT_POINT)) {
 		m->given_up = true;
 		batch->status = m->fail_code;
-		m->waits = 0;
-		if (--m->fails == 0)
-			m->fail_at = UINT_MAX;
+		m->fail_at = --m->fails ? 0 : UINT_MAX;
 	} else if (m->given_up) {
 		batch->status = m->fail_code;
 	}
@@ -165,13 +164,14 @@ static void *zeroed(uint64_t count, size_t size)
 void memory_source_init(struct memory_source *m, uint16_t disks, const uint64_t *sizes)
 {
 	assert(disks <= MEMORY_DISKS_MAX);
-	*m = (struct memory_source){.source = {.ops = &ops, .disk_count = disks}, .batch_blocks = SOURCE_BATCH_MAX,
+	*m = (struct memory_source){.source = {.ops = &ops, .disk_count = disks},
+				    .batch_blocks = SOURCE_BATCH_MAX,
 				    .fail_at = UINT_MAX};
 	for (uint16_t d = 0; d < disks; d++) {
 		uint64_t blocks = size_blocks(sizes[d]);
 		m->source.disk_size[d] = sizes[d];
-		m->disk[d] = (struct memory_disk){zeroed(blocks, BLOCK_SIZE), zeroed(blocks, BLOCK_SIZE), zeroed(blocks, 2),
-						  zeroed(blocks, 2), zeroed(blocks, 2)};
+		m->disk[d] = (struct memory_disk){zeroed(blocks, BLOCK_SIZE), zeroed(blocks, BLOCK_SIZE),
+						  zeroed(blocks, 2), zeroed(blocks, 2), zeroed(blocks, 2)};
 	}
 }
 
@@ -207,7 +207,8 @@ void memory_source_random(struct memory_source *m, uint64_t *seed)
 	uint64_t off = draw_below(seed, sectors);
 	if (kind < 3) // a write that begins with its block
 		off -= off % (BLOCK_SIZE / SECTOR_SIZE);
-	uint64_t len = min_u64(1 + draw_below(seed, kind < 4 ? sizeof(data) / SECTOR_SIZE : 16), sectors - off) * SECTOR_SIZE;
+	uint64_t len =
+		min_u64(1 + draw_below(seed, kind < 4 ? sizeof(data) / SECTOR_SIZE : 16), sectors - off) * SECTOR_SIZE;
 	if (kind == 0) {
 		memory_source_touch(m, disk, off * SECTOR_SIZE, len);
 		return;

@@ -26,15 +26,17 @@ struct memory_source {
 	bool given_up;
 
 	// What the test may set.
-	unsigned batch_blocks;	   // in a batch; SOURCE_BATCH_MAX by default
+	unsigned batch_blocks;					    // in a batch; SOURCE_BATCH_MAX by default
 	void (*guest)(struct memory_source *source, void *context); // called at each fetch: the guest writes
 	void *context;
-	unsigned fail_at; // the wait, counted from the last reset of `waits`, that fails with fail_code; UINT_MAX never
-	int fail_code;	  // -ESTALE gives the cut up, until the next one
-	unsigned fails;	  // so many cuts fail that way, one after the other
+	unsigned
+		fail_at; // the wait after a cut that fails with fail_code, and all after it until the next cut; UINT_MAX never
+	int fail_code;	// -ESTALE: only cuts of points are given up
+	unsigned fails; // so many cuts fail, those after the first at their first wait
 
 	// What it may look at.
-	unsigned waits, cuts, precopies, keeps, give_backs;
+	unsigned waits; // since the cut
+	unsigned cuts, precopies, keeps, give_backs;
 	uint64_t blocks_fetched;
 };
 
@@ -43,7 +45,8 @@ void memory_source_done(struct memory_source *source);
 
 // The guest writes.
 void memory_source_write(struct memory_source *source, uint16_t disk, uint64_t off, const void *data, uint64_t len);
-void memory_source_touch(struct memory_source *source, uint16_t disk, uint64_t off, uint64_t len); // the same bytes again
+void memory_source_touch(struct memory_source *source, uint16_t disk, uint64_t off,
+			 uint64_t len);					 // the same bytes again
 void memory_source_random(struct memory_source *source, uint64_t *seed); // one write of some sort
 
 #endif

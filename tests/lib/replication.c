@@ -49,7 +49,10 @@ static void pair_both(struct replication *r)
 
 static void open_fill(struct replication *r)
 {
-	r->open = (struct wire_open){.name = "vm1", .codec = CODEC_ZSTD, .points_keep = 90, .rpo_ms = 15000,
+	r->open = (struct wire_open){.name = "vm1",
+				     .codec = CODEC_ZSTD,
+				     .points_keep = 90,
+				     .rpo_ms = 15000,
 				     .disk_count = r->memory.source.disk_count};
 	r->open.digest.kind = DIGEST_XXH3;
 	for (unsigned i = 0; i < DIGEST_SECRET_SIZE; i++)
@@ -140,15 +143,15 @@ static void take_position(struct replication *r, const struct wire_opened *opene
 
 int replication_connect(struct replication *r, const char *address, struct wire_failure *failure)
 {
-	struct wire_failure ignored;
+	struct wire_failure ignored = {.code = 0};
 	struct wire_hello theirs;
 	struct wire_opened opened;
 	struct wire_failure *refusal = failure ? failure : &ignored;
 	replication_disconnect(r);
 	refusal->code = 0;
 	r->err.text[0] = 0;
-	int rc = channel_connect(r->tls, address ? address : server_address(r->server), identity_pin(r->receiver_identity),
-				 &r->channel, &r->err);
+	int rc = channel_connect(r->tls, address ? address : server_address(r->server),
+				 identity_pin(r->receiver_identity), &r->channel, &r->err);
 	if (rc == 0)
 		rc = greet(r->channel, &theirs, &r->err);
 	if (rc == 0)
@@ -232,7 +235,8 @@ static void chain_read(struct replication *r, uint64_t number, unsigned disk, un
 	struct env_file *file = NULL, *base = NULL;
 	struct qcow2_reader *reader = NULL;
 	struct err err = {0};
-	(void)snprintf(name, sizeof(name), "vm1/points/%llu/%s.qcow2", (unsigned long long)number, r->open.disk[disk].name);
+	(void)snprintf(name, sizeof(name), "vm1/points/%llu/%s.qcow2", (unsigned long long)number,
+		       r->open.disk[disk].name);
 	assert_int_equal(env_open(r->store_root, name, ENV_READ, &file), 0);
 	must(qcow2_reader_open(file, &reader, &err), &err);
 	if (qcow2_reader_backing_format(reader) == QCOW2_BACKING_QCOW2) {
@@ -266,7 +270,8 @@ size_t replication_check(struct replication *r)
 			assert_true(uuid_equal(&points[i].cut, &r->point[number].cut));
 			chain_read(r, number, d, found);
 			if (memcmp(found, r->point[number].disk[d], r->open.disk[d].size) != 0)
-				fail_msg("point %llu, disk %u: not what the disk held at the cut", (unsigned long long)number, d);
+				fail_msg("point %llu, disk %u: not what the disk held at the cut",
+					 (unsigned long long)number, d);
 		}
 	replica_release(replica, held);
 	return count;

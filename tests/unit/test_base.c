@@ -32,8 +32,8 @@ static void cursor_reads_what_it_wrote_in_little_endian(void **state)
 	cursor_put_bytes(&c, "abc", 3);
 	cursor_put_string(&c, "hello");
 	assert_true(cursor_done(&c));
-	static const unsigned char expected[] = {2,    1,    6,    5,	 4,   3,   0x0e, 0x0d, 0x0c, 0x0b, 0x0a, 9,   8,
-						 7,    0x0f, 'a',  'b',	 'c', 5,   0,	 'h',  'e',  'l',  'l',	 'o'};
+	static const unsigned char expected[] = {2, 1,	  6,   5,   4,	 3, 0x0e, 0x0d, 0x0c, 0x0b, 0x0a, 9,  8,
+						 7, 0x0f, 'a', 'b', 'c', 5, 0,	  'h',	'e',  'l',  'l',  'o'};
 	assert_memory_equal(buf, expected, sizeof(expected));
 	c = cursor_reading(buf, sizeof(buf));
 	char text[6], bytes[3];
@@ -104,7 +104,8 @@ static void cursor_strings_with_a_nul_or_too_long_are_bad(void **state)
 	(void)state;
 	char text[4];
 	static const unsigned char good[] = {3, 0, 'a', 'b', 'c'}, nul[] = {3, 0, 'a', 0, 'c'}, nul_last[] = {1, 0, 0};
-	static const unsigned char longer[] = {4, 0, 'a', 'b', 'c', 'd'}, cut[] = {3, 0, 'a', 'b'}, huge[] = {0xff, 0xff, 'a'};
+	static const unsigned char longer[] = {4, 0, 'a', 'b', 'c', 'd'}, cut[] = {3, 0, 'a', 'b'},
+				   huge[] = {0xff, 0xff, 'a'};
 	assert_true(string_read(good, sizeof(good), text, sizeof(text)));
 	assert_string_equal(text, "abc");
 	assert_false(string_read(nul, sizeof(nul), text, sizeof(text)));

@@ -72,6 +72,18 @@ static void parse_number_keeps_to_its_limits(void **state)
 	}
 }
 
+static void parse_new_name_refuses_what_the_store_needs_itself(void **state)
+{
+	(void)state;
+	struct err err;
+	assert_int_equal(parse_new_name("vm1", &err), 0);
+	assert_int_equal(parse_new_name("lock2", &err), 0);
+	assert_int_equal(parse_new_name("VM1", &err), -EINVAL);
+	assert_int_equal(parse_new_name("lock", &err), -EINVAL);
+	assert_string_equal(err.text, "lock is a name the store needs itself: protect under another name");
+	assert_int_equal(parse_name("protection", "lock", &err), 0); // what was made so can still be ended
+}
+
 static void parse_target_splits_a_name_from_its_point(void **state)
 {
 	(void)state;
@@ -164,6 +176,18 @@ static void show_size_and_duration_round_as_a_person_would(void **state)
 	assert_string_equal(show_duration(2 * UINT64_C(86400000) + 3600000).text, "2d01h");
 }
 
+static void show_quoted_gives_one_word_to_the_shell(void **state)
+{
+	(void)state;
+	static const char *const pairs[][2] = {{"/mnt/vm1", "/mnt/vm1"}, {"/mnt/a b", "'/mnt/a b'"}, {"", "''"},
+					       {"/it's", "'/it'\\''s'"}, {"/$(x)", "'/$(x)'"},	   {"/鏡", "'/鏡'"}};
+	for (size_t i = 0; i < COUNT(pairs); i++) {
+		char *quoted = show_quoted(pairs[i][0]);
+		assert_string_equal(quoted, pairs[i][1]);
+		free(quoted);
+	}
+}
+
 static void show_members_that_are_missing_do_no_harm(void **state)
 {
 	(void)state;
@@ -216,12 +240,14 @@ int main(void)
 		cmocka_unit_test(parse_duration_takes_a_number_and_a_unit),
 		cmocka_unit_test(parse_rpo_is_from_a_second_to_a_day),
 		cmocka_unit_test(parse_number_keeps_to_its_limits),
+		cmocka_unit_test(parse_new_name_refuses_what_the_store_needs_itself),
 		cmocka_unit_test(parse_target_splits_a_name_from_its_point),
 		cmocka_unit_test(parse_target_takes_the_longest_name_and_no_longer_one),
 		cmocka_unit_test(parse_disk_splits_at_the_first_equals_sign),
 		cmocka_unit_test(parse_address_needs_a_host_and_a_port),
 		cmocka_unit_test(parse_time_reads_what_the_daemons_write),
 		cmocka_unit_test(show_size_and_duration_round_as_a_person_would),
+		cmocka_unit_test(show_quoted_gives_one_word_to_the_shell),
 		cmocka_unit_test(show_members_that_are_missing_do_no_harm),
 		cmocka_unit_test(show_clean_leaves_nothing_that_drives_a_terminal),
 		cmocka_unit_test(table_aligns_its_columns_and_ends_no_line_in_blanks),

@@ -53,18 +53,22 @@ enum kind { ZEROS, NOISE, TEXT, MIXED, KINDS };
 // As guests have it: nothing, what was compressed already, text with words that come again, pages of each.
 static void fill(struct bench *b, enum kind kind, size_t len)
 {
-	static const char *const words[] = {"static ", "int ", "return ", "block", "->size", ";\n", "(0x", "if (", "\t\t"};
+	static const char *const words[] = {"static ", "int ", "return ", "block", "->size",
+					    ";\n",     "(0x",  "if (",	  "\t\t"};
 	for (size_t i = 0; i < len;) {
 		enum kind here = kind == MIXED ? (enum kind)(i / PIECE_SIZE % 3) : kind;
 		const char *word = words[draw_below(&b->seed, 9)];
 		size_t n = here == TEXT ? strlen(word) : 1;
 		for (size_t k = 0; k < n && i < len; k++, i++)
-			b->plain[i] = here == ZEROS ? 0 : here == NOISE ? (unsigned char)draw(&b->seed) : (unsigned char)word[k];
+			b->plain[i] = here == ZEROS   ? 0
+				      : here == NOISE ? (unsigned char)draw(&b->seed)
+						      : (unsigned char)word[k];
 	}
 }
 
 // Unpacks from memory of exactly `from_len` bytes into exactly `len` guarded ones.
-static int unpack_here(struct bench *b, enum codec codec, const unsigned char *from, size_t from_len, size_t len, bool padded)
+static int unpack_here(struct bench *b, enum codec codec, const unsigned char *from, size_t from_len, size_t len,
+		       bool padded)
 {
 	unsigned char *exact = malloc(from_len ? from_len : 1);
 	memcpy(exact, from, from_len);
@@ -127,7 +131,8 @@ static void codec_packs_nothing_into_too_little_room(void **state)
 			free(exact);
 		}
 		fill(b, NOISE, BLOCK_SIZE); // does not get smaller
-		assert_int_equal(codec_pack(b->context, packing[c], b->plain, BLOCK_SIZE, b->packed, BLOCK_SIZE - 1), 0);
+		assert_int_equal(codec_pack(b->context, packing[c], b->plain, BLOCK_SIZE, b->packed, BLOCK_SIZE - 1),
+				 0);
 		fill(b, TEXT, BLOCK_SIZE); // and a failure leaves no trace in the context
 		packed = codec_pack(b->context, packing[c], b->plain, BLOCK_SIZE, b->packed, BLOCK_SIZE);
 		assert_int_equal(unpack_here(b, packing[c], b->packed, packed, BLOCK_SIZE, false), 0);
@@ -143,8 +148,10 @@ static void codec_refuses_every_truncation(void **state)
 			fill(b, kind, PIECE_SIZE);
 			size_t packed = codec_pack(b->context, packing[c], b->plain, PIECE_SIZE, b->packed, ROOM);
 			for (size_t cut = 0; cut < packed; cut++) {
-				assert_int_equal(unpack_here(b, packing[c], b->packed, cut, PIECE_SIZE, false), -EBADMSG);
-				assert_int_equal(unpack_here(b, packing[c], b->packed, cut, PIECE_SIZE, true), -EBADMSG);
+				assert_int_equal(unpack_here(b, packing[c], b->packed, cut, PIECE_SIZE, false),
+						 -EBADMSG);
+				assert_int_equal(unpack_here(b, packing[c], b->packed, cut, PIECE_SIZE, true),
+						 -EBADMSG);
 			}
 		}
 }
@@ -157,7 +164,8 @@ static void codec_refuses_every_byte_behind_the_frame_unless_padding_is_expected
 		size_t packed = codec_pack(b->context, packing[c], b->plain, 3 * PIECE_SIZE, b->packed, ROOM);
 		for (unsigned byte = 0; byte < 256; byte++) {
 			b->packed[packed] = (unsigned char)byte;
-			assert_int_equal(unpack_here(b, packing[c], b->packed, packed + 1, 3 * PIECE_SIZE, false), -EBADMSG);
+			assert_int_equal(unpack_here(b, packing[c], b->packed, packed + 1, 3 * PIECE_SIZE, false),
+					 -EBADMSG);
 			if (packing[c] == CODEC_LZ4) // has no end of its own, and is never stored
 				continue;
 			assert_int_equal(unpack_here(b, packing[c], b->packed, packed + 1, 3 * PIECE_SIZE, true), 0);
@@ -176,10 +184,13 @@ static void codec_refuses_every_wrong_length(void **state)
 		for (enum kind kind = 0; kind < KINDS; kind++) {
 			fill(b, kind, PIECE_SIZE);
 			size_t packed = codec_pack(b->context, packing[c], b->plain, PIECE_SIZE, b->packed, ROOM);
-			for (size_t len = 0; len < 2 * PIECE_SIZE; len += len < 32 || (len > PIECE_SIZE - 32 && len < PIECE_SIZE + 32) ? 1 : 29)
+			for (size_t len = 0; len < 2 * PIECE_SIZE;
+			     len += len < 32 || (len > PIECE_SIZE - 32 && len < PIECE_SIZE + 32) ? 1 : 29)
 				for (int padded = 0; padded < 2; padded++)
 					if (len != PIECE_SIZE)
-						assert_int_equal(unpack_here(b, packing[c], b->packed, packed, len, padded), -EBADMSG);
+						assert_int_equal(unpack_here(b, packing[c], b->packed, packed, len,
+									     padded),
+								 -EBADMSG);
 			assert_int_equal(unpack_here(b, packing[c], b->packed, packed, BLOCK_SIZE, false), -EBADMSG);
 		}
 }
@@ -190,13 +201,16 @@ static void codec_refuses_two_frames_and_the_frames_of_others(void **state)
 	for (int c = 0; c < PACKING; c++) {
 		fill(b, TEXT, 2 * PIECE_SIZE);
 		size_t first = codec_pack(b->context, packing[c], b->plain, PIECE_SIZE, b->packed, ROOM);
-		size_t second = codec_pack(b->context, packing[c], b->plain + PIECE_SIZE, PIECE_SIZE, b->packed + first, ROOM - first);
-		assert_int_equal(unpack_here(b, packing[c], b->packed, first + second, 2 * PIECE_SIZE, false), -EBADMSG);
+		size_t second = codec_pack(b->context, packing[c], b->plain + PIECE_SIZE, PIECE_SIZE, b->packed + first,
+					   ROOM - first);
+		assert_int_equal(unpack_here(b, packing[c], b->packed, first + second, 2 * PIECE_SIZE, false),
+				 -EBADMSG);
 		assert_int_equal(unpack_here(b, packing[c], b->packed, first + second, 2 * PIECE_SIZE, true), -EBADMSG);
 		assert_int_equal(unpack_here(b, packing[c], b->packed, first + second, PIECE_SIZE, false), -EBADMSG);
 		for (int other = 0; other < PACKING; other++)
 			if (other != c)
-				assert_int_equal(unpack_here(b, packing[other], b->packed, first, PIECE_SIZE, false), -EBADMSG);
+				assert_int_equal(unpack_here(b, packing[other], b->packed, first, PIECE_SIZE, false),
+						 -EBADMSG);
 	}
 	assert_int_equal(unpack_here(b, (enum codec)4, b->packed, 10, 10, false), -EBADMSG);
 }
@@ -205,7 +219,8 @@ static size_t zstd_with(struct bench *b, size_t len, int window_log, bool dictio
 {
 	ZSTD_CCtx *zstd = ZSTD_createCCtx();
 	assert_false(ZSTD_isError(ZSTD_CCtx_setParameter(zstd, ZSTD_c_windowLog, window_log)));
-	assert_false(ZSTD_isError(ZSTD_CCtx_setParameter(zstd, ZSTD_c_contentSizeFlag, 0))); // or the window is the content's size
+	assert_false(ZSTD_isError(
+		ZSTD_CCtx_setParameter(zstd, ZSTD_c_contentSizeFlag, 0))); // or the window is the content's size
 	if (dictionary) {
 		static const char raw[] = "static int return block size if";
 		assert_false(ZSTD_isError(ZSTD_CCtx_loadDictionary(zstd, raw, sizeof(raw))));
@@ -225,7 +240,8 @@ static void zstd_frames_that_ask_for_a_large_window_are_refused(void **state)
 	fill(b, TEXT, BLOCK_SIZE);
 	for (int log = 17; log <= 27; log++) {
 		size_t packed = zstd_with(b, BLOCK_SIZE, log, false);
-		assert_int_equal(unpack_here(b, CODEC_ZSTD, b->packed, packed, BLOCK_SIZE, false), log <= 20 ? 0 : -EBADMSG);
+		assert_int_equal(unpack_here(b, CODEC_ZSTD, b->packed, packed, BLOCK_SIZE, false),
+				 log <= 20 ? 0 : -EBADMSG);
 	}
 }
 
@@ -313,12 +329,15 @@ int main(void)
 		cmocka_unit_test_setup_teardown(codec_none_is_never_packed_and_comes_back_as_it_is, setup, teardown),
 		cmocka_unit_test_setup_teardown(codec_packs_nothing_into_too_little_room, setup, teardown),
 		cmocka_unit_test_setup_teardown(codec_refuses_every_truncation, setup, teardown),
-		cmocka_unit_test_setup_teardown(codec_refuses_every_byte_behind_the_frame_unless_padding_is_expected, setup, teardown),
+		cmocka_unit_test_setup_teardown(codec_refuses_every_byte_behind_the_frame_unless_padding_is_expected,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(codec_refuses_every_wrong_length, setup, teardown),
 		cmocka_unit_test_setup_teardown(codec_refuses_two_frames_and_the_frames_of_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(zstd_frames_that_ask_for_a_large_window_are_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(zstd_frames_that_need_a_dictionary_or_show_nothing_are_refused, setup, teardown),
-		cmocka_unit_test_setup_teardown(zlib_streams_keep_to_the_window_that_qemu_inflates_with, setup, teardown),
+		cmocka_unit_test_setup_teardown(zstd_frames_that_need_a_dictionary_or_show_nothing_are_refused, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(zlib_streams_keep_to_the_window_that_qemu_inflates_with, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(bits_that_flip_never_make_a_write_out_of_bounds, setup, teardown),
 		cmocka_unit_test_setup_teardown(noise_never_makes_a_write_out_of_bounds, setup, teardown),
 		cmocka_unit_test(codec_names_read_back),

@@ -56,7 +56,8 @@ static void cycle_decides_by_its_table(void **state)
 static void cycle_ends_whatever_the_guest_does(void **state)
 {
 	(void)state;
-	for (unsigned guest = 0; guest < 1u << 12; guest++) { // a bit a pass: the cut is given up or not; dirty is much or little
+	for (unsigned guest = 0; guest < 1u << 12;
+	     guest++) { // a bit a pass: the cut is given up or not; dirty is much or little
 		struct cycle_history h = {0};
 		unsigned rounds = 0;
 		for (;; rounds++) {

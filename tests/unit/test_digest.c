@@ -47,7 +47,9 @@ static void digest_is_what_it_was_in_version_1(void **state)
 	char text[2 * DIGEST_SIZE + 1];
 	for (unsigned i = 0; i < DIGEST_SIZE; i++)
 		(void)snprintf(text + 2 * i, 3, "%02x", digest.bytes[i]);
-	assert_string_equal(text, "2e80d4ceecde0cb4e963a118d0b46c11"); // both ends of a connection and every table on disk rest on it
+	assert_string_equal(
+		text,
+		"2e80d4ceecde0cb4e963a118d0b46c11"); // both ends of a connection and every table on disk rest on it
 }
 
 static void digest_is_bound_to_the_disk_and_to_the_position(void **state)
@@ -56,8 +58,10 @@ static void digest_is_bound_to_the_disk_and_to_the_position(void **state)
 	static const struct {
 		uint16_t disk;
 		uint64_t index;
-	} places[] = {{0, 0},	 {0, 1},	  {0, 2},	      {0, 256},	       {0, 65536}, {0, UINT64_C(1) << 32},
-		      {1, 0},	 {1, 1},	  {2, 0},	      {256, 0},	       {63, 7},	   {7, 63},
+	} places[] = {{0, 0},	  {0, 1},	   {0, 2},
+		      {0, 256},	  {0, 65536},	   {0, UINT64_C(1) << 32},
+		      {1, 0},	  {1, 1},	   {2, 0},
+		      {256, 0},	  {63, 7},	   {7, 63},
 		      {65535, 0}, {0, UINT64_MAX}, {1, UINT64_C(1) << 29}};
 	enum { PLACES = sizeof(places) / sizeof(places[0]) };
 	struct digest digest[PLACES];

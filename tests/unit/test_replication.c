@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -226,19 +227,17 @@ static void cut_that_is_given_up_at_any_batch_leads_to_pre_copy_and_a_true_point
 	r->memory.guest = guest_overruns_the_cut;
 	r->memory.context = &r->seed;
 	for (unsigned blocks = 1; blocks <= 16; blocks *= 4)
-		for (unsigned at = 0; at < 12; at++) {
+		for (unsigned at = 0; at < 12 && at * blocks < 32; at++) { // there are 33 blocks
 			guest_rewrites_everything(r);
 			r->memory.batch_blocks = blocks;
 			r->memory.fail_at = at;
 			r->memory.fail_code = -ESTALE;
 			r->memory.fails = 1 + at % 2;
-			r->memory.waits = r->memory.precopies = 0;
+			r->memory.precopies = 0;
 			unsigned fails = r->memory.fails;
-			if (blocks == 16 && at > 3)
-				break; // there are no more batches
 			cycle_now(r);
-			assert_int_equal(r->memory.fail_at, UINT_MAX);
-			assert_true(r->memory.precopies >= fails - 1 && r->memory.precopies > 0);
+			assert_int_equal(r->memory.fails, 0);
+			assert_int_equal(r->memory.precopies, fails);
 		}
 	assert_true(replication_check(r) > 20);
 }
@@ -254,7 +253,6 @@ static void cut_that_is_given_up_again_and_again_fails_and_leaves_the_connection
 		r->memory.fail_at = at;
 		r->memory.fail_code = -ESTALE;
 		r->memory.fails = UINT_MAX;
-		r->memory.waits = 0;
 		assert_int_equal(replication_cycle(r), -ESTALE);
 		assert_non_null(strstr(r->err.text, "too slow"));
 		assert_false(r->report.sealed);
@@ -278,7 +276,6 @@ static void image_that_cannot_be_read_fails_the_cycle_and_nothing_is_forgotten(v
 		r->memory.fail_at = at;
 		r->memory.fail_code = -EIO;
 		r->memory.fails = 1;
-		r->memory.waits = 0;
 		assert_int_equal(replication_cycle(r), -EIO);
 		r->memory.fail_at = UINT_MAX;
 		assert_true(source_dirty_bytes(&r->memory.source) >= dirty);
@@ -410,8 +407,8 @@ static void message_that_the_state_does_not_allow_ends_the_session_with_a_reason
 	struct wire_failure failure;
 	static const enum wire_type start[] = {WIRE_ZEROS, WIRE_SEAL, WIRE_COMPARE, WIRE_PAIR, WIRE_PING, WIRE_OPENED};
 	static const enum wire_type ready[] = {WIRE_HELLO, WIRE_ZEROS, WIRE_SEAL, WIRE_COMPARE, WIRE_OPENED, WIRE_PONG};
-	static const enum wire_type open[] = {WIRE_HELLO, WIRE_PAIR, WIRE_OPENED, WIRE_PONG, (enum wire_type)15,
-					      (enum wire_type)0, (enum wire_type)65535};
+	static const enum wire_type open[] = {WIRE_HELLO,	  WIRE_PAIR,	     WIRE_OPENED,	   WIRE_PONG,
+					      (enum wire_type)15, (enum wire_type)0, (enum wire_type)65535};
 	for (size_t i = 0; i < sizeof(start) / sizeof(start[0]) + sizeof(ready) / sizeof(ready[0]); i++) {
 		bool greeted = i >= sizeof(start) / sizeof(start[0]);
 		assert_int_equal(channel_connect(r->tls, server_address(r->server), NULL, &r->channel, &r->err), 0);
@@ -471,6 +468,7 @@ static void seal_of_another_position_or_head_is_refused(void **state)
 int main(void)
 {
 	log_init("test_replication", LOG_LEVEL_ERROR);
+	(void)signal(SIGPIPE, SIG_IGN); // as the daemons do
 	const struct CMUnitTest tests[] = {
 		TEST(points_show_what_the_source_held_at_each_cut),
 		TEST(cycle_with_nothing_dirty_makes_a_point_and_reads_nothing),

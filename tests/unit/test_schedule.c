@@ -21,8 +21,8 @@
 struct world {
 	struct schedule schedule;
 	uint64_t now;
-	uint64_t cycles, idle;	 // idle: time in which nothing was under way
-	uint64_t violation;	 // time in which the newest point was older than the RPO
+	uint64_t cycles, idle; // idle: time in which nothing was under way
+	uint64_t violation;    // time in which the newest point was older than the RPO
 	uint64_t worst_age;
 	uint64_t first_violation; // when; 0 never
 };
@@ -136,7 +136,8 @@ static void transfers_that_vary_within_what_was_seen_lately_keep_the_rpo(void **
 	struct world w = world_at(NOON, 15 * MINUTE);
 	(void)cycle(&w, 6 * MINUTE);
 	for (int week = 0; week < 2000; week++)
-		(void)cycle(&w, w.schedule.transfer_ns - w.schedule.transfer_ns * draw_below(&seed, 100) / 400 + 10 * SECOND);
+		(void)cycle(&w, w.schedule.transfer_ns - w.schedule.transfer_ns * draw_below(&seed, 100) / 400 +
+					10 * SECOND);
 	assert_true(w.violation == 0);
 }
 
@@ -192,7 +193,8 @@ static void failures_never_make_a_tight_loop(void **state)
 	struct world w = world_at(NOON, SECOND);
 	(void)cycle(&w, SECOND / 10);
 	unsigned tries = 0;
-	for (uint64_t end = w.now + HOUR; w.now < end; tries++) { // each cycle fails at once; the point is hopelessly late
+	for (uint64_t end = w.now + HOUR; w.now < end;
+	     tries++) { // each cycle fails at once; the point is hopelessly late
 		uint64_t due = schedule_next_cut(&w.schedule, w.now);
 		w.now = max_u64(w.now, due);
 		schedule_failed(&w.schedule, w.now);
@@ -224,7 +226,8 @@ static void far_clocks_and_long_objectives_do_not_wrap(void **state)
 {
 	(void)state;
 	static const uint64_t rpos[] = {SECOND, 15 * MINUTE, RPO_MAX};
-	static const uint64_t starts[] = {0, 1, NOON, UINT64_MAX / 2 - RPO_MAX, UINT64_MAX / 2, UINT64_MAX / 2 + RPO_MAX};
+	static const uint64_t starts[] = {
+		0, 1, NOON, UINT64_MAX / 2 - RPO_MAX, UINT64_MAX / 2, UINT64_MAX / 2 + RPO_MAX};
 	static const uint64_t transfers[] = {0, 1, SECOND, 7 * MINUTE, RPO_MAX, 100 * RPO_MAX, UINT64_MAX / 4};
 	for (size_t r = 0; r < 3; r++)
 		for (size_t s = 0; s < 6; s++)

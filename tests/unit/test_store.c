@@ -370,6 +370,27 @@ static void hold_forbids_folds_of_its_chain(void **state)
 	assert_true(store_twin_check(t, false));
 }
 
+static void retention_that_waits_for_a_hold_says_so_when_many_points_gathered(void **state)
+{
+	struct store_twin *t = *state;
+	uint64_t held = 0;
+	struct err err = {0};
+	t->open.points_keep = 1;
+	store_twin_session(t);
+	points_make(t, 2);
+	assert_int_equal(replica_hold(t->replica, 2, &held, &err), 0);
+	points_make(t, RETENTION_LATE_POINTS - 2);
+	assert_int_equal(replica_retain(t->replica, &err), 0);
+	assert_int_equal(info_of(t).retention_waits_for, 0);
+	points_make(t, 1);
+	assert_int_equal(replica_retain(t->replica, &err), 0);
+	assert_int_equal(info_of(t).point_count, 1 + RETENTION_LATE_POINTS);
+	assert_int_equal(info_of(t).retention_waits_for, 2);
+	replica_release(t->replica, 2);
+	assert_int_equal(info_of(t).retention_waits_for, 0);
+	assert_int_equal(replica_retain(t->replica, &err), 1);
+}
+
 // --- the fence ---
 
 static void fence_ends_the_source_and_pins_the_point(void **state)
@@ -456,6 +477,7 @@ static void create_refuses_taken_and_forbidden_names(void **state)
 	assert_int_equal(store_create(t->store, &open, t->pin, &r, &err), -EEXIST);
 	(void)snprintf(open.name, NAME_SIZE, "lock");
 	assert_int_equal(store_create(t->store, &open, t->pin, &r, &err), -EEXIST);
+	assert_string_equal(err.text, "lock is a name the store needs itself: protect under another name");
 	(void)snprintf(open.name, NAME_SIZE, "../x");
 	assert_int_equal(store_create(t->store, &open, t->pin, &r, &err), -EINVAL);
 	(void)snprintf(open.name, NAME_SIZE, "vm2");
@@ -724,6 +746,7 @@ int main(void)
 		STORE_TEST(fold_keeps_every_remaining_point_byte_for_byte),
 		STORE_TEST(newest_point_is_never_folded),
 		STORE_TEST(hold_forbids_folds_of_its_chain),
+		STORE_TEST(retention_that_waits_for_a_hold_says_so_when_many_points_gathered),
 		STORE_TEST(fence_ends_the_source_and_pins_the_point),
 		STORE_TEST(session_begins_only_for_its_owner_generation_and_disks),
 		STORE_TEST(session_updates_retention_for_good),

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+// What was asked for when a protection was made: kept as it was, durable with the names above it, and never half believed.
+#include "replicator/protection_config.h"
+
+#include "tests/lib/twin.h"
+#include "tests/sim/env_sim.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define FILE_NAME "protections/vm1/protection.json"
+
+struct fixture {
+	struct sim *sim;
+	struct env_root *root;
+	struct protection_config config, back;
+	struct err err;
+};
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	uint64_t seed = 4;
+	f->sim = sim_new(1);
+	assert_int_equal(env_root_open(sim_env(f->sim), "/", &f->root), 0);
+	assert_int_equal(env_mkdir(f->root, "protections"), 0);
+	assert_int_equal(env_mkdir(f->root, "protections/vm1"), 0);
+	f->config = (struct protection_config){.name = "vm1",
+					       .uuid = {{1}},
+					       .generation = {{2}},
+					       .site = "dr",
+					       .rpo_ms = 15000,
+					       .points_keep = 24,
+					       .codec = CODEC_LZ4,
+					       .digest = {.kind = DIGEST_XXH3},
+					       .paused = true,
+					       .disk_count = 2,
+					       .disk = {{"vda", "/images/a b.raw"}, {"vdb", "/dev/vg/\xc3\xa9"}}};
+	for (int i = 0; i < DIGEST_SECRET_SIZE; i++)
+		f->config.digest.secret[i] = (unsigned char)draw(&seed);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	env_root_close(f->root);
+	sim_free(f->sim);
+	free(f);
+	return 0;
+}
+
+static int load(struct fixture *f)
+{
+	f->err = (struct err){0};
+	int rc = protection_config_load(f->root, "vm1", &f->back, &f->err);
+	if (rc)
+		assert_non_null(strstr(f->err.text, FILE_NAME)); // which file it is about
+	return rc;
+}
+
+static void save(struct fixture *f)
+{
+	assert_int_equal(protection_config_save(f->root, &f->config, &f->err), 0);
+}
+
+static void configuration_loads_as_it_was_saved(void **state)
+{
+	struct fixture *f = *state;
+	save(f);
+	assert_int_equal(load(f), 0);
+	assert_memory_equal(&f->back, &f->config, sizeof(f->config));
+	f->config.paused = false;
+	f->config.rpo_ms = RPO_MS_MAX;
+	f->config.points_keep = POINTS_KEEP_MAX;
+	f->config.disk_count = DISKS_MAX;
+	for (unsigned d = 0; d < DISKS_MAX; d++) {
+		(void)snprintf(f->config.disk[d].name, NAME_SIZE, "d%u", d);
+		memset(f->config.disk[d].path, '/', PATH_MAX - 1);
+	}
+	memset(f->config.disk[1].path, 0, PATH_MAX);
+	(void)snprintf(f->config.disk[1].path, PATH_MAX, "/x");
+	save(f);
+	assert_int_equal(load(f), 0);
+	assert_memory_equal(&f->back, &f->config, sizeof(f->config));
+}
+
+static void configuration_is_durable_with_the_names_above_it(void **state)
+{
+	struct fixture *f = *state;
+	save(f); // nothing else was synced so far
+	env_root_close(f->root);
+	sim_power_off(f->sim);
+	sim_power_on(f->sim);
+	assert_int_equal(env_root_open(sim_env(f->sim), "/", &f->root), 0);
+	assert_int_equal(load(f), 0);
+	assert_memory_equal(&f->back, &f->config, sizeof(f->config));
+}
+
+static void configuration_that_cannot_be_written_down_whole_leaves_the_old_one(void **state)
+{
+	struct fixture *f = *state;
+	save(f);
+	struct protection_config kept = f->config;
+	(void)snprintf(f->config.disk[1].path, PATH_MAX, "/images/\xff"); // not UTF-8: JSON has no words for it
+	assert_true(protection_config_save(f->root, &f->config, &f->err) < 0);
+	assert_true(f->err.text[0]);
+	assert_int_equal(load(f), 0);
+	assert_memory_equal(&f->back, &kept, sizeof(kept));
+	(void)snprintf(f->config.disk[1].path, PATH_MAX, "/x");
+	for (uint64_t op = 0; op < 5; op++) { // up to and with the rename
+		sim_fail_at(f->sim, sim_ops(f->sim) + op, -EIO, true);
+		assert_int_equal(protection_config_save(f->root, &f->config, &f->err), -EIO);
+		sim_fail_at(f->sim, SIM_NEVER, 0, false);
+		assert_int_equal(load(f), 0);
+		assert_memory_equal(&f->back, &kept, sizeof(kept));
+	}
+}
+
+static void configuration_that_is_missing_says_which_file(void **state)
+{
+	struct fixture *f = *state;
+	assert_int_equal(load(f), -ENOENT);
+}
+
+static void write_text(struct fixture *f, const char *text, size_t len)
+{
+	assert_int_equal(env_replace(f->root, "protections/vm1", FILE_NAME, text, len), 0);
+}
+
+static void every_truncation_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	char *text = NULL;
+	size_t len;
+	save(f);
+	assert_int_equal(env_read_file(f->root, FILE_NAME, 1 << 20, &text, &len), 0);
+	for (size_t cut = 0; cut < len; cut++) {
+		write_text(f, text, cut);
+		assert_true(load(f) < 0);
+	}
+	free(text);
+}
+
+// The good file with one member set to something else (JSON text), or, with NULL, left out.
+static int load_with(struct fixture *f, const char *member, const char *value)
+{
+	char *text = NULL;
+	size_t len;
+	save(f);
+	assert_int_equal(env_read_file(f->root, FILE_NAME, 1 << 20, &text, &len), 0);
+	json_t *json = json_loads(text, 0, NULL), *other = value ? json_loads(value, JSON_DECODE_ANY, NULL) : NULL;
+	assert_non_null(json);
+	if (value) {
+		assert_non_null(other);
+		assert_int_equal(json_object_set_new(json, member, other), 0);
+	} else {
+		assert_int_equal(json_object_del(json, member), 0);
+	}
+	char *changed = json_dumps(json, 0);
+	write_text(f, changed, strlen(changed));
+	free(changed);
+	free(text);
+	json_decref(json);
+	return load(f);
+}
+
+static void member_that_is_missing_is_named(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const members[] = {"version", "name",  "uuid",   "generation",    "site", "rpo_ms",
+					      "points",	 "codec", "paused", "digest_secret", "disks"};
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+		assert_true(load_with(f, members[i], NULL) < 0);
+		assert_non_null(strstr(f->err.text, members[i]));
+	}
+}
+
+static void member_that_is_wrong_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const bad[][2] = {
+		{"version", "2"},
+		{"version", "\"1\""},
+		{"name", "\"vm2\""},
+		{"name", "\"../vm1\""},
+		{"uuid", "\"1\""},
+		{"uuid", "null"},
+		{"generation", "\"00000000-0000-0000-0000-00000000000g\""},
+		{"site", "\"a/b\""},
+		{"site", "7"},
+		{"rpo_ms", "999"},
+		{"rpo_ms", "86400001"},
+		{"rpo_ms", "-1"},
+		{"rpo_ms", "15000.5"},
+		{"points", "0"},
+		{"points", "91"},
+		{"points", "4294967320"},
+		{"codec", "\"rar\""},
+		{"paused", "1"},
+		{"digest_secret", "\"00\""},
+		{"digest_secret", "\"zz\""},
+		{"disks", "[]"},
+		{"disks", "{}"},
+		{"disks", "[7]"},
+		{"disks", "[{\"name\": \"vda\"}]"},
+		{"disks", "[{\"name\": \"VDA\", \"path\": \"/x\"}]"},
+		{"disks", "[{\"name\": \"vda\", \"path\": \"\"}]"},
+		{"disks", "[{\"name\": \"vda\", \"path\": \"/x\", \"more\": 1}]"},
+		{"disks", "[{\"name\": \"vda\", \"path\": \"/x\"}, {\"name\": \"vda\", \"path\": \"/y\"}]"},
+		{"unheard-of", "1"},
+	};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		if (load_with(f, bad[i][0], bad[i][1]) >= 0)
+			fail_msg("%s: %s is taken", bad[i][0], bad[i][1]);
+	char many[DISKS_MAX * 64 + 80] = "[";
+	for (unsigned d = 0; d <= DISKS_MAX; d++)
+		(void)snprintf(many + strlen(many), sizeof(many) - strlen(many),
+			       "%s{\"name\": \"d%u\", \"path\": \"/x\"}", d ? "," : "", d);
+	(void)strcat(many, "]");
+	assert_true(load_with(f, "disks", many) < 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(configuration_loads_as_it_was_saved),
+		TEST(configuration_is_durable_with_the_names_above_it),
+		TEST(configuration_that_cannot_be_written_down_whole_leaves_the_old_one),
+		TEST(configuration_that_is_missing_says_which_file),
+		TEST(every_truncation_is_refused),
+		TEST(member_that_is_missing_is_named),
+		TEST(member_that_is_wrong_is_refused),
+	};
+	return cmocka_run_group_tests_name("protection_config", tests, NULL, NULL);
+}
