@@ -55,10 +55,10 @@ void digest_prelude_encode(unsigned char sector[DIGEST_SECTOR], const struct dig
 	digest_sector_seal(sector, 0, 0);
 }
 
-int digest_prelude_expect(struct env_file *file, enum digest_file_kind kind, const struct digest_disk *disk,
-			  uint64_t entries, struct err *err)
+int digest_prelude_read(struct env_file *file, enum digest_file_kind kind, struct digest_prelude *ret_prelude, struct err *err)
 {
 	unsigned char sector[DIGEST_SECTOR], found[sizeof(magic)];
+	struct digest_prelude p = {.kind = kind};
 	uint32_t used;
 	int rc = env_pread_full(file, sector, sizeof(sector), 0);
 	if (rc)
@@ -74,11 +74,28 @@ int digest_prelude_expect(struct env_file *file, enum digest_file_kind kind, con
 	(void)cursor_take(&c, 8);
 	if (cursor_get_u32(&c) != kind)
 		return err_set(err, -EBADMSG, "kind: not a %s", kind == DIGEST_LIST ? "list" : "table");
-	(void)cursor_take(&c, UUID_SIZE);
-	if (cursor_get_u64(&c) != disk->size || cursor_get_u64(&c) != entries || cursor_get_u32(&c) != disk->number)
-		return err_set(err, -EBADMSG, "it belongs to another disk or point");
+	cursor_get_bytes(&c, p.instance.bytes, UUID_SIZE);
+	p.disk.size = cursor_get_u64(&c);
+	p.entries = cursor_get_u64(&c);
+	uint32_t number = cursor_get_u32(&c);
+	if (number >= DISKS_MAX)
+		return err_set(err, -EBADMSG, "number of the disk: %u", number);
+	p.disk.number = (uint16_t)number;
 	if (cursor_get_u32(&c) != DIGEST_XXH3)
 		return err_set(err, -EBADMSG, "unknown kind of digest");
+	*ret_prelude = p;
+	return 0;
+}
+
+int digest_prelude_expect(struct env_file *file, enum digest_file_kind kind, const struct digest_disk *disk,
+			  uint64_t entries, struct err *err)
+{
+	struct digest_prelude p;
+	int rc = digest_prelude_read(file, kind, &p, err);
+	if (rc)
+		return rc;
+	if (p.disk.size != disk->size || p.entries != entries || p.disk.number != disk->number)
+		return err_set(err, -EBADMSG, "it belongs to another disk or point");
 	return 0;
 }
 

@@ -45,8 +45,11 @@ int digest_list_load(struct env_file *file, const struct digest_disk *disk, uint
 
 // Makes the table of a disk of zeros in the empty `file` and syncs it.
 int digest_table_create(struct env_file *file, const struct digest_disk *disk, struct err *err);
-// Whether length and prelude are those of a table of `disk`.
+// Whether length and prelude are those of a table of `disk`, or of the same disk when it is larger.
 int digest_table_check(struct env_file *file, const struct digest_disk *disk, struct err *err);
+// Makes it the table of the disk with the larger size in `disk`; what is new is zeros. Durable on return, and valid for the old size in
+// every crash state. A failed sync is -EIO. Never makes it smaller.
+int digest_table_grow(struct env_file *file, const struct digest_disk *disk, struct err *err);
 // Calls `each` for every digest that is not zero, in order.
 int digest_table_load(struct env_file *file, const struct digest_disk *disk, digest_each *each, void *context,
 		      struct err *err);

@@ -34,10 +34,58 @@ int digest_table_create(struct env_file *file, const struct digest_disk *disk, s
 	return rc ? err_sys(err, rc, "sync") : 0;
 }
 
+// A table may be of a larger disk, and longer than it says: a growth that was cut off left it so, and nothing was written there.
+static int table_prelude(struct env_file *file, const struct digest_disk *disk, struct digest_prelude *ret_prelude, struct err *err)
+{
+	struct digest_prelude p;
+	uint64_t length = 0;
+	int rc = digest_prelude_read(file, DIGEST_TABLE, &p, err);
+	if (rc)
+		return rc;
+	if (p.disk.number != disk->number || !size_disk_ok(p.disk.size) || p.entries != size_blocks(p.disk.size))
+		return err_set(err, -EBADMSG, "it belongs to another disk");
+	rc = env_size(file, &length);
+	if (rc)
+		return err_sys(err, rc, "size");
+	if (length < digest_table_length(p.disk.size) || length % DIGEST_SECTOR)
+		return err_set(err, -EBADMSG, "%llu bytes long in place of %llu", (unsigned long long)length,
+			       (unsigned long long)digest_table_length(p.disk.size));
+	*ret_prelude = p;
+	return 0;
+}
+
 int digest_table_check(struct env_file *file, const struct digest_disk *disk, struct err *err)
 {
-	int rc = digest_length_expect(file, digest_table_length(disk->size), err);
-	return rc ? rc : digest_prelude_expect(file, DIGEST_TABLE, disk, size_blocks(disk->size), err);
+	struct digest_prelude p;
+	int rc = table_prelude(file, disk, &p, err);
+	if (rc == 0 && p.disk.size < disk->size)
+		return err_set(err, -EBADMSG, "it is of a disk of %llu bytes", (unsigned long long)p.disk.size);
+	return rc;
+}
+
+// The length is durable before the prelude names it: else a crash could leave a table that is shorter than it says.
+int digest_table_grow(struct env_file *file, const struct digest_disk *disk, struct err *err)
+{
+	unsigned char sector[DIGEST_SECTOR];
+	struct digest_prelude p;
+	uint64_t length = 0, wanted = digest_table_length(disk->size);
+	int rc = table_prelude(file, disk, &p, err);
+	if (rc)
+		return rc;
+	rc = env_size(file, &length);
+	if (rc == 0 && length < wanted)
+		rc = env_truncate(file, wanted);
+	if (rc)
+		return err_sys(err, rc, "make it longer");
+	if (env_sync(file))
+		return err_set(err, -EIO, "sync failed");
+	p.disk.size = max_u64(p.disk.size, disk->size); // written again where it is so already: nobody knows whether that was synced
+	p.entries = size_blocks(p.disk.size);
+	digest_prelude_encode(sector, &p);
+	rc = env_pwrite(file, sector, sizeof(sector), 0);
+	if (rc)
+		return err_sys(err, rc, "write");
+	return env_sync(file) ? err_set(err, -EIO, "sync failed") : 0;
 }
 
 static int table_take_sector(const unsigned char *sector, uint64_t number, uint64_t blocks, digest_each *each,

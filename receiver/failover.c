@@ -99,15 +99,16 @@ static int record_load(struct env_root *root, const char *name, struct failover_
 
 // --- the steps ---
 
+// `size`: of each disk at the cut, which may have grown since.
 static int disks_make(struct env_root *root, const char *dir, const struct replica_info *replica, uint64_t point,
-		      struct err *err)
+		      const uint64_t *size, struct err *err)
 {
 	for (unsigned i = 0; i < replica->disk_count; i++) {
 		char name[FAILOVER_PATH_SIZE], backing[FAILOVER_PATH_SIZE];
 		(void)snprintf(name, sizeof(name), "%s/%s.qcow2", dir, replica->disk[i].name);
 		(void)snprintf(backing, sizeof(backing), "../points/%llu/%s.qcow2", (unsigned long long)point,
 			       replica->disk[i].name);
-		int rc = overlay_create(root, name, replica->disk[i].size, backing, err);
+		int rc = overlay_create(root, name, size[i], backing, err);
 		if (rc)
 			return rc;
 	}
@@ -127,7 +128,7 @@ static int record_write(struct env_root *root, const char *dir, const struct fai
 }
 
 // Steps 2 to 4. `failover` says all but how long it took, which is filled in.
-static int disks_publish(struct env_root *root, const struct replica_info *replica, uint64_t began_ns,
+static int disks_publish(struct env_root *root, const struct replica_info *replica, const uint64_t *size, uint64_t began_ns,
 			 struct failover_info *failover, struct err *err)
 {
 	char temp[FAILOVER_NAME_SIZE], done[FAILOVER_NAME_SIZE];
@@ -138,7 +139,7 @@ static int disks_publish(struct env_root *root, const struct replica_info *repli
 		rc = env_mkdir(root, temp);
 	if (rc)
 		return err_sys(err, rc, "make %s", temp);
-	rc = disks_make(root, temp, replica, failover->point, err);
+	rc = disks_make(root, temp, replica, failover->point, size, err);
 	if (rc)
 		return rc;
 	failover->duration_ms = (env_mono_ns(root->env) - began_ns) / NS_PER_MS;
@@ -204,6 +205,7 @@ static int failover_do(struct env_root *root, struct replica *replica, const str
 	int64_t asked_ns = env_wall_ns(env);
 	struct point_info point = {.number = 0};
 	struct failover_info failover;
+	uint64_t size[DISKS_MAX];
 	int rc = point_choose(replica, info->name, number, &point, err);
 	if (rc == 0)
 		rc = replica_fence(replica, number, err);
@@ -212,10 +214,12 @@ static int failover_do(struct env_root *root, struct replica *replica, const str
 		replica_info(replica, &fenced);
 		rc = point_choose(replica, info->name, fenced.fenced_point, &point, err);
 	}
+	if (rc == 0) // the fence keeps the point
+		rc = replica_point_sizes(replica, point.number, size, err);
 	if (rc)
 		return rc;
 	describe(info, &point, asked_ns, &failover);
-	rc = disks_publish(root, info, began_ns, &failover, err);
+	rc = disks_publish(root, info, size, began_ns, &failover, err);
 	if (rc == 0)
 		*ret_failover = failover;
 	return rc;

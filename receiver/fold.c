@@ -76,27 +76,29 @@ static void auto_reader(struct qcow2_reader **reader)
 }
 
 // `ret_synced` is false when it failed at the sync: then nobody knows what the base holds.
-static int disk_apply(struct replica *r, uint64_t number, unsigned disk, bool *ret_synced, struct err *err)
+static int disk_apply(struct replica *r, const struct point_file *point, unsigned disk, bool *ret_synced, struct err *err)
 {
+	unsigned long long number = point->info.number;
+	uint64_t size = point->disk[disk].size; // the base may be larger already, and is zero there
 	AUTO_FILE struct env_file *from = NULL;
 	AUTO_FILE struct env_file *base = NULL;
 	__attribute__((cleanup(auto_reader))) struct qcow2_reader *overlay = NULL;
-	const struct wire_disk *d = &r->prot.disk[disk];
-	int rc = replica_open_file(r, ENV_READ, &from, err, "points/%llu/%s.qcow2", (unsigned long long)number, d->name);
+	const char *name = r->prot.disk[disk].name;
+	int rc = replica_open_file(r, ENV_READ, &from, err, "points/%llu/%s.qcow2", number, name);
 	if (rc == 0)
-		rc = replica_open_file(r, ENV_WRITE, &base, err, "base/%s.raw", d->name);
+		rc = replica_open_file(r, ENV_WRITE, &base, err, "base/%s.raw", name);
 	if (rc)
 		return rc;
 	rc = qcow2_reader_open(from, &overlay, err);
-	if (rc == 0 && qcow2_reader_size(overlay) != d->size)
-		rc = err_set(err, -EBADMSG, "not of the disk's size");
+	if (rc == 0 && qcow2_reader_size(overlay) != size)
+		rc = err_set(err, -EBADMSG, "not of the size that the disk had");
 	if (rc == 0)
-		rc = overlay_apply(overlay, base, d->size, err);
+		rc = overlay_apply(overlay, base, size, err);
 	if (rc)
-		return err_wrap(err, "%s/points/%llu/%s.qcow2", r->name, (unsigned long long)number, d->name);
+		return err_wrap(err, "%s/points/%llu/%s.qcow2", r->name, number, name);
 	rc = env_sync(base);
 	*ret_synced = rc == 0;
-	return rc ? err_sys(err, rc, "%s/base/%s.raw: sync", r->name, d->name) : 0;
+	return rc ? err_sys(err, rc, "%s/base/%s.raw: sync", r->name, name) : 0;
 }
 
 // --- step 2: the digests ---
@@ -112,7 +114,7 @@ static int digests_apply(struct replica *r, const struct point_file *point, unsi
 	AUTO_FILE struct env_file *table = NULL;
 	const char *name = r->prot.disk[disk].name;
 	const struct point_disk *pd = &point->disk[disk];
-	struct digest_disk of = replica_disk(r, disk);
+	struct digest_disk of = {.number = (uint16_t)disk, .size = pd->size}; // at most the table's
 	struct digest_update update;
 	int rc = replica_open_file(r, ENV_READ, &list, err, "points/%llu/%s.digests",
 				   (unsigned long long)point->info.number, name);
@@ -232,7 +234,7 @@ static int fold(struct replica *r, uint64_t number, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	int rc = replica_read_point(r, number, point, &why);
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-		rc = disk_apply(r, number, i, &synced, &why);
+		rc = disk_apply(r, point, i, &synced, &why);
 	LOCK_SCOPE(&r->lock);
 	return rc ? fold_fail(r, synced, &why, err) : fold_finish(r, point, err);
 }

@@ -30,9 +30,15 @@ static int geometry_check(const struct replica *r, const struct wire_open *open,
 	if (open->disk_count != r->prot.disk_count)
 		return err_set(err, -EINVAL, "%s has %u disks here, not %u", r->name, r->prot.disk_count, open->disk_count);
 	for (unsigned i = 0; i < open->disk_count; i++)
-		if (strcmp(open->disk[i].name, r->prot.disk[i].name) != 0 || open->disk[i].size != r->prot.disk[i].size)
-			return err_set(err, -EINVAL, "%s: disk %u is %s with %llu bytes here", r->name, i, r->prot.disk[i].name,
-				       (unsigned long long)r->prot.disk[i].size);
+		if (strcmp(open->disk[i].name, r->prot.disk[i].name) != 0)
+			return err_set(err, -EINVAL, "%s: disk %u is %s here", r->name, i, r->prot.disk[i].name);
+	for (unsigned i = 0; i < open->disk_count; i++)
+		if (open->disk[i].size < r->prot.disk[i].size || !size_disk_ok(open->disk[i].size))
+			return err_set(err, -EINVAL,
+				       "%s: disk %s has %llu bytes here, which cannot become %llu: a disk may grow, not shrink; restore its "
+				       "size, or protect it under another name",
+				       r->name, r->prot.disk[i].name, (unsigned long long)r->prot.disk[i].size,
+				       (unsigned long long)open->disk[i].size);
 	if (open->digest.kind != r->prot.digest.kind ||
 	    memcmp(open->digest.secret, r->prot.digest.secret, DIGEST_SECRET_SIZE) != 0)
 		return err_set(err, -EINVAL, "%s: the source makes its digests with another secret", r->name);
@@ -43,14 +49,21 @@ static int geometry_check(const struct replica *r, const struct wire_open *open,
 	return 0;
 }
 
+// What the source may change, made durable: its wishes, and larger disks once the base is fit for them.
 static int wishes_save(struct replica *r, const struct wire_open *open, struct err *err)
 {
-	if (r->prot.rpo_ms == open->rpo_ms && r->prot.points_keep == open->points_keep)
-		return 0;
+	bool same = r->prot.rpo_ms == open->rpo_ms && r->prot.points_keep == open->points_keep;
 	struct protection next = r->prot;
 	next.rpo_ms = open->rpo_ms;
 	next.points_keep = open->points_keep;
-	return replica_save(r, &next, err);
+	for (unsigned i = 0; i < next.disk_count; i++) {
+		same = same && next.disk[i].size == open->disk[i].size;
+		next.disk[i].size = open->disk[i].size;
+	}
+	if (same)
+		return 0;
+	int rc = replica_grow(r, open, err);
+	return rc ? rc : replica_save(r, &next, err);
 }
 
 // --- the digests of the newest point ---
@@ -77,8 +90,8 @@ static int base_load(struct replica *r, unsigned disk, struct err *err)
 static int list_load(struct replica *r, const struct point_file *point, unsigned disk, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;
-	struct digest_disk of = replica_disk(r, disk);
 	const struct point_disk *pd = &point->disk[disk];
+	struct digest_disk of = {.number = (uint16_t)disk, .size = pd->size};
 	unsigned long long number = point->info.number;
 	int rc = replica_open_file(r, ENV_READ, &file, err, "points/%llu/%s.digests", number, r->prot.disk[disk].name);
 	if (rc)

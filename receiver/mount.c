@@ -110,13 +110,13 @@ static int directory_check(struct mounts *mounts, const char *asked, char path[M
 // --- mounting ---
 
 static int disk_choose(const struct replica_info *info, const char *name, struct mount_session *session,
-		       uint64_t *ret_size, struct err *err)
+		       unsigned *ret_disk, struct err *err)
 {
 	for (unsigned i = 0; i < info->disk_count; i++) {
 		if (name && strcmp(info->disk[i].name, name) != 0)
 			continue;
 		(void)snprintf(session->info.disk, NAME_SIZE, "%s", info->disk[i].name);
-		*ret_size = info->disk[i].size;
+		*ret_disk = i;
 		return 0;
 	}
 	return err_set(err, -ENOENT, "%s has no disk %s: see its disks with kagami points %s --json", info->name,
@@ -124,7 +124,7 @@ static int disk_choose(const struct replica_info *info, const char *name, struct
 }
 
 static int session_fill(struct mounts *mounts, struct replica *replica, const struct mount_request *request,
-			struct mount_session *session, uint64_t *ret_size, struct err *err)
+			struct mount_session *session, unsigned *ret_disk, struct err *err)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	if (!info)
@@ -133,7 +133,7 @@ static int session_fill(struct mounts *mounts, struct replica *replica, const st
 	(void)snprintf(session->info.protection, NAME_SIZE, "%s", info->name);
 	int rc = directory_check(mounts, request->directory, session->info.directory, err);
 	if (rc == 0)
-		rc = disk_choose(info, request->disk, session, ret_size, err);
+		rc = disk_choose(info, request->disk, session, ret_disk, err);
 	if (rc == 0)
 		rc = mount_session_name(session, mounts->env, store_path(mounts->store), err);
 	return rc;
@@ -141,12 +141,18 @@ static int session_fill(struct mounts *mounts, struct replica *replica, const st
 
 // Mounts what a filled-in session names, with its point held. On failure nothing is left, nor held.
 static int session_start(struct mounts *mounts, struct replica *replica, const struct mount_request *request,
-			 struct mount_session *session, uint64_t size, struct err *err)
+			 struct mount_session *session, unsigned disk, struct err *err)
 {
+	uint64_t size[DISKS_MAX]; // at the cut: the disk may have grown since
 	int rc = replica_hold(replica, request->point, &session->info.point, err);
 	if (rc)
 		return rc;
-	rc = mount_session_do(session, mounts->root, size, request->partition, err);
+	rc = replica_point_sizes(replica, session->info.point, size, err);
+	if (rc) {
+		replica_release(replica, session->info.point);
+		return rc;
+	}
+	rc = mount_session_do(session, mounts->root, size[disk], request->partition, err);
 	if (rc == 0)
 		return 0;
 	struct err undo = {.code = 0};
@@ -169,10 +175,10 @@ int mounts_add(struct mounts *mounts, const struct mount_request *request, struc
 	AUTO_FREE struct mount_session *session = calloc(1, sizeof(*session));
 	if (!session)
 		return err_set(err, -ENOMEM, "out of memory");
-	uint64_t size = 0;
-	int rc = session_fill(mounts, replica, request, session, &size, err);
+	unsigned disk = 0;
+	int rc = session_fill(mounts, replica, request, session, &disk, err);
 	if (rc == 0)
-		rc = session_start(mounts, replica, request, session, size, err);
+		rc = session_start(mounts, replica, request, session, disk, err);
 	if (rc)
 		return rc;
 	log_info("Mounted a point. protection=%s point=%llu disk=%s partition=%u filesystem=%s directory=\"%s\"",

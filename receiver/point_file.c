@@ -13,7 +13,7 @@ static json_t *disk_encode(const struct point_disk *disk, const struct wire_disk
 {
 	json_t *object = json_object();
 	if (json_object_set_new(object, "name", json_string(of->name)) ||
-	    json_object_set_new(object, "size", json_new_u64(of->size)) ||
+	    json_object_set_new(object, "size", json_new_u64(disk->size)) ||
 	    json_object_set_new(object, "stored_bytes", json_new_u64(disk->stored_bytes)) ||
 	    json_object_set_new(object, "digests", json_new_u64(disk->digests)) ||
 	    json_object_set_new(object, "root", json_new_hex(disk->root, DIGEST_ROOT_SIZE))) {
@@ -57,16 +57,15 @@ int point_encode(const struct point_file *point, const struct protection *protec
 static int disk_decode(const json_t *object, const struct wire_disk *of, struct point_disk *disk, struct err *err)
 {
 	char name[NAME_SIZE];
-	uint64_t size = 0;
 	int rc = json_get_name(object, "name", name, err);
 	if (rc == 0)
-		rc = json_get_u64(object, "size", 1, DISK_SIZE_MAX, &size, err);
-	if (rc == 0 && (strcmp(name, of->name) != 0 || size != of->size))
+		rc = json_get_u64(object, "size", 1, DISK_SIZE_MAX, &disk->size, err);
+	if (rc == 0 && (strcmp(name, of->name) != 0 || !size_disk_ok(disk->size)))
 		rc = err_set(err, -EBADMSG, "disks: not those of the protection");
 	if (rc == 0)
 		rc = json_get_u64(object, "stored_bytes", 0, INT64_MAX / DISKS_MAX, &disk->stored_bytes, err);
 	if (rc == 0)
-		rc = json_get_u64(object, "digests", 0, size_blocks(size), &disk->digests, err);
+		rc = json_get_u64(object, "digests", 0, size_blocks(disk->size), &disk->digests, err);
 	return rc ? rc : json_get_hex(object, "root", disk->root, DIGEST_ROOT_SIZE, err);
 }
 

@@ -9,6 +9,7 @@
 #include "receiver/store.h"
 
 struct point_disk {
+	uint64_t size;	       // of the disk at the cut; it only grows from point to point
 	uint64_t stored_bytes; // length of the overlay
 	uint64_t digests;      // entries of the list
 	unsigned char root[DIGEST_ROOT_SIZE];
@@ -23,7 +24,8 @@ struct point_file {
 
 // The caller frees *ret_text.
 int point_encode(const struct point_file *point, const struct protection *protection, char **ret_text, size_t *ret_len);
-// -EBADMSG with the member that is wrong, or when the disks are not the protection's.
+// -EBADMSG with the member that is wrong, or when the disks are not the protection's by number and name. Their sizes are not
+// compared: nothing here is read that changes while the replica lives.
 int point_decode(const char *text, size_t len, const struct protection *protection, struct point_file *ret_point,
 		 struct err *err);
 

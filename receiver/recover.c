@@ -72,7 +72,7 @@ static int base_check(struct replica *r, unsigned disk, struct err *err)
 	int rc = env_stat(r->root, path, &st);
 	if (rc)
 		return err_sys(err, rc, "%s", path);
-	if (st.is_dir || st.size != of.size)
+	if (st.is_dir || st.size < of.size) // longer after a growth that was cut off: nothing refers to that
 		return err_set(err, -EBADMSG, "%s: has %llu bytes, the disk has %llu", path, (unsigned long long)st.size,
 			       (unsigned long long)of.size);
 	replica_file(r, path, "base/%s.digests", r->prot.disk[disk].name);
@@ -167,7 +167,7 @@ static int overlay_check(struct replica *r, const struct point_file *point, unsi
 			       (unsigned long long)point->disk[disk].stored_bytes);
 	if (qcow2_reader_open(file, &overlay, err))
 		return err_wrap(err, "%s", path);
-	if (qcow2_reader_size(overlay) != r->prot.disk[disk].size)
+	if (qcow2_reader_size(overlay) != point->disk[disk].size)
 		return err_set(err, -EBADMSG, "%s: not of the disk's size", path);
 	if (!backing_is_good(r, overlay, point->info.number, disk))
 		return err_set(err, -EBADMSG, "%s: backing file: not the point below it", path);
@@ -187,13 +187,28 @@ static int list_check(struct replica *r, const struct point_file *point, unsigne
 	return 0;
 }
 
+// A disk only grows: from point to point, and to what it has now. `sizes` are those of the point before.
+static int sizes_check(const struct replica *r, const struct point_file *point, uint64_t *sizes, struct err *err)
+{
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		uint64_t size = point->disk[i].size;
+		if (size < sizes[i] || size > r->prot.disk[i].size)
+			return err_set(err, -EBADMSG, "%s/points/%llu: disk %s has %llu bytes, more than later or less than before", r->name,
+				       (unsigned long long)point->info.number, r->prot.disk[i].name, (unsigned long long)size);
+		sizes[i] = size;
+	}
+	return 0;
+}
+
 // Adds point `number` to the replica when it is whole and stands on the one before.
-static int point_adopt(struct replica *r, uint64_t number, struct point_file *point, struct err *err)
+static int point_adopt(struct replica *r, uint64_t number, struct point_file *point, uint64_t *sizes, struct err *err)
 {
 	if (r->point_count && number != replica_last_point(r) + 1)
 		return err_set(err, -EBADMSG, "%s/points/%llu: missing; point %llu stands on it", r->name,
 			       (unsigned long long)replica_last_point(r) + 1, (unsigned long long)number);
 	int rc = replica_read_point(r, number, point, err);
+	if (rc == 0)
+		rc = sizes_check(r, point, sizes, err);
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
 		rc = overlay_check(r, point, i, err);
 		if (rc == 0)
@@ -208,6 +223,7 @@ static int points_load(struct replica *r, struct err *err)
 {
 	AUTO_FREE uint64_t *numbers = NULL;
 	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
+	uint64_t sizes[DISKS_MAX] = {0};
 	size_t count = 0;
 	int rc = numbers_list(r, &numbers, &count, err);
 	if (rc)
@@ -216,7 +232,7 @@ static int points_load(struct replica *r, struct err *err)
 	if (!r->points || !point)
 		return err_set(err, -ENOMEM, "out of memory");
 	for (size_t i = 0; rc == 0 && i < count; i++)
-		rc = point_adopt(r, numbers[i], point, err);
+		rc = point_adopt(r, numbers[i], point, sizes, err);
 	return rc;
 }
 

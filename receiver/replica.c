@@ -106,7 +106,8 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 		err_sys(&why, rc, "%s: replace", path);
 		return replica_break(r, &why, err);
 	}
-	// Not the disks: a fold reads them without the lock, and they never change.
+	for (unsigned i = 0; i < r->prot.disk_count; i++) // not the names: a fold reads them without the lock, and they never change
+		r->prot.disk[i].size = next->disk[i].size;
 	r->prot.generation = next->generation;
 	r->prot.fenced = next->fenced;
 	r->prot.fenced_point = next->fenced_point;
@@ -223,6 +224,17 @@ int replica_point_path(struct replica *r, uint64_t number, const char *disk, cha
 	int len = snprintf(path, cap, "%s/%s/points/%llu%s%s%s", r->store_path, r->name, (unsigned long long)number,
 			   disk ? "/" : "", disk ? disk : "", disk ? ".qcow2" : "");
 	return len >= 0 && (size_t)len < cap ? 0 : -ENAMETOOLONG;
+}
+
+int replica_point_sizes(struct replica *r, uint64_t number, uint64_t ret_size[DISKS_MAX], struct err *err)
+{
+	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
+	if (!point)
+		return err_set(err, -ENOMEM, "out of memory");
+	int rc = replica_read_point(r, number, point, err);
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
+		ret_size[i] = point->disk[i].size;
+	return rc;
 }
 
 int replica_hold(struct replica *r, uint64_t number, uint64_t *ret_number, struct err *err)

@@ -5,7 +5,8 @@
 //	retain_lock	one fold (or removal) at a time, held for all of it
 //	(the store's)	which replicas there are
 //	lock		everything below; not held while a fold writes the base
-// `root`, `store_path`, `name` and, once recovered, the disks of `prot` never change and need no lock.
+// `root`, `store_path`, `name` and, once recovered, the number and names of the disks of `prot` never change and need no lock;
+// their sizes do.
 //
 // State:
 //	ready ──replica_break()──► broken	until the store is opened anew
@@ -107,6 +108,10 @@ int replica_read_point(const struct replica *replica, uint64_t number, struct po
 // create.c: makes the files of a new protection, durable on return; needs the store's lock.
 int replica_create(struct env_root *root, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],
 		   struct err *err);
+
+// grow.c: makes head and base fit for the sizes in `open`, where they are larger. Durable on return, and harmless until replica_save() makes
+// the sizes true: a base may be larger than the disk. The head is dropped. -ENOSPC changes nothing that counts; anything else breaks the replica.
+int replica_grow(struct replica *replica, const struct wire_open *open, struct err *err);
 
 // trash.c: deletes what was moved into the directory `dir`, which is created when it is missing; needs no lock.
 int trash_clear(struct env_root *root, const char *dir, struct err *err);

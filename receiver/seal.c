@@ -60,6 +60,7 @@ static int seal_disk(struct replica *r, unsigned disk, struct point_disk *to, st
 	rc = qcow2_writer_finish(d->writer, err);
 	if (rc)
 		return err_wrap(err, "%s/head/%s.qcow2", r->name, r->prot.disk[disk].name);
+	to->size = r->prot.disk[disk].size;
 	rc = env_size(d->file, &to->stored_bytes);
 	if (rc)
 		return err_sys(err, rc, "%s/head/%s.qcow2: size", r->name, r->prot.disk[disk].name);

@@ -90,6 +90,8 @@ struct point_info {
 int replica_points(struct replica *replica, struct point_info **ret_points, size_t *ret_count);
 // Absolute path of a point's disk, or of its directory when `disk` is NULL.
 int replica_point_path(struct replica *replica, uint64_t number, const char *disk, char *path, size_t cap);
+// How large each disk was at the cut of a point that the caller holds, in the order of replica_info.disk.
+int replica_point_sizes(struct replica *replica, uint64_t number, uint64_t ret_size[DISKS_MAX], struct err *err);
 
 // --- the session's side: one session per replica at a time ---
 

@@ -74,6 +74,8 @@ void export_uri(struct export *export, uint16_t disk, char *uri, size_t cap);
 // dirty here before the new size is offered. The image is extended when it is a shorter regular file. Connections that are
 // made from then on see the new size. By the cycle thread, between cycles, or before start: -EBUSY while a cut is open. -EINVAL when it
 // is not larger, or a block device is too small. After an error the disk has the old size.
+// What can be known of it beforehand, without changing anything: -EINVAL as above. Any thread.
+int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, struct err *err);
 int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct err *err);
 
 struct export_stats { // per disk

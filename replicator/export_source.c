@@ -311,14 +311,26 @@ static void run_grow(struct ring_message *message)
 	(void)sem_post(&call->ended);
 }
 
+int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, struct err *err)
+{
+	uint64_t old = export_disk_size(export, disk);
+	if (size_disk_ok(new_size) && new_size < old)
+		return err_set(err, -EINVAL, "disk %s has %llu bytes and cannot become smaller: what is past the new end would be lost",
+			       export->nbd[disk].name, (unsigned long long)old);
+	if (!size_disk_ok(new_size) || new_size == old)
+		return err_set(err, -EINVAL, "disk %s has %llu bytes: give a larger whole number of 512-byte sectors, at most 64 TiB",
+			       export->nbd[disk].name, (unsigned long long)old);
+	// Of a device it only asks for the size.
+	return export->image[disk].block_device ? image_extend(&export->image[disk], new_size, err) : 0;
+}
+
 int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct err *err)
 {
 	const char *name = export->nbd[disk].name;
-	uint64_t old = export_disk_size(export, disk);
-	if (!size_disk_ok(new_size) || new_size <= old)
-		return err_set(err, -EINVAL, "disk %s has %llu bytes: give a larger whole number of 512-byte sectors, at most 64 TiB",
-			       name, (unsigned long long)old);
-	int code = image_extend(&export->image[disk], new_size, err);
+	int code = export_grow_check(export, disk, new_size, err);
+	if (code)
+		return code;
+	code = image_extend(&export->image[disk], new_size, err);
 	if (code)
 		return code;
 	struct grow_call g = {.export = export, .disk = disk, .size = new_size};

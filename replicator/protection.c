@@ -45,6 +45,7 @@ static void protection_free(struct protection *p)
 	SSL_CTX_free(p->tls);
 	if (p->wake_fd >= 0)
 		(void)close(p->wake_fd);
+	resize_done(p);
 	(void)pthread_mutex_destroy(&p->lock);
 	free(p);
 }
@@ -97,6 +98,7 @@ int protection_start(const struct protection_place *place, const struct protecti
 	p->settled = true;
 	(void)pthread_mutex_init(&p->lock, NULL);
 	tracking_init(p);
+	resize_init(p);
 	int rc = start(p, is_new, err);
 	if (rc) {
 		protection_free(p);

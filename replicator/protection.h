@@ -53,6 +53,11 @@ json_t *protection_syncs_json(struct protection *protection);
 int protection_cycle(struct protection *protection, uint64_t *ret_cycle, struct err *err);
 // Durable on return.
 int protection_pause(struct protection *protection, bool paused, struct err *err);
+// Makes a disk larger while it is served (protection_resize.c); the receiver's replica grows with the next session, and its points stay.
+// `ret_old_size` is what the disk has or had. With `dry_run` only what can be checked is. -ENOENT: no such disk. -EINVAL: not larger, or a block
+// device that is too small. -EBUSY: a cycle runs on. Waits for some seconds at most for the cycle thread.
+int protection_resize(struct protection *protection, const char *disk, uint64_t size, bool dry_run, uint64_t *ret_old_size,
+		      struct err *err);
 // The site was paired anew: use its present address and key.
 void protection_site_changed(struct protection *protection);
 

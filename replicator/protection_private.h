@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inside of a protection, shared by protection.c (life), protection_thread.c (cycles), protection_tracking.c (state files) and
-// protection_json.c (status).
+// protection_json.c (status), protection_resize.c.
 //
 // Locking: what stands under `lock` is read and written with it held. The rest is set before the thread starts, or
 // belongs to the cycle thread alone until it has been joined.
@@ -70,6 +70,8 @@ struct protection {
 	bool asked; // for a cycle, which has not begun yet
 	enum protection_state state;
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
+	struct resize *resize; // asked for, and not taken by the thread yet
+	pthread_cond_t resized;	   // one that was taken is done
 	struct channel *channel;   // set and cleared by the thread; others may only abort it
 	enum sync_reason sync;	   // stands until a point is committed
 	uint64_t cycles_started, cycles_committed;
@@ -85,6 +87,11 @@ struct protection {
 
 void *protection_thread(void *protection);
 void protection_set_state(struct protection *protection, enum protection_state state, const char *reason);
+// protection_resize.c
+void resize_init(struct protection *p);
+void resize_done(struct protection *p);
+// Does what was asked for; cycle thread, between cycles. True when a disk is larger now: the session must be opened anew.
+bool resize_serve(struct protection *p);
 void protection_wake(struct protection *protection);
 
 #endif

@@ -487,6 +487,10 @@ void *protection_thread(void *context)
 		}
 		if (stop)
 			break;
+		if (resize_serve(p)) {
+			disconnect(p); // its OPEN named the old size
+			continue;
+		}
 		if (paused || fenced) {
 			disconnect(p);
 			p->connect_failures = 0;

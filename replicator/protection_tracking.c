@@ -209,6 +209,28 @@ void tracking_position(struct protection *p)
 	}
 }
 
+int tracking_grow(struct protection *p, unsigned disk, uint64_t size, struct err *err)
+{
+	struct tracking *t = &p->tracking[disk];
+	char name[STATE_NAME_SIZE];
+	struct image_identity identity;
+	state_name(p, disk, name);
+	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
+	if (rc)
+		return rc;
+	LOCK_SCOPE(&t->lock);
+	if (t->lost)
+		return err_set(err, -EIO, "the tracking of disk %s is lost: mend the state directory and restart the replicator first",
+			       p->config.disk[disk].name);
+	return state_file_grow(&t->file, p->place.state, name, size, &identity, err);
+}
+
+void tracking_give_up(struct protection *p, unsigned disk, const char *why)
+{
+	LOCK_SCOPE(&p->tracking[disk].lock);
+	(void)lose(p, disk, why);
+}
+
 void tracking_seal(void *context, const struct uuid *cut)
 {
 	struct protection *p = context;

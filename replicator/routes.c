@@ -242,6 +242,31 @@ static unsigned post_cycle(void *context, const struct control_request *request,
 	return 200;
 }
 
+static unsigned post_resize(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct agent *agent = context;
+	struct err err = {0};
+	const char *disk = NULL;
+	uint64_t size = 0, old_size = 0;
+	bool dry_run = false;
+	const struct control_member members[] = {
+		{"disk", true, .text = &disk, .is_name = true},
+		{"size_bytes", true, .number = &size, .least = SECTOR_SIZE, .most = DISK_SIZE_MAX},
+		{"dry_run", .flag = &dry_run},
+	};
+	if (control_read(request->body, members, COUNT(members), &err))
+		return control_fail(ret_body, err.code, err.text);
+	LOCK_SCOPE(&agent->lock);
+	struct seat *seat = seat_of(agent, request, &err);
+	if (seat && !seat->running)
+		(void)err_set(&err, -EBUSY, "%s does not run: %s", seat->config.name, seat->reason);
+	if (!seat || !seat->running || protection_resize(seat->running, disk, size, dry_run, &old_size, &err))
+		return control_fail(ret_body, err.code, err.text);
+	*ret_body = json_pack("{s:s, s:o, s:o, s:b}", "disk", disk, "old_size_bytes", json_count(old_size), "size_bytes",
+			      json_count(size), "dry_run", dry_run);
+	return 200;
+}
+
 static unsigned set_paused(struct agent *agent, const struct control_request *request, bool paused, json_t **ret_body)
 {
 	struct err err = {0};
@@ -283,5 +308,6 @@ const struct control_route agent_routes[] = {
 	{"POST", "/v1/protections/*/cycle", post_cycle},
 	{"POST", "/v1/protections/*/pause", post_pause},
 	{"POST", "/v1/protections/*/resume", post_resume},
+	{"POST", "/v1/protections/*/resize", post_resize},
 };
 const size_t agent_route_count = COUNT(agent_routes);

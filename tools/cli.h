@@ -40,6 +40,7 @@ enum cli_option {
 	OPT_DISK,
 	OPT_DISCARD,
 	OPT_READ_ONLY,
+	OPT_SIZE,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (1u << (option))
@@ -99,6 +100,7 @@ int cli_unprotect(const struct cli *cli);
 int cli_pause(const struct cli *cli);
 int cli_resume(const struct cli *cli);
 int cli_cycle(const struct cli *cli);
+int cli_resize(const struct cli *cli);
 int cli_status(const struct cli *cli);
 int cli_syncs(const struct cli *cli);
 int cli_points(const struct cli *cli);

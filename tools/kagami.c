@@ -40,6 +40,12 @@ const struct cli_command cli_commands[] = {
 	 "committed, or after TIME (10m) with exit status 4; with --json as well, it\n"
 	 "prints that cycle.",
 	 SOURCE, 1, 1, OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_TIMEOUT), cli_cycle},
+	{"resize", "NAME DISK --size SIZE [--dry-run]", "make a disk larger while the VM runs",
+	 "SIZE is in bytes, or with K, M, G or T (20G); a disk cannot become smaller. The\n"
+	 "image is extended where it is a file; a device is made larger first. All points\n"
+	 "stay, each with the size that the disk had. The VM sees the new size once it\n"
+	 "connects again. --dry-run says what would happen and does nothing.",
+	 SOURCE, 2, 2, OPT_BIT(OPT_SIZE) | OPT_BIT(OPT_DRY_RUN), cli_resize},
 	{"syncs", "NAME", "list the syncs of a protection: why, how long, what was read and sent",
 	 "The newest 100, newest first. A sync compares digests instead of relying on the\n"
 	 "record of what changed: at first, after a crash (then only of what was marked),\n"
@@ -78,6 +84,7 @@ static const struct option options[] = {
 	{"rpo", required_argument, NULL, OPT_RPO},	     {"points", required_argument, NULL, OPT_POINTS},
 	{"codec", required_argument, NULL, OPT_CODEC},	     {"address", required_argument, NULL, OPT_ADDRESS},
 	{"wait", no_argument, NULL, OPT_WAIT},		     {"timeout", required_argument, NULL, OPT_TIMEOUT},
+	{"size", required_argument, NULL, OPT_SIZE},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN},	     {"partition", required_argument, NULL, OPT_PARTITION},
 	{"disk", required_argument, NULL, OPT_DISK},	     {"discard-failover", no_argument, NULL, OPT_DISCARD},
 	{"read-only", required_argument, NULL, OPT_READ_ONLY},

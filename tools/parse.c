@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/parse.h"
 
+#include "base/size.h"
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -49,6 +51,23 @@ int parse_rpo(const char *text, uint64_t *ret_ms, struct err *err)
 	if (ms < SECOND_MS || ms > DAY_MS)
 		return err_set(err, -EINVAL, "--rpo: %s is out of range: an RPO is from 1s to 24h", text);
 	*ret_ms = ms;
+	return 0;
+}
+
+int parse_size(const char *text, uint64_t *ret_bytes, struct err *err)
+{
+	static const char units[] = "KMGT";
+	uint64_t bytes;
+	const char *suffix = read_digits(text, &bytes);
+	const char *unit = suffix && *suffix ? strchr(units, *suffix) : NULL;
+	for (const char *u = units; unit && suffix && u <= unit; u++)
+		if (__builtin_mul_overflow(bytes, 1024u, &bytes))
+			suffix = NULL;
+	if (!suffix || (*suffix && (!unit || suffix[1])))
+		return err_set(err, -EINVAL, "\"%s\" is not a size: write a whole number of bytes, or one with K, M, G or T, such as 20G", text);
+	if (!size_disk_ok(bytes))
+		return err_set(err, -EINVAL, "a disk cannot have the size %s: it is a multiple of 512 bytes, up to 64T", text);
+	*ret_bytes = bytes;
 	return 0;
 }
 

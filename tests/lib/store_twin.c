@@ -13,11 +13,11 @@
 
 #include <cmocka.h>
 
-static const uint64_t sizes[STORE_TWIN_DISKS] = {5 * BLOCK_SIZE + 3 * PIECE_SIZE + 512, 40 * BLOCK_SIZE - 1024};
+static const uint64_t first_size[STORE_TWIN_DISKS] = {5 * BLOCK_SIZE + 3 * PIECE_SIZE + 512, 40 * BLOCK_SIZE - 1024};
 
-static size_t padded(unsigned disk)
+static size_t padded(uint64_t size)
 {
-	return (size_t)size_blocks(sizes[disk]) * BLOCK_SIZE;
+	return (size_t)size_blocks(size) * BLOCK_SIZE;
 }
 
 static void store_open_here(struct store_twin *t)
@@ -46,8 +46,8 @@ void store_twin_begin(struct store_twin *t, uint64_t seed)
 	assert_int_equal(uuid_new(env_posix(), &t->open.generation), 0);
 	for (unsigned i = 0; i < STORE_TWIN_DISKS; i++) {
 		(void)snprintf(t->open.disk[i].name, NAME_SIZE, "vd%c", 'a' + (int)i);
-		t->open.disk[i].size = sizes[i];
-		t->disk[i] = calloc(1, padded(i));
+		t->open.disk[i].size = first_size[i];
+		t->disk[i] = calloc(1, padded(first_size[i]));
 		assert_non_null(t->disk[i]);
 	}
 	store_open_here(t);
@@ -93,10 +93,20 @@ void store_twin_session(struct store_twin *t)
 		fail_msg("%s", err.text);
 }
 
+void store_twin_grow(struct store_twin *t, unsigned disk, uint64_t size)
+{
+	size_t had = padded(t->open.disk[disk].size), has = padded(size);
+	assert_true(size >= t->open.disk[disk].size);
+	t->disk[disk] = realloc(t->disk[disk], has);
+	assert_non_null(t->disk[disk]);
+	memset(t->disk[disk] + had, 0, has - had);
+	t->open.disk[disk].size = size;
+}
+
 void store_twin_change(struct store_twin *t, unsigned disk, uint64_t index, uint16_t mask)
 {
 	unsigned char *block = t->disk[disk] + index * BLOCK_SIZE;
-	uint32_t end = size_of_block(sizes[disk], index);
+	uint32_t end = size_of_block(t->open.disk[disk].size, index);
 	unsigned char word = (unsigned char)draw(&t->seed);
 	bool noise = draw_below(&t->seed, 4) == 0;
 	for (uint32_t i = 0; i < end; i++)
@@ -166,9 +176,11 @@ void store_twin_seal(struct store_twin *t)
 	assert_false(uuid_equal(&committed.head, &seal.head));
 	assert_true(committed.number < STORE_TWIN_POINTS);
 	for (unsigned i = 0; i < STORE_TWIN_DISKS; i++) {
-		t->point[committed.number][i] = malloc(padded(i));
+		uint64_t size = t->open.disk[i].size;
+		t->point[committed.number][i] = malloc(padded(size));
 		assert_non_null(t->point[committed.number][i]);
-		memcpy(t->point[committed.number][i], t->disk[i], padded(i));
+		memcpy(t->point[committed.number][i], t->disk[i], padded(size));
+		t->point_size[committed.number][i] = size;
 	}
 	t->cuts = committed.number;
 }
@@ -179,7 +191,7 @@ void store_twin_random(struct store_twin *t)
 	static const enum codec codecs[] = {CODEC_ZSTD, CODEC_ZLIB, CODEC_LZ4, CODEC_NONE};
 	struct err err = {0};
 	unsigned disk = (unsigned)draw_below(&t->seed, STORE_TWIN_DISKS);
-	uint64_t blocks = size_blocks(sizes[disk]), index = draw_below(&t->seed, blocks);
+	uint64_t blocks = size_blocks(t->open.disk[disk].size), index = draw_below(&t->seed, blocks);
 	uint16_t mask = draw_below(&t->seed, 3) ? masks[draw_below(&t->seed, 5)] : (uint16_t)(1 + draw_below(&t->seed, 0xffff));
 	int rc;
 	if (draw_below(&t->seed, 5) == 0) {
@@ -199,7 +211,8 @@ void store_twin_path(const struct store_twin *t, char *path, size_t cap, const c
 
 // --- reading points back ---
 
-// What the chain of point `number` shows: its own pieces, then those of the points below, then the base.
+// What the chain of point `number` shows: its own pieces, then those of the points below, then the base. Where one below is of
+// a smaller disk, `to` stays as it is: zeros.
 static void chain_read(struct store_twin *t, uint64_t number, unsigned disk, unsigned char *to)
 {
 	char name[320];
@@ -216,11 +229,12 @@ static void chain_read(struct store_twin *t, uint64_t number, unsigned disk, uns
 		struct env_file *base = NULL;
 		(void)snprintf(name, sizeof(name), "vm1/base/%s.raw", t->open.disk[disk].name);
 		assert_int_equal(env_open(t->temp.root, name, ENV_READ, &base), 0);
-		assert_int_equal(env_pread_full(base, to, sizes[disk], 0), 0);
+		assert_int_equal(env_pread_full(base, to, t->point_size[number][disk], 0), 0);
 		env_close(base);
 	}
 	AUTO_FREE unsigned char *block = malloc(BLOCK_SIZE);
 	assert_non_null(block);
+	assert_int_equal(qcow2_reader_size(reader), t->point_size[number][disk]);
 	for (uint64_t i = 0; qcow2_reader_next(reader, i, &i, &err) == 0; i++) {
 		uint16_t mask = 0;
 		assert_int_equal(qcow2_reader_read(reader, i, block, &mask, &err), 0);
@@ -238,7 +252,7 @@ static void qemu_check(struct store_twin *t, uint64_t number, unsigned disk)
 	struct env_file *raw = NULL;
 	assert_int_equal(replica_point_path(t->replica, number, t->open.disk[disk].name, path, sizeof(path)), 0);
 	assert_int_equal(env_open(t->temp.root, "model.raw", ENV_CREATE, &raw), 0);
-	assert_int_equal(env_pwrite(raw, t->point[number][disk], sizes[disk], 0), 0);
+	assert_int_equal(env_pwrite(raw, t->point[number][disk], t->point_size[number][disk], 0), 0);
 	env_close(raw);
 	(void)snprintf(command, sizeof(command),
 		       "qemu-img check -q -f qcow2 %s && qemu-img compare -q -f qcow2 -F raw %s %s/model.raw", path, path, t->temp.dir);
@@ -250,10 +264,10 @@ static void point_check(struct store_twin *t, uint64_t number, bool qemu)
 {
 	assert_non_null(t->point[number][0]);
 	for (unsigned d = 0; d < STORE_TWIN_DISKS; d++) {
-		AUTO_FREE unsigned char *found = calloc(1, padded(d));
+		AUTO_FREE unsigned char *found = calloc(1, padded(t->point_size[number][d]));
 		assert_non_null(found);
 		chain_read(t, number, d, found);
-		if (memcmp(found, t->point[number][d], sizes[d]) != 0)
+		if (memcmp(found, t->point[number][d], t->point_size[number][d]) != 0)
 			fail_msg("point %llu, disk %u: not what the disk held at the cut", (unsigned long long)number, d);
 		if (qemu)
 			qemu_check(t, number, d);

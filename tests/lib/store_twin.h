@@ -21,6 +21,7 @@ struct store_twin {
 	uint64_t seed;
 	unsigned char *disk[STORE_TWIN_DISKS]; // as the source has it now, padded to blocks with zeros
 	unsigned char *point[STORE_TWIN_POINTS][STORE_TWIN_DISKS]; // as it was at each point's cut
+	uint64_t point_size[STORE_TWIN_POINTS][STORE_TWIN_DISKS];
 	uint64_t cuts;
 };
 
@@ -32,6 +33,8 @@ void store_twin_session(struct store_twin *twin);
 
 // Changes pieces of a block of the model; zeros past the disk's end.
 void store_twin_change(struct store_twin *twin, unsigned disk, uint64_t index, uint16_t mask);
+// The source's disk is larger from the next session on; what is new is zeros.
+void store_twin_grow(struct store_twin *twin, unsigned disk, uint64_t size);
 // Sends a block as the model has it: the pieces in `mask`, packed with `codec` (plain where it does not get smaller).
 int store_twin_send(struct store_twin *twin, unsigned disk, uint64_t index, uint16_t mask, enum codec codec, struct err *err);
 int store_twin_zeros(struct store_twin *twin, unsigned disk, uint64_t first, uint64_t count, struct err *err); // model, too

@@ -72,6 +72,23 @@ static void parse_number_keeps_to_its_limits(void **state)
 	}
 }
 
+static void parse_size_reads_bytes_and_powers_of_1024(void **state)
+{
+	(void)state;
+	uint64_t bytes = 0;
+	struct err err;
+	assert_int_equal(parse_size("1536", &bytes, &err), 0);
+	assert_int_equal(bytes, 1536);
+	assert_int_equal(parse_size("20G", &bytes, &err), 0);
+	assert_int_equal(bytes, UINT64_C(20) << 30);
+	assert_int_equal(parse_size("64T", &bytes, &err), 0);
+	assert_int_equal(bytes, UINT64_C(64) << 40);
+	static const char *const bad[] = {"", "0", "G", "20GB", "20g", "-1G", "1.5G", "513", "65T", "18446744073709551616", "16777216T"};
+	for (size_t i = 0; i < COUNT(bad); i++)
+		assert_int_equal(parse_size(bad[i], &bytes, &err), -EINVAL);
+	assert_int_equal(bytes, UINT64_C(64) << 40);
+}
+
 static void parse_new_name_refuses_what_the_store_needs_itself(void **state)
 {
 	(void)state;
@@ -240,6 +257,7 @@ int main(void)
 		cmocka_unit_test(parse_duration_takes_a_number_and_a_unit),
 		cmocka_unit_test(parse_rpo_is_from_a_second_to_a_day),
 		cmocka_unit_test(parse_number_keeps_to_its_limits),
+		cmocka_unit_test(parse_size_reads_bytes_and_powers_of_1024),
 		cmocka_unit_test(parse_new_name_refuses_what_the_store_needs_itself),
 		cmocka_unit_test(parse_target_splits_a_name_from_its_point),
 		cmocka_unit_test(parse_target_takes_the_longest_name_and_no_longer_one),

@@ -216,8 +216,17 @@ static void table_with_a_flipped_bit_or_of_another_length_is_refused(void **stat
 	assert_int_equal(digest_table_load(file, &disk, take, &found, NULL), 0);
 	assert_int_equal(env_truncate(file, size - 512), 0);
 	assert_int_equal(digest_table_check(file, &disk, NULL), -EBADMSG);
-	assert_int_equal(env_truncate(file, size + 512), 0);
+	assert_int_equal(env_truncate(file, size + 100), 0);
 	assert_int_equal(digest_table_check(file, &disk, NULL), -EBADMSG);
+	assert_int_equal(env_truncate(file, size), 0);
+	assert_int_equal(env_truncate(file, size + 512), 0); // as a growth that was cut off leaves it
+	assert_int_equal(digest_table_check(file, &disk, NULL), 0);
+	struct digest_disk larger = disk;
+	larger.size += 40 * BLOCK_SIZE;
+	assert_int_equal(digest_table_check(file, &larger, NULL), -EBADMSG);
+	assert_int_equal(digest_table_grow(file, &larger, NULL), 0);
+	assert_int_equal(digest_table_check(file, &larger, NULL), 0);
+	assert_int_equal(digest_table_check(file, &disk, NULL), 0);
 	env_close(file);
 	table_done(&table);
 	table_done(&found);

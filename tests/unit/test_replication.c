@@ -179,14 +179,14 @@ static void source_that_comes_back_takes_its_session_over(void **state)
 	assert_int_equal(replication_check(r), 2);
 }
 
-static void another_disk_size_is_refused_as_geometry(void **state)
+static void a_smaller_disk_is_refused_as_geometry(void **state)
 {
 	struct replication *r = *state;
 	struct wire_failure failure;
 	connect_now(r);
 	guest_writes(r, 10);
 	cycle_now(r);
-	r->open.disk[1].size += SECTOR_SIZE;
+	r->open.disk[1].size -= SECTOR_SIZE;
 	assert_int_equal(replication_connect(r, NULL, &failure), -EREMOTEIO);
 	assert_int_equal(failure.code, WIRE_E_GEOMETRY);
 	assert_true(failure.text[0]);
@@ -477,7 +477,7 @@ int main(void)
 		TEST(source_that_was_failed_over_is_refused_as_fenced),
 		TEST(source_with_another_key_is_refused_as_unpaired),
 		TEST(source_that_comes_back_takes_its_session_over),
-		TEST(another_disk_size_is_refused_as_geometry),
+		TEST(a_smaller_disk_is_refused_as_geometry),
 		TEST(cut_that_is_given_up_at_any_batch_leads_to_pre_copy_and_a_true_point),
 		TEST(cut_that_is_given_up_again_and_again_fails_and_leaves_the_connection_sound),
 		TEST(image_that_cannot_be_read_fails_the_cycle_and_nothing_is_forgotten),

@@ -437,7 +437,7 @@ static void session_begins_only_for_its_owner_generation_and_disks(void **state)
 	open.generation.bytes[15] ^= 1;
 	assert_int_equal(begin_with(t, &open, t->pin), -ESTALE);
 	open = t->open;
-	open.disk[1].size += SECTOR_SIZE;
+	open.disk[1].size -= SECTOR_SIZE; // larger is another matter: below
 	assert_int_equal(begin_with(t, &open, t->pin), -EINVAL);
 	open = t->open;
 	open.disk_count = 1;
@@ -674,7 +674,82 @@ static void foreign_files_are_left_alone(void **state)
 	assert_null(store_at(t->store, 1));
 }
 
+// --- disks that grow ---
+
+static void a_disk_that_grew_keeps_its_points_and_takes_new_ones(void **state)
+{
+	struct store_twin *t = *state;
+	struct err err = {0};
+	t->open.points_keep = 2;
+	store_twin_session(t);
+	points_make(t, 2);
+	struct uuid head = info_of(t).head;
+	replica_session_end(t->replica);
+	uint64_t small = t->open.disk[0].size, large = 9 * BLOCK_SIZE + SECTOR_SIZE;
+	store_twin_grow(t, 0, large);
+	store_twin_session(t);
+	assert_int_equal(t->opened.last_point, 2);
+	assert_false(uuid_equal(&t->opened.head, &head)); // its overlays were of the old size
+	assert_int_equal(info_of(t).disk[0].size, large);
+	uint64_t of_point[DISKS_MAX];
+	assert_int_equal(replica_point_sizes(t->replica, 2, of_point, &err), 0);
+	assert_int_equal(of_point[0], small);
+	assert_true(store_twin_check(t, false));
+	store_twin_change(t, 0, 9, 0x0001);
+	assert_int_equal(store_twin_send(t, 0, 9, 0x0001, CODEC_ZSTD, &err), 0);
+	store_twin_seal(t);
+	points_make(t, 1);
+	assert_int_equal(replica_retain(t->replica, &err), 1); // a small point into the large base
+	assert_int_equal(replica_retain(t->replica, &err), 1);
+	(void)store_twin_check(t, true);
+	store_twin_reopen(t);
+	assert_false(info_of(t).broken);
+	store_twin_session(t);
+	points_make(t, 2);
+	assert_int_equal(replica_retain(t->replica, &err), 1); // a large one
+	assert_true(store_twin_check(t, false));
+	struct wire_open open = t->open;
+	open.disk[0].size = small;
+	replica_session_end(t->replica);
+	assert_int_equal(begin_with(t, &open, t->pin), -EINVAL);
+}
+
+static void a_grown_disk_is_remembered_before_it_has_a_point(void **state)
+{
+	struct store_twin *t = *state;
+	store_twin_session(t);
+	points_make(t, 1);
+	replica_session_end(t->replica);
+	store_twin_grow(t, 1, 50 * BLOCK_SIZE);
+	store_twin_session(t);
+	store_twin_reopen(t);
+	assert_false(info_of(t).broken);
+	assert_int_equal(info_of(t).disk[1].size, 50 * BLOCK_SIZE);
+	assert_true(store_twin_check(t, false));
+	store_twin_session(t);
+	assert_int_equal(t->opened.last_point, 1);
+}
+
+static void a_base_cut_short_is_not_grown_over(void **state)
+{
+	struct store_twin *t = *state;
+	store_twin_session(t);
+	points_make(t, 1);
+	replica_session_end(t->replica);
+	file_truncate(t, "base/vda.raw", 3 * BLOCK_SIZE);
+	store_twin_grow(t, 0, 9 * BLOCK_SIZE);
+	assert_int_equal(begin_with(t, &t->open, t->pin), -EIO);
+	assert_true(info_of(t).broken);
+}
+
 // --- everything at random ---
+
+static void as_at_last_cut(struct store_twin *t, unsigned disk)
+{
+	uint64_t was = size_blocks(t->point_size[t->cuts][disk]) * BLOCK_SIZE;
+	memset(t->disk[disk] + was, 0, size_blocks(t->open.disk[disk].size) * BLOCK_SIZE - was);
+	memcpy(t->disk[disk], t->point[t->cuts][disk], was);
+}
 
 static void model_step(struct store_twin *t)
 {
@@ -698,7 +773,13 @@ static void model_step(struct store_twin *t)
 		if (draw_below(&t->seed, 3) == 0 && t->cuts) { // the head is lost: the source goes on from the last point
 			store_twin_reopen(t);
 			for (unsigned d = 0; d < STORE_TWIN_DISKS; d++)
-				memcpy(t->disk[d], t->point[t->cuts][d], size_blocks(t->open.disk[d].size) * BLOCK_SIZE);
+				as_at_last_cut(t, d);
+		} else if (draw_below(&t->seed, 4) == 0 && t->cuts) { // a disk grows, which costs the head, too
+			replica_session_end(t->replica);
+			for (unsigned d = 0; d < STORE_TWIN_DISKS; d++)
+				as_at_last_cut(t, d);
+			unsigned d = (unsigned)draw_below(&t->seed, STORE_TWIN_DISKS);
+			store_twin_grow(t, d, t->open.disk[d].size + SECTOR_SIZE * (1 + draw_below(&t->seed, 300)));
 		} else {
 			replica_session_end(t->replica);
 		}
@@ -760,6 +841,9 @@ int main(void)
 		STORE_TEST(flipped_bits_in_json_are_found),
 		STORE_TEST(damaged_digests_break_the_replica_when_a_session_needs_them),
 		STORE_TEST(foreign_files_are_left_alone),
+		STORE_TEST(a_disk_that_grew_keeps_its_points_and_takes_new_ones),
+		STORE_TEST(a_grown_disk_is_remembered_before_it_has_a_point),
+		STORE_TEST(a_base_cut_short_is_not_grown_over),
 		STORE_TEST(every_point_holds_through_random_histories),
 	};
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);

@@ -24,10 +24,11 @@
 
 #include <cmocka.h>
 
-enum { DISKS = 2, BLOCKS = 3, POINTS_MAX = 5, IMAGE_SIZE = BLOCKS * BLOCK_SIZE };
+enum { DISKS = 2, BLOCKS = 5, POINTS_MAX = 5, IMAGE_SIZE = BLOCKS * BLOCK_SIZE };
 
-// The second disk ends in the middle of a piece.
-static const uint64_t disk_size[DISKS] = {IMAGE_SIZE, 2 * BLOCK_SIZE + 5 * PIECE_SIZE + 3 * SECTOR_SIZE};
+// The second disk ends in the middle of a piece. In some worlds both grow, the first into the middle of a piece.
+static const uint64_t small_size[DISKS] = {3 * BLOCK_SIZE, 2 * BLOCK_SIZE + 5 * PIECE_SIZE + 3 * SECTOR_SIZE};
+static const uint64_t large_size[DISKS] = {3 * BLOCK_SIZE + 7 * PIECE_SIZE + SECTOR_SIZE, 5 * BLOCK_SIZE};
 static const char *const disk_name[DISKS] = {"vda", "vdb"};
 static const unsigned char pin[OWNER_PIN_SIZE] = {1, 2, 3};
 
@@ -44,6 +45,7 @@ struct world {
 	struct wire_open open;
 	uint32_t keep;
 	uint64_t setup_points;
+	uint64_t small_to;     // the newest point of the small disks; POINTS_MAX where they do not grow
 	bool recovery_retains; // recover() folds too
 	bool sync_may_fail;    // a sync that failed before recovery, in a process before it, cannot be made good by it
 	struct promise promise;
@@ -51,6 +53,18 @@ struct world {
 };
 
 // --- the oracle: what the disks held at each cut ---
+
+static uint64_t size_at(const struct world *w, uint64_t point, unsigned disk)
+{
+	return point <= w->small_to ? small_size[disk] : large_size[disk];
+}
+
+// The size that a source has which is to make `point`.
+static void open_at(struct world *w, uint64_t point)
+{
+	for (unsigned d = 0; d < DISKS; d++)
+		w->open.disk[d].size = size_at(w, point, d);
+}
 
 static void fill(unsigned char *to, size_t len, unsigned seed)
 {
@@ -76,15 +90,21 @@ static void make_oracle(struct world *w)
 			fill(w->oracle[p][a] + BLOCK_SIZE + 4 * PIECE_SIZE, PIECE_SIZE + 3 * SECTOR_SIZE, p + 200);
 		if (p <= 2)
 			fill(w->oracle[p][a] + 2 * BLOCK_SIZE + (size_t)p * PIECE_SIZE, 4 * PIECE_SIZE, p + 300);
-		for (unsigned d = 0; d < DISKS; d++)
-			memset(w->oracle[p][d] + disk_size[d], 0, IMAGE_SIZE - disk_size[d]);
+		for (unsigned d = 0; d < DISKS; d++) { // past the old end on the block that it was in, too, and on one that is new
+			if (p > w->small_to) {
+				fill(w->oracle[p][d] + small_size[d], 2 * SECTOR_SIZE + p, p + 400);
+				fill(w->oracle[p][d] + large_size[d] - 3 * PIECE_SIZE, 3 * PIECE_SIZE, p + 500);
+			}
+			memset(w->oracle[p][d] + size_at(w, p, d), 0, IMAGE_SIZE - size_at(w, p, d));
+		}
 	}
 }
 
-static struct world *world_new(uint32_t keep, uint64_t setup_points)
+static struct world *world_growing(uint32_t keep, uint64_t setup_points, uint64_t small_to)
 {
 	struct world *w = calloc(1, sizeof(*w));
 	assert_non_null(w);
+	w->small_to = small_to;
 	make_oracle(w);
 	w->keep = keep;
 	w->setup_points = setup_points;
@@ -93,11 +113,15 @@ static struct world *world_new(uint32_t keep, uint64_t setup_points)
 	w->open = (struct wire_open){.protection = {{1}}, .generation = {{2}}, .name = "vm1", .digest = {.kind = DIGEST_XXH3},
 				     .codec = CODEC_ZSTD, .points_keep = keep, .rpo_ms = 15000, .disk_count = DISKS};
 	fill(w->open.digest.secret, DIGEST_SECRET_SIZE, 9);
-	for (unsigned d = 0; d < DISKS; d++) {
+	for (unsigned d = 0; d < DISKS; d++)
 		strcpy(w->open.disk[d].name, disk_name[d]);
-		w->open.disk[d].size = disk_size[d];
-	}
+	open_at(w, 1);
 	return w;
+}
+
+static struct world *world_new(uint32_t keep, uint64_t setup_points)
+{
+	return world_growing(keep, setup_points, POINTS_MAX);
 }
 
 static void world_free(struct world *w)
@@ -147,7 +171,7 @@ static int send_point(struct world *w, struct replica *r, uint64_t number, struc
 {
 	int rc = 0;
 	for (unsigned d = 0; d < DISKS; d++)
-		for (uint64_t b = 0; rc == 0 && b < size_blocks(disk_size[d]); b++)
+		for (uint64_t b = 0; rc == 0 && b < size_blocks(size_at(w, number, d)); b++)
 			rc = send_block(w, r, d, b, w->oracle[number - 1][d] + b * BLOCK_SIZE, w->oracle[number][d] + b * BLOCK_SIZE, err);
 	return rc;
 }
@@ -160,6 +184,7 @@ static int commit(struct world *w, struct store *store, uint64_t number, struct 
 	struct wire_committed committed;
 	if (!r)
 		return err_set(err, -ENOENT, "vm1 is not in the store");
+	open_at(w, number);
 	int rc = replica_session_begin(r, &w->open, pin, &opened, err);
 	if (rc)
 		return rc;
@@ -198,6 +223,7 @@ static int setup_points(struct env *env, void *context, struct err *err)
 	int rc = make_dir(env, err);
 	if (rc == 0)
 		rc = store_open(env, "/store", &store, err);
+	open_at(w, 1);
 	if (rc == 0)
 		rc = store_create(store, &w->open, pin, &r, err);
 	for (uint64_t p = 1; rc == 0 && p <= w->setup_points; p++)
@@ -320,7 +346,36 @@ static int recover_and_retain(struct env *env, void *context, struct err *err)
 	return recover_with(env, context, true, err);
 }
 
+// As recover, and the source with the large disks comes back: growth goes on where it was cut.
+static int recover_and_grow(struct env *env, void *context, struct err *err)
+{
+	struct world *w = context;
+	struct store *store = NULL;
+	struct wire_opened opened;
+	int rc = store_open(env, "/store", &store, err);
+	struct replica *r = rc ? NULL : store_find(store, "vm1");
+	if (r) {
+		note_reported(w, r);
+		open_at(w, w->setup_points + 1);
+		rc = replica_session_begin(r, &w->open, pin, &opened, err);
+		if (rc == 0)
+			replica_session_end(r);
+	}
+	store_close(store);
+	return rc;
+}
+
 // --- what is there ---
+
+// What lies past the end of an image is zeros for the larger one that stands on it, and nobody looks further down.
+static uint16_t pieces_past(uint64_t size, uint64_t index)
+{
+	uint16_t mask = 0;
+	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
+		if (index * BLOCK_SIZE + (uint64_t)i * PIECE_SIZE >= size)
+			mask |= (uint16_t)(1u << i);
+	return mask;
+}
 
 static int read_overlay(struct env_file *file, uint64_t index, unsigned char *block, uint16_t *ret_mask, char *backing, size_t cap,
 			bool *ret_raw, struct err *err)
@@ -330,7 +385,9 @@ static int read_overlay(struct env_file *file, uint64_t index, unsigned char *bl
 	if (rc)
 		return rc;
 	*ret_mask = 0;
-	rc = qcow2_reader_read(reader, index, block, ret_mask, err);
+	if (index < size_blocks(qcow2_reader_size(reader)))
+		rc = qcow2_reader_read(reader, index, block, ret_mask, err);
+	*ret_mask |= pieces_past(qcow2_reader_size(reader), index);
 	snprintf(backing, cap, "%s", qcow2_reader_backing(reader));
 	*ret_raw = qcow2_reader_backing_format(reader) == QCOW2_BACKING_RAW;
 	qcow2_reader_free(reader);
@@ -378,7 +435,7 @@ static int check_block(struct world *w, struct env_root *root, uint64_t point, u
 		if (rc)
 			return err_wrap(err, "point %llu", (unsigned long long)point);
 	}
-	uint32_t len = size_of_block(disk_size[d], index);
+	uint32_t len = size_of_block(size_at(w, point, d), index);
 	if (memcmp(block, w->oracle[point][d] + index * BLOCK_SIZE, len) != 0)
 		return err_set(err, -EBADMSG, "point %llu, %s, block %llu: not what the disk held at the cut",
 			       (unsigned long long)point, disk_name[d], (unsigned long long)index);
@@ -391,7 +448,7 @@ static int check_contents(struct world *w, struct env *env, uint64_t first, uint
 	int rc = env_root_open(env, "/store", &root);
 	for (uint64_t p = first; rc == 0 && p <= last; p++)
 		for (unsigned d = 0; d < DISKS; d++)
-			for (uint64_t b = 0; rc == 0 && b < size_blocks(disk_size[d]); b++)
+			for (uint64_t b = 0; rc == 0 && b < size_blocks(size_at(w, p, d)); b++)
 				rc = check_block(w, root, p, d, b, err);
 	env_root_close(root);
 	return rc;
@@ -420,15 +477,17 @@ static int check_numbers(struct world *w, struct replica *r, uint64_t *ret_first
 static int check_digests(struct world *w, struct replica *r, uint64_t last, struct err *err)
 {
 	struct wire_opened opened;
+	open_at(w, min_u64(w->setup_points + 1, POINTS_MAX)); // the size that the source has by then: a growth goes on where it was cut
 	int rc = replica_session_begin(r, &w->open, pin, &opened, err);
 	if (rc)
 		return err_wrap(err, "session after recovery");
 	for (unsigned d = 0; rc == 0 && d < DISKS; d++) {
 		struct digest digests[BLOCKS];
 		unsigned char differs[1] = {0};
-		for (uint64_t b = 0; b < BLOCKS; b++)
+		uint64_t blocks = size_blocks(w->open.disk[d].size);
+		for (uint64_t b = 0; b < blocks; b++)
 			digests[b] = digest_of(&w->open.digest, (uint16_t)d, b, w->oracle[last][d] + b * BLOCK_SIZE);
-		struct wire_compare m = {.disk = (uint16_t)d, .count = BLOCKS, .digests = digests[0].bytes};
+		struct wire_compare m = {.disk = (uint16_t)d, .count = (uint32_t)blocks, .digests = digests[0].bytes};
 		rc = replica_compare(r, &m, differs, err);
 		if (rc == 0 && differs[0])
 			rc = err_set(err, -EBADMSG, "%s: digests are not those of point %llu", disk_name[d], (unsigned long long)last);
@@ -612,6 +671,52 @@ static void r7_a_fence_is_there_or_not_and_stays_once_answered(void **state)
 	world_free(w);
 }
 
+static void r3_disks_grow_wholly_or_not_at_all_and_points_stay(void **state)
+{
+	(void)state;
+	struct world *w = world_growing(8, 2, 2);
+	struct crash_scenario s = {.name = "store_grow", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_commit, .recover = recover,
+				   .check = check_and_go_on, .at_syncs = true, .states_max = 4000};
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+static void r3_disks_grow_when_the_recovery_is_cut_too(void **state)
+{
+	(void)state;
+	struct world *w = world_growing(8, 1, 1);
+	struct crash_scenario s = {.name = "store_grow_twice", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_commit, .recover = recover_and_grow,
+				   .check = check, .crashes = 2, .at_syncs = true, .states_max = 4000};
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+static void r3_disks_grow_or_not_when_operations_fail(void **state)
+{
+	(void)state;
+	struct world *w = world_growing(8, 1, 1);
+	w->sync_may_fail = true;
+	struct crash_scenario s = {.name = "store_grow", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_commit, .recover = recover,
+				   .check = check, .states_max = 4000};
+	assert_true(explore(&s, anomaly_explore));
+	world_free(w);
+}
+
+// The first fold is of a small point into a large base, the last one of a large point.
+static void r4_folds_of_small_and_large_points_change_no_point(void **state)
+{
+	(void)state;
+	struct world *w = world_growing(1, 4, 2);
+	struct crash_scenario s = {.name = "store_fold_grown", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_folds, .recover = recover,
+				   .check = check, .at_syncs = true, .states_max = 4000};
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
 int main(void)
 {
 	log_init("test_store_crash", LOG_LEVEL_ERROR);
@@ -623,6 +728,10 @@ int main(void)
 		cmocka_unit_test(r4_a_fold_changes_no_point_in_any_crash_state),
 		cmocka_unit_test(r4_a_fold_is_done_again_when_it_was_cut),
 		cmocka_unit_test(r4_a_fold_changes_no_point_when_operations_fail),
+		cmocka_unit_test(r3_disks_grow_wholly_or_not_at_all_and_points_stay),
+		cmocka_unit_test(r3_disks_grow_when_the_recovery_is_cut_too),
+		cmocka_unit_test(r3_disks_grow_or_not_when_operations_fail),
+		cmocka_unit_test(r4_folds_of_small_and_large_points_change_no_point),
 		cmocka_unit_test(r7_a_fence_is_there_or_not_and_stays_once_answered),
 	};
 	return cmocka_run_group_tests_name("store_crash", tests, NULL, NULL);

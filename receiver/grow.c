@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// A disk that became larger: docs/store.md, "Grow". What it promises: in every crash state the replica is one of the old size or of
+// the new one, with the points that it had, byte for byte.
+//
+// The base goes first, and only gets longer by zeros. No reader sees that, because each point has its own size.
+#include "receiver/replica.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+
+static int raw_grow(struct replica *r, unsigned disk, uint64_t size, struct err *err)
+{
+	AUTO_FILE struct env_file *raw = NULL;
+	const char *name = r->prot.disk[disk].name;
+	uint64_t found = 0;
+	int rc = replica_open_file(r, ENV_WRITE, &raw, err, "base/%s.raw", name);
+	if (rc)
+		return rc;
+	rc = env_size(raw, &found);
+	if (rc)
+		return err_sys(err, rc, "%s/base/%s.raw: size", r->name, name);
+	if (found < r->prot.disk[disk].size) // what it lost must not come back as zeros
+		return err_set(err, -EBADMSG, "%s/base/%s.raw: has %llu bytes, the disk has %llu", r->name, name,
+			       (unsigned long long)found, (unsigned long long)r->prot.disk[disk].size);
+	if (found < size)
+		rc = env_truncate(raw, size);
+	if (rc)
+		return err_sys(err, rc, "%s/base/%s.raw: make it longer", r->name, name);
+	// Also where a growth that was cut off did it: that one's sync is not known.
+	return env_sync(raw) ? err_set(err, -EIO, "%s/base/%s.raw: sync failed", r->name, name) : 0;
+}
+
+static int table_grow(struct replica *r, unsigned disk, uint64_t size, struct err *err)
+{
+	AUTO_FILE struct env_file *table = NULL;
+	struct digest_disk of = {.number = (uint16_t)disk, .size = size};
+	const char *name = r->prot.disk[disk].name;
+	int rc = replica_open_file(r, ENV_WRITE, &table, err, "base/%s.digests", name);
+	if (rc)
+		return rc;
+	return digest_table_grow(table, &of, err) ? err_wrap(err, "%s/base/%s.digests", r->name, name) : 0;
+}
+
+static int grow_fail(struct replica *r, const struct err *why, struct err *err)
+{
+	if (why->code == -ENOSPC || why->code == -EDQUOT)
+		return err_set(err, -ENOSPC, "the target's store %s is full (%s): free space there", r->store_path, why->text);
+	return replica_break(r, why, err);
+}
+
+int replica_grow(struct replica *r, const struct wire_open *open, struct err *err)
+{
+	struct err why = {0};
+	bool larger = false;
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		if (open->disk[i].size <= r->prot.disk[i].size)
+			continue;
+		larger = true;
+		if (raw_grow(r, i, open->disk[i].size, &why) || table_grow(r, i, open->disk[i].size, &why))
+			return grow_fail(r, &why, err);
+		log_info("disk grows protection=%s disk=%s from=%llu to=%llu", r->name, r->prot.disk[i].name,
+			 (unsigned long long)r->prot.disk[i].size, (unsigned long long)open->disk[i].size);
+	}
+	if (larger && head_drop(r, &why)) // its overlays are of the old size
+		return replica_break(r, &why, err);
+	return 0;
+}
