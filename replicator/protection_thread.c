@@ -344,14 +344,16 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 		memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
 	}
 	record_sync(p, report, 0, err->text);
-	// A broken connection has its own back-off, and is no reason to wait once there is another.
-	if (report->failure.code || err->code == -ESTALE || err->code == -EIO)
+	// A broken connection has its own back-off; once there is another, the cycle is due at once.
+	bool again_at_once = !report->failure.code && err->code != -ESTALE && err->code != -EIO;
+	if (!again_at_once)
 		schedule_failed(&p->schedule, now_ns(p));
 	bool asked_to_stop;
 	{
 		LOCK_SCOPE(&p->lock);
 		asked_to_stop = p->stop || p->paused;
 		p->in_cycle = false;
+		p->asked |= again_at_once;
 		if (!asked_to_stop)
 			(void)snprintf(p->last_error, sizeof(p->last_error), "%s", err->text);
 	}
