@@ -70,6 +70,8 @@ static int start(struct protection *p, bool is_new, struct err *err)
 		rc = tracking_load(p, is_new, err);
 	if (rc)
 		return rc;
+	p->has_point = p->position.point > 0 && p->position.last_cut_wall_ns > 0; // its age counts on, connected or not
+	p->point_cut_mono_ns = protection_mono_of(p, p->position.last_cut_wall_ns);
 	rc = export_start(p->export, err);
 	if (rc) {
 		(void)tracking_save(p, NULL); // nothing was served: the maps are still the truth

@@ -103,7 +103,8 @@ static json_t *progress_json(struct protection *p)
 static void set_times(struct protection *p, json_t *json)
 {
 	uint64_t now_ns = env_mono_ns(p->place.env);
-	uint64_t age_ms = p->has_point ? (now_ns - min_u64(now_ns, p->point_cut_mono_ns)) / MS_NS : 0;
+	int64_t age_ns = (int64_t)now_ns - p->point_cut_mono_ns;
+	uint64_t age_ms = p->has_point && age_ns > 0 ? (uint64_t)age_ns / MS_NS : 0;
 	(void)json_object_set_new(json, "age_ms", p->has_point ? json_count(age_ms) : json_null());
 	(void)json_object_set_new(json, "rpo_violated", json_boolean(p->has_point && age_ms > p->config.rpo_ms));
 	uint64_t left_ns = p->next_cut_ns - min_u64(p->next_cut_ns, now_ns);

@@ -79,7 +79,7 @@ struct protection {
 	bool settled;		// all that may differ from the newest point is in the dirty maps: nothing is in a cut, nothing unanswered
 	struct sync_log syncs;	// written by the thread alone
 	bool has_point;
-	uint64_t point_cut_mono_ns; // of the newest point
+	int64_t point_cut_mono_ns; // of the newest point
 	uint64_t next_cut_ns;
 	struct last_cycle last;
 	char last_error[ERR_TEXT_MAX];
@@ -93,5 +93,7 @@ void resize_done(struct protection *p);
 // Does what was asked for; cycle thread, between cycles. True when a disk is larger now: the session must be opened anew.
 bool resize_serve(struct protection *p);
 void protection_wake(struct protection *protection);
+// When that instant was, on the monotonic clock: for ages of points of an earlier process. Negative: before this boot.
+int64_t protection_mono_of(const struct protection *protection, int64_t wall_ns);
 
 #endif

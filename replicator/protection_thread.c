@@ -50,6 +50,13 @@ static uint64_t now_ns(const struct protection *p)
 	return env_mono_ns(p->place.env);
 }
 
+int64_t protection_mono_of(const struct protection *p, int64_t wall_ns)
+{
+	int64_t now_wall_ns = env_wall_ns(p->place.env);
+	int64_t age_ns = wall_ns > 0 && wall_ns < now_wall_ns ? now_wall_ns - wall_ns : 0;
+	return (int64_t)now_ns(p) - age_ns;
+}
+
 static void channel_set(struct protection *p, struct channel *channel)
 {
 	LOCK_SCOPE(&p->lock);
@@ -106,7 +113,7 @@ static void set_settled(struct protection *p, bool settled)
 
 // The cut is a point: known to the state files before keep clears a mark for it (T2). With `ours` it was this process that
 // sealed it, and so it ends the sync; a cut of the process before says nothing of what this start found.
-static void committed(struct protection *p, uint64_t point, const struct uuid *cut, uint64_t cut_mono_ns, bool ours)
+static void committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours)
 {
 	p->position.point = point;
 	p->position.last_cut = *cut;
@@ -175,17 +182,14 @@ static void found_committed(struct protection *p, uint64_t point)
 static void take_position(struct protection *p, const struct wire_opened *opened)
 {
 	bool pending = !uuid_is_zero(&p->position.pending_cut);
-	uint64_t age_ns = 0;
-	int64_t wall_ns = env_wall_ns(p->place.env);
-	if (opened->last_cut_wall_ns > 0 && opened->last_cut_wall_ns < wall_ns)
-		age_ns = (uint64_t)(wall_ns - opened->last_cut_wall_ns);
-	uint64_t cut_mono_ns = now_ns(p) - min_u64(age_ns, now_ns(p));
+	int64_t cut_mono_ns = protection_mono_of(p, opened->last_cut_wall_ns);
 	p->head = opened->head;
 	if (pending && uuid_equal(&opened->last_cut, &p->position.pending_cut)) {
 		log_info("the point whose answer was lost is committed protection=%s point=%llu", p->config.name,
 			 (unsigned long long)opened->last_point);
 		if (p->sealed_here && p->sync != SYNC_NONE)
 			found_committed(p, opened->last_point);
+		p->position.last_cut_wall_ns = opened->last_cut_wall_ns;
 		committed(p, opened->last_point, &opened->last_cut, cut_mono_ns, p->sealed_here);
 		return;
 	}
@@ -204,12 +208,13 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 	}
 	p->position.point = opened->last_point;
 	p->position.last_cut = opened->last_cut;
+	p->position.last_cut_wall_ns = opened->last_cut_wall_ns;
 	p->position_known = true;
 	LOCK_SCOPE(&p->lock);
 	p->has_point = opened->last_point > 0;
 	p->point_cut_mono_ns = cut_mono_ns;
 	p->schedule.has_point = p->has_point;
-	p->schedule.last_cut_ns = cut_mono_ns;
+	p->schedule.last_cut_ns = cut_mono_ns > 0 ? (uint64_t)cut_mono_ns : 0;
 }
 
 static void open_message(const struct protection *p, struct wire_open *ret_open)
@@ -320,7 +325,8 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 		 (unsigned long long)(last.duration_ns / MS_NS), (unsigned long long)last.dirty_bytes,
 		 (unsigned long long)last.wire_bytes, last.sync ? sync_reason_name(last.sync) : "none");
 	record_sync(p, report, report->committed.number, "");
-	committed(p, report->committed.number, &report->committed.cut, report->at.mono_ns, true);
+	p->position.last_cut_wall_ns = report->at.wall_ns;
+	committed(p, report->committed.number, &report->committed.cut, (int64_t)report->at.mono_ns, true);
 	LOCK_SCOPE(&p->lock);
 	p->in_cycle = false;
 	p->cycles_committed = number;
@@ -344,14 +350,16 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 		memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
 	}
 	record_sync(p, report, 0, err->text);
-	// A broken connection has its own back-off, and is no reason to wait once there is another.
-	if (report->failure.code || err->code == -ESTALE || err->code == -EIO)
+	// A broken connection has its own back-off; once there is another, the cycle is due at once.
+	bool again_at_once = !report->failure.code && err->code != -ESTALE && err->code != -EIO;
+	if (!again_at_once)
 		schedule_failed(&p->schedule, now_ns(p));
 	bool asked_to_stop;
 	{
 		LOCK_SCOPE(&p->lock);
 		asked_to_stop = p->stop || p->paused;
 		p->in_cycle = false;
+		p->asked |= again_at_once;
 		if (!asked_to_stop)
 			(void)snprintf(p->last_error, sizeof(p->last_error), "%s", err->text);
 	}

@@ -75,6 +75,7 @@ static void newer(struct state_position *joint, const struct state_position *wit
 {
 	joint->point = with->point;
 	joint->last_cut = with->last_cut;
+	joint->last_cut_wall_ns = with->last_cut_wall_ns;
 	joint->pending_cut = with->pending_cut;
 }
 

@@ -38,6 +38,7 @@ struct state_position { // what is known of the receiver
 	struct uuid generation;
 	uint64_t point;          // the last that is known to be committed; 0 none
 	struct uuid last_cut;    // what that point shows
+	int64_t last_cut_wall_ns; // when that was; 0 unknown
 	struct uuid pending_cut; // a cut whose SEAL was not answered; null: none
 };
 

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { HEADER_LEN = 256, HEADER_CRC_AT = 28, VERSION = 1, PAGE_ENTRIES = 29 };
+enum { HEADER_LEN = 264, HEADER_CRC_AT = 28, VERSION = 1, PAGE_ENTRIES = 29 };
 static const unsigned char magic[8] = "KAGAMIPS";
 
 uint64_t state_mark_sectors(uint64_t size)
@@ -54,6 +54,7 @@ void state_header_encode(const struct state_header *h, unsigned char sector[STAT
 	cursor_put_u64(&c, (uint64_t)h->identity.ctime_ns);
 	cursor_put_bytes(&c, h->disk, NAME_SIZE);
 	cursor_put_bytes(&c, h->position.last_cut.bytes, UUID_SIZE);
+	cursor_put_u64(&c, (uint64_t)h->position.last_cut_wall_ns);
 	put_le32(sector + HEADER_CRC_AT, crc32c(sector, HEADER_LEN));
 }
 
@@ -90,6 +91,7 @@ bool state_header_decode(unsigned char sector[STATE_HEADER], struct state_header
 	h.identity.ctime_ns = (int64_t)cursor_get_u64(&c);
 	cursor_get_bytes(&c, h.disk, NAME_SIZE);
 	cursor_get_bytes(&c, h.position.last_cut.bytes, UUID_SIZE);
+	h.position.last_cut_wall_ns = (int64_t)cursor_get_u64(&c);
 	h.phase = (enum state_phase)phase;
 	*ret_header = h;
 	return version == VERSION && zero == 0 && length == HEADER_LEN && refuse == 0 && phase <= STATE_LOST &&

@@ -10,7 +10,10 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
+#include <time.h>
 #include <sys/stat.h>
+
+enum { AWAIT_MS = 3000, AWAIT_STEP_MS = 100 };
 
 enum { POINTS_MOST = 90 }; // as docs/man/kagami.1 says; the daemon checks it too
 
@@ -102,16 +105,57 @@ static void print_protected(const json_t *protection)
 {
 	const json_t *disk;
 	size_t i;
-	(void)printf("%s is protected to %s with an RPO of %s. Its initial sync has begun.\n\n"
+	const char *reason = show_text_of(protection, "reason");
+	(void)printf("%s is protected to %s with an RPO of %s. %s\n\n"
 		     "From now on the VM must use its disks here, so that each write is tracked:\n",
 		     show_text_of(protection, "name"), show_text_of(protection, "site"),
-		     show_duration_of(protection, "rpo_ms").text);
+		     show_duration_of(protection, "rpo_ms").text,
+		     *reason ? "Its disks are served and tracked." : "Its initial sync has begun.");
 	json_array_foreach(json_object_get(protection, "disks"), i, disk)
 		(void)printf("  %s  %s\n", show_text_of(disk, "name"), show_text_of(disk, "uri"));
 	(void)printf("\nWith QEMU:\n");
 	json_array_foreach(json_object_get(protection, "disks"), i, disk)
 		print_drive(show_text_of(disk, "uri"), show_flag_of(disk, "read_only"));
 	(void)printf("\nHow it goes: kagami status %s\n", show_text_of(protection, "name"));
+}
+
+// Waits, for a few seconds at most, until the receiver has taken the protection or said why not: what is refused there is an
+// error to whoever asked here. Takes `answer` over; the newest one comes back.
+static json_t *await_receiver(const struct cli *cli, json_t *answer)
+{
+	static const struct timespec pause = {.tv_nsec = AWAIT_STEP_MS * 1000000L};
+	for (int step = 0; step < AWAIT_MS / AWAIT_STEP_MS; step++) {
+		const char *state = show_text_of(answer, "state");
+		bool undecided = strcmp(state, "starting") == 0 ||
+				 (strcmp(state, "connecting") == 0 && !*show_text_of(answer, "reason"));
+		json_t *newer;
+		if (!undecided)
+			break;
+		(void)nanosleep(&pause, NULL);
+		if (cli_ask_if_there(cli, HTTP_REPLICATOR, true, &newer, "/v1/protections/%s", cli->argv[0]) || !newer)
+			break;
+		json_decref(answer);
+		answer = newer;
+	}
+	return answer;
+}
+
+static int report(const struct cli *cli, json_t *answer)
+{
+	const char *reason = show_text_of(answer, "reason");
+	bool failed = strcmp(show_text_of(answer, "state"), "failed") == 0;
+	int rc = CLI_DONE;
+	if (cli->json) {
+		json_incref(answer);
+		(void)cli_print_json(answer);
+	} else {
+		print_protected(answer);
+	}
+	if (*reason)
+		rc = cli_fail(cli, failed ? CLI_REFUSED : CLI_DONE, "%s %s: %s", show_text_of(answer, "site"),
+			      failed ? "does not take it" : "is not reached yet, and tried again", reason);
+	json_decref(answer);
+	return rc;
 }
 
 int cli_protect(const struct cli *cli)
@@ -136,11 +180,7 @@ int cli_protect(const struct cli *cli)
 	rc = cli_ask(cli, HTTP_REPLICATOR, "POST", body, &answer, "/v1/protections");
 	if (rc)
 		return rc;
-	if (cli->json)
-		return cli_print_json(answer);
-	print_protected(answer);
-	json_decref(answer);
-	return CLI_DONE;
+	return report(cli, await_receiver(cli, answer));
 }
 
 // A request to an existing protection, and one sentence when it worked.

@@ -11,7 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-enum { REGIONS = 40, HEADER_LEN = 256, CRC_AT = 28, PAGES = 2, FILE_SIZE = 3 * STATE_PAGE + PAGES * STATE_PAGE };
+enum { REGIONS = 40, HEADER_LEN = 264, CRC_AT = 28, PAGES = 2, FILE_SIZE = 3 * STATE_PAGE + PAGES * STATE_PAGE };
 enum { SEAL_HEADERS = 1, SEAL_MARKS = 2, SEAL_PAGES = 4, FRAME = 8 };
 #define DISK_SIZE ((uint64_t)REGIONS * REGION_SIZE - SECTOR_SIZE)
 #define NAME "s"

@@ -43,7 +43,7 @@ static int setup(void **state)
 					       .digest = {.kind = DIGEST_XXH3},
 					       .paused = true,
 					       .disk_count = 2,
-					       .disk = {{"vda", "/images/a b.raw"}, {"vdb", "/dev/vg/\xc3\xa9"}}};
+					       .disk = {{.name = "vda", .path = "/images/a b.raw"}, {.name = "vdb", .path = "/dev/vg/\xc3\xa9"}}};
 	for (int i = 0; i < DIGEST_SECRET_SIZE; i++)
 		f->config.digest.secret[i] = (unsigned char)draw(&seed);
 	*state = f;

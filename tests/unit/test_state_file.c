@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-enum { PAGE = 4096, HEADER_LEN = 256, MARKS_AT = 2 * PAGE, PAGES_AT = 3 * PAGE, ENTRY_AT = 40, ENTRY = 136, CRC_AT = 28, SECTOR = 512, BITS_AT = 32 };
+enum { PAGE = 4096, HEADER_LEN = 264, MARKS_AT = 2 * PAGE, PAGES_AT = 3 * PAGE, ENTRY_AT = 40, ENTRY = 136, CRC_AT = 28, SECTOR = 512, BITS_AT = 32 };
 enum { REGIONS = 40 };
 #define DISK_SIZE ((uint64_t)REGIONS * REGION_SIZE - 3 * PIECE_SIZE - SECTOR_SIZE)
 #define NAME "protections/vm1/vda.state"
