@@ -61,7 +61,7 @@ void ring_close(struct ring *ring);
 // A submission to fill, never NULL; `op` gets the result. Submitted by the next turn.
 struct io_uring_sqe *ring_sqe(struct ring *ring, struct ring_op *op);
 void ring_later(struct ring *ring, struct ring_task *task);
-// Runs tasks, submits, waits for at least one completion, and calls `done` for all that are there.
+// Runs tasks, submits, waits for at least one completion if no task is left, and calls `done` for all that are there.
 int ring_turn(struct ring *ring);
 // False when the loop has ended: the message will not run.
 bool ring_post(struct ring *ring, struct ring_message *message);
