@@ -69,7 +69,8 @@ int digest_prelude_read(struct env_file *file, enum digest_file_kind kind, struc
 	cursor_get_bytes(&c, found, sizeof(found));
 	if (memcmp(found, magic, sizeof(magic)) != 0)
 		return err_set(err, -EBADMSG, "not a digest file");
-	if (cursor_get_u32(&c) != DIGEST_VERSION || cursor_get_u32(&c) != DIGEST_SECTOR || cursor_get_u32(&c) != 0)
+	uint32_t version = cursor_get_u32(&c), sector_size = cursor_get_u32(&c), refuse = cursor_get_u32(&c);
+	if (version != DIGEST_VERSION || sector_size != DIGEST_SECTOR || refuse != 0)
 		return err_set(err, -EBADMSG, "written by a newer version: use that one");
 	(void)cursor_take(&c, 8);
 	if (cursor_get_u32(&c) != kind)

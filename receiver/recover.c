@@ -114,8 +114,10 @@ static int numbers_list(struct replica *r, uint64_t **ret_numbers, size_t *ret_c
 	if (rc)
 		return err_sys(err, rc, "%s", path);
 	uint64_t *numbers = calloc(count ? count : 1, sizeof(*numbers));
-	if (!numbers)
-		rc = err_set(err, -ENOMEM, "out of memory");
+	if (!numbers) {
+		env_list_free(names, count);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
 	for (size_t i = 0; rc == 0 && i < count; i++)
 		if (number_read(names[i], &numbers[i]))
 			rc = err_set(err, -EBADMSG, "%s/%.80s: not a point; move it away", path, names[i]);

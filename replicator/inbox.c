@@ -36,7 +36,7 @@ int inbox_room(struct inbox *inbox, size_t need, unsigned char **ret_to, size_t 
 		struct buffer *buffer = pool_get(inbox->pool, need < INBOX_SIZE ? INBOX_SIZE : need);
 		if (!buffer)
 			return -ENOMEM;
-		if (have)
+		if (have && inbox->buffer)
 			memcpy(buffer->data, inbox_at(inbox), have);
 		buffer_put(inbox->buffer);
 		*inbox = (struct inbox){.pool = inbox->pool, .buffer = buffer, .end = have};

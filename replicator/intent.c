@@ -207,7 +207,8 @@ static void take_sets(struct intent *intent, struct intent_batch *batch)
 		part->set = batch->set + before;
 		part->sets = sets - before;
 	}
-	intent->first_disk = (uint16_t)((intent->first_disk + 1) % group->count);
+	uint16_t next = (uint16_t)(intent->first_disk + 1);
+	intent->first_disk = next < group->count ? next : 0;
 }
 
 static void take_clears(struct intent *intent, struct intent_batch *batch)

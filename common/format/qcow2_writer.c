@@ -87,7 +87,7 @@ static int range_check(const struct qcow2_writer *writer, uint64_t first, uint64
 	if (size_within(first, count, writer->map.blocks))
 		return 0;
 	return err_set(err, -EINVAL, "blocks %llu to %llu are past the end of the disk, which has %llu",
-		       (unsigned long long)first, (unsigned long long)(first + count),
+		       (unsigned long long)first, (unsigned long long)first + count,
 		       (unsigned long long)writer->map.blocks);
 }
 

@@ -264,7 +264,7 @@ size_t replication_check(struct replication *r)
 	for (size_t i = 0; i < count; i++)
 		for (unsigned d = 0; d < r->open.disk_count; d++) {
 			uint64_t number = points[i].number;
-			AUTO_FREE unsigned char *found = calloc(size_blocks(r->open.disk[d].size), BLOCK_SIZE);
+			AUTO_FREE unsigned char *found = calloc(size_blocks(r->open.disk[d].size) + 1, BLOCK_SIZE);
 			assert_non_null(found);
 			assert_non_null(r->point[number].disk[d]);
 			assert_true(uuid_equal(&points[i].cut, &r->point[number].cut));

@@ -136,7 +136,7 @@ static void child_find_names_the_package_of_what_is_missing(void **state)
 static void child_find_ignores_relative_entries_of_path(void **state)
 {
 	(void)state;
-	char path[CHILD_PATH_SIZE], *old = strdup(getenv("PATH"));
+	char path[CHILD_PATH_SIZE], *was = getenv("PATH"), *old = strdup(was ? was : "");
 	assert_int_equal(setenv("PATH", ".:bin", 1), 0);
 	assert_int_equal(child_find("sh", "dash", path, sizeof(path), NULL), 0);
 	assert_int_equal(path[0], '/');

@@ -390,6 +390,7 @@ static void damaged_peers_are_refused_with_a_reason_and_what_to_do(void **state)
 		"{\"version\": 1, \"version\": 1, \"peers\": []}",
 		"{\"version\": 1, \"peers\": [7]}",
 		"{\"version\": 1, \"peers\": [{}]}",
+		// NOLINTNEXTLINE(bugprone-suspicious-missing-comma)
 		"{\"version\": 1, \"peers\": [{\"name\": \"../x\", \"pin\": \"" PIN64 "\", \"paired_ns\": 5}]}",
 		"{\"version\": 1, \"peers\": [{\"name\": \"host1\", \"pin\": \"0123\", \"paired_ns\": 5}]}",
 		"{\"version\": 1, \"peers\": [{\"name\": \"host1\", \"pin\": \"" PIN64 "\", \"paired_ns\": -1}]}",
