@@ -131,6 +131,23 @@ static json_t *disks_json(struct protection *p, struct price *price, json_t **re
 	return disks;
 }
 
+// A disk that failed is news for whoever looks at the protection alone: a reason, where there is no other.
+static void set_disk_reason(json_t *json, const json_t *disks)
+{
+	const json_t *disk;
+	size_t i;
+	if (json_string_length(json_object_get(json, "reason")))
+		return;
+	json_array_foreach(disks, i, disk) {
+		const char *error = json_string_value(json_object_get(disk, "error"));
+		if (!error || !*error)
+			continue;
+		(void)json_object_set_new(json, "reason",
+					  json_sprintf("disk %s: %s", json_string_value(json_object_get(disk, "name")), error));
+		return;
+	}
+}
+
 json_t *protection_json(struct protection *p)
 {
 	char uuid[UUID_TEXT_SIZE];
@@ -153,6 +170,7 @@ json_t *protection_json(struct protection *p)
 		return NULL;
 	}
 	set_times(p, json);
+	set_disk_reason(json, disks);
 	(void)json_object_set_new(json, "crash_price", price_json(p, &price));
 	(void)json_object_set_new(json, "cuts", cuts_json(p));
 	(void)json_object_set_new(json, "needs_sync", needs_sync ? needs_sync : json_null());

@@ -391,6 +391,19 @@ static int images_whole(struct protection *p, struct err *err)
 	return 0;
 }
 
+// What an image lost behind our back, no dirty bit tells: from here on everything is compared, also when it has its size
+// again, and the state files name no cut until a point is committed (T1).
+static void image_lost(struct protection *p)
+{
+	if (p->sync == SYNC_IMAGE_CHANGED && p->uncovered)
+		return;
+	p->uncovered = true;
+	tracking_position(p);
+	source_mark_all(p->source);
+	LOCK_SCOPE(&p->lock);
+	p->sync = SYNC_IMAGE_CHANGED;
+}
+
 static void cycle_once(struct protection *p)
 {
 	struct err err = {0};
@@ -412,7 +425,10 @@ static void cycle_once(struct protection *p)
 	uint64_t number;
 	cycle_begin(p, &number);
 	report = (struct cycle_report){.sealed = false};
-	if (images_whole(p, &err) == 0 && cycle_run(&cycle, &report, &err) == 0) {
+	bool whole = images_whole(p, &err) == 0;
+	if (!whole)
+		image_lost(p);
+	if (whole && cycle_run(&cycle, &report, &err) == 0) {
 		cycle_committed(p, number, &report);
 		p->heard_ns = p->pinged_ns = now_ns(p);
 		protection_set_state(p, STATE_IDLE, "");

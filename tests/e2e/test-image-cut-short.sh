@@ -1,0 +1,29 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# An image that is cut short while it is served gives no point, and says why; when it has its size again, everything is
+# compared, and the next point is what the image holds now.
+. "$(dirname "$0")/lib.sh"
+requires qemu-img qemu-io jq curl
+
+new_image "$W/a.raw" $((32 << 20))
+start_pair
+kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1s >/dev/null
+wait_for 60 has_point vm1
+n=$(cycle vm1)
+point_equals vm1 "$n" vda "$W/a.raw"
+
+truncate -s 1M "$W/a.raw"
+says_why() { protection vm1 .reason | grep -q 'was cut from'; }
+wait_for 30 says_why
+stuck=$(newest_point vm1)
+at_source POST /v1/protections/vm1/cycle >/dev/null
+sleep 2.5 # more than two objectives, and one cycle asked for
+is 'the newest point while the image is short' "$(newest_point vm1)" "$stuck"
+
+truncate -s 32M "$W/a.raw"
+went_on() { [ "$(newest_point vm1)" -gt "$stuck" ]; }
+wait_for 30 went_on
+is 'reason of the sync' "$(at_source GET /v1/protections/vm1/syncs | jq -r '.syncs[0].reason')" image-changed
+n=$(cycle vm1)
+point_equals vm1 "$n" vda "$W/a.raw"
+daemons_alive
