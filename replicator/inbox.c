@@ -2,6 +2,7 @@
 // The receiving side of a connection: one large receive, many requests.
 #include "replicator/inbox.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
@@ -41,6 +42,7 @@ int inbox_room(struct inbox *inbox, size_t need, unsigned char **ret_to, size_t 
 		buffer_put(inbox->buffer);
 		*inbox = (struct inbox){.pool = inbox->pool, .buffer = buffer, .end = have};
 	}
+	assert(inbox->buffer); // kept, or just taken
 	*ret_to = inbox->buffer->data + inbox->end;
 	*ret_len = inbox->buffer->size - inbox->end;
 	return 0;
