@@ -38,9 +38,12 @@ struct client {
 	struct nbd_handshake handshake;
 	struct inbox inbox;
 	struct outbox outbox;
-	struct ring_op receive;
-	bool receiving;
-	bool finished;	    // takes no more requests
+	struct ring_watch watch;
+	struct ring_task task; // goes on: there may be more to receive, after the replies to what was received
+	bool readable;	       // the socket may hold something
+	bool closed;	       // by the peer, and everything up to its end is to be received
+	size_t need;	       // bytes until the next item can be parsed; 0: the socket is left alone
+	bool finished;	       // takes no more requests
 	uint64_t skip;	    // payload of a refused request that is still to come
 	unsigned requests;  // under way, until their replies were sent
 	uint64_t bytes;	    // of their payloads
@@ -259,17 +262,7 @@ static enum parsed parse_one(struct client *client, size_t *ret_need)
 
 // ---- the connection
 
-static void on_received(struct ring_op *op, int res)
-{
-	struct client *client = HOLDER(op, struct client, receive);
-	client->receiving = false;
-	if (res > 0)
-		inbox_received(&client->inbox, (size_t)res);
-	else if (res != -EINTR && res != -EAGAIN)
-		client->finished = true; // the peer is gone, or has closed its side: answers still go out
-	client_proceed(client);
-}
-
+// Of a short receive it is known that the socket is empty: what comes later makes it ready again.
 static void receive(struct client *client, size_t need)
 {
 	unsigned char *to;
@@ -278,9 +271,13 @@ static void receive(struct client *client, size_t need)
 		client->finished = true;
 		return;
 	}
-	client->receiving = true;
-	client->receive.done = on_received;
-	io_uring_prep_recv(ring_sqe(client->host->ring, &client->receive), client->fd, to, len, 0);
+	ssize_t got = recv(client->fd, to, len, MSG_DONTWAIT);
+	if (got > 0)
+		inbox_received(&client->inbox, (size_t)got);
+	else if (got == 0 || (errno != EINTR && errno != EAGAIN))
+		client->finished = true; // the peer is gone, or has closed its side: answers still go out
+	if (got < (ssize_t)len && !client->closed && !(got < 0 && errno == EINTR))
+		client->readable = false;
 }
 
 static void client_free(struct client *client)
@@ -288,6 +285,7 @@ static void client_free(struct client *client)
 	struct client_host *host = client->host;
 	if (client->handshake.state == NBD_TRANSMISSION)
 		atomic_fetch_sub(&host->attached[client->handshake.chosen], 1);
+	ring_unwatch(host->ring, client->fd, &client->watch);
 	host->ended(host, client);
 	inbox_done(&client->inbox);
 	while (client->spare) {
@@ -304,16 +302,34 @@ static void client_proceed(struct client *client)
 {
 	enum parsed parsed = PARSED_ONE;
 	size_t need = 0;
-	if (client->outbox.broken)
+	if (client->outbox.broken && !client->finished)
 		client_kill(client);
-	while (!client->finished && !client->receiving && parsed == PARSED_ONE)
+	while (!client->finished && parsed == PARSED_ONE)
 		parsed = parse_one(client, &need);
 	if (parsed == PARSED_END)
 		client->finished = true;
-	if (parsed == PARSED_NEEDS)
-		receive(client, need);
-	if (client->finished && !client->receiving && !client->requests && outbox_empty(&client->outbox))
+	client->need = parsed == PARSED_NEEDS ? need : 0;
+	if (client->need && client->readable)
+		ring_later(client->host->ring, &client->task);
+	if (client->finished && !client->task.queued && !client->requests && outbox_empty(&client->outbox))
 		client_free(client);
+}
+
+static void on_task(struct ring_task *task)
+{
+	struct client *client = HOLDER(task, struct client, task);
+	if (client->need && client->readable && !client->finished)
+		receive(client, client->need);
+	client_proceed(client);
+}
+
+static void on_ready(struct ring_watch *watch, bool closed)
+{
+	struct client *client = HOLDER(watch, struct client, watch);
+	client->readable = true;
+	client->closed |= closed;
+	if (client->need)
+		ring_later(client->host->ring, &client->task);
 }
 
 static void on_drained(struct outbox *outbox)
@@ -325,7 +341,9 @@ struct client *client_new(struct client_host *host, int fd)
 {
 	struct client *client = calloc(1, sizeof(*client));
 	struct client_request *hello = client ? request_new(client, 0) : NULL;
-	if (!hello || !(hello->buffer = pool_get(host->pool, NBD_GREETING_SIZE))) {
+	if (!hello || !(hello->buffer = pool_get(host->pool, NBD_GREETING_SIZE)) || ring_watch(host->ring, fd, &client->watch)) {
+		if (hello)
+			buffer_put(hello->buffer);
 		free(hello);
 		free(client);
 		(void)close(fd);
@@ -333,6 +351,9 @@ struct client *client_new(struct client_host *host, int fd)
 	}
 	client->host = host;
 	client->fd = fd;
+	client->readable = true;
+	client->watch.ready = on_ready;
+	client->task.run = on_task;
 	nbd_handshake_init(&client->handshake, host->exports, host->count);
 	inbox_init(&client->inbox, host->pool);
 	outbox_init(&client->outbox, host->ring, fd, on_drained);
@@ -344,13 +365,15 @@ struct client *client_new(struct client_host *host, int fd)
 void client_finish(struct client *client)
 {
 	client->finished = true;
-	(void)shutdown(client->fd, SHUT_RD); // wakes the receive
+	(void)shutdown(client->fd, SHUT_RD);
+	ring_later(client->host->ring, &client->task);
 }
 
 void client_kill(struct client *client)
 {
 	client->finished = true;
 	(void)shutdown(client->fd, SHUT_RDWR);
+	ring_later(client->host->ring, &client->task);
 }
 
 struct client *client_next(struct client *client)

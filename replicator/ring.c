@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// One io_uring, turned by one thread. A turn is one system call however many operations it submits and reaps.
+// One io_uring and one epoll, turned by one thread, which sleeps in the epoll alone.
 //
-// Messages from other threads come over a list and an eventfd whose read is an operation like any other, so the thread
-// sleeps in one place only.
+// The eventfd in it is the ring's: the kernel writes to it when an operation ends. While the thread runs, that is switched off
+// by a flag in shared memory, and completions are found by looking. Messages from other threads come over a list and the
+// same eventfd. All are edge-triggered, so nothing has to be read from it.
 #include "replicator/ring.h"
 
 #include "base/auto.h"
@@ -10,17 +11,20 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 
-enum { RING_ENTRIES = 512, RING_COMPLETIONS = 4096, RING_TASKS_MAX = 16 };
+enum { RING_ENTRIES = 512, RING_COMPLETIONS = 4096, RING_TASKS_MAX = 16, RING_BUSY_TURNS = 8 };
 
 int ring_open(struct ring *ring, struct err *err)
 {
 	*ring = (struct ring){.lock = PTHREAD_MUTEX_INITIALIZER, .closed = true};
 	ring->tasks_end = &ring->tasks;
 	ring->messages_end = &ring->messages;
-	ring->wake_fd = eventfd(0, EFD_CLOEXEC);
+	ring->epoll_fd = -1;
+	ring->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return ring->wake_fd < 0 ? err_sys(err, -errno, "create an eventfd") : 0;
 }
 
@@ -32,21 +36,42 @@ void ring_close(struct ring *ring)
 	(void)pthread_mutex_destroy(&ring->lock);
 }
 
-int ring_init(struct ring *ring, struct err *err)
+static int uring_init(struct io_uring *uring)
 {
-	// The first set saves interrupts of a busy thread (Linux 6.1); any kernel with io_uring has the second.
-	const unsigned flags[] = {IORING_SETUP_CQSIZE | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+	// With the first set the kernel does its part of an operation's end only when we ask, and a flag in memory says that there
+	// is some (Linux 6.1); any kernel with io_uring has the second.
+	const unsigned flags[] = {IORING_SETUP_CQSIZE | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+					  IORING_SETUP_TASKRUN_FLAG,
 				  IORING_SETUP_CQSIZE};
 	int code = -EINVAL;
 	for (unsigned i = 0; i < 2 && code == -EINVAL; i++) {
 		struct io_uring_params params = {.flags = flags[i], .cq_entries = RING_COMPLETIONS};
-		code = io_uring_queue_init_params(RING_ENTRIES, &ring->uring, &params);
+		code = io_uring_queue_init_params(RING_ENTRIES, uring, &params);
 	}
+	return code;
+}
+
+static int epoll_init(struct ring *ring)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
+	ring->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (ring->epoll_fd < 0 || epoll_ctl(ring->epoll_fd, EPOLL_CTL_ADD, ring->wake_fd, &event) < 0)
+		return -errno;
+	return io_uring_register_eventfd(&ring->uring, ring->wake_fd);
+}
+
+int ring_init(struct ring *ring, struct err *err)
+{
+	int code = uring_init(&ring->uring);
 	if (code)
 		return err_sys(err, code, "set up io_uring (is kernel.io_uring_disabled set, or a seccomp filter in place?)");
+	code = epoll_init(ring);
+	if (code) {
+		ring_done(ring);
+		return err_sys(err, code, "set up epoll");
+	}
 	LOCK_SCOPE(&ring->lock);
 	ring->closed = false;
-	ring->wake_armed = false;
 	return 0;
 }
 
@@ -76,7 +101,10 @@ void ring_refuse(struct ring *ring)
 
 void ring_done(struct ring *ring)
 {
-	io_uring_queue_exit(&ring->uring); // ends the read of the eventfd, too
+	io_uring_queue_exit(&ring->uring);
+	if (ring->epoll_fd >= 0)
+		(void)close(ring->epoll_fd);
+	ring->epoll_fd = -1;
 }
 
 struct io_uring_sqe *ring_sqe(struct ring *ring, struct ring_op *op)
@@ -102,9 +130,10 @@ void ring_later(struct ring *ring, struct ring_task *task)
 
 // A task may queue the next one: a connection whose requests never leave memory could go on for as long as it has some.
 // After RING_TASKS_MAX the others' completions have their turn.
-static void run_tasks(struct ring *ring)
+static bool run_tasks(struct ring *ring)
 {
-	for (unsigned n = 0; ring->tasks && n < RING_TASKS_MAX; n++) {
+	unsigned n = 0;
+	for (; ring->tasks && n < RING_TASKS_MAX; n++) {
 		struct ring_task *task = ring->tasks;
 		ring->tasks = task->next;
 		if (!ring->tasks)
@@ -112,45 +141,108 @@ static void run_tasks(struct ring *ring)
 		task->queued = false;
 		task->run(task);
 	}
+	return n;
 }
 
-static void on_wake(struct ring_op *op, int res)
+int ring_watch(struct ring *ring, int fd, struct ring_watch *watch)
 {
-	struct ring *ring = HOLDER(op, struct ring, wake);
-	(void)res; // whatever ended the read: look at the list and read again
-	ring->wake_armed = false;
-	run_messages(take_messages(ring, false));
+	struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = watch};
+	return epoll_ctl(ring->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
-static void wake_arm(struct ring *ring)
+void ring_unwatch(struct ring *ring, int fd, struct ring_watch *watch)
 {
-	if (ring->wake_armed)
-		return;
-	ring->wake_armed = true;
-	ring->wake.done = on_wake;
-	io_uring_prep_read(ring_sqe(ring, &ring->wake), ring->wake_fd, &ring->wake_value, sizeof(ring->wake_value), 0);
+	(void)epoll_ctl(ring->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+	for (unsigned i = ring->event_at; i < ring->events; i++)
+		if (ring->event[i].data.ptr == watch)
+			ring->event[i].events = 0; // its owner may be gone when its turn comes
 }
 
-static void reap(struct ring *ring)
+static bool reap(struct ring *ring)
 {
 	struct io_uring_cqe *cqe;
+	bool any = false;
 	while (io_uring_peek_cqe(&ring->uring, &cqe) == 0) {
 		struct ring_op *op = io_uring_cqe_get_data(cqe);
 		int res = cqe->res;
 		io_uring_cqe_seen(&ring->uring, cqe);
+		any = true;
 		if (op)
 			op->done(op, res);
 	}
+	return any;
+}
+
+static void look_at(struct ring *ring, const struct epoll_event *event)
+{
+	if (event->events == 0)
+		return;
+	if (!event->data.ptr) {
+		run_messages(take_messages(ring, false));
+		return;
+	}
+	struct ring_watch *watch = event->data.ptr;
+	watch->ready(watch, event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
+}
+
+static void look_at_sockets(struct ring *ring, int timeout)
+{
+	int count = epoll_wait(ring->epoll_fd, ring->event, RING_EVENTS_MAX, timeout);
+	ring->events = count > 0 ? (unsigned)count : 0; // less: a signal
+	for (ring->event_at = 0; ring->event_at < ring->events;)
+		look_at(ring, &ring->event[ring->event_at++]);
+}
+
+static bool operation_ended(const struct ring *ring)
+{
+	return io_uring_cq_ready(&ring->uring) || IO_URING_READ_ONCE(*ring->uring.sq.kflags) & IORING_SQ_TASKRUN;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+// Looks on for a moment; true when something came.
+static bool ring_spin(struct ring *ring)
+{
+	uint64_t begin = now_ns(), last = begin, now = begin;
+	bool came = false, away = false;
+	while (!came && now - begin < SPIN_NS) {
+		look_at_sockets(ring, 0);
+		came = ring->events || operation_ended(ring);
+		now = now_ns();
+		away |= now - last > SPIN_NS / 4;
+		last = now;
+	}
+	spin_result(&ring->spin, came && !away);
+	return came;
+}
+
+// From the second line on an operation's end writes to the eventfd; one that ended before is seen by looking once more.
+static void ring_sleep(struct ring *ring)
+{
+	if (spin_try(&ring->spin) && ring_spin(ring))
+		return;
+	(void)io_uring_cq_eventfd_toggle(&ring->uring, true);
+	atomic_thread_fence(memory_order_seq_cst);
+	look_at_sockets(ring, operation_ended(ring) ? 0 : -1);
+	(void)io_uring_cq_eventfd_toggle(&ring->uring, false);
 }
 
 int ring_turn(struct ring *ring)
 {
-	wake_arm(ring);
-	run_tasks(ring);
-	int code = ring->tasks ? io_uring_submit_and_get_events(&ring->uring) : io_uring_submit_and_wait(&ring->uring, 1);
+	bool any = run_tasks(ring);
+	int code = io_uring_sq_ready(&ring->uring) ? io_uring_submit(&ring->uring) : 0;
 	if (code < 0 && code != -EINTR && code != -EAGAIN && code != -EBUSY)
 		return code;
-	reap(ring);
+	any |= reap(ring);
+	if (!any && !ring->tasks && !io_uring_sq_ready(&ring->uring))
+		ring_sleep(ring);
+	else if (++ring->turn % RING_BUSY_TURNS == 0)
+		look_at_sockets(ring, 0);
 	return 0;
 }
 

@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-// One io_uring and the thread that turns it.
+// One io_uring, one epoll, and the thread that turns them.
 //
-//	ring_init ──► ring_turn … (submits what was prepared, waits, calls `done` of what finished) ──► ring_done
+//	ring_init ──► ring_turn … (submits what was prepared, sleeps, calls `done` of what finished) ──► ring_done
+//
+// Files are read and written by the ring; sockets are watched by epoll, and their owner receives by itself. The thread sleeps in
+// epoll because of how a socket wakes a sleeper there: with the hint that the sender is about to sleep, so that a client with one
+// request at a time and this thread share a core instead of waking one another's (docs/performance.md).
 //
 // Everything is the loop thread's own, except ring_post(), which any thread may call.
 #ifndef KAGAMI_REPLICATOR_RING_H
 #define KAGAMI_REPLICATOR_RING_H
 
 #include "base/err.h"
+#include "replicator/spin.h"
 
 #include <liburing.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 
 // An operation under way; embedded in what it belongs to, which stays until `done` was called with the result
 // of the system call (negative errno, or what it returns).
@@ -33,14 +39,25 @@ struct ring_message {
 	struct ring_message *next;
 };
 
+// A socket that is watched; embedded in what it belongs to.
+struct ring_watch {
+	// Since the last call there came something to receive, or the peer has closed (then `closed`): once for each time
+	// that something comes, not for as long as it is there.
+	void (*ready)(struct ring_watch *watch, bool closed);
+};
+
+enum { RING_EVENTS_MAX = 64 };
+
 struct ring {
 	struct io_uring uring;
 	struct ring_task *tasks, **tasks_end;
 
-	struct ring_op wake;
-	int wake_fd;
-	uint64_t wake_value;
-	bool wake_armed;
+	int epoll_fd;
+	int wake_fd; // an eventfd: written by ring_post(), and by the kernel when an operation ends while the thread sleeps
+	struct epoll_event event[RING_EVENTS_MAX]; // the ones being looked at: from `event_at` on they are still to come
+	unsigned event_at, events;
+	struct spin spin;
+	unsigned turn; // busy turns: every RING_BUSY_TURNS-th looks at the sockets, too
 
 	pthread_mutex_t lock; // over the three below
 	struct ring_message *messages, **messages_end;
@@ -61,7 +78,11 @@ void ring_close(struct ring *ring);
 // A submission to fill, never NULL; `op` gets the result. Submitted by the next turn.
 struct io_uring_sqe *ring_sqe(struct ring *ring, struct ring_op *op);
 void ring_later(struct ring *ring, struct ring_task *task);
-// Runs tasks, submits, waits for at least one completion if no task is left, and calls `done` for all that are there.
+// Watches the socket `fd` until ring_unwatch(), which must come before it is closed. Negative errno.
+int ring_watch(struct ring *ring, int fd, struct ring_watch *watch);
+void ring_unwatch(struct ring *ring, int fd, struct ring_watch *watch);
+// Runs tasks, submits, calls `done` of what ended; when there was nothing of that, sleeps until something happens. Then `ready` and
+// messages run. It may return without any of them.
 int ring_turn(struct ring *ring);
 // False when the loop has ended: the message will not run.
 bool ring_post(struct ring *ring, struct ring_message *message);

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loop that everything of an export runs on: nothing that happens is slept over, and nobody keeps the others waiting.
+#include "replicator/holder.h"
+#include "replicator/ring.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct peer { // one end of a socket that is watched, and the other
+	struct ring_watch watch;
+	int fd, other;
+	unsigned ready;
+	bool closed;
+	struct peer *unwatches; // when it is ready
+};
+
+static struct ring ring;
+
+static int set_up(void **state)
+{
+	struct err err = {0};
+	(void)state;
+	if (ring_open(&ring, &err) || ring_init(&ring, &err))
+		fail_msg("%s", err.text);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	ring_refuse(&ring);
+	ring_done(&ring);
+	ring_close(&ring);
+	return 0;
+}
+
+static void on_ready(struct ring_watch *watch, bool closed)
+{
+	struct peer *peer = HOLDER(watch, struct peer, watch);
+	peer->ready++;
+	peer->closed |= closed;
+	if (peer->unwatches)
+		ring_unwatch(&ring, peer->unwatches->fd, &peer->unwatches->watch);
+}
+
+static void peer_open(struct peer *peer)
+{
+	int fd[2];
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
+	*peer = (struct peer){.watch = {.ready = on_ready}, .fd = fd[0], .other = fd[1]};
+	assert_int_equal(ring_watch(&ring, peer->fd, &peer->watch), 0);
+}
+
+static void peer_close(struct peer *peer)
+{
+	ring_unwatch(&ring, peer->fd, &peer->watch);
+	(void)close(peer->fd);
+	if (peer->other >= 0)
+		(void)close(peer->other);
+}
+
+static void peer_says(struct peer *peer)
+{
+	assert_int_equal(write(peer->other, "x", 1), 1);
+}
+
+static void sockets_are_ready_once_for_each_time_that_something_comes(void **state)
+{
+	struct peer peer;
+	(void)state;
+	peer_open(&peer);
+	for (unsigned n = 1; n <= 3; n++) {
+		peer_says(&peer);
+		while (peer.ready < n)
+			assert_int_equal(ring_turn(&ring), 0);
+		assert_int_equal(peer.ready, n); // although nothing was received
+	}
+	assert_false(peer.closed);
+	(void)close(peer.other);
+	peer.other = -1;
+	while (!peer.closed)
+		assert_int_equal(ring_turn(&ring), 0);
+	peer_close(&peer);
+}
+
+static void socket_that_is_unwatched_meanwhile_is_not_ready_any_more(void **state)
+{
+	struct peer one, two;
+	(void)state;
+	peer_open(&one);
+	peer_open(&two);
+	one.unwatches = &two;
+	two.unwatches = &one;
+	peer_says(&one);
+	peer_says(&two);
+	while (!one.ready && !two.ready)
+		assert_int_equal(ring_turn(&ring), 0);
+	assert_int_equal(one.ready + two.ready, 1);
+	peer_close(&one);
+	peer_close(&two);
+}
+
+// ---- operations and messages
+
+struct pipe_read {
+	struct ring_op op;
+	int res;
+	char byte;
+};
+
+static void on_read(struct ring_op *op, int res)
+{
+	HOLDER(op, struct pipe_read, op)->res = res;
+}
+
+static void *say_later(void *fd)
+{
+	(void)usleep(20 * 1000); // long after the loop went to sleep, most of the time; either way the result is the same
+	assert_int_equal(write(*(int *)fd, "x", 1), 1);
+	return NULL;
+}
+
+static void operation_that_ends_while_the_loop_sleeps_wakes_it(void **state)
+{
+	int fd[2];
+	pthread_t thread;
+	(void)state;
+	assert_int_equal(pipe(fd), 0);
+	for (unsigned n = 0; n < 5; n++) {
+		struct pipe_read read = {.op = {.done = on_read}};
+		io_uring_prep_read(ring_sqe(&ring, &read.op), fd[0], &read.byte, 1, (__u64)-1);
+		assert_int_equal(pthread_create(&thread, NULL, say_later, &fd[1]), 0);
+		while (!read.res)
+			assert_int_equal(ring_turn(&ring), 0);
+		assert_int_equal(read.res, 1);
+		(void)pthread_join(thread, NULL);
+	}
+	(void)close(fd[0]);
+	(void)close(fd[1]);
+}
+
+struct note {
+	struct ring_message message;
+	bool ran;
+};
+
+static void on_note(struct ring_message *message)
+{
+	HOLDER(message, struct note, message)->ran = true;
+}
+
+static void *post_later(void *note)
+{
+	(void)usleep(20 * 1000);
+	assert_true(ring_post(&ring, &((struct note *)note)->message));
+	return NULL;
+}
+
+static void message_of_another_thread_wakes_the_loop(void **state)
+{
+	pthread_t thread;
+	(void)state;
+	for (unsigned n = 0; n < 5; n++) {
+		struct note note = {.message = {.run = on_note}};
+		assert_int_equal(pthread_create(&thread, NULL, post_later, &note), 0);
+		while (!note.ran)
+			assert_int_equal(ring_turn(&ring), 0);
+		(void)pthread_join(thread, NULL);
+	}
+}
+
+static void messages_are_refused_after_the_end_and_run_before_it(void **state)
+{
+	struct note before = {.message = {.run = on_note}}, after = {.message = {.run = on_note}};
+	(void)state;
+	assert_true(ring_post(&ring, &before.message));
+	ring_refuse(&ring);
+	assert_true(before.ran);
+	assert_false(ring_post(&ring, &after.message));
+	assert_false(after.ran);
+}
+
+// ---- a busy loop
+
+struct busy {
+	struct ring_task task;
+	unsigned runs;
+};
+
+static void on_busy(struct ring_task *task)
+{
+	HOLDER(task, struct busy, task)->runs++;
+	ring_later(&ring, task);
+}
+
+static void work_without_end_keeps_neither_sockets_nor_operations_waiting(void **state)
+{
+	struct busy busy = {.task = {.run = on_busy}};
+	struct pipe_read read = {.op = {.done = on_read}};
+	struct peer peer;
+	int fd[2];
+	(void)state;
+	assert_int_equal(pipe(fd), 0);
+	peer_open(&peer);
+	ring_later(&ring, &busy.task);
+	peer_says(&peer);
+	io_uring_prep_read(ring_sqe(&ring, &read.op), fd[0], &read.byte, 1, (__u64)-1);
+	assert_int_equal(write(fd[1], "x", 1), 1);
+	unsigned turns = 0;
+	for (; turns < 1000 && !(peer.ready && read.res); turns++)
+		assert_int_equal(ring_turn(&ring), 0);
+	assert_int_equal(peer.ready, 1);
+	assert_int_equal(read.res, 1);
+	assert_true(busy.runs >= turns); // it went on all the while
+	peer_close(&peer);
+	(void)close(fd[0]);
+	(void)close(fd[1]);
+}
+
+// ---- looking on before sleep
+
+static unsigned tries_in(struct spin *spin, unsigned sleeps, bool success)
+{
+	unsigned tries = 0;
+	for (unsigned i = 0; i < sleeps; i++) {
+		if (!spin_try(spin))
+			continue;
+		tries++;
+		spin_result(spin, success);
+	}
+	return tries;
+}
+
+static void spinning_goes_on_while_it_succeeds(void **state)
+{
+	struct spin spin = {0};
+	(void)state;
+	assert_int_equal(tries_in(&spin, 1000, true), 1000);
+}
+
+static void spinning_in_vain_becomes_rare(void **state)
+{
+	struct spin spin = {0};
+	(void)state;
+	(void)tries_in(&spin, 2 * (SPIN_SKIP_MAX + 1), false);
+	assert_int_equal(tries_in(&spin, 10 * (SPIN_SKIP_MAX + 1), false), 10);
+	(void)tries_in(&spin, SPIN_SKIP_MAX, false); // however long it was in vain, it is tried again, and one success is enough to go on
+	while (!spin_try(&spin))
+		continue;
+	spin_result(&spin, true);
+	assert_true(spin_try(&spin));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(sockets_are_ready_once_for_each_time_that_something_comes, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(socket_that_is_unwatched_meanwhile_is_not_ready_any_more, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(operation_that_ends_while_the_loop_sleeps_wakes_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(message_of_another_thread_wakes_the_loop, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(messages_are_refused_after_the_end_and_run_before_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(work_without_end_keeps_neither_sockets_nor_operations_waiting, set_up, tear_down),
+		cmocka_unit_test(spinning_goes_on_while_it_succeeds),
+		cmocka_unit_test(spinning_in_vain_becomes_rare),
+	};
+	return cmocka_run_group_tests_name("ring", tests, NULL, NULL);
+}
