@@ -16,11 +16,12 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CLIENT_REQUESTS_MAX = 256, CLIENT_BYTES_MAX = 64 << 20 };
+enum { CLIENT_REQUESTS_MAX = 256, CLIENT_BYTES_MAX = 64 << 20, SEND_ROOM = 1 << 20 };
 
 struct client_request {
 	struct volume_request volume;
@@ -81,6 +82,7 @@ static struct client_request *request_new(struct client *client, uint64_t bytes)
 	request->buffer = NULL;
 	request->bytes = bytes;
 	request->reply.data = NULL;
+	request->reply.image = NULL;
 	request->reply.len = 0;
 	request->reply.sent = on_reply_sent;
 	client->requests++;
@@ -133,6 +135,24 @@ static void do_block_status(struct client_request *request)
 	outbox_push(&client->outbox, reply);
 }
 
+// From the page cache to the socket; false when it is to be read first.
+static bool read_in_place(struct client_request *request)
+{
+	struct client *client = request->client;
+	const struct nbd_request *nbd = &request->nbd;
+	struct image *image = &client->host->image[client->handshake.chosen];
+	if (!image_sendable(image, nbd->off, nbd->len))
+		return false;
+	volume_count_read(&client->host->group->volume[client->handshake.chosen], nbd->len);
+	struct reply *reply = &request->reply;
+	reply->head_len = nbd_reply_data(reply->head, nbd, client->handshake.structured);
+	reply->image = image;
+	reply->off = nbd->off;
+	reply->len = nbd->len;
+	outbox_push(&client->outbox, reply);
+	return true;
+}
+
 static const enum volume_command commands[] = {
 	[NBD_READ] = VOLUME_READ, [NBD_WRITE] = VOLUME_WRITE,	    [NBD_FLUSH] = VOLUME_FLUSH,
 	[NBD_TRIM] = VOLUME_TRIM, [NBD_WRITE_ZEROES] = VOLUME_ZERO,
@@ -143,6 +163,8 @@ static void request_submit(struct client_request *request)
 	struct client *client = request->client;
 	const struct nbd_request *nbd = &request->nbd;
 	if (nbd->command == NBD_READ) {
+		if (read_in_place(request))
+			return;
 		request->buffer = pool_get(client->host->pool, nbd->len);
 		if (!request->buffer) {
 			reply_code(request, -ENOMEM);
@@ -323,11 +345,15 @@ static void on_task(struct ring_task *task)
 	client_proceed(client);
 }
 
-static void on_ready(struct ring_watch *watch, bool closed)
+static void on_ready(struct ring_watch *watch, unsigned events)
 {
 	struct client *client = HOLDER(watch, struct client, watch);
+	client->closed |= events & RING_CLOSED;
+	if (events & RING_WRITABLE)
+		outbox_room(&client->outbox);
+	if (!(events & RING_READABLE))
+		return;
 	client->readable = true;
-	client->closed |= closed;
 	if (client->need)
 		ring_later(client->host->ring, &client->task);
 }
@@ -335,6 +361,14 @@ static void on_ready(struct ring_watch *watch, bool closed)
 static void on_drained(struct outbox *outbox)
 {
 	client_proceed(HOLDER(outbox, struct client, outbox));
+}
+
+// More room lets large replies leave in fewer turns. What the kernel grants instead will do, too.
+static void socket_prepare(int fd)
+{
+	const int room = SEND_ROOM;
+	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	(void)fcntl(fd, F_SETFL, O_NONBLOCK); // of a socket that was just accepted nothing else is set
 }
 
 struct client *client_new(struct client_host *host, int fd)
@@ -349,6 +383,7 @@ struct client *client_new(struct client_host *host, int fd)
 		(void)close(fd);
 		return NULL;
 	}
+	socket_prepare(fd);
 	client->host = host;
 	client->fd = fd;
 	client->readable = true;
@@ -356,7 +391,7 @@ struct client *client_new(struct client_host *host, int fd)
 	client->task.run = on_task;
 	nbd_handshake_init(&client->handshake, host->exports, host->count);
 	inbox_init(&client->inbox, host->pool);
-	outbox_init(&client->outbox, host->ring, fd, on_drained);
+	outbox_init(&client->outbox, host->ring, fd, &client->watch, on_drained);
 	nbd_greeting(hello->buffer->data);
 	send_answer(client, hello, NBD_GREETING_SIZE);
 	return client; // the greeting's departure is what sets it going

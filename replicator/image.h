@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct image_op;
 struct image_identity;
@@ -25,7 +26,8 @@ struct image {
 	struct ring_task finish;
 	struct aio *finished, **finished_end; // without the ring; `done` comes with the next turn
 	struct image_op *spare;
-	unsigned detour; // how many more small writes go by the ring, since one of ours was slow
+	unsigned detour;       // how many more small writes go by the ring, since one of ours was slow
+	unsigned send_detour; // likewise of reads that could be sent from the page cache
 };
 
 // Opens and locks. Errors name the path and what to do.
@@ -38,6 +40,11 @@ int image_identify(const struct image *image, struct image_identity *ret_identit
 int image_extend(const struct image *image, uint64_t size, struct err *err);
 // From here on image->backend works, on the ring's thread.
 void image_attach(struct image *image, struct ring *ring);
+// Whether [off, off + len) is worth to be sent by image_send(): much, and in memory as far as a few looks show.
+bool image_sendable(struct image *image, uint64_t off, uint64_t len);
+// Sends from the page cache to a socket, as sendfile(): what the file holds when the peer receives it. Waits for the disk if pages were
+// evicted since image_sendable().
+ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len);
 // What the file system says about [off, off + len): 1 to `most` extents that start at `off`; they may end before the range does.
 unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, struct nbd_extent *extents, unsigned most);
 

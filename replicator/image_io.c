@@ -4,7 +4,7 @@
 // Small aligned writes go into the page cache by pwrite() from the loop thread itself: ext4 takes buffered writes from io_uring
 // only by a worker thread, whose two context switches cost several times the write. When such a write turns out slow (the
 // kernel throttles who dirties pages too quickly), the next ones take the detour over the ring, so that one disk's
-// stall is not every disk's.
+// stall is not every disk's. Likewise large reads of what is in memory go from the page cache to the socket without a copy.
 #include "replicator/image.h"
 
 #include "base/size.h"
@@ -14,10 +14,19 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
+#include <sys/sendfile.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { DIRECT_BYTES_MAX = 128 << 10, SLOW_NS = 2 * 1000 * 1000, DETOUR_WRITES = 256 };
+enum {
+	DIRECT_BYTES_MAX = 128 << 10,
+	SEND_BYTES_MIN = 64 << 10,
+	LOOK_STEP = 64 << 10,
+	SLOW_NS = 2 * 1000 * 1000,
+	DETOUR_WRITES = 256,
+	DETOUR_READS = 16,
+};
 
 struct image_op {
 	struct ring_op ring;
@@ -153,6 +162,33 @@ static void write_now(struct image *image, struct aio *aio)
 	if (now_ns() - begin > SLOW_NS)
 		image->detour = DETOUR_WRITES;
 	finish_later(image, aio, res);
+}
+
+// One byte of each LOOK_STEP: pages come and go in runs, and image_send() notices when it was wrong.
+bool image_sendable(struct image *image, uint64_t off, uint64_t len)
+{
+	char byte;
+	const struct iovec to = {.iov_base = &byte, .iov_len = 1};
+	if (len < SEND_BYTES_MIN)
+		return false;
+	if (image->send_detour) {
+		image->send_detour--;
+		return false;
+	}
+	for (uint64_t at = 0; at < len; at += LOOK_STEP)
+		if (preadv2(image->fd, &to, 1, (off_t)(off + at), RWF_NOWAIT) != 1)
+			return false;
+	return preadv2(image->fd, &to, 1, (off_t)(off + len - 1), RWF_NOWAIT) == 1;
+}
+
+ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len)
+{
+	uint64_t begin = now_ns();
+	off_t from = (off_t)off;
+	ssize_t sent = sendfile(fd, image->fd, &from, len);
+	if (now_ns() - begin > SLOW_NS)
+		image->send_detour = DETOUR_READS;
+	return sent;
 }
 
 static void image_submit(struct aio_backend *backend, struct aio *aio)

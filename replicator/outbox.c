@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sending side of a connection. One send is under way at a time, so that replies never interleave: a direct one, or one over
-// the ring, which waits until the peer has taken something.
+// The sending side of a connection: what the socket takes at once, in order; the rest when the peer has taken something.
 #include "replicator/outbox.h"
 
 #include "replicator/holder.h"
 
 #include <errno.h>
-
-enum { DIRECT_BYTES_MAX = 128 << 10 }; // more is not likely to find room
+#include <sys/socket.h>
 
 static void outbox_flush(struct outbox *outbox);
 
@@ -16,9 +14,9 @@ static void on_task(struct ring_task *task)
 	outbox_flush(HOLDER(task, struct outbox, task));
 }
 
-void outbox_init(struct outbox *outbox, struct ring *ring, int fd, void (*drained)(struct outbox *outbox))
+void outbox_init(struct outbox *outbox, struct ring *ring, int fd, struct ring_watch *watch, void (*drained)(struct outbox *outbox))
 {
-	*outbox = (struct outbox){.ring = ring, .fd = fd, .drained = drained};
+	*outbox = (struct outbox){.ring = ring, .watch = watch, .fd = fd, .drained = drained};
 	outbox->end = &outbox->first;
 	outbox->task.run = on_task;
 }
@@ -28,7 +26,7 @@ void outbox_push(struct outbox *outbox, struct reply *reply)
 	reply->next = NULL;
 	*outbox->end = reply;
 	outbox->end = &reply->next;
-	if (!outbox->sending)
+	if (!outbox->blocked)
 		ring_later(outbox->ring, &outbox->task);
 }
 
@@ -61,21 +59,6 @@ static void outbox_discard(struct outbox *outbox)
 	}
 }
 
-static void on_sent(struct ring_op *op, int res)
-{
-	struct outbox *outbox = HOLDER(op, struct outbox, op);
-	outbox->sending = false;
-	if (res > 0)
-		outbox_advance(outbox, (size_t)res);
-	else if (res != -EINTR && res != -EAGAIN)
-		outbox->broken = res ? res : -EPIPE;
-	if (outbox->broken)
-		outbox_discard(outbox);
-	else if (outbox->first)
-		ring_later(outbox->ring, &outbox->task);
-	outbox->drained(outbox); // may free it
-}
-
 static unsigned add_iov(struct iovec *iov, unsigned count, const void *data, size_t len, size_t *skip)
 {
 	if (*skip >= len) {
@@ -87,38 +70,64 @@ static unsigned add_iov(struct iovec *iov, unsigned count, const void *data, siz
 	return count + 1;
 }
 
-// A socket with room takes it at once, which saves a completion and with it a turn of the ring. False for want of room, or after an
-// error: the ring waits for the one, and reports the other. May free the outbox when true.
-static bool send_now(struct outbox *outbox)
+// Heads and data, up to the first that lies in an image.
+static ssize_t send_memory(struct outbox *outbox)
 {
-	ssize_t sent = sendmsg(outbox->fd, &outbox->message, MSG_NOSIGNAL | MSG_DONTWAIT);
-	if (sent <= 0)
-		return false;
-	on_sent(&outbox->op, (int)sent);
-	return true;
+	struct iovec iov[OUTBOX_IOVS];
+	unsigned count = 0;
+	size_t skip = outbox->skip;
+	for (const struct reply *r = outbox->first; r && count + 2 <= OUTBOX_IOVS; r = r->next) {
+		count = add_iov(iov, count, r->head, r->head_len, &skip);
+		if (r->image)
+			break;
+		count = add_iov(iov, count, r->data, r->len, &skip);
+	}
+	const struct msghdr message = {.msg_iov = iov, .msg_iovlen = count};
+	return sendmsg(outbox->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+static ssize_t send_some(struct outbox *outbox)
+{
+	const struct reply *reply = outbox->first;
+	if (!reply->image || outbox->skip < reply->head_len)
+		return send_memory(outbox);
+	size_t done = outbox->skip - reply->head_len;
+	ssize_t sent = image_send(reply->image, outbox->fd, reply->off + done, reply->len - done);
+	if (sent == 0) { // the file has become shorter since the head was sent: there is no other way to say so
+		errno = EIO;
+		return -1;
+	}
+	return sent;
+}
+
+// One send: others have their turn before the next.
 static void outbox_flush(struct outbox *outbox)
 {
-	if (outbox->sending || !outbox->first)
+	if (outbox->blocked)
 		return;
-	if (outbox->broken) {
+	if (outbox->first && !outbox->broken) {
+		ssize_t sent = send_some(outbox);
+		if (sent >= 0)
+			outbox_advance(outbox, (size_t)sent);
+		else if (errno == EAGAIN)
+			outbox->blocked = true;
+		else if (errno != EINTR)
+			outbox->broken = -errno;
+	}
+	if (outbox->broken)
 		outbox_discard(outbox);
-		outbox->drained(outbox);
+	else if (outbox->blocked)
+		ring_watch_room(outbox->ring, outbox->fd, outbox->watch, true);
+	else if (outbox->first)
+		ring_later(outbox->ring, &outbox->task);
+	outbox->drained(outbox); // may free it
+}
+
+void outbox_room(struct outbox *outbox)
+{
+	if (!outbox->blocked)
 		return;
-	}
-	unsigned count = 0;
-	size_t skip = outbox->skip, bytes = 0;
-	for (const struct reply *r = outbox->first; r && count + 2 <= OUTBOX_IOVS; r = r->next) {
-		count = add_iov(outbox->iov, count, r->head, r->head_len, &skip);
-		count = add_iov(outbox->iov, count, r->data, r->len, &skip);
-		bytes += r->head_len + r->len;
-	}
-	outbox->message = (struct msghdr){.msg_iov = outbox->iov, .msg_iovlen = count};
-	if (bytes <= DIRECT_BYTES_MAX && send_now(outbox))
-		return;
-	outbox->sending = true;
-	outbox->op.done = on_sent;
-	struct io_uring_sqe *sqe = ring_sqe(outbox->ring, &outbox->op);
-	io_uring_prep_sendmsg(sqe, outbox->fd, &outbox->message, MSG_NOSIGNAL | MSG_WAITALL);
+	outbox->blocked = false;
+	ring_watch_room(outbox->ring, outbox->fd, outbox->watch, false);
+	ring_later(outbox->ring, &outbox->task);
 }

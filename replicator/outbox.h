@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// Replies of a connection, gathered: whatever a round produced leaves with one sendmsg.
+// Replies of a connection, gathered: whatever a round produced leaves with one sendmsg. Data that lies in an image's page cache
+// goes from there to the socket without a copy.
 #ifndef KAGAMI_REPLICATOR_OUTBOX_H
 #define KAGAMI_REPLICATOR_OUTBOX_H
 
+#include "replicator/image.h"
 #include "replicator/nbd.h"
 #include "replicator/ring.h"
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/socket.h>
 
 enum { OUTBOX_IOVS = 256 };
 
@@ -16,7 +17,9 @@ enum { OUTBOX_IOVS = 256 };
 struct reply {
 	unsigned char head[NBD_REPLY_HEAD_MAX];
 	size_t head_len;
-	const void *data;
+	const void *data;     // NULL: `len` bytes of the image, from `off` on
+	struct image *image;
+	uint64_t off;
 	size_t len;
 	void (*sent)(struct reply *reply);
 	struct reply *next;
@@ -24,23 +27,23 @@ struct reply {
 
 struct outbox {
 	struct ring *ring;
+	struct ring_watch *watch;
 	int fd;
 	struct reply *first, **end;
-	size_t skip; // bytes of `first` that are sent
-	bool sending;
-	int broken; // why nothing can be sent any more
+	size_t skip;  // bytes of `first` that are sent
+	bool blocked; // until the peer has taken something
+	int broken;   // why nothing can be sent any more
 	void (*drained)(struct outbox *outbox); // after each send: nothing may be left, or it broke
 	struct ring_task task;
-	struct ring_op op;
-	struct msghdr message;
-	struct iovec iov[OUTBOX_IOVS];
 };
 
-void outbox_init(struct outbox *outbox, struct ring *ring, int fd, void (*drained)(struct outbox *outbox));
+// `fd` does not block; `watch` is its own, and outbox_room() is called when it says RING_WRITABLE.
+void outbox_init(struct outbox *outbox, struct ring *ring, int fd, struct ring_watch *watch, void (*drained)(struct outbox *outbox));
+void outbox_room(struct outbox *outbox);
 void outbox_push(struct outbox *outbox, struct reply *reply);
 static inline bool outbox_empty(const struct outbox *outbox)
 {
-	return !outbox->first && !outbox->sending;
+	return !outbox->first && !outbox->task.queued;
 }
 
 #endif

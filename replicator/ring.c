@@ -144,10 +144,20 @@ static bool run_tasks(struct ring *ring)
 	return n;
 }
 
+enum { WATCHED = EPOLLIN | EPOLLRDHUP };
+
 int ring_watch(struct ring *ring, int fd, struct ring_watch *watch)
 {
-	struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = watch};
+	struct epoll_event event = {.events = WATCHED | EPOLLET, .data.ptr = watch};
 	return epoll_ctl(ring->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+void ring_watch_room(struct ring *ring, int fd, struct ring_watch *watch, bool on)
+{
+	struct epoll_event event = {.events = WATCHED | EPOLLET | (on ? EPOLLOUT : 0u), .data.ptr = watch};
+	int code = epoll_ctl(ring->epoll_fd, EPOLL_CTL_MOD, fd, &event); // reports room that is there already
+	assert(code == 0);
+	(void)code;
 }
 
 void ring_unwatch(struct ring *ring, int fd, struct ring_watch *watch)
@@ -182,7 +192,9 @@ static void look_at(struct ring *ring, const struct epoll_event *event)
 		return;
 	}
 	struct ring_watch *watch = event->data.ptr;
-	watch->ready(watch, event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
+	bool closed = event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+	watch->ready(watch, (event->events & EPOLLIN ? RING_READABLE : 0) | (event->events & EPOLLOUT ? RING_WRITABLE : 0) |
+				    (closed ? RING_CLOSED | RING_READABLE | RING_WRITABLE : 0));
 }
 
 static void look_at_sockets(struct ring *ring, int timeout)

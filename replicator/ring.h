@@ -41,10 +41,11 @@ struct ring_message {
 
 // A socket that is watched; embedded in what it belongs to.
 struct ring_watch {
-	// Since the last call there came something to receive, or the peer has closed (then `closed`): once for each time
-	// that something comes, not for as long as it is there.
-	void (*ready)(struct ring_watch *watch, bool closed);
+	// Of enum ring_event, what happened since the last call: once for each time that something comes, not for as long as it is there.
+	void (*ready)(struct ring_watch *watch, unsigned events);
 };
+
+enum ring_event { RING_READABLE = 1, RING_WRITABLE = 2, RING_CLOSED = 4 };
 
 enum { RING_EVENTS_MAX = 64 };
 
@@ -80,6 +81,8 @@ struct io_uring_sqe *ring_sqe(struct ring *ring, struct ring_op *op);
 void ring_later(struct ring *ring, struct ring_task *task);
 // Watches the socket `fd` until ring_unwatch(), which must come before it is closed. Negative errno.
 int ring_watch(struct ring *ring, int fd, struct ring_watch *watch);
+// Whether RING_WRITABLE is reported, too: only while the socket was found full, else each reply that is taken would wake the thread.
+void ring_watch_room(struct ring *ring, int fd, struct ring_watch *watch, bool on);
 void ring_unwatch(struct ring *ring, int fd, struct ring_watch *watch);
 // Runs tasks, submits, calls `done` of what ended; when there was nothing of that, sleeps until something happens. Then `ready` and
 // messages run. It may return without any of them.

@@ -245,6 +245,12 @@ static void volume_read(struct volume_request *request)
 	volume->backend->submit(volume->backend, &request->aio);
 }
 
+void volume_count_read(struct volume *volume, uint64_t len)
+{
+	count(&volume->stats.reads, 1);
+	count(&volume->stats.read_bytes, len);
+}
+
 void volume_submit(struct volume *volume, struct volume_request *request)
 {
 	struct volume_stats *stats = &volume->stats;
@@ -253,8 +259,7 @@ void volume_submit(struct volume *volume, struct volume_request *request)
 	       (request->len && size_within(request->off, request->len, volume->size)));
 	switch (request->command) {
 	case VOLUME_READ:
-		count(&stats->reads, 1);
-		count(&stats->read_bytes, request->len);
+		volume_count_read(volume, request->len);
 		volume_read(request);
 		return;
 	case VOLUME_FLUSH:

@@ -85,6 +85,8 @@ void volume_done(struct volume *volume);
 int volume_grow(struct volume *volume, uint64_t size);
 
 void volume_submit(struct volume *volume, struct volume_request *request);
+// A read that the caller does by itself, from the image as it is now: reads wait for nothing.
+void volume_count_read(struct volume *volume, uint64_t len);
 void volume_sync(struct volume *volume, struct volume_sync *sync);
 
 // For group.c: a request of one's own past the gate, and past what it waited for.

@@ -17,7 +17,7 @@ struct peer { // one end of a socket that is watched, and the other
 	struct ring_watch watch;
 	int fd, other;
 	unsigned ready;
-	bool closed;
+	bool closed, room;
 	struct peer *unwatches; // when it is ready
 };
 
@@ -41,11 +41,12 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static void on_ready(struct ring_watch *watch, bool closed)
+static void on_ready(struct ring_watch *watch, unsigned events)
 {
 	struct peer *peer = HOLDER(watch, struct peer, watch);
-	peer->ready++;
-	peer->closed |= closed;
+	peer->ready += events & RING_READABLE;
+	peer->room |= events & RING_WRITABLE;
+	peer->closed |= events & RING_CLOSED;
 	if (peer->unwatches)
 		ring_unwatch(&ring, peer->unwatches->fd, &peer->unwatches->watch);
 }
@@ -87,6 +88,34 @@ static void sockets_are_ready_once_for_each_time_that_something_comes(void **sta
 	peer.other = -1;
 	while (!peer.closed)
 		assert_int_equal(ring_turn(&ring), 0);
+	peer_close(&peer);
+}
+
+static void room_is_reported_while_it_is_asked_for(void **state)
+{
+	static char much[1 << 20];
+	struct peer peer;
+	(void)state;
+	peer_open(&peer);
+	while (send(peer.fd, much, sizeof(much), MSG_DONTWAIT) > 0)
+		continue;
+	ring_watch_room(&ring, peer.fd, &peer.watch, true);
+	peer_says(&peer);
+	while (!peer.ready)
+		assert_int_equal(ring_turn(&ring), 0);
+	assert_false(peer.room);
+	while (recv(peer.other, much, sizeof(much), MSG_DONTWAIT) > 0)
+		continue;
+	while (!peer.room)
+		assert_int_equal(ring_turn(&ring), 0);
+	ring_watch_room(&ring, peer.fd, &peer.watch, false);
+	peer.room = false;
+	assert_int_equal(send(peer.fd, much, 1, MSG_DONTWAIT), 1);
+	assert_int_equal(recv(peer.other, much, 1, 0), 1);
+	peer_says(&peer);
+	for (unsigned before = peer.ready; peer.ready == before;)
+		assert_int_equal(ring_turn(&ring), 0);
+	assert_false(peer.room);
 	peer_close(&peer);
 }
 
@@ -262,6 +291,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(sockets_are_ready_once_for_each_time_that_something_comes, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(room_is_reported_while_it_is_asked_for, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(socket_that_is_unwatched_meanwhile_is_not_ready_any_more, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(operation_that_ends_while_the_loop_sleeps_wakes_it, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_of_another_thread_wakes_the_loop, set_up, tear_down),
