@@ -667,6 +667,121 @@ static int run(const struct place *p, const char *format)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+enum { LARGE = 1 << 20, SMALL = 5000, PAIRS = 30 };
+
+static void fill_image(const struct place *p, unsigned disk)
+{
+	unsigned char *data = malloc(IMAGE_SIZE);
+	for (uint64_t i = 0; i < IMAGE_SIZE; i++)
+		data[i] = (unsigned char)(i * 31 + i / 4099);
+	int fd = open(p->image[disk], O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, data, IMAGE_SIZE, 0), IMAGE_SIZE);
+	(void)close(fd);
+	free(data);
+}
+
+static void get_filled(int fd, uint64_t off, uint32_t len)
+{
+	unsigned char *data = malloc(len);
+	get_all(fd, data, len);
+	for (uint64_t i = off; i < off + len; i++)
+		assert_int_equal(data[i - off], (unsigned char)(i * 31 + i / 4099));
+	free(data);
+}
+
+static uint64_t large_at(unsigned i)
+{
+	return (uint64_t)i * LARGE + i;
+}
+
+static void put_pairs(int fd, unsigned pairs)
+{
+	for (unsigned i = 0; i < pairs; i++) {
+		put_request(fd, CMD_READ, 2 * i, large_at(i), LARGE);
+		put_request(fd, CMD_READ, 2 * i + 1, IMAGE_SIZE - large_at(i) - SMALL, SMALL);
+	}
+}
+
+// Large replies leave from the page cache, small ones from memory, whatever the socket takes.
+static void slow_client_gets_large_and_small_reads_whole(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	fill_image(p, 0);
+	place_start(p);
+	int fd = dial_disk(p, "vda"), other = dial_disk(p, "vda");
+	unsigned char byte = 0;
+	put_pairs(fd, PAIRS);
+	assert_int_equal(ask(other, CMD_READ, 1, 1, &byte), 0); // and nobody waits for the slow one
+	for (unsigned n = 0; n < 2 * PAIRS; n++) {
+		uint64_t cookie;
+		assert_int_equal(get_reply(fd, &cookie), 0);
+		uint64_t off = large_at((unsigned)cookie / 2);
+		if (cookie % 2)
+			get_filled(fd, IMAGE_SIZE - off - SMALL, SMALL);
+		else
+			get_filled(fd, off, LARGE);
+	}
+	(void)close(other);
+	(void)close(fd);
+	place_stop(p);
+	place_free(p);
+}
+
+static void client_that_leaves_in_a_large_reply_disturbs_nobody(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	fill_image(p, 0);
+	place_start(p);
+	int other = dial_disk(p, "vda");
+	for (unsigned i = 0; i < 8; i++) {
+		uint64_t cookie;
+		int fd = dial_disk(p, "vda");
+		put_pairs(fd, PAIRS);
+		assert_int_equal(get_reply(fd, &cookie), 0);
+		get_all(fd, (unsigned char[1]){0}, 1);
+		(void)close(fd);
+	}
+	put_request(other, CMD_READ, 5, 3, LARGE);
+	uint64_t cookie;
+	assert_int_equal(get_reply(other, &cookie), 0);
+	get_filled(other, 3, LARGE);
+	(void)close(other);
+	place_stop(p);
+	place_free(p);
+}
+
+// The head of a reply is gone when the file turns out to be shorter: the connection ends, and the next one gets the error.
+static void large_read_of_an_image_cut_short_is_never_filled_up(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	fill_image(p, 0);
+	place_start(p);
+	int fd = dial_disk(p, "vda");
+	for (unsigned i = 0; i < 16; i++) // more than the socket takes, so that most of it is sent after the cut
+		put_request(fd, CMD_READ, i, IMAGE_SIZE - LARGE, LARGE);
+	uint64_t cookie;
+	unsigned whole = 0;
+	assert_int_equal(get_reply(fd, &cookie), 0);
+	assert_int_equal(truncate(p->image[0], (off_t)(IMAGE_SIZE - LARGE)), 0);
+	for (ssize_t got = 1; got > 0;) {
+		unsigned char data[4096];
+		got = recv(fd, data, sizeof(data), 0);
+		whole += got > 0;
+	}
+	assert_true(whole < 16 * LARGE / 4096); // it ended before the end
+	(void)close(fd);
+	int next = dial_disk(p, "vda");
+	assert_int_equal(ask(next, CMD_READ, IMAGE_SIZE - LARGE, LARGE, NULL), 5); // EIO
+	assert_int_equal(ask(next, CMD_READ, 1, 1, &(unsigned char){0}), 0);
+	(void)close(next);
+	struct err err = {0};
+	(void)export_stop(p->export, &err);
+	place_free(p);
+}
+
 static void export_serves_qemu_io(void **unused)
 {
 	(void)unused;
@@ -711,6 +826,9 @@ int main(void)
 		cmocka_unit_test(export_goes_on_and_says_so_when_marks_cannot_be_made),
 		cmocka_unit_test(export_clears_marks_after_keep_and_starts_with_those_it_is_given),
 		cmocka_unit_test(export_grows_a_disk_while_it_is_served),
+		cmocka_unit_test(slow_client_gets_large_and_small_reads_whole),
+		cmocka_unit_test(client_that_leaves_in_a_large_reply_disturbs_nobody),
+		cmocka_unit_test(large_read_of_an_image_cut_short_is_never_filled_up),
 		cmocka_unit_test(export_serves_qemu_io),
 		cmocka_unit_test(export_serves_libnbd),
 	};
