@@ -2,23 +2,25 @@
 # SPDX-License-Identifier: Apache-2.0
 # `make bench`: what the export costs a guest, as ratios within one run, so that the machine falls out.
 #
-#	4 KiB random writes and reads at queue depth 16 and 1, and 1 MiB sequential ones at depth 4, by fio's nbd engine,
-#	against `nbdkit file` and `qemu-nbd`, with images of the same size on the same file system.
+#	1. 4 KiB random writes and reads at queue depth 16 and 1, and 1 MiB sequential ones at depth 4, by fio's nbd engine, and
+#	   4 KiB by qemu-img bench, against `nbdkit file` and `qemu-nbd`, with images of the same size on the same file system.
+#	2. The same export without tracking (a build with tools/bench-untracked.patch).
+#	3. The 99th percentile of a write while cycles run one after the other, against the same without.
 #
-# The rounds of the three take turns, every other time in reverse, and the median of each counts: what else the machine does hits
-# all alike. All images are filled, put out of the page cache and written at random in pieces of 4 KiB before: a file that was
+# The rounds of what is compared take turns, every other time in reverse, and the median of each counts: what else the machine
+# does hits all alike. All images are filled, put out of the page cache and written at random in pieces of 4 KiB before: a file that was
 # written in large steps lies in the page cache in large folios, and a small write into one of those costs several times as much.
 #
-# Prints a table, writes it with its commands to BENCH_TABLE (docs/benchmarks.md), and as JSON into BENCH_JSON where that is set.
-# BENCH_SECONDS (2) a round, BENCH_ROUNDS (5), BENCH_MB (256), BENCH_DIR (/var/tmp). About five minutes as it is.
+# Prints tables, writes them with their commands to BENCH_TABLE (docs/benchmarks.md), and as JSON into BENCH_JSON where that is set.
+# BENCH_SECONDS (2) a round, BENCH_ROUNDS (5), BENCH_MB (256), BENCH_DIR (/var/tmp). About ten minutes as it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH=$(realpath -m "${BUILD:-build}")/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C
+build=$(realpath -m "${BUILD:-build}")
+export PATH=$build/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C
 seconds=${BENCH_SECONDS:-2} rounds=${BENCH_ROUNDS:-5} size=${BENCH_MB:-256} table=${BENCH_TABLE:-docs/benchmarks.md}
 table=$(realpath -m "$table")
 servers=(kagami nbdkit qemu-nbd)
 W=$(mktemp -d "${BENCH_DIR:-/var/tmp}/kagami-bench.XXXXXX")
-export KAGAMI_RUN_DIR=$W/run
 pids=()
 finish() {
 	local status=$? pid
@@ -43,35 +45,48 @@ until_there() { # SOCKET
 	exit 1
 }
 
-# ---- the three servers
+# ---- the servers
 
-mkdir "$W"/{store,state}
-for server in "${servers[@]}"; do
-	head -c "${size}M" /dev/urandom >"$W/$server.raw"
+untracked_build() { # the agent without tracking, in a copy of the sources
+	local tree=$build/bench-untracked
+	rm -rf "$tree"
+	mkdir -p "$tree/tree"
+	cp -r Makefile common replicator receiver tools "$tree/tree"
+	patch -s -d "$tree/tree" -p1 <tools/bench-untracked.patch
+	make -s -j2 -C "$tree/tree" BUILD="$tree/build" "$tree/build/bin/kagami-replicator" "$tree/build/bin/kagami-receiver" \
+		"$tree/build/bin/kagami" >"$W/untracked-build.log" 2>&1
+}
+
+agent() { # NAME BIN-DIRECTORY: an agent, a receiver, and a protection that had its first cycle
+	local run=$W/run-$1 port
+	mkdir "$W/$1-store" "$W/$1-state"
+	port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+	"$2/kagami-receiver" --run-dir "$run" --store "$W/$1-store" --listen "127.0.0.1:$port" 2>"$W/$1-receiver.log" &
+	pids+=($!)
+	"$2/kagami-replicator" --run-dir "$run" --state "$W/$1-state" 2>"$W/$1-replicator.log" &
+	pids+=($!) pid[$1]=$!
+	until_there "$run/receiver.sock"
+	until_there "$run/replicator.sock"
+	export KAGAMI_RUN_DIR=$run
+	kagami pair dr "$(kagami pair-token --json | jq -r .token)" >/dev/null
+	kagami protect bench vda="$W/$1.raw" --to dr --rpo 1h >/dev/null
+	kagami cycle bench --wait >/dev/null
+	uri[$1]=$(kagami status bench --json | jq -r '.replicator.disks[0].uri')
+}
+
+for image in "${servers[@]}" untracked; do
+	head -c "${size}M" /dev/urandom >"$W/$image.raw"
 done
-port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-kagami-receiver --run-dir "$KAGAMI_RUN_DIR" --store "$W/store" --listen "127.0.0.1:$port" 2>"$W/receiver.log" &
-pids+=($!)
-kagami-replicator --run-dir "$KAGAMI_RUN_DIR" --state "$W/state" 2>"$W/replicator.log" &
-pids+=($!)
-declare -A pid=([kagami]=$!)
-until_there "$KAGAMI_RUN_DIR/receiver.sock"
-until_there "$KAGAMI_RUN_DIR/replicator.sock"
-kagami pair dr "$(kagami pair-token --json | jq -r .token)" >/dev/null
-kagami protect bench vda="$W/kagami.raw" --to dr --rpo 1h >/dev/null
-kagami cycle bench --wait >/dev/null
+declare -A pid uri=([nbdkit]="nbd+unix:///?socket=$W/nbdkit.sock" [qemu-nbd]="nbd+unix:///?socket=$W/qemu-nbd.sock")
+untracked_build
+agent untracked "$build/bench-untracked/build/bin"
+agent kagami "$build/bin" # last: KAGAMI_RUN_DIR is that of this one
 nbdkit -f -U "$W/nbdkit.sock" file "$W/nbdkit.raw" 2>"$W/nbdkit.log" &
 pids+=($!) pid[nbdkit]=$!
 qemu-nbd -f raw -t -e 8 --cache=writeback --aio=io_uring -k "$W/qemu-nbd.sock" "$W/qemu-nbd.raw" 2>"$W/qemu-nbd.log" &
 pids+=($!) pid[qemu-nbd]=$!
 until_there "$W/nbdkit.sock"
 until_there "$W/qemu-nbd.sock"
-
-declare -A uri=(
-	[kagami]=$(kagami status bench --json | jq -r '.replicator.disks[0].uri')
-	[nbdkit]="nbd+unix:///?socket=$W/nbdkit.sock"
-	[qemu-nbd]="nbd+unix:///?socket=$W/qemu-nbd.sock"
-)
 
 # ---- rounds
 
@@ -98,35 +113,71 @@ median() { # of a column of the lines on standard input
 }
 
 line() { # FORMAT ARGUMENTS: a line of the table
+	# shellcheck disable=SC2059 # the format is ours
 	printf "$@" | tee -a "$W/table.md"
 }
 
+ratio() { # A B
+	awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'
+}
+
+order() { # ROUND NAME...: the names, every other time in reverse
+	local round=$1 names=("${@:2}") i
+	for ((i = 0; i < ${#names[@]}; i++)); do
+		echo "${names[round % 2 ? ${#names[@]} - 1 - i : i]}"
+	done
+}
+
 result='{}'
+keep() { # KEY SERVER JSON
+	result=$(jq --arg k "$1" --arg s "$2" --argjson v "$3" '.[$k][$s] = $v' <<<"$result")
+}
+
 compare() { # NAME RW BLOCK DEPTH: a line of the table
-	local n server order best
+	local n server best key=$2_$3_depth_$4
 	for ((n = 0; n < rounds; n++)); do
-		order=("${servers[@]}")
-		((n % 2 == 0)) || order=(qemu-nbd nbdkit kagami)
-		for server in "${order[@]}"; do
-			round "$server" "${@:2}" >>"$W/$server.$2.$4"
+		for server in $(order $n "${servers[@]}"); do
+			round "$server" "${@:2}" >>"$W/$server.$key"
 		done
 	done
 	local -A iops p99 cpu
 	for server in "${servers[@]}"; do
-		iops[$server]=$(median 1 <"$W/$server.$2.$4")
-		p99[$server]=$(median 2 <"$W/$server.$2.$4")
-		cpu[$server]=$(median 3 <"$W/$server.$2.$4")
-		result=$(jq --arg s "$server" --arg k "$2_$3_depth_$4" --argjson i "${iops[$server]}" --argjson p "${p99[$server]}" \
-			--argjson c "${cpu[$server]}" '.[$k][$s] = {iops: $i, p99_us: $p, cpu_us: $c}' <<<"$result")
+		iops[$server]=$(median 1 <"$W/$server.$key")
+		p99[$server]=$(median 2 <"$W/$server.$key")
+		cpu[$server]=$(median 3 <"$W/$server.$key")
+		keep "$key" "$server" "{\"iops\": ${iops[$server]}, \"p99_us\": ${p99[$server]}, \"cpu_us\": ${cpu[$server]}}"
 	done
 	best=$((iops[nbdkit] > iops[qemu-nbd] ? iops[nbdkit] : iops[qemu-nbd]))
-	line '| %-28s | %7d | %7d | %8d | %5s | %-22s | %-22s |\n' "$1" "${iops[kagami]}" "${iops[nbdkit]}" "${iops[qemu-nbd]}" \
-		"$(awk -v a="${iops[kagami]}" -v b=$best 'BEGIN { printf "%.2f", a / b }')" \
-		"${p99[kagami]} / ${p99[nbdkit]} / ${p99[qemu-nbd]}" "${cpu[kagami]} / ${cpu[nbdkit]} / ${cpu[qemu-nbd]}"
+	line '| %-29s | %7d | %7d | %8d | %5s | %-22s | %-22s |\n' "$1" "${iops[kagami]}" "${iops[nbdkit]}" "${iops[qemu-nbd]}" \
+		"$(ratio "${iops[kagami]}" $best)" "${p99[kagami]} / ${p99[nbdkit]} / ${p99[qemu-nbd]}" "${cpu[kagami]} / ${cpu[nbdkit]} / ${cpu[qemu-nbd]}"
 }
 
-all() {
-	line '| %-28s | %7s | %7s | %8s | %5s | %-22s | %-22s |\n' 'I/Os a second, medians' kagami nbdkit qemu-nbd ratio 'p99 in us, k / n / q' 'CPU us each, k / n / q'
+qemu_img() { # SERVER DEPTH COUNT OPTIONS...: I/Os a second
+	local seconds
+	seconds=$(qemu-img bench -f raw -c "$3" -d "$2" -s 4096 -S 69632 "${@:4}" "${uri[$1]}" | sed -n 's/^Run completed in \([0-9.]*\) seconds.*/\1/p')
+	awk -v c="$3" -v s="$seconds" 'BEGIN { printf "%d\n", c / s }'
+}
+
+compare_qemu_img() { # NAME DEPTH OPTIONS...
+	local n server best key=qemu_img_${3:-read}_depth_$2 count=$((3600 * size / 256)) # one pass over the image, in steps of 68 KiB
+	((count < 3600)) || count=$((count - 1))
+	for ((n = 0; n < rounds; n++)); do
+		for server in $(order $n "${servers[@]}"); do
+			qemu_img "$server" "$2" "$count" "${@:3}" >>"$W/$server.$key"
+		done
+	done
+	local -A iops
+	for server in "${servers[@]}"; do
+		iops[$server]=$(median 1 <"$W/$server.$key")
+		keep "$key" "$server" "{\"iops\": ${iops[$server]}}"
+	done
+	best=$((iops[nbdkit] > iops[qemu-nbd] ? iops[nbdkit] : iops[qemu-nbd]))
+	line '| %-29s | %7d | %7d | %8d | %5s | %-22s | %-22s |\n' "$1" "${iops[kagami]}" "${iops[nbdkit]}" "${iops[qemu-nbd]}" \
+		"$(ratio "${iops[kagami]}" $best)" '' ''
+}
+
+against_others() {
+	line '| %-29s | %7s | %7s | %8s | %5s | %-22s | %-22s |\n' 'I/Os a second, medians' kagami nbdkit qemu-nbd ratio 'p99 in us, k / n / q' 'CPU us each, k / n / q'
 	line '|---|---|---|---|---|---|---|\n'
 	for depth in 16 1; do
 		compare "4 KiB random write, depth $depth" randwrite 4k $depth
@@ -134,6 +185,80 @@ all() {
 	done
 	compare '1 MiB sequential write' write 1m 4
 	compare '1 MiB sequential read' read 1m 4
+	for depth in 16 1; do
+		compare_qemu_img "qemu-img bench, write, depth $depth" $depth -w
+		compare_qemu_img "qemu-img bench, read, depth $depth" $depth
+	done
+}
+
+# Neighbouring rounds are divided, and the median of the ratios counts: it is a small difference that is looked for.
+tracking() { # NAME RW DEPTH
+	local n server key=tracking_$2_depth_$3 with without
+	for ((n = 0; n < 3 * rounds; n++)); do
+		for server in $(order $n kagami untracked); do
+			round "$server" "$2" 4k "$3" >"$W/$server.$key"
+			cat "$W/$server.$key" >>"$W/$server.$key.all"
+		done
+		with=$(cut -d' ' -f1 "$W/kagami.$key") without=$(cut -d' ' -f1 "$W/untracked.$key")
+		awk -v a="$with" -v b="$without" 'BEGIN { printf "%.4f\n", a / b }' >>"$W/$key.ratios"
+	done
+	for server in kagami untracked; do
+		keep "$key" $server "{\"iops\": $(median 1 <"$W/$server.$key.all"), \"cpu_us\": $(median 3 <"$W/$server.$key.all")}"
+	done
+	keep "$key" ratio "$(median 1 <"$W/$key.ratios")"
+	line '| %-29s | %8d | %8d | %6s | %-16s |\n' "$1" "$(median 1 <"$W/kagami.$key.all")" "$(median 1 <"$W/untracked.$key.all")" \
+		"$(median 1 <"$W/$key.ratios")" "$(median 3 <"$W/kagami.$key.all") / $(median 3 <"$W/untracked.$key.all")"
+}
+
+# One cycle after the other until it is ended.
+cycles() {
+	trap 'exit 0' TERM
+	while :; do
+		kagami cycle bench --wait >/dev/null 2>>"$W/cycles.log" || sleep 0.1
+		echo . >>"$W/cycles.count"
+	done
+}
+
+under_cycles() { # NAME RW DEPTH FIO-OPTIONS...
+	local n when key=cycle_$2_depth_$3_${4:-} runner
+	for ((n = 0; n < rounds; n++)); do
+		for when in $(order $n idle cycling); do
+			if [ $when = cycling ]; then
+				cycles &
+				runner=$!
+				pids+=($runner)
+				sleep 0.3
+			fi
+			run_fio kagami "$2" 4k "$3" --time_based --runtime="$((2 * seconds))" "${@:4}"
+			jq -r '.jobs[0].write | "\(.iops | floor) \(.clat_ns.percentile["99.000000"] / 1000 | floor)"' "$W/fio.json" >>"$W/$when.$key"
+			if [ $when = cycling ]; then
+				kill $runner
+				wait $runner || true
+				kagami cycle bench --wait >/dev/null # so that none is under way
+			fi
+		done
+	done
+	for when in idle cycling; do
+		keep "$key" $when "{\"iops\": $(median 1 <"$W/$when.$key"), \"p99_us\": $(median 2 <"$W/$when.$key")}"
+	done
+	line '| %-37s | %8d / %-8d | %6d | %8d | %5s |\n' "$1" "$(median 1 <"$W/idle.$key")" "$(median 1 <"$W/cycling.$key")" "$(median 2 <"$W/idle.$key")" \
+		"$(median 2 <"$W/cycling.$key")" "$(ratio "$(median 2 <"$W/cycling.$key")" "$(median 2 <"$W/idle.$key")")"
+}
+
+all() {
+	against_others
+	line '\nTracking on against the same build with tools/bench-untracked.patch: medians of %d pairs of rounds.\n\n' $((3 * rounds))
+	line '| %-29s | %8s | %8s | %6s | %-16s |\n' 'I/Os a second' tracked without ratio 'CPU us, t / w'
+	line '|---|---|---|---|---|\n'
+	for depth in 16 1; do
+		tracking "4 KiB random write, depth $depth" randwrite $depth
+	done
+	line '\nWhile cycles run, one after the other, to a receiver on the same %d cores, against idle: p99 in us.\n\n' "$(nproc)"
+	line '| %-37s | %-19s | %6s | %8s | %5s |\n' 'I/Os a second' 'idle / cycling' idle cycling ratio
+	line '|---|---|---|---|---|\n'
+	under_cycles '4 KiB random write, depth 1, 2,000/s' randwrite 1 --rate_iops=2000
+	under_cycles '4 KiB random write, depth 1' randwrite 1
+	under_cycles '4 KiB random write, depth 16' randwrite 16
 }
 
 intro() {
@@ -147,12 +272,14 @@ intro() {
 	    kagami-replicator                     (protected and idle: tracking on, no cycle under way)
 	    nbdkit -f -U SOCKET file IMAGE
 	    qemu-nbd -f raw -t -e 8 --cache=writeback --aio=io_uring -k SOCKET IMAGE
+	    qemu-img bench -f raw -c 3599 -d DEPTH -s 4096 -S 69632 [-w] URI
+	    kagami cycle bench --wait             (under way for the last table)
 	    fio --ioengine=nbd --uri=URI --rw=RW --bs=BS --iodepth=DEPTH --time_based --runtime=$seconds --randrepeat=0 --size=${size}M
 
 	END
 }
 
-for server in "${servers[@]}"; do # the same folios for all: see above
+for server in "${servers[@]}" untracked; do # the same folios for all: see above
 	sync "$W/$server.raw"
 	dd if="$W/$server.raw" iflag=nocache count=0 status=none
 	run_fio "$server" randwrite 4k 16
