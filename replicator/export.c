@@ -75,6 +75,7 @@ static int make_group(struct export *export, const struct export_config *config)
 		export->disk[d].size = size[d];
 	}
 	export->marker_config = config->marker;
+	export->cut_hold_ms_max = config->cut_hold_ms_max ? config->cut_hold_ms_max : EXPORT_CUT_HOLD_MS_MAX;
 	export->source.ops = &export_source_ops;
 	export->source.disk_count = export->count;
 	int code = group_init(&export->group, export->count, size, backend, most);

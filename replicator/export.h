@@ -41,7 +41,13 @@ struct export_config {
 	const char *spill_dir;	     // where the rest of it goes, in a file without a name; NULL: nowhere
 	uint64_t spill_bytes_max;    // bound of that file; 0 for the default of 1 GiB
 	struct export_marker marker; // commit NULL: nothing is marked, and nothing waits
+	unsigned cut_hold_ms_max;    // 0 for the default, EXPORT_CUT_HOLD_MS_MAX
 };
+
+// For how long at most a cut holds new writes, waiting for those in flight; then it is given up. Ten times what a working disk needs
+// for its slowest write, so that a busy one is not mistaken for one that hangs; and far below the 30 s after which a guest's driver
+// gives up on a request (scsi, nvme), and the seconds after which a cluster in guests takes a node for dead.
+enum { EXPORT_CUT_HOLD_MS_MAX = 1000 };
 
 struct image_identity { // of an image as it lies on disk, to see changes behind the agent's back
 	uint64_t device, inode, size;
@@ -98,6 +104,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 enum { EXPORT_CUT_BUCKETS = 26 };
 struct export_cut_stats {
 	uint64_t count, max_us;
+	uint64_t given_up; // cuts that came to nothing since a disk hung; those that held writes are in `count` as well
 	uint64_t bucket[EXPORT_CUT_BUCKETS];
 };
 void export_cut_stats(struct export *export, struct export_cut_stats *ret_stats);

@@ -234,6 +234,7 @@ static int loop_init(struct export *export)
 	export->state = EXPORT_SERVING;
 	export->group.intent.ending = false;
 	export->final_res = 0;
+	bound_init(&export->hold, &export->ring, export_on_hold_expired);
 	export->host = (struct client_host){
 		.ring = &export->ring,
 		.pool = &export->pool,

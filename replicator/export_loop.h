@@ -3,11 +3,15 @@
 #ifndef KAGAMI_REPLICATOR_EXPORT_LOOP_H
 #define KAGAMI_REPLICATOR_EXPORT_LOOP_H
 
+#include "replicator/bound.h"
 #include "replicator/client.h"
 #include "replicator/export.h"
 #include "replicator/marker.h"
 
 #include <semaphore.h>
+
+#undef BLOCK_SIZE // liburing brings <linux/fs.h>, which has a macro of this name: 1024
+_Static_assert(BLOCK_SIZE == PIECE_SIZE * PIECES_PER_BLOCK, "a block is ours");
 
 enum { EXPORT_CLIENTS_MAX = 64, EXPORT_STOP_GRACE_S = 5 };
 
@@ -41,6 +45,7 @@ struct export {
 	struct group group;
 	struct ring ring;
 	struct export_marker marker_config;
+	unsigned cut_hold_ms_max;
 	struct marker marker;
 	struct ring_task mark; // takes the next batch, after all that a turn brought
 	struct pool pool;
@@ -51,7 +56,7 @@ struct export {
 	sem_t ready;
 	struct err start_err;
 	struct export_holds { // of cuts; written by the loop
-		_Atomic uint64_t count, max_us, bucket[EXPORT_CUT_BUCKETS];
+		_Atomic uint64_t count, max_us, given_up, bucket[EXPORT_CUT_BUCKETS];
 	} holds;
 	int listen_fd;
 
@@ -59,6 +64,7 @@ struct export {
 	struct client *clients;
 	unsigned client_count;
 	struct ring_op accept, again, grace;
+	struct bound hold; // of the cut under way
 	struct __kernel_timespec again_time, grace_time;
 	struct ring_message stop;
 	struct group_keep final; // its syncs; nothing is kept by it
@@ -73,6 +79,7 @@ void export_on_stop(struct ring_message *message);
 void export_publish(struct export *export);
 void export_on_marks_wanted(struct intent *intent);
 void export_on_marks(struct marker *marker); // a batch is back
+void export_on_hold_expired(struct bound *hold);
 void export_on_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
 
 extern const struct source_ops export_source_ops;

@@ -3,6 +3,8 @@
 #include "replicator/export.h"
 
 #include "base/bytes.h"
+#include "replicator/export_loop.h"
+#include "replicator/holder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -469,6 +471,87 @@ static void export_replaces_a_stale_socket_and_no_other(void **unused)
 	place_free(q);
 }
 
+// ---- a disk that does not answer
+
+struct hang { // before a disk's image: writes stay here until they are released
+	struct aio_backend backend, *image;
+	struct aio *kept[8];
+	unsigned count;
+	bool released;
+	struct ring_message release;
+};
+
+static void hang_submit(struct aio_backend *backend, struct aio *aio)
+{
+	struct hang *hang = HOLDER(backend, struct hang, backend);
+	if (aio->kind != AIO_WRITE || hang->released)
+		hang->image->submit(hang->image, aio);
+	else
+		hang->kept[hang->count++] = aio;
+}
+
+static void hang_end(struct ring_message *message)
+{
+	struct hang *hang = HOLDER(message, struct hang, release);
+	hang->released = true;
+	for (unsigned i = 0; i < hang->count; i++)
+		hang->image->submit(hang->image, hang->kept[i]);
+}
+
+static void wait_for_writes(const struct place *p, uint16_t disk, uint64_t count)
+{
+	struct export_stats stats;
+	do {
+		(void)usleep(1000);
+		export_stats(p->export, disk, &stats);
+	} while (stats.writes < count);
+}
+
+static void export_gives_up_a_cut_for_a_disk_that_hangs_and_names_it(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct err err = {0};
+	struct source_cut cut;
+	struct export_cut_stats cuts;
+	unsigned char data[4096], *replica[2] = {calloc(1, IMAGE_SIZE), calloc(1, IMAGE_SIZE)};
+	uint64_t cookie;
+	memset(data, 7, sizeof(data));
+	p->config.cut_hold_ms_max = 20;
+	assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+	struct hang hang = {.backend = {.submit = hang_submit}, .image = p->export->group.volume[0].backend};
+	p->export->group.volume[0].backend = &hang.backend;
+	assert_int_equal(export_start(p->export, &err), 0);
+	struct source *source = export_source(p->export);
+	int hung = dial_disk(p, "vda"), other = dial_disk(p, "vdb");
+	put_request(hung, CMD_WRITE, 5, 0, 4096);
+	put_all(hung, data, 4096);
+	wait_for_writes(p, 0, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(source_cut(source, CUT_POINT, &cut, &err), -EAGAIN);
+		assert_non_null(strstr(err.text, "disk vda: a write has been in flight for 0 s: "));
+		assert_int_equal(ask(other, CMD_WRITE, 0, 4096, data), 0);
+	}
+	export_cut_stats(p->export, &cuts);
+	assert_int_equal(cuts.given_up, 2);
+	assert_int_equal(cuts.count, 1); // the second one held nobody
+	assert_true(cuts.max_us >= 20000);
+	hang.release.run = hang_end;
+	assert_true(ring_post(&p->export->ring, &hang.release));
+	assert_int_equal(get_reply(hung, &cookie), 0);
+	assert_int_equal(cycle(source, CUT_POINT, replica), 0);
+	assert_memory_equal(replica[0], data, 4096);
+	assert_memory_equal(replica[1], data, 4096);
+	assert_int_equal(source_keep(source, NULL), 0);
+	assert_int_equal(source_dirty_bytes(source), 0);
+	(void)close(hung);
+	(void)close(other);
+	place_stop(p);
+	place_free(p);
+	free(replica[0]);
+	free(replica[1]);
+}
+
 // ---- marks
 
 struct book { // a state file in memory
@@ -705,6 +788,7 @@ int main(void)
 		cmocka_unit_test(export_bad_requests_get_errors_and_broken_ones_end_that_connection_alone),
 		cmocka_unit_test(export_every_point_is_a_prefix_of_the_writes_over_both_disks),
 		cmocka_unit_test(export_stop_gives_an_open_cut_back),
+		cmocka_unit_test(export_gives_up_a_cut_for_a_disk_that_hangs_and_names_it),
 		cmocka_unit_test(export_refuses_images_it_cannot_protect),
 		cmocka_unit_test(export_replaces_a_stale_socket_and_no_other),
 		cmocka_unit_test(export_write_reaches_the_image_when_its_mark_is_made),
