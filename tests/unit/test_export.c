@@ -559,7 +559,9 @@ struct book { // a state file in memory
 	bool marked[2][16];
 	unsigned commits;
 	int res;
-	bool held; // commits wait
+	bool held, note_held; // commits wait; notes do
+	unsigned notes[2], losses[2];
+	const struct place *place;
 	pthread_cond_t changed;
 };
 
@@ -580,11 +582,44 @@ static int book_commit(void *context, uint16_t disk, const uint64_t *set, size_t
 	return res ? err_sys(err, res, "write the state file") : 0;
 }
 
+static void read_image(const struct place *p, unsigned disk, uint64_t off, void *data, size_t len)
+{
+	int fd = open(p->image[disk], O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0 && pread(fd, data, len, (off_t)off) == (ssize_t)len);
+	(void)close(fd);
+}
+
+// While it runs no write that waits for it has reached the image.
+static void book_note(void *context, uint16_t disk, const char *why)
+{
+	struct book *book = context;
+	unsigned char seen[4096];
+	assert_non_null(strstr(why, "the state directory has not answered for 0 s"));
+	read_image(book->place, disk, REGION_SIZE, seen, sizeof(seen));
+	assert_true(bytes_zero(seen, sizeof(seen)));
+	(void)pthread_mutex_lock(&book->lock);
+	while (book->note_held)
+		(void)pthread_cond_wait(&book->changed, &book->lock);
+	book->notes[disk]++;
+	(void)pthread_mutex_unlock(&book->lock);
+}
+
+static void book_lose(void *context, uint16_t disk, const char *why) // hangs as commit does
+{
+	struct book *book = context;
+	assert_non_null(why);
+	(void)pthread_mutex_lock(&book->lock);
+	while (book->held)
+		(void)pthread_cond_wait(&book->changed, &book->lock);
+	book->losses[disk]++;
+	(void)pthread_mutex_unlock(&book->lock);
+}
+
 static void book_hold(struct book *book, bool held)
 {
 	(void)pthread_mutex_lock(&book->lock);
 	book->held = held;
-	(void)pthread_cond_signal(&book->changed);
+	(void)pthread_cond_broadcast(&book->changed);
 	(void)pthread_mutex_unlock(&book->lock);
 }
 
@@ -600,15 +635,10 @@ static struct place *place_with(struct book *book)
 {
 	*book = (struct book){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 	struct place *p = place_new();
-	p->config.marker = (struct export_marker){.commit = book_commit, .context = book};
+	p->config.marker =
+		(struct export_marker){.commit = book_commit, .note = book_note, .lose = book_lose, .context = book};
+	book->place = p;
 	return p;
-}
-
-static void read_image(const struct place *p, unsigned disk, uint64_t off, void *data, size_t len)
-{
-	int fd = open(p->image[disk], O_RDONLY | O_CLOEXEC);
-	assert_true(fd >= 0 && pread(fd, data, len, (off_t)off) == (ssize_t)len);
-	(void)close(fd);
 }
 
 static void export_write_reaches_the_image_when_its_mark_is_made(void **unused)
@@ -663,6 +693,72 @@ static void export_goes_on_and_says_so_when_marks_cannot_be_made(void **unused)
 	(void)close(fd);
 	place_stop(p);
 	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 2 * PIECE_SIZE);
+	place_free(p);
+}
+
+static struct export_stats stats_of(const struct place *p, uint16_t disk)
+{
+	struct export_stats stats;
+	export_stats(p->export, disk, &stats);
+	return stats;
+}
+
+static void export_goes_on_when_marks_do_not_come_and_notes_it_before(void **unused)
+{
+	(void)unused;
+	struct book book;
+	struct place *p = place_with(&book);
+	unsigned char data[4096], seen[4096];
+	memset(data, 7, sizeof(data));
+	p->config.mark_wait_ms_max = 20;
+	p->config.note_wait_ms_max = 600000; // the note comes
+	place_start(p);
+	int fd = dial_disk(p, "vda"), other = dial_disk(p, "vdb");
+	assert_int_equal(ask(other, CMD_WRITE, 0, 4096, data), 0);
+	book_hold(&book, true);
+	assert_int_equal(ask(fd, CMD_WRITE, REGION_SIZE, 4096, data), 0); // while the commit hangs
+	assert_int_equal(book.notes[0], 1);
+	assert_int_equal(book.losses[0], 0);
+	assert_true(stats_of(p, 0).tracking_lost && !stats_of(p, 1).tracking_lost);
+	assert_non_null(strstr(stats_of(p, 0).tracking_error, "Z: mark regions of disk vda: the state directory has not answered for 0 s"));
+	assert_int_equal(ask(other, CMD_WRITE, 0, 4096, data), 0); // a marked region: nobody waits
+	assert_false(stats_of(p, 1).tracking_lost);
+	assert_int_equal(ask(other, CMD_WRITE, REGION_SIZE, 4096, data), 0); // waits for the same commit
+	assert_true(stats_of(p, 1).tracking_lost);
+	assert_int_equal(book.notes[1], 1);
+	read_image(p, 1, REGION_SIZE, seen, sizeof(seen));
+	assert_memory_equal(seen, data, sizeof(seen));
+	book_hold(&book, false);
+	assert_int_equal(ask(fd, CMD_WRITE, 2 * REGION_SIZE, 4096, data), 0);
+	(void)close(fd);
+	(void)close(other);
+	place_stop(p);
+	assert_true(book.losses[0] == 1 && book.losses[1] == 1 && book.notes[0] == 1 && book.notes[1] == 1);
+	assert_int_equal(book.commits, 2); // what it ended with says nothing any more
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 2 * PIECE_SIZE);
+	place_free(p);
+}
+
+static void export_does_not_wait_for_a_note_that_hangs_either(void **unused)
+{
+	(void)unused;
+	struct book book;
+	struct place *p = place_with(&book);
+	unsigned char data[4096] = {7};
+	p->config.mark_wait_ms_max = p->config.note_wait_ms_max = 20;
+	place_start(p);
+	int fd = dial_disk(p, "vda");
+	book.note_held = true;
+	book_hold(&book, true);
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
+	assert_int_equal(ask(fd, CMD_READ, 0, 4096, data), 0);
+	assert_true(stats_of(p, 0).tracking_lost);
+	assert_int_equal(book.notes[0], 0);
+	book.note_held = false;
+	book_hold(&book, false);
+	(void)close(fd);
+	place_stop(p);
+	assert_true(book.losses[0] == 1 && book.notes[0] == 1);
 	place_free(p);
 }
 
@@ -793,6 +889,8 @@ int main(void)
 		cmocka_unit_test(export_replaces_a_stale_socket_and_no_other),
 		cmocka_unit_test(export_write_reaches_the_image_when_its_mark_is_made),
 		cmocka_unit_test(export_goes_on_and_says_so_when_marks_cannot_be_made),
+		cmocka_unit_test(export_goes_on_when_marks_do_not_come_and_notes_it_before),
+		cmocka_unit_test(export_does_not_wait_for_a_note_that_hangs_either),
 		cmocka_unit_test(export_clears_marks_after_keep_and_starts_with_those_it_is_given),
 		cmocka_unit_test(export_grows_a_disk_while_it_is_served),
 		cmocka_unit_test(export_serves_qemu_io),

@@ -958,6 +958,40 @@ static void mark_that_cannot_be_made_lets_the_guest_go_on_and_loses_that_disk_al
 	world_free(w);
 }
 
+// Whatever the commit that hung ends with.
+static void disk_given_up_while_its_marks_hang_goes_on_and_the_others_keep_theirs(void **unused)
+{
+	(void)unused;
+	for (int res = -EIO; res <= 0; res += EIO) {
+		struct world *w = world_new(1 << 20);
+		struct volume_request waits, later, other;
+		memset(w->guest[0].data, 0x5a, PIECE_SIZE);
+		begin_put(w, &waits, 1, 0);
+		marker_step(w);
+		assert_true(w->marks_committing);
+		begin_put(w, &later, 1, 2 * REGION_SIZE);
+		begin_put(w, &other, 0, 0); // waits for the same thread
+		assert_int_equal(w->fake[0].count + w->fake[1].count, 0);
+		intent_lose(&w->group.intent, 1);
+		assert_int_equal(w->fake[1].count, 2);
+		assert_int_equal(w->fake[0].count, 0); // B2: its mark may yet come
+		assert_true(w->group.volume[1].intent.lost && !w->group.volume[0].intent.lost);
+		fake_aio_drain(&w->fake[1], dice);
+		w->mark_res = res;
+		marker_step(w);
+		w->mark_res = 0;
+		world_drain(w);
+		assert_true(w->durable[0][0] && !w->group.volume[0].intent.lost);
+		assert_int_equal(w->group.volume[1].intent.count, 0);
+		unsigned commits = w->commits;
+		put(w, 1, 3 * REGION_SIZE);
+		assert_int_equal(w->commits, commits);
+		one_cycle(w); // the dirty maps are right all the same
+		assert_memory_equal(w->fake[1].image, w->replica[1], sizes[1]);
+		world_free(w);
+	}
+}
+
 // All requests that wait while a commit is under way are served by the next one.
 static void marks_of_all_that_wait_are_one_commit(void **unused)
 {
@@ -1054,6 +1088,7 @@ int main(void)
 		cmocka_unit_test(mark_of_a_region_written_in_every_cycle_stays_and_of_a_cold_one_goes),
 		cmocka_unit_test(mark_stays_while_a_cycle_comes_to_nothing),
 		cmocka_unit_test(mark_that_cannot_be_made_lets_the_guest_go_on_and_loses_that_disk_alone),
+		cmocka_unit_test(disk_given_up_while_its_marks_hang_goes_on_and_the_others_keep_theirs),
 		cmocka_unit_test(marks_of_all_that_wait_are_one_commit),
 		cmocka_unit_test(marks_of_more_than_one_commit_holds_come_in_several),
 		cmocka_unit_test(disk_that_grew_is_dirty_and_marked_where_it_is_new),
