@@ -80,6 +80,7 @@ static int make_group(struct export *export, const struct export_config *config)
 	export->cut_hold_ms_max = config->cut_hold_ms_max ? config->cut_hold_ms_max : EXPORT_CUT_HOLD_MS_MAX;
 	export->mark_wait_ms_max = config->mark_wait_ms_max ? config->mark_wait_ms_max : EXPORT_MARK_WAIT_MS_MAX;
 	export->note_wait_ms_max = config->note_wait_ms_max ? config->note_wait_ms_max : EXPORT_NOTE_WAIT_MS_MAX;
+	export->spill_wait_ms_max = config->spill_wait_ms_max ? config->spill_wait_ms_max : EXPORT_SPILL_WAIT_MS_MAX;
 	export->source.ops = &export_source_ops;
 	export->source.disk_count = export->count;
 	int code = group_init(&export->group, export->count, size, backend, most);

@@ -48,7 +48,7 @@ struct export_config {
 	uint64_t spill_bytes_max;    // bound of that file; 0 for the default of 1 GiB
 	struct export_marker marker; // commit NULL: nothing is marked, and nothing waits
 	unsigned cut_hold_ms_max;    // 0 for the defaults below
-	unsigned mark_wait_ms_max, note_wait_ms_max;
+	unsigned mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max;
 };
 
 // For how long at most a cut holds new writes, waiting for those in flight; then it is given up. Ten times what a working disk needs
@@ -59,6 +59,8 @@ enum { EXPORT_CUT_HOLD_MS_MAX = 1000 };
 // disk answers a sync within a second or two, behind a great deal of other writing. After that the writes wait for the note of
 // it, which lies in memory as a rule. A write that came just after a commit began waits for two: 11 s, of the guest's 30.
 enum { EXPORT_MARK_WAIT_MS_MAX = 5000, EXPORT_NOTE_WAIT_MS_MAX = 1000 };
+// For how long nothing may come back from the spill file, which lies in the state directory, before the cut is given up.
+enum { EXPORT_SPILL_WAIT_MS_MAX = 5000 };
 
 struct image_identity { // of an image as it lies on disk, to see changes behind the agent's back
 	uint64_t device, inode, size;

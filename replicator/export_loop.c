@@ -113,6 +113,29 @@ void export_publish(struct export *export)
 	}
 }
 
+static void on_spill_late(struct bound *spilling)
+{
+	struct export *export = HOLDER(spilling, struct export, spilling);
+	log_warning("the spill file has not answered for %u ms, the cut is given up and the guest goes on: look at the state directory "
+		    "protection=%s",
+		    export->spill_wait_ms_max, export->protection);
+	group_give_up(&export->group);
+}
+
+// Writes of the guest wait for old content on its way to the spill file (S1).
+static void watch_spill(struct export *export)
+{
+	const struct spill *spill = &export->group.spill;
+	if (!spill->transit || export->group.set != SET_POINT) {
+		bound_end(&export->spilling);
+		return;
+	}
+	if (export->spilling.due_ns && spill->ended == export->spill_ended)
+		return;
+	export->spill_ended = spill->ended;
+	bound_begin(&export->spilling, export->spill_wait_ms_max);
+}
+
 static void on_grace(struct ring_op *op, int res)
 {
 	struct export *export = HOLDER(op, struct export, grace);
@@ -187,6 +210,7 @@ static int loop_init(struct export *export)
 	export->group.intent.ending = false;
 	export->final_res = 0;
 	bound_init(&export->hold, &export->ring, export_on_hold_expired);
+	bound_init(&export->spilling, &export->ring, on_spill_late);
 	bound_init(&export->commit, &export->ring, export_on_commit_late);
 	export->host = (struct client_host){
 		.ring = &export->ring,
@@ -219,6 +243,7 @@ void *export_run(void *context)
 		}
 		if (export->state != EXPORT_SERVING)
 			ending_step(export);
+		watch_spill(export);
 		export_publish(export);
 	}
 	ring_done(&export->ring);

@@ -56,7 +56,7 @@ struct export {
 	struct group group;
 	struct ring ring;
 	struct export_marker marker_config;
-	unsigned cut_hold_ms_max, mark_wait_ms_max, note_wait_ms_max;
+	unsigned cut_hold_ms_max, mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max;
 	struct marker marker;
 	struct ring_task mark; // takes the next batch, after all that a turn brought
 	struct pool pool;
@@ -78,6 +78,8 @@ struct export {
 	struct bound hold;   // of the cut under way
 	struct bound commit; // of the batch that is the marker's
 	uint64_t commit_since_ns;
+	struct bound spilling; // until the next buffer comes back
+	uint64_t spill_ended;  // as it was then
 	struct __kernel_timespec again_time, grace_time;
 	struct ring_message stop;
 	struct group_keep final; // its syncs; nothing is kept by it

@@ -552,6 +552,43 @@ static void export_gives_up_a_cut_for_a_disk_that_hangs_and_names_it(void **unus
 	free(replica[1]);
 }
 
+static void export_gives_up_a_cut_when_the_spill_file_hangs(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct err err = {0};
+	struct source_cut cut;
+	struct source_batch batch;
+	unsigned char *data = calloc(3, BLOCK_SIZE);
+	p->config.preserve_bytes_max = BLOCK_SIZE;
+	p->config.spill_dir = p->dir;
+	p->config.spill_wait_ms_max = 20;
+	assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+	assert_non_null(p->export->group.spill.backend);
+	struct hang hang = {.backend = {.submit = hang_submit}, .image = p->export->group.spill.backend};
+	p->export->group.spill.backend = &hang.backend;
+	assert_int_equal(export_start(p->export, &err), 0);
+	struct source *source = export_source(p->export);
+	int fd = dial_disk(p, "vda");
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 3 * BLOCK_SIZE, data), 0);
+	assert_int_equal(source_cut(source, CUT_POINT, &cut, &err), 0);
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 3 * BLOCK_SIZE, data), 0); // more than memory holds
+	assert_int_equal(source_batch_init(&batch), 0);
+	assert_int_equal(source_fetch(source, &batch), 0);
+	assert_int_equal(source_wait(source, &batch, &err), -ESTALE);
+	source_give_back(source);
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
+	hang.release.run = hang_end;
+	assert_true(ring_post(&p->export->ring, &hang.release));
+	(void)close(fd);
+	place_stop(p);
+	assert_int_equal(hang.count, 2);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 3 * BLOCK_SIZE);
+	source_batch_done(&batch);
+	place_free(p);
+	free(data);
+}
+
 // ---- marks
 
 struct book { // a state file in memory
@@ -887,6 +924,7 @@ int main(void)
 		cmocka_unit_test(export_gives_up_a_cut_for_a_disk_that_hangs_and_names_it),
 		cmocka_unit_test(export_refuses_images_it_cannot_protect),
 		cmocka_unit_test(export_replaces_a_stale_socket_and_no_other),
+		cmocka_unit_test(export_gives_up_a_cut_when_the_spill_file_hangs),
 		cmocka_unit_test(export_write_reaches_the_image_when_its_mark_is_made),
 		cmocka_unit_test(export_goes_on_and_says_so_when_marks_cannot_be_made),
 		cmocka_unit_test(export_goes_on_when_marks_do_not_come_and_notes_it_before),

@@ -707,6 +707,30 @@ static void cut_is_given_up_and_the_guest_is_not_when_the_spill_file_fails(void 
 	}
 }
 
+static void cut_is_given_up_and_the_guest_is_not_when_the_spill_file_hangs(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(BLOCK_SIZE);
+	fake_aio_init(&w->spill, UINT64_C(64) << 20);
+	group_set_spill(&w->group, &w->spill.backend, UINT64_C(64) << 20);
+	assert_int_equal(ask(w, VOLUME_ZERO, 0, 12 * BLOCK_SIZE, false), 0);
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	struct volume_request over = {.command = VOLUME_ZERO, .len = 12 * BLOCK_SIZE, .done = on_answer};
+	unsigned before = answers;
+	volume_submit(&w->group.volume[0], &over);
+	fake_aio_drain(&w->fake[0], dice);
+	assert_int_equal(answers, before); // it waits for the file
+	assert_int_equal(w->group.spill.transit, 11);
+	group_give_up(&w->group);
+	fake_aio_drain(&w->fake[0], dice);
+	assert_int_equal(answers, before + 1);
+	assert_int_equal(w->group.spill.transit, 11); // theirs until the file answers
+	world_drain(w);
+	assert_int_equal(w->group.spill.blocks + w->group.spill.transit, 0);
+	assert_int_equal(try_fetch(w), -ESTALE);
+	world_free(w);
+}
+
 static void cut_preserves_more_than_memory_and_buffers_hold_at_once(void **unused)
 {
 	(void)unused;
@@ -1075,6 +1099,7 @@ int main(void)
 		cmocka_unit_test(cut_is_given_up_and_the_guest_is_not_when_the_bound_is_reached),
 		cmocka_unit_test(cut_goes_on_in_the_spill_file_when_memory_is_used_up),
 		cmocka_unit_test(cut_is_given_up_and_the_guest_is_not_when_the_spill_file_fails),
+		cmocka_unit_test(cut_is_given_up_and_the_guest_is_not_when_the_spill_file_hangs),
 		cmocka_unit_test(cut_preserves_more_than_memory_and_buffers_hold_at_once),
 		cmocka_unit_test(volume_failed_sync_is_never_retried_into_success),
 		cmocka_unit_test(volume_failed_write_fails_later_flushes_and_want_of_space_does_not),
