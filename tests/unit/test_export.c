@@ -529,7 +529,7 @@ static void export_gives_up_a_cut_for_a_disk_that_hangs_and_names_it(void **unus
 	wait_for_writes(p, 0, 1);
 	for (unsigned i = 0; i < 2; i++) {
 		assert_int_equal(source_cut(source, CUT_POINT, &cut, &err), -EAGAIN);
-		assert_non_null(strstr(err.text, "disk vda: a write has been in flight for 0 s: "));
+		assert_non_null(strstr(err.text, "disk vda: a write has been in flight for "));
 		assert_int_equal(ask(other, CMD_WRITE, 0, 4096, data), 0);
 	}
 	export_cut_stats(p->export, &cuts);
@@ -631,7 +631,7 @@ static void book_note(void *context, uint16_t disk, const char *why)
 {
 	struct book *book = context;
 	unsigned char seen[4096];
-	assert_non_null(strstr(why, "the state directory has not answered for 0 s"));
+	assert_non_null(strstr(why, "the state directory has not answered for "));
 	read_image(book->place, disk, REGION_SIZE, seen, sizeof(seen));
 	assert_true(bytes_zero(seen, sizeof(seen)));
 	(void)pthread_mutex_lock(&book->lock);
@@ -749,15 +749,19 @@ static void export_goes_on_when_marks_do_not_come_and_notes_it_before(void **unu
 	memset(data, 7, sizeof(data));
 	p->config.mark_wait_ms_max = 20;
 	p->config.note_wait_ms_max = 600000; // the note comes
-	place_start(p);
+	struct err err = {0};
+	if (export_open(&p->config, &p->export, &err))
+		fail_msg("%s", err.text);
+	dirty_mark(export_dirty(p->export, 1), 0, 1);
+	export_set_marked(p->export, 1, export_dirty(p->export, 1)); // without a commit, which could be slow here
+	assert_int_equal(export_start(p->export, &err), 0);
 	int fd = dial_disk(p, "vda"), other = dial_disk(p, "vdb");
-	assert_int_equal(ask(other, CMD_WRITE, 0, 4096, data), 0);
 	book_hold(&book, true);
 	assert_int_equal(ask(fd, CMD_WRITE, REGION_SIZE, 4096, data), 0); // while the commit hangs
 	assert_int_equal(book.notes[0], 1);
 	assert_int_equal(book.losses[0], 0);
 	assert_true(stats_of(p, 0).tracking_lost && !stats_of(p, 1).tracking_lost);
-	assert_non_null(strstr(stats_of(p, 0).tracking_error, "Z: mark regions of disk vda: the state directory has not answered for 0 s"));
+	assert_non_null(strstr(stats_of(p, 0).tracking_error, "Z: mark regions of disk vda: the state directory has not answered for "));
 	assert_int_equal(ask(other, CMD_WRITE, 0, 4096, data), 0); // a marked region: nobody waits
 	assert_false(stats_of(p, 1).tracking_lost);
 	assert_int_equal(ask(other, CMD_WRITE, REGION_SIZE, 4096, data), 0); // waits for the same commit
@@ -771,7 +775,7 @@ static void export_goes_on_when_marks_do_not_come_and_notes_it_before(void **unu
 	(void)close(other);
 	place_stop(p);
 	assert_true(book.losses[0] == 1 && book.losses[1] == 1 && book.notes[0] == 1 && book.notes[1] == 1);
-	assert_int_equal(book.commits, 2); // what it ended with says nothing any more
+	assert_int_equal(book.commits, 1); // what it ended with says nothing any more
 	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 2 * PIECE_SIZE);
 	place_free(p);
 }
