@@ -58,7 +58,9 @@ static int allocate(struct export *export, const struct export_config *config)
 	export->nbd = calloc(config->disk_count, sizeof(*export->nbd));
 	export->disk = calloc(config->disk_count, sizeof(*export->disk));
 	export->attached = calloc(config->disk_count, sizeof(*export->attached));
-	return export->protection && export->socket_path && export->image && export->nbd && export->disk && export->attached
+	export->losing = calloc(config->disk_count, sizeof(*export->losing));
+	return export->protection && export->socket_path && export->image && export->nbd && export->disk &&
+			       export->attached && export->losing
 		       ? 0
 		       : -ENOMEM;
 }
@@ -75,6 +77,10 @@ static int make_group(struct export *export, const struct export_config *config)
 		export->disk[d].size = size[d];
 	}
 	export->marker_config = config->marker;
+	export->cut_hold_ms_max = config->cut_hold_ms_max ? config->cut_hold_ms_max : EXPORT_CUT_HOLD_MS_MAX;
+	export->mark_wait_ms_max = config->mark_wait_ms_max ? config->mark_wait_ms_max : EXPORT_MARK_WAIT_MS_MAX;
+	export->note_wait_ms_max = config->note_wait_ms_max ? config->note_wait_ms_max : EXPORT_NOTE_WAIT_MS_MAX;
+	export->spill_wait_ms_max = config->spill_wait_ms_max ? config->spill_wait_ms_max : EXPORT_SPILL_WAIT_MS_MAX;
 	export->source.ops = &export_source_ops;
 	export->source.disk_count = export->count;
 	int code = group_init(&export->group, export->count, size, backend, most);
@@ -146,6 +152,7 @@ void export_close(struct export *export)
 	free(export->image);
 	free(export->nbd);
 	free(export->disk);
+	free(export->losing);
 	free((void *)export->attached);
 	free(export->protection);
 	free(export->socket_path);
@@ -278,6 +285,7 @@ int export_stop(struct export *export, struct err *err)
 	(void)pthread_join(export->thread, NULL);
 	export->running = false;
 	marker_stop(&export->marker);
+	export_heralds_stop(export);
 	stop_listening(export);
 	if (export->final_res < 0)
 		return err_set(err, -EIO,

@@ -29,6 +29,12 @@ struct export_disk_config {
 struct export_marker {
 	int (*commit)(void *context, uint16_t disk, const uint64_t *set, size_t sets, const uint64_t *clear, size_t clears,
 		      struct err *err);
+	// `commit` has not returned for so long that the disk's marks are given up: its writes are about to go on unmarked. Both are
+	// called once for the disk, one after the other, on a thread of their own, also while `commit` is under way, and for several
+	// disks at a time. `note` makes it known for the next start somewhere else than `commit` would, and without waiting for it:
+	// the writes wait for its return, within a bound. `lose` does the rest, and may take as long as `commit`.
+	void (*note)(void *context, uint16_t disk, const char *why);
+	void (*lose)(void *context, uint16_t disk, const char *why);
 	void *context;
 };
 
@@ -41,7 +47,20 @@ struct export_config {
 	const char *spill_dir;	     // where the rest of it goes, in a file without a name; NULL: nowhere
 	uint64_t spill_bytes_max;    // bound of that file; 0 for the default of 1 GiB
 	struct export_marker marker; // commit NULL: nothing is marked, and nothing waits
+	unsigned cut_hold_ms_max;    // 0 for the defaults below
+	unsigned mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max;
 };
+
+// For how long at most a cut holds new writes, waiting for those in flight; then it is given up. Ten times what a working disk needs
+// for its slowest write, so that a busy one is not mistaken for one that hangs; and far below the 30 s after which a guest's driver
+// gives up on a request (scsi, nvme), and the seconds after which a cluster in guests takes a node for dead.
+enum { EXPORT_CUT_HOLD_MS_MAX = 1000 };
+// For how long at most a commit of marks may take before the disks whose writes wait for it are given up (needs a sync): a working
+// disk answers a sync within a second or two, behind a great deal of other writing. After that the writes wait for the note of
+// it, which lies in memory as a rule. A write that came just after a commit began waits for two: 11 s, of the guest's 30.
+enum { EXPORT_MARK_WAIT_MS_MAX = 5000, EXPORT_NOTE_WAIT_MS_MAX = 1000 };
+// For how long nothing may come back from the spill file, which lies in the state directory, before the cut is given up.
+enum { EXPORT_SPILL_WAIT_MS_MAX = 5000 };
 
 struct image_identity { // of an image as it lies on disk, to see changes behind the agent's back
 	uint64_t device, inode, size;
@@ -98,6 +117,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 enum { EXPORT_CUT_BUCKETS = 26 };
 struct export_cut_stats {
 	uint64_t count, max_us;
+	uint64_t given_up; // cuts that came to nothing since a disk hung; those that held writes are in `count` as well
 	uint64_t bucket[EXPORT_CUT_BUCKETS];
 };
 void export_cut_stats(struct export *export, struct export_cut_stats *ret_stats);

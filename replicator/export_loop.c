@@ -82,13 +82,6 @@ static void on_client_ended(struct client_host *host, struct client *client)
 	export->client_count--;
 }
 
-static void now_text(char text[WHEN_SIZE])
-{
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	when_format(ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec, text);
-}
-
 void export_on_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res)
 {
 	struct export *export = HOLDER(group, struct export, group);
@@ -99,7 +92,7 @@ void export_on_error(struct group *group, struct volume *volume, const char *wha
 	disk->logged = res;
 	char when[WHEN_SIZE];
 	struct err err;
-	now_text(when);
+	export_now_text(when);
 	(void)err_sys(&err, res, "%s: %s of image %s at byte %llu", when, what, export->image[d].path, (unsigned long long)off);
 	log_error("an image failed, the guest was told protection=%s disk=%s error=\"%s\"", export->protection, export->nbd[d].name,
 		  err.text);
@@ -107,47 +100,6 @@ void export_on_error(struct group *group, struct volume *volume, const char *wha
 		return;
 	memcpy(disk->error, err.text, sizeof(disk->error));
 	atomic_store_explicit(&disk->has_error, true, memory_order_release);
-}
-
-// ---- marks
-
-static void on_mark(struct ring_task *task)
-{
-	struct export *export = HOLDER(task, struct export, mark);
-	if (intent_take(&export->group.intent, &export->marker.batch))
-		marker_commit(&export->marker);
-}
-
-void export_on_marks_wanted(struct intent *intent)
-{
-	struct export *export = HOLDER(HOLDER(intent, struct group, intent), struct export, group);
-	export->mark.run = on_mark;
-	ring_later(&export->ring, &export->mark);
-}
-
-static void latch_lost(struct export *export, uint16_t d, const struct err *why)
-{
-	struct export_disk *disk = &export->disk[d];
-	char when[WHEN_SIZE];
-	if (atomic_load_explicit(&disk->lost, memory_order_relaxed))
-		return;
-	now_text(when);
-	struct err err;
-	(void)err_set(&err, why->code, "%s: mark regions of disk %s: %s", when, export->nbd[d].name,
-		      why->text[0] ? why->text : "the state file is broken");
-	memcpy(disk->lost_error, err.text, sizeof(disk->lost_error));
-	log_error("writes are not marked any more, the disk needs a sync; the guest goes on protection=%s disk=%s error=\"%s\"",
-		  export->protection, export->nbd[d].name, disk->lost_error);
-	atomic_store_explicit(&disk->lost, true, memory_order_release);
-}
-
-void export_on_marks(struct marker *marker)
-{
-	struct export *export = HOLDER(marker, struct export, marker);
-	for (unsigned i = 0; i < marker->batch.parts; i++)
-		if (marker->batch.part[i].res)
-			latch_lost(export, marker->batch.part[i].disk, &marker->err[i]);
-	intent_committed(&export->group.intent, &marker->batch);
 }
 
 void export_publish(struct export *export)
@@ -159,6 +111,29 @@ void export_publish(struct export *export)
 		atomic_store_explicit(&export->disk[d].marked_regions, volume->intent.count, memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].preserved_bytes, volume->preserved * BLOCK_SIZE, memory_order_relaxed);
 	}
+}
+
+static void on_spill_late(struct bound *spilling)
+{
+	struct export *export = HOLDER(spilling, struct export, spilling);
+	log_warning("the spill file has not answered for %u ms, the cut is given up and the guest goes on: look at the state directory "
+		    "protection=%s",
+		    export->spill_wait_ms_max, export->protection);
+	group_give_up(&export->group);
+}
+
+// Writes of the guest wait for old content on its way to the spill file (S1).
+static void watch_spill(struct export *export)
+{
+	const struct spill *spill = &export->group.spill;
+	if (!spill->transit || export->group.set != SET_POINT) {
+		bound_end(&export->spilling);
+		return;
+	}
+	if (export->spilling.due_ns && spill->ended == export->spill_ended)
+		return;
+	export->spill_ended = spill->ended;
+	bound_begin(&export->spilling, export->spill_wait_ms_max);
 }
 
 static void on_grace(struct ring_op *op, int res)
@@ -234,6 +209,9 @@ static int loop_init(struct export *export)
 	export->state = EXPORT_SERVING;
 	export->group.intent.ending = false;
 	export->final_res = 0;
+	bound_init(&export->hold, &export->ring, export_on_hold_expired);
+	bound_init(&export->spilling, &export->ring, on_spill_late);
+	bound_init(&export->commit, &export->ring, export_on_commit_late);
 	export->host = (struct client_host){
 		.ring = &export->ring,
 		.pool = &export->pool,
@@ -265,6 +243,7 @@ void *export_run(void *context)
 		}
 		if (export->state != EXPORT_SERVING)
 			ending_step(export);
+		watch_spill(export);
 		export_publish(export);
 	}
 	ring_done(&export->ring);

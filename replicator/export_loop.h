@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the files of the export share: export.c (open to close), export_loop.c (the thread), export_source.c (the cycle's side).
+// What the files of the export share: export.c (open to close), export_loop.c (the thread),
+// export_marks.c (marks, and their bound), export_source.c (the cycle's side).
 #ifndef KAGAMI_REPLICATOR_EXPORT_LOOP_H
 #define KAGAMI_REPLICATOR_EXPORT_LOOP_H
 
+#include "base/when.h"
+#include "replicator/bound.h"
 #include "replicator/client.h"
 #include "replicator/export.h"
+#include "replicator/herald.h"
 #include "replicator/marker.h"
 
 #include <semaphore.h>
+
+#undef BLOCK_SIZE // liburing brings <linux/fs.h>, which has a macro of this name: 1024
+_Static_assert(BLOCK_SIZE == PIECE_SIZE * PIECES_PER_BLOCK, "a block is ours");
 
 enum { EXPORT_CLIENTS_MAX = 64, EXPORT_STOP_GRACE_S = 5 };
 
@@ -28,6 +35,13 @@ struct export_disk { // what other threads see of a disk; published once a round
 	int logged;		  // the error that was logged last
 };
 
+struct export_losing { // of a disk whose marks are given up; the loop's own
+	struct export *export;
+	bool begun;
+	struct bound note; // for how long the writes wait for it
+	struct herald herald;
+};
+
 struct export {
 	struct source source;
 	char *protection;
@@ -37,10 +51,12 @@ struct export {
 	struct nbd_export *nbd;
 	struct image spill; // a scratch file; path NULL: none
 	struct export_disk *disk;
+	struct export_losing *losing; // one a disk
 	_Atomic unsigned *attached;
 	struct group group;
 	struct ring ring;
 	struct export_marker marker_config;
+	unsigned cut_hold_ms_max, mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max;
 	struct marker marker;
 	struct ring_task mark; // takes the next batch, after all that a turn brought
 	struct pool pool;
@@ -51,7 +67,7 @@ struct export {
 	sem_t ready;
 	struct err start_err;
 	struct export_holds { // of cuts; written by the loop
-		_Atomic uint64_t count, max_us, bucket[EXPORT_CUT_BUCKETS];
+		_Atomic uint64_t count, max_us, given_up, bucket[EXPORT_CUT_BUCKETS];
 	} holds;
 	int listen_fd;
 
@@ -59,6 +75,11 @@ struct export {
 	struct client *clients;
 	unsigned client_count;
 	struct ring_op accept, again, grace;
+	struct bound hold;   // of the cut under way
+	struct bound commit; // of the batch that is the marker's
+	uint64_t commit_since_ns;
+	struct bound spilling; // until the next buffer comes back
+	uint64_t spill_ended;  // as it was then
 	struct __kernel_timespec again_time, grace_time;
 	struct ring_message stop;
 	struct group_keep final; // its syncs; nothing is kept by it
@@ -73,6 +94,10 @@ void export_on_stop(struct ring_message *message);
 void export_publish(struct export *export);
 void export_on_marks_wanted(struct intent *intent);
 void export_on_marks(struct marker *marker); // a batch is back
+void export_on_commit_late(struct bound *commit);
+void export_heralds_stop(struct export *export); // after the loop's end
+void export_now_text(char text[WHEN_SIZE]);
+void export_on_hold_expired(struct bound *hold);
 void export_on_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
 
 extern const struct source_ops export_source_ops;

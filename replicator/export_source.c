@@ -7,6 +7,7 @@
 #include "replicator/holder.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -64,8 +65,9 @@ struct cut_call {
 	struct export *export;
 	struct group_cut cut;
 	struct source_cut seen;
-	uint64_t hold_begin_ns;
+	uint64_t hold_begin_ns; // 0: it held nobody
 	int res;
+	char stalled[ERR_TEXT_MAX / 2]; // with -EAGAIN: which disk, and since when
 };
 
 static uint64_t clock_ns(clockid_t clock)
@@ -77,7 +79,14 @@ static uint64_t clock_ns(clockid_t clock)
 
 static void on_cut_hold(struct group_cut *cut)
 {
-	HOLDER(cut, struct cut_call, cut)->hold_begin_ns = clock_ns(CLOCK_MONOTONIC);
+	struct cut_call *c = HOLDER(cut, struct cut_call, cut);
+	bound_begin(&c->export->hold, c->export->cut_hold_ms_max);
+	c->hold_begin_ns = c->export->hold.since_ns;
+}
+
+void export_on_hold_expired(struct bound *hold)
+{
+	group_cut_cancel(&HOLDER(hold, struct export, hold)->group, hold->since_ns);
 }
 
 static void on_cut_take(struct group_cut *cut)
@@ -99,11 +108,39 @@ static void note_hold(struct export_holds *holds, uint64_t us)
 		atomic_store_explicit(&holds->max_us, us, memory_order_relaxed);
 }
 
+// The disk that has hung for longest, in words. There is one: that is what a cut is given up for.
+static void say_stalled(const struct export *export, uint64_t now_ns, char *text, size_t cap)
+{
+	uint16_t worst = 0;
+	uint64_t since_ns = UINT64_MAX;
+	for (uint16_t d = 0; d < export->count; d++) {
+		uint64_t stalled_ns = export->group.volume[d].stalled_ns;
+		if (!stalled_ns || stalled_ns >= since_ns)
+			continue;
+		worst = d;
+		since_ns = stalled_ns;
+	}
+	(void)snprintf(text, cap, "disk %s: a write has been in flight for %llu s", export->nbd[worst].name,
+		       (unsigned long long)((now_ns - min_u64(since_ns, now_ns)) / 1000000000u));
+}
+
+static void note_given_up(struct cut_call *c)
+{
+	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
+	(void)atomic_fetch_add_explicit(&c->export->holds.given_up, 1, memory_order_relaxed);
+	if (c->hold_begin_ns)
+		note_hold(&c->export->holds, (now_ns - c->hold_begin_ns) / 1000);
+	say_stalled(c->export, now_ns, c->stalled, sizeof(c->stalled));
+}
+
 static void on_cut_done(struct group_cut *cut, int res)
 {
 	struct cut_call *c = HOLDER(cut, struct cut_call, cut);
+	bound_end(&c->export->hold);
 	if (res == 0)
 		note_hold(&c->export->holds, c->seen.hold_ns / 1000);
+	else if (res == -EAGAIN)
+		note_given_up(c);
 	c->seen.dirty_bytes = cut->dirty_bytes;
 	c->seen.blocks = cut->blocks;
 	c->res = res;
@@ -125,6 +162,10 @@ static int op_cut(struct source *source, enum cut_mode mode, struct source_cut *
 		return stopped(export, err);
 	if (c.res == -EBUSY)
 		return err_set(err, c.res, "a cut of %s is under way already", export->protection);
+	if (c.res == -EAGAIN)
+		return err_set(err, c.res,
+			       "%s: no cut is taken until it ends, and the guest goes on; look at the storage under that disk",
+			       c.stalled);
 	if (c.res < 0)
 		return err_set(err, c.res,
 			       "a disk of %s failed: its image can no longer be trusted (see status); repair the storage and restart the agent",
@@ -137,7 +178,8 @@ void export_cut_stats(struct export *export, struct export_cut_stats *ret_stats)
 {
 	struct export_holds *holds = &export->holds;
 	*ret_stats = (struct export_cut_stats){.count = atomic_load_explicit(&holds->count, memory_order_relaxed),
-					       .max_us = atomic_load_explicit(&holds->max_us, memory_order_relaxed)};
+					       .max_us = atomic_load_explicit(&holds->max_us, memory_order_relaxed),
+					       .given_up = atomic_load_explicit(&holds->given_up, memory_order_relaxed)};
 	for (unsigned i = 0; i < EXPORT_CUT_BUCKETS; i++)
 		ret_stats->bucket[i] = atomic_load_explicit(&holds->bucket[i], memory_order_relaxed);
 }

@@ -4,7 +4,10 @@
 // Before the gate a write waits for its marks (intent.h); after the gate was closed it is tested again.
 //
 //	cut asked ──► batches end ──► gate closed (writes wait, reads pass) ──► writes in flight end ──► sets taken ──► gate open
+//	                                  └─ they do not: cancelled ──────────────────────────────────────────────────► gate open
 //
+// P3 (G3): while a write hangs that a cut was given up for, no other cut closes the gate: one disk that hangs costs its
+// neighbours one hold, and not one at each try.
 // The writes in flight are waited for in every mode: a write that is marked before the cut, but reaches the image after its
 // block was read, would be in neither this set nor the next.
 #include "replicator/group.h"
@@ -71,6 +74,14 @@ void group_error(struct group *group, struct volume *volume, const char *what, u
 {
 	if (group->on_error)
 		group->on_error(group, volume, what, off, res);
+}
+
+static bool any_stalled(const struct group *group)
+{
+	for (uint16_t d = 0; d < group->count; d++)
+		if (group->volume[d].stalled_ns)
+			return true;
+	return false;
 }
 
 static bool any_failed(const struct group *group)
@@ -162,6 +173,10 @@ static void cut_step(struct group *group)
 		cut_end(group, -EIO);
 		return;
 	}
+	if (!group->gate_closed && any_stalled(group)) { // P3
+		cut_end(group, -EAGAIN);
+		return;
+	}
 	if (!group->gate_closed) {
 		group->gate_closed = true;
 		group->cut->hold(group->cut);
@@ -180,6 +195,15 @@ void group_cut(struct group *group, struct group_cut *cut)
 	}
 	group->cut = cut;
 	cut_step(group);
+}
+
+void group_cut_cancel(struct group *group, uint64_t since_ns)
+{
+	if (!group->cut || !group->gate_closed)
+		return;
+	for (uint16_t d = 0; d < group->count; d++)
+		volume_stall(&group->volume[d], since_ns);
+	cut_end(group, -EAGAIN);
 }
 
 void group_written(struct group *group)

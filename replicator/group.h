@@ -26,7 +26,7 @@ struct group_cut {
 	enum cut_mode mode;
 	void (*hold)(struct group_cut *cut);
 	void (*take)(struct group_cut *cut);
-	void (*done)(struct group_cut *cut, int res); // -EIO: a disk failed; -EBUSY: a cut is under way
+	void (*done)(struct group_cut *cut, int res); // -EIO: a disk failed; -EBUSY: a cut is under way; -EAGAIN: a disk is stalled
 	uint64_t dirty_bytes, blocks;
 };
 
@@ -83,6 +83,10 @@ void group_set_spill(struct group *group, struct aio_backend *backend, uint64_t 
 void group_done(struct group *group);	      // nothing is under way
 
 void group_cut(struct group *group, struct group_cut *cut);
+// Gives up a cut that has held writes since `since_ns`: the gate opens, nothing was taken, and it ends with -EAGAIN. The disks
+// whose writes kept it are stalled; until these have ended, later cuts end so before the gate closes. Does nothing when no
+// write is held for a cut: what waits for batches holds nobody.
+void group_cut_cancel(struct group *group, uint64_t since_ns);
 void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *batch);
 void group_keep(struct group *group, struct group_keep *keep); // -ESTALE: given up, or incomplete; -EIO: a sync failed
 void group_give_back(struct group *group);

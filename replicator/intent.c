@@ -247,7 +247,7 @@ static void part_ended(struct intent *intent, const struct intent_part *part)
 	struct volume *volume = &intent->group->volume[part->disk];
 	for (size_t i = 0; i < part->sets; i++) {
 		bit_clear(volume->intent.asked, part->set[i]);
-		if (part->res == 0)
+		if (part->res == 0 && !volume->intent.lost)
 			intent_set_marked(intent, volume, part->set[i]);
 	}
 	if (part->res)
@@ -267,6 +267,13 @@ static bool admit_again(struct group *group, struct volume *volume)
 		list = next;
 	}
 	return map->waiting != NULL;
+}
+
+void intent_lose(struct intent *intent, uint16_t disk)
+{
+	struct volume *volume = &intent->group->volume[disk];
+	volume->intent.free = volume->intent.lost = true;
+	(void)admit_again(intent->group, volume); // nobody waits any more: everything counts as marked
 }
 
 void intent_committed(struct intent *intent, const struct intent_batch *batch)

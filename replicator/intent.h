@@ -14,6 +14,7 @@
 //    equals the last kept point, and was synced by its keep. The sweep that looks for such regions begins with each keep.
 // M3: what is given up is handed over before or with what is asked later, and batches are committed in order, one at a time.
 // M4 (G3): a disk whose commit failed is lost: everything counts as marked from then on.
+// M5 (G3): so is one that is given up while a commit does not end. What that commit ends with says nothing of it any more.
 #ifndef KAGAMI_REPLICATOR_INTENT_H
 #define KAGAMI_REPLICATOR_INTENT_H
 
@@ -83,6 +84,9 @@ bool intent_wait(struct intent *intent, struct volume_request *request, uint64_t
 bool intent_take(struct intent *intent, struct intent_batch *batch);
 // The marks are durable, or the disk is lost: requests that waited are admitted again.
 void intent_committed(struct intent *intent, const struct intent_batch *batch);
+
+// The disk's marks are given up, also while a commit is under way: it is lost, and requests that waited are admitted again (M5).
+void intent_lose(struct intent *intent, uint16_t disk);
 
 void intent_sweep(struct intent *intent); // a keep has ended
 void intent_end(struct intent *intent);	  // no more sweeps: what is under way is the last

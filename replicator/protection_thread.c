@@ -341,6 +341,12 @@ static bool seal_refused(enum wire_error code)
 	return code == WIRE_E_POSITION || code == WIRE_E_NO_SPACE || code == WIRE_E_FENCED || code == WIRE_E_PROTOCOL;
 }
 
+// A failure of the disks, or of the cut of them: the connection is sound, and the next try waits.
+static bool by_source(int code)
+{
+	return code == -ESTALE || code == -EIO || code == -EAGAIN;
+}
+
 static void cycle_failed(struct protection *p, const struct cycle_report *report, const struct err *err)
 {
 	bool unknown = report->sealed && !seal_refused(report->failure.code);
@@ -351,7 +357,7 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 	}
 	record_sync(p, report, 0, err->text);
 	// A broken connection has its own back-off; once there is another, the cycle is due at once.
-	bool again_at_once = !report->failure.code && err->code != -ESTALE && err->code != -EIO;
+	bool again_at_once = !report->failure.code && !by_source(err->code);
 	if (!again_at_once)
 		schedule_failed(&p->schedule, now_ns(p));
 	bool asked_to_stop;
@@ -368,8 +374,7 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 		return;
 	}
 	log_warning("cycle failed protection=%s: %s", p->config.name, err->text);
-	bool by_source = (err->code == -ESTALE || err->code == -EIO) && report->failure.code == 0; // the connection is sound
-	if (by_source)
+	if (by_source(err->code) && report->failure.code == 0)
 		protection_set_state(p, STATE_IDLE, err->text);
 	else
 		connection_lost(p, &report->failure, err);

@@ -186,6 +186,8 @@ int tracking_commit(void *context, uint16_t disk, const uint64_t *set, size_t se
 	struct protection *p = context;
 	struct tracking *t = &p->tracking[disk];
 	LOCK_SCOPE(&t->lock);
+	if (atomic_load(&t->forsaken)) // said before this returns: the writes that wait are let go then
+		(void)lose(p, disk, "the state directory has not answered for too long");
 	if (t->lost)
 		return err_set(err, -EIO, "the state file could not be written before");
 	struct err why = {0};
@@ -196,6 +198,22 @@ int tracking_commit(void *context, uint16_t disk, const uint64_t *set, size_t se
 	return err_set(err, rc, "%s", why.text);
 }
 
+void tracking_note(void *context, uint16_t disk, const char *why)
+{
+	struct protection *p = context;
+	const char *disk_name = p->config.disk[disk].name;
+	struct err err = {0};
+	atomic_store(&p->tracking[disk].forsaken, true);
+	if (lost_note_write(p->place.env, p->place.run_dir, p->config.name, disk_name, why, &err))
+		log_warning("the note of lost tracking could not be written protection=%s disk=%s: %s", p->config.name, disk_name,
+			    err.text);
+}
+
+void tracking_lose(void *context, uint16_t disk, const char *why)
+{
+	tracking_give_up(context, disk, why);
+}
+
 void tracking_position(struct protection *p)
 {
 	struct state_position position = p->position;
@@ -204,6 +222,8 @@ void tracking_position(struct protection *p)
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		struct tracking *t = &p->tracking[i];
 		struct err err = {0};
+		if (atomic_load(&t->forsaken)) // T4
+			continue;
 		LOCK_SCOPE(&t->lock);
 		if (!t->lost && state_file_position(t->file, &position, &err))
 			(void)lose(p, i, err.text);
@@ -219,6 +239,8 @@ int tracking_grow(struct protection *p, unsigned disk, uint64_t size, struct err
 	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
 	if (rc)
 		return rc;
+	if (atomic_load(&t->forsaken)) // T4
+		return err_set(err, -EIO, "the state directory does not answer: mend it, and restart the replicator first");
 	LOCK_SCOPE(&t->lock);
 	if (t->lost)
 		return err_set(err, -EIO, "the tracking of disk %s is lost: mend the state directory and restart the replicator first",
@@ -247,7 +269,7 @@ int tracking_save(struct protection *p, struct err *err)
 		struct tracking *t = &p->tracking[i];
 		struct image_identity identity;
 		LOCK_SCOPE(&t->lock);
-		if (t->lost) {
+		if (t->lost || atomic_load(&t->forsaken)) {
 			worst = err_set(err, -EIO, "the tracking of disk %s is lost", p->config.disk[i].name);
 			continue;
 		}

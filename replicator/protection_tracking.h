@@ -9,12 +9,15 @@
 //    source_mark_all(), which marks nothing, the file names no cut (`nowhere`) until a point is committed.
 // T2: pending_cut is durable before its SEAL leaves; last_cut after COMMITTED and before source_keep(), which clears marks.
 // T3 (G3): whatever cannot be written makes the tracking of that disk lost, and nothing else.
+// T4 (G3): what is not written for too long does so as well. Whoever waits for the state directory may hold the disk's lock meanwhile,
+//    so nobody who finds it forsaken waits for that lock but those whose thread is there for it.
 #ifndef KAGAMI_REPLICATOR_PROTECTION_TRACKING_H
 #define KAGAMI_REPLICATOR_PROTECTION_TRACKING_H
 
 #include "replicator/state_file.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -25,6 +28,7 @@ struct tracking { // of one disk
 	pthread_mutex_t lock; // over `file` and `lost`: the marker thread and the cycle thread use them. Taken before the protection's
 	struct state_file *file;
 	bool lost;
+	_Atomic bool forsaken; // a commit does not return: the note stands, or is being written; `lost` follows with the lock
 	// Under the protection's lock:
 	enum sync_reason sync;	     // that this start found
 	char lost_why[ERR_TEXT_MAX]; // "" while tracking is sound
@@ -39,6 +43,10 @@ int tracking_load(struct protection *p, bool is_new, struct err *err);
 // For export_marker.commit: `context` is the protection.
 int tracking_commit(void *context, uint16_t disk, const uint64_t *set, size_t sets, const uint64_t *clear, size_t clears,
 		    struct err *err);
+// For export_marker.note: from here on the disk's state file must not be believed. Only the run directory is written to, and no lock taken.
+void tracking_note(void *context, uint16_t disk, const char *why);
+// For export_marker.lose: says it in the state file too, as soon as that can be written.
+void tracking_lose(void *context, uint16_t disk, const char *why);
 // For cycle.on_seal: from here on the outcome of `cut` may be unknown, which is durable before SEAL leaves (T2). Cycle thread.
 void tracking_seal(void *context, const struct uuid *cut);
 // Makes the protection's position durable in every file. Cycle thread.

@@ -71,7 +71,8 @@ struct source_ops {
 };
 
 // The instant, across all disks: holds new writes, lets those in flight finish, moves the dirty maps aside as the set,
-// releases. A set that was not read to its end is remembered and the new one takes its place. -EIO when a disk failed.
+// releases. A set that was not read to its end is remembered and the new one takes its place. -EIO when a disk failed; -EAGAIN when
+// a disk hangs: the hold has a bound, nothing was moved, and a later cut may succeed.
 static inline int source_cut(struct source *s, enum cut_mode mode, struct source_cut *ret_cut, struct err *err)
 {
 	return s->ops->cut(s, mode, ret_cut, err);

@@ -54,6 +54,7 @@ void spill_buffer_free(struct spill *spill, struct preserve_block *block)
 {
 	assert(spill->transit > 0);
 	spill->transit--;
+	spill->ended++;
 	free(block->data);
 	block->data = NULL;
 }

@@ -6,7 +6,7 @@
 //
 // A spilled block has a buffer only on its way: at most SPILL_TRANSIT_MAX of them; a write that finds none waits for one.
 // Places in the file are given out in turn; all are free again when none is used.
-// S1: when the file is full, or fails, the cut is given up, never the guest (G3).
+// S1: when the file is full, or fails, or does not answer (export_loop.c), the cut is given up, never the guest (G3).
 #ifndef KAGAMI_REPLICATOR_SPILL_H
 #define KAGAMI_REPLICATOR_SPILL_H
 
@@ -27,6 +27,7 @@ struct spill {
 	uint64_t used;	  // where the next place is
 	uint64_t blocks;  // places in use
 	unsigned transit; // buffers on their way
+	uint64_t ended;	  // that came back since the start
 	bool punching;
 	struct aio punch;
 	struct volume_request *short_of, **short_of_end; // wait for a buffer

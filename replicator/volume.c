@@ -151,15 +151,32 @@ static void request_sync(struct volume_request *request)
 	volume_sync(request->volume, &request->sync);
 }
 
+static void writing_ended(struct volume *volume, unsigned era)
+{
+	volume->writing[era]--;
+	if (era != volume->era && !volume->writing[era])
+		volume->stalled_ns = 0;
+}
+
+void volume_stall(struct volume *volume, uint64_t since_ns)
+{
+	if (volume->stalled_ns || !volume->writing[volume->era])
+		return; // what hung before is what counts; the era after it is still the one
+	volume->era ^= 1;
+	volume->stalled_ns = since_ns;
+}
+
 // The image holds the change, or never will.
 static void request_written(struct volume_request *request, int res)
 {
-	struct group *group = request->volume->group;
+	struct volume *volume = request->volume;
+	unsigned era = request->era;
 	if (res == 0 && request->fua)
 		request_sync(request);
 	else
 		request->done(request, res);
-	group_written(group);
+	writing_ended(volume, era);
+	group_written(volume->group);
 }
 
 static void on_written(struct aio *aio, int res);
@@ -232,6 +249,8 @@ void volume_admitted(struct volume_request *request)
 {
 	// V1: a crash or a cut at any later moment finds the bit; before the gate it would land in the wrong set.
 	dirty_mark(&request->volume->dirty, request->off, request->len);
+	request->era = request->volume->era;
+	request->volume->writing[request->era]++;
 	request->at = request->off / BLOCK_SIZE;
 	request->saving = false;
 	volume_continue(request);

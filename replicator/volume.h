@@ -49,6 +49,7 @@ struct volume_request {
 	struct volume_request *next;
 	uint64_t at; // the next block to look at; then how far zeros were written
 	bool saving; // every block that had to be saved is being saved
+	unsigned era; // of the volume, when it passed the gate
 	struct aio aio;
 	struct volume_sync sync;
 };
@@ -72,6 +73,11 @@ struct volume {
 	uint64_t preserved;	// blocks of this disk whose old content is in memory, or in the spill file
 	uint64_t spilled;	// those with a place in the file
 	int failed;		// the latched error, or 0
+	// Writes past the gate and not done on the image, by the era they began in. The era changes when a cut was given up for
+	// them: as long as one of the era before is left, the disk is stalled, since `stalled_ns` at the latest.
+	uint64_t writing[2];
+	unsigned era;
+	uint64_t stalled_ns; // 0: it is not
 	struct volume_sync *sync_next, **sync_next_end; // wait for the next sync
 	struct volume_sync *sync_now;			// wait for the one under way
 	struct aio sync_aio;
@@ -92,6 +98,8 @@ void volume_sync(struct volume *volume, struct volume_sync *sync);
 // For group.c: a request of one's own past the gate, and past what it waited for.
 void volume_admitted(struct volume_request *request);
 void volume_continue(struct volume_request *request);
+// The writes in flight have been so since `since_ns` (not 0), and are not waited for any longer.
+void volume_stall(struct volume *volume, uint64_t since_ns);
 
 void volume_remember(struct volume *volume, uint64_t index);
 void volume_remember_set(struct volume *volume); // moves the rest of the set to what is remembered

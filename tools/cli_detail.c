@@ -63,6 +63,8 @@ static void print_price(const json_t *protection)
 		(void)printf(FIELD "%s; half held below %s us, 99%% below %s us, the longest %s us\n", "cuts",
 			     show_integer_of(cuts, "count").text, show_integer_of(cuts, "p50_us").text,
 			     show_integer_of(cuts, "p99_us").text, show_integer_of(cuts, "max_us").text);
+	if (show_number_of(cuts, "given_up"))
+		(void)printf(FIELD "%s, since a disk did not answer\n", "cuts given up", show_integer_of(cuts, "given_up").text);
 }
 
 static void print_cycle_now(const json_t *protection)

@@ -3,6 +3,8 @@
 #include "replicator/export.h"
 
 #include "base/bytes.h"
+#include "replicator/export_loop.h"
+#include "replicator/holder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -469,6 +471,124 @@ static void export_replaces_a_stale_socket_and_no_other(void **unused)
 	place_free(q);
 }
 
+// ---- a disk that does not answer
+
+struct hang { // before a disk's image: writes stay here until they are released
+	struct aio_backend backend, *image;
+	struct aio *kept[8];
+	unsigned count;
+	bool released;
+	struct ring_message release;
+};
+
+static void hang_submit(struct aio_backend *backend, struct aio *aio)
+{
+	struct hang *hang = HOLDER(backend, struct hang, backend);
+	if (aio->kind != AIO_WRITE || hang->released)
+		hang->image->submit(hang->image, aio);
+	else
+		hang->kept[hang->count++] = aio;
+}
+
+static void hang_end(struct ring_message *message)
+{
+	struct hang *hang = HOLDER(message, struct hang, release);
+	hang->released = true;
+	for (unsigned i = 0; i < hang->count; i++)
+		hang->image->submit(hang->image, hang->kept[i]);
+}
+
+static void wait_for_writes(const struct place *p, uint16_t disk, uint64_t count)
+{
+	struct export_stats stats;
+	do {
+		(void)usleep(1000);
+		export_stats(p->export, disk, &stats);
+	} while (stats.writes < count);
+}
+
+static void export_gives_up_a_cut_for_a_disk_that_hangs_and_names_it(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct err err = {0};
+	struct source_cut cut;
+	struct export_cut_stats cuts;
+	unsigned char data[4096], *replica[2] = {calloc(1, IMAGE_SIZE), calloc(1, IMAGE_SIZE)};
+	uint64_t cookie;
+	memset(data, 7, sizeof(data));
+	p->config.cut_hold_ms_max = 20;
+	assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+	struct hang hang = {.backend = {.submit = hang_submit}, .image = p->export->group.volume[0].backend};
+	p->export->group.volume[0].backend = &hang.backend;
+	assert_int_equal(export_start(p->export, &err), 0);
+	struct source *source = export_source(p->export);
+	int hung = dial_disk(p, "vda"), other = dial_disk(p, "vdb");
+	put_request(hung, CMD_WRITE, 5, 0, 4096);
+	put_all(hung, data, 4096);
+	wait_for_writes(p, 0, 1);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(source_cut(source, CUT_POINT, &cut, &err), -EAGAIN);
+		assert_non_null(strstr(err.text, "disk vda: a write has been in flight for "));
+		assert_int_equal(ask(other, CMD_WRITE, 0, 4096, data), 0);
+	}
+	export_cut_stats(p->export, &cuts);
+	assert_int_equal(cuts.given_up, 2);
+	assert_int_equal(cuts.count, 1); // the second one held nobody
+	assert_true(cuts.max_us >= 20000);
+	hang.release.run = hang_end;
+	assert_true(ring_post(&p->export->ring, &hang.release));
+	assert_int_equal(get_reply(hung, &cookie), 0);
+	assert_int_equal(cycle(source, CUT_POINT, replica), 0);
+	assert_memory_equal(replica[0], data, 4096);
+	assert_memory_equal(replica[1], data, 4096);
+	assert_int_equal(source_keep(source, NULL), 0);
+	assert_int_equal(source_dirty_bytes(source), 0);
+	(void)close(hung);
+	(void)close(other);
+	place_stop(p);
+	place_free(p);
+	free(replica[0]);
+	free(replica[1]);
+}
+
+static void export_gives_up_a_cut_when_the_spill_file_hangs(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct err err = {0};
+	struct source_cut cut;
+	struct source_batch batch;
+	unsigned char *data = calloc(3, BLOCK_SIZE);
+	p->config.preserve_bytes_max = BLOCK_SIZE;
+	p->config.spill_dir = p->dir;
+	p->config.spill_wait_ms_max = 20;
+	assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+	assert_non_null(p->export->group.spill.backend);
+	struct hang hang = {.backend = {.submit = hang_submit}, .image = p->export->group.spill.backend};
+	p->export->group.spill.backend = &hang.backend;
+	assert_int_equal(export_start(p->export, &err), 0);
+	struct source *source = export_source(p->export);
+	int fd = dial_disk(p, "vda");
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 3 * BLOCK_SIZE, data), 0);
+	assert_int_equal(source_cut(source, CUT_POINT, &cut, &err), 0);
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 3 * BLOCK_SIZE, data), 0); // more than memory holds
+	assert_int_equal(source_batch_init(&batch), 0);
+	assert_int_equal(source_fetch(source, &batch), 0);
+	assert_int_equal(source_wait(source, &batch, &err), -ESTALE);
+	source_give_back(source);
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
+	hang.release.run = hang_end;
+	assert_true(ring_post(&p->export->ring, &hang.release));
+	(void)close(fd);
+	place_stop(p);
+	assert_int_equal(hang.count, 2);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 3 * BLOCK_SIZE);
+	source_batch_done(&batch);
+	place_free(p);
+	free(data);
+}
+
 // ---- marks
 
 struct book { // a state file in memory
@@ -476,7 +596,9 @@ struct book { // a state file in memory
 	bool marked[2][16];
 	unsigned commits;
 	int res;
-	bool held; // commits wait
+	bool held, note_held; // commits wait; notes do
+	unsigned notes[2], losses[2];
+	const struct place *place;
 	pthread_cond_t changed;
 };
 
@@ -497,11 +619,44 @@ static int book_commit(void *context, uint16_t disk, const uint64_t *set, size_t
 	return res ? err_sys(err, res, "write the state file") : 0;
 }
 
+static void read_image(const struct place *p, unsigned disk, uint64_t off, void *data, size_t len)
+{
+	int fd = open(p->image[disk], O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0 && pread(fd, data, len, (off_t)off) == (ssize_t)len);
+	(void)close(fd);
+}
+
+// While it runs no write that waits for it has reached the image.
+static void book_note(void *context, uint16_t disk, const char *why)
+{
+	struct book *book = context;
+	unsigned char seen[4096];
+	assert_non_null(strstr(why, "the state directory has not answered for "));
+	read_image(book->place, disk, REGION_SIZE, seen, sizeof(seen));
+	assert_true(bytes_zero(seen, sizeof(seen)));
+	(void)pthread_mutex_lock(&book->lock);
+	while (book->note_held)
+		(void)pthread_cond_wait(&book->changed, &book->lock);
+	book->notes[disk]++;
+	(void)pthread_mutex_unlock(&book->lock);
+}
+
+static void book_lose(void *context, uint16_t disk, const char *why) // hangs as commit does
+{
+	struct book *book = context;
+	assert_non_null(why);
+	(void)pthread_mutex_lock(&book->lock);
+	while (book->held)
+		(void)pthread_cond_wait(&book->changed, &book->lock);
+	book->losses[disk]++;
+	(void)pthread_mutex_unlock(&book->lock);
+}
+
 static void book_hold(struct book *book, bool held)
 {
 	(void)pthread_mutex_lock(&book->lock);
 	book->held = held;
-	(void)pthread_cond_signal(&book->changed);
+	(void)pthread_cond_broadcast(&book->changed);
 	(void)pthread_mutex_unlock(&book->lock);
 }
 
@@ -517,15 +672,10 @@ static struct place *place_with(struct book *book)
 {
 	*book = (struct book){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 	struct place *p = place_new();
-	p->config.marker = (struct export_marker){.commit = book_commit, .context = book};
+	p->config.marker =
+		(struct export_marker){.commit = book_commit, .note = book_note, .lose = book_lose, .context = book};
+	book->place = p;
 	return p;
-}
-
-static void read_image(const struct place *p, unsigned disk, uint64_t off, void *data, size_t len)
-{
-	int fd = open(p->image[disk], O_RDONLY | O_CLOEXEC);
-	assert_true(fd >= 0 && pread(fd, data, len, (off_t)off) == (ssize_t)len);
-	(void)close(fd);
 }
 
 static void export_write_reaches_the_image_when_its_mark_is_made(void **unused)
@@ -580,6 +730,76 @@ static void export_goes_on_and_says_so_when_marks_cannot_be_made(void **unused)
 	(void)close(fd);
 	place_stop(p);
 	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 2 * PIECE_SIZE);
+	place_free(p);
+}
+
+static struct export_stats stats_of(const struct place *p, uint16_t disk)
+{
+	struct export_stats stats;
+	export_stats(p->export, disk, &stats);
+	return stats;
+}
+
+static void export_goes_on_when_marks_do_not_come_and_notes_it_before(void **unused)
+{
+	(void)unused;
+	struct book book;
+	struct place *p = place_with(&book);
+	unsigned char data[4096], seen[4096];
+	memset(data, 7, sizeof(data));
+	p->config.mark_wait_ms_max = 20;
+	p->config.note_wait_ms_max = 600000; // the note comes
+	struct err err = {0};
+	if (export_open(&p->config, &p->export, &err))
+		fail_msg("%s", err.text);
+	dirty_mark(export_dirty(p->export, 1), 0, 1);
+	export_set_marked(p->export, 1, export_dirty(p->export, 1)); // without a commit, which could be slow here
+	assert_int_equal(export_start(p->export, &err), 0);
+	int fd = dial_disk(p, "vda"), other = dial_disk(p, "vdb");
+	book_hold(&book, true);
+	assert_int_equal(ask(fd, CMD_WRITE, REGION_SIZE, 4096, data), 0); // while the commit hangs
+	assert_int_equal(book.notes[0], 1);
+	assert_int_equal(book.losses[0], 0);
+	assert_true(stats_of(p, 0).tracking_lost && !stats_of(p, 1).tracking_lost);
+	assert_non_null(strstr(stats_of(p, 0).tracking_error, "Z: mark regions of disk vda: the state directory has not answered for "));
+	assert_int_equal(ask(other, CMD_WRITE, 0, 4096, data), 0); // a marked region: nobody waits
+	assert_false(stats_of(p, 1).tracking_lost);
+	assert_int_equal(ask(other, CMD_WRITE, REGION_SIZE, 4096, data), 0); // waits for the same commit
+	assert_true(stats_of(p, 1).tracking_lost);
+	assert_int_equal(book.notes[1], 1);
+	read_image(p, 1, REGION_SIZE, seen, sizeof(seen));
+	assert_memory_equal(seen, data, sizeof(seen));
+	book_hold(&book, false);
+	assert_int_equal(ask(fd, CMD_WRITE, 2 * REGION_SIZE, 4096, data), 0);
+	(void)close(fd);
+	(void)close(other);
+	place_stop(p);
+	assert_true(book.losses[0] == 1 && book.losses[1] == 1 && book.notes[0] == 1 && book.notes[1] == 1);
+	assert_int_equal(book.commits, 1); // what it ended with says nothing any more
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 2 * PIECE_SIZE);
+	place_free(p);
+}
+
+static void export_does_not_wait_for_a_note_that_hangs_either(void **unused)
+{
+	(void)unused;
+	struct book book;
+	struct place *p = place_with(&book);
+	unsigned char data[4096] = {7};
+	p->config.mark_wait_ms_max = p->config.note_wait_ms_max = 20;
+	place_start(p);
+	int fd = dial_disk(p, "vda");
+	book.note_held = true;
+	book_hold(&book, true);
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
+	assert_int_equal(ask(fd, CMD_READ, 0, 4096, data), 0);
+	assert_true(stats_of(p, 0).tracking_lost);
+	assert_int_equal(book.notes[0], 0);
+	book.note_held = false;
+	book_hold(&book, false);
+	(void)close(fd);
+	place_stop(p);
+	assert_true(book.losses[0] == 1 && book.notes[0] == 1);
 	place_free(p);
 }
 
@@ -820,10 +1040,14 @@ int main(void)
 		cmocka_unit_test(export_bad_requests_get_errors_and_broken_ones_end_that_connection_alone),
 		cmocka_unit_test(export_every_point_is_a_prefix_of_the_writes_over_both_disks),
 		cmocka_unit_test(export_stop_gives_an_open_cut_back),
+		cmocka_unit_test(export_gives_up_a_cut_for_a_disk_that_hangs_and_names_it),
 		cmocka_unit_test(export_refuses_images_it_cannot_protect),
 		cmocka_unit_test(export_replaces_a_stale_socket_and_no_other),
+		cmocka_unit_test(export_gives_up_a_cut_when_the_spill_file_hangs),
 		cmocka_unit_test(export_write_reaches_the_image_when_its_mark_is_made),
 		cmocka_unit_test(export_goes_on_and_says_so_when_marks_cannot_be_made),
+		cmocka_unit_test(export_goes_on_when_marks_do_not_come_and_notes_it_before),
+		cmocka_unit_test(export_does_not_wait_for_a_note_that_hangs_either),
 		cmocka_unit_test(export_clears_marks_after_keep_and_starts_with_those_it_is_given),
 		cmocka_unit_test(export_grows_a_disk_while_it_is_served),
 		cmocka_unit_test(slow_client_gets_large_and_small_reads_whole),

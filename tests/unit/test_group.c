@@ -52,6 +52,8 @@ struct world {
 	bool exhausted, failed, skipped; // skipped: a cut took the place of a set that was not read to its end
 	uint64_t spilled; // the most at a time
 	unsigned points, stale, given_back, reads_checked;
+	unsigned holds, cancelled; // cuts that closed the gate; that were given up
+	uint64_t set_bytes;	   // of all disks, before the cut
 };
 
 static uint64_t state;
@@ -257,15 +259,32 @@ static void check_superset(const struct world *w)
 
 static void on_hold(struct group_cut *cut)
 {
-	assert_true(HOLDER(cut, struct world, cut)->group.gate_closed);
+	struct world *w = HOLDER(cut, struct world, cut);
+	assert_true(w->group.gate_closed);
+	w->holds++;
+}
+
+static uint64_t set_bytes(const struct world *w)
+{
+	uint64_t bytes = 0;
+	for (uint16_t d = 0; d < DISKS; d++)
+		bytes += dirty_bytes(&w->group.volume[d].set);
+	return bytes;
 }
 
 static void on_cut(struct group_cut *cut, int res)
 {
 	struct world *w = HOLDER(cut, struct world, cut);
+	assert_false(w->group.gate_closed);
+	w->exhausted = w->failed = false;
+	if (res == -EAGAIN) { // it is tried again, or its set is given back, as if it had never been asked for
+		assert_int_equal(set_bytes(w), w->set_bytes);
+		w->cancelled++;
+		w->phase = PHASE_IDLE;
+		return;
+	}
 	assert_int_equal(res, 0);
 	w->phase = PHASE_READING;
-	w->exhausted = w->failed = false;
 }
 
 static void apply(struct world *w, const struct source_batch *batch)
@@ -317,6 +336,7 @@ static void cycle_cut(struct world *w)
 	w->phase = PHASE_CUTTING;
 	w->cut = (struct group_cut){
 		.mode = dice(4) ? CUT_POINT : CUT_PRECOPY, .hold = on_hold, .take = on_take, .done = on_cut};
+	w->set_bytes = set_bytes(w);
 	group_cut(&w->group, &w->cut);
 }
 
@@ -380,6 +400,8 @@ static void cycle_act(struct world *w)
 {
 	if (w->phase == PHASE_IDLE && dice(8) == 0)
 		cycle_cut(w);
+	else if (w->phase == PHASE_CUTTING && dice(12) == 0)
+		group_cut_cancel(&w->group, 1);
 	else if (w->phase == PHASE_READING)
 		cycle_read(w);
 }
@@ -481,6 +503,7 @@ static void run_history(uint64_t seed, uint64_t bound, uint64_t spill, struct wo
 	sum->points += w->points;
 	sum->stale += w->stale;
 	sum->given_back += w->given_back;
+	sum->cancelled += w->cancelled;
 	sum->reads_checked += w->reads_checked;
 	sum->commits += w->commits;
 	sum->cleared += w->cleared;
@@ -502,6 +525,8 @@ static void cut_point_is_the_disks_at_one_instant_while_the_guest_goes_on(void *
 	run_histories(UINT64_C(64) << 20, 0, sum);
 	assert_true(sum->points > 20 && sum->given_back > 5 && sum->reads_checked > 1000); // it was a test
 	assert_int_equal(sum->stale, 0);
+	print_message("%u points, %u cuts given up since writes did not end\n", sum->points, sum->cancelled);
+	assert_true(sum->cancelled > 20);
 	print_message("%u commits of marks, %u regions cleared\n", sum->commits, sum->cleared);
 	assert_true(sum->commits > 20 && sum->cleared > 5);
 	free(sum);
@@ -559,9 +584,14 @@ static void on_cut_res(struct group_cut *cut, int res)
 	last_res = res;
 }
 
+static void on_taken(struct group_cut *cut)
+{
+	assert_true(HOLDER(cut, struct world, cut)->group.gate_closed);
+}
+
 static int try_cut(struct world *w, enum cut_mode mode)
 {
-	w->cut = (struct group_cut){.mode = mode, .hold = on_hold, .take = on_hold, .done = on_cut_res};
+	w->cut = (struct group_cut){.mode = mode, .hold = on_hold, .take = on_taken, .done = on_cut_res};
 	last_res = 1;
 	group_cut(&w->group, &w->cut);
 	return last_res;
@@ -677,6 +707,30 @@ static void cut_is_given_up_and_the_guest_is_not_when_the_spill_file_fails(void 
 	}
 }
 
+static void cut_is_given_up_and_the_guest_is_not_when_the_spill_file_hangs(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(BLOCK_SIZE);
+	fake_aio_init(&w->spill, UINT64_C(64) << 20);
+	group_set_spill(&w->group, &w->spill.backend, UINT64_C(64) << 20);
+	assert_int_equal(ask(w, VOLUME_ZERO, 0, 12 * BLOCK_SIZE, false), 0);
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	struct volume_request over = {.command = VOLUME_ZERO, .len = 12 * BLOCK_SIZE, .done = on_answer};
+	unsigned before = answers;
+	volume_submit(&w->group.volume[0], &over);
+	fake_aio_drain(&w->fake[0], dice);
+	assert_int_equal(answers, before); // it waits for the file
+	assert_int_equal(w->group.spill.transit, 11);
+	group_give_up(&w->group);
+	fake_aio_drain(&w->fake[0], dice);
+	assert_int_equal(answers, before + 1);
+	assert_int_equal(w->group.spill.transit, 11); // theirs until the file answers
+	world_drain(w);
+	assert_int_equal(w->group.spill.blocks + w->group.spill.transit, 0);
+	assert_int_equal(try_fetch(w), -ESTALE);
+	world_free(w);
+}
+
 static void cut_preserves_more_than_memory_and_buffers_hold_at_once(void **unused)
 {
 	(void)unused;
@@ -738,6 +792,110 @@ static void keep_forgets_nothing_when_a_read_or_a_sync_failed(void **unused)
 	assert_int_equal(dirty_bytes(&w->group.volume[0].dirty), 0);
 	group_give_back(&w->group);
 	assert_int_equal(dirty_mask(&w->group.volume[0].dirty, 3), MASK_FULL);
+	world_free(w);
+}
+
+// ---- a cut whose hold is bounded
+
+static void begin_put(struct world *w, struct volume_request *request, uint16_t disk, uint64_t off)
+{
+	*request = (struct volume_request){
+		.command = VOLUME_WRITE, .off = off, .len = PIECE_SIZE, .data = w->guest[0].data, .done = on_answer};
+	volume_submit(&w->group.volume[disk], request);
+}
+
+// Marked regions, so that writes go to the gate at once; then one write on disk 0 that does not end.
+static struct world *world_with_a_write_that_hangs(struct volume_request *request)
+{
+	struct world *w = world_new(1 << 20);
+	memset(w->guest[0].data, 0x5a, PIECE_SIZE);
+	assert_int_equal(ask(w, VOLUME_WRITE, 0, PIECE_SIZE, false), 0);
+	begin_put(w, request, 1, 0);
+	world_drain(w);
+	begin_put(w, request, 0, 2 * BLOCK_SIZE);
+	assert_int_equal(w->fake[0].count, 1);
+	return w;
+}
+
+static void cut_given_up_for_a_write_that_hangs_opens_the_gate_and_takes_nothing(void **unused)
+{
+	(void)unused;
+	struct volume_request hangs, held;
+	struct world *w = world_with_a_write_that_hangs(&hangs);
+	group_cut_cancel(&w->group, 5); // no cut: nothing to give up
+	assert_int_equal(w->group.volume[0].stalled_ns, 0);
+	assert_int_equal(try_cut(w, CUT_POINT), 1); // it waits
+	assert_true(w->group.gate_closed);
+	unsigned before = answers;
+	begin_put(w, &held, 1, BLOCK_SIZE);
+	assert_int_equal(w->fake[1].count, 0);
+	group_cut_cancel(&w->group, 5);
+	assert_int_equal(last_res, -EAGAIN);
+	assert_false(w->group.gate_closed);
+	fake_aio_drain(&w->fake[1], dice);
+	assert_int_equal(answers, before + 1); // the neighbour goes on
+	assert_int_equal(w->group.set, SET_NONE);
+	assert_int_equal(set_bytes(w), 0);
+	assert_int_equal(dirty_mask(&w->group.volume[0].dirty, 0), 1);
+	assert_int_equal(dirty_mask(&w->group.volume[0].dirty, 2), 1);
+	assert_int_equal(dirty_mask(&w->group.volume[1].dirty, 0), 1);
+	assert_int_equal(dirty_mask(&w->group.volume[1].dirty, 1), 1);
+	assert_int_equal(w->group.volume[0].stalled_ns, 5);
+	assert_int_equal(w->group.volume[1].stalled_ns, 0); // its writes had ended
+	world_drain(w);
+	world_free(w);
+}
+
+static uint64_t first(uint64_t below)
+{
+	assert_true(below > 0);
+	return 0;
+}
+
+static void disk_that_hangs_costs_its_neighbours_one_hold_and_not_one_a_try(void **unused)
+{
+	(void)unused;
+	struct volume_request hangs, later;
+	struct world *w = world_with_a_write_that_hangs(&hangs);
+	w->holds = 0;
+	assert_int_equal(try_cut(w, CUT_POINT), 1);
+	group_cut_cancel(&w->group, 5);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(try_cut(w, CUT_POINT), -EAGAIN);
+	assert_int_equal(w->holds, 1);
+	begin_put(w, &later, 0, 4 * BLOCK_SIZE);
+	while (w->fake[0].op[0].aio == &hangs.aio) // the first in the list, until it ends
+		(void)fake_aio_step(&w->fake[0], first);
+	assert_int_equal(w->fake[0].count, 1); // the later one: it is not what the cut was given up for
+	assert_int_equal(w->group.volume[0].stalled_ns, 0);
+	assert_int_equal(try_cut(w, CUT_POINT), 1);
+	assert_int_equal(w->holds, 2);
+	world_drain(w);
+	assert_int_equal(last_res, 0);
+	assert_int_equal(dirty_mask(&w->group.volume[0].set, 2), 1);
+	assert_int_equal(dirty_mask(&w->group.volume[0].set, 4), 1);
+	world_free(w);
+}
+
+static void cut_that_waits_for_batches_holds_nobody_and_is_not_given_up(void **unused)
+{
+	(void)unused;
+	struct volume_request r;
+	struct world *w = world_new(1 << 20);
+	assert_int_equal(ask(w, VOLUME_WRITE, 0, PIECE_SIZE, false), 0);
+	assert_int_equal(try_cut(w, CUT_PRECOPY), 0);
+	w->fetch[0].done = on_fetched;
+	w->batch[0].private = w;
+	group_fetch(&w->group, &w->fetch[0], &w->batch[0]);
+	assert_int_equal(try_cut(w, CUT_POINT), 1);
+	assert_false(w->group.gate_closed);
+	group_cut_cancel(&w->group, 5);
+	assert_int_equal(last_res, 1); // still asked for
+	begin_put(w, &r, 0, BLOCK_SIZE);
+	assert_int_equal(w->group.writes, 1); // past the gate
+	world_drain(w);
+	assert_int_equal(last_res, 0);
+	assert_int_equal(w->group.set, SET_POINT);
 	world_free(w);
 }
 
@@ -824,6 +982,40 @@ static void mark_that_cannot_be_made_lets_the_guest_go_on_and_loses_that_disk_al
 	world_free(w);
 }
 
+// Whatever the commit that hung ends with.
+static void disk_given_up_while_its_marks_hang_goes_on_and_the_others_keep_theirs(void **unused)
+{
+	(void)unused;
+	for (int res = -EIO; res <= 0; res += EIO) {
+		struct world *w = world_new(1 << 20);
+		struct volume_request waits, later, other;
+		memset(w->guest[0].data, 0x5a, PIECE_SIZE);
+		begin_put(w, &waits, 1, 0);
+		marker_step(w);
+		assert_true(w->marks_committing);
+		begin_put(w, &later, 1, 2 * REGION_SIZE);
+		begin_put(w, &other, 0, 0); // waits for the same thread
+		assert_int_equal(w->fake[0].count + w->fake[1].count, 0);
+		intent_lose(&w->group.intent, 1);
+		assert_int_equal(w->fake[1].count, 2);
+		assert_int_equal(w->fake[0].count, 0); // B2: its mark may yet come
+		assert_true(w->group.volume[1].intent.lost && !w->group.volume[0].intent.lost);
+		fake_aio_drain(&w->fake[1], dice);
+		w->mark_res = res;
+		marker_step(w);
+		w->mark_res = 0;
+		world_drain(w);
+		assert_true(w->durable[0][0] && !w->group.volume[0].intent.lost);
+		assert_int_equal(w->group.volume[1].intent.count, 0);
+		unsigned commits = w->commits;
+		put(w, 1, 3 * REGION_SIZE);
+		assert_int_equal(w->commits, commits);
+		one_cycle(w); // the dirty maps are right all the same
+		assert_memory_equal(w->fake[1].image, w->replica[1], sizes[1]);
+		world_free(w);
+	}
+}
+
 // All requests that wait while a commit is under way are served by the next one.
 static void marks_of_all_that_wait_are_one_commit(void **unused)
 {
@@ -907,6 +1099,7 @@ int main(void)
 		cmocka_unit_test(cut_is_given_up_and_the_guest_is_not_when_the_bound_is_reached),
 		cmocka_unit_test(cut_goes_on_in_the_spill_file_when_memory_is_used_up),
 		cmocka_unit_test(cut_is_given_up_and_the_guest_is_not_when_the_spill_file_fails),
+		cmocka_unit_test(cut_is_given_up_and_the_guest_is_not_when_the_spill_file_hangs),
 		cmocka_unit_test(cut_preserves_more_than_memory_and_buffers_hold_at_once),
 		cmocka_unit_test(volume_failed_sync_is_never_retried_into_success),
 		cmocka_unit_test(volume_failed_write_fails_later_flushes_and_want_of_space_does_not),
@@ -914,9 +1107,13 @@ int main(void)
 		cmocka_unit_test(cut_is_given_up_when_old_content_cannot_be_read),
 		cmocka_unit_test(cut_given_up_fails_the_batches_under_way),
 		cmocka_unit_test(keep_forgets_nothing_when_a_read_or_a_sync_failed),
+		cmocka_unit_test(cut_given_up_for_a_write_that_hangs_opens_the_gate_and_takes_nothing),
+		cmocka_unit_test(disk_that_hangs_costs_its_neighbours_one_hold_and_not_one_a_try),
+		cmocka_unit_test(cut_that_waits_for_batches_holds_nobody_and_is_not_given_up),
 		cmocka_unit_test(mark_of_a_region_written_in_every_cycle_stays_and_of_a_cold_one_goes),
 		cmocka_unit_test(mark_stays_while_a_cycle_comes_to_nothing),
 		cmocka_unit_test(mark_that_cannot_be_made_lets_the_guest_go_on_and_loses_that_disk_alone),
+		cmocka_unit_test(disk_given_up_while_its_marks_hang_goes_on_and_the_others_keep_theirs),
 		cmocka_unit_test(marks_of_all_that_wait_are_one_commit),
 		cmocka_unit_test(marks_of_more_than_one_commit_holds_come_in_several),
 		cmocka_unit_test(disk_that_grew_is_dirty_and_marked_where_it_is_new),

@@ -225,6 +225,44 @@ static void note_alone_makes_the_next_start_compare_all_and_goes_with_it(void **
 	assert_true(lost_note_stands(env_posix(), image_path, "vm1", "vda")); // no directory: what cannot be asked stands
 }
 
+// T4: as when the marker's thread is inside of a write that does not end, with the disk's lock.
+static void disk_whose_state_directory_hangs_is_noted_without_its_lock(void **state)
+{
+	(void)state;
+	commit(5);
+	clear_all_but(3);
+	struct uuid cut = cut_of(5);
+	assert_int_equal(pthread_mutex_lock(&p->tracking[0].lock), 0);
+	tracking_note(p, 0, "the state directory has not answered for 5 s");
+	assert_true(lost_note_stands(env_posix(), temp.dir, "vm1", "vda"));
+	commit(6); // the cycle thread goes on
+	struct err err = {0};
+	assert_int_equal(tracking_grow(p, 0, 2 * SIZE, &err), -EIO);
+	(void)pthread_mutex_unlock(&p->tracking[0].lock);
+	restart(SYNC_TRACKING_LOST); // a kill before the file could say so
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+	assert_false(uuid_equal(&p->position.last_cut, &cut));
+}
+
+static void disk_whose_state_directory_answers_again_is_lost_in_its_file_too(void **state)
+{
+	(void)state;
+	for (unsigned way = 0; way < 2; way++) {
+		struct err err = {0};
+		uint64_t region = 9;
+		commit(5);
+		tracking_note(p, 0, "the state directory has not answered for 5 s");
+		if (way == 0) // the herald's turn comes, or before it another commit's
+			tracking_lose(p, 0, "the state directory has not answered for 5 s");
+		else
+			assert_int_equal(tracking_commit(p, 0, &region, 1, NULL, 0, &err), -EIO);
+		assert_true(p->tracking[0].lost);
+		assert_non_null(strstr(p->tracking[0].lost_why, "the state directory has not answered for "));
+		lost_note_remove(env_posix(), temp.dir, "vm1", "vda"); // as a reboot does
+		restart(SYNC_TRACKING_LOST);
+	}
+}
+
 static void files_that_are_a_step_apart_join_and_others_do_not(void **state)
 {
 	(void)state;
@@ -267,6 +305,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(mark_that_cannot_be_made_loses_tracking_and_the_next_start_compares_all, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(position_that_cannot_be_written_loses_tracking, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(disk_whose_state_directory_hangs_is_noted_without_its_lock, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(disk_whose_state_directory_answers_again_is_lost_in_its_file_too, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(note_alone_makes_the_next_start_compare_all_and_goes_with_it, set_up, tear_down),
 		cmocka_unit_test(files_that_are_a_step_apart_join_and_others_do_not),
 	};

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replicator/herald.h"
+
+#include "replicator/holder.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+static void on_message(struct ring_message *message)
+{
+	struct herald *herald = HOLDER(message, struct herald, message);
+	herald->noted(herald);
+}
+
+static void *herald_run(void *context)
+{
+	struct herald *herald = context;
+	herald->config.note(herald->config.context, herald->disk, herald->why);
+	(void)ring_post(herald->ring, &herald->message); // after the loop's end nobody waits for it
+	herald->config.lose(herald->config.context, herald->disk, herald->why);
+	return NULL;
+}
+
+int herald_start(struct herald *herald, const struct export_marker *config, struct ring *ring, uint16_t disk, const char *why,
+		 void (*noted)(struct herald *))
+{
+	*herald = (struct herald){
+		.config = *config, .ring = ring, .disk = disk, .noted = noted, .message = {.run = on_message}};
+	(void)snprintf(herald->why, sizeof(herald->why), "%s", why);
+	sigset_t all, old;
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old); // signals are for the main thread
+	int code = -pthread_create(&herald->thread, NULL, herald_run, herald);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (code)
+		return code;
+	(void)pthread_setname_np(herald->thread, "kagami-herald");
+	herald->running = true;
+	return 0;
+}
+
+void herald_stop(struct herald *herald)
+{
+	if (!herald->running)
+		return;
+	(void)pthread_join(herald->thread, NULL);
+	herald->running = false;
+}
