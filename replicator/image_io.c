@@ -17,7 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DIRECT_BYTES_MAX = 128 << 10, SLOW_NS = 2 * 1000 * 1000, DETOUR_WRITES = 256 };
+// ADVISE_STEP: the kernel takes no more of a range than its readahead window, and forgets the rest.
+enum { ADVISE_STEP = 128 << 10, DIRECT_BYTES_MAX = 128 << 10, SLOW_NS = 2 * 1000 * 1000, DETOUR_WRITES = 256 };
 
 struct image_op {
 	struct ring_op ring;
@@ -74,6 +75,9 @@ static void op_submit(struct image_op *op)
 	case AIO_ZERO:
 		io_uring_prep_fallocate(sqe, fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
 		break;
+	case AIO_ADVISE: // always by a worker thread of the kernel's: the reads are begun there
+		io_uring_prep_fadvise(sqe, fd, off, (off_t)min_u64(len, ADVISE_STEP), POSIX_FADV_WILLNEED);
+		break;
 	}
 	if (aio->background)
 		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC); // copied by a worker, not between two guest requests
@@ -99,6 +103,11 @@ static void op_done(struct ring_op *ring, int res)
 	struct image_op *op = HOLDER(ring, struct image_op, ring);
 	enum aio_kind kind = op->aio->kind;
 	if (res == -EINTR || res == -EAGAIN) {
+		op_submit(op);
+		return;
+	}
+	if (kind == AIO_ADVISE && res >= 0 && op->aio->len - op->at > ADVISE_STEP) {
+		op->at += ADVISE_STEP;
 		op_submit(op);
 		return;
 	}

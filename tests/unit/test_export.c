@@ -136,7 +136,7 @@ static int dial_disk(const struct place *p, const char *name)
 	return fd;
 }
 
-enum { CMD_READ = 0, CMD_WRITE = 1, CMD_DISC = 2, CMD_FLUSH = 3, CMD_TRIM = 4, CMD_FUA = 1 << 16 };
+enum { CMD_READ = 0, CMD_WRITE = 1, CMD_DISC = 2, CMD_FLUSH = 3, CMD_TRIM = 4, CMD_CACHE = 5, CMD_FUA = 1 << 16 };
 
 static void put_request(int fd, unsigned command, uint64_t cookie, uint64_t off, uint32_t len)
 {
@@ -249,7 +249,13 @@ static void export_bad_requests_get_errors_and_broken_ones_end_that_connection_a
 	assert_int_equal(ask(bad, CMD_WRITE, IMAGE_SIZE - 1, 4096, data), ENOSPC); // its payload is passed over
 	assert_int_equal(ask(bad, CMD_READ, IMAGE_SIZE, 1, data), EINVAL);
 	assert_int_equal(ask(bad, CMD_TRIM, UINT64_MAX, 4096, NULL), EINVAL);
+	assert_int_equal(ask(bad, CMD_CACHE, IMAGE_SIZE - 4096, 8192, NULL), EINVAL);
+	assert_int_equal(ask(bad, CMD_CACHE, UINT64_MAX, 4096, NULL), EINVAL);
+	assert_int_equal(ask(bad, CMD_CACHE, 0, 0, NULL), EINVAL);
 	assert_int_equal(ask(bad, 99, 0, 4096, NULL), EINVAL);
+	assert_int_equal(ask(good, CMD_CACHE, 0, IMAGE_SIZE, NULL), 0); // more than is read ahead
+	assert_int_equal(ask(good, CMD_CACHE, 4095, 2, NULL), 0);
+	assert_int_equal(ask(fixed, CMD_CACHE, 0, 4096, NULL), 0); // reads, so a read-only disk takes it
 	assert_int_equal(ask(fixed, CMD_WRITE, 0, 4096, data), EPERM);
 	assert_int_equal(ask(bad, CMD_WRITE, 0, 4096, data), 0);
 	put_all(bad, "this is not a request of NBD", 28);

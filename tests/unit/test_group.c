@@ -72,7 +72,7 @@ static bool overlaps(const struct guest *g, uint16_t disk, uint64_t off, uint64_
 
 static bool is_write(const struct guest *g)
 {
-	return g->request.command != VOLUME_READ && g->request.command != VOLUME_FLUSH;
+	return g->request.command != VOLUME_READ && g->request.command != VOLUME_FLUSH && g->request.command != VOLUME_CACHE;
 }
 
 static void check_answer(struct guest *g)
@@ -94,6 +94,8 @@ static void check_answer(struct guest *g)
 	case VOLUME_TRIM:
 	case VOLUME_ZERO:
 		memset(acked, 0, g->request.len);
+		break;
+	case VOLUME_CACHE:
 		break;
 	}
 	if (is_write(g) && g->request.fua) // G2: its own data, by a sync that began after it was written
@@ -193,7 +195,7 @@ static uint64_t region_len(uint16_t disk, uint64_t region)
 static void on_issued(struct fake_aio *fake, const struct aio *aio)
 {
 	struct world *w = fake->context;
-	if (aio->kind == AIO_READ || aio->kind == AIO_SYNC || w->group.volume[fake - w->fake].intent.lost)
+	if (aio->kind == AIO_READ || aio->kind == AIO_SYNC || aio->kind == AIO_ADVISE || w->group.volume[fake - w->fake].intent.lost)
 		return;
 	for (uint64_t r = aio->off / REGION_SIZE; r <= (aio->off + aio->len - 1) / REGION_SIZE; r++)
 		assert_true(w->durable[fake - w->fake][r]);
@@ -639,6 +641,21 @@ static void volume_zeroes_are_written_where_the_image_cannot_punch(void **unused
 	world_free(w);
 }
 
+static void volume_cache_is_a_hint_that_changes_nothing_and_never_fails(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(1 << 20);
+	w->fake[0].fail[AIO_ADVISE] = -EIO;
+	assert_int_equal(ask(w, VOLUME_CACHE, 511, 70000, false), 0);
+	w->fake[0].fail[AIO_ADVISE] = 0;
+	assert_int_equal(ask(w, VOLUME_CACHE, 0, (uint32_t)sizes[0], false), 0);
+	assert_int_equal(dirty_bytes(&w->group.volume[0].dirty), 0);
+	assert_int_equal(w->group.volume[0].stats.errors, 0);
+	assert_int_equal(ask(w, VOLUME_FLUSH, 0, 0, false), 0);
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	world_free(w);
+}
+
 static void cut_is_given_up_when_old_content_cannot_be_read(void **unused)
 {
 	(void)unused;
@@ -911,6 +928,7 @@ int main(void)
 		cmocka_unit_test(volume_failed_sync_is_never_retried_into_success),
 		cmocka_unit_test(volume_failed_write_fails_later_flushes_and_want_of_space_does_not),
 		cmocka_unit_test(volume_zeroes_are_written_where_the_image_cannot_punch),
+		cmocka_unit_test(volume_cache_is_a_hint_that_changes_nothing_and_never_fails),
 		cmocka_unit_test(cut_is_given_up_when_old_content_cannot_be_read),
 		cmocka_unit_test(cut_given_up_fails_the_batches_under_way),
 		cmocka_unit_test(keep_forgets_nothing_when_a_read_or_a_sync_failed),

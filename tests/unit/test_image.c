@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -153,6 +154,39 @@ static void read_past_an_image_that_became_shorter_is_an_error(void **state)
 	assert_int_equal(perform(AIO_READ, LIMIT - 4096, 4096), 0);
 }
 
+static unsigned pages_in_memory(void *map, size_t len)
+{
+	static unsigned char in[SIZE / 4096];
+	unsigned count = 0;
+	assert_int_equal(mincore(map, len, in), 0);
+	for (size_t i = 0; i < len / 4096; i++)
+		count += in[i] & 1;
+	return count;
+}
+
+// All of the range, though the kernel takes only a part at a time; and nothing behind it by our doing.
+static void advice_brings_the_range_into_memory(void **state)
+{
+	(void)state;
+	enum { ADVISED = 2 << 20 };
+	for (uint64_t off = 0; off < SIZE; off += LARGE)
+		assert_int_equal(perform(AIO_WRITE, off, LARGE), 0);
+	assert_int_equal(perform(AIO_SYNC, 0, 0), 0);
+	assert_int_equal(posix_fadvise(image.fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	void *map = mmap(NULL, ADVISED, PROT_READ, MAP_SHARED, image.fd, 0);
+	assert_true(map != MAP_FAILED);
+	if (pages_in_memory(map, ADVISED)) {
+		print_message("# this file system keeps all in memory\n");
+		(void)munmap(map, ADVISED);
+		skip();
+	}
+	assert_int_equal(perform(AIO_ADVISE, 0, ADVISED), 0);
+	for (unsigned i = 0; i < 10000 && pages_in_memory(map, ADVISED) < ADVISED / 4096; i++)
+		(void)usleep(1000);
+	assert_int_equal(pages_in_memory(map, ADVISED), ADVISED / 4096);
+	(void)munmap(map, ADVISED);
+}
+
 // Makes the kernel answer every open() with O_TMPFILE as a file system does that has no such files.
 static void refuse_nameless_files(int code)
 {
@@ -236,6 +270,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(write_that_the_kernel_cuts_short_is_not_done, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(write_that_the_kernel_refuses_is_an_error, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(read_past_an_image_that_became_shorter_is_an_error, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(advice_brings_the_range_into_memory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),
 	};
 	return cmocka_run_group_tests_name("image", tests, NULL, NULL);
