@@ -720,6 +720,47 @@ static void cut_preserves_more_than_memory_and_buffers_hold_at_once(void **unuse
 	world_free(w);
 }
 
+// A guest that overwrites the end of the set, and a reader that is slow: two blocks between one batch and the next, as many as there is memory for.
+static void preserved_blocks_jump_the_queue_so_that_the_cut_survives(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(2 * BLOCK_SIZE);
+	uint64_t last = size_blocks(sizes[1]) - 1;
+	memset(w->fake[1].image, 7, sizes[1]);
+	group_mark_all(&w->group);
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	memcpy(w->snapshot[1], w->fake[1].image, sizes[1]);
+	unsigned batches = 0;
+	do {
+		unsigned overwritten = batches < 4 ? 2 : 0; // then the set is at its end
+		for (unsigned i = 0; i < overwritten; i++) {
+			struct volume_request over = {
+				.command = VOLUME_ZERO, .off = (last - 2 * batches - i) * BLOCK_SIZE, .len = 1, .done = on_answer};
+			volume_submit(&w->group.volume[1], &over);
+			world_drain(w);
+			assert_int_equal(last_res, 0);
+		}
+		assert_int_equal(w->group.preserve.bytes, overwritten * BLOCK_SIZE);
+		assert_int_equal(try_fetch(w), 0);
+		for (unsigned i = 0; i < overwritten; i++) {
+			assert_int_equal(w->batch[0].block[i].disk, 1);
+			assert_int_equal(w->batch[0].block[i].index, last - 2 * batches - i);
+		}
+		if (batches == 0) { // the rest in order
+			assert_int_equal(w->batch[0].block[2].disk, 0);
+			assert_int_equal(w->batch[0].block[2].index, 0);
+			assert_int_equal(w->batch[0].block[3].index, 1);
+		}
+		assert_int_equal(w->group.preserve.bytes, 0);
+		assert_null(w->group.preserve.oldest);
+		batches++;
+	} while (w->batch[0].count);
+	assert_true(batches >= 5);
+	assert_memory_equal(w->replica[1], w->snapshot[1], sizes[1]);
+	assert_int_equal(try_keep(w), 0);
+	world_free(w);
+}
+
 static void cut_given_up_fails_the_batches_under_way(void **unused)
 {
 	(void)unused;
@@ -930,6 +971,7 @@ int main(void)
 		cmocka_unit_test(volume_zeroes_are_written_where_the_image_cannot_punch),
 		cmocka_unit_test(volume_cache_is_a_hint_that_changes_nothing_and_never_fails),
 		cmocka_unit_test(cut_is_given_up_when_old_content_cannot_be_read),
+		cmocka_unit_test(preserved_blocks_jump_the_queue_so_that_the_cut_survives),
 		cmocka_unit_test(cut_given_up_fails_the_batches_under_way),
 		cmocka_unit_test(keep_forgets_nothing_when_a_read_or_a_sync_failed),
 		cmocka_unit_test(mark_of_a_region_written_in_every_cycle_stays_and_of_a_cold_one_goes),
