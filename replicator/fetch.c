@@ -119,8 +119,8 @@ static void block_leave(struct group *group, struct volume *volume, uint64_t ind
 	dirty_clear_block(&volume->set, index);
 }
 
-// What the guest had preserved goes first, the oldest first: its memory or place in the file is what a cut is given up for. What has not
-// been saved to its end yet waits for its turn.
+// What the guest had preserved goes first, the oldest first: its memory or place in the file is what a cut is given up for. What
+// has not been saved to its end yet waits for its turn.
 static bool next_block(struct group *group, struct source_block *ret_block)
 {
 	struct preserve_block *saved = group->set == SET_POINT ? group->preserve.oldest : NULL;

@@ -4,7 +4,8 @@
 //	caller: asks, waits ──► cycle thread, between cycles: state file (B6) ──► image and export ──► session ends ──► answers
 //
 // The state file goes first: its marks hold all of the new range before the image can differ there. The session ends, because its OPEN
-// named the old size; the next one names the new size, and the receiver's replica grows then. What fails leaves all as it was, and the same can
+// named the old size; the next one names the new size, and the receiver's replica grows then. What fails leaves all as it
+// was, and the same can
 // be asked for again.
 #include "replicator/protection_private.h"
 

@@ -79,7 +79,8 @@ uint64_t state_file_marked(const struct state_file *file); // regions
 int state_file_grow(struct state_file **file, struct env_root *root, const char *name, uint64_t new_size,
 		    const struct image_identity *identity, struct err *err);
 
-// The image could not grow after state_file_grow(): in the place of the file one for `old_size` again, with the marks that it has. Errors as there.
+// The image could not grow after state_file_grow(): in the place of the file one for `old_size` again, with the marks that it
+// has. Errors as there.
 int state_file_ungrow(struct state_file **file, struct env_root *root, const char *name, uint64_t old_size,
 		      const struct image_identity *identity, struct err *err);
 bool state_file_broken(const struct state_file *file);

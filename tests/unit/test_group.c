@@ -720,7 +720,8 @@ static void cut_preserves_more_than_memory_and_buffers_hold_at_once(void **unuse
 	world_free(w);
 }
 
-// A guest that overwrites the end of the set, and a reader that is slow: two blocks between one batch and the next, as many as there is memory for.
+// A guest that overwrites the end of the set, and a reader that is slow: two blocks between one batch and the next, as many
+// as there is memory for.
 static void preserved_blocks_jump_the_queue_so_that_the_cut_survives(void **unused)
 {
 	(void)unused;

@@ -73,7 +73,8 @@ static void commit(void)
 	uint64_t region[SIZE / REGION_SIZE];
 	for (uint64_t r = 0; r < SIZE / REGION_SIZE; r++)
 		region[r] = r;
-	p->position = (struct state_position){.protection = p->config.uuid, .generation = p->config.generation, .point = 1, .last_cut = {{7}}};
+	p->position = (struct state_position){.protection = p->config.uuid, .generation = p->config.generation,
+					      .point = 1, .last_cut = {{7}}};
 	p->position_known = true;
 	tracking_position(p);
 	assert_int_equal(tracking_commit(p, 0, NULL, 0, region, SIZE / REGION_SIZE, NULL), 0);
@@ -230,7 +231,8 @@ static void a_full_state_directory_refuses_and_changes_nothing(void **state)
 	killed_costs(LARGE - SIZE + REGION_SIZE);
 }
 
-// Any one operation on the state directory fails, and then none does. Either nothing has changed, or tracking is lost and that is said;
+// Any one operation on the state directory fails, and then none does. Either nothing has changed, or tracking is lost and
+// that is said;
 // the second try works in both cases.
 static void any_failing_operation_of_the_state_directory_is_survived(void **state)
 {

@@ -24,9 +24,11 @@
 
 #include <cmocka.h>
 
-// In a world whose disks grow far, blocks 3 and 4 of the oracle are 31 and 32 of the disk, and zeros lie between: a sector of a digest
+// In a world whose disks grow far, blocks 3 and 4 of the oracle are 31 and 32 of the disk, and zeros lie between: a sector of
+// a digest
 // table has 31 blocks, so that the table must get longer too.
-enum { DISKS = 2, BLOCKS = 5, POINTS_MAX = 5, IMAGE_SIZE = BLOCKS * BLOCK_SIZE, NEAR_BLOCKS = 3, FAR = 28, DISK_BLOCKS_MAX = BLOCKS + FAR };
+enum { DISKS = 2, BLOCKS = 5, POINTS_MAX = 5, IMAGE_SIZE = BLOCKS * BLOCK_SIZE };
+enum { NEAR_BLOCKS = 3, FAR = 28, DISK_BLOCKS_MAX = BLOCKS + FAR };
 
 // The second disk ends in the middle of a piece. In some worlds both grow, the first into the middle of a piece.
 static const uint64_t small_size[DISKS] = {3 * BLOCK_SIZE, 2 * BLOCK_SIZE + 5 * PIECE_SIZE + 3 * SECTOR_SIZE};
