@@ -23,7 +23,7 @@ folder-tests := tests
 
 BUILD  ?= build
 PREFIX ?= /usr/local
-FUZZ_SECONDS ?= 30
+FUZZ_SECONDS ?= 60
 PACKAGES := liburing openssl zlib libzstd liblz4 libxxhash uuid jansson libmicrohttpd libcurl
 
 parts := common/base common/format common/link replicator receiver tools tests
@@ -155,7 +155,7 @@ help:
 		test-crash 'the crash enumerations, a million states and more' \
 		test-mutants 'prove that the tests fail when the code is wrong' \
 		test-seam 'prove that the core makes no system call of its own' \
-		fuzz 'each fuzzer for FUZZ_SECONDS (30)' 'sudo make demo' 'the main job on real files, in two minutes' \
+		fuzz 'each fuzzer for FUZZ_SECONDS (60)' 'sudo make demo' 'the main job on real files, in two minutes' \
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 

@@ -13,6 +13,7 @@ enum aio_kind {
 	AIO_SYNC,  // what completed before this was submitted is on stable storage (fdatasync)
 	AIO_PUNCH, // the range reads as zeros; its space is freed
 	AIO_ZERO,  // the range reads as zeros; its space stays
+	AIO_ADVISE, // the range will be read soon: into the page cache with it, as far as the system likes
 };
 
 struct aio {

@@ -155,7 +155,7 @@ static bool read_in_place(struct client_request *request)
 
 static const enum volume_command commands[] = {
 	[NBD_READ] = VOLUME_READ, [NBD_WRITE] = VOLUME_WRITE,	    [NBD_FLUSH] = VOLUME_FLUSH,
-	[NBD_TRIM] = VOLUME_TRIM, [NBD_WRITE_ZEROES] = VOLUME_ZERO,
+	[NBD_TRIM] = VOLUME_TRIM, [NBD_WRITE_ZEROES] = VOLUME_ZERO, [NBD_CACHE] = VOLUME_CACHE,
 };
 
 static void request_submit(struct client_request *request)

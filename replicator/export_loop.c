@@ -18,6 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#undef BLOCK_SIZE // of <linux/fs.h>, by way of liburing.h: ours is 64 KiB, and theirs would hide it
+
 static void accept_arm(struct export *export);
 
 static void on_again(struct ring_op *op, int res)

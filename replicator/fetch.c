@@ -110,17 +110,30 @@ static bool slot_from_image(struct fetch *fetch, unsigned slot)
 	return true;
 }
 
+// P1: the block is remembered before it leaves the set.
+static void block_leave(struct group *group, struct volume *volume, uint64_t index, struct source_block *ret_block)
+{
+	*ret_block = (struct source_block){
+		.disk = (uint16_t)(volume - group->volume), .mask = dirty_mask(&volume->set, index), .index = index};
+	volume_remember(volume, index);
+	dirty_clear_block(&volume->set, index);
+}
+
+// What the guest had preserved goes first, the oldest first: its memory or place in the file is what a cut is given up for. What
+// has not been saved to its end yet waits for its turn.
 static bool next_block(struct group *group, struct source_block *ret_block)
 {
+	struct preserve_block *saved = group->set == SET_POINT ? group->preserve.oldest : NULL;
+	if (saved) {
+		block_leave(group, saved->volume, saved->index, ret_block);
+		return true;
+	}
 	for (; group->next_disk < group->count; group->next_disk++, group->next_block = 0) {
 		struct volume *volume = &group->volume[group->next_disk];
 		uint64_t index = dirty_next(&volume->set, group->next_block);
 		if (index == UINT64_MAX)
 			continue;
-		*ret_block = (struct source_block){
-			.disk = group->next_disk, .mask = dirty_mask(&volume->set, index), .index = index};
-		volume_remember(volume, index); // P1: before it leaves the set
-		dirty_clear_block(&volume->set, index);
+		block_leave(group, volume, index, ret_block);
 		group->next_block = index + 1;
 		return true;
 	}

@@ -240,6 +240,7 @@ static void on_saved(struct aio *aio, int res)
 	}
 	if (!block->dropped && !fetch) {
 		block->state = PRESERVE_HELD;
+		preserve_ready(&group->preserve, block);
 		group_wake(preserve_take_waiters(block));
 		return;
 	}

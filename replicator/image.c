@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
@@ -97,16 +98,43 @@ int image_open(struct image *image, const char *path, bool read_only, struct err
 	return code;
 }
 
+// For NFS, FAT and others: a name that nobody had, and that is gone before anything is written.
+static int scratch_named(const char *dir)
+{
+	char name[PATH_MAX];
+	if (snprintf(name, sizeof(name), "%s/.kagami-spill-XXXXXX", dir) >= (int)sizeof(name))
+		return -ENAMETOOLONG;
+	int fd = mkostemp(name, O_CLOEXEC); // O_EXCL, mode 0600
+	if (fd < 0)
+		return -errno;
+	if (unlink(name) == 0)
+		return fd;
+	int code = -errno; // a file that others can see is not used
+	(void)close(fd);
+	return code;
+}
+
+static int scratch_open(const char *dir)
+{
+	int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		return fd;
+	// EISDIR: a kernel or file system that takes the flag for O_DIRECTORY alone.
+	return errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL ? scratch_named(dir) : -errno;
+}
+
 int image_open_scratch(struct image *image, const char *dir, struct err *err)
 {
 	*image = (struct image){.fd = -1};
 	image->path = strdup(dir);
 	if (!image->path)
 		return err_sys(err, -ENOMEM, "create a spill file in %s", dir);
-	image->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (image->fd >= 0)
+	int code = scratch_open(dir);
+	if (code >= 0) {
+		image->fd = code;
 		return 0;
-	int code = err_sys(err, -errno, "create a spill file in %s", dir);
+	}
+	(void)err_sys(err, code, "create a spill file in %s", dir);
 	image_close(image);
 	return code;
 }

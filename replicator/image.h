@@ -32,7 +32,9 @@ struct image {
 
 // Opens and locks. Errors name the path and what to do.
 int image_open(struct image *image, const char *path, bool read_only, struct err *err);
-// A file without a name in `dir`, for the agent's own use: empty, and as large as what is written to it.
+// A file without a name in `dir`, for the agent's own use: empty, and as large as what is written to it. Where the file
+// system makes none
+// without a name, it has one for an instant; a crash in that leaves an empty file ".kagami-spill-" and six characters.
 int image_open_scratch(struct image *image, const char *dir, struct err *err);
 void image_close(struct image *image); // takes a zeroed or failed one, too
 int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 enum {
+	ADVISE_STEP = 128 << 10, // the kernel takes no more of a range than its readahead window, and forgets the rest
 	DIRECT_BYTES_MAX = 128 << 10,
 	SEND_BYTES_MIN = 64 << 10,
 	LOOK_STEP = 64 << 10,
@@ -83,6 +84,9 @@ static void op_submit(struct image_op *op)
 	case AIO_ZERO:
 		io_uring_prep_fallocate(sqe, fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
 		break;
+	case AIO_ADVISE: // always by a worker thread of the kernel's: the reads are begun there
+		io_uring_prep_fadvise(sqe, fd, off, (off_t)min_u64(len, ADVISE_STEP), POSIX_FADV_WILLNEED);
+		break;
 	}
 	if (aio->background)
 		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC); // copied by a worker, not between two guest requests
@@ -108,6 +112,11 @@ static void op_done(struct ring_op *ring, int res)
 	struct image_op *op = HOLDER(ring, struct image_op, ring);
 	enum aio_kind kind = op->aio->kind;
 	if (res == -EINTR || res == -EAGAIN) {
+		op_submit(op);
+		return;
+	}
+	if (kind == AIO_ADVISE && res >= 0 && op->aio->len - op->at > ADVISE_STEP) {
+		op->at += ADVISE_STEP;
 		op_submit(op);
 		return;
 	}

@@ -45,6 +45,7 @@ static const struct rule rules[] = {
 	[NBD_READ] = {.known = true, .payload = true, .flags = NBD_FLAG_DF, .past_end = -EINVAL},
 	[NBD_WRITE] = {.known = true, .writes = true, .payload = true, .past_end = -ENOSPC},
 	[NBD_TRIM] = {.known = true, .writes = true, .past_end = -EINVAL},
+	[NBD_CACHE] = {.known = true, .past_end = -EINVAL},
 	[NBD_WRITE_ZEROES] = {.known = true,
 			      .writes = true,
 			      .flags = NBD_FLAG_NO_HOLE | NBD_FLAG_FAST_ZERO,

@@ -34,6 +34,7 @@ enum nbd_command {
 	NBD_DISC = 2,
 	NBD_FLUSH = 3,
 	NBD_TRIM = 4,
+	NBD_CACHE = 5,
 	NBD_WRITE_ZEROES = 6,
 	NBD_BLOCK_STATUS = 7,
 };

@@ -52,6 +52,7 @@ enum {
 	TRANSMISSION_WRITE_ZEROES = 1 << 6,
 	TRANSMISSION_DF = 1 << 7,
 	TRANSMISSION_MULTI_CONN = 1 << 8, // true: a FLUSH syncs the file that all connections write to
+	TRANSMISSION_CACHE = 1 << 10,
 	TRANSMISSION_FAST_ZERO = 1 << 11,
 };
 
@@ -145,7 +146,8 @@ static void answer_error(struct answer *a, uint32_t type, const char *text)
 static uint16_t transmission_flags(const struct nbd_handshake *h, const struct nbd_export *export)
 {
 	unsigned flags = TRANSMISSION_HAS_FLAGS | TRANSMISSION_FLUSH | TRANSMISSION_FUA | TRANSMISSION_TRIM |
-			 TRANSMISSION_WRITE_ZEROES | TRANSMISSION_FAST_ZERO | TRANSMISSION_MULTI_CONN;
+			 TRANSMISSION_WRITE_ZEROES | TRANSMISSION_FAST_ZERO | TRANSMISSION_CACHE |
+			 TRANSMISSION_MULTI_CONN;
 	if (h->structured)
 		flags |= TRANSMISSION_DF;
 	if (export->read_only)

@@ -62,6 +62,21 @@ void preserve_remove(struct preserve *preserve, struct preserve_block *block)
 		at = &(*at)->next;
 	*at = block->next;
 	preserve->count--;
+	if (!block->ready)
+		return;
+	*(block->older ? &block->older->newer : &preserve->oldest) = block->newer;
+	*(block->newer ? &block->newer->older : &preserve->newest) = block->older;
+	block->ready = false;
+}
+
+void preserve_ready(struct preserve *preserve, struct preserve_block *block)
+{
+	assert(!block->ready && (block->state == PRESERVE_HELD || block->state == PRESERVE_SPILLED));
+	block->ready = true;
+	block->newer = NULL;
+	block->older = preserve->newest;
+	*(block->older ? &block->older->newer : &preserve->oldest) = block;
+	preserve->newest = block;
 }
 
 static struct preserve_block *block_new(void)

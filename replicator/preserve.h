@@ -38,6 +38,8 @@ struct preserve_block {
 	unsigned slot;
 	struct aio aio;
 	struct preserve_block *next; // in its bucket or in the list of spares
+	struct preserve_block *older, *newer; // HELD and SPILLED: among those that wait to be handed out
+	bool ready;
 };
 
 struct preserve {
@@ -47,6 +49,7 @@ struct preserve {
 	uint64_t count; // blocks in the table
 	unsigned bucket_count;
 	struct preserve_block **bucket;
+	struct preserve_block *oldest, *newest; // HELD and SPILLED, in the order in which they became so
 	struct preserve_block *spare; // with their buffers, for the next; freed by preserve_trim()
 	uint64_t spare_bytes;
 };
@@ -57,6 +60,8 @@ struct preserve_block *preserve_find(const struct preserve *preserve, const stru
 // Adds a block of the caller's memory (volume and index are set).
 void preserve_add(struct preserve *preserve, struct preserve_block *block);
 void preserve_remove(struct preserve *preserve, struct preserve_block *block);
+// The block has become HELD or SPILLED: it is `newest`, until it is removed.
+void preserve_ready(struct preserve *preserve, struct preserve_block *block);
 struct volume_request *preserve_take_waiters(struct preserve_block *block); // linked by `next`
 // The same beyond the bound, with a place in the spill file; SPILL_ROOM was answered. NULL when memory is short.
 struct preserve_block *preserve_save_spilled(struct preserve *preserve, struct volume *volume, uint64_t index);

@@ -4,7 +4,9 @@
 //	caller: asks, waits ──► cycle thread, between cycles: state file (B6) ──► image and export ──► session ends ──► answers
 //
 // The state file goes first: its marks hold all of the new range before the image can differ there. The session ends, because its OPEN
-// named the old size; the next one names the new size, and the receiver's replica grows then.
+// named the old size; the next one names the new size, and the receiver's replica grows then. What fails leaves all as it
+// was, and the same can
+// be asked for again.
 #include "replicator/protection_private.h"
 
 #include "base/auto.h"
@@ -43,14 +45,15 @@ static int resize_do(struct protection *p, const struct resize *resize, bool set
 {
 	if (!settled)
 		return err_set(err, -EBUSY, "it is not known yet whether the last cut became a point: try again when the receiver is connected");
+	uint64_t old_size = export_disk_size(p->export, resize->disk);
 	int rc = export_grow_check(p->export, resize->disk, resize->size, err);
 	if (rc == 0)
 		rc = tracking_grow(p, resize->disk, resize->size, err);
 	if (rc)
 		return rc;
 	rc = export_grow(p->export, resize->disk, resize->size, err);
-	if (rc) // its state file is of another size now, and cannot take a clean stop
-		tracking_give_up(p, resize->disk, err->text);
+	if (rc)
+		tracking_ungrow(p, resize->disk, old_size);
 	return rc;
 }
 

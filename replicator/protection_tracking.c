@@ -243,15 +243,28 @@ int tracking_grow(struct protection *p, unsigned disk, uint64_t size, struct err
 		return err_set(err, -EIO, "the state directory does not answer: mend it, and restart the replicator first");
 	LOCK_SCOPE(&t->lock);
 	if (t->lost)
-		return err_set(err, -EIO, "the tracking of disk %s is lost: mend the state directory and restart the replicator first",
-			       p->config.disk[disk].name);
-	return state_file_grow(&t->file, p->place.state, name, size, &identity, err);
+		return 0;
+	rc = state_file_grow(&t->file, p->place.state, name, size, &identity, err);
+	if (rc && state_file_broken(t->file)) // said now, and not when the next mark fails
+		(void)lose(p, disk, err->text);
+	return rc;
 }
 
-void tracking_give_up(struct protection *p, unsigned disk, const char *why)
+void tracking_ungrow(struct protection *p, unsigned disk, uint64_t old_size)
 {
-	LOCK_SCOPE(&p->tracking[disk].lock);
-	(void)lose(p, disk, why);
+	struct tracking *t = &p->tracking[disk];
+	char name[STATE_NAME_SIZE];
+	struct image_identity identity;
+	struct err err = {0};
+	state_name(p, disk, name);
+	int rc = export_identity(p->export, (uint16_t)disk, &identity, &err);
+	LOCK_SCOPE(&t->lock);
+	if (t->lost)
+		return;
+	if (rc == 0)
+		rc = state_file_ungrow(&t->file, p->place.state, name, old_size, &identity, &err);
+	if (rc) // a file of another size than its disk cannot take a clean stop
+		(void)lose(p, disk, err.text);
 }
 
 void tracking_seal(void *context, const struct uuid *cut)

@@ -51,10 +51,14 @@ void tracking_lose(void *context, uint16_t disk, const char *why);
 void tracking_seal(void *context, const struct uuid *cut);
 // Makes the protection's position durable in every file. Cycle thread.
 void tracking_position(struct protection *p);
-// Has the state file be one for the larger disk, with the new range marked: durable on return, and before the image grows (B6). Cycle thread.
+// Has the state file be one for the larger disk, with the new range marked: durable on return, and before the image grows
+// (B6). Nothing where
+// tracking is lost: the next start compares the whole disk, of whatever size. After an error all is as before, or tracking is
+// lost (T3).
+// Cycle thread.
 int tracking_grow(struct protection *p, unsigned disk, uint64_t size, struct err *err);
-// The disk could not follow its state file: tracking is lost (T3).
-void tracking_give_up(struct protection *p, unsigned disk, const char *why);
+// The disk did not follow its state file: that is of `old_size` again, or tracking is lost.
+void tracking_ungrow(struct protection *p, unsigned disk, uint64_t old_size);
 // A clean stop; the export has stopped. A disk whose tracking is lost stays lost.
 int tracking_save(struct protection *p, struct err *err);
 

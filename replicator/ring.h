@@ -15,6 +15,7 @@
 #include "replicator/spin.h"
 
 #include <liburing.h>
+#undef BLOCK_SIZE // the kernel's, of 1024 bytes, which would take the place of ours
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>

@@ -83,6 +83,7 @@ static void on_written(struct aio *aio, int res)
 	}
 	spill_buffer_free(&group->spill, block);
 	block->state = PRESERVE_SPILLED;
+	preserve_ready(&group->preserve, block);
 	group_wake(preserve_take_waiters(block));
 	group_wake(spill_take_waiters(&group->spill));
 }

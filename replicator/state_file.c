@@ -16,6 +16,7 @@
 #include "replicator/state_map.h"
 #include "replicator/state_marks.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +29,7 @@ struct state_file {
 	int newest;		    // its slot
 	struct state_marks marks;
 	bool broken; // a write or sync failed: what lies in the file is not known
+	bool either; // another was to take its name, and it is not known for certain which of the two has it
 };
 
 const char *sync_reason_name(enum sync_reason reason)
@@ -222,35 +224,57 @@ int state_file_open_run(struct env_root *root, const char *name, const char *dis
 	return 0;
 }
 
+// A file of another size in the place of `*file`: with its marks, and with all regions that reach past its end.
+static int file_resize(struct state_file **file, struct env_root *root, const char *name, uint64_t size,
+		       const struct image_identity *identity, struct err *err)
+{
+	struct state_file *old = *file, *new = NULL;
+	struct state_header h = old->header;
+	h.size = size;
+	h.identity = *identity;
+	int rc = state_new(root, &h, &new);
+	for (uint64_t r = 0; rc == 0 && r < new->marks.regions; r++)
+		if (r >= old->header.size / REGION_SIZE || state_marks_has(&old->marks, r))
+			state_marks_put(&new->marks, r, true);
+	if (rc == 0)
+		rc = file_prepare(root, name, new);
+	if (rc == 0) {
+		rc = file_publish(root, name);
+		old->broken = old->either = rc != 0;
+	}
+	if (rc) {
+		state_file_close(new);
+		return err_sys(err, rc, "write the state file %s for %llu bytes", name, (unsigned long long)size);
+	}
+	state_file_close(old);
+	*file = new;
+	return 0;
+}
+
 int state_file_grow(struct state_file **file, struct env_root *root, const char *name, uint64_t new_size,
 		    const struct image_identity *identity, struct err *err)
 {
-	struct state_file *old = *file, *grown = NULL;
-	struct state_header h = old->header;
-	if (old->broken)
+	const struct state_header *h = &(*file)->header;
+	if ((*file)->broken)
 		return err_set(err, -EIO, "the state file %s is broken: stop and start the replicator", name);
-	if (!size_disk_ok(new_size) || new_size <= h.size)
-		return err_set(err, -EINVAL, "disk %s of %llu bytes cannot grow to %llu", h.disk, (unsigned long long)h.size,
+	if (!size_disk_ok(new_size) || new_size <= h->size)
+		return err_set(err, -EINVAL, "disk %s of %llu bytes cannot grow to %llu", h->disk, (unsigned long long)h->size,
 			       (unsigned long long)new_size);
-	h.size = new_size;
-	h.identity = *identity;
-	int rc = state_new(root, &h, &grown);
-	for (uint64_t r = 0; rc == 0 && r < grown->marks.regions; r++)
-		if (r >= old->header.size / REGION_SIZE || state_marks_has(&old->marks, r))
-			state_marks_put(&grown->marks, r, true);
-	if (rc == 0)
-		rc = file_prepare(root, name, grown);
-	if (rc == 0) {
-		rc = file_publish(root, name);
-		old->broken = rc != 0; // which of the two the name stands for is not known
-	}
-	if (rc) {
-		state_file_close(grown);
-		return err_sys(err, rc, "write the state file %s for the larger disk", name);
-	}
-	state_file_close(old);
-	*file = grown;
-	return 0;
+	return file_resize(file, root, name, new_size, identity, err);
+}
+
+int state_file_ungrow(struct state_file **file, struct env_root *root, const char *name, uint64_t old_size,
+		      const struct image_identity *identity, struct err *err)
+{
+	assert(size_disk_ok(old_size) && old_size < (*file)->header.size);
+	if ((*file)->broken)
+		return err_set(err, -EIO, "the state file %s is broken: stop and start the replicator", name);
+	return file_resize(file, root, name, old_size, identity, err);
+}
+
+bool state_file_broken(const struct state_file *state)
+{
+	return state->broken;
 }
 
 // --- while it runs ---
@@ -344,15 +368,11 @@ int state_file_save(struct state_file *state, const struct state_position *posit
 }
 
 // Both slots say that nothing in the file counts, above whatever a failed write may have left there.
-static int header_lose(struct env_root *root, const char *name)
+static int header_lose(struct env_file *file)
 {
 	enum { SEQUENCES_OF_A_FAILURE = 2 };
-	struct env_file *file = NULL;
 	struct state_header h;
-	int rc = env_open(root, name, ENV_WRITE, &file);
-	if (rc)
-		return rc;
-	rc = state_header_read(file, &h) < 0 ? -EBADMSG : 0;
+	int rc = state_header_read(file, &h) < 0 ? -EBADMSG : 0;
 	h.phase = STATE_LOST;
 	h.page_count = 0;
 	h.sequence += SEQUENCES_OF_A_FAILURE;
@@ -360,7 +380,19 @@ static int header_lose(struct env_root *root, const char *name)
 		rc = state_header_write(file, slot, &h);
 	if (rc == 0)
 		rc = env_sync(file);
+	return rc;
+}
+
+static int file_lose(const struct state_file *state, struct env_root *root, const char *name)
+{
+	struct env_file *file = NULL;
+	int rc = env_open(root, name, ENV_WRITE, &file);
+	if (rc)
+		return rc;
+	rc = header_lose(file);
 	env_close(file);
+	if (rc == 0 && state && state->either)
+		rc = header_lose(state->file);
 	return rc;
 }
 
@@ -369,7 +401,7 @@ int state_file_lose(struct state_file *state, struct env_root *root, const char 
 	char dir[FILE_NAME_SIZE];
 	if (state)
 		state->broken = true;
-	int rc = header_lose(root, name);
+	int rc = file_lose(state, root, name);
 	if (rc == 0)
 		return 0;
 	rc = name_dir(name, dir);

@@ -79,6 +79,12 @@ uint64_t state_file_marked(const struct state_file *file); // regions
 int state_file_grow(struct state_file **file, struct env_root *root, const char *name, uint64_t new_size,
 		    const struct image_identity *identity, struct err *err);
 
+// The image could not grow after state_file_grow(): in the place of the file one for `old_size` again, with the marks that it
+// has. Errors as there.
+int state_file_ungrow(struct state_file **file, struct env_root *root, const char *name, uint64_t old_size,
+		      const struct image_identity *identity, struct err *err);
+bool state_file_broken(const struct state_file *file);
+
 // The clean stop: map, then header. `dirty` is of the file's size. On failure the file still says that a replicator runs, or,
 // where only its last writes or syncs failed, may say the whole truth as if there had been no failure. Nothing may be written to
 // the image afterwards.

@@ -139,6 +139,14 @@ static void on_read(struct aio *aio, int res)
 	request->done(request, res);
 }
 
+// A hint: what cannot be read ahead is no error of the guest's, and a bad disk shows when it is read.
+static void on_advised(struct aio *aio, int res)
+{
+	struct volume_request *request = HOLDER(aio, struct volume_request, aio);
+	(void)res;
+	request->done(request, 0);
+}
+
 static void on_request_synced(struct volume_sync *sync, int res)
 {
 	struct volume_request *request = HOLDER(sync, struct volume_request, sync);
@@ -270,6 +278,17 @@ void volume_count_read(struct volume *volume, uint64_t len)
 	count(&volume->stats.read_bytes, len);
 }
 
+static void volume_cache(struct volume_request *request)
+{
+	struct volume *volume = request->volume;
+	request->aio = (struct aio){.kind = AIO_ADVISE,
+				    .background = true,
+				    .off = request->off,
+				    .len = min_u64(request->len, VOLUME_CACHE_MAX),
+				    .done = on_advised};
+	volume->backend->submit(volume->backend, &request->aio);
+}
+
 void volume_submit(struct volume *volume, struct volume_request *request)
 {
 	struct volume_stats *stats = &volume->stats;
@@ -284,6 +303,9 @@ void volume_submit(struct volume *volume, struct volume_request *request)
 	case VOLUME_FLUSH:
 		count(&stats->flushes, 1);
 		request_sync(request);
+		return;
+	case VOLUME_CACHE:
+		volume_cache(request);
 		return;
 	case VOLUME_WRITE:
 		count(&stats->writes, 1);

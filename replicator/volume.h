@@ -26,7 +26,9 @@
 struct group;
 struct volume;
 
-enum volume_command { VOLUME_READ, VOLUME_WRITE, VOLUME_TRIM, VOLUME_ZERO, VOLUME_FLUSH };
+enum volume_command { VOLUME_READ, VOLUME_WRITE, VOLUME_TRIM, VOLUME_ZERO, VOLUME_FLUSH, VOLUME_CACHE };
+
+enum { VOLUME_CACHE_MAX = 32 << 20 }; // of one CACHE: what goes beyond is not read ahead
 
 // Waits for a sync that begins after the call; then `done`.
 struct volume_sync {

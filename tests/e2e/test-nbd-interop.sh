@@ -39,6 +39,10 @@ h.zero(1 << 20, 10 << 20, nbd.CMD_FLAG_NO_HOLE)
 assert h.pread(1 << 20, 10 << 20) == bytes(1 << 20)
 h.trim(1 << 20, 12 << 20)
 h.flush()
+assert h.can_cache()
+h.cache(1 << 20, 3 << 20)
+h.cache(64 << 20, 0)
+assert h.pread(512, 3 << 20) is not None
 for off in (1 << 62, (64 << 20) - 512):
     try:
         h.set_strict_mode(0)
@@ -46,6 +50,11 @@ for off in (1 << 62, (64 << 20) - 512):
         raise SystemExit("a read past the end of the disk worked")
     except nbd.Error as error:
         assert error.errno in ("EINVAL", "ENOSPC", "EOVERFLOW"), error.errno
+    try:
+        h.cache(1024, off)
+        raise SystemExit("caching past the end of the disk worked")
+    except nbd.Error as error:
+        assert error.errno in ("EINVAL", "EOVERFLOW"), error.errno
     try:
         h.pwrite(bytes(1024), off)
         raise SystemExit("a write past the end of the disk worked")

@@ -31,10 +31,15 @@ void fake_aio_done(struct fake_aio *fake)
 	free(fake->sector_tick);
 }
 
+static bool changes(const struct aio *aio)
+{
+	return aio->kind != AIO_READ && aio->kind != AIO_SYNC && aio->kind != AIO_ADVISE;
+}
+
 bool fake_aio_changing(const struct fake_aio *fake)
 {
 	for (unsigned i = 0; i < fake->count; i++)
-		if (fake->op[i].aio->kind != AIO_READ && fake->op[i].aio->kind != AIO_SYNC)
+		if (changes(fake->op[i].aio))
 			return true;
 	return false;
 }
@@ -57,6 +62,7 @@ static void take_effect(struct fake_aio *fake, const struct aio *aio, unsigned h
 		memset(image, 0, len);
 		break;
 	case AIO_SYNC:
+	case AIO_ADVISE:
 		break;
 	}
 }
@@ -84,7 +90,7 @@ static void complete(struct fake_aio *fake, unsigned at)
 	fake->tick++;
 	if (res == 0 && op.aio->kind == AIO_SYNC && op.begun > fake->durable_tick)
 		fake->durable_tick = op.begun;
-	else if (res == 0 && op.aio->kind != AIO_READ && op.aio->kind != AIO_SYNC)
+	else if (res == 0 && changes(op.aio))
 		note_written(fake, op.aio);
 	op.aio->done(op.aio, res);
 }

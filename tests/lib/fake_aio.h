@@ -29,7 +29,7 @@ struct fake_aio {
 	unsigned syncs;	       // begun
 	void (*issued)(struct fake_aio *fake, const struct aio *aio); // of every operation; may be NULL
 	void *context;
-	int fail[AIO_ZERO + 1]; // what operations of a kind end with, without effect
+	int fail[AIO_ADVISE + 1]; // what operations of a kind end with, without effect
 };
 
 void fake_aio_init(struct fake_aio *fake, uint64_t size);

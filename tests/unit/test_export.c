@@ -138,7 +138,7 @@ static int dial_disk(const struct place *p, const char *name)
 	return fd;
 }
 
-enum { CMD_READ = 0, CMD_WRITE = 1, CMD_DISC = 2, CMD_FLUSH = 3, CMD_TRIM = 4, CMD_FUA = 1 << 16 };
+enum { CMD_READ = 0, CMD_WRITE = 1, CMD_DISC = 2, CMD_FLUSH = 3, CMD_TRIM = 4, CMD_CACHE = 5, CMD_FUA = 1 << 16 };
 
 static void put_request(int fd, unsigned command, uint64_t cookie, uint64_t off, uint32_t len)
 {
@@ -251,7 +251,13 @@ static void export_bad_requests_get_errors_and_broken_ones_end_that_connection_a
 	assert_int_equal(ask(bad, CMD_WRITE, IMAGE_SIZE - 1, 4096, data), ENOSPC); // its payload is passed over
 	assert_int_equal(ask(bad, CMD_READ, IMAGE_SIZE, 1, data), EINVAL);
 	assert_int_equal(ask(bad, CMD_TRIM, UINT64_MAX, 4096, NULL), EINVAL);
+	assert_int_equal(ask(bad, CMD_CACHE, IMAGE_SIZE - 4096, 8192, NULL), EINVAL);
+	assert_int_equal(ask(bad, CMD_CACHE, UINT64_MAX, 4096, NULL), EINVAL);
+	assert_int_equal(ask(bad, CMD_CACHE, 0, 0, NULL), EINVAL);
 	assert_int_equal(ask(bad, 99, 0, 4096, NULL), EINVAL);
+	assert_int_equal(ask(good, CMD_CACHE, 0, IMAGE_SIZE, NULL), 0); // more than is read ahead
+	assert_int_equal(ask(good, CMD_CACHE, 4095, 2, NULL), 0);
+	assert_int_equal(ask(fixed, CMD_CACHE, 0, 4096, NULL), 0); // reads, so a read-only disk takes it
 	assert_int_equal(ask(fixed, CMD_WRITE, 0, 4096, data), EPERM);
 	assert_int_equal(ask(bad, CMD_WRITE, 0, 4096, data), 0);
 	put_all(bad, "this is not a request of NBD", 28);
@@ -388,6 +394,175 @@ static void export_every_point_is_a_prefix_of_the_writes_over_both_disks(void **
 		(void)close(fd);
 		free(replica[d]);
 	}
+	place_free(p);
+}
+
+// ---- the spill file
+
+enum { SPILL_LEN = 6 << 20, SPILL_BLOCKS = SPILL_LEN / BLOCK_SIZE, SPILL_MEMORY = 4, SPILL_WRITE = 128 << 10 };
+
+static void pattern(unsigned char *to, unsigned round)
+{
+	for (size_t i = 0; i < SPILL_LEN; i += 8)
+		put_le64(to + i, i * 31 + round * UINT64_C(0x0101010101));
+}
+
+static void overwrite(int fd, unsigned char *data, unsigned round)
+{
+	pattern(data, round);
+	for (uint64_t off = 0; off < SPILL_LEN; off += SPILL_WRITE)
+		assert_int_equal(ask(fd, CMD_WRITE, off, SPILL_WRITE, data + off), 0);
+}
+
+// Bytes that the file without a name in the place's directory takes on disk.
+static uint64_t spill_on_disk(const struct place *p)
+{
+	for (int fd = 3; fd < 256; fd++) {
+		char name[32], path[512];
+		struct stat st;
+		(void)snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+		ssize_t len = readlink(name, path, sizeof(path) - 1);
+		if (len <= 0 || fstat(fd, &st) || st.st_nlink != 0)
+			continue;
+		path[len] = 0;
+		if (strncmp(path, p->dir, strlen(p->dir)) == 0)
+			return (uint64_t)st.st_blocks * 512;
+	}
+	fail_msg("there is no spill file in %s", p->dir);
+	return 0;
+}
+
+// The figures come from the loop's thread, a little after the answer that they are about.
+static void preserved_becomes(const struct place *p, uint64_t preserved, uint64_t spilled)
+{
+	struct export_stats stats;
+	for (unsigned i = 0; i < 10000; i++, (void)usleep(1000)) {
+		export_stats(p->export, 0, &stats);
+		if (stats.preserved_bytes == preserved && stats.spilled_bytes == spilled)
+			return;
+	}
+	fail_msg("%llu bytes are preserved, %llu of them spilled", (unsigned long long)stats.preserved_bytes,
+		 (unsigned long long)stats.spilled_bytes);
+}
+
+static void spill_becomes_empty(const struct place *p)
+{
+	for (unsigned i = 0; i < 10000 && spill_on_disk(p); i++)
+		(void)usleep(1000);
+	assert_int_equal(spill_on_disk(p), 0);
+}
+
+struct overwriter {
+	const struct place *place;
+	uint64_t spilled_max, memory_max, on_disk_max;
+	unsigned rounds;
+	_Atomic bool stop;
+};
+
+static void *overwrite_on(void *context)
+{
+	struct overwriter *o = context;
+	unsigned char *data = malloc(SPILL_LEN);
+	int fd = dial_disk(o->place, "vda");
+	for (; !o->stop; o->rounds++) {
+		struct export_stats stats;
+		overwrite(fd, data, 100 + o->rounds);
+		export_stats(o->place->export, 0, &stats);
+		o->spilled_max = max_u64(o->spilled_max, stats.spilled_bytes);
+		o->memory_max = max_u64(o->memory_max, stats.preserved_bytes - min_u64(stats.preserved_bytes, stats.spilled_bytes));
+		o->on_disk_max = max_u64(o->on_disk_max, spill_on_disk(o->place));
+	}
+	(void)close(fd);
+	free(data);
+	return NULL;
+}
+
+static struct place *place_spilling(uint64_t blocks)
+{
+	struct place *p = place_new();
+	p->config.preserve_bytes_max = (uint64_t)SPILL_MEMORY * BLOCK_SIZE;
+	p->config.spill_dir = p->dir;
+	p->config.spill_bytes_max = blocks * BLOCK_SIZE;
+	place_start(p);
+	return p;
+}
+
+// All that was asked for, as it was at the cut: 0, or what waiting said.
+static int read_cut(struct source *source, unsigned char *const replica[2])
+{
+	struct source_batch batch;
+	int code;
+	assert_int_equal(source_batch_init(&batch), 0);
+	do {
+		assert_int_equal(source_fetch(source, &batch), 0);
+		code = source_wait(source, &batch, NULL);
+		if (code == 0)
+			take_batch(&batch, replica);
+	} while (code == 0 && batch.count);
+	source_batch_done(&batch);
+	return code;
+}
+
+static void export_reads_a_cut_back_from_the_spill_file_byte_for_byte(void **unused)
+{
+	(void)unused;
+	struct place *p = place_spilling(SPILL_BLOCKS);
+	struct source *source = export_source(p->export);
+	unsigned char *data = malloc(SPILL_LEN), *replica[2] = {calloc(1, IMAGE_SIZE), calloc(1, IMAGE_SIZE)};
+	int fd = dial_disk(p, "vda");
+	struct source_cut cut;
+	for (unsigned turn = 0; turn < 4; turn++) {
+		overwrite(fd, data, turn);
+		assert_int_equal(source_cut(source, CUT_POINT, &cut, NULL), 0);
+		assert_int_equal(cut.blocks, SPILL_BLOCKS);
+		overwrite(fd, data, 50 + turn); // every block before any is read
+		preserved_becomes(p, SPILL_LEN, SPILL_LEN - (uint64_t)SPILL_MEMORY * BLOCK_SIZE);
+		assert_true(spill_on_disk(p) > 0 && spill_on_disk(p) <= p->config.spill_bytes_max);
+		struct overwriter o = {.place = p};
+		pthread_t thread;
+		assert_int_equal(pthread_create(&thread, NULL, overwrite_on, &o), 0);
+		assert_int_equal(read_cut(source, replica), 0);
+		o.stop = true;
+		(void)pthread_join(thread, NULL);
+		pattern(data, turn);
+		assert_memory_equal(replica[0], data, SPILL_LEN);
+		assert_true(o.spilled_max <= p->config.spill_bytes_max && o.on_disk_max <= p->config.spill_bytes_max + (1 << 20));
+		assert_true(o.memory_max <= p->config.preserve_bytes_max);
+		assert_int_equal(source_keep(source, NULL), 0);
+		preserved_becomes(p, 0, 0);
+		spill_becomes_empty(p);
+	}
+	(void)close(fd);
+	place_stop(p);
+	free(data);
+	free(replica[0]);
+	free(replica[1]);
+	place_free(p);
+}
+
+static void export_gives_the_cut_up_and_not_the_guest_when_the_spill_file_is_full(void **unused)
+{
+	(void)unused;
+	struct place *p = place_spilling(16);
+	struct source *source = export_source(p->export);
+	unsigned char *data = malloc(SPILL_LEN), *replica[2] = {calloc(1, IMAGE_SIZE), calloc(1, IMAGE_SIZE)};
+	int fd = dial_disk(p, "vda");
+	struct source_cut cut;
+	overwrite(fd, data, 1);
+	assert_int_equal(source_cut(source, CUT_POINT, &cut, NULL), 0);
+	overwrite(fd, data, 2);
+	assert_int_equal(read_cut(source, replica), -ESTALE);
+	source_give_back(source);
+	preserved_becomes(p, 0, 0);
+	spill_becomes_empty(p);
+	assert_int_equal(cycle(source, CUT_POINT, replica), 0); // the guest is quiet now
+	assert_memory_equal(replica[0], data, SPILL_LEN);
+	assert_int_equal(source_keep(source, NULL), 0);
+	(void)close(fd);
+	place_stop(p);
+	free(data);
+	free(replica[0]);
+	free(replica[1]);
 	place_free(p);
 }
 
@@ -1039,6 +1214,8 @@ int main(void)
 		cmocka_unit_test(export_answers_many_requests_of_one_send),
 		cmocka_unit_test(export_bad_requests_get_errors_and_broken_ones_end_that_connection_alone),
 		cmocka_unit_test(export_every_point_is_a_prefix_of_the_writes_over_both_disks),
+		cmocka_unit_test(export_reads_a_cut_back_from_the_spill_file_byte_for_byte),
+		cmocka_unit_test(export_gives_the_cut_up_and_not_the_guest_when_the_spill_file_is_full),
 		cmocka_unit_test(export_stop_gives_an_open_cut_back),
 		cmocka_unit_test(export_gives_up_a_cut_for_a_disk_that_hangs_and_names_it),
 		cmocka_unit_test(export_refuses_images_it_cannot_protect),

@@ -23,6 +23,7 @@ enum { DISKS = 2, POINTS = 3 };
 #define SECOND_NS INT64_C(1000000000)
 
 static const uint64_t disk_size[DISKS] = {64 << 20, (1 << 20) + 512};
+static const uint64_t grown_size[DISKS] = {(80 << 20) + 512, 3 << 20}; // in the tests where they grow after their second point
 static const unsigned char pin[OWNER_PIN_SIZE] = {1};
 
 static struct wire_open open_message(void)
@@ -36,12 +37,14 @@ static struct wire_open open_message(void)
 	return open;
 }
 
-static int add_point(struct env *env, struct replica *replica, struct err *err)
+static int add_point_of(struct env *env, struct replica *replica, const uint64_t size[DISKS], struct err *err)
 {
 	struct wire_open open = open_message();
 	struct wire_opened opened;
 	struct wire_committed committed;
 	struct wire_zeros zeros = {.disk = 0, .first = 0, .count = 1};
+	for (unsigned i = 0; i < DISKS; i++)
+		open.disk[i].size = size[i];
 	int rc = replica_session_begin(replica, &open, pin, &opened, err);
 	if (rc)
 		return rc;
@@ -52,6 +55,11 @@ static int add_point(struct env *env, struct replica *replica, struct err *err)
 		rc = replica_seal(replica, &seal, &committed, err);
 	replica_session_end(replica);
 	return rc;
+}
+
+static int add_point(struct env *env, struct replica *replica, struct err *err)
+{
+	return add_point_of(env, replica, disk_size, err);
 }
 
 static int make_store(struct env *env, struct store *store, unsigned points, struct replica **ret_replica, struct err *err)
@@ -220,6 +228,39 @@ static void failover_with_a_damaged_record_is_refused_and_leaves_the_disks(void 
 	bench_close(&bench);
 }
 
+static uint64_t size_of_failover(struct bench *bench, unsigned disk)
+{
+	char name[64];
+	struct env_root *root;
+	struct env_file *file;
+	struct qcow2_reader *reader;
+	(void)snprintf(name, sizeof(name), "vm1/failover/vd%c.qcow2", 'a' + disk);
+	assert_int_equal(env_root_open(bench->env, "/", &root), 0);
+	assert_int_equal(env_open(root, name, ENV_READ, &file), 0);
+	assert_int_equal(qcow2_reader_open(file, &reader, NULL), 0);
+	uint64_t size = qcow2_reader_size(reader);
+	qcow2_reader_free(reader);
+	env_close(file);
+	env_root_close(root);
+	return size;
+}
+
+// Else a guest would find its disk longer than its partition table says, and a newer one cut short.
+static void failover_gives_each_disk_the_size_that_it_had_at_the_point(void **state)
+{
+	(void)state;
+	for (uint64_t number = 1; number <= 3; number++) {
+		struct bench bench;
+		struct failover_info failover;
+		bench_open(&bench, "/", 2);
+		assert_int_equal(add_point_of(bench.env, bench.replica, grown_size, NULL), 0);
+		assert_int_equal(fail_over(&bench, number, &failover, NULL), 0);
+		for (unsigned i = 0; i < DISKS; i++)
+			assert_int_equal(size_of_failover(&bench, i), number <= 2 ? disk_size[i] : grown_size[i]);
+		bench_close(&bench);
+	}
+}
+
 static void failover_command_is_quoted_for_shell_and_qemu(void **state)
 {
 	(void)state;
@@ -251,6 +292,20 @@ static int scenario_setup(struct env *env, void *context, struct err *err)
 	if (rc)
 		return rc;
 	rc = make_store(env, store, 2, &replica, err);
+	store_close(store);
+	return rc;
+}
+
+// The same, and the disks grew after their second point.
+static int scenario_setup_grown(struct env *env, void *context, struct err *err)
+{
+	struct store *store;
+	int rc = scenario_setup(env, context, err);
+	if (rc == 0)
+		rc = store_open(env, "/", &store, err);
+	if (rc)
+		return rc;
+	rc = add_point_of(env, store_find(store, "vm1"), grown_size, err);
 	store_close(store);
 	return rc;
 }
@@ -396,6 +451,16 @@ static void failover_asked_again_is_finished_after_a_second_crash(void **state)
 	explore(crash_explore, &scenario);
 }
 
+static void failover_to_a_smaller_point_is_finished_after_a_crash_at_any_step(void **state)
+{
+	(void)state;
+	struct promise promise = {.answered = false};
+	const struct crash_scenario scenario = {.name = "failover smaller", .context = &promise, .setup = scenario_setup_grown,
+						.run = scenario_run, .recover = scenario_recover, .check = scenario_check,
+						.crashes = 2, .at_syncs = true, .states_max = 3000};
+	explore(crash_explore, &scenario);
+}
+
 static void failover_is_finished_after_any_failing_operation(void **state)
 {
 	(void)state;
@@ -416,9 +481,11 @@ int main(void)
 		cmocka_unit_test(failover_without_any_point_says_why),
 		cmocka_unit_test(failover_counts_no_loss_when_the_cut_lies_in_the_future),
 		cmocka_unit_test(failover_with_a_damaged_record_is_refused_and_leaves_the_disks),
+		cmocka_unit_test(failover_gives_each_disk_the_size_that_it_had_at_the_point),
 		cmocka_unit_test(failover_command_is_quoted_for_shell_and_qemu),
 		cmocka_unit_test(failover_is_finished_after_a_crash_at_any_step),
 		cmocka_unit_test(failover_asked_again_is_finished_after_a_second_crash),
+		cmocka_unit_test(failover_to_a_smaller_point_is_finished_after_a_crash_at_any_step),
 		cmocka_unit_test(failover_is_finished_after_any_failing_operation),
 	};
 	log_init("test_failover", LOG_LEVEL_ERROR);

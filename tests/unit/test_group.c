@@ -74,7 +74,7 @@ static bool overlaps(const struct guest *g, uint16_t disk, uint64_t off, uint64_
 
 static bool is_write(const struct guest *g)
 {
-	return g->request.command != VOLUME_READ && g->request.command != VOLUME_FLUSH;
+	return g->request.command != VOLUME_READ && g->request.command != VOLUME_FLUSH && g->request.command != VOLUME_CACHE;
 }
 
 static void check_answer(struct guest *g)
@@ -96,6 +96,8 @@ static void check_answer(struct guest *g)
 	case VOLUME_TRIM:
 	case VOLUME_ZERO:
 		memset(acked, 0, g->request.len);
+		break;
+	case VOLUME_CACHE:
 		break;
 	}
 	if (is_write(g) && g->request.fua) // G2: its own data, by a sync that began after it was written
@@ -195,7 +197,7 @@ static uint64_t region_len(uint16_t disk, uint64_t region)
 static void on_issued(struct fake_aio *fake, const struct aio *aio)
 {
 	struct world *w = fake->context;
-	if (aio->kind == AIO_READ || aio->kind == AIO_SYNC || w->group.volume[fake - w->fake].intent.lost)
+	if (aio->kind == AIO_READ || aio->kind == AIO_SYNC || aio->kind == AIO_ADVISE || w->group.volume[fake - w->fake].intent.lost)
 		return;
 	for (uint64_t r = aio->off / REGION_SIZE; r <= (aio->off + aio->len - 1) / REGION_SIZE; r++)
 		assert_true(w->durable[fake - w->fake][r]);
@@ -669,6 +671,21 @@ static void volume_zeroes_are_written_where_the_image_cannot_punch(void **unused
 	world_free(w);
 }
 
+static void volume_cache_is_a_hint_that_changes_nothing_and_never_fails(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(1 << 20);
+	w->fake[0].fail[AIO_ADVISE] = -EIO;
+	assert_int_equal(ask(w, VOLUME_CACHE, 511, 70000, false), 0);
+	w->fake[0].fail[AIO_ADVISE] = 0;
+	assert_int_equal(ask(w, VOLUME_CACHE, 0, (uint32_t)sizes[0], false), 0);
+	assert_int_equal(dirty_bytes(&w->group.volume[0].dirty), 0);
+	assert_int_equal(w->group.volume[0].stats.errors, 0);
+	assert_int_equal(ask(w, VOLUME_FLUSH, 0, 0, false), 0);
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	world_free(w);
+}
+
 static void cut_is_given_up_when_old_content_cannot_be_read(void **unused)
 {
 	(void)unused;
@@ -754,6 +771,48 @@ static void cut_preserves_more_than_memory_and_buffers_hold_at_once(void **unuse
 	assert_memory_equal(w->replica[1], w->snapshot[1], sizes[1]);
 	assert_int_equal(try_keep(w), 0);
 	assert_int_equal(w->group.spill.used, 0); // its space was given back
+	world_free(w);
+}
+
+// A guest that overwrites the end of the set, and a reader that is slow: two blocks between one batch and the next, as many
+// as there is memory for.
+static void preserved_blocks_jump_the_queue_so_that_the_cut_survives(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(2 * BLOCK_SIZE);
+	uint64_t last = size_blocks(sizes[1]) - 1;
+	memset(w->fake[1].image, 7, sizes[1]);
+	group_mark_all(&w->group);
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	memcpy(w->snapshot[1], w->fake[1].image, sizes[1]);
+	unsigned batches = 0;
+	do {
+		unsigned overwritten = batches < 4 ? 2 : 0; // then the set is at its end
+		for (unsigned i = 0; i < overwritten; i++) {
+			struct volume_request over = {
+				.command = VOLUME_ZERO, .off = (last - 2 * batches - i) * BLOCK_SIZE, .len = 1, .done = on_answer};
+			volume_submit(&w->group.volume[1], &over);
+			world_drain(w);
+			assert_int_equal(last_res, 0);
+		}
+		assert_int_equal(w->group.preserve.bytes, overwritten * BLOCK_SIZE);
+		assert_int_equal(try_fetch(w), 0);
+		for (unsigned i = 0; i < overwritten; i++) {
+			assert_int_equal(w->batch[0].block[i].disk, 1);
+			assert_int_equal(w->batch[0].block[i].index, last - 2 * batches - i);
+		}
+		if (batches == 0) { // the rest in order
+			assert_int_equal(w->batch[0].block[2].disk, 0);
+			assert_int_equal(w->batch[0].block[2].index, 0);
+			assert_int_equal(w->batch[0].block[3].index, 1);
+		}
+		assert_int_equal(w->group.preserve.bytes, 0);
+		assert_null(w->group.preserve.oldest);
+		batches++;
+	} while (w->batch[0].count);
+	assert_true(batches >= 5);
+	assert_memory_equal(w->replica[1], w->snapshot[1], sizes[1]);
+	assert_int_equal(try_keep(w), 0);
 	world_free(w);
 }
 
@@ -1104,7 +1163,9 @@ int main(void)
 		cmocka_unit_test(volume_failed_sync_is_never_retried_into_success),
 		cmocka_unit_test(volume_failed_write_fails_later_flushes_and_want_of_space_does_not),
 		cmocka_unit_test(volume_zeroes_are_written_where_the_image_cannot_punch),
+		cmocka_unit_test(volume_cache_is_a_hint_that_changes_nothing_and_never_fails),
 		cmocka_unit_test(cut_is_given_up_when_old_content_cannot_be_read),
+		cmocka_unit_test(preserved_blocks_jump_the_queue_so_that_the_cut_survives),
 		cmocka_unit_test(cut_given_up_fails_the_batches_under_way),
 		cmocka_unit_test(keep_forgets_nothing_when_a_read_or_a_sync_failed),
 		cmocka_unit_test(cut_given_up_for_a_write_that_hangs_opens_the_gate_and_takes_nothing),

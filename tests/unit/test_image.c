@@ -4,8 +4,11 @@
 #include "replicator/image.h"
 #include "tests/lib/twin.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,7 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -137,12 +145,124 @@ static void read_past_an_image_that_became_shorter_is_an_error(void **state)
 	assert_int_equal(perform(AIO_READ, LIMIT - 4096, 4096), 0);
 }
 
+static unsigned pages_in_memory(void *map, size_t len)
+{
+	static unsigned char in[SIZE / 4096];
+	unsigned count = 0;
+	assert_int_equal(mincore(map, len, in), 0);
+	for (size_t i = 0; i < len / 4096; i++)
+		count += in[i] & 1;
+	return count;
+}
+
+// All of the range, though the kernel takes only a part at a time; and nothing behind it by our doing.
+static void advice_brings_the_range_into_memory(void **state)
+{
+	(void)state;
+	enum { ADVISED = 2 << 20 };
+	for (uint64_t off = 0; off < SIZE; off += LARGE)
+		assert_int_equal(perform(AIO_WRITE, off, LARGE), 0);
+	assert_int_equal(perform(AIO_SYNC, 0, 0), 0);
+	assert_int_equal(posix_fadvise(image.fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	void *map = mmap(NULL, ADVISED, PROT_READ, MAP_SHARED, image.fd, 0);
+	assert_true(map != MAP_FAILED);
+	if (pages_in_memory(map, ADVISED)) {
+		print_message("# this file system keeps all in memory\n");
+		(void)munmap(map, ADVISED);
+		skip();
+	}
+	assert_int_equal(perform(AIO_ADVISE, 0, ADVISED), 0);
+	for (unsigned i = 0; i < 10000 && pages_in_memory(map, ADVISED) < ADVISED / 4096; i++)
+		(void)usleep(1000);
+	assert_int_equal(pages_in_memory(map, ADVISED), ADVISED / 4096);
+	(void)munmap(map, ADVISED);
+}
+
+// Makes the kernel answer every open() with O_TMPFILE as a file system does that has no such files.
+static void refuse_nameless_files(int code)
+{
+	const struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_TMPFILE & ~O_DIRECTORY, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)code),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = {.len = sizeof(filter) / sizeof(filter[0]), .filter = (struct sock_filter *)(uintptr_t)filter};
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		_exit(77);
+}
+
+static bool directory_is_empty(const char *path)
+{
+	DIR *dir = opendir(path);
+	unsigned names = 0;
+	while (dir && readdir(dir))
+		names++;
+	return dir && closedir(dir) == 0 && names == 2;
+}
+
+static bool scratch_is_sound(const char *dir)
+{
+	struct image scratch;
+	struct stat st;
+	char byte = 0;
+	if (image_open_scratch(&scratch, dir, NULL))
+		return false;
+	bool sound = directory_is_empty(dir) && fstat(scratch.fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 0 &&
+		     (st.st_mode & 0777) == 0600 && st.st_size == 0 && (fcntl(scratch.fd, F_GETFD) & FD_CLOEXEC) &&
+		     pwrite(scratch.fd, "x", 1, 1 << 20) == 1 && pread(scratch.fd, &byte, 1, 1 << 20) == 1 && byte == 'x';
+	image_close(&scratch);
+	return sound;
+}
+
+// In a process of its own: a filter stays for good.
+static int scratch_status_when_refused_with(const char *dir, int code)
+{
+	int status = 0;
+	pid_t child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		refuse_nameless_files(code);
+		int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+		_exit(fd >= 0 || errno != code ? 78 : scratch_is_sound(dir) ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void scratch_file_has_no_name_whatever_the_file_system_can_do(void **state)
+{
+	(void)state;
+	char dir[512];
+	struct image scratch;
+	struct err err = {0};
+	(void)snprintf(dir, sizeof(dir), "%s/spill", temp.dir);
+	assert_int_equal(mkdir(dir, 0700), 0);
+	assert_true(scratch_is_sound(dir));
+	int status = scratch_status_when_refused_with(dir, EOPNOTSUPP);
+	if (status == 77) {
+		print_message("# this kernel takes no filter: the way without O_TMPFILE is not tested\n");
+		skip();
+	}
+	assert_int_equal(status, 0);
+	assert_int_equal(scratch_status_when_refused_with(dir, EISDIR), 0);
+	assert_int_equal(scratch_status_when_refused_with(dir, ENOSPC), 1); // what is wrong with the disk is no reason for another way
+	assert_true(directory_is_empty(dir));
+	assert_int_equal(rmdir(dir), 0);
+	assert_int_equal(image_open_scratch(&scratch, dir, &err), -ENOENT);
+	assert_non_null(strstr(err.text, dir));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(write_that_the_kernel_cuts_short_is_not_done, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(write_that_the_kernel_refuses_is_an_error, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(read_past_an_image_that_became_shorter_is_an_error, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(advice_brings_the_range_into_memory, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),
 	};
 	return cmocka_run_group_tests_name("image", tests, NULL, NULL);
 }

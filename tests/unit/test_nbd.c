@@ -257,7 +257,12 @@ static void nbd_requests_outside_the_disk_or_the_rules_are_refused(void **unused
 	assert_int_equal(check(a, NBD_TRIM, 0, 0, UINT32_MAX), -EINVAL);
 	assert_int_equal(check(a, NBD_FLUSH, 0, 0, 0), 0);
 	assert_int_equal(check(a, NBD_FLUSH, 0, 0, 1), -EINVAL);
-	assert_int_equal(check(a, 5, 0, 0, 1), -EINVAL);
+	assert_int_equal(check(a, 8, 0, 0, 1), -EINVAL);
+	assert_int_equal(check(a, NBD_CACHE, 0, 0, UINT32_MAX), -EINVAL);
+	assert_int_equal(check(a, NBD_CACHE, 0, 512, 512), 0);
+	assert_int_equal(check(a, NBD_CACHE, 0, 0, 0), -EINVAL);
+	assert_int_equal(check(a, NBD_CACHE, 0, UINT64_MAX, 512), -EINVAL);
+	assert_int_equal(check(a, NBD_CACHE, NBD_FLAG_DF, 0, 512), -EINVAL);
 	assert_int_equal(check(a, 0xffff, 0, 0, 1), -EINVAL);
 	assert_int_equal(check(a, NBD_READ, 0x8000, 0, 1), -EINVAL);
 	const unsigned writing[] = {NBD_WRITE, NBD_TRIM, NBD_WRITE_ZEROES};

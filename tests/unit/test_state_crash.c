@@ -38,6 +38,7 @@ enum action {
 	STOP,	   // clean
 	KILL,	   // the process dies, and nothing else
 	GROW,	   // the state file, then the image, to the last places
+	GROW_IN_VAIN, // the state file, and back: the image cannot
 	GENERATION, // the next start is of another line of history
 	LOSE,	   // a mark could not be made: the guest goes on
 };
@@ -412,6 +413,23 @@ static int grow(struct world *w, struct agent *a, struct err *err)
 	return 0;
 }
 
+// The file grows, the image cannot follow, and the file goes back.
+static int grow_in_vain(struct world *w, struct agent *a, struct err *err)
+{
+	struct truth *t = &w->t;
+	struct image_identity identity = identity_of(w, false);
+	int rc = state_file_grow(&a->file, a->root, NAME, size_of(w, true), &identity, err);
+	t->grows = rc == 0;
+	if (rc == 0)
+		rc = state_file_ungrow(&a->file, a->root, NAME, size_of(w, false), &identity, err);
+	t->grows = t->grows && rc;
+	bool sound = rc == 0;
+	rc = on_failure(w, a, rc, err);
+	if (sound)
+		unmarked_is_durable(t);
+	return rc;
+}
+
 static int lose(struct world *w, struct agent *a, struct err *err)
 {
 	w->t.losing = true;
@@ -444,6 +462,8 @@ static int take_step(struct world *w, struct agent *a, struct step step, struct 
 		return stop(w, a, err);
 	case GROW:
 		return grow(w, a, err);
+	case GROW_IN_VAIN:
+		return grow_in_vain(w, a, err);
 	case GENERATION:
 		w->t.other_generation = w->t.may_be_other = true;
 		return 0;
@@ -634,6 +654,17 @@ static void disk_that_grows_has_its_new_range_marked_in_the_same_step(void **sta
 	survive(&s);
 }
 
+// Also a clean stop is possible then, and the same disk can grow after all.
+static void disk_that_could_not_grow_keeps_its_marks(void **state)
+{
+	static const struct script s = {.name = "grow-in-vain", .region = {0, 1, 3838, 3839, 3840, 3841}, .regions = 3839, .grown = 3842,
+		.before = {SYNCED, {WRITE, 1}, {STOP, 0}},
+		.run = {{START, 0}, {WRITE, 4}, {GROW_IN_VAIN, 0}, {WRITE, 2}, {CUT, 0}, {SEAL, 0}, {COMMIT, 0}, {KEEP, 0},
+			{STOP, 0}, {START, 0}, {GROW_IN_VAIN, 0}, {GROW, 0}, {WRITE, 0x20}}};
+	(void)state;
+	survive(&s);
+}
+
 static void other_generation_begins_with_a_whole_sync(void **state)
 {
 	static const struct script s = {.name = "generation", SMALL, .before = {SYNCED, {WRITE, 1}, {STOP, 0}, {GENERATION, 0}},
@@ -672,6 +703,7 @@ int main(void)
 		cmocka_unit_test(cold_region_is_evicted_with_the_next_marks),
 		cmocka_unit_test(answer_that_did_not_come_leaves_both_points_possible),
 		cmocka_unit_test(disk_that_grows_has_its_new_range_marked_in_the_same_step),
+		cmocka_unit_test(disk_that_could_not_grow_keeps_its_marks),
 		cmocka_unit_test(other_generation_begins_with_a_whole_sync),
 		cmocka_unit_test(tracking_that_was_lost_stays_lost_until_the_next_start),
 		cmocka_unit_test(states_are_as_many_as_were_asked_for),

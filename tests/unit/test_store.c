@@ -714,6 +714,32 @@ static void a_disk_that_grew_keeps_its_points_and_takes_new_ones(void **state)
 	assert_int_equal(begin_with(t, &open, t->pin), -EINVAL);
 }
 
+// What was received for the small disk is sent again for the large one: its overlay ends at the old size.
+static void a_head_that_was_begun_does_not_outlive_the_growth(void **state)
+{
+	struct store_twin *t = *state;
+	store_twin_session(t);
+	points_make(t, 1);
+	store_twin_change(t, 0, 1, MASK_FULL);
+	assert_int_equal(store_twin_send(t, 0, 1, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	struct uuid head = info_of(t).head;
+	assert_true(file_there(t, "head/vda.qcow2"));
+	replica_session_end(t->replica);
+	uint64_t large = 9 * BLOCK_SIZE + SECTOR_SIZE;
+	store_twin_grow(t, 0, large);
+	store_twin_session(t);
+	assert_false(uuid_equal(&t->opened.head, &head));
+	assert_false(file_there(t, "head/vda.qcow2"));
+	assert_int_equal(info_of(t).head_bytes, 0);
+	assert_int_equal(store_twin_send(t, 0, 1, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	store_twin_change(t, 0, 9, 0x0001);
+	assert_int_equal(store_twin_send(t, 0, 9, 0x0001, CODEC_ZSTD, NULL), 0);
+	store_twin_seal(t);
+	assert_true(store_twin_check(t, false));
+	store_twin_reopen(t);
+	assert_false(info_of(t).broken);
+}
+
 static void a_grown_disk_is_remembered_before_it_has_a_point(void **state)
 {
 	struct store_twin *t = *state;
@@ -842,6 +868,7 @@ int main(void)
 		STORE_TEST(damaged_digests_break_the_replica_when_a_session_needs_them),
 		STORE_TEST(foreign_files_are_left_alone),
 		STORE_TEST(a_disk_that_grew_keeps_its_points_and_takes_new_ones),
+		STORE_TEST(a_head_that_was_begun_does_not_outlive_the_growth),
 		STORE_TEST(a_grown_disk_is_remembered_before_it_has_a_point),
 		STORE_TEST(a_base_cut_short_is_not_grown_over),
 		STORE_TEST(every_point_holds_through_random_histories),

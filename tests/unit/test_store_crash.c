@@ -24,7 +24,11 @@
 
 #include <cmocka.h>
 
+// In a world whose disks grow far, blocks 3 and 4 of the oracle are 31 and 32 of the disk, and zeros lie between: a sector of
+// a digest
+// table has 31 blocks, so that the table must get longer too.
 enum { DISKS = 2, BLOCKS = 5, POINTS_MAX = 5, IMAGE_SIZE = BLOCKS * BLOCK_SIZE };
+enum { NEAR_BLOCKS = 3, FAR = 28, DISK_BLOCKS_MAX = BLOCKS + FAR };
 
 // The second disk ends in the middle of a piece. In some worlds both grow, the first into the middle of a piece.
 static const uint64_t small_size[DISKS] = {3 * BLOCK_SIZE, 2 * BLOCK_SIZE + 5 * PIECE_SIZE + 3 * SECTOR_SIZE};
@@ -46,6 +50,7 @@ struct world {
 	uint32_t keep;
 	uint64_t setup_points;
 	uint64_t small_to;     // the newest point of the small disks; POINTS_MAX where they do not grow
+	uint64_t far;	       // FAR, or 0: how many blocks of zeros come before block 3 of the oracle
 	bool recovery_retains; // recover() folds too
 	bool sync_may_fail;    // a sync that failed before recovery, in a process before it, cannot be made good by it
 	struct promise promise;
@@ -59,11 +64,17 @@ static uint64_t size_at(const struct world *w, uint64_t point, unsigned disk)
 	return point <= w->small_to ? small_size[disk] : large_size[disk];
 }
 
+// Where a block of the oracle is on its disk.
+static uint64_t place_of(const struct world *w, uint64_t block)
+{
+	return block < NEAR_BLOCKS ? block : block + w->far;
+}
+
 // The size that a source has which is to make `point`.
 static void open_at(struct world *w, uint64_t point)
 {
 	for (unsigned d = 0; d < DISKS; d++)
-		w->open.disk[d].size = size_at(w, point, d);
+		w->open.disk[d].size = size_at(w, point, d) + (point > w->small_to ? w->far * BLOCK_SIZE : 0);
 }
 
 static void fill(unsigned char *to, size_t len, unsigned seed)
@@ -116,6 +127,14 @@ static struct world *world_growing(uint32_t keep, uint64_t setup_points, uint64_
 	for (unsigned d = 0; d < DISKS; d++)
 		strcpy(w->open.disk[d].name, disk_name[d]);
 	open_at(w, 1);
+	return w;
+}
+
+// Disks that grow until their tables need another sector.
+static struct world *world_growing_far(uint32_t keep, uint64_t setup_points, uint64_t small_to)
+{
+	struct world *w = world_growing(keep, setup_points, small_to);
+	w->far = FAR;
 	return w;
 }
 
@@ -172,7 +191,8 @@ static int send_point(struct world *w, struct replica *r, uint64_t number, struc
 	int rc = 0;
 	for (unsigned d = 0; d < DISKS; d++)
 		for (uint64_t b = 0; rc == 0 && b < size_blocks(size_at(w, number, d)); b++)
-			rc = send_block(w, r, d, b, w->oracle[number - 1][d] + b * BLOCK_SIZE, w->oracle[number][d] + b * BLOCK_SIZE, err);
+			rc = send_block(w, r, d, place_of(w, b), w->oracle[number - 1][d] + b * BLOCK_SIZE,
+					w->oracle[number][d] + b * BLOCK_SIZE, err);
 	return rc;
 }
 
@@ -431,7 +451,7 @@ static int check_block(struct world *w, struct env_root *root, uint64_t point, u
 	for (unsigned depth = 0; have != MASK_FULL; depth++) {
 		if (depth > POINTS_MAX)
 			return err_set(err, -ELOOP, "point %llu: the chain has no end", (unsigned long long)point);
-		int rc = read_layer(root, path, &raw, index, block, &have, err);
+		int rc = read_layer(root, path, &raw, place_of(w, index), block, &have, err);
 		if (rc)
 			return err_wrap(err, "point %llu", (unsigned long long)point);
 	}
@@ -482,14 +502,14 @@ static int check_digests(struct world *w, struct replica *r, uint64_t last, stru
 	if (rc)
 		return err_wrap(err, "session after recovery");
 	for (unsigned d = 0; rc == 0 && d < DISKS; d++) {
-		struct digest digests[BLOCKS];
-		unsigned char differs[1] = {0};
+		struct digest digests[DISK_BLOCKS_MAX] = {0};
+		unsigned char differs[(DISK_BLOCKS_MAX + 7) / 8] = {0};
 		uint64_t blocks = size_blocks(w->open.disk[d].size);
-		for (uint64_t b = 0; b < blocks; b++)
-			digests[b] = digest_of(&w->open.digest, (uint16_t)d, b, w->oracle[last][d] + b * BLOCK_SIZE);
+		for (uint64_t b = 0; b < BLOCKS && place_of(w, b) < blocks; b++)
+			digests[place_of(w, b)] = digest_of(&w->open.digest, (uint16_t)d, place_of(w, b), w->oracle[last][d] + b * BLOCK_SIZE);
 		struct wire_compare m = {.disk = (uint16_t)d, .count = (uint32_t)blocks, .digests = digests[0].bytes};
 		rc = replica_compare(r, &m, differs, err);
-		if (rc == 0 && differs[0])
+		if (rc == 0 && !bytes_zero(differs, sizeof(differs)))
 			rc = err_set(err, -EBADMSG, "%s: digests are not those of point %llu", disk_name[d], (unsigned long long)last);
 	}
 	replica_session_end(r);
@@ -705,6 +725,46 @@ static void r3_disks_grow_or_not_when_operations_fail(void **state)
 	world_free(w);
 }
 
+static void r3_tables_of_digests_grow_by_a_sector_in_every_crash_state(void **state)
+{
+	(void)state;
+	struct world *w = world_growing_far(8, 1, 1);
+	struct crash_scenario s = {.name = "store_grow_far", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_commit, .recover = recover,
+				   .check = check_and_go_on, .at_syncs = true, .states_max = 2000};
+	assert_true(explore(&s, crash_explore));
+	s.name = "store_grow_far_twice";
+	s.recover = recover_and_grow;
+	s.check = check;
+	s.crashes = 2;
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+static void r3_tables_of_digests_grow_or_not_when_operations_fail(void **state)
+{
+	(void)state;
+	struct world *w = world_growing_far(8, 1, 1);
+	w->sync_may_fail = true;
+	struct crash_scenario s = {.name = "store_grow_far", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_commit, .recover = recover,
+				   .check = check, .states_max = 2000};
+	assert_true(explore(&s, anomaly_explore));
+	world_free(w);
+}
+
+// A fold writes digests to the sector that the table got when it grew.
+static void r4_folds_fill_the_grown_part_of_a_table(void **state)
+{
+	(void)state;
+	struct world *w = world_growing_far(1, 3, 1);
+	struct crash_scenario s = {.name = "store_fold_far", .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				   .setup = setup_points, .run = run_folds, .recover = recover,
+				   .check = check, .at_syncs = true, .states_max = 2000};
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
 // The first fold is of a small point into a large base, the last one of a large point.
 static void r4_folds_of_small_and_large_points_change_no_point(void **state)
 {
@@ -731,7 +791,10 @@ int main(void)
 		cmocka_unit_test(r3_disks_grow_wholly_or_not_at_all_and_points_stay),
 		cmocka_unit_test(r3_disks_grow_when_the_recovery_is_cut_too),
 		cmocka_unit_test(r3_disks_grow_or_not_when_operations_fail),
+		cmocka_unit_test(r3_tables_of_digests_grow_by_a_sector_in_every_crash_state),
+		cmocka_unit_test(r3_tables_of_digests_grow_or_not_when_operations_fail),
 		cmocka_unit_test(r4_folds_of_small_and_large_points_change_no_point),
+		cmocka_unit_test(r4_folds_fill_the_grown_part_of_a_table),
 		cmocka_unit_test(r7_a_fence_is_there_or_not_and_stays_once_answered),
 	};
 	return cmocka_run_group_tests_name("store_crash", tests, NULL, NULL);

@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is left when a disk cannot grow (protection_resize.c): the state directory is a simulated disk that fails where it is told
+// to, the image a real file that may not get longer. Each time the same is asked for again, and then works.
+#include "replicator/lost_note.h"
+#include "replicator/protection_private.h"
+#include "base/log.h"
+#include "tests/lib/twin.h"
+#include "tests/sim/env_sim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+enum { SIZE = 12 << 20, LARGE = 24 << 20 };
+
+static struct temp temp;
+static struct sim *sim;
+static struct env_root *state_root;
+static char image_path[512], socket_path[512];
+static struct protection *p;
+
+// A protection of one disk up to where its export would start, and its thread stand between two cycles.
+static void begin(bool is_new, enum sync_reason expected)
+{
+	static struct export_config config;
+	struct err err = {0};
+	p = calloc(1, sizeof(*p));
+	assert_non_null(p);
+	p->place = (struct protection_place){.env = sim_env(sim), .state = state_root, .state_dir = "/", .run_dir = "/run"};
+	(void)snprintf(p->config.name, NAME_SIZE, "vm1");
+	(void)snprintf(p->config.disk[0].name, NAME_SIZE, "vda");
+	p->config.disk_count = 1;
+	p->config.uuid.bytes[0] = 1;
+	p->config.generation.bytes[0] = 2;
+	p->nowhere.bytes[0] = 99;
+	p->wake_fd = -1;
+	p->settled = true;
+	(void)pthread_mutex_init(&p->lock, NULL);
+	tracking_init(p);
+	resize_init(p);
+	config = (struct export_config){.protection = "vm1", .socket_path = socket_path, .disk_count = 1};
+	(void)snprintf(config.disk[0].name, NAME_SIZE, "vda");
+	config.disk[0].path = image_path;
+	assert_int_equal(export_open(&config, &p->export, &err), 0);
+	assert_int_equal(tracking_load(p, is_new, &err), 0);
+	assert_int_equal(p->tracking[0].sync, expected);
+}
+
+static void end(void) // as a kill ends it
+{
+	tracking_done(p);
+	resize_done(p);
+	export_close(p->export);
+	(void)pthread_mutex_destroy(&p->lock);
+	free(p);
+	p = NULL;
+}
+
+// A point is committed: only what is marked from here on is to be compared.
+static void commit(void)
+{
+	uint64_t region[SIZE / REGION_SIZE];
+	for (uint64_t r = 0; r < SIZE / REGION_SIZE; r++)
+		region[r] = r;
+	p->position = (struct state_position){.protection = p->config.uuid, .generation = p->config.generation,
+					      .point = 1, .last_cut = {{7}}};
+	p->position_known = true;
+	tracking_position(p);
+	assert_int_equal(tracking_commit(p, 0, NULL, 0, region, SIZE / REGION_SIZE, NULL), 0);
+	dirty_reset(export_dirty(p->export, 0));
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	temp_open(&temp);
+	sim = sim_new(1);
+	assert_int_equal(env_root_open(sim_env(sim), "/", &state_root), 0);
+	assert_int_equal(env_mkdir(state_root, "run"), 0);
+	assert_int_equal(env_mkdir(state_root, "protections"), 0);
+	assert_int_equal(env_mkdir(state_root, "protections/vm1"), 0);
+	(void)snprintf(image_path, sizeof(image_path), "%s/image", temp.dir);
+	(void)snprintf(socket_path, sizeof(socket_path), "%s/s", temp.dir);
+	int fd = open(image_path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	(void)close(fd);
+	begin(true, SYNC_INITIAL);
+	commit();
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	end();
+	env_root_close(state_root);
+	assert_int_equal(sim_handles(sim), 0);
+	sim_free(sim);
+	temp_close(&temp);
+	return 0;
+}
+
+// --- asking, and the cycle thread that answers
+
+struct asking {
+	pthread_t thread;
+	uint64_t size, old_size;
+	struct err err;
+	int rc;
+	atomic_bool over;
+};
+
+static void *ask_thread(void *context)
+{
+	struct asking *asking = context;
+	asking->rc = protection_resize(p, "vda", asking->size, false, &asking->old_size, &asking->err);
+	atomic_store(&asking->over, true);
+	return NULL;
+}
+
+static bool asked_for(void)
+{
+	(void)pthread_mutex_lock(&p->lock);
+	bool asked = p->resize != NULL;
+	(void)pthread_mutex_unlock(&p->lock);
+	return asked;
+}
+
+static void ask_begin(struct asking *asking, uint64_t size)
+{
+	*asking = (struct asking){.size = size};
+	assert_int_equal(pthread_create(&asking->thread, NULL, ask_thread, asking), 0);
+	while (!asked_for() && !atomic_load(&asking->over))
+		(void)sched_yield();
+}
+
+static int ask_end(struct asking *asking)
+{
+	assert_int_equal(pthread_join(asking->thread, NULL), 0);
+	assert_true(asking->rc == 0 || (asking->err.code == asking->rc && asking->err.text[0]));
+	return asking->rc;
+}
+
+// The whole of it. The test is the cycle thread.
+static int resize(uint64_t size, struct err *err)
+{
+	struct asking asking;
+	ask_begin(&asking, size);
+	bool larger = resize_serve(p);
+	int rc = ask_end(&asking);
+	assert_int_equal(larger, rc == 0);
+	if (err)
+		*err = asking.err;
+	return rc;
+}
+
+static uint64_t image_length(void)
+{
+	struct stat st;
+	assert_int_equal(stat(image_path, &st), 0);
+	return (uint64_t)st.st_size;
+}
+
+static void has_size(uint64_t size)
+{
+	assert_true(export_disk_size(p->export, 0) == size);
+	assert_true(image_length() == size);
+}
+
+// The disk is larger, and what is new of it is dirty, and nothing else.
+static void has_grown(void)
+{
+	has_size(LARGE);
+	assert_true(dirty_bytes(export_dirty(p->export, 0)) == LARGE - SIZE);
+}
+
+// From here on a file of more than `most` bytes gets -EFBIG, as on a file system that is full or has a limit.
+static void limit_files(rlim_t most)
+{
+	struct rlimit limit;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = most;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+// A start after a kill compares the regions in question and no more.
+static void killed_costs(uint64_t bytes)
+{
+	end();
+	begin(false, SYNC_UNCLEAN_STOP);
+	assert_true(dirty_bytes(export_dirty(p->export, 0)) == bytes);
+}
+
+// --- the tests
+
+static void a_disk_grows_and_a_kill_costs_its_new_range(void **state)
+{
+	(void)state;
+	assert_int_equal(resize(LARGE, NULL), 0);
+	has_grown();
+	assert_int_equal(resize(LARGE, NULL), -EINVAL);
+	killed_costs(LARGE - SIZE);
+}
+
+static void a_full_state_directory_refuses_and_changes_nothing(void **state)
+{
+	(void)state;
+	struct err err = {0};
+	sim_set_space(sim, 0);
+	assert_int_equal(resize(LARGE, &err), -ENOSPC);
+	has_size(SIZE);
+	assert_false(p->tracking[0].lost);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 0);
+	const uint64_t region = 1;
+	assert_int_equal(tracking_commit(p, 0, &region, 1, NULL, 0, NULL), 0); // goes on
+	sim_set_space(sim, 1 << 20);
+	assert_int_equal(resize(LARGE, NULL), 0);
+	has_grown();
+	killed_costs(LARGE - SIZE + REGION_SIZE);
+}
+
+// Any one operation on the state directory fails, and then none does. Either nothing has changed, or tracking is lost and
+// that is said;
+// the second try works in both cases.
+static void any_failing_operation_of_the_state_directory_is_survived(void **state)
+{
+	unsigned unchanged = 0, lost = 0;
+	for (uint64_t nth = 0;; nth++) {
+		struct err err = {0};
+		sim_fail_at(sim, sim_ops(sim) + nth, -EIO, false);
+		int rc = resize(LARGE, &err);
+		bool failed = sim_has_failed(sim);
+		sim_fail_at(sim, SIM_NEVER, -EIO, false);
+		if (!failed) {
+			assert_int_equal(rc, 0);
+			break;
+		}
+		if (rc) {
+			has_size(SIZE);
+			p->tracking[0].lost ? lost++ : unchanged++;
+			assert_int_equal(p->tracking[0].lost, p->tracking[0].lost_why[0] != 0);
+			assert_int_equal(resize(LARGE, NULL), 0);
+		}
+		has_grown();
+		bool was_lost = p->tracking[0].lost;
+		end();
+		begin(false, was_lost ? SYNC_TRACKING_LOST : SYNC_UNCLEAN_STOP);
+		assert_true(dirty_bytes(export_dirty(p->export, 0)) == (was_lost ? LARGE : LARGE - SIZE));
+		(void)tear_down(state);
+		(void)set_up(state);
+	}
+	print_message("# %u failures changed nothing, %u lost the tracking\n", unchanged, lost);
+	assert_true(unchanged >= 5 && lost >= 1);
+}
+
+static void an_image_that_cannot_be_extended_leaves_disk_and_state_as_they_were(void **state)
+{
+	(void)state;
+	struct err err = {0};
+	limit_files(SIZE + REGION_SIZE);
+	int rc = resize(LARGE, &err);
+	limit_files(RLIM_INFINITY);
+	assert_int_equal(rc, -EFBIG);
+	assert_non_null(strstr(err.text, "extend image"));
+	has_size(SIZE);
+	assert_false(p->tracking[0].lost);
+	assert_int_equal(p->tracking[0].lost_why[0], 0);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 0);
+	killed_costs(0);
+	limit_files(SIZE + REGION_SIZE);
+	assert_int_equal(resize(LARGE, &err), -EFBIG);
+	limit_files(RLIM_INFINITY);
+	assert_int_equal(tracking_save(p, &err), 0); // and a clean stop is one
+	end();
+	begin(false, SYNC_NONE);
+	assert_int_equal(resize(LARGE, NULL), 0);
+	has_grown();
+	killed_costs(LARGE - SIZE);
+}
+
+// The image stops the growth, and then the state directory stops the way back: tracking is lost, the guest goes on.
+static void a_way_back_that_fails_too_loses_the_tracking_and_says_so(void **state)
+{
+	uint64_t forward = sim_ops(sim);
+	limit_files(SIZE + REGION_SIZE);
+	assert_int_equal(resize(LARGE, NULL), -EFBIG);
+	uint64_t whole = sim_ops(sim) - forward;
+	unsigned lost = 0;
+	for (uint64_t nth = whole / 2 + 1; nth < whole; nth++) { // as many operations one way as the other
+		limit_files(RLIM_INFINITY);
+		(void)tear_down(state);
+		(void)set_up(state);
+		limit_files(SIZE + REGION_SIZE);
+		sim_fail_at(sim, sim_ops(sim) + nth, -EIO, false);
+		assert_int_equal(resize(LARGE, NULL), -EFBIG);
+		assert_true(sim_has_failed(sim));
+		sim_fail_at(sim, SIM_NEVER, -EIO, false);
+		limit_files(RLIM_INFINITY);
+		has_size(SIZE);
+		if (!p->tracking[0].lost)
+			continue; // what failed has no say: the file of an earlier crash, removed
+		lost++;
+		assert_true(p->tracking[0].lost_why[0]);
+		assert_int_equal(resize(LARGE, NULL), 0);
+		has_grown();
+		end();
+		begin(false, SYNC_TRACKING_LOST);
+		assert_true(dirty_bytes(export_dirty(p->export, 0)) == LARGE);
+	}
+	limit_files(RLIM_INFINITY);
+	assert_true(lost >= 5);
+}
+
+static void a_cut_that_is_not_settled_refuses(void **state)
+{
+	(void)state;
+	struct err err = {0};
+	p->settled = false;
+	assert_int_equal(resize(LARGE, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "last cut"));
+	has_size(SIZE);
+	p->settled = true;
+	assert_int_equal(resize(LARGE, NULL), 0);
+	has_grown();
+}
+
+// The cycle thread does not come free: the request is taken back, so that nothing grows later behind the operator's back.
+static void a_request_that_is_not_taken_in_time_is_taken_back(void **state)
+{
+	(void)state;
+	struct asking asking;
+	ask_begin(&asking, LARGE);
+	assert_int_equal(ask_end(&asking), -EBUSY);
+	assert_non_null(strstr(asking.err.text, "kagami pause"));
+	assert_false(asked_for());
+	assert_false(resize_serve(p));
+	has_size(SIZE);
+	assert_int_equal(resize(LARGE, NULL), 0);
+	has_grown();
+}
+
+static void what_can_be_known_before_is_refused_before(void **state)
+{
+	(void)state;
+	struct err err = {0};
+	uint64_t old = 0;
+	assert_int_equal(protection_resize(p, "vdx", LARGE, false, &old, &err), -ENOENT);
+	assert_int_equal(protection_resize(p, "vda", SIZE, false, &old, &err), -EINVAL);
+	assert_int_equal(protection_resize(p, "vda", SIZE - SECTOR_SIZE, false, &old, &err), -EINVAL);
+	assert_int_equal(protection_resize(p, "vda", LARGE + 1, false, &old, &err), -EINVAL);
+	assert_int_equal(protection_resize(p, "vda", LARGE, true, &old, &err), 0);
+	assert_true(old == SIZE);
+	p->fenced = true;
+	assert_int_equal(protection_resize(p, "vda", LARGE, false, &old, &err), -EBUSY);
+	p->fenced = false;
+	assert_false(asked_for());
+	has_size(SIZE);
+}
+
+int main(void)
+{
+#define RESIZE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+	const struct CMUnitTest tests[] = {
+		RESIZE_TEST(a_disk_grows_and_a_kill_costs_its_new_range),
+		RESIZE_TEST(a_full_state_directory_refuses_and_changes_nothing),
+		RESIZE_TEST(any_failing_operation_of_the_state_directory_is_survived),
+		RESIZE_TEST(an_image_that_cannot_be_extended_leaves_disk_and_state_as_they_were),
+		RESIZE_TEST(a_way_back_that_fails_too_loses_the_tracking_and_says_so),
+		RESIZE_TEST(a_cut_that_is_not_settled_refuses),
+		RESIZE_TEST(a_request_that_is_not_taken_in_time_is_taken_back),
+		RESIZE_TEST(what_can_be_known_before_is_refused_before),
+	};
+	log_init("test_resize", LOG_LEVEL_ERROR);
+	(void)signal(SIGXFSZ, SIG_IGN);
+	return cmocka_run_group_tests_name("resize", tests, NULL, NULL);
+}
