@@ -88,6 +88,7 @@ struct export_stats { // per disk
 	uint64_t preserved_bytes; // held for the cut now, spilled ones included
 	uint64_t spilled_bytes;	  // those of them in the spill file
 	uint64_t marked_regions;  // as this thread knows them; what a crash would have compared
+	uint64_t tracking_memory; // bytes of dirty maps and marks
 	bool tracking_lost;	  // a commit failed: the disk needs a sync, and the guest does not wait for marks any more
 	char tracking_error[ERR_TEXT_MAX]; // why, and when (UTC); "" without
 };
