@@ -7,6 +7,7 @@
 //	                    └─ after EXPORT_STOP_GRACE_S, clients that do not take their answers are cut off
 #include "replicator/export_loop.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/when.h"
 #include "replicator/holder.h"
@@ -15,7 +16,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 static void accept_arm(struct export *export);
@@ -82,13 +82,6 @@ static void on_client_ended(struct client_host *host, struct client *client)
 	export->client_count--;
 }
 
-static void now_text(char text[WHEN_SIZE])
-{
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	when_format(ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec, text);
-}
-
 void export_on_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res)
 {
 	struct export *export = HOLDER(group, struct export, group);
@@ -99,7 +92,7 @@ void export_on_error(struct group *group, struct volume *volume, const char *wha
 	disk->logged = res;
 	char when[WHEN_SIZE];
 	struct err err;
-	now_text(when);
+	when_format(clock_wall_ns(), when);
 	(void)err_sys(&err, res, "%s: %s of image %s at byte %llu", when, what, export->image[d].path, (unsigned long long)off);
 	log_error("an image failed, the guest was told protection=%s disk=%s error=\"%s\"", export->protection, export->nbd[d].name,
 		  err.text);
@@ -131,7 +124,7 @@ static void latch_lost(struct export *export, uint16_t d, const struct err *why)
 	char when[WHEN_SIZE];
 	if (atomic_load_explicit(&disk->lost, memory_order_relaxed))
 		return;
-	now_text(when);
+	when_format(clock_wall_ns(), when);
 	struct err err;
 	(void)err_set(&err, why->code, "%s: mark regions of disk %s: %s", when, export->nbd[d].name,
 		      why->text[0] ? why->text : "the state file is broken");

@@ -4,11 +4,11 @@
 // When the loop has ended (or not begun) there is no guest and no cut.
 #include "replicator/export_loop.h"
 
+#include "base/clock.h"
 #include "replicator/holder.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 static struct export *export_of(struct source *source)
 {
@@ -68,23 +68,16 @@ struct cut_call {
 	int res;
 };
 
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-	(void)clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 static void on_cut_hold(struct group_cut *cut)
 {
-	HOLDER(cut, struct cut_call, cut)->hold_begin_ns = clock_ns(CLOCK_MONOTONIC);
+	HOLDER(cut, struct cut_call, cut)->hold_begin_ns = clock_mono_ns();
 }
 
 static void on_cut_take(struct group_cut *cut)
 {
 	struct cut_call *c = HOLDER(cut, struct cut_call, cut);
-	c->seen.wall_ns = (int64_t)clock_ns(CLOCK_REALTIME);
-	c->seen.mono_ns = clock_ns(CLOCK_MONOTONIC);
+	c->seen.wall_ns = clock_wall_ns();
+	c->seen.mono_ns = clock_mono_ns();
 	c->seen.hold_ns = c->seen.mono_ns - c->hold_begin_ns;
 }
 
