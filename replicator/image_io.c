@@ -7,6 +7,7 @@
 // stall is not every disk's.
 #include "replicator/image.h"
 
+#include "base/clock.h"
 #include "base/size.h"
 #include "replicator/holder.h"
 
@@ -14,7 +15,6 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { DIRECT_BYTES_MAX = 128 << 10, SLOW_NS = 2 * 1000 * 1000, DETOUR_WRITES = 256 };
@@ -98,7 +98,9 @@ static void op_done(struct ring_op *ring, int res)
 {
 	struct image_op *op = HOLDER(ring, struct image_op, ring);
 	enum aio_kind kind = op->aio->kind;
-	if (res == -EINTR || res == -EAGAIN) {
+	// A sync is never asked for twice (V3): one that was interrupted may have taken the error of a write with it, and the next
+	// would know of none. Everything else does the same again, or the rest of it.
+	if (kind != AIO_SYNC && (res == -EINTR || res == -EAGAIN)) {
 		op_submit(op);
 		return;
 	}
@@ -119,13 +121,6 @@ static void op_done(struct ring_op *ring, int res)
 		op_finish(op, 0);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 // Only whole pieces: a part of a page that is not in memory would be read first, and the thread would wait for the disk.
 static bool write_direct(struct image *image, const struct aio *aio)
 {
@@ -139,7 +134,7 @@ static bool write_direct(struct image *image, const struct aio *aio)
 
 static void write_now(struct image *image, struct aio *aio)
 {
-	uint64_t begin = now_ns(), at = 0;
+	uint64_t begin = clock_mono_ns(), at = 0;
 	int res = 0;
 	while (res == 0 && at < aio->len) {
 		ssize_t wrote = pwrite(image->fd, (char *)aio->data + at, aio->len - at, (off_t)(aio->off + at));
@@ -150,7 +145,7 @@ static void write_now(struct image *image, struct aio *aio)
 		else if (errno != EINTR)
 			res = -errno;
 	}
-	if (now_ns() - begin > SLOW_NS)
+	if (clock_mono_ns() - begin > SLOW_NS)
 		image->detour = DETOUR_WRITES;
 	finish_later(image, aio, res);
 }
