@@ -7,7 +7,6 @@
 #include "replicator/state_marks.h"
 
 enum { URI_SIZE = 8192 };
-#define MS_NS UINT64_C(1000000)
 
 static json_t *reason_json(enum sync_reason reason)
 {

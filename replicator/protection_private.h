@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inside of a protection, shared by protection.c (life), protection_thread.c (cycles), protection_tracking.c (state files) and
-// protection_json.c (status), protection_resize.c.
+// Inside of a protection, shared by protection.c (life), protection_thread.c (the order of things), protection_connection.c,
+// protection_cycle.c, protection_tracking.c (state files), protection_resize.c and protection_json.c (status).
 //
 // Locking: what stands under `lock` is read and written with it held. The rest is set before the thread starts, or
 // belongs to the cycle thread alone until it has been joined.
@@ -85,8 +85,29 @@ struct protection {
 	char last_error[ERR_TEXT_MAX];
 };
 
+#define MS_NS UINT64_C(1000000)
+
+// protection_thread.c
 void *protection_thread(void *protection);
 void protection_set_state(struct protection *protection, enum protection_state state, const char *reason);
+static inline uint64_t protection_now_ns(const struct protection *protection)
+{
+	return env_mono_ns(protection->place.env);
+}
+// protection_connection.c; cycle thread
+void connection_open(struct protection *p); // tries once; without success, the next try is not before p->connect_not_before_ns
+void connection_close(struct protection *p);
+void connection_lost(struct protection *p, const struct wire_failure *failure, const struct err *err);
+// What an idle connection has to say, and a sign of life to it. False when it is lost.
+bool connection_check(struct protection *p);
+// protection_cycle.c; cycle thread
+void protection_cycle_once(struct protection *p);
+void protection_set_settled(struct protection *p, bool settled);
+// The cut is a point: known to the state files before keep clears a mark for it (T2). With `ours` it was this process that
+// sealed it, and so it ends the sync; a cut of the process before says nothing of what this start found.
+void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours);
+// A point whose answer was lost is there: the sync that was recorded as failed has ended well.
+void protection_found_committed(struct protection *p, uint64_t point);
 // protection_resize.c
 void resize_init(struct protection *p);
 void resize_done(struct protection *p);
