@@ -38,6 +38,13 @@ struct last_cycle {
 	uint64_t dirty_bytes, read_bytes, sent_blocks, wire_bytes;
 };
 
+struct resize { // asked ──► taken by the thread ──► done. One caller at a time: it holds the agent's lock
+	uint16_t disk;
+	uint64_t size;
+	bool asked, done;
+	struct err err; // of it; code 0: it is larger
+};
+
 struct protection {
 	struct protection_place place;
 	struct protection_config config;
@@ -70,7 +77,7 @@ struct protection {
 	bool asked; // for a cycle, which has not begun yet
 	enum protection_state state;
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
-	struct resize *resize; // asked for, and not taken by the thread yet
+	struct resize resize;
 	pthread_cond_t resized;	   // one that was taken is done
 	struct channel *channel;   // set and cleared by the thread; others may only abort it
 	enum sync_reason sync;	   // stands until a point is committed
