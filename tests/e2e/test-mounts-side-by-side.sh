@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Two receivers on one host mount and unmount points at the same time, beside somebody else who takes and leaves loop devices:
-# each sees its own files, every unmount is whole, and nothing is left.
+# each sees its own files, every unmount is whole, and nothing is left. Who looks into a mount for a moment is no hindrance.
 . "$(dirname "$0")/lib.sh"
 requires_root
 requires qemu-img qemu-storage-daemon mkfs.ext4 losetup jq curl
@@ -54,6 +54,18 @@ disturb() {
 	done
 }
 
+# Somebody looks into the directories, each time for a moment: that is no use of a mount to be refused for.
+look() {
+	trap - ERR
+	set +e
+	until [ -e "$W/enough" ]; do
+		ls "$W/one" "$W/two" >/dev/null
+	done
+}
+
+look 2>"$W/look.txt" &
+looker=$!
+at_end "touch '$W/enough'; wait $looker"
 disturb 2>"$W/disturb.txt" &
 disturber=$!
 at_end "touch '$W/enough'; wait $disturber"
@@ -64,6 +76,20 @@ two=$!
 wait $one || fail "the first receiver: $(cat "$W/err-one")"
 wait $two || fail "the second receiver: $(cat "$W/err-two")"
 touch "$W/enough"
-wait $disturber
+wait $disturber $looker
 ! losetup -l -n -O BACK-FILE | grep -F "$W/store" || fail "a loop device was left"
 ! grep -F "$W/store" /proc/self/mountinfo || fail "a mount was left"
+
+# Who stays is not waited for, nor put out.
+kagami mount vm "$W/two" >/dev/null
+(cd "$W/two" && exec sleep 60) &
+sitter=$!
+at_end "kill $sitter"
+sits() { [ "$(readlink /proc/$sitter/cwd)" = "$W/two" ]; }
+wait_for 10 sits
+refuses 'two is in use: end what uses it' kagami umount "$W/two"
+cmp "$W/files-two/numbers" "$W/two/numbers"
+kill $sitter
+wait $sitter || true
+kagami umount "$W/two"
+is "what is in the directory" "$(ls "$W/two")" ''
