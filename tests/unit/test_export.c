@@ -469,6 +469,30 @@ static void export_replaces_a_stale_socket_and_no_other(void **unused)
 	place_free(q);
 }
 
+static void *stop_listening(void *listener)
+{
+	(void)usleep(300000);
+	(void)close(*(int *)listener);
+	return NULL;
+}
+
+static void export_starts_though_the_socket_of_a_killed_agent_listens_for_a_moment(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	pthread_t thread;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", p->socket);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(pthread_create(&thread, NULL, stop_listening, &fd), 0);
+	place_start(p);
+	place_stop(p);
+	(void)pthread_join(thread, NULL);
+	place_free(p);
+}
+
 // ---- marks
 
 struct book { // a state file in memory
@@ -707,6 +731,7 @@ int main(void)
 		cmocka_unit_test(export_stop_gives_an_open_cut_back),
 		cmocka_unit_test(export_refuses_images_it_cannot_protect),
 		cmocka_unit_test(export_replaces_a_stale_socket_and_no_other),
+		cmocka_unit_test(export_starts_though_the_socket_of_a_killed_agent_listens_for_a_moment),
 		cmocka_unit_test(export_write_reaches_the_image_when_its_mark_is_made),
 		cmocka_unit_test(export_goes_on_and_says_so_when_marks_cannot_be_made),
 		cmocka_unit_test(export_clears_marks_after_keep_and_starts_with_those_it_is_given),
