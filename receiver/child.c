@@ -7,6 +7,7 @@
 #include "receiver/child.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,18 +19,10 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
-#include <time.h>
 
 enum { KILL_WAIT_MS = 2000, CMDLINE_MAX = 16384 };
 
 #define SYSTEM_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static bool find_in(const char *directories, const char *program, char *path, size_t cap)
 {
@@ -149,9 +142,9 @@ static int spawn(const char *const *argv, int said_fd, pid_t *ret_pid)
 // Waits until the process behind `pidfd` has ended, reading `pipe_fd` meanwhile. False when the time is over.
 static bool wait_end(int pidfd, int pipe_fd, unsigned timeout_ms, struct tail *tail)
 {
-	uint64_t until = now_ms() + timeout_ms;
+	int64_t until = clock_mono_ms() + timeout_ms;
 	for (;;) {
-		uint64_t now = now_ms();
+		int64_t now = clock_mono_ms();
 		struct pollfd fds[2] = {{.fd = pidfd, .events = POLLIN}, {.fd = pipe_fd, .events = POLLIN}};
 		int n = poll(fds, 2, now < until ? (int)(until - now) : 0);
 		if (n > 0 && fds[1].revents && !tail_read(tail, pipe_fd))

@@ -3,6 +3,7 @@
 #include "receiver/json_file.h"
 
 #include "base/auto.h"
+#include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/when.h"
 
@@ -142,11 +143,6 @@ int json_get_uuid(const json_t *object, const char *name, struct uuid *ret_uuid,
 	if (rc)
 		return rc;
 	return uuid_read(text, ret_uuid) ? 0 : err_set(err, -EBADMSG, "%s: not a UUID", name);
-}
-
-static int hex_digit(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 int json_get_hex(const json_t *object, const char *name, unsigned char *ret_bytes, size_t len, struct err *err)

@@ -2,10 +2,13 @@
 // Loop devices through the kernel's own interface (loop(4)).
 //
 // By ioctl and not by losetup(8), for two reasons: LOOP_CONFIGURE sets file, range and autoclear in one step, so that there
-// is no moment in which a crash leaves a device behind; and a race for a free device is seen as EBUSY and tried again.
+// is no moment in which a crash leaves a device behind; and a race for a free device is seen as EBUSY (or ENXIO, when the device
+// went meanwhile) and tried again. The kernel names the same free device to all who ask, so those who lose pause for a time of
+// their own before they ask again: at once, they would meet at the next device.
 #include "receiver/loop.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,8 +16,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
+#include <unistd.h>
 
-enum { LOOP_TRIES = 16 };
+enum { LOOP_WAIT_MS = 10000, LOOP_PAUSE_US_MAX = 20000 };
 
 static int loop_configure(int device, int file, uint64_t off, uint64_t len)
 {
@@ -43,6 +48,13 @@ static int loop_try(int control, int file, uint64_t off, uint64_t len, char name
 	return kept;
 }
 
+static void loop_pause(void)
+{
+	uint32_t dice = 0;
+	(void)!getrandom(&dice, sizeof(dice), GRND_NONBLOCK);
+	(void)usleep(1 + dice % LOOP_PAUSE_US_MAX);
+}
+
 int loop_attach(const char *file, uint64_t off, uint64_t len, char name[LOOP_NAME_SIZE], struct err *err)
 {
 	AUTO_CLOSE int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
@@ -51,9 +63,13 @@ int loop_attach(const char *file, uint64_t off, uint64_t len, char name[LOOP_NAM
 	AUTO_CLOSE int backing = open(file, O_RDWR | O_CLOEXEC);
 	if (backing < 0)
 		return err_sys(err, -errno, "open %s", file);
-	int rc = -EBUSY;
-	for (unsigned i = 0; i < LOOP_TRIES && rc == -EBUSY; i++)
-		rc = loop_try(control, backing, off, len, name);
+	int64_t until_ms = clock_mono_ms() + LOOP_WAIT_MS;
+	int rc;
+	while ((rc = loop_try(control, backing, off, len, name)) == -EBUSY || rc == -ENXIO) {
+		if (clock_mono_ms() >= until_ms)
+			break;
+		loop_pause();
+	}
 	return rc < 0 ? err_sys(err, rc, "get a loop device for %s", file) : rc;
 }
 

@@ -6,6 +6,7 @@
 #include "receiver/mount_table.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "receiver/child.h"
 #include "receiver/loop.h"
 
@@ -13,8 +14,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
-enum { UNMOUNT_MS = 10000, TABLE_PATH_SIZE = 4096, UNMOUNTS_MAX = 64 };
+enum { UNMOUNT_MS = 10000, BUSY_MS = 2000, BUSY_PAUSE_US = 10000, TABLE_PATH_SIZE = 4096, UNMOUNTS_MAX = 64 };
 
 bool mount_table_shows(const char *source, const char *file)
 {
@@ -93,13 +95,22 @@ static int unmount_fuse(const char *directory, bool force, struct err *err)
 	return rc == -EIO ? -EBUSY : rc;
 }
 
-static int unmount_one(const char *directory, bool force, struct err *err)
+static int unmount_try(const char *directory, bool force, struct err *err)
 {
 	int rc = umount2(directory, UMOUNT_NOFOLLOW) ? -errno : 0;
 	if (rc == -EBUSY && force)
 		rc = umount2(directory, UMOUNT_NOFOLLOW | MNT_DETACH) ? -errno : 0;
-	if (rc == -EPERM)
-		rc = unmount_fuse(directory, force, err);
+	return rc == -EPERM ? unmount_fuse(directory, force, err) : rc;
+}
+
+// Whoever looks into the directory for a moment (a find over the disk, a prompt, a monitor) keeps it busy for that moment: that is
+// waited for, and only who stays is the operator's business.
+static int unmount_one(const char *directory, bool force, struct err *err)
+{
+	int64_t until_ms = clock_mono_ms() + BUSY_MS;
+	int rc;
+	while ((rc = unmount_try(directory, force, err)) == -EBUSY && clock_mono_ms() < until_ms)
+		(void)usleep(BUSY_PAUSE_US);
 	if (rc == -EBUSY)
 		return err_set(err, rc, "%s is in use: end what uses it (fuser -vm %s) and unmount it again", directory,
 			       directory);

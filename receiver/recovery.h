@@ -33,7 +33,5 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 json_t *recovery_json_points(struct replica *replica);
 json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover);
 json_t *recovery_json_mount(const struct mount_info *mount);
-// RFC 3339, UTC, milliseconds.
-json_t *recovery_json_time(int64_t wall_ns);
 
 #endif

@@ -6,25 +6,13 @@
 #include "receiver/recovery.h"
 
 #include "base/auto.h"
+#include "link/json.h"
 #include "receiver/json_file.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 
-enum { NS_PER_MS = 1000000, MS_PER_S = 1000, JSON_PATH_SIZE = 4096 };
-
-json_t *recovery_json_time(int64_t wall_ns)
-{
-	int64_t ms = wall_ns / NS_PER_MS - (wall_ns % NS_PER_MS < 0);
-	time_t seconds = (time_t)(ms / MS_PER_S - (ms % MS_PER_S < 0));
-	struct tm utc;
-	char date[40], text[64];
-	if (!gmtime_r(&seconds, &utc) || strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc) == 0)
-		return json_null();
-	(void)snprintf(text, sizeof(text), "%s.%03dZ", date, (int)(ms - (int64_t)seconds * MS_PER_S));
-	return json_string(text);
-}
+enum { NS_PER_MS = 1000000, JSON_PATH_SIZE = 4096 };
 
 static json_t *age(struct env *env, int64_t cut_wall_ns, uint64_t *ret_age_ms)
 {
@@ -104,7 +92,7 @@ static json_t *replica_newest(const struct recovery *recovery, const struct repl
 		return json_pack("{s:n, s:n, s:n, s:b}", "last_point", "last_cut", "age_ms", "rpo_violated", 0);
 	json_t *at = age(recovery->env, info->last_cut_wall_ns, &age_ms);
 	return json_pack("{s:I, s:o, s:o, s:b}", "last_point", (json_int_t)info->last_point, "last_cut",
-			 recovery_json_time(info->last_cut_wall_ns), "age_ms", at, "rpo_violated",
+			 json_when(info->last_cut_wall_ns), "age_ms", at, "rpo_violated",
 			 !info->fenced && age_ms > info->rpo_ms);
 }
 
@@ -150,7 +138,7 @@ static json_t *point_disks(struct replica *replica, const struct replica_info *i
 static json_t *point_json(struct replica *replica, const struct replica_info *info, const struct point_info *point)
 {
 	return json_pack("{s:I, s:o, s:o, s:s, s:I, s:I, s:I, s:b, s:o}", "point", (json_int_t)point->number, "cut",
-			 recovery_json_time(point->cut_wall_ns), "commit", recovery_json_time(point->commit_wall_ns),
+			 json_when(point->cut_wall_ns), "commit", json_when(point->commit_wall_ns),
 			 "consistency", point_consistency_name(point->consistency), "dirty_bytes",
 			 (json_int_t)point->dirty_bytes, "wire_bytes", (json_int_t)point->wire_bytes, "stored_bytes",
 			 (json_int_t)point->stored_bytes, "held", point->holds != 0, "disks",
@@ -202,7 +190,7 @@ json_t *recovery_json_failover(const struct recovery *recovery, const struct fai
 	if (!command)
 		return NULL;
 	return json_pack("{s:s, s:I, s:o, s:I, s:I, s:o, s:s}", "name", failover->name, "point", (json_int_t)failover->point,
-			 "cut", recovery_json_time(failover->cut_wall_ns), "lost_ms", (json_int_t)failover->lost_ms,
+			 "cut", json_when(failover->cut_wall_ns), "lost_ms", (json_int_t)failover->lost_ms,
 			 "duration_ms", (json_int_t)failover->duration_ms, "disks", failover_disks(recovery, failover),
 			 "command", command);
 }

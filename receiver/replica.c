@@ -151,10 +151,15 @@ int replica_read_point(const struct replica *r, uint64_t number, struct point_fi
 	char path[REPLICA_PATH_SIZE];
 	replica_file(r, path, "points/%llu/point.json", (unsigned long long)number);
 	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
-	if (rc)
-		return err_sys(err, rc, "%s", path);
-	if (point_decode(text, len, &r->prot, ret_point, err))
-		return err_wrap(err, "%s", path);
+	if (rc) {
+		(void)err_sys(err, rc, "%s", path);
+		return rc;
+	}
+	rc = point_decode(text, len, &r->prot, ret_point, err);
+	if (rc) {
+		(void)err_wrap(err, "%s", path);
+		return rc;
+	}
 	if (ret_point->info.number != number)
 		return err_set(err, -EBADMSG, "%s: number: it is another point's", path);
 	return 0;

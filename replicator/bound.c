@@ -1,19 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replicator/bound.h"
 
+#include "base/clock.h"
 #include "replicator/holder.h"
-
-#include <time.h>
 
 #define MS_NS UINT64_C(1000000)
 #define SECOND_NS UINT64_C(1000000000)
-
-uint64_t bound_now_ns(void)
-{
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
-}
 
 void bound_init(struct bound *bound, struct ring *ring, void (*expired)(struct bound *bound))
 {
@@ -25,7 +17,7 @@ static void arm(struct bound *bound, uint64_t now_ns);
 static void on_time(struct ring_op *op, int res)
 {
 	struct bound *bound = HOLDER(op, struct bound, op);
-	uint64_t now_ns = bound_now_ns();
+	uint64_t now_ns = clock_mono_ns();
 	(void)res; // its time has come: that is reported as an error
 	bound->armed = false;
 	if (!bound->due_ns)
@@ -50,7 +42,7 @@ static void arm(struct bound *bound, uint64_t now_ns)
 
 void bound_begin(struct bound *bound, unsigned ms)
 {
-	bound->since_ns = bound_now_ns();
+	bound->since_ns = clock_mono_ns();
 	bound->due_ns = bound->since_ns + ms * MS_NS;
 	if (!bound->armed)
 		arm(bound, bound->since_ns);

@@ -23,6 +23,5 @@ void bound_init(struct bound *bound, struct ring *ring, void (*expired)(struct b
 // From now on for `ms`. Not shorter than the one before, where that may still be armed.
 void bound_begin(struct bound *bound, unsigned ms);
 void bound_end(struct bound *bound); // in time: `expired` is not called
-uint64_t bound_now_ns(void);
 
 #endif

@@ -191,7 +191,6 @@ static bool has_payload(const struct nbd_request *nbd)
 
 static enum parsed parse_request(struct client *client, size_t *ret_need)
 {
-	struct client_host *host = client->host;
 	const struct nbd_handshake *agreed = &client->handshake;
 	struct nbd_request nbd;
 	*ret_need = NBD_REQUEST_SIZE;
@@ -199,7 +198,7 @@ static enum parsed parse_request(struct client *client, size_t *ret_need)
 		return PARSED_NEEDS;
 	if (nbd_request_decode(inbox_at(&client->inbox), &nbd) || nbd.command == NBD_DISC)
 		return PARSED_END;
-	int code = nbd_request_check(&nbd, &host->exports[agreed->chosen], agreed->structured, agreed->context);
+	int code = nbd_request_check(&nbd, agreed);
 	uint64_t bytes = code == 0 && has_payload(&nbd) ? nbd.len : 0;
 	if (client->requests >= CLIENT_REQUESTS_MAX || (client->requests && client->bytes + bytes > CLIENT_BYTES_MAX))
 		return PARSED_STALLED;

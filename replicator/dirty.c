@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The dirty map of one disk. It promises to be a superset of what was marked, whatever malloc says.
+// The dirty map of one disk. It promises to be a superset of what was marked, whatever malloc says, and whatever its bound
+// of memory is.
 //
 //	region pointer        meaning                         leaves by
 //	NULL                  clean                           mark
 //	all_ones (DIRTY_ALL)  every piece is dirty            clear_block (becomes bits)
-//	own bits              some pieces are dirty           the last piece marked, or the last one cleared
+//	own bits              some pieces are dirty           the last piece marked, or the last one cleared; the bound
 //
 // Own bits never name a piece past the end of the disk; all_ones may, so what is read of it is clipped.
 #include "replicator/dirty.h"
@@ -55,18 +56,35 @@ static unsigned region_count(const struct dirty *dirty, uint64_t region)
 	return bits == all_ones ? region_pieces(dirty, region) : count_bits(bits);
 }
 
+// The one place where a region's pointer changes: the counts of D1 follow it. What it pointed to is not freed.
+static void region_set(struct dirty *dirty, uint64_t region, unsigned char *bits)
+{
+	const unsigned char *old = dirty->region[region];
+	dirty->held += (bits != NULL) - (uint64_t)(old != NULL);
+	dirty->own += (bits && bits != all_ones) - (uint64_t)(old && old != all_ones);
+	dirty->region[region] = bits;
+}
+
 static void region_drop(struct dirty *dirty, uint64_t region)
 {
-	if (dirty->region[region] != all_ones)
-		free(dirty->region[region]);
-	dirty->region[region] = NULL;
+	unsigned char *old = dirty->region[region];
+	region_set(dirty, region, NULL);
+	if (old != all_ones)
+		free(old);
 }
 
 static void region_fill(struct dirty *dirty, uint64_t region)
 {
 	dirty->pieces += region_pieces(dirty, region) - region_count(dirty, region);
 	region_drop(dirty, region);
-	dirty->region[region] = all_ones;
+	region_set(dirty, region, all_ones);
+}
+
+// D1. Every region that `beside` holds may come to need bits of its own, since blocks are cleared in it one by one.
+static bool region_room(const struct dirty *dirty)
+{
+	uint64_t taken = dirty->own + (dirty->beside ? dirty->beside->held : 0);
+	return taken < dirty_own_max(dirty->regions);
 }
 
 int dirty_init(struct dirty *dirty, uint64_t size)
@@ -95,7 +113,7 @@ static int own_last_region(struct dirty *dirty)
 	if (!own)
 		return -ENOMEM;
 	(void)dirty_save_region(dirty, last, own);
-	dirty->region[last] = own;
+	region_set(dirty, last, own);
 	return 0;
 }
 
@@ -118,13 +136,14 @@ int dirty_grow(struct dirty *dirty, uint64_t size)
 // The region's own bits, to add to; NULL when it is (or, for want of memory, has become) wholly dirty.
 static unsigned char *region_bits(struct dirty *dirty, uint64_t region)
 {
-	if (dirty->region[region] == all_ones)
-		return NULL;
-	if (!dirty->region[region])
-		dirty->region[region] = calloc(1, DIRTY_REGION_BYTES);
-	if (!dirty->region[region])
+	if (dirty->region[region])
+		return dirty->region[region] == all_ones ? NULL : dirty->region[region];
+	unsigned char *own = region_room(dirty) ? calloc(1, DIRTY_REGION_BYTES) : NULL;
+	if (own)
+		region_set(dirty, region, own);
+	else
 		region_fill(dirty, region);
-	return dirty->region[region] == all_ones ? NULL : dirty->region[region];
+	return own;
 }
 
 static void region_mark_mask(struct dirty *dirty, unsigned char *bits, unsigned block, uint16_t mask)
@@ -186,7 +205,7 @@ void dirty_mark_all(struct dirty *dirty)
 
 void dirty_reset(struct dirty *dirty)
 {
-	for (uint64_t r = 0; dirty->pieces && r < dirty->regions; r++) {
+	for (uint64_t r = 0; dirty->held && r < dirty->regions; r++) {
 		dirty->pieces -= region_count(dirty, r);
 		region_drop(dirty, r);
 	}
@@ -225,7 +244,7 @@ void dirty_clear_block(struct dirty *dirty, uint64_t index)
 		unsigned char *own = malloc(sizeof(bits));
 		if (!own)
 			return; // it stays dirty, which is a superset
-		dirty->region[region] = memcpy(own, bits, sizeof(bits));
+		region_set(dirty, region, memcpy(own, bits, sizeof(bits)));
 	}
 	put_le16(dirty->region[region] + 2 * (index % BLOCKS_PER_REGION), 0);
 	dirty->pieces -= (unsigned)__builtin_popcount(mask);
@@ -279,19 +298,41 @@ void dirty_take(struct dirty *to, struct dirty *from)
 	unsigned char **clean = to->region; // all NULL: a map without dirty pieces has no regions
 	to->region = from->region;
 	to->pieces = from->pieces;
+	to->held = from->held;
+	to->own = from->own;
 	from->region = clean;
-	from->pieces = 0;
+	from->pieces = from->held = from->own = 0;
 }
 
-void dirty_merge(struct dirty *to, const struct dirty *from)
+// Bits of its own change hands where `to` is clean, so that no region is coarsened by a move, and nothing is allocated.
+static void region_move(struct dirty *to, struct dirty *from, uint64_t region)
+{
+	unsigned char *bits = from->region[region];
+	unsigned count = region_count(from, region);
+	region_set(from, region, NULL);
+	from->pieces -= count;
+	if (bits == all_ones) {
+		region_fill(to, region);
+	} else if (!to->region[region]) {
+		region_set(to, region, bits);
+		to->pieces += count;
+	} else {
+		dirty_load_region(to, region, bits);
+		free(bits);
+	}
+}
+
+void dirty_give(struct dirty *to, struct dirty *from)
 {
 	assert(to->size == from->size);
-	for (uint64_t r = 0; r < from->regions; r++) {
-		if (from->region[r] == all_ones)
-			region_fill(to, r);
-		else if (from->region[r])
-			dirty_load_region(to, r, from->region[r]);
-	}
+	for (uint64_t r = 0; from->held && r < from->regions; r++)
+		if (from->region[r])
+			region_move(to, from, r);
+}
+
+uint64_t dirty_memory(const struct dirty *dirty)
+{
+	return dirty->regions * sizeof(*dirty->region) + dirty->own * DIRTY_OWN_MEMORY;
 }
 
 bool dirty_save_region(const struct dirty *dirty, uint64_t region, unsigned char bits[DIRTY_REGION_BYTES])

@@ -5,7 +5,12 @@
 // pointer, a wholly dirty one a shared marker. So marking never fails: a region whose bits cannot be allocated
 // becomes wholly dirty, which is a superset and therefore true.
 //
-// Memory: 8 bytes a region (2 MiB a TiB), and 128 bytes for each partly dirty region (32 MiB a TiB at most).
+// Memory: 8 bytes a region (2 MiB a TiB), and 144 for each partly dirty region (128 of bits, 16 of malloc's). A map and the set
+// that its cut left beside it together have bits of their own for at most one and a half times their regions (54 MiB a TiB, not
+// 72): beyond, what is marked in a clean region makes the whole region dirty. That costs the comparing of 4 MiB, and it takes a
+// set with more than half of all regions in it, and a guest that has come to most of the others since.
+//
+// D1: own of the map + held of the set beside it <= dirty_own_max(). So clearing a block of the set always has its bits.
 // Not thread-safe: the owner is the loop thread of the disk's export.
 #ifndef KAGAMI_REPLICATOR_DIRTY_H
 #define KAGAMI_REPLICATOR_DIRTY_H
@@ -15,13 +20,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { DIRTY_REGION_BYTES = PIECES_PER_REGION / 8 };
+enum {
+	DIRTY_REGION_BYTES = PIECES_PER_REGION / 8,
+	DIRTY_OWN_MEMORY = DIRTY_REGION_BYTES + 16, // as malloc has it
+};
 
 struct dirty {
 	uint64_t size;	  // of the disk, in bytes
 	uint64_t regions;
 	unsigned char **region; // NULL clean, DIRTY_ALL wholly dirty, else DIRTY_REGION_BYTES of bits, lowest first
 	uint64_t pieces;  // how many are dirty
+	uint64_t held;	  // regions that are not clean
+	uint64_t own;	  // those of them with bits of their own
+	const struct dirty *beside; // the set that was taken from this map, of the same size; NULL: there is none. D1
 };
 
 int dirty_init(struct dirty *dirty, uint64_t size); // clean; -ENOMEM
@@ -45,8 +56,14 @@ uint64_t dirty_blocks(const struct dirty *dirty); // how many blocks have a dirt
 
 // Moves everything from `from` to `to`, which must be clean; `from` is clean afterwards. Both of one size. Cannot fail.
 void dirty_take(struct dirty *to, struct dirty *from);
-// Marks in `to` everything that is marked in `from`.
-void dirty_merge(struct dirty *to, const struct dirty *from);
+// Marks in `to` everything that is marked in `from`, which is clean afterwards. Both of one size. Cannot fail, and allocates nothing.
+void dirty_give(struct dirty *to, struct dirty *from);
+
+static inline uint64_t dirty_own_max(uint64_t regions)
+{
+	return regions + (regions + 1) / 2;
+}
+uint64_t dirty_memory(const struct dirty *dirty); // bytes, as malloc has them
 
 // Bits of a region, for the state file: false when it is clean; else DIRTY_REGION_BYTES are stored.
 bool dirty_save_region(const struct dirty *dirty, uint64_t region, unsigned char bits[DIRTY_REGION_BYTES]);

@@ -3,6 +3,7 @@
 #include "replicator/export.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "replicator/export_loop.h"
 
@@ -14,6 +15,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
+
+enum { DEAD_MS = 5000, DEAD_PAUSE_US = 50000 };
 
 #define PRESERVE_BYTES_DEFAULT (UINT64_C(64) << 20)
 #define SPILL_BYTES_DEFAULT (UINT64_C(1) << 30)
@@ -181,6 +185,26 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 
 // ---- the socket
 
+static int somebody_listens(const struct sockaddr_un *address)
+{
+	AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	// EAGAIN: somebody does, with many waiting.
+	return connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN;
+}
+
+// The kernel ends an io_uring after its process: for a moment, the accept of an agent that was killed still listens. A restart comes
+// in that moment, and must not fail for it.
+static int wait_for_the_dead(const struct sockaddr_un *address)
+{
+	int64_t until_ms = clock_mono_ms() + DEAD_MS;
+	int rc;
+	while ((rc = somebody_listens(address)) > 0 && clock_mono_ms() < until_ms)
+		(void)usleep(DEAD_PAUSE_US);
+	return rc;
+}
+
 static int remove_stale(const char *path, const struct sockaddr_un *address, struct err *err)
 {
 	struct stat st;
@@ -188,11 +212,10 @@ static int remove_stale(const char *path, const struct sockaddr_un *address, str
 		return errno == ENOENT ? 0 : err_sys(err, -errno, "look at %s", path);
 	if (!S_ISSOCK(st.st_mode))
 		return err_set(err, -EEXIST, "%s exists and is not a socket: move it away", path);
-	AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return err_sys(err, -errno, "create a socket");
-	// EAGAIN: somebody listens, with many waiting.
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
+	int listens = wait_for_the_dead(address);
+	if (listens < 0)
+		return err_sys(err, listens, "create a socket");
+	if (listens)
 		return err_set(err, -EADDRINUSE, "another agent serves %s: stop it first", path);
 	if (unlink(path) < 0 && errno != ENOENT)
 		return err_sys(err, -errno, "remove the stale socket %s", path);
@@ -336,6 +359,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.dirty_bytes = atomic_load_explicit(&seen->dirty_bytes, memory_order_relaxed),
 		.spilled_bytes = atomic_load_explicit(&seen->spilled_bytes, memory_order_relaxed),
 		.marked_regions = atomic_load_explicit(&seen->marked_regions, memory_order_relaxed),
+		.tracking_memory = atomic_load_explicit(&seen->tracking_memory, memory_order_relaxed),
 		.tracking_lost = atomic_load_explicit(&seen->lost, memory_order_acquire),
 		.preserved_bytes = atomic_load_explicit(&seen->preserved_bytes, memory_order_relaxed),
 	};

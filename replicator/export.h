@@ -91,7 +91,7 @@ void export_uri(struct export *export, uint16_t disk, char *uri, size_t cap);
 
 // Makes a disk larger while it is served. The state file has grown already (B6): the new range is marked there, and becomes
 // dirty here before the new size is offered. The image is extended when it is a shorter regular file. Connections that are
-// made from then on see the new size. By the cycle thread, between cycles, or before start: -EBUSY while a cut is open. -EINVAL when it
+// made from then on see the new size; the others keep to what they negotiated. By the cycle thread, between cycles, or before start: -EBUSY while a cut is open. -EINVAL when it
 // is not larger, or a block device is too small. After an error the disk has the old size.
 // What can be known of it beforehand, without changing anything: -EINVAL as above. Any thread.
 int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, struct err *err);
@@ -107,6 +107,7 @@ struct export_stats { // per disk
 	uint64_t preserved_bytes; // held for the cut now, spilled ones included
 	uint64_t spilled_bytes;	  // those of them in the spill file
 	uint64_t marked_regions;  // as this thread knows them; what a crash would have compared
+	uint64_t tracking_memory; // bytes of dirty maps and marks
 	bool tracking_lost;	  // a commit failed: the disk needs a sync, and the guest does not wait for marks any more
 	char tracking_error[ERR_TEXT_MAX]; // why, and when (UTC); "" without
 };

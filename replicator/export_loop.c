@@ -7,6 +7,7 @@
 //	                    └─ after EXPORT_STOP_GRACE_S, clients that do not take their answers are cut off
 #include "replicator/export_loop.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/when.h"
 #include "replicator/holder.h"
@@ -15,10 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
-
-#undef BLOCK_SIZE // of <linux/fs.h>, by way of liburing.h: ours is 64 KiB, and theirs would hide it
 
 static void accept_arm(struct export *export);
 
@@ -109,6 +107,7 @@ void export_publish(struct export *export)
 	for (uint16_t d = 0; d < export->count; d++) {
 		const struct volume *volume = &export->group.volume[d];
 		atomic_store_explicit(&export->disk[d].dirty_bytes, dirty_bytes(&volume->dirty), memory_order_relaxed);
+		atomic_store_explicit(&export->disk[d].tracking_memory, volume_memory(volume), memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].spilled_bytes, volume->spilled * BLOCK_SIZE, memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].marked_regions, volume->intent.count, memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].preserved_bytes, volume->preserved * BLOCK_SIZE, memory_order_relaxed);

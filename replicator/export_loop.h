@@ -13,7 +13,6 @@
 
 #include <semaphore.h>
 
-#undef BLOCK_SIZE // liburing brings <linux/fs.h>, which has a macro of this name: 1024
 _Static_assert(BLOCK_SIZE == PIECE_SIZE * PIECES_PER_BLOCK, "a block is ours");
 
 enum { EXPORT_CLIENTS_MAX = 64, EXPORT_STOP_GRACE_S = 5 };
@@ -28,7 +27,7 @@ enum export_state {
 
 struct export_disk { // what other threads see of a disk; published once a round
 	_Atomic uint64_t size;
-	_Atomic uint64_t dirty_bytes, preserved_bytes, spilled_bytes, marked_regions;
+	_Atomic uint64_t dirty_bytes, preserved_bytes, spilled_bytes, marked_regions, tracking_memory;
 	_Atomic bool has_error, lost;
 	char error[ERR_TEXT_MAX]; // written before has_error is set, and never again
 	char lost_error[ERR_TEXT_MAX]; // likewise, before lost

@@ -9,6 +9,7 @@
 // waits keeps its marks; one that begins to wait while the batch is still out is given up at the next turn of the bound.
 #include "replicator/export_loop.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/when.h"
 #include "replicator/holder.h"
@@ -18,9 +19,7 @@
 
 void export_now_text(char text[WHEN_SIZE])
 {
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_REALTIME, &ts);
-	when_format(ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec, text);
+	when_format(clock_wall_ns(), text);
 }
 
 static void on_mark(struct ring_task *task)
@@ -112,7 +111,7 @@ void export_on_commit_late(struct bound *commit)
 	for (uint16_t d = 0; d < export->count; d++) {
 		const struct intent_map *map = &export->group.volume[d].intent;
 		if (map->waiting && !export->losing[d].begun)
-			lose(export, d, bound_now_ns() - export->commit_since_ns);
+			lose(export, d, clock_mono_ns() - export->commit_since_ns);
 	}
 	bound_begin(commit, export->mark_wait_ms_max); // as long as the batch is out
 }

@@ -4,12 +4,12 @@
 // When the loop has ended (or not begun) there is no guest and no cut.
 #include "replicator/export_loop.h"
 
+#include "base/clock.h"
 #include "replicator/holder.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 static struct export *export_of(struct source *source)
 {
@@ -70,13 +70,6 @@ struct cut_call {
 	char stalled[ERR_TEXT_MAX / 2]; // with -EAGAIN: which disk, and since when
 };
 
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-	(void)clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 static void on_cut_hold(struct group_cut *cut)
 {
 	struct cut_call *c = HOLDER(cut, struct cut_call, cut);
@@ -92,8 +85,8 @@ void export_on_hold_expired(struct bound *hold)
 static void on_cut_take(struct group_cut *cut)
 {
 	struct cut_call *c = HOLDER(cut, struct cut_call, cut);
-	c->seen.wall_ns = (int64_t)clock_ns(CLOCK_REALTIME);
-	c->seen.mono_ns = clock_ns(CLOCK_MONOTONIC);
+	c->seen.wall_ns = clock_wall_ns();
+	c->seen.mono_ns = clock_mono_ns();
 	c->seen.hold_ns = c->seen.mono_ns - c->hold_begin_ns;
 }
 
@@ -126,7 +119,7 @@ static void say_stalled(const struct export *export, uint64_t now_ns, char *text
 
 static void note_given_up(struct cut_call *c)
 {
-	uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
+	uint64_t now_ns = clock_mono_ns();
 	(void)atomic_fetch_add_explicit(&c->export->holds.given_up, 1, memory_order_relaxed);
 	if (c->hold_begin_ns)
 		note_hold(&c->export->holds, (now_ns - c->hold_begin_ns) / 1000);

@@ -342,8 +342,7 @@ void group_forget(struct group *group)
 	for (uint16_t d = 0; d < group->count; d++) {
 		struct volume *volume = &group->volume[d];
 		volume_forget(volume);
-		dirty_merge(&volume->dirty, &volume->set); // what was not read was not sent
-		dirty_reset(&volume->set);
+		dirty_give(&volume->dirty, &volume->set); // what was not read was not sent
 	}
 	group->set = SET_NONE;
 	drop_preserved(group);

@@ -3,6 +3,7 @@
 #include "replicator/image.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/size.h"
 #include "replicator/export.h"
 
@@ -187,11 +188,9 @@ static void device_identify(const struct image *image, const struct stat *st, st
 	AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
 	bool known = written != UINT64_MAX && discarded != UINT64_MAX && ioctl(image->fd, BLKGETDISKSEQ, &sequence) == 0 &&
 		     fd >= 0 && read(fd, boot, sizeof(boot) - 1) > 0;
-	struct timespec now;
-	(void)clock_gettime(CLOCK_REALTIME, &now);
 	identity->inode = sequence;
 	identity->mtime_ns = (int64_t)(written ^ discarded << 40);
-	identity->ctime_ns = known ? (int64_t)XXH3_64bits(boot, sizeof(boot)) : stat_ns(&now);
+	identity->ctime_ns = known ? (int64_t)XXH3_64bits(boot, sizeof(boot)) : clock_wall_ns();
 }
 
 int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err)

@@ -7,6 +7,7 @@
 // stall is not every disk's. Likewise large reads of what is in memory go from the page cache to the socket without a copy.
 #include "replicator/image.h"
 
+#include "base/clock.h"
 #include "base/size.h"
 #include "replicator/holder.h"
 
@@ -16,7 +17,6 @@
 #include <stdlib.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -111,7 +111,9 @@ static void op_done(struct ring_op *ring, int res)
 {
 	struct image_op *op = HOLDER(ring, struct image_op, ring);
 	enum aio_kind kind = op->aio->kind;
-	if (res == -EINTR || res == -EAGAIN) {
+	// A sync is never asked for twice (V3): one that was interrupted may have taken the error of a write with it, and the next
+	// would know of none. Everything else does the same again, or the rest of it.
+	if (kind != AIO_SYNC && (res == -EINTR || res == -EAGAIN)) {
 		op_submit(op);
 		return;
 	}
@@ -137,13 +139,6 @@ static void op_done(struct ring_op *ring, int res)
 		op_finish(op, 0);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 // Only whole pieces: a part of a page that is not in memory would be read first, and the thread would wait for the disk.
 static bool write_direct(struct image *image, const struct aio *aio)
 {
@@ -157,7 +152,7 @@ static bool write_direct(struct image *image, const struct aio *aio)
 
 static void write_now(struct image *image, struct aio *aio)
 {
-	uint64_t begin = now_ns(), at = 0;
+	uint64_t begin = clock_mono_ns(), at = 0;
 	int res = 0;
 	while (res == 0 && at < aio->len) {
 		ssize_t wrote = pwrite(image->fd, (char *)aio->data + at, aio->len - at, (off_t)(aio->off + at));
@@ -168,7 +163,7 @@ static void write_now(struct image *image, struct aio *aio)
 		else if (errno != EINTR)
 			res = -errno;
 	}
-	if (now_ns() - begin > SLOW_NS)
+	if (clock_mono_ns() - begin > SLOW_NS)
 		image->detour = DETOUR_WRITES;
 	finish_later(image, aio, res);
 }
@@ -192,10 +187,10 @@ bool image_sendable(struct image *image, uint64_t off, uint64_t len)
 
 ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len)
 {
-	uint64_t begin = now_ns();
+	uint64_t begin = clock_mono_ns();
 	off_t from = (off_t)off;
 	ssize_t sent = sendfile(fd, image->fd, &from, len);
-	if (now_ns() - begin > SLOW_NS)
+	if (clock_mono_ns() - begin > SLOW_NS)
 		image->send_detour = DETOUR_READS;
 	return sent;
 }

@@ -44,6 +44,11 @@ void intent_map_done(struct intent_map *map)
 	*map = (struct intent_map){0};
 }
 
+uint64_t intent_map_memory(const struct intent_map *map)
+{
+	return 3 * words(map->regions) * sizeof(uint64_t);
+}
+
 static int grow_bits(uint64_t **bits, size_t from, size_t to)
 {
 	uint64_t *larger = realloc(*bits, to * sizeof(uint64_t));

@@ -73,6 +73,7 @@ int intent_map_init(struct intent_map *map, uint64_t size); // clean; -ENOMEM
 void intent_map_done(struct intent_map *map);
 // Room for the regions of a disk of `size`, not smaller; the new ones are clean. -ENOMEM: as it was.
 int intent_map_grow(struct intent_map *map, uint64_t size);
+uint64_t intent_map_memory(const struct intent_map *map); // bytes
 
 // Marks are kept from here on.
 void intent_enable(struct intent *intent, struct group *group, void (*wanted)(struct intent *));

@@ -53,7 +53,7 @@ static const struct rule rules[] = {
 	[NBD_BLOCK_STATUS] = {.known = true, .flags = NBD_FLAG_REQ_ONE, .past_end = -EINVAL},
 };
 
-int nbd_request_check(const struct nbd_request *request, const struct nbd_export *export, bool structured, bool context)
+int nbd_request_check(const struct nbd_request *request, const struct nbd_handshake *agreed)
 {
 	if (request->command == NBD_FLUSH)
 		return request->flags & ~NBD_FLAG_FUA || request->off || request->len ? -EINVAL : 0;
@@ -61,17 +61,17 @@ int nbd_request_check(const struct nbd_request *request, const struct nbd_export
 		return -EINVAL;
 	const struct rule *rule = &rules[request->command];
 	unsigned allowed = rule->flags | NBD_FLAG_FUA;
-	if (!structured)
+	if (!agreed->structured)
 		allowed &= ~(unsigned)NBD_FLAG_DF;
 	if (request->flags & ~allowed || request->len == 0)
 		return -EINVAL;
-	if (request->command == NBD_BLOCK_STATUS && !context)
+	if (request->command == NBD_BLOCK_STATUS && !agreed->context)
 		return -EINVAL;
-	if (rule->writes && export->read_only)
+	if (rule->writes && agreed->exports[agreed->chosen].read_only)
 		return -EPERM;
 	if (rule->payload && request->len > NBD_PAYLOAD_MAX)
 		return request->flags & NBD_FLAG_DF ? -EOVERFLOW : -EINVAL;
-	return size_within(request->off, request->len, export->size) ? 0 : rule->past_end;
+	return size_within(request->off, request->len, agreed->size) ? 0 : rule->past_end;
 }
 
 static uint32_t error_code(int code)

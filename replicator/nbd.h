@@ -65,6 +65,7 @@ struct nbd_handshake {
 	unsigned count;
 	enum nbd_state state;
 	unsigned chosen;
+	uint64_t size;	 // of it, as it was when it was chosen: a connection's bound, whatever the disk grows to
 	bool no_zeroes;	 // the client wants no padding behind EXPORT_NAME
 	bool structured; // structured replies are agreed
 	bool context;	 // base:allocation is agreed, for export context_export
@@ -94,9 +95,9 @@ struct nbd_request {
 // -EBADMSG when the magic is wrong: the stream is lost, close.
 int nbd_request_decode(const unsigned char in[NBD_REQUEST_SIZE], struct nbd_request *ret_request);
 
-// Whether the request may be carried out on `export`: 0, or the negative errno to answer with. The one check before
-// any work; what passes lies within the disk and is at most NBD_PAYLOAD_MAX long where it has a payload.
-int nbd_request_check(const struct nbd_request *request, const struct nbd_export *export, bool structured, bool context);
+// Whether the request may be carried out on the connection that `agreed` so: 0, or the negative errno to answer with. The one check
+// before any work; what passes lies within the size that was negotiated and is at most NBD_PAYLOAD_MAX long where it has a payload.
+int nbd_request_check(const struct nbd_request *request, const struct nbd_handshake *agreed);
 
 // Heads of replies; each returns its length. `code` is 0 or a negative errno, translated to the protocol's errors.
 size_t nbd_reply_simple(unsigned char to[NBD_REPLY_HEAD_MAX], const struct nbd_request *request, int code);

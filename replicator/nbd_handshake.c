@@ -169,6 +169,7 @@ static int find_export(const struct nbd_handshake *h, const unsigned char *name,
 static void choose(struct nbd_handshake *h, unsigned chosen)
 {
 	h->chosen = chosen;
+	h->size = h->exports[chosen].size;
 	h->context = h->context && h->context_export == chosen;
 	h->state = NBD_TRANSMISSION;
 }

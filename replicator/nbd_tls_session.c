@@ -10,6 +10,7 @@
 
 #include "base/auto.h"
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "replicator/nbd_pump.h"
 #include "replicator/nbd_tls.h"
@@ -19,7 +20,6 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 
 #include <openssl/err.h>
 #include <openssl/x509.h>
@@ -33,17 +33,10 @@ struct wire {
 	int64_t deadline_ms;
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
-}
-
 static int wire_wait(const struct wire *wire, short events)
 {
 	struct pollfd fds[] = {{.fd = wire->fd, .events = events}, {.fd = wire->session->stop_fd, .events = POLLIN}};
-	int64_t left = wire->deadline_ms - now_ms();
+	int64_t left = wire->deadline_ms - clock_mono_ms();
 	int ready = left > 0 ? poll(fds, 2, (int)left) : 0;
 	if (ready < 0)
 		return errno == EINTR ? 0 : -errno;
@@ -155,7 +148,7 @@ static int attach(const struct nbd_tls_session *session, const struct nbd_front 
 	AUTO_CLOSE int fd = connect_export(session, front->chosen.protection);
 	if (fd < 0)
 		return fd;
-	struct wire wire = {.session = session, .fd = fd, .deadline_ms = now_ms() + ATTACH_MS};
+	struct wire wire = {.session = session, .fd = fd, .deadline_ms = clock_mono_ms() + ATTACH_MS};
 	int rc = wire_read(&wire, buffer, NBD_GREETING_SIZE);
 	if (rc == 0)
 		rc = wire_write(&wire, buffer, nbd_front_introduce(front, buffer, &options));
@@ -199,7 +192,7 @@ static int secure(struct wire *wire)
 			return rc;
 		}
 	}
-	wire->deadline_ms = now_ms() + CHOOSE_MS;
+	wire->deadline_ms = clock_mono_ms() + CHOOSE_MS;
 	return 0;
 }
 
@@ -273,7 +266,7 @@ static int converse(struct wire *wire, struct nbd_front *front, unsigned char *i
 
 void nbd_tls_session(const struct nbd_tls_session *session)
 {
-	struct wire wire = {.session = session, .fd = session->fd, .deadline_ms = now_ms() + SECURE_MS};
+	struct wire wire = {.session = session, .fd = session->fd, .deadline_ms = clock_mono_ms() + SECURE_MS};
 	AUTO_FREE struct nbd_front *front = malloc(sizeof(*front));
 	AUTO_FREE unsigned char *in = malloc(NBD_OPTION_HEAD_SIZE + NBD_OPTION_DATA_MAX);
 	AUTO_FREE unsigned char *answer = malloc(NBD_ANSWER_MAX);

@@ -4,9 +4,9 @@
 
 #include "base/auto.h"
 #include "link/json.h"
+#include "replicator/state_marks.h"
 
 enum { URI_SIZE = 8192 };
-#define MS_NS UINT64_C(1000000)
 
 static json_t *reason_json(enum sync_reason reason)
 {
@@ -69,8 +69,9 @@ static json_t *cuts_json(struct protection *p)
 			 "max_us", json_count(cuts.max_us), "buckets", buckets);
 }
 
-static void set_tracking(json_t *disk, const struct export_stats *stats, const char *lost)
+static void set_tracking(json_t *disk, const struct export_stats *stats, uint64_t size, const char *lost)
 {
+	(void)json_object_set_new(disk, "tracking_memory_bytes", json_count(stats->tracking_memory + state_marks_memory(size)));
 	(void)json_object_set_new(disk, "marked_regions", json_count(stats->marked_regions));
 	(void)json_object_set_new(disk, "spilled_bytes", json_count(stats->spilled_bytes));
 	(void)json_object_set_new(disk, "tracking_lost", json_boolean(*lost));
@@ -123,7 +124,7 @@ static json_t *disks_json(struct protection *p, struct price *price, json_t **re
 		json_t *disk = disk_json(p, i, &stats);
 		price_add(price, &stats, export_disk_size(p->export, i), *lost);
 		if (disk)
-			set_tracking(disk, &stats, lost);
+			set_tracking(disk, &stats, export_disk_size(p->export, i), lost);
 		if (*lost && !*ret_needs_sync)
 			*ret_needs_sync = json_sprintf("disk %s: %s", p->config.disk[i].name, lost);
 		(void)json_array_append_new(disks, disk);

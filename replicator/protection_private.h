@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inside of a protection, shared by protection.c (life), protection_thread.c (cycles), protection_tracking.c (state files) and
-// protection_json.c (status), protection_resize.c.
+// Inside of a protection, shared by protection.c (life), protection_thread.c (the order of things), protection_connection.c,
+// protection_cycle.c, protection_tracking.c (state files), protection_resize.c and protection_json.c (status).
 //
 // Locking: what stands under `lock` is read and written with it held. The rest is set before the thread starts, or
 // belongs to the cycle thread alone until it has been joined.
@@ -38,6 +38,13 @@ struct last_cycle {
 	uint64_t dirty_bytes, read_bytes, sent_blocks, wire_bytes;
 };
 
+struct resize { // asked ──► taken by the thread ──► done. One caller at a time: it holds the agent's lock
+	uint16_t disk;
+	uint64_t size;
+	bool asked, done;
+	struct err err; // of it; code 0: it is larger
+};
+
 struct protection {
 	struct protection_place place;
 	struct protection_config config;
@@ -70,7 +77,7 @@ struct protection {
 	bool asked; // for a cycle, which has not begun yet
 	enum protection_state state;
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
-	struct resize *resize; // asked for, and not taken by the thread yet
+	struct resize resize;
 	pthread_cond_t resized;	   // one that was taken is done
 	struct channel *channel;   // set and cleared by the thread; others may only abort it
 	enum sync_reason sync;	   // stands until a point is committed
@@ -85,8 +92,29 @@ struct protection {
 	char last_error[ERR_TEXT_MAX];
 };
 
+#define MS_NS UINT64_C(1000000)
+
+// protection_thread.c
 void *protection_thread(void *protection);
 void protection_set_state(struct protection *protection, enum protection_state state, const char *reason);
+static inline uint64_t protection_now_ns(const struct protection *protection)
+{
+	return env_mono_ns(protection->place.env);
+}
+// protection_connection.c; cycle thread
+void connection_open(struct protection *p); // tries once; without success, the next try is not before p->connect_not_before_ns
+void connection_close(struct protection *p);
+void connection_lost(struct protection *p, const struct wire_failure *failure, const struct err *err);
+// What an idle connection has to say, and a sign of life to it. False when it is lost.
+bool connection_check(struct protection *p);
+// protection_cycle.c; cycle thread
+void protection_cycle_once(struct protection *p);
+void protection_set_settled(struct protection *p, bool settled);
+// The cut is a point: known to the state files before keep clears a mark for it (T2). With `ours` it was this process that
+// sealed it, and so it ends the sync; a cut of the process before says nothing of what this start found.
+void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours);
+// A point whose answer was lost is there: the sync that was recorded as failed has ended well.
+void protection_found_committed(struct protection *p, uint64_t point);
 // protection_resize.c
 void resize_init(struct protection *p);
 void resize_done(struct protection *p);

@@ -18,13 +18,6 @@
 
 enum { TAKE_WAIT_S = 5 }; // for the cycle thread to come free; other requests wait as long
 
-struct resize {
-	uint16_t disk;
-	uint64_t size;
-	bool done;
-	struct err err; // of it; code 0: it is larger
-};
-
 void resize_init(struct protection *p)
 {
 	pthread_condattr_t monotonic;
@@ -59,26 +52,26 @@ static int resize_do(struct protection *p, const struct resize *resize, bool set
 
 bool resize_serve(struct protection *p)
 {
-	struct resize *resize;
+	struct resize resize;
 	bool settled;
 	{
 		LOCK_SCOPE(&p->lock);
 		resize = p->resize;
-		p->resize = NULL; // taken: from here on its caller waits for the end
+		p->resize.asked = false; // taken: from here on its caller waits for the end
 		settled = p->settled;
 	}
-	if (!resize)
+	if (!resize.asked)
 		return false;
 	struct err err = {0};
-	int rc = resize_do(p, resize, settled, &err);
+	int rc = resize_do(p, &resize, settled, &err);
 	if (rc == 0)
-		log_info("disk has grown protection=%s disk=%s size=%llu", p->config.name, p->config.disk[resize->disk].name,
-			 (unsigned long long)resize->size);
+		log_info("disk has grown protection=%s disk=%s size=%llu", p->config.name, p->config.disk[resize.disk].name,
+			 (unsigned long long)resize.size);
 	LOCK_SCOPE(&p->lock);
 	p->hurry = p->hurry || rc == 0; // the session that follows need not wait
-	resize->err = err;
-	resize->err.code = rc;
-	resize->done = true;
+	p->resize.err = err;
+	p->resize.err.code = rc;
+	p->resize.done = true;
 	(void)pthread_cond_broadcast(&p->resized);
 	return rc == 0;
 }
@@ -96,28 +89,28 @@ static int disk_find(const struct protection *p, const char *name, uint16_t *ret
 }
 
 // With the lock held. -EBUSY when the cycle thread did not come free in time.
-static int wait_done(struct protection *p, struct resize *resize, struct err *err)
+static int wait_done(struct protection *p, struct err *err)
 {
 	struct timespec until;
 	(void)clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += TAKE_WAIT_S;
-	while (!resize->done) {
-		bool waiting = p->resize == resize;
+	while (!p->resize.done) {
+		bool waiting = p->resize.asked;
 		int late = waiting ? pthread_cond_timedwait(&p->resized, &p->lock, &until) : pthread_cond_wait(&p->resized, &p->lock);
-		if (late == ETIMEDOUT && p->resize == resize) {
-			p->resize = NULL;
+		if (late == ETIMEDOUT && p->resize.asked) {
+			p->resize.asked = false;
 			return err_set(err, -EBUSY,
 				       "%s is in the middle of a cycle, or is connecting: try again after it, or `kagami pause %s` first (a cycle that "
 				       "is cut off goes on by digests)",
 				       p->config.name, p->config.name);
 		}
 	}
-	return resize->err.code ? err_set(err, resize->err.code, "%s", resize->err.text) : 0;
+	return p->resize.err.code ? err_set(err, p->resize.err.code, "%s", p->resize.err.text) : 0;
 }
 
 int protection_resize(struct protection *p, const char *disk_name, uint64_t size, bool dry_run, uint64_t *ret_old_size, struct err *err)
 {
-	struct resize resize = {.size = size};
+	struct resize resize = {.size = size, .asked = true};
 	int rc = disk_find(p, disk_name, &resize.disk, err);
 	if (rc)
 		return rc;
@@ -131,7 +124,7 @@ int protection_resize(struct protection *p, const char *disk_name, uint64_t size
 	LOCK_SCOPE(&p->lock);
 	if (p->fenced)
 		return err_set(err, -EBUSY, "%s was failed over at the receiver: its disks here are not replicated any more", p->config.name);
-	p->resize = &resize;
+	p->resize = resize;
 	protection_wake(p);
-	return wait_done(p, &resize, err);
+	return wait_done(p, err);
 }

@@ -211,7 +211,9 @@ void tracking_note(void *context, uint16_t disk, const char *why)
 
 void tracking_lose(void *context, uint16_t disk, const char *why)
 {
-	tracking_give_up(context, disk, why);
+	struct protection *p = context;
+	LOCK_SCOPE(&p->tracking[disk].lock);
+	(void)lose(p, disk, why);
 }
 
 void tracking_position(struct protection *p)

@@ -7,6 +7,7 @@
 #include "replicator/ring.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "replicator/holder.h"
 
 #include <assert.h>
@@ -14,7 +15,6 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
 
 enum { RING_ENTRIES = 512, RING_COMPLETIONS = 4096, RING_TASKS_MAX = 16, RING_BUSY_TURNS = 8 };
 
@@ -210,22 +210,15 @@ static bool operation_ended(const struct ring *ring)
 	return io_uring_cq_ready(&ring->uring) || IO_URING_READ_ONCE(*ring->uring.sq.kflags) & IORING_SQ_TASKRUN;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 // Looks on for a moment; true when something came.
 static bool ring_spin(struct ring *ring)
 {
-	uint64_t begin = now_ns(), last = begin, now = begin;
+	uint64_t begin = clock_mono_ns(), last = begin, now = begin;
 	bool came = false, away = false;
 	while (!came && now - begin < SPIN_NS) {
 		look_at_sockets(ring, 0);
 		came = ring->events || operation_ended(ring);
-		now = now_ns();
+		now = clock_mono_ns();
 		away |= now - last > SPIN_NS / 4;
 		last = now;
 	}

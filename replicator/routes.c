@@ -40,12 +40,23 @@ static json_t *site_json(const struct site *site)
 	return json_pack("{s:s, s:s, s:s}", "name", site->name, "address", site->address, "fingerprint", pin);
 }
 
-static struct seat *seat_of(struct agent *agent, const struct control_request *request, struct err *err)
+// What is asked of one seat, with the agent's lock held: 0 with the answer's body, or a negative errno with its reason.
+static unsigned of_seat(struct agent *agent, const struct control_request *request, json_t **ret_body,
+			int (*handle)(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err))
 {
+	struct err err = {0};
+	LOCK_SCOPE(&agent->lock);
 	struct seat *seat = agent_find(agent, request->arg[0]);
 	if (!seat)
-		(void)err_set(err, -ENOENT, "there is no protection \"%s\" here: `kagami status` lists them", request->arg[0]);
-	return seat;
+		(void)err_set(&err, -ENOENT, "there is no protection \"%s\" here: `kagami status` lists them", request->arg[0]);
+	if (!seat || handle(agent, seat, request->body, ret_body, &err))
+		return control_fail(ret_body, err.code, err.text);
+	return 200;
+}
+
+static int seat_runs(const struct seat *seat, struct err *err)
+{
+	return seat->running ? 0 : err_set(err, -EBUSY, "%s does not run: %s", seat->config.name, seat->reason);
 }
 
 static unsigned get_sites(void *context, const struct control_request *request, json_t **ret_body)
@@ -182,70 +193,50 @@ static unsigned post_protections(void *context, const struct control_request *re
 	return 201;
 }
 
-static unsigned get_protection(void *context, const struct control_request *request, json_t **ret_body)
+static int seat_show(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
-	struct agent *agent = context;
-	struct err err = {0};
-	LOCK_SCOPE(&agent->lock);
-	struct seat *seat = seat_of(agent, request, &err);
-	if (!seat)
-		return control_fail(ret_body, err.code, err.text);
+	(void)agent, (void)body, (void)err;
 	*ret_body = seat_json(seat);
-	return 200;
+	return 0;
 }
 
-static unsigned get_syncs(void *context, const struct control_request *request, json_t **ret_body)
+static int seat_syncs(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
-	struct agent *agent = context;
-	struct err err = {0};
-	LOCK_SCOPE(&agent->lock);
-	struct seat *seat = seat_of(agent, request, &err);
-	if (!seat)
-		return control_fail(ret_body, err.code, err.text);
+	(void)body;
 	if (seat->running) {
 		*ret_body = protection_syncs_json(seat->running);
-		return 200;
+		return 0;
 	}
 	AUTO_FREE struct sync_log *log = malloc(sizeof(*log));
-	int rc = log ? sync_log_load(agent->place.state, seat->config.name, log, &err) : err_sys(&err, -ENOMEM, "read the syncs");
-	if (rc)
-		return control_fail(ret_body, err.code, err.text);
-	*ret_body = sync_log_json(log);
-	return 200;
+	int rc = log ? sync_log_load(agent->place.state, seat->config.name, log, err) : err_sys(err, -ENOMEM, "read the syncs");
+	if (rc == 0)
+		*ret_body = sync_log_json(log);
+	return rc;
 }
 
-static unsigned delete_protection(void *context, const struct control_request *request, json_t **ret_body)
+static int seat_unprotect(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
-	struct agent *agent = context;
-	struct err err = {0};
-	LOCK_SCOPE(&agent->lock);
-	struct seat *seat = seat_of(agent, request, &err);
-	if (!seat || agent_unprotect(agent, seat, &err))
-		return control_fail(ret_body, err.code, err.text);
-	return 200;
+	(void)body, (void)ret_body;
+	return agent_unprotect(agent, seat, err);
 }
 
-static unsigned post_cycle(void *context, const struct control_request *request, json_t **ret_body)
+static int seat_cycle(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
-	struct agent *agent = context;
-	struct err err = {0};
+	(void)agent;
 	uint64_t cycle = 0;
-	if (control_read(request->body, NULL, 0, &err))
-		return control_fail(ret_body, err.code, err.text);
-	LOCK_SCOPE(&agent->lock);
-	struct seat *seat = seat_of(agent, request, &err);
-	if (seat && !seat->running)
-		(void)err_set(&err, -EBUSY, "%s does not run: %s", seat->config.name, seat->reason);
-	if (!seat || !seat->running || protection_cycle(seat->running, &cycle, &err))
-		return control_fail(ret_body, err.code, err.text);
-	*ret_body = json_pack("{s:o}", "cycle", json_count(cycle));
-	return 200;
+	int rc = control_read(body, NULL, 0, err);
+	if (rc == 0)
+		rc = seat_runs(seat, err);
+	if (rc == 0)
+		rc = protection_cycle(seat->running, &cycle, err);
+	if (rc == 0)
+		*ret_body = json_pack("{s:o}", "cycle", json_count(cycle));
+	return rc;
 }
 
-static unsigned post_resize(void *context, const struct control_request *request, json_t **ret_body)
+static int seat_resize(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
-	struct agent *agent = context;
-	struct err err = {0};
+	(void)agent;
 	const char *disk = NULL;
 	uint64_t size = 0, old_size = 0;
 	bool dry_run = false;
@@ -254,46 +245,74 @@ static unsigned post_resize(void *context, const struct control_request *request
 		{"size_bytes", true, .number = &size, .least = SECTOR_SIZE, .most = DISK_SIZE_MAX},
 		{"dry_run", .flag = &dry_run},
 	};
-	if (control_read(request->body, members, COUNT(members), &err))
-		return control_fail(ret_body, err.code, err.text);
-	LOCK_SCOPE(&agent->lock);
-	struct seat *seat = seat_of(agent, request, &err);
-	if (seat && !seat->running)
-		(void)err_set(&err, -EBUSY, "%s does not run: %s", seat->config.name, seat->reason);
-	if (!seat || !seat->running || protection_resize(seat->running, disk, size, dry_run, &old_size, &err))
-		return control_fail(ret_body, err.code, err.text);
-	*ret_body = json_pack("{s:s, s:o, s:o, s:b}", "disk", disk, "old_size_bytes", json_count(old_size), "size_bytes",
-			      json_count(size), "dry_run", dry_run);
-	return 200;
+	int rc = control_read(body, members, COUNT(members), err);
+	if (rc == 0)
+		rc = seat_runs(seat, err);
+	if (rc == 0)
+		rc = protection_resize(seat->running, disk, size, dry_run, &old_size, err);
+	if (rc == 0)
+		*ret_body = json_pack("{s:s, s:o, s:o, s:b}", "disk", disk, "old_size_bytes", json_count(old_size), "size_bytes",
+				      json_count(size), "dry_run", dry_run);
+	return rc;
 }
 
-static unsigned set_paused(struct agent *agent, const struct control_request *request, bool paused, json_t **ret_body)
+static int set_paused(struct agent *agent, struct seat *seat, const json_t *body, bool paused, json_t **ret_body, struct err *err)
 {
-	struct err err = {0};
-	if (control_read(request->body, NULL, 0, &err))
-		return control_fail(ret_body, err.code, err.text);
-	LOCK_SCOPE(&agent->lock);
-	struct seat *seat = seat_of(agent, request, &err);
-	if (!seat)
-		return control_fail(ret_body, err.code, err.text);
-	int rc = seat->running ? 0 : agent_restart_seat(agent, seat, &err); // what kept it from starting may be mended
+	int rc = control_read(body, NULL, 0, err);
+	if (rc == 0 && !seat->running)
+		rc = agent_restart_seat(agent, seat, err); // what kept it from starting may be mended
 	if (rc == 0)
-		rc = protection_pause(seat->running, paused, &err);
+		rc = protection_pause(seat->running, paused, err);
 	if (rc)
-		return control_fail(ret_body, rc, err.text);
+		return rc;
 	seat->config.paused = paused;
 	*ret_body = seat_json(seat);
-	return 200;
+	return 0;
+}
+
+static int seat_pause(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
+{
+	return set_paused(agent, seat, body, true, ret_body, err);
+}
+
+static int seat_resume(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
+{
+	return set_paused(agent, seat, body, false, ret_body, err);
+}
+
+static unsigned get_protection(void *context, const struct control_request *request, json_t **ret_body)
+{
+	return of_seat(context, request, ret_body, seat_show);
+}
+
+static unsigned get_syncs(void *context, const struct control_request *request, json_t **ret_body)
+{
+	return of_seat(context, request, ret_body, seat_syncs);
+}
+
+static unsigned delete_protection(void *context, const struct control_request *request, json_t **ret_body)
+{
+	return of_seat(context, request, ret_body, seat_unprotect);
+}
+
+static unsigned post_cycle(void *context, const struct control_request *request, json_t **ret_body)
+{
+	return of_seat(context, request, ret_body, seat_cycle);
 }
 
 static unsigned post_pause(void *context, const struct control_request *request, json_t **ret_body)
 {
-	return set_paused(context, request, true, ret_body);
+	return of_seat(context, request, ret_body, seat_pause);
 }
 
 static unsigned post_resume(void *context, const struct control_request *request, json_t **ret_body)
 {
-	return set_paused(context, request, false, ret_body);
+	return of_seat(context, request, ret_body, seat_resume);
+}
+
+static unsigned post_resize(void *context, const struct control_request *request, json_t **ret_body)
+{
+	return of_seat(context, request, ret_body, seat_resize);
 }
 
 const struct control_route agent_routes[] = {

@@ -87,7 +87,7 @@ static bool map_load(struct env_file *file, const struct state_header *h, struct
 		return false;
 	bool good = state_map_load(file, h, &loaded);
 	if (good)
-		dirty_merge(dirty, &loaded);
+		dirty_give(dirty, &loaded);
 	dirty_done(&loaded);
 	return good;
 }

@@ -49,6 +49,11 @@ int state_marks_init(struct state_marks *marks, uint64_t size, const struct uuid
 	return 0;
 }
 
+uint64_t state_marks_memory(uint64_t size)
+{
+	return state_mark_sectors(size) * (SECTOR + 1);
+}
+
 void state_marks_done(struct state_marks *marks)
 {
 	free(marks->bytes);

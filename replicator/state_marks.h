@@ -19,6 +19,7 @@ struct state_marks {
 
 // No region is marked, and every sector is touched. -ENOMEM.
 int state_marks_init(struct state_marks *marks, uint64_t size, const struct uuid *instance);
+uint64_t state_marks_memory(uint64_t size); // bytes of them, of a disk of `size`
 void state_marks_done(struct state_marks *marks);
 
 void state_marks_put(struct state_marks *marks, uint64_t region, bool on); // a region of the disk

@@ -30,6 +30,7 @@ int volume_init(struct volume *volume, struct group *group, struct aio_backend *
 	if (!volume->remembered || dirty_init(&volume->dirty, size) || dirty_init(&volume->set, size) ||
 	    intent_map_init(&volume->intent, size))
 		return -ENOMEM;
+	volume->dirty.beside = &volume->set;
 	return 0;
 }
 
@@ -355,9 +356,14 @@ static void give_back_region(struct volume *volume, uint64_t region, uint64_t bl
 
 void volume_give_back(struct volume *volume)
 {
+	dirty_give(&volume->dirty, &volume->set); // first: then there is room for bits (dirty.h, D1)
 	for (uint64_t r = 0; volume->remembered_any && r < size_regions(volume->size); r++)
 		give_back_region(volume, r, volume->remembered[r]);
 	volume_forget(volume);
-	dirty_merge(&volume->dirty, &volume->set);
-	dirty_reset(&volume->set);
+}
+
+uint64_t volume_memory(const struct volume *volume)
+{
+	return dirty_memory(&volume->dirty) + dirty_memory(&volume->set) + size_regions(volume->size) * sizeof(uint64_t) +
+	       intent_map_memory(&volume->intent);
 }

@@ -107,5 +107,7 @@ void volume_remember(struct volume *volume, uint64_t index);
 void volume_remember_set(struct volume *volume); // moves the rest of the set to what is remembered
 void volume_forget(struct volume *volume);
 void volume_give_back(struct volume *volume); // remembered and set become dirty
+// Bytes of the maps and marks, as malloc has them: at most 64 MiB a TiB (docs/architecture.md). Loop thread.
+uint64_t volume_memory(const struct volume *volume);
 
 #endif

@@ -88,6 +88,8 @@ static void print_source_disk(const json_t *disk)
 	(void)printf("    reads %s (%s), writes %s (%s), flushes %s\n", show_integer_of(disk, "reads").text,
 		     show_size_of(disk, "read_bytes").text, show_integer_of(disk, "writes").text,
 		     show_size_of(disk, "written_bytes").text, show_integer_of(disk, "flushes").text);
+	if (show_has(disk, "tracking_memory_bytes"))
+		(void)printf("    tracking takes %s of memory\n", show_size_of(disk, "tracking_memory_bytes").text);
 	if (show_text_of(disk, "error")[0])
 		(void)printf("    ! %s\n", show_text_of(disk, "error"));
 	if (show_flag_of(disk, "tracking_lost"))

@@ -232,7 +232,7 @@ note "fsck of the failed-over disk, after its journal was replayed: clean ($(tai
 mount -o loop "$W/overlay" "$W/boot"
 echo 'written after the failover' >"$W/boot/hello"
 sync -f "$W/boot"
-umount "$W/boot"
+wait_until 10 umount "$W/boot" # who looks into it for a moment keeps it busy
 note "and it can be mounted and written to"
 kill "$qsd"
 wait "$qsd" 2>/dev/null || true

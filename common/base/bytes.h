@@ -29,6 +29,12 @@ BYTES_ACCESSORS(16, be)
 BYTES_ACCESSORS(32, be)
 BYTES_ACCESSORS(64, be)
 
+// What a hex digit stands for; -1 when it is none. Lower case, as we write them.
+static inline int hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 // Whether all `len` bytes are zero; true for none.
 static inline bool bytes_zero(const void *at, size_t len)
 {

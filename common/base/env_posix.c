@@ -3,6 +3,7 @@
 #include "base/env.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/size.h"
 
 #include <dirent.h>
@@ -16,7 +17,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <time.h>
 
 struct posix_root {
 	struct env_root base;
@@ -330,23 +330,16 @@ static int posix_space(struct env_root *root, uint64_t *ret_free)
 	return 0;
 }
 
-static uint64_t clock_ns(clockid_t id)
-{
-	struct timespec now;
-	(void)clock_gettime(id, &now);
-	return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
-
 static uint64_t posix_mono_ns(struct env *env)
 {
 	(void)env;
-	return clock_ns(CLOCK_MONOTONIC);
+	return clock_mono_ns();
 }
 
 static int64_t posix_wall_ns(struct env *env)
 {
 	(void)env;
-	return (int64_t)clock_ns(CLOCK_REALTIME);
+	return clock_wall_ns();
 }
 
 static int posix_random(struct env *env, void *buf, size_t len)

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/log.h"
 
+#include "base/clock.h"
+#include "base/when.h"
+
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 static const char *log_program = "kagami";
 static enum log_level log_most = LOG_LEVEL_INFO;
@@ -18,6 +20,35 @@ void log_init(const char *program, enum log_level most)
 	log_journal = getenv("JOURNAL_STREAM") != NULL;
 }
 
+// The bytes of a UTF-8 character that begins at `c`, or 0: where it is cut off, longer than it need be, or a control (C0, DEL, C1).
+static unsigned character(const unsigned char *c)
+{
+	if (*c < 0x80)
+		return *c >= ' ' && *c != 0x7f;
+	unsigned len = *c >= 0xf0 ? 4 : *c >= 0xe0 ? 3 : 2;
+	if (*c < 0xc2 || *c > 0xf4)
+		return 0;
+	for (unsigned i = 1; i < len; i++)
+		if ((c[i] & 0xc0) != 0x80)
+			return 0;
+	bool control = *c == 0xc2 && c[1] < 0xa0;
+	bool longer = (*c == 0xe0 && c[1] < 0xa0) || (*c == 0xf0 && c[1] < 0x90);
+	bool none = (*c == 0xed && c[1] >= 0xa0) || (*c == 0xf4 && c[1] >= 0x90); // a surrogate, or past the last one
+	return control || longer || none ? 0 : len;
+}
+
+// What came from a peer or a guest cannot forge a line of its own, nor tell a terminal to do anything.
+static void plain(char *text)
+{
+	unsigned char *c = (unsigned char *)text;
+	while (*c) {
+		unsigned len = character(c);
+		if (!len)
+			*c = '?';
+		c += len ? len : 1;
+	}
+}
+
 static void log_line(enum log_level level, const char *fmt, va_list ap)
 {
 	static const char *const names[] = {"error", "warning", "info", "debug"};
@@ -26,20 +57,14 @@ static void log_line(enum log_level level, const char *fmt, va_list ap)
 		return;
 	char text[1024];
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
-	for (char *c = text; *c; c++) // what came from a peer cannot forge a line of its own
-		if ((unsigned char)*c < ' ')
-			*c = '?';
+	plain(text);
 	if (log_journal) {
 		(void)fprintf(stderr, "%s%s\n", journal[level], text);
 		return;
 	}
-	struct timespec now;
-	struct tm utc;
-	char when[32];
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	(void)gmtime_r(&now.tv_sec, &utc);
-	(void)strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &utc);
-	(void)fprintf(stderr, "%s.%03ldZ %s %s: %s\n", when, now.tv_nsec / 1000000, log_program, names[level], text);
+	char when[WHEN_SIZE];
+	when_format(clock_wall_ns(), when);
+	(void)fprintf(stderr, "%s %s %s: %s\n", when, log_program, names[level], text);
 }
 
 #define LOG_BODY(level)                                                                                         \

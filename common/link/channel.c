@@ -2,6 +2,7 @@
 #include "link/channel.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/size.h"
 #include "link/net.h"
 
@@ -12,7 +13,6 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 enum {
 	OUT_GATHER = 256 << 10, // flushed by itself beyond this
@@ -31,13 +31,6 @@ struct channel {
 	unsigned char *in; // [in_at, in_len) is not consumed yet
 	size_t in_at, in_len;
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
-}
 
 static int channel_fail(struct channel *channel, struct err *err, int code, const char *what)
 {
@@ -66,7 +59,7 @@ static int channel_wait(struct channel *channel, int result, int64_t deadline_ms
 		return -EPROTO;
 	}
 	for (;;) {
-		int64_t left = deadline_ms - now_ms();
+		int64_t left = deadline_ms - clock_mono_ms();
 		struct pollfd wait = {.fd = channel->fd, .events = events};
 		int ready = poll(&wait, 1, left > 0 ? (int)left : 0);
 		if (ready > 0)
@@ -80,7 +73,7 @@ static int channel_wait(struct channel *channel, int result, int64_t deadline_ms
 
 static int handshake(struct channel *channel, struct err *err)
 {
-	int64_t deadline_ms = now_ms() + CHANNEL_HANDSHAKE_MS;
+	int64_t deadline_ms = clock_mono_ms() + CHANNEL_HANDSHAKE_MS;
 	for (;;) {
 		ERR_clear_error();
 		errno = 0;
@@ -217,7 +210,7 @@ int channel_flush(struct channel *channel, struct err *err)
 			put += (size_t)n;
 			continue;
 		}
-		int rc = channel_wait(channel, n, now_ms() + CHANNEL_STALL_MS);
+		int rc = channel_wait(channel, n, clock_mono_ms() + CHANNEL_STALL_MS);
 		if (rc)
 			return channel_fail(channel, err, rc, "send");
 	}
@@ -251,7 +244,7 @@ static int channel_fill(struct channel *channel, int64_t deadline_ms, struct err
 
 int channel_get(struct channel *channel, int timeout_ms, struct wire_frame *ret_frame, struct err *err)
 {
-	int64_t deadline_ms = now_ms() + timeout_ms;
+	int64_t deadline_ms = clock_mono_ms() + timeout_ms;
 	for (;;) {
 		if (channel->failed)
 			return err_sys(err, channel->failed, "receive");
@@ -320,10 +313,10 @@ void channel_refuse(struct channel *channel, enum wire_error code, const char *t
 		return;
 	(void)SSL_shutdown(channel->ssl);
 	(void)shutdown(channel->fd, SHUT_WR);
-	int64_t deadline_ms = now_ms() + REFUSE_LINGER_MS;
+	int64_t deadline_ms = clock_mono_ms() + REFUSE_LINGER_MS;
 	do { // what comes is dropped
 		channel->in_at = channel->in_len = 0;
-	} while (now_ms() < deadline_ms && channel_fill(channel, deadline_ms, NULL) == 0);
+	} while (clock_mono_ms() < deadline_ms && channel_fill(channel, deadline_ms, NULL) == 0);
 	channel->failed = -ECONNRESET;
 }
 

@@ -8,6 +8,7 @@
 #include "link/control.h"
 
 #include "base/auto.h"
+#include "base/bytes.h"
 #include "link/control_socket.h"
 
 #include <errno.h>
@@ -223,12 +224,9 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 	*at = NULL;
 }
 
-static int hex_digit(char c)
+static int url_digit(char c)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+	return hex_digit(c >= 'A' && c <= 'F' ? (char)(c | 0x20) : c);
 }
 
 // Decodes %XX in place. A %00 stays as it is written: it would end the name before it, and so make it another one.
@@ -238,8 +236,8 @@ static size_t on_unescape(void *context, struct MHD_Connection *connection, char
 	(void)connection;
 	char *to = text;
 	for (const char *from = text; *from; from++) {
-		int high = from[0] == '%' ? hex_digit(from[1]) : -1;
-		int low = high >= 0 ? hex_digit(from[2]) : -1;
+		int high = from[0] == '%' ? url_digit(from[1]) : -1;
+		int low = high >= 0 ? url_digit(from[2]) : -1;
 		if (low >= 0 && high + low > 0) {
 			*to++ = (char)(high << 4 | low);
 			from += 2;

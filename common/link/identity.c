@@ -2,6 +2,7 @@
 #include "link/identity.h"
 
 #include "base/auto.h"
+#include "base/bytes.h"
 #include "base/names.h"
 #include "format/wire.h"
 
@@ -24,11 +25,6 @@ void pin_format(const struct pin *pin, char text[PIN_TEXT_SIZE])
 {
 	for (size_t i = 0; i < PIN_SIZE; i++)
 		(void)snprintf(text + 2 * i, 3, "%02x", pin->bytes[i]);
-}
-
-static int hex_digit(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
 bool pin_read(const char *text, struct pin *ret_pin)

@@ -2,6 +2,7 @@
 #include "link/net.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -10,7 +11,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 struct host_port {
 	char host[NET_ADDRESS_SIZE];
@@ -99,13 +99,6 @@ int net_local(int fd, char *address, size_t cap)
 	return 0;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
-}
-
 static int connect_one(const struct addrinfo *to, int64_t deadline_ms)
 {
 	AUTO_CLOSE int fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -117,7 +110,7 @@ static int connect_one(const struct addrinfo *to, int64_t deadline_ms)
 		if (errno != EINPROGRESS)
 			return -errno;
 		struct pollfd wait = {.fd = fd, .events = POLLOUT};
-		int64_t left = deadline_ms - now_ms();
+		int64_t left = deadline_ms - clock_mono_ms();
 		int ready = poll(&wait, 1, left > 0 ? (int)left : 0);
 		int failure = 0;
 		socklen_t len = sizeof(failure);
@@ -137,7 +130,7 @@ int net_connect(const char *address, int timeout_ms, struct err *err)
 	int rc = resolve(address, AI_ADDRCONFIG, &list, err);
 	if (rc)
 		return rc;
-	int64_t deadline_ms = now_ms() + timeout_ms;
+	int64_t deadline_ms = clock_mono_ms() + timeout_ms;
 	rc = -EADDRNOTAVAIL;
 	for (const struct addrinfo *at = list; at && rc < 0; at = at->ai_next)
 		rc = connect_one(at, deadline_ms);

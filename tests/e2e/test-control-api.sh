@@ -48,7 +48,8 @@ has_members protection "$answer" name uuid site codec rpo_ms points_keep state r
 has_members cycle "$(jq .last_cycle <<<"$answer")" cycle point cut commit duration_ms hold_us sync_reason dirty_bytes read_bytes \
 	sent_blocks wire_bytes
 has_members disk "$(jq '.disks[0]' <<<"$answer")" name path size_bytes uri clients dirty_bytes error reads writes flushes read_bytes \
-	written_bytes
+	written_bytes tracking_memory_bytes
+jq -e '.disks[0].tracking_memory_bytes | . > 500 and . < 2000' <<<"$answer" >/dev/null || fail "memory of the maps of 8 MiB: $answer"
 is "points kept" "$(jq .points_keep <<<"$answer")" 4
 jq -r .last_cycle.cut <<<"$answer" | grep -qE '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{3}Z$' || fail "cut: $answer"
 has_members replica "$(at_target GET /v1/protections/vm1)" name uuid state reason owner rpo_ms points_keep points last_point last_cut \

@@ -37,10 +37,9 @@ static bool step_request(const struct nbd_handshake *h, const unsigned char **da
 	unsigned char head[NBD_REPLY_HEAD_MAX];
 	if (*size < NBD_REQUEST_SIZE || nbd_request_decode(*data, &request))
 		return false;
-	const struct nbd_export *export = &exports[h->chosen];
-	int code = nbd_request_check(&request, export, h->structured, h->context);
+	int code = nbd_request_check(&request, h);
 	if (code == 0 && request.command != NBD_FLUSH)
-		assert(request.len && size_within(request.off, request.len, export->size));
+		assert(request.len && size_within(request.off, request.len, exports[h->chosen].size));
 	assert(nbd_reply_error(head, &request, h->structured, code) <= sizeof(head));
 	assert(nbd_reply_data(head, &request, h->structured) <= sizeof(head));
 	*data += NBD_REQUEST_SIZE;

@@ -5,6 +5,7 @@
 #include "base/cursor.h"
 #include "base/env.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/names.h"
 #include "base/size.h"
 #include "base/when.h"
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -366,6 +368,52 @@ static void error_text_is_cut_at_its_end_and_not_past_it(void **state)
 		assert_int_equal(e.guard[i], 0xee);
 }
 
+// --- log ---
+
+// What a line of the log with `text` in it says after "error: ".
+static void logged(const char *text, char said[256])
+{
+	FILE *file = tmpfile();
+	assert_non_null(file);
+	int old = dup(STDERR_FILENO);
+	assert_true(old >= 0 && dup2(fileno(file), STDERR_FILENO) >= 0);
+	log_error("%s", text);
+	assert_true(dup2(old, STDERR_FILENO) >= 0);
+	(void)close(old);
+	char line[512];
+	rewind(file);
+	size_t len = fread(line, 1, sizeof(line) - 1, file);
+	(void)fclose(file);
+	line[len] = 0;
+	const char *at = strstr(line, "error: ");
+	assert_non_null(at);
+	(void)snprintf(said, 256, "%s", at + strlen("error: "));
+}
+
+static void log_line_lets_no_control_byte_through(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text, *said;
+	} lines[] = {
+		{"two\nlines\r\x1b[2J", "two?lines??[2J\n"},
+		{"del \x7f.", "del ?.\n"},
+		{"C1 \xc2\x9b"
+		 "31m and \x9b"
+		 "31m",
+		 "C1 ??31m and ?31m\n"},
+		{"\xc2\xa0 \xe9\x8f\xa1 \xf0\x9f\x98\x80 \xc3\xa9", "\xc2\xa0 \xe9\x8f\xa1 \xf0\x9f\x98\x80 \xc3\xa9\n"}, // text stays
+		{"\xc0\x9b \xe0\x80\x9b \xf0\x80\x80\x9b", "?? ??? ????\n"}, // controls, longer than they need be
+		{"\xed\xa0\x80 \xf4\x90\x80\x80 \xff", "??? ???? ?\n"},
+		{"cut \xe9\x8f", "cut ??\n"},
+	};
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+		char said[256];
+		logged(lines[i].text, said);
+		assert_string_equal(said, lines[i].said);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -386,6 +434,7 @@ int main(void)
 		cmocka_unit_test(instants_are_rfc_3339_in_utc_with_milliseconds),
 		cmocka_unit_test(error_gathers_context_as_it_rises),
 		cmocka_unit_test(error_that_nobody_wants_still_has_its_code),
+		cmocka_unit_test(log_line_lets_no_control_byte_through),
 		cmocka_unit_test(error_text_is_cut_at_its_end_and_not_past_it),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);

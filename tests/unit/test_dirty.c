@@ -162,7 +162,8 @@ static void dirty_take_moves_everything_and_leaves_a_clean_map(void **unused)
 	assert_int_equal(dirty_bytes(&set), PIECE_SIZE + REGION_SIZE);
 	dirty_mark(&m->map, 7 * BLOCK_SIZE, 1); // what arrives later is in the new map alone
 	assert_int_equal(dirty_mask(&set, 7), 0);
-	dirty_merge(&m->map, &set);
+	dirty_give(&m->map, &set);
+	assert_int_equal(dirty_bytes(&set), 0);
 	model_mark(m, 7 * BLOCK_SIZE, 1);
 	model_check(m);
 	dirty_done(&set);
@@ -192,6 +193,189 @@ static void dirty_regions_survive_save_and_load(void **unused)
 	}
 }
 
+// ---- a map and its set under one bound (D1)
+
+enum { PAIR_REGIONS = 12, PAIR_PIECES = (PAIR_REGIONS - 1) * PIECES_PER_REGION + 37 };
+#define PAIR_SIZE ((uint64_t)PAIR_PIECES * PIECE_SIZE - 1024)
+
+// `map` and `set` share their memory; what they must hold is in the plain arrays. What a region was coarsened to is in `wide`:
+// a map may hold more than its array only there, and only because the bound was reached.
+struct pair {
+	struct dirty map, set;
+	bool piece[PAIR_PIECES], cut[PAIR_PIECES];
+	bool wide[PAIR_REGIONS], wide_cut[PAIR_REGIONS];
+	unsigned coarsened;
+};
+
+static struct pair *pair_new(void)
+{
+	struct pair *p = calloc(1, sizeof(*p));
+	assert_non_null(p);
+	assert_int_equal(dirty_init(&p->map, PAIR_SIZE), 0);
+	assert_int_equal(dirty_init(&p->set, PAIR_SIZE), 0);
+	p->map.beside = &p->set;
+	return p;
+}
+
+static void pair_free(struct pair *p)
+{
+	dirty_done(&p->map);
+	dirty_done(&p->set);
+	free(p);
+}
+
+static uint16_t plain_mask(const bool *piece, uint64_t block)
+{
+	uint16_t mask = 0;
+	for (unsigned i = 0; i < PIECES_PER_BLOCK && block * PIECES_PER_BLOCK + i < PAIR_PIECES; i++)
+		mask |= (uint16_t)(piece[block * PIECES_PER_BLOCK + i] << i);
+	return mask;
+}
+
+static uint64_t check_holds(const struct dirty *map, const bool *piece, const bool *wide)
+{
+	uint64_t pieces = 0, held = 0, own = 0;
+	for (uint64_t b = 0; b < size_blocks(PAIR_SIZE); b++) {
+		uint16_t mask = dirty_mask(map, b), must = plain_mask(piece, b);
+		assert_int_equal(mask & must, must); // B1
+		assert_true(mask == must || wide[b / BLOCKS_PER_REGION]);
+		pieces += (unsigned)__builtin_popcount(mask);
+	}
+	for (uint64_t r = 0; r < PAIR_REGIONS; r++) {
+		uint64_t blocks = dirty_region_blocks(map, r);
+		unsigned char bits[DIRTY_REGION_BYTES];
+		assert_int_equal(dirty_save_region(map, r, bits), blocks != 0);
+		held += blocks != 0;
+		own += map->region[r] && memchr(map->region[r], 0, DIRTY_REGION_BYTES); // not wholly dirty
+	}
+	assert_int_equal(dirty_bytes(map), pieces * PIECE_SIZE);
+	assert_int_equal(map->held, held);
+	assert_true(map->own >= own && map->own <= held);
+	return map->own;
+}
+
+static void pair_check(const struct pair *p)
+{
+	uint64_t own = check_holds(&p->map, p->piece, p->wide) + check_holds(&p->set, p->cut, p->wide_cut);
+	assert_true(own <= dirty_own_max(PAIR_REGIONS));
+	assert_true(p->map.own + p->set.held <= dirty_own_max(PAIR_REGIONS)); // D1
+	assert_int_equal(dirty_memory(&p->map) + dirty_memory(&p->set),
+			 2 * PAIR_REGIONS * sizeof(void *) + own * DIRTY_OWN_MEMORY);
+}
+
+static void pair_mark(struct pair *p, uint64_t off, uint64_t len)
+{
+	for (uint64_t r = off / REGION_SIZE; r <= (off + len - 1) / REGION_SIZE && r < PAIR_REGIONS; r++) {
+		uint64_t from = r * REGION_SIZE > off ? r * REGION_SIZE : off;
+		uint64_t to = min_u64((r + 1) * REGION_SIZE, off + len);
+		bool full = p->map.own + p->set.held >= dirty_own_max(PAIR_REGIONS);
+		bool clean = dirty_region_blocks(&p->map, r) == 0;
+		bool part = to - from <= REGION_SIZE - BLOCK_SIZE;
+		dirty_mark(&p->map, from, to - from);
+		if (full && clean && part) {
+			p->wide[r] = true;
+			p->coarsened++;
+		}
+	}
+	for (uint64_t at = off / PIECE_SIZE; at * PIECE_SIZE < off + len && at < PAIR_PIECES; at++)
+		p->piece[at] = true;
+}
+
+// Reads blocks of the set from `block` on, as a cycle does.
+static void pair_read(struct pair *p, uint64_t block, uint64_t count)
+{
+	for (uint64_t b = dirty_next(&p->set, block); count-- && b != UINT64_MAX; b = dirty_next(&p->set, b + 1)) {
+		dirty_clear_block(&p->set, b);
+		assert_int_equal(dirty_mask(&p->set, b), 0); // whatever the bound is: else it would be read for ever
+		for (unsigned i = 0; i < PIECES_PER_BLOCK && b * PIECES_PER_BLOCK + i < PAIR_PIECES; i++)
+			p->cut[b * PIECES_PER_BLOCK + i] = false;
+	}
+}
+
+static void pair_give(struct pair *p)
+{
+	dirty_give(&p->map, &p->set);
+	for (uint64_t i = 0; i < PAIR_PIECES; i++)
+		p->piece[i] |= p->cut[i];
+	for (uint64_t r = 0; r < PAIR_REGIONS; r++)
+		p->wide[r] |= p->wide_cut[r];
+	memset(p->cut, 0, sizeof(p->cut));
+	memset(p->wide_cut, 0, sizeof(p->wide_cut));
+	assert_true(p->set.held == 0 && dirty_bytes(&p->set) == 0);
+}
+
+static void pair_cut(struct pair *p)
+{
+	pair_give(p); // what is left of the cut before
+	dirty_take(&p->set, &p->map);
+	memcpy(p->cut, p->piece, sizeof(p->cut));
+	memcpy(p->wide_cut, p->wide, sizeof(p->wide_cut));
+	memset(p->piece, 0, sizeof(p->piece));
+	memset(p->wide, 0, sizeof(p->wide));
+}
+
+static void pair_step(struct pair *p)
+{
+	uint64_t off = roll(PAIR_SIZE);
+	switch (roll(40)) {
+	case 0:
+		pair_cut(p);
+		break;
+	case 1:
+		pair_give(p);
+		break;
+	case 2:
+		pair_mark(p, off / REGION_SIZE * REGION_SIZE, min_u64(REGION_SIZE, PAIR_SIZE - off / REGION_SIZE * REGION_SIZE));
+		break;
+	case 3:
+	case 4:
+		pair_read(p, off / BLOCK_SIZE, roll(100));
+		break;
+	default:
+		pair_mark(p, off, 1 + roll(min_u64(3 * PIECE_SIZE, PAIR_SIZE - off)));
+	}
+}
+
+static void dirty_map_and_set_hold_all_that_was_marked_within_their_bound(void **unused)
+{
+	(void)unused;
+	unsigned coarsened = 0;
+	for (unsigned seed = 1; seed <= 40; seed++) {
+		state = seed;
+		print_message("seed %u\n", seed); // the last one printed is the one that failed
+		struct pair *p = pair_new();
+		for (unsigned i = 0; i < 400; i++) {
+			pair_step(p);
+			if (i % 5 == 4)
+				pair_check(p);
+		}
+		coarsened += p->coarsened;
+		pair_free(p);
+	}
+	assert_true(coarsened > 100); // or the bound was hardly met
+	print_message("%u regions coarsened\n", coarsened);
+}
+
+static void dirty_map_alone_is_exact_in_every_region(void **unused)
+{
+	(void)unused;
+	struct pair *p = pair_new();
+	for (uint64_t r = 0; r < PAIR_REGIONS; r++)
+		pair_mark(p, r * REGION_SIZE + 5 * PIECE_SIZE, 1);
+	assert_int_equal(dirty_bytes(&p->map), PAIR_REGIONS * PIECE_SIZE);
+	pair_cut(p);
+	for (uint64_t r = 0; r < PAIR_REGIONS / 2; r++) // half of them again, all being in the set: exact still
+		pair_mark(p, r * REGION_SIZE, 1);
+	assert_int_equal(dirty_bytes(&p->map), PAIR_REGIONS / 2 * PIECE_SIZE);
+	pair_mark(p, (PAIR_REGIONS - 2) * (uint64_t)REGION_SIZE, 1);
+	assert_int_equal(dirty_bytes(&p->map), PAIR_REGIONS / 2 * PIECE_SIZE + REGION_SIZE);
+	assert_true(p->wide[PAIR_REGIONS - 2]);
+	pair_check(p);
+	pair_give(p);
+	pair_check(p);
+	pair_free(p);
+}
+
 static void dirty_load_ignores_bits_past_the_end_of_the_disk(void **unused)
 {
 	(void)unused;
@@ -217,6 +401,8 @@ int main(void)
 		cmocka_unit_test(dirty_mark_touches_every_piece_it_overlaps_and_no_other),
 		cmocka_unit_test(dirty_take_moves_everything_and_leaves_a_clean_map),
 		cmocka_unit_test(dirty_regions_survive_save_and_load),
+		cmocka_unit_test(dirty_map_and_set_hold_all_that_was_marked_within_their_bound),
+		cmocka_unit_test(dirty_map_alone_is_exact_in_every_region),
 		cmocka_unit_test(dirty_load_ignores_bits_past_the_end_of_the_disk),
 	};
 	return cmocka_run_group_tests_name("dirty", tests, NULL, NULL);

@@ -764,6 +764,30 @@ static void export_gives_up_a_cut_when_the_spill_file_hangs(void **unused)
 	free(data);
 }
 
+static void *stop_listening(void *listener)
+{
+	(void)usleep(300000);
+	(void)close(*(int *)listener);
+	return NULL;
+}
+
+static void export_starts_though_the_socket_of_a_killed_agent_listens_for_a_moment(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	pthread_t thread;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.100s", p->socket);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(pthread_create(&thread, NULL, stop_listening, &fd), 0);
+	place_start(p);
+	place_stop(p);
+	(void)pthread_join(thread, NULL);
+	place_free(p);
+}
+
 // ---- marks
 
 struct book { // a state file in memory
@@ -1030,6 +1054,8 @@ static void export_grows_a_disk_while_it_is_served(void **unused)
 	assert_true((uint64_t)st.st_size == IMAGE_SIZE + (8 << 20));
 	assert_int_equal(ask(fd, CMD_READ, 0, 4096, data), 0); // the connection lives on
 	assert_int_equal(data[0], 9);
+	assert_int_equal(ask(fd, CMD_READ, IMAGE_SIZE, 4096, data), EINVAL); // as it was negotiated
+	assert_int_equal(ask(fd, CMD_WRITE, IMAGE_SIZE - 512, 4096, data), ENOSPC);
 	unsigned char option[64] = "IHAVEOPT\0\0\0\1\0\0\0\3vda", answer[10];
 	int later = dial(p);
 	put_all(later, option, 19);
@@ -1221,6 +1247,7 @@ int main(void)
 		cmocka_unit_test(export_refuses_images_it_cannot_protect),
 		cmocka_unit_test(export_replaces_a_stale_socket_and_no_other),
 		cmocka_unit_test(export_gives_up_a_cut_when_the_spill_file_hangs),
+		cmocka_unit_test(export_starts_though_the_socket_of_a_killed_agent_listens_for_a_moment),
 		cmocka_unit_test(export_write_reaches_the_image_when_its_mark_is_made),
 		cmocka_unit_test(export_goes_on_and_says_so_when_marks_cannot_be_made),
 		cmocka_unit_test(export_goes_on_when_marks_do_not_come_and_notes_it_before),

@@ -4,9 +4,11 @@
 #include "replicator/group.h"
 
 #include "replicator/holder.h"
+#include "replicator/state_marks.h"
 #include "tests/lib/fake_aio.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -1151,6 +1153,45 @@ static void disk_that_grew_is_dirty_and_marked_where_it_is_new(void **unused)
 	world_free(w);
 }
 
+// Marks a piece in every region, one by one.
+static void touch_every_region(struct volume *v, unsigned piece)
+{
+	for (uint64_t r = 0; r < size_regions(v->size); r++)
+		dirty_mark(&v->dirty, r * REGION_SIZE + (uint64_t)piece * PIECE_SIZE, 1);
+}
+
+// The worst of guests: every region of the disk is partly dirty in the set, and it comes to all of them again.
+static void memory_of_tracking_is_at_most_64_mib_a_tib(void **unused)
+{
+	(void)unused;
+	const uint64_t size = UINT64_C(1) << 40, bound = 64 << 20, marks = state_marks_memory(size);
+	struct mallinfo2 before = mallinfo2();
+	struct group group = {.count = 1};
+	struct volume v;
+	assert_int_equal(volume_init(&v, &group, NULL, size), 0);
+	uint64_t most = volume_memory(&v);
+	assert_true(most < 7 << 20);
+	touch_every_region(&v, 1);
+	assert_int_equal(dirty_bytes(&v.dirty), size_regions(size) * PIECE_SIZE); // exact: no set is beside it
+	dirty_take(&v.set, &v.dirty);
+	for (unsigned round = 0; round < 3; round++) {
+		touch_every_region(&v, 7 + round);
+		for (uint64_t b = dirty_next(&v.set, 0), n = 0; b != UINT64_MAX && n < 1000; b = dirty_next(&v.set, b + 7), n++) {
+			volume_remember(&v, b);
+			dirty_clear_block(&v.set, b);
+		}
+		most = max_u64(most, volume_memory(&v));
+	}
+	struct mallinfo2 now = mallinfo2();
+	uint64_t heap = now.uordblks + now.hblkhd - before.uordblks - before.hblkhd; // what malloc really gave
+	print_message("1 TiB: %.1f MiB by count, %.1f MiB by malloc\n", (double)(most + marks) / (1 << 20), (double)heap / (1 << 20));
+	assert_true(most + marks <= bound && heap <= bound);
+	assert_true(heap <= volume_memory(&v) + 65536); // the count hides nothing but a page for each of the large pieces
+	volume_give_back(&v);
+	assert_true(dirty_mask(&v.dirty, 0) && !dirty_mask(&v.set, 0) && volume_memory(&v) <= bound);
+	volume_done(&v);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1178,6 +1219,7 @@ int main(void)
 		cmocka_unit_test(marks_of_all_that_wait_are_one_commit),
 		cmocka_unit_test(marks_of_more_than_one_commit_holds_come_in_several),
 		cmocka_unit_test(disk_that_grew_is_dirty_and_marked_where_it_is_new),
+		cmocka_unit_test(memory_of_tracking_is_at_most_64_mib_a_tib),
 	};
 	return cmocka_run_group_tests_name("group", tests, NULL, NULL);
 }

@@ -255,11 +255,60 @@ static void scratch_file_has_no_name_whatever_the_file_system_can_do(void **stat
 	assert_non_null(strstr(err.text, dir));
 }
 
+// ---- interrupted
+
+static void (*op_done)(struct ring_op *op, int res);
+static int interrupted; // what comes instead of the next result; 0: nothing does
+
+static void on_op(struct ring_op *op, int res)
+{
+	int code = interrupted;
+	interrupted = 0;
+	op->done = op_done;
+	op_done(op, code ? code : res);
+}
+
+// As perform(), but the operation's first completion is `code`.
+static int perform_interrupted(enum aio_kind kind, int code)
+{
+	struct ending ending = {.aio = {.kind = kind, .len = kind == AIO_SYNC ? 0 : LARGE, .data = data, .done = on_done}};
+	struct io_uring_sq *sq = &ring.uring.sq;
+	image.backend.submit(&image.backend, &ending.aio);
+	struct ring_op *op = (struct ring_op *)(uintptr_t)sq->sqes[(sq->sqe_tail - 1) & *sq->kring_mask].user_data;
+	op_done = op->done;
+	op->done = on_op;
+	interrupted = code;
+	for (unsigned turns = 0; !ending.ended && turns < 100; turns++)
+		assert_true(ring_turn(&ring) >= 0);
+	assert_true(ending.ended);
+	return ending.res;
+}
+
+static void sync_that_was_interrupted_has_failed(void **state)
+{
+	(void)state;
+	assert_int_equal(perform_interrupted(AIO_SYNC, -EINTR), -EINTR);
+	assert_int_equal(perform_interrupted(AIO_SYNC, -EAGAIN), -EAGAIN);
+	assert_int_equal(perform_interrupted(AIO_SYNC, 0), 0);
+}
+
+static void read_and_write_that_were_interrupted_are_done_again(void **state)
+{
+	(void)state;
+	assert_int_equal(perform_interrupted(AIO_WRITE, -EINTR), 0);
+	assert_true(image_has(0, LARGE, 0x5a));
+	memset(data, 0, sizeof(data));
+	assert_int_equal(perform_interrupted(AIO_READ, -EAGAIN), 0);
+	assert_int_equal(data[LARGE - 1], 0x5a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(write_that_the_kernel_cuts_short_is_not_done, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(write_that_the_kernel_refuses_is_an_error, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(sync_that_was_interrupted_has_failed, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(read_and_write_that_were_interrupted_are_done_again, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(read_past_an_image_that_became_shorter_is_an_error, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(advice_brings_the_range_into_memory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),

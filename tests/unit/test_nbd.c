@@ -235,7 +235,8 @@ static struct nbd_request request(unsigned command, unsigned flags, uint64_t off
 static int check(const struct nbd_export *export, unsigned command, unsigned flags, uint64_t off, uint32_t len)
 {
 	struct nbd_request r = request(command, flags, off, len);
-	return nbd_request_check(&r, export, true, true);
+	struct nbd_handshake agreed = {.exports = export, .count = 1, .size = export->size, .structured = true, .context = true};
+	return nbd_request_check(&r, &agreed);
 }
 
 static void nbd_requests_outside_the_disk_or_the_rules_are_refused(void **unused)
@@ -270,8 +271,27 @@ static void nbd_requests_outside_the_disk_or_the_rules_are_refused(void **unused
 		assert_int_equal(check(ro, writing[i], 0, 0, 512), -EPERM);
 	assert_int_equal(check(ro, NBD_READ, 0, 0, 512), 0);
 	struct nbd_request status = request(NBD_BLOCK_STATUS, 0, 0, 512);
-	assert_int_equal(nbd_request_check(&status, a, true, false), -EINVAL);
-	assert_int_equal(nbd_request_check(&status, a, true, true), 0);
+	struct nbd_handshake agreed = {.exports = a, .count = 1, .size = a->size, .structured = true};
+	assert_int_equal(nbd_request_check(&status, &agreed), -EINVAL);
+	agreed.context = true;
+	assert_int_equal(nbd_request_check(&status, &agreed), 0);
+}
+
+static void nbd_connection_keeps_the_size_that_it_was_told(void **unused)
+{
+	(void)unused;
+	struct nbd_export disk = {.name = "a", .size = 1 << 20};
+	struct nbd_handshake h = {.exports = &disk, .count = 1, .state = NBD_OPTIONS};
+	struct nbd_request past = request(NBD_READ, 0, 1 << 20, 512);
+	unsigned char option[32] = "IHAVEOPT\0\0\0\1\0\0\0\1a", answer[NBD_ANSWER_MAX];
+	size_t len;
+	assert_int_equal(nbd_handshake_step(&h, option, 17, answer, &len), 0);
+	assert_int_equal(h.state, NBD_TRANSMISSION);
+	disk.size = 2 << 20;
+	assert_int_equal(nbd_request_check(&past, &h), -EINVAL);
+	h.state = NBD_OPTIONS; // another one, made now
+	assert_int_equal(nbd_handshake_step(&h, option, 17, answer, &len), 0);
+	assert_int_equal(nbd_request_check(&past, &h), 0);
 }
 
 static void nbd_request_with_a_wrong_magic_is_not_read(void **unused)
@@ -325,6 +345,7 @@ int main(void)
 		cmocka_unit_test(nbd_client_flags_we_do_not_know_end_the_connection),
 		cmocka_unit_test(nbd_list_of_the_most_and_longest_names_fits_its_answer),
 		cmocka_unit_test(nbd_requests_outside_the_disk_or_the_rules_are_refused),
+		cmocka_unit_test(nbd_connection_keeps_the_size_that_it_was_told),
 		cmocka_unit_test(nbd_request_with_a_wrong_magic_is_not_read),
 		cmocka_unit_test(nbd_replies_are_laid_out_as_the_protocol_says),
 	};

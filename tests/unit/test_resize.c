@@ -133,7 +133,7 @@ static void *ask_thread(void *context)
 static bool asked_for(void)
 {
 	(void)pthread_mutex_lock(&p->lock);
-	bool asked = p->resize != NULL;
+	bool asked = p->resize.asked;
 	(void)pthread_mutex_unlock(&p->lock);
 	return asked;
 }

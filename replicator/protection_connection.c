@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// A protection's connection: opened, greeted, asked where the receiver stands, watched while idle, and lost.
+//
+// Promises: what a lost connection carried is dirty again, or known to be a point, before anything new is sent (T1, T2 of
+// protection_tracking.h).
+#include "replicator/protection_private.h"
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "replicator/greet.h"
+#include "replicator/site.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void channel_set(struct protection *p, struct channel *channel)
+{
+	LOCK_SCOPE(&p->lock);
+	p->channel = channel;
+}
+
+void connection_close(struct protection *p)
+{
+	struct channel *channel = p->channel;
+	channel_set(p, NULL);
+	channel_close(channel);
+}
+
+// What the receiver's refusal means for the protection.
+static void refused(struct protection *p, enum wire_error code, const char *text)
+{
+	switch (code) {
+	case WIRE_E_FENCED: {
+		LOCK_SCOPE(&p->lock);
+		p->fenced = true;
+		break;
+	}
+	case WIRE_E_VERSION:
+	case WIRE_E_UNPAIRED:
+	case WIRE_E_EXISTS:
+	case WIRE_E_GEOMETRY:
+		protection_set_state(p, STATE_FAILED, text);
+		return;
+	default:
+		protection_set_state(p, STATE_CONNECTING, text);
+		return;
+	}
+	protection_set_state(p, STATE_FENCED, text);
+}
+
+void connection_lost(struct protection *p, const struct wire_failure *failure, const struct err *err)
+{
+	connection_close(p);
+	p->connect_failures++;
+	uint32_t random = 0;
+	(void)env_random(p->place.env, &random, sizeof(random));
+	p->connect_not_before_ns = protection_now_ns(p) + schedule_backoff_ns(p->connect_failures - 1, random);
+	if (failure->code)
+		refused(p, failure->code, err->text);
+	else
+		protection_set_state(p, STATE_CONNECTING, err->text);
+}
+
+// Where the receiver stands against what the dirty maps are relative to.
+static void take_position(struct protection *p, const struct wire_opened *opened)
+{
+	bool pending = !uuid_is_zero(&p->position.pending_cut);
+	int64_t cut_mono_ns = protection_mono_of(p, opened->last_cut_wall_ns);
+	p->head = opened->head;
+	if (pending && uuid_equal(&opened->last_cut, &p->position.pending_cut)) {
+		log_info("the point whose answer was lost is committed protection=%s point=%llu", p->config.name,
+			 (unsigned long long)opened->last_point);
+		if (p->sealed_here && p->sync != SYNC_NONE)
+			protection_found_committed(p, opened->last_point);
+		p->position.last_cut_wall_ns = opened->last_cut_wall_ns;
+		protection_committed(p, opened->last_point, &opened->last_cut, cut_mono_ns, p->sealed_here);
+		return;
+	}
+	source_give_back(p->source); // what the lost connection carried; nothing when it carried nothing
+	protection_set_settled(p, true);
+	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
+	bool same = uuid_equal(&opened->last_cut, &p->position.last_cut);
+	if (!same && p->position_known) {
+		p->uncovered = true;
+		source_mark_all(p->source);
+		LOCK_SCOPE(&p->lock);
+		p->sync = SYNC_POSITION;
+		log_warning("the receiver is at another point than known here: syncing by digests protection=%s known=%llu "
+			    "receiver=%llu",
+			    p->config.name, (unsigned long long)p->position.point, (unsigned long long)opened->last_point);
+	}
+	p->position.point = opened->last_point;
+	p->position.last_cut = opened->last_cut;
+	p->position.last_cut_wall_ns = opened->last_cut_wall_ns;
+	p->position_known = true;
+	LOCK_SCOPE(&p->lock);
+	p->has_point = opened->last_point > 0;
+	p->point_cut_mono_ns = cut_mono_ns;
+	p->schedule.has_point = p->has_point;
+	p->schedule.last_cut_ns = cut_mono_ns > 0 ? (uint64_t)cut_mono_ns : 0;
+}
+
+static void open_message(const struct protection *p, struct wire_open *ret_open)
+{
+	const struct protection_config *config = &p->config;
+	memset(ret_open, 0, sizeof(*ret_open));
+	ret_open->protection = config->uuid;
+	ret_open->generation = config->generation;
+	memcpy(ret_open->name, config->name, NAME_SIZE);
+	ret_open->digest = config->digest;
+	ret_open->codec = config->codec == CODEC_ZLIB ? CODEC_ZLIB : CODEC_ZSTD;
+	ret_open->points_keep = config->points_keep;
+	ret_open->rpo_ms = config->rpo_ms;
+	ret_open->disk_count = config->disk_count;
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		memcpy(ret_open->disk[i].name, config->disk[i].name, NAME_SIZE);
+		ret_open->disk[i].size = export_disk_size(p->export, (uint16_t)i);
+	}
+}
+
+static int open_session(struct protection *p, struct channel *channel, struct wire_failure *failure, struct err *err)
+{
+	struct wire_hello theirs;
+	struct wire_open open;
+	struct wire_opened opened;
+	int rc = greet(channel, &theirs, err);
+	if (rc)
+		return rc;
+	open_message(p, &open);
+	rc = greet_open(channel, &open, &opened, failure, err);
+	if (rc)
+		return rc;
+	take_position(p, &opened);
+	return 0;
+}
+
+void connection_open(struct protection *p)
+{
+	struct err err = {0};
+	struct wire_failure failure = {.code = 0};
+	struct channel *channel = NULL;
+	struct site site;
+	{
+		LOCK_SCOPE(&p->lock);
+		p->hurry = false;
+	}
+	if (p->state == STATE_STARTING || p->state == STATE_PAUSED)
+		protection_set_state(p, STATE_CONNECTING, "");
+	int rc = site_load(p->place.state, p->config.site, &site, &err);
+	if (rc == 0)
+		rc = channel_connect(p->tls, site.address, &site.pin, &channel, &err);
+	if (rc == 0) {
+		channel_set(p, channel);
+		rc = open_session(p, channel, &failure, &err);
+	}
+	if (rc) {
+		connection_lost(p, &failure, &err);
+		return;
+	}
+	p->connect_failures = 0;
+	p->heard_ns = p->pinged_ns = protection_now_ns(p);
+	protection_set_state(p, STATE_IDLE, "");
+}
+
+// What an idle connection has to say, and a sign of life to it. False when it is lost.
+bool connection_check(struct protection *p)
+{
+	struct err err = {0};
+	struct wire_failure failure = {.code = 0};
+	struct wire_frame frame;
+	int rc;
+	while ((rc = channel_get(p->channel, 0, &frame, &err)) == 1) {
+		p->heard_ns = protection_now_ns(p);
+		if (frame.type == WIRE_ERROR && wire_get_error(&frame, &failure) == 0)
+			rc = err_set(&err, -EREMOTEIO, "%s", failure.text);
+		else if (frame.type != WIRE_PONG)
+			rc = err_set(&err, -EBADMSG, "%s came while idle", wire_type_name(frame.type));
+		if (rc < 0)
+			break;
+	}
+	uint64_t now = protection_now_ns(p);
+	if (rc == 0 && now - p->heard_ns > CHANNEL_STALL_MS * MS_NS)
+		rc = err_set(&err, -ETIMEDOUT, "the receiver has been silent for %d s", CHANNEL_STALL_MS / 1000);
+	if (rc == 0 && now - p->pinged_ns >= CHANNEL_PING_MS * MS_NS) {
+		void *to = channel_room(p->channel, WIRE_HEADER_SIZE);
+		if (to)
+			(void)channel_put(p->channel, wire_put_empty(to, WIRE_HEADER_SIZE, WIRE_PING));
+		rc = channel_flush(p->channel, &err);
+		p->pinged_ns = now;
+	}
+	if (rc < 0)
+		connection_lost(p, &failure, &err);
+	return rc == 0;
+}

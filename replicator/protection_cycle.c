@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+// One cycle of a protection around cycle.c: what it begins with, what its point means for the state files and the status, and
+// what becomes of the cut when it fails.
+#include "replicator/protection_private.h"
+
+#include "base/auto.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+void protection_set_settled(struct protection *p, bool settled)
+{
+	LOCK_SCOPE(&p->lock);
+	p->settled = settled;
+}
+
+void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours)
+{
+	p->position.point = point;
+	p->position.last_cut = *cut;
+	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
+	p->position_known = true;
+	p->uncovered &= !ours;
+	tracking_position(p);
+	struct err err = {0};
+	if (source_keep(p->source, &err)) { // then it is dirty again, and the next cycle looks at it
+		log_error("an image could not be brought to stable storage: its blocks stay dirty protection=%s: %s",
+			  p->config.name, err.text);
+		source_give_back(p->source);
+	} else {
+		protection_set_settled(p, true);
+	}
+	LOCK_SCOPE(&p->lock);
+	if (ours)
+		p->sync = SYNC_NONE;
+	p->has_point = true;
+	p->point_cut_mono_ns = cut_mono_ns;
+}
+
+static void save_syncs(struct protection *p)
+{
+	struct err err = {0};
+	if (sync_log_save(p->place.state, p->config.name, &p->syncs, &err))
+		log_warning("protection=%s: %s", p->config.name, err.text);
+}
+
+// How a try of the sync that stands ended; `point` 0: it came to nothing, for the reason `failure`.
+static void record_sync(struct protection *p, const struct cycle_report *report, uint64_t point, const char *failure)
+{
+	if (p->sync == SYNC_NONE)
+		return;
+	struct sync_record try = {
+		.began_wall_ns = p->cycle_wall_ns,
+		.ended_wall_ns = env_wall_ns(p->place.env),
+		.duration_ms = (protection_now_ns(p) - p->cycle_mono_ns) / MS_NS,
+		.tries = 1,
+		.read_bytes = report->ship.read_bytes,
+		.sent_bytes = report->wire_bytes,
+		.saved_bytes = report->ship.equal_blocks * BLOCK_SIZE,
+		.point = point,
+	};
+	(void)snprintf(try.reason, sizeof(try.reason), "%s", sync_reason_name(p->sync));
+	(void)snprintf(try.failure, sizeof(try.failure), "%.*s", SYNC_FAILURE_SIZE - 1, failure);
+	{
+		LOCK_SCOPE(&p->lock);
+		sync_log_add(&p->syncs, &try);
+	}
+	save_syncs(p);
+}
+
+void protection_found_committed(struct protection *p, uint64_t point)
+{
+	bool news;
+	{
+		LOCK_SCOPE(&p->lock);
+		news = sync_log_found_committed(&p->syncs, point);
+	}
+	if (news)
+		save_syncs(p);
+}
+
+static void on_stage(void *context, enum cycle_stage stage)
+{
+	struct protection *p = context;
+	enum protection_state state = stage == CYCLE_CUTTING	  ? STATE_CUTTING
+				      : stage == CYCLE_COMMITTING ? STATE_COMMITTING
+				      : p->sync != SYNC_NONE	  ? STATE_SYNCING
+								  : STATE_SHIPPING;
+	protection_set_state(p, state, "");
+}
+
+static void cycle_begin(struct protection *p, uint64_t *ret_number)
+{
+	atomic_store(&p->progress.done_bytes, 0);
+	atomic_store(&p->progress.total_bytes, 0);
+	p->cycle_wall_ns = env_wall_ns(p->place.env);
+	p->cycle_mono_ns = protection_now_ns(p);
+	protection_set_settled(p, false);
+	LOCK_SCOPE(&p->lock);
+	p->in_cycle = true;
+	p->asked = false;
+	p->hurry = false;
+	*ret_number = ++p->cycles_started;
+}
+
+static void cycle_committed(struct protection *p, uint64_t number, const struct cycle_report *report)
+{
+	p->head = report->committed.head;
+	schedule_committed(&p->schedule, report->at.mono_ns, report->commit_mono_ns);
+	struct last_cycle last = {
+		.number = number,
+		.point = report->committed.number,
+		.cut_wall_ns = report->at.wall_ns,
+		.commit_wall_ns = report->committed.commit_wall_ns,
+		.duration_ns = report->commit_mono_ns - report->at.mono_ns,
+		.hold_ns = report->at.hold_ns,
+		.sync = p->sync,
+		.dirty_bytes = report->dirty_bytes,
+		.read_bytes = report->ship.read_bytes,
+		.sent_blocks = report->ship.sent_blocks + report->ship.zero_blocks,
+		.wire_bytes = report->wire_bytes,
+	};
+	log_info("point committed protection=%s point=%llu cycle=%llu ms=%llu dirty_bytes=%llu wire_bytes=%llu sync=%s",
+		 p->config.name, (unsigned long long)last.point, (unsigned long long)number,
+		 (unsigned long long)(last.duration_ns / MS_NS), (unsigned long long)last.dirty_bytes,
+		 (unsigned long long)last.wire_bytes, last.sync ? sync_reason_name(last.sync) : "none");
+	record_sync(p, report, report->committed.number, "");
+	p->position.last_cut_wall_ns = report->at.wall_ns;
+	protection_committed(p, report->committed.number, &report->committed.cut, (int64_t)report->at.mono_ns, true);
+	LOCK_SCOPE(&p->lock);
+	p->in_cycle = false;
+	p->cycles_committed = number;
+	p->last = last;
+	p->last_error[0] = 0;
+}
+
+// Whether the receiver's answer to SEAL says that there is no such point. An error of its store does not: it may have come
+// after the point was in place.
+static bool seal_refused(enum wire_error code)
+{
+	return code == WIRE_E_POSITION || code == WIRE_E_NO_SPACE || code == WIRE_E_FENCED || code == WIRE_E_PROTOCOL;
+}
+
+// A failure of the disks, or of the cut of them: the connection is sound, and the next try waits.
+static bool by_source(int code)
+{
+	return code == -ESTALE || code == -EIO || code == -EAGAIN;
+}
+
+static void cycle_failed(struct protection *p, const struct cycle_report *report, const struct err *err)
+{
+	bool unknown = report->sealed && !seal_refused(report->failure.code);
+	if (!unknown) { // otherwise the next connection tells
+		source_give_back(p->source);
+		protection_set_settled(p, true);
+		memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
+	}
+	record_sync(p, report, 0, err->text);
+	// A broken connection has its own back-off; once there is another, the cycle is due at once.
+	bool again_at_once = !report->failure.code && !by_source(err->code);
+	if (!again_at_once)
+		schedule_failed(&p->schedule, protection_now_ns(p));
+	bool asked_to_stop;
+	{
+		LOCK_SCOPE(&p->lock);
+		asked_to_stop = p->stop || p->paused;
+		p->in_cycle = false;
+		p->asked |= again_at_once;
+		if (!asked_to_stop)
+			(void)snprintf(p->last_error, sizeof(p->last_error), "%s", err->text);
+	}
+	if (asked_to_stop) {
+		connection_close(p);
+		return;
+	}
+	log_warning("cycle failed protection=%s: %s", p->config.name, err->text);
+	if (by_source(err->code) && report->failure.code == 0)
+		protection_set_state(p, STATE_IDLE, err->text);
+	else
+		connection_lost(p, &report->failure, err);
+}
+
+// An image that was cut short behind our back: what it held there is gone, and no point may say otherwise.
+static int images_whole(struct protection *p, struct err *err)
+{
+	for (unsigned i = 0; i < p->config.disk_count; i++) {
+		struct image_identity identity;
+		uint64_t size = export_disk_size(p->export, (uint16_t)i);
+		int rc = export_identity(p->export, (uint16_t)i, &identity, err);
+		if (rc)
+			return rc;
+		if (identity.size < size)
+			return err_set(err, -EIO,
+				       "the image of disk %s was cut from %llu to %llu bytes while it is served: restore it, "
+				       "then restart",
+				       p->config.disk[i].name, (unsigned long long)size, (unsigned long long)identity.size);
+	}
+	return 0;
+}
+
+// What an image lost behind our back, no dirty bit tells: from here on everything is compared, also when it has its size
+// again, and the state files name no cut until a point is committed (T1).
+static void image_lost(struct protection *p)
+{
+	if (p->sync == SYNC_IMAGE_CHANGED && p->uncovered)
+		return;
+	p->uncovered = true;
+	tracking_position(p);
+	source_mark_all(p->source);
+	LOCK_SCOPE(&p->lock);
+	p->sync = SYNC_IMAGE_CHANGED;
+}
+
+void protection_cycle_once(struct protection *p)
+{
+	struct err err = {0};
+	struct cycle_report report;
+	struct cycle cycle = {
+		.env = p->place.env,
+		.source = p->source,
+		.channel = p->channel,
+		.ship = p->ship,
+		.codec = p->config.codec,
+		.key = &p->config.digest,
+		.predecessor = p->position.point,
+		.head = p->head,
+		.progress = &p->progress,
+		.on_stage = on_stage,
+		.on_seal = tracking_seal,
+		.context = p,
+	};
+	uint64_t number;
+	cycle_begin(p, &number);
+	report = (struct cycle_report){.sealed = false};
+	bool whole = images_whole(p, &err) == 0;
+	if (!whole)
+		image_lost(p);
+	if (whole && cycle_run(&cycle, &report, &err) == 0) {
+		cycle_committed(p, number, &report);
+		p->heard_ns = p->pinged_ns = protection_now_ns(p);
+		protection_set_state(p, STATE_IDLE, "");
+	} else {
+		cycle_failed(p, &report, &err);
+	}
+}
