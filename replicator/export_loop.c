@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/when.h"
 #include "replicator/holder.h"
+#include "replicator/priority.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -230,6 +231,7 @@ static int loop_init(struct export *export)
 void *export_run(void *context)
 {
 	struct export *export = context;
+	priority_guest();
 	int code = loop_init(export);
 	export->start_err.code = code;
 	(void)sem_post(&export->ready);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The cycle thread: connects, cuts when a cut is due, ships, commits, waits. Deciding when is schedule.c's, what to ship
 // is cycle.c's; here is the order of things. What each failure leads to is in protection_connection.c and protection_cycle.c.
+#include "replicator/priority.h"
 #include "replicator/protection_private.h"
 
 #include "base/auto.h"
@@ -80,6 +81,7 @@ static void idle(struct protection *p, bool asked)
 void *protection_thread(void *context)
 {
 	struct protection *p = context;
+	priority_copy();
 	for (;;) {
 		bool stop, paused, fenced, asked, hurry;
 		{
