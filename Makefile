@@ -29,6 +29,7 @@ PACKAGES := liburing openssl zlib libzstd liblz4 libxxhash uuid jansson libmicro
 parts := common/base common/format common/link replicator receiver tools tests
 libs  := base format link replicator receiver
 programs := kagami-replicator kagami-receiver kagami
+bench-programs := kagami-load
 
 # --- flags ---
 
@@ -171,19 +172,20 @@ lib-files = $(libs:%=$(BUILD)/lib/libkagami-%.a)
 common-libs = $(BUILD)/lib/libkagami-link.a $(BUILD)/lib/libkagami-format.a $(BUILD)/lib/libkagami-base.a
 
 clang-tidy: $(sources:%.c=$(BUILD)/lint/%)
-programs: $(programs:%=$(BUILD)/bin/%)
+programs: $(programs:%=$(BUILD)/bin/%) $(bench-programs:%=$(BUILD)/bin/%)
 unit-tests: $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 fuzzers: $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 $(BUILD)/bin/kagami-replicator: $(BUILD)/obj/replicator/main.o $(BUILD)/lib/libkagami-replicator.a $(common-libs)
 $(BUILD)/bin/kagami-receiver: $(BUILD)/obj/receiver/main.o $(BUILD)/lib/libkagami-receiver.a $(common-libs)
-$(BUILD)/bin/kagami: $(filter-out $(BUILD)/obj/tools/bench_% $(BUILD)/obj/tools/demo_%,$(call objects-of,tools/*.c)) $(common-libs)
+$(BUILD)/bin/kagami: $(filter-out $(BUILD)/obj/tools/bench_% $(BUILD)/obj/tools/demo_% $(BUILD)/obj/tools/load%,$(call objects-of,tools/*.c)) $(common-libs)
+$(BUILD)/bin/kagami-load: $(call objects-of,tools/load*.c tools/parse.c) $(common-libs)
 $(BUILD)/bin/%: $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS)
 
-test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c)
+test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c tools/load_figures.c)
 test-libs := $(BUILD)/lib/libkagami-replicator.a $(BUILD)/lib/libkagami-receiver.a $(common-libs)
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)
