@@ -101,6 +101,11 @@ test-seam: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@tests/check-seam.sh $(BUILD)
 
+# The store on real ext4, xfs and btrfs: crash states replayed from a log of every write and flush, and failing devices. As root.
+test-fs: setup
+	$(MAKE_AS_OWNER) fs-programs
+	@BUILD=$(BUILD) tests/fs/run
+
 # Small wrong changes, each of which a unit test must notice.
 test-mutants: setup
 	@BUILD=$(BUILD) tests/mutants/run
@@ -155,17 +160,18 @@ help:
 		test-kill 'the agent killed under load, 200 times' test-asan 'all tests, with sanitizers' test-clang 'compile everything with clang' \
 		test-crash 'the crash enumerations, a million states and more' \
 		test-mutants 'prove that the tests fail when the code is wrong' \
+		'sudo make test-fs' 'crashes and failing devices on real ext4, xfs and btrfs' \
 		test-seam 'prove that the core makes no system call of its own' \
 		fuzz 'each fuzzer for FUZZ_SECONDS (30)' 'sudo make demo' 'the main job on real files, in two minutes' \
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
-.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-seam fuzz demo bench lint format setup setup-dev packages \
-	install clean help programs unit-tests fuzzers clang-tidy force
+.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-seam test-fs fuzz demo bench lint format setup setup-dev packages \
+	install clean help programs unit-tests fs-programs fuzzers clang-tidy force
 
 # --- how it is built ---
 
-sources = $(wildcard $(foreach p,$(parts) tests/unit tests/lib tests/sim tests/fuzz,$p/*.c))
+sources = $(wildcard $(foreach p,$(parts) tests/unit tests/lib tests/sim tests/fs tests/fuzz,$p/*.c))
 objects-of = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $1))
 part-of = $(firstword $(foreach p,$(parts),$(if $(filter $p/%,$1),$p)))
 lib-files = $(libs:%=$(BUILD)/lib/libkagami-%.a)
@@ -174,6 +180,7 @@ common-libs = $(BUILD)/lib/libkagami-link.a $(BUILD)/lib/libkagami-format.a $(BU
 clang-tidy: $(sources:%.c=$(BUILD)/lint/%)
 programs: $(programs:%=$(BUILD)/bin/%) $(bench-programs:%=$(BUILD)/bin/%)
 unit-tests: $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
+fs-programs: $(patsubst tests/fs/%.c,$(BUILD)/tests/fs/%,$(wildcard tests/fs/*.c))
 fuzzers: $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 $(BUILD)/bin/kagami-replicator: $(BUILD)/obj/replicator/main.o $(BUILD)/lib/libkagami-replicator.a $(common-libs)
@@ -188,6 +195,10 @@ $(BUILD)/bin/%: $(BUILD)/flags
 test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c tools/load_figures.c)
 test-libs := $(BUILD)/lib/libkagami-replicator.a $(BUILD)/lib/libkagami-receiver.a $(common-libs)
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(test-support) $(test-libs)
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) -lcmocka
+$(BUILD)/tests/fs/%: $(BUILD)/obj/tests/fs/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) -lcmocka
