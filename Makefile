@@ -101,6 +101,12 @@ test-seam: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@tests/check-seam.sh $(BUILD)
 
+# Random sequences of what happens to a store, against a model of it: so many seeds. SEED=n replays one.
+MODEL_SEEDS ?= 1000
+test-model: setup
+	$(MAKE_AS_OWNER) unit-tests
+	@KAGAMI_MODEL_SEEDS=$(MODEL_SEEDS) $(BUILD)/tests/unit/test_store_model
+
 # The store on real ext4, xfs and btrfs: crash states replayed from a log of every write and flush, and failing devices. As root.
 test-fs: setup
 	$(MAKE_AS_OWNER) fs-programs
@@ -159,6 +165,7 @@ help:
 		test 'build, then all tests' test-unit 'unit tests only' test-e2e 'the daemons with the tools of QEMU and libnbd' \
 		test-kill 'the agent killed under load, 200 times' test-asan 'all tests, with sanitizers' test-clang 'compile everything with clang' \
 		test-crash 'the crash enumerations, a million states and more' \
+		test-model 'random sequences against a model of the store, MODEL_SEEDS (1000) of them' \
 		test-mutants 'prove that the tests fail when the code is wrong' \
 		'sudo make test-fs' 'crashes and failing devices on real ext4, xfs and btrfs' \
 		test-seam 'prove that the core makes no system call of its own' \
@@ -166,7 +173,7 @@ help:
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
-.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-seam test-fs fuzz demo bench lint format setup setup-dev packages \
+.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-seam test-fs fuzz demo bench lint format setup setup-dev packages \
 	install clean help programs unit-tests fs-programs fuzzers clang-tidy force
 
 # --- how it is built ---
