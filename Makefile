@@ -125,8 +125,9 @@ demo: setup
 	@BUILD=$(BUILD) tools/demo.sh
 
 bench: setup
-	$(MAKE_AS_OWNER) programs
+	$(MAKE_AS_OWNER) programs bench-store
 	@BUILD=$(BUILD) tools/bench.sh
+	@BUILD=$(BUILD) tools/bench-store.sh
 
 lint: setup-dev
 	$(MAKE_AS_OWNER) --keep-going clang-tidy
@@ -174,11 +175,11 @@ help:
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
 .PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-seam test-fs fuzz demo bench lint format setup setup-dev packages \
-	install clean help programs unit-tests fs-programs fuzzers clang-tidy force
+	install clean help programs unit-tests fs-programs bench-store fuzzers clang-tidy force
 
 # --- how it is built ---
 
-sources = $(wildcard $(foreach p,$(parts) tests/unit tests/lib tests/sim tests/fs tests/fuzz,$p/*.c))
+sources = $(wildcard $(foreach p,$(parts) tests/unit tests/lib tests/sim tests/fs tests/bench tests/fuzz,$p/*.c))
 objects-of = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $1))
 part-of = $(firstword $(foreach p,$(parts),$(if $(filter $p/%,$1),$p)))
 lib-files = $(libs:%=$(BUILD)/lib/libkagami-%.a)
@@ -187,6 +188,7 @@ common-libs = $(BUILD)/lib/libkagami-link.a $(BUILD)/lib/libkagami-format.a $(BU
 clang-tidy: $(sources:%.c=$(BUILD)/lint/%)
 programs: $(programs:%=$(BUILD)/bin/%) $(bench-programs:%=$(BUILD)/bin/%)
 unit-tests: $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
+bench-store: $(BUILD)/tests/bench/bench_store
 fs-programs: $(patsubst tests/fs/%.c,$(BUILD)/tests/fs/%,$(wildcard tests/fs/*.c))
 fuzzers: $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -202,6 +204,10 @@ $(BUILD)/bin/%: $(BUILD)/flags
 test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c tools/load_figures.c)
 test-libs := $(BUILD)/lib/libkagami-replicator.a $(BUILD)/lib/libkagami-receiver.a $(common-libs)
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(test-support) $(test-libs)
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) -lcmocka
+$(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) -lcmocka
