@@ -29,6 +29,7 @@ PACKAGES := liburing openssl zlib libzstd liblz4 libxxhash uuid jansson libmicro
 parts := common/base common/format common/link replicator receiver tools tests
 libs  := base format link replicator receiver
 programs := kagami-replicator kagami-receiver kagami
+bench-programs := kagami-load
 
 # --- flags ---
 
@@ -100,6 +101,17 @@ test-seam: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@tests/check-seam.sh $(BUILD)
 
+# Random sequences of what happens to a store, against a model of it: so many seeds. SEED=n replays one.
+MODEL_SEEDS ?= 1000
+test-model: setup
+	$(MAKE_AS_OWNER) unit-tests
+	@KAGAMI_MODEL_SEEDS=$(MODEL_SEEDS) $(BUILD)/tests/unit/test_store_model
+
+# The store on real ext4, xfs and btrfs: crash states replayed from a log of every write and flush, and failing devices. As root.
+test-fs: setup
+	$(MAKE_AS_OWNER) fs-programs
+	@BUILD=$(BUILD) tests/fs/run
+
 # Small wrong changes, each of which a unit test must notice.
 test-mutants: setup
 	@BUILD=$(BUILD) tests/mutants/run
@@ -113,8 +125,9 @@ demo: setup
 	@BUILD=$(BUILD) tools/demo.sh
 
 bench: setup
-	$(MAKE_AS_OWNER) programs
+	$(MAKE_AS_OWNER) programs bench-store
 	@BUILD=$(BUILD) tools/bench.sh
+	@BUILD=$(BUILD) tools/bench-store.sh
 
 lint: setup-dev
 	$(MAKE_AS_OWNER) --keep-going clang-tidy
@@ -153,39 +166,52 @@ help:
 		test 'build, then all tests' test-unit 'unit tests only' test-e2e 'the daemons with the tools of QEMU and libnbd' \
 		test-kill 'the agent killed under load, 200 times' test-asan 'all tests, with sanitizers' test-clang 'compile everything with clang' \
 		test-crash 'the crash enumerations, a million states and more' \
+		test-model 'random sequences against a model of the store, MODEL_SEEDS (1000) of them' \
 		test-mutants 'prove that the tests fail when the code is wrong' \
+		'sudo make test-fs' 'crashes and failing devices on real ext4, xfs and btrfs' \
 		test-seam 'prove that the core makes no system call of its own' \
 		fuzz 'each fuzzer for FUZZ_SECONDS (60)' 'sudo make demo' 'the main job on real files, in two minutes' \
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
-.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-seam fuzz demo bench lint format setup setup-dev packages \
-	install clean help programs unit-tests fuzzers clang-tidy force
+.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-seam test-fs fuzz demo bench lint format setup setup-dev packages \
+	install clean help programs unit-tests fs-programs bench-store fuzzers clang-tidy force
 
 # --- how it is built ---
 
-sources = $(wildcard $(foreach p,$(parts) tests/unit tests/lib tests/sim tests/fuzz,$p/*.c))
+sources = $(wildcard $(foreach p,$(parts) tests/unit tests/lib tests/sim tests/fs tests/bench tests/fuzz,$p/*.c))
 objects-of = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $1))
 part-of = $(firstword $(foreach p,$(parts),$(if $(filter $p/%,$1),$p)))
 lib-files = $(libs:%=$(BUILD)/lib/libkagami-%.a)
 common-libs = $(BUILD)/lib/libkagami-link.a $(BUILD)/lib/libkagami-format.a $(BUILD)/lib/libkagami-base.a
 
 clang-tidy: $(sources:%.c=$(BUILD)/lint/%)
-programs: $(programs:%=$(BUILD)/bin/%)
+programs: $(programs:%=$(BUILD)/bin/%) $(bench-programs:%=$(BUILD)/bin/%)
 unit-tests: $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
+bench-store: $(BUILD)/tests/bench/bench_store
+fs-programs: $(patsubst tests/fs/%.c,$(BUILD)/tests/fs/%,$(wildcard tests/fs/*.c))
 fuzzers: $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 $(BUILD)/bin/kagami-replicator: $(BUILD)/obj/replicator/main.o $(BUILD)/lib/libkagami-replicator.a $(common-libs)
 $(BUILD)/bin/kagami-receiver: $(BUILD)/obj/receiver/main.o $(BUILD)/lib/libkagami-receiver.a $(common-libs)
-$(BUILD)/bin/kagami: $(filter-out $(BUILD)/obj/tools/bench_% $(BUILD)/obj/tools/demo_%,$(call objects-of,tools/*.c)) $(common-libs)
+$(BUILD)/bin/kagami: $(filter-out $(BUILD)/obj/tools/bench_% $(BUILD)/obj/tools/demo_% $(BUILD)/obj/tools/load%,$(call objects-of,tools/*.c)) $(common-libs)
+$(BUILD)/bin/kagami-load: $(call objects-of,tools/load*.c tools/parse.c) $(common-libs)
 $(BUILD)/bin/%: $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS)
 
-test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c)
+test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c tools/load_figures.c)
 test-libs := $(BUILD)/lib/libkagami-replicator.a $(BUILD)/lib/libkagami-receiver.a $(common-libs)
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(test-support) $(test-libs)
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) -lcmocka
+$(BUILD)/tests/bench/%: $(BUILD)/obj/tests/bench/%.o $(test-support) $(test-libs)
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) -lcmocka
+$(BUILD)/tests/fs/%: $(BUILD)/obj/tests/fs/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PACKAGE_LIBS) -lcmocka
