@@ -5,6 +5,7 @@
 #include "link/daemon.h"
 #include "link/json.h"
 #include "link/net.h"
+#include "receiver/check_job.h"
 #include "receiver/recovery.h"
 #include "receiver/server.h"
 
@@ -73,7 +74,9 @@ static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 	size_t count = sizeof(own) / sizeof(own[0]);
 	memcpy(routes, own, sizeof(own));
 	memcpy(routes + count, recovery_routes, recovery_route_count * sizeof(routes[0]));
-	return count + recovery_route_count;
+	count += recovery_route_count;
+	memcpy(routes + count, proof_routes, proof_route_count * sizeof(routes[0]));
+	return count + proof_route_count;
 }
 
 // Keys and peers: STORE/.kagami unless the operator keeps them elsewhere.
@@ -112,6 +115,9 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	if (rc == 0)
 		rc = mounts_open(env, store, &mounts, err);
 	receiver->recovery.mounts = mounts;
+	receiver->recovery.check = check_job_new(env, store);
+	if (rc == 0 && !receiver->recovery.check)
+		rc = err_set(err, -ENOMEM, "out of memory");
 	if (rc == 0)
 		rc = server_start(listen, receiver->identity, store, receiver->pairing, &receiver->server, err);
 	return rc;
@@ -122,6 +128,7 @@ static void receiver_close(struct receiver *receiver)
 	if (!receiver->recovery.store)
 		return;
 	server_stop(receiver->server);
+	check_job_free(receiver->recovery.check);
 	mounts_close(receiver->recovery.mounts);
 	pairing_close(receiver->pairing);
 	identity_free(receiver->identity);
@@ -132,6 +139,8 @@ static void receiver_close(struct receiver *receiver)
 
 int main(int argc, char **argv)
 {
+	if (argc > 1 && strcmp(argv[1], "--check") == 0)
+		return check_command(argc - 2, argv + 2);
 	const char *store = NULL, *listen = NULL, *state = NULL, *run_dir = DAEMON_RUN_DIR;
 	const struct daemon_option options[] = {
 		{"store", "DIR", "recovery points", &store, true},

@@ -118,6 +118,11 @@ int trash_clear(struct env_root *root, const char *dir, struct err *err);
 
 // recover.c: fills in everything from the directory. What is wrong with it is in `broken`, and no failure.
 void replica_recover(struct replica *replica);
+// Its parts that only read, which check.c uses too: protection.json, then everything that hangs on it. -EBADMSG with the first thing
+// that is wrong; the points before it are in `points`.
+int replica_load(struct replica *replica, struct err *err);
+int replica_examine(struct replica *replica, struct err *err);
+int replica_number(const char *name, uint64_t *ret_number); // of a name under points/; -EBADMSG when it is none
 
 // head.c
 

@@ -42,6 +42,9 @@ void store_close(struct store *store); // takes NULL; no call may be under way
 const char *store_path(const struct store *store); // absolute
 uint64_t store_free_bytes(struct store *store);
 
+// Whether the directory `name` below a store's root is a protection, if only what is left of one.
+bool store_has_protection(struct env_root *root, const char *name);
+
 struct replica *store_find(struct store *store, const char *name); // NULL when there is none
 // The n-th replica by name, NULL past the last: for listing.
 struct replica *store_at(struct store *store, size_t n);

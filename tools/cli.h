@@ -109,6 +109,7 @@ int cli_forget(const struct cli *cli);
 int cli_mount(const struct cli *cli);
 int cli_umount(const struct cli *cli);
 int cli_mounts(const struct cli *cli);
+int cli_store(const struct cli *cli);
 int cli_version(const struct cli *cli);
 int cli_help(const struct cli *cli);
 
