@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "receiver/json_file.h"
+#include "receiver/scrub.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -37,6 +38,10 @@ static int leftovers_remove(struct replica *r, struct err *err)
 	if (rc)
 		return err_sys(err, rc, "%s: remove", path);
 	replica_file(r, path, "protection.json.new");
+	rc = env_unlink(r->root, path);
+	if (rc && rc != -ENOENT)
+		return err_sys(err, rc, "%s: remove", path);
+	replica_file(r, path, "scrub.json.new");
 	rc = env_unlink(r->root, path);
 	if (rc && rc != -ENOENT)
 		return err_sys(err, rc, "%s: remove", path);
@@ -267,6 +272,8 @@ void replica_recover(struct replica *r)
 		rc = names_sync(r, &why);
 	if (rc == 0)
 		rc = replica_examine(r, &why);
+	if (rc == 0)
+		scrub_load(r);
 	if (rc == 0)
 		rc = head_renew(r, &why);
 	if (rc)

@@ -23,6 +23,7 @@
 #include "receiver/digest_file.h"
 #include "receiver/point_file.h"
 #include "receiver/protection_file.h"
+#include "receiver/scrub_file.h"
 #include "receiver/store.h"
 #include "receiver/table.h"
 
@@ -64,6 +65,13 @@ struct replica {
 	size_t point_count;
 	struct head head;
 	bool late_logged; // that retention waits for a hold
+
+	struct scrub_state scrub;  // as on disk, but for a position that is at most SCRUB_SAVE_SECONDS old
+	bool scrub_unsaved;	   // more than the position is not on disk
+	uint64_t scrub_saved_ns;   // monotonic
+	uint64_t scrub_range;	   // blocks in the next slice
+	struct err scrub_why;	   // the newest slice failed
+	bool reopen;		   // the session is to open again: a scrub found damage that its source must hear of
 
 	bool session_open;
 	enum codec codec;		// what the session asks new overlays to be made with

@@ -259,6 +259,10 @@ static int idle_check(struct session *session, enum wire_error *ret_code, struct
 	if (session->state != SESSION_OPEN)
 		return 0;
 	replica_info(session->replica, &info);
+	if (info.reopen && !info.fenced) {
+		*ret_code = WIRE_E_POSITION;
+		return err_set(err, -ESTALE, "a scrub found damaged blocks of %s at the receiver: open again, and they are named", info.name);
+	}
 	if (!info.fenced)
 		return 0;
 	*ret_code = WIRE_E_FENCED;

@@ -74,6 +74,7 @@ struct replica_info {
 	struct uuid head;
 	uint64_t head_bytes;
 	bool session_open;
+	bool reopen; // the session is to end, and its source to open again: docs/store.md, "Scrub"
 	uint64_t retention_waits_for; // the oldest held point, once it lets RETENTION_LATE_POINTS too many gather; else 0
 };
 void replica_info(struct replica *replica, struct replica_info *ret_info);
