@@ -14,6 +14,16 @@
 // No digest of a block, but for a chance of 2^-128: what is compared with it differs.
 static const struct digest unknown = {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 
+#define NS_PER_S UINT64_C(1000000000)
+
+static uint64_t bytes_before(const struct replica *r, const struct scrub_pass *pass)
+{
+	uint64_t bytes = 0;
+	for (unsigned i = 0; i < pass->disk; i++)
+		bytes += r->prot.disk[i].size;
+	return bytes + min_u64(pass->block * BLOCK_SIZE, r->prot.disk[pass->disk].size);
+}
+
 // --- coming into memory ---
 
 // A record that is lost would let a quarantined point pass: then every point is in doubt, until a pass has proven them all.
@@ -25,7 +35,7 @@ void scrub_load(struct replica *r)
 	struct err why = {0};
 	r->scrub = (struct scrub_state){.open = false};
 	r->scrub_range = SCRUB_PROOFS / 4;
-	r->scrub_saved_ns = env_mono_ns(r->root->env);
+	r->scrub_saved_ns = r->scrub_run_ns = env_mono_ns(r->root->env);
 	replica_file(r, path, "scrub.json");
 	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
 	if (rc == -ENOENT)
@@ -40,6 +50,7 @@ void scrub_load(struct replica *r)
 		log_error("the record of scrubs is lost: every point is in doubt until it is proven protection=%s reason=\"%s\"", r->name,
 			  why.text);
 	}
+	r->scrub_run_from = r->scrub.open ? bytes_before(r, &r->scrub.pass) : 0;
 }
 
 // --- a session ---
@@ -145,14 +156,6 @@ uint64_t replica_damaged_blocks(struct replica *r, uint64_t number)
 
 // --- status ---
 
-static uint64_t bytes_before(const struct replica *r, const struct scrub_pass *pass)
-{
-	uint64_t bytes = 0;
-	for (unsigned i = 0; i < pass->disk; i++)
-		bytes += r->prot.disk[i].size;
-	return bytes + min_u64(pass->block * BLOCK_SIZE, r->prot.disk[pass->disk].size);
-}
-
 void scrub_info(struct replica *r, struct scrub_info *ret_info)
 {
 	LOCK_SCOPE(&r->lock);
@@ -172,14 +175,20 @@ void scrub_info(struct replica *r, struct scrub_info *ret_info)
 		.suspect = s->suspect,
 		.damaged_blocks = damage_blocks(&s->damage),
 	};
+	uint64_t now_ns = env_mono_ns(r->root->env), ran_ns = now_ns - r->scrub_run_ns;
 	for (unsigned i = 0; i < r->prot.disk_count; i++)
 		ret_info->total_bytes += r->prot.disk[i].size;
+	ret_info->rest_ns = now_ns - r->scrub_saved_ns;
+	if (s->open && ran_ns > NS_PER_S && ret_info->done_bytes > r->scrub_run_from) // in KiB: no product wraps
+		ret_info->bytes_per_second = (ret_info->done_bytes - r->scrub_run_from) / 1024 * 1000 / (ran_ns / 1000000) * 1024;
 	(void)snprintf(ret_info->error, sizeof(ret_info->error), "%s", r->scrub_why.text);
 }
 
 bool scrub_is_due(const struct scrub_info *info, int64_t now_ns, int64_t interval_ns)
 {
-	if (info->open)
+	if (info->open || info->suspect)
+		return !info->open;
+	if (info->rest_ns < (uint64_t)SCRUB_REST_SECONDS * NS_PER_S)
 		return false;
-	return !info->ended || info->suspect || now_ns < info->last_began_ns || now_ns - info->last_began_ns >= interval_ns;
+	return !info->ended || now_ns < info->last_began_ns || now_ns - info->last_began_ns >= interval_ns;
 }

@@ -17,6 +17,7 @@ struct recovery {
 	struct env *env;
 	struct store *store;
 	struct mounts *mounts;
+	struct scrubber *scrubber; // the same
 	struct check_job *check; // may be NULL where proof_routes are not served
 	pthread_mutex_t failing_over; // one failover or removal at a time
 };
@@ -35,6 +36,7 @@ extern const size_t proof_route_count;
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica);
 json_t *recovery_json_points(struct replica *replica);
 json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover);
+json_t *proof_json_scrub(struct replica *replica); // proof_routes.c
 json_t *recovery_json_mount(const struct mount_info *mount);
 // RFC 3339, UTC, milliseconds.
 json_t *recovery_json_time(int64_t wall_ns);

@@ -430,6 +430,8 @@ int scrub_begin(struct replica *r, uint64_t point, uint64_t rate, struct err *er
 	int rc = state_save(r, err);
 	if (rc)
 		r->scrub = before;
+	r->scrub_run_ns = env_mono_ns(r->root->env);
+	r->scrub_run_from = 0;
 	return rc;
 }
 

@@ -12,6 +12,7 @@
 enum {
 	SCRUB_PROOFS = 256,	   // versions of blocks that a slice aims at: 16 MiB
 	SCRUB_RANGE_MAX = 1024,	   // blocks of the disk in a slice
+	SCRUB_REST_SECONDS = 3600, // after the receiver's start, a pass or its stop, before one begins by itself
 	SCRUB_SAVE_SECONDS = 30,   // how much of a pass a crash costs at most, when nothing is found
 };
 #define SCRUB_RATE_DEFAULT (UINT64_C(32) << 20) // bytes a second
@@ -43,11 +44,13 @@ struct scrub_info {
 	uint64_t last_proven, last_mismatches;
 	bool suspect;
 	uint64_t damaged_blocks;
+	uint64_t rest_ns; // since scrub.json was read or written
+	uint64_t bytes_per_second; // that the pass comes on by, since it began or the receiver started; 0: not known yet
 	char error[ERR_TEXT_MAX]; // of the newest slice
 };
 void scrub_info(struct replica *replica, struct scrub_info *ret_info);
-// Whether a pass over every point is due: there is a point, and the last one began more than `interval_ns` ago. Pure. A clock that was set
-// back makes it due, too.
+// Whether a pass over every point is due: none is under way, the last one began more than `interval_ns` ago, and there was a rest. Pure. A clock
+// that was set back makes it due, too; a record that was lost at once.
 bool scrub_is_due(const struct scrub_info *info, int64_t now_ns, int64_t interval_ns);
 
 // --- quarantine ---

@@ -308,8 +308,11 @@ static void pass_is_due_after_its_interval_whatever_the_clock_does(void **state)
 {
 	(void)state;
 	const int64_t day = INT64_C(86400) * 1000000000;
-	struct scrub_info info = {.ended = false};
+	struct scrub_info info = {.ended = false, .rest_ns = UINT64_C(3600) * 1000000000};
 	assert_true(scrub_is_due(&info, 100 * day, 7 * day));
+	info.rest_ns--;
+	assert_false(scrub_is_due(&info, 100 * day, 7 * day));
+	info.rest_ns++;
 	info.ended = true;
 	info.last_began_ns = 100 * day;
 	assert_false(scrub_is_due(&info, 106 * day, 7 * day));
