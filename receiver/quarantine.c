@@ -7,6 +7,7 @@
 #include "receiver/json_file.h"
 #include "receiver/replica.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -78,6 +79,21 @@ static bool whole_in_head(const struct replica *r, unsigned disk, uint64_t index
 bool scrub_wants(const struct replica *r, uint16_t disk, uint64_t index)
 {
 	return r->scrub.damage.count && damage_is_open(&r->scrub.damage, disk, index) && !whole_in_head(r, disk, index);
+}
+
+void replica_damaged(struct replica *r, struct wire_damaged *ret_damaged)
+{
+	static_assert((int)DAMAGE_MAX <= (int)WIRE_DAMAGED_MAX, "all of it fits into one message");
+	LOCK_SCOPE(&r->lock);
+	ret_damaged->count = 0;
+	for (unsigned i = 0; i < r->scrub.damage.count; i++) {
+		const struct damage *run = &r->scrub.damage.run[i];
+		uint64_t blocks = size_blocks(r->prot.disk[run->disk].size);
+		if (run->to != DAMAGE_OPEN || run->first >= blocks)
+			continue;
+		ret_damaged->run[ret_damaged->count++] =
+			(struct wire_run){.disk = run->disk, .first = run->first, .count = min_u64(run->count, blocks - run->first)};
+	}
 }
 
 // Closes the blocks of an open run that the head holds whole, a row of them at a time.

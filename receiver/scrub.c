@@ -354,7 +354,7 @@ static int slice_do(struct replica *r, unsigned tries, struct scrub_step *ret_st
 		s->replica = r;
 		s->disk = r->scrub.pass.disk;
 		s->first = min_u64(r->scrub.pass.block, blocks);
-		s->end = min_u64(blocks, s->first + r->scrub_range);
+		s->end = min_u64(blocks, s->first + min_u64(r->scrub_range, max_u64(1, r->scrub.pass.rate / BLOCK_SIZE))); // a second at most
 	}
 	int rc = slice_run(s, point, err);
 	LOCK_SCOPE(&r->lock);

@@ -106,6 +106,8 @@ int replica_session_begin(struct replica *replica, const struct wire_open *open,
 			  const unsigned char owner_pin[OWNER_PIN_SIZE], struct wire_opened *ret_opened, struct err *err);
 void replica_session_end(struct replica *replica);
 
+// The blocks that the session's source is to send whole, because the newest point shows them damaged.
+void replica_damaged(struct replica *replica, struct wire_damaged *ret_damaged);
 // Sets bit i of `bitmap` where the head's digest of block first + i is not the given one.
 int replica_compare(struct replica *replica, const struct wire_compare *compare, unsigned char *bitmap, struct err *err);
 int replica_write_block(struct replica *replica, const struct wire_block *block, struct err *err);

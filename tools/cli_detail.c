@@ -44,6 +44,8 @@ static void print_last_cycle(const json_t *last)
 
 const char *cli_status_extent(const char *reason)
 {
+	if (strcmp(reason, "replica-damaged") == 0)
+		return "what is damaged at the target";
 	return strcmp(reason, "unclean-stop") == 0 ? "the marked regions" : "the whole disks";
 }
 

@@ -152,7 +152,7 @@ static void pass_goes_on_through_commits_folds_and_growth(void **state)
 	struct store_twin *t = *state;
 	struct scrub_step step = {.ended = false};
 	struct err err = {0};
-	assert_int_equal(scrub_begin(t->replica, 0, 1, &err), 0);
+	assert_int_equal(scrub_begin(t->replica, 0, SCRUB_RATE_DEFAULT, &err), 0);
 	t->replica->scrub_range = 1;
 	for (unsigned n = 0; !step.ended; n++) {
 		if (scrub_slice(t->replica, &step, &err))
@@ -264,7 +264,7 @@ static void pass_resumes_where_it_was_saved(void **state)
 {
 	struct store_twin *t = *state;
 	struct scrub_step step;
-	assert_int_equal(scrub_begin(t->replica, 0, 12345, NULL), 0);
+	assert_int_equal(scrub_begin(t->replica, 0, 1234567, NULL), 0);
 	t->replica->scrub_range = 2;
 	assert_int_equal(scrub_slice(t->replica, &step, NULL), 0);
 	assert_int_equal(scrub_save(t->replica, NULL), 0);
@@ -272,7 +272,7 @@ static void pass_resumes_where_it_was_saved(void **state)
 	assert_int_equal(before.done_bytes, 2 * BLOCK_SIZE);
 	store_twin_reopen(t);
 	struct scrub_info after = info_of(t);
-	assert_true(after.open && after.rate == 12345 && after.began_ns == before.began_ns);
+	assert_true(after.open && after.rate == 1234567 && after.began_ns == before.began_ns);
 	assert_int_equal(after.done_bytes, before.done_bytes);
 	do
 		assert_int_equal(scrub_slice(t->replica, &step, NULL), 0);
