@@ -267,13 +267,13 @@ void replica_recover(struct replica *r)
 	LOCK_SCOPE(&r->lock);
 	int rc = replica_load(r, &why);
 	if (rc == 0)
+		scrub_load(r); // first: the points of a broken replica are refused, too
+	if (rc == 0)
 		rc = leftovers_remove(r, &why);
 	if (rc == 0)
 		rc = names_sync(r, &why);
 	if (rc == 0)
 		rc = replica_examine(r, &why);
-	if (rc == 0)
-		scrub_load(r);
 	if (rc == 0)
 		rc = head_renew(r, &why);
 	if (rc)

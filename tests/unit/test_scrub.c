@@ -242,6 +242,20 @@ static void quarantine_outlives_the_receiver(void **state)
 	assert_int_equal(info_of(t).last_mismatches, 1);
 }
 
+static void quarantine_holds_in_a_broken_replica_too(void **state)
+{
+	struct store_twin *t = *state;
+	struct replica_info info;
+	flip_block(t, 2, 0, 0);
+	assert_int_equal(scrub(t, 0), 1);
+	flip_at(t, "points/3/point.json", 40);
+	store_twin_reopen(t);
+	replica_info(t->replica, &info);
+	assert_true(info.broken && info.point_count == 2);
+	assert_true(refused(t, 2));
+	assert_false(refused(t, 1));
+}
+
 static void record_that_is_damaged_puts_every_point_in_doubt(void **state)
 {
 	struct store_twin *t = *state;
@@ -432,6 +446,7 @@ int main(void)
 		TEST(every_flipped_byte_of_the_base_is_found),
 		TEST(scrub_of_one_point_quarantines_all_that_show_the_block),
 		TEST(quarantine_outlives_the_receiver),
+		TEST(quarantine_holds_in_a_broken_replica_too),
 		TEST(record_that_is_damaged_puts_every_point_in_doubt),
 		TEST(pass_resumes_where_it_was_saved),
 		TEST(block_before_the_position_was_read),
