@@ -163,20 +163,24 @@ static int plant(struct env *env, const struct world *w, struct err *err)
 	return rc ? err_sys(err, rc, "plant") : 0;
 }
 
-// A pass from where it is to its end, a block at a time, its position durable after each.
+// A pass from where it is to its end, a block at a time, its position durable after each. As the scrubber, it goes on after a failure, and
+// saves at its end whatever was before.
 static int scrub_on(struct world *w, struct replica *r, struct err *err)
 {
 	struct scrub_step step = {.ended = false};
+	unsigned failures = 0;
 	int rc = 0;
-	while (rc == 0 && !step.ended) {
+	while (!step.ended && failures < 3) {
 		r->scrub_range = 1;
 		rc = scrub_slice(r, &step, err);
 		if (rc == 0)
 			w->promise.found += step.mismatches;
 		if (rc == 0)
 			rc = scrub_save(r, err);
+		failures += rc != 0;
 	}
-	return rc;
+	int saved = scrub_save(r, rc ? NULL : err);
+	return rc ? rc : saved;
 }
 
 static int setup(struct env *env, void *context, struct err *err)
