@@ -95,6 +95,7 @@ test-crash: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@KAGAMI_CRASH_STATES=$(CRASH_STATES) KAGAMI_CRASH_TOTAL=1000000 $(BUILD)/tests/unit/test_state_crash
 	@KAGAMI_CRASH_STATES=$$(($(CRASH_STATES) / 10)) $(BUILD)/tests/unit/test_store_crash
+	@KAGAMI_CRASH_STATES=$$(($(CRASH_STATES) / 10)) $(BUILD)/tests/unit/test_scrub_crash
 
 # The core makes no system call of its own: only what tests/seam.allow lists.
 test-seam: setup

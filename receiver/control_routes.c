@@ -7,6 +7,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "receiver/scrub.h"
 
 #include <errno.h>
 #include <string.h>
@@ -136,15 +137,26 @@ static int failover_locked(struct recovery *recovery, struct replica *replica, u
 	return rc;
 }
 
+// Then nothing is decided any more: asking again tells what was done.
+static bool is_fenced(struct replica *replica)
+{
+	struct replica_info info;
+	replica_info(replica, &info);
+	return info.fenced;
+}
+
 static unsigned post_failover(void *context, const struct control_request *request, json_t **ret_body)
 {
 	struct recovery *recovery = context;
 	struct err err = {.code = 0};
 	uint64_t point = 0;
-	const struct control_member members[] = {{"point", .number = &point, .least = 1, .most = INT64_MAX}};
-	if (control_read(request->body, members, 1, &err))
+	bool damaged = false;
+	const struct control_member members[] = {{"point", .number = &point, .least = 1, .most = INT64_MAX}, {"damaged", .flag = &damaged}};
+	if (control_read(request->body, members, 2, &err))
 		return fail(&err, ret_body);
 	struct replica *replica = find_replica(recovery, request->arg[0], &err);
+	if (replica && !damaged && !is_fenced(replica) && replica_sound(replica, point, &err))
+		return fail(&err, ret_body);
 	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
 	if (!failover)
 		return answer(HTTP_OK, NULL, ret_body);
@@ -162,13 +174,18 @@ static unsigned post_mount(void *context, const struct control_request *request,
 	struct mount_request mount = {.protection = request->arg[0]};
 	struct mount_info info;
 	uint64_t partition = 0;
+	bool damaged = false;
 	const struct control_member members[] = {
 		{"directory", true, .text = &mount.directory, .least = 1},
 		{"point", .number = &mount.point, .least = 1, .most = INT64_MAX},
 		{"disk", .text = &mount.disk, .is_name = true},
 		{"partition", .number = &partition, .least = 1, .most = UINT32_MAX},
+		{"damaged", .flag = &damaged},
 	};
-	if (control_read(request->body, members, 4, &err))
+	if (control_read(request->body, members, 5, &err))
+		return fail(&err, ret_body);
+	struct replica *replica = store_find(recovery->store, mount.protection);
+	if (replica && !damaged && replica_sound(replica, mount.point, &err))
 		return fail(&err, ret_body);
 	mount.partition = (uint32_t)partition;
 	if (mounts_add(recovery->mounts, &mount, &info, &err))

@@ -54,6 +54,12 @@ int digest_table_grow(struct env_file *file, const struct digest_disk *disk, str
 int digest_table_load(struct env_file *file, const struct digest_disk *disk, digest_each *each, void *context,
 		      struct err *err);
 
+// digest_range.c: the same for blocks [first, end) only. A list's sectors are proven, its root is not.
+int digest_list_range(struct env_file *file, const struct digest_disk *disk, uint64_t entries, uint64_t first, uint64_t end,
+		      digest_each *each, void *context, struct err *err);
+int digest_table_range(struct env_file *file, const struct digest_disk *disk, uint64_t first, uint64_t end, digest_each *each,
+		       void *context, struct err *err);
+
 // Changes a table in place, sector by sector, for digests in rising order of index. The caller syncs.
 struct digest_update {
 	struct env_file *file;

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "receiver/scrub.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -49,7 +50,16 @@ static int block_apply(struct env_file *base, uint64_t size, uint64_t index, con
 	return 0;
 }
 
-static int overlay_apply(struct qcow2_reader *overlay, struct env_file *base, uint64_t size, struct err *err)
+// A block that cannot be read any more does not keep the others from being folded, nor the protection from going on: it is quarantined
+// for all points that show it, durably, and then the base keeps what it has there. docs/store.md, "Scrub".
+static int block_skip(struct replica *r, unsigned disk, uint64_t index, struct err *err)
+{
+	struct err why = *err;
+	return why.code == -EBADMSG ? scrub_unreadable(r, (uint16_t)disk, index, &why, err) : why.code;
+}
+
+static int overlay_apply(struct replica *r, unsigned disk, struct qcow2_reader *overlay, struct env_file *base, uint64_t size,
+			 struct err *err)
 {
 	AUTO_FREE unsigned char *block = malloc(BLOCK_SIZE);
 	uint64_t index = 0;
@@ -59,8 +69,7 @@ static int overlay_apply(struct qcow2_reader *overlay, struct env_file *base, ui
 	while ((rc = qcow2_reader_next(overlay, index, &index, err)) == 0) {
 		uint16_t mask = 0;
 		memset(block, 0, BLOCK_SIZE);
-		rc = qcow2_reader_read(overlay, index, block, &mask, err);
-		if (rc)
+		if (qcow2_reader_read(overlay, index, block, &mask, err) && (rc = block_skip(r, disk, index, err)))
 			return rc;
 		rc = block_apply(base, size, index, block, mask);
 		if (rc)
@@ -93,7 +102,7 @@ static int disk_apply(struct replica *r, const struct point_file *point, unsigne
 	if (rc == 0 && qcow2_reader_size(overlay) != size)
 		rc = err_set(err, -EBADMSG, "not of the size that the disk had");
 	if (rc == 0)
-		rc = overlay_apply(overlay, base, size, err);
+		rc = overlay_apply(r, disk, overlay, base, size, err);
 	if (rc)
 		return err_wrap(err, "%s/points/%llu/%s.qcow2", r->name, number, name);
 	rc = env_sync(base);

@@ -4,6 +4,7 @@
 #include "receiver/replica.h"
 
 #include "base/bytes.h"
+#include "receiver/scrub.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -165,6 +166,13 @@ int replica_session_begin(struct replica *r, const struct wire_open *open, const
 	}
 	r->codec = open->codec;
 	r->session_open = true;
+	r->reopen = false;
+	scrub_poison(r);
+	if (r->reopen) {
+		r->session_open = false;
+		session_clear(r);
+		return err_set(err, -ENOMEM, "%s: out of memory for digests", r->name);
+	}
 	*ret_opened = (struct wire_opened){.last_point = replica_last_point(r), .head = r->head.uuid};
 	if (r->point_count) {
 		ret_opened->last_cut = r->points[r->point_count - 1].cut;
@@ -189,6 +197,8 @@ static int range_check(const struct replica *r, uint16_t disk, uint64_t first, u
 	int rc = replica_ready(r, err);
 	if (rc)
 		return rc;
+	if (r->reopen)
+		return err_set(err, -ESTALE, "%s: a scrub found damaged blocks here; open again, and they are named", r->name);
 	if (disk >= r->prot.disk_count)
 		return err_set(err, -EBADMSG, "disk: %s has no disk %u", r->name, disk);
 	if (!size_within(first, count, size_blocks(r->prot.disk[disk].size)))
@@ -205,7 +215,8 @@ int replica_compare(struct replica *r, const struct wire_compare *compare, unsig
 	memset(bitmap, 0, ((size_t)compare->count + 7) / 8);
 	for (uint32_t i = 0; i < compare->count; i++) {
 		struct digest ours = head_digest(r, compare->disk, compare->first + i);
-		if (memcmp(ours.bytes, compare->digests + (size_t)i * DIGEST_SIZE, DIGEST_SIZE) != 0)
+		if (memcmp(ours.bytes, compare->digests + (size_t)i * DIGEST_SIZE, DIGEST_SIZE) != 0 ||
+		    scrub_wants(r, compare->disk, compare->first + i))
 			bitmap[i / 8] |= (unsigned char)(1 << i % 8);
 	}
 	return 0;

@@ -5,7 +5,9 @@
 #include "link/daemon.h"
 #include "link/json.h"
 #include "link/net.h"
+#include "receiver/check_job.h"
 #include "receiver/recovery.h"
+#include "receiver/scrubber.h"
 #include "receiver/server.h"
 
 #include <errno.h>
@@ -15,7 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ROUTES_MAX = 32 };
+enum { ROUTES_MAX = 64 };
+#define DAY_NS INT64_C(86400000000000)
 
 struct receiver {
 	struct recovery recovery; // first: the context of its routes
@@ -73,7 +76,9 @@ static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 	size_t count = sizeof(own) / sizeof(own[0]);
 	memcpy(routes, own, sizeof(own));
 	memcpy(routes + count, recovery_routes, recovery_route_count * sizeof(routes[0]));
-	return count + recovery_route_count;
+	count += recovery_route_count;
+	memcpy(routes + count, proof_routes, proof_route_count * sizeof(routes[0]));
+	return count + proof_route_count;
 }
 
 // Keys and peers: STORE/.kagami unless the operator keeps them elsewhere.
@@ -92,8 +97,36 @@ static int open_state(struct receiver *receiver, const char *state, struct err *
 	return rc ? err_sys(err, rc, "open the state directory %s", state) : 0;
 }
 
+// A whole number of an option, at most `most`.
+static int number_read(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *ret_number, struct err *err)
+{
+	char *end;
+	errno = 0;
+	unsigned long long number = strtoull(text, &end, 10);
+	if (text[0] < '0' || text[0] > '9' || *end || errno || number < least || number > most)
+		return err_set(err, -EINVAL, "--%s %s: give a number from %llu to %llu", option, text, (unsigned long long)least,
+			       (unsigned long long)most);
+	*ret_number = number;
+	return 0;
+}
+
+static int scrub_options(const char *rate, const char *days, struct scrubber_config *ret_config, struct err *err)
+{
+	uint64_t number = 0;
+	ret_config->rate = SCRUB_RATE_DEFAULT;
+	ret_config->interval_ns = SCRUBBER_DAYS_DEFAULT * DAY_NS;
+	int rc = rate ? number_read("scrub-rate", rate, 1, 1 << 20, &number, err) : 0;
+	if (rc == 0 && rate)
+		ret_config->rate = number << 20;
+	if (rc == 0 && days)
+		rc = number_read("scrub-days", days, 0, 3650, &number, err);
+	if (rc == 0 && days)
+		ret_config->interval_ns = (int64_t)number * DAY_NS;
+	return rc;
+}
+
 static int receiver_open(struct receiver *receiver, const char *store_dir, const char *state, const char *listen,
-			 struct err *err)
+			 const struct scrubber_config *scrub, struct err *err)
 {
 	struct env *env = env_posix();
 	struct store *store = NULL;
@@ -112,8 +145,13 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	if (rc == 0)
 		rc = mounts_open(env, store, &mounts, err);
 	receiver->recovery.mounts = mounts;
+	receiver->recovery.check = check_job_new(env, store);
+	if (rc == 0 && !receiver->recovery.check)
+		rc = err_set(err, -ENOMEM, "out of memory");
 	if (rc == 0)
 		rc = server_start(listen, receiver->identity, store, receiver->pairing, &receiver->server, err);
+	if (rc == 0)
+		rc = scrubber_start(env, store, scrub, &receiver->recovery.scrubber, err);
 	return rc;
 }
 
@@ -122,6 +160,8 @@ static void receiver_close(struct receiver *receiver)
 	if (!receiver->recovery.store)
 		return;
 	server_stop(receiver->server);
+	scrubber_stop(receiver->recovery.scrubber);
+	check_job_free(receiver->recovery.check);
 	mounts_close(receiver->recovery.mounts);
 	pairing_close(receiver->pairing);
 	identity_free(receiver->identity);
@@ -132,14 +172,18 @@ static void receiver_close(struct receiver *receiver)
 
 int main(int argc, char **argv)
 {
-	const char *store = NULL, *listen = NULL, *state = NULL, *run_dir = DAEMON_RUN_DIR;
+	if (argc > 1 && strcmp(argv[1], "--check") == 0)
+		return check_command(argc - 2, argv + 2);
+	const char *store = NULL, *listen = NULL, *state = NULL, *run_dir = DAEMON_RUN_DIR, *scrub_rate = NULL, *scrub_days = NULL;
 	const struct daemon_option options[] = {
 		{"store", "DIR", "recovery points", &store, true},
 		{"listen", "ADDR:PORT", "where sources connect", &listen, true},
 		{"state", "DIR", "keys and peers (default STORE/.kagami)", &state, false},
+		{"scrub-rate", "MIB", "MiB a second that a scrub reads (default 32)", &scrub_rate, false},
+		{"scrub-days", "DAYS", "every protection is scrubbed once in so many (default 7; 0: only when asked)", &scrub_days, false},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
 	};
-	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options, 4, argc, argv);
+	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options, 6, argc, argv);
 	store = daemon_absolute(store); // operators get paths of disks from it
 	run_dir = daemon_absolute(run_dir);
 	struct err err = {.code = 0};
@@ -147,7 +191,8 @@ int main(int argc, char **argv)
 	struct control_route routes[ROUTES_MAX];
 	struct control *control = NULL;
 	size_t count = collect_routes(routes);
-	if (receiver_open(&receiver, store, state, listen, &err) ||
+	struct scrubber_config scrub;
+	if (scrub_options(scrub_rate, scrub_days, &scrub, &err) || receiver_open(&receiver, store, state, listen, &scrub, &err) ||
 	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err)) {
 		log_error("%s", err.text);
 		receiver_close(&receiver);

@@ -6,12 +6,13 @@
 
 #include "base/log.h"
 #include "receiver/json_file.h"
+#include "receiver/scrub.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-static int protection_load(struct replica *r, struct err *err)
+int replica_load(struct replica *r, struct err *err)
 {
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
@@ -37,6 +38,10 @@ static int leftovers_remove(struct replica *r, struct err *err)
 	if (rc)
 		return err_sys(err, rc, "%s: remove", path);
 	replica_file(r, path, "protection.json.new");
+	rc = env_unlink(r->root, path);
+	if (rc && rc != -ENOENT)
+		return err_sys(err, rc, "%s: remove", path);
+	replica_file(r, path, "scrub.json.new");
 	rc = env_unlink(r->root, path);
 	if (rc && rc != -ENOENT)
 		return err_sys(err, rc, "%s: remove", path);
@@ -84,7 +89,7 @@ static int base_check(struct replica *r, unsigned disk, struct err *err)
 
 // --- the points ---
 
-static int number_read(const char *name, uint64_t *ret_number)
+int replica_number(const char *name, uint64_t *ret_number)
 {
 	uint64_t number = 0;
 	if (name[0] < '1' || name[0] > '9' || strlen(name) > 18)
@@ -119,7 +124,7 @@ static int numbers_list(struct replica *r, uint64_t **ret_numbers, size_t *ret_c
 		return err_set(err, -ENOMEM, "out of memory");
 	}
 	for (size_t i = 0; rc == 0 && i < count; i++)
-		if (number_read(names[i], &numbers[i]))
+		if (replica_number(names[i], &numbers[i]))
 			rc = err_set(err, -EBADMSG, "%s/%.80s: not a point; move it away", path, names[i]);
 	env_list_free(names, count);
 	if (rc) {
@@ -246,21 +251,29 @@ static int fence_check(struct replica *r, struct err *err)
 	return 0;
 }
 
+int replica_examine(struct replica *r, struct err *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
+		rc = base_check(r, i, err);
+	if (rc == 0)
+		rc = points_load(r, err);
+	return rc ? rc : fence_check(r, err);
+}
+
 void replica_recover(struct replica *r)
 {
 	struct err why = {0}, told;
 	LOCK_SCOPE(&r->lock);
-	int rc = protection_load(r, &why);
+	int rc = replica_load(r, &why);
+	if (rc == 0)
+		scrub_load(r); // first: the points of a broken replica are refused, too
 	if (rc == 0)
 		rc = leftovers_remove(r, &why);
 	if (rc == 0)
 		rc = names_sync(r, &why);
-	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-		rc = base_check(r, i, &why);
 	if (rc == 0)
-		rc = points_load(r, &why);
-	if (rc == 0)
-		rc = fence_check(r, &why);
+		rc = replica_examine(r, &why);
 	if (rc == 0)
 		rc = head_renew(r, &why);
 	if (rc)

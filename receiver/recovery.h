@@ -17,6 +17,8 @@ struct recovery {
 	struct env *env;
 	struct store *store;
 	struct mounts *mounts;
+	struct scrubber *scrubber; // the same
+	struct check_job *check; // may be NULL where proof_routes are not served
 	pthread_mutex_t failing_over; // one failover or removal at a time
 };
 
@@ -27,11 +29,14 @@ void recovery_done(struct recovery *recovery);
 // member, or wraps the handlers.
 extern const struct control_route recovery_routes[];
 extern const size_t recovery_route_count;
+extern const struct control_route proof_routes[]; // the same, of proof_routes.c
+extern const size_t proof_route_count;
 
 // JSON as docs/control.md lays it out; new references, NULL when out of memory.
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica);
 json_t *recovery_json_points(struct replica *replica);
 json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover);
+json_t *proof_json_scrub(struct replica *replica); // proof_routes.c
 json_t *recovery_json_mount(const struct mount_info *mount);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/auto.h"
 #include "link/json.h"
 #include "receiver/json_file.h"
+#include "receiver/scrub.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -72,7 +73,7 @@ static json_t *replica_failover(const struct recovery *recovery, const struct re
 }
 
 // Why it is not well; "" when it is.
-static const char *replica_reason(const struct replica_info *info, char text[ERR_TEXT_MAX])
+static const char *replica_reason(const struct replica_info *info, uint64_t damaged, char text[ERR_TEXT_MAX])
 {
 	text[0] = 0;
 	if (info->retention_waits_for)
@@ -81,6 +82,10 @@ static const char *replica_reason(const struct replica_info *info, char text[ERR
 			       "(`kagami mounts` lists it)",
 			       (unsigned long long)info->point_count, info->points_keep,
 			       (unsigned long long)info->retention_waits_for);
+	else if (damaged)
+		(void)snprintf(text, ERR_TEXT_MAX,
+			       "the newest point is in quarantine: %llu of its blocks are damaged; %s (`kagami points %s` tells which points are sound)",
+			       (unsigned long long)damaged, info->fenced ? "no source will repair it" : "the next sync repairs them", info->name);
 	return info->broken ? info->broken_reason : text;
 }
 
@@ -103,10 +108,11 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 	if (!info)
 		return NULL;
 	replica_info(replica, info);
+	uint64_t bad = replica_damaged_blocks(replica, info->last_point);
 	uuid_format(&info->protection, uuid);
 	json_t *json = json_pack(
-		"{s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "name", info->name, "uuid", uuid, "state",
-		state_name(info), "reason", replica_reason(info, reason), "owner", json_new_hex(info->owner_pin, OWNER_PIN_SIZE),
+		"{s:o, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "scrub", proof_json_scrub(replica), "name", info->name, "uuid", uuid, "state",
+		state_name(info), "reason", replica_reason(info, bad, reason), "owner", json_new_hex(info->owner_pin, OWNER_PIN_SIZE),
 		"rpo_ms", (json_int_t)info->rpo_ms, "points_keep", (json_int_t)info->points_keep, "points",
 		(json_int_t)info->point_count, "head_bytes", (json_int_t)info->head_bytes, "stored_bytes",
 		(json_int_t)stored_bytes(recovery, replica, info), "disks", replica_disks(info), "failover",
@@ -137,7 +143,8 @@ static json_t *point_disks(struct replica *replica, const struct replica_info *i
 
 static json_t *point_json(struct replica *replica, const struct replica_info *info, const struct point_info *point)
 {
-	return json_pack("{s:I, s:o, s:o, s:s, s:I, s:I, s:I, s:b, s:o}", "point", (json_int_t)point->number, "cut",
+	return json_pack("{s:I, s:I, s:o, s:o, s:s, s:I, s:I, s:I, s:b, s:o}", "damaged_blocks",
+			 (json_int_t)replica_damaged_blocks(replica, point->number), "point", (json_int_t)point->number, "cut",
 			 json_when(point->cut_wall_ns), "commit", json_when(point->commit_wall_ns),
 			 "consistency", point_consistency_name(point->consistency), "dirty_bytes",
 			 (json_int_t)point->dirty_bytes, "wire_bytes", (json_int_t)point->wire_bytes, "stored_bytes",

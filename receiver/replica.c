@@ -197,6 +197,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.head = r->head.uuid,
 		.head_bytes = head_bytes(r),
 		.session_open = r->session_open,
+		.reopen = r->reopen,
 		.retention_waits_for = replica_waits_for(r),
 	};
 	if (last)

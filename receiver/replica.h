@@ -23,6 +23,7 @@
 #include "receiver/digest_file.h"
 #include "receiver/point_file.h"
 #include "receiver/protection_file.h"
+#include "receiver/scrub_file.h"
 #include "receiver/store.h"
 #include "receiver/table.h"
 
@@ -64,6 +65,14 @@ struct replica {
 	size_t point_count;
 	struct head head;
 	bool late_logged; // that retention waits for a hold
+
+	struct scrub_state scrub;  // as on disk, but for a position that is at most SCRUB_SAVE_SECONDS old
+	bool scrub_unsaved;	   // more than the position is not on disk
+	uint64_t scrub_saved_ns;   // monotonic
+	uint64_t scrub_range;	   // blocks in the next slice
+	uint64_t scrub_run_ns, scrub_run_from; // when and where this process began with the pass
+	struct err scrub_why;	   // the newest slice failed
+	bool reopen;		   // the session is to open again: a scrub found damage that its source must hear of
 
 	bool session_open;
 	enum codec codec;		// what the session asks new overlays to be made with
@@ -118,6 +127,11 @@ int trash_clear(struct env_root *root, const char *dir, struct err *err);
 
 // recover.c: fills in everything from the directory. What is wrong with it is in `broken`, and no failure.
 void replica_recover(struct replica *replica);
+// Its parts that only read, which check.c uses too: protection.json, then everything that hangs on it. -EBADMSG with the first thing
+// that is wrong; the points before it are in `points`.
+int replica_load(struct replica *replica, struct err *err);
+int replica_examine(struct replica *replica, struct err *err);
+int replica_number(const char *name, uint64_t *ret_number); // of a name under points/; -EBADMSG when it is none
 
 // head.c
 

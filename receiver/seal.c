@@ -3,6 +3,7 @@
 // every crash state, and the new one for certain when it has answered.
 #include "receiver/replica.h"
 
+#include "receiver/scrub.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -143,9 +144,11 @@ static void seal_adopt(struct replica *r, const struct point_file *point, const 
 			assert(rc == 0); // reserved
 		}
 	}
+	scrub_sealed(r, point->predecessor);
 	head_close(r);
 	r->head.made = false;
 	r->head.uuid = *next_head;
+	scrub_poison(r);
 }
 
 static int seal_commit(struct replica *r, struct point_file *point, struct err *err)

@@ -19,6 +19,7 @@ struct session {
 	struct channel *channel;
 	const char *peer_address;
 	enum session_state state;
+	uint32_t features;	 // that the source announced
 	struct replica *replica; // while OPEN
 	uint64_t began_ns, heard_ns;
 	bool done; // answered in full: close without ERROR
@@ -46,6 +47,7 @@ static int on_hello(struct session *session, const struct wire_frame *frame, enu
 					  .major = WIRE_MAJOR,
 					  .minor = WIRE_MINOR,
 					  .wall_ns = env_wall_ns(session->host->env),
+					  .features = WIRE_FEATURE_DAMAGED,
 					  .program = "kagami-receiver",
 				  };
 	if (wire_get_hello(frame, &theirs))
@@ -55,6 +57,7 @@ static int on_hello(struct session *session, const struct wire_frame *frame, enu
 		return err_set(err, -EPROTONOSUPPORT, "this receiver speaks version %d of the protocol, the source %u: upgrade one",
 			       WIRE_MAJOR, theirs.major);
 	}
+	session->features = theirs.features;
 	session->state = SESSION_READY;
 	return reply(session, wire_put_hello(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &own), err);
 }
@@ -125,6 +128,13 @@ static int begin(struct session *session, const struct wire_open *open, struct w
 	return 0;
 }
 
+static int send_damaged(struct session *session, struct err *err)
+{
+	struct wire_damaged damaged;
+	replica_damaged(session->replica, &damaged);
+	return reply(session, wire_put_damaged(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &damaged), err);
+}
+
 static int on_open(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
 {
 	struct wire_open open;
@@ -142,7 +152,8 @@ static int on_open(struct session *session, const struct wire_frame *frame, enum
 	}
 	log_info("session opened protection=%s peer=%s point=%llu", open.name, session->peer_address,
 		 (unsigned long long)opened.last_point);
-	return reply(session, wire_put_opened(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &opened), err);
+	rc = reply(session, wire_put_opened(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &opened), err);
+	return rc || !(session->features & WIRE_FEATURE_DAMAGED) ? rc : send_damaged(session, err);
 }
 
 static enum wire_error store_refusal(int rc)
@@ -259,6 +270,10 @@ static int idle_check(struct session *session, enum wire_error *ret_code, struct
 	if (session->state != SESSION_OPEN)
 		return 0;
 	replica_info(session->replica, &info);
+	if (info.reopen && !info.fenced) {
+		*ret_code = WIRE_E_POSITION;
+		return err_set(err, -ESTALE, "a scrub found damaged blocks of %s at the receiver: open again, and they are named", info.name);
+	}
 	if (!info.fenced)
 		return 0;
 	*ret_code = WIRE_E_FENCED;

@@ -46,23 +46,22 @@ static int half_made_remove(struct store *s, struct err *err)
 }
 
 // What cannot be looked at counts as there: recovery reports it.
-static bool exists(struct store *s, const char *dir, const char *what)
+static bool exists(struct env_root *root, const char *dir, const char *what)
 {
 	char path[REPLICA_PATH_SIZE];
 	struct env_stat st;
 	(void)snprintf(path, sizeof(path), "%s/%s", dir, what);
-	return env_stat(s->root, path, &st) != -ENOENT;
+	return env_stat(root, path, &st) != -ENOENT;
 }
 
-// Whether a directory is a protection, if only what is left of one.
-static bool is_protection(struct store *s, const char *name)
+bool store_has_protection(struct env_root *root, const char *name)
 {
 	static const char *const signs[] = {"protection.json", "base", "points"};
 	struct env_stat st;
-	if (!name_ok(name) || env_stat(s->root, name, &st) || !st.is_dir)
+	if (!name_ok(name) || env_stat(root, name, &st) || !st.is_dir)
 		return false;
 	for (size_t i = 0; i < sizeof(signs) / sizeof(signs[0]); i++)
-		if (exists(s, name, signs[i]))
+		if (exists(root, name, signs[i]))
 			return true;
 	return false;
 }
@@ -113,7 +112,7 @@ static int replicas_load(struct store *s, struct err *err)
 	if (rc)
 		return err_sys(err, rc, "store %s: list", s->path);
 	for (size_t i = 0; rc == 0 && i < count; i++) {
-		if (!is_protection(s, names[i]))
+		if (!store_has_protection(s->root, names[i]))
 			continue;
 		struct replica *r = lists_reserve(s) ? NULL : replica_new(s->root, s->path, names[i]);
 		if (!r) {

@@ -42,6 +42,9 @@ void store_close(struct store *store); // takes NULL; no call may be under way
 const char *store_path(const struct store *store); // absolute
 uint64_t store_free_bytes(struct store *store);
 
+// Whether the directory `name` below a store's root is a protection, if only what is left of one.
+bool store_has_protection(struct env_root *root, const char *name);
+
 struct replica *store_find(struct store *store, const char *name); // NULL when there is none
 // The n-th replica by name, NULL past the last: for listing.
 struct replica *store_at(struct store *store, size_t n);
@@ -71,6 +74,7 @@ struct replica_info {
 	struct uuid head;
 	uint64_t head_bytes;
 	bool session_open;
+	bool reopen; // the session is to end, and its source to open again: docs/store.md, "Scrub"
 	uint64_t retention_waits_for; // the oldest held point, once it lets RETENTION_LATE_POINTS too many gather; else 0
 };
 void replica_info(struct replica *replica, struct replica_info *ret_info);
@@ -102,6 +106,8 @@ int replica_session_begin(struct replica *replica, const struct wire_open *open,
 			  const unsigned char owner_pin[OWNER_PIN_SIZE], struct wire_opened *ret_opened, struct err *err);
 void replica_session_end(struct replica *replica);
 
+// The blocks that the session's source is to send whole, because the newest point shows them damaged.
+void replica_damaged(struct replica *replica, struct wire_damaged *ret_damaged);
 // Sets bit i of `bitmap` where the head's digest of block first + i is not the given one.
 int replica_compare(struct replica *replica, const struct wire_compare *compare, unsigned char *bitmap, struct err *err);
 int replica_write_block(struct replica *replica, const struct wire_block *block, struct err *err);

@@ -316,6 +316,29 @@ static void op_mark_all(struct source *source)
 		group_mark_all(&export->group);
 }
 
+struct mark_call {
+	struct call call;
+	uint16_t disk;
+	uint64_t off, len;
+};
+
+static void run_mark(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	const struct mark_call *m = HOLDER(call, struct mark_call, call);
+	dirty_mark(&call->group->volume[m->disk].dirty, m->off, m->len);
+	(void)sem_post(&call->ended);
+}
+
+static void op_mark(struct source *source, uint16_t disk, uint64_t off, uint64_t len)
+{
+	struct export *export = export_of(source);
+	struct mark_call m = {.disk = disk, .off = off, .len = len};
+	call_init(&m.call, export, run_mark);
+	if (!call_do(&m.call, export))
+		dirty_mark(&export->group.volume[disk].dirty, off, len);
+}
+
 // ---- a larger disk
 
 struct grow_call {
@@ -393,5 +416,6 @@ const struct source_ops export_source_ops = {
 	.keep = op_keep,
 	.give_back = op_give_back,
 	.mark_all = op_mark_all,
+	.mark = op_mark,
 	.dirty_bytes = op_dirty_bytes,
 };

@@ -17,6 +17,7 @@ int greet(struct channel *channel, struct wire_hello *ret_theirs, struct err *er
 		.major = WIRE_MAJOR,
 		.minor = WIRE_MINOR,
 		.wall_ns = env_wall_ns(env_posix()),
+		.features = WIRE_FEATURE_DAMAGED,
 		.program = "kagami-replicator",
 	};
 	void *to = channel_room(channel, WIRE_FRAME_MAX);
@@ -37,9 +38,26 @@ int greet(struct channel *channel, struct wire_hello *ret_theirs, struct err *er
 	return 0;
 }
 
-int greet_open(struct channel *channel, const struct wire_open *open, struct wire_opened *ret_opened,
-	       struct wire_failure *ret_failure, struct err *err)
+// What follows OPENED where both sides know it.
+static int damaged_get(struct channel *channel, const struct wire_open *open, struct wire_damaged *ret_damaged,
+		       struct wire_failure *ret_failure, struct err *err)
 {
+	struct wire_frame frame;
+	int rc = channel_expect(channel, WIRE_DAMAGED, CHANNEL_STALL_MS, &frame, ret_failure, err);
+	if (rc)
+		return rc;
+	bool good = wire_get_damaged(&frame, ret_damaged) == 0;
+	for (uint32_t i = 0; good && i < ret_damaged->count; i++) {
+		const struct wire_run *run = &ret_damaged->run[i];
+		good = run->disk < open->disk_count && size_within(run->first, run->count, size_blocks(open->disk[run->disk].size));
+	}
+	return good ? 0 : err_set(err, -EBADMSG, "the receiver's DAMAGED is not one of ours");
+}
+
+int greet_open(struct channel *channel, const struct wire_hello *theirs, const struct wire_open *open, struct wire_opened *ret_opened,
+	       struct wire_damaged *ret_damaged, struct wire_failure *ret_failure, struct err *err)
+{
+	ret_damaged->count = 0;
 	ret_failure->code = 0;
 	void *to = channel_room(channel, WIRE_FRAME_MAX);
 	if (!to || channel_put(channel, wire_put_open(to, WIRE_FRAME_MAX, open)))
@@ -50,5 +68,7 @@ int greet_open(struct channel *channel, const struct wire_open *open, struct wir
 		rc = channel_expect(channel, WIRE_OPENED, CHANNEL_STALL_MS, &frame, ret_failure, err);
 	if (rc)
 		return rc;
-	return wire_get_opened(&frame, ret_opened) ? err_set(err, -EBADMSG, "the receiver's OPENED is not one of ours") : 0;
+	if (wire_get_opened(&frame, ret_opened))
+		return err_set(err, -EBADMSG, "the receiver's OPENED is not one of ours");
+	return theirs->features & WIRE_FEATURE_DAMAGED ? damaged_get(channel, open, ret_damaged, ret_failure, err) : 0;
 }

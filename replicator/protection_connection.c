@@ -100,6 +100,26 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 	p->schedule.last_cut_ns = cut_mono_ns > 0 ? (uint64_t)cut_mono_ns : 0;
 }
 
+// Blocks that a scrub at the receiver found damaged: they are sent whole with the next cycle, which is now. They are not marked in the state
+// files: until a point holds them, the receiver names them whenever a session opens.
+static void take_damaged(struct protection *p, const struct wire_damaged *damaged)
+{
+	uint64_t blocks = 0;
+	if (damaged->count == 0)
+		return;
+	for (uint32_t i = 0; i < damaged->count; i++) {
+		const struct wire_run *run = &damaged->run[i];
+		source_mark(p->source, run->disk, run->first * BLOCK_SIZE, run->count * BLOCK_SIZE);
+		blocks += run->count;
+	}
+	log_warning("blocks are damaged at the receiver, and are sent again protection=%s blocks=%llu", p->config.name,
+		    (unsigned long long)blocks);
+	LOCK_SCOPE(&p->lock);
+	if (p->sync == SYNC_NONE)
+		p->sync = SYNC_REPLICA_DAMAGED;
+	p->asked = true;
+}
+
 static void open_message(const struct protection *p, struct wire_open *ret_open)
 {
 	const struct protection_config *config = &p->config;
@@ -123,14 +143,16 @@ static int open_session(struct protection *p, struct channel *channel, struct wi
 	struct wire_hello theirs;
 	struct wire_open open;
 	struct wire_opened opened;
+	struct wire_damaged damaged;
 	int rc = greet(channel, &theirs, err);
 	if (rc)
 		return rc;
 	open_message(p, &open);
-	rc = greet_open(channel, &open, &opened, failure, err);
+	rc = greet_open(channel, &theirs, &open, &opened, &damaged, failure, err);
 	if (rc)
 		return rc;
 	take_position(p, &opened);
+	take_damaged(p, &damaged);
 	return 0;
 }
 

@@ -67,6 +67,7 @@ struct source_ops {
 	int (*keep)(struct source *source, struct err *err);
 	void (*give_back)(struct source *source);
 	void (*mark_all)(struct source *source);
+	void (*mark)(struct source *source, uint16_t disk, uint64_t off, uint64_t len);
 	uint64_t (*dirty_bytes)(struct source *source);
 };
 
@@ -112,6 +113,12 @@ static inline void source_give_back(struct source *s)
 static inline void source_mark_all(struct source *s)
 {
 	s->ops->mark_all(s);
+}
+
+// A range of a disk is dirty: what is past its end is ignored. Nothing is marked in a state file: for what will be told again.
+static inline void source_mark(struct source *s, uint16_t disk, uint64_t off, uint64_t len)
+{
+	s->ops->mark(s, disk, off, len);
 }
 
 // Dirty now, in 4 KiB pieces, all disks, without the set under way.

@@ -44,6 +44,8 @@ static void print_last_cycle(const json_t *last)
 
 const char *cli_status_extent(const char *reason)
 {
+	if (strcmp(reason, "replica-damaged") == 0)
+		return "what is damaged at the target";
 	return strcmp(reason, "unclean-stop") == 0 ? "the marked regions" : "the whole disks";
 }
 
@@ -143,6 +145,10 @@ void cli_status_print_target(const json_t *replica)
 		     show_integer_of(replica, "points_keep").text);
 	(void)printf(FIELD "%s, and %s of the next point\n", "stored", show_size_of(replica, "stored_bytes").text,
 		     show_size_of(replica, "head_bytes").text);
+	char scrub[CLI_SCRUB_LINE];
+	cli_scrub_line(json_object_get(replica, "scrub"), scrub);
+	(void)printf(FIELD "%s\n", "scrub", scrub);
+	print_text("", show_text_of(json_object_get(replica, "scrub"), "error"));
 	print_failover(json_object_get(replica, "failover"));
 	print_text("owner", show_text_of(replica, "owner"));
 	print_text("uuid", show_text_of(replica, "uuid"));

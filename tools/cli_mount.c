@@ -39,6 +39,8 @@ static json_t *mount_body(const struct cli *cli, const struct parse_target *targ
 		(void)json_object_set_new(body, "disk", json_string(option[OPT_DISK]));
 	if (option[OPT_PARTITION])
 		(void)json_object_set_new(body, "partition", json_integer((json_int_t)partition));
+	if (option[OPT_DAMAGED])
+		(void)json_object_set_new(body, "damaged", json_true());
 	return body;
 }
 

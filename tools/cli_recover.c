@@ -55,12 +55,15 @@ static void print_points(const struct parse_target *target, const json_t *points
 	}
 	struct table *table = table_new("rlrlrrrl");
 	table_add(table, "POINT\tCUT\tAGE\tKIND\tDIRTY\tSENT\tSTORED");
-	json_array_foreach(points, i, point)
+	json_array_foreach(points, i, point) {
 		table_add(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", show_integer_of(point, "point").text,
 			  show_time_of(point, "cut").text, show_duration(age_ms(show_text_of(point, "cut"))).text,
 			  show_text_of(point, "consistency"), show_size_of(point, "dirty_bytes").text,
 			  show_size_of(point, "wire_bytes").text, show_size_of(point, "stored_bytes").text,
 			  show_flag_of(point, "held") ? "held" : "");
+		if (show_number_of(point, "damaged_blocks"))
+			table_note(table, "  ! in quarantine: %s damaged blocks", show_integer_of(point, "damaged_blocks").text);
+	}
 	table_print(table, stdout);
 }
 
@@ -82,6 +85,8 @@ static void print_point(const json_t *point)
 	(void)printf("kind       %s-consistent\n", show_text_of(point, "consistency"));
 	(void)printf("bytes      %s dirty, %s sent, %s stored\n", show_size_of(point, "dirty_bytes").text,
 		     show_size_of(point, "wire_bytes").text, show_size_of(point, "stored_bytes").text);
+	if (show_number_of(point, "damaged_blocks"))
+		(void)printf("quarantine %s of its blocks are damaged\n", show_integer_of(point, "damaged_blocks").text);
 	(void)printf("disks (qcow2, read-only: a point never changes)\n");
 	print_disks(point);
 }
@@ -145,6 +150,9 @@ static int print_dry_run(const struct cli *cli, const struct parse_target *targe
 		     "What the VM wrote in the %s since then would not be there.\n",
 		     target->name, show_integer_of(point, "point").text, show_text_of(point, "consistency"),
 		     show_time_of(point, "cut").text, show_duration(lost_ms).text);
+	if (show_number_of(point, "damaged_blocks"))
+		(void)printf("%s of its blocks are damaged: it is in quarantine, and refused without --damaged.\n",
+			     show_integer_of(point, "damaged_blocks").text);
 	(void)printf("It would end replication into this copy (the source is %s now) and make a writable\n"
 		     "overlay on each disk; the point stays as it is:\n",
 		     show_text_of(replica, "state"));
@@ -196,7 +204,11 @@ int cli_failover(const struct cli *cli)
 		if (!go_on)
 			return rc;
 	}
-	body = target.point ? json_pack("{s:I}", "point", (json_int_t)target.point) : NULL;
+	body = target.point || cli->option[OPT_DAMAGED] ? json_object() : NULL;
+	if (target.point)
+		(void)json_object_set_new(body, "point", json_integer((json_int_t)target.point));
+	if (cli->option[OPT_DAMAGED])
+		(void)json_object_set_new(body, "damaged", json_true());
 	rc = cli_ask(cli, HTTP_RECEIVER, "POST", body, &answer, "/v1/protections/%s/failover", target.name);
 	if (rc)
 		return rc;

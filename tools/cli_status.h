@@ -10,4 +10,8 @@ void cli_status_print_source(const json_t *protection);
 const char *cli_status_extent(const char *reason);
 void cli_status_print_target(const json_t *replica);
 
+// One line about a replica's scrub: what is proven since when, and how far a pass is.
+enum { CLI_SCRUB_LINE = 320 };
+void cli_scrub_line(const json_t *scrub, char text[CLI_SCRUB_LINE]);
+
 #endif

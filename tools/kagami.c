@@ -56,15 +56,17 @@ const struct cli_command cli_commands[] = {
 	{"unprotect", "NAME [--yes]", "end a protection; its points stay at the target",
 	 "Asks first on a terminal, unless --yes is given; without one it does not ask.", SOURCE, 1, 1, OPT_BIT(OPT_YES), cli_unprotect},
 	{"points", "NAME[@POINT]", "list recovery points, or show one with its files", "", TARGET, 1, 1, 0, cli_points},
-	{"failover", "NAME[@POINT] [--dry-run] [--yes]", "make a replica usable: writable disks on a point",
+	{"failover", "NAME[@POINT] [--dry-run] [--yes] [--damaged]", "make a replica usable: writable disks on a point",
 	 "Takes the newest point unless one is named. Ends replication into the replica,\n"
 	 "and prints the disks and a command that boots them. --dry-run says what would\n"
-	 "happen and does nothing. On a terminal it asks first, unless --yes is given.",
-	 TARGET, 1, 1, OPT_BIT(OPT_DRY_RUN) | OPT_BIT(OPT_YES), cli_failover},
-	{"mount", "NAME[@POINT] DIR [--disk DISK] [--partition N]", "mount a file system of a point, read-only",
+	 "happen and does nothing. On a terminal it asks first, unless --yes is given.\n"
+	 "A point in quarantine is refused, unless --damaged is given.",
+	 TARGET, 1, 1, OPT_BIT(OPT_DRY_RUN) | OPT_BIT(OPT_YES) | OPT_BIT(OPT_DAMAGED), cli_failover},
+	{"mount", "NAME[@POINT] DIR [--disk DISK] [--partition N] [--damaged]", "mount a file system of a point, read-only",
 	 "Takes the first disk, unless --disk names another; and of a disk with partitions\n"
-	 "the one that has a file system: --partition is needed when several have one.",
-	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION), cli_mount},
+	 "the one that has a file system: --partition is needed when several have one.\n"
+	 "A point in quarantine is refused, unless --damaged is given.",
+	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION) | OPT_BIT(OPT_DAMAGED), cli_mount},
 	{"umount", "DIR", "unmount it", "", TARGET, 1, 1, 0, cli_umount},
 	{"mounts", "", "list mounted points", "", TARGET, 0, 0, 0, cli_mounts},
 	{"forget", "NAME [--yes] [--discard-failover]", "remove a replica and all of its points",
@@ -72,6 +74,19 @@ const struct cli_command cli_commands[] = {
 	 "After a failover, what the VM wrote since is in the failover's disks alone:\n"
 	 "--discard-failover says that they may go too.",
 	 TARGET, 1, 1, OPT_BIT(OPT_YES) | OPT_BIT(OPT_DISCARD), cli_forget},
+	{"scrub", "NAME[@POINT] [--rate SIZE] [--wait] [--stop]\n                    --all [--rate SIZE] [--wait] [--stop]", "prove the blocks of a replica against their digests",
+	 "Reads every block of every point, or of the one that is named, at SIZE bytes a\n"
+	 "second (32M, unless the receiver was started with another rate), beside everything\n"
+	 "else. A point that shows a damaged block goes into quarantine. The receiver does\n"
+	 "this by itself every week. --stop ends a scrub before its end. With --wait, returns\n"
+	 "when it is over, with exit status 1 when there is damage.",
+	 TARGET, 0, 1, OPT_BIT(OPT_RATE) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_STOP) | OPT_BIT(OPT_ALL), cli_scrub},
+	{"store", "check [STORE]", "check the files of the store: read-only",
+	 "Asks the receiver to check every file of its store; or, with the path of a store\n"
+	 "that no receiver has open, checks that one. Tells what is damaged, by name, and\n"
+	 "what does not belong there. Exit status: 0 sound, 1 damaged, 2 misused, 3 it could\n"
+	 "not be checked. What the blocks hold is proven by \"kagami scrub\".",
+	 TARGET, 1, 2, 0, cli_store},
 	{"version", "", "show the versions of this program and of the daemons here", "", EITHER, 0, 0, 0, cli_version},
 	{"help", "[COMMAND]", "show this list, or a command", "", EITHER, 0, 1, 0, cli_help},
 	{.name = NULL},
@@ -85,6 +100,8 @@ static const struct option options[] = {
 	{"codec", required_argument, NULL, OPT_CODEC},	     {"address", required_argument, NULL, OPT_ADDRESS},
 	{"wait", no_argument, NULL, OPT_WAIT},		     {"timeout", required_argument, NULL, OPT_TIMEOUT},
 	{"size", required_argument, NULL, OPT_SIZE},
+	{"all", no_argument, NULL, OPT_ALL},		     {"stop", no_argument, NULL, OPT_STOP},
+	{"rate", required_argument, NULL, OPT_RATE},	     {"damaged", no_argument, NULL, OPT_DAMAGED},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN},	     {"partition", required_argument, NULL, OPT_PARTITION},
 	{"disk", required_argument, NULL, OPT_DISK},	     {"discard-failover", no_argument, NULL, OPT_DISCARD},
 	{"read-only", required_argument, NULL, OPT_READ_ONLY},

@@ -42,6 +42,9 @@ int qcow2_write_pieces(struct qcow2_writer *writer, uint64_t index, uint16_t mas
 // Makes blocks [first, first + count) read as zeros.
 int qcow2_write_zeros(struct qcow2_writer *writer, uint64_t first, uint64_t count, struct err *err);
 
+// The pieces of block `index` that the overlay holds so far; all sixteen of a whole one, also of the disk's last. Any state but failed.
+uint16_t qcow2_writer_mask(const struct qcow2_writer *writer, uint64_t index);
+
 // Writes tables, refcounts and, last and after a sync, the header; then syncs again. Afterwards only free is allowed.
 int qcow2_writer_finish(struct qcow2_writer *writer, struct err *err);
 

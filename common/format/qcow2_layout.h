@@ -106,6 +106,10 @@ static inline uint32_t qcow2_packed_bytes(struct qcow2_entry entry)
 	return sectors * SECTOR_SIZE - (uint32_t)(entry.where & (SECTOR_SIZE - 1));
 }
 
+// Whether an entry that is not trusted may be followed in a file of `file_size` bytes: no reserved bit, and nothing outside.
+bool qcow2_l1_entry_sound(uint64_t entry, uint64_t file_size); // 0, no table, is not
+bool qcow2_entry_sound(struct qcow2_entry entry, uint64_t file_size);
+
 // The subclusters of the pieces in `mask`: two bits for each.
 static inline uint32_t qcow2_mask_spread(uint16_t mask)
 {

@@ -100,6 +100,15 @@ struct qcow2_entry *qcow2_map_slot(struct qcow2_map *map, uint64_t index)
 	return page ? &page->entry[index % QCOW2_PAGE_ENTRIES] : NULL;
 }
 
+struct qcow2_entry qcow2_map_get(const struct qcow2_map *map, uint64_t index)
+{
+	const struct qcow2_table *table = map->table[index / QCOW2_L2_ENTRIES];
+	const struct qcow2_page *page = table ? table->page[index % QCOW2_L2_ENTRIES / QCOW2_PAGE_ENTRIES] : NULL;
+	if (page == &qcow2_zero_page)
+		return zero_entry;
+	return page ? page->entry[index % QCOW2_PAGE_ENTRIES] : (struct qcow2_entry){0};
+}
+
 void qcow2_map_put(struct qcow2_map *map, struct qcow2_entry *slot, struct qcow2_entry entry)
 {
 	map->held -= qcow2_entry_held(*slot);

@@ -40,6 +40,8 @@ void qcow2_map_done(struct qcow2_map *map);
 
 // The entry of a block, for reading and for qcow2_map_put(), made when it is not there. NULL when out of memory.
 struct qcow2_entry *qcow2_map_slot(struct qcow2_map *map, uint64_t index);
+// The entry of a block; of zeros where nothing is held.
+struct qcow2_entry qcow2_map_get(const struct qcow2_map *map, uint64_t index);
 // Stores in a slot and keeps the count; cannot fail, so that it may follow a write to the file.
 void qcow2_map_put(struct qcow2_map *map, struct qcow2_entry *slot, struct qcow2_entry entry);
 // Makes [first, first + count) zeros. After -ENOMEM a front part of them is.

@@ -13,8 +13,6 @@
 #include <stdlib.h>
 
 enum { CACHE_TABLES = 4 };
-#define L1_RESERVED UINT64_C(0x7f000000000001ff)
-#define L2_RESERVED UINT64_C(0x3f000000000001ff) // of a plain entry; bit 0 too, with extended entries
 
 #define DAMAGED "; the image is damaged: copy it again"
 
@@ -119,8 +117,7 @@ static int table_find(struct qcow2_reader *reader, uint32_t l1, const unsigned c
 		*ret_entries = NULL;
 		return 0;
 	}
-	if (entry & L1_RESERVED || offset == 0 || offset % QCOW2_CLUSTER_SIZE ||
-	    !size_within(offset, QCOW2_CLUSTER_SIZE, reader->file_size))
+	if (!qcow2_l1_entry_sound(entry, reader->file_size))
 		return err_set(err, -EBADMSG, "L1 entry %u is %#llx" DAMAGED, l1, (unsigned long long)entry);
 	struct cached *cached = NULL;
 	for (unsigned i = 0; i < CACHE_TABLES; i++)
@@ -134,31 +131,9 @@ static int table_find(struct qcow2_reader *reader, uint32_t l1, const unsigned c
 	return 0;
 }
 
-static bool packed_ok(const struct qcow2_reader *reader, struct qcow2_entry entry)
-{
-	uint64_t offset = qcow2_packed_offset(entry);
-	return !(entry.where & QCOW2_COPIED) && entry.bits == 0 && offset >= QCOW2_CLUSTER_SIZE &&
-	       size_within(offset, 1, reader->file_size); // its last sector may reach past the end
-}
-
-static bool plain_ok(const struct qcow2_reader *reader, struct qcow2_entry entry)
-{
-	uint64_t offset = qcow2_entry_offset(entry);
-	if (entry.where & L2_RESERVED || qcow2_entry_allocated(entry) & qcow2_entry_zero(entry))
-		return false;
-	if (offset == 0)
-		return entry.where == 0 && qcow2_entry_allocated(entry) == 0;
-	// QEMU's file may end behind the last subcluster that it wrote.
-	unsigned subclusters = QCOW2_SUBCLUSTERS;
-	while (subclusters && !(qcow2_entry_allocated(entry) >> (subclusters - 1) & 1))
-		subclusters--;
-	return offset % QCOW2_CLUSTER_SIZE == 0 &&
-	       size_within(offset, subclusters * QCOW2_SUBCLUSTER_SIZE, reader->file_size);
-}
-
 static int entry_check(const struct qcow2_reader *reader, uint64_t index, struct qcow2_entry entry, struct err *err)
 {
-	if (qcow2_entry_packed(entry) ? packed_ok(reader, entry) : plain_ok(reader, entry))
+	if (qcow2_entry_sound(entry, reader->file_size))
 		return 0;
 	return err_set(err, -EBADMSG, "L2 entry of block %llu is %#llx %#llx" DAMAGED, (unsigned long long)index,
 		       (unsigned long long)entry.where, (unsigned long long)entry.bits);

@@ -232,6 +232,16 @@ int qcow2_write_zeros(struct qcow2_writer *writer, uint64_t first, uint64_t coun
 	return rc ? err_sys(err, rc, "tables of %llu blocks", (unsigned long long)count) : 0;
 }
 
+uint16_t qcow2_writer_mask(const struct qcow2_writer *writer, uint64_t index)
+{
+	struct qcow2_entry entry = qcow2_map_get(&writer->map, index);
+	uint32_t held = qcow2_entry_packed(entry) ? UINT32_MAX : qcow2_entry_allocated(entry) | qcow2_entry_zero(entry);
+	uint16_t mask = (uint16_t)~qcow2_pieces_of(writer->header.size, index); // past the disk's end there is nothing to hold
+	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
+		mask |= (uint16_t)((held >> 2 * i & 3) == 3 ? 1u << i : 0);
+	return mask;
+}
+
 void qcow2_writer_stats(const struct qcow2_writer *writer, struct qcow2_writer_stats *ret_stats)
 {
 	*ret_stats = (struct qcow2_writer_stats){

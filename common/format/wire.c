@@ -17,6 +17,7 @@ const char *wire_type_name(unsigned type)
 		[WIRE_DIFFERS] = "DIFFERS",   [WIRE_BLOCK] = "BLOCK",	  [WIRE_ZEROS] = "ZEROS",
 		[WIRE_SEAL] = "SEAL",	      [WIRE_COMMITTED] = "COMMITTED", [WIRE_PING] = "PING",
 		[WIRE_PONG] = "PONG",	      [WIRE_ERROR] = "ERROR",
+		[WIRE_DAMAGED] = "DAMAGED",
 	};
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
 }
@@ -202,6 +203,34 @@ int wire_get_opened(const struct wire_frame *f, struct wire_opened *ret_m)
 	ret_m->last_cut_wall_ns = (int64_t)cursor_get_u64(&c);
 	cursor_get_bytes(&c, ret_m->head.bytes, UUID_SIZE);
 	return decoded(&c, (ret_m->last_point == 0) == uuid_is_zero(&ret_m->last_cut));
+}
+
+// --- DAMAGED ---
+
+size_t wire_put_damaged(void *to, size_t cap, const struct wire_damaged *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_DAMAGED);
+	cursor_put_u32(&c, m->count);
+	for (uint32_t i = 0; i < m->count; i++) {
+		cursor_put_u16(&c, m->run[i].disk);
+		cursor_put_u64(&c, m->run[i].first);
+		cursor_put_u64(&c, m->run[i].count);
+	}
+	return frame_end(to, &c);
+}
+
+int wire_get_damaged(const struct wire_frame *f, struct wire_damaged *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->count = cursor_get_u32(&c);
+	bool kept = ret_m->count <= WIRE_DAMAGED_MAX;
+	for (uint32_t i = 0; kept && i < ret_m->count; i++) {
+		ret_m->run[i].disk = cursor_get_u16(&c);
+		ret_m->run[i].first = cursor_get_u64(&c);
+		ret_m->run[i].count = cursor_get_u64(&c);
+		kept = ret_m->run[i].count >= 1;
+	}
+	return decoded(&c, kept);
 }
 
 // --- COMPARE, DIFFERS ---

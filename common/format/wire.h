@@ -31,6 +31,8 @@ enum {
 	WIRE_TEXT_SIZE = 400,
 	WIRE_MAC_SIZE = 32,
 	WIRE_TOKEN_ID_SIZE = 8,
+	WIRE_DAMAGED_MAX = 128, // runs in one DAMAGED
+	WIRE_FEATURE_DAMAGED = 1 << 0, // in HELLO: OPENED is followed by DAMAGED
 };
 
 enum wire_type {
@@ -48,6 +50,7 @@ enum wire_type {
 	WIRE_PING = 12,	    // both
 	WIRE_PONG = 13,	    // both
 	WIRE_ERROR = 14,    // both      a reason; the connection ends
+	WIRE_DAMAGED = 16,  // R→S       blocks that must come whole
 };
 const char *wire_type_name(unsigned type);
 
@@ -83,7 +86,7 @@ int wire_frame_next(unsigned char *data, size_t len, struct wire_frame *ret_fram
 
 struct wire_hello {
 	uint16_t major, minor;
-	uint32_t features; // bits that both sides must know to use; none yet
+	uint32_t features; // bits that both sides must know to use
 	int64_t wall_ns;
 	char program[NAME_SIZE]; // for logs
 };
@@ -124,6 +127,18 @@ struct wire_opened {
 };
 size_t wire_put_opened(void *to, size_t cap, const struct wire_opened *m);
 int wire_get_opened(const struct wire_frame *f, struct wire_opened *ret_m);
+
+struct wire_run {
+	uint16_t disk;
+	uint64_t first;
+	uint64_t count; // at least 1
+};
+struct wire_damaged {
+	uint32_t count; // 0..WIRE_DAMAGED_MAX
+	struct wire_run run[WIRE_DAMAGED_MAX];
+};
+size_t wire_put_damaged(void *to, size_t cap, const struct wire_damaged *m);
+int wire_get_damaged(const struct wire_frame *f, struct wire_damaged *ret_m);
 
 struct wire_compare {
 	uint16_t disk;

@@ -25,6 +25,7 @@ static unsigned status_of(int code)
 	case EBUSY:
 	case EALREADY:
 	case ESTALE:
+	case EUCLEAN:
 		return 409;
 	case ENOTCONN:
 	case ECONNREFUSED:

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The decoders of what the store keeps: protection.json, point.json, lists and tables of digests. The first byte says which. For JSON the
+// The decoders of what the store keeps: protection.json, point.json, scrub.json, lists and tables of digests. The first byte says which. For JSON the
 // check is put right first, so that what lies behind it is reached; for sectors, their CRC.
 #include "base/auto.h"
 #include "receiver/digest_sector.h"
 #include "receiver/json_file.h"
 #include "receiver/point_file.h"
+#include "receiver/scrub_file.h"
 #include "tests/sim/env_sim.h"
 
 #include <string.h>
@@ -46,6 +47,21 @@ static void fuzz_json(const uint8_t *data, size_t len, bool point)
 	}
 }
 
+// What it reads is what it writes, and no disk or block is one that there cannot be.
+static void fuzz_scrub(const uint8_t *data, size_t len)
+{
+	struct protection protection = {.disk_count = 1, .disk = {{.name = "vda", .size = 100 * BLOCK_SIZE}}};
+	struct scrub_state state, same;
+	size_t text_len = 0, again_len = 0;
+	AUTO_FREE char *again = NULL;
+	AUTO_FREE char *text = json_reframed(data, len, "kagami-scrub", &text_len);
+	if (scrub_decode(text ? text : (const char *)data, text ? text_len : len, &protection, &state, NULL))
+		return;
+	if (state.pass.disk || state.damage.count > DAMAGE_MAX || scrub_encode(&state, &protection, &again, &again_len) ||
+	    scrub_decode(again, again_len, &protection, &same, NULL) || same.damage.count != state.damage.count)
+		__builtin_trap();
+}
+
 static int inside(void *context, uint64_t index, const struct digest *digest, struct err *err)
 {
 	(void)context;
@@ -81,6 +97,11 @@ static void fuzz_digests(const uint8_t *data, size_t len, bool table)
 		(void)digest_table_load(file, &disk, inside, NULL, NULL);
 	else
 		(void)digest_list_load(file, &disk, entries, root, inside, NULL, NULL);
+	uint64_t first = len > 1 ? data[1] % 101 : 0;
+	if (table)
+		(void)digest_table_range(file, &disk, first, size_blocks(disk.size), inside, NULL, NULL);
+	else
+		(void)digest_list_range(file, &disk, entries, first, size_blocks(disk.size), inside, NULL, NULL);
 	env_close(file);
 	env_root_close(at);
 	sim_free(sim);
@@ -90,7 +111,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	if (len < 1)
 		return 0;
-	if (data[0] & 2)
+	if (data[0] & 4)
+		fuzz_scrub(data + 1, len - 1);
+	else if (data[0] & 2)
 		fuzz_digests(data + 1, len - 1, data[0] & 1);
 	else
 		fuzz_json(data + 1, len - 1, data[0] & 1);

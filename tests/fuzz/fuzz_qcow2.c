@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reader on any bytes: opening, walking and reading never crash, never read outside and never take long. What
+// The reader and the check on any bytes: opening, walking, reading and checking never crash, never read outside and never take long. What
 // reads is also given another backing name, after which it still opens.
 //
 // Inputs are sparse images: records of u32 file offset (of units of 16 bytes), u8 length, and the bytes. So that
@@ -8,6 +8,7 @@
 #include "base/env.h"
 #include "base/size.h"
 #include "format/qcow2.h"
+#include "format/qcow2_check.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -86,12 +87,27 @@ static void read_some(struct qcow2_reader *reader)
 			must(index < size_blocks(qcow2_reader_size(reader)));
 }
 
+static void on_finding(void *context, const char *text)
+{
+	must(text[0]);
+	++*(uint64_t *)context;
+}
+
+// What the check tells is what it counts, up to its bound; an image that it refuses is one that the reader refuses, or has foreign refcounts.
+static void check_any(void)
+{
+	uint64_t told = 0, findings = 0;
+	(void)qcow2_check(file, on_finding, &told, &findings, NULL);
+	must(told == (findings > QCOW2_CHECK_FINDINGS_MAX ? QCOW2_CHECK_FINDINGS_MAX + 1 : findings));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct qcow2_reader *reader;
 	if (!file)
 		begin();
 	input_write(data, size);
+	check_any();
 	if (qcow2_reader_open(file, &reader, NULL))
 		return 0;
 	read_some(reader);

@@ -16,6 +16,7 @@ union message {
 	struct wire_pair pair;
 	struct wire_open open;
 	struct wire_opened opened;
+	struct wire_damaged damaged;
 	struct wire_compare compare;
 	struct wire_differs differs;
 	struct wire_block block;
@@ -38,6 +39,8 @@ static size_t again(const struct wire_frame *f, union message *m, void *to, size
 		return wire_get_open(f, &m->open) ? 0 : wire_put_open(to, cap, &m->open);
 	case WIRE_OPENED:
 		return wire_get_opened(f, &m->opened) ? 0 : wire_put_opened(to, cap, &m->opened);
+	case WIRE_DAMAGED:
+		return wire_get_damaged(f, &m->damaged) ? 0 : wire_put_damaged(to, cap, &m->damaged);
 	case WIRE_COMPARE:
 		return wire_get_compare(f, &m->compare) ? 0 : wire_put_compare(to, cap, &m->compare);
 	case WIRE_DIFFERS:
@@ -72,6 +75,9 @@ static void look(const struct wire_frame *f, const union message *m)
 	case WIRE_PAIR:
 	case WIRE_PAIRED:
 		assert(name_ok(m->pair.name));
+		break;
+	case WIRE_DAMAGED:
+		assert(m->damaged.count <= WIRE_DAMAGED_MAX);
 		break;
 	case WIRE_COMPARE:
 		assert(m->compare.count >= 1 && m->compare.count <= WIRE_COMPARE_MAX);

@@ -134,6 +134,11 @@ static void op_mark_all(struct source *source)
 		memset(m->disk[d].dirty, 0xff, blocks_of(m, d) * sizeof(uint16_t));
 }
 
+static void op_mark(struct source *source, uint16_t disk, uint64_t off, uint64_t len)
+{
+	memory_source_touch(of(source), disk, off, min_u64(len, source->disk_size[disk] - off));
+}
+
 static uint64_t op_dirty_bytes(struct source *source)
 {
 	struct memory_source *m = of(source);
@@ -151,6 +156,7 @@ static const struct source_ops ops = {
 	.keep = op_keep,
 	.give_back = op_give_back,
 	.mark_all = op_mark_all,
+	.mark = op_mark,
 	.dirty_bytes = op_dirty_bytes,
 };
 

@@ -146,6 +146,7 @@ int replication_connect(struct replication *r, const char *address, struct wire_
 	struct wire_failure ignored = {.code = 0};
 	struct wire_hello theirs;
 	struct wire_opened opened;
+	struct wire_damaged damaged;
 	struct wire_failure *refusal = failure ? failure : &ignored;
 	replication_disconnect(r);
 	refusal->code = 0;
@@ -155,12 +156,15 @@ int replication_connect(struct replication *r, const char *address, struct wire_
 	if (rc == 0)
 		rc = greet(r->channel, &theirs, &r->err);
 	if (rc == 0)
-		rc = greet_open(r->channel, &r->open, &opened, refusal, &r->err);
-	if (rc == 0)
-		take_position(r, &opened);
-	else
+		rc = greet_open(r->channel, &theirs, &r->open, &opened, &damaged, refusal, &r->err);
+	if (rc) {
 		replication_disconnect(r);
-	return rc;
+		return rc;
+	}
+	take_position(r, &opened);
+	for (uint32_t i = 0; i < damaged.count; i++)
+		source_mark(&r->memory.source, damaged.run[i].disk, damaged.run[i].first * BLOCK_SIZE, damaged.run[i].count * BLOCK_SIZE);
+	return 0;
 }
 
 void replication_disconnect(struct replication *r)

@@ -232,6 +232,53 @@ static void table_with_a_flipped_bit_or_of_another_length_is_refused(void **stat
 	table_done(&found);
 }
 
+// What `found` has is what `all` has in [first, end), and nothing else.
+static void range_equals(const struct table *all, const struct table *found, uint64_t first, uint64_t end)
+{
+	for (uint64_t i = 0; i < BLOCKS; i++) {
+		const struct digest *a = i >= first && i < end ? table_get(all, i) : NULL, *b = table_get(found, i);
+		assert_int_equal(!a, !b);
+		assert_true(!a || digest_equal(a, b));
+	}
+}
+
+static void range_reads_what_the_whole_has_there(void **state)
+{
+	(void)state;
+	static const unsigned counts[] = {0, 1, DIGEST_LIST_PER_SECTOR, DIGEST_LIST_PER_SECTOR + 1, 700};
+	uint64_t seed = 3;
+	for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
+		struct table table, found;
+		struct env_file *list = NULL, *base = NULL;
+		struct digest_update update;
+		unsigned char root[DIGEST_ROOT_SIZE];
+		table_fill(&table, counts[c], c + 11);
+		assert_int_equal(env_open(temp.root, "list", ENV_CREATE, &list), 0);
+		assert_int_equal(digest_list_save(list, &disk, &table, root, NULL), 0);
+		assert_int_equal(env_open(temp.root, "table", ENV_CREATE, &base), 0);
+		assert_int_equal(digest_table_create(base, &disk, NULL), 0);
+		digest_update_init(&update, base, &disk);
+		for (uint64_t i = table_next(&table, 0); i != TABLE_END; i = table_next(&table, i + 1))
+			assert_int_equal(digest_update_set(&update, i, table_get(&table, i), NULL), 0);
+		assert_int_equal(digest_update_flush(&update, NULL), 0);
+		for (unsigned round = 0; round < 200; round++) {
+			uint64_t first = draw_below(&seed, BLOCKS), end = first + draw_below(&seed, 1 + (BLOCKS - first < 90 ? BLOCKS - first : 90));
+			table_init(&found, BLOCKS);
+			assert_int_equal(digest_list_range(list, &disk, table.set, first, end, take, &found, NULL), 0);
+			range_equals(&table, &found, first, end);
+			table_clear(&found);
+			assert_int_equal(digest_table_range(base, &disk, first, end, take, &found, NULL), 0);
+			range_equals(&table, &found, first, end);
+			table_done(&found);
+		}
+		table_done(&table);
+		env_close(list);
+		env_close(base);
+		assert_int_equal(env_unlink(temp.root, "list"), 0);
+		assert_int_equal(env_unlink(temp.root, "table"), 0);
+	}
+}
+
 #define DIGEST_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -240,6 +287,7 @@ int main(void)
 		DIGEST_TEST(table_finds_what_was_set_and_nothing_else),
 		DIGEST_TEST(list_reads_back_as_it_was_saved),
 		DIGEST_TEST(list_with_any_bit_flipped_or_cut_anywhere_is_refused),
+		DIGEST_TEST(range_reads_what_the_whole_has_there),
 		DIGEST_TEST(table_updated_twice_is_as_updated_once),
 		DIGEST_TEST(table_with_a_flipped_bit_or_of_another_length_is_refused),
 	};

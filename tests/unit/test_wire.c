@@ -119,6 +119,12 @@ static size_t sample_error(void *to, size_t cap)
 	return wire_put_error(to, cap, WIRE_E_FENCED, "vm1 was failed over");
 }
 
+static size_t sample_damaged(void *to, size_t cap)
+{
+	struct wire_damaged m = {.count = 2, .run = {{0, 0x123456789, 1}, {1, 0, 4096}}};
+	return wire_put_damaged(to, cap, &m);
+}
+
 static int decode(const struct wire_frame *f)
 {
 	union {
@@ -126,6 +132,7 @@ static int decode(const struct wire_frame *f)
 		struct wire_pair pair;
 		struct wire_open open;
 		struct wire_opened opened;
+		struct wire_damaged damaged;
 		struct wire_compare compare;
 		struct wire_differs differs;
 		struct wire_block block;
@@ -142,6 +149,8 @@ static int decode(const struct wire_frame *f)
 		return wire_get_pair(f, &m.pair);
 	case WIRE_OPEN:
 		return wire_get_open(f, &m.open);
+	case WIRE_DAMAGED:
+		return wire_get_damaged(f, &m.damaged);
 	case WIRE_OPENED:
 		return wire_get_opened(f, &m.opened);
 	case WIRE_COMPARE:
@@ -177,6 +186,7 @@ static const struct sample {
 	{"BLOCK", sample_block, golden_block},	     {"ZEROS", sample_zeros, golden_zeros},
 	{"SEAL", sample_seal, golden_seal},	     {"COMMITTED", sample_committed, golden_committed},
 	{"PING", sample_ping, golden_ping},	     {"ERROR", sample_error, golden_error},
+	{"DAMAGED", sample_damaged, golden_damaged},
 };
 enum { SAMPLES = sizeof(samples) / sizeof(samples[0]) };
 

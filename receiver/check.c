@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+// The check of one protection. Promises: it writes nothing; what recovery would refuse is found by the code that refuses it; and a
+// damaged file does not keep the files after it from being looked at.
+//
+//	replica_load, replica_examine	what recovery asks: names, manifests, the chain, sizes, lengths. Stops at the first
+//	base table			every sector that holds something
+//	each point, each disk		every table of the overlay (qcow2_check); the list, sector by sector and against its root; and
+//					that overlay and list are about the same blocks: a fold changes digests where it changes data
+//	names				what the store does not know
+#include "receiver/check.h"
+
+#include "format/qcow2_check.h"
+#include "receiver/replica.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct check {
+	struct replica *replica; // of our own, beside the one that a running receiver has
+	const struct check_watch *watch;
+	struct check_result result;
+	struct err first; // what recovery's code found
+	uint64_t files_of;
+	bool stopped;
+	const char *file; // whose tables are looked at
+};
+
+static void found(struct check *c, enum check_kind kind, const char *text)
+{
+	if (kind == CHECK_DAMAGE)
+		c->result.damage++;
+	else
+		c->result.notes++;
+	c->watch->found(c->watch->context, kind, text);
+}
+
+static void damage(struct check *c, const struct err *why)
+{
+	if (strcmp(why->text, c->first.text) != 0) // recovery's code has said it
+		found(c, CHECK_DAMAGE, why->text);
+}
+
+static bool looked(struct check *c)
+{
+	c->result.files++;
+	c->stopped = c->stopped || !c->watch->looked(c->watch->context, c->result.files, c->files_of);
+	return !c->stopped;
+}
+
+// --- digests ---
+
+static int entry_ignore(void *context, uint64_t index, const struct digest *digest, struct err *err)
+{
+	(void)context, (void)index, (void)digest, (void)err;
+	return 0;
+}
+
+static void table_check(struct check *c, unsigned disk)
+{
+	struct replica *r = c->replica;
+	AUTO_FILE struct env_file *file = NULL;
+	struct digest_disk of = replica_disk(r, disk);
+	struct err why = {0};
+	int rc = replica_open_file(r, ENV_READ, &file, &why, "base/%s.digests", r->prot.disk[disk].name);
+	if (rc == 0 && digest_table_load(file, &of, entry_ignore, NULL, &why))
+		rc = err_wrap(&why, "%s/base/%s.digests", r->name, r->prot.disk[disk].name);
+	if (rc)
+		damage(c, &why);
+}
+
+// The list beside the overlay: both rise, so that one walk compares them.
+struct pairing_walk {
+	struct qcow2_reader *overlay;
+	uint64_t next; // block of the overlay that was not named yet
+	bool over;
+};
+
+static int walk_on(struct pairing_walk *w, uint64_t from, struct err *err)
+{
+	int rc = qcow2_reader_next(w->overlay, from, &w->next, err);
+	w->over = rc == -ENOENT;
+	return w->over ? 0 : rc;
+}
+
+static int entry_compare(void *context, uint64_t index, const struct digest *digest, struct err *err)
+{
+	struct pairing_walk *w = context;
+	(void)digest;
+	if (!w->over && w->next < index)
+		return err_set(err, -EBADMSG, "block %llu is in the overlay and not in the list", (unsigned long long)w->next);
+	if (w->over || w->next > index)
+		return err_set(err, -EBADMSG, "block %llu is in the list and not in the overlay", (unsigned long long)index);
+	return walk_on(w, index + 1, err);
+}
+
+static void auto_reader(struct qcow2_reader **reader)
+{
+	qcow2_reader_free(*reader);
+}
+
+static int list_check(struct check *c, const struct point_file *point, unsigned disk, struct env_file *image, struct err *err)
+{
+	struct replica *r = c->replica;
+	const struct point_disk *pd = &point->disk[disk];
+	struct digest_disk of = {.number = (uint16_t)disk, .size = pd->size};
+	AUTO_FILE struct env_file *list = NULL;
+	__attribute__((cleanup(auto_reader))) struct qcow2_reader *overlay = NULL;
+	struct pairing_walk walk = {.next = 0};
+	int rc = replica_open_file(r, ENV_READ, &list, err, "points/%llu/%s.digests", (unsigned long long)point->info.number,
+				   r->prot.disk[disk].name);
+	if (rc)
+		return rc;
+	rc = digest_list_load(list, &of, pd->digests, pd->root, NULL, NULL, err); // by itself first: so it is named
+	if (rc == 0 && image && qcow2_reader_open(image, &overlay, NULL) == 0) {
+		walk.overlay = overlay;
+		rc = walk_on(&walk, 0, err);
+		if (rc == 0)
+			rc = digest_list_load(list, &of, pd->digests, pd->root, entry_compare, &walk, err);
+		if (rc == 0 && !walk.over)
+			rc = err_set(err, -EBADMSG, "block %llu is in the overlay and not in the list", (unsigned long long)walk.next);
+	}
+	return rc ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, (unsigned long long)point->info.number, r->prot.disk[disk].name) : 0;
+}
+
+// --- overlays ---
+
+static void on_finding(void *context, const char *text)
+{
+	struct check *c = context;
+	struct err why = {0};
+	(void)err_set(&why, -EBADMSG, "%s: %s", c->file, text);
+	damage(c, &why);
+}
+
+static void overlay_check(struct check *c, const struct point_file *point, unsigned disk)
+{
+	struct replica *r = c->replica;
+	AUTO_FILE struct env_file *file = NULL;
+	char path[REPLICA_PATH_SIZE];
+	struct err why = {0};
+	uint64_t findings = 0;
+	replica_file(r, path, "points/%llu/%s.qcow2", (unsigned long long)point->info.number, r->prot.disk[disk].name);
+	c->file = path;
+	int rc = env_open(r->root, path, ENV_READ, &file);
+	if (rc)
+		(void)err_sys(&why, rc, "%s", path);
+	else if ((rc = qcow2_check(file, on_finding, c, &findings, &why)))
+		(void)err_wrap(&why, "%s", path);
+	if (rc)
+		damage(c, &why);
+	c->file = NULL;
+	why = (struct err){0};
+	if (list_check(c, point, disk, rc || findings ? NULL : file, &why))
+		damage(c, &why);
+}
+
+// --- names ---
+
+static bool listed(const char *name, const char *const names[])
+{
+	for (size_t i = 0; names[i]; i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+// Whether `name` is DISK.qcow2, or what else stands in `endings`.
+static bool of_a_disk(const struct replica *r, const char *name, const char *const endings[])
+{
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		size_t len = strlen(r->prot.disk[i].name);
+		if (strncmp(name, r->prot.disk[i].name, len) == 0 && listed(name + len, endings))
+			return true;
+	}
+	return false;
+}
+
+// Tells what is in the directory `dir` and in none of the two lists.
+static void strays_note(struct check *c, const char *dir, const char *const names[], const char *const endings[])
+{
+	const struct replica *r = c->replica;
+	char **found_names = NULL, text[ERR_TEXT_MAX];
+	size_t count = 0;
+	if (env_list(r->root, dir, &found_names, &count))
+		return; // recovery's code has said it
+	for (size_t i = 0; i < count; i++) {
+		if (listed(found_names[i], names) || of_a_disk(r, found_names[i], endings))
+			continue;
+		(void)snprintf(text, sizeof(text), "%s/%s: not part of the store: nothing reads it", dir, found_names[i]);
+		found(c, CHECK_NOTE, text);
+	}
+	env_list_free(found_names, count);
+}
+
+// --- the whole ---
+
+static void point_check(struct check *c, uint64_t number)
+{
+	static const char *const names[] = {"point.json", NULL}, *const endings[] = {".qcow2", ".digests", NULL};
+	struct replica *r = c->replica;
+	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
+	char dir[REPLICA_PATH_SIZE];
+	struct err why = {0};
+	int rc = point ? replica_read_point(r, number, point, &why) : err_set(&why, -ENOMEM, "out of memory");
+	if (rc)
+		damage(c, &why);
+	for (unsigned i = 0; i < r->prot.disk_count && !c->stopped; i++) {
+		if (rc == 0)
+			overlay_check(c, point, i);
+		(void)looked(c);
+	}
+	replica_file(r, dir, "points/%llu", (unsigned long long)number);
+	strays_note(c, dir, names, endings);
+	c->result.points += rc == 0;
+}
+
+static void points_check(struct check *c)
+{
+	char dir[REPLICA_PATH_SIZE], **names = NULL;
+	size_t count = 0;
+	uint64_t number;
+	replica_file(c->replica, dir, "points");
+	if (env_list(c->replica->root, dir, &names, &count))
+		return;
+	c->files_of = (count + 1) * c->replica->prot.disk_count;
+	for (unsigned i = 0; i < c->replica->prot.disk_count && !c->stopped; i++) {
+		table_check(c, i);
+		(void)looked(c);
+	}
+	for (size_t i = 0; i < count && !c->stopped; i++)
+		if (replica_number(names[i], &number) == 0)
+			point_check(c, number);
+	env_list_free(names, count);
+}
+
+static void protection_check(struct check *c)
+{
+	static const char *const names[] = {"protection.json", "protection.json.new", "scrub.json", "scrub.json.new", "base", "points",
+					    "head", "trash", "failover", "failover.new", "tests", NULL},
+				 *const base_endings[] = {".raw", ".digests", NULL}, *const none[] = {NULL};
+	struct replica *r = c->replica;
+	char base[REPLICA_PATH_SIZE];
+	int rc = replica_load(r, &c->first);
+	bool known = rc == 0; // which disks there are
+	if (rc == 0)
+		rc = replica_examine(r, &c->first);
+	if (rc)
+		found(c, CHECK_DAMAGE, c->first.text);
+	if (!known)
+		return;
+	points_check(c);
+	strays_note(c, r->name, names, none);
+	replica_file(r, base, "base");
+	strays_note(c, base, none, base_endings);
+}
+
+int check_protection(struct env_root *root, const char *store_path, const char *name, const struct check_watch *watch,
+		     struct check_result *ret_result, struct err *err)
+{
+	struct check c = {.watch = watch, .replica = replica_new(root, store_path, name)};
+	if (!c.replica)
+		return err_set(err, -ENOMEM, "out of memory");
+	protection_check(&c);
+	replica_free(c.replica);
+	*ret_result = c.result;
+	return c.stopped ? err_set(err, -ECANCELED, "the check was stopped") : 0;
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// The check of a whole store, online and offline, as one JSON report.
+//
+// Online, files change while they are looked at: a disk may grow between protection.json and a point, a replica may be removed. The
+// newest point is held, so that nothing that is there goes; and damage counts only if a second look finds it again.
+#include "receiver/check.h"
+
+#include "receiver/json_file.h"
+#include "receiver/replica.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct report {
+	const struct check_progress *progress;
+	const char *name; // of the protection under way
+	json_t *damage, *notes;
+};
+
+static void on_found(void *context, enum check_kind kind, const char *text)
+{
+	struct report *r = context;
+	(void)json_array_append_new(kind == CHECK_DAMAGE ? r->damage : r->notes, json_string(text));
+}
+
+static bool on_looked(void *context, uint64_t files, uint64_t of)
+{
+	struct report *r = context;
+	r->progress->looked(r->progress->context, r->name, files, of);
+	return !r->progress->stopping(r->progress->context);
+}
+
+// One protection's object; NULL when it failed.
+static json_t *protection_report(struct env_root *root, const char *path, const char *name, const struct check_progress *progress,
+				 struct check_result *ret_result, struct err *err)
+{
+	struct report report = {.progress = progress, .name = name, .damage = json_array(), .notes = json_array()};
+	const struct check_watch watch = {.found = on_found, .looked = on_looked, .context = &report};
+	if (check_protection(root, path, name, &watch, ret_result, err)) {
+		json_decref(report.damage);
+		json_decref(report.notes);
+		return NULL;
+	}
+	json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o}", "name", name, "points", (json_int_t)ret_result->points, "files",
+				 (json_int_t)ret_result->files, "damage", report.damage, "notes", report.notes);
+	if (!json)
+		(void)err_set(err, -ENOMEM, "out of memory");
+	return json;
+}
+
+static json_t *live_report(struct env_root *root, const char *path, struct replica *replica, const struct check_progress *progress,
+			   struct check_result *ret_result, struct err *err)
+{
+	struct replica_info info;
+	uint64_t held = 0;
+	replica_info(replica, &info);
+	bool holds = replica_hold(replica, 0, &held, NULL) == 0; // without a point there is nothing to hold
+	json_t *json = protection_report(root, path, info.name, progress, ret_result, err);
+	if (json && ret_result->damage) {
+		json_decref(json);
+		json = protection_report(root, path, info.name, progress, ret_result, err);
+	}
+	if (holds)
+		replica_release(replica, held);
+	return json;
+}
+
+static int report_finish(json_t *protections, bool sound, json_t **ret_report, struct err *err)
+{
+	*ret_report = json_pack("{s:b, s:o}", "sound", sound, "protections", protections);
+	return *ret_report ? 0 : err_set(err, -ENOMEM, "out of memory");
+}
+
+static int report_add(json_t *protections, json_t *one, struct err *err)
+{
+	if (!one)
+		return err->code;
+	return json_array_append_new(protections, one) ? err_set(err, -ENOMEM, "out of memory") : 0;
+}
+
+int check_live(struct env *env, struct store *store, const struct check_progress *progress, json_t **ret_report, struct err *err)
+{
+	struct env_root *root = NULL;
+	struct replica *replica;
+	int rc = env_root_open(env, store_path(store), &root);
+	if (rc)
+		return err_sys(err, rc, "open the store %s", store_path(store));
+	AUTO_JSON json_t *protections = json_array();
+	bool sound = true;
+	for (size_t n = 0; rc == 0 && (replica = store_at(store, n)); n++) {
+		struct check_result result = {.damage = 0};
+		json_t *one = live_report(root, store_path(store), replica, progress, &result, err);
+		if (one && result.damage && store_at(store, n) != replica) { // it was removed meanwhile, or another one: nobody misses it
+			json_decref(one);
+			continue;
+		}
+		rc = report_add(protections, one, err);
+		sound = sound && result.damage == 0;
+	}
+	env_root_close(root);
+	return rc ? rc : report_finish(json_incref(protections), sound, ret_report, err);
+}
+
+static int names_check(struct env_root *root, const char *path, const struct check_progress *progress, json_t *protections,
+		       bool *ret_sound, struct err *err)
+{
+	char **names = NULL;
+	size_t count = 0;
+	int rc = env_list(root, ".", &names, &count);
+	if (rc)
+		return err_sys(err, rc, "list the store %s", path);
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		struct check_result result = {.damage = 0};
+		if (!store_has_protection(root, names[i]))
+			continue;
+		rc = report_add(protections, protection_report(root, path, names[i], progress, &result, err), err);
+		*ret_sound = *ret_sound && result.damage == 0;
+	}
+	env_list_free(names, count);
+	return rc;
+}
+
+// A store that no receiver ever opened has no lock, and nobody to disturb.
+static int lock_take(struct env_root *root, const char *path, struct env_file **ret_lock, struct err *err)
+{
+	int rc = env_open(root, STORE_LOCK, ENV_READ, ret_lock);
+	if (rc == -ENOENT)
+		return 0;
+	if (rc == 0)
+		rc = env_lock(*ret_lock);
+	if (rc == -EBUSY)
+		return err_set(err, rc, "a receiver runs on the store %s: ask it, with `kagami store check`", path);
+	return rc ? err_sys(err, rc, "lock the store %s", path) : 0;
+}
+
+int check_directory(struct env *env, const char *path, const struct check_progress *progress, json_t **ret_report, struct err *err)
+{
+	struct env_root *root = NULL;
+	AUTO_FILE struct env_file *lock = NULL;
+	int rc = env_root_open(env, path, &root);
+	if (rc)
+		return err_sys(err, rc, "open the store %s", path);
+	AUTO_JSON json_t *protections = json_array();
+	bool sound = true;
+	rc = lock_take(root, path, &lock, err);
+	if (rc == 0)
+		rc = names_check(root, path, progress, protections, &sound, err);
+	env_root_close(root);
+	return rc ? rc : report_finish(json_incref(protections), sound, ret_report, err);
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// The scrub of a replica: reads what its points show, proves it against the digests, and quarantines what does not prove.
+//
+// A pass goes over the disks in order of block. At each position it proves every version of the block that some point shows: so a fold or a
+// commit between two slices leaves nothing out, and the position says all. A slice is short: it shuts out retention (retain_lock) for
+// so long, and commits not at all.
+#ifndef KAGAMI_RECEIVER_SCRUB_H
+#define KAGAMI_RECEIVER_SCRUB_H
+
+#include "receiver/store.h"
+
+enum {
+	SCRUB_PROOFS = 256,	   // versions of blocks that a slice aims at: 16 MiB
+	SCRUB_RANGE_MAX = 1024,	   // blocks of the disk in a slice
+	SCRUB_REST_SECONDS = 3600, // after the receiver's start, a pass or its stop, before one begins by itself
+	SCRUB_SAVE_SECONDS = 30,   // how much of a pass a crash costs at most, when nothing is found
+};
+#define SCRUB_RATE_DEFAULT (UINT64_C(32) << 20) // bytes a second
+
+// Begins a pass over every point (`point` 0) or one; it goes on after a restart. One that is under way ends. -ENOENT, -EIO broken.
+int scrub_begin(struct replica *replica, uint64_t point, uint64_t rate, struct err *err);
+// Ends the pass under way before its end, if there is one.
+int scrub_end(struct replica *replica, struct err *err);
+
+struct scrub_step {
+	uint64_t bytes; // that were proven: what the rate is about
+	bool ended;	// the pass is over
+	uint64_t mismatches; // of this slice
+};
+// One slice. -ENODATA without a pass; -EAGAIN while retention works on the replica; otherwise the position stays, and the error is told by
+// scrub_info() until a slice succeeds.
+int scrub_slice(struct replica *replica, struct scrub_step *ret_step, struct err *err);
+// Makes the position durable: at a clean stop.
+int scrub_save(struct replica *replica, struct err *err);
+
+struct scrub_info {
+	bool open;
+	uint64_t point, rate;
+	int64_t began_ns;
+	uint64_t done_bytes, total_bytes; // of the disks
+	uint64_t mismatches;
+	bool ended; // a pass over every point
+	int64_t last_began_ns, last_ended_ns;
+	uint64_t last_proven, last_mismatches;
+	bool suspect;
+	uint64_t damaged_blocks;
+	uint64_t rest_ns; // since scrub.json was read or written
+	uint64_t bytes_per_second; // that the pass comes on by, since it began or the receiver started; 0: not known yet
+	char error[ERR_TEXT_MAX]; // of the newest slice
+};
+void scrub_info(struct replica *replica, struct scrub_info *ret_info);
+// Whether a pass over every point is due: none is under way, the last one began more than `interval_ns` ago, and there was a rest. Pure. A clock
+// that was set back makes it due, too; a record that was lost at once.
+bool scrub_is_due(const struct scrub_info *info, int64_t now_ns, int64_t interval_ns);
+
+// --- quarantine ---
+
+// 0 when no block that point `number` (0: the newest) shows is known to be damaged. -EUCLEAN with an explanation, and what to do.
+int replica_sound(struct replica *replica, uint64_t number, struct err *err);
+uint64_t replica_damaged_blocks(struct replica *replica, uint64_t number); // that the point shows
+
+// --- for the other files of the store; under `lock` ---
+
+void scrub_load(struct replica *replica);    // at recovery
+void scrub_poison(struct replica *replica);  // a session begins, or has sealed: what the newest point shows damaged is known to differ
+bool scrub_wants(const struct replica *replica, uint16_t disk, uint64_t index); // damaged in the newest point, and not whole in the head
+void scrub_sealed(struct replica *replica, uint64_t before); // the head, not closed yet, is the point after `before`
+// A fold cannot read this block of the oldest point: quarantined, durable on return, for all points that show it. Takes `lock`.
+int scrub_unreadable(struct replica *replica, uint16_t disk, uint64_t index, const struct err *why, struct err *err);
+
+#endif

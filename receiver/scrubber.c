@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/scrubber.h"
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "base/size.h"
+
+#include <errno.h>
+#include <time.h>
+
+#define NS_PER_S UINT64_C(1000000000)
+enum { IDLE_S = 30, BUSY_S = 1, FAILED_S = 60 };
+
+struct scrubber {
+	struct env *env;
+	struct store *store;
+	struct scrubber_config config;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	bool woken, stop;
+};
+
+// --- a step ---
+
+static void begin_what_is_due(struct env *env, struct store *store, const struct scrubber_config *config)
+{
+	struct replica *replica;
+	for (size_t n = 0; config->interval_ns && (replica = store_at(store, n)); n++) {
+		struct scrub_info info;
+		struct err err = {0};
+		scrub_info(replica, &info);
+		if (!scrub_is_due(&info, env_wall_ns(env), config->interval_ns))
+			continue;
+		int rc = scrub_begin(replica, 0, config->rate, &err);
+		if (rc && rc != -ENOENT && rc != -EIO) // no point yet, or broken, which is told elsewhere
+			log_warning("a scrub that is due cannot begin: %s", err.text);
+	}
+}
+
+// The next replica with a pass, from *cursor on and around; NULL when none has one.
+static struct replica *choose(struct store *store, size_t *cursor, struct scrub_info *ret_info)
+{
+	size_t count = 0;
+	while (store_at(store, count))
+		count++;
+	for (size_t i = 0; i < count; i++) {
+		size_t at = (*cursor + i) % count;
+		struct replica *replica = store_at(store, at);
+		if (!replica)
+			continue;
+		scrub_info(replica, ret_info);
+		if (!ret_info->open)
+			continue;
+		*cursor = at + 1;
+		return replica;
+	}
+	return NULL;
+}
+
+uint64_t scrubber_step(struct env *env, struct store *store, const struct scrubber_config *config, size_t *cursor)
+{
+	struct scrub_info info;
+	struct scrub_step step;
+	struct err err = {0};
+	uint64_t began_ns = env_mono_ns(env);
+	begin_what_is_due(env, store, config);
+	struct replica *replica = choose(store, cursor, &info);
+	if (!replica)
+		return IDLE_S * NS_PER_S;
+	int rc = scrub_slice(replica, &step, &err);
+	if (rc == -EAGAIN)
+		return BUSY_S * NS_PER_S;
+	if (rc && rc != -ENODATA) {
+		log_warning("a scrub does not come on: %s", err.text);
+		return FAILED_S * NS_PER_S;
+	}
+	uint64_t due_ns = rc ? 0 : step.bytes * NS_PER_S / info.rate, took_ns = env_mono_ns(env) - began_ns; // a slice is below 1 TiB
+	return due_ns > took_ns ? due_ns - took_ns : 0;
+}
+
+// --- the thread ---
+
+static bool stopping(struct scrubber *scrubber)
+{
+	LOCK_SCOPE(&scrubber->lock);
+	return scrubber->stop;
+}
+
+// What is asked for begins at once; but a wake-up while a rate is kept must not break it, so only an idle wait ends by one.
+static void wait_for(struct scrubber *scrubber, uint64_t ns)
+{
+	LOCK_SCOPE(&scrubber->lock);
+	bool idle = ns >= IDLE_S * NS_PER_S;
+	struct timespec until;
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
+	uint64_t sum = (uint64_t)until.tv_nsec + ns;
+	until.tv_sec += (time_t)(sum / NS_PER_S);
+	until.tv_nsec = (long)(sum % NS_PER_S);
+	while (!scrubber->stop && !(idle && scrubber->woken) && ns &&
+	       pthread_cond_timedwait(&scrubber->wake, &scrubber->lock, &until) == 0)
+		;
+	scrubber->woken = false;
+}
+
+static void positions_save(struct scrubber *scrubber)
+{
+	struct replica *replica;
+	for (size_t n = 0; (replica = store_at(scrubber->store, n)); n++) {
+		struct err err = {0};
+		if (scrub_save(replica, &err))
+			log_warning("the position of a scrub could not be saved: %s", err.text);
+	}
+}
+
+static void *scrubber_thread(void *context)
+{
+	struct scrubber *scrubber = context;
+	size_t cursor = 0;
+	while (!stopping(scrubber))
+		wait_for(scrubber, scrubber_step(scrubber->env, scrubber->store, &scrubber->config, &cursor));
+	positions_save(scrubber);
+	return NULL;
+}
+
+int scrubber_start(struct env *env, struct store *store, const struct scrubber_config *config, struct scrubber **ret_scrubber,
+		   struct err *err)
+{
+	struct scrubber *scrubber = calloc(1, sizeof(*scrubber));
+	if (!scrubber)
+		return err_sys(err, -ENOMEM, "start the scrubber");
+	scrubber->env = env;
+	scrubber->store = store;
+	scrubber->config = *config;
+	(void)pthread_mutex_init(&scrubber->lock, NULL);
+	pthread_condattr_t attr;
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&scrubber->wake, &attr);
+	(void)pthread_condattr_destroy(&attr);
+	int rc = -pthread_create(&scrubber->thread, NULL, scrubber_thread, scrubber);
+	if (rc) {
+		free(scrubber);
+		return err_sys(err, rc, "start the scrubber");
+	}
+	*ret_scrubber = scrubber;
+	return 0;
+}
+
+const struct scrubber_config *scrubber_config(const struct scrubber *scrubber)
+{
+	return &scrubber->config;
+}
+
+void scrubber_wake(struct scrubber *scrubber)
+{
+	if (!scrubber)
+		return;
+	LOCK_SCOPE(&scrubber->lock);
+	scrubber->woken = true;
+	(void)pthread_cond_signal(&scrubber->wake);
+}
+
+void scrubber_stop(struct scrubber *scrubber)
+{
+	if (!scrubber)
+		return;
+	{
+		LOCK_SCOPE(&scrubber->lock);
+		scrubber->stop = true;
+		(void)pthread_cond_signal(&scrubber->wake);
+	}
+	(void)pthread_join(scrubber->thread, NULL);
+	(void)pthread_mutex_destroy(&scrubber->lock);
+	(void)pthread_cond_destroy(&scrubber->wake);
+	free(scrubber);
+}

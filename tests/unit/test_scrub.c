@@ -1,0 +1,461 @@
+// SPDX-License-Identifier: Apache-2.0
+// The scrub (receiver/scrub.h): every version of every block is proven, damage is found, named, kept in quarantine, and repaired by a session.
+#include "receiver/scrub.h"
+
+#include "base/auto.h"
+#include "base/bytes.h"
+#include "base/log.h"
+#include "receiver/replica.h"
+#include "tests/lib/store_twin.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+// --- a store of three points ---
+
+// vda: block 0 whole in every point; 1 whole in the first, then pieces; 2 in the first only; 3 never. vdb: noise.
+static int setup(void **state)
+{
+	struct store_twin *t = malloc(sizeof(*t));
+	assert_non_null(t);
+	store_twin_begin(t, 99);
+	store_twin_session(t);
+	for (unsigned n = 1; n <= 3; n++) {
+		store_twin_change(t, 0, 0, MASK_FULL);
+		assert_int_equal(store_twin_send(t, 0, 0, MASK_FULL, CODEC_ZSTD, NULL), 0);
+		uint16_t mask = n == 1 ? MASK_FULL : (uint16_t)(1u << n);
+		store_twin_change(t, 0, 1, mask);
+		assert_int_equal(store_twin_send(t, 0, 1, mask, CODEC_NONE, NULL), 0);
+		if (n == 1) {
+			store_twin_change(t, 0, 2, MASK_FULL);
+			assert_int_equal(store_twin_send(t, 0, 2, MASK_FULL, CODEC_LZ4, NULL), 0); // stored plain
+		}
+		for (unsigned i = 0; i < 8; i++) {
+			uint64_t index = draw_below(&t->seed, 40);
+			store_twin_change(t, 1, index, 0x00ff);
+			assert_int_equal(store_twin_send(t, 1, index, 0x00ff, CODEC_ZSTD, NULL), 0);
+		}
+		store_twin_seal(t);
+	}
+	*state = t;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	store_twin_end(*state);
+	free(*state);
+	return 0;
+}
+
+static struct scrub_info info_of(struct store_twin *t)
+{
+	struct scrub_info info;
+	scrub_info(t->replica, &info);
+	return info;
+}
+
+// Scrubs to the end; how many mismatches.
+static uint64_t scrub(struct store_twin *t, uint64_t point)
+{
+	struct scrub_step step = {.ended = false};
+	struct err err = {0};
+	uint64_t mismatches = 0;
+	if (scrub_begin(t->replica, point, SCRUB_RATE_DEFAULT, &err))
+		fail_msg("%s", err.text);
+	while (!step.ended) {
+		if (scrub_slice(t->replica, &step, &err))
+			fail_msg("%s", err.text);
+		mismatches += step.mismatches;
+	}
+	return mismatches;
+}
+
+static void flip_at(struct store_twin *t, const char *rest, uint64_t off)
+{
+	char name[320];
+	struct env_file *file = NULL;
+	unsigned char byte;
+	(void)snprintf(name, sizeof(name), "vm1/%s", rest);
+	assert_int_equal(env_open(t->temp.root, name, ENV_WRITE, &file), 0);
+	assert_int_equal(env_pread_full(file, &byte, 1, off), 0);
+	byte ^= 0x40;
+	assert_int_equal(env_pwrite(file, &byte, 1, off), 0);
+	env_close(file);
+}
+
+static uint64_t be64_at(struct env_file *file, uint64_t off)
+{
+	unsigned char bytes[8];
+	assert_int_equal(env_pread_full(file, bytes, 8, off), 0);
+	return get_be64(bytes);
+}
+
+// Flips a byte of what the point stores of the block.
+static void flip_block(struct store_twin *t, uint64_t point, unsigned disk, uint64_t index)
+{
+	char rest[128], name[320];
+	struct env_file *file = NULL;
+	(void)snprintf(rest, sizeof(rest), "points/%llu/%s.qcow2", (unsigned long long)point, t->open.disk[disk].name);
+	(void)snprintf(name, sizeof(name), "vm1/%s", rest);
+	assert_int_equal(env_open(t->temp.root, name, ENV_READ, &file), 0);
+	uint64_t l2 = be64_at(file, be64_at(file, 40)) & UINT64_C(0x00fffffffffffe00), at = l2 + index * 16;
+	uint64_t where = be64_at(file, at), bits = be64_at(file, at + 8);
+	env_close(file);
+	assert_true(where != 0);
+	if (where >> 62 & 1)
+		flip_at(t, rest, (where & ((UINT64_C(1) << 54) - 1)) + 20);
+	else
+		flip_at(t, rest, (where & UINT64_C(0x00fffffffffffe00)) + (uint64_t)__builtin_ctz((uint32_t)bits) * 2048 + 100);
+}
+
+static bool refused(struct store_twin *t, uint64_t point)
+{
+	struct err err = {0};
+	int rc = replica_sound(t->replica, point, &err);
+	assert_true(rc == 0 || (rc == -EUCLEAN && strstr(err.text, "--damaged")));
+	return rc != 0;
+}
+
+// --- sound ---
+
+static void pass_proves_every_version_of_every_block(void **state)
+{
+	struct store_twin *t = *state;
+	assert_false(info_of(t).ended);
+	assert_int_equal(scrub(t, 0), 0);
+	struct scrub_info info = info_of(t);
+	assert_true(info.ended && !info.open && info.last_mismatches == 0);
+	// vda: 6 blocks in the first point, then two in each of two; vdb: 40, and what the lists of two points name
+	uint64_t wanted = 6 + 4 + 40;
+	for (unsigned n = 2; n <= 3; n++) {
+		struct point_file point;
+		assert_int_equal(replica_read_point(t->replica, n, &point, NULL), 0);
+		wanted += point.disk[1].digests;
+	}
+	assert_int_equal(info.last_proven, wanted);
+	assert_int_equal(scrub(t, 2), 0);
+	assert_int_equal(info_of(t).last_proven, wanted); // the record is of passes over every point
+	for (unsigned n = 1; n <= 3; n++)
+		assert_false(refused(t, n));
+}
+
+static void pass_goes_on_through_commits_folds_and_growth(void **state)
+{
+	struct store_twin *t = *state;
+	struct scrub_step step = {.ended = false};
+	struct err err = {0};
+	assert_int_equal(scrub_begin(t->replica, 0, SCRUB_RATE_DEFAULT, &err), 0);
+	t->replica->scrub_range = 1;
+	for (unsigned n = 0; !step.ended; n++) {
+		if (scrub_slice(t->replica, &step, &err))
+			fail_msg("%s", err.text);
+		assert_int_equal(step.mismatches, 0);
+		t->replica->scrub_range = 3;
+		if (n == 4) {
+			replica_session_end(t->replica);
+			store_twin_grow(t, 0, 9 * BLOCK_SIZE + 512);
+			t->open.points_keep = 2;
+			store_twin_session(t);
+		}
+		for (unsigned i = 0; i < 3; i++)
+			store_twin_random(t);
+		store_twin_seal(t);
+		assert_true(replica_retain(t->replica, &err) >= 0);
+	}
+	assert_int_equal(scrub(t, 0), 0);
+	assert_true(store_twin_check(t, false));
+}
+
+// --- damage ---
+
+static void flipped_byte_is_found_in_exactly_the_points_that_show_it(void **state)
+{
+	struct store_twin *t = *state;
+	static const struct {
+		uint64_t point, index;
+		bool shown[4];
+	} cases[] = {
+		{1, 0, {false, true, false, false}},  // packed; each later point holds it whole
+		{2, 0, {false, false, true, false}},
+		{3, 0, {false, false, false, true}},
+		{1, 2, {false, true, true, true}},    // plain; no later point holds it
+		{2, 1, {false, false, true, true}},   // a piece: the third point shows it through its own pieces
+		{3, 1, {false, false, false, true}},
+	};
+	for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+		flip_block(t, cases[c].point, 0, cases[c].index);
+		assert_true(scrub(t, 0) > 0);
+		for (uint64_t n = 1; n <= 3; n++)
+			if (refused(t, n) != cases[c].shown[n])
+				fail_msg("case %zu: point %llu is %s", c, (unsigned long long)n, refused(t, n) ? "refused" : "not refused");
+		flip_block(t, cases[c].point, 0, cases[c].index); // and back: sound again, and let out
+		assert_int_equal(scrub(t, 0), 0);
+		for (uint64_t n = 1; n <= 3; n++)
+			assert_false(refused(t, n));
+	}
+}
+
+static void every_flipped_byte_of_the_base_is_found(void **state)
+{
+	struct store_twin *t = *state;
+	t->open.points_keep = 1;
+	replica_session_end(t->replica);
+	store_twin_session(t);
+	while (replica_retain(t->replica, NULL) == 1)
+		;
+	flip_at(t, "base/vda.raw", 2 * BLOCK_SIZE + 77); // what a fold put there
+	flip_at(t, "base/vda.raw", 3 * BLOCK_SIZE + 5);  // where zeros should be
+	assert_int_equal(scrub(t, 0), 2);
+	assert_true(refused(t, 3));
+	assert_int_equal(replica_damaged_blocks(t->replica, 3), 2);
+}
+
+static void scrub_of_one_point_quarantines_all_that_show_the_block(void **state)
+{
+	struct store_twin *t = *state;
+	flip_block(t, 1, 0, 2);
+	assert_true(scrub(t, 2) > 0);
+	for (unsigned n = 1; n <= 3; n++)
+		assert_true(refused(t, n));
+	flip_block(t, 1, 0, 2);
+	assert_int_equal(scrub(t, 3), 0);
+	assert_true(refused(t, 2)); // one point that is sound says nothing of the others
+}
+
+static void quarantine_outlives_the_receiver(void **state)
+{
+	struct store_twin *t = *state;
+	flip_block(t, 2, 0, 0);
+	assert_int_equal(scrub(t, 0), 1);
+	store_twin_reopen(t);
+	assert_true(refused(t, 2));
+	assert_false(refused(t, 1) || refused(t, 3));
+	assert_true(info_of(t).ended);
+	assert_int_equal(info_of(t).last_mismatches, 1);
+}
+
+static void quarantine_holds_in_a_broken_replica_too(void **state)
+{
+	struct store_twin *t = *state;
+	struct replica_info info;
+	flip_block(t, 2, 0, 0);
+	assert_int_equal(scrub(t, 0), 1);
+	flip_at(t, "points/3/point.json", 40);
+	store_twin_reopen(t);
+	replica_info(t->replica, &info);
+	assert_true(info.broken && info.point_count == 2);
+	assert_true(refused(t, 2));
+	assert_false(refused(t, 1));
+}
+
+static void record_that_is_damaged_puts_every_point_in_doubt(void **state)
+{
+	struct store_twin *t = *state;
+	flip_block(t, 2, 0, 0);
+	assert_int_equal(scrub(t, 0), 1);
+	flip_at(t, "scrub.json", 40);
+	store_twin_reopen(t);
+	for (unsigned n = 1; n <= 3; n++)
+		assert_true(refused(t, n));
+	struct scrub_info info = info_of(t);
+	assert_true(info.suspect && info.error[0] && scrub_is_due(&info, 0, 1));
+	assert_int_equal(scrub(t, 0), 1);
+	assert_true(refused(t, 2));
+	assert_false(refused(t, 1) || refused(t, 3));
+}
+
+// --- position ---
+
+static void pass_resumes_where_it_was_saved(void **state)
+{
+	struct store_twin *t = *state;
+	struct scrub_step step;
+	assert_int_equal(scrub_begin(t->replica, 0, 1234567, NULL), 0);
+	t->replica->scrub_range = 2;
+	assert_int_equal(scrub_slice(t->replica, &step, NULL), 0);
+	assert_int_equal(scrub_save(t->replica, NULL), 0);
+	struct scrub_info before = info_of(t);
+	assert_int_equal(before.done_bytes, 2 * BLOCK_SIZE);
+	store_twin_reopen(t);
+	struct scrub_info after = info_of(t);
+	assert_true(after.open && after.rate == 1234567 && after.began_ns == before.began_ns);
+	assert_int_equal(after.done_bytes, before.done_bytes);
+	do
+		assert_int_equal(scrub_slice(t->replica, &step, NULL), 0);
+	while (!step.ended);
+	assert_int_equal(info_of(t).last_began_ns, before.began_ns);
+}
+
+static void block_before_the_position_was_read(void **state)
+{
+	struct store_twin *t = *state;
+	struct scrub_step step = {.ended = false};
+	flip_block(t, 1, 0, 2);
+	assert_int_equal(scrub_begin(t->replica, 0, 1, NULL), 0);
+	for (unsigned n = 0; !step.ended; n++) {
+		t->replica->scrub_range = 1;
+		assert_int_equal(scrub_slice(t->replica, &step, NULL), 0);
+		assert_int_equal(step.mismatches, n == 2); // at its own place, and nowhere else
+	}
+}
+
+static void scrub_and_retention_shut_each_other_out(void **state)
+{
+	struct store_twin *t = *state;
+	struct scrub_step step;
+	assert_int_equal(scrub_begin(t->replica, 0, 1, NULL), 0);
+	assert_int_equal(pthread_mutex_lock(&t->replica->retain_lock), 0);
+	assert_int_equal(scrub_slice(t->replica, &step, NULL), -EAGAIN);
+	assert_int_equal(pthread_mutex_unlock(&t->replica->retain_lock), 0);
+	assert_int_equal(scrub_slice(t->replica, &step, NULL), 0);
+}
+
+static void pass_is_due_after_its_interval_whatever_the_clock_does(void **state)
+{
+	(void)state;
+	const int64_t day = INT64_C(86400) * 1000000000;
+	struct scrub_info info = {.ended = false, .rest_ns = UINT64_C(3600) * 1000000000};
+	assert_true(scrub_is_due(&info, 100 * day, 7 * day));
+	info.rest_ns--;
+	assert_false(scrub_is_due(&info, 100 * day, 7 * day));
+	info.rest_ns++;
+	info.ended = true;
+	info.last_began_ns = 100 * day;
+	assert_false(scrub_is_due(&info, 106 * day, 7 * day));
+	assert_true(scrub_is_due(&info, 107 * day, 7 * day));
+	assert_true(scrub_is_due(&info, 99 * day, 7 * day)); // set back by a day
+	info.open = true;
+	assert_false(scrub_is_due(&info, 200 * day, 7 * day));
+}
+
+// --- repair ---
+
+static bool differs(struct store_twin *t, unsigned disk, uint64_t index)
+{
+	struct digest digest = digest_of(&t->open.digest, (uint16_t)disk, index, t->disk[disk] + index * BLOCK_SIZE);
+	struct wire_compare compare = {.disk = (uint16_t)disk, .count = 1, .first = index, .digests = digest.bytes};
+	unsigned char bitmap = 0;
+	assert_int_equal(replica_compare(t->replica, &compare, &bitmap, NULL), 0);
+	return bitmap & 1;
+}
+
+static void damaged_block_differs_until_it_comes_whole(void **state)
+{
+	struct store_twin *t = *state;
+	flip_block(t, 1, 0, 2);
+	assert_false(differs(t, 0, 2));
+	assert_true(scrub(t, 0) > 0);
+	assert_true(refused(t, 3));
+	struct wire_compare compare = {.count = 1, .digests = (const unsigned char *)"0123456789abcdef"};
+	unsigned char bitmap;
+	assert_int_equal(replica_compare(t->replica, &compare, &bitmap, NULL), -ESTALE); // the source is to open again
+	replica_session_end(t->replica);
+	store_twin_session(t);
+	assert_true(differs(t, 0, 2));
+	assert_false(differs(t, 0, 0));
+	store_twin_change(t, 0, 2, 0x0001);
+	assert_int_equal(store_twin_send(t, 0, 2, 0x0001, CODEC_NONE, NULL), 0); // in a piece: the damage may still show
+	assert_true(differs(t, 0, 2));
+	store_twin_seal(t);
+	assert_true(refused(t, 4));
+	assert_true(differs(t, 0, 2));
+	assert_int_equal(store_twin_send(t, 0, 2, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	assert_false(differs(t, 0, 2));
+	store_twin_seal(t);
+	assert_false(refused(t, 5));
+	for (unsigned n = 1; n <= 4; n++)
+		assert_true(refused(t, n));
+	assert_int_equal(scrub(t, 5), 0);
+	assert_true(scrub(t, 0) > 0);
+	assert_false(refused(t, 5));
+}
+
+static void damaged_zeros_are_repaired_too(void **state)
+{
+	struct store_twin *t = *state;
+	flip_at(t, "base/vda.raw", 3 * BLOCK_SIZE + 5);
+	assert_true(scrub(t, 0) > 0);
+	replica_session_end(t->replica);
+	store_twin_session(t);
+	assert_true(differs(t, 0, 3));
+	assert_int_equal(store_twin_zeros(t, 0, 3, 1, NULL), 0); // zeros on what should be zeros: written here
+	assert_false(differs(t, 0, 3));
+	store_twin_seal(t);
+	assert_false(refused(t, 4));
+	assert_int_equal(scrub(t, 4), 0);
+}
+
+static void quarantine_ends_with_its_last_point(void **state)
+{
+	struct store_twin *t = *state;
+	flip_block(t, 1, 0, 0);
+	assert_int_equal(scrub(t, 0), 1);
+	t->open.points_keep = 1;
+	replica_session_end(t->replica);
+	store_twin_session(t);
+	while (replica_retain(t->replica, NULL) == 1)
+		;
+	assert_int_equal(scrub(t, 0), 0);
+	assert_int_equal(info_of(t).damaged_blocks, 0);
+}
+
+static void block_that_cannot_be_unpacked_does_not_stop_retention(void **state)
+{
+	struct store_twin *t = *state;
+	struct err err = {0};
+	struct replica_info info;
+	flip_block(t, 1, 0, 0); // packed: no digest is needed to see it
+	char name[320];
+	struct env_file *file = NULL;
+	(void)snprintf(name, sizeof(name), "vm1/points/1/vda.qcow2");
+	assert_int_equal(env_open(t->temp.root, name, ENV_WRITE, &file), 0);
+	uint64_t l2 = be64_at(file, be64_at(file, 40)) & UINT64_C(0x00fffffffffffe00);
+	assert_int_equal(env_pwrite(file, "no zstd stream begins so", 24, be64_at(file, l2) & ((UINT64_C(1) << 54) - 1)), 0);
+	env_close(file);
+	t->open.points_keep = 1;
+	replica_session_end(t->replica);
+	store_twin_session(t);
+	int rc;
+	while ((rc = replica_retain(t->replica, &err)) == 1)
+		assert_true(replica_sound(t->replica, 1, NULL) == 0); // gone
+	if (rc)
+		fail_msg("%s", err.text);
+	replica_info(t->replica, &info);
+	assert_false(info.broken);
+	assert_int_equal(info.point_count, 1);
+	assert_int_equal(scrub(t, 0), 0); // each later point holds the block whole
+	assert_true(store_twin_check(t, false));
+}
+
+int main(void)
+{
+	log_init("test_scrub", LOG_LEVEL_ERROR);
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(pass_proves_every_version_of_every_block),
+		TEST(pass_goes_on_through_commits_folds_and_growth),
+		TEST(flipped_byte_is_found_in_exactly_the_points_that_show_it),
+		TEST(every_flipped_byte_of_the_base_is_found),
+		TEST(scrub_of_one_point_quarantines_all_that_show_the_block),
+		TEST(quarantine_outlives_the_receiver),
+		TEST(quarantine_holds_in_a_broken_replica_too),
+		TEST(record_that_is_damaged_puts_every_point_in_doubt),
+		TEST(pass_resumes_where_it_was_saved),
+		TEST(block_before_the_position_was_read),
+		TEST(scrub_and_retention_shut_each_other_out),
+		cmocka_unit_test(pass_is_due_after_its_interval_whatever_the_clock_does),
+		TEST(damaged_block_differs_until_it_comes_whole),
+		TEST(damaged_zeros_are_repaired_too),
+		TEST(quarantine_ends_with_its_last_point),
+		TEST(block_that_cannot_be_unpacked_does_not_stop_retention),
+	};
+	return cmocka_run_group_tests_name("scrub", tests, NULL, NULL);
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// `kagami scrub`: proves what a replica holds, and how far that is.
+#include "tools/cli.h"
+#include "tools/cli_status.h"
+#include "tools/parse.h"
+#include "tools/show.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { POLL_US = 300000 };
+
+void cli_scrub_line(const json_t *scrub, char text[CLI_SCRUB_LINE])
+{
+	const json_t *pass = json_object_get(scrub, "pass"), *last = json_object_get(scrub, "last");
+	uint64_t total = show_number_of(pass, "total_bytes"), left = show_number_of(pass, "seconds_left");
+	int used = 0;
+	if (json_is_object(last))
+		used = snprintf(text, CLI_SCRUB_LINE, "100 %% of blocks proven since %.19s, %s mismatches", show_time_of(last, "began").text,
+				show_integer_of(last, "mismatches").text);
+	else
+		used = snprintf(text, CLI_SCRUB_LINE, "%s", "not every block was proven yet");
+	if (show_number_of(scrub, "damaged_blocks") && used < CLI_SCRUB_LINE)
+		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; %s damaged blocks in quarantine",
+				 show_integer_of(scrub, "damaged_blocks").text);
+	if (json_is_object(pass) && used < CLI_SCRUB_LINE)
+		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; scrubbing %s%s: %.0f %%, %s mismatches",
+				 show_has(pass, "point") ? "point " : "every point",
+				 show_has(pass, "point") ? show_integer_of(pass, "point").text : "",
+				 total ? 100.0 * (double)show_number_of(pass, "done_bytes") / (double)total : 0,
+				 show_integer_of(pass, "mismatches").text);
+	if (json_is_object(pass) && show_has(pass, "seconds_left") && used < CLI_SCRUB_LINE)
+		(void)snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), ", %s/s, %s left", show_size_of(pass, "bytes_per_second").text,
+			       show_duration(left * 1000).text);
+}
+
+static int request(const struct cli *cli, const char *method, const char *name, uint64_t point, json_t **ret_scrub)
+{
+	uint64_t rate;
+	struct err err;
+	json_t *body = NULL;
+	if (cli->option[OPT_RATE] && parse_size(cli->option[OPT_RATE], &rate, &err))
+		return cli_misused(cli, "--rate: %s", err.text);
+	if (strcmp(method, "POST") == 0) {
+		body = json_object();
+		if (point)
+			(void)json_object_set_new(body, "point", json_integer((json_int_t)point));
+		if (cli->option[OPT_RATE])
+			(void)json_object_set_new(body, "rate", json_integer((json_int_t)rate));
+	}
+	return cli_ask(cli, HTTP_RECEIVER, method, body, ret_scrub, "/v1/protections/%s/scrub", name);
+}
+
+// Until the pass is over. The answer that says so takes the place of *scrub.
+static int wait_for_end(const struct cli *cli, const char *name, json_t **scrub)
+{
+	char line[CLI_SCRUB_LINE];
+	while (show_has(*scrub, "pass")) {
+		cli_scrub_line(*scrub, line);
+		if (isatty(STDERR_FILENO))
+			(void)fprintf(stderr, "\r%s: %s\033[K", name, line);
+		json_decref(*scrub);
+		*scrub = NULL;
+		(void)usleep(POLL_US);
+		int rc = request(cli, "GET", name, 0, scrub);
+		if (rc)
+			return rc;
+		if (show_text_of(*scrub, "error")[0] && show_has(*scrub, "pass"))
+			return cli_fail(cli, CLI_REFUSED, "the scrub of %s does not come on: %s", name, show_text_of(*scrub, "error"));
+	}
+	if (isatty(STDERR_FILENO))
+		(void)fputs("\r\033[K", stderr);
+	return CLI_DONE;
+}
+
+static int scrub_one(const struct cli *cli, const char *name, uint64_t point, json_t *all)
+{
+	char line[CLI_SCRUB_LINE];
+	json_t *scrub = NULL;
+	bool stop = cli->option[OPT_STOP], wait = cli->option[OPT_WAIT];
+	int rc = request(cli, stop ? "DELETE" : "POST", name, point, &scrub);
+	if (rc == CLI_DONE && wait)
+		rc = wait_for_end(cli, name, &scrub);
+	if (rc == CLI_DONE && !cli->json) {
+		cli_scrub_line(scrub, line);
+		(void)printf("%s: %s\n", name, line);
+	}
+	if (rc == CLI_DONE && wait && show_number_of(scrub, "damaged_blocks"))
+		rc = cli_fail(cli, CLI_REFUSED, "%s blocks of %s are damaged: \"kagami points %s\" tells which points show them",
+			      show_integer_of(scrub, "damaged_blocks").text, name, name);
+	if (scrub)
+		(void)json_object_set_new(all, name, scrub);
+	return rc;
+}
+
+static int scrub_all(const struct cli *cli, json_t *all)
+{
+	json_t *answer;
+	const json_t *replica;
+	size_t i;
+	int worst = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &answer, "/v1/protections");
+	if (worst)
+		return worst;
+	json_array_foreach(json_object_get(answer, "protections"), i, replica) {
+		int rc = scrub_one(cli, show_text_of(replica, "name"), 0, all);
+		worst = rc > worst ? rc : worst;
+	}
+	json_decref(answer);
+	return worst;
+}
+
+int cli_scrub(const struct cli *cli)
+{
+	struct parse_target target;
+	struct err err;
+	if (!cli->option[OPT_ALL] == (cli->argc == 0))
+		return cli_misused(cli, cli->argc ? "name a protection, or say --all, not both" : "name a protection, or say --all");
+	if (cli->argc && parse_target(cli->argv[0], &target, &err))
+		return cli_misused(cli, "%s", err.text);
+	json_t *all = json_object();
+	int rc = cli->argc ? scrub_one(cli, target.name, target.point, all) : scrub_all(cli, all);
+	if (cli->json && rc != CLI_USAGE && rc != CLI_UNREACHABLE && json_object_size(all)) {
+		int printed = cli_print_json(all);
+		return rc ? rc : printed;
+	}
+	json_decref(all);
+	return rc;
+}
