@@ -7,6 +7,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "receiver/failover_control.h"
 
 #include <errno.h>
 #include <string.h>
@@ -124,11 +125,13 @@ static unsigned delete_protection(void *context, const struct control_request *r
 
 // --- failover ---
 
-static int failover_locked(struct recovery *recovery, struct replica *replica, uint64_t point,
+static int failover_locked(struct recovery *recovery, struct replica *replica, uint64_t point, uint64_t rollback_after_ms,
 			   struct failover_info *ret_failover, struct err *err)
 {
 	LOCK_SCOPE(&recovery->failing_over);
 	int rc = failover_run(recovery->env, recovery->store, replica, point, ret_failover, err);
+	if (rc == 0 && rollback_after_ms)
+		rc = replica_fence_timer(replica, rollback_after_ms, err);
 	if (rc == 0)
 		log_info("Failed over. protection=%s point=%llu lost_ms=%llu duration_ms=%llu", ret_failover->name,
 			 (unsigned long long)ret_failover->point, (unsigned long long)ret_failover->lost_ms,
@@ -140,15 +143,16 @@ static unsigned post_failover(void *context, const struct control_request *reque
 {
 	struct recovery *recovery = context;
 	struct err err = {.code = 0};
-	uint64_t point = 0;
-	const struct control_member members[] = {{"point", .number = &point, .least = 1, .most = INT64_MAX}};
-	if (control_read(request->body, members, 1, &err))
+	uint64_t point = 0, rollback_after_ms = 0;
+	const struct control_member members[] = {{"point", .number = &point, .least = 1, .most = INT64_MAX},
+						 {"rollback_after_ms", .number = &rollback_after_ms, .least = 1, .most = INT64_MAX / 2}};
+	if (control_read(request->body, members, 2, &err))
 		return fail(&err, ret_body);
 	struct replica *replica = find_replica(recovery, request->arg[0], &err);
 	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
 	if (!failover)
 		return answer(HTTP_OK, NULL, ret_body);
-	if (!replica || failover_locked(recovery, replica, point, failover, &err))
+	if (!replica || failover_locked(recovery, replica, point, rollback_after_ms, failover, &err))
 		return fail(&err, ret_body);
 	return answer(HTTP_OK, recovery_json_failover(recovery, failover), ret_body);
 }
@@ -207,6 +211,8 @@ const struct control_route recovery_routes[] = {
 	{"DELETE", "/v1/protections/*", delete_protection},
 	{"GET", "/v1/protections/*/points", get_points},
 	{"POST", "/v1/protections/*/failover", post_failover},
+	{"POST", "/v1/protections/*/failover/rollback", post_failover_rollback},
+	{"POST", "/v1/protections/*/failover/commit", post_failover_commit},
 	{"POST", "/v1/protections/*/mounts", post_mount},
 	{"GET", "/v1/mounts", get_mounts},
 	{"POST", "/v1/umount", post_umount},

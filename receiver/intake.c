@@ -60,8 +60,8 @@ static int wishes_save(struct replica *r, const struct wire_open *open, struct e
 		same = same && next.disk[i].size == open->disk[i].size;
 		next.disk[i].size = open->disk[i].size;
 	}
-	if (same)
-		return 0;
+	if (same) // found at start: perhaps from a rollback whose sync failed
+		return r->prot_certain ? 0 : replica_save(r, &r->prot, err);
 	int rc = replica_grow(r, open, err);
 	return rc ? rc : replica_save(r, &next, err);
 }

@@ -5,6 +5,7 @@
 #include "link/daemon.h"
 #include "link/json.h"
 #include "link/net.h"
+#include "receiver/failover_control.h"
 #include "receiver/recovery.h"
 #include "receiver/server.h"
 
@@ -23,6 +24,7 @@ struct receiver {
 	struct identity *identity;
 	struct pairing *pairing;
 	struct server *server;
+	struct rollback_timer *rollback_timer;
 };
 
 // How sources reach us when the operator does not say: what we listen on, or this host's name when that is everywhere.
@@ -114,6 +116,8 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	receiver->recovery.mounts = mounts;
 	if (rc == 0)
 		rc = server_start(listen, receiver->identity, store, receiver->pairing, &receiver->server, err);
+	if (rc == 0)
+		rc = rollback_timer_start(&receiver->recovery, &receiver->rollback_timer, err);
 	return rc;
 }
 
@@ -121,6 +125,7 @@ static void receiver_close(struct receiver *receiver)
 {
 	if (!receiver->recovery.store)
 		return;
+	rollback_timer_stop(receiver->rollback_timer);
 	server_stop(receiver->server);
 	mounts_close(receiver->recovery.mounts);
 	pairing_close(receiver->pairing);

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 enum { NS_PER_MS = 1000000, MS_PER_S = 1000, JSON_PATH_SIZE = 4096 };
@@ -199,12 +200,19 @@ static json_t *failover_disks(const struct recovery *recovery, const struct fail
 json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover)
 {
 	AUTO_FREE char *command = failover_command(recovery->store, failover);
-	if (!command)
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	struct replica *replica = store_find(recovery->store, failover->name);
+	if (!command || !info)
 		return NULL;
-	return json_pack("{s:s, s:I, s:o, s:I, s:I, s:o, s:s}", "name", failover->name, "point", (json_int_t)failover->point,
-			 "cut", recovery_json_time(failover->cut_wall_ns), "lost_ms", (json_int_t)failover->lost_ms,
-			 "duration_ms", (json_int_t)failover->duration_ms, "disks", failover_disks(recovery, failover),
-			 "command", command);
+	memset(info, 0, sizeof(*info));
+	if (replica) // else it was removed since
+		replica_info(replica, info);
+	json_t *left = info->rollback_in_ms ? json_new_u64(info->rollback_in_ms) : json_null();
+	return json_pack("{s:s, s:I, s:o, s:I, s:I, s:o, s:s, s:b, s:o, s:I}", "name", failover->name, "point",
+			 (json_int_t)failover->point, "cut", recovery_json_time(failover->cut_wall_ns), "lost_ms",
+			 (json_int_t)failover->lost_ms, "duration_ms", (json_int_t)failover->duration_ms, "disks",
+			 failover_disks(recovery, failover), "command", command, "final", info->fence_final, "rollback_in_ms", left,
+			 "written_bytes", (json_int_t)failover_written(recovery->env, recovery->store, failover));
 }
 
 json_t *recovery_json_mount(const struct mount_info *mount)

@@ -10,7 +10,8 @@
 //
 // State:
 //	ready ──replica_break()──► broken	until the store is opened anew
-//	ready ──replica_fence()──► fenced	for ever: on disk
+//	ready ──replica_fence()──► fenced ──replica_fence_commit()──► final: on disk, for ever
+//	  ▲───replica_unfence()──────┘
 //	no session ──replica_session_begin()──► session ──replica_session_end()──► no session
 //	head: none ──head_writer()──► open ──replica_seal()──► none, new UUID
 //	                              open ──head_drop()──► none, new UUID
@@ -57,6 +58,7 @@ struct replica {
 
 	struct protection prot;
 	bool prot_certain; // this receiver has seen it become durable
+	uint64_t rollback_passed_ms; // of prot.rollback_in_ms, since that was saved
 	bool broken;
 	struct err why; // it is broken
 
@@ -99,6 +101,7 @@ int replica_ready(const struct replica *replica, struct err *err);
 int replica_save(struct replica *replica, const struct protection *next, struct err *err);
 uint64_t replica_last_point(const struct replica *replica); // 0 without one
 struct digest_disk replica_disk(const struct replica *replica, unsigned disk);
+uint64_t replica_rollback_in_ms(const struct replica *replica); // see replica_info
 uint64_t replica_waits_for(const struct replica *replica); // see replica_info.retention_waits_for
 struct point_info *replica_point(struct replica *replica, uint64_t number); // NULL when there is none
 

@@ -28,6 +28,7 @@
 
 enum {
 	OWNER_PIN_SIZE = 32,
+	ROLLBACK_GRACE_MS = 300000, // a fence is not taken back by itself so soon after a program had its disks open
 	RETENTION_LATE_POINTS = 60, // over points_keep, held up by a hold: the operator is told
 };
 
@@ -58,6 +59,8 @@ struct replica_info {
 	unsigned char owner_pin[OWNER_PIN_SIZE];
 	bool fenced;	  // failed over: takes no more deltas
 	uint64_t fenced_point;
+	bool fence_final;	 // fenced for good: it cannot be taken back
+	uint64_t rollback_in_ms; // until the fence is taken back by itself; 0: it is not
 	bool broken;
 	char broken_reason[ERR_TEXT_MAX];
 	uint64_t rpo_ms;
@@ -123,5 +126,16 @@ void replica_release(struct replica *replica, uint64_t number);
 // moment, see replica_info.fenced_point) is pinned. The open
 // session, if any, gets -ESTALE from its next call. Done twice for the same point it changes nothing; for another -EALREADY.
 int replica_fence(struct replica *replica, uint64_t number, struct err *err);
+// Takes a fence back, with the failover's disks: they are gone, durably, before the source of the generation before may write
+// again. `number`: the fenced point, or 0 for whichever it is. -ENOENT not fenced, -EALREADY to another point, -EPERM final,
+// -EIO broken. The caller has seen to it that no program has the disks open.
+int replica_unfence(struct replica *replica, uint64_t number, struct err *err);
+int replica_unfence_check(struct replica *replica, uint64_t number, struct err *err); // whether it would, by what is known here
+// Makes a fence final, durably. Done twice it changes nothing. Errors as replica_unfence(), but -EPERM.
+int replica_fence_commit(struct replica *replica, uint64_t number, struct err *err);
+// The fence is to be taken back in so much time: durable. -ENOENT not fenced, -EPERM final.
+int replica_fence_timer(struct replica *replica, uint64_t rollback_in_ms, struct err *err);
+// `passed_ms` have gone by on that clock, and a program has the disks open or not. *ret_due: the time is over, and none has.
+int replica_fence_tick(struct replica *replica, uint64_t passed_ms, bool in_use, bool *ret_due, struct err *err);
 
 #endif

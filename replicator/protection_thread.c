@@ -14,7 +14,10 @@
 #include <string.h>
 
 #define MS_NS UINT64_C(1000000)
-enum { WAIT_MS_MAX = 60000 };
+enum {
+	WAIT_MS_MAX = 60000,
+	FENCED_ASK_SECONDS = 60, // how often a fenced source asks whether the failover was taken back
+};
 
 const char *protection_state_name(enum protection_state state)
 {
@@ -101,8 +104,10 @@ static void connection_lost(struct protection *p, const struct wire_failure *fai
 	p->connect_not_before_ns = now_ns(p) + schedule_backoff_ns(p->connect_failures - 1, random);
 	if (failure->code)
 		refused(p, failure->code, err->text);
-	else
+	else if (!p->fenced) // fenced it stays until the receiver says otherwise
 		protection_set_state(p, STATE_CONNECTING, err->text);
+	if (p->fenced)
+		p->connect_not_before_ns = now_ns(p) + FENCED_ASK_SECONDS * 1000 * MS_NS;
 }
 
 static void set_settled(struct protection *p, bool settled)
@@ -276,6 +281,10 @@ static void connect_once(struct protection *p)
 	}
 	p->connect_failures = 0;
 	p->heard_ns = p->pinged_ns = now_ns(p);
+	{
+		LOCK_SCOPE(&p->lock);
+		p->fenced = false; // the failover was taken back
+	}
 	protection_set_state(p, STATE_IDLE, "");
 }
 
@@ -515,7 +524,7 @@ void *protection_thread(void *context)
 			disconnect(p); // its OPEN named the old size
 			continue;
 		}
-		if (paused || fenced) {
+		if (paused) {
 			disconnect(p);
 			p->connect_failures = 0;
 			p->connect_not_before_ns = 0;

@@ -41,6 +41,9 @@ enum cli_option {
 	OPT_DISCARD,
 	OPT_READ_ONLY,
 	OPT_SIZE,
+	OPT_ROLLBACK,
+	OPT_COMMIT,
+	OPT_ROLLBACK_AFTER,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (1u << (option))

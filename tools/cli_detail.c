@@ -123,6 +123,11 @@ static void print_failover(const json_t *failover)
 		return;
 	(void)printf(FIELD "to point %s, cut %s\n", "failed over", show_integer_of(failover, "point").text,
 		     show_time_of(failover, "cut").text);
+	(void)printf(FIELD "%s written since; %s\n", "", show_size_of(failover, "written_bytes").text,
+		     show_flag_of(failover, "final") ? "committed: it is final" : "it can be taken back (kagami failover NAME --rollback)");
+	if (show_has(failover, "rollback_in_ms"))
+		(void)printf(FIELD "it is taken back by itself in %s, once no VM has its disks open\n", "",
+			     show_duration_of(failover, "rollback_in_ms").text);
 	json_array_foreach(json_object_get(failover, "disks"), i, disk)
 		(void)printf("    %s  %s\n", show_text_of(disk, "name"), show_text_of(disk, "path"));
 }
