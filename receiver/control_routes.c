@@ -87,6 +87,27 @@ static unsigned get_points(void *context, const struct control_request *request,
 	return answer(HTTP_OK, json_pack("{s:o}", "points", recovery_json_points(replica)), ret_body);
 }
 
+static unsigned post_limits(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct err err = {.code = 0};
+	uint64_t quota = 0;
+	const struct control_member members[] = {{"quota_bytes", true, .number = &quota, .most = INT64_MAX}};
+	struct replica *replica = control_read(request->body, members, 1, &err) ? NULL : find_replica(context, request->arg[0], &err);
+	if (!replica || replica_set_quota(replica, quota, &err))
+		return fail(&err, ret_body);
+	return answer(HTTP_OK, recovery_json_replica(context, replica), ret_body);
+}
+
+static unsigned get_store(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	(void)request;
+	return answer(HTTP_OK,
+		      json_pack("{s:s, s:I, s:I}", "path", store_path(recovery->store), "free_bytes",
+				(json_int_t)store_free_bytes(recovery->store), "reserve_bytes", (json_int_t)store_reserve(recovery->store)),
+		      ret_body);
+}
+
 // A failed-over protection is more than a copy: its disks may be the guest's only ones. So it goes only when the request says
 // so (?failover=discard), and never below a running guest.
 static int check_forget(const struct recovery *recovery, const struct control_request *request, struct err *err)
@@ -213,6 +234,8 @@ const struct control_route recovery_routes[] = {
 	{"POST", "/v1/protections/*/failover", post_failover},
 	{"POST", "/v1/protections/*/failover/rollback", post_failover_rollback},
 	{"POST", "/v1/protections/*/failover/commit", post_failover_commit},
+	{"POST", "/v1/protections/*/limits", post_limits},
+	{"GET", "/v1/store", get_store},
 	{"POST", "/v1/protections/*/mounts", post_mount},
 	{"GET", "/v1/mounts", get_mounts},
 	{"POST", "/v1/umount", post_umount},

@@ -270,6 +270,8 @@ int replica_write_block(struct replica *r, const struct wire_block *block, struc
 {
 	LOCK_SCOPE(&r->lock);
 	int rc = range_check(r, block->disk, block->index, 1, err);
+	if (rc == 0)
+		rc = limits_check(r, false, err);
 	if (rc)
 		return rc;
 	if (block->mask == 0)
@@ -294,5 +296,7 @@ int replica_write_zeros(struct replica *r, const struct wire_zeros *zeros, struc
 {
 	LOCK_SCOPE(&r->lock);
 	int rc = range_check(r, zeros->disk, zeros->first, zeros->count, err);
+	if (rc == 0)
+		rc = limits_check(r, false, err);
 	return rc ? rc : head_write_zeros(r, zeros, err);
 }

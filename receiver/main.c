@@ -7,6 +7,7 @@
 #include "link/net.h"
 #include "receiver/failover_control.h"
 #include "receiver/recovery.h"
+#include "receiver/reserve.h"
 #include "receiver/server.h"
 
 #include <errno.h>
@@ -95,16 +96,20 @@ static int open_state(struct receiver *receiver, const char *state, struct err *
 }
 
 static int receiver_open(struct receiver *receiver, const char *store_dir, const char *state, const char *listen,
-			 struct err *err)
+			 const char *reserve, struct err *err)
 {
 	struct env *env = env_posix();
 	struct store *store = NULL;
 	struct mounts *mounts = NULL;
+	uint64_t reserve_bytes = 0;
 	int rc = net_check(listen, err);
+	if (rc == 0)
+		rc = reserve_get(reserve, store_dir, &reserve_bytes, err);
 	if (rc == 0)
 		rc = store_open(env, store_dir, &store, err);
 	if (rc)
 		return rc;
+	store_set_reserve(store, reserve_bytes);
 	recovery_init(&receiver->recovery, env, store, NULL);
 	rc = open_state(receiver, state, err);
 	if (rc == 0)
@@ -137,14 +142,15 @@ static void receiver_close(struct receiver *receiver)
 
 int main(int argc, char **argv)
 {
-	const char *store = NULL, *listen = NULL, *state = NULL, *run_dir = DAEMON_RUN_DIR;
+	const char *store = NULL, *listen = NULL, *state = NULL, *reserve = NULL, *run_dir = DAEMON_RUN_DIR;
 	const struct daemon_option options[] = {
 		{"store", "DIR", "recovery points", &store, true},
 		{"listen", "ADDR:PORT", "where sources connect", &listen, true},
 		{"state", "DIR", "keys and peers (default STORE/.kagami)", &state, false},
+		{"reserve", "SIZE", "of the store to leave free (default 5 %, at most 1G)", &reserve, false},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
 	};
-	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options, 4, argc, argv);
+	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options, 5, argc, argv);
 	store = daemon_absolute(store); // operators get paths of disks from it
 	run_dir = daemon_absolute(run_dir);
 	struct err err = {.code = 0};
@@ -152,12 +158,14 @@ int main(int argc, char **argv)
 	struct control_route routes[ROUTES_MAX];
 	struct control *control = NULL;
 	size_t count = collect_routes(routes);
-	if (receiver_open(&receiver, store, state, listen, &err) ||
+	if (receiver_open(&receiver, store, state, listen, reserve, &err) ||
 	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err)) {
 		log_error("%s", err.text);
 		receiver_close(&receiver);
 		return DAEMON_EXIT_FAILED;
 	}
+	log_info("reserve bytes=%llu free=%llu", (unsigned long long)store_reserve(receiver.recovery.store),
+		 (unsigned long long)store_free_bytes(receiver.recovery.store));
 	log_info("ready store=%s listen=%s run_dir=%s version=%s", store_path(receiver.recovery.store),
 		 server_address(receiver.server), run_dir, KAGAMI_VERSION);
 	daemon_wait();

@@ -50,6 +50,7 @@ int protection_encode(const struct protection *p, char **ret_text, size_t *ret_l
 	    json_object_set_new(object, "owner", json_new_hex(p->owner_pin, OWNER_PIN_SIZE)) ||
 	    json_object_set_new(object, "fenced", json_boolean(p->fenced)) ||
 	    json_object_set_new(object, "fenced_point", json_new_u64(p->fenced_point)) || undo_encode(object, p) ||
+	    (p->quota_bytes && json_object_set_new(object, "quota_bytes", json_new_u64(p->quota_bytes))) ||
 	    json_object_set_new(object, "rpo_ms", json_new_u64(p->rpo_ms)) ||
 	    json_object_set_new(object, "points_keep", json_new_u64(p->points_keep)) ||
 	    json_object_set_new(object, "digest_kind", json_new_u64(p->digest.kind)) ||
@@ -138,6 +139,8 @@ int protection_decode(const char *text, size_t len, struct protection *ret_prote
 		rc = rights_decode(object, &p, err);
 	if (rc == 0)
 		rc = json_get_u64(object, "rpo_ms", 0, INT64_MAX, &p.rpo_ms, err);
+	if (rc == 0 && json_object_get(object, "quota_bytes"))
+		rc = json_get_u64(object, "quota_bytes", 1, INT64_MAX, &p.quota_bytes, err);
 	if (rc == 0)
 		rc = json_get_u64(object, "points_keep", 1, STORE_POINTS_MAX, &keep, err);
 	if (rc == 0)

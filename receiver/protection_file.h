@@ -17,6 +17,7 @@ struct protection {
 	uint64_t fenced_point;
 	struct uuid generation_before; // while the fence may be taken back: what it was before
 	uint64_t rollback_in_ms;       // then: the time left until it is taken back by itself; 0: it is not
+	uint64_t quota_bytes; // the operator's; 0: none
 	uint64_t rpo_ms;
 	uint32_t points_keep;
 	struct digest_key digest;

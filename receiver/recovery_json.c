@@ -94,7 +94,7 @@ static const char *replica_reason(const struct replica_info *info, char text[ERR
 			       "(`kagami mounts` lists it)",
 			       (unsigned long long)info->point_count, info->points_keep,
 			       (unsigned long long)info->retention_waits_for);
-	return info->broken ? info->broken_reason : text;
+	return info->broken ? info->broken_reason : info->limited ? info->limited_reason : text;
 }
 
 // The members that depend on there being a point.
@@ -107,6 +107,14 @@ static json_t *replica_newest(const struct recovery *recovery, const struct repl
 	return json_pack("{s:I, s:o, s:o, s:b}", "last_point", (json_int_t)info->last_point, "last_cut",
 			 recovery_json_time(info->last_cut_wall_ns), "age_ms", at, "rpo_violated",
 			 !info->fenced && age_ms > info->rpo_ms);
+}
+
+static json_t *replica_limits(const struct replica_info *info)
+{
+	static const char *const names[] = {[LIMITED_QUOTA] = "quota-reached", [LIMITED_SPACE] = "target-full"};
+	json_t *quota = info->quota_bytes ? json_new_u64(info->quota_bytes) : json_null();
+	return json_pack("{s:I, s:o, s:s?}", "used_bytes", (json_int_t)info->used_bytes, "quota_bytes", quota, "limited",
+			 names[info->limited]);
 }
 
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica)
@@ -125,7 +133,8 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 		(json_int_t)stored_bytes(recovery, replica, info), "disks", replica_disks(info), "failover",
 		replica_failover(recovery, info));
 	AUTO_JSON json_t *newest = replica_newest(recovery, info);
-	if (json && newest && json_object_update(json, newest) == 0)
+	AUTO_JSON json_t *limits = replica_limits(info);
+	if (json && newest && limits && json_object_update(json, newest) == 0 && json_object_update(json, limits) == 0)
 		return json;
 	json_decref(json);
 	return NULL;

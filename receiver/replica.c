@@ -115,6 +115,7 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 	r->prot.rollback_in_ms = next->rollback_in_ms;
 	r->prot.rpo_ms = next->rpo_ms;
 	r->prot.points_keep = next->points_keep;
+	r->prot.quota_bytes = next->quota_bytes;
 	r->prot_certain = true;
 	return 0;
 }
@@ -162,19 +163,6 @@ int replica_read_point(const struct replica *r, uint64_t number, struct point_fi
 	return 0;
 }
 
-static uint64_t head_bytes(const struct replica *r)
-{
-	uint64_t bytes = 0;
-	for (unsigned i = 0; i < r->prot.disk_count; i++) {
-		struct qcow2_writer_stats stats;
-		if (!r->head.disk[i].writer)
-			continue;
-		qcow2_writer_stats(r->head.disk[i].writer, &stats);
-		bytes += stats.file_bytes;
-	}
-	return bytes;
-}
-
 void replica_info(struct replica *r, struct replica_info *ret_info)
 {
 	LOCK_SCOPE(&r->lock);
@@ -196,6 +184,9 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.head = r->head.uuid,
 		.head_bytes = head_bytes(r),
 		.session_open = r->session_open,
+		.used_bytes = replica_used_bytes(r),
+		.quota_bytes = r->prot.quota_bytes,
+		.limited = r->limited,
 		.retention_waits_for = replica_waits_for(r),
 	};
 	if (last)
@@ -203,6 +194,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 	memcpy(info.name, r->name, sizeof(info.name));
 	memcpy(info.owner_pin, r->prot.owner_pin, sizeof(info.owner_pin));
 	memcpy(info.broken_reason, r->why.text, sizeof(info.broken_reason));
+	limits_text(r, r->limited, info.limited_reason, sizeof(info.limited_reason));
 	memcpy(info.disk, r->prot.disk, sizeof(info.disk));
 	*ret_info = info;
 }

@@ -28,8 +28,10 @@
 #include "receiver/table.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum { REPLICA_PATH_SIZE = 320 };
+
 
 // Beside the protections, in the store's directory.
 #define STORE_LOCK NAME_RESERVED
@@ -65,6 +67,11 @@ struct replica {
 	struct point_info *points; // oldest first, numbers rising by one
 	size_t point_count;
 	struct head head;
+	const _Atomic uint64_t *reserve_bytes; // of the store, to be kept free; NULL in a replica that is not in one yet
+	uint64_t base_bytes;	// that the base takes
+	uint64_t limits_next;	// how large the head is when the limits are looked at again
+	uint64_t limits_wanted; // how far the head got that was refused last
+	enum limited limited;	// why; until a point is committed
 	bool late_logged; // that retention waits for a hold
 
 	bool session_open;
@@ -101,6 +108,14 @@ int replica_ready(const struct replica *replica, struct err *err);
 int replica_save(struct replica *replica, const struct protection *next, struct err *err);
 uint64_t replica_last_point(const struct replica *replica); // 0 without one
 struct digest_disk replica_disk(const struct replica *replica, unsigned disk);
+// limits.c
+uint64_t replica_used_bytes(const struct replica *replica); // as the quota counts: base, points and head
+int replica_base_count(struct replica *replica, struct err *err); // looks at what the base takes now
+// Whether the head may grow, or with `seal` become a point. -EDQUOT quota, -ENOSPC reserve: the head was dropped, the text says what to do.
+int limits_check(struct replica *replica, bool seal, struct err *err);
+void limits_committed(struct replica *replica);
+void limits_text(const struct replica *replica, enum limited why, char *text, size_t cap); // "" for LIMITED_NOT
+
 uint64_t replica_rollback_in_ms(const struct replica *replica); // see replica_info
 uint64_t replica_waits_for(const struct replica *replica); // see replica_info.retention_waits_for
 struct point_info *replica_point(struct replica *replica, uint64_t number); // NULL when there is none
@@ -123,6 +138,7 @@ int trash_clear(struct env_root *root, const char *dir, struct err *err);
 void replica_recover(struct replica *replica);
 
 // head.c
+uint64_t head_bytes(const struct replica *replica); // of its overlays, so far
 
 // The digest of a block as the head has it; during a session.
 struct digest head_digest(const struct replica *replica, unsigned disk, uint64_t index);

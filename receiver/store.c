@@ -18,6 +18,7 @@ struct store {
 	size_t count;
 	struct replica **gone; // removed, but callers may still have them
 	size_t gone_count;
+	_Atomic uint64_t reserve_bytes;
 };
 
 const char *store_path(const struct store *store)
@@ -29,6 +30,16 @@ uint64_t store_free_bytes(struct store *store)
 {
 	uint64_t bytes = 0;
 	return env_space(store->root, &bytes) ? 0 : bytes;
+}
+
+void store_set_reserve(struct store *store, uint64_t bytes)
+{
+	atomic_store(&store->reserve_bytes, bytes);
+}
+
+uint64_t store_reserve(struct store *store)
+{
+	return atomic_load(&store->reserve_bytes);
 }
 
 // --- opening ---
@@ -99,6 +110,7 @@ static int lists_reserve(struct store *s)
 
 static void list_insert(struct store *s, struct replica *r)
 {
+	r->reserve_bytes = &s->reserve_bytes;
 	size_t i = place_of(s, r->name);
 	memmove(s->replicas + i + 1, s->replicas + i, (s->count - i) * sizeof(*s->replicas));
 	s->replicas[i] = r;
@@ -207,6 +219,9 @@ int store_create(struct store *s, const struct wire_open *open, const unsigned c
 	LOCK_SCOPE(&s->lock);
 	if (find(s, open->name))
 		return err_set(err, -EEXIST, "%s exists at this receiver; protect under another name", open->name);
+	uint64_t free_bytes = UINT64_MAX, reserve = store_reserve(s);
+	if (reserve && env_space(s->root, &free_bytes) == 0 && free_bytes < reserve)
+		return err_set(err, -ENOSPC, "the target's store %s is full, but for its reserve: free space there", s->path);
 	struct replica *r = lists_reserve(s) ? NULL : replica_new(s->root, s->path, open->name);
 	if (!r)
 		return err_set(err, -ENOMEM, "out of memory");

@@ -42,6 +42,9 @@ int store_open(struct env *env, const char *path, struct store **ret_store, stru
 void store_close(struct store *store); // takes NULL; no call may be under way
 const char *store_path(const struct store *store); // absolute
 uint64_t store_free_bytes(struct store *store);
+// So much of the file system is left free by the heads of all replicas, so that folds and a failover have room. 0 at first.
+void store_set_reserve(struct store *store, uint64_t bytes);
+uint64_t store_reserve(struct store *store);
 
 struct replica *store_find(struct store *store, const char *name); // NULL when there is none
 // The n-th replica by name, NULL past the last: for listing.
@@ -51,6 +54,8 @@ int store_create(struct store *store, const struct wire_open *open, const unsign
 		 struct replica **ret_replica, struct err *err);
 // Removes a protection and every point of it: from the operator only. -EBUSY while anything is held or a session is open.
 int store_forget(struct store *store, const char *name, struct err *err);
+
+enum limited { LIMITED_NOT, LIMITED_QUOTA, LIMITED_SPACE };
 
 struct replica_info {
 	char name[NAME_SIZE];
@@ -74,6 +79,10 @@ struct replica_info {
 	struct uuid head;
 	uint64_t head_bytes;
 	bool session_open;
+	uint64_t used_bytes;  // on disk: base, points and head
+	uint64_t quota_bytes; // that it may take; 0: no bound of its own
+	enum limited limited; // why the newest head was refused, until a point is committed
+	char limited_reason[ERR_TEXT_MAX];
 	uint64_t retention_waits_for; // the oldest held point, once it lets RETENTION_LATE_POINTS too many gather; else 0
 };
 void replica_info(struct replica *replica, struct replica_info *ret_info);
@@ -100,7 +109,8 @@ int replica_point_sizes(struct replica *replica, uint64_t number, uint64_t ret_s
 
 // Claims the replica for a session after checking owner, UUID, generation and geometry of `open` against the store;
 // updates rpo and retention. The error codes map to the wire: -EPERM owner or UUID (EXISTS), -ESTALE generation (FENCED),
-// -EINVAL geometry, -EBUSY another session, -EIO broken, -ENOSPC.
+// -EINVAL geometry, -EBUSY another session, -EIO broken, -ENOSPC. What is written later fails with -EDQUOT where the quota is reached
+// and with -ENOSPC where the disk is full or the reserve reached: then the head was dropped.
 int replica_session_begin(struct replica *replica, const struct wire_open *open,
 			  const unsigned char owner_pin[OWNER_PIN_SIZE], struct wire_opened *ret_opened, struct err *err);
 void replica_session_end(struct replica *replica);
@@ -112,6 +122,8 @@ int replica_write_zeros(struct replica *replica, const struct wire_zeros *zeros,
 // Makes the head the next point. Returns after everything is durable. -ESTALE when predecessor or head is not ours.
 int replica_seal(struct replica *replica, const struct wire_seal *seal, struct wire_committed *ret_committed,
 		 struct err *err);
+// What the protection may take on disk, durable; 0: no bound. The points that are there stay, also when they are over it.
+int replica_set_quota(struct replica *replica, uint64_t quota_bytes, struct err *err);
 // One step of retention: folds the oldest point into the base when there are more than points_keep and nothing holds
 // it or a later point whose chain it is part of. 1 when it did something, 0 when there is nothing to do.
 int replica_retain(struct replica *replica, struct err *err);

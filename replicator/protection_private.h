@@ -27,6 +27,8 @@ enum protection_state {
 	STATE_PAUSED,
 	STATE_FENCED,
 	STATE_FAILED,
+	STATE_TARGET_FULL,   // the receiver took no new point for want of space, or of quota;
+	STATE_QUOTA_REACHED, // so it stays until a point is committed
 };
 const char *protection_state_name(enum protection_state state);
 

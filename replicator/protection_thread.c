@@ -23,6 +23,7 @@ const char *protection_state_name(enum protection_state state)
 {
 	static const char *const names[] = {
 		"starting", "connecting", "syncing", "idle", "cutting", "shipping", "committing", "paused", "fenced", "failed",
+		"target-full", "quota-reached",
 	};
 	return names[state];
 }
@@ -46,6 +47,12 @@ void protection_set_state(struct protection *p, enum protection_state state, con
 			 p->config.name);
 	p->state = state;
 	(void)snprintf(p->reason, sizeof(p->reason), "%s", reason);
+}
+
+// The receiver took no new point, and has not taken one since: trying again is no news.
+static bool refused_for_space(const struct protection *p)
+{
+	return p->state == STATE_TARGET_FULL || p->state == STATE_QUOTA_REACHED;
 }
 
 static uint64_t now_ns(const struct protection *p)
@@ -82,6 +89,12 @@ static void refused(struct protection *p, enum wire_error code, const char *text
 		p->fenced = true;
 		break;
 	}
+	case WIRE_E_NO_SPACE:
+		protection_set_state(p, STATE_TARGET_FULL, text);
+		return;
+	case WIRE_E_QUOTA:
+		protection_set_state(p, STATE_QUOTA_REACHED, text);
+		return;
 	case WIRE_E_VERSION:
 	case WIRE_E_UNPAIRED:
 	case WIRE_E_EXISTS:
@@ -285,7 +298,8 @@ static void connect_once(struct protection *p)
 		LOCK_SCOPE(&p->lock);
 		p->fenced = false; // the failover was taken back
 	}
-	protection_set_state(p, STATE_IDLE, "");
+	if (!refused_for_space(p))
+		protection_set_state(p, STATE_IDLE, "");
 }
 
 static void on_stage(void *context, enum cycle_stage stage)
@@ -295,7 +309,8 @@ static void on_stage(void *context, enum cycle_stage stage)
 				      : stage == CYCLE_COMMITTING ? STATE_COMMITTING
 				      : p->sync != SYNC_NONE	  ? STATE_SYNCING
 								  : STATE_SHIPPING;
-	protection_set_state(p, state, "");
+	if (!refused_for_space(p))
+		protection_set_state(p, state, "");
 }
 
 static void cycle_begin(struct protection *p, uint64_t *ret_number)
@@ -347,7 +362,7 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 // after the point was in place.
 static bool seal_refused(enum wire_error code)
 {
-	return code == WIRE_E_POSITION || code == WIRE_E_NO_SPACE || code == WIRE_E_FENCED || code == WIRE_E_PROTOCOL;
+	return code == WIRE_E_POSITION || code == WIRE_E_NO_SPACE || code == WIRE_E_QUOTA || code == WIRE_E_FENCED || code == WIRE_E_PROTOCOL;
 }
 
 static void cycle_failed(struct protection *p, const struct cycle_report *report, const struct err *err)

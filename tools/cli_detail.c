@@ -144,6 +144,9 @@ void cli_status_print_target(const json_t *replica)
 		     show_integer_of(replica, "points_keep").text);
 	(void)printf(FIELD "%s, and %s of the next point\n", "stored", show_size_of(replica, "stored_bytes").text,
 		     show_size_of(replica, "head_bytes").text);
+	if (show_has(replica, "quota_bytes"))
+		(void)printf(FIELD "%s used of %s\n", "quota", show_size_of(replica, "used_bytes").text,
+			     show_size_of(replica, "quota_bytes").text);
 	print_failover(json_object_get(replica, "failover"));
 	print_text("owner", show_text_of(replica, "owner"));
 	print_text("uuid", show_text_of(replica, "uuid"));

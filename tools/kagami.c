@@ -74,6 +74,12 @@ const struct cli_command cli_commands[] = {
 	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION), cli_mount},
 	{"umount", "DIR", "unmount it", "", TARGET, 1, 1, 0, cli_umount},
 	{"mounts", "", "list mounted points", "", TARGET, 0, 0, 0, cli_mounts},
+	{"limit", "NAME --quota SIZE|none", "bound what a replica may take on disk",
+	 "SIZE is in bytes, or with K, M, G or T (200G). When base, points and the point\n"
+	 "that is under way would take more, the new point is refused, the old ones stay,\n"
+	 "and the source says \"quota-reached\"; it goes on by itself when there is room.\n"
+	 "The store as a whole keeps what kagami-receiver's --reserve says free.",
+	 TARGET, 1, 1, OPT_BIT(OPT_QUOTA), cli_limit},
 	{"forget", "NAME [--yes] [--discard-failover]", "remove a replica and all of its points",
 	 "Asks first on a terminal, unless --yes is given; without one, --yes is needed.\n"
 	 "After a failover, what the VM wrote since is in the failover's disks alone:\n"
@@ -95,6 +101,7 @@ static const struct option options[] = {
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN},	     {"partition", required_argument, NULL, OPT_PARTITION},
 	{"disk", required_argument, NULL, OPT_DISK},	     {"discard-failover", no_argument, NULL, OPT_DISCARD},
 	{"read-only", required_argument, NULL, OPT_READ_ONLY},
+	{"quota", required_argument, NULL, OPT_QUOTA},
 	{"rollback", no_argument, NULL, OPT_ROLLBACK},	     {"commit", no_argument, NULL, OPT_COMMIT},
 	{"rollback-after", required_argument, NULL, OPT_ROLLBACK_AFTER},
 	{NULL, 0, NULL, 0},
