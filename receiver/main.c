@@ -14,7 +14,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { ROUTES_MAX = 32 };
@@ -79,14 +78,31 @@ static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 	return count + recovery_route_count;
 }
 
+static int state_make(const char *store, struct err *err)
+{
+	struct env_root *root;
+	struct env_stat st = {.is_dir = false};
+	int rc = env_root_open(env_posix(), store, &root);
+	if (rc)
+		return err_sys(err, rc, "open the store %s", store);
+	rc = env_mkdir(root, ".kagami");
+	if (rc == 0 || rc == -EEXIST)
+		rc = env_stat(root, ".kagami", &st);
+	env_root_close(root);
+	if (rc == 0 && !st.is_dir) // a link: keys are never taken from somewhere else unasked
+		rc = -ENOTDIR;
+	return rc ? err_sys(err, rc, "make the directory %s/.kagami (--state names another one)", store) : 0;
+}
+
 // Keys and peers: STORE/.kagami unless the operator keeps them elsewhere.
 static int open_state(struct receiver *receiver, const char *state, struct err *err)
 {
 	char path[PATH_MAX];
 	if (!state) {
 		(void)snprintf(path, sizeof(path), "%s/.kagami", store_path(receiver->recovery.store));
-		if (mkdir(path, 0700) && errno != EEXIST)
-			return err_sys(err, -errno, "make the directory %s", path);
+		int rc = state_make(store_path(receiver->recovery.store), err);
+		if (rc)
+			return rc;
 		state = path;
 	}
 	int rc = env_root_open(env_posix(), state, &receiver->state);
