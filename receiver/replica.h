@@ -3,7 +3,7 @@
 //
 // Locks, taken in this order:
 //	retain_lock	one fold (or removal) at a time, held for all of it
-//	(the store's)	which replicas there are
+//	(the store's)	which replicas there are; never held over the disk: every session's OPEN asks
 //	lock		everything below; not held while a fold writes the base
 // `root`, `store_path`, `name` and, once recovered, the number and names of the disks of `prot` never change and need no lock;
 // their sizes do.
