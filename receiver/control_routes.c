@@ -17,12 +17,6 @@ enum { HTTP_OK = 200, HTTP_CREATED = 201 };
 void recovery_init(struct recovery *recovery, struct env *env, struct store *store, struct mounts *mounts)
 {
 	*recovery = (struct recovery){.env = env, .store = store, .mounts = mounts};
-	(void)pthread_mutex_init(&recovery->failing_over, NULL);
-}
-
-void recovery_done(struct recovery *recovery)
-{
-	(void)pthread_mutex_destroy(&recovery->failing_over);
 }
 
 // Answers with `json`, which may be NULL: out of memory.
@@ -127,9 +121,9 @@ static int check_forget(const struct recovery *recovery, const struct control_re
 	return rc ? 0 : failover_unused(recovery->store, failover, err); // with a damaged record there is nothing to ask
 }
 
-static int forget_locked(struct recovery *recovery, const struct control_request *request, struct err *err)
+static int forget_locked(struct recovery *recovery, struct replica *replica, const struct control_request *request, struct err *err)
 {
-	LOCK_SCOPE(&recovery->failing_over); // no failover between the check and the removal
+	LOCK_SCOPE(replica_recovery_lock(replica)); // no failover between the check and the removal
 	int rc = check_forget(recovery, request, err);
 	return rc ? rc : store_forget(recovery->store, request->arg[0], err);
 }
@@ -138,7 +132,8 @@ static unsigned delete_protection(void *context, const struct control_request *r
 {
 	struct recovery *recovery = context;
 	struct err err = {.code = 0};
-	if (!find_plain(recovery, request, &err) || forget_locked(recovery, request, &err))
+	struct replica *replica = find_plain(recovery, request, &err);
+	if (!replica || forget_locked(recovery, replica, request, &err))
 		return fail(&err, ret_body);
 	log_info("Removed a protection and its points, as asked. protection=%s", request->arg[0]);
 	return answer(HTTP_OK, json_object(), ret_body);
@@ -149,7 +144,7 @@ static unsigned delete_protection(void *context, const struct control_request *r
 static int failover_locked(struct recovery *recovery, struct replica *replica, uint64_t point, uint64_t rollback_after_ms,
 			   struct failover_info *ret_failover, struct err *err)
 {
-	LOCK_SCOPE(&recovery->failing_over);
+	LOCK_SCOPE(replica_recovery_lock(replica));
 	int rc = failover_run(recovery->env, recovery->store, replica, point, ret_failover, err);
 	if (rc == 0 && rollback_after_ms)
 		rc = replica_fence_timer(replica, rollback_after_ms, err);

@@ -10,8 +10,8 @@
 
 enum { HTTP_OK = 200 };
 
-static int roll_back_unused(struct recovery *recovery, struct replica *replica, const struct replica_info *info, uint64_t number,
-			    bool dry_run, struct err *err)
+static int roll_back_unused(struct recovery *recovery, struct replica *replica, const struct replica_info *info,
+			    uint64_t number, bool dry_run, struct err *err)
 {
 	struct failover_locks locks;
 	int rc = failover_lock(recovery->store, info, &locks, err);
@@ -31,7 +31,7 @@ int failover_roll_back(struct recovery *recovery, struct replica *replica, uint6
 	struct rollback_result result = {.written_bytes = 0};
 	if (!info || !failover)
 		return err_set(err, -ENOMEM, "out of memory");
-	LOCK_SCOPE(&recovery->failing_over);
+	LOCK_SCOPE(replica_recovery_lock(replica));
 	replica_info(replica, info);
 	int rc = replica_unfence_check(replica, number, err);
 	if (rc)
@@ -51,8 +51,8 @@ int failover_roll_back(struct recovery *recovery, struct replica *replica, uint6
 	return 0;
 }
 
-static int commit(struct recovery *recovery, struct replica *replica, uint64_t number, struct failover_info *ret_failover,
-		  struct err *err)
+static int commit(struct recovery *recovery, struct replica *replica, uint64_t number,
+		  struct failover_info *ret_failover, struct err *err)
 {
 	struct replica_info *info = malloc(sizeof(*info));
 	if (!info)
@@ -61,10 +61,11 @@ static int commit(struct recovery *recovery, struct replica *replica, uint64_t n
 	bool fenced = info->fenced;
 	AUTO_FREE char *name = strdup(info->name);
 	free(info);
-	LOCK_SCOPE(&recovery->failing_over);
+	LOCK_SCOPE(replica_recovery_lock(replica));
 	int rc = fenced ? failover_load(recovery->env, recovery->store, name, ret_failover, err) : 0;
 	if (rc == -ENOENT)
-		return err_set(err, rc, "the failover of %s was cut short and has no disks: ask for it again first", name);
+		return err_set(err, rc, "the failover of %s was cut short and has no disks: ask for it again first",
+			       name);
 	return rc ? rc : replica_fence_commit(replica, number, err);
 }
 
@@ -72,7 +73,8 @@ static struct replica *find(const struct recovery *recovery, const char *name, s
 {
 	struct replica *replica = store_find(recovery->store, name);
 	if (!replica)
-		err_set(err, -ENOENT, "there is no protection %s on this receiver: `kagami status` lists what there is", name);
+		err_set(err, -ENOENT, "there is no protection %s on this receiver: `kagami status` lists what there is",
+			name);
 	return replica;
 }
 
@@ -93,11 +95,13 @@ unsigned post_failover_rollback(void *context, const struct control_request *req
 	bool dry_run = false;
 	const struct control_member members[] = {{"point", .number = &point, .least = 1, .most = INT64_MAX},
 						 {"dry_run", .flag = &dry_run}};
-	struct replica *replica = control_read(request->body, members, 2, &err) ? NULL : find(recovery, request->arg[0], &err);
+	struct replica *replica =
+		control_read(request->body, members, 2, &err) ? NULL : find(recovery, request->arg[0], &err);
 	if (!replica || failover_roll_back(recovery, replica, point, dry_run, &result, &err))
 		return control_fail(ret_body, err.code, err.text);
-	return answer(json_pack("{s:s, s:I, s:I, s:I, s:b}", "name", result.name, "point", (json_int_t)result.point, "last_point",
-				(json_int_t)result.last_point, "written_bytes", (json_int_t)result.written_bytes, "dry_run", dry_run),
+	return answer(json_pack("{s:s, s:I, s:I, s:I, s:b}", "name", result.name, "point", (json_int_t)result.point,
+				"last_point", (json_int_t)result.last_point, "written_bytes",
+				(json_int_t)result.written_bytes, "dry_run", dry_run),
 		      ret_body);
 }
 
@@ -110,7 +114,8 @@ unsigned post_failover_commit(void *context, const struct control_request *reque
 	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
 	if (!failover)
 		return answer(NULL, ret_body);
-	struct replica *replica = control_read(request->body, members, 1, &err) ? NULL : find(recovery, request->arg[0], &err);
+	struct replica *replica =
+		control_read(request->body, members, 1, &err) ? NULL : find(recovery, request->arg[0], &err);
 	if (!replica || commit(recovery, replica, point, failover, &err))
 		return control_fail(ret_body, err.code, err.text);
 	return answer(recovery_json_failover(recovery, failover), ret_body);

@@ -13,7 +13,7 @@ struct rollback_result {
 };
 
 // Takes a failover back (see replica_unfence(), and -EBUSY while a program has a disk open); with `dry_run` says what would
-// happen, and why not. One at a time with failovers and removals.
+// happen, and why not. One at a time with failovers and removals of the same replica.
 int failover_roll_back(struct recovery *recovery, struct replica *replica, uint64_t number, bool dry_run,
 		       struct rollback_result *ret_result, struct err *err);
 

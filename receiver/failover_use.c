@@ -16,7 +16,8 @@
 enum { LOCKS_FIRST = 100, LOCKS_LEN = 200, USE_NAME_SIZE = 256 };
 
 // A disk of a failover, never past a link: what is locked here is thrown away in the store. -ENOENT when there is none.
-static int disk_open(const struct store *store, const char *protection, const char *disk, uint64_t flags, char name[USE_NAME_SIZE])
+static int disk_open(const struct store *store, const char *protection, const char *disk, uint64_t flags,
+		     char name[USE_NAME_SIZE])
 {
 	AUTO_CLOSE int root = open(store_path(store), O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
@@ -43,7 +44,10 @@ int failover_unused(const struct store *store, const struct failover_info *failo
 		AUTO_CLOSE int fd = disk_open(store, failover->name, failover->disk[i], O_RDONLY, name);
 		if (fd == -ENOENT)
 			continue;
-		struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCKS_FIRST, .l_len = LOCKS_LEN};
+		struct flock lock = {.l_type = F_WRLCK,
+				     .l_whence = SEEK_SET,
+				     .l_start = LOCKS_FIRST,
+				     .l_len = LOCKS_LEN};
 		if (fd < 0)
 			return err_sys(err, fd, "see whether %s is in use", name);
 		if (fcntl(fd, F_OFD_GETLK, &lock))
@@ -64,13 +68,15 @@ static int lock_one(const struct store *store, const char *protection, const cha
 	if (fd < 0)
 		return err_sys(err, fd, "lock %s", name);
 	if (fcntl(fd, F_OFD_SETLK, &lock))
-		return errno == EAGAIN || errno == EACCES ? is_used(store, name, err) : err_sys(err, -errno, "lock %s", name);
+		return errno == EAGAIN || errno == EACCES ? is_used(store, name, err)
+							  : err_sys(err, -errno, "lock %s", name);
 	*ret_fd = fd;
 	fd = -1;
 	return 0;
 }
 
-int failover_lock(const struct store *store, const struct replica_info *replica, struct failover_locks *ret_locks, struct err *err)
+int failover_lock(const struct store *store, const struct replica_info *replica, struct failover_locks *ret_locks,
+		  struct err *err)
 {
 	int rc = 0;
 	ret_locks->count = 0;

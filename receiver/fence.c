@@ -106,7 +106,8 @@ static void disks_delete(struct replica *r, const char *trash)
 	if (rc == 0)
 		rc = env_remove_tree(r->root, path);
 	if (rc) // the next start removes it
-		log_warning("cannot remove the disks of a failover that was taken back protection=%s errno=%d", r->name, -rc);
+		log_warning("cannot remove the disks of a failover that was taken back protection=%s errno=%d", r->name,
+			    -rc);
 }
 
 int replica_unfence_check(struct replica *r, uint64_t number, struct err *err)
@@ -157,7 +158,8 @@ int replica_fence_commit(struct replica *r, uint64_t number, struct err *err)
 	next.rollback_in_ms = 0;
 	rc = replica_save(r, &next, err);
 	if (rc == 0)
-		log_info("the failover is final protection=%s point=%llu", r->name, (unsigned long long)r->prot.fenced_point);
+		log_info("the failover is final protection=%s point=%llu", r->name,
+			 (unsigned long long)r->prot.fenced_point);
 	return rc;
 }
 
@@ -194,7 +196,8 @@ int replica_fence_tick(struct replica *r, uint64_t passed_ms, bool in_use, bool 
 		return 0;
 	r->rollback_passed_ms += passed_ms;
 	if (in_use) { // not due, then, and durable: a host that starts again has so much time to start its guests
-		uint64_t spare_ms = r->prot.rollback_in_ms > ROLLBACK_GRACE_MS ? r->prot.rollback_in_ms - ROLLBACK_GRACE_MS : 0;
+		uint64_t spare_ms =
+			r->prot.rollback_in_ms > ROLLBACK_GRACE_MS ? r->prot.rollback_in_ms - ROLLBACK_GRACE_MS : 0;
 		r->rollback_passed_ms = min_u64(r->rollback_passed_ms, spare_ms);
 		if (r->prot.rollback_in_ms < ROLLBACK_GRACE_MS)
 			return timer_save(r, ROLLBACK_GRACE_MS, err);

@@ -71,13 +71,15 @@ void limits_text(const struct replica *r, enum limited why, char *text, size_t c
 {
 	if (why == LIMITED_QUOTA)
 		(void)snprintf(text, cap,
-			       "quota reached: %s may take %llu MiB at the target, and has %llu MiB; raise it there (kagami limit %s --quota SIZE), or "
+			       "quota reached: %s may take %llu MiB at the target, and has %llu MiB; raise it there "
+			       "(kagami limit %s --quota SIZE), or "
 			       "keep fewer points",
 			       r->name, (unsigned long long)r->prot.quota_bytes >> 20,
 			       (unsigned long long)replica_used_bytes(r) >> 20, r->name);
 	else if (why == LIMITED_SPACE)
 		(void)snprintf(text, cap,
-			       "the target's store %s is full, but for its reserve: free space there, or forget a replica that is not needed; it "
+			       "the target's store %s is full, but for its reserve: free space there, or forget a "
+			       "replica that is not needed; it "
 			       "goes on by itself",
 			       r->store_path);
 	else

@@ -153,7 +153,6 @@ static void receiver_close(struct receiver *receiver)
 	identity_free(receiver->identity);
 	env_root_close(receiver->state);
 	store_close(receiver->recovery.store);
-	recovery_done(&receiver->recovery);
 }
 
 int main(int argc, char **argv)

@@ -20,6 +20,7 @@ struct replica *replica_new(struct env_root *root, const char *store_path, const
 	r->root = root;
 	r->store_path = store_path;
 	(void)snprintf(r->name, sizeof(r->name), "%s", name);
+	(void)pthread_mutex_init(&r->recovery_lock, NULL);
 	(void)pthread_mutex_init(&r->retain_lock, NULL);
 	(void)pthread_mutex_init(&r->lock, NULL);
 	return r;
@@ -38,7 +39,13 @@ void replica_free(struct replica *r)
 	free(r->points);
 	(void)pthread_mutex_destroy(&r->lock);
 	(void)pthread_mutex_destroy(&r->retain_lock);
+	(void)pthread_mutex_destroy(&r->recovery_lock);
 	free(r);
+}
+
+pthread_mutex_t *replica_recovery_lock(struct replica *r)
+{
+	return &r->recovery_lock;
 }
 
 static void file_name(const struct replica *r, char path[REPLICA_PATH_SIZE], const char *fmt, va_list args)

@@ -2,6 +2,7 @@
 // One protection in the store, as the files of the store see it. Everybody else uses receiver/store.h.
 //
 // Locks, taken in this order:
+//	recovery_lock	one failover, rollback or removal at a time
 //	retain_lock	one fold (or removal) at a time, held for all of it
 //	(the store's)	which replicas there are; never held over the disk: every session's OPEN asks
 //	lock		everything below; not held while a fold writes the base
@@ -55,6 +56,7 @@ struct replica {
 	struct env_root *root; // the store's
 	const char *store_path;
 	char name[NAME_SIZE];
+	pthread_mutex_t recovery_lock; // see replica_recovery_lock()
 	pthread_mutex_t retain_lock;
 	pthread_mutex_t lock;
 

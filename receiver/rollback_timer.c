@@ -11,7 +11,7 @@
 #include <errno.h>
 #include <time.h>
 
-enum { ROUND_MS = 1000, NS_PER_MS = 1000000 };
+enum { ROUND_MS = 1000, NS_PER_MS = 1000000, WARN_SECONDS = 60 };
 
 struct rollback_timer {
 	struct recovery *recovery;
@@ -19,6 +19,7 @@ struct rollback_timer {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	bool stop;
+	uint64_t warned_ns; // a store that is full would fill the log too
 };
 
 static bool in_use(const struct recovery *recovery, const struct replica_info *info)
@@ -30,8 +31,21 @@ static bool in_use(const struct recovery *recovery, const struct replica_info *i
 	return rc || failover_unused(recovery->store, failover, NULL); // what cannot be asked counts as open
 }
 
-static void step(struct recovery *recovery, struct replica *replica, const struct replica_info *info, uint64_t passed_ms)
+static void warn(struct rollback_timer *timer, const struct replica_info *info, const struct err *err)
 {
+	uint64_t now_ns = env_mono_ns(timer->recovery->env);
+	if (timer->warned_ns && now_ns - timer->warned_ns < WARN_SECONDS * 1000 * (uint64_t)NS_PER_MS)
+		return;
+	timer->warned_ns = now_ns;
+	log_warning("the time of a failover cannot be kept, or it cannot be taken back; it is tried again "
+		    "protection=%s: %s",
+		    info->name, err->text);
+}
+
+static void step(struct rollback_timer *timer, struct replica *replica, const struct replica_info *info,
+		 uint64_t passed_ms)
+{
+	struct recovery *recovery = timer->recovery;
 	struct err err = {.code = 0};
 	struct rollback_result result;
 	bool due = false;
@@ -39,17 +53,17 @@ static void step(struct recovery *recovery, struct replica *replica, const struc
 	if (rc == 0 && due)
 		rc = failover_roll_back(recovery, replica, info->fenced_point, false, &result, &err);
 	if (rc && rc != -EBUSY) // in use since: then it is not due any more
-		log_warning("a failover whose time is over was not taken back yet protection=%s: %s", info->name, err.text);
+		warn(timer, info, &err);
 }
 
-static void steps(struct recovery *recovery, uint64_t passed_ms)
+static void steps(struct rollback_timer *timer, uint64_t passed_ms)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	struct replica *replica;
-	for (size_t n = 0; info && (replica = store_at(recovery->store, n)); n++) {
+	for (size_t n = 0; info && (replica = store_at(timer->recovery->store, n)); n++) {
 		replica_info(replica, info);
 		if (info->rollback_in_ms)
-			step(recovery, replica, info, passed_ms);
+			step(timer, replica, info, passed_ms);
 	}
 }
 
@@ -72,7 +86,7 @@ static void *timer_thread(void *context)
 	while (wait_round(timer)) {
 		uint64_t passed_ms = (env_mono_ns(env) - seen_ns) / NS_PER_MS;
 		seen_ns += passed_ms * NS_PER_MS;
-		steps(timer->recovery, passed_ms);
+		steps(timer, passed_ms);
 	}
 	return NULL;
 }

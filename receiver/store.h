@@ -23,6 +23,7 @@
 #include "format/digest.h"
 #include "format/wire.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -129,6 +130,9 @@ int replica_set_quota(struct replica *replica, uint64_t quota_bytes, struct err 
 int replica_retain(struct replica *replica, struct err *err);
 
 // --- recovery's side ---
+
+// For one failover, rollback or removal of this replica at a time; those of others do not wait. Taken before any lock inside.
+pthread_mutex_t *replica_recovery_lock(struct replica *replica);
 
 // Keeps point `number`, and all that its chain needs, as it is until it is released. `number` 0 means the newest;
 // the one held is stored. -ENOENT when there is no such point. Holds end with the process; a failover's is durable.

@@ -16,8 +16,8 @@ static json_t *body_of(const struct parse_target *target, bool dry_run)
 
 static int roll_back(const struct cli *cli, const struct parse_target *target, bool dry_run, json_t **ret_answer)
 {
-	return cli_ask(cli, HTTP_RECEIVER, "POST", body_of(target, dry_run), ret_answer, "/v1/protections/%s/failover/rollback",
-		       target->name);
+	return cli_ask(cli, HTTP_RECEIVER, "POST", body_of(target, dry_run), ret_answer,
+		       "/v1/protections/%s/failover/rollback", target->name);
 }
 
 static void print_rollback(const json_t *answer, bool dry_run)
@@ -26,8 +26,10 @@ static void print_rollback(const json_t *answer, bool dry_run)
 		     show_integer_of(answer, "point").text, dry_run ? "would be" : "is");
 	(void)printf("%s that were written to its disks since %s thrown away; the points stay.\n",
 		     show_size_of(answer, "written_bytes").text, dry_run ? "would be" : "are");
-	(void)printf("The source %s go on from point %s: by itself within a minute, or at once with \"kagami resume %s\" there.\n",
-		     dry_run ? "could" : "can", show_integer_of(answer, "last_point").text, show_text_of(answer, "name"));
+	(void)printf("The source %s go on from point %s: by itself within a minute, or at once with \"kagami resume "
+		     "%s\" there.\n",
+		     dry_run ? "could" : "can", show_integer_of(answer, "last_point").text,
+		     show_text_of(answer, "name"));
 	if (dry_run)
 		(void)printf("Nothing was done.\n");
 }
@@ -37,15 +39,18 @@ static int rollback_command(const struct cli *cli, const struct parse_target *ta
 	json_t *answer;
 	bool dry_run = cli->option[OPT_DRY_RUN];
 	if (!dry_run && !cli->option[OPT_YES] && !cli_on_terminal())
-		return cli_misused(cli, "this throws away what was written to the failover's disks: see --dry-run, and say --yes to mean it");
+		return cli_misused(cli, "this throws away what was written to the failover's disks: see --dry-run, and "
+					"say --yes to mean it");
 	if (!dry_run && !cli->option[OPT_YES]) {
 		int rc = roll_back(cli, target, true, &answer);
 		if (rc)
 			return rc;
 		bool go_on = cli_confirmed(cli,
-					   "Take back the failover of %s to point %s? %s that were written to its disks since are thrown away, and the "
+					   "Take back the failover of %s to point %s? %s that were written to its "
+					   "disks since are thrown away, and the "
 					   "source may replicate again.",
-					   target->name, show_integer_of(answer, "point").text, show_size_of(answer, "written_bytes").text);
+					   target->name, show_integer_of(answer, "point").text,
+					   show_size_of(answer, "written_bytes").text);
 		json_decref(answer);
 		if (!go_on)
 			return CLI_REFUSED;
@@ -63,10 +68,13 @@ static int rollback_command(const struct cli *cli, const struct parse_target *ta
 static int commit_command(const struct cli *cli, const struct parse_target *target)
 {
 	json_t *answer;
-	if (!cli_confirmed(cli, "Make the failover of %s final? Its old source can then never replicate into this replica again.",
-			   target->name))
+	if (!cli_confirmed(
+		    cli,
+		    "Make the failover of %s final? Its old source can then never replicate into this replica again.",
+		    target->name))
 		return CLI_REFUSED;
-	int rc = cli_ask(cli, HTTP_RECEIVER, "POST", body_of(target, false), &answer, "/v1/protections/%s/failover/commit", target->name);
+	int rc = cli_ask(cli, HTTP_RECEIVER, "POST", body_of(target, false), &answer,
+			 "/v1/protections/%s/failover/commit", target->name);
 	if (rc)
 		return rc;
 	if (cli->json)

@@ -39,7 +39,7 @@ qemu-io -r -f qcow2 -c 'read -P 0x91 2M 64k' "$disk" | grep -q 'read 65536' || f
 # Never under a program that has it open.
 qemu-nbd -f qcow2 -k "$R/nbd.sock" -t "$disk" 2>>"$W/qemu-nbd.log" &
 nbd=$!
-pids+=($nbd)
+pids+=("$nbd")
 busy() { [ -S "$R/nbd.sock" ]; }
 wait_for 20 busy
 refuses 'has .*vda.qcow2 open' kagami failover vm1 --rollback --yes
@@ -67,7 +67,7 @@ is "syncs" "$(at_source GET /v1/protections/vm1/syncs | jq '.syncs | length')" "
 kagami failover "vm1@$old" --rollback-after 4s | grep -q 'taken back in' || fail "failover does not say when it is taken back"
 qemu-nbd -f qcow2 -k "$R/nbd.sock" -t "$(disk_of)" 2>>"$W/qemu-nbd.log" &
 nbd=$!
-pids+=($nbd)
+pids+=("$nbd")
 sleep 6
 is "state while a disk is open, after its time" "$(replica vm1 .state)" failed-over
 at_least "time left then" "$(replica vm1 .failover.rollback_in_ms)" 290000

@@ -54,8 +54,13 @@ static int setup(void **state)
 	w->seed = 3;
 	assert_int_equal(store_open(w->env, "/", &w->store, &w->err), 0);
 	for (unsigned i = 0; i < 2; i++) {
-		w->open[i] = (struct wire_open){.protection = {{(unsigned char)(i + 1)}}, .generation = {{9}}, .digest = {.kind = DIGEST_XXH3},
-						.codec = CODEC_ZSTD, .points_keep = 2, .rpo_ms = 15000, .disk_count = 1};
+		w->open[i] = (struct wire_open){.protection = {{(unsigned char)(i + 1)}},
+						.generation = {{9}},
+						.digest = {.kind = DIGEST_XXH3},
+						.codec = CODEC_ZSTD,
+						.points_keep = 2,
+						.rpo_ms = 15000,
+						.disk_count = 1};
 		(void)snprintf(w->open[i].name, NAME_SIZE, "vm%u", i + 1);
 		strcpy(w->open[i].disk[0].name, "vda");
 		w->open[i].disk[0].size = BLOCKS * BLOCK_SIZE;
@@ -92,7 +97,12 @@ static unsigned send(struct world *w, unsigned vm, unsigned count)
 	for (unsigned i = 0; i < count; i++) {
 		for (unsigned b = 0; b < BLOCK_SIZE; b += 8)
 			memcpy(plain + b, &(uint64_t){draw(&w->seed)}, 8);
-		struct wire_block block = {.disk = 0, .index = i, .mask = MASK_FULL, .codec = CODEC_NONE, .len = BLOCK_SIZE, .payload = plain,
+		struct wire_block block = {.disk = 0,
+					   .index = i,
+					   .mask = MASK_FULL,
+					   .codec = CODEC_NONE,
+					   .len = BLOCK_SIZE,
+					   .payload = plain,
 					   .digest = digest_of(&w->open[vm].digest, 0, i, plain)};
 		if (replica_write_block(w->vm[vm], &block, &w->err))
 			return i;
@@ -104,7 +114,10 @@ static int seal(struct world *w, unsigned vm)
 {
 	struct wire_committed committed;
 	const struct replica_info *info = info_of(w, vm);
-	struct wire_seal s = {.predecessor = info->last_point, .head = info->head, .cut = {{1}}, .consistency = POINT_CRASH};
+	struct wire_seal s = {.predecessor = info->last_point,
+			      .head = info->head,
+			      .cut = {{1}},
+			      .consistency = POINT_CRASH};
 	return replica_seal(w->vm[vm], &s, &committed, &w->err);
 }
 
@@ -127,7 +140,7 @@ static void quota_refuses_the_new_point_and_nothing_else(void **state)
 	assert_int_equal(info_of(w, 0)->limited, LIMITED_QUOTA);
 	assert_non_null(strstr(w->info.limited_reason, "quota"));
 	assert_int_equal(w->info.last_point, 1);
-	assert_int_equal(used(w, 0), before); // the head's space is back
+	assert_int_equal(used(w, 0), before);	      // the head's space is back
 	assert_int_equal(send(w, 1, BLOCKS), BLOCKS); // the other one goes on
 	assert_int_equal(seal(w, 1), 0);
 	assert_int_equal(info_of(w, 1)->limited, LIMITED_NOT);
@@ -271,8 +284,10 @@ static void used_bytes_are_what_the_files_take(void **state)
 			;
 		char command[1024], text[64];
 		struct replica_info info;
-		(void)snprintf(command, sizeof(command), "du -sB1 --apparent-size %s/vm1/points/*/*.qcow2 | awk '{s+=$1} END {print s}'; "
-			       "du -sB1 %s/vm1/base/*.raw | awk '{s+=$1} END {print s}'", t->temp.dir, t->temp.dir);
+		(void)snprintf(command, sizeof(command),
+			       "du -sB1 --apparent-size %s/vm1/points/*/*.qcow2 | awk '{s+=$1} END {print s}'; "
+			       "du -sB1 %s/vm1/base/*.raw | awk '{s+=$1} END {print s}'",
+			       t->temp.dir, t->temp.dir);
 		FILE *du = popen(command, "r");
 		uint64_t sum = 0;
 		assert_non_null(du);

@@ -21,9 +21,15 @@
 enum { HOUR_MS = 3600000 };
 
 static const unsigned char pin[OWNER_PIN_SIZE] = {1};
-static const struct wire_open open_message = {
-	.protection = {{1}}, .generation = {{2}}, .name = "vm1", .digest = {.kind = DIGEST_XXH3}, .codec = CODEC_ZSTD,
-	.points_keep = 9, .rpo_ms = 15000, .disk_count = 1, .disk = {{.name = "vda", .size = (1 << 20) + 512}}};
+static const struct wire_open open_message = {.protection = {{1}},
+					      .generation = {{2}},
+					      .name = "vm1",
+					      .digest = {.kind = DIGEST_XXH3},
+					      .codec = CODEC_ZSTD,
+					      .points_keep = 9,
+					      .rpo_ms = 15000,
+					      .disk_count = 1,
+					      .disk = {{.name = "vda", .size = (1 << 20) + 512}}};
 
 static int add_point(struct env *env, struct replica *r, struct err *err)
 {
@@ -33,8 +39,11 @@ static int add_point(struct env *env, struct replica *r, struct err *err)
 	int rc = replica_session_begin(r, &open_message, pin, &opened, err);
 	if (rc)
 		return rc;
-	struct wire_seal seal = {.predecessor = opened.last_point, .head = opened.head, .cut = {{(unsigned char)(opened.last_point + 1)}},
-				 .cut_wall_ns = env_wall_ns(env), .consistency = POINT_CRASH};
+	struct wire_seal seal = {.predecessor = opened.last_point,
+				 .head = opened.head,
+				 .cut = {{(unsigned char)(opened.last_point + 1)}},
+				 .cut_wall_ns = env_wall_ns(env),
+				 .consistency = POINT_CRASH};
 	rc = replica_write_zeros(r, &zeros, err);
 	if (rc == 0)
 		rc = replica_seal(r, &seal, &committed, err);
@@ -224,7 +233,7 @@ static void rollback_comes_due_by_time_that_passed_whatever_the_clock_says(void 
 	assert_false(tick(b, HOUR_MS / 2, false));
 	sim_clock_step(b->sim, INT64_C(366) * 86400 * 1000000000);
 	assert_false(tick(b, 1000, false));
-	reopen(b); // what had passed was saved
+	reopen(b);						   // what had passed was saved
 	assert_int_equal(info_of(b)->rollback_in_ms, HOUR_MS / 2); // but for what was not saved yet: later, not earlier
 	assert_false(tick(b, HOUR_MS / 2 - 1, false));
 	assert_true(info_of(b)->rollback_in_ms > 0);
@@ -286,8 +295,8 @@ static int do_stage(struct env *env, struct store *store, struct replica *r, enu
 	}
 }
 
-static int with_store(struct env *env, struct promise *promise, int (*use)(struct env *, struct store *, struct promise *, struct err *),
-		      struct err *err)
+static int with_store(struct env *env, struct promise *promise,
+		      int (*use)(struct env *, struct store *, struct promise *, struct err *), struct err *err)
 {
 	struct store *store;
 	int rc = store_open(env, "/", &store, err);
@@ -349,7 +358,8 @@ static bool is_stage(const struct replica_info *info, bool disks, enum stage sta
 	switch (stage) {
 	case FAILED_OVER:
 	case FAILED_OVER_AGAIN:
-		return info->fenced && disks && !info->fence_final && info->fenced_point == (stage == FAILED_OVER ? 1 : 2);
+		return info->fenced && disks && !info->fence_final &&
+		       info->fenced_point == (stage == FAILED_OVER ? 1 : 2);
 	case COMMITTED:
 		return info->fenced && disks && info->fence_final && info->fenced_point == 2;
 	default:
@@ -360,7 +370,8 @@ static bool is_stage(const struct replica_info *info, bool disks, enum stage sta
 // A failover without its disks yet, or a rollback without them already: nobody is active.
 static bool is_between(const struct replica_info *info, bool disks, enum stage begun)
 {
-	return (begun == FAILED_OVER || begun == ROLLED_BACK || begun == FAILED_OVER_AGAIN) && info->fenced && !disks && !info->fence_final;
+	return (begun == FAILED_OVER || begun == ROLLED_BACK || begun == FAILED_OVER_AGAIN) && info->fenced && !disks &&
+	       !info->fence_final;
 }
 
 static int check_state(struct env *env, struct store *store, struct promise *promise, struct err *err)
@@ -379,9 +390,10 @@ static int check_state(struct env *env, struct store *store, struct promise *pro
 		return err_set(err, -EIO, "the generation does not go with the fence");
 	if (!is_stage(&info, disks, promise->done) && !is_stage(&info, disks, promise->begun) &&
 	    !(promise->begun != promise->done && is_between(&info, disks, promise->begun)))
-		return err_set(err, -EIO, "after stage %d, with %d begun: fenced %d to %llu, final %d, disks %d, last %llu", promise->done,
-			       promise->begun, info.fenced, (unsigned long long)info.fenced_point, info.fence_final, disks,
-			       (unsigned long long)info.last_point);
+		return err_set(err, -EIO,
+			       "after stage %d, with %d begun: fenced %d to %llu, final %d, disks %d, last %llu",
+			       promise->done, promise->begun, info.fenced, (unsigned long long)info.fenced_point,
+			       info.fence_final, disks, (unsigned long long)info.last_point);
 	if (info.fenced && add_point(env, r, NULL) != -ESTALE)
 		return err_set(err, -EIO, "a fenced source could write");
 	if (info.fence_final && replica_unfence(r, 0, NULL) != -EPERM)
@@ -406,7 +418,8 @@ static int scenario_check(struct env *env, void *context, struct err *err)
 	return with_store(env, context, check_and_go_on, err);
 }
 
-static void explore(void how(const struct crash_scenario *, struct crash_result *), const struct crash_scenario *scenario)
+static void explore(void how(const struct crash_scenario *, struct crash_result *),
+		    const struct crash_scenario *scenario)
 {
 	struct crash_result result;
 	int out = dup(STDERR_FILENO), null = open("/dev/null", O_WRONLY | O_CLOEXEC);
@@ -423,8 +436,14 @@ static void r7_never_two_active_sides_after_a_crash_at_any_step(void **state)
 {
 	(void)state;
 	struct promise promise = {.done = FRESH};
-	const struct crash_scenario s = {.name = "rollback", .context = &promise, .promise = &promise, .promise_size = sizeof(promise),
-					 .setup = scenario_setup, .run = scenario_run, .check = scenario_check, .states_max = 8000};
+	const struct crash_scenario s = {.name = "rollback",
+					 .context = &promise,
+					 .promise = &promise,
+					 .promise_size = sizeof(promise),
+					 .setup = scenario_setup,
+					 .run = scenario_run,
+					 .check = scenario_check,
+					 .states_max = 8000};
 	explore(crash_explore, &s);
 }
 
@@ -432,9 +451,16 @@ static void r7_never_two_active_sides_when_what_follows_is_cut_too(void **state)
 {
 	(void)state;
 	struct promise promise = {.done = FRESH};
-	const struct crash_scenario s = {.name = "rollback_twice", .context = &promise, .promise = &promise,
-					 .promise_size = sizeof(promise), .setup = scenario_setup, .run = scenario_run,
-					 .recover = scenario_recover, .check = scenario_check, .crashes = 2, .at_syncs = true,
+	const struct crash_scenario s = {.name = "rollback_twice",
+					 .context = &promise,
+					 .promise = &promise,
+					 .promise_size = sizeof(promise),
+					 .setup = scenario_setup,
+					 .run = scenario_run,
+					 .recover = scenario_recover,
+					 .check = scenario_check,
+					 .crashes = 2,
+					 .at_syncs = true,
 					 .states_max = 8000};
 	explore(crash_explore, &s);
 }
@@ -443,9 +469,14 @@ static void r7_never_two_active_sides_when_operations_fail(void **state)
 {
 	(void)state;
 	struct promise promise = {.done = FRESH};
-	const struct crash_scenario s = {.name = "rollback_faults", .context = &promise, .promise = &promise,
-					 .promise_size = sizeof(promise), .setup = scenario_setup, .run = scenario_run,
-					 .check = scenario_check, .states_max = 8000};
+	const struct crash_scenario s = {.name = "rollback_faults",
+					 .context = &promise,
+					 .promise = &promise,
+					 .promise_size = sizeof(promise),
+					 .setup = scenario_setup,
+					 .run = scenario_run,
+					 .check = scenario_check,
+					 .states_max = 8000};
 	explore(anomaly_explore, &s);
 }
 

@@ -30,7 +30,11 @@ struct links {
 	bool failed_over;
 };
 
-enum found { BROKEN, REFUSED, CARED_FOR }; // broken replica; the store does not open; the link is removed, or nothing asks for it
+enum found {
+	BROKEN,
+	REFUSED,
+	CARED_FOR
+}; // broken replica; the store does not open; the link is removed, or nothing asks for it
 
 struct kind {
 	const char *name;
@@ -42,7 +46,8 @@ struct kind {
 static void look(struct links *l, char text[8192])
 {
 	char command[600];
-	(void)snprintf(command, sizeof(command), "cd %s && find . -printf '%%p %%y %%s\\n' | sort && find . -type f -exec sha256sum {} + | sort",
+	(void)snprintf(command, sizeof(command),
+		       "cd %s && find . -printf '%%p %%y %%s\\n' | sort && find . -type f -exec sha256sum {} + | sort",
 		       l->aside);
 	FILE *out = popen(command, "r");
 	assert_non_null(out);
@@ -59,7 +64,8 @@ static void begin(struct links *l, bool fail_over, bool inside)
 	temp_open(&l->outside);
 	store_twin_begin(&l->twin, 11);
 	l->inside = inside;
-	(void)snprintf(l->aside, sizeof(l->aside), "%s%s", inside ? l->twin.temp.dir : l->outside.dir, inside ? "/.aside" : "");
+	(void)snprintf(l->aside, sizeof(l->aside), "%s%s", inside ? l->twin.temp.dir : l->outside.dir,
+		       inside ? "/.aside" : "");
 	assert_true(!inside || mkdir(l->aside, 0700) == 0);
 	l->twin.open.points_keep = 2;
 	store_twin_session(&l->twin);
@@ -110,7 +116,10 @@ static void try_session(struct links *l, struct replica *r)
 	struct wire_committed committed;
 	store_twin_change(t, 0, 1, MASK_FULL);
 	(void)store_twin_send(t, 0, 1, MASK_FULL, CODEC_ZSTD, &err);
-	struct wire_seal seal = {.predecessor = t->opened.last_point, .head = t->opened.head, .cut = {{42}}, .consistency = POINT_CRASH};
+	struct wire_seal seal = {.predecessor = t->opened.last_point,
+				 .head = t->opened.head,
+				 .cut = {{42}},
+				 .consistency = POINT_CRASH};
 	(void)replica_seal(r, &seal, &committed, &err);
 	replica_session_end(r);
 }
@@ -214,8 +223,18 @@ static void links_in_the_store_lead_nowhere(void **state)
 // The store is open when the link comes.
 static void links_that_come_later_lead_nowhere(void **state)
 {
-	static const char *const names[] = {"vm1/head",	  "vm1/points", "vm1/points/1", "vm1/points/2/vda.qcow2", "vm1/base", "vm1/base/vda.raw",
-					    "vm1/trash", "vm1/failover.new", "vm1/protection.json", "vm1", ".new", ".trash"};
+	static const char *const names[] = {"vm1/head",
+					    "vm1/points",
+					    "vm1/points/1",
+					    "vm1/points/2/vda.qcow2",
+					    "vm1/base",
+					    "vm1/base/vda.raw",
+					    "vm1/trash",
+					    "vm1/failover.new",
+					    "vm1/protection.json",
+					    "vm1",
+					    ".new",
+					    ".trash"};
 	struct links *l = malloc(sizeof(*l));
 	struct err err = {0};
 	char after[8192];

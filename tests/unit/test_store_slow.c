@@ -4,6 +4,7 @@
 // would make the test hang, and so fail.
 #include "base/log.h"
 #include "receiver/pairing.h"
+#include "receiver/recovery.h"
 #include "receiver/store.h"
 #include "tests/lib/twin.h"
 
@@ -79,8 +80,14 @@ static const unsigned char pin[OWNER_PIN_SIZE] = {3};
 
 static struct wire_open open_message(const char *name)
 {
-	struct wire_open open = {.protection = {{1}}, .generation = {{2}}, .digest = {.kind = DIGEST_XXH3}, .codec = CODEC_ZSTD,
-				 .points_keep = 9, .rpo_ms = 15000, .disk_count = 1, .disk = {{.name = "vda", .size = 1 << 20}}};
+	struct wire_open open = {.protection = {{1}},
+				 .generation = {{2}},
+				 .digest = {.kind = DIGEST_XXH3},
+				 .codec = CODEC_ZSTD,
+				 .points_keep = 9,
+				 .rpo_ms = 15000,
+				 .disk_count = 1,
+				 .disk = {{.name = "vda", .size = 1 << 20}}};
 	(void)snprintf(open.name, sizeof(open.name), "%s", name);
 	return open;
 }
@@ -120,7 +127,10 @@ static void a_session_goes_on(struct slow *s)
 	assert_ptr_equal(r, s->vm1);
 	assert_int_equal(replica_session_begin(r, &open, pin, &opened, &s->err), 0);
 	assert_int_equal(replica_write_zeros(r, &zeros, &s->err), 0);
-	struct wire_seal seal = {.predecessor = opened.last_point, .head = opened.head, .cut = {{9}}, .consistency = POINT_CRASH};
+	struct wire_seal seal = {.predecessor = opened.last_point,
+				 .head = opened.head,
+				 .cut = {{9}},
+				 .consistency = POINT_CRASH};
 	assert_int_equal(replica_seal(r, &seal, &committed, &s->err), 0);
 	replica_session_end(r);
 	assert_int_equal(replica_retain(r, &s->err), 0);
@@ -159,7 +169,8 @@ static void creation_on_a_slow_disk_keeps_no_session_waiting(void **state)
 	gate_wait();
 	a_session_goes_on(s);
 	assert_null(store_find(s->store, "vm2")); // not there before it is there as a whole
-	assert_int_equal(pthread_create(&thread[1], NULL, create_vm2, &second), 0); // its source is back by another connection
+	assert_int_equal(pthread_create(&thread[1], NULL, create_vm2, &second),
+			 0); // its source is back by another connection
 	a_session_goes_on(s);
 	gate_open();
 	for (unsigned i = 0; i < 2; i++)
@@ -181,7 +192,8 @@ static void removal_on_a_slow_disk_keeps_no_session_waiting(void **state)
 	gate_wait();
 	a_session_goes_on(s);
 	assert_null(store_find(s->store, "vm2"));
-	assert_int_equal(pthread_create(&thread[1], NULL, create_vm2, &again), 0); // waits until the old one is gone for certain
+	assert_int_equal(pthread_create(&thread[1], NULL, create_vm2, &again),
+			 0); // waits until the old one is gone for certain
 	a_session_goes_on(s);
 	gate_open();
 	for (unsigned i = 0; i < 2; i++)
@@ -220,6 +232,53 @@ static void commit_on_a_slow_disk_keeps_no_other_session_waiting(void **state)
 	gate_open();
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_int_equal(job.rc, 0);
+}
+
+// --- recovery, as an operator asks for it ---
+
+static const char *no_query(const struct control_request *request, const char *name)
+{
+	(void)request;
+	(void)name;
+	return NULL;
+}
+
+static unsigned ask(struct recovery *recovery, const char *method, const char *path, const char *name)
+{
+	struct control_request request = {.arg = {name}, .body = json_object(), .query = no_query};
+	json_t *answer = NULL;
+	unsigned status = 0;
+	for (size_t i = 0; i < recovery_route_count; i++)
+		if (strcmp(recovery_routes[i].method, method) == 0 && strcmp(recovery_routes[i].path, path) == 0)
+			status = recovery_routes[i].handler(recovery, &request, &answer);
+	json_decref(request.body);
+	json_decref(answer);
+	return status;
+}
+
+static void *delete_vm2(void *context)
+{
+	return (void *)(uintptr_t)ask(context, "DELETE", "/v1/protections/*", "vm2");
+}
+
+static void removal_on_a_slow_disk_keeps_no_failover_of_another_waiting(void **state)
+{
+	struct slow *s = *state;
+	struct job create = {.slow = s};
+	struct recovery recovery;
+	void *status = NULL;
+	pthread_t thread;
+	create_vm2(&create);
+	a_session_goes_on(s);
+	recovery_init(&recovery, &gate.env, s->store, NULL);
+	gate_shut(".trash");
+	assert_int_equal(pthread_create(&thread, NULL, delete_vm2, &recovery), 0);
+	gate_wait();
+	assert_int_equal(ask(&recovery, "POST", "/v1/protections/*/failover", "vm1"), 200);
+	assert_int_equal(ask(&recovery, "POST", "/v1/protections/*/failover/rollback", "vm1"), 200);
+	gate_open();
+	assert_int_equal(pthread_join(thread, &status), 0);
+	assert_int_equal((uintptr_t)status, 200);
 }
 
 // --- pairing ---
@@ -276,6 +335,7 @@ int main(void)
 		TEST(creation_on_a_slow_disk_keeps_no_session_waiting),
 		TEST(removal_on_a_slow_disk_keeps_no_session_waiting),
 		TEST(commit_on_a_slow_disk_keeps_no_other_session_waiting),
+		TEST(removal_on_a_slow_disk_keeps_no_failover_of_another_waiting),
 		TEST(pairing_on_a_slow_disk_keeps_no_connection_waiting),
 	};
 	log_init("test_store_slow", LOG_LEVEL_ERROR);

@@ -83,7 +83,8 @@ static void look(struct tenants *t, char text[8192])
 {
 	char command[700];
 	(void)snprintf(command, sizeof(command),
-		       "cd %s/vm1 && find . -printf '%%p %%s\\n' | sort && find . -type f -exec sha256sum {} + | sort", t->a.store_dir);
+		       "cd %s/vm1 && find . -printf '%%p %%s\\n' | sort && find . -type f -exec sha256sum {} + | sort",
+		       t->a.store_dir);
 	FILE *out = popen(command, "r");
 	assert_non_null(out);
 	size_t len = fread(text, 1, 8191, out);
@@ -95,7 +96,9 @@ static struct channel *b_connect(struct tenants *t)
 {
 	struct err err = {0};
 	struct channel *channel = NULL;
-	must(channel_connect(t->b_tls, server_address(t->a.server), identity_pin(t->a.receiver_identity), &channel, &err), &err);
+	must(channel_connect(t->b_tls, server_address(t->a.server), identity_pin(t->a.receiver_identity), &channel,
+			     &err),
+	     &err);
 	return channel;
 }
 
@@ -128,10 +131,17 @@ static size_t message(struct tenants *t, unsigned type, unsigned char *to, size_
 	const struct wire_opened opened = {.last_point = 9, .last_cut = {{1}}, .head = t->info.head};
 	const struct wire_compare compare = {.disk = 0, .count = 4, .digests = digests};
 	const struct wire_differs differs = {.disk = 0, .count = 4, .bitmap = digests};
-	const struct wire_block block = {.disk = 0, .mask = MASK_FULL, .codec = CODEC_NONE, .len = BLOCK_SIZE, .payload = plain,
+	const struct wire_block block = {.disk = 0,
+					 .mask = MASK_FULL,
+					 .codec = CODEC_NONE,
+					 .len = BLOCK_SIZE,
+					 .payload = plain,
 					 .digest = digest_of(&t->a.open.digest, 0, 0, plain)};
 	const struct wire_zeros zeros = {.disk = 0, .first = 0, .count = 22};
-	const struct wire_seal seal = {.predecessor = t->info.last_point, .cut = {{66}}, .head = t->info.head, .consistency = POINT_CRASH};
+	const struct wire_seal seal = {.predecessor = t->info.last_point,
+				       .cut = {{66}},
+				       .head = t->info.head,
+				       .consistency = POINT_CRASH};
 	const struct wire_committed committed = {.number = 4, .cut = {{66}}, .head = t->info.head};
 	switch (type) {
 	case WIRE_HELLO:
@@ -185,7 +195,8 @@ static unsigned send_one(struct tenants *t, struct channel *channel, unsigned ty
 	assert_int_equal(channel_put(channel, message(t, type, to, WIRE_FRAME_MAX)), 0);
 	to = channel_room(channel, WIRE_HEADER_SIZE);
 	assert_non_null(to);
-	assert_int_equal(channel_put(channel, wire_put_empty(to, WIRE_HEADER_SIZE, WIRE_PING)), 0); // something to wait for
+	assert_int_equal(channel_put(channel, wire_put_empty(to, WIRE_HEADER_SIZE, WIRE_PING)),
+			 0); // something to wait for
 	(void)channel_flush(channel, &err);
 	return answer_of(channel);
 }
@@ -210,7 +221,8 @@ static void no_message_in_no_state_touches_anothers_protection(void **state)
 				assert_int_equal(code, WIRE_E_EXISTS);
 			else if (where == OPEN && type == WIRE_SEAL)
 				assert_int_equal(code, WIRE_E_POSITION);
-			else if (where == OPEN && (type == WIRE_COMPARE || type == WIRE_BLOCK || type == WIRE_ZEROS || type == WIRE_PING))
+			else if (where == OPEN && (type == WIRE_COMPARE || type == WIRE_BLOCK || type == WIRE_ZEROS ||
+						   type == WIRE_PING))
 				assert_int_equal(code, 0); // to vm2
 			else if (where == READY && type == WIRE_PAIR)
 				assert_int_equal(code, WIRE_E_TOKEN);
@@ -261,7 +273,8 @@ static void expect_malformed(struct tenants *t, const char *name)
 
 static void no_name_opens_anothers_protection(void **state)
 {
-	static const char *const names[] = {"../vm1", "vm2/../vm1", "/vm1", "vm1/", ".", "..", "VM1", "vm1\n", ".kagami", ".trash", "vm1/points/1"};
+	static const char *const names[] = {"../vm1", "vm2/../vm1", "/vm1",    "vm1/",	 ".",		"..",
+					    "VM1",    "vm1\n",	    ".kagami", ".trash", "vm1/points/1"};
 	struct tenants *t = *state;
 	struct wire_open open = t->a.open;
 	char after[8192];
