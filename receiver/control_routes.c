@@ -7,6 +7,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "receiver/failover_control.h"
 #include "receiver/scrub.h"
 
 #include <errno.h>
@@ -17,12 +18,6 @@ enum { HTTP_OK = 200, HTTP_CREATED = 201 };
 void recovery_init(struct recovery *recovery, struct env *env, struct store *store, struct mounts *mounts)
 {
 	*recovery = (struct recovery){.env = env, .store = store, .mounts = mounts};
-	(void)pthread_mutex_init(&recovery->failing_over, NULL);
-}
-
-void recovery_done(struct recovery *recovery)
-{
-	(void)pthread_mutex_destroy(&recovery->failing_over);
 }
 
 // Answers with `json`, which may be NULL: out of memory.
@@ -87,6 +82,27 @@ static unsigned get_points(void *context, const struct control_request *request,
 	return answer(HTTP_OK, json_pack("{s:o}", "points", recovery_json_points(replica)), ret_body);
 }
 
+static unsigned post_limits(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct err err = {.code = 0};
+	uint64_t quota = 0;
+	const struct control_member members[] = {{"quota_bytes", true, .number = &quota, .most = INT64_MAX}};
+	struct replica *replica = control_read(request->body, members, 1, &err) ? NULL : find_replica(context, request->arg[0], &err);
+	if (!replica || replica_set_quota(replica, quota, &err))
+		return fail(&err, ret_body);
+	return answer(HTTP_OK, recovery_json_replica(context, replica), ret_body);
+}
+
+static unsigned get_store(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	(void)request;
+	return answer(HTTP_OK,
+		      json_pack("{s:s, s:I, s:I}", "path", store_path(recovery->store), "free_bytes",
+				(json_int_t)store_free_bytes(recovery->store), "reserve_bytes", (json_int_t)store_reserve(recovery->store)),
+		      ret_body);
+}
+
 // A failed-over protection is more than a copy: its disks may be the guest's only ones. So it goes only when the request says
 // so (?failover=discard), and never below a running guest.
 static int check_forget(const struct recovery *recovery, const struct control_request *request, struct err *err)
@@ -106,9 +122,9 @@ static int check_forget(const struct recovery *recovery, const struct control_re
 	return rc ? 0 : failover_unused(recovery->store, failover, err); // with a damaged record there is nothing to ask
 }
 
-static int forget_locked(struct recovery *recovery, const struct control_request *request, struct err *err)
+static int forget_locked(struct recovery *recovery, struct replica *replica, const struct control_request *request, struct err *err)
 {
-	LOCK_SCOPE(&recovery->failing_over); // no failover between the check and the removal
+	LOCK_SCOPE(replica_recovery_lock(replica)); // no failover between the check and the removal
 	int rc = check_forget(recovery, request, err);
 	return rc ? rc : store_forget(recovery->store, request->arg[0], err);
 }
@@ -117,7 +133,8 @@ static unsigned delete_protection(void *context, const struct control_request *r
 {
 	struct recovery *recovery = context;
 	struct err err = {.code = 0};
-	if (!find_plain(recovery, request, &err) || forget_locked(recovery, request, &err))
+	struct replica *replica = find_plain(recovery, request, &err);
+	if (!replica || forget_locked(recovery, replica, request, &err))
 		return fail(&err, ret_body);
 	log_info("Removed a protection and its points, as asked. protection=%s", request->arg[0]);
 	return answer(HTTP_OK, json_object(), ret_body);
@@ -125,11 +142,13 @@ static unsigned delete_protection(void *context, const struct control_request *r
 
 // --- failover ---
 
-static int failover_locked(struct recovery *recovery, struct replica *replica, uint64_t point,
+static int failover_locked(struct recovery *recovery, struct replica *replica, uint64_t point, uint64_t rollback_after_ms,
 			   struct failover_info *ret_failover, struct err *err)
 {
-	LOCK_SCOPE(&recovery->failing_over);
+	LOCK_SCOPE(replica_recovery_lock(replica));
 	int rc = failover_run(recovery->env, recovery->store, replica, point, ret_failover, err);
+	if (rc == 0 && rollback_after_ms)
+		rc = replica_fence_timer(replica, rollback_after_ms, err);
 	if (rc == 0)
 		log_info("Failed over. protection=%s point=%llu lost_ms=%llu duration_ms=%llu", ret_failover->name,
 			 (unsigned long long)ret_failover->point, (unsigned long long)ret_failover->lost_ms,
@@ -149,9 +168,11 @@ static unsigned post_failover(void *context, const struct control_request *reque
 {
 	struct recovery *recovery = context;
 	struct err err = {.code = 0};
-	uint64_t point = 0;
+	uint64_t point = 0, rollback_after_ms = 0;
 	bool damaged = false;
-	const struct control_member members[] = {{"point", .number = &point, .least = 1, .most = INT64_MAX}, {"damaged", .flag = &damaged}};
+	const struct control_member members[] = {{"point", .number = &point, .least = 1, .most = INT64_MAX},
+						 {"rollback_after_ms", .number = &rollback_after_ms, .least = 1, .most = INT64_MAX / 2},
+						 {"damaged", .flag = &damaged}};
 	if (control_read(request->body, members, 2, &err))
 		return fail(&err, ret_body);
 	struct replica *replica = find_replica(recovery, request->arg[0], &err);
@@ -160,7 +181,7 @@ static unsigned post_failover(void *context, const struct control_request *reque
 	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
 	if (!failover)
 		return answer(HTTP_OK, NULL, ret_body);
-	if (!replica || failover_locked(recovery, replica, point, failover, &err))
+	if (!replica || failover_locked(recovery, replica, point, rollback_after_ms, failover, &err))
 		return fail(&err, ret_body);
 	return answer(HTTP_OK, recovery_json_failover(recovery, failover), ret_body);
 }
@@ -224,6 +245,10 @@ const struct control_route recovery_routes[] = {
 	{"DELETE", "/v1/protections/*", delete_protection},
 	{"GET", "/v1/protections/*/points", get_points},
 	{"POST", "/v1/protections/*/failover", post_failover},
+	{"POST", "/v1/protections/*/failover/rollback", post_failover_rollback},
+	{"POST", "/v1/protections/*/failover/commit", post_failover_commit},
+	{"POST", "/v1/protections/*/limits", post_limits},
+	{"GET", "/v1/store", get_store},
 	{"POST", "/v1/protections/*/mounts", post_mount},
 	{"GET", "/v1/mounts", get_mounts},
 	{"POST", "/v1/umount", post_umount},

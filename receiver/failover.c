@@ -40,7 +40,8 @@ static int record_encode(const struct failover_info *failover, char **ret_text, 
 	    json_object_set_new(object, "cut", json_new_time(failover->cut_wall_ns)) || // for people
 	    json_object_set_new(object, "cut_ns", json_integer(failover->cut_wall_ns)) ||
 	    json_object_set_new(object, "lost_ms", json_new_u64(failover->lost_ms)) ||
-	    json_object_set_new(object, "duration_ms", json_new_u64(failover->duration_ms)))
+	    json_object_set_new(object, "duration_ms", json_new_u64(failover->duration_ms)) ||
+	    json_object_set_new(object, "empty_bytes", json_new_u64(failover->empty_bytes)))
 		return -ENOMEM;
 	return json_file_encode(object, FAILOVER_FORMAT, FAILOVER_VERSION, ret_text, ret_len);
 }
@@ -76,6 +77,8 @@ static int record_decode(const char *text, size_t len, struct failover_info *ret
 		rc = json_get_u64(object, "lost_ms", 0, INT64_MAX, &failover.lost_ms, err);
 	if (rc == 0)
 		rc = json_get_u64(object, "duration_ms", 0, INT64_MAX, &failover.duration_ms, err);
+	if (rc == 0 && json_object_get(object, "empty_bytes")) // not in records of before there was such a thing
+		rc = json_get_u64(object, "empty_bytes", 0, INT64_MAX, &failover.empty_bytes, err);
 	if (rc == 0)
 		rc = disks_decode(object, &failover, err);
 	if (rc == 0)
@@ -127,6 +130,19 @@ static int record_write(struct env_root *root, const char *dir, const struct fai
 	return rc ? err_sys(err, rc, "write %s", name) : 0;
 }
 
+static uint64_t disks_allocated(struct env_root *root, const char *dir, const struct failover_info *failover)
+{
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < failover->disk_count; i++) {
+		char name[FAILOVER_PATH_SIZE];
+		struct env_stat st;
+		(void)snprintf(name, sizeof(name), "%s/%s.qcow2", dir, failover->disk[i]);
+		if (env_stat(root, name, &st) == 0)
+			sum += st.allocated;
+	}
+	return sum;
+}
+
 // Steps 2 to 4. `failover` says all but how long it took, which is filled in.
 static int disks_publish(struct env_root *root, const struct replica_info *replica, const uint64_t *size, uint64_t began_ns,
 			 struct failover_info *failover, struct err *err)
@@ -142,6 +158,7 @@ static int disks_publish(struct env_root *root, const struct replica_info *repli
 	rc = disks_make(root, temp, replica, failover->point, size, err);
 	if (rc)
 		return rc;
+	failover->empty_bytes = disks_allocated(root, temp, failover);
 	failover->duration_ms = (env_mono_ns(root->env) - began_ns) / NS_PER_MS;
 	rc = record_write(root, temp, failover, err);
 	if (rc)
@@ -259,4 +276,16 @@ int failover_load(struct env *env, const struct store *store, const char *name, 
 	rc = record_load(root, name, ret_failover, err);
 	env_root_close(root);
 	return rc;
+}
+
+uint64_t failover_written(struct env *env, const struct store *store, const struct failover_info *failover)
+{
+	char dir[FAILOVER_NAME_SIZE];
+	struct env_root *root = NULL;
+	if (env_root_open(env, store_path(store), &root))
+		return 0;
+	(void)snprintf(dir, sizeof(dir), "%s/failover", failover->name);
+	uint64_t now = disks_allocated(root, dir, failover);
+	env_root_close(root);
+	return now > failover->empty_bytes ? now - failover->empty_bytes : 0;
 }

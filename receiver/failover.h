@@ -3,6 +3,8 @@
 //
 //	STORE/<protection>/failover/<disk>.qcow2    a writable overlay on points/<n>/<disk>.qcow2
 //	STORE/<protection>/failover/failover.json   what was done and when
+//
+// It can be taken back (replica_unfence) until it is committed (replica_fence_commit): receiver/store.h.
 #ifndef KAGAMI_RECEIVER_FAILOVER_H
 #define KAGAMI_RECEIVER_FAILOVER_H
 
@@ -20,6 +22,7 @@ struct failover_info {
 	int64_t cut_wall_ns; // of the point
 	uint64_t lost_ms;    // the age of that cut when failover was asked
 	uint64_t duration_ms;
+	uint64_t empty_bytes; // that its disks took when they were made
 	uint16_t disk_count;
 	char disk[DISKS_MAX][NAME_SIZE];
 };
@@ -40,6 +43,18 @@ int failover_path(const struct store *store, const struct failover_info *failove
 // Whether a program (a virtual machine, most likely) has a disk of the failover open for writing. -EBUSY, which names the
 // disk, or 0. Asks the locks that QEMU takes.
 int failover_unused(const struct store *store, const struct failover_info *failover, struct err *err);
+
+// The same locks, taken for ourselves, so that no program opens a disk while it is thrown away. -EBUSY as above. What is not
+// there needs none.
+struct failover_locks {
+	int fd[DISKS_MAX];
+	unsigned count;
+};
+int failover_lock(const struct store *store, const struct replica_info *replica, struct failover_locks *ret_locks, struct err *err);
+void failover_unlock(struct failover_locks *locks);
+
+// How much was written to its disks since they were made: bytes on disk, so that some of it is the format's own.
+uint64_t failover_written(struct env *env, const struct store *store, const struct failover_info *failover);
 
 // A command line that boots the disks, quoted for a shell. The caller frees; NULL when out of memory.
 char *failover_command(const struct store *store, const struct failover_info *failover);

@@ -9,23 +9,90 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+#include <sys/syscall.h>
 
-enum { LOCKS_FIRST = 100, LOCKS_LEN = 200, USE_PATH_SIZE = 4096 };
+enum { LOCKS_FIRST = 100, LOCKS_LEN = 200, USE_NAME_SIZE = 256 };
+
+// A disk of a failover, never past a link: what is locked here is thrown away in the store. -ENOENT when there is none.
+static int disk_open(const struct store *store, const char *protection, const char *disk, uint64_t flags,
+		     char name[USE_NAME_SIZE])
+{
+	AUTO_CLOSE int root = open(store_path(store), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		return -errno;
+	(void)snprintf(name, USE_NAME_SIZE, "%s/failover/%s.qcow2", protection, disk);
+	struct open_how how = {.flags = flags | O_CLOEXEC | O_NONBLOCK,
+			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
+	long fd;
+	do
+		fd = syscall(SYS_openat2, root, name, &how, sizeof(how));
+	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+	return fd < 0 ? -errno : (int)fd;
+}
+
+static int is_used(const struct store *store, const char *name, struct err *err)
+{
+	return err_set(err, -EBUSY, "a virtual machine has %s/%s open: shut it down first", store_path(store), name);
+}
 
 int failover_unused(const struct store *store, const struct failover_info *failover, struct err *err)
 {
 	for (unsigned i = 0; i < failover->disk_count; i++) {
-		char path[USE_PATH_SIZE];
-		if (failover_path(store, failover, i, path, sizeof(path)))
-			return err_set(err, -ENAMETOOLONG, "the path of the store is too long");
-		AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-		if (fd < 0 && errno == ENOENT)
+		char name[USE_NAME_SIZE] = "";
+		AUTO_CLOSE int fd = disk_open(store, failover->name, failover->disk[i], O_RDONLY, name);
+		if (fd == -ENOENT)
 			continue;
-		struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCKS_FIRST, .l_len = LOCKS_LEN};
-		if (fd < 0 || fcntl(fd, F_OFD_GETLK, &lock))
-			return err_sys(err, -errno, "see whether %s is in use", path);
+		struct flock lock = {.l_type = F_WRLCK,
+				     .l_whence = SEEK_SET,
+				     .l_start = LOCKS_FIRST,
+				     .l_len = LOCKS_LEN};
+		if (fd < 0)
+			return err_sys(err, fd, "see whether %s is in use", name);
+		if (fcntl(fd, F_OFD_GETLK, &lock))
+			return err_sys(err, -errno, "see whether %s is in use", name);
 		if (lock.l_type != F_UNLCK)
-			return err_set(err, -EBUSY, "a virtual machine has %s open: shut it down first", path);
+			return is_used(store, name, err);
 	}
 	return 0;
+}
+
+static int lock_one(const struct store *store, const char *protection, const char *disk, int *ret_fd, struct err *err)
+{
+	char name[USE_NAME_SIZE] = "";
+	AUTO_CLOSE int fd = disk_open(store, protection, disk, O_RDWR, name);
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCKS_FIRST, .l_len = LOCKS_LEN};
+	if (fd == -ENOENT)
+		return 0;
+	if (fd < 0)
+		return err_sys(err, fd, "lock %s", name);
+	if (fcntl(fd, F_OFD_SETLK, &lock))
+		return errno == EAGAIN || errno == EACCES ? is_used(store, name, err)
+							  : err_sys(err, -errno, "lock %s", name);
+	*ret_fd = fd;
+	fd = -1;
+	return 0;
+}
+
+int failover_lock(const struct store *store, const struct replica_info *replica, struct failover_locks *ret_locks,
+		  struct err *err)
+{
+	int rc = 0;
+	ret_locks->count = 0;
+	for (unsigned i = 0; rc == 0 && i < replica->disk_count; i++) {
+		int fd = -1;
+		rc = lock_one(store, replica->name, replica->disk[i].name, &fd, err);
+		if (fd >= 0)
+			ret_locks->fd[ret_locks->count++] = fd;
+	}
+	if (rc)
+		failover_unlock(ret_locks);
+	return rc;
+}
+
+void failover_unlock(struct failover_locks *locks)
+{
+	while (locks->count)
+		(void)close(locks->fd[--locks->count]);
 }

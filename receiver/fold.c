@@ -231,6 +231,8 @@ static int fold_finish(struct replica *r, const struct point_file *point, struct
 		return replica_break(r, &why, err);
 	r->point_count--;
 	memmove(r->points, r->points + 1, r->point_count * sizeof(*r->points));
+	if (replica_base_count(r, &why)) // what it had is near enough, until the next one
+		log_warning("cannot see what the base takes protection=%s reason=\"%s\"", r->name, why.text);
 	return 1;
 }
 

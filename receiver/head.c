@@ -165,8 +165,22 @@ int head_write_zeros(struct replica *r, const struct wire_zeros *zeros, struct e
 	return zeros_write(r, zeros, &why) ? head_fail(r, &why, err) : 0;
 }
 
+uint64_t head_bytes(const struct replica *r)
+{
+	uint64_t bytes = 0;
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		struct qcow2_writer_stats stats;
+		if (!r->head.disk[i].writer)
+			continue;
+		qcow2_writer_stats(r->head.disk[i].writer, &stats);
+		bytes += stats.file_bytes;
+	}
+	return bytes;
+}
+
 void head_close(struct replica *r)
 {
+	r->limits_next = 0;
 	for (unsigned i = 0; i < DISKS_MAX; i++) {
 		struct head_disk *d = &r->head.disk[i];
 		qcow2_writer_free(d->writer);
@@ -202,8 +216,10 @@ int head_fail(struct replica *r, const struct err *why, struct err *err)
 		return replica_break(r, &left, err);
 	log_warning("head was dropped, the source starts over from the last point protection=%s reason=\"%s\"", r->name,
 		    why->text);
-	if (code == -ENOSPC)
+	if (code == -ENOSPC) {
+		r->limited = LIMITED_SPACE;
 		return err_set(err, code, "the target's store %s is full (%s): free space there, or forget a replica that is not needed",
 			       r->store_path, why->text);
+	}
 	return err_set(err, code == -ENOMEM ? code : -EIO, "the head was dropped (%s); its blocks are sent again", why->text);
 }

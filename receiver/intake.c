@@ -61,8 +61,8 @@ static int wishes_save(struct replica *r, const struct wire_open *open, struct e
 		same = same && next.disk[i].size == open->disk[i].size;
 		next.disk[i].size = open->disk[i].size;
 	}
-	if (same)
-		return 0;
+	if (same) // found at start: perhaps from a rollback whose sync failed
+		return r->prot_certain ? 0 : replica_save(r, &r->prot, err);
 	int rc = replica_grow(r, open, err);
 	return rc ? rc : replica_save(r, &next, err);
 }
@@ -281,6 +281,8 @@ int replica_write_block(struct replica *r, const struct wire_block *block, struc
 {
 	LOCK_SCOPE(&r->lock);
 	int rc = range_check(r, block->disk, block->index, 1, err);
+	if (rc == 0)
+		rc = limits_check(r, false, err);
 	if (rc)
 		return rc;
 	if (block->mask == 0)
@@ -305,5 +307,7 @@ int replica_write_zeros(struct replica *r, const struct wire_zeros *zeros, struc
 {
 	LOCK_SCOPE(&r->lock);
 	int rc = range_check(r, zeros->disk, zeros->first, zeros->count, err);
+	if (rc == 0)
+		rc = limits_check(r, false, err);
 	return rc ? rc : head_write_zeros(r, zeros, err);
 }

@@ -6,7 +6,9 @@
 #include "link/json.h"
 #include "link/net.h"
 #include "receiver/check_job.h"
+#include "receiver/failover_control.h"
 #include "receiver/recovery.h"
+#include "receiver/reserve.h"
 #include "receiver/scrubber.h"
 #include "receiver/server.h"
 
@@ -14,7 +16,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { ROUTES_MAX = 64 };
@@ -26,6 +27,7 @@ struct receiver {
 	struct identity *identity;
 	struct pairing *pairing;
 	struct server *server;
+	struct rollback_timer *rollback_timer;
 };
 
 // How sources reach us when the operator does not say: what we listen on, or this host's name when that is everywhere.
@@ -81,14 +83,31 @@ static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 	return count + proof_route_count;
 }
 
+static int state_make(const char *store, struct err *err)
+{
+	struct env_root *root;
+	struct env_stat st = {.is_dir = false};
+	int rc = env_root_open(env_posix(), store, &root);
+	if (rc)
+		return err_sys(err, rc, "open the store %s", store);
+	rc = env_mkdir(root, ".kagami");
+	if (rc == 0 || rc == -EEXIST)
+		rc = env_stat(root, ".kagami", &st);
+	env_root_close(root);
+	if (rc == 0 && !st.is_dir) // a link: keys are never taken from somewhere else unasked
+		rc = -ENOTDIR;
+	return rc ? err_sys(err, rc, "make the directory %s/.kagami (--state names another one)", store) : 0;
+}
+
 // Keys and peers: STORE/.kagami unless the operator keeps them elsewhere.
 static int open_state(struct receiver *receiver, const char *state, struct err *err)
 {
 	char path[PATH_MAX];
 	if (!state) {
 		(void)snprintf(path, sizeof(path), "%s/.kagami", store_path(receiver->recovery.store));
-		if (mkdir(path, 0700) && errno != EEXIST)
-			return err_sys(err, -errno, "make the directory %s", path);
+		int rc = state_make(store_path(receiver->recovery.store), err);
+		if (rc)
+			return rc;
 		state = path;
 	}
 	int rc = env_root_open(env_posix(), state, &receiver->state);
@@ -126,16 +145,20 @@ static int scrub_options(const char *rate, const char *days, struct scrubber_con
 }
 
 static int receiver_open(struct receiver *receiver, const char *store_dir, const char *state, const char *listen,
-			 const struct scrubber_config *scrub, struct err *err)
+			 const char *reserve, const struct scrubber_config *scrub, struct err *err)
 {
 	struct env *env = env_posix();
 	struct store *store = NULL;
 	struct mounts *mounts = NULL;
+	uint64_t reserve_bytes = 0;
 	int rc = net_check(listen, err);
+	if (rc == 0)
+		rc = reserve_get(reserve, store_dir, &reserve_bytes, err);
 	if (rc == 0)
 		rc = store_open(env, store_dir, &store, err);
 	if (rc)
 		return rc;
+	store_set_reserve(store, reserve_bytes);
 	recovery_init(&receiver->recovery, env, store, NULL);
 	rc = open_state(receiver, state, err);
 	if (rc == 0)
@@ -152,6 +175,8 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 		rc = server_start(listen, receiver->identity, store, receiver->pairing, &receiver->server, err);
 	if (rc == 0)
 		rc = scrubber_start(env, store, scrub, &receiver->recovery.scrubber, err);
+	if (rc == 0)
+		rc = rollback_timer_start(&receiver->recovery, &receiver->rollback_timer, err);
 	return rc;
 }
 
@@ -159,6 +184,7 @@ static void receiver_close(struct receiver *receiver)
 {
 	if (!receiver->recovery.store)
 		return;
+	rollback_timer_stop(receiver->rollback_timer);
 	server_stop(receiver->server);
 	scrubber_stop(receiver->recovery.scrubber);
 	check_job_free(receiver->recovery.check);
@@ -167,23 +193,24 @@ static void receiver_close(struct receiver *receiver)
 	identity_free(receiver->identity);
 	env_root_close(receiver->state);
 	store_close(receiver->recovery.store);
-	recovery_done(&receiver->recovery);
 }
 
 int main(int argc, char **argv)
 {
 	if (argc > 1 && strcmp(argv[1], "--check") == 0)
 		return check_command(argc - 2, argv + 2);
-	const char *store = NULL, *listen = NULL, *state = NULL, *run_dir = DAEMON_RUN_DIR, *scrub_rate = NULL, *scrub_days = NULL;
+	const char *store = NULL, *listen = NULL, *state = NULL, *reserve = NULL, *run_dir = DAEMON_RUN_DIR;
+	const char *scrub_rate = NULL, *scrub_days = NULL;
 	const struct daemon_option options[] = {
 		{"store", "DIR", "recovery points", &store, true},
 		{"listen", "ADDR:PORT", "where sources connect", &listen, true},
 		{"state", "DIR", "keys and peers (default STORE/.kagami)", &state, false},
+		{"reserve", "SIZE", "of the store to leave free (default 5 %, at most 1G)", &reserve, false},
 		{"scrub-rate", "MIB", "MiB a second that a scrub reads (default 32)", &scrub_rate, false},
 		{"scrub-days", "DAYS", "every protection is scrubbed once in so many (default 7; 0: only when asked)", &scrub_days, false},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
 	};
-	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options, 6, argc, argv);
+	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options, 7, argc, argv);
 	store = daemon_absolute(store); // operators get paths of disks from it
 	run_dir = daemon_absolute(run_dir);
 	struct err err = {.code = 0};
@@ -192,12 +219,14 @@ int main(int argc, char **argv)
 	struct control *control = NULL;
 	size_t count = collect_routes(routes);
 	struct scrubber_config scrub;
-	if (scrub_options(scrub_rate, scrub_days, &scrub, &err) || receiver_open(&receiver, store, state, listen, &scrub, &err) ||
+	if (scrub_options(scrub_rate, scrub_days, &scrub, &err) || receiver_open(&receiver, store, state, listen, reserve, &scrub, &err) ||
 	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err)) {
 		log_error("%s", err.text);
 		receiver_close(&receiver);
 		return DAEMON_EXIT_FAILED;
 	}
+	log_info("reserve bytes=%llu free=%llu", (unsigned long long)store_reserve(receiver.recovery.store),
+		 (unsigned long long)store_free_bytes(receiver.recovery.store));
 	log_info("ready store=%s listen=%s run_dir=%s version=%s", store_path(receiver.recovery.store),
 		 server_address(receiver.server), run_dir, KAGAMI_VERSION);
 	daemon_wait();

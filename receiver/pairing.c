@@ -32,7 +32,8 @@ struct peer {
 struct pairing {
 	struct env_root *state;
 	struct pin own;
-	pthread_mutex_t lock;
+	pthread_mutex_t adding; // one peer at a time, taken before `lock`; held over the disk
+	pthread_mutex_t lock;	// everything below; never held over the disk: every connection asks whether its peer is known
 	struct live_token token[PAIRING_TOKENS_MAX];
 	struct peer *peer;
 	size_t peers;
@@ -137,6 +138,7 @@ int pairing_open(struct env_root *state, const struct pin *own, struct pairing *
 		return err_sys(err, -ENOMEM, "load the peers");
 	pairing->state = state;
 	pairing->own = *own;
+	(void)pthread_mutex_init(&pairing->adding, NULL);
 	(void)pthread_mutex_init(&pairing->lock, NULL);
 	int rc = peers_load(pairing, err);
 	if (rc) {
@@ -153,6 +155,7 @@ void pairing_close(struct pairing *pairing)
 		return;
 	OPENSSL_cleanse(pairing->token, sizeof(pairing->token));
 	(void)pthread_mutex_destroy(&pairing->lock);
+	(void)pthread_mutex_destroy(&pairing->adding);
 	free(pairing->peer);
 	free(pairing);
 }
@@ -232,36 +235,49 @@ static struct live_token *token_prove(struct pairing *pairing, const struct wire
 	return NULL;
 }
 
-// Makes the peer known when that is durable, and not at all otherwise.
+// Makes the peer known when that is durable, and not at all otherwise. Needs `adding`: nobody else changes the peers.
 static int peer_add(struct pairing *pairing, const char *name, const struct pin *pin, struct err *err)
 {
-	size_t before = pairing->peers, at = peer_place(pairing, pin);
-	struct peer old = {.name = ""};
-	if (at < before)
-		old = pairing->peer[at];
-	int rc = peer_put(pairing, name, pin, env_wall_ns(pairing->state->env));
-	if (rc)
-		return err_sys(err, rc, "remember the source");
-	rc = peers_save(pairing, err);
-	if (rc && at < before)
-		pairing->peer[at] = old;
-	else if (rc)
-		pairing->peers = before;
-	return rc;
+	struct pairing next = {.state = pairing->state, .peers = pairing->peers}; // as it will be
+	next.peer = malloc((pairing->peers + 1) * sizeof(*next.peer));
+	int rc = next.peer ? 0 : -ENOMEM;
+	if (rc == 0 && pairing->peers)
+		memcpy(next.peer, pairing->peer, pairing->peers * sizeof(*next.peer));
+	if (rc == 0)
+		rc = peer_put(&next, name, pin, env_wall_ns(pairing->state->env));
+	rc = rc ? err_sys(err, rc, "remember the source") : peers_save(&next, err);
+	if (rc) {
+		free(next.peer);
+		return rc;
+	}
+	LOCK_SCOPE(&pairing->lock);
+	free(pairing->peer);
+	pairing->peer = next.peer;
+	pairing->peers = next.peers;
+	return 0;
+}
+
+// Uses up the token that the proof shows. False: there is none.
+static bool token_take(struct pairing *pairing, const struct wire_pair *proof, const struct pin *peer, struct wire_pair *answer)
+{
+	LOCK_SCOPE(&pairing->lock);
+	struct live_token *token = token_prove(pairing, proof, peer);
+	if (!token)
+		return false;
+	memcpy(answer->token_id, token->id, sizeof(answer->token_id));
+	token_proof(token->secret, true, peer, &pairing->own, answer->mac);
+	token_drop(token);
+	return true;
 }
 
 int pairing_accept(struct pairing *pairing, const struct wire_pair *proof, const struct pin *peer,
 		   struct wire_pair *ret_answer, struct err *err)
 {
-	LOCK_SCOPE(&pairing->lock);
-	struct live_token *token = token_prove(pairing, proof, peer);
-	if (!token)
+	struct wire_pair answer = {.name = "receiver"};
+	if (!token_take(pairing, proof, peer, &answer))
 		return err_set(err, -EACCES,
 			       "the token is wrong, used or expired: make a new one with `kagami pair-token` on the target");
-	struct wire_pair answer = {.name = "receiver"};
-	memcpy(answer.token_id, token->id, sizeof(answer.token_id));
-	token_proof(token->secret, true, peer, &pairing->own, answer.mac);
-	token_drop(token);
+	LOCK_SCOPE(&pairing->adding);
 	int rc = peer_add(pairing, proof->name, peer, err);
 	if (rc)
 		return rc;

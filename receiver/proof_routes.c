@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The receiver's routes for proof at rest: the check of the store, and the scrub.
 #include "receiver/check_job.h"
+#include "link/json.h"
 #include "receiver/json_file.h"
 #include "receiver/recovery.h"
 #include "receiver/scrubber.h"
@@ -40,8 +41,8 @@ static json_t *last_json(const struct scrub_info *info)
 {
 	if (!info->ended)
 		return json_null();
-	return json_pack("{s:o, s:o, s:I, s:I}", "began", recovery_json_time(info->last_began_ns), "ended",
-			 recovery_json_time(info->last_ended_ns), "proven_blocks", (json_int_t)info->last_proven, "mismatches",
+	return json_pack("{s:o, s:o, s:I, s:I}", "began", json_when(info->last_began_ns), "ended",
+			 json_when(info->last_ended_ns), "proven_blocks", (json_int_t)info->last_proven, "mismatches",
 			 (json_int_t)info->last_mismatches);
 }
 
@@ -52,7 +53,7 @@ static json_t *pass_json(const struct scrub_info *info)
 		return json_null();
 	json_t *point = info->point ? json_new_u64(info->point) : json_null();
 	json_t *seconds = info->bytes_per_second ? json_new_u64(left / info->bytes_per_second) : json_null();
-	return json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:I}", "point", point, "began", recovery_json_time(info->began_ns), "rate",
+	return json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:I}", "point", point, "began", json_when(info->began_ns), "rate",
 			 (json_int_t)info->rate, "done_bytes", (json_int_t)info->done_bytes, "total_bytes", (json_int_t)info->total_bytes,
 			 "bytes_per_second", (json_int_t)info->bytes_per_second, "seconds_left", seconds, "mismatches",
 			 (json_int_t)info->mismatches);

@@ -31,6 +31,16 @@ static json_t *disks_encode(const struct protection *p)
 	return disks;
 }
 
+// What lets a fence be taken back: there while it may be, and so not in files of before there was such a thing.
+static int undo_encode(json_t *object, const struct protection *p)
+{
+	if (!p->fenced || protection_fence_final(p))
+		return 0;
+	if (json_object_set_new(object, "generation_before", json_new_uuid(&p->generation_before)))
+		return -ENOMEM;
+	return p->rollback_in_ms ? json_object_set_new(object, "rollback_in_ms", json_new_u64(p->rollback_in_ms)) : 0;
+}
+
 int protection_encode(const struct protection *p, char **ret_text, size_t *ret_len)
 {
 	AUTO_JSON json_t *object = json_object();
@@ -39,7 +49,8 @@ int protection_encode(const struct protection *p, char **ret_text, size_t *ret_l
 	    json_object_set_new(object, "generation", json_new_uuid(&p->generation)) ||
 	    json_object_set_new(object, "owner", json_new_hex(p->owner_pin, OWNER_PIN_SIZE)) ||
 	    json_object_set_new(object, "fenced", json_boolean(p->fenced)) ||
-	    json_object_set_new(object, "fenced_point", json_new_u64(p->fenced_point)) ||
+	    json_object_set_new(object, "fenced_point", json_new_u64(p->fenced_point)) || undo_encode(object, p) ||
+	    (p->quota_bytes && json_object_set_new(object, "quota_bytes", json_new_u64(p->quota_bytes))) ||
 	    json_object_set_new(object, "rpo_ms", json_new_u64(p->rpo_ms)) ||
 	    json_object_set_new(object, "points_keep", json_new_u64(p->points_keep)) ||
 	    json_object_set_new(object, "digest_kind", json_new_u64(p->digest.kind)) ||
@@ -74,6 +85,23 @@ static int disks_decode(const json_t *object, struct protection *p, struct err *
 	return rc;
 }
 
+static int undo_decode(const json_t *object, struct protection *p, struct err *err)
+{
+	int rc = 0;
+	if (json_object_get(object, "generation_before"))
+		rc = json_get_uuid(object, "generation_before", &p->generation_before, err);
+	if (rc == 0 && json_object_get(object, "rollback_in_ms"))
+		rc = json_get_u64(object, "rollback_in_ms", 1, INT64_MAX, &p->rollback_in_ms, err);
+	if (rc)
+		return rc;
+	bool undo = !uuid_is_zero(&p->generation_before);
+	if (undo && (!p->fenced || uuid_equal(&p->generation_before, &p->generation)))
+		return err_set(err, -EBADMSG, "generation_before: does not go with fenced and generation");
+	if (p->rollback_in_ms && !undo)
+		return err_set(err, -EBADMSG, "rollback_in_ms: without generation_before");
+	return 0;
+}
+
 // What may write, and until when.
 static int rights_decode(const json_t *object, struct protection *p, struct err *err)
 {
@@ -84,7 +112,7 @@ static int rights_decode(const json_t *object, struct protection *p, struct err 
 		rc = json_get_u64(object, "fenced_point", 0, INT64_MAX, &p->fenced_point, err);
 	if (rc == 0 && p->fenced != (p->fenced_point != 0))
 		rc = err_set(err, -EBADMSG, "fenced_point: does not go with fenced");
-	return rc;
+	return rc ? rc : undo_decode(object, p, err);
 }
 
 static int digest_key_decode(const json_t *object, struct digest_key *key, struct err *err)
@@ -111,6 +139,8 @@ int protection_decode(const char *text, size_t len, struct protection *ret_prote
 		rc = rights_decode(object, &p, err);
 	if (rc == 0)
 		rc = json_get_u64(object, "rpo_ms", 0, INT64_MAX, &p.rpo_ms, err);
+	if (rc == 0 && json_object_get(object, "quota_bytes"))
+		rc = json_get_u64(object, "quota_bytes", 1, INT64_MAX, &p.quota_bytes, err);
 	if (rc == 0)
 		rc = json_get_u64(object, "points_keep", 1, STORE_POINTS_MAX, &keep, err);
 	if (rc == 0)

@@ -15,6 +15,9 @@ struct protection {
 	unsigned char owner_pin[OWNER_PIN_SIZE];
 	bool fenced;
 	uint64_t fenced_point;
+	struct uuid generation_before; // while the fence may be taken back: what it was before
+	uint64_t rollback_in_ms;       // then: the time left until it is taken back by itself; 0: it is not
+	uint64_t quota_bytes; // the operator's; 0: none
 	uint64_t rpo_ms;
 	uint32_t points_keep;
 	struct digest_key digest;
@@ -28,5 +31,11 @@ int protection_encode(const struct protection *protection, char **ret_text, size
 int protection_decode(const char *text, size_t len, struct protection *ret_protection, struct err *err);
 // The number of the disk called `name`, -ENOENT when there is none.
 int protection_disk(const struct protection *protection, const char *name);
+
+// Fenced, and for ever.
+static inline bool protection_fence_final(const struct protection *protection)
+{
+	return protection->fenced && uuid_is_zero(&protection->generation_before);
+}
 
 #endif

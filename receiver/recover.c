@@ -77,6 +77,7 @@ static int base_check(struct replica *r, unsigned disk, struct err *err)
 	int rc = env_stat(r->root, path, &st);
 	if (rc)
 		return err_sys(err, rc, "%s", path);
+	r->base_bytes += st.allocated;
 	if (st.is_dir || st.size < of.size) // longer after a growth that was cut off: nothing refers to that
 		return err_set(err, -EBADMSG, "%s: has %llu bytes, the disk has %llu", path, (unsigned long long)st.size,
 			       (unsigned long long)of.size);

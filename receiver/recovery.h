@@ -9,21 +9,17 @@
 #include "receiver/mount.h"
 #include "receiver/store.h"
 
-#include <pthread.h>
-
 // What the routes work on. Set up: store_open(), mounts_open(), then recovery_init(). The store and the mounts stay the
-// caller's; stop the control server before recovery_done(), and close the mounts before the store.
+// caller's; stop the control server before they are closed, the mounts before the store.
 struct recovery {
 	struct env *env;
 	struct store *store;
 	struct mounts *mounts;
 	struct scrubber *scrubber; // the same
 	struct check_job *check; // may be NULL where proof_routes are not served
-	pthread_mutex_t failing_over; // one failover or removal at a time
 };
 
 void recovery_init(struct recovery *recovery, struct env *env, struct store *store, struct mounts *mounts);
-void recovery_done(struct recovery *recovery);
 
 // The routes, for handlers whose context is a struct recovery. A server with a context of its own makes it the first
 // member, or wraps the handlers.

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { NS_PER_MS = 1000000, JSON_PATH_SIZE = 4096 };
 
@@ -86,7 +87,7 @@ static const char *replica_reason(const struct replica_info *info, uint64_t dama
 		(void)snprintf(text, ERR_TEXT_MAX,
 			       "the newest point is in quarantine: %llu of its blocks are damaged; %s (`kagami points %s` tells which points are sound)",
 			       (unsigned long long)damaged, info->fenced ? "no source will repair it" : "the next sync repairs them", info->name);
-	return info->broken ? info->broken_reason : text;
+	return info->broken ? info->broken_reason : info->limited ? info->limited_reason : text;
 }
 
 // The members that depend on there being a point.
@@ -99,6 +100,14 @@ static json_t *replica_newest(const struct recovery *recovery, const struct repl
 	return json_pack("{s:I, s:o, s:o, s:b}", "last_point", (json_int_t)info->last_point, "last_cut",
 			 json_when(info->last_cut_wall_ns), "age_ms", at, "rpo_violated",
 			 !info->fenced && age_ms > info->rpo_ms);
+}
+
+static json_t *replica_limits(const struct replica_info *info)
+{
+	static const char *const names[] = {[LIMITED_QUOTA] = "quota-reached", [LIMITED_SPACE] = "target-full"};
+	json_t *quota = info->quota_bytes ? json_new_u64(info->quota_bytes) : json_null();
+	return json_pack("{s:I, s:o, s:s?}", "used_bytes", (json_int_t)info->used_bytes, "quota_bytes", quota, "limited",
+			 names[info->limited]);
 }
 
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica)
@@ -118,7 +127,8 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 		(json_int_t)stored_bytes(recovery, replica, info), "disks", replica_disks(info), "failover",
 		replica_failover(recovery, info));
 	AUTO_JSON json_t *newest = replica_newest(recovery, info);
-	if (json && newest && json_object_update(json, newest) == 0)
+	AUTO_JSON json_t *limits = replica_limits(info);
+	if (json && newest && limits && json_object_update(json, newest) == 0 && json_object_update(json, limits) == 0)
 		return json;
 	json_decref(json);
 	return NULL;
@@ -194,12 +204,19 @@ static json_t *failover_disks(const struct recovery *recovery, const struct fail
 json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover)
 {
 	AUTO_FREE char *command = failover_command(recovery->store, failover);
-	if (!command)
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	struct replica *replica = store_find(recovery->store, failover->name);
+	if (!command || !info)
 		return NULL;
-	return json_pack("{s:s, s:I, s:o, s:I, s:I, s:o, s:s}", "name", failover->name, "point", (json_int_t)failover->point,
-			 "cut", json_when(failover->cut_wall_ns), "lost_ms", (json_int_t)failover->lost_ms,
-			 "duration_ms", (json_int_t)failover->duration_ms, "disks", failover_disks(recovery, failover),
-			 "command", command);
+	memset(info, 0, sizeof(*info));
+	if (replica) // else it was removed since
+		replica_info(replica, info);
+	json_t *left = info->rollback_in_ms ? json_new_u64(info->rollback_in_ms) : json_null();
+	return json_pack("{s:s, s:I, s:o, s:I, s:I, s:o, s:s, s:b, s:o, s:I}", "name", failover->name, "point",
+			 (json_int_t)failover->point, "cut", json_when(failover->cut_wall_ns), "lost_ms",
+			 (json_int_t)failover->lost_ms, "duration_ms", (json_int_t)failover->duration_ms, "disks",
+			 failover_disks(recovery, failover), "command", command, "final", info->fence_final, "rollback_in_ms", left,
+			 "written_bytes", (json_int_t)failover_written(recovery->env, recovery->store, failover));
 }
 
 json_t *recovery_json_mount(const struct mount_info *mount)

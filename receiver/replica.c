@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A replica's life, what it tells about itself, holds and the fence. What it promises: a hold or a fence that was
-// answered stands; a broken replica writes nothing more.
+// A replica's life, what it tells about itself, and holds. What it promises: a hold that was answered stands; a broken
+// replica writes nothing more.
 #include "receiver/replica.h"
 
 #include "base/log.h"
@@ -20,6 +20,7 @@ struct replica *replica_new(struct env_root *root, const char *store_path, const
 	r->root = root;
 	r->store_path = store_path;
 	(void)snprintf(r->name, sizeof(r->name), "%s", name);
+	(void)pthread_mutex_init(&r->recovery_lock, NULL);
 	(void)pthread_mutex_init(&r->retain_lock, NULL);
 	(void)pthread_mutex_init(&r->lock, NULL);
 	return r;
@@ -38,7 +39,13 @@ void replica_free(struct replica *r)
 	free(r->points);
 	(void)pthread_mutex_destroy(&r->lock);
 	(void)pthread_mutex_destroy(&r->retain_lock);
+	(void)pthread_mutex_destroy(&r->recovery_lock);
 	free(r);
+}
+
+pthread_mutex_t *replica_recovery_lock(struct replica *r)
+{
+	return &r->recovery_lock;
 }
 
 static void file_name(const struct replica *r, char path[REPLICA_PATH_SIZE], const char *fmt, va_list args)
@@ -111,8 +118,11 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 	r->prot.generation = next->generation;
 	r->prot.fenced = next->fenced;
 	r->prot.fenced_point = next->fenced_point;
+	r->prot.generation_before = next->generation_before;
+	r->prot.rollback_in_ms = next->rollback_in_ms;
 	r->prot.rpo_ms = next->rpo_ms;
 	r->prot.points_keep = next->points_keep;
+	r->prot.quota_bytes = next->quota_bytes;
 	r->prot_certain = true;
 	return 0;
 }
@@ -165,19 +175,6 @@ int replica_read_point(const struct replica *r, uint64_t number, struct point_fi
 	return 0;
 }
 
-static uint64_t head_bytes(const struct replica *r)
-{
-	uint64_t bytes = 0;
-	for (unsigned i = 0; i < r->prot.disk_count; i++) {
-		struct qcow2_writer_stats stats;
-		if (!r->head.disk[i].writer)
-			continue;
-		qcow2_writer_stats(r->head.disk[i].writer, &stats);
-		bytes += stats.file_bytes;
-	}
-	return bytes;
-}
-
 void replica_info(struct replica *r, struct replica_info *ret_info)
 {
 	LOCK_SCOPE(&r->lock);
@@ -187,6 +184,8 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.generation = r->prot.generation,
 		.fenced = r->prot.fenced,
 		.fenced_point = r->prot.fenced_point,
+		.fence_final = protection_fence_final(&r->prot),
+		.rollback_in_ms = replica_rollback_in_ms(r),
 		.broken = r->broken,
 		.rpo_ms = r->prot.rpo_ms,
 		.points_keep = r->prot.points_keep,
@@ -198,6 +197,9 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.head_bytes = head_bytes(r),
 		.session_open = r->session_open,
 		.reopen = r->reopen,
+		.used_bytes = replica_used_bytes(r),
+		.quota_bytes = r->prot.quota_bytes,
+		.limited = r->limited,
 		.retention_waits_for = replica_waits_for(r),
 	};
 	if (last)
@@ -205,6 +207,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 	memcpy(info.name, r->name, sizeof(info.name));
 	memcpy(info.owner_pin, r->prot.owner_pin, sizeof(info.owner_pin));
 	memcpy(info.broken_reason, r->why.text, sizeof(info.broken_reason));
+	limits_text(r, r->limited, info.limited_reason, sizeof(info.limited_reason));
 	memcpy(info.disk, r->prot.disk, sizeof(info.disk));
 	*ret_info = info;
 }
@@ -267,34 +270,4 @@ void replica_release(struct replica *r, uint64_t number)
 		return;
 	assert(point->holds > 0);
 	point->holds--;
-}
-
-int replica_fence(struct replica *r, uint64_t number, struct err *err)
-{
-	LOCK_SCOPE(&r->lock);
-	if (number == 0) // decided here, where no commit can come between
-		number = r->prot.fenced ? r->prot.fenced_point : replica_last_point(r);
-	if (r->prot.fenced && r->prot.fenced_point == number) // found at start: perhaps from a fence whose sync failed
-		return r->prot_certain ? 0 : replica_save(r, &r->prot, err);
-	if (r->prot.fenced)
-		return err_set(err, -EALREADY, "%s was failed over to point %llu already", r->name,
-			       (unsigned long long)r->prot.fenced_point);
-	if (!replica_point(r, number))
-		return err_set(err, -ENOENT, "%s has no point %llu; list them with 'kagami points %s'", r->name,
-			       (unsigned long long)number, r->name);
-	struct protection next = r->prot;
-	next.fenced = true;
-	next.fenced_point = number;
-	int rc = uuid_new(r->root->env, &next.generation);
-	if (rc)
-		return err_sys(err, rc, "%s: random", r->name);
-	rc = replica_save(r, &next, err);
-	if (rc)
-		return rc;
-	log_info("replica is fenced: no delta is taken any more protection=%s point=%llu", r->name,
-		 (unsigned long long)number);
-	struct err why = {0};
-	if (head_drop(r, &why)) // the fence stands; the files go at the next start
-		log_warning("cannot remove the head protection=%s reason=\"%s\"", r->name, why.text);
-	return 0;
 }

@@ -2,15 +2,17 @@
 // One protection in the store, as the files of the store see it. Everybody else uses receiver/store.h.
 //
 // Locks, taken in this order:
+//	recovery_lock	one failover, rollback or removal at a time
 //	retain_lock	one fold (or removal) at a time, held for all of it
-//	(the store's)	which replicas there are
+//	(the store's)	which replicas there are; never held over the disk: every session's OPEN asks
 //	lock		everything below; not held while a fold writes the base
 // `root`, `store_path`, `name` and, once recovered, the number and names of the disks of `prot` never change and need no lock;
 // their sizes do.
 //
 // State:
 //	ready ──replica_break()──► broken	until the store is opened anew
-//	ready ──replica_fence()──► fenced	for ever: on disk
+//	ready ──replica_fence()──► fenced ──replica_fence_commit()──► final: on disk, for ever
+//	  ▲───replica_unfence()──────┘
 //	no session ──replica_session_begin()──► session ──replica_session_end()──► no session
 //	head: none ──head_writer()──► open ──replica_seal()──► none, new UUID
 //	                              open ──head_drop()──► none, new UUID
@@ -28,8 +30,10 @@
 #include "receiver/table.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum { REPLICA_PATH_SIZE = 320 };
+
 
 // Beside the protections, in the store's directory.
 #define STORE_LOCK NAME_RESERVED
@@ -53,17 +57,24 @@ struct replica {
 	struct env_root *root; // the store's
 	const char *store_path;
 	char name[NAME_SIZE];
+	pthread_mutex_t recovery_lock; // see replica_recovery_lock()
 	pthread_mutex_t retain_lock;
 	pthread_mutex_t lock;
 
 	struct protection prot;
 	bool prot_certain; // this receiver has seen it become durable
+	uint64_t rollback_passed_ms; // of prot.rollback_in_ms, since that was saved
 	bool broken;
 	struct err why; // it is broken
 
 	struct point_info *points; // oldest first, numbers rising by one
 	size_t point_count;
 	struct head head;
+	const _Atomic uint64_t *reserve_bytes; // of the store, to be kept free; NULL in a replica that is not in one yet
+	uint64_t base_bytes;	// that the base takes
+	uint64_t limits_next;	// how large the head is when the limits are looked at again
+	uint64_t limits_wanted; // how far the head got that was refused last
+	enum limited limited;	// why; until a point is committed
 	bool late_logged; // that retention waits for a hold
 
 	struct scrub_state scrub;  // as on disk, but for a position that is at most SCRUB_SAVE_SECONDS old
@@ -108,6 +119,15 @@ int replica_ready(const struct replica *replica, struct err *err);
 int replica_save(struct replica *replica, const struct protection *next, struct err *err);
 uint64_t replica_last_point(const struct replica *replica); // 0 without one
 struct digest_disk replica_disk(const struct replica *replica, unsigned disk);
+// limits.c
+uint64_t replica_used_bytes(const struct replica *replica); // as the quota counts: base, points and head
+int replica_base_count(struct replica *replica, struct err *err); // looks at what the base takes now
+// Whether the head may grow, or with `seal` become a point. -EDQUOT quota, -ENOSPC reserve: the head was dropped, the text says what to do.
+int limits_check(struct replica *replica, bool seal, struct err *err);
+void limits_committed(struct replica *replica);
+void limits_text(const struct replica *replica, enum limited why, char *text, size_t cap); // "" for LIMITED_NOT
+
+uint64_t replica_rollback_in_ms(const struct replica *replica); // see replica_info
 uint64_t replica_waits_for(const struct replica *replica); // see replica_info.retention_waits_for
 struct point_info *replica_point(struct replica *replica, uint64_t number); // NULL when there is none
 
@@ -134,6 +154,7 @@ int replica_examine(struct replica *replica, struct err *err);
 int replica_number(const char *name, uint64_t *ret_number); // of a name under points/; -EBADMSG when it is none
 
 // head.c
+uint64_t head_bytes(const struct replica *replica); // of its overlays, so far
 
 // The digest of a block as the head has it; during a session.
 struct digest head_digest(const struct replica *replica, unsigned disk, uint64_t index);

@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <errno.h>
 
-static int seal_check(const struct replica *r, const struct wire_seal *seal, struct err *err)
+static int seal_check(struct replica *r, const struct wire_seal *seal, struct err *err)
 {
 	int rc = replica_ready(r, err);
 	if (rc)
@@ -21,7 +21,7 @@ static int seal_check(const struct replica *r, const struct wire_seal *seal, str
 	if (r->point_count >= STORE_POINTS_MAX)
 		return err_set(err, -ENOSPC, "%s has %d points, the most there may be; umount old ones so that they can be folded",
 			       r->name, STORE_POINTS_MAX);
-	return 0;
+	return limits_check(r, true, err);
 }
 
 // Room for everything that becomes true with the commit, so that nothing can fail after it.
@@ -149,6 +149,7 @@ static void seal_adopt(struct replica *r, const struct point_file *point, const 
 	r->head.made = false;
 	r->head.uuid = *next_head;
 	scrub_poison(r);
+	limits_committed(r);
 }
 
 static int seal_commit(struct replica *r, struct point_file *point, struct err *err)

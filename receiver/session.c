@@ -162,8 +162,9 @@ static enum wire_error store_refusal(int rc)
 	case -ESTALE:
 		return WIRE_E_POSITION;
 	case -ENOSPC:
-	case -EDQUOT:
 		return WIRE_E_NO_SPACE;
+	case -EDQUOT:
+		return WIRE_E_QUOTA;
 	case -EBADMSG:
 	case -EINVAL:
 	case -ERANGE:

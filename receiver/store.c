@@ -9,15 +9,24 @@
 #include <stdio.h>
 #include <string.h>
 
+struct coming { // on the stack of its thread
+	const char *name;
+	struct coming *next;
+};
+
 struct store {
 	struct env_root *root;
 	struct env_file *lock_file;
 	char *path;
-	pthread_mutex_t lock; // of the two lists
+	pthread_mutex_t lock; // of the lists below; never held over a wait for the disk
 	struct replica **replicas; // by name
 	size_t count;
 	struct replica **gone; // removed, but callers may still have them
 	size_t gone_count;
+	size_t awaited; // those of them that are to come, for which there is room
+	struct coming *coming; // names that are being made or removed, each by a thread
+	pthread_cond_t came;   // one of them is done
+	_Atomic uint64_t reserve_bytes;
 };
 
 const char *store_path(const struct store *store)
@@ -29,6 +38,16 @@ uint64_t store_free_bytes(struct store *store)
 {
 	uint64_t bytes = 0;
 	return env_space(store->root, &bytes) ? 0 : bytes;
+}
+
+void store_set_reserve(struct store *store, uint64_t bytes)
+{
+	atomic_store(&store->reserve_bytes, bytes);
+}
+
+uint64_t store_reserve(struct store *store)
+{
+	return atomic_load(&store->reserve_bytes);
 }
 
 // --- opening ---
@@ -84,7 +103,7 @@ static struct replica *find(const struct store *s, const char *name)
 // Room for one more in both lists, so that neither coming nor going can fail once it is on disk.
 static int lists_reserve(struct store *s)
 {
-	size_t room = (s->count + s->gone_count + 1) * sizeof(struct replica *);
+	size_t room = (s->count + s->gone_count + s->awaited + 1) * sizeof(struct replica *);
 	struct replica **more = realloc(s->replicas, room);
 	if (!more)
 		return -ENOMEM;
@@ -98,6 +117,7 @@ static int lists_reserve(struct store *s)
 
 static void list_insert(struct store *s, struct replica *r)
 {
+	r->reserve_bytes = &s->reserve_bytes;
 	size_t i = place_of(s, r->name);
 	memmove(s->replicas + i + 1, s->replicas + i, (s->count - i) * sizeof(*s->replicas));
 	s->replicas[i] = r;
@@ -160,6 +180,7 @@ int store_open(struct env *env, const char *path, struct store **ret_store, stru
 		return err_set(err, -ENOMEM, "out of memory");
 	}
 	(void)pthread_mutex_init(&s->lock, NULL);
+	(void)pthread_cond_init(&s->came, NULL);
 	int rc = store_fill(s, path, env, err);
 	if (rc) {
 		store_close(s);
@@ -181,6 +202,7 @@ void store_close(struct store *s)
 	free(s->gone);
 	env_close(s->lock_file);
 	env_root_close(s->root);
+	(void)pthread_cond_destroy(&s->came);
 	(void)pthread_mutex_destroy(&s->lock);
 	free(s->path);
 	free(s);
@@ -200,16 +222,52 @@ struct replica *store_at(struct store *s, size_t n)
 
 // --- coming and going ---
 
-int store_create(struct store *s, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE],
-		 struct replica **ret_replica, struct err *err)
+// A name is made or removed by one thread at a time, without the lock: a slow disk keeps only those waiting that want this name.
+// Under the lock; may give it up meanwhile.
+static void name_take(struct store *s, struct coming *own, const char *name)
 {
-	LOCK_SCOPE(&s->lock);
-	if (find(s, open->name))
-		return err_set(err, -EEXIST, "%s exists at this receiver; protect under another name", open->name);
-	struct replica *r = lists_reserve(s) ? NULL : replica_new(s->root, s->path, open->name);
+	struct coming *other = s->coming;
+	while (other) {
+		if (strcmp(other->name, name) == 0) {
+			(void)pthread_cond_wait(&s->came, &s->lock);
+			other = s->coming;
+			continue;
+		}
+		other = other->next;
+	}
+	*own = (struct coming){.name = name, .next = s->coming};
+	s->coming = own;
+}
+
+// Under the lock.
+static void name_give(struct store *s, const struct coming *own)
+{
+	struct coming **at = &s->coming;
+	while (*at != own)
+		at = &(*at)->next;
+	*at = own->next;
+	(void)pthread_cond_broadcast(&s->came);
+}
+
+static int reserve_check(struct store *s, struct err *err)
+{
+	uint64_t free_bytes = UINT64_MAX, reserve = store_reserve(s);
+	if (reserve && env_space(s->root, &free_bytes) == 0 && free_bytes < reserve)
+		return err_set(err, -ENOSPC, "the target's store %s is full, but for its reserve: free space there", s->path);
+	return 0;
+}
+
+// On disk, and in memory; without the store's lock.
+static int create(struct store *s, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE], struct replica **ret_replica,
+		  struct err *err)
+{
+	int rc = reserve_check(s, err);
+	if (rc)
+		return rc;
+	struct replica *r = replica_new(s->root, s->path, open->name);
 	if (!r)
 		return err_set(err, -ENOMEM, "out of memory");
-	int rc = replica_create(s->root, open, pin, err);
+	rc = replica_create(s->root, open, pin, err);
 	if (rc) {
 		replica_free(r);
 		if (rc == -ENOSPC)
@@ -217,6 +275,30 @@ int store_create(struct store *s, const struct wire_open *open, const unsigned c
 		return rc;
 	}
 	replica_recover(r); // one way to come into memory
+	*ret_replica = r;
+	return 0;
+}
+
+int store_create(struct store *s, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE],
+		 struct replica **ret_replica, struct err *err)
+{
+	struct coming own;
+	struct replica *r = NULL;
+	(void)pthread_mutex_lock(&s->lock);
+	name_take(s, &own, open->name);
+	bool there = find(s, open->name);
+	s->awaited += !there;
+	int rc = there		      ? err_set(err, -EEXIST, "%s exists at this receiver; protect under another name", open->name)
+		 : lists_reserve(s) ? err_set(err, -ENOMEM, "out of memory")
+				      : 0;
+	(void)pthread_mutex_unlock(&s->lock);
+	if (rc == 0)
+		rc = create(s, open, pin, &r, err);
+	LOCK_SCOPE(&s->lock);
+	s->awaited -= !there;
+	name_give(s, &own);
+	if (rc)
+		return rc;
 	list_insert(s, r);
 	*ret_replica = r;
 	return 0;
@@ -233,41 +315,67 @@ static int forget_check(struct replica *r, struct err *err)
 	return 0;
 }
 
-static int forget_rename(struct store *s, struct replica *r, char trash[REPLICA_PATH_SIZE], struct err *err)
+// Under the replica's lock.
+static void forget_in_memory(struct replica *r)
 {
-	(void)snprintf(trash, REPLICA_PATH_SIZE, STORE_TRASH "/%s.%zu", r->name, s->gone_count);
-	int rc = env_rename(s->root, r->name, trash);
-	return rc ? err_sys(err, rc, "%s: move to " STORE_TRASH, r->name) : 0;
-}
-
-static void forget_in_memory(struct store *s, struct replica *r)
-{
-	size_t i = place_of(s, r->name);
-	s->count--;
-	memmove(s->replicas + i, s->replicas + i + 1, (s->count - i) * sizeof(*s->replicas));
-	s->gone[s->gone_count++] = r;
 	r->broken = true; // for whoever still has it
 	(void)err_set(&r->why, -ENOENT, "it was removed");
 	r->point_count = 0;
 	head_close(r);
 }
 
-static int forget(struct store *s, struct replica *r, char trash[REPLICA_PATH_SIZE], struct err *err)
+static int forget_rename(struct store *s, struct replica *r, char trash[REPLICA_PATH_SIZE], struct err *err)
 {
-	LOCK_SCOPE(&s->lock);
+	struct uuid fresh;
+	char text[UUID_TEXT_SIZE];
 	LOCK_SCOPE(&r->lock);
-	if (find(s, r->name) != r)
-		return err_set(err, -ENOENT, "%s was removed already", r->name);
-	if (lists_reserve(s))
-		return err_set(err, -ENOMEM, "out of memory");
 	int rc = forget_check(r, err);
-	if (rc == 0)
-		rc = forget_rename(s, r, trash, err);
 	if (rc)
 		return rc;
-	forget_in_memory(s, r);
-	rc = env_sync_dir(s->root, STORE_TRASH);
-	return rc ? err_sys(err, rc, "store %s: sync; start the receiver again", s->path) : 0;
+	rc = uuid_new(s->root->env, &fresh);
+	if (rc)
+		return err_sys(err, rc, "random");
+	uuid_format(&fresh, text);
+	(void)snprintf(trash, REPLICA_PATH_SIZE, STORE_TRASH "/%s.%s", r->name, text);
+	rc = env_rename(s->root, r->name, trash);
+	if (rc)
+		return err_sys(err, rc, "%s: move to " STORE_TRASH, r->name);
+	forget_in_memory(r);
+	return 0;
+}
+
+static void list_remove(struct store *s, struct replica *r)
+{
+	size_t i = place_of(s, r->name);
+	s->count--;
+	memmove(s->replicas + i, s->replicas + i + 1, (s->count - i) * sizeof(*s->replicas));
+	s->gone[s->gone_count++] = r;
+}
+
+// The move is made certain before anything else may have the name.
+static int forget(struct store *s, struct replica *r, char trash[REPLICA_PATH_SIZE], struct err *err)
+{
+	struct coming own;
+	(void)pthread_mutex_lock(&s->lock);
+	name_take(s, &own, r->name);
+	int rc = find(s, r->name) != r ? err_set(err, -ENOENT, "%s was removed already", r->name)
+		 : lists_reserve(s)    ? err_set(err, -ENOMEM, "out of memory")
+				       : 0;
+	(void)pthread_mutex_unlock(&s->lock);
+	if (rc == 0)
+		rc = forget_rename(s, r, trash, err);
+	if (rc == 0) {
+		{
+			LOCK_SCOPE(&s->lock);
+			list_remove(s, r);
+		}
+		rc = env_sync_dir(s->root, STORE_TRASH);
+		if (rc)
+			(void)err_sys(err, rc, "store %s: sync; start the receiver again", s->path);
+	}
+	LOCK_SCOPE(&s->lock);
+	name_give(s, &own);
+	return rc;
 }
 
 int store_forget(struct store *s, const char *name, struct err *err)

@@ -23,11 +23,13 @@
 #include "format/digest.h"
 #include "format/wire.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 enum {
 	OWNER_PIN_SIZE = 32,
+	ROLLBACK_GRACE_MS = 300000, // a fence is not taken back by itself so soon after a program had its disks open
 	RETENTION_LATE_POINTS = 60, // over points_keep, held up by a hold: the operator is told
 };
 
@@ -41,6 +43,9 @@ int store_open(struct env *env, const char *path, struct store **ret_store, stru
 void store_close(struct store *store); // takes NULL; no call may be under way
 const char *store_path(const struct store *store); // absolute
 uint64_t store_free_bytes(struct store *store);
+// So much of the file system is left free by the heads of all replicas, so that folds and a failover have room. 0 at first.
+void store_set_reserve(struct store *store, uint64_t bytes);
+uint64_t store_reserve(struct store *store);
 
 // Whether the directory `name` below a store's root is a protection, if only what is left of one.
 bool store_has_protection(struct env_root *root, const char *name);
@@ -54,6 +59,8 @@ int store_create(struct store *store, const struct wire_open *open, const unsign
 // Removes a protection and every point of it: from the operator only. -EBUSY while anything is held or a session is open.
 int store_forget(struct store *store, const char *name, struct err *err);
 
+enum limited { LIMITED_NOT, LIMITED_QUOTA, LIMITED_SPACE };
+
 struct replica_info {
 	char name[NAME_SIZE];
 	struct uuid protection;
@@ -61,6 +68,8 @@ struct replica_info {
 	unsigned char owner_pin[OWNER_PIN_SIZE];
 	bool fenced;	  // failed over: takes no more deltas
 	uint64_t fenced_point;
+	bool fence_final;	 // fenced for good: it cannot be taken back
+	uint64_t rollback_in_ms; // until the fence is taken back by itself; 0: it is not
 	bool broken;
 	char broken_reason[ERR_TEXT_MAX];
 	uint64_t rpo_ms;
@@ -75,6 +84,10 @@ struct replica_info {
 	uint64_t head_bytes;
 	bool session_open;
 	bool reopen; // the session is to end, and its source to open again: docs/store.md, "Scrub"
+	uint64_t used_bytes;  // on disk: base, points and head
+	uint64_t quota_bytes; // that it may take; 0: no bound of its own
+	enum limited limited; // why the newest head was refused, until a point is committed
+	char limited_reason[ERR_TEXT_MAX];
 	uint64_t retention_waits_for; // the oldest held point, once it lets RETENTION_LATE_POINTS too many gather; else 0
 };
 void replica_info(struct replica *replica, struct replica_info *ret_info);
@@ -101,7 +114,8 @@ int replica_point_sizes(struct replica *replica, uint64_t number, uint64_t ret_s
 
 // Claims the replica for a session after checking owner, UUID, generation and geometry of `open` against the store;
 // updates rpo and retention. The error codes map to the wire: -EPERM owner or UUID (EXISTS), -ESTALE generation (FENCED),
-// -EINVAL geometry, -EBUSY another session, -EIO broken, -ENOSPC.
+// -EINVAL geometry, -EBUSY another session, -EIO broken, -ENOSPC. What is written later fails with -EDQUOT where the quota is reached
+// and with -ENOSPC where the disk is full or the reserve reached: then the head was dropped.
 int replica_session_begin(struct replica *replica, const struct wire_open *open,
 			  const unsigned char owner_pin[OWNER_PIN_SIZE], struct wire_opened *ret_opened, struct err *err);
 void replica_session_end(struct replica *replica);
@@ -115,11 +129,16 @@ int replica_write_zeros(struct replica *replica, const struct wire_zeros *zeros,
 // Makes the head the next point. Returns after everything is durable. -ESTALE when predecessor or head is not ours.
 int replica_seal(struct replica *replica, const struct wire_seal *seal, struct wire_committed *ret_committed,
 		 struct err *err);
+// What the protection may take on disk, durable; 0: no bound. The points that are there stay, also when they are over it.
+int replica_set_quota(struct replica *replica, uint64_t quota_bytes, struct err *err);
 // One step of retention: folds the oldest point into the base when there are more than points_keep and nothing holds
 // it or a later point whose chain it is part of. 1 when it did something, 0 when there is nothing to do.
 int replica_retain(struct replica *replica, struct err *err);
 
 // --- recovery's side ---
+
+// For one failover, rollback or removal of this replica at a time; those of others do not wait. Taken before any lock inside.
+pthread_mutex_t *replica_recovery_lock(struct replica *replica);
 
 // Keeps point `number`, and all that its chain needs, as it is until it is released. `number` 0 means the newest;
 // the one held is stored. -ENOENT when there is no such point. Holds end with the process; a failover's is durable.
@@ -129,5 +148,16 @@ void replica_release(struct replica *replica, uint64_t number);
 // moment, see replica_info.fenced_point) is pinned. The open
 // session, if any, gets -ESTALE from its next call. Done twice for the same point it changes nothing; for another -EALREADY.
 int replica_fence(struct replica *replica, uint64_t number, struct err *err);
+// Takes a fence back, with the failover's disks: they are gone, durably, before the source of the generation before may write
+// again. `number`: the fenced point, or 0 for whichever it is. -ENOENT not fenced, -EALREADY to another point, -EPERM final,
+// -EIO broken. The caller has seen to it that no program has the disks open.
+int replica_unfence(struct replica *replica, uint64_t number, struct err *err);
+int replica_unfence_check(struct replica *replica, uint64_t number, struct err *err); // whether it would, by what is known here
+// Makes a fence final, durably. Done twice it changes nothing. Errors as replica_unfence(), but -EPERM.
+int replica_fence_commit(struct replica *replica, uint64_t number, struct err *err);
+// The fence is to be taken back in so much time: durable. -ENOENT not fenced, -EPERM final.
+int replica_fence_timer(struct replica *replica, uint64_t rollback_in_ms, struct err *err);
+// `passed_ms` have gone by on that clock, and a program has the disks open or not. *ret_due: the time is over, and none has.
+int replica_fence_tick(struct replica *replica, uint64_t passed_ms, bool in_use, bool *ret_due, struct err *err);
 
 #endif

@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <string.h>
 
+enum { FENCED_ASK_SECONDS = 60 }; // how often a fenced source asks whether the failover was taken back
+
 static void channel_set(struct protection *p, struct channel *channel)
 {
 	LOCK_SCOPE(&p->lock);
@@ -35,6 +37,12 @@ static void refused(struct protection *p, enum wire_error code, const char *text
 		p->fenced = true;
 		break;
 	}
+	case WIRE_E_NO_SPACE:
+		protection_set_state(p, STATE_TARGET_FULL, text);
+		return;
+	case WIRE_E_QUOTA:
+		protection_set_state(p, STATE_QUOTA_REACHED, text);
+		return;
 	case WIRE_E_VERSION:
 	case WIRE_E_UNPAIRED:
 	case WIRE_E_EXISTS:
@@ -57,8 +65,10 @@ void connection_lost(struct protection *p, const struct wire_failure *failure, c
 	p->connect_not_before_ns = protection_now_ns(p) + schedule_backoff_ns(p->connect_failures - 1, random);
 	if (failure->code)
 		refused(p, failure->code, err->text);
-	else
+	else if (!p->fenced) // fenced it stays until the receiver says otherwise
 		protection_set_state(p, STATE_CONNECTING, err->text);
+	if (p->fenced)
+		p->connect_not_before_ns = protection_now_ns(p) + FENCED_ASK_SECONDS * 1000 * MS_NS;
 }
 
 // Where the receiver stands against what the dirty maps are relative to.
@@ -181,7 +191,12 @@ void connection_open(struct protection *p)
 	}
 	p->connect_failures = 0;
 	p->heard_ns = p->pinged_ns = protection_now_ns(p);
-	protection_set_state(p, STATE_IDLE, "");
+	{
+		LOCK_SCOPE(&p->lock);
+		p->fenced = false; // the failover was taken back
+	}
+	if (!protection_refused_for_space(p))
+		protection_set_state(p, STATE_IDLE, "");
 }
 
 // What an idle connection has to say, and a sign of life to it. False when it is lost.

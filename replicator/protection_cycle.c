@@ -88,7 +88,8 @@ static void on_stage(void *context, enum cycle_stage stage)
 				      : stage == CYCLE_COMMITTING ? STATE_COMMITTING
 				      : p->sync != SYNC_NONE	  ? STATE_SYNCING
 								  : STATE_SHIPPING;
-	protection_set_state(p, state, "");
+	if (!protection_refused_for_space(p))
+		protection_set_state(p, state, "");
 }
 
 static void cycle_begin(struct protection *p, uint64_t *ret_number)
@@ -140,7 +141,7 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 // after the point was in place.
 static bool seal_refused(enum wire_error code)
 {
-	return code == WIRE_E_POSITION || code == WIRE_E_NO_SPACE || code == WIRE_E_FENCED || code == WIRE_E_PROTOCOL;
+	return code == WIRE_E_POSITION || code == WIRE_E_NO_SPACE || code == WIRE_E_QUOTA || code == WIRE_E_FENCED || code == WIRE_E_PROTOCOL;
 }
 
 // A failure of the disks, or of the cut of them: the connection is sound, and the next try waits.

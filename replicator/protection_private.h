@@ -27,6 +27,8 @@ enum protection_state {
 	STATE_PAUSED,
 	STATE_FENCED,
 	STATE_FAILED,
+	STATE_TARGET_FULL,   // the receiver took no new point for want of space, or of quota;
+	STATE_QUOTA_REACHED, // so it stays until a point is committed
 };
 const char *protection_state_name(enum protection_state state);
 
@@ -97,6 +99,7 @@ struct protection {
 // protection_thread.c
 void *protection_thread(void *protection);
 void protection_set_state(struct protection *protection, enum protection_state state, const char *reason);
+bool protection_refused_for_space(const struct protection *protection);
 static inline uint64_t protection_now_ns(const struct protection *protection)
 {
 	return env_mono_ns(protection->place.env);

@@ -18,6 +18,7 @@ const char *protection_state_name(enum protection_state state)
 {
 	static const char *const names[] = {
 		"starting", "connecting", "syncing", "idle", "cutting", "shipping", "committing", "paused", "fenced", "failed",
+		"target-full", "quota-reached",
 	};
 	return names[state];
 }
@@ -41,6 +42,12 @@ void protection_set_state(struct protection *p, enum protection_state state, con
 			 p->config.name);
 	p->state = state;
 	(void)snprintf(p->reason, sizeof(p->reason), "%s", reason);
+}
+
+// The receiver took no new point, and has not taken one since: trying again is no news.
+bool protection_refused_for_space(const struct protection *p)
+{
+	return p->state == STATE_TARGET_FULL || p->state == STATE_QUOTA_REACHED;
 }
 
 int64_t protection_mono_of(const struct protection *p, int64_t wall_ns)
@@ -98,7 +105,7 @@ void *protection_thread(void *context)
 			connection_close(p); // its OPEN named the old size
 			continue;
 		}
-		if (paused || fenced) {
+		if (paused) {
 			connection_close(p);
 			p->connect_failures = 0;
 			p->connect_not_before_ns = 0;

@@ -45,6 +45,10 @@ enum cli_option {
 	OPT_STOP,
 	OPT_RATE,
 	OPT_DAMAGED,
+	OPT_ROLLBACK,
+	OPT_COMMIT,
+	OPT_ROLLBACK_AFTER,
+	OPT_QUOTA,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (1u << (option))
@@ -109,6 +113,7 @@ int cli_status(const struct cli *cli);
 int cli_syncs(const struct cli *cli);
 int cli_points(const struct cli *cli);
 int cli_failover(const struct cli *cli);
+int cli_limit(const struct cli *cli);
 int cli_forget(const struct cli *cli);
 int cli_mount(const struct cli *cli);
 int cli_umount(const struct cli *cli);

@@ -129,6 +129,11 @@ static void print_failover(const json_t *failover)
 		return;
 	(void)printf(FIELD "to point %s, cut %s\n", "failed over", show_integer_of(failover, "point").text,
 		     show_time_of(failover, "cut").text);
+	(void)printf(FIELD "%s written since; %s\n", "", show_size_of(failover, "written_bytes").text,
+		     show_flag_of(failover, "final") ? "committed: it is final" : "it can be taken back (kagami failover NAME --rollback)");
+	if (show_has(failover, "rollback_in_ms"))
+		(void)printf(FIELD "it is taken back by itself in %s, once no VM has its disks open\n", "",
+			     show_duration_of(failover, "rollback_in_ms").text);
 	json_array_foreach(json_object_get(failover, "disks"), i, disk)
 		(void)printf("    %s  %s\n", show_text_of(disk, "name"), show_text_of(disk, "path"));
 }
@@ -145,6 +150,9 @@ void cli_status_print_target(const json_t *replica)
 		     show_integer_of(replica, "points_keep").text);
 	(void)printf(FIELD "%s, and %s of the next point\n", "stored", show_size_of(replica, "stored_bytes").text,
 		     show_size_of(replica, "head_bytes").text);
+	if (show_has(replica, "quota_bytes"))
+		(void)printf(FIELD "%s used of %s\n", "quota", show_size_of(replica, "used_bytes").text,
+			     show_size_of(replica, "quota_bytes").text);
 	char scrub[CLI_SCRUB_LINE];
 	cli_scrub_line(json_object_get(replica, "scrub"), scrub);
 	(void)printf(FIELD "%s\n", "scrub", scrub);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The target's side of a disaster: points, failover; and forget, its opposite.
-#include "tools/cli.h"
+#include "tools/cli_failover.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
@@ -181,15 +181,42 @@ static void print_failover(const json_t *answer)
 		     show_duration_of(answer, "duration_ms").text, show_duration_of(answer, "lost_ms").text);
 	print_disks(answer);
 	(void)printf("\nTo boot it:\n  %s\n", show_text_of(answer, "command"));
+	if (show_has(answer, "rollback_in_ms"))
+		(void)printf("\nIt is taken back in %s, once no VM has its disks open, unless you keep it:\n  kagami failover %s --commit\n",
+			     show_duration_of(answer, "rollback_in_ms").text, show_text_of(answer, "name"));
+	else if (!show_flag_of(answer, "final"))
+		(void)printf("\nThe wrong point? To take it back:  kagami failover %s --rollback\nTo keep it for good:              kagami failover %s "
+			     "--commit\n",
+			     show_text_of(answer, "name"), show_text_of(answer, "name"));
+}
+
+// Which of its three things the command is to do, and how long after; usage errors are told.
+static int failover_options(const struct cli *cli, uint64_t *ret_after_ms)
+{
+	struct err err;
+	const char *after = cli->option[OPT_ROLLBACK_AFTER];
+	*ret_after_ms = 0;
+	if (!!cli->option[OPT_ROLLBACK] + !!cli->option[OPT_COMMIT] + !!after > 1)
+		return cli_misused(cli, "--rollback, --commit and --rollback-after exclude each other");
+	if (cli->option[OPT_COMMIT] && cli->option[OPT_DRY_RUN])
+		return cli_misused(cli, "--commit throws nothing away: there is no --dry-run of it");
+	if (after && parse_duration(after, ret_after_ms, &err))
+		return cli_misused(cli, "--rollback-after: %s", err.text);
+	return after && *ret_after_ms == 0 ? cli_misused(cli, "--rollback-after: a time above 0") : CLI_DONE;
 }
 
 int cli_failover(const struct cli *cli)
 {
 	struct parse_target target;
 	json_t *point = NULL, *replica = NULL, *answer, *body;
+	uint64_t after_ms = 0;
 	int rc = target_get(cli, &target);
+	if (!rc)
+		rc = failover_options(cli, &after_ms);
 	if (rc)
 		return rc;
+	if (cli->option[OPT_ROLLBACK] || cli->option[OPT_COMMIT])
+		return cli_failover_end(cli, &target);
 	bool dry_run = cli->option[OPT_DRY_RUN];
 	if (dry_run || (cli_on_terminal() && !cli->option[OPT_YES])) {
 		rc = failover_preview(cli, &target, &point, &replica);
@@ -204,9 +231,11 @@ int cli_failover(const struct cli *cli)
 		if (!go_on)
 			return rc;
 	}
-	body = target.point || cli->option[OPT_DAMAGED] ? json_object() : NULL;
+	body = json_object();
 	if (target.point)
 		(void)json_object_set_new(body, "point", json_integer((json_int_t)target.point));
+	if (after_ms)
+		(void)json_object_set_new(body, "rollback_after_ms", json_integer((json_int_t)after_ms));
 	if (cli->option[OPT_DAMAGED])
 		(void)json_object_set_new(body, "damaged", json_true());
 	rc = cli_ask(cli, HTTP_RECEIVER, "POST", body, &answer, "/v1/protections/%s/failover", target.name);

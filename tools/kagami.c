@@ -56,12 +56,20 @@ const struct cli_command cli_commands[] = {
 	{"unprotect", "NAME [--yes]", "end a protection; its points stay at the target",
 	 "Asks first on a terminal, unless --yes is given; without one it does not ask.", SOURCE, 1, 1, OPT_BIT(OPT_YES), cli_unprotect},
 	{"points", "NAME[@POINT]", "list recovery points, or show one with its files", "", TARGET, 1, 1, 0, cli_points},
-	{"failover", "NAME[@POINT] [--dry-run] [--yes] [--damaged]", "make a replica usable: writable disks on a point",
+	{"failover", "NAME[@POINT] [--rollback-after TIME | --rollback | --commit]\n                       [--dry-run] [--yes] [--damaged]",
+	 "make a replica usable: writable disks on a point",
 	 "Takes the newest point unless one is named. Ends replication into the replica,\n"
 	 "and prints the disks and a command that boots them. --dry-run says what would\n"
 	 "happen and does nothing. On a terminal it asks first, unless --yes is given.\n"
+	 "--rollback takes a failover back: what was written to its disks is thrown away,\n"
+	 "and the source may replicate again. It is refused while a VM has a disk open;\n"
+	 "without a terminal it needs --yes. --rollback-after does so by itself after TIME\n"
+	 "(30m, 1h), never while a VM has a disk open nor within five minutes after, and\n"
+	 "unless it is committed. --commit makes a failover final.\n"
 	 "A point in quarantine is refused, unless --damaged is given.",
-	 TARGET, 1, 1, OPT_BIT(OPT_DRY_RUN) | OPT_BIT(OPT_YES) | OPT_BIT(OPT_DAMAGED), cli_failover},
+	 TARGET, 1, 1,
+	 OPT_BIT(OPT_DRY_RUN) | OPT_BIT(OPT_YES) | OPT_BIT(OPT_ROLLBACK) | OPT_BIT(OPT_COMMIT) | OPT_BIT(OPT_ROLLBACK_AFTER) |
+		 OPT_BIT(OPT_DAMAGED), cli_failover},
 	{"mount", "NAME[@POINT] DIR [--disk DISK] [--partition N] [--damaged]", "mount a file system of a point, read-only",
 	 "Takes the first disk, unless --disk names another; and of a disk with partitions\n"
 	 "the one that has a file system: --partition is needed when several have one.\n"
@@ -69,6 +77,12 @@ const struct cli_command cli_commands[] = {
 	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION) | OPT_BIT(OPT_DAMAGED), cli_mount},
 	{"umount", "DIR", "unmount it", "", TARGET, 1, 1, 0, cli_umount},
 	{"mounts", "", "list mounted points", "", TARGET, 0, 0, 0, cli_mounts},
+	{"limit", "NAME --quota SIZE|none", "bound what a replica may take on disk",
+	 "SIZE is in bytes, or with K, M, G or T (200G). When base, points and the point\n"
+	 "that is under way would take more, the new point is refused, the old ones stay,\n"
+	 "and the source says \"quota-reached\"; it goes on by itself when there is room.\n"
+	 "The store as a whole keeps what kagami-receiver's --reserve says free.",
+	 TARGET, 1, 1, OPT_BIT(OPT_QUOTA), cli_limit},
 	{"forget", "NAME [--yes] [--discard-failover]", "remove a replica and all of its points",
 	 "Asks first on a terminal, unless --yes is given; without one, --yes is needed.\n"
 	 "After a failover, what the VM wrote since is in the failover's disks alone:\n"
@@ -105,6 +119,9 @@ static const struct option options[] = {
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN},	     {"partition", required_argument, NULL, OPT_PARTITION},
 	{"disk", required_argument, NULL, OPT_DISK},	     {"discard-failover", no_argument, NULL, OPT_DISCARD},
 	{"read-only", required_argument, NULL, OPT_READ_ONLY},
+	{"quota", required_argument, NULL, OPT_QUOTA},
+	{"rollback", no_argument, NULL, OPT_ROLLBACK},	     {"commit", no_argument, NULL, OPT_COMMIT},
+	{"rollback-after", required_argument, NULL, OPT_ROLLBACK_AFTER},
 	{NULL, 0, NULL, 0},
 };
 

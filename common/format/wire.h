@@ -68,6 +68,7 @@ enum wire_error {
 	WIRE_E_BUSY = 10,      // another session of this protection is open, or too many
 	WIRE_E_SHUTDOWN = 11,  // the receiver stops: retry later
 	WIRE_E_GEOMETRY = 12,  // the disks do not match the ones in the store
+	WIRE_E_QUOTA = 13,     // the protection has what it may take there: retry later
 };
 const char *wire_error_name(unsigned code);
 

@@ -15,6 +15,9 @@ cp --sparse=always "$W/a.raw" "$W/a.$first"
 marked() { # NAME: regions of its first disk
 	protection "$1" '.disks[0].marked_regions'
 }
+written() { # NAME: its guest has written since the replicator started
+	[ "$(protection "$1" '.disks[0].writes')" -gt 0 ]
+}
 newest_sync() { # NAME FILTER
 	kagami syncs "$1" --json | jq -r ".syncs[0] | $2"
 }
@@ -27,7 +30,7 @@ is "price in seconds is measured" "$(protection vm1 '.crash_price.seconds != nul
 for i in 1 2 3; do
 	qemu-io -f raw -c "write -P 0x4$i ${i}M 256k" -c 'sleep 60000' "$(uri vm1 vda)" >/dev/null 2>&1 &
 	pids+=($!)
-	sleep 0.3
+	wait_for 30 written vm1
 	at_source POST /v1/protections/vm1/cycle >/dev/null
 	kill_replicator
 	start_replicator

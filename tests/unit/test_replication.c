@@ -145,6 +145,47 @@ static void source_that_was_failed_over_is_refused_as_fenced(void **state)
 	assert_int_equal(replication_check(r), 2);
 }
 
+// What the source had dirty while it was fenced comes with the first point after the rollback: by the dirty map, not by a sync.
+static void source_goes_on_with_a_delta_after_a_rollback(void **state)
+{
+	struct replication *r = *state;
+	connect_now(r);
+	for (int i = 0; i < 2; i++) {
+		guest_writes(r, 10);
+		cycle_now(r);
+	}
+	struct replica *replica = store_find(r->store, "vm1");
+	assert_int_equal(replica_fence(replica, 1, &r->err), 0);
+	guest_writes(r, 10);
+	assert_int_equal(replication_cycle(r), -EREMOTEIO);
+	assert_int_equal(replica_unfence(replica, 1, &r->err), 0);
+	connect_now(r);
+	guest_writes(r, 10);
+	cycle_now(r);
+	assert_int_equal(r->report.committed.number, 3);
+	assert_int_equal(replication_check(r), 3);
+}
+
+static void source_over_its_quota_is_told_so_and_goes_on_when_it_is_raised(void **state)
+{
+	struct replication *r = *state;
+	connect_now(r);
+	guest_writes(r, 10);
+	cycle_now(r);
+	struct replica *replica = store_find(r->store, "vm1");
+	assert_int_equal(replica_set_quota(replica, 4096, &r->err), 0);
+	guest_writes(r, 10);
+	uint64_t dirty = source_dirty_bytes(&r->memory.source);
+	assert_int_equal(replication_cycle(r), -EREMOTEIO);
+	assert_int_equal(r->report.failure.code, WIRE_E_QUOTA);
+	assert_non_null(strstr(r->report.failure.text, "kagami limit"));
+	assert_true(source_dirty_bytes(&r->memory.source) >= dirty); // nothing of it is forgotten
+	assert_int_equal(replica_set_quota(replica, 0, &r->err), 0);
+	connect_now(r);
+	cycle_now(r);
+	assert_int_equal(replication_check(r), 2);
+}
+
 static void source_with_another_key_is_refused_as_unpaired(void **state)
 {
 	struct replication *r = *state;
@@ -475,6 +516,8 @@ int main(void)
 		TEST(blocks_that_are_equal_do_not_travel),
 		TEST(first_sync_of_much_is_pre_copied_while_the_guest_writes),
 		TEST(source_that_was_failed_over_is_refused_as_fenced),
+		TEST(source_goes_on_with_a_delta_after_a_rollback),
+		TEST(source_over_its_quota_is_told_so_and_goes_on_when_it_is_raised),
 		TEST(source_with_another_key_is_refused_as_unpaired),
 		TEST(source_that_comes_back_takes_its_session_over),
 		TEST(a_smaller_disk_is_refused_as_geometry),

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// What follows a failover: it is taken back, by an operator or when its time is over, or committed. API: docs/control.md.
+#ifndef KAGAMI_RECEIVER_FAILOVER_CONTROL_H
+#define KAGAMI_RECEIVER_FAILOVER_CONTROL_H
+
+#include "receiver/recovery.h"
+
+struct rollback_result {
+	char name[NAME_SIZE];
+	uint64_t point;		// that it was failed over to
+	uint64_t last_point;	// from which the source goes on
+	uint64_t written_bytes; // to the failover's disks: gone
+};
+
+// Takes a failover back (see replica_unfence(), and -EBUSY while a program has a disk open); with `dry_run` says what would
+// happen, and why not. One at a time with failovers and removals of the same replica.
+int failover_roll_back(struct recovery *recovery, struct replica *replica, uint64_t number, bool dry_run,
+		       struct rollback_result *ret_result, struct err *err);
+
+// Routes of a table whose context is a struct recovery.
+control_handler post_failover_rollback, post_failover_commit;
+
+// A thread that takes failovers back whose time is over.
+struct rollback_timer;
+int rollback_timer_start(struct recovery *recovery, struct rollback_timer **ret_timer, struct err *err);
+void rollback_timer_stop(struct rollback_timer *timer); // takes NULL; returns after the step under way
+
+#endif

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a protection may take, and what the store keeps free: docs/store.md, "Quota and reserve". What it promises: a head is
+// stopped before the quota or the reserve is touched, and only the head; what was committed stays.
+//
+// Looked at when a head begins, for each LIMITS_STEP that it grows by, and when it is sealed: a look costs one statvfs and a
+// sum over the points.
+#include "receiver/replica.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum { LIMITS_STEP = 1 << 20 };
+
+uint64_t replica_used_bytes(const struct replica *r)
+{
+	uint64_t sum = r->base_bytes + head_bytes(r);
+	for (size_t i = 0; i < r->point_count; i++)
+		sum += r->points[i].stored_bytes;
+	return sum;
+}
+
+int replica_base_count(struct replica *r, struct err *err)
+{
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		char path[REPLICA_PATH_SIZE];
+		struct env_stat st;
+		replica_file(r, path, "base/%s.raw", r->prot.disk[i].name);
+		int rc = env_stat(r->root, path, &st);
+		if (rc)
+			return err_sys(err, rc, "%s", path);
+		sum += st.allocated;
+	}
+	r->base_bytes = sum;
+	return 0;
+}
+
+// Whether `more` bytes are over a limit. A file system that does not say what is free is not asked to keep a reserve.
+static enum limited over(const struct replica *r, uint64_t more)
+{
+	uint64_t free_bytes = UINT64_MAX, used = replica_used_bytes(r), quota = r->prot.quota_bytes;
+	if (quota && (used > quota || more > quota - used))
+		return LIMITED_QUOTA;
+	if (!r->reserve_bytes || env_space(r->root, &free_bytes))
+		return LIMITED_NOT;
+	uint64_t reserve = atomic_load(r->reserve_bytes);
+	return reserve && (free_bytes < reserve || free_bytes - reserve < more) ? LIMITED_SPACE : LIMITED_NOT;
+}
+
+// The head is refused. How far it got is remembered: so much has to be there before the next one is begun, or a large one
+// would fill the disk again and again and take it from the others. Half as much each time, for it may need less by then.
+static int refuse(struct replica *r, enum limited why, struct err *err)
+{
+	struct err left = {0};
+	uint64_t got = head_bytes(r);
+	r->limits_wanted = got ? got : r->limits_wanted / 2;
+	if (r->limited == LIMITED_NOT)
+		log_warning("no new point: %s protection=%s used_bytes=%llu quota_bytes=%llu",
+			    why == LIMITED_QUOTA ? "the quota is reached" : "the store's reserve is reached", r->name,
+			    (unsigned long long)replica_used_bytes(r), (unsigned long long)r->prot.quota_bytes);
+	r->limited = why;
+	if (head_drop(r, &left))
+		return replica_break(r, &left, err);
+	limits_text(r, why, left.text, sizeof(left.text));
+	return err_set(err, why == LIMITED_QUOTA ? -EDQUOT : -ENOSPC, "%s", left.text);
+}
+
+void limits_text(const struct replica *r, enum limited why, char *text, size_t cap)
+{
+	if (why == LIMITED_QUOTA)
+		(void)snprintf(text, cap,
+			       "quota reached: %s may take %llu MiB at the target, and has %llu MiB; raise it there "
+			       "(kagami limit %s --quota SIZE), or "
+			       "keep fewer points",
+			       r->name, (unsigned long long)r->prot.quota_bytes >> 20,
+			       (unsigned long long)replica_used_bytes(r) >> 20, r->name);
+	else if (why == LIMITED_SPACE)
+		(void)snprintf(text, cap,
+			       "the target's store %s is full, but for its reserve: free space there, or forget a "
+			       "replica that is not needed; it "
+			       "goes on by itself",
+			       r->store_path);
+	else
+		text[0] = 0;
+}
+
+int limits_check(struct replica *r, bool seal, struct err *err)
+{
+	uint64_t head = head_bytes(r);
+	if (!seal && head < r->limits_next)
+		return 0;
+	uint64_t more = (seal ? 0 : LIMITS_STEP) + (head ? 0 : r->limits_wanted);
+	enum limited why = over(r, more);
+	if (why != LIMITED_NOT)
+		return refuse(r, why, err);
+	r->limits_next = head + LIMITS_STEP;
+	return 0;
+}
+
+void limits_committed(struct replica *r)
+{
+	if (r->limited != LIMITED_NOT)
+		log_info("there is room again protection=%s", r->name);
+	r->limited = LIMITED_NOT;
+	r->limits_wanted = 0;
+}
+
+int replica_set_quota(struct replica *r, uint64_t quota_bytes, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	if (r->broken)
+		return replica_ready(r, err);
+	struct protection next = r->prot;
+	next.quota_bytes = quota_bytes;
+	int rc = replica_save(r, &next, err);
+	if (rc == 0)
+		r->limits_next = r->limits_wanted = 0; // what was learned of the old one
+	return rc;
+}

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the operator wants left free of the store's file system.
+#ifndef KAGAMI_RECEIVER_RESERVE_H
+#define KAGAMI_RECEIVER_RESERVE_H
+
+#include "base/err.h"
+
+#include <stdint.h>
+
+// `text`: a number of bytes, or with K, M, G or T behind it; NULL: 5 % of the file system that `path` is on, at most 1 GiB.
+// -EINVAL when it is something else, or all that there is.
+int reserve_get(const char *text, const char *path, uint64_t *ret_bytes, struct err *err);
+
+#endif

@@ -1,0 +1,94 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A failover to the wrong point is taken back: never under a running guest, with a word on what is lost; the source goes on with a
+# delta, another point can be taken, and a commit makes it final. With --rollback-after it happens by itself.
+. "$(dirname "$0")/lib.sh"
+requires qemu-img qemu-io qemu-nbd jq curl
+
+new_image "$W/a.raw" $((16 << 20))
+start_pair
+kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h >/dev/null
+wait_for 30 has_point vm1
+old=$(cycle vm1)
+cp --sparse=always "$W/a.raw" "$W/a.old"
+nbd_io vm1 vda 'write -P 0x82 1M 1M'
+new=$(cycle vm1)
+cp --sparse=always "$W/a.raw" "$W/a.new"
+fenced() { [ "$(protection vm1 .state)" = fenced ]; }
+disk_of() { replica vm1 '.failover.disks[0].path'; }
+
+refuses 'not failed over' kagami failover vm1 --rollback --yes
+refuses 'not failed over' kagami failover vm1 --commit
+kagami failover "vm1@$old" >"$W/failover.out"
+grep -q -- --rollback "$W/failover.out" || fail "failover does not say how to take it back"
+disk=$(disk_of)
+qemu-io -f qcow2 -c 'write -P 0x91 2M 3M' -c flush "$disk" >/dev/null
+nbd_io vm1 vda 'write -P 0x84 4M 64k'
+at_source POST /v1/protections/vm1/cycle >/dev/null || true
+wait_for 20 fenced
+
+# What would be lost is said, and nothing is done without a yes.
+kagami failover vm1 --rollback --dry-run --json >"$W/dry.json"
+at_least "bytes that would be lost" "$(jq .written_bytes "$W/dry.json")" $((3 << 20))
+kagami failover vm1 --rollback --dry-run | grep -q 'Nothing was done' || fail "the dry run does not say that it was one"
+refuses '--yes' kagami failover vm1 --rollback
+refuses 'exclude' kagami failover vm1 --rollback --commit
+refuses 'point' kagami failover "vm1@$new" --rollback --yes
+qemu-io -r -f qcow2 -c 'read -P 0x91 2M 64k' "$disk" | grep -q 'read 65536' || fail "a dry run lost the guest's writes"
+
+# Never under a program that has it open.
+qemu-nbd -f qcow2 -k "$R/nbd.sock" -t "$disk" 2>>"$W/qemu-nbd.log" &
+nbd=$!
+pids+=("$nbd")
+busy() { [ -S "$R/nbd.sock" ]; }
+wait_for 20 busy
+refuses 'has .*vda.qcow2 open' kagami failover vm1 --rollback --yes
+is "state" "$(replica vm1 .state)" failed-over
+kill $nbd && wait $nbd || true
+
+kagami failover vm1 --rollback --yes >"$W/rollback.out"
+grep -q "from point $new" "$W/rollback.out" || fail "rollback says: $(cat "$W/rollback.out")"
+[ ! -e "$disk" ] || fail "the disk that was thrown away is still there"
+is "failover" "$(replica vm1 .failover)" null
+refuses 'not failed over' kagami failover vm1 --rollback --yes
+point_equals vm1 "$old" vda "$W/a.old"
+point_equals vm1 "$new" vda "$W/a.new"
+
+# The source asks again, at the latest after a minute, and goes on with what it marked meanwhile: no sync.
+kagami resume vm1 >/dev/null
+wait_for 30 connected vm1
+syncs=$(at_source GET /v1/protections/vm1/syncs | jq '.syncs | length')
+n=$(cycle vm1)
+at_least "point after the rollback" "$n" $((new + 1))
+point_equals vm1 "$n" vda "$W/a.raw"
+is "syncs" "$(at_source GET /v1/protections/vm1/syncs | jq '.syncs | length')" "$syncs"
+
+# By itself, over a restart of the receiver, and not while a disk is open.
+kagami failover "vm1@$old" --rollback-after 4s | grep -q 'taken back in' || fail "failover does not say when it is taken back"
+qemu-nbd -f qcow2 -k "$R/nbd.sock" -t "$(disk_of)" 2>>"$W/qemu-nbd.log" &
+nbd=$!
+pids+=("$nbd")
+sleep 6
+is "state while a disk is open, after its time" "$(replica vm1 .state)" failed-over
+at_least "time left then" "$(replica vm1 .failover.rollback_in_ms)" 290000
+kill $nbd && wait $nbd || true
+kagami failover "vm1@$old" --rollback-after 3s >/dev/null
+kill_receiver
+start_receiver
+taken_back() { [ "$(replica vm1 .failover)" = null ]; }
+wait_for 20 taken_back
+kagami resume vm1 >/dev/null
+wait_for 30 connected vm1
+cycle vm1 >/dev/null
+
+# Another point, and this one for good.
+kagami failover "vm1@$new" --rollback-after 2s >/dev/null
+kagami failover vm1 --commit | grep -q final || fail "commit does not say that it is final"
+kagami failover vm1 --commit >/dev/null
+sleep 4
+is "state" "$(replica vm1 .state)" failed-over
+is "final" "$(replica vm1 .failover.final)" true
+refuses 'committed' kagami failover vm1 --rollback --yes
+qemu-img compare -q -f raw -F qcow2 "$W/a.new" "$(disk_of)" || fail "the disk differs from the point"
+kagami status vm1 | grep -q 'it is final' || fail "status does not say that it is final"
+daemons_alive

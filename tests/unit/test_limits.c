@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+// Quota and reserve: the new point is refused, the old ones stay, others go on, and so does it when there is room; on a disk that
+// is full a failover works. Over the simulated disk, whose free space is set to a byte, and once on a real one.
+#include "base/auto.h"
+#include "base/log.h"
+#include "receiver/failover.h"
+#include "tests/lib/store_twin.h"
+#include "tests/sim/env_sim.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { BLOCKS = 256, STEP = 1 << 20, MIB = 1 << 20 };
+
+struct world {
+	struct sim *sim;
+	struct env *env;
+	struct store *store;
+	struct replica *vm[2];
+	struct wire_open open[2];
+	struct wire_opened opened[2];
+	uint64_t seed;
+	struct replica_info info;
+	struct err err;
+};
+
+static const unsigned char pin[OWNER_PIN_SIZE] = {7};
+
+static void begin(struct world *w, unsigned vm)
+{
+	if (replica_session_begin(w->vm[vm], &w->open[vm], pin, &w->opened[vm], &w->err))
+		fail_msg("%s", w->err.text);
+}
+
+static void begin_again(struct world *w, unsigned vm)
+{
+	replica_session_end(w->vm[vm]);
+	begin(w, vm);
+}
+
+static int setup(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	assert_non_null(w);
+	w->sim = sim_new(3);
+	w->env = sim_env(w->sim);
+	w->seed = 3;
+	assert_int_equal(store_open(w->env, "/", &w->store, &w->err), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		w->open[i] = (struct wire_open){.protection = {{(unsigned char)(i + 1)}},
+						.generation = {{9}},
+						.digest = {.kind = DIGEST_XXH3},
+						.codec = CODEC_ZSTD,
+						.points_keep = 2,
+						.rpo_ms = 15000,
+						.disk_count = 1};
+		(void)snprintf(w->open[i].name, NAME_SIZE, "vm%u", i + 1);
+		strcpy(w->open[i].disk[0].name, "vda");
+		w->open[i].disk[0].size = BLOCKS * BLOCK_SIZE;
+		assert_int_equal(store_create(w->store, &w->open[i], pin, &w->vm[i], &w->err), 0);
+		begin(w, i);
+	}
+	*state = w;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+	for (unsigned i = 0; i < 2; i++)
+		replica_session_end(w->vm[i]);
+	store_close(w->store);
+	assert_int_equal(sim_handles(w->sim), 0);
+	sim_free(w->sim);
+	free(w);
+	return 0;
+}
+
+static const struct replica_info *info_of(struct world *w, unsigned vm)
+{
+	replica_info(w->vm[vm], &w->info);
+	return &w->info;
+}
+
+// Sends blocks from the first on, each of 64 KiB in the store; how many were taken.
+static unsigned send(struct world *w, unsigned vm, unsigned count)
+{
+	AUTO_FREE unsigned char *plain = malloc(BLOCK_SIZE);
+	assert_non_null(plain);
+	for (unsigned i = 0; i < count; i++) {
+		for (unsigned b = 0; b < BLOCK_SIZE; b += 8)
+			memcpy(plain + b, &(uint64_t){draw(&w->seed)}, 8);
+		struct wire_block block = {.disk = 0,
+					   .index = i,
+					   .mask = MASK_FULL,
+					   .codec = CODEC_NONE,
+					   .len = BLOCK_SIZE,
+					   .payload = plain,
+					   .digest = digest_of(&w->open[vm].digest, 0, i, plain)};
+		if (replica_write_block(w->vm[vm], &block, &w->err))
+			return i;
+	}
+	return count;
+}
+
+static int seal(struct world *w, unsigned vm)
+{
+	struct wire_committed committed;
+	const struct replica_info *info = info_of(w, vm);
+	struct wire_seal s = {.predecessor = info->last_point,
+			      .head = info->head,
+			      .cut = {{1}},
+			      .consistency = POINT_CRASH};
+	return replica_seal(w->vm[vm], &s, &committed, &w->err);
+}
+
+static uint64_t used(struct world *w, unsigned vm)
+{
+	return info_of(w, vm)->used_bytes;
+}
+
+static void quota_refuses_the_new_point_and_nothing_else(void **state)
+{
+	struct world *w = *state;
+	assert_int_equal(send(w, 0, 32), 32);
+	assert_int_equal(seal(w, 0), 0);
+	uint64_t before = used(w, 0), quota = before + 4 * MIB;
+	assert_int_equal(replica_set_quota(w->vm[0], quota, &w->err), 0);
+	unsigned taken = send(w, 0, BLOCKS);
+	assert_int_equal(w->err.code, -EDQUOT);
+	assert_non_null(strstr(w->err.text, "kagami limit vm1"));
+	assert_true(taken >= 2 * MIB / BLOCK_SIZE && taken <= 4 * MIB / BLOCK_SIZE);
+	assert_int_equal(info_of(w, 0)->limited, LIMITED_QUOTA);
+	assert_non_null(strstr(w->info.limited_reason, "quota"));
+	assert_int_equal(w->info.last_point, 1);
+	assert_int_equal(used(w, 0), before);	      // the head's space is back
+	assert_int_equal(send(w, 1, BLOCKS), BLOCKS); // the other one goes on
+	assert_int_equal(seal(w, 1), 0);
+	assert_int_equal(info_of(w, 1)->limited, LIMITED_NOT);
+}
+
+static void quota_that_is_raised_lets_it_go_on(void **state)
+{
+	struct world *w = *state;
+	assert_int_equal(replica_set_quota(w->vm[0], 4 * MIB, &w->err), 0);
+	assert_true(send(w, 0, BLOCKS) < BLOCKS);
+	begin_again(w, 0);
+	assert_int_equal(replica_set_quota(w->vm[0], 40 * MIB, &w->err), 0);
+	assert_int_equal(send(w, 0, BLOCKS), BLOCKS);
+	assert_int_equal(info_of(w, 0)->limited, LIMITED_QUOTA); // until there is a point
+	assert_int_equal(seal(w, 0), 0);
+	assert_int_equal(info_of(w, 0)->limited, LIMITED_NOT);
+}
+
+static void quota_is_never_exceeded_by_what_is_sealed(void **state)
+{
+	struct world *w = *state;
+	uint64_t quota = 6 * MIB;
+	assert_int_equal(replica_set_quota(w->vm[0], quota, &w->err), 0);
+	for (unsigned i = 0; i < 12; i++) {
+		(void)(send(w, 0, 24) == 24 && seal(w, 0) == 0);
+		assert_true(used(w, 0) <= quota);
+	}
+	assert_true(info_of(w, 0)->last_point >= 2);
+	assert_int_equal(w->info.limited, LIMITED_QUOTA);
+	assert_int_equal(replica_set_quota(w->vm[0], 0, &w->err), 0);
+	assert_int_equal(send(w, 0, 24), 24);
+	assert_int_equal(seal(w, 0), 0);
+}
+
+static void quota_below_what_is_there_keeps_the_points(void **state)
+{
+	struct world *w = *state;
+	assert_int_equal(send(w, 0, 32), 32);
+	assert_int_equal(seal(w, 0), 0);
+	assert_int_equal(replica_set_quota(w->vm[0], MIB, &w->err), 0);
+	assert_int_equal(send(w, 0, 1), 0);
+	assert_int_equal(seal(w, 0), -EDQUOT); // nor an empty one
+	assert_int_equal(info_of(w, 0)->point_count, 1);
+	replica_session_end(w->vm[0]);
+	replica_session_end(w->vm[1]);
+	store_close(w->store);
+	assert_int_equal(store_open(w->env, "/", &w->store, &w->err), 0); // and it is kept
+	for (unsigned i = 0; i < 2; i++) {
+		w->vm[i] = store_find(w->store, w->open[i].name);
+		begin(w, i);
+	}
+	assert_int_equal(info_of(w, 0)->quota_bytes, MIB);
+	assert_int_equal(w->info.point_count, 1);
+	assert_int_equal(send(w, 0, 1), 0);
+}
+
+static void set_free(struct world *w, uint64_t bytes)
+{
+	sim_set_space(w->sim, bytes);
+}
+
+static void reserve_stays_free_of_heads_and_a_failover_has_it(void **state)
+{
+	struct world *w = *state;
+	struct failover_info failover;
+	store_set_reserve(w->store, 2 * MIB);
+	assert_int_equal(send(w, 0, 16), 16);
+	assert_int_equal(seal(w, 0), 0);
+	set_free(w, 8 * MIB);
+	assert_true(send(w, 1, BLOCKS) < BLOCKS);
+	assert_int_equal(w->err.code, -ENOSPC);
+	assert_non_null(strstr(w->err.text, "full"));
+	assert_int_equal(info_of(w, 1)->limited, LIMITED_SPACE);
+	set_free(w, 2 * MIB - 4096); // somebody else takes it
+	assert_int_equal(send(w, 0, 1), 0);
+	assert_int_equal(seal(w, 0), -ENOSPC);
+	struct wire_open third = w->open[0];
+	struct replica *created;
+	strcpy(third.name, "vm3");
+	assert_int_equal(store_create(w->store, &third, pin, &created, &w->err), -ENOSPC);
+	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, &failover, &w->err), 0);
+	assert_int_equal(failover.point, 1);
+	assert_int_equal(replica_unfence(w->vm[0], 0, &w->err), 0);
+	assert_int_equal(info_of(w, 0)->point_count, 1);
+}
+
+static void fold_on_a_full_disk_has_the_reserve(void **state)
+{
+	struct world *w = *state;
+	store_set_reserve(w->store, 4 * MIB);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(send(w, 0, 16), 16);
+		assert_int_equal(seal(w, 0), 0);
+	}
+	uint64_t before = used(w, 0);
+	set_free(w, 4 * MIB);
+	assert_int_equal(send(w, 0, 1), 0);
+	assert_int_equal(replica_retain(w->vm[0], &w->err), 1);
+	assert_int_equal(info_of(w, 0)->point_count, 2);
+	assert_true(used(w, 0) < before + 4096); // from a point to the base
+	assert_true(used(w, 0) >= 48 * BLOCK_SIZE);
+}
+
+// It does not fill the disk over and over: what it had to give back has to be free before it is tried for good again.
+static void large_head_that_was_refused_waits_for_room_and_goes_on_by_itself(void **state)
+{
+	struct world *w = *state;
+	store_set_reserve(w->store, 2 * MIB);
+	set_free(w, 12 * MIB);
+	assert_true(send(w, 0, BLOCKS) > 100); // refused after 9 MiB or so
+	assert_int_equal(seal(w, 1), 0);
+	set_free(w, 8 * MIB);
+	begin_again(w, 0);
+	assert_int_equal(send(w, 0, BLOCKS), 0);
+	assert_int_equal(info_of(w, 1)->limited, LIMITED_NOT);
+	assert_true(send(w, 0, 16) == 16); // less may do by now: it is asked again, for half
+	assert_int_equal(seal(w, 0), 0);
+	set_free(w, 4 * MIB);
+	assert_true(send(w, 0, BLOCKS) < BLOCKS);
+	set_free(w, 64 * MIB);
+	begin_again(w, 0);
+	assert_int_equal(send(w, 0, BLOCKS), BLOCKS);
+	assert_int_equal(seal(w, 0), 0);
+}
+
+// What is counted is what the files take: on a real disk, before and after folds.
+static void used_bytes_are_what_the_files_take(void **state)
+{
+	(void)state;
+	struct store_twin *t = calloc(1, sizeof(*t));
+	assert_non_null(t);
+	store_twin_begin(t, 5);
+	t->open.points_keep = 3;
+	store_twin_session(t);
+	for (unsigned i = 0; i < 8; i++) {
+		for (unsigned k = 0; k < 20; k++)
+			store_twin_random(t);
+		store_twin_seal(t);
+		struct err err = {0};
+		while (i % 2 && replica_retain(t->replica, &err) == 1)
+			;
+		char command[1024], text[64];
+		struct replica_info info;
+		(void)snprintf(command, sizeof(command),
+			       "du -sB1 --apparent-size %s/vm1/points/*/*.qcow2 | awk '{s+=$1} END {print s}'; "
+			       "du -sB1 %s/vm1/base/*.raw | awk '{s+=$1} END {print s}'",
+			       t->temp.dir, t->temp.dir);
+		FILE *du = popen(command, "r");
+		uint64_t sum = 0;
+		assert_non_null(du);
+		while (fgets(text, sizeof(text), du))
+			sum += strtoull(text, NULL, 10);
+		(void)pclose(du);
+		replica_info(t->replica, &info);
+		assert_int_equal(info.used_bytes, sum);
+	}
+	store_twin_end(t);
+	free(t);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(quota_refuses_the_new_point_and_nothing_else),
+		TEST(quota_that_is_raised_lets_it_go_on),
+		TEST(quota_is_never_exceeded_by_what_is_sealed),
+		TEST(quota_below_what_is_there_keeps_the_points),
+		TEST(reserve_stays_free_of_heads_and_a_failover_has_it),
+		TEST(fold_on_a_full_disk_has_the_reserve),
+		TEST(large_head_that_was_refused_waits_for_room_and_goes_on_by_itself),
+		cmocka_unit_test(used_bytes_are_what_the_files_take),
+	};
+	log_init("test_limits", LOG_LEVEL_ERROR);
+	return cmocka_run_group_tests_name("limits", tests, NULL, NULL);
+}
