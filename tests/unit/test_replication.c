@@ -2,6 +2,7 @@
 // From what is dirty to a committed point, with everything between them real but the disks of the source: every point shows
 // what the source held at its cut (R1), and a connection that is lost at any byte costs no more than what it carried (C2, C3).
 #include "base/log.h"
+#include "receiver/scrub.h"
 #include "tests/lib/cut_proxy.h"
 #include "tests/lib/replication.h"
 
@@ -504,6 +505,54 @@ static void seal_of_another_position_or_head_is_refused(void **state)
 	assert_int_equal(replication_check(r), 2);
 }
 
+// --- damage at the receiver ---
+
+static void byte_change(struct replication *r, const char *name, uint64_t off)
+{
+	struct env_file *file = NULL;
+	assert_int_equal(env_open(r->store_root, name, ENV_WRITE, &file), 0);
+	assert_int_equal(env_pwrite(file, "X", 1, off), 0);
+	env_close(file);
+}
+
+static void scrub_all(struct replica *replica)
+{
+	struct scrub_step step = {.ended = false};
+	assert_int_equal(scrub_begin(replica, 0, SCRUB_RATE_DEFAULT, NULL), 0);
+	while (!step.ended)
+		assert_int_equal(scrub_slice(replica, &step, NULL), 0);
+}
+
+static void blocks_that_a_scrub_found_damaged_come_whole_with_the_next_cycle(void **state)
+{
+	struct replication *r = *state;
+	connect_now(r);
+	cycle_now(r); // disks of zeros: all of it is in the base
+	struct replica *replica = store_find(r->store, r->open.name);
+	char name[320];
+	(void)snprintf(name, sizeof(name), "%s/base/%s.raw", r->open.name, r->open.disk[0].name);
+	byte_change(r, name, 3 * BLOCK_SIZE + 17);
+	cycle_now(r); // nobody knows
+	assert_int_equal(replica_sound(replica, 2, NULL), 0);
+	scrub_all(replica);
+	assert_int_equal(replica_sound(replica, 2, NULL), -EUCLEAN);
+	guest_writes(r, 3);
+	assert_int_not_equal(replication_cycle(r), 0); // the session is told to open again
+	assert_int_equal(r->report.failure.code, WIRE_E_POSITION);
+	connect_now(r);
+	assert_true(source_dirty_bytes(&r->memory.source) >= BLOCK_SIZE);
+	cycle_now(r);
+	assert_true(r->report.ship.sent_blocks + r->report.ship.zero_blocks >= 1);
+	assert_int_equal(replica_sound(replica, 3, NULL), 0);
+	assert_int_equal(replica_sound(replica, 2, NULL), -EUCLEAN);
+	scrub_all(replica);
+	assert_int_equal(replica_sound(replica, 3, NULL), 0);
+	replication_disconnect(r);
+	connect_now(r); // and is named no more
+	cycle_now(r);
+	assert_int_equal(r->report.dirty_bytes, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -530,6 +579,7 @@ int main(void)
 		TEST(message_that_the_state_does_not_allow_ends_the_session_with_a_reason),
 		TEST(receiver_says_why_it_ends_a_session_over_a_frame_that_is_too_long),
 		TEST(seal_of_another_position_or_head_is_refused),
+		TEST(blocks_that_a_scrub_found_damaged_come_whole_with_the_next_cycle),
 	};
 	return cmocka_run_group_tests_name("replication", tests, NULL, NULL);
 }
