@@ -108,7 +108,9 @@ static int check_forget(const struct recovery *recovery, const struct control_re
 static int forget_locked(struct recovery *recovery, const struct control_request *request, struct err *err)
 {
 	LOCK_SCOPE(&recovery->failing_over); // no failover between the check and the removal
-	int rc = check_forget(recovery, request, err);
+	int rc = tests_none(recovery->tests, request->arg[0], err);
+	if (rc == 0)
+		rc = check_forget(recovery, request, err);
 	return rc ? rc : store_forget(recovery->store, request->arg[0], err);
 }
 
@@ -210,5 +212,8 @@ const struct control_route recovery_routes[] = {
 	{"POST", "/v1/protections/*/mounts", post_mount},
 	{"GET", "/v1/mounts", get_mounts},
 	{"POST", "/v1/umount", post_umount},
+	{"POST", "/v1/protections/*/tests", recovery_post_test},
+	{"GET", "/v1/tests", recovery_get_tests},
+	{"DELETE", "/v1/protections/*/tests/*", recovery_delete_test},
 };
 const size_t recovery_route_count = sizeof(recovery_routes) / sizeof(recovery_routes[0]);

@@ -98,6 +98,7 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	struct env *env = env_posix();
 	struct store *store = NULL;
 	struct mounts *mounts = NULL;
+	struct tests *tests = NULL;
 	int rc = net_check(listen, err);
 	if (rc == 0)
 		rc = store_open(env, store_dir, &store, err);
@@ -113,6 +114,9 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 		rc = mounts_open(env, store, &mounts, err);
 	receiver->recovery.mounts = mounts;
 	if (rc == 0)
+		rc = tests_open(env, store, &tests, err); // before server_start(), whose keeper folds
+	receiver->recovery.tests = tests;
+	if (rc == 0)
 		rc = server_start(listen, receiver->identity, store, receiver->pairing, &receiver->server, err);
 	return rc;
 }
@@ -123,6 +127,7 @@ static void receiver_close(struct receiver *receiver)
 		return;
 	server_stop(receiver->server);
 	mounts_close(receiver->recovery.mounts);
+	tests_close(receiver->recovery.tests);
 	pairing_close(receiver->pairing);
 	identity_free(receiver->identity);
 	env_root_close(receiver->state);

@@ -8,15 +8,17 @@
 #include "receiver/failover.h"
 #include "receiver/mount.h"
 #include "receiver/store.h"
+#include "receiver/tests.h"
 
 #include <pthread.h>
 
-// What the routes work on. Set up: store_open(), mounts_open(), then recovery_init(). The store and the mounts stay the
-// caller's; stop the control server before recovery_done(), and close the mounts before the store.
+// What the routes work on. Set up: store_open(), mounts_open(), tests_open(), then recovery_init(). The store, the mounts and the tests stay
+// the caller's; stop the control server before recovery_done(), and close the mounts and tests before the store.
 struct recovery {
 	struct env *env;
 	struct store *store;
 	struct mounts *mounts;
+	struct tests *tests;
 	pthread_mutex_t failing_over; // one failover or removal at a time
 };
 
@@ -28,11 +30,15 @@ void recovery_done(struct recovery *recovery);
 extern const struct control_route recovery_routes[];
 extern const size_t recovery_route_count;
 
+// test_routes.c
+control_handler recovery_post_test, recovery_get_tests, recovery_delete_test;
+
 // JSON as docs/control.md lays it out; new references, NULL when out of memory.
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica);
 json_t *recovery_json_points(struct replica *replica);
 json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover);
 json_t *recovery_json_mount(const struct mount_info *mount);
+json_t *recovery_json_test(const struct recovery *recovery, const struct test_info *test);
 // RFC 3339, UTC, milliseconds.
 json_t *recovery_json_time(int64_t wall_ns);
 

@@ -41,6 +41,8 @@ enum cli_option {
 	OPT_DISCARD,
 	OPT_READ_ONLY,
 	OPT_SIZE,
+	OPT_NAME,
+	OPT_FORCE,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (1u << (option))
@@ -109,6 +111,7 @@ int cli_forget(const struct cli *cli);
 int cli_mount(const struct cli *cli);
 int cli_umount(const struct cli *cli);
 int cli_mounts(const struct cli *cli);
+int cli_test(const struct cli *cli);
 int cli_version(const struct cli *cli);
 int cli_help(const struct cli *cli);
 

@@ -67,6 +67,13 @@ const struct cli_command cli_commands[] = {
 	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION), cli_mount},
 	{"umount", "DIR", "unmount it", "", TARGET, 1, 1, 0, cli_umount},
 	{"mounts", "", "list mounted points", "", TARGET, 0, 0, 0, cli_mounts},
+	{"test", "start NAME[@POINT] [--name TEST] | list [NAME] | stop NAME [TEST] [--force]", "try a point: writable disks to be thrown away",
+	 "start makes a writable overlay on each disk of the newest point, or of POINT,\n"
+	 "beside the replication, which goes on, and prints the disks and a command that\n"
+	 "boots them without a network. The point is held until the test is stopped, also\n"
+	 "through restarts. stop throws away what was written; while a VM has a disk open\n"
+	 "it refuses, unless --force is given.",
+	 TARGET, 1, 3, OPT_BIT(OPT_NAME) | OPT_BIT(OPT_FORCE), cli_test},
 	{"forget", "NAME [--yes] [--discard-failover]", "remove a replica and all of its points",
 	 "Asks first on a terminal, unless --yes is given; without one, --yes is needed.\n"
 	 "After a failover, what the VM wrote since is in the failover's disks alone:\n"
@@ -85,6 +92,7 @@ static const struct option options[] = {
 	{"codec", required_argument, NULL, OPT_CODEC},	     {"address", required_argument, NULL, OPT_ADDRESS},
 	{"wait", no_argument, NULL, OPT_WAIT},		     {"timeout", required_argument, NULL, OPT_TIMEOUT},
 	{"size", required_argument, NULL, OPT_SIZE},
+	{"name", required_argument, NULL, OPT_NAME},	     {"force", no_argument, NULL, OPT_FORCE},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN},	     {"partition", required_argument, NULL, OPT_PARTITION},
 	{"disk", required_argument, NULL, OPT_DISK},	     {"discard-failover", no_argument, NULL, OPT_DISCARD},
 	{"read-only", required_argument, NULL, OPT_READ_ONLY},
@@ -136,6 +144,14 @@ int cli_help(const struct cli *cli)
 	return print_help(command);
 }
 
+static const char *option_name(int option)
+{
+	const struct option *at = options;
+	while (at->val != option)
+		at++;
+	return at->name;
+}
+
 static int options_read(struct cli *cli, int argc, char **argv)
 {
 	int found;
@@ -148,7 +164,7 @@ static int options_read(struct cli *cli, int argc, char **argv)
 		if (found == ':')
 			return cli_misused(cli, "%s needs a value", argv[optind - 1]);
 		if (optarg && cli->option[found])
-			return cli_misused(cli, "--%s is given twice", options[found].name);
+			return cli_misused(cli, "--%s is given twice", option_name(found));
 		cli->option[found] = optarg ? optarg : "";
 	}
 	cli->argc = argc - optind;
@@ -162,7 +178,7 @@ static int command_check(const struct cli *cli)
 	const struct cli_command *command = cli->command;
 	for (int i = 0; i < OPT_COUNT; i++)
 		if (cli->option[i] && !((command->options | FOR_ALL) & OPT_BIT(i)))
-			return cli_misused(cli, "it takes no --%s", options[i].name);
+			return cli_misused(cli, "it takes no --%s", option_name(i));
 	if (cli->argc < command->args_least)
 		return cli_misused(cli, cli->argc ? "something is missing" : "it needs an argument");
 	if (cli->argc > command->args_most)
