@@ -212,6 +212,7 @@ const struct control_route recovery_routes[] = {
 	{"POST", "/v1/protections/*/mounts", post_mount},
 	{"GET", "/v1/mounts", get_mounts},
 	{"POST", "/v1/umount", post_umount},
+	{"GET", "/v1/protections/*/points/*/disks/*/content", recovery_get_content},
 	{"POST", "/v1/protections/*/tests", recovery_post_test},
 	{"GET", "/v1/tests", recovery_get_tests},
 	{"DELETE", "/v1/protections/*/tests/*", recovery_delete_test},

@@ -11,6 +11,7 @@
 #include "receiver/tests.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 // What the routes work on. Set up: store_open(), mounts_open(), tests_open(), then recovery_init(). The store, the mounts and the tests stay
 // the caller's; stop the control server before recovery_done(), and close the mounts and tests before the store.
@@ -19,6 +20,7 @@ struct recovery {
 	struct store *store;
 	struct mounts *mounts;
 	struct tests *tests;
+	atomic_uint streams; // under way
 	pthread_mutex_t failing_over; // one failover or removal at a time
 };
 
@@ -30,6 +32,8 @@ void recovery_done(struct recovery *recovery);
 extern const struct control_route recovery_routes[];
 extern const size_t recovery_route_count;
 
+// stream_routes.c
+control_handler recovery_get_content;
 // test_routes.c
 control_handler recovery_post_test, recovery_get_tests, recovery_delete_test;
 

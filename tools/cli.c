@@ -116,8 +116,7 @@ int cli_no_daemon(const struct cli *cli)
 			cli->run_dir);
 }
 
-// The daemon answered with an error.
-static int refused(const struct cli *cli, enum http_daemon daemon, struct http_reply *reply)
+int cli_refused(const struct cli *cli, enum http_daemon daemon, struct http_reply *reply)
 {
 	const json_t *error = json_object_get(reply->body, "error");
 	if (cli->json)
@@ -155,7 +154,7 @@ int cli_ask(const struct cli *cli, enum http_daemon daemon, const char *method, 
 	va_end(ap);
 	if (http_ask(cli->run_dir, daemon, method, path, body, &reply, &err))
 		return unreachable(cli, daemon, &err);
-	return reply.status < 400 ? accepted(cli, &reply, ret_answer) : refused(cli, daemon, &reply);
+	return reply.status < 400 ? accepted(cli, &reply, ret_answer) : cli_refused(cli, daemon, &reply);
 }
 
 int cli_ask_if_there(const struct cli *cli, enum http_daemon daemon, bool absent_ok, json_t **ret_answer,
@@ -178,5 +177,5 @@ int cli_ask_if_there(const struct cli *cli, enum http_daemon daemon, bool absent
 		json_decref(reply.body);
 		return CLI_DONE;
 	}
-	return reply.status < 400 ? accepted(cli, &reply, ret_answer) : refused(cli, daemon, &reply);
+	return reply.status < 400 ? accepted(cli, &reply, ret_answer) : cli_refused(cli, daemon, &reply);
 }

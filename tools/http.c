@@ -39,7 +39,7 @@ int http_socket_path(const char *run_dir, enum http_daemon daemon, char *path, s
 	return 0;
 }
 
-static int probe(const char *path, struct err *err)
+int http_probe(const char *path, struct err *err)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
@@ -114,7 +114,7 @@ int http_ask(const char *run_dir, enum http_daemon daemon, const char *method, c
 	json_decref(body);
 	int rc = http_socket_path(run_dir, daemon, socket, sizeof(socket), err);
 	if (!rc)
-		rc = probe(socket, err);
+		rc = http_probe(socket, err);
 	if (rc)
 		return rc;
 	CURL *curl = curl_easy_init();

@@ -74,6 +74,12 @@ const struct cli_command cli_commands[] = {
 	 "through restarts. stop throws away what was written; while a VM has a disk open\n"
 	 "it refuses, unless --force is given.",
 	 TARGET, 1, 3, OPT_BIT(OPT_NAME) | OPT_BIT(OPT_FORCE), cli_test},
+	{"export", "NAME[@POINT] OUT [--disk DISK] [--format raw|qcow2] [--force]", "write a disk of a point to a file",
+	 "The disk as it was at the cut, in one file that stands on nothing else: raw (the\n"
+	 "default), sparse, or qcow2. Each block is proven before it is written. The file\n"
+	 "is OUT.part until it is whole; interrupted, the command leaves nothing. --disk is\n"
+	 "needed where the protection has several disks. --force replaces a file OUT.",
+	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_FORMAT) | OPT_BIT(OPT_FORCE), cli_export},
 	{"forget", "NAME [--yes] [--discard-failover]", "remove a replica and all of its points",
 	 "Asks first on a terminal, unless --yes is given; without one, --yes is needed.\n"
 	 "After a failover, what the VM wrote since is in the failover's disks alone:\n"
@@ -93,6 +99,7 @@ static const struct option options[] = {
 	{"wait", no_argument, NULL, OPT_WAIT},		     {"timeout", required_argument, NULL, OPT_TIMEOUT},
 	{"size", required_argument, NULL, OPT_SIZE},
 	{"name", required_argument, NULL, OPT_NAME},	     {"force", no_argument, NULL, OPT_FORCE},
+	{"format", required_argument, NULL, OPT_FORMAT},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN},	     {"partition", required_argument, NULL, OPT_PARTITION},
 	{"disk", required_argument, NULL, OPT_DISK},	     {"discard-failover", no_argument, NULL, OPT_DISCARD},
 	{"read-only", required_argument, NULL, OPT_READ_ONLY},
