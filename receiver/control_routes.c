@@ -213,6 +213,8 @@ const struct control_route recovery_routes[] = {
 	{"GET", "/v1/mounts", get_mounts},
 	{"POST", "/v1/umount", post_umount},
 	{"GET", "/v1/protections/*/points/*/disks/*/content", recovery_get_content},
+	{"GET", "/v1/protections/*/files", recovery_get_files},
+	{"GET", "/v1/protections/*/files/content", recovery_get_file},
 	{"POST", "/v1/protections/*/tests", recovery_post_test},
 	{"GET", "/v1/tests", recovery_get_tests},
 	{"DELETE", "/v1/protections/*/tests/*", recovery_delete_test},

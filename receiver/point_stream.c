@@ -16,7 +16,8 @@
 struct point_stream {
 	struct stream_out out; // first
 	struct replica *replica;
-	uint64_t number; // held; 0: not yet
+	uint64_t number;
+	bool held;
 	char protection[NAME_SIZE], disk[NAME_SIZE];
 	int64_t cut_wall_ns;
 	struct chain *chain;
@@ -24,12 +25,19 @@ struct point_stream {
 	uint64_t index; // of the next block
 };
 
+static void let_go(struct point_stream *ps)
+{
+	chain_close(ps->chain);
+	ps->chain = NULL;
+	if (ps->held)
+		replica_release(ps->replica, ps->number);
+	ps->held = false;
+}
+
 static void on_done(struct stream_out *out)
 {
 	struct point_stream *ps = (struct point_stream *)out;
-	chain_close(ps->chain);
-	if (ps->number)
-		replica_release(ps->replica, ps->number);
+	let_go(ps);
 	stream_out_done(&ps->out);
 	free(ps);
 }
@@ -57,8 +65,10 @@ static int on_next(struct stream_out *out, struct err *err)
 		return stream_out_begin(out, describe(ps), err);
 	}
 	uint64_t index = chain_next(ps->chain, ps->index);
-	if (index == CHAIN_END)
+	if (index == CHAIN_END) {
+		let_go(ps); // who has the END finds nothing held
 		return stream_out_end(out, err);
+	}
 	ps->index = index + 1;
 	int rc = chain_get(ps->chain, index, out->buf + STREAM_HEADER_SIZE, err);
 	if (rc == 0)
@@ -104,6 +114,7 @@ static int fill_in(struct point_stream *ps, uint64_t number, const char *disk, s
 	(void)snprintf(ps->protection, NAME_SIZE, "%s", info->name);
 	(void)snprintf(ps->disk, NAME_SIZE, "%s", info->disk[index].name);
 	rc = replica_hold(ps->replica, number, &ps->number, err);
+	ps->held = rc == 0;
 	if (rc == 0)
 		rc = cut_find(ps->replica, ps->number, &ps->cut_wall_ns, err);
 	return rc ? rc : chain_open(ps->replica, ps->number, index, &ps->chain, err);

@@ -33,7 +33,7 @@ extern const struct control_route recovery_routes[];
 extern const size_t recovery_route_count;
 
 // stream_routes.c
-control_handler recovery_get_content;
+control_handler recovery_get_content, recovery_get_files, recovery_get_file;
 // test_routes.c
 control_handler recovery_post_test, recovery_get_tests, recovery_delete_test;
 

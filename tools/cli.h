@@ -84,6 +84,8 @@ int cli_ask_if_there(const struct cli *cli, enum http_daemon daemon, bool absent
 		     const char *path_fmt, ...) __attribute__((format(printf, 5, 6)));
 // The daemon answered with an error: prints it, and takes the body over. Returns CLI_REFUSED.
 int cli_refused(const struct cli *cli, enum http_daemon daemon, struct http_reply *reply);
+// No answer came, for the reason in `err`: says what to do. Returns CLI_UNREACHABLE or CLI_TIMED_OUT.
+int cli_unreachable(const struct cli *cli, enum http_daemon daemon, const struct err *err);
 // Says that neither daemon answers here. Returns CLI_UNREACHABLE.
 int cli_no_daemon(const struct cli *cli);
 
@@ -116,6 +118,7 @@ int cli_umount(const struct cli *cli);
 int cli_mounts(const struct cli *cli);
 int cli_test(const struct cli *cli);
 int cli_export(const struct cli *cli);
+int cli_files(const struct cli *cli);
 int cli_version(const struct cli *cli);
 int cli_help(const struct cli *cli);
 

@@ -2,11 +2,10 @@
 // A disk of a point as a file of the caller's: export. The receiver reads, proves and sends; the file is made here, with the rights of
 // who called.
 #include "base/auto.h"
-#include "tools/cli.h"
+#include "tools/content.h"
 #include "tools/image_out.h"
 #include "tools/out_file.h"
 #include "tools/parse.h"
-#include "tools/progress.h"
 #include "tools/show.h"
 
 #include <errno.h>
@@ -19,10 +18,6 @@ struct export {
 	struct out_file out;
 	struct image_out image;
 	bool qcow2;
-	struct progress progress;
-	json_t *what;	   // BEGIN
-	uint64_t received; // bytes of DATA
-	char failure[1024]; // what ERROR said
 };
 
 // --- what is to be exported ---
@@ -56,95 +51,52 @@ static int choose(const struct cli *cli, const struct parse_target *target, uint
 	return rc;
 }
 
-// --- the stream ---
+// --- the file ---
 
-static int take_begin(struct export *export, const struct stream_record *record, struct err *err)
-{
-	export->what = json_loadb((const char *)record->payload, record->len, 0, NULL);
-	if (!export->what)
-		return err_set(err, -EBADMSG, "the stream does not say what it is");
-	progress_begin(&export->progress, show_number_of(export->what, "data_bytes"));
-	return image_out_begin(&export->image, export->out.file, show_number_of(export->what, "size_bytes"), export->qcow2, err);
-}
-
-static int take_end(const struct export *export, const struct stream_record *record, struct err *err)
-{
-	json_t *end = json_loadb((const char *)record->payload, record->len, 0, NULL);
-	bool whole = end && show_number_of(end, "data_bytes") == export->received;
-	json_decref(end);
-	return whole ? 0 : err_set(err, -EBADMSG, "the stream is not whole");
-}
-
-static int take_error(struct export *export, const struct stream_record *record, struct err *err)
-{
-	json_t *error = json_loadb((const char *)record->payload, record->len, 0, NULL);
-	show_clean(error);
-	(void)snprintf(export->failure, sizeof(export->failure), "%s", show_text_of(error, "message"));
-	json_decref(error);
-	return err_set(err, -EIO, "%s", export->failure);
-}
-
-static int take(void *context, const struct stream_record *record, struct err *err)
+static int on_begin(void *context, const json_t *what, struct err *err)
 {
 	struct export *export = context;
-	int rc = 0;
-	switch (record->kind) {
-	case STREAM_BEGIN:
-		return take_begin(export, record, err);
-	case STREAM_DATA:
-		rc = image_out_block(&export->image, record->offset, record->payload, record->len, err);
-		export->received += record->len;
-		progress_at(&export->progress, export->received);
-		return rc;
-	case STREAM_END:
-		return take_end(export, record, err);
-	case STREAM_ERROR:
-		return take_error(export, record, err);
-	case STREAM_ZEROS:
-		break;
-	}
-	return 0;
+	return image_out_begin(&export->image, export->out.file, show_number_of(what, "size_bytes"), export->qcow2, err);
 }
 
-static int receive(const struct cli *cli, struct export *export, const char *path)
+static int on_data(void *context, uint64_t offset, const void *data, uint32_t len, struct err *err)
 {
-	struct http_reply reply = {.status = 0};
-	struct err err = {.code = 0};
-	int rc = http_stream(cli->run_dir, HTTP_RECEIVER, path, take, export, &out_stopped, &reply, &err);
-	progress_end(&export->progress);
-	if (rc == 0 && reply.body)
-		return cli_refused(cli, HTTP_RECEIVER, &reply);
-	if (rc == 0)
-		rc = image_out_end(&export->image, &err);
-	if (rc == 0)
-		rc = out_file_commit(&export->out, &err);
-	if (rc == 0)
-		return CLI_DONE;
-	return cli_fail(cli, CLI_REFUSED, "%s: nothing was left behind", err.text[0] ? err.text : strerror(-rc));
+	struct export *export = context;
+	return image_out_block(&export->image, offset, data, len, err);
 }
 
-static void print_done(const struct cli *cli, const struct export *export)
+static int on_end(void *context, struct err *err)
 {
-	const json_t *what = export->what;
+	struct export *export = context;
+	int rc = image_out_end(&export->image, err);
+	return rc ? rc : out_file_commit(&export->out, err);
+}
+
+static void print_done(const struct cli *cli, const struct content *content, bool qcow2)
+{
+	json_t *what = content->what;
 	if (cli->json) {
 		(void)cli_print_json(json_pack("{s:s, s:s, s:O, s:O, s:O, s:O, s:O, s:I, s:I}", "path", cli->argv[1], "format",
-					       export->qcow2 ? "qcow2" : "raw", "protection", json_object_get(what, "protection"), "point",
+					       qcow2 ? "qcow2" : "raw", "protection", json_object_get(what, "protection"), "point",
 					       json_object_get(what, "point"), "cut", json_object_get(what, "cut"), "disk",
 					       json_object_get(what, "disk"), "size_bytes", json_object_get(what, "size_bytes"),
-					       "data_bytes", (json_int_t)export->received, "duration_ms",
-					       (json_int_t)progress_ms(&export->progress)));
+					       "data_bytes", (json_int_t)content->received, "duration_ms",
+					       (json_int_t)content->lasted_ms));
 		return;
 	}
 	(void)printf("Disk %s of %s@%s, cut at %s, is at %s: %s, %s, of which %s is data.\nEach block was proven. It took %s.\n",
 		     show_text_of(what, "disk"), show_text_of(what, "protection"), show_integer_of(what, "point").text,
-		     show_time_of(what, "cut").text, cli->argv[1], export->qcow2 ? "qcow2" : "raw", show_size_of(what, "size_bytes").text,
-		     show_size(export->received).text, show_duration(progress_ms(&export->progress)).text);
+		     show_time_of(what, "cut").text, cli->argv[1], qcow2 ? "qcow2" : "raw", show_size_of(what, "size_bytes").text,
+		     show_size(content->received).text, show_duration(content->lasted_ms).text);
 }
 
 static int export_run(const struct cli *cli, const struct parse_target *target, struct export *export)
 {
 	char disk[NAME_SIZE], path[ANSWER_PATH_SIZE];
 	uint64_t point = 0;
+	struct content content = {.received = 0};
+	const struct content_sink sink = {.begin = on_begin, .data = on_data, .end = on_end, .context = export,
+					  .after = "nothing was left behind"};
 	struct err err = {.code = 0};
 	int rc = choose(cli, target, &point, disk);
 	if (rc)
@@ -153,16 +105,17 @@ static int export_run(const struct cli *cli, const struct parse_target *target, 
 	if (out_file_open(cli->argv[1], cli->option[OPT_FORCE], &export->out, &err))
 		return cli_fail(cli, CLI_REFUSED, "%s", err.text);
 	(void)snprintf(path, sizeof(path), "/v1/protections/%s/points/%" PRIu64 "/disks/%s/content", target->name, point, disk);
-	rc = receive(cli, export, path);
+	rc = content_receive(cli, path, &sink, &content);
 	if (rc == CLI_DONE)
-		print_done(cli, export);
+		print_done(cli, &content, export->qcow2);
+	content_done(&content);
 	return rc;
 }
 
 int cli_export(const struct cli *cli)
 {
 	struct parse_target target;
-	struct export export = {.received = 0};
+	struct export export = {.qcow2 = false};
 	struct err err;
 	const char *format = cli->option[OPT_FORMAT], *disk = cli->option[OPT_DISK];
 	if (parse_target(cli->argv[0], &target, &err) || (disk && parse_name("disk", disk, &err)))
@@ -173,6 +126,5 @@ int cli_export(const struct cli *cli)
 	int rc = export_run(cli, &target, &export);
 	image_out_done(&export.image);
 	out_file_drop(&export.out);
-	json_decref(export.what);
 	return rc;
 }

@@ -69,7 +69,7 @@ static size_t on_data(char *data, size_t one, size_t count, void *context)
 static int perform(CURL *curl, const char *socket, const char *method, const char *path, const char *body,
 		   struct answer *answer, long *ret_status, struct err *err)
 {
-	char url[1024];
+	char url[HTTP_PATH_SIZE + 32];
 	char why[CURL_ERROR_SIZE] = "";
 	(void)snprintf(url, sizeof(url), "http://localhost%s", path);
 	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket);

@@ -9,6 +9,8 @@
 #include <jansson.h>
 #include <signal.h>
 
+enum { HTTP_PATH_SIZE = 16 << 10 }; // a path of a file system, each byte of it as %XX, and what is before it
+
 enum http_daemon { HTTP_REPLICATOR, HTTP_RECEIVER };
 const char *http_daemon_name(enum http_daemon daemon); // "kagami-replicator"
 

@@ -54,7 +54,7 @@ static int on_tick(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl
 
 static CURLcode perform(struct transfer *t, const char *socket, const char *path, char *why)
 {
-	char url[8192];
+	char url[HTTP_PATH_SIZE + 32];
 	(void)snprintf(url, sizeof(url), "http://localhost%s", path);
 	curl_easy_setopt(t->curl, CURLOPT_UNIX_SOCKET_PATH, socket);
 	curl_easy_setopt(t->curl, CURLOPT_URL, url);

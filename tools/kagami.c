@@ -80,6 +80,12 @@ const struct cli_command cli_commands[] = {
 	 "is OUT.part until it is whole; interrupted, the command leaves nothing. --disk is\n"
 	 "needed where the protection has several disks. --force replaces a file OUT.",
 	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_FORMAT) | OPT_BIT(OPT_FORCE), cli_export},
+	{"files", "NAME[@POINT] ls [PATH] | get PATH [OUT] [--disk DISK] [--partition N] [--force]", "list or fetch single files of a point",
+	 "ls lists a directory of the file system of a point; get copies one file to OUT,\n"
+	 "by default under its own name here, or to standard output for \"-\". The copy is\n"
+	 "the caller's, mode 0600, whatever it was in the guest. --force replaces OUT.\n"
+	 "--disk and --partition choose as for mount.",
+	 TARGET, 2, 4, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION) | OPT_BIT(OPT_FORCE), cli_files},
 	{"forget", "NAME [--yes] [--discard-failover]", "remove a replica and all of its points",
 	 "Asks first on a terminal, unless --yes is given; without one, --yes is needed.\n"
 	 "After a failover, what the VM wrote since is in the failover's disks alone:\n"
