@@ -163,6 +163,9 @@ static int attach_kernel(const char *file, const struct volume *volume, const ch
 	if (mount(device, directory, fs->driver, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, fs->options) == 0)
 		return 0;
 	int rc = -errno;
+	if (rc == -EEXIST && strcmp(fs->driver, "btrfs") == 0)
+		return err_set(err, -EBUSY, "this kernel (older than 6.7) takes two copies of one btrfs for the same, and one is mounted: "
+					    "unmount the other point first (kagami mounts lists them)");
 	return err_sys(err, rc, "mount the %s file system on %s (the kernel's reason is in dmesg)", fs->name, directory);
 }
 
