@@ -124,7 +124,7 @@ static int on_next(struct stream_out *out, struct err *err)
 		uint32_t len = (uint32_t)min_u64(STREAM_OUT_PART, size - fs->at);
 		int rc = part_read(fs, part, len);
 		if (rc)
-			return err_sys(err, rc, "read %s at byte %llu", fs->path, (unsigned long long)fs->at);
+			return err_sys(err, rc, "read %.200s at byte %llu", fs->path, (unsigned long long)fs->at);
 		fs->at += len;
 		if (!bytes_zero(part, len))
 			return stream_out_data(out, fs->at - len, len), 0;

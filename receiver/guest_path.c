@@ -16,7 +16,13 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-enum { NS_PER_S = 1000000000, PROC_SIZE = 64 };
+enum { NS_PER_S = 1000000000, PROC_SIZE = 64, SHOWN_MAX = 200 };
+
+// For an error's text, which has a bound: the reason behind it must not be cut off.
+static const char *shown(const char *path)
+{
+	return strlen(path) <= SHOWN_MAX ? path : "a path as long as that";
+}
 
 static int open_in_root(int root, const char *path, uint64_t flags)
 {
@@ -34,11 +40,11 @@ static int look_up(const char *directory, const char *path, int *ret_fd, struct 
 		return err_sys(err, -errno, "open %s", directory);
 	AUTO_CLOSE int fd = open_in_root(root, path, O_PATH);
 	if (fd == -ENOENT || fd == -ENOTDIR)
-		return err_set(err, -ENOENT, "there is no %s in this file system", path);
+		return err_set(err, -ENOENT, "there is no %s in this file system", shown(path));
 	if (fd < 0)
-		return err_sys(err, fd == -EXDEV ? -EINVAL : fd, "%s", path);
+		return err_sys(err, fd == -EXDEV ? -EINVAL : fd, "%s", shown(path));
 	if (fstat(fd, ret_st))
-		return err_sys(err, -errno, "%s", path);
+		return err_sys(err, -errno, "%s", shown(path));
 	*ret_fd = fd;
 	fd = -1;
 	return 0;
@@ -60,12 +66,12 @@ int guest_open_file(const char *directory, const char *path, int *ret_fd, struct
 	if (rc)
 		return rc;
 	if (S_ISDIR(ret_st->st_mode))
-		return err_set(err, -EISDIR, "%s is a directory: list what is in it with ls, and get its files one by one", path);
+		return err_set(err, -EISDIR, "%s is a directory: list what is in it with ls, and get its files one by one", shown(path));
 	if (!S_ISREG(ret_st->st_mode))
-		return err_set(err, -EINVAL, "%s is no regular file: it has no content here", path);
+		return err_set(err, -EINVAL, "%s is no regular file: it has no content here", shown(path));
 	int opened = open_again(fd, O_RDONLY | O_NOCTTY | O_NONBLOCK);
 	if (opened < 0)
-		return err_sys(err, opened, "open %s", path);
+		return err_sys(err, opened, "open %s", shown(path));
 	*ret_fd = opened;
 	return 0;
 }
@@ -219,7 +225,7 @@ int guest_list(const char *directory, const char *path, json_t **ret_entries, bo
 		return rc;
 	if (S_ISDIR(st.st_mode)) {
 		rc = directory_list(fd, ret_entries, ret_truncated, err);
-		return rc && err ? err_wrap(err, "%s", path) : rc;
+		return rc && err ? err_wrap(err, "%s", shown(path)) : rc;
 	}
 	const char *slash = strrchr(path, '/');
 	*ret_truncated = false;

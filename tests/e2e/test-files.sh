@@ -88,6 +88,7 @@ refuses 'is there: name another file' kagami files vm1 get /etc/passwd "$W/here/
 is "the file that is there" "$(cat "$W/here/odd")" odd
 kagami files vm1 get /etc/passwd "$W/here/odd" --force >/dev/null
 is "the file that was replaced" "$(cat "$W/here/odd")" guest
+refuses 'File name too long' kagami files vm1 ls "/$(printf 'é%.0s' {1..1300})"
 refuses 'has no name for a file here' kagami files vm1 get /dir/.. 
 refuses 'no point 99' kagami files vm1@99 ls
 refuses 'no protection' kagami files vm9 ls
