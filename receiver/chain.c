@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "receiver/replica.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,9 +84,10 @@ static int layer_add(struct chain *chain, uint64_t number, uint64_t *ret_below, 
 
 static int layers_open(struct chain *chain, uint64_t number, struct err *err)
 {
-	int rc = 0;
-	while (rc == 0 && number)
+	int rc;
+	do
 		rc = layer_add(chain, number, &number, err);
+	while (rc == 0 && number);
 	return rc ? rc
 		  : replica_open_file(chain->replica, ENV_READ, &chain->base, err, "base/%s.raw",
 				      chain->replica->prot.disk[chain->disk].name);
@@ -134,6 +136,7 @@ static int list_load(struct chain *chain, uint64_t number, struct err *err)
 // The base's table first, then what each point changed, oldest first.
 static int digests_load(struct chain *chain, struct err *err)
 {
+	assert(chain->layer && chain->count);
 	table_init(&chain->digests, size_blocks(chain->layer[0].size));
 	int rc = table_load(chain, err);
 	for (size_t i = chain->count; rc == 0 && i-- > 0;)
