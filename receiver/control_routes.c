@@ -125,7 +125,9 @@ static int check_forget(const struct recovery *recovery, const struct control_re
 static int forget_locked(struct recovery *recovery, struct replica *replica, const struct control_request *request, struct err *err)
 {
 	LOCK_SCOPE(replica_recovery_lock(replica)); // no failover between the check and the removal
-	int rc = check_forget(recovery, request, err);
+	int rc = tests_none(recovery->tests, request->arg[0], err);
+	if (rc == 0)
+		rc = check_forget(recovery, request, err);
 	return rc ? rc : store_forget(recovery->store, request->arg[0], err);
 }
 
@@ -252,5 +254,11 @@ const struct control_route recovery_routes[] = {
 	{"POST", "/v1/protections/*/mounts", post_mount},
 	{"GET", "/v1/mounts", get_mounts},
 	{"POST", "/v1/umount", post_umount},
+	{"GET", "/v1/protections/*/points/*/disks/*/content", recovery_get_content},
+	{"GET", "/v1/protections/*/files", recovery_get_files},
+	{"GET", "/v1/protections/*/files/content", recovery_get_file},
+	{"POST", "/v1/protections/*/tests", recovery_post_test},
+	{"GET", "/v1/tests", recovery_get_tests},
+	{"DELETE", "/v1/protections/*/tests/*", recovery_delete_test},
 };
 const size_t recovery_route_count = sizeof(recovery_routes) / sizeof(recovery_routes[0]);

@@ -3,7 +3,8 @@
 //
 // What is mounted was written by a guest: ext4's superblock may ask for a panic of the kernel that finds an error in it
 // (overruled by errors=remount-ro), or name a journal on another device of the host (refused). xfs refuses a file system
-// whose UUID is mounted already, as another point of the same disk has (nouuid).
+// whose UUID is mounted already, as another point of the same disk has (nouuid). btrfs would put a file system together from
+// all devices of the host that carry its UUID: one that says that it has more than this one is refused.
 #include "receiver/filesystem.h"
 
 #include "base/bytes.h"
@@ -18,7 +19,10 @@ enum {
 	EXT_HAS_JOURNAL = 0x4,
 	EXT_IS_JOURNAL_DEVICE = 0x8,
 	EXT_OF_EXT4 = 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000 | 0x10000, // extents and later
+	XFS_REALTIME_BLOCKS = 16,
+	XFS_LOG_START = 48, // 0: the log is on another device
 	BTRFS_SUPER = 64 << 10,
+	BTRFS_DEVICES = BTRFS_SUPER + 136,
 	LVM_LABELS = 4, // sectors in which its label may be
 };
 
@@ -57,9 +61,20 @@ static bool is_xfs(const unsigned char *front, size_t len)
 	return text_at(front, len, 0, "XFSB");
 }
 
+static bool is_xfs_apart(const unsigned char *front, size_t len)
+{
+	return is_xfs(front, len) && len >= XFS_LOG_START + 8 &&
+	       (get_be64(front + XFS_LOG_START) == 0 || get_be64(front + XFS_REALTIME_BLOCKS) != 0);
+}
+
 static bool is_btrfs(const unsigned char *front, size_t len)
 {
 	return text_at(front, len, BTRFS_SUPER + 64, "_BHRfS_M");
+}
+
+static bool is_btrfs_apart(const unsigned char *front, size_t len)
+{
+	return is_btrfs(front, len) && len >= BTRFS_DEVICES + 8 && get_le64(front + BTRFS_DEVICES) > 1;
 }
 
 static bool is_luks(const unsigned char *front, size_t len)
@@ -112,7 +127,10 @@ static const struct {
 } table[] = {
 	{is_luks, {"LUKS", NULL, "", "it is encrypted: fail over and open it with the guest's key"}},
 	{is_lvm, {"LVM", NULL, "", "its volumes need the guest's volume manager: fail over and activate them in a virtual machine"}},
+	{is_xfs_apart,
+	 {"xfs with a log or data on another disk", NULL, "", "fail over and mount it in a virtual machine with both disks"}},
 	{is_xfs, {"xfs", "xfs", "nouuid", NULL}},
+	{is_btrfs_apart, {"btrfs over several disks", NULL, "", "fail over and mount it in a virtual machine with all of them"}},
 	{is_btrfs, {"btrfs", "btrfs", "", NULL}},
 	{is_ext_apart,
 	 {"ext with a journal on another disk", NULL, "", "fail over and mount it in a virtual machine with both disks"}},

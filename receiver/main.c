@@ -151,6 +151,7 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	struct store *store = NULL;
 	struct mounts *mounts = NULL;
 	uint64_t reserve_bytes = 0;
+	struct tests *tests = NULL;
 	int rc = net_check(listen, err);
 	if (rc == 0)
 		rc = reserve_get(reserve, store_dir, &reserve_bytes, err);
@@ -172,6 +173,9 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	if (rc == 0 && !receiver->recovery.check)
 		rc = err_set(err, -ENOMEM, "out of memory");
 	if (rc == 0)
+		rc = tests_open(env, store, &tests, err); // before server_start(), whose keeper folds
+	receiver->recovery.tests = tests;
+	if (rc == 0)
 		rc = server_start(listen, receiver->identity, store, receiver->pairing, &receiver->server, err);
 	if (rc == 0)
 		rc = scrubber_start(env, store, scrub, &receiver->recovery.scrubber, err);
@@ -189,6 +193,7 @@ static void receiver_close(struct receiver *receiver)
 	scrubber_stop(receiver->recovery.scrubber);
 	check_job_free(receiver->recovery.check);
 	mounts_close(receiver->recovery.mounts);
+	tests_close(receiver->recovery.tests);
 	pairing_close(receiver->pairing);
 	identity_free(receiver->identity);
 	env_root_close(receiver->state);

@@ -131,11 +131,13 @@ static int session_fill(struct mounts *mounts, struct replica *replica, const st
 		return err_set(err, -ENOMEM, "out of memory");
 	replica_info(replica, info);
 	(void)snprintf(session->info.protection, NAME_SIZE, "%s", info->name);
-	int rc = directory_check(mounts, request->directory, session->info.directory, err);
+	int rc = request->directory ? directory_check(mounts, request->directory, session->info.directory, err) : 0;
 	if (rc == 0)
 		rc = disk_choose(info, request->disk, session, ret_disk, err);
 	if (rc == 0)
 		rc = mount_session_name(session, mounts->env, store_path(mounts->store), err);
+	if (rc == 0 && !request->directory)
+		rc = mount_session_own(session, err);
 	return rc;
 }
 
@@ -214,6 +216,16 @@ int mounts_remove(struct mounts *mounts, const char *directory, struct err *err)
 	if (!session)
 		return err_set(err, -ENOENT, "no point is mounted on %s: kagami mounts lists what is", directory);
 	return session_stop(mounts, session, false, err);
+}
+
+void mounts_end(struct mounts *mounts, const char *directory)
+{
+	LOCK_SCOPE(&mounts->working);
+	struct err err = {.code = 0};
+	struct mount_session *session = find(mounts, directory);
+	if (session && session_stop(mounts, session, true, &err))
+		log_warning("A mount could not be undone; unmount it, or the next start tries again. directory=\"%s\" reason=\"%s\"",
+			    directory, err.text);
 }
 
 void mounts_close(struct mounts *mounts)

@@ -21,7 +21,7 @@ enum { MOUNT_PATH_SIZE = 4096, MOUNTS_MAX = 64 };
 
 struct mount_request {
 	const char *protection;
-	const char *directory; // absolute; an empty directory
+	const char *directory; // absolute; an empty directory. NULL: one of the receiver's own, see mounts_end()
 	uint64_t point;	       // 0: the newest
 	const char *disk;      // NULL: the first
 	uint32_t partition;    // 0: the disk itself, or its only partition with a file system
@@ -52,6 +52,9 @@ int mounts_add(struct mounts *mounts, const struct mount_request *request, struc
 // Unmounts and throws the overlay away, also when the directory was unmounted by hand before. -ENOENT when nothing of
 // ours is mounted there, -EBUSY while it is in use.
 int mounts_remove(struct mounts *mounts, const char *directory, struct err *err);
+
+// Ends a mount that was made without a directory, `directory` being what mount_info says; also one that is in use.
+void mounts_end(struct mounts *mounts, const char *directory);
 
 // The n-th mount, oldest first; false past the last.
 bool mounts_at(struct mounts *mounts, size_t n, struct mount_info *ret_info);

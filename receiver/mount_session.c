@@ -18,6 +18,8 @@
 #include <string.h>
 #include <sys/mount.h>
 
+#define OWN_DIRECTORY "files"
+
 enum { FUSE_MS = 60000, NAME_MAX_SIZE = 512, RECORD_MAX = 16384 };
 
 // --- names ---
@@ -41,6 +43,13 @@ int mount_session_name(struct mount_session *session, struct env *env, const cha
 		return err_sys(err, rc, "get random bytes");
 	(void)snprintf(id, sizeof(id), MOUNT_SESSION_PREFIX "%02x%02x%02x%02x", random[0], random[1], random[2], random[3]);
 	return mount_session_found(session, store_path, session->info.protection, id, err);
+}
+
+int mount_session_own(struct mount_session *session, struct err *err)
+{
+	int n = snprintf(session->info.directory, sizeof(session->info.directory), "%s/%s", session->path, OWN_DIRECTORY);
+	session->own = true;
+	return n < (int)sizeof(session->info.directory) ? 0 : err_set(err, -ENAMETOOLONG, "the path of the store is too long");
 }
 
 static int name_in(const struct mount_session *session, const char *file, char name[NAME_MAX_SIZE])
@@ -95,7 +104,11 @@ static int make_directories(const struct mount_session *session, struct env_root
 	int rc = env_mkdir(root, tests);
 	if (rc == 0 || rc == -EEXIST)
 		rc = env_mkdir(root, session->name);
-	return rc;
+	if (rc || !session->own)
+		return rc;
+	char own[NAME_MAX_SIZE];
+	rc = name_in(session, OWN_DIRECTORY, own);
+	return rc ? rc : env_mkdir(root, own);
 }
 
 static int prepare(const struct mount_session *session, struct env_root *root, uint64_t size, struct err *err)
@@ -150,6 +163,9 @@ static int attach_kernel(const char *file, const struct volume *volume, const ch
 	if (mount(device, directory, fs->driver, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, fs->options) == 0)
 		return 0;
 	int rc = -errno;
+	if (rc == -EEXIST && strcmp(fs->driver, "btrfs") == 0)
+		return err_set(err, -EBUSY, "this kernel (older than 6.7) takes two copies of one btrfs for the same, and one is mounted: "
+					    "unmount the other point first (kagami mounts lists them)");
 	return err_sys(err, rc, "mount the %s file system on %s (the kernel's reason is in dmesg)", fs->name, directory);
 }
 

@@ -21,6 +21,7 @@ struct mount_session {
 	char name[256];		    // below the store: "vm1/tests/mount-1f2e3d4c"
 	char path[MOUNT_PATH_SIZE]; // the same, absolute
 	struct mount_info info;
+	bool own; // mounts in a directory of its own, which comes and goes with it
 };
 
 // Names a new session of info.protection.
@@ -28,6 +29,9 @@ int mount_session_name(struct mount_session *session, struct env *env, const cha
 // Takes the name of one that was found below the store.
 int mount_session_found(struct mount_session *session, const char *store_path, const char *protection, const char *id,
 			struct err *err);
+
+// Gives it a directory of its own to mount in.
+int mount_session_own(struct mount_session *session, struct err *err);
 
 // Does all steps for the point, disk (of `size` bytes) and directory in session->info, and fills in partition and file system.
 // On failure call mount_session_undo().

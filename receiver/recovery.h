@@ -8,15 +8,20 @@
 #include "receiver/failover.h"
 #include "receiver/mount.h"
 #include "receiver/store.h"
+#include "receiver/tests.h"
 
-// What the routes work on. Set up: store_open(), mounts_open(), then recovery_init(). The store and the mounts stay the
-// caller's; stop the control server before they are closed, the mounts before the store.
+#include <stdatomic.h>
+
+// What the routes work on. Set up: store_open(), mounts_open(), tests_open(), then recovery_init(). The store, the mounts and the tests stay
+// the caller's; stop the control server before they are closed, the mounts and tests before the store.
 struct recovery {
 	struct env *env;
 	struct store *store;
 	struct mounts *mounts;
 	struct scrubber *scrubber; // the same
 	struct check_job *check; // may be NULL where proof_routes are not served
+	struct tests *tests;
+	atomic_uint streams; // under way
 };
 
 void recovery_init(struct recovery *recovery, struct env *env, struct store *store, struct mounts *mounts);
@@ -28,11 +33,17 @@ extern const size_t recovery_route_count;
 extern const struct control_route proof_routes[]; // the same, of proof_routes.c
 extern const size_t proof_route_count;
 
+// stream_routes.c
+control_handler recovery_get_content, recovery_get_files, recovery_get_file;
+// test_routes.c
+control_handler recovery_post_test, recovery_get_tests, recovery_delete_test;
+
 // JSON as docs/control.md lays it out; new references, NULL when out of memory.
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica);
 json_t *recovery_json_points(struct replica *replica);
 json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover);
 json_t *proof_json_scrub(struct replica *replica); // proof_routes.c
 json_t *recovery_json_mount(const struct mount_info *mount);
+json_t *recovery_json_test(const struct recovery *recovery, const struct test_info *test);
 
 #endif

@@ -7,6 +7,7 @@
 
 #include "base/auto.h"
 #include "link/json.h"
+#include "receiver/image_use.h"
 #include "receiver/json_file.h"
 #include "receiver/scrub.h"
 
@@ -79,8 +80,8 @@ static const char *replica_reason(const struct replica_info *info, uint64_t dama
 	text[0] = 0;
 	if (info->retention_waits_for)
 		(void)snprintf(text, ERR_TEXT_MAX,
-			       "retention waits: %llu points are kept over the wanted %u because point %llu is held by a mount "
-			       "(`kagami mounts` lists it)",
+			       "retention waits: %llu points are kept over the wanted %u because point %llu is held by a mount or a "
+			       "test (`kagami mounts` and `kagami test list` show them)",
 			       (unsigned long long)info->point_count, info->points_keep,
 			       (unsigned long long)info->retention_waits_for);
 	else if (damaged)
@@ -184,7 +185,7 @@ json_t *recovery_json_points(struct replica *replica)
 	return array;
 }
 
-// --- failover and mounts ---
+// --- failover, mounts and tests ---
 
 static json_t *failover_disks(const struct recovery *recovery, const struct failover_info *failover)
 {
@@ -225,4 +226,38 @@ json_t *recovery_json_mount(const struct mount_info *mount)
 	return json_pack("{s:s, s:s, s:I, s:s, s:o, s:s}", "directory", mount->directory, "protection", mount->protection,
 			 "point", (json_int_t)mount->point, "disk", mount->disk, "partition", partition, "filesystem",
 			 mount->filesystem);
+}
+
+static json_t *test_disks(const struct recovery *recovery, const struct test_info *test, bool *ret_in_use)
+{
+	json_t *disks = json_array();
+	for (unsigned i = 0; i < test->disk_count; i++) {
+		char path[JSON_PATH_SIZE];
+		int rc = tests_path(recovery->tests, test, i, path, sizeof(path));
+		*ret_in_use |= rc == 0 && image_unused(path, NULL) == -EBUSY;
+		json_t *disk = rc ? NULL : json_pack("{s:s, s:s, s:s}", "name", test->disk[i], "path", path, "format", "qcow2");
+		if (json_array_append_new(disks, disk)) {
+			json_decref(disks);
+			return NULL;
+		}
+	}
+	return disks;
+}
+
+// Of a test that cannot be trusted only its name is known.
+json_t *recovery_json_test(const struct recovery *recovery, const struct test_info *test)
+{
+	AUTO_FREE char *command = test->reason[0] ? NULL : tests_command(recovery->tests, test);
+	bool in_use = false, known = test->point != 0;
+	uint64_t age_ms = 0;
+	if (!test->reason[0] && !command)
+		return NULL;
+	json_t *disks = test_disks(recovery, test, &in_use);
+	json_t *lasted = known ? age(recovery->env, test->started_wall_ns, &age_ms) : json_null();
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:b, s:s, s:o, s:s?}", "protection", test->protection, "name", test->name,
+			 "point", known ? json_new_u64(test->point) : json_null(), "cut",
+			 known ? json_when(test->cut_wall_ns) : json_null(), "started",
+			 known ? json_when(test->started_wall_ns) : json_null(), "age_ms", lasted, "stored_bytes",
+			 (json_int_t)tests_bytes(recovery->tests, test), "in_use", in_use, "reason", test->reason, "disks", disks,
+			 "command", command);
 }

@@ -310,7 +310,7 @@ static int forget_check(struct replica *r, struct err *err)
 		return err_set(err, -EBUSY, "%s has a session: unprotect it at the source first", r->name);
 	for (size_t i = 0; i < r->point_count; i++)
 		if (r->points[i].holds)
-			return err_set(err, -EBUSY, "point %llu of %s is in use: umount it first",
+			return err_set(err, -EBUSY, "point %llu of %s is in use: umount it, or stop its test, first",
 				       (unsigned long long)r->points[i].number, r->name);
 	return 0;
 }

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PATH_SIZE = 512, TEXT_SIZE = 8192 };
+enum { TEXT_SIZE = 8192 };
 
 static void vcomplain(const struct cli *cli, const char *fmt, va_list ap)
 {
@@ -87,7 +87,7 @@ static bool answers(const struct cli *cli, enum http_daemon daemon)
 }
 
 // No answer from `daemon`: says what to do, which depends on why, and on whether this is the wrong host for the command.
-static int unreachable(const struct cli *cli, enum http_daemon daemon, const struct err *err)
+int cli_unreachable(const struct cli *cli, enum http_daemon daemon, const struct err *err)
 {
 	enum http_daemon other = daemon == HTTP_REPLICATOR ? HTTP_RECEIVER : HTTP_REPLICATOR;
 	if (err->code == -ETIMEDOUT)
@@ -116,8 +116,7 @@ int cli_no_daemon(const struct cli *cli)
 			cli->run_dir);
 }
 
-// The daemon answered with an error.
-static int refused(const struct cli *cli, enum http_daemon daemon, struct http_reply *reply)
+int cli_refused(const struct cli *cli, enum http_daemon daemon, struct http_reply *reply)
 {
 	const json_t *error = json_object_get(reply->body, "error");
 	if (cli->json)
@@ -146,7 +145,7 @@ static int accepted(const struct cli *cli, struct http_reply *reply, json_t **re
 int cli_ask(const struct cli *cli, enum http_daemon daemon, const char *method, json_t *body, json_t **ret_answer,
 	    const char *path_fmt, ...)
 {
-	char path[PATH_SIZE];
+	char path[HTTP_PATH_SIZE];
 	struct http_reply reply;
 	struct err err = {0};
 	va_list ap;
@@ -154,14 +153,14 @@ int cli_ask(const struct cli *cli, enum http_daemon daemon, const char *method, 
 	(void)vsnprintf(path, sizeof(path), path_fmt, ap);
 	va_end(ap);
 	if (http_ask(cli->run_dir, daemon, method, path, body, &reply, &err))
-		return unreachable(cli, daemon, &err);
-	return reply.status < 400 ? accepted(cli, &reply, ret_answer) : refused(cli, daemon, &reply);
+		return cli_unreachable(cli, daemon, &err);
+	return reply.status < 400 ? accepted(cli, &reply, ret_answer) : cli_refused(cli, daemon, &reply);
 }
 
 int cli_ask_if_there(const struct cli *cli, enum http_daemon daemon, bool absent_ok, json_t **ret_answer,
 		     const char *path_fmt, ...)
 {
-	char path[PATH_SIZE];
+	char path[HTTP_PATH_SIZE];
 	struct http_reply reply;
 	struct err err = {0};
 	va_list ap;
@@ -173,10 +172,10 @@ int cli_ask_if_there(const struct cli *cli, enum http_daemon daemon, bool absent
 	if (rc == -ENOENT || rc == -ECONNREFUSED)
 		return CLI_DONE;
 	if (rc)
-		return unreachable(cli, daemon, &err);
+		return cli_unreachable(cli, daemon, &err);
 	if (absent_ok && reply.status == 404) {
 		json_decref(reply.body);
 		return CLI_DONE;
 	}
-	return reply.status < 400 ? accepted(cli, &reply, ret_answer) : refused(cli, daemon, &reply);
+	return reply.status < 400 ? accepted(cli, &reply, ret_answer) : cli_refused(cli, daemon, &reply);
 }

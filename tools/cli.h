@@ -49,6 +49,9 @@ enum cli_option {
 	OPT_COMMIT,
 	OPT_ROLLBACK_AFTER,
 	OPT_QUOTA,
+	OPT_NAME,
+	OPT_FORCE,
+	OPT_FORMAT,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (1u << (option))
@@ -87,6 +90,10 @@ int cli_ask(const struct cli *cli, enum http_daemon daemon, const char *method, 
 // As cli_ask, where a daemon that is not there is no failure: CLI_DONE and *ret_answer NULL. So is a 404 with `absent_ok`.
 int cli_ask_if_there(const struct cli *cli, enum http_daemon daemon, bool absent_ok, json_t **ret_answer,
 		     const char *path_fmt, ...) __attribute__((format(printf, 5, 6)));
+// The daemon answered with an error: prints it, and takes the body over. Returns CLI_REFUSED.
+int cli_refused(const struct cli *cli, enum http_daemon daemon, struct http_reply *reply);
+// No answer came, for the reason in `err`: says what to do. Returns CLI_UNREACHABLE or CLI_TIMED_OUT.
+int cli_unreachable(const struct cli *cli, enum http_daemon daemon, const struct err *err);
 // Says that neither daemon answers here. Returns CLI_UNREACHABLE.
 int cli_no_daemon(const struct cli *cli);
 
@@ -120,6 +127,9 @@ int cli_umount(const struct cli *cli);
 int cli_mounts(const struct cli *cli);
 int cli_scrub(const struct cli *cli);
 int cli_store(const struct cli *cli);
+int cli_test(const struct cli *cli);
+int cli_export(const struct cli *cli);
+int cli_files(const struct cli *cli);
 int cli_version(const struct cli *cli);
 int cli_help(const struct cli *cli);
 

@@ -78,7 +78,7 @@ static void print_disks(const json_t *object)
 static void print_point(const json_t *point)
 {
 	(void)printf("point      %s%s\n", show_integer_of(point, "point").text,
-		     show_flag_of(point, "held") ? ", held by a mount or a failover" : "");
+		     show_flag_of(point, "held") ? ", held by a mount, a test, an export or a failover" : "");
 	(void)printf("cut        %s, %s ago\n", show_time_of(point, "cut").text,
 		     show_duration(age_ms(show_text_of(point, "cut"))).text);
 	(void)printf("committed  %s\n", show_time_of(point, "commit").text);

@@ -39,7 +39,7 @@ int http_socket_path(const char *run_dir, enum http_daemon daemon, char *path, s
 	return 0;
 }
 
-static int probe(const char *path, struct err *err)
+int http_probe(const char *path, struct err *err)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
@@ -69,7 +69,7 @@ static size_t on_data(char *data, size_t one, size_t count, void *context)
 static int perform(CURL *curl, const char *socket, const char *method, const char *path, const char *body,
 		   struct answer *answer, long *ret_status, struct err *err)
 {
-	char url[1024];
+	char url[HTTP_PATH_SIZE + 32];
 	char why[CURL_ERROR_SIZE] = "";
 	(void)snprintf(url, sizeof(url), "http://localhost%s", path);
 	curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket);
@@ -114,7 +114,7 @@ int http_ask(const char *run_dir, enum http_daemon daemon, const char *method, c
 	json_decref(body);
 	int rc = http_socket_path(run_dir, daemon, socket, sizeof(socket), err);
 	if (!rc)
-		rc = probe(socket, err);
+		rc = http_probe(socket, err);
 	if (rc)
 		return rc;
 	CURL *curl = curl_easy_init();

@@ -4,14 +4,21 @@
 #define KAGAMI_TOOLS_HTTP_H
 
 #include "base/err.h"
+#include "format/stream.h"
 
 #include <jansson.h>
+#include <signal.h>
+
+enum { HTTP_PATH_SIZE = 16 << 10 }; // a path of a file system, each byte of it as %XX, and what is before it
 
 enum http_daemon { HTTP_REPLICATOR, HTTP_RECEIVER };
 const char *http_daemon_name(enum http_daemon daemon); // "kagami-replicator"
 
 // RUN_DIR/replicator.sock or RUN_DIR/receiver.sock. -ENAMETOOLONG when no unix socket can have that path.
 int http_socket_path(const char *run_dir, enum http_daemon daemon, char *path, size_t cap, struct err *err);
+
+// Whether somebody listens there: 0, -ENOENT, -ECONNREFUSED or -EACCES.
+int http_probe(const char *socket_path, struct err *err);
 
 struct http_reply {
 	long status;
@@ -23,5 +30,11 @@ struct http_reply {
 // after ten minutes; -EPROTO or -EIO when the answer made no sense or broke off.
 int http_ask(const char *run_dir, enum http_daemon daemon, const char *method, const char *path, json_t *body,
 	     struct http_reply *ret_reply, struct err *err);
+
+// GETs a stream (docs/control.md, "Streams") and feeds it to `take`. 0 when it ended with END or ERROR, or when it never began and the daemon
+// answered with an error: then ret_reply->body is that, and NULL otherwise. Errors as http_ask(), what `take` returned, -EINTR when
+// *stop became true, and -EPIPE when it broke off.
+int http_stream(const char *run_dir, enum http_daemon daemon, const char *path, stream_take *take, void *context,
+		const volatile sig_atomic_t *stop, struct http_reply *ret_reply, struct err *err);
 
 #endif

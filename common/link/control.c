@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_PARTS_MAX = 8, PATH_SIZE = 512 };
+enum { PATH_PARTS_MAX = 8, PATH_SIZE = 512, STREAM_PART = 128 << 10 };
 
 struct control {
 	struct MHD_Daemon *daemon;
@@ -140,6 +140,40 @@ static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status
 	return rc;
 }
 
+static ssize_t on_stream(void *context, uint64_t at, char *buf, size_t cap)
+{
+	const struct control_stream *stream = context;
+	(void)at;
+	ssize_t len = stream->read(stream->context, buf, cap);
+	return len > 0 ? len : len == 0 ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+static void on_stream_end(void *context)
+{
+	struct control_stream *stream = context;
+	stream->done(stream->context);
+	free(stream);
+}
+
+static enum MHD_Result answer_stream(struct MHD_Connection *connection, unsigned status, const struct control_stream *stream)
+{
+	struct MHD_Response *response = NULL;
+	struct control_stream *kept = malloc(sizeof(*kept));
+	if (kept) {
+		*kept = *stream;
+		response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_PART, on_stream, kept, on_stream_end);
+	}
+	if (!response) {
+		stream->done(stream->context);
+		free(kept);
+		return MHD_NO;
+	}
+	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
+	enum MHD_Result rc = MHD_queue_response(connection, status, response);
+	MHD_destroy_response(response);
+	return rc;
+}
+
 static enum MHD_Result answer_not_allowed(struct MHD_Connection *connection)
 {
 	json_t *body = NULL;
@@ -193,12 +227,13 @@ static enum MHD_Result exchange_answer(const struct control *control, const stru
 		return answer_too_long(connection);
 	unsigned status = 0;
 	json_t *result = NULL;
-	struct control_request request = {.query = request_query, .private = connection};
+	struct control_stream stream = {.read = NULL};
+	struct control_request request = {.query = request_query, .stream = &stream, .private = connection};
 	request.body = body_parse(exchange, &status, &result);
 	if (request.body)
 		status = dispatch(control, method, url, &request, &result);
 	json_decref(request.body);
-	return answer(connection, status, result);
+	return stream.read ? answer_stream(connection, status, &stream) : answer(connection, status, result);
 }
 
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method,

@@ -14,13 +14,23 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 enum { CONTROL_ARGS_MAX = 4, CONTROL_BODY_MAX = 1 << 20, CONTROL_CLIENTS_MAX = 64 };
+
+// A body that is made while it is sent, application/octet-stream. The server's thread that serves the request calls it.
+struct control_stream {
+	// Fills in up to `cap` bytes. Returns how many, 0 at the end, or a negative errno: then the answer breaks off.
+	ssize_t (*read)(void *context, char *buf, size_t cap);
+	void (*done)(void *context); // once, in the end, whatever happened: also when the caller went away
+	void *context;
+};
 
 struct control_request {
 	const char *arg[CONTROL_ARGS_MAX]; // what matched the '*' components of the route, in order; decoded
 	json_t *body;			   // an object, empty when none was sent; owned by the server
 	const char *(*query)(const struct control_request *request, const char *name); // value of ?name=..., or NULL
+	struct control_stream *stream; // filled in by a handler that answers with a stream: it returns 200, and no JSON
 	void *private;
 };
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an operator may write on the command line of `kagami`, and what is shown in return.
 #include "tools/parse.h"
+#include "tools/progress.h"
 #include "tools/show.h"
 
 #include <errno.h>
@@ -251,9 +252,31 @@ static void table_aligns_its_columns_and_ends_no_line_in_blanks(void **state)
 	free(text);
 }
 
+static void progress_shows_rate_and_time_left_once_they_can_be_known(void **state)
+{
+	(void)state;
+	static const struct {
+		uint64_t done, total, ms;
+		const char *text;
+	} of[] = {
+		{0, 1 << 30, 0, "0 B of 1 GiB, 0 %"},
+		{64 << 20, 1 << 30, 900, "64 MiB of 1 GiB, 6 %"},
+		{256 << 20, 1 << 30, 2000, "256 MiB of 1 GiB, 25 %, 128 MiB/s, 6s left"},
+		{1 << 30, 1 << 30, 8000, "1 GiB of 1 GiB, 100 %, 128 MiB/s, 0ms left"},
+		{0, 0, 5000, "0 B of 0 B, 100 %"},
+		{UINT64_C(3) << 40, UINT64_C(6) << 40, UINT64_C(3) << 20, "3 TiB of 6 TiB, 50 %, 1000 MiB/s, 52m25s left"},
+	};
+	for (size_t i = 0; i < COUNT(of); i++) {
+		char text[160];
+		progress_text(of[i].done, of[i].total, of[i].ms, text, sizeof(text));
+		assert_string_equal(text, of[i].text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(progress_shows_rate_and_time_left_once_they_can_be_known),
 		cmocka_unit_test(parse_duration_takes_a_number_and_a_unit),
 		cmocka_unit_test(parse_rpo_is_from_a_second_to_a_day),
 		cmocka_unit_test(parse_number_keeps_to_its_limits),

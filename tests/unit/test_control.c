@@ -32,6 +32,7 @@ struct world {
 	int slow_read;	// the handler of /v1/slow waits until this can be read
 	int slow_begun; // and says here that it runs
 	bool slow_done;
+	unsigned streams_done;
 };
 
 static unsigned handle_things(void *context, const struct control_request *request, json_t **ret_body)
@@ -96,7 +97,45 @@ static unsigned handle_slow(void *context, const struct control_request *request
 	return 200;
 }
 
+struct streamed {
+	struct world *world;
+	size_t sent, total; // bytes of 'x'
+	int end;	    // what is returned then
+};
+
+static ssize_t stream_read(void *context, char *buf, size_t cap)
+{
+	struct streamed *s = context;
+	size_t part = s->total - s->sent < cap ? s->total - s->sent : cap;
+	if (part == 0)
+		return s->end;
+	memset(buf, 'x', part);
+	s->sent += part;
+	return (ssize_t)part;
+}
+
+static void stream_done(void *context)
+{
+	struct streamed *s = context;
+	(void)__atomic_add_fetch(&s->world->streams_done, 1, __ATOMIC_SEQ_CST);
+	free(s);
+}
+
+// /v1/stream/N: N bytes, and an error at their end when N is odd.
+static unsigned handle_stream(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct streamed *s = calloc(1, sizeof(*s));
+	(void)ret_body;
+	assert_non_null(s);
+	s->world = context;
+	s->total = strtoull(request->arg[0], NULL, 10);
+	s->end = s->total % 2 ? -EIO : 0;
+	*request->stream = (struct control_stream){.read = stream_read, .done = stream_done, .context = s};
+	return 200;
+}
+
 static const struct control_route routes[] = {
+	{"GET", "/v1/stream/*", handle_stream},
 	{"GET", "/v1/things", handle_things},	   {"POST", "/v1/things", handle_create},
 	{"GET", "/v1/things/*/parts/*", handle_part}, {"POST", "/v1/fail/*", handle_fail},
 	{"DELETE", "/v1/silent", handle_silent},   {"POST", "/v1/slow", handle_slow},
@@ -219,6 +258,42 @@ static void control_routes_by_path_and_gives_what_stars_matched(void **state)
 	assert_int_equal(reply.status, 200);
 	assert_true(json_is_object(reply.body));
 	json_decref(reply.body);
+}
+
+static void wait_streams_done(const struct world *world, unsigned wanted)
+{
+	for (unsigned i = 0; i < 1000 && __atomic_load_n(&world->streams_done, __ATOMIC_SEQ_CST) != wanted; i++)
+		(void)usleep(10000);
+	assert_int_equal(__atomic_load_n(&world->streams_done, __ATOMIC_SEQ_CST), wanted);
+}
+
+static void control_sends_a_stream_to_its_end_and_is_done_with_it_once(void **state)
+{
+	struct world *world = *state;
+	static const char *const paths[] = {"/v1/stream/0", "/v1/stream/2", "/v1/stream/60000"};
+	static const size_t lens[] = {0, 2, 60000};
+	for (unsigned i = 0; i < 3; i++) {
+		struct reply reply = ask(world, "GET", paths[i], NULL);
+		assert_int_equal(reply.status, 200);
+		assert_int_equal(reply.len, lens[i]);
+		for (size_t k = 0; k < reply.len; k++)
+			assert_int_equal(reply.text[k], 'x');
+		wait_streams_done(world, i + 1);
+	}
+}
+
+static void control_breaks_a_stream_off_that_failed(void **state)
+{
+	struct reply reply = ask(*state, "GET", "/v1/stream/50001", NULL);
+	assert_int_equal(reply.status, 0); // it did not end as HTTP wants
+	wait_streams_done(*state, 1);
+}
+
+static void control_is_done_with_a_stream_whose_caller_went_away(void **state)
+{
+	struct reply reply = ask(*state, "GET", "/v1/stream/8000000000", NULL); // takes 64 KiB of it
+	assert_int_equal(reply.status, 0);
+	wait_streams_done(*state, 1);
 }
 
 static void control_answers_404_to_a_path_without_a_route(void **state)
@@ -501,6 +576,9 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(control_routes_by_path_and_gives_what_stars_matched),
+		TEST(control_sends_a_stream_to_its_end_and_is_done_with_it_once),
+		TEST(control_breaks_a_stream_off_that_failed),
+		TEST(control_is_done_with_a_stream_whose_caller_went_away),
 		TEST(control_answers_404_to_a_path_without_a_route),
 		TEST(control_keeps_an_escaped_nul_from_ending_a_name),
 		TEST(control_answers_405_to_a_method_that_a_path_does_not_have),

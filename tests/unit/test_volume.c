@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-enum { DISK = 4 << 20, FIRST = 64, SECOND = 2048, EXT = 1024 };
+enum { DISK = 4 << 20, FIRST = 64, SECOND = 2048, EXT = 1024, XFS_LOG = 48, XFS_REALTIME = 16, BTRFS = 65536 };
 
 static unsigned char *disk_bytes;
 
@@ -125,6 +125,7 @@ static void each_superblock_is_known_by_its_mark(void **state)
 	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		memset(disk_bytes, 0, FILESYSTEM_FRONT);
 		assert_null(filesystem_detect(disk_bytes, FILESYSTEM_FRONT));
+		put_be64(disk_bytes + XFS_LOG, 1);
 		memcpy(disk_bytes + kinds[i].off, kinds[i].mark, strlen(kinds[i].mark));
 		const struct filesystem *fs = filesystem_detect(disk_bytes, FILESYSTEM_FRONT);
 		assert_non_null(fs);
@@ -133,6 +134,31 @@ static void each_superblock_is_known_by_its_mark(void **state)
 		assert_int_equal(fs->advice == NULL, kinds[i].mounts);
 		assert_null(filesystem_detect(disk_bytes, kinds[i].off + strlen(kinds[i].mark) - 1)); // cut off in its mark
 	}
+}
+
+static void xfs_with_a_part_on_another_device_is_never_mounted(void **state)
+{
+	(void)state;
+	memcpy(disk_bytes, "XFSB", 4);
+	put_be64(disk_bytes + XFS_LOG, 4096);
+	assert_string_equal(filesystem_detect(disk_bytes, FILESYSTEM_FRONT)->driver, "xfs");
+	put_be64(disk_bytes + XFS_REALTIME, 1);
+	assert_null(filesystem_detect(disk_bytes, FILESYSTEM_FRONT)->driver);
+	put_be64(disk_bytes + XFS_REALTIME, 0);
+	put_be64(disk_bytes + XFS_LOG, 0);
+	assert_null(filesystem_detect(disk_bytes, FILESYSTEM_FRONT)->driver);
+}
+
+// The kernel would look for the others among all devices of this host.
+static void btrfs_over_several_devices_is_never_mounted(void **state)
+{
+	(void)state;
+	memcpy(disk_bytes + BTRFS + 64, "_BHRfS_M", 8);
+	put_le64(disk_bytes + BTRFS + 136, 1);
+	assert_string_equal(filesystem_detect(disk_bytes, FILESYSTEM_FRONT)->driver, "btrfs");
+	put_le64(disk_bytes + BTRFS + 136, 2);
+	assert_null(filesystem_detect(disk_bytes, FILESYSTEM_FRONT)->driver);
+	assert_non_null(strstr(filesystem_detect(disk_bytes, FILESYSTEM_FRONT)->advice, "all of them"));
 }
 
 static void lvm_is_known_by_its_label_in_any_of_four_sectors(void **state)
@@ -230,6 +256,7 @@ static void a_superblock_that_partitioning_left_at_the_front_does_not_count(void
 	put_ext(disk_bytes, 0x4, 0x42);
 	put_part(0, SECOND, 4000);
 	memcpy(disk_bytes + SECOND * SECTOR_SIZE, "XFSB", 4);
+	put_be64(disk_bytes + SECOND * SECTOR_SIZE + XFS_LOG, 1);
 	assert_int_equal(volume_choose(&disk, 0, &volume, NULL), 0);
 	assert_int_equal(volume.partition, 1);
 	assert_string_equal(volume.filesystem->name, "xfs");
@@ -281,6 +308,8 @@ int main(void)
 		TEST(ext_that_asks_for_a_panic_is_overruled),
 		TEST(ext_with_a_journal_on_another_device_is_never_mounted),
 		TEST(each_superblock_is_known_by_its_mark),
+		TEST(xfs_with_a_part_on_another_device_is_never_mounted),
+		TEST(btrfs_over_several_devices_is_never_mounted),
 		TEST(lvm_is_known_by_its_label_in_any_of_four_sectors),
 		TEST(a_boot_sector_is_vfat_only_when_its_numbers_fit),
 		TEST(every_truncation_of_a_superblock_is_read_within_its_end),

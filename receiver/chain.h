@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// One disk of a point, read as its user would see it: through its overlays down to the base; and proven, block by block, against
+// the digests that were committed with it.
+//
+//	hold the point; chain_open();
+//	for (i = chain_next(chain, 0); i != CHAIN_END; i = chain_next(chain, i + 1))
+//		chain_get(chain, i, block, err);	// every other block is zeros
+//	chain_close(); release the point
+//
+// The point must be held for as long as the chain is open: then no fold changes what lies below it. One thread at a time.
+// Memory: 16 bytes for each block that is not zero, and up to 400 KiB for each overlay. Descriptors: one for each overlay, and one.
+#ifndef KAGAMI_RECEIVER_CHAIN_H
+#define KAGAMI_RECEIVER_CHAIN_H
+
+#include "base/err.h"
+#include "receiver/store.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CHAIN_END UINT64_MAX
+
+struct chain;
+
+// Opens disk number `disk` of point `number`, and loads its digests. -ENOENT without such a point or disk; -EBADMSG, which names the
+// file, when an overlay, a list or the table is damaged or does not stand on what it should.
+int chain_open(struct replica *replica, uint64_t number, unsigned disk, struct chain **ret_chain, struct err *err);
+void chain_close(struct chain *chain); // takes NULL
+
+uint64_t chain_size(const struct chain *chain);	     // of the disk at the cut, in bytes
+uint64_t chain_depth(const struct chain *chain);     // overlays that it reads through
+uint64_t chain_data_blocks(const struct chain *chain); // blocks that are not zeros, by their digests
+
+// The next block at or after `from` that is not zeros, by its digest; CHAIN_END when there is none. A digest of zero is always true
+// (docs/store.md), so what this passes over is zeros, whatever is on disk there.
+uint64_t chain_next(const struct chain *chain, uint64_t from);
+
+// What the files hold of block `index`: BLOCK_SIZE bytes, zeros past the end of the disk. Not proven.
+int chain_read(struct chain *chain, uint64_t index, void *block, struct err *err);
+// Whether a block is what was committed.
+bool chain_proves(const struct chain *chain, uint64_t index, const void *block);
+// chain_read(), and -EBADMSG when it is not what was committed: then `block` must not be used.
+int chain_get(struct chain *chain, uint64_t index, void *block, struct err *err);
+
+#endif

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether an image is in use by QEMU.
+#ifndef KAGAMI_RECEIVER_IMAGE_USE_H
+#define KAGAMI_RECEIVER_IMAGE_USE_H
+
+#include "base/err.h"
+
+// Whether a program (a virtual machine, most likely) has the image at `path` open. -EBUSY, which names it, or 0, also when there
+// is no such file. Asks the locks that QEMU takes.
+int image_unused(const char *path, struct err *err);
+
+#endif

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// The receiver's routes that answer with content. API: docs/control.md, "Streams".
+#include "receiver/recovery.h"
+
+#include "base/names.h"
+#include "receiver/file_stream.h"
+#include "receiver/point_stream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+enum { HTTP_OK = 200 };
+
+static int number_read(const char *what, const char *text, uint64_t most, uint64_t *ret_number, struct err *err)
+{
+	char *end = NULL;
+	uint64_t number = text[0] >= '1' && text[0] <= '9' ? strtoull(text, &end, 10) : 0;
+	if (number == 0 || number > most || *end)
+		return err_set(err, -EINVAL, "\"%.40s\" is not the number of a %s", text, what);
+	*ret_number = number;
+	return 0;
+}
+
+unsigned recovery_get_content(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	struct err err = {.code = 0};
+	uint64_t number = 0;
+	struct replica *replica = store_find(recovery->store, request->arg[0]);
+	if (!replica) {
+		(void)err_set(&err, -ENOENT, "there is no protection %s on this receiver: `kagami status` lists what there is", request->arg[0]);
+		return control_fail(ret_body, err.code, err.text);
+	}
+	if (number_read("point", request->arg[1], INT64_MAX, &number, &err) ||
+	    point_stream_open(replica, number, request->arg[2], &recovery->streams, request->stream, &err))
+		return control_fail(ret_body, err.code, err.text);
+	return HTTP_OK;
+}
+
+// What the query says; borrowed from it.
+static int files_read(const struct control_request *request, struct mount_request *mount, const char **ret_path, struct err *err)
+{
+	const char *path = request->query(request, "path"), *point = request->query(request, "point");
+	const char *partition = request->query(request, "partition");
+	uint64_t number = 0;
+	int rc = 0;
+	mount->protection = request->arg[0];
+	mount->disk = request->query(request, "disk");
+	*ret_path = path ? path : "/";
+	if (mount->disk && !name_ok(mount->disk))
+		return err_set(err, -EINVAL, "disk: " NAME_RULE);
+	if (point)
+		rc = number_read("point", point, INT64_MAX, &mount->point, err);
+	if (rc == 0 && partition) {
+		rc = number_read("partition", partition, UINT32_MAX, &number, err);
+		mount->partition = (uint32_t)number;
+	}
+	return rc;
+}
+
+unsigned recovery_get_files(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	struct mount_request mount = {.point = 0};
+	struct err err = {.code = 0};
+	const char *path;
+	if (files_read(request, &mount, &path, &err) || file_list(recovery->mounts, &mount, path, ret_body, &err))
+		return control_fail(ret_body, err.code, err.text);
+	return HTTP_OK;
+}
+
+unsigned recovery_get_file(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	struct mount_request mount = {.point = 0};
+	struct err err = {.code = 0};
+	const char *path;
+	if (files_read(request, &mount, &path, &err) ||
+	    file_stream_open(recovery->mounts, &mount, path, &recovery->streams, request->stream, &err))
+		return control_fail(ret_body, err.code == -EISDIR ? -EINVAL : err.code, err.text);
+	return HTTP_OK;
+}
