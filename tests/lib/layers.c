@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/lib/chain.h"
+#include "tests/lib/layers.h"
 
 #include "base/auto.h"
 #include "base/size.h"
@@ -88,7 +88,7 @@ static int layer_read(struct env_root *root, const char *path, uint64_t size, bo
 	return rc ? err_wrap(err, "%s", path) : 0;
 }
 
-int chain_read(struct env_root *root, const char *path, uint64_t size, unsigned char *to, struct err *err)
+int layers_read(struct env_root *root, const char *path, uint64_t size, unsigned char *to, struct err *err)
 {
 	memset(to, 0, size_blocks(size) * BLOCK_SIZE);
 	return layer_read(root, path, size, true, 0, to, err);
