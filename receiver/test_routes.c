@@ -3,6 +3,7 @@
 #include "receiver/recovery.h"
 
 #include "base/auto.h"
+#include "receiver/scrub.h"
 
 #include <errno.h>
 #include <string.h>
@@ -23,14 +24,17 @@ unsigned recovery_post_test(void *context, const struct control_request *request
 	struct err err = {.code = 0};
 	const char *name = NULL;
 	uint64_t point = 0;
+	bool damaged = false;
 	const struct control_member members[] = {
 		{"name", .text = &name, .is_name = true},
 		{"point", .number = &point, .least = 1, .most = INT64_MAX},
+		{"damaged", .flag = &damaged},
 	};
 	AUTO_FREE struct test_info *test = malloc(sizeof(*test));
 	if (!test)
 		return answer(HTTP_OK, NULL, ret_body);
-	if (control_read(request->body, members, 2, &err) ||
+	struct replica *replica = store_find(recovery->store, request->arg[0]);
+	if (control_read(request->body, members, 3, &err) || (replica && !damaged && replica_sound(replica, point, &err)) ||
 	    tests_start(recovery->tests, request->arg[0], name, point, test, &err))
 		return control_fail(ret_body, err.code, err.text);
 	return answer(HTTP_CREATED, recovery_json_test(recovery, test), ret_body);

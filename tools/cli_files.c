@@ -47,6 +47,8 @@ static char *request_path(const struct cli *cli, const char *what, const char *g
 		(void)fprintf(out, "&disk=%s", disk);
 	if (partition)
 		(void)fprintf(out, "&partition=%" PRIu64, partition);
+	if (cli->option[OPT_DAMAGED])
+		(void)fputs("&damaged=yes", out);
 	if (fclose(out) || len >= HTTP_PATH_SIZE) {
 		free(text);
 		return *ret_rc = cli_fail(cli, CLI_REFUSED, "the path is too long"), NULL;

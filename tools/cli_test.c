@@ -34,6 +34,8 @@ static int test_start(const struct cli *cli)
 		(void)json_object_set_new(body, "point", json_integer((json_int_t)target.point));
 	if (name)
 		(void)json_object_set_new(body, "name", json_string(name));
+	if (cli->option[OPT_DAMAGED])
+		(void)json_object_set_new(body, "damaged", json_true());
 	int rc = cli_ask(cli, HTTP_RECEIVER, "POST", body, &answer, "/v1/protections/%s/tests", target.name);
 	if (rc)
 		return rc;
@@ -149,6 +151,8 @@ int cli_test(const struct cli *cli)
 	const char *verb = cli->argv[0];
 	if (strcmp(verb, "start") != 0 && cli->option[OPT_NAME])
 		return cli_misused(cli, "--name is for start");
+	if (strcmp(verb, "start") != 0 && cli->option[OPT_DAMAGED])
+		return cli_misused(cli, "--damaged is for start");
 	if (strcmp(verb, "stop") != 0 && cli->option[OPT_FORCE])
 		return cli_misused(cli, "--force is for stop");
 	if (strcmp(verb, "start") == 0)

@@ -83,25 +83,26 @@ const struct cli_command cli_commands[] = {
 	 "and the source says \"quota-reached\"; it goes on by itself when there is room.\n"
 	 "The store as a whole keeps what kagami-receiver's --reserve says free.",
 	 TARGET, 1, 1, OPT_BIT(OPT_QUOTA), cli_limit},
-	{"test", "start NAME[@POINT] [--name TEST] | list [NAME] | stop NAME [TEST] [--force]", "try a point: writable disks to be thrown away",
+	{"test", "start NAME[@POINT] [--name TEST] [--damaged] | list [NAME] | stop NAME [TEST] [--force]", "try a point: writable disks to be thrown away",
 	 "start makes a writable overlay on each disk of the newest point, or of POINT,\n"
 	 "beside the replication, which goes on, and prints the disks and a command that\n"
 	 "boots them without a network. The point is held until the test is stopped, also\n"
 	 "through restarts. stop throws away what was written; while a VM has a disk open\n"
-	 "it refuses, unless --force is given.",
-	 TARGET, 1, 3, OPT_BIT(OPT_NAME) | OPT_BIT(OPT_FORCE), cli_test},
+	 "it refuses, unless --force is given. A point in quarantine is refused, unless\n"
+	 "--damaged is given.",
+	 TARGET, 1, 3, OPT_BIT(OPT_NAME) | OPT_BIT(OPT_FORCE) | OPT_BIT(OPT_DAMAGED), cli_test},
 	{"export", "NAME[@POINT] OUT [--disk DISK] [--format raw|qcow2] [--force]", "write a disk of a point to a file",
 	 "The disk as it was at the cut, in one file that stands on nothing else: raw (the\n"
 	 "default), sparse, or qcow2. Each block is proven before it is written. The file\n"
 	 "is OUT.part until it is whole; interrupted, the command leaves nothing. --disk is\n"
 	 "needed where the protection has several disks. --force replaces a file OUT.",
 	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_FORMAT) | OPT_BIT(OPT_FORCE), cli_export},
-	{"files", "NAME[@POINT] ls [PATH] | get PATH [OUT] [--disk DISK] [--partition N] [--force]", "list or fetch single files of a point",
+	{"files", "NAME[@POINT] ls [PATH] | get PATH [OUT] [--disk DISK] [--partition N] [--damaged] [--force]", "list or fetch single files of a point",
 	 "ls lists a directory of the file system of a point; get copies one file to OUT,\n"
 	 "by default under its own name here, or to standard output for \"-\". The copy is\n"
 	 "the caller's, mode 0600, whatever it was in the guest. --force replaces OUT.\n"
-	 "--disk and --partition choose as for mount.",
-	 TARGET, 2, 4, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION) | OPT_BIT(OPT_FORCE), cli_files},
+	 "--disk, --partition and --damaged are as for mount.",
+	 TARGET, 2, 4, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION) | OPT_BIT(OPT_FORCE) | OPT_BIT(OPT_DAMAGED), cli_files},
 	{"forget", "NAME [--yes] [--discard-failover]", "remove a replica and all of its points",
 	 "Asks first on a terminal, unless --yes is given; without one, --yes is needed.\n"
 	 "After a failover, what the VM wrote since is in the failover's disks alone:\n"

@@ -49,6 +49,8 @@ kagami status | grep -q 'newest point is in quarantine' || fail "status: $(kagam
 mkdir "$W/mnt"
 for _ in 1 2; do
 	refuses 'quarantine.*--damaged' kagami mount "vm1@$newest" "$W/mnt"
+	refuses 'quarantine.*--damaged' kagami test start "vm1@$newest"
+	refuses 'quarantine.*--damaged' kagami files "vm1@$newest" ls
 	refuses 'quarantine.*--damaged' kagami failover vm1 --yes
 	kill_receiver
 	start_receiver
