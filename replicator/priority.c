@@ -2,11 +2,10 @@
 #include "replicator/priority.h"
 
 #include <stdint.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TURN_NS = 100 * 1000, COPY_NICE = 5 };
+enum { TURN_NS = 100 * 1000, COPY_NICE = 5, NICE_MOST = 19 };
 
 struct attributes { // of sched_setattr(2), its first version; glibc 2.36 has no wrapper
 	uint32_t size, policy;
@@ -16,16 +15,23 @@ struct attributes { // of sched_setattr(2), its first version; glibc 2.36 has no
 	uint64_t runtime, deadline, period;
 };
 
-void priority_guest(void)
+// A short turn of the one who copies is soon over for those who wait behind it, too.
+static void set(int32_t nice)
 {
 	struct attributes attributes = {.size = sizeof(attributes)};
 	if (syscall(SYS_sched_getattr, 0, &attributes, sizeof(attributes), 0) < 0)
 		return;
 	attributes.runtime = TURN_NS;
+	attributes.nice = attributes.nice + nice < NICE_MOST ? attributes.nice + nice : NICE_MOST;
 	(void)syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
+void priority_guest(void)
+{
+	set(0);
 }
 
 void priority_copy(void)
 {
-	(void)setpriority(PRIO_PROCESS, 0, COPY_NICE);
+	set(COPY_NICE);
 }

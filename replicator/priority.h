@@ -7,7 +7,8 @@
 
 // The calling thread answers guests: it asks for short turns, which come sooner (Linux 6.12).
 void priority_guest(void);
-// The calling thread reads, compresses and sends: it yields to who is woken by a guest, and still has its share (nice 5).
+// The calling thread reads, compresses and sends: its turns are short as well, so that who waits behind it does not wait
+// long, and it has the smaller share (nice 5).
 void priority_copy(void);
 
 #endif
