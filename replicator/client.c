@@ -297,7 +297,7 @@ static void receive(struct client *client, size_t need)
 		inbox_received(&client->inbox, (size_t)got);
 	else if (got == 0 || (errno != EINTR && errno != EAGAIN))
 		client->finished = true; // the peer is gone, or has closed its side: answers still go out
-	if (got < (ssize_t)len && !client->closed && !(got < 0 && errno == EINTR))
+	if (got < 0 ? errno == EAGAIN : (size_t)got < len && !client->closed)
 		client->readable = false;
 }
 
