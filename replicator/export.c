@@ -82,6 +82,7 @@ static int make_group(struct export *export, const struct export_config *config)
 	}
 	export->marker_config = config->marker;
 	export->cut_hold_ms_max = config->cut_hold_ms_max ? config->cut_hold_ms_max : EXPORT_CUT_HOLD_MS_MAX;
+	export->sweep_rest_ms = config->sweep_rest_ms ? config->sweep_rest_ms : EXPORT_SWEEP_REST_MS;
 	export->mark_wait_ms_max = config->mark_wait_ms_max ? config->mark_wait_ms_max : EXPORT_MARK_WAIT_MS_MAX;
 	export->note_wait_ms_max = config->note_wait_ms_max ? config->note_wait_ms_max : EXPORT_NOTE_WAIT_MS_MAX;
 	export->spill_wait_ms_max = config->spill_wait_ms_max ? config->spill_wait_ms_max : EXPORT_SPILL_WAIT_MS_MAX;

@@ -49,6 +49,7 @@ struct export_config {
 	struct export_marker marker; // commit NULL: nothing is marked, and nothing waits
 	unsigned cut_hold_ms_max;    // 0 for the defaults below
 	unsigned mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max;
+	unsigned sweep_rest_ms;	     // so long after marks were looked through they are left alone (see intent_sweep()); 0 for 5 s
 };
 
 // For how long at most a cut holds new writes, waiting for those in flight; then it is given up. Ten times what a working disk needs

@@ -15,7 +15,7 @@
 
 _Static_assert(BLOCK_SIZE == PIECE_SIZE * PIECES_PER_BLOCK, "a block is ours");
 
-enum { EXPORT_CLIENTS_MAX = 64, EXPORT_STOP_GRACE_S = 5 };
+enum { EXPORT_CLIENTS_MAX = 64, EXPORT_SWEEP_REST_MS = 5000, EXPORT_STOP_GRACE_S = 5 };
 
 enum export_state {
 	EXPORT_SERVING,
@@ -55,7 +55,8 @@ struct export {
 	struct group group;
 	struct ring ring;
 	struct export_marker marker_config;
-	unsigned cut_hold_ms_max, mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max;
+	unsigned cut_hold_ms_max, mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max, sweep_rest_ms;
+	uint64_t swept_ns; // when marks were looked through last; 0: never
 	struct marker marker;
 	struct ring_task mark; // takes the next batch, after all that a turn brought
 	struct pool pool;

@@ -267,6 +267,11 @@ static void on_kept(struct group_keep *keep, int res)
 static void run_keep(struct ring_message *message)
 {
 	struct call *call = call_of(message);
+	struct export *export = HOLDER(call->group, struct export, group);
+	uint64_t now_ns = clock_mono_ns();
+	export->group.intent.resting = export->swept_ns && now_ns - export->swept_ns < export->sweep_rest_ms * UINT64_C(1000000);
+	if (!export->group.intent.resting)
+		export->swept_ns = now_ns;
 	group_keep(call->group, &HOLDER(call, struct keep_call, call)->keep);
 }
 

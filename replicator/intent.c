@@ -170,7 +170,7 @@ static void sweep_disk(struct intent *intent, struct volume *volume, struct inte
 
 void intent_sweep(struct intent *intent)
 {
-	if (!intent->wanted || intent->ending)
+	if (!intent->wanted || intent->ending || (intent->resting && intent->count <= intent->hot_max))
 		return;
 	intent->sweeping = true;
 	intent->sweep_disk = 0;

@@ -11,7 +11,7 @@
 // M1 (B2): a request becomes dirty only in the same step in which all its regions were seen marked; whoever waited, here or at
 //    the gate, is tested again.
 // M2 (B1, B3, B4): a mark is given up only when none of the region's pieces is dirty, in the set or remembered: then the image
-//    equals the last kept point, and was synced by its keep. The sweep that looks for such regions begins with each keep.
+//    equals the last kept point, and was synced by its keep. The sweep that looks for such regions begins with a keep, if the one before was not a moment ago (intent_sweep()).
 // M3: what is given up is handed over before or with what is asked later, and batches are committed in order, one at a time.
 // M4 (G3): a disk whose commit failed is lost: everything counts as marked from then on.
 // M5 (G3): so is one that is given up while a commit does not end. What that commit ends with says nothing of it any more.
@@ -61,6 +61,7 @@ struct intent {
 	void (*wanted)(struct intent *intent); // there is something to take; called once, until it was taken. NULL: no marks
 	bool wanting, committing;
 	bool ending;	    // no more sweeps
+	bool resting;	    // the last sweep was a moment ago: the next only if there are many marks
 	bool sweeping;	    // from here on:
 	uint16_t sweep_disk;
 	uint64_t sweep_word;
@@ -89,7 +90,9 @@ void intent_committed(struct intent *intent, const struct intent_batch *batch);
 // The disk's marks are given up, also while a commit is under way: it is lost, and requests that waited are admitted again (M5).
 void intent_lose(struct intent *intent, uint16_t disk);
 
-void intent_sweep(struct intent *intent); // a keep has ended
+// A keep has ended. Where cycles follow each other quickly, most regions are not written between two of them: to clear their marks each
+// time would have their next writes wait for a sync. So it does nothing while `resting`.
+void intent_sweep(struct intent *intent);
 void intent_end(struct intent *intent);	  // no more sweeps: what is under way is the last
 
 static inline bool intent_bit(const uint64_t *bits, uint64_t region)

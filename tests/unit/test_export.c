@@ -1009,6 +1009,7 @@ static void export_clears_marks_after_keep_and_starts_with_those_it_is_given(voi
 	struct place *p = place_with(&book);
 	struct err err = {0};
 	unsigned char *replica[2] = {calloc(1, IMAGE_SIZE), calloc(1, IMAGE_SIZE)};
+	p->config.sweep_rest_ms = 1;
 	if (export_open(&p->config, &p->export, &err))
 		fail_msg("%s", err.text);
 	dirty_mark(export_dirty(p->export, 0), 3 * REGION_SIZE, 1);
@@ -1023,6 +1024,7 @@ static void export_clears_marks_after_keep_and_starts_with_those_it_is_given(voi
 	for (unsigned i = 0; i < 2; i++) {
 		assert_int_equal(cycle(export_source(p->export), CUT_POINT, replica), 0);
 		assert_int_equal(source_keep(export_source(p->export), NULL), 0);
+		(void)usleep(2000); // the marks have had their rest
 	}
 	struct export_cut_stats cuts;
 	export_cut_stats(p->export, &cuts);

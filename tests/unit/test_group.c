@@ -1003,6 +1003,29 @@ static void mark_of_a_region_written_in_every_cycle_stays_and_of_a_cold_one_goes
 	world_free(w);
 }
 
+// Cycles that follow each other quickly do not have the guest mark its regions anew between them, unless there are many.
+static void marks_rest_after_a_sweep_while_they_are_few(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(1 << 20);
+	put(w, 1, 0);
+	put(w, 1, 2 * REGION_SIZE);
+	w->group.intent.resting = true;
+	unsigned commits = w->commits;
+	for (unsigned i = 0; i < 4; i++)
+		one_cycle(w);
+	assert_true(w->durable[1][0] && w->durable[1][2]);
+	assert_int_equal(w->commits, commits);
+	w->group.intent.hot_max = 1;
+	one_cycle(w);
+	assert_false(w->durable[1][0] && w->durable[1][2]);
+	w->group.intent.resting = false;
+	one_cycle(w);
+	one_cycle(w);
+	assert_int_equal(w->group.volume[1].intent.count, 0);
+	world_free(w);
+}
+
 static void mark_stays_while_a_cycle_comes_to_nothing(void **unused)
 {
 	(void)unused;
@@ -1213,6 +1236,7 @@ int main(void)
 		cmocka_unit_test(disk_that_hangs_costs_its_neighbours_one_hold_and_not_one_a_try),
 		cmocka_unit_test(cut_that_waits_for_batches_holds_nobody_and_is_not_given_up),
 		cmocka_unit_test(mark_of_a_region_written_in_every_cycle_stays_and_of_a_cold_one_goes),
+		cmocka_unit_test(marks_rest_after_a_sweep_while_they_are_few),
 		cmocka_unit_test(mark_stays_while_a_cycle_comes_to_nothing),
 		cmocka_unit_test(mark_that_cannot_be_made_lets_the_guest_go_on_and_loses_that_disk_alone),
 		cmocka_unit_test(disk_given_up_while_its_marks_hang_goes_on_and_the_others_keep_theirs),
