@@ -4,6 +4,7 @@
 #define KAGAMI_RECEIVER_PROTECTION_FILE_H
 
 #include "base/err.h"
+#include "receiver/retention.h"
 #include "receiver/store.h"
 
 enum { STORE_POINTS_MAX = 4096 }; // of one protection; also of points_keep
@@ -16,7 +17,9 @@ struct protection {
 	bool fenced;
 	uint64_t fenced_point;
 	uint64_t rpo_ms;
-	uint32_t points_keep;
+	uint32_t points_keep; // the source's wish
+	bool retention_set;   // by the operator, here: then `retention` counts, and the source's wish does not
+	struct retention retention;
 	struct digest_key digest;
 	uint16_t disk_count;
 	struct wire_disk disk[DISKS_MAX];
@@ -26,6 +29,8 @@ struct protection {
 int protection_encode(const struct protection *protection, char **ret_text, size_t *ret_len);
 // -EBADMSG with the member that is wrong.
 int protection_decode(const char *text, size_t len, struct protection *ret_protection, struct err *err);
+// The policy that counts.
+struct retention protection_retention(const struct protection *protection);
 // The number of the disk called `name`, -ENOENT when there is none.
 int protection_disk(const struct protection *protection, const char *name);
 

@@ -113,6 +113,8 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 	r->prot.fenced_point = next->fenced_point;
 	r->prot.rpo_ms = next->rpo_ms;
 	r->prot.points_keep = next->points_keep;
+	r->prot.retention_set = next->retention_set;
+	r->prot.retention = next->retention;
 	r->prot_certain = true;
 	return 0;
 }
@@ -124,7 +126,7 @@ uint64_t replica_last_point(const struct replica *r)
 
 uint64_t replica_waits_for(const struct replica *r)
 {
-	if (r->prot.fenced || r->point_count < (size_t)r->prot.points_keep + RETENTION_LATE_POINTS)
+	if (r->prot.fenced || retain_surplus(r) < RETENTION_LATE_POINTS)
 		return 0;
 	for (size_t i = 0; i < r->point_count; i++)
 		if (r->points[i].holds)
@@ -139,9 +141,15 @@ struct digest_disk replica_disk(const struct replica *r, unsigned disk)
 
 struct point_info *replica_point(struct replica *r, uint64_t number)
 {
-	if (r->point_count == 0 || number < r->points[0].number || number > replica_last_point(r))
-		return NULL;
-	return &r->points[number - r->points[0].number];
+	size_t low = 0, high = r->point_count; // numbers rise, with gaps where retention took some
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		if (r->points[mid].number < number)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < r->point_count && r->points[low].number == number ? &r->points[low] : NULL;
 }
 
 int replica_read_point(const struct replica *r, uint64_t number, struct point_file *ret_point, struct err *err)
@@ -185,6 +193,8 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.broken = r->broken,
 		.rpo_ms = r->prot.rpo_ms,
 		.points_keep = r->prot.points_keep,
+		.retention_set = r->prot.retention_set,
+		.retention = protection_retention(&r->prot),
 		.disk_count = r->prot.disk_count,
 		.last_point = last ? last->number : 0,
 		.point_count = r->point_count,
@@ -193,6 +203,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.head_bytes = head_bytes(r),
 		.session_open = r->session_open,
 		.retention_waits_for = replica_waits_for(r),
+		.cannot_merge = r->cannot_merge,
 	};
 	if (last)
 		info.last_cut = last->cut;

@@ -60,10 +60,11 @@ struct replica {
 	bool broken;
 	struct err why; // it is broken
 
-	struct point_info *points; // oldest first, numbers rising by one
+	struct point_info *points; // oldest first, numbers rising
 	size_t point_count;
 	struct head head;
 	bool late_logged; // that retention waits for a hold
+	bool cannot_merge; // the file system cannot exchange directories
 
 	bool session_open;
 	enum codec codec;		// what the session asks new overlays to be made with
@@ -115,6 +116,36 @@ int replica_grow(struct replica *replica, const struct wire_open *open, struct e
 
 // trash.c: deletes what was moved into the directory `dir`, which is created when it is missing; needs no lock.
 int trash_clear(struct env_root *root, const char *dir, struct err *err);
+// Moves everything in the directory `from`, which is created when it is missing, to `dir`, for trash_clear() to delete.
+int trash_take(struct env_root *root, const char *from, const char *dir, struct err *err);
+
+// retain.c: what retention does next.
+enum { RETAIN_LAYERS_MAX = 32 }; // that one merge puts together
+
+struct retain_step {
+	bool merge;	// or else a fold
+	uint64_t below; // merge: the point under the lowest
+	size_t count;	// points; of a fold two: the oldest, and the one above it
+	uint64_t number[RETAIN_LAYERS_MAX]; // lowest first; the last one stays, what is below it goes into it or, by a fold, into the base
+};
+// Whether the points of `step` that go may go still: nothing holds them, and the policy does not keep them. Needs the lock.
+bool retain_still(struct replica *replica, const struct retain_step *step);
+// Needs the lock: of points that the policy does not keep, how many there are.
+size_t retain_surplus(const struct replica *replica);
+// Forgets points that are in the trash.
+void retain_forget(struct replica *replica, const struct retain_step *step);
+// Moves points/<number> to the trash; not certain until points/ and trash/ are synced.
+int retain_to_trash(struct replica *replica, uint64_t number, struct err *err);
+// Where the files go that a merge has replaced.
+void retain_trash_name(const struct replica *replica, const struct retain_step *step, char path[REPLICA_PATH_SIZE]);
+int retain_sync(struct replica *replica, const char *const *dirs, size_t count, struct err *err);
+// pins.c: pins.json into the points, at start; a point that is not there any more is no matter. Writes none.
+int pins_load(struct replica *replica, struct err *err);
+int pace_spend(const struct retain_pace *pace, uint64_t bytes); // NULL: any speed
+
+// fold.c, merge.c: one step, under retain_lock, with the lock free. 1 when it was done, 0 when somebody came in between.
+int replica_fold(struct replica *replica, const struct retain_step *step, const struct retain_pace *pace, struct err *err);
+int replica_merge(struct replica *replica, const struct retain_step *step, const struct retain_pace *pace, struct err *err);
 
 // recover.c: fills in everything from the directory. What is wrong with it is in `broken`, and no failure.
 void replica_recover(struct replica *replica);
