@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ROUTES_MAX = 32 };
+enum { ROUTES_MAX = 48, RETENTION_RATE_MAX_MIB = 100000 };
 
 struct receiver {
 	struct recovery recovery; // first: the context of its routes
@@ -73,7 +73,9 @@ static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 	size_t count = sizeof(own) / sizeof(own[0]);
 	memcpy(routes, own, sizeof(own));
 	memcpy(routes + count, recovery_routes, recovery_route_count * sizeof(routes[0]));
-	return count + recovery_route_count;
+	count += recovery_route_count;
+	memcpy(routes + count, retention_routes, sizeof(retention_routes));
+	return count + RETENTION_ROUTES;
 }
 
 // Keys and peers: STORE/.kagami unless the operator keeps them elsewhere.
@@ -90,6 +92,23 @@ static int open_state(struct receiver *receiver, const char *state, struct err *
 	if (rc == -ENOENT)
 		return err_set(err, rc, "there is no state directory %s: make it first (mkdir -m 0700 %s)", state, state);
 	return rc ? err_sys(err, rc, "open the state directory %s", state) : 0;
+}
+
+static void retain_soon(void *context)
+{
+	struct receiver *receiver = context;
+	server_retain(receiver->server);
+}
+
+// MiB a second, from the operator.
+static int rate_read(const char *text, uint64_t *ret_rate, struct err *err)
+{
+	char *end;
+	unsigned long long mib = text[0] >= '0' && text[0] <= '9' ? strtoull(text, &end, 10) : 0;
+	if (mib == 0 || *end || mib > RETENTION_RATE_MAX_MIB)
+		return err_set(err, -EINVAL, "--retention-rate: %s makes no sense; give MiB a second, 1 to %d", text, RETENTION_RATE_MAX_MIB);
+	*ret_rate = (uint64_t)mib << 20;
+	return 0;
 }
 
 static int receiver_open(struct receiver *receiver, const char *store_dir, const char *state, const char *listen,
@@ -114,6 +133,8 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	receiver->recovery.mounts = mounts;
 	if (rc == 0)
 		rc = server_start(listen, receiver->identity, store, receiver->pairing, &receiver->server, err);
+	receiver->recovery.retain = retain_soon;
+	receiver->recovery.retain_context = receiver;
 	return rc;
 }
 
@@ -132,14 +153,16 @@ static void receiver_close(struct receiver *receiver)
 
 int main(int argc, char **argv)
 {
-	const char *store = NULL, *listen = NULL, *state = NULL, *run_dir = DAEMON_RUN_DIR;
+	const char *store = NULL, *listen = NULL, *state = NULL, *run_dir = DAEMON_RUN_DIR, *rate_text = "64";
+	uint64_t rate = 0;
 	const struct daemon_option options[] = {
 		{"store", "DIR", "recovery points", &store, true},
 		{"listen", "ADDR:PORT", "where sources connect", &listen, true},
 		{"state", "DIR", "keys and peers (default STORE/.kagami)", &state, false},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
+		{"retention-rate", "MIB", "MiB a second that folds and merges write at most (default 64)", &rate_text, false},
 	};
-	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options, 4, argc, argv);
+	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options, sizeof(options) / sizeof(options[0]), argc, argv);
 	store = daemon_absolute(store); // operators get paths of disks from it
 	run_dir = daemon_absolute(run_dir);
 	struct err err = {.code = 0};
@@ -147,12 +170,13 @@ int main(int argc, char **argv)
 	struct control_route routes[ROUTES_MAX];
 	struct control *control = NULL;
 	size_t count = collect_routes(routes);
-	if (receiver_open(&receiver, store, state, listen, &err) ||
+	if (rate_read(rate_text, &rate, &err) || receiver_open(&receiver, store, state, listen, &err) ||
 	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err)) {
 		log_error("%s", err.text);
 		receiver_close(&receiver);
 		return DAEMON_EXIT_FAILED;
 	}
+	server_retention_rate(receiver.server, rate);
 	log_info("ready store=%s listen=%s run_dir=%s version=%s", store_path(receiver.recovery.store),
 		 server_address(receiver.server), run_dir, KAGAMI_VERSION);
 	daemon_wait();

@@ -18,6 +18,8 @@ struct recovery {
 	struct store *store;
 	struct mounts *mounts;
 	pthread_mutex_t failing_over; // one failover or removal at a time
+	void (*retain)(void *context); // wakes whoever does retention; NULL: nobody is to be woken
+	void *retain_context;
 };
 
 void recovery_init(struct recovery *recovery, struct env *env, struct store *store, struct mounts *mounts);
@@ -27,10 +29,14 @@ void recovery_done(struct recovery *recovery);
 // member, or wraps the handlers.
 extern const struct control_route recovery_routes[];
 extern const size_t recovery_route_count;
+enum { RETENTION_ROUTES = 4 };
+extern const struct control_route retention_routes[RETENTION_ROUTES]; // of the same context
 
 // JSON as docs/control.md lays it out; new references, NULL when out of memory.
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica);
 json_t *recovery_json_points(struct replica *replica);
+json_t *recovery_json_retention(const struct replica_info *info);
+json_t *recovery_json_kept_by(unsigned why); // of enum retention_why
 json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover);
 json_t *recovery_json_mount(const struct mount_info *mount);
 // RFC 3339, UTC, milliseconds.

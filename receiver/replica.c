@@ -203,6 +203,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.head_bytes = head_bytes(r),
 		.session_open = r->session_open,
 		.retention_waits_for = replica_waits_for(r),
+		.surplus = retain_surplus(r),
 		.cannot_merge = r->cannot_merge,
 	};
 	if (last)

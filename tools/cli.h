@@ -41,6 +41,9 @@ enum cli_option {
 	OPT_DISCARD,
 	OPT_READ_ONLY,
 	OPT_SIZE,
+	OPT_KEEP,
+	OPT_FLOOR,
+	OPT_SOURCE,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (1u << (option))
@@ -104,6 +107,10 @@ int cli_resize(const struct cli *cli);
 int cli_status(const struct cli *cli);
 int cli_syncs(const struct cli *cli);
 int cli_points(const struct cli *cli);
+int cli_retention(const struct cli *cli);
+int cli_plan(const struct cli *cli);
+int cli_pin(const struct cli *cli);
+int cli_unpin(const struct cli *cli);
 int cli_failover(const struct cli *cli);
 int cli_forget(const struct cli *cli);
 int cli_mount(const struct cli *cli);
