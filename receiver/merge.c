@@ -250,6 +250,7 @@ static int finish(struct merge *m, struct err *err)
 		return replica_break(r, &why, err);
 	replica_point(r, m->into)->stored_bytes = m->next.info.stored_bytes;
 	retain_forget(r, m->step);
+	r->merged_ns = env_mono_ns(r->root->env);
 	return 1;
 }
 

@@ -137,6 +137,7 @@ static int pin_change(struct replica *r, struct point_info *point, bool pinned, 
 {
 	const struct point_info was = *point;
 	point->pinned = pinned;
+	r->retain_all = true;
 	point->pinned_wall_ns = pin->pinned_wall_ns;
 	memcpy(point->pin_text, pin->text, sizeof(point->pin_text));
 	int rc = pins_save(r, err);

@@ -19,6 +19,7 @@ struct replica *replica_new(struct env_root *root, const char *store_path, const
 		return NULL;
 	r->root = root;
 	r->store_path = store_path;
+	r->retain_all = true;
 	(void)snprintf(r->name, sizeof(r->name), "%s", name);
 	(void)pthread_mutex_init(&r->retain_lock, NULL);
 	(void)pthread_mutex_init(&r->lock, NULL);
@@ -273,6 +274,7 @@ void replica_release(struct replica *r, uint64_t number)
 		return;
 	assert(point->holds > 0);
 	point->holds--;
+	r->retain_all = true;
 }
 
 int replica_fence(struct replica *r, uint64_t number, struct err *err)

@@ -65,6 +65,8 @@ struct replica {
 	struct head head;
 	bool late_logged; // that retention waits for a hold
 	bool cannot_merge; // the file system cannot exchange directories
+	bool retain_all;   // something else than a commit gave retention work: merges do not wait for more
+	uint64_t merged_ns; // when the last merge was, by the monotonic clock
 
 	bool session_open;
 	enum codec codec;		// what the session asks new overlays to be made with

@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <string.h>
 
+enum { MERGE_RUN = 8, MERGE_WAIT_S = 300 };
+
 int pace_spend(const struct retain_pace *pace, uint64_t bytes)
 {
 	return pace ? pace->spend(pace->context, bytes) : 0;
@@ -66,6 +68,7 @@ int replica_set_retention(struct replica *r, const struct retention *policy, str
 	struct protection next = r->prot;
 	next.retention_set = policy != NULL;
 	next.retention = policy ? *policy : (struct retention){.points = 0};
+	r->retain_all = true;
 	return replica_save(r, &next, err);
 }
 
@@ -101,8 +104,16 @@ static void step_fill(const struct replica *r, const struct retention_point *poi
 		step->number[step->count++] = r->points[i].number;
 }
 
+// Each new point makes another one go, often into one that is to go soon, too. A merge that has time waits for a few of these, for it
+// copies all that came together so far.
+static bool waits_for_more(const struct replica *r, size_t run, unsigned into_why)
+{
+	return !r->retain_all && run < MERGE_RUN && into_why & KEPT_NEWEST &&
+	       env_mono_ns(r->root->env) - r->merged_ns < MERGE_WAIT_S * UINT64_C(1000000000);
+}
+
 // What to do next; `count` is 0 when there is nothing.
-static int choose(const struct replica *r, struct retain_step *ret_step, struct err *err)
+static int choose(const struct replica *r, bool may_wait, struct retain_step *ret_step, struct err *err)
 {
 	AUTO_FREE struct retention_point *points = decide(r);
 	*ret_step = (struct retain_step){.merge = false};
@@ -120,6 +131,8 @@ static int choose(const struct replica *r, struct retain_step *ret_step, struct 
 			size_t stays = i + 1;
 			while (points[stays].why == 0) // the newest always stays
 				stays++;
+			if (may_wait && waits_for_more(r, stays - i, points[stays].why))
+				return 0; // nothing is above but the newest
 			step_fill(r, points, from, stays, ret_step);
 			return 0;
 		}
@@ -216,10 +229,11 @@ int replica_retain_paced(struct replica *r, const struct retain_pace *pace, stru
 		LOCK_SCOPE(&r->lock);
 		if (r->broken)
 			return replica_ready(r, err);
-		int rc = choose(r, &step, err);
+		int rc = choose(r, pace != NULL, &step, err);
 		if (rc)
 			return rc;
 		late_log(r);
+		r->retain_all = r->retain_all && step.count;
 	}
 	if (step.count == 0)
 		return 0;

@@ -136,7 +136,7 @@ int replica_plan_retention(struct replica *replica, const struct retention *poli
 int replica_pin(struct replica *replica, uint64_t number, const char *text, struct err *err);
 int replica_unpin(struct replica *replica, uint64_t number, struct err *err); // not pinned: 0
 
-// How fast retention may go. Told after each block; anything but 0 ends the step, which is done again later.
+// How fast retention may go, with which a merge also waits for up to eight points or five minutes where more are to come. Told after each block; anything but 0 ends the step, which is done again later.
 struct retain_pace {
 	int (*spend)(void *context, uint64_t bytes);
 	void *context;

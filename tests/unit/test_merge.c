@@ -334,49 +334,108 @@ static void a_damaged_pins_file_breaks_the_replica(void **state)
 	assert_non_null(strstr(info_of(t).broken_reason, "pins.json"));
 }
 
-// --- a file system that cannot exchange ---
+// --- a store in the simulated world ---
 
-static void where_nothing_can_be_exchanged_points_stay_and_it_is_said(void **state)
-{
-	(void)state;
-	struct sim *sim = sim_new(1);
+struct simulated {
+	struct sim *sim;
 	struct env_root *root;
 	struct store *store;
 	struct replica *r;
+	struct wire_opened opened;
+};
+
+static void simulated_begin(struct simulated *s)
+{
 	struct err err = {0};
 	struct wire_open open = {.protection = {{1}}, .generation = {{2}}, .name = "vm1", .digest = {.kind = DIGEST_XXH3}, .codec = CODEC_ZSTD,
 				 .points_keep = 1, .disk_count = 1, .disk = {{.name = "vda", .size = 4 * BLOCK_SIZE}}};
 	const unsigned char owner[OWNER_PIN_SIZE] = {1};
-	struct wire_opened opened;
-	assert_int_equal(env_root_open(sim_env(sim), "/", &root), 0);
-	assert_int_equal(env_mkdir(root, "store"), 0);
-	assert_int_equal(store_open(sim_env(sim), "/store", &store, &err), 0);
-	assert_int_equal(store_create(store, &open, owner, &r, &err), 0);
-	assert_int_equal(replica_session_begin(r, &open, owner, &opened, &err), 0);
-	for (unsigned n = 0; n < 4; n++) {
-		struct replica_info info;
-		struct wire_committed committed;
-		replica_info(r, &info);
-		struct wire_seal seal = {.predecessor = n, .cut = {{(unsigned char)n}}, .head = info.head, .consistency = POINT_CRASH};
-		assert_int_equal(replica_seal(r, &seal, &committed, &err), 0);
-	}
-	replica_session_end(r);
-	assert_int_equal(replica_pin(r, 1, "", &err), 0);
-	sim_set_exchange(sim, false);
-	assert_int_equal(replica_retain(r, &err), 0);
+	s->sim = sim_new(1);
+	assert_int_equal(env_root_open(sim_env(s->sim), "/", &s->root), 0);
+	assert_int_equal(env_mkdir(s->root, "store"), 0);
+	assert_int_equal(store_open(sim_env(s->sim), "/store", &s->store, &err), 0);
+	assert_int_equal(store_create(s->store, &open, owner, &s->r, &err), 0);
+	assert_int_equal(replica_session_begin(s->r, &open, owner, &s->opened, &err), 0);
+}
+
+static struct replica_info simulated_info(struct simulated *s)
+{
 	struct replica_info info;
-	replica_info(r, &info);
+	replica_info(s->r, &info);
+	return info;
+}
+
+static void simulated_points(struct simulated *s, unsigned count)
+{
+	struct err err = {0};
+	for (unsigned n = 0; n < count; n++) {
+		struct wire_committed committed;
+		struct replica_info info = simulated_info(s);
+		struct wire_seal seal = {.predecessor = info.last_point, .cut = {{(unsigned char)n}}, .head = info.head, .consistency = POINT_CRASH};
+		assert_int_equal(replica_seal(s->r, &seal, &committed, &err), 0);
+	}
+}
+
+static void simulated_end(struct simulated *s)
+{
+	replica_session_end(s->r);
+	store_close(s->store);
+	env_root_close(s->root);
+	sim_free(s->sim);
+}
+
+static int any_speed(void *context, uint64_t bytes)
+{
+	(void)context;
+	(void)bytes;
+	return 0;
+}
+
+static void the_keeper_s_merges_wait_for_more_and_not_for_long(void **state)
+{
+	(void)state;
+	struct simulated s;
+	struct err err = {0};
+	const struct retain_pace pace = {.spend = any_speed};
+	simulated_begin(&s);
+	simulated_points(&s, 4);
+	assert_int_equal(replica_pin(s.r, 1, "", &err), 0);
+	assert_int_equal(replica_retain_paced(s.r, &pace, &err), 1); // a pin was changed: at once
+	assert_int_equal(replica_retain_paced(s.r, &pace, &err), 0);
+	assert_int_equal(simulated_info(&s).point_count, 2);
+	simulated_points(&s, 7);
+	assert_int_equal(replica_retain_paced(s.r, &pace, &err), 0);
+	simulated_points(&s, 1);
+	assert_int_equal(replica_retain_paced(s.r, &pace, &err), 1);
+	assert_int_equal(simulated_info(&s).point_count, 2);
+	simulated_points(&s, 1);
+	assert_int_equal(replica_retain_paced(s.r, &pace, &err), 0);
+	sim_clock_advance(s.sim, UINT64_C(301) * 1000000000);
+	assert_int_equal(replica_retain_paced(s.r, &pace, &err), 1);
+	assert_int_equal(simulated_info(&s).point_count, 2);
+	simulated_end(&s);
+}
+
+
+static void where_nothing_can_be_exchanged_points_stay_and_it_is_said(void **state)
+{
+	(void)state;
+	struct simulated s;
+	struct err err = {0};
+	simulated_begin(&s);
+	simulated_points(&s, 4);
+	assert_int_equal(replica_pin(s.r, 1, "", &err), 0);
+	sim_set_exchange(s.sim, false);
+	assert_int_equal(replica_retain(s.r, &err), 0);
+	struct replica_info info = simulated_info(&s);
 	assert_true(info.cannot_merge && !info.broken);
 	assert_int_equal(info.point_count, 4);
 	assert_int_equal(info.surplus, 2);
-	assert_int_equal(replica_unpin(r, 1, &err), 0); // from the oldest on they are folded
-	while (replica_retain(r, &err) == 1)
+	assert_int_equal(replica_unpin(s.r, 1, &err), 0); // from the oldest on they are folded
+	while (replica_retain(s.r, &err) == 1)
 		;
-	replica_info(r, &info);
-	assert_int_equal(info.point_count, 1);
-	store_close(store);
-	env_root_close(root);
-	sim_free(sim);
+	assert_int_equal(simulated_info(&s).point_count, 1);
+	simulated_end(&s);
 }
 
 // --- all of it, at random ---
@@ -460,6 +519,7 @@ int main(void)
 		MERGE_TEST(a_pin_is_remembered_with_its_text_until_it_is_taken_back),
 		MERGE_TEST(pins_are_bounded_and_all_of_them_fit),
 		MERGE_TEST(a_damaged_pins_file_breaks_the_replica),
+		cmocka_unit_test(the_keeper_s_merges_wait_for_more_and_not_for_long),
 		cmocka_unit_test(where_nothing_can_be_exchanged_points_stay_and_it_is_said),
 		MERGE_TEST(every_point_holds_through_random_retention),
 	};
