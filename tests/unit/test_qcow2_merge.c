@@ -137,6 +137,26 @@ static void a_merge_holds_what_the_layers_hold_together(void **state)
 	}
 }
 
+// What lies past the end of the smaller disk is not the smaller layer's to hold.
+static void a_packed_last_block_of_a_disk_that_grew_holds_no_more_than_before(void **state)
+{
+	(void)state;
+	struct stack s = {.count = 0};
+	temp_open(&s.temp);
+	struct twin *twin = calloc(1, sizeof(*twin));
+	assert_non_null(twin);
+	struct qcow2_config small = config_of(3 * BLOCK_SIZE + 5 * PIECE_SIZE, CODEC_ZSTD), large = config_of(6 * BLOCK_SIZE, CODEC_ZSTD);
+	stack_begin(&s, twin, &small, 5);
+	twin_packed(twin, 3);
+	stack_add(&s, twin);
+	stack_begin(&s, twin, &large, 6);
+	twin_pieces(twin, 1, 0x0001);
+	stack_add(&s, twin);
+	free(twin);
+	check_merged(&s, CODEC_ZSTD);
+	stack_end(&s);
+}
+
 static void a_packed_block_that_nobody_adds_to_is_copied_byte_for_byte(void **state)
 {
 	(void)state;
@@ -249,6 +269,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_merge_holds_what_the_layers_hold_together),
+		cmocka_unit_test(a_packed_last_block_of_a_disk_that_grew_holds_no_more_than_before),
 		cmocka_unit_test(a_packed_block_that_nobody_adds_to_is_copied_byte_for_byte),
 		cmocka_unit_test(merging_again_and_again_does_not_grow_a_block),
 		cmocka_unit_test(a_merge_stops_when_it_is_told_to),
