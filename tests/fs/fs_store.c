@@ -279,7 +279,7 @@ static void check_points(struct world *w, struct replica *r)
 			char path[128];
 			(void)snprintf(path, sizeof(path), "vm1/points/%llu/%s.qcow2", (unsigned long long)points[i].number,
 				       w->open.disk[d].name);
-			if (chain_read(root, path, disk_size[d], found, &err))
+			if (chain_show(root, path, disk_size[d], found, &err))
 				die(err.text);
 			if (memcmp(found, w->content[points[i].number][d], disk_size[d]) != 0)
 				wrong("a point is not what its disk held at the cut: point, disk", points[i].number, d);

@@ -289,7 +289,7 @@ static void check(void)
 		must(replica_hold(replica, points[i].number, &held, NULL) == 0 && replica_point_sizes(replica, held, sizes, NULL) == 0);
 		(void)snprintf(path, sizeof(path), "vm1/points/%llu/vda.qcow2", (unsigned long long)held);
 		if (sizes[0] <= BIG_DISK) // a source may grow its disk to any size
-			must(chain_read(root, path, sizes[0], found, NULL) == 0);
+			must(chain_show(root, path, sizes[0], found, NULL) == 0);
 		if (held == 1)
 			must(sizes[0] == DISK_SIZE && memcmp(found, committed_content, DISK_SIZE) == 0);
 		replica_release(replica, held);

@@ -88,7 +88,7 @@ static int layer_read(struct env_root *root, const char *path, uint64_t size, bo
 	return rc ? err_wrap(err, "%s", path) : 0;
 }
 
-int chain_read(struct env_root *root, const char *path, uint64_t size, unsigned char *to, struct err *err)
+int chain_show(struct env_root *root, const char *path, uint64_t size, unsigned char *to, struct err *err)
 {
 	memset(to, 0, size_blocks(size) * BLOCK_SIZE);
 	return layer_read(root, path, size, true, 0, to, err);

@@ -11,6 +11,6 @@
 
 // Reads the whole of `path` (a qcow2 below `root`), `size` bytes of virtual disk, which must be the overlay's own, to `to`, which has room for
 // whole blocks. What lies past the end of a smaller file below is zeros.
-int chain_read(struct env_root *root, const char *path, uint64_t size, unsigned char *to, struct err *err);
+int chain_show(struct env_root *root, const char *path, uint64_t size, unsigned char *to, struct err *err);
 
 #endif

@@ -227,7 +227,7 @@ static void check_content(struct store_model *m, const struct model_point *p)
 	for (unsigned d = 0; d < MODEL_DISKS; d++) {
 		char path[96];
 		(void)snprintf(path, sizeof(path), "vm1/points/%llu/%s.qcow2", (unsigned long long)p->number, m->open.disk[d].name);
-		if (chain_read(m->root, path, p->size[d], found, &err))
+		if (chain_show(m->root, path, p->size[d], found, &err))
 			model_wrong(m, "%s", err.text);
 		if (memcmp(found, p->content[d], p->size[d]) != 0)
 			model_wrong(m, "point %llu, disk %u is not what it was at its cut", (unsigned long long)p->number, d);

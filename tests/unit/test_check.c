@@ -44,7 +44,7 @@ static int check(struct store_twin *t, struct err *err)
 {
 	const struct check_watch watch = {.found = on_found, .looked = on_looked, .context = &told};
 	told.text[0] = 0;
-	return check_protection(t->temp.root, t->temp.dir, "vm1", &watch, &result, err);
+	return check_protection(t->temp.root, t->temp.dir, "vm1", 0, &watch, &result, err);
 }
 
 static int setup(void **state)
