@@ -134,7 +134,7 @@ static void store_that_was_never_damaged_is_sound(void **state)
 	assert_int_equal(result.points, 3);
 	assert_int_equal(told.files, 8); // a table and three overlays for each disk
 	assert_int_equal(told.of, 8);
-	t->open.points_keep = 1; // and after folds, a growth, and with a head
+	store_twin_keep(t, 1); // and after folds, a growth, and with a head
 	store_twin_grow(t, 0, 9 * BLOCK_SIZE + 512);
 	store_twin_session(t);
 	while (replica_retain(t->replica, &err) == 1)

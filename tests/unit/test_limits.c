@@ -64,7 +64,9 @@ static int setup(void **state)
 		(void)snprintf(w->open[i].name, NAME_SIZE, "vm%u", i + 1);
 		strcpy(w->open[i].disk[0].name, "vda");
 		w->open[i].disk[0].size = BLOCKS * BLOCK_SIZE;
+		const struct retention policy = {.points = 2}; // without a floor
 		assert_int_equal(store_create(w->store, &w->open[i], pin, &w->vm[i], &w->err), 0);
+		assert_int_equal(replica_set_retention(w->vm[i], &policy, &w->err), 0);
 		begin(w, i);
 	}
 	*state = w;
@@ -273,7 +275,7 @@ static void used_bytes_are_what_the_files_take(void **state)
 	struct store_twin *t = calloc(1, sizeof(*t));
 	assert_non_null(t);
 	store_twin_begin(t, 5);
-	t->open.points_keep = 3;
+	store_twin_keep(t, 3);
 	store_twin_session(t);
 	for (unsigned i = 0; i < 8; i++) {
 		for (unsigned k = 0; k < 20; k++)

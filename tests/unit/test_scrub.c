@@ -162,7 +162,7 @@ static void pass_goes_on_through_commits_folds_and_growth(void **state)
 		if (n == 4) {
 			replica_session_end(t->replica);
 			store_twin_grow(t, 0, 9 * BLOCK_SIZE + 512);
-			t->open.points_keep = 2;
+			store_twin_keep(t, 2);
 			store_twin_session(t);
 		}
 		for (unsigned i = 0; i < 3; i++)
@@ -206,7 +206,7 @@ static void flipped_byte_is_found_in_exactly_the_points_that_show_it(void **stat
 static void every_flipped_byte_of_the_base_is_found(void **state)
 {
 	struct store_twin *t = *state;
-	t->open.points_keep = 1;
+	store_twin_keep(t, 1);
 	replica_session_end(t->replica);
 	store_twin_session(t);
 	while (replica_retain(t->replica, NULL) == 1)
@@ -398,7 +398,7 @@ static void quarantine_ends_with_its_last_point(void **state)
 	struct store_twin *t = *state;
 	flip_block(t, 1, 0, 0);
 	assert_int_equal(scrub(t, 0), 1);
-	t->open.points_keep = 1;
+	store_twin_keep(t, 1);
 	replica_session_end(t->replica);
 	store_twin_session(t);
 	while (replica_retain(t->replica, NULL) == 1)
@@ -420,7 +420,7 @@ static void block_that_cannot_be_unpacked_does_not_stop_retention(void **state)
 	uint64_t l2 = be64_at(file, be64_at(file, 40)) & UINT64_C(0x00fffffffffffe00);
 	assert_int_equal(env_pwrite(file, "no zstd stream begins so", 24, be64_at(file, l2) & ((UINT64_C(1) << 54) - 1)), 0);
 	env_close(file);
-	t->open.points_keep = 1;
+	store_twin_keep(t, 1);
 	replica_session_end(t->replica);
 	store_twin_session(t);
 	int rc;
