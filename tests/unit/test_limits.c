@@ -268,7 +268,7 @@ static void large_head_that_was_refused_waits_for_room_and_goes_on_by_itself(voi
 	assert_int_equal(seal(w, 0), 0);
 }
 
-// What is counted is what the files take: on a real disk, before and after folds.
+// What is counted is what the files take: on a real disk, before and after folds and merges.
 static void used_bytes_are_what_the_files_take(void **state)
 {
 	(void)state;
@@ -282,6 +282,8 @@ static void used_bytes_are_what_the_files_take(void **state)
 			store_twin_random(t);
 		store_twin_seal(t);
 		struct err err = {0};
+		if (i == 1) // so that later ones are merged
+			assert_int_equal(replica_pin(t->replica, 2, "", &err), 0);
 		while (i % 2 && replica_retain(t->replica, &err) == 1)
 			;
 		char command[1024], text[64];
@@ -298,6 +300,8 @@ static void used_bytes_are_what_the_files_take(void **state)
 		(void)pclose(du);
 		replica_info(t->replica, &info);
 		assert_int_equal(info.used_bytes, sum);
+		if (i == 7)
+			assert_int_equal(info.point_count, 4); // 2, 6, 7, 8
 	}
 	store_twin_end(t);
 	free(t);
