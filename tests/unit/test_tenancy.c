@@ -114,9 +114,11 @@ static struct channel *b_greet(struct tenants *t)
 static int b_open(struct channel *channel, const struct wire_open *open, struct wire_failure *failure)
 {
 	struct err err = {0};
+	const struct wire_hello theirs = {.features = WIRE_FEATURE_DAMAGED}; // as our own receiver says
 	struct wire_opened opened;
+	struct wire_damaged damaged;
 	memset(failure, 0, sizeof(*failure));
-	return greet_open(channel, open, &opened, failure, &err);
+	return greet_open(channel, &theirs, open, &opened, &damaged, failure, &err);
 }
 
 // --- each message ---
