@@ -6,6 +6,7 @@
 #include "receiver/pairing.h"
 #include "receiver/recovery.h"
 #include "receiver/store.h"
+#include "receiver/tests.h"
 #include "tests/lib/twin.h"
 
 #include <errno.h>
@@ -271,6 +272,7 @@ static void removal_on_a_slow_disk_keeps_no_failover_of_another_waiting(void **s
 	create_vm2(&create);
 	a_session_goes_on(s);
 	recovery_init(&recovery, &gate.env, s->store, NULL);
+	assert_int_equal(tests_open(&gate.env, s->store, &recovery.tests, &s->err), 0);
 	gate_shut(".trash");
 	assert_int_equal(pthread_create(&thread, NULL, delete_vm2, &recovery), 0);
 	gate_wait();
@@ -279,6 +281,7 @@ static void removal_on_a_slow_disk_keeps_no_failover_of_another_waiting(void **s
 	gate_open();
 	assert_int_equal(pthread_join(thread, &status), 0);
 	assert_int_equal((uintptr_t)status, 200);
+	tests_close(recovery.tests);
 }
 
 // --- pairing ---
