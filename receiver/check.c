@@ -216,6 +216,15 @@ static void point_check(struct check *c, uint64_t number)
 	c->result.points += rc == 0;
 }
 
+// What a merge that was cut off left is no part of anything: the next start removes it.
+static bool counts(const struct replica *r, uint64_t number)
+{
+	bool left = false;
+	for (size_t i = 0; i < r->merged_count; i++)
+		left = left || r->merged[i] == number;
+	return !left && (r->examine_to == 0 || number <= r->examine_to);
+}
+
 static void points_check(struct check *c)
 {
 	char dir[REPLICA_PATH_SIZE], **names = NULL;
@@ -230,7 +239,7 @@ static void points_check(struct check *c)
 		(void)looked(c);
 	}
 	for (size_t i = 0; i < count && !c->stopped; i++)
-		if (replica_number(names[i], &number) == 0)
+		if (replica_number(names[i], &number) == 0 && counts(c->replica, number))
 			point_check(c, number);
 	env_list_free(names, count);
 }
@@ -238,7 +247,7 @@ static void points_check(struct check *c)
 static void protection_check(struct check *c)
 {
 	static const char *const names[] = {"protection.json", "protection.json.new", "scrub.json", "scrub.json.new", "base", "points",
-					    "head", "trash", "failover", "failover.new", "tests", NULL},
+					    "head", "trash", "merge", "pins.json", "pins.json.new", "failover", "failover.new", "tests", NULL},
 				 *const base_endings[] = {".raw", ".digests", NULL}, *const none[] = {NULL};
 	struct replica *r = c->replica;
 	char base[REPLICA_PATH_SIZE];
@@ -256,12 +265,13 @@ static void protection_check(struct check *c)
 	strays_note(c, base, none, base_endings);
 }
 
-int check_protection(struct env_root *root, const char *store_path, const char *name, const struct check_watch *watch,
+int check_protection(struct env_root *root, const char *store_path, const char *name, uint64_t to, const struct check_watch *watch,
 		     struct check_result *ret_result, struct err *err)
 {
 	struct check c = {.watch = watch, .replica = replica_new(root, store_path, name)};
 	if (!c.replica)
 		return err_set(err, -ENOMEM, "out of memory");
+	c.replica->examine_to = to;
 	protection_check(&c);
 	replica_free(c.replica);
 	*ret_result = c.result;

@@ -29,9 +29,9 @@ struct check_result {
 };
 
 // Checks the protection `name` below `root`. 0 when it was looked at, whatever was found; -ECANCELED when `looked` said so, -ENOMEM.
-// While a receiver runs, the caller holds the newest point, so that no point is folded, and asks again what a growth may have
-// disturbed (check_live()).
-int check_protection(struct env_root *root, const char *store_path, const char *name, const struct check_watch *watch,
+// While a receiver runs, the caller holds the newest point, so that none up to it goes, and says which that is in `to`: later points come
+// and are merged meanwhile, and are not looked at (0: every point). It asks again what a growth may have disturbed (check_live()).
+int check_protection(struct env_root *root, const char *store_path, const char *name, uint64_t to, const struct check_watch *watch,
 		     struct check_result *ret_result, struct err *err);
 
 // check_report.c: a whole store as JSON, {"sound", "protections": [{"name", "points", "files", "damage": [text], "notes": [text]}]}.

@@ -2,7 +2,7 @@
 // The check of a whole store, online and offline, as one JSON report.
 //
 // Online, files change while they are looked at: a disk may grow between protection.json and a point, a replica may be removed. The
-// newest point is held, so that nothing that is there goes; and damage counts only if a second look finds it again.
+// newest point is held, so that nothing that is there goes, and what comes after it is not looked at, for retention may take that away again; and damage counts only if a second look finds it again.
 #include "receiver/check.h"
 
 #include "receiver/json_file.h"
@@ -31,12 +31,12 @@ static bool on_looked(void *context, uint64_t files, uint64_t of)
 }
 
 // One protection's object; NULL when it failed.
-static json_t *protection_report(struct env_root *root, const char *path, const char *name, const struct check_progress *progress,
-				 struct check_result *ret_result, struct err *err)
+static json_t *protection_report(struct env_root *root, const char *path, const char *name, uint64_t to,
+				 const struct check_progress *progress, struct check_result *ret_result, struct err *err)
 {
 	struct report report = {.progress = progress, .name = name, .damage = json_array(), .notes = json_array()};
 	const struct check_watch watch = {.found = on_found, .looked = on_looked, .context = &report};
-	if (check_protection(root, path, name, &watch, ret_result, err)) {
+	if (check_protection(root, path, name, to, &watch, ret_result, err)) {
 		json_decref(report.damage);
 		json_decref(report.notes);
 		return NULL;
@@ -55,10 +55,10 @@ static json_t *live_report(struct env_root *root, const char *path, struct repli
 	uint64_t held = 0;
 	replica_info(replica, &info);
 	bool holds = replica_hold(replica, 0, &held, NULL) == 0; // without a point there is nothing to hold
-	json_t *json = protection_report(root, path, info.name, progress, ret_result, err);
+	json_t *json = protection_report(root, path, info.name, held, progress, ret_result, err);
 	if (json && ret_result->damage) {
 		json_decref(json);
-		json = protection_report(root, path, info.name, progress, ret_result, err);
+		json = protection_report(root, path, info.name, held, progress, ret_result, err);
 	}
 	if (holds)
 		replica_release(replica, held);
@@ -113,7 +113,7 @@ static int names_check(struct env_root *root, const char *path, const struct che
 		struct check_result result = {.damage = 0};
 		if (!store_has_protection(root, names[i]))
 			continue;
-		rc = report_add(protections, protection_report(root, path, names[i], progress, &result, err), err);
+		rc = report_add(protections, protection_report(root, path, names[i], 0, progress, &result, err), err);
 		*ret_sound = *ret_sound && result.damage == 0;
 	}
 	env_list_free(names, count);

@@ -71,10 +71,10 @@ static int base_create(struct env_root *root, const struct protection *p, unsign
 static int dirs_do(struct env_root *root, const struct protection *p, int (*action)(struct env_root *, const char *), bool inner_first,
 		   struct err *err)
 {
-	static const char *const outer_first[] = {"", "/base", "/points", "/trash"};
+	static const char *const outer_first[] = {"", "/base", "/points", "/merge", "/trash"};
 	char path[REPLICA_PATH_SIZE];
-	for (size_t i = 0; i < 4; i++) {
-		(void)snprintf(path, sizeof(path), STORE_NEW "/%s%s", p->name, outer_first[inner_first ? 3 - i : i]);
+	for (size_t i = 0, last = sizeof(outer_first) / sizeof(outer_first[0]) - 1; i <= last; i++) {
+		(void)snprintf(path, sizeof(path), STORE_NEW "/%s%s", p->name, outer_first[inner_first ? last - i : i]);
 		int rc = action(root, path);
 		if (rc)
 			return err_sys(err, rc, "%s", path);

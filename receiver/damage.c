@@ -136,11 +136,11 @@ void damage_close(struct damage_set *set, uint16_t disk, uint64_t first, uint64_
 	}
 }
 
-bool damage_prune(struct damage_set *set, uint64_t oldest)
+bool damage_prune(struct damage_set *set, damage_shown *shown, const void *context)
 {
 	unsigned before = set->count;
 	for (unsigned i = set->count; i-- > 0;)
-		if (set->run[i].to < oldest)
+		if (!shown(context, set->run[i].from, set->run[i].to))
 			remove_at(set, i);
 	return set->count != before;
 }

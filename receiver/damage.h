@@ -28,8 +28,9 @@ void damage_add(struct damage_set *set, const struct damage *run);
 void damage_clear(struct damage_set *set, uint16_t disk, uint64_t first, uint64_t count);
 // The point after `last` holds these blocks whole: what was open there ends with `last`.
 void damage_close(struct damage_set *set, uint16_t disk, uint64_t first, uint64_t count, uint64_t last);
-// Points before `oldest` are gone. True when a run went with them.
-bool damage_prune(struct damage_set *set, uint64_t oldest);
+// Forgets the runs that no point shows any more: where `shown` says that there is none from `from` to `to`. True when there was one.
+typedef bool damage_shown(const void *context, uint64_t from, uint64_t to);
+bool damage_prune(struct damage_set *set, damage_shown *shown, const void *context);
 bool damage_is_open(const struct damage_set *set, uint16_t disk, uint64_t index);
 bool damage_has_open(const struct damage_set *set);
 bool damage_touches(const struct damage_set *set, uint16_t disk, uint64_t index); // in any point

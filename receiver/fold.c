@@ -59,7 +59,7 @@ static int block_skip(struct replica *r, unsigned disk, uint64_t index, struct e
 }
 
 static int overlay_apply(struct replica *r, unsigned disk, struct qcow2_reader *overlay, struct env_file *base, uint64_t size,
-			 struct err *err)
+			 const struct retain_pace *pace, struct err *err)
 {
 	AUTO_FREE unsigned char *block = malloc(BLOCK_SIZE);
 	uint64_t index = 0;
@@ -74,6 +74,9 @@ static int overlay_apply(struct replica *r, unsigned disk, struct qcow2_reader *
 		rc = block_apply(base, size, index, block, mask);
 		if (rc)
 			return err_sys(err, rc, "write to the base");
+		rc = pace_spend(pace, (uint64_t)__builtin_popcount(mask) * PIECE_SIZE);
+		if (rc)
+			return err_sys(err, rc, "fold");
 		index++;
 	}
 	return rc == -ENOENT ? 0 : rc;
@@ -85,7 +88,8 @@ static void auto_reader(struct qcow2_reader **reader)
 }
 
 // `ret_synced` is false when it failed at the sync: then nobody knows what the base holds.
-static int disk_apply(struct replica *r, const struct point_file *point, unsigned disk, bool *ret_synced, struct err *err)
+static int disk_apply(struct replica *r, const struct point_file *point, unsigned disk, const struct retain_pace *pace,
+		      bool *ret_synced, struct err *err)
 {
 	unsigned long long number = point->info.number;
 	uint64_t size = point->disk[disk].size; // the base may be larger already, and is zero there
@@ -102,7 +106,7 @@ static int disk_apply(struct replica *r, const struct point_file *point, unsigne
 	if (rc == 0 && qcow2_reader_size(overlay) != size)
 		rc = err_set(err, -EBADMSG, "not of the size that the disk had");
 	if (rc == 0)
-		rc = overlay_apply(r, disk, overlay, base, size, err);
+		rc = overlay_apply(r, disk, overlay, base, size, pace, err);
 	if (rc)
 		return err_wrap(err, "%s/points/%llu/%s.qcow2", r->name, number, name);
 	rc = env_sync(base);
@@ -146,7 +150,7 @@ static int digests_apply(struct replica *r, const struct point_file *point, unsi
 	return rc ? err_sys(err, rc, "%s/base/%s.digests: sync", r->name, name) : 0;
 }
 
-// --- steps 3 to 5 ---
+// --- steps 3 and 4 ---
 
 static int successor_set_backing(struct replica *r, uint64_t number, unsigned disk, struct err *err)
 {
@@ -161,41 +165,14 @@ static int successor_set_backing(struct replica *r, uint64_t number, unsigned di
 	return rc ? err_wrap(err, "%s/points/%llu/%s.qcow2", r->name, (unsigned long long)number, name) : 0;
 }
 
-static int point_to_trash(struct replica *r, uint64_t number, struct err *err)
+static int point_drop(struct replica *r, uint64_t number, struct err *err)
 {
-	char from[REPLICA_PATH_SIZE], to[REPLICA_PATH_SIZE], points[REPLICA_PATH_SIZE], trash[REPLICA_PATH_SIZE];
-	replica_file(r, points, "points");
-	replica_file(r, trash, "trash");
-	replica_file(r, from, "points/%llu", (unsigned long long)number);
-	replica_file(r, to, "trash/%llu", (unsigned long long)number);
-	int rc = env_rename(r->root, from, to);
-	if (rc == 0)
-		rc = env_sync_dir(r->root, points);
-	if (rc == 0)
-		rc = env_sync_dir(r->root, trash);
-	return rc ? err_sys(err, rc, "%s: move to %s", from, to) : 0;
-}
-
-static int trash_empty(struct replica *r, uint64_t number, struct err *err)
-{
-	char path[REPLICA_PATH_SIZE];
-	replica_file(r, path, "trash/%llu", (unsigned long long)number);
-	int rc = env_remove_tree(r->root, path);
-	return rc ? err_sys(err, rc, "%s: remove", path) : 0;
+	static const char *const dirs[] = {"points", "trash"};
+	int rc = retain_to_trash(r, number, err);
+	return rc ? rc : retain_sync(r, dirs, 2, err);
 }
 
 // --- the whole ---
-
-// The point to fold, 0 when there is none. Any hold forbids it: the oldest point is part of every chain.
-static uint64_t fold_choose(const struct replica *r)
-{
-	if (r->prot.fenced || r->point_count <= r->prot.points_keep)
-		return 0;
-	for (size_t i = 0; i < r->point_count; i++)
-		if (r->points[i].holds)
-			return 0;
-	return r->points[0].number;
-}
 
 // A read that found damage, or a failed sync, breaks the replica; other failures leave a fold to be done again.
 static int fold_fail(struct replica *r, bool synced, const struct err *why, struct err *err)
@@ -209,14 +186,13 @@ static int fold_fail(struct replica *r, bool synced, const struct err *why, stru
 }
 
 // Under the lock, after step 1. Returns 1, or 0 when somebody came in between and the point stays.
-static int fold_finish(struct replica *r, const struct point_file *point, struct err *err)
+static int fold_finish(struct replica *r, const struct retain_step *step, const struct point_file *point, struct err *err)
 {
-	uint64_t number = point->info.number;
 	struct err why = {0};
 	int rc = replica_ready(r, err);
 	if (rc == -EIO)
 		return rc;
-	if (fold_choose(r) != number)
+	if (!retain_still(r, step))
 		return 0;
 	for (unsigned i = 0; i < r->prot.disk_count; i++) {
 		bool synced = true;
@@ -224,60 +200,27 @@ static int fold_finish(struct replica *r, const struct point_file *point, struct
 			return fold_fail(r, synced, &why, err);
 	}
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-		rc = successor_set_backing(r, number + 1, i, &why);
+		rc = successor_set_backing(r, step->number[1], i, &why);
 	if (rc == 0)
-		rc = point_to_trash(r, number, &why);
+		rc = point_drop(r, step->number[0], &why);
 	if (rc)
 		return replica_break(r, &why, err);
-	r->point_count--;
-	memmove(r->points, r->points + 1, r->point_count * sizeof(*r->points));
+	retain_forget(r, step);
 	if (replica_base_count(r, &why)) // what it had is near enough, until the next one
 		log_warning("cannot see what the base takes protection=%s reason=\"%s\"", r->name, why.text);
 	return 1;
 }
 
-static int fold(struct replica *r, uint64_t number, struct err *err)
+int replica_fold(struct replica *r, const struct retain_step *step, const struct retain_pace *pace, struct err *err)
 {
 	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
 	struct err why = {0};
 	bool synced = true;
 	if (!point)
 		return err_set(err, -ENOMEM, "out of memory");
-	int rc = replica_read_point(r, number, point, &why);
+	int rc = replica_read_point(r, step->number[0], point, &why);
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-		rc = disk_apply(r, point, i, &synced, &why);
+		rc = disk_apply(r, point, i, pace, &synced, &why);
 	LOCK_SCOPE(&r->lock);
-	return rc ? fold_fail(r, synced, &why, err) : fold_finish(r, point, err);
-}
-
-// Says once, until it is over, that a hold lets points gather.
-static void late_log(struct replica *r)
-{
-	uint64_t held = replica_waits_for(r);
-	if (held && !r->late_logged)
-		log_warning("retention waits for a mount protection=%s points=%zu points_keep=%u held=%llu", r->name,
-			    r->point_count, r->prot.points_keep, (unsigned long long)held);
-	r->late_logged = held != 0;
-}
-
-int replica_retain(struct replica *r, struct err *err)
-{
-	LOCK_SCOPE(&r->retain_lock);
-	uint64_t number = 0;
-	{
-		LOCK_SCOPE(&r->lock);
-		if (r->broken)
-			return replica_ready(r, err);
-		number = fold_choose(r);
-		late_log(r);
-	}
-	if (number == 0)
-		return 0;
-	int rc = fold(r, number, err);
-	if (rc <= 0)
-		return rc;
-	struct err why = {0};
-	if (trash_empty(r, number, &why)) // the point is folded; what is left goes at the next start
-		log_warning("cannot remove a folded point protection=%s reason=\"%s\"", r->name, why.text);
-	return 1;
+	return rc ? fold_fail(r, synced, &why, err) : fold_finish(r, step, point, err);
 }

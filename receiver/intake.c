@@ -53,10 +53,12 @@ static int geometry_check(const struct replica *r, const struct wire_open *open,
 // What the source may change, made durable: its wishes, and larger disks once the base is fit for them.
 static int wishes_save(struct replica *r, const struct wire_open *open, struct err *err)
 {
-	bool same = r->prot.rpo_ms == open->rpo_ms && r->prot.points_keep == open->points_keep;
+	// More points are a wish; fewer would remove some, and that is not the source's to ask.
+	bool same = r->prot.rpo_ms == open->rpo_ms && r->prot.points_keep >= open->points_keep;
 	struct protection next = r->prot;
 	next.rpo_ms = open->rpo_ms;
-	next.points_keep = open->points_keep;
+	if (next.points_keep < open->points_keep)
+		next.points_keep = open->points_keep;
 	for (unsigned i = 0; i < next.disk_count; i++) {
 		same = same && next.disk[i].size == open->disk[i].size;
 		next.disk[i].size = open->disk[i].size;

@@ -7,7 +7,8 @@
 #include <errno.h>
 #include <time.h>
 
-enum { ROUND_SECONDS = 30 };
+enum { ROUND_SECONDS = 30, PAUSE_MIN_MS = 20, NS_PER_MS = 1000000 };
+#define NS_PER_S UINT64_C(1000000000)
 
 struct keeper {
 	struct store *store;
@@ -15,6 +16,8 @@ struct keeper {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	bool woken, stop;
+	uint64_t rate;	  // bytes a second
+	uint64_t paid_ns; // the time until which what was done is paid for
 };
 
 static bool stopping(struct keeper *keeper)
@@ -23,18 +26,43 @@ static bool stopping(struct keeper *keeper)
 	return keeper->stop;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+// Each block takes the time that it has at the rate; pauses are made when enough is owed, and are not saved up.
+static int spend(void *context, uint64_t bytes)
+{
+	struct keeper *keeper = context;
+	LOCK_SCOPE(&keeper->lock);
+	uint64_t now = now_ns();
+	if (keeper->paid_ns < now)
+		keeper->paid_ns = now;
+	keeper->paid_ns += bytes * NS_PER_S / keeper->rate;
+	if (keeper->paid_ns - now < PAUSE_MIN_MS * (uint64_t)NS_PER_MS)
+		return keeper->stop ? -ECANCELED : 0;
+	struct timespec until = {.tv_sec = (time_t)(keeper->paid_ns / NS_PER_S), .tv_nsec = (long)(keeper->paid_ns % NS_PER_S)};
+	while (!keeper->stop && pthread_cond_timedwait(&keeper->wake, &keeper->lock, &until) == 0)
+		;
+	return keeper->stop ? -ECANCELED : 0;
+}
+
 // One step for each protection; true while there may be more to do.
 static bool round_of_steps(struct keeper *keeper)
 {
 	bool more = false;
+	const struct retain_pace pace = {.spend = spend, .context = keeper};
 	struct replica *replica;
 	for (size_t n = 0; (replica = store_at(keeper->store, n)) && !stopping(keeper); n++) {
 		struct err err = {0};
 		struct replica_info info;
-		int rc = replica_retain(replica, &err);
-		if (rc < 0) {
+		int rc = replica_retain_paced(replica, &pace, &err);
+		if (rc < 0 && rc != -ECANCELED) {
 			replica_info(replica, &info);
-			log_warning("retention: a point could not be folded protection=%s: %s", info.name, err.text);
+			log_warning("retention: a point could not be folded or merged protection=%s: %s", info.name, err.text);
 		}
 		more |= rc == 1;
 	}
@@ -67,6 +95,7 @@ int keeper_start(struct store *store, struct keeper **ret_keeper, struct err *er
 	if (!keeper)
 		return err_sys(err, -ENOMEM, "start the retention");
 	keeper->store = store;
+	keeper->rate = KEEPER_RATE;
 	(void)pthread_mutex_init(&keeper->lock, NULL);
 	pthread_condattr_t attr;
 	(void)pthread_condattr_init(&attr);
@@ -80,6 +109,12 @@ int keeper_start(struct store *store, struct keeper **ret_keeper, struct err *er
 	}
 	*ret_keeper = keeper;
 	return 0;
+}
+
+void keeper_rate(struct keeper *keeper, uint64_t bytes_per_second)
+{
+	LOCK_SCOPE(&keeper->lock);
+	keeper->rate = bytes_per_second;
 }
 
 void keeper_wake(struct keeper *keeper)

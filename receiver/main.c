@@ -12,13 +12,14 @@
 #include "receiver/scrubber.h"
 #include "receiver/server.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { ROUTES_MAX = 64 };
+enum { ROUTES_MAX = 80, RETENTION_RATE_DEFAULT_MIB = 64, RETENTION_RATE_MAX_MIB = 100000 };
 #define DAY_NS INT64_C(86400000000000)
 
 struct receiver {
@@ -80,7 +81,11 @@ static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 	memcpy(routes + count, recovery_routes, recovery_route_count * sizeof(routes[0]));
 	count += recovery_route_count;
 	memcpy(routes + count, proof_routes, proof_route_count * sizeof(routes[0]));
-	return count + proof_route_count;
+	count += proof_route_count;
+	memcpy(routes + count, retention_routes, sizeof(retention_routes));
+	count += RETENTION_ROUTES;
+	assert(count <= ROUTES_MAX);
+	return count;
 }
 
 static int state_make(const char *store, struct err *err)
@@ -144,6 +149,21 @@ static int scrub_options(const char *rate, const char *days, struct scrubber_con
 	return rc;
 }
 
+static void retain_soon(void *context)
+{
+	struct receiver *receiver = context;
+	server_retain(receiver->server);
+}
+
+// MiB a second, from the operator.
+static int retention_rate(const char *text, uint64_t *ret_rate, struct err *err)
+{
+	uint64_t mib = RETENTION_RATE_DEFAULT_MIB;
+	int rc = text ? number_read("retention-rate", text, 1, RETENTION_RATE_MAX_MIB, &mib, err) : 0;
+	*ret_rate = mib << 20;
+	return rc;
+}
+
 static int receiver_open(struct receiver *receiver, const char *store_dir, const char *state, const char *listen,
 			 const char *reserve, const struct scrubber_config *scrub, struct err *err)
 {
@@ -177,6 +197,8 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	receiver->recovery.tests = tests;
 	if (rc == 0)
 		rc = server_start(listen, receiver->identity, store, receiver->pairing, &receiver->server, err);
+	receiver->recovery.retain = retain_soon;
+	receiver->recovery.retain_context = receiver;
 	if (rc == 0)
 		rc = scrubber_start(env, store, scrub, &receiver->recovery.scrubber, err);
 	if (rc == 0)
@@ -205,7 +227,8 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--check") == 0)
 		return check_command(argc - 2, argv + 2);
 	const char *store = NULL, *listen = NULL, *state = NULL, *reserve = NULL, *run_dir = DAEMON_RUN_DIR;
-	const char *scrub_rate = NULL, *scrub_days = NULL;
+	const char *scrub_rate = NULL, *scrub_days = NULL, *retain_rate = NULL;
+	uint64_t rate = 0;
 	const struct daemon_option options[] = {
 		{"store", "DIR", "recovery points", &store, true},
 		{"listen", "ADDR:PORT", "where sources connect", &listen, true},
@@ -214,8 +237,10 @@ int main(int argc, char **argv)
 		{"scrub-rate", "MIB", "MiB a second that a scrub reads (default 32)", &scrub_rate, false},
 		{"scrub-days", "DAYS", "every protection is scrubbed once in so many (default 7; 0: only when asked)", &scrub_days, false},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
+		{"retention-rate", "MIB", "MiB a second that folds and merges write at most (default 64)", &retain_rate, false},
 	};
-	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options, 7, argc, argv);
+	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options,
+		     sizeof(options) / sizeof(options[0]), argc, argv);
 	store = daemon_absolute(store); // operators get paths of disks from it
 	run_dir = daemon_absolute(run_dir);
 	struct err err = {.code = 0};
@@ -224,12 +249,14 @@ int main(int argc, char **argv)
 	struct control *control = NULL;
 	size_t count = collect_routes(routes);
 	struct scrubber_config scrub;
-	if (scrub_options(scrub_rate, scrub_days, &scrub, &err) || receiver_open(&receiver, store, state, listen, reserve, &scrub, &err) ||
+	if (scrub_options(scrub_rate, scrub_days, &scrub, &err) || retention_rate(retain_rate, &rate, &err) ||
+	    receiver_open(&receiver, store, state, listen, reserve, &scrub, &err) ||
 	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err)) {
 		log_error("%s", err.text);
 		receiver_close(&receiver);
 		return DAEMON_EXIT_FAILED;
 	}
+	server_retention_rate(receiver.server, rate);
 	log_info("reserve bytes=%llu free=%llu", (unsigned long long)store_reserve(receiver.recovery.store),
 		 (unsigned long long)store_free_bytes(receiver.recovery.store));
 	log_info("ready store=%s listen=%s run_dir=%s version=%s", store_path(receiver.recovery.store),

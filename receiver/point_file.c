@@ -112,7 +112,7 @@ int point_decode(const char *text, size_t len, const struct protection *protecti
 	if (rc == 0)
 		rc = json_get_u64(object, "number", 1, INT64_MAX, &p.info.number, err);
 	if (rc == 0)
-		rc = json_get_u64(object, "predecessor", p.info.number - 1, p.info.number - 1, &p.predecessor, err);
+		rc = json_get_u64(object, "predecessor", 0, p.info.number - 1, &p.predecessor, err);
 	if (rc == 0)
 		rc = json_get_uuid(object, "cut_uuid", &p.info.cut, err);
 	if (rc == 0)

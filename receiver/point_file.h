@@ -17,7 +17,7 @@ struct point_disk {
 
 struct point_file {
 	struct point_info info; // holds is not stored; stored_bytes is the sum over disks
-	uint64_t predecessor;
+	uint64_t predecessor; // below `number`: what it stands on, or stood on before that was folded
 	uint64_t blocks_sent;
 	struct point_disk disk[DISKS_MAX]; // as the protection's disks
 };

@@ -41,6 +41,20 @@ static int undo_encode(json_t *object, const struct protection *p)
 	return p->rollback_in_ms ? json_object_set_new(object, "rollback_in_ms", json_new_u64(p->rollback_in_ms)) : 0;
 }
 
+static json_t *retention_encode(const struct retention *policy)
+{
+	char keep[RETENTION_TEXT_SIZE];
+	retention_format(policy, keep);
+	json_t *object = json_object();
+	if (json_object_set_new(object, "points", json_new_u64(policy->points)) ||
+	    json_object_set_new(object, "floor_hours", json_new_u64(policy->floor_hours)) ||
+	    json_object_set_new(object, "keep", json_string(keep))) {
+		json_decref(object);
+		return NULL;
+	}
+	return object;
+}
+
 int protection_encode(const struct protection *p, char **ret_text, size_t *ret_len)
 {
 	AUTO_JSON json_t *object = json_object();
@@ -56,6 +70,8 @@ int protection_encode(const struct protection *p, char **ret_text, size_t *ret_l
 	    json_object_set_new(object, "digest_kind", json_new_u64(p->digest.kind)) ||
 	    json_object_set_new(object, "digest_secret", json_new_hex(p->digest.secret, DIGEST_SECRET_SIZE)) ||
 	    json_object_set_new(object, "disks", disks_encode(p)))
+		return -ENOMEM;
+	if (p->retention_set && json_object_set_new(object, "retention", retention_encode(&p->retention)))
 		return -ENOMEM;
 	return json_file_encode(object, FORMAT, VERSION, ret_text, ret_len);
 }
@@ -115,6 +131,33 @@ static int rights_decode(const json_t *object, struct protection *p, struct err 
 	return rc ? rc : undo_decode(object, p, err);
 }
 
+struct retention protection_retention(const struct protection *p)
+{
+	if (p->retention_set)
+		return p->retention;
+	return (struct retention){.points = p->points_keep, .floor_hours = RETENTION_FLOOR_HOURS};
+}
+
+// Absent until an operator sets it.
+static int retention_decode(const json_t *object, struct protection *p, struct err *err)
+{
+	const json_t *policy = json_object_get(object, "retention");
+	char keep[RETENTION_TEXT_SIZE];
+	uint64_t points = 0, floor_hours = 0;
+	if (!policy)
+		return 0;
+	int rc = json_get_u64(policy, "points", 1, RETENTION_KEEP_MAX, &points, err);
+	if (rc == 0)
+		rc = json_get_u64(policy, "floor_hours", 0, RETENTION_KEEP_MAX, &floor_hours, err);
+	if (rc == 0)
+		rc = json_get_text(policy, "keep", keep, sizeof(keep), err);
+	p->retention = (struct retention){.points = (uint32_t)points, .floor_hours = (uint32_t)floor_hours};
+	if (rc == 0 && (retention_read(keep, &p->retention, err) || retention_check(&p->retention, err)))
+		rc = err_set(err, -EBADMSG, "retention: not a policy that this receiver would have written");
+	p->retention_set = rc == 0;
+	return rc ? err_wrap(err, "retention") : 0;
+}
+
 static int digest_key_decode(const json_t *object, struct digest_key *key, struct err *err)
 {
 	uint64_t kind = 0;
@@ -143,6 +186,8 @@ int protection_decode(const char *text, size_t len, struct protection *ret_prote
 		rc = json_get_u64(object, "quota_bytes", 1, INT64_MAX, &p.quota_bytes, err);
 	if (rc == 0)
 		rc = json_get_u64(object, "points_keep", 1, STORE_POINTS_MAX, &keep, err);
+	if (rc == 0)
+		rc = retention_decode(object, &p, err);
 	if (rc == 0)
 		rc = digest_key_decode(object, &p.digest, err);
 	if (rc == 0)

@@ -4,6 +4,7 @@
 #define KAGAMI_RECEIVER_PROTECTION_FILE_H
 
 #include "base/err.h"
+#include "receiver/retention.h"
 #include "receiver/store.h"
 
 enum { STORE_POINTS_MAX = 4096 }; // of one protection; also of points_keep
@@ -19,7 +20,9 @@ struct protection {
 	uint64_t rollback_in_ms;       // then: the time left until it is taken back by itself; 0: it is not
 	uint64_t quota_bytes; // the operator's; 0: none
 	uint64_t rpo_ms;
-	uint32_t points_keep;
+	uint32_t points_keep; // the source's wish
+	bool retention_set;   // by the operator, here: then `retention` counts, and the source's wish does not
+	struct retention retention;
 	struct digest_key digest;
 	uint16_t disk_count;
 	struct wire_disk disk[DISKS_MAX];
@@ -29,6 +32,8 @@ struct protection {
 int protection_encode(const struct protection *protection, char **ret_text, size_t *ret_len);
 // -EBADMSG with the member that is wrong.
 int protection_decode(const char *text, size_t len, struct protection *ret_protection, struct err *err);
+// The policy that counts.
+struct retention protection_retention(const struct protection *protection);
 // The number of the disk called `name`, -ENOENT when there is none.
 int protection_disk(const struct protection *protection, const char *name);
 

@@ -54,6 +54,29 @@ void scrub_load(struct replica *r)
 	r->scrub_run_from = r->scrub.open ? bytes_before(r, &r->scrub.pass) : 0;
 }
 
+// --- points go ---
+
+// A point from `from` to `to`: numbers rise, with gaps.
+static bool point_shows(const void *context, uint64_t from, uint64_t to)
+{
+	const struct replica *r = context;
+	size_t low = 0, high = r->point_count;
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		if (r->points[mid].number < from)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return to == DAMAGE_OPEN || (low < r->point_count && r->points[low].number <= to);
+}
+
+void scrub_forget(struct replica *r)
+{
+	if (damage_prune(&r->scrub.damage, point_shows, r))
+		r->scrub_unsaved = true; // the scrub makes it durable; until then a crash brings back a claim about no point
+}
+
 // --- a session ---
 
 void scrub_poison(struct replica *r)

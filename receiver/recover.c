@@ -30,6 +30,17 @@ int replica_load(struct replica *r, struct err *err)
 
 // --- what a crash leaves ---
 
+// Moves what is in `dir` to the trash, and deletes all that is there. In merge/ lies what a merge was building, or what it took away by
+// its exchange; when this returns, that exchange is certain (trash.c).
+static int trash_all(struct replica *r, const char *dir, struct err *err)
+{
+	char from[REPLICA_PATH_SIZE], trash[REPLICA_PATH_SIZE];
+	replica_file(r, from, "%s", dir);
+	replica_file(r, trash, "trash");
+	int rc = trash_take(r->root, from, trash, err);
+	return rc ? rc : trash_clear(r->root, trash, err);
+}
+
 static int leftovers_remove(struct replica *r, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE];
@@ -37,16 +48,14 @@ static int leftovers_remove(struct replica *r, struct err *err)
 	int rc = env_remove_tree(r->root, path);
 	if (rc)
 		return err_sys(err, rc, "%s: remove", path);
-	replica_file(r, path, "protection.json.new");
-	rc = env_unlink(r->root, path);
-	if (rc && rc != -ENOENT)
-		return err_sys(err, rc, "%s: remove", path);
-	replica_file(r, path, "scrub.json.new");
-	rc = env_unlink(r->root, path);
-	if (rc && rc != -ENOENT)
-		return err_sys(err, rc, "%s: remove", path);
-	replica_file(r, path, "trash");
-	return trash_clear(r->root, path, err);
+	static const char *const halves[] = {"protection.json.new", "scrub.json.new", "pins.json.new"};
+	for (size_t i = 0; i < sizeof(halves) / sizeof(halves[0]); i++) {
+		replica_file(r, path, "%s", halves[i]);
+		rc = env_unlink(r->root, path);
+		if (rc && rc != -ENOENT)
+			return err_sys(err, rc, "%s: remove", path);
+	}
+	return trash_all(r, "merge", err);
 }
 
 // A name that is seen may not be durable yet, when the receiver was killed before its sync. It is before anybody hears
@@ -110,6 +119,11 @@ static int by_number(const void *a, const void *b)
 	return left < right ? -1 : left > right;
 }
 
+struct numbers {
+	uint64_t *number;
+	size_t count;
+};
+
 // The numbers under points/, rising. The caller frees them.
 static int numbers_list(struct replica *r, uint64_t **ret_numbers, size_t *ret_count, struct err *err)
 {
@@ -124,10 +138,14 @@ static int numbers_list(struct replica *r, uint64_t **ret_numbers, size_t *ret_c
 		env_list_free(names, count);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
-	for (size_t i = 0; rc == 0 && i < count; i++)
-		if (replica_number(names[i], &numbers[i]))
+	size_t kept = 0;
+	for (size_t i = 0; rc == 0 && i < count; i++) {
+		if (replica_number(names[i], &numbers[kept]))
 			rc = err_set(err, -EBADMSG, "%s/%.80s: not a point; move it away", path, names[i]);
+		kept += r->examine_to == 0 || numbers[kept] <= r->examine_to;
+	}
 	env_list_free(names, count);
+	count = kept;
 	if (rc) {
 		free(numbers);
 		return rc;
@@ -141,13 +159,13 @@ static int numbers_list(struct replica *r, uint64_t **ret_numbers, size_t *ret_c
 
 // Whether an overlay names what lies under it: its predecessor, or the base for the oldest, and for the second oldest
 // when a fold was cut off between its steps 3 and 4.
-static bool backing_is_good(const struct replica *r, const struct qcow2_reader *overlay, uint64_t number, unsigned disk)
+static bool backing_is_good(const struct replica *r, const struct qcow2_reader *overlay, const struct point_file *point, unsigned disk)
 {
 	char base[REPLICA_PATH_SIZE], below[REPLICA_PATH_SIZE];
 	const char *backing = qcow2_reader_backing(overlay), *name = r->prot.disk[disk].name;
 	bool raw = qcow2_reader_backing_format(overlay) == QCOW2_BACKING_RAW;
 	(void)snprintf(base, sizeof(base), "../../base/%s.raw", name);
-	(void)snprintf(below, sizeof(below), "../%llu/%s.qcow2", (unsigned long long)(number - 1), name);
+	(void)snprintf(below, sizeof(below), "../%llu/%s.qcow2", (unsigned long long)point->predecessor, name);
 	if (r->point_count <= 1 && raw && strcmp(backing, base) == 0)
 		return true;
 	return r->point_count >= 1 && !raw && strcmp(backing, below) == 0;
@@ -177,7 +195,7 @@ static int overlay_check(struct replica *r, const struct point_file *point, unsi
 		return err_wrap(err, "%s", path);
 	if (qcow2_reader_size(overlay) != point->disk[disk].size)
 		return err_set(err, -EBADMSG, "%s: not of the disk's size", path);
-	if (!backing_is_good(r, overlay, point->info.number, disk))
+	if (!backing_is_good(r, overlay, point, disk))
 		return err_set(err, -EBADMSG, "%s: backing file: not the point below it", path);
 	return 0;
 }
@@ -208,13 +226,13 @@ static int sizes_check(const struct replica *r, const struct point_file *point, 
 	return 0;
 }
 
-// Adds point `number` to the replica when it is whole and stands on the one before.
+// Adds point `number` to the replica when it is whole and stands on the one before, or the base.
 static int point_adopt(struct replica *r, uint64_t number, struct point_file *point, uint64_t *sizes, struct err *err)
 {
-	if (r->point_count && number != replica_last_point(r) + 1)
-		return err_set(err, -EBADMSG, "%s/points/%llu: missing; point %llu stands on it", r->name,
-			       (unsigned long long)replica_last_point(r) + 1, (unsigned long long)number);
 	int rc = replica_read_point(r, number, point, err);
+	if (rc == 0 && r->point_count && point->predecessor != replica_last_point(r))
+		rc = err_set(err, -EBADMSG, "%s/points/%llu: missing; point %llu stands on it", r->name,
+			     (unsigned long long)point->predecessor, (unsigned long long)number);
 	if (rc == 0)
 		rc = sizes_check(r, point, sizes, err);
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
@@ -227,6 +245,37 @@ static int point_adopt(struct replica *r, uint64_t number, struct point_file *po
 	return rc;
 }
 
+// Of the points on disk takes those out, into `merged`, that nothing stands on, from the newest down: they went into the point above them
+// by a merge that was cut off behind its exchange, and some of them may be gone already. What cannot be read, or is missing,
+// is left for point_adopt() to say.
+static void chain_find(const struct replica *r, struct numbers *all, struct numbers *merged, struct point_file *point)
+{
+	size_t at = all->count, chain = all->count;
+	while (at-- > 0) {
+		all->number[--chain] = all->number[at];
+		if (at == 0 || replica_read_point(r, all->number[at], point, NULL) || point->predecessor < all->number[0])
+			continue;
+		for (; at > 0 && all->number[at - 1] > point->predecessor; at--)
+			merged->number[merged->count++] = all->number[at - 1];
+	}
+	all->count -= chain;
+	memmove(all->number, all->number + chain, all->count * sizeof(*all->number));
+}
+
+// Ends a merge that was cut off behind its exchange, which is certain by now.
+static int merged_remove(struct replica *r, struct err *err)
+{
+	static const char *const dirs[] = {"points"};
+	int rc = 0;
+	for (size_t i = 0; rc == 0 && i < r->merged_count; i++)
+		rc = retain_to_trash(r, r->merged[i], err);
+	if (rc || r->merged_count == 0)
+		return rc;
+	r->merged_count = 0;
+	rc = retain_sync(r, dirs, 1, err);
+	return rc ? rc : trash_all(r, "merge", err);
+}
+
 static int points_load(struct replica *r, struct err *err)
 {
 	AUTO_FREE uint64_t *numbers = NULL;
@@ -236,17 +285,22 @@ static int points_load(struct replica *r, struct err *err)
 	int rc = numbers_list(r, &numbers, &count, err);
 	if (rc)
 		return rc;
+	r->merged = calloc(count ? count : 1, sizeof(*r->merged));
+	struct numbers all = {.number = numbers, .count = count}, merged = {.number = r->merged};
 	r->points = calloc(count ? count : 1, sizeof(*r->points));
-	if (!r->points || !point)
+	if (!r->points || !point || !r->merged)
 		return err_set(err, -ENOMEM, "out of memory");
-	for (size_t i = 0; rc == 0 && i < count; i++)
-		rc = point_adopt(r, numbers[i], point, sizes, err);
+	chain_find(r, &all, &merged, point);
+	r->merged_count = merged.count;
+	for (size_t i = 0; rc == 0 && i < all.count; i++)
+		rc = point_adopt(r, all.number[i], point, sizes, err);
 	return rc;
 }
 
 static int fence_check(struct replica *r, struct err *err)
 {
-	if (r->prot.fenced && !replica_point(r, r->prot.fenced_point))
+	bool beyond = r->examine_to && r->prot.fenced_point > r->examine_to;
+	if (r->prot.fenced && !beyond && !replica_point(r, r->prot.fenced_point))
 		return err_set(err, -EBADMSG, "%s: the point that it was failed over to, %llu, is missing", r->name,
 			       (unsigned long long)r->prot.fenced_point);
 	return 0;
@@ -259,7 +313,9 @@ int replica_examine(struct replica *r, struct err *err)
 		rc = base_check(r, i, err);
 	if (rc == 0)
 		rc = points_load(r, err);
-	return rc ? rc : fence_check(r, err);
+	if (rc == 0)
+		rc = fence_check(r, err);
+	return rc ? rc : pins_load(r, err);
 }
 
 void replica_recover(struct replica *r)
@@ -275,6 +331,8 @@ void replica_recover(struct replica *r)
 		rc = names_sync(r, &why);
 	if (rc == 0)
 		rc = replica_examine(r, &why);
+	if (rc == 0)
+		rc = merged_remove(r, &why);
 	if (rc == 0)
 		rc = head_renew(r, &why);
 	if (rc)

@@ -22,6 +22,8 @@ struct recovery {
 	struct check_job *check; // may be NULL where proof_routes are not served
 	struct tests *tests;
 	atomic_uint streams; // under way
+	void (*retain)(void *context); // wakes whoever does retention; NULL: nobody is to be woken
+	void *retain_context;
 };
 
 void recovery_init(struct recovery *recovery, struct env *env, struct store *store, struct mounts *mounts);
@@ -37,10 +39,14 @@ extern const size_t proof_route_count;
 control_handler recovery_get_content, recovery_get_files, recovery_get_file;
 // test_routes.c
 control_handler recovery_post_test, recovery_get_tests, recovery_delete_test;
+enum { RETENTION_ROUTES = 4 };
+extern const struct control_route retention_routes[RETENTION_ROUTES]; // of the same context
 
 // JSON as docs/control.md lays it out; new references, NULL when out of memory.
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica);
 json_t *recovery_json_points(struct replica *replica);
+json_t *recovery_json_retention(const struct replica_info *info);
+json_t *recovery_json_kept_by(unsigned why); // of enum retention_why
 json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover);
 json_t *proof_json_scrub(struct replica *replica); // proof_routes.c
 json_t *recovery_json_mount(const struct mount_info *mount);

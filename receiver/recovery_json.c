@@ -75,14 +75,19 @@ static json_t *replica_failover(const struct recovery *recovery, const struct re
 }
 
 // Why it is not well; "" when it is.
-static const char *replica_reason(const struct replica_info *info, uint64_t damaged, char text[ERR_TEXT_MAX])
+static const char *replica_reason(const struct replica_info *info, const char *store, uint64_t damaged, char text[ERR_TEXT_MAX])
 {
 	text[0] = 0;
+	if (info->cannot_merge && info->surplus)
+		(void)snprintf(text, ERR_TEXT_MAX,
+			       "%llu points stay that retention would merge: the file system of %s cannot exchange directories; ext4, xfs and btrfs "
+			       "can",
+			       (unsigned long long)info->surplus, store);
 	if (info->retention_waits_for)
 		(void)snprintf(text, ERR_TEXT_MAX,
-			       "retention waits: %llu points are kept over the wanted %u because point %llu is held by a mount or a "
+			       "retention waits: %llu of %llu points are to go, but point %llu, which needs them, is held by a mount or a "
 			       "test (`kagami mounts` and `kagami test list` show them)",
-			       (unsigned long long)info->point_count, info->points_keep,
+			       (unsigned long long)info->surplus, (unsigned long long)info->point_count,
 			       (unsigned long long)info->retention_waits_for);
 	else if (damaged)
 		(void)snprintf(text, ERR_TEXT_MAX,
@@ -121,9 +126,10 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 	uint64_t bad = replica_damaged_blocks(replica, info->last_point);
 	uuid_format(&info->protection, uuid);
 	json_t *json = json_pack(
-		"{s:o, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "scrub", proof_json_scrub(replica), "name", info->name, "uuid", uuid, "state",
-		state_name(info), "reason", replica_reason(info, bad, reason), "owner", json_new_hex(info->owner_pin, OWNER_PIN_SIZE),
-		"rpo_ms", (json_int_t)info->rpo_ms, "points_keep", (json_int_t)info->points_keep, "points",
+		"{s:o, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o}", "scrub", proof_json_scrub(replica), "name", info->name,
+		"uuid", uuid, "state", state_name(info), "reason", replica_reason(info, store_path(recovery->store), bad, reason), "owner",
+		json_new_hex(info->owner_pin, OWNER_PIN_SIZE), "rpo_ms", (json_int_t)info->rpo_ms, "points_keep",
+		(json_int_t)info->points_keep, "retention", recovery_json_retention(info), "points",
 		(json_int_t)info->point_count, "head_bytes", (json_int_t)info->head_bytes, "stored_bytes",
 		(json_int_t)stored_bytes(recovery, replica, info), "disks", replica_disks(info), "failover",
 		replica_failover(recovery, info));
@@ -152,14 +158,22 @@ static json_t *point_disks(struct replica *replica, const struct replica_info *i
 	return disks;
 }
 
-static json_t *point_json(struct replica *replica, const struct replica_info *info, const struct point_info *point)
+static json_t *pin_json(const struct point_info *point)
 {
-	return json_pack("{s:I, s:I, s:o, s:o, s:s, s:I, s:I, s:I, s:b, s:o}", "damaged_blocks",
+	if (!point->pinned)
+		return json_null();
+	return json_pack("{s:s, s:o}", "text", point->pin_text, "pinned", json_when(point->pinned_wall_ns));
+}
+
+static json_t *point_json(struct replica *replica, const struct replica_info *info, const struct point_info *point, unsigned why)
+{
+	return json_pack("{s:I, s:I, s:o, s:o, s:s, s:I, s:I, s:I, s:b, s:o, s:o, s:o}", "damaged_blocks",
 			 (json_int_t)replica_damaged_blocks(replica, point->number), "point", (json_int_t)point->number, "cut",
 			 json_when(point->cut_wall_ns), "commit", json_when(point->commit_wall_ns),
 			 "consistency", point_consistency_name(point->consistency), "dirty_bytes",
 			 (json_int_t)point->dirty_bytes, "wire_bytes", (json_int_t)point->wire_bytes, "stored_bytes",
-			 (json_int_t)point->stored_bytes, "held", point->holds != 0, "disks",
+			 (json_int_t)point->stored_bytes, "held", point->holds != 0, "pin", pin_json(point), "kept_by",
+			 recovery_json_kept_by(why), "disks",
 			 point_disks(replica, info, point->number));
 }
 
@@ -167,16 +181,17 @@ json_t *recovery_json_points(struct replica *replica)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	AUTO_FREE struct point_info *points = NULL;
+	AUTO_FREE struct retention_point *plan = NULL;
 	size_t count = 0;
-	if (!info || replica_points(replica, &points, &count))
+	if (!info || replica_plan_retention(replica, NULL, &points, &plan, &count))
 		return NULL;
 	replica_info(replica, info);
 	json_t *array = json_array();
 	for (size_t i = 0; i < count; i++) {
 		char path[JSON_PATH_SIZE];
-		json_t *point = point_json(replica, info, &points[i]);
+		json_t *point = point_json(replica, info, &points[i], plan[i].why);
 		if (!point && replica_point_path(replica, points[i].number, NULL, path, sizeof(path)) == -ENOENT)
-			continue; // folded since it was listed
+			continue; // gone since it was listed
 		if (json_array_append_new(array, point)) {
 			json_decref(array);
 			return NULL;

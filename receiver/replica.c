@@ -19,6 +19,7 @@ struct replica *replica_new(struct env_root *root, const char *store_path, const
 		return NULL;
 	r->root = root;
 	r->store_path = store_path;
+	r->retain_all = true;
 	(void)snprintf(r->name, sizeof(r->name), "%s", name);
 	(void)pthread_mutex_init(&r->recovery_lock, NULL);
 	(void)pthread_mutex_init(&r->retain_lock, NULL);
@@ -37,6 +38,7 @@ void replica_free(struct replica *r)
 	free(r->block);
 	free(r->pieces);
 	free(r->points);
+	free(r->merged);
 	(void)pthread_mutex_destroy(&r->lock);
 	(void)pthread_mutex_destroy(&r->retain_lock);
 	(void)pthread_mutex_destroy(&r->recovery_lock);
@@ -123,6 +125,8 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 	r->prot.rpo_ms = next->rpo_ms;
 	r->prot.points_keep = next->points_keep;
 	r->prot.quota_bytes = next->quota_bytes;
+	r->prot.retention_set = next->retention_set;
+	r->prot.retention = next->retention;
 	r->prot_certain = true;
 	return 0;
 }
@@ -134,7 +138,7 @@ uint64_t replica_last_point(const struct replica *r)
 
 uint64_t replica_waits_for(const struct replica *r)
 {
-	if (r->prot.fenced || r->point_count < (size_t)r->prot.points_keep + RETENTION_LATE_POINTS)
+	if (r->prot.fenced || retain_surplus(r) < RETENTION_LATE_POINTS)
 		return 0;
 	for (size_t i = 0; i < r->point_count; i++)
 		if (r->points[i].holds)
@@ -149,9 +153,15 @@ struct digest_disk replica_disk(const struct replica *r, unsigned disk)
 
 struct point_info *replica_point(struct replica *r, uint64_t number)
 {
-	if (r->point_count == 0 || number < r->points[0].number || number > replica_last_point(r))
-		return NULL;
-	return &r->points[number - r->points[0].number];
+	size_t low = 0, high = r->point_count; // numbers rise, with gaps where retention took some
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		if (r->points[mid].number < number)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < r->point_count && r->points[low].number == number ? &r->points[low] : NULL;
 }
 
 int replica_read_point(const struct replica *r, uint64_t number, struct point_file *ret_point, struct err *err)
@@ -189,6 +199,8 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.broken = r->broken,
 		.rpo_ms = r->prot.rpo_ms,
 		.points_keep = r->prot.points_keep,
+		.retention_set = r->prot.retention_set,
+		.retention = protection_retention(&r->prot),
 		.disk_count = r->prot.disk_count,
 		.last_point = last ? last->number : 0,
 		.point_count = r->point_count,
@@ -201,6 +213,8 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.quota_bytes = r->prot.quota_bytes,
 		.limited = r->limited,
 		.retention_waits_for = replica_waits_for(r),
+		.surplus = retain_surplus(r),
+		.cannot_merge = r->cannot_merge,
 	};
 	if (last)
 		info.last_cut = last->cut;
@@ -270,4 +284,5 @@ void replica_release(struct replica *r, uint64_t number)
 		return;
 	assert(point->holds > 0);
 	point->holds--;
+	r->retain_all = true;
 }

@@ -3,7 +3,7 @@
 //
 // Locks, taken in this order:
 //	recovery_lock	one failover, rollback or removal at a time
-//	retain_lock	one fold (or removal) at a time, held for all of it
+//	retain_lock	one fold, merge or slice of a scrub (or removal) at a time, held for all of it
 //	(the store's)	which replicas there are; never held over the disk: every session's OPEN asks
 //	lock		everything below; not held while a fold writes the base
 // `root`, `store_path`, `name` and, once recovered, the number and names of the disks of `prot` never change and need no lock;
@@ -67,8 +67,11 @@ struct replica {
 	bool broken;
 	struct err why; // it is broken
 
-	struct point_info *points; // oldest first, numbers rising by one
+	struct point_info *points; // oldest first, numbers rising
 	size_t point_count;
+	uint64_t *merged; // found at start: points that went into the one above them, and are still there
+	size_t merged_count;
+	uint64_t examine_to; // replica_examine() looks at points up to this one; 0: at all
 	struct head head;
 	const _Atomic uint64_t *reserve_bytes; // of the store, to be kept free; NULL in a replica that is not in one yet
 	uint64_t base_bytes;	// that the base takes
@@ -76,6 +79,9 @@ struct replica {
 	uint64_t limits_wanted; // how far the head got that was refused last
 	enum limited limited;	// why; until a point is committed
 	bool late_logged; // that retention waits for a hold
+	bool cannot_merge; // the file system cannot exchange directories
+	bool retain_all;   // something else than a commit gave retention work: merges do not wait for more
+	uint64_t merged_ns; // when the last merge was, by the monotonic clock
 
 	struct scrub_state scrub;  // as on disk, but for a position that is at most SCRUB_SAVE_SECONDS old
 	bool scrub_unsaved;	   // more than the position is not on disk
@@ -144,11 +150,41 @@ int replica_grow(struct replica *replica, const struct wire_open *open, struct e
 
 // trash.c: deletes what was moved into the directory `dir`, which is created when it is missing; needs no lock.
 int trash_clear(struct env_root *root, const char *dir, struct err *err);
+// Moves everything in the directory `from`, which is created when it is missing, to `dir`, for trash_clear() to delete.
+int trash_take(struct env_root *root, const char *from, const char *dir, struct err *err);
+
+// retain.c: what retention does next.
+enum { RETAIN_LAYERS_MAX = 32 }; // that one merge puts together
+
+struct retain_step {
+	bool merge;	// or else a fold
+	uint64_t below; // merge: the point under the lowest
+	size_t count;	// points; of a fold two: the oldest, and the one above it
+	uint64_t number[RETAIN_LAYERS_MAX]; // lowest first; the last one stays, what is below it goes into it or, by a fold, into the base
+};
+// Whether the points of `step` that go may go still: nothing holds them, and the policy does not keep them. Needs the lock.
+bool retain_still(struct replica *replica, const struct retain_step *step);
+// Needs the lock: of points that the policy does not keep, how many there are.
+size_t retain_surplus(const struct replica *replica);
+// Forgets points that are in the trash.
+void retain_forget(struct replica *replica, const struct retain_step *step);
+// Moves points/<number> to the trash; not certain until points/ and trash/ are synced.
+int retain_to_trash(struct replica *replica, uint64_t number, struct err *err);
+// Where the files go that a merge has replaced.
+void retain_trash_name(const struct replica *replica, const struct retain_step *step, char path[REPLICA_PATH_SIZE]);
+int retain_sync(struct replica *replica, const char *const *dirs, size_t count, struct err *err);
+// pins.c: pins.json into the points, at start; a point that is not there any more is no matter. Writes none.
+int pins_load(struct replica *replica, struct err *err);
+int pace_spend(const struct retain_pace *pace, uint64_t bytes); // NULL: any speed
+
+// fold.c, merge.c: one step, under retain_lock, with the lock free. 1 when it was done, 0 when somebody came in between.
+int replica_fold(struct replica *replica, const struct retain_step *step, const struct retain_pace *pace, struct err *err);
+int replica_merge(struct replica *replica, const struct retain_step *step, const struct retain_pace *pace, struct err *err);
 
 // recover.c: fills in everything from the directory. What is wrong with it is in `broken`, and no failure.
 void replica_recover(struct replica *replica);
 // Its parts that only read, which check.c uses too: protection.json, then everything that hangs on it. -EBADMSG with the first thing
-// that is wrong; the points before it are in `points`.
+// that is wrong; the points before it are in `points`. What a merge that was cut off left is in `merged`.
 int replica_load(struct replica *replica, struct err *err);
 int replica_examine(struct replica *replica, struct err *err);
 int replica_number(const char *name, uint64_t *ret_number); // of a name under points/; -EBADMSG when it is none

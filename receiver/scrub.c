@@ -313,8 +313,7 @@ static int slice_take(struct replica *r, const struct slice *s, struct scrub_ste
 	struct scrub_state before = r->scrub;
 	if (before.pass.point == 0 || s->found.count) // a pass over one point that finds nothing says nothing of the others
 		(void)found_take(r, s);
-	if (damage_prune(&r->scrub.damage, r->points[0].number))
-		r->scrub_unsaved = true;
+	scrub_forget(r);
 	struct damage_set known = r->scrub.damage;
 	pass_move(r, s);
 	uint64_t saved_s = (env_mono_ns(r->root->env) - r->scrub_saved_ns) / NS_PER_S;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The scrub of a replica: reads what its points show, proves it against the digests, and quarantines what does not prove.
 //
-// A pass goes over the disks in order of block. At each position it proves every version of the block that some point shows: so a fold or a
+// A pass goes over the disks in order of block. At each position it proves every version of the block that some point shows: so a fold, a merge or a
 // commit between two slices leaves nothing out, and the position says all. A slice is short: it shuts out retention (retain_lock) for
 // so long, and commits not at all.
 #ifndef KAGAMI_RECEIVER_SCRUB_H
@@ -65,7 +65,9 @@ void scrub_load(struct replica *replica);    // at recovery
 void scrub_poison(struct replica *replica);  // a session begins, or has sealed: what the newest point shows damaged is known to differ
 bool scrub_wants(const struct replica *replica, uint16_t disk, uint64_t index); // damaged in the newest point, and not whole in the head
 void scrub_sealed(struct replica *replica, uint64_t before); // the head, not closed yet, is the point after `before`
-// A fold cannot read this block of the oldest point: quarantined, durable on return, for all points that show it. Takes `lock`.
+void scrub_forget(struct replica *replica); // damage that no point shows any more: those that showed it were folded or merged
+// A fold or a merge cannot read this block of a point: quarantined, durable on return, for all points that show it. Takes `lock`, and needs
+// retain_lock.
 int scrub_unreadable(struct replica *replica, uint16_t disk, uint64_t index, const struct err *why, struct err *err);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One disk of a replica as each of its points shows it, read through overlays and base as QEMU does: for the scrub.
 //
-// The chain is that of the points that are there when it is opened; no fold may run while it is used (retain_lock). One thread.
+// The chain is that of the points that are there when it is opened; no fold or merge may run while it is used (retain_lock). One thread.
 #ifndef KAGAMI_RECEIVER_SCRUB_CHAIN_H
 #define KAGAMI_RECEIVER_SCRUB_CHAIN_H
 

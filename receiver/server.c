@@ -269,6 +269,16 @@ int server_start(const char *address, const struct identity *identity, struct st
 	return 0;
 }
 
+void server_retain(struct server *server)
+{
+	keeper_wake(server->keeper);
+}
+
+void server_retention_rate(struct server *server, uint64_t bytes_per_second)
+{
+	keeper_rate(server->keeper, bytes_per_second);
+}
+
 void server_stop(struct server *server)
 {
 	if (!server)

@@ -18,6 +18,9 @@ struct server;
 // Listens at `address` and serves until server_stop(). `store`, `pairing` and `identity` must outlive it.
 int server_start(const char *address, const struct identity *identity, struct store *store, struct pairing *pairing,
 		 struct server **ret_server, struct err *err);
+// Has retention look for work, and how many bytes a second it may take. Any thread.
+void server_retain(struct server *server);
+void server_retention_rate(struct server *server, uint64_t bytes_per_second);
 void server_stop(struct server *server); // takes NULL; returns when no session runs any more
 // What it listens on, with the port that was chosen for port 0.
 const char *server_address(const struct server *server);

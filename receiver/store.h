@@ -22,6 +22,7 @@
 #include "base/names.h"
 #include "format/digest.h"
 #include "format/wire.h"
+#include "receiver/retention.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -30,7 +31,9 @@
 enum {
 	OWNER_PIN_SIZE = 32,
 	ROLLBACK_GRACE_MS = 300000, // a fence is not taken back by itself so soon after a program had its disks open
-	RETENTION_LATE_POINTS = 60, // over points_keep, held up by a hold: the operator is told
+	POINT_PINS_MAX = 64, // of one protection
+	POINT_PIN_SIZE = 201,
+	RETENTION_LATE_POINTS = 60, // that the policy does not keep, held up by a hold: the operator is told
 };
 
 struct store;
@@ -73,7 +76,9 @@ struct replica_info {
 	bool broken;
 	char broken_reason[ERR_TEXT_MAX];
 	uint64_t rpo_ms;
-	uint32_t points_keep;
+	uint32_t points_keep; // what the source asks for
+	bool retention_set;   // by the operator
+	struct retention retention; // the policy that counts
 	uint16_t disk_count;
 	struct wire_disk disk[DISKS_MAX];
 	uint64_t last_point; // 0 without one
@@ -89,6 +94,8 @@ struct replica_info {
 	enum limited limited; // why the newest head was refused, until a point is committed
 	char limited_reason[ERR_TEXT_MAX];
 	uint64_t retention_waits_for; // the oldest held point, once it lets RETENTION_LATE_POINTS too many gather; else 0
+	uint64_t surplus;  // points that the policy does not keep, and that are still there
+	bool cannot_merge; // the file system cannot exchange directories: points in the middle stay
 };
 void replica_info(struct replica *replica, struct replica_info *ret_info);
 
@@ -102,6 +109,9 @@ struct point_info {
 	uint64_t wire_bytes;
 	uint64_t stored_bytes; // of its overlays, all disks
 	unsigned holds;
+	bool pinned;
+	char pin_text[POINT_PIN_SIZE];
+	int64_t pinned_wall_ns;
 };
 // All points, oldest first; the caller frees the array.
 int replica_points(struct replica *replica, struct point_info **ret_points, size_t *ret_count);
@@ -131,9 +141,29 @@ int replica_seal(struct replica *replica, const struct wire_seal *seal, struct w
 		 struct err *err);
 // What the protection may take on disk, durable; 0: no bound. The points that are there stay, also when they are over it.
 int replica_set_quota(struct replica *replica, uint64_t quota_bytes, struct err *err);
-// One step of retention: folds the oldest point into the base when there are more than points_keep and nothing holds
-// it or a later point whose chain it is part of. 1 when it did something, 0 when there is nothing to do.
+// One step of retention: folds the oldest point into the base, or merges points in the middle into the one above them, where the policy
+// does not keep them and nothing holds them or a later point, whose chain they are part of. 1 when it did something, 0 when
+// there is nothing to do.
 int replica_retain(struct replica *replica, struct err *err);
+
+// The operator's policy, durable on return: from then on it counts, and not what the source asks for. `policy` NULL: the source's wish counts
+// again. -EINVAL when it keeps more than a chain bears, -ENOSPC.
+int replica_set_retention(struct replica *replica, const struct retention *policy, struct err *err);
+// What `policy` (NULL: the one that counts) says of each point of replica_points(), in order; the caller frees both arrays.
+int replica_plan_retention(struct replica *replica, const struct retention *policy, struct point_info **ret_points,
+			   struct retention_point **ret_plan, size_t *ret_count);
+
+// A pin keeps a point from retention until it is taken back, through restarts. Durable on return. Done again, it replaces the text.
+// -ENOENT when there is no such point, -EINVAL a text that is too long, -ENOSPC, -EBUSY when there are POINT_PINS_MAX.
+int replica_pin(struct replica *replica, uint64_t number, const char *text, struct err *err);
+int replica_unpin(struct replica *replica, uint64_t number, struct err *err); // not pinned: 0
+
+// How fast retention may go, with which a merge also waits for up to eight points or five minutes where more are to come. Told after each block; anything but 0 ends the step, which is done again later.
+struct retain_pace {
+	int (*spend)(void *context, uint64_t bytes);
+	void *context;
+};
+int replica_retain_paced(struct replica *replica, const struct retain_pace *pace, struct err *err);
 
 // --- recovery's side ---
 

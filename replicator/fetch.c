@@ -149,6 +149,9 @@ static void fetch_choose(struct fetch *fetch)
 		struct source_block *block = &batch->block[slot];
 		if (!next_block(group, block))
 			return;
+		// No memory to take it out of a set that is wholly dirty there: it would be handed out again, without its preserved content.
+		if (group->set == SET_POINT && dirty_mask(&group->volume[block->disk].set, block->index))
+			group_give_up(group);
 		block->data = batch->memory + (size_t)slot * BLOCK_SIZE;
 		batch->count++;
 		fetch->block[slot].volume = NULL;

@@ -23,6 +23,7 @@ enum {
 	ADVISE_STEP = 128 << 10, // the kernel takes no more of a range than its readahead window, and forgets the rest
 	DIRECT_BYTES_MAX = 128 << 10,
 	SEND_BYTES_MIN = 64 << 10,
+	SEND_BYTES_MAX = 1 << 20, // at once: others have their turn
 	LOOK_STEP = 64 << 10,
 	SLOW_NS = 2 * 1000 * 1000,
 	DETOUR_WRITES = 256,
@@ -189,7 +190,7 @@ ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len)
 {
 	uint64_t begin = clock_mono_ns();
 	off_t from = (off_t)off;
-	ssize_t sent = sendfile(fd, image->fd, &from, len);
+	ssize_t sent = sendfile(fd, image->fd, &from, len < SEND_BYTES_MAX ? len : SEND_BYTES_MAX);
 	if (clock_mono_ns() - begin > SLOW_NS)
 		image->send_detour = DETOUR_READS;
 	return sent;

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-enum { ROOM_MIN = 32 << 10 }; // with less left, a new buffer is worth more than a short receive
+enum { INBOX_LARGE = 4 << 20, ROOM_MIN = 32 << 10 }; // with less left, a new buffer is worth more than a short receive
 
 void inbox_init(struct inbox *inbox, struct pool *pool)
 {
@@ -31,6 +31,11 @@ static bool has_room(const struct inbox *inbox, size_t need)
 int inbox_room(struct inbox *inbox, size_t need, unsigned char **ret_to, size_t *ret_len)
 {
 	size_t have = inbox_len(inbox);
+	if (have == 0 && inbox->buffer && inbox->buffer->size > INBOX_LARGE && need <= INBOX_SIZE) {
+		buffer_put(inbox->buffer); // of a large write: not kept for small ones
+		inbox->buffer = NULL;
+		inbox->start = inbox->end = 0;
+	}
 	if (inbox->buffer && inbox->buffer->refs == 1 && have == 0)
 		inbox->start = inbox->end = 0; // still warm in the caches
 	if (!inbox->buffer || !has_room(inbox, need)) {

@@ -50,7 +50,7 @@ static void refused(struct protection *p, enum wire_error code, const char *text
 		protection_set_state(p, STATE_FAILED, text);
 		return;
 	default:
-		protection_set_state(p, STATE_CONNECTING, text);
+		protection_set_state(p, p->fenced ? STATE_FENCED : STATE_CONNECTING, text);
 		return;
 	}
 	protection_set_state(p, STATE_FENCED, text);
@@ -127,7 +127,7 @@ static void take_damaged(struct protection *p, const struct wire_damaged *damage
 	LOCK_SCOPE(&p->lock);
 	if (p->sync == SYNC_NONE)
 		p->sync = SYNC_REPLICA_DAMAGED;
-	p->asked = true;
+	p->asked |= p->schedule.failures == 0; // else the target refused them just now: they wait for their turn
 }
 
 static void open_message(const struct protection *p, struct wire_open *ret_open)

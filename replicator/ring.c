@@ -192,9 +192,10 @@ static void look_at(struct ring *ring, const struct epoll_event *event)
 		return;
 	}
 	struct ring_watch *watch = event->data.ptr;
-	bool closed = event->events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
-	watch->ready(watch, (event->events & EPOLLIN ? RING_READABLE : 0) | (event->events & EPOLLOUT ? RING_WRITABLE : 0) |
-				    (closed ? RING_CLOSED | RING_READABLE | RING_WRITABLE : 0));
+	// Of a peer that has closed its side alone, nothing is known of the room: it may still not take what is sent.
+	bool broken = event->events & (EPOLLHUP | EPOLLERR), closed = broken || event->events & EPOLLRDHUP;
+	watch->ready(watch, (closed ? RING_CLOSED : 0) | (closed || event->events & EPOLLIN ? RING_READABLE : 0) |
+				    (broken || event->events & EPOLLOUT ? RING_WRITABLE : 0));
 }
 
 static void look_at_sockets(struct ring *ring, int timeout)

@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #define CLI_RUN_DIR "/run/kagami"
@@ -52,9 +53,12 @@ enum cli_option {
 	OPT_NAME,
 	OPT_FORCE,
 	OPT_FORMAT,
+	OPT_KEEP,
+	OPT_FLOOR,
+	OPT_SOURCE,
 	OPT_COUNT,
 };
-#define OPT_BIT(option) (1u << (option))
+#define OPT_BIT(option) (UINT64_C(1) << (option))
 
 struct cli;
 
@@ -65,7 +69,7 @@ struct cli_command {
 	const char *help;    // what `kagami help NAME` adds
 	const char *host;    // where it is run: "source", "target" or "source or target"
 	int args_least, args_most;
-	unsigned options;    // OPT_BIT of its own; help, json and run-dir are everybody's
+	uint64_t options;    // OPT_BIT of its own; help, json and run-dir are everybody's
 	int (*run)(const struct cli *cli);
 };
 
@@ -119,6 +123,10 @@ int cli_resize(const struct cli *cli);
 int cli_status(const struct cli *cli);
 int cli_syncs(const struct cli *cli);
 int cli_points(const struct cli *cli);
+int cli_retention(const struct cli *cli);
+int cli_plan(const struct cli *cli);
+int cli_pin(const struct cli *cli);
+int cli_unpin(const struct cli *cli);
 int cli_failover(const struct cli *cli);
 int cli_limit(const struct cli *cli);
 int cli_forget(const struct cli *cli);

@@ -146,8 +146,10 @@ void cli_status_print_target(const json_t *replica)
 	if (show_has(replica, "last_point"))
 		(void)printf(FIELD "%s, cut %s\n", "last", show_integer_of(replica, "last_point").text,
 			     show_time_of(replica, "last_cut").text);
-	(void)printf(FIELD "%s; the newest %s are kept\n", "points", show_integer_of(replica, "points").text,
-		     show_integer_of(replica, "points_keep").text);
+	const json_t *policy = json_object_get(replica, "retention");
+	const char *keep = show_text_of(policy, "keep");
+	(void)printf(FIELD "%s; the newest %s are kept%s%s\n", "points", show_integer_of(replica, "points").text,
+		     show_integer_of(policy, "points").text, keep[0] ? ", and " : "", keep);
 	(void)printf(FIELD "%s, and %s of the next point\n", "stored", show_size_of(replica, "stored_bytes").text,
 		     show_size_of(replica, "head_bytes").text);
 	if (show_has(replica, "quota_bytes"))

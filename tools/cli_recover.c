@@ -45,8 +45,19 @@ static json_t *point_find(const struct cli *cli, const struct parse_target *targ
 	return NULL;
 }
 
+// What is to be said of a point beside its numbers.
+static const char *point_note(const json_t *point, char *note, size_t cap)
+{
+	const json_t *pin = json_object_get(point, "pin");
+	const char *text = show_text_of(pin, "text");
+	(void)snprintf(note, cap, "%s%s%s%.200s", show_flag_of(point, "held") ? "held " : "", json_is_object(pin) ? "pinned" : "",
+		       json_is_object(pin) && text[0] ? ": " : "", json_is_object(pin) ? text : "");
+	return note;
+}
+
 static void print_points(const struct parse_target *target, const json_t *points)
 {
+	char note[256];
 	const json_t *point;
 	size_t i;
 	if (json_array_size(points) == 0) {
@@ -60,7 +71,7 @@ static void print_points(const struct parse_target *target, const json_t *points
 			  show_time_of(point, "cut").text, show_duration(age_ms(show_text_of(point, "cut"))).text,
 			  show_text_of(point, "consistency"), show_size_of(point, "dirty_bytes").text,
 			  show_size_of(point, "wire_bytes").text, show_size_of(point, "stored_bytes").text,
-			  show_flag_of(point, "held") ? "held" : "");
+			  point_note(point, note, sizeof(note)));
 		if (show_number_of(point, "damaged_blocks"))
 			table_note(table, "  ! in quarantine: %s damaged blocks", show_integer_of(point, "damaged_blocks").text);
 	}
@@ -79,6 +90,9 @@ static void print_point(const json_t *point)
 {
 	(void)printf("point      %s%s\n", show_integer_of(point, "point").text,
 		     show_flag_of(point, "held") ? ", held by a mount, a test, an export or a failover" : "");
+	char note[256];
+	if (show_has(point, "pin"))
+		(void)printf("kept       %s\n", point_note(point, note, sizeof(note)));
 	(void)printf("cut        %s, %s ago\n", show_time_of(point, "cut").text,
 		     show_duration(age_ms(show_text_of(point, "cut"))).text);
 	(void)printf("committed  %s\n", show_time_of(point, "commit").text);

@@ -56,6 +56,20 @@ const struct cli_command cli_commands[] = {
 	{"unprotect", "NAME [--yes]", "end a protection; its points stay at the target",
 	 "Asks first on a terminal, unless --yes is given; without one it does not ask.", SOURCE, 1, 1, OPT_BIT(OPT_YES), cli_unprotect},
 	{"points", "NAME[@POINT]", "list recovery points, or show one with its files", "", TARGET, 1, 1, 0, cli_points},
+	{"retention", "NAME [--points N] [--keep TIERS] [--floor TIME] [--source] [--dry-run]", "show or set which points are kept",
+	 "Keeps the newest N points; by each of the TIERS, INTERVAL:COUNT as in\n"
+	 "15m:24,1h:24,1d:14,1w:8 (\"none\" for none), the newest point of each of the last\n"
+	 "COUNT intervals that have one; and whatever the source does one of each of the\n"
+	 "last hours of the floor (24h at first, \"none\" for none). What is not said stays as\n"
+	 "it was. The receiver's policy counts from then on, until --source takes the\n"
+	 "source's wish again. --dry-run says what would go and changes nothing.",
+	 TARGET, 1, 1, OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_KEEP) | OPT_BIT(OPT_FLOOR) | OPT_BIT(OPT_SOURCE) | OPT_BIT(OPT_DRY_RUN),
+	 cli_retention},
+	{"plan", "retention NAME [--points N] [--keep TIERS] [--floor TIME]", "say what a retention would keep and free",
+	 "As \"kagami retention --dry-run\".", TARGET, 2, 2,
+	 OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_KEEP) | OPT_BIT(OPT_FLOOR) | OPT_BIT(OPT_SOURCE), cli_plan},
+	{"pin", "NAME@POINT [TEXT]", "keep a point until it is unpinned", "TEXT says why, in \"kagami points\".", TARGET, 1, 2, 0, cli_pin},
+	{"unpin", "NAME@POINT", "leave a point to the retention again", "", TARGET, 1, 1, 0, cli_unpin},
 	{"failover", "NAME[@POINT] [--rollback-after TIME | --rollback | --commit]\n                       [--dry-run] [--yes] [--damaged]",
 	 "make a replica usable: writable disks on a point",
 	 "Takes the newest point unless one is named. Ends replication into the replica,\n"
@@ -140,10 +154,10 @@ static const struct option options[] = {
 	{"format", required_argument, NULL, OPT_FORMAT},
 	{"dry-run", no_argument, NULL, OPT_DRY_RUN},	     {"partition", required_argument, NULL, OPT_PARTITION},
 	{"disk", required_argument, NULL, OPT_DISK},	     {"discard-failover", no_argument, NULL, OPT_DISCARD},
-	{"read-only", required_argument, NULL, OPT_READ_ONLY},
-	{"quota", required_argument, NULL, OPT_QUOTA},
+	{"read-only", required_argument, NULL, OPT_READ_ONLY}, {"quota", required_argument, NULL, OPT_QUOTA},
 	{"rollback", no_argument, NULL, OPT_ROLLBACK},	     {"commit", no_argument, NULL, OPT_COMMIT},
-	{"rollback-after", required_argument, NULL, OPT_ROLLBACK_AFTER},
+	{"rollback-after", required_argument, NULL, OPT_ROLLBACK_AFTER}, {"keep", required_argument, NULL, OPT_KEEP},
+	{"floor", required_argument, NULL, OPT_FLOOR},	     {"source", no_argument, NULL, OPT_SOURCE},
 	{NULL, 0, NULL, 0},
 };
 

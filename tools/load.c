@@ -237,6 +237,14 @@ static void prepare_process(void)
 	}
 }
 
+static int print_json(const struct load_report *report)
+{
+	json_t *json = load_report_json(report);
+	int rc = json_dumpf(json, stdout, JSON_INDENT(2));
+	json_decref(json);
+	return rc;
+}
+
 int main(int argc, char **argv)
 {
 	static struct load load;
@@ -247,7 +255,7 @@ int main(int argc, char **argv)
 	if (rc)
 		(void)fprintf(stderr, "kagami-load: %s\n", err.text);
 	else if (load.options.json)
-		rc = json_dumpf(load_report_json(&load.report), stdout, JSON_INDENT(2));
+		rc = print_json(&load.report);
 	else
 		load_report_print(&load.report);
 	load_done(&load);

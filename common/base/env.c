@@ -84,6 +84,11 @@ int env_rename(struct env_root *root, const char *from, const char *to)
 	return root->env->ops->rename(root, from, to);
 }
 
+int env_exchange(struct env_root *root, const char *a, const char *b)
+{
+	return root->env->ops->exchange(root, a, b);
+}
+
 int env_unlink(struct env_root *root, const char *name)
 {
 	return root->env->ops->unlink(root, name);

@@ -52,6 +52,7 @@ struct env_ops {
 	int (*lock)(struct env_file *file);
 	int (*mkdir)(struct env_root *root, const char *name);
 	int (*rename)(struct env_root *root, const char *from, const char *to);
+	int (*exchange)(struct env_root *root, const char *a, const char *b);
 	int (*unlink)(struct env_root *root, const char *name);
 	int (*rmdir)(struct env_root *root, const char *name);
 	int (*sync_dir)(struct env_root *root, const char *name);
@@ -99,6 +100,10 @@ int env_lock(struct env_file *file);
 
 int env_mkdir(struct env_root *root, const char *name); // -EEXIST when it is there; mode 0700
 int env_rename(struct env_root *root, const char *from, const char *to);
+// Makes each of two names stand for what the other stood for, in one step: after a crash both are as before or both exchanged, and
+// exchanged for certain once the directory of `b` is synced. Both must exist (-ENOENT). -EOPNOTSUPP, and nothing was done, where
+// the file system cannot do it.
+int env_exchange(struct env_root *root, const char *a, const char *b);
 int env_unlink(struct env_root *root, const char *name);
 int env_rmdir(struct env_root *root, const char *name);
 int env_sync_dir(struct env_root *root, const char *name); // "." is the root itself

@@ -228,6 +228,21 @@ static int posix_rename(struct env_root *root, const char *from, const char *to)
 	return renameat(parent_from, last_from, parent_to, last_to) ? -errno : 0;
 }
 
+static int posix_exchange(struct env_root *root, const char *a, const char *b)
+{
+	const char *last_a, *last_b;
+	AUTO_CLOSE int parent_a = open_parent(root, a, &last_a);
+	if (parent_a < 0)
+		return parent_a;
+	AUTO_CLOSE int parent_b = open_parent(root, b, &last_b);
+	if (parent_b < 0)
+		return parent_b;
+	if (syscall(SYS_renameat2, parent_a, last_a, parent_b, last_b, RENAME_EXCHANGE) == 0)
+		return 0;
+	// EINVAL is both: a file system that does not know the flag, and a directory that would come to lie in itself.
+	return errno == EINVAL || errno == ENOSYS ? -EOPNOTSUPP : -errno;
+}
+
 static int unlink_flags(struct env_root *root, const char *name, int flags)
 {
 	const char *last;
@@ -380,6 +395,7 @@ struct env *env_posix(void)
 		.lock = posix_lock,
 		.mkdir = posix_mkdir,
 		.rename = posix_rename,
+		.exchange = posix_exchange,
 		.unlink = posix_unlink,
 		.rmdir = posix_rmdir,
 		.sync_dir = posix_sync_dir,

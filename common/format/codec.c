@@ -108,14 +108,21 @@ static size_t zstd_pack(ZSTD_CCtx *zstd, const void *from, size_t len, void *to,
 	return ZSTD_isError(packed) ? 0 : packed;
 }
 
-static int zstd_unpack(ZSTD_DCtx *zstd, const void *from, size_t from_len, void *to, size_t len, bool padded)
+// The length of a frame that we would unpack, in front of at most `from_len` bytes.
+static int zstd_frame(const void *from, size_t from_len, size_t *ret_len)
 {
 	ZSTD_frameHeader header;
 	if (ZSTD_getFrameHeader(&header, from, from_len) != 0 || header.frameType != ZSTD_frame || header.dictID != 0 ||
 	    header.windowSize > UINT64_C(1) << ZSTD_WINDOW_LOG_MAX)
 		return -EBADMSG;
-	size_t frame = ZSTD_findFrameCompressedSize(from, from_len);
-	if (ZSTD_isError(frame) || (frame != from_len && !padded))
+	*ret_len = ZSTD_findFrameCompressedSize(from, from_len);
+	return ZSTD_isError(*ret_len) ? -EBADMSG : 0;
+}
+
+static int zstd_unpack(ZSTD_DCtx *zstd, const void *from, size_t from_len, void *to, size_t len, bool padded)
+{
+	size_t frame = 0;
+	if (zstd_frame(from, from_len, &frame) || (frame != from_len && !padded))
 		return -EBADMSG;
 	size_t got = ZSTD_decompressDCtx(zstd, to, len, from, frame);
 	return !ZSTD_isError(got) && got == len ? 0 : -EBADMSG;
@@ -168,4 +175,15 @@ int codec_unpack_padded(struct codec_context *context, enum codec codec, const v
 			size_t len)
 {
 	return unpack(context, codec, from, from_len, to, len, true);
+}
+
+int codec_stream_length(struct codec_context *context, enum codec codec, const void *from, size_t from_len, void *scratch, size_t len,
+			size_t *ret_len)
+{
+	if (codec == CODEC_ZSTD)
+		return zstd_frame(from, from_len, ret_len);
+	if (codec != CODEC_ZLIB || unpack(context, codec, from, from_len, scratch, len, true))
+		return -EBADMSG;
+	*ret_len = from_len - context->inflate.avail_in;
+	return 0;
 }

@@ -30,4 +30,9 @@ int codec_unpack(struct codec_context *context, enum codec codec, const void *fr
 int codec_unpack_padded(struct codec_context *context, enum codec codec, const void *from, size_t from_len, void *to,
 			size_t len);
 
+// How long the stream is that begins such an area, for a caller that copies it as it is: of zstd its frames are walked, of zlib it is
+// unpacked into `scratch`, `len` bytes. -EBADMSG when it is damaged as far as that shows, or of another codec.
+int codec_stream_length(struct codec_context *context, enum codec codec, const void *from, size_t from_len, void *scratch, size_t len,
+			size_t *ret_len);
+
 #endif

@@ -73,6 +73,19 @@ int qcow2_reader_next(struct qcow2_reader *reader, uint64_t from, uint64_t *ret_
 // `block` (BLOCK_SIZE bytes), the others are left alone.
 int qcow2_reader_read(struct qcow2_reader *reader, uint64_t index, void *block, uint16_t *ret_mask, struct err *err);
 
+// What the overlay stores of a block, by its tables alone.
+struct qcow2_held {
+	uint16_t mask;	// the pieces; 0: none
+	bool packed;	// as one compressed stream
+	uint32_t bytes; // that it takes in the file: of a stream the sectors that it touches
+};
+int qcow2_reader_held(struct qcow2_reader *reader, uint64_t index, struct qcow2_held *ret_held, struct err *err);
+enum codec qcow2_reader_codec(const struct qcow2_reader *reader); // of its packed blocks
+// The stream of a packed block, as qcow2_write_packed() of a writer of the same codec takes it; valid until the next call. -ENOENT
+// when the block is not packed, or longer than a writer takes: then qcow2_reader_read() has it. Damage is found as far as
+// the stream's length shows it.
+int qcow2_reader_packed(struct qcow2_reader *reader, uint64_t index, const void **ret_packed, size_t *ret_len, struct err *err);
+
 // Names another backing file in the header of a finished image, by overwriting its first 512 bytes in one write, then a
 // sync. A sector is written whole or not at all, so that after a crash the image names the old file or the new.
 int qcow2_set_backing(struct env_file *file, const char *backing_name, enum qcow2_backing backing, struct err *err);

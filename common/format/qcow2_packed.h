@@ -17,6 +17,10 @@ struct qcow2_unpacker {
 // Unpacks the cluster of `entry` into BLOCK_SIZE bytes. The entry and the file are not trusted.
 int qcow2_unpack(struct qcow2_unpacker *unpacker, struct env_file *file, enum codec codec, struct qcow2_entry entry,
 		 void *block, struct err *err);
+// Its stream as it lies in the file, without the rest of the last sector; valid until the next use of the unpacker. `scratch` has
+// BLOCK_SIZE bytes.
+int qcow2_packed_stream(struct qcow2_unpacker *unpacker, struct env_file *file, enum codec codec, struct qcow2_entry entry,
+			void *scratch, const void **ret_stream, size_t *ret_len, struct err *err);
 void qcow2_unpacker_done(struct qcow2_unpacker *unpacker);
 
 #endif

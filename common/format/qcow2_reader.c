@@ -251,3 +251,37 @@ int qcow2_reader_read(struct qcow2_reader *reader, uint64_t index, void *block, 
 	*ret_mask = mask;
 	return 0;
 }
+
+enum codec qcow2_reader_codec(const struct qcow2_reader *reader)
+{
+	return reader->header.codec;
+}
+
+int qcow2_reader_held(struct qcow2_reader *reader, uint64_t index, struct qcow2_held *ret_held, struct err *err)
+{
+	struct qcow2_entry entry;
+	struct qcow2_held held = {.mask = MASK_FULL};
+	int rc = entry_find(reader, index, &entry, err);
+	if (rc)
+		return rc;
+	held.packed = qcow2_entry_packed(entry);
+	held.bytes = held.packed ? qcow2_packed_bytes(entry) : qcow2_entry_offset(entry) ? QCOW2_CLUSTER_SIZE : 0;
+	if (!held.packed)
+		rc = pieces_of(index, qcow2_entry_allocated(entry) | qcow2_entry_zero(entry), &held.mask, err);
+	held.mask &= qcow2_pieces_of(reader->header.size, index);
+	if (rc == 0)
+		*ret_held = held;
+	return rc;
+}
+
+int qcow2_reader_packed(struct qcow2_reader *reader, uint64_t index, const void **ret_packed, size_t *ret_len, struct err *err)
+{
+	struct qcow2_entry entry;
+	int rc = entry_find(reader, index, &entry, err);
+	if (rc)
+		return rc;
+	if (!qcow2_entry_packed(entry))
+		return -ENOENT;
+	rc = qcow2_packed_stream(&reader->unpacker, reader->file, reader->header.codec, entry, reader->merge, ret_packed, ret_len, err);
+	return rc == 0 && *ret_len > BLOCK_SIZE ? -ENOENT : rc;
+}

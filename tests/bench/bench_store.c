@@ -149,8 +149,10 @@ static void fold(const char *dir)
 		must(err_set(&err, -ENOENT, "vm1 is not in the store"), &err);
 	replica_info(b.replica, &info);
 	b.open.disk[0].size = info.disk[0].size;
-	must(replica_session_begin(b.replica, &b.open, pin, &opened, &err), &err); // which sets the retention
+	must(replica_session_begin(b.replica, &b.open, pin, &opened, &err), &err);
 	replica_session_end(b.replica);
+	const struct retention policy = {.points = 1};
+	must(replica_set_retention(b.replica, &policy, &err), &err);
 	AUTO_FREE struct point_info *points = NULL;
 	size_t count = 0;
 	must(replica_points(b.replica, &points, &count), &err);

@@ -72,18 +72,20 @@ kagami umount "$W/dir"
 refuses 'partition' kagami mount parts "$W/dir" --partition 7
 refuses 'file system|filesystem|partition' kagami mount parts "$W/dir" --partition 1
 
-# A mount that stays lets points gather: at 60 too many the target says why, and when it has gone retention catches up.
+# A mount that stays lets the points below it gather: at 60 too many the target says why, and when it has gone retention catches up.
 truncate -s 1M "$W/small.raw"
 mkfs.ext4 -q "$W/small.raw"
 kagami protect small vda="$W/small.raw" --to dr --rpo 1h --points 1 >/dev/null
-held=$(cycle small)
-kagami mount "small@$held" "$W/dir"
-is "reason with few points" "$(replica small .reason)" ''
+kagami retention small --points 90 --floor none >/dev/null
 while [ "$(replica small .points)" -lt 61 ]; do
-	kagami cycle small --wait >/dev/null
+	held=$(cycle small)
 done
+kagami mount "small@$held" "$W/dir"
+is "reason with a policy that keeps them" "$(replica small .reason)" ''
+kagami retention small --points 1 >/dev/null
+kagami cycle small --wait >/dev/null
 kagami status small >"$W/out"
-grep -qE "retention waits: 6[0-9] points are kept over the wanted 1 because point $held is held by a mount" "$W/out" ||
+grep -qE "retention waits: 6[0-9] of 6[0-9] points are to go, but point $held, which needs them, is held by a mount" "$W/out" ||
 	fail "kagami status does not say that retention waits: $(cat "$W/out")"
 sleep 1
 is "lines in the log" "$(grep -c 'retention waits' "$W/kagami-receiver.log")" 1

@@ -243,6 +243,11 @@ static int run(struct world *w, uint64_t points)
 		(void)printf("create failed: %s\n", err.text);
 		return LOUD;
 	}
+	const struct retention policy = {.points = KEEP}; // without a floor: points of one hour are folded
+	if (replica_set_retention(r, &policy, &err)) {
+		(void)printf("set the retention failed: %s\n", err.text);
+		return LOUD;
+	}
 	acked(w, "created");
 	for (uint64_t p = 1; rc == 0 && p <= points; p++) {
 		rc = run_point(w, p);

@@ -99,6 +99,9 @@ void model_create(struct store_model *m)
 	}
 	if (store_create(m->store, &m->open, m->pin, &m->replica, &err))
 		model_wrong(m, "create: %s", err.text);
+	const struct retention policy = {.points = m->open.points_keep}; // the newest so many, without a floor
+	if (replica_set_retention(m->replica, &policy, &err))
+		model_wrong(m, "set the retention: %s", err.text);
 	struct replica_info info;
 	replica_info(m->replica, &info);
 	model_head_anew(m, &info.head);
@@ -159,15 +162,18 @@ static void find(struct store_model *m)
 	struct point_info *points = NULL;
 	size_t count = 0;
 	assert_int_equal(replica_points(m->replica, &points, &count), 0);
-	uint64_t first = count ? points[0].number : 0, last = count ? points[count - 1].number : 0;
+	uint64_t last = count ? points[count - 1].number : 0;
+	bool gone = m->asked.goes;
+	for (size_t i = 0; gone && i < count; i++)
+		gone = points[i].number != m->point[m->asked.goes_from].number;
 	free(points);
+	for (size_t i = 0; gone && i < m->asked.goes; i++) // all or none
+		model_drop_point(m, m->asked.goes_from);
 	if (m->asked.seal.number && last == m->asked.seal.number) {
 		model_add_point(m, &m->asked.seal);
 		m->asked.seal.number = 0;
 		memset(m->asked.seal.content, 0, sizeof(m->asked.seal.content));
 	}
-	if (m->asked.fold && m->points > 1 && first == m->point[1].number)
-		model_drop_point(m, 0);
 	struct replica_info info;
 	replica_info(m->replica, &info);
 	if (m->asked.failover && info.fenced)

@@ -45,12 +45,13 @@ struct store_model {
 	uint64_t fenced; // the point, 0: not
 	struct {	 // what was asked for and not answered, because the power went off
 		struct model_point seal; // number 0: nothing
-		bool fold, forget;
+		size_t goes, goes_from; // so many points from that one
+		bool forget;
 		uint64_t failover;
 	} asked;
 
 	struct {
-		unsigned cycles, folds, cuts, failovers, refused;
+		unsigned cycles, folds, merges, cuts, failovers, refused;
 		uint64_t compared; // points whose content was read and compared
 	} did;
 };

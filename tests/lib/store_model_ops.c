@@ -193,34 +193,40 @@ static void op_disconnect(struct store_model *m)
 	model_session_end(m);
 }
 
-// The oldest goes when there are too many, nobody holds one, and nothing was failed over.
-static bool fold_due(const struct store_model *m)
+// How many points go at the next step, and from which on. When there are too many and nothing was failed over: the oldest, where nobody holds
+// one; or else all that are too many above the newest that is held, into the next one.
+static size_t goes(const struct store_model *m, size_t *ret_from)
 {
-	bool held = false;
 	struct replica_info info;
-	replica_info(m->replica, &info); // what the source asked for last, which took effect when its session began
+	replica_info(m->replica, &info); // the policy that came to be durable last
+	size_t surplus = m->points > info.retention.points ? m->points - info.retention.points : 0;
+	*ret_from = 0;
 	for (size_t i = 0; i < m->points; i++)
-		held |= m->point[i].holds != 0;
-	return !m->fenced && !held && m->points > info.points_keep;
+		if (m->point[i].holds)
+			*ret_from = i + 1;
+	if (m->fenced || *ret_from >= surplus)
+		return 0;
+	return *ret_from ? surplus - *ret_from : 1;
 }
 
 static void op_retain(struct store_model *m)
 {
 	struct err err = {0};
-	bool due = fold_due(m);
-	m->asked.fold = due;
+	size_t from, due = goes(m, &from);
+	m->asked.goes = due;
+	m->asked.goes_from = from;
 	int rc = replica_retain(m->replica, &err);
 	if (rc < 0) {
 		unless_off(m, "retain", &err);
 		return;
 	}
-	m->asked.fold = false;
-	if (rc != due && !sim_is_off(m->sim))
-		model_wrong(m, "retention %s a point", rc ? "folded" : "did not fold");
-	if (rc == 1) {
-		model_drop_point(m, 0);
-		m->did.folds++;
-	}
+	m->asked.goes = 0;
+	if (rc != (due != 0) && !sim_is_off(m->sim))
+		model_wrong(m, "retention %s a point", rc ? "took" : "did not take");
+	for (size_t i = 0; rc == 1 && i < due; i++)
+		model_drop_point(m, from);
+	m->did.folds += rc == 1 && from == 0;
+	m->did.merges += rc == 1 && from != 0;
 	if (sim_is_off(m->sim)) // while the trash was emptied
 		model_power_back(m);
 }
@@ -256,10 +262,12 @@ static void op_release(struct store_model *m)
 	}
 }
 
-static void op_policy(struct store_model *m) // takes effect when the next session begins
+static void op_policy(struct store_model *m)
 {
-	m->open.points_keep = 1 + (uint32_t)model_draw(m, 6);
-	model_session_end(m);
+	const struct retention policy = {.points = 1 + (uint32_t)model_draw(m, 6)};
+	struct err err = {0};
+	if (replica_set_retention(m->replica, &policy, &err))
+		unless_off(m, "set the retention", &err);
 }
 
 static void op_grow(struct store_model *m)

@@ -147,6 +147,14 @@ int store_twin_zeros(struct store_twin *t, unsigned disk, uint64_t first, uint64
 	return replica_write_zeros(t->replica, &zeros, err);
 }
 
+void store_twin_keep(struct store_twin *t, uint32_t points)
+{
+	struct retention policy = {.points = points};
+	struct err err = {0};
+	if (replica_set_retention(t->replica, &policy, &err))
+		fail_msg("%s", err.text);
+}
+
 struct wire_seal store_twin_cut(const struct store_twin *t)
 {
 	struct replica_info info;
@@ -224,7 +232,7 @@ static void chain_read(struct store_twin *t, uint64_t number, unsigned disk, uns
 	if (qcow2_reader_open(file, &reader, &err))
 		fail_msg("%s: %s", name, err.text);
 	if (qcow2_reader_backing_format(reader) == QCOW2_BACKING_QCOW2) {
-		chain_read(t, number - 1, disk, to);
+		chain_read(t, strtoull(qcow2_reader_backing(reader) + strlen("../"), NULL, 10), disk, to); // numbers may have gaps
 	} else {
 		struct env_file *base = NULL;
 		(void)snprintf(name, sizeof(name), "vm1/base/%s.raw", t->open.disk[disk].name);

@@ -25,7 +25,7 @@ static struct sim_file *file_of(struct env_file *file)
 	return (struct sim_file *)file;
 }
 
-// Begins an operation on names: `name` and, for a rename, `to`.
+// Begins an operation on names: `name` and, for a rename or an exchange, `to`.
 int sim_begin_names(struct env_root *root, const char *what, unsigned flags, const char *name, const char *to)
 {
 	struct sim_op op = {.what = what, .flags = flags, .name = name, .to = to};
@@ -310,6 +310,7 @@ const struct env_ops sim_ops_table = {
 	.lock = sim_lock,
 	.mkdir = sim_mkdir,
 	.rename = sim_rename,
+	.exchange = sim_exchange,
 	.unlink = sim_unlink,
 	.rmdir = sim_rmdir,
 	.sync_dir = sim_sync_dir,

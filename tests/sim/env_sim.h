@@ -16,13 +16,13 @@
 // it had since; behind an old end everything is gone, before a new end lie zeros where nothing survived.
 // At most SIM_VERSIONS_MAX versions of a sector or size are kept: the synced one and the newest.
 //
-// Names. A create, mkdir, unlink, rmdir or rename is one *event*. It happens wholly or not at all; a rename never shows
-// both names nor neither (so do ext4, xfs and btrfs, whose journals hold a rename as one record). Until it is certain it
+// Names. A create, mkdir, unlink, rmdir, rename or exchange is one *event*. It happens wholly or not at all; a rename never shows
+// both names nor neither, an exchange never one half (so do ext4, xfs and btrfs, whose journals hold a rename as one record). Until it is certain it
 // may or may not have happened, and events on different names survive in any order (journals keep the order; nothing
 // that env.h promises says so). Events on the *same* name keep their order: one that happened implies those on its
 // names before it. So a rotation of two renames never loses the file that it moves first.
-// An event is certain after env_sync_dir of the directory that holds the name it made or removed; for a rename between
-// directories that is the *new* one. A sync of the old directory alone leaves it open: ext4, xfs and btrfs would do more, but
+// An event is certain after env_sync_dir of the directory that holds the name it made or removed; for a rename or exchange
+// between directories that is the *new* one, of the second name. A sync of the old directory alone leaves it open: ext4, xfs and btrfs would do more, but
 // env.h promises a name only to the directory that holds it. env_sync of a file does nothing for its name.
 // A file or directory may have its name and not its contents: they are synced apart, and a renamed directory's own
 // entries are certain only by a sync of that directory.
@@ -81,6 +81,7 @@ void sim_crash_anywhere(struct sim *sim, unsigned most);
 void sim_fail_at(struct sim *sim, uint64_t op, int code, bool sticky);
 bool sim_has_failed(const struct sim *sim); // whether one did since sim_fail_at
 void sim_set_space(struct sim *sim, uint64_t free_bytes);
+void sim_set_exchange(struct sim *sim, bool can); // whether env_exchange works, as it does at first
 
 void sim_clock_advance(struct sim *sim, uint64_t ns); // time passes
 void sim_clock_step(struct sim *sim, int64_t ns);     // the wall clock is set

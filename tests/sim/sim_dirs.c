@@ -97,6 +97,31 @@ int sim_rename(struct env_root *root, const char *from, const char *to)
 	return 0;
 }
 
+int sim_exchange(struct env_root *root, const char *a, const char *b)
+{
+	struct sim *sim = sim_of(root->env);
+	LOCK_SCOPE(&sim->mutex);
+	struct place at_a, at_b;
+	int rc = sim_begin_names(root, "exchange", SIM_CHANGES | SIM_ALLOCATES, a, b);
+	if (rc == 0 && !sim->can_exchange)
+		rc = -EOPNOTSUPP;
+	if (rc == 0)
+		rc = walk_name(root, a, &at_a);
+	if (rc == 0)
+		rc = walk_name(root, b, &at_b);
+	if (rc == 0 && (!at_a.ino || !at_b.ino))
+		rc = -ENOENT;
+	if (rc || at_a.ino == at_b.ino)
+		return rc;
+	bool a_below = inode_get(sim, at_b.ino)->is_dir && lies_below(sim, at_a.dir, at_b.ino);
+	bool b_below = inode_get(sim, at_a.ino)->is_dir && lies_below(sim, at_b.dir, at_a.ino);
+	if (a_below || b_below)
+		return -EOPNOTSUPP;
+	names_exchange(sim, &at_a, &at_b);
+	sim_changed(sim, false);
+	return 0;
+}
+
 static int remove_name(struct env_root *root, const char *what, const char *name, bool dir)
 {
 	struct sim *sim = sim_of(root->env);

@@ -140,6 +140,7 @@ struct sim {
 	unsigned char *free_sector; // list through the first bytes; used only while there is no save
 	uint32_t sweep_at; // number of inodes at which to look for dead ones
 	struct chooser *chooser;
+	bool can_exchange; // names
 	struct sim_root *root;
 	struct sim_file *file;
 	uint64_t crash_at;
@@ -196,6 +197,8 @@ uint32_t names_next(struct sim *sim, uint32_t dir, uint32_t from, const char **r
 bool names_empty(struct sim *sim, uint32_t dir);
 // One event: `name` of `dir` stands for `ino` afterwards; unless from_dir is 0, `from` of `from_dir` for nothing.
 void names_set(struct sim *sim, uint32_t dir, const char *name, uint32_t ino, uint32_t from_dir, const char *from);
+// One event: each of the two names stands for what the other stood for. A sync of the directory of `b` makes it certain.
+void names_exchange(struct sim *sim, const struct place *a, const struct place *b);
 bool names_sync(struct sim *sim, uint32_t dir); // whether anything became certain
 void names_sync_failed(struct sim *sim, uint32_t dir);
 void names_doubt(struct sim *sim);

@@ -2,7 +2,7 @@
 // Directories of the simulated world: names, and the events that a power cut may undo.
 //
 // An entry is a name, what it stood for when everything about it was certain, and the changes since, in order. Each
-// change belongs to an event; a rename is one event with two changes. The value of a name is that of its last change
+// change belongs to an event; a rename or an exchange is one event with two changes. The value of a name is that of its last change
 // whose event has not been found NOT to have happened.
 //
 //	           sync of event.dir                     looked at
@@ -177,6 +177,14 @@ void names_set(struct sim *sim, uint32_t dir, const char *name, uint32_t ino, ui
 	after[0] = change_entry(sim, dir, name, ino, id);
 	if (from_dir)
 		after[1] = change_entry(sim, from_dir, from, 0, id);
+	memcpy(sim->world.event[id].after, after, sizeof(after));
+}
+
+void names_exchange(struct sim *sim, const struct place *a, const struct place *b)
+{
+	uint32_t id = event_new(sim, b->dir), after[2];
+	after[0] = change_entry(sim, b->dir, b->name, a->ino, id);
+	after[1] = change_entry(sim, a->dir, a->name, b->ino, id);
 	memcpy(sim->world.event[id].after, after, sizeof(after));
 }
 

@@ -21,6 +21,7 @@ struct sim *sim_new(uint64_t seed)
 	sim->layer = sim->life = 1;
 	sim->sweep_at = 256;
 	sim->crash_at = sim->fail_at = SIM_NEVER;
+	sim->can_exchange = true;
 	sim->world.limit = SPACE_DEFAULT;
 	sim->world.wall_ns = WALL_START_NS;
 	sim->world.random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
@@ -146,6 +147,11 @@ void sim_fail_at(struct sim *sim, uint64_t op, int code, bool sticky)
 bool sim_has_failed(const struct sim *sim)
 {
 	return sim->failed;
+}
+
+void sim_set_exchange(struct sim *sim, bool can)
+{
+	sim->can_exchange = can;
 }
 
 void sim_set_space(struct sim *sim, uint64_t free_bytes)

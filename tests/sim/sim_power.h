@@ -35,6 +35,7 @@ int sim_walk(struct env_root *root, const char *name, struct place *ret_place);
 // The operations on names (sim_dirs.c).
 int sim_mkdir(struct env_root *root, const char *name);
 int sim_rename(struct env_root *root, const char *from, const char *to);
+int sim_exchange(struct env_root *root, const char *a, const char *b);
 int sim_unlink(struct env_root *root, const char *name);
 int sim_rmdir(struct env_root *root, const char *name);
 int sim_sync_dir(struct env_root *root, const char *name);

@@ -92,7 +92,7 @@ static void a_point_reads_as_the_disk_was_at_its_cut(void **state)
 static void points_over_a_base_that_took_folds_read_the_same(void **state)
 {
 	struct store_twin *t = *state;
-	t->open.points_keep = 3;
+	store_twin_keep(t, 3);
 	store_twin_session(t);
 	for (unsigned i = 0; i < 8; i++) {
 		points_make(t, 1);
@@ -108,7 +108,7 @@ static void points_over_a_base_that_took_folds_read_the_same(void **state)
 static void points_of_a_disk_that_grew_read_at_their_own_sizes(void **state)
 {
 	struct store_twin *t = *state;
-	t->open.points_keep = 4;
+	store_twin_keep(t, 4);
 	for (unsigned i = 0; i < 6; i++) {
 		store_twin_session(t);
 		points_make(t, 2);
@@ -183,7 +183,7 @@ static unsigned flip_and_read(struct store_twin *t, const char *name, unsigned r
 static void a_flipped_bit_anywhere_is_found_or_changes_nothing(void **state)
 {
 	struct store_twin *t = *state;
-	t->open.points_keep = 3;
+	store_twin_keep(t, 3);
 	store_twin_session(t);
 	points_make(t, 5);
 	while (replica_retain(t->replica, NULL) == 1)
@@ -199,7 +199,7 @@ static void a_damaged_block_names_disk_and_point(void **state)
 	struct store_twin *t = *state;
 	struct env_file *file = NULL;
 	struct err err = {0};
-	t->open.points_keep = 1;
+	store_twin_keep(t, 1);
 	store_twin_session(t);
 	store_twin_change(t, 0, 2, MASK_FULL);
 	assert_int_equal(store_twin_send(t, 0, 2, MASK_FULL, CODEC_NONE, &err), 0);

@@ -44,7 +44,7 @@ static int check(struct store_twin *t, struct err *err)
 {
 	const struct check_watch watch = {.found = on_found, .looked = on_looked, .context = &told};
 	told.text[0] = 0;
-	return check_protection(t->temp.root, t->temp.dir, "vm1", &watch, &result, err);
+	return check_protection(t->temp.root, t->temp.dir, "vm1", 0, &watch, &result, err);
 }
 
 static int setup(void **state)
@@ -134,7 +134,7 @@ static void store_that_was_never_damaged_is_sound(void **state)
 	assert_int_equal(result.points, 3);
 	assert_int_equal(told.files, 8); // a table and three overlays for each disk
 	assert_int_equal(told.of, 8);
-	t->open.points_keep = 1; // and after folds, a growth, and with a head
+	store_twin_keep(t, 1); // and after folds, a growth, and with a head
 	store_twin_grow(t, 0, 9 * BLOCK_SIZE + 512);
 	store_twin_session(t);
 	while (replica_retain(t->replica, &err) == 1)
@@ -145,6 +145,68 @@ static void store_that_was_never_damaged_is_sound(void **state)
 	if (result.damage || result.notes)
 		fail_msg("%s", told.text);
 	assert_int_equal(result.points, 1);
+}
+
+// Point 1 is pinned, 2 goes into 3.
+static void merge(struct store_twin *t)
+{
+	struct err err = {0};
+	store_twin_keep(t, 1);
+	if (replica_pin(t->replica, 1, "before the upgrade", &err) || replica_retain(t->replica, &err) != 1)
+		fail_msg("%s", err.text);
+}
+
+static void in_store(struct store_twin *t, const char *command)
+{
+	char line[600];
+	(void)snprintf(line, sizeof(line), "cd %s/vm1 && %s", t->temp.dir, command);
+	assert_int_equal(system(line), 0);
+}
+
+static void store_with_merges_and_pins_is_sound(void **state)
+{
+	struct store_twin *t = *state;
+	struct err err = {0};
+	merge(t);
+	assert_int_equal(check(t, &err), 0);
+	if (result.damage || result.notes)
+		fail_msg("%s", told.text);
+	assert_int_equal(result.points, 2);
+}
+
+static void what_a_merge_left_is_neither_damage_nor_removed(void **state)
+{
+	struct store_twin *t = *state;
+	struct err err = {0};
+	in_store(t, "cp -a points/2 ../two");
+	merge(t);
+	in_store(t, "mv ../two points/2 && mkdir -p merge/3"); // as a crash right behind the exchange leaves it
+	assert_int_equal(check(t, &err), 0);
+	if (result.damage || result.notes)
+		fail_msg("%s", told.text);
+	assert_int_equal(result.points, 2);
+	in_store(t, "test -f points/2/point.json && test -d merge/3");
+}
+
+static void pins_that_do_not_check_are_named(void **state)
+{
+	struct store_twin *t = *state;
+	merge(t);
+	byte_flip(t, "pins.json", 30);
+	expect(t, "vm1/pins.json", "");
+}
+
+// Beside a receiver, they may be merged while they are looked at.
+static void points_after_the_last_that_is_asked_for_are_not_looked_at(void **state)
+{
+	struct store_twin *t = *state;
+	const struct check_watch watch = {.found = on_found, .looked = on_looked, .context = &told};
+	in_store(t, "rm points/3/point.json");
+	told.text[0] = 0;
+	assert_int_equal(check_protection(t->temp.root, t->temp.dir, "vm1", 2, &watch, &result, NULL), 0);
+	assert_string_equal(told.text, "");
+	assert_int_equal(result.points, 2);
+	expect(t, "vm1/points/3/point.json", "");
 }
 
 static void sound_store_is_left_as_it_is(void **state)
@@ -330,6 +392,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(store_that_was_never_damaged_is_sound),
 		TEST(sound_store_is_left_as_it_is),
+		TEST(store_with_merges_and_pins_is_sound),
+		TEST(what_a_merge_left_is_neither_damage_nor_removed),
+		TEST(pins_that_do_not_check_are_named),
+		TEST(points_after_the_last_that_is_asked_for_are_not_looked_at),
 		TEST(manifest_that_does_not_check_is_named),
 		TEST(point_that_is_missing_is_named),
 		TEST(base_that_is_short_is_named),

@@ -346,6 +346,42 @@ static void a_rename_that_makes_no_sense_is_refused(void **state)
 	expect_names(root, "empty", "b");
 }
 
+static void an_exchange_swaps_two_names_with_all_behind_them(void **state)
+{
+	struct env_root *root = root_of(state);
+	assert_int_equal(env_mkdir(root, "points"), 0);
+	assert_int_equal(env_mkdir(root, "points/1"), 0);
+	assert_int_equal(env_mkdir(root, "merge"), 0);
+	assert_int_equal(env_mkdir(root, "merge/1"), 0);
+	make(root, "points/1/f", "old");
+	make(root, "merge/1/f", "new");
+	struct env_file *file = opened(root, "points/1/f", ENV_READ);
+	assert_int_equal(env_exchange(root, "merge/1", "points/1"), 0);
+	expect_text(root, "points/1/f", "new");
+	expect_text(root, "merge/1/f", "old");
+	char byte;
+	assert_int_equal(env_pread_full(file, &byte, 1, 0), 0);
+	assert_int_equal(byte, 'o'); // the handle follows the file
+	env_close(file);
+	make(root, "f", "file");
+	assert_int_equal(env_exchange(root, "f", "points/1"), 0); // whatever they are
+	expect_text(root, "points/1", "file");
+	expect_text(root, "f/f", "new");
+}
+
+static void an_exchange_that_makes_no_sense_is_refused(void **state)
+{
+	struct env_root *root = root_of(state);
+	assert_int_equal(env_mkdir(root, "a"), 0);
+	assert_int_equal(env_mkdir(root, "a/b"), 0);
+	assert_int_equal(env_exchange(root, "a", "none"), -ENOENT);
+	assert_int_equal(env_exchange(root, "none", "a"), -ENOENT);
+	assert_int_equal(env_exchange(root, "a", "a/b"), -EOPNOTSUPP);
+	assert_int_equal(env_exchange(root, "a/b", "a"), -EOPNOTSUPP);
+	assert_int_equal(env_exchange(root, "a", "a"), 0);
+	expect_names(root, "a", "b");
+}
+
 static void an_unlinked_file_lives_as_long_as_its_handle(void **state)
 {
 	struct env_root *root = root_of(state);
@@ -460,6 +496,8 @@ int main(void)
 		BOTH(directories_are_made_listed_and_removed),
 		BOTH(a_rename_moves_files_and_directories_with_all_in_them),
 		BOTH(a_rename_that_makes_no_sense_is_refused),
+		BOTH(an_exchange_swaps_two_names_with_all_behind_them),
+		BOTH(an_exchange_that_makes_no_sense_is_refused),
 		BOTH(an_unlinked_file_lives_as_long_as_its_handle),
 		BOTH(names_never_leave_the_root),
 		BOTH(stat_never_leaves_the_root),

@@ -64,7 +64,9 @@ static int setup(void **state)
 		(void)snprintf(w->open[i].name, NAME_SIZE, "vm%u", i + 1);
 		strcpy(w->open[i].disk[0].name, "vda");
 		w->open[i].disk[0].size = BLOCKS * BLOCK_SIZE;
+		const struct retention policy = {.points = 2}; // without a floor
 		assert_int_equal(store_create(w->store, &w->open[i], pin, &w->vm[i], &w->err), 0);
+		assert_int_equal(replica_set_retention(w->vm[i], &policy, &w->err), 0);
 		begin(w, i);
 	}
 	*state = w;
@@ -266,20 +268,22 @@ static void large_head_that_was_refused_waits_for_room_and_goes_on_by_itself(voi
 	assert_int_equal(seal(w, 0), 0);
 }
 
-// What is counted is what the files take: on a real disk, before and after folds.
+// What is counted is what the files take: on a real disk, before and after folds and merges.
 static void used_bytes_are_what_the_files_take(void **state)
 {
 	(void)state;
 	struct store_twin *t = calloc(1, sizeof(*t));
 	assert_non_null(t);
 	store_twin_begin(t, 5);
-	t->open.points_keep = 3;
+	store_twin_keep(t, 3);
 	store_twin_session(t);
 	for (unsigned i = 0; i < 8; i++) {
 		for (unsigned k = 0; k < 20; k++)
 			store_twin_random(t);
 		store_twin_seal(t);
 		struct err err = {0};
+		if (i == 1) // so that later ones are merged
+			assert_int_equal(replica_pin(t->replica, 2, "", &err), 0);
 		while (i % 2 && replica_retain(t->replica, &err) == 1)
 			;
 		char command[1024], text[64];
@@ -296,6 +300,8 @@ static void used_bytes_are_what_the_files_take(void **state)
 		(void)pclose(du);
 		replica_info(t->replica, &info);
 		assert_int_equal(info.used_bytes, sum);
+		if (i == 7)
+			assert_int_equal(info.point_count, 4); // 2, 6, 7, 8
 	}
 	store_twin_end(t);
 	free(t);

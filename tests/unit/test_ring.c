@@ -119,6 +119,29 @@ static void room_is_reported_while_it_is_asked_for(void **state)
 	peer_close(&peer);
 }
 
+// Its end of sending says nothing of the room: else who waits for room would be called for ever.
+static void peer_that_only_stopped_sending_has_no_room_for_it(void **state)
+{
+	static char much[1 << 20];
+	struct peer peer;
+	(void)state;
+	peer_open(&peer);
+	while (send(peer.fd, much, sizeof(much), MSG_DONTWAIT) > 0)
+		continue;
+	assert_int_equal(shutdown(peer.other, SHUT_WR), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		peer.closed = false;
+		ring_watch_room(&ring, peer.fd, &peer.watch, true);
+		while (!peer.closed)
+			assert_int_equal(ring_turn(&ring), 0);
+		assert_false(peer.room);
+	}
+	assert_int_equal(shutdown(peer.other, SHUT_RD), 0);
+	while (!peer.room)
+		assert_int_equal(ring_turn(&ring), 0);
+	peer_close(&peer);
+}
+
 static void socket_that_is_unwatched_meanwhile_is_not_ready_any_more(void **state)
 {
 	struct peer one, two;
@@ -292,6 +315,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(sockets_are_ready_once_for_each_time_that_something_comes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(room_is_reported_while_it_is_asked_for, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(peer_that_only_stopped_sending_has_no_room_for_it, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(socket_that_is_unwatched_meanwhile_is_not_ready_any_more, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(operation_that_ends_while_the_loop_sleeps_wakes_it, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_of_another_thread_wakes_the_loop, set_up, tear_down),

@@ -162,7 +162,8 @@ static void pass_goes_on_through_commits_folds_and_growth(void **state)
 		if (n == 4) {
 			replica_session_end(t->replica);
 			store_twin_grow(t, 0, 9 * BLOCK_SIZE + 512);
-			t->open.points_keep = 2;
+			store_twin_keep(t, 2);
+			assert_int_equal(replica_pin(t->replica, 3, "", &err), 0); // so that others are merged
 			store_twin_session(t);
 		}
 		for (unsigned i = 0; i < 3; i++)
@@ -206,7 +207,7 @@ static void flipped_byte_is_found_in_exactly_the_points_that_show_it(void **stat
 static void every_flipped_byte_of_the_base_is_found(void **state)
 {
 	struct store_twin *t = *state;
-	t->open.points_keep = 1;
+	store_twin_keep(t, 1);
 	replica_session_end(t->replica);
 	store_twin_session(t);
 	while (replica_retain(t->replica, NULL) == 1)
@@ -398,13 +399,103 @@ static void quarantine_ends_with_its_last_point(void **state)
 	struct store_twin *t = *state;
 	flip_block(t, 1, 0, 0);
 	assert_int_equal(scrub(t, 0), 1);
-	t->open.points_keep = 1;
+	store_twin_keep(t, 1);
 	replica_session_end(t->replica);
 	store_twin_session(t);
 	while (replica_retain(t->replica, NULL) == 1)
 		;
 	assert_int_equal(scrub(t, 0), 0);
 	assert_int_equal(info_of(t).damaged_blocks, 0);
+}
+
+static void retain_all(struct store_twin *t)
+{
+	struct err err = {0};
+	int rc;
+	while ((rc = replica_retain(t->replica, &err)) == 1)
+		;
+	if (rc)
+		fail_msg("%s", err.text);
+}
+
+static void quarantine_of_a_point_ends_when_it_is_merged(void **state)
+{
+	struct store_twin *t = *state;
+	flip_block(t, 2, 0, 0); // the third holds it whole
+	assert_int_equal(scrub(t, 0), 1);
+	assert_int_equal(replica_pin(t->replica, 1, "", NULL), 0);
+	store_twin_keep(t, 1);
+	retain_all(t);
+	assert_int_equal(info_of(t).damaged_blocks, 0);
+	assert_false(refused(t, 1) || refused(t, 3));
+	assert_int_equal(scrub(t, 0), 0);
+	assert_true(store_twin_check(t, false));
+}
+
+static void damage_that_a_merge_takes_along_stays_known(void **state)
+{
+	struct store_twin *t = *state;
+	flip_block(t, 2, 0, 1); // a piece, that the third shows
+	assert_int_equal(scrub(t, 0), 2);
+	assert_int_equal(replica_pin(t->replica, 1, "", NULL), 0);
+	store_twin_keep(t, 1);
+	retain_all(t);
+	assert_false(refused(t, 1));
+	assert_true(refused(t, 3));
+	assert_int_equal(scrub(t, 0), 1);
+	assert_true(refused(t, 3));
+	assert_int_equal(info_of(t).damaged_blocks, 1);
+}
+
+// Makes the packed block one that cannot be unpacked.
+static void stream_spoil(struct store_twin *t, const char *name, uint64_t index)
+{
+	struct env_file *file = NULL;
+	assert_int_equal(env_open(t->temp.root, name, ENV_WRITE, &file), 0);
+	uint64_t l2 = be64_at(file, be64_at(file, 40)) & UINT64_C(0x00fffffffffffe00), entry = be64_at(file, l2 + index * 16);
+	assert_true(entry >> 62 & 1);
+	assert_int_equal(env_pwrite(file, "no zstd stream begins so", 24, entry & ((UINT64_C(1) << 54) - 1)), 0);
+	env_close(file);
+}
+
+static void block_that_cannot_be_unpacked_does_not_stop_a_merge(void **state)
+{
+	struct store_twin *t = *state;
+	struct replica_info info;
+	for (uint64_t b = 2; b < 5; b++) {
+		store_twin_change(t, 0, b, MASK_FULL);
+		assert_int_equal(store_twin_send(t, 0, b, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	}
+	store_twin_seal(t);
+	store_twin_change(t, 0, 3, 0x0002);
+	assert_int_equal(store_twin_send(t, 0, 3, 0x0002, CODEC_NONE, NULL), 0);
+	store_twin_seal(t);
+	stream_spoil(t, "vm1/points/4/vda.qcow2", 3); // the fifth adds a piece
+	stream_spoil(t, "vm1/points/4/vda.qcow2", 4); // nobody else has it
+	assert_int_equal(replica_pin(t->replica, 3, "", NULL), 0);
+	store_twin_keep(t, 1);
+	retain_all(t); // 1 and 2 into the base, 4 into 5
+	replica_info(t->replica, &info);
+	assert_false(info.broken);
+	assert_int_equal(info.point_count, 2);
+	assert_false(refused(t, 3));
+	assert_true(refused(t, 5));
+	assert_int_equal(replica_damaged_blocks(t->replica, 5), 2);
+	assert_int_equal(info_of(t).damaged_blocks, 2); // what only 4 showed is forgotten
+	store_twin_reopen(t);
+	assert_true(refused(t, 5)); // it was on disk before the merge was
+	assert_int_equal(scrub(t, 0), 2);
+	assert_int_equal(replica_damaged_blocks(t->replica, 5), 2);
+	store_twin_session(t);
+	assert_true(differs(t, 0, 3) && differs(t, 0, 4) && !differs(t, 0, 2));
+	for (uint64_t b = 3; b < 5; b++)
+		assert_int_equal(store_twin_send(t, 0, b, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	store_twin_seal(t);
+	assert_false(refused(t, 6));
+	retain_all(t); // the damaged one into the one that was repaired
+	assert_int_equal(info_of(t).damaged_blocks, 0);
+	assert_int_equal(scrub(t, 0), 0);
+	assert_true(store_twin_check(t, false));
 }
 
 static void block_that_cannot_be_unpacked_does_not_stop_retention(void **state)
@@ -420,7 +511,7 @@ static void block_that_cannot_be_unpacked_does_not_stop_retention(void **state)
 	uint64_t l2 = be64_at(file, be64_at(file, 40)) & UINT64_C(0x00fffffffffffe00);
 	assert_int_equal(env_pwrite(file, "no zstd stream begins so", 24, be64_at(file, l2) & ((UINT64_C(1) << 54) - 1)), 0);
 	env_close(file);
-	t->open.points_keep = 1;
+	store_twin_keep(t, 1);
 	replica_session_end(t->replica);
 	store_twin_session(t);
 	int rc;
@@ -456,6 +547,9 @@ int main(void)
 		TEST(damaged_zeros_are_repaired_too),
 		TEST(quarantine_ends_with_its_last_point),
 		TEST(block_that_cannot_be_unpacked_does_not_stop_retention),
+		TEST(quarantine_of_a_point_ends_when_it_is_merged),
+		TEST(damage_that_a_merge_takes_along_stays_known),
+		TEST(block_that_cannot_be_unpacked_does_not_stop_a_merge),
 	};
 	return cmocka_run_group_tests_name("scrub", tests, NULL, NULL);
 }

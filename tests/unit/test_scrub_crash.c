@@ -199,6 +199,9 @@ static int setup(struct env *env, void *context, struct err *err)
 	rc = store_open(env, "/store", &store, err);
 	if (rc == 0)
 		rc = store_create(store, &w->open, pin, &r, err);
+	const struct retention policy = {.points = w->open.points_keep}; // without a floor
+	if (rc == 0)
+		rc = replica_set_retention(r, &policy, err);
 	for (uint64_t p = 1; rc == 0 && p < POINTS; p++)
 		rc = commit(w, r, p, 0, err);
 	if (rc == 0)

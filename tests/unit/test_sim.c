@@ -513,6 +513,75 @@ static void a_rename_over_a_file_is_old_or_new_and_never_both_or_neither(void **
 	assert_int_equal(seen.runs, 2);
 }
 
+static void act_exchanged(struct sim *sim, struct env_root *root)
+{
+	put(root, "f", 1, 'a', true);
+	put(root, "g", 1, 'b', true);
+	sim_settle(sim);
+	assert_int_equal(env_exchange(root, "g", "f"), 0);
+}
+
+static void an_exchange_happens_for_both_names_or_for_none(void **state)
+{
+	(void)state;
+	struct seen seen;
+	enumerate(act_exchanged, look_at_f_and_g, &seen);
+	expect(&seen, "f=a g=b", "f=b g=a", NULL);
+	assert_int_equal(seen.runs, 2);
+}
+
+// What is done next under one of the names is there only after the exchange; a sync of that makes both certain.
+static void act_exchanged_and_moved(struct sim *sim, struct env_root *root)
+{
+	assert_int_equal(env_mkdir(root, "d"), 0);
+	act_exchanged(sim, root);
+	assert_int_equal(env_rename(root, "g", "d/g"), 0);
+	assert_int_equal(env_sync_dir(root, "d"), 0);
+}
+
+static void a_certain_move_of_what_was_exchanged_makes_the_exchange_certain(void **state)
+{
+	(void)state;
+	struct seen seen;
+	enumerate(act_exchanged_and_moved, look_at_f_and_g, &seen);
+	expect(&seen, "f=b g=absent", NULL);
+}
+
+static void act_exchanged_across(struct sim *sim, struct env_root *root)
+{
+	assert_int_equal(env_mkdir(root, "a"), 0);
+	assert_int_equal(env_mkdir(root, "b"), 0);
+	put(root, "a/f", 1, 'a', true);
+	put(root, "b/f", 1, 'b', true);
+	sim_settle(sim);
+	assert_int_equal(env_exchange(root, "a/f", "b/f"), 0);
+	assert_int_equal(env_sync_dir(root, "a"), 0);
+}
+
+static void act_exchanged_across_and_synced(struct sim *sim, struct env_root *root)
+{
+	act_exchanged_across(sim, root);
+	assert_int_equal(env_sync_dir(root, "b"), 0);
+}
+
+static void look_at_both_f(struct env_root *root, char look[LOOK_SIZE])
+{
+	char a[LOOK_SIZE] = "", b[LOOK_SIZE] = "";
+	look_at_file(root, "a/f", a);
+	look_at_file(root, "b/f", b);
+	snprintf(look, LOOK_SIZE, "%.20s %.20s", a, b);
+}
+
+static void the_second_name_s_directory_makes_an_exchange_certain(void **state)
+{
+	(void)state;
+	struct seen seen;
+	enumerate(act_exchanged_across, look_at_both_f, &seen);
+	expect(&seen, "a b", "b a", NULL);
+	enumerate(act_exchanged_across_and_synced, look_at_both_f, &seen);
+	expect(&seen, "b a", NULL);
+}
+
 static void act_rotated(struct sim *sim, struct env_root *root)
 {
 	act_renamed_over(sim, root); // makes g free
@@ -1107,6 +1176,9 @@ int main(void)
 		cmocka_unit_test(a_name_may_survive_without_its_contents),
 		cmocka_unit_test(an_unlink_may_be_undone_and_the_contents_are_back),
 		cmocka_unit_test(a_rename_over_a_file_is_old_or_new_and_never_both_or_neither),
+		cmocka_unit_test(an_exchange_happens_for_both_names_or_for_none),
+		cmocka_unit_test(a_certain_move_of_what_was_exchanged_makes_the_exchange_certain),
+		cmocka_unit_test(the_second_name_s_directory_makes_an_exchange_certain),
 		cmocka_unit_test(events_on_one_name_keep_their_order),
 		cmocka_unit_test(a_moved_directory_is_in_one_place_and_its_entries_are_synced_apart),
 		cmocka_unit_test(the_new_directory_s_sync_makes_a_move_certain),

@@ -312,7 +312,7 @@ static void zeros_over_an_empty_huge_disk_cost_nothing(void **state)
 static void fold_keeps_every_remaining_point_byte_for_byte(void **state)
 {
 	struct store_twin *t = *state;
-	t->open.points_keep = 3;
+	store_twin_keep(t, 3);
 	store_twin_session(t);
 	for (unsigned n = 0; n < 9; n++) {
 		points_make(t, 1);
@@ -337,7 +337,7 @@ static void fold_keeps_every_remaining_point_byte_for_byte(void **state)
 static void newest_point_is_never_folded(void **state)
 {
 	struct store_twin *t = *state;
-	t->open.points_keep = 1;
+	store_twin_keep(t, 1);
 	store_twin_session(t);
 	assert_int_equal(replica_retain(t->replica, NULL), 0);
 	points_make(t, 2);
@@ -352,7 +352,7 @@ static void hold_forbids_folds_of_its_chain(void **state)
 	struct store_twin *t = *state;
 	uint64_t held = 0, again = 0;
 	struct err err = {0};
-	t->open.points_keep = 1;
+	store_twin_keep(t, 1);
 	assert_int_equal(replica_hold(t->replica, 0, &held, &err), -ENOENT);
 	store_twin_session(t);
 	points_make(t, 3);
@@ -375,18 +375,17 @@ static void retention_that_waits_for_a_hold_says_so_when_many_points_gathered(vo
 	struct store_twin *t = *state;
 	uint64_t held = 0;
 	struct err err = {0};
-	t->open.points_keep = 1;
+	store_twin_keep(t, 1);
 	store_twin_session(t);
-	points_make(t, 2);
-	assert_int_equal(replica_hold(t->replica, 2, &held, &err), 0);
-	points_make(t, RETENTION_LATE_POINTS - 2);
+	points_make(t, RETENTION_LATE_POINTS);
+	assert_int_equal(replica_hold(t->replica, 0, &held, &err), 0);
 	assert_int_equal(replica_retain(t->replica, &err), 0);
 	assert_int_equal(info_of(t).retention_waits_for, 0);
 	points_make(t, 1);
 	assert_int_equal(replica_retain(t->replica, &err), 0);
 	assert_int_equal(info_of(t).point_count, 1 + RETENTION_LATE_POINTS);
-	assert_int_equal(info_of(t).retention_waits_for, 2);
-	replica_release(t->replica, 2);
+	assert_int_equal(info_of(t).retention_waits_for, held);
+	replica_release(t->replica, held);
 	assert_int_equal(info_of(t).retention_waits_for, 0);
 	assert_int_equal(replica_retain(t->replica, &err), 1);
 }
@@ -398,7 +397,7 @@ static void fence_ends_the_source_and_pins_the_point(void **state)
 	struct store_twin *t = *state;
 	struct err err = {0};
 	struct wire_committed committed;
-	t->open.points_keep = 1;
+	store_twin_keep(t, 1);
 	store_twin_session(t);
 	points_make(t, 3);
 	struct wire_seal seal = store_twin_cut(t);
@@ -680,7 +679,7 @@ static void a_disk_that_grew_keeps_its_points_and_takes_new_ones(void **state)
 {
 	struct store_twin *t = *state;
 	struct err err = {0};
-	t->open.points_keep = 2;
+	store_twin_keep(t, 2);
 	store_twin_session(t);
 	points_make(t, 2);
 	struct uuid head = info_of(t).head;
@@ -810,7 +809,7 @@ static void model_step(struct store_twin *t)
 			replica_session_end(t->replica);
 		}
 		t->open.codec = draw_below(&t->seed, 2) ? CODEC_ZSTD : CODEC_ZLIB;
-		t->open.points_keep = (uint32_t)(1 + draw_below(&t->seed, 6));
+		store_twin_keep(t, (uint32_t)(1 + draw_below(&t->seed, 6)));
 		store_twin_session(t);
 		break;
 	default:
@@ -824,7 +823,7 @@ static void every_point_holds_through_random_histories(void **state)
 	const char *given = getenv("STORE_SEED");
 	t->seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
 	print_message("STORE_SEED=%llu\n", (unsigned long long)t->seed);
-	t->open.points_keep = 4;
+	store_twin_keep(t, 4);
 	store_twin_session(t);
 	for (unsigned i = 0; i < 400; i++) {
 		model_step(t);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The store under crash enumeration (receiver/store.h over tests/sim): R3, a commit is atomic; R4, a fold changes no byte of any
+// The store under crash enumeration (receiver/store.h over tests/sim): R3, a commit is atomic; R4, a fold or a merge changes no byte of any
 // point. After every crash the whole content of every point is compared with the oracle, read through the overlays
 // and the base as a user's tools would, and the digests that the next session would compare with are too.
 //
@@ -42,6 +42,8 @@ struct promise { // what the run was told, or asked for; cleared at its start
 	bool created;
 	uint64_t fenced; // 0: not
 	bool fence_asked;
+	unsigned gone_may, gone_must; // bit n: point n, in the middle, may be gone, or is for certain
+	unsigned pinned_must;	      // these points are there, and pinned
 };
 
 struct world {
@@ -52,6 +54,7 @@ struct world {
 	uint64_t small_to;     // the newest point of the small disks; POINTS_MAX where they do not grow
 	uint64_t far;	       // FAR, or 0: how many blocks of zeros come before block 3 of the oracle
 	bool recovery_retains; // recover() folds too
+	unsigned pins;	       // bit n: point n is pinned at the end of the setup, and there is an operator's policy
 	bool sync_may_fail;    // a sync that failed before recovery, in a process before it, cannot be made good by it
 	struct promise promise;
 	struct codec_context *codec;
@@ -235,6 +238,16 @@ static int setup_empty(struct env *env, void *context, struct err *err)
 	return make_dir(env, err);
 }
 
+static int setup_pins(struct world *w, struct replica *r, struct err *err)
+{
+	struct retention policy = {.points = w->keep};
+	int rc = w->pins ? replica_set_retention(r, &policy, err) : 0;
+	for (uint64_t p = 1; rc == 0 && p <= w->setup_points; p++)
+		if (w->pins >> p & 1)
+			rc = replica_pin(r, p, "stays", err);
+	return rc;
+}
+
 static int setup_points(struct env *env, void *context, struct err *err)
 {
 	struct world *w = context;
@@ -248,6 +261,8 @@ static int setup_points(struct env *env, void *context, struct err *err)
 		rc = store_create(store, &w->open, pin, &r, err);
 	for (uint64_t p = 1; rc == 0 && p <= w->setup_points; p++)
 		rc = commit(w, store, p, err);
+	if (rc == 0)
+		rc = setup_pins(w, r, err);
 	store_close(store);
 	return rc;
 }
@@ -310,6 +325,63 @@ static int run_folds(struct env *env, void *context, struct err *err)
 	return rc;
 }
 
+// Merges all points in the middle that are not pinned into those above them.
+static int run_merges(struct env *env, void *context, struct err *err)
+{
+	struct world *w = context;
+	struct store *store = NULL;
+	uint64_t last = w->setup_points;
+	unsigned goes = ((1u << last) - 1) & ~1u & ~w->pins;
+	w->promise = (struct promise){.first_from = 1, .first_to = 1, .last_from = last, .last_to = last, .created = true,
+				      .gone_may = goes, .pinned_must = w->pins};
+	int rc = store_open(env, "/store", &store, err);
+	struct replica *r = rc ? NULL : store_find(store, "vm1");
+	if (rc == 0 && !r)
+		rc = err_set(err, -ENOENT, "vm1 is not in the store");
+	int merged = rc == 0;
+	while (rc == 0 && merged == 1) {
+		merged = replica_retain(r, err);
+		if (merged == 1) {
+			unsigned lowest = goes & ~w->promise.gone_must;
+			lowest &= ~(lowest - 1);
+			for (; goes & lowest; lowest <<= 1)
+				w->promise.gone_must |= lowest;
+		}
+		rc = merged < 0 ? merged : 0;
+	}
+	if (rc == 0 && w->promise.gone_must != goes)
+		rc = err_set(err, -EBADMSG, "retention did not merge what it should");
+	store_close(store);
+	return rc;
+}
+
+// Pins the second point, of which nothing was said before, and lets retention do what it wants.
+static int run_pin(struct env *env, void *context, struct err *err)
+{
+	struct world *w = context;
+	struct store *store = NULL;
+	uint64_t last = w->setup_points;
+	w->promise = (struct promise){.first_from = 1, .first_to = last, .last_from = last, .last_to = last, .created = true,
+				      .gone_may = (1u << last) - 2};
+	int rc = store_open(env, "/store", &store, err);
+	struct replica *r = rc ? NULL : store_find(store, "vm1");
+	if (rc == 0 && !r)
+		rc = err_set(err, -ENOENT, "vm1 is not in the store");
+	struct retention policy = {.points = w->keep};
+	if (rc == 0)
+		rc = replica_pin(r, 2, "stays", err);
+	if (rc == 0)
+		w->promise.pinned_must = 1u << 2;
+	if (rc == 0)
+		rc = replica_set_retention(r, &policy, err);
+	for (int done = 1; rc == 0 && done == 1;) {
+		done = replica_retain(r, err);
+		rc = done < 0 ? done : 0;
+	}
+	store_close(store);
+	return rc;
+}
+
 static int run_fence(struct env *env, void *context, struct err *err)
 {
 	struct world *w = context;
@@ -337,7 +409,14 @@ static void note_reported(struct world *w, struct replica *r)
 	if (info.broken || info.point_count == 0 || w->sync_may_fail)
 		return;
 	w->promise.last_from = max_u64(w->promise.last_from, info.last_point);
-	w->promise.first_from = max_u64(w->promise.first_from, info.last_point + 1 - info.point_count);
+	AUTO_FREE struct point_info *points = NULL;
+	size_t count = 0;
+	if (replica_points(r, &points, &count))
+		return;
+	w->promise.first_from = max_u64(w->promise.first_from, points[0].number);
+	w->promise.gone_must |= w->promise.gone_may & ((1u << info.last_point) - 1) & ~((1u << points[0].number) - 1);
+	for (size_t i = 0; i < count; i++)
+		w->promise.gone_must &= ~(1u << points[i].number);
 }
 
 static int recover_with(struct env *env, struct world *w, bool retain, struct err *err)
@@ -462,19 +541,39 @@ static int check_block(struct world *w, struct env_root *root, uint64_t point, u
 	return 0;
 }
 
-static int check_contents(struct world *w, struct env *env, uint64_t first, uint64_t last, struct err *err)
+static int check_contents(struct world *w, struct env *env, uint64_t first, uint64_t last, unsigned there, struct err *err)
 {
 	struct env_root *root;
 	int rc = env_root_open(env, "/store", &root);
 	for (uint64_t p = first; rc == 0 && p <= last; p++)
-		for (unsigned d = 0; d < DISKS; d++)
+		for (unsigned d = 0; d < DISKS && there >> p & 1; d++)
 			for (uint64_t b = 0; rc == 0 && b < size_blocks(size_at(w, p, d)); b++)
 				rc = check_block(w, root, p, d, b, err);
 	env_root_close(root);
 	return rc;
 }
 
-static int check_numbers(struct world *w, struct replica *r, uint64_t *ret_first, uint64_t *ret_last, struct err *err)
+static int check_gaps(const struct promise *p, const struct point_info *points, size_t count, unsigned *ret_there, struct err *err)
+{
+	unsigned there = 0, row, pinned = 0;
+	for (size_t i = 0; i < count; i++) {
+		there |= 1u << points[i].number;
+		pinned |= (unsigned)points[i].pinned << points[i].number;
+		if (points[i].cut.bytes[0] != points[i].number)
+			return err_set(err, -EBADMSG, "a point has another cut");
+	}
+	*ret_there = there;
+	row = count ? (2u << points[count - 1].number) - (1u << points[0].number) : 0;
+	if (row & ~there & ~p->gone_may)
+		return err_set(err, -EBADMSG, "points %#x are there: one that stays is gone", there);
+	if (there & p->gone_must)
+		return err_set(err, -EBADMSG, "points %#x are there: one that was gone is back", there);
+	if (p->pinned_must & ~(there & pinned))
+		return err_set(err, -EBADMSG, "points %#x are there, %#x of them pinned: a pin is lost", there, pinned);
+	return 0;
+}
+
+static int check_numbers(struct world *w, struct replica *r, uint64_t *ret_first, uint64_t *ret_last, unsigned *ret_there, struct err *err)
 {
 	AUTO_FREE struct point_info *points = NULL;
 	size_t count = 0;
@@ -483,10 +582,10 @@ static int check_numbers(struct world *w, struct replica *r, uint64_t *ret_first
 		return err_sys(err, rc, "replica_points");
 	*ret_first = count ? points[0].number : 1;
 	*ret_last = count ? points[count - 1].number : 0;
-	for (size_t i = 0; i < count; i++)
-		if (points[i].number != points[0].number + i || points[i].cut.bytes[0] != points[i].number)
-			return err_set(err, -EBADMSG, "the points are not one row, or have other cuts");
 	const struct promise *p = &w->promise;
+	rc = check_gaps(p, points, count, ret_there, err);
+	if (rc)
+		return rc;
 	if (*ret_last < p->last_from || *ret_last > p->last_to || (count && (*ret_first < p->first_from || *ret_first > p->first_to)))
 		return err_set(err, -EBADMSG, "points %llu to %llu: neither the old set nor the new one",
 			       (unsigned long long)*ret_first, (unsigned long long)*ret_last);
@@ -529,14 +628,15 @@ static int check_replica(struct world *w, struct env *env, struct replica *r, st
 {
 	struct replica_info info;
 	uint64_t first = 1, last = 0;
+	unsigned there = 0;
 	replica_info(r, &info);
 	if (info.broken)
 		return err_set(err, -EIO, "broken after recovery: %s", info.broken_reason);
-	int rc = check_numbers(w, r, &first, &last, err);
+	int rc = check_numbers(w, r, &first, &last, &there, err);
 	if (rc == 0)
 		rc = check_fence(w, &info, err);
 	if (rc == 0)
-		rc = check_contents(w, env, first, last, err);
+		rc = check_contents(w, env, first, last, there, err);
 	return rc || info.fenced ? rc : check_digests(w, r, last, err);
 }
 
@@ -680,6 +780,75 @@ static void r4_a_fold_changes_no_point_when_operations_fail(void **state)
 	world_free(w);
 }
 
+static struct crash_scenario merge_scenario(const char *name, struct world *w, unsigned pins)
+{
+	w->pins = pins;
+	return (struct crash_scenario){.name = name, .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
+				       .setup = setup_points, .run = run_merges, .recover = recover, .check = check,
+				       .at_syncs = true, .states_max = 4000};
+}
+
+static void r4_a_merge_changes_no_point_in_any_crash_state(void **state)
+{
+	(void)state;
+	struct world *w = world_new(1, 4);
+	struct crash_scenario s = merge_scenario("store_merge", w, 1u << 1); // 2 and 3 go into 4
+	s.check = check_and_go_on;
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+static void r4_merges_one_after_another_into_pinned_points_too(void **state)
+{
+	(void)state;
+	struct world *w = world_new(1, 5);
+	struct crash_scenario s = merge_scenario("store_merges", w, 1u << 1 | 1u << 3); // 2 into 3, 4 into 5
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+static void r4_a_merge_is_finished_or_undone_when_recovery_is_cut_too(void **state)
+{
+	(void)state;
+	struct world *w = world_new(1, 3);
+	struct crash_scenario s = merge_scenario("store_merge_twice", w, 1u << 1);
+	w->recovery_retains = true;
+	s.recover = recover_and_retain;
+	s.crashes = 2;
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+static void r4_merges_of_small_and_large_points_change_no_point(void **state)
+{
+	(void)state;
+	struct world *w = world_growing(1, 4, 2);
+	struct crash_scenario s = merge_scenario("store_merge_grown", w, 1u << 1);
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
+static void r4_a_merge_changes_no_point_when_operations_fail(void **state)
+{
+	(void)state;
+	struct world *w = world_new(1, 3);
+	w->sync_may_fail = true;
+	struct crash_scenario s = merge_scenario("store_merge", w, 1u << 1);
+	s.at_syncs = false;
+	assert_true(explore(&s, anomaly_explore));
+	world_free(w);
+}
+
+static void a_pinned_point_outlives_every_crash_and_all_retention(void **state)
+{
+	(void)state;
+	struct world *w = world_new(1, 4);
+	struct crash_scenario s = merge_scenario("store_pin", w, 0);
+	s.run = run_pin;
+	assert_true(explore(&s, crash_explore));
+	world_free(w);
+}
+
 static void r7_a_fence_is_there_or_not_and_stays_once_answered(void **state)
 {
 	(void)state;
@@ -795,6 +964,12 @@ int main(void)
 		cmocka_unit_test(r3_tables_of_digests_grow_or_not_when_operations_fail),
 		cmocka_unit_test(r4_folds_of_small_and_large_points_change_no_point),
 		cmocka_unit_test(r4_folds_fill_the_grown_part_of_a_table),
+		cmocka_unit_test(r4_a_merge_changes_no_point_in_any_crash_state),
+		cmocka_unit_test(r4_merges_one_after_another_into_pinned_points_too),
+		cmocka_unit_test(r4_a_merge_is_finished_or_undone_when_recovery_is_cut_too),
+		cmocka_unit_test(r4_merges_of_small_and_large_points_change_no_point),
+		cmocka_unit_test(r4_a_merge_changes_no_point_when_operations_fail),
+		cmocka_unit_test(a_pinned_point_outlives_every_crash_and_all_retention),
 		cmocka_unit_test(r7_a_fence_is_there_or_not_and_stays_once_answered),
 	};
 	return cmocka_run_group_tests_name("store_crash", tests, NULL, NULL);

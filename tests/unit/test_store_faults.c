@@ -260,7 +260,7 @@ static void fold_beside_a_session_changes_no_point(void **state)
 	struct store_twin *t = malloc(sizeof(*t));
 	pthread_t thread;
 	store_twin_begin(t, 11);
-	t->open.points_keep = 2;
+	store_twin_keep(t, 2);
 	store_twin_session(t);
 	struct folder f = {.replica = t->replica, .lock = PTHREAD_MUTEX_INITIALIZER};
 	assert_int_equal(pthread_create(&thread, NULL, folder_run, &f), 0);

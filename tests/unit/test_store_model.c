@@ -48,7 +48,7 @@ static int speak(void **state)
 static void store_and_model_agree_after_every_operation(void **state)
 {
 	uint64_t seeds = number_from("KAGAMI_MODEL_SEEDS", SEEDS), one = number_from("SEED", 0);
-	unsigned long long cycles = 0, folds = 0, cuts = 0, failovers = 0, refused = 0, compared = 0;
+	unsigned long long cycles = 0, folds = 0, merges = 0, cuts = 0, failovers = 0, refused = 0, compared = 0;
 	(void)state;
 	for (uint64_t seed = one ? one : 1; seed <= (one ? one : seeds); seed++) {
 		static struct store_model m;
@@ -57,20 +57,21 @@ static void store_and_model_agree_after_every_operation(void **state)
 			store_model_step(&m);
 		cycles += m.did.cycles;
 		folds += m.did.folds;
+		merges += m.did.merges;
 		cuts += m.did.cuts;
 		failovers += m.did.failovers;
 		refused += m.did.refused;
 		compared += m.did.compared;
 		store_model_end(&m);
 	}
-	print_message("# seeds %llu to %llu, %d operations each: %llu points, %llu folds, %llu power cuts, %llu failovers, %llu refusals, "
+	print_message("# seeds %llu to %llu, %d operations each: %llu points, %llu folds, %llu merges, %llu power cuts, %llu failovers, %llu refusals, "
 		      "%llu overlays compared whole\n",
-		      (unsigned long long)(one ? one : 1), (unsigned long long)(one ? one : seeds), STEPS, cycles, folds, cuts, failovers,
+		      (unsigned long long)(one ? one : 1), (unsigned long long)(one ? one : seeds), STEPS, cycles, folds, merges, cuts, failovers,
 		      refused, compared);
 	if (one)
 		return;
 	// A sequence that never gets to something proves nothing about it.
-	assert_true(cycles > 10 * seeds && folds > 2 * seeds && cuts > 4 * seeds && failovers > 0 && refused > 0);
+	assert_true(cycles > 10 * seeds && folds > 2 * seeds && merges > seeds / 4 && cuts > 4 * seeds && failovers > 0 && refused > 0);
 }
 
 int main(void)

@@ -6,6 +6,7 @@
 #include "receiver/pairing.h"
 #include "receiver/recovery.h"
 #include "receiver/store.h"
+#include "receiver/tests.h"
 #include "tests/lib/twin.h"
 
 #include <errno.h>

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pins: points that the operator keeps. Format of pins.json: docs/store.md. What it promises: a pin that was answered holds through every
+// crash until it is taken back, and one that cannot be read is not forgotten in silence.
+#include "receiver/replica.h"
+
+#include "base/log.h"
+#include "receiver/json_file.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define FORMAT "kagami-pins"
+enum { VERSION = 1 };
+
+struct pin_entry {
+	uint64_t number;
+	int64_t pinned_wall_ns;
+	char text[POINT_PIN_SIZE];
+};
+
+// --- the file ---
+
+static json_t *pin_encode(const struct point_info *point)
+{
+	json_t *object = json_object();
+	if (json_object_set_new(object, "point", json_new_u64(point->number)) ||
+	    json_object_set_new(object, "pinned_ns", json_integer(point->pinned_wall_ns)) ||
+	    json_object_set_new(object, "text", json_string(point->pin_text))) {
+		json_decref(object);
+		return NULL;
+	}
+	return object;
+}
+
+static int pins_encode(const struct replica *r, char **ret_text, size_t *ret_len)
+{
+	AUTO_JSON json_t *object = json_object();
+	json_t *pins = json_array();
+	if (json_object_set_new(object, "pins", pins))
+		return -ENOMEM;
+	for (size_t i = 0; i < r->point_count; i++)
+		if (r->points[i].pinned && json_array_append_new(pins, pin_encode(&r->points[i])))
+			return -ENOMEM;
+	return json_file_encode(object, FORMAT, VERSION, ret_text, ret_len);
+}
+
+static int pin_decode(const json_t *object, struct pin_entry *pin, struct err *err)
+{
+	int rc = json_get_u64(object, "point", 1, INT64_MAX, &pin->number, err);
+	if (rc == 0)
+		rc = json_get_ns(object, "pinned_ns", &pin->pinned_wall_ns, err);
+	return rc ? rc : json_get_text(object, "text", pin->text, sizeof(pin->text), err);
+}
+
+static void pin_take(struct replica *r, const struct pin_entry *pin)
+{
+	struct point_info *point = replica_point(r, pin->number);
+	if (!point)
+		return;
+	point->pinned = true;
+	point->pinned_wall_ns = pin->pinned_wall_ns;
+	memcpy(point->pin_text, pin->text, sizeof(point->pin_text));
+}
+
+static int pins_decode(struct replica *r, const char *text, size_t len, struct err *err)
+{
+	AUTO_JSON json_t *object = NULL;
+	const json_t *pins;
+	int rc = json_file_decode(text, len, FORMAT, VERSION, &object, err);
+	if (rc == 0)
+		rc = json_get_array(object, "pins", 0, POINT_PINS_MAX, &pins, err);
+	for (size_t i = 0; rc == 0 && i < json_array_size(pins); i++) {
+		struct pin_entry pin;
+		rc = pin_decode(json_array_get(pins, i), &pin, err);
+		if (rc == 0)
+			pin_take(r, &pin);
+	}
+	return rc;
+}
+
+int pins_load(struct replica *r, struct err *err)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	char path[REPLICA_PATH_SIZE];
+	replica_file(r, path, "pins.json");
+	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
+	if (rc == -ENOENT)
+		return 0;
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	return pins_decode(r, text, len, err) ? err_wrap(err, "%s", path) : 0;
+}
+
+static int pins_save(struct replica *r, struct err *err)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	char path[REPLICA_PATH_SIZE];
+	struct err why = {0};
+	int rc = pins_encode(r, &text, &len);
+	if (rc)
+		return err_sys(err, rc, "%s: pins.json", r->name);
+	replica_file(r, path, "pins.json");
+	rc = env_replace(r->root, r->name, path, text, len);
+	if (rc == -ENOSPC || rc == -EDQUOT)
+		return err_sys(err, -ENOSPC, "the store %s is full: free space there; %s", r->store_path, path);
+	if (rc) { // which of the two is on disk is not known
+		err_sys(&why, rc, "%s: replace", path);
+		return replica_break(r, &why, err);
+	}
+	return 0;
+}
+
+// --- what the operator asks ---
+
+static int point_find(struct replica *r, uint64_t number, struct point_info **ret_point, struct err *err)
+{
+	if (r->broken)
+		return replica_ready(r, err);
+	*ret_point = replica_point(r, number);
+	return *ret_point ? 0
+			  : err_set(err, -ENOENT, "%s has no point %llu; list them with 'kagami points %s'", r->name,
+				    (unsigned long long)number, r->name);
+}
+
+static size_t pins_count(const struct replica *r)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < r->point_count; i++)
+		count += r->points[i].pinned;
+	return count;
+}
+
+// Makes the pin of a point durable as `pin` says, or leaves it as it was.
+static int pin_change(struct replica *r, struct point_info *point, bool pinned, const struct pin_entry *pin, struct err *err)
+{
+	const struct point_info was = *point;
+	point->pinned = pinned;
+	r->retain_all = true;
+	point->pinned_wall_ns = pin->pinned_wall_ns;
+	memcpy(point->pin_text, pin->text, sizeof(point->pin_text));
+	int rc = pins_save(r, err);
+	if (rc)
+		*point = was;
+	return rc;
+}
+
+int replica_pin(struct replica *r, uint64_t number, const char *text, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	struct point_info *point;
+	struct pin_entry pin = {.pinned_wall_ns = env_wall_ns(r->root->env)};
+	int rc = point_find(r, number, &point, err);
+	if (rc)
+		return rc;
+	if (strlen(text) >= POINT_PIN_SIZE)
+		return err_set(err, -EINVAL, "the text of a pin has at most %d bytes", POINT_PIN_SIZE - 1);
+	for (const char *c = text; *c; c++)
+		if ((unsigned char)*c < ' ')
+			return err_set(err, -EINVAL, "the text of a pin is one line without control characters");
+	if (!point->pinned && pins_count(r) >= POINT_PINS_MAX)
+		return err_set(err, -EBUSY, "%s has %d pins, the most there may be: 'kagami unpin' one first", r->name, POINT_PINS_MAX);
+	memcpy(pin.text, text, strlen(text));
+	return pin_change(r, point, true, &pin, err);
+}
+
+// Also of a point that is not pinned: the file is written again, because an earlier sync of it may have failed.
+int replica_unpin(struct replica *r, uint64_t number, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	struct point_info *point;
+	const struct pin_entry none = {.number = 0};
+	int rc = point_find(r, number, &point, err);
+	return rc ? rc : pin_change(r, point, false, &none, err);
+}

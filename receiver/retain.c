@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+// Retention, step by step: asks the policy which points go, and has one step done. Docs/store.md, "Retention".
+//
+// What it promises: nobody's point goes that the policy keeps, that is pinned, or that anybody holds or stands on.
+#include "receiver/replica.h"
+
+#include "base/log.h"
+#include "receiver/retention.h"
+#include "receiver/scrub.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+enum { MERGE_RUN = 8, MERGE_WAIT_S = 300 };
+
+int pace_spend(const struct retain_pace *pace, uint64_t bytes)
+{
+	return pace ? pace->spend(pace->context, bytes) : 0;
+}
+
+// --- what goes ---
+
+// The policy's word on each point; NULL when out of memory. The caller frees.
+static struct retention_point *decide_by(const struct replica *r, const struct retention *policy)
+{
+	struct retention_point *points = calloc(r->point_count ? r->point_count : 1, sizeof(*points));
+	if (!points)
+		return NULL;
+	for (size_t i = 0; i < r->point_count; i++)
+		points[i] = (struct retention_point){.commit_wall_ns = r->points[i].commit_wall_ns, .pinned = r->points[i].pinned};
+	retention_apply(policy, points, r->point_count);
+	return points;
+}
+
+static struct retention_point *decide(const struct replica *r)
+{
+	struct retention policy = protection_retention(&r->prot);
+	return decide_by(r, &policy);
+}
+
+int replica_plan_retention(struct replica *r, const struct retention *policy, struct point_info **ret_points,
+			   struct retention_point **ret_plan, size_t *ret_count)
+{
+	LOCK_SCOPE(&r->lock);
+	struct point_info *points = calloc(r->point_count ? r->point_count : 1, sizeof(*points));
+	struct retention_point *plan = policy ? decide_by(r, policy) : decide(r);
+	if (!points || !plan) {
+		free(points);
+		free(plan);
+		return -ENOMEM;
+	}
+	if (r->point_count)
+		memcpy(points, r->points, r->point_count * sizeof(*points));
+	*ret_points = points;
+	*ret_plan = plan;
+	*ret_count = r->point_count;
+	return 0;
+}
+
+int replica_set_retention(struct replica *r, const struct retention *policy, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	int rc = policy ? retention_check(policy, err) : 0;
+	if (rc == 0 && r->broken)
+		rc = replica_ready(r, err);
+	if (rc)
+		return rc;
+	struct protection next = r->prot;
+	next.retention_set = policy != NULL;
+	next.retention = policy ? *policy : (struct retention){.points = 0};
+	r->retain_all = true;
+	return replica_save(r, &next, err);
+}
+
+size_t retain_surplus(const struct replica *r)
+{
+	AUTO_FREE struct retention_point *points = decide(r);
+	size_t surplus = 0;
+	for (size_t i = 0; points && i < r->point_count; i++)
+		surplus += points[i].why == 0;
+	return surplus;
+}
+
+// A reader goes through all points below the one that it holds; so what is held, and all below it, stays. One above that is held by nobody
+// may go: no open file of a reader is one of its.
+static size_t first_free(const struct replica *r)
+{
+	for (size_t i = r->point_count; i > 0; i--)
+		if (r->points[i - 1].holds)
+			return i;
+	return 0;
+}
+
+// The points before `stays` that go, as many as fit, and `stays` itself.
+static void step_fill(const struct replica *r, const struct retention_point *points, size_t from, size_t stays, struct retain_step *step)
+{
+	size_t first = stays;
+	while (first > from && points[first - 1].why == 0 && stays - first < RETAIN_LAYERS_MAX - 1)
+		first--;
+	assert(first > 0); // the oldest is folded
+	step->merge = true;
+	step->below = r->points[first - 1].number;
+	for (size_t i = first; i <= stays; i++)
+		step->number[step->count++] = r->points[i].number;
+}
+
+// Each new point makes another one go, often into one that is to go soon, too. A merge that has time waits for a few of these, for it
+// copies all that came together so far.
+static bool waits_for_more(const struct replica *r, size_t run, unsigned into_why)
+{
+	return !r->retain_all && run < MERGE_RUN && into_why & KEPT_NEWEST &&
+	       env_mono_ns(r->root->env) - r->merged_ns < MERGE_WAIT_S * UINT64_C(1000000000);
+}
+
+// What to do next; `count` is 0 when there is nothing.
+static int choose(const struct replica *r, bool may_wait, struct retain_step *ret_step, struct err *err)
+{
+	AUTO_FREE struct retention_point *points = decide(r);
+	*ret_step = (struct retain_step){.merge = false};
+	if (!points)
+		return err_set(err, -ENOMEM, "out of memory");
+	size_t from = first_free(r);
+	if (r->prot.fenced || r->point_count < 2)
+		return 0;
+	if (from == 0 && points[0].why == 0) {
+		*ret_step = (struct retain_step){.count = 2, .number = {r->points[0].number, r->points[1].number}};
+		return 0;
+	}
+	for (size_t i = from; !r->cannot_merge && i + 1 < r->point_count; i++)
+		if (points[i].why == 0) {
+			size_t stays = i + 1;
+			while (points[stays].why == 0) // the newest always stays
+				stays++;
+			if (may_wait && waits_for_more(r, stays - i, points[stays].why))
+				return 0; // nothing is above but the newest
+			step_fill(r, points, from, stays, ret_step);
+			return 0;
+		}
+	return 0;
+}
+
+bool retain_still(struct replica *r, const struct retain_step *step)
+{
+	AUTO_FREE struct retention_point *points = decide(r);
+	const struct point_info *first = replica_point(r, step->number[0]);
+	if (!points || !first || r->prot.fenced)
+		return false;
+	size_t at = (size_t)(first - r->points);
+	if (at < first_free(r))
+		return false;
+	for (size_t i = 0; i + 1 < step->count; i++)
+		if (points[at + i].why)
+			return false;
+	return true;
+}
+
+// --- names ---
+
+int retain_to_trash(struct replica *r, uint64_t number, struct err *err)
+{
+	char from[REPLICA_PATH_SIZE], to[REPLICA_PATH_SIZE];
+	replica_file(r, from, "points/%llu", (unsigned long long)number);
+	replica_file(r, to, "trash/%llu", (unsigned long long)number);
+	int rc = env_rename(r->root, from, to);
+	return rc ? err_sys(err, rc, "%s: move to %s", from, to) : 0;
+}
+
+void retain_trash_name(const struct replica *r, const struct retain_step *step, char path[REPLICA_PATH_SIZE])
+{
+	replica_file(r, path, "trash/%llu.%llu", (unsigned long long)step->number[step->count - 1], (unsigned long long)step->number[0]);
+}
+
+int retain_sync(struct replica *r, const char *const *dirs, size_t count, struct err *err)
+{
+	for (size_t i = 0; i < count; i++) {
+		char path[REPLICA_PATH_SIZE];
+		replica_file(r, path, "%s", dirs[i]);
+		int rc = env_sync_dir(r->root, path);
+		if (rc)
+			return err_sys(err, rc, "%s: sync", path);
+	}
+	return 0;
+}
+
+void retain_forget(struct replica *r, const struct retain_step *step)
+{
+	struct point_info *first = replica_point(r, step->number[0]);
+	size_t gone = step->count - 1, at = (size_t)(first - r->points);
+	r->point_count -= gone;
+	memmove(first, first + gone, (r->point_count - at) * sizeof(*first));
+	scrub_forget(r);
+}
+
+// --- the whole ---
+
+// Says once, until it is over, that a hold lets points gather.
+static void late_log(struct replica *r)
+{
+	uint64_t held = replica_waits_for(r);
+	if (held && !r->late_logged)
+		log_warning("retention waits for a mount protection=%s points=%zu surplus=%zu held=%llu", r->name, r->point_count,
+			    retain_surplus(r), (unsigned long long)held);
+	r->late_logged = held != 0;
+}
+
+static void trash_remove(struct replica *r, const char *path)
+{
+	int rc = env_remove_tree(r->root, path);
+	if (rc) // it is no part of anything, and goes at the next start
+		log_warning("cannot remove a point that is gone protection=%s file=%s errno=%d", r->name, path, -rc);
+}
+
+// What a step that was done left in the trash.
+static void trash_empty(struct replica *r, const struct retain_step *step)
+{
+	char path[REPLICA_PATH_SIZE];
+	for (size_t i = 0; i + 1 < step->count; i++) {
+		replica_file(r, path, "trash/%llu", (unsigned long long)step->number[i]);
+		trash_remove(r, path);
+	}
+	retain_trash_name(r, step, path);
+	trash_remove(r, path);
+}
+
+int replica_retain_paced(struct replica *r, const struct retain_pace *pace, struct err *err)
+{
+	LOCK_SCOPE(&r->retain_lock);
+	struct retain_step step;
+	{
+		LOCK_SCOPE(&r->lock);
+		if (r->broken)
+			return replica_ready(r, err);
+		int rc = choose(r, pace != NULL, &step, err);
+		if (rc)
+			return rc;
+		late_log(r);
+		r->retain_all = r->retain_all && step.count;
+	}
+	if (step.count == 0)
+		return 0;
+	int rc = step.merge ? replica_merge(r, &step, pace, err) : replica_fold(r, &step, pace, err);
+	if (rc == 1)
+		trash_empty(r, &step);
+	return rc;
+}
+
+int replica_retain(struct replica *r, struct err *err)
+{
+	return replica_retain_paced(r, NULL, err);
+}

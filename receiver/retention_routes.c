@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// The receiver's routes for retention: the policy, what it would do, and pins. API: docs/control.md, "Receiver".
+#include "receiver/recovery.h"
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "link/json.h"
+#include "receiver/json_file.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HTTP_OK = 200 };
+
+static unsigned fail(const struct err *err, json_t **ret_body)
+{
+	return control_fail(ret_body, err->code, err->text);
+}
+
+static unsigned answer(json_t *json, json_t **ret_body)
+{
+	if (!json)
+		return control_fail(ret_body, -ENOMEM, "out of memory: ask again");
+	*ret_body = json;
+	return HTTP_OK;
+}
+
+static struct replica *find(const struct recovery *recovery, const struct control_request *request, struct err *err)
+{
+	struct replica *replica = store_find(recovery->store, request->arg[0]);
+	if (!replica)
+		err_set(err, -ENOENT, "there is no protection %s on this receiver: `kagami status` lists what there is", request->arg[0]);
+	return replica;
+}
+
+static void retain_soon(const struct recovery *recovery)
+{
+	if (recovery->retain)
+		recovery->retain(recovery->retain_context);
+}
+
+// --- the policy ---
+
+json_t *recovery_json_retention(const struct replica_info *info)
+{
+	char keep[RETENTION_TEXT_SIZE];
+	retention_format(&info->retention, keep);
+	return json_pack("{s:s, s:I, s:s, s:I, s:I}", "set_by", info->retention_set ? "operator" : "source", "points",
+			 (json_int_t)info->retention.points, "keep", keep, "floor_hours", (json_int_t)info->retention.floor_hours,
+			 "points_max", (json_int_t)RETENTION_KEEP_MAX);
+}
+
+json_t *recovery_json_kept_by(unsigned why)
+{
+	static const struct {
+		unsigned bit;
+		const char *name;
+	} names[] = {{KEPT_NEWEST, "newest"}, {KEPT_TIER, "tier"}, {KEPT_FLOOR, "floor"}, {KEPT_PINNED, "pin"}};
+	json_t *array = json_array();
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (why & names[i].bit && json_array_append_new(array, json_string(names[i].name))) {
+			json_decref(array);
+			return NULL;
+		}
+	return array;
+}
+
+static json_t *plan_point(const struct point_info *point, unsigned why)
+{
+	return json_pack("{s:I, s:o, s:I, s:b, s:o}", "point", (json_int_t)point->number, "commit",
+			 json_when(point->commit_wall_ns), "stored_bytes", (json_int_t)point->stored_bytes, "held",
+			 point->holds != 0, "kept_by", recovery_json_kept_by(why));
+}
+
+// What a policy says of the points that there are. What goes is not all freed: what a later point does not replace moves there, or to
+// the base.
+static json_t *plan_json(struct replica *replica, const struct replica_info *info)
+{
+	AUTO_FREE struct point_info *points = NULL;
+	AUTO_FREE struct retention_point *plan = NULL;
+	size_t count = 0, kept = 0;
+	uint64_t kept_bytes = 0, goes_bytes = 0;
+	if (replica_plan_retention(replica, &info->retention, &points, &plan, &count))
+		return NULL;
+	json_t *array = json_array();
+	for (size_t i = 0; i < count; i++) {
+		kept += plan[i].why != 0;
+		*(plan[i].why ? &kept_bytes : &goes_bytes) += points[i].stored_bytes;
+		if (json_array_append_new(array, plan_point(&points[i], plan[i].why))) {
+			json_decref(array);
+			return NULL;
+		}
+	}
+	return json_pack("{s:o, s:I, s:I, s:I, s:I, s:o}", "retention", recovery_json_retention(info), "kept", (json_int_t)kept, "kept_bytes",
+			 (json_int_t)kept_bytes, "removed", (json_int_t)(count - kept), "freed_bytes_most", (json_int_t)goes_bytes, "points",
+			 array);
+}
+
+static unsigned get_retention(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct err err = {.code = 0};
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	if (!info)
+		return answer(NULL, ret_body);
+	struct replica *replica = control_read(request->body, NULL, 0, &err) ? NULL : find(context, request, &err);
+	if (!replica)
+		return fail(&err, ret_body);
+	replica_info(replica, info);
+	return answer(plan_json(replica, info), ret_body);
+}
+
+// The policy that the request means: what it does not say is as it was.
+static int policy_read(const struct control_request *request, struct replica_info *info, bool *ret_source, bool *ret_dry_run,
+		       struct err *err)
+{
+	uint64_t points = info->retention.points, floor_hours = info->retention.floor_hours;
+	const char *keep = NULL;
+	const struct control_member members[] = {
+		{"points", .number = &points, .least = 1, .most = RETENTION_KEEP_MAX},
+		{"keep", .text = &keep, .most = RETENTION_TEXT_SIZE - 1},
+		{"floor_hours", .number = &floor_hours, .most = RETENTION_KEEP_MAX},
+		{"source", .flag = ret_source},
+		{"dry_run", .flag = ret_dry_run},
+	};
+	int rc = control_read(request->body, members, 5, err);
+	if (rc)
+		return rc;
+	info->retention.points = (uint32_t)points;
+	info->retention.floor_hours = (uint32_t)floor_hours;
+	info->retention_set = !*ret_source;
+	if (*ret_source)
+		info->retention = (struct retention){.points = info->points_keep, .floor_hours = RETENTION_FLOOR_HOURS};
+	else if (keep)
+		rc = retention_read(keep, &info->retention, err);
+	return rc || *ret_source ? rc : retention_check(&info->retention, err);
+}
+
+static unsigned post_retention(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	struct err err = {.code = 0};
+	bool source = false, dry_run = false;
+	char keep[RETENTION_TEXT_SIZE];
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	if (!info)
+		return answer(NULL, ret_body);
+	struct replica *replica = find(recovery, request, &err);
+	if (!replica)
+		return fail(&err, ret_body);
+	replica_info(replica, info);
+	if (policy_read(request, info, &source, &dry_run, &err) ||
+	    (!dry_run && replica_set_retention(replica, source ? NULL : &info->retention, &err)))
+		return fail(&err, ret_body);
+	json_t *plan = plan_json(replica, info);
+	if (plan && json_object_set_new(plan, "dry_run", json_boolean(dry_run))) {
+		json_decref(plan);
+		plan = NULL;
+	}
+	if (!dry_run) {
+		retention_format(&info->retention, keep);
+		log_info("Retention was set. protection=%s by=%s points=%u keep=%s floor_hours=%u", request->arg[0],
+			 source ? "source" : "operator", info->retention.points, keep, info->retention.floor_hours);
+		retain_soon(recovery);
+	}
+	return answer(plan, ret_body);
+}
+
+// --- pins ---
+
+static int point_number(const struct control_request *request, uint64_t *ret_number, struct err *err)
+{
+	char *end;
+	const char *text = request->arg[1];
+	unsigned long long number = text[0] >= '1' && text[0] <= '9' ? strtoull(text, &end, 10) : 0;
+	if (number == 0 || *end || number > INT64_MAX)
+		return err_set(err, -EINVAL, "the number of a point makes no sense");
+	*ret_number = number;
+	return 0;
+}
+
+static unsigned post_pin(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct err err = {.code = 0};
+	uint64_t number = 0;
+	const char *text = "";
+	const struct control_member members[] = {{"text", .text = &text, .most = POINT_PIN_SIZE - 1}};
+	struct replica *replica = find(context, request, &err);
+	if (!replica || point_number(request, &number, &err) || control_read(request->body, members, 1, &err) ||
+	    replica_pin(replica, number, text, &err))
+		return fail(&err, ret_body);
+	log_info("A point was pinned. protection=%s point=%llu", request->arg[0], (unsigned long long)number);
+	return answer(json_pack("{s:I, s:b, s:s}", "point", (json_int_t)number, "pinned", 1, "text", text), ret_body);
+}
+
+static unsigned delete_pin(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	struct err err = {.code = 0};
+	uint64_t number = 0;
+	struct replica *replica = find(recovery, request, &err);
+	if (!replica || point_number(request, &number, &err) || control_read(request->body, NULL, 0, &err) ||
+	    replica_unpin(replica, number, &err))
+		return fail(&err, ret_body);
+	log_info("A pin was taken back. protection=%s point=%llu", request->arg[0], (unsigned long long)number);
+	retain_soon(recovery);
+	return answer(json_pack("{s:I, s:b}", "point", (json_int_t)number, "pinned", 0), ret_body);
+}
+
+const struct control_route retention_routes[RETENTION_ROUTES] = {
+	{"GET", "/v1/protections/*/retention", get_retention},
+	{"POST", "/v1/protections/*/retention", post_retention},
+	{"POST", "/v1/protections/*/points/*/pin", post_pin},
+	{"DELETE", "/v1/protections/*/points/*/pin", delete_pin},
+};

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which points a replica keeps: the policy, what it would do, and pins.
+#include "tools/cli.h"
+#include "tools/parse.h"
+#include "tools/show.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+enum { MS_PER_HOUR = 3600000, FLOOR_HOURS_MAX = 200 };
+
+static void print_policy(const json_t *policy)
+{
+	const char *keep = show_text_of(policy, "keep");
+	(void)printf("policy     by the %s: the newest %s", show_text_of(policy, "set_by"), show_integer_of(policy, "points").text);
+	if (keep[0])
+		(void)printf(", and of %s the newest each", keep);
+	if (show_number_of(policy, "floor_hours"))
+		(void)printf("; of the last %s hours one each in any case", show_integer_of(policy, "floor_hours").text);
+	(void)printf("\n");
+}
+
+static void print_kept_by(const json_t *point, char *text, size_t cap)
+{
+	const json_t *why;
+	size_t i, used = 0;
+	text[0] = 0;
+	json_array_foreach(json_object_get(point, "kept_by"), i, why)
+		used += (size_t)snprintf(text + used, cap - used, "%s%s", i ? ", " : "", json_string_value(why));
+	if (!used)
+		(void)snprintf(text, cap, show_flag_of(point, "held") ? "goes, but is held" : "goes");
+}
+
+static void print_plan(const char *name, const json_t *plan, bool would)
+{
+	const json_t *point;
+	size_t i;
+	char why[64];
+	struct table *table = table_new("rlrl");
+	table_add(table, "POINT\tCOMMITTED\tSTORED\tKEPT BY");
+	json_array_foreach(json_object_get(plan, "points"), i, point)
+	{
+		print_kept_by(point, why, sizeof(why));
+		table_add(table, "%s\t%s\t%s\t%s", show_integer_of(point, "point").text, show_time_of(point, "commit").text,
+			  show_size_of(point, "stored_bytes").text, why);
+	}
+	print_policy(json_object_get(plan, "retention"));
+	(void)printf("keeps      %s points of %s, %s\n", show_integer_of(plan, "kept").text, name, show_size_of(plan, "kept_bytes").text);
+	(void)printf("removes    %s points, which frees at most %s: what no later point replaces moves there, or into the base\n\n",
+		     show_integer_of(plan, "removed").text, show_size_of(plan, "freed_bytes_most").text);
+	table_print(table, stdout);
+	if (would)
+		(void)printf("\nNothing was changed.\n");
+}
+
+// The options as the daemon takes them; NULL and a message when one makes no sense. An empty object when none is given.
+static json_t *policy_body(const struct cli *cli)
+{
+	struct err err = {0};
+	uint64_t number = 0, floor_ms = 0;
+	json_t *body = json_object();
+	if (cli->option[OPT_POINTS] && parse_number("--points", cli->option[OPT_POINTS], 1, FLOOR_HOURS_MAX, &number, &err)) {
+		(void)cli_misused(cli, "%s", err.text);
+		json_decref(body);
+		return NULL;
+	}
+	const char *floor = cli->option[OPT_FLOOR];
+	bool none = floor && strcmp(floor, "none") == 0;
+	if (floor && !none &&
+	    (parse_duration(floor, &floor_ms, &err) || floor_ms % MS_PER_HOUR || floor_ms / MS_PER_HOUR > FLOOR_HOURS_MAX)) {
+		(void)cli_misused(cli, "--floor: give whole hours, at most %dh, or none", FLOOR_HOURS_MAX);
+		json_decref(body);
+		return NULL;
+	}
+	if (cli->option[OPT_POINTS])
+		(void)json_object_set_new(body, "points", json_integer((json_int_t)number));
+	if (cli->option[OPT_KEEP])
+		(void)json_object_set_new(body, "keep", json_string(strcmp(cli->option[OPT_KEEP], "none") ? cli->option[OPT_KEEP] : ""));
+	if (floor)
+		(void)json_object_set_new(body, "floor_hours", json_integer((json_int_t)(floor_ms / MS_PER_HOUR)));
+	if (cli->option[OPT_SOURCE])
+		(void)json_object_set_new(body, "source", json_true());
+	return body;
+}
+
+// Asks for a plan, or for the policy to be set, and prints what comes of it.
+static int retention(const struct cli *cli, const char *name, bool dry_run)
+{
+	struct err err = {0};
+	json_t *answer;
+	int rc;
+	if (parse_name("protection", name, &err))
+		return cli_misused(cli, "%s", err.text);
+	if (cli->option[OPT_SOURCE] && (cli->option[OPT_POINTS] || cli->option[OPT_KEEP] || cli->option[OPT_FLOOR]))
+		return cli_misused(cli, "--source takes the source's wish, and no policy beside it");
+	json_t *body = policy_body(cli);
+	if (!body)
+		return CLI_USAGE;
+	bool asks = json_object_size(body) > 0;
+	if (asks && dry_run)
+		(void)json_object_set_new(body, "dry_run", json_true());
+	if (!asks) {
+		json_decref(body);
+		rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &answer, "/v1/protections/%s/retention", name);
+	} else {
+		rc = cli_ask(cli, HTTP_RECEIVER, "POST", body, &answer, "/v1/protections/%s/retention", name);
+	}
+	if (rc)
+		return rc;
+	if (cli->json)
+		return cli_print_json(answer);
+	print_plan(name, answer, dry_run);
+	json_decref(answer);
+	return CLI_DONE;
+}
+
+int cli_retention(const struct cli *cli)
+{
+	return retention(cli, cli->argv[0], cli->option[OPT_DRY_RUN] != NULL);
+}
+
+int cli_plan(const struct cli *cli)
+{
+	if (strcmp(cli->argv[0], "retention") != 0)
+		return cli_misused(cli, "there is no plan of \"%s\": write \"plan retention NAME\"", cli->argv[0]);
+	return retention(cli, cli->argv[1], true);
+}
+
+static int pin(const struct cli *cli, const char *method, json_t *body, const char *done)
+{
+	struct parse_target target;
+	struct err err = {0};
+	json_t *answer;
+	int rc = parse_target(cli->argv[0], &target, &err) ? cli_misused(cli, "%s", err.text) : CLI_DONE;
+	if (rc == CLI_DONE && target.point == 0)
+		rc = cli_misused(cli, "name the point, as %s@42: \"kagami points %s\" lists them", target.name, target.name);
+	if (rc) {
+		json_decref(body);
+		return rc;
+	}
+	rc = cli_ask(cli, HTTP_RECEIVER, method, body, &answer, "/v1/protections/%s/points/%" PRIu64 "/pin", target.name, target.point);
+	if (rc)
+		return rc;
+	if (cli->json)
+		return cli_print_json(answer);
+	(void)printf("Point %" PRIu64 " of %s %s\n", target.point, target.name, done);
+	json_decref(answer);
+	return CLI_DONE;
+}
+
+int cli_pin(const struct cli *cli)
+{
+	return pin(cli, "POST", json_pack("{s:s}", "text", cli->argc > 1 ? cli->argv[1] : ""), "stays until it is unpinned.");
+}
+
+int cli_unpin(const struct cli *cli)
+{
+	return pin(cli, "DELETE", NULL, "is not pinned any more: it goes when the policy does not keep it.");
+}
