@@ -15,7 +15,7 @@
 
 _Static_assert(BLOCK_SIZE == PIECE_SIZE * PIECES_PER_BLOCK, "a block is ours");
 
-enum { EXPORT_CLIENTS_MAX = 64, EXPORT_SWEEP_REST_MS = 5000, EXPORT_STOP_GRACE_S = 5 };
+enum { EXPORT_CLIENTS_MAX = 64, EXPORT_SWEEP_REST_MS = 5000, CUT_HOLD_ROUNDS_MAX = 6, EXPORT_STOP_GRACE_S = 5 };
 
 enum export_state {
 	EXPORT_SERVING,
@@ -76,6 +76,8 @@ struct export {
 	unsigned client_count;
 	struct ring_op accept, again, grace;
 	struct bound hold;   // of the cut under way
+	uint64_t hold_since_ns, hold_writes; // when it began, and what was in flight when its round did
+	unsigned hold_rounds;
 	struct bound commit; // of the batch that is the marker's
 	uint64_t commit_since_ns;
 	struct bound spilling; // until the next buffer comes back

@@ -75,11 +75,21 @@ static void on_cut_hold(struct group_cut *cut)
 	struct cut_call *c = HOLDER(cut, struct cut_call, cut);
 	bound_begin(&c->export->hold, c->export->cut_hold_ms_max);
 	c->hold_begin_ns = c->export->hold.since_ns;
+	c->export->hold_since_ns = c->hold_begin_ns;
+	c->export->hold_writes = c->export->group.writes;
+	c->export->hold_rounds = 1;
 }
 
+// A disk that is slow and not hung gets more time, as long as writes end: else it would never get a point under load.
 void export_on_hold_expired(struct bound *hold)
 {
-	group_cut_cancel(&HOLDER(hold, struct export, hold)->group, hold->since_ns);
+	struct export *export = HOLDER(hold, struct export, hold);
+	if (export->group.writes < export->hold_writes && export->hold_rounds++ < CUT_HOLD_ROUNDS_MAX) {
+		export->hold_writes = export->group.writes;
+		bound_begin(hold, export->cut_hold_ms_max);
+		return;
+	}
+	group_cut_cancel(&export->group, export->hold_since_ns);
 }
 
 static void on_cut_take(struct group_cut *cut)
