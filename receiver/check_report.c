@@ -2,7 +2,8 @@
 // The check of a whole store, online and offline, as one JSON report.
 //
 // Online, files change while they are looked at: a disk may grow between protection.json and a point, a replica may be removed. The
-// newest point is held, so that nothing that is there goes, and what comes after it is not looked at, for retention may take that away again; and damage counts only if a second look finds it again.
+// newest point is held, so that nothing up to it goes; what comes after it is not looked at, for retention may take that away again. And
+// damage counts only if a second look finds it again.
 #include "receiver/check.h"
 
 #include "receiver/json_file.h"
