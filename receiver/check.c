@@ -95,18 +95,13 @@ static int entry_compare(void *context, uint64_t index, const struct digest *dig
 	return walk_on(w, index + 1, err);
 }
 
-static void auto_reader(struct qcow2_reader **reader)
-{
-	qcow2_reader_free(*reader);
-}
-
 static int list_check(struct check *c, const struct point_file *point, unsigned disk, struct env_file *image, struct err *err)
 {
 	struct replica *r = c->replica;
 	const struct point_disk *pd = &point->disk[disk];
 	struct digest_disk of = {.number = (uint16_t)disk, .size = pd->size};
 	AUTO_FILE struct env_file *list = NULL;
-	__attribute__((cleanup(auto_reader))) struct qcow2_reader *overlay = NULL;
+	AUTO_READER struct qcow2_reader *overlay = NULL;
 	struct pairing_walk walk = {.next = 0};
 	int rc = replica_open_file(r, ENV_READ, &list, err, "points/%llu/%s.digests", (unsigned long long)point->info.number,
 				   r->prot.disk[disk].name);

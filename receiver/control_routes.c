@@ -3,7 +3,7 @@
 //
 // A handler checks its body, calls the part that does the work, and turns the result or the error into JSON. It decides
 // nothing else.
-#include "receiver/recovery.h"
+#include "receiver/route.h"
 
 #include "base/auto.h"
 #include "base/log.h"
@@ -13,39 +13,15 @@
 #include <errno.h>
 #include <string.h>
 
-enum { HTTP_OK = 200, HTTP_CREATED = 201 };
-
 void recovery_init(struct recovery *recovery, struct env *env, struct store *store, struct mounts *mounts)
 {
 	*recovery = (struct recovery){.env = env, .store = store, .mounts = mounts};
 }
 
-// Answers with `json`, which may be NULL: out of memory.
-static unsigned answer(unsigned status, json_t *json, json_t **ret_body)
-{
-	if (!json)
-		return control_fail(ret_body, -ENOMEM, "out of memory: ask again");
-	*ret_body = json;
-	return status;
-}
-
-static unsigned fail(const struct err *err, json_t **ret_body)
-{
-	return control_fail(ret_body, err->code, err->text);
-}
-
-static struct replica *find_replica(const struct recovery *recovery, const char *name, struct err *err)
-{
-	struct replica *replica = store_find(recovery->store, name);
-	if (!replica)
-		err_set(err, -ENOENT, "there is no protection %s on this receiver: `kagami status` lists what there is", name);
-	return replica;
-}
-
 // The replica that a request without a body names.
 static struct replica *find_plain(const struct recovery *recovery, const struct control_request *request, struct err *err)
 {
-	return control_read(request->body, NULL, 0, err) ? NULL : find_replica(recovery, request->arg[0], err);
+	return control_read(request->body, NULL, 0, err) ? NULL : route_find(recovery, request, err);
 }
 
 // --- replicas and points ---
@@ -59,9 +35,9 @@ static unsigned get_protections(void *context, const struct control_request *req
 	for (size_t n = 0; (replica = store_at(recovery->store, n)); n++)
 		if (json_array_append_new(array, recovery_json_replica(recovery, replica))) {
 			json_decref(array);
-			return answer(HTTP_OK, NULL, ret_body);
+			return route_answer(HTTP_OK, NULL, ret_body);
 		}
-	return answer(HTTP_OK, json_pack("{s:o}", "protections", array), ret_body);
+	return route_answer(HTTP_OK, json_pack("{s:o}", "protections", array), ret_body);
 }
 
 static unsigned get_protection(void *context, const struct control_request *request, json_t **ret_body)
@@ -69,8 +45,8 @@ static unsigned get_protection(void *context, const struct control_request *requ
 	struct err err = {.code = 0};
 	struct replica *replica = find_plain(context, request, &err);
 	if (!replica)
-		return fail(&err, ret_body);
-	return answer(HTTP_OK, recovery_json_replica(context, replica), ret_body);
+		return route_fail(&err, ret_body);
+	return route_answer(HTTP_OK, recovery_json_replica(context, replica), ret_body);
 }
 
 static unsigned get_points(void *context, const struct control_request *request, json_t **ret_body)
@@ -78,8 +54,8 @@ static unsigned get_points(void *context, const struct control_request *request,
 	struct err err = {.code = 0};
 	struct replica *replica = find_plain(context, request, &err);
 	if (!replica)
-		return fail(&err, ret_body);
-	return answer(HTTP_OK, json_pack("{s:o}", "points", recovery_json_points(replica)), ret_body);
+		return route_fail(&err, ret_body);
+	return route_answer(HTTP_OK, json_pack("{s:o}", "points", recovery_json_points(replica)), ret_body);
 }
 
 static unsigned post_limits(void *context, const struct control_request *request, json_t **ret_body)
@@ -87,17 +63,17 @@ static unsigned post_limits(void *context, const struct control_request *request
 	struct err err = {.code = 0};
 	uint64_t quota = 0;
 	const struct control_member members[] = {{"quota_bytes", true, .number = &quota, .most = INT64_MAX}};
-	struct replica *replica = control_read(request->body, members, 1, &err) ? NULL : find_replica(context, request->arg[0], &err);
+	struct replica *replica = control_read(request->body, members, 1, &err) ? NULL : route_find(context, request, &err);
 	if (!replica || replica_set_quota(replica, quota, &err))
-		return fail(&err, ret_body);
-	return answer(HTTP_OK, recovery_json_replica(context, replica), ret_body);
+		return route_fail(&err, ret_body);
+	return route_answer(HTTP_OK, recovery_json_replica(context, replica), ret_body);
 }
 
 static unsigned get_store(void *context, const struct control_request *request, json_t **ret_body)
 {
 	struct recovery *recovery = context;
 	(void)request;
-	return answer(HTTP_OK,
+	return route_answer(HTTP_OK,
 		      json_pack("{s:s, s:I, s:I}", "path", store_path(recovery->store), "free_bytes",
 				(json_int_t)store_free_bytes(recovery->store), "reserve_bytes", (json_int_t)store_reserve(recovery->store)),
 		      ret_body);
@@ -137,9 +113,9 @@ static unsigned delete_protection(void *context, const struct control_request *r
 	struct err err = {.code = 0};
 	struct replica *replica = find_plain(recovery, request, &err);
 	if (!replica || forget_locked(recovery, replica, request, &err))
-		return fail(&err, ret_body);
+		return route_fail(&err, ret_body);
 	log_info("Removed a protection and its points, as asked. protection=%s", request->arg[0]);
-	return answer(HTTP_OK, json_object(), ret_body);
+	return route_answer(HTTP_OK, json_object(), ret_body);
 }
 
 // --- failover ---
@@ -176,16 +152,16 @@ static unsigned post_failover(void *context, const struct control_request *reque
 						 {"rollback_after_ms", .number = &rollback_after_ms, .least = 1, .most = INT64_MAX / 2},
 						 {"damaged", .flag = &damaged}};
 	if (control_read(request->body, members, 2, &err))
-		return fail(&err, ret_body);
-	struct replica *replica = find_replica(recovery, request->arg[0], &err);
+		return route_fail(&err, ret_body);
+	struct replica *replica = route_find(recovery, request, &err);
 	if (replica && !damaged && !is_fenced(replica) && replica_sound(replica, point, &err))
-		return fail(&err, ret_body);
+		return route_fail(&err, ret_body);
 	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
 	if (!failover)
-		return answer(HTTP_OK, NULL, ret_body);
+		return route_answer(HTTP_OK, NULL, ret_body);
 	if (!replica || failover_locked(recovery, replica, point, rollback_after_ms, failover, &err))
-		return fail(&err, ret_body);
-	return answer(HTTP_OK, recovery_json_failover(recovery, failover), ret_body);
+		return route_fail(&err, ret_body);
+	return route_answer(HTTP_OK, recovery_json_failover(recovery, failover), ret_body);
 }
 
 // --- mounts ---
@@ -206,14 +182,14 @@ static unsigned post_mount(void *context, const struct control_request *request,
 		{"damaged", .flag = &damaged},
 	};
 	if (control_read(request->body, members, 5, &err))
-		return fail(&err, ret_body);
+		return route_fail(&err, ret_body);
 	struct replica *replica = store_find(recovery->store, mount.protection);
 	if (replica && !damaged && replica_sound(replica, mount.point, &err))
-		return fail(&err, ret_body);
+		return route_fail(&err, ret_body);
 	mount.partition = (uint32_t)partition;
 	if (mounts_add(recovery->mounts, &mount, &info, &err))
-		return fail(&err, ret_body);
-	return answer(HTTP_CREATED, recovery_json_mount(&info), ret_body);
+		return route_fail(&err, ret_body);
+	return route_answer(HTTP_CREATED, recovery_json_mount(&info), ret_body);
 }
 
 static unsigned get_mounts(void *context, const struct control_request *request, json_t **ret_body)
@@ -225,9 +201,9 @@ static unsigned get_mounts(void *context, const struct control_request *request,
 	for (size_t n = 0; mounts_at(recovery->mounts, n, &info); n++)
 		if (json_array_append_new(array, recovery_json_mount(&info))) {
 			json_decref(array);
-			return answer(HTTP_OK, NULL, ret_body);
+			return route_answer(HTTP_OK, NULL, ret_body);
 		}
-	return answer(HTTP_OK, json_pack("{s:o}", "mounts", array), ret_body);
+	return route_answer(HTTP_OK, json_pack("{s:o}", "mounts", array), ret_body);
 }
 
 static unsigned post_umount(void *context, const struct control_request *request, json_t **ret_body)
@@ -237,8 +213,8 @@ static unsigned post_umount(void *context, const struct control_request *request
 	const char *directory = NULL;
 	const struct control_member members[] = {{"directory", true, .text = &directory, .least = 1}};
 	if (control_read(request->body, members, 1, &err) || mounts_remove(recovery->mounts, directory, &err))
-		return fail(&err, ret_body);
-	return answer(HTTP_OK, json_object(), ret_body);
+		return route_fail(&err, ret_body);
+	return route_answer(HTTP_OK, json_object(), ret_body);
 }
 
 const struct control_route recovery_routes[] = {

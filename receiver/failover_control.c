@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Roll back and commit, as the control API has them. What it promises: no program has a disk open that is thrown away.
 #include "receiver/failover_control.h"
+#include "receiver/route.h"
 
 #include "base/auto.h"
 #include "base/log.h"
 
 #include <errno.h>
 #include <string.h>
-
-enum { HTTP_OK = 200 };
 
 static int roll_back_unused(struct recovery *recovery, struct replica *replica, const struct replica_info *info,
 			    uint64_t number, bool dry_run, struct err *err)
@@ -69,23 +68,6 @@ static int commit(struct recovery *recovery, struct replica *replica, uint64_t n
 	return rc ? rc : replica_fence_commit(replica, number, err);
 }
 
-static struct replica *find(const struct recovery *recovery, const char *name, struct err *err)
-{
-	struct replica *replica = store_find(recovery->store, name);
-	if (!replica)
-		err_set(err, -ENOENT, "there is no protection %s on this receiver: `kagami status` lists what there is",
-			name);
-	return replica;
-}
-
-static unsigned answer(json_t *json, json_t **ret_body)
-{
-	if (!json)
-		return control_fail(ret_body, -ENOMEM, "out of memory: ask again");
-	*ret_body = json;
-	return HTTP_OK;
-}
-
 unsigned post_failover_rollback(void *context, const struct control_request *request, json_t **ret_body)
 {
 	struct recovery *recovery = context;
@@ -96,10 +78,10 @@ unsigned post_failover_rollback(void *context, const struct control_request *req
 	const struct control_member members[] = {{"point", .number = &point, .least = 1, .most = INT64_MAX},
 						 {"dry_run", .flag = &dry_run}};
 	struct replica *replica =
-		control_read(request->body, members, 2, &err) ? NULL : find(recovery, request->arg[0], &err);
+		control_read(request->body, members, 2, &err) ? NULL : route_find(recovery, request, &err);
 	if (!replica || failover_roll_back(recovery, replica, point, dry_run, &result, &err))
-		return control_fail(ret_body, err.code, err.text);
-	return answer(json_pack("{s:s, s:I, s:I, s:I, s:b}", "name", result.name, "point", (json_int_t)result.point,
+		return route_fail(&err, ret_body);
+	return route_answer(HTTP_OK, json_pack("{s:s, s:I, s:I, s:I, s:b}", "name", result.name, "point", (json_int_t)result.point,
 				"last_point", (json_int_t)result.last_point, "written_bytes",
 				(json_int_t)result.written_bytes, "dry_run", dry_run),
 		      ret_body);
@@ -113,10 +95,10 @@ unsigned post_failover_commit(void *context, const struct control_request *reque
 	const struct control_member members[] = {{"point", .number = &point, .least = 1, .most = INT64_MAX}};
 	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
 	if (!failover)
-		return answer(NULL, ret_body);
+		return route_answer(HTTP_OK, NULL, ret_body);
 	struct replica *replica =
-		control_read(request->body, members, 1, &err) ? NULL : find(recovery, request->arg[0], &err);
+		control_read(request->body, members, 1, &err) ? NULL : route_find(recovery, request, &err);
 	if (!replica || commit(recovery, replica, point, failover, &err))
-		return control_fail(ret_body, err.code, err.text);
-	return answer(recovery_json_failover(recovery, failover), ret_body);
+		return route_fail(&err, ret_body);
+	return route_answer(HTTP_OK, recovery_json_failover(recovery, failover), ret_body);
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whether a failover's disks are in use. Apart from failover.c, since file locks are no part of the seam.
-//
-// QEMU marks what it does with an image by shared OFD locks on single bytes: from 100 on those permissions that it holds,
-// from 200 on those that it does not share (block/file-posix.c). Any of them means that it is open.
+// What QEMU's locks are: image_use.c.
 #include "receiver/failover.h"
 
 #include "base/auto.h"
+#include "receiver/image_use.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +12,7 @@
 #include <stdio.h>
 #include <sys/syscall.h>
 
-enum { LOCKS_FIRST = 100, LOCKS_LEN = 200, USE_NAME_SIZE = 256 };
+enum { USE_NAME_SIZE = 256 };
 
 // A disk of a failover, never past a link: what is locked here is thrown away in the store. -ENOENT when there is none.
 static int disk_open(const struct store *store, const char *protection, const char *disk, uint64_t flags,
@@ -44,15 +43,10 @@ int failover_unused(const struct store *store, const struct failover_info *failo
 		AUTO_CLOSE int fd = disk_open(store, failover->name, failover->disk[i], O_RDONLY, name);
 		if (fd == -ENOENT)
 			continue;
-		struct flock lock = {.l_type = F_WRLCK,
-				     .l_whence = SEEK_SET,
-				     .l_start = LOCKS_FIRST,
-				     .l_len = LOCKS_LEN};
-		if (fd < 0)
-			return err_sys(err, fd, "see whether %s is in use", name);
-		if (fcntl(fd, F_OFD_GETLK, &lock))
-			return err_sys(err, -errno, "see whether %s is in use", name);
-		if (lock.l_type != F_UNLCK)
+		int rc = fd < 0 ? fd : image_locked(fd);
+		if (rc < 0)
+			return err_sys(err, rc, "see whether %s is in use", name);
+		if (rc)
 			return is_used(store, name, err);
 	}
 	return 0;
@@ -62,7 +56,7 @@ static int lock_one(const struct store *store, const char *protection, const cha
 {
 	char name[USE_NAME_SIZE] = "";
 	AUTO_CLOSE int fd = disk_open(store, protection, disk, O_RDWR, name);
-	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCKS_FIRST, .l_len = LOCKS_LEN};
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = IMAGE_LOCKS_FIRST, .l_len = IMAGE_LOCKS_LEN};
 	if (fd == -ENOENT)
 		return 0;
 	if (fd < 0)

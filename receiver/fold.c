@@ -82,11 +82,6 @@ static int overlay_apply(struct replica *r, unsigned disk, struct qcow2_reader *
 	return rc == -ENOENT ? 0 : rc;
 }
 
-static void auto_reader(struct qcow2_reader **reader)
-{
-	qcow2_reader_free(*reader);
-}
-
 // `ret_synced` is false when it failed at the sync: then nobody knows what the base holds.
 static int disk_apply(struct replica *r, const struct point_file *point, unsigned disk, const struct retain_pace *pace,
 		      bool *ret_synced, struct err *err)
@@ -95,7 +90,7 @@ static int disk_apply(struct replica *r, const struct point_file *point, unsigne
 	uint64_t size = point->disk[disk].size; // the base may be larger already, and is zero there
 	AUTO_FILE struct env_file *from = NULL;
 	AUTO_FILE struct env_file *base = NULL;
-	__attribute__((cleanup(auto_reader))) struct qcow2_reader *overlay = NULL;
+	AUTO_READER struct qcow2_reader *overlay = NULL;
 	const char *name = r->prot.disk[disk].name;
 	int rc = replica_open_file(r, ENV_READ, &from, err, "points/%llu/%s.qcow2", number, name);
 	if (rc == 0)

@@ -10,17 +10,21 @@
 #include <errno.h>
 #include <fcntl.h>
 
-enum { LOCKS_FIRST = 100, LOCKS_LEN = 200 };
+int image_locked(int fd)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = IMAGE_LOCKS_FIRST, .l_len = IMAGE_LOCKS_LEN};
+	return fcntl(fd, F_OFD_GETLK, &lock) ? -errno : lock.l_type != F_UNLCK;
+}
 
 int image_unused(const char *path, struct err *err)
 {
 	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 && errno == ENOENT)
 		return 0;
-	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = LOCKS_FIRST, .l_len = LOCKS_LEN};
-	if (fd < 0 || fcntl(fd, F_OFD_GETLK, &lock))
-		return err_sys(err, -errno, "see whether %s is in use", path);
-	if (lock.l_type != F_UNLCK)
+	int rc = fd < 0 ? -errno : image_locked(fd);
+	if (rc < 0)
+		return err_sys(err, rc, "see whether %s is in use", path);
+	if (rc)
 		return err_set(err, -EBUSY, "a virtual machine has %s open: shut it down first", path);
 	return 0;
 }

@@ -9,4 +9,8 @@
 // is no such file. Asks the locks that QEMU takes.
 int image_unused(const char *path, struct err *err);
 
+enum { IMAGE_LOCKS_FIRST = 100, IMAGE_LOCKS_LEN = 200 }; // the bytes of those locks
+// The same of an open image: 1 when a program has it open, 0, or negative errno.
+int image_locked(int fd);
+
 #endif

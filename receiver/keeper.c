@@ -2,6 +2,7 @@
 #include "receiver/keeper.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -26,19 +27,12 @@ static bool stopping(struct keeper *keeper)
 	return keeper->stop;
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 // Each block takes the time that it has at the rate; pauses are made when enough is owed, and are not saved up.
 static int spend(void *context, uint64_t bytes)
 {
 	struct keeper *keeper = context;
 	LOCK_SCOPE(&keeper->lock);
-	uint64_t now = now_ns();
+	uint64_t now = clock_mono_ns();
 	if (keeper->paid_ns < now)
 		keeper->paid_ns = now;
 	keeper->paid_ns += bytes * NS_PER_S / keeper->rate;
@@ -72,9 +66,7 @@ static bool round_of_steps(struct keeper *keeper)
 static void wait_for_work(struct keeper *keeper)
 {
 	LOCK_SCOPE(&keeper->lock);
-	struct timespec until;
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ROUND_SECONDS;
+	struct timespec until = clock_mono_after((uint64_t)ROUND_SECONDS * NS_PER_S);
 	while (!keeper->woken && !keeper->stop && pthread_cond_timedwait(&keeper->wake, &keeper->lock, &until) == 0)
 		;
 	keeper->woken = false;

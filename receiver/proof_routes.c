@@ -1,23 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // The receiver's routes for proof at rest: the check of the store, and the scrub.
 #include "receiver/check_job.h"
-#include "link/json.h"
 #include "receiver/json_file.h"
-#include "receiver/recovery.h"
+#include "receiver/route.h"
 #include "receiver/scrubber.h"
 
 #include "base/auto.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "link/json.h"
 
 #include <errno.h>
 
-enum { HTTP_OK = 200, HTTP_ACCEPTED = 202 };
-
 static unsigned check_answer(struct recovery *recovery, unsigned status, json_t **ret_body)
 {
-	*ret_body = check_job_json(recovery->check);
-	return *ret_body ? status : control_fail(ret_body, -ENOMEM, "out of memory: ask again");
+	return route_answer(status, check_job_json(recovery->check), ret_body);
 }
 
 static unsigned post_check(void *context, const struct control_request *request, json_t **ret_body)
@@ -25,7 +22,7 @@ static unsigned post_check(void *context, const struct control_request *request,
 	struct recovery *recovery = context;
 	struct err err = {.code = 0};
 	if (control_read(request->body, NULL, 0, &err) || check_job_start(recovery->check, &err))
-		return control_fail(ret_body, err.code, err.text);
+		return route_fail(&err, ret_body);
 	return check_answer(recovery, HTTP_ACCEPTED, ret_body);
 }
 
@@ -67,18 +64,9 @@ json_t *proof_json_scrub(struct replica *replica)
 			 (json_int_t)info.damaged_blocks, "in_doubt", info.suspect, "error", info.error);
 }
 
-static struct replica *find(const struct recovery *recovery, const struct control_request *request, struct err *err)
-{
-	struct replica *replica = store_find(recovery->store, request->arg[0]);
-	if (!replica)
-		err_set(err, -ENOENT, "there is no protection %s on this receiver: `kagami status` lists what there is", request->arg[0]);
-	return replica;
-}
-
 static unsigned scrub_answer(unsigned status, struct replica *replica, json_t **ret_body)
 {
-	*ret_body = proof_json_scrub(replica);
-	return *ret_body ? status : control_fail(ret_body, -ENOMEM, "out of memory: ask again");
+	return route_answer(status, proof_json_scrub(replica), ret_body);
 }
 
 static unsigned post_scrub(void *context, const struct control_request *request, json_t **ret_body)
@@ -91,10 +79,10 @@ static unsigned post_scrub(void *context, const struct control_request *request,
 		{"rate", .number = &rate, .least = 64 << 10, .most = INT64_MAX},
 	};
 	if (control_read(request->body, members, 2, &err))
-		return control_fail(ret_body, err.code, err.text);
-	struct replica *replica = find(recovery, request, &err);
+		return route_fail(&err, ret_body);
+	struct replica *replica = route_find(recovery, request, &err);
 	if (!replica || scrub_begin(replica, point, rate, &err))
-		return control_fail(ret_body, err.code, err.text);
+		return route_fail(&err, ret_body);
 	log_info("A scrub began, as asked. protection=%s point=%llu rate=%llu", request->arg[0], (unsigned long long)point,
 		 (unsigned long long)rate);
 	scrubber_wake(recovery->scrubber);
@@ -104,17 +92,17 @@ static unsigned post_scrub(void *context, const struct control_request *request,
 static unsigned delete_scrub(void *context, const struct control_request *request, json_t **ret_body)
 {
 	struct err err = {.code = 0};
-	struct replica *replica = control_read(request->body, NULL, 0, &err) ? NULL : find(context, request, &err);
+	struct replica *replica = control_read(request->body, NULL, 0, &err) ? NULL : route_find(context, request, &err);
 	if (!replica || scrub_end(replica, &err))
-		return control_fail(ret_body, err.code, err.text);
+		return route_fail(&err, ret_body);
 	return scrub_answer(HTTP_OK, replica, ret_body);
 }
 
 static unsigned get_scrub(void *context, const struct control_request *request, json_t **ret_body)
 {
 	struct err err = {.code = 0};
-	struct replica *replica = find(context, request, &err);
-	return replica ? scrub_answer(HTTP_OK, replica, ret_body) : control_fail(ret_body, err.code, err.text);
+	struct replica *replica = route_find(context, request, &err);
+	return replica ? scrub_answer(HTTP_OK, replica, ret_body) : route_fail(&err, ret_body);
 }
 
 const struct control_route proof_routes[] = {

@@ -171,15 +171,10 @@ static bool backing_is_good(const struct replica *r, const struct qcow2_reader *
 	return r->point_count >= 1 && !raw && strcmp(backing, below) == 0;
 }
 
-static void auto_reader(struct qcow2_reader **reader)
-{
-	qcow2_reader_free(*reader);
-}
-
 static int overlay_check(struct replica *r, const struct point_file *point, unsigned disk, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;
-	__attribute__((cleanup(auto_reader))) struct qcow2_reader *overlay = NULL;
+	AUTO_READER struct qcow2_reader *overlay = NULL;
 	char path[REPLICA_PATH_SIZE];
 	uint64_t size = 0;
 	replica_file(r, path, "points/%llu/%s.qcow2", (unsigned long long)point->info.number, r->prot.disk[disk].name);

@@ -114,6 +114,11 @@ static inline void auto_env_file(struct env_file **file)
 	env_close(*file);
 }
 #define AUTO_FILE __attribute__((cleanup(auto_env_file)))
+static inline void auto_reader(struct qcow2_reader **reader)
+{
+	qcow2_reader_free(*reader);
+}
+#define AUTO_READER __attribute__((cleanup(auto_reader)))
 
 // Everything below needs `lock`.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The receiver's routes for retention: the policy, what it would do, and pins. API: docs/control.md, "Receiver".
-#include "receiver/recovery.h"
+#include "receiver/route.h"
 
 #include "base/auto.h"
 #include "base/log.h"
@@ -10,29 +10,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { HTTP_OK = 200 };
-
-static unsigned fail(const struct err *err, json_t **ret_body)
-{
-	return control_fail(ret_body, err->code, err->text);
-}
-
-static unsigned answer(json_t *json, json_t **ret_body)
-{
-	if (!json)
-		return control_fail(ret_body, -ENOMEM, "out of memory: ask again");
-	*ret_body = json;
-	return HTTP_OK;
-}
-
-static struct replica *find(const struct recovery *recovery, const struct control_request *request, struct err *err)
-{
-	struct replica *replica = store_find(recovery->store, request->arg[0]);
-	if (!replica)
-		err_set(err, -ENOENT, "there is no protection %s on this receiver: `kagami status` lists what there is", request->arg[0]);
-	return replica;
-}
 
 static void retain_soon(const struct recovery *recovery)
 {
@@ -102,12 +79,12 @@ static unsigned get_retention(void *context, const struct control_request *reque
 	struct err err = {.code = 0};
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	if (!info)
-		return answer(NULL, ret_body);
-	struct replica *replica = control_read(request->body, NULL, 0, &err) ? NULL : find(context, request, &err);
+		return route_answer(HTTP_OK, NULL, ret_body);
+	struct replica *replica = control_read(request->body, NULL, 0, &err) ? NULL : route_find(context, request, &err);
 	if (!replica)
-		return fail(&err, ret_body);
+		return route_fail(&err, ret_body);
 	replica_info(replica, info);
-	return answer(plan_json(replica, info), ret_body);
+	return route_answer(HTTP_OK, plan_json(replica, info), ret_body);
 }
 
 // The policy that the request means: what it does not say is as it was.
@@ -144,14 +121,14 @@ static unsigned post_retention(void *context, const struct control_request *requ
 	char keep[RETENTION_TEXT_SIZE];
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	if (!info)
-		return answer(NULL, ret_body);
-	struct replica *replica = find(recovery, request, &err);
+		return route_answer(HTTP_OK, NULL, ret_body);
+	struct replica *replica = route_find(recovery, request, &err);
 	if (!replica)
-		return fail(&err, ret_body);
+		return route_fail(&err, ret_body);
 	replica_info(replica, info);
 	if (policy_read(request, info, &source, &dry_run, &err) ||
 	    (!dry_run && replica_set_retention(replica, source ? NULL : &info->retention, &err)))
-		return fail(&err, ret_body);
+		return route_fail(&err, ret_body);
 	json_t *plan = plan_json(replica, info);
 	if (plan && json_object_set_new(plan, "dry_run", json_boolean(dry_run))) {
 		json_decref(plan);
@@ -163,7 +140,7 @@ static unsigned post_retention(void *context, const struct control_request *requ
 			 source ? "source" : "operator", info->retention.points, keep, info->retention.floor_hours);
 		retain_soon(recovery);
 	}
-	return answer(plan, ret_body);
+	return route_answer(HTTP_OK, plan, ret_body);
 }
 
 // --- pins ---
@@ -185,12 +162,12 @@ static unsigned post_pin(void *context, const struct control_request *request, j
 	uint64_t number = 0;
 	const char *text = "";
 	const struct control_member members[] = {{"text", .text = &text, .most = POINT_PIN_SIZE - 1}};
-	struct replica *replica = find(context, request, &err);
+	struct replica *replica = route_find(context, request, &err);
 	if (!replica || point_number(request, &number, &err) || control_read(request->body, members, 1, &err) ||
 	    replica_pin(replica, number, text, &err))
-		return fail(&err, ret_body);
+		return route_fail(&err, ret_body);
 	log_info("A point was pinned. protection=%s point=%llu", request->arg[0], (unsigned long long)number);
-	return answer(json_pack("{s:I, s:b, s:s}", "point", (json_int_t)number, "pinned", 1, "text", text), ret_body);
+	return route_answer(HTTP_OK, json_pack("{s:I, s:b, s:s}", "point", (json_int_t)number, "pinned", 1, "text", text), ret_body);
 }
 
 static unsigned delete_pin(void *context, const struct control_request *request, json_t **ret_body)
@@ -198,13 +175,13 @@ static unsigned delete_pin(void *context, const struct control_request *request,
 	struct recovery *recovery = context;
 	struct err err = {.code = 0};
 	uint64_t number = 0;
-	struct replica *replica = find(recovery, request, &err);
+	struct replica *replica = route_find(recovery, request, &err);
 	if (!replica || point_number(request, &number, &err) || control_read(request->body, NULL, 0, &err) ||
 	    replica_unpin(replica, number, &err))
-		return fail(&err, ret_body);
+		return route_fail(&err, ret_body);
 	log_info("A pin was taken back. protection=%s point=%llu", request->arg[0], (unsigned long long)number);
 	retain_soon(recovery);
-	return answer(json_pack("{s:I, s:b}", "point", (json_int_t)number, "pinned", 0), ret_body);
+	return route_answer(HTTP_OK, json_pack("{s:I, s:b}", "point", (json_int_t)number, "pinned", 0), ret_body);
 }
 
 const struct control_route retention_routes[RETENTION_ROUTES] = {

@@ -6,6 +6,7 @@
 #include "receiver/failover_control.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -70,9 +71,7 @@ static void steps(struct rollback_timer *timer, uint64_t passed_ms)
 static bool wait_round(struct rollback_timer *timer)
 {
 	LOCK_SCOPE(&timer->lock);
-	struct timespec until;
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ROUND_MS / 1000;
+	struct timespec until = clock_mono_after(ROUND_MS * UINT64_C(1000000));
 	while (!timer->stop && pthread_cond_timedwait(&timer->wake, &timer->lock, &until) == 0)
 		;
 	return !timer->stop;

@@ -2,6 +2,7 @@
 #include "receiver/scrubber.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
 
@@ -92,11 +93,7 @@ static void wait_for(struct scrubber *scrubber, uint64_t ns)
 {
 	LOCK_SCOPE(&scrubber->lock);
 	bool idle = ns >= IDLE_S * NS_PER_S;
-	struct timespec until;
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	uint64_t sum = (uint64_t)until.tv_nsec + ns;
-	until.tv_sec += (time_t)(sum / NS_PER_S);
-	until.tv_nsec = (long)(sum % NS_PER_S);
+	struct timespec until = clock_mono_after(ns);
 	while (!scrubber->stop && !(idle && scrubber->woken) && ns &&
 	       pthread_cond_timedwait(&scrubber->wake, &scrubber->lock, &until) == 0)
 		;

@@ -2,6 +2,7 @@
 #include "receiver/server.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "link/net.h"
 #include "receiver/keeper.h"
@@ -89,9 +90,7 @@ static bool take_over(void *context, struct replica *replica)
 {
 	struct server *server = context;
 	LOCK_SCOPE(&server->lock);
-	struct timespec until;
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += TAKE_OVER_SECONDS;
+	struct timespec until = clock_mono_after(TAKE_OVER_SECONDS * UINT64_C(1000000000));
 	for (;;) {
 		struct connection *other = server->connections;
 		while (other && other->replica != replica)

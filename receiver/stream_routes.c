@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The receiver's routes that answer with content. API: docs/control.md, "Streams".
-#include "receiver/recovery.h"
+#include "receiver/route.h"
 
 #include "base/names.h"
 #include "receiver/file_stream.h"
@@ -10,8 +10,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { HTTP_OK = 200 };
 
 static int number_read(const char *what, const char *text, uint64_t most, uint64_t *ret_number, struct err *err)
 {
@@ -28,14 +26,12 @@ unsigned recovery_get_content(void *context, const struct control_request *reque
 	struct recovery *recovery = context;
 	struct err err = {.code = 0};
 	uint64_t number = 0;
-	struct replica *replica = store_find(recovery->store, request->arg[0]);
-	if (!replica) {
-		(void)err_set(&err, -ENOENT, "there is no protection %s on this receiver: `kagami status` lists what there is", request->arg[0]);
-		return control_fail(ret_body, err.code, err.text);
-	}
+	struct replica *replica = route_find(recovery, request, &err);
+	if (!replica)
+		return route_fail(&err, ret_body);
 	if (number_read("point", request->arg[1], INT64_MAX, &number, &err) ||
 	    point_stream_open(replica, number, request->arg[2], &recovery->streams, request->stream, &err))
-		return control_fail(ret_body, err.code, err.text);
+		return route_fail(&err, ret_body);
 	return HTTP_OK;
 }
 
@@ -73,7 +69,7 @@ unsigned recovery_get_files(void *context, const struct control_request *request
 	struct err err = {.code = 0};
 	const char *path;
 	if (files_read(recovery, request, &mount, &path, &err) || file_list(recovery->mounts, &mount, path, ret_body, &err))
-		return control_fail(ret_body, err.code, err.text);
+		return route_fail(&err, ret_body);
 	return HTTP_OK;
 }
 

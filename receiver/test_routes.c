@@ -1,22 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The receiver's routes for tests. API: docs/control.md, "Receiver".
-#include "receiver/recovery.h"
+#include "receiver/route.h"
 
 #include "base/auto.h"
 #include "receiver/scrub.h"
 
 #include <errno.h>
 #include <string.h>
-
-enum { HTTP_OK = 200, HTTP_CREATED = 201 };
-
-static unsigned answer(unsigned status, json_t *json, json_t **ret_body)
-{
-	if (!json)
-		return control_fail(ret_body, -ENOMEM, "out of memory: ask again");
-	*ret_body = json;
-	return status;
-}
 
 unsigned recovery_post_test(void *context, const struct control_request *request, json_t **ret_body)
 {
@@ -32,12 +22,12 @@ unsigned recovery_post_test(void *context, const struct control_request *request
 	};
 	AUTO_FREE struct test_info *test = malloc(sizeof(*test));
 	if (!test)
-		return answer(HTTP_OK, NULL, ret_body);
+		return route_answer(HTTP_OK, NULL, ret_body);
 	struct replica *replica = store_find(recovery->store, request->arg[0]);
 	if (control_read(request->body, members, 3, &err) || (replica && !damaged && replica_sound(replica, point, &err)) ||
 	    tests_start(recovery->tests, request->arg[0], name, point, test, &err))
-		return control_fail(ret_body, err.code, err.text);
-	return answer(HTTP_CREATED, recovery_json_test(recovery, test), ret_body);
+		return route_fail(&err, ret_body);
+	return route_answer(HTTP_CREATED, recovery_json_test(recovery, test), ret_body);
 }
 
 unsigned recovery_get_tests(void *context, const struct control_request *request, json_t **ret_body)
@@ -49,9 +39,9 @@ unsigned recovery_get_tests(void *context, const struct control_request *request
 	for (size_t n = 0; test && tests_at(recovery->tests, n, test); n++)
 		if (json_array_append_new(array, recovery_json_test(recovery, test))) {
 			json_decref(array);
-			return answer(HTTP_OK, NULL, ret_body);
+			return route_answer(HTTP_OK, NULL, ret_body);
 		}
-	return answer(HTTP_OK, json_pack("{s:o}", "tests", array), ret_body);
+	return route_answer(HTTP_OK, json_pack("{s:o}", "tests", array), ret_body);
 }
 
 // ?force=yes takes the disks from a virtual machine that has them open.
@@ -64,6 +54,6 @@ unsigned recovery_delete_test(void *context, const struct control_request *reque
 		return control_fail(ret_body, -EINVAL, "force: \"yes\" is the only value");
 	if (control_read(request->body, NULL, 0, &err) ||
 	    tests_stop(recovery->tests, request->arg[0], request->arg[1], force != NULL, &err))
-		return control_fail(ret_body, err.code, err.text);
-	return answer(HTTP_OK, json_object(), ret_body);
+		return route_fail(&err, ret_body);
+	return route_answer(HTTP_OK, json_object(), ret_body);
 }

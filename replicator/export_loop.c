@@ -93,7 +93,7 @@ void export_on_error(struct group *group, struct volume *volume, const char *wha
 	disk->logged = res;
 	char when[WHEN_SIZE];
 	struct err err;
-	export_now_text(when);
+	when_format(clock_wall_ns(), when);
 	(void)err_sys(&err, res, "%s: %s of image %s at byte %llu", when, what, export->image[d].path, (unsigned long long)off);
 	log_error("an image failed, the guest was told protection=%s disk=%s error=\"%s\"", export->protection, export->nbd[d].name,
 		  err.text);

@@ -98,7 +98,6 @@ void export_on_marks_wanted(struct intent *intent);
 void export_on_marks(struct marker *marker); // a batch is back
 void export_on_commit_late(struct bound *commit);
 void export_heralds_stop(struct export *export); // after the loop's end
-void export_now_text(char text[WHEN_SIZE]);
 void export_on_hold_expired(struct bound *hold);
 void export_on_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
 

@@ -17,11 +17,6 @@
 #include <string.h>
 #include <time.h>
 
-void export_now_text(char text[WHEN_SIZE])
-{
-	when_format(clock_wall_ns(), text);
-}
-
 static void on_mark(struct ring_task *task)
 {
 	struct export *export = HOLDER(task, struct export, mark);
@@ -45,7 +40,7 @@ static void latch_lost(struct export *export, uint16_t d, const char *why)
 	char when[WHEN_SIZE];
 	if (atomic_load_explicit(&disk->lost, memory_order_relaxed))
 		return;
-	export_now_text(when);
+	when_format(clock_wall_ns(), when);
 	struct err err;
 	(void)err_set(&err, 0, "%s: mark regions of disk %s: %s", when, export->nbd[d].name, why);
 	memcpy(disk->lost_error, err.text, sizeof(disk->lost_error));

@@ -10,6 +10,7 @@
 #include "replicator/protection_private.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -91,9 +92,7 @@ static int disk_find(const struct protection *p, const char *name, uint16_t *ret
 // With the lock held. -EBUSY when the cycle thread did not come free in time.
 static int wait_done(struct protection *p, struct err *err)
 {
-	struct timespec until;
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += TAKE_WAIT_S;
+	struct timespec until = clock_mono_after(TAKE_WAIT_S * UINT64_C(1000000000));
 	while (!p->resize.done) {
 		bool waiting = p->resize.asked;
 		int late = waiting ? pthread_cond_timedwait(&p->resized, &p->lock, &until) : pthread_cond_wait(&p->resized, &p->lock);

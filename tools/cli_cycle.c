@@ -8,6 +8,8 @@
 #include "tools/parse.h"
 #include "tools/show.h"
 
+#include "base/clock.h"
+
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -15,13 +17,6 @@
 #define LINE_CLEAR "\r\033[K"
 
 enum { POLL_MS = 200, TIMEOUT_MS = 10 * 60 * 1000 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static void print_progress(const json_t *protection, uint64_t cycle)
 {
@@ -68,7 +63,7 @@ static bool wait_step(const struct cli *cli, uint64_t cycle, uint64_t deadline_m
 		return true;
 	bool done = show_number_of(json_object_get(protection, "cycles"), "committed") >= cycle;
 	const char *why = done ? NULL : hopeless(protection);
-	bool late = !done && !why && now_ms() >= deadline_ms;
+	bool late = !done && !why && (uint64_t)clock_mono_ms() >= deadline_ms;
 	if (terminal && (done || why || late))
 		(void)fputs(LINE_CLEAR, stderr);
 	if (done)
@@ -89,7 +84,7 @@ static bool wait_step(const struct cli *cli, uint64_t cycle, uint64_t deadline_m
 static int wait_for(const struct cli *cli, uint64_t cycle, uint64_t timeout_ms)
 {
 	static const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
-	uint64_t deadline_ms = now_ms() + timeout_ms;
+	uint64_t deadline_ms = (uint64_t)clock_mono_ms() + timeout_ms;
 	bool terminal = cli_on_terminal() && !cli->json;
 	int rc;
 	while (!wait_step(cli, cycle, deadline_ms, terminal, &rc))

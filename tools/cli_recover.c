@@ -4,6 +4,8 @@
 #include "tools/parse.h"
 #include "tools/show.h"
 
+#include "base/clock.h"
+
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -11,10 +13,7 @@
 // How long ago `time` was, by this host's clock, which is the one that the receiver wrote ages by; 0 when it is to come.
 static uint64_t age_ms(const char *time)
 {
-	struct timespec now;
-	int64_t then_ms;
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	int64_t now_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	int64_t then_ms, now_ms = clock_wall_ns() / 1000000;
 	return parse_time(time, &then_ms) == 0 && then_ms < now_ms ? (uint64_t)(now_ms - then_ms) : 0;
 }
 

@@ -3,20 +3,13 @@
 #include "tools/load_worker.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <string.h>
 #include <time.h>
 
 enum { STACK_SIZE = 512 << 10, NS_PER_MS = 1000000 };
-
-static void deadline_in(struct timespec *at, uint64_t ms)
-{
-	(void)clock_gettime(CLOCK_MONOTONIC, at);
-	uint64_t ns = (uint64_t)at->tv_nsec + ms % 1000 * NS_PER_MS;
-	at->tv_sec += (time_t)(ms / 1000 + ns / 1000000000);
-	at->tv_nsec = (long)(ns % 1000000000);
-}
 
 // --- a job ---
 
@@ -47,7 +40,7 @@ static void pause_until(struct load_team *team, uint64_t until_ns)
 	struct timespec at;
 	if (now_ns >= until_ns)
 		return;
-	deadline_in(&at, (until_ns - now_ns) / NS_PER_MS);
+	at = clock_mono_after(until_ns - now_ns);
 	LOCK_SCOPE(&team->lock);
 	while (!team->stop && !team->quit && pthread_cond_timedwait(&team->wake, &team->lock, &at) == 0)
 		;
@@ -78,7 +71,7 @@ static enum todo todo(struct load_worker *worker, struct load_job *ret_job)
 {
 	struct load_team *team = worker->team;
 	struct timespec at;
-	deadline_in(&at, CHANNEL_PING_MS);
+	at = clock_mono_after(CHANNEL_PING_MS * UINT64_C(1000000));
 	LOCK_SCOPE(&team->lock);
 	while (!team->quit && !worker->busy)
 		if (pthread_cond_timedwait(&team->wake, &team->lock, &at))
@@ -170,7 +163,7 @@ void load_team_give(struct load_team *team, unsigned n, const struct load_job *j
 bool load_team_wait(struct load_team *team, unsigned workers, unsigned ms)
 {
 	struct timespec at;
-	deadline_in(&at, ms);
+	at = clock_mono_after(ms * NS_PER_MS);
 	LOCK_SCOPE(&team->lock);
 	while (team->busy > workers)
 		if (pthread_cond_timedwait(&team->idle, &team->lock, &at))

@@ -3,18 +3,13 @@
 
 #include "tools/show.h"
 
+#include "base/clock.h"
+
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { EVERY_MS = 500, RATE_AFTER_MS = 1000 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 void progress_text(uint64_t done, uint64_t total, uint64_t elapsed_ms, char *text, size_t cap)
 {
@@ -30,13 +25,13 @@ void progress_text(uint64_t done, uint64_t total, uint64_t elapsed_ms, char *tex
 
 void progress_begin(struct progress *progress, uint64_t total_bytes)
 {
-	*progress = (struct progress){.shown = isatty(STDERR_FILENO), .total = total_bytes, .began_ms = now_ms()};
+	*progress = (struct progress){.shown = isatty(STDERR_FILENO), .total = total_bytes, .began_ms = (uint64_t)clock_mono_ms()};
 }
 
 void progress_at(struct progress *progress, uint64_t done_bytes)
 {
 	char text[160];
-	uint64_t now = progress->shown ? now_ms() : 0;
+	uint64_t now = progress->shown ? (uint64_t)clock_mono_ms() : 0;
 	if (!progress->shown || now < progress->next_ms)
 		return;
 	progress->next_ms = now + EVERY_MS;
@@ -53,5 +48,5 @@ void progress_end(struct progress *progress)
 
 uint64_t progress_ms(const struct progress *progress)
 {
-	return now_ms() - progress->began_ms;
+	return (uint64_t)clock_mono_ms() - progress->began_ms;
 }

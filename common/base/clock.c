@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/clock.h"
 
-#include <time.h>
-
 static int64_t clock_ns(clockid_t id)
 {
 	struct timespec now;
@@ -18,6 +16,12 @@ uint64_t clock_mono_ns(void)
 int64_t clock_mono_ms(void)
 {
 	return clock_ns(CLOCK_MONOTONIC) / 1000000;
+}
+
+struct timespec clock_mono_after(uint64_t ns)
+{
+	uint64_t at = clock_mono_ns() + ns;
+	return (struct timespec){.tv_sec = (time_t)(at / 1000000000), .tv_nsec = (long)(at % 1000000000)};
 }
 
 int64_t clock_wall_ns(void)

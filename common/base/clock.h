@@ -4,9 +4,11 @@
 #define KAGAMI_BASE_CLOCK_H
 
 #include <stdint.h>
+#include <time.h>
 
 uint64_t clock_mono_ns(void); // never steps; for durations and timers
 int64_t clock_mono_ms(void);  // the same, for deadlines of poll()
+struct timespec clock_mono_after(uint64_t ns); // so long from now, for waits on a condition of that clock
 int64_t clock_wall_ns(void);  // since 1970, UTC; for what a person reads
 
 #endif

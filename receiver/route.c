@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/route.h"
+
+#include <errno.h>
+
+struct replica *route_find(const struct recovery *recovery, const struct control_request *request, struct err *err)
+{
+	const char *name = request->arg[0];
+	struct replica *replica = store_find(recovery->store, name);
+	if (!replica)
+		err_set(err, -ENOENT, "there is no protection %s on this receiver: `kagami status` lists what there is", name);
+	return replica;
+}
+
+unsigned route_answer(unsigned status, json_t *json, json_t **ret_body)
+{
+	if (!json)
+		return control_fail(ret_body, -ENOMEM, "out of memory: ask again");
+	*ret_body = json;
+	return status;
+}
+
+unsigned route_fail(const struct err *err, json_t **ret_body)
+{
+	return control_fail(ret_body, err->code, err->text);
+}
