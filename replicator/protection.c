@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
 
 enum { SOCKET_PATH_SIZE = 4096 };
 
@@ -44,8 +43,7 @@ static void protection_free(struct protection *p)
 	export_close(p->export);
 	ship_free(p->ship);
 	SSL_CTX_free(p->tls);
-	if (p->wake_fd >= 0)
-		(void)close(p->wake_fd);
+	protection_wait_done(p);
 	resize_done(p);
 	(void)pthread_mutex_destroy(&p->lock);
 	free(p);
@@ -53,12 +51,13 @@ static void protection_free(struct protection *p)
 
 static int start(struct protection *p, bool is_new, struct err *err)
 {
-	if (p->wake_fd < 0)
-		return err_sys(err, -EMFILE, "make an eventfd");
+	int rc = protection_wait_init(p);
+	if (rc)
+		return err_sys(err, rc, "make an eventfd");
 	p->tls = identity_context(p->place.identity, false, err);
 	if (!p->tls)
 		return -EIO;
-	int rc = uuid_new(p->place.env, &p->nowhere);
+	rc = uuid_new(p->place.env, &p->nowhere);
 	if (rc == 0)
 		rc = ship_new(&p->ship);
 	if (rc)
@@ -78,7 +77,7 @@ static int start(struct protection *p, bool is_new, struct err *err)
 		(void)tracking_save(p, NULL); // nothing was served: the maps are still the truth
 		return rc;
 	}
-	rc = -pthread_create(&p->thread, NULL, protection_thread, p);
+	rc = protection_thread_start(p);
 	if (rc) {
 		if (export_stop(p->export, NULL) == 0)
 			(void)tracking_save(p, NULL);
@@ -97,7 +96,7 @@ int protection_start(const struct protection_place *place, const struct protecti
 	p->config = *config;
 	p->paused = config->paused;
 	p->schedule.rpo_ns = config->rpo_ms * UINT64_C(1000000);
-	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	p->wake_fd = -1;
 	p->settled = true;
 	(void)pthread_mutex_init(&p->lock, NULL);
 	tracking_init(p);
@@ -113,12 +112,6 @@ int protection_start(const struct protection_place *place, const struct protecti
 	return 0;
 }
 
-void protection_wake(struct protection *p)
-{
-	uint64_t one = 1;
-	(void)!write(p->wake_fd, &one, sizeof(one));
-}
-
 void protection_stop_begin(struct protection *p)
 {
 	LOCK_SCOPE(&p->lock);
@@ -131,7 +124,7 @@ void protection_stop_begin(struct protection *p)
 void protection_stop(struct protection *p)
 {
 	protection_stop_begin(p);
-	(void)pthread_join(p->thread, NULL);
+	protection_thread_join(p);
 	struct err err = {0};
 	int rc = export_stop(p->export, &err);
 	if (rc == 0)

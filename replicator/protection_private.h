@@ -96,6 +96,14 @@ struct protection {
 
 #define MS_NS UINT64_C(1000000)
 
+// protection_wait.c; with another implementation in the simulation of the tests
+int protection_wait_init(struct protection *p); // -EMFILE
+void protection_wait_done(struct protection *p);
+// Sleeps until `deadline_ns`, a wake-up, or something from the peer. Cycle thread.
+void protection_wait(struct protection *p, uint64_t deadline_ns);
+void protection_wake(struct protection *p); // any thread
+int protection_thread_start(struct protection *p); // a negative errno, without a thread
+void protection_thread_join(struct protection *p);
 // protection_thread.c
 void *protection_thread(void *protection);
 void protection_set_state(struct protection *protection, enum protection_state state, const char *reason);
@@ -123,7 +131,6 @@ void resize_init(struct protection *p);
 void resize_done(struct protection *p);
 // Does what was asked for; cycle thread, between cycles. True when a disk is larger now: the session must be opened anew.
 bool resize_serve(struct protection *p);
-void protection_wake(struct protection *protection);
 // When that instant was, on the monotonic clock: for ages of points of an earlier process. Negative: before this boot.
 int64_t protection_mono_of(const struct protection *protection, int64_t wall_ns);
 

@@ -7,12 +7,8 @@
 #include "base/auto.h"
 #include "base/log.h"
 
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
-
-enum { WAIT_MS_MAX = 60000 };
 
 const char *protection_state_name(enum protection_state state)
 {
@@ -57,19 +53,6 @@ int64_t protection_mono_of(const struct protection *p, int64_t wall_ns)
 	return (int64_t)protection_now_ns(p) - age_ns;
 }
 
-// Sleeps until `deadline_ns`, a wake-up, or something from the peer.
-static void wait_until(struct protection *p, uint64_t deadline_ns)
-{
-	uint64_t now = protection_now_ns(p);
-	uint64_t ms = deadline_ns > now ? (deadline_ns - now + MS_NS - 1) / MS_NS : 0;
-	struct pollfd wait[2] = {{.fd = p->wake_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
-	if (p->channel)
-		wait[1].fd = channel_fd(p->channel);
-	(void)poll(wait, 2, (int)min_u64(ms, WAIT_MS_MAX));
-	uint64_t count;
-	(void)!read(p->wake_fd, &count, sizeof(count));
-}
-
 static void idle(struct protection *p, bool asked)
 {
 	if (!connection_check(p))
@@ -82,7 +65,7 @@ static void idle(struct protection *p, bool asked)
 	if (asked || protection_now_ns(p) >= due_ns)
 		protection_cycle_once(p);
 	else
-		wait_until(p, min_u64(due_ns, p->pinged_ns + CHANNEL_PING_MS * MS_NS));
+		protection_wait(p, min_u64(due_ns, p->pinged_ns + CHANNEL_PING_MS * MS_NS));
 }
 
 void *protection_thread(void *context)
@@ -111,11 +94,11 @@ void *protection_thread(void *context)
 			p->connect_not_before_ns = 0;
 			if (!fenced)
 				protection_set_state(p, STATE_PAUSED, "");
-			wait_until(p, UINT64_MAX);
+			protection_wait(p, UINT64_MAX);
 		} else if (p->channel) {
 			idle(p, asked);
 		} else if (protection_now_ns(p) < p->connect_not_before_ns && !hurry) {
-			wait_until(p, p->connect_not_before_ns);
+			protection_wait(p, p->connect_not_before_ns);
 		} else {
 			connection_open(p);
 		}

@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+// Frames over a transport: gathering, flushing, the next one, and the answer that is due.
 #include "link/channel.h"
 
-#include "base/auto.h"
-#include "base/clock.h"
-#include "base/size.h"
-#include "link/net.h"
+#include "link/channel_transport.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <openssl/err.h>
-#include <poll.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 enum {
 	OUT_GATHER = 256 << 10, // flushed by itself beyond this
@@ -22,8 +16,7 @@ enum {
 };
 
 struct channel {
-	int fd;
-	SSL *ssl;
+	struct channel_transport *transport;
 	struct pin peer;
 	int failed; // sticky: what ended the connection
 	unsigned char *out;
@@ -36,137 +29,38 @@ static int channel_fail(struct channel *channel, struct err *err, int code, cons
 {
 	if (!channel->failed)
 		channel->failed = code;
-	ERR_clear_error();
 	return code == -ETIMEDOUT ? err_set(err, code, "%s: no answer in time", what) : err_sys(err, code, "%s", what);
 }
 
-// After an SSL call that did not finish: waits until it may be tried again. 0, -ETIMEDOUT, or what ended the connection.
-static int channel_wait(struct channel *channel, int result, int64_t deadline_ms)
+static int64_t now_ms(const struct channel *channel)
 {
-	short events;
-	switch (SSL_get_error(channel->ssl, result)) {
-	case SSL_ERROR_WANT_READ:
-		events = POLLIN;
-		break;
-	case SSL_ERROR_WANT_WRITE:
-		events = POLLOUT;
-		break;
-	case SSL_ERROR_SYSCALL:
-		return errno == ECONNRESET || errno == EPIPE || errno == 0 ? -ECONNRESET : -errno;
-	case SSL_ERROR_ZERO_RETURN:
-		return -ECONNRESET;
-	default:
-		return -EPROTO;
-	}
-	for (;;) {
-		int64_t left = deadline_ms - clock_mono_ms();
-		struct pollfd wait = {.fd = channel->fd, .events = events};
-		int ready = poll(&wait, 1, left > 0 ? (int)left : 0);
-		if (ready > 0)
-			return 0;
-		if (ready == 0)
-			return -ETIMEDOUT;
-		if (errno != EINTR)
-			return -errno;
-	}
+	return channel->transport->ops->now_ms(channel->transport);
 }
 
-static int handshake(struct channel *channel, struct err *err)
-{
-	int64_t deadline_ms = clock_mono_ms() + CHANNEL_HANDSHAKE_MS;
-	for (;;) {
-		ERR_clear_error();
-		errno = 0;
-		int result = SSL_do_handshake(channel->ssl);
-		if (result == 1)
-			break;
-		int rc = channel_wait(channel, result, deadline_ms);
-		if (rc == -EPROTO)
-			return channel_fail(channel, err, rc, "the other side does not speak kagami/1 over TLS 1.3");
-		if (rc)
-			return channel_fail(channel, err, rc, "TLS handshake");
-	}
-	X509 *certificate = SSL_get0_peer_certificate(channel->ssl);
-	unsigned char *der = NULL;
-	int len = certificate ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der) : 0;
-	bool known = len > 0 && EVP_Digest(der, (size_t)len, channel->peer.bytes, NULL, EVP_sha256(), NULL);
-	OPENSSL_free(der);
-	const unsigned char *protocol;
-	unsigned protocol_len;
-	SSL_get0_alpn_selected(channel->ssl, &protocol, &protocol_len);
-	if (!known || protocol_len != strlen(WIRE_ALPN) || memcmp(protocol, WIRE_ALPN, protocol_len) != 0)
-		return channel_fail(channel, err, -EPROTO, "the other side does not speak kagami/1");
-	return 0;
-}
-
-static int channel_new(SSL_CTX *context, int fd, bool server, struct channel **ret_channel, struct err *err)
+int channel_over(struct channel_transport *transport, const struct pin *peer, struct channel **ret_channel, struct err *err)
 {
 	struct channel *channel = calloc(1, sizeof(*channel));
 	if (!channel) {
-		(void)close(fd);
+		transport->ops->close(transport, false);
 		return err_sys(err, -ENOMEM, "open a connection");
 	}
-	channel->fd = fd;
+	channel->transport = transport;
+	channel->peer = *peer;
 	channel->out = malloc(OUT_SIZE);
 	channel->in = malloc(IN_SIZE);
-	channel->ssl = SSL_new(context);
-	int rc = 0;
-	if (!channel->out || !channel->in || !channel->ssl || SSL_set_fd(channel->ssl, fd) != 1)
-		rc = err_sys(err, -ENOMEM, "open a connection");
-	if (rc == 0) {
-		if (server)
-			SSL_set_accept_state(channel->ssl);
-		else
-			SSL_set_connect_state(channel->ssl);
-		rc = handshake(channel, err);
-	}
-	if (rc) {
+	if (!channel->out || !channel->in) {
 		channel_close(channel);
-		return rc;
+		return err_sys(err, -ENOMEM, "open a connection");
 	}
 	*ret_channel = channel;
 	return 0;
-}
-
-int channel_connect(SSL_CTX *context, const char *address, const struct pin *expected, struct channel **ret_channel,
-		    struct err *err)
-{
-	int fd = net_connect(address, CHANNEL_HANDSHAKE_MS, err);
-	if (fd < 0)
-		return fd;
-	struct channel *channel = NULL;
-	int rc = channel_new(context, fd, false, &channel, err);
-	if (rc) {
-		err_wrap(err, "%s", address);
-		return rc;
-	}
-	if (expected && !pin_equal(&channel->peer, expected)) {
-		channel_close(channel);
-		return err_set(err, -EKEYREJECTED,
-			       "%s answers with another key than the one paired with: it is not that receiver, or its key was "
-			       "lost and it must be paired anew",
-			       address);
-	}
-	*ret_channel = channel;
-	return 0;
-}
-
-int channel_accept(SSL_CTX *context, int fd, struct channel **ret_channel, struct err *err)
-{
-	int one = 1;
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	return channel_new(context, fd, true, ret_channel, err);
 }
 
 void channel_close(struct channel *channel)
 {
 	if (!channel)
 		return;
-	if (channel->ssl && SSL_is_init_finished(channel->ssl) && !channel->failed)
-		(void)SSL_shutdown(channel->ssl);
-	ERR_clear_error();
-	SSL_free(channel->ssl);
-	(void)close(channel->fd);
+	channel->transport->ops->close(channel->transport, !channel->failed);
 	free(channel->out);
 	free(channel->in);
 	free(channel);
@@ -179,7 +73,7 @@ const struct pin *channel_peer(const struct channel *channel)
 
 void channel_abort(struct channel *channel)
 {
-	(void)shutdown(channel->fd, SHUT_RDWR);
+	channel->transport->ops->abort(channel->transport);
 }
 
 void *channel_room(struct channel *channel, size_t cap)
@@ -203,16 +97,11 @@ int channel_flush(struct channel *channel, struct err *err)
 		return err_sys(err, channel->failed, "send");
 	size_t put = 0;
 	while (put < channel->out_len) {
-		ERR_clear_error();
-		errno = 0;
-		int n = SSL_write(channel->ssl, channel->out + put, (int)(channel->out_len - put));
-		if (n > 0) {
-			put += (size_t)n;
-			continue;
-		}
-		int rc = channel_wait(channel, n, clock_mono_ms() + CHANNEL_STALL_MS);
-		if (rc)
-			return channel_fail(channel, err, rc, "send");
+		ssize_t n = channel->transport->ops->send(channel->transport, channel->out + put, channel->out_len - put,
+							  now_ms(channel) + CHANNEL_STALL_MS);
+		if (n < 0)
+			return channel_fail(channel, err, (int)n, "send");
+		put += (size_t)n;
 	}
 	channel->out_len = 0;
 	return 0;
@@ -226,25 +115,19 @@ static int channel_fill(struct channel *channel, int64_t deadline_ms, struct err
 		channel->in_len -= channel->in_at;
 		channel->in_at = 0;
 	}
-	for (;;) {
-		ERR_clear_error();
-		errno = 0;
-		int n = SSL_read(channel->ssl, channel->in + channel->in_len, (int)(IN_SIZE - channel->in_len));
-		if (n > 0) {
-			channel->in_len += (size_t)n;
-			return 0;
-		}
-		int rc = channel_wait(channel, n, deadline_ms);
-		if (rc == -ETIMEDOUT)
-			return rc;
-		if (rc)
-			return channel_fail(channel, err, rc, "receive");
-	}
+	ssize_t n = channel->transport->ops->receive(channel->transport, channel->in + channel->in_len, IN_SIZE - channel->in_len,
+						     deadline_ms);
+	if (n == -ETIMEDOUT)
+		return -ETIMEDOUT;
+	if (n < 0)
+		return channel_fail(channel, err, (int)n, "receive");
+	channel->in_len += (size_t)n;
+	return 0;
 }
 
 int channel_get(struct channel *channel, int timeout_ms, struct wire_frame *ret_frame, struct err *err)
 {
-	int64_t deadline_ms = clock_mono_ms() + timeout_ms;
+	int64_t deadline_ms = now_ms(channel) + timeout_ms;
 	for (;;) {
 		if (channel->failed)
 			return err_sys(err, channel->failed, "receive");
@@ -301,7 +184,7 @@ int channel_expect(struct channel *channel, enum wire_type type, int timeout_ms,
 
 int channel_fd(const struct channel *channel)
 {
-	return channel->fd;
+	return channel->transport->ops->fd(channel->transport);
 }
 
 void channel_refuse(struct channel *channel, enum wire_error code, const char *text)
@@ -311,21 +194,20 @@ void channel_refuse(struct channel *channel, enum wire_error code, const char *t
 	void *to = channel_room(channel, WIRE_FRAME_MAX);
 	if (!to || channel_put(channel, wire_put_error(to, WIRE_FRAME_MAX, code, text)) || channel_flush(channel, NULL))
 		return;
-	(void)SSL_shutdown(channel->ssl);
-	(void)shutdown(channel->fd, SHUT_WR);
-	int64_t deadline_ms = clock_mono_ms() + REFUSE_LINGER_MS;
+	channel->transport->ops->finish(channel->transport);
+	int64_t deadline_ms = now_ms(channel) + REFUSE_LINGER_MS;
 	do { // what comes is dropped
 		channel->in_at = channel->in_len = 0;
-	} while (clock_mono_ms() < deadline_ms && channel_fill(channel, deadline_ms, NULL) == 0);
+	} while (now_ms(channel) < deadline_ms && channel_fill(channel, deadline_ms, NULL) == 0);
 	channel->failed = -ECONNRESET;
 }
 
 uint64_t channel_bytes_out(const struct channel *channel)
 {
-	return BIO_number_written(SSL_get_wbio(channel->ssl));
+	return channel->transport->ops->bytes_out(channel->transport);
 }
 
 uint64_t channel_bytes_in(const struct channel *channel)
 {
-	return BIO_number_read(SSL_get_rbio(channel->ssl));
+	return channel->transport->ops->bytes_in(channel->transport);
 }

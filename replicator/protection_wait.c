@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the cycle thread of a protection is, and how it sleeps: a thread, and an eventfd beside its socket. The simulation of the tests has
+// this file's functions, too: there it is a fiber on a simulated clock.
+#include "replicator/protection_private.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum { WAIT_MS_MAX = 60000 };
+
+int protection_wait_init(struct protection *p)
+{
+	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return p->wake_fd < 0 ? -EMFILE : 0;
+}
+
+void protection_wait_done(struct protection *p)
+{
+	if (p->wake_fd >= 0)
+		(void)close(p->wake_fd);
+}
+
+void protection_wake(struct protection *p)
+{
+	uint64_t one = 1;
+	(void)!write(p->wake_fd, &one, sizeof(one));
+}
+
+void protection_wait(struct protection *p, uint64_t deadline_ns)
+{
+	uint64_t now = protection_now_ns(p);
+	uint64_t ms = deadline_ns > now ? (deadline_ns - now + MS_NS - 1) / MS_NS : 0;
+	struct pollfd wait[2] = {{.fd = p->wake_fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+	if (p->channel)
+		wait[1].fd = channel_fd(p->channel);
+	(void)poll(wait, 2, (int)min_u64(ms, WAIT_MS_MAX));
+	uint64_t count;
+	(void)!read(p->wake_fd, &count, sizeof(count));
+}
+
+int protection_thread_start(struct protection *p)
+{
+	return -pthread_create(&p->thread, NULL, protection_thread, p);
+}
+
+void protection_thread_join(struct protection *p)
+{
+	(void)pthread_join(p->thread, NULL);
+}
