@@ -29,7 +29,6 @@ static int start_side(struct side *side, const struct protection_place *place)
 		return rc;
 	}
 	side->made = true;
-	side->unclean = false;
 	world_note("%s started, sync %s", side->config.name, side->protection->sync ? sync_reason_name(side->protection->sync) : "none");
 	return 0;
 }
@@ -125,10 +124,9 @@ static void source_once(void)
 			task_sleep(w->now_ns + 30 * WORLD_S);
 	}
 	w->source.up = false;
-	bool asked = !w->source.dead;
 	stop_sides();
-	if (asked && w->source.dead)
-		asked = false;
+	for (unsigned s = 0; s < w->sides && !w->source.dead; s++)
+		w->side[s].unclean = false; // in order
 	env_root_close(w->images);
 	env_root_close(state);
 	w->images = NULL;

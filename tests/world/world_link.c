@@ -450,8 +450,11 @@ void protection_wait(struct protection *p, uint64_t deadline_ns)
 		listen_with(p, side->sleeper);
 		task_sleep(until_ns);
 		listen_with(p, NULL);
-		side->sleeper = NULL;
 	}
+	side->sleeper = task_self();
+	while (the_world->source.dead && !p->stop) // dead: nothing moves any more until it is asked to end
+		task_sleep(UINT64_MAX);
+	side->sleeper = NULL;
 	side->woken = false;
 }
 

@@ -77,7 +77,7 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 		good = side->acked_point == 0;
 		break;
 	case SYNC_UNCLEAN_STOP:
-		good = side->unclean;
+		good = side->unclean || side->fault_state || side->fault_image;
 		break;
 	case SYNC_STATE_MISSING:
 	case SYNC_STATE_UNREADABLE:

@@ -73,7 +73,7 @@ static void pair(struct world *w)
 // Sizes around what matters: within a region, its end, some of them; not always whole blocks.
 static uint64_t draw_size(void)
 {
-	uint64_t size = world_one_in(3) ? (1 + world_draw(2)) * REGION_SIZE : (1 + world_draw(40)) * BLOCK_SIZE;
+	uint64_t size = world_one_in(6) ? (1 + world_draw(2)) * REGION_SIZE : (1 + world_draw(24)) * BLOCK_SIZE;
 	if (world_one_in(3))
 		size += world_draw(2 * BLOCK_SIZE / SECTOR_SIZE) * SECTOR_SIZE;
 	return size;
