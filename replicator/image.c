@@ -147,9 +147,12 @@ int image_extend(const struct image *image, uint64_t size, struct err *err)
 	if (fstat(image->fd, &st) < 0)
 		return err_sys(err, -errno, "stat image %s", image->path);
 	if (!image->block_device) {
-		if ((uint64_t)st.st_size >= size || ftruncate(image->fd, (off_t)size) == 0)
-			return 0;
-		return err_sys(err, -errno, "extend image %s to %llu bytes", image->path, (unsigned long long)size);
+		if ((uint64_t)st.st_size < size && ftruncate(image->fd, (off_t)size) < 0)
+			return err_sys(err, -errno, "extend image %s to %llu bytes", image->path, (unsigned long long)size);
+		// The receiver is told this size next, and takes no smaller one ever again: a power cut must not take it back.
+		if (fsync(image->fd) < 0)
+			return err_sys(err, -errno, "make the size of image %s durable", image->path);
+		return 0;
 	}
 	if (ioctl(image->fd, BLKGETSIZE64, &has) < 0)
 		return err_sys(err, -errno, "ask for the size of %s", image->path);

@@ -38,7 +38,7 @@ int image_open(struct image *image, const char *path, bool read_only, struct err
 int image_open_scratch(struct image *image, const char *dir, struct err *err);
 void image_close(struct image *image); // takes a zeroed or failed one, too
 int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err);
-// Sees to it that there are `size` bytes: a shorter regular file is extended, a device is asked. image->size stays.
+// Sees to it that there are `size` bytes: a shorter regular file is extended, durable on return; a device is asked. image->size stays.
 int image_extend(const struct image *image, uint64_t size, struct err *err);
 // From here on image->backend works, on the ring's thread.
 void image_attach(struct image *image, struct ring *ring);

@@ -302,6 +302,32 @@ static void read_and_write_that_were_interrupted_are_done_again(void **state)
 	assert_int_equal(data[LARGE - 1], 0x5a);
 }
 
+// In the place of the C library's, for the program's own code.
+static unsigned fsyncs;
+static int fsync_fd = -1;
+static off_t fsync_size;
+int fsync(int fd)
+{
+	struct stat st;
+	fsyncs++;
+	fsync_fd = fd;
+	fsync_size = fstat(fd, &st) == 0 ? st.st_size : -1;
+	return (int)syscall(SYS_fsync, fd);
+}
+
+static void size_of_a_grown_image_is_durable_before_anybody_is_told(void **state)
+{
+	struct err err = {0};
+	(void)state;
+	fsyncs = 0;
+	assert_int_equal(image_extend(&image, SIZE + LARGE, &err), 0);
+	assert_int_equal(fsyncs, 1);
+	assert_int_equal(fsync_fd, image.fd);
+	assert_int_equal(fsync_size, SIZE + LARGE);
+	assert_int_equal(image_extend(&image, SIZE + LARGE, &err), 0); // a process before may have been killed in between
+	assert_int_equal(fsyncs, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -311,6 +337,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(read_and_write_that_were_interrupted_are_done_again, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(read_past_an_image_that_became_shorter_is_an_error, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(advice_brings_the_range_into_memory, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(size_of_a_grown_image_is_durable_before_anybody_is_told, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),
 	};
 	return cmocka_run_group_tests_name("image", tests, NULL, NULL);

@@ -111,6 +111,7 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	struct task *cycle_task, *sleeper, *joiner;
 	bool woken;
 	struct snapshot *taken;	   // of the newest cut
+	bool took;		   // one, since this start
 	struct snapshot *sealed;   // all that a SEAL named, newest first
 	uint64_t acked_point;	   // the newest that the source was told of
 	uint64_t checked_point;	   // the newest whose content was compared

@@ -584,6 +584,8 @@ int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct 
 	if (rc == 0 && size < new_size)
 		rc = env_truncate(export->image[disk].file, new_size);
 	if (rc == 0)
+		rc = env_sync(export->image[disk].file); // as image_extend()
+	if (rc == 0)
 		rc = group_grow(&export->group, disk, new_size);
 	if (rc)
 		return err_sys(err, rc, "grow");

@@ -169,6 +169,7 @@ void oracle_loaded(struct side *side, struct export *export, struct protection *
 	for (uint16_t d = 0; d < side->config.disk_count; d++)
 		resize_known(side, d, export_disk_size(export, d));
 	guest_reread(side);
+	side->took = false;
 	for (uint16_t d = 0; d < side->config.disk_count; d++)
 		loaded_disk(side, export, p, d);
 	if (p->position_known) {
@@ -218,11 +219,14 @@ void oracle_taken(struct side *side, struct export *export, struct protection *p
 	superset(side, export, &p->position.last_cut, "at a cut");
 	snapshot_free(side->taken);
 	side->taken = snapshot_take(side);
+	side->took = true;
 }
 
 // The newest cut is a point: only what came after it may be a candidate.
 void oracle_kept(struct side *side)
 {
+	if (!side->took) // of the process before: what this one found dirty stays so
+		return;
 	for (uint16_t d = 0; d < side->config.disk_count; d++)
 		memset(side->disk[d].allowed, 0, side->disk[d].blocks_max);
 }
@@ -268,7 +272,11 @@ void oracle_points(struct side *side, bool all)
 	struct replica *replica = w->store ? store_find(w->store, side->config.name) : NULL;
 	struct point_info *points = NULL;
 	size_t count = 0;
+	struct replica_info info;
 	if (!replica || w->receiver.dead || sim_is_off(w->receiver.sim))
+		return;
+	replica_info(replica, &info);
+	if (info.broken) // an I/O error came while it was looked at: it is opened again in the end
 		return;
 	if (replica_points(replica, &points, &count))
 		world_wrong("%s: the points cannot be listed", side->config.name);
@@ -294,7 +302,7 @@ void oracle_recovered(void)
 		if (!replica)
 			continue;
 		replica_info(replica, &info);
-		if (info.broken)
+		if (info.broken && !the_world->receiver_io_error)
 			world_wrong("%s is broken after the receiver's start: %s", side->config.name, info.broken_reason);
 		oracle_points(side, true);
 	}

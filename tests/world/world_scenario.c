@@ -16,7 +16,7 @@
 enum {
 	FAULTY_S = 60,	    // so long faults come, at most twice that
 	BACK_S = 100,	    // from the last fault on a point must come: 30 s until a dead peer is found, 30 s of back-off, a transfer, the RPO
-	STEADY_S = 40,	    // and then the age is within the RPO
+	STEADY_S = 20,	    // and then the age is within the RPO
 	SLACK_MS = 1500,    // of the age: what the scheduler is told of late
 };
 
@@ -88,7 +88,7 @@ static void make_side(struct world *w, unsigned number, unsigned disks_max)
 	side->number = number;
 	(void)snprintf(config->name, sizeof(config->name), "vm%u", number + 1);
 	(void)snprintf(config->site, sizeof(config->site), "dr");
-	config->rpo_ms = (2 + world_draw(10)) * 1000;
+	config->rpo_ms = (4 + world_draw(10)) * 1000;
 	config->points_keep = 1 + (uint32_t)world_draw(20);
 	config->codec = world_one_in(3) ? CODEC_LZ4 : CODEC_ZSTD;
 	config->digest.kind = DIGEST_XXH3;
@@ -330,9 +330,19 @@ static const char *why_late(const struct side *side, char text[300])
 	return text;
 }
 
+static bool is_back(struct world *w, uint64_t since_ns)
+{
+	for (unsigned s = 0; s < w->sides; s++)
+		if (oracle_newest_cut_ns(&w->side[s]) < since_ns)
+			return false;
+	return true;
+}
+
 static void all_back(struct world *w, uint64_t since_ns)
 {
 	char text[300];
+	for (unsigned n = 0; n < BACK_S && !is_back(w, since_ns); n++)
+		world_run_until(w->now_ns + WORLD_S);
 	for (unsigned s = 0; s < w->sides; s++)
 		if (oracle_newest_cut_ns(&w->side[s]) < since_ns)
 			world_wrong("%s has no new point %d s after the last fault (L1): %s", w->side[s].config.name, BACK_S,
@@ -385,7 +395,6 @@ void world_scenario(uint64_t seed, const struct world_plan *plan)
 	w->quiet = true;
 	mend(w);
 	uint64_t since_ns = w->now_ns;
-	world_run_until(w->now_ns + BACK_S * WORLD_S);
 	all_back(w, since_ns);
 	for (unsigned s = 0; s < STEADY_S * 4; s++) {
 		world_run_until(w->now_ns + WORLD_S / 4);
