@@ -181,8 +181,7 @@ void guest_reread(struct side *side)
 	for (uint16_t d = 0; d < side->config.disk_count; d++) {
 		struct side_disk *disk = &side->disk[d];
 		uint64_t blocks = size_blocks(disk->size);
-		if (side->cut_power) // else the page cache has it, as the model does
-			reread_range(side, d, 0, disk->size);
+		reread_range(side, d, 0, disk->size);
 		for (uint64_t b = 0; b < blocks; b++) {
 			if (!disk->unflushed[b] && !content_equal(disk->image[b], disk->flushed[b]))
 				world_wrong("%s, disk %u, block %llu: what was flushed is not there after the crash (G2)", side->config.name, d,
