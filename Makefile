@@ -108,6 +108,12 @@ test-model: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@KAGAMI_MODEL_SEEDS=$(MODEL_SEEDS) $(BUILD)/tests/unit/test_store_model
 
+# Both programs over simulated disks, network and clock, with all that can happen to them: so many seeds, on every processor. SEED=n replays one.
+SIM_SEEDS ?= 2000
+test-sim: setup
+	$(MAKE_AS_OWNER) $(BUILD)/tests/unit/test_simulation
+	@tests/sim-seeds.sh $(BUILD)/tests/unit/test_simulation $(SIM_SEEDS)
+
 # The store on real ext4, xfs and btrfs: crash states replayed from a log of every write and flush, and failing devices. As root.
 test-fs: setup
 	$(MAKE_AS_OWNER) fs-programs
@@ -168,6 +174,7 @@ help:
 		test-kill 'the agent killed under load, 200 times' test-asan 'all tests, with sanitizers' test-clang 'compile everything with clang' \
 		test-crash 'the crash enumerations, a million states and more' \
 		test-model 'random sequences against a model of the store, MODEL_SEEDS (1000) of them' \
+		test-sim 'both programs in a simulated world, SIM_SEEDS (2000) runs of it' \
 		test-mutants 'prove that the tests fail when the code is wrong' \
 		'sudo make test-fs' 'crashes and failing devices on real ext4, xfs and btrfs' \
 		test-seam 'prove that the core makes no system call of its own' \
@@ -175,7 +182,7 @@ help:
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
-.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-seam test-fs fuzz demo bench lint format setup setup-dev packages \
+.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-seam test-fs fuzz demo bench lint format setup setup-dev packages \
 	install clean help programs unit-tests fs-programs bench-store fuzzers clang-tidy force
 
 # --- how it is built ---

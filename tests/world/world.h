@@ -119,7 +119,7 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	uint64_t cycles_seen;
 	bool unclean;		   // its newest end was none in order
 	bool cut_power;		   // and the page cache went with it
-	bool fault_state, fault_image, resized, fault_store; // what happened to it: reasons for syncs
+	bool fault_state, fault_image, resized, fault_store, rot_known; // what happened to it: reasons for syncs
 	uint64_t newest_cut_ns;	   // world time of the newest committed cut
 };
 
@@ -138,10 +138,12 @@ struct world {
 	struct side side[SIDES_MAX];
 	unsigned sides;
 	uint64_t net_down_until_ns;
+	unsigned rot_states; // bits to turn in state files when the source is down
+	bool scrubs;	     // passes are under way
 	bool receiver_io_error; // one may have met it
 	struct {
 		uint64_t points, compared, power_cuts, kills, cuts, stalls, io_errors, full, rot, steps, resizes, restarts, refused, syncs,
-			b1_blocks, reads_checked, reexamined_bytes, marked_bytes, folds, given_up, events;
+			b1_blocks, scrubbed, damaged, reads_checked, reexamined_bytes, marked_bytes, folds, given_up, events;
 		uint64_t reason[16];
 	} did;
 };
@@ -221,6 +223,7 @@ struct world_plan { // what may happen
 	unsigned sides_max, disks_max;
 	bool faults;
 };
+void world_rot_states(void); // nothing runs on the source
 void world_scenario(uint64_t seed, const struct world_plan *plan);
 
 #endif

@@ -3,6 +3,7 @@
 #include "tests/world/world.h"
 
 #include "link/channel_transport.h"
+#include "receiver/scrub.h"
 #include "receiver/session.h"
 #include "replicator/site.h"
 
@@ -112,6 +113,7 @@ static void source_once(void)
 		w->images = NULL;
 		return;
 	}
+	world_rot_states();
 	struct protection_place place = {
 		.env = env, .state = state, .state_dir = "/state", .run_dir = "/run", .identity = w->source_identity};
 	for (unsigned s = 0; s < w->sides; s++)
@@ -223,6 +225,23 @@ void receiver_session(struct channel *channel)
 	task_wake(w->receiver.life_task);
 }
 
+// As the scrubber does, without its pauses.
+static void scrub_some(void)
+{
+	struct world *w = the_world;
+	struct replica *replica;
+	bool open = false;
+	for (size_t n = 0; !w->receiver.dead && (replica = store_at(w->store, n)); n++) {
+		struct scrub_step done = {.ended = false};
+		struct err err = {0};
+		int rc = scrub_slice(replica, &done, &err);
+		w->did.scrubbed += done.bytes;
+		w->did.damaged += done.mismatches;
+		open |= rc == -EAGAIN || (rc == 0 && !done.ended);
+	}
+	w->scrubs &= open;
+}
+
 static void run_keeper(void *context)
 {
 	struct world *w = the_world;
@@ -234,6 +253,7 @@ static void run_keeper(void *context)
 			if (replica_retain(replica, &err) == 1)
 				w->did.folds++;
 		}
+		scrub_some();
 		if (!ending(&w->receiver))
 			task_sleep(w->now_ns + (200 + world_draw(4000)) * WORLD_MS);
 	}

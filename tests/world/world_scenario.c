@@ -4,6 +4,7 @@
 #include "tests/world/world.h"
 
 #include "replicator/group.h"
+#include "receiver/scrub.h"
 #include "replicator/site.h"
 #include "tests/lib/twin.h"
 
@@ -173,8 +174,7 @@ static void io_error(struct world *w)
 static void space_back(void *context, uint64_t value)
 {
 	(void)value;
-	if (!((struct host *)context)->dead)
-		sim_set_space(((struct host *)context)->sim, UINT64_C(1) << 40);
+	sim_set_space(((struct host *)context)->sim, UINT64_C(1) << 40);
 }
 
 static void full_disk(struct world *w)
@@ -222,35 +222,55 @@ static void resize(struct world *w)
 	protection_wake(p);
 }
 
-// A bit of a state file turns while nobody runs: found, and said.
-static void rot(struct world *w)
+static bool turn_bit(struct host *host, const char *root_name, const char *name)
 {
-	struct side *side = &w->side[world_draw(w->sides)];
-	char name[2 * NAME_SIZE + 32];
 	struct env_root *root = NULL;
 	struct env_file *file = NULL;
 	uint64_t size = 0;
-	if (w->source.dead)
-		return;
-	(void)snprintf(name, sizeof(name), "protections/%s/%s.state", side->config.name,
-		       side->config.disk[world_draw(side->config.disk_count)].name);
-	host_oracle_begin(&w->source);
-	if (env_root_open(sim_env(w->source.sim), "/state", &root) == 0 && env_open(root, name, ENV_WRITE, &file) == 0 &&
+	bool turned = false;
+	host_oracle_begin(host);
+	if (env_root_open(sim_env(host->sim), root_name, &root) == 0 && env_open(root, name, ENV_WRITE, &file) == 0 &&
 	    env_size(file, &size) == 0 && size) {
 		unsigned char byte = 0;
 		uint64_t at = world_draw(size);
 		if (env_pread_full(file, &byte, 1, at) == 0) {
 			byte ^= (unsigned char)(1u << world_draw(8));
-			must(env_pwrite(file, &byte, 1, at), "turn a bit");
-			must(env_sync(file), "turn a bit");
-			side->fault_state = true;
-			w->did.rot++;
-			world_note("a bit of %s turns", name);
+			(void)env_pwrite(file, &byte, 1, at); // also where it fails it may be there
+			(void)env_sync(file);
+			turned = true;
 		}
 	}
 	env_close(file);
 	env_root_close(root);
-	host_oracle_end(&w->source);
+	host_oracle_end(host);
+	the_world->did.rot += turned;
+	if (turned)
+		world_note("a bit of %s turns", name);
+	return turned;
+}
+
+// Of a state file, while nobody runs: found, and said.
+void world_rot_states(void)
+{
+	struct world *w = the_world;
+	for (; w->rot_states; w->rot_states--) {
+		struct side *side = &w->side[world_draw(w->sides)];
+		char name[2 * NAME_SIZE + 32];
+		(void)snprintf(name, sizeof(name), "protections/%s/%s.state", side->config.name,
+			       side->config.disk[world_draw(side->config.disk_count)].name);
+		side->fault_state |= turn_bit(&w->source, "/state", name);
+	}
+}
+
+// Of what lies under a protection's points: the scrub finds it, and the source sends it again.
+static void rot_base(struct world *w)
+{
+	struct side *side = &w->side[world_draw(w->sides)];
+	char name[2 * NAME_SIZE + 32];
+	if (w->receiver.dead)
+		return;
+	(void)snprintf(name, sizeof(name), "%s/base/%s.raw", side->config.name, side->config.disk[world_draw(side->config.disk_count)].name);
+	side->fault_store |= turn_bit(&w->receiver, "/store", name);
 }
 
 static void fault(void *context, uint64_t value)
@@ -259,7 +279,7 @@ static void fault(void *context, uint64_t value)
 	(void)value;
 	if (w->quiet)
 		return;
-	switch (world_draw(16)) {
+	switch (world_draw(17)) {
 	case 0:
 	case 1:
 		crash(&w->source);
@@ -290,7 +310,10 @@ static void fault(void *context, uint64_t value)
 		w->net_down_until_ns = w->now_ns + world_draw(15) * WORLD_S;
 		break;
 	case 11:
-		rot(w);
+		w->rot_states++;
+		break;
+	case 12:
+		rot_base(w);
 		break;
 	default:
 		link_fault();
@@ -362,6 +385,28 @@ static void all_within(struct world *w)
 	}
 }
 
+// A pass of the scrub over what had a bit turned: then what is damaged is known, and the newest point is whole again.
+static void scrubbed(struct world *w)
+{
+	for (unsigned s = 0; s < w->sides; s++) {
+		struct side *side = &w->side[s];
+		struct err err = {0};
+		if (!side->fault_store)
+			continue;
+		if (scrub_begin(store_find(w->store, side->config.name), 0, SCRUB_RATE_DEFAULT, &err))
+			world_wrong("%s: no scrub: %s", side->config.name, err.text);
+		w->scrubs = true;
+	}
+	for (unsigned n = 0; n < 120 && w->scrubs; n++)
+		world_run_until(w->now_ns + WORLD_S);
+	if (w->scrubs)
+		world_wrong("a pass of the scrub does not end");
+	for (unsigned s = 0; s < w->sides; s++)
+		w->side[s].rot_known = true;
+	uint64_t since_ns = w->now_ns;
+	all_back(w, since_ns); // with what was sent again
+}
+
 static void end_programs(struct world *w)
 {
 	w->over = true;
@@ -400,6 +445,7 @@ void world_scenario(uint64_t seed, const struct world_plan *plan)
 		world_run_until(w->now_ns + WORLD_S / 4);
 		all_within(w);
 	}
+	scrubbed(w);
 	for (unsigned s = 0; s < w->sides; s++)
 		oracle_points(&w->side[s], true);
 	end_programs(w);

@@ -1,0 +1,24 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tests/sim-seeds.sh PROGRAM SEEDS: makes seeds 1 to SEEDS of the simulation, in as many processes as there are processors, and says which
+# failed: each is replayed by SEED=n PROGRAM. With SEED set only that one runs.
+set -u
+program=$1 seeds=$2
+[ -n "${SEED:-}" ] && exec "$program"
+jobs=$(nproc)
+share=$(((seeds + jobs - 1) / jobs))
+out=$(mktemp -d) || exit 1
+trap 'kill $(jobs -p) 2>/dev/null; rm -rf "$out"' EXIT
+for ((job = 0; job < jobs; job++)); do
+	first=$((job * share + 1))
+	count=$((first + share > seeds + 1 ? seeds + 1 - first : share))
+	[ $count -gt 0 ] || continue
+	KAGAMI_SIM_FIRST=$first KAGAMI_SIM_SEEDS=$count "$program" >"$out/$job" 2>&1 &
+done
+bad=0
+for pid in $(jobs -p); do
+	wait "$pid" || bad=$((bad + 1))
+done
+grep -h '^#' "$out"/*
+[ $bad = 0 ] && echo "ok      simulation: $seeds seeds"
+exit $((bad > 0))
