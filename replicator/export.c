@@ -178,6 +178,12 @@ void export_set_marked(struct export *export, uint16_t disk, const struct dirty 
 			intent_set_marked(&export->group.intent, &export->group.volume[disk], r);
 }
 
+void export_drop_cache(struct export *export, uint16_t disk)
+{
+	assert(!export->running && disk < export->count);
+	image_drop_cache(&export->image[disk]);
+}
+
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err)
 {
 	assert(disk < export->count);

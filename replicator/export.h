@@ -77,6 +77,8 @@ int export_open(const struct export_config *config, struct export **ret_export, 
 struct dirty *export_dirty(struct export *export, uint16_t disk);
 // Between open and start: the regions of the disk with a dirty piece in `dirty` are marked already.
 void export_set_marked(struct export *export, uint16_t disk, const struct dirty *dirty);
+// Between open and start, of a disk that was not left in order: see image_drop_cache().
+void export_drop_cache(struct export *export, uint16_t disk);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
 // Binds the socket and starts the thread.
 int export_start(struct export *export, struct err *err);

@@ -140,6 +140,11 @@ int image_open_scratch(struct image *image, const char *dir, struct err *err)
 	return code;
 }
 
+void image_drop_cache(const struct image *image)
+{
+	(void)posix_fadvise(image->fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 int image_extend(const struct image *image, uint64_t size, struct err *err)
 {
 	struct stat st;

@@ -130,6 +130,8 @@ static int load_disk(struct protection *p, unsigned disk, bool is_new, struct er
 		return rc;
 	enum sync_reason reason = read_disk(p, disk, is_new, &identity);
 	p->tracking[disk].sync = reason;
+	if (reason != SYNC_NONE) // a sync of the image may have failed in the process before: what is compared must be what is on the disk
+		export_drop_cache(p->export, (uint16_t)disk);
 	// What costs the whole disk names the sync: marked regions alone are never said to be the reason for more (B5).
 	if (p->sync == SYNC_NONE || (p->sync == SYNC_UNCLEAN_STOP && reason != SYNC_NONE))
 		p->sync = reason;

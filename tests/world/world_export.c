@@ -322,6 +322,13 @@ void export_set_marked(struct export *export, uint16_t disk, const struct dirty 
 			intent_set_marked(&export->group.intent, &export->group.volume[disk], r);
 }
 
+void export_drop_cache(struct export *export, uint16_t disk)
+{
+	(void)export;
+	(void)disk;
+	sim_drop_caches(the_world->source.sim); // of all of the host: as the system likes
+}
+
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err)
 {
 	uint64_t size = 0;
