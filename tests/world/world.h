@@ -193,6 +193,7 @@ int export_images_make(struct side *side);
 void guest_make(struct side *side);
 void guest_free(struct side *side);
 void guest_started(struct side *side); // its disks are served
+void guest_burst(struct side *side);
 void guest_stopping(struct side *side);
 void guest_died(struct side *side);
 void guest_forget(struct side *side); // what it had under way

@@ -422,6 +422,7 @@ static void on_hold(struct group_cut *cut)
 {
 	struct export *export = HOLDER(cut, struct export, cut);
 	export->hold_ns = the_world->now_ns;
+	guest_burst(export->side);
 	world_at(the_world->now_ns + WORLD_S, on_hold_over, export, export->cuts);
 }
 

@@ -358,6 +358,20 @@ static void guest_tick(void *context, uint64_t life)
 	world_at(the_world->now_ns + world_draw(world_one_in(20) ? 3000 : 250) * WORLD_MS, guest_tick, side, life);
 }
 
+static void burst(void *context, uint64_t life)
+{
+	struct side *side = context;
+	if (life == side->guest_life && side->running && !the_world->source.dead && side->in_flight < IN_FLIGHT_MAX)
+		issue(side);
+}
+
+// While a cut holds what is new: just then.
+void guest_burst(struct side *side)
+{
+	for (uint64_t n = world_draw(4); n; n--)
+		world_at(the_world->now_ns + world_draw(2 * WORLD_MS), burst, side, side->guest_life);
+}
+
 void guest_started(struct side *side)
 {
 	side->running = true;
