@@ -187,6 +187,7 @@ void replica_session_end(struct replica *r)
 {
 	LOCK_SCOPE(&r->lock);
 	assert(r->session_open);
+	head_session_end(r);
 	session_clear(r);
 	r->session_open = false;
 }

@@ -207,6 +207,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.last_cut_wall_ns = last ? last->cut_wall_ns : 0,
 		.head = r->head.uuid,
 		.head_bytes = head_bytes(r),
+		.head_blocks = head_blocks(r),
 		.session_open = r->session_open,
 		.reopen = r->reopen,
 		.used_bytes = replica_used_bytes(r),
