@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "receiver/json_file.h"
 #include "receiver/scrub.h"
+#include "receiver/seed.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -44,7 +45,7 @@ static int trash_all(struct replica *r, const char *dir, struct err *err)
 static int leftovers_remove(struct replica *r, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE];
-	static const char *const halves[] = {"protection.json.new", "scrub.json.new", "pins.json.new"};
+	static const char *const halves[] = {"protection.json.new", "scrub.json.new", "pins.json.new", "adopting.json.new"};
 	for (size_t i = 0; i < sizeof(halves) / sizeof(halves[0]); i++) {
 		replica_file(r, path, "%s", halves[i]);
 		int rc = env_unlink(r->root, path);
@@ -324,6 +325,7 @@ void replica_recover(struct replica *r)
 		rc = replica_examine(r, &why);
 	if (rc == 0)
 		rc = merged_remove(r, &why);
+	adopt_load(r);
 	if (rc == 0)
 		rc = head_recover(r, &why);
 	if (rc)

@@ -110,6 +110,11 @@ struct replica {
 	struct err scrub_why;	   // the newest slice failed
 	bool reopen;		   // the session is to open again: a scrub found damage that its source must hear of
 
+	// A seed is being adopted: adopt.c. Written under `lock` and retain_lock.
+	bool adopting, adopt_taken;
+	unsigned adopt_disk; // every block before this one is digested
+	uint64_t adopt_block;
+
 	bool session_open;
 	enum codec codec;		// what the session asks new overlays to be made with
 	struct codec_context *unpacker; // while a session is open, as those below

@@ -89,6 +89,7 @@ static enum wire_error open_refusal(int rc)
 	case -EINVAL:
 		return WIRE_E_GEOMETRY;
 	case -EBUSY:
+	case -EAGAIN:
 		return WIRE_E_BUSY;
 	case -ENOSPC:
 	case -EDQUOT:

@@ -90,6 +90,8 @@ struct replica_info {
 	uint64_t head_blocks;
 	bool session_open;
 	bool reopen; // the session is to end, and its source to open again: docs/store.md, "Scrub"
+	bool adopting; // a seed: no session begins until it is read
+	uint64_t adopted_bytes, adopting_bytes; // read, of
 	uint64_t used_bytes;  // on disk: base, points and head
 	uint64_t quota_bytes; // that it may take; 0: no bound of its own
 	enum limited limited; // why the newest head was refused, until a point is committed
