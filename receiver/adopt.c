@@ -110,11 +110,11 @@ static int raw_take(struct replica *r, unsigned disk, struct err *err)
 	int rc = seed_for(r->root, r->name, name, r->prot.owner_pin, &seed, err);
 	if (rc <= 0)
 		return rc; // none of this disk, or taken already
-	(void)snprintf(from, sizeof(from), SEEDS "/%s/%s/raw", r->name, name);
+	seed_path(r->name, name, from);
 	replica_file(r, to, "base/%s.raw", name);
 	rc = raw_fit(r, from, r->prot.disk[disk].size, err);
 	if (rc)
-		return rc == -ENOENT ? 0 : rc; // it was taken before a crash, its directory is left
+		return rc;
 	rc = env_rename(r->root, from, to);
 	if (rc)
 		return err_sys(err, rc, "%s: rename", from);
@@ -133,12 +133,8 @@ static int files_take(struct replica *r, struct err *err)
 	replica_file(r, base, "base");
 	if (rc == 0 && env_sync_dir(r->root, base))
 		rc = err_set(err, -EIO, "%s: sync failed", base);
-	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
-		struct seed seed;
-		rc = seed_for(r->root, r->name, r->prot.disk[i].name, r->prot.owner_pin, &seed, err);
-		if (rc == 1)
-			rc = seed_remove(r->root, r->name, r->prot.disk[i].name, err);
-	}
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
+		rc = seed_place_remove(r->root, r->name, r->prot.disk[i].name, err);
 	return rc;
 }
 

@@ -77,32 +77,39 @@ static int seed_decode(const char *text, size_t len, struct seed *ret_seed, stru
 
 // --- making ---
 
-static int new_sync(struct env_root *root, const struct seed *seed, struct err *err)
+static int raw_sync(struct env_root *root, const char *path, struct err *err)
 {
-	AUTO_FREE char *text = NULL;
 	AUTO_FILE struct env_file *raw = NULL;
-	size_t len = 0;
-	int rc = env_open(root, SEEDS_NEW "/raw", ENV_WRITE, &raw);
+	int rc = env_open(root, path, ENV_WRITE, &raw);
 	if (rc == 0)
 		rc = env_sync(raw);
-	if (rc)
-		return err_sys(err, rc, SEEDS_NEW "/raw: sync");
-	rc = seed_encode(seed, &text, &len);
+	return rc ? err_sys(err, rc, "%s: sync", path) : 0;
+}
+
+static int record_sync(struct env_root *root, const struct seed *seed, struct err *err)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	int rc = seed_encode(seed, &text, &len);
 	if (rc == 0)
 		rc = env_replace(root, SEEDS_NEW, SEEDS_NEW "/seed.json", text, len); // syncs the directory, too
 	return rc ? err_sys(err, rc, SEEDS_NEW "/seed.json") : 0;
 }
 
-int seed_publish(struct env_root *root, const struct seed *seed, struct err *err)
+// Gives SEEDS_NEW, which has all that it is to have, its name.
+static int publish(struct env_root *root, const struct seed *seed, struct err *err)
 {
 	char dir[REPLICA_PATH_SIZE], path[REPLICA_PATH_SIZE];
 	struct env_stat st;
 	(void)snprintf(dir, sizeof(dir), SEEDS "/%s", seed->name);
 	path_of(seed->name, seed->disk, path, "");
+	int rc = seed_place_remove(root, seed->name, seed->disk, err);
+	if (rc)
+		return rc;
 	if (env_stat(root, path, &st) == 0)
 		return err_set(err, -EEXIST, "there is a seed of %s/%s already: 'kagami seed drop %s/%s' removes it", seed->name, seed->disk,
 			       seed->name, seed->disk);
-	int rc = new_sync(root, seed, err);
+	rc = record_sync(root, seed, err);
 	if (rc == 0)
 		rc = dir_make(root, dir, err);
 	if (rc)
@@ -117,6 +124,34 @@ int seed_publish(struct env_root *root, const struct seed *seed, struct err *err
 	return rc ? err_sys(err, rc, "%s", path) : 0;
 }
 
+int seed_publish(struct env_root *root, const struct seed *seed, struct err *err)
+{
+	int rc = raw_sync(root, SEEDS_NEW "/raw", err);
+	return rc ? rc : publish(root, seed, err);
+}
+
+int seed_place(struct env_root *root, const struct seed *seed, struct err *err)
+{
+	return publish(root, seed, err);
+}
+
+int seed_moved(struct env_root *root, const struct seed *seed, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE], raw[REPLICA_PATH_SIZE];
+	path_of(seed->name, seed->disk, path, "");
+	seed_path(seed->name, seed->disk, raw);
+	int rc = raw_sync(root, raw, err);
+	if (rc)
+		return rc;
+	rc = env_sync_dir(root, path);
+	return rc ? err_sys(err, rc, "%s: sync", path) : 0;
+}
+
+void seed_path(const char *name, const char *disk, char path[REPLICA_PATH_SIZE])
+{
+	path_of(name, disk, path, "/raw");
+}
+
 // --- finding ---
 
 int seed_load(struct env_root *root, const char *name, const char *disk, struct seed *ret_seed, struct err *err)
@@ -124,8 +159,13 @@ int seed_load(struct env_root *root, const char *name, const char *disk, struct 
 	AUTO_FREE char *text = NULL;
 	char path[REPLICA_PATH_SIZE];
 	size_t len = 0;
+	struct env_stat st;
+	seed_path(name, disk, path);
+	int rc = env_stat(root, path, &st);
+	if (rc) // a place without its file is no seed
+		return err_sys(err, rc, "%s", path);
 	path_of(name, disk, path, "/seed.json");
-	int rc = env_read_file(root, path, JSON_FILE_MAX, &text, &len);
+	rc = env_read_file(root, path, JSON_FILE_MAX, &text, &len);
 	if (rc)
 		return err_sys(err, rc, "%s", path);
 	rc = seed_decode(text, len, ret_seed, err);
@@ -195,6 +235,17 @@ int seed_list(struct env_root *root, struct seed **ret_seeds, size_t *ret_count,
 	*ret_seeds = found.seed;
 	*ret_count = found.count;
 	return 0;
+}
+
+int seed_place_remove(struct env_root *root, const char *name, const char *disk, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE];
+	struct env_stat st;
+	seed_path(name, disk, path);
+	int raw = env_stat(root, path, &st);
+	path_of(name, disk, path, "");
+	int place = env_stat(root, path, &st);
+	return raw == -ENOENT && place == 0 ? seed_remove(root, name, disk, err) : 0;
 }
 
 int seed_remove(struct env_root *root, const char *name, const char *disk, struct err *err)

@@ -27,11 +27,17 @@ struct seed {
 int seed_begin(struct env_root *root, struct err *err);
 // SEEDS_NEW "/raw" is whole: it is synced and becomes the seed, durable on return. -EEXIST when there is one already.
 int seed_publish(struct env_root *root, const struct seed *seed, struct err *err);
+// For a file that is moved: a place for it, seed_path(), without which it is no seed; then, when it is there, seed_moved().
+int seed_place(struct env_root *root, const struct seed *seed, struct err *err);
+int seed_moved(struct env_root *root, const struct seed *seed, struct err *err);
+void seed_path(const char *name, const char *disk, char path[REPLICA_PATH_SIZE]); // of its raw, below the store
 void seed_give_up(struct env_root *root);
 // -ENOENT when there is none; -EBADMSG.
 int seed_load(struct env_root *root, const char *name, const char *disk, struct seed *ret_seed, struct err *err);
 // All of them, by name; the caller frees. What does not check is left out.
 int seed_list(struct env_root *root, struct seed **ret_seeds, size_t *ret_count, struct err *err);
+// A place that has no file: left by a move, or by an adoption, that was cut off. Absent is fine.
+int seed_place_remove(struct env_root *root, const char *name, const char *disk, struct err *err);
 int seed_remove(struct env_root *root, const char *name, const char *disk, struct err *err); // -ENOENT
 // The seed that a protection of this source is to take, if there is one: 1, or 0. One that does not check is none, and is logged.
 int seed_for(struct env_root *root, const char *name, const char *disk, const unsigned char pin[OWNER_PIN_SIZE], struct seed *ret_seed,

@@ -78,27 +78,38 @@ static int room(void *context, uint64_t bytes, struct err *err)
 	return err_set(err, -ENOSPC, "the store %s is full, but for its reserve: free space there", store_path(s->store));
 }
 
-// A file that was moved, and is not a seed after all, goes back.
-static void move_back(const struct seed_request *request, const char *to)
+// The file is at its own place or at the seed's in every crash state, and never where a start deletes.
+static int make_by_move(struct seeder *s, struct err *err)
 {
-	if (request->how == SEED_MOVE && access(request->path, F_OK) && rename(to, request->path))
-		log_error("a file that was to be a seed is at %s now, and cannot be moved back to %s: %s", to, request->path, strerror(errno));
+	char to[REPLICA_PATH_SIZE + 4096], name[REPLICA_PATH_SIZE];
+	struct err left;
+	seed_path(s->seed.name, s->seed.disk, name);
+	(void)snprintf(to, sizeof(to), "%s/%s", store_path(s->store), name);
+	int rc = seed_place(s->root, &s->seed, err);
+	if (rc)
+		return rc;
+	rc = seed_file_bring(&s->file, &s->request, to, &s->progress, room, s, err);
+	if (rc == 0)
+		return seed_moved(s->root, &s->seed, err);
+	(void)seed_place_remove(s->root, s->seed.name, s->seed.disk, &left);
+	return rc;
+}
+
+static int make_by_copy(struct seeder *s, struct err *err)
+{
+	char to[REPLICA_PATH_SIZE + 4096];
+	(void)snprintf(to, sizeof(to), "%s/" SEEDS_NEW "/raw", store_path(s->store));
+	int rc = seed_file_bring(&s->file, &s->request, to, &s->progress, room, s, err);
+	return rc ? rc : seed_publish(s->root, &s->seed, err);
 }
 
 static int make(struct seeder *s, struct err *err)
 {
-	char to[REPLICA_PATH_SIZE + 4096];
-	(void)snprintf(to, sizeof(to), "%s/" SEEDS_NEW "/raw", store_path(s->store));
 	int rc = seed_begin(s->root, err);
 	if (rc == 0)
-		rc = seed_file_bring(&s->file, &s->request, to, &s->progress, room, s, err);
-	if (rc == 0)
-		rc = seed_publish(s->root, &s->seed, err);
-	if (rc) {
-		move_back(&s->request, to);
-		if (access(to, F_OK) || s->request.how != SEED_MOVE)
-			seed_give_up(s->root);
-	}
+		rc = s->request.how == SEED_MOVE ? make_by_move(s, err) : make_by_copy(s, err);
+	if (rc)
+		seed_give_up(s->root);
 	return rc;
 }
 

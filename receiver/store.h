@@ -7,6 +7,7 @@
 //	STORE/<protection>/base/<disk>.digests   digest table of the base
 //	STORE/<protection>/points/<n>/           a committed point: <disk>.qcow2, <disk>.digests, point.json
 //	STORE/<protection>/head/                 the open overlays; after a crash what its checkpoint names
+//	STORE/.seeds/<protection>/<disk>/        an older copy, to be the base of a protection that is not there yet: receiver/seed.h
 //	STORE/<protection>/trash/                what is being deleted
 //
 // A point exists if and only if its directory is under points/. It gets there by one rename, after everything in it and

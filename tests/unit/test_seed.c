@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "receiver/seed.h"
+#include "receiver/seed_file.h"
 #include "receiver/store.h"
 #include "tests/sim/crash_test.h"
 
@@ -454,6 +455,34 @@ static void a_note_that_is_damaged_has_the_seed_read_from_its_start(void **state
 	place_free(&p);
 }
 
+// A file that is moved is at its own place or the seed's, whatever happens.
+static void a_place_without_its_file_is_no_seed(void **state)
+{
+	(void)state;
+	struct place p = place_new();
+	struct err err = {0};
+	struct seed seed = {.name = "vm1", .disk = "vda", .size = disk_size[0], .any_source = true}, found;
+	struct replica *r = NULL;
+	struct env_stat st;
+	assert_int_equal(seed_begin(p.root, &err), 0);
+	assert_int_equal(seed_place(p.root, &seed, &err), 0);
+	assert_int_equal(seed_load(p.root, "vm1", "vda", &found, &err), -ENOENT);
+	assert_int_equal(seed_make(p.root, p.w, 0, true, &err), 0); // which is not kept from its name
+	assert_int_equal(seed_load(p.root, "vm1", "vda", &found, &err), 0);
+	assert_int_equal(seed_remove(p.root, "vm1", "vda", &err), 0);
+	assert_int_equal(seed_begin(p.root, &err), 0);
+	assert_int_equal(seed_place(p.root, &seed, &err), 0);
+	struct env_file *raw = NULL; // as if it were moved there
+	assert_int_equal(env_open(p.root, SEEDS "/vm1/vda/raw", ENV_CREATE, &raw), 0);
+	assert_int_equal(env_pwrite(raw, p.w->seed[0], (size_t)disk_size[0], 0), 0);
+	env_close(raw);
+	assert_int_equal(seed_moved(p.root, &seed, &err), 0);
+	assert_int_equal(store_create(p.store, &p.w->open, pin, &r, &err), 0);
+	assert_int_equal(adopt_all(r, &err), 0);
+	assert_int_equal(env_stat(p.root, SEEDS "/vm1/vda", &st), -ENOENT);
+	place_free(&p);
+}
+
 static void seeds_are_listed_and_dropped(void **state)
 {
 	(void)state;
@@ -477,6 +506,42 @@ static void seeds_are_listed_and_dropped(void **state)
 	place_free(&p);
 }
 
+// A qcow2 image is one file, or it could show another file of this host.
+static void a_qcow2_that_is_more_than_its_file_is_refused(void **state)
+{
+	(void)state;
+	static const struct {
+		unsigned at;
+		unsigned char value;
+		int code;
+	} cases[] = {
+		{0, 'X', -EBADMSG},  // magic
+		{7, 4, -EBADMSG},    // version
+		{15, 8, -EINVAL},    // a backing file
+		{35, 1, -EINVAL},    // encrypted
+		{79, 1, -EINVAL},    // dirty
+		{79, 4, -EINVAL},    // data in another file
+		{79, 8, 0},	     // another compression
+		{79, 16, 0},	     // extended entries
+		{72, 0x80, -EINVAL}, // what nobody knows yet
+		{24, 1, -EINVAL},    // 64 PiB
+	};
+	unsigned char header[104] = {'Q', 'F', 'I', 0xfb, [7] = 3, [29] = 16};
+	uint64_t size = 0;
+	assert_int_equal(seed_qcow2_check(header, sizeof(header), &size, NULL), 0);
+	assert_int_equal(size, 1 << 20);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		unsigned char other[104];
+		memcpy(other, header, sizeof(other));
+		other[cases[i].at] = cases[i].value;
+		assert_int_equal(seed_qcow2_check(other, sizeof(other), &size, NULL), cases[i].code);
+	}
+	for (size_t len = 0; len < sizeof(header); len++)
+		assert_int_not_equal(seed_qcow2_check(header, len, &size, NULL), 0);
+	header[7] = 2; // which ends before the features
+	assert_int_equal(seed_qcow2_check(header, 72, &size, NULL), 0);
+}
+
 int main(void)
 {
 	log_init("test_seed", LOG_LEVEL_ERROR);
@@ -489,7 +554,9 @@ int main(void)
 		cmocka_unit_test(no_session_begins_before_a_seed_is_read),
 		cmocka_unit_test(a_seed_of_another_size_is_cut_or_filled_with_zeros),
 		cmocka_unit_test(a_note_that_is_damaged_has_the_seed_read_from_its_start),
+		cmocka_unit_test(a_place_without_its_file_is_no_seed),
 		cmocka_unit_test(seeds_are_listed_and_dropped),
+		cmocka_unit_test(a_qcow2_that_is_more_than_its_file_is_refused),
 	};
 	return cmocka_run_group_tests_name("seed", tests, NULL, NULL);
 }
