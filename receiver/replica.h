@@ -237,10 +237,11 @@ bool head_empty(const struct replica *replica); // of blocks
 // head_checkpoint.c: what of the head survives the process. Room for one more change, before the block is written; then the change.
 int head_change_reserve(struct head_disk *disk);
 void head_changed(struct replica *replica, struct head_disk *disk, uint64_t first, uint64_t count, uint64_t bytes);
+int head_names_sync(struct replica *replica, struct err *err); // of what is in head/, and its own
 void head_session_end(struct replica *replica); // saves what is worth it; an error drops the head, or takes it back
 // Makes all that the head holds durable. After a failure it is to be dropped or taken back.
 int head_save(struct replica *replica, struct err *err);
-// Takes the head up again as the newest checkpoint has it: at start, or with `own` after a failure in this process. The head is closed before.
+// head_restore.c: takes the head up again as the newest checkpoint has it: at start, or with `own` after a failure in this process. The head is closed before.
 // -ENOENT when there is no checkpoint of this head; -EBADMSG when it does not check. Then the caller drops it.
 int head_restore(struct replica *replica, bool own, struct err *err);
 // At start: the head that a receiver before this one left, or none.
