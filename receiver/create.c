@@ -3,7 +3,7 @@
 // whole, or not at all.
 //
 // Everything is made below .new/, which is deleted at start, and gets its name by one rename.
-#include "receiver/replica.h"
+#include "receiver/seed.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -109,6 +109,8 @@ static int create_prepare(struct env_root *root, const struct protection *p, str
 	rc = dirs_do(root, p, env_mkdir, false, err);
 	for (unsigned i = 0; rc == 0 && i < p->disk_count; i++)
 		rc = base_create(root, p, i, err);
+	if (rc == 0)
+		rc = adopt_note(root, path, p, err);
 	if (rc == 0)
 		rc = manifest_create(root, p, err);
 	return rc ? rc : dirs_do(root, p, env_sync_dir, true, err);

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The head: the overlays that a session writes, and the digests of what is in them.
 //
-// Nothing here is synced: until it is sealed a head is worth nothing after a crash. What it promises is that the
-// digests say what the overlays hold; where an error leaves that open, the head is dropped and its UUID changes, so
-// that the source knows.
+// Nothing here is synced: what survives a crash is what head_checkpoint.c made durable. What it promises is that the
+// digests say what the overlays hold; where an error leaves that open, the head is dropped, or goes back to its checkpoint, and its UUID
+// changes, so that the source knows.
 #include "receiver/replica.h"
 
 #include "base/log.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct digest head_digest(const struct replica *r, unsigned disk, uint64_t index)
@@ -57,12 +58,30 @@ static int writer_open(struct replica *r, unsigned disk, struct err *err)
 		rc = replica_open_file(r, ENV_CREATE, &d->file, err, "head/%s.qcow2", r->prot.disk[disk].name);
 	if (rc)
 		return rc;
+	r->head.saved.names_unsynced = true;
 	struct qcow2_config config = {.size = r->prot.disk[disk].size, .codec = r->codec, .backing_name = backing};
 	config.backing = backing_name(r, disk, backing, sizeof(backing));
 	rc = qcow2_writer_new(d->file, &config, &d->writer, err);
 	if (rc)
 		return err_wrap(err, "%s/head/%s.qcow2", r->name, r->prot.disk[disk].name);
 	d->codec = r->codec;
+	table_init(&d->digests, size_blocks(config.size));
+	return 0;
+}
+
+int head_writer_resume(struct replica *r, unsigned disk, enum codec codec, uint64_t clusters, struct err *err)
+{
+	struct head_disk *d = &r->head.disk[disk];
+	char backing[REPLICA_PATH_SIZE];
+	int rc = replica_open_file(r, ENV_WRITE, &d->file, err, "head/%s.qcow2", r->prot.disk[disk].name);
+	if (rc)
+		return rc == -ENOENT ? -EBADMSG : rc;
+	struct qcow2_config config = {.size = r->prot.disk[disk].size, .codec = codec, .backing_name = backing};
+	config.backing = backing_name(r, disk, backing, sizeof(backing));
+	rc = qcow2_writer_resume(d->file, &config, clusters, &d->writer, err);
+	if (rc)
+		return rc;
+	d->codec = codec;
 	table_init(&d->digests, size_blocks(config.size));
 	return 0;
 }
@@ -79,7 +98,7 @@ int head_writer(struct replica *r, unsigned disk, struct head_disk **ret_disk, s
 static int block_begin(struct replica *r, const struct wire_block *block, struct head_disk **ret_disk, struct err *err)
 {
 	int rc = head_writer(r, block->disk, ret_disk, err);
-	if (rc == 0 && table_reserve(&(*ret_disk)->digests, block->index, 1))
+	if (rc == 0 && (table_reserve(&(*ret_disk)->digests, block->index, 1) || head_change_reserve(*ret_disk)))
 		rc = err_set(err, -ENOMEM, "out of memory for digests");
 	return rc;
 }
@@ -87,9 +106,10 @@ static int block_begin(struct replica *r, const struct wire_block *block, struct
 static int block_end(struct replica *r, const struct wire_block *block, struct head_disk *d, int rc, struct err *why,
 		     struct err *err)
 {
-	if (rc == 0)
-		return table_set(&d->digests, block->index, &block->digest);
-	return head_fail(r, why, err);
+	if (rc)
+		return head_fail(r, why, err);
+	head_changed(r, d, block->index, 1, block->len);
+	return table_set(&d->digests, block->index, &block->digest);
 }
 
 int head_write_packed(struct replica *r, const struct wire_block *block, struct err *err)
@@ -119,10 +139,13 @@ static int zeros_write_run(struct replica *r, unsigned disk, uint64_t first, uin
 	if (count == 0)
 		return 0;
 	int rc = head_writer(r, disk, &d, err);
-	if (rc == 0 && table_reserve(&d->digests, first, count))
+	if (rc == 0 && (table_reserve(&d->digests, first, count) || head_change_reserve(d)))
 		rc = err_set(err, -ENOMEM, "out of memory for digests");
 	if (rc == 0)
 		rc = qcow2_write_zeros(d->writer, first, count, err);
+	if (rc)
+		return rc;
+	head_changed(r, d, first, count, 0);
 	for (uint64_t i = 0; rc == 0 && i < count; i++)
 		rc = table_set(&d->digests, first + i, &zero);
 	return rc;
@@ -165,6 +188,22 @@ int head_write_zeros(struct replica *r, const struct wire_zeros *zeros, struct e
 	return zeros_write(r, zeros, &why) ? head_fail(r, &why, err) : 0;
 }
 
+uint64_t head_blocks(const struct replica *r)
+{
+	uint64_t blocks = 0;
+	for (unsigned i = 0; i < r->prot.disk_count; i++)
+		blocks += r->head.disk[i].digests.set;
+	return blocks;
+}
+
+bool head_empty(const struct replica *r)
+{
+	for (unsigned i = 0; i < r->prot.disk_count; i++)
+		if (r->head.disk[i].writer)
+			return false;
+	return true;
+}
+
 uint64_t head_bytes(const struct replica *r)
 {
 	uint64_t bytes = 0;
@@ -186,8 +225,11 @@ void head_close(struct replica *r)
 		qcow2_writer_free(d->writer);
 		env_close(d->file);
 		table_done(&d->digests);
+		free(d->changed);
 		*d = (struct head_disk){.file = NULL};
 	}
+	env_close(r->head.saved.file);
+	r->head.saved = (struct head_saved){.file = NULL};
 }
 
 int head_renew(struct replica *r, struct err *err)
@@ -208,13 +250,16 @@ int head_drop(struct replica *r, struct err *err)
 	return head_renew(r, err);
 }
 
+// Another failure than of space leaves open what the head holds.
 int head_fail(struct replica *r, const struct err *why, struct err *err)
 {
 	struct err left = {0};
 	int code = why->code == -EDQUOT ? -ENOSPC : why->code;
-	if (head_drop(r, &left))
+	int kept = code == -ENOSPC ? head_retreat(r, false, &left) : head_drop(r, &left);
+	if (kept < 0)
 		return replica_break(r, &left, err);
-	log_warning("head was dropped, the source starts over from the last point protection=%s reason=\"%s\"", r->name,
+	log_warning("%s protection=%s reason=\"%s\"",
+		    kept ? "head goes back to its checkpoint" : "head was dropped, the source starts over from the last point", r->name,
 		    why->text);
 	if (code == -ENOSPC) {
 		r->limited = LIMITED_SPACE;

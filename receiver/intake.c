@@ -157,6 +157,9 @@ int replica_session_begin(struct replica *r, const struct wire_open *open, const
 		rc = geometry_check(r, open, err);
 	if (rc)
 		return rc;
+	if (r->adopting)
+		return err_set(err, -EAGAIN, "the receiver reads the seed of %s: disk %u of %u, block %llu; the sync begins when that is done", r->name,
+			       r->adopt_disk + 1, r->prot.disk_count, (unsigned long long)r->adopt_block);
 	if (r->session_open)
 		return err_set(err, -EBUSY, "%s has a session already", r->name);
 	rc = wishes_save(r, open, err);
@@ -187,6 +190,7 @@ void replica_session_end(struct replica *r)
 {
 	LOCK_SCOPE(&r->lock);
 	assert(r->session_open);
+	head_session_end(r);
 	session_clear(r);
 	r->session_open = false;
 }

@@ -55,14 +55,17 @@ static int refuse(struct replica *r, enum limited why, struct err *err)
 {
 	struct err left = {0};
 	uint64_t got = head_bytes(r);
-	r->limits_wanted = got ? got : r->limits_wanted / 2;
+	got = got ? got : r->limits_wanted / 2;
 	if (r->limited == LIMITED_NOT)
 		log_warning("no new point: %s protection=%s used_bytes=%llu quota_bytes=%llu",
 			    why == LIMITED_QUOTA ? "the quota is reached" : "the store's reserve is reached", r->name,
 			    (unsigned long long)replica_used_bytes(r), (unsigned long long)r->prot.quota_bytes);
 	r->limited = why;
-	if (head_drop(r, &left))
+	int kept = head_retreat(r, true, &left);
+	if (kept < 0)
 		return replica_break(r, &left, err);
+	r->limits_wanted = kept ? 0 : got; // what is kept need not be taken again
+	r->limits_next = 0;
 	limits_text(r, why, left.text, sizeof(left.text));
 	return err_set(err, why == LIMITED_QUOTA ? -EDQUOT : -ENOSPC, "%s", left.text);
 }

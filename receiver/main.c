@@ -10,6 +10,7 @@
 #include "receiver/recovery.h"
 #include "receiver/reserve.h"
 #include "receiver/scrubber.h"
+#include "receiver/seeder.h"
 #include "receiver/server.h"
 
 #include <assert.h>
@@ -84,6 +85,8 @@ static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 	count += proof_route_count;
 	memcpy(routes + count, retention_routes, sizeof(retention_routes));
 	count += RETENTION_ROUTES;
+	memcpy(routes + count, seed_routes, sizeof(seed_routes));
+	count += SEED_ROUTES;
 	assert(count <= ROUTES_MAX);
 	return count;
 }
@@ -202,6 +205,8 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	if (rc == 0)
 		rc = scrubber_start(env, store, scrub, &receiver->recovery.scrubber, err);
 	if (rc == 0)
+		rc = seeder_start(env, store, receiver->pairing, &receiver->recovery.seeder, err);
+	if (rc == 0)
 		rc = rollback_timer_start(&receiver->recovery, &receiver->rollback_timer, err);
 	return rc;
 }
@@ -212,6 +217,7 @@ static void receiver_close(struct receiver *receiver)
 		return;
 	rollback_timer_stop(receiver->rollback_timer);
 	server_stop(receiver->server);
+	seeder_stop(receiver->recovery.seeder);
 	scrubber_stop(receiver->recovery.scrubber);
 	check_job_free(receiver->recovery.check);
 	mounts_close(receiver->recovery.mounts);

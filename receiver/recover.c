@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "receiver/json_file.h"
 #include "receiver/scrub.h"
+#include "receiver/seed.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -44,14 +45,10 @@ static int trash_all(struct replica *r, const char *dir, struct err *err)
 static int leftovers_remove(struct replica *r, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE];
-	replica_file(r, path, "head");
-	int rc = env_remove_tree(r->root, path);
-	if (rc)
-		return err_sys(err, rc, "%s: remove", path);
-	static const char *const halves[] = {"protection.json.new", "scrub.json.new", "pins.json.new"};
+	static const char *const halves[] = {"protection.json.new", "scrub.json.new", "pins.json.new", "adopting.json.new"};
 	for (size_t i = 0; i < sizeof(halves) / sizeof(halves[0]); i++) {
 		replica_file(r, path, "%s", halves[i]);
-		rc = env_unlink(r->root, path);
+		int rc = env_unlink(r->root, path);
 		if (rc && rc != -ENOENT)
 			return err_sys(err, rc, "%s: remove", path);
 	}
@@ -328,8 +325,9 @@ void replica_recover(struct replica *r)
 		rc = replica_examine(r, &why);
 	if (rc == 0)
 		rc = merged_remove(r, &why);
+	adopt_load(r);
 	if (rc == 0)
-		rc = head_renew(r, &why);
+		rc = head_recover(r, &why);
 	if (rc)
 		(void)replica_break(r, &why, &told);
 	else

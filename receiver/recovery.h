@@ -21,6 +21,7 @@ struct recovery {
 	struct scrubber *scrubber; // the same
 	struct check_job *check; // may be NULL where proof_routes are not served
 	struct tests *tests;
+	struct seeder *seeder; // may be NULL where seed_routes are not served
 	atomic_uint streams; // under way
 	void (*retain)(void *context); // wakes whoever does retention; NULL: nobody is to be woken
 	void *retain_context;
@@ -41,6 +42,9 @@ control_handler recovery_get_content, recovery_get_files, recovery_get_file;
 control_handler recovery_post_test, recovery_get_tests, recovery_delete_test;
 enum { RETENTION_ROUTES = 4 };
 extern const struct control_route retention_routes[RETENTION_ROUTES]; // of the same context
+
+enum { SEED_ROUTES = 3 };
+extern const struct control_route seed_routes[SEED_ROUTES]; // the same
 
 // JSON as docs/control.md lays it out; new references, NULL when out of memory.
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica);

@@ -116,6 +116,13 @@ static json_t *replica_limits(const struct replica_info *info)
 			 names[info->limited]);
 }
 
+static json_t *replica_seed(const struct replica_info *info)
+{
+	return info->adopting ? json_pack("{s:I, s:I}", "done_bytes", (json_int_t)info->adopted_bytes, "total_bytes",
+					  (json_int_t)info->adopting_bytes)
+			      : json_null();
+}
+
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
@@ -126,7 +133,7 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 	uint64_t bad = replica_damaged_blocks(replica, info->last_point);
 	uuid_format(&info->protection, uuid);
 	json_t *json = json_pack(
-		"{s:o, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o}", "scrub", proof_json_scrub(replica), "name", info->name,
+		"{s:o, s:o, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o}", "seed", replica_seed(info), "scrub", proof_json_scrub(replica), "name", info->name,
 		"uuid", uuid, "state", state_name(info), "reason", replica_reason(info, store_path(recovery->store), bad, reason), "owner",
 		json_new_hex(info->owner_pin, OWNER_PIN_SIZE), "rpo_ms", (json_int_t)info->rpo_ms, "points_keep",
 		(json_int_t)info->points_keep, "retention", recovery_json_retention(info), "points",

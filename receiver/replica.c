@@ -207,8 +207,10 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.last_cut_wall_ns = last ? last->cut_wall_ns : 0,
 		.head = r->head.uuid,
 		.head_bytes = head_bytes(r),
+		.head_blocks = head_blocks(r),
 		.session_open = r->session_open,
 		.reopen = r->reopen,
+		.adopting = r->adopting,
 		.used_bytes = replica_used_bytes(r),
 		.quota_bytes = r->prot.quota_bytes,
 		.limited = r->limited,
@@ -216,6 +218,10 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.surplus = retain_surplus(r),
 		.cannot_merge = r->cannot_merge,
 	};
+	for (unsigned i = 0; r->adopting && i < r->prot.disk_count; i++) {
+		info.adopting_bytes += r->prot.disk[i].size;
+		info.adopted_bytes += i < r->adopt_disk ? r->prot.disk[i].size : i == r->adopt_disk ? r->adopt_block * BLOCK_SIZE : 0;
+	}
 	if (last)
 		info.last_cut = last->cut;
 	memcpy(info.name, r->name, sizeof(info.name));

@@ -16,12 +16,15 @@
 //	no session ──replica_session_begin()──► session ──replica_session_end()──► no session
 //	head: none ──head_writer()──► open ──replica_seal()──► none, new UUID
 //	                              open ──head_drop()──► none, new UUID
+//	                              open ──head_retreat()──► open, as of its checkpoint, new UUID
+//	      none ──head_recover()──► open, as of its checkpoint, new UUID
 #ifndef KAGAMI_RECEIVER_REPLICA_H
 #define KAGAMI_RECEIVER_REPLICA_H
 
 #include "base/auto.h"
 #include "format/codec.h"
 #include "format/qcow2.h"
+#include "receiver/checkpoint_file.h"
 #include "receiver/digest_file.h"
 #include "receiver/point_file.h"
 #include "receiver/protection_file.h"
@@ -40,17 +43,33 @@ enum { REPLICA_PATH_SIZE = 320 };
 #define STORE_NEW ".new"
 #define STORE_TRASH ".trash"
 
+struct head_run { // of blocks that changed
+	uint64_t first, count;
+};
+
 struct head_disk {
 	struct env_file *file;
 	struct qcow2_writer *writer; // NULL until the first block
 	enum codec codec;	     // of the writer
 	struct table digests;	     // of what the head changed, and nothing else
+	struct head_run *changed;    // since the last checkpoint; blocks may be named twice
+	size_t changed_count, changed_room;
+};
+
+// What of the head is durable: head_checkpoint.c.
+struct head_saved {
+	struct env_file *file;	     // head/checkpoint; NULL before the first
+	struct checkpoint_extent at; // the newest checkpoint
+	bool names_unsynced;	     // an overlay's file was made since
+	uint64_t bytes, blocks;	     // that were taken since
+	uint64_t since_ns;	     // when the first of them was, by the monotonic clock
 };
 
 struct head {
 	struct uuid uuid;
 	bool made; // the directory is there
 	struct head_disk disk[DISKS_MAX];
+	struct head_saved saved;
 };
 
 struct replica {
@@ -90,6 +109,11 @@ struct replica {
 	uint64_t scrub_run_ns, scrub_run_from; // when and where this process began with the pass
 	struct err scrub_why;	   // the newest slice failed
 	bool reopen;		   // the session is to open again: a scrub found damage that its source must hear of
+
+	// A seed is being adopted: adopt.c. Written under `lock` and retain_lock.
+	bool adopting, adopt_taken;
+	unsigned adopt_disk; // every block before this one is digested
+	uint64_t adopt_block;
 
 	bool session_open;
 	enum codec codec;		// what the session asks new overlays to be made with
@@ -196,15 +220,36 @@ int replica_number(const char *name, uint64_t *ret_number); // of a name under p
 
 // head.c
 uint64_t head_bytes(const struct replica *replica); // of its overlays, so far
+uint64_t head_blocks(const struct replica *replica); // that it holds something of
 
 // The digest of a block as the head has it; during a session.
 struct digest head_digest(const struct replica *replica, unsigned disk, uint64_t index);
 // The overlay of `disk`, begun when it is not there yet.
 int head_writer(struct replica *replica, unsigned disk, struct head_disk **ret_disk, struct err *err);
+// The overlay of `disk`, as a checkpoint has it: the caller gives it its blocks. -EBADMSG.
+int head_writer_resume(struct replica *replica, unsigned disk, enum codec codec, uint64_t clusters, struct err *err);
 int head_write_packed(struct replica *replica, const struct wire_block *block, struct err *err);
 int head_write_pieces(struct replica *replica, const struct wire_block *block, uint16_t mask, struct err *err);
 int head_write_zeros(struct replica *replica, const struct wire_zeros *zeros, struct err *err);
 void head_close(struct replica *replica); // the files stay
+bool head_empty(const struct replica *replica); // of blocks
+
+// head_checkpoint.c: what of the head survives the process. Room for one more change, before the block is written; then the change.
+int head_change_reserve(struct head_disk *disk);
+void head_changed(struct replica *replica, struct head_disk *disk, uint64_t first, uint64_t count, uint64_t bytes);
+int head_names_sync(struct replica *replica, struct err *err); // of what is in head/, and its own
+void head_session_end(struct replica *replica); // saves what is worth it; an error drops the head, or takes it back
+// Makes all that the head holds durable. After a failure it is to be dropped or taken back.
+int head_save(struct replica *replica, struct err *err);
+// head_restore.c: takes the head up again as the newest checkpoint has it: at start, or with `own` after a failure in this process. The head is closed before.
+// -ENOENT when there is no checkpoint of this head; -EBADMSG when it does not check. Then the caller drops it.
+int head_restore(struct replica *replica, bool own, struct err *err);
+// At start: the head that a receiver before this one left, or none.
+int head_recover(struct replica *replica, struct err *err);
+// No space: back to what is durable while there is no point yet, so that an initial sync goes on from there; otherwise dropped.
+// `sound`: what it holds is known, no write of it failed. 1: something was kept; 0: it was dropped.
+int head_retreat(struct replica *replica, bool sound, struct err *err);
+void head_saved_forget(struct replica *replica, uint64_t number); // the head became point `number`
 int head_renew(struct replica *replica, struct err *err); // another UUID
 // Removes the head and starts anew from the last point; its space returns.
 int head_drop(struct replica *replica, struct err *err);

@@ -145,6 +145,7 @@ static void seal_adopt(struct replica *r, const struct point_file *point, const 
 		}
 	}
 	scrub_sealed(r, point->predecessor);
+	head_saved_forget(r, point->info.number);
 	head_close(r);
 	r->head.made = false;
 	r->head.uuid = *next_head;

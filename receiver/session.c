@@ -22,6 +22,7 @@ struct session {
 	uint32_t features;	 // that the source announced
 	struct replica *replica; // while OPEN
 	uint64_t began_ns, heard_ns;
+	uint64_t messages; // BLOCK and ZEROS that were taken
 	bool done; // answered in full: close without ERROR
 };
 
@@ -47,7 +48,7 @@ static int on_hello(struct session *session, const struct wire_frame *frame, enu
 					  .major = WIRE_MAJOR,
 					  .minor = WIRE_MINOR,
 					  .wall_ns = env_wall_ns(session->host->env),
-					  .features = WIRE_FEATURE_DAMAGED,
+					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK,
 					  .program = "kagami-receiver",
 				  };
 	if (wire_get_hello(frame, &theirs))
@@ -88,6 +89,7 @@ static enum wire_error open_refusal(int rc)
 	case -EINVAL:
 		return WIRE_E_GEOMETRY;
 	case -EBUSY:
+	case -EAGAIN:
 		return WIRE_E_BUSY;
 	case -ENOSPC:
 	case -EDQUOT:
@@ -201,12 +203,30 @@ static int on_compare(struct session *session, const struct wire_frame *frame, e
 	return rc ? err_sys(err, rc, "answer") : 0; // leaves when there is nothing more to read
 }
 
+// Saves the head when it is time, and says so. ACK leaves when there is nothing more to read.
+static int checkpoint(struct session *session, enum wire_error *ret_code, struct err *err)
+{
+	struct replica_info info;
+	int rc = replica_checkpoint(session->replica, false, err);
+	if (rc < 0)
+		return store_result(session, rc, ret_code);
+	if (rc == 0 || !(session->features & WIRE_FEATURE_ACK))
+		return 0;
+	replica_info(session->replica, &info);
+	struct wire_ack ack = {.head = info.head, .messages = session->messages, .blocks = info.head_blocks};
+	void *to = channel_room(session->channel, WIRE_FRAME_MAX);
+	rc = to ? channel_put(session->channel, wire_put_ack(to, WIRE_FRAME_MAX, &ack)) : -ECONNRESET;
+	return rc ? err_sys(err, rc, "acknowledge") : 0;
+}
+
 static int on_block(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
 {
 	struct wire_block block;
 	if (wire_get_block(frame, &block))
 		return malformed(frame, ret_code, err);
-	return store_result(session, replica_write_block(session->replica, &block, err), ret_code);
+	int rc = store_result(session, replica_write_block(session->replica, &block, err), ret_code);
+	session->messages++;
+	return rc ? rc : checkpoint(session, ret_code, err);
 }
 
 static int on_zeros(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
@@ -214,7 +234,9 @@ static int on_zeros(struct session *session, const struct wire_frame *frame, enu
 	struct wire_zeros zeros;
 	if (wire_get_zeros(frame, &zeros))
 		return malformed(frame, ret_code, err);
-	return store_result(session, replica_write_zeros(session->replica, &zeros, err), ret_code);
+	int rc = store_result(session, replica_write_zeros(session->replica, &zeros, err), ret_code);
+	session->messages++;
+	return rc ? rc : checkpoint(session, ret_code, err);
 }
 
 static int on_seal(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
@@ -275,8 +297,10 @@ static int idle_check(struct session *session, enum wire_error *ret_code, struct
 		*ret_code = WIRE_E_POSITION;
 		return err_set(err, -ESTALE, "a scrub found damaged blocks of %s at the receiver: open again, and they are named", info.name);
 	}
-	if (!info.fenced)
-		return 0;
+	if (!info.fenced) {
+		int rc = checkpoint(session, ret_code, err);
+		return rc ? rc : channel_flush(session->channel, err);
+	}
 	*ret_code = WIRE_E_FENCED;
 	return err_set(err, -ESTALE, "%s was failed over to point %llu: this source is fenced and its deltas are not taken any more",
 		       info.name, (unsigned long long)info.fenced_point);

@@ -2,6 +2,7 @@
 // The store as a whole: its lock, which replicas there are, and their coming and going. What it promises: a protection
 // is there as a whole or not at all, and one that is damaged disturbs no other.
 #include "receiver/replica.h"
+#include "receiver/seed.h"
 
 #include "base/log.h"
 
@@ -55,6 +56,8 @@ uint64_t store_reserve(struct store *store)
 static int half_made_remove(struct store *s, struct err *err)
 {
 	int rc = env_remove_tree(s->root, STORE_NEW);
+	if (rc == 0)
+		rc = env_remove_tree(s->root, SEEDS_NEW);
 	if (rc)
 		return err_sys(err, rc, "store %s: cannot be written", s->path);
 	rc = trash_clear(s->root, STORE_TRASH, err);

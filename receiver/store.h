@@ -6,7 +6,8 @@
 //	STORE/<protection>/base/<disk>.raw       sparse; what lies under the oldest point
 //	STORE/<protection>/base/<disk>.digests   digest table of the base
 //	STORE/<protection>/points/<n>/           a committed point: <disk>.qcow2, <disk>.digests, point.json
-//	STORE/<protection>/head/                 the open overlays; worthless after a crash
+//	STORE/<protection>/head/                 the open overlays; after a crash what its checkpoint names
+//	STORE/.seeds/<protection>/<disk>/        an older copy, to be the base of a protection that is not there yet: receiver/seed.h
 //	STORE/<protection>/trash/                what is being deleted
 //
 // A point exists if and only if its directory is under points/. It gets there by one rename, after everything in it and
@@ -87,8 +88,11 @@ struct replica_info {
 	int64_t last_cut_wall_ns;
 	struct uuid head;
 	uint64_t head_bytes;
+	uint64_t head_blocks;
 	bool session_open;
 	bool reopen; // the session is to end, and its source to open again: docs/store.md, "Scrub"
+	bool adopting; // a seed: no session begins until it is read
+	uint64_t adopted_bytes, adopting_bytes; // read, of
 	uint64_t used_bytes;  // on disk: base, points and head
 	uint64_t quota_bytes; // that it may take; 0: no bound of its own
 	enum limited limited; // why the newest head was refused, until a point is committed
@@ -136,6 +140,9 @@ void replica_damaged(struct replica *replica, struct wire_damaged *ret_damaged);
 int replica_compare(struct replica *replica, const struct wire_compare *compare, unsigned char *bitmap, struct err *err);
 int replica_write_block(struct replica *replica, const struct wire_block *block, struct err *err);
 int replica_write_zeros(struct replica *replica, const struct wire_zeros *zeros, struct err *err);
+// Makes what the session sent durable in the head, so that it is there after a crash: once as much is not as makes it worth while, as docs/store.md
+// says, or with `now` whatever there is. 1: all of it is; 0: not yet. An error has dropped the head, or taken it back, as one of a write.
+int replica_checkpoint(struct replica *replica, bool now, struct err *err);
 // Makes the head the next point. Returns after everything is durable. -ESTALE when predecessor or head is not ours.
 int replica_seal(struct replica *replica, const struct wire_seal *seal, struct wire_committed *ret_committed,
 		 struct err *err);

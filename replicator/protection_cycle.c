@@ -95,6 +95,7 @@ static void on_stage(void *context, enum cycle_stage stage)
 static void cycle_begin(struct protection *p, uint64_t *ret_number)
 {
 	atomic_store(&p->progress.done_bytes, 0);
+	atomic_store(&p->progress.durable_blocks, 0);
 	atomic_store(&p->progress.total_bytes, 0);
 	p->cycle_wall_ns = env_wall_ns(p->place.env);
 	p->cycle_mono_ns = protection_now_ns(p);

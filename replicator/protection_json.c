@@ -97,8 +97,9 @@ static json_t *progress_json(struct protection *p)
 {
 	if (!p->in_cycle)
 		return json_null();
-	return json_pack("{s:o, s:o}", "done_bytes", json_count(atomic_load(&p->progress.done_bytes)), "total_bytes",
-			 json_count(atomic_load(&p->progress.total_bytes)));
+	return json_pack("{s:o, s:o, s:o}", "done_bytes", json_count(atomic_load(&p->progress.done_bytes)), "total_bytes",
+			 json_count(atomic_load(&p->progress.total_bytes)), "durable_bytes",
+			 json_count(atomic_load(&p->progress.durable_blocks) * BLOCK_SIZE));
 }
 
 static void set_times(struct protection *p, json_t *json)

@@ -239,6 +239,7 @@ static int deliver(struct passage *p, struct err *err)
 		rc = answer_take(p, lane, i, end, &differs, err);
 		if (rc)
 			return rc;
+		atomic_store_explicit(&p->progress->durable_blocks, channel_acked(p->channel)->blocks, memory_order_relaxed);
 		rc = put_run(p, lane, i, end, differs.bitmap, err);
 		atomic_fetch_add_explicit(&p->progress->done_bytes, (uint64_t)(end - i) * BLOCK_SIZE, memory_order_relaxed);
 	}

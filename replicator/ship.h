@@ -22,6 +22,7 @@ enum { SHIP_BATCHES = 4 };
 struct ship_progress { // of the cycle under way; read by other threads
 	_Atomic uint64_t done_bytes;
 	_Atomic uint64_t total_bytes;
+	_Atomic uint64_t durable_blocks; // that the receiver's head holds and would still after a crash, as far as it told
 };
 
 struct ship_stats {

@@ -56,6 +56,9 @@ enum cli_option {
 	OPT_KEEP,
 	OPT_FLOOR,
 	OPT_SOURCE,
+	OPT_MOVE,
+	OPT_REFLINK,
+	OPT_PEER,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (UINT64_C(1) << (option))
@@ -134,6 +137,7 @@ int cli_mount(const struct cli *cli);
 int cli_umount(const struct cli *cli);
 int cli_mounts(const struct cli *cli);
 int cli_scrub(const struct cli *cli);
+int cli_seed(const struct cli *cli);
 int cli_store(const struct cli *cli);
 int cli_test(const struct cli *cli);
 int cli_export(const struct cli *cli);

@@ -129,6 +129,17 @@ const struct cli_command cli_commands[] = {
 	 "this by itself every week. --stop ends a scrub before its end. With --wait, returns\n"
 	 "when it is over, with exit status 1 when there is damage.",
 	 TARGET, 0, 1, OPT_BIT(OPT_RATE) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_STOP) | OPT_BIT(OPT_ALL), cli_scrub},
+	{"seed", "NAME/DISK FILE --format raw|qcow2 [--move | --reflink] [--peer PEER]\n                   [--wait] [--dry-run] | list | drop NAME/DISK", "use an older copy of a disk as the base of a new replica",
+	 "Before \"kagami protect\" makes the first copy of NAME: copies FILE into the store;\n"
+	 "the first sync then sends only what differs. FILE may be older, larger, smaller or\n"
+	 "wrong: that costs time, and nothing else. --move takes the file itself, which must be\n"
+	 "on the store's file system, and nobody may write it any more; --reflink shares its\n"
+	 "blocks, where the file system can. PEER is the source that it is for, by name or\n"
+	 "fingerprint (\"kagami peers\"), needed where several are paired, or \"any\". Returns at\n"
+	 "once, or with --wait when the seed is there. list shows seeds, drop removes one.\n"
+	 "--dry-run looks at FILE, says what would happen and does nothing.",
+	 TARGET, 1, 2,
+	 OPT_BIT(OPT_FORMAT) | OPT_BIT(OPT_MOVE) | OPT_BIT(OPT_REFLINK) | OPT_BIT(OPT_PEER) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_DRY_RUN), cli_seed},
 	{"store", "check [STORE]", "check the files of the store: read-only",
 	 "Asks the receiver to check every file of its store; or, with the path of a store\n"
 	 "that no receiver has open, checks that one. Tells what is damaged, by name, and\n"
@@ -158,6 +169,8 @@ static const struct option options[] = {
 	{"rollback", no_argument, NULL, OPT_ROLLBACK},	     {"commit", no_argument, NULL, OPT_COMMIT},
 	{"rollback-after", required_argument, NULL, OPT_ROLLBACK_AFTER}, {"keep", required_argument, NULL, OPT_KEEP},
 	{"floor", required_argument, NULL, OPT_FLOOR},	     {"source", no_argument, NULL, OPT_SOURCE},
+	{"move", no_argument, NULL, OPT_MOVE},		     {"reflink", no_argument, NULL, OPT_REFLINK},
+	{"peer", required_argument, NULL, OPT_PEER},
 	{NULL, 0, NULL, 0},
 };
 

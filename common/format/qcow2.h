@@ -48,6 +48,29 @@ uint16_t qcow2_writer_mask(const struct qcow2_writer *writer, uint64_t index);
 // Writes tables, refcounts and, last and after a sync, the header; then syncs again. Afterwards only free is allowed.
 int qcow2_writer_finish(struct qcow2_writer *writer, struct err *err);
 
+// Keeping: what a writer holds is brought to stable storage, and can be taken up again after a crash by a record that the caller keeps of
+// it: the entry of each block, and the number of clusters. What was kept last, and the time before, is not overwritten by anything that follows.
+//
+//	qcow2_writer_sync()	what is written is durable; then the caller makes its record durable
+//	qcow2_writer_kept()	that is done
+//
+// A failed sync is -EIO; the writer is only good for qcow2_writer_free() then.
+int qcow2_writer_sync(struct qcow2_writer *writer, struct err *err);
+void qcow2_writer_kept(struct qcow2_writer *writer);
+
+struct qcow2_slot { // the entry of a block, opaque: as the tables of the file would have it
+	uint64_t where, bits;
+};
+struct qcow2_slot qcow2_writer_slot(const struct qcow2_writer *writer, uint64_t index);
+uint64_t qcow2_writer_clusters(const struct qcow2_writer *writer);
+
+// Takes an overlay up as it was kept: resume, the slot of each block (of several the last counts), then resume_end, which proves that
+// they fit together (-EBADMSG), cuts off what was not kept and takes the header away that a finish may have left; durable on return.
+int qcow2_writer_resume(struct env_file *file, const struct qcow2_config *config, uint64_t clusters, struct qcow2_writer **ret_writer,
+			struct err *err);
+int qcow2_writer_resume_slot(struct qcow2_writer *writer, uint64_t index, struct qcow2_slot slot, struct err *err);
+int qcow2_writer_resume_end(struct qcow2_writer *writer, struct err *err);
+
 struct qcow2_writer_stats {
 	uint64_t blocks;       // clusters that the overlay holds something of
 	uint64_t file_bytes;   // of the file so far

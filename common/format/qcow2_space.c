@@ -11,6 +11,7 @@
 //	plain          1          no
 //	packed, closed > 0        no
 //	of the open run any       no     (what is behind run_at is not yet written)
+//	given back     0          no, where what was kept may refer to it: it is on kept_new, then kept_old
 //	free           0          yes, unless memory for the list was short: then it is a hole for good
 #include "format/qcow2_space.h"
 
@@ -55,12 +56,31 @@ void qcow2_space_done(struct qcow2_space *space)
 {
 	free(space->refs);
 	free(space->free_list);
+	free(space->kept_new.at);
+	free(space->kept_old.at);
 	free(space->buffer);
 	*space = (struct qcow2_space){0};
 }
 
+static void kept_push(struct qcow2_clusters *list, uint64_t cluster)
+{
+	if (list->count == list->room) {
+		size_t room = list->room ? list->room * 2 : 64;
+		uint64_t *more = realloc(list->at, room * sizeof(*more));
+		if (!more)
+			return;
+		list->at = more;
+		list->room = room;
+	}
+	list->at[list->count++] = cluster;
+}
+
 static void free_push(struct qcow2_space *space, uint64_t cluster)
 {
+	if (cluster < space->kept_end) {
+		kept_push(&space->kept_new, cluster);
+		return;
+	}
 	if (space->free_count == space->free_room) {
 		size_t room = space->free_room ? space->free_room * 2 : 64;
 		uint64_t *more = realloc(space->free_list, room * sizeof(*more));
@@ -209,6 +229,29 @@ int qcow2_space_close_run(struct qcow2_space *space)
 	return 0;
 }
 
+void qcow2_space_unused(struct qcow2_space *space, uint64_t cluster)
+{
+	free_push(space, cluster);
+}
+
+void qcow2_space_keep(struct qcow2_space *space)
+{
+	space->kept_end = 0; // what is old goes to the free list
+	for (size_t i = 0; i < space->kept_old.count; i++)
+		free_push(space, space->kept_old.at[i]);
+	struct qcow2_clusters empty = space->kept_old;
+	empty.count = 0;
+	space->kept_old = space->kept_new;
+	space->kept_new = empty;
+	space->kept_end = space->clusters;
+}
+
+void qcow2_space_part(struct qcow2_space *space)
+{
+	assert(space->buffer_len == 0);
+	space->run_at = min_u64(size_round_up(space->run_at, PIECE_SIZE), space->run_end);
+}
+
 uint64_t qcow2_space_file_bytes(const struct qcow2_space *space)
 {
 	uint64_t end = space->clusters * QCOW2_CLUSTER_SIZE;
@@ -218,5 +261,5 @@ uint64_t qcow2_space_file_bytes(const struct qcow2_space *space)
 uint64_t qcow2_space_memory(const struct qcow2_space *space)
 {
 	return space->refs_room * sizeof(*space->refs) + space->free_room * sizeof(*space->free_list) +
-	       (space->buffer ? BUFFER_SIZE : 0);
+	       (space->kept_new.room + space->kept_old.room) * sizeof(*space->kept_new.at) + (space->buffer ? BUFFER_SIZE : 0);
 }

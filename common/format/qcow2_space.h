@@ -7,6 +7,11 @@
 #include "base/env.h"
 #include "format/qcow2_layout.h"
 
+struct qcow2_clusters {
+	uint64_t *at;
+	size_t count, room;
+};
+
 struct qcow2_space {
 	struct env_file *file;
 	uint64_t clusters; // of the file, taken or not; the next one is fresh: never written, reads as zeros
@@ -20,6 +25,8 @@ struct qcow2_space {
 	unsigned char *buffer;
 	uint64_t buffer_off; // where the buffered bytes go; they end at run_at
 	size_t buffer_len;
+	uint64_t kept_end; // clusters below it may hold what was kept: not one byte of that is overwritten (qcow2_keep.c)
+	struct qcow2_clusters kept_new, kept_old; // given back while they may hold what is kept
 	uint64_t dead; // bytes that were written and are referred to no more
 };
 
@@ -40,6 +47,17 @@ void qcow2_space_give_packed(struct qcow2_space *space, struct qcow2_entry entry
 int qcow2_space_flush(struct qcow2_space *space);
 // Flushes, ends the open run, and cuts off the clusters behind it that nothing uses.
 int qcow2_space_close_run(struct qcow2_space *space);
+
+void qcow2_space_unused(struct qcow2_space *space, uint64_t cluster); // of a file that is taken up again: nothing refers to it
+// Whether the cluster at `offset` may hold what was kept, so that it must not be written in place.
+static inline bool qcow2_space_kept(const struct qcow2_space *space, uint64_t offset)
+{
+	return offset / QCOW2_CLUSTER_SIZE < space->kept_end;
+}
+// What was given back before the last call of this is free from now on: what refers to it is two keeps old. Everything that is used now is kept.
+void qcow2_space_keep(struct qcow2_space *space);
+// The next packed byte goes to another 4 KiB than the last one did.
+void qcow2_space_part(struct qcow2_space *space);
 
 uint64_t qcow2_space_file_bytes(const struct qcow2_space *space);
 uint64_t qcow2_space_memory(const struct qcow2_space *space);

@@ -11,7 +11,8 @@
 //	packed        packed, old one dead   plain: unpacked and merged         plain, old one dead   zeros, old one dead
 //
 // In each row the data is written first and the entry changed last, by a step that cannot fail: a write that failed
-// leaves what the overlay held, except for pieces in place, which may hold either.
+// leaves what the overlay held, except for pieces in place, which may hold either. Where what was kept (qcow2_keep.c) refers to a
+// cluster, nothing goes in place: the block moves to another one.
 #include "format/qcow2_writer_state.h"
 
 #include <errno.h>
@@ -43,17 +44,22 @@ static int header_init(struct qcow2_header *header, const struct qcow2_config *c
 int qcow2_writer_new(struct env_file *file, const struct qcow2_config *config, struct qcow2_writer **ret_writer,
 		     struct err *err)
 {
-	struct qcow2_header header;
 	uint64_t file_size;
-	int rc = header_init(&header, config, err);
-	if (rc)
-		return rc;
-	rc = env_size(file, &file_size);
+	int rc = env_size(file, &file_size);
 	if (rc)
 		return err_sys(err, rc, "size of the overlay's file");
 	if (file_size != 0)
 		return err_set(err, -EEXIST, "the overlay's file is not empty (%llu bytes): remove it first",
 			       (unsigned long long)file_size);
+	return qcow2_writer_make(file, config, ret_writer, err);
+}
+
+int qcow2_writer_make(struct env_file *file, const struct qcow2_config *config, struct qcow2_writer **ret_writer, struct err *err)
+{
+	struct qcow2_header header;
+	int rc = header_init(&header, config, err);
+	if (rc)
+		return rc;
 	struct qcow2_writer *writer = calloc(1, sizeof(*writer));
 	if (writer) {
 		writer->file = file;
@@ -64,7 +70,7 @@ int qcow2_writer_new(struct env_file *file, const struct qcow2_config *config, s
 		rc = qcow2_map_init(&writer->map, size_blocks(header.size));
 	if (!writer || rc) {
 		qcow2_writer_free(writer);
-		return err_sys(err, -ENOMEM, "start an overlay of %llu bytes", (unsigned long long)header.size);
+		return err_sys(err, -ENOMEM, "start an overlay of %llu bytes", (unsigned long long)config->size);
 	}
 	*ret_writer = writer;
 	return 0;
@@ -182,11 +188,37 @@ static int pieces_in_place(struct qcow2_writer *writer, struct qcow2_entry *slot
 	return rc;
 }
 
+static int merge_room(struct qcow2_writer *writer)
+{
+	return writer->merge || (writer->merge = malloc(BLOCK_SIZE)) ? 0 : -ENOMEM;
+}
+
+// In place of pieces_in_place(), where what was kept refers to the cluster: what is held of the block moves to another one.
+static int pieces_move(struct qcow2_writer *writer, struct qcow2_entry *slot, uint16_t mask, const unsigned char *block)
+{
+	uint16_t held = 0;
+	size_t len = 0;
+	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
+		held |= (uint16_t)((qcow2_entry_allocated(*slot) >> 2 * i & 3) == 3 ? 1u << i : 0);
+	if ((held & ~mask) == 0)
+		return pieces_place(writer, slot, mask, block);
+	int rc = merge_room(writer);
+	if (rc == 0)
+		rc = env_pread(writer->file, writer->merge, BLOCK_SIZE, qcow2_entry_offset(*slot), &len);
+	if (rc)
+		return rc;
+	memset(writer->merge + len, 0, BLOCK_SIZE - len);
+	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
+		if (mask >> i & 1)
+			memcpy(writer->merge + i * PIECE_SIZE, block + i * PIECE_SIZE, PIECE_SIZE);
+	return pieces_place(writer, slot, held | mask, writer->merge);
+}
+
 // Unpacks the cluster of `slot` into writer->merge and lays the pieces in `mask` over it.
 static int pieces_merge(struct qcow2_writer *writer, const struct qcow2_entry *slot, uint16_t mask,
 			const unsigned char *block, struct err *err)
 {
-	if (!writer->merge && !(writer->merge = malloc(BLOCK_SIZE)))
+	if (merge_room(writer))
 		return err_sys(err, -ENOMEM, "merge a block");
 	int rc = qcow2_space_flush(&writer->space);
 	if (rc)
@@ -211,7 +243,8 @@ int qcow2_write_pieces(struct qcow2_writer *writer, uint64_t index, uint16_t mas
 	if (mask == 0)
 		return 0;
 	if (qcow2_entry_offset(*slot)) {
-		rc = pieces_in_place(writer, slot, mask, block);
+		rc = qcow2_space_kept(&writer->space, qcow2_entry_offset(*slot)) ? pieces_move(writer, slot, mask, block)
+										 : pieces_in_place(writer, slot, mask, block);
 	} else if (qcow2_entry_packed(*slot) && mask != whole) {
 		rc = pieces_merge(writer, slot, mask, block, err);
 		if (rc)

@@ -19,4 +19,7 @@ struct qcow2_writer {
 	bool finished;	      // or tried to
 };
 
+// A writer of an overlay of which nothing is held yet, whatever is in the file.
+int qcow2_writer_make(struct env_file *file, const struct qcow2_config *config, struct qcow2_writer **ret_writer, struct err *err);
+
 #endif

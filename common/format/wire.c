@@ -17,7 +17,7 @@ const char *wire_type_name(unsigned type)
 		[WIRE_DIFFERS] = "DIFFERS",   [WIRE_BLOCK] = "BLOCK",	  [WIRE_ZEROS] = "ZEROS",
 		[WIRE_SEAL] = "SEAL",	      [WIRE_COMMITTED] = "COMMITTED", [WIRE_PING] = "PING",
 		[WIRE_PONG] = "PONG",	      [WIRE_ERROR] = "ERROR",
-		[WIRE_DAMAGED] = "DAMAGED",
+		[WIRE_ACK] = "ACK",	      [WIRE_DAMAGED] = "DAMAGED",
 	};
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
 }
@@ -204,6 +204,26 @@ int wire_get_opened(const struct wire_frame *f, struct wire_opened *ret_m)
 	ret_m->last_cut_wall_ns = (int64_t)cursor_get_u64(&c);
 	cursor_get_bytes(&c, ret_m->head.bytes, UUID_SIZE);
 	return decoded(&c, (ret_m->last_point == 0) == uuid_is_zero(&ret_m->last_cut));
+}
+
+// --- ACK ---
+
+size_t wire_put_ack(void *to, size_t cap, const struct wire_ack *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_ACK);
+	cursor_put_bytes(&c, m->head.bytes, UUID_SIZE);
+	cursor_put_u64(&c, m->messages);
+	cursor_put_u64(&c, m->blocks);
+	return frame_end(to, &c);
+}
+
+int wire_get_ack(const struct wire_frame *f, struct wire_ack *ret_m)
+{
+	struct cursor c = body_of(f);
+	cursor_get_bytes(&c, ret_m->head.bytes, UUID_SIZE);
+	ret_m->messages = cursor_get_u64(&c);
+	ret_m->blocks = cursor_get_u64(&c);
+	return decoded(&c, !uuid_is_zero(&ret_m->head));
 }
 
 // --- DAMAGED ---

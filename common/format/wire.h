@@ -33,6 +33,7 @@ enum {
 	WIRE_TOKEN_ID_SIZE = 8,
 	WIRE_DAMAGED_MAX = 128, // runs in one DAMAGED
 	WIRE_FEATURE_DAMAGED = 1 << 0, // in HELLO: OPENED is followed by DAMAGED
+	WIRE_FEATURE_ACK = 1 << 1,     // ACK may come at any time of an open session
 };
 
 enum wire_type {
@@ -50,6 +51,7 @@ enum wire_type {
 	WIRE_PING = 12,	    // both
 	WIRE_PONG = 13,	    // both
 	WIRE_ERROR = 14,    // both      a reason; the connection ends
+	WIRE_ACK = 15,	    // R→S       so far the head outlives the receiver
 	WIRE_DAMAGED = 16,  // R→S       blocks that must come whole
 };
 const char *wire_type_name(unsigned type);
@@ -134,6 +136,14 @@ struct wire_run {
 	uint64_t first;
 	uint64_t count; // at least 1
 };
+struct wire_ack {
+	struct uuid head;
+	uint64_t messages; // BLOCK and ZEROS of this session that are durable in the head, with all before them
+	uint64_t blocks;   // that the head holds
+};
+size_t wire_put_ack(void *to, size_t cap, const struct wire_ack *m);
+int wire_get_ack(const struct wire_frame *f, struct wire_ack *ret_m);
+
 struct wire_damaged {
 	uint32_t count; // 0..WIRE_DAMAGED_MAX
 	struct wire_run run[WIRE_DAMAGED_MAX];

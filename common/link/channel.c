@@ -23,6 +23,7 @@ struct channel {
 	size_t out_len;
 	unsigned char *in; // [in_at, in_len) is not consumed yet
 	size_t in_at, in_len;
+	struct wire_ack acked;
 };
 
 static int channel_fail(struct channel *channel, struct err *err, int code, const char *what)
@@ -166,7 +167,7 @@ int channel_expect(struct channel *channel, enum wire_type type, int timeout_ms,
 			return rc;
 		if (ret_frame->type == type)
 			return 0;
-		if (ret_frame->type == WIRE_PONG)
+		if (ret_frame->type == WIRE_PONG || (ret_frame->type == WIRE_ACK && wire_get_ack(ret_frame, &channel->acked) == 0))
 			continue;
 		if (ret_frame->type == WIRE_PING) {
 			rc = answer_ping(channel, err);
@@ -180,6 +181,11 @@ int channel_expect(struct channel *channel, enum wire_type type, int timeout_ms,
 		return err_set(err, -EBADMSG, "%s came where %s was due", wire_type_name(ret_frame->type),
 			       wire_type_name(type));
 	}
+}
+
+const struct wire_ack *channel_acked(const struct channel *channel)
+{
+	return &channel->acked;
 }
 
 int channel_fd(const struct channel *channel)

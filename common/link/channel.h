@@ -41,10 +41,13 @@ int channel_flush(struct channel *channel, struct err *err);
 
 // The next frame: 1, and valid until the next call; 0 when `timeout_ms` passed; -ECONNRESET when the peer is gone; -EBADMSG.
 int channel_get(struct channel *channel, int timeout_ms, struct wire_frame *ret_frame, struct err *err);
-// As channel_get, for the answer `type`: skips PONG, answers PING, and turns ERROR into -EREMOTEIO with *ret_failure filled
+// As channel_get, for the answer `type`: skips PONG, notes ACK, answers PING, and turns ERROR into -EREMOTEIO with *ret_failure filled
 // (code 0 when the failure is another). Waits `timeout_ms` at most between two frames; -ETIMEDOUT after that.
 int channel_expect(struct channel *channel, enum wire_type type, int timeout_ms, struct wire_frame *ret_frame,
 		   struct wire_failure *ret_failure, struct err *err);
+
+// The newest ACK that came so far; all zeros before the first.
+const struct wire_ack *channel_acked(const struct channel *channel);
 
 // For a thread that also waits for other things: readable when the peer may have said something. Ask channel_get() with
 // a timeout of 0 before waiting, since what TLS has taken in already does not show here.

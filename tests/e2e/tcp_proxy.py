@@ -6,7 +6,10 @@ What the file CONTROL holds decides, looked at ten times a second and before eac
   pass        forward
   cut         end all connections, and end new ones at once
   hang        forward nothing, and keep the connections: a network that swallows packets
-  after N     forward N more bytes to PORT, then end all connections; from then on as pass"""
+  after N     forward N more bytes to PORT, then end all connections; from then on as pass
+  stop N      forward N more bytes to PORT, then as hang
+
+CONTROL.sent says how many bytes went to PORT so far."""
 import os
 import select
 import socket
@@ -48,6 +51,17 @@ def accept(mode):
     upward.add(near)
 
 
+sent = 0
+
+
+def count(more):
+    global sent
+    sent += more
+    with open(control + ".sent.new", "w") as file:
+        file.write(f"{sent}\n")
+    os.rename(control + ".sent.new", control + ".sent")
+
+
 def forward(sock, budget):
     """Forwards a chunk, of at most `budget` bytes where that is a number; returns what is left of it."""
     other = pairs.get(sock)
@@ -61,10 +75,12 @@ def forward(sock, budget):
         data = b""
     if not data:
         end(sock)
+    if sock in upward:
+        count(len(data))
     return budget - len(data) if budget is not None and sock in upward else budget
 
 
-seen, budget = None, None
+seen, budget, stopped = None, None, False
 while True:
     try:
         mode = open(control).read().strip()
@@ -72,10 +88,11 @@ while True:
         sys.exit(0)  # the test is over
     if mode != seen:
         seen = mode
-        budget = int(mode.split()[1]) if mode.startswith("after") else None
+        budget = int(mode.split()[1]) if mode.startswith(("after", "stop")) else None
+        stopped = False
         if mode == "cut":
             end_all()
-    watched = [] if mode == "hang" else list(pairs)
+    watched = [] if mode == "hang" or stopped else list(pairs)
     for sock in select.select([listener] + watched, [], [], 0.1)[0]:
         if sock is listener:
             accept(mode)
@@ -83,5 +100,7 @@ while True:
         budget = forward(sock, budget)
         if budget == 0:
             budget = None
-            end_all()
+            stopped = mode.startswith("stop")
+            if not stopped:
+                end_all()
             break

@@ -16,6 +16,7 @@ union message {
 	struct wire_pair pair;
 	struct wire_open open;
 	struct wire_opened opened;
+	struct wire_ack ack;
 	struct wire_damaged damaged;
 	struct wire_compare compare;
 	struct wire_differs differs;
@@ -39,6 +40,8 @@ static size_t again(const struct wire_frame *f, union message *m, void *to, size
 		return wire_get_open(f, &m->open) ? 0 : wire_put_open(to, cap, &m->open);
 	case WIRE_OPENED:
 		return wire_get_opened(f, &m->opened) ? 0 : wire_put_opened(to, cap, &m->opened);
+	case WIRE_ACK:
+		return wire_get_ack(f, &m->ack) ? 0 : wire_put_ack(to, cap, &m->ack);
 	case WIRE_DAMAGED:
 		return wire_get_damaged(f, &m->damaged) ? 0 : wire_put_damaged(to, cap, &m->damaged);
 	case WIRE_COMPARE:

@@ -125,6 +125,12 @@ static size_t sample_damaged(void *to, size_t cap)
 	return wire_put_damaged(to, cap, &m);
 }
 
+static size_t sample_ack(void *to, size_t cap)
+{
+	struct wire_ack m = {.head = uuid_of(0x77), .messages = 3, .blocks = 0x123456789};
+	return wire_put_ack(to, cap, &m);
+}
+
 static int decode(const struct wire_frame *f)
 {
 	union {
@@ -132,6 +138,7 @@ static int decode(const struct wire_frame *f)
 		struct wire_pair pair;
 		struct wire_open open;
 		struct wire_opened opened;
+		struct wire_ack ack;
 		struct wire_damaged damaged;
 		struct wire_compare compare;
 		struct wire_differs differs;
@@ -149,6 +156,8 @@ static int decode(const struct wire_frame *f)
 		return wire_get_pair(f, &m.pair);
 	case WIRE_OPEN:
 		return wire_get_open(f, &m.open);
+	case WIRE_ACK:
+		return wire_get_ack(f, &m.ack);
 	case WIRE_DAMAGED:
 		return wire_get_damaged(f, &m.damaged);
 	case WIRE_OPENED:
@@ -186,7 +195,7 @@ static const struct sample {
 	{"BLOCK", sample_block, golden_block},	     {"ZEROS", sample_zeros, golden_zeros},
 	{"SEAL", sample_seal, golden_seal},	     {"COMMITTED", sample_committed, golden_committed},
 	{"PING", sample_ping, golden_ping},	     {"ERROR", sample_error, golden_error},
-	{"DAMAGED", sample_damaged, golden_damaged},
+	{"DAMAGED", sample_damaged, golden_damaged}, {"ACK", sample_ack, golden_ack},
 };
 enum { SAMPLES = sizeof(samples) / sizeof(samples[0]) };
 
