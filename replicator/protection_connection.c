@@ -157,6 +157,7 @@ static int open_session(struct protection *p, struct channel *channel, struct wi
 	int rc = greet(channel, &theirs, err);
 	if (rc)
 		return rc;
+	p->features = theirs.features;
 	open_message(p, &open);
 	rc = greet_open(channel, &theirs, &open, &opened, &damaged, failure, err);
 	if (rc)

@@ -157,9 +157,9 @@ json_t *protection_json(struct protection *p)
 	uuid_format(&p->config.uuid, uuid);
 	LOCK_SCOPE(&p->lock);
 	json_t *disks = disks_json(p, &price, &needs_sync);
-	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}",
+	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}",
 				 "name", p->config.name, "uuid", uuid, "site", p->config.site, "codec",
-				 codec_name(p->config.codec), "rpo_ms", json_count(p->config.rpo_ms), "points_keep",
+				 codec_name(p->config.codec), "digest", digest_kind_name(p->config.digest.kind), "rpo_ms", json_count(p->config.rpo_ms), "points_keep",
 				 (int)p->config.points_keep, "state", protection_state_name(p->state), "reason",
 				 json_text(p->reason), "connected", p->channel && p->state != STATE_CONNECTING, "sync_reason",
 				 reason_json(p->sync), "dirty_bytes", json_count(price.dirty_bytes), "progress", progress_json(p),

@@ -65,6 +65,7 @@ struct protection {
 	struct uuid nowhere;   // names no cut
 	bool sealed_here;      // position.pending_cut was sealed by this process
 	struct uuid head;
+	uint32_t features; // of the receiver
 	struct schedule schedule;
 	int64_t cycle_wall_ns; // when the cycle under way began
 	uint64_t cycle_mono_ns;

@@ -29,6 +29,7 @@ struct ship_stats {
 	uint64_t equal_blocks; // candidates that the head holds already
 	uint64_t sent_blocks;  // as data
 	uint64_t zero_blocks;  // as ranges of zeros
+	uint64_t hole_blocks;  // likewise, and not read for that
 };
 
 struct ship;

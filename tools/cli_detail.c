@@ -114,8 +114,8 @@ void cli_status_print_source(const json_t *protection)
 	print_text("last failure", show_text_of(protection, "last_error"));
 	(void)printf(FIELD "%s started, %s committed\n", "cycles", show_integer_of(cycles, "started").text,
 		     show_integer_of(cycles, "committed").text);
-	(void)printf(FIELD "the newest %s are kept; codec %s\n", "points", show_integer_of(protection, "points_keep").text,
-		     show_text_of(protection, "codec"));
+	(void)printf(FIELD "the newest %s are kept; codec %s, digest %s\n", "points", show_integer_of(protection, "points_keep").text,
+		     show_text_of(protection, "codec"), show_text_of(protection, "digest"));
 	print_text("uuid", show_text_of(protection, "uuid"));
 	json_array_foreach(json_object_get(protection, "disks"), i, disk)
 		print_source_disk(disk);

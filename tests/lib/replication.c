@@ -192,6 +192,7 @@ int replication_cycle(struct replication *r)
 		.source = &r->memory.source,
 		.channel = r->channel,
 		.ship = r->ship,
+		.nodes = r->nodes,
 		.codec = r->codec,
 		.key = &r->open.digest,
 		.predecessor = r->position,

@@ -26,6 +26,7 @@ struct replication {
 	struct memory_source memory;
 	struct wire_open open;
 	enum codec codec; // on the wire
+	bool nodes;	  // as if a sync had a reason
 	SSL_CTX *tls;
 	struct ship *ship;
 	struct channel *channel; // NULL: not connected
