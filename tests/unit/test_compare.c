@@ -225,7 +225,7 @@ static void source_that_fails_in_a_survey_leaves_the_connection_sound(void **sta
 	struct replication *r = *state;
 	connect_now(r);
 	cycle_now(r);
-	for (unsigned at = 6; at < 40; at += 11) {
+	for (unsigned at = 6; at < 24; at += 8) {
 		everything_again(r);
 		change(r, 400 + at);
 		r->memory.fail_at = at;
