@@ -4,8 +4,8 @@
 // What a file system says of holes is believed under these conditions alone, and everything else is read:
 //
 // H1: the image is a regular file on a file system whose SEEK_DATA counts what is in the page cache only (image.c lists them).
-// H2: no write came to the region since the sweep after the last keep, which synced the image: nothing of the export's is on its way there. So
-//     its write-intent mark is not in use (`touched`), its dirty map is clean, and where no marks are kept nothing is believed.
+// H2: no write came to the region since the disk was opened: what its file system says of it does not depend on anything that is
+//     on its way. Where no marks are kept, writes are not noted by region, and nothing is believed.
 // H3: the region is wholly in the set, which was taken by a cut that waited for all writes; what is written from here on is dirty,
 //     since that is marked before it is issued.
 #include "replicator/group.h"
@@ -15,7 +15,7 @@ enum { SEEKS_MAX = 256 }; // in one call: guests wait for the loop thread
 static bool region_quiet(const struct volume *volume, uint64_t region)
 {
 	const struct intent_map *map = &volume->intent;
-	return !map->free && !map->lost && !intent_bit(map->touched, region) && dirty_region_blocks(&volume->dirty, region) == 0;
+	return !map->free && !map->lost && !intent_bit(map->written, region) && dirty_region_blocks(&volume->dirty, region) == 0;
 }
 
 static uint64_t region_blocks(const struct volume *volume, uint64_t region)
@@ -73,7 +73,7 @@ static bool disk_holes(struct group *group, struct source_run *runs, unsigned mo
 unsigned group_holes(struct group *group, struct source_run *runs, unsigned most, bool *ret_all)
 {
 	unsigned count = 0, seeks = 0;
-	*ret_all = group->set != SET_PRECOPY;
+	*ret_all = group->set != SET_PRECOPY || group->hole_disk >= group->count;
 	while (!*ret_all) {
 		if (!disk_holes(group, runs, most, &count, &seeks))
 			return count;
