@@ -272,6 +272,8 @@ static int op_wait(struct source *source, struct source_batch *batch, struct err
 
 // ---- a set that is looked at first
 
+enum { TURN_BLOCKS_MAX = 4096 }; // in one turn of the loop: guests wait for it
+
 struct reach_call {
 	struct call call;
 	uint64_t blocks, reached;
@@ -288,13 +290,16 @@ static void run_reach(struct ring_message *message)
 static uint64_t op_reach(struct source *source, uint64_t blocks)
 {
 	struct export *export = export_of(source);
-	struct reach_call r = {.blocks = blocks};
-	call_init(&r.call, export, run_reach);
-	(void)call_do(&r.call, export); // without a loop there is no set
-	return r.reached;
+	uint64_t reached = 0, step = 0, asked = 0;
+	for (; reached < blocks && step == asked; reached += step) {
+		asked = min_u64(TURN_BLOCKS_MAX, blocks - reached);
+		struct reach_call r = {.blocks = asked};
+		call_init(&r.call, export, run_reach);
+		(void)call_do(&r.call, export); // without a loop there is no set
+		step = r.reached;
+	}
+	return reached;
 }
-
-enum { SETTLE_BLOCKS_MAX = 4096 }; // in one turn of the loop: guests wait for it
 
 struct settle_call {
 	struct call call;
@@ -314,10 +319,10 @@ static void run_settle(struct ring_message *message)
 static void op_settle(struct source *source, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal)
 {
 	struct export *export = export_of(source);
-	for (uint64_t done = 0; done < count; done += SETTLE_BLOCKS_MAX) {
+	for (uint64_t done = 0; done < count; done += TURN_BLOCKS_MAX) {
 		struct settle_call s = {.disk = disk,
 					.first = first + done,
-					.count = min_u64(SETTLE_BLOCKS_MAX, count - done),
+					.count = min_u64(TURN_BLOCKS_MAX, count - done),
 					.unequal = unequal ? unequal + done / 8 : NULL};
 		call_init(&s.call, export, run_settle);
 		(void)call_do(&s.call, export);

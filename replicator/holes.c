@@ -10,7 +10,7 @@
 //     since that is marked before it is issued.
 #include "replicator/group.h"
 
-enum { SEEKS_MAX = 256 }; // in one call: guests wait for the loop thread
+enum { SEEKS_MAX = 256, REGIONS_MAX = 8192 }; // in one call: guests wait for the loop thread
 
 static bool region_quiet(const struct volume *volume, uint64_t region)
 {
@@ -43,8 +43,12 @@ static bool runs_add(struct source_run *runs, unsigned most, unsigned *count, ui
 	return true;
 }
 
+struct budget { // of one call
+	unsigned seeks, regions;
+};
+
 // Goes on in the disk; false when the call is to end here.
-static bool disk_holes(struct group *group, struct source_run *runs, unsigned most, unsigned *count, unsigned *seeks)
+static bool disk_holes(struct group *group, struct source_run *runs, unsigned most, unsigned *count, struct budget *left)
 {
 	struct volume *volume = &group->volume[group->hole_disk];
 	uint64_t regions = size_regions(volume->size), until = 0;
@@ -54,10 +58,12 @@ static bool disk_holes(struct group *group, struct source_run *runs, unsigned mo
 	for (; group->hole_region < regions; group->hole_region++) {
 		uint64_t region = group->hole_region, off = region * REGION_SIZE;
 		uint64_t end = min_u64(off + REGION_SIZE, volume->size);
+		if (left->regions-- == 0)
+			return false;
 		if (!dirty_region_full(&volume->set, region) || !region_quiet(volume, region))
 			continue;
 		if (until <= off || (hole && until < end)) {
-			if (++*seeks > SEEKS_MAX)
+			if (left->seeks-- == 0)
 				return false;
 			hole = volume->backend->hole(volume->backend, off, &until);
 		}
@@ -72,10 +78,11 @@ static bool disk_holes(struct group *group, struct source_run *runs, unsigned mo
 
 unsigned group_holes(struct group *group, struct source_run *runs, unsigned most, bool *ret_all)
 {
-	unsigned count = 0, seeks = 0;
+	struct budget left = {.seeks = SEEKS_MAX, .regions = REGIONS_MAX};
+	unsigned count = 0;
 	*ret_all = group->set != SET_PRECOPY || group->hole_disk >= group->count;
 	while (!*ret_all) {
-		if (!disk_holes(group, runs, most, &count, &seeks))
+		if (!disk_holes(group, runs, most, &count, &left))
 			return count;
 		group->hole_region = 0;
 		*ret_all = ++group->hole_disk >= group->count;

@@ -106,6 +106,9 @@ void cli_status_print_source(const json_t *protection)
 	print_state(protection, "source");
 	(void)printf(FIELD "%s, %s\n", "site", show_text_of(protection, "site"),
 		     show_flag_of(protection, "connected") ? "connected" : "NOT CONNECTED");
+	if (show_has(protection, "retry_in_ms"))
+		(void)printf(FIELD "in %s, after %s that failed since the newest point\n", "next try", show_duration_of(protection, "retry_in_ms").text,
+			     show_integer_of(protection, "connect_failures").text);
 	print_cycle_now(protection);
 	(void)printf(FIELD "%s\n", "dirty", show_size_of(protection, "dirty_bytes").text);
 	print_price(protection);

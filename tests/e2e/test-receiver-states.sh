@@ -25,6 +25,7 @@ stop_receiver
 wait_for 20 in_state vm1 target-down
 wait_for 20 waits
 is "its cause is there" "$(protection vm1 '.reason != ""')" true
+kagami status vm1 | grep -q 'next try' || fail "the next try is not shown: $(kagami status vm1)"
 failed_twice() { [ "$(failures vm1)" -ge 2 ]; }
 wait_for 20 failed_twice
 
