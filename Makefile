@@ -106,7 +106,7 @@ test-seam: setup
 CUT_STEP ?= 1
 test-cuts: setup
 	$(MAKE_AS_OWNER) unit-tests
-	@KAGAMI_CUT_STEP=$(CUT_STEP) $(BUILD)/tests/unit/test_cuts
+	@TMPDIR=$${TMPDIR:-/dev/shm} KAGAMI_CUT_STEP=$(CUT_STEP) $(BUILD)/tests/unit/test_cuts # no sync of a real disk: it is not what is tested
 
 # Random sequences of what happens to a store, against a model of it: so many seeds. SEED=n replays one.
 MODEL_SEEDS ?= 1000
