@@ -218,6 +218,18 @@ int replication_cycle(struct replication *r)
 	return rc;
 }
 
+void replication_connect_now(struct replication *r)
+{
+	if (replication_connect(r, NULL, NULL))
+		fail_msg("%s", r->err.text);
+}
+
+void replication_cycle_now(struct replication *r)
+{
+	if (replication_cycle(r))
+		fail_msg("%s", r->err.text);
+}
+
 // --- what the store shows ---
 
 static void overlay_apply(struct qcow2_reader *reader, unsigned char *to)

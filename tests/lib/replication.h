@@ -55,6 +55,10 @@ void replication_disconnect(struct replication *r);
 // A cycle and what follows from its outcome. After a failure that costs the connection there is none.
 int replication_cycle(struct replication *r);
 
+// The same, where anything but success fails the test.
+void replication_connect_now(struct replication *r);
+void replication_cycle_now(struct replication *r);
+
 // Whether every point that the store lists shows what the source had at its cut; how many there are.
 size_t replication_check(struct replication *r);
 

@@ -38,18 +38,6 @@ struct trial {
 	unsigned cuts;
 };
 
-static void connect_now(struct replication *r)
-{
-	if (replication_connect(r, NULL, NULL))
-		fail_msg("%s", r->err.text);
-}
-
-static void cycle_now(struct replication *r)
-{
-	if (replication_cycle(r))
-		fail_msg("%s", r->err.text);
-}
-
 // Every block other than it was, but for those of a survey: there a few in each stretch.
 static uint64_t guest_writes(struct trial *t)
 {
@@ -73,9 +61,9 @@ static void trial_begin(struct trial *t, const struct script *script)
 	t->r.open.points_keep = 3; // and folding goes on meanwhile
 	t->r.memory.batch_blocks = script->batch_blocks;
 	t->proxy = cut_proxy_start(server_address(t->r.server));
-	connect_now(&t->r);
+	replication_connect_now(&t->r);
 	(void)guest_writes(t);
-	cycle_now(&t->r);
+	replication_cycle_now(&t->r);
 }
 
 static void trial_end(struct trial *t)
@@ -118,7 +106,7 @@ static void cut_at(struct trial *t, enum proxy_way way, uint64_t at)
 	if (replication_connect(r, cut_proxy_address(t->proxy), NULL) == 0)
 		(void)session(t, &first);
 	cut_proxy_limit(t->proxy, way, PROXY_NEVER);
-	connect_now(r);
+	replication_connect_now(r);
 	assert_int_equal(session(t, &second), 0);
 	assert_true(r->position > point);
 	if (first + second > changed + (uint64_t)SHIP_BATCHES * t->script->batch_blocks)
