@@ -39,6 +39,7 @@ struct world {
 	unsigned char *acked[DISKS];	// the disk as the guest knows it
 	unsigned char *snapshot[DISKS]; // the disk at the last cut
 	unsigned char *replica[DISKS];
+	unsigned char *point[DISKS];	// the replica at the last keep
 	struct guest guest[GUESTS];
 	bool durable[DISKS][REGIONS]; // the marks in the state file, as a crash would find them
 	struct intent_batch marks;
@@ -370,6 +371,8 @@ static void on_kept(struct group_keep *keep, int res)
 	struct world *w = HOLDER(keep, struct world, keep);
 	assert_int_equal(res, w->skipped ? -ESTALE : 0);
 	w->points += res == 0;
+	for (uint16_t d = 0; res == 0 && d < DISKS; d++)
+		memcpy(w->point[d], w->replica[d], sizes[d]);
 	w->phase = PHASE_IDLE;
 	if (res)
 		group_give_back(&w->group);
@@ -400,6 +403,10 @@ static void cycle_give_back(struct world *w)
 	group_give_back(&w->group);
 	for (uint16_t d = 0; d < DISKS; d++)
 		assert_int_equal(dirty_bytes(&w->group.volume[d].set), 0);
+	for (uint16_t d = 0; w->looks && d < DISKS; d++) // the receiver has lost its head: nothing is left but the last point
+		memcpy(w->replica[d], w->point[d], sizes[d]);
+	if (w->looks)
+		check_superset(w);
 	w->phase = PHASE_IDLE;
 }
 
@@ -445,6 +452,10 @@ static void cycle_read(struct world *w)
 	if (looks && dice(4) == 0)
 		take_holes(w);
 	group_fetch(&w->group, &w->fetch[i], &w->batch[i]);
+	for (unsigned b = 0; looks && w->group.bounded && b < w->batch[i].count; b++) { // sending does not overtake looking
+		const struct source_block *block = &w->batch[i].block[b];
+		assert_true(block->disk < w->group.look_disk || (block->disk == w->group.look_disk && block->index < w->group.look_block));
+	}
 }
 
 static void cycle_act(struct world *w)
@@ -472,6 +483,7 @@ static struct world *world_new(uint64_t preserve_bytes_max)
 		w->acked[d] = calloc(1, sizes[d]);
 		w->snapshot[d] = calloc(1, sizes[d]);
 		w->replica[d] = calloc(1, sizes[d]);
+		w->point[d] = calloc(1, sizes[d]);
 	}
 	assert_int_equal(group_init(&w->group, DISKS, sizes, backends, preserve_bytes_max), 0);
 	for (uint16_t d = 0; d < DISKS; d++) {
@@ -497,6 +509,7 @@ static void world_free(struct world *w)
 		free(w->acked[d]);
 		free(w->snapshot[d]);
 		free(w->replica[d]);
+		free(w->point[d]);
 	}
 	for (unsigned i = 0; i < GUESTS; i++)
 		free(w->guest[i].data);
