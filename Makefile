@@ -102,6 +102,12 @@ test-seam: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@tests/check-seam.sh $(BUILD)
 
+# A recorded session cut at every byte of it, either way: some minutes. CUT_STEP=n tries one byte in n.
+CUT_STEP ?= 1
+test-cuts: setup
+	$(MAKE_AS_OWNER) unit-tests
+	@TMPDIR=$${TMPDIR:-/dev/shm} KAGAMI_CUT_STEP=$(CUT_STEP) $(BUILD)/tests/unit/test_cuts # no sync of a real disk: it is not what is tested
+
 # Random sequences of what happens to a store, against a model of it: so many seeds. SEED=n replays one.
 MODEL_SEEDS ?= 1000
 test-model: setup
@@ -173,6 +179,7 @@ help:
 		test 'build, then all tests' test-unit 'unit tests only' test-e2e 'the daemons with the tools of QEMU and libnbd' \
 		test-kill 'the agent killed under load, 200 times' test-asan 'all tests, with sanitizers' test-clang 'compile everything with clang' \
 		test-crash 'the crash enumerations, a million states and more' \
+		test-cuts 'a session cut at every byte of it' \
 		test-model 'random sequences against a model of the store, MODEL_SEEDS (1000) of them' \
 		test-sim 'both programs in a simulated world, SIM_SEEDS (2000) runs of it' \
 		test-mutants 'prove that the tests fail when the code is wrong' \
@@ -182,7 +189,7 @@ help:
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
-.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-seam test-fs fuzz demo bench lint format setup setup-dev packages \
+.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-fs fuzz demo bench lint format setup setup-dev packages \
 	install clean help programs unit-tests fs-programs bench-store fuzzers clang-tidy force
 
 # --- how it is built ---

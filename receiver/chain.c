@@ -106,7 +106,7 @@ static int table_load(struct chain *chain, struct err *err)
 	const struct replica *r = chain->replica;
 	AUTO_FILE struct env_file *file = NULL;
 	const char *name = r->prot.disk[chain->disk].name;
-	struct digest_disk of = {.number = (uint16_t)chain->disk, .size = chain->layer[chain->count - 1].size};
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)chain->disk, .size = chain->layer[chain->count - 1].size};
 	int rc = replica_open_file(r, ENV_READ, &file, err, "base/%s.digests", name);
 	if (rc)
 		return rc;
@@ -127,7 +127,7 @@ static int list_load(struct chain *chain, uint64_t number, struct err *err)
 	if (rc)
 		return rc;
 	const struct point_disk *disk = &point->disk[chain->disk];
-	struct digest_disk of = {.number = (uint16_t)chain->disk, .size = disk->size};
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)chain->disk, .size = disk->size};
 	return digest_list_load(file, &of, disk->digests, disk->root, digest_take, chain, err)
 		       ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, (unsigned long long)number, name)
 		       : 0;

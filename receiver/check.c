@@ -99,7 +99,7 @@ static int list_check(struct check *c, const struct point_file *point, unsigned 
 {
 	struct replica *r = c->replica;
 	const struct point_disk *pd = &point->disk[disk];
-	struct digest_disk of = {.number = (uint16_t)disk, .size = pd->size};
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size};
 	AUTO_FILE struct env_file *list = NULL;
 	AUTO_READER struct qcow2_reader *overlay = NULL;
 	struct pairing_walk walk = {.next = 0};

@@ -28,7 +28,7 @@ static int create_check(const struct wire_open *open, struct protection *p, stru
 	}
 	if (open->points_keep < 1 || open->points_keep > STORE_POINTS_MAX)
 		return err_set(err, -EINVAL, "%s: this receiver keeps 1 to %d points", open->name, STORE_POINTS_MAX);
-	if (open->digest.kind != DIGEST_XXH3)
+	if (!digest_kind_known(open->digest.kind))
 		return err_set(err, -EINVAL, "%s: unknown kind of digest", open->name);
 	return 0;
 }
@@ -52,7 +52,7 @@ static int base_create(struct env_root *root, const struct protection *p, unsign
 	AUTO_FILE struct env_file *raw = NULL;
 	AUTO_FILE struct env_file *table = NULL;
 	char path[REPLICA_PATH_SIZE];
-	struct digest_disk of = {.number = (uint16_t)disk, .size = p->disk[disk].size};
+	struct digest_disk of = {.kind = p->digest.kind, .number = (uint16_t)disk, .size = p->disk[disk].size};
 	(void)snprintf(path, sizeof(path), STORE_NEW "/%s/base/%s.raw", p->name, p->disk[disk].name);
 	int rc = env_open(root, path, ENV_CREATE, &raw);
 	if (rc == 0)

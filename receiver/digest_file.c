@@ -51,7 +51,7 @@ void digest_prelude_encode(unsigned char sector[DIGEST_SECTOR], const struct dig
 	cursor_put_u64(&c, p->disk.size);
 	cursor_put_u64(&c, p->entries);
 	cursor_put_u32(&c, p->disk.number);
-	cursor_put_u32(&c, DIGEST_XXH3);
+	cursor_put_u32(&c, p->disk.kind);
 	digest_sector_seal(sector, 0, 0);
 }
 
@@ -82,8 +82,10 @@ int digest_prelude_read(struct env_file *file, enum digest_file_kind kind, struc
 	if (number >= DISKS_MAX)
 		return err_set(err, -EBADMSG, "number of the disk: %u", number);
 	p.disk.number = (uint16_t)number;
-	if (cursor_get_u32(&c) != DIGEST_XXH3)
+	uint32_t digest = cursor_get_u32(&c);
+	if (!digest_kind_known(digest))
 		return err_set(err, -EBADMSG, "unknown kind of digest");
+	p.disk.kind = (enum digest_kind)digest;
 	*ret_prelude = p;
 	return 0;
 }
@@ -95,7 +97,7 @@ int digest_prelude_expect(struct env_file *file, enum digest_file_kind kind, con
 	int rc = digest_prelude_read(file, kind, &p, err);
 	if (rc)
 		return rc;
-	if (p.disk.size != disk->size || p.entries != entries || p.disk.number != disk->number)
+	if (p.disk.size != disk->size || p.entries != entries || p.disk.number != disk->number || p.disk.kind != disk->kind)
 		return err_set(err, -EBADMSG, "it belongs to another disk or point");
 	return 0;
 }

@@ -25,6 +25,7 @@ enum {
 
 // Which disk a file is about: both sides must agree.
 struct digest_disk {
+	enum digest_kind kind; // that its digests are of
 	uint16_t number;
 	uint64_t size; // bytes
 };

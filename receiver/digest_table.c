@@ -42,7 +42,7 @@ static int table_prelude(struct env_file *file, const struct digest_disk *disk, 
 	int rc = digest_prelude_read(file, DIGEST_TABLE, &p, err);
 	if (rc)
 		return rc;
-	if (p.disk.number != disk->number || !size_disk_ok(p.disk.size) || p.entries != size_blocks(p.disk.size))
+	if (p.disk.number != disk->number || p.disk.kind != disk->kind || !size_disk_ok(p.disk.size) || p.entries != size_blocks(p.disk.size))
 		return err_set(err, -EBADMSG, "it belongs to another disk");
 	rc = env_size(file, &length);
 	if (rc)

@@ -122,7 +122,7 @@ static int digests_apply(struct replica *r, const struct point_file *point, unsi
 	AUTO_FILE struct env_file *table = NULL;
 	const char *name = r->prot.disk[disk].name;
 	const struct point_disk *pd = &point->disk[disk];
-	struct digest_disk of = {.number = (uint16_t)disk, .size = pd->size}; // at most the table's
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size}; // at most the table's
 	struct digest_update update;
 	int rc = replica_open_file(r, ENV_READ, &list, err, "points/%llu/%s.digests",
 				   (unsigned long long)point->info.number, name);

@@ -34,7 +34,7 @@ static int raw_grow(struct replica *r, unsigned disk, uint64_t size, struct err 
 static int table_grow(struct replica *r, unsigned disk, uint64_t size, struct err *err)
 {
 	AUTO_FILE struct env_file *table = NULL;
-	struct digest_disk of = {.number = (uint16_t)disk, .size = size};
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = size};
 	const char *name = r->prot.disk[disk].name;
 	int rc = replica_open_file(r, ENV_WRITE, &table, err, "base/%s.digests", name);
 	if (rc)

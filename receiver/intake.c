@@ -94,7 +94,7 @@ static int list_load(struct replica *r, const struct point_file *point, unsigned
 {
 	AUTO_FILE struct env_file *file = NULL;
 	const struct point_disk *pd = &point->disk[disk];
-	struct digest_disk of = {.number = (uint16_t)disk, .size = pd->size};
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size};
 	unsigned long long number = point->info.number;
 	int rc = replica_open_file(r, ENV_READ, &file, err, "points/%llu/%s.digests", number, r->prot.disk[disk].name);
 	if (rc)
@@ -197,7 +197,7 @@ void replica_session_end(struct replica *r)
 
 // --- what a session sends ---
 
-static int range_check(const struct replica *r, uint16_t disk, uint64_t first, uint64_t count, struct err *err)
+int intake_range_check(const struct replica *r, uint16_t disk, uint64_t first, uint64_t count, struct err *err)
 {
 	assert(r->session_open);
 	int rc = replica_ready(r, err);
@@ -215,7 +215,7 @@ static int range_check(const struct replica *r, uint16_t disk, uint64_t first, u
 int replica_compare(struct replica *r, const struct wire_compare *compare, unsigned char *bitmap, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
-	int rc = range_check(r, compare->disk, compare->first, compare->count, err);
+	int rc = intake_range_check(r, compare->disk, compare->first, compare->count, err);
 	if (rc)
 		return rc;
 	memset(bitmap, 0, ((size_t)compare->count + 7) / 8);
@@ -286,7 +286,7 @@ static bool block_fits_as_it_is(const struct replica *r, const struct wire_block
 int replica_write_block(struct replica *r, const struct wire_block *block, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
-	int rc = range_check(r, block->disk, block->index, 1, err);
+	int rc = intake_range_check(r, block->disk, block->index, 1, err);
 	if (rc == 0)
 		rc = limits_check(r, false, err);
 	if (rc)
@@ -312,7 +312,7 @@ int replica_write_block(struct replica *r, const struct wire_block *block, struc
 int replica_write_zeros(struct replica *r, const struct wire_zeros *zeros, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
-	int rc = range_check(r, zeros->disk, zeros->first, zeros->count, err);
+	int rc = intake_range_check(r, zeros->disk, zeros->first, zeros->count, err);
 	if (rc == 0)
 		rc = limits_check(r, false, err);
 	return rc ? rc : head_write_zeros(r, zeros, err);

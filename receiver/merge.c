@@ -116,7 +116,7 @@ static int list_add(const struct merge *m, unsigned disk, size_t i, struct table
 {
 	AUTO_FILE struct env_file *list = NULL;
 	const struct point_disk *pd = &m->point[i].disk[disk];
-	struct digest_disk of = {.number = (uint16_t)disk, .size = pd->size};
+	struct digest_disk of = {.kind = m->r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size};
 	unsigned long long number = m->step->number[i];
 	const char *name = m->r->prot.disk[disk].name;
 	int rc = replica_open_file(m->r, ENV_READ, &list, err, "points/%llu/%s.digests", number, name);
@@ -130,7 +130,7 @@ static int list_write(struct merge *m, unsigned disk, const struct table *digest
 {
 	AUTO_FILE struct env_file *file = NULL;
 	struct point_disk *pd = &m->next.disk[disk];
-	struct digest_disk of = {.number = (uint16_t)disk, .size = pd->size};
+	struct digest_disk of = {.kind = m->r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size};
 	const char *name = m->r->prot.disk[disk].name;
 	int rc = replica_open_file(m->r, ENV_CREATE, &file, err, "merge/%llu/%s.digests", (unsigned long long)m->into, name);
 	if (rc)

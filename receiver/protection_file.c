@@ -161,7 +161,7 @@ static int retention_decode(const json_t *object, struct protection *p, struct e
 static int digest_key_decode(const json_t *object, struct digest_key *key, struct err *err)
 {
 	uint64_t kind = 0;
-	int rc = json_get_u64(object, "digest_kind", DIGEST_XXH3, DIGEST_XXH3, &kind, err);
+	int rc = json_get_u64(object, "digest_kind", DIGEST_XXH3, DIGEST_BLAKE2B, &kind, err);
 	key->kind = (enum digest_kind)kind;
 	return rc ? rc : json_get_hex(object, "digest_secret", key->secret, DIGEST_SECRET_SIZE, err);
 }

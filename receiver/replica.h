@@ -218,6 +218,9 @@ int replica_load(struct replica *replica, struct err *err);
 int replica_examine(struct replica *replica, struct err *err);
 int replica_number(const char *name, uint64_t *ret_number); // of a name under points/; -EBADMSG when it is none
 
+// intake.c: whether the session may speak of blocks [first, first + count) of the disk.
+int intake_range_check(const struct replica *replica, uint16_t disk, uint64_t first, uint64_t count, struct err *err);
+
 // head.c
 uint64_t head_bytes(const struct replica *replica); // of its overlays, so far
 uint64_t head_blocks(const struct replica *replica); // that it holds something of

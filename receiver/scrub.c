@@ -102,7 +102,7 @@ static int base_take(struct slice *s, struct err *err)
 {
 	const struct replica *r = s->replica;
 	AUTO_FILE struct env_file *file = NULL;
-	struct digest_disk of = {.number = (uint16_t)s->disk, .size = s->chain.level[0].size};
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)s->disk, .size = s->chain.level[0].size};
 	int rc = replica_open_file(r, ENV_READ, &file, err, "base/%s.digests", r->prot.disk[s->disk].name);
 	if (rc)
 		return rc;
@@ -115,7 +115,7 @@ static int list_take(struct slice *s, size_t at, struct err *err)
 	const struct replica *r = s->replica;
 	AUTO_FILE struct env_file *file = NULL;
 	unsigned long long number = s->chain.level[at].number;
-	struct digest_disk of = {.number = (uint16_t)s->disk, .size = s->chain.level[at].size};
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)s->disk, .size = s->chain.level[at].size};
 	const char *name = r->prot.disk[s->disk].name;
 	int rc = replica_open_file(r, ENV_READ, &file, err, "points/%llu/%s.digests", number, name);
 	if (rc)

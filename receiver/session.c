@@ -48,7 +48,7 @@ static int on_hello(struct session *session, const struct wire_frame *frame, enu
 					  .major = WIRE_MAJOR,
 					  .minor = WIRE_MINOR,
 					  .wall_ns = env_wall_ns(session->host->env),
-					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK,
+					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B,
 					  .program = "kagami-receiver",
 				  };
 	if (wire_get_hello(frame, &theirs))
@@ -203,6 +203,22 @@ static int on_compare(struct session *session, const struct wire_frame *frame, e
 	return rc ? err_sys(err, rc, "answer") : 0; // leaves when there is nothing more to read
 }
 
+static int on_nodes(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_nodes nodes;
+	unsigned char bitmap[WIRE_NODES_MAX / 8] = {0};
+	if (wire_get_nodes(frame, &nodes))
+		return malformed(frame, ret_code, err);
+	int rc = replica_compare_nodes(session->replica, &nodes, bitmap, err);
+	if (rc)
+		return store_result(session, rc, ret_code);
+	struct wire_unequal unequal = {
+		.disk = nodes.disk, .level = nodes.level, .count = nodes.count, .first = nodes.first, .bitmap = bitmap};
+	void *to = channel_room(session->channel, WIRE_FRAME_MAX);
+	rc = to ? channel_put(session->channel, wire_put_unequal(to, WIRE_FRAME_MAX, &unequal)) : -ECONNRESET;
+	return rc ? err_sys(err, rc, "answer") : 0;
+}
+
 // Saves the head when it is time, and says so. ACK leaves when there is nothing more to read.
 static int checkpoint(struct session *session, enum wire_error *ret_code, struct err *err)
 {
@@ -260,20 +276,21 @@ static int on_ping(struct session *session, const struct wire_frame *frame, enum
 	return reply(session, wire_put_empty(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, WIRE_PONG), err);
 }
 
-static session_handler *const handlers[SESSION_STATES][WIRE_ERROR + 1] = {
+static session_handler *const handlers[SESSION_STATES][WIRE_TYPES] = {
 	[SESSION_START] = {[WIRE_HELLO] = on_hello},
 	[SESSION_READY] = {[WIRE_PAIR] = on_pair, [WIRE_OPEN] = on_open},
 	[SESSION_OPEN] = {[WIRE_COMPARE] = on_compare,
 			  [WIRE_BLOCK] = on_block,
 			  [WIRE_ZEROS] = on_zeros,
 			  [WIRE_SEAL] = on_seal,
+			  [WIRE_NODES] = on_nodes,
 			  [WIRE_PING] = on_ping},
 };
 
 static int dispatch(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
 {
 	static const char *const states[] = {"start", "ready", "open"};
-	session_handler *handler = frame->type <= WIRE_ERROR ? handlers[session->state][frame->type] : NULL;
+	session_handler *handler = frame->type < WIRE_TYPES ? handlers[session->state][frame->type] : NULL;
 	*ret_code = WIRE_E_PROTOCOL;
 	if (frame->type == WIRE_ERROR)
 		return err_set(err, -ECONNRESET, "the source ended the session");

@@ -138,6 +138,8 @@ void replica_session_end(struct replica *replica);
 void replica_damaged(struct replica *replica, struct wire_damaged *ret_damaged);
 // Sets bit i of `bitmap` where the head's digest of block first + i is not the given one.
 int replica_compare(struct replica *replica, const struct wire_compare *compare, unsigned char *bitmap, struct err *err);
+// Likewise where the node of the digests of the blocks under node i is not the given one.
+int replica_compare_nodes(struct replica *replica, const struct wire_nodes *nodes, unsigned char *bitmap, struct err *err);
 int replica_write_block(struct replica *replica, const struct wire_block *block, struct err *err);
 int replica_write_zeros(struct replica *replica, const struct wire_zeros *zeros, struct err *err);
 // Makes what the session sent durable in the head, so that it is there after a crash: once as much is not as makes it worth while, as docs/store.md

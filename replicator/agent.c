@@ -209,7 +209,6 @@ static int config_fill(struct agent *agent, struct protection_config *config, st
 		rc = uuid_new(agent->place.env, &config->generation);
 	if (rc == 0)
 		rc = env_random(agent->place.env, config->digest.secret, DIGEST_SECRET_SIZE);
-	config->digest.kind = DIGEST_XXH3;
 	return rc ? err_sys(err, rc, "draw random numbers") : 0;
 }
 

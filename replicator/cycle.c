@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replicator/cycle.h"
 
+#include "replicator/compare.h"
+
 #include <errno.h>
 
 enum { SEAL_ANSWER_MS = 600000 }; // a commit may have gigabytes to bring to a slow disk
@@ -28,6 +30,19 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 	report->dirty_bytes += ret_cut->dirty_bytes;
 	atomic_fetch_add_explicit(&cycle->progress->total_bytes, ret_cut->blocks * BLOCK_SIZE, memory_order_relaxed);
 	cycle->on_stage(cycle->context, CYCLE_SHIPPING);
+	if (mode == CUT_PRECOPY) {
+		struct compare compare = {
+			.ship = cycle->ship,
+			.source = cycle->source,
+			.channel = cycle->channel,
+			.codec = cycle->codec,
+			.key = cycle->key,
+			.nodes = cycle->nodes,
+			.stats = &report->ship,
+			.progress = cycle->progress,
+		};
+		return compare_ship(&compare, &report->failure, err);
+	}
 	return ship_set(cycle->ship, cycle->source, cycle->channel, cycle->codec, cycle->key, &report->ship, cycle->progress,
 			&report->failure, err);
 }

@@ -50,6 +50,7 @@ struct cycle {
 	struct source *source;
 	struct channel *channel;
 	struct ship *ship;
+	bool nodes; // the receiver knows NODES, and much of what is dirty may be equal
 	enum codec codec;
 	const struct digest_key *key;
 	uint64_t predecessor; // the receiver's last point

@@ -283,6 +283,17 @@ uint64_t dirty_region_blocks(const struct dirty *dirty, uint64_t region)
 	return word;
 }
 
+bool dirty_region_full(const struct dirty *dirty, uint64_t region)
+{
+	return region_count(dirty, region) == region_pieces(dirty, region);
+}
+
+void dirty_clear_region(struct dirty *dirty, uint64_t region)
+{
+	dirty->pieces -= region_count(dirty, region);
+	region_drop(dirty, region);
+}
+
 uint64_t dirty_blocks(const struct dirty *dirty)
 {
 	uint64_t count = 0;

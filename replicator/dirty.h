@@ -52,6 +52,8 @@ uint64_t dirty_next(const struct dirty *dirty, uint64_t from);
 uint64_t dirty_bytes(const struct dirty *dirty);
 // The blocks of a region that have a dirty piece, lowest bit first.
 uint64_t dirty_region_blocks(const struct dirty *dirty, uint64_t region);
+bool dirty_region_full(const struct dirty *dirty, uint64_t region); // every piece of it on the disk is dirty
+void dirty_clear_region(struct dirty *dirty, uint64_t region);
 uint64_t dirty_blocks(const struct dirty *dirty); // how many blocks have a dirty piece
 
 // Moves everything from `from` to `to`, which must be clean; `from` is clean afterwards. Both of one size. Cannot fail.

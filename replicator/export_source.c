@@ -220,13 +220,14 @@ static void run_fetch(struct ring_message *message)
 	group_fetch(call->group, &f->fetch, f->batch);
 }
 
-static int op_fetch(struct source *source, struct source_batch *batch)
+static int begin_fetch(struct source *source, struct source_batch *batch, bool look)
 {
 	struct export *export = export_of(source);
 	struct fetch_call *f = calloc(1, sizeof(*f));
 	if (!f)
 		return -ENOMEM;
 	f->batch = batch;
+	batch->look = look;
 	f->fetch.done = on_fetched;
 	batch->count = 0;
 	call_init(&f->call, export, run_fetch);
@@ -236,6 +237,16 @@ static int op_fetch(struct source *source, struct source_batch *batch)
 	}
 	batch->private = f;
 	return 0;
+}
+
+static int op_fetch(struct source *source, struct source_batch *batch)
+{
+	return begin_fetch(source, batch, false);
+}
+
+static int op_look(struct source *source, struct source_batch *batch)
+{
+	return begin_fetch(source, batch, true);
 }
 
 static int op_wait(struct source *source, struct source_batch *batch, struct err *err)
@@ -257,6 +268,90 @@ static int op_wait(struct source *source, struct source_batch *batch, struct err
 	default:
 		return err_set(err, -EIO, "an image of %s could not be read (see status): check the disk under it", export->protection);
 	}
+}
+
+// ---- a set that is looked at first
+
+enum { TURN_BLOCKS_MAX = 4096 }; // in one turn of the loop: guests wait for it
+
+struct reach_call {
+	struct call call;
+	uint64_t blocks, reached;
+};
+
+static void run_reach(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	struct reach_call *r = HOLDER(call, struct reach_call, call);
+	r->reached = group_reach(call->group, r->blocks);
+	(void)sem_post(&call->ended);
+}
+
+static uint64_t op_reach(struct source *source, uint64_t blocks)
+{
+	struct export *export = export_of(source);
+	uint64_t reached = 0, step = 0, asked = 0;
+	for (; reached < blocks && step == asked; reached += step) {
+		asked = min_u64(TURN_BLOCKS_MAX, blocks - reached);
+		struct reach_call r = {.blocks = asked};
+		call_init(&r.call, export, run_reach);
+		(void)call_do(&r.call, export); // without a loop there is no set
+		step = r.reached;
+	}
+	return reached;
+}
+
+struct settle_call {
+	struct call call;
+	uint16_t disk;
+	uint64_t first, count;
+	const unsigned char *unequal;
+};
+
+static void run_settle(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	const struct settle_call *s = HOLDER(call, struct settle_call, call);
+	group_settle(call->group, s->disk, s->first, s->count, s->unequal);
+	(void)sem_post(&call->ended);
+}
+
+static void op_settle(struct source *source, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal)
+{
+	struct export *export = export_of(source);
+	for (uint64_t done = 0; done < count; done += TURN_BLOCKS_MAX) {
+		struct settle_call s = {.disk = disk,
+					.first = first + done,
+					.count = min_u64(TURN_BLOCKS_MAX, count - done),
+					.unequal = unequal ? unequal + done / 8 : NULL};
+		call_init(&s.call, export, run_settle);
+		(void)call_do(&s.call, export);
+	}
+}
+
+struct holes_call {
+	struct call call;
+	struct source_run *runs;
+	unsigned most, count;
+	bool all;
+};
+
+static void run_holes(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	struct holes_call *h = HOLDER(call, struct holes_call, call);
+	h->count = group_holes(call->group, h->runs, h->most, &h->all);
+	(void)sem_post(&call->ended);
+}
+
+static unsigned op_holes(struct source *source, struct source_run *runs, unsigned most, bool *ret_all)
+{
+	struct export *export = export_of(source);
+	struct holes_call h = {.runs = runs, .most = most, .all = true};
+	call_init(&h.call, export, run_holes);
+	(void)call_do(&h.call, export);
+	*ret_all = h.all;
+	return h.count;
 }
 
 // ---- the end of a cut
@@ -427,6 +522,10 @@ static uint64_t op_dirty_bytes(struct source *source)
 const struct source_ops export_source_ops = {
 	.cut = op_cut,
 	.fetch = op_fetch,
+	.look = op_look,
+	.reach = op_reach,
+	.settle = op_settle,
+	.holes = op_holes,
 	.wait = op_wait,
 	.keep = op_keep,
 	.give_back = op_give_back,

@@ -131,6 +131,9 @@ static bool next_block(struct group *group, struct source_block *ret_block)
 	for (; group->next_disk < group->count; group->next_disk++, group->next_block = 0) {
 		struct volume *volume = &group->volume[group->next_disk];
 		uint64_t index = dirty_next(&volume->set, group->next_block);
+		if (group->bounded && (group->next_disk > group->look_disk ||
+				       (group->next_disk == group->look_disk && index >= group->look_block)))
+			return false;
 		if (index == UINT64_MAX)
 			continue;
 		block_leave(group, volume, index, ret_block);
@@ -140,6 +143,50 @@ static bool next_block(struct group *group, struct source_block *ret_block)
 	return false;
 }
 
+// The next block of the set that was not come to yet, or UINT64_MAX.
+static uint64_t look_next(struct group *group)
+{
+	group->bounded = true;
+	for (; group->look_disk < group->count; group->look_disk++, group->look_block = 0) {
+		uint64_t index = dirty_next(&group->volume[group->look_disk].set, group->look_block);
+		if (index != UINT64_MAX)
+			return index;
+	}
+	return UINT64_MAX;
+}
+
+uint64_t group_reach(struct group *group, uint64_t blocks)
+{
+	uint64_t count = 0;
+	for (; count < blocks && look_next(group) != UINT64_MAX; count++)
+		group->look_block = look_next(group) + 1;
+	return count;
+}
+
+void group_settle(struct group *group, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal)
+{
+	struct volume *volume = &group->volume[disk];
+	if (group->set != SET_PRECOPY)
+		return;
+	for (uint64_t i = 0; i < count; i++) {
+		if ((unequal && unequal[i / 8] >> i % 8 & 1) || !dirty_mask(&volume->set, first + i))
+			continue;
+		volume_remember(volume, first + i);
+		dirty_clear_block(&volume->set, first + i);
+	}
+}
+
+// The same for a look: the block stays, and the place moves.
+static bool look_block(struct group *group, struct source_block *ret_block)
+{
+	uint64_t index = look_next(group);
+	if (index == UINT64_MAX)
+		return false;
+	*ret_block = (struct source_block){.disk = group->look_disk, .index = index};
+	group->look_block = index + 1;
+	return true;
+}
+
 static void fetch_choose(struct fetch *fetch)
 {
 	struct source_batch *batch = fetch->batch;
@@ -147,7 +194,7 @@ static void fetch_choose(struct fetch *fetch)
 	while (batch->count < SOURCE_BATCH_MAX) {
 		unsigned slot = batch->count;
 		struct source_block *block = &batch->block[slot];
-		if (!next_block(group, block))
+		if (!(batch->look ? look_block(group, block) : next_block(group, block)))
 			return;
 		// No memory to take it out of a set that is wholly dirty there: it would be handed out again, without its preserved content.
 		if (group->set == SET_POINT && dirty_mask(&group->volume[block->disk].set, block->index))
@@ -220,7 +267,7 @@ void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *
 	fetch->pending = 1; // ours, until all reads are begun
 	batch->count = 0;
 	// Without a cut there is nothing to read, and that must not look like a set that was read to its end.
-	batch->status = group->set == SET_NONE || group->set == SET_STALE ? -ESTALE : 0;
+	batch->status = group->set == SET_NONE || group->set == SET_STALE || (batch->look && group->set != SET_PRECOPY) ? -ESTALE : 0;
 	group->fetches++;
 	if (!batch->status)
 		fetch_choose(fetch);

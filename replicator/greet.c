@@ -17,7 +17,7 @@ int greet(struct channel *channel, struct wire_hello *ret_theirs, struct err *er
 		.major = WIRE_MAJOR,
 		.minor = WIRE_MINOR,
 		.wall_ns = env_wall_ns(env_posix()),
-		.features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK,
+		.features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B,
 		.program = "kagami-replicator",
 	};
 	void *to = channel_room(channel, WIRE_FRAME_MAX);
@@ -59,6 +59,8 @@ int greet_open(struct channel *channel, const struct wire_hello *theirs, const s
 {
 	ret_damaged->count = 0;
 	ret_failure->code = 0;
+	if (open->digest.kind == DIGEST_BLAKE2B && !(theirs->features & WIRE_FEATURE_BLAKE2B))
+		return err_set(err, -EPROTONOSUPPORT, "the receiver is of a version without blake2b digests: upgrade it");
 	void *to = channel_room(channel, WIRE_FRAME_MAX);
 	if (!to || channel_put(channel, wire_put_open(to, WIRE_FRAME_MAX, open)))
 		return broken(channel, err);

@@ -147,6 +147,9 @@ static void cut_take(struct group *group)
 	group->set = cut->mode == CUT_POINT ? SET_POINT : SET_PRECOPY;
 	group->next_disk = 0;
 	group->next_block = 0;
+	group->bounded = false;
+	group->look_disk = group->hole_disk = 0;
+	group->look_block = group->hole_region = 0;
 	cut->take(cut);
 }
 

@@ -72,6 +72,11 @@ struct group {
 	unsigned fetches, keeps;		 // under way
 	uint16_t next_disk;			 // where the next batch begins
 	uint64_t next_block;
+	bool bounded;				 // a set of SET_PRECOPY was looked at or reached: batches end before
+	uint16_t look_disk;			 // this place
+	uint64_t look_block;
+	uint16_t hole_disk; // where holes are looked for next
+	uint64_t hole_region;
 	// An operation on an image failed, in words for the operator: "read", "write" ... at `off`. May be NULL.
 	void (*on_error)(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
 };
@@ -88,6 +93,10 @@ void group_cut(struct group *group, struct group_cut *cut);
 // write is held for a cut: what waits for batches holds nobody.
 void group_cut_cancel(struct group *group, uint64_t since_ns);
 void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *batch);
+// See source_reach(), source_settle() and source_holes(). Of SET_PRECOPY.
+uint64_t group_reach(struct group *group, uint64_t blocks);
+void group_settle(struct group *group, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal);
+unsigned group_holes(struct group *group, struct source_run *runs, unsigned most, bool *ret_all);
 void group_keep(struct group *group, struct group_keep *keep); // -ESTALE: given up, or incomplete; -EIO: a sync failed
 void group_give_back(struct group *group);
 void group_mark_all(struct group *group);

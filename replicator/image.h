@@ -46,6 +46,8 @@ int image_identify(const struct image *image, struct image_identity *ret_identit
 int image_extend(const struct image *image, uint64_t size, struct err *err);
 // From here on image->backend works, on the ring's thread.
 void image_attach(struct image *image, struct ring *ring);
+// image_hole.c: sets backend.hole where the file system can be believed.
+void image_believe_holes(struct image *image);
 // Whether [off, off + len) is worth to be sent by image_send(): much, and in memory as far as a few looks show.
 bool image_sendable(struct image *image, uint64_t off, uint64_t len);
 // Sends from the page cache to a socket, as sendfile(): what the file holds when the peer receives it. Waits for the disk if pages were

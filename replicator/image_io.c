@@ -259,6 +259,7 @@ void image_attach(struct image *image, struct ring *ring)
 	image->finished = NULL;
 	image->finished_end = &image->finished;
 	image->backend.submit = image_submit;
+	image_believe_holes(image);
 }
 
 void image_close(struct image *image)

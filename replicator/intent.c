@@ -33,7 +33,8 @@ int intent_map_init(struct intent_map *map, uint64_t size)
 	map->marked = calloc(words(map->regions), sizeof(uint64_t));
 	map->asked = calloc(words(map->regions), sizeof(uint64_t));
 	map->touched = calloc(words(map->regions), sizeof(uint64_t));
-	return map->marked && map->asked && map->touched ? 0 : -ENOMEM;
+	map->written = calloc(words(map->regions), sizeof(uint64_t));
+	return map->marked && map->asked && map->touched && map->written ? 0 : -ENOMEM;
 }
 
 void intent_map_done(struct intent_map *map)
@@ -41,12 +42,13 @@ void intent_map_done(struct intent_map *map)
 	free(map->marked);
 	free(map->asked);
 	free(map->touched);
+	free(map->written);
 	*map = (struct intent_map){0};
 }
 
 uint64_t intent_map_memory(const struct intent_map *map)
 {
-	return 3 * words(map->regions) * sizeof(uint64_t);
+	return 4 * words(map->regions) * sizeof(uint64_t);
 }
 
 static int grow_bits(uint64_t **bits, size_t from, size_t to)
@@ -62,7 +64,8 @@ static int grow_bits(uint64_t **bits, size_t from, size_t to)
 int intent_map_grow(struct intent_map *map, uint64_t size)
 {
 	size_t from = words(map->regions), to = words(size_regions(size));
-	if (grow_bits(&map->marked, from, to) || grow_bits(&map->asked, from, to) || grow_bits(&map->touched, from, to))
+	if (grow_bits(&map->marked, from, to) || grow_bits(&map->asked, from, to) || grow_bits(&map->touched, from, to) ||
+	    grow_bits(&map->written, from, to))
 		return -ENOMEM; // those that grew have room that nobody uses
 	map->regions = size_regions(size);
 	return 0;
@@ -101,6 +104,7 @@ bool intent_wait(struct intent *intent, struct volume_request *request, uint64_t
 	bool missing = false;
 	for (uint64_t r = first; r <= last; r++) {
 		bit_set(map->touched, r);
+		bit_set(map->written, r);
 		missing |= !intent_bit(map->marked, r);
 	}
 	if (!missing)

@@ -38,6 +38,7 @@ enum {
 struct intent_map { // of a volume
 	uint64_t regions;
 	uint64_t *marked, *asked, *touched; // a bit per region; touched: written since the sweep before
+	uint64_t *written;		    // since the disk was opened, while marks are kept; never cleared
 	uint64_t count;			    // marked regions
 	bool free;			    // nothing is asked: no marks are kept, or they are lost
 	bool lost;

@@ -52,9 +52,9 @@ static json_t *config_encode(const struct protection_config *config)
 			json_decref(disks);
 			return NULL; // a path that is not UTF-8 cannot be written down, and a disk must not go missing
 		}
-	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:b, s:o}", "version", 1, "name", config->name, "uuid",
+	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:s, s:b, s:o}", "version", 1, "name", config->name, "uuid",
 			 uuid, "generation", generation, "site", config->site, "rpo_ms", (json_int_t)config->rpo_ms,
-			 "points", (int)config->points_keep, "codec", codec_name(config->codec), "digest_secret", secret,
+			 "points", (int)config->points_keep, "codec", codec_name(config->codec), "digest", digest_kind_name(config->digest.kind), "digest_secret", secret,
 			 "paused", (int)config->paused, "disks", disks);
 }
 
@@ -99,6 +99,7 @@ static int disks_decode(json_t *disks, struct protection_config *config, struct 
 static int config_decode(json_t *json, struct protection_config *config, struct err *err)
 {
 	const char *name = NULL, *uuid = NULL, *generation = NULL, *site = NULL, *codec = NULL, *secret = NULL;
+	const char *digest = "xxh3"; // what the first versions had, and did not write down
 	uint64_t version = 0, points = 0;
 	json_t *disks = NULL;
 	const struct control_member members[] = {
@@ -110,6 +111,7 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 		{"rpo_ms", true, .number = &config->rpo_ms, .least = RPO_MS_MIN, .most = RPO_MS_MAX},
 		{"points", true, .number = &points, .least = 1, .most = POINTS_KEEP_MAX},
 		{"codec", true, .text = &codec},
+		{"digest", .text = &digest},
 		{"digest_secret", true, .text = &secret},
 		{"paused", true, .flag = &config->paused},
 		{"disks", true, .array = &disks, .least = 1, .most = DISKS_MAX},
@@ -119,11 +121,10 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 		return rc;
 	if (strcmp(name, config->name) != 0 || !uuid_read(uuid, &config->uuid) ||
 	    !uuid_read(generation, &config->generation) || !codec_read(codec, &config->codec) ||
-	    !secret_read(secret, config->digest.secret))
-		return err_set(err, -EBADMSG, "name, uuid, generation, codec or digest_secret is damaged");
+	    !digest_kind_read(digest, &config->digest.kind) || !secret_read(secret, config->digest.secret))
+		return err_set(err, -EBADMSG, "name, uuid, generation, codec, digest or digest_secret is damaged");
 	(void)snprintf(config->site, sizeof(config->site), "%s", site);
 	config->points_keep = (uint32_t)points;
-	config->digest.kind = DIGEST_XXH3;
 	return disks_decode(disks, config, err);
 }
 

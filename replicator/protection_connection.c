@@ -19,6 +19,7 @@ static void channel_set(struct protection *p, struct channel *channel)
 {
 	LOCK_SCOPE(&p->lock);
 	p->channel = channel;
+	p->greeted = false;
 }
 
 void connection_close(struct protection *p)
@@ -44,6 +45,14 @@ static void refused(struct protection *p, enum wire_error code, const char *text
 		protection_set_state(p, STATE_QUOTA_REACHED, text);
 		return;
 	case WIRE_E_VERSION:
+		protection_set_state(p, STATE_VERSION, text);
+		return;
+	case WIRE_E_SHUTDOWN:
+		protection_set_state(p, STATE_TARGET_DOWN, text);
+		return;
+	case WIRE_E_BUSY:
+		protection_set_state(p, STATE_TARGET_SLOW, text);
+		return;
 	case WIRE_E_UNPAIRED:
 	case WIRE_E_EXISTS:
 	case WIRE_E_GEOMETRY:
@@ -56,19 +65,30 @@ static void refused(struct protection *p, enum wire_error code, const char *text
 	protection_set_state(p, STATE_FENCED, text);
 }
 
+// What a connection that failed without a word says of the receiver.
+static enum protection_state lost_state(const struct protection *p, int code)
+{
+	if (code == -EPROTONOSUPPORT)
+		return STATE_VERSION;
+	if (code == -ECONNREFUSED)
+		return STATE_TARGET_DOWN;
+	return code == -ETIMEDOUT && p->channel ? STATE_TARGET_SLOW : STATE_CONNECTING;
+}
+
 void connection_lost(struct protection *p, const struct wire_failure *failure, const struct err *err)
 {
+	enum protection_state state = lost_state(p, err->code);
+	uint64_t now_ns = protection_now_ns(p);
 	connection_close(p);
-	p->connect_failures++;
-	uint32_t random = 0;
-	(void)env_random(p->place.env, &random, sizeof(random));
-	p->connect_not_before_ns = protection_now_ns(p) + schedule_backoff_ns(p->connect_failures - 1, random);
 	if (failure->code)
 		refused(p, failure->code, err->text);
 	else if (!p->fenced) // fenced it stays until the receiver says otherwise
-		protection_set_state(p, STATE_CONNECTING, err->text);
+		protection_set_state(p, state, err->text);
+	uint32_t random = protection_random(p);
+	LOCK_SCOPE(&p->lock);
+	backoff_failed(&p->backoff, now_ns, random);
 	if (p->fenced)
-		p->connect_not_before_ns = protection_now_ns(p) + FENCED_ASK_SECONDS * 1000 * MS_NS;
+		p->backoff.not_before_ns = now_ns + FENCED_ASK_SECONDS * 1000 * MS_NS;
 }
 
 // Where the receiver stands against what the dirty maps are relative to.
@@ -157,6 +177,7 @@ static int open_session(struct protection *p, struct channel *channel, struct wi
 	int rc = greet(channel, &theirs, err);
 	if (rc)
 		return rc;
+	p->features = theirs.features;
 	open_message(p, &open);
 	rc = greet_open(channel, &theirs, &open, &opened, &damaged, failure, err);
 	if (rc)
@@ -189,11 +210,11 @@ void connection_open(struct protection *p)
 		connection_lost(p, &failure, &err);
 		return;
 	}
-	p->connect_failures = 0;
 	p->heard_ns = p->pinged_ns = protection_now_ns(p);
 	{
 		LOCK_SCOPE(&p->lock);
 		p->fenced = false; // the failover was taken back
+		p->greeted = true;
 	}
 	if (!protection_refused_for_space(p))
 		protection_set_state(p, STATE_IDLE, "");

@@ -37,6 +37,7 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 		p->sync = SYNC_NONE;
 	p->has_point = true;
 	p->point_cut_mono_ns = cut_mono_ns;
+	backoff_progress(&p->backoff);
 }
 
 static void save_syncs(struct protection *p)
@@ -163,7 +164,7 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 	// A broken connection has its own back-off; once there is another, the cycle is due at once.
 	bool again_at_once = !report->failure.code && !by_source(err->code);
 	if (!again_at_once)
-		schedule_failed(&p->schedule, protection_now_ns(p));
+		schedule_failed(&p->schedule, protection_now_ns(p), protection_random(p));
 	bool asked_to_stop;
 	{
 		LOCK_SCOPE(&p->lock);
@@ -224,6 +225,7 @@ void protection_cycle_once(struct protection *p)
 		.source = p->source,
 		.channel = p->channel,
 		.ship = p->ship,
+		.nodes = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_NODES,
 		.codec = p->config.codec,
 		.key = &p->config.digest,
 		.predecessor = p->position.point,

@@ -109,6 +109,10 @@ static void set_times(struct protection *p, json_t *json)
 	uint64_t age_ms = p->has_point && age_ns > 0 ? (uint64_t)age_ns / MS_NS : 0;
 	(void)json_object_set_new(json, "age_ms", p->has_point ? json_count(age_ms) : json_null());
 	(void)json_object_set_new(json, "rpo_violated", json_boolean(p->has_point && age_ms > p->config.rpo_ms));
+	uint64_t retry_ns = p->backoff.not_before_ns - min_u64(p->backoff.not_before_ns, now_ns);
+	bool waits = !p->channel && !p->paused && p->backoff.failures;
+	(void)json_object_set_new(json, "retry_in_ms", waits ? json_count(retry_ns / MS_NS) : json_null());
+	(void)json_object_set_new(json, "connect_failures", json_count(p->backoff.failures));
 	uint64_t left_ns = p->next_cut_ns - min_u64(p->next_cut_ns, now_ns);
 	(void)json_object_set_new(json, "next_cut_in_ms",
 				  p->state == STATE_IDLE ? json_count(left_ns / MS_NS) : json_null());
@@ -158,11 +162,11 @@ json_t *protection_json(struct protection *p)
 	uuid_format(&p->config.uuid, uuid);
 	LOCK_SCOPE(&p->lock);
 	json_t *disks = disks_json(p, &price, &needs_sync);
-	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}",
+	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}",
 				 "name", p->config.name, "uuid", uuid, "site", p->config.site, "codec",
-				 codec_name(p->config.codec), "rpo_ms", json_count(p->config.rpo_ms), "points_keep",
+				 codec_name(p->config.codec), "digest", digest_kind_name(p->config.digest.kind), "rpo_ms", json_count(p->config.rpo_ms), "points_keep",
 				 (int)p->config.points_keep, "state", protection_state_name(p->state), "reason",
-				 json_text(p->reason), "connected", p->channel && p->state != STATE_CONNECTING, "sync_reason",
+				 json_text(p->reason), "connected", (int)p->greeted, "sync_reason",
 				 reason_json(p->sync), "dirty_bytes", json_count(price.dirty_bytes), "progress", progress_json(p),
 				 "cycles", "started", json_count(p->cycles_started), "committed",
 				 json_count(p->cycles_committed), "last_cycle", last_cycle_json(&p->last), "last_error",

@@ -29,6 +29,9 @@ enum protection_state {
 	STATE_FAILED,
 	STATE_TARGET_FULL,   // the receiver took no new point for want of space, or of quota;
 	STATE_QUOTA_REACHED, // so it stays until a point is committed
+	STATE_TARGET_DOWN,   // nobody listens there, or the receiver said that it stops
+	STATE_TARGET_SLOW,   // in a session it took or said nothing in time, or it is busy
+	STATE_VERSION,	     // one side must be upgraded
 };
 const char *protection_state_name(enum protection_state state);
 
@@ -65,11 +68,11 @@ struct protection {
 	struct uuid nowhere;   // names no cut
 	bool sealed_here;      // position.pending_cut was sealed by this process
 	struct uuid head;
+	uint32_t features; // of the receiver
 	struct schedule schedule;
 	int64_t cycle_wall_ns; // when the cycle under way began
 	uint64_t cycle_mono_ns;
-	unsigned connect_failures;
-	uint64_t connect_not_before_ns;
+	struct backoff backoff; // of the connection; written with the lock held
 	uint64_t heard_ns, pinged_ns;
 
 	struct ship_progress progress; // atomic
@@ -81,6 +84,7 @@ struct protection {
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
 	struct resize resize;
 	pthread_cond_t resized;	   // one that was taken is done
+	bool greeted;		   // the channel carries an open session
 	struct channel *channel;   // set and cleared by the thread; others may only abort it
 	enum sync_reason sync;	   // stands until a point is committed
 	uint64_t cycles_started, cycles_committed;
@@ -112,8 +116,9 @@ static inline uint64_t protection_now_ns(const struct protection *protection)
 {
 	return env_mono_ns(protection->place.env);
 }
+uint32_t protection_random(const struct protection *p); // for jitter
 // protection_connection.c; cycle thread
-void connection_open(struct protection *p); // tries once; without success, the next try is not before p->connect_not_before_ns
+void connection_open(struct protection *p); // tries once; without success, the next try is not before p->backoff says
 void connection_close(struct protection *p);
 void connection_lost(struct protection *p, const struct wire_failure *failure, const struct err *err);
 // What an idle connection has to say, and a sign of life to it. False when it is lost.

@@ -14,7 +14,7 @@ const char *protection_state_name(enum protection_state state)
 {
 	static const char *const names[] = {
 		"starting", "connecting", "syncing", "idle", "cutting", "shipping", "committing", "paused", "fenced", "failed",
-		"target-full", "quota-reached",
+		"target-full", "quota-reached", "target-down", "target-slow", "version-mismatch",
 	};
 	return names[state];
 }
@@ -44,6 +44,13 @@ void protection_set_state(struct protection *p, enum protection_state state, con
 bool protection_refused_for_space(const struct protection *p)
 {
 	return p->state == STATE_TARGET_FULL || p->state == STATE_QUOTA_REACHED;
+}
+
+uint32_t protection_random(const struct protection *p)
+{
+	uint32_t random = 0;
+	(void)env_random(p->place.env, &random, sizeof(random));
+	return random;
 }
 
 int64_t protection_mono_of(const struct protection *p, int64_t wall_ns)
@@ -90,15 +97,17 @@ void *protection_thread(void *context)
 		}
 		if (paused) {
 			connection_close(p);
-			p->connect_failures = 0;
-			p->connect_not_before_ns = 0;
+			{
+				LOCK_SCOPE(&p->lock);
+				backoff_progress(&p->backoff); // whoever resumes wants to know at once
+			}
 			if (!fenced)
 				protection_set_state(p, STATE_PAUSED, "");
 			protection_wait(p, UINT64_MAX);
 		} else if (p->channel) {
 			idle(p, asked);
-		} else if (protection_now_ns(p) < p->connect_not_before_ns && !hurry) {
-			protection_wait(p, p->connect_not_before_ns);
+		} else if (protection_now_ns(p) < p->backoff.not_before_ns && !hurry) {
+			protection_wait(p, p->backoff.not_before_ns);
 		} else {
 			connection_open(p);
 		}

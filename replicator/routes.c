@@ -25,8 +25,9 @@ static json_t *seat_json(const struct seat *seat)
 	for (unsigned i = 0; i < config->disk_count; i++)
 		(void)json_array_append_new(disks, json_pack("{s:s, s:o}", "name", config->disk[i].name, "path",
 							     json_text(config->disk[i].path)));
-	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:i, s:{s:i, s:i}, s:s, s:o}",
-			 "name", config->name, "uuid", uuid, "site", config->site, "codec", codec_name(config->codec), "rpo_ms",
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:i, s:{s:i, s:i}, s:s, s:o}",
+			 "name", config->name, "uuid", uuid, "site", config->site, "codec", codec_name(config->codec), "digest",
+			 digest_kind_name(config->digest.kind), "rpo_ms",
 			 json_count(config->rpo_ms), "points_keep", (int)config->points_keep, "state", "failed", "reason",
 			 json_text(seat->reason), "connected", 0, "rpo_violated", 1, "sync_reason", "age_ms", "progress",
 			 "next_cut_in_ms", "last_cycle", "dirty_bytes", 0, "cycles", "started", 0, "committed", 0, "last_error", "",
@@ -145,7 +146,7 @@ static int read_disks(json_t *disks, struct protection_config *config, struct er
 
 static int read_protect(const json_t *body, struct protection_config *config, struct err *err)
 {
-	const char *name = NULL, *site = NULL, *codec = "zstd";
+	const char *name = NULL, *site = NULL, *codec = "zstd", *digest = "xxh3";
 	uint64_t points = POINTS_KEEP_DEFAULT;
 	json_t *disks = NULL;
 	const struct control_member members[] = {
@@ -155,6 +156,7 @@ static int read_protect(const json_t *body, struct protection_config *config, st
 		{"disks", true, .array = &disks, .least = 1, .most = DISKS_MAX},
 		{"points", .number = &points, .least = 1, .most = POINTS_KEEP_MAX},
 		{"codec", .text = &codec},
+		{"digest", .text = &digest},
 	};
 	int rc = control_read(body, members, COUNT(members), err);
 	if (rc)
@@ -163,6 +165,8 @@ static int read_protect(const json_t *body, struct protection_config *config, st
 		return err_set(err, -EINVAL, "%s " NAME_RESERVED_RULE, name);
 	if (!codec_read(codec, &config->codec))
 		return err_set(err, -EINVAL, "\"%s\" is not a codec: choose zstd, zlib, lz4 or none", codec);
+	if (!digest_kind_read(digest, &config->digest.kind))
+		return err_set(err, -EINVAL, "\"%s\" is not a kind of digest: choose xxh3 or blake2b", digest);
 	(void)snprintf(config->name, NAME_SIZE, "%s", name);
 	(void)snprintf(config->site, NAME_SIZE, "%s", site);
 	config->points_keep = (uint32_t)points;

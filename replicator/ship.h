@@ -3,8 +3,8 @@
 //
 //	fetch ─► digest ─► COMPARE ─ ─ (round trip) ─ ─ DIFFERS ─► compress ─► BLOCK / ZEROS
 //
-// Several batches are under way, so that reading, digesting and the round trip overlap. A block is read once: what was
-// digested is what is sent. Memory: SHIP_BATCHES batches of 4 MiB. Used by the cycle thread alone.
+// Several batches are under way, so that reading, digesting and the round trip overlap. A block is read once here: what was
+// digested is what is sent. Long passes of which most may be equal are surveyed first (compare.h). Memory: SHIP_BATCHES batches of 4 MiB. Used by the cycle thread alone.
 #ifndef KAGAMI_REPLICATOR_SHIP_H
 #define KAGAMI_REPLICATOR_SHIP_H
 
@@ -30,6 +30,7 @@ struct ship_stats {
 	uint64_t equal_blocks; // candidates that the head holds already
 	uint64_t sent_blocks;  // as data
 	uint64_t zero_blocks;  // as ranges of zeros
+	uint64_t hole_blocks;  // likewise, and not read for that
 };
 
 struct ship;

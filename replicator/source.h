@@ -46,12 +46,19 @@ struct source_block {
 struct source_batch {
 	unsigned count; // 0: the set is exhausted
 	int status;
+	bool look; // by source_look(): the blocks stay in the set
 	struct source_block block[SOURCE_BATCH_MAX];
 	unsigned char *memory;
 	void *private; // the source's, between fetch and wait
 };
 int source_batch_init(struct source_batch *batch);
 void source_batch_done(struct source_batch *batch);
+
+struct source_run {
+	uint16_t disk;
+	uint64_t first;
+	uint64_t count; // at least 1
+};
 
 struct source_ops;
 struct source {
@@ -63,6 +70,10 @@ struct source {
 struct source_ops {
 	int (*cut)(struct source *source, enum cut_mode mode, struct source_cut *ret_cut, struct err *err);
 	int (*fetch)(struct source *source, struct source_batch *batch);
+	int (*look)(struct source *source, struct source_batch *batch);
+	uint64_t (*reach)(struct source *source, uint64_t blocks);
+	void (*settle)(struct source *source, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal);
+	unsigned (*holes)(struct source *source, struct source_run *runs, unsigned most, bool *ret_all);
 	int (*wait)(struct source *source, struct source_batch *batch, struct err *err);
 	int (*keep)(struct source *source, struct err *err);
 	void (*give_back)(struct source *source);
@@ -94,6 +105,35 @@ static inline int source_fetch(struct source *s, struct source_batch *batch)
 static inline int source_wait(struct source *s, struct source_batch *batch, struct err *err)
 {
 	return s->ops->wait(s, batch, err);
+}
+
+// A set of CUT_PRECOPY may be looked at before it is fetched. Both go forward, and looking is ahead: once anything was looked at or
+// reached, fetch gives what is left before the place that was come to, and ends there.
+//
+// As source_fetch(), but the blocks stay in the set; their masks say nothing.
+static inline int source_look(struct source *s, struct source_batch *batch)
+{
+	return s->ops->look(s, batch);
+}
+
+// Goes forward by `blocks` of the set without looking. Returns how many there were: fewer at its end.
+static inline uint64_t source_reach(struct source *s, uint64_t blocks)
+{
+	return s->ops->reach(s, blocks);
+}
+
+// Blocks that were looked at and are in the head as they were then leave the set: those of [first, first + count) whose bit in `unequal`
+// (lowest first; NULL: none is set) is clear. As after a fetch they are remembered, and what was written since is dirty.
+static inline void source_settle(struct source *s, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal)
+{
+	s->ops->settle(s, disk, first, count, unequal);
+}
+
+// Takes out of a set of CUT_PRECOPY runs of blocks that are zero, and known to be without reading: up to `most` of them, *ret_all when there
+// are no more. They are remembered.
+static inline unsigned source_holes(struct source *s, struct source_run *runs, unsigned most, bool *ret_all)
+{
+	return s->ops->holes(s, runs, most, ret_all);
 }
 
 // The receiver has committed the point of this cut: syncs the images, forgets what was remembered, and from here on

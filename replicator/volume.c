@@ -337,6 +337,12 @@ void volume_remember(struct volume *volume, uint64_t index)
 	volume->remembered_any = true;
 }
 
+void volume_remember_region(struct volume *volume, uint64_t region)
+{
+	volume->remembered[region] |= dirty_region_blocks(&volume->set, region);
+	volume->remembered_any = true;
+}
+
 void volume_remember_set(struct volume *volume)
 {
 	struct dirty *set = &volume->set;

@@ -109,6 +109,7 @@ void volume_continue(struct volume_request *request);
 void volume_stall(struct volume *volume, uint64_t since_ns);
 
 void volume_remember(struct volume *volume, uint64_t index);
+void volume_remember_region(struct volume *volume, uint64_t region); // its blocks in the set
 void volume_remember_set(struct volume *volume); // moves the rest of the set to what is remembered
 void volume_forget(struct volume *volume);
 void volume_give_back(struct volume *volume); // remembered and set become dirty

@@ -33,6 +33,7 @@ enum cli_option {
 	OPT_RPO,
 	OPT_POINTS,
 	OPT_CODEC,
+	OPT_DIGEST,
 	OPT_ADDRESS,
 	OPT_WAIT,
 	OPT_TIMEOUT,

@@ -106,6 +106,9 @@ void cli_status_print_source(const json_t *protection)
 	print_state(protection, "source");
 	(void)printf(FIELD "%s, %s\n", "site", show_text_of(protection, "site"),
 		     show_flag_of(protection, "connected") ? "connected" : "NOT CONNECTED");
+	if (show_has(protection, "retry_in_ms"))
+		(void)printf(FIELD "in %s, after %s that failed since the newest point\n", "next try", show_duration_of(protection, "retry_in_ms").text,
+			     show_integer_of(protection, "connect_failures").text);
 	print_cycle_now(protection);
 	(void)printf(FIELD "%s\n", "dirty", show_size_of(protection, "dirty_bytes").text);
 	print_price(protection);
@@ -114,8 +117,8 @@ void cli_status_print_source(const json_t *protection)
 	print_text("last failure", show_text_of(protection, "last_error"));
 	(void)printf(FIELD "%s started, %s committed\n", "cycles", show_integer_of(cycles, "started").text,
 		     show_integer_of(cycles, "committed").text);
-	(void)printf(FIELD "the newest %s are kept; codec %s\n", "points", show_integer_of(protection, "points_keep").text,
-		     show_text_of(protection, "codec"));
+	(void)printf(FIELD "the newest %s are kept; codec %s, digest %s\n", "points", show_integer_of(protection, "points_keep").text,
+		     show_text_of(protection, "codec"), show_text_of(protection, "digest"));
 	print_text("uuid", show_text_of(protection, "uuid"));
 	json_array_foreach(json_object_get(protection, "disks"), i, disk)
 		print_source_disk(disk);

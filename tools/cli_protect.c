@@ -2,6 +2,7 @@
 // A protection's life on the source host: protect, pause, resume, unprotect.
 #include "base/auto.h"
 #include "format/codec.h"
+#include "format/digest.h"
 #include "tools/cli.h"
 #include "tools/parse.h"
 #include "tools/show.h"
@@ -70,6 +71,7 @@ static int options_add(const struct cli *cli, json_t *body)
 {
 	uint64_t rpo_ms, points;
 	enum codec codec;
+	enum digest_kind digest;
 	struct err err;
 	const char *const *option = cli->option;
 	if (!option[OPT_TO] || !option[OPT_RPO])
@@ -88,6 +90,11 @@ static int options_add(const struct cli *cli, json_t *body)
 		if (!codec_read(option[OPT_CODEC], &codec))
 			return cli_misused(cli, "--codec: \"%s\" is none of zstd, zlib, lz4, none", option[OPT_CODEC]);
 		(void)json_object_set_new(body, "codec", json_string(option[OPT_CODEC]));
+	}
+	if (option[OPT_DIGEST]) {
+		if (!digest_kind_read(option[OPT_DIGEST], &digest))
+			return cli_misused(cli, "--digest: \"%s\" is none of xxh3, blake2b", option[OPT_DIGEST]);
+		(void)json_object_set_new(body, "digest", json_string(option[OPT_DIGEST]));
 	}
 	return CLI_DONE;
 }

@@ -26,14 +26,16 @@ const struct cli_command cli_commands[] = {
 	 SOURCE, 2, 2, OPT_BIT(OPT_ADDRESS), cli_pair},
 	{"sites", "", "list the receivers that this host is paired with", "", SOURCE, 0, 0, 0, cli_sites},
 	{"peers", "", "list the sources that are paired with this host", "", TARGET, 0, 0, 0, cli_peers},
-	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC] [--read-only DISK,...]", "replicate a VM's disks to a site",
+	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...]", "replicate a VM's disks to a site",
 	 "Serves each raw image PATH over NBD under the name DISK, and keeps recovery\n"
 	 "points of all of them together at SITE, the newest never older than TIME (15s,\n"
 	 "5m, 1h; from 1s to 24h). At most N points are kept, from 1 to 90, by default\n"
-	 "24. CODEC is zstd (the default), zlib, lz4 or none. Disks named by --read-only\n"
+	 "24. CODEC is zstd (the default), zlib, lz4 or none. DIGEST is xxh3 (the default)\n"
+	 "or blake2b, for guests that are not trusted with a chance at a collision; it\n"
+	 "stays. Disks named by --read-only\n"
 	 "are replicated like the others, and the VM can only read them.",
 	 SOURCE, 1, 1 + DISKS_MAX,
-	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_READ_ONLY), cli_protect},
+	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY), cli_protect},
 	{"status", "[NAME]", "show protections and replicas, or one of them in full", "", EITHER, 0, 1, 0, cli_status},
 	{"cycle", "NAME [--wait [--timeout TIME]]", "make a recovery point now",
 	 "With --wait, returns when a point that holds everything written before is\n"
@@ -156,6 +158,7 @@ static const struct option options[] = {
 	{"json", no_argument, NULL, OPT_JSON},		     {"run-dir", required_argument, NULL, OPT_RUN_DIR},
 	{"yes", no_argument, NULL, OPT_YES},		     {"to", required_argument, NULL, OPT_TO},
 	{"rpo", required_argument, NULL, OPT_RPO},	     {"points", required_argument, NULL, OPT_POINTS},
+	{"digest", required_argument, NULL, OPT_DIGEST},
 	{"codec", required_argument, NULL, OPT_CODEC},	     {"address", required_argument, NULL, OPT_ADDRESS},
 	{"wait", no_argument, NULL, OPT_WAIT},		     {"timeout", required_argument, NULL, OPT_TIMEOUT},
 	{"size", required_argument, NULL, OPT_SIZE},

@@ -4,15 +4,26 @@
 // Keyed by a secret of the protection, so that a guest cannot prepare two blocks that look alike, and bound to
 // the block's position (disk and index), so that a block in the wrong place is seen. A block of zeros has the
 // digest zero wherever it lies: a table of a sparse disk is sparse, and a range of zeros is compared for nothing.
+// Which kind a protection has is chosen when it begins; why there are two: docs/security.md.
+//
+// A node is the digest of up to DIGEST_FAN digests below it: one of level 1 is over blocks, one of level 2 over nodes of level 1. Where all
+// below it are zero it is zero. So two hosts agree on a run of blocks by one digest (docs/protocol.md, NODES).
 #ifndef KAGAMI_FORMAT_DIGEST_H
 #define KAGAMI_FORMAT_DIGEST_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-enum { DIGEST_SIZE = 16, DIGEST_SECRET_SIZE = 192 };
+enum { DIGEST_SIZE = 16, DIGEST_SECRET_SIZE = 192, DIGEST_FAN = 256 };
 
-enum digest_kind { DIGEST_XXH3 = 1 };
+enum digest_kind {
+	DIGEST_XXH3 = 1,    // fast; safe while nobody knows the secret
+	DIGEST_BLAKE2B = 2, // a keyed cryptographic hash; safe against who knows the secret, too
+};
+bool digest_kind_known(unsigned kind);
+const char *digest_kind_name(unsigned kind); // as `--digest` takes it
+bool digest_kind_read(const char *name, enum digest_kind *ret_kind);
 
 struct digest {
 	unsigned char bytes[DIGEST_SIZE];
@@ -27,5 +38,13 @@ struct digest_key {
 struct digest digest_of(const struct digest_key *key, uint16_t disk, uint64_t index, const void *block);
 bool digest_equal(const struct digest *a, const struct digest *b);
 bool digest_is_zero(const struct digest *digest); // that of a block of zeros
+
+// The node of `level` over 1 to DIGEST_FAN digests, in order. Any thread.
+struct digest digest_node(const struct digest_key *key, unsigned level, const struct digest *below, size_t count);
+// Blocks under a whole node.
+static inline uint64_t digest_span(unsigned level)
+{
+	return level == 0 ? 1 : level == 1 ? DIGEST_FAN : (uint64_t)DIGEST_FAN * DIGEST_FAN;
+}
 
 #endif

@@ -18,6 +18,7 @@ const char *wire_type_name(unsigned type)
 		[WIRE_SEAL] = "SEAL",	      [WIRE_COMMITTED] = "COMMITTED", [WIRE_PING] = "PING",
 		[WIRE_PONG] = "PONG",	      [WIRE_ERROR] = "ERROR",
 		[WIRE_ACK] = "ACK",	      [WIRE_DAMAGED] = "DAMAGED",
+		[WIRE_NODES] = "NODES",	      [WIRE_UNEQUAL] = "UNEQUAL",
 	};
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
 }
@@ -177,7 +178,7 @@ int wire_get_open(const struct wire_frame *f, struct wire_open *ret_m)
 	ret_m->disk_count = cursor_get_u16(&c);
 	ret_m->digest.kind = (enum digest_kind)kind;
 	ret_m->codec = (enum codec)codec;
-	bool kept = get_disks(&c, ret_m) && name_ok(ret_m->name) && kind == DIGEST_XXH3 &&
+	bool kept = get_disks(&c, ret_m) && name_ok(ret_m->name) && digest_kind_known(kind) &&
 		    (codec == CODEC_ZSTD || codec == CODEC_ZLIB) && ret_m->points_keep >= 1 &&
 		    ret_m->points_keep <= WIRE_POINTS_KEEP_MAX && ret_m->rpo_ms <= INT64_MAX / 1000000 &&
 		    !uuid_is_zero(&ret_m->protection) && !uuid_is_zero(&ret_m->generation);
@@ -295,6 +296,69 @@ int wire_get_differs(const struct wire_frame *f, struct wire_differs *ret_m)
 	ret_m->first = cursor_get_u64(&c);
 	bool kept = ret_m->count >= 1 && ret_m->count <= WIRE_COMPARE_MAX;
 	ret_m->bitmap = kept ? cursor_take(&c, (ret_m->count + 7) / 8) : NULL;
+	return decoded(&c, kept);
+}
+
+// --- NODES, UNEQUAL ---
+
+static bool nodes_fit(unsigned level, uint64_t count, uint64_t blocks)
+{
+	if (level < 1 || level > WIRE_NODE_LEVELS || count < 1 || count > WIRE_NODES_MAX || blocks > WIRE_NODES_BLOCKS_MAX)
+		return false;
+	uint64_t span = digest_span(level);
+	return blocks > (count - 1) * span && blocks <= count * span;
+}
+
+size_t wire_put_nodes(void *to, size_t cap, const struct wire_nodes *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_NODES);
+	cursor_put_u16(&c, m->disk);
+	cursor_put_u8(&c, m->level);
+	cursor_put_u8(&c, 0);
+	cursor_put_u16(&c, m->count);
+	cursor_put_u64(&c, m->first);
+	cursor_put_u64(&c, m->blocks);
+	cursor_put_bytes(&c, m->digests, (size_t)m->count * DIGEST_SIZE);
+	return frame_end(to, &c);
+}
+
+int wire_get_nodes(const struct wire_frame *f, struct wire_nodes *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->disk = cursor_get_u16(&c);
+	ret_m->level = cursor_get_u8(&c);
+	unsigned reserved = cursor_get_u8(&c);
+	ret_m->count = cursor_get_u16(&c);
+	ret_m->first = cursor_get_u64(&c);
+	ret_m->blocks = cursor_get_u64(&c);
+	bool kept = reserved == 0 && nodes_fit(ret_m->level, ret_m->count, ret_m->blocks);
+	ret_m->digests = kept ? cursor_take(&c, (size_t)ret_m->count * DIGEST_SIZE) : NULL;
+	return decoded(&c, kept);
+}
+
+size_t wire_put_unequal(void *to, size_t cap, const struct wire_unequal *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_UNEQUAL);
+	cursor_put_u16(&c, m->disk);
+	cursor_put_u8(&c, m->level);
+	cursor_put_u8(&c, 0);
+	cursor_put_u16(&c, m->count);
+	cursor_put_u64(&c, m->first);
+	cursor_put_bytes(&c, m->bitmap, (m->count + 7u) / 8);
+	return frame_end(to, &c);
+}
+
+int wire_get_unequal(const struct wire_frame *f, struct wire_unequal *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->disk = cursor_get_u16(&c);
+	ret_m->level = cursor_get_u8(&c);
+	unsigned reserved = cursor_get_u8(&c);
+	ret_m->count = cursor_get_u16(&c);
+	ret_m->first = cursor_get_u64(&c);
+	bool kept = reserved == 0 && ret_m->level >= 1 && ret_m->level <= WIRE_NODE_LEVELS && ret_m->count >= 1 &&
+		    ret_m->count <= WIRE_NODES_MAX;
+	ret_m->bitmap = kept ? cursor_take(&c, (ret_m->count + 7u) / 8) : NULL;
 	return decoded(&c, kept);
 }
 

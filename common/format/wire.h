@@ -34,6 +34,11 @@ enum {
 	WIRE_DAMAGED_MAX = 128, // runs in one DAMAGED
 	WIRE_FEATURE_DAMAGED = 1 << 0, // in HELLO: OPENED is followed by DAMAGED
 	WIRE_FEATURE_ACK = 1 << 1,     // ACK may come at any time of an open session
+	WIRE_FEATURE_NODES = 1 << 2,   // NODES and UNEQUAL
+	WIRE_FEATURE_BLAKE2B = 1 << 3, // OPEN may name DIGEST_BLAKE2B
+	WIRE_NODES_MAX = 256,	       // in one NODES
+	WIRE_NODE_LEVELS = 2,
+	WIRE_NODES_BLOCKS_MAX = 1 << 20, // under one NODES: bounds what an answer costs
 };
 
 enum wire_type {
@@ -53,6 +58,9 @@ enum wire_type {
 	WIRE_ERROR = 14,    // both      a reason; the connection ends
 	WIRE_ACK = 15,	    // R→S       so far the head outlives the receiver
 	WIRE_DAMAGED = 16,  // R→S       blocks that must come whole
+	WIRE_NODES = 17,    // S→R       digests of digests of a run of blocks
+	WIRE_UNEQUAL = 18,  // R→S       under which of them the head differs
+	WIRE_TYPES,	    // one more than the last
 };
 const char *wire_type_name(unsigned type);
 
@@ -168,6 +176,27 @@ struct wire_differs {
 };
 size_t wire_put_differs(void *to, size_t cap, const struct wire_differs *m);
 int wire_get_differs(const struct wire_frame *f, struct wire_differs *ret_m);
+
+struct wire_nodes {
+	uint16_t disk;
+	uint8_t level;	 // 1..WIRE_NODE_LEVELS: a node is over DIGEST_FAN^level blocks, the last one over what is left
+	uint16_t count;	 // 1..WIRE_NODES_MAX
+	uint64_t first;
+	uint64_t blocks; // so many that there are `count` nodes
+	const unsigned char *digests; // count * DIGEST_SIZE, within the frame
+};
+size_t wire_put_nodes(void *to, size_t cap, const struct wire_nodes *m);
+int wire_get_nodes(const struct wire_frame *f, struct wire_nodes *ret_m);
+
+struct wire_unequal {
+	uint16_t disk;
+	uint8_t level;
+	uint16_t count;
+	uint64_t first;
+	const unsigned char *bitmap; // bit i (lowest first): some block under node i differs; (count + 7) / 8 bytes, within the frame
+};
+size_t wire_put_unequal(void *to, size_t cap, const struct wire_unequal *m);
+int wire_get_unequal(const struct wire_frame *f, struct wire_unequal *ret_m);
 
 struct wire_block {
 	uint16_t disk;

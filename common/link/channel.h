@@ -16,6 +16,8 @@
 enum {
 	CHANNEL_HANDSHAKE_MS = 10000, // from accept or connect to the end of the handshake
 	CHANNEL_STALL_MS = 30000,     // a peer that takes nothing for so long is gone
+	CHANNEL_KEEPALIVE_S = 10,     // TCP asks a silent peer's host after so long; it is dead after CHANNEL_STALL_MS, also while
+				      // an answer is waited for that may take minutes
 	CHANNEL_PING_MS = 10000,      // an idle source pings so often; either side gives up after CHANNEL_STALL_MS of silence
 };
 

@@ -138,6 +138,19 @@ static const struct channel_transport_ops tls_ops = {
 	.close = tls_close,
 };
 
+// A peer's host that is gone sends no end of the connection. PING finds that out while the connection is idle; while a commit is waited for
+// only the peer's TCP can answer. Data that was sent, and what the keepalive asks, must be acknowledged by it within CHANNEL_STALL_MS.
+static void keep_alive(int fd)
+{
+	int on = 1, idle_s = CHANNEL_KEEPALIVE_S, every_s = CHANNEL_KEEPALIVE_S / 2, gone_ms = CHANNEL_STALL_MS;
+	int probes = (CHANNEL_STALL_MS / 1000 - idle_s) / every_s;
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof(every_s));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &gone_ms, sizeof(gone_ms));
+}
+
 static int handshake_failed(struct err *err, int code, const char *what)
 {
 	ERR_clear_error();
@@ -181,6 +194,7 @@ static int channel_new(SSL_CTX *context, int fd, bool server, struct channel **r
 	}
 	tls->transport.ops = &tls_ops;
 	tls->fd = fd;
+	keep_alive(fd);
 	tls->ssl = SSL_new(context);
 	struct pin peer;
 	int rc = 0;

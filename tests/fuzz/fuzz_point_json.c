@@ -12,7 +12,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-static const struct digest_disk disk = {.number = 0, .size = 100 * BLOCK_SIZE};
+static const struct digest_disk disk = {.kind = DIGEST_XXH3, .number = 0, .size = 100 * BLOCK_SIZE};
 
 // Gives an object that parses the frame of `format`.
 static char *json_reframed(const uint8_t *data, size_t len, const char *format, size_t *ret_len)

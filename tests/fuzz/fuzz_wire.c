@@ -18,6 +18,8 @@ union message {
 	struct wire_opened opened;
 	struct wire_ack ack;
 	struct wire_damaged damaged;
+	struct wire_nodes nodes;
+	struct wire_unequal unequal;
 	struct wire_compare compare;
 	struct wire_differs differs;
 	struct wire_block block;
@@ -44,6 +46,10 @@ static size_t again(const struct wire_frame *f, union message *m, void *to, size
 		return wire_get_ack(f, &m->ack) ? 0 : wire_put_ack(to, cap, &m->ack);
 	case WIRE_DAMAGED:
 		return wire_get_damaged(f, &m->damaged) ? 0 : wire_put_damaged(to, cap, &m->damaged);
+	case WIRE_NODES:
+		return wire_get_nodes(f, &m->nodes) ? 0 : wire_put_nodes(to, cap, &m->nodes);
+	case WIRE_UNEQUAL:
+		return wire_get_unequal(f, &m->unequal) ? 0 : wire_put_unequal(to, cap, &m->unequal);
 	case WIRE_COMPARE:
 		return wire_get_compare(f, &m->compare) ? 0 : wire_put_compare(to, cap, &m->compare);
 	case WIRE_DIFFERS:
@@ -81,6 +87,13 @@ static void look(const struct wire_frame *f, const union message *m)
 		break;
 	case WIRE_DAMAGED:
 		assert(m->damaged.count <= WIRE_DAMAGED_MAX);
+		break;
+	case WIRE_NODES:
+		assert(m->nodes.count >= 1 && m->nodes.count <= WIRE_NODES_MAX && m->nodes.blocks <= WIRE_NODES_BLOCKS_MAX &&
+		       m->nodes.blocks > (m->nodes.count - 1) * digest_span(m->nodes.level));
+		break;
+	case WIRE_UNEQUAL:
+		assert(m->unequal.count >= 1 && m->unequal.count <= WIRE_NODES_MAX);
 		break;
 	case WIRE_COMPARE:
 		assert(m->compare.count >= 1 && m->compare.count <= WIRE_COMPARE_MAX);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/lib/memory_source.h"
 
+#include "base/bytes.h"
 #include "tests/lib/twin.h"
 
 #include <assert.h>
@@ -35,6 +36,9 @@ static int op_cut(struct source *source, enum cut_mode mode, struct source_cut *
 	m->mode = mode;
 	m->at_disk = 0;
 	m->at_block = 0;
+	m->bounded = false;
+	m->look_disk = 0;
+	m->look_block = 0;
 	m->given_up = false;
 	*ret_cut = (struct source_cut){.wall_ns = env_wall_ns(env_posix()), .mono_ns = env_mono_ns(env_posix())};
 	for (uint16_t d = 0; d < source->disk_count; d++) {
@@ -57,6 +61,8 @@ static bool next_block(struct memory_source *m, struct source_block *ret_block)
 		for (; m->at_block < blocks_of(m, m->at_disk); m->at_block++) {
 			struct memory_disk *disk = &m->disk[m->at_disk];
 			uint16_t mask = disk->set[m->at_block];
+			if (m->bounded && (m->at_disk > m->look_disk || (m->at_disk == m->look_disk && m->at_block >= m->look_block)))
+				return false;
 			if (!mask)
 				continue;
 			disk->set[m->at_block] = 0;
@@ -64,6 +70,77 @@ static bool next_block(struct memory_source *m, struct source_block *ret_block)
 			return true;
 		}
 	return false;
+}
+
+static uint64_t look_next(struct memory_source *m)
+{
+	m->bounded = true;
+	for (; m->look_disk < m->source.disk_count; m->look_disk++, m->look_block = 0)
+		for (; m->look_block < blocks_of(m, m->look_disk); m->look_block++)
+			if (m->disk[m->look_disk].set[m->look_block])
+				return m->look_block;
+	return UINT64_MAX;
+}
+
+static uint64_t op_reach(struct source *source, uint64_t blocks)
+{
+	struct memory_source *m = of(source);
+	uint64_t count = 0;
+	assert(m->mode == CUT_PRECOPY);
+	for (; count < blocks && look_next(m) != UINT64_MAX; count++)
+		m->look_block++;
+	return count;
+}
+
+static int op_look(struct source *source, struct source_batch *batch)
+{
+	struct memory_source *m = of(source);
+	assert(m->mode == CUT_PRECOPY);
+	m->under_way++;
+	if (m->guest)
+		m->guest(m, m->context);
+	batch->count = 0;
+	batch->status = 0;
+	for (uint64_t index; batch->count < m->batch_blocks && (index = look_next(m)) != UINT64_MAX; m->look_block++) {
+		struct source_block *block = &batch->block[batch->count];
+		*block = (struct source_block){
+			.disk = m->look_disk, .index = index, .data = batch->memory + (size_t)batch->count * BLOCK_SIZE};
+		memcpy(block->data, m->disk[m->look_disk].now + index * BLOCK_SIZE, BLOCK_SIZE);
+		batch->count++;
+	}
+	m->blocks_looked_at += batch->count;
+	return 0;
+}
+
+static void op_settle(struct source *source, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal)
+{
+	struct memory_source *m = of(source);
+	assert(size_within(first, count, blocks_of(m, disk)));
+	for (uint64_t i = 0; i < count; i++)
+		if (!unequal || !(unequal[i / 8] >> i % 8 & 1))
+			m->disk[disk].set[first + i] = 0; // it is remembered since the cut
+}
+
+static unsigned op_holes(struct source *source, struct source_run *runs, unsigned most, bool *ret_all)
+{
+	struct memory_source *m = of(source);
+	unsigned count = 0;
+	*ret_all = true;
+	for (uint16_t d = 0; m->sparse && d < source->disk_count; d++)
+		for (uint64_t b = 0; b < blocks_of(m, d); b++) {
+			if (!m->disk[d].set[b] || m->disk[d].dirty[b] || !bytes_zero(m->disk[d].now + b * BLOCK_SIZE, BLOCK_SIZE))
+				continue;
+			if (count && runs[count - 1].disk == d && runs[count - 1].first + runs[count - 1].count == b) {
+				runs[count - 1].count++;
+			} else if (count < most) {
+				runs[count++] = (struct source_run){.disk = d, .first = b, .count = 1};
+			} else {
+				*ret_all = false;
+				return count;
+			}
+			m->disk[d].set[b] = 0;
+		}
+	return count;
 }
 
 static int op_fetch(struct source *source, struct source_batch *batch)
@@ -80,6 +157,8 @@ static int op_fetch(struct source *source, struct source_batch *batch)
 		const unsigned char *from = m->mode == CUT_POINT ? disk->frozen : disk->now;
 		block->data = batch->memory + (size_t)batch->count * BLOCK_SIZE;
 		memcpy(block->data, from + block->index * BLOCK_SIZE, BLOCK_SIZE);
+		if (m->mode == CUT_PRECOPY) // as it is now, with what was written since the cut
+			block->mask |= disk->dirty[block->index];
 		batch->count++;
 	}
 	m->blocks_fetched += batch->count;
@@ -152,6 +231,10 @@ static uint64_t op_dirty_bytes(struct source *source)
 static const struct source_ops ops = {
 	.cut = op_cut,
 	.fetch = op_fetch,
+	.look = op_look,
+	.reach = op_reach,
+	.settle = op_settle,
+	.holes = op_holes,
 	.wait = op_wait,
 	.keep = op_keep,
 	.give_back = op_give_back,

@@ -22,6 +22,9 @@ struct memory_source {
 	enum cut_mode mode;
 	uint16_t at_disk; // what is fetched next
 	uint64_t at_block;
+	bool bounded; // to look_disk, look_block
+	uint16_t look_disk;
+	uint64_t look_block;
 	unsigned under_way;
 	bool given_up;
 
@@ -32,12 +35,13 @@ struct memory_source {
 	unsigned
 		fail_at; // the wait after a cut that fails with fail_code, and all after it until the next cut; UINT_MAX never
 	int fail_code;	// -ESTALE: only cuts of points are given up
+	bool sparse;	// blocks of zeros are holes
 	unsigned fails; // so many cuts fail, those after the first at their first wait
 
 	// What it may look at.
 	unsigned waits; // since the cut
 	unsigned cuts, precopies, keeps, give_backs;
-	uint64_t blocks_fetched;
+	uint64_t blocks_fetched, blocks_looked_at;
 };
 
 void memory_source_init(struct memory_source *source, uint16_t disks, const uint64_t *sizes);

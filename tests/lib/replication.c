@@ -192,6 +192,7 @@ int replication_cycle(struct replication *r)
 		.source = &r->memory.source,
 		.channel = r->channel,
 		.ship = r->ship,
+		.nodes = r->nodes,
 		.codec = r->codec,
 		.key = &r->open.digest,
 		.predecessor = r->position,
@@ -215,6 +216,18 @@ int replication_cycle(struct replication *r)
 	if (rc != -ESTALE || r->report.failure.code)
 		replication_disconnect(r);
 	return rc;
+}
+
+void replication_connect_now(struct replication *r)
+{
+	if (replication_connect(r, NULL, NULL))
+		fail_msg("%s", r->err.text);
+}
+
+void replication_cycle_now(struct replication *r)
+{
+	if (replication_cycle(r))
+		fail_msg("%s", r->err.text);
 }
 
 // --- what the store shows ---

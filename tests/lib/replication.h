@@ -26,6 +26,7 @@ struct replication {
 	struct memory_source memory;
 	struct wire_open open;
 	enum codec codec; // on the wire
+	bool nodes;	  // as if a sync had a reason
 	SSL_CTX *tls;
 	struct ship *ship;
 	struct channel *channel; // NULL: not connected
@@ -53,6 +54,10 @@ int replication_connect(struct replication *r, const char *address, struct wire_
 void replication_disconnect(struct replication *r);
 // A cycle and what follows from its outcome. After a failure that costs the connection there is none.
 int replication_cycle(struct replication *r);
+
+// The same, where anything but success fails the test.
+void replication_connect_now(struct replication *r);
+void replication_cycle_now(struct replication *r);
 
 // Whether every point that the store lists shows what the source had at its cut; how many there are.
 size_t replication_check(struct replication *r);

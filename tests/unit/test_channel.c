@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -106,6 +108,28 @@ static void connect_both(struct fixture *f)
 	assert_int_equal(accept_channel(f), 0);
 	peer_join(f);
 	assert_int_equal(f->peer_rc, 0);
+}
+
+static int option_of(const struct channel *channel, int level, int name)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+	assert_int_equal(getsockopt(channel_fd(channel), level, name, &value, &len), 0);
+	return value;
+}
+
+// What TCP asks by itself finds a dead host where no message would: while a commit is waited for.
+static void a_host_that_is_gone_is_found_within_30_s(void **state)
+{
+	struct fixture *f = *state;
+	connect_both(f);
+	struct channel *const both[] = {f->channel, f->peer};
+	for (int i = 0; i < 2; i++) {
+		int asks_s = option_of(both[i], IPPROTO_TCP, TCP_KEEPINTVL) * option_of(both[i], IPPROTO_TCP, TCP_KEEPCNT);
+		assert_int_equal(option_of(both[i], SOL_SOCKET, SO_KEEPALIVE), 1);
+		assert_true(asks_s > 0 && option_of(both[i], IPPROTO_TCP, TCP_KEEPIDLE) + asks_s <= 30);
+		assert_int_equal(option_of(both[i], IPPROTO_TCP, TCP_USER_TIMEOUT), 30000);
+	}
 }
 
 static int blocking_socket(struct fixture *f)
@@ -488,6 +512,7 @@ int main(void)
 {
 	(void)signal(SIGPIPE, SIG_IGN); // as the daemons do
 	const struct CMUnitTest tests[] = {
+		TEST(a_host_that_is_gone_is_found_within_30_s),
 		TEST(both_sides_know_the_other_by_its_key),
 		TEST(server_with_another_key_is_refused_by_name),
 		TEST(tls_1_2_is_refused),

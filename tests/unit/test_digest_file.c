@@ -14,7 +14,7 @@
 
 enum { BLOCKS = 1000 };
 
-static const struct digest_disk disk = {.number = 3, .size = BLOCKS * UINT64_C(65536) - 512};
+static const struct digest_disk disk = {.kind = DIGEST_XXH3, .number = 3, .size = BLOCKS * UINT64_C(65536) - 512};
 static struct temp temp;
 
 static int setup(void **state)

@@ -187,6 +187,43 @@ static void backoff_is_less_by_up_to_a_quarter_in_step_with_chance(void **state)
 	}
 }
 
+// A receiver that takes every connection and refuses every cycle, at once: only a committed point ends the growing of the waits.
+static void backoff_grows_until_there_is_progress(void **state)
+{
+	(void)state;
+	struct backoff backoff = {0};
+	uint64_t now = NOON, most = 0;
+	for (unsigned n = 0; n < 20; n++) {
+		backoff_failed(&backoff, now, (uint32_t)(n * 214748364u));
+		uint64_t wait = backoff.not_before_ns - now, whole = schedule_backoff_ns(n, 0);
+		assert_true(wait <= whole && wait >= whole / 4 * 3);
+		most = max_u64(most, wait);
+		now = backoff.not_before_ns; // connected, opened, refused
+	}
+	assert_true(most > 22 * SECOND);
+	backoff_progress(&backoff);
+	assert_true(backoff.not_before_ns == 0);
+	backoff_failed(&backoff, now, 0);
+	assert_true(backoff.not_before_ns == now + SECOND);
+	backoff.failures = UINT32_MAX;
+	backoff_failed(&backoff, now, 0);
+	assert_true(backoff.not_before_ns == now + 30 * SECOND);
+}
+
+// Two protections whose receiver came back do not knock in step for ever.
+static void waits_of_failed_cycles_have_jitter(void **state)
+{
+	(void)state;
+	struct world w = world_at(NOON, SECOND);
+	for (unsigned n = 0; n < 6; n++) {
+		struct schedule other = w.schedule;
+		schedule_failed(&w.schedule, w.now, 0);
+		schedule_failed(&other, w.now, UINT32_MAX);
+		uint64_t whole = schedule_next_cut(&w.schedule, w.now) - w.now;
+		assert_true(schedule_next_cut(&other, w.now) - w.now == whole / 4 * 3);
+	}
+}
+
 static void failures_never_make_a_tight_loop(void **state)
 {
 	(void)state;
@@ -197,14 +234,14 @@ static void failures_never_make_a_tight_loop(void **state)
 	     tries++) { // each cycle fails at once; the point is hopelessly late
 		uint64_t due = schedule_next_cut(&w.schedule, w.now);
 		w.now = max_u64(w.now, due);
-		schedule_failed(&w.schedule, w.now);
+		schedule_failed(&w.schedule, w.now, 0);
 		assert_true(schedule_next_cut(&w.schedule, w.now) >= w.now + SECOND * 3 / 4);
 		assert_true(schedule_next_cut(&w.schedule, w.now) <= w.now + 30 * SECOND);
 	}
 	assert_true(tries <= 3600 / 30 + 8);
 	assert_true(tries >= 3600 / 30); // nor does it give up
 	w.schedule.failures = UINT32_MAX - 1;
-	schedule_failed(&w.schedule, w.now);
+	schedule_failed(&w.schedule, w.now, 0);
 	assert_true(schedule_next_cut(&w.schedule, w.now) == w.now + 30 * SECOND);
 }
 
@@ -213,7 +250,7 @@ static void commit_ends_the_backoff(void **state)
 	(void)state;
 	struct world w = world_at(NOON, 15 * MINUTE);
 	for (int i = 0; i < 9; i++)
-		schedule_failed(&w.schedule, w.now);
+		schedule_failed(&w.schedule, w.now, 0);
 	assert_true(schedule_next_cut(&w.schedule, w.now) == w.now + 30 * SECOND);
 	uint64_t cut = cycle(&w, MINUTE);
 	assert_int_equal(w.schedule.failures, 0);
@@ -237,7 +274,7 @@ static void far_clocks_and_long_objectives_do_not_wrap(void **state)
 				uint64_t due = schedule_next_cut(&w.schedule, w.now);
 				assert_true(cut == starts[s]);
 				assert_true(due >= cut && due <= cut + rpos[r]);
-				schedule_failed(&w.schedule, w.now);
+				schedule_failed(&w.schedule, w.now, 0);
 				due = schedule_next_cut(&w.schedule, w.now);
 				assert_true(due == w.now + SECOND);
 			}
@@ -271,6 +308,8 @@ int main(void)
 		cmocka_unit_test(idle_protection_does_not_cut_more_often_than_it_must),
 		cmocka_unit_test(backoff_doubles_from_1_s_to_30_s),
 		cmocka_unit_test(backoff_is_less_by_up_to_a_quarter_in_step_with_chance),
+		cmocka_unit_test(backoff_grows_until_there_is_progress),
+		cmocka_unit_test(waits_of_failed_cycles_have_jitter),
 		cmocka_unit_test(failures_never_make_a_tight_loop),
 		cmocka_unit_test(commit_ends_the_backoff),
 		cmocka_unit_test(far_clocks_and_long_objectives_do_not_wrap),

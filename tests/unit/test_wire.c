@@ -131,6 +131,22 @@ static size_t sample_ack(void *to, size_t cap)
 	return wire_put_ack(to, cap, &m);
 }
 
+static size_t sample_nodes(void *to, size_t cap)
+{
+	unsigned char digests[2 * DIGEST_SIZE];
+	memset(digests, 0x88, DIGEST_SIZE);
+	memset(digests + DIGEST_SIZE, 0, DIGEST_SIZE);
+	struct wire_nodes m = {.disk = 1, .level = 2, .count = 2, .first = 0x123456789, .blocks = 65537, .digests = digests};
+	return wire_put_nodes(to, cap, &m);
+}
+
+static size_t sample_unequal(void *to, size_t cap)
+{
+	const unsigned char bitmap[2] = {0x81, 0x01};
+	struct wire_unequal m = {.disk = 1, .level = 1, .count = 9, .first = 0x123456789, .bitmap = bitmap};
+	return wire_put_unequal(to, cap, &m);
+}
+
 static int decode(const struct wire_frame *f)
 {
 	union {
@@ -140,6 +156,8 @@ static int decode(const struct wire_frame *f)
 		struct wire_opened opened;
 		struct wire_ack ack;
 		struct wire_damaged damaged;
+		struct wire_nodes nodes;
+		struct wire_unequal unequal;
 		struct wire_compare compare;
 		struct wire_differs differs;
 		struct wire_block block;
@@ -158,6 +176,10 @@ static int decode(const struct wire_frame *f)
 		return wire_get_open(f, &m.open);
 	case WIRE_ACK:
 		return wire_get_ack(f, &m.ack);
+	case WIRE_NODES:
+		return wire_get_nodes(f, &m.nodes);
+	case WIRE_UNEQUAL:
+		return wire_get_unequal(f, &m.unequal);
 	case WIRE_DAMAGED:
 		return wire_get_damaged(f, &m.damaged);
 	case WIRE_OPENED:
@@ -196,6 +218,8 @@ static const struct sample {
 	{"SEAL", sample_seal, golden_seal},	     {"COMMITTED", sample_committed, golden_committed},
 	{"PING", sample_ping, golden_ping},	     {"ERROR", sample_error, golden_error},
 	{"DAMAGED", sample_damaged, golden_damaged}, {"ACK", sample_ack, golden_ack},
+	{"NODES", sample_nodes, golden_nodes},
+	{"UNEQUAL", sample_unequal, golden_unequal},
 };
 enum { SAMPLES = sizeof(samples) / sizeof(samples[0]) };
 
@@ -370,6 +394,35 @@ static void wire_names_that_could_be_paths_are_refused(void **state)
 	assert_int_equal(open_with_name("vm1", "vda", "vdb", UINT64_MAX), -EBADMSG);
 }
 
+static int nodes_with(unsigned level, unsigned count, uint64_t blocks)
+{
+	static unsigned char data[8192];
+	static const unsigned char digests[WIRE_NODES_MAX * DIGEST_SIZE];
+	struct wire_nodes m = {.level = (uint8_t)level, .count = (uint16_t)count, .blocks = blocks, .digests = digests};
+	size_t len = wire_put_nodes(data, sizeof(data), &m);
+	struct wire_frame f;
+	assert_int_equal(wire_frame_next(data, len, &f), 1);
+	return wire_get_nodes(&f, &m);
+}
+
+static void wire_nodes_name_as_many_blocks_as_they_have_room_for(void **state)
+{
+	(void)state;
+	assert_int_equal(nodes_with(1, 1, 1), 0);
+	assert_int_equal(nodes_with(1, 1, 256), 0);
+	assert_int_equal(nodes_with(1, 1, 0), -EBADMSG);
+	assert_int_equal(nodes_with(1, 1, 257), -EBADMSG);
+	assert_int_equal(nodes_with(1, 2, 256), -EBADMSG); // one of them would be over nothing
+	assert_int_equal(nodes_with(1, 256, 65536), 0);
+	assert_int_equal(nodes_with(1, 0, 0), -EBADMSG);
+	assert_int_equal(nodes_with(2, 1, 65536), 0);
+	assert_int_equal(nodes_with(2, 16, WIRE_NODES_BLOCKS_MAX), 0);
+	assert_int_equal(nodes_with(2, 17, WIRE_NODES_BLOCKS_MAX + 1), -EBADMSG);
+	assert_int_equal(nodes_with(0, 1, 1), -EBADMSG);
+	assert_int_equal(nodes_with(3, 1, 1), -EBADMSG);
+	assert_int_equal(nodes_with(2, 2, UINT64_MAX), -EBADMSG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -380,6 +433,7 @@ int main(void)
 		cmocka_unit_test(wire_bytes_behind_a_message_are_refused),
 		cmocka_unit_test(wire_frame_lengths_are_bounded_before_anything_else),
 		cmocka_unit_test(wire_encoders_refuse_what_does_not_fit),
+		cmocka_unit_test(wire_nodes_name_as_many_blocks_as_they_have_room_for),
 		cmocka_unit_test(wire_names_that_could_be_paths_are_refused),
 	};
 	return cmocka_run_group_tests_name("wire", tests, NULL, NULL);

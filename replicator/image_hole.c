@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Holes of an image, as its file system tells them. A wrong answer here would lose data, so only those are asked that are known to count
+// what is in the page cache and not written back yet: ext4, xfs and btrfs look for dirty pages over unwritten space, and tmpfs has
+// nothing but the page cache. ZFS, network and stacked file systems are not asked; nor are block devices, which know no holes.
+#include "replicator/image.h"
+
+#include "base/size.h"
+#include "replicator/holder.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+enum { XFS_MAGIC = 0x58465342 }; // linux/magic.h has none
+
+static bool believed(int fd)
+{
+	struct statfs fs;
+	if (fstatfs(fd, &fs) < 0)
+		return false;
+	return fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_MAGIC || fs.f_type == BTRFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC;
+}
+
+// A file that is shorter than the disk is another matter (images_whole() of the protection): nothing is said of what it lacks.
+static bool hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)
+{
+	const struct image *image = HOLDER(backend, struct image, backend);
+	struct stat st;
+	*ret_until = image->size;
+	if (fstat(image->fd, &st) < 0 || (uint64_t)st.st_size < image->size)
+		return false;
+	off_t data = lseek(image->fd, (off_t)off, SEEK_DATA);
+	if (data < 0) // ENXIO: none up to the end. Anything else: nobody knows
+		return errno == ENXIO;
+	if ((uint64_t)data > off) {
+		*ret_until = (uint64_t)data;
+		return true;
+	}
+	off_t end = lseek(image->fd, (off_t)off, SEEK_HOLE);
+	if (end > data)
+		*ret_until = (uint64_t)end;
+	return false;
+}
+
+void image_believe_holes(struct image *image)
+{
+	if (!image->block_device && believed(image->fd))
+		image->backend.hole = hole;
+}
