@@ -231,9 +231,13 @@ static bool turn_bit(struct host *host, const char *root_name, const char *name)
 	host_oracle_begin(host);
 	if (env_root_open(sim_env(host->sim), root_name, &root) == 0 && env_open(root, name, ENV_WRITE, &file) == 0 &&
 	    env_size(file, &size) == 0 && size) {
-		unsigned char byte = 0;
+		static const unsigned char hole[SECTOR_SIZE];
+		unsigned char byte = 0, sector[SECTOR_SIZE] = {0};
 		uint64_t at = world_draw(size);
-		if (env_pread_full(file, &byte, 1, at) == 0) {
+		size_t got = 0;
+		(void)env_pread(file, sector, sizeof(sector), at - at % SECTOR_SIZE, &got);
+		// A hole has no bits on any disk.
+		if (memcmp(sector, hole, sizeof(sector)) != 0 && env_pread_full(file, &byte, 1, at) == 0) {
 			byte ^= (unsigned char)(1u << world_draw(8));
 			(void)env_pwrite(file, &byte, 1, at); // also where it fails it may be there
 			(void)env_sync(file);
