@@ -28,6 +28,11 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 	report->dirty_bytes += ret_cut->dirty_bytes;
 	atomic_fetch_add_explicit(&cycle->progress->total_bytes, ret_cut->blocks * BLOCK_SIZE, memory_order_relaxed);
 	cycle->on_stage(cycle->context, CYCLE_SHIPPING);
+	struct known *known = sender_known(ship_sender(cycle->ship));
+	if (mode == CUT_PRECOPY)
+		known_forget(known); // such a pass may settle blocks without telling it
+	else
+		known_bind(known, &cycle->head, channel_id(cycle->channel));
 	return ship_set(cycle->ship, cycle->source, cycle->channel, cycle->codec, cycle->key, &report->ship, cycle->progress,
 			&report->failure, err);
 }
@@ -105,6 +110,11 @@ int cycle_run(const struct cycle *cycle, struct cycle_report *ret_report, struct
 	rc = reach_point(cycle, ret_report, err);
 	if (rc == 0)
 		rc = seal(cycle, wire_start, ret_report, err);
+	struct known *known = sender_known(ship_sender(cycle->ship));
+	if (rc)
+		known_forget(known);
+	else
+		known_follow(known, &ret_report->committed.head);
 	ret_report->wire_bytes = channel_bytes_out(cycle->channel) - wire_start;
 	return rc;
 }

@@ -28,7 +28,8 @@ struct protection_config {
 	char site[NAME_SIZE];
 	uint64_t rpo_ms;
 	uint32_t points_keep;
-	enum codec codec;
+	enum codec codec; // also of compressed clusters in the store
+	bool codec_auto;  // its level follows what is measured (tune.h)
 	struct digest_key digest;
 	bool paused;
 	uint16_t disk_count;

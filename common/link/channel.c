@@ -22,6 +22,7 @@ enum {
 };
 
 struct channel {
+	uint64_t id;
 	int fd;
 	SSL *ssl;
 	struct pin peer;
@@ -106,6 +107,8 @@ static int channel_new(SSL_CTX *context, int fd, bool server, struct channel **r
 		(void)close(fd);
 		return err_sys(err, -ENOMEM, "open a connection");
 	}
+	static _Atomic uint64_t connections;
+	channel->id = ++connections;
 	channel->fd = fd;
 	channel->out = malloc(OUT_SIZE);
 	channel->in = malloc(IN_SIZE);
@@ -318,6 +321,11 @@ void channel_refuse(struct channel *channel, enum wire_error code, const char *t
 		channel->in_at = channel->in_len = 0;
 	} while (clock_mono_ms() < deadline_ms && channel_fill(channel, deadline_ms, NULL) == 0);
 	channel->failed = -ECONNRESET;
+}
+
+uint64_t channel_id(const struct channel *channel)
+{
+	return channel->id;
 }
 
 uint64_t channel_bytes_out(const struct channel *channel)
