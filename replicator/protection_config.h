@@ -40,6 +40,10 @@ struct protection_config {
 	} disk[DISKS_MAX];
 };
 
+// The codec as the operator names it, "auto" among them.
+const char *protection_codec_name(const struct protection_config *config);
+bool protection_codec_read(const char *name, struct protection_config *config);
+
 // STATE/protections/<name>, relative to the state directory.
 void protection_dir(const char *name, char path[NAME_SIZE + 16]);
 

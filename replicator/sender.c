@@ -181,6 +181,11 @@ int sender_ready(struct sender *sender, struct err *err)
 	return rc;
 }
 
+uint64_t sender_now_ns(const struct sender *sender)
+{
+	return env_mono_ns(sender->env);
+}
+
 void sender_end(struct sender *sender)
 {
 	pack_drop(sender->pack);

@@ -222,7 +222,7 @@ static int deliver(struct passage *p, struct err *err)
 		return rc;
 	lane->end = sender_number(p->ship->sender);
 	p->answered++;
-	atomic_fetch_add_explicit(&p->progress->done_bytes, (uint64_t)lane->batch.count * BLOCK_SIZE, memory_order_relaxed);
+	progress_add(p->progress, (uint64_t)lane->batch.count * BLOCK_SIZE, sender_now_ns(p->ship->sender));
 	return 0;
 }
 

@@ -14,6 +14,7 @@
 #include "format/codec.h"
 #include "format/digest.h"
 #include "link/channel.h"
+#include "replicator/progress.h"
 #include "replicator/sender.h"
 #include "replicator/source.h"
 
@@ -25,10 +26,6 @@ enum {
 	SHIP_ASKED_MAX = 3, // of them, that wait for the receiver's answer
 };
 
-struct ship_progress { // of the cycle under way; read by other threads
-	_Atomic uint64_t done_bytes;
-	_Atomic uint64_t total_bytes;
-};
 
 struct ship_stats {
 	uint64_t read_bytes;
