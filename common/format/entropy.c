@@ -19,10 +19,12 @@ bool entropy_full(const void *data, size_t len)
 	uint32_t squares = 0, draw = 1;
 	if (len < ENTROPY_LEN_MIN)
 		return false;
-	size_t stride = len / ENTROPY_SAMPLES;
-	for (size_t i = 0; i < ENTROPY_SAMPLES; i++) {
+	size_t stride = len / ENTROPY_RUNS;
+	for (size_t run = 0; run < ENTROPY_RUNS; run++) {
 		draw = draw * 1664525 + 1013904223; // within each stride at another place, or a table's columns would be taken for one
-		count[bytes[i * stride + (draw >> 16) % stride]]++;
+		const unsigned char *at = bytes + run * stride + (draw >> 16) % (stride - ENTROPY_RUN + 1);
+		for (size_t i = 0; i < ENTROPY_RUN; i++)
+			count[at[i]]++;
 	}
 	for (unsigned v = 0; v < VALUES; v++)
 		squares += (uint32_t)count[v] * count[v];
