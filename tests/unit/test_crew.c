@@ -7,11 +7,13 @@
 #include "replicator/pack.h"
 #include "tests/lib/twin.h"
 
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -85,6 +87,41 @@ static void every_job_is_done_once_whoever_waits(void **state)
 		crew_free(crew);
 		memset(job, 0, sizeof(job));
 	}
+}
+
+struct long_job {
+	struct crew_job job;
+	sem_t begun;
+	bool done; // plain: who waits sees it by waiting
+};
+
+static void run_long(struct crew_job *job, void *kit)
+{
+	struct long_job *l = HOLDER(job, struct long_job, job);
+	(void)kit;
+	(void)sem_post(&l->begun);
+	(void)nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL); // long enough to be waited for; how long is no matter
+	l->done = true;
+}
+
+// While it is waited for, others end: that is not its end.
+static void job_that_a_worker_has_begun_is_waited_for(void **state)
+{
+	(void)state;
+	struct crew *crew = NULL;
+	assert_int_equal(crew_new(&(struct crew_config){.threads = 2}, &crew), 0);
+	struct long_job l = {.job = {.run = run_long}};
+	struct count_job other = {.job = {.run = run_count}, .in = 3};
+	assert_int_equal(sem_init(&l.begun, 0, 0), 0);
+	crew_start(crew, &l.job);
+	assert_int_equal(sem_wait(&l.begun), 0);
+	crew_start(crew, &other.job);
+	crew_wait(crew, &l.job, NULL);
+	assert_true(l.done);
+	crew_wait(crew, &other.job, NULL);
+	assert_int_equal(other.out, 10);
+	(void)sem_destroy(&l.begun);
+	crew_free(crew);
 }
 
 // ---- packing
@@ -198,6 +235,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(crew_without_threads_works_where_it_is_waited_for),
 		cmocka_unit_test(every_job_is_done_once_whoever_waits),
+		cmocka_unit_test(job_that_a_worker_has_begun_is_waited_for),
 		cmocka_unit_test(packed_bytes_are_the_same_whoever_packs),
 		cmocka_unit_test(dropped_jobs_are_not_left_under_way),
 		cmocka_unit_test(only_what_looks_random_is_not_tried),
