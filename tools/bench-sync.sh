@@ -192,7 +192,7 @@ row_3() {
 		return
 	fi
 	rsync_port=$(free_port)
-	printf '[w]\npath = %s\nread only = no\nuse chroot = no\n' "$W" >"$W/rsyncd.conf"
+	printf '[w]\npath = %s\nread only = no\nuse chroot = no\nuid = %s\ngid = %s\n' "$W" "$(id -un)" "$(id -gn)" >"$W/rsyncd.conf"
 	rsync --daemon --no-detach --address 127.0.0.1 --port "$rsync_port" --config "$W/rsyncd.conf" &
 	pids+=($!)
 	sleep 0.5
