@@ -137,10 +137,11 @@ demo: setup
 	$(MAKE_AS_OWNER) programs
 	@BUILD=$(BUILD) tools/demo.sh
 
-bench: setup
+bench: setup-bench
 	$(MAKE_AS_OWNER) programs bench-store
 	@BUILD=$(BUILD) tools/bench.sh
 	@BUILD=$(BUILD) tools/bench-store.sh
+	@BUILD=$(BUILD) tools/bench-sync.sh
 
 lint: setup-dev
 	$(MAKE_AS_OWNER) --keep-going clang-tidy
@@ -153,6 +154,9 @@ format: setup-dev
 
 setup:
 	@tools/setup --ensure
+
+setup-bench:
+	@tools/setup --ensure bench
 
 setup-dev:
 	@tools/setup --ensure dev
@@ -189,7 +193,7 @@ help:
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
-.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-fs fuzz demo bench lint format setup setup-dev packages \
+.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-fs fuzz demo bench lint format setup setup-bench setup-dev packages \
 	install clean help programs unit-tests fs-programs bench-store fuzzers clang-tidy force
 
 # --- how it is built ---

@@ -3,6 +3,8 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "replicator/pack.h"
+#include "replicator/priority.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -153,8 +155,20 @@ static int start_all(struct agent *agent, struct err *err)
 	return 0;
 }
 
-int agent_open(const char *state_path, const char *run_dir, struct agent **ret_agent, struct err *err)
+// One crew for all protections: as many threads as there are processors for us, however many protections ship at once.
+static int hire_crew(struct agent *agent, const struct agent_config *config, struct err *err)
 {
+	const struct crew_config crew = {
+		.threads = config->threads, .begin = priority_crew, .kit_new = pack_kit_new, .kit_free = pack_kit_free};
+	int rc = crew_new(&crew, &agent->crew);
+	agent->place.crew = agent->crew;
+	agent->place.known_bytes = config->known_bytes;
+	return rc ? err_sys(err, rc, "start %u threads that compress", config->threads) : 0;
+}
+
+int agent_open(const struct agent_config *config, struct agent **ret_agent, struct err *err)
+{
+	const char *state_path = config->state_path, *run_dir = config->run_dir;
 	struct agent *agent = calloc(1, sizeof(*agent));
 	if (!agent)
 		return err_sys(err, -ENOMEM, "start");
@@ -171,6 +185,8 @@ int agent_open(const char *state_path, const char *run_dir, struct agent **ret_a
 		rc = make_dir(nbd, err);
 	if (rc == 0)
 		rc = take_state(agent, state_path, err);
+	if (rc == 0)
+		rc = hire_crew(agent, config, err);
 	if (rc == 0)
 		rc = start_all(agent, err);
 	if (rc) {
@@ -193,6 +209,7 @@ void agent_close(struct agent *agent)
 			protection_stop(agent->seat[i]->running);
 		free(agent->seat[i]);
 	}
+	crew_free(agent->crew);
 	identity_free(agent->identity);
 	env_close(agent->lock_file);
 	env_root_close(agent->place.state);

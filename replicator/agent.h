@@ -12,7 +12,12 @@ struct agent;
 
 // Opens the state directory (-EBUSY when another replicator has it), loads or makes the key, and starts every protection in
 // it. A protection that cannot start is logged, listed as "failed", and tried again when asked to resume.
-int agent_open(const char *state_path, const char *run_dir, struct agent **ret_agent, struct err *err);
+struct agent_config {
+	const char *state_path, *run_dir;
+	unsigned threads;	// that digest and compress for all protections
+	size_t known_bytes;	// of each protection, for what the receiver is known to hold
+};
+int agent_open(const struct agent_config *config, struct agent **ret_agent, struct err *err);
 void agent_close(struct agent *agent); // takes NULL; stops every protection cleanly
 
 struct nbd_front_export;

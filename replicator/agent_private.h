@@ -20,6 +20,7 @@ struct agent {
 	struct protection_place place;
 	struct env_file *lock_file;
 	struct identity *identity;
+	struct crew *crew;
 	char *run_dir, *state_dir;
 	char host[NAME_SIZE]; // what a receiver calls us
 	pthread_mutex_t lock; // over all below, for as long as a request works with it

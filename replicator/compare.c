@@ -15,7 +15,7 @@ static int put_hole(const struct compare *c, const struct source_run *run, struc
 		return rc ? rc : err_set(err, -EMSGSIZE, "ZEROS does not fit into its frame");
 	}
 	c->stats->hole_blocks += run->count;
-	atomic_fetch_add_explicit(&c->progress->done_bytes, run->count * BLOCK_SIZE, memory_order_relaxed);
+	progress_add(c->progress, run->count * BLOCK_SIZE, sender_now_ns(ship_sender(c->ship)));
 	return 0;
 }
 

@@ -5,19 +5,61 @@
 
 #include <errno.h>
 
+enum { MS_NS = 1000000 };
 enum { SEAL_ANSWER_MS = 600000 }; // a commit may have gigabytes to bring to a slow disk
 
-enum cycle_pass cycle_decide(const struct cycle_history *history, uint64_t dirty_bytes)
+const char *cycle_why_name(enum cycle_why why)
 {
+	static const char *const names[] = {"none", "little-left", "not-shrinking", "passes", "not-paying"};
+	return names[why];
+}
+
+enum cycle_pass cycle_decide_why(const struct cycle_history *history, uint64_t dirty_bytes, enum cycle_why *ret_why)
+{
+	uint64_t little = history->little_bytes ? history->little_bytes : CYCLE_PRECOPY_BYTES;
+	*ret_why = CYCLE_WHY_NONE;
 	if (history->given_up >= CYCLE_GIVEN_UP_MAX)
 		return CYCLE_PASS_FAIL;
 	if (history->last_was_given_up) // first make the remainder small, or the next cut goes the same way
 		return CYCLE_PASS_PRECOPY;
-	if (dirty_bytes <= CYCLE_PRECOPY_BYTES || history->passes >= CYCLE_PASSES_MAX)
-		return CYCLE_PASS_POINT;
-	if (history->passes > 0 && dirty_bytes > history->last_dirty_bytes / 4 * 3)
-		return CYCLE_PASS_POINT; // the guest is as fast as we are: another pass would not help
-	return CYCLE_PASS_PRECOPY;
+	if (dirty_bytes <= little)
+		*ret_why = CYCLE_WHY_LITTLE;
+	else if (history->passes >= CYCLE_PASSES_MAX)
+		*ret_why = CYCLE_WHY_PASSES;
+	else if (history->resting && dirty_bytes <= CYCLE_PRECOPY_BYTES)
+		*ret_why = CYCLE_WHY_RESTING;
+	else if (history->passes > 0 && dirty_bytes > history->last_dirty_bytes / 4 * 3)
+		*ret_why = CYCLE_WHY_STEADY; // another pass would not help
+	return *ret_why == CYCLE_WHY_NONE ? CYCLE_PASS_PRECOPY : CYCLE_PASS_POINT;
+}
+
+enum cycle_pass cycle_decide(const struct cycle_history *history, uint64_t dirty_bytes)
+{
+	enum cycle_why why;
+	return cycle_decide_why(history, dirty_bytes, &why);
+}
+
+uint64_t cycle_little(const struct cycle_lore *lore)
+{
+	if (!lore || !lore->rate)
+		return CYCLE_PRECOPY_BYTES;
+	return min_u64(max_u64(lore->rate / 1000 * CYCLE_LITTLE_MS, CYCLE_LITTLE_BYTES_MIN), CYCLE_PRECOPY_BYTES);
+}
+
+void cycle_learn(struct cycle_lore *lore, const struct cycle_report *report)
+{
+	if (report->dirty_bytes >= CYCLE_LITTLE_BYTES_MIN && report->ship_ns >= MS_NS)
+		lore->rate = report->dirty_bytes * 1000 / (report->ship_ns / MS_NS);
+	if (lore->rest && report->precopies == 0 && report->why == CYCLE_WHY_RESTING)
+		lore->rest--;
+	if (report->precopies == 0)
+		return;
+	if (report->point_bytes <= report->first_bytes / 2) {
+		lore->next_rest = 1;
+		return;
+	}
+	lore->rest = lore->next_rest ? lore->next_rest : 1;
+	lore->next_rest = (unsigned)min_u64(2 * (uint64_t)lore->rest, CYCLE_REST_MAX);
 }
 
 static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_report *report, struct source_cut *ret_cut,
@@ -28,9 +70,11 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 	if (rc)
 		return rc;
 	report->dirty_bytes += ret_cut->dirty_bytes;
-	atomic_fetch_add_explicit(&cycle->progress->total_bytes, ret_cut->blocks * BLOCK_SIZE, memory_order_relaxed);
+	progress_begin_pass(cycle->progress, mode == CUT_PRECOPY, ret_cut->blocks * BLOCK_SIZE);
 	cycle->on_stage(cycle->context, CYCLE_SHIPPING);
+	struct known *known = sender_known(ship_sender(cycle->ship));
 	if (mode == CUT_PRECOPY) {
+		known_forget(known); // such a pass settles blocks, and tells of holes, without telling it
 		struct compare compare = {
 			.ship = cycle->ship,
 			.source = cycle->source,
@@ -43,6 +87,7 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 		};
 		return compare_ship(&compare, &report->failure, err);
 	}
+	known_bind(known, &cycle->head, channel_id(cycle->channel));
 	return ship_set(cycle->ship, cycle->source, cycle->channel, cycle->codec, cycle->key, &report->ship, cycle->progress,
 			&report->failure, err);
 }
@@ -50,21 +95,27 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 // Passes until a point's cut has been shipped whole.
 static int reach_point(const struct cycle *cycle, struct cycle_report *report, struct err *err)
 {
-	struct cycle_history history = {0};
+	struct cycle_history history = {.little_bytes = cycle_little(cycle->lore), .resting = cycle->lore && cycle->lore->rest};
 	for (;;) {
 		uint64_t dirty_bytes = source_dirty_bytes(cycle->source);
-		enum cycle_pass next = cycle_decide(&history, dirty_bytes);
+		enum cycle_pass next = cycle_decide_why(&history, dirty_bytes, &report->why);
 		if (next == CYCLE_PASS_FAIL)
 			return err_set(err, -ESTALE,
 				       "the guest overwrote blocks of the cut faster than they could be shipped, %u times: the link or the "
 				       "receiver is too slow for this load",
 				       history.given_up);
 		struct source_cut cut;
+		uint64_t begin_ns = env_mono_ns(cycle->env);
 		int rc = pass(cycle, next == CYCLE_PASS_POINT ? CUT_POINT : CUT_PRECOPY, report, &cut, err);
+		report->ship_ns += env_mono_ns(cycle->env) - begin_ns;
 		if (rc == 0 && next == CYCLE_PASS_POINT) {
 			report->at = cut;
+			report->point_bytes = cut.dirty_bytes;
 			return 0;
 		}
+		if (history.passes == 0)
+			report->first_bytes = dirty_bytes;
+		report->precopies += next == CYCLE_PASS_PRECOPY;
 		history.last_was_given_up = rc == -ESTALE;
 		history.given_up += rc == -ESTALE;
 		history.passes++;
@@ -120,6 +171,13 @@ int cycle_run(const struct cycle *cycle, struct cycle_report *ret_report, struct
 	rc = reach_point(cycle, ret_report, err);
 	if (rc == 0)
 		rc = seal(cycle, wire_start, ret_report, err);
+	struct known *known = sender_known(ship_sender(cycle->ship));
+	if (rc)
+		known_forget(known);
+	else
+		known_follow(known, &ret_report->committed.head);
+	if (rc == 0 && cycle->lore)
+		cycle_learn(cycle->lore, ret_report);
 	ret_report->wire_bytes = channel_bytes_out(cycle->channel) - wire_start;
 	return rc;
 }

@@ -38,10 +38,36 @@ struct cycle_history { // of the passes so far
 	unsigned given_up;
 	bool last_was_given_up;
 	uint64_t last_dirty_bytes; // that the last pass began with
+	uint64_t little_bytes;	   // below this a point is cut at once; 0: CYCLE_PRECOPY_BYTES
+	bool resting;		   // pre-copy has not paid: only where there is much
 };
 
-// What the next pass is. Pure.
+// What the next pass is, and why. Pure.
+enum cycle_why {
+	CYCLE_WHY_NONE,	     // it is no cut of a point
+	CYCLE_WHY_LITTLE,    // the dirty remainder is small
+	CYCLE_WHY_STEADY,    // it stopped shrinking: the guest is as fast as we are
+	CYCLE_WHY_PASSES,    // often enough
+	CYCLE_WHY_RESTING,   // pre-copy did not pay in the cycles before
+};
+const char *cycle_why_name(enum cycle_why why);
+enum cycle_pass cycle_decide_why(const struct cycle_history *history, uint64_t dirty_bytes, enum cycle_why *ret_why);
 enum cycle_pass cycle_decide(const struct cycle_history *history, uint64_t dirty_bytes);
+
+// What cycles learn from those before: where pre-copy pays. Pure.
+//
+// A pass of pre-copy keeps the bytes that it moves out of the time between cut and commit, which is the age of the point when it is there;
+// it costs those that the guest dirties again meanwhile. So it begins where shipping all would take more than CYCLE_LITTLE_MS at the
+// rate of the cycles before; and when what was left was more than half of what there was, the next cycles go without, ever more of them.
+enum { CYCLE_LITTLE_MS = 500, CYCLE_LITTLE_BYTES_MIN = 1 << 20, CYCLE_REST_MAX = 64 };
+struct cycle_lore {
+	uint64_t rate;	   // dirty bytes a second that the newest cycle of some size shipped; 0: none has
+	unsigned rest;	   // cycles to go without pre-copy
+	unsigned next_rest; // after the next one that did not pay
+};
+uint64_t cycle_little(const struct cycle_lore *lore); // bytes; NULL: CYCLE_PRECOPY_BYTES
+struct cycle_report;
+void cycle_learn(struct cycle_lore *lore, const struct cycle_report *report);
 
 enum cycle_stage { CYCLE_CUTTING, CYCLE_SHIPPING, CYCLE_COMMITTING };
 
@@ -56,6 +82,7 @@ struct cycle {
 	uint64_t predecessor; // the receiver's last point
 	struct uuid head;     // the receiver's head
 	struct ship_progress *progress;
+	struct cycle_lore *lore; // NULL: none
 	void (*on_stage)(void *context, enum cycle_stage stage); // called as the cycle goes on
 	// Called before SEAL leaves with the cut that it names: from here on the outcome may be unknown.
 	void (*on_seal)(void *context, const struct uuid *cut);
@@ -66,6 +93,10 @@ struct cycle_report {
 	struct uuid cut;
 	struct source_cut at;	 // the cut of the point
 	uint64_t dirty_bytes;	 // of all passes
+	uint64_t first_bytes, point_bytes; // of the first pass, and of the cut of the point
+	uint64_t ship_ns;	 // in passes
+	unsigned precopies;	 // passes of pre-copy
+	enum cycle_why why;	 // the point was cut then
 	struct ship_stats ship;
 	uint64_t wire_bytes;
 	uint64_t commit_mono_ns;

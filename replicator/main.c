@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // kagami-replicator: the agent on the source host.
+#include "base/crew.h"
 #include "base/log.h"
 #include "link/daemon.h"
 #include "replicator/agent.h"
+#include "replicator/known.h"
 #include "replicator/nbd_tls.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
 
 // TCP without TLS would give every disk to whoever can reach the port: there is no such mode.
 static int start_nbd(struct agent *agent, const char *address, const char *directory, const char *run_dir,
@@ -29,23 +33,58 @@ static int start_nbd(struct agent *agent, const char *address, const char *direc
 	return rc;
 }
 
+enum { KNOWN_MIB_MAX = 4096 };
+
+static bool read_number(const char *text, unsigned long most, unsigned long *ret_number)
+{
+	char *rest = NULL;
+	errno = 0;
+	unsigned long number = strtoul(text, &rest, 10);
+	if (errno || rest == text || *rest || *text < '0' || *text > '9' || number > most)
+		return false;
+	*ret_number = number;
+	return true;
+}
+
+// As many threads as this process has processors, by default.
+static int read_sizes(const char *threads, const char *known_mib, struct agent_config *config, struct err *err)
+{
+	cpu_set_t ours;
+	unsigned long number = sched_getaffinity(0, sizeof(ours), &ours) == 0 ? (unsigned long)CPU_COUNT(&ours) : 1;
+	if (number > CREW_THREADS_MAX)
+		number = CREW_THREADS_MAX;
+	if (threads && !read_number(threads, CREW_THREADS_MAX, &number))
+		return err_set(err, -EINVAL, "--threads %s: give 0 (each protection does its own) to %d", threads, CREW_THREADS_MAX);
+	config->threads = (unsigned)number;
+	config->known_bytes = KNOWN_BYTES_DEFAULT;
+	if (!known_mib)
+		return 0;
+	if (!read_number(known_mib, KNOWN_MIB_MAX, &number))
+		return err_set(err, -EINVAL, "--digest-cache %s: give MiB for each protection, 0 (none) to %d", known_mib, KNOWN_MIB_MAX);
+	config->known_bytes = number << 20;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
-	const char *state = NULL, *run_dir = DAEMON_RUN_DIR, *nbd_listen = NULL, *nbd_tls_dir = NULL;
+	const char *state = NULL, *run_dir = DAEMON_RUN_DIR, *nbd_listen = NULL, *nbd_tls_dir = NULL, *threads = NULL, *known_mib = NULL;
 	const struct daemon_option options[] = {
 		{"state", "DIR", "keys, sites, protections and what is dirty", &state, true},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
 		{"nbd-listen", "ADDRESS", "HOST:PORT: serve the disks over TCP too, as PROTECTION/DISK; needs --nbd-tls", &nbd_listen, false},
 		{"nbd-tls", "DIR", "ca-cert.pem, server-cert.pem and server-key.pem; clients need a certificate of that CA", &nbd_tls_dir, false},
+		{"threads", "N", "that digest and compress, for all protections (default: one for each processor, 16 at most)", &threads, false},
+		{"digest-cache", "MIB", "of memory for each protection, to know what the receiver has (default 12; 0: none)", &known_mib, false},
 	};
-	daemon_start("kagami-replicator", "Serves protected disks over NBD and replicates them to a receiver.", options, 4, argc,
+	daemon_start("kagami-replicator", "Serves protected disks over NBD and replicates them to a receiver.", options, sizeof(options) / sizeof(options[0]), argc,
 		     argv);
 	run_dir = daemon_absolute(run_dir); // clients get socket paths from it
 	struct err err = {0};
 	struct agent *agent = NULL;
 	struct control *control = NULL;
 	struct nbd_tls *front = NULL;
-	if (agent_open(state, run_dir, &agent, &err) || start_nbd(agent, nbd_listen, nbd_tls_dir, run_dir, &front, &err) ||
+	struct agent_config config = {.state_path = state, .run_dir = run_dir};
+	if (read_sizes(threads, known_mib, &config, &err) || agent_open(&config, &agent, &err) || start_nbd(agent, nbd_listen, nbd_tls_dir, run_dir, &front, &err) ||
 	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, agent, &control, &err)) {
 		log_error("%s", err.text);
 		nbd_tls_stop(front);

@@ -10,5 +10,8 @@ void priority_guest(void);
 // The calling thread reads, compresses and sends: its turns are short as well, so that who waits behind it does not wait
 // long, and it has the smaller share (nice 5).
 void priority_copy(void);
+// The calling thread digests and compresses, beside the one that sends: as priority_copy(), and it never takes a processor from another
+// that runs (SCHED_BATCH; nice 10).
+void priority_crew(void);
 
 #endif

@@ -59,7 +59,11 @@ static int start(struct protection *p, bool is_new, struct err *err)
 		return -EIO;
 	rc = uuid_new(p->place.env, &p->nowhere);
 	if (rc == 0)
-		rc = ship_new(&p->ship);
+		rc = ship_new(&(struct sender_config){.env = p->place.env,
+						      .crew = p->place.crew,
+						      .known_bytes = p->place.known_bytes,
+						      .adapt = p->config.codec_auto},
+			      &p->ship);
 	if (rc)
 		return err_sys(err, rc, "make room for batches");
 	struct err record = {0};

@@ -14,6 +14,7 @@
 #ifndef KAGAMI_REPLICATOR_PROTECTION_H
 #define KAGAMI_REPLICATOR_PROTECTION_H
 
+#include "base/crew.h"
 #include "base/env.h"
 #include "base/err.h"
 #include "link/identity.h"
@@ -31,6 +32,8 @@ struct protection_place { // what all protections of an agent share; outlives th
 	const char *state_dir; // its path
 	const char *run_dir;
 	const struct identity *identity;
+	struct crew *crew;   // digests and compresses for all of them; NULL: each does its own
+	size_t known_bytes;  // of the table of known digests of each protection
 };
 
 // Opens the images, decides from the state files what is dirty, serves the disks and starts the thread. With `is_new` there is

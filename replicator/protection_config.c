@@ -38,6 +38,17 @@ static bool secret_read(const char *text, unsigned char *secret)
 	return ok;
 }
 
+const char *protection_codec_name(const struct protection_config *config)
+{
+	return config->codec_auto ? "auto" : codec_name(config->codec);
+}
+
+bool protection_codec_read(const char *name, struct protection_config *config)
+{
+	config->codec_auto = strcmp(name, "auto") == 0;
+	return codec_read(config->codec_auto ? codec_name(CODEC_ZSTD) : name, &config->codec);
+}
+
 static json_t *config_encode(const struct protection_config *config)
 {
 	char uuid[UUID_TEXT_SIZE], generation[UUID_TEXT_SIZE], secret[SECRET_TEXT_SIZE];
@@ -54,7 +65,7 @@ static json_t *config_encode(const struct protection_config *config)
 		}
 	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:s, s:b, s:o}", "version", 1, "name", config->name, "uuid",
 			 uuid, "generation", generation, "site", config->site, "rpo_ms", (json_int_t)config->rpo_ms,
-			 "points", (int)config->points_keep, "codec", codec_name(config->codec), "digest", digest_kind_name(config->digest.kind), "digest_secret", secret,
+			 "points", (int)config->points_keep, "codec", protection_codec_name(config), "digest", digest_kind_name(config->digest.kind), "digest_secret", secret,
 			 "paused", (int)config->paused, "disks", disks);
 }
 
@@ -120,7 +131,7 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 	if (rc)
 		return rc;
 	if (strcmp(name, config->name) != 0 || !uuid_read(uuid, &config->uuid) ||
-	    !uuid_read(generation, &config->generation) || !codec_read(codec, &config->codec) ||
+	    !uuid_read(generation, &config->generation) || !protection_codec_read(codec, config) ||
 	    !digest_kind_read(digest, &config->digest.kind) || !secret_read(secret, config->digest.secret))
 		return err_set(err, -EBADMSG, "name, uuid, generation, codec, digest or digest_secret is damaged");
 	(void)snprintf(config->site, sizeof(config->site), "%s", site);

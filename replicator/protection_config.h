@@ -28,7 +28,8 @@ struct protection_config {
 	char site[NAME_SIZE];
 	uint64_t rpo_ms;
 	uint32_t points_keep;
-	enum codec codec;
+	enum codec codec; // also of compressed clusters in the store
+	bool codec_auto;  // its level follows what is measured (tune.h)
 	struct digest_key digest;
 	bool paused;
 	uint16_t disk_count;
@@ -38,6 +39,10 @@ struct protection_config {
 		bool read_only; // served so, and its image opened so
 	} disk[DISKS_MAX];
 };
+
+// The codec as the operator names it, "auto" among them.
+const char *protection_codec_name(const struct protection_config *config);
+bool protection_codec_read(const char *name, struct protection_config *config);
 
 // STATE/protections/<name>, relative to the state directory.
 void protection_dir(const char *name, char path[NAME_SIZE + 16]);

@@ -95,9 +95,7 @@ static void on_stage(void *context, enum cycle_stage stage)
 
 static void cycle_begin(struct protection *p, uint64_t *ret_number)
 {
-	atomic_store(&p->progress.done_bytes, 0);
-	atomic_store(&p->progress.durable_blocks, 0);
-	atomic_store(&p->progress.total_bytes, 0);
+	progress_begin_cycle(&p->progress, protection_now_ns(p));
 	p->cycle_wall_ns = env_wall_ns(p->place.env);
 	p->cycle_mono_ns = protection_now_ns(p);
 	protection_set_settled(p, false);
@@ -124,11 +122,18 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 		.read_bytes = report->ship.read_bytes,
 		.sent_blocks = report->ship.sent_blocks + report->ship.zero_blocks,
 		.wire_bytes = report->wire_bytes,
+		.known_blocks = report->ship.known_blocks,
+		.plain_blocks = report->ship.plain_blocks,
+		.point_bytes = report->point_bytes,
+		.precopies = report->precopies,
+		.why = report->why,
 	};
-	log_info("point committed protection=%s point=%llu cycle=%llu ms=%llu dirty_bytes=%llu wire_bytes=%llu sync=%s",
+	log_info("point committed protection=%s point=%llu cycle=%llu ms=%llu dirty_bytes=%llu wire_bytes=%llu sync=%s precopies=%u cut_because=%s cycle_ms=%llu",
 		 p->config.name, (unsigned long long)last.point, (unsigned long long)number,
 		 (unsigned long long)(last.duration_ns / MS_NS), (unsigned long long)last.dirty_bytes,
-		 (unsigned long long)last.wire_bytes, last.sync ? sync_reason_name(last.sync) : "none");
+		 (unsigned long long)last.wire_bytes, last.sync ? sync_reason_name(last.sync) : "none",
+		 last.precopies, cycle_why_name(last.why),
+		 (unsigned long long)((report->commit_mono_ns - p->cycle_mono_ns) / MS_NS));
 	record_sync(p, report, report->committed.number, "");
 	p->position.last_cut_wall_ns = report->at.wall_ns;
 	protection_committed(p, report->committed.number, &report->committed.cut, (int64_t)report->at.mono_ns, true);
@@ -231,6 +236,7 @@ void protection_cycle_once(struct protection *p)
 		.predecessor = p->position.point,
 		.head = p->head,
 		.progress = &p->progress,
+		.lore = &p->lore,
 		.on_stage = on_stage,
 		.on_seal = tracking_seal,
 		.context = p,

@@ -17,12 +17,28 @@ static json_t *last_cycle_json(const struct last_cycle *last)
 {
 	if (last->number == 0)
 		return json_null();
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "cycle", json_count(last->number), "point",
+	json_t *json = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "cycle", json_count(last->number), "point",
 			 json_count(last->point), "cut", json_when(last->cut_wall_ns), "commit",
 			 json_when(last->commit_wall_ns), "duration_ms", json_count(last->duration_ns / MS_NS), "hold_us",
 			 json_count(last->hold_ns / 1000), "sync_reason", reason_json(last->sync), "dirty_bytes",
 			 json_count(last->dirty_bytes), "read_bytes", json_count(last->read_bytes), "sent_blocks",
 			 json_count(last->sent_blocks), "wire_bytes", json_count(last->wire_bytes));
+	(void)json_object_set_new(json, "precopies", json_count(last->precopies));
+	(void)json_object_set_new(json, "cut_because", json_string(cycle_why_name(last->why)));
+	(void)json_object_set_new(json, "point_bytes", json_count(last->point_bytes));
+	(void)json_object_set_new(json, "known_blocks", json_count(last->known_blocks));
+	(void)json_object_set_new(json, "plain_blocks", json_count(last->plain_blocks));
+	return json;
+}
+
+// How it packs now, and what is the limit while it ships.
+static json_t *packing_json(struct protection *p)
+{
+	struct sender_view view;
+	sender_view(ship_sender(p->ship), &view);
+	return json_pack("{s:s, s:o, s:s, s:o}", "codec", codec_name(p->config.codec), "level",
+			 p->config.codec == CODEC_ZSTD ? json_integer(view.level) : json_null(), "limit", tune_limit_name(view.limit),
+			 "known_blocks", json_count(view.known_entries));
 }
 
 struct price { // what a crash right now would cost
@@ -97,9 +113,14 @@ static json_t *progress_json(struct protection *p)
 {
 	if (!p->in_cycle)
 		return json_null();
-	return json_pack("{s:o, s:o, s:o}", "done_bytes", json_count(atomic_load(&p->progress.done_bytes)), "total_bytes",
-			 json_count(atomic_load(&p->progress.total_bytes)), "durable_bytes",
-			 json_count(atomic_load(&p->progress.durable_blocks) * BLOCK_SIZE));
+	struct progress_view view;
+	bool precopy = atomic_load(&p->progress.precopy); // then what the guest dirties now is still to come
+	progress_view(&p->progress, protection_now_ns(p), precopy ? source_dirty_bytes(p->source) : 0, &view);
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:s}", "done_bytes", json_count(view.done_bytes), "total_bytes",
+			 json_count(view.total_bytes), "durable_bytes",
+			 json_count(atomic_load(&p->progress.durable_blocks) * BLOCK_SIZE), "bytes_per_second", view.rate ? json_count(view.rate) : json_null(), "left_ms",
+			 view.left_known ? json_count(view.left_ms) : json_null(), "pass", (int)view.pass, "kind",
+			 view.pass == 0 ? "cut" : view.precopy ? "pre-copy" : "point");
 }
 
 static void set_times(struct protection *p, json_t *json)
@@ -164,7 +185,7 @@ json_t *protection_json(struct protection *p)
 	json_t *disks = disks_json(p, &price, &needs_sync);
 	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}",
 				 "name", p->config.name, "uuid", uuid, "site", p->config.site, "codec",
-				 codec_name(p->config.codec), "digest", digest_kind_name(p->config.digest.kind), "rpo_ms", json_count(p->config.rpo_ms), "points_keep",
+				 protection_codec_name(&p->config), "digest", digest_kind_name(p->config.digest.kind), "rpo_ms", json_count(p->config.rpo_ms), "points_keep",
 				 (int)p->config.points_keep, "state", protection_state_name(p->state), "reason",
 				 json_text(p->reason), "connected", (int)p->greeted, "sync_reason",
 				 reason_json(p->sync), "dirty_bytes", json_count(price.dirty_bytes), "progress", progress_json(p),
@@ -179,6 +200,7 @@ json_t *protection_json(struct protection *p)
 	set_disk_reason(json, disks);
 	(void)json_object_set_new(json, "crash_price", price_json(p, &price));
 	(void)json_object_set_new(json, "cuts", cuts_json(p));
+	(void)json_object_set_new(json, "packing", packing_json(p));
 	(void)json_object_set_new(json, "needs_sync", needs_sync ? needs_sync : json_null());
 	return json;
 }

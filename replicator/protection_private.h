@@ -41,6 +41,9 @@ struct last_cycle {
 	uint64_t duration_ns, hold_ns;
 	enum sync_reason sync;
 	uint64_t dirty_bytes, read_bytes, sent_blocks, wire_bytes;
+	uint64_t known_blocks, plain_blocks, point_bytes;
+	unsigned precopies;
+	enum cycle_why why;
 };
 
 struct resize { // asked ──► taken by the thread ──► done. One caller at a time: it holds the agent's lock
@@ -70,6 +73,7 @@ struct protection {
 	struct uuid head;
 	uint32_t features; // of the receiver
 	struct schedule schedule;
+	struct cycle_lore lore;
 	int64_t cycle_wall_ns; // when the cycle under way began
 	uint64_t cycle_mono_ns;
 	struct backoff backoff; // of the connection; written with the lock held

@@ -26,7 +26,7 @@ static json_t *seat_json(const struct seat *seat)
 		(void)json_array_append_new(disks, json_pack("{s:s, s:o}", "name", config->disk[i].name, "path",
 							     json_text(config->disk[i].path)));
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:i, s:{s:i, s:i}, s:s, s:o}",
-			 "name", config->name, "uuid", uuid, "site", config->site, "codec", codec_name(config->codec), "digest",
+			 "name", config->name, "uuid", uuid, "site", config->site, "codec", protection_codec_name(config), "digest",
 			 digest_kind_name(config->digest.kind), "rpo_ms",
 			 json_count(config->rpo_ms), "points_keep", (int)config->points_keep, "state", "failed", "reason",
 			 json_text(seat->reason), "connected", 0, "rpo_violated", 1, "sync_reason", "age_ms", "progress",
@@ -163,8 +163,8 @@ static int read_protect(const json_t *body, struct protection_config *config, st
 		return rc;
 	if (name_reserved(name))
 		return err_set(err, -EINVAL, "%s " NAME_RESERVED_RULE, name);
-	if (!codec_read(codec, &config->codec))
-		return err_set(err, -EINVAL, "\"%s\" is not a codec: choose zstd, zlib, lz4 or none", codec);
+	if (!protection_codec_read(codec, config))
+		return err_set(err, -EINVAL, "\"%s\" is not a codec: choose zstd, auto, zlib, lz4 or none", codec);
 	if (!digest_kind_read(digest, &config->digest.kind))
 		return err_set(err, -EINVAL, "\"%s\" is not a kind of digest: choose xxh3 or blake2b", digest);
 	(void)snprintf(config->name, NAME_SIZE, "%s", name);

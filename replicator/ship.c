@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replicator/ship.h"
 
-#include "base/auto.h"
-#include "base/bytes.h"
+#include "replicator/pack.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum verdict { ASKED, EQUAL, DIFFERENT }; // on a block; of those that were asked about, once the answer is there
 
 struct lane { // one batch on its way
 	struct source_batch batch;
 	struct digest digest[SOURCE_BATCH_MAX];
+	unsigned char verdict[SOURCE_BATCH_MAX];
+	uint64_t end; // the sender's number behind its blocks
 };
 
 struct ship {
 	struct lane lane[SHIP_BATCHES];
-	struct codec_context *codec;
-	unsigned char *pieces; // a block's dirty pieces, one behind the other
-	unsigned char *packed;
+	struct sender *sender;
 };
 
 struct passage { // one call of ship_set
@@ -27,20 +30,17 @@ struct passage { // one call of ship_set
 	struct ship_stats *stats;
 	struct ship_progress *progress;
 	struct wire_failure *failure;
-	uint64_t fetched, staged, sent; // batches, counted from the start; sent <= staged <= fetched
+	uint64_t fetched, staged, answered, sent; // batches, counted from the start; sent <= answered <= staged <= fetched
 	bool exhausted;			// a batch came back empty
 	bool source_failed;		// and not the connection: the answers that are due still come
 };
 
-int ship_new(struct ship **ret_ship)
+int ship_new(const struct sender_config *config, struct ship **ret_ship)
 {
 	struct ship *ship = calloc(1, sizeof(*ship));
 	if (!ship)
 		return -ENOMEM;
-	ship->codec = codec_new();
-	ship->pieces = malloc(BLOCK_SIZE);
-	ship->packed = malloc(BLOCK_SIZE);
-	int rc = ship->codec && ship->pieces && ship->packed ? 0 : -ENOMEM;
+	int rc = sender_new(config, &ship->sender);
 	for (int i = 0; i < SHIP_BATCHES && rc == 0; i++)
 		rc = source_batch_init(&ship->lane[i].batch);
 	if (rc) {
@@ -57,10 +57,13 @@ void ship_free(struct ship *ship)
 		return;
 	for (int i = 0; i < SHIP_BATCHES; i++)
 		source_batch_done(&ship->lane[i].batch);
-	codec_free(ship->codec);
-	free(ship->pieces);
-	free(ship->packed);
+	sender_free(ship->sender);
 	free(ship);
+}
+
+struct sender *ship_sender(struct ship *ship)
+{
+	return ship->sender;
 }
 
 static struct lane *lane_of(struct passage *p, uint64_t number)
@@ -68,14 +71,19 @@ static struct lane *lane_of(struct passage *p, uint64_t number)
 	return &p->ship->lane[number % SHIP_BATCHES];
 }
 
-// The end of the run that starts at block `i` of the batch: neighbours on one disk.
-static unsigned run_end(const struct source_batch *batch, unsigned i)
+// The next run of the lane that the receiver is asked about, from block `i` on: neighbours on one disk. False: there is none.
+static bool run_next(const struct lane *lane, unsigned i, unsigned *ret_first, unsigned *ret_end)
 {
+	const struct source_batch *batch = &lane->batch;
+	while (i < batch->count && lane->verdict[i] != ASKED)
+		i++;
 	unsigned end = i + 1;
-	while (end < batch->count && batch->block[end].disk == batch->block[i].disk &&
+	while (end < batch->count && lane->verdict[end] == ASKED && batch->block[end].disk == batch->block[i].disk &&
 	       batch->block[end].index == batch->block[end - 1].index + 1)
 		end++;
-	return end;
+	*ret_first = i;
+	*ret_end = end;
+	return i < batch->count;
 }
 
 static int put_failed(struct passage *p, struct err *err)
@@ -98,6 +106,17 @@ static int put_compare(struct passage *p, const struct lane *lane, unsigned firs
 	return 0;
 }
 
+// What is known already of the lane's blocks needs no question.
+static void judge(struct passage *p, struct lane *lane)
+{
+	const struct known *known = sender_known(p->ship->sender);
+	for (unsigned i = 0; i < lane->batch.count; i++) {
+		const struct digest *theirs = known_find(known, lane->batch.block[i].disk, lane->batch.block[i].index);
+		lane->verdict[i] = !theirs ? ASKED : digest_equal(theirs, &lane->digest[i]) ? EQUAL : DIFFERENT;
+		p->stats->known_blocks += lane->verdict[i] == EQUAL;
+	}
+}
+
 // Waits for the next batch that was fetched, digests it and asks the receiver about it.
 static int stage(struct passage *p, struct err *err)
 {
@@ -113,137 +132,106 @@ static int stage(struct passage *p, struct err *err)
 	if (batch->count == 0)
 		p->exhausted = true;
 	p->stats->read_bytes += (uint64_t)batch->count * BLOCK_SIZE;
-	for (unsigned i = 0; i < batch->count; i++)
-		lane->digest[i] = digest_of(p->key, batch->block[i].disk, batch->block[i].index, batch->block[i].data);
-	for (unsigned i = 0, end; i < batch->count && rc == 0; i = end) {
-		end = run_end(batch, i);
-		rc = put_compare(p, lane, i, end, err);
-	}
+	pack_digests(sender_pack(p->ship->sender), p->key, batch, lane->digest);
+	judge(p, lane);
+	for (unsigned first, end = 0; rc == 0 && run_next(lane, end, &first, &end);)
+		rc = put_compare(p, lane, first, end, err);
 	return rc ? rc : channel_flush(p->channel, err);
 }
 
-// Every piece that lies on the disk is dirty: the block travels whole, so that it can be stored as it comes.
-static bool whole(const struct passage *p, const struct source_block *block)
+// Takes the answer for blocks [first, end) of the lane.
+static int answer_take(struct passage *p, struct lane *lane, unsigned first, unsigned end, struct err *err)
 {
-	uint32_t bytes = size_of_block(p->source->disk_size[block->disk], block->index);
-	uint32_t pieces = (bytes + PIECE_SIZE - 1) / PIECE_SIZE;
-	uint16_t on_disk = (uint16_t)((1u << pieces) - 1);
-	return (block->mask & on_disk) == on_disk;
-}
-
-static int put_block(struct passage *p, const struct source_block *block, const struct digest *digest, struct err *err)
-{
-	struct wire_block m = {.disk = block->disk, .index = block->index, .digest = *digest, .mask = MASK_FULL};
-	const unsigned char *data = block->data;
-	size_t len = BLOCK_SIZE;
-	if (!whole(p, block)) {
-		m.mask = block->mask;
-		data = p->ship->pieces;
-		len = 0;
-		for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
-			if (block->mask >> i & 1) {
-				memcpy(p->ship->pieces + len, block->data + (size_t)i * PIECE_SIZE, PIECE_SIZE);
-				len += PIECE_SIZE;
-			}
-	}
-	// What shrinks by less than a sixteenth is not worth the unpacking.
-	size_t packed = codec_pack(p->ship->codec, p->codec, data, len, p->ship->packed, len - len / 16);
-	m.codec = packed ? p->codec : CODEC_NONE;
-	m.payload = packed ? p->ship->packed : data;
-	m.len = (uint32_t)(packed ? packed : len);
-	void *to = channel_room(p->channel, WIRE_FRAME_MAX);
-	if (!to || channel_put(p->channel, wire_put_block(to, WIRE_FRAME_MAX, &m)))
-		return put_failed(p, err);
-	p->stats->sent_blocks++;
-	return 0;
-}
-
-static int put_zeros(struct passage *p, uint16_t disk, uint64_t first, uint64_t count, struct err *err)
-{
-	struct wire_zeros m = {.disk = disk, .first = first, .count = count};
-	void *to = channel_room(p->channel, WIRE_FRAME_MAX);
-	if (!to || channel_put(p->channel, wire_put_zeros(to, WIRE_FRAME_MAX, &m)))
-		return put_failed(p, err);
-	p->stats->zero_blocks += count;
-	return 0;
-}
-
-// Sends what the receiver named of blocks [i, end) of the lane, a run of neighbours.
-static int put_run(struct passage *p, struct lane *lane, unsigned i, unsigned end, const unsigned char *bitmap,
-		   struct err *err)
-{
-	unsigned first = i;
-	int rc = 0;
-	while (i < end && rc == 0) {
-		const struct source_block *block = &lane->batch.block[i];
-		unsigned bit = i - first;
-		if (!(bitmap[bit / 8] >> bit % 8 & 1)) {
-			p->stats->equal_blocks++;
-			i++;
-			continue;
-		}
-		if (!digest_is_zero(&lane->digest[i])) {
-			rc = put_block(p, block, &lane->digest[i], err);
-			i++;
-			continue;
-		}
-		unsigned zeros = 0;
-		while (i + zeros < end && digest_is_zero(&lane->digest[i + zeros]) &&
-		       (bitmap[(bit + zeros) / 8] >> (bit + zeros) % 8 & 1))
-			zeros++;
-		rc = put_zeros(p, block->disk, block->index, zeros, err);
-		i += zeros;
-	}
-	return rc;
-}
-
-// Takes the answer for blocks [i, end) of the lane; its bitmap lies within the frame.
-static int answer_take(struct passage *p, const struct lane *lane, unsigned i, unsigned end, struct wire_differs *ret_differs,
-		       struct err *err)
-{
-	const struct source_block *block = &lane->batch.block[i];
+	const struct source_block *block = &lane->batch.block[first];
 	struct wire_frame frame;
+	struct wire_differs differs;
 	int rc = channel_expect(p->channel, WIRE_DIFFERS, CHANNEL_STALL_MS, &frame, p->failure, err);
 	if (rc)
 		return rc;
-	if (wire_get_differs(&frame, ret_differs) || ret_differs->disk != block->disk || ret_differs->first != block->index ||
-	    ret_differs->count != end - i)
+	if (wire_get_differs(&frame, &differs) || differs.disk != block->disk || differs.first != block->index ||
+	    differs.count != end - first)
 		return err_set(err, -EBADMSG, "DIFFERS does not answer what was asked");
+	struct known *known = sender_known(p->ship->sender);
+	for (unsigned i = first; i < end; i++) {
+		bool differs_here = differs.bitmap[(i - first) / 8] >> (i - first) % 8 & 1;
+		lane->verdict[i] = differs_here ? DIFFERENT : EQUAL;
+		if (!differs_here)
+			known_set(known, lane->batch.block[i].disk, lane->batch.block[i].index, &lane->digest[i]);
+	}
 	return 0;
+}
+
+static int answers_take(struct passage *p, struct lane *lane, struct err *err)
+{
+	int rc = 0;
+	for (unsigned first, end = 0; rc == 0 && run_next(lane, end, &first, &end);)
+		rc = answer_take(p, lane, first, end, err);
+	return rc;
+}
+
+// Blocks of zeros that differ, from block `i` on, side by side.
+static unsigned zeros_from(const struct lane *lane, unsigned i)
+{
+	const struct source_block *block = lane->batch.block;
+	unsigned end = i;
+	while (end < lane->batch.count && lane->verdict[end] == DIFFERENT && digest_is_zero(&lane->digest[end]) &&
+	       block[end].disk == block[i].disk && block[end].index == block[i].index + (end - i))
+		end++;
+	return end - i;
+}
+
+// Hands what differs of the lane to the sender.
+static int lane_send(struct passage *p, const struct lane *lane, struct err *err)
+{
+	struct sender *sender = p->ship->sender;
+	int rc = 0;
+	for (unsigned i = 0, step; i < lane->batch.count && rc == 0; i += step) {
+		const struct source_block *block = &lane->batch.block[i];
+		step = lane->verdict[i] == DIFFERENT ? zeros_from(lane, i) : 0;
+		if (step)
+			rc = sender_zeros(sender, block->disk, block->index, step, err);
+		else if (lane->verdict[i] == DIFFERENT)
+			rc = sender_block(sender, block, &lane->digest[i], err);
+		else
+			p->stats->equal_blocks++;
+		step += step == 0;
+	}
+	return rc;
 }
 
 // After the source failed: takes the answers that are due, or the next passage would take them for its own.
 static int drain(struct passage *p, struct err *err)
 {
 	int rc = channel_flush(p->channel, err);
-	for (; rc == 0 && p->sent < p->staged; p->sent++) {
-		const struct lane *lane = lane_of(p, p->sent);
-		struct wire_differs differs;
-		for (unsigned i = 0, end; i < lane->batch.count && rc == 0; i = end) {
-			end = run_end(&lane->batch, i);
-			rc = answer_take(p, lane, i, end, &differs, err);
-		}
-	}
+	for (; rc == 0 && p->answered < p->staged; p->answered++)
+		rc = answers_take(p, lane_of(p, p->answered), err);
 	return rc;
 }
 
-// Takes the receiver's answers for the oldest staged batch and sends what differs.
+// Takes the receiver's answers for the oldest staged batch and has sent what differs. The batch before it is all out then: while this one is
+// packed, the next is read.
 static int deliver(struct passage *p, struct err *err)
 {
-	struct lane *lane = lane_of(p, p->sent);
-	struct source_batch *batch = &lane->batch;
-	int rc = 0;
-	for (unsigned i = 0, end; i < batch->count && rc == 0; i = end) {
-		end = run_end(batch, i);
-		struct wire_differs differs;
-		rc = answer_take(p, lane, i, end, &differs, err);
-		if (rc)
-			return rc;
-		atomic_store_explicit(&p->progress->durable_blocks, channel_acked(p->channel)->blocks, memory_order_relaxed);
-		rc = put_run(p, lane, i, end, differs.bitmap, err);
-		atomic_fetch_add_explicit(&p->progress->done_bytes, (uint64_t)(end - i) * BLOCK_SIZE, memory_order_relaxed);
-	}
-	p->sent++;
+	struct lane *lane = lane_of(p, p->answered);
+	int rc = sender_ready(p->ship->sender, err);
+	if (rc == 0)
+		rc = answers_take(p, lane, err);
+	if (rc == 0)
+		rc = lane_send(p, lane, err);
+	if (rc)
+		return rc;
+	atomic_store_explicit(&p->progress->durable_blocks, channel_acked(p->channel)->blocks, memory_order_relaxed);
+	lane->end = sender_number(p->ship->sender);
+	p->answered++;
+	progress_add(p->progress, (uint64_t)lane->batch.count * BLOCK_SIZE, sender_now_ns(p->ship->sender));
+	return 0;
+}
+
+// The oldest answered batch is out: its lane is free.
+static int finish(struct passage *p, struct err *err)
+{
+	int rc = sender_until(p->ship->sender, lane_of(p, p->sent)->end, err);
+	p->sent += rc == 0;
 	return rc;
 }
 
@@ -258,12 +246,12 @@ static int passage_run(struct passage *p, struct err *err)
 				return err_sys(err, rc, "read the disks");
 			p->fetched++;
 		}
-		if (p->staged < p->fetched && p->staged < p->sent + SHIP_BATCHES - 1)
+		if (p->staged < p->fetched && p->staged < p->answered + SHIP_ASKED_MAX)
 			rc = stage(p, err);
-		else if (p->sent < p->staged)
+		else if (p->sent + 1 < p->answered || (p->sent < p->answered && p->staged == p->answered))
+			rc = finish(p, err);
+		else if (p->answered < p->staged)
 			rc = deliver(p, err);
-		else if (p->staged < p->fetched)
-			rc = stage(p, err);
 		else
 			break;
 	}
@@ -284,8 +272,16 @@ int ship_set(struct ship *ship, struct source *source, struct channel *channel, 
 		.progress = progress,
 		.failure = ret_failure,
 	};
+	struct sender_stats sent = {0};
 	ret_failure->code = 0;
+	sender_begin(ship->sender, source, channel, codec, &sent);
 	int rc = passage_run(&p, err);
+	sender_end(ship->sender);
+	stats->sent_blocks += sent.blocks;
+	stats->zero_blocks += sent.zero_blocks;
+	stats->plain_blocks += sent.plain_blocks;
+	if (rc)
+		known_forget(sender_known(ship->sender)); // what of it arrived is not known
 	uint64_t under_way = p.staged;
 	while (under_way < p.fetched) // after a failure: none may stay under way
 		(void)source_wait(source, &lane_of(&p, under_way++)->batch, NULL);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Shipping: takes one cut's set from the source to the receiver's head.
 //
-//	fetch ─► digest ─► COMPARE ─ ─ (round trip) ─ ─ DIFFERS ─► compress ─► BLOCK / ZEROS
+//	fetch ─► digest ─► known? ─► COMPARE ─ ─ (round trip) ─ ─ DIFFERS ─► compress ─► BLOCK / ZEROS
+//	                     │ equal: settled     differs: sent without asking ─┘
 //
-// Several batches are under way, so that reading, digesting and the round trip overlap. A block is read once here: what was
-// digested is what is sent. Long passes of which most may be equal are surveyed first (compare.h). Memory: SHIP_BATCHES batches of 4 MiB. Used by the cycle thread alone.
+// Several batches are under way, so that reading, digesting, the round trip and compressing overlap; digests and compression
+// are the crew's work (sender.h), in order. A block is read once: what was digested is what is sent. Memory: SHIP_BATCHES batches of 4 MiB,
+// and what sender.h has. Long passes of which most may be equal are surveyed first (compare.h). Used by the cycle thread alone.
 #ifndef KAGAMI_REPLICATOR_SHIP_H
 #define KAGAMI_REPLICATOR_SHIP_H
 
@@ -12,18 +14,18 @@
 #include "format/codec.h"
 #include "format/digest.h"
 #include "link/channel.h"
+#include "replicator/progress.h"
+#include "replicator/sender.h"
 #include "replicator/source.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum { SHIP_BATCHES = 4 };
-
-struct ship_progress { // of the cycle under way; read by other threads
-	_Atomic uint64_t done_bytes;
-	_Atomic uint64_t total_bytes;
-	_Atomic uint64_t durable_blocks; // that the receiver's head holds and would still after a crash, as far as it told
+enum {
+	SHIP_BATCHES = 5,   // 4 MiB each
+	SHIP_ASKED_MAX = 3, // of them, that wait for the receiver's answer
 };
+
 
 struct ship_stats {
 	uint64_t read_bytes;
@@ -31,12 +33,15 @@ struct ship_stats {
 	uint64_t sent_blocks;  // as data
 	uint64_t zero_blocks;  // as ranges of zeros
 	uint64_t hole_blocks;  // likewise, and not read for that
+	uint64_t known_blocks; // of the equal ones, those that needed no question
+	uint64_t plain_blocks; // of the sent ones, those that no codec made smaller
 };
 
 struct ship;
 
-int ship_new(struct ship **ret_ship); // -ENOMEM
-void ship_free(struct ship *ship);    // takes NULL
+int ship_new(const struct sender_config *config, struct ship **ret_ship); // -ENOMEM
+void ship_free(struct ship *ship);					   // takes NULL
+struct sender *ship_sender(struct ship *ship);
 
 // Ships the whole set of the last cut. -ESTALE: the cut was given up; -EREMOTEIO: the receiver refused, *ret_failure says how; other codes:
 // the source or the connection failed. In every case no batch is left under way. Adds to `stats` and `progress`.

@@ -211,7 +211,7 @@ static void settled(struct survey *s, uint64_t equal, uint64_t unequal)
 	s->out -= equal + unequal;
 	s->unequal += unequal;
 	s->c->stats->equal_blocks += equal;
-	atomic_fetch_add_explicit(&s->c->progress->done_bytes, equal * BLOCK_SIZE, memory_order_relaxed);
+	progress_add(s->c->progress, equal * BLOCK_SIZE, sender_now_ns(ship_sender(s->c->ship)));
 }
 
 static void found_equal(struct survey *s, struct spans *spans)

@@ -74,8 +74,12 @@ static void print_cycle_now(const json_t *protection)
 	const json_t *progress = json_object_get(protection, "progress");
 	const char *sync = show_text_of(protection, "sync_reason");
 	if (json_is_object(progress))
-		(void)printf(FIELD "%s of %s\n", "under way", show_size_of(progress, "done_bytes").text,
-			     show_size_of(progress, "total_bytes").text);
+		(void)printf(FIELD "%s of %s (%s)", "under way", show_size_of(progress, "done_bytes").text,
+			     show_size_of(progress, "total_bytes").text, show_text_of(progress, "kind"));
+	if (json_is_object(progress) && show_has(progress, "left_ms"))
+		(void)printf(", %s/s, %s left", show_size_of(progress, "bytes_per_second").text, show_duration_of(progress, "left_ms").text);
+	if (json_is_object(progress))
+		(void)putchar('\n');
 	if (sync[0])
 		(void)printf(FIELD "compares %s: %s\n", "sync", cli_status_extent(sync), sync);
 	if (show_has(protection, "next_cut_in_ms"))
@@ -96,6 +100,17 @@ static void print_source_disk(const json_t *disk)
 		(void)printf("    ! %s\n", show_text_of(disk, "error"));
 	if (show_flag_of(disk, "tracking_lost"))
 		(void)printf("    ! tracking is lost: %s\n", show_text_of(disk, "tracking_error"));
+}
+
+static void print_packing(const json_t *packing)
+{
+	if (!json_is_object(packing))
+		return;
+	const char *limit = show_text_of(packing, "limit");
+	(void)printf(FIELD "%s", "packing", show_text_of(packing, "codec"));
+	if (show_has(packing, "level"))
+		(void)printf(" level %s", show_integer_of(packing, "level").text);
+	(void)printf("; %s\n", strcmp(limit, "link") == 0 ? "the link is the limit" : strcmp(limit, "cores") == 0 ? "the cores are the limit" : "neither link nor cores are the limit");
 }
 
 void cli_status_print_source(const json_t *protection)
@@ -119,6 +134,7 @@ void cli_status_print_source(const json_t *protection)
 		     show_integer_of(cycles, "committed").text);
 	(void)printf(FIELD "the newest %s are kept; codec %s, digest %s\n", "points", show_integer_of(protection, "points_keep").text,
 		     show_text_of(protection, "codec"), show_text_of(protection, "digest"));
+	print_packing(json_object_get(protection, "packing"));
 	print_text("uuid", show_text_of(protection, "uuid"));
 	json_array_foreach(json_object_get(protection, "disks"), i, disk)
 		print_source_disk(disk);

@@ -87,8 +87,8 @@ static int options_add(const struct cli *cli, json_t *body)
 		(void)json_object_set_new(body, "points", json_integer((json_int_t)points));
 	}
 	if (option[OPT_CODEC]) {
-		if (!codec_read(option[OPT_CODEC], &codec))
-			return cli_misused(cli, "--codec: \"%s\" is none of zstd, zlib, lz4, none", option[OPT_CODEC]);
+		if (strcmp(option[OPT_CODEC], "auto") != 0 && !codec_read(option[OPT_CODEC], &codec))
+			return cli_misused(cli, "--codec: \"%s\" is none of zstd, auto, zlib, lz4, none", option[OPT_CODEC]);
 		(void)json_object_set_new(body, "codec", json_string(option[OPT_CODEC]));
 	}
 	if (option[OPT_DIGEST]) {

@@ -12,7 +12,6 @@
 #include <zstd.h>
 
 enum {
-	ZSTD_LEVEL = 1,
 	ZSTD_WINDOW_LOG_MAX = 20, // what a peer's frame may ask for
 	ZLIB_LEVEL = 1,
 	ZLIB_WINDOW_BITS = -12, // raw deflate, 4 KiB: QEMU inflates clusters with this window
@@ -102,9 +101,9 @@ static int zlib_unpack(z_stream *z, const void *from, size_t from_len, void *to,
 	return z->avail_in == 0 || padded ? 0 : -EBADMSG;
 }
 
-static size_t zstd_pack(ZSTD_CCtx *zstd, const void *from, size_t len, void *to, size_t cap)
+static size_t zstd_pack(ZSTD_CCtx *zstd, int level, const void *from, size_t len, void *to, size_t cap)
 {
-	size_t packed = ZSTD_compressCCtx(zstd, to, cap, from, len, ZSTD_LEVEL);
+	size_t packed = ZSTD_compressCCtx(zstd, to, cap, from, len, level);
 	return ZSTD_isError(packed) ? 0 : packed;
 }
 
@@ -128,13 +127,13 @@ static int zstd_unpack(ZSTD_DCtx *zstd, const void *from, size_t from_len, void 
 	return !ZSTD_isError(got) && got == len ? 0 : -EBADMSG;
 }
 
-size_t codec_pack(struct codec_context *context, enum codec codec, const void *from, size_t len, void *to, size_t cap)
+size_t codec_pack_level(struct codec_context *context, enum codec codec, int level, const void *from, size_t len, void *to, size_t cap)
 {
 	if (len > INT_MAX || cap > INT_MAX)
 		return 0;
 	switch (codec) {
 	case CODEC_ZSTD:
-		return zstd_pack(context->zstd_pack, from, len, to, cap);
+		return zstd_pack(context->zstd_pack, level, from, len, to, cap);
 	case CODEC_ZLIB:
 		return zlib_pack(&context->deflate, from, len, to, cap);
 	case CODEC_LZ4:
@@ -143,6 +142,11 @@ size_t codec_pack(struct codec_context *context, enum codec codec, const void *f
 		break;
 	}
 	return 0;
+}
+
+size_t codec_pack(struct codec_context *context, enum codec codec, const void *from, size_t len, void *to, size_t cap)
+{
+	return codec_pack_level(context, codec, CODEC_LEVEL, from, len, to, cap);
 }
 
 static int unpack(struct codec_context *context, enum codec codec, const void *from, size_t from_len, void *to,

@@ -11,6 +11,8 @@
 
 enum codec { CODEC_NONE = 0, CODEC_ZSTD = 1, CODEC_ZLIB = 2, CODEC_LZ4 = 3 };
 
+enum { CODEC_LEVEL = 1, CODEC_LEVEL_MIN = -7, CODEC_LEVEL_MAX = 9 }; // of zstd; the others have one
+
 const char *codec_name(enum codec codec);
 bool codec_read(const char *name, enum codec *ret_codec);
 bool codec_known(unsigned number);
@@ -22,6 +24,8 @@ void codec_free(struct codec_context *context); // takes NULL
 // Packs `len` bytes into at most `cap`. Returns the packed length, or 0 when it does not fit or CODEC_NONE was asked:
 // then the caller sends the bytes plain. Pass a `cap` below `len` to take only what is worth it.
 size_t codec_pack(struct codec_context *context, enum codec codec, const void *from, size_t len, void *to, size_t cap);
+// The same at a level of the codec's: lower is faster, higher is smaller. Whatever it was, it is unpacked alike.
+size_t codec_pack_level(struct codec_context *context, enum codec codec, int level, const void *from, size_t len, void *to, size_t cap);
 
 // Unpacks into exactly `len` bytes: one frame, nothing before, between or behind. -EBADMSG for anything else;
 // never writes past `to + len`, never takes memory that the input names. The input is not trusted.

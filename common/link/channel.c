@@ -16,6 +16,7 @@ enum {
 };
 
 struct channel {
+	uint64_t id;
 	struct channel_transport *transport;
 	struct pin peer;
 	int failed; // sticky: what ended the connection
@@ -45,6 +46,8 @@ int channel_over(struct channel_transport *transport, const struct pin *peer, st
 		transport->ops->close(transport, false);
 		return err_sys(err, -ENOMEM, "open a connection");
 	}
+	static _Atomic uint64_t connections;
+	channel->id = ++connections;
 	channel->transport = transport;
 	channel->peer = *peer;
 	channel->out = malloc(OUT_SIZE);
@@ -206,6 +209,11 @@ void channel_refuse(struct channel *channel, enum wire_error code, const char *t
 		channel->in_at = channel->in_len = 0;
 	} while (now_ms(channel) < deadline_ms && channel_fill(channel, deadline_ms, NULL) == 0);
 	channel->failed = -ECONNRESET;
+}
+
+uint64_t channel_id(const struct channel *channel)
+{
+	return channel->id;
 }
 
 uint64_t channel_bytes_out(const struct channel *channel)

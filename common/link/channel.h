@@ -59,6 +59,7 @@ int channel_fd(const struct channel *channel);
 // input is reset, and a reset overtakes what was sent. Then only channel_close() is left.
 void channel_refuse(struct channel *channel, enum wire_error code, const char *text);
 
+uint64_t channel_id(const struct channel *channel); // another one for each connection of this process
 uint64_t channel_bytes_out(const struct channel *channel); // on the wire, all told: TLS records included
 uint64_t channel_bytes_in(const struct channel *channel);
 

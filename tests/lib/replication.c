@@ -79,7 +79,10 @@ void replication_begin(struct replication *r, uint16_t disks, const uint64_t *si
 	pair_both(r);
 	r->tls = identity_context(r->source_identity, false, &err);
 	assert_non_null(r->tls);
-	assert_int_equal(ship_new(&r->ship), 0);
+	r->crew = NULL;
+	if (seed % 2) // every other test with threads
+		assert_int_equal(crew_new(&(struct crew_config){.threads = 2, .kit_new = pack_kit_new, .kit_free = pack_kit_free}, &r->crew), 0);
+	assert_int_equal(ship_new(&(struct sender_config){.env = env_posix(), .crew = r->crew, .known_bytes = KNOWN_BYTES_DEFAULT}, &r->ship), 0);
 }
 
 void replication_end(struct replication *r)
@@ -92,6 +95,7 @@ void replication_end(struct replication *r)
 	identity_free(r->source_identity);
 	SSL_CTX_free(r->tls);
 	ship_free(r->ship);
+	crew_free(r->crew);
 	memory_source_done(&r->memory);
 	for (size_t p = 0; p < REPLICATION_POINTS_MAX; p++)
 		for (unsigned d = 0; d < MEMORY_DISKS_MAX; d++)

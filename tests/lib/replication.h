@@ -8,6 +8,7 @@
 #include "receiver/server.h"
 #include "receiver/store.h"
 #include "replicator/cycle.h"
+#include "replicator/pack.h"
 #include "tests/lib/memory_source.h"
 #include "tests/lib/twin.h"
 
@@ -28,6 +29,7 @@ struct replication {
 	enum codec codec; // on the wire
 	bool nodes;	  // as if a sync had a reason
 	SSL_CTX *tls;
+	struct crew *crew; // NULL with an even seed
 	struct ship *ship;
 	struct channel *channel; // NULL: not connected
 	struct ship_progress progress;

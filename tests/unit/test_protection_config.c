@@ -232,9 +232,27 @@ static void member_that_is_wrong_is_refused(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void auto_is_zstd_at_a_level_that_moves(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = {0};
+	static struct protection_config found;
+	assert_true(protection_codec_read("auto", &f->config));
+	assert_true(f->config.codec_auto && f->config.codec == CODEC_ZSTD);
+	assert_int_equal(protection_config_save(f->root, &f->config, &err), 0);
+	assert_int_equal(protection_config_load(f->root, "vm1", &found, &err), 0);
+	assert_true(found.codec_auto && found.codec == CODEC_ZSTD);
+	assert_string_equal(protection_codec_name(&found), "auto");
+	assert_true(protection_codec_read("zstd", &found));
+	assert_false(found.codec_auto);
+	assert_string_equal(protection_codec_name(&found), "zstd");
+	assert_false(protection_codec_read("automatic", &found));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(auto_is_zstd_at_a_level_that_moves),
 		TEST(configuration_loads_as_it_was_saved),
 		TEST(configuration_is_durable_with_the_names_above_it),
 		TEST(configuration_that_cannot_be_written_down_whole_leaves_the_old_one),

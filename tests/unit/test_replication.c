@@ -106,6 +106,26 @@ static void blocks_that_are_equal_do_not_travel(void **state)
 	assert_int_equal(replication_check(r), 2);
 }
 
+static void blocks_rewritten_with_equal_content_need_no_question(void **state)
+{
+	struct replication *r = *state;
+	connect_now(r);
+	cycle_now(r); // the first sync: what it sent, or was told is equal, is known
+	source_mark_all(&r->memory.source);
+	uint64_t before = channel_bytes_out(r->channel), heard = channel_bytes_in(r->channel);
+	cycle_now(r);
+	assert_int_equal(r->report.ship.known_blocks, 23 + 10);
+	assert_int_equal(r->report.ship.equal_blocks, 23 + 10);
+	assert_true(channel_bytes_out(r->channel) - before < 512); // SEAL
+	assert_true(channel_bytes_in(r->channel) - heard < 512);
+	connect_now(r); // another connection knows nothing
+	source_mark_all(&r->memory.source);
+	cycle_now(r);
+	assert_int_equal(r->report.ship.known_blocks, 0);
+	assert_int_equal(r->report.ship.equal_blocks, 23 + 10);
+	assert_int_equal(replication_check(r), 3);
+}
+
 static void first_sync_of_much_is_pre_copied_while_the_guest_writes(void **state)
 {
 	struct replication *r = *state;
@@ -380,6 +400,33 @@ static void connection_cut_at_any_byte_to_the_source_costs_no_point(void **state
 }
 
 // Between SEAL and the end of COMMITTED the source cannot know: it asks, and neither ships the point again nor loses it.
+// A block is sent, the connection dies under it, and the guest writes the same content once more: what was sent is not what arrived.
+static void known_block_is_what_the_head_holds(void **state)
+{
+	struct replication *r = *state;
+	struct cut_proxy *proxy = cut_proxy_start(server_address(r->server));
+	static unsigned char content[2][BLOCK_SIZE];
+	for (size_t i = 0; i < BLOCK_SIZE; i++)
+		content[0][i] = (unsigned char)draw(&r->seed), content[1][i] = (unsigned char)draw(&r->seed);
+	assert_int_equal(replication_connect(r, cut_proxy_address(proxy), NULL), 0);
+	cycle_now(r);
+	assert_int_equal(r->position, 1);
+	for (unsigned i = 0; i < 12; i++) {
+		memory_source_write(&r->memory, 0, BLOCK_SIZE, content[i % 2], BLOCK_SIZE);
+		cut_proxy_limit(proxy, PROXY_UP, 2000 + i * 5000); // somewhere in greeting or block
+		int rc = replication_connect(r, cut_proxy_address(proxy), NULL);
+		if (rc == 0)
+			assert_int_not_equal(replication_cycle(r), 0);
+		cut_proxy_limit(proxy, PROXY_UP, PROXY_NEVER);
+		memory_source_touch(&r->memory, 0, BLOCK_SIZE, BLOCK_SIZE);
+		assert_int_equal(replication_connect(r, cut_proxy_address(proxy), NULL), 0);
+		cycle_now(r);
+		assert_int_equal(r->report.ship.known_blocks, 0);
+	}
+	assert_int_equal(replication_check(r), 13);
+	cut_proxy_stop(proxy);
+}
+
 static void point_whose_answer_was_lost_is_found_committed(void **state)
 {
 	struct replication *r = *state;
@@ -563,6 +610,7 @@ int main(void)
 		TEST(points_show_what_the_source_held_at_each_cut),
 		TEST(cycle_with_nothing_dirty_makes_a_point_and_reads_nothing),
 		TEST(blocks_that_are_equal_do_not_travel),
+		TEST(blocks_rewritten_with_equal_content_need_no_question),
 		TEST(first_sync_of_much_is_pre_copied_while_the_guest_writes),
 		TEST(source_that_was_failed_over_is_refused_as_fenced),
 		TEST(source_goes_on_with_a_delta_after_a_rollback),
@@ -575,6 +623,7 @@ int main(void)
 		TEST(image_that_cannot_be_read_fails_the_cycle_and_nothing_is_forgotten),
 		TEST(connection_cut_at_any_byte_to_the_receiver_costs_no_point),
 		TEST(connection_cut_at_any_byte_to_the_source_costs_no_point),
+		TEST(known_block_is_what_the_head_holds),
 		TEST(point_whose_answer_was_lost_is_found_committed),
 		TEST(message_that_the_state_does_not_allow_ends_the_session_with_a_reason),
 		TEST(receiver_says_why_it_ends_a_session_over_a_frame_that_is_too_long),

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// The last part of the way: blocks that differ become BLOCK and ZEROS on a connection, packed by the crew, sent in order.
+//
+//	sender_block(), sender_zeros()  ─►  pack.c  ─►  the channel        what was put is what known.c says the head will hold
+//
+// What is under way is bounded by PACK_SLOTS; a block's data stay where they are until sender_until() has passed its number.
+// Used by the cycle thread alone; another thread may call sender_view().
+#ifndef KAGAMI_REPLICATOR_SENDER_H
+#define KAGAMI_REPLICATOR_SENDER_H
+
+#include "base/crew.h"
+#include "base/env.h"
+#include "base/err.h"
+#include "format/codec.h"
+#include "link/channel.h"
+#include "replicator/known.h"
+#include "replicator/source.h"
+#include "replicator/tune.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct sender_config {
+	struct env *env;    // for its clock
+	struct crew *crew;  // NULL: all is done by who calls
+	size_t known_bytes; // of the table of known digests; 0: none
+	bool adapt;	    // the codec's level, by what is measured
+};
+
+struct sender_stats { // of one pass
+	uint64_t blocks, zero_blocks;
+	uint64_t plain_blocks; // of them those that went as they are: no codec made them smaller
+};
+
+struct sender_view {
+	int level;
+	enum tune_limit limit;
+	uint64_t known_entries;
+};
+
+struct sender;
+
+int sender_new(const struct sender_config *config, struct sender **ret_sender); // -ENOMEM
+void sender_free(struct sender *sender);					 // takes NULL
+struct known *sender_known(struct sender *sender);
+struct pack *sender_pack(struct sender *sender);
+void sender_view(const struct sender *sender, struct sender_view *ret_view); // any thread
+
+// A pass: everything before is out or dropped.
+void sender_begin(struct sender *sender, struct source *source, struct channel *channel, enum codec codec, struct sender_stats *stats);
+int sender_block(struct sender *sender, const struct source_block *block, const struct digest *digest, struct err *err);
+int sender_zeros(struct sender *sender, uint16_t disk, uint64_t first, uint64_t count, struct err *err);
+uint64_t sender_number(const struct sender *sender);		       // of blocks that were added in this pass
+int sender_until(struct sender *sender, uint64_t number, struct err *err); // puts all before this one
+int sender_ready(struct sender *sender, struct err *err);		       // puts what need not be waited for
+uint64_t sender_now_ns(const struct sender *sender);
+void sender_end(struct sender *sender); // of the pass, however it ended: nothing is under way
+
+#endif

@@ -1,0 +1,81 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""slow_link.py LISTEN_PORT PORT MBIT_PER_S ROUND_TRIP_MS: a long thin link between two ports of 127.0.0.1, for benchmarks.
+
+Each direction carries MBIT_PER_S and delivers half of ROUND_TRIP_MS later. It holds what such a link and its router would: twice what is
+on the way, and no more; then it reads no further, so that TCP holds the sender back. SIGTERM ends it, and prints "BYTES_UP BYTES_DOWN BUSY_UP_MS":
+how long the upward direction was sending or had something to send."""
+import asyncio
+import collections
+import signal
+import sys
+
+listen_port, port = int(sys.argv[1]), int(sys.argv[2])
+rate, delay = float(sys.argv[3]) * 125000, float(sys.argv[4]) / 2000
+CHUNK, HOLD = 4096, max(65536, int(2 * rate * 2 * delay))
+carried, busy = [0, 0], [0.0, 0.0]
+
+
+async def one_way(reader, writer, way):
+    loop = asyncio.get_running_loop()
+    queue, free, full = collections.deque(), asyncio.Event(), asyncio.Event()
+    held, line_free_at = 0, 0.0
+
+    async def deliver():
+        nonlocal held
+        while True:
+            while not queue:
+                full.clear()
+                await full.wait()
+            due, data = queue[0]
+            await asyncio.sleep(max(0, due - loop.time()))
+            queue.popleft()
+            held -= len(data)
+            free.set()
+            if not data:
+                writer.close()
+                return
+            writer.write(data)
+            await writer.drain()
+
+    task = asyncio.ensure_future(deliver())
+    try:
+        while True:
+            while held > HOLD:
+                free.clear()
+                await free.wait()
+            data = await reader.read(CHUNK)
+            now = loop.time()
+            line_free_at = max(line_free_at, now) + len(data) / rate
+            busy[way] += len(data) / rate
+            carried[way] += len(data)
+            held += len(data)
+            queue.append((line_free_at + delay, data))
+            full.set()
+            if not data:
+                break
+        await task
+    except (ConnectionError, asyncio.CancelledError):
+        task.cancel()
+        writer.close()
+
+
+async def serve(reader, writer):
+    try:
+        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", port, limit=CHUNK)
+    except ConnectionError:
+        writer.close()
+        return
+    await asyncio.gather(one_way(reader, to_writer, 0), one_way(to_reader, writer, 1), return_exceptions=True)
+
+
+async def main():
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    server = await asyncio.start_server(serve, "127.0.0.1", listen_port, limit=CHUNK)
+    async with server:
+        await stop.wait()
+    print(carried[0], carried[1], int(busy[0] * 1000), flush=True)
+
+
+asyncio.run(main())
