@@ -12,6 +12,8 @@
 // S1: a block is settled only when an answer said that the head holds the digest that was made of it after the cut.
 #include "replicator/compare.h"
 
+#include "replicator/pack.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -168,7 +170,7 @@ static int span_close(struct survey *s, struct err *err)
 	return rc;
 }
 
-static int add_block(struct survey *s, const struct source_block *block, struct err *err)
+static int add_block(struct survey *s, const struct source_block *block, const struct digest *digest, struct err *err)
 {
 	int rc = 0;
 	if (s->open && (s->open->count == DIGEST_FAN || !follows(s->open, block->disk, block->index)))
@@ -183,7 +185,7 @@ static int add_block(struct survey *s, const struct source_block *block, struct 
 		s->open->first = block->index;
 		s->open->count = 0;
 	}
-	s->open->digest[s->open->count++] = digest_of(s->c->key, block->disk, block->index, block->data);
+	s->open->digest[s->open->count++] = *digest;
 	s->out++;
 	return 0;
 }
@@ -199,8 +201,10 @@ static int take_batch(struct survey *s, struct err *err)
 		s->exhausted = true;
 	s->looked += batch->count;
 	s->c->stats->read_bytes += (uint64_t)batch->count * BLOCK_SIZE;
+	struct digest digest[SOURCE_BATCH_MAX];
+	pack_digests(sender_pack(ship_sender(s->c->ship)), s->c->key, batch, digest);
 	for (unsigned i = 0; i < batch->count && rc == 0; i++)
-		rc = add_block(s, &batch->block[i], err);
+		rc = add_block(s, &batch->block[i], &digest[i], err);
 	return rc ? rc : channel_flush(s->c->channel, err);
 }
 
