@@ -56,6 +56,7 @@ enum cli_option {
 	OPT_KEEP,
 	OPT_FLOOR,
 	OPT_SOURCE,
+	OPT_VERIFY,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (UINT64_C(1) << (option))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The target's side of a disaster: points, failover; and forget, its opposite.
 #include "tools/cli_failover.h"
+#include "tools/cli_verify.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
@@ -244,6 +245,9 @@ int cli_failover(const struct cli *cli)
 		if (!go_on)
 			return rc;
 	}
+	rc = cli_verify_first(cli, &target);
+	if (rc)
+		return rc;
 	body = json_object();
 	if (target.point)
 		(void)json_object_set_new(body, "point", json_integer((json_int_t)target.point));
@@ -257,6 +261,7 @@ int cli_failover(const struct cli *cli)
 	if (cli->json)
 		return cli_print_json(answer);
 	print_failover(answer);
+	cli_verify_print(cli, target.name, json_object_get(answer, "verify"));
 	json_decref(answer);
 	return CLI_DONE;
 }
