@@ -62,7 +62,7 @@ static int disks_decode(const json_t *object, struct failover_info *failover, st
 	return 0;
 }
 
-static int record_decode(const char *text, size_t len, struct failover_info *ret_failover, struct err *err)
+int failover_decode(const char *text, size_t len, struct failover_info *ret_failover, struct err *err)
 {
 	AUTO_JSON json_t *object = NULL;
 	struct failover_info failover = {.point = 0};
@@ -95,7 +95,7 @@ static int record_load(struct env_root *root, const char *name, struct failover_
 	int rc = env_read_file(root, path, JSON_FILE_MAX, &text, &len);
 	if (rc)
 		return err_sys(err, rc, "read %s", path);
-	if (record_decode(text, len, ret_failover, err))
+	if (failover_decode(text, len, ret_failover, err))
 		return err_wrap(err, "%s/failover/failover.json does not check; its disks are untouched beside it", name);
 	return 0;
 }
