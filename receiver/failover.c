@@ -207,9 +207,11 @@ static int number_settle(const struct replica_info *info, uint64_t *number, stru
 	if (!info->fenced)
 		return 0;
 	if (*number != 0 && *number != info->fenced_point)
-		return err_set(err, -EALREADY, "%s was failed over to point %llu already, and a second active copy is never made: ask "
-					       "for that point, or mount the other one",
-			       info->name, (unsigned long long)info->fenced_point);
+		return err_set(err, -EALREADY, "%s was failed over to point %llu already, and a second active copy is never made: %s%s%s, or mount or test the other "
+					       "one",
+			       info->name, (unsigned long long)info->fenced_point,
+			       info->fence_final ? "ask for that point" : "take it back first (kagami failover ", info->fence_final ? "" : info->name,
+			       info->fence_final ? "" : " --rollback)");
 	*number = info->fenced_point;
 	return 0;
 }

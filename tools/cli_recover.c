@@ -229,6 +229,8 @@ int cli_failover(const struct cli *cli)
 		rc = failover_options(cli, &after_ms);
 	if (rc)
 		return rc;
+	if ((cli->option[OPT_ROLLBACK] || cli->option[OPT_COMMIT]) && (cli->option[OPT_VERIFY] || cli->option[OPT_DAMAGED]))
+		return cli_misused(cli, "--verify and --damaged are for a failover, not for what becomes of one");
 	if (cli->option[OPT_ROLLBACK] || cli->option[OPT_COMMIT])
 		return cli_failover_end(cli, &target);
 	bool dry_run = cli->option[OPT_DRY_RUN];

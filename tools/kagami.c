@@ -188,7 +188,7 @@ static void print_commands(const char *title, const char *host)
 static int print_help(const struct cli_command *command)
 {
 	if (command) {
-		(void)printf("usage: kagami %s %s\n\n%s (on the %s host).\n", command->name, command->usage, command->summary,
+		(void)printf("usage: kagami %s%s%s\n\n%s (on the %s host).\n", command->name, command->usage[0] ? " " : "", command->usage, command->summary,
 			     command->host);
 		if (command->help[0])
 			(void)printf("%s\n", command->help);
@@ -242,6 +242,30 @@ static int options_read(struct cli *cli, int argc, char **argv)
 	return CLI_DONE;
 }
 
+// What the usage line has for the first argument that is not there: "DIR"; "" where it is one of several things.
+static void missing_name(const struct cli *cli, char *name, size_t cap)
+{
+	const char *word = cli->command->usage;
+	name[0] = 0;
+	if (strstr(word, " | ")) // a choice: its first part is no more right than the others
+		return;
+	for (int i = 0; i < cli->argc; i++) {
+		word += strcspn(word, " ");
+		word += strspn(word, " ");
+	}
+	if (*word >= 'A' && *word <= 'Z')
+		(void)snprintf(name, cap, "%.*s", (int)strcspn(word, " "), word);
+}
+
+static int missing(const struct cli *cli)
+{
+	char name[64];
+	missing_name(cli, name, sizeof(name));
+	if (name[0])
+		return cli_misused(cli, "%s is missing", name);
+	return cli_misused(cli, cli->argc ? "something is missing behind \"%s\"" : "it needs to be told what", cli->argc ? cli->argv[cli->argc - 1] : "");
+}
+
 // Whether the command takes what it was given.
 static int command_check(const struct cli *cli)
 {
@@ -250,7 +274,7 @@ static int command_check(const struct cli *cli)
 		if (cli->option[i] && !((command->options | FOR_ALL) & OPT_BIT(i)))
 			return cli_misused(cli, "it takes no --%s", option_name(i));
 	if (cli->argc < command->args_least)
-		return cli_misused(cli, cli->argc ? "something is missing" : "it needs an argument");
+		return missing(cli);
 	if (cli->argc > command->args_most)
 		return cli_misused(cli, "\"%s\" is too much", cli->argv[command->args_most]);
 	return CLI_DONE;
