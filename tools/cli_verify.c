@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { POLL_US = 200000, LOOKS = 5, LOOK_US = 60000 };
+enum { POLL_US = 200000, LOOKS = 3, LOOK_US = 40000 };
 
 static bool state_is(const json_t *verify, const char *state)
 {
