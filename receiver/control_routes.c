@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "receiver/failover_control.h"
 #include "receiver/scrub.h"
+#include "receiver/verifier.h"
 
 #include <errno.h>
 #include <string.h>
@@ -104,6 +105,8 @@ static int forget_locked(struct recovery *recovery, struct replica *replica, con
 	int rc = tests_none(recovery->tests, request->arg[0], err);
 	if (rc == 0)
 		rc = check_forget(recovery, request, err);
+	if (rc == 0 && recovery->verifier)
+		verifier_drop(recovery->verifier, replica, 0); // it holds points
 	return rc ? rc : store_forget(recovery->store, request->arg[0], err);
 }
 
@@ -151,7 +154,7 @@ static unsigned post_failover(void *context, const struct control_request *reque
 	const struct control_member members[] = {{"point", .number = &point, .least = 1, .most = INT64_MAX},
 						 {"rollback_after_ms", .number = &rollback_after_ms, .least = 1, .most = INT64_MAX / 2},
 						 {"damaged", .flag = &damaged}};
-	if (control_read(request->body, members, 2, &err))
+	if (control_read(request->body, members, 3, &err))
 		return route_fail(&err, ret_body);
 	struct replica *replica = route_find(recovery, request, &err);
 	if (replica && !damaged && !is_fenced(replica) && replica_sound(replica, point, &err))
@@ -161,10 +164,17 @@ static unsigned post_failover(void *context, const struct control_request *reque
 		return route_answer(HTTP_OK, NULL, ret_body);
 	if (!replica || failover_locked(recovery, replica, point, rollback_after_ms, failover, &err))
 		return route_fail(&err, ret_body);
-	return route_answer(HTTP_OK, recovery_json_failover(recovery, failover), ret_body);
+	recovery_verify(recovery, failover->name, failover->point);
+	json_t *json = recovery_json_failover(recovery, failover);
+	return route_answer(HTTP_OK, recovery_json_verify(recovery, json, failover->name, failover->point), ret_body);
 }
 
 // --- mounts ---
+
+static json_t *mount_json(struct recovery *recovery, const struct mount_info *info)
+{
+	return recovery_json_verify(recovery, recovery_json_mount(info), info->protection, info->point);
+}
 
 static unsigned post_mount(void *context, const struct control_request *request, json_t **ret_body)
 {
@@ -189,7 +199,8 @@ static unsigned post_mount(void *context, const struct control_request *request,
 	mount.partition = (uint32_t)partition;
 	if (mounts_add(recovery->mounts, &mount, &info, &err))
 		return route_fail(&err, ret_body);
-	return route_answer(HTTP_CREATED, recovery_json_mount(&info), ret_body);
+	recovery_verify(recovery, info.protection, info.point);
+	return route_answer(HTTP_CREATED, mount_json(recovery, &info), ret_body);
 }
 
 static unsigned get_mounts(void *context, const struct control_request *request, json_t **ret_body)
@@ -199,7 +210,7 @@ static unsigned get_mounts(void *context, const struct control_request *request,
 	(void)request;
 	json_t *array = json_array();
 	for (size_t n = 0; mounts_at(recovery->mounts, n, &info); n++)
-		if (json_array_append_new(array, recovery_json_mount(&info))) {
+		if (json_array_append_new(array, mount_json(recovery, &info))) {
 			json_decref(array);
 			return route_answer(HTTP_OK, NULL, ret_body);
 		}
@@ -214,6 +225,7 @@ static unsigned post_umount(void *context, const struct control_request *request
 	const struct control_member members[] = {{"directory", true, .text = &directory, .least = 1}};
 	if (control_read(request->body, members, 1, &err) || mounts_remove(recovery->mounts, directory, &err))
 		return route_fail(&err, ret_body);
+	recovery_verify_settle(recovery);
 	return route_answer(HTTP_OK, json_object(), ret_body);
 }
 

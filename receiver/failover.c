@@ -62,7 +62,7 @@ static int disks_decode(const json_t *object, struct failover_info *failover, st
 	return 0;
 }
 
-static int record_decode(const char *text, size_t len, struct failover_info *ret_failover, struct err *err)
+int failover_decode(const char *text, size_t len, struct failover_info *ret_failover, struct err *err)
 {
 	AUTO_JSON json_t *object = NULL;
 	struct failover_info failover = {.point = 0};
@@ -95,7 +95,7 @@ static int record_load(struct env_root *root, const char *name, struct failover_
 	int rc = env_read_file(root, path, JSON_FILE_MAX, &text, &len);
 	if (rc)
 		return err_sys(err, rc, "read %s", path);
-	if (record_decode(text, len, ret_failover, err))
+	if (failover_decode(text, len, ret_failover, err))
 		return err_wrap(err, "%s/failover/failover.json does not check; its disks are untouched beside it", name);
 	return 0;
 }
@@ -207,9 +207,11 @@ static int number_settle(const struct replica_info *info, uint64_t *number, stru
 	if (!info->fenced)
 		return 0;
 	if (*number != 0 && *number != info->fenced_point)
-		return err_set(err, -EALREADY, "%s was failed over to point %llu already, and a second active copy is never made: ask "
-					       "for that point, or mount the other one",
-			       info->name, (unsigned long long)info->fenced_point);
+		return err_set(err, -EALREADY, "%s was failed over to point %llu already, and a second active copy is never made: %s%s%s, or mount or test the other "
+					       "one",
+			       info->name, (unsigned long long)info->fenced_point,
+			       info->fence_final ? "ask for that point" : "take it back first (kagami failover ", info->fence_final ? "" : info->name,
+			       info->fence_final ? "" : " --rollback)");
 	*number = info->fenced_point;
 	return 0;
 }

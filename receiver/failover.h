@@ -59,4 +59,7 @@ uint64_t failover_written(struct env *env, const struct store *store, const stru
 // A command line that boots the disks, quoted for a shell. The caller frees; NULL when out of memory.
 char *failover_command(const struct store *store, const struct failover_info *failover);
 
+// failover.json, as it is on disk; -EBADMSG with the member that is wrong.
+int failover_decode(const char *text, size_t len, struct failover_info *ret_failover, struct err *err);
+
 #endif

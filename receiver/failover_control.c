@@ -45,6 +45,8 @@ int failover_roll_back(struct recovery *recovery, struct replica *replica, uint6
 	result.last_point = info->last_point;
 	*ret_result = result;
 	if (!dry_run)
+		recovery_verify_settle(recovery);
+	if (!dry_run)
 		log_info("Took a failover back. protection=%s point=%llu written_bytes=%llu", result.name,
 			 (unsigned long long)result.point, (unsigned long long)result.written_bytes);
 	return 0;

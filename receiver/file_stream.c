@@ -49,6 +49,10 @@ int file_list(struct mounts *mounts, const struct mount_request *request, const 
 	if (rc)
 		return rc;
 	rc = guest_list(info->directory, path, &entries, &truncated, err);
+	if (rc == -EIO || rc == -EUCLEAN) {
+		mounts_explain(mounts, info->directory, err);
+		rc = err->code;
+	}
 	mounts_end(mounts, info->directory);
 	if (rc)
 		return rc;
@@ -124,8 +128,11 @@ static int on_next(struct stream_out *out, struct err *err)
 	while (fs->at < size && fs->at - from < ZEROS_MAX) {
 		uint32_t len = (uint32_t)min_u64(STREAM_OUT_PART, size - fs->at);
 		int rc = part_read(fs, part, len);
-		if (rc)
-			return err_sys(err, rc, "read %.200s at byte %llu", fs->path, (unsigned long long)fs->at);
+		if (rc) {
+			err_sys(err, rc, "read %.200s at byte %llu", fs->path, (unsigned long long)fs->at);
+			mounts_explain(fs->mounts, fs->info.directory, err);
+			return err->code;
+		}
 		fs->at += len;
 		if (!bytes_zero(part, len))
 			return stream_out_data(out, fs->at - len, len), 0;
@@ -153,6 +160,10 @@ int file_stream_open(struct mounts *mounts, const struct mount_request *request,
 	fs->mounted = rc == 0;
 	if (rc == 0)
 		rc = guest_open_file(fs->info.directory, path, &fs->fd, &fs->st, err);
+	if (fs->mounted && (rc == -EIO || rc == -EUCLEAN)) {
+		mounts_explain(mounts, fs->info.directory, err);
+		rc = err->code;
+	}
 	if (rc) {
 		on_done(&fs->out);
 		return rc;

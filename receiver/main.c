@@ -12,6 +12,7 @@
 #include "receiver/scrubber.h"
 #include "receiver/seeder.h"
 #include "receiver/server.h"
+#include "receiver/verifier.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -87,6 +88,8 @@ static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 	count += RETENTION_ROUTES;
 	memcpy(routes + count, seed_routes, sizeof(seed_routes));
 	count += SEED_ROUTES;
+	memcpy(routes + count, verify_routes, sizeof(verify_routes));
+	count += VERIFY_ROUTES;
 	assert(count <= ROUTES_MAX);
 	return count;
 }
@@ -168,7 +171,7 @@ static int retention_rate(const char *text, uint64_t *ret_rate, struct err *err)
 }
 
 static int receiver_open(struct receiver *receiver, const char *store_dir, const char *state, const char *listen,
-			 const char *reserve, const struct scrubber_config *scrub, struct err *err)
+			 const char *reserve, const struct scrubber_config *scrub, uint64_t verify_rate, struct err *err)
 {
 	struct env *env = env_posix();
 	struct store *store = NULL;
@@ -204,6 +207,13 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	receiver->recovery.retain_context = receiver;
 	if (rc == 0)
 		rc = scrubber_start(env, store, scrub, &receiver->recovery.scrubber, err);
+	receiver->recovery.verifier = verifier_new(env, verify_rate);
+	if (rc == 0)
+		rc = receiver->recovery.verifier ? verifier_start(receiver->recovery.verifier, err) : err_set(err, -ENOMEM, "out of memory");
+	if (rc == 0)
+		mounts_set_verifier(mounts, receiver->recovery.verifier);
+	if (rc == 0)
+		recovery_verify_resume(&receiver->recovery);
 	if (rc == 0)
 		rc = seeder_start(env, store, receiver->pairing, &receiver->recovery.seeder, err);
 	if (rc == 0)
@@ -219,6 +229,7 @@ static void receiver_close(struct receiver *receiver)
 	server_stop(receiver->server);
 	seeder_stop(receiver->recovery.seeder);
 	scrubber_stop(receiver->recovery.scrubber);
+	verifier_free(receiver->recovery.verifier);
 	check_job_free(receiver->recovery.check);
 	mounts_close(receiver->recovery.mounts);
 	tests_close(receiver->recovery.tests);
@@ -233,8 +244,8 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--check") == 0)
 		return check_command(argc - 2, argv + 2);
 	const char *store = NULL, *listen = NULL, *state = NULL, *reserve = NULL, *run_dir = DAEMON_RUN_DIR;
-	const char *scrub_rate = NULL, *scrub_days = NULL, *retain_rate = NULL;
-	uint64_t rate = 0;
+	const char *scrub_rate = NULL, *scrub_days = NULL, *retain_rate = NULL, *verify_rate = NULL;
+	uint64_t rate = 0, verify_mib = VERIFIER_RATE_DEFAULT_MIB;
 	const struct daemon_option options[] = {
 		{"store", "DIR", "recovery points", &store, true},
 		{"listen", "ADDR:PORT", "where sources connect", &listen, true},
@@ -242,6 +253,7 @@ int main(int argc, char **argv)
 		{"reserve", "SIZE", "of the store to leave free (default 5 %, at most 1G)", &reserve, false},
 		{"scrub-rate", "MIB", "MiB a second that a scrub reads (default 32)", &scrub_rate, false},
 		{"scrub-days", "DAYS", "every protection is scrubbed once in so many (default 7; 0: only when asked)", &scrub_days, false},
+		{"verify-rate", "MIB", "MiB a second that what is mounted, tested or failed over is proven by (default 256)", &verify_rate, false},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
 		{"retention-rate", "MIB", "MiB a second that folds and merges write at most (default 64)", &retain_rate, false},
 	};
@@ -255,8 +267,9 @@ int main(int argc, char **argv)
 	struct control *control = NULL;
 	size_t count = collect_routes(routes);
 	struct scrubber_config scrub;
-	if (scrub_options(scrub_rate, scrub_days, &scrub, &err) || retention_rate(retain_rate, &rate, &err) ||
-	    receiver_open(&receiver, store, state, listen, reserve, &scrub, &err) ||
+	if ((verify_rate && number_read("verify-rate", verify_rate, 1, 1 << 20, &verify_mib, &err)) ||
+	    scrub_options(scrub_rate, scrub_days, &scrub, &err) || retention_rate(retain_rate, &rate, &err) ||
+	    receiver_open(&receiver, store, state, listen, reserve, &scrub, verify_mib << 20, &err) ||
 	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err)) {
 		log_error("%s", err.text);
 		receiver_close(&receiver);

@@ -20,6 +20,7 @@
 struct mounts {
 	struct env *env;
 	struct store *store;
+	struct verifier *verifier;
 	struct env_root *root;
 	pthread_mutex_t working; // held for the length of a mount or unmount
 	pthread_mutex_t listing; // guards what follows; taken inside `working`
@@ -154,9 +155,14 @@ static int session_start(struct mounts *mounts, struct replica *replica, const s
 		replica_release(replica, session->info.point);
 		return rc;
 	}
-	rc = mount_session_do(session, mounts->root, size[disk], request->partition, err);
+	if (request->proven)
+		rc = proven_view_start(replica, session->info.point, session->info.disk, mounts->verifier, &session->proven, err);
+	if (rc == 0)
+		rc = mount_session_do(session, mounts->root, size[disk], request->partition, err);
 	if (rc == 0)
 		return 0;
+	if (proven_view_damaged(session->proven, err))
+		rc = err->code;
 	struct err undo = {.code = 0};
 	if (mount_session_undo(session, mounts->root, true, &undo))
 		log_warning("A mount that failed could not be cleaned up; the next start tries again. session=%s reason=\"%s\"",
@@ -216,6 +222,20 @@ int mounts_remove(struct mounts *mounts, const char *directory, struct err *err)
 	if (!session)
 		return err_set(err, -ENOENT, "no point is mounted on %s: kagami mounts lists what is", directory);
 	return session_stop(mounts, session, false, err);
+}
+
+void mounts_explain(struct mounts *mounts, const char *directory, struct err *err)
+{
+	LOCK_SCOPE(&mounts->working);
+	struct mount_session *session = find(mounts, directory);
+	struct err why = {.code = 0};
+	if (session && proven_view_damaged(session->proven, &why))
+		(void)err_set(err, -EUCLEAN, "%s; --damaged takes it as it is", why.text);
+}
+
+void mounts_set_verifier(struct mounts *mounts, struct verifier *verifier)
+{
+	mounts->verifier = verifier;
 }
 
 void mounts_end(struct mounts *mounts, const char *directory)

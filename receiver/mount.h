@@ -15,6 +15,7 @@
 #include "base/names.h"
 #include "receiver/store.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { MOUNT_PATH_SIZE = 4096, MOUNTS_MAX = 64 };
@@ -24,6 +25,7 @@ struct mount_request {
 	const char *directory; // absolute; an empty directory. NULL: one of the receiver's own, see mounts_end()
 	uint64_t point;	       // 0: the newest
 	const char *disk;      // NULL: the first
+	bool proven;	       // what is read is proven first, and what is damaged cannot be read
 	uint32_t partition;    // 0: the disk itself, or its only partition with a file system
 };
 
@@ -52,6 +54,12 @@ int mounts_add(struct mounts *mounts, const struct mount_request *request, struc
 // Unmounts and throws the overlay away, also when the directory was unmounted by hand before. -ENOENT when nothing of
 // ours is mounted there, -EBUSY while it is in use.
 int mounts_remove(struct mounts *mounts, const char *directory, struct err *err);
+
+// What was found damaged while a proven mount was read, if anything was: then `err`, which says how reading failed, says that instead.
+void mounts_explain(struct mounts *mounts, const char *directory, struct err *err);
+// Who verifies what is found damaged; before the first mount.
+struct verifier;
+void mounts_set_verifier(struct mounts *mounts, struct verifier *verifier);
 
 // Ends a mount that was made without a directory, `directory` being what mount_info says; also one that is in use.
 void mounts_end(struct mounts *mounts, const char *directory);

@@ -232,7 +232,7 @@ int mount_session_do(struct mount_session *session, struct env_root *root, uint6
 	path_in(session, RAW_VIEW_FILE, file);
 	int rc = prepare(session, root, size, err);
 	if (rc == 0)
-		rc = raw_view_start(session->path, image, err);
+		rc = raw_view_start(session->path, image, session->proven ? proven_view_name(session->proven) : NULL, err);
 	if (rc == 0)
 		rc = choose(file, size, partition, &volume, err);
 	if (rc == 0)
@@ -246,7 +246,7 @@ int mount_session_do(struct mount_session *session, struct env_root *root, uint6
 
 // --- undo ---
 
-int mount_session_undo(const struct mount_session *session, struct env_root *root, bool force, struct err *err)
+int mount_session_undo(struct mount_session *session, struct env_root *root, bool force, struct err *err)
 {
 	char file[MOUNT_PATH_SIZE + 16];
 	path_in(session, RAW_VIEW_FILE, file);
@@ -255,6 +255,8 @@ int mount_session_undo(const struct mount_session *session, struct env_root *roo
 		rc = raw_view_stop(session->path, err);
 	if (rc)
 		return rc;
+	proven_view_stop(session->proven);
+	session->proven = NULL;
 	rc = env_remove_tree(root, session->name);
 	return rc ? err_sys(err, rc, "remove %s", session->path) : 0;
 }

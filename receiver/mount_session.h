@@ -12,6 +12,7 @@
 #define KAGAMI_RECEIVER_MOUNT_SESSION_H
 
 #include "receiver/mount.h"
+#include "receiver/proven_view.h"
 
 #include <stdbool.h>
 
@@ -21,6 +22,7 @@ struct mount_session {
 	char name[256];		    // below the store: "vm1/tests/mount-1f2e3d4c"
 	char path[MOUNT_PATH_SIZE]; // the same, absolute
 	struct mount_info info;
+	struct proven_view *proven; // what it reads is proven; NULL: it is read as it is
 	bool own; // mounts in a directory of its own, which comes and goes with it
 };
 
@@ -39,7 +41,7 @@ int mount_session_do(struct mount_session *session, struct env_root *root, uint6
 		     struct err *err);
 
 // Undoes what there is. With `force` what is in use is detached; without it that is -EBUSY, and nothing was changed.
-int mount_session_undo(const struct mount_session *session, struct env_root *root, bool force, struct err *err);
+int mount_session_undo(struct mount_session *session, struct env_root *root, bool force, struct err *err);
 
 // The point that a session found on disk is of, from its mount.json.
 int mount_session_point(const struct mount_session *session, struct env_root *root, uint64_t *ret_point);

@@ -17,7 +17,8 @@ struct point_stream {
 	struct stream_out out; // first
 	struct replica *replica;
 	uint64_t number;
-	bool held;
+	bool held, damaged;
+	struct verifier *verifier;
 	char protection[NAME_SIZE], disk[NAME_SIZE];
 	int64_t cut_wall_ns;
 	struct chain *chain;
@@ -57,6 +58,22 @@ static json_t *describe(const struct point_stream *ps)
 			 (json_int_t)data_bytes(ps->chain));
 }
 
+// A block that is not what was committed, for the reason in `err`. 0: it is to be sent as it is; what cannot be read at all is zeros.
+static int block_damaged(struct point_stream *ps, uint64_t index, struct err *err)
+{
+	log_error("an export found damage protection=%s point=%llu disk=%s block=%llu reason=\"%s\"", ps->protection,
+		  (unsigned long long)ps->number, ps->disk, (unsigned long long)index, err->text);
+	if (ps->verifier && ps->out.unproven_blocks == 0)
+		verifier_distrust(ps->verifier, ps->replica, ps->number);
+	if (!ps->damaged)
+		return err->code;
+	ps->out.unproven_blocks++;
+	if (chain_read(ps->chain, index, ps->out.buf + STREAM_HEADER_SIZE, NULL))
+		memset(ps->out.buf + STREAM_HEADER_SIZE, 0, BLOCK_SIZE);
+	*err = (struct err){.code = 0};
+	return 0;
+}
+
 static int on_next(struct stream_out *out, struct err *err)
 {
 	struct point_stream *ps = (struct point_stream *)out;
@@ -71,11 +88,10 @@ static int on_next(struct stream_out *out, struct err *err)
 	}
 	ps->index = index + 1;
 	int rc = chain_get(ps->chain, index, out->buf + STREAM_HEADER_SIZE, err);
+	if (rc == -EBADMSG || rc == -EIO)
+		rc = block_damaged(ps, index, err);
 	if (rc == 0)
 		stream_out_data(out, index * BLOCK_SIZE, size_of_block(chain_size(ps->chain), index));
-	else
-		log_error("an export found damage protection=%s point=%llu disk=%s block=%llu reason=\"%s\"", ps->protection,
-			  (unsigned long long)ps->number, ps->disk, (unsigned long long)index, err ? err->text : "");
 	return rc;
 }
 
@@ -120,13 +136,15 @@ static int fill_in(struct point_stream *ps, uint64_t number, const char *disk, s
 	return rc ? rc : chain_open(ps->replica, ps->number, index, &ps->chain, err);
 }
 
-int point_stream_open(struct replica *replica, uint64_t number, const char *disk, atomic_uint *under_way,
-		      struct control_stream *ret_stream, struct err *err)
+int point_stream_open(struct replica *replica, uint64_t number, const char *disk, bool damaged, struct verifier *verifier,
+		      atomic_uint *under_way, struct control_stream *ret_stream, struct err *err)
 {
 	struct point_stream *ps = calloc(1, sizeof(*ps));
 	if (!ps)
 		return err_set(err, -ENOMEM, "out of memory");
 	ps->replica = replica;
+	ps->damaged = damaged;
+	ps->verifier = verifier;
 	int rc = stream_out_init(&ps->out, on_next, on_done, under_way, err);
 	if (rc == 0)
 		rc = fill_in(ps, number, disk, err);

@@ -6,10 +6,12 @@
 
 #include "receiver/store.h"
 #include "receiver/stream_out.h"
+#include "receiver/verifier.h"
 
 // Holds point `number` and opens its chain; both until the stream is done. -ENOENT without such a point or disk; -EBADMSG what is
-// damaged; -EBUSY.
-int point_stream_open(struct replica *replica, uint64_t number, const char *disk, atomic_uint *under_way,
-		      struct control_stream *ret_stream, struct err *err);
+// damaged; -EBUSY. A block that is not what was committed ends the stream, or with `damaged` it is sent as it is, and counted. Either way the
+// point is verified then (`verifier` may be NULL), which puts it into quarantine.
+int point_stream_open(struct replica *replica, uint64_t number, const char *disk, bool damaged, struct verifier *verifier,
+		      atomic_uint *under_way, struct control_stream *ret_stream, struct err *err);
 
 #endif

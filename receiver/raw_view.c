@@ -50,10 +50,17 @@ static char *node_file(const char *image)
 				   "cache", "no-flush", 1)); // thrown away after: nothing in it needs to survive a crash
 }
 
-static char *node_qcow2(void)
+// On what its header says it stands on, or with `below` on the node of that name.
+static char *node_qcow2(const char *below)
 {
-	return json_text(json_pack("{s:s, s:s, s:s, s:{s:b}}", "driver", "qcow2", "node-name", "disk", "file", "file",
-				   "cache", "no-flush", 1));
+	return json_text(json_pack("{s:s, s:s, s:s, s:{s:b}, s:s*}", "driver", "qcow2", "node-name", "disk", "file", "file",
+				   "cache", "no-flush", 1, "backing", below));
+}
+
+static char *node_nbd(const char *socket)
+{
+	return json_text(json_pack("{s:s, s:s, s:b, s:{s:s, s:s, s:b}}", "driver", "nbd", "node-name", "below", "read-only", 1, "server", "type",
+				   "unix", "path", socket, "abstract", 1));
 }
 
 static char *export_fuse(const char *file)
@@ -62,7 +69,7 @@ static char *export_fuse(const char *file)
 				   "mountpoint", file, "writable", 1, "growable", 0));
 }
 
-int raw_view_start(const char *directory, const char *image, struct err *err)
+int raw_view_start(const char *directory, const char *image, const char *backing, struct err *err)
 {
 	char program[CHILD_PATH_SIZE], file[VIEW_PATH_SIZE], pid[VIEW_PATH_SIZE];
 	int rc = child_find("qemu-storage-daemon", "qemu-system-common", program, sizeof(program), err);
@@ -75,12 +82,21 @@ int raw_view_start(const char *directory, const char *image, struct err *err)
 	if (rc)
 		return rc;
 	AUTO_FREE char *node = node_file(image);
-	AUTO_FREE char *format = node_qcow2();
+	AUTO_FREE char *below = backing ? node_nbd(backing) : NULL;
+	AUTO_FREE char *format = node_qcow2(backing ? "below" : NULL);
 	AUTO_FREE char *export = export_fuse(file);
-	if (!node || !format || !export)
+	if (!node || !format || !export || (backing && !below))
 		return err_set(err, -EINVAL, "the path %s is not UTF-8: use a store whose path is", directory);
-	const char *const argv[] = {program,	   "--daemonize", "--pidfile", pid,    "--blockdev", node,
-				    "--blockdev", format,	  "--export",  export, NULL};
+	const char *argv[13] = {program, "--daemonize", "--pidfile", pid, "--blockdev", node};
+	unsigned argc = 6;
+	if (below) {
+		argv[argc++] = "--blockdev";
+		argv[argc++] = below;
+	}
+	argv[argc++] = "--blockdev";
+	argv[argc++] = format;
+	argv[argc++] = "--export";
+	argv[argc++] = export;
 	struct err why = {.code = 0};
 	return child_check(argv, START_MS, &why) ? raw_view_fail(&why, err) : 0;
 }

@@ -12,7 +12,7 @@
 
 // Shows `image` (absolute; a qcow2 of ours, with the format of each backing file recorded in it) as DIRECTORY/disk, writable.
 // Returns once the file is there. Errors name the missing package.
-int raw_view_start(const char *directory, const char *image, struct err *err);
+int raw_view_start(const char *directory, const char *image, const char *backing, struct err *err);
 
 // Ends the view and takes its file system away, whatever state it is in: running, killed, never started, already ended.
 int raw_view_stop(const char *directory, struct err *err);

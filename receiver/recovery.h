@@ -19,6 +19,7 @@ struct recovery {
 	struct store *store;
 	struct mounts *mounts;
 	struct scrubber *scrubber; // the same
+	struct verifier *verifier; // the same; NULL: nothing is verified
 	struct check_job *check; // may be NULL where proof_routes are not served
 	struct tests *tests;
 	struct seeder *seeder; // may be NULL where seed_routes are not served
@@ -45,6 +46,18 @@ extern const struct control_route retention_routes[RETENTION_ROUTES]; // of the 
 
 enum { SEED_ROUTES = 3 };
 extern const struct control_route seed_routes[SEED_ROUTES]; // the same
+
+// verify_routes.c
+enum { VERIFY_ROUTES = 2 };
+extern const struct control_route verify_routes[VERIFY_ROUTES];
+// A point is in use from now on: what it shows is proven beside that. Nothing that fails keeps it from being used; the log says so.
+void recovery_verify(struct recovery *recovery, const char *protection, uint64_t point);
+// Something is not in use any more: what was verified for it alone ends.
+void recovery_verify_settle(struct recovery *recovery);
+void recovery_verify_resume(struct recovery *recovery); // whatever is in use, at start
+// Gives `object` the member "verify", of the point, and returns it. NULL when out of memory.
+json_t *recovery_json_verify(struct recovery *recovery, json_t *object, const char *protection, uint64_t point);
+json_t *recovery_json_verifications(struct recovery *recovery, struct replica *replica); // those that matter now
 
 // JSON as docs/control.md lays it out; new references, NULL when out of memory.
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica);

@@ -142,6 +142,10 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 		replica_failover(recovery, info));
 	AUTO_JSON json_t *newest = replica_newest(recovery, info);
 	AUTO_JSON json_t *limits = replica_limits(info);
+	if (json && json_object_set_new(json, "verifications", recovery_json_verifications(recovery, replica))) {
+		json_decref(json);
+		return NULL;
+	}
 	if (json && newest && limits && json_object_update(json, newest) == 0 && json_object_update(json, limits) == 0)
 		return json;
 	json_decref(json);

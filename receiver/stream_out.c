@@ -67,7 +67,8 @@ int stream_out_begin(struct stream_out *out, json_t *what, struct err *err)
 int stream_out_end(struct stream_out *out, struct err *err)
 {
 	out->last = true;
-	return put_json(out, STREAM_END, json_pack("{s:I}", "data_bytes", (json_int_t)out->data_bytes))
+	return put_json(out, STREAM_END, json_pack("{s:I, s:I}", "data_bytes", (json_int_t)out->data_bytes, "unproven_blocks",
+						(json_int_t)out->unproven_blocks))
 		       ? err_set(err, -ENOMEM, "out of memory")
 		       : 0;
 }

@@ -22,6 +22,7 @@ struct stream_out {
 	void (*done)(struct stream_out *out); // lets go of everything; stream_out_done() and free() are its last acts
 	atomic_uint *under_way;		      // counted there, up to STREAMS_MAX
 	uint64_t data_bytes;
+	uint64_t unproven_blocks; // that were sent as they are, because that was asked for
 	bool last; // END or ERROR was put
 	size_t len, sent;
 	unsigned char *buf; // a record: its payload may be made in place, at STREAM_HEADER_SIZE

@@ -29,8 +29,11 @@ unsigned recovery_get_content(void *context, const struct control_request *reque
 	struct replica *replica = route_find(recovery, request, &err);
 	if (!replica)
 		return route_fail(&err, ret_body);
+	const char *damaged = request->query(request, "damaged");
+	if (damaged && strcmp(damaged, "yes") != 0)
+		return control_fail(ret_body, -EINVAL, "damaged: \"yes\" is the only value");
 	if (number_read("point", request->arg[1], INT64_MAX, &number, &err) ||
-	    point_stream_open(replica, number, request->arg[2], &recovery->streams, request->stream, &err))
+	    point_stream_open(replica, number, request->arg[2], damaged != NULL, recovery->verifier, &recovery->streams, request->stream, &err))
 		return route_fail(&err, ret_body);
 	return HTTP_OK;
 }
@@ -45,6 +48,7 @@ static int files_read(const struct recovery *recovery, const struct control_requ
 	uint64_t number = 0;
 	int rc = 0;
 	mount->protection = request->arg[0];
+	mount->proven = damaged == NULL;
 	mount->disk = request->query(request, "disk");
 	*ret_path = path ? path : "/";
 	if (mount->disk && !name_ok(mount->disk))

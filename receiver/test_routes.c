@@ -8,6 +8,11 @@
 #include <errno.h>
 #include <string.h>
 
+static json_t *test_json(struct recovery *recovery, const struct test_info *test)
+{
+	return recovery_json_verify(recovery, recovery_json_test(recovery, test), test->protection, test->point);
+}
+
 unsigned recovery_post_test(void *context, const struct control_request *request, json_t **ret_body)
 {
 	struct recovery *recovery = context;
@@ -27,7 +32,8 @@ unsigned recovery_post_test(void *context, const struct control_request *request
 	if (control_read(request->body, members, 3, &err) || (replica && !damaged && replica_sound(replica, point, &err)) ||
 	    tests_start(recovery->tests, request->arg[0], name, point, test, &err))
 		return route_fail(&err, ret_body);
-	return route_answer(HTTP_CREATED, recovery_json_test(recovery, test), ret_body);
+	recovery_verify(recovery, test->protection, test->point);
+	return route_answer(HTTP_CREATED, test_json(recovery, test), ret_body);
 }
 
 unsigned recovery_get_tests(void *context, const struct control_request *request, json_t **ret_body)
@@ -37,7 +43,7 @@ unsigned recovery_get_tests(void *context, const struct control_request *request
 	(void)request;
 	json_t *array = json_array();
 	for (size_t n = 0; test && tests_at(recovery->tests, n, test); n++)
-		if (json_array_append_new(array, recovery_json_test(recovery, test))) {
+		if (json_array_append_new(array, test_json(recovery, test))) {
 			json_decref(array);
 			return route_answer(HTTP_OK, NULL, ret_body);
 		}
@@ -55,5 +61,6 @@ unsigned recovery_delete_test(void *context, const struct control_request *reque
 	if (control_read(request->body, NULL, 0, &err) ||
 	    tests_stop(recovery->tests, request->arg[0], request->arg[1], force != NULL, &err))
 		return route_fail(&err, ret_body);
+	recovery_verify_settle(recovery);
 	return route_answer(HTTP_OK, json_object(), ret_body);
 }

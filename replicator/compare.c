@@ -66,6 +66,7 @@ int compare_ship(const struct compare *c, struct wire_failure *ret_failure, stru
 {
 	uint64_t stretch = STRETCH_BLOCKS_MIN;
 	ret_failure->code = 0;
+	known_forget(sender_known(ship_sender(c->ship))); // such a pass settles blocks, and tells of holes, without telling it
 	int rc = ship_holes(c, err);
 	if (rc || !c->nodes)
 		return rc ? rc : ship_reached(c, ret_failure, err);

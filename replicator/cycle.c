@@ -72,9 +72,7 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 	report->dirty_bytes += ret_cut->dirty_bytes;
 	progress_begin_pass(cycle->progress, mode == CUT_PRECOPY, ret_cut->blocks * BLOCK_SIZE);
 	cycle->on_stage(cycle->context, CYCLE_SHIPPING);
-	struct known *known = sender_known(ship_sender(cycle->ship));
 	if (mode == CUT_PRECOPY) {
-		known_forget(known); // such a pass settles blocks, and tells of holes, without telling it
 		struct compare compare = {
 			.ship = cycle->ship,
 			.source = cycle->source,
@@ -87,7 +85,7 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 		};
 		return compare_ship(&compare, &report->failure, err);
 	}
-	known_bind(known, &cycle->head, channel_id(cycle->channel));
+	known_bind(sender_known(ship_sender(cycle->ship)), &cycle->head, channel_id(cycle->channel));
 	return ship_set(cycle->ship, cycle->source, cycle->channel, cycle->codec, cycle->key, &report->ship, cycle->progress,
 			&report->failure, err);
 }

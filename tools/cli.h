@@ -60,6 +60,7 @@ enum cli_option {
 	OPT_MOVE,
 	OPT_REFLINK,
 	OPT_PEER,
+	OPT_VERIFY,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (UINT64_C(1) << (option))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kagami status NAME`: one protection in full.
 #include "tools/cli_status.h"
+#include "tools/cli_verify.h"
 #include "tools/show.h"
 
 #include <string.h>
@@ -159,7 +160,7 @@ static void print_failover(const json_t *failover)
 
 void cli_status_print_target(const json_t *replica)
 {
-	const json_t *disk;
+	const json_t *disk, *verify;
 	size_t i;
 	print_state(replica, "target");
 	if (show_has(replica, "last_point"))
@@ -178,6 +179,11 @@ void cli_status_print_target(const json_t *replica)
 	cli_scrub_line(json_object_get(replica, "scrub"), scrub);
 	(void)printf(FIELD "%s\n", "scrub", scrub);
 	print_text("", show_text_of(json_object_get(replica, "scrub"), "error"));
+	json_array_foreach(json_object_get(replica, "verifications"), i, verify) {
+		char line[CLI_VERIFY_LINE];
+		cli_verify_line(verify, line);
+		print_text("verified", line);
+	}
 	print_failover(json_object_get(replica, "failover"));
 	print_text("owner", show_text_of(replica, "owner"));
 	print_text("uuid", show_text_of(replica, "uuid"));

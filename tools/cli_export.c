@@ -76,18 +76,18 @@ static void print_done(const struct cli *cli, const struct content *content, boo
 {
 	json_t *what = content->what;
 	if (cli->json) {
-		(void)cli_print_json(json_pack("{s:s, s:s, s:O, s:O, s:O, s:O, s:O, s:I, s:I}", "path", cli->argv[1], "format",
+		(void)cli_print_json(json_pack("{s:s, s:s, s:O, s:O, s:O, s:O, s:O, s:I, s:I, s:I}", "path", cli->argv[1], "format",
 					       qcow2 ? "qcow2" : "raw", "protection", json_object_get(what, "protection"), "point",
 					       json_object_get(what, "point"), "cut", json_object_get(what, "cut"), "disk",
 					       json_object_get(what, "disk"), "size_bytes", json_object_get(what, "size_bytes"),
 					       "data_bytes", (json_int_t)content->received, "duration_ms",
-					       (json_int_t)content->lasted_ms));
+					       (json_int_t)content->lasted_ms, "unproven_blocks", (json_int_t)content->unproven));
 		return;
 	}
-	(void)printf("Disk %s of %s@%s, cut at %s, is at %s: %s, %s, of which %s is data.\nEach block was proven. It took %s.\n",
+	(void)printf("Disk %s of %s@%s, cut at %s, is at %s: %s, %s, of which %s is data.\n%sIt took %s.\n",
 		     show_text_of(what, "disk"), show_text_of(what, "protection"), show_integer_of(what, "point").text,
 		     show_time_of(what, "cut").text, cli->argv[1], qcow2 ? "qcow2" : "raw", show_size_of(what, "size_bytes").text,
-		     show_size(content->received).text, show_duration(content->lasted_ms).text);
+		     show_size(content->received).text, content->unproven ? "" : "Each block was proven. ", show_duration(content->lasted_ms).text);
 }
 
 static int export_run(const struct cli *cli, const struct parse_target *target, struct export *export)
@@ -104,10 +104,14 @@ static int export_run(const struct cli *cli, const struct parse_target *target, 
 	out_signals();
 	if (out_file_open(cli->argv[1], cli->option[OPT_FORCE], &export->out, &err))
 		return cli_fail(cli, CLI_REFUSED, "%s", err.text);
-	(void)snprintf(path, sizeof(path), "/v1/protections/%s/points/%" PRIu64 "/disks/%s/content", target->name, point, disk);
+	(void)snprintf(path, sizeof(path), "/v1/protections/%s/points/%" PRIu64 "/disks/%s/content%s", target->name, point, disk,
+		       cli->option[OPT_DAMAGED] ? "?damaged=yes" : "");
 	rc = content_receive(cli, path, &sink, &content);
 	if (rc == CLI_DONE)
 		print_done(cli, &content, export->qcow2);
+	if (rc == CLI_DONE && content.unproven)
+		rc = cli_fail(cli, CLI_REFUSED, "%s is not what was committed: %" PRIu64 " of its blocks are damaged, and in it as the store has them",
+			      cli->argv[1], content.unproven);
 	content_done(&content);
 	return rc;
 }

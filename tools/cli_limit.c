@@ -28,7 +28,7 @@ int cli_limit(const struct cli *cli)
 		return cli_misused(cli, "%s", err.text);
 	if (!text)
 		return cli_misused(cli, "--quota is missing: say how much it may take, such as --quota 200G, or none");
-	if (strcmp(text, "none") != 0 && parse_size(text, &quota, &err))
+	if (strcmp(text, "none") != 0 && parse_bytes(text, &quota, &err))
 		return cli_misused(cli, "--quota: %s", err.text);
 	int rc = cli_ask(cli, HTTP_RECEIVER, "POST", json_pack("{s:I}", "quota_bytes", (json_int_t)quota), &answer,
 			 "/v1/protections/%s/limits", cli->argv[0]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A point's files without a failover: mount, umount, mounts.
 #include "base/auto.h"
-#include "tools/cli.h"
+#include "tools/cli_verify.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
@@ -14,7 +14,7 @@
 enum { PARTITION_MOST = 128 };
 
 // The body of a mount; NULL when the command line does not make one, with *ret_rc saying how.
-static json_t *mount_body(const struct cli *cli, const struct parse_target *target, int *ret_rc)
+static json_t *mount_body(const struct cli *cli, int *ret_rc)
 {
 	uint64_t partition;
 	struct err err;
@@ -33,8 +33,6 @@ static json_t *mount_body(const struct cli *cli, const struct parse_target *targ
 	json_t *body = json_pack("{s:s}", "directory", directory);
 	if (!body)
 		return *ret_rc = cli_fail(cli, CLI_REFUSED, "%s: the path is not UTF-8: choose another directory", directory), NULL;
-	if (target->point)
-		(void)json_object_set_new(body, "point", json_integer((json_int_t)target->point));
 	if (option[OPT_DISK])
 		(void)json_object_set_new(body, "disk", json_string(option[OPT_DISK]));
 	if (option[OPT_PARTITION])
@@ -52,9 +50,16 @@ int cli_mount(const struct cli *cli)
 	json_t *answer;
 	if (parse_target(cli->argv[0], &target, &err))
 		return cli_misused(cli, "%s", err.text);
-	json_t *body = mount_body(cli, &target, &rc);
+	json_t *body = mount_body(cli, &rc);
 	if (!body)
 		return rc;
+	rc = cli_verify_first(cli, &target);
+	if (rc) {
+		json_decref(body);
+		return rc;
+	}
+	if (target.point)
+		(void)json_object_set_new(body, "point", json_integer((json_int_t)target.point));
 	rc = cli_ask(cli, HTTP_RECEIVER, "POST", body, &answer, "/v1/protections/%s/mounts", target.name);
 	if (rc)
 		return rc;
@@ -67,6 +72,7 @@ int cli_mount(const struct cli *cli)
 	AUTO_FREE char *quoted = show_quoted(show_text_of(answer, "directory"));
 	(void)printf(" (%s) is at %s, read-only.\nTo end it: kagami umount %s\n", show_text_of(answer, "filesystem"),
 		     show_text_of(answer, "directory"), quoted);
+	cli_verify_print(cli, target.name, json_object_get(answer, "verify"));
 	json_decref(answer);
 	return CLI_DONE;
 }
@@ -127,11 +133,13 @@ int cli_mounts(const struct cli *cli)
 	else {
 		struct table *table = table_new("lrlrll");
 		table_add(table, "PROTECTION\tPOINT\tDISK\tPARTITION\tTYPE\tDIRECTORY");
-		json_array_foreach(json_object_get(answer, "mounts"), i, mount)
+		json_array_foreach(json_object_get(answer, "mounts"), i, mount) {
 			table_add(table, "%s\t%s\t%s\t%s\t%s\t%s", show_text_of(mount, "protection"),
 				  show_integer_of(mount, "point").text, show_text_of(mount, "disk"),
 				  show_integer_of(mount, "partition").text, show_text_of(mount, "filesystem"),
 				  show_text_of(mount, "directory"));
+			cli_verify_note(table, json_object_get(mount, "verify"));
+		}
 		table_print(table, stdout);
 	}
 	json_decref(answer);

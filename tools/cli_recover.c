@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The target's side of a disaster: points, failover; and forget, its opposite.
 #include "tools/cli_failover.h"
+#include "tools/cli_verify.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
@@ -228,6 +229,8 @@ int cli_failover(const struct cli *cli)
 		rc = failover_options(cli, &after_ms);
 	if (rc)
 		return rc;
+	if ((cli->option[OPT_ROLLBACK] || cli->option[OPT_COMMIT]) && (cli->option[OPT_VERIFY] || cli->option[OPT_DAMAGED]))
+		return cli_misused(cli, "--verify and --damaged are for a failover, not for what becomes of one");
 	if (cli->option[OPT_ROLLBACK] || cli->option[OPT_COMMIT])
 		return cli_failover_end(cli, &target);
 	bool dry_run = cli->option[OPT_DRY_RUN];
@@ -244,6 +247,9 @@ int cli_failover(const struct cli *cli)
 		if (!go_on)
 			return rc;
 	}
+	rc = cli_verify_first(cli, &target);
+	if (rc)
+		return rc;
 	body = json_object();
 	if (target.point)
 		(void)json_object_set_new(body, "point", json_integer((json_int_t)target.point));
@@ -257,6 +263,7 @@ int cli_failover(const struct cli *cli)
 	if (cli->json)
 		return cli_print_json(answer);
 	print_failover(answer);
+	cli_verify_print(cli, target.name, json_object_get(answer, "verify"));
 	json_decref(answer);
 	return CLI_DONE;
 }

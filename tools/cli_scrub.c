@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { POLL_US = 300000 };
+enum { POLL_US = 300000, RATE_LEAST = 64 << 10 };
 
 void cli_scrub_line(const json_t *scrub, char text[CLI_SCRUB_LINE])
 {
@@ -40,8 +40,10 @@ static int request(const struct cli *cli, const char *method, const char *name, 
 	uint64_t rate;
 	struct err err;
 	json_t *body = NULL;
-	if (cli->option[OPT_RATE] && parse_size(cli->option[OPT_RATE], &rate, &err))
+	if (cli->option[OPT_RATE] && parse_bytes(cli->option[OPT_RATE], &rate, &err))
 		return cli_misused(cli, "--rate: %s", err.text);
+	if (cli->option[OPT_RATE] && rate < RATE_LEAST)
+		return cli_misused(cli, "--rate: %s a second is too little to come to an end: at least 64K", cli->option[OPT_RATE]);
 	if (strcmp(method, "POST") == 0) {
 		body = json_object();
 		if (point)

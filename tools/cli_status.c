@@ -6,6 +6,7 @@
 #include "tools/cli_status.h"
 
 #include "tools/cli.h"
+#include "tools/cli_verify.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
@@ -87,8 +88,8 @@ static void print_source(const json_t *answer)
 static void print_target(const json_t *answer)
 {
 	const json_t *replicas = json_object_get(answer, "protections");
-	const json_t *replica;
-	size_t i;
+	const json_t *replica, *verify;
+	size_t i, n;
 	if (json_array_size(replicas) == 0) {
 		(void)printf("No replica is kept here. Let a source in with: kagami pair-token\n");
 		return;
@@ -101,6 +102,8 @@ static void print_target(const json_t *answer)
 			  show_integer_of(replica, "last_point").text, show_time_of(replica, "last_cut").text,
 			  show_size_of(replica, "stored_bytes").text);
 		note_trouble(table, replica);
+		json_array_foreach(json_object_get(replica, "verifications"), n, verify)
+			cli_verify_note(table, verify);
 	}
 	table_print(table, stdout);
 }

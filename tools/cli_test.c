@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tests of a point: writable disks beside the replication, to be thrown away. test start, list, stop.
-#include "tools/cli.h"
+#include "tools/cli_verify.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
@@ -29,6 +29,9 @@ static int test_start(const struct cli *cli)
 		return cli_misused(cli, "start needs one protection");
 	if (parse_target(cli->argv[1], &target, &err) || (name && parse_name("test", name, &err)))
 		return cli_misused(cli, "%s", err.text);
+	int rc = cli_verify_first(cli, &target);
+	if (rc)
+		return rc;
 	json_t *body = json_object();
 	if (target.point)
 		(void)json_object_set_new(body, "point", json_integer((json_int_t)target.point));
@@ -36,12 +39,13 @@ static int test_start(const struct cli *cli)
 		(void)json_object_set_new(body, "name", json_string(name));
 	if (cli->option[OPT_DAMAGED])
 		(void)json_object_set_new(body, "damaged", json_true());
-	int rc = cli_ask(cli, HTTP_RECEIVER, "POST", body, &answer, "/v1/protections/%s/tests", target.name);
+	rc = cli_ask(cli, HTTP_RECEIVER, "POST", body, &answer, "/v1/protections/%s/tests", target.name);
 	if (rc)
 		return rc;
 	if (cli->json)
 		return cli_print_json(answer);
 	print_test(answer);
+	cli_verify_print(cli, target.name, json_object_get(answer, "verify"));
 	json_decref(answer);
 	return CLI_DONE;
 }
@@ -59,6 +63,7 @@ static void print_tests(const json_t *tests)
 			  show_flag_of(test, "in_use") ? "in use" : "");
 		if (show_text_of(test, "reason")[0])
 			table_note(table, "! %s", show_text_of(test, "reason"));
+		cli_verify_note(table, json_object_get(test, "verify"));
 	}
 	table_print(table, stdout);
 }
@@ -153,6 +158,8 @@ int cli_test(const struct cli *cli)
 		return cli_misused(cli, "--name is for start");
 	if (strcmp(verb, "start") != 0 && cli->option[OPT_DAMAGED])
 		return cli_misused(cli, "--damaged is for start");
+	if (strcmp(verb, "start") != 0 && cli->option[OPT_VERIFY])
+		return cli_misused(cli, "--verify is for start");
 	if (strcmp(verb, "stop") != 0 && cli->option[OPT_FORCE])
 		return cli_misused(cli, "--force is for stop");
 	if (strcmp(verb, "start") == 0)

@@ -28,6 +28,7 @@ static int take_end(struct receiving *r, const struct stream_record *record, str
 {
 	json_t *end = json_loadb((const char *)record->payload, record->len, 0, NULL);
 	r->whole = end && show_has(end, "data_bytes") && show_number_of(end, "data_bytes") == r->content->received;
+	r->content->unproven = show_number_of(end, "unproven_blocks");
 	json_decref(end);
 	return r->whole ? 0 : err_set(err, -EBADMSG, "the stream is not whole");
 }

@@ -17,6 +17,7 @@ struct content_sink {
 struct content {
 	json_t *what;	   // BEGIN; content_done() frees it
 	uint64_t received; // bytes of data
+	uint64_t unproven; // blocks of them that are not what was committed
 	uint64_t lasted_ms;
 };
 

@@ -72,7 +72,7 @@ const struct cli_command cli_commands[] = {
 	 OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_KEEP) | OPT_BIT(OPT_FLOOR) | OPT_BIT(OPT_SOURCE), cli_plan},
 	{"pin", "NAME@POINT [TEXT]", "keep a point until it is unpinned", "TEXT says why, in \"kagami points\".", TARGET, 1, 2, 0, cli_pin},
 	{"unpin", "NAME@POINT", "leave a point to the retention again", "", TARGET, 1, 1, 0, cli_unpin},
-	{"failover", "NAME[@POINT] [--rollback-after TIME | --rollback | --commit]\n                       [--dry-run] [--yes] [--damaged]",
+	{"failover", "NAME[@POINT] [--rollback-after TIME | --rollback | --commit]\n                       [--dry-run] [--yes] [--verify] [--damaged]",
 	 "make a replica usable: writable disks on a point",
 	 "Takes the newest point unless one is named. Ends replication into the replica,\n"
 	 "and prints the disks and a command that boots them. --dry-run says what would\n"
@@ -82,15 +82,19 @@ const struct cli_command cli_commands[] = {
 	 "without a terminal it needs --yes. --rollback-after does so by itself after TIME\n"
 	 "(30m, 1h), never while a VM has a disk open nor within five minutes after, and\n"
 	 "unless it is committed. --commit makes a failover final.\n"
+	 "Every block is proven beside the use of the disks, and the command says so or\n"
+	 "warns; --verify proves all of them first, and fails over to a sound point only.\n"
 	 "A point in quarantine is refused, unless --damaged is given.",
 	 TARGET, 1, 1,
 	 OPT_BIT(OPT_DRY_RUN) | OPT_BIT(OPT_YES) | OPT_BIT(OPT_ROLLBACK) | OPT_BIT(OPT_COMMIT) | OPT_BIT(OPT_ROLLBACK_AFTER) |
-		 OPT_BIT(OPT_DAMAGED), cli_failover},
-	{"mount", "NAME[@POINT] DIR [--disk DISK] [--partition N] [--damaged]", "mount a file system of a point, read-only",
+		 OPT_BIT(OPT_DAMAGED) | OPT_BIT(OPT_VERIFY), cli_failover},
+	{"mount", "NAME[@POINT] DIR [--disk DISK] [--partition N] [--verify] [--damaged]", "mount a file system of a point, read-only",
 	 "Takes the first disk, unless --disk names another; and of a disk with partitions\n"
 	 "the one that has a file system: --partition is needed when several have one.\n"
+	 "Every block of the point is proven beside its use; --verify proves them first, and\n"
+	 "mounts a sound point only.\n"
 	 "A point in quarantine is refused, unless --damaged is given.",
-	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION) | OPT_BIT(OPT_DAMAGED), cli_mount},
+	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION) | OPT_BIT(OPT_DAMAGED) | OPT_BIT(OPT_VERIFY), cli_mount},
 	{"umount", "DIR", "unmount it", "", TARGET, 1, 1, 0, cli_umount},
 	{"mounts", "", "list mounted points", "", TARGET, 0, 0, 0, cli_mounts},
 	{"limit", "NAME --quota SIZE|none", "bound what a replica may take on disk",
@@ -99,20 +103,23 @@ const struct cli_command cli_commands[] = {
 	 "and the source says \"quota-reached\"; it goes on by itself when there is room.\n"
 	 "The store as a whole keeps what kagami-receiver's --reserve says free.",
 	 TARGET, 1, 1, OPT_BIT(OPT_QUOTA), cli_limit},
-	{"test", "start NAME[@POINT] [--name TEST] [--damaged] | list [NAME] | stop NAME [TEST] [--force]", "try a point: writable disks to be thrown away",
+	{"test", "start NAME[@POINT] [--name TEST] [--verify] [--damaged] | list [NAME] | stop NAME [TEST] [--force]", "try a point: writable disks to be thrown away",
 	 "start makes a writable overlay on each disk of the newest point, or of POINT,\n"
 	 "beside the replication, which goes on, and prints the disks and a command that\n"
 	 "boots them without a network. The point is held until the test is stopped, also\n"
 	 "through restarts. stop throws away what was written; while a VM has a disk open\n"
-	 "it refuses, unless --force is given. A point in quarantine is refused, unless\n"
-	 "--damaged is given.",
-	 TARGET, 1, 3, OPT_BIT(OPT_NAME) | OPT_BIT(OPT_FORCE) | OPT_BIT(OPT_DAMAGED), cli_test},
-	{"export", "NAME[@POINT] OUT [--disk DISK] [--format raw|qcow2] [--force]", "write a disk of a point to a file",
+	 "it refuses, unless --force is given. Every block of the point is proven beside the\n"
+	 "test; --verify proves them first, and starts on a sound point only. A point in\n"
+	 "quarantine is refused, unless --damaged is given.",
+	 TARGET, 1, 3, OPT_BIT(OPT_VERIFY) | OPT_BIT(OPT_NAME) | OPT_BIT(OPT_FORCE) | OPT_BIT(OPT_DAMAGED), cli_test},
+	{"export", "NAME[@POINT] OUT [--disk DISK] [--format raw|qcow2] [--force] [--damaged]", "write a disk of a point to a file",
 	 "The disk as it was at the cut, in one file that stands on nothing else: raw (the\n"
 	 "default), sparse, or qcow2. Each block is proven before it is written. The file\n"
 	 "is OUT.part until it is whole; interrupted, the command leaves nothing. --disk is\n"
-	 "needed where the protection has several disks. --force replaces a file OUT.",
-	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_FORMAT) | OPT_BIT(OPT_FORCE), cli_export},
+	 "needed where the protection has several disks. --force replaces a file OUT.\n"
+	 "A block that is damaged ends the export with its number, unless --damaged is\n"
+	 "given: then what is there of it is written, and the exit status is 1.",
+	 TARGET, 2, 2, OPT_BIT(OPT_DAMAGED) | OPT_BIT(OPT_DISK) | OPT_BIT(OPT_FORMAT) | OPT_BIT(OPT_FORCE), cli_export},
 	{"files", "NAME[@POINT] ls [PATH] | get PATH [OUT] [--disk DISK] [--partition N] [--damaged] [--force]", "list or fetch single files of a point",
 	 "ls lists a directory of the file system of a point; get copies one file to OUT,\n"
 	 "by default under its own name here, or to standard output for \"-\". The copy is\n"
@@ -174,6 +181,7 @@ static const struct option options[] = {
 	{"floor", required_argument, NULL, OPT_FLOOR},	     {"source", no_argument, NULL, OPT_SOURCE},
 	{"move", no_argument, NULL, OPT_MOVE},		     {"reflink", no_argument, NULL, OPT_REFLINK},
 	{"peer", required_argument, NULL, OPT_PEER},
+	{"verify", no_argument, NULL, OPT_VERIFY},
 	{NULL, 0, NULL, 0},
 };
 
@@ -196,7 +204,7 @@ static void print_commands(const char *title, const char *host)
 static int print_help(const struct cli_command *command)
 {
 	if (command) {
-		(void)printf("usage: kagami %s %s\n\n%s (on the %s host).\n", command->name, command->usage, command->summary,
+		(void)printf("usage: kagami %s%s%s\n\n%s (on the %s host).\n", command->name, command->usage[0] ? " " : "", command->usage, command->summary,
 			     command->host);
 		if (command->help[0])
 			(void)printf("%s\n", command->help);
@@ -250,6 +258,30 @@ static int options_read(struct cli *cli, int argc, char **argv)
 	return CLI_DONE;
 }
 
+// What the usage line has for the first argument that is not there: "DIR"; "" where it is one of several things.
+static void missing_name(const struct cli *cli, char *name, size_t cap)
+{
+	const char *word = cli->command->usage;
+	name[0] = 0;
+	if (strstr(word, " | ")) // a choice: its first part is no more right than the others
+		return;
+	for (int i = 0; i < cli->argc; i++) {
+		word += strcspn(word, " ");
+		word += strspn(word, " ");
+	}
+	if (*word >= 'A' && *word <= 'Z')
+		(void)snprintf(name, cap, "%.*s", (int)strcspn(word, " "), word);
+}
+
+static int missing(const struct cli *cli)
+{
+	char name[64];
+	missing_name(cli, name, sizeof(name));
+	if (name[0])
+		return cli_misused(cli, "%s is missing", name);
+	return cli_misused(cli, cli->argc ? "something is missing behind \"%s\"" : "it needs to be told what", cli->argc ? cli->argv[cli->argc - 1] : "");
+}
+
 // Whether the command takes what it was given.
 static int command_check(const struct cli *cli)
 {
@@ -258,7 +290,7 @@ static int command_check(const struct cli *cli)
 		if (cli->option[i] && !((command->options | FOR_ALL) & OPT_BIT(i)))
 			return cli_misused(cli, "it takes no --%s", option_name(i));
 	if (cli->argc < command->args_least)
-		return cli_misused(cli, cli->argc ? "something is missing" : "it needs an argument");
+		return missing(cli);
 	if (cli->argc > command->args_most)
 		return cli_misused(cli, "\"%s\" is too much", cli->argv[command->args_most]);
 	return CLI_DONE;

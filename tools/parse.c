@@ -54,7 +54,7 @@ int parse_rpo(const char *text, uint64_t *ret_ms, struct err *err)
 	return 0;
 }
 
-int parse_size(const char *text, uint64_t *ret_bytes, struct err *err)
+int parse_bytes(const char *text, uint64_t *ret_bytes, struct err *err)
 {
 	static const char units[] = "KMGT";
 	uint64_t bytes;
@@ -65,6 +65,18 @@ int parse_size(const char *text, uint64_t *ret_bytes, struct err *err)
 			suffix = NULL;
 	if (!suffix || (*suffix && (!unit || suffix[1])))
 		return err_set(err, -EINVAL, "\"%s\" is not a size: write a whole number of bytes, or one with K, M, G or T, such as 20G", text);
+	if (bytes == 0 || bytes > INT64_MAX)
+		return err_set(err, -EINVAL, "%s is %s", text, bytes ? "too much" : "nothing at all");
+	*ret_bytes = bytes;
+	return 0;
+}
+
+int parse_size(const char *text, uint64_t *ret_bytes, struct err *err)
+{
+	uint64_t bytes = 0;
+	int rc = parse_bytes(text, &bytes, err);
+	if (rc)
+		return rc;
 	if (!size_disk_ok(bytes))
 		return err_set(err, -EINVAL, "a disk cannot have the size %s: it is a multiple of 512 bytes, up to 64T", text);
 	*ret_bytes = bytes;
@@ -75,6 +87,8 @@ int parse_number(const char *what, const char *text, uint64_t least, uint64_t mo
 {
 	uint64_t number;
 	const char *rest = read_digits(text, &number);
+	if ((!rest || *rest || number < least || number > most) && most == INT64_MAX)
+		return err_set(err, -EINVAL, "%s: \"%s\" is not a number from %ju on", what, text, (uintmax_t)least);
 	if (!rest || *rest || number < least || number > most)
 		return err_set(err, -EINVAL, "%s: \"%s\" is not a number from %ju to %ju", what, text, (uintmax_t)least,
 			       (uintmax_t)most);

@@ -16,6 +16,7 @@ int parse_duration(const char *text, uint64_t *ret_ms, struct err *err);
 int parse_rpo(const char *text, uint64_t *ret_ms, struct err *err);
 // The size of a disk: a whole number of bytes, or with a unit behind it (K, M, G, T: powers of 1024); a multiple of 512, up to 64 TiB.
 int parse_size(const char *text, uint64_t *ret_bytes, struct err *err);
+int parse_bytes(const char *text, uint64_t *ret_bytes, struct err *err); // the same, of any amount above 0
 // A decimal number of `least` to `most`; `what` names it in the error.
 int parse_number(const char *what, const char *text, uint64_t least, uint64_t most, uint64_t *ret_number, struct err *err);
 // The name of a protection, disk or site; `what` says of which.

@@ -7,6 +7,8 @@
 //		Prints "SECONDS" that the store's own calls took: each block unpacked and proven, written, and the commits.
 //	bench_store fold DIR
 //		folds all points but the newest. Prints "SECONDS BYTES": how long, and how many bytes the overlays had that were folded.
+//	bench_store merge DIR
+//		the same of all points but the newest and the oldest, which is pinned: they are merged into the newest.
 //
 // Exit status 1, and a line on standard error, when the store refuses.
 #include "base/auto.h"
@@ -137,7 +139,7 @@ static void make(const char *dir, uint64_t points, uint64_t blocks, uint64_t siz
 	(void)printf("%.4f\n", (double)b.took_ns / 1e9);
 }
 
-static void fold(const char *dir)
+static void retain(const char *dir, bool merge)
 {
 	struct bench b;
 	struct replica_info info;
@@ -152,11 +154,13 @@ static void fold(const char *dir)
 	must(replica_session_begin(b.replica, &b.open, pin, &opened, &err), &err);
 	replica_session_end(b.replica);
 	const struct retention policy = {.points = 1};
+	if (merge)
+		must(replica_pin(b.replica, 1, "", &err), &err);
 	must(replica_set_retention(b.replica, &policy, &err), &err);
 	AUTO_FREE struct point_info *points = NULL;
 	size_t count = 0;
 	must(replica_points(b.replica, &points, &count), &err);
-	for (size_t i = 0; i + 1 < count; i++)
+	for (size_t i = merge; i + 1 < count; i++)
 		bytes += points[i].stored_bytes;
 	uint64_t began_ns = env_mono_ns(env_posix());
 	int rc = 1;
@@ -174,7 +178,9 @@ int main(int argc, char **argv)
 	if ((argc == 6 || argc == 7) && strcmp(argv[1], "make") == 0)
 		make(argv[2], number(argv[3]), number(argv[4]), number(argv[5]), argv[6]);
 	else if (argc == 3 && strcmp(argv[1], "fold") == 0)
-		fold(argv[2]);
+		retain(argv[2], false);
+	else if (argc == 3 && strcmp(argv[1], "merge") == 0)
+		retain(argv[2], true);
 	else
 		return (void)fprintf(stderr, "usage: see the top of tests/bench/bench_store.c\n"), 2;
 	return 0;

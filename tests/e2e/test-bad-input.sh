@@ -43,6 +43,15 @@ refuses 'name' kagami protect VM1 vda="$W/good.raw" --to dr --rpo 15s
 refuses 'name' kagami protect vm1 v/da="$W/good.raw" --to dr --rpo 15s
 refuses 'name' kagami protect "$(printf 'a%.0s' {1..64})" vda="$W/good.raw" --to dr --rpo 15s
 refuses 'a disk is missing.*DISK=PATH' kagami protect vm1 --to dr --rpo 15s
+# What is missing is named, and an amount is not taken for a disk.
+refuses 'mount: NAME\[@POINT\] is missing' kagami mount
+refuses 'mount: DIR is missing' kagami mount vm1
+refuses 'something is missing behind "vm1"' kagami files vm1
+refuses 'it needs to be told what' kagami test
+refuses "\"0\" is not a number from 1 on" kagami points vm1@0
+refuses 'quota: 0 is nothing at all' kagami limit vm1 --quota 0
+refuses 'rate: 3 a second is too little' kagami scrub vm1 --rate 3
+refuses 'are for a failover' kagami failover vm1 --rollback --verify --yes
 refuses '--to is given twice' kagami protect vm1 vda="$W/good.raw" --to dr --to dr --rpo 15s
 refuses 'lock is a name the store needs itself' kagami protect lock vda="$W/good.raw" --to dr --rpo 15s
 at_source POST /v1/protections "{\"name\": \"lock\", \"site\": \"dr\", \"rpo_ms\": 15000,

@@ -109,6 +109,8 @@ kagami files vm1 get /sparse "$W/here/stopped" >"$W/stopped.out" 2>&1 &
 client=$!
 pids+=($client)
 wait_for 10 test -e "$W/here/stopped.part"
+begun() { [ "$(at_target GET /v1/mounts | jq -c .mounts)" != '[]' ]; }
+wait_for 10 begun # the file is there before the receiver has mounted anything
 kill -INT $client
 status=0
 wait $client || status=$?

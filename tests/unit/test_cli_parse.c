@@ -88,6 +88,11 @@ static void parse_size_reads_bytes_and_powers_of_1024(void **state)
 	for (size_t i = 0; i < COUNT(bad); i++)
 		assert_int_equal(parse_size(bad[i], &bytes, &err), -EINVAL);
 	assert_int_equal(bytes, UINT64_C(64) << 40);
+	assert_int_equal(parse_bytes("10", &bytes, &err), 0); // an amount is no disk
+	assert_int_equal(bytes, 10);
+	assert_int_equal(parse_bytes("0", &bytes, &err), -EINVAL);
+	assert_int_equal(parse_bytes("9223372036854775808", &bytes, &err), -EINVAL);
+	assert_int_equal(bytes, 10);
 }
 
 static void parse_new_name_refuses_what_the_store_needs_itself(void **state)

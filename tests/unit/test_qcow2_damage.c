@@ -172,6 +172,26 @@ static void wrong_header_fields_are_refused_with_a_reason(void **state)
 	assert_int_equal(read_all(world->file, &err), 0);
 }
 
+// What QEMU would follow out of the protection, or take for a protocol or for options.
+static void backing_name_that_leads_elsewhere_is_refused(void **state)
+{
+	static const char *const names[] = {"/etc/passwd", "json:{\"driver\":\"null-co\"}", "nbd:unix:/tmp/s", "nbd://host/disk", "fat:/etc", "file:/etc/passwd",
+					    "a:b", "base\nraw", "base\x7f" "raw"};
+	struct world *world = *state;
+	struct err err;
+	unsigned char len[4];
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		put_be32(len, (uint32_t)strlen(names[i]));
+		put(world, 16, len, sizeof(len));
+		put(world, get_be64(world->bytes + 8), names[i], strlen(names[i]));
+		int rc = read_all(world->file, &err);
+		if (rc != -EOPNOTSUPP || !strstr(err.text, "backing name"))
+			fail_msg("%s: %d, %s", names[i], rc, err.text);
+		put_back(world, 0, 4096);
+	}
+	assert_int_equal(read_all(world->file, &err), 0);
+}
+
 static void wrong_table_entries_are_refused(void **state)
 {
 	static const struct qcow2_entry entries[] = {
@@ -514,6 +534,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(wrong_header_fields_are_refused_with_a_reason),
+		TEST(backing_name_that_leads_elsewhere_is_refused),
 		TEST(wrong_table_entries_are_refused),
 		TEST(any_flipped_bit_is_refused_or_harmless),
 		TEST(image_without_its_end_is_refused),

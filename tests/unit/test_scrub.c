@@ -6,7 +6,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "receiver/replica.h"
-#include "tests/lib/store_twin.h"
+#include "tests/lib/store_flip.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -78,42 +78,11 @@ static uint64_t scrub(struct store_twin *t, uint64_t point)
 	return mismatches;
 }
 
-static void flip_at(struct store_twin *t, const char *rest, uint64_t off)
-{
-	char name[320];
-	struct env_file *file = NULL;
-	unsigned char byte;
-	(void)snprintf(name, sizeof(name), "vm1/%s", rest);
-	assert_int_equal(env_open(t->temp.root, name, ENV_WRITE, &file), 0);
-	assert_int_equal(env_pread_full(file, &byte, 1, off), 0);
-	byte ^= 0x40;
-	assert_int_equal(env_pwrite(file, &byte, 1, off), 0);
-	env_close(file);
-}
-
 static uint64_t be64_at(struct env_file *file, uint64_t off)
 {
 	unsigned char bytes[8];
 	assert_int_equal(env_pread_full(file, bytes, 8, off), 0);
 	return get_be64(bytes);
-}
-
-// Flips a byte of what the point stores of the block.
-static void flip_block(struct store_twin *t, uint64_t point, unsigned disk, uint64_t index)
-{
-	char rest[128], name[320];
-	struct env_file *file = NULL;
-	(void)snprintf(rest, sizeof(rest), "points/%llu/%s.qcow2", (unsigned long long)point, t->open.disk[disk].name);
-	(void)snprintf(name, sizeof(name), "vm1/%s", rest);
-	assert_int_equal(env_open(t->temp.root, name, ENV_READ, &file), 0);
-	uint64_t l2 = be64_at(file, be64_at(file, 40)) & UINT64_C(0x00fffffffffffe00), at = l2 + index * 16;
-	uint64_t where = be64_at(file, at), bits = be64_at(file, at + 8);
-	env_close(file);
-	assert_true(where != 0);
-	if (where >> 62 & 1)
-		flip_at(t, rest, (where & ((UINT64_C(1) << 54) - 1)) + 20);
-	else
-		flip_at(t, rest, (where & UINT64_C(0x00fffffffffffe00)) + (uint64_t)__builtin_ctz((uint32_t)bits) * 2048 + 100);
 }
 
 static bool refused(struct store_twin *t, uint64_t point)
@@ -192,12 +161,12 @@ static void flipped_byte_is_found_in_exactly_the_points_that_show_it(void **stat
 		{3, 1, {false, false, false, true}},
 	};
 	for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
-		flip_block(t, cases[c].point, 0, cases[c].index);
+		store_flip_block(t, cases[c].point, 0, cases[c].index);
 		assert_true(scrub(t, 0) > 0);
 		for (uint64_t n = 1; n <= 3; n++)
 			if (refused(t, n) != cases[c].shown[n])
 				fail_msg("case %zu: point %llu is %s", c, (unsigned long long)n, refused(t, n) ? "refused" : "not refused");
-		flip_block(t, cases[c].point, 0, cases[c].index); // and back: sound again, and let out
+		store_flip_block(t, cases[c].point, 0, cases[c].index); // and back: sound again, and let out
 		assert_int_equal(scrub(t, 0), 0);
 		for (uint64_t n = 1; n <= 3; n++)
 			assert_false(refused(t, n));
@@ -212,8 +181,8 @@ static void every_flipped_byte_of_the_base_is_found(void **state)
 	store_twin_session(t);
 	while (replica_retain(t->replica, NULL) == 1)
 		;
-	flip_at(t, "base/vda.raw", 2 * BLOCK_SIZE + 77); // what a fold put there
-	flip_at(t, "base/vda.raw", 3 * BLOCK_SIZE + 5);  // where zeros should be
+	store_flip_at(t, "base/vda.raw", 2 * BLOCK_SIZE + 77); // what a fold put there
+	store_flip_at(t, "base/vda.raw", 3 * BLOCK_SIZE + 5);  // where zeros should be
 	assert_int_equal(scrub(t, 0), 2);
 	assert_true(refused(t, 3));
 	assert_int_equal(replica_damaged_blocks(t->replica, 3), 2);
@@ -222,11 +191,11 @@ static void every_flipped_byte_of_the_base_is_found(void **state)
 static void scrub_of_one_point_quarantines_all_that_show_the_block(void **state)
 {
 	struct store_twin *t = *state;
-	flip_block(t, 1, 0, 2);
+	store_flip_block(t, 1, 0, 2);
 	assert_true(scrub(t, 2) > 0);
 	for (unsigned n = 1; n <= 3; n++)
 		assert_true(refused(t, n));
-	flip_block(t, 1, 0, 2);
+	store_flip_block(t, 1, 0, 2);
 	assert_int_equal(scrub(t, 3), 0);
 	assert_true(refused(t, 2)); // one point that is sound says nothing of the others
 }
@@ -234,7 +203,7 @@ static void scrub_of_one_point_quarantines_all_that_show_the_block(void **state)
 static void quarantine_outlives_the_receiver(void **state)
 {
 	struct store_twin *t = *state;
-	flip_block(t, 2, 0, 0);
+	store_flip_block(t, 2, 0, 0);
 	assert_int_equal(scrub(t, 0), 1);
 	store_twin_reopen(t);
 	assert_true(refused(t, 2));
@@ -247,9 +216,9 @@ static void quarantine_holds_in_a_broken_replica_too(void **state)
 {
 	struct store_twin *t = *state;
 	struct replica_info info;
-	flip_block(t, 2, 0, 0);
+	store_flip_block(t, 2, 0, 0);
 	assert_int_equal(scrub(t, 0), 1);
-	flip_at(t, "points/3/point.json", 40);
+	store_flip_at(t, "points/3/point.json", 40);
 	store_twin_reopen(t);
 	replica_info(t->replica, &info);
 	assert_true(info.broken && info.point_count == 2);
@@ -260,9 +229,9 @@ static void quarantine_holds_in_a_broken_replica_too(void **state)
 static void record_that_is_damaged_puts_every_point_in_doubt(void **state)
 {
 	struct store_twin *t = *state;
-	flip_block(t, 2, 0, 0);
+	store_flip_block(t, 2, 0, 0);
 	assert_int_equal(scrub(t, 0), 1);
-	flip_at(t, "scrub.json", 40);
+	store_flip_at(t, "scrub.json", 40);
 	store_twin_reopen(t);
 	for (unsigned n = 1; n <= 3; n++)
 		assert_true(refused(t, n));
@@ -299,7 +268,7 @@ static void block_before_the_position_was_read(void **state)
 {
 	struct store_twin *t = *state;
 	struct scrub_step step = {.ended = false};
-	flip_block(t, 1, 0, 2);
+	store_flip_block(t, 1, 0, 2);
 	assert_int_equal(scrub_begin(t->replica, 0, 1, NULL), 0);
 	for (unsigned n = 0; !step.ended; n++) {
 		t->replica->scrub_range = 1;
@@ -351,7 +320,7 @@ static bool differs(struct store_twin *t, unsigned disk, uint64_t index)
 static void damaged_block_differs_until_it_comes_whole(void **state)
 {
 	struct store_twin *t = *state;
-	flip_block(t, 1, 0, 2);
+	store_flip_block(t, 1, 0, 2);
 	assert_false(differs(t, 0, 2));
 	assert_true(scrub(t, 0) > 0);
 	assert_true(refused(t, 3));
@@ -382,7 +351,7 @@ static void damaged_block_differs_until_it_comes_whole(void **state)
 static void damaged_zeros_are_repaired_too(void **state)
 {
 	struct store_twin *t = *state;
-	flip_at(t, "base/vda.raw", 3 * BLOCK_SIZE + 5);
+	store_flip_at(t, "base/vda.raw", 3 * BLOCK_SIZE + 5);
 	assert_true(scrub(t, 0) > 0);
 	replica_session_end(t->replica);
 	store_twin_session(t);
@@ -397,7 +366,7 @@ static void damaged_zeros_are_repaired_too(void **state)
 static void quarantine_ends_with_its_last_point(void **state)
 {
 	struct store_twin *t = *state;
-	flip_block(t, 1, 0, 0);
+	store_flip_block(t, 1, 0, 0);
 	assert_int_equal(scrub(t, 0), 1);
 	store_twin_keep(t, 1);
 	replica_session_end(t->replica);
@@ -421,7 +390,7 @@ static void retain_all(struct store_twin *t)
 static void quarantine_of_a_point_ends_when_it_is_merged(void **state)
 {
 	struct store_twin *t = *state;
-	flip_block(t, 2, 0, 0); // the third holds it whole
+	store_flip_block(t, 2, 0, 0); // the third holds it whole
 	assert_int_equal(scrub(t, 0), 1);
 	assert_int_equal(replica_pin(t->replica, 1, "", NULL), 0);
 	store_twin_keep(t, 1);
@@ -435,7 +404,7 @@ static void quarantine_of_a_point_ends_when_it_is_merged(void **state)
 static void damage_that_a_merge_takes_along_stays_known(void **state)
 {
 	struct store_twin *t = *state;
-	flip_block(t, 2, 0, 1); // a piece, that the third shows
+	store_flip_block(t, 2, 0, 1); // a piece, that the third shows
 	assert_int_equal(scrub(t, 0), 2);
 	assert_int_equal(replica_pin(t->replica, 1, "", NULL), 0);
 	store_twin_keep(t, 1);
@@ -503,7 +472,7 @@ static void block_that_cannot_be_unpacked_does_not_stop_retention(void **state)
 	struct store_twin *t = *state;
 	struct err err = {0};
 	struct replica_info info;
-	flip_block(t, 1, 0, 0); // packed: no digest is needed to see it
+	store_flip_block(t, 1, 0, 0); // packed: no digest is needed to see it
 	char name[320];
 	struct env_file *file = NULL;
 	(void)snprintf(name, sizeof(name), "vm1/points/1/vda.qcow2");

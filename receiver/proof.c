@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+// Blocks whose digest is zero are read, too: QEMU shows what the files hold, and asks no digest.
+#include "receiver/proof.h"
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "receiver/chain.h"
+#include "receiver/replica.h"
+#include "receiver/scrub.h"
+
+#include <errno.h>
+
+enum { PROOF_LOGGED = 20 }; // blocks named in the log: a disk that dies has millions
+
+struct proof {
+	struct replica *replica;
+	uint64_t point;
+	unsigned disk, disk_count;
+	uint64_t size[DISKS_MAX];
+	uint64_t block; // of `disk`, the next one
+	struct chain *chain; // of `disk`; NULL until it is needed
+	unsigned char *buf;
+	struct proof_info info;
+};
+
+int proof_open(struct replica *replica, uint64_t point, struct proof **ret_proof, struct err *err)
+{
+	struct proof *p = calloc(1, sizeof(*p));
+	if (!p || !(p->buf = malloc(BLOCK_SIZE))) {
+		free(p);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	p->replica = replica;
+	p->point = point;
+	p->disk_count = replica->prot.disk_count;
+	int rc = replica_point_sizes(replica, point, p->size, err);
+	if (rc) {
+		proof_close(p);
+		return rc;
+	}
+	for (unsigned i = 0; i < p->disk_count; i++)
+		p->info.total_bytes += p->size[i];
+	*ret_proof = p;
+	return 0;
+}
+
+void proof_close(struct proof *p)
+{
+	if (!p)
+		return;
+	chain_close(p->chain);
+	free(p->buf);
+	free(p);
+}
+
+void proof_info(const struct proof *p, struct proof_info *ret_info)
+{
+	*ret_info = p->info;
+}
+
+// Into quarantine, for all points that show the block. It is looked at once more there: *ret_again when it was sound then, and nothing was noted.
+static void quarantine(struct proof *p, uint64_t index, const struct err *why, bool *ret_again)
+{
+	struct err err = {.code = 0};
+	LOCK_SCOPE(&p->replica->retain_lock);
+	int rc = scrub_unreadable(p->replica, (uint16_t)p->disk, index, why, &err);
+	*ret_again = rc == why->code;
+	if (rc && !*ret_again)
+		log_error("damage could not be noted protection=%s point=%llu reason=\"%s\"", p->replica->name, (unsigned long long)p->point,
+			  err.text);
+}
+
+static int block_prove(struct proof *p, uint64_t index, struct err *err)
+{
+	struct err why = {.code = 0};
+	bool again = false;
+	int rc = chain_get(p->chain, index, p->buf, &why);
+	if (rc == 0)
+		return 0;
+	if (rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE || rc == -ESHUTDOWN)
+		return err_set(err, rc, "%s", why.text);
+	quarantine(p, index, &why, &again);
+	if (again && chain_get(p->chain, index, p->buf, NULL) == 0) {
+		log_warning("a block was read wrong once, and right at the second look: is the disk or the memory of this host failing? "
+			    "protection=%s point=%llu disk=%s block=%llu",
+			    p->replica->name, (unsigned long long)p->point, p->replica->prot.disk[p->disk].name, (unsigned long long)index);
+		return 0;
+	}
+	if (++p->info.damaged_blocks <= PROOF_LOGGED)
+		log_error("a point in use shows a damaged block protection=%s point=%llu disk=%s block=%llu reason=\"%s\"", p->replica->name,
+			  (unsigned long long)p->point, p->replica->prot.disk[p->disk].name, (unsigned long long)index, why.text);
+	return 0;
+}
+
+static void disk_end(struct proof *p)
+{
+	chain_close(p->chain);
+	p->chain = NULL;
+	p->block = 0;
+	p->info.ended = ++p->disk == p->disk_count;
+}
+
+int proof_slice(struct proof *p, struct err *err)
+{
+	if (p->info.ended)
+		return 0;
+	uint64_t blocks = size_blocks(p->size[p->disk]), end = min_u64(blocks, p->block + PROOF_SLICE_BLOCKS);
+	int rc = p->chain ? 0 : chain_open(p->replica, p->point, p->disk, &p->chain, err);
+	if (rc == -EBADMSG || rc == -EIO || rc == -ENODATA)
+		rc = err->code = -EUCLEAN;
+	for (; rc == 0 && p->block < end && p->info.damaged_blocks < PROOF_DAMAGE_MAX; p->block++) {
+		rc = block_prove(p, p->block, err);
+		if (rc)
+			return rc;
+		p->info.done_bytes += size_of_block(p->size[p->disk], p->block);
+	}
+	if (rc)
+		return rc;
+	if (p->info.damaged_blocks == PROOF_DAMAGE_MAX)
+		p->info.ended = true;
+	else if (p->block == blocks)
+		disk_end(p);
+	return 0;
+}
