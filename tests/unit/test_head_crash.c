@@ -676,7 +676,8 @@ static void a_journal_cut_off_anywhere_has_the_checkpoints_before(void **state)
 	assert_int_equal(checkpoint_read(file, &extent, count_record, &records, &err), 0);
 	assert_int_equal(records, 5003);
 	while (length-- > 0) {
-		if (length % 61 && length % 512 > 1) // every byte around the sectors' ends, and some between
+		bool edge = length < 600 || length > ends[1] || (length > ends[0] && length < ends[0] + 200);
+		if (!edge && length % 4096 > 1) // every byte of the small ones, and both sides of some sectors' ends between
 			continue;
 		assert_int_equal(env_truncate(file, length), 0);
 		int rc = checkpoint_find(file, &extent, &err);
@@ -701,7 +702,7 @@ static void a_flipped_bit_in_a_journal_is_found(void **state)
 	assert_int_equal(env_root_open(sim_env(sim), "/", &root), 0);
 	assert_int_equal(env_open(root, "f", ENV_CREATE, &file), 0);
 	uint64_t length = journal_write(file, ends);
-	for (uint64_t at = 0; at < length; at += at < 700 || at > ends[1] ? 1 : 997) {
+	for (uint64_t at = 0; at < length; at += at < 530 || at > ends[1] ? 1 : 4999) {
 		unsigned char byte, flipped;
 		assert_int_equal(env_pread_full(file, &byte, 1, at), 0);
 		flipped = byte ^ (unsigned char)(1u << at % 8);
