@@ -21,6 +21,7 @@ struct aio {
 	bool background; // may take its time: must not delay the operations of the guest
 	uint64_t off, len;
 	void *data;
+	const int *pipe; // AIO_WRITE: not NULL where the data lies in this pipe; what is not written is left in it, or lost
 	// Called once, never from within submit. 0: the whole length was done (operations on disk may be short, these are not);
 	// -EOPNOTSUPP from AIO_PUNCH and AIO_ZERO: the image cannot; nothing was done.
 	void (*done)(struct aio *aio, int res);

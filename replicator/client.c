@@ -6,13 +6,12 @@
 //	   └──────────┘
 //
 // Memory: requests of at most CLIENT_REQUESTS_MAX, and payloads of at most CLIENT_BYTES_MAX (or one payload, whatever its
-// size) are under way. No memory is allocated per request once that many were under way before.
+// size) are under way. No memory is allocated per request once that many were under way before. A large write is held in the pieces
+// of it that were received and are not done.
 // A bad request is answered with an error; broken framing ends this connection alone.
-#include "replicator/client.h"
+#include "replicator/client_private.h"
 
 #include "replicator/holder.h"
-#include "replicator/inbox.h"
-#include "replicator/outbox.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -21,166 +20,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CLIENT_REQUESTS_MAX = 256, CLIENT_BYTES_MAX = 64 << 20, SEND_ROOM = 1 << 20 };
-
-struct client_request {
-	struct volume_request volume;
-	struct client *client;
-	struct reply reply;
-	struct buffer *buffer; // what is read into, or where the inbox holds what is written
-	uint64_t bytes;	       // that it counts for
-	struct nbd_request nbd;
-	struct client_request *next;
-};
-
-struct client {
-	struct client_host *host;
-	int fd;
-	struct nbd_handshake handshake;
-	struct inbox inbox;
-	struct outbox outbox;
-	struct ring_watch watch;
-	struct ring_task task; // goes on: there may be more to receive, after the replies to what was received
-	bool readable;	       // the socket may hold something
-	bool closed;	       // by the peer, and everything up to its end is to be received
-	size_t need;	       // bytes until the next item can be parsed; 0: the socket is left alone
-	bool finished;	       // takes no more requests
-	uint64_t skip;	    // payload of a refused request that is still to come
-	unsigned requests;  // under way, until their replies were sent
-	uint64_t bytes;	    // of their payloads
-	struct client_request *spare;
-	struct client *next;
-};
+enum { SEND_ROOM = 1 << 20 };
 
 enum parsed { PARSED_ONE, PARSED_NEEDS, PARSED_STALLED, PARSED_END };
 
 static void client_proceed(struct client *client);
-
-// ---- requests
-
-static void on_reply_sent(struct reply *reply)
-{
-	struct client_request *request = HOLDER(reply, struct client_request, reply);
-	struct client *client = request->client;
-	buffer_put(request->buffer);
-	client->requests--;
-	client->bytes -= request->bytes;
-	request->next = client->spare;
-	client->spare = request;
-}
-
-static struct client_request *request_new(struct client *client, uint64_t bytes)
-{
-	struct client_request *request = client->spare;
-	if (request)
-		client->spare = request->next;
-	else
-		request = malloc(sizeof(*request));
-	if (!request)
-		return NULL;
-	request->client = client;
-	request->buffer = NULL;
-	request->bytes = bytes;
-	request->reply.data = NULL;
-	request->reply.image = NULL;
-	request->reply.len = 0;
-	request->reply.sent = on_reply_sent;
-	client->requests++;
-	client->bytes += bytes;
-	return request;
-}
-
-static void reply_code(struct client_request *request, int code)
-{
-	struct client *client = request->client;
-	struct reply *reply = &request->reply;
-	if (code)
-		reply->head_len = nbd_reply_error(reply->head, &request->nbd, client->handshake.structured, code);
-	else
-		reply->head_len = nbd_reply_simple(reply->head, &request->nbd, 0);
-	outbox_push(&client->outbox, reply);
-}
-
-static void on_request_done(struct volume_request *volume, int res)
-{
-	struct client_request *request = HOLDER(volume, struct client_request, volume);
-	struct client *client = request->client;
-	struct reply *reply = &request->reply;
-	if (res < 0 || request->nbd.command != NBD_READ) {
-		reply_code(request, res);
-		return;
-	}
-	reply->head_len = nbd_reply_data(reply->head, &request->nbd, client->handshake.structured);
-	reply->data = request->buffer->data;
-	reply->len = request->nbd.len;
-	outbox_push(&client->outbox, reply);
-}
-
-static void do_block_status(struct client_request *request)
-{
-	struct client *client = request->client;
-	struct nbd_extent extents[NBD_EXTENTS_MAX];
-	unsigned most = request->nbd.flags & NBD_FLAG_REQ_ONE ? 1 : NBD_EXTENTS_MAX;
-	request->buffer = pool_get(client->host->pool, NBD_STATUS_MAX);
-	if (!request->buffer) {
-		reply_code(request, -ENOMEM);
-		return;
-	}
-	struct image *image = &client->host->image[client->handshake.chosen];
-	unsigned count = image_extents(image, request->nbd.off, request->nbd.len, extents, most);
-	struct reply *reply = &request->reply;
-	reply->data = request->buffer->data;
-	reply->len = nbd_extents_encode(request->buffer->data, extents, count);
-	reply->head_len = nbd_reply_status(reply->head, &request->nbd, (uint32_t)reply->len);
-	outbox_push(&client->outbox, reply);
-}
-
-// From the page cache to the socket; false when it is to be read first.
-static bool read_in_place(struct client_request *request)
-{
-	struct client *client = request->client;
-	const struct nbd_request *nbd = &request->nbd;
-	struct image *image = &client->host->image[client->handshake.chosen];
-	if (!image_sendable(image, nbd->off, nbd->len))
-		return false;
-	volume_count_read(&client->host->group->volume[client->handshake.chosen], nbd->len);
-	struct reply *reply = &request->reply;
-	reply->head_len = nbd_reply_data(reply->head, nbd, client->handshake.structured);
-	reply->image = image;
-	reply->off = nbd->off;
-	reply->len = nbd->len;
-	outbox_push(&client->outbox, reply);
-	return true;
-}
-
-static const enum volume_command commands[] = {
-	[NBD_READ] = VOLUME_READ, [NBD_WRITE] = VOLUME_WRITE,	    [NBD_FLUSH] = VOLUME_FLUSH,
-	[NBD_TRIM] = VOLUME_TRIM, [NBD_WRITE_ZEROES] = VOLUME_ZERO, [NBD_CACHE] = VOLUME_CACHE,
-};
-
-static void request_submit(struct client_request *request)
-{
-	struct client *client = request->client;
-	const struct nbd_request *nbd = &request->nbd;
-	if (nbd->command == NBD_READ) {
-		if (read_in_place(request))
-			return;
-		request->buffer = pool_get(client->host->pool, nbd->len);
-		if (!request->buffer) {
-			reply_code(request, -ENOMEM);
-			return;
-		}
-		request->volume.data = request->buffer->data;
-	}
-	request->volume.command = commands[nbd->command];
-	request->volume.fua = nbd->flags & NBD_FLAG_FUA;
-	request->volume.no_hole = nbd->flags & NBD_FLAG_NO_HOLE;
-	request->volume.fast = nbd->flags & NBD_FLAG_FAST_ZERO;
-	request->volume.off = nbd->off;
-	request->volume.len = nbd->len;
-	request->volume.done = on_request_done;
-	volume_submit(&client->host->group->volume[client->handshake.chosen], &request->volume);
-}
 
 // ---- parsing
 
@@ -202,11 +46,12 @@ static enum parsed parse_request(struct client *client, size_t *ret_need)
 	uint64_t bytes = code == 0 && has_payload(&nbd) ? nbd.len : 0;
 	if (client->requests >= CLIENT_REQUESTS_MAX || (client->requests && client->bytes + bytes > CLIENT_BYTES_MAX))
 		return PARSED_STALLED;
-	bool whole = code == 0 && nbd.command == NBD_WRITE;
+	bool write = code == 0 && nbd.command == NBD_WRITE;
+	bool whole = write && nbd.len <= CLIENT_PIECE_MAX;
 	*ret_need = NBD_REQUEST_SIZE + (whole ? (size_t)nbd.len : 0);
 	if (inbox_len(&client->inbox) < *ret_need)
 		return PARSED_NEEDS;
-	struct client_request *request = request_new(client, bytes);
+	struct client_request *request = client_request_new(client, bytes);
 	if (!request)
 		return PARSED_END;
 	request->nbd = nbd;
@@ -215,13 +60,16 @@ static enum parsed parse_request(struct client *client, size_t *ret_need)
 		request->volume.data = inbox_at(&client->inbox) + NBD_REQUEST_SIZE;
 	}
 	inbox_skip(&client->inbox, *ret_need);
+	client->large &= write && !whole;
 	if (code) {
 		client->skip = nbd.command == NBD_WRITE ? nbd.len : 0;
-		reply_code(request, code);
+		client_reply_code(request, code);
 	} else if (nbd.command == NBD_BLOCK_STATUS) {
-		do_block_status(request);
+		client_reply_status(request);
+	} else if (write && !whole) {
+		client_write_begin(request);
 	} else {
-		request_submit(request);
+		client_request_submit(request);
 	}
 	return PARSED_ONE;
 }
@@ -244,7 +92,7 @@ static enum parsed parse_option(struct client *client, size_t *ret_need)
 		return PARSED_END;
 	if (have < *ret_need)
 		return PARSED_NEEDS;
-	struct client_request *request = request_new(client, 0);
+	struct client_request *request = client_request_new(client, 0);
 	if (!request)
 		return PARSED_END;
 	request->buffer = pool_get(client->host->pool, NBD_ANSWER_MAX);
@@ -254,7 +102,7 @@ static enum parsed parse_option(struct client *client, size_t *ret_need)
 		code = nbd_handshake_step(handshake, inbox_at(&client->inbox), *ret_need, request->buffer->data, &answered);
 	inbox_skip(&client->inbox, *ret_need);
 	if (code || !answered)
-		on_reply_sent(&request->reply);
+		client_request_drop(request);
 	else
 		send_answer(client, request, answered);
 	if (handshake->state == NBD_TRANSMISSION)
@@ -272,8 +120,22 @@ static enum parsed parse_skipped(struct client *client, size_t *ret_need)
 	return client->skip ? PARSED_NEEDS : PARSED_ONE;
 }
 
+static enum parsed parse_piece(struct client *client, size_t *ret_need)
+{
+	if (client_pours(client)) {
+		*ret_need = 1;
+		return client->pour.busy ? PARSED_STALLED : PARSED_NEEDS;
+	}
+	*ret_need = client_write_next(client->taking);
+	if (inbox_len(&client->inbox) < *ret_need)
+		return PARSED_NEEDS;
+	return client_write_take(client->taking) ? PARSED_END : PARSED_ONE;
+}
+
 static enum parsed parse_one(struct client *client, size_t *ret_need)
 {
+	if (client->taking)
+		return parse_piece(client, ret_need);
 	if (client->skip)
 		return parse_skipped(client, ret_need);
 	if (client->handshake.state == NBD_TRANSMISSION)
@@ -292,6 +154,8 @@ static void receive(struct client *client, size_t need)
 		client->finished = true;
 		return;
 	}
+	if (client->taking || client->large) // the item and no more: what follows may be poured, or lies at the buffer's start again
+		len = min_u64(len, need - inbox_len(&client->inbox));
 	ssize_t got = recv(client->fd, to, len, MSG_DONTWAIT);
 	if (got > 0)
 		inbox_received(&client->inbox, (size_t)got);
@@ -309,6 +173,7 @@ static void client_free(struct client *client)
 	ring_unwatch(host->ring, client->fd, &client->watch);
 	host->ended(host, client);
 	inbox_done(&client->inbox);
+	client_pour_close(client);
 	while (client->spare) {
 		struct client_request *request = client->spare;
 		client->spare = request->next;
@@ -329,6 +194,8 @@ static void client_proceed(struct client *client)
 		parsed = parse_one(client, &need);
 	if (parsed == PARSED_END)
 		client->finished = true;
+	if (client->finished && client->taking)
+		client_write_abandon(client->taking);
 	client->need = parsed == PARSED_NEEDS ? need : 0;
 	if (client->need && client->readable)
 		ring_later(client->host->ring, &client->task);
@@ -339,8 +206,12 @@ static void client_proceed(struct client *client)
 static void on_task(struct ring_task *task)
 {
 	struct client *client = HOLDER(task, struct client, task);
-	if (client->need && client->readable && !client->finished)
-		receive(client, client->need);
+	if (client->need && client->readable && !client->finished) {
+		if (client_pours(client))
+			client_pour(client);
+		else
+			receive(client, client->need);
+	}
 	client_proceed(client);
 }
 
@@ -373,7 +244,7 @@ static void socket_prepare(int fd)
 struct client *client_new(struct client_host *host, int fd)
 {
 	struct client *client = calloc(1, sizeof(*client));
-	struct client_request *hello = client ? request_new(client, 0) : NULL;
+	struct client_request *hello = client ? client_request_new(client, 0) : NULL;
 	if (!hello || !(hello->buffer = pool_get(host->pool, NBD_GREETING_SIZE)) || ring_watch(host->ring, fd, &client->watch)) {
 		if (hello)
 			buffer_put(hello->buffer);

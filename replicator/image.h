@@ -28,6 +28,7 @@ struct image {
 	struct image_op *spare;
 	unsigned detour;       // how many more small writes go by the ring, since one of ours was slow
 	unsigned send_detour; // likewise of reads that could be sent from the page cache
+	bool no_pipe;	       // its file system takes nothing from a pipe: each such write is copied once more
 };
 
 // Opens and locks. Errors name the path and what to do.

@@ -22,6 +22,7 @@
 enum {
 	ADVISE_STEP = 128 << 10, // the kernel takes no more of a range than its readahead window, and forgets the rest
 	DIRECT_BYTES_MAX = 128 << 10,
+	PIPE_STEP = 64 << 10, // where what a pipe holds has to be copied
 	SEND_BYTES_MIN = 64 << 10,
 	SEND_BYTES_MAX = 1 << 20, // at once: others have their turn
 	LOOK_STEP = 64 << 10,
@@ -74,7 +75,10 @@ static void op_submit(struct image_op *op)
 		io_uring_prep_read(sqe, fd, data + op->at, (unsigned)len, off);
 		break;
 	case AIO_WRITE:
-		io_uring_prep_write(sqe, fd, data + op->at, (unsigned)len, off);
+		if (aio->pipe)
+			io_uring_prep_splice(sqe, *aio->pipe, -1, fd, (int64_t)off, (unsigned)len, 0);
+		else
+			io_uring_prep_write(sqe, fd, data + op->at, (unsigned)len, off);
 		break;
 	case AIO_SYNC:
 		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
@@ -143,7 +147,9 @@ static void op_done(struct ring_op *ring, int res)
 // Only whole pieces: a part of a page that is not in memory would be read first, and the thread would wait for the disk.
 static bool write_direct(struct image *image, const struct aio *aio)
 {
-	if (aio->len > DIRECT_BYTES_MAX || (aio->off | aio->len) % PIECE_SIZE)
+	if (image->no_pipe && aio->pipe)
+		return true;
+	if ((!aio->pipe && aio->len > DIRECT_BYTES_MAX) || (aio->off | aio->len) % PIECE_SIZE)
 		return false;
 	if (!image->detour)
 		return true;
@@ -151,12 +157,42 @@ static bool write_direct(struct image *image, const struct aio *aio)
 	return false;
 }
 
+// For file systems that take nothing from a pipe.
+static ssize_t write_copied(struct image *image, int pipe, uint64_t off, size_t len)
+{
+	char data[PIPE_STEP];
+	ssize_t have = read(pipe, data, min_u64(len, sizeof(data)));
+	ssize_t at = 0;
+	while (at < have) {
+		ssize_t wrote = pwrite(image->fd, data + at, (size_t)(have - at), (off_t)off + at);
+		if (wrote == 0 || (wrote < 0 && errno != EINTR))
+			return wrote;
+		at += wrote > 0 ? wrote : 0;
+	}
+	return have;
+}
+
+static ssize_t write_piped(struct image *image, int pipe, uint64_t off, size_t len)
+{
+	loff_t to = (loff_t)off;
+	ssize_t wrote = image->no_pipe ? -1 : splice(pipe, NULL, image->fd, &to, len, 0);
+	if (!image->no_pipe && wrote < 0 && errno == EINVAL)
+		image->no_pipe = true;
+	return image->no_pipe ? write_copied(image, pipe, off, len) : wrote;
+}
+
+static ssize_t write_some(struct image *image, const struct aio *aio, uint64_t at)
+{
+	uint64_t off = aio->off + at, len = aio->len - at;
+	return aio->pipe ? write_piped(image, *aio->pipe, off, len) : pwrite(image->fd, (char *)aio->data + at, len, (off_t)off);
+}
+
 static void write_now(struct image *image, struct aio *aio)
 {
 	uint64_t begin = clock_mono_ns(), at = 0;
 	int res = 0;
 	while (res == 0 && at < aio->len) {
-		ssize_t wrote = pwrite(image->fd, (char *)aio->data + at, aio->len - at, (off_t)(aio->off + at));
+		ssize_t wrote = write_some(image, aio, at);
 		if (wrote > 0)
 			at += (uint64_t)wrote;
 		else if (wrote == 0)

@@ -194,6 +194,8 @@ static void issue_aio(struct volume_request *request, enum aio_kind kind, uint64
 {
 	struct volume *volume = request->volume;
 	request->aio = (struct aio){.kind = kind, .off = off, .len = len, .data = data, .done = on_written};
+	if (request->command == VOLUME_WRITE)
+		request->aio.pipe = request->pipe;
 	volume->backend->submit(volume->backend, &request->aio);
 }
 
@@ -279,6 +281,12 @@ void volume_count_read(struct volume *volume, uint64_t len)
 	count(&volume->stats.read_bytes, len);
 }
 
+void volume_count_write(struct volume *volume, uint64_t len)
+{
+	count(&volume->stats.writes, 1);
+	count(&volume->stats.written_bytes, len);
+}
+
 static void volume_cache(struct volume_request *request)
 {
 	struct volume *volume = request->volume;
@@ -302,15 +310,16 @@ void volume_submit(struct volume *volume, struct volume_request *request)
 		volume_read(request);
 		return;
 	case VOLUME_FLUSH:
-		count(&stats->flushes, 1);
+		if (!request->counted)
+			count(&stats->flushes, 1);
 		request_sync(request);
 		return;
 	case VOLUME_CACHE:
 		volume_cache(request);
 		return;
 	case VOLUME_WRITE:
-		count(&stats->writes, 1);
-		count(&stats->written_bytes, request->len);
+		if (!request->counted)
+			volume_count_write(volume, request->len);
 		break;
 	case VOLUME_TRIM:
 		count(&stats->trims, 1);

@@ -7,7 +7,8 @@
 //	gate        held while a cut is being taken (group.c)
 //	mark        its pieces are dirty from here on (V1: before anything reaches the image)
 //	preserve    blocks of the cut's set that it overwrites are saved first, or it waits until they were read
-//	image       written; only then it no longer counts as in flight (V2: a cut sees all of it or nothing)
+//	image       written; only then it no longer counts as in flight (V2: a cut sees all of it or nothing; a client's write
+//			of more than 64 KiB is several requests here, client_request.c)
 //	sync        with FUA
 //
 // V3: a write or sync of the image that failed for good (anything but a want of space, of which the guest is told before it
@@ -43,8 +44,10 @@ struct volume_request {
 	bool fua;
 	bool no_hole; // ZERO: keep the space
 	bool fast;    // ZERO: -EOPNOTSUPP rather than writing zeros
+	bool counted; // in the statistics: it is a part of what volume_count_write() was told
 	uint64_t off, len;
 	void *data; // READ, WRITE
+	const int *pipe; // WRITE: not NULL where the data is in this pipe instead, all of it
 	void (*done)(struct volume_request *request, int res);
 
 	struct volume *volume; // from here on the volume's own
@@ -95,6 +98,8 @@ int volume_grow(struct volume *volume, uint64_t size);
 void volume_submit(struct volume *volume, struct volume_request *request);
 // A read that the caller does by itself, from the image as it is now: reads wait for nothing.
 void volume_count_read(struct volume *volume, uint64_t len);
+// A write that comes as several requests, which say `counted`.
+void volume_count_write(struct volume *volume, uint64_t len);
 void volume_sync(struct volume *volume, struct volume_sync *sync);
 
 // For group.c: a request of one's own past the gate, and past what it waited for.

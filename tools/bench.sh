@@ -4,7 +4,8 @@
 #
 #	1. 4 KiB random writes and reads at queue depth 16 and 1, and 1 MiB sequential ones at depth 4, by fio's nbd engine, and
 #	   4 KiB by qemu-img bench, against `nbdkit file` and `qemu-nbd`, with images of the same size on the same file system.
-#	2. The same export without tracking (a build with tools/bench-untracked.patch).
+#	2. The same export without tracking (a build with tools/bench-untracked.patch). Half of the rounds are run after the two builds
+#	   exchanged their images and started anew: where a file lies in memory makes more of a difference than tracking does.
 #	3. The 99th percentile of a write while cycles run one after the other, against the same without.
 #
 # The rounds of what is compared take turns, every other time in reverse, and the median of each counts: what else the machine
@@ -57,31 +58,40 @@ untracked_build() { # the agent without tracking, in a copy of the sources
 		"$tree/build/bin/kagami" >"$W/untracked-build.log" 2>&1
 }
 
-agent() { # NAME BIN-DIRECTORY: an agent, a receiver, and a protection that had its first cycle
+agent() { # NAME BIN-DIRECTORY IMAGE: an agent, a receiver, and a protection that had its first cycle
 	local run=$W/run-$1 port
+	rm -rf "$W/$1-store" "$W/$1-state"
 	mkdir "$W/$1-store" "$W/$1-state"
 	port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 	# The receiver belongs on another host: here it has what the others leave.
 	nice -n 19 "$2/kagami-receiver" --run-dir "$run" --store "$W/$1-store" --listen "127.0.0.1:$port" 2>"$W/$1-receiver.log" &
-	pids+=($!)
+	pids+=($!) pid[$1-receiver]=$!
 	"$2/kagami-replicator" --run-dir "$run" --state "$W/$1-state" 2>"$W/$1-replicator.log" &
 	pids+=($!) pid[$1]=$!
 	until_there "$run/receiver.sock"
 	until_there "$run/replicator.sock"
 	export KAGAMI_RUN_DIR=$run
 	kagami pair dr "$(kagami pair-token --json | jq -r .token)" >/dev/null
-	kagami protect bench vda="$W/$1.raw" --to dr --rpo 1h >/dev/null
+	kagami protect bench vda="$3" --to dr --rpo 1h >/dev/null
 	kagami cycle bench --wait >/dev/null
 	uri[$1]=$(kagami status bench --json | jq -r '.replicator.disks[0].uri')
 }
 
-for image in "${servers[@]}" untracked; do
+end_agent() { # NAME
+	kill "${pid[$1]}" "${pid[$1-receiver]}"
+	wait "${pid[$1]}" "${pid[$1-receiver]}" || true
+	local i
+	for i in "${!pids[@]}"; do
+		[[ ${pids[i]} != "${pid[$1]}" && ${pids[i]} != "${pid[$1-receiver]}" ]] || unset "pids[i]"
+	done
+}
+
+for image in "${servers[@]}" one other; do
 	head -c "${size}M" /dev/urandom >"$W/$image.raw"
 done
 declare -A pid uri=([nbdkit]="nbd+unix:///?socket=$W/nbdkit.sock" [qemu-nbd]="nbd+unix:///?socket=$W/qemu-nbd.sock")
 untracked_build
-agent untracked "$build/bench-untracked/build/bin"
-agent kagami "$build/bin" # last: KAGAMI_RUN_DIR is that of this one
+agent kagami "$build/bin" "$W/kagami.raw"
 nbdkit -f -U "$W/nbdkit.sock" file "$W/nbdkit.raw" 2>"$W/nbdkit.log" &
 pids+=($!) pid[nbdkit]=$!
 qemu-nbd -f raw -t -e 8 --cache=writeback --aio=io_uring -k "$W/qemu-nbd.sock" "$W/qemu-nbd.raw" 2>"$W/qemu-nbd.log" &
@@ -94,6 +104,12 @@ until_there "$W/qemu-nbd.sock"
 run_fio() { # SERVER RW BLOCK DEPTH FURTHER...
 	(cd "$W" && fio --name=bench --ioengine=nbd --uri="${uri[$1]}" --rw="$2" --bs="$3" --iodepth="$4" --randrepeat=0 \
 		--size="${size}M" --output-format=json --output="$W/fio.json" "${@:5}" >/dev/null)
+}
+
+condition() { # SERVER IMAGE: the same folios for all, see above
+	sync "$2"
+	dd if="$2" iflag=nocache count=0 status=none
+	run_fio "$1" randwrite 4k 16
 }
 
 cpu_ticks() { # SERVER
@@ -192,23 +208,44 @@ against_others() {
 	done
 }
 
-# Neighbouring rounds are divided, and the median of the ratios counts: it is a small difference that is looked for.
-tracking() { # NAME RW DEPTH
-	local n server key=tracking_$2_depth_$3 with without
-	for ((n = 0; n < 3 * rounds; n++)); do
-		for server in $(order $n kagami untracked); do
-			round "$server" "$2" 4k "$3" >"$W/$server.$key"
+tracking_rounds() { # RW DEPTH FIRST: from this round on
+	local n server key=tracking_$1_depth_$2
+	for ((n = $3; n < $3 + 2 * rounds; n++)); do
+		for server in $(order $n tracked untracked); do
+			round "$server" "$1" 4k "$2" >"$W/$server.$key"
 			cat "$W/$server.$key" >>"$W/$server.$key.all"
 		done
-		with=$(cut -d' ' -f1 "$W/kagami.$key") without=$(cut -d' ' -f1 "$W/untracked.$key")
-		awk -v a="$with" -v b="$without" 'BEGIN { printf "%.4f\n", a / b }' >>"$W/$key.ratios"
+		paste -d' ' "$W/tracked.$key" "$W/untracked.$key" | awk '{ printf "%.4f %.4f\n", $1 / $4, $3 / $6 }' >>"$W/$key.ratios.$3"
 	done
-	for server in kagami untracked; do
-		keep "$key" $server "{\"iops\": $(median 1 <"$W/$server.$key.all"), \"cpu_us\": $(median 3 <"$W/$server.$key.all")}"
+}
+
+# Neighbouring rounds are divided, and the median of the ratios counts: it is a small difference that is looked for. Of the two halves,
+# with the images exchanged, the geometric mean.
+tracking() {
+	local depth half images=("$W/one.raw" "$W/other.raw")
+	for half in 0 1; do
+		agent untracked "$build/bench-untracked/build/bin" "${images[half]}"
+		agent tracked "$build/bin" "${images[1 - half]}"
+		condition tracked "${images[1 - half]}"
+		condition untracked "${images[half]}"
+		for depth in 16 1; do
+			tracking_rounds randwrite $depth $((half * 2 * rounds))
+		done
+		end_agent tracked
+		end_agent untracked
 	done
-	keep "$key" ratio "$(median 1 <"$W/$key.ratios")"
-	line '| %-29s | %8d | %8d | %6s | %-16s |\n' "$1" "$(median 1 <"$W/kagami.$key.all")" "$(median 1 <"$W/untracked.$key.all")" \
-		"$(median 1 <"$W/$key.ratios")" "$(median 3 <"$W/kagami.$key.all") / $(median 3 <"$W/untracked.$key.all")"
+	export KAGAMI_RUN_DIR=$W/run-kagami
+	for depth in 16 1; do
+		local key=tracking_randwrite_depth_$depth column halves=()
+		for column in 1 2; do
+			halves+=("$(cat <(median $column <"$W/$key.ratios.0") <(median $column <"$W/$key.ratios.$((2 * rounds))") |
+				awk '{ p = p ? p * $1 : $1; l = l (l ? " / " : "") $1 } END { printf "%.4f (%s)", sqrt(p), l }')")
+		done
+		keep "$key" ratio "${halves[0]%% *}"
+		keep "$key" cpu_ratio "${halves[1]%% *}"
+		line '| %-29s | %8d | %8d | %-24s | %-24s |\n' "4 KiB random write, depth $depth" "$(median 1 <"$W/tracked.$key.all")" \
+			"$(median 1 <"$W/untracked.$key.all")" "${halves[@]}"
+	done
 }
 
 # One cycle after the other until it is ended.
@@ -248,12 +285,10 @@ under_cycles() { # NAME RW DEPTH FIO-OPTIONS...
 
 all() {
 	against_others
-	line '\nTracking on against the same build with tools/bench-untracked.patch: medians of %d pairs of rounds.\n\n' $((3 * rounds))
-	line '| %-29s | %8s | %8s | %6s | %-16s |\n' 'I/Os a second' tracked without ratio 'CPU us, t / w'
+	line '\nTracking on against the same build with tools/bench-untracked.patch: medians of two times %d pairs of rounds,\nthe images exchanged in between; in brackets the two.\n\n' $((2 * rounds))
+	line '| %-29s | %8s | %8s | %-24s | %-24s |\n' 'I/Os a second' tracked without ratio 'ratio of CPU time'
 	line '|---|---|---|---|---|\n'
-	for depth in 16 1; do
-		tracking "4 KiB random write, depth $depth" randwrite $depth
-	done
+	tracking
 	line '\nWhile cycles run, one after the other, to a receiver at nice 19 on the same %d cores, against idle: p99 in us.\n\n' "$(nproc)"
 	line '| %-37s | %-19s | %6s | %8s | %5s |\n' 'I/Os a second' 'idle / cycling' idle cycling ratio
 	line '|---|---|---|---|---|\n'
@@ -280,10 +315,8 @@ intro() {
 	END
 }
 
-for server in "${servers[@]}" untracked; do # the same folios for all: see above
-	sync "$W/$server.raw"
-	dd if="$W/$server.raw" iflag=nocache count=0 status=none
-	run_fio "$server" randwrite 4k 16
+for server in "${servers[@]}"; do
+	condition "$server" "$W/$server.raw"
 done
 intro >"$W/table.md"
 all
