@@ -55,7 +55,8 @@ static int block_apply(struct env_file *base, uint64_t size, uint64_t index, con
 static int block_skip(struct replica *r, unsigned disk, uint64_t index, struct err *err)
 {
 	struct err why = *err;
-	return why.code == -EBADMSG ? scrub_unreadable(r, (uint16_t)disk, index, &why, err) : why.code;
+	bool taken = why.code == -EBADMSG || (why.code == -EIO && stall_gives_up(r));
+	return taken ? scrub_unreadable(r, (uint16_t)disk, index, &why, err) : why.code;
 }
 
 static int overlay_apply(struct replica *r, unsigned disk, struct qcow2_reader *overlay, struct env_file *base, uint64_t size,

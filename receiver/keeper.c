@@ -3,7 +3,6 @@
 
 #include "base/auto.h"
 #include "base/clock.h"
-#include "base/log.h"
 
 #include <errno.h>
 #include <time.h>
@@ -52,13 +51,7 @@ static bool round_of_steps(struct keeper *keeper)
 	struct replica *replica;
 	for (size_t n = 0; (replica = store_at(keeper->store, n)) && !stopping(keeper); n++) {
 		struct err err = {0};
-		struct replica_info info;
-		int rc = replica_retain_paced(replica, &pace, &err);
-		if (rc < 0 && rc != -ECANCELED) {
-			replica_info(replica, &info);
-			log_warning("retention: a point could not be folded or merged protection=%s: %s", info.name, err.text);
-		}
-		more |= rc == 1;
+		more |= replica_retain_paced(replica, &pace, &err) == 1; // a failure is logged, and told by the status (stall.c)
 	}
 	return more;
 }

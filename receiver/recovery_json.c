@@ -83,6 +83,8 @@ static const char *replica_reason(const struct replica_info *info, const char *s
 			       "%llu points stay that retention would merge: the file system of %s cannot exchange directories; ext4, xfs and btrfs "
 			       "can",
 			       (unsigned long long)info->surplus, store);
+	if (info->retention_reason[0])
+		(void)snprintf(text, ERR_TEXT_MAX, "%s", info->retention_reason);
 	if (info->retention_waits_for)
 		(void)snprintf(text, ERR_TEXT_MAX,
 			       "retention waits: %llu of %llu points are to go, but point %llu, which needs them, is held by a mount or a "

@@ -228,6 +228,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 	memcpy(info.owner_pin, r->prot.owner_pin, sizeof(info.owner_pin));
 	memcpy(info.broken_reason, r->why.text, sizeof(info.broken_reason));
 	limits_text(r, r->limited, info.limited_reason, sizeof(info.limited_reason));
+	memcpy(info.retention_reason, r->stall.why.text, sizeof(info.retention_reason));
 	memcpy(info.disk, r->prot.disk, sizeof(info.disk));
 	*ret_info = info;
 }

@@ -72,6 +72,13 @@ struct head {
 	struct head_saved saved;
 };
 
+// retention that cannot go on (stall.c)
+struct stall {
+	unsigned failures; // one after another, but for want of space
+	uint64_t until_ns; // monotonic: not tried again before
+	struct err why;	   // code 0: it goes on
+};
+
 struct replica {
 	struct env_root *root; // the store's
 	const char *store_path;
@@ -98,6 +105,7 @@ struct replica {
 	uint64_t limits_wanted; // how far the head got that was refused last
 	enum limited limited;	// why; until a point is committed
 	bool late_logged; // that retention waits for a hold
+	struct stall stall; // of retention
 	bool cannot_merge; // the file system cannot exchange directories
 	bool retain_all;   // something else than a commit gave retention work: merges do not wait for more
 	uint64_t merged_ns; // when the last merge was, by the monotonic clock
@@ -205,6 +213,15 @@ int retain_sync(struct replica *replica, const char *const *dirs, size_t count, 
 // pins.c: pins.json into the points, at start; a point that is not there any more is no matter. Writes none.
 int pins_load(struct replica *replica, struct err *err);
 int pace_spend(const struct retain_pace *pace, uint64_t bytes); // NULL: any speed
+
+// stall.c: a step was done or failed (rc < 0, `why`); takes the lock. Whether it is too early to try again, and whether it was tried so often
+// that a block which cannot be read is left out: these need the lock, or retain_lock.
+enum { STALL_TRIES = 3 };
+void stall_note(struct replica *replica, int rc, const struct err *why);
+bool stall_waits(const struct replica *replica);
+bool stall_gives_up(const struct replica *replica);
+// -ENOSPC, and what to do, when a step might not find the space that it takes before it frees any. Takes the lock.
+int stall_space(struct replica *replica, const struct retain_step *step, struct err *err);
 
 // fold.c, merge.c: one step, under retain_lock, with the lock free. 1 when it was done, 0 when somebody came in between.
 int replica_fold(struct replica *replica, const struct retain_step *step, const struct retain_pace *pace, struct err *err);

@@ -223,25 +223,38 @@ static void trash_empty(struct replica *r, const struct retain_step *step)
 	trash_remove(r, path);
 }
 
+static int step_run(struct replica *r, const struct retain_step *step, const struct retain_pace *pace, struct err *err)
+{
+	int rc = stall_space(r, step, err);
+	if (rc)
+		return rc;
+	rc = step->merge ? replica_merge(r, step, pace, err) : replica_fold(r, step, pace, err);
+	if (rc == 1)
+		trash_empty(r, step);
+	return rc;
+}
+
 int replica_retain_paced(struct replica *r, const struct retain_pace *pace, struct err *err)
 {
 	LOCK_SCOPE(&r->retain_lock);
 	struct retain_step step;
+	struct err why = {0};
 	{
 		LOCK_SCOPE(&r->lock);
 		if (r->broken)
 			return replica_ready(r, err);
+		if (pace && stall_waits(r))
+			return 0;
 		int rc = choose(r, pace != NULL, &step, err);
 		if (rc)
 			return rc;
 		late_log(r);
 		r->retain_all = r->retain_all && step.count;
 	}
-	if (step.count == 0)
-		return 0;
-	int rc = step.merge ? replica_merge(r, &step, pace, err) : replica_fold(r, &step, pace, err);
-	if (rc == 1)
-		trash_empty(r, &step);
+	int rc = step.count ? step_run(r, &step, pace, &why) : 0;
+	stall_note(r, rc, &why);
+	if (rc < 0 && err)
+		*err = why;
 	return rc;
 }
 

@@ -99,6 +99,7 @@ struct replica_info {
 	char limited_reason[ERR_TEXT_MAX];
 	uint64_t retention_waits_for; // the oldest held point, once it lets RETENTION_LATE_POINTS too many gather; else 0
 	uint64_t surplus;  // points that the policy does not keep, and that are still there
+	char retention_reason[ERR_TEXT_MAX]; // why retention cannot go on; "" while it does
 	bool cannot_merge; // the file system cannot exchange directories: points in the middle stay
 };
 void replica_info(struct replica *replica, struct replica_info *ret_info);

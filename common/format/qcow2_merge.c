@@ -31,11 +31,11 @@ static bool copies_as_it_is(const struct work *w, size_t i, uint64_t index, cons
 }
 
 // What a layer has of a block could not be read: 2 when that is to be left out.
-static int unreadable(const struct work *w, uint64_t index, int rc, struct err *err)
+static int unreadable(const struct work *w, size_t layer, uint64_t index, int rc, struct err *err)
 {
-	if (rc != -EBADMSG || !w->merge->skip)
+	if ((rc != -EBADMSG && rc != -EIO) || !w->merge->skip)
 		return rc;
-	rc = w->merge->skip(w->merge->context, index, err);
+	rc = w->merge->skip(w->merge->context, layer, index, err);
 	return rc ? rc : 2;
 }
 
@@ -48,7 +48,7 @@ static int stream_copy(struct work *w, size_t i, uint64_t index, uint64_t *ret_b
 	if (rc == -ENOENT)
 		return 0;
 	if (rc)
-		return unreadable(w, index, rc, err);
+		return unreadable(w, i, index, rc, err);
 	*ret_bytes = len;
 	rc = qcow2_write_packed(w->to, index, packed, len, err);
 	return rc ? rc : 1;
@@ -60,7 +60,7 @@ static int layer_add(struct work *w, size_t i, uint64_t index, uint16_t *have, s
 	uint16_t mask = 0;
 	int rc = qcow2_reader_read(w->merge->layers[i], index, w->layer, &mask, err);
 	if (rc)
-		return unreadable(w, index, rc, err);
+		return unreadable(w, i, index, rc, err);
 	mask &= (uint16_t)~*have;
 	for (unsigned p = 0; p < PIECES_PER_BLOCK; p++)
 		if (mask >> p & 1)
@@ -92,7 +92,7 @@ static int block_merge(struct work *w, uint64_t index, uint64_t *ret_bytes, stru
 			continue;
 		rc = qcow2_reader_held(w->merge->layers[i], index, &held, err);
 		if (rc)
-			rc = unreadable(w, index, rc, err);
+			rc = unreadable(w, i, index, rc, err);
 		else if (have == 0 && copies_as_it_is(w, i, index, &held))
 			rc = stream_copy(w, i, index, ret_bytes, err);
 		if (rc == 0)

@@ -123,7 +123,10 @@ void chooser_draw(struct chooser *c, size_t keep, uint64_t seed)
 	restart(c, c->count < keep ? c->count : keep);
 	c->drawn = true;
 	c->seed = c->state = seed;
-	c->bias = (unsigned)(draw(&c->state) % LEANS);
+	// All the first and all the last are one run each: one seed each draws them.
+	c->bias = LEAN_MOSTLY_FIRST + (unsigned)(draw(&c->state) % (LEANS - LEAN_MOSTLY_FIRST));
+	if (seed == 1 || seed == 2)
+		c->bias = seed == 1 ? LEAN_FIRST : LEAN_LAST;
 }
 
 void chooser_again(struct chooser *c)
@@ -132,6 +135,16 @@ void chooser_again(struct chooser *c)
 		chooser_draw(c, c->given, c->seed);
 	else
 		restart(c, c->given);
+}
+
+uint64_t chooser_hash(const struct chooser *c)
+{
+	uint64_t hash = c->count;
+	for (size_t i = 0; i < c->count; i++) {
+		hash ^= (uint64_t)c->at[i] + 1;
+		hash = draw(&hash);
+	}
+	return hash ? hash : 1;
 }
 
 static size_t run_length(const struct chooser *c, size_t i, size_t end)

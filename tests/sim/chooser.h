@@ -47,6 +47,8 @@ void chooser_draw(struct chooser *c, size_t keep, uint64_t seed);
 // Prepares a run that is made again from the start, with nothing stepped.
 void chooser_again(struct chooser *c);
 
+// A number that tells the choices of this run from other choices.
+uint64_t chooser_hash(const struct chooser *c);
 // What replays this run, one line without its end. The caller frees.
 char *chooser_line(const struct chooser *c);
 // Prepares the run that a list of choices ("3,0*7,1") and, unless NULL, a seed describe. False when they do not parse.

@@ -12,11 +12,14 @@
 #include "tests/sim/chooser.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { STATES_DEFAULT = 100000, ANOMALY_OPS_MAX = 1 << 20, FAILURE_STATES_MIN = 16, FAILURE_SHARE = 256, RECOVERIES_MAX = 16 };
+enum { STATES_DEFAULT = 100000, ANOMALY_OPS_MAX = 1 << 20, FAILURE_STATES_MIN = 16, FAILURE_SHARE = 256, RECOVERIES_MAX = 16, FAILURE_MODES = 4,
+       FAILURE_CHOICES = 2, FAILURE_FEW = 500, FAILED_RUNS_MAX = 3 };
 
 enum ending { POWER_OFF, KILLED, KILLED_THEN_POWER_OFF, ENDINGS };
 
@@ -35,7 +38,46 @@ struct explorer {
 	void *promise; // as it was at save B
 	const char *test; // "CRASH_TEST", or the other: the variable that replays
 	char where[160];
+	uint64_t *seen; // hashes of choices, a table; 0: free
+	size_t seen_count, seen_room;
 };
+
+static size_t seen_place(const uint64_t *seen, size_t room, uint64_t hash)
+{
+	size_t i = hash % room;
+	while (seen[i] && seen[i] != hash)
+		i = (i + 1) % room;
+	return i;
+}
+
+static void seen_grow(struct explorer *x)
+{
+	size_t room = x->seen_room ? x->seen_room * 4 : 1024;
+	uint64_t *seen = calloc(room, sizeof(*seen));
+	if (!seen)
+		abort();
+	for (size_t i = 0; i < x->seen_room; i++)
+		if (x->seen[i])
+			seen[seen_place(seen, room, x->seen[i])] = x->seen[i];
+	free(x->seen);
+	x->seen = seen;
+	x->seen_room = room;
+}
+
+// Counts a state, unless its choices were made before.
+static void count_state(struct explorer *x)
+{
+	uint64_t hash = chooser_hash(&x->chooser);
+	if (x->seen_count * 2 >= x->seen_room)
+		seen_grow(x);
+	size_t i = seen_place(x->seen, x->seen_room, hash);
+	x->result->repeats += x->seen[i] != 0;
+	if (x->seen[i])
+		return;
+	x->seen[i] = hash;
+	x->seen_count++;
+	x->result->states++;
+}
 
 static void fail(struct explorer *x, const char *stage, const char *text)
 {
@@ -84,6 +126,7 @@ static void end(struct explorer *x)
 	chooser_done(&x->chooser);
 	free(x->point);
 	free(x->promise);
+	free(x->seen);
 }
 
 static void add_point(struct explorer *x, uint64_t op, enum ending ending)
@@ -130,7 +173,7 @@ static void recover_and_check(struct explorer *x)
 	sim_crash_anywhere(x->sim, 0);
 	if (!x->result->failed)
 		make_step(x, s->check, "check", true);
-	x->result->states++;
+	count_state(x);
 }
 
 // Runs up to a point, and saves what it leaves.
@@ -243,18 +286,26 @@ void crash_explore(const struct crash_scenario *scenario, struct crash_result *r
 	end(&x);
 }
 
-// One run with a failure, and what comes after it. Returns how many of its choices name the failure alone, or 0 when
-// the run ended before the operation that was to fail.
-static size_t one_anomaly(struct explorer *x)
+enum failing { FAILING_ENDED, FAILING_UNDISTURBED, FAILING_DISTURBED }; // it ended before the failure; without one; saved after it
+
+// The choices that name a failure: its operation, and how it fails.
+static unsigned choose_failure(struct explorer *x, unsigned *ret_mode)
+{
+	unsigned op = choose(&x->chooser, ANOMALY_OPS_MAX);
+	*ret_mode = choose(&x->chooser, FAILURE_MODES);
+	return op;
+}
+
+// One run with a failure. When it was disturbed, what it leaves is saved.
+static enum failing run_failing(struct explorer *x)
 {
 	static const struct {
 		int code;
 		bool sticky;
-	} mode[] = {{-EIO, false}, {-EIO, true}, {-ENOSPC, false}, {-ENOSPC, true}};
+	} mode[FAILURE_MODES] = {{-EIO, false}, {-EIO, true}, {-ENOSPC, false}, {-ENOSPC, true}};
+	unsigned m;
 	sim_restore(x->sim);
-	uint64_t op = sim_ops(x->sim) + choose(&x->chooser, ANOMALY_OPS_MAX);
-	unsigned m = choose(&x->chooser, sizeof(mode) / sizeof(mode[0]));
-	size_t keep = x->chooser.count;
+	uint64_t op = sim_ops(x->sim) + choose_failure(x, &m);
 	sim_fail_at(x->sim, op, mode[m].code, mode[m].sticky);
 	int rc = make_step(x, x->scenario->run, "run", false);
 	bool failed = sim_has_failed(x->sim);
@@ -264,20 +315,103 @@ static size_t one_anomaly(struct explorer *x)
 	if (!failed && rc && !x->result->failed)
 		fail(x, "run", "failed although nothing had");
 	if (sim_ops(x->sim) <= op)
-		return 0;
+		return FAILING_ENDED;
 	if (!failed || x->result->failed)
-		return keep;
-	// The process begins anew; or the power is cut first; or afterwards, when recovery has had its look at the cache.
-	unsigned after = choose(&x->chooser, x->scenario->recover ? 3 : 2);
+		return FAILING_UNDISTURBED;
 	sim_kill(x->sim);
+	sim_save(x->sim);
+	if (x->scenario->promise_size)
+		memcpy(x->promise, x->scenario->promise, x->scenario->promise_size);
+	return FAILING_DISTURBED;
+}
+
+// The process begins anew; or the power is cut first; or afterwards, when recovery has had its look at the cache.
+static void one_aftermath(struct explorer *x)
+{
+	sim_restore(x->sim);
+	if (x->scenario->promise_size)
+		memcpy(x->scenario->promise, x->promise, x->scenario->promise_size);
+	unsigned after = choose(&x->chooser, x->scenario->recover ? 3 : 2);
 	if (after == 2 && make_step(x, x->scenario->recover, "recovery", true) != 0)
-		return keep;
+		return;
 	if (after) {
 		sim_power_off(x->sim);
 		sim_power_on(x->sim);
 	}
 	recover_and_check(x);
-	return keep;
+}
+
+// The choices of the run that is saved, made again without it.
+static void choose_again(struct explorer *x, size_t keep)
+{
+	for (size_t i = 0; i < keep; i++)
+		(void)choose(&x->chooser, x->chooser.of[i]);
+}
+
+// All that the run which is saved can leave, or `half` states of it in order and `half` that are drawn. The chooser stands behind the choices
+// of that run (a write that fails has several outcomes); afterwards at the next run, or false is returned.
+static bool explore_failed_run(struct explorer *x, uint64_t half)
+{
+	size_t keep = x->chooser.count;
+	bool more = true, same = true;
+	x->result->points++;
+	for (uint64_t states = 0; same && states < half; states++) {
+		if (states)
+			choose_again(x, keep);
+		one_aftermath(x);
+		if (x->result->failed)
+			return false;
+		more = chooser_next(&x->chooser);
+		same = more && x->chooser.given > keep;
+	}
+	x->result->exhausted += !same;
+	if (!same)
+		return more;
+	x->chooser.count = keep;
+	for (uint64_t seed = 1; seed <= half && !x->result->failed; seed++) {
+		chooser_draw(&x->chooser, keep, seed);
+		choose_again(x, keep);
+		one_aftermath(x);
+	}
+	return !x->result->failed && chooser_skip(&x->chooser, keep);
+}
+
+// A failure whose runs have more outcomes than are looked at in order: some are drawn, and then comes the next failure.
+static bool draw_failed_runs(struct explorer *x)
+{
+	x->chooser.count = FAILURE_CHOICES;
+	for (uint64_t seed = 1; seed <= FAILED_RUNS_MAX && !x->result->failed; seed++) {
+		chooser_draw(&x->chooser, FAILURE_CHOICES, seed);
+		if (run_failing(x) != FAILING_DISTURBED)
+			continue;
+		one_aftermath(x);
+		sim_drop(x->sim);
+	}
+	return !x->result->failed && chooser_skip(&x->chooser, FAILURE_CHOICES);
+}
+
+static void explore_failures(struct explorer *x)
+{
+	uint64_t seen = UINT64_MAX, runs = 0, most = states_max(x->scenario), half = most / FAILURE_SHARE / 2;
+	uint64_t least = most < FAILURE_FEW ? 1 : FAILURE_STATES_MIN / 2;
+	half = half < least ? least : half;
+	for (bool more = true; more && !x->result->failed;) {
+		enum failing how = run_failing(x);
+		if (how == FAILING_ENDED || x->result->failed)
+			break;
+		uint64_t failure = (uint64_t)x->chooser.at[0] * FAILURE_MODES + x->chooser.at[1];
+		runs = failure == seen ? runs + 1 : 1;
+		seen = failure;
+		if (how == FAILING_UNDISTURBED) {
+			more = chooser_next(&x->chooser);
+			continue;
+		}
+		more = explore_failed_run(x, half);
+		sim_drop(x->sim);
+		bool same = more && (uint64_t)x->chooser.at[0] * FAILURE_MODES + x->chooser.at[1] == seen;
+		if (same && runs == FAILED_RUNS_MAX)
+			more = draw_failed_runs(x);
+	}
 }
 
 void anomaly_explore(const struct crash_scenario *scenario, struct crash_result *ret_result)
@@ -288,33 +422,14 @@ void anomaly_explore(const struct crash_scenario *scenario, struct crash_result 
 		return;
 	begin(&x);
 	sim_set_chooser(x.sim, &x.chooser);
-	if (!ret_result->failed && wants_replay(&x)) {
-		(void)one_anomaly(&x);
+	if (ret_result->failed) {
+		// nothing to explore
+	} else if (wants_replay(&x)) {
+		if (run_failing(&x) == FAILING_DISTURBED)
+			one_aftermath(&x);
 		fprintf(stderr, "# made again: %s\n", x.where);
-		end(&x);
-		return;
-	}
-	uint64_t drawn = 0, states = 0, seen = UINT64_MAX, half = states_max(scenario) / FAILURE_SHARE / 2;
-	if (half < FAILURE_STATES_MIN / 2)
-		half = FAILURE_STATES_MIN / 2;
-	for (bool more = true; more && !ret_result->failed;) {
-		uint64_t before = ret_result->states;
-		size_t keep = one_anomaly(&x);
-		if (keep == 0 || ret_result->failed)
-			break;
-		uint64_t failure = (uint64_t)x.chooser.at[0] * 4 + x.chooser.at[1];
-		states = failure == seen ? states + 1 : 1;
-		drawn = failure == seen ? drawn : 0;
-		ret_result->points += failure != seen && ret_result->states > before;
-		seen = failure;
-		if (states <= half)
-			more = chooser_next(&x.chooser);
-		else if (drawn < half)
-			chooser_draw(&x.chooser, keep, ++drawn);
-		else
-			more = chooser_skip(&x.chooser, keep);
-		if (ret_result->states > before && states <= half && (uint64_t)x.chooser.at[0] * 4 + x.chooser.at[1] != seen)
-			ret_result->exhausted++;
+	} else {
+		explore_failures(&x);
 	}
 	end(&x);
 }
@@ -340,4 +455,29 @@ bool anomaly_test(const struct crash_scenario *scenario)
 	struct crash_result result;
 	anomaly_explore(scenario, &result);
 	return crash_report(scenario, &result);
+}
+
+static bool quietly(const struct crash_scenario *scenario, void how(const struct crash_scenario *, struct crash_result *))
+{
+	struct crash_result result;
+	int out = dup(STDERR_FILENO), null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (out < 0 || null < 0)
+		abort();
+	if (!getenv("CHOICES"))
+		(void)dup2(null, STDERR_FILENO);
+	how(scenario, &result);
+	(void)dup2(out, STDERR_FILENO);
+	(void)close(out);
+	(void)close(null);
+	return crash_report(scenario, &result);
+}
+
+bool crash_test_quiet(const struct crash_scenario *scenario)
+{
+	return quietly(scenario, crash_explore);
+}
+
+bool anomaly_test_quiet(const struct crash_scenario *scenario)
+{
+	return quietly(scenario, anomaly_explore);
 }

@@ -14,7 +14,8 @@
 // Other scenarios are left out then.
 //
 // Where a crash point has more states than its share of states_max, half of the share goes to the enumeration and half to
-// seeded draws, and the number printed says so. The share of a failure is 1/256 of states_max, at least 16.
+// seeded draws, and the number printed says so; a draw that was seen before is not counted. The share of a failure is 1/256 of states_max, at least 16, or 2 where
+// states_max is below 500.
 // KAGAMI_CRASH_STATES=n in the environment replaces states_max.
 #ifndef KAGAMI_SIM_CRASH_TEST_H
 #define KAGAMI_SIM_CRASH_TEST_H
@@ -46,7 +47,8 @@ struct crash_scenario {
 };
 
 struct crash_result {
-	uint64_t states;      // runs of check
+	uint64_t states;      // runs of check, each after other choices
+	uint64_t repeats;     // draws that came upon choices that were seen already: no states
 	uint64_t points;      // ends of a run, or failures in one
 	uint64_t exhausted;   // of them, those of which every state was seen
 	bool failed;
@@ -64,5 +66,8 @@ bool crash_report(const struct crash_scenario *scenario, const struct crash_resu
 // Explore, print the result on standard error, and say whether all was well.
 bool crash_test(const struct crash_scenario *scenario);
 bool anomaly_test(const struct crash_scenario *scenario);
+// The same, with standard error closed to what the scenario logs meanwhile: a store logs all that it finds broken.
+bool crash_test_quiet(const struct crash_scenario *scenario);
+bool anomaly_test_quiet(const struct crash_scenario *scenario);
 
 #endif

@@ -56,6 +56,7 @@ struct sim;
 struct sim *sim_new(uint64_t seed);
 void sim_free(struct sim *sim); // takes NULL; handles that are still open are freed too
 struct env *sim_env(struct sim *sim);
+struct sim *sim_of_env(struct env *env); // whose it is
 // Who decides what is undecided, kept by the caller. NULL: nothing that was not synced survives.
 void sim_set_chooser(struct sim *sim, struct chooser *chooser);
 

@@ -47,6 +47,11 @@ void sim_free(struct sim *sim)
 	free(sim);
 }
 
+struct sim *sim_of_env(struct env *env)
+{
+	return sim_of(env);
+}
+
 struct env *sim_env(struct sim *sim)
 {
 	return &sim->env;

@@ -8,13 +8,11 @@
 #include "tests/sim/crash_test.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -413,32 +411,13 @@ static int scenario_check(struct env *env, void *context, struct err *err)
 	return rc;
 }
 
-typedef void explore_fn(const struct crash_scenario *scenario, struct crash_result *ret_result);
-
-// Explores with standard error closed to the store, which logs each replica that a cut breaks: thousands of times here.
-static void explore(explore_fn *how, const struct crash_scenario *scenario)
-{
-	struct crash_result result;
-	int out = dup(STDERR_FILENO), null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	assert_true(out >= 0 && null >= 0 && dup2(null, STDERR_FILENO) >= 0);
-	how(scenario, &result);
-	assert_true(dup2(out, STDERR_FILENO) >= 0);
-	(void)close(out);
-	(void)close(null);
-	(void)fprintf(stderr, "# %s: %llu states of %llu disturbed runs\n", scenario->name, (unsigned long long)result.states,
-		      (unsigned long long)result.points);
-	if (result.failed)
-		fail_msg("%s\n%s", result.text, result.line);
-	assert_true(result.states > 0);
-}
-
 static void failover_is_finished_after_a_crash_at_any_step(void **state)
 {
 	(void)state;
 	struct promise promise = {.answered = false};
 	const struct crash_scenario scenario = {.name = "failover", .context = &promise, .setup = scenario_setup,
 						.run = scenario_run, .check = scenario_check, .states_max = 6000};
-	explore(crash_explore, &scenario);
+	assert_true(crash_test_quiet(&scenario));
 }
 
 static void failover_asked_again_is_finished_after_a_second_crash(void **state)
@@ -448,7 +427,7 @@ static void failover_asked_again_is_finished_after_a_second_crash(void **state)
 	const struct crash_scenario scenario = {.name = "failover twice", .context = &promise, .setup = scenario_setup,
 						.run = scenario_run, .recover = scenario_recover, .check = scenario_check,
 						.crashes = 2, .at_syncs = true, .states_max = 6000};
-	explore(crash_explore, &scenario);
+	assert_true(crash_test_quiet(&scenario));
 }
 
 static void failover_to_a_smaller_point_is_finished_after_a_crash_at_any_step(void **state)
@@ -458,7 +437,7 @@ static void failover_to_a_smaller_point_is_finished_after_a_crash_at_any_step(vo
 	const struct crash_scenario scenario = {.name = "failover smaller", .context = &promise, .setup = scenario_setup_grown,
 						.run = scenario_run, .recover = scenario_recover, .check = scenario_check,
 						.crashes = 2, .at_syncs = true, .states_max = 3000};
-	explore(crash_explore, &scenario);
+	assert_true(crash_test_quiet(&scenario));
 }
 
 static void failover_is_finished_after_any_failing_operation(void **state)
@@ -467,7 +446,7 @@ static void failover_is_finished_after_any_failing_operation(void **state)
 	struct promise promise = {.answered = false};
 	const struct crash_scenario scenario = {.name = "failover", .context = &promise, .setup = scenario_setup,
 						.run = scenario_run, .check = scenario_check};
-	explore(anomaly_explore, &scenario);
+	assert_true(anomaly_test_quiet(&scenario));
 }
 
 int main(void)

@@ -9,13 +9,11 @@
 #include "tests/sim/crash_test.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -456,22 +454,6 @@ static int scenario_check_stop(struct env *env, void *context, struct err *err)
 	return with_store(env, check_stop, context, err);
 }
 
-typedef void explore_fn(const struct crash_scenario *scenario, struct crash_result *ret_result);
-
-// With standard error closed to what is logged thousands of times here.
-static void explore(explore_fn *how, const struct crash_scenario *scenario)
-{
-	struct crash_result result;
-	int out = dup(STDERR_FILENO), null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	assert_true(out >= 0 && null >= 0 && dup2(null, STDERR_FILENO) >= 0);
-	how(scenario, &result);
-	assert_true(dup2(out, STDERR_FILENO) >= 0);
-	(void)close(out);
-	(void)close(null);
-	assert_true(crash_report(scenario, &result));
-	assert_true(result.states > 0);
-}
-
 #define PROMISE(p) .context = &(p), .promise = &(p), .promise_size = sizeof(p)
 
 static void a_started_test_is_whole_and_held_after_a_crash_at_any_step(void **state)
@@ -480,7 +462,7 @@ static void a_started_test_is_whole_and_held_after_a_crash_at_any_step(void **st
 	struct promise promise = {.answered = false};
 	const struct crash_scenario scenario = {.name = "test_start", PROMISE(promise), .setup = setup_points, .run = run_start,
 						.check = scenario_check_start, .states_max = 6000};
-	explore(crash_explore, &scenario);
+	assert_true(crash_test_quiet(&scenario));
 }
 
 static void a_started_test_is_whole_when_the_recovery_is_cut_too(void **state)
@@ -490,7 +472,7 @@ static void a_started_test_is_whole_when_the_recovery_is_cut_too(void **state)
 	const struct crash_scenario scenario = {.name = "test_start_twice", PROMISE(promise), .setup = setup_points, .run = run_start,
 						.recover = recover, .check = scenario_check_start, .crashes = 2, .at_syncs = true,
 						.states_max = 6000};
-	explore(crash_explore, &scenario);
+	assert_true(crash_test_quiet(&scenario));
 }
 
 static void a_start_that_fails_leaves_no_hold_without_a_test(void **state)
@@ -499,7 +481,7 @@ static void a_start_that_fails_leaves_no_hold_without_a_test(void **state)
 	struct promise promise = {.answered = false};
 	const struct crash_scenario scenario = {.name = "test_start", PROMISE(promise), .setup = setup_points, .run = run_start,
 						.check = scenario_check_start};
-	explore(anomaly_explore, &scenario);
+	assert_true(anomaly_test_quiet(&scenario));
 }
 
 static void a_stopped_test_stays_stopped_and_one_that_is_there_is_held(void **state)
@@ -508,7 +490,7 @@ static void a_stopped_test_stays_stopped_and_one_that_is_there_is_held(void **st
 	struct promise promise = {.answered = false};
 	const struct crash_scenario scenario = {.name = "test_stop", PROMISE(promise), .setup = setup_tests, .run = run_stop,
 						.check = scenario_check_stop, .states_max = 6000};
-	explore(crash_explore, &scenario);
+	assert_true(crash_test_quiet(&scenario));
 }
 
 static void a_stop_is_whole_when_the_recovery_is_cut_too(void **state)
@@ -518,7 +500,7 @@ static void a_stop_is_whole_when_the_recovery_is_cut_too(void **state)
 	const struct crash_scenario scenario = {.name = "test_stop_twice", PROMISE(promise), .setup = setup_tests, .run = run_stop,
 						.recover = recover, .check = scenario_check_stop, .crashes = 2, .at_syncs = true,
 						.states_max = 6000};
-	explore(crash_explore, &scenario);
+	assert_true(crash_test_quiet(&scenario));
 }
 
 static void a_stop_that_fails_loses_no_hold_of_a_test_that_is_there(void **state)
@@ -527,7 +509,7 @@ static void a_stop_that_fails_loses_no_hold_of_a_test_that_is_there(void **state
 	struct promise promise = {.answered = false};
 	const struct crash_scenario scenario = {.name = "test_stop", PROMISE(promise), .setup = setup_tests, .run = run_stop,
 						.check = scenario_check_stop, .states_max = 4000};
-	explore(anomaly_explore, &scenario);
+	assert_true(anomaly_test_quiet(&scenario));
 }
 
 #define BENCH_TEST(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// Retention that cannot go on: why, and when it is tried again. Docs/store.md, "Retention that cannot go on".
+//
+//	goes on ──step fails──► stalled ──STALL_MIN_S, twice as long each time, at most STALL_MAX_S──► tried again
+//	   ▲────step done, or nothing to do─────┘
+//
+// What it promises: a failure is logged once, told by the status for as long as it lasts, and costs nobody else time. A want of space is
+// asked after at each round instead, which is cheap, so that retention goes on when space returns.
+#include "receiver/replica.h"
+
+#include "base/log.h"
+#include "base/size.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STALL_MIN_S = 60, STALL_MAX_S = 3600, STALL_MARGIN = 1 << 20 };
+#define NS_PER_S UINT64_C(1000000000)
+
+bool stall_waits(const struct replica *r)
+{
+	return r->stall.failures && env_mono_ns(r->root->env) < r->stall.until_ns;
+}
+
+bool stall_gives_up(const struct replica *r)
+{
+	return r->stall.failures >= STALL_TRIES;
+}
+
+static void stall_begin(struct replica *r, const struct err *why)
+{
+	bool space = why->code == -ENOSPC;
+	uint64_t wait_s = STALL_MIN_S;
+	for (unsigned i = 0; i < r->stall.failures && wait_s < STALL_MAX_S; i++)
+		wait_s *= 2;
+	if (r->stall.why.code != why->code)
+		log_warning("retention cannot go on protection=%s: %s", r->name, why->text);
+	r->stall.failures = space ? 0 : r->stall.failures + 1;
+	r->stall.until_ns = env_mono_ns(r->root->env) + min_u64(wait_s, STALL_MAX_S) * NS_PER_S;
+	r->stall.why = *why;
+}
+
+void stall_note(struct replica *r, int rc, const struct err *why)
+{
+	LOCK_SCOPE(&r->lock);
+	if (r->broken || rc == -ECANCELED) // told by whoever broke it; the receiver ends
+		return;
+	if (rc < 0) {
+		stall_begin(r, why);
+		return;
+	}
+	if (r->stall.why.code)
+		log_info("retention goes on protection=%s", r->name);
+	r->stall = (struct stall){.failures = 0};
+}
+
+// --- space ---
+
+// At most so many bytes are taken before any are freed: a merge writes what its points hold, a fold what the base has holes for.
+static int step_needs(struct replica *r, const struct retain_step *step, uint64_t *ret_bytes, struct err *err)
+{
+	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
+	uint64_t blocks = 0, sizes = 0, sum = 0;
+	if (!point)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (!step->merge) {
+		int rc = replica_read_point(r, step->number[0], point, err);
+		for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
+			blocks += point->disk[i].digests;
+		if (rc)
+			return rc;
+	}
+	LOCK_SCOPE(&r->lock);
+	for (size_t i = 0; step->merge && i < step->count; i++) {
+		const struct point_info *of = replica_point(r, step->number[i]);
+		sum += of ? of->stored_bytes : 0;
+	}
+	for (unsigned i = 0; i < r->prot.disk_count; i++)
+		sizes += r->prot.disk[i].size;
+	*ret_bytes = step->merge ? sum : min_u64(blocks * BLOCK_SIZE, sizes > r->base_bytes ? sizes - r->base_bytes : 0);
+	return 0;
+}
+
+int stall_space(struct replica *r, const struct retain_step *step, struct err *err)
+{
+	uint64_t needed = 0, free_bytes = 0;
+	if (env_space(r->root, &free_bytes)) // a file system that does not say
+		return 0;
+	int rc = step_needs(r, step, &needed, err);
+	if (rc || needed == 0)
+		return rc;
+	needed += STALL_MARGIN * (uint64_t)r->prot.disk_count; // its tables, and a failover meanwhile
+	if (free_bytes >= needed)
+		return 0;
+	return err_set(err, -ENOSPC,
+		       "retention needs %llu KiB free in the store %s to %s points, and finds %llu KiB: free space there; it goes on by itself",
+		       (unsigned long long)needed >> 10, r->store_path, step->merge ? "merge" : "fold", (unsigned long long)free_bytes >> 10);
+}
