@@ -80,7 +80,7 @@ examined_at_most() { # NAME BOUND SINCE: the sync that the restart made
 check_stamps() { # POINT LEAST
 	local disk
 	for disk in vda vdb; do
-		qemu-img convert -f qcow2 -O raw "$(point_disk vm2 "$1" "$disk")" "$W/$disk.point"
+		look qemu-img convert -f qcow2 -O raw "$(point_disk vm2 "$1" "$disk")" "$W/$disk.point"
 	done
 	"$e2e/stamp_writer.py" check "$2" "$W/vda.point" "$W/vdb.point" >/dev/null || fail "point $1 is not the disks at one instant"
 }
