@@ -175,6 +175,10 @@ void cli_status_print_target(const json_t *replica)
 	if (show_has(replica, "quota_bytes"))
 		(void)printf(FIELD "%s used of %s\n", "quota", show_size_of(replica, "used_bytes").text,
 			     show_size_of(replica, "quota_bytes").text);
+	const json_t *seed = json_object_get(replica, "seed");
+	if (json_is_object(seed))
+		(void)printf(FIELD "%s of %s read; the source is answered when all is\n", "seed", show_size_of(seed, "done_bytes").text,
+			     show_size_of(seed, "total_bytes").text);
 	char scrub[CLI_SCRUB_LINE];
 	cli_scrub_line(json_object_get(replica, "scrub"), scrub);
 	(void)printf(FIELD "%s\n", "scrub", scrub);
