@@ -69,12 +69,12 @@ void adopt_load(struct replica *r)
 	size_t len = 0;
 	replica_file(r, path, "adopting.json");
 	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
-	r->adopting = rc != -ENOENT;
-	r->adopt_taken = false;
+	r->adopting = rc != -ENOENT && !r->point_count; // a replica with points has adopted, whatever keeps this file from being read
 	r->adopt_disk = 0;
 	r->adopt_block = 0;
 	if (rc == 0 && note_decode(text, len, r, &err))
 		log_warning("a seed is read from its start again protection=%s reason=\"%s\"", r->name, err.text);
+	r->adopt_taken = r->adopt_disk || r->adopt_block; // what was digested is not replaced: a later seed of it is none
 }
 
 static int note_save(struct replica *r, struct err *err)
@@ -181,7 +181,7 @@ static int adopt_end(struct replica *r, struct err *err)
 	char path[REPLICA_PATH_SIZE];
 	replica_file(r, path, "adopting.json");
 	int rc = env_unlink(r->root, path);
-	if (rc == 0)
+	if (rc == 0 || rc == -ENOENT)
 		rc = env_sync_dir(r->root, r->name);
 	if (rc)
 		return err_sys(err, rc, "%s: remove", path);
@@ -223,6 +223,11 @@ static int adopt_step(struct replica *r, struct err *err)
 int replica_adopt(struct replica *r, struct err *err)
 {
 	struct err why = {0}, told;
+	{
+		LOCK_SCOPE(&r->lock); // the retention of others may take an hour: it is not waited for to learn that there is nothing to do
+		if (!r->adopting || r->broken)
+			return 0;
+	}
 	LOCK_SCOPE(&r->retain_lock); // not while it is removed
 	{
 		LOCK_SCOPE(&r->lock);

@@ -204,6 +204,19 @@ bool head_empty(const struct replica *r)
 	return true;
 }
 
+uint64_t head_dead(const struct replica *r)
+{
+	uint64_t bytes = 0;
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		struct qcow2_writer_stats stats;
+		if (!r->head.disk[i].writer)
+			continue;
+		qcow2_writer_stats(r->head.disk[i].writer, &stats);
+		bytes += stats.dead_bytes;
+	}
+	return bytes;
+}
+
 uint64_t head_bytes(const struct replica *r)
 {
 	uint64_t bytes = 0;

@@ -200,7 +200,8 @@ int head_recover(struct replica *r, struct err *err)
 int head_retreat(struct replica *r, bool sound, struct err *err)
 {
 	struct err why = {0};
-	if (r->point_count || !r->head.saved.file)
+	// With much dead space in it, the head is worth more anew: what is sent again takes less room.
+	if (r->point_count || !r->head.saved.file || head_dead(r) > head_bytes(r) / 4)
 		return head_drop(r, err);
 	if (sound && r->head.saved.blocks == 0) {
 		int rc = head_renew(r, err);

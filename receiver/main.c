@@ -229,9 +229,9 @@ static void receiver_close(struct receiver *receiver)
 	server_stop(receiver->server);
 	seeder_stop(receiver->recovery.seeder);
 	scrubber_stop(receiver->recovery.scrubber);
-	verifier_free(receiver->recovery.verifier);
 	check_job_free(receiver->recovery.check);
-	mounts_close(receiver->recovery.mounts);
+	mounts_close(receiver->recovery.mounts); // before the verifier, which the views of mounts tell of damage
+	verifier_free(receiver->recovery.verifier);
 	tests_close(receiver->recovery.tests);
 	pairing_close(receiver->pairing);
 	identity_free(receiver->identity);

@@ -164,10 +164,12 @@ static int session_start(struct mounts *mounts, struct replica *replica, const s
 	if (proven_view_damaged(session->proven, err))
 		rc = err->code;
 	struct err undo = {.code = 0};
-	if (mount_session_undo(session, mounts->root, true, &undo))
+	if (mount_session_undo(session, mounts->root, true, &undo)) {
 		log_warning("A mount that failed could not be cleaned up; the next start tries again. session=%s reason=\"%s\"",
 			    session->name, undo.text);
-	else
+		proven_view_stop(session->proven);
+		session->proven = NULL;
+	} else
 		replica_release(replica, session->info.point);
 	return rc;
 }
@@ -259,6 +261,7 @@ void mounts_close(struct mounts *mounts)
 			continue;
 		log_warning("A mount could not be undone; the next start tries again. directory=\"%s\" reason=\"%s\"",
 			    session->info.directory, err.text);
+		proven_view_stop(session->proven);
 		free(session);
 	}
 	env_root_close(mounts->root);

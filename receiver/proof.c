@@ -60,15 +60,19 @@ void proof_info(const struct proof *p, struct proof_info *ret_info)
 }
 
 // Into quarantine, for all points that show the block. It is looked at once more there: *ret_again when it was sound then, and nothing was noted.
-static void quarantine(struct proof *p, uint64_t index, const struct err *why, bool *ret_again)
+// -EAGAIN while retention is at work: it is not waited for, since who stops a proof waits for the slice.
+static int quarantine(struct proof *p, uint64_t index, const struct err *why, bool *ret_again)
 {
 	struct err err = {.code = 0};
-	LOCK_SCOPE(&p->replica->retain_lock);
+	if (pthread_mutex_trylock(&p->replica->retain_lock))
+		return -EAGAIN;
 	int rc = scrub_unreadable(p->replica, (uint16_t)p->disk, index, why, &err);
+	(void)pthread_mutex_unlock(&p->replica->retain_lock);
 	*ret_again = rc == why->code;
 	if (rc && !*ret_again)
 		log_error("damage could not be noted protection=%s point=%llu reason=\"%s\"", p->replica->name, (unsigned long long)p->point,
 			  err.text);
+	return 0;
 }
 
 static int block_prove(struct proof *p, uint64_t index, struct err *err)
@@ -80,7 +84,9 @@ static int block_prove(struct proof *p, uint64_t index, struct err *err)
 		return 0;
 	if (rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE || rc == -ESHUTDOWN)
 		return err_set(err, rc, "%s", why.text);
-	quarantine(p, index, &why, &again);
+	if (quarantine(p, index, &why, &again))
+		return err_set(err, -EAGAIN, "block %llu of disk %u is damaged (%s); noted when retention has ended its step",
+			       (unsigned long long)index, p->disk, why.text);
 	if (again && chain_get(p->chain, index, p->buf, NULL) == 0) {
 		log_warning("a block was read wrong once, and right at the second look: is the disk or the memory of this host failing? "
 			    "protection=%s point=%llu disk=%s block=%llu",

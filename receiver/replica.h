@@ -77,6 +77,7 @@ struct stall {
 	unsigned failures; // one after another, but for want of space
 	uint64_t until_ns; // monotonic: not tried again before
 	struct err why;	   // code 0: it goes on
+	uint64_t fold_point, fold_bytes; // what the fold of that point takes at most, as it was counted; 0: it was not
 };
 
 struct replica {
@@ -239,6 +240,7 @@ int replica_number(const char *name, uint64_t *ret_number); // of a name under p
 int intake_range_check(const struct replica *replica, uint16_t disk, uint64_t first, uint64_t count, struct err *err);
 
 // head.c
+uint64_t head_dead(const struct replica *r); // bytes of the overlays that nothing refers to any more
 uint64_t head_bytes(const struct replica *replica); // of its overlays, so far
 uint64_t head_blocks(const struct replica *replica); // that it holds something of
 

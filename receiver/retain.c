@@ -223,9 +223,18 @@ static void trash_empty(struct replica *r, const struct retain_step *step)
 	trash_remove(r, path);
 }
 
-static int step_run(struct replica *r, const struct retain_step *step, const struct retain_pace *pace, struct err *err)
+// A merge of many points that has no room is begun with fewer of them, the newest: each frees some.
+static int step_run(struct replica *r, const struct retain_step *wanted, const struct retain_pace *pace, struct err *err)
 {
+	struct retain_step few = *wanted;
+	const struct retain_step *step = &few;
 	int rc = stall_space(r, step, err);
+	while (rc == -ENOSPC && few.merge && few.count > 2) {
+		few.below = few.number[0];
+		few.count--;
+		memmove(few.number, few.number + 1, few.count * sizeof(few.number[0]));
+		rc = stall_space(r, step, err);
+	}
 	if (rc)
 		return rc;
 	rc = step->merge ? replica_merge(r, step, pace, err) : replica_fold(r, step, pace, err);

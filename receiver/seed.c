@@ -99,10 +99,13 @@ static int record_sync(struct env_root *root, const struct seed *seed, struct er
 // Gives SEEDS_NEW, which has all that it is to have, its name.
 static int publish(struct env_root *root, const struct seed *seed, struct err *err)
 {
-	char dir[REPLICA_PATH_SIZE], path[REPLICA_PATH_SIZE];
+	char dir[REPLICA_PATH_SIZE], path[REPLICA_PATH_SIZE], made[REPLICA_PATH_SIZE];
 	struct env_stat st;
 	(void)snprintf(dir, sizeof(dir), SEEDS "/%s", seed->name);
 	path_of(seed->name, seed->disk, path, "");
+	(void)snprintf(made, sizeof(made), "%s/protection.json", seed->name);
+	if (env_stat(root, made, &st) == 0)
+		return err_set(err, -EEXIST, "%s came into the store meanwhile, and its base is what it is: the seed is not taken", seed->name);
 	int rc = seed_place_remove(root, seed->name, seed->disk, err);
 	if (rc)
 		return rc;

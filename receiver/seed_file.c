@@ -96,6 +96,20 @@ static int file_alone(const struct seed_file *file, const struct seed_request *r
 		      : 0;
 }
 
+int seed_file_outside(const char *path, const char *store, struct err *err)
+{
+	AUTO_FREE char *real = realpath(path, NULL), *root = NULL;
+	if (!real)
+		return err_sys(err, -errno, "%s", path);
+	root = realpath(store, NULL);
+	if (!root)
+		return err_sys(err, -errno, "%s", store);
+	size_t len = strlen(root);
+	if (strncmp(real, root, len) == 0 && (real[len] == '/' || real[len] == 0))
+		return err_set(err, -EINVAL, "%s is part of the store, which needs it where it is: leave out --move", path);
+	return 0;
+}
+
 int seed_file_open(const struct seed_request *request, struct seed_file *ret_file, struct err *err)
 {
 	struct seed_file file = {.qcow2 = request->qcow2};
@@ -200,12 +214,25 @@ static int raw_share(const struct seed_file *file, const char *to, struct err *e
 		       strerror(errno));
 }
 
-static int raw_move(const struct seed_request *request, const char *to, struct err *err)
+// Nobody took its name, or opened it, between the look at it and the move.
+static bool still_alone(const struct seed_file *file, const char *to)
+{
+	struct stat there, own;
+	return lstat(to, &there) == 0 && fstat(file->fd, &own) == 0 && there.st_dev == own.st_dev && there.st_ino == own.st_ino &&
+	       own.st_nlink == 1 && image_locked(file->fd) == 0;
+}
+
+static int raw_move(const struct seed_file *file, const struct seed_request *request, const char *to, struct err *err)
 {
 	if (access(request->path, R_OK | W_OK))
 		return err_sys(err, -errno, "%s, which the receiver must be able to write", request->path);
-	if (rename(request->path, to) == 0)
-		return 0;
+	if (rename(request->path, to) == 0) {
+		if (still_alone(file, to))
+			return 0;
+		if (renameat2(AT_FDCWD, to, AT_FDCWD, request->path, RENAME_NOREPLACE) == 0)
+			return err_set(err, -EBUSY, "%s changed hands, or was opened, while it was moved: it is where it was", request->path);
+		return err_sys(err, -errno, "%s changed hands, or was opened, while it was moved, and is now %s; move back", request->path, to);
+	}
 	return errno == EXDEV ? err_set(err, -EXDEV, "%s is on another file system than the store: leave out --move", request->path)
 			      : err_sys(err, -errno, "move %s", request->path);
 }
@@ -265,7 +292,7 @@ int seed_file_bring(const struct seed_file *file, const struct seed_request *req
 	struct bringing b = {.file = file, .progress = progress, .room = room, .context = context};
 	atomic_store(&progress->total, request->qcow2 ? file->bytes : file->size);
 	if (request->how == SEED_MOVE)
-		return raw_move(request, to, err);
+		return raw_move(file, request, to, err);
 	if (request->how == SEED_REFLINK)
 		return raw_share(file, to, err);
 	return request->qcow2 ? convert(&b, request, to, err) : raw_copy(&b, to, err);

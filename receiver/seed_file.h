@@ -23,6 +23,8 @@ struct seed_progress {
 	atomic_bool stop;
 };
 
+// -EINVAL when `path` lies in the store: nothing may be moved out of it.
+int seed_file_outside(const char *path, const char *store, struct err *err);
 // -EINVAL, -EBADMSG and others with what is wrong with it and what to do. A qcow2 image is one of a single file: without a backing file, an external data
 // file, encryption or features that are not known here.
 int seed_file_open(const struct seed_request *request, struct seed_file *ret_file, struct err *err);

@@ -175,6 +175,8 @@ static int begin_check(struct seeder *s, const struct seed_request *request, str
 	int rc = owner_find(s, request->peer, seed, err);
 	if (rc == 0)
 		rc = seed_file_open(request, file, err);
+	if (rc == 0 && request->how == SEED_MOVE && (rc = seed_file_outside(request->path, store_path(s->store), err)))
+		seed_file_close(file);
 	if (rc == 0 && request->how == SEED_COPY && (rc = room(s, file->bytes, err)))
 		seed_file_close(file);
 	seed->size = file->size;

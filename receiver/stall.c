@@ -82,6 +82,72 @@ static int step_needs(struct replica *r, const struct retain_step *step, uint64_
 	return 0;
 }
 
+// What a fold writes to where the base has nothing, by the digests of both: zeros free space, and what is there is written over.
+struct need {
+	struct table base;
+	uint64_t blocks;
+};
+
+static int base_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
+{
+	struct need *need = context;
+	if (digest_is_zero(digest) || (table_reserve(&need->base, index, 1) == 0 && table_set(&need->base, index, digest) == 0))
+		return 0;
+	return err_set(err, -ENOMEM, "out of memory for digests");
+}
+
+static int need_count(void *context, uint64_t index, const struct digest *digest, struct err *err)
+{
+	struct need *need = context;
+	(void)err;
+	need->blocks += !digest_is_zero(digest) && !table_get(&need->base, index);
+	return 0;
+}
+
+static int disk_needs(struct replica *r, const struct point_file *point, unsigned disk, uint64_t *blocks, struct err *err)
+{
+	AUTO_FILE struct env_file *base = NULL;
+	AUTO_FILE struct env_file *list = NULL;
+	const struct point_disk *pd = &point->disk[disk];
+	const char *name = r->prot.disk[disk].name;
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size};
+	struct need need = {.blocks = 0};
+	int rc = replica_open_file(r, ENV_READ, &base, err, "base/%s.digests", name);
+	if (rc == 0)
+		rc = replica_open_file(r, ENV_READ, &list, err, "points/%llu/%s.digests", (unsigned long long)point->info.number, name);
+	if (rc)
+		return rc;
+	table_init(&need.base, size_blocks(pd->size));
+	rc = digest_table_load(base, &of, base_take, &need, err);
+	if (rc == 0)
+		rc = digest_list_load(list, &of, pd->digests, pd->root, need_count, &need, err);
+	table_done(&need.base);
+	*blocks += need.blocks;
+	return rc;
+}
+
+static int fold_needs(struct replica *r, const struct retain_step *step, uint64_t *ret_bytes, struct err *err)
+{
+	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
+	uint64_t blocks = 0;
+	int rc = point ? replica_read_point(r, step->number[0], point, err) : err_set(err, -ENOMEM, "out of memory");
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
+		rc = disk_needs(r, point, i, &blocks, err);
+	if (rc)
+		return rc;
+	LOCK_SCOPE(&r->lock);
+	r->stall.fold_point = step->number[0]; // its digests and the base's stay as they are until it is folded
+	r->stall.fold_bytes = *ret_bytes = blocks * BLOCK_SIZE;
+	return 0;
+}
+
+static bool fold_known(struct replica *r, const struct retain_step *step, uint64_t *ret_bytes)
+{
+	LOCK_SCOPE(&r->lock);
+	*ret_bytes = r->stall.fold_bytes;
+	return r->stall.fold_point == step->number[0];
+}
+
 int stall_space(struct replica *r, const struct retain_step *step, struct err *err)
 {
 	uint64_t needed = 0, free_bytes = 0;
@@ -90,9 +156,15 @@ int stall_space(struct replica *r, const struct retain_step *step, struct err *e
 	int rc = step_needs(r, step, &needed, err);
 	if (rc || needed == 0)
 		return rc;
-	needed += STALL_MARGIN * (uint64_t)r->prot.disk_count; // its tables, and a failover meanwhile
-	if (free_bytes >= needed)
+	uint64_t margin = STALL_MARGIN * (uint64_t)r->prot.disk_count; // its tables, and a failover meanwhile
+	if (free_bytes >= needed + margin)
 		return 0;
+	if (!step->merge) { // that was a bound: now exactly, as a store that is full must be able to fold
+		rc = fold_known(r, step, &needed) ? 0 : fold_needs(r, step, &needed, err);
+		if (rc || needed == 0 || free_bytes >= needed + margin)
+			return rc;
+	}
+	needed += margin;
 	return err_set(err, -ENOSPC,
 		       "retention needs %llu KiB free in the store %s to %s points, and finds %llu KiB: free space there; it goes on by itself",
 		       (unsigned long long)needed >> 10, r->store_path, step->merge ? "merge" : "fold", (unsigned long long)free_bytes >> 10);

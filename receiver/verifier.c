@@ -223,7 +223,7 @@ static void job_take(struct verifier *v, struct job *job, int rc, const struct p
 	job->info.total_bytes = found->total_bytes;
 	job->info.damaged_blocks = found->damaged_blocks;
 	job->info.bytes_per_second = ran_ms ? found->done_bytes / 1024 * 1000 / ran_ms * 1024 : 0;
-	job->failed = rc ? job->failed + 1 : 0;
+	job->failed = rc && rc != -EAGAIN ? job->failed + 1 : 0;
 	if (rc == -EUCLEAN || news || (found->ended && found->damaged_blocks))
 		damaged_explain(job, why);
 	if (rc == -EUCLEAN || (rc == 0 && found->ended && found->damaged_blocks))

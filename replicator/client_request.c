@@ -181,7 +181,7 @@ size_t client_write_next(const struct client_request *whole)
 void client_write_pass(struct client_request *whole, size_t len)
 {
 	whole->taken += len;
-	if (whole->taken == whole->nbd.len)
+	if (whole->taken == whole->nbd.len && whole->client->taking == whole) // by now it may be the next one
 		whole->client->taking = NULL;
 }
 

@@ -112,6 +112,20 @@ static bool cannot(const struct image *image, int res)
 	       (res == -EINVAL && image->block_device); // less than one of its blocks
 }
 
+static void write_now(struct image *image, struct aio *aio);
+
+static void write_rest(struct image_op *op)
+{
+	struct image *image = op->image;
+	struct aio *aio = op->aio;
+	image->no_pipe = true;
+	aio->off += op->at;
+	aio->len -= op->at;
+	op->next = image->spare;
+	image->spare = op;
+	write_now(image, aio);
+}
+
 static void op_done(struct ring_op *ring, int res)
 {
 	struct image_op *op = HOLDER(ring, struct image_op, ring);
@@ -131,6 +145,10 @@ static void op_done(struct ring_op *ring, int res)
 		if (kind != AIO_SYNC && res < 0 && cannot(op->image, res))
 			res = -EOPNOTSUPP;
 		op_finish(op, res);
+		return;
+	}
+	if (kind == AIO_WRITE && op->aio->pipe && res == -EINVAL) { // takes nothing from a pipe: copied from here on
+		write_rest(op);
 		return;
 	}
 	if (res <= 0) {

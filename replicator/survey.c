@@ -14,6 +14,7 @@
 
 #include "replicator/pack.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +126,7 @@ static int ask_nodes(struct survey *s, unsigned level, const struct spans *spans
 // The spans are the question's from here on.
 static int ask(struct survey *s, unsigned level, struct spans *spans, struct err *err)
 {
+	assert(s->asked - s->answered < SURVEY_QUESTIONS_MAX);
 	struct question *q = &s->question[s->asked++ % SURVEY_QUESTIONS_MAX];
 	*q = (struct question){.level = level, .spans = *spans};
 	*spans = (struct spans){.count = 0};
@@ -136,10 +138,16 @@ static int ask_group(struct survey *s, struct err *err)
 	return s->group.count ? ask(s, s->group.count > 1 ? 2 : 1, &s->group, err) : 0;
 }
 
+// Batches that are on their way may need a question for each block, and one for what was gathered before.
+static bool room_for_question(const struct survey *s)
+{
+	return s->asked - s->answered + (s->fetched - s->taken) * (SOURCE_BATCH_MAX + 1) < SURVEY_QUESTIONS_MAX - 1;
+}
+
 static int ask_about_blocks(struct survey *s, struct err *err)
 {
 	int rc = 0;
-	while (rc == 0 && s->blocks.count && s->asked - s->answered < SURVEY_QUESTIONS_MAX) {
+	while (rc == 0 && s->blocks.count && room_for_question(s)) {
 		struct spans one = {.count = 0};
 		spans_add(&one, spans_take(&s->blocks));
 		rc = ask(s, 0, &one, err);

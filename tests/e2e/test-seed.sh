@@ -66,6 +66,8 @@ cp --sparse=always "$W/a.raw" "$W/c.raw"
 ln "$W/short.raw" "$W/short.too"
 refuses 'another name' kagami seed vm3/vda "$W/short.raw" --format raw --move
 rm "$W/short.too"
+refuses 'part of the store' kagami seed vm3/vda "$W/store/vm1/base/vda.raw" --format raw --move --dry-run
+[ -e "$W/store/vm1/base/vda.raw" ] || fail "a base was moved away"
 kagami seed vm3/vda "$W/short.raw" --format raw --move --wait >/dev/null
 [ ! -e "$W/short.raw" ] || fail "a seed that was moved is still where it was"
 sync_of vm3 "$W/c.raw" $((40 * MIB))

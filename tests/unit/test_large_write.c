@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Large writes, which an export takes in pieces as they arrive (replicator/client_request.c, client_pour.c).
+#include "base/bytes.h"
 #include "replicator/export_loop.h"
 #include "replicator/holder.h"
 #include "tests/lib/export_place.h"
@@ -170,6 +171,48 @@ static void failed_piece_fails_its_write_and_the_connection_goes_on(void **unuse
 	place_free(p);
 }
 
+// The error of the first comes when the second is being taken already, whose payload looks like a request.
+static void failed_write_leaves_the_next_ones_payload_a_payload(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct rlimit old, small = {.rlim_cur = 1 << 20};
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	small.rlim_max = old.rlim_max;
+	(void)signal(SIGXFSZ, SIG_IGN);
+	place_start(p);
+	int fd = dial_disk(p, "vda");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	unsigned char *data = pattern(LARGE, 5), forged[28];
+	put_be32(forged, 0x25609513);
+	put_be32(forged + 4, CMD_TRIM);
+	put_be64(forged + 8, 666);
+	put_be64(forged + 16, 0);
+	put_be32(forged + 24, 4096);
+	for (unsigned i = 0; i < 20; i++) {
+		unsigned seen = 0;
+		put_request(fd, CMD_WRITE, 0, 100 + i, LARGE);
+		put_all(fd, data, LARGE);
+		put_request(fd, CMD_WRITE, 1, (4 << 20) + i, LARGE);
+		put_all(fd, forged, sizeof(forged));
+		put_all(fd, data, LARGE - sizeof(forged));
+		for (unsigned j = 0; j < 2; j++) {
+			uint64_t cookie;
+			assert_int_equal(get_reply(fd, &cookie), ENOSPC);
+			assert_true(cookie < 2);
+			seen |= 1u << cookie;
+		}
+		assert_int_equal(seen, 3);
+		assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
+		must_hold(fd, 0, data, 4096);
+	}
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	(void)close(fd);
+	free(data);
+	place_stop(p);
+	place_free(p);
+}
+
 // G2: a disk whose sync failed before refuses every later one, so the answer tells whether there was one.
 static void large_write_with_fua_is_synced_before_it_is_answered(void **unused)
 {
@@ -217,6 +260,7 @@ int main(void)
 		cmocka_unit_test(large_writes_and_small_ones_take_turns_on_one_connection),
 		cmocka_unit_test(half_of_a_large_write_holds_no_cut_and_ends_with_its_connection),
 		cmocka_unit_test(failed_piece_fails_its_write_and_the_connection_goes_on),
+		cmocka_unit_test(failed_write_leaves_the_next_ones_payload_a_payload),
 		cmocka_unit_test(large_write_with_fua_is_synced_before_it_is_answered),
 		cmocka_unit_test(large_write_is_copied_where_pipes_are_refused),
 	};

@@ -358,6 +358,31 @@ static void e3_a_seed_is_for_its_source_only(void **state)
 	place_free(&p);
 }
 
+// E1: what a base was digested as is not replaced. The seed of the second disk is made while the first is read already.
+static void e1_a_seed_that_comes_after_its_protection_is_none(void **state)
+{
+	(void)state;
+	struct place p = place_new();
+	struct err err = {0};
+	struct replica *r = NULL;
+	struct env_stat st;
+	assert_int_equal(seed_make(p.root, p.w, 0, false, &err), 0);
+	assert_int_equal(store_create(p.store, &p.w->open, pin, &r, &err), 0);
+	assert_int_equal(replica_adopt(r, &err), 1); // the files
+	assert_int_equal(replica_adopt(r, &err), 1); // the first disk
+	assert_int_equal(seed_make(p.root, p.w, 1, false, &err), -EEXIST);
+	assert_int_equal(env_rename(p.root, "vm1/protection.json", "away"), 0); // as if it came in the same instant
+	assert_int_equal(seed_make(p.root, p.w, 1, false, &err), 0);
+	assert_int_equal(env_rename(p.root, "away", "vm1/protection.json"), 0);
+	store_close(p.store);
+	assert_int_equal(store_open(sim_env(p.sim), "/store", &p.store, &err), 0);
+	r = store_find(p.store, "vm1");
+	assert_non_null(r);
+	assert_int_equal(adopt_all(r, &err), 0);
+	assert_int_equal(env_stat(p.root, ".seeds/vm1/vdb/raw", &st), 0); // it lies where it was
+	place_free(&p);
+}
+
 static void a_seed_for_any_source_is_taken_by_the_first(void **state)
 {
 	(void)state;
@@ -549,6 +574,7 @@ int main(void)
 		cmocka_unit_test(e1_a_seed_is_made_and_adopted_wholly_or_not_at_all),
 		cmocka_unit_test(e1_an_adoption_is_done_again_when_it_was_cut),
 		cmocka_unit_test(e1_a_seed_stays_whole_when_operations_fail),
+		cmocka_unit_test(e1_a_seed_that_comes_after_its_protection_is_none),
 		cmocka_unit_test(e3_a_seed_is_for_its_source_only),
 		cmocka_unit_test(a_seed_for_any_source_is_taken_by_the_first),
 		cmocka_unit_test(no_session_begins_before_a_seed_is_read),

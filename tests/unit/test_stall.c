@@ -172,13 +172,15 @@ static void without_space_nothing_is_begun_and_it_goes_on_when_there_is_some(voi
 {
 	struct bench *b = *state;
 	sim_set_space(b->sim, 1 << 20);
-	uint64_t ops = sim_ops(b->sim);
+	uint64_t ops = 0;
 	for (unsigned i = 0; i < 3; i++) {
 		assert_int_equal(retain(b, 30), -ENOSPC);
 		assert_non_null(strstr(b->info.retention_reason, "free space there; it goes on by itself"));
 		assert_int_equal(b->info.point_count, 3);
+		if (i == 0)
+			ops = sim_ops(b->sim); // what the fold needs was counted, from the digests
 	}
-	assert_true(sim_ops(b->sim) - ops < 3 * 8); // it asks, and no more
+	assert_true(sim_ops(b->sim) - ops < 2 * 8); // from then on it asks, and no more
 	sim_set_space(b->sim, 1 << 30);
 	assert_int_equal(retain(b, 30), 1);
 	assert_string_equal(b->info.retention_reason, "");
