@@ -204,30 +204,27 @@ bool head_empty(const struct replica *r)
 	return true;
 }
 
-uint64_t head_dead(const struct replica *r)
+static struct qcow2_writer_stats overlays_stats(const struct replica *r)
 {
-	uint64_t bytes = 0;
+	struct qcow2_writer_stats sum = {.file_bytes = 0}, one;
 	for (unsigned i = 0; i < r->prot.disk_count; i++) {
-		struct qcow2_writer_stats stats;
 		if (!r->head.disk[i].writer)
 			continue;
-		qcow2_writer_stats(r->head.disk[i].writer, &stats);
-		bytes += stats.dead_bytes;
+		qcow2_writer_stats(r->head.disk[i].writer, &one);
+		sum.file_bytes += one.file_bytes;
+		sum.dead_bytes += one.dead_bytes;
 	}
-	return bytes;
+	return sum;
+}
+
+uint64_t head_dead(const struct replica *r)
+{
+	return overlays_stats(r).dead_bytes;
 }
 
 uint64_t head_bytes(const struct replica *r)
 {
-	uint64_t bytes = 0;
-	for (unsigned i = 0; i < r->prot.disk_count; i++) {
-		struct qcow2_writer_stats stats;
-		if (!r->head.disk[i].writer)
-			continue;
-		qcow2_writer_stats(r->head.disk[i].writer, &stats);
-		bytes += stats.file_bytes;
-	}
-	return bytes;
+	return overlays_stats(r).file_bytes;
 }
 
 void head_close(struct replica *r)

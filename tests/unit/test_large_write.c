@@ -139,18 +139,24 @@ static void half_of_a_large_write_holds_no_cut_and_ends_with_its_connection(void
 
 // ---- errors
 
-// The image takes nothing beyond 1 MiB, as a full disk.
-static void failed_piece_fails_its_write_and_the_connection_goes_on(void **unused)
+// From here on images take nothing beyond 1 MiB, as on a full disk; until the limit is set back to what is returned.
+static struct rlimit fill_up(void)
 {
-	(void)unused;
-	struct place *p = place_new();
 	struct rlimit old, small = {.rlim_cur = 1 << 20};
 	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
 	small.rlim_max = old.rlim_max;
 	(void)signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	return old;
+}
+
+static void failed_piece_fails_its_write_and_the_connection_goes_on(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
 	place_start(p);
 	int fd = dial_disk(p, "vda");
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	const struct rlimit old = fill_up();
 	unsigned char *data = pattern(LARGE, 5);
 	for (unsigned i = 0; i < 4; i++) {
 		uint64_t cookie;
@@ -176,13 +182,9 @@ static void failed_write_leaves_the_next_ones_payload_a_payload(void **unused)
 {
 	(void)unused;
 	struct place *p = place_new();
-	struct rlimit old, small = {.rlim_cur = 1 << 20};
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
-	small.rlim_max = old.rlim_max;
-	(void)signal(SIGXFSZ, SIG_IGN);
 	place_start(p);
 	int fd = dial_disk(p, "vda");
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	const struct rlimit old = fill_up();
 	unsigned char *data = pattern(LARGE, 5), forged[28];
 	put_be32(forged, 0x25609513);
 	put_be32(forged + 4, CMD_TRIM);
