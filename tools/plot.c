@@ -3,18 +3,6 @@
 
 enum { EIGHTHS = 8 };
 
-void plot_columns(const double *place, const double *sample, unsigned count, double *value, unsigned columns)
-{
-	for (unsigned i = 0; i < columns; i++)
-		value[i] = -1;
-	for (unsigned i = 0; i < count; i++) {
-		double at = place[i] * columns;
-		unsigned column = at <= 0 ? 0 : at >= columns ? columns - 1 : (unsigned)at;
-		if (sample[i] > value[column])
-			value[column] = sample[i];
-	}
-}
-
 static double top_of(const struct plot *plot)
 {
 	double top = plot->bound * 1.25;

@@ -19,7 +19,4 @@ struct plot {
 // Prints the plot: rows + 2 lines of columns + 11 cells.
 void plot_print(const struct plot *plot, FILE *to);
 
-// Puts `count` samples, each at its place from 0 (the left edge) to 1, into `columns` columns: the highest of each; -1 where there is none.
-void plot_columns(const double *place, const double *sample, unsigned count, double *value, unsigned columns);
-
 #endif
