@@ -137,6 +137,10 @@ demo: setup
 	$(MAKE_AS_OWNER) programs
 	@BUILD=$(BUILD) tools/demo.sh
 
+demo-rpo: setup
+	$(MAKE_AS_OWNER) programs
+	@BUILD=$(BUILD) tools/demo-rpo.sh
+
 bench: setup-bench
 	$(MAKE_AS_OWNER) programs bench-store
 	@BUILD=$(BUILD) tools/bench.sh
@@ -190,10 +194,11 @@ help:
 		'sudo make test-fs' 'crashes and failing devices on real ext4, xfs and btrfs' \
 		test-seam 'prove that the core makes no system call of its own' \
 		fuzz 'each fuzzer for FUZZ_SECONDS (60)' 'sudo make demo' 'the main job on real files, in two minutes' \
+		demo-rpo 'an RPO of one second under load, for DEMO_SECONDS (600)' \
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
-.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-fs fuzz demo bench lint format setup setup-bench setup-dev packages \
+.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-fs fuzz demo demo-rpo bench lint format setup setup-bench setup-dev packages \
 	install clean help programs unit-tests fs-programs bench-store fuzzers clang-tidy force
 
 # --- how it is built ---
