@@ -219,14 +219,15 @@ fuzzers: $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/f
 $(BUILD)/bin/kagami-replicator: $(BUILD)/obj/replicator/main.o $(BUILD)/lib/libkagami-replicator.a $(common-libs)
 $(BUILD)/bin/kagami-receiver: $(BUILD)/obj/receiver/main.o $(BUILD)/lib/libkagami-receiver.a $(common-libs)
 $(BUILD)/bin/kagami: $(filter-out $(BUILD)/obj/tools/bench_% $(BUILD)/obj/tools/demo_% $(BUILD)/obj/tools/load%,$(call objects-of,tools/*.c)) $(common-libs)
+$(BUILD)/bin/kagami: OTHER_LIBS := -larchive
 $(BUILD)/bin/kagami-load: $(call objects-of,tools/load*.c tools/parse.c) $(common-libs)
 $(BUILD)/bin/%: $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  link $@"
-	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS)
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) $(OTHER_LIBS)
 
 test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c tools/progress.c tools/load_figures.c \
-	tools/text.c tools/health.c tools/plot.c tools/watch_frame.c)
+	tools/text.c tools/health.c tools/plot.c tools/watch_frame.c tools/redact.c)
 test-libs := $(BUILD)/lib/libkagami-replicator.a $(BUILD)/lib/libkagami-receiver.a $(common-libs)
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)

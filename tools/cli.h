@@ -153,6 +153,7 @@ int cli_files(const struct cli *cli);
 int cli_watch(const struct cli *cli);
 int cli_events(const struct cli *cli);
 int cli_history(const struct cli *cli);
+int cli_bundle(const struct cli *cli);
 int cli_version(const struct cli *cli);
 int cli_help(const struct cli *cli);
 

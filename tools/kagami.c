@@ -174,6 +174,12 @@ const struct cli_command cli_commands[] = {
 	 "what does not belong there. Exit status: 0 sound, 1 damaged, 2 misused, 3 it could\n"
 	 "not be checked. What the blocks hold is proven by \"kagami scrub\".",
 	 TARGET, 1, 2, 0, cli_store},
+	{"bundle", "OUT.tar.gz [--force]", "collect what somebody who helps needs to see",
+	 "What both daemons tell of themselves (states, points, history, events, metrics,\n"
+	 "a check of the store), their journals, and the host, in one file of mode 0600. No\n"
+	 "keys, tokens or contents of disks are in it; names of protections, paths and hosts\n"
+	 "are. --force replaces a file OUT.tar.gz.",
+	 EITHER, 1, 1, OPT_BIT(OPT_FORCE), cli_bundle},
 	{"version", "", "show the versions of this program and of the daemons here", "", EITHER, 0, 0, 0, cli_version},
 	{"help", "[COMMAND]", "show this list, or a command", "", EITHER, 0, 1, 0, cli_help},
 	{.name = NULL},

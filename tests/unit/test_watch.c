@@ -2,6 +2,7 @@
 // What a person sees: the frames of `kagami watch`, the verdict of `status --check`, the plot of `history`.
 #include "tools/health.h"
 #include "tools/plot.h"
+#include "tools/redact.h"
 #include "tools/text.h"
 #include "tools/watch_frame.h"
 
@@ -262,6 +263,34 @@ static void plot_shows_each_value_at_its_height(void **state)
 	free(text);
 }
 
+static void urls_lose_what_may_be_a_secret(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text, *covered;
+		size_t count;
+	} table[] = {
+		{"nothing here: a@b?c", "nothing here: a@b?c", 0},
+		{"--webhook https://user:pa@ss@host.example:8443/x/y?key=1#z --next", "--webhook https://***@host.example:8443/x/y?*** --next", 2},
+		{"http://host/path", "http://host/path", 0},
+		{"http://u@h", "http://***@h", 1},
+		{"a http://h/?q b https://i#f c", "a http://h/?*** b https://i#*** c", 2},
+		{"http://h/a@b", "http://h/a@b", 0},
+		{"://", "://", 0},
+		{"nbd+unix:///vda?socket=/run/x", "nbd+unix:///vda?***", 1},
+		{"\"http://a:b@c/d?e\"", "\"http://***@c/d?***\"", 2},
+	};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		char text[256];
+		(void)snprintf(text, sizeof(text), "%s", table[i].text);
+		assert_int_equal(redact_urls(text, sizeof(text)), table[i].count);
+		assert_string_equal(text, table[i].covered);
+	}
+	char tight[11] = "http://a@b"; // no room for the cover: nothing of the secret stays, and nothing is written past the end
+	assert_int_equal(redact_urls(tight, sizeof(tight)), 1);
+	assert_string_equal(tight, "http://***");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -273,6 +302,7 @@ int main(void)
 		cmocka_unit_test(daemon_that_is_gone_is_said),
 		cmocka_unit_test(wide_characters_are_cut_whole),
 		cmocka_unit_test(health_is_the_worst_of_what_is_wrong),
+		cmocka_unit_test(urls_lose_what_may_be_a_secret),
 		cmocka_unit_test(plot_shows_each_value_at_its_height),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
