@@ -266,6 +266,8 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags | $(BUILD)/include
 	@echo "  cc   $<"
 	@$(CC) $(ALL_CFLAGS) -iquote $(BUILD)/include/$(call part-of,$<) -MMD -MP -c -o $@ $<
 
+$(BUILD)/obj/common/link/web_assets.o: $(wildcard common/web/*)
+
 $(BUILD)/lint/%: %.c .clang-tidy $(BUILD)/flags | $(BUILD)/include
 	@mkdir -p $(@D)
 	@echo "  tidy $<"
