@@ -186,6 +186,11 @@ void chain_close(struct chain *chain)
 	free(chain);
 }
 
+bool chain_lacks(int rc)
+{
+	return rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE || rc == -ESHUTDOWN;
+}
+
 uint64_t chain_size(const struct chain *chain)
 {
 	return chain->layer[0].size;

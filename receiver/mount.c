@@ -132,6 +132,7 @@ static int session_fill(struct mounts *mounts, struct replica *replica, const st
 		return err_set(err, -ENOMEM, "out of memory");
 	replica_info(replica, info);
 	(void)snprintf(session->info.protection, NAME_SIZE, "%s", info->name);
+	session->info.proven = request->proven;
 	int rc = request->directory ? directory_check(mounts, request->directory, session->info.directory, err) : 0;
 	if (rc == 0)
 		rc = disk_choose(info, request->disk, session, ret_disk, err);

@@ -283,6 +283,13 @@ int replica_hold(struct replica *r, uint64_t number, uint64_t *ret_number, struc
 	return 0;
 }
 
+uint64_t replica_rewrites(struct replica *r, uint64_t number)
+{
+	LOCK_SCOPE(&r->lock);
+	const struct point_info *point = replica_point(r, number);
+	return point ? point->rewrites : 0;
+}
+
 void replica_release(struct replica *r, uint64_t number)
 {
 	LOCK_SCOPE(&r->lock);

@@ -9,6 +9,7 @@
 #include "receiver/scrub.h"
 
 #include "base/log.h"
+#include "receiver/chain.h"
 #include "receiver/scrub_chain.h"
 
 #include <errno.h>
@@ -149,7 +150,7 @@ static int prove(struct slice *s, size_t at, uint64_t index, bool *ret_sound, st
 	const struct digest *wanted = &s->digest[index - s->first];
 	struct err why = {0};
 	int rc = scrub_chain_read(&s->chain, at, index, s->block, &why);
-	if (rc == -ENOMEM || rc == -ENOENT || rc == -EMFILE || rc == -ENFILE || rc == -ESHUTDOWN)
+	if (rc == -ENOENT || chain_lacks(rc))
 		return err_set(err, rc, "%s", why.text);
 	struct digest found = digest_of(&s->replica->prot.digest, (uint16_t)s->disk, index, s->block);
 	*ret_sound = rc == 0 && digest_equal(&found, wanted);

@@ -114,6 +114,7 @@ struct point_info {
 	uint64_t wire_bytes;
 	uint64_t stored_bytes; // of its overlays, all disks
 	unsigned holds;
+	uint64_t rewrites; // how often a fold or a merge wrote what it is read from anew, since the receiver's start
 	bool pinned;
 	char pin_text[POINT_PIN_SIZE];
 	int64_t pinned_wall_ns;
@@ -184,6 +185,8 @@ pthread_mutex_t *replica_recovery_lock(struct replica *replica);
 // the one held is stored. -ENOENT when there is no such point. Holds end with the process; a failover's is durable.
 int replica_hold(struct replica *replica, uint64_t number, uint64_t *ret_number, struct err *err);
 void replica_release(struct replica *replica, uint64_t number);
+// point_info.rewrites; 0 without such a point. It does not change while the point is held.
+uint64_t replica_rewrites(struct replica *replica, uint64_t number);
 // The durable fence of a failover: the generation changes, no delta is taken any more, point `number` (0: the newest at that
 // moment, see replica_info.fenced_point) is pinned. The open
 // session, if any, gets -ESTALE from its next call. Done twice for the same point it changes nothing; for another -EALREADY.
