@@ -178,6 +178,12 @@ struct point_info *replica_point(struct replica *replica, uint64_t number); // N
 // Reads point.json of `number`; needs no lock.
 int replica_read_point(const struct replica *replica, uint64_t number, struct point_file *ret_point, struct err *err);
 
+// digests.c: every digest that is not zero of the base, as a disk of `size` bytes; every entry of a point's list. -EBADMSG, and others, with the file. Of
+// the base `each` may be told the same twice. `locked`: the caller has the lock.
+int digests_of_base(struct replica *replica, unsigned disk, uint64_t size, bool locked, digest_each *each, void *context, struct err *err);
+int digests_of_point(const struct replica *replica, const struct point_file *point, unsigned disk, digest_each *each, void *context,
+		     struct err *err);
+
 // create.c: makes the files of a new protection, durable on return; needs the store's lock.
 int replica_create(struct env_root *root, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],
 		   struct err *err);

@@ -143,6 +143,7 @@ int replica_compare(struct replica *replica, const struct wire_compare *compare,
 // Likewise where the node of the digests of the blocks under node i is not the given one.
 int replica_compare_nodes(struct replica *replica, const struct wire_nodes *nodes, unsigned char *bitmap, struct err *err);
 int replica_write_block(struct replica *replica, const struct wire_block *block, struct err *err);
+int replica_zeros_check(struct replica *replica, const struct wire_zeros *zeros, struct err *err); // -EBADMSG where they are not all on the disk
 int replica_write_zeros(struct replica *replica, const struct wire_zeros *zeros, struct err *err);
 // Makes what the session sent durable in the head, so that it is there after a crash: once as much is not as makes it worth while, as docs/store.md
 // says, or with `now` whatever there is. 1: all of it is; 0: not yet. An error has dropped the head, or taken it back, as one of a write.

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-enum { OPEN_MAX = 256, NAME_MOST = 320, L1_AT = 40, ENTRY_SIZE = 16, TABLE_ENTRIES = 4096 };
+enum { OPEN_MAX = 256, NAME_MOST = 320, L1_AT = 40, ENTRY_SIZE = 16, TABLE_ENTRIES = 4096, TEAR = 1 };
 #define OFFSET_MASK UINT64_C(0x00fffffffffffe00)
 
 struct open_file {
@@ -30,7 +30,7 @@ static struct {
 	struct open_file open[OPEN_MAX];
 	char name[NAME_MOST];
 	uint64_t at, len;
-	int code;
+	int code; // TEAR: the byte is flipped, once
 	unsigned hits;
 } bad = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -70,14 +70,23 @@ static bool is_bad(const struct env_file *file, size_t len, uint64_t off)
 
 static int bad_pread(struct env_file *file, void *buf, size_t len, uint64_t off, size_t *ret_len)
 {
+	bool tear = false;
+	uint64_t at = 0;
 	{
 		LOCK_SCOPE(&bad.lock);
 		if (is_bad(file, len, off)) {
 			bad.hits++;
-			return bad.code;
+			if (bad.code != TEAR)
+				return bad.code;
+			tear = true;
+			at = bad.at - off;
+			bad.code = 0;
 		}
 	}
-	return bad.below->pread(file, buf, len, off, ret_len);
+	int rc = bad.below->pread(file, buf, len, off, ret_len);
+	if (tear && rc == 0)
+		((unsigned char *)buf)[at] ^= 0x10;
+	return rc;
 }
 
 void bad_disk_begin(struct env *env)
@@ -106,6 +115,11 @@ void bad_disk_set(const char *name, uint64_t at, uint64_t len, int code)
 	bad.at = at;
 	bad.len = len;
 	bad.code = code;
+}
+
+void bad_disk_tear(const char *name, uint64_t at)
+{
+	bad_disk_set(name, at, 1, TEAR);
 }
 
 void bad_disk_heal(void)

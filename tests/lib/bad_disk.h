@@ -11,6 +11,8 @@ void bad_disk_end(void);
 
 // Reads of bytes [at, at + len) of the file that is opened by `name` give `code` from now on, also by who has it open.
 void bad_disk_set(const char *name, uint64_t at, uint64_t len, int code);
+// The next read of byte `at` of that file, and no other, shows it flipped: as one that meets a write half way.
+void bad_disk_tear(const char *name, uint64_t at);
 void bad_disk_heal(void);
 unsigned bad_disk_hits(void); // since bad_disk_begin()
 

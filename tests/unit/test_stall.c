@@ -112,6 +112,22 @@ static void a_disk_that_reads_again_is_given_up_nothing_of(void **state)
 	assert_int_equal(replica_damaged_blocks(b->replica, 3), 0);
 }
 
+// A full disk in between says nothing of the block.
+static void want_of_space_does_not_begin_the_count_anew(void **state)
+{
+	struct bench *b = *state;
+	bad_place(b->env, "vm1/points/1/vdb.qcow2", 2);
+	assert_int_equal(retain(b, 0), -EIO);
+	assert_int_equal(retain(b, 61), -EIO);
+	sim_set_space(b->sim, 1 << 20);
+	assert_int_equal(retain(b, 121), -ENOSPC);
+	assert_int_equal(retain(b, 30), -ENOSPC); // it is asked at each round
+	sim_set_space(b->sim, 1 << 30);
+	assert_int_equal(retain(b, 30), -EIO);
+	assert_int_equal(retain(b, 241), 1);
+	assert_int_equal(replica_damaged_blocks(b->replica, 3), 1);
+}
+
 static void without_space_nothing_is_begun_and_it_goes_on_when_there_is_some(void **state)
 {
 	struct bench *b = *state;
@@ -137,6 +153,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_block_that_gives_eio_is_told_waited_for_and_then_left_out),
 		TEST(a_disk_that_reads_again_is_given_up_nothing_of),
+		TEST(want_of_space_does_not_begin_the_count_anew),
 		TEST(without_space_nothing_is_begun_and_it_goes_on_when_there_is_some),
 	};
 	return cmocka_run_group_tests_name("stall", tests, NULL, NULL);
