@@ -119,7 +119,9 @@ static int session_prepare(struct replica *r, struct err *err)
 	int rc = state_load(r, &why);
 	if (rc == -ENOMEM)
 		return err_set(err, rc, "%s: %s", r->name, why.text);
-	return rc ? replica_break(r, &why, err) : 0; // digests that cannot be read would let a difference pass
+	if (rc == 0)
+		r->mend_failures = 0;
+	return rc ? replica_break_passing(r, &why, err) : 0; // digests that cannot be read would let a difference pass
 }
 
 int replica_session_begin(struct replica *r, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE],

@@ -286,6 +286,8 @@ static void recover_one(struct mounts *mounts, struct replica *replica, const ch
 		return;
 	}
 	bool held = known == 0 && replica_hold(replica, point, &point, NULL) == 0;
+	if (!held)
+		replica_keep_broken(replica); // where it is: its point may be one that cannot be read now
 	log_warning("A mount that an earlier receiver left could not be undone; the next start tries again. session=%s "
 		    "point_held=%s reason=\"%s\"",
 		    session->name, held ? "yes" : "no", err.text);

@@ -76,6 +76,7 @@ struct replica_info {
 	uint64_t rollback_in_ms; // until the fence is taken back by itself; 0: it is not
 	bool broken;
 	char broken_reason[ERR_TEXT_MAX];
+	uint64_t mend_in_ms; // until it is looked at again by itself; 0: it is not
 	uint64_t rpo_ms;
 	uint32_t points_keep; // what the source asks for
 	bool retention_set;   // by the operator
@@ -169,6 +170,15 @@ int replica_plan_retention(struct replica *replica, const struct retention *poli
 // -ENOENT when there is no such point, -EINVAL a text that is too long, -ENOSPC, -EBUSY when there are POINT_PINS_MAX.
 int replica_pin(struct replica *replica, uint64_t number, const char *text, struct err *err);
 int replica_unpin(struct replica *replica, uint64_t number, struct err *err); // not pinned: 0
+
+// A replica that is broken because something could not be read, and for nothing else, is looked at again by itself: after 30 s, 1 minute, 2, ... at most an
+// hour. 1: it is whole again; 0: nothing was due, or it is as it was.
+int replica_mend(struct replica *replica);
+bool replica_is_broken(struct replica *replica);
+// It is not: somebody stands on a point, and nobody knows on which. Until the receiver starts again.
+void replica_keep_broken(struct replica *replica);
+// A hold on a point of a broken replica, whether or not the point can be read now.
+int replica_hold_unread(struct replica *replica, uint64_t number);
 
 // How fast retention may go, with which a merge also waits for up to eight points or five minutes where more are to come. Told after each block; anything but 0 ends the step, which is done again later.
 struct retain_pace {
