@@ -119,28 +119,23 @@ static int digest_apply(void *context, uint64_t index, const struct digest *dige
 
 static int digests_apply(struct replica *r, const struct point_file *point, unsigned disk, bool *ret_synced, struct err *err)
 {
-	AUTO_FILE struct env_file *list = NULL;
 	AUTO_FILE struct env_file *table = NULL;
 	const char *name = r->prot.disk[disk].name;
-	const struct point_disk *pd = &point->disk[disk];
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size}; // at most the table's
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = point->disk[disk].size}; // at most the table's
 	struct digest_update update;
-	int rc = replica_open_file(r, ENV_READ, &list, err, "points/%llu/%s.digests",
-				   (unsigned long long)point->info.number, name);
-	if (rc == 0)
-		rc = replica_open_file(r, ENV_WRITE, &table, err, "base/%s.digests", name);
+	int rc = replica_open_file(r, ENV_WRITE, &table, err, "base/%s.digests", name);
 	if (rc)
 		return rc;
-	rc = digest_table_check(table, &of, err);
+	if ((rc = digest_table_check(table, &of, err)))
+		return err_wrap(err, "%s/base/%s.digests", r->name, name);
 	digest_update_init(&update, table, &of);
-	if (rc == 0) // proven before the first change
-		rc = digest_list_load(list, &of, pd->digests, pd->root, NULL, NULL, err);
+	rc = digests_of_point(r, point, disk, NULL, NULL, err); // proven before the first change
 	if (rc == 0)
-		rc = digest_list_load(list, &of, pd->digests, pd->root, digest_apply, &update, err);
-	if (rc == 0)
-		rc = digest_update_flush(&update, err);
+		rc = digests_of_point(r, point, disk, digest_apply, &update, err);
+	if (rc == 0 && (rc = digest_update_flush(&update, err)))
+		rc = err_wrap(err, "%s/base/%s.digests", r->name, name);
 	if (rc)
-		return err_wrap(err, "%s: digests of %s", r->name, name);
+		return rc;
 	rc = env_sync(table);
 	*ret_synced = rc == 0;
 	return rc ? err_sys(err, rc, "%s/base/%s.digests: sync", r->name, name) : 0;

@@ -82,7 +82,7 @@ static int block_prove(struct proof *p, uint64_t index, struct err *err)
 	int rc = chain_get(p->chain, index, p->buf, &why);
 	if (rc == 0)
 		return 0;
-	if (rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE || rc == -ESHUTDOWN)
+	if (chain_lacks(rc))
 		return err_set(err, rc, "%s", why.text);
 	if (quarantine(p, index, &why, &again))
 		return err_set(err, -EAGAIN, "block %llu of disk %u is damaged (%s); noted when retention has ended its step",

@@ -9,6 +9,7 @@
 #include "receiver/scrub.h"
 
 #include "base/log.h"
+#include "receiver/chain.h"
 #include "receiver/scrub_chain.h"
 
 #include <errno.h>
@@ -98,7 +99,7 @@ static int digest_take(void *context, uint64_t index, const struct digest *diges
 	return 0;
 }
 
-static int base_take(struct slice *s, struct err *err)
+static int base_read(struct slice *s, struct err *err)
 {
 	const struct replica *r = s->replica;
 	AUTO_FILE struct env_file *file = NULL;
@@ -108,6 +109,17 @@ static int base_take(struct slice *s, struct err *err)
 		return rc;
 	rc = digest_table_range(file, &of, s->first, min_u64(s->end, size_blocks(of.size)), digest_take, s, err);
 	return rc ? err_wrap(err, "%s/base/%s.digests", r->name, r->prot.disk[s->disk].name) : 0;
+}
+
+// A growth may be writing the first sector just now: digests.c.
+static int base_take(struct slice *s, struct err *err)
+{
+	struct err why = {0};
+	int rc = base_read(s, &why);
+	if (rc != -EBADMSG)
+		return rc ? err_set(err, rc, "%s", why.text) : 0;
+	LOCK_SCOPE(&s->replica->lock);
+	return base_read(s, err);
 }
 
 static int list_take(struct slice *s, size_t at, struct err *err)
@@ -149,7 +161,7 @@ static int prove(struct slice *s, size_t at, uint64_t index, bool *ret_sound, st
 	const struct digest *wanted = &s->digest[index - s->first];
 	struct err why = {0};
 	int rc = scrub_chain_read(&s->chain, at, index, s->block, &why);
-	if (rc == -ENOMEM || rc == -ENOENT || rc == -EMFILE || rc == -ENFILE || rc == -ESHUTDOWN)
+	if (rc == -ENOENT || chain_lacks(rc))
 		return err_set(err, rc, "%s", why.text);
 	struct digest found = digest_of(&s->replica->prot.digest, (uint16_t)s->disk, index, s->block);
 	*ret_sound = rc == 0 && digest_equal(&found, wanted);

@@ -2,6 +2,7 @@
 #include "receiver/session.h"
 
 #include "base/log.h"
+#include "base/size.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,6 +13,8 @@ enum session_state { SESSION_START, SESSION_READY, SESSION_OPEN, SESSION_STATES 
 enum {
 	POLL_MS = 1000,		 // how often an idle session looks whether it was fenced
 	GREETING_MS = 15000,	 // from the handshake to PAIR or OPEN, whatever else is said
+	SPEAK_MS = CHANNEL_PING_MS / 2, // a source that waits hears of us so often while there is work
+	ZEROS_SPAN = 1 << 18,	 // blocks (16 GiB) that are made zeros before one looks up
 };
 
 struct session {
@@ -21,7 +24,7 @@ struct session {
 	enum session_state state;
 	uint32_t features;	 // that the source announced
 	struct replica *replica; // while OPEN
-	uint64_t began_ns, heard_ns;
+	uint64_t began_ns, heard_ns, spoke_ns;
 	uint64_t messages; // BLOCK and ZEROS that were taken
 	bool done; // answered in full: close without ERROR
 };
@@ -34,6 +37,21 @@ static int reply(struct session *session, size_t len, struct err *err)
 {
 	int rc = channel_put(session->channel, len);
 	return rc ? err_sys(err, rc, "answer") : channel_flush(session->channel, err);
+}
+
+static uint64_t now_ns(const struct session *session)
+{
+	return env_mono_ns(session->host->env);
+}
+
+// Between one piece of work and the next: what is to be said leaves, and a PONG at least, before the source takes us for dead.
+static int speak(struct session *session, struct err *err)
+{
+	uint64_t now = now_ns(session);
+	if (session->state != SESSION_OPEN || now - session->spoke_ns < SPEAK_MS * UINT64_C(1000000))
+		return 0;
+	session->spoke_ns = now;
+	return reply(session, wire_put_empty(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, WIRE_PONG), err);
 }
 
 static int malformed(const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
@@ -250,7 +268,15 @@ static int on_zeros(struct session *session, const struct wire_frame *frame, enu
 	struct wire_zeros zeros;
 	if (wire_get_zeros(frame, &zeros))
 		return malformed(frame, ret_code, err);
-	int rc = store_result(session, replica_write_zeros(session->replica, &zeros, err), ret_code);
+	int rc = store_result(session, replica_zeros_check(session->replica, &zeros, err), ret_code);
+	for (uint64_t left = zeros.count; rc == 0 && left; left -= zeros.count, zeros.first += zeros.count) {
+		zeros.count = min_u64(left, ZEROS_SPAN);
+		rc = store_result(session, replica_write_zeros(session->replica, &zeros, err), ret_code);
+		if (rc == 0 && zeros.count < left)
+			rc = checkpoint(session, ret_code, err);
+		if (rc == 0)
+			rc = speak(session, err);
+	}
 	session->messages++;
 	return rc ? rc : checkpoint(session, ret_code, err);
 }
@@ -333,6 +359,7 @@ static int step(struct session *session, enum wire_error *ret_code, struct err *
 		return err_set(err, -ETIMEDOUT, "neither PAIR nor OPEN came within %d s", GREETING_MS / 1000);
 	int rc = channel_get(session->channel, 0, &frame, err);
 	if (rc == 0) {
+		session->spoke_ns = now_ns(session);
 		rc = channel_flush(session->channel, err);
 		if (rc == 0)
 			rc = channel_get(session->channel, POLL_MS, &frame, err);
@@ -343,8 +370,9 @@ static int step(struct session *session, enum wire_error *ret_code, struct err *
 		return idle_check(session, ret_code, err);
 	if (rc < 0)
 		return rc;
-	session->heard_ns = env_mono_ns(session->host->env);
-	return dispatch(session, &frame, ret_code, err);
+	session->heard_ns = now_ns(session);
+	rc = speak(session, err); // of a source that leaves no pause
+	return rc ? rc : dispatch(session, &frame, ret_code, err);
 }
 
 void session_run(const struct session_host *host, struct channel *channel, const char *peer_address)
@@ -355,6 +383,7 @@ void session_run(const struct session_host *host, struct channel *channel, const
 		.peer_address = peer_address,
 		.began_ns = env_mono_ns(host->env),
 		.heard_ns = env_mono_ns(host->env),
+		.spoke_ns = env_mono_ns(host->env),
 	};
 	struct err err = {0};
 	enum wire_error code;
