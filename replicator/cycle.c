@@ -79,6 +79,7 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 			.channel = cycle->channel,
 			.codec = cycle->codec,
 			.key = cycle->key,
+			.stretch_min = cycle->stretch_blocks,
 			.nodes = cycle->nodes,
 			.stats = &report->ship,
 			.progress = cycle->progress,

@@ -76,6 +76,7 @@ struct cycle {
 	struct source *source;
 	struct channel *channel;
 	struct ship *ship;
+	uint64_t stretch_blocks; // see compare.h; 0: as it has it
 	bool nodes; // the receiver knows NODES, and much of what is dirty may be equal
 	enum codec codec;
 	const struct digest_key *key;

@@ -230,6 +230,7 @@ void protection_cycle_once(struct protection *p)
 		.source = p->source,
 		.channel = p->channel,
 		.ship = p->ship,
+		.stretch_blocks = p->stretch_blocks,
 		.nodes = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_NODES,
 		.codec = p->config.codec,
 		.key = &p->config.digest,

@@ -74,6 +74,7 @@ struct protection {
 	uint32_t features; // of the receiver
 	struct schedule schedule;
 	struct cycle_lore lore;
+	uint64_t stretch_blocks; // see cycle.h; tests of small disks set it
 	int64_t cycle_wall_ns; // when the cycle under way began
 	uint64_t cycle_mono_ns;
 	struct backoff backoff; // of the connection; written with the lock held

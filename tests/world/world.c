@@ -241,14 +241,17 @@ void host_disarm(struct host *host)
 static void host_died(struct host *host)
 {
 	struct world *w = the_world;
+	bool source = host == &w->source;
 	host->dead = true;
 	host->life++;
 	host->halt_op = host->fail_op = SIM_NEVER;
-	w->did.power_cuts += !host->killed;
-	w->did.kills += host->killed;
+	if (host->killed)
+		world_happened(source ? FAULT_KILL_SOURCE : FAULT_KILL_RECEIVER);
+	else
+		world_happened(source ? FAULT_POWER_SOURCE : FAULT_POWER_RECEIVER);
 	world_note("%s %s", host->name, host->killed ? "is killed" : "loses its power");
 	link_host_died(host);
-	if (host == &w->source)
+	if (source)
 		export_host_died();
 	for (struct task *t = tasks; t; t = t->next)
 		if (t->host == host)
@@ -297,6 +300,15 @@ static void free_tasks(void)
 	}
 }
 
+// An I/O error that waited has come.
+static void host_failed(struct host *host)
+{
+	if (host->fail_op == SIM_NEVER || sim_ops(host->sim) <= host->fail_op)
+		return;
+	host->fail_op = SIM_NEVER;
+	world_happened(host == &the_world->source ? FAULT_IO_SOURCE : FAULT_IO_RECEIVER);
+}
+
 static void step(void)
 {
 	struct world *w = the_world;
@@ -306,6 +318,8 @@ static void step(void)
 	host_clock(&w->receiver);
 	w->did.events++;
 	e.run(e.context, e.value);
+	host_failed(&w->source);
+	host_failed(&w->receiver);
 	if (sim_is_off(w->source.sim) && !w->source.dead)
 		host_died(&w->source);
 	if (sim_is_off(w->receiver.sim) && !w->receiver.dead)

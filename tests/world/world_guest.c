@@ -62,7 +62,7 @@ static void range_write(struct content **blocks, uint64_t off, const unsigned ch
 	while (len) {
 		uint64_t within = off % BLOCK_SIZE, part = min_u64(len, BLOCK_SIZE - within);
 		struct content **place = &blocks[off / BLOCK_SIZE];
-		if (data)
+		if (data && !(part == BLOCK_SIZE && all_zero(data)))
 			memcpy(content_own(place) + within, data, part);
 		else if (part == BLOCK_SIZE)
 			content_set(place, NULL);

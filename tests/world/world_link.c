@@ -354,20 +354,20 @@ void link_fault(void)
 	switch (world_draw(5)) {
 	case 0:
 		link_cut(link);
-		w->did.cuts++;
+		world_happened(FAULT_CUT);
 		return;
 	case 1:
 	case 2:
 		link->cut_after = world_draw(world_one_in(2) ? 2000 : 300000);
-		w->did.cuts++;
+		world_happened(FAULT_CUT_AT_BYTE);
 		return;
 	case 3:
 		link->stalled_until_ns = w->now_ns + world_draw(50) * WORLD_S;
-		w->did.stalls++;
+		world_happened(FAULT_STALL);
 		return;
 	default:
 		link->silent = true;
-		w->did.stalls++;
+		world_happened(FAULT_SILENT);
 	}
 }
 
