@@ -46,7 +46,7 @@ void world_wrong(const char *fmt, ...)
 	(void)fprintf(stdout, "# SEED=%llu, at %llu.%06llu s: ", (unsigned long long)the_world->seed,
 		      (unsigned long long)(the_world->now_ns / WORLD_S), (unsigned long long)(the_world->now_ns % WORLD_S / 1000));
 	(void)vfprintf(stdout, fmt, args);
-	(void)fprintf(stdout, "\n# again: SEED=%llu build/tests/unit/test_simulation\n", (unsigned long long)the_world->seed);
+	(void)fprintf(stdout, "\n# again: %sSEED=%llu build/tests/unit/test_simulation\n", the_world->calm ? "CALM=1 " : "", (unsigned long long)the_world->seed);
 	va_end(args);
 	(void)fflush(stdout);
 	_Exit(1); // from whatever stack this is
@@ -367,7 +367,7 @@ void world_end(void)
 	for (struct task *t = tasks; t; t = t->next)
 		if (t->fiber)
 			world_wrong("a task of %s does not end", t->host->name);
-	heap_count = 0;
+	heap_count = heap_order = 0;
 	while (kept_count)
 		free(kept[--kept_count]);
 	free_tasks();

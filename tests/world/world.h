@@ -63,6 +63,7 @@ struct content { // of a block; NULL stands for zeros
 
 struct snapshot { // of all disks of a side, at the instant of a cut
 	struct uuid cut; // null: no SEAL named it yet
+	bool gone;	 // with the replica
 	uint16_t disks;
 	uint64_t taken_ns;
 	uint64_t size[SIDE_DISKS_MAX];
@@ -93,6 +94,7 @@ struct side_disk {
 	bool *allowed;		// may be a candidate (B5): touched since the newest kept cut, or found dirty at the start
 	bool *marked;		// regions whose mark may be in the state file
 	bool *unsure;		// of them, those whose clearing was not synced
+	uint64_t coarsened;	// regions that its map had no bits for, up to the last cut
 	uint64_t mtime_ns;	// of the image
 };
 
@@ -122,7 +124,7 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	bool cut_power;		   // and the page cache went with it
 	bool fault_state, fault_image, resized, fault_store, rot_known; // what happened to it: reasons for syncs
 	bool nowhere;			 // its state files name no cut since a sync of all began, until a point is committed
-	bool replica_gone, replica_lost; // so was its replica: and the source has not asked yet; and no point was committed since
+	bool replica_gone;		 // and no point was committed since
 	enum sync_reason standing;	 // the reason was good when it began
 	uint64_t newest_cut_ns;	   // world time of the newest committed cut
 };
@@ -137,7 +139,9 @@ const char *world_fault_name(enum world_fault fault);
 
 struct world {
 	uint64_t seed, draws;
+	uint64_t stamp; // of what guests wrote last
 	uint64_t now_ns;
+	bool calm;  // there are none at all
 	bool quiet; // no faults any more
 	bool over;  // both programs are to end, for good
 	bool verbose;
@@ -155,7 +159,7 @@ struct world {
 	bool receiver_io_error; // one may have met it
 	struct {
 		uint64_t points, compared, b1_blocks, scrubbed, damaged, reads_checked, reexamined_bytes, marked_bytes, folds, given_up, precopies,
-			looks, settled, holes, adopted, events;
+			looks, settled, holes, coarsened, adopted, events;
 		uint64_t fault[WORLD_FAULTS];
 		uint64_t found[SYNC_REASONS];  // disks that a start found so
 		uint64_t synced[SYNC_REASONS]; // points that were cut for such a sync

@@ -354,7 +354,7 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 
 int export_start(struct export *export, struct err *err)
 {
-	if (the_world->source.dead)
+	if (the_world->source.dead || sim_is_off(the_world->source.sim))
 		return err_sys(err, -EIO, "serve");
 	export->running = true;
 	export->side->export = export;

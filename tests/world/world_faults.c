@@ -267,7 +267,9 @@ void world_away_receiver(void)
 		if (env_remove_tree(w->store_root, side->config.name))
 			continue;
 		(void)env_sync_dir(w->store_root, ".");
-		side->replica_gone = side->replica_lost = true;
+		for (struct snapshot *s = side->sealed; s; s = s->next)
+			s->gone = true;
+		side->replica_gone = true;
 		side->acked_point = side->checked_point = 0;
 		side->fault_store = false;
 		world_happened(FAULT_REPLICA_GONE);

@@ -75,7 +75,7 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 	case SYNC_NONE:
 		return;
 	case SYNC_INITIAL:
-		good = side->acked_point == 0 || side->replica_lost;
+		good = side->acked_point == 0 || side->replica_gone;
 		break;
 	case SYNC_UNCLEAN_STOP:
 		good = side->unclean || side->fault_state || side->fault_image;
@@ -96,7 +96,7 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 		good = side->fault_image;
 		break;
 	case SYNC_POSITION: // tracking that was lost names no cut until a point is committed
-		good = side->nowhere || side->fault_state || side->fault_image || side->replica_lost;
+		good = side->nowhere || side->fault_state || side->fault_image || side->replica_gone;
 		break;
 	}
 	if (!good && reason != side->standing)
@@ -150,6 +150,7 @@ static void loaded_disk(struct side *side, struct export *export, struct protect
 		reason_listed(side, p, reason);
 	if (reason != SYNC_NONE)
 		the_world->did.found[reason]++;
+	disk->coarsened = dirty->coarsened;
 	for (uint64_t b = 0; b < size_blocks(disk->size); b++) {
 		uint64_t r = b / BLOCKS_PER_REGION;
 		disk->allowed[b] = dirty_mask(dirty, b) != 0;
@@ -218,6 +219,22 @@ static void check_told(struct side *side, uint16_t d, uint64_t b)
 	content_set(&disk->acked[b], disk->image[b]); // the next look is quick
 }
 
+// A map has bits of its own for one and a half times its regions (replicator/dirty.h): beyond, a region that the guest touched is wholly dirty,
+// and this cut may have one more such region for each that it counted.
+static bool coarsened(struct side_disk *disk, uint64_t b, uint64_t *left)
+{
+	uint64_t first = b - b % BLOCKS_PER_REGION, end = min_u64(first + BLOCKS_PER_REGION, size_blocks(disk->size));
+	bool touched = false;
+	for (uint64_t i = first; i < end; i++)
+		touched |= disk->allowed[i];
+	if (!touched || !*left)
+		return false;
+	--*left;
+	the_world->did.coarsened++;
+	memset(disk->allowed + first, 1, end - first);
+	return true;
+}
+
 void oracle_taken(struct side *side, struct export *export, struct protection *p)
 {
 	reason_listed(side, p, p->sync);
@@ -225,11 +242,15 @@ void oracle_taken(struct side *side, struct export *export, struct protection *p
 	for (uint16_t d = 0; d < side->config.disk_count; d++) {
 		struct side_disk *disk = &side->disk[d];
 		const struct volume *volume = &export_group(export)->volume[d];
+		uint64_t coarse = volume->dirty.coarsened - disk->coarsened;
+		disk->coarsened = volume->dirty.coarsened;
 		for (uint64_t b = 0; b < size_blocks(disk->size); b++) {
 			check_told(side, d, b);
 			disk->allowed[b] |= disk->touched[b];
 			disk->touched[b] = disk->writers[b] > 0; // at the gate, or waiting for a mark
-			if (dirty_mask(&volume->set, b) && !disk->allowed[b] && !full_reason(p->sync))
+		}
+		for (uint64_t b = 0; b < size_blocks(disk->size); b++) {
+			if (dirty_mask(&volume->set, b) && !disk->allowed[b] && !full_reason(p->sync) && !coarsened(disk, b, &coarse))
 				world_wrong("%s, disk %u, block %llu is a candidate, and nothing made it one (B5)", side->config.name, d,
 					    (unsigned long long)b);
 		}
@@ -384,11 +405,10 @@ void oracle_poll(void)
 			}
 		}
 		side->nowhere |= p->uncovered;
-		side->replica_gone &= !p->position_known || p->position.point > 0; // else it has asked
-		if (!side->replica_gone && p->position_known && uuid_is_zero(pending) && p->position.point > side->acked_point &&
-		    snapshot_find(side, &p->position.last_cut)) {
+		const struct snapshot *last = snapshot_find(side, &p->position.last_cut);
+		if (p->position_known && uuid_is_zero(pending) && p->position.point > side->acked_point && last && !last->gone) {
 			side->acked_point = p->position.point;
-			side->replica_lost = false;
+			side->replica_gone = false;
 			side->nowhere = p->uncovered;
 		}
 	}

@@ -269,6 +269,7 @@ void world_scenario(uint64_t seed, const struct world_plan *plan)
 {
 	struct world *w = the_world;
 	world_begin(seed);
+	w->calm = !plan->faults;
 	set_up(w, plan);
 	world_run_until(world_draw(10) * WORLD_S);
 	if (plan->faults)
