@@ -197,6 +197,8 @@ json_t *protection_json(struct protection *p)
 		return NULL;
 	}
 	set_times(p, json);
+	(void)json_object_set_new(json, "seed_since",
+				  p->config.seed_since_wall_ns && !p->has_point ? json_when(p->config.seed_since_wall_ns) : json_null());
 	set_disk_reason(json, disks);
 	(void)json_object_set_new(json, "crash_price", price_json(p, &price));
 	(void)json_object_set_new(json, "cuts", cuts_json(p));

@@ -32,6 +32,7 @@ enum protection_state {
 	STATE_TARGET_DOWN,   // nobody listens there, or the receiver said that it stops
 	STATE_TARGET_SLOW,   // in a session it took or said nothing in time, or it is busy
 	STATE_VERSION,	     // one side must be upgraded
+	STATE_SEED,	     // nothing begins before the receiver has a seed of each disk, and has read it
 };
 const char *protection_state_name(enum protection_state state);
 

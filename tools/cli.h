@@ -61,6 +61,8 @@ enum cli_option {
 	OPT_REFLINK,
 	OPT_PEER,
 	OPT_VERIFY,
+	OPT_SEED,
+	OPT_WITHOUT_SEED,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (UINT64_C(1) << (option))

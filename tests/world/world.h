@@ -159,7 +159,7 @@ struct world {
 	bool receiver_io_error; // one may have met it
 	struct {
 		uint64_t points, compared, b1_blocks, scrubbed, damaged, reads_checked, reexamined_bytes, marked_bytes, folds, given_up, precopies,
-			looks, settled, holes, coarsened, adopted, events;
+			looks, settled, holes, coarsened, seeds_awaited, adopted, events;
 		uint64_t fault[WORLD_FAULTS];
 		uint64_t found[SYNC_REASONS];  // disks that a start found so
 		uint64_t synced[SYNC_REASONS]; // points that were cut for such a sync
@@ -244,6 +244,7 @@ void world_restart(struct host *host);		 // its program, in order
 void world_space_back(void *host, uint64_t value);
 void world_away_source(struct env_root *state); // nothing runs there
 void world_away_receiver(void);
+void world_operator(void *context, uint64_t value); // now, and from then on now and then
 
 // world_scenario.c
 struct world_plan { // what may happen

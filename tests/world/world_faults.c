@@ -4,6 +4,8 @@
 // Some of it can happen only while a program is away: it waits for the next time that it is.
 #include "tests/world/world.h"
 
+#include "tests/world/world_seed.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -218,8 +220,10 @@ static void change_image(struct side *side, uint16_t d, bool longer)
 	if (rc == 0)
 		rc = env_sync(file);
 	env_close(file);
+	if (rc == -ENOSPC)
+		return;
 	if (rc)
-		world_wrong("an image cannot be changed by the test");
+		world_wrong("an image cannot be changed by the test (%d)", rc);
 	disk->mtime_ns = ++the_world->now_ns;
 	disk->unflushed[at / BLOCK_SIZE] = true; // no guest wrote what is there
 	side->resized |= longer;
@@ -276,6 +280,26 @@ void world_away_receiver(void)
 		world_note("%s is gone from the store", side->config.name);
 	}
 	host_oracle_end(&w->receiver);
+}
+
+// ---- the operator
+
+// Does what the state of a protection asks for: looks now and then, and puts the seeds there that are missing.
+void world_operator(void *context, uint64_t value)
+{
+	struct world *w = the_world;
+	(void)value;
+	for (unsigned s = 0; s < w->sides && !w->receiver.dead && !sim_is_off(w->receiver.sim); s++) {
+		const struct side *side = &w->side[s];
+		if (!side->protection || side->protection->state != STATE_SEED)
+			continue;
+		w->did.seeds_awaited++;
+		host_oracle_begin(&w->receiver);
+		for (unsigned d = 0; d < side->config.disk_count; d++)
+			(void)world_seed_make(sim_env(w->receiver.sim), side->config.name, side->config.disk[d].name, side->disk[d].size, world_seed_fill);
+		host_oracle_end(&w->receiver);
+	}
+	world_at(w->now_ns + (2 + world_draw(20)) * WORLD_S, world_operator, context, 0);
 }
 
 // ---- what happens next

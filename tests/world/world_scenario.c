@@ -82,7 +82,7 @@ static uint64_t draw_size(void)
 }
 
 // Anything: it is trusted for nothing.
-static bool fill_seed(unsigned char *block)
+bool world_seed_fill(unsigned char *block)
 {
 	if (world_one_in(3))
 		return false;
@@ -96,7 +96,7 @@ static void make_seeds(struct world *w, const struct side *side)
 	for (unsigned d = 0; d < side->config.disk_count; d++)
 		if (world_one_in(2))
 			must(world_seed_make(sim_env(w->receiver.sim), side->config.name, side->config.disk[d].name,
-					     world_one_in(3) ? draw_size() : side->disk[d].size, fill_seed),
+					     world_one_in(3) ? draw_size() : side->disk[d].size, world_seed_fill),
 			     "make a seed");
 }
 
@@ -120,6 +120,7 @@ static void make_side(struct world *w, unsigned number, unsigned disks_max)
 		config->generation.bytes[i] = (unsigned char)(1 + world_draw(255));
 	}
 	config->disk_count = (uint16_t)(1 + world_draw(disks_max));
+	config->seed_since_wall_ns = world_one_in(6);
 	must(env_root_open(sim_env(w->source.sim), "/images", &images), "open /images");
 	for (unsigned d = 0; d < config->disk_count; d++) {
 		struct env_file *file = NULL;
@@ -154,6 +155,7 @@ static void set_up(struct world *w, const struct world_plan *plan)
 		make_side(w, s, plan->disks_max);
 	sim_settle(w->source.sim);
 	sim_settle(w->receiver.sim);
+	world_operator(NULL, 0);
 	w->source.life_task = task_start(&w->source, source_life, NULL);
 	w->receiver.life_task = task_start(&w->receiver, receiver_life, NULL);
 }

@@ -12,6 +12,7 @@ struct replica;
 typedef bool world_fill(unsigned char *block); // false: a hole
 // A seed for any source, whole and durable.
 int world_seed_make(struct env *env, const char *name, const char *disk, uint64_t size, world_fill *fill);
+bool world_seed_fill(unsigned char *block); // world_scenario.c
 unsigned world_adopt(struct replica *replica, unsigned steps_max); // the steps that did something
 
 #endif
