@@ -291,7 +291,8 @@ void world_operator(void *context, uint64_t value)
 	(void)value;
 	for (unsigned s = 0; s < w->sides && !w->receiver.dead && !sim_is_off(w->receiver.sim); s++) {
 		const struct side *side = &w->side[s];
-		if (!side->protection || side->protection->state != STATE_SEED)
+		const struct protection *p = side->protection;
+		if (!p || !p->config.seed_since_wall_ns || (p->state != STATE_SEED && p->state != STATE_FAILED)) // failed: a clock went a year on
 			continue;
 		w->did.seeds_awaited++;
 		host_oracle_begin(&w->receiver);

@@ -120,7 +120,7 @@ static void make_side(struct world *w, unsigned number, unsigned disks_max)
 		config->generation.bytes[i] = (unsigned char)(1 + world_draw(255));
 	}
 	config->disk_count = (uint16_t)(1 + world_draw(disks_max));
-	config->seed_since_wall_ns = world_one_in(6);
+	config->seed_since_wall_ns = world_one_in(6) ? env_wall_ns(sim_env(w->source.sim)) : 0;
 	must(env_root_open(sim_env(w->source.sim), "/images", &images), "open /images");
 	for (unsigned d = 0; d < config->disk_count; d++) {
 		struct env_file *file = NULL;
