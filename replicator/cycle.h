@@ -83,6 +83,7 @@ struct cycle {
 	uint64_t predecessor; // the receiver's last point
 	struct uuid head;     // the receiver's head
 	struct ship_progress *progress;
+	struct ship_rest rest;	 // how passes of pre-copy yield; none: they do not
 	struct cycle_lore *lore; // NULL: none
 	void (*on_stage)(void *context, enum cycle_stage stage); // called as the cycle goes on
 	// Called before SEAL leaves with the cut that it names: from here on the outcome may be unknown.

@@ -111,6 +111,7 @@ int protection_wait_init(struct protection *p); // -EMFILE
 void protection_wait_done(struct protection *p);
 // Sleeps until `deadline_ns`, a wake-up, or something from the peer. Cycle thread.
 void protection_wait(struct protection *p, uint64_t deadline_ns);
+void protection_rest(void *protection, uint64_t ns); // sleeps so long, whatever comes; some tenths of a second at most
 void protection_wake(struct protection *p); // any thread
 int protection_thread_start(struct protection *p); // a negative errno, without a thread
 void protection_thread_join(struct protection *p);

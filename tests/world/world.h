@@ -159,7 +159,7 @@ struct world {
 	bool receiver_io_error; // one may have met it
 	struct {
 		uint64_t points, compared, b1_blocks, scrubbed, damaged, reads_checked, reexamined_bytes, marked_bytes, folds, given_up, precopies,
-			looks, settled, holes, coarsened, seeds_awaited, adopted, events;
+			looks, settled, holes, coarsened, yielded, seeds_awaited, adopted, events;
 		uint64_t fault[WORLD_FAULTS];
 		uint64_t found[SYNC_REASONS];  // disks that a start found so
 		uint64_t synced[SYNC_REASONS]; // points that were cut for such a sync

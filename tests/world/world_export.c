@@ -534,6 +534,11 @@ static void op_settle(struct source *source, uint16_t disk, uint64_t first, uint
 	the_world->did.settled += count;
 }
 
+static uint64_t op_served(struct source *source)
+{
+	return group_served(&export_of(source)->group);
+}
+
 static unsigned op_holes(struct source *source, struct source_run *runs, unsigned most, bool *ret_all)
 {
 	unsigned count = 0;
@@ -622,6 +627,7 @@ static const struct source_ops sim_export_ops = {
 	.reach = op_reach,
 	.settle = op_settle,
 	.holes = op_holes,
+	.served = op_served,
 	.wait = op_wait,
 	.keep = op_keep,
 	.give_back = op_give_back,

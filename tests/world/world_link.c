@@ -476,6 +476,14 @@ void protection_wait(struct protection *p, uint64_t deadline_ns)
 	side->woken = false;
 }
 
+void protection_rest(void *context, uint64_t ns)
+{
+	(void)context;
+	the_world->did.yielded++;
+	if (!the_world->source.dead)
+		task_sleep(the_world->now_ns + ns);
+}
+
 static void run_thread(void *context)
 {
 	struct protection *p = context;
