@@ -102,7 +102,7 @@ test-seam: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@tests/check-seam.sh $(BUILD)
 
-# A recorded session cut at every byte of it, either way: some minutes. CUT_STEP=n tries one byte in n.
+# Recorded sessions, of a delta and of a survey, cut at every byte of them, either way: some minutes. CUT_STEP=n tries one byte in n.
 CUT_STEP ?= 1
 test-cuts: setup
 	$(MAKE_AS_OWNER) unit-tests
@@ -187,7 +187,7 @@ help:
 		test 'build, then all tests' test-unit 'unit tests only' test-e2e 'the daemons with the tools of QEMU and libnbd' \
 		test-kill 'the agent killed under load, 200 times' test-asan 'all tests, with sanitizers' test-clang 'compile everything with clang' \
 		test-crash 'the crash enumerations, a million states and more' \
-		test-cuts 'a session cut at every byte of it' \
+		test-cuts 'sessions cut at every byte of them' \
 		test-model 'random sequences against a model of the store, MODEL_SEEDS (1000) of them' \
 		test-sim 'both programs in a simulated world, SIM_SEEDS (2000) runs of it' \
 		test-mutants 'prove that the tests fail when the code is wrong' \

@@ -23,6 +23,7 @@ struct session {
 	const char *peer_address;
 	enum session_state state;
 	uint32_t features;	 // that the source announced
+	bool seeded;		 // the next OPEN makes no protection without seeds
 	struct replica *replica; // while OPEN
 	uint64_t began_ns, heard_ns, spoke_ns;
 	uint64_t messages; // BLOCK and ZEROS that were taken
@@ -66,7 +67,7 @@ static int on_hello(struct session *session, const struct wire_frame *frame, enu
 					  .major = WIRE_MAJOR,
 					  .minor = WIRE_MINOR,
 					  .wall_ns = env_wall_ns(session->host->env),
-					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B,
+					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_SEEDED,
 					  .program = "kagami-receiver",
 				  };
 	if (wire_get_hello(frame, &theirs))
@@ -112,6 +113,8 @@ static enum wire_error open_refusal(int rc)
 	case -ENOSPC:
 	case -EDQUOT:
 		return WIRE_E_NO_SPACE;
+	case -ENODATA:
+		return WIRE_E_SEED;
 	default:
 		return WIRE_E_STORE;
 	}
@@ -123,7 +126,11 @@ static int replica_for(struct session *session, const struct wire_open *open, st
 	*ret_replica = store_find(store, open->name);
 	if (*ret_replica)
 		return 0;
-	int rc = store_create(store, open, channel_peer(session->channel)->bytes, ret_replica, err);
+	const unsigned char *pin = channel_peer(session->channel)->bytes;
+	int rc = session->seeded ? store_seeded(store, open, pin, err) : 0;
+	if (rc)
+		return rc;
+	rc = store_create(store, open, pin, ret_replica, err);
 	if (rc == -EEXIST && (*ret_replica = store_find(store, open->name))) // another connection was quicker
 		return 0;
 	return rc;
@@ -174,6 +181,12 @@ static int on_open(struct session *session, const struct wire_frame *frame, enum
 		 (unsigned long long)opened.last_point);
 	rc = reply(session, wire_put_opened(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &opened), err);
 	return rc || !(session->features & WIRE_FEATURE_DAMAGED) ? rc : send_damaged(session, err);
+}
+
+static int on_seeded(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	session->seeded = true;
+	return wire_get_empty(frame) ? malformed(frame, ret_code, err) : 0;
 }
 
 static enum wire_error store_refusal(int rc)
@@ -304,7 +317,7 @@ static int on_ping(struct session *session, const struct wire_frame *frame, enum
 
 static session_handler *const handlers[SESSION_STATES][WIRE_TYPES] = {
 	[SESSION_START] = {[WIRE_HELLO] = on_hello},
-	[SESSION_READY] = {[WIRE_PAIR] = on_pair, [WIRE_OPEN] = on_open},
+	[SESSION_READY] = {[WIRE_PAIR] = on_pair, [WIRE_OPEN] = on_open, [WIRE_SEEDED] = on_seeded},
 	[SESSION_OPEN] = {[WIRE_COMPARE] = on_compare,
 			  [WIRE_BLOCK] = on_block,
 			  [WIRE_ZEROS] = on_zeros,

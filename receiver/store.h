@@ -57,6 +57,8 @@ bool store_has_protection(struct env_root *root, const char *name);
 struct replica *store_find(struct store *store, const char *name); // NULL when there is none
 // The n-th replica by name, NULL past the last: for listing.
 struct replica *store_at(struct store *store, size_t n);
+// Whether the store has a whole seed for this source of each disk that `open` names. -ENODATA: not of one of them, and what to do.
+int store_seeded(struct store *store, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE], struct err *err);
 // Creates a protection, durable on return. -EEXIST when the name is taken, -ENOSPC.
 int store_create(struct store *store, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],
 		 struct replica **ret_replica, struct err *err);

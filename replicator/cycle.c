@@ -79,11 +79,15 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 			.channel = cycle->channel,
 			.codec = cycle->codec,
 			.key = cycle->key,
+			.stretch_min = cycle->stretch_blocks,
 			.nodes = cycle->nodes,
 			.stats = &report->ship,
 			.progress = cycle->progress,
 		};
-		return compare_ship(&compare, &report->failure, err);
+		ship_pace_begin(cycle->ship, cycle->source, &cycle->rest);
+		rc = compare_ship(&compare, &report->failure, err);
+		ship_pace_end(cycle->ship, cycle->progress);
+		return rc;
 	}
 	known_bind(sender_known(ship_sender(cycle->ship)), &cycle->head, channel_id(cycle->channel));
 	return ship_set(cycle->ship, cycle->source, cycle->channel, cycle->codec, cycle->key, &report->ship, cycle->progress,

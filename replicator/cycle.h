@@ -76,12 +76,14 @@ struct cycle {
 	struct source *source;
 	struct channel *channel;
 	struct ship *ship;
+	uint64_t stretch_blocks; // see compare.h; 0: as it has it
 	bool nodes; // the receiver knows NODES, and much of what is dirty may be equal
 	enum codec codec;
 	const struct digest_key *key;
 	uint64_t predecessor; // the receiver's last point
 	struct uuid head;     // the receiver's head
 	struct ship_progress *progress;
+	struct ship_rest rest;	 // how passes of pre-copy yield; none: they do not
 	struct cycle_lore *lore; // NULL: none
 	void (*on_stage)(void *context, enum cycle_stage stage); // called as the cycle goes on
 	// Called before SEAL leaves with the cut that it names: from here on the outcome may be unknown.

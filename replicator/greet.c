@@ -54,6 +54,16 @@ static int damaged_get(struct channel *channel, const struct wire_open *open, st
 	return good ? 0 : err_set(err, -EBADMSG, "the receiver's DAMAGED is not one of ours");
 }
 
+int greet_seeded(struct channel *channel, const struct wire_hello *theirs, struct err *err)
+{
+	if (!(theirs->features & WIRE_FEATURE_SEEDED))
+		return err_set(err, -EPROTONOSUPPORT, "the receiver is of a version that cannot wait for a seed: upgrade it, or go on without one");
+	void *to = channel_room(channel, WIRE_HEADER_SIZE);
+	if (!to || channel_put(channel, wire_put_empty(to, WIRE_HEADER_SIZE, WIRE_SEEDED)))
+		return broken(channel, err);
+	return 0; // leaves with OPEN
+}
+
 int greet_open(struct channel *channel, const struct wire_hello *theirs, const struct wire_open *open, struct wire_opened *ret_opened,
 	       struct wire_damaged *ret_damaged, struct wire_failure *ret_failure, struct err *err)
 {

@@ -9,6 +9,8 @@
 // Exchanges HELLO. -EPROTONOSUPPORT when the majors differ.
 int greet(struct channel *channel, struct wire_hello *ret_theirs, struct err *err);
 
+// Before greet_open(): it is to find seeds, or nothing begins (ERROR seed). -EPROTONOSUPPORT.
+int greet_seeded(struct channel *channel, const struct wire_hello *theirs, struct err *err);
 // Sends OPEN and takes OPENED, and DAMAGED when `theirs` announced it: the runs lie on the disks of `open`. -EREMOTEIO with *ret_failure
 // filled when the receiver refuses.
 int greet_open(struct channel *channel, const struct wire_hello *theirs, const struct wire_open *open, struct wire_opened *ret_opened,

@@ -190,6 +190,21 @@ int protection_pause(struct protection *p, bool paused, struct err *err)
 	return 0;
 }
 
+int protection_without_seed(struct protection *p, struct err *err)
+{
+	LOCK_SCOPE(&p->lock);
+	int64_t since = p->config.seed_since_wall_ns;
+	if (!since)
+		return 0;
+	p->config.seed_since_wall_ns = 0;
+	int rc = protection_config_save(p->place.state, &p->config, err);
+	if (rc)
+		p->config.seed_since_wall_ns = since;
+	p->hurry = true;
+	protection_wake(p);
+	return rc;
+}
+
 void protection_site_changed(struct protection *p)
 {
 	LOCK_SCOPE(&p->lock);

@@ -6,6 +6,7 @@
 //	STARTING ──► CONNECTING ──► IDLE ──► CUTTING ──► SHIPPING ──► COMMITTING ──► IDLE
 //	                 ▲   ▲        │          (SYNCING in place of SHIPPING while a sync reason stands)
 //	                 │   └────────┴── connection lost, cycle failed
+//	                 ├── SEED      waits for a seed at the receiver; asked again now and then (protect --seed)
 //	                 ├── PAUSED    by the operator, until resumed; tracking goes on
 //	                 ├── FAILED    the receiver refuses for a reason that an operator must mend; tried again now and then
 //	                 └── FENCED    failed over: this generation is over
@@ -54,6 +55,8 @@ json_t *protection_json(struct protection *protection);
 json_t *protection_syncs_json(struct protection *protection);
 // Asks for a cycle now. Stores the number of the one that will hold everything acknowledged before. -EBUSY: paused or fenced.
 int protection_cycle(struct protection *protection, uint64_t *ret_cycle, struct err *err);
+// Waits for no seed any more: the next session begins without one. Durable on return.
+int protection_without_seed(struct protection *protection, struct err *err);
 // Durable on return.
 int protection_pause(struct protection *protection, bool paused, struct err *err);
 // Makes a disk larger while it is served (protection_resize.c); the receiver's replica grows with the next session, and its points stay.

@@ -32,6 +32,7 @@ enum protection_state {
 	STATE_TARGET_DOWN,   // nobody listens there, or the receiver said that it stops
 	STATE_TARGET_SLOW,   // in a session it took or said nothing in time, or it is busy
 	STATE_VERSION,	     // one side must be upgraded
+	STATE_SEED,	     // nothing begins before the receiver has a seed of each disk, and has read it
 };
 const char *protection_state_name(enum protection_state state);
 
@@ -74,6 +75,7 @@ struct protection {
 	uint32_t features; // of the receiver
 	struct schedule schedule;
 	struct cycle_lore lore;
+	uint64_t stretch_blocks; // see cycle.h; tests of small disks set it
 	int64_t cycle_wall_ns; // when the cycle under way began
 	uint64_t cycle_mono_ns;
 	struct backoff backoff; // of the connection; written with the lock held
@@ -109,6 +111,7 @@ int protection_wait_init(struct protection *p); // -EMFILE
 void protection_wait_done(struct protection *p);
 // Sleeps until `deadline_ns`, a wake-up, or something from the peer. Cycle thread.
 void protection_wait(struct protection *p, uint64_t deadline_ns);
+void protection_rest(void *protection, uint64_t ns); // sleeps so long, whatever comes; some tenths of a second at most
 void protection_wake(struct protection *p); // any thread
 int protection_thread_start(struct protection *p); // a negative errno, without a thread
 void protection_thread_join(struct protection *p);

@@ -14,7 +14,7 @@ const char *protection_state_name(enum protection_state state)
 {
 	static const char *const names[] = {
 		"starting", "connecting", "syncing", "idle", "cutting", "shipping", "committing", "paused", "fenced", "failed",
-		"target-full", "quota-reached", "target-down", "target-slow", "version-mismatch",
+		"target-full", "quota-reached", "target-down", "target-slow", "version-mismatch", "waiting-for-seed",
 	};
 	return names[state];
 }

@@ -23,7 +23,7 @@ struct sender {
 	struct channel *channel;
 	struct sender_stats *stats;
 	struct pack_choice choice;
-	uint64_t added, put;
+	uint64_t added, put, sent_ns;
 };
 
 int sender_new(const struct sender_config *config, struct sender **ret_sender)
@@ -122,7 +122,9 @@ static int put_oldest(struct sender *sender, struct err *err)
 	sender->sample.plain_bytes += result->plain_len;
 	sender->sample.wire_bytes += m->len;
 	sender->sample.pack_ns += packed_ns - begin_ns;
-	sender->sample.send_ns += env_mono_ns(sender->env) - packed_ns;
+	uint64_t send_ns = env_mono_ns(sender->env) - packed_ns;
+	sender->sample.send_ns += send_ns;
+	sender->sent_ns += send_ns;
 	pack_release(sender->pack);
 	measure(sender);
 	return 0;
@@ -179,6 +181,11 @@ int sender_ready(struct sender *sender, struct err *err)
 	while (rc == 0 && pack_ready(sender->pack))
 		rc = put_oldest(sender, err);
 	return rc;
+}
+
+uint64_t sender_sent_ns(const struct sender *sender)
+{
+	return sender->sent_ns;
 }
 
 uint64_t sender_now_ns(const struct sender *sender)

@@ -19,6 +19,10 @@ struct lane { // one batch on its way
 struct ship {
 	struct lane lane[SHIP_BATCHES];
 	struct sender *sender;
+	struct pace pace;
+	struct source *paced; // NULL: nothing yields
+	struct ship_rest rest;
+	uint64_t sent_ns; // of the sender's, that the pace knows of
 };
 
 struct passage { // one call of ship_set
@@ -64,6 +68,48 @@ void ship_free(struct ship *ship)
 struct sender *ship_sender(struct ship *ship)
 {
 	return ship->sender;
+}
+
+// ---- the pace
+
+void ship_pace_begin(struct ship *ship, struct source *source, const struct ship_rest *rest)
+{
+	ship->paced = rest && rest->rest ? source : NULL;
+	if (!ship->paced)
+		return;
+	ship->rest = *rest;
+	ship->sent_ns = sender_sent_ns(ship->sender);
+	pace_begin(&ship->pace, sender_now_ns(ship->sender), source_served(source));
+}
+
+void ship_pace_end(struct ship *ship, struct ship_progress *progress)
+{
+	ship->paced = NULL;
+	atomic_fetch_add(&progress->yielded_ns, ship->pace.yielded_ns);
+	ship->pace.yielded_ns = 0;
+}
+
+void ship_step(struct ship *ship)
+{
+	if (!ship->paced)
+		return;
+	uint64_t sent_ns = sender_sent_ns(ship->sender);
+	pace_waited(&ship->pace, sent_ns - ship->sent_ns);
+	ship->sent_ns = sent_ns;
+	uint64_t pause_ns = pace_step(&ship->pace, sender_now_ns(ship->sender), source_served(ship->paced));
+	if (!pause_ns)
+		return;
+	ship->rest.rest(ship->rest.context, pause_ns);
+	pace_resume(&ship->pace, sender_now_ns(ship->sender));
+}
+
+int ship_expect(struct ship *ship, struct channel *channel, enum wire_type type, struct wire_frame *ret_frame, struct wire_failure *ret_failure,
+		struct err *err)
+{
+	uint64_t begin_ns = sender_now_ns(ship->sender);
+	int rc = channel_expect(channel, type, CHANNEL_STALL_MS, ret_frame, ret_failure, err);
+	pace_waited(&ship->pace, sender_now_ns(ship->sender) - begin_ns);
+	return rc;
 }
 
 static struct lane *lane_of(struct passage *p, uint64_t number)
@@ -145,7 +191,7 @@ static int answer_take(struct passage *p, struct lane *lane, unsigned first, uns
 	const struct source_block *block = &lane->batch.block[first];
 	struct wire_frame frame;
 	struct wire_differs differs;
-	int rc = channel_expect(p->channel, WIRE_DIFFERS, CHANNEL_STALL_MS, &frame, p->failure, err);
+	int rc = ship_expect(p->ship, p->channel, WIRE_DIFFERS, &frame, p->failure, err);
 	if (rc)
 		return rc;
 	if (wire_get_differs(&frame, &differs) || differs.disk != block->disk || differs.first != block->index ||
@@ -232,6 +278,8 @@ static int finish(struct passage *p, struct err *err)
 {
 	int rc = sender_until(p->ship->sender, lane_of(p, p->sent)->end, err);
 	p->sent += rc == 0;
+	if (rc == 0)
+		ship_step(p->ship);
 	return rc;
 }
 

@@ -67,6 +67,8 @@ enum cli_option {
 	OPT_FOLLOW,
 	OPT_CLASS,
 	OPT_WINDOW,
+	OPT_SEED,
+	OPT_WITHOUT_SEED,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (UINT64_C(1) << (option))

@@ -26,16 +26,18 @@ const struct cli_command cli_commands[] = {
 	 SOURCE, 2, 2, OPT_BIT(OPT_ADDRESS), cli_pair},
 	{"sites", "", "list the receivers that this host is paired with", "", SOURCE, 0, 0, 0, cli_sites},
 	{"peers", "", "list the sources that are paired with this host", "", TARGET, 0, 0, 0, cli_peers},
-	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...]", "replicate a VM's disks to a site",
+	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...] [--seed]", "replicate a VM's disks to a site",
 	 "Serves each raw image PATH over NBD under the name DISK, and keeps recovery\n"
 	 "points of all of them together at SITE, the newest never older than TIME (15s,\n"
 	 "5m, 1h; from 1s to 24h). At most N points are kept, from 1 to 90, by default\n"
 	 "24. CODEC is zstd (the default), zlib, lz4 or none. DIGEST is xxh3 (the default)\n"
 	 "or blake2b, for guests that are not trusted with a chance at a collision; it\n"
 	 "stays. Disks named by --read-only\n"
-	 "are replicated like the others, and the VM can only read them.",
+	 "are replicated like the others, and the VM can only read them. With --seed\n"
+	 "nothing is copied before the target has a seed of each disk (\"kagami seed\" there):\n"
+	 "until then the state is waiting-for-seed, and the disks are served and tracked.",
 	 SOURCE, 1, 1 + DISKS_MAX,
-	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY), cli_protect},
+	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY) | OPT_BIT(OPT_SEED), cli_protect},
 	{"status", "[NAME] [--check [--warning PERCENT] [--critical PERCENT]]", "show protections and replicas, or one of them in full",
 	 "With --check, prints one line as a monitoring plugin does (Nagios, Icinga) and\n"
 	 "exits with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN. The age of the newest point\n"
@@ -73,7 +75,10 @@ const struct cli_command cli_commands[] = {
 	 "or for a reason that the list names.",
 	 SOURCE, 1, 1, 0, cli_syncs},
 	{"pause", "NAME", "stop making points; writes are still tracked", "", SOURCE, 1, 1, 0, cli_pause},
-	{"resume", "NAME", "go on making points", "", SOURCE, 1, 1, 0, cli_resume},
+	{"resume", "NAME [--without-seed]", "go on making points",
+	 "--without-seed: a protection that waits for its seed waits no more, and copies\n"
+	 "its disks as a whole.",
+	 SOURCE, 1, 1, OPT_BIT(OPT_WITHOUT_SEED), cli_resume},
 	{"unprotect", "NAME [--yes]", "end a protection; its points stay at the target",
 	 "Asks first on a terminal, unless --yes is given; without one it does not ask.", SOURCE, 1, 1, OPT_BIT(OPT_YES), cli_unprotect},
 	{"points", "NAME[@POINT]", "list recovery points, or show one with its files", "", TARGET, 1, 1, 0, cli_points},
@@ -210,6 +215,7 @@ static const struct option options[] = {
 	{"check", no_argument, NULL, OPT_CHECK},	     {"warning", required_argument, NULL, OPT_WARNING},
 	{"critical", required_argument, NULL, OPT_CRITICAL}, {"follow", no_argument, NULL, OPT_FOLLOW},
 	{"class", required_argument, NULL, OPT_CLASS},	     {"window", required_argument, NULL, OPT_WINDOW},
+	{"seed", no_argument, NULL, OPT_SEED},		     {"without-seed", no_argument, NULL, OPT_WITHOUT_SEED},
 	{NULL, 0, NULL, 0},
 };
 

@@ -19,6 +19,7 @@ const char *wire_type_name(unsigned type)
 		[WIRE_PONG] = "PONG",	      [WIRE_ERROR] = "ERROR",
 		[WIRE_ACK] = "ACK",	      [WIRE_DAMAGED] = "DAMAGED",
 		[WIRE_NODES] = "NODES",	      [WIRE_UNEQUAL] = "UNEQUAL",
+		[WIRE_SEEDED] = "SEEDED",
 	};
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
 }
@@ -30,7 +31,7 @@ const char *wire_error_name(unsigned code)
 		[WIRE_E_TOKEN] = "token",	[WIRE_E_FENCED] = "fenced",	[WIRE_E_EXISTS] = "exists",
 		[WIRE_E_NO_SPACE] = "no-space", [WIRE_E_STORE] = "store",	[WIRE_E_POSITION] = "position",
 		[WIRE_E_BUSY] = "busy",		[WIRE_E_SHUTDOWN] = "shutdown", [WIRE_E_GEOMETRY] = "geometry",
-		[WIRE_E_QUOTA] = "quota",
+		[WIRE_E_QUOTA] = "quota",	[WIRE_E_SEED] = "seed",
 	};
 	return code < sizeof(names) / sizeof(names[0]) && names[code] ? names[code] : "unknown";
 }
@@ -497,5 +498,5 @@ int wire_get_error(const struct wire_frame *f, struct wire_failure *ret_m)
 	unsigned code = cursor_get_u16(&c);
 	ret_m->code = (enum wire_error)code;
 	cursor_get_string(&c, ret_m->text, sizeof(ret_m->text));
-	return decoded(&c, code >= WIRE_E_PROTOCOL && code <= WIRE_E_QUOTA);
+	return decoded(&c, code >= WIRE_E_PROTOCOL && code <= WIRE_E_LAST);
 }

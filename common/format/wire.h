@@ -36,6 +36,7 @@ enum {
 	WIRE_FEATURE_ACK = 1 << 1,     // ACK may come at any time of an open session
 	WIRE_FEATURE_NODES = 1 << 2,   // NODES and UNEQUAL
 	WIRE_FEATURE_BLAKE2B = 1 << 3, // OPEN may name DIGEST_BLAKE2B
+	WIRE_FEATURE_SEEDED = 1 << 5,  // SEEDED may come before OPEN
 	WIRE_NODES_MAX = 256,	       // in one NODES
 	WIRE_NODE_LEVELS = 2,
 	WIRE_NODES_BLOCKS_MAX = 1 << 20, // under one NODES: bounds what an answer costs
@@ -60,6 +61,7 @@ enum wire_type {
 	WIRE_DAMAGED = 16,  // R→S       blocks that must come whole
 	WIRE_NODES = 17,    // S→R       digests of digests of a run of blocks
 	WIRE_UNEQUAL = 18,  // R→S       under which of them the head differs
+	WIRE_SEEDED = 20,   // S→R       the OPEN that follows is to find seeds
 	WIRE_TYPES,	    // one more than the last
 };
 const char *wire_type_name(unsigned type);
@@ -79,6 +81,8 @@ enum wire_error {
 	WIRE_E_SHUTDOWN = 11,  // the receiver stops: retry later
 	WIRE_E_GEOMETRY = 12,  // the disks do not match the ones in the store
 	WIRE_E_QUOTA = 13,     // the protection has what it may take there: retry later
+	WIRE_E_SEED = 14,      // a disk has no seed, and SEEDED came: retry until the operator has put it there
+	WIRE_E_LAST = WIRE_E_SEED,
 };
 const char *wire_error_name(unsigned code);
 

@@ -64,6 +64,7 @@ static size_t again(const struct wire_frame *f, union message *m, void *to, size
 		return wire_get_committed(f, &m->committed) ? 0 : wire_put_committed(to, cap, &m->committed);
 	case WIRE_PING:
 	case WIRE_PONG:
+	case WIRE_SEEDED:
 		return wire_get_empty(f) ? 0 : wire_put_empty(to, cap, (enum wire_type)f->type);
 	case WIRE_ERROR:
 		return wire_get_error(f, &m->failure) ? 0 : wire_put_error(to, cap, m->failure.code, m->failure.text);

@@ -27,6 +27,7 @@ struct replication {
 	struct memory_source memory;
 	struct wire_open open;
 	enum codec codec; // on the wire
+	bool seeded;	  // as with protect --seed
 	bool nodes;	  // as if a sync had a reason
 	SSL_CTX *tls;
 	struct crew *crew; // NULL with an even seed

@@ -114,6 +114,11 @@ static size_t sample_ping(void *to, size_t cap)
 	return wire_put_empty(to, cap, WIRE_PING);
 }
 
+static size_t sample_seeded(void *to, size_t cap)
+{
+	return wire_put_empty(to, cap, WIRE_SEEDED);
+}
+
 static size_t sample_error(void *to, size_t cap)
 {
 	return wire_put_error(to, cap, WIRE_E_FENCED, "vm1 was failed over");
@@ -198,6 +203,7 @@ static int decode(const struct wire_frame *f)
 		return wire_get_committed(f, &m.committed);
 	case WIRE_PING:
 	case WIRE_PONG:
+	case WIRE_SEEDED:
 		return wire_get_empty(f);
 	case WIRE_ERROR:
 		return wire_get_error(f, &m.failure);
@@ -216,7 +222,7 @@ static const struct sample {
 	{"COMPARE", sample_compare, golden_compare}, {"DIFFERS", sample_differs, golden_differs},
 	{"BLOCK", sample_block, golden_block},	     {"ZEROS", sample_zeros, golden_zeros},
 	{"SEAL", sample_seal, golden_seal},	     {"COMMITTED", sample_committed, golden_committed},
-	{"PING", sample_ping, golden_ping},	     {"ERROR", sample_error, golden_error},
+	{"SEEDED", sample_seeded, golden_seeded},    {"PING", sample_ping, golden_ping},	     {"ERROR", sample_error, golden_error},
 	{"DAMAGED", sample_damaged, golden_damaged}, {"ACK", sample_ack, golden_ack},
 	{"NODES", sample_nodes, golden_nodes},
 	{"UNEQUAL", sample_unequal, golden_unequal},

@@ -6,6 +6,7 @@
 #include "receiver/scrub.h"
 #include "receiver/session.h"
 #include "replicator/site.h"
+#include "tests/world/world_seed.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -30,6 +31,8 @@ static int start_side(struct side *side, const struct protection_place *place)
 		return rc;
 	}
 	side->made = true;
+	side->protection->lore.rate = world_one_in(2) ? 1 : 0; // a slow link: long passes of what is little here
+	side->protection->stretch_blocks = 1 + world_draw(64);
 	world_note("%s started, sync %s", side->config.name, side->protection->sync ? sync_reason_name(side->protection->sync) : "none");
 	return 0;
 }
@@ -113,7 +116,7 @@ static void source_once(void)
 		w->images = NULL;
 		return;
 	}
-	world_rot_states();
+	world_away_source(state);
 	struct protection_place place = {
 		.env = env, .state = state, .state_dir = "/state", .run_dir = "/run", .identity = w->source_identity};
 	for (unsigned s = 0; s < w->sides; s++)
@@ -141,7 +144,7 @@ void source_life(void *context)
 	while (!w->over) {
 		source_boot();
 		if (w->source.stop)
-			w->did.restarts++;
+			world_happened(FAULT_RESTART_SOURCE);
 		w->source.stop = false;
 		source_once();
 		if (!w->over)
@@ -242,6 +245,16 @@ static void scrub_some(void)
 	w->scrubs &= open;
 }
 
+// As the seeder does.
+static void adopt_some(void)
+{
+	struct world *w = the_world;
+	struct replica *replica;
+	for (size_t n = 0; !w->receiver.dead && (replica = store_at(w->store, n)); n++)
+		w->did.adopted += world_adopt(replica, 4);
+
+}
+
 static void run_keeper(void *context)
 {
 	struct world *w = the_world;
@@ -253,6 +266,7 @@ static void run_keeper(void *context)
 			if (replica_retain(replica, &err) == 1)
 				w->did.folds++;
 		}
+		adopt_some();
 		scrub_some();
 		if (!ending(&w->receiver))
 			task_sleep(w->now_ns + (200 + world_draw(4000)) * WORLD_MS);
@@ -267,6 +281,8 @@ static int open_receiver(struct env_root **ret_state)
 	int rc = env_root_open(env, "/receiver", ret_state);
 	if (rc == 0)
 		rc = env_root_open(env, "/store", &w->store_root);
+	if (rc == 0)
+		world_away_receiver();
 	if (rc == 0)
 		rc = pairing_open(*ret_state, identity_pin(w->receiver_identity), &w->pairing, &err);
 	if (rc == 0)
@@ -313,7 +329,7 @@ void receiver_life(void *context)
 			link_host_booted(&w->receiver);
 		}
 		if (w->receiver.stop)
-			w->did.restarts++;
+			world_happened(FAULT_RESTART_RECEIVER);
 		w->receiver.stop = false;
 		receiver_once();
 		if (!w->over)

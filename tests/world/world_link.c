@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WINDOW = 1 << 20, CHUNK_MAX = 256 << 10 };
+enum { WINDOW = 1 << 20, CHUNK_MAX = 256 << 10, KEEPALIVE_S = 32 }; // as channel.c asks of TCP: a silent host is given up after 30 s
 
 struct segment {
 	struct segment *next;
@@ -42,7 +42,8 @@ struct end {
 struct link {
 	struct end end[2]; // 0: the source's
 	bool cut;
-	bool silent;	     // nothing arrives any more
+	bool silent;	     // nothing arrives any more,
+	uint64_t silent_ns;  // from then on
 	uint64_t stalled_until_ns;
 	uint64_t cut_after; // bytes, both ways
 	uint64_t delay_ns;
@@ -68,6 +69,19 @@ static void link_wake(struct link *link)
 {
 	task_wake(link->end[0].waiter);
 	task_wake(link->end[1].waiter);
+}
+
+static void link_silence(struct link *link)
+{
+	if (!link->silent)
+		link->silent_ns = the_world->now_ns;
+	link->silent = true;
+}
+
+// When TCP ends the connection, since nobody answers.
+static uint64_t dead_ns(const struct link *link)
+{
+	return link->silent ? link->silent_ns + KEEPALIVE_S * WORLD_S : UINT64_MAX;
 }
 
 static void link_cut(struct link *link)
@@ -124,11 +138,13 @@ static ssize_t end_send(struct channel_transport *transport, const void *data, s
 			return -ECONNRESET;
 		if (link->cut_after == 0) // the byte is reached
 			return -ECONNRESET;
+		if (the_world->now_ns >= dead_ns(link))
+			return -ETIMEDOUT;
 		if (to->queued < WINDOW)
 			break;
 		if (the_world->now_ns >= until_ns)
 			return -ETIMEDOUT;
-		end_sleep(end, until_ns);
+		end_sleep(end, min_u64(until_ns, dead_ns(link)));
 	}
 	len = min_u64(len, CHUNK_MAX);
 	if (link->cut_after != UINT64_MAX) {
@@ -174,9 +190,9 @@ static ssize_t end_receive(struct channel_transport *transport, void *data, size
 			return -ECONNRESET;
 		if (at_ns <= the_world->now_ns)
 			return (ssize_t)take_segment(end, data, cap);
-		if (the_world->now_ns >= until_ns)
+		if (the_world->now_ns >= min_u64(until_ns, dead_ns(link)))
 			return -ETIMEDOUT;
-		end_sleep(end, min_u64(at_ns, until_ns));
+		end_sleep(end, min_u64(at_ns, min_u64(until_ns, dead_ns(link))));
 	}
 }
 
@@ -299,7 +315,7 @@ void link_host_died(struct host *host)
 		if (of_host && host->killed)
 			link_cut(link);
 		else if (of_host)
-			link->silent = true;
+			link_silence(link);
 	}
 }
 
@@ -354,20 +370,21 @@ void link_fault(void)
 	switch (world_draw(5)) {
 	case 0:
 		link_cut(link);
-		w->did.cuts++;
+		world_happened(FAULT_CUT);
 		return;
 	case 1:
 	case 2:
 		link->cut_after = world_draw(world_one_in(2) ? 2000 : 300000);
-		w->did.cuts++;
+		world_happened(FAULT_CUT_AT_BYTE);
 		return;
 	case 3:
 		link->stalled_until_ns = w->now_ns + world_draw(50) * WORLD_S;
-		w->did.stalls++;
+		world_happened(FAULT_STALL);
 		return;
 	default:
-		link->silent = true;
-		w->did.stalls++;
+		link_silence(link);
+		link_wake(link); // who waits sleeps until the end of it at most
+		world_happened(FAULT_SILENT);
 	}
 }
 
@@ -386,6 +403,7 @@ void link_end_all(void)
 		links = link->next;
 		link_free(link);
 	}
+	link_count = 0; // a seed is one world, whatever was before it
 }
 
 // ---- how the cycle thread sleeps: replicator/protection_wait.c
@@ -456,6 +474,14 @@ void protection_wait(struct protection *p, uint64_t deadline_ns)
 		task_sleep(UINT64_MAX);
 	side->sleeper = NULL;
 	side->woken = false;
+}
+
+void protection_rest(void *context, uint64_t ns)
+{
+	(void)context;
+	the_world->did.yielded++;
+	if (!the_world->source.dead)
+		task_sleep(the_world->now_ns + ns);
 }
 
 static void run_thread(void *context)
