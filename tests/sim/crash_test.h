@@ -47,7 +47,8 @@ struct crash_scenario {
 };
 
 struct crash_result {
-	uint64_t states;      // runs of check, each after other choices
+	uint64_t states;      // recoveries, each after other choices, whose outcome was checked or had been
+	uint64_t contents;    // disks, with what was promised, that these left to check, each another
 	uint64_t repeats;     // draws that came upon choices that were seen already: no states
 	uint64_t points;      // ends of a run, or failures in one
 	uint64_t exhausted;   // of them, those of which every state was seen
