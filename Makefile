@@ -88,14 +88,15 @@ test-asan: setup
 test-clang: setup-dev
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/clang CC=clang programs unit-tests
 
-# The crash tests, deeper: each scenario up to so many states. Prints the states of each and of all, and fails below a million of the state
-# file or of the store. Two programs at a time.
+# The crash tests, deeper: each scenario up to so many states. Prints the states of each and of all, and the distinct disks among them, and fails
+# below a million of the state file or of the store. Two programs at a time; some minutes.
 CRASH_STATES ?= 200000
-STORE_CRASH_STATES ?= 20000
+STORE_CRASH_STATES ?= 10000
+store-crash-tests := retain_crash recovery_crash store_crash rollback_crash tests_crash failover_crash head_crash scrub_crash seed_crash
 test-crash: setup
 	$(MAKE_AS_OWNER) unit-tests
-	@KAGAMI_CRASH_STATES=$(CRASH_STATES) KAGAMI_CRASH_TOTAL=1000000 $(BUILD)/tests/unit/test_state_crash
-	@BUILD=$(BUILD) tests/crash $(STORE_CRASH_STATES) 1000000
+	@BUILD=$(BUILD) tests/crash 'state file' $(CRASH_STATES) 1000000 state_crash
+	@BUILD=$(BUILD) tests/crash store $(STORE_CRASH_STATES) 1000000 $(store-crash-tests)
 
 # The core makes no system call of its own: only what tests/seam.allow lists.
 test-seam: setup

@@ -415,7 +415,8 @@ static void failover_is_finished_after_a_crash_at_any_step(void **state)
 {
 	(void)state;
 	struct promise promise = {.answered = false};
-	const struct crash_scenario scenario = {.name = "failover", .context = &promise, .setup = scenario_setup,
+	const struct crash_scenario scenario = {.name = "failover", .context = &promise, .promise = &promise, .promise_size = sizeof(promise),
+						.setup = scenario_setup,
 						.run = scenario_run, .check = scenario_check, .states_max = 6000};
 	assert_true(crash_test_quiet(&scenario));
 }
@@ -424,7 +425,8 @@ static void failover_asked_again_is_finished_after_a_second_crash(void **state)
 {
 	(void)state;
 	struct promise promise = {.answered = false};
-	const struct crash_scenario scenario = {.name = "failover twice", .context = &promise, .setup = scenario_setup,
+	const struct crash_scenario scenario = {.name = "failover twice", .context = &promise, .promise = &promise, .promise_size = sizeof(promise),
+						.setup = scenario_setup,
 						.run = scenario_run, .recover = scenario_recover, .check = scenario_check,
 						.crashes = 2, .at_syncs = true, .states_max = 6000};
 	assert_true(crash_test_quiet(&scenario));
@@ -434,7 +436,8 @@ static void failover_to_a_smaller_point_is_finished_after_a_crash_at_any_step(vo
 {
 	(void)state;
 	struct promise promise = {.answered = false};
-	const struct crash_scenario scenario = {.name = "failover smaller", .context = &promise, .setup = scenario_setup_grown,
+	const struct crash_scenario scenario = {.name = "failover smaller", .context = &promise, .promise = &promise, .promise_size = sizeof(promise),
+						.setup = scenario_setup_grown,
 						.run = scenario_run, .recover = scenario_recover, .check = scenario_check,
 						.crashes = 2, .at_syncs = true, .states_max = 3000};
 	assert_true(crash_test_quiet(&scenario));
@@ -444,7 +447,8 @@ static void failover_is_finished_after_any_failing_operation(void **state)
 {
 	(void)state;
 	struct promise promise = {.answered = false};
-	const struct crash_scenario scenario = {.name = "failover", .context = &promise, .setup = scenario_setup,
+	const struct crash_scenario scenario = {.name = "failover", .context = &promise, .promise = &promise, .promise_size = sizeof(promise),
+						.setup = scenario_setup,
 						.run = scenario_run, .check = scenario_check};
 	assert_true(anomaly_test_quiet(&scenario));
 }
