@@ -72,6 +72,7 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 	report->dirty_bytes += ret_cut->dirty_bytes;
 	progress_begin_pass(cycle->progress, mode == CUT_PRECOPY, ret_cut->blocks * BLOCK_SIZE);
 	cycle->on_stage(cycle->context, CYCLE_SHIPPING);
+	ship_by_pieces(cycle->ship, cycle->pieces);
 	if (mode == CUT_PRECOPY) {
 		struct compare compare = {
 			.ship = cycle->ship,

@@ -18,16 +18,21 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { PACK_SLOTS = 32 };
+enum { PACK_SLOTS = 32, PACK_PIECES_MAX = 8 }; // of a block that differs in more, all of it travels
 
 struct pack_choice { // how to pack
 	enum codec codec;
 	int level;
+	// Digests of the receiver's pieces of that block, PIECES_PER_BLOCK of them, and the key of ours; until it is taken. NULL: they are not known.
+	const struct digest *theirs;
+	const struct digest_key *key;
 };
 
 struct pack_result {
 	struct wire_block block; // its payload lies in the slot, or in the source's batch
 	size_t plain_len;	 // what it unpacks to
+	bool asked;		 // the receiver's pieces were known
+	unsigned kept;		 // pieces that need not travel, since the receiver's are equal
 };
 
 struct pack;

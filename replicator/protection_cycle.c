@@ -60,6 +60,8 @@ static void record_sync(struct protection *p, const struct cycle_report *report,
 		.read_bytes = report->ship.read_bytes,
 		.sent_bytes = report->wire_bytes,
 		.saved_bytes = report->ship.equal_blocks * BLOCK_SIZE,
+		.piece_blocks = report->ship.apart_blocks,
+		.kept_bytes = report->ship.kept_pieces * PIECE_SIZE,
 		.point = point,
 	};
 	(void)snprintf(try.reason, sizeof(try.reason), "%s", sync_reason_name(p->sync));
@@ -231,6 +233,7 @@ void protection_cycle_once(struct protection *p)
 		.channel = p->channel,
 		.ship = p->ship,
 		.nodes = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_NODES,
+		.pieces = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_PIECES,
 		.codec = p->config.codec,
 		.key = &p->config.digest,
 		.predecessor = p->position.point,

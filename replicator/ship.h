@@ -35,6 +35,8 @@ struct ship_stats {
 	uint64_t hole_blocks;  // likewise, and not read for that
 	uint64_t known_blocks; // of the equal ones, those that needed no question
 	uint64_t plain_blocks; // of the sent ones, those that no codec made smaller
+	uint64_t apart_blocks; // of the sent ones, those that went by their unequal pieces alone
+	uint64_t kept_pieces;  // that did not travel for that
 };
 
 struct ship;
@@ -42,6 +44,9 @@ struct ship;
 int ship_new(const struct sender_config *config, struct ship **ret_ship); // -ENOMEM
 void ship_free(struct ship *ship);					   // takes NULL
 struct sender *ship_sender(struct ship *ship);
+
+// Whether to ask by EXAMINE, where it pays (apart.h): the receiver knows it, and of the blocks it is not known which pieces changed. False at first.
+void ship_by_pieces(struct ship *ship, bool by_pieces);
 
 // Ships the whole set of the last cut. -ESTALE: the cut was given up; -EREMOTEIO: the receiver refused, *ret_failure says how; other codes:
 // the source or the connection failed. In every case no batch is left under way. Adds to `stats` and `progress`.

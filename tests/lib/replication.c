@@ -197,6 +197,7 @@ int replication_cycle(struct replication *r)
 		.channel = r->channel,
 		.ship = r->ship,
 		.nodes = r->nodes,
+		.pieces = r->pieces,
 		.codec = r->codec,
 		.key = &r->open.digest,
 		.predecessor = r->position,
