@@ -77,6 +77,7 @@ struct cycle {
 	struct channel *channel;
 	struct ship *ship;
 	bool nodes; // the receiver knows NODES, and much of what is dirty may be equal
+	bool written; // what is dirty was written by a guest since the last point: no sync
 	bool pieces; // the receiver knows EXAMINE, and what changed within a block is not known
 	enum codec codec;
 	const struct digest_key *key;

@@ -13,7 +13,7 @@ enum { DIGEST_JOB_BLOCKS = 8, DIGEST_JOBS = (SOURCE_BATCH_MAX + DIGEST_JOB_BLOCK
 
 struct kit {
 	struct codec_context *codec;
-	unsigned char *pieces; // a block's dirty pieces, one behind the other
+	unsigned char *pieces; // a block's dirty pieces, one behind the other; or the blocks that a job reads
 };
 
 struct slot {
@@ -38,7 +38,7 @@ void *pack_kit_new(void)
 	if (!kit)
 		return NULL;
 	kit->codec = codec_new();
-	kit->pieces = malloc(BLOCK_SIZE);
+	kit->pieces = malloc((size_t)PACK_ROOM_BLOCKS * BLOCK_SIZE);
 	if (kit->codec && kit->pieces)
 		return kit;
 	pack_kit_free(kit);
@@ -53,6 +53,22 @@ void pack_kit_free(void *context)
 	codec_free(kit->codec);
 	free(kit->pieces);
 	free(kit);
+}
+
+unsigned char *pack_kit_room(void *context)
+{
+	struct kit *kit = context;
+	return kit->pieces;
+}
+
+struct crew *pack_crew(struct pack *pack)
+{
+	return pack->crew;
+}
+
+void *pack_kit(struct pack *pack)
+{
+	return pack->kit;
 }
 
 int pack_new(struct crew *crew, struct pack **ret_pack)

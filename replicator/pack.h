@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { PACK_SLOTS = 32, PACK_PIECES_MAX = 8 }; // of a block that differs in more, all of it travels
+enum { PACK_SLOTS = 32, PACK_ROOM_BLOCKS = 2, PACK_PIECES_MAX = 8 }; // of a block that differs in more, all of it travels
 
 struct pack_choice { // how to pack
 	enum codec codec;
@@ -36,10 +36,14 @@ struct pack_result {
 };
 
 struct pack;
+struct crew *pack_crew(struct pack *pack); // and the kit of the thread that waits
+void *pack_kit(struct pack *pack);
 
 // The tools of a thread of the crew, for crew_config.
 void *pack_kit_new(void); // NULL: no memory
 void pack_kit_free(void *kit);
+
+unsigned char *pack_kit_room(void *kit); // PACK_ROOM_BLOCKS blocks, for the job that runs
 
 int pack_new(struct crew *crew, struct pack **ret_pack); // `crew` may be NULL. -ENOMEM
 void pack_free(struct pack *pack);			  // takes NULL; empty

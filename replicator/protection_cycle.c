@@ -29,6 +29,7 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 		log_error("an image could not be brought to stable storage: its blocks stay dirty protection=%s: %s",
 			  p->config.name, err.text);
 		source_give_back(p->source);
+		known_forget(sender_known(ship_sender(p->ship))); // what comes back is much, and most of it is there
 	} else {
 		protection_set_settled(p, true);
 	}
@@ -233,6 +234,7 @@ void protection_cycle_once(struct protection *p)
 		.channel = p->channel,
 		.ship = p->ship,
 		.nodes = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_NODES,
+		.written = p->sync == SYNC_NONE,
 		.pieces = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_PIECES,
 		.codec = p->config.codec,
 		.key = &p->config.digest,

@@ -11,7 +11,7 @@ struct sender {
 	struct env *env;
 	struct pack *pack;
 	struct known *known;
-	struct apart apart;
+	struct worth pieces, question;
 	bool adapt;
 	struct tune tune;
 	struct tune_sample sample; // the one that grows
@@ -66,9 +66,14 @@ struct pack *sender_pack(struct sender *sender)
 	return sender->pack;
 }
 
-struct apart *sender_apart(struct sender *sender)
+struct worth *sender_pieces(struct sender *sender)
 {
-	return &sender->apart;
+	return &sender->pieces;
+}
+
+struct worth *sender_question(struct sender *sender)
+{
+	return &sender->question;
 }
 
 void sender_view(const struct sender *sender, struct sender_view *ret_view)
@@ -128,7 +133,7 @@ static int put_oldest(struct sender *sender, struct err *err)
 	sender->stats->apart_blocks += result->kept > 0;
 	sender->stats->kept_pieces += result->kept;
 	if (result->asked)
-		apart_asked(&sender->apart, result->kept);
+		worth_asked(&sender->pieces, &worth_pieces, result->kept);
 	sender->put++;
 	sender->sample.plain_bytes += result->plain_len;
 	sender->sample.wire_bytes += m->len;

@@ -13,10 +13,10 @@
 #include "base/err.h"
 #include "format/codec.h"
 #include "link/channel.h"
-#include "replicator/apart.h"
 #include "replicator/known.h"
 #include "replicator/source.h"
 #include "replicator/tune.h"
+#include "replicator/worth.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,7 +47,8 @@ int sender_new(const struct sender_config *config, struct sender **ret_sender); 
 void sender_free(struct sender *sender);					 // takes NULL
 struct known *sender_known(struct sender *sender);
 struct pack *sender_pack(struct sender *sender);
-struct apart *sender_apart(struct sender *sender);
+struct worth *sender_pieces(struct sender *sender);   // of asking for pieces
+struct worth *sender_question(struct sender *sender); // of asking at all
 void sender_view(const struct sender *sender, struct sender_view *ret_view); // any thread
 
 // A pass: everything before is out or dropped.

@@ -23,6 +23,7 @@ struct ship {
 	struct lane lane[SHIP_BATCHES];
 	struct sender *sender;
 	bool by_pieces; // the receiver knows EXAMINE, and what changed within a block is not known
+	bool written;	// what is in the set was written by a guest since the last point
 };
 
 struct passage { // one call of ship_set
@@ -73,6 +74,11 @@ struct sender *ship_sender(struct ship *ship)
 void ship_by_pieces(struct ship *ship, bool by_pieces)
 {
 	ship->by_pieces = by_pieces;
+}
+
+void ship_written(struct ship *ship, bool written)
+{
+	ship->written = written;
 }
 
 static struct lane *lane_of(struct passage *p, uint64_t number)
@@ -134,14 +140,20 @@ static int put_examine(struct passage *p, const struct lane *lane, unsigned firs
 	return 0;
 }
 
-// What is known already of the lane's blocks needs no question.
+// What is known already of the lane's blocks needs no question; nor does what a guest wrote, where the head holds nothing but what this connection sent, and
+// such blocks were hardly ever equal.
 static void judge(struct passage *p, struct lane *lane)
 {
 	const struct known *known = sender_known(p->ship->sender);
+	struct worth *question = sender_question(p->ship->sender);
 	for (unsigned i = 0; i < lane->batch.count; i++) {
 		const struct digest *theirs = known_find(known, lane->batch.block[i].disk, lane->batch.block[i].index);
-		lane->verdict[i] = !theirs ? ASKED : digest_equal(theirs, &lane->digest[i]) ? EQUAL : DIFFERENT;
+		bool sure = !theirs && p->ship->written && known_follows(known) && !worth_asks(question);
+		lane->verdict[i] = sure ? DIFFERENT : !theirs ? ASKED : digest_equal(theirs, &lane->digest[i]) ? EQUAL : DIFFERENT;
 		p->stats->known_blocks += lane->verdict[i] == EQUAL;
+		p->stats->unasked_blocks += sure;
+		if (sure)
+			worth_not_asked(question);
 	}
 }
 
@@ -162,7 +174,7 @@ static int stage(struct passage *p, struct err *err)
 	p->stats->read_bytes += (uint64_t)batch->count * BLOCK_SIZE;
 	pack_digests(sender_pack(p->ship->sender), p->key, batch, lane->digest);
 	judge(p, lane);
-	lane->by_pieces = p->ship->by_pieces && apart_asks(sender_apart(p->ship->sender));
+	lane->by_pieces = p->ship->by_pieces && worth_asks(sender_pieces(p->ship->sender));
 	memset(lane->apart, 0, sizeof(lane->apart));
 	for (unsigned first, end = 0; rc == 0 && run_next(lane, end, &first, &end);)
 		rc = lane->by_pieces ? put_examine(p, lane, first, end, err) : put_compare(p, lane, first, end, err);
@@ -171,11 +183,16 @@ static int stage(struct passage *p, struct err *err)
 
 static void answered(struct passage *p, struct lane *lane, unsigned i, bool differs)
 {
+	struct sender *sender = p->ship->sender;
 	lane->verdict[i] = differs ? DIFFERENT : EQUAL;
+	if (p->ship->written)
+		worth_asked(sender_question(sender), &worth_question, !differs);
 	if (!differs)
-		known_set(sender_known(p->ship->sender), lane->batch.block[i].disk, lane->batch.block[i].index, &lane->digest[i]);
-	else if (p->ship->by_pieces && !lane->apart[i])
-		lane->by_pieces ? apart_asked(sender_apart(p->ship->sender), 0) : apart_not_asked(sender_apart(p->ship->sender));
+		known_set(sender_known(sender), lane->batch.block[i].disk, lane->batch.block[i].index, &lane->digest[i]);
+	else if (lane->by_pieces && !lane->apart[i])
+		worth_asked(sender_pieces(sender), &worth_pieces, 0);
+	else if (p->ship->by_pieces && !lane->by_pieces)
+		worth_not_asked(sender_pieces(sender));
 }
 
 static int take_differs(struct passage *p, struct lane *lane, unsigned first, unsigned end, const struct wire_frame *frame, struct err *err)

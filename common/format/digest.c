@@ -11,7 +11,11 @@
 #include "format/blake2b.h"
 
 #include <string.h>
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h> // the widest vectors that the processor has
+#else
 #include <xxhash.h>
+#endif
 
 _Static_assert(DIGEST_SECRET_SIZE >= XXH3_SECRET_SIZE_MIN, "XXH3 takes secrets of 136 bytes and more");
 _Static_assert((int)DIGEST_SECRET_SIZE >= (int)BLAKE2B_KEY_MAX, "a whole key");

@@ -198,6 +198,7 @@ int replication_cycle(struct replication *r)
 		.ship = r->ship,
 		.nodes = r->nodes,
 		.pieces = r->pieces,
+		.written = r->written,
 		.codec = r->codec,
 		.key = &r->open.digest,
 		.predecessor = r->position,

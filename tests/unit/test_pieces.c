@@ -3,8 +3,8 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "receiver/scrub.h"
-#include "replicator/apart.h"
 #include "replicator/compare.h"
+#include "replicator/worth.h"
 #include "tests/lib/replication.h"
 #include "tests/lib/store_twin.h"
 
@@ -49,31 +49,32 @@ static void digest_of_a_piece_is_bound_to_its_place(void **state)
 	}
 }
 
-// Asks about `blocks` that differ, each with `kept` pieces at home; returns how many were asked about.
-static unsigned differ(struct apart *apart, unsigned blocks, unsigned kept)
+// So many cases, of which each answer brings `gain`; returns how many were asked about.
+static unsigned cases(struct worth *worth, const struct worth_rule *rule, unsigned count, unsigned gain)
 {
 	unsigned asked = 0;
-	for (unsigned i = 0; i < blocks; i++) {
-		bool asks = apart_asks(apart);
+	for (unsigned i = 0; i < count; i++) {
+		bool asks = worth_asks(worth);
 		asked += asks;
-		asks ? apart_asked(apart, kept) : apart_not_asked(apart);
+		asks ? worth_asked(worth, rule, gain) : worth_not_asked(worth);
 	}
 	return asked;
 }
 
-static void pieces_are_asked_about_for_as_long_as_it_pays(void **state)
+static void questions_are_asked_for_as_long_as_they_pay(void **state)
 {
 	(void)state;
-	struct apart apart = {.seen = 0};
-	assert_int_equal(differ(&apart, 100 * APART_SAMPLE, PIECES_PER_BLOCK / 4), 100 * APART_SAMPLE);
-	assert_int_equal(differ(&apart, 2 * APART_SAMPLE, PIECES_PER_BLOCK / 4 - 1), APART_SAMPLE);
-	apart = (struct apart){.seen = 0};
-	for (unsigned rest = APART_REST_MIN; rest <= APART_REST_MAX; rest *= 2)
-		assert_int_equal(differ(&apart, APART_SAMPLE + rest, 0), APART_SAMPLE);
-	assert_int_equal(differ(&apart, APART_SAMPLE + APART_REST_MAX, 0), APART_SAMPLE); // and not more than that
-	assert_int_equal(differ(&apart, APART_SAMPLE, 15), APART_SAMPLE);
-	assert_int_equal(differ(&apart, APART_SAMPLE + APART_REST_MIN, 0), APART_SAMPLE); // it had paid: from the beginning
-	assert_true(apart_asks(&apart));
+	const struct worth_rule *rule = &worth_pieces;
+	struct worth worth = {.seen = 0};
+	assert_int_equal(cases(&worth, rule, 100 * rule->sample, PIECES_PER_BLOCK / 4), 100 * rule->sample);
+	assert_int_equal(cases(&worth, rule, 2 * rule->sample, PIECES_PER_BLOCK / 4 - 1), rule->sample);
+	worth = (struct worth){.seen = 0};
+	for (unsigned rest = WORTH_REST_MIN; rest <= WORTH_REST_MAX; rest *= 2)
+		assert_int_equal(cases(&worth, rule, rule->sample + rest, 0), rule->sample);
+	assert_int_equal(cases(&worth, rule, rule->sample + WORTH_REST_MAX, 0), rule->sample); // and not more than that
+	assert_int_equal(cases(&worth, rule, rule->sample, 15), rule->sample);
+	assert_int_equal(cases(&worth, rule, rule->sample + WORTH_REST_MIN, 0), rule->sample); // it had paid: from the beginning
+	assert_true(worth_asks(&worth));
 }
 
 // ---- both halves
@@ -222,6 +223,58 @@ static void points_are_right_while_the_guest_writes_and_syncs_go_by_pieces(void 
 	}
 	assert_true(apart >= 20);
 	(void)replication_check(r);
+}
+
+// ---- no question
+
+static unsigned change_many(struct replication *r, uint64_t from, unsigned blocks)
+{
+	unsigned changed = 0;
+	for (uint64_t b = from; changed < blocks; b++)
+		if (!is_zero(r, b)) {
+			change(r, b, 1);
+			changed++;
+		}
+	return changed;
+}
+
+// What a guest wrote is hardly ever equal: once that was seen, a delta begins with its first block, and not with a round trip.
+static void written_blocks_go_without_a_question_once_it_was_in_vain(void **state)
+{
+	struct replication *r = *state;
+	r->nodes = r->pieces = false;
+	r->written = true;
+	(void)change_many(r, 0, 64);
+	replication_cycle_now(r);
+	assert_int_equal(r->report.ship.unasked_blocks, 0);
+	(void)change_many(r, 300, 40);
+	replication_cycle_now(r);
+	assert_int_equal(r->report.ship.unasked_blocks, 40);
+	assert_int_equal(r->report.ship.sent_blocks, 40);
+	(void)change_many(r, 300, 40); // known by now
+	replication_cycle_now(r);
+	assert_int_equal(r->report.ship.unasked_blocks, 0);
+	assert_int_equal(r->report.ship.sent_blocks, 40);
+	replication_disconnect(r); // what the head holds is not known from here on: it is asked
+	replication_connect_now(r);
+	(void)change_many(r, 400, 10);
+	replication_cycle_now(r);
+	assert_int_equal(r->report.ship.unasked_blocks, 0);
+	(void)change_many(r, 500, 10);
+	replication_cycle_now(r);
+	assert_int_equal(r->report.ship.unasked_blocks, 10);
+	r->written = false; // a sync asks, whatever paid before
+	(void)change_many(r, 600, 4);
+	replication_cycle_now(r);
+	assert_int_equal(r->report.ship.unasked_blocks, 0);
+	r->written = true;
+	(void)change_many(r, 610, 14); // the last of the rest of 64; then a sample again
+	replication_cycle_now(r);
+	assert_int_equal(r->report.ship.unasked_blocks, 14);
+	(void)change_many(r, 640, 30);
+	replication_cycle_now(r);
+	assert_int_equal(r->report.ship.unasked_blocks, 0);
+	assert_int_equal(replication_check(r), 9);
 }
 
 // ---- the receiver's half
@@ -373,12 +426,13 @@ int main(void)
 	(void)signal(SIGPIPE, SIG_IGN); // as the daemons do
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(digest_of_a_piece_is_bound_to_its_place),
-		cmocka_unit_test(pieces_are_asked_about_for_as_long_as_it_pays),
+		cmocka_unit_test(questions_are_asked_for_as_long_as_they_pay),
 		TEST(initial_sync_asks_for_no_piece_for_long),
 		BOTH(piece_that_changed_travels_alone),
 		TEST(block_that_changed_in_most_of_it_travels_whole),
 		TEST(receiver_that_does_not_know_pieces_is_not_asked),
 		TEST(points_are_right_while_the_guest_writes_and_syncs_go_by_pieces),
+		TEST(written_blocks_go_without_a_question_once_it_was_in_vain),
 		STORE(only_what_lies_under_the_head_is_told_by_pieces),
 		STORE(pieces_are_told_through_points_that_retention_has_moved),
 		STORE(block_that_cannot_be_proven_is_told_by_no_piece),
