@@ -126,6 +126,8 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 		.sent_blocks = report->ship.sent_blocks + report->ship.zero_blocks,
 		.wire_bytes = report->wire_bytes,
 		.known_blocks = report->ship.known_blocks,
+		.unasked_blocks = report->ship.unasked_blocks,
+		.piece_blocks = report->ship.apart_blocks,
 		.plain_blocks = report->ship.plain_blocks,
 		.point_bytes = report->point_bytes,
 		.precopies = report->precopies,

@@ -3,8 +3,8 @@
 
 #include "base/size.h"
 
-const struct worth_rule worth_pieces = {.sample = 32, .least = 32 * PIECES_PER_BLOCK / 4};
-const struct worth_rule worth_question = {.sample = 64, .least = 64 / 8};
+const struct worth_rule worth_pieces = {.sample = 32, .least = 32 * PIECES_PER_BLOCK / 4, .rest_min = 64, .rest_max = 4096};
+const struct worth_rule worth_question = {.sample = 64, .least = 64 / 8, .rest_min = 1024, .rest_max = 65536};
 
 bool worth_asks(const struct worth *worth)
 {
@@ -17,8 +17,8 @@ void worth_asked(struct worth *worth, const struct worth_rule *rule, unsigned ga
 	if (++worth->seen < rule->sample)
 		return;
 	bool paid = worth->gained >= rule->least;
-	worth->rest = paid ? 0 : worth->next_rest ? worth->next_rest : WORTH_REST_MIN;
-	worth->next_rest = paid ? WORTH_REST_MIN : (unsigned)min_u64(2 * (uint64_t)worth->rest, WORTH_REST_MAX);
+	worth->rest = paid ? 0 : worth->next_rest ? worth->next_rest : rule->rest_min;
+	worth->next_rest = paid ? rule->rest_min : (unsigned)min_u64(2 * (uint64_t)worth->rest, rule->rest_max);
 	worth->seen = worth->gained = 0;
 }
 
