@@ -24,6 +24,7 @@ struct layer {
 struct chain {
 	struct replica *replica;
 	unsigned disk;
+	uint64_t size;	     // of the newest layer, or of the base alone
 	struct layer *layer; // newest first
 	size_t count;
 	struct env_file *base;
@@ -84,10 +85,10 @@ static int layer_add(struct chain *chain, uint64_t number, uint64_t *ret_below, 
 
 static int layers_open(struct chain *chain, uint64_t number, struct err *err)
 {
-	int rc;
-	do
+	int rc = 0;
+	while (rc == 0 && number)
 		rc = layer_add(chain, number, &number, err);
-	while (rc == 0 && number);
+	chain->size = chain->count ? chain->layer[0].size : chain->replica->prot.disk[chain->disk].size;
 	return rc ? rc
 		  : replica_open_file(chain->replica, ENV_READ, &chain->base, err, "base/%s.raw",
 				      chain->replica->prot.disk[chain->disk].name);
@@ -125,12 +126,10 @@ static int digests_load(struct chain *chain, struct err *err)
 
 // --- the whole ---
 
-int chain_open(struct replica *replica, uint64_t number, unsigned disk, struct chain **ret_chain, struct err *err)
+int chain_open_files(struct replica *replica, uint64_t number, unsigned disk, struct chain **ret_chain, struct err *err)
 {
 	if (disk >= replica->prot.disk_count)
 		return err_set(err, -ENOENT, "%s has no disk number %u", replica->name, disk);
-	if (number == 0)
-		return err_set(err, -ENOENT, "%s has no point 0", replica->name);
 	struct chain *chain = calloc(1, sizeof(*chain));
 	if (!chain)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -138,6 +137,20 @@ int chain_open(struct replica *replica, uint64_t number, unsigned disk, struct c
 	chain->disk = disk;
 	chain->part = malloc(BLOCK_SIZE);
 	int rc = chain->part ? layers_open(chain, number, err) : err_set(err, -ENOMEM, "out of memory");
+	if (rc) {
+		chain_close(chain);
+		return rc;
+	}
+	*ret_chain = chain;
+	return 0;
+}
+
+int chain_open(struct replica *replica, uint64_t number, unsigned disk, struct chain **ret_chain, struct err *err)
+{
+	struct chain *chain = NULL;
+	if (number == 0)
+		return err_set(err, -ENOENT, "%s has no point 0", replica->name);
+	int rc = chain_open_files(replica, number, disk, &chain, err);
 	if (rc == 0)
 		rc = digests_load(chain, err);
 	if (rc) {
@@ -170,7 +183,7 @@ bool chain_lacks(int rc)
 
 uint64_t chain_size(const struct chain *chain)
 {
-	return chain->layer[0].size;
+	return chain->size;
 }
 
 uint64_t chain_depth(const struct chain *chain)
@@ -229,7 +242,8 @@ static int layer_read(struct chain *chain, const struct layer *layer, uint64_t i
 
 static int base_read(struct chain *chain, uint64_t index, unsigned char *block, uint16_t *have, struct err *err)
 {
-	uint32_t len = size_of_block(chain->layer[chain->count - 1].size, index); // within: else the oldest layer had said zeros
+	uint64_t size = chain->count ? chain->layer[chain->count - 1].size : chain->size;
+	uint32_t len = size_of_block(size, index); // within: else the oldest layer had said zeros
 	memset(chain->part, 0, BLOCK_SIZE);
 	int rc = env_pread_full(chain->base, chain->part, len, index * BLOCK_SIZE);
 	if (rc)

@@ -101,6 +101,7 @@ static void session_clear(struct replica *r)
 {
 	for (unsigned i = 0; i < DISKS_MAX; i++)
 		table_done(&r->state[i]);
+	examine_close(r);
 	codec_free(r->unpacker);
 	free(r->block);
 	free(r->pieces);

@@ -135,6 +135,13 @@ struct replica {
 	unsigned adopt_disk; // every block before this one is digested
 	uint64_t adopt_block;
 
+	struct examine { // the files under the head, while a session asks for pieces
+		struct chain *chain[DISKS_MAX];
+		bool failed[DISKS_MAX];
+		uint64_t point;	// the newest, and how many there were, when they were opened
+		size_t points;
+	} examine;
+
 	bool session_open;
 	enum codec codec;		// what the session asks new overlays to be made with
 	struct codec_context *unpacker; // while a session is open, as those below
@@ -263,6 +270,9 @@ int replica_number(const char *name, uint64_t *ret_number); // of a name under p
 
 // intake.c: whether the session may speak of blocks [first, first + count) of the disk.
 int intake_range_check(const struct replica *replica, uint16_t disk, uint64_t first, uint64_t count, struct err *err);
+
+// examine.c: closes what replica_pieces() opened.
+void examine_close(struct replica *replica);
 
 // head.c
 uint64_t head_dead(const struct replica *r); // bytes of the overlays that nothing refers to any more

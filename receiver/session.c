@@ -67,7 +67,8 @@ static int on_hello(struct session *session, const struct wire_frame *frame, enu
 					  .major = WIRE_MAJOR,
 					  .minor = WIRE_MINOR,
 					  .wall_ns = env_wall_ns(session->host->env),
-					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_SEEDED,
+					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_PIECES |
+						      WIRE_FEATURE_SEEDED,
 					  .program = "kagami-receiver",
 				  };
 	if (wire_get_hello(frame, &theirs))
@@ -250,6 +251,27 @@ static int on_nodes(struct session *session, const struct wire_frame *frame, enu
 	return rc ? err_sys(err, rc, "answer") : 0;
 }
 
+static int on_examine(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_examine examine;
+	struct examine_answer found;
+	if (wire_get_examine(frame, &examine))
+		return malformed(frame, ret_code, err);
+	int rc = replica_pieces(session->replica, &examine, &found, err);
+	if (rc)
+		return store_result(session, rc, ret_code);
+	struct digest first;
+	struct wire_pieces pieces = {.disk = examine.disk,
+				     .count = examine.count,
+				     .first = wire_examine_get(examine.entries, 0, &first),
+				     .answer = found.answer,
+				     .by_pieces = found.by_pieces,
+				     .digests = found.digest[0][0].bytes};
+	void *to = channel_room(session->channel, WIRE_FRAME_MAX);
+	rc = to ? channel_put(session->channel, wire_put_pieces(to, WIRE_FRAME_MAX, &pieces)) : -ECONNRESET;
+	return rc ? err_sys(err, rc, "answer") : 0;
+}
+
 // Saves the head when it is time, and says so. ACK leaves when there is nothing more to read.
 static int checkpoint(struct session *session, enum wire_error *ret_code, struct err *err)
 {
@@ -323,6 +345,7 @@ static session_handler *const handlers[SESSION_STATES][WIRE_TYPES] = {
 			  [WIRE_ZEROS] = on_zeros,
 			  [WIRE_SEAL] = on_seal,
 			  [WIRE_NODES] = on_nodes,
+			  [WIRE_EXAMINE] = on_examine,
 			  [WIRE_PING] = on_ping},
 };
 

@@ -145,6 +145,13 @@ void replica_damaged(struct replica *replica, struct wire_damaged *ret_damaged);
 int replica_compare(struct replica *replica, const struct wire_compare *compare, unsigned char *bitmap, struct err *err);
 // Likewise where the node of the digests of the blocks under node i is not the given one.
 int replica_compare_nodes(struct replica *replica, const struct wire_nodes *nodes, unsigned char *bitmap, struct err *err);
+// Which of the blocks the head has otherwise, and of those the digests of their pieces, where they can be told: by reading no more than them.
+struct examine_answer {
+	unsigned char answer[WIRE_EXAMINE_MAX]; // enum wire_answer
+	unsigned by_pieces;
+	struct digest digest[WIRE_EXAMINE_MAX][PIECES_PER_BLOCK]; // by_pieces of them
+};
+int replica_pieces(struct replica *replica, const struct wire_examine *examine, struct examine_answer *ret_answer, struct err *err);
 int replica_write_block(struct replica *replica, const struct wire_block *block, struct err *err);
 int replica_zeros_check(struct replica *replica, const struct wire_zeros *zeros, struct err *err); // -EBADMSG where they are not all on the disk
 int replica_write_zeros(struct replica *replica, const struct wire_zeros *zeros, struct err *err);

@@ -72,6 +72,9 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 	report->dirty_bytes += ret_cut->dirty_bytes;
 	progress_begin_pass(cycle->progress, mode == CUT_PRECOPY, ret_cut->blocks * BLOCK_SIZE);
 	cycle->on_stage(cycle->context, CYCLE_SHIPPING);
+	ship_by_pieces(cycle->ship, cycle->pieces);
+	ship_written(cycle->ship, cycle->written);
+	known_bind(sender_known(ship_sender(cycle->ship)), &cycle->head, channel_id(cycle->channel));
 	if (mode == CUT_PRECOPY) {
 		struct compare compare = {
 			.ship = cycle->ship,
@@ -89,7 +92,6 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 		ship_pace_end(cycle->ship, cycle->progress);
 		return rc;
 	}
-	known_bind(sender_known(ship_sender(cycle->ship)), &cycle->head, channel_id(cycle->channel));
 	return ship_set(cycle->ship, cycle->source, cycle->channel, cycle->codec, cycle->key, &report->ship, cycle->progress,
 			&report->failure, err);
 }

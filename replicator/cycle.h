@@ -78,6 +78,8 @@ struct cycle {
 	struct ship *ship;
 	uint64_t stretch_blocks; // see compare.h; 0: as it has it
 	bool nodes; // the receiver knows NODES, and much of what is dirty may be equal
+	bool written; // what is dirty was written by a guest since the last point: no sync
+	bool pieces; // the receiver knows EXAMINE, and what changed within a block is not known
 	enum codec codec;
 	const struct digest_key *key;
 	uint64_t predecessor; // the receiver's last point

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static struct export *export_of(struct source *source)
 {
@@ -274,6 +275,40 @@ static int op_wait(struct source *source, struct source_batch *batch, struct err
 
 enum { TURN_BLOCKS_MAX = 4096 }; // in one turn of the loop: guests wait for it
 
+static int op_read(struct source *source, uint16_t disk, uint64_t first, unsigned count, void *data)
+{
+	struct export *export = export_of(source);
+	uint64_t off = first * BLOCK_SIZE, room = (uint64_t)count * BLOCK_SIZE, len = min_u64(room, source->disk_size[disk] - off);
+	memset((unsigned char *)data + len, 0, room - len);
+	return image_read_now(&export->image[disk], off, len, data);
+}
+
+struct unreadable_call {
+	struct call call;
+	uint16_t disk;
+	uint64_t off;
+	int code;
+};
+
+static void run_unreadable(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	const struct unreadable_call *u = HOLDER(call, struct unreadable_call, call);
+	call->group->incomplete = true;
+	group_error(call->group, &call->group->volume[u->disk], "read", u->off, u->code);
+	(void)sem_post(&call->ended);
+}
+
+static int op_unreadable(struct source *source, uint16_t disk, uint64_t first, int code, struct err *err)
+{
+	struct export *export = export_of(source);
+	struct unreadable_call u = {.disk = disk, .off = first * BLOCK_SIZE, .code = code};
+	call_init(&u.call, export, run_unreadable);
+	if (!call_do(&u.call, export))
+		return stopped(export, err);
+	return err_set(err, -EIO, "an image of %s could not be read (see status): check the disk under it", export->protection);
+}
+
 struct reach_call {
 	struct call call;
 	uint64_t blocks, reached;
@@ -533,6 +568,8 @@ const struct source_ops export_source_ops = {
 	.cut = op_cut,
 	.fetch = op_fetch,
 	.look = op_look,
+	.read = op_read,
+	.unreadable = op_unreadable,
 	.reach = op_reach,
 	.settle = op_settle,
 	.holes = op_holes,

@@ -17,7 +17,7 @@ int greet(struct channel *channel, struct wire_hello *ret_theirs, struct err *er
 		.major = WIRE_MAJOR,
 		.minor = WIRE_MINOR,
 		.wall_ns = env_wall_ns(env_posix()),
-		.features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B,
+		.features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_PIECES,
 		.program = "kagami-replicator",
 	};
 	void *to = channel_room(channel, WIRE_FRAME_MAX);

@@ -29,6 +29,7 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 		log_error("an image could not be brought to stable storage: its blocks stay dirty protection=%s: %s",
 			  p->config.name, err.text);
 		source_give_back(p->source);
+		known_forget(sender_known(ship_sender(p->ship))); // what comes back is much, and most of it is there
 	} else {
 		protection_set_settled(p, true);
 	}
@@ -60,6 +61,8 @@ static void record_sync(struct protection *p, const struct cycle_report *report,
 		.read_bytes = report->ship.read_bytes,
 		.sent_bytes = report->wire_bytes,
 		.saved_bytes = report->ship.equal_blocks * BLOCK_SIZE,
+		.piece_blocks = report->ship.apart_blocks,
+		.kept_bytes = report->ship.kept_pieces * PIECE_SIZE,
 		.point = point,
 	};
 	(void)snprintf(try.reason, sizeof(try.reason), "%s", sync_reason_name(p->sync));
@@ -123,6 +126,8 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 		.sent_blocks = report->ship.sent_blocks + report->ship.zero_blocks,
 		.wire_bytes = report->wire_bytes,
 		.known_blocks = report->ship.known_blocks,
+		.unasked_blocks = report->ship.unasked_blocks,
+		.piece_blocks = report->ship.apart_blocks,
 		.plain_blocks = report->ship.plain_blocks,
 		.point_bytes = report->point_bytes,
 		.precopies = report->precopies,
@@ -232,6 +237,8 @@ void protection_cycle_once(struct protection *p)
 		.ship = p->ship,
 		.stretch_blocks = p->stretch_blocks,
 		.nodes = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_NODES,
+		.written = p->sync == SYNC_NONE,
+		.pieces = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_PIECES,
 		.codec = p->config.codec,
 		.key = &p->config.digest,
 		.predecessor = p->position.point,

@@ -27,6 +27,8 @@ static json_t *last_cycle_json(const struct last_cycle *last)
 	(void)json_object_set_new(json, "cut_because", json_string(cycle_why_name(last->why)));
 	(void)json_object_set_new(json, "point_bytes", json_count(last->point_bytes));
 	(void)json_object_set_new(json, "known_blocks", json_count(last->known_blocks));
+	(void)json_object_set_new(json, "unasked_blocks", json_count(last->unasked_blocks));
+	(void)json_object_set_new(json, "piece_blocks", json_count(last->piece_blocks));
 	(void)json_object_set_new(json, "plain_blocks", json_count(last->plain_blocks));
 	return json;
 }

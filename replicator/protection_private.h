@@ -42,7 +42,7 @@ struct last_cycle {
 	uint64_t duration_ns, hold_ns;
 	enum sync_reason sync;
 	uint64_t dirty_bytes, read_bytes, sent_blocks, wire_bytes;
-	uint64_t known_blocks, plain_blocks, point_bytes;
+	uint64_t known_blocks, unasked_blocks, piece_blocks, plain_blocks, point_bytes;
 	unsigned precopies;
 	enum cycle_why why;
 };

@@ -11,6 +11,7 @@ struct sender {
 	struct env *env;
 	struct pack *pack;
 	struct known *known;
+	struct worth pieces, question;
 	bool adapt;
 	struct tune tune;
 	struct tune_sample sample; // the one that grows
@@ -65,6 +66,16 @@ struct pack *sender_pack(struct sender *sender)
 	return sender->pack;
 }
 
+struct worth *sender_pieces(struct sender *sender)
+{
+	return &sender->pieces;
+}
+
+struct worth *sender_question(struct sender *sender)
+{
+	return &sender->question;
+}
+
 void sender_view(const struct sender *sender, struct sender_view *ret_view)
 {
 	ret_view->level = atomic_load_explicit(&sender->level, memory_order_relaxed);
@@ -72,12 +83,13 @@ void sender_view(const struct sender *sender, struct sender_view *ret_view)
 	ret_view->known_entries = atomic_load_explicit(&sender->known_entries, memory_order_relaxed);
 }
 
-void sender_begin(struct sender *sender, struct source *source, struct channel *channel, enum codec codec, struct sender_stats *stats)
+void sender_begin(struct sender *sender, struct source *source, struct channel *channel, enum codec codec,
+		  const struct digest_key *key, struct sender_stats *stats)
 {
 	sender->source = source;
 	sender->channel = channel;
 	sender->stats = stats;
-	sender->choice = (struct pack_choice){.codec = codec, .level = sender->level};
+	sender->choice = (struct pack_choice){.codec = codec, .level = sender->level, .key = key};
 	sender->added = sender->put = 0;
 	sender->began_ns = env_mono_ns(sender->env);
 }
@@ -118,6 +130,10 @@ static int put_oldest(struct sender *sender, struct err *err)
 	known_set(sender->known, m->disk, m->index, &m->digest);
 	sender->stats->blocks++;
 	sender->stats->plain_blocks += m->codec == CODEC_NONE;
+	sender->stats->apart_blocks += result->kept > 0;
+	sender->stats->kept_pieces += result->kept;
+	if (result->asked)
+		worth_asked(&sender->pieces, &worth_pieces, result->kept);
 	sender->put++;
 	sender->sample.plain_bytes += result->plain_len;
 	sender->sample.wire_bytes += m->len;
@@ -139,12 +155,15 @@ static bool whole(const struct source *source, const struct source_block *block)
 	return (block->mask & on_disk) == on_disk;
 }
 
-int sender_block(struct sender *sender, const struct source_block *block, const struct digest *digest, struct err *err)
+int sender_block(struct sender *sender, const struct source_block *block, const struct digest *digest, const struct digest *theirs,
+		 struct err *err)
 {
 	int rc = pack_full(sender->pack) ? put_oldest(sender, err) : 0;
 	if (rc)
 		return rc;
-	pack_add(sender->pack, block, whole(sender->source, block), digest, &sender->choice);
+	struct pack_choice choice = sender->choice;
+	choice.theirs = theirs;
+	pack_add(sender->pack, block, whole(sender->source, block), digest, &choice);
 	sender->added++;
 	return 0;
 }

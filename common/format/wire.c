@@ -6,6 +6,7 @@
 #include "base/cursor.h"
 
 #include <errno.h>
+#include <string.h>
 
 enum { WIRE_POINTS_KEEP_MAX = 100000, WIRE_PAYLOAD_MAX = BLOCK_SIZE };
 
@@ -20,6 +21,7 @@ const char *wire_type_name(unsigned type)
 		[WIRE_ACK] = "ACK",	      [WIRE_DAMAGED] = "DAMAGED",
 		[WIRE_NODES] = "NODES",	      [WIRE_UNEQUAL] = "UNEQUAL",
 		[WIRE_SEEDED] = "SEEDED",
+		[WIRE_EXAMINE] = "EXAMINE",   [WIRE_PIECES] = "PIECES",
 	};
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
 }
@@ -364,6 +366,67 @@ int wire_get_unequal(const struct wire_frame *f, struct wire_unequal *ret_m)
 }
 
 // --- BLOCK, ZEROS ---
+
+size_t wire_put_examine(void *to, size_t cap, const struct wire_examine *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_EXAMINE);
+	cursor_put_u16(&c, m->disk);
+	cursor_put_u16(&c, m->count);
+	cursor_put_bytes(&c, m->entries, (size_t)m->count * WIRE_EXAMINE_ENTRY_SIZE);
+	return frame_end(to, &c);
+}
+
+int wire_get_examine(const struct wire_frame *f, struct wire_examine *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->disk = cursor_get_u16(&c);
+	ret_m->count = cursor_get_u16(&c);
+	bool kept = ret_m->count >= 1 && ret_m->count <= WIRE_EXAMINE_MAX;
+	ret_m->entries = kept ? cursor_take(&c, (size_t)ret_m->count * WIRE_EXAMINE_ENTRY_SIZE) : NULL;
+	return decoded(&c, kept);
+}
+
+void wire_examine_set(unsigned char *entries, unsigned i, uint64_t index, const struct digest *digest)
+{
+	unsigned char *at = entries + (size_t)i * WIRE_EXAMINE_ENTRY_SIZE;
+	put_le64(at, index);
+	memcpy(at + 8, digest->bytes, DIGEST_SIZE);
+}
+
+uint64_t wire_examine_get(const unsigned char *entries, unsigned i, struct digest *ret_digest)
+{
+	const unsigned char *at = entries + (size_t)i * WIRE_EXAMINE_ENTRY_SIZE;
+	memcpy(ret_digest->bytes, at + 8, DIGEST_SIZE);
+	return get_le64(at);
+}
+
+size_t wire_put_pieces(void *to, size_t cap, const struct wire_pieces *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_PIECES);
+	cursor_put_u16(&c, m->disk);
+	cursor_put_u16(&c, m->count);
+	cursor_put_u64(&c, m->first);
+	cursor_put_bytes(&c, m->answer, m->count);
+	cursor_put_bytes(&c, m->digests, (size_t)m->by_pieces * PIECES_PER_BLOCK * DIGEST_SIZE);
+	return frame_end(to, &c);
+}
+
+int wire_get_pieces(const struct wire_frame *f, struct wire_pieces *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->disk = cursor_get_u16(&c);
+	ret_m->count = cursor_get_u16(&c);
+	ret_m->first = cursor_get_u64(&c);
+	ret_m->by_pieces = 0;
+	bool kept = ret_m->count >= 1 && ret_m->count <= WIRE_EXAMINE_MAX;
+	ret_m->answer = kept ? cursor_take(&c, ret_m->count) : NULL;
+	for (unsigned i = 0; ret_m->answer && i < ret_m->count; i++) {
+		kept = kept && ret_m->answer[i] <= WIRE_BY_PIECES;
+		ret_m->by_pieces += ret_m->answer[i] == WIRE_BY_PIECES;
+	}
+	ret_m->digests = kept ? cursor_take(&c, (size_t)ret_m->by_pieces * PIECES_PER_BLOCK * DIGEST_SIZE) : NULL;
+	return decoded(&c, kept);
+}
 
 size_t wire_put_block(void *to, size_t cap, const struct wire_block *m)
 {

@@ -36,7 +36,10 @@ enum {
 	WIRE_FEATURE_ACK = 1 << 1,     // ACK may come at any time of an open session
 	WIRE_FEATURE_NODES = 1 << 2,   // NODES and UNEQUAL
 	WIRE_FEATURE_BLAKE2B = 1 << 3, // OPEN may name DIGEST_BLAKE2B
+	WIRE_FEATURE_PIECES = 1 << 4,  // EXAMINE and PIECES
 	WIRE_FEATURE_SEEDED = 1 << 5,  // SEEDED may come before OPEN
+	WIRE_EXAMINE_MAX = 64,	       // blocks in one EXAMINE: an answer may read all of them
+	WIRE_EXAMINE_ENTRY_SIZE = 8 + DIGEST_SIZE,
 	WIRE_NODES_MAX = 256,	       // in one NODES
 	WIRE_NODE_LEVELS = 2,
 	WIRE_NODES_BLOCKS_MAX = 1 << 20, // under one NODES: bounds what an answer costs
@@ -61,7 +64,9 @@ enum wire_type {
 	WIRE_DAMAGED = 16,  // R→S       blocks that must come whole
 	WIRE_NODES = 17,    // S→R       digests of digests of a run of blocks
 	WIRE_UNEQUAL = 18,  // R→S       under which of them the head differs
-	WIRE_SEEDED = 20,   // S→R       the OPEN that follows is to find seeds
+	WIRE_EXAMINE = 19,  // S→R       digests of blocks, and of those that differ the pieces
+	WIRE_PIECES = 20,   // R→S       which of them differ, and digests of their pieces
+	WIRE_SEEDED = 21,   // S→R       the OPEN that follows is to find seeds
 	WIRE_TYPES,	    // one more than the last
 };
 const char *wire_type_name(unsigned type);
@@ -201,6 +206,28 @@ struct wire_unequal {
 };
 size_t wire_put_unequal(void *to, size_t cap, const struct wire_unequal *m);
 int wire_get_unequal(const struct wire_frame *f, struct wire_unequal *ret_m);
+
+struct wire_examine {
+	uint16_t disk;
+	uint16_t count; // 1..WIRE_EXAMINE_MAX
+	const unsigned char *entries; // count * WIRE_EXAMINE_ENTRY_SIZE, within the frame: index and digest
+};
+size_t wire_put_examine(void *to, size_t cap, const struct wire_examine *m);
+int wire_get_examine(const struct wire_frame *f, struct wire_examine *ret_m);
+void wire_examine_set(unsigned char *entries, unsigned i, uint64_t index, const struct digest *digest);
+uint64_t wire_examine_get(const unsigned char *entries, unsigned i, struct digest *ret_digest); // the index
+
+enum wire_answer { WIRE_EQUAL = 0, WIRE_WHOLE = 1, WIRE_BY_PIECES = 2 };
+struct wire_pieces {
+	uint16_t disk;
+	uint16_t count;
+	uint64_t first; // the first index that was asked about
+	const unsigned char *answer; // count, within the frame
+	unsigned by_pieces;	     // of them
+	const unsigned char *digests; // by_pieces * PIECES_PER_BLOCK * DIGEST_SIZE, within the frame
+};
+size_t wire_put_pieces(void *to, size_t cap, const struct wire_pieces *m);
+int wire_get_pieces(const struct wire_frame *f, struct wire_pieces *ret_m);
 
 struct wire_block {
 	uint16_t disk;

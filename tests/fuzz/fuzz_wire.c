@@ -20,6 +20,8 @@ union message {
 	struct wire_damaged damaged;
 	struct wire_nodes nodes;
 	struct wire_unequal unequal;
+	struct wire_examine examine;
+	struct wire_pieces pieces;
 	struct wire_compare compare;
 	struct wire_differs differs;
 	struct wire_block block;
@@ -50,6 +52,10 @@ static size_t again(const struct wire_frame *f, union message *m, void *to, size
 		return wire_get_nodes(f, &m->nodes) ? 0 : wire_put_nodes(to, cap, &m->nodes);
 	case WIRE_UNEQUAL:
 		return wire_get_unequal(f, &m->unequal) ? 0 : wire_put_unequal(to, cap, &m->unequal);
+	case WIRE_EXAMINE:
+		return wire_get_examine(f, &m->examine) ? 0 : wire_put_examine(to, cap, &m->examine);
+	case WIRE_PIECES:
+		return wire_get_pieces(f, &m->pieces) ? 0 : wire_put_pieces(to, cap, &m->pieces);
 	case WIRE_COMPARE:
 		return wire_get_compare(f, &m->compare) ? 0 : wire_put_compare(to, cap, &m->compare);
 	case WIRE_DIFFERS:
@@ -95,6 +101,12 @@ static void look(const struct wire_frame *f, const union message *m)
 		break;
 	case WIRE_UNEQUAL:
 		assert(m->unequal.count >= 1 && m->unequal.count <= WIRE_NODES_MAX);
+		break;
+	case WIRE_EXAMINE:
+		assert(m->examine.count >= 1 && m->examine.count <= WIRE_EXAMINE_MAX);
+		break;
+	case WIRE_PIECES: // as many digests as a lane has room for
+		assert(m->pieces.count >= 1 && m->pieces.count <= WIRE_EXAMINE_MAX && m->pieces.by_pieces <= m->pieces.count);
 		break;
 	case WIRE_COMPARE:
 		assert(m->compare.count >= 1 && m->compare.count <= WIRE_COMPARE_MAX);

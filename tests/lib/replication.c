@@ -199,6 +199,8 @@ int replication_cycle(struct replication *r)
 		.channel = r->channel,
 		.ship = r->ship,
 		.nodes = r->nodes,
+		.pieces = r->pieces,
+		.written = r->written,
 		.codec = r->codec,
 		.key = &r->open.digest,
 		.predecessor = r->position,

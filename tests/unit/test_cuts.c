@@ -28,6 +28,8 @@ struct script {
 	uint64_t blocks;
 	unsigned batch_blocks;
 	bool survey; // all of the disk is looked at first: what is behind the first stretch as a tree
+	bool pieces; // what differs is asked about by pieces
+	unsigned step_factor;
 };
 
 struct trial {
@@ -59,6 +61,7 @@ static void trial_begin(struct trial *t, const struct script *script)
 	t->cuts = 0;
 	t->r.open.points_keep = 3; // and folding goes on meanwhile
 	t->r.memory.batch_blocks = script->batch_blocks;
+	t->r.pieces = script->pieces;
 	t->proxy = cut_proxy_start(server_address(t->r.server));
 	replication_connect_now(&t->r);
 	(void)guest_writes(t);
@@ -81,6 +84,7 @@ static int session(struct trial *t, uint64_t *ret_sent)
 	struct compare compare = {.ship = r->ship, .source = &r->memory.source, .channel = r->channel, .codec = r->codec,
 				  .key = &r->open.digest, .nodes = true, .stretch_min = SURVEY_STRETCH, .stats = &stats, .progress = &r->progress};
 	int rc = 0;
+	ship_by_pieces(r->ship, t->script->pieces);
 	if (t->script->survey) {
 		assert_int_equal(source_cut(&r->memory.source, CUT_PRECOPY, &cut, &r->err), 0);
 		rc = compare_ship(&compare, &failure, &r->err);
@@ -150,8 +154,9 @@ static void cut_everywhere(const struct script *script, enum proxy_way way)
 		      (unsigned long long)cuts);
 }
 
-static const struct script delta = {.blocks = BLOCKS, .batch_blocks = 1};
-static const struct script survey = {.blocks = SURVEY_BLOCKS, .batch_blocks = SOURCE_BATCH_MAX, .survey = true};
+static const struct script delta = {.blocks = BLOCKS, .batch_blocks = 1, .step_factor = 1};
+static const struct script apart = {.blocks = BLOCKS, .batch_blocks = 3, .pieces = true, .step_factor = 2};
+static const struct script survey = {.blocks = SURVEY_BLOCKS, .batch_blocks = SOURCE_BATCH_MAX, .survey = true, .pieces = true, .step_factor = 7};
 
 static void delta_cut_at_any_byte_up(void **state)
 {
@@ -163,6 +168,18 @@ static void delta_cut_at_any_byte_down(void **state)
 {
 	(void)state;
 	cut_everywhere(&delta, PROXY_DOWN);
+}
+
+static void pieces_cut_at_any_byte_up(void **state)
+{
+	(void)state;
+	cut_everywhere(&apart, PROXY_UP);
+}
+
+static void pieces_cut_at_any_byte_down(void **state)
+{
+	(void)state;
+	cut_everywhere(&apart, PROXY_DOWN);
 }
 
 static void survey_cut_at_any_byte_up(void **state)
@@ -184,6 +201,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(delta_cut_at_any_byte_up),
 		cmocka_unit_test(delta_cut_at_any_byte_down),
+		cmocka_unit_test(pieces_cut_at_any_byte_up),
+		cmocka_unit_test(pieces_cut_at_any_byte_down),
 		cmocka_unit_test(survey_cut_at_any_byte_up),
 		cmocka_unit_test(survey_cut_at_any_byte_down),
 	};

@@ -152,6 +152,27 @@ static size_t sample_unequal(void *to, size_t cap)
 	return wire_put_unequal(to, cap, &m);
 }
 
+static size_t sample_examine(void *to, size_t cap)
+{
+	unsigned char entries[2 * WIRE_EXAMINE_ENTRY_SIZE];
+	struct digest digest = {{0}};
+	wire_examine_set(entries, 0, 0x123456789, &digest);
+	memset(digest.bytes, 0x88, sizeof(digest.bytes));
+	wire_examine_set(entries, 1, 42, &digest);
+	struct wire_examine m = {.disk = 1, .count = 2, .entries = entries};
+	return wire_put_examine(to, cap, &m);
+}
+
+static size_t sample_pieces(void *to, size_t cap)
+{
+	static const unsigned char answer[] = {WIRE_EQUAL, WIRE_BY_PIECES, WIRE_WHOLE};
+	unsigned char digests[PIECES_PER_BLOCK * DIGEST_SIZE];
+	for (size_t i = 0; i < sizeof(digests); i++)
+		digests[i] = (unsigned char)i;
+	struct wire_pieces m = {.disk = 1, .count = 3, .first = 0x123456789, .answer = answer, .by_pieces = 1, .digests = digests};
+	return wire_put_pieces(to, cap, &m);
+}
+
 static int decode(const struct wire_frame *f)
 {
 	union {
@@ -163,6 +184,8 @@ static int decode(const struct wire_frame *f)
 		struct wire_damaged damaged;
 		struct wire_nodes nodes;
 		struct wire_unequal unequal;
+		struct wire_examine examine;
+		struct wire_pieces pieces;
 		struct wire_compare compare;
 		struct wire_differs differs;
 		struct wire_block block;
@@ -185,6 +208,10 @@ static int decode(const struct wire_frame *f)
 		return wire_get_nodes(f, &m.nodes);
 	case WIRE_UNEQUAL:
 		return wire_get_unequal(f, &m.unequal);
+	case WIRE_EXAMINE:
+		return wire_get_examine(f, &m.examine);
+	case WIRE_PIECES:
+		return wire_get_pieces(f, &m.pieces);
 	case WIRE_DAMAGED:
 		return wire_get_damaged(f, &m.damaged);
 	case WIRE_OPENED:
@@ -226,6 +253,7 @@ static const struct sample {
 	{"DAMAGED", sample_damaged, golden_damaged}, {"ACK", sample_ack, golden_ack},
 	{"NODES", sample_nodes, golden_nodes},
 	{"UNEQUAL", sample_unequal, golden_unequal},
+	{"EXAMINE", sample_examine, golden_examine}, {"PIECES", sample_pieces, golden_pieces},
 };
 enum { SAMPLES = sizeof(samples) / sizeof(samples[0]) };
 
