@@ -22,7 +22,7 @@ struct lane { // one batch on its way
 struct ship {
 	struct lane lane[SHIP_BATCHES];
 	struct sender *sender;
-	struct pace pace;
+	struct yield yield;
 	struct source *paced; // NULL: nothing yields
 	struct ship_rest rest;
 	uint64_t sent_ns; // of the sender's, that the pace knows of
@@ -77,21 +77,21 @@ struct sender *ship_sender(struct ship *ship)
 
 // ---- the pace
 
-void ship_pace_begin(struct ship *ship, struct source *source, const struct ship_rest *rest)
+void ship_yield_begin(struct ship *ship, struct source *source, const struct ship_rest *rest)
 {
 	ship->paced = rest && rest->rest ? source : NULL;
 	if (!ship->paced)
 		return;
 	ship->rest = *rest;
 	ship->sent_ns = sender_sent_ns(ship->sender);
-	pace_begin(&ship->pace, sender_now_ns(ship->sender), source_served(source));
+	yield_begin(&ship->yield, sender_now_ns(ship->sender), source_served(source));
 }
 
-void ship_pace_end(struct ship *ship, struct ship_progress *progress)
+void ship_yield_end(struct ship *ship, struct ship_progress *progress)
 {
 	ship->paced = NULL;
-	atomic_fetch_add(&progress->yielded_ns, ship->pace.yielded_ns);
-	ship->pace.yielded_ns = 0;
+	atomic_fetch_add(&progress->yielded_ns, ship->yield.yielded_ns);
+	ship->yield.yielded_ns = 0;
 }
 
 void ship_step(struct ship *ship)
@@ -99,13 +99,13 @@ void ship_step(struct ship *ship)
 	if (!ship->paced)
 		return;
 	uint64_t sent_ns = sender_sent_ns(ship->sender);
-	pace_waited(&ship->pace, sent_ns - ship->sent_ns);
+	yield_waited(&ship->yield, sent_ns - ship->sent_ns);
 	ship->sent_ns = sent_ns;
-	uint64_t pause_ns = pace_step(&ship->pace, sender_now_ns(ship->sender), source_served(ship->paced));
+	uint64_t pause_ns = yield_step(&ship->yield, sender_now_ns(ship->sender), source_served(ship->paced));
 	if (!pause_ns)
 		return;
 	ship->rest.rest(ship->rest.context, pause_ns);
-	pace_resume(&ship->pace, sender_now_ns(ship->sender));
+	yield_resume(&ship->yield, sender_now_ns(ship->sender));
 }
 
 int ship_expect(struct ship *ship, struct channel *channel, enum wire_type type, struct wire_frame *ret_frame, struct wire_failure *ret_failure,
@@ -113,7 +113,7 @@ int ship_expect(struct ship *ship, struct channel *channel, enum wire_type type,
 {
 	uint64_t begin_ns = sender_now_ns(ship->sender);
 	int rc = channel_expect(channel, type, CHANNEL_STALL_MS, ret_frame, ret_failure, err);
-	pace_waited(&ship->pace, sender_now_ns(ship->sender) - begin_ns);
+	yield_waited(&ship->yield, sender_now_ns(ship->sender) - begin_ns);
 	return rc;
 }
 

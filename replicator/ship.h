@@ -14,7 +14,7 @@
 #include "format/codec.h"
 #include "format/digest.h"
 #include "link/channel.h"
-#include "replicator/pace.h"
+#include "replicator/yield.h"
 #include "replicator/progress.h"
 #include "replicator/sender.h"
 #include "replicator/source.h"
@@ -46,14 +46,14 @@ struct ship;
 int ship_new(const struct sender_config *config, struct ship **ret_ship); // -ENOMEM
 void ship_free(struct ship *ship);					   // takes NULL
 struct sender *ship_sender(struct ship *ship);
-// The pace of passes of pre-copy: between ship_pace_begin() and ship_pace_end() each step of a passage yields to the guest of `source` with `rest`, which
+// The pace of passes of pre-copy: between ship_yield_begin() and ship_yield_end() each step of a passage yields to the guest of `source` with `rest`, which
 // sleeps for at most so long. NULL: nothing yields.
 struct ship_rest {
 	void (*rest)(void *context, uint64_t ns);
 	void *context;
 };
-void ship_pace_begin(struct ship *ship, struct source *source, const struct ship_rest *rest);
-void ship_pace_end(struct ship *ship, struct ship_progress *progress);
+void ship_yield_begin(struct ship *ship, struct source *source, const struct ship_rest *rest);
+void ship_yield_end(struct ship *ship, struct ship_progress *progress);
 void ship_step(struct ship *ship); // a batch is done with
 // What channel_expect() does; the pace knows that the peer was waited for.
 int ship_expect(struct ship *ship, struct channel *channel, enum wire_type type, struct wire_frame *ret_frame, struct wire_failure *ret_failure,
