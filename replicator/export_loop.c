@@ -103,8 +103,17 @@ void export_on_error(struct group *group, struct volume *volume, const char *wha
 	atomic_store_explicit(&disk->has_error, true, memory_order_release);
 }
 
+static bool crowded(const struct group *group)
+{
+	const struct spill *spill = &group->spill;
+	if (group->set == SET_STALE)
+		return true;
+	return spill->backend ? spill->used > spill->bytes_max / 2 : group->preserve.bytes > group->preserve.bytes_max / 2;
+}
+
 void export_publish(struct export *export)
 {
+	atomic_store_explicit(&export->crowded, crowded(&export->group), memory_order_relaxed);
 	for (uint16_t d = 0; d < export->count; d++) {
 		const struct volume *volume = &export->group.volume[d];
 		atomic_store_explicit(&export->disk[d].dirty_bytes, dirty_bytes(&volume->dirty), memory_order_relaxed);

@@ -10,6 +10,7 @@
 #include "replicator/export.h"
 #include "replicator/herald.h"
 #include "replicator/marker.h"
+#include "replicator/reader.h"
 
 #include <semaphore.h>
 
@@ -58,6 +59,8 @@ struct export {
 	unsigned cut_hold_ms_max, mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max, sweep_rest_ms;
 	uint64_t swept_ns; // when marks were looked through last; 0: never
 	struct marker marker;
+	struct reader reader;
+	_Atomic bool crowded; // see export_crowded()
 	struct ring_task mark; // takes the next batch, after all that a turn brought
 	struct pool pool;
 	struct client_host host;

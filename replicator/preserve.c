@@ -169,7 +169,9 @@ struct volume_request *preserve_drop(struct preserve *preserve)
 				block->waiters = NULL;
 				block->waiters_end = &block->waiters;
 			}
-			if (block->state != PRESERVE_FETCHING)
+			if (block->state == PRESERVE_OVERTAKEN)
+				block->dropped = true;
+			else if (block->state != PRESERVE_FETCHING)
 				drop_block(preserve, block);
 		}
 	}

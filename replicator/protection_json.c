@@ -116,11 +116,11 @@ static json_t *progress_json(struct protection *p)
 	struct progress_view view;
 	bool precopy = atomic_load(&p->progress.precopy); // then what the guest dirties now is still to come
 	progress_view(&p->progress, protection_now_ns(p), precopy ? source_dirty_bytes(p->source) : 0, &view);
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:s}", "done_bytes", json_count(view.done_bytes), "total_bytes",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:s, s:s}", "done_bytes", json_count(view.done_bytes), "total_bytes",
 			 json_count(view.total_bytes), "durable_bytes",
 			 json_count(atomic_load(&p->progress.durable_blocks) * BLOCK_SIZE), "bytes_per_second", view.rate ? json_count(view.rate) : json_null(), "left_ms",
 			 view.left_known ? json_count(view.left_ms) : json_null(), "pass", (int)view.pass, "kind",
-			 view.pass == 0 ? "cut" : view.precopy ? "pre-copy" : "point");
+			 view.pass == 0 ? "cut" : view.precopy ? "pre-copy" : "point", "pace", pace_why_name(atomic_load(&p->pace_why)));
 }
 
 static void set_times(struct protection *p, json_t *json)

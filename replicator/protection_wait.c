@@ -42,7 +42,10 @@ void protection_wait(struct protection *p, uint64_t deadline_ns)
 
 int protection_thread_start(struct protection *p)
 {
-	return -pthread_create(&p->thread, NULL, protection_thread, p);
+	int code = -pthread_create(&p->thread, NULL, protection_thread, p);
+	if (code == 0)
+		(void)pthread_setname_np(p->thread, "kagami-cycle");
+	return code;
 }
 
 void protection_thread_join(struct protection *p)
