@@ -147,6 +147,29 @@ static void watch_spill(struct export *export)
 	bound_begin(&export->spilling, export->spill_wait_ms_max);
 }
 
+static void on_trim(struct ring_task *task)
+{
+	struct export *export = HOLDER(task, struct export, trim);
+	if (export->group.set == SET_NONE && preserve_trim(&export->group.preserve, EXPORT_TRIM_BLOCKS))
+		ring_later(&export->ring, &export->trim);
+}
+
+static void on_spare_unused(struct bound *sparing)
+{
+	ring_later(&HOLDER(sparing, struct export, sparing)->ring, &HOLDER(sparing, struct export, sparing)->trim);
+}
+
+// Memory that no cut wanted for a while goes back, a little at a time: all of it at once would hold the guest up for milliseconds, and new
+// memory costs more than to preserve a block.
+static void watch_spare(struct export *export)
+{
+	bool unused = export->group.set == SET_NONE && export->group.preserve.spare;
+	if (!unused)
+		bound_end(&export->sparing);
+	else if (!export->sparing.due_ns && !export->trim.queued)
+		bound_begin(&export->sparing, EXPORT_SPARE_MS);
+}
+
 static void on_grace(struct ring_op *op, int res)
 {
 	struct export *export = HOLDER(op, struct export, grace);
@@ -223,6 +246,8 @@ static int loop_init(struct export *export)
 	bound_init(&export->hold, &export->ring, export_on_hold_expired);
 	bound_init(&export->spilling, &export->ring, on_spill_late);
 	bound_init(&export->commit, &export->ring, export_on_commit_late);
+	bound_init(&export->sparing, &export->ring, on_spare_unused);
+	export->trim.run = on_trim;
 	export->host = (struct client_host){
 		.ring = &export->ring,
 		.pool = &export->pool,
@@ -256,6 +281,7 @@ void *export_run(void *context)
 		if (export->state != EXPORT_SERVING)
 			ending_step(export);
 		watch_spill(export);
+		watch_spare(export);
 		export_publish(export);
 	}
 	ring_done(&export->ring);

@@ -16,7 +16,7 @@
 
 _Static_assert(BLOCK_SIZE == PIECE_SIZE * PIECES_PER_BLOCK, "a block is ours");
 
-enum { EXPORT_CLIENTS_MAX = 64, EXPORT_SWEEP_REST_MS = 5000, CUT_HOLD_ROUNDS_MAX = 6, EXPORT_STOP_GRACE_S = 5 };
+enum { EXPORT_CLIENTS_MAX = 64, EXPORT_SWEEP_REST_MS = 5000, CUT_HOLD_ROUNDS_MAX = 6, EXPORT_STOP_GRACE_S = 5, EXPORT_SPARE_MS = 2000, EXPORT_TRIM_BLOCKS = 16 };
 
 enum export_state {
 	EXPORT_SERVING,
@@ -85,6 +85,8 @@ struct export {
 	uint64_t commit_since_ns;
 	struct bound spilling; // until the next buffer comes back
 	uint64_t spill_ended;  // as it was then
+	struct bound sparing;  // until memory of preserved blocks is given back
+	struct ring_task trim; // some of it
 	struct __kernel_timespec again_time, grace_time;
 	struct ring_message stop;
 	struct group_keep final; // its syncs; nothing is kept by it

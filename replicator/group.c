@@ -223,7 +223,6 @@ void group_give_up(struct group *group)
 {
 	group->set = SET_STALE;
 	drop_preserved(group);
-	preserve_trim(&group->preserve);
 }
 
 static void on_saved(struct aio *aio, int res)
@@ -401,7 +400,6 @@ void group_forget(struct group *group)
 	}
 	group->set = SET_NONE;
 	drop_preserved(group);
-	preserve_trim(&group->preserve);
 	intent_sweep(&group->intent);
 }
 
@@ -412,7 +410,6 @@ void group_give_back(struct group *group)
 	group->set = SET_NONE;
 	group->incomplete = false;
 	drop_preserved(group);
-	preserve_trim(&group->preserve);
 }
 
 int group_grow(struct group *group, uint16_t disk, uint64_t size)

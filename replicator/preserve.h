@@ -10,7 +10,8 @@
 //	SPILLED    the content as of the cut is in the file; the image may be overwritten
 //
 // A block that is in the set and not here is untouched: the image holds it as of the cut.
-// Memory: at most bytes_max of data over all disks of the protection, spares included: what is spare was in use before.
+// Memory: at most bytes_max of data over all disks of the protection, spares included: what is spare was in use before, and is wanted again
+// when cycles follow each other. Who owns this gives it back some time after the cut (export_loop.c).
 #ifndef KAGAMI_REPLICATOR_PRESERVE_H
 #define KAGAMI_REPLICATOR_PRESERVE_H
 
@@ -75,7 +76,7 @@ void preserve_release(struct preserve *preserve, struct preserve_block *block);
 // The cut is over: forgets all saved content, and what is still being saved when it has been read. Returns the requests
 // that waited for any block, linked by `next`. Blocks that a batch is reading, overtaken or not, stay until they were read.
 struct volume_request *preserve_drop(struct preserve *preserve);
-// Gives the spare memory back to the system.
-void preserve_trim(struct preserve *preserve);
+// Gives spare memory of `most` blocks back to the system, which takes its time. False: there is no more.
+bool preserve_trim(struct preserve *preserve, unsigned most);
 
 #endif
