@@ -159,7 +159,7 @@ static int start_all(struct agent *agent, struct err *err)
 static int hire_crew(struct agent *agent, const struct agent_config *config, struct err *err)
 {
 	const struct crew_config crew = {
-		.threads = config->threads, .begin = priority_crew, .kit_new = pack_kit_new, .kit_free = pack_kit_free};
+		.threads = config->threads, .turn = priority_crew, .kit_new = pack_kit_new, .kit_free = pack_kit_free};
 	int rc = crew_new(&crew, &agent->crew);
 	agent->place.crew = agent->crew;
 	agent->place.known_bytes = config->known_bytes;

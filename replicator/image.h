@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 struct image_op;
+struct reader;
 struct image_identity;
 
 struct image {
@@ -24,6 +25,7 @@ struct image {
 	uint64_t size;
 
 	struct ring *ring;
+	struct reader *reader; // of reads in the background; NULL: the ring's workers do them
 	struct ring_task finish;
 	struct aio *finished, **finished_end; // without the ring; `done` comes with the next turn
 	struct image_op *spare;

@@ -62,7 +62,9 @@ static int start(struct protection *p, bool is_new, struct err *err)
 		rc = ship_new(&(struct sender_config){.env = p->place.env,
 						      .crew = p->place.crew,
 						      .known_bytes = p->place.known_bytes,
-						      .adapt = p->config.codec_auto},
+						      .adapt = p->config.codec_auto,
+						      .turn = pace_turn,
+						      .context = p},
 			      &p->ship);
 	if (rc)
 		return err_sys(err, rc, "make room for batches");

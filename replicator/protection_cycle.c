@@ -88,6 +88,7 @@ void protection_found_committed(struct protection *p, uint64_t point)
 static void on_stage(void *context, enum cycle_stage stage)
 {
 	struct protection *p = context;
+	pace_pass(p, stage == CYCLE_SHIPPING);
 	enum protection_state state = stage == CYCLE_CUTTING	  ? STATE_CUTTING
 				      : stage == CYCLE_COMMITTING ? STATE_COMMITTING
 				      : p->sync != SYNC_NONE	  ? STATE_SYNCING
@@ -252,11 +253,14 @@ void protection_cycle_once(struct protection *p)
 	};
 	uint64_t number;
 	cycle_begin(p, &number);
+	pace_cycle_begin(p);
 	report = (struct cycle_report){.sealed = false};
 	bool whole = images_whole(p, &err) == 0;
 	if (!whole)
 		image_lost(p);
-	if (whole && cycle_run(&cycle, &report, &err) == 0) {
+	bool done = whole && cycle_run(&cycle, &report, &err) == 0;
+	pace_cycle_end(p); // what follows is the state files', and theirs who wait for them
+	if (done) {
 		cycle_committed(p, number, &report);
 		p->heard_ns = p->pinged_ns = protection_now_ns(p);
 		protection_set_state(p, STATE_IDLE, "");

@@ -123,6 +123,7 @@ static json_t *progress_json(struct protection *p)
 			 json_count(atomic_load(&p->progress.durable_blocks) * BLOCK_SIZE), "bytes_per_second", view.rate ? json_count(view.rate) : json_null(), "left_ms",
 			 view.left_known ? json_count(view.left_ms) : json_null(), "pass", (int)view.pass, "kind",
 			 view.pass == 0 ? "cut" : view.precopy ? "pre-copy" : "point");
+	(void)json_object_set_new(json, "pace", json_string(pace_why_name(atomic_load(&p->pace_why))));
 	(void)json_object_set_new(json, "yielded_ms", json_count(atomic_load(&p->progress.yielded_ns) / MS_NS));
 	return json;
 }

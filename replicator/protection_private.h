@@ -9,6 +9,7 @@
 
 #include "replicator/cycle.h"
 #include "replicator/export.h"
+#include "replicator/pace.h"
 #include "replicator/protection.h"
 #include "replicator/protection_tracking.h"
 #include "replicator/schedule.h"
@@ -76,12 +77,16 @@ struct protection {
 	struct schedule schedule;
 	struct cycle_lore lore;
 	uint64_t stretch_blocks; // see cycle.h; tests of small disks set it
+	struct pace pace;
+	bool passing; // a pass is under way
+	bool hurries; // counted by priority_hurry()
 	int64_t cycle_wall_ns; // when the cycle under way began
 	uint64_t cycle_mono_ns;
 	struct backoff backoff; // of the connection; written with the lock held
 	uint64_t heard_ns, pinged_ns;
 
 	struct ship_progress progress; // atomic
+	_Atomic(enum pace_why) pace_why;
 	pthread_mutex_t lock;
 	bool stop, paused, fenced;
 	bool hurry; // an operator did something: the next try to connect, or to cut, need not wait
@@ -130,6 +135,11 @@ void connection_close(struct protection *p);
 void connection_lost(struct protection *p, const struct wire_failure *failure, const struct err *err);
 // What an idle connection has to say, and a sign of life to it. False when it is lost.
 bool connection_check(struct protection *p);
+// protection_pace.c; cycle thread
+void pace_cycle_begin(struct protection *p);
+void pace_pass(struct protection *p, bool passing); // whether a pass is under way
+void pace_turn(void *protection, uint64_t now_ns);  // called often
+void pace_cycle_end(struct protection *p);
 // protection_cycle.c; cycle thread
 void protection_cycle_once(struct protection *p);
 void protection_set_settled(struct protection *p, bool settled);

@@ -78,7 +78,7 @@ static void idle(struct protection *p, bool asked)
 void *protection_thread(void *context)
 {
 	struct protection *p = context;
-	priority_copy();
+	priority_copy(false);
 	for (;;) {
 		bool stop, paused, fenced, asked, hurry;
 		{

@@ -50,7 +50,10 @@ void protection_rest(void *context, uint64_t ns)
 
 int protection_thread_start(struct protection *p)
 {
-	return -pthread_create(&p->thread, NULL, protection_thread, p);
+	int code = -pthread_create(&p->thread, NULL, protection_thread, p);
+	if (code == 0)
+		(void)pthread_setname_np(p->thread, "kagami-cycle");
+	return code;
 }
 
 void protection_thread_join(struct protection *p)

@@ -13,6 +13,8 @@ struct sender {
 	struct known *known;
 	struct worth pieces, question;
 	bool adapt;
+	void (*turn)(void *context, uint64_t now_ns);
+	void *context;
 	struct tune tune;
 	struct tune_sample sample; // the one that grows
 	uint64_t began_ns;	   // of the pass, or since the last sample
@@ -34,6 +36,8 @@ int sender_new(const struct sender_config *config, struct sender **ret_sender)
 		return -ENOMEM;
 	sender->env = config->env;
 	sender->adapt = config->adapt;
+	sender->turn = config->turn;
+	sender->context = config->context;
 	tune_init(&sender->tune);
 	sender->level = config->adapt ? tune_level(&sender->tune) : CODEC_LEVEL;
 	int rc = pack_new(config->crew, &sender->pack);
@@ -99,6 +103,8 @@ static void measure(struct sender *sender)
 {
 	uint64_t now_ns = env_mono_ns(sender->env);
 	sender->sample.wall_ns += now_ns - sender->began_ns;
+	if (sender->turn)
+		sender->turn(sender->context, now_ns);
 	sender->began_ns = now_ns;
 	if (!tune_sample_full(&sender->sample))
 		return;

@@ -26,6 +26,8 @@ struct sender_config {
 	struct crew *crew;  // NULL: all is done by who calls
 	size_t known_bytes; // of the table of known digests; 0: none
 	bool adapt;	    // the codec's level, by what is measured
+	void (*turn)(void *context, uint64_t now_ns); // called with each block that leaves; may be NULL
+	void *context;
 };
 
 struct sender_stats { // of one pass

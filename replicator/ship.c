@@ -25,7 +25,7 @@ struct ship {
 	struct yield yield;
 	struct source *paced; // NULL: nothing yields
 	struct ship_rest rest;
-	uint64_t sent_ns; // of the sender's, that the pace knows of
+	uint64_t sent_ns; // of the sender's, that the yielding knows of
 	bool by_pieces; // the receiver knows EXAMINE, and what changed within a block is not known
 	bool written;	// what is in the set was written by a guest since the last point
 };
@@ -75,7 +75,7 @@ struct sender *ship_sender(struct ship *ship)
 	return ship->sender;
 }
 
-// ---- the pace
+// ---- yielding
 
 void ship_yield_begin(struct ship *ship, struct source *source, const struct ship_rest *rest)
 {

@@ -46,7 +46,7 @@ struct ship;
 int ship_new(const struct sender_config *config, struct ship **ret_ship); // -ENOMEM
 void ship_free(struct ship *ship);					   // takes NULL
 struct sender *ship_sender(struct ship *ship);
-// The pace of passes of pre-copy: between ship_yield_begin() and ship_yield_end() each step of a passage yields to the guest of `source` with `rest`, which
+// How passes of pre-copy yield: between ship_yield_begin() and ship_yield_end() each step of a passage yields to the guest of `source` with `rest`, which
 // sleeps for at most so long. NULL: nothing yields.
 struct ship_rest {
 	void (*rest)(void *context, uint64_t ns);
@@ -55,7 +55,7 @@ struct ship_rest {
 void ship_yield_begin(struct ship *ship, struct source *source, const struct ship_rest *rest);
 void ship_yield_end(struct ship *ship, struct ship_progress *progress);
 void ship_step(struct ship *ship); // a batch is done with
-// What channel_expect() does; the pace knows that the peer was waited for.
+// What channel_expect() does; the yielding knows that the peer was waited for.
 int ship_expect(struct ship *ship, struct channel *channel, enum wire_type type, struct wire_frame *ret_frame, struct wire_failure *ret_failure,
 		struct err *err);
 

@@ -664,6 +664,17 @@ int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct 
 
 // ---- what the status asks for
 
+void export_hurry(struct export *export, bool hurry)
+{
+	(void)export;
+	(void)hurry;
+}
+
+bool export_crowded(struct export *export)
+{
+	return export->group.set == SET_STALE;
+}
+
 void export_uri(struct export *export, uint16_t disk, char *uri, size_t cap)
 {
 	(void)snprintf(uri, cap, "nbd+unix:///%s-%u", export->side->config.name, disk);
