@@ -478,13 +478,14 @@ static void on_fetched(struct fetch *fetch)
 	task_wake(f->waiter);
 }
 
-static int op_fetch(struct source *source, struct source_batch *batch)
+static int begin_fetch(struct source *source, struct source_batch *batch, bool look)
 {
 	struct sim_fetch *f = calloc(1, sizeof(*f));
 	assert(f);
 	f->export = export_of(source);
 	f->fetch.done = on_fetched;
 	batch->count = 0;
+	batch->look = look;
 	batch->private = f;
 	if (over(f->export)) {
 		batch->status = -ESHUTDOWN;
@@ -492,6 +493,37 @@ static int op_fetch(struct source *source, struct source_batch *batch)
 		return 0;
 	}
 	group_fetch(&f->export->group, &f->fetch, batch);
+	return 0;
+}
+
+static int op_fetch(struct source *source, struct source_batch *batch)
+{
+	return begin_fetch(source, batch, false);
+}
+
+static int op_look(struct source *source, struct source_batch *batch)
+{
+	return begin_fetch(source, batch, true);
+}
+
+static uint64_t op_reach(struct source *source, uint64_t blocks)
+{
+	struct export *export = export_of(source);
+	return over(export) ? 0 : group_reach(&export->group, blocks);
+}
+
+static void op_settle(struct source *source, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal)
+{
+	struct export *export = export_of(source);
+	if (!over(export))
+		group_settle(&export->group, disk, first, count, unequal);
+}
+
+// The simulated file system tells of no hole.
+static unsigned op_holes(struct source *source, struct source_run *runs, unsigned most, bool *ret_all)
+{
+	(void)source, (void)runs, (void)most;
+	*ret_all = true;
 	return 0;
 }
 
@@ -568,6 +600,10 @@ static uint64_t op_dirty_bytes(struct source *source)
 static const struct source_ops sim_export_ops = {
 	.cut = op_cut,
 	.fetch = op_fetch,
+	.look = op_look,
+	.reach = op_reach,
+	.settle = op_settle,
+	.holes = op_holes,
 	.wait = op_wait,
 	.keep = op_keep,
 	.give_back = op_give_back,
