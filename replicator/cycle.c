@@ -108,6 +108,8 @@ static int reach_point(const struct cycle *cycle, struct cycle_report *report, s
 				       "the guest overwrote blocks of the cut faster than they could be shipped, %u times: the link or the "
 				       "receiver is too slow for this load",
 				       history.given_up);
+		if (history.passes == 0)
+			report->first_bytes = dirty_bytes;
 		struct source_cut cut;
 		uint64_t begin_ns = env_mono_ns(cycle->env);
 		int rc = pass(cycle, next == CYCLE_PASS_POINT ? CUT_POINT : CUT_PRECOPY, report, &cut, err);
@@ -117,8 +119,6 @@ static int reach_point(const struct cycle *cycle, struct cycle_report *report, s
 			report->point_bytes = cut.dirty_bytes;
 			return 0;
 		}
-		if (history.passes == 0)
-			report->first_bytes = dirty_bytes;
 		report->precopies += next == CYCLE_PASS_PRECOPY;
 		history.last_was_given_up = rc == -ESTALE;
 		history.given_up += rc == -ESTALE;

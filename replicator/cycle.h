@@ -97,7 +97,7 @@ struct cycle_report {
 	struct uuid cut;
 	struct source_cut at;	 // the cut of the point
 	uint64_t dirty_bytes;	 // of all passes
-	uint64_t first_bytes, point_bytes; // of the first pass, and of the cut of the point
+	uint64_t first_bytes, point_bytes; // dirty when it began, and in the cut of the point
 	uint64_t ship_ns;	 // in passes
 	unsigned precopies;	 // passes of pre-copy
 	enum cycle_why why;	 // the point was cut then

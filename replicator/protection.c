@@ -43,6 +43,7 @@ static void protection_free(struct protection *p)
 	export_close(p->export);
 	ship_free(p->ship);
 	SSL_CTX_free(p->tls);
+	slot_leave(p);
 	protection_wait_done(p);
 	resize_done(p);
 	(void)pthread_mutex_destroy(&p->lock);
@@ -54,6 +55,10 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	int rc = protection_wait_init(p);
 	if (rc)
 		return err_sys(err, rc, "make an eventfd");
+	rc = slot_join(p);
+	if (rc)
+		return err_sys(err, rc, "take a place among the cycles");
+	p->began_ns = protection_now_ns(p);
 	p->tls = identity_context(p->place.identity, false, err);
 	if (!p->tls)
 		return -EIO;
@@ -103,6 +108,7 @@ int protection_start(const struct protection_place *place, const struct protecti
 	p->paused = config->paused;
 	p->schedule.rpo_ns = config->rpo_ms * UINT64_C(1000000);
 	p->wake_fd = -1;
+	p->seat = PLANNER_NOBODY;
 	p->settled = true;
 	(void)pthread_mutex_init(&p->lock, NULL);
 	tracking_init(p);

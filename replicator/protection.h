@@ -25,6 +25,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct desk;
 struct protection;
 
 struct protection_place { // what all protections of an agent share; outlives them
@@ -33,6 +34,7 @@ struct protection_place { // what all protections of an agent share; outlives th
 	const char *state_dir; // its path
 	const char *run_dir;
 	const struct identity *identity;
+	struct desk *desk;   // slots of cycles; NULL: each runs when it is due
 	struct crew *crew;   // digests and compresses for all of them; NULL: each does its own
 	size_t known_bytes;  // of the table of known digests of each protection
 };

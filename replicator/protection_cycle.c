@@ -113,7 +113,11 @@ static void cycle_begin(struct protection *p, uint64_t *ret_number)
 static void cycle_committed(struct protection *p, uint64_t number, const struct cycle_report *report)
 {
 	p->head = report->committed.head;
-	schedule_committed(&p->schedule, report->at.mono_ns, report->commit_mono_ns);
+	schedule_committed(&p->schedule, &(struct schedule_done){.begin_ns = p->cycle_mono_ns,
+								 .cut_ns = report->at.mono_ns,
+								 .commit_ns = report->commit_mono_ns,
+								 .dirty_bytes = report->first_bytes,
+								 .sync = p->sync != SYNC_NONE});
 	struct last_cycle last = {
 		.number = number,
 		.point = report->committed.number,

@@ -5,6 +5,7 @@
 #include "link/channel_transport.h"
 #include "receiver/scrub.h"
 #include "receiver/session.h"
+#include "replicator/desk.h"
 #include "replicator/site.h"
 #include "tests/world/world_seed.h"
 
@@ -117,8 +118,11 @@ static void source_once(void)
 		return;
 	}
 	world_away_source(state);
+	struct desk *desk = NULL;
+	if (desk_new(1 + (unsigned)(w->seed % 2), 1, &desk)) // few slots: all that happens to one protection happens beside others that wait
+		world_wrong("no memory");
 	struct protection_place place = {
-		.env = env, .state = state, .state_dir = "/state", .run_dir = "/run", .identity = w->source_identity};
+		.desk = desk, .env = env, .state = state, .state_dir = "/state", .run_dir = "/run", .identity = w->source_identity};
 	for (unsigned s = 0; s < w->sides; s++)
 		w->side[s].failed = false;
 	w->source.up = true;
@@ -130,6 +134,7 @@ static void source_once(void)
 	}
 	w->source.up = false;
 	stop_sides();
+	desk_free(desk);
 	for (unsigned s = 0; s < w->sides && !w->source.dead; s++)
 		w->side[s].unclean = false; // in order
 	env_root_close(w->images);
