@@ -84,9 +84,9 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 			.stats = &report->ship,
 			.progress = cycle->progress,
 		};
-		ship_pace_begin(cycle->ship, cycle->source, &cycle->rest);
+		ship_pace_begin(cycle->ship, cycle->source, &cycle->rest, cycle->progress);
 		rc = compare_ship(&compare, &report->failure, err);
-		ship_pace_end(cycle->ship, cycle->progress);
+		ship_pace_end(cycle->ship);
 		return rc;
 	}
 	known_bind(sender_known(ship_sender(cycle->ship)), &cycle->head, channel_id(cycle->channel));

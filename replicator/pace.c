@@ -30,8 +30,9 @@ uint64_t pace_step(struct pace *pace, uint64_t now_ns, uint64_t served)
 	return min_u64(due_ns - passed_ns, PACE_PAUSE_MS_MAX * UINT64_C(1000000));
 }
 
-void pace_resume(struct pace *pace, uint64_t now_ns)
+uint64_t pace_resume(struct pace *pace, uint64_t now_ns)
 {
-	pace->yielded_ns += now_ns - pace->since_ns;
+	uint64_t paused_ns = now_ns - pace->since_ns;
 	pace->since_ns = now_ns;
+	return paused_ns;
 }

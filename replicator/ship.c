@@ -22,6 +22,7 @@ struct ship {
 	struct pace pace;
 	struct source *paced; // NULL: nothing yields
 	struct ship_rest rest;
+	struct ship_progress *yielded;
 	uint64_t sent_ns; // of the sender's, that the pace knows of
 };
 
@@ -72,21 +73,20 @@ struct sender *ship_sender(struct ship *ship)
 
 // ---- the pace
 
-void ship_pace_begin(struct ship *ship, struct source *source, const struct ship_rest *rest)
+void ship_pace_begin(struct ship *ship, struct source *source, const struct ship_rest *rest, struct ship_progress *progress)
 {
 	ship->paced = rest && rest->rest ? source : NULL;
 	if (!ship->paced)
 		return;
 	ship->rest = *rest;
+	ship->yielded = progress;
 	ship->sent_ns = sender_sent_ns(ship->sender);
 	pace_begin(&ship->pace, sender_now_ns(ship->sender), source_served(source));
 }
 
-void ship_pace_end(struct ship *ship, struct ship_progress *progress)
+void ship_pace_end(struct ship *ship)
 {
 	ship->paced = NULL;
-	atomic_fetch_add(&progress->yielded_ns, ship->pace.yielded_ns);
-	ship->pace.yielded_ns = 0;
 }
 
 void ship_step(struct ship *ship)
@@ -100,7 +100,7 @@ void ship_step(struct ship *ship)
 	if (!pause_ns)
 		return;
 	ship->rest.rest(ship->rest.context, pause_ns);
-	pace_resume(&ship->pace, sender_now_ns(ship->sender));
+	atomic_fetch_add_explicit(&ship->yielded->yielded_ns, pace_resume(&ship->pace, sender_now_ns(ship->sender)), memory_order_relaxed);
 }
 
 int ship_expect(struct ship *ship, struct channel *channel, enum wire_type type, struct wire_frame *ret_frame, struct wire_failure *ret_failure,
