@@ -87,9 +87,9 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 			.stats = &report->ship,
 			.progress = cycle->progress,
 		};
-		ship_yield_begin(cycle->ship, cycle->source, &cycle->rest);
+		ship_yield_begin(cycle->ship, cycle->source, &cycle->rest, cycle->progress);
 		rc = compare_ship(&compare, &report->failure, err);
-		ship_yield_end(cycle->ship, cycle->progress);
+		ship_yield_end(cycle->ship);
 		return rc;
 	}
 	return ship_set(cycle->ship, cycle->source, cycle->channel, cycle->codec, cycle->key, &report->ship, cycle->progress,

@@ -28,6 +28,7 @@ struct ship {
 	uint64_t sent_ns; // of the sender's, that the yielding knows of
 	bool by_pieces; // the receiver knows EXAMINE, and what changed within a block is not known
 	bool written;	// what is in the set was written by a guest since the last point
+	struct ship_progress *yielded;
 };
 
 struct passage { // one call of ship_set
@@ -77,21 +78,20 @@ struct sender *ship_sender(struct ship *ship)
 
 // ---- yielding
 
-void ship_yield_begin(struct ship *ship, struct source *source, const struct ship_rest *rest)
+void ship_yield_begin(struct ship *ship, struct source *source, const struct ship_rest *rest, struct ship_progress *progress)
 {
 	ship->paced = rest && rest->rest ? source : NULL;
 	if (!ship->paced)
 		return;
 	ship->rest = *rest;
+	ship->yielded = progress;
 	ship->sent_ns = sender_sent_ns(ship->sender);
 	yield_begin(&ship->yield, sender_now_ns(ship->sender), source_served(source));
 }
 
-void ship_yield_end(struct ship *ship, struct ship_progress *progress)
+void ship_yield_end(struct ship *ship)
 {
 	ship->paced = NULL;
-	atomic_fetch_add(&progress->yielded_ns, ship->yield.yielded_ns);
-	ship->yield.yielded_ns = 0;
 }
 
 void ship_step(struct ship *ship)
@@ -105,7 +105,7 @@ void ship_step(struct ship *ship)
 	if (!pause_ns)
 		return;
 	ship->rest.rest(ship->rest.context, pause_ns);
-	yield_resume(&ship->yield, sender_now_ns(ship->sender));
+	atomic_fetch_add_explicit(&ship->yielded->yielded_ns, yield_resume(&ship->yield, sender_now_ns(ship->sender)), memory_order_relaxed);
 }
 
 int ship_expect(struct ship *ship, struct channel *channel, enum wire_type type, struct wire_frame *ret_frame, struct wire_failure *ret_failure,

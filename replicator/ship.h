@@ -52,8 +52,8 @@ struct ship_rest {
 	void (*rest)(void *context, uint64_t ns);
 	void *context;
 };
-void ship_yield_begin(struct ship *ship, struct source *source, const struct ship_rest *rest);
-void ship_yield_end(struct ship *ship, struct ship_progress *progress);
+void ship_yield_begin(struct ship *ship, struct source *source, const struct ship_rest *rest, struct ship_progress *progress);
+void ship_yield_end(struct ship *ship);
 void ship_step(struct ship *ship); // a batch is done with
 // What channel_expect() does; the yielding knows that the peer was waited for.
 int ship_expect(struct ship *ship, struct channel *channel, enum wire_type type, struct wire_frame *ret_frame, struct wire_failure *ret_failure,

@@ -30,8 +30,9 @@ uint64_t yield_step(struct yield *yield, uint64_t now_ns, uint64_t served)
 	return min_u64(due_ns - passed_ns, YIELD_PAUSE_MS_MAX * UINT64_C(1000000));
 }
 
-void yield_resume(struct yield *yield, uint64_t now_ns)
+uint64_t yield_resume(struct yield *yield, uint64_t now_ns)
 {
-	yield->yielded_ns += now_ns - yield->since_ns;
+	uint64_t paused_ns = now_ns - yield->since_ns;
 	yield->since_ns = now_ns;
+	return paused_ns;
 }

@@ -20,13 +20,12 @@ struct yield {
 	uint64_t since_ns;  // the step before, or its pause, ended
 	uint64_t waited_ns; // of the time since then: for the peer
 	uint64_t served;    // requests of the guest up to then
-	uint64_t yielded_ns; // in pauses, of all
 };
 
 void yield_begin(struct yield *yield, uint64_t now_ns, uint64_t served); // a pass begins
 void yield_waited(struct yield *yield, uint64_t ns);		       // so long the peer was waited for
 // A step has ended: how long to pause now. `served`: requests that the guest has made so far. The caller says yield_resume() after it.
 uint64_t yield_step(struct yield *yield, uint64_t now_ns, uint64_t served);
-void yield_resume(struct yield *yield, uint64_t now_ns);
+uint64_t yield_resume(struct yield *yield, uint64_t now_ns); // how long the pause was
 
 #endif

@@ -6,6 +6,7 @@
 // host is back and resets the connection, or for ever; when a program is killed its host resets at once.
 #include "tests/world/world.h"
 
+#include "base/bytes.h"
 #include "link/channel_transport.h"
 
 #include "replicator/priority.h"
@@ -37,6 +38,8 @@ struct end {
 	bool closed;
 	struct task *waiter;
 	uint64_t in, out;
+	unsigned char frame[WIRE_HEADER_SIZE + 2]; // what was sent of the one that is under way, up to the code of an ERROR
+	uint64_t frame_at;
 };
 
 struct link {
@@ -114,6 +117,28 @@ static int64_t end_now_ms(struct channel_transport *transport)
 	return (int64_t)(env_mono_ns(sim_env(end_of(transport)->host->sim)) / WORLD_MS);
 }
 
+// No side ever has to say that the other one broke the protocol, whatever happens to them.
+static void listen_to(struct end *from, const unsigned char *data, size_t len)
+{
+	while (len) {
+		if (from->frame_at < WIRE_HEADER_SIZE) {
+			from->frame[from->frame_at++] = *data++;
+			len--;
+			if (from->frame_at < WIRE_HEADER_SIZE || get_le32(from->frame))
+				continue;
+		}
+		uint64_t body = get_le32(from->frame), at = from->frame_at - WIRE_HEADER_SIZE, part = min_u64(len, body - at);
+		for (uint64_t i = at; i < 2 && i - at < part; i++)
+			from->frame[WIRE_HEADER_SIZE + i] = data[i - at];
+		if (get_le16(from->frame + 4) == WIRE_ERROR && at < 2 && at + part >= 2 && get_le16(from->frame + WIRE_HEADER_SIZE) == WIRE_E_PROTOCOL)
+			world_wrong("%s says that the protocol was broken: %.*s", from->host->name, (int)min_u64(part - (2 - at), 300),
+				    (const char *)data + (2 - at));
+		data += part;
+		len -= part;
+		from->frame_at = at + part == body ? 0 : from->frame_at + part;
+	}
+}
+
 static void put_segment(struct end *from, const void *data, size_t len)
 {
 	struct end *to = other(from);
@@ -121,6 +146,7 @@ static void put_segment(struct end *from, const void *data, size_t len)
 	assert(segment);
 	*segment = (struct segment){.at_ns = the_world->now_ns + from->link->delay_ns + world_draw(from->link->delay_ns + 1), .len = len};
 	memcpy(segment->data, data, len);
+	listen_to(from, data, len);
 	*to->last = segment;
 	to->last = &segment->next;
 	to->queued += len;
