@@ -60,6 +60,8 @@ void explore_begin(struct explorer *x)
 
 void explore_end(struct explorer *x)
 {
+	if (!x->scenario->recover)
+		x->result->contents = x->result->states; // each is another
 	sim_free(x->sim);
 	chooser_done(&x->chooser);
 	free(x->point);
@@ -93,9 +95,8 @@ static void count_state(struct explorer *x)
 
 static void check(struct explorer *x)
 {
-	if (!x->scenario->recover) { // what is there is decided by the check itself: each is another
+	if (!x->scenario->recover) { // what is there is decided by the check itself
 		explore_step(x, x->scenario->check, "check", true);
-		x->result->contents = x->result->states + 1;
 		return;
 	}
 	struct sim_print print = sim_print(x->sim);
