@@ -131,3 +131,14 @@ int feed_with_store(struct env *env, const char *path, feed_use *use, void *cont
 	store_close(store);
 	return rc;
 }
+
+static int leave(struct env *env, struct store *store, void *context, struct err *err)
+{
+	(void)env, (void)store, (void)context, (void)err;
+	return 0;
+}
+
+int feed_recover(struct env *env, void *context, struct err *err)
+{
+	return feed_with_store(env, "/", leave, context, err);
+}

@@ -33,5 +33,7 @@ bool feed_finds(struct env *env, const char *path); // below "/"
 // Opens the store, lets `use` have it, and closes it.
 typedef int feed_use(struct env *env, struct store *store, void *context, struct err *err);
 int feed_with_store(struct env *env, const char *path, feed_use *use, void *context, struct err *err);
+// Recovery of a store that is all of the disk, as a step of a crash scenario.
+int feed_recover(struct env *env, void *context, struct err *err);
 
 #endif

@@ -291,7 +291,7 @@ static void explore(struct store_world *w, const char *name, const char *kind, c
 	bool goes_on = crashes < 2 && !w->ends_there && !w->sync_may_fail;
 	const struct crash_scenario s = {.name = text, .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
 					 .setup = w->setup ? w->setup : world_setup, .run = run, .recover = world_recover,
-					 .check = goes_on ? world_check_and_go_on : world_check, .crashes = crashes, .at_syncs = true,
+					 .check = goes_on ? world_check_and_go_on : world_check, .crashes = crashes, .at_syncs = true, .settles = !w->recovery_retains,
 					 .states_max = 100};
 	assert_true(how(&s));
 }

@@ -46,6 +46,7 @@ struct crash_scenario {
 	// can leave is also one that a cut before the later one can leave; so it loses nothing when what the run notes in
 	// between only promises more. Kills are made before every operation either way.
 	bool at_syncs;
+	bool settles; // recovery leaves nothing to do: made once more, it changes nothing
 	uint64_t states_max; // 0: 100,000
 };
 

@@ -60,6 +60,8 @@ void explore_begin(struct explorer *x)
 
 void explore_end(struct explorer *x)
 {
+	if (!x->scenario->recover)
+		x->result->contents = x->result->states; // each is another
 	sim_free(x->sim);
 	chooser_done(&x->chooser);
 	free(x->point);
@@ -91,20 +93,33 @@ static void count_state(struct explorer *x)
 	x->result->repeats += !fresh;
 }
 
+// A second recovery finds all done. One that had to decide something is no proof of the opposite.
+static void recover_again(struct explorer *x, struct sim_print before)
+{
+	size_t choices = x->chooser.count;
+	explore_step(x, x->scenario->recover, "recovery made again", true);
+	const struct sim_print after = sim_print(x->sim);
+	if (x->chooser.count == choices && (after.low != before.low || after.high != before.high) && !x->result->failed)
+		explore_fail(x, "recovery made again", "changed the disk");
+}
+
 static void check(struct explorer *x)
 {
-	if (!x->scenario->recover) { // what is there is decided by the check itself: each is another
+	if (!x->scenario->recover) { // what is there is decided by the check itself
 		explore_step(x, x->scenario->check, "check", true);
-		x->result->contents = x->result->states + 1;
 		return;
 	}
-	struct sim_print print = sim_print(x->sim);
+	const struct sim_print disk = sim_print(x->sim);
+	struct sim_print print = disk;
 	if (x->scenario->promise_size)
 		print = sim_print_more(print, x->scenario->promise, x->scenario->promise_size);
 	if (!x->afresh && sim_prints_have(&x->judged, print))
 		return;
 	size_t before = x->chooser.count;
-	explore_step(x, x->scenario->check, "check", true);
+	if (x->scenario->settles)
+		recover_again(x, disk);
+	if (!x->result->failed)
+		explore_step(x, x->scenario->check, "check", true);
 	if (x->chooser.count > before)
 		print = sim_print_more(print, x->chooser.at + before, (x->chooser.count - before) * sizeof(x->chooser.at[0]));
 	x->result->contents += sim_prints_add(&x->judged, print);

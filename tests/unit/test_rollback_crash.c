@@ -192,7 +192,7 @@ static void r7_never_two_active_sides_after_a_crash_at_any_step(void **state)
 {
 	(void)state;
 	struct promise promise = {.done = FRESH};
-	const struct crash_scenario s = {.name = "rollback", ROLLBACK(promise)};
+	const struct crash_scenario s = {.name = "rollback", ROLLBACK(promise), .recover = feed_recover};
 	assert_true(crash_test_quiet(&s));
 }
 
@@ -209,7 +209,7 @@ static void r7_never_two_active_sides_when_operations_fail(void **state)
 {
 	(void)state;
 	struct promise promise = {.done = FRESH};
-	const struct crash_scenario s = {.name = "rollback_faults", ROLLBACK(promise)};
+	const struct crash_scenario s = {.name = "rollback_faults", ROLLBACK(promise), .recover = feed_recover};
 	assert_true(anomaly_test_quiet(&s));
 }
 

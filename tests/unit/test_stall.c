@@ -146,6 +146,51 @@ static void without_space_nothing_is_begun_and_it_goes_on_when_there_is_some(voi
 	assert_string_equal(b->info.retention_reason, "");
 }
 
+// Blocks of one point, so many from the first; and nothing but zeros in `zeros` before them.
+static void send_point(struct bench *b, unsigned zeros, unsigned blocks)
+{
+	struct wire_opened opened;
+	unsigned char block[BLOCK_SIZE] = {0};
+	assert_int_equal(replica_session_begin(b->replica, &b->world->open, feed_pin, &opened, &b->err), 0);
+	for (unsigned i = 0; i < zeros + blocks; i++) {
+		if (i >= zeros)
+			feed_fill(block, BLOCK_SIZE, i);
+		assert_int_equal(feed_block(&b->world->open, NULL, b->replica, 0, i, block, MASK_FULL, &b->err), 0);
+	}
+	assert_int_equal(feed_seal(b->replica, (unsigned char)(opened.last_point + 1), 1, &b->err), 0);
+	replica_session_end(b->replica);
+}
+
+static int fold_to(struct bench *b, uint32_t points)
+{
+	const struct retention policy = {.points = points};
+	assert_int_equal(replica_set_retention(b->replica, &policy, &b->err), 0);
+	int rc;
+	while ((rc = retain(b, 30)) == 1)
+		;
+	return rc;
+}
+
+// It takes nothing, and gives back what the base holds: a store that is full to its last byte gets room by it.
+static void a_full_store_folds_a_point_of_zeros(void **state)
+{
+	struct bench *b = *state;
+	send_point(b, 0, 3);
+	assert_int_equal(fold_to(b, 1), 0); // all of it is in the overlay of the newest
+	send_point(b, 3, 0);
+	assert_int_equal(fold_to(b, 1), 0); // and now in the base
+	send_point(b, 2, 1);
+	sim_set_space(b->sim, 0);
+	replica_info(b->replica, &b->info);
+	uint64_t before = b->info.used_bytes;
+	assert_int_equal(b->info.point_count, 2);
+	assert_int_equal(retain(b, 30), 1);
+	assert_string_equal(b->info.retention_reason, "");
+	assert_int_equal(b->info.point_count, 1);
+	assert_true(b->info.used_bytes + 3 * BLOCK_SIZE <= before);
+	assert_true(store_free_bytes(b->store) >= 3 * BLOCK_SIZE);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -155,6 +200,7 @@ int main(void)
 		TEST(a_disk_that_reads_again_is_given_up_nothing_of),
 		TEST(want_of_space_does_not_begin_the_count_anew),
 		TEST(without_space_nothing_is_begun_and_it_goes_on_when_there_is_some),
+		TEST(a_full_store_folds_a_point_of_zeros),
 	};
 	return cmocka_run_group_tests_name("stall", tests, NULL, NULL);
 }
