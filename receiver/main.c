@@ -10,6 +10,7 @@
 #include "receiver/failover_control.h"
 #include "receiver/recovery.h"
 #include "receiver/reserve.h"
+#include "receiver/route.h"
 #include "receiver/scrubber.h"
 #include "receiver/seeder.h"
 #include "receiver/server.h"
@@ -131,14 +132,9 @@ static int open_state(struct receiver *receiver, const char *state, struct err *
 // A whole number of an option, at most `most`.
 static int number_read(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *ret_number, struct err *err)
 {
-	char *end;
-	errno = 0;
-	unsigned long long number = strtoull(text, &end, 10);
-	if (text[0] < '0' || text[0] > '9' || *end || errno || number < least || number > most)
-		return err_set(err, -EINVAL, "--%s %s: give a number from %llu to %llu", option, text, (unsigned long long)least,
-			       (unsigned long long)most);
-	*ret_number = number;
-	return 0;
+	if (route_number(text, least, most, ret_number) == 0)
+		return 0;
+	return err_set(err, -EINVAL, "--%s %s: give a number from %llu to %llu", option, text, (unsigned long long)least, (unsigned long long)most);
 }
 
 static int scrub_options(const char *rate, const char *days, struct scrubber_config *ret_config, struct err *err)

@@ -60,14 +60,14 @@ static int pace(void *context, uint64_t bytes)
 
 // A block that cannot be unpacked any more keeps no other from being merged: as in a fold, it is quarantined for all points that show it,
 // durably, and then the merged overlay has of it what the other layers hold. docs/store.md, "Scrub".
-static int skip(void *context, size_t layer, uint64_t index, struct err *err)
+static int skip(void *context, size_t layer, uint64_t first, uint64_t count, struct err *err)
 {
 	struct merge *m = context;
 	struct err why = *err;
 	if (why.code != -EBADMSG && (why.code != -EIO || !stall_gives_up(m->r)))
 		return err_wrap(err, "%s/points/%llu/%s.qcow2", m->r->name, (unsigned long long)m->step->number[layer],
 				m->r->prot.disk[m->disk].name);
-	return scrub_unreadable(m->r, (uint16_t)m->disk, index, &why, err);
+	return scrub_unreadable(m->r, (uint16_t)m->disk, first, count, &why, err);
 }
 
 static int overlay_write(struct merge *m, unsigned disk, struct layers *layers, struct env_file *to, struct err *err)

@@ -66,7 +66,7 @@ static int quarantine(struct proof *p, uint64_t index, const struct err *why, bo
 	struct err err = {.code = 0};
 	if (pthread_mutex_trylock(&p->replica->retain_lock))
 		return -EAGAIN;
-	int rc = scrub_unreadable(p->replica, (uint16_t)p->disk, index, why, &err);
+	int rc = scrub_unreadable(p->replica, (uint16_t)p->disk, index, 1, why, &err);
 	(void)pthread_mutex_unlock(&p->replica->retain_lock);
 	*ret_again = rc == why->code;
 	if (rc && !*ret_again)

@@ -176,8 +176,8 @@ const struct cli_command cli_commands[] = {
 	{"store", "check [STORE]", "check the files of the store: read-only",
 	 "Asks the receiver to check every file of its store; or, with the path of a store\n"
 	 "that no receiver has open, checks that one. Tells what is damaged, by name, and\n"
-	 "what does not belong there. Exit status: 0 sound, 1 damaged, 2 misused, 3 it could\n"
-	 "not be checked. What the blocks hold is proven by \"kagami scrub\".",
+	 "what does not belong there. Exit status: 0 sound, 1 damaged, 2 misused, 3 it, or a\n"
+	 "file of it, could not be read. What the blocks hold is proven by \"kagami scrub\".",
 	 TARGET, 1, 2, 0, cli_store},
 	{"bundle", "OUT.tar.gz [--force]", "collect what somebody who helps needs to see",
 	 "What both daemons tell of themselves (states, points, history, events, metrics,\n"
