@@ -21,7 +21,8 @@
 #include "replicator/ship.h"
 
 enum {
-	SURVEY_LANES = 4,
+	SURVEY_LANES = 16, // batches that are chosen, and of them those that are read: nothing waits for a thread that is late
+	SURVEY_READS = 8,
 	SURVEY_WINDOW_MIN = 1024,	// blocks without an answer, at first
 	SURVEY_WINDOW_MAX = 1 << 18,	// and at most: 16 GiB of disk
 	SURVEY_QUESTIONS_MAX = 512,	// messages without an answer: their answers fit into any socket's buffers

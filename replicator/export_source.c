@@ -336,31 +336,39 @@ static uint64_t op_reach(struct source *source, uint64_t blocks)
 	return reached;
 }
 
-struct settle_call {
-	struct call call;
+struct settle_note { // nobody waits for it: what is asked of the loop later comes later
+	struct ring_message message;
+	struct group *group;
 	uint16_t disk;
 	uint64_t first, count;
-	const unsigned char *unequal;
+	bool some; // of them are unequal
+	unsigned char unequal[TURN_BLOCKS_MAX / 8];
 };
 
 static void run_settle(struct ring_message *message)
 {
-	struct call *call = call_of(message);
-	const struct settle_call *s = HOLDER(call, struct settle_call, call);
-	group_settle(call->group, s->disk, s->first, s->count, s->unequal);
-	(void)sem_post(&call->ended);
+	struct settle_note *s = HOLDER(message, struct settle_note, message);
+	group_settle(s->group, s->disk, s->first, s->count, s->some ? s->unequal : NULL);
+	free(s);
 }
 
 static void op_settle(struct source *source, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal)
 {
 	struct export *export = export_of(source);
 	for (uint64_t done = 0; done < count; done += TURN_BLOCKS_MAX) {
-		struct settle_call s = {.disk = disk,
-					.first = first + done,
-					.count = min_u64(TURN_BLOCKS_MAX, count - done),
-					.unequal = unequal ? unequal + done / 8 : NULL};
-		call_init(&s.call, export, run_settle);
-		(void)call_do(&s.call, export);
+		struct settle_note *s = malloc(sizeof(*s));
+		if (!s)
+			return; // then they stay in the set, and are sent, or compared again
+		s->message = (struct ring_message){.run = run_settle};
+		s->group = &export->group;
+		s->disk = disk;
+		s->first = first + done;
+		s->count = min_u64(TURN_BLOCKS_MAX, count - done);
+		s->some = unequal != NULL;
+		if (unequal)
+			memcpy(s->unequal, unequal + done / 8, (s->count + 7) / 8);
+		if (!ring_post(&export->ring, &s->message))
+			free(s); // without a loop there is no set
 	}
 }
 

@@ -139,16 +139,16 @@ static int ask_group(struct survey *s, struct err *err)
 	return s->group.count ? ask(s, s->group.count > 1 ? 2 : 1, &s->group, err) : 0;
 }
 
-// Batches that are on their way may need a question for each block, and one for what was gathered before.
-static bool room_for_question(const struct survey *s)
+// A batch may need a question for each block, and one for what was gathered before.
+static bool room_for_batch(const struct survey *s, unsigned more)
 {
-	return s->asked - s->answered + (s->fetched - s->taken) * (SOURCE_BATCH_MAX + 1) < SURVEY_QUESTIONS_MAX - 1;
+	return s->asked - s->answered + SOURCE_BATCH_MAX + 2 + more <= SURVEY_QUESTIONS_MAX;
 }
 
 static int ask_about_blocks(struct survey *s, struct err *err)
 {
 	int rc = 0;
-	while (rc == 0 && s->blocks.count && room_for_question(s)) {
+	while (rc == 0 && s->blocks.count && room_for_batch(s, 1)) {
 		struct spans one = {.count = 0};
 		spans_add(&one, spans_take(&s->blocks));
 		rc = ask(s, 0, &one, err);
@@ -356,15 +356,16 @@ static int look_ahead(struct survey *s, struct err *err)
 static int step(struct survey *s, bool *ret_done, struct err *err)
 {
 	int rc = look_ahead(s, err);
-	while (rc == 0 && s->begun < s->fetched)
+	while (rc == 0 && s->begun < s->fetched && s->begun < s->taken + SURVEY_READS)
 		rc = begin_batch(s, err);
 	if (rc == 0)
 		rc = ask_about_blocks(s, err);
 	if (rc)
 		return rc;
-	if (s->taken < s->fetched)
+	bool answers = s->asked != s->answered;
+	if (s->taken < s->begun && room_for_batch(s, 0) && !(answers && channel_ready(s->c->channel)))
 		return take_batch(s, err);
-	if (s->asked == s->answered) {
+	if (!answers) {
 		rc = span_close(s, err);
 		if (rc == 0)
 			rc = ask_group(s, err);
