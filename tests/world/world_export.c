@@ -521,6 +521,36 @@ static int op_look(struct source *source, struct source_batch *batch)
 	return begin_fetch(source, batch, true);
 }
 
+// In halves, between which the guest writes. A dead host reads nothing.
+static int op_read(struct source *source, uint16_t disk, uint64_t first, unsigned count, void *data)
+{
+	struct export *export = export_of(source);
+	uint64_t room = (uint64_t)count * BLOCK_SIZE;
+	memset(data, 0, room);
+	for (uint64_t at = 0; at < room; at += room / 2) {
+		size_t got = 0;
+		if (over(export) || the_world->source.dead)
+			return -ESHUTDOWN;
+		int rc = env_pread(export->image[disk].file, (unsigned char *)data + at, room / 2, first * BLOCK_SIZE + at, &got);
+		if (rc && !the_world->source.dead)
+			export->side->failed = export->side->fault_image = true;
+		if (rc)
+			return rc;
+		task_sleep(the_world->now_ns + world_draw(2 * WORLD_MS));
+	}
+	return 0;
+}
+
+static int op_unreadable(struct source *source, uint16_t disk, uint64_t first, int code, struct err *err)
+{
+	struct export *export = export_of(source);
+	if (over(export))
+		return err_set(err, -ESHUTDOWN, "the export has stopped");
+	export->group.incomplete = true;
+	group_error(&export->group, &export->group.volume[disk], "read", first * BLOCK_SIZE, code);
+	return err_set(err, -EIO, "an image could not be read");
+}
+
 static uint64_t op_reach(struct source *source, uint64_t blocks)
 {
 	return over(export_of(source)) ? 0 : group_reach(&export_of(source)->group, blocks);
@@ -624,6 +654,8 @@ static const struct source_ops sim_export_ops = {
 	.cut = op_cut,
 	.fetch = op_fetch,
 	.look = op_look,
+	.read = op_read,
+	.unreadable = op_unreadable,
 	.reach = op_reach,
 	.settle = op_settle,
 	.holes = op_holes,

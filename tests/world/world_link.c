@@ -131,8 +131,8 @@ static void listen_to(struct end *from, const unsigned char *data, size_t len)
 		for (uint64_t i = at; i < 2 && i - at < part; i++)
 			from->frame[WIRE_HEADER_SIZE + i] = data[i - at];
 		if (get_le16(from->frame + 4) == WIRE_ERROR && at < 2 && at + part >= 2 && get_le16(from->frame + WIRE_HEADER_SIZE) == WIRE_E_PROTOCOL)
-			world_wrong("%s says that the protocol was broken: %.*s", from->host->name, (int)min_u64(part - (2 - at), 300),
-				    (const char *)data + (2 - at));
+			world_wrong("%s says that the protocol was broken: %.*s", from->host->name, (int)min_u64(part > 4 - at ? part - (4 - at) : 0, 300),
+				    (const char *)data + (4 - at)); // behind the code and the length of the text
 		data += part;
 		len -= part;
 		from->frame_at = at + part == body ? 0 : from->frame_at + part;
