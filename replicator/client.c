@@ -233,7 +233,9 @@ static void on_ready(struct ring_watch *watch, unsigned events)
 
 static void on_drained(struct outbox *outbox)
 {
-	client_proceed(HOLDER(outbox, struct client, outbox));
+	struct client *client = HOLDER(outbox, struct client, outbox);
+	if (!client->task.queued) // else it comes to that with the next turn, and takes no more than its few in this one
+		client_proceed(client);
 }
 
 // More room lets large replies leave in fewer turns. What the kernel grants instead will do, too.
