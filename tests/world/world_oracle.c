@@ -82,9 +82,11 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 		break;
 	case SYNC_STATE_MISSING:
 	case SYNC_STATE_UNREADABLE:
-	case SYNC_STATE_FOREIGN:
 	case SYNC_TRACKING_LOST:
 		good = side->fault_state;
+		break;
+	case SYNC_STATE_FOREIGN: // or the files were being written when it ended, and some name no cut: a sync of all is due anyway
+		good = side->fault_state || side->nowhere;
 		break;
 	case SYNC_RESIZED:
 		good = side->resized;
