@@ -470,12 +470,12 @@ static void a_block_of_a_seed_that_cannot_be_read_is_only_sent_again(void **stat
 	assert_int_equal(seed_make(p.root, p.w, 0, false, &err), 0);
 	bad_disk_begin(sim_env(p.sim));
 	bad_disk_set("vm1/base/vda.raw", 2 * BLOCK_SIZE, BLOCK_SIZE, -EIO);
-	assert_int_equal(store_create(p.store, &p.w->open, pin, &r, &err), 0);
+	assert_int_equal(store_create(p.store, &p.w->open, feed_pin, &r, &err), 0);
 	if (adopt_all(r, &err))
 		fail_msg("%s", err.text);
 	replica_info(r, &info);
 	assert_false(info.broken || info.adopting);
-	assert_int_equal(replica_session_begin(r, &p.w->open, pin, &opened, &err), 0);
+	assert_int_equal(replica_session_begin(r, &p.w->open, feed_pin, &opened, &err), 0);
 	for (uint64_t b = 0; b < BLOCKS; b++) { // the one differs from whatever the source has, also from zeros
 		struct digest digest = digest_of(&p.w->open.digest, 0, b, p.w->seed[0] + b * BLOCK_SIZE), found = head_digest(r, 0, b);
 		assert_int_equal(digest_equal(&digest, &found), b != 2);
