@@ -102,36 +102,13 @@ static int digest_take(void *context, uint64_t index, const struct digest *diges
 	return table_set(&chain->digests, index, digest) ? err_set(err, -ENOMEM, "out of memory for digests") : 0;
 }
 
-static int table_load(struct chain *chain, struct err *err)
-{
-	const struct replica *r = chain->replica;
-	AUTO_FILE struct env_file *file = NULL;
-	const char *name = r->prot.disk[chain->disk].name;
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)chain->disk, .size = chain->layer[chain->count - 1].size};
-	int rc = replica_open_file(r, ENV_READ, &file, err, "base/%s.digests", name);
-	if (rc)
-		return rc;
-	return digest_table_load(file, &of, digest_take, chain, err) ? err_wrap(err, "%s/base/%s.digests", r->name, name) : 0;
-}
-
 static int list_load(struct chain *chain, uint64_t number, struct err *err)
 {
-	const struct replica *r = chain->replica;
-	AUTO_FILE struct env_file *file = NULL;
 	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
-	const char *name = r->prot.disk[chain->disk].name;
 	if (!point)
 		return err_set(err, -ENOMEM, "out of memory");
-	int rc = replica_read_point(r, number, point, err);
-	if (rc == 0)
-		rc = replica_open_file(r, ENV_READ, &file, err, "points/%llu/%s.digests", (unsigned long long)number, name);
-	if (rc)
-		return rc;
-	const struct point_disk *disk = &point->disk[chain->disk];
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)chain->disk, .size = disk->size};
-	return digest_list_load(file, &of, disk->digests, disk->root, digest_take, chain, err)
-		       ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, (unsigned long long)number, name)
-		       : 0;
+	int rc = replica_read_point(chain->replica, number, point, err);
+	return rc ? rc : digests_of_point(chain->replica, point, chain->disk, digest_take, chain, err);
 }
 
 // The base's table first, then what each point changed, oldest first.
@@ -139,7 +116,7 @@ static int digests_load(struct chain *chain, struct err *err)
 {
 	assert(chain->layer && chain->count);
 	table_init(&chain->digests, size_blocks(chain->layer[0].size));
-	int rc = table_load(chain, err);
+	int rc = digests_of_base(chain->replica, chain->disk, chain->layer[chain->count - 1].size, false, digest_take, chain, err);
 	for (size_t i = chain->count; rc == 0 && i-- > 0;)
 		rc = list_load(chain, chain->layer[i].number, err);
 	for (uint64_t at = chain_next(chain, 0); rc == 0 && at != CHAIN_END; at = chain_next(chain, at + 1))
@@ -197,6 +174,11 @@ void chain_close(struct chain *chain)
 	free(chain->layer);
 	free(chain->part);
 	free(chain);
+}
+
+bool chain_lacks(int rc)
+{
+	return rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE || rc == -ESHUTDOWN;
 }
 
 uint64_t chain_size(const struct chain *chain)

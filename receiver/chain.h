@@ -42,6 +42,8 @@ uint64_t chain_next(const struct chain *chain, uint64_t from);
 int chain_read(struct chain *chain, uint64_t index, void *block, struct err *err);
 // Whether a block is what was committed.
 bool chain_proves(const struct chain *chain, uint64_t index, const void *block);
+// Whether an error of reading says only what this process lacks, or that it ends, and nothing of what is stored.
+bool chain_lacks(int rc);
 // chain_read(), and -EBADMSG when it is not what was committed: then `block` must not be used.
 int chain_get(struct chain *chain, uint64_t index, void *block, struct err *err);
 

@@ -65,7 +65,7 @@ static int ship_surveyed(const struct compare *c, bool *ret_all, struct wire_fai
 
 int compare_ship(const struct compare *c, struct wire_failure *ret_failure, struct err *err)
 {
-	uint64_t stretch = STRETCH_BLOCKS_MIN;
+	uint64_t stretch_min = c->stretch_min ? c->stretch_min : STRETCH_BLOCKS_MIN, stretch = stretch_min;
 	ret_failure->code = 0;
 	if (c->nodes)
 		known_forget(sender_known(ship_sender(c->ship))); // a survey asks about every block
@@ -83,7 +83,7 @@ int compare_ship(const struct compare *c, struct wire_failure *ret_failure, stru
 		if (!equal)
 			continue;
 		rc = ship_surveyed(c, &all, ret_failure, err);
-		stretch = STRETCH_BLOCKS_MIN;
+		stretch = stretch_min;
 	}
 	return rc;
 }

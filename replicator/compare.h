@@ -37,6 +37,7 @@ struct compare {
 	struct channel *channel;
 	enum codec codec;
 	const struct digest_key *key;
+	uint64_t stretch_min; // 0: STRETCH_BLOCKS_MIN
 	bool nodes; // both sides know NODES, and much of the set may be equal
 	struct ship_stats *stats;
 	struct ship_progress *progress;

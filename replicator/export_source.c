@@ -376,13 +376,15 @@ struct holes_call {
 	struct call call;
 	struct source_run *runs;
 	unsigned most, count;
-	bool all;
+	bool all, settled;
 };
 
 static void run_holes(struct ring_message *message)
 {
 	struct call *call = call_of(message);
 	struct holes_call *h = HOLDER(call, struct holes_call, call);
+	for (uint16_t d = 0; !h->settled && d < call->group->count; d++)
+		call->group->volume[d].backend->hole = NULL;
 	h->count = group_holes(call->group, h->runs, h->most, &h->all);
 	(void)sem_post(&call->ended);
 }
@@ -390,7 +392,10 @@ static void run_holes(struct ring_message *message)
 static unsigned op_holes(struct source *source, struct source_run *runs, unsigned most, bool *ret_all)
 {
 	struct export *export = export_of(source);
-	struct holes_call h = {.runs = runs, .most = most, .all = true};
+	struct holes_call h = {.runs = runs, .most = most, .all = true, .settled = true};
+	for (uint16_t d = 0; !export->images_settled && d < export->count; d++)
+		h.settled &= image_settle(&export->image[d]);
+	export->images_settled = true; // or nobody believes them any more
 	call_init(&h.call, export, run_holes);
 	(void)call_do(&h.call, export);
 	*ret_all = h.all;
@@ -562,6 +567,11 @@ static uint64_t op_dirty_bytes(struct source *source)
 	return bytes;
 }
 
+static uint64_t op_served(struct source *source)
+{
+	return group_served(&export_of(source)->group);
+}
+
 const struct source_ops export_source_ops = {
 	.cut = op_cut,
 	.fetch = op_fetch,
@@ -571,6 +581,7 @@ const struct source_ops export_source_ops = {
 	.reach = op_reach,
 	.settle = op_settle,
 	.holes = op_holes,
+	.served = op_served,
 	.wait = op_wait,
 	.keep = op_keep,
 	.give_back = op_give_back,

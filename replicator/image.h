@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 struct image_op;
+struct reader;
 struct image_identity;
 
 struct image {
@@ -24,6 +25,7 @@ struct image {
 	uint64_t size;
 
 	struct ring *ring;
+	struct reader *reader; // of reads in the background; NULL: the ring's workers do them
 	struct ring_task finish;
 	struct aio *finished, **finished_end; // without the ring; `done` comes with the next turn
 	struct image_op *spare;
@@ -52,6 +54,8 @@ void image_attach(struct image *image, struct ring *ring);
 int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data);
 // image_hole.c: sets backend.hole where the file system can be believed.
 void image_believe_holes(struct image *image);
+// Brings what others wrote to the image before it was opened to stable storage (holes.c, H4). Any thread; may take its time. False: it could not be.
+bool image_settle(const struct image *image);
 // Whether [off, off + len) is worth to be sent by image_send(): much, and in memory as far as a few looks show.
 bool image_sendable(struct image *image, uint64_t off, uint64_t len);
 // Sends from the page cache to a socket, as sendfile(): what the file holds when the peer receives it. Waits for the disk if pages were

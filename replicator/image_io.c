@@ -4,12 +4,14 @@
 // Small aligned writes go into the page cache by pwrite() from the loop thread itself: ext4 takes buffered writes from io_uring
 // only by a worker thread, whose two context switches cost several times the write. When such a write turns out slow (the
 // kernel throttles who dirties pages too quickly), the next ones take the detour over the ring, so that one disk's
-// stall is not every disk's. Likewise large reads of what is in memory go from the page cache to the socket without a copy.
+// stall is not every disk's. Likewise large reads of what is in memory go from the page cache to the socket without a copy. Reads for a cycle
+// are the reader's (reader.h).
 #include "replicator/image.h"
 
 #include "base/clock.h"
 #include "base/size.h"
 #include "replicator/holder.h"
+#include "replicator/reader.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +35,7 @@ enum {
 
 struct image_op {
 	struct ring_op ring;
+	struct reader_job job;
 	struct image *image;
 	struct aio *aio;
 	uint64_t at; // bytes done
@@ -250,6 +253,20 @@ ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len)
 	return sent;
 }
 
+static void on_job_done(struct ring_message *message)
+{
+	struct image_op *op = HOLDER(HOLDER(message, struct reader_job, message), struct image_op, job);
+	op_finish(op, op->job.res);
+}
+
+static void by_reader(struct image_op *op)
+{
+	const struct aio *aio = op->aio;
+	op->job = (struct reader_job){
+		.message = {.run = on_job_done}, .fd = op->image->fd, .data = aio->data, .off = aio->off, .len = aio->len};
+	reader_read(op->image->reader, &op->job);
+}
+
 static void image_submit(struct aio_backend *backend, struct aio *aio)
 {
 	struct image *image = HOLDER(backend, struct image, backend);
@@ -266,8 +283,15 @@ static void image_submit(struct aio_backend *backend, struct aio *aio)
 		finish_later(image, aio, -ENOMEM);
 		return;
 	}
-	*op = (struct image_op){.ring = {.done = op_done}, .image = image, .aio = aio};
-	op_submit(op);
+	op->ring.done = op_done;
+	op->image = image;
+	op->aio = aio;
+	op->at = 0;
+	op->next = NULL;
+	if (aio->kind == AIO_READ && aio->background && image->reader)
+		by_reader(op);
+	else
+		op_submit(op);
 }
 
 void image_attach(struct image *image, struct ring *ring)

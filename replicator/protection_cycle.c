@@ -88,6 +88,7 @@ void protection_found_committed(struct protection *p, uint64_t point)
 static void on_stage(void *context, enum cycle_stage stage)
 {
 	struct protection *p = context;
+	pace_pass(p, stage == CYCLE_SHIPPING);
 	enum protection_state state = stage == CYCLE_CUTTING	  ? STATE_CUTTING
 				      : stage == CYCLE_COMMITTING ? STATE_COMMITTING
 				      : p->sync != SYNC_NONE	  ? STATE_SYNCING
@@ -112,7 +113,11 @@ static void cycle_begin(struct protection *p, uint64_t *ret_number)
 static void cycle_committed(struct protection *p, uint64_t number, const struct cycle_report *report)
 {
 	p->head = report->committed.head;
-	schedule_committed(&p->schedule, report->at.mono_ns, report->commit_mono_ns);
+	schedule_committed(&p->schedule, &(struct schedule_done){.begin_ns = p->cycle_mono_ns,
+								 .cut_ns = report->at.mono_ns,
+								 .commit_ns = report->commit_mono_ns,
+								 .dirty_bytes = report->first_bytes,
+								 .sync = p->sync != SYNC_NONE});
 	struct last_cycle last = {
 		.number = number,
 		.point = report->committed.number,
@@ -235,6 +240,7 @@ void protection_cycle_once(struct protection *p)
 		.source = p->source,
 		.channel = p->channel,
 		.ship = p->ship,
+		.stretch_blocks = p->stretch_blocks,
 		.nodes = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_NODES,
 		.written = p->sync == SYNC_NONE,
 		.pieces = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_PIECES,
@@ -243,6 +249,7 @@ void protection_cycle_once(struct protection *p)
 		.predecessor = p->position.point,
 		.head = p->head,
 		.progress = &p->progress,
+		.rest = {.rest = protection_rest, .context = p},
 		.lore = &p->lore,
 		.on_stage = on_stage,
 		.on_seal = tracking_seal,
@@ -250,11 +257,14 @@ void protection_cycle_once(struct protection *p)
 	};
 	uint64_t number;
 	cycle_begin(p, &number);
+	pace_cycle_begin(p);
 	report = (struct cycle_report){.sealed = false};
 	bool whole = images_whole(p, &err) == 0;
 	if (!whole)
 		image_lost(p);
-	if (whole && cycle_run(&cycle, &report, &err) == 0) {
+	bool done = whole && cycle_run(&cycle, &report, &err) == 0;
+	pace_cycle_end(p); // what follows is the state files', and theirs who wait for them
+	if (done) {
 		cycle_committed(p, number, &report);
 		p->heard_ns = p->pinged_ns = protection_now_ns(p);
 		protection_set_state(p, STATE_IDLE, "");

@@ -13,6 +13,8 @@ struct sender {
 	struct known *known;
 	struct worth pieces, question;
 	bool adapt;
+	void (*turn)(void *context, uint64_t now_ns);
+	void *context;
 	struct tune tune;
 	struct tune_sample sample; // the one that grows
 	uint64_t began_ns;	   // of the pass, or since the last sample
@@ -24,7 +26,7 @@ struct sender {
 	struct channel *channel;
 	struct sender_stats *stats;
 	struct pack_choice choice;
-	uint64_t added, put;
+	uint64_t added, put, sent_ns;
 };
 
 int sender_new(const struct sender_config *config, struct sender **ret_sender)
@@ -34,6 +36,8 @@ int sender_new(const struct sender_config *config, struct sender **ret_sender)
 		return -ENOMEM;
 	sender->env = config->env;
 	sender->adapt = config->adapt;
+	sender->turn = config->turn;
+	sender->context = config->context;
 	tune_init(&sender->tune);
 	sender->level = config->adapt ? tune_level(&sender->tune) : CODEC_LEVEL;
 	int rc = pack_new(config->crew, &sender->pack);
@@ -99,6 +103,8 @@ static void measure(struct sender *sender)
 {
 	uint64_t now_ns = env_mono_ns(sender->env);
 	sender->sample.wall_ns += now_ns - sender->began_ns;
+	if (sender->turn)
+		sender->turn(sender->context, now_ns);
 	sender->began_ns = now_ns;
 	if (!tune_sample_full(&sender->sample))
 		return;
@@ -138,7 +144,9 @@ static int put_oldest(struct sender *sender, struct err *err)
 	sender->sample.plain_bytes += result->plain_len;
 	sender->sample.wire_bytes += m->len;
 	sender->sample.pack_ns += packed_ns - begin_ns;
-	sender->sample.send_ns += env_mono_ns(sender->env) - packed_ns;
+	uint64_t send_ns = env_mono_ns(sender->env) - packed_ns;
+	sender->sample.send_ns += send_ns;
+	sender->sent_ns += send_ns;
 	pack_release(sender->pack);
 	measure(sender);
 	return 0;
@@ -198,6 +206,11 @@ int sender_ready(struct sender *sender, struct err *err)
 	while (rc == 0 && pack_ready(sender->pack))
 		rc = put_oldest(sender, err);
 	return rc;
+}
+
+uint64_t sender_sent_ns(const struct sender *sender)
+{
+	return sender->sent_ns;
 }
 
 uint64_t sender_now_ns(const struct sender *sender)

@@ -26,6 +26,8 @@ struct sender_config {
 	struct crew *crew;  // NULL: all is done by who calls
 	size_t known_bytes; // of the table of known digests; 0: none
 	bool adapt;	    // the codec's level, by what is measured
+	void (*turn)(void *context, uint64_t now_ns); // called with each block that leaves; may be NULL
+	void *context;
 };
 
 struct sender_stats { // of one pass
@@ -61,6 +63,7 @@ int sender_zeros(struct sender *sender, uint16_t disk, uint64_t first, uint64_t 
 uint64_t sender_number(const struct sender *sender);		       // of blocks that were added in this pass
 int sender_until(struct sender *sender, uint64_t number, struct err *err); // puts all before this one
 int sender_ready(struct sender *sender, struct err *err);		       // puts what need not be waited for
+uint64_t sender_sent_ns(const struct sender *sender); // in sending, of all passes
 uint64_t sender_now_ns(const struct sender *sender);
 void sender_end(struct sender *sender); // of the pass, however it ended: nothing is under way
 

@@ -22,8 +22,13 @@ struct lane { // one batch on its way
 struct ship {
 	struct lane lane[SHIP_BATCHES];
 	struct sender *sender;
+	struct yield yield;
+	struct source *paced; // NULL: nothing yields
+	struct ship_rest rest;
+	uint64_t sent_ns; // of the sender's, that the yielding knows of
 	bool by_pieces; // the receiver knows EXAMINE, and what changed within a block is not known
 	bool written;	// what is in the set was written by a guest since the last point
+	struct ship_progress *yielded;
 };
 
 struct passage { // one call of ship_set
@@ -69,6 +74,47 @@ void ship_free(struct ship *ship)
 struct sender *ship_sender(struct ship *ship)
 {
 	return ship->sender;
+}
+
+// ---- yielding
+
+void ship_yield_begin(struct ship *ship, struct source *source, const struct ship_rest *rest, struct ship_progress *progress)
+{
+	ship->paced = rest && rest->rest ? source : NULL;
+	if (!ship->paced)
+		return;
+	ship->rest = *rest;
+	ship->yielded = progress;
+	ship->sent_ns = sender_sent_ns(ship->sender);
+	yield_begin(&ship->yield, sender_now_ns(ship->sender), source_served(source));
+}
+
+void ship_yield_end(struct ship *ship)
+{
+	ship->paced = NULL;
+}
+
+void ship_step(struct ship *ship)
+{
+	if (!ship->paced)
+		return;
+	uint64_t sent_ns = sender_sent_ns(ship->sender);
+	yield_waited(&ship->yield, sent_ns - ship->sent_ns);
+	ship->sent_ns = sent_ns;
+	uint64_t pause_ns = yield_step(&ship->yield, sender_now_ns(ship->sender), source_served(ship->paced));
+	if (!pause_ns)
+		return;
+	ship->rest.rest(ship->rest.context, pause_ns);
+	atomic_fetch_add_explicit(&ship->yielded->yielded_ns, yield_resume(&ship->yield, sender_now_ns(ship->sender)), memory_order_relaxed);
+}
+
+int ship_expect(struct ship *ship, struct channel *channel, enum wire_type type, struct wire_frame *ret_frame, struct wire_failure *ret_failure,
+		struct err *err)
+{
+	uint64_t begin_ns = sender_now_ns(ship->sender);
+	int rc = channel_expect(channel, type, CHANNEL_STALL_MS, ret_frame, ret_failure, err);
+	yield_waited(&ship->yield, sender_now_ns(ship->sender) - begin_ns);
+	return rc;
 }
 
 void ship_by_pieces(struct ship *ship, bool by_pieces)
@@ -228,7 +274,7 @@ static int take_pieces(struct passage *p, struct lane *lane, unsigned first, uns
 static int answer_take(struct passage *p, struct lane *lane, unsigned first, unsigned end, struct err *err)
 {
 	struct wire_frame frame;
-	int rc = channel_expect(p->channel, lane->by_pieces ? WIRE_PIECES : WIRE_DIFFERS, CHANNEL_STALL_MS, &frame, p->failure, err);
+	int rc = ship_expect(p->ship, p->channel, lane->by_pieces ? WIRE_PIECES : WIRE_DIFFERS, &frame, p->failure, err);
 	if (rc)
 		return rc;
 	return lane->by_pieces ? take_pieces(p, lane, first, end, &frame, err) : take_differs(p, lane, first, end, &frame, err);
@@ -305,6 +351,8 @@ static int finish(struct passage *p, struct err *err)
 {
 	int rc = sender_until(p->ship->sender, lane_of(p, p->sent)->end, err);
 	p->sent += rc == 0;
+	if (rc == 0)
+		ship_step(p->ship);
 	return rc;
 }
 

@@ -14,6 +14,7 @@
 #include "format/codec.h"
 #include "format/digest.h"
 #include "link/channel.h"
+#include "replicator/yield.h"
 #include "replicator/progress.h"
 #include "replicator/sender.h"
 #include "replicator/source.h"
@@ -45,6 +46,18 @@ struct ship;
 int ship_new(const struct sender_config *config, struct ship **ret_ship); // -ENOMEM
 void ship_free(struct ship *ship);					   // takes NULL
 struct sender *ship_sender(struct ship *ship);
+// How passes of pre-copy yield: between ship_yield_begin() and ship_yield_end() each step of a passage yields to the guest of `source` with `rest`, which
+// sleeps for at most so long. NULL: nothing yields.
+struct ship_rest {
+	void (*rest)(void *context, uint64_t ns);
+	void *context;
+};
+void ship_yield_begin(struct ship *ship, struct source *source, const struct ship_rest *rest, struct ship_progress *progress);
+void ship_yield_end(struct ship *ship);
+void ship_step(struct ship *ship); // a batch is done with
+// What channel_expect() does; the yielding knows that the peer was waited for.
+int ship_expect(struct ship *ship, struct channel *channel, enum wire_type type, struct wire_frame *ret_frame, struct wire_failure *ret_failure,
+		struct err *err);
 
 // Whether to ask by EXAMINE, where it pays (worth.h): the receiver knows it, and of the blocks it is not known which pieces changed. False at first.
 void ship_by_pieces(struct ship *ship, bool by_pieces);

@@ -82,6 +82,7 @@ struct source_ops {
 	void (*mark_all)(struct source *source);
 	void (*mark)(struct source *source, uint16_t disk, uint64_t off, uint64_t len);
 	uint64_t (*dirty_bytes)(struct source *source);
+	uint64_t (*served)(struct source *source); // NULL: nobody knows
 };
 
 // The instant, across all disks: holds new writes, lets those in flight finish, moves the dirty maps aside as the set,
@@ -174,6 +175,12 @@ static inline void source_mark_all(struct source *s)
 static inline void source_mark(struct source *s, uint16_t disk, uint64_t off, uint64_t len)
 {
 	s->ops->mark(s, disk, off, len);
+}
+
+// How many requests of the guest there were so far, on all disks: whether it grew tells whether the guest uses them.
+static inline uint64_t source_served(struct source *s)
+{
+	return s->ops->served ? s->ops->served(s) : 0;
 }
 
 // Dirty now, in 4 KiB pieces, all disks, without the set under way.

@@ -236,7 +236,11 @@ static int take_batch(struct survey *s, struct err *err)
 	s->c->stats->read_bytes += (uint64_t)batch->count * BLOCK_SIZE;
 	for (unsigned i = 0; i < batch->count && rc == 0; i++)
 		rc = add_block(s, &batch->block[i], &look->digest[i], err);
-	return rc ? rc : channel_flush(s->c->channel, err);
+	if (rc == 0)
+		rc = channel_flush(s->c->channel, err);
+	if (rc == 0)
+		ship_step(s->c->ship);
+	return rc;
 }
 
 // ---- answers
@@ -316,7 +320,7 @@ static int take_answer(struct survey *s, struct err *err)
 {
 	struct question q = s->question[s->answered % SURVEY_QUESTIONS_MAX];
 	struct wire_frame frame;
-	int rc = channel_expect(s->c->channel, q.level ? WIRE_UNEQUAL : WIRE_DIFFERS, CHANNEL_STALL_MS, &frame, s->failure, err);
+	int rc = ship_expect(s->c->ship, s->c->channel, q.level ? WIRE_UNEQUAL : WIRE_DIFFERS, &frame, s->failure, err);
 	if (rc)
 		return rc;
 	s->answered++;

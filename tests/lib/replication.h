@@ -27,6 +27,7 @@ struct replication {
 	struct memory_source memory;
 	struct wire_open open;
 	enum codec codec; // on the wire
+	bool seeded;	  // as with protect --seed
 	bool nodes;	  // as if a sync had a reason
 	bool written;	  // as if it had none
 	bool pieces;	  // likewise: what differs is asked about by pieces
