@@ -8,6 +8,7 @@
 #define KAGAMI_REPLICATOR_PROTECTION_PRIVATE_H
 
 #include "replicator/cycle.h"
+#include "replicator/doubt.h"
 #include "replicator/export.h"
 #include "replicator/protection.h"
 #include "replicator/protection_tracking.h"
@@ -59,7 +60,8 @@ struct protection {
 	struct export *export;
 	struct source *source;
 	struct tracking tracking[DISKS_MAX];
-	pthread_t thread;
+	struct doubt doubt;
+	pthread_t thread, doubt_thread;
 	int wake_fd; // an eventfd: something under the lock changed
 
 	// The cycle thread's own.

@@ -36,6 +36,7 @@ enum {
 	WIRE_FEATURE_ACK = 1 << 1,     // ACK may come at any time of an open session
 	WIRE_FEATURE_NODES = 1 << 2,   // NODES and UNEQUAL
 	WIRE_FEATURE_BLAKE2B = 1 << 3, // OPEN may name DIGEST_BLAKE2B
+	WIRE_FEATURE_DOUBT = 1 << 8,   // DOUBT and CERTAIN; DOUBTED follows OPENED, and DAMAGED
 	WIRE_NODES_MAX = 256,	       // in one NODES
 	WIRE_NODE_LEVELS = 2,
 	WIRE_NODES_BLOCKS_MAX = 1 << 20, // under one NODES: bounds what an answer costs
@@ -60,6 +61,9 @@ enum wire_type {
 	WIRE_DAMAGED = 16,  // R→S       blocks that must come whole
 	WIRE_NODES = 17,    // S→R       digests of digests of a run of blocks
 	WIRE_UNEQUAL = 18,  // R→S       under which of them the head differs
+	WIRE_DOUBT = 24,    // S→R       disks whose source does not know any more what differs
+	WIRE_DOUBTED = 25,  // R→S       disks in doubt
+	WIRE_CERTAIN = 26,  // S→R       the point of that cut ends the doubt
 	WIRE_TYPES,	    // one more than the last
 };
 const char *wire_type_name(unsigned type);
@@ -158,6 +162,31 @@ struct wire_damaged {
 };
 size_t wire_put_damaged(void *to, size_t cap, const struct wire_damaged *m);
 int wire_get_damaged(const struct wire_frame *f, struct wire_damaged *ret_m);
+
+// Disks are bits, the lowest is disk 0 of OPEN.
+struct wire_doubt {
+	struct uuid protection;
+	struct uuid generation;
+	char name[NAME_SIZE];
+	uint64_t disks; // not 0
+};
+size_t wire_put_doubt(void *to, size_t cap, const struct wire_doubt *m);
+int wire_get_doubt(const struct wire_frame *f, struct wire_doubt *ret_m);
+
+struct wire_doubted {
+	struct uuid doubt; // another one after each DOUBT; null if and only if no disk is in doubt
+	uint64_t disks;
+};
+size_t wire_put_doubted(void *to, size_t cap, const struct wire_doubted *m);
+int wire_get_doubted(const struct wire_frame *f, struct wire_doubted *ret_m);
+
+struct wire_certain {
+	struct uuid doubt; // as in DOUBTED; not null
+	struct uuid cut;   // of the SEAL to come; not null
+	uint64_t disks;	   // not 0
+};
+size_t wire_put_certain(void *to, size_t cap, const struct wire_certain *m);
+int wire_get_certain(const struct wire_frame *f, struct wire_certain *ret_m);
 
 struct wire_compare {
 	uint16_t disk;

@@ -108,7 +108,7 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	bool running; // the guest
 	bool failed; // the simulated disk gave the guest an error: V3
 	unsigned guest_life;
-	struct task *cycle_task, *sleeper, *joiner;
+	struct task *cycle_task, *sleeper, *joiner, *doubt_task, *doubter;
 	bool woken;
 	struct snapshot *taken;	   // of the newest cut
 	bool took;		   // one, since this start
