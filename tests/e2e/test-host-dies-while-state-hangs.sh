@@ -56,6 +56,7 @@ nbd_io vm1 vda 'write -P 0x61 33M 64k' 'read -P 0x61 33M 64k' flush
 told 0 || fail "the write went on before the receiver knew"
 is "vda: doubted at the target" "$(doubted 0)" true
 is "vdb: doubted at the target" "$(doubted 1)" false
+kagami status vm1 | grep -q 'the source lost track of disk vda' || fail "kagami status does not tell of the doubt: $(kagami status vm1)"
 is "bytes that a crash has compared" "$(protection vm1 .crash_price.reread_bytes)" $(((64 << 20) + (4 << 20)))
 nbd_io vm1 vda 'write -P 0x63 45M 64k' flush
 kill_receiver # and it keeps that
