@@ -119,6 +119,7 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	uint64_t cycles_seen;
 	bool unclean;		   // its newest end was none in order
 	bool cut_power;		   // and the page cache went with it
+	bool lost_track; // of a disk, ever: what the receiver was told of that stands until a point ends it
 	bool fault_state, fault_image, resized, fault_store, rot_known; // what happened to it: reasons for syncs
 	uint64_t newest_cut_ns;	   // world time of the newest committed cut
 };

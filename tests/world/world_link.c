@@ -526,6 +526,7 @@ void doubt_sleep(struct protection *p, uint64_t until_ns)
 void doubt_wake(struct protection *p)
 {
 	p->doubt.woken = true;
+	side_of(p)->lost_track |= p->doubt.lost != 0;
 	task_wake(side_of(p)->doubter);
 }
 

@@ -84,8 +84,10 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 	case SYNC_STATE_UNREADABLE:
 	case SYNC_STATE_FOREIGN:
 	case SYNC_TRACKING_LOST:
-	case SYNC_TRACKING_DOUBT:
 		good = side->fault_state;
+		break;
+	case SYNC_TRACKING_DOUBT:
+		good = side->lost_track;
 		break;
 	case SYNC_RESIZED:
 		good = side->resized;
