@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// One NBD connection. A receive brings many requests; each goes to its volume; what a round answers leaves in one send.
+// One NBD connection. A receive brings many requests; each goes to its volume; what a round answers leaves in one send. A round is of a few:
+// while the next few are done the client takes these answers and asks anew. With all of them at once, one of the two would wait for the
+// other all the time.
 //
 //	receive ──► parse ──► volume ──► reply ──► sent
 //	   ▲          │ too much under way: stalled, until a reply was sent
@@ -188,16 +190,17 @@ static void client_proceed(struct client *client)
 {
 	enum parsed parsed = PARSED_ONE;
 	size_t need = 0;
+	unsigned count = 0;
 	if (client->outbox.broken && !client->finished)
 		client_kill(client);
-	while (!client->finished && parsed == PARSED_ONE)
+	for (; !client->finished && parsed == PARSED_ONE && count < CLIENT_TURN_MAX; count++)
 		parsed = parse_one(client, &need);
 	if (parsed == PARSED_END)
 		client->finished = true;
 	if (client->finished && client->taking)
 		client_write_abandon(client->taking);
 	client->need = parsed == PARSED_NEEDS ? need : 0;
-	if (client->need && client->readable)
+	if ((client->need && client->readable) || (parsed == PARSED_ONE && !client->finished)) // the latter: what was done is answered first
 		ring_later(client->host->ring, &client->task);
 	if (client->finished && !client->task.queued && !client->requests && outbox_empty(&client->outbox))
 		client_free(client);
@@ -230,7 +233,9 @@ static void on_ready(struct ring_watch *watch, unsigned events)
 
 static void on_drained(struct outbox *outbox)
 {
-	client_proceed(HOLDER(outbox, struct client, outbox));
+	struct client *client = HOLDER(outbox, struct client, outbox);
+	if (!client->task.queued) // else it comes to that with the next turn, and takes no more than its few in this one
+		client_proceed(client);
 }
 
 // More room lets large replies leave in fewer turns. What the kernel grants instead will do, too.

@@ -10,6 +10,7 @@
 
 enum {
 	CLIENT_REQUESTS_MAX = 256,
+	CLIENT_TURN_MAX = 4, // requests that are taken before the answers of those before are sent
 	CLIENT_BYTES_MAX = 64 << 20,
 	CLIENT_PIECE_MAX = 64 << 10, // of a larger write, at once: what was just received is still in the processor's cache
 	CLIENT_POUR_MAX = 256 << 10, // likewise through a pipe, where nothing is copied in between

@@ -85,11 +85,12 @@ struct wire_doubted doubt_certain(struct protection *p)
 static int ask(struct protection *p, struct channel *channel, uint64_t disks, struct wire_doubted *ret_doubted, struct err *err)
 {
 	struct wire_hello theirs;
+	struct greet_clock clock;
 	struct wire_frame frame;
 	struct wire_failure failure = {.code = 0};
 	struct wire_doubt doubt = {.protection = p->config.uuid, .generation = p->config.generation, .disks = disks};
 	memcpy(doubt.name, p->config.name, NAME_SIZE);
-	int rc = greet(channel, &theirs, err);
+	int rc = greet_clocks(channel, p->place.env, &theirs, &clock, err);
 	if (rc)
 		return rc;
 	if (!(theirs.features & WIRE_FEATURE_DOUBT))

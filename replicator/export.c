@@ -47,6 +47,7 @@ static int open_images(struct export *export, const struct export_config *config
 		if (code)
 			return code;
 		image_attach(image, &export->ring);
+		image->reader = &export->reader;
 		memcpy(nbd->name, from->name, sizeof(from->name));
 		nbd->size = image->size;
 		nbd->read_only = from->read_only;
@@ -105,6 +106,7 @@ static void open_spill(struct export *export, const struct export_config *config
 		return;
 	}
 	image_attach(&export->spill, &export->ring);
+	export->spill.reader = &export->reader;
 	group_set_spill(&export->group, &export->spill.backend,
 			config->spill_bytes_max ? config->spill_bytes_max : SPILL_BYTES_DEFAULT);
 }
@@ -290,7 +292,10 @@ int export_start(struct export *export, struct err *err)
 		return code;
 	if (export->marker_config.commit)
 		code = marker_start(&export->marker, &export->marker_config, &export->ring, export_on_marks, err);
+	if (code == 0)
+		code = reader_start(&export->reader, &export->ring, err);
 	if (code) {
+		marker_stop(&export->marker);
 		stop_listening(export);
 		return code;
 	}
@@ -299,6 +304,7 @@ int export_start(struct export *export, struct err *err)
 	code = start_thread(export, err);
 	(void)sem_destroy(&export->ready);
 	if (code) {
+		reader_stop(&export->reader);
 		marker_stop(&export->marker);
 		stop_listening(export);
 	}
@@ -314,6 +320,7 @@ int export_stop(struct export *export, struct err *err)
 	assert(posted);
 	(void)pthread_join(export->thread, NULL);
 	export->running = false;
+	reader_stop(&export->reader);
 	marker_stop(&export->marker);
 	export_heralds_stop(export);
 	stop_listening(export);
@@ -329,6 +336,16 @@ int export_stop(struct export *export, struct err *err)
 struct source *export_source(struct export *export)
 {
 	return &export->source;
+}
+
+void export_hurry(struct export *export, bool hurry)
+{
+	reader_hurry(&export->reader, hurry);
+}
+
+bool export_crowded(struct export *export)
+{
+	return atomic_load_explicit(&export->crowded, memory_order_relaxed);
 }
 
 uint64_t export_disk_size(struct export *export, uint16_t disk)

@@ -89,6 +89,10 @@ int export_stop(struct export *export, struct err *err);
 void export_close(struct export *export); // takes NULL; after stop, or when never started
 
 struct source *export_source(struct export *export);
+// Whether the reads of a cycle must not wait until nobody else wants the processors. Any thread.
+void export_hurry(struct export *export, bool hurry);
+// The cut under way is in danger, or was given up: what the guest had preserved fills half of its room. Any thread.
+bool export_crowded(struct export *export);
 uint64_t export_disk_size(struct export *export, uint16_t disk);
 // nbd+unix:///NAME?socket=PATH, percent-encoded.
 void export_uri(struct export *export, uint16_t disk, char *uri, size_t cap);

@@ -103,8 +103,17 @@ void export_on_error(struct group *group, struct volume *volume, const char *wha
 	atomic_store_explicit(&disk->has_error, true, memory_order_release);
 }
 
+static bool crowded(const struct group *group)
+{
+	const struct spill *spill = &group->spill;
+	if (group->set == SET_STALE)
+		return true;
+	return spill->backend ? spill->used > spill->bytes_max / 2 : group->preserve.bytes > group->preserve.bytes_max / 2;
+}
+
 void export_publish(struct export *export)
 {
+	atomic_store_explicit(&export->crowded, crowded(&export->group), memory_order_relaxed);
 	for (uint16_t d = 0; d < export->count; d++) {
 		const struct volume *volume = &export->group.volume[d];
 		atomic_store_explicit(&export->disk[d].dirty_bytes, dirty_bytes(&volume->dirty), memory_order_relaxed);
@@ -136,6 +145,29 @@ static void watch_spill(struct export *export)
 		return;
 	export->spill_ended = spill->ended;
 	bound_begin(&export->spilling, export->spill_wait_ms_max);
+}
+
+static void on_trim(struct ring_task *task)
+{
+	struct export *export = HOLDER(task, struct export, trim);
+	if (export->group.set == SET_NONE && preserve_trim(&export->group.preserve, EXPORT_TRIM_BLOCKS))
+		ring_later(&export->ring, &export->trim);
+}
+
+static void on_spare_unused(struct bound *sparing)
+{
+	ring_later(&HOLDER(sparing, struct export, sparing)->ring, &HOLDER(sparing, struct export, sparing)->trim);
+}
+
+// Memory that no cut wanted for a while goes back, a little at a time: all of it at once would hold the guest up for milliseconds, and new
+// memory costs more than to preserve a block.
+static void watch_spare(struct export *export)
+{
+	bool unused = export->group.set == SET_NONE && export->group.preserve.spare;
+	if (!unused)
+		bound_end(&export->sparing);
+	else if (!export->sparing.due_ns && !export->trim.queued)
+		bound_begin(&export->sparing, EXPORT_SPARE_MS);
 }
 
 static void on_grace(struct ring_op *op, int res)
@@ -214,6 +246,8 @@ static int loop_init(struct export *export)
 	bound_init(&export->hold, &export->ring, export_on_hold_expired);
 	bound_init(&export->spilling, &export->ring, on_spill_late);
 	bound_init(&export->commit, &export->ring, export_on_commit_late);
+	bound_init(&export->sparing, &export->ring, on_spare_unused);
+	export->trim.run = on_trim;
 	export->host = (struct client_host){
 		.ring = &export->ring,
 		.pool = &export->pool,
@@ -247,6 +281,7 @@ void *export_run(void *context)
 		if (export->state != EXPORT_SERVING)
 			ending_step(export);
 		watch_spill(export);
+		watch_spare(export);
 		export_publish(export);
 	}
 	ring_done(&export->ring);

@@ -10,12 +10,13 @@
 #include "replicator/export.h"
 #include "replicator/herald.h"
 #include "replicator/marker.h"
+#include "replicator/reader.h"
 
 #include <semaphore.h>
 
 _Static_assert(BLOCK_SIZE == PIECE_SIZE * PIECES_PER_BLOCK, "a block is ours");
 
-enum { EXPORT_CLIENTS_MAX = 64, EXPORT_SWEEP_REST_MS = 5000, CUT_HOLD_ROUNDS_MAX = 6, EXPORT_STOP_GRACE_S = 5 };
+enum { EXPORT_CLIENTS_MAX = 64, EXPORT_SWEEP_REST_MS = 5000, CUT_HOLD_ROUNDS_MAX = 6, EXPORT_STOP_GRACE_S = 5, EXPORT_SPARE_MS = 2000, EXPORT_TRIM_BLOCKS = 16 };
 
 enum export_state {
 	EXPORT_SERVING,
@@ -47,6 +48,7 @@ struct export {
 	char *socket_path;
 	uint16_t count;
 	struct image *image;
+	bool images_settled; // the cycle thread's: H4 of holes.c
 	struct nbd_export *nbd;
 	struct image spill; // a scratch file; path NULL: none
 	struct export_disk *disk;
@@ -58,6 +60,8 @@ struct export {
 	unsigned cut_hold_ms_max, mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max, sweep_rest_ms;
 	uint64_t swept_ns; // when marks were looked through last; 0: never
 	struct marker marker;
+	struct reader reader;
+	_Atomic bool crowded; // see export_crowded()
 	struct ring_task mark; // takes the next batch, after all that a turn brought
 	struct pool pool;
 	struct client_host host;
@@ -82,6 +86,8 @@ struct export {
 	uint64_t commit_since_ns;
 	struct bound spilling; // until the next buffer comes back
 	uint64_t spill_ended;  // as it was then
+	struct bound sparing;  // until memory of preserved blocks is given back
+	struct ring_task trim; // some of it
 	struct __kernel_timespec again_time, grace_time;
 	struct ring_message stop;
 	struct group_keep final; // its syncs; nothing is kept by it

@@ -2,7 +2,8 @@
 // Reading the cut's set in batches, and its end: keep or give back.
 //
 // A block leaves the set when its reading begins, and is remembered from then on (P1). In SET_POINT its content as of the cut
-// comes from memory where a guest write had it saved, else from the image, and writes to it wait for the read.
+// comes from memory where a guest write had it saved, else from the image. Nobody waits for that read: a write that comes before its end has
+// the content saved first, and what was saved takes the place of what was read.
 #include "replicator/group.h"
 
 #include "replicator/holder.h"
@@ -11,7 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { RUN_BLOCKS_MAX = 8 }; // adjacent blocks in one read; in SET_POINT a guest write to them waits as long
+enum { RUN_BLOCKS_MAX = 8 }; // adjacent blocks in one read
 
 static unsigned char *slot_data(const struct fetch *fetch, unsigned slot)
 {
@@ -45,6 +46,24 @@ void fetch_put(struct fetch *fetch)
 	group_fetched(group);
 }
 
+// P2: a write may have overtaken the read, or part of it.
+static void slot_read(struct fetch *fetch, unsigned slot)
+{
+	struct group *group = fetch->group;
+	struct preserve_block *over = fetch->over[slot];
+	if (fetch->block[slot].volume)
+		group_read_done(group, &fetch->block[slot]);
+	if (!over)
+		return;
+	over->behind = false;
+	fetch->over[slot] = NULL;
+	if (over->state != PRESERVE_OVERTAKEN)
+		return; // it fills the slot itself
+	fetch_fill(fetch, slot, over->data);
+	group_over_done(group, over);
+	fetch_put(fetch);
+}
+
 static void on_run_read(struct aio *aio, int res)
 {
 	struct fetch_run *run = HOLDER(aio, struct fetch_run, aio);
@@ -62,8 +81,7 @@ static void on_run_read(struct aio *aio, int res)
 		// a digest of what it does not have. All of them are dirty: a write is marked before it is issued.
 		if (group->set == SET_PRECOPY)
 			block->mask |= dirty_mask(&group->volume[block->disk].dirty, block->index);
-		if (fetch->block[slot].volume)
-			group_read_done(group, &fetch->block[slot]);
+		slot_read(fetch, slot);
 	}
 	fetch_put(fetch);
 }
@@ -105,7 +123,7 @@ static bool slot_from_image(struct fetch *fetch, unsigned slot)
 		return false;
 	}
 	struct preserve_block *block = &fetch->block[slot];
-	*block = (struct preserve_block){.volume = volume, .index = want->index, .state = PRESERVE_FETCHING};
+	*block = (struct preserve_block){.volume = volume, .index = want->index, .state = PRESERVE_FETCHING, .fetch = fetch, .slot = slot};
 	preserve_add(&group->preserve, block);
 	return true;
 }
@@ -199,11 +217,12 @@ static void fetch_choose(struct fetch *fetch)
 		// No memory to take it out of a set that is wholly dirty there: it would be handed out again, without its preserved content.
 		if (group->set == SET_POINT && dirty_mask(&group->volume[block->disk].set, block->index))
 			group_give_up(group);
-		block->data = batch->memory + (size_t)slot * BLOCK_SIZE;
+		block->data = batch->memory ? batch->memory + (size_t)slot * BLOCK_SIZE : NULL;
 		batch->count++;
 		fetch->block[slot].volume = NULL;
+		fetch->over[slot] = NULL;
 		fetch->place[slot] = UINT64_MAX;
-		fetch->from_image[slot] = group->set != SET_POINT || slot_from_image(fetch, slot);
+		fetch->from_image[slot] = batch->memory && (group->set != SET_POINT || slot_from_image(fetch, slot));
 	}
 }
 
@@ -268,6 +287,7 @@ void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *
 	batch->count = 0;
 	// Without a cut there is nothing to read, and that must not look like a set that was read to its end.
 	batch->status = group->set == SET_NONE || group->set == SET_STALE || (batch->look && group->set != SET_PRECOPY) ? -ESTALE : 0;
+	assert(batch->memory || batch->look);
 	group->fetches++;
 	if (!batch->status)
 		fetch_choose(fetch);

@@ -223,7 +223,6 @@ void group_give_up(struct group *group)
 {
 	group->set = SET_STALE;
 	drop_preserved(group);
-	preserve_trim(&group->preserve);
 }
 
 static void on_saved(struct aio *aio, int res)
@@ -241,6 +240,13 @@ static void on_saved(struct aio *aio, int res)
 		spill_write(group, block);
 		return;
 	}
+	if (!block->dropped && block->behind) {
+		block->state = PRESERVE_OVERTAKEN;
+		group_wake(preserve_take_waiters(block));
+		return;
+	}
+	if (block->behind) // the read goes on for nobody
+		fetch->over[block->slot] = NULL;
 	if (!block->dropped && !fetch) {
 		block->state = PRESERVE_HELD;
 		preserve_ready(&group->preserve, block);
@@ -300,23 +306,68 @@ static enum spill_room save_blocks(struct group *group, struct volume_request *r
 	return room;
 }
 
+// A batch reads the block, and may take its time, while a guest's write may not: the content is saved beside the read.
+static enum spill_room overtake(struct group *group, struct preserve_block *reading)
+{
+	struct fetch *fetch = reading->fetch;
+	preserve_remove(&group->preserve, reading);
+	enum spill_room room = save_block(group, reading->volume, reading->index);
+	if (room != SPILL_ROOM) {
+		preserve_add(&group->preserve, reading);
+		return room;
+	}
+	struct preserve_block *saving = preserve_find(&group->preserve, reading->volume, reading->index);
+	saving->fetch = fetch;
+	saving->slot = reading->slot;
+	saving->behind = true;
+	fetch->over[reading->slot] = saving;
+	fetch->pending++;
+	reading->volume = NULL; // not in the table any more
+	return SPILL_ROOM;
+}
+
+void group_over_done(struct group *group, struct preserve_block *block)
+{
+	bool buffer_free = block->spilled;
+	preserve_remove(&group->preserve, block);
+	if (!block->dropped)
+		block->volume->preserved--;
+	preserve_release(&group->preserve, block);
+	if (buffer_free)
+		group_wake(spill_take_waiters(&group->spill));
+}
+
+// What is to be done about the block before the request may overwrite it; SPILL_ROOM: nothing, or it is being saved.
+static enum spill_room overtake_at(struct group *group, struct volume_request *request)
+{
+	struct preserve_block *block = preserve_find(&group->preserve, request->volume, request->at);
+	return block && block->state == PRESERVE_FETCHING ? overtake(group, block) : SPILL_ROOM;
+}
+
+// SPILL_FULL: the cut was given up, and so the request goes on.
+static bool goes_on(struct group *group, struct volume_request *request, enum spill_room room)
+{
+	if (room == SPILL_WAIT)
+		spill_wait(&group->spill, request);
+	else
+		group_give_up(group);
+	return room == SPILL_FULL;
+}
+
 bool group_preserve(struct group *group, struct volume_request *request)
 {
 	if (group->set != SET_POINT)
 		return true;
 	uint64_t last = (request->off + request->len - 1) / BLOCK_SIZE;
 	enum spill_room room = request->saving ? SPILL_ROOM : save_blocks(group, request, last);
-	if (room == SPILL_WAIT) {
-		spill_wait(&group->spill, request);
-		return false;
-	}
-	if (room == SPILL_FULL) {
-		group_give_up(group);
-		return true;
-	}
+	if (room != SPILL_ROOM)
+		return goes_on(group, request, room);
 	for (; group->preserve.count && request->at <= last; request->at++) {
+		room = overtake_at(group, request);
+		if (room != SPILL_ROOM)
+			return goes_on(group, request, room);
 		struct preserve_block *block = preserve_find(&group->preserve, request->volume, request->at);
-		if (!block || block->state == PRESERVE_HELD || block->state == PRESERVE_SPILLED)
+		if (!block || block->state == PRESERVE_OVERTAKEN || block->state == PRESERVE_HELD || block->state == PRESERVE_SPILLED)
 			continue;
 		request->next = NULL;
 		*block->waiters_end = request;
@@ -349,7 +400,6 @@ void group_forget(struct group *group)
 	}
 	group->set = SET_NONE;
 	drop_preserved(group);
-	preserve_trim(&group->preserve);
 	intent_sweep(&group->intent);
 }
 
@@ -360,7 +410,6 @@ void group_give_back(struct group *group)
 	group->set = SET_NONE;
 	group->incomplete = false;
 	drop_preserved(group);
-	preserve_trim(&group->preserve);
 }
 
 int group_grow(struct group *group, uint16_t disk, uint64_t size)
@@ -368,6 +417,18 @@ int group_grow(struct group *group, uint16_t disk, uint64_t size)
 	if (group->set != SET_NONE || group->cut || group->fetches || group->keeps)
 		return -EBUSY;
 	return volume_grow(&group->volume[disk], size);
+}
+
+uint64_t group_served(const struct group *group)
+{
+	uint64_t count = 0;
+	for (uint16_t d = 0; d < group->count; d++) {
+		const struct volume_stats *s = &group->volume[d].stats;
+		count += atomic_load_explicit(&s->reads, memory_order_relaxed) + atomic_load_explicit(&s->writes, memory_order_relaxed) +
+			 atomic_load_explicit(&s->flushes, memory_order_relaxed) + atomic_load_explicit(&s->trims, memory_order_relaxed) +
+			 atomic_load_explicit(&s->zeroes, memory_order_relaxed);
+	}
+	return count;
 }
 
 void group_mark_all(struct group *group)

@@ -54,6 +54,7 @@ struct fetch {
 		unsigned first, count;
 	} run[SOURCE_BATCH_MAX];
 	bool from_image[SOURCE_BATCH_MAX];
+	struct preserve_block *over[SOURCE_BATCH_MAX]; // what a guest write had saved beside the read
 	uint64_t place[SOURCE_BATCH_MAX]; // in the spill file, of what it has; else UINT64_MAX
 };
 
@@ -100,6 +101,7 @@ unsigned group_holes(struct group *group, struct source_run *runs, unsigned most
 void group_keep(struct group *group, struct group_keep *keep); // -ESTALE: given up, or incomplete; -EIO: a sync failed
 void group_give_back(struct group *group);
 void group_mark_all(struct group *group);
+uint64_t group_served(const struct group *group); // requests of the guest so far; any thread
 // See volume_grow(). -EBUSY: a cut is open.
 int group_grow(struct group *group, uint16_t disk, uint64_t size);
 
@@ -115,6 +117,7 @@ void group_error(struct group *group, struct volume *volume, const char *what, u
 // Between group.c and fetch.c.
 void group_fetched(struct group *group);					    // a batch has ended
 void group_read_done(struct group *group, struct preserve_block *block);	    // FETCHING has ended
+void group_over_done(struct group *group, struct preserve_block *block);	    // OVERTAKEN has, and its content is in the batch
 void group_forget(struct group *group);						    // all that left is committed
 void fetch_fill(struct fetch *fetch, unsigned slot, const unsigned char *data); // the block's content, from memory
 void fetch_put(struct fetch *fetch);						    // something that it waited for has ended

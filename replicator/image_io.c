@@ -4,7 +4,8 @@
 // Small aligned writes go into the page cache by pwrite() from the loop thread itself: ext4 takes buffered writes from io_uring
 // only by a worker thread, whose two context switches cost several times the write. When such a write turns out slow (the
 // kernel throttles who dirties pages too quickly), the next ones take the detour over the ring, so that one disk's
-// stall is not every disk's. Likewise large reads of what is in memory go from the page cache to the socket without a copy.
+// stall is not every disk's. Likewise large reads of what is in memory go from the page cache to the socket without a copy. Reads for a cycle
+// are the reader's (reader.h).
 //
 // Both are for a disk that works. Where its file system takes a write that must not wait (RWF_NOWAIT: xfs; not ext4, nor tmpfs; btrfs in name
 // alone), the thread never waits for it: what would wait goes by the ring. On the others a disk that died is known by the operations that it
@@ -14,6 +15,7 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "replicator/holder.h"
+#include "replicator/reader.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,6 +47,7 @@ enum {
 
 struct image_op {
 	struct ring_op ring;
+	struct reader_job job;
 	struct image *image;
 	struct aio *aio;
 	uint64_t at; // bytes done
@@ -76,14 +79,24 @@ static void finish_run(struct ring_task *task)
 
 // ---- a disk that owes us something
 
-static void op_begins(struct image *image)
+// What the reader does has its turn when nobody else wants the processors: how long it takes says nothing of the disk.
+static bool for_reader(const struct image *image, const struct aio *aio)
 {
+	return aio->kind == AIO_READ && aio->background && image->reader;
+}
+
+static void op_begins(struct image *image, const struct aio *aio)
+{
+	if (for_reader(image, aio))
+		return;
 	if (image->pending++ == 0)
 		image->moved_ns = clock_mono_ns();
 }
 
-static void op_ends(struct image *image)
+static void op_ends(struct image *image, const struct aio *aio)
 {
+	if (for_reader(image, aio))
+		return;
 	image->pending--;
 	image->moved_ns = clock_mono_ns();
 }
@@ -134,7 +147,7 @@ static void op_finish(struct image_op *op, int res)
 	struct aio *aio = op->aio;
 	op->next = image->spare;
 	image->spare = op;
-	op_ends(image);
+	op_ends(image, aio);
 	aio->done(aio, res);
 }
 
@@ -155,7 +168,7 @@ static void write_rest(struct image_op *op)
 	aio->len -= op->at;
 	op->next = image->spare;
 	image->spare = op;
-	op_ends(image);
+	op_ends(image, aio);
 	write_now(image, aio);
 }
 
@@ -326,6 +339,20 @@ ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len)
 	return sent;
 }
 
+static void on_job_done(struct ring_message *message)
+{
+	struct image_op *op = HOLDER(HOLDER(message, struct reader_job, message), struct image_op, job);
+	op_finish(op, op->job.res);
+}
+
+static void by_reader(struct image_op *op)
+{
+	const struct aio *aio = op->aio;
+	op->job = (struct reader_job){
+		.message = {.run = on_job_done}, .fd = op->image->fd, .data = aio->data, .off = aio->off, .len = aio->len};
+	reader_read(op->image->reader, &op->job);
+}
+
 static void image_submit(struct aio_backend *backend, struct aio *aio)
 {
 	struct image *image = HOLDER(backend, struct image, backend);
@@ -348,9 +375,16 @@ static void submit_from(struct image *image, struct aio *aio, uint64_t at)
 		finish_later(image, aio, -ENOMEM);
 		return;
 	}
-	*op = (struct image_op){.ring = {.done = op_done}, .image = image, .aio = aio, .at = at};
-	op_begins(image);
-	op_submit(op);
+	op->ring.done = op_done;
+	op->image = image;
+	op->aio = aio;
+	op->at = at;
+	op->next = NULL;
+	op_begins(image, aio);
+	if (for_reader(image, aio))
+		by_reader(op);
+	else
+		op_submit(op);
 }
 
 void image_attach(struct image *image, struct ring *ring)

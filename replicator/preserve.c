@@ -5,6 +5,7 @@
 #include "replicator/volume.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -23,7 +24,7 @@ int preserve_init(struct preserve *preserve, struct spill *spill, uint64_t bytes
 void preserve_done(struct preserve *preserve)
 {
 	assert(preserve->count == 0 && preserve->bytes == 0);
-	preserve_trim(preserve);
+	(void)preserve_trim(preserve, UINT_MAX);
 	free(preserve->bucket);
 	*preserve = (struct preserve){0};
 }
@@ -169,20 +170,23 @@ struct volume_request *preserve_drop(struct preserve *preserve)
 				block->waiters = NULL;
 				block->waiters_end = &block->waiters;
 			}
-			if (block->state != PRESERVE_FETCHING)
+			if (block->state == PRESERVE_OVERTAKEN)
+				block->dropped = true;
+			else if (block->state != PRESERVE_FETCHING)
 				drop_block(preserve, block);
 		}
 	}
 	return all;
 }
 
-void preserve_trim(struct preserve *preserve)
+bool preserve_trim(struct preserve *preserve, unsigned most)
 {
-	while (preserve->spare) {
+	for (; preserve->spare && most; most--) {
 		struct preserve_block *block = preserve->spare;
 		preserve->spare = block->next;
+		preserve->spare_bytes -= BLOCK_SIZE;
 		free(block->data);
 		free(block);
 	}
-	preserve->spare_bytes = 0;
+	return preserve->spare != NULL;
 }

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Blocks of the cut's set that are on their way out: their content as of the cut is being read, or is held in memory.
 //
-//	FETCHING   a batch reads the block from the image: writes to it wait until it was read
+//	FETCHING   a batch reads the block from the image, and takes its time
 //	SAVING     a guest write wants the block: its old content is being read into `data`; the write waits
+//	OVERTAKEN  the same while a batch read it: `data` is the content as of the cut, and takes the place of what the batch read when that
+//	           has ended; the image may be overwritten
 //	HELD       `data` is the content as of the cut; the image may be overwritten
 //	SPILLING   of a block with a place in the spill file (spill.h): `data` is being written there; the write still waits
 //	SPILLED    the content as of the cut is in the file; the image may be overwritten
 //
 // A block that is in the set and not here is untouched: the image holds it as of the cut.
-// Memory: at most bytes_max of data over all disks of the protection, spares included: what is spare was in use before.
+// Memory: at most bytes_max of data over all disks of the protection, spares included: what is spare was in use before, and is wanted again
+// when cycles follow each other. Who owns this gives it back some time after the cut (export_loop.c).
 #ifndef KAGAMI_REPLICATOR_PRESERVE_H
 #define KAGAMI_REPLICATOR_PRESERVE_H
 
@@ -23,7 +26,7 @@ struct volume;
 struct volume_request;
 struct fetch;
 
-enum preserve_state { PRESERVE_FETCHING, PRESERVE_SAVING, PRESERVE_HELD, PRESERVE_SPILLING, PRESERVE_SPILLED };
+enum preserve_state { PRESERVE_FETCHING, PRESERVE_SAVING, PRESERVE_OVERTAKEN, PRESERVE_HELD, PRESERVE_SPILLING, PRESERVE_SPILLED };
 
 struct preserve_block {
 	struct volume *volume;
@@ -31,11 +34,12 @@ struct preserve_block {
 	enum preserve_state state;
 	bool spilled;	// has a place in the spill file, and a buffer only until it is there
 	uint64_t place; // of `spilled`
-	bool dropped; // the cut is over, the read that fills `data` is not: freed when it ends
+	bool dropped; // the cut is over, what is under way is not: freed when it ends
 	struct volume_request *waiters, **waiters_end;
-	unsigned char *data; // of SAVING and HELD
-	struct fetch *fetch; // of SAVING: the batch that wants the content, in its place `slot`
+	unsigned char *data; // of SAVING, OVERTAKEN and HELD
+	struct fetch *fetch; // that wants the content, in its place `slot`; of SAVING it may be NULL
 	unsigned slot;
+	bool behind; // SAVING and OVERTAKEN: a read of that batch is under way, and is not to be believed
 	struct aio aio;
 	struct preserve_block *next; // in its bucket or in the list of spares
 	struct preserve_block *older, *newer; // HELD and SPILLED: among those that wait to be handed out
@@ -70,9 +74,9 @@ struct preserve_block *preserve_save(struct preserve *preserve, struct volume *v
 // Ends a block that preserve_save() made and preserve_remove() took out: its memory may serve again.
 void preserve_release(struct preserve *preserve, struct preserve_block *block);
 // The cut is over: forgets all saved content, and what is still being saved when it has been read. Returns the requests
-// that waited for any block, linked by `next`. Blocks that a batch is reading stay until they were read.
+// that waited for any block, linked by `next`. Blocks that a batch is reading, overtaken or not, stay until they were read.
 struct volume_request *preserve_drop(struct preserve *preserve);
-// Gives the spare memory back to the system.
-void preserve_trim(struct preserve *preserve);
+// Gives spare memory of `most` blocks back to the system, which takes its time. False: there is no more.
+bool preserve_trim(struct preserve *preserve, unsigned most);
 
 #endif

@@ -44,9 +44,19 @@ void protection_wait(struct protection *p, uint64_t deadline_ns)
 	(void)!read(p->wake_fd, &count, sizeof(count));
 }
 
+void protection_rest(void *context, uint64_t ns)
+{
+	struct timespec time = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+	(void)context;
+	(void)nanosleep(&time, NULL);
+}
+
 int protection_thread_start(struct protection *p)
 {
-	return -pthread_create(&p->thread, NULL, protection_thread, p);
+	int code = -pthread_create(&p->thread, NULL, protection_thread, p);
+	if (code == 0)
+		(void)pthread_setname_np(p->thread, "kagami-cycle");
+	return code;
 }
 
 void protection_thread_join(struct protection *p)

@@ -6,7 +6,6 @@
 // same eventfd. All are edge-triggered, so nothing has to be read from it.
 #include "replicator/ring.h"
 
-#include "base/auto.h"
 #include "base/clock.h"
 #include "replicator/holder.h"
 
@@ -16,13 +15,14 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-enum { RING_ENTRIES = 512, RING_COMPLETIONS = 4096, RING_TASKS_MAX = 16, RING_BUSY_TURNS = 8 };
+struct ring_message ring_closed;
+
+enum { RING_ENTRIES = 512, RING_COMPLETIONS = 4096, RING_BUSY_TURNS = 8 };
 
 int ring_open(struct ring *ring, struct err *err)
 {
-	*ring = (struct ring){.lock = PTHREAD_MUTEX_INITIALIZER, .closed = true};
+	*ring = (struct ring){.messages = &ring_closed};
 	ring->tasks_end = &ring->tasks;
-	ring->messages_end = &ring->messages;
 	ring->epoll_fd = -1;
 	ring->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return ring->wake_fd < 0 ? err_sys(err, -errno, "create an eventfd") : 0;
@@ -30,10 +30,9 @@ int ring_open(struct ring *ring, struct err *err)
 
 void ring_close(struct ring *ring)
 {
-	assert(!ring->messages);
+	assert(atomic_load(&ring->messages) == &ring_closed || !atomic_load(&ring->messages));
 	(void)close(ring->wake_fd);
 	ring->wake_fd = -1;
-	(void)pthread_mutex_destroy(&ring->lock);
 }
 
 static int uring_init(struct io_uring *uring)
@@ -70,19 +69,23 @@ int ring_init(struct ring *ring, struct err *err)
 		ring_done(ring);
 		return err_sys(err, code, "set up epoll");
 	}
-	LOCK_SCOPE(&ring->lock);
-	ring->closed = false;
+	atomic_store(&ring->messages, NULL);
 	return 0;
 }
 
+// In the order in which they were posted.
 static struct ring_message *take_messages(struct ring *ring, bool close)
 {
-	LOCK_SCOPE(&ring->lock);
-	struct ring_message *first = ring->messages;
-	ring->messages = NULL;
-	ring->messages_end = &ring->messages;
-	ring->closed |= close;
-	return first;
+	if (atomic_load(&ring->messages) == &ring_closed)
+		return NULL; // and so it stays: nobody else opens or closes it
+	struct ring_message *newest = atomic_exchange(&ring->messages, close ? &ring_closed : NULL), *oldest = NULL;
+	while (newest) {
+		struct ring_message *next = newest->next;
+		newest->next = oldest;
+		oldest = newest;
+		newest = next;
+	}
+	return oldest;
 }
 
 static void run_messages(struct ring_message *message)
@@ -128,20 +131,22 @@ void ring_later(struct ring *ring, struct ring_task *task)
 	ring->tasks_end = &task->next;
 }
 
-// A task may queue the next one: a connection whose requests never leave memory could go on for as long as it has some.
-// After RING_TASKS_MAX the others' completions have their turn.
+// A task may queue the next one: a connection whose requests never leave memory could go on for as long as it has some. What is queued
+// meanwhile comes with the next turn, after the others' completions.
 static bool run_tasks(struct ring *ring)
 {
-	unsigned n = 0;
-	for (; ring->tasks && n < RING_TASKS_MAX; n++) {
+	struct ring_task **end = ring->tasks_end;
+	bool any = ring->tasks != NULL, last = !any;
+	while (!last) {
 		struct ring_task *task = ring->tasks;
+		last = &task->next == end;
 		ring->tasks = task->next;
 		if (!ring->tasks)
 			ring->tasks_end = &ring->tasks;
 		task->queued = false;
 		task->run(task);
 	}
-	return n;
+	return any;
 }
 
 enum { WATCHED = EPOLLIN | EPOLLRDHUP };
@@ -254,14 +259,13 @@ int ring_turn(struct ring *ring)
 
 bool ring_post(struct ring *ring, struct ring_message *message)
 {
-	{
-		LOCK_SCOPE(&ring->lock);
-		if (ring->closed)
+	struct ring_message *newest = atomic_load(&ring->messages);
+	do {
+		if (newest == &ring_closed)
 			return false;
-		message->next = NULL;
-		*ring->messages_end = message;
-		ring->messages_end = &message->next;
-	}
+		message->next = newest;
+	} while (!atomic_compare_exchange_weak(&ring->messages, &newest, message));
+	// Also behind others: whoever posted those may not have come to it yet.
 	const uint64_t one = 1;
 	ssize_t wrote;
 	do

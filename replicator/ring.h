@@ -16,7 +16,6 @@
 
 #include <liburing.h>
 #undef BLOCK_SIZE // the kernel's, of 1024 bytes, which would take the place of ours
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -50,6 +49,8 @@ enum ring_event { RING_READABLE = 1, RING_WRITABLE = 2, RING_CLOSED = 4 };
 
 enum { RING_EVENTS_MAX = 64 };
 
+extern struct ring_message ring_closed;
+
 struct ring {
 	struct io_uring uring;
 	struct ring_task *tasks, **tasks_end;
@@ -61,9 +62,8 @@ struct ring {
 	struct spin spin;
 	unsigned turn; // busy turns: every RING_BUSY_TURNS-th looks at the sockets, too
 
-	pthread_mutex_t lock; // over the three below
-	struct ring_message *messages, **messages_end;
-	bool closed;
+	// The newest first; &ring_closed when none is taken. Without a lock: who posts may have no claim to a processor just then.
+	_Atomic(struct ring_message *) messages;
 };
 
 // By the loop thread itself. -ENOSYS and -EPERM where the kernel or its settings have no io_uring.

@@ -11,7 +11,10 @@ struct sender {
 	struct env *env;
 	struct pack *pack;
 	struct known *known;
+	struct worth pieces, question;
 	bool adapt;
+	void (*turn)(void *context, uint64_t now_ns);
+	void *context;
 	struct tune tune;
 	struct tune_sample sample; // the one that grows
 	uint64_t began_ns;	   // of the pass, or since the last sample
@@ -23,7 +26,7 @@ struct sender {
 	struct channel *channel;
 	struct sender_stats *stats;
 	struct pack_choice choice;
-	uint64_t added, put;
+	uint64_t added, put, sent_ns;
 };
 
 int sender_new(const struct sender_config *config, struct sender **ret_sender)
@@ -33,6 +36,8 @@ int sender_new(const struct sender_config *config, struct sender **ret_sender)
 		return -ENOMEM;
 	sender->env = config->env;
 	sender->adapt = config->adapt;
+	sender->turn = config->turn;
+	sender->context = config->context;
 	tune_init(&sender->tune);
 	sender->level = config->adapt ? tune_level(&sender->tune) : CODEC_LEVEL;
 	int rc = pack_new(config->crew, &sender->pack);
@@ -65,6 +70,16 @@ struct pack *sender_pack(struct sender *sender)
 	return sender->pack;
 }
 
+struct worth *sender_pieces(struct sender *sender)
+{
+	return &sender->pieces;
+}
+
+struct worth *sender_question(struct sender *sender)
+{
+	return &sender->question;
+}
+
 void sender_view(const struct sender *sender, struct sender_view *ret_view)
 {
 	ret_view->level = atomic_load_explicit(&sender->level, memory_order_relaxed);
@@ -72,12 +87,13 @@ void sender_view(const struct sender *sender, struct sender_view *ret_view)
 	ret_view->known_entries = atomic_load_explicit(&sender->known_entries, memory_order_relaxed);
 }
 
-void sender_begin(struct sender *sender, struct source *source, struct channel *channel, enum codec codec, struct sender_stats *stats)
+void sender_begin(struct sender *sender, struct source *source, struct channel *channel, enum codec codec,
+		  const struct digest_key *key, struct sender_stats *stats)
 {
 	sender->source = source;
 	sender->channel = channel;
 	sender->stats = stats;
-	sender->choice = (struct pack_choice){.codec = codec, .level = sender->level};
+	sender->choice = (struct pack_choice){.codec = codec, .level = sender->level, .key = key};
 	sender->added = sender->put = 0;
 	sender->began_ns = env_mono_ns(sender->env);
 }
@@ -87,6 +103,8 @@ static void measure(struct sender *sender)
 {
 	uint64_t now_ns = env_mono_ns(sender->env);
 	sender->sample.wall_ns += now_ns - sender->began_ns;
+	if (sender->turn)
+		sender->turn(sender->context, now_ns);
 	sender->began_ns = now_ns;
 	if (!tune_sample_full(&sender->sample))
 		return;
@@ -118,11 +136,17 @@ static int put_oldest(struct sender *sender, struct err *err)
 	known_set(sender->known, m->disk, m->index, &m->digest);
 	sender->stats->blocks++;
 	sender->stats->plain_blocks += m->codec == CODEC_NONE;
+	sender->stats->apart_blocks += result->kept > 0;
+	sender->stats->kept_pieces += result->kept;
+	if (result->asked)
+		worth_asked(&sender->pieces, &worth_pieces, result->kept);
 	sender->put++;
 	sender->sample.plain_bytes += result->plain_len;
 	sender->sample.wire_bytes += m->len;
 	sender->sample.pack_ns += packed_ns - begin_ns;
-	sender->sample.send_ns += env_mono_ns(sender->env) - packed_ns;
+	uint64_t send_ns = env_mono_ns(sender->env) - packed_ns;
+	sender->sample.send_ns += send_ns;
+	sender->sent_ns += send_ns;
 	pack_release(sender->pack);
 	measure(sender);
 	return 0;
@@ -137,12 +161,15 @@ static bool whole(const struct source *source, const struct source_block *block)
 	return (block->mask & on_disk) == on_disk;
 }
 
-int sender_block(struct sender *sender, const struct source_block *block, const struct digest *digest, struct err *err)
+int sender_block(struct sender *sender, const struct source_block *block, const struct digest *digest, const struct digest *theirs,
+		 struct err *err)
 {
 	int rc = pack_full(sender->pack) ? put_oldest(sender, err) : 0;
 	if (rc)
 		return rc;
-	pack_add(sender->pack, block, whole(sender->source, block), digest, &sender->choice);
+	struct pack_choice choice = sender->choice;
+	choice.theirs = theirs;
+	pack_add(sender->pack, block, whole(sender->source, block), digest, &choice);
 	sender->added++;
 	return 0;
 }
@@ -179,6 +206,11 @@ int sender_ready(struct sender *sender, struct err *err)
 	while (rc == 0 && pack_ready(sender->pack))
 		rc = put_oldest(sender, err);
 	return rc;
+}
+
+uint64_t sender_sent_ns(const struct sender *sender)
+{
+	return sender->sent_ns;
 }
 
 uint64_t sender_now_ns(const struct sender *sender)

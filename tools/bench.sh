@@ -13,13 +13,14 @@
 # written in large steps lies in the page cache in large folios, and a small write into one of those costs several times as much.
 #
 # Prints tables, writes them with their commands to BENCH_TABLE (docs/benchmarks.md), and as JSON into BENCH_JSON where that is set.
-# BENCH_SECONDS (2) a round, BENCH_ROUNDS (5), BENCH_MB (256), BENCH_DIR (/var/tmp). About ten minutes as it is.
+# BENCH_SECONDS (2) a round, BENCH_ROUNDS (5), BENCH_MB (256), BENCH_DIR (/var/tmp), BENCH_PARTS ("others tracking cycles"). About ten minutes
+# as it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$(realpath -m "${BUILD:-build}")
 export PATH=$build/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C
 seconds=${BENCH_SECONDS:-2} rounds=${BENCH_ROUNDS:-5} size=${BENCH_MB:-256} table=${BENCH_TABLE:-docs/benchmarks.md}
-table=$(realpath -m "$table")
+table=$(realpath -m "$table") parts=${BENCH_PARTS:-others tracking cycles}
 servers=(kagami nbdkit qemu-nbd)
 W=$(mktemp -d "${BENCH_DIR:-/var/tmp}/kagami-bench.XXXXXX")
 pids=()
@@ -63,8 +64,8 @@ agent() { # NAME BIN-DIRECTORY IMAGE: an agent, a receiver, and a protection tha
 	rm -rf "$W/$1-store" "$W/$1-state"
 	mkdir "$W/$1-store" "$W/$1-state"
 	port=$(/usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-	# The receiver belongs on another host: here it has what the others leave.
-	nice -n 19 "$2/kagami-receiver" --run-dir "$run" --store "$W/$1-store" --listen "127.0.0.1:$port" 2>"$W/$1-receiver.log" &
+	# The receiver belongs on another host: here it has what nobody else wants of the processors.
+	chrt -i 0 "$2/kagami-receiver" --run-dir "$run" --store "$W/$1-store" --listen "127.0.0.1:$port" 2>"$W/$1-receiver.log" &
 	pids+=($!) pid[$1-receiver]=$!
 	"$2/kagami-replicator" --run-dir "$run" --state "$W/$1-state" 2>"$W/$1-replicator.log" &
 	pids+=($!) pid[$1]=$!
@@ -248,21 +249,13 @@ tracking() {
 	done
 }
 
-# One cycle after the other until it is ended. Who asks for them is no part of what is measured, and there are few cores.
-cycles() {
-	trap 'exit 0' TERM
-	while :; do
-		nice -n 19 kagami cycle bench --wait >/dev/null 2>>"$W/cycles.log" || sleep 0.1
-		echo . >>"$W/cycles.count"
-	done
-}
-
 under_cycles() { # NAME RW DEPTH FIO-OPTIONS...
 	local n when key=cycle_$2_depth_$3_${4:-} runner
 	for ((n = 0; n < rounds; n++)); do
 		for when in $(order $n idle cycling); do
 			if [ $when = cycling ]; then
-				cycles &
+				# Who asks for them is no part of what is measured, and there are few cores.
+				chrt -i 0 tools/bench-cycles.py "$KAGAMI_RUN_DIR/replicator.sock" bench 2>>"$W/cycles.log" &
 				runner=$!
 				pids+=($runner)
 				sleep 0.3
@@ -283,13 +276,27 @@ under_cycles() { # NAME RW DEPTH FIO-OPTIONS...
 		"$(median 2 <"$W/cycling.$key")" "$(ratio "$(median 2 <"$W/cycling.$key")" "$(median 2 <"$W/idle.$key")")"
 }
 
-all() {
+all() { # the parts of BENCH_PARTS
+	local part
+	for part in $parts; do
+		[ "$part" = "${parts%% *}" ] || line '\n'
+		"part_$part"
+	done
+}
+
+part_others() {
 	against_others
-	line '\nTracking on against the same build with tools/bench-untracked.patch: medians of two times %d pairs of rounds,\nthe images exchanged in between; in brackets the two.\n\n' $((2 * rounds))
+}
+
+part_tracking() {
+	line 'Tracking on against the same build with tools/bench-untracked.patch: medians of two times %d pairs of rounds,\nthe images exchanged in between; in brackets the two.\n\n' $((2 * rounds))
 	line '| %-29s | %8s | %8s | %-24s | %-24s |\n' 'I/Os a second' tracked without ratio 'ratio of CPU time'
 	line '|---|---|---|---|---|\n'
 	tracking
-	line '\nWhile cycles run, one after the other, to a receiver at nice 19 on the same %d cores, against idle: p99 in us.\n\n' "$(nproc)"
+}
+
+part_cycles() {
+	line 'While cycles run, one after the other, to a receiver under SCHED_IDLE on the same %d cores, against idle: p99 in us.\n\n' "$(nproc)"
 	line '| %-37s | %-19s | %6s | %8s | %5s |\n' 'I/Os a second' 'idle / cycling' idle cycling ratio
 	line '|---|---|---|---|---|\n'
 	under_cycles '4 KiB random write, depth 1, 2,000/s' randwrite 1 --rate_iops=2000
@@ -309,7 +316,7 @@ intro() {
 	    nbdkit -f -U SOCKET file IMAGE
 	    qemu-nbd -f raw -t -e 8 --cache=writeback --aio=io_uring -k SOCKET IMAGE
 	    qemu-img bench -f raw -c 3599 -d DEPTH -s 4096 -S 69632 [-w] URI
-	    kagami cycle bench --wait             (under way for the last table)
+	    tools/bench-cycles.py SOCKET bench    (under way for the last table)
 	    fio --ioengine=nbd --uri=URI --rw=RW --bs=BS --iodepth=DEPTH --time_based --runtime=$seconds --randrepeat=0 --size=${size}M
 
 	END

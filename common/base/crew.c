@@ -30,12 +30,14 @@ static void unlink_job(struct crew *crew, struct crew_job *job)
 	job->previous = job->next = NULL;
 }
 
-// With the lock held, which is let go meanwhile.
-static void do_job(struct crew *crew, struct crew_job *job, void *kit)
+// With the lock held, which is let go meanwhile. `turn`: of the crew's own threads.
+static void do_job(struct crew *crew, struct crew_job *job, void *kit, void (*turn)(void))
 {
 	unlink_job(crew, job);
 	job->state = CREW_JOB_RUNNING;
 	(void)pthread_mutex_unlock(&crew->lock);
+	if (turn)
+		turn();
 	job->run(job, kit);
 	(void)pthread_mutex_lock(&crew->lock);
 	job->state = CREW_JOB_ENDED; // from here on its owner may have it back
@@ -46,15 +48,13 @@ static void *worker_main(void *context)
 {
 	struct worker *worker = context;
 	struct crew *crew = worker->crew;
-	if (crew->config.begin)
-		crew->config.begin();
 	LOCK_SCOPE(&crew->lock);
 	for (;;) {
 		while (!crew->first && !crew->stop)
 			(void)pthread_cond_wait(&crew->work, &crew->lock);
 		if (!crew->first)
 			return NULL;
-		do_job(crew, crew->first, worker->kit);
+		do_job(crew, crew->first, worker->kit, crew->config.turn);
 	}
 }
 
@@ -139,7 +139,7 @@ void crew_wait(struct crew *crew, struct crew_job *job, void *kit)
 	LOCK_SCOPE(&crew->lock);
 	assert(job->state != CREW_JOB_IDLE);
 	if (job->state == CREW_JOB_QUEUED)
-		do_job(crew, job, kit);
+		do_job(crew, job, kit, NULL);
 	while (job->state != CREW_JOB_ENDED)
 		(void)pthread_cond_wait(&crew->ended, &crew->lock);
 }

@@ -28,7 +28,7 @@ struct crew_job {
 
 struct crew_config {
 	unsigned threads;	   // at most CREW_THREADS_MAX
-	void (*begin)(void);	   // called in each thread first, e.g. for its priority; may be NULL
+	void (*turn)(void);	   // called in each thread before each of its jobs, e.g. for its priority; may be NULL
 	void *(*kit_new)(void);	   // one for each thread; may be NULL, and then kits are
 	void (*kit_free)(void *kit);
 };

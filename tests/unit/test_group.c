@@ -597,7 +597,7 @@ static void cut_point_is_the_disks_at_one_instant_while_the_guest_goes_on(void *
 	assert_true(sum->points > 20 && sum->given_back > 5 && sum->reads_checked > 1000); // it was a test
 	assert_int_equal(sum->stale, 0);
 	print_message("%u points, %u cuts given up since writes did not end\n", sum->points, sum->cancelled);
-	assert_true(sum->cancelled > 20);
+	assert_true(sum->cancelled > 5);
 	print_message("%u commits of marks, %u regions cleared\n", sum->commits, sum->cleared);
 	assert_true(sum->commits > 20 && sum->cleared > 5);
 	free(sum);
@@ -898,6 +898,52 @@ static void preserved_blocks_jump_the_queue_so_that_the_cut_survives(void **unus
 	assert_memory_equal(w->replica[1], w->snapshot[1], sizes[1]);
 	assert_int_equal(try_keep(w), 0);
 	world_free(w);
+}
+
+static uint64_t newest(uint64_t count)
+{
+	return count - 1;
+}
+
+// G3: a batch is read by a thread that has no claim to a processor, and its reads may be many and on a slow disk. A guest's write to one
+// of its blocks is answered before any of them has ended, and the batch still has what the block held at the cut.
+static void write_does_not_wait_for_the_batch_that_reads_its_block(void **unused)
+{
+	(void)unused;
+	for (unsigned spilled = 0; spilled < 2; spilled++) {
+		struct world *w = world_new(spilled ? BLOCK_SIZE : 4 * BLOCK_SIZE);
+		fake_aio_init(&w->spill, 4 * BLOCK_SIZE);
+		group_set_spill(&w->group, &w->spill.backend, 4 * BLOCK_SIZE);
+		memset(w->fake[1].image, 7, sizes[1]);
+		group_mark_all(&w->group);
+		assert_int_equal(try_cut(w, CUT_POINT), 0);
+		w->fetching[0] = true;
+		w->fetch[0].done = on_fetched;
+		w->batch[0].private = w;
+		group_fetch(&w->group, &w->fetch[0], &w->batch[0]);
+		const struct source_block *block = &w->batch[0].block[w->batch[0].count - 1];
+		assert_int_equal(block->disk, 1);
+		struct volume_request over = {.command = VOLUME_ZERO, .off = (block->index - 1) * BLOCK_SIZE, .len = 2 * BLOCK_SIZE, .done = on_answer};
+		unsigned before = answers, reads = w->fake[1].count;
+		assert_true(reads > 0);
+		volume_submit(&w->group.volume[1], &over);
+		for (unsigned step = 0; step < 100; step++) {
+			marker_step(w);
+			if (w->fake[1].count > reads) // none of the batch's
+				(void)fake_aio_step(&w->fake[1], newest);
+		}
+		assert_int_equal(answers, before + 1);
+		assert_true(w->fetching[0] && w->fake[1].count == reads);
+		assert_int_equal(w->fake[1].image[block->index * BLOCK_SIZE], 0);
+		world_drain(w);
+		assert_false(w->fetching[0]);
+		assert_int_equal(w->batch[0].status, 0);
+		assert_int_equal(block->data[0], 7);
+		assert_int_equal(w->batch[0].block[w->batch[0].count - 2].data[BLOCK_SIZE - 1], 7);
+		assert_int_equal(w->group.preserve.bytes + w->group.preserve.count + w->group.volume[1].preserved, 0);
+		assert_int_equal(w->group.spill.blocks + w->group.spill.transit, 0);
+		world_free(w);
+	}
 }
 
 static void cut_given_up_fails_the_batches_under_way(void **unused)
@@ -1350,6 +1396,7 @@ int main(void)
 		cmocka_unit_test(volume_cache_is_a_hint_that_changes_nothing_and_never_fails),
 		cmocka_unit_test(cut_is_given_up_when_old_content_cannot_be_read),
 		cmocka_unit_test(preserved_blocks_jump_the_queue_so_that_the_cut_survives),
+		cmocka_unit_test(write_does_not_wait_for_the_batch_that_reads_its_block),
 		cmocka_unit_test(cut_given_up_fails_the_batches_under_way),
 		cmocka_unit_test(keep_forgets_nothing_when_a_read_or_a_sync_failed),
 		cmocka_unit_test(cut_given_up_for_a_write_that_hangs_opens_the_gate_and_takes_nothing),

@@ -228,6 +228,32 @@ static void message_of_another_thread_wakes_the_loop(void **state)
 	}
 }
 
+struct numbered {
+	struct ring_message message;
+	unsigned number;
+};
+
+static unsigned next_number;
+
+static void on_numbered(struct ring_message *message)
+{
+	assert_int_equal(HOLDER(message, struct numbered, message)->number, next_number++);
+}
+
+// A cycle's keep after its batches, a stop after all.
+static void messages_run_in_the_order_in_which_they_were_posted(void **state)
+{
+	struct numbered message[5];
+	(void)state;
+	next_number = 0;
+	for (unsigned n = 0; n < 5; n++) {
+		message[n] = (struct numbered){.message = {.run = on_numbered}, .number = n};
+		assert_true(ring_post(&ring, &message[n].message));
+	}
+	while (next_number < 5)
+		assert_int_equal(ring_turn(&ring), 0);
+}
+
 static void messages_are_refused_after_the_end_and_run_before_it(void **state)
 {
 	struct note before = {.message = {.run = on_note}}, after = {.message = {.run = on_note}};
@@ -252,6 +278,11 @@ static void on_busy(struct ring_task *task)
 	ring_later(&ring, task);
 }
 
+static void on_last(struct ring_task *task)
+{
+	HOLDER(task, struct busy, task)->runs++;
+}
+
 static void work_without_end_keeps_neither_sockets_nor_operations_waiting(void **state)
 {
 	struct busy busy = {.task = {.run = on_busy}};
@@ -274,6 +305,21 @@ static void work_without_end_keeps_neither_sockets_nor_operations_waiting(void *
 	peer_close(&peer);
 	(void)close(fd[0]);
 	(void)close(fd[1]);
+}
+
+static void work_that_is_queued_meanwhile_comes_with_the_next_turn(void **state)
+{
+	struct busy one = {.task = {.run = on_busy}}, other = {.task = {.run = on_busy}};
+	(void)state;
+	ring_later(&ring, &one.task);
+	ring_later(&ring, &other.task);
+	for (unsigned turn = 1; turn <= 3; turn++) {
+		assert_int_equal(ring_turn(&ring), 0);
+		assert_int_equal(one.runs, turn);
+		assert_int_equal(other.runs, turn);
+	}
+	one.task.run = other.task.run = on_last;
+	assert_int_equal(ring_turn(&ring), 0);
 }
 
 // ---- looking on before sleep
@@ -319,8 +365,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(socket_that_is_unwatched_meanwhile_is_not_ready_any_more, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(operation_that_ends_while_the_loop_sleeps_wakes_it, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(message_of_another_thread_wakes_the_loop, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(messages_run_in_the_order_in_which_they_were_posted, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(messages_are_refused_after_the_end_and_run_before_it, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(work_without_end_keeps_neither_sockets_nor_operations_waiting, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(work_that_is_queued_meanwhile_comes_with_the_next_turn, set_up, tear_down),
 		cmocka_unit_test(spinning_goes_on_while_it_succeeds),
 		cmocka_unit_test(spinning_in_vain_becomes_rare),
 	};
