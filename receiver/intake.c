@@ -150,6 +150,7 @@ int replica_session_begin(struct replica *r, const struct wire_open *open, const
 	}
 	r->codec = open->codec;
 	r->session_open = true;
+	r->certain.disks = 0;
 	r->reopen = false;
 	scrub_poison(r);
 	if (r->reopen) {

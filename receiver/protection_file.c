@@ -55,6 +55,21 @@ static json_t *retention_encode(const struct retention *policy)
 	return object;
 }
 
+static int doubt_encode(json_t *object, const struct protection *p)
+{
+	if (!p->doubt.disks)
+		return 0;
+	json_t *doubt = json_object(), *names = json_array();
+	int rc = json_object_set_new(doubt, "disks", names) || json_object_set_new(doubt, "id", json_new_uuid(&p->doubt.doubt));
+	for (unsigned i = 0; rc == 0 && i < p->disk_count; i++)
+		if (p->doubt.disks >> i & 1)
+			rc = json_array_append_new(names, json_string(p->disk[i].name));
+	if (rc == 0)
+		return json_object_set_new(object, "doubt", doubt);
+	json_decref(doubt);
+	return -ENOMEM;
+}
+
 int protection_encode(const struct protection *p, char **ret_text, size_t *ret_len)
 {
 	AUTO_JSON json_t *object = json_object();
@@ -70,6 +85,8 @@ int protection_encode(const struct protection *p, char **ret_text, size_t *ret_l
 	    json_object_set_new(object, "digest_kind", json_new_u64(p->digest.kind)) ||
 	    json_object_set_new(object, "digest_secret", json_new_hex(p->digest.secret, DIGEST_SECRET_SIZE)) ||
 	    json_object_set_new(object, "disks", disks_encode(p)))
+		return -ENOMEM;
+	if (doubt_encode(object, p))
 		return -ENOMEM;
 	if (p->retention_set && json_object_set_new(object, "retention", retention_encode(&p->retention)))
 		return -ENOMEM;
@@ -99,6 +116,28 @@ static int disks_decode(const json_t *object, struct protection *p, struct err *
 		p->disk_count = (uint16_t)(i + 1);
 	}
 	return rc;
+}
+
+// Absent while nothing is in doubt. After the disks.
+static int doubt_decode(const json_t *object, struct protection *p, struct err *err)
+{
+	const json_t *doubt = json_object_get(object, "doubt"), *names;
+	if (!doubt)
+		return 0;
+	int rc = json_get_uuid(doubt, "id", &p->doubt.doubt, err);
+	if (rc == 0)
+		rc = json_get_array(doubt, "disks", 1, p->disk_count, &names, err);
+	for (size_t i = 0; rc == 0 && i < json_array_size(names); i++) {
+		const char *name = json_string_value(json_array_get(names, i));
+		int disk = name ? protection_disk(p, name) : -ENOENT;
+		if (disk < 0 || p->doubt.disks >> disk & 1)
+			rc = err_set(err, -EBADMSG, "disks: not one of this protection, or named twice");
+		else
+			p->doubt.disks |= UINT64_C(1) << disk;
+	}
+	if (rc == 0 && uuid_is_zero(&p->doubt.doubt))
+		rc = err_set(err, -EBADMSG, "id: null");
+	return rc ? err_wrap(err, "doubt") : 0;
 }
 
 static int undo_decode(const json_t *object, struct protection *p, struct err *err)
@@ -192,6 +231,8 @@ int protection_decode(const char *text, size_t len, struct protection *ret_prote
 		rc = digest_key_decode(object, &p.digest, err);
 	if (rc == 0)
 		rc = disks_decode(object, &p, err);
+	if (rc == 0)
+		rc = doubt_decode(object, &p, err);
 	if (rc)
 		return rc;
 	p.points_keep = (uint32_t)keep;

@@ -26,6 +26,7 @@ struct protection {
 	struct digest_key digest;
 	uint16_t disk_count;
 	struct wire_disk disk[DISKS_MAX];
+	struct wire_doubted doubt; // what the source does not know; disks 0: nothing
 };
 
 // The caller frees *ret_text.

@@ -35,8 +35,9 @@ static json_t *replica_disks(const struct replica_info *info)
 {
 	json_t *disks = json_array();
 	for (unsigned i = 0; i < info->disk_count; i++)
-		if (json_array_append_new(disks, json_pack("{s:s, s:I}", "name", info->disk[i].name, "size_bytes",
-							   (json_int_t)info->disk[i].size))) {
+		if (json_array_append_new(disks, json_pack("{s:s, s:I, s:b}", "name", info->disk[i].name, "size_bytes",
+							   (json_int_t)info->disk[i].size, "doubted",
+							   (int)(info->doubted_disks >> i & 1)))) {
 			json_decref(disks);
 			return NULL;
 		}

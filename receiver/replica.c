@@ -129,6 +129,7 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 	r->prot.quota_bytes = next->quota_bytes;
 	r->prot.retention_set = next->retention_set;
 	r->prot.retention = next->retention;
+	r->prot.doubt = next->doubt;
 	r->prot_certain = true;
 	return 0;
 }
@@ -220,6 +221,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.retention_waits_for = replica_waits_for(r),
 		.surplus = retain_surplus(r),
 		.cannot_merge = r->cannot_merge,
+		.doubted_disks = r->prot.doubt.disks,
 	};
 	for (unsigned i = 0; r->adopting && i < r->prot.disk_count; i++) {
 		info.adopting_bytes += r->prot.disk[i].size;

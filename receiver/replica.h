@@ -143,6 +143,7 @@ struct replica {
 	} examine;
 
 	bool session_open;
+	struct wire_certain certain;	// of the session; disks 0: nothing
 	enum codec codec;		// what the session asks new overlays to be made with
 	struct codec_context *unpacker; // while a session is open, as those below
 	unsigned char *block;		// one block, as it will be
@@ -153,6 +154,8 @@ struct replica {
 // Half a replica: named, with locks; the rest by replica_recover().
 struct replica *replica_new(struct env_root *root, const char *store_path, const char *name);
 void replica_free(struct replica *replica); // takes NULL
+// The cut is a point, durably: ends the doubt that it is to end (doubt.c). -EIO: broken.
+int doubt_sealed(struct replica *replica, const struct uuid *cut, struct err *err);
 
 // "<name>/" and the formatted rest, below the store's root.
 void replica_file(const struct replica *replica, char path[REPLICA_PATH_SIZE], const char *fmt, ...)

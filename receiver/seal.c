@@ -168,7 +168,7 @@ static int seal_commit(struct replica *r, struct point_file *point, struct err *
 	if (seal_sync(r, &why))
 		return replica_break(r, &why, err);
 	seal_adopt(r, point, &next_head);
-	return 0;
+	return doubt_sealed(r, &point->info.cut, err);
 }
 
 int replica_seal(struct replica *r, const struct wire_seal *seal, struct wire_committed *ret_committed, struct err *err)

@@ -68,7 +68,7 @@ static int on_hello(struct session *session, const struct wire_frame *frame, enu
 					  .minor = WIRE_MINOR,
 					  .wall_ns = env_wall_ns(session->host->env),
 					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_PIECES |
-						      WIRE_FEATURE_SEEDED,
+						      WIRE_FEATURE_SEEDED | WIRE_FEATURE_DOUBT,
 					  .program = "kagami-receiver",
 				  };
 	if (wire_get_hello(frame, &theirs))
@@ -163,6 +163,25 @@ static int send_damaged(struct session *session, struct err *err)
 	return reply(session, wire_put_damaged(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &damaged), err);
 }
 
+static int send_doubted(struct session *session, const struct wire_doubted *doubted, struct err *err)
+{
+	return reply(session, wire_put_doubted(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, doubted), err);
+}
+
+// What else the source must know before it believes what it remembers.
+static int say_more(struct session *session, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_doubted doubted;
+	replica_doubted(session->replica, &doubted);
+	if (doubted.disks && !(session->features & WIRE_FEATURE_DOUBT)) {
+		*ret_code = WIRE_E_VERSION;
+		return err_set(err, -EPROTONOSUPPORT,
+			       "the source lost track of a disk, and this version of it would not know: start the newer one again");
+	}
+	int rc = session->features & WIRE_FEATURE_DAMAGED ? send_damaged(session, err) : 0;
+	return rc || !(session->features & WIRE_FEATURE_DOUBT) ? rc : send_doubted(session, &doubted, err);
+}
+
 static int on_open(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
 {
 	struct wire_open open;
@@ -181,7 +200,38 @@ static int on_open(struct session *session, const struct wire_frame *frame, enum
 	log_info("session opened protection=%s peer=%s point=%llu", open.name, session->peer_address,
 		 (unsigned long long)opened.last_point);
 	rc = reply(session, wire_put_opened(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &opened), err);
-	return rc || !(session->features & WIRE_FEATURE_DAMAGED) ? rc : send_damaged(session, err);
+	return rc ? rc : say_more(session, ret_code, err);
+}
+
+// No session: another connection may have it, and be busy.
+static int on_doubt(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	const struct pin *pin = channel_peer(session->channel);
+	struct wire_doubt doubt;
+	struct wire_doubted doubted = {.disks = 0};
+	if (!pairing_known(session->host->pairing, pin)) {
+		*ret_code = WIRE_E_UNPAIRED;
+		return err_set(err, -EACCES, "this source is not paired with the receiver: `kagami pair-token` on the target gives a token");
+	}
+	if (wire_get_doubt(frame, &doubt))
+		return malformed(frame, ret_code, err);
+	struct replica *replica = store_find(session->host->store, doubt.name);
+	int rc = replica ? replica_doubt(replica, &doubt, pin->bytes, &doubted, err) : 0; // without a replica nothing is believed
+	if (rc) {
+		*ret_code = rc == -EBADMSG ? WIRE_E_PROTOCOL : open_refusal(rc);
+		return rc;
+	}
+	session->done = true;
+	return send_doubted(session, &doubted, err);
+}
+
+static int on_certain(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_certain certain;
+	if (wire_get_certain(frame, &certain))
+		return malformed(frame, ret_code, err);
+	replica_certain(session->replica, &certain);
+	return 0;
 }
 
 static int on_seeded(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
@@ -339,13 +389,15 @@ static int on_ping(struct session *session, const struct wire_frame *frame, enum
 
 static session_handler *const handlers[SESSION_STATES][WIRE_TYPES] = {
 	[SESSION_START] = {[WIRE_HELLO] = on_hello},
-	[SESSION_READY] = {[WIRE_PAIR] = on_pair, [WIRE_OPEN] = on_open, [WIRE_SEEDED] = on_seeded},
+	[SESSION_READY] = {[WIRE_PAIR] = on_pair, [WIRE_OPEN] = on_open, [WIRE_SEEDED] = on_seeded,
+			   [WIRE_DOUBT] = on_doubt},
 	[SESSION_OPEN] = {[WIRE_COMPARE] = on_compare,
 			  [WIRE_BLOCK] = on_block,
 			  [WIRE_ZEROS] = on_zeros,
 			  [WIRE_SEAL] = on_seal,
 			  [WIRE_NODES] = on_nodes,
 			  [WIRE_EXAMINE] = on_examine,
+			  [WIRE_CERTAIN] = on_certain,
 			  [WIRE_PING] = on_ping},
 };
 

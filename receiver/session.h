@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // One connection from a source: which message is allowed when, and what each does to the store.
 //
-//	            HELLO          PAIR
+//	            HELLO          PAIR, DOUBT
 //	 START ──────────► READY ────────► (answered, closed)
 //	                     │ OPEN
 //	                     ▼
-//	                   OPEN ──┐ COMPARE, NODES, EXAMINE, BLOCK, ZEROS, SEAL
+//	                   OPEN ──┐ COMPARE, NODES, EXAMINE, BLOCK, ZEROS, CERTAIN, SEAL
 //	                     ▲────┘
 //	PING is allowed in OPEN. Anything else ends the connection with ERROR.
 #ifndef KAGAMI_RECEIVER_SESSION_H

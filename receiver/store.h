@@ -104,6 +104,7 @@ struct replica_info {
 	uint64_t surplus;  // points that the policy does not keep, and that are still there
 	char retention_reason[ERR_TEXT_MAX]; // why retention cannot go on; "" while it does
 	bool cannot_merge; // the file system cannot exchange directories: points in the middle stay
+	uint64_t doubted_disks; // bit n: disk n; its source lost track of it (replica_doubt())
 };
 void replica_info(struct replica *replica, struct replica_info *ret_info);
 
@@ -195,6 +196,16 @@ struct retain_pace {
 	void *context;
 };
 int replica_retain_paced(struct replica *replica, const struct retain_pace *pace, struct err *err);
+
+// The source says that it lost track of disks: they are in doubt, durable on return, until replica_seal() of a cut that replica_certain()
+// named. *ret_doubt is what is in doubt now. Also beside an open session, and of a source that is fenced, as long as that may be taken
+// back. -EPERM another's or another protection, -ESTALE another generation, -EBADMSG a disk that is not there, -ENOSPC, -EIO broken.
+int replica_doubt(struct replica *replica, const struct wire_doubt *doubt, const unsigned char owner_pin[OWNER_PIN_SIZE],
+		  struct wire_doubted *ret_doubt, struct err *err);
+void replica_doubted(struct replica *replica, struct wire_doubted *ret_doubt);
+// The session's: the point of the cut that is named was made of all that may differ on these disks. Where the doubt is still the one that is
+// named when that point is committed, it ends, for these disks.
+void replica_certain(struct replica *replica, const struct wire_certain *certain);
 
 // --- recovery's side ---
 

@@ -131,6 +131,20 @@ static int reach_point(const struct cycle *cycle, struct cycle_report *report, s
 	}
 }
 
+// Leaves with the SEAL.
+static int put_certain(const struct cycle *cycle, const struct uuid *cut, struct err *err)
+{
+	struct wire_doubted doubted = cycle->certain ? cycle->certain(cycle->context) : (struct wire_doubted){.disks = 0};
+	if (!doubted.disks)
+		return 0;
+	struct wire_certain m = {.doubt = doubted.doubt, .cut = *cut, .disks = doubted.disks};
+	void *to = channel_room(cycle->channel, WIRE_FRAME_MAX);
+	if (!to)
+		return channel_flush(cycle->channel, err);
+	int rc = channel_put(cycle->channel, wire_put_certain(to, WIRE_FRAME_MAX, &m));
+	return rc ? err_sys(err, rc, "say what is certain") : 0;
+}
+
 static int seal(const struct cycle *cycle, uint64_t wire_start, struct cycle_report *report, struct err *err)
 {
 	report->wire_bytes = channel_bytes_out(cycle->channel) - wire_start;
@@ -145,12 +159,15 @@ static int seal(const struct cycle *cycle, uint64_t wire_start, struct cycle_rep
 		.wire_bytes = report->wire_bytes,
 	};
 	cycle->on_stage(cycle->context, CYCLE_COMMITTING);
+	cycle->on_seal(cycle->context, &report->cut);
+	int rc = put_certain(cycle, &report->cut, err);
+	if (rc)
+		return rc;
 	void *to = channel_room(cycle->channel, WIRE_FRAME_MAX);
 	if (!to)
 		return channel_flush(cycle->channel, err);
-	cycle->on_seal(cycle->context, &report->cut);
 	report->sealed = true;
-	int rc = channel_put(cycle->channel, wire_put_seal(to, WIRE_FRAME_MAX, &m));
+	rc = channel_put(cycle->channel, wire_put_seal(to, WIRE_FRAME_MAX, &m));
 	if (rc == 0)
 		rc = channel_flush(cycle->channel, err);
 	struct wire_frame frame;

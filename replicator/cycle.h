@@ -90,6 +90,8 @@ struct cycle {
 	void (*on_stage)(void *context, enum cycle_stage stage); // called as the cycle goes on
 	// Called before SEAL leaves with the cut that it names: from here on the outcome may be unknown.
 	void (*on_seal)(void *context, const struct uuid *cut);
+	// After it: what of the receiver's doubt the point ends; disks 0: nothing. NULL: never.
+	struct wire_doubted (*certain)(void *context);
 	void *context;
 };
 

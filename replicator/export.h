@@ -58,8 +58,9 @@ struct export_config {
 enum { EXPORT_CUT_HOLD_MS_MAX = 1000 };
 // For how long at most a commit of marks may take before the disks whose writes wait for it are given up (needs a sync): a working
 // disk answers a sync within a second or two, behind a great deal of other writing. After that the writes wait for the note of
-// it, which lies in memory as a rule. A write that came just after a commit began waits for two: 11 s, of the guest's 30.
-enum { EXPORT_MARK_WAIT_MS_MAX = 5000, EXPORT_NOTE_WAIT_MS_MAX = 1000 };
+// it, which lies in memory as a rule, and for the receiver to be told. A write that came just after a commit began waits for two: 15 s, of
+// the guest's 30.
+enum { EXPORT_MARK_WAIT_MS_MAX = 5000, EXPORT_NOTE_WAIT_MS_MAX = 5000 };
 // For how long nothing may come back from the spill file, which lies in the state directory, before the cut is given up.
 enum { EXPORT_SPILL_WAIT_MS_MAX = 5000 };
 

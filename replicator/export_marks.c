@@ -80,8 +80,8 @@ static void on_noted(struct herald *herald)
 static void on_note_late(struct bound *note)
 {
 	struct export_losing *losing = HOLDER(note, struct export_losing, note);
-	log_warning("the note of lost tracking is not written yet, and the guest waits no longer: should this process die now, ask for a "
-		    "sync of the disk by hand protection=%s disk=%s",
+	log_warning("neither the note of lost tracking nor the receiver has answered yet, and the guest waits no longer: should this "
+		    "host die now, remove the disk's state file before the next start protection=%s disk=%s",
 		    losing->export->protection, losing->export->nbd[losing->herald.disk].name);
 	let_go(losing);
 }

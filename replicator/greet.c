@@ -36,7 +36,7 @@ int greet_clocks(struct channel *channel, struct env *env, struct wire_hello *re
 		.minor = WIRE_MINOR,
 		.wall_ns = env_wall_ns(env),
 		.features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_PIECES |
-			    WIRE_FEATURE_REPORT,
+			    WIRE_FEATURE_REPORT | WIRE_FEATURE_DOUBT,
 		.program = "kagami-replicator",
 	};
 	void *to = channel_room(channel, WIRE_FRAME_MAX);
@@ -85,10 +85,22 @@ int greet_seeded(struct channel *channel, const struct wire_hello *theirs, struc
 	return 0; // leaves with OPEN
 }
 
+static int doubted_get(struct channel *channel, const struct wire_open *open, struct wire_doubted *ret_doubted,
+		       struct wire_failure *ret_failure, struct err *err)
+{
+	struct wire_frame frame;
+	int rc = channel_expect(channel, WIRE_DOUBTED, CHANNEL_STALL_MS, &frame, ret_failure, err);
+	if (rc)
+		return rc;
+	bool good = wire_get_doubted(&frame, ret_doubted) == 0 && (open->disk_count == DISKS_MAX || !(ret_doubted->disks >> open->disk_count));
+	return good ? 0 : err_set(err, -EBADMSG, "the receiver's DOUBTED is not one of ours");
+}
+
 int greet_open(struct channel *channel, const struct wire_hello *theirs, const struct wire_open *open, struct wire_opened *ret_opened,
-	       struct wire_damaged *ret_damaged, struct wire_failure *ret_failure, struct err *err)
+	       struct wire_damaged *ret_damaged, struct wire_doubted *ret_doubted, struct wire_failure *ret_failure, struct err *err)
 {
 	ret_damaged->count = 0;
+	*ret_doubted = (struct wire_doubted){.disks = 0};
 	ret_failure->code = 0;
 	if (open->digest.kind == DIGEST_BLAKE2B && !(theirs->features & WIRE_FEATURE_BLAKE2B))
 		return err_set(err, -EPROTONOSUPPORT, "the receiver is of a version without blake2b digests: upgrade it");
@@ -103,5 +115,9 @@ int greet_open(struct channel *channel, const struct wire_hello *theirs, const s
 		return rc;
 	if (wire_get_opened(&frame, ret_opened))
 		return err_set(err, -EBADMSG, "the receiver's OPENED is not one of ours");
-	return theirs->features & WIRE_FEATURE_DAMAGED ? damaged_get(channel, open, ret_damaged, ret_failure, err) : 0;
+	if (theirs->features & WIRE_FEATURE_DAMAGED)
+		rc = damaged_get(channel, open, ret_damaged, ret_failure, err);
+	if (rc == 0 && theirs->features & WIRE_FEATURE_DOUBT)
+		rc = doubted_get(channel, open, ret_doubted, ret_failure, err);
+	return rc;
 }

@@ -22,9 +22,9 @@ struct greet_clock greet_clock_of(int64_t sent_wall_ns, uint64_t round_trip_ns, 
 // As greet(), with the clocks of `env`.
 int greet_clocks(struct channel *channel, struct env *env, struct wire_hello *ret_theirs, struct greet_clock *ret_clock, struct err *err);
 
-// Sends OPEN and takes OPENED, and DAMAGED when `theirs` announced it: the runs lie on the disks of `open`. -EREMOTEIO with *ret_failure
+// Sends OPEN and takes OPENED, and DAMAGED and DOUBTED when `theirs` announced them: what they name are disks of `open`. -EREMOTEIO with *ret_failure
 // filled when the receiver refuses.
 int greet_open(struct channel *channel, const struct wire_hello *theirs, const struct wire_open *open, struct wire_opened *ret_opened,
-	       struct wire_damaged *ret_damaged, struct wire_failure *ret_failure, struct err *err);
+	       struct wire_damaged *ret_damaged, struct wire_doubted *ret_doubted, struct wire_failure *ret_failure, struct err *err);
 
 #endif

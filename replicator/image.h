@@ -32,6 +32,9 @@ struct image {
 	unsigned detour;       // how many more small writes go by the ring, since one of ours was slow
 	unsigned send_detour; // likewise of reads that could be sent from the page cache
 	_Atomic unsigned ahead; // image_read.c: how many reads more are read ahead of
+	bool waits;	       // its file system takes no write that must not wait
+	unsigned again;	       // of those, that were refused since one was taken
+	uint64_t pending, moved_ns; // operations by the ring; when the first of them began, or the newest ended
 	bool no_pipe;	       // its file system takes nothing from a pipe: each such write is copied once more
 };
 

@@ -6,6 +6,10 @@
 // kernel throttles who dirties pages too quickly), the next ones take the detour over the ring, so that one disk's
 // stall is not every disk's. Likewise large reads of what is in memory go from the page cache to the socket without a copy. Reads for a cycle
 // are the reader's (reader.h).
+//
+// Both are for a disk that works. Where its file system takes a write that must not wait (RWF_NOWAIT: xfs; not ext4, nor tmpfs; btrfs in name
+// alone), the thread never waits for it: what would wait goes by the ring. On the others a disk that died is known by the operations that it
+// owes: as long as none of them has ended for STALL_NS, nothing is done from the thread.
 #include "replicator/image.h"
 
 #include "base/clock.h"
@@ -18,8 +22,13 @@
 #include <linux/falloc.h>
 #include <stdlib.h>
 #include <sys/sendfile.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#ifndef SYS_cachestat // newer than the headers
+#define SYS_cachestat 451
+#endif
 
 enum {
 	ADVISE_STEP = 128 << 10, // the kernel takes no more of a range than its readahead window, and forgets the rest
@@ -28,7 +37,10 @@ enum {
 	SEND_BYTES_MIN = 64 << 10,
 	SEND_BYTES_MAX = 1 << 20, // at once: others have their turn
 	LOOK_STEP = 64 << 10,
+	LOOK_STEP_COUNTED = 128 << 10, // of pages that are all there: whether they are being read; a readahead begins so many
+	AGAIN_MAX = 16,		       // writes that would wait, none between them that did not
 	SLOW_NS = 2 * 1000 * 1000,
+	STALL_NS = 100 * 1000 * 1000,
 	DETOUR_WRITES = 256,
 	DETOUR_READS = 16,
 };
@@ -63,6 +75,35 @@ static void finish_run(struct ring_task *task)
 		list->done(list, list->res);
 		list = next;
 	}
+}
+
+// ---- a disk that owes us something
+
+// What the reader does has its turn when nobody else wants the processors: how long it takes says nothing of the disk.
+static bool for_reader(const struct image *image, const struct aio *aio)
+{
+	return aio->kind == AIO_READ && aio->background && image->reader;
+}
+
+static void op_begins(struct image *image, const struct aio *aio)
+{
+	if (for_reader(image, aio))
+		return;
+	if (image->pending++ == 0)
+		image->moved_ns = clock_mono_ns();
+}
+
+static void op_ends(struct image *image, const struct aio *aio)
+{
+	if (for_reader(image, aio))
+		return;
+	image->pending--;
+	image->moved_ns = clock_mono_ns();
+}
+
+static bool stalled(const struct image *image)
+{
+	return image->pending && clock_mono_ns() - image->moved_ns > STALL_NS;
 }
 
 static void op_submit(struct image_op *op)
@@ -106,6 +147,7 @@ static void op_finish(struct image_op *op, int res)
 	struct aio *aio = op->aio;
 	op->next = image->spare;
 	image->spare = op;
+	op_ends(image, aio);
 	aio->done(aio, res);
 }
 
@@ -126,6 +168,7 @@ static void write_rest(struct image_op *op)
 	aio->len -= op->at;
 	op->next = image->spare;
 	image->spare = op;
+	op_ends(image, aio);
 	write_now(image, aio);
 }
 
@@ -172,10 +215,11 @@ static bool write_direct(struct image *image, const struct aio *aio)
 		return true;
 	if ((!aio->pipe && aio->len > DIRECT_BYTES_MAX) || (aio->off | aio->len) % PIECE_SIZE)
 		return false;
-	if (!image->detour)
-		return true;
-	image->detour--;
-	return false;
+	if (image->detour) {
+		image->detour--;
+		return false;
+	}
+	return !stalled(image);
 }
 
 // For file systems that take nothing from a pipe.
@@ -202,11 +246,30 @@ static ssize_t write_piped(struct image *image, int pipe, uint64_t off, size_t l
 	return image->no_pipe ? write_copied(image, pipe, off, len) : wrote;
 }
 
+// Without waiting, where the file system can do that. EAGAIN: it would have to wait.
+static ssize_t write_quick(struct image *image, char *data, uint64_t off, size_t len)
+{
+	const struct iovec from = {.iov_base = data, .iov_len = len};
+	if (image->waits)
+		return pwrite(image->fd, data, len, (off_t)off);
+	ssize_t wrote = pwritev2(image->fd, &from, 1, (off_t)off, RWF_NOWAIT);
+	if (wrote >= 0) {
+		image->again = 0;
+		return wrote;
+	}
+	if (errno != EOPNOTSUPP && (errno != EAGAIN || ++image->again < AGAIN_MAX))
+		return wrote;
+	image->waits = true; // it never does
+	return pwrite(image->fd, data, len, (off_t)off);
+}
+
 static ssize_t write_some(struct image *image, const struct aio *aio, uint64_t at)
 {
 	uint64_t off = aio->off + at, len = aio->len - at;
-	return aio->pipe ? write_piped(image, *aio->pipe, off, len) : pwrite(image->fd, (char *)aio->data + at, len, (off_t)off);
+	return aio->pipe ? write_piped(image, *aio->pipe, off, len) : write_quick(image, (char *)aio->data + at, off, len);
 }
+
+static void submit_from(struct image *image, struct aio *aio, uint64_t at);
 
 static void write_now(struct image *image, struct aio *aio)
 {
@@ -214,9 +277,12 @@ static void write_now(struct image *image, struct aio *aio)
 	int res = 0;
 	while (res == 0 && at < aio->len) {
 		ssize_t wrote = write_some(image, aio, at);
-		if (wrote > 0)
+		if (wrote > 0) {
 			at += (uint64_t)wrote;
-		else if (wrote == 0)
+		} else if (wrote < 0 && errno == EAGAIN && !aio->pipe) {
+			submit_from(image, aio, at);
+			return;
+		} else if (wrote == 0)
 			res = -EIO;
 		else if (errno != EINTR)
 			res = -errno;
@@ -226,18 +292,38 @@ static void write_now(struct image *image, struct aio *aio)
 	finish_later(image, aio, res);
 }
 
-// One byte of each LOOK_STEP: pages come and go in runs, and image_send() notices when it was wrong.
+// Whether every page of it is in memory. -ENOSYS: this kernel does not tell (before 6.5).
+static int all_cached(const struct image *image, uint64_t off, uint64_t len)
+{
+	struct {
+		uint64_t off, len;
+	} range = {off, len};
+	struct {
+		uint64_t cached, dirty, writeback, evicted, recently_evicted;
+	} pages;
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	if (syscall(SYS_cachestat, image->fd, &range, &pages, 0) < 0)
+		return -ENOSYS;
+	return pages.cached >= (off + len - 1) / page - off / page + 1;
+}
+
+// One byte of each step is looked at: whether it is there already, or still being read. Where pages cannot be counted they come and go in
+// runs, and image_send() notices when that was wrong.
 bool image_sendable(struct image *image, uint64_t off, uint64_t len)
 {
 	char byte;
 	const struct iovec to = {.iov_base = &byte, .iov_len = 1};
-	if (len < SEND_BYTES_MIN)
+	if (len < SEND_BYTES_MIN || stalled(image))
 		return false;
 	if (image->send_detour) {
 		image->send_detour--;
 		return false;
 	}
-	for (uint64_t at = 0; at < len; at += LOOK_STEP)
+	int all = all_cached(image, off, len);
+	if (all == 0)
+		return false;
+	uint64_t step = all > 0 ? LOOK_STEP_COUNTED : LOOK_STEP;
+	for (uint64_t at = 0; at < len; at += step)
 		if (preadv2(image->fd, &to, 1, (off_t)(off + at), RWF_NOWAIT) != 1)
 			return false;
 	return preadv2(image->fd, &to, 1, (off_t)(off + len - 1), RWF_NOWAIT) == 1;
@@ -274,6 +360,12 @@ static void image_submit(struct aio_backend *backend, struct aio *aio)
 		write_now(image, aio);
 		return;
 	}
+	submit_from(image, aio, 0);
+}
+
+// By the ring, what follows the first `at` bytes.
+static void submit_from(struct image *image, struct aio *aio, uint64_t at)
+{
 	struct image_op *op = image->spare;
 	if (op)
 		image->spare = op->next;
@@ -286,9 +378,10 @@ static void image_submit(struct aio_backend *backend, struct aio *aio)
 	op->ring.done = op_done;
 	op->image = image;
 	op->aio = aio;
-	op->at = 0;
+	op->at = at;
 	op->next = NULL;
-	if (aio->kind == AIO_READ && aio->background && image->reader)
+	op_begins(image, aio);
+	if (for_reader(image, aio))
 		by_reader(op);
 	else
 		op_submit(op);

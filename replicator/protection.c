@@ -39,6 +39,7 @@ static void protection_free(struct protection *p)
 {
 	if (!p)
 		return;
+	doubt_stop(p);
 	tracking_done(p);
 	export_close(p->export);
 	ship_free(p->ship);
@@ -46,6 +47,7 @@ static void protection_free(struct protection *p)
 	slot_leave(p);
 	protection_wait_done(p);
 	resize_done(p);
+	doubt_done(p);
 	(void)pthread_mutex_destroy(&p->lock);
 	free(p);
 }
@@ -76,6 +78,9 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	struct err record = {0};
 	if (sync_log_load(p->place.state, p->config.name, &p->syncs, &record))
 		log_warning("the record of syncs is begun anew protection=%s: %s", p->config.name, record.text);
+	rc = doubt_start(p);
+	if (rc)
+		return err_sys(err, rc, "start a thread");
 	rc = open_export(p, err);
 	if (rc == 0)
 		rc = tracking_load(p, is_new, err);
@@ -112,6 +117,7 @@ int protection_start(const struct protection_place *place, const struct protecti
 	p->settled = true;
 	(void)pthread_mutex_init(&p->lock, NULL);
 	tracking_init(p);
+	doubt_init(p);
 	resize_init(p);
 	int rc = start(p, is_new, err);
 	if (rc) {

@@ -141,6 +141,7 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 	if (!same && p->position_known) {
 		p->uncovered = true;
 		source_mark_all(p->source);
+		p->doubt.whole = UINT64_MAX;
 		LOCK_SCOPE(&p->lock);
 		p->sync = SYNC_POSITION;
 		log_warning("the receiver is at another point than known here: syncing by digests protection=%s known=%llu "
@@ -178,6 +179,24 @@ static void take_damaged(struct protection *p, const struct wire_damaged *damage
 	p->asked |= p->schedule.failures == 0; // else the target refused them just now: they wait for their turn
 }
 
+// Disks that a process before this one lost track of, and could not say so in their state files.
+static void take_doubted(struct protection *p, const struct wire_doubted *doubted)
+{
+	uint64_t disks = doubt_hear(p, doubted);
+	if (!disks)
+		return;
+	for (unsigned i = 0; i < p->config.disk_count; i++)
+		if (disks >> i & 1) {
+			source_mark(p->source, (uint16_t)i, 0, export_disk_size(p->export, (uint16_t)i));
+			log_warning("the receiver was told that tracking was lost before this start: syncing by digests protection=%s disk=%s",
+				    p->config.name, p->config.disk[i].name);
+		}
+	LOCK_SCOPE(&p->lock);
+	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP)
+		p->sync = SYNC_TRACKING_DOUBT;
+	p->asked |= p->schedule.failures == 0;
+}
+
 static void open_message(const struct protection *p, struct wire_open *ret_open)
 {
 	const struct protection_config *config = &p->config;
@@ -202,6 +221,7 @@ static int open_session(struct protection *p, struct channel *channel, struct wi
 	struct wire_open open;
 	struct wire_opened opened;
 	struct wire_damaged damaged;
+	struct wire_doubted doubted;
 	int rc = greet(channel, &theirs, err);
 	if (rc)
 		return rc;
@@ -210,10 +230,11 @@ static int open_session(struct protection *p, struct channel *channel, struct wi
 	rc = seed_since(p) ? greet_seeded(channel, &theirs, err) : 0;
 	if (rc)
 		return rc;
-	rc = greet_open(channel, &theirs, &open, &opened, &damaged, failure, err);
+	rc = greet_open(channel, &theirs, &open, &opened, &damaged, &doubted, failure, err);
 	if (rc)
 		return rc;
 	take_position(p, &opened);
+	take_doubted(p, &doubted);
 	take_damaged(p, &damaged);
 	return 0;
 }
@@ -231,6 +252,8 @@ void connection_open(struct protection *p)
 	if (p->state == STATE_STARTING || p->state == STATE_PAUSED)
 		protection_set_state(p, STATE_CONNECTING, "");
 	int rc = site_load(p->place.state, p->config.site, &site, &err);
+	if (rc == 0)
+		doubt_set_site(p, &site);
 	if (rc == 0)
 		rc = channel_connect(p->tls, site.address, &site.pin, &channel, &err);
 	if (rc == 0) {

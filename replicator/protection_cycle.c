@@ -231,6 +231,11 @@ static void image_lost(struct protection *p)
 	p->sync = SYNC_IMAGE_CHANGED;
 }
 
+static struct wire_doubted on_certain(void *context)
+{
+	return doubt_certain(context);
+}
+
 void protection_cycle_once(struct protection *p)
 {
 	struct err err = {0};
@@ -253,6 +258,7 @@ void protection_cycle_once(struct protection *p)
 		.lore = &p->lore,
 		.on_stage = on_stage,
 		.on_seal = tracking_seal,
+		.certain = on_certain,
 		.context = p,
 	};
 	uint64_t number;

@@ -87,6 +87,25 @@ static json_t *cuts_json(struct protection *p)
 			 "max_us", json_count(cuts.max_us), "buckets", buckets);
 }
 
+// Whether a start after this host's death would know: null while nothing is lost.
+static json_t *told_json(struct protection *p, uint16_t disk, const char *lost)
+{
+	return *lost ? json_boolean(p->tracking[disk].lost_in_file || doubt_told(p, disk)) : json_null();
+}
+
+// "disk vda: why", and what to do where no start would know.
+static json_t *needs_sync_json(struct protection *p, uint16_t disk, const char *lost)
+{
+	char why[ERR_TEXT_MAX];
+	const char *name = p->config.disk[disk].name;
+	if (p->tracking[disk].lost_in_file || doubt_told(p, disk))
+		return json_sprintf("disk %s: %s", name, lost);
+	doubt_why(p, why);
+	return json_sprintf("disk %s: %s; neither its state file nor the receiver says so yet%s%s: if this host dies before one does, remove "
+			    "protections/%s/%s.state from the state directory before the next start",
+			    name, lost, *why ? ", " : "", why, p->config.name, name);
+}
+
 static void set_tracking(json_t *disk, const struct export_stats *stats, uint64_t size, const char *lost)
 {
 	(void)json_object_set_new(disk, "tracking_memory_bytes", json_count(stats->tracking_memory + state_marks_memory(size)));
@@ -155,10 +174,12 @@ static json_t *disks_json(struct protection *p, struct price *price, json_t **re
 		const char *lost = lost_why(p, i, &stats);
 		json_t *disk = disk_json(p, i, &stats);
 		price_add(price, &stats, export_disk_size(p->export, i), *lost);
-		if (disk)
+		if (disk) {
 			set_tracking(disk, &stats, export_disk_size(p->export, i), lost);
+			(void)json_object_set_new(disk, "tracking_told", told_json(p, i, lost));
+		}
 		if (*lost && !*ret_needs_sync)
-			*ret_needs_sync = json_sprintf("disk %s: %s", p->config.disk[i].name, lost);
+			*ret_needs_sync = needs_sync_json(p, i, lost);
 		(void)json_array_append_new(disks, disk);
 	}
 	return disks;

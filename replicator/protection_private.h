@@ -9,6 +9,7 @@
 
 #include "replicator/cycle.h"
 #include "replicator/desk.h"
+#include "replicator/doubt.h"
 #include "replicator/export.h"
 #include "replicator/pace.h"
 #include "replicator/protection.h"
@@ -62,7 +63,8 @@ struct protection {
 	struct export *export;
 	struct source *source;
 	struct tracking tracking[DISKS_MAX];
-	pthread_t thread;
+	struct doubt doubt;
+	pthread_t thread, doubt_thread;
 	int wake_fd; // an eventfd: something under the lock changed
 
 	// The cycle thread's own.

@@ -34,11 +34,12 @@ void tracking_done(struct protection *p)
 
 // ---- lost
 
-static void lost_publish(struct protection *p, unsigned disk, const char *why)
+static void lost_publish(struct protection *p, unsigned disk, const char *why, bool in_file)
 {
 	char when[WHEN_SIZE];
 	when_format(env_wall_ns(p->place.env), when);
 	LOCK_SCOPE(&p->lock);
+	p->tracking[disk].lost_in_file = in_file;
 	(void)snprintf(p->tracking[disk].lost_why, sizeof(p->tracking[disk].lost_why), "%.*s (since %s)",
 		       ERR_TEXT_MAX - WHEN_SIZE - 16, why, when);
 }
@@ -51,6 +52,7 @@ static bool lose(struct protection *p, unsigned disk, const char *why)
 	if (t->lost)
 		return true;
 	t->lost = true;
+	doubt_raise(p, disk);
 	char name[STATE_NAME_SIZE];
 	state_name(p, disk, name);
 	log_error("tracking is lost, the guest goes on: mend the state directory and restart; the next start compares the whole disk "
@@ -65,8 +67,9 @@ static bool lose(struct protection *p, unsigned disk, const char *why)
 	if (in_note)
 		log_warning("the note of lost tracking could not be written protection=%s disk=%s: %s", p->config.name, disk_name,
 			    note_err.text);
-	lost_publish(p, disk, why);
-	return in_file == 0 || in_note == 0;
+	bool told = in_file == 0 || doubt_wait(p, disk); // D1: whoever waits for a mark waits for the disk's lock
+	lost_publish(p, disk, why, in_file == 0);
+	return in_file == 0 || in_note == 0 || told;
 }
 
 // ---- load
@@ -130,6 +133,8 @@ static int load_disk(struct protection *p, unsigned disk, bool is_new, struct er
 		return rc;
 	enum sync_reason reason = read_disk(p, disk, is_new, &identity);
 	p->tracking[disk].sync = reason;
+	if (reason != SYNC_NONE && reason != SYNC_UNCLEAN_STOP)
+		p->doubt.whole |= UINT64_C(1) << disk;
 	if (reason != SYNC_NONE) // a sync of the image may have failed in the process before: what is compared must be what is on the disk
 		export_drop_cache(p->export, (uint16_t)disk);
 	// What costs the whole disk names the sync: marked regions alone are never said to be the reason for more (B5).
@@ -206,9 +211,11 @@ void tracking_note(void *context, uint16_t disk, const char *why)
 	const char *disk_name = p->config.disk[disk].name;
 	struct err err = {0};
 	atomic_store(&p->tracking[disk].forsaken, true);
+	doubt_raise(p, disk); // while the note is written
 	if (lost_note_write(p->place.env, p->place.run_dir, p->config.name, disk_name, why, &err))
 		log_warning("the note of lost tracking could not be written protection=%s disk=%s: %s", p->config.name, disk_name,
 			    err.text);
+	(void)doubt_wait(p, disk); // D1
 }
 
 void tracking_lose(void *context, uint16_t disk, const char *why)

@@ -3,10 +3,11 @@
 //
 //	load ──► open (marks = what is dirty, durable) ──► commit, position … ──► save
 //	           │                                         │
-//	           └─────────────── lost: the file is made to say so, and a note stands in the run directory; the guest goes on
+//	           └─────────────── lost: the file is made to say so, a note stands in the run directory, the receiver is told; the guest goes on
 //
 // T1 (B1): the position in a file names a cut only when the file's marks hold every region that differs from it. So after
 //    source_mark_all(), which marks nothing, the file names no cut (`nowhere`) until a point is committed.
+//    Where the receiver doubts the disk it holds without: the doubt ends with a point whose differences are marked (doubt.h, D3).
 // T2: pending_cut is durable before its SEAL leaves; last_cut after COMMITTED and before source_keep(), which clears marks.
 // T3 (G3): whatever cannot be written makes the tracking of that disk lost, and nothing else.
 // T4 (G3): what is not written for too long does so as well. Whoever waits for the state directory may hold the disk's lock meanwhile,
@@ -32,6 +33,7 @@ struct tracking { // of one disk
 	// Under the protection's lock:
 	enum sync_reason sync;	     // that this start found
 	char lost_why[ERR_TEXT_MAX]; // "" while tracking is sound
+	bool lost_in_file;	     // the state file says so, too
 };
 
 void tracking_init(struct protection *p);
@@ -43,7 +45,8 @@ int tracking_load(struct protection *p, bool is_new, struct err *err);
 // For export_marker.commit: `context` is the protection.
 int tracking_commit(void *context, uint16_t disk, const uint64_t *set, size_t sets, const uint64_t *clear, size_t clears,
 		    struct err *err);
-// For export_marker.note: from here on the disk's state file must not be believed. Only the run directory is written to, and no lock taken.
+// For export_marker.note: from here on the disk's state file must not be believed. Only the run directory is written to, and the receiver
+// told; no lock of the disk is taken.
 void tracking_note(void *context, uint16_t disk, const char *why);
 // For export_marker.lose: says it in the state file too, as soon as that can be written.
 void tracking_lose(void *context, uint16_t disk, const char *why);

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the cycle thread of a protection is, and how it sleeps: a thread, and an eventfd beside its socket. The simulation of the tests has
+// What the cycle thread of a protection is, and how it sleeps: a thread, and an eventfd beside its socket; and the thread of doubt.c. The simulation of the tests has
 // this file's functions, too: there it is a fiber on a simulated clock.
 #include "replicator/protection_private.h"
 
+#include "base/auto.h"
+
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -59,4 +62,62 @@ int protection_thread_start(struct protection *p)
 void protection_thread_join(struct protection *p)
 {
 	(void)pthread_join(p->thread, NULL);
+}
+
+// ---- doubt.c
+
+void doubt_init(struct protection *p)
+{
+	pthread_condattr_t monotonic;
+	(void)pthread_mutex_init(&p->doubt.lock, NULL);
+	(void)pthread_condattr_init(&monotonic);
+	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&p->doubt.changed, &monotonic);
+	(void)pthread_condattr_destroy(&monotonic);
+}
+
+void doubt_done(struct protection *p)
+{
+	(void)pthread_cond_destroy(&p->doubt.changed);
+	(void)pthread_mutex_destroy(&p->doubt.lock);
+}
+
+int doubt_thread_start(struct protection *p)
+{
+	sigset_t all, old;
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old); // signals are for the main thread
+	int code = -pthread_create(&p->doubt_thread, NULL, doubt_thread, p);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (code == 0)
+		(void)pthread_setname_np(p->doubt_thread, "kagami-doubt");
+	return code;
+}
+
+void doubt_thread_join(struct protection *p)
+{
+	(void)pthread_join(p->doubt_thread, NULL);
+}
+
+bool doubt_pause(struct protection *p, uint64_t until_ns)
+{
+	if (until_ns == UINT64_MAX)
+		return pthread_cond_wait(&p->doubt.changed, &p->doubt.lock) == 0;
+	struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+	(void)pthread_cond_timedwait(&p->doubt.changed, &p->doubt.lock, &until);
+	return true;
+}
+
+void doubt_sleep(struct protection *p, uint64_t until_ns)
+{
+	LOCK_SCOPE(&p->doubt.lock);
+	if (!p->doubt.woken)
+		(void)doubt_pause(p, until_ns);
+	p->doubt.woken = false;
+}
+
+void doubt_wake(struct protection *p)
+{
+	p->doubt.woken = true;
+	(void)pthread_cond_broadcast(&p->doubt.changed);
 }

@@ -175,6 +175,10 @@ void cli_status_print_target(const json_t *replica)
 	if (show_has(replica, "quota_bytes"))
 		(void)printf(FIELD "%s used of %s\n", "quota", show_size_of(replica, "used_bytes").text,
 			     show_size_of(replica, "quota_bytes").text);
+	json_array_foreach(json_object_get(replica, "disks"), i, disk)
+		if (show_flag_of(disk, "doubted"))
+			(void)printf(FIELD "the source lost track of disk %s, and compares it as a whole when it starts again\n", "doubt",
+				     show_text_of(disk, "name"));
 	const json_t *seed = json_object_get(replica, "seed");
 	if (json_is_object(seed))
 		(void)printf(FIELD "%s of %s read; the source is answered when all is\n", "seed", show_size_of(seed, "done_bytes").text,

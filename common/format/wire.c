@@ -23,6 +23,7 @@ const char *wire_type_name(unsigned type)
 		[WIRE_SEEDED] = "SEEDED",
 		[WIRE_EXAMINE] = "EXAMINE",   [WIRE_PIECES] = "PIECES",
 		[WIRE_REPORT] = "REPORT",
+		[WIRE_DOUBT] = "DOUBT",	      [WIRE_DOUBTED] = "DOUBTED", [WIRE_CERTAIN] = "CERTAIN",
 	};
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
 }
@@ -257,6 +258,64 @@ int wire_get_damaged(const struct wire_frame *f, struct wire_damaged *ret_m)
 		kept = ret_m->run[i].count >= 1;
 	}
 	return decoded(&c, kept);
+}
+
+// --- DOUBT, DOUBTED, CERTAIN ---
+
+size_t wire_put_doubt(void *to, size_t cap, const struct wire_doubt *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_DOUBT);
+	cursor_put_bytes(&c, m->protection.bytes, UUID_SIZE);
+	cursor_put_bytes(&c, m->generation.bytes, UUID_SIZE);
+	cursor_put_string(&c, m->name);
+	cursor_put_u64(&c, m->disks);
+	return frame_end(to, &c);
+}
+
+int wire_get_doubt(const struct wire_frame *f, struct wire_doubt *ret_m)
+{
+	struct cursor c = body_of(f);
+	memset(ret_m, 0, sizeof(*ret_m));
+	cursor_get_bytes(&c, ret_m->protection.bytes, UUID_SIZE);
+	cursor_get_bytes(&c, ret_m->generation.bytes, UUID_SIZE);
+	cursor_get_string(&c, ret_m->name, NAME_SIZE);
+	ret_m->disks = cursor_get_u64(&c);
+	return decoded(&c, !uuid_is_zero(&ret_m->protection) && !uuid_is_zero(&ret_m->generation) && name_ok(ret_m->name) &&
+				   ret_m->disks);
+}
+
+size_t wire_put_doubted(void *to, size_t cap, const struct wire_doubted *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_DOUBTED);
+	cursor_put_bytes(&c, m->doubt.bytes, UUID_SIZE);
+	cursor_put_u64(&c, m->disks);
+	return frame_end(to, &c);
+}
+
+int wire_get_doubted(const struct wire_frame *f, struct wire_doubted *ret_m)
+{
+	struct cursor c = body_of(f);
+	cursor_get_bytes(&c, ret_m->doubt.bytes, UUID_SIZE);
+	ret_m->disks = cursor_get_u64(&c);
+	return decoded(&c, (ret_m->disks == 0) == uuid_is_zero(&ret_m->doubt));
+}
+
+size_t wire_put_certain(void *to, size_t cap, const struct wire_certain *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_CERTAIN);
+	cursor_put_bytes(&c, m->doubt.bytes, UUID_SIZE);
+	cursor_put_bytes(&c, m->cut.bytes, UUID_SIZE);
+	cursor_put_u64(&c, m->disks);
+	return frame_end(to, &c);
+}
+
+int wire_get_certain(const struct wire_frame *f, struct wire_certain *ret_m)
+{
+	struct cursor c = body_of(f);
+	cursor_get_bytes(&c, ret_m->doubt.bytes, UUID_SIZE);
+	cursor_get_bytes(&c, ret_m->cut.bytes, UUID_SIZE);
+	ret_m->disks = cursor_get_u64(&c);
+	return decoded(&c, !uuid_is_zero(&ret_m->doubt) && !uuid_is_zero(&ret_m->cut) && ret_m->disks);
 }
 
 // --- COMPARE, DIFFERS ---

@@ -42,6 +42,7 @@ enum {
 	WIRE_EXAMINE_ENTRY_SIZE = 8 + DIGEST_SIZE,
 	WIRE_FEATURE_REPORT = 1 << 6,  // REPORT may come at any time of an open session
 	WIRE_REPORT_STAGES = 6,
+	WIRE_FEATURE_DOUBT = 1 << 8,   // DOUBT and CERTAIN; DOUBTED follows OPENED, and DAMAGED
 	WIRE_NODES_MAX = 256,	       // in one NODES
 	WIRE_NODE_LEVELS = 2,
 	WIRE_NODES_BLOCKS_MAX = 1 << 20, // under one NODES: bounds what an answer costs
@@ -70,6 +71,9 @@ enum wire_type {
 	WIRE_PIECES = 20,   // R→S       which of them differ, and digests of their pieces
 	WIRE_SEEDED = 21,   // S→R       the OPEN that follows is to find seeds
 	WIRE_REPORT = 22,   // S→R       how the source is, and why there is no newer point
+	WIRE_DOUBT = 24,    // S→R       disks whose source does not know any more what differs
+	WIRE_DOUBTED = 25,  // R→S       disks in doubt
+	WIRE_CERTAIN = 26,  // S→R       the point of that cut ends the doubt
 	WIRE_TYPES,	    // one more than the last
 };
 const char *wire_type_name(unsigned type);
@@ -170,6 +174,31 @@ struct wire_damaged {
 };
 size_t wire_put_damaged(void *to, size_t cap, const struct wire_damaged *m);
 int wire_get_damaged(const struct wire_frame *f, struct wire_damaged *ret_m);
+
+// Disks are bits, the lowest is disk 0 of OPEN.
+struct wire_doubt {
+	struct uuid protection;
+	struct uuid generation;
+	char name[NAME_SIZE];
+	uint64_t disks; // not 0
+};
+size_t wire_put_doubt(void *to, size_t cap, const struct wire_doubt *m);
+int wire_get_doubt(const struct wire_frame *f, struct wire_doubt *ret_m);
+
+struct wire_doubted {
+	struct uuid doubt; // another one after each DOUBT; null if and only if no disk is in doubt
+	uint64_t disks;
+};
+size_t wire_put_doubted(void *to, size_t cap, const struct wire_doubted *m);
+int wire_get_doubted(const struct wire_frame *f, struct wire_doubted *ret_m);
+
+struct wire_certain {
+	struct uuid doubt; // as in DOUBTED; not null
+	struct uuid cut;   // of the SEAL to come; not null
+	uint64_t disks;	   // not 0
+};
+size_t wire_put_certain(void *to, size_t cap, const struct wire_certain *m);
+int wire_get_certain(const struct wire_frame *f, struct wire_certain *ret_m);
 
 struct wire_compare {
 	uint16_t disk;

@@ -25,7 +25,8 @@ fsfreeze -f "$W/slow" || skip "this kernel cannot freeze a file system for a tes
 (sleep 120 && fsfreeze -u "$W/slow") >/dev/null 2>&1 & # whatever happens here
 thaw=$!
 pids+=($thaw)
-# By the ring, as all writes but small aligned ones: those would wait in the thread that serves both disks (docs/architecture.md).
+# By the ring, as all writes but small aligned ones: the first of those, on a file system that cannot say that it would wait, does so in
+# the thread that serves both disks (docs/architecture.md).
 qemu-io -f raw -c 'write -P 0x71 512 512' "$(uri vm1 vda)" >"$W/hung.out" 2>&1 &
 hung=$!
 pids+=($hung)
@@ -40,6 +41,14 @@ given_up() {
 at_source POST /v1/protections/vm1/cycle >/dev/null
 wait_for 20 given_up 1
 wait_for 20 given_up 2 # it is tried again by itself
+# The disk owes a write: what the thread would have carried out itself goes by the ring, too, and holds nobody else up.
+qemu-io -f raw -c 'write -P 0x74 64k 4k' "$(uri vm1 vda)" >"$W/hung2.out" 2>&1 &
+hung2=$!
+pids+=($hung2)
+both_hang() {
+	[ "$(protection vm1 .disks[0].writes)" -ge 2 ]
+}
+wait_for 10 both_hang
 nbd_io vm1 vdb 'write -P 0x72 1M 128k' 'write -P 0x73 9M 4k' 'read -P 0x72 1M 128k' flush
 kill -0 $hung || fail "the write to vda has ended: the storage did not hang"
 protection vm1 .last_error | grep -q '^disk vda: a write has been in flight for [0-9]* s' ||
@@ -50,7 +59,8 @@ is "cuts that held writes meanwhile" "$(protection vm1 '.cuts.buckets[] | select
 fsfreeze -u "$W/slow"
 kill $thaw
 wait $hung || fail "the write that hung has failed: $(cat "$W/hung.out")"
-nbd_io vm1 vda 'read -P 0x71 512 512' flush
+wait $hung2 || fail "the small write has failed: $(cat "$W/hung2.out")"
+nbd_io vm1 vda 'read -P 0x71 512 512' 'read -P 0x74 64k 4k' flush
 n=$(cycle vm1)
 point_equals vm1 "$n" vda "$W/slow/a.raw"
 point_equals vm1 "$n" vdb "$W/b.raw"

@@ -23,6 +23,9 @@ union message {
 	struct wire_examine examine;
 	struct wire_pieces pieces;
 	struct wire_report report;
+	struct wire_doubt doubt;
+	struct wire_doubted doubted;
+	struct wire_certain certain;
 	struct wire_compare compare;
 	struct wire_differs differs;
 	struct wire_block block;
@@ -59,6 +62,12 @@ static size_t again(const struct wire_frame *f, union message *m, void *to, size
 		return wire_get_pieces(f, &m->pieces) ? 0 : wire_put_pieces(to, cap, &m->pieces);
 	case WIRE_REPORT:
 		return wire_get_report(f, &m->report) ? 0 : wire_put_report(to, cap, &m->report);
+	case WIRE_DOUBT:
+		return wire_get_doubt(f, &m->doubt) ? 0 : wire_put_doubt(to, cap, &m->doubt);
+	case WIRE_DOUBTED:
+		return wire_get_doubted(f, &m->doubted) ? 0 : wire_put_doubted(to, cap, &m->doubted);
+	case WIRE_CERTAIN:
+		return wire_get_certain(f, &m->certain) ? 0 : wire_put_certain(to, cap, &m->certain);
 	case WIRE_COMPARE:
 		return wire_get_compare(f, &m->compare) ? 0 : wire_put_compare(to, cap, &m->compare);
 	case WIRE_DIFFERS:
@@ -94,6 +103,15 @@ static void look(const struct wire_frame *f, const union message *m)
 	case WIRE_PAIR:
 	case WIRE_PAIRED:
 		assert(name_ok(m->pair.name));
+		break;
+	case WIRE_DOUBT:
+		assert(name_ok(m->doubt.name) && m->doubt.disks);
+		break;
+	case WIRE_DOUBTED:
+		assert((m->doubted.disks == 0) == uuid_is_zero(&m->doubted.doubt));
+		break;
+	case WIRE_CERTAIN:
+		assert(!uuid_is_zero(&m->certain.doubt) && m->certain.disks);
 		break;
 	case WIRE_DAMAGED:
 		assert(m->damaged.count <= WIRE_DAMAGED_MAX);

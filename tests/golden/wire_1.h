@@ -54,5 +54,10 @@ static const char golden_pieces[] =
 static const char golden_report[] =
 	"4c00000016000000020c0000983a00000000000015cdcc4b9f4d901800d197a6ffffffff90d00300000000008967452301000000ffffffff"
 	"ffffffff0100000002000000030000000400000005000000feffffff";
+static const char golden_doubt[] =
+	"2d0000001800000033333333333333333333333333333333444444444444444444444444444444440300766d310200000000000080";
+static const char golden_doubted[] = "1800000019000000cccccccccccccccccccccccccccccccc0300000000000000";
+static const char golden_certain[] =
+	"280000001a000000ccccccccccccccccccccccccccccccccaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa0300000000000000";
 
 #endif

@@ -162,7 +162,7 @@ int replication_connect(struct replication *r, const char *address, struct wire_
 	if (rc == 0 && r->seeded)
 		rc = greet_seeded(r->channel, &theirs, &r->err);
 	if (rc == 0)
-		rc = greet_open(r->channel, &theirs, &r->open, &opened, &damaged, refusal, &r->err);
+		rc = greet_open(r->channel, &theirs, &r->open, &opened, &damaged, &r->doubted, refusal, &r->err);
 	if (rc) {
 		replication_disconnect(r);
 		return rc;
@@ -191,6 +191,12 @@ static void on_seal(void *context, const struct uuid *cut)
 	r->pending_cut = *cut;
 }
 
+static struct wire_doubted certain(void *context)
+{
+	struct replication *r = context;
+	return r->certain ? r->doubted : (struct wire_doubted){.disks = 0};
+}
+
 int replication_cycle(struct replication *r)
 {
 	struct cycle cycle = {
@@ -208,6 +214,7 @@ int replication_cycle(struct replication *r)
 		.progress = &r->progress,
 		.on_stage = on_stage,
 		.on_seal = on_seal,
+		.certain = certain,
 		.context = r,
 	};
 	r->err = (struct err){0};

@@ -41,6 +41,8 @@ struct replication {
 
 	uint64_t position; // as the protection knows it
 	struct uuid last_cut, pending_cut, head;
+	struct wire_doubted doubted; // as the receiver said when it was connected to
+	bool certain;		     // the cycles end that doubt
 	unsigned found_committed; // the answer was lost, the point was there
 
 	struct {

@@ -219,6 +219,20 @@ static int check_test(struct store_world *w, struct env *env, struct store *stor
 	return rc;
 }
 
+// A doubt that was answered is there until the point that ends it is.
+static int check_doubt(struct store_world *w, struct replica *r, uint64_t last, struct err *err)
+{
+	const struct world_promise *p = &w->promise;
+	struct wire_doubted doubted;
+	replica_doubted(r, &doubted);
+	uint64_t must = p->doubt_until && last >= p->doubt_until ? 0 : p->doubt_must;
+	if (must & ~doubted.disks)
+		return err_set(err, -EBADMSG, "the doubt is gone, and point %llu does not end it", (unsigned long long)last);
+	if (doubted.disks & ~(p->doubt_must | p->doubt_may))
+		return err_set(err, -EBADMSG, "a doubt is there unasked");
+	return 0;
+}
+
 static int check_replica(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
 {
 	struct replica_info info;
@@ -230,6 +244,8 @@ static int check_replica(struct env *env, struct store_world *w, struct store *s
 	int rc = check_numbers(w, r, &first, &last, &there, err);
 	if (rc == 0)
 		rc = check_fence(w, &info, err);
+	if (rc == 0)
+		rc = check_doubt(w, r, last, err);
 	if (rc == 0)
 		rc = world_read_points(w, env, first, last, there, err);
 	if (rc == 0)

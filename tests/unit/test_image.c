@@ -2,6 +2,8 @@
 // I/O on an image where the kernel does less than was asked: done in the end, or an error, and never silence.
 // A limit on the size of files makes the kernel cut a write short at the limit, and refuse the one after it.
 #include "replicator/image.h"
+
+#include "base/clock.h"
 #include "tests/lib/twin.h"
 
 #include <dirent.h>
@@ -21,6 +23,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -356,6 +359,128 @@ static void no_hole_is_told_where_anything_was_written(void **state)
 	(void)close(fd);
 }
 
+// ---- writes from the thread itself
+
+// In the place of the C library's, for the program's own code: a file system that can say that a write would have to wait, or cannot.
+static unsigned quick_calls;
+static int quick_code;	   // what it says; 0: it takes the write
+static size_t quick_bytes; // of which it takes so many first; 0: none
+ssize_t pwritev2(int fd, const struct iovec *from, int count, off_t off, int flags)
+{
+	assert_true(fd == image.fd && count == 1 && flags == RWF_NOWAIT);
+	quick_calls++;
+	size_t len = quick_code ? quick_bytes : from->iov_len;
+	quick_bytes = 0;
+	if (len)
+		return pwrite(fd, from->iov_base, len, off);
+	errno = quick_code;
+	return -1;
+}
+
+static bool by_the_ring(void) // one of the operations so far
+{
+	return image.spare != NULL;
+}
+
+static void quick_begin(int code)
+{
+	quick_calls = 0;
+	quick_code = code;
+	quick_bytes = 0;
+}
+
+static void write_that_need_not_wait_is_done_at_once(void **state)
+{
+	(void)state;
+	quick_begin(0);
+	for (int i = 0; i < 40; i++)
+		assert_int_equal(perform(AIO_WRITE, (uint64_t)i * 8192, 8192), 0);
+	assert_true(image_has(0, 40 * 8192, 0x5a));
+	assert_false(by_the_ring());
+	assert_int_equal(quick_calls, 40);
+}
+
+static void write_that_would_wait_goes_by_the_ring(void **state)
+{
+	(void)state;
+	quick_begin(EAGAIN);
+	assert_int_equal(perform(AIO_WRITE, 0, 8192), 0);
+	assert_true(by_the_ring() && image_has(0, 8192, 0x5a));
+	assert_int_equal(quick_calls, 1);
+	quick_bytes = 4096; // and what was written before stays
+	memset(data, 0x11, 4096);
+	assert_int_equal(perform(AIO_WRITE, 1 << 20, 12288), 0);
+	assert_true(image_has(1 << 20, 4096, 0x11) && image_has((1 << 20) + 4096, 8192, 0x5a));
+	assert_false(image.waits);
+}
+
+static void file_system_that_refuses_every_such_write_is_not_asked_for_ever(void **state)
+{
+	(void)state;
+	quick_begin(EAGAIN);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(perform(AIO_WRITE, (uint64_t)i * 4096, 4096), 0);
+	assert_true(quick_calls > 1 && quick_calls < 100 && image.waits);
+	assert_true(image_has(0, 100 * 4096, 0x5a));
+}
+
+static void file_system_that_knows_no_such_write_is_asked_once(void **state)
+{
+	(void)state;
+	quick_begin(EOPNOTSUPP);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(perform(AIO_WRITE, (uint64_t)i * 4096, 4096), 0);
+	assert_int_equal(quick_calls, 1);
+	assert_true(image_has(0, 10 * 4096, 0x5a));
+	assert_false(by_the_ring());
+}
+
+// Nothing of it has ended for so long that the disk may be dead: the thread, which others need, does not touch it.
+static void disk_that_owes_an_answer_gets_its_writes_by_the_ring(void **state)
+{
+	(void)state;
+	quick_begin(0);
+	image.pending = 1; // a sync that hangs
+	image.moved_ns = clock_mono_ns();
+	assert_int_equal(perform(AIO_WRITE, 0, 4096), 0);
+	assert_false(by_the_ring()); // not for long yet
+	image.moved_ns = 1;
+	assert_int_equal(perform(AIO_WRITE, 4096, 4096), 0);
+	assert_true(by_the_ring());
+	assert_int_equal(quick_calls, 1);
+	image.moved_ns = 1; // that one has ended; the sync has not
+	assert_false(image_sendable(&image, 0, LARGE));
+	image.pending = 0;
+	assert_true(image_has(0, 8192, 0x5a));
+}
+
+static void only_what_is_in_memory_as_a_whole_is_sent_from_there(void **state)
+{
+	(void)state;
+	quick_begin(EOPNOTSUPP);
+	assert_int_equal(perform(AIO_WRITE, 0, LARGE), 0);
+	assert_true(image_sendable(&image, 0, LARGE));
+	assert_int_equal(perform(AIO_SYNC, 0, 0), 0);
+	assert_int_equal(posix_fadvise(image.fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	assert_int_equal(posix_fadvise(image.fd, 0, 0, POSIX_FADV_RANDOM), 0);
+	for (off_t at = 0; at < LARGE; at += 4096) // all but a page where no look falls
+		assert_int_equal(at == 36 << 10 ? 4096 : pread(image.fd, data, 4096, at), 4096);
+	void *map = mmap(NULL, LARGE, PROT_READ, MAP_SHARED, image.fd, 0);
+	assert_true(map != MAP_FAILED);
+	bool whole = pages_in_memory(map, LARGE) == LARGE / 4096;
+	(void)munmap(map, LARGE);
+	if (whole) {
+		print_message("# this file system keeps all in memory\n");
+		skip();
+	}
+	if (syscall(451, -1, NULL, NULL, 0) < 0 && errno == ENOSYS) {
+		print_message("# this kernel does not count pages\n");
+		skip();
+	}
+	assert_false(image_sendable(&image, 0, LARGE));
+	assert_true(image_sendable(&image, 64 << 10, LARGE - (64 << 10)));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -367,6 +492,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(advice_brings_the_range_into_memory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(size_of_a_grown_image_is_durable_before_anybody_is_told, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(no_hole_is_told_where_anything_was_written, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(write_that_need_not_wait_is_done_at_once, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(write_that_would_wait_goes_by_the_ring, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(file_system_that_refuses_every_such_write_is_not_asked_for_ever, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(file_system_that_knows_no_such_write_is_asked_once, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(disk_that_owes_an_answer_gets_its_writes_by_the_ring, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(only_what_is_in_memory_as_a_whole_is_sent_from_there, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),
 	};
 	return cmocka_run_group_tests_name("image", tests, NULL, NULL);

@@ -48,6 +48,7 @@ static void begin(bool is_new, enum sync_reason expected)
 	p->settled = true;
 	(void)pthread_mutex_init(&p->lock, NULL);
 	tracking_init(p);
+	doubt_init(p);
 	resize_init(p);
 	config = (struct export_config){.protection = "vm1", .socket_path = socket_path, .disk_count = 1};
 	(void)snprintf(config.disk[0].name, NAME_SIZE, "vda");
@@ -60,6 +61,7 @@ static void begin(bool is_new, enum sync_reason expected)
 static void end(void) // as a kill ends it
 {
 	tracking_done(p);
+	doubt_done(p);
 	resize_done(p);
 	export_close(p->export);
 	(void)pthread_mutex_destroy(&p->lock);

@@ -323,6 +323,7 @@ static void reasons_have_the_names_of_the_document(void **state)
 	assert_string_equal(sync_reason_name(SYNC_IMAGE_CHANGED), "image-changed");
 	assert_string_equal(sync_reason_name(SYNC_POSITION), "position");
 	assert_string_equal(sync_reason_name(SYNC_TRACKING_LOST), "tracking-lost");
+	assert_string_equal(sync_reason_name(SYNC_TRACKING_DOUBT), "tracking-doubt");
 	assert_string_equal(sync_reason_name(SYNC_RESIZED), "resized");
 }
 

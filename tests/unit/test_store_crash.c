@@ -85,6 +85,69 @@ static int run_fence(struct env *env, void *context, struct err *err)
 	return world_with(env, context, use_fence, err);
 }
 
+// ---- doubt
+
+static int doubt_disks(struct store_world *w, struct replica *r, uint64_t disks, struct wire_doubted *ret_doubted, struct err *err)
+{
+	struct wire_doubt doubt = {.protection = w->open.protection, .generation = w->open.generation, .name = "vm1", .disks = disks};
+	w->promise.doubt_may |= disks;
+	int rc = replica_doubt(r, &doubt, feed_pin, ret_doubted, err);
+	if (rc == 0)
+		w->promise.doubt_must |= disks;
+	return rc;
+}
+
+// A session whose point ends the doubt of `disks`.
+static int commit_certain(struct store_world *w, struct replica *r, uint64_t disks, struct wire_doubted doubted, struct err *err)
+{
+	struct wire_opened opened;
+	struct wire_committed committed;
+	uint64_t next = w->setup_points + 1;
+	int rc = replica_session_begin(r, &w->open, feed_pin, &opened, err);
+	if (rc)
+		return rc;
+	rc = world_send(w, r, next, false, err);
+	struct wire_certain certain = {.doubt = doubted.doubt, .cut = {{(unsigned char)next}}, .disks = disks};
+	struct wire_seal seal = {.predecessor = opened.last_point, .cut = {{(unsigned char)next}}, .head = opened.head, .consistency = POINT_CRASH};
+	replica_certain(r, &certain);
+	w->promise.doubt_until = next; // once that point is there, and not before
+	if (rc == 0)
+		rc = replica_seal(r, &seal, &committed, err);
+	if (rc == 0) {
+		w->promise.last_from = next;
+		replica_doubted(r, &doubted); // where there was no space to end it, it stays
+		w->promise.doubt_must = 0;
+		w->promise.doubt_may = doubted.disks;
+	}
+	replica_session_end(r);
+	return rc;
+}
+
+static int use_doubt(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
+{
+	struct wire_doubted doubted;
+	(void)env, (void)store;
+	int rc = doubt_disks(w, r, 2, &doubted, err);
+	if (rc == 0)
+		rc = doubt_disks(w, r, 3, &doubted, err);
+	return rc ? rc : commit_certain(w, r, 3, doubted, err);
+}
+
+static int run_doubt(struct env *env, void *context, struct err *err)
+{
+	promise_next(context, 1);
+	return world_with(env, context, use_doubt, err);
+}
+
+static void b1_a_doubt_that_was_answered_stays_until_the_point_that_ends_it(void **state)
+{
+	(void)state;
+	struct store_world *w = world_new(8, 1);
+	w->ends_there = true; // the next point would be another source's
+	world_survive(w, "doubt", run_doubt);
+	world_free(w);
+}
+
 static void a_protection_is_created_wholly_or_not_at_all(void **state)
 {
 	(void)state;
@@ -185,6 +248,7 @@ int main(void)
 		cmocka_unit_test(r3_disks_grow_wholly_or_not_at_all_and_points_stay),
 		cmocka_unit_test(r3_tables_of_digests_grow_by_a_sector),
 		cmocka_unit_test(r3_a_growth_whose_sync_failed_is_made_again_before_it_counts),
+		cmocka_unit_test(b1_a_doubt_that_was_answered_stays_until_the_point_that_ends_it),
 		cmocka_unit_test(r7_a_fence_is_there_or_not_and_stays_once_answered),
 	};
 	return cmocka_run_group_tests_name("store_crash", tests, NULL, NULL);

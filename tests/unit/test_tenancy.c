@@ -114,11 +114,12 @@ static struct channel *b_greet(struct tenants *t)
 static int b_open(struct channel *channel, const struct wire_open *open, struct wire_failure *failure)
 {
 	struct err err = {0};
-	const struct wire_hello theirs = {.features = WIRE_FEATURE_DAMAGED}; // as our own receiver says
+	const struct wire_hello theirs = {.features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_DOUBT}; // as our own receiver says
 	struct wire_opened opened;
 	struct wire_damaged damaged;
+	struct wire_doubted doubted;
 	memset(failure, 0, sizeof(*failure));
-	return greet_open(channel, &theirs, open, &opened, &damaged, failure, &err);
+	return greet_open(channel, &theirs, open, &opened, &damaged, &doubted, failure, &err);
 }
 
 // --- each message ---

@@ -46,6 +46,7 @@ static int begin(bool is_new, struct err *err)
 	p->nowhere.bytes[0] = 99;
 	(void)pthread_mutex_init(&p->lock, NULL);
 	tracking_init(p);
+	doubt_init(p);
 	(void)snprintf(socket_path, sizeof(socket_path), "%s/s", temp.dir);
 	static struct export_config config;
 	config = (struct export_config){.protection = "vm1", .socket_path = socket_path, .disk_count = 1};
@@ -58,6 +59,7 @@ static int begin(bool is_new, struct err *err)
 static void end(void) // as a kill ends it
 {
 	tracking_done(p);
+	doubt_done(p);
 	export_close(p->export);
 	(void)pthread_mutex_destroy(&p->lock);
 	free(p);

@@ -187,6 +187,24 @@ static size_t sample_report(void *to, size_t cap)
 	return wire_put_report(to, cap, &m);
 }
 
+static size_t sample_doubt(void *to, size_t cap)
+{
+	struct wire_doubt m = {.protection = uuid_of(0x33), .generation = uuid_of(0x44), .name = "vm1", .disks = UINT64_C(0x8000000000000002)};
+	return wire_put_doubt(to, cap, &m);
+}
+
+static size_t sample_doubted(void *to, size_t cap)
+{
+	struct wire_doubted m = {.doubt = uuid_of(0xcc), .disks = 3};
+	return wire_put_doubted(to, cap, &m);
+}
+
+static size_t sample_certain(void *to, size_t cap)
+{
+	struct wire_certain m = {.doubt = uuid_of(0xcc), .cut = uuid_of(0xaa), .disks = 3};
+	return wire_put_certain(to, cap, &m);
+}
+
 static int decode(const struct wire_frame *f)
 {
 	union {
@@ -200,6 +218,9 @@ static int decode(const struct wire_frame *f)
 		struct wire_unequal unequal;
 		struct wire_examine examine;
 		struct wire_pieces pieces;
+		struct wire_doubt doubt;
+		struct wire_doubted doubted;
+		struct wire_certain certain;
 		struct wire_compare compare;
 		struct wire_differs differs;
 		struct wire_block block;
@@ -227,6 +248,12 @@ static int decode(const struct wire_frame *f)
 		return wire_get_examine(f, &m.examine);
 	case WIRE_PIECES:
 		return wire_get_pieces(f, &m.pieces);
+	case WIRE_DOUBT:
+		return wire_get_doubt(f, &m.doubt);
+	case WIRE_DOUBTED:
+		return wire_get_doubted(f, &m.doubted);
+	case WIRE_CERTAIN:
+		return wire_get_certain(f, &m.certain);
 	case WIRE_DAMAGED:
 		return wire_get_damaged(f, &m.damaged);
 	case WIRE_REPORT:
@@ -272,6 +299,8 @@ static const struct sample {
 	{"UNEQUAL", sample_unequal, golden_unequal},
 	{"EXAMINE", sample_examine, golden_examine}, {"PIECES", sample_pieces, golden_pieces},
 	{"REPORT", sample_report, golden_report},
+	{"DOUBT", sample_doubt, golden_doubt},	     {"DOUBTED", sample_doubted, golden_doubted},
+	{"CERTAIN", sample_certain, golden_certain},
 };
 enum { SAMPLES = sizeof(samples) / sizeof(samples[0]) };
 
@@ -521,6 +550,31 @@ static void wire_report_is_taken_within_its_limits_and_whatever_its_cause(void *
 	}
 }
 
+// A doubt has a name if and only if there is one, and names disks.
+static void wire_doubts_without_a_name_or_a_disk_are_refused(void **state)
+{
+	(void)state;
+	unsigned char data[256];
+	struct wire_frame f;
+	struct wire_doubt doubt = {.protection = uuid_of(1), .generation = uuid_of(2), .name = "vm1"};
+	struct wire_certain certain = {.doubt = uuid_of(1), .cut = uuid_of(2)};
+	for (unsigned disks = 0; disks < 2; disks++) {
+		doubt.disks = certain.disks = disks;
+		assert_int_equal(wire_frame_next(data, wire_put_doubt(data, sizeof(data), &doubt), &f), 1);
+		assert_int_equal(wire_get_doubt(&f, &doubt), disks ? 0 : -EBADMSG);
+		assert_int_equal(wire_frame_next(data, wire_put_certain(data, sizeof(data), &certain), &f), 1);
+		assert_int_equal(wire_get_certain(&f, &certain), disks ? 0 : -EBADMSG);
+		for (unsigned named = 0; named < 2; named++) {
+			struct wire_doubted doubted = {.doubt = uuid_of((unsigned char)named), .disks = disks};
+			assert_int_equal(wire_frame_next(data, wire_put_doubted(data, sizeof(data), &doubted), &f), 1);
+			assert_int_equal(wire_get_doubted(&f, &doubted), named == disks ? 0 : -EBADMSG);
+		}
+	}
+	certain.doubt = uuid_of(0);
+	assert_int_equal(wire_frame_next(data, wire_put_certain(data, sizeof(data), &certain), &f), 1);
+	assert_int_equal(wire_get_certain(&f, &certain), -EBADMSG);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -532,6 +586,7 @@ int main(void)
 		cmocka_unit_test(wire_frame_lengths_are_bounded_before_anything_else),
 		cmocka_unit_test(wire_encoders_refuse_what_does_not_fit),
 		cmocka_unit_test(wire_nodes_name_as_many_blocks_as_they_have_room_for),
+		cmocka_unit_test(wire_doubts_without_a_name_or_a_disk_are_refused),
 		cmocka_unit_test(wire_names_that_could_be_paths_are_refused),
 		cmocka_unit_test(wire_report_is_taken_within_its_limits_and_whatever_its_cause),
 	};

@@ -533,6 +533,61 @@ void protection_thread_join(struct protection *p)
 	side->joiner = NULL;
 }
 
+// The thread of doubt.c. Nobody waits for it: the loop thread, the marker and it are one thread here.
+
+void doubt_init(struct protection *p)
+{
+	(void)pthread_mutex_init(&p->doubt.lock, NULL);
+}
+
+void doubt_done(struct protection *p)
+{
+	(void)pthread_mutex_destroy(&p->doubt.lock);
+}
+
+static void run_doubt(void *context)
+{
+	(void)doubt_thread(context);
+}
+
+int doubt_thread_start(struct protection *p)
+{
+	side_of(p)->doubt_task = task_start(&the_world->source, run_doubt, p);
+	return 0;
+}
+
+void doubt_thread_join(struct protection *p)
+{
+	while (!task_ended(side_of(p)->doubt_task))
+		task_sleep(the_world->now_ns + 10 * WORLD_MS);
+}
+
+void doubt_sleep(struct protection *p, uint64_t until_ns)
+{
+	struct side *side = side_of(p);
+	uint64_t at_ns = until_ns > UINT64_MAX / 2 ? UINT64_MAX : the_world->source.boot_ns + until_ns;
+	side->doubter = task_self();
+	if (!p->doubt.woken)
+		task_sleep(at_ns);
+	while (the_world->source.dead && !p->doubt.stop)
+		task_sleep(UINT64_MAX);
+	side->doubter = NULL;
+	p->doubt.woken = false;
+}
+
+void doubt_wake(struct protection *p)
+{
+	p->doubt.woken = true;
+	side_of(p)->lost_track |= p->doubt.lost != 0;
+	task_wake(side_of(p)->doubter);
+}
+
+bool doubt_pause(struct protection *p, uint64_t until_ns)
+{
+	(void)p, (void)until_ns;
+	return false;
+}
+
 void priority_copy(bool spare) // of the whole process, here
 {
 	(void)spare;

@@ -85,6 +85,9 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 	case SYNC_TRACKING_LOST:
 		good = side->fault_state;
 		break;
+	case SYNC_TRACKING_DOUBT:
+		good = side->lost_track;
+		break;
 	case SYNC_STATE_FOREIGN: // or the files were being written when it ended, and some name no cut: a sync of all is due anyway
 		good = side->fault_state || side->nowhere;
 		break;
