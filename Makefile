@@ -7,14 +7,16 @@ VERSION := 0.1.0
 
 arrows-common/base   := base
 arrows-common/format := base format
+arrows-common/rpo    := base rpo
 arrows-common/link   := base format link
-arrows-replicator    := base format link replicator
-arrows-receiver      := base format link receiver
-arrows-tools         := base format link tools
-arrows-tests         := base format link replicator receiver tools tests
+arrows-replicator    := base format rpo link replicator
+arrows-receiver      := base format rpo link receiver
+arrows-tools         := base format rpo link tools
+arrows-tests         := base format rpo link replicator receiver tools tests
 
 folder-base := common/base
 folder-format := common/format
+folder-rpo := common/rpo
 folder-link := common/link
 folder-replicator := replicator
 folder-receiver := receiver
@@ -26,8 +28,8 @@ PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 PACKAGES := liburing openssl zlib libzstd liblz4 libxxhash uuid jansson libmicrohttpd libcurl
 
-parts := common/base common/format common/link replicator receiver tools tests
-libs  := base format link replicator receiver
+parts := common/base common/format common/rpo common/link replicator receiver tools tests
+libs  := base format rpo link replicator receiver
 programs := kagami-replicator kagami-receiver kagami
 bench-programs := kagami-load
 
@@ -88,21 +90,22 @@ test-asan: setup
 test-clang: setup-dev
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/clang CC=clang programs unit-tests
 
-# The crash tests, deeper: each scenario up to so many states. Prints the states of each and of all, and fails below a million of the state
-# file or of the store. Two programs at a time.
+# The crash tests, deeper: each scenario up to so many states. Prints the states of each and of all, and the distinct disks among them, and fails
+# below a million of the state file or of the store. Two programs at a time; some minutes.
 CRASH_STATES ?= 200000
-STORE_CRASH_STATES ?= 20000
+STORE_CRASH_STATES ?= 10000
+store-crash-tests := retain_crash recovery_crash store_crash rollback_crash tests_crash failover_crash head_crash scrub_crash seed
 test-crash: setup
 	$(MAKE_AS_OWNER) unit-tests
-	@KAGAMI_CRASH_STATES=$(CRASH_STATES) KAGAMI_CRASH_TOTAL=1000000 $(BUILD)/tests/unit/test_state_crash
-	@BUILD=$(BUILD) tests/crash $(STORE_CRASH_STATES) 1000000
+	@BUILD=$(BUILD) tests/crash 'state file' $(CRASH_STATES) 1000000 state_crash
+	@BUILD=$(BUILD) tests/crash store $(STORE_CRASH_STATES) 1000000 $(store-crash-tests)
 
 # The core makes no system call of its own: only what tests/seam.allow lists.
 test-seam: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@tests/check-seam.sh $(BUILD)
 
-# A recorded session cut at every byte of it, either way: some minutes. CUT_STEP=n tries one byte in n.
+# Recorded sessions, of a delta and of a survey, cut at every byte of them, either way: some minutes. CUT_STEP=n tries one byte in n.
 CUT_STEP ?= 1
 test-cuts: setup
 	$(MAKE_AS_OWNER) unit-tests
@@ -136,6 +139,10 @@ fuzz: setup-dev
 demo: setup
 	$(MAKE_AS_OWNER) programs
 	@BUILD=$(BUILD) tools/demo.sh
+
+demo-rpo: setup
+	$(MAKE_AS_OWNER) programs
+	@BUILD=$(BUILD) tools/demo-rpo.sh
 
 bench: setup-bench
 	$(MAKE_AS_OWNER) programs bench-store
@@ -183,17 +190,18 @@ help:
 		test 'build, then all tests' test-unit 'unit tests only' test-e2e 'the daemons with the tools of QEMU and libnbd' \
 		test-kill 'the agent killed under load, 200 times' test-asan 'all tests, with sanitizers' test-clang 'compile everything with clang' \
 		test-crash 'the crash enumerations, a million states and more' \
-		test-cuts 'a session cut at every byte of it' \
+		test-cuts 'sessions cut at every byte of them' \
 		test-model 'random sequences against a model of the store, MODEL_SEEDS (1000) of them' \
 		test-sim 'both programs in a simulated world, SIM_SEEDS (2000) runs of it' \
 		test-mutants 'prove that the tests fail when the code is wrong' \
 		'sudo make test-fs' 'crashes and failing devices on real ext4, xfs and btrfs' \
 		test-seam 'prove that the core makes no system call of its own' \
 		fuzz 'each fuzzer for FUZZ_SECONDS (60)' 'sudo make demo' 'the main job on real files, in two minutes' \
+		demo-rpo 'an RPO of one second under load, for DEMO_SECONDS (600)' \
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
-.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-fs fuzz demo bench lint format setup setup-bench setup-dev packages \
+.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-fs fuzz demo demo-rpo bench lint format setup setup-bench setup-dev packages \
 	install clean help programs unit-tests fs-programs bench-store fuzzers clang-tidy force
 
 # --- how it is built ---
@@ -202,7 +210,7 @@ sources = $(wildcard $(foreach p,$(parts) tests/unit tests/lib tests/sim tests/w
 objects-of = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $1))
 part-of = $(firstword $(foreach p,$(parts),$(if $(filter $p/%,$1),$p)))
 lib-files = $(libs:%=$(BUILD)/lib/libkagami-%.a)
-common-libs = $(BUILD)/lib/libkagami-link.a $(BUILD)/lib/libkagami-format.a $(BUILD)/lib/libkagami-base.a
+common-libs = $(BUILD)/lib/libkagami-link.a $(BUILD)/lib/libkagami-rpo.a $(BUILD)/lib/libkagami-format.a $(BUILD)/lib/libkagami-base.a
 
 clang-tidy: $(sources:%.c=$(BUILD)/lint/%)
 programs: $(programs:%=$(BUILD)/bin/%) $(bench-programs:%=$(BUILD)/bin/%)
@@ -214,13 +222,15 @@ fuzzers: $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/f
 $(BUILD)/bin/kagami-replicator: $(BUILD)/obj/replicator/main.o $(BUILD)/lib/libkagami-replicator.a $(common-libs)
 $(BUILD)/bin/kagami-receiver: $(BUILD)/obj/receiver/main.o $(BUILD)/lib/libkagami-receiver.a $(common-libs)
 $(BUILD)/bin/kagami: $(filter-out $(BUILD)/obj/tools/bench_% $(BUILD)/obj/tools/demo_% $(BUILD)/obj/tools/load%,$(call objects-of,tools/*.c)) $(common-libs)
+$(BUILD)/bin/kagami: OTHER_LIBS := -larchive
 $(BUILD)/bin/kagami-load: $(call objects-of,tools/load*.c tools/parse.c) $(common-libs)
 $(BUILD)/bin/%: $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  link $@"
-	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS)
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) $(OTHER_LIBS)
 
-test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c tools/progress.c tools/load_figures.c)
+test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c tools/progress.c tools/load_figures.c \
+	tools/text.c tools/health.c tools/plot.c tools/watch_frame.c tools/redact.c)
 test-libs := $(BUILD)/lib/libkagami-replicator.a $(BUILD)/lib/libkagami-receiver.a $(common-libs)
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)
@@ -258,6 +268,8 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags | $(BUILD)/include
 	@mkdir -p $(@D)
 	@echo "  cc   $<"
 	@$(CC) $(ALL_CFLAGS) -iquote $(BUILD)/include/$(call part-of,$<) -MMD -MP -c -o $@ $<
+
+$(BUILD)/obj/common/link/web_assets.o: $(wildcard common/web/*)
 
 $(BUILD)/lint/%: %.c .clang-tidy $(BUILD)/flags | $(BUILD)/include
 	@mkdir -p $(@D)

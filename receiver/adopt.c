@@ -146,6 +146,11 @@ static int block_digest(struct replica *r, struct env_file *raw, struct digest_u
 	uint32_t len = size_of_block(update->disk->size, index);
 	memset(block + len, 0, BLOCK_SIZE - len);
 	int rc = env_pread_full(raw, block, len, index * BLOCK_SIZE);
+	if (rc == -EIO) {
+		log_warning("a block of a seed cannot be read, and is sent by the source protection=%s disk=%s block=%llu", r->name,
+			    r->prot.disk[update->disk->number].name, (unsigned long long)index);
+		return digest_update_set(update, index, &digest_unknown, err);
+	}
 	if (rc)
 		return err_sys(err, rc, "read the seed");
 	struct digest digest = digest_of(&r->prot.digest, update->disk->number, index, block);
@@ -237,7 +242,7 @@ int replica_adopt(struct replica *r, struct err *err)
 	int rc = adopt_step(r, &why);
 	if (rc == 0)
 		return 1;
-	if (rc == -EIO || rc == -EBADMSG) { // a sync, perhaps: what is on disk is found out by the next start
+	if (rc == -EIO || rc == -EBADMSG) { // a sync, or a write, perhaps: what is on disk is found out by the next start
 		LOCK_SCOPE(&r->lock);
 		(void)replica_break(r, &why, &told);
 	}

@@ -24,6 +24,7 @@ struct layer {
 struct chain {
 	struct replica *replica;
 	unsigned disk;
+	uint64_t size;	     // of the newest layer, or of the base alone
 	struct layer *layer; // newest first
 	size_t count;
 	struct env_file *base;
@@ -84,10 +85,10 @@ static int layer_add(struct chain *chain, uint64_t number, uint64_t *ret_below, 
 
 static int layers_open(struct chain *chain, uint64_t number, struct err *err)
 {
-	int rc;
-	do
+	int rc = 0;
+	while (rc == 0 && number)
 		rc = layer_add(chain, number, &number, err);
-	while (rc == 0 && number);
+	chain->size = chain->count ? chain->layer[0].size : chain->replica->prot.disk[chain->disk].size;
 	return rc ? rc
 		  : replica_open_file(chain->replica, ENV_READ, &chain->base, err, "base/%s.raw",
 				      chain->replica->prot.disk[chain->disk].name);
@@ -101,36 +102,13 @@ static int digest_take(void *context, uint64_t index, const struct digest *diges
 	return table_set(&chain->digests, index, digest) ? err_set(err, -ENOMEM, "out of memory for digests") : 0;
 }
 
-static int table_load(struct chain *chain, struct err *err)
-{
-	const struct replica *r = chain->replica;
-	AUTO_FILE struct env_file *file = NULL;
-	const char *name = r->prot.disk[chain->disk].name;
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)chain->disk, .size = chain->layer[chain->count - 1].size};
-	int rc = replica_open_file(r, ENV_READ, &file, err, "base/%s.digests", name);
-	if (rc)
-		return rc;
-	return digest_table_load(file, &of, digest_take, chain, err) ? err_wrap(err, "%s/base/%s.digests", r->name, name) : 0;
-}
-
 static int list_load(struct chain *chain, uint64_t number, struct err *err)
 {
-	const struct replica *r = chain->replica;
-	AUTO_FILE struct env_file *file = NULL;
 	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
-	const char *name = r->prot.disk[chain->disk].name;
 	if (!point)
 		return err_set(err, -ENOMEM, "out of memory");
-	int rc = replica_read_point(r, number, point, err);
-	if (rc == 0)
-		rc = replica_open_file(r, ENV_READ, &file, err, "points/%llu/%s.digests", (unsigned long long)number, name);
-	if (rc)
-		return rc;
-	const struct point_disk *disk = &point->disk[chain->disk];
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)chain->disk, .size = disk->size};
-	return digest_list_load(file, &of, disk->digests, disk->root, digest_take, chain, err)
-		       ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, (unsigned long long)number, name)
-		       : 0;
+	int rc = replica_read_point(chain->replica, number, point, err);
+	return rc ? rc : digests_of_point(chain->replica, point, chain->disk, digest_take, chain, err);
 }
 
 // The base's table first, then what each point changed, oldest first.
@@ -138,7 +116,7 @@ static int digests_load(struct chain *chain, struct err *err)
 {
 	assert(chain->layer && chain->count);
 	table_init(&chain->digests, size_blocks(chain->layer[0].size));
-	int rc = table_load(chain, err);
+	int rc = digests_of_base(chain->replica, chain->disk, chain->layer[chain->count - 1].size, false, digest_take, chain, err);
 	for (size_t i = chain->count; rc == 0 && i-- > 0;)
 		rc = list_load(chain, chain->layer[i].number, err);
 	for (uint64_t at = chain_next(chain, 0); rc == 0 && at != CHAIN_END; at = chain_next(chain, at + 1))
@@ -148,12 +126,10 @@ static int digests_load(struct chain *chain, struct err *err)
 
 // --- the whole ---
 
-int chain_open(struct replica *replica, uint64_t number, unsigned disk, struct chain **ret_chain, struct err *err)
+int chain_open_files(struct replica *replica, uint64_t number, unsigned disk, struct chain **ret_chain, struct err *err)
 {
 	if (disk >= replica->prot.disk_count)
 		return err_set(err, -ENOENT, "%s has no disk number %u", replica->name, disk);
-	if (number == 0)
-		return err_set(err, -ENOENT, "%s has no point 0", replica->name);
 	struct chain *chain = calloc(1, sizeof(*chain));
 	if (!chain)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -161,6 +137,20 @@ int chain_open(struct replica *replica, uint64_t number, unsigned disk, struct c
 	chain->disk = disk;
 	chain->part = malloc(BLOCK_SIZE);
 	int rc = chain->part ? layers_open(chain, number, err) : err_set(err, -ENOMEM, "out of memory");
+	if (rc) {
+		chain_close(chain);
+		return rc;
+	}
+	*ret_chain = chain;
+	return 0;
+}
+
+int chain_open(struct replica *replica, uint64_t number, unsigned disk, struct chain **ret_chain, struct err *err)
+{
+	struct chain *chain = NULL;
+	if (number == 0)
+		return err_set(err, -ENOENT, "%s has no point 0", replica->name);
+	int rc = chain_open_files(replica, number, disk, &chain, err);
 	if (rc == 0)
 		rc = digests_load(chain, err);
 	if (rc) {
@@ -186,9 +176,14 @@ void chain_close(struct chain *chain)
 	free(chain);
 }
 
+bool chain_lacks(int rc)
+{
+	return rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE || rc == -ESHUTDOWN;
+}
+
 uint64_t chain_size(const struct chain *chain)
 {
-	return chain->layer[0].size;
+	return chain->size;
 }
 
 uint64_t chain_depth(const struct chain *chain)
@@ -247,7 +242,8 @@ static int layer_read(struct chain *chain, const struct layer *layer, uint64_t i
 
 static int base_read(struct chain *chain, uint64_t index, unsigned char *block, uint16_t *have, struct err *err)
 {
-	uint32_t len = size_of_block(chain->layer[chain->count - 1].size, index); // within: else the oldest layer had said zeros
+	uint64_t size = chain->count ? chain->layer[chain->count - 1].size : chain->size;
+	uint32_t len = size_of_block(size, index); // within: else the oldest layer had said zeros
 	memset(chain->part, 0, BLOCK_SIZE);
 	int rc = env_pread_full(chain->base, chain->part, len, index * BLOCK_SIZE);
 	if (rc)

@@ -25,6 +25,9 @@ struct chain;
 // Opens disk number `disk` of point `number`, and loads its digests. -ENOENT without such a point or disk; -EBADMSG, which names the
 // file, when an overlay, a list or the table is damaged or does not stand on what it should.
 int chain_open(struct replica *replica, uint64_t number, unsigned disk, struct chain **ret_chain, struct err *err);
+// The same without digests, for chain_read() alone, by who has them already; `number` 0 is the base alone. The point may go while the chain is
+// open: what is read is as good as its proof.
+int chain_open_files(struct replica *replica, uint64_t number, unsigned disk, struct chain **ret_chain, struct err *err);
 void chain_close(struct chain *chain); // takes NULL
 
 uint64_t chain_size(const struct chain *chain);	     // of the disk at the cut, in bytes
@@ -39,6 +42,8 @@ uint64_t chain_next(const struct chain *chain, uint64_t from);
 int chain_read(struct chain *chain, uint64_t index, void *block, struct err *err);
 // Whether a block is what was committed.
 bool chain_proves(const struct chain *chain, uint64_t index, const void *block);
+// Whether an error of reading says only what this process lacks, or that it ends, and nothing of what is stored.
+bool chain_lacks(int rc);
 // chain_read(), and -EBADMSG when it is not what was committed: then `block` must not be used.
 int chain_get(struct chain *chain, uint64_t index, void *block, struct err *err);
 

@@ -29,17 +29,31 @@ struct check {
 
 static void found(struct check *c, enum check_kind kind, const char *text)
 {
-	if (kind == CHECK_DAMAGE)
-		c->result.damage++;
-	else
-		c->result.notes++;
+	*(kind == CHECK_DAMAGE ? &c->result.damage : kind == CHECK_UNREADABLE ? &c->result.unreadable : &c->result.notes) += 1;
 	c->watch->found(c->watch->context, kind, text);
+}
+
+// What the world says is no word on what the file holds.
+static enum check_kind kind_of(const struct err *why)
+{
+	switch (why->code) {
+	case -EIO:
+	case -ENOMEM:
+	case -EMFILE:
+	case -ENFILE:
+	case -EACCES:
+	case -EPERM:
+	case -ETIMEDOUT:
+		return CHECK_UNREADABLE;
+	default:
+		return CHECK_DAMAGE;
+	}
 }
 
 static void damage(struct check *c, const struct err *why)
 {
 	if (strcmp(why->text, c->first.text) != 0) // recovery's code has said it
-		found(c, CHECK_DAMAGE, why->text);
+		found(c, kind_of(why), why->text);
 }
 
 static bool looked(struct check *c)
@@ -251,7 +265,7 @@ static void protection_check(struct check *c)
 	if (rc == 0)
 		rc = replica_examine(r, &c->first);
 	if (rc)
-		found(c, CHECK_DAMAGE, c->first.text);
+		found(c, kind_of(&c->first), c->first.text);
 	if (!known)
 		return;
 	points_check(c);

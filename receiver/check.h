@@ -15,6 +15,7 @@
 enum check_kind {
 	CHECK_NOTE,   // a name that is not the store's: harmless
 	CHECK_DAMAGE, // an invariant does not hold
+	CHECK_UNREADABLE, // it could not be read (EIO, no memory, no descriptors), so that nobody knows
 };
 
 struct check_watch {
@@ -25,7 +26,7 @@ struct check_watch {
 
 struct check_result {
 	uint64_t points, files;
-	uint64_t damage, notes; // how many findings of each
+	uint64_t damage, unreadable, notes; // how many findings of each
 };
 
 // Checks the protection `name` below `root`. 0 when it was looked at, whatever was found; -ECANCELED when `looked` said so, -ENOMEM.
@@ -34,7 +35,8 @@ struct check_result {
 int check_protection(struct env_root *root, const char *store_path, const char *name, uint64_t to, const struct check_watch *watch,
 		     struct check_result *ret_result, struct err *err);
 
-// check_report.c: a whole store as JSON, {"sound", "protections": [{"name", "points", "files", "damage": [text], "notes": [text]}]}.
+// check_report.c: a whole store as JSON, {"sound", "protections": [{"name", "points", "files", "damage": [text], "unreadable": [text],
+// "notes": [text]}]}. Sound is what has neither damage nor anything unreadable.
 struct store;
 struct check_progress {
 	void (*looked)(void *context, const char *protection, uint64_t files, uint64_t of);

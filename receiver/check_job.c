@@ -51,7 +51,7 @@ static void *job_thread(void *context)
 	job->why = err;
 	job->running = false;
 	if (rc == 0 && !sound)
-		log_error("the check of the store found damage: `kagami store check` tells what");
+		log_error("the check of the store found damage, or what it could not read: `kagami store check` tells what");
 	else if (rc)
 		log_warning("the check of the store did not come to its end: %s", err.text);
 	return NULL;
@@ -127,6 +127,16 @@ static bool never(void *context)
 	return false;
 }
 
+static int exit_status(const json_t *report)
+{
+	const json_t *one;
+	size_t i;
+	json_array_foreach(json_object_get(report, "protections"), i, one)
+		if (json_array_size(json_object_get(one, "damage")))
+			return EXIT_DAMAGED;
+	return json_is_true(json_object_get(report, "sound")) ? EXIT_SOUND : EXIT_UNCHECKED;
+}
+
 int check_command(int argc, char **argv)
 {
 	bool terminal = isatty(STDERR_FILENO);
@@ -144,8 +154,8 @@ int check_command(int argc, char **argv)
 		(void)fprintf(stderr, "%s\n", err.text);
 		return EXIT_UNCHECKED;
 	}
-	bool sound = json_is_true(json_object_get(report, "sound"));
+	int status = exit_status(report);
 	bool printed = json_dumpf(report, stdout, JSON_INDENT(2)) == 0 && fputc('\n', stdout) != EOF && fflush(stdout) == 0;
 	json_decref(report);
-	return !printed ? EXIT_UNCHECKED : sound ? EXIT_SOUND : EXIT_DAMAGED;
+	return printed ? status : EXIT_UNCHECKED;
 }

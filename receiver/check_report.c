@@ -15,13 +15,18 @@
 struct report {
 	const struct check_progress *progress;
 	const char *name; // of the protection under way
-	json_t *damage, *notes;
+	json_t *damage, *unreadable, *notes;
 };
 
 static void on_found(void *context, enum check_kind kind, const char *text)
 {
 	struct report *r = context;
-	(void)json_array_append_new(kind == CHECK_DAMAGE ? r->damage : r->notes, json_string(text));
+	(void)json_array_append_new(kind == CHECK_DAMAGE ? r->damage : kind == CHECK_UNREADABLE ? r->unreadable : r->notes, json_string(text));
+}
+
+static bool is_sound(const struct check_result *result)
+{
+	return result->damage == 0 && result->unreadable == 0;
 }
 
 static bool on_looked(void *context, uint64_t files, uint64_t of)
@@ -35,15 +40,16 @@ static bool on_looked(void *context, uint64_t files, uint64_t of)
 static json_t *protection_report(struct env_root *root, const char *path, const char *name, uint64_t to,
 				 const struct check_progress *progress, struct check_result *ret_result, struct err *err)
 {
-	struct report report = {.progress = progress, .name = name, .damage = json_array(), .notes = json_array()};
+	struct report report = {.progress = progress, .name = name, .damage = json_array(), .unreadable = json_array(), .notes = json_array()};
 	const struct check_watch watch = {.found = on_found, .looked = on_looked, .context = &report};
 	if (check_protection(root, path, name, to, &watch, ret_result, err)) {
 		json_decref(report.damage);
+		json_decref(report.unreadable);
 		json_decref(report.notes);
 		return NULL;
 	}
-	json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o}", "name", name, "points", (json_int_t)ret_result->points, "files",
-				 (json_int_t)ret_result->files, "damage", report.damage, "notes", report.notes);
+	json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "name", name, "points", (json_int_t)ret_result->points, "files",
+				 (json_int_t)ret_result->files, "damage", report.damage, "unreadable", report.unreadable, "notes", report.notes);
 	if (!json)
 		(void)err_set(err, -ENOMEM, "out of memory");
 	return json;
@@ -57,7 +63,7 @@ static json_t *live_report(struct env_root *root, const char *path, struct repli
 	replica_info(replica, &info);
 	bool holds = replica_hold(replica, 0, &held, NULL) == 0; // without a point there is nothing to hold
 	json_t *json = protection_report(root, path, info.name, held, progress, ret_result, err);
-	if (json && ret_result->damage) {
+	if (json && !is_sound(ret_result)) {
 		json_decref(json);
 		json = protection_report(root, path, info.name, held, progress, ret_result, err);
 	}
@@ -91,12 +97,12 @@ int check_live(struct env *env, struct store *store, const struct check_progress
 	for (size_t n = 0; rc == 0 && (replica = store_at(store, n)); n++) {
 		struct check_result result = {.damage = 0};
 		json_t *one = live_report(root, store_path(store), replica, progress, &result, err);
-		if (one && result.damage && store_at(store, n) != replica) { // it was removed meanwhile, or another one: nobody misses it
+		if (one && !is_sound(&result) && store_at(store, n) != replica) { // it was removed meanwhile, or another one: nobody misses it
 			json_decref(one);
 			continue;
 		}
 		rc = report_add(protections, one, err);
-		sound = sound && result.damage == 0;
+		sound = sound && is_sound(&result);
 	}
 	env_root_close(root);
 	return rc ? rc : report_finish(json_incref(protections), sound, ret_report, err);
@@ -115,7 +121,7 @@ static int names_check(struct env_root *root, const char *path, const struct che
 		if (!store_has_protection(root, names[i]))
 			continue;
 		rc = report_add(protections, protection_report(root, path, names[i], 0, progress, &result, err), err);
-		*ret_sound = *ret_sound && result.damage == 0;
+		*ret_sound = *ret_sound && is_sound(&result);
 	}
 	env_list_free(names, count);
 	return rc;

@@ -197,6 +197,7 @@ static unsigned post_mount(void *context, const struct control_request *request,
 	if (replica && !damaged && replica_sound(replica, mount.point, &err))
 		return route_fail(&err, ret_body);
 	mount.partition = (uint32_t)partition;
+	mount.proven = !damaged;
 	if (mounts_add(recovery->mounts, &mount, &info, &err))
 		return route_fail(&err, ret_body);
 	recovery_verify(recovery, info.protection, info.point);

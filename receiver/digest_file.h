@@ -30,6 +30,9 @@ struct digest_disk {
 	uint64_t size; // bytes
 };
 
+// No digest of a block, but for a chance of 2^-128: what is compared with it differs.
+extern const struct digest digest_unknown;
+
 typedef int digest_each(void *context, uint64_t index, const struct digest *digest, struct err *err);
 
 // Length in bytes of a list of `entries`, and of the table of a disk of `size` bytes.

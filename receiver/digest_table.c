@@ -63,7 +63,8 @@ int digest_table_check(struct env_file *file, const struct digest_disk *disk, st
 	return rc;
 }
 
-// The length is durable before the prelude names it: else a crash could leave a table that is shorter than it says.
+// The length is durable before the prelude names it: else a crash could leave a table that is shorter than it says. One that was made before is
+// undone and made again: its sync may have failed, and then the next says nothing of it.
 int digest_table_grow(struct env_file *file, const struct digest_disk *disk, struct err *err)
 {
 	unsigned char sector[DIGEST_SECTOR];
@@ -73,8 +74,10 @@ int digest_table_grow(struct env_file *file, const struct digest_disk *disk, str
 	if (rc)
 		return rc;
 	rc = env_size(file, &length);
-	if (rc == 0 && length < wanted)
-		rc = env_truncate(file, wanted);
+	if (rc == 0 && length > digest_table_length(p.disk.size))
+		rc = env_truncate(file, digest_table_length(p.disk.size));
+	if (rc == 0)
+		rc = env_truncate(file, max_u64(wanted, digest_table_length(p.disk.size)));
 	if (rc)
 		return err_sys(err, rc, "make it longer");
 	if (env_sync(file))

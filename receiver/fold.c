@@ -52,11 +52,27 @@ static int block_apply(struct env_file *base, uint64_t size, uint64_t index, con
 
 // A block that cannot be read any more does not keep the others from being folded, nor the protection from going on: it is quarantined
 // for all points that show it, durably, and then the base keeps what it has there. docs/store.md, "Scrub".
-static int block_skip(struct replica *r, unsigned disk, uint64_t index, struct err *err)
+static int blocks_skip(struct replica *r, unsigned disk, uint64_t first, uint64_t count, struct err *err)
 {
 	struct err why = *err;
 	bool taken = why.code == -EBADMSG || (why.code == -EIO && stall_gives_up(r));
-	return taken ? scrub_unreadable(r, (uint16_t)disk, index, &why, err) : why.code;
+	return taken ? scrub_unreadable(r, (uint16_t)disk, first, count, &why, err) : why.code;
+}
+
+// The next block that the overlay holds, at or after *index; what is behind a table that cannot be read is left out.
+static int block_next(struct replica *r, unsigned disk, struct qcow2_reader *overlay, uint64_t *index, struct err *err)
+{
+	uint64_t blocks = size_blocks(qcow2_reader_size(overlay)), unread = 0;
+	int rc;
+	while ((rc = qcow2_reader_next(overlay, *index, &unread, err)) && rc != -ENOENT) {
+		uint64_t end = min_u64(blocks, (unread / QCOW2_TABLE_BLOCKS + 1) * QCOW2_TABLE_BLOCKS);
+		rc = blocks_skip(r, disk, unread, end - unread, err);
+		if (rc)
+			return rc;
+		*index = end;
+	}
+	*index = unread;
+	return rc;
 }
 
 static int overlay_apply(struct replica *r, unsigned disk, struct qcow2_reader *overlay, struct env_file *base, uint64_t size,
@@ -67,10 +83,10 @@ static int overlay_apply(struct replica *r, unsigned disk, struct qcow2_reader *
 	int rc;
 	if (!block)
 		return err_set(err, -ENOMEM, "out of memory");
-	while ((rc = qcow2_reader_next(overlay, index, &index, err)) == 0) {
+	while ((rc = block_next(r, disk, overlay, &index, err)) == 0) {
 		uint16_t mask = 0;
 		memset(block, 0, BLOCK_SIZE);
-		if (qcow2_reader_read(overlay, index, block, &mask, err) && (rc = block_skip(r, disk, index, err)))
+		if (qcow2_reader_read(overlay, index, block, &mask, err) && (rc = blocks_skip(r, disk, index, 1, err)))
 			return rc;
 		rc = block_apply(base, size, index, block, mask);
 		if (rc)
@@ -119,28 +135,23 @@ static int digest_apply(void *context, uint64_t index, const struct digest *dige
 
 static int digests_apply(struct replica *r, const struct point_file *point, unsigned disk, bool *ret_synced, struct err *err)
 {
-	AUTO_FILE struct env_file *list = NULL;
 	AUTO_FILE struct env_file *table = NULL;
 	const char *name = r->prot.disk[disk].name;
-	const struct point_disk *pd = &point->disk[disk];
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size}; // at most the table's
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = point->disk[disk].size}; // at most the table's
 	struct digest_update update;
-	int rc = replica_open_file(r, ENV_READ, &list, err, "points/%llu/%s.digests",
-				   (unsigned long long)point->info.number, name);
-	if (rc == 0)
-		rc = replica_open_file(r, ENV_WRITE, &table, err, "base/%s.digests", name);
+	int rc = replica_open_file(r, ENV_WRITE, &table, err, "base/%s.digests", name);
 	if (rc)
 		return rc;
-	rc = digest_table_check(table, &of, err);
+	if ((rc = digest_table_check(table, &of, err)))
+		return err_wrap(err, "%s/base/%s.digests", r->name, name);
 	digest_update_init(&update, table, &of);
-	if (rc == 0) // proven before the first change
-		rc = digest_list_load(list, &of, pd->digests, pd->root, NULL, NULL, err);
+	rc = digests_of_point(r, point, disk, NULL, NULL, err); // proven before the first change
 	if (rc == 0)
-		rc = digest_list_load(list, &of, pd->digests, pd->root, digest_apply, &update, err);
-	if (rc == 0)
-		rc = digest_update_flush(&update, err);
+		rc = digests_of_point(r, point, disk, digest_apply, &update, err);
+	if (rc == 0 && (rc = digest_update_flush(&update, err)))
+		rc = err_wrap(err, "%s/base/%s.digests", r->name, name);
 	if (rc)
-		return err_wrap(err, "%s: digests of %s", r->name, name);
+		return rc;
 	rc = env_sync(table);
 	*ret_synced = rc == 0;
 	return rc ? err_sys(err, rc, "%s/base/%s.digests: sync", r->name, name) : 0;

@@ -23,11 +23,14 @@ static int raw_grow(struct replica *r, unsigned disk, uint64_t size, struct err 
 	if (found < r->prot.disk[disk].size) // what it lost must not come back as zeros
 		return err_set(err, -EBADMSG, "%s/base/%s.raw: has %llu bytes, the disk has %llu", r->name, name,
 			       (unsigned long long)found, (unsigned long long)r->prot.disk[disk].size);
-	if (found < size)
+	// A growth that was cut off may have done it already; but its sync may have failed, and then another one says nothing of that length.
+	// So what is there is undone, to which nothing refers, and done again.
+	if (found > r->prot.disk[disk].size)
+		rc = env_truncate(raw, r->prot.disk[disk].size);
+	if (rc == 0)
 		rc = env_truncate(raw, size);
 	if (rc)
 		return err_sys(err, rc, "%s/base/%s.raw: make it longer", r->name, name);
-	// Also where a growth that was cut off did it: that one's sync is not known.
 	return env_sync(raw) ? err_set(err, -EIO, "%s/base/%s.raw: sync failed", r->name, name) : 0;
 }
 

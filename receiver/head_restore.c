@@ -147,6 +147,7 @@ int head_restore(struct replica *r, bool own, struct err *err)
 		return rc;
 	}
 	r->head.made = true;
+	r->head.saved.names_unsynced = true; // perhaps it was the sync of these names that failed
 	return head_renew(r, err);
 }
 

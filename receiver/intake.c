@@ -79,30 +79,6 @@ static int state_take(void *context, uint64_t index, const struct digest *digest
 	return table_set(state, index, digest) ? err_set(err, -ENOMEM, "out of memory for digests") : 0;
 }
 
-static int base_load(struct replica *r, unsigned disk, struct err *err)
-{
-	AUTO_FILE struct env_file *file = NULL;
-	struct digest_disk of = replica_disk(r, disk);
-	int rc = replica_open_file(r, ENV_READ, &file, err, "base/%s.digests", r->prot.disk[disk].name);
-	if (rc)
-		return rc;
-	rc = digest_table_load(file, &of, state_take, &r->state[disk], err);
-	return rc ? err_wrap(err, "%s/base/%s.digests", r->name, r->prot.disk[disk].name) : 0;
-}
-
-static int list_load(struct replica *r, const struct point_file *point, unsigned disk, struct err *err)
-{
-	AUTO_FILE struct env_file *file = NULL;
-	const struct point_disk *pd = &point->disk[disk];
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size};
-	unsigned long long number = point->info.number;
-	int rc = replica_open_file(r, ENV_READ, &file, err, "points/%llu/%s.digests", number, r->prot.disk[disk].name);
-	if (rc)
-		return rc;
-	rc = digest_list_load(file, &of, pd->digests, pd->root, state_take, &r->state[disk], err);
-	return rc ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, number, r->prot.disk[disk].name) : 0;
-}
-
 static int state_load(struct replica *r, struct err *err)
 {
 	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
@@ -111,12 +87,12 @@ static int state_load(struct replica *r, struct err *err)
 	int rc = 0;
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
 		table_init(&r->state[i], size_blocks(r->prot.disk[i].size));
-		rc = base_load(r, i, err);
+		rc = digests_of_base(r, i, r->prot.disk[i].size, true, state_take, &r->state[i], err);
 	}
 	for (size_t p = 0; rc == 0 && p < r->point_count; p++) {
 		rc = replica_read_point(r, r->points[p].number, point, err);
 		for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-			rc = list_load(r, point, i, err);
+			rc = digests_of_point(r, point, i, state_take, &r->state[i], err);
 	}
 	return rc;
 }
@@ -125,6 +101,7 @@ static void session_clear(struct replica *r)
 {
 	for (unsigned i = 0; i < DISKS_MAX; i++)
 		table_done(&r->state[i]);
+	examine_close(r);
 	codec_free(r->unpacker);
 	free(r->block);
 	free(r->pieces);
@@ -143,7 +120,9 @@ static int session_prepare(struct replica *r, struct err *err)
 	int rc = state_load(r, &why);
 	if (rc == -ENOMEM)
 		return err_set(err, rc, "%s: %s", r->name, why.text);
-	return rc ? replica_break(r, &why, err) : 0; // digests that cannot be read would let a difference pass
+	if (rc == 0)
+		r->mend_failures = 0;
+	return rc ? replica_break_passing(r, &why, err) : 0; // digests that cannot be read would let a difference pass
 }
 
 int replica_session_begin(struct replica *r, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE],
@@ -307,6 +286,12 @@ int replica_write_block(struct replica *r, const struct wire_block *block, struc
 	if (block_fits_as_it_is(r, block))
 		return head_write_packed(r, block, err);
 	return head_write_pieces(r, block, whole ? MASK_FULL : block->mask, err);
+}
+
+int replica_zeros_check(struct replica *r, const struct wire_zeros *zeros, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	return intake_range_check(r, zeros->disk, zeros->first, zeros->count, err);
 }
 
 int replica_write_zeros(struct replica *r, const struct wire_zeros *zeros, struct err *err)

@@ -51,6 +51,7 @@ static bool round_of_steps(struct keeper *keeper)
 	struct replica *replica;
 	for (size_t n = 0; (replica = store_at(keeper->store, n)) && !stopping(keeper); n++) {
 		struct err err = {0};
+		(void)replica_mend(replica);
 		more |= replica_retain_paced(replica, &pace, &err) == 1; // a failure is logged, and told by the status (stall.c)
 	}
 	return more;

@@ -3,12 +3,14 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "link/daemon.h"
+#include "link/web.h"
 #include "link/json.h"
 #include "link/net.h"
 #include "receiver/check_job.h"
 #include "receiver/failover_control.h"
 #include "receiver/recovery.h"
 #include "receiver/reserve.h"
+#include "receiver/route.h"
 #include "receiver/scrubber.h"
 #include "receiver/seeder.h"
 #include "receiver/server.h"
@@ -130,14 +132,9 @@ static int open_state(struct receiver *receiver, const char *state, struct err *
 // A whole number of an option, at most `most`.
 static int number_read(const char *option, const char *text, uint64_t least, uint64_t most, uint64_t *ret_number, struct err *err)
 {
-	char *end;
-	errno = 0;
-	unsigned long long number = strtoull(text, &end, 10);
-	if (text[0] < '0' || text[0] > '9' || *end || errno || number < least || number > most)
-		return err_set(err, -EINVAL, "--%s %s: give a number from %llu to %llu", option, text, (unsigned long long)least,
-			       (unsigned long long)most);
-	*ret_number = number;
-	return 0;
+	if (route_number(text, least, most, ret_number) == 0)
+		return 0;
+	return err_set(err, -EINVAL, "--%s %s: give a number from %llu to %llu", option, text, (unsigned long long)least, (unsigned long long)most);
 }
 
 static int scrub_options(const char *rate, const char *days, struct scrubber_config *ret_config, struct err *err)
@@ -246,6 +243,7 @@ int main(int argc, char **argv)
 	const char *store = NULL, *listen = NULL, *state = NULL, *reserve = NULL, *run_dir = DAEMON_RUN_DIR;
 	const char *scrub_rate = NULL, *scrub_days = NULL, *retain_rate = NULL, *verify_rate = NULL;
 	uint64_t rate = 0, verify_mib = VERIFIER_RATE_DEFAULT_MIB;
+	struct web_config shown = {.web = NULL};
 	const struct daemon_option options[] = {
 		{"store", "DIR", "recovery points", &store, true},
 		{"listen", "ADDR:PORT", "where sources connect", &listen, true},
@@ -256,6 +254,7 @@ int main(int argc, char **argv)
 		{"verify-rate", "MIB", "MiB a second that what is mounted, tested or failed over is proven by (default 256)", &verify_rate, false},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
 		{"retention-rate", "MIB", "MiB a second that folds and merges write at most (default 64)", &retain_rate, false},
+		WEB_OPTIONS(&shown),
 	};
 	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options,
 		     sizeof(options) / sizeof(options[0]), argc, argv);
@@ -265,13 +264,16 @@ int main(int argc, char **argv)
 	struct receiver receiver = {.server = NULL};
 	struct control_route routes[ROUTES_MAX];
 	struct control *control = NULL;
+	struct web *web = NULL;
 	size_t count = collect_routes(routes);
 	struct scrubber_config scrub;
 	if ((verify_rate && number_read("verify-rate", verify_rate, 1, 1 << 20, &verify_mib, &err)) ||
 	    scrub_options(scrub_rate, scrub_days, &scrub, &err) || retention_rate(retain_rate, &rate, &err) ||
 	    receiver_open(&receiver, store, state, listen, reserve, &scrub, verify_mib << 20, &err) ||
-	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err)) {
+	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err) ||
+	    web_start(&shown, routes, count, &receiver, &web, &err)) {
 		log_error("%s", err.text);
+		control_stop(control);
 		receiver_close(&receiver);
 		return DAEMON_EXIT_FAILED;
 	}
@@ -281,6 +283,7 @@ int main(int argc, char **argv)
 	log_info("ready store=%s listen=%s run_dir=%s version=%s", store_path(receiver.recovery.store),
 		 server_address(receiver.server), run_dir, KAGAMI_VERSION);
 	daemon_wait();
+	web_stop(web);
 	control_stop(control);
 	receiver_close(&receiver);
 	log_info("stopped");

@@ -60,14 +60,14 @@ static int pace(void *context, uint64_t bytes)
 
 // A block that cannot be unpacked any more keeps no other from being merged: as in a fold, it is quarantined for all points that show it,
 // durably, and then the merged overlay has of it what the other layers hold. docs/store.md, "Scrub".
-static int skip(void *context, size_t layer, uint64_t index, struct err *err)
+static int skip(void *context, size_t layer, uint64_t first, uint64_t count, struct err *err)
 {
 	struct merge *m = context;
 	struct err why = *err;
 	if (why.code != -EBADMSG && (why.code != -EIO || !stall_gives_up(m->r)))
 		return err_wrap(err, "%s/points/%llu/%s.qcow2", m->r->name, (unsigned long long)m->step->number[layer],
 				m->r->prot.disk[m->disk].name);
-	return scrub_unreadable(m->r, (uint16_t)m->disk, index, &why, err);
+	return scrub_unreadable(m->r, (uint16_t)m->disk, first, count, &why, err);
 }
 
 static int overlay_write(struct merge *m, unsigned disk, struct layers *layers, struct env_file *to, struct err *err)
@@ -115,20 +115,6 @@ static int digest_take(void *context, uint64_t index, const struct digest *diges
 	return table_set(context, index, digest) ? err_set(err, -ENOMEM, "out of memory for digests") : 0;
 }
 
-static int list_add(const struct merge *m, unsigned disk, size_t i, struct table *digests, struct err *err)
-{
-	AUTO_FILE struct env_file *list = NULL;
-	const struct point_disk *pd = &m->point[i].disk[disk];
-	struct digest_disk of = {.kind = m->r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size};
-	unsigned long long number = m->step->number[i];
-	const char *name = m->r->prot.disk[disk].name;
-	int rc = replica_open_file(m->r, ENV_READ, &list, err, "points/%llu/%s.digests", number, name);
-	if (rc)
-		return rc;
-	rc = digest_list_load(list, &of, pd->digests, pd->root, digest_take, digests, err);
-	return rc ? err_wrap(err, "%s/points/%llu/%s.digests", m->r->name, number, name) : 0;
-}
-
 static int list_write(struct merge *m, unsigned disk, const struct table *digests, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;
@@ -150,7 +136,7 @@ static int lists_merge(struct merge *m, unsigned disk, struct err *err)
 	int rc = 0;
 	table_init(&digests, size_blocks(m->next.disk[disk].size));
 	for (size_t i = 0; rc == 0 && i < m->step->count; i++)
-		rc = list_add(m, disk, i, &digests, err);
+		rc = digests_of_point(m->r, &m->point[i], disk, digest_take, &digests, err);
 	if (rc == 0)
 		rc = list_write(m, disk, &digests, err);
 	table_done(&digests);

@@ -132,6 +132,7 @@ static int session_fill(struct mounts *mounts, struct replica *replica, const st
 		return err_set(err, -ENOMEM, "out of memory");
 	replica_info(replica, info);
 	(void)snprintf(session->info.protection, NAME_SIZE, "%s", info->name);
+	session->info.proven = request->proven;
 	int rc = request->directory ? directory_check(mounts, request->directory, session->info.directory, err) : 0;
 	if (rc == 0)
 		rc = disk_choose(info, request->disk, session, ret_disk, err);
@@ -285,6 +286,8 @@ static void recover_one(struct mounts *mounts, struct replica *replica, const ch
 		return;
 	}
 	bool held = known == 0 && replica_hold(replica, point, &point, NULL) == 0;
+	if (!held)
+		replica_keep_broken(replica); // where it is: its point may be one that cannot be read now
 	log_warning("A mount that an earlier receiver left could not be undone; the next start tries again. session=%s "
 		    "point_held=%s reason=\"%s\"",
 		    session->name, held ? "yes" : "no", err.text);

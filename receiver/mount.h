@@ -35,6 +35,7 @@ struct mount_info {
 	uint64_t point;
 	char disk[NAME_SIZE];
 	uint32_t partition; // 0: the whole disk
+	bool proven;
 	char filesystem[16];
 };
 

@@ -66,7 +66,7 @@ static int quarantine(struct proof *p, uint64_t index, const struct err *why, bo
 	struct err err = {.code = 0};
 	if (pthread_mutex_trylock(&p->replica->retain_lock))
 		return -EAGAIN;
-	int rc = scrub_unreadable(p->replica, (uint16_t)p->disk, index, why, &err);
+	int rc = scrub_unreadable(p->replica, (uint16_t)p->disk, index, 1, why, &err);
 	(void)pthread_mutex_unlock(&p->replica->retain_lock);
 	*ret_again = rc == why->code;
 	if (rc && !*ret_again)
@@ -82,7 +82,7 @@ static int block_prove(struct proof *p, uint64_t index, struct err *err)
 	int rc = chain_get(p->chain, index, p->buf, &why);
 	if (rc == 0)
 		return 0;
-	if (rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE || rc == -ESHUTDOWN)
+	if (chain_lacks(rc))
 		return err_set(err, rc, "%s", why.text);
 	if (quarantine(p, index, &why, &again))
 		return err_set(err, -EAGAIN, "block %llu of disk %u is damaged (%s); noted when retention has ended its step",

@@ -27,6 +27,7 @@ enum {
 	FLAGS = 1 | 2, // there are flags; read-only
 	TOLD_MAX = 10, // lines of the log
 	CACHE_BLOCKS = 64, // small reads come many to a block
+	ACCEPT_PAUSE_US = 100000,
 };
 #define REP_UNSUPPORTED UINT32_C(0x80000001)
 #define OPTION_MAGIC UINT64_C(0x49484156454f5054)
@@ -115,9 +116,16 @@ static int block_get(struct proven_view *view, uint64_t index, const unsigned ch
 	int rc = chain_get(view->chain, index, block, &err);
 	if (rc == 0)
 		view->cached[slot] = index + 1;
-	else
+	else if (!chain_lacks(rc))
 		damage_note(view, index, &err);
 	return rc;
+}
+
+static uint32_t error_of(int rc)
+{
+	if (rc == -ESHUTDOWN)
+		return ESHUTDOWN;
+	return chain_lacks(rc) ? ENOMEM : EIO; // what a client may ask again, and what it may not
 }
 
 // Into view->buf. 0, or an error of the protocol.
@@ -132,7 +140,7 @@ static uint32_t range_get(struct proven_view *view, uint64_t off, uint32_t len)
 		uint32_t within = (uint32_t)(at % BLOCK_SIZE), part = (uint32_t)min_u64(BLOCK_SIZE - within, len - done);
 		int rc = block_get(view, at / BLOCK_SIZE, &block);
 		if (rc)
-			return rc == -ENOMEM ? ENOMEM : EIO;
+			return error_of(rc);
 		memcpy(view->buf + done, block + within, part);
 		done += part;
 	}
@@ -225,16 +233,29 @@ static bool client_set(struct proven_view *view, int fd)
 	return !view->stop;
 }
 
+// No client, for the moment: memory and descriptors come back, and a mount lives by this thread. Only the end of the view ends it.
+static void accept_failed(struct proven_view *view, int error)
+{
+	if (error != EINTR && error != ECONNABORTED && client_set(view, -1)) {
+		log_warning("the view of a point takes no client for the moment protection=%s point=%llu errno=%d", view->replica->name,
+			    (unsigned long long)view->point, error);
+		(void)usleep(ACCEPT_PAUSE_US);
+	}
+}
+
 static void *view_thread(void *context)
 {
 	struct proven_view *view = context;
-	int fd;
-	while ((fd = accept4(view->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0 || errno == EINTR || errno == ECONNABORTED) {
-		if (fd >= 0 && is_ours(fd) && client_set(view, fd))
+	while (client_set(view, -1)) {
+		int fd = accept4(view->listener, NULL, NULL, SOCK_CLOEXEC);
+		if (fd < 0) {
+			accept_failed(view, errno);
+			continue;
+		}
+		if (is_ours(fd) && client_set(view, fd))
 			serve(view, fd);
 		(void)client_set(view, -1);
-		if (fd >= 0)
-			(void)close(fd);
+		(void)close(fd);
 	}
 	return NULL;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A disk of a point over NBD for one client, the storage daemon of a mount: read-only, and each block is proven before a byte of it is
-// answered. What is damaged is an I/O error, and is remembered.
+// answered. What is damaged is an I/O error, and is remembered; what could not be read for want of memory is ENOMEM, and says nothing of the point.
 //
 // The socket is an abstract one of a random name, and takes one client, of our own user; so no path of the store bounds it, and nobody else reads.
 #ifndef KAGAMI_RECEIVER_PROVEN_VIEW_H

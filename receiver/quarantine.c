@@ -12,9 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-// No digest of a block, but for a chance of 2^-128: what is compared with it differs.
-static const struct digest unknown = {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
-
 #define NS_PER_S UINT64_C(1000000000)
 
 static uint64_t bytes_before(const struct replica *r, const struct scrub_pass *pass)
@@ -86,7 +83,7 @@ void scrub_poison(struct replica *r)
 		struct table *state = &r->state[run->disk];
 		uint64_t end = min_u64(run->first + run->count, state->blocks);
 		for (uint64_t b = run->first; run->to == DAMAGE_OPEN && b < end; b++)
-			if (table_set(state, b, &unknown)) {
+			if (table_set(state, b, &digest_unknown)) {
 				r->reopen = true; // without memory for what differs no answer would be right
 				return;
 			}

@@ -22,10 +22,12 @@ int replica_load(struct replica *r, struct err *err)
 	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
 	if (rc)
 		return err_sys(err, rc, "%s", path);
-	if (protection_decode(text, len, &r->prot, err))
+	struct protection prot;
+	if (protection_decode(text, len, &prot, err))
 		return err_wrap(err, "%s", path);
-	if (strcmp(r->prot.name, r->name) != 0)
-		return err_set(err, -EBADMSG, "%s: name: it is that of %s; rename the directory back", path, r->prot.name);
+	if (strcmp(prot.name, r->name) != 0)
+		return err_set(err, -EBADMSG, "%s: name: it is that of %s; rename the directory back", path, prot.name);
+	r->prot = prot; // in one step: whoever reads the names of disks does so without the lock
 	return 0;
 }
 
@@ -310,19 +312,53 @@ int replica_examine(struct replica *r, struct err *err)
 	return rc ? rc : pins_load(r, err);
 }
 
+static void begin_anew(struct replica *r)
+{
+	head_close(r);
+	free(r->points);
+	free(r->merged);
+	r->points = NULL;
+	r->merged = NULL;
+	r->point_count = r->merged_count = 0;
+	r->base_bytes = 0;
+	r->prot_certain = false;
+}
+
+// What is true however often it is done, and changes nothing: after it a read that failed may be done again.
+static int look(struct replica *r, struct err *err)
+{
+	int rc = replica_load(r, err);
+	if (rc == 0 && !r->scrub_known) { // first: the points of a broken replica are refused, too
+		scrub_load(r);
+		r->scrub_known = true;
+	}
+	return rc;
+}
+
 void replica_recover(struct replica *r)
 {
-	struct err why = {0}, told;
 	LOCK_SCOPE(&r->lock);
-	int rc = replica_load(r, &why);
-	if (rc == 0)
-		scrub_load(r); // first: the points of a broken replica are refused, too
-	if (rc == 0)
-		rc = leftovers_remove(r, &why);
+	replica_recover_locked(r);
+}
+
+void replica_recover_locked(struct replica *r)
+{
+	struct err why = {0}, told;
+	begin_anew(r);
+	int rc = look(r, &why);
+	if (rc) {
+		adopt_load(r);
+		(void)replica_break_passing(r, &why, &told);
+		return;
+	}
+	rc = leftovers_remove(r, &why);
 	if (rc == 0)
 		rc = names_sync(r, &why);
-	if (rc == 0)
-		rc = replica_examine(r, &why);
+	if (rc == 0 && (rc = replica_examine(r, &why))) {
+		adopt_load(r);
+		(void)replica_break_passing(r, &why, &told);
+		return;
+	}
 	if (rc == 0)
 		rc = merged_remove(r, &why);
 	adopt_load(r);

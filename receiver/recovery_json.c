@@ -251,9 +251,9 @@ json_t *recovery_json_failover(const struct recovery *recovery, const struct fai
 json_t *recovery_json_mount(const struct mount_info *mount)
 {
 	json_t *partition = mount->partition ? json_integer(mount->partition) : json_null();
-	return json_pack("{s:s, s:s, s:I, s:s, s:o, s:s}", "directory", mount->directory, "protection", mount->protection,
+	return json_pack("{s:s, s:s, s:I, s:s, s:o, s:s, s:b}", "directory", mount->directory, "protection", mount->protection,
 			 "point", (json_int_t)mount->point, "disk", mount->disk, "partition", partition, "filesystem",
-			 mount->filesystem);
+			 mount->filesystem, "proven", mount->proven);
 }
 
 static json_t *test_disks(const struct recovery *recovery, const struct test_info *test, bool *ret_in_use)

@@ -39,6 +39,7 @@ void replica_free(struct replica *r)
 	free(r->pieces);
 	free(r->points);
 	free(r->merged);
+	free(r->held);
 	(void)pthread_mutex_destroy(&r->lock);
 	(void)pthread_mutex_destroy(&r->retain_lock);
 	(void)pthread_mutex_destroy(&r->recovery_lock);
@@ -91,7 +92,8 @@ int replica_break(struct replica *r, const struct err *why, struct err *err)
 int replica_ready(const struct replica *r, struct err *err)
 {
 	if (r->broken)
-		return err_set(err, -EIO, "replica %s is broken (%s); see the receiver's log", r->name, r->why.text);
+		return err_set(err, -EIO, "replica %s is broken (%s); %s", r->name, r->why.text,
+			       r->passing ? "it is looked at again by itself" : "see the receiver's log");
 	if (r->prot.fenced)
 		return err_set(err, -ESTALE, "%s was failed over to point %llu: this side is no longer the source", r->name,
 			       (unsigned long long)r->prot.fenced_point);
@@ -197,6 +199,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.fence_final = protection_fence_final(&r->prot),
 		.rollback_in_ms = replica_rollback_in_ms(r),
 		.broken = r->broken,
+		.mend_in_ms = mend_in_ms(r),
 		.rpo_ms = r->prot.rpo_ms,
 		.points_keep = r->prot.points_keep,
 		.retention_set = r->prot.retention_set,
@@ -226,7 +229,11 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		info.last_cut = last->cut;
 	memcpy(info.name, r->name, sizeof(info.name));
 	memcpy(info.owner_pin, r->prot.owner_pin, sizeof(info.owner_pin));
-	memcpy(info.broken_reason, r->why.text, sizeof(info.broken_reason));
+	if (info.mend_in_ms)
+		(void)snprintf(info.broken_reason, sizeof(info.broken_reason), "it cannot be read, and is looked at again in %llu s: %.300s",
+			       (unsigned long long)(info.mend_in_ms + 999) / 1000, r->why.text);
+	else
+		memcpy(info.broken_reason, r->why.text, sizeof(info.broken_reason));
 	limits_text(r, r->limited, info.limited_reason, sizeof(info.limited_reason));
 	memcpy(info.retention_reason, r->stall.why.text, sizeof(info.retention_reason));
 	memcpy(info.disk, r->prot.disk, sizeof(info.disk));
@@ -283,12 +290,21 @@ int replica_hold(struct replica *r, uint64_t number, uint64_t *ret_number, struc
 	return 0;
 }
 
+uint64_t replica_rewrites(struct replica *r, uint64_t number)
+{
+	LOCK_SCOPE(&r->lock);
+	const struct point_info *point = replica_point(r, number);
+	return point ? point->rewrites : 0;
+}
+
 void replica_release(struct replica *r, uint64_t number)
 {
 	LOCK_SCOPE(&r->lock);
 	struct point_info *point = replica_point(r, number);
-	if (!point) // a hold keeps its point, except from the operator's removal of all
+	if (!point) { // a hold keeps its point, except from the operator's removal of all
+		(void)held_release(r, number);
 		return;
+	}
 	assert(point->holds > 0);
 	point->holds--;
 	r->retain_all = true;

@@ -80,6 +80,11 @@ struct stall {
 	uint64_t fold_point, fold_bytes; // what the fold of that point takes at most, as it was counted; 0: it was not
 };
 
+struct held {
+	uint64_t number;
+	unsigned holds;
+};
+
 struct replica {
 	struct env_root *root; // the store's
 	const char *store_path;
@@ -93,6 +98,11 @@ struct replica {
 	uint64_t rollback_passed_ms; // of prot.rollback_in_ms, since that was saved
 	bool broken;
 	struct err why; // it is broken
+	bool passing;	// a read failed, and nothing else: mend.c tries again
+	uint64_t mend_ns; // monotonic: not before
+	unsigned mend_failures; // one after another
+	struct held *held; // holds on points that are not in `points` while it is broken
+	size_t held_count;
 
 	struct point_info *points; // oldest first, numbers rising
 	size_t point_count;
@@ -111,6 +121,7 @@ struct replica {
 	bool retain_all;   // something else than a commit gave retention work: merges do not wait for more
 	uint64_t merged_ns; // when the last merge was, by the monotonic clock
 
+	bool scrub_known;	   // it was loaded
 	struct scrub_state scrub;  // as on disk, but for a position that is at most SCRUB_SAVE_SECONDS old
 	bool scrub_unsaved;	   // more than the position is not on disk
 	uint64_t scrub_saved_ns;   // monotonic
@@ -123,6 +134,13 @@ struct replica {
 	bool adopting, adopt_taken;
 	unsigned adopt_disk; // every block before this one is digested
 	uint64_t adopt_block;
+
+	struct examine { // the files under the head, while a session asks for pieces
+		struct chain *chain[DISKS_MAX];
+		bool failed[DISKS_MAX];
+		uint64_t point;	// the newest, and how many there were, when they were opened
+		size_t points;
+	} examine;
 
 	bool session_open;
 	enum codec codec;		// what the session asks new overlays to be made with
@@ -157,6 +175,13 @@ static inline void auto_reader(struct qcow2_reader **reader)
 
 // Makes the replica broken, for the reason in `why`, and logs it. Returns -EIO with the reason in `err`.
 int replica_break(struct replica *replica, const struct err *why, struct err *err);
+// Likewise, but where nothing was written, so that what is on disk may be looked at again: only what could not be read. Any other code is replica_break().
+int replica_break_passing(struct replica *replica, const struct err *why, struct err *err);
+// mend.c: the holds of all points, for as long as `points` is made anew; and back. Where a point is not found its holds wait for it.
+int held_take(struct replica *replica);
+void held_give(struct replica *replica);
+bool held_release(struct replica *replica, uint64_t number); // one that waits; false: there is none
+uint64_t mend_in_ms(const struct replica *replica);
 // 0 when it may be written: -EIO broken, -ESTALE fenced.
 int replica_ready(const struct replica *replica, struct err *err);
 // Makes what `next` says durable, and then true. -ENOSPC changes nothing; anything else breaks the replica.
@@ -177,6 +202,12 @@ struct point_info *replica_point(struct replica *replica, uint64_t number); // N
 
 // Reads point.json of `number`; needs no lock.
 int replica_read_point(const struct replica *replica, uint64_t number, struct point_file *ret_point, struct err *err);
+
+// digests.c: every digest that is not zero of the base, as a disk of `size` bytes; every entry of a point's list. -EBADMSG, and others, with the file. Of
+// the base `each` may be told the same twice. `locked`: the caller has the lock.
+int digests_of_base(struct replica *replica, unsigned disk, uint64_t size, bool locked, digest_each *each, void *context, struct err *err);
+int digests_of_point(const struct replica *replica, const struct point_file *point, unsigned disk, digest_each *each, void *context,
+		     struct err *err);
 
 // create.c: makes the files of a new protection, durable on return; needs the store's lock.
 int replica_create(struct env_root *root, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],
@@ -230,6 +261,7 @@ int replica_merge(struct replica *replica, const struct retain_step *step, const
 
 // recover.c: fills in everything from the directory. What is wrong with it is in `broken`, and no failure.
 void replica_recover(struct replica *replica);
+void replica_recover_locked(struct replica *replica); // for whoever has the lock; done again, it begins anew
 // Its parts that only read, which check.c uses too: protection.json, then everything that hangs on it. -EBADMSG with the first thing
 // that is wrong; the points before it are in `points`. What a merge that was cut off left is in `merged`.
 int replica_load(struct replica *replica, struct err *err);
@@ -238,6 +270,9 @@ int replica_number(const char *name, uint64_t *ret_number); // of a name under p
 
 // intake.c: whether the session may speak of blocks [first, first + count) of the disk.
 int intake_range_check(const struct replica *replica, uint16_t disk, uint64_t first, uint64_t count, struct err *err);
+
+// examine.c: closes what replica_pieces() opened.
+void examine_close(struct replica *replica);
 
 // head.c
 uint64_t head_dead(const struct replica *r); // bytes of the overlays that nothing refers to any more

@@ -189,6 +189,8 @@ void retain_forget(struct replica *r, const struct retain_step *step)
 	size_t gone = step->count - 1, at = (size_t)(first - r->points);
 	r->point_count -= gone;
 	memmove(first, first + gone, (r->point_count - at) * sizeof(*first));
+	for (; at < r->point_count; at++) // what they read through is not the files that it was
+		r->points[at].rewrites++;
 	scrub_forget(r);
 }
 

@@ -147,13 +147,8 @@ static unsigned post_retention(void *context, const struct control_request *requ
 
 static int point_number(const struct control_request *request, uint64_t *ret_number, struct err *err)
 {
-	char *end;
-	const char *text = request->arg[1];
-	unsigned long long number = text[0] >= '1' && text[0] <= '9' ? strtoull(text, &end, 10) : 0;
-	if (number == 0 || *end || number > INT64_MAX)
-		return err_set(err, -EINVAL, "the number of a point makes no sense");
-	*ret_number = number;
-	return 0;
+	int rc = route_number(request->arg[1], 1, INT64_MAX, ret_number);
+	return rc ? err_set(err, rc, "the number of a point makes no sense") : 0;
 }
 
 static unsigned post_pin(void *context, const struct control_request *request, json_t **ret_body)

@@ -2,6 +2,18 @@
 #include "receiver/route.h"
 
 #include <errno.h>
+#include <stdlib.h>
+
+int route_number(const char *text, uint64_t least, uint64_t most, uint64_t *ret_number)
+{
+	char *end;
+	errno = 0;
+	unsigned long long number = strtoull(text, &end, 10);
+	if (text[0] < '0' || text[0] > '9' || *end || errno || number < least || number > most)
+		return -EINVAL;
+	*ret_number = number;
+	return 0;
+}
 
 struct replica *route_find(const struct recovery *recovery, const struct control_request *request, struct err *err)
 {

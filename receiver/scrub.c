@@ -9,6 +9,7 @@
 #include "receiver/scrub.h"
 
 #include "base/log.h"
+#include "receiver/chain.h"
 #include "receiver/scrub_chain.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@ struct slice {
 	unsigned char *block;
 	struct damage_set found;
 	uint64_t bytes, proofs;
+	uint64_t unread; // blocks in whose place a table had something else, or could not be read
 	uint64_t newest; // point, when the slice began
 };
 
@@ -98,7 +100,7 @@ static int digest_take(void *context, uint64_t index, const struct digest *diges
 	return 0;
 }
 
-static int base_take(struct slice *s, struct err *err)
+static int base_read(struct slice *s, struct err *err)
 {
 	const struct replica *r = s->replica;
 	AUTO_FILE struct env_file *file = NULL;
@@ -108,6 +110,17 @@ static int base_take(struct slice *s, struct err *err)
 		return rc;
 	rc = digest_table_range(file, &of, s->first, min_u64(s->end, size_blocks(of.size)), digest_take, s, err);
 	return rc ? err_wrap(err, "%s/base/%s.digests", r->name, r->prot.disk[s->disk].name) : 0;
+}
+
+// A growth may be writing the first sector just now: digests.c.
+static int base_take(struct slice *s, struct err *err)
+{
+	struct err why = {0};
+	int rc = base_read(s, &why);
+	if (rc != -EBADMSG)
+		return rc ? err_set(err, rc, "%s", why.text) : 0;
+	LOCK_SCOPE(&s->replica->lock);
+	return base_read(s, err);
 }
 
 static int list_take(struct slice *s, size_t at, struct err *err)
@@ -124,14 +137,33 @@ static int list_take(struct slice *s, size_t at, struct err *err)
 	return rc ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, number, name) : 0;
 }
 
+// What the list says cannot be known: every block of the level is in doubt, and is looked at as none that has a digest is.
+static void list_unread(struct slice *s, size_t at, const struct err *why)
+{
+	uint64_t blocks = min_u64(s->end, size_blocks(s->chain.level[at].size));
+	log_error("the digests of a point cannot be read protection=%s point=%llu disk=%s reason=\"%s\"", s->replica->name,
+		  (unsigned long long)s->chain.level[at].number, s->replica->prot.disk[s->disk].name, why->text);
+	for (uint64_t i = s->first; i < blocks; i++) {
+		s->digest[i - s->first] = digest_unknown;
+		s->named[i - s->first] = true;
+	}
+}
+
 // Lays level `at` over what is there: `digest` and `shown` are as it shows them. What its disk has and the one before had not is zeros.
 static int level_take(struct slice *s, size_t at, struct err *err)
 {
 	uint64_t blocks = min_u64(s->end, size_blocks(s->chain.level[at].size));
 	memset(s->named, 0, (size_t)(s->end - s->first) * sizeof(*s->named));
-	int rc = at == 0 ? base_take(s, err) : 0;
+	struct err why = {0};
+	int rc = at == 0 ? base_take(s, &why) : 0;
 	if (rc == 0)
-		rc = list_take(s, at, err);
+		rc = list_take(s, at, &why);
+	if (rc == -EIO) {
+		list_unread(s, at, &why);
+		rc = 0;
+	} else if (rc) {
+		return err_set(err, rc, "%s", why.text);
+	}
 	for (uint64_t i = s->first; rc == 0 && i < blocks; i++) {
 		s->named[i - s->first] |= s->shown[i - s->first] == 0;
 		if (s->named[i - s->first])
@@ -149,7 +181,7 @@ static int prove(struct slice *s, size_t at, uint64_t index, bool *ret_sound, st
 	const struct digest *wanted = &s->digest[index - s->first];
 	struct err why = {0};
 	int rc = scrub_chain_read(&s->chain, at, index, s->block, &why);
-	if (rc == -ENOMEM || rc == -ENOENT || rc == -EMFILE || rc == -ENFILE || rc == -ESHUTDOWN)
+	if (rc == -ENOENT || chain_lacks(rc))
 		return err_set(err, rc, "%s", why.text);
 	struct digest found = digest_of(&s->replica->prot.digest, (uint16_t)s->disk, index, s->block);
 	*ret_sound = rc == 0 && digest_equal(&found, wanted);
@@ -172,13 +204,35 @@ static void bad_end(struct slice *s, uint64_t index, uint64_t to)
 	s->bad[index - s->first] = 0;
 }
 
+// Whether the tables of level `at` have nothing of a block that its list does not name: else who reads through it sees something else than the
+// version below, or nothing at all where the table cannot be read. An error as in prove().
+static int pass_through(struct slice *s, size_t at, uint64_t index, bool *ret_sound, struct err *err)
+{
+	struct err why = {0};
+	bool holds = false;
+	int rc = scrub_chain_holds(&s->chain, at, index, &holds, &why);
+	if (rc == -ENOENT || chain_lacks(rc))
+		return err_set(err, rc, "%s", why.text);
+	*ret_sound = rc == 0 && !holds;
+	if (!*ret_sound && s->replica->scrub.pass.mismatches + damage_blocks(&s->found) + s->unread++ < SCRUB_LOGGED)
+		log_error("a block is shown by a table that should not have it protection=%s point=%llu disk=%s block=%llu reason=\"%s\"",
+			  s->replica->name, (unsigned long long)s->chain.level[at].number, s->replica->prot.disk[s->disk].name,
+			  (unsigned long long)index, rc ? why.text : "the list does not name it");
+	return 0;
+}
+
 static int level_prove(struct slice *s, size_t at, struct err *err)
 {
+	uint64_t blocks = size_blocks(s->chain.level[at].size);
 	int rc = level_take(s, at, err);
 	for (uint64_t i = s->first; rc == 0 && i < s->end; i++) {
 		bool sound = true;
-		if (!s->named[i - s->first])
+		if (!s->named[i - s->first]) {
+			rc = i < blocks && !s->bad[i - s->first] ? pass_through(s, at, i, &sound, err) : 0;
+			if (rc == 0 && !sound)
+				s->bad[i - s->first] = s->chain.level[at].number;
 			continue;
+		}
 		if (at)
 			bad_end(s, i, s->chain.level[at - 1].number);
 		rc = prove(s, at, i, &sound, err);
@@ -393,22 +447,32 @@ int scrub_slice(struct replica *r, struct scrub_step *ret_step, struct err *err)
 	return rc ? err_set(err, rc, "%s", why.text) : 0;
 }
 
-int scrub_unreadable(struct replica *r, uint16_t disk, uint64_t index, const struct err *why, struct err *err)
+static int range_unreadable(struct replica *r, uint16_t disk, uint64_t first, uint64_t end, bool *ret_found, struct err *err)
 {
 	AUTO_FREE struct slice *s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(err, -ENOMEM, "out of memory");
-	*s = (struct slice){.replica = r, .disk = disk, .first = index, .end = index + 1};
+	*s = (struct slice){.replica = r, .disk = disk, .first = first, .end = end};
 	int rc = slice_run(s, 0, err);
-	if (rc)
+	if (rc || s->found.count == 0)
 		return rc;
-	if (s->found.count == 0) // not in the block, then
-		return err_set(err, why->code, "%s", why->text);
+	*ret_found = true;
 	LOCK_SCOPE(&r->lock);
 	if (r->broken)
 		return replica_ready(r, err);
 	(void)found_take(r, s);
 	return state_save(r, err);
+}
+
+int scrub_unreadable(struct replica *r, uint16_t disk, uint64_t first, uint64_t count, const struct err *why, struct err *err)
+{
+	bool found = false;
+	int rc = 0;
+	for (uint64_t at = first, end; rc == 0 && at < first + count; at = end) {
+		end = min_u64(first + count, at + SCRUB_PROOFS);
+		rc = range_unreadable(r, disk, at, end, &found, err);
+	}
+	return rc || found ? rc : err_set(err, why->code, "%s", why->text); // not in the blocks, then
 }
 
 // --- passes ---

@@ -66,8 +66,8 @@ void scrub_poison(struct replica *replica);  // a session begins, or has sealed:
 bool scrub_wants(const struct replica *replica, uint16_t disk, uint64_t index); // damaged in the newest point, and not whole in the head
 void scrub_sealed(struct replica *replica, uint64_t before); // the head, not closed yet, is the point after `before`
 void scrub_forget(struct replica *replica); // damage that no point shows any more: those that showed it were folded or merged
-// A fold or a merge cannot read this block of a point: quarantined, durable on return, for all points that show it. Takes `lock`, and needs
-// retain_lock.
-int scrub_unreadable(struct replica *replica, uint16_t disk, uint64_t index, const struct err *why, struct err *err);
+// A fold or a merge cannot read these blocks of a point: quarantined, durable on return, for all points that show them. `why`, when all of them read
+// after all. Takes `lock`, and needs retain_lock.
+int scrub_unreadable(struct replica *replica, uint16_t disk, uint64_t first, uint64_t count, const struct err *why, struct err *err);
 
 #endif

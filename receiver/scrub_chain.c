@@ -44,6 +44,47 @@ static int level_open(struct scrub_chain *c, struct scrub_level *level, struct e
 	return rc ? err_wrap(err, "%s/points/%llu/%s.qcow2", c->replica->name, (unsigned long long)level->number, name) : 0;
 }
 
+static int level_fail(const struct scrub_chain *c, struct scrub_level *level, int rc, uint64_t first, uint64_t end, struct err *err)
+{
+	(void)err_wrap(err, "%s/points/%llu/%s.qcow2", c->replica->name, (unsigned long long)level->number,
+		       c->replica->prot.disk[c->disk].name);
+	if (rc == -EIO) {
+		level->unread_first = first;
+		level->unread_end = end;
+		level->unread = *err;
+	}
+	return rc;
+}
+
+static int level_held(struct scrub_chain *c, struct scrub_level *level, uint64_t index, struct qcow2_held *ret_held, struct err *err)
+{
+	struct err why = {0};
+	if (index >= level->unread_first && index < level->unread_end) {
+		if (err)
+			*err = level->unread;
+		return level->unread.code;
+	}
+	int rc = level_open(c, level, &why);
+	if (rc == 0 && (rc = qcow2_reader_held(level->reader, index, ret_held, &why))) {
+		uint64_t first = index / QCOW2_TABLE_BLOCKS * QCOW2_TABLE_BLOCKS;
+		rc = level_fail(c, level, rc, first, first + QCOW2_TABLE_BLOCKS, &why);
+	} else if (rc == -EIO) { // its header, or the first of its tables
+		level->unread_first = 0;
+		level->unread_end = UINT64_MAX;
+		level->unread = why;
+	}
+	return rc ? err_set(err, rc, "%s", why.text) : 0;
+}
+
+int scrub_chain_holds(struct scrub_chain *c, size_t at, uint64_t index, bool *ret_holds, struct err *err)
+{
+	struct qcow2_held held;
+	int rc = level_held(c, &c->level[at], index, &held, err);
+	if (rc == 0)
+		*ret_holds = held.mask != 0 || held.packed;
+	return rc;
+}
+
 static void pieces_copy(unsigned char *to, const unsigned char *from, uint16_t mask)
 {
 	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
@@ -69,11 +110,12 @@ int scrub_chain_read(struct scrub_chain *c, size_t at, uint64_t index, unsigned 
 	memset(block, 0, BLOCK_SIZE);
 	for (size_t i = at + 1; i-- > 0;) {
 		struct scrub_level *level = &c->level[i];
+		struct qcow2_held held;
 		uint16_t mask = 0;
 		if (index >= size_blocks(level->size)) // smaller then: zeros, here and below
 			return 0;
 		need &= qcow2_pieces_of(level->size, index);
-		int rc = level_open(c, level, err);
+		int rc = level_held(c, level, index, &held, err);
 		if (rc == 0 && (rc = qcow2_reader_read(level->reader, index, c->merge, &mask, err)))
 			rc = err_wrap(err, "%s/points/%llu/%s.qcow2", c->replica->name, (unsigned long long)level->number,
 				      c->replica->prot.disk[c->disk].name);

@@ -11,6 +11,8 @@ struct scrub_level { // a point's overlay of the disk
 	uint64_t number, size;
 	struct env_file *file;
 	struct qcow2_reader *reader; // opened when it is first needed
+	uint64_t unread_first, unread_end; // blocks whose table the disk did not give back: it is not asked again, as each try may take seconds
+	struct err unread;
 };
 
 struct scrub_chain {
@@ -28,5 +30,7 @@ void scrub_chain_close(struct scrub_chain *chain); // takes one that could not b
 // What point `at` shows of block `index`, which lies on its disk: BLOCK_SIZE bytes, zeros past the end. -EBADMSG or -EIO when it cannot
 // be read as what it was written as; -ENOMEM.
 int scrub_chain_read(struct scrub_chain *chain, size_t at, uint64_t index, unsigned char *block, struct err *err);
+// Whether the overlay of point `at` by its tables holds something of the block. Errors as above.
+int scrub_chain_holds(struct scrub_chain *chain, size_t at, uint64_t index, bool *ret_holds, struct err *err);
 
 #endif

@@ -178,6 +178,7 @@ int replica_seal(struct replica *r, const struct wire_seal *seal, struct wire_co
 	int rc = seal_check(r, seal, err);
 	if (rc)
 		return rc;
+	examine_close(r); // what it has open would keep the space of what retention removes
 	AUTO_FREE struct point_file *point = calloc(1, sizeof(*point));
 	if (!point)
 		return err_set(err, -ENOMEM, "out of memory");

@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 #include "base/bytes.h"
+#include "base/log.h"
 #include "base/size.h"
 #include "receiver/child.h"
 #include "receiver/image_use.h"
@@ -19,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#undef BLOCK_SIZE // of linux/fs.h, 1024: here it is a block of ours
+
 enum {
 	COPY_BYTES = 1 << 20,
 	QCOW2_MAGIC = 0x514649fb,
@@ -26,6 +29,7 @@ enum {
 	QCOW2_V3_HEADER_MIN = 104,
 	QCOW2_FEATURES_KNOWN = 1 << 3 | 1 << 4, // another compression, extended entries: neither dirty, corrupt nor with a data file elsewhere
 	CONVERT_POLL_US = 200000,
+	UNREAD_TOLD = 10, // lines of the log
 };
 
 int seed_qcow2_check(const unsigned char *header, size_t len, uint64_t *ret_size, struct err *err)
@@ -55,10 +59,19 @@ void seed_file_close(struct seed_file *file)
 	file->fd = -1;
 }
 
+static int header_read(const struct seed_file *file, const struct seed_request *request, uint64_t *ret_size, struct err *err)
+{
+	unsigned char header[QCOW2_V3_HEADER_MIN];
+	ssize_t len = pread(file->fd, header, sizeof(header), 0);
+	if (len < 0)
+		return err_sys(err, -errno, "%s", request->path);
+	int rc = seed_qcow2_check(header, (size_t)len, ret_size, err);
+	return rc ? err_wrap(err, "%s", request->path) : 0;
+}
+
 static int file_measure(struct seed_file *file, const struct seed_request *request, struct err *err)
 {
 	struct stat st;
-	unsigned char header[QCOW2_V3_HEADER_MIN];
 	if (fstat(file->fd, &st))
 		return err_sys(err, -errno, "%s", request->path);
 	file->block_device = S_ISBLK(st.st_mode);
@@ -69,15 +82,9 @@ static int file_measure(struct seed_file *file, const struct seed_request *reque
 	file->bytes = file->block_device ? file->size : min_u64(file->size, (uint64_t)st.st_blocks * SECTOR_SIZE);
 	file->device = st.st_dev;
 	file->links = st.st_nlink;
-	if (request->qcow2) {
-		ssize_t len = pread(file->fd, header, sizeof(header), 0);
-		int rc = len < 0 ? -errno : 0;
-		if (rc)
-			return err_sys(err, rc, "%s", request->path);
-		rc = seed_qcow2_check(header, (size_t)len, &file->size, err);
-		if (rc)
-			return err_wrap(err, "%s", request->path);
-	}
+	int rc = request->qcow2 ? header_read(file, request, &file->size, err) : 0;
+	if (rc)
+		return rc;
 	if (file->size == 0 || file->size > DISK_SIZE_MAX)
 		return err_set(err, -EINVAL, "%s has %llu bytes, which no disk has", request->path, (unsigned long long)file->size);
 	return 0;
@@ -138,6 +145,7 @@ struct bringing {
 	void *context;
 	int to;
 	unsigned char *buf;
+	uint64_t unread; // blocks
 };
 
 // The next data at or behind `at`; the end of the file when there is none. Where the file system cannot say, everything is data. A wrong answer costs what
@@ -167,6 +175,23 @@ static int part_write(struct bringing *b, size_t len, uint64_t at, struct err *e
 	return 0;
 }
 
+// What cannot be read is left out, block by block: it costs what travels, and not the seed.
+static ssize_t part_read(struct bringing *b, uint64_t at)
+{
+	size_t len = (size_t)min_u64(COPY_BYTES, b->file->size - at);
+	ssize_t n = pread(b->file->fd, b->buf, len, (off_t)at);
+	if (n >= 0 || errno != EIO)
+		return n;
+	len = (size_t)min_u64(len, BLOCK_SIZE - at % BLOCK_SIZE);
+	n = pread(b->file->fd, b->buf, len, (off_t)at);
+	if (n >= 0 || errno != EIO)
+		return n;
+	if (b->unread++ < UNREAD_TOLD)
+		log_warning("a block of a seed cannot be read, and is sent by the source file_block=%llu", (unsigned long long)(at / BLOCK_SIZE));
+	memset(b->buf, 0, len);
+	return (ssize_t)len;
+}
+
 static int copy_run(struct bringing *b, struct err *err)
 {
 	uint64_t at = 0;
@@ -176,7 +201,7 @@ static int copy_run(struct bringing *b, struct err *err)
 		int rc = b->room(b->context, COPY_BYTES, err);
 		if (rc)
 			return rc;
-		ssize_t n = pread(b->file->fd, b->buf, (size_t)min_u64(COPY_BYTES, b->file->size - at), (off_t)at);
+		ssize_t n = part_read(b, at);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -239,6 +264,15 @@ static int raw_move(const struct seed_file *file, const struct seed_request *req
 
 // --- qcow2, by qemu-img ---
 
+static int header_still(const struct seed_file *file, const struct seed_request *request, struct err *err)
+{
+	uint64_t size = 0;
+	struct err why = {0};
+	if (header_read(file, request, &size, &why) == 0 && size == file->size)
+		return 0;
+	return err_set(err, -EBUSY, "%s was changed while it was copied: is it in use? copy it again", request->path);
+}
+
 static int convert_wait(pid_t pid, struct bringing *b, const char *to, struct err *err)
 {
 	for (;;) {
@@ -263,18 +297,18 @@ static int convert_wait(pid_t pid, struct bringing *b, const char *to, struct er
 	}
 }
 
+// What qemu-img reads is the file that was looked at, whatever its name stands for by now, and nothing that it names by now: no backing file is
+// followed. Data in another file is: so the header must be, at the end, the one that was looked at.
 static int convert(struct bringing *b, const struct seed_request *request, const char *to, struct err *err)
 {
+	static char from[] = "json:{\"driver\": \"qcow2\", \"file\": {\"driver\": \"file\", \"filename\": \"/dev/fd/3\"}, \"backing\": null}";
 	char program[CHILD_PATH_SIZE];
-	char from[32]; // the file that was looked at, whatever its name stands for by now
 	posix_spawn_file_actions_t actions;
 	pid_t pid;
-	(void)request;
 	int rc = child_find("qemu-img", "qemu-utils", program, sizeof(program), err);
 	if (rc)
 		return rc;
-	(void)snprintf(from, sizeof(from), "/dev/fd/%d", 3);
-	char *argv[] = {program, "convert", "-f", "qcow2", "-O", "raw", "-S", "65536", from, (char *)(uintptr_t)to, NULL};
+	char *argv[] = {program, "convert", "-O", "raw", "-S", "65536", from, (char *)(uintptr_t)to, NULL};
 	char *environment[] = {"LC_ALL=C", "PATH=/usr/bin:/bin", NULL};
 	(void)posix_spawn_file_actions_init(&actions);
 	(void)posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
@@ -283,7 +317,8 @@ static int convert(struct bringing *b, const struct seed_request *request, const
 	(void)posix_spawn_file_actions_adddup2(&actions, b->file->fd, 3);
 	rc = -posix_spawn(&pid, program, &actions, NULL, argv, environment);
 	(void)posix_spawn_file_actions_destroy(&actions);
-	return rc ? err_sys(err, rc, "run %s", program) : convert_wait(pid, b, to, err);
+	rc = rc ? err_sys(err, rc, "run %s", program) : convert_wait(pid, b, to, err);
+	return rc ? rc : header_still(b->file, request, err);
 }
 
 int seed_file_bring(const struct seed_file *file, const struct seed_request *request, const char *to, struct seed_progress *progress,

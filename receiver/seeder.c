@@ -27,6 +27,7 @@ struct seeder {
 	pthread_cond_t wake;
 	pthread_t adopter, maker;
 	bool stop, made, making; // `made`: there is a thread to join
+	bool looking; // at a file that may be made a seed: without the lock, as its file system may hang
 	struct seed seed;	 // being made, or that was
 	struct seed_request request;
 	char *path; // of `request`
@@ -160,9 +161,12 @@ static int owner_find(struct seeder *s, const char *peer, struct seed *seed, str
 	return rc;
 }
 
-static int begin_check(struct seeder *s, const struct seed_request *request, struct seed *seed, struct seed_file *file, struct err *err)
+// Under the lock; then the file may be looked at.
+static int begin_check(struct seeder *s, const struct seed_request *request, struct seed *seed, struct err *err)
 {
 	struct seed there;
+	if (s->looking)
+		return err_set(err, -EBUSY, "the file of another seed is being looked at: try again in a moment");
 	if (s->making)
 		return err_set(err, -EBUSY, "the seed of %s/%s is being made: wait, or drop it", s->seed.name, s->seed.disk);
 	if (store_find(s->store, request->protection))
@@ -172,9 +176,13 @@ static int begin_check(struct seeder *s, const struct seed_request *request, str
 			       request->disk, request->protection, request->disk);
 	(void)snprintf(seed->name, sizeof(seed->name), "%s", request->protection);
 	(void)snprintf(seed->disk, sizeof(seed->disk), "%s", request->disk);
-	int rc = owner_find(s, request->peer, seed, err);
-	if (rc == 0)
-		rc = seed_file_open(request, file, err);
+	return owner_find(s, request->peer, seed, err);
+}
+
+// Without the lock.
+static int file_look(struct seeder *s, const struct seed_request *request, struct seed *seed, struct seed_file *file, struct err *err)
+{
+	int rc = seed_file_open(request, file, err);
 	if (rc == 0 && request->how == SEED_MOVE && (rc = seed_file_outside(request->path, store_path(s->store), err)))
 		seed_file_close(file);
 	if (rc == 0 && request->how == SEED_COPY && (rc = room(s, file->bytes, err)))
@@ -223,8 +231,16 @@ int seeder_begin(struct seeder *s, const struct seed_request *request, bool dry_
 {
 	struct seed seed = {.size = 0};
 	struct seed_file file = {.fd = -1};
+	{
+		LOCK_SCOPE(&s->lock);
+		int rc = begin_check(s, request, &seed, err);
+		if (rc)
+			return rc;
+		s->looking = true;
+	}
+	int rc = file_look(s, request, &seed, &file, err);
 	LOCK_SCOPE(&s->lock);
-	int rc = begin_check(s, request, &seed, &file, err);
+	s->looking = false;
 	if (rc)
 		return rc;
 	json_t *json = seed_json(&seed);

@@ -2,6 +2,7 @@
 #include "receiver/session.h"
 
 #include "base/log.h"
+#include "base/size.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -12,6 +13,8 @@ enum session_state { SESSION_START, SESSION_READY, SESSION_OPEN, SESSION_STATES 
 enum {
 	POLL_MS = 1000,		 // how often an idle session looks whether it was fenced
 	GREETING_MS = 15000,	 // from the handshake to PAIR or OPEN, whatever else is said
+	SPEAK_MS = CHANNEL_PING_MS / 2, // a source that waits hears of us so often while there is work
+	ZEROS_SPAN = 1 << 18,	 // blocks (16 GiB) that are made zeros before one looks up
 };
 
 struct session {
@@ -20,8 +23,9 @@ struct session {
 	const char *peer_address;
 	enum session_state state;
 	uint32_t features;	 // that the source announced
+	bool seeded;		 // the next OPEN makes no protection without seeds
 	struct replica *replica; // while OPEN
-	uint64_t began_ns, heard_ns;
+	uint64_t began_ns, heard_ns, spoke_ns;
 	uint64_t messages; // BLOCK and ZEROS that were taken
 	bool done; // answered in full: close without ERROR
 };
@@ -36,6 +40,21 @@ static int reply(struct session *session, size_t len, struct err *err)
 	return rc ? err_sys(err, rc, "answer") : channel_flush(session->channel, err);
 }
 
+static uint64_t now_ns(const struct session *session)
+{
+	return env_mono_ns(session->host->env);
+}
+
+// Between one piece of work and the next: what is to be said leaves, and a PONG at least, before the source takes us for dead.
+static int speak(struct session *session, struct err *err)
+{
+	uint64_t now = now_ns(session);
+	if (session->state != SESSION_OPEN || now - session->spoke_ns < SPEAK_MS * UINT64_C(1000000))
+		return 0;
+	session->spoke_ns = now;
+	return reply(session, wire_put_empty(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, WIRE_PONG), err);
+}
+
 static int malformed(const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
 {
 	*ret_code = WIRE_E_PROTOCOL;
@@ -48,7 +67,8 @@ static int on_hello(struct session *session, const struct wire_frame *frame, enu
 					  .major = WIRE_MAJOR,
 					  .minor = WIRE_MINOR,
 					  .wall_ns = env_wall_ns(session->host->env),
-					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B,
+					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_PIECES |
+						      WIRE_FEATURE_SEEDED,
 					  .program = "kagami-receiver",
 				  };
 	if (wire_get_hello(frame, &theirs))
@@ -94,6 +114,8 @@ static enum wire_error open_refusal(int rc)
 	case -ENOSPC:
 	case -EDQUOT:
 		return WIRE_E_NO_SPACE;
+	case -ENODATA:
+		return WIRE_E_SEED;
 	default:
 		return WIRE_E_STORE;
 	}
@@ -105,7 +127,11 @@ static int replica_for(struct session *session, const struct wire_open *open, st
 	*ret_replica = store_find(store, open->name);
 	if (*ret_replica)
 		return 0;
-	int rc = store_create(store, open, channel_peer(session->channel)->bytes, ret_replica, err);
+	const unsigned char *pin = channel_peer(session->channel)->bytes;
+	int rc = session->seeded ? store_seeded(store, open, pin, err) : 0;
+	if (rc)
+		return rc;
+	rc = store_create(store, open, pin, ret_replica, err);
 	if (rc == -EEXIST && (*ret_replica = store_find(store, open->name))) // another connection was quicker
 		return 0;
 	return rc;
@@ -156,6 +182,12 @@ static int on_open(struct session *session, const struct wire_frame *frame, enum
 		 (unsigned long long)opened.last_point);
 	rc = reply(session, wire_put_opened(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &opened), err);
 	return rc || !(session->features & WIRE_FEATURE_DAMAGED) ? rc : send_damaged(session, err);
+}
+
+static int on_seeded(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	session->seeded = true;
+	return wire_get_empty(frame) ? malformed(frame, ret_code, err) : 0;
 }
 
 static enum wire_error store_refusal(int rc)
@@ -219,6 +251,27 @@ static int on_nodes(struct session *session, const struct wire_frame *frame, enu
 	return rc ? err_sys(err, rc, "answer") : 0;
 }
 
+static int on_examine(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_examine examine;
+	struct examine_answer found;
+	if (wire_get_examine(frame, &examine))
+		return malformed(frame, ret_code, err);
+	int rc = replica_pieces(session->replica, &examine, &found, err);
+	if (rc)
+		return store_result(session, rc, ret_code);
+	struct digest first;
+	struct wire_pieces pieces = {.disk = examine.disk,
+				     .count = examine.count,
+				     .first = wire_examine_get(examine.entries, 0, &first),
+				     .answer = found.answer,
+				     .by_pieces = found.by_pieces,
+				     .digests = found.digest[0][0].bytes};
+	void *to = channel_room(session->channel, WIRE_FRAME_MAX);
+	rc = to ? channel_put(session->channel, wire_put_pieces(to, WIRE_FRAME_MAX, &pieces)) : -ECONNRESET;
+	return rc ? err_sys(err, rc, "answer") : 0;
+}
+
 // Saves the head when it is time, and says so. ACK leaves when there is nothing more to read.
 static int checkpoint(struct session *session, enum wire_error *ret_code, struct err *err)
 {
@@ -250,7 +303,15 @@ static int on_zeros(struct session *session, const struct wire_frame *frame, enu
 	struct wire_zeros zeros;
 	if (wire_get_zeros(frame, &zeros))
 		return malformed(frame, ret_code, err);
-	int rc = store_result(session, replica_write_zeros(session->replica, &zeros, err), ret_code);
+	int rc = store_result(session, replica_zeros_check(session->replica, &zeros, err), ret_code);
+	for (uint64_t left = zeros.count; rc == 0 && left; left -= zeros.count, zeros.first += zeros.count) {
+		zeros.count = min_u64(left, ZEROS_SPAN);
+		rc = store_result(session, replica_write_zeros(session->replica, &zeros, err), ret_code);
+		if (rc == 0 && zeros.count < left)
+			rc = checkpoint(session, ret_code, err);
+		if (rc == 0)
+			rc = speak(session, err);
+	}
 	session->messages++;
 	return rc ? rc : checkpoint(session, ret_code, err);
 }
@@ -278,12 +339,13 @@ static int on_ping(struct session *session, const struct wire_frame *frame, enum
 
 static session_handler *const handlers[SESSION_STATES][WIRE_TYPES] = {
 	[SESSION_START] = {[WIRE_HELLO] = on_hello},
-	[SESSION_READY] = {[WIRE_PAIR] = on_pair, [WIRE_OPEN] = on_open},
+	[SESSION_READY] = {[WIRE_PAIR] = on_pair, [WIRE_OPEN] = on_open, [WIRE_SEEDED] = on_seeded},
 	[SESSION_OPEN] = {[WIRE_COMPARE] = on_compare,
 			  [WIRE_BLOCK] = on_block,
 			  [WIRE_ZEROS] = on_zeros,
 			  [WIRE_SEAL] = on_seal,
 			  [WIRE_NODES] = on_nodes,
+			  [WIRE_EXAMINE] = on_examine,
 			  [WIRE_PING] = on_ping},
 };
 
@@ -333,6 +395,7 @@ static int step(struct session *session, enum wire_error *ret_code, struct err *
 		return err_set(err, -ETIMEDOUT, "neither PAIR nor OPEN came within %d s", GREETING_MS / 1000);
 	int rc = channel_get(session->channel, 0, &frame, err);
 	if (rc == 0) {
+		session->spoke_ns = now_ns(session);
 		rc = channel_flush(session->channel, err);
 		if (rc == 0)
 			rc = channel_get(session->channel, POLL_MS, &frame, err);
@@ -343,8 +406,9 @@ static int step(struct session *session, enum wire_error *ret_code, struct err *
 		return idle_check(session, ret_code, err);
 	if (rc < 0)
 		return rc;
-	session->heard_ns = env_mono_ns(session->host->env);
-	return dispatch(session, &frame, ret_code, err);
+	session->heard_ns = now_ns(session);
+	rc = speak(session, err); // of a source that leaves no pause
+	return rc ? rc : dispatch(session, &frame, ret_code, err);
 }
 
 void session_run(const struct session_host *host, struct channel *channel, const char *peer_address)
@@ -355,6 +419,7 @@ void session_run(const struct session_host *host, struct channel *channel, const
 		.peer_address = peer_address,
 		.began_ns = env_mono_ns(host->env),
 		.heard_ns = env_mono_ns(host->env),
+		.spoke_ns = env_mono_ns(host->env),
 	};
 	struct err err = {0};
 	enum wire_error code;

@@ -5,7 +5,7 @@
 //	 START ──────────► READY ────────► (answered, closed)
 //	                     │ OPEN
 //	                     ▼
-//	                   OPEN ──┐ COMPARE, BLOCK, ZEROS, SEAL
+//	                   OPEN ──┐ COMPARE, NODES, EXAMINE, BLOCK, ZEROS, SEAL
 //	                     ▲────┘
 //	PING is allowed in OPEN. Anything else ends the connection with ERROR.
 #ifndef KAGAMI_RECEIVER_SESSION_H

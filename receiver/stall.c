@@ -36,8 +36,10 @@ static void stall_begin(struct replica *r, const struct err *why)
 		wait_s *= 2;
 	if (r->stall.why.code != why->code)
 		log_warning("retention cannot go on protection=%s: %s", r->name, why->text);
-	r->stall.failures = space ? 0 : r->stall.failures + 1;
-	r->stall.until_ns = env_mono_ns(r->root->env) + min_u64(wait_s, STALL_MAX_S) * NS_PER_S;
+	if (!space) { // which says nothing of a block that could not be read before
+		r->stall.failures++;
+		r->stall.until_ns = env_mono_ns(r->root->env) + min_u64(wait_s, STALL_MAX_S) * NS_PER_S;
+	}
 	r->stall.why = *why;
 }
 
@@ -106,21 +108,12 @@ static int need_count(void *context, uint64_t index, const struct digest *digest
 
 static int disk_needs(struct replica *r, const struct point_file *point, unsigned disk, uint64_t *blocks, struct err *err)
 {
-	AUTO_FILE struct env_file *base = NULL;
-	AUTO_FILE struct env_file *list = NULL;
-	const struct point_disk *pd = &point->disk[disk];
-	const char *name = r->prot.disk[disk].name;
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size};
+	uint64_t size = point->disk[disk].size;
 	struct need need = {.blocks = 0};
-	int rc = replica_open_file(r, ENV_READ, &base, err, "base/%s.digests", name);
+	table_init(&need.base, size_blocks(size));
+	int rc = digests_of_base(r, disk, size, false, base_take, &need, err);
 	if (rc == 0)
-		rc = replica_open_file(r, ENV_READ, &list, err, "points/%llu/%s.digests", (unsigned long long)point->info.number, name);
-	if (rc)
-		return rc;
-	table_init(&need.base, size_blocks(pd->size));
-	rc = digest_table_load(base, &of, base_take, &need, err);
-	if (rc == 0)
-		rc = digest_list_load(list, &of, pd->digests, pd->root, need_count, &need, err);
+		rc = digests_of_point(r, point, disk, need_count, &need, err);
 	table_done(&need.base);
 	*blocks += need.blocks;
 	return rc;

@@ -282,6 +282,22 @@ static int create(struct store *s, const struct wire_open *open, const unsigned 
 	return 0;
 }
 
+int store_seeded(struct store *s, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE], struct err *err)
+{
+	for (unsigned i = 0; i < open->disk_count; i++) {
+		const char *disk = open->disk[i].name;
+		struct seed seed;
+		int rc = seed_for(s->root, open->name, disk, pin, &seed, err);
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			return err_set(err, -ENODATA,
+				       "no seed of %s/%s for this source at the receiver yet: run there `kagami seed %s/%s FILE --format raw|qcow2`; "
+				       "`kagami seed list` shows one that is being made", open->name, disk, open->name, disk);
+	}
+	return 0;
+}
+
 int store_create(struct store *s, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE],
 		 struct replica **ret_replica, struct err *err)
 {

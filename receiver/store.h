@@ -57,6 +57,8 @@ bool store_has_protection(struct env_root *root, const char *name);
 struct replica *store_find(struct store *store, const char *name); // NULL when there is none
 // The n-th replica by name, NULL past the last: for listing.
 struct replica *store_at(struct store *store, size_t n);
+// Whether the store has a whole seed for this source of each disk that `open` names. -ENODATA: not of one of them, and what to do.
+int store_seeded(struct store *store, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE], struct err *err);
 // Creates a protection, durable on return. -EEXIST when the name is taken, -ENOSPC.
 int store_create(struct store *store, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],
 		 struct replica **ret_replica, struct err *err);
@@ -76,6 +78,7 @@ struct replica_info {
 	uint64_t rollback_in_ms; // until the fence is taken back by itself; 0: it is not
 	bool broken;
 	char broken_reason[ERR_TEXT_MAX];
+	uint64_t mend_in_ms; // until it is looked at again by itself; 0: it is not
 	uint64_t rpo_ms;
 	uint32_t points_keep; // what the source asks for
 	bool retention_set;   // by the operator
@@ -114,6 +117,7 @@ struct point_info {
 	uint64_t wire_bytes;
 	uint64_t stored_bytes; // of its overlays, all disks
 	unsigned holds;
+	uint64_t rewrites; // how often a fold or a merge wrote what it is read from anew, since the receiver's start
 	bool pinned;
 	char pin_text[POINT_PIN_SIZE];
 	int64_t pinned_wall_ns;
@@ -141,7 +145,15 @@ void replica_damaged(struct replica *replica, struct wire_damaged *ret_damaged);
 int replica_compare(struct replica *replica, const struct wire_compare *compare, unsigned char *bitmap, struct err *err);
 // Likewise where the node of the digests of the blocks under node i is not the given one.
 int replica_compare_nodes(struct replica *replica, const struct wire_nodes *nodes, unsigned char *bitmap, struct err *err);
+// Which of the blocks the head has otherwise, and of those the digests of their pieces, where they can be told: by reading no more than them.
+struct examine_answer {
+	unsigned char answer[WIRE_EXAMINE_MAX]; // enum wire_answer
+	unsigned by_pieces;
+	struct digest digest[WIRE_EXAMINE_MAX][PIECES_PER_BLOCK]; // by_pieces of them
+};
+int replica_pieces(struct replica *replica, const struct wire_examine *examine, struct examine_answer *ret_answer, struct err *err);
 int replica_write_block(struct replica *replica, const struct wire_block *block, struct err *err);
+int replica_zeros_check(struct replica *replica, const struct wire_zeros *zeros, struct err *err); // -EBADMSG where they are not all on the disk
 int replica_write_zeros(struct replica *replica, const struct wire_zeros *zeros, struct err *err);
 // Makes what the session sent durable in the head, so that it is there after a crash: once as much is not as makes it worth while, as docs/store.md
 // says, or with `now` whatever there is. 1: all of it is; 0: not yet. An error has dropped the head, or taken it back, as one of a write.
@@ -168,6 +180,15 @@ int replica_plan_retention(struct replica *replica, const struct retention *poli
 int replica_pin(struct replica *replica, uint64_t number, const char *text, struct err *err);
 int replica_unpin(struct replica *replica, uint64_t number, struct err *err); // not pinned: 0
 
+// A replica that is broken because something could not be read, and for nothing else, is looked at again by itself: after 30 s, 1 minute, 2, ... at most an
+// hour. 1: it is whole again; 0: nothing was due, or it is as it was.
+int replica_mend(struct replica *replica);
+bool replica_is_broken(struct replica *replica);
+// It is not: somebody stands on a point, and nobody knows on which. Until the receiver starts again.
+void replica_keep_broken(struct replica *replica);
+// A hold on a point of a broken replica, whether or not the point can be read now.
+int replica_hold_unread(struct replica *replica, uint64_t number);
+
 // How fast retention may go, with which a merge also waits for up to eight points or five minutes where more are to come. Told after each block; anything but 0 ends the step, which is done again later.
 struct retain_pace {
 	int (*spend)(void *context, uint64_t bytes);
@@ -184,6 +205,8 @@ pthread_mutex_t *replica_recovery_lock(struct replica *replica);
 // the one held is stored. -ENOENT when there is no such point. Holds end with the process; a failover's is durable.
 int replica_hold(struct replica *replica, uint64_t number, uint64_t *ret_number, struct err *err);
 void replica_release(struct replica *replica, uint64_t number);
+// point_info.rewrites; 0 without such a point. It does not change while the point is held.
+uint64_t replica_rewrites(struct replica *replica, uint64_t number);
 // The durable fence of a failover: the generation changes, no delta is taken any more, point `number` (0: the newest at that
 // moment, see replica_info.fenced_point) is pinned. The open
 // session, if any, gets -ESTALE from its next call. Done twice for the same point it changes nothing; for another -EALREADY.

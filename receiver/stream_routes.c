@@ -13,12 +13,8 @@
 
 static int number_read(const char *what, const char *text, uint64_t most, uint64_t *ret_number, struct err *err)
 {
-	char *end = NULL;
-	uint64_t number = text[0] >= '1' && text[0] <= '9' ? strtoull(text, &end, 10) : 0;
-	if (number == 0 || number > most || *end)
-		return err_set(err, -EINVAL, "\"%.40s\" is not the number of a %s", text, what);
-	*ret_number = number;
-	return 0;
+	int rc = route_number(text, 1, most, ret_number);
+	return rc ? err_set(err, rc, "\"%.40s\" is not the number of a %s", text, what) : 0;
 }
 
 unsigned recovery_get_content(void *context, const struct control_request *request, json_t **ret_body)

@@ -145,8 +145,12 @@ static void adopt(struct tests *tests, struct replica *replica, const char *prot
 		(void)snprintf(test->info.protection, NAME_SIZE, "%s", protection);
 		(void)snprintf(test->info.name, NAME_SIZE, "%s", name);
 		hold_all(replica, test);
+		if (replica_is_broken(replica)) // points that cannot be read may be what it stands on
+			replica_keep_broken(replica);
 	} else {
 		rc = hold_one(replica, test, &err);
+		if (rc && replica_is_broken(replica) && replica_hold_unread(replica, test->info.point) == 0)
+			test->held_from = test->held_to = test->info.point;
 	}
 	if (rc) {
 		(void)snprintf(test->info.reason, sizeof(test->info.reason), "%s", err.text);

@@ -23,6 +23,7 @@ struct job {
 	struct proof *proof; // NULL before the first slice, and after the last
 	bool held, busy;
 	unsigned failed; // slices in a row
+	uint64_t rewrites; // of the point, which is what the result is about
 	uint64_t began_ns, ended_ns; // monotonic
 };
 
@@ -93,15 +94,22 @@ static int job_begin(struct verifier *v, struct job *job, struct err *err)
 	job->held = true;
 	job->failed = 0;
 	job->began_ns = env_mono_ns(v->env);
+	job->rewrites = replica_rewrites(job->replica, job->info.point);
 	job->info = (struct verify_info){.point = job->info.point, .state = VERIFY_RUNNING};
 	return 0;
+}
+
+// Whether the point is read from the files that the result is about: a point that is let go may be merged, or what is below it folded.
+static bool job_is_of_now(const struct job *job)
+{
+	return job->info.state == VERIFY_RUNNING || replica_rewrites(job->replica, job->info.point) == job->rewrites;
 }
 
 static bool job_stands(const struct verifier *v, const struct job *job)
 {
 	if (job->info.state == VERIFY_RUNNING)
 		return true;
-	return job->info.state != VERIFY_FAILED && env_mono_ns(v->env) - job->ended_ns < VERIFIER_FRESH_S * NS_PER_S;
+	return job->info.state != VERIFY_FAILED && job_is_of_now(job) && env_mono_ns(v->env) - job->ended_ns < VERIFIER_FRESH_S * NS_PER_S;
 }
 
 int verifier_begin(struct verifier *v, struct replica *replica, uint64_t point, bool asked, struct err *err)
@@ -274,7 +282,7 @@ void verifier_info(struct verifier *v, const struct replica *replica, uint64_t p
 		return;
 	LOCK_SCOPE(&v->lock);
 	const struct job *job = job_find(v, replica, point);
-	if (job)
+	if (job && job_is_of_now(job))
 		*ret_info = job->info;
 }
 
@@ -284,7 +292,7 @@ bool verifier_at(struct verifier *v, const struct replica *replica, size_t n, st
 		return false;
 	LOCK_SCOPE(&v->lock);
 	for (size_t i = 0; i < v->count; i++) {
-		if (v->job[i]->replica != replica || n--)
+		if (v->job[i]->replica != replica || !job_is_of_now(v->job[i]) || n--)
 			continue;
 		*ret_info = v->job[i]->info;
 		return true;

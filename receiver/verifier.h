@@ -34,7 +34,8 @@ struct verifier *verifier_new(struct env *env, uint64_t rate); // NULL: out of m
 int verifier_start(struct verifier *verifier, struct err *err);
 void verifier_free(struct verifier *verifier); // takes NULL; ends the thread, lets every point go
 
-// Any thread. Begins to prove a point, which is held until that is done. One that is under way goes on, and a result that is fresh stands.
+// Any thread. Begins to prove a point, which is held until that is done. One that is under way goes on, and a result that is fresh stands, as long as
+// no fold or merge wrote anew what the point is read from.
 // -ENOENT without such a point; -EBUSY too many are under way; -ENOMEM.
 int verifier_begin(struct verifier *verifier, struct replica *replica, uint64_t point, bool asked, struct err *err);
 // Damage was seen in the point: what was said of it counts no more, and it is proven anew, to the end.

@@ -167,9 +167,11 @@ static unsigned get_verify(void *context, const struct control_request *request,
 	struct recovery *recovery = context;
 	struct err err = {.code = 0};
 	const char *text = request->query(request, "point");
-	uint64_t point = text ? strtoull(text, NULL, 10) : 0;
+	uint64_t point = 0;
 	struct replica *replica = route_find(recovery, request, &err);
-	if (!replica)
+	if (replica && text && route_number(text, 1, INT64_MAX, &point))
+		(void)err_set(&err, -EINVAL, "\"%.40s\" is not the number of a point", text);
+	if (!replica || err.code)
 		return route_fail(&err, ret_body);
 	return answer(recovery, HTTP_OK, replica, point_meant(replica, point), ret_body);
 }

@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "replicator/desk.h"
 #include "replicator/pack.h"
 #include "replicator/priority.h"
 
@@ -166,6 +167,13 @@ static int hire_crew(struct agent *agent, const struct agent_config *config, str
 	return rc ? err_sys(err, rc, "start %u threads that compress", config->threads) : 0;
 }
 
+static int open_desk(struct agent *agent, const struct agent_config *config, struct err *err)
+{
+	int rc = desk_new(config->cycles, config->syncs, &agent->desk);
+	agent->place.desk = agent->desk;
+	return rc ? err_sys(err, rc, "start") : 0;
+}
+
 int agent_open(const struct agent_config *config, struct agent **ret_agent, struct err *err)
 {
 	const char *state_path = config->state_path, *run_dir = config->run_dir;
@@ -188,6 +196,8 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	if (rc == 0)
 		rc = hire_crew(agent, config, err);
 	if (rc == 0)
+		rc = open_desk(agent, config, err);
+	if (rc == 0)
 		rc = start_all(agent, err);
 	if (rc) {
 		agent_close(agent);
@@ -209,6 +219,7 @@ void agent_close(struct agent *agent)
 			protection_stop(agent->seat[i]->running);
 		free(agent->seat[i]);
 	}
+	desk_free(agent->desk);
 	crew_free(agent->crew);
 	identity_free(agent->identity);
 	env_close(agent->lock_file);

@@ -15,6 +15,7 @@ struct agent;
 struct agent_config {
 	const char *state_path, *run_dir;
 	unsigned threads;	// that digest and compress for all protections
+	unsigned cycles, syncs; // that may be under way at once
 	size_t known_bytes;	// of each protection, for what the receiver is known to hold
 };
 int agent_open(const struct agent_config *config, struct agent **ret_agent, struct err *err);

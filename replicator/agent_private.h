@@ -21,6 +21,7 @@ struct agent {
 	struct env_file *lock_file;
 	struct identity *identity;
 	struct crew *crew;
+	struct desk *desk;
 	char *run_dir, *state_dir;
 	char host[NAME_SIZE]; // what a receiver calls us
 	pthread_mutex_t lock; // over all below, for as long as a request works with it

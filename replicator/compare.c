@@ -8,6 +8,7 @@ enum { RUNS_MAX = 64 };
 
 static int put_hole(const struct compare *c, const struct source_run *run, struct err *err)
 {
+	known_forget(sender_known(ship_sender(c->ship))); // what it knows of those blocks is not true any more
 	struct wire_zeros zeros = {.disk = run->disk, .first = run->first, .count = run->count};
 	void *to = channel_room(c->channel, WIRE_FRAME_MAX);
 	if (!to || channel_put(c->channel, wire_put_zeros(to, WIRE_FRAME_MAX, &zeros))) {
@@ -64,9 +65,10 @@ static int ship_surveyed(const struct compare *c, bool *ret_all, struct wire_fai
 
 int compare_ship(const struct compare *c, struct wire_failure *ret_failure, struct err *err)
 {
-	uint64_t stretch = STRETCH_BLOCKS_MIN;
+	uint64_t stretch_min = c->stretch_min ? c->stretch_min : STRETCH_BLOCKS_MIN, stretch = stretch_min;
 	ret_failure->code = 0;
-	known_forget(sender_known(ship_sender(c->ship))); // such a pass settles blocks, and tells of holes, without telling it
+	if (c->nodes)
+		known_forget(sender_known(ship_sender(c->ship))); // a survey asks about every block
 	int rc = ship_holes(c, err);
 	if (rc || !c->nodes)
 		return rc ? rc : ship_reached(c, ret_failure, err);
@@ -81,7 +83,7 @@ int compare_ship(const struct compare *c, struct wire_failure *ret_failure, stru
 		if (!equal)
 			continue;
 		rc = ship_surveyed(c, &all, ret_failure, err);
-		stretch = STRETCH_BLOCKS_MIN;
+		stretch = stretch_min;
 	}
 	return rc;
 }

@@ -13,7 +13,7 @@
 //
 // What is digested in a survey is not kept, only its digests are: so thousands of blocks may be on their way, and a long round trip
 // does not slow it. A block is read a second time only if it differed then, and only while most do not. What is sent is always what
-// was digested when it was read for sending. Memory: SURVEY_LANES batches of 4 MiB, and 16 bytes for each of SURVEY_WINDOW_MAX blocks
+// was digested when it was read for sending. Memory: 128 KiB for each thread that reads, and 16 bytes for each of SURVEY_WINDOW_MAX blocks
 // at most. For cuts of CUT_PRECOPY; used by the cycle thread.
 #ifndef KAGAMI_REPLICATOR_COMPARE_H
 #define KAGAMI_REPLICATOR_COMPARE_H
@@ -21,7 +21,8 @@
 #include "replicator/ship.h"
 
 enum {
-	SURVEY_LANES = 3,
+	SURVEY_LANES = 16, // batches that are chosen, and of them those that are read: nothing waits for a thread that is late
+	SURVEY_READS = 8,
 	SURVEY_WINDOW_MIN = 1024,	// blocks without an answer, at first
 	SURVEY_WINDOW_MAX = 1 << 18,	// and at most: 16 GiB of disk
 	SURVEY_QUESTIONS_MAX = 512,	// messages without an answer: their answers fit into any socket's buffers
@@ -36,6 +37,7 @@ struct compare {
 	struct channel *channel;
 	enum codec codec;
 	const struct digest_key *key;
+	uint64_t stretch_min; // 0: STRETCH_BLOCKS_MIN
 	bool nodes; // both sides know NODES, and much of the set may be equal
 	struct ship_stats *stats;
 	struct ship_progress *progress;

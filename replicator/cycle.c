@@ -72,6 +72,9 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 	report->dirty_bytes += ret_cut->dirty_bytes;
 	progress_begin_pass(cycle->progress, mode == CUT_PRECOPY, ret_cut->blocks * BLOCK_SIZE);
 	cycle->on_stage(cycle->context, CYCLE_SHIPPING);
+	ship_by_pieces(cycle->ship, cycle->pieces);
+	ship_written(cycle->ship, cycle->written);
+	known_bind(sender_known(ship_sender(cycle->ship)), &cycle->head, channel_id(cycle->channel));
 	if (mode == CUT_PRECOPY) {
 		struct compare compare = {
 			.ship = cycle->ship,
@@ -79,13 +82,16 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 			.channel = cycle->channel,
 			.codec = cycle->codec,
 			.key = cycle->key,
+			.stretch_min = cycle->stretch_blocks,
 			.nodes = cycle->nodes,
 			.stats = &report->ship,
 			.progress = cycle->progress,
 		};
-		return compare_ship(&compare, &report->failure, err);
+		ship_yield_begin(cycle->ship, cycle->source, &cycle->rest, cycle->progress);
+		rc = compare_ship(&compare, &report->failure, err);
+		ship_yield_end(cycle->ship);
+		return rc;
 	}
-	known_bind(sender_known(ship_sender(cycle->ship)), &cycle->head, channel_id(cycle->channel));
 	return ship_set(cycle->ship, cycle->source, cycle->channel, cycle->codec, cycle->key, &report->ship, cycle->progress,
 			&report->failure, err);
 }
@@ -102,6 +108,8 @@ static int reach_point(const struct cycle *cycle, struct cycle_report *report, s
 				       "the guest overwrote blocks of the cut faster than they could be shipped, %u times: the link or the "
 				       "receiver is too slow for this load",
 				       history.given_up);
+		if (history.passes == 0)
+			report->first_bytes = dirty_bytes;
 		struct source_cut cut;
 		uint64_t begin_ns = env_mono_ns(cycle->env);
 		int rc = pass(cycle, next == CYCLE_PASS_POINT ? CUT_POINT : CUT_PRECOPY, report, &cut, err);
@@ -111,8 +119,6 @@ static int reach_point(const struct cycle *cycle, struct cycle_report *report, s
 			report->point_bytes = cut.dirty_bytes;
 			return 0;
 		}
-		if (history.passes == 0)
-			report->first_bytes = dirty_bytes;
 		report->precopies += next == CYCLE_PASS_PRECOPY;
 		history.last_was_given_up = rc == -ESTALE;
 		history.given_up += rc == -ESTALE;

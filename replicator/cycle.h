@@ -76,12 +76,16 @@ struct cycle {
 	struct source *source;
 	struct channel *channel;
 	struct ship *ship;
+	uint64_t stretch_blocks; // see compare.h; 0: as it has it
 	bool nodes; // the receiver knows NODES, and much of what is dirty may be equal
+	bool written; // what is dirty was written by a guest since the last point: no sync
+	bool pieces; // the receiver knows EXAMINE, and what changed within a block is not known
 	enum codec codec;
 	const struct digest_key *key;
 	uint64_t predecessor; // the receiver's last point
 	struct uuid head;     // the receiver's head
 	struct ship_progress *progress;
+	struct ship_rest rest;	 // how passes of pre-copy yield; none: they do not
 	struct cycle_lore *lore; // NULL: none
 	void (*on_stage)(void *context, enum cycle_stage stage); // called as the cycle goes on
 	// Called before SEAL leaves with the cut that it names: from here on the outcome may be unknown.
@@ -93,7 +97,7 @@ struct cycle_report {
 	struct uuid cut;
 	struct source_cut at;	 // the cut of the point
 	uint64_t dirty_bytes;	 // of all passes
-	uint64_t first_bytes, point_bytes; // of the first pass, and of the cut of the point
+	uint64_t first_bytes, point_bytes; // dirty when it began, and in the cut of the point
 	uint64_t ship_ns;	 // in passes
 	unsigned precopies;	 // passes of pre-copy
 	enum cycle_why why;	 // the point was cut then

@@ -139,11 +139,13 @@ static unsigned char *region_bits(struct dirty *dirty, uint64_t region)
 	if (dirty->region[region])
 		return dirty->region[region] == all_ones ? NULL : dirty->region[region];
 	unsigned char *own = region_room(dirty) ? calloc(1, DIRTY_REGION_BYTES) : NULL;
-	if (own)
+	if (own) {
 		region_set(dirty, region, own);
-	else
-		region_fill(dirty, region);
-	return own;
+		return own;
+	}
+	dirty->coarsened++;
+	region_fill(dirty, region);
+	return NULL;
 }
 
 static void region_mark_mask(struct dirty *dirty, unsigned char *bits, unsigned block, uint16_t mask)

@@ -32,6 +32,7 @@ struct dirty {
 	uint64_t pieces;  // how many are dirty
 	uint64_t held;	  // regions that are not clean
 	uint64_t own;	  // those of them with bits of their own
+	uint64_t coarsened; // how often a region became wholly dirty for want of bits of its own
 	const struct dirty *beside; // the set that was taken from this map, of the same size; NULL: there is none. D1
 };
 

@@ -48,6 +48,7 @@ struct export {
 	char *socket_path;
 	uint16_t count;
 	struct image *image;
+	bool images_settled; // the cycle thread's: H4 of holes.c
 	struct nbd_export *nbd;
 	struct image spill; // a scratch file; path NULL: none
 	struct export_disk *disk;

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static struct export *export_of(struct source *source)
 {
@@ -274,6 +275,40 @@ static int op_wait(struct source *source, struct source_batch *batch, struct err
 
 enum { TURN_BLOCKS_MAX = 4096 }; // in one turn of the loop: guests wait for it
 
+static int op_read(struct source *source, uint16_t disk, uint64_t first, unsigned count, void *data)
+{
+	struct export *export = export_of(source);
+	uint64_t off = first * BLOCK_SIZE, room = (uint64_t)count * BLOCK_SIZE, len = min_u64(room, source->disk_size[disk] - off);
+	memset((unsigned char *)data + len, 0, room - len);
+	return image_read_now(&export->image[disk], off, len, data);
+}
+
+struct unreadable_call {
+	struct call call;
+	uint16_t disk;
+	uint64_t off;
+	int code;
+};
+
+static void run_unreadable(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	const struct unreadable_call *u = HOLDER(call, struct unreadable_call, call);
+	call->group->incomplete = true;
+	group_error(call->group, &call->group->volume[u->disk], "read", u->off, u->code);
+	(void)sem_post(&call->ended);
+}
+
+static int op_unreadable(struct source *source, uint16_t disk, uint64_t first, int code, struct err *err)
+{
+	struct export *export = export_of(source);
+	struct unreadable_call u = {.disk = disk, .off = first * BLOCK_SIZE, .code = code};
+	call_init(&u.call, export, run_unreadable);
+	if (!call_do(&u.call, export))
+		return stopped(export, err);
+	return err_set(err, -EIO, "an image of %s could not be read (see status): check the disk under it", export->protection);
+}
+
 struct reach_call {
 	struct call call;
 	uint64_t blocks, reached;
@@ -301,31 +336,39 @@ static uint64_t op_reach(struct source *source, uint64_t blocks)
 	return reached;
 }
 
-struct settle_call {
-	struct call call;
+struct settle_note { // nobody waits for it: what is asked of the loop later comes later
+	struct ring_message message;
+	struct group *group;
 	uint16_t disk;
 	uint64_t first, count;
-	const unsigned char *unequal;
+	bool some; // of them are unequal
+	unsigned char unequal[TURN_BLOCKS_MAX / 8];
 };
 
 static void run_settle(struct ring_message *message)
 {
-	struct call *call = call_of(message);
-	const struct settle_call *s = HOLDER(call, struct settle_call, call);
-	group_settle(call->group, s->disk, s->first, s->count, s->unequal);
-	(void)sem_post(&call->ended);
+	struct settle_note *s = HOLDER(message, struct settle_note, message);
+	group_settle(s->group, s->disk, s->first, s->count, s->some ? s->unequal : NULL);
+	free(s);
 }
 
 static void op_settle(struct source *source, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal)
 {
 	struct export *export = export_of(source);
 	for (uint64_t done = 0; done < count; done += TURN_BLOCKS_MAX) {
-		struct settle_call s = {.disk = disk,
-					.first = first + done,
-					.count = min_u64(TURN_BLOCKS_MAX, count - done),
-					.unequal = unequal ? unequal + done / 8 : NULL};
-		call_init(&s.call, export, run_settle);
-		(void)call_do(&s.call, export);
+		struct settle_note *s = malloc(sizeof(*s));
+		if (!s)
+			return; // then they stay in the set, and are sent, or compared again
+		s->message = (struct ring_message){.run = run_settle};
+		s->group = &export->group;
+		s->disk = disk;
+		s->first = first + done;
+		s->count = min_u64(TURN_BLOCKS_MAX, count - done);
+		s->some = unequal != NULL;
+		if (unequal)
+			memcpy(s->unequal, unequal + done / 8, (s->count + 7) / 8);
+		if (!ring_post(&export->ring, &s->message))
+			free(s); // without a loop there is no set
 	}
 }
 
@@ -333,13 +376,15 @@ struct holes_call {
 	struct call call;
 	struct source_run *runs;
 	unsigned most, count;
-	bool all;
+	bool all, settled;
 };
 
 static void run_holes(struct ring_message *message)
 {
 	struct call *call = call_of(message);
 	struct holes_call *h = HOLDER(call, struct holes_call, call);
+	for (uint16_t d = 0; !h->settled && d < call->group->count; d++)
+		call->group->volume[d].backend->hole = NULL;
 	h->count = group_holes(call->group, h->runs, h->most, &h->all);
 	(void)sem_post(&call->ended);
 }
@@ -347,7 +392,10 @@ static void run_holes(struct ring_message *message)
 static unsigned op_holes(struct source *source, struct source_run *runs, unsigned most, bool *ret_all)
 {
 	struct export *export = export_of(source);
-	struct holes_call h = {.runs = runs, .most = most, .all = true};
+	struct holes_call h = {.runs = runs, .most = most, .all = true, .settled = true};
+	for (uint16_t d = 0; !export->images_settled && d < export->count; d++)
+		h.settled &= image_settle(&export->image[d]);
+	export->images_settled = true; // or nobody believes them any more
 	call_init(&h.call, export, run_holes);
 	(void)call_do(&h.call, export);
 	*ret_all = h.all;
@@ -519,13 +567,21 @@ static uint64_t op_dirty_bytes(struct source *source)
 	return bytes;
 }
 
+static uint64_t op_served(struct source *source)
+{
+	return group_served(&export_of(source)->group);
+}
+
 const struct source_ops export_source_ops = {
 	.cut = op_cut,
 	.fetch = op_fetch,
 	.look = op_look,
+	.read = op_read,
+	.unreadable = op_unreadable,
 	.reach = op_reach,
 	.settle = op_settle,
 	.holes = op_holes,
+	.served = op_served,
 	.wait = op_wait,
 	.keep = op_keep,
 	.give_back = op_give_back,

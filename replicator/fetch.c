@@ -217,12 +217,12 @@ static void fetch_choose(struct fetch *fetch)
 		// No memory to take it out of a set that is wholly dirty there: it would be handed out again, without its preserved content.
 		if (group->set == SET_POINT && dirty_mask(&group->volume[block->disk].set, block->index))
 			group_give_up(group);
-		block->data = batch->memory + (size_t)slot * BLOCK_SIZE;
+		block->data = batch->memory ? batch->memory + (size_t)slot * BLOCK_SIZE : NULL;
 		batch->count++;
 		fetch->block[slot].volume = NULL;
 		fetch->over[slot] = NULL;
 		fetch->place[slot] = UINT64_MAX;
-		fetch->from_image[slot] = group->set != SET_POINT || slot_from_image(fetch, slot);
+		fetch->from_image[slot] = batch->memory && (group->set != SET_POINT || slot_from_image(fetch, slot));
 	}
 }
 
@@ -287,6 +287,7 @@ void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *
 	batch->count = 0;
 	// Without a cut there is nothing to read, and that must not look like a set that was read to its end.
 	batch->status = group->set == SET_NONE || group->set == SET_STALE || (batch->look && group->set != SET_PRECOPY) ? -ESTALE : 0;
+	assert(batch->memory || batch->look);
 	group->fetches++;
 	if (!batch->status)
 		fetch_choose(fetch);

@@ -419,6 +419,18 @@ int group_grow(struct group *group, uint16_t disk, uint64_t size)
 	return volume_grow(&group->volume[disk], size);
 }
 
+uint64_t group_served(const struct group *group)
+{
+	uint64_t count = 0;
+	for (uint16_t d = 0; d < group->count; d++) {
+		const struct volume_stats *s = &group->volume[d].stats;
+		count += atomic_load_explicit(&s->reads, memory_order_relaxed) + atomic_load_explicit(&s->writes, memory_order_relaxed) +
+			 atomic_load_explicit(&s->flushes, memory_order_relaxed) + atomic_load_explicit(&s->trims, memory_order_relaxed) +
+			 atomic_load_explicit(&s->zeroes, memory_order_relaxed);
+	}
+	return count;
+}
+
 void group_mark_all(struct group *group)
 {
 	for (uint16_t d = 0; d < group->count; d++)

@@ -101,6 +101,7 @@ unsigned group_holes(struct group *group, struct source_run *runs, unsigned most
 void group_keep(struct group *group, struct group_keep *keep); // -ESTALE: given up, or incomplete; -EIO: a sync failed
 void group_give_back(struct group *group);
 void group_mark_all(struct group *group);
+uint64_t group_served(const struct group *group); // requests of the guest so far; any thread
 // See volume_grow(). -EBUSY: a cut is open.
 int group_grow(struct group *group, uint16_t disk, uint64_t size);
 

@@ -8,6 +8,12 @@
 //     on its way. Where no marks are kept, writes are not noted by region, and nothing is believed.
 // H3: the region is wholly in the set, which was taken by a cut that waited for all writes; what is written from here on is dirty,
 //     since that is marked before it is issued.
+// H4: all that was written to the image before it was opened is on stable storage (image_settle(), before the first question): what the file
+//     system says then does not depend on blocks that it has yet to allocate. Where that fails, nothing is believed.
+//
+// What is told under these is not read afterwards: the reading of 99 GiB of nothing is what it is to save, and it would prove nothing that a file
+// system which lies to SEEK_DATA could not lie about in the same way to a reader. A scrub proves the replica against what was told, not against
+// the image. Who does not trust the file system has a digest sync that reads everything: of a block device, or of one that is not in the list.
 #include "replicator/group.h"
 
 enum { SEEKS_MAX = 256, REGIONS_MAX = 8192 }; // in one call: guests wait for the loop thread

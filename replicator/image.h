@@ -8,6 +8,7 @@
 #include "replicator/nbd.h"
 #include "replicator/ring.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -30,6 +31,7 @@ struct image {
 	struct image_op *spare;
 	unsigned detour;       // how many more small writes go by the ring, since one of ours was slow
 	unsigned send_detour; // likewise of reads that could be sent from the page cache
+	_Atomic unsigned ahead; // image_read.c: how many reads more are read ahead of
 	bool no_pipe;	       // its file system takes nothing from a pipe: each such write is copied once more
 };
 
@@ -48,8 +50,12 @@ int image_identify(const struct image *image, struct image_identity *ret_identit
 int image_extend(const struct image *image, uint64_t size, struct err *err);
 // From here on image->backend works, on the ring's thread.
 void image_attach(struct image *image, struct ring *ring);
+// image_read.c: reads the image as it is now, also by several threads, also while the ring works. -EIO when it ends before.
+int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data);
 // image_hole.c: sets backend.hole where the file system can be believed.
 void image_believe_holes(struct image *image);
+// Brings what others wrote to the image before it was opened to stable storage (holes.c, H4). Any thread; may take its time. False: it could not be.
+bool image_settle(const struct image *image);
 // Whether [off, off + len) is worth to be sent by image_send(): much, and in memory as far as a few looks show.
 bool image_sendable(struct image *image, uint64_t off, uint64_t len);
 // Sends from the page cache to a socket, as sendfile(): what the file holds when the peer receives it. Waits for the disk if pages were

@@ -20,7 +20,7 @@ struct known {
 	size_t sets;
 	size_t count;
 	unsigned hand; // which of a full set goes next
-	bool bound;
+	bool bound, follows;
 	struct uuid head;
 	uint64_t connection;
 };
@@ -54,7 +54,7 @@ void known_forget(struct known *known)
 	if (known->count)
 		memset(known->entry, 0, known->sets * WAYS * sizeof(struct entry));
 	known->count = 0;
-	known->bound = false;
+	known->bound = known->follows = false;
 }
 
 void known_bind(struct known *known, const struct uuid *head, uint64_t connection)
@@ -70,6 +70,12 @@ void known_bind(struct known *known, const struct uuid *head, uint64_t connectio
 void known_follow(struct known *known, const struct uuid *next_head)
 {
 	known->head = *next_head;
+	known->follows = known->bound;
+}
+
+bool known_follows(const struct known *known)
+{
+	return known->follows;
 }
 
 static uint64_t key_of(uint16_t disk, uint64_t index)

@@ -3,9 +3,11 @@
 #include "base/crew.h"
 #include "base/log.h"
 #include "link/daemon.h"
+#include "link/web.h"
 #include "replicator/agent.h"
 #include "replicator/known.h"
 #include "replicator/nbd_tls.h"
+#include "replicator/planner.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -65,16 +67,35 @@ static int read_sizes(const char *threads, const char *known_mib, struct agent_c
 	return 0;
 }
 
+// As many cycles at once as keep the processors busy while some of them wait for the line; a sync is long, and there are few.
+static int read_slots(const char *cycles, const char *syncs, unsigned threads, struct agent_config *config, struct err *err)
+{
+	unsigned long number = threads < 2 ? 4 : 2 * threads;
+	if (cycles && (!read_number(cycles, PLANNER_SLOTS_MAX, &number) || number == 0))
+		return err_set(err, -EINVAL, "--cycles %s: give 1 to %d", cycles, PLANNER_SLOTS_MAX);
+	config->cycles = (unsigned)number;
+	number = 2;
+	if (syncs && (!read_number(syncs, PLANNER_SLOTS_MAX, &number) || number == 0))
+		return err_set(err, -EINVAL, "--syncs %s: give 1 to %d", syncs, PLANNER_SLOTS_MAX);
+	config->syncs = (unsigned)number;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *state = NULL, *run_dir = DAEMON_RUN_DIR, *nbd_listen = NULL, *nbd_tls_dir = NULL, *threads = NULL, *known_mib = NULL;
+	struct web_config shown = {.web = NULL};
+	const char *cycles = NULL, *syncs = NULL;
 	const struct daemon_option options[] = {
 		{"state", "DIR", "keys, sites, protections and what is dirty", &state, true},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
 		{"nbd-listen", "ADDRESS", "HOST:PORT: serve the disks over TCP too, as PROTECTION/DISK; needs --nbd-tls", &nbd_listen, false},
 		{"nbd-tls", "DIR", "ca-cert.pem, server-cert.pem and server-key.pem; clients need a certificate of that CA", &nbd_tls_dir, false},
 		{"threads", "N", "that digest and compress, for all protections (default: one for each processor, 16 at most)", &threads, false},
+		{"cycles", "N", "of all protections that may be under way at once (default: two for each processor, at least 4)", &cycles, false},
+		{"syncs", "N", "that may be under way at once, beside the cycles (default 2)", &syncs, false},
 		{"digest-cache", "MIB", "of memory for each protection, to know what the receiver has (default 12; 0: none)", &known_mib, false},
+		WEB_OPTIONS(&shown),
 	};
 	daemon_start("kagami-replicator", "Serves protected disks over NBD and replicates them to a receiver.", options, sizeof(options) / sizeof(options[0]), argc,
 		     argv);
@@ -83,10 +104,14 @@ int main(int argc, char **argv)
 	struct agent *agent = NULL;
 	struct control *control = NULL;
 	struct nbd_tls *front = NULL;
+	struct web *web = NULL;
 	struct agent_config config = {.state_path = state, .run_dir = run_dir};
-	if (read_sizes(threads, known_mib, &config, &err) || agent_open(&config, &agent, &err) || start_nbd(agent, nbd_listen, nbd_tls_dir, run_dir, &front, &err) ||
-	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, agent, &control, &err)) {
+	if (read_sizes(threads, known_mib, &config, &err) || read_slots(cycles, syncs, config.threads, &config, &err) ||
+	    agent_open(&config, &agent, &err) || start_nbd(agent, nbd_listen, nbd_tls_dir, run_dir, &front, &err) ||
+	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, agent, &control, &err) ||
+	    web_start(&shown, agent_routes, agent_route_count, agent, &web, &err)) {
 		log_error("%s", err.text);
+		control_stop(control);
 		nbd_tls_stop(front);
 		agent_close(agent);
 		return DAEMON_EXIT_FAILED;
@@ -94,6 +119,7 @@ int main(int argc, char **argv)
 	log_info("ready state=%s run_dir=%s version=%s", state, run_dir, KAGAMI_VERSION);
 	daemon_wait();
 	nbd_tls_stop(front); // its clients' last requests reach the disks before those stop
+	web_stop(web);
 	control_stop(control);
 	agent_close(agent);
 	log_info("stopped");

@@ -13,7 +13,7 @@ enum { DIGEST_JOB_BLOCKS = 8, DIGEST_JOBS = (SOURCE_BATCH_MAX + DIGEST_JOB_BLOCK
 
 struct kit {
 	struct codec_context *codec;
-	unsigned char *pieces; // a block's dirty pieces, one behind the other
+	unsigned char *pieces; // a block's dirty pieces, one behind the other; or the blocks that a job reads
 };
 
 struct slot {
@@ -38,7 +38,7 @@ void *pack_kit_new(void)
 	if (!kit)
 		return NULL;
 	kit->codec = codec_new();
-	kit->pieces = malloc(BLOCK_SIZE);
+	kit->pieces = malloc((size_t)PACK_ROOM_BLOCKS * BLOCK_SIZE);
 	if (kit->codec && kit->pieces)
 		return kit;
 	pack_kit_free(kit);
@@ -53,6 +53,22 @@ void pack_kit_free(void *context)
 	codec_free(kit->codec);
 	free(kit->pieces);
 	free(kit);
+}
+
+unsigned char *pack_kit_room(void *context)
+{
+	struct kit *kit = context;
+	return kit->pieces;
+}
+
+struct crew *pack_crew(struct pack *pack)
+{
+	return pack->crew;
+}
+
+void *pack_kit(struct pack *pack)
+{
+	return pack->kit;
 }
 
 int pack_new(struct crew *crew, struct pack **ret_pack)
@@ -105,11 +121,36 @@ static size_t gather(const unsigned char *block, uint16_t mask, unsigned char *t
 	return len;
 }
 
+// Of the pieces that would travel those that the receiver has otherwise.
+static uint16_t unequal_pieces(const struct slot *slot)
+{
+	const struct wire_block *m = &slot->result.block;
+	struct digest ours[PIECES_PER_BLOCK];
+	uint16_t unequal = 0;
+	digest_pieces(slot->choice.key, m->disk, m->index, slot->data, ours);
+	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
+		if (!digest_equal(&ours[i], &slot->choice.theirs[i]))
+			unequal |= (uint16_t)(1u << i);
+	return unequal & m->mask;
+}
+
+// Leaves at home what the receiver has. A block that differs has a piece that does; where none was found all of it travels.
+static void keep_equal(struct slot *slot)
+{
+	uint16_t unequal = slot->choice.theirs ? unequal_pieces(slot) : 0;
+	slot->result.kept = 0;
+	if (!unequal || __builtin_popcount(unequal) > PACK_PIECES_MAX)
+		return;
+	slot->result.kept = (unsigned)(__builtin_popcount(slot->result.block.mask) - __builtin_popcount(unequal));
+	slot->result.block.mask = unequal;
+}
+
 static void run_pack(struct crew_job *job, void *context)
 {
 	struct slot *slot = HOLDER(job, struct slot, job);
 	struct kit *kit = context;
 	struct wire_block *m = &slot->result.block;
+	keep_equal(slot);
 	const unsigned char *from = slot->data;
 	size_t len = BLOCK_SIZE, packed = 0;
 	if (m->mask != MASK_FULL) {
@@ -133,6 +174,7 @@ void pack_add(struct pack *pack, const struct source_block *block, bool whole, c
 	struct slot *slot = &pack->slot[(pack->first + pack->count++) % PACK_SLOTS];
 	slot->data = block->data;
 	slot->choice = *choice;
+	slot->result.asked = choice->theirs != NULL;
 	slot->result.block = (struct wire_block){
 		.disk = block->disk, .index = block->index, .digest = *digest, .mask = whole ? MASK_FULL : block->mask};
 	slot->job.run = run_pack;

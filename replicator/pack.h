@@ -18,23 +18,32 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { PACK_SLOTS = 32 };
+enum { PACK_SLOTS = 32, PACK_ROOM_BLOCKS = 2, PACK_PIECES_MAX = 8 }; // of a block that differs in more, all of it travels
 
 struct pack_choice { // how to pack
 	enum codec codec;
 	int level;
+	// Digests of the receiver's pieces of that block, PIECES_PER_BLOCK of them, and the key of ours; until it is taken. NULL: they are not known.
+	const struct digest *theirs;
+	const struct digest_key *key;
 };
 
 struct pack_result {
 	struct wire_block block; // its payload lies in the slot, or in the source's batch
 	size_t plain_len;	 // what it unpacks to
+	bool asked;		 // the receiver's pieces were known
+	unsigned kept;		 // pieces that need not travel, since the receiver's are equal
 };
 
 struct pack;
+struct crew *pack_crew(struct pack *pack); // and the kit of the thread that waits
+void *pack_kit(struct pack *pack);
 
 // The tools of a thread of the crew, for crew_config.
 void *pack_kit_new(void); // NULL: no memory
 void pack_kit_free(void *kit);
+
+unsigned char *pack_kit_room(void *kit); // PACK_ROOM_BLOCKS blocks, for the job that runs
 
 int pack_new(struct crew *crew, struct pack **ret_pack); // `crew` may be NULL. -ENOMEM
 void pack_free(struct pack *pack);			  // takes NULL; empty

@@ -12,6 +12,7 @@ void progress_begin_cycle(struct ship_progress *progress, uint64_t now_ns)
 	atomic_store(&progress->done_bytes, 0);
 	atomic_store(&progress->total_bytes, 0);
 	atomic_store(&progress->durable_blocks, 0);
+	atomic_store(&progress->yielded_ns, 0);
 	atomic_store(&progress->pass, 0);
 	atomic_store(&progress->precopy, false);
 	atomic_store(&progress->since_bytes, 0);

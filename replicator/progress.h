@@ -14,6 +14,7 @@ struct ship_progress {
 	_Atomic uint64_t durable_blocks; // that the receiver's head holds and would still after a crash, as far as it told
 	_Atomic unsigned pass;	      // from 1; 0 before the first cut
 	_Atomic bool precopy;	      // the pass under way is one of pre-copy
+	_Atomic uint64_t yielded_ns;  // to the guest, by passes of pre-copy (yield.h)
 	_Atomic uint64_t since_ns, since_bytes; // where the window begins
 	_Atomic uint64_t mark_ns, mark_bytes;	// and where the next one will
 };

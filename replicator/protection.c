@@ -43,6 +43,7 @@ static void protection_free(struct protection *p)
 	export_close(p->export);
 	ship_free(p->ship);
 	SSL_CTX_free(p->tls);
+	slot_leave(p);
 	protection_wait_done(p);
 	resize_done(p);
 	(void)pthread_mutex_destroy(&p->lock);
@@ -54,6 +55,10 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	int rc = protection_wait_init(p);
 	if (rc)
 		return err_sys(err, rc, "make an eventfd");
+	rc = slot_join(p);
+	if (rc)
+		return err_sys(err, rc, "take a place among the cycles");
+	p->began_ns = protection_now_ns(p);
 	p->tls = identity_context(p->place.identity, false, err);
 	if (!p->tls)
 		return -EIO;
@@ -103,6 +108,7 @@ int protection_start(const struct protection_place *place, const struct protecti
 	p->paused = config->paused;
 	p->schedule.rpo_ns = config->rpo_ms * UINT64_C(1000000);
 	p->wake_fd = -1;
+	p->seat = PLANNER_NOBODY;
 	p->settled = true;
 	(void)pthread_mutex_init(&p->lock, NULL);
 	tracking_init(p);
@@ -190,6 +196,21 @@ int protection_pause(struct protection *p, bool paused, struct err *err)
 		channel_abort(p->channel); // ends the cycle under way: what it had is dirty again
 	protection_wake(p);
 	return 0;
+}
+
+int protection_without_seed(struct protection *p, struct err *err)
+{
+	LOCK_SCOPE(&p->lock);
+	int64_t since = p->config.seed_since_wall_ns;
+	if (!since)
+		return 0;
+	p->config.seed_since_wall_ns = 0;
+	int rc = protection_config_save(p->place.state, &p->config, err);
+	if (rc)
+		p->config.seed_since_wall_ns = since;
+	p->hurry = true;
+	protection_wake(p);
+	return rc;
 }
 
 void protection_site_changed(struct protection *p)

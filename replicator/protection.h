@@ -6,6 +6,7 @@
 //	STARTING ──► CONNECTING ──► IDLE ──► CUTTING ──► SHIPPING ──► COMMITTING ──► IDLE
 //	                 ▲   ▲        │          (SYNCING in place of SHIPPING while a sync reason stands)
 //	                 │   └────────┴── connection lost, cycle failed
+//	                 ├── SEED      waits for a seed at the receiver; asked again now and then (protect --seed)
 //	                 ├── PAUSED    by the operator, until resumed; tracking goes on
 //	                 ├── FAILED    the receiver refuses for a reason that an operator must mend; tried again now and then
 //	                 └── FENCED    failed over: this generation is over
@@ -24,6 +25,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct desk;
 struct protection;
 
 struct protection_place { // what all protections of an agent share; outlives them
@@ -32,6 +34,7 @@ struct protection_place { // what all protections of an agent share; outlives th
 	const char *state_dir; // its path
 	const char *run_dir;
 	const struct identity *identity;
+	struct desk *desk;   // slots of cycles; NULL: each runs when it is due
 	struct crew *crew;   // digests and compresses for all of them; NULL: each does its own
 	size_t known_bytes;  // of the table of known digests of each protection
 };
@@ -54,6 +57,8 @@ json_t *protection_json(struct protection *protection);
 json_t *protection_syncs_json(struct protection *protection);
 // Asks for a cycle now. Stores the number of the one that will hold everything acknowledged before. -EBUSY: paused or fenced.
 int protection_cycle(struct protection *protection, uint64_t *ret_cycle, struct err *err);
+// Waits for no seed any more: the next session begins without one. Durable on return.
+int protection_without_seed(struct protection *protection, struct err *err);
 // Durable on return.
 int protection_pause(struct protection *protection, bool paused, struct err *err);
 // Makes a disk larger while it is served (protection_resize.c); the receiver's replica grows with the next session, and its points stay.

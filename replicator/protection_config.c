@@ -63,10 +63,13 @@ static json_t *config_encode(const struct protection_config *config)
 			json_decref(disks);
 			return NULL; // a path that is not UTF-8 cannot be written down, and a disk must not go missing
 		}
-	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:s, s:b, s:o}", "version", 1, "name", config->name, "uuid",
+	json_t *json = json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:s, s:b, s:o}", "version", 1, "name", config->name, "uuid",
 			 uuid, "generation", generation, "site", config->site, "rpo_ms", (json_int_t)config->rpo_ms,
 			 "points", (int)config->points_keep, "codec", protection_codec_name(config), "digest", digest_kind_name(config->digest.kind), "digest_secret", secret,
 			 "paused", (int)config->paused, "disks", disks);
+	if (json && config->seed_since_wall_ns)
+		(void)json_object_set_new(json, "seed_since_ns", json_integer((json_int_t)config->seed_since_wall_ns));
+	return json;
 }
 
 int protection_config_save(struct env_root *state, const struct protection_config *config, struct err *err)
@@ -111,7 +114,7 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 {
 	const char *name = NULL, *uuid = NULL, *generation = NULL, *site = NULL, *codec = NULL, *secret = NULL;
 	const char *digest = "xxh3"; // what the first versions had, and did not write down
-	uint64_t version = 0, points = 0;
+	uint64_t version = 0, points = 0, seed_since_ns = 0;
 	json_t *disks = NULL;
 	const struct control_member members[] = {
 		{"version", true, .number = &version, .least = 1, .most = 1},
@@ -125,6 +128,7 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 		{"digest", .text = &digest},
 		{"digest_secret", true, .text = &secret},
 		{"paused", true, .flag = &config->paused},
+		{"seed_since_ns", .number = &seed_since_ns, .most = INT64_MAX},
 		{"disks", true, .array = &disks, .least = 1, .most = DISKS_MAX},
 	};
 	int rc = control_read(json, members, sizeof(members) / sizeof(members[0]), err);
@@ -136,6 +140,7 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 		return err_set(err, -EBADMSG, "name, uuid, generation, codec, digest or digest_secret is damaged");
 	(void)snprintf(config->site, sizeof(config->site), "%s", site);
 	config->points_keep = (uint32_t)points;
+	config->seed_since_wall_ns = (int64_t)seed_since_ns;
 	return disks_decode(disks, config, err);
 }
 

@@ -32,6 +32,7 @@ struct protection_config {
 	bool codec_auto;  // its level follows what is measured (tune.h)
 	struct digest_key digest;
 	bool paused;
+	int64_t seed_since_wall_ns; // 0: none is waited for; else nothing begins before the receiver has a seed of each disk, and since when that is so
 	uint16_t disk_count;
 	struct {
 		char name[NAME_SIZE];

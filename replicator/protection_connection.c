@@ -11,8 +11,10 @@
 #include "replicator/site.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
+enum { SEED_DAYS_MAX = 7 };	   // waited for so long, a seed that does not come is a failure: it is asked for even so
 enum { FENCED_ASK_SECONDS = 60 }; // how often a fenced source asks whether the failover was taken back
 
 static void channel_set(struct protection *p, struct channel *channel)
@@ -27,6 +29,25 @@ void connection_close(struct protection *p)
 	struct channel *channel = p->channel;
 	channel_set(p, NULL);
 	channel_close(channel);
+}
+
+// Since when a seed is waited for; 0: none is, or there is a point already.
+static int64_t seed_since(struct protection *p)
+{
+	LOCK_SCOPE(&p->lock);
+	return p->position.point == 0 ? p->config.seed_since_wall_ns : 0;
+}
+
+static void seed_awaited(struct protection *p, const char *text)
+{
+	int64_t days = (env_wall_ns(p->place.env) - seed_since(p)) / (24 * 3600 * INT64_C(1000000000));
+	char late[ERR_TEXT_MAX];
+	(void)snprintf(late, sizeof(late), "for %lld days: %.*s, or go on without with `kagami resume %s --without-seed`", (long long)days,
+		       ERR_TEXT_MAX - 160, text, p->config.name);
+	if (days >= SEED_DAYS_MAX)
+		protection_set_state(p, STATE_FAILED, late);
+	else
+		protection_set_state(p, STATE_SEED, text);
 }
 
 // What the receiver's refusal means for the protection.
@@ -50,7 +71,14 @@ static void refused(struct protection *p, enum wire_error code, const char *text
 	case WIRE_E_SHUTDOWN:
 		protection_set_state(p, STATE_TARGET_DOWN, text);
 		return;
+	case WIRE_E_SEED:
+		seed_awaited(p, text);
+		return;
 	case WIRE_E_BUSY:
+		if (seed_since(p)) { // the seed is there, and is read; it says how far
+			protection_set_state(p, STATE_SEED, text);
+			return;
+		}
 		protection_set_state(p, STATE_TARGET_SLOW, text);
 		return;
 	case WIRE_E_UNPAIRED:
@@ -179,6 +207,9 @@ static int open_session(struct protection *p, struct channel *channel, struct wi
 		return rc;
 	p->features = theirs.features;
 	open_message(p, &open);
+	rc = seed_since(p) ? greet_seeded(channel, &theirs, err) : 0;
+	if (rc)
+		return rc;
 	rc = greet_open(channel, &theirs, &open, &opened, &damaged, failure, err);
 	if (rc)
 		return rc;

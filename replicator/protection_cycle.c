@@ -29,6 +29,7 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 		log_error("an image could not be brought to stable storage: its blocks stay dirty protection=%s: %s",
 			  p->config.name, err.text);
 		source_give_back(p->source);
+		known_forget(sender_known(ship_sender(p->ship))); // what comes back is much, and most of it is there
 	} else {
 		protection_set_settled(p, true);
 	}
@@ -60,6 +61,8 @@ static void record_sync(struct protection *p, const struct cycle_report *report,
 		.read_bytes = report->ship.read_bytes,
 		.sent_bytes = report->wire_bytes,
 		.saved_bytes = report->ship.equal_blocks * BLOCK_SIZE,
+		.piece_blocks = report->ship.apart_blocks,
+		.kept_bytes = report->ship.kept_pieces * PIECE_SIZE,
 		.point = point,
 	};
 	(void)snprintf(try.reason, sizeof(try.reason), "%s", sync_reason_name(p->sync));
@@ -110,7 +113,11 @@ static void cycle_begin(struct protection *p, uint64_t *ret_number)
 static void cycle_committed(struct protection *p, uint64_t number, const struct cycle_report *report)
 {
 	p->head = report->committed.head;
-	schedule_committed(&p->schedule, report->at.mono_ns, report->commit_mono_ns);
+	schedule_committed(&p->schedule, &(struct schedule_done){.begin_ns = p->cycle_mono_ns,
+								 .cut_ns = report->at.mono_ns,
+								 .commit_ns = report->commit_mono_ns,
+								 .dirty_bytes = report->first_bytes,
+								 .sync = p->sync != SYNC_NONE});
 	struct last_cycle last = {
 		.number = number,
 		.point = report->committed.number,
@@ -124,6 +131,8 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 		.sent_blocks = report->ship.sent_blocks + report->ship.zero_blocks,
 		.wire_bytes = report->wire_bytes,
 		.known_blocks = report->ship.known_blocks,
+		.unasked_blocks = report->ship.unasked_blocks,
+		.piece_blocks = report->ship.apart_blocks,
 		.plain_blocks = report->ship.plain_blocks,
 		.point_bytes = report->point_bytes,
 		.precopies = report->precopies,
@@ -231,12 +240,16 @@ void protection_cycle_once(struct protection *p)
 		.source = p->source,
 		.channel = p->channel,
 		.ship = p->ship,
+		.stretch_blocks = p->stretch_blocks,
 		.nodes = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_NODES,
+		.written = p->sync == SYNC_NONE,
+		.pieces = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_PIECES,
 		.codec = p->config.codec,
 		.key = &p->config.digest,
 		.predecessor = p->position.point,
 		.head = p->head,
 		.progress = &p->progress,
+		.rest = {.rest = protection_rest, .context = p},
 		.lore = &p->lore,
 		.on_stage = on_stage,
 		.on_seal = tracking_seal,

@@ -27,6 +27,8 @@ static json_t *last_cycle_json(const struct last_cycle *last)
 	(void)json_object_set_new(json, "cut_because", json_string(cycle_why_name(last->why)));
 	(void)json_object_set_new(json, "point_bytes", json_count(last->point_bytes));
 	(void)json_object_set_new(json, "known_blocks", json_count(last->known_blocks));
+	(void)json_object_set_new(json, "unasked_blocks", json_count(last->unasked_blocks));
+	(void)json_object_set_new(json, "piece_blocks", json_count(last->piece_blocks));
 	(void)json_object_set_new(json, "plain_blocks", json_count(last->plain_blocks));
 	return json;
 }
@@ -116,11 +118,14 @@ static json_t *progress_json(struct protection *p)
 	struct progress_view view;
 	bool precopy = atomic_load(&p->progress.precopy); // then what the guest dirties now is still to come
 	progress_view(&p->progress, protection_now_ns(p), precopy ? source_dirty_bytes(p->source) : 0, &view);
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:s, s:s}", "done_bytes", json_count(view.done_bytes), "total_bytes",
+	json_t *json = json_pack("{s:o, s:o, s:o, s:o, s:o, s:i, s:s}", "done_bytes", json_count(view.done_bytes), "total_bytes",
 			 json_count(view.total_bytes), "durable_bytes",
 			 json_count(atomic_load(&p->progress.durable_blocks) * BLOCK_SIZE), "bytes_per_second", view.rate ? json_count(view.rate) : json_null(), "left_ms",
 			 view.left_known ? json_count(view.left_ms) : json_null(), "pass", (int)view.pass, "kind",
-			 view.pass == 0 ? "cut" : view.precopy ? "pre-copy" : "point", "pace", pace_why_name(atomic_load(&p->pace_why)));
+			 view.pass == 0 ? "cut" : view.precopy ? "pre-copy" : "point");
+	(void)json_object_set_new(json, "pace", json_string(pace_why_name(atomic_load(&p->pace_why))));
+	(void)json_object_set_new(json, "yielded_ms", json_count(atomic_load(&p->progress.yielded_ns) / MS_NS));
+	return json;
 }
 
 static void set_times(struct protection *p, json_t *json)
@@ -135,6 +140,7 @@ static void set_times(struct protection *p, json_t *json)
 	(void)json_object_set_new(json, "retry_in_ms", waits ? json_count(retry_ns / MS_NS) : json_null());
 	(void)json_object_set_new(json, "connect_failures", json_count(p->backoff.failures));
 	uint64_t left_ns = p->next_cut_ns - min_u64(p->next_cut_ns, now_ns);
+	(void)json_object_set_new(json, "waits_for_slot", json_boolean(p->waits_for_slot));
 	(void)json_object_set_new(json, "next_cut_in_ms",
 				  p->state == STATE_IDLE ? json_count(left_ns / MS_NS) : json_null());
 }
@@ -197,6 +203,8 @@ json_t *protection_json(struct protection *p)
 		return NULL;
 	}
 	set_times(p, json);
+	(void)json_object_set_new(json, "seed_since",
+				  p->config.seed_since_wall_ns && !p->has_point ? json_when(p->config.seed_since_wall_ns) : json_null());
 	set_disk_reason(json, disks);
 	(void)json_object_set_new(json, "crash_price", price_json(p, &price));
 	(void)json_object_set_new(json, "cuts", cuts_json(p));

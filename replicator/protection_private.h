@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inside of a protection, shared by protection.c (life), protection_thread.c (the order of things), protection_connection.c,
-// protection_cycle.c, protection_tracking.c (state files), protection_resize.c and protection_json.c (status).
+// protection_cycle.c, protection_slot.c, protection_tracking.c (state files), protection_resize.c and protection_json.c (status).
 //
 // Locking: what stands under `lock` is read and written with it held. The rest is set before the thread starts, or
 // belongs to the cycle thread alone until it has been joined.
@@ -8,6 +8,7 @@
 #define KAGAMI_REPLICATOR_PROTECTION_PRIVATE_H
 
 #include "replicator/cycle.h"
+#include "replicator/desk.h"
 #include "replicator/export.h"
 #include "replicator/pace.h"
 #include "replicator/protection.h"
@@ -33,6 +34,7 @@ enum protection_state {
 	STATE_TARGET_DOWN,   // nobody listens there, or the receiver said that it stops
 	STATE_TARGET_SLOW,   // in a session it took or said nothing in time, or it is busy
 	STATE_VERSION,	     // one side must be upgraded
+	STATE_SEED,	     // nothing begins before the receiver has a seed of each disk, and has read it
 };
 const char *protection_state_name(enum protection_state state);
 
@@ -42,7 +44,7 @@ struct last_cycle {
 	uint64_t duration_ns, hold_ns;
 	enum sync_reason sync;
 	uint64_t dirty_bytes, read_bytes, sent_blocks, wire_bytes;
-	uint64_t known_blocks, plain_blocks, point_bytes;
+	uint64_t known_blocks, unasked_blocks, piece_blocks, plain_blocks, point_bytes;
 	unsigned precopies;
 	enum cycle_why why;
 };
@@ -74,7 +76,10 @@ struct protection {
 	struct uuid head;
 	uint32_t features; // of the receiver
 	struct schedule schedule;
+	int seat; // at the desk
+	uint64_t began_ns;
 	struct cycle_lore lore;
+	uint64_t stretch_blocks; // see cycle.h; tests of small disks set it
 	struct pace pace;
 	bool passing; // a pass is under way
 	bool hurries; // counted by priority_hurry()
@@ -103,6 +108,7 @@ struct protection {
 	bool has_point;
 	int64_t point_cut_mono_ns; // of the newest point
 	uint64_t next_cut_ns;
+	bool waits_for_slot; // written by the thread alone
 	struct last_cycle last;
 	char last_error[ERR_TEXT_MAX];
 };
@@ -114,6 +120,7 @@ int protection_wait_init(struct protection *p); // -EMFILE
 void protection_wait_done(struct protection *p);
 // Sleeps until `deadline_ns`, a wake-up, or something from the peer. Cycle thread.
 void protection_wait(struct protection *p, uint64_t deadline_ns);
+void protection_rest(void *protection, uint64_t ns); // sleeps so long, whatever comes; some tenths of a second at most
 void protection_wake(struct protection *p); // any thread
 int protection_thread_start(struct protection *p); // a negative errno, without a thread
 void protection_thread_join(struct protection *p);
@@ -145,6 +152,12 @@ void protection_set_settled(struct protection *p, bool settled);
 void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours);
 // A point whose answer was lost is there: the sync that was recorded as failed has ended well.
 void protection_found_committed(struct protection *p, uint64_t point);
+// protection_slot.c
+int slot_join(struct protection *p); // -ENOMEM
+void slot_leave(struct protection *p);
+uint64_t slot_due(struct protection *p, const struct schedule_load *load); // when it must ask for a slot
+bool slot_take(struct protection *p, const struct schedule_load *load, bool urgent); // false: it asked, and is woken when it has one
+void slot_end(struct protection *p);		      // it has none, and wants none
 // protection_resize.c
 void resize_init(struct protection *p);
 void resize_done(struct protection *p);

@@ -14,7 +14,7 @@ const char *protection_state_name(enum protection_state state)
 {
 	static const char *const names[] = {
 		"starting", "connecting", "syncing", "idle", "cutting", "shipping", "committing", "paused", "fenced", "failed",
-		"target-full", "quota-reached", "target-down", "target-slow", "version-mismatch",
+		"target-full", "quota-reached", "target-down", "target-slow", "version-mismatch", "waiting-for-seed",
 	};
 	return names[state];
 }
@@ -64,15 +64,20 @@ static void idle(struct protection *p, bool asked)
 {
 	if (!connection_check(p))
 		return;
-	uint64_t due_ns = schedule_next_cut(&p->schedule, protection_now_ns(p));
+	struct schedule_load load = {.now_ns = protection_now_ns(p), .dirty_bytes = source_dirty_bytes(p->source)};
+	uint64_t due_ns = slot_due(p, &load), ping_ns = p->pinged_ns + CHANNEL_PING_MS * MS_NS;
 	{
 		LOCK_SCOPE(&p->lock);
 		p->next_cut_ns = due_ns;
 	}
-	if (asked || protection_now_ns(p) >= due_ns)
+	if (!asked && load.now_ns < due_ns) {
+		protection_wait(p, min_u64(schedule_look_again(&p->schedule, load.now_ns, due_ns), ping_ns));
+	} else if (!slot_take(p, &load, asked)) {
+		protection_wait(p, ping_ns);
+	} else {
 		protection_cycle_once(p);
-	else
-		protection_wait(p, min_u64(due_ns, p->pinged_ns + CHANNEL_PING_MS * MS_NS));
+		slot_end(p);
+	}
 }
 
 void *protection_thread(void *context)
@@ -91,6 +96,8 @@ void *protection_thread(void *context)
 		}
 		if (stop)
 			break;
+		if (paused || !p->channel) // others need not wait for it
+			slot_end(p);
 		if (resize_serve(p)) {
 			connection_close(p); // its OPEN named the old size
 			continue;
@@ -112,6 +119,7 @@ void *protection_thread(void *context)
 			connection_open(p);
 		}
 	}
+	slot_end(p);
 	connection_close(p);
 	return NULL;
 }

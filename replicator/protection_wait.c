@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { WAIT_MS_MAX = 60000 };
@@ -38,6 +39,13 @@ void protection_wait(struct protection *p, uint64_t deadline_ns)
 	(void)poll(wait, 2, (int)min_u64(ms, WAIT_MS_MAX));
 	uint64_t count;
 	(void)!read(p->wake_fd, &count, sizeof(count));
+}
+
+void protection_rest(void *context, uint64_t ns)
+{
+	struct timespec time = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
+	(void)context;
+	(void)nanosleep(&time, NULL);
 }
 
 int protection_thread_start(struct protection *p)

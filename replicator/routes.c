@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 static json_t *seat_json(const struct seat *seat)
 {
 	if (seat->running)
@@ -148,6 +146,7 @@ static int read_protect(const json_t *body, struct protection_config *config, st
 {
 	const char *name = NULL, *site = NULL, *codec = "zstd", *digest = "xxh3";
 	uint64_t points = POINTS_KEEP_DEFAULT;
+	bool seed = false;
 	json_t *disks = NULL;
 	const struct control_member members[] = {
 		{"name", true, .text = &name, .is_name = true},
@@ -157,6 +156,7 @@ static int read_protect(const json_t *body, struct protection_config *config, st
 		{"points", .number = &points, .least = 1, .most = POINTS_KEEP_MAX},
 		{"codec", .text = &codec},
 		{"digest", .text = &digest},
+		{"seed", .flag = &seed},
 	};
 	int rc = control_read(body, members, COUNT(members), err);
 	if (rc)
@@ -170,6 +170,7 @@ static int read_protect(const json_t *body, struct protection_config *config, st
 	(void)snprintf(config->name, NAME_SIZE, "%s", name);
 	(void)snprintf(config->site, NAME_SIZE, "%s", site);
 	config->points_keep = (uint32_t)points;
+	config->seed_since_wall_ns = seed ? env_wall_ns(env_posix()) : 0;
 	return read_disks(disks, config, err);
 }
 
@@ -262,9 +263,15 @@ static int seat_resize(struct agent *agent, struct seat *seat, const json_t *bod
 
 static int set_paused(struct agent *agent, struct seat *seat, const json_t *body, bool paused, json_t **ret_body, struct err *err)
 {
-	int rc = control_read(body, NULL, 0, err);
+	bool without_seed = false;
+	const struct control_member members[] = {{"without_seed", .flag = &without_seed}};
+	int rc = control_read(body, members, paused ? 0 : COUNT(members), err);
 	if (rc == 0 && !seat->running)
 		rc = agent_restart_seat(agent, seat, err); // what kept it from starting may be mended
+	if (rc == 0 && without_seed) {
+		rc = protection_without_seed(seat->running, err);
+		seat->config.seed_since_wall_ns = rc ? seat->config.seed_since_wall_ns : 0;
+	}
 	if (rc == 0)
 		rc = protection_pause(seat->running, paused, err);
 	if (rc)

@@ -8,24 +8,82 @@
 enum { BACKOFF_DOUBLINGS = 5 };
 #define SECOND_NS UINT64_C(1000000000)
 
-uint64_t schedule_next_cut(const struct schedule *schedule, uint64_t now_ns)
+// A little of the objective: a busy host is late.
+uint64_t schedule_spare_ns(const struct schedule *schedule)
 {
+	return min_u64(schedule->rpo_ns / 20, 60 * SECOND_NS) + min_u64(schedule->rpo_ns / 10, SECOND_NS / 2);
+}
+
+static uint64_t with_quarter(uint64_t ns)
+{
+	return ns + ns / 4; // the next transfer is not the last one's twin
+}
+
+uint64_t schedule_lead_ns(const struct schedule *schedule, uint64_t dirty_bytes)
+{
+	return with_quarter(forecast_lead_ns(&schedule->forecast, dirty_bytes));
+}
+
+uint64_t schedule_deadline(const struct schedule *schedule)
+{
+	return schedule->has_point ? schedule->last_cut_ns + schedule->rpo_ns : 0;
+}
+
+// Bytes a second. Soon after a cut it is what the cycles before saw: what little there is was written in no time at all.
+static uint64_t growth_of(const struct schedule *schedule, const struct schedule_load *load)
+{
+	uint64_t ns = load->now_ns - min_u64(schedule->last_cut_ns, load->now_ns);
+	if (ns < schedule->rpo_ns / 8 || ns == 0)
+		return schedule->forecast.growth;
+	double rate = (double)load->dirty_bytes * (double)SECOND_NS / (double)ns;
+	return rate < (double)FORECAST_RATE_MAX ? (uint64_t)rate : FORECAST_RATE_MAX;
+}
+
+uint64_t schedule_dirty_at(const struct schedule *schedule, const struct schedule_load *load, uint64_t at_ns)
+{
+	uint64_t ahead_ns = at_ns - min_u64(load->now_ns, at_ns);
+	return load->dirty_bytes + forecast_bytes_in(growth_of(schedule, load), ahead_ns);
+}
+
+// The instant t at which t + D'(dirty at t) is the deadline: each second of waiting costs itself, and the time for what becomes dirty in it.
+uint64_t schedule_next_cut(const struct schedule *schedule, const struct schedule_load *load)
+{
+	const struct forecast *f = &schedule->forecast;
 	if (schedule->failures) // a failure is not retried in a tight loop, however late the point is
 		return schedule->last_failure_ns + schedule_backoff_ns(schedule->failures - 1, schedule->jitter);
 	if (!schedule->has_point)
-		return now_ns;
-	// A quarter in hand, and a little of the objective: the next transfer is not the last one's twin, and a busy host is late.
-	uint64_t spare_ns = schedule->rpo_ns / 20 + min_u64(schedule->rpo_ns / 10, SECOND_NS / 2);
-	uint64_t expected_ns = schedule->transfer_ns + schedule->transfer_ns / 4 + spare_ns;
-	return schedule->last_cut_ns + schedule->rpo_ns - min_u64(expected_ns, schedule->rpo_ns);
+		return load->now_ns;
+	uint64_t deadline_ns = schedule_deadline(schedule);
+	uint64_t spare_ns = schedule_spare_ns(schedule);
+	uint64_t latest_ns = deadline_ns - min_u64(schedule_lead_ns(schedule, 0) + spare_ns, schedule->rpo_ns);
+	uint64_t left_ns = deadline_ns - min_u64(load->now_ns, deadline_ns);
+	uint64_t need_ns = with_quarter(f->fixed_ns + forecast_time_of(forecast_rate(f), load->dirty_bytes)) + spare_ns;
+	if (need_ns >= left_ns)
+		return min_u64(latest_ns, load->now_ns);
+	double slope = 1.25 * (double)growth_of(schedule, load) / (double)forecast_rate(f);
+	return min_u64(latest_ns, load->now_ns + (uint64_t)((double)(left_ns - need_ns) / (1.0 + slope)));
 }
 
-void schedule_committed(struct schedule *schedule, uint64_t cut_ns, uint64_t commit_ns)
+uint64_t schedule_look_again(const struct schedule *schedule, uint64_t now_ns, uint64_t due_ns)
 {
-	uint64_t took_ns = commit_ns - cut_ns;
-	schedule->transfer_ns = max_u64(took_ns, schedule->transfer_ns - schedule->transfer_ns / 8);
+	if (due_ns <= now_ns)
+		return due_ns;
+	return min_u64(due_ns, now_ns + max_u64((due_ns - now_ns) / 2, schedule->rpo_ns / 64));
+}
+
+void schedule_committed(struct schedule *schedule, const struct schedule_done *done)
+{
+	uint64_t since_ns = schedule->has_point ? schedule->last_cut_ns : done->begin_ns;
+	struct forecast_sample sample = {
+		.bytes = done->dirty_bytes,
+		.lead_ns = done->commit_ns - (done->sync ? done->cut_ns : done->begin_ns),
+		.fresh_ns = done->sync ? 0 : done->begin_ns - min_u64(since_ns, done->begin_ns),
+	};
+	if (done->sync) // of all disks, perhaps, of which most was equal
+		sample.bytes = 0;
+	forecast_learn(&schedule->forecast, &sample);
 	schedule->has_point = true;
-	schedule->last_cut_ns = cut_ns;
+	schedule->last_cut_ns = done->cut_ns;
 	schedule->failures = 0;
 }
 

@@ -6,23 +6,45 @@
 #ifndef KAGAMI_REPLICATOR_SCHEDULE_H
 #define KAGAMI_REPLICATOR_SCHEDULE_H
 
+#include "replicator/forecast.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
 struct schedule {
 	uint64_t rpo_ns;
 	bool has_point;
-	uint64_t last_cut_ns;	// of the newest committed point, on the monotonic clock
-	uint64_t transfer_ns;	// how long the recent cycles took, from cut to commit: a decaying maximum
-	unsigned failures;	// cycles that failed since the last commit
+	uint64_t last_cut_ns; // of the newest committed point, on the monotonic clock
+	struct forecast forecast;
+	unsigned failures; // cycles that failed since the last commit
 	uint64_t last_failure_ns;
 	uint32_t jitter; // of the wait after it
 };
 
-// When the next cut is due. At or before `now_ns` means at once.
-uint64_t schedule_next_cut(const struct schedule *schedule, uint64_t now_ns);
+struct schedule_load { // what a cut at once would begin with
+	uint64_t now_ns;
+	uint64_t dirty_bytes;
+};
 
-void schedule_committed(struct schedule *schedule, uint64_t cut_ns, uint64_t commit_ns);
+// D': from the decision to cut with so much dirty to the commit, with a quarter in hand, and a little of the objective: both parts of it.
+uint64_t schedule_spare_ns(const struct schedule *schedule);
+uint64_t schedule_lead_ns(const struct schedule *schedule, uint64_t dirty_bytes);
+// When the newest point is older than the objective; 0 without a point.
+uint64_t schedule_deadline(const struct schedule *schedule);
+// What a cut at `at_ns` is expected to find dirty: what is now, and as much more as it grew until now.
+uint64_t schedule_dirty_at(const struct schedule *schedule, const struct schedule_load *load, uint64_t at_ns);
+// When the next cut is due; at or before load->now_ns means at once. What is dirty changes: to be asked anew while time passes.
+uint64_t schedule_next_cut(const struct schedule *schedule, const struct schedule_load *load);
+// When to ask again, before the cut that is due at `due_ns`: earlier where what is dirty may grow faster than it did.
+uint64_t schedule_look_again(const struct schedule *schedule, uint64_t now_ns, uint64_t due_ns);
+
+struct schedule_done {
+	uint64_t begin_ns; // of the cycle: the decision to cut
+	uint64_t cut_ns, commit_ns;
+	uint64_t dirty_bytes; // when it began
+	bool sync;	      // what it took before the cut says nothing of the next one
+};
+void schedule_committed(struct schedule *schedule, const struct schedule_done *done);
 void schedule_failed(struct schedule *schedule, uint64_t now_ns, uint32_t random);
 
 // How long to wait before try number `failures` + 1: 1 s doubling to 30 s, less up to a quarter by `random` (jitter).

@@ -11,6 +11,7 @@ struct sender {
 	struct env *env;
 	struct pack *pack;
 	struct known *known;
+	struct worth pieces, question;
 	bool adapt;
 	void (*turn)(void *context, uint64_t now_ns);
 	void *context;
@@ -25,7 +26,7 @@ struct sender {
 	struct channel *channel;
 	struct sender_stats *stats;
 	struct pack_choice choice;
-	uint64_t added, put;
+	uint64_t added, put, sent_ns;
 };
 
 int sender_new(const struct sender_config *config, struct sender **ret_sender)
@@ -69,6 +70,16 @@ struct pack *sender_pack(struct sender *sender)
 	return sender->pack;
 }
 
+struct worth *sender_pieces(struct sender *sender)
+{
+	return &sender->pieces;
+}
+
+struct worth *sender_question(struct sender *sender)
+{
+	return &sender->question;
+}
+
 void sender_view(const struct sender *sender, struct sender_view *ret_view)
 {
 	ret_view->level = atomic_load_explicit(&sender->level, memory_order_relaxed);
@@ -76,12 +87,13 @@ void sender_view(const struct sender *sender, struct sender_view *ret_view)
 	ret_view->known_entries = atomic_load_explicit(&sender->known_entries, memory_order_relaxed);
 }
 
-void sender_begin(struct sender *sender, struct source *source, struct channel *channel, enum codec codec, struct sender_stats *stats)
+void sender_begin(struct sender *sender, struct source *source, struct channel *channel, enum codec codec,
+		  const struct digest_key *key, struct sender_stats *stats)
 {
 	sender->source = source;
 	sender->channel = channel;
 	sender->stats = stats;
-	sender->choice = (struct pack_choice){.codec = codec, .level = sender->level};
+	sender->choice = (struct pack_choice){.codec = codec, .level = sender->level, .key = key};
 	sender->added = sender->put = 0;
 	sender->began_ns = env_mono_ns(sender->env);
 }
@@ -124,11 +136,17 @@ static int put_oldest(struct sender *sender, struct err *err)
 	known_set(sender->known, m->disk, m->index, &m->digest);
 	sender->stats->blocks++;
 	sender->stats->plain_blocks += m->codec == CODEC_NONE;
+	sender->stats->apart_blocks += result->kept > 0;
+	sender->stats->kept_pieces += result->kept;
+	if (result->asked)
+		worth_asked(&sender->pieces, &worth_pieces, result->kept);
 	sender->put++;
 	sender->sample.plain_bytes += result->plain_len;
 	sender->sample.wire_bytes += m->len;
 	sender->sample.pack_ns += packed_ns - begin_ns;
-	sender->sample.send_ns += env_mono_ns(sender->env) - packed_ns;
+	uint64_t send_ns = env_mono_ns(sender->env) - packed_ns;
+	sender->sample.send_ns += send_ns;
+	sender->sent_ns += send_ns;
 	pack_release(sender->pack);
 	measure(sender);
 	return 0;
@@ -143,12 +161,15 @@ static bool whole(const struct source *source, const struct source_block *block)
 	return (block->mask & on_disk) == on_disk;
 }
 
-int sender_block(struct sender *sender, const struct source_block *block, const struct digest *digest, struct err *err)
+int sender_block(struct sender *sender, const struct source_block *block, const struct digest *digest, const struct digest *theirs,
+		 struct err *err)
 {
 	int rc = pack_full(sender->pack) ? put_oldest(sender, err) : 0;
 	if (rc)
 		return rc;
-	pack_add(sender->pack, block, whole(sender->source, block), digest, &sender->choice);
+	struct pack_choice choice = sender->choice;
+	choice.theirs = theirs;
+	pack_add(sender->pack, block, whole(sender->source, block), digest, &choice);
 	sender->added++;
 	return 0;
 }
@@ -185,6 +206,11 @@ int sender_ready(struct sender *sender, struct err *err)
 	while (rc == 0 && pack_ready(sender->pack))
 		rc = put_oldest(sender, err);
 	return rc;
+}
+
+uint64_t sender_sent_ns(const struct sender *sender)
+{
+	return sender->sent_ns;
 }
 
 uint64_t sender_now_ns(const struct sender *sender)

@@ -16,6 +16,7 @@
 #include "replicator/known.h"
 #include "replicator/source.h"
 #include "replicator/tune.h"
+#include "replicator/worth.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,6 +33,8 @@ struct sender_config {
 struct sender_stats { // of one pass
 	uint64_t blocks, zero_blocks;
 	uint64_t plain_blocks; // of them those that went as they are: no codec made them smaller
+	uint64_t apart_blocks; // of them those of which pieces were kept at home, and how many
+	uint64_t kept_pieces;
 };
 
 struct sender_view {
@@ -46,15 +49,21 @@ int sender_new(const struct sender_config *config, struct sender **ret_sender); 
 void sender_free(struct sender *sender);					 // takes NULL
 struct known *sender_known(struct sender *sender);
 struct pack *sender_pack(struct sender *sender);
+struct worth *sender_pieces(struct sender *sender);   // of asking for pieces
+struct worth *sender_question(struct sender *sender); // of asking at all
 void sender_view(const struct sender *sender, struct sender_view *ret_view); // any thread
 
 // A pass: everything before is out or dropped.
-void sender_begin(struct sender *sender, struct source *source, struct channel *channel, enum codec codec, struct sender_stats *stats);
-int sender_block(struct sender *sender, const struct source_block *block, const struct digest *digest, struct err *err);
+void sender_begin(struct sender *sender, struct source *source, struct channel *channel, enum codec codec,
+		  const struct digest_key *key, struct sender_stats *stats);
+// `theirs`: digests of the receiver's pieces of it, which stay where they are as the data do; NULL: not known.
+int sender_block(struct sender *sender, const struct source_block *block, const struct digest *digest, const struct digest *theirs,
+		 struct err *err);
 int sender_zeros(struct sender *sender, uint16_t disk, uint64_t first, uint64_t count, struct err *err);
 uint64_t sender_number(const struct sender *sender);		       // of blocks that were added in this pass
 int sender_until(struct sender *sender, uint64_t number, struct err *err); // puts all before this one
 int sender_ready(struct sender *sender, struct err *err);		       // puts what need not be waited for
+uint64_t sender_sent_ns(const struct sender *sender); // in sending, of all passes
 uint64_t sender_now_ns(const struct sender *sender);
 void sender_end(struct sender *sender); // of the pass, however it ended: nothing is under way
 

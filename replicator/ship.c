@@ -14,11 +14,21 @@ struct lane { // one batch on its way
 	struct digest digest[SOURCE_BATCH_MAX];
 	unsigned char verdict[SOURCE_BATCH_MAX];
 	uint64_t end; // the sender's number behind its blocks
+	bool by_pieces; // asked by EXAMINE, in place of COMPARE
+	bool apart[SOURCE_BATCH_MAX]; // the receiver's pieces of that block are in `theirs`
+	struct digest theirs[SOURCE_BATCH_MAX][PIECES_PER_BLOCK];
 };
 
 struct ship {
 	struct lane lane[SHIP_BATCHES];
 	struct sender *sender;
+	struct yield yield;
+	struct source *paced; // NULL: nothing yields
+	struct ship_rest rest;
+	uint64_t sent_ns; // of the sender's, that the yielding knows of
+	bool by_pieces; // the receiver knows EXAMINE, and what changed within a block is not known
+	bool written;	// what is in the set was written by a guest since the last point
+	struct ship_progress *yielded;
 };
 
 struct passage { // one call of ship_set
@@ -66,20 +76,77 @@ struct sender *ship_sender(struct ship *ship)
 	return ship->sender;
 }
 
+// ---- yielding
+
+void ship_yield_begin(struct ship *ship, struct source *source, const struct ship_rest *rest, struct ship_progress *progress)
+{
+	ship->paced = rest && rest->rest ? source : NULL;
+	if (!ship->paced)
+		return;
+	ship->rest = *rest;
+	ship->yielded = progress;
+	ship->sent_ns = sender_sent_ns(ship->sender);
+	yield_begin(&ship->yield, sender_now_ns(ship->sender), source_served(source));
+}
+
+void ship_yield_end(struct ship *ship)
+{
+	ship->paced = NULL;
+}
+
+void ship_step(struct ship *ship)
+{
+	if (!ship->paced)
+		return;
+	uint64_t sent_ns = sender_sent_ns(ship->sender);
+	yield_waited(&ship->yield, sent_ns - ship->sent_ns);
+	ship->sent_ns = sent_ns;
+	uint64_t pause_ns = yield_step(&ship->yield, sender_now_ns(ship->sender), source_served(ship->paced));
+	if (!pause_ns)
+		return;
+	ship->rest.rest(ship->rest.context, pause_ns);
+	atomic_fetch_add_explicit(&ship->yielded->yielded_ns, yield_resume(&ship->yield, sender_now_ns(ship->sender)), memory_order_relaxed);
+}
+
+int ship_expect(struct ship *ship, struct channel *channel, enum wire_type type, struct wire_frame *ret_frame, struct wire_failure *ret_failure,
+		struct err *err)
+{
+	uint64_t begin_ns = sender_now_ns(ship->sender);
+	int rc = channel_expect(channel, type, CHANNEL_STALL_MS, ret_frame, ret_failure, err);
+	yield_waited(&ship->yield, sender_now_ns(ship->sender) - begin_ns);
+	return rc;
+}
+
+void ship_by_pieces(struct ship *ship, bool by_pieces)
+{
+	ship->by_pieces = by_pieces;
+}
+
+void ship_written(struct ship *ship, bool written)
+{
+	ship->written = written;
+}
+
 static struct lane *lane_of(struct passage *p, uint64_t number)
 {
 	return &p->ship->lane[number % SHIP_BATCHES];
 }
 
-// The next run of the lane that the receiver is asked about, from block `i` on: neighbours on one disk. False: there is none.
+static bool one_question(const struct lane *lane, unsigned before, unsigned block)
+{
+	const struct source_block *b = lane->batch.block;
+	return b[block].disk == b[before].disk && (lane->by_pieces || b[block].index == b[before].index + 1);
+}
+
+// The next blocks of the lane that the receiver is asked about at once, from block `i` on: neighbours on one disk, or by their pieces any of one disk.
+// False: there are none.
 static bool run_next(const struct lane *lane, unsigned i, unsigned *ret_first, unsigned *ret_end)
 {
 	const struct source_batch *batch = &lane->batch;
 	while (i < batch->count && lane->verdict[i] != ASKED)
 		i++;
 	unsigned end = i + 1;
-	while (end < batch->count && lane->verdict[end] == ASKED && batch->block[end].disk == batch->block[i].disk &&
-	       batch->block[end].index == batch->block[end - 1].index + 1)
+	while (end < batch->count && lane->verdict[end] == ASKED && one_question(lane, end - 1, end))
 		end++;
 	*ret_first = i;
 	*ret_end = end;
@@ -106,14 +173,33 @@ static int put_compare(struct passage *p, const struct lane *lane, unsigned firs
 	return 0;
 }
 
-// What is known already of the lane's blocks needs no question.
+static int put_examine(struct passage *p, const struct lane *lane, unsigned first, unsigned end, struct err *err)
+{
+	unsigned char entries[SOURCE_BATCH_MAX * WIRE_EXAMINE_ENTRY_SIZE];
+	_Static_assert((int)SOURCE_BATCH_MAX <= (int)WIRE_EXAMINE_MAX, "a batch is asked about at once");
+	struct wire_examine examine = {.disk = lane->batch.block[first].disk, .count = (uint16_t)(end - first), .entries = entries};
+	for (unsigned i = first; i < end; i++)
+		wire_examine_set(entries, i - first, lane->batch.block[i].index, &lane->digest[i]);
+	void *to = channel_room(p->channel, WIRE_FRAME_MAX);
+	if (!to || channel_put(p->channel, wire_put_examine(to, WIRE_FRAME_MAX, &examine)))
+		return put_failed(p, err);
+	return 0;
+}
+
+// What is known already of the lane's blocks needs no question; nor does what a guest wrote, where the head holds nothing but what this connection sent, and
+// such blocks were hardly ever equal.
 static void judge(struct passage *p, struct lane *lane)
 {
 	const struct known *known = sender_known(p->ship->sender);
+	struct worth *question = sender_question(p->ship->sender);
 	for (unsigned i = 0; i < lane->batch.count; i++) {
 		const struct digest *theirs = known_find(known, lane->batch.block[i].disk, lane->batch.block[i].index);
-		lane->verdict[i] = !theirs ? ASKED : digest_equal(theirs, &lane->digest[i]) ? EQUAL : DIFFERENT;
+		bool sure = !theirs && p->ship->written && known_follows(known) && !worth_asks(question);
+		lane->verdict[i] = sure ? DIFFERENT : !theirs ? ASKED : digest_equal(theirs, &lane->digest[i]) ? EQUAL : DIFFERENT;
 		p->stats->known_blocks += lane->verdict[i] == EQUAL;
+		p->stats->unasked_blocks += sure;
+		if (sure)
+			worth_not_asked(question);
 	}
 }
 
@@ -134,31 +220,64 @@ static int stage(struct passage *p, struct err *err)
 	p->stats->read_bytes += (uint64_t)batch->count * BLOCK_SIZE;
 	pack_digests(sender_pack(p->ship->sender), p->key, batch, lane->digest);
 	judge(p, lane);
+	lane->by_pieces = p->ship->by_pieces && worth_asks(sender_pieces(p->ship->sender));
+	memset(lane->apart, 0, sizeof(lane->apart));
 	for (unsigned first, end = 0; rc == 0 && run_next(lane, end, &first, &end);)
-		rc = put_compare(p, lane, first, end, err);
+		rc = lane->by_pieces ? put_examine(p, lane, first, end, err) : put_compare(p, lane, first, end, err);
 	return rc ? rc : channel_flush(p->channel, err);
+}
+
+static void answered(struct passage *p, struct lane *lane, unsigned i, bool differs)
+{
+	struct sender *sender = p->ship->sender;
+	lane->verdict[i] = differs ? DIFFERENT : EQUAL;
+	if (p->ship->written)
+		worth_asked(sender_question(sender), &worth_question, !differs);
+	if (!differs)
+		known_set(sender_known(sender), lane->batch.block[i].disk, lane->batch.block[i].index, &lane->digest[i]);
+	else if (lane->by_pieces && !lane->apart[i])
+		worth_asked(sender_pieces(sender), &worth_pieces, 0);
+	else if (p->ship->by_pieces && !lane->by_pieces)
+		worth_not_asked(sender_pieces(sender));
+}
+
+static int take_differs(struct passage *p, struct lane *lane, unsigned first, unsigned end, const struct wire_frame *frame, struct err *err)
+{
+	const struct source_block *block = &lane->batch.block[first];
+	struct wire_differs m;
+	if (wire_get_differs(frame, &m) || m.disk != block->disk || m.first != block->index || m.count != end - first)
+		return err_set(err, -EBADMSG, "DIFFERS does not answer what was asked");
+	for (unsigned i = first; i < end; i++)
+		answered(p, lane, i, m.bitmap[(i - first) / 8] >> (i - first) % 8 & 1);
+	return 0;
+}
+
+static int take_pieces(struct passage *p, struct lane *lane, unsigned first, unsigned end, const struct wire_frame *frame, struct err *err)
+{
+	const struct source_block *block = &lane->batch.block[first];
+	struct wire_pieces m;
+	if (wire_get_pieces(frame, &m) || m.disk != block->disk || m.first != block->index || m.count != end - first)
+		return err_set(err, -EBADMSG, "PIECES does not answer what was asked");
+	const unsigned char *digests = m.digests;
+	for (unsigned i = first; i < end; i++) {
+		lane->apart[i] = m.answer[i - first] == WIRE_BY_PIECES;
+		if (lane->apart[i]) {
+			memcpy(lane->theirs[i], digests, sizeof(lane->theirs[i]));
+			digests += sizeof(lane->theirs[i]);
+		}
+		answered(p, lane, i, m.answer[i - first] != WIRE_EQUAL);
+	}
+	return 0;
 }
 
 // Takes the answer for blocks [first, end) of the lane.
 static int answer_take(struct passage *p, struct lane *lane, unsigned first, unsigned end, struct err *err)
 {
-	const struct source_block *block = &lane->batch.block[first];
 	struct wire_frame frame;
-	struct wire_differs differs;
-	int rc = channel_expect(p->channel, WIRE_DIFFERS, CHANNEL_STALL_MS, &frame, p->failure, err);
+	int rc = ship_expect(p->ship, p->channel, lane->by_pieces ? WIRE_PIECES : WIRE_DIFFERS, &frame, p->failure, err);
 	if (rc)
 		return rc;
-	if (wire_get_differs(&frame, &differs) || differs.disk != block->disk || differs.first != block->index ||
-	    differs.count != end - first)
-		return err_set(err, -EBADMSG, "DIFFERS does not answer what was asked");
-	struct known *known = sender_known(p->ship->sender);
-	for (unsigned i = first; i < end; i++) {
-		bool differs_here = differs.bitmap[(i - first) / 8] >> (i - first) % 8 & 1;
-		lane->verdict[i] = differs_here ? DIFFERENT : EQUAL;
-		if (!differs_here)
-			known_set(known, lane->batch.block[i].disk, lane->batch.block[i].index, &lane->digest[i]);
-	}
-	return 0;
+	return lane->by_pieces ? take_pieces(p, lane, first, end, &frame, err) : take_differs(p, lane, first, end, &frame, err);
 }
 
 static int answers_take(struct passage *p, struct lane *lane, struct err *err)
@@ -191,7 +310,7 @@ static int lane_send(struct passage *p, const struct lane *lane, struct err *err
 		if (step)
 			rc = sender_zeros(sender, block->disk, block->index, step, err);
 		else if (lane->verdict[i] == DIFFERENT)
-			rc = sender_block(sender, block, &lane->digest[i], err);
+			rc = sender_block(sender, block, &lane->digest[i], lane->apart[i] ? lane->theirs[i] : NULL, err);
 		else
 			p->stats->equal_blocks++;
 		step += step == 0;
@@ -232,6 +351,8 @@ static int finish(struct passage *p, struct err *err)
 {
 	int rc = sender_until(p->ship->sender, lane_of(p, p->sent)->end, err);
 	p->sent += rc == 0;
+	if (rc == 0)
+		ship_step(p->ship);
 	return rc;
 }
 
@@ -274,12 +395,14 @@ int ship_set(struct ship *ship, struct source *source, struct channel *channel, 
 	};
 	struct sender_stats sent = {0};
 	ret_failure->code = 0;
-	sender_begin(ship->sender, source, channel, codec, &sent);
+	sender_begin(ship->sender, source, channel, codec, key, &sent);
 	int rc = passage_run(&p, err);
 	sender_end(ship->sender);
 	stats->sent_blocks += sent.blocks;
 	stats->zero_blocks += sent.zero_blocks;
 	stats->plain_blocks += sent.plain_blocks;
+	stats->apart_blocks += sent.apart_blocks;
+	stats->kept_pieces += sent.kept_pieces;
 	if (rc)
 		known_forget(sender_known(ship->sender)); // what of it arrived is not known
 	uint64_t under_way = p.staged;

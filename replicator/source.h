@@ -39,7 +39,7 @@ struct source_block {
 	uint16_t disk;
 	uint16_t mask; // pieces that may differ from the receiver's head
 	uint64_t index;
-	unsigned char *data; // BLOCK_SIZE bytes, zeros past the end of the disk; within the batch
+	unsigned char *data; // BLOCK_SIZE bytes, zeros past the end of the disk; within the batch (NULL in one without memory)
 };
 
 // Filled by the source. The memory (SOURCE_BATCH_MAX blocks, page-aligned) is the batch's own.
@@ -74,12 +74,15 @@ struct source_ops {
 	uint64_t (*reach)(struct source *source, uint64_t blocks);
 	void (*settle)(struct source *source, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal);
 	unsigned (*holes)(struct source *source, struct source_run *runs, unsigned most, bool *ret_all);
+	int (*read)(struct source *source, uint16_t disk, uint64_t first, unsigned count, void *data);
+	int (*unreadable)(struct source *source, uint16_t disk, uint64_t first, int code, struct err *err);
 	int (*wait)(struct source *source, struct source_batch *batch, struct err *err);
 	int (*keep)(struct source *source, struct err *err);
 	void (*give_back)(struct source *source);
 	void (*mark_all)(struct source *source);
 	void (*mark)(struct source *source, uint16_t disk, uint64_t off, uint64_t len);
 	uint64_t (*dirty_bytes)(struct source *source);
+	uint64_t (*served)(struct source *source); // NULL: nobody knows
 };
 
 // The instant, across all disks: holds new writes, lets those in flight finish, moves the dirty maps aside as the set,
@@ -110,10 +113,23 @@ static inline int source_wait(struct source *s, struct source_batch *batch, stru
 // A set of CUT_PRECOPY may be looked at before it is fetched. Both go forward, and looking is ahead: once anything was looked at or
 // reached, fetch gives what is left before the place that was come to, and ends there.
 //
-// As source_fetch(), but the blocks stay in the set; their masks say nothing.
+// As source_fetch(), but the blocks stay in the set; their masks say nothing. A batch without memory names them only.
 static inline int source_look(struct source *s, struct source_batch *batch)
 {
 	return s->ops->look(s, batch);
+}
+
+// Reads neighbouring blocks that were looked at, as they are now, zeros past the end of the disk. Any thread, several at once. What a guest writes
+// meanwhile may be in it, in part too, and is dirty. A negative errno: then source_unreadable(), by the cycle thread.
+static inline int source_read(struct source *s, uint16_t disk, uint64_t first, unsigned count, void *data)
+{
+	return s->ops->read(s, disk, first, count, data);
+}
+
+// A block could not be read, with `code`: notes it as one of source_wait(), and the cut comes to nothing. Returns -EIO.
+static inline int source_unreadable(struct source *s, uint16_t disk, uint64_t first, int code, struct err *err)
+{
+	return s->ops->unreadable(s, disk, first, code, err);
 }
 
 // Goes forward by `blocks` of the set without looking. Returns how many there were: fewer at its end.
@@ -159,6 +175,12 @@ static inline void source_mark_all(struct source *s)
 static inline void source_mark(struct source *s, uint16_t disk, uint64_t off, uint64_t len)
 {
 	s->ops->mark(s, disk, off, len);
+}
+
+// How many requests of the guest there were so far, on all disks: whether it grew tells whether the guest uses them.
+static inline uint64_t source_served(struct source *s)
+{
+	return s->ops->served ? s->ops->served(s) : 0;
 }
 
 // Dirty now, in 4 KiB pieces, all disks, without the set under way.

@@ -12,6 +12,7 @@
 // S1: a block is settled only when an answer said that the head holds the digest that was made of it after the cut.
 #include "replicator/compare.h"
 
+#include "replicator/look.h"
 #include "replicator/pack.h"
 
 #include <assert.h>
@@ -42,8 +43,8 @@ struct question {
 struct survey {
 	const struct compare *c;
 	struct wire_failure *failure;
-	struct source_batch lane[SURVEY_LANES];
-	uint64_t fetched, taken; // batches, counted from the start
+	struct look lane[SURVEY_LANES];
+	uint64_t fetched, begun, taken; // batches, counted from the start: asked for, being read, done with
 	bool exhausted, source_failed;
 	struct span *open;   // being filled
 	struct spans group;  // being gathered
@@ -138,16 +139,16 @@ static int ask_group(struct survey *s, struct err *err)
 	return s->group.count ? ask(s, s->group.count > 1 ? 2 : 1, &s->group, err) : 0;
 }
 
-// Batches that are on their way may need a question for each block, and one for what was gathered before.
-static bool room_for_question(const struct survey *s)
+// A batch may need a question for each block, and one for what was gathered before.
+static bool room_for_batch(const struct survey *s, unsigned more)
 {
-	return s->asked - s->answered + (s->fetched - s->taken) * (SOURCE_BATCH_MAX + 1) < SURVEY_QUESTIONS_MAX - 1;
+	return s->asked - s->answered + SOURCE_BATCH_MAX + 2 + more <= SURVEY_QUESTIONS_MAX;
 }
 
 static int ask_about_blocks(struct survey *s, struct err *err)
 {
 	int rc = 0;
-	while (rc == 0 && s->blocks.count && room_for_question(s)) {
+	while (rc == 0 && s->blocks.count && room_for_batch(s, 1)) {
 		struct spans one = {.count = 0};
 		spans_add(&one, spans_take(&s->blocks));
 		rc = ask(s, 0, &one, err);
@@ -198,22 +199,48 @@ static int add_block(struct survey *s, const struct source_block *block, const s
 	return 0;
 }
 
-static int take_batch(struct survey *s, struct err *err)
+static struct look *lane_of(struct survey *s, uint64_t number)
 {
-	struct source_batch *batch = &s->lane[s->taken++ % SURVEY_LANES];
-	int rc = source_wait(s->c->source, batch, err);
+	return &s->lane[number % SURVEY_LANES];
+}
+
+static struct pack *pack_of(const struct survey *s)
+{
+	return sender_pack(ship_sender(s->c->ship));
+}
+
+// Has read what was chosen.
+static int begin_batch(struct survey *s, struct err *err)
+{
+	struct look *look = lane_of(s, s->begun++);
+	int rc = source_wait(s->c->source, &look->batch, err);
 	s->source_failed = rc != 0;
 	if (rc)
-		return rc;
-	if (batch->count == 0)
+		look->batch.count = 0;
+	else if (look->batch.count == 0)
 		s->exhausted = true;
+	look_start(look, pack_crew(pack_of(s)), s->c->key, s->c->source);
+	return rc;
+}
+
+static int take_batch(struct survey *s, struct err *err)
+{
+	struct look *look = lane_of(s, s->taken++);
+	struct source_batch *batch = &look->batch;
+	const struct source_block *failed = NULL;
+	int rc = look_wait(look, pack_crew(pack_of(s)), pack_kit(pack_of(s)), &failed);
+	s->source_failed = rc != 0;
+	if (rc)
+		return source_unreadable(s->c->source, failed->disk, failed->index, rc, err);
 	s->looked += batch->count;
 	s->c->stats->read_bytes += (uint64_t)batch->count * BLOCK_SIZE;
-	struct digest digest[SOURCE_BATCH_MAX];
-	pack_digests(sender_pack(ship_sender(s->c->ship)), s->c->key, batch, digest);
 	for (unsigned i = 0; i < batch->count && rc == 0; i++)
-		rc = add_block(s, &batch->block[i], &digest[i], err);
-	return rc ? rc : channel_flush(s->c->channel, err);
+		rc = add_block(s, &batch->block[i], &look->digest[i], err);
+	if (rc == 0)
+		rc = channel_flush(s->c->channel, err);
+	if (rc == 0)
+		ship_step(s->c->ship);
+	return rc;
 }
 
 // ---- answers
@@ -293,7 +320,7 @@ static int take_answer(struct survey *s, struct err *err)
 {
 	struct question q = s->question[s->answered % SURVEY_QUESTIONS_MAX];
 	struct wire_frame frame;
-	int rc = channel_expect(s->c->channel, q.level ? WIRE_UNEQUAL : WIRE_DIFFERS, CHANNEL_STALL_MS, &frame, s->failure, err);
+	int rc = ship_expect(s->c->ship, s->c->channel, q.level ? WIRE_UNEQUAL : WIRE_DIFFERS, &frame, s->failure, err);
 	if (rc)
 		return rc;
 	s->answered++;
@@ -316,7 +343,7 @@ static int look_ahead(struct survey *s, struct err *err)
 {
 	while (!enough(s) && s->fetched < s->taken + SURVEY_LANES && s->asked - s->answered < SURVEY_QUESTIONS_MAX / 2 &&
 	       s->out + (s->fetched - s->taken) * SOURCE_BATCH_MAX < s->window) {
-		int rc = source_look(s->c->source, &s->lane[s->fetched % SURVEY_LANES]);
+		int rc = source_look(s->c->source, &lane_of(s, s->fetched)->batch);
 		s->source_failed = rc != 0;
 		if (rc)
 			return err_sys(err, rc, "read the disks");
@@ -329,13 +356,16 @@ static int look_ahead(struct survey *s, struct err *err)
 static int step(struct survey *s, bool *ret_done, struct err *err)
 {
 	int rc = look_ahead(s, err);
+	while (rc == 0 && s->begun < s->fetched && s->begun < s->taken + SURVEY_READS)
+		rc = begin_batch(s, err);
 	if (rc == 0)
 		rc = ask_about_blocks(s, err);
 	if (rc)
 		return rc;
-	if (s->taken < s->fetched)
+	bool answers = s->asked != s->answered;
+	if (s->taken < s->begun && room_for_batch(s, 0) && !(answers && channel_ready(s->c->channel)))
 		return take_batch(s, err);
-	if (s->asked == s->answered) {
+	if (!answers) {
 		rc = span_close(s, err);
 		if (rc == 0)
 			rc = ask_group(s, err);
@@ -349,20 +379,13 @@ static int step(struct survey *s, bool *ret_done, struct err *err)
 	return take_answer(s, err);
 }
 
-static int survey_begin(struct survey *s, struct err *err)
-{
-	int rc = 0;
-	for (unsigned i = 0; i < SURVEY_LANES && rc == 0; i++)
-		rc = source_batch_init(&s->lane[i]);
-	return rc ? err_sys(err, rc, "make room for batches") : 0;
-}
-
 static void survey_end(struct survey *s)
 {
-	while (s->taken < s->fetched) // after a failure: none may stay under way
-		(void)source_wait(s->c->source, &s->lane[s->taken++ % SURVEY_LANES], NULL);
-	for (unsigned i = 0; i < SURVEY_LANES; i++)
-		source_batch_done(&s->lane[i]);
+	const struct source_block *failed;
+	for (; s->taken < s->begun; s->taken++) // after a failure: none may stay under way
+		(void)look_wait(lane_of(s, s->taken), pack_crew(pack_of(s)), pack_kit(pack_of(s)), &failed);
+	for (; s->begun < s->fetched; s->begun++)
+		(void)source_wait(s->c->source, &lane_of(s, s->begun)->batch, NULL);
 	for (; s->answered < s->asked; s->answered++)
 		spans_drop(&s->question[s->answered % SURVEY_QUESTIONS_MAX].spans);
 	spans_drop(&s->group);
@@ -381,7 +404,7 @@ int survey_run(const struct compare *compare, bool *ret_all, uint64_t *ret_looke
 	s->failure = ret_failure;
 	s->window = SURVEY_WINDOW_MIN;
 	bool done = false;
-	int rc = survey_begin(s, err);
+	int rc = 0;
 	while (rc == 0 && !done)
 		rc = step(s, &done, err);
 	struct err broken;

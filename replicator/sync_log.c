@@ -22,6 +22,8 @@ void sync_log_add(struct sync_log *log, const struct sync_record *try)
 		newest->read_bytes += try->read_bytes;
 		newest->sent_bytes += try->sent_bytes;
 		newest->saved_bytes += try->saved_bytes;
+		newest->piece_blocks += try->piece_blocks;
+		newest->kept_bytes += try->kept_bytes;
 		newest->point = try->point;
 		memcpy(newest->failure, try->failure, sizeof(newest->failure));
 		return;
@@ -58,11 +60,12 @@ uint64_t sync_log_speed(const struct sync_log *log)
 
 static json_t *record_json(const struct sync_record *record)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o}", "reason", record->reason, "began",
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o}", "reason", record->reason, "began",
 			 json_when(record->began_wall_ns), "ended", json_when(record->ended_wall_ns), "duration_ms",
 			 json_count(record->duration_ms), "tries", json_count(record->tries), "read_bytes",
 			 json_count(record->read_bytes), "sent_bytes", json_count(record->sent_bytes), "saved_bytes",
-			 json_count(record->saved_bytes), "outcome", record->point ? "committed" : "failed", "point",
+			 json_count(record->saved_bytes), "piece_blocks", json_count(record->piece_blocks), "kept_bytes",
+			 json_count(record->kept_bytes), "outcome", record->point ? "committed" : "failed", "point",
 			 record->point ? json_count(record->point) : json_null(), "failure", json_text(record->failure));
 }
 
@@ -83,11 +86,12 @@ static void log_path(const char *protection, char path[LOG_PATH_SIZE])
 
 static json_t *record_encode(const struct sync_record *record)
 {
-	return json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "reason", record->reason, "began_ns",
+	return json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "reason", record->reason, "began_ns",
 			 (json_int_t)record->began_wall_ns, "ended_ns", (json_int_t)record->ended_wall_ns, "duration_ms",
 			 json_count(record->duration_ms), "tries", json_count(record->tries), "read_bytes",
 			 json_count(record->read_bytes), "sent_bytes", json_count(record->sent_bytes), "saved_bytes",
-			 json_count(record->saved_bytes), "point", json_count(record->point), "failure",
+			 json_count(record->saved_bytes), "piece_blocks", json_count(record->piece_blocks), "kept_bytes",
+			 json_count(record->kept_bytes), "point", json_count(record->point), "failure",
 			 json_text(record->failure));
 }
 
@@ -119,6 +123,8 @@ static int record_decode(json_t *json, struct sync_record *record, struct err *e
 		{"read_bytes", true, .number = &record->read_bytes},
 		{"sent_bytes", true, .number = &record->sent_bytes},
 		{"saved_bytes", true, .number = &record->saved_bytes},
+		{"piece_blocks", false, .number = &record->piece_blocks}, // of an older agent's record they are missing
+		{"kept_bytes", false, .number = &record->kept_bytes},
 		{"point", true, .number = &record->point},
 		{"failure", true, .text = &failure, .most = SYNC_FAILURE_SIZE - 1},
 	};

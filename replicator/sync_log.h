@@ -23,6 +23,8 @@ struct sync_record {
 	uint64_t tries;
 	uint64_t read_bytes, sent_bytes;
 	uint64_t saved_bytes;		 // read, found equal by digest, and not sent
+	uint64_t piece_blocks;		 // that differed and went by their unequal pieces alone
+	uint64_t kept_bytes;		 // of them, that did not travel for that
 	uint64_t point;			 // that it ended with; 0: it has none
 	char failure[SYNC_FAILURE_SIZE]; // why the newest try came to nothing; "" when it is committed
 };

@@ -72,7 +72,10 @@ int cli_mount(const struct cli *cli)
 	AUTO_FREE char *quoted = show_quoted(show_text_of(answer, "directory"));
 	(void)printf(" (%s) is at %s, read-only.\nTo end it: kagami umount %s\n", show_text_of(answer, "filesystem"),
 		     show_text_of(answer, "directory"), quoted);
-	cli_verify_print(cli, target.name, json_object_get(answer, "verify"));
+	(void)printf("%s\n", json_is_true(json_object_get(answer, "proven"))
+				    ? "Each block is proven before it is shown; one that is damaged is an I/O error."
+				    : "What is read is shown as it is stored, damaged or not.");
+	cli_verify_print(cli, target.name, json_object_get(answer, "verify"), false);
 	json_decref(answer);
 	return CLI_DONE;
 }
@@ -138,6 +141,8 @@ int cli_mounts(const struct cli *cli)
 				  show_integer_of(mount, "point").text, show_text_of(mount, "disk"),
 				  show_integer_of(mount, "partition").text, show_text_of(mount, "filesystem"),
 				  show_text_of(mount, "directory"));
+			if (!json_is_true(json_object_get(mount, "proven")))
+				table_note(table, "  . shown as it is stored, damaged or not (--damaged)");
 			cli_verify_note(table, json_object_get(mount, "verify"));
 		}
 		table_print(table, stdout);

@@ -96,6 +96,8 @@ static int options_add(const struct cli *cli, json_t *body)
 			return cli_misused(cli, "--digest: \"%s\" is none of xxh3, blake2b", option[OPT_DIGEST]);
 		(void)json_object_set_new(body, "digest", json_string(option[OPT_DIGEST]));
 	}
+	if (option[OPT_SEED])
+		(void)json_object_set_new(body, "seed", json_true());
 	return CLI_DONE;
 }
 
@@ -151,6 +153,7 @@ static int report(const struct cli *cli, json_t *answer)
 {
 	const char *reason = show_text_of(answer, "reason");
 	bool failed = strcmp(show_text_of(answer, "state"), "failed") == 0;
+	bool waits = strcmp(show_text_of(answer, "state"), "waiting-for-seed") == 0;
 	int rc = CLI_DONE;
 	if (cli->json) {
 		json_incref(answer);
@@ -160,7 +163,7 @@ static int report(const struct cli *cli, json_t *answer)
 	}
 	if (*reason)
 		rc = cli_fail(cli, failed ? CLI_REFUSED : CLI_DONE, "%s %s: %s", show_text_of(answer, "site"),
-			      failed ? "does not take it" : "is not reached yet, and tried again", reason);
+			      failed ? "does not take it" : waits ? "waits for its seed" : "is not reached yet, and tried again", reason);
 	json_decref(answer);
 	return rc;
 }
@@ -191,14 +194,16 @@ int cli_protect(const struct cli *cli)
 }
 
 // A request to an existing protection, and one sentence when it worked.
-static int change(const struct cli *cli, const char *method, const char *verb, const char *sentence)
+static int change(const struct cli *cli, const char *method, const char *verb, json_t *body, const char *sentence)
 {
 	const char *name = cli->argv[0];
 	struct err err;
-	if (parse_name("protection", name, &err))
+	if (parse_name("protection", name, &err)) {
+		json_decref(body);
 		return cli_misused(cli, "%s", err.text);
+	}
 	json_t *answer;
-	int rc = cli_ask(cli, HTTP_REPLICATOR, method, NULL, &answer, "/v1/protections/%s%s", name, verb);
+	int rc = cli_ask(cli, HTTP_REPLICATOR, method, body, &answer, "/v1/protections/%s%s", name, verb);
 	if (rc)
 		return rc;
 	if (cli->json)
@@ -210,18 +215,20 @@ static int change(const struct cli *cli, const char *method, const char *verb, c
 
 int cli_pause(const struct cli *cli)
 {
-	return change(cli, "POST", "/pause",
+	return change(cli, "POST", "/pause", NULL,
 		      "is paused. Its writes are still tracked; its newest point grows older until it is resumed.");
 }
 
 int cli_resume(const struct cli *cli)
 {
-	return change(cli, "POST", "/resume", "is resumed.");
+	bool without = cli->option[OPT_WITHOUT_SEED];
+	return change(cli, "POST", "/resume", without ? json_pack("{s:b}", "without_seed", 1) : NULL,
+		      without ? "is resumed, and waits for no seed." : "is resumed.");
 }
 
 int cli_unprotect(const struct cli *cli)
 {
 	if (!cli_confirmed(cli, "End the protection of %s? Its disks are served no more; the points at the target stay.", cli->argv[0]))
 		return CLI_REFUSED;
-	return change(cli, "DELETE", "", "is protected no more. Its points at the target stay, until they are forgotten there.");
+	return change(cli, "DELETE", "", NULL, "is protected no more. Its points at the target stay, until they are forgotten there.");
 }

@@ -263,7 +263,7 @@ int cli_failover(const struct cli *cli)
 	if (cli->json)
 		return cli_print_json(answer);
 	print_failover(answer);
-	cli_verify_print(cli, target.name, json_object_get(answer, "verify"));
+	cli_verify_print(cli, target.name, json_object_get(answer, "verify"), true);
 	json_decref(answer);
 	return CLI_DONE;
 }

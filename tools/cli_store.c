@@ -22,25 +22,37 @@ static void print_lines(const json_t *lines, const char *mark)
 		(void)printf("  %s %s\n", mark, json_string_value(line));
 }
 
+// What the exit status says: damage is the worse news.
+static int verdict_of(const json_t *report)
+{
+	const json_t *one;
+	size_t i;
+	json_array_foreach(json_object_get(report, "protections"), i, one)
+		if (json_array_size(json_object_get(one, "damage")))
+			return CHECK_DAMAGED;
+	return show_flag_of(report, "sound") ? CHECK_SOUND : CLI_UNREACHABLE;
+}
+
 static int print_report(const struct cli *cli, json_t *report)
 {
 	const json_t *protections = json_object_get(report, "protections"), *one;
-	bool sound = show_flag_of(report, "sound");
+	int verdict = verdict_of(report);
 	size_t i;
 	if (cli->json)
-		return cli_print_json(report) ? CLI_UNREACHABLE : sound ? CHECK_SOUND : CHECK_DAMAGED;
+		return cli_print_json(report) ? CLI_UNREACHABLE : verdict;
 	show_clean(report);
 	if (json_array_size(protections) == 0)
 		(void)printf("There is no protection in the store.\n");
 	json_array_foreach(protections, i, one) {
-		const json_t *damage = json_object_get(one, "damage");
+		const json_t *damage = json_object_get(one, "damage"), *unreadable = json_object_get(one, "unreadable");
 		(void)printf("%s: %s points, %s files looked at: %s\n", show_text_of(one, "name"), show_integer_of(one, "points").text,
-			     show_integer_of(one, "files").text, json_array_size(damage) ? "DAMAGED" : "sound");
+			     show_integer_of(one, "files").text, json_array_size(damage) ? "DAMAGED" : json_array_size(unreadable) ? "UNREADABLE" : "sound");
 		print_lines(damage, "!");
+		print_lines(unreadable, "?");
 		print_lines(json_object_get(one, "notes"), ".");
 	}
 	json_decref(report);
-	return sound ? CHECK_SOUND : CHECK_DAMAGED;
+	return verdict;
 }
 
 // --- online ---
@@ -128,7 +140,7 @@ static int check_offline(const struct cli *cli, const char *path)
 	(void)close(pipe_fd[1]);
 	json_t *report = report_read(pipe_fd[0]);
 	bool ran = child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status);
-	if (ran && json_is_object(report) && WEXITSTATUS(status) <= CHECK_DAMAGED)
+	if (ran && json_is_array(json_object_get(report, "protections")))
 		return print_report(cli, report);
 	json_decref(report);
 	if (ran && WEXITSTATUS(status) == EXEC_FAILED)

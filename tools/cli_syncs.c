@@ -12,10 +12,10 @@ static void add_sync(struct table *table, const json_t *sync)
 	struct shown point = {"-"};
 	if (committed)
 		(void)snprintf(point.text, sizeof(point.text), "point %.20s", show_integer_of(sync, "point").text);
-	table_add(table, "%.19s\t%s\t%s\t%s\t%s\t%s\t%s", show_time_of(sync, "began").text, show_text_of(sync, "reason"),
+	table_add(table, "%.19s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", show_time_of(sync, "began").text, show_text_of(sync, "reason"),
 		  show_duration_of(sync, "duration_ms").text, show_size_of(sync, "read_bytes").text,
 		  show_size_of(sync, "sent_bytes").text, show_size_of(sync, "saved_bytes").text,
-		  committed ? point.text : "not committed");
+		  show_size_of(sync, "kept_bytes").text, committed ? point.text : "not committed");
 	if (!committed)
 		table_note(table, "  ! tries: %s; %s", show_integer_of(sync, "tries").text, show_text_of(sync, "failure"));
 }
@@ -28,8 +28,8 @@ static void print_syncs(const char *name, const json_t *syncs)
 		(void)printf("%s has had no sync.\n", name);
 		return;
 	}
-	struct table *table = table_new("llrrrrl");
-	table_add(table, "BEGAN\tREASON\tTIME\tREAD\tSENT\tEQUAL\tOUTCOME");
+	struct table *table = table_new("llrrrrrl");
+	table_add(table, "BEGAN\tREASON\tTIME\tREAD\tSENT\tEQUAL\tPIECES KEPT\tOUTCOME");
 	json_array_foreach(syncs, i, sync)
 		add_sync(table, sync);
 	table_print(table, stdout);

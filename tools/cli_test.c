@@ -45,7 +45,7 @@ static int test_start(const struct cli *cli)
 	if (cli->json)
 		return cli_print_json(answer);
 	print_test(answer);
-	cli_verify_print(cli, target.name, json_object_get(answer, "verify"));
+	cli_verify_print(cli, target.name, json_object_get(answer, "verify"), true);
 	json_decref(answer);
 	return CLI_DONE;
 }

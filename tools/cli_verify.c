@@ -98,7 +98,7 @@ int cli_verify_first(const struct cli *cli, struct parse_target *target)
 	return rc;
 }
 
-void cli_verify_print(const struct cli *cli, const char *name, const json_t *verify)
+void cli_verify_print(const struct cli *cli, const char *name, const json_t *verify, bool read_before)
 {
 	char line[CLI_VERIFY_LINE];
 	json_t *now = json_incref((json_t *)verify);
@@ -115,7 +115,8 @@ void cli_verify_print(const struct cli *cli, const char *name, const json_t *ver
 		(void)fflush(stdout);
 		(void)fprintf(stderr, "kagami: WARNING: %s\n", line);
 	} else if (state_is(now, "running")) {
-		(void)printf("Being proven, beside its use: %s. \"kagami status %s\" shows how far that is.\n", line, name);
+		(void)printf("Being proven, beside its use: %s. %s\"kagami status %s\" shows how far that is.\n", line,
+			     read_before ? "What is read before its turn is not proven yet: damage there is told when it is found. " : "", name);
 	} else if (line[0]) {
 		(void)printf("Proven: %s.\n", line);
 	}

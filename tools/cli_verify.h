@@ -12,7 +12,7 @@ int cli_verify_first(const struct cli *cli, struct parse_target *target);
 
 // What is known of the point that was just served: `verify` as the daemon answered, looked at once more where it is under way still. Prints a
 // line; damage goes to standard error, loudly.
-void cli_verify_print(const struct cli *cli, const char *name, const json_t *verify);
+void cli_verify_print(const struct cli *cli, const char *name, const json_t *verify, bool read_before);
 
 enum { CLI_VERIFY_LINE = 700 };
 // "point 5: 40 % of 20 GiB proven, 3s left"; "" for null.

@@ -26,17 +26,38 @@ const struct cli_command cli_commands[] = {
 	 SOURCE, 2, 2, OPT_BIT(OPT_ADDRESS), cli_pair},
 	{"sites", "", "list the receivers that this host is paired with", "", SOURCE, 0, 0, 0, cli_sites},
 	{"peers", "", "list the sources that are paired with this host", "", TARGET, 0, 0, 0, cli_peers},
-	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...]", "replicate a VM's disks to a site",
+	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...] [--seed]", "replicate a VM's disks to a site",
 	 "Serves each raw image PATH over NBD under the name DISK, and keeps recovery\n"
 	 "points of all of them together at SITE, the newest never older than TIME (15s,\n"
 	 "5m, 1h; from 1s to 24h). At most N points are kept, from 1 to 90, by default\n"
 	 "24. CODEC is zstd (the default), zlib, lz4 or none. DIGEST is xxh3 (the default)\n"
 	 "or blake2b, for guests that are not trusted with a chance at a collision; it\n"
 	 "stays. Disks named by --read-only\n"
-	 "are replicated like the others, and the VM can only read them.",
+	 "are replicated like the others, and the VM can only read them. With --seed\n"
+	 "nothing is copied before the target has a seed of each disk (\"kagami seed\" there):\n"
+	 "until then the state is waiting-for-seed, and the disks are served and tracked.",
 	 SOURCE, 1, 1 + DISKS_MAX,
-	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY), cli_protect},
-	{"status", "[NAME]", "show protections and replicas, or one of them in full", "", EITHER, 0, 1, 0, cli_status},
+	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY) | OPT_BIT(OPT_SEED), cli_protect},
+	{"status", "[NAME] [--check [--warning PERCENT] [--critical PERCENT]]", "show protections and replicas, or one of them in full",
+	 "With --check, prints one line as a monitoring plugin does (Nagios, Icinga) and\n"
+	 "exits with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN. The age of the newest point\n"
+	 "is a warning from 80 percent of the RPO on, and critical from 100 on, or as\n"
+	 "--warning and --critical say; so is whatever else is wrong with a protection.",
+	 EITHER, 0, 1, OPT_BIT(OPT_CHECK) | OPT_BIT(OPT_WARNING) | OPT_BIT(OPT_CRITICAL), cli_status},
+	{"watch", "[NAME]", "show the same live in the terminal",
+	 "Those that are not well come first (s: by name), with their reasons, progress of\n"
+	 "syncs and scrubs, and the newest events. Up, down, page up, page down (or k, j,\n"
+	 "b, space) scroll; q ends it.",
+	 EITHER, 0, 1, 0, cli_watch},
+	{"events", "[NAME] [--class CLASS] [--follow] [--all]", "list what happened",
+	 "The newest 100, or with --all whatever is kept; of one protection, or of one CLASS\n"
+	 "(\"man kagami\" lists them). --follow goes on with what happens. With --json, one\n"
+	 "event a line.",
+	 EITHER, 0, 1, OPT_BIT(OPT_FOLLOW) | OPT_BIT(OPT_CLASS) | OPT_BIT(OPT_ALL), cli_events},
+	{"history", "NAME [--window hour|day|week]", "plot the age of the newest point against the RPO",
+	 "Over the last day, unless another window is named: how old the newest point was,\n"
+	 "when the RPO was missed and why, and what is left of the error budget.",
+	 EITHER, 1, 1, OPT_BIT(OPT_WINDOW), cli_history},
 	{"cycle", "NAME [--wait [--timeout TIME]]", "make a recovery point now",
 	 "With --wait, returns when a point that holds everything written before is\n"
 	 "committed, or after TIME (10m) with exit status 4; with --json as well, it\n"
@@ -54,7 +75,10 @@ const struct cli_command cli_commands[] = {
 	 "or for a reason that the list names.",
 	 SOURCE, 1, 1, 0, cli_syncs},
 	{"pause", "NAME", "stop making points; writes are still tracked", "", SOURCE, 1, 1, 0, cli_pause},
-	{"resume", "NAME", "go on making points", "", SOURCE, 1, 1, 0, cli_resume},
+	{"resume", "NAME [--without-seed]", "go on making points",
+	 "--without-seed: a protection that waits for its seed waits no more, and copies\n"
+	 "its disks as a whole.",
+	 SOURCE, 1, 1, OPT_BIT(OPT_WITHOUT_SEED), cli_resume},
 	{"unprotect", "NAME [--yes]", "end a protection; its points stay at the target",
 	 "Asks first on a terminal, unless --yes is given; without one it does not ask.", SOURCE, 1, 1, OPT_BIT(OPT_YES), cli_unprotect},
 	{"points", "NAME[@POINT]", "list recovery points, or show one with its files", "", TARGET, 1, 1, 0, cli_points},
@@ -152,9 +176,15 @@ const struct cli_command cli_commands[] = {
 	{"store", "check [STORE]", "check the files of the store: read-only",
 	 "Asks the receiver to check every file of its store; or, with the path of a store\n"
 	 "that no receiver has open, checks that one. Tells what is damaged, by name, and\n"
-	 "what does not belong there. Exit status: 0 sound, 1 damaged, 2 misused, 3 it could\n"
-	 "not be checked. What the blocks hold is proven by \"kagami scrub\".",
+	 "what does not belong there. Exit status: 0 sound, 1 damaged, 2 misused, 3 it, or a\n"
+	 "file of it, could not be read. What the blocks hold is proven by \"kagami scrub\".",
 	 TARGET, 1, 2, 0, cli_store},
+	{"bundle", "OUT.tar.gz [--force]", "collect what somebody who helps needs to see",
+	 "What both daemons tell of themselves (states, points, history, events, metrics,\n"
+	 "a check of the store), their journals, and the host, in one file of mode 0600. No\n"
+	 "keys, tokens or contents of disks are in it; names of protections, paths and hosts\n"
+	 "are. --force replaces a file OUT.tar.gz.",
+	 EITHER, 1, 1, OPT_BIT(OPT_FORCE), cli_bundle},
 	{"version", "", "show the versions of this program and of the daemons here", "", EITHER, 0, 0, 0, cli_version},
 	{"help", "[COMMAND]", "show this list, or a command", "", EITHER, 0, 1, 0, cli_help},
 	{.name = NULL},
@@ -182,6 +212,10 @@ static const struct option options[] = {
 	{"move", no_argument, NULL, OPT_MOVE},		     {"reflink", no_argument, NULL, OPT_REFLINK},
 	{"peer", required_argument, NULL, OPT_PEER},
 	{"verify", no_argument, NULL, OPT_VERIFY},
+	{"check", no_argument, NULL, OPT_CHECK},	     {"warning", required_argument, NULL, OPT_WARNING},
+	{"critical", required_argument, NULL, OPT_CRITICAL}, {"follow", no_argument, NULL, OPT_FOLLOW},
+	{"class", required_argument, NULL, OPT_CLASS},	     {"window", required_argument, NULL, OPT_WINDOW},
+	{"seed", no_argument, NULL, OPT_SEED},		     {"without-seed", no_argument, NULL, OPT_WITHOUT_SEED},
 	{NULL, 0, NULL, 0},
 };
 

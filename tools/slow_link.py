@@ -3,8 +3,9 @@
 """slow_link.py LISTEN_PORT PORT MBIT_PER_S ROUND_TRIP_MS: a long thin link between two ports of 127.0.0.1, for benchmarks.
 
 Each direction carries MBIT_PER_S and delivers half of ROUND_TRIP_MS later. It holds what such a link and its router would: twice what is
-on the way, and no more; then it reads no further, so that TCP holds the sender back. SIGTERM ends it, and prints "BYTES_UP BYTES_DOWN BUSY_UP_MS":
-how long the upward direction was sending or had something to send."""
+on the way, and no more; then it reads no further, so that TCP holds the sender back. SIGTERM ends it, and prints "BYTES_UP BYTES_DOWN BUSY_UP_MS BURSTS_UP_MS": how long
+the upward direction was sending its bursts; and how long they took from their first byte to their last, with the gaps in them. A burst ends where nothing came for half a second,
+and counts from 64 KiB on: so the second is how long a sender had something to send that let no such time go by, and the first over the second how much of the link it used."""
 import asyncio
 import collections
 import signal
@@ -13,7 +14,17 @@ import sys
 listen_port, port = int(sys.argv[1]), int(sys.argv[2])
 rate, delay = float(sys.argv[3]) * 125000, float(sys.argv[4]) / 2000
 CHUNK, HOLD = 4096, max(65536, int(2 * rate * 2 * delay))
-carried, busy = [0, 0], [0.0, 0.0]
+SILENCE, BURST_MIN = 0.5, 65536
+carried = [0, 0]
+bursts = [[], []]  # of each way: [first, last, bytes]
+
+
+def note_burst(way, now, line_free_at, size):
+    burst = bursts[way][-1] if bursts[way] else None
+    if burst is None or now - burst[1] > SILENCE:
+        bursts[way].append([now, line_free_at, size])
+    else:
+        burst[1], burst[2] = line_free_at, burst[2] + size
 
 
 async def one_way(reader, writer, way):
@@ -47,8 +58,8 @@ async def one_way(reader, writer, way):
             data = await reader.read(CHUNK)
             now = loop.time()
             line_free_at = max(line_free_at, now) + len(data) / rate
-            busy[way] += len(data) / rate
             carried[way] += len(data)
+            note_burst(way, now, line_free_at, len(data))
             held += len(data)
             queue.append((line_free_at + delay, data))
             full.set()
@@ -75,7 +86,8 @@ async def main():
     server = await asyncio.start_server(serve, "127.0.0.1", listen_port, limit=CHUNK)
     async with server:
         await stop.wait()
-    print(carried[0], carried[1], int(busy[0] * 1000), flush=True)
+    large = [b for b in bursts[0] if b[2] >= BURST_MIN]
+    print(carried[0], carried[1], int(sum(b[2] for b in large) / rate * 1000), int(sum(b[1] - b[0] for b in large) * 1000), flush=True)
 
 
 asyncio.run(main())

@@ -11,12 +11,16 @@
 #include "format/blake2b.h"
 
 #include <string.h>
+#if defined(__x86_64__) && __has_include(<xxh_x86dispatch.h>)
+#include <xxh_x86dispatch.h> // the widest vectors that the processor has
+#else
 #include <xxhash.h>
+#endif
 
 _Static_assert(DIGEST_SECRET_SIZE >= XXH3_SECRET_SIZE_MIN, "XXH3 takes secrets of 136 bytes and more");
 _Static_assert((int)DIGEST_SECRET_SIZE >= (int)BLAKE2B_KEY_MAX, "a whole key");
 
-enum { POSITION_SIZE = 16, NODE_MARK = 0x80 };
+enum { POSITION_SIZE = 16, NODE_MARK = 0x80, PIECE_MARK = 0x90 };
 
 static const char *const names[] = {[DIGEST_XXH3] = "xxh3", [DIGEST_BLAKE2B] = "blake2b"};
 
@@ -77,6 +81,23 @@ struct digest digest_of(const struct digest_key *key, uint16_t disk, uint64_t in
 	put_le64(place, disk);
 	put_le64(place + 8, index);
 	return keyed(key, place, block, BLOCK_SIZE);
+}
+
+struct digest digest_piece(const struct digest_key *key, uint16_t disk, uint64_t index, unsigned piece, const void *data)
+{
+	unsigned char place[POSITION_SIZE];
+	if (bytes_zero(data, PIECE_SIZE))
+		return (struct digest){{0}};
+	put_le64(place, disk);
+	place[7] = (unsigned char)(PIECE_MARK + piece); // no disk has such a number, and no node
+	put_le64(place + 8, index);
+	return keyed(key, place, data, PIECE_SIZE);
+}
+
+void digest_pieces(const struct digest_key *key, uint16_t disk, uint64_t index, const void *block, struct digest *ret_digests)
+{
+	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
+		ret_digests[i] = digest_piece(key, disk, index, i, (const unsigned char *)block + (size_t)i * PIECE_SIZE);
 }
 
 struct digest digest_node(const struct digest_key *key, unsigned level, const struct digest *below, size_t count)

@@ -36,6 +36,10 @@ struct digest_key {
 
 // Digest of BLOCK_SIZE bytes (what lies past the end of the disk is zero). Any thread.
 struct digest digest_of(const struct digest_key *key, uint16_t disk, uint64_t index, const void *block);
+// Digest of piece `piece` of a block: PIECE_SIZE bytes, zero past the end of the disk. Zeros have the digest zero. Any thread.
+struct digest digest_piece(const struct digest_key *key, uint16_t disk, uint64_t index, unsigned piece, const void *data);
+// Of all PIECES_PER_BLOCK pieces of a block.
+void digest_pieces(const struct digest_key *key, uint16_t disk, uint64_t index, const void *block, struct digest *ret_digests);
 bool digest_equal(const struct digest *a, const struct digest *b);
 bool digest_is_zero(const struct digest *digest); // that of a block of zeros
 

@@ -90,7 +90,9 @@ uint64_t qcow2_reader_size(const struct qcow2_reader *reader);
 const char *qcow2_reader_backing(const struct qcow2_reader *reader); // "" without one
 enum qcow2_backing qcow2_reader_backing_format(const struct qcow2_reader *reader);
 
-// The next block at or after `from` of which the overlay holds something. -ENOENT when there is none.
+// The next block at or after `from` of which the overlay holds something. -ENOENT when there is none. On any other error *ret_index is the
+// first block at or after `from` that nobody knows of: a table was not read, which has the blocks up to the next multiple of QCOW2_TABLE_BLOCKS.
+enum { QCOW2_TABLE_BLOCKS = 4096 };
 int qcow2_reader_next(struct qcow2_reader *reader, uint64_t from, uint64_t *ret_index, struct err *err);
 // What the overlay itself holds of a block: *ret_mask names the pieces that it stores (data or zeros); those are written to
 // `block` (BLOCK_SIZE bytes), the others are left alone.

@@ -88,8 +88,13 @@ int qcow2_writer_resume_slot(struct qcow2_writer *writer, uint64_t index, struct
 	return 0;
 }
 
+// What the entries refer to, of an overlay that is taken up again.
+struct live {
+	uint64_t bytes, end;
+};
+
 // Counts what an entry refers to. A plain cluster is referred to once and by nothing else.
-static int entry_count(struct qcow2_space *space, struct qcow2_entry entry)
+static int entry_count(struct qcow2_space *space, struct qcow2_entry entry, struct live *live)
 {
 	if (!qcow2_entry_sound(entry, space->clusters * QCOW2_CLUSTER_SIZE))
 		return -EBADMSG;
@@ -105,18 +110,22 @@ static int entry_count(struct qcow2_space *space, struct qcow2_entry entry)
 			return -EBADMSG;
 		space->refs[i]++;
 	}
+	uint64_t at = qcow2_entry_packed(entry) ? qcow2_packed_offset(entry) : qcow2_entry_offset(entry);
+	uint64_t len = qcow2_entry_packed(entry) ? qcow2_packed_bytes(entry) : QCOW2_CLUSTER_SIZE;
+	live->bytes += len;
+	live->end = max_u64(live->end, at + len);
 	return 0;
 }
 
-typedef int page_visit(struct qcow2_space *space, struct qcow2_entry entry);
+typedef int page_visit(struct qcow2_space *space, struct qcow2_entry entry, struct live *live);
 
-static int entries_visit(struct qcow2_writer *writer, page_visit *visit)
+static int entries_visit(struct qcow2_writer *writer, page_visit *visit, struct live *live)
 {
 	for (uint32_t t = 0; t < writer->map.table_count; t++) {
 		const struct qcow2_table *table = writer->map.table[t];
 		for (unsigned p = 0; table && p < QCOW2_PAGES; p++)
 			for (unsigned e = 0; table->page[p] && e < QCOW2_PAGE_ENTRIES; e++) {
-				int rc = visit(&writer->space, table->page[p]->entry[e]);
+				int rc = visit(&writer->space, table->page[p]->entry[e], live);
 				if (rc)
 					return rc;
 			}
@@ -124,8 +133,9 @@ static int entries_visit(struct qcow2_writer *writer, page_visit *visit)
 	return 0;
 }
 
-static int plain_alone(struct qcow2_space *space, struct qcow2_entry entry)
+static int plain_alone(struct qcow2_space *space, struct qcow2_entry entry, struct live *live)
 {
+	(void)live;
 	uint64_t offset = qcow2_entry_offset(entry);
 	return offset && space->refs[offset / QCOW2_CLUSTER_SIZE] != 1 ? -EBADMSG : 0;
 }
@@ -145,8 +155,11 @@ static int file_resume(struct qcow2_writer *writer)
 int qcow2_writer_resume_end(struct qcow2_writer *writer, struct err *err)
 {
 	struct qcow2_space *space = &writer->space;
-	if (entries_visit(writer, entry_count) || entries_visit(writer, plain_alone))
+	struct live live = {.end = QCOW2_CLUSTER_SIZE};
+	if (entries_visit(writer, entry_count, &live) || entries_visit(writer, plain_alone, &live))
 		return err_set(err, -EBADMSG, "its blocks do not fit together");
+	// Up to the last byte that counts, behind the header. Of a stream the whole of its last sector counts, as it did when it was written.
+	space->dead = live.end - QCOW2_CLUSTER_SIZE - min_u64(live.end - QCOW2_CLUSTER_SIZE, live.bytes);
 	space->kept_end = space->clusters;
 	for (uint64_t i = 0; i < space->clusters; i++)
 		if (space->refs[i] == 0)

@@ -31,11 +31,11 @@ static bool copies_as_it_is(const struct work *w, size_t i, uint64_t index, cons
 }
 
 // What a layer has of a block could not be read: 2 when that is to be left out.
-static int unreadable(const struct work *w, size_t layer, uint64_t index, int rc, struct err *err)
+static int unreadable(const struct work *w, size_t layer, uint64_t first, uint64_t count, int rc, struct err *err)
 {
 	if ((rc != -EBADMSG && rc != -EIO) || !w->merge->skip)
 		return rc;
-	rc = w->merge->skip(w->merge->context, layer, index, err);
+	rc = w->merge->skip(w->merge->context, layer, first, count, err);
 	return rc ? rc : 2;
 }
 
@@ -48,7 +48,7 @@ static int stream_copy(struct work *w, size_t i, uint64_t index, uint64_t *ret_b
 	if (rc == -ENOENT)
 		return 0;
 	if (rc)
-		return unreadable(w, i, index, rc, err);
+		return unreadable(w, i, index, 1, rc, err);
 	*ret_bytes = len;
 	rc = qcow2_write_packed(w->to, index, packed, len, err);
 	return rc ? rc : 1;
@@ -60,7 +60,7 @@ static int layer_add(struct work *w, size_t i, uint64_t index, uint16_t *have, s
 	uint16_t mask = 0;
 	int rc = qcow2_reader_read(w->merge->layers[i], index, w->layer, &mask, err);
 	if (rc)
-		return unreadable(w, i, index, rc, err);
+		return unreadable(w, i, index, 1, rc, err);
 	mask &= (uint16_t)~*have;
 	for (unsigned p = 0; p < PIECES_PER_BLOCK; p++)
 		if (mask >> p & 1)
@@ -92,7 +92,7 @@ static int block_merge(struct work *w, uint64_t index, uint64_t *ret_bytes, stru
 			continue;
 		rc = qcow2_reader_held(w->merge->layers[i], index, &held, err);
 		if (rc)
-			rc = unreadable(w, i, index, rc, err);
+			rc = unreadable(w, i, index, 1, rc, err);
 		else if (have == 0 && copies_as_it_is(w, i, index, &held))
 			rc = stream_copy(w, i, index, ret_bytes, err);
 		if (rc == 0)
@@ -104,6 +104,22 @@ static int block_merge(struct work *w, uint64_t index, uint64_t *ret_bytes, stru
 	return have ? block_write(w, index, have, ret_bytes, err) : 0; // of a block that no layer can read nothing is held
 }
 
+// Of one layer; what is behind a table that cannot be read is left out.
+static int layer_next(struct work *w, size_t i, uint64_t from, struct err *err)
+{
+	struct qcow2_reader *layer = w->merge->layers[i];
+	uint64_t blocks = size_blocks(qcow2_reader_size(layer));
+	int rc;
+	while ((rc = qcow2_reader_next(layer, from, &w->next[i], err)) && rc != -ENOENT) {
+		uint64_t unread = w->next[i];
+		from = min_u64(blocks, (unread / QCOW2_TABLE_BLOCKS + 1) * QCOW2_TABLE_BLOCKS);
+		rc = unreadable(w, i, unread, from - unread, rc, err);
+		if (rc != 2)
+			return rc;
+	}
+	return rc;
+}
+
 // The first block at or after `from` that any layer holds something of; -ENOENT when there is none.
 static int block_next(struct work *w, uint64_t from, uint64_t *ret_index, struct err *err)
 {
@@ -111,7 +127,7 @@ static int block_next(struct work *w, uint64_t from, uint64_t *ret_index, struct
 	for (size_t i = 0; i < w->merge->count; i++) {
 		int rc = 0;
 		if (from == 0 || w->next[i] < from)
-			rc = qcow2_reader_next(w->merge->layers[i], from, &w->next[i], err);
+			rc = layer_next(w, i, from, err);
 		if (rc == -ENOENT)
 			w->next[i] = UINT64_MAX;
 		else if (rc)

@@ -9,8 +9,9 @@
 // Told after each block how many bytes it was; anything but 0 ends the merge with that. Where a rate is kept, and a stop heard.
 typedef int qcow2_merge_pace(void *context, uint64_t bytes);
 
-// Told that a layer's block cannot be read: -EBADMSG, or what the world says of it (-EIO), why in `err`. 0 leaves out what that layer holds of it; anything else ends the merge.
-typedef int qcow2_merge_skip(void *context, size_t layer, uint64_t index, struct err *err);
+// Told that blocks of a layer, one, or all behind a table, cannot be read: -EBADMSG, or what the world says of it (-EIO), why in `err`. 0 leaves out what that
+// layer holds of them; anything else ends the merge.
+typedef int qcow2_merge_skip(void *context, size_t layer, uint64_t first, uint64_t count, struct err *err);
 
 struct qcow2_merge {
 	struct qcow2_reader *const *layers; // lowest first

@@ -156,6 +156,8 @@ static int entry_find(struct qcow2_reader *reader, uint64_t index, struct qcow2_
 	return rc;
 }
 
+static_assert((int)QCOW2_TABLE_BLOCKS == (int)QCOW2_L2_ENTRIES, "what a table has");
+
 int qcow2_reader_next(struct qcow2_reader *reader, uint64_t from, uint64_t *ret_index, struct err *err)
 {
 	uint64_t blocks = size_blocks(reader->header.size);
@@ -163,8 +165,10 @@ int qcow2_reader_next(struct qcow2_reader *reader, uint64_t from, uint64_t *ret_
 		const unsigned char *entries;
 		uint64_t end = min_u64(blocks, (from / QCOW2_L2_ENTRIES + 1) * QCOW2_L2_ENTRIES);
 		int rc = table_find(reader, (uint32_t)(from / QCOW2_L2_ENTRIES), &entries, err);
-		if (rc)
+		if (rc) {
+			*ret_index = from;
 			return rc;
+		}
 		for (; entries && from < end; from++)
 			if (qcow2_entry_held(qcow2_entry_get(entries + from % QCOW2_L2_ENTRIES * QCOW2_ENTRY_SIZE))) {
 				*ret_index = from;

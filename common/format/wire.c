@@ -6,6 +6,7 @@
 #include "base/cursor.h"
 
 #include <errno.h>
+#include <string.h>
 
 enum { WIRE_POINTS_KEEP_MAX = 100000, WIRE_PAYLOAD_MAX = BLOCK_SIZE };
 
@@ -19,6 +20,9 @@ const char *wire_type_name(unsigned type)
 		[WIRE_PONG] = "PONG",	      [WIRE_ERROR] = "ERROR",
 		[WIRE_ACK] = "ACK",	      [WIRE_DAMAGED] = "DAMAGED",
 		[WIRE_NODES] = "NODES",	      [WIRE_UNEQUAL] = "UNEQUAL",
+		[WIRE_SEEDED] = "SEEDED",
+		[WIRE_EXAMINE] = "EXAMINE",   [WIRE_PIECES] = "PIECES",
+		[WIRE_REPORT] = "REPORT",
 	};
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
 }
@@ -30,7 +34,7 @@ const char *wire_error_name(unsigned code)
 		[WIRE_E_TOKEN] = "token",	[WIRE_E_FENCED] = "fenced",	[WIRE_E_EXISTS] = "exists",
 		[WIRE_E_NO_SPACE] = "no-space", [WIRE_E_STORE] = "store",	[WIRE_E_POSITION] = "position",
 		[WIRE_E_BUSY] = "busy",		[WIRE_E_SHUTDOWN] = "shutdown", [WIRE_E_GEOMETRY] = "geometry",
-		[WIRE_E_QUOTA] = "quota",
+		[WIRE_E_QUOTA] = "quota",	[WIRE_E_SEED] = "seed",
 	};
 	return code < sizeof(names) / sizeof(names[0]) && names[code] ? names[code] : "unknown";
 }
@@ -364,6 +368,67 @@ int wire_get_unequal(const struct wire_frame *f, struct wire_unequal *ret_m)
 
 // --- BLOCK, ZEROS ---
 
+size_t wire_put_examine(void *to, size_t cap, const struct wire_examine *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_EXAMINE);
+	cursor_put_u16(&c, m->disk);
+	cursor_put_u16(&c, m->count);
+	cursor_put_bytes(&c, m->entries, (size_t)m->count * WIRE_EXAMINE_ENTRY_SIZE);
+	return frame_end(to, &c);
+}
+
+int wire_get_examine(const struct wire_frame *f, struct wire_examine *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->disk = cursor_get_u16(&c);
+	ret_m->count = cursor_get_u16(&c);
+	bool kept = ret_m->count >= 1 && ret_m->count <= WIRE_EXAMINE_MAX;
+	ret_m->entries = kept ? cursor_take(&c, (size_t)ret_m->count * WIRE_EXAMINE_ENTRY_SIZE) : NULL;
+	return decoded(&c, kept);
+}
+
+void wire_examine_set(unsigned char *entries, unsigned i, uint64_t index, const struct digest *digest)
+{
+	unsigned char *at = entries + (size_t)i * WIRE_EXAMINE_ENTRY_SIZE;
+	put_le64(at, index);
+	memcpy(at + 8, digest->bytes, DIGEST_SIZE);
+}
+
+uint64_t wire_examine_get(const unsigned char *entries, unsigned i, struct digest *ret_digest)
+{
+	const unsigned char *at = entries + (size_t)i * WIRE_EXAMINE_ENTRY_SIZE;
+	memcpy(ret_digest->bytes, at + 8, DIGEST_SIZE);
+	return get_le64(at);
+}
+
+size_t wire_put_pieces(void *to, size_t cap, const struct wire_pieces *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_PIECES);
+	cursor_put_u16(&c, m->disk);
+	cursor_put_u16(&c, m->count);
+	cursor_put_u64(&c, m->first);
+	cursor_put_bytes(&c, m->answer, m->count);
+	cursor_put_bytes(&c, m->digests, (size_t)m->by_pieces * PIECES_PER_BLOCK * DIGEST_SIZE);
+	return frame_end(to, &c);
+}
+
+int wire_get_pieces(const struct wire_frame *f, struct wire_pieces *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->disk = cursor_get_u16(&c);
+	ret_m->count = cursor_get_u16(&c);
+	ret_m->first = cursor_get_u64(&c);
+	ret_m->by_pieces = 0;
+	bool kept = ret_m->count >= 1 && ret_m->count <= WIRE_EXAMINE_MAX;
+	ret_m->answer = kept ? cursor_take(&c, ret_m->count) : NULL;
+	for (unsigned i = 0; ret_m->answer && i < ret_m->count; i++) {
+		kept = kept && ret_m->answer[i] <= WIRE_BY_PIECES;
+		ret_m->by_pieces += ret_m->answer[i] == WIRE_BY_PIECES;
+	}
+	ret_m->digests = kept ? cursor_take(&c, (size_t)ret_m->by_pieces * PIECES_PER_BLOCK * DIGEST_SIZE) : NULL;
+	return decoded(&c, kept);
+}
+
 size_t wire_put_block(void *to, size_t cap, const struct wire_block *m)
 {
 	struct cursor c = frame_begin(to, cap, WIRE_BLOCK);
@@ -466,6 +531,45 @@ int wire_get_committed(const struct wire_frame *f, struct wire_committed *ret_m)
 	return decoded(&c, ret_m->number >= 1);
 }
 
+// --- REPORT ---
+
+size_t wire_put_report(void *to, size_t cap, const struct wire_report *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_REPORT);
+	cursor_put_u8(&c, (uint8_t)m->state);
+	cursor_put_u8(&c, m->cause);
+	cursor_put_u16(&c, 0);
+	cursor_put_u64(&c, m->rpo_ms);
+	cursor_put_u64(&c, (uint64_t)m->wall_ns);
+	cursor_put_u64(&c, (uint64_t)m->clock_offset_ns);
+	cursor_put_u64(&c, m->clock_error_ns);
+	cursor_put_u64(&c, m->dirty_bytes);
+	cursor_put_u64(&c, m->next_cut_ms);
+	for (unsigned i = 0; i < WIRE_REPORT_STAGES; i++)
+		cursor_put_u32(&c, m->stage_ms[i]);
+	return frame_end(to, &c);
+}
+
+int wire_get_report(const struct wire_frame *f, struct wire_report *ret_m)
+{
+	struct cursor c = body_of(f);
+	unsigned state = cursor_get_u8(&c);
+	ret_m->state = (enum wire_report_state)state;
+	ret_m->cause = cursor_get_u8(&c);
+	bool kept = cursor_get_u16(&c) == 0 && state >= WIRE_REPORT_RUNNING && state <= WIRE_REPORT_STOPPING;
+	ret_m->rpo_ms = cursor_get_u64(&c);
+	ret_m->wall_ns = (int64_t)cursor_get_u64(&c);
+	ret_m->clock_offset_ns = (int64_t)cursor_get_u64(&c);
+	ret_m->clock_error_ns = cursor_get_u64(&c);
+	ret_m->dirty_bytes = cursor_get_u64(&c);
+	ret_m->next_cut_ms = cursor_get_u64(&c);
+	for (unsigned i = 0; i < WIRE_REPORT_STAGES; i++)
+		ret_m->stage_ms[i] = cursor_get_u32(&c);
+	kept = kept && ret_m->rpo_ms >= 1 && ret_m->rpo_ms <= INT64_MAX / 1000000 && ret_m->clock_error_ns <= WIRE_CLOCK_OFFSET_MAX &&
+	       ret_m->clock_offset_ns <= WIRE_CLOCK_OFFSET_MAX && ret_m->clock_offset_ns >= -WIRE_CLOCK_OFFSET_MAX;
+	return decoded(&c, kept);
+}
+
 // --- PING, PONG, ERROR ---
 
 size_t wire_put_empty(void *to, size_t cap, enum wire_type type)
@@ -497,5 +601,5 @@ int wire_get_error(const struct wire_frame *f, struct wire_failure *ret_m)
 	unsigned code = cursor_get_u16(&c);
 	ret_m->code = (enum wire_error)code;
 	cursor_get_string(&c, ret_m->text, sizeof(ret_m->text));
-	return decoded(&c, code >= WIRE_E_PROTOCOL && code <= WIRE_E_QUOTA);
+	return decoded(&c, code >= WIRE_E_PROTOCOL && code <= WIRE_E_LAST);
 }

@@ -36,6 +36,12 @@ enum {
 	WIRE_FEATURE_ACK = 1 << 1,     // ACK may come at any time of an open session
 	WIRE_FEATURE_NODES = 1 << 2,   // NODES and UNEQUAL
 	WIRE_FEATURE_BLAKE2B = 1 << 3, // OPEN may name DIGEST_BLAKE2B
+	WIRE_FEATURE_PIECES = 1 << 4,  // EXAMINE and PIECES
+	WIRE_FEATURE_SEEDED = 1 << 5,  // SEEDED may come before OPEN
+	WIRE_EXAMINE_MAX = 64,	       // blocks in one EXAMINE: an answer may read all of them
+	WIRE_EXAMINE_ENTRY_SIZE = 8 + DIGEST_SIZE,
+	WIRE_FEATURE_REPORT = 1 << 6,  // REPORT may come at any time of an open session
+	WIRE_REPORT_STAGES = 6,
 	WIRE_NODES_MAX = 256,	       // in one NODES
 	WIRE_NODE_LEVELS = 2,
 	WIRE_NODES_BLOCKS_MAX = 1 << 20, // under one NODES: bounds what an answer costs
@@ -60,6 +66,10 @@ enum wire_type {
 	WIRE_DAMAGED = 16,  // R→S       blocks that must come whole
 	WIRE_NODES = 17,    // S→R       digests of digests of a run of blocks
 	WIRE_UNEQUAL = 18,  // R→S       under which of them the head differs
+	WIRE_EXAMINE = 19,  // S→R       digests of blocks, and of those that differ the pieces
+	WIRE_PIECES = 20,   // R→S       which of them differ, and digests of their pieces
+	WIRE_SEEDED = 21,   // S→R       the OPEN that follows is to find seeds
+	WIRE_REPORT = 22,   // S→R       how the source is, and why there is no newer point
 	WIRE_TYPES,	    // one more than the last
 };
 const char *wire_type_name(unsigned type);
@@ -79,6 +89,8 @@ enum wire_error {
 	WIRE_E_SHUTDOWN = 11,  // the receiver stops: retry later
 	WIRE_E_GEOMETRY = 12,  // the disks do not match the ones in the store
 	WIRE_E_QUOTA = 13,     // the protection has what it may take there: retry later
+	WIRE_E_SEED = 14,      // a disk has no seed, and SEEDED came: retry until the operator has put it there
+	WIRE_E_LAST = WIRE_E_SEED,
 };
 const char *wire_error_name(unsigned code);
 
@@ -198,6 +210,28 @@ struct wire_unequal {
 size_t wire_put_unequal(void *to, size_t cap, const struct wire_unequal *m);
 int wire_get_unequal(const struct wire_frame *f, struct wire_unequal *ret_m);
 
+struct wire_examine {
+	uint16_t disk;
+	uint16_t count; // 1..WIRE_EXAMINE_MAX
+	const unsigned char *entries; // count * WIRE_EXAMINE_ENTRY_SIZE, within the frame: index and digest
+};
+size_t wire_put_examine(void *to, size_t cap, const struct wire_examine *m);
+int wire_get_examine(const struct wire_frame *f, struct wire_examine *ret_m);
+void wire_examine_set(unsigned char *entries, unsigned i, uint64_t index, const struct digest *digest);
+uint64_t wire_examine_get(const unsigned char *entries, unsigned i, struct digest *ret_digest); // the index
+
+enum wire_answer { WIRE_EQUAL = 0, WIRE_WHOLE = 1, WIRE_BY_PIECES = 2 };
+struct wire_pieces {
+	uint16_t disk;
+	uint16_t count;
+	uint64_t first; // the first index that was asked about
+	const unsigned char *answer; // count, within the frame
+	unsigned by_pieces;	     // of them
+	const unsigned char *digests; // by_pieces * PIECES_PER_BLOCK * DIGEST_SIZE, within the frame
+};
+size_t wire_put_pieces(void *to, size_t cap, const struct wire_pieces *m);
+int wire_get_pieces(const struct wire_frame *f, struct wire_pieces *ret_m);
+
 struct wire_block {
 	uint16_t disk;
 	uint16_t mask; // not 0; which pieces travel, in order, one behind the other
@@ -243,6 +277,24 @@ int wire_get_committed(const struct wire_frame *f, struct wire_committed *ret_m)
 
 size_t wire_put_empty(void *to, size_t cap, enum wire_type type); // PING, PONG
 int wire_get_empty(const struct wire_frame *f);
+
+enum wire_report_state { WIRE_REPORT_RUNNING = 1, WIRE_REPORT_PAUSED = 2, WIRE_REPORT_STOPPING = 3 };
+#define WIRE_REPORT_NO_CUT UINT64_MAX
+#define WIRE_CLOCK_OFFSET_MAX (INT64_C(1) << 62)
+
+struct wire_report {
+	enum wire_report_state state;
+	uint8_t cause;		// why there is no newer point, as a number of rpo/cause.h; 0: nothing is wrong. One that is not known is taken for unknown
+	uint64_t rpo_ms;	// at least 1
+	int64_t wall_ns;	// the source's clock
+	int64_t clock_offset_ns; // the receiver's clock less the source's, at this session's HELLO; within WIRE_CLOCK_OFFSET_MAX
+	uint64_t clock_error_ns; // of it, either way; at most WIRE_CLOCK_OFFSET_MAX
+	uint64_t dirty_bytes;
+	uint64_t next_cut_ms; // from now; 0: it is due, or a cycle is under way; WIRE_REPORT_NO_CUT: there will be none
+	uint32_t stage_ms[WIRE_REPORT_STAGES]; // since the newest point's cut, of the stages of rpo/cause.h
+};
+size_t wire_put_report(void *to, size_t cap, const struct wire_report *m);
+int wire_get_report(const struct wire_frame *f, struct wire_report *ret_m);
 
 struct wire_failure { // ERROR
 	enum wire_error code;

@@ -148,6 +148,18 @@ int channel_get(struct channel *channel, int timeout_ms, struct wire_frame *ret_
 	}
 }
 
+bool channel_ready(struct channel *channel)
+{
+	struct wire_frame frame;
+	for (;;) {
+		if (channel->failed || wire_frame_next(channel->in + channel->in_at, channel->in_len - channel->in_at, &frame))
+			return true;
+		int rc = channel_fill(channel, now_ms(channel), NULL);
+		if (rc)
+			return rc != -ETIMEDOUT;
+	}
+}
+
 static int answer_ping(struct channel *channel, struct err *err)
 {
 	void *to = channel_room(channel, WIRE_HEADER_SIZE);

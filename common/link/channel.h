@@ -43,6 +43,8 @@ int channel_flush(struct channel *channel, struct err *err);
 
 // The next frame: 1, and valid until the next call; 0 when `timeout_ms` passed; -ECONNRESET when the peer is gone; -EBADMSG.
 int channel_get(struct channel *channel, int timeout_ms, struct wire_frame *ret_frame, struct err *err);
+// Whether channel_get() would not wait: there is a frame, or the connection has failed.
+bool channel_ready(struct channel *channel);
 // As channel_get, for the answer `type`: skips PONG, notes ACK, answers PING, and turns ERROR into -EREMOTEIO with *ret_failure filled
 // (code 0 when the failure is another). Waits `timeout_ms` at most between two frames; -ETIMEDOUT after that.
 int channel_expect(struct channel *channel, enum wire_type type, int timeout_ms, struct wire_frame *ret_frame,

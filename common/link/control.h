@@ -30,6 +30,8 @@ struct control_request {
 	const char *arg[CONTROL_ARGS_MAX]; // what matched the '*' components of the route, in order; decoded
 	json_t *body;			   // an object, empty when none was sent; owned by the server
 	const char *(*query)(const struct control_request *request, const char *name); // value of ?name=..., or NULL
+	char *text; // filled in by a handler that answers with something else than JSON: malloc'ed, taken over by the server
+	const char *text_type; // its content type; static
 	struct control_stream *stream; // filled in by a handler that answers with a stream: it returns 200, and no JSON
 	void *private;
 };

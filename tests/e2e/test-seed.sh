@@ -83,5 +83,31 @@ kill_receiver
 start_receiver
 wait_for 90 has_point vm4
 point_equals vm4 "$(newest_point vm4)" vda "$W/d.raw"
+
+# With --seed nothing begins before the seed is there: said at the command, in the status, and after a restart; then by itself.
+cp --sparse=always "$W/a.raw" "$W/e.raw"
+kagami protect vm5 vda="$W/e.raw" --to dr --rpo 1h --seed >"$W/protect.out" 2>&1
+grep -q 'waits for its seed: no seed of vm5/vda' "$W/protect.out" || fail "protect --seed does not say what it waits for: $(cat "$W/protect.out")"
+is "the state of vm5" "$(protection vm5 .state)" waiting-for-seed
+kagami status vm5 | grep -q 'kagami seed vm5/vda FILE' || fail "the status of vm5 does not say what to do"
+[ "$(protection vm5 .seed_since)" != null ] || fail "the status does not say since when vm5 waits"
+[ ! -e "$W/store/vm5" ] || fail "a replica was made without its seed"
+stop_replicator
+start_replicator
+waits() { [ "$(protection vm5 .state)" = waiting-for-seed ]; }
+wait_for 30 waits
+[ "$(protection vm5 .retry_in_ms)" -le 30000 ] || fail "the next try of vm5 is not within 30 s"
+kagami seed vm5/vda "$W/old.raw" --format raw --wait >/dev/null
+wait_for 90 has_point vm5
+is "since when vm5 waits, with a point" "$(protection vm5 .seed_since)" null
+at_most "bytes of the first sync of vm5" "$(protection vm5 .last_cycle.wire_bytes)" $((300 * 1024))
+point_equals vm5 "$(newest_point vm5)" vda "$W/e.raw"
+cp --sparse=always "$W/a.raw" "$W/f.raw"
+kagami protect vm6 vda="$W/f.raw" --to dr --rpo 1h --seed >/dev/null 2>&1
+is "the state of vm6" "$(protection vm6 .state)" waiting-for-seed
+kagami resume vm6 --without-seed >/dev/null
+wait_for 90 has_point vm6
+point_equals vm6 "$(newest_point vm6)" vda "$W/f.raw"
+
 kagami scrub vm4 --wait >/dev/null # every digest, also of what came with the seed
 daemons_alive

@@ -20,6 +20,9 @@ union message {
 	struct wire_damaged damaged;
 	struct wire_nodes nodes;
 	struct wire_unequal unequal;
+	struct wire_examine examine;
+	struct wire_pieces pieces;
+	struct wire_report report;
 	struct wire_compare compare;
 	struct wire_differs differs;
 	struct wire_block block;
@@ -50,6 +53,12 @@ static size_t again(const struct wire_frame *f, union message *m, void *to, size
 		return wire_get_nodes(f, &m->nodes) ? 0 : wire_put_nodes(to, cap, &m->nodes);
 	case WIRE_UNEQUAL:
 		return wire_get_unequal(f, &m->unequal) ? 0 : wire_put_unequal(to, cap, &m->unequal);
+	case WIRE_EXAMINE:
+		return wire_get_examine(f, &m->examine) ? 0 : wire_put_examine(to, cap, &m->examine);
+	case WIRE_PIECES:
+		return wire_get_pieces(f, &m->pieces) ? 0 : wire_put_pieces(to, cap, &m->pieces);
+	case WIRE_REPORT:
+		return wire_get_report(f, &m->report) ? 0 : wire_put_report(to, cap, &m->report);
 	case WIRE_COMPARE:
 		return wire_get_compare(f, &m->compare) ? 0 : wire_put_compare(to, cap, &m->compare);
 	case WIRE_DIFFERS:
@@ -64,6 +73,7 @@ static size_t again(const struct wire_frame *f, union message *m, void *to, size
 		return wire_get_committed(f, &m->committed) ? 0 : wire_put_committed(to, cap, &m->committed);
 	case WIRE_PING:
 	case WIRE_PONG:
+	case WIRE_SEEDED:
 		return wire_get_empty(f) ? 0 : wire_put_empty(to, cap, (enum wire_type)f->type);
 	case WIRE_ERROR:
 		return wire_get_error(f, &m->failure) ? 0 : wire_put_error(to, cap, m->failure.code, m->failure.text);
@@ -92,8 +102,18 @@ static void look(const struct wire_frame *f, const union message *m)
 		assert(m->nodes.count >= 1 && m->nodes.count <= WIRE_NODES_MAX && m->nodes.blocks <= WIRE_NODES_BLOCKS_MAX &&
 		       m->nodes.blocks > (m->nodes.count - 1) * digest_span(m->nodes.level));
 		break;
+	case WIRE_REPORT:
+		assert(m->report.rpo_ms >= 1 && m->report.rpo_ms <= INT64_MAX / 1000000 && m->report.clock_error_ns <= WIRE_CLOCK_OFFSET_MAX &&
+		       m->report.clock_offset_ns <= WIRE_CLOCK_OFFSET_MAX && m->report.clock_offset_ns >= -WIRE_CLOCK_OFFSET_MAX);
+		break;
 	case WIRE_UNEQUAL:
 		assert(m->unequal.count >= 1 && m->unequal.count <= WIRE_NODES_MAX);
+		break;
+	case WIRE_EXAMINE:
+		assert(m->examine.count >= 1 && m->examine.count <= WIRE_EXAMINE_MAX);
+		break;
+	case WIRE_PIECES: // as many digests as a lane has room for
+		assert(m->pieces.count >= 1 && m->pieces.count <= WIRE_EXAMINE_MAX && m->pieces.by_pieces <= m->pieces.count);
 		break;
 	case WIRE_COMPARE:
 		assert(m->compare.count >= 1 && m->compare.count <= WIRE_COMPARE_MAX);

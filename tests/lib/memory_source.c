@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/lib/memory_source.h"
 
+#include "base/auto.h"
 #include "base/bytes.h"
 #include "tests/lib/twin.h"
 
@@ -102,14 +103,30 @@ static int op_look(struct source *source, struct source_batch *batch)
 	batch->count = 0;
 	batch->status = 0;
 	for (uint64_t index; batch->count < m->batch_blocks && (index = look_next(m)) != UINT64_MAX; m->look_block++) {
-		struct source_block *block = &batch->block[batch->count];
-		*block = (struct source_block){
-			.disk = m->look_disk, .index = index, .data = batch->memory + (size_t)batch->count * BLOCK_SIZE};
-		memcpy(block->data, m->disk[m->look_disk].now + index * BLOCK_SIZE, BLOCK_SIZE);
-		batch->count++;
+		assert(!batch->memory);
+		batch->block[batch->count++] = (struct source_block){.disk = m->look_disk, .index = index};
 	}
 	m->blocks_looked_at += batch->count;
 	return 0;
+}
+
+static int op_read(struct source *source, uint16_t disk, uint64_t first, unsigned count, void *data)
+{
+	struct memory_source *m = of(source);
+	LOCK_SCOPE(&m->lock);
+	m->reads++;
+	if (m->unreadable && disk == 0 && first < m->unreadable && m->unreadable <= first + count)
+		return -EIO;
+	memcpy(data, m->disk[disk].now + first * BLOCK_SIZE, (size_t)count * BLOCK_SIZE);
+	return 0;
+}
+
+static int op_unreadable(struct source *source, uint16_t disk, uint64_t first, int code, struct err *err)
+{
+	struct memory_source *m = of(source);
+	assert(m->mode == CUT_PRECOPY && disk == 0 && first < m->unreadable && code == -EIO);
+	m->given_up = true;
+	return err_set(err, -EIO, "the test's bad block");
 }
 
 static void op_settle(struct source *source, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal)
@@ -232,6 +249,8 @@ static const struct source_ops ops = {
 	.cut = op_cut,
 	.fetch = op_fetch,
 	.look = op_look,
+	.read = op_read,
+	.unreadable = op_unreadable,
 	.reach = op_reach,
 	.settle = op_settle,
 	.holes = op_holes,
@@ -256,6 +275,7 @@ void memory_source_init(struct memory_source *m, uint16_t disks, const uint64_t 
 	*m = (struct memory_source){.source = {.ops = &ops, .disk_count = disks},
 				    .batch_blocks = SOURCE_BATCH_MAX,
 				    .fail_at = UINT_MAX};
+	(void)pthread_mutex_init(&m->lock, NULL);
 	for (uint16_t d = 0; d < disks; d++) {
 		uint64_t blocks = size_blocks(sizes[d]);
 		m->source.disk_size[d] = sizes[d];
@@ -273,6 +293,7 @@ void memory_source_done(struct memory_source *m)
 		free(m->disk[d].set);
 		free(m->disk[d].remembered);
 	}
+	(void)pthread_mutex_destroy(&m->lock);
 }
 
 void memory_source_touch(struct memory_source *m, uint16_t disk, uint64_t off, uint64_t len)
@@ -285,6 +306,7 @@ void memory_source_touch(struct memory_source *m, uint16_t disk, uint64_t off, u
 void memory_source_write(struct memory_source *m, uint16_t disk, uint64_t off, const void *data, uint64_t len)
 {
 	memory_source_touch(m, disk, off, len);
+	LOCK_SCOPE(&m->lock);
 	memcpy(m->disk[disk].now + off, data, len);
 }
 

@@ -6,6 +6,8 @@
 
 #include "replicator/source.h"
 
+#include <pthread.h>
+
 enum { MEMORY_DISKS_MAX = 4 };
 
 struct memory_disk {
@@ -36,12 +38,15 @@ struct memory_source {
 		fail_at; // the wait after a cut that fails with fail_code, and all after it until the next cut; UINT_MAX never
 	int fail_code;	// -ESTALE: only cuts of points are given up
 	bool sparse;	// blocks of zeros are holes
+	uint64_t unreadable; // 1 + the block of disk 0 that cannot be read when it is looked at; 0: none
 	unsigned fails; // so many cuts fail, those after the first at their first wait
 
 	// What it may look at.
 	unsigned waits; // since the cut
 	unsigned cuts, precopies, keeps, give_backs;
 	uint64_t blocks_fetched, blocks_looked_at;
+	pthread_mutex_t lock; // over what the disks hold now: the crew reads while the guest writes
+	uint64_t reads;	      // of what was looked at
 };
 
 void memory_source_init(struct memory_source *source, uint16_t disks, const uint64_t *sizes);

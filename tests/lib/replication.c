@@ -159,6 +159,8 @@ int replication_connect(struct replication *r, const char *address, struct wire_
 				 identity_pin(r->receiver_identity), &r->channel, &r->err);
 	if (rc == 0)
 		rc = greet(r->channel, &theirs, &r->err);
+	if (rc == 0 && r->seeded)
+		rc = greet_seeded(r->channel, &theirs, &r->err);
 	if (rc == 0)
 		rc = greet_open(r->channel, &theirs, &r->open, &opened, &damaged, refusal, &r->err);
 	if (rc) {
@@ -197,6 +199,8 @@ int replication_cycle(struct replication *r)
 		.channel = r->channel,
 		.ship = r->ship,
 		.nodes = r->nodes,
+		.pieces = r->pieces,
+		.written = r->written,
 		.codec = r->codec,
 		.key = &r->open.digest,
 		.predecessor = r->position,

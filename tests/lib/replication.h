@@ -27,7 +27,10 @@ struct replication {
 	struct memory_source memory;
 	struct wire_open open;
 	enum codec codec; // on the wire
+	bool seeded;	  // as with protect --seed
 	bool nodes;	  // as if a sync had a reason
+	bool written;	  // as if it had none
+	bool pieces;	  // likewise: what differs is asked about by pieces
 	SSL_CTX *tls;
 	struct crew *crew; // NULL with an even seed
 	struct ship *ship;

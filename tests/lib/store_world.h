@@ -10,8 +10,7 @@
 #define KAGAMI_TESTS_STORE_WORLD_H
 
 #include "base/size.h"
-#include "format/codec.h"
-#include "receiver/store.h"
+#include "tests/lib/feed.h"
 #include "tests/sim/crash_test.h"
 
 // In a world whose disks grow far, blocks 3 and 4 of the oracle are 31 and 32 of the disk, and zeros lie between: a sector of a digest table
@@ -63,7 +62,6 @@ uint64_t world_size_at(const struct store_world *world, uint64_t point, unsigned
 uint64_t world_place_of(const struct store_world *world, uint64_t block); // where a block of the oracle is on its disk
 void world_open_at(struct store_world *world, uint64_t point);		   // world->open is that of a source which is to make `point`
 extern const char *const world_disk_name[WORLD_DISKS];
-extern const unsigned char world_pin[OWNER_PIN_SIZE];
 
 // What point `number` changes, written into the head; with `decoy`, other bytes in the same places.
 int world_send(struct store_world *world, struct replica *replica, uint64_t number, bool decoy, struct err *err);

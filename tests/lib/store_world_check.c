@@ -52,7 +52,7 @@ static int recovery_more(struct env *env, struct store_world *w, struct store *s
 	}
 	if (rc == 0 && w->recovery_grows) {
 		world_open_at(w, w->setup_points + 1);
-		rc = replica_session_begin(r, &w->open, world_pin, &opened, err);
+		rc = replica_session_begin(r, &w->open, feed_pin, &opened, err);
 		if (rc == 0)
 			replica_session_end(r);
 	}
@@ -140,7 +140,7 @@ static int check_digests(struct store_world *w, struct replica *r, uint64_t last
 {
 	struct wire_opened opened;
 	world_open_at(w, min_u64(w->setup_points + 1, WORLD_POINTS_MAX)); // the size that the source has by then: a growth goes on where it was cut
-	int rc = replica_session_begin(r, &w->open, world_pin, &opened, err);
+	int rc = replica_session_begin(r, &w->open, feed_pin, &opened, err);
 	if (rc)
 		return err_wrap(err, "session after recovery");
 	for (unsigned d = 0; rc == 0 && d < WORLD_DISKS; d++) {
@@ -291,7 +291,7 @@ static void explore(struct store_world *w, const char *name, const char *kind, c
 	bool goes_on = crashes < 2 && !w->ends_there && !w->sync_may_fail;
 	const struct crash_scenario s = {.name = text, .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
 					 .setup = w->setup ? w->setup : world_setup, .run = run, .recover = world_recover,
-					 .check = goes_on ? world_check_and_go_on : world_check, .crashes = crashes, .at_syncs = true,
+					 .check = goes_on ? world_check_and_go_on : world_check, .crashes = crashes, .at_syncs = true, .settles = !w->recovery_retains,
 					 .states_max = 100};
 	assert_true(how(&s));
 }

@@ -4,6 +4,7 @@
 #include "tests/lib/store_world.h"
 
 #include "format/qcow2.h"
+#include "format/qcow2_check.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -156,6 +157,23 @@ static int disks_check(struct stack *s, const char *dir, uint64_t point, struct 
 	return rc;
 }
 
+static void found_nothing(void *context, const char *text)
+{
+	(void)context, (void)text;
+}
+
+// As `qemu-img check` has it: no error, no leak.
+static int layers_check(const struct stack *s, struct err *err)
+{
+	for (unsigned i = 0; i < s->count; i++) {
+		uint64_t findings = 0;
+		int rc = s->layer[i].reader ? qcow2_check(s->layer[i].file, found_nothing, NULL, &findings, err) : 0;
+		if (rc || findings)
+			return rc ? rc : err_set(err, -EBADMSG, "%s: %llu errors or leaks", s->layer[i].path, (unsigned long long)findings);
+	}
+	return 0;
+}
+
 static void stack_close(struct stack *s)
 {
 	for (unsigned i = 0; i < s->count; i++) {
@@ -175,6 +193,8 @@ int world_read_points(struct store_world *w, struct env *env, uint64_t first, ui
 		if (there >> p & 1)
 			rc = disks_check(&s, dir, p, err);
 	}
+	if (rc == 0)
+		rc = layers_check(&s, err);
 	stack_close(&s);
 	return rc;
 }
@@ -187,6 +207,8 @@ int world_read_disks(struct store_world *w, struct env *env, const char *dir, ui
 	int rc = env_root_open(env, "/store", &s.root);
 	if (rc == 0)
 		rc = disks_check(&s, dir, point, err);
+	if (rc == 0)
+		rc = layers_check(&s, err);
 	stack_close(&s);
 	return rc;
 }

@@ -16,7 +16,9 @@
 // Where a crash point has more states than its share of states_max, half of the share goes to the enumeration and half to
 // seeded draws, and the number printed says so; a draw that was seen before is not counted. The share of a failure is 1/256 of states_max, at least 16, or 2 where
 // states_max is below 500.
-// KAGAMI_CRASH_STATES=n in the environment replaces states_max.
+//
+// In the environment: KAGAMI_CRASH_STATES=n replaces states_max; KAGAMI_CRASH_ONLY=glob and KAGAMI_CRASH_PART=k/n leave out other scenarios,
+// by name and all but every n-th; KAGAMI_CRASH_AFRESH=1 checks also a disk that was found right before (explore.c).
 #ifndef KAGAMI_SIM_CRASH_TEST_H
 #define KAGAMI_SIM_CRASH_TEST_H
 
@@ -31,7 +33,8 @@ typedef int crash_step(struct env *env, void *context, struct err *err);
 struct crash_scenario {
 	const char *name;
 	void *context;
-	// The part of the context that notes what was promised: run clears it first, run and recover add to it, check reads it.
+	// The part of the context that notes what was promised: run clears it first, run and recover add to it, check reads it. All that check
+	// depends on is this and the disk.
 	void *promise;
 	size_t promise_size;
 	crash_step *setup; // on an empty disk; what it left is certain afterwards
@@ -43,11 +46,13 @@ struct crash_scenario {
 	// can leave is also one that a cut before the later one can leave; so it loses nothing when what the run notes in
 	// between only promises more. Kills are made before every operation either way.
 	bool at_syncs;
+	bool settles; // recovery leaves nothing to do: made once more, it changes nothing
 	uint64_t states_max; // 0: 100,000
 };
 
 struct crash_result {
-	uint64_t states;      // runs of check, each after other choices
+	uint64_t states;      // recoveries, each after other choices, whose outcome was checked or had been
+	uint64_t contents;    // disks, with what was promised, that these left to check, each another
 	uint64_t repeats;     // draws that came upon choices that were seen already: no states
 	uint64_t points;      // ends of a run, or failures in one
 	uint64_t exhausted;   // of them, those of which every state was seen

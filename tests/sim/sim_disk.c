@@ -67,11 +67,14 @@ static struct chunk *chunk_add(struct sim *sim, struct inode *inode, uint32_t i,
 struct chunk *data_own_chunk(struct sim *sim, struct inode *inode, uint32_t i)
 {
 	struct chunk *old = inode->slot[i].chunk;
-	if (old->layer == sim->layer)
+	if (old->layer == sim->layer) {
+		old->printed = false;
 		return old;
+	}
 	struct chunk *chunk = sim_alloc(sim, sizeof(*chunk));
 	*chunk = *old;
 	chunk->layer = sim->layer;
+	chunk->printed = false;
 	return inode->slot[i].chunk = chunk;
 }
 

@@ -36,6 +36,8 @@ struct sector {
 struct chunk {
 	uint32_t layer;
 	uint32_t doubts; // sectors with versions
+	bool printed;	 // `print` is of what is here (sim_print.c)
+	uint64_t print[2];
 	struct sector sector[CHUNK_SECTORS];
 };
 

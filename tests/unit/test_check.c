@@ -5,6 +5,7 @@
 #include "base/auto.h"
 #include "base/bytes.h"
 #include "base/log.h"
+#include "tests/lib/bad_disk.h"
 #include "tests/lib/store_twin.h"
 
 #include <errno.h>
@@ -145,6 +146,30 @@ static void store_that_was_never_damaged_is_sound(void **state)
 	if (result.damage || result.notes)
 		fail_msg("%s", told.text);
 	assert_int_equal(result.points, 1);
+}
+
+static void what_cannot_be_read_is_neither_sound_nor_damaged(void **state)
+{
+	struct store_twin *t = *state;
+	struct err err = {0};
+	static const char *const files[] = {"protection.json", "points/2/point.json", "points/2/vda.qcow2", "points/3/vdb.digests", "base/vda.digests"};
+	char name[64];
+	bad_disk_begin(t->temp.root->env);
+	uint64_t table = bad_disk_table(t->temp.root->env, t->temp.dir, "vm1/points/2/vda.qcow2", 0);
+	for (size_t i = 0; i < 6; i++) {
+		const char *file = files[i < 5 ? i : 2];
+		(void)snprintf(name, sizeof(name), "vm1/%s", file);
+		bad_disk_set(name, i < 5 ? 0 : table, i < 5 ? UINT64_C(1) << 40 : 1, -EIO);
+		assert_int_equal(check(t, &err), 0);
+		assert_int_equal(result.damage, 0);
+		assert_true(result.unreadable > 0);
+		if (!strstr(told.text, file))
+			fail_msg("not told: %s; but: %s", file, told.text);
+	}
+	bad_disk_heal();
+	assert_int_equal(check(t, &err), 0);
+	assert_int_equal(result.unreadable, 0);
+	bad_disk_end();
 }
 
 // Point 1 is pinned, 2 goes into 3.
@@ -391,6 +416,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(store_that_was_never_damaged_is_sound),
+		TEST(what_cannot_be_read_is_neither_sound_nor_damaged),
 		TEST(sound_store_is_left_as_it_is),
 		TEST(store_with_merges_and_pins_is_sound),
 		TEST(what_a_merge_left_is_neither_damage_nor_removed),

@@ -227,6 +227,23 @@ static void source_that_fails_in_a_survey_leaves_the_connection_sound(void **sta
 	(void)replication_check(r);
 }
 
+static void block_that_cannot_be_read_ends_the_survey_and_is_looked_at_again(void **state)
+{
+	struct replication *r = *state;
+	replication_connect_now(r);
+	replication_cycle_now(r);
+	everything_again(r);
+	change(r, 800);
+	r->memory.unreadable = 1 + 777;
+	assert_int_equal(replication_cycle(r), -EIO);
+	assert_true(r->memory.given_up && source_dirty_bytes(&r->memory.source) >= sizes[0]);
+	r->memory.unreadable = 0;
+	replication_connect_now(r); // of the lib: a failed cycle ended it
+	replication_cycle_now(r);
+	assert_int_equal(r->report.ship.sent_blocks, 1);
+	assert_int_equal(replication_check(r), 2);
+}
+
 static void connection_cut_in_a_survey_costs_no_point(void **state)
 {
 	struct replication *r = *state;
@@ -287,6 +304,7 @@ int main(void)
 		TEST(holes_are_told_and_not_read),
 		TEST(long_line_does_not_slow_a_survey),
 		TEST(source_that_fails_in_a_survey_leaves_the_connection_sound),
+		TEST(block_that_cannot_be_read_ends_the_survey_and_is_looked_at_again),
 		TEST(connection_cut_in_a_survey_costs_no_point),
 		TEST(damaged_block_makes_its_nodes_unequal),
 	};

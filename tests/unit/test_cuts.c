@@ -21,13 +21,14 @@
 
 #include <cmocka.h>
 
-enum { BLOCKS = 12, SURVEY_BLOCKS = 600, CUTS_PER_STORE = 120, STEP_DEFAULT = 131 };
+enum { BLOCKS = 12, SURVEY_BLOCKS = 160, SURVEY_STRETCH = 32, SURVEY_STEP = 23, CUTS_PER_STORE = 120, STEP_DEFAULT = 131 };
 
 // What happens in a session, and what each cut of it needs.
 struct script {
 	uint64_t blocks;
 	unsigned batch_blocks;
-	bool survey; // all of the disk is looked at first
+	bool survey; // all of the disk is looked at first: what is behind the first stretch as a tree
+	bool pieces; // what differs is asked about by pieces
 	unsigned step_factor;
 };
 
@@ -42,7 +43,7 @@ struct trial {
 static uint64_t guest_writes(struct trial *t)
 {
 	struct replication *r = &t->r;
-	uint64_t changed = 0, step = t->script->survey ? 97 : 1;
+	uint64_t changed = 0, step = t->script->survey ? SURVEY_STEP : 1;
 	for (uint64_t b = 0; b < t->script->blocks; b += step, changed++) {
 		uint64_t word = draw(&r->seed) | 1;
 		memory_source_write(&r->memory, 0, b * BLOCK_SIZE + PIECE_SIZE, &word, sizeof(word));
@@ -60,6 +61,7 @@ static void trial_begin(struct trial *t, const struct script *script)
 	t->cuts = 0;
 	t->r.open.points_keep = 3; // and folding goes on meanwhile
 	t->r.memory.batch_blocks = script->batch_blocks;
+	t->r.pieces = script->pieces;
 	t->proxy = cut_proxy_start(server_address(t->r.server));
 	replication_connect_now(&t->r);
 	(void)guest_writes(t);
@@ -80,8 +82,9 @@ static int session(struct trial *t, uint64_t *ret_sent)
 	struct source_cut cut;
 	struct wire_failure failure;
 	struct compare compare = {.ship = r->ship, .source = &r->memory.source, .channel = r->channel, .codec = r->codec,
-				  .key = &r->open.digest, .nodes = true, .stats = &stats, .progress = &r->progress};
+				  .key = &r->open.digest, .nodes = true, .stretch_min = SURVEY_STRETCH, .stats = &stats, .progress = &r->progress};
 	int rc = 0;
+	ship_by_pieces(r->ship, t->script->pieces);
 	if (t->script->survey) {
 		assert_int_equal(source_cut(&r->memory.source, CUT_PRECOPY, &cut, &r->err), 0);
 		rc = compare_ship(&compare, &failure, &r->err);
@@ -129,13 +132,15 @@ static uint64_t record(struct trial *t, enum proxy_way way)
 static void cut_everywhere(const struct script *script, enum proxy_way way)
 {
 	const char *asked = getenv("KAGAMI_CUT_STEP");
-	uint64_t step = (asked ? strtoull(asked, NULL, 10) : STEP_DEFAULT) * script->step_factor;
+	uint64_t step = asked ? strtoull(asked, NULL, 10) : STEP_DEFAULT;
 	struct trial *t = malloc(sizeof(*t));
 	uint64_t cuts = 0;
 	assert_non_null(t);
 	assert_true(step > 0);
 	trial_begin(t, script);
 	uint64_t whole = record(t, way);
+	if (script->survey) // else it was no survey that is cut
+		assert_true(t->r.memory.blocks_looked_at >= SURVEY_BLOCKS - SURVEY_STRETCH);
 	for (uint64_t at = 0; at < whole; at += step, cuts++) {
 		if (t->cuts == CUTS_PER_STORE) {
 			trial_end(t);
@@ -150,7 +155,8 @@ static void cut_everywhere(const struct script *script, enum proxy_way way)
 }
 
 static const struct script delta = {.blocks = BLOCKS, .batch_blocks = 1, .step_factor = 1};
-static const struct script survey = {.blocks = SURVEY_BLOCKS, .batch_blocks = SOURCE_BATCH_MAX, .survey = true, .step_factor = 7};
+static const struct script apart = {.blocks = BLOCKS, .batch_blocks = 3, .pieces = true, .step_factor = 2};
+static const struct script survey = {.blocks = SURVEY_BLOCKS, .batch_blocks = SOURCE_BATCH_MAX, .survey = true, .pieces = true, .step_factor = 7};
 
 static void delta_cut_at_any_byte_up(void **state)
 {
@@ -162,6 +168,18 @@ static void delta_cut_at_any_byte_down(void **state)
 {
 	(void)state;
 	cut_everywhere(&delta, PROXY_DOWN);
+}
+
+static void pieces_cut_at_any_byte_up(void **state)
+{
+	(void)state;
+	cut_everywhere(&apart, PROXY_UP);
+}
+
+static void pieces_cut_at_any_byte_down(void **state)
+{
+	(void)state;
+	cut_everywhere(&apart, PROXY_DOWN);
 }
 
 static void survey_cut_at_any_byte_up(void **state)
@@ -183,6 +201,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(delta_cut_at_any_byte_up),
 		cmocka_unit_test(delta_cut_at_any_byte_down),
+		cmocka_unit_test(pieces_cut_at_any_byte_up),
+		cmocka_unit_test(pieces_cut_at_any_byte_down),
 		cmocka_unit_test(survey_cut_at_any_byte_up),
 		cmocka_unit_test(survey_cut_at_any_byte_down),
 	};

@@ -328,6 +328,34 @@ static void size_of_a_grown_image_is_durable_before_anybody_is_told(void **state
 	assert_int_equal(fsyncs, 2);
 }
 
+// Whatever state it is in on its way to the disk: dirty in memory over nothing, over space that was kept, allocated late; and written back.
+static void no_hole_is_told_where_anything_was_written(void **state)
+{
+	static const uint64_t at[] = {0, 5 * PIECE_SIZE + 512, 1 << 20, (3 << 20) - 1, SIZE - 1};
+	char path[512];
+	uint64_t until;
+	(void)state;
+	if (!image.backend.hole)
+		skip(); // a file system that is not believed
+	(void)snprintf(path, sizeof(path), "%s/image", temp.dir);
+	int fd = open(path, O_RDWR); // another program's, before us
+	assert_true(fd >= 0);
+	assert_true(image.backend.hole(&image.backend, 0, &until) && until == SIZE);
+	assert_int_equal(posix_fallocate(fd, 2 << 20, 1 << 20), 0); // unwritten
+	for (unsigned i = 0; i < sizeof(at) / sizeof(at[0]); i++)
+		assert_int_equal(pwrite(fd, "x", 1, (off_t)at[i]), 1);
+	for (unsigned synced = 0; synced < 2; synced++) {
+		for (unsigned i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
+			assert_false(image.backend.hole(&image.backend, at[i], &until));
+			uint64_t from = i ? at[i - 1] + 1 : 0; // from anywhere before it, the hole ends before it
+			if (from < at[i] && image.backend.hole(&image.backend, from, &until))
+				assert_true(until <= at[i]);
+		}
+		assert_true(image_settle(&image));
+	}
+	(void)close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -338,6 +366,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(read_past_an_image_that_became_shorter_is_an_error, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(advice_brings_the_range_into_memory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(size_of_a_grown_image_is_durable_before_anybody_is_told, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(no_hole_is_told_where_anything_was_written, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),
 	};
 	return cmocka_run_group_tests_name("image", tests, NULL, NULL);

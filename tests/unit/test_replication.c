@@ -3,6 +3,8 @@
 // what the source held at its cut (R1), and a connection that is lost at any byte costs no more than what it carried (C2, C3).
 #include "base/log.h"
 #include "receiver/scrub.h"
+#include "receiver/seed.h"
+#include "replicator/greet.h"
 #include "tests/lib/cut_proxy.h"
 #include "tests/lib/replication.h"
 
@@ -205,6 +207,53 @@ static void source_over_its_quota_is_told_so_and_goes_on_when_it_is_raised(void 
 	connect_now(r);
 	cycle_now(r);
 	assert_int_equal(replication_check(r), 2);
+}
+
+static void seed_put(struct replication *r, const char *disk, bool any)
+{
+	struct seed seed = {.name = "vm1", .size = sizes[0], .any_source = any};
+	struct env_file *raw = NULL;
+	(void)snprintf(seed.disk, sizeof(seed.disk), "%s", disk);
+	assert_int_equal(seed_begin(r->store_root, &r->err), 0);
+	assert_int_equal(env_open(r->store_root, SEEDS_NEW "/raw", ENV_CREATE, &raw), 0);
+	assert_int_equal(env_truncate(raw, sizes[0]), 0);
+	env_close(raw);
+	assert_int_equal(seed_publish(r->store_root, &seed, &r->err), 0);
+}
+
+static void refused_for_want_of_a_seed(struct replication *r, const char *disk)
+{
+	struct wire_failure failure;
+	assert_int_equal(replication_connect(r, NULL, &failure), -EREMOTEIO);
+	assert_int_equal(failure.code, WIRE_E_SEED);
+	assert_non_null(strstr(failure.text, disk));
+	assert_non_null(strstr(failure.text, "kagami seed vm1/"));
+	assert_null(store_find(r->store, "vm1")); // nothing was begun
+}
+
+static void nothing_begins_without_a_seed_of_each_disk_where_that_was_asked(void **state)
+{
+	struct replication *r = *state;
+	struct wire_failure failure;
+	const struct wire_hello old = {.features = WIRE_FEATURE_DAMAGED};
+	const char *first = r->open.disk[0].name, *second = r->open.disk[1].name;
+	r->seeded = true;
+	refused_for_want_of_a_seed(r, first);
+	seed_put(r, first, true);
+	refused_for_want_of_a_seed(r, second);
+	seed_put(r, second, false); // of another source
+	refused_for_want_of_a_seed(r, second);
+	assert_int_equal(seed_remove(r->store_root, "vm1", second, &r->err), 0);
+	seed_put(r, second, true);
+	assert_int_equal(replication_connect(r, NULL, &failure), -EREMOTEIO);
+	assert_int_equal(failure.code, WIRE_E_BUSY); // it is read
+	while (replica_adopt(store_find(r->store, "vm1"), &r->err) == 1)
+		;
+	connect_now(r); // taken: they are seeds no more, and it goes on
+	cycle_now(r);
+	assert_int_equal(replication_check(r), 1);
+	connect_now(r);
+	assert_int_equal(greet_seeded(r->channel, &old, &r->err), -EPROTONOSUPPORT); // a receiver that cannot wait is not asked
 }
 
 static void source_with_another_key_is_refused_as_unpaired(void **state)
@@ -617,6 +666,7 @@ int main(void)
 		TEST(source_over_its_quota_is_told_so_and_goes_on_when_it_is_raised),
 		TEST(source_with_another_key_is_refused_as_unpaired),
 		TEST(source_that_comes_back_takes_its_session_over),
+		TEST(nothing_begins_without_a_seed_of_each_disk_where_that_was_asked),
 		TEST(a_smaller_disk_is_refused_as_geometry),
 		TEST(cut_that_is_given_up_at_any_batch_leads_to_pre_copy_and_a_true_point),
 		TEST(cut_that_is_given_up_again_and_again_fails_and_leaves_the_connection_sound),

@@ -15,88 +15,59 @@
 
 #include <cmocka.h>
 
-static int run_folds(struct env *env, void *context, struct err *err)
+// Everything that happens to points 1 to the newest of the setup is promised by what is added to this.
+static void promise_all(struct store_world *w, uint64_t first_to, unsigned gone_may, unsigned pinned)
 {
-	struct store_world *w = context;
-	struct store *store = NULL;
 	uint64_t last = w->setup_points;
-	w->promise = (struct world_promise){.first_from = 1, .first_to = 1, .last_from = last, .last_to = last, .created = true};
-	if (w->recovery_retains)
-		w->promise.first_to = last + 1 - w->keep;
-	int rc = store_open(env, "/store", &store, err);
-	struct replica *r = rc ? NULL : store_find(store, "vm1");
-	if (rc == 0 && !r)
-		rc = err_set(err, -ENOENT, "vm1 is not in the store");
-	int folded = rc == 0;
-	while (rc == 0 && folded == 1) {
+	w->promise = (struct world_promise){.first_from = 1, .first_to = first_to, .last_from = last, .last_to = last, .created = true,
+					    .gone_may = gone_may, .pinned_must = pinned};
+}
+
+static int use_folds(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
+{
+	(void)env, (void)store;
+	int folded = 1;
+	while (folded == 1) {
 		if (!w->recovery_retains)
-			w->promise.first_to = min_u64(w->promise.first_to + 1, last);
+			w->promise.first_to = min_u64(w->promise.first_to + 1, w->setup_points);
 		folded = replica_retain(r, err);
 		if (folded == 1)
 			w->promise.first_from++;
-		rc = folded < 0 ? folded : 0;
 	}
-	if (rc == 0 && w->promise.first_from != last + 1 - w->keep)
-		rc = err_set(err, -EBADMSG, "retention kept another number of points than %u", w->keep);
-	store_close(store);
-	return rc;
+	if (folded == 0 && w->promise.first_from != w->setup_points + 1 - w->keep)
+		return err_set(err, -EBADMSG, "retention kept another number of points than %u", w->keep);
+	return folded;
+}
+
+static int run_folds(struct env *env, void *context, struct err *err)
+{
+	struct store_world *w = context;
+	promise_all(w, w->recovery_retains ? w->setup_points + 1 - w->keep : 1, 0, 0);
+	return world_with(env, w, use_folds, err);
 }
 
 // Merges all points in the middle that are not pinned into those above them.
+static int use_merges(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
+{
+	(void)env, (void)store;
+	unsigned goes = w->promise.gone_may;
+	int merged;
+	while ((merged = replica_retain(r, err)) == 1) {
+		unsigned lowest = goes & ~w->promise.gone_must;
+		lowest &= ~(lowest - 1);
+		for (; goes & lowest; lowest <<= 1)
+			w->promise.gone_must |= lowest;
+	}
+	if (merged == 0 && w->promise.gone_must != goes)
+		return err_set(err, -EBADMSG, "retention did not merge what it should");
+	return merged;
+}
+
 static int run_merges(struct env *env, void *context, struct err *err)
 {
 	struct store_world *w = context;
-	struct store *store = NULL;
-	uint64_t last = w->setup_points;
-	unsigned goes = ((1u << last) - 1) & ~1u & ~w->pins;
-	w->promise = (struct world_promise){.first_from = 1, .first_to = 1, .last_from = last, .last_to = last, .created = true,
-				      .gone_may = goes, .pinned_must = w->pins};
-	int rc = store_open(env, "/store", &store, err);
-	struct replica *r = rc ? NULL : store_find(store, "vm1");
-	if (rc == 0 && !r)
-		rc = err_set(err, -ENOENT, "vm1 is not in the store");
-	int merged = rc == 0;
-	while (rc == 0 && merged == 1) {
-		merged = replica_retain(r, err);
-		if (merged == 1) {
-			unsigned lowest = goes & ~w->promise.gone_must;
-			lowest &= ~(lowest - 1);
-			for (; goes & lowest; lowest <<= 1)
-				w->promise.gone_must |= lowest;
-		}
-		rc = merged < 0 ? merged : 0;
-	}
-	if (rc == 0 && w->promise.gone_must != goes)
-		rc = err_set(err, -EBADMSG, "retention did not merge what it should");
-	store_close(store);
-	return rc;
-}
-
-// Pins the second point, of which nothing was said before, and lets retention do what it wants.
-static int run_pin(struct env *env, void *context, struct err *err)
-{
-	struct store_world *w = context;
-	struct store *store = NULL;
-	uint64_t last = w->setup_points;
-	w->promise = (struct world_promise){.first_from = 1, .first_to = last, .last_from = last, .last_to = last, .created = true,
-				      .gone_may = (1u << last) - 2};
-	int rc = store_open(env, "/store", &store, err);
-	struct replica *r = rc ? NULL : store_find(store, "vm1");
-	if (rc == 0 && !r)
-		rc = err_set(err, -ENOENT, "vm1 is not in the store");
-	struct retention policy = {.points = w->keep};
-	if (rc == 0)
-		rc = replica_pin(r, 2, "stays", err);
-	if (rc == 0)
-		w->promise.pinned_must = 1u << 2;
-	if (rc == 0)
-		rc = replica_set_retention(r, &policy, err);
-	for (int done = 1; rc == 0 && done == 1;) {
-		done = replica_retain(r, err);
-		rc = done < 0 ? done : 0;
-	}
-	store_close(store);
-	return rc;
+	promise_all(w, 1, ((1u << w->setup_points) - 1) & ~1u & ~w->pins, w->pins);
+	return world_with(env, w, use_merges, err);
 }
 
 static int retain_all(struct store_world *w, struct replica *r, struct err *err)
@@ -106,6 +77,26 @@ static int retain_all(struct store_world *w, struct replica *r, struct err *err)
 	while ((done = replica_retain(r, err)) == 1)
 		;
 	return done;
+}
+
+// Pins the second point, of which nothing was said before, and lets retention do what it wants.
+static int use_pin(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
+{
+	const struct retention policy = {.points = w->keep};
+	(void)env, (void)store;
+	int rc = replica_pin(r, 2, "stays", err);
+	if (rc)
+		return rc;
+	w->promise.pinned_must = 1u << 2;
+	rc = replica_set_retention(r, &policy, err);
+	return rc ? rc : retain_all(w, r, err);
+}
+
+static int run_pin(struct env *env, void *context, struct err *err)
+{
+	struct store_world *w = context;
+	promise_all(w, w->setup_points, (1u << w->setup_points) - 2, 0);
+	return world_with(env, w, use_pin, err);
 }
 
 static void promise_expiry(struct store_world *w, uint64_t more)

@@ -27,6 +27,12 @@ struct world {
 	uint64_t first_violation; // when; 0 never
 };
 
+// With nothing dirty: what a transfer takes is what it took.
+static uint64_t next_cut(const struct schedule *schedule, uint64_t now)
+{
+	return schedule_next_cut(schedule, &(struct schedule_load){.now_ns = now});
+}
+
 static struct world world_at(uint64_t start, uint64_t rpo)
 {
 	return (struct world){.schedule = {.rpo_ns = rpo}, .now = start};
@@ -47,12 +53,12 @@ static void count_age(struct world *w, uint64_t cut, uint64_t commit)
 // Waits as the cycle thread does, cuts, and commits after `transfer`. Returns when it cut.
 static uint64_t cycle(struct world *w, uint64_t transfer)
 {
-	uint64_t due = schedule_next_cut(&w->schedule, w->now), cut = max_u64(due, w->now);
+	uint64_t due = next_cut(&w->schedule, w->now), cut = max_u64(due, w->now);
 	w->idle += cut - w->now;
 	if (w->schedule.has_point)
 		count_age(w, w->schedule.last_cut_ns, cut + transfer);
 	w->now = cut + transfer;
-	schedule_committed(&w->schedule, cut, w->now);
+	schedule_committed(&w->schedule, &(struct schedule_done){.begin_ns = cut, .cut_ns = cut, .commit_ns = w->now});
 	w->cycles++;
 	return cut;
 }
@@ -61,8 +67,8 @@ static void first_cut_is_due_at_once(void **state)
 {
 	(void)state;
 	struct schedule s = {.rpo_ns = 15 * MINUTE};
-	assert_true(schedule_next_cut(&s, NOON) <= NOON);
-	assert_true(schedule_next_cut(&s, 0) == 0);
+	assert_true(next_cut(&s, NOON) <= NOON);
+	assert_true(next_cut(&s, 0) == 0);
 }
 
 static void rpo_15_min_transfer_5_min_cuts_again_by_12_10(void **state)
@@ -70,7 +76,7 @@ static void rpo_15_min_transfer_5_min_cuts_again_by_12_10(void **state)
 	(void)state;
 	struct world w = world_at(NOON, 15 * MINUTE);
 	assert_true(cycle(&w, 5 * MINUTE) == NOON);
-	uint64_t due = schedule_next_cut(&w.schedule, w.now);
+	uint64_t due = next_cut(&w.schedule, w.now);
 	assert_true(due <= NOON + 10 * MINUTE);
 	assert_true(due >= NOON + 5 * MINUTE); // not before the first is through
 	for (int i = 0; i < 1000; i++)
@@ -136,7 +142,7 @@ static void transfers_that_vary_within_what_was_seen_lately_keep_the_rpo(void **
 	struct world w = world_at(NOON, 15 * MINUTE);
 	(void)cycle(&w, 6 * MINUTE);
 	for (int week = 0; week < 2000; week++)
-		(void)cycle(&w, w.schedule.transfer_ns - w.schedule.transfer_ns * draw_below(&seed, 100) / 400 +
+		(void)cycle(&w, w.schedule.forecast.longest_ns - w.schedule.forecast.longest_ns * draw_below(&seed, 100) / 400 +
 					10 * SECOND);
 	assert_true(w.violation == 0);
 }
@@ -149,7 +155,7 @@ static void one_long_transfer_is_forgotten_after_a_while(void **state)
 	for (int i = 0; i < 60; i++)
 		(void)cycle(&w, SECOND);
 	uint64_t cut = cycle(&w, SECOND);
-	assert_true(schedule_next_cut(&w.schedule, w.now) - cut > 14 * MINUTE);
+	assert_true(next_cut(&w.schedule, w.now) - cut > 14 * MINUTE);
 }
 
 static void idle_protection_does_not_cut_more_often_than_it_must(void **state)
@@ -159,6 +165,142 @@ static void idle_protection_does_not_cut_more_often_than_it_must(void **state)
 	for (int i = 0; i < 101; i++)
 		(void)cycle(&w, 0);
 	assert_true(w.now - NOON >= 100 * (15 * MINUTE * 9 / 10));
+}
+
+// --- what is dirty ---
+
+// A guest that writes `growth` bytes a second to new places, a line that takes `rate`, and a host that looks when it is told to.
+struct line {
+	struct world w;
+	uint64_t growth, rate, fixed;
+	uint64_t since;	    // the last cut
+	uint64_t precopy;   // time that each cycle spends before its cut
+	uint64_t looks;
+};
+
+static uint64_t dirty_at(const struct line *line, uint64_t now)
+{
+	return (now - line->since) / 1000 * line->growth / 1000000;
+}
+
+// As the cycle thread does: asks, sleeps until it is to ask again, cuts when it is due. Returns when it began.
+static uint64_t live(struct line *line)
+{
+	struct world *w = &line->w;
+	for (;; line->looks++) {
+		struct schedule_load load = {.now_ns = w->now, .dirty_bytes = dirty_at(line, w->now)};
+		uint64_t due = schedule_next_cut(&w->schedule, &load);
+		if (due <= w->now)
+			break;
+		w->now = schedule_look_again(&w->schedule, w->now, due);
+	}
+	uint64_t begin = w->now, bytes = dirty_at(line, begin), cut = begin + line->precopy;
+	uint64_t commit = cut + line->fixed + bytes * 1000 / line->rate * 1000000;
+	if (w->schedule.has_point)
+		count_age(w, w->schedule.last_cut_ns, commit);
+	line->since = cut;
+	w->now = commit;
+	schedule_committed(&w->schedule, &(struct schedule_done){.begin_ns = begin, .cut_ns = cut, .commit_ns = commit, .dirty_bytes = bytes});
+	w->cycles++;
+	return begin;
+}
+
+static struct line line_of(uint64_t rpo, uint64_t growth, uint64_t rate)
+{
+	return (struct line){.w = world_at(NOON, rpo), .growth = growth, .rate = rate, .fixed = SECOND / 20, .since = NOON};
+}
+
+// At 100 MB/s on the line, whatever a guest writes up to a third of it keeps every objective.
+static void rpo_is_kept_at_any_steady_load_that_the_line_can_take(void **state)
+{
+	(void)state;
+	static const uint64_t rpos[] = {SECOND, 15 * SECOND, 15 * MINUTE, RPO_MAX};
+	for (size_t r = 0; r < sizeof(rpos) / sizeof(rpos[0]); r++)
+		for (uint64_t growth = 0; growth <= 33000000; growth += 3000000) {
+			struct line line = line_of(rpos[r], growth, 100000000);
+			for (int i = 0; i < 500; i++)
+				(void)live(&line);
+			assert_true(line.w.violation == 0);
+			assert_true(line.w.worst_age <= rpos[r]);
+			assert_true(line.looks < 500 * 80);
+		}
+}
+
+// Ten times the load from one moment on: it is seen while it grows, not after the cycle that came too late.
+static void cut_comes_earlier_when_a_guest_begins_to_write_more(void **state)
+{
+	(void)state;
+	struct line line = line_of(15 * MINUTE, 2000000, 100000000);
+	for (int i = 0; i < 50; i++)
+		(void)live(&line);
+	uint64_t calm = line.w.schedule.last_cut_ns;
+	line.growth = 30000000;
+	uint64_t begin = live(&line);
+	assert_true(begin - calm < 13 * MINUTE);
+	for (int i = 0; i < 50; i++)
+		(void)live(&line);
+	assert_true(line.w.violation == 0);
+}
+
+static void fast_guest_is_not_cut_at_once_after_each_commit(void **state)
+{
+	(void)state;
+	struct line line = line_of(15 * MINUTE, 10000000, 100000000);
+	for (int i = 0; i < 50; i++)
+		(void)live(&line);
+	uint64_t begin = line.w.now;
+	for (int i = 0; i < 50; i++)
+		(void)live(&line);
+	assert_true(line.w.now - begin > 50 * 11 * MINUTE); // of 15: the transfer, its quarter, the spare minute
+}
+
+// What a cycle does before its cut is time in which the older point ages.
+static void time_of_precopy_counts_as_part_of_the_transfer(void **state)
+{
+	(void)state;
+	struct line line = line_of(15 * MINUTE, 1000000, 100000000);
+	line.precopy = 4 * MINUTE;
+	for (int i = 0; i < 100; i++)
+		(void)live(&line);
+	assert_true(line.w.violation == 0);
+}
+
+static void sync_of_hours_does_not_make_the_next_cycles_early(void **state)
+{
+	(void)state;
+	struct schedule s = {.rpo_ns = 15 * MINUTE};
+	schedule_committed(&s, &(struct schedule_done){.begin_ns = NOON,
+						       .cut_ns = NOON + 10 * HOUR,
+						       .commit_ns = NOON + 10 * HOUR + SECOND,
+						       .dirty_bytes = UINT64_C(1) << 40,
+						       .sync = true});
+	struct schedule_load load = {.now_ns = NOON + 10 * HOUR + SECOND};
+	assert_true(schedule_next_cut(&s, &load) > NOON + 10 * HOUR + 13 * MINUTE);
+}
+
+// Never later because of more that is dirty, never before the last cut, never after the deadline; whatever is in the forecast.
+static void due_is_between_cut_and_deadline_and_sinks_with_what_is_dirty(void **state)
+{
+	(void)state;
+	uint64_t seed = 11;
+	for (int i = 0; i < 20000; i++) {
+		struct schedule s = {.rpo_ns = SECOND + draw_below(&seed, RPO_MAX),
+				     .has_point = true,
+				     .last_cut_ns = draw_below(&seed, UINT64_MAX / 2),
+				     .forecast = {.fixed_ns = draw_below(&seed, HOUR) >> draw_below(&seed, 40),
+						  .rate = draw(&seed) >> draw_below(&seed, 64),
+						  .growth = draw(&seed) >> draw_below(&seed, 64),
+						  .longest_ns = draw_below(&seed, HOUR) >> draw_below(&seed, 40)}};
+		uint64_t now = s.last_cut_ns + draw_below(&seed, 2 * s.rpo_ns), before = UINT64_MAX;
+		for (uint64_t dirty = 0; dirty < UINT64_C(1) << 60; dirty = dirty * 8 + draw_below(&seed, 4096)) {
+			struct schedule_load load = {.now_ns = now, .dirty_bytes = dirty};
+			uint64_t due = schedule_next_cut(&s, &load);
+			assert_true(due >= s.last_cut_ns && due <= s.last_cut_ns + s.rpo_ns);
+			assert_true(due <= before);
+			assert_true(schedule_dirty_at(&s, &load, now) == dirty);
+			before = due;
+		}
+	}
 }
 
 // --- failures ---
@@ -219,8 +361,8 @@ static void waits_of_failed_cycles_have_jitter(void **state)
 		struct schedule other = w.schedule;
 		schedule_failed(&w.schedule, w.now, 0);
 		schedule_failed(&other, w.now, UINT32_MAX);
-		uint64_t whole = schedule_next_cut(&w.schedule, w.now) - w.now;
-		assert_true(schedule_next_cut(&other, w.now) - w.now == whole / 4 * 3);
+		uint64_t whole = next_cut(&w.schedule, w.now) - w.now;
+		assert_true(next_cut(&other, w.now) - w.now == whole / 4 * 3);
 	}
 }
 
@@ -232,17 +374,17 @@ static void failures_never_make_a_tight_loop(void **state)
 	unsigned tries = 0;
 	for (uint64_t end = w.now + HOUR; w.now < end;
 	     tries++) { // each cycle fails at once; the point is hopelessly late
-		uint64_t due = schedule_next_cut(&w.schedule, w.now);
+		uint64_t due = next_cut(&w.schedule, w.now);
 		w.now = max_u64(w.now, due);
 		schedule_failed(&w.schedule, w.now, 0);
-		assert_true(schedule_next_cut(&w.schedule, w.now) >= w.now + SECOND * 3 / 4);
-		assert_true(schedule_next_cut(&w.schedule, w.now) <= w.now + 30 * SECOND);
+		assert_true(next_cut(&w.schedule, w.now) >= w.now + SECOND * 3 / 4);
+		assert_true(next_cut(&w.schedule, w.now) <= w.now + 30 * SECOND);
 	}
 	assert_true(tries <= 3600 / 30 + 8);
 	assert_true(tries >= 3600 / 30); // nor does it give up
 	w.schedule.failures = UINT32_MAX - 1;
 	schedule_failed(&w.schedule, w.now, 0);
-	assert_true(schedule_next_cut(&w.schedule, w.now) == w.now + 30 * SECOND);
+	assert_true(next_cut(&w.schedule, w.now) == w.now + 30 * SECOND);
 }
 
 static void commit_ends_the_backoff(void **state)
@@ -251,10 +393,10 @@ static void commit_ends_the_backoff(void **state)
 	struct world w = world_at(NOON, 15 * MINUTE);
 	for (int i = 0; i < 9; i++)
 		schedule_failed(&w.schedule, w.now, 0);
-	assert_true(schedule_next_cut(&w.schedule, w.now) == w.now + 30 * SECOND);
+	assert_true(next_cut(&w.schedule, w.now) == w.now + 30 * SECOND);
 	uint64_t cut = cycle(&w, MINUTE);
 	assert_int_equal(w.schedule.failures, 0);
-	assert_true(schedule_next_cut(&w.schedule, w.now) > cut + 10 * MINUTE);
+	assert_true(next_cut(&w.schedule, w.now) > cut + 10 * MINUTE);
 }
 
 // --- limits ---
@@ -271,11 +413,11 @@ static void far_clocks_and_long_objectives_do_not_wrap(void **state)
 			for (size_t t = 0; t < 7; t++) {
 				struct world w = world_at(starts[s], rpos[r]);
 				uint64_t cut = cycle(&w, transfers[t]);
-				uint64_t due = schedule_next_cut(&w.schedule, w.now);
+				uint64_t due = next_cut(&w.schedule, w.now);
 				assert_true(cut == starts[s]);
 				assert_true(due >= cut && due <= cut + rpos[r]);
 				schedule_failed(&w.schedule, w.now, 0);
-				due = schedule_next_cut(&w.schedule, w.now);
+				due = next_cut(&w.schedule, w.now);
 				assert_true(due == w.now + SECOND);
 			}
 }
@@ -287,7 +429,7 @@ static void transfer_of_any_length_moves_the_cut_earlier_and_never_later(void **
 	for (uint64_t transfer = 0; transfer < 20 * MINUTE; transfer += 7 * SECOND) {
 		struct world w = world_at(NOON, 15 * MINUTE);
 		(void)cycle(&w, transfer);
-		uint64_t due = schedule_next_cut(&w.schedule, w.now);
+		uint64_t due = next_cut(&w.schedule, w.now);
 		assert_true(due <= before && due >= NOON);
 		before = due;
 	}
@@ -306,6 +448,12 @@ int main(void)
 		cmocka_unit_test(transfers_that_vary_within_what_was_seen_lately_keep_the_rpo),
 		cmocka_unit_test(one_long_transfer_is_forgotten_after_a_while),
 		cmocka_unit_test(idle_protection_does_not_cut_more_often_than_it_must),
+		cmocka_unit_test(rpo_is_kept_at_any_steady_load_that_the_line_can_take),
+		cmocka_unit_test(cut_comes_earlier_when_a_guest_begins_to_write_more),
+		cmocka_unit_test(fast_guest_is_not_cut_at_once_after_each_commit),
+		cmocka_unit_test(time_of_precopy_counts_as_part_of_the_transfer),
+		cmocka_unit_test(sync_of_hours_does_not_make_the_next_cycles_early),
+		cmocka_unit_test(due_is_between_cut_and_deadline_and_sinks_with_what_is_dirty),
 		cmocka_unit_test(backoff_doubles_from_1_s_to_30_s),
 		cmocka_unit_test(backoff_is_less_by_up_to_a_quarter_in_step_with_chance),
 		cmocka_unit_test(backoff_grows_until_there_is_progress),

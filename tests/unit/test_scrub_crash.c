@@ -4,12 +4,13 @@
 // not read at all, after every crash of a scrub, of a repair, and of a fold over a block that cannot be unpacked.
 //
 // KAGAMI_CRASH_STATES=n looks at up to n states a scenario.
+#include "base/auto.h"
 #include "base/bytes.h"
 #include "base/log.h"
-#include "format/codec.h"
 #include "receiver/scrub.h"
 #include "receiver/scrub_chain.h"
 #include "receiver/scrubber.h"
+#include "tests/lib/feed.h"
 #include "tests/sim/crash_test.h"
 
 #include <errno.h>
@@ -22,7 +23,6 @@
 #include <cmocka.h>
 
 enum { BLOCKS = 4, POINTS = 4, FLIPPED = 0, GARBAGE = 3 }; // of the blocks: one damaged in a point, one in the base
-static const unsigned char pin[OWNER_PIN_SIZE] = {1};
 
 struct promise { // what the run was told
 	uint64_t found;	 // blocks
@@ -70,10 +70,8 @@ static struct world *world_new(bool packed, bool scrubbed, uint32_t keep)
 	w->scrubbed = scrubbed;
 	w->codec = codec_new();
 	assert_non_null(w->codec);
-	w->open = (struct wire_open){.protection = {{1}}, .generation = {{2}}, .name = "vm1", .digest = {.kind = DIGEST_XXH3},
-				     .codec = CODEC_ZSTD, .points_keep = keep, .rpo_ms = 15000, .disk_count = 1,
-				     .disk = {{.name = "vda", .size = BLOCKS * BLOCK_SIZE}}};
-	memset(w->open.digest.secret, 7, DIGEST_SECRET_SIZE);
+	const uint64_t size = BLOCKS * BLOCK_SIZE;
+	w->open = feed_open(1, &size, keep);
 	return w;
 }
 
@@ -83,48 +81,20 @@ static void world_free(struct world *w)
 	free(w);
 }
 
-static int send(struct world *w, struct replica *r, uint64_t index, const unsigned char *block, uint16_t mask, struct err *err)
-{
-	unsigned char plain[BLOCK_SIZE], packed[BLOCK_SIZE];
-	struct wire_block m = {.mask = mask, .index = index, .codec = CODEC_NONE, .payload = plain,
-			       .digest = digest_of(&w->open.digest, 0, index, block)};
-	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
-		if (mask >> i & 1) {
-			memcpy(plain + m.len, block + (size_t)i * PIECE_SIZE, PIECE_SIZE);
-			m.len += PIECE_SIZE;
-		}
-	size_t len = mask == MASK_FULL && w->packed ? codec_pack(w->codec, CODEC_ZSTD, plain, m.len, packed, m.len - 1) : 0;
-	if (len) {
-		m.codec = CODEC_ZSTD;
-		m.payload = packed;
-		m.len = (uint32_t)len;
-	}
-	return replica_write_block(r, &m, err);
-}
-
 // What changed between two states of the disk; with `whole`, also the blocks in that mask, all of them.
 static int commit(struct world *w, struct replica *r, uint64_t number, unsigned whole, struct err *err)
 {
 	struct wire_opened opened;
-	struct wire_committed committed;
-	int rc = replica_session_begin(r, &w->open, pin, &opened, err);
+	int rc = replica_session_begin(r, &w->open, feed_pin, &opened, err);
 	if (rc)
 		return rc;
 	for (uint64_t b = 0; rc == 0 && b < BLOCKS; b++) {
-		const unsigned char *old = w->oracle[number - 1][b], *new = w->oracle[number][b];
-		struct wire_zeros zeros = {.first = b, .count = 1};
-		uint16_t mask = 0;
-		for (unsigned i = 0; i < PIECES_PER_BLOCK; i++)
-			if (memcmp(old + (size_t)i * PIECE_SIZE, new + (size_t)i * PIECE_SIZE, PIECE_SIZE) != 0)
-				mask |= (uint16_t)(1u << i);
-		mask = whole >> b & 1 ? MASK_FULL : mask;
-		if (mask)
-			rc = bytes_zero(new, BLOCK_SIZE) ? replica_write_zeros(r, &zeros, err) : send(w, r, b, new, mask, err);
+		const unsigned char *new = w->oracle[number][b];
+		uint16_t mask = whole >> b & 1 ? MASK_FULL : feed_pieces(w->oracle[number - 1][b], new);
+		rc = feed_block(&w->open, w->packed ? w->codec : NULL, r, 0, b, new, mask, err);
 	}
-	struct wire_seal seal = {.predecessor = number - 1, .cut = {{(unsigned char)number}}, .head = opened.head,
-				 .cut_wall_ns = (int64_t)number, .consistency = POINT_CRASH};
 	if (rc == 0)
-		rc = replica_seal(r, &seal, &committed, err);
+		rc = feed_seal(r, (unsigned char)number, (int64_t)number, err);
 	replica_session_end(r);
 	return rc;
 }
@@ -184,19 +154,14 @@ static int scrub_on(struct world *w, struct replica *r, struct err *err)
 static int setup(struct env *env, void *context, struct err *err)
 {
 	struct world *w = context;
-	struct env_root *root;
 	struct store *store = NULL;
 	struct replica *r = NULL;
-	int rc = env_root_open(env, "/", &root);
-	if (rc == 0) {
-		rc = env_mkdir(root, "store");
-		env_root_close(root);
-	}
+	int rc = feed_make_dir(env, "store", err);
 	if (rc)
-		return err_sys(err, rc, "mkdir store");
+		return rc;
 	rc = store_open(env, "/store", &store, err);
 	if (rc == 0)
-		rc = store_create(store, &w->open, pin, &r, err);
+		rc = store_create(store, &w->open, feed_pin, &r, err);
 	const struct retention policy = {.points = w->open.points_keep}; // without a floor
 	if (rc == 0)
 		rc = replica_set_retention(r, &policy, err);
@@ -380,7 +345,8 @@ static void s1_the_position_is_never_past_what_is_not_known(void **state)
 	struct world *w = world_new(false, false, 8);
 	const struct crash_scenario s = scenario("scrub", w, run_scrub, check_scrub);
 	assert_true(crash_test_quiet(&s));
-	assert_true(anomaly_test_quiet(&s));
+	const struct crash_scenario faults = scenario("scrub_faults", w, run_scrub, check_scrub);
+	assert_true(anomaly_test_quiet(&faults));
 	world_free(w);
 }
 

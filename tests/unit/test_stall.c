@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Retention that cannot go on (receiver/stall.c): a block that cannot be read, and a file system without space.
 #include "base/log.h"
-#include "base/bytes.h"
 #include "receiver/scrub.h"
+#include "tests/lib/bad_disk.h"
 #include "tests/lib/store_world.h"
 
 #include <errno.h>
@@ -15,59 +15,10 @@
 
 #define SECOND_NS UINT64_C(1000000000)
 
-// --- a disk with a bad place ---
-
-static struct {
-	struct env_ops ops;
-	const struct env_ops *sim;
-	const char *name;	// of the file, as it is opened
-	struct env_file *file;	// open now
-	uint64_t at;		// the byte
-	unsigned failed;
-} bad;
-
-static int bad_open(struct env_root *root, const char *name, enum env_open how, struct env_file **ret_file)
-{
-	int rc = bad.sim->open(root, name, how, ret_file);
-	if (rc == 0 && bad.name && strcmp(name, bad.name) == 0)
-		bad.file = *ret_file;
-	return rc;
-}
-
-static void bad_close(struct env_file *file)
-{
-	if (file == bad.file)
-		bad.file = NULL;
-	bad.sim->close(file);
-}
-
-static int bad_pread(struct env_file *file, void *buf, size_t len, uint64_t off, size_t *ret_len)
-{
-	if (file != bad.file || bad.at < off || bad.at - off >= len)
-		return bad.sim->pread(file, buf, len, off, ret_len);
-	bad.failed++;
-	return -EIO;
-}
-
-static uint64_t be64_at(struct env_file *file, uint64_t off)
-{
-	unsigned char bytes[8] = {0};
-	assert_int_equal(env_pread_full(file, bytes, 8, off), 0);
-	return get_be64(bytes);
-}
-
-// Where a block of the file begins, which is not packed.
+// Block 2 of an overlay of vdb, which is not packed, cannot be read any more.
 static void bad_place(struct env *env, const char *name, uint64_t block)
 {
-	struct env_root *root;
-	struct env_file *file;
-	assert_int_equal(env_root_open(env, "/store", &root), 0);
-	assert_int_equal(env_open(root, name, ENV_READ, &file), 0);
-	uint64_t l2 = be64_at(file, be64_at(file, 40)) & UINT64_C(0x00fffffffffffe00);
-	bad.at = (be64_at(file, l2 + block * 16) & UINT64_C(0x00fffffffffffe00)) + 1 * PIECE_SIZE;
-	env_close(file);
-	env_root_close(root);
-	bad.name = name;
+	bad_disk_set(name, bad_disk_cluster(env, "/store", name, block) + PIECE_SIZE, 1, -EIO);
 }
 
 // --- the tests ---
@@ -89,14 +40,7 @@ static int setup(void **state)
 	b->world = world_new(8, 3);
 	b->sim = sim_new(1);
 	b->env = sim_env(b->sim);
-	bad.sim = b->env->ops;
-	bad.ops = *bad.sim;
-	bad.ops.open = bad_open;
-	bad.ops.close = bad_close;
-	bad.ops.pread = bad_pread;
-	bad.name = NULL;
-	bad.failed = 0;
-	b->env->ops = &bad.ops;
+	bad_disk_begin(b->env);
 	const struct retention policy = {.points = 1};
 	if (world_setup(b->env, b->world, &b->err) || store_open(b->env, "/store", &b->store, &b->err))
 		fail_msg("%s", b->err.text);
@@ -140,10 +84,10 @@ static void a_block_that_gives_eio_is_told_waited_for_and_then_left_out(void **s
 	bad_place(b->env, "vm1/points/1/vdb.qcow2", 2); // all points show it
 	assert_int_equal(retain(b, 0), -EIO);
 	assert_non_null(strstr(b->info.retention_reason, "points/1/vdb.qcow2"));
-	unsigned failed = bad.failed;
+	unsigned failed = bad_disk_hits();
 	assert_true(failed > 0);
 	assert_int_equal(retain(b, 59), 0); // it waits
-	assert_int_equal(bad.failed, failed);
+	assert_int_equal(bad_disk_hits(), failed);
 	assert_non_null(strstr(b->info.retention_reason, "points/1/vdb.qcow2"));
 	assert_int_equal(world_commit(b->world, b->store, 4, false, &b->err), 0); // and everything else goes on
 	assert_int_equal(retain(b, 2), -EIO);
@@ -162,10 +106,26 @@ static void a_disk_that_reads_again_is_given_up_nothing_of(void **state)
 	bad_place(b->env, "vm1/points/1/vdb.qcow2", 2);
 	assert_int_equal(retain(b, 0), -EIO);
 	assert_int_equal(retain(b, 61), -EIO);
-	bad.name = NULL;
+	bad_disk_heal();
 	assert_int_equal(retain(b, 121), 1);
 	assert_string_equal(b->info.retention_reason, "");
 	assert_int_equal(replica_damaged_blocks(b->replica, 3), 0);
+}
+
+// A full disk in between says nothing of the block.
+static void want_of_space_does_not_begin_the_count_anew(void **state)
+{
+	struct bench *b = *state;
+	bad_place(b->env, "vm1/points/1/vdb.qcow2", 2);
+	assert_int_equal(retain(b, 0), -EIO);
+	assert_int_equal(retain(b, 61), -EIO);
+	sim_set_space(b->sim, 1 << 20);
+	assert_int_equal(retain(b, 121), -ENOSPC);
+	assert_int_equal(retain(b, 30), -ENOSPC); // it is asked at each round
+	sim_set_space(b->sim, 1 << 30);
+	assert_int_equal(retain(b, 30), -EIO);
+	assert_int_equal(retain(b, 241), 1);
+	assert_int_equal(replica_damaged_blocks(b->replica, 3), 1);
 }
 
 static void without_space_nothing_is_begun_and_it_goes_on_when_there_is_some(void **state)
@@ -186,6 +146,51 @@ static void without_space_nothing_is_begun_and_it_goes_on_when_there_is_some(voi
 	assert_string_equal(b->info.retention_reason, "");
 }
 
+// Blocks of one point, so many from the first; and nothing but zeros in `zeros` before them.
+static void send_point(struct bench *b, unsigned zeros, unsigned blocks)
+{
+	struct wire_opened opened;
+	unsigned char block[BLOCK_SIZE] = {0};
+	assert_int_equal(replica_session_begin(b->replica, &b->world->open, feed_pin, &opened, &b->err), 0);
+	for (unsigned i = 0; i < zeros + blocks; i++) {
+		if (i >= zeros)
+			feed_fill(block, BLOCK_SIZE, i);
+		assert_int_equal(feed_block(&b->world->open, NULL, b->replica, 0, i, block, MASK_FULL, &b->err), 0);
+	}
+	assert_int_equal(feed_seal(b->replica, (unsigned char)(opened.last_point + 1), 1, &b->err), 0);
+	replica_session_end(b->replica);
+}
+
+static int fold_to(struct bench *b, uint32_t points)
+{
+	const struct retention policy = {.points = points};
+	assert_int_equal(replica_set_retention(b->replica, &policy, &b->err), 0);
+	int rc;
+	while ((rc = retain(b, 30)) == 1)
+		;
+	return rc;
+}
+
+// It takes nothing, and gives back what the base holds: a store that is full to its last byte gets room by it.
+static void a_full_store_folds_a_point_of_zeros(void **state)
+{
+	struct bench *b = *state;
+	send_point(b, 0, 3);
+	assert_int_equal(fold_to(b, 1), 0); // all of it is in the overlay of the newest
+	send_point(b, 3, 0);
+	assert_int_equal(fold_to(b, 1), 0); // and now in the base
+	send_point(b, 2, 1);
+	sim_set_space(b->sim, 0);
+	replica_info(b->replica, &b->info);
+	uint64_t before = b->info.used_bytes;
+	assert_int_equal(b->info.point_count, 2);
+	assert_int_equal(retain(b, 30), 1);
+	assert_string_equal(b->info.retention_reason, "");
+	assert_int_equal(b->info.point_count, 1);
+	assert_true(b->info.used_bytes + 3 * BLOCK_SIZE <= before);
+	assert_true(store_free_bytes(b->store) >= 3 * BLOCK_SIZE);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -193,7 +198,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_block_that_gives_eio_is_told_waited_for_and_then_left_out),
 		TEST(a_disk_that_reads_again_is_given_up_nothing_of),
+		TEST(want_of_space_does_not_begin_the_count_anew),
 		TEST(without_space_nothing_is_begun_and_it_goes_on_when_there_is_some),
+		TEST(a_full_store_folds_a_point_of_zeros),
 	};
 	return cmocka_run_group_tests_name("stall", tests, NULL, NULL);
 }

@@ -16,7 +16,8 @@
 static struct sync_record made(const char *reason, uint64_t point, uint64_t read_bytes, uint64_t ms)
 {
 	struct sync_record record = {.began_wall_ns = 1000, .ended_wall_ns = 2000, .duration_ms = ms, .tries = 1,
-				     .read_bytes = read_bytes, .sent_bytes = 7, .saved_bytes = 3, .point = point};
+				     .read_bytes = read_bytes, .sent_bytes = 7, .saved_bytes = 3, .piece_blocks = 2, .kept_bytes = 5,
+				     .point = point};
 	(void)snprintf(record.reason, sizeof(record.reason), "%s", reason);
 	(void)snprintf(record.failure, sizeof(record.failure), "%s", point ? "" : "the link broke");
 	return record;
@@ -39,6 +40,8 @@ static void sync_that_is_tried_again_is_one_record_with_the_cost_of_all_tries(vo
 	assert_int_equal(log.record[0].read_bytes, 250);
 	assert_int_equal(log.record[0].sent_bytes, 21);
 	assert_int_equal(log.record[0].saved_bytes, 9);
+	assert_int_equal(log.record[0].piece_blocks, 6);
+	assert_int_equal(log.record[0].kept_bytes, 15);
 	assert_int_equal(log.record[0].duration_ms, 25);
 	assert_int_equal(log.record[0].point, 4);
 	assert_int_equal(log.record[0].began_wall_ns, 1000);

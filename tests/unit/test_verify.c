@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Verifications (receiver/verifier.h) and the proven view (receiver/proven_view.h): what is served of a point is proven, and what is damaged is
-// told, refused and put into quarantine.
-#include "receiver/proven_view.h"
+// Verifications (receiver/verifier.h): a point that is used is proven, and what is damaged is told and put into quarantine.
 #include "receiver/verifier.h"
 
-#include "base/bytes.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "receiver/replica.h"
@@ -18,9 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -96,7 +90,6 @@ static bool refused(struct place *p, uint64_t point)
 	return replica_sound(p->twin.replica, point, NULL) == -EUCLEAN;
 }
 
-// --- verifications ---
 
 static void point_that_is_sound_is_read_to_its_end_and_let_go(void **state)
 {
@@ -184,6 +177,31 @@ static void fresh_result_stands_until_damage_is_seen(void **state)
 	assert_int_equal(finish(p, 3).state, VERIFY_DAMAGED);
 }
 
+// A merge writes the point anew, and a fold the base under it: what was proven is not what is there now.
+static void result_does_not_outlive_what_it_was_read_from(void **state)
+{
+	struct place *p = *state;
+	struct err err = {0};
+	assert_int_equal(replica_pin(p->twin.replica, 1, "", &err), 0);
+	begin(p, 3);
+	assert_int_equal(finish(p, 3).state, VERIFY_SOUND);
+	begin(p, 1);
+	assert_int_equal(finish(p, 1).state, VERIFY_SOUND);
+	store_twin_keep(&p->twin, 1);
+	assert_int_equal(replica_retain(p->twin.replica, &err), 1); // 2 goes into 3
+	assert_int_equal(info_of(p, 3).state, VERIFY_NONE);
+	assert_int_equal(info_of(p, 1).state, VERIFY_SOUND); // nothing of it was touched
+	store_flip_block(&p->twin, 3, 0, 0);
+	begin(p, 3);
+	assert_int_equal(finish(p, 3).state, VERIFY_DAMAGED);
+	store_flip_block(&p->twin, 3, 0, 0);
+	verifier_distrust(p->verifier, p->twin.replica, 3);
+	assert_int_equal(finish(p, 3).state, VERIFY_SOUND);
+	assert_int_equal(replica_unpin(p->twin.replica, 1, &err), 0);
+	assert_int_equal(replica_retain(p->twin.replica, &err), 1); // 1 goes into the base
+	assert_int_equal(info_of(p, 3).state, VERIFY_NONE);
+}
+
 static void slices_of_several_points_take_turns_at_the_rate(void **state)
 {
 	struct place *p = *state;
@@ -205,136 +223,6 @@ static void slices_of_several_points_take_turns_at_the_rate(void **state)
 	assert_int_equal(holds(p, 1), 1); // the other's
 }
 
-// --- the proven view ---
-
-static int dial(const struct proven_view *view)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	size_t len = strlen(proven_view_name(view));
-	memcpy(address.sun_path + 1, proven_view_name(view), len);
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_true(fd >= 0);
-	assert_int_equal(connect(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + len)), 0);
-	return fd;
-}
-
-static void get_all(int fd, void *to, size_t len)
-{
-	assert_int_equal(recv(fd, to, len, MSG_WAITALL), len);
-}
-
-static void put_all(int fd, const void *from, size_t len)
-{
-	assert_int_equal(send(fd, from, len, MSG_NOSIGNAL), len);
-}
-
-// Asks for structured replies, which it has not, and then for the disk.
-static uint64_t shake(int fd)
-{
-	unsigned char hello[18], option[16] = "IHAVEOPT", reply[32];
-	get_all(fd, hello, sizeof(hello));
-	assert_memory_equal(hello, "NBDMAGICIHAVEOPT", 16);
-	put_all(fd, "\0\0\0\3", 4);
-	put_be32(option + 8, 8);
-	put_be32(option + 12, 0);
-	put_all(fd, option, sizeof(option));
-	get_all(fd, reply, 20);
-	assert_int_equal(get_be32(reply + 12), 0x80000001);
-	put_be32(option + 8, 7);
-	put_be32(option + 12, 6);
-	put_all(fd, option, sizeof(option));
-	put_all(fd, "\0\0\0\0\0\0", 6);
-	get_all(fd, reply, 32);
-	assert_int_equal(get_be16(reply + 20), 0);
-	uint64_t size = get_be64(reply + 22);
-	assert_int_equal(get_be16(reply + 30), 3);
-	get_all(fd, reply, 20);
-	assert_int_equal(get_be32(reply + 12), 1);
-	return size;
-}
-
-static uint32_t ask(int fd, uint16_t command, uint64_t off, uint32_t len, void *data)
-{
-	unsigned char request[28], reply[16];
-	put_be32(request, 0x25609513);
-	put_be16(request + 4, 0);
-	put_be16(request + 6, command);
-	put_be64(request + 8, off + 1);
-	put_be64(request + 16, off);
-	put_be32(request + 24, len);
-	put_all(fd, request, sizeof(request));
-	get_all(fd, reply, sizeof(reply));
-	assert_int_equal(get_be32(reply), 0x67446698);
-	assert_true(get_be64(reply + 8) == off + 1);
-	if (get_be32(reply + 4) == 0)
-		get_all(fd, data, len);
-	return get_be32(reply + 4);
-}
-
-static void view_answers_what_was_committed_and_nothing_else(void **state)
-{
-	struct place *p = *state;
-	struct proven_view *view = NULL;
-	struct err err = {0};
-	uint64_t held, size = p->twin.point_size[2][0];
-	unsigned char *data = malloc(size);
-	store_flip_block(&p->twin, 1, 0, 2);
-	store_flip_at(&p->twin, "base/vda.raw", 3 * BLOCK_SIZE + 5);
-	assert_int_equal(replica_hold(p->twin.replica, 2, &held, &err), 0);
-	if (proven_view_start(p->twin.replica, 2, "vda", p->verifier, &view, &err))
-		fail_msg("%s", err.text);
-	int fd = dial(view);
-	assert_true(shake(fd) == size);
-	assert_int_equal(ask(fd, 0, 100, 2 * BLOCK_SIZE - 200, data), 0);
-	assert_memory_equal(data, p->twin.point[2][0] + 100, 2 * BLOCK_SIZE - 200);
-	assert_int_equal(ask(fd, 0, 3 * BLOCK_SIZE, 4096, data), 0);
-	assert_true(bytes_zero(data, 4096)); // its digest is zero, and so it is zeros, whatever is on disk
-	assert_false(proven_view_damaged(view, &err));
-	assert_int_equal(ask(fd, 0, 2 * BLOCK_SIZE + 9, 1, data), EIO);
-	assert_int_equal(ask(fd, 0, BLOCK_SIZE, 2 * BLOCK_SIZE, data), EIO);
-	assert_int_equal(ask(fd, 0, size - 1, 1, data), 0);
-	assert_int_equal(ask(fd, 0, size - 1, 2, data), EINVAL);
-	assert_int_equal(ask(fd, 0, UINT64_MAX, 2, data), EINVAL);
-	assert_int_equal(ask(fd, 6, 0, 4096, data), EINVAL);
-	assert_true(proven_view_damaged(view, &err));
-	assert_non_null(strstr(err.text, "block 2 "));
-	assert_int_equal(finish(p, 2).state, VERIFY_DAMAGED); // it was begun by what was read
-	assert_true(refused(p, 2));
-	proven_view_stop(view); // with its client there still
-	assert_int_equal(recv(fd, data, 1, 0), 0);
-	(void)close(fd);
-	replica_release(p->twin.replica, 2);
-	free(data);
-}
-
-static void view_ends_with_whoever_talks_nonsense_and_takes_the_next(void **state)
-{
-	struct place *p = *state;
-	struct proven_view *view = NULL;
-	uint64_t held;
-	unsigned char byte;
-	assert_int_equal(replica_hold(p->twin.replica, 3, &held, NULL), 0);
-	assert_int_equal(proven_view_start(p->twin.replica, 3, "vda", NULL, &view, NULL), 0);
-	static const char *const nonsense[] = {"\0\0\0\3GARBAGE-GARBAGE-GARBAGE", "\0\0\0\3IHAVEOPT\0\0\0\7\377\377\377\377", "\0\0\0\3IHAVEOPT\0\0\0\2\0\0\0\0"};
-	static const size_t len[] = {27, 20, 20};
-	for (unsigned i = 0; i < 3; i++) {
-		int fd = dial(view);
-		unsigned char hello[18];
-		get_all(fd, hello, sizeof(hello));
-		put_all(fd, nonsense[i], len[i]);
-		while (recv(fd, &byte, 1, 0) > 0)
-			;
-		(void)close(fd);
-	}
-	int fd = dial(view);
-	assert_true(shake(fd) == p->twin.point_size[3][0]);
-	(void)close(fd);
-	proven_view_stop(view);
-	proven_view_stop(NULL);
-	replica_release(p->twin.replica, 3);
-	assert_int_equal(proven_view_start(p->twin.replica, 3, "vdz", NULL, &view, NULL), -ENOENT);
-}
-
 int main(void)
 {
 	log_init("test_verify", LOG_LEVEL_ERROR);
@@ -347,9 +235,8 @@ int main(void)
 		TEST(list_that_cannot_be_read_is_damage),
 		TEST(what_is_dropped_is_let_go_at_once),
 		TEST(fresh_result_stands_until_damage_is_seen),
+		TEST(result_does_not_outlive_what_it_was_read_from),
 		TEST(slices_of_several_points_take_turns_at_the_rate),
-		TEST(view_answers_what_was_committed_and_nothing_else),
-		TEST(view_ends_with_whoever_talks_nonsense_and_takes_the_next),
 	};
 	return cmocka_run_group_tests_name("verify", tests, NULL, NULL);
 }

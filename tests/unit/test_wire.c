@@ -114,6 +114,11 @@ static size_t sample_ping(void *to, size_t cap)
 	return wire_put_empty(to, cap, WIRE_PING);
 }
 
+static size_t sample_seeded(void *to, size_t cap)
+{
+	return wire_put_empty(to, cap, WIRE_SEEDED);
+}
+
 static size_t sample_error(void *to, size_t cap)
 {
 	return wire_put_error(to, cap, WIRE_E_FENCED, "vm1 was failed over");
@@ -147,6 +152,41 @@ static size_t sample_unequal(void *to, size_t cap)
 	return wire_put_unequal(to, cap, &m);
 }
 
+static size_t sample_examine(void *to, size_t cap)
+{
+	unsigned char entries[2 * WIRE_EXAMINE_ENTRY_SIZE];
+	struct digest digest = {{0}};
+	wire_examine_set(entries, 0, 0x123456789, &digest);
+	memset(digest.bytes, 0x88, sizeof(digest.bytes));
+	wire_examine_set(entries, 1, 42, &digest);
+	struct wire_examine m = {.disk = 1, .count = 2, .entries = entries};
+	return wire_put_examine(to, cap, &m);
+}
+
+static size_t sample_pieces(void *to, size_t cap)
+{
+	static const unsigned char answer[] = {WIRE_EQUAL, WIRE_BY_PIECES, WIRE_WHOLE};
+	unsigned char digests[PIECES_PER_BLOCK * DIGEST_SIZE];
+	for (size_t i = 0; i < sizeof(digests); i++)
+		digests[i] = (unsigned char)i;
+	struct wire_pieces m = {.disk = 1, .count = 3, .first = 0x123456789, .answer = answer, .by_pieces = 1, .digests = digests};
+	return wire_put_pieces(to, cap, &m);
+}
+
+static size_t sample_report(void *to, size_t cap)
+{
+	struct wire_report m = {.state = WIRE_REPORT_PAUSED,
+				.cause = 12,
+				.rpo_ms = 15000,
+				.wall_ns = 1770000000123456789,
+				.clock_offset_ns = -1500000000,
+				.clock_error_ns = 250000,
+				.dirty_bytes = 0x123456789,
+				.next_cut_ms = WIRE_REPORT_NO_CUT,
+				.stage_ms = {1, 2, 3, 4, 5, 0xfffffffe}};
+	return wire_put_report(to, cap, &m);
+}
+
 static int decode(const struct wire_frame *f)
 {
 	union {
@@ -158,6 +198,8 @@ static int decode(const struct wire_frame *f)
 		struct wire_damaged damaged;
 		struct wire_nodes nodes;
 		struct wire_unequal unequal;
+		struct wire_examine examine;
+		struct wire_pieces pieces;
 		struct wire_compare compare;
 		struct wire_differs differs;
 		struct wire_block block;
@@ -165,6 +207,7 @@ static int decode(const struct wire_frame *f)
 		struct wire_seal seal;
 		struct wire_committed committed;
 		struct wire_failure failure;
+		struct wire_report report;
 	} m;
 	switch (f->type) {
 	case WIRE_HELLO:
@@ -180,8 +223,14 @@ static int decode(const struct wire_frame *f)
 		return wire_get_nodes(f, &m.nodes);
 	case WIRE_UNEQUAL:
 		return wire_get_unequal(f, &m.unequal);
+	case WIRE_EXAMINE:
+		return wire_get_examine(f, &m.examine);
+	case WIRE_PIECES:
+		return wire_get_pieces(f, &m.pieces);
 	case WIRE_DAMAGED:
 		return wire_get_damaged(f, &m.damaged);
+	case WIRE_REPORT:
+		return wire_get_report(f, &m.report);
 	case WIRE_OPENED:
 		return wire_get_opened(f, &m.opened);
 	case WIRE_COMPARE:
@@ -198,6 +247,7 @@ static int decode(const struct wire_frame *f)
 		return wire_get_committed(f, &m.committed);
 	case WIRE_PING:
 	case WIRE_PONG:
+	case WIRE_SEEDED:
 		return wire_get_empty(f);
 	case WIRE_ERROR:
 		return wire_get_error(f, &m.failure);
@@ -216,10 +266,12 @@ static const struct sample {
 	{"COMPARE", sample_compare, golden_compare}, {"DIFFERS", sample_differs, golden_differs},
 	{"BLOCK", sample_block, golden_block},	     {"ZEROS", sample_zeros, golden_zeros},
 	{"SEAL", sample_seal, golden_seal},	     {"COMMITTED", sample_committed, golden_committed},
-	{"PING", sample_ping, golden_ping},	     {"ERROR", sample_error, golden_error},
+	{"SEEDED", sample_seeded, golden_seeded},    {"PING", sample_ping, golden_ping},	     {"ERROR", sample_error, golden_error},
 	{"DAMAGED", sample_damaged, golden_damaged}, {"ACK", sample_ack, golden_ack},
 	{"NODES", sample_nodes, golden_nodes},
 	{"UNEQUAL", sample_unequal, golden_unequal},
+	{"EXAMINE", sample_examine, golden_examine}, {"PIECES", sample_pieces, golden_pieces},
+	{"REPORT", sample_report, golden_report},
 };
 enum { SAMPLES = sizeof(samples) / sizeof(samples[0]) };
 
@@ -423,6 +475,52 @@ static void wire_nodes_name_as_many_blocks_as_they_have_room_for(void **state)
 	assert_int_equal(nodes_with(2, 2, UINT64_MAX), -EBADMSG);
 }
 
+static int report_with(const struct wire_report *m, struct wire_report *ret_m)
+{
+	unsigned char data[256];
+	struct wire_frame f;
+	assert_int_equal(wire_frame_next(data, wire_put_report(data, sizeof(data), m), &f), 1);
+	return wire_get_report(&f, ret_m);
+}
+
+static void wire_report_is_taken_within_its_limits_and_whatever_its_cause(void **state)
+{
+	(void)state;
+	const struct wire_report good = {.state = WIRE_REPORT_RUNNING, .rpo_ms = 1000};
+	struct wire_report m, back;
+	for (unsigned cause = 0; cause < 256; cause++) { // a newer source may have more of them
+		m = good;
+		m.cause = (uint8_t)cause;
+		assert_int_equal(report_with(&m, &back), 0);
+		assert_int_equal(back.cause, cause);
+	}
+	for (unsigned kind = 0; kind < 256; kind++) {
+		m = good;
+		m.state = (enum wire_report_state)kind;
+		assert_int_equal(report_with(&m, &back), kind >= 1 && kind <= 3 ? 0 : -EBADMSG);
+	}
+	static const struct {
+		uint64_t rpo_ms, error;
+		int64_t offset;
+		int rc;
+	} limits[] = {
+		{0, 0, 0, -EBADMSG},
+		{1, UINT64_C(1) << 62, INT64_C(1) << 62, 0},
+		{INT64_MAX / 1000000, 0, -(INT64_C(1) << 62), 0},
+		{INT64_MAX / 1000000 + 1, 0, 0, -EBADMSG},
+		{1, (UINT64_C(1) << 62) + 1, 0, -EBADMSG},
+		{1, 0, (INT64_C(1) << 62) + 1, -EBADMSG},
+		{1, 0, INT64_MIN, -EBADMSG},
+	};
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		m = good;
+		m.rpo_ms = limits[i].rpo_ms;
+		m.clock_error_ns = limits[i].error;
+		m.clock_offset_ns = limits[i].offset;
+		assert_int_equal(report_with(&m, &back), limits[i].rc);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -435,6 +533,7 @@ int main(void)
 		cmocka_unit_test(wire_encoders_refuse_what_does_not_fit),
 		cmocka_unit_test(wire_nodes_name_as_many_blocks_as_they_have_room_for),
 		cmocka_unit_test(wire_names_that_could_be_paths_are_refused),
+		cmocka_unit_test(wire_report_is_taken_within_its_limits_and_whatever_its_cause),
 	};
 	return cmocka_run_group_tests_name("wire", tests, NULL, NULL);
 }

@@ -46,7 +46,7 @@ void world_wrong(const char *fmt, ...)
 	(void)fprintf(stdout, "# SEED=%llu, at %llu.%06llu s: ", (unsigned long long)the_world->seed,
 		      (unsigned long long)(the_world->now_ns / WORLD_S), (unsigned long long)(the_world->now_ns % WORLD_S / 1000));
 	(void)vfprintf(stdout, fmt, args);
-	(void)fprintf(stdout, "\n# again: SEED=%llu build/tests/unit/test_simulation\n", (unsigned long long)the_world->seed);
+	(void)fprintf(stdout, "\n# again: %sSEED=%llu build/tests/unit/test_simulation\n", the_world->calm ? "CALM=1 " : "", (unsigned long long)the_world->seed);
 	va_end(args);
 	(void)fflush(stdout);
 	_Exit(1); // from whatever stack this is
@@ -241,14 +241,17 @@ void host_disarm(struct host *host)
 static void host_died(struct host *host)
 {
 	struct world *w = the_world;
+	bool source = host == &w->source;
 	host->dead = true;
 	host->life++;
 	host->halt_op = host->fail_op = SIM_NEVER;
-	w->did.power_cuts += !host->killed;
-	w->did.kills += host->killed;
+	if (host->killed)
+		world_happened(source ? FAULT_KILL_SOURCE : FAULT_KILL_RECEIVER);
+	else
+		world_happened(source ? FAULT_POWER_SOURCE : FAULT_POWER_RECEIVER);
 	world_note("%s %s", host->name, host->killed ? "is killed" : "loses its power");
 	link_host_died(host);
-	if (host == &w->source)
+	if (source)
 		export_host_died();
 	for (struct task *t = tasks; t; t = t->next)
 		if (t->host == host)
@@ -297,6 +300,15 @@ static void free_tasks(void)
 	}
 }
 
+// An I/O error that waited has come.
+static void host_failed(struct host *host)
+{
+	if (host->fail_op == SIM_NEVER || sim_ops(host->sim) <= host->fail_op)
+		return;
+	host->fail_op = SIM_NEVER;
+	world_happened(host == &the_world->source ? FAULT_IO_SOURCE : FAULT_IO_RECEIVER);
+}
+
 static void step(void)
 {
 	struct world *w = the_world;
@@ -306,6 +318,8 @@ static void step(void)
 	host_clock(&w->receiver);
 	w->did.events++;
 	e.run(e.context, e.value);
+	host_failed(&w->source);
+	host_failed(&w->receiver);
 	if (sim_is_off(w->source.sim) && !w->source.dead)
 		host_died(&w->source);
 	if (sim_is_off(w->receiver.sim) && !w->receiver.dead)
@@ -353,7 +367,7 @@ void world_end(void)
 	for (struct task *t = tasks; t; t = t->next)
 		if (t->fiber)
 			world_wrong("a task of %s does not end", t->host->name);
-	heap_count = 0;
+	heap_count = heap_order = 0;
 	while (kept_count)
 		free(kept[--kept_count]);
 	free_tasks();

@@ -23,7 +23,7 @@
 #include "tests/sim/env_sim.h"
 #include "tests/world/fiber.h"
 
-enum { SIDES_MAX = 4, SIDE_DISKS_MAX = 4 };
+enum { SIDES_MAX = 4, SIDE_DISKS_MAX = 4, SYNC_REASONS = SYNC_REPLICA_DAMAGED + 1 };
 #define WORLD_MS UINT64_C(1000000)
 #define WORLD_S UINT64_C(1000000000)
 
@@ -48,6 +48,7 @@ struct host {
 	bool dead;	  // the power is off, or the program was killed: all that still runs only ends
 	bool killed;	  // and the machine lives
 	bool stop;	  // the program is asked to end
+	bool full;	  // its disk
 	uint64_t down_ns; // for how long it stays away
 	uint64_t halt_op, fail_op; // SIM_NEVER: not armed
 	int fail_code;
@@ -62,6 +63,7 @@ struct content { // of a block; NULL stands for zeros
 
 struct snapshot { // of all disks of a side, at the instant of a cut
 	struct uuid cut; // null: no SEAL named it yet
+	bool gone;	 // with the replica
 	uint16_t disks;
 	uint64_t taken_ns;
 	uint64_t size[SIDE_DISKS_MAX];
@@ -92,6 +94,7 @@ struct side_disk {
 	bool *allowed;		// may be a candidate (B5): touched since the newest kept cut, or found dirty at the start
 	bool *marked;		// regions whose mark may be in the state file
 	bool *unsure;		// of them, those whose clearing was not synced
+	uint64_t coarsened;	// regions that its map had no bits for, up to the last cut
 	uint64_t mtime_ns;	// of the image
 };
 
@@ -120,12 +123,25 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	bool unclean;		   // its newest end was none in order
 	bool cut_power;		   // and the page cache went with it
 	bool fault_state, fault_image, resized, fault_store, rot_known; // what happened to it: reasons for syncs
+	bool nowhere;			 // its state files name no cut since a sync of all began, until a point is committed
+	bool replica_gone;		 // and no point was committed since
+	enum sync_reason standing;	 // the reason was good when it began
 	uint64_t newest_cut_ns;	   // world time of the newest committed cut
 };
 
+enum world_fault {
+	FAULT_POWER_SOURCE, FAULT_POWER_RECEIVER, FAULT_KILL_SOURCE, FAULT_KILL_RECEIVER, FAULT_RESTART_SOURCE, FAULT_RESTART_RECEIVER, FAULT_IO_SOURCE,
+	FAULT_IO_RECEIVER, FAULT_FULL_SOURCE, FAULT_FULL_RECEIVER, FAULT_CLOCK_SOURCE, FAULT_CLOCK_RECEIVER, FAULT_RESIZE, FAULT_RESIZE_AWAY,
+	FAULT_NET_DOWN, FAULT_CUT, FAULT_CUT_AT_BYTE, FAULT_STALL, FAULT_SILENT, FAULT_ROT_STATE, FAULT_ROT_BASE, FAULT_STATE_GONE,
+	FAULT_STATES_EXCHANGED, FAULT_IMAGE_CHANGED, FAULT_REPLICA_GONE, WORLD_FAULTS,
+};
+const char *world_fault_name(enum world_fault fault);
+
 struct world {
 	uint64_t seed, draws;
+	uint64_t stamp; // of what guests wrote last
 	uint64_t now_ns;
+	bool calm;  // there are none at all
 	bool quiet; // no faults any more
 	bool over;  // both programs are to end, for good
 	bool verbose;
@@ -138,13 +154,15 @@ struct world {
 	struct side side[SIDES_MAX];
 	unsigned sides;
 	uint64_t net_down_until_ns;
-	unsigned rot_states; // bits to turn in state files when the source is down
+	unsigned away_source, away_receiver; // things that wait until it is away
 	bool scrubs;	     // passes are under way
 	bool receiver_io_error; // one may have met it
 	struct {
-		uint64_t points, compared, power_cuts, kills, cuts, stalls, io_errors, full, rot, steps, resizes, restarts, refused, syncs,
-			b1_blocks, scrubbed, damaged, reads_checked, reexamined_bytes, marked_bytes, folds, given_up, events;
-		uint64_t reason[16];
+		uint64_t points, compared, b1_blocks, scrubbed, damaged, reads_checked, reexamined_bytes, marked_bytes, folds, given_up, precopies,
+			looks, settled, holes, coarsened, yielded, seeds_awaited, adopted, events;
+		uint64_t fault[WORLD_FAULTS];
+		uint64_t found[SYNC_REASONS];  // disks that a start found so
+		uint64_t synced[SYNC_REASONS]; // points that were cut for such a sync
 	} did;
 };
 extern struct world *the_world;
@@ -219,12 +237,20 @@ void source_life(void *world);
 void receiver_life(void *world);
 void receiver_session(struct channel *channel);
 
+// world_faults.c
+void world_happened(enum world_fault fault);
+void world_fault(void *context, uint64_t value); // the next, and so on
+void world_restart(struct host *host);		 // its program, in order
+void world_space_back(void *host, uint64_t value);
+void world_away_source(struct env_root *state); // nothing runs there
+void world_away_receiver(void);
+void world_operator(void *context, uint64_t value); // now, and from then on now and then
+
 // world_scenario.c
 struct world_plan { // what may happen
 	unsigned sides_max, disks_max;
 	bool faults;
 };
-void world_rot_states(void); // nothing runs on the source
 void world_scenario(uint64_t seed, const struct world_plan *plan);
 
 #endif

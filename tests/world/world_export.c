@@ -163,6 +163,19 @@ static void image_submit(struct aio_backend *backend, struct aio *aio)
 	world_at(the_world->now_ns + delay_ns, on_step, operation, 0);
 }
 
+// Of a file system that is believed: where nothing was ever written, or a trim made a hole of it.
+static bool image_hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)
+{
+	const struct sim_image *image = (struct sim_image *)(void *)backend;
+	const struct side_disk *disk = &image->export->side->disk[image->disk];
+	uint64_t b = off / BLOCK_SIZE;
+	bool hole = !disk->image[b];
+	while (b < size_blocks(disk->size) && !disk->image[b] == hole)
+		b++;
+	*ret_until = min_u64(b * BLOCK_SIZE, disk->size);
+	return hole;
+}
+
 // ---- marks
 
 static void on_committed(void *context, uint64_t life)
@@ -213,7 +226,7 @@ static void marks_wanted(struct intent *intent)
 static int open_image(struct export *export, uint16_t disk, const char *path, struct err *err)
 {
 	struct sim_image *image = &export->image[disk];
-	*image = (struct sim_image){.backend = {.submit = image_submit}, .export = export, .disk = disk};
+	*image = (struct sim_image){.backend = {.submit = image_submit, .hole = image_hole}, .export = export, .disk = disk};
 	int rc = env_open(the_world->images, path, ENV_WRITE, &image->file);
 	if (rc == 0)
 		rc = env_size(image->file, &export->source.disk_size[disk]);
@@ -341,7 +354,7 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 
 int export_start(struct export *export, struct err *err)
 {
-	if (the_world->source.dead)
+	if (the_world->source.dead || sim_is_off(the_world->source.sim))
 		return err_sys(err, -EIO, "serve");
 	export->running = true;
 	export->side->export = export;
@@ -433,6 +446,7 @@ static void on_take(struct group_cut *cut)
 	export->seen.wall_ns = env_wall_ns(env);
 	export->seen.mono_ns = env_mono_ns(env);
 	export->seen.hold_ns = 0;
+	the_world->did.precopies += cut->mode == CUT_PRECOPY;
 	if (!over(export))
 		oracle_taken(export->side, export, export->marker.context);
 }
@@ -478,12 +492,13 @@ static void on_fetched(struct fetch *fetch)
 	task_wake(f->waiter);
 }
 
-static int op_fetch(struct source *source, struct source_batch *batch)
+static int begin_fetch(struct source *source, struct source_batch *batch, bool look)
 {
 	struct sim_fetch *f = calloc(1, sizeof(*f));
 	assert(f);
 	f->export = export_of(source);
 	f->fetch.done = on_fetched;
+	batch->look = look;
 	batch->count = 0;
 	batch->private = f;
 	if (over(f->export)) {
@@ -493,6 +508,76 @@ static int op_fetch(struct source *source, struct source_batch *batch)
 	}
 	group_fetch(&f->export->group, &f->fetch, batch);
 	return 0;
+}
+
+static int op_fetch(struct source *source, struct source_batch *batch)
+{
+	return begin_fetch(source, batch, false);
+}
+
+static int op_look(struct source *source, struct source_batch *batch)
+{
+	the_world->did.looks++;
+	return begin_fetch(source, batch, true);
+}
+
+// In halves, between which the guest writes. A dead host reads nothing.
+static int op_read(struct source *source, uint16_t disk, uint64_t first, unsigned count, void *data)
+{
+	struct export *export = export_of(source);
+	uint64_t room = (uint64_t)count * BLOCK_SIZE;
+	memset(data, 0, room);
+	for (uint64_t at = 0; at < room; at += room / 2) {
+		size_t got = 0;
+		if (over(export) || the_world->source.dead)
+			return -ESHUTDOWN;
+		int rc = env_pread(export->image[disk].file, (unsigned char *)data + at, room / 2, first * BLOCK_SIZE + at, &got);
+		if (rc && !the_world->source.dead)
+			export->side->failed = export->side->fault_image = true;
+		if (rc)
+			return rc;
+		task_sleep(the_world->now_ns + world_draw(2 * WORLD_MS));
+	}
+	return 0;
+}
+
+static int op_unreadable(struct source *source, uint16_t disk, uint64_t first, int code, struct err *err)
+{
+	struct export *export = export_of(source);
+	if (over(export))
+		return err_set(err, -ESHUTDOWN, "the export has stopped");
+	export->group.incomplete = true;
+	group_error(&export->group, &export->group.volume[disk], "read", first * BLOCK_SIZE, code);
+	return err_set(err, -EIO, "an image could not be read");
+}
+
+static uint64_t op_reach(struct source *source, uint64_t blocks)
+{
+	return over(export_of(source)) ? 0 : group_reach(&export_of(source)->group, blocks);
+}
+
+static void op_settle(struct source *source, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal)
+{
+	if (over(export_of(source)))
+		return;
+	group_settle(&export_of(source)->group, disk, first, count, unequal);
+	the_world->did.settled += count;
+}
+
+static uint64_t op_served(struct source *source)
+{
+	return group_served(&export_of(source)->group);
+}
+
+static unsigned op_holes(struct source *source, struct source_run *runs, unsigned most, bool *ret_all)
+{
+	unsigned count = 0;
+	*ret_all = true;
+	if (!over(export_of(source)))
+		count = group_holes(&export_of(source)->group, runs, most, ret_all);
+	for (unsigned i = 0; i < count; i++)
+		the_world->did.holes += runs[i].count;
+	return count;
 }
 
 static int op_wait(struct source *source, struct source_batch *batch, struct err *err)
@@ -568,6 +653,13 @@ static uint64_t op_dirty_bytes(struct source *source)
 static const struct source_ops sim_export_ops = {
 	.cut = op_cut,
 	.fetch = op_fetch,
+	.look = op_look,
+	.read = op_read,
+	.unreadable = op_unreadable,
+	.reach = op_reach,
+	.settle = op_settle,
+	.holes = op_holes,
+	.served = op_served,
 	.wait = op_wait,
 	.keep = op_keep,
 	.give_back = op_give_back,

@@ -62,7 +62,7 @@ static void range_write(struct content **blocks, uint64_t off, const unsigned ch
 	while (len) {
 		uint64_t within = off % BLOCK_SIZE, part = min_u64(len, BLOCK_SIZE - within);
 		struct content **place = &blocks[off / BLOCK_SIZE];
-		if (data)
+		if (data && !(part == BLOCK_SIZE && all_zero(data)))
 			memcpy(content_own(place) + within, data, part);
 		else if (part == BLOCK_SIZE)
 			content_set(place, NULL);
@@ -144,8 +144,9 @@ static void reread_range(struct side *side, uint16_t d, uint64_t off, uint64_t l
 	char name[NAME_SIZE * 2];
 	struct env_file *file = NULL;
 	(void)snprintf(name, sizeof(name), "%s", side->config.disk[d].path);
-	if (env_open(the_world->images, name, ENV_READ, &file))
-		world_wrong("%s: the image of %s cannot be opened by the test", side->config.name, name);
+	int rc = env_open(the_world->images, name, ENV_READ, &file);
+	if (rc)
+		world_wrong("%s: the image of %s cannot be opened by the test (%d)", side->config.name, name, rc);
 	while (len) {
 		uint64_t part = min_u64(len, sizeof(data));
 		size_t got = 0;
@@ -290,11 +291,10 @@ static bool overlaps(const struct side *side, const struct guest_request *r)
 
 static void fill(struct guest_request *r)
 {
-	static uint64_t stamp;
 	uint64_t noise = world_draw(3);
 	for (uint64_t at = 0; at < r->request.len; at += SECTOR_SIZE) {
-		uint64_t words[2] = {++stamp, r->request.off + at};
-		memset(r->data + at, noise ? (int)(stamp & 0xff) : 0, SECTOR_SIZE);
+		uint64_t words[2] = {++the_world->stamp, r->request.off + at};
+		memset(r->data + at, noise ? (int)(the_world->stamp & 0xff) : 0, SECTOR_SIZE);
 		memcpy(r->data + at, words, sizeof(words));
 	}
 	if (noise == 2 && r->request.command == VOLUME_WRITE && world_one_in(3))

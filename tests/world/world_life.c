@@ -5,7 +5,9 @@
 #include "link/channel_transport.h"
 #include "receiver/scrub.h"
 #include "receiver/session.h"
+#include "replicator/desk.h"
 #include "replicator/site.h"
+#include "tests/world/world_seed.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -30,6 +32,8 @@ static int start_side(struct side *side, const struct protection_place *place)
 		return rc;
 	}
 	side->made = true;
+	side->protection->lore.rate = world_one_in(2) ? 1 : 0; // a slow link: long passes of what is little here
+	side->protection->stretch_blocks = 1 + world_draw(64);
 	world_note("%s started, sync %s", side->config.name, side->protection->sync ? sync_reason_name(side->protection->sync) : "none");
 	return 0;
 }
@@ -113,9 +117,12 @@ static void source_once(void)
 		w->images = NULL;
 		return;
 	}
-	world_rot_states();
+	world_away_source(state);
+	struct desk *desk = NULL;
+	if (desk_new(1 + (unsigned)(w->seed % 2), 1, &desk)) // few slots: all that happens to one protection happens beside others that wait
+		world_wrong("no memory");
 	struct protection_place place = {
-		.env = env, .state = state, .state_dir = "/state", .run_dir = "/run", .identity = w->source_identity};
+		.desk = desk, .env = env, .state = state, .state_dir = "/state", .run_dir = "/run", .identity = w->source_identity};
 	for (unsigned s = 0; s < w->sides; s++)
 		w->side[s].failed = false;
 	w->source.up = true;
@@ -127,6 +134,7 @@ static void source_once(void)
 	}
 	w->source.up = false;
 	stop_sides();
+	desk_free(desk);
 	for (unsigned s = 0; s < w->sides && !w->source.dead; s++)
 		w->side[s].unclean = false; // in order
 	env_root_close(w->images);
@@ -141,7 +149,7 @@ void source_life(void *context)
 	while (!w->over) {
 		source_boot();
 		if (w->source.stop)
-			w->did.restarts++;
+			world_happened(FAULT_RESTART_SOURCE);
 		w->source.stop = false;
 		source_once();
 		if (!w->over)
@@ -242,6 +250,16 @@ static void scrub_some(void)
 	w->scrubs &= open;
 }
 
+// As the seeder does.
+static void adopt_some(void)
+{
+	struct world *w = the_world;
+	struct replica *replica;
+	for (size_t n = 0; !w->receiver.dead && (replica = store_at(w->store, n)); n++)
+		w->did.adopted += world_adopt(replica, 4);
+
+}
+
 static void run_keeper(void *context)
 {
 	struct world *w = the_world;
@@ -253,6 +271,7 @@ static void run_keeper(void *context)
 			if (replica_retain(replica, &err) == 1)
 				w->did.folds++;
 		}
+		adopt_some();
 		scrub_some();
 		if (!ending(&w->receiver))
 			task_sleep(w->now_ns + (200 + world_draw(4000)) * WORLD_MS);
@@ -267,6 +286,8 @@ static int open_receiver(struct env_root **ret_state)
 	int rc = env_root_open(env, "/receiver", ret_state);
 	if (rc == 0)
 		rc = env_root_open(env, "/store", &w->store_root);
+	if (rc == 0)
+		world_away_receiver();
 	if (rc == 0)
 		rc = pairing_open(*ret_state, identity_pin(w->receiver_identity), &w->pairing, &err);
 	if (rc == 0)
@@ -313,7 +334,7 @@ void receiver_life(void *context)
 			link_host_booted(&w->receiver);
 		}
 		if (w->receiver.stop)
-			w->did.restarts++;
+			world_happened(FAULT_RESTART_RECEIVER);
 		w->receiver.stop = false;
 		receiver_once();
 		if (!w->over)

@@ -6,6 +6,7 @@
 // host is back and resets the connection, or for ever; when a program is killed its host resets at once.
 #include "tests/world/world.h"
 
+#include "base/bytes.h"
 #include "link/channel_transport.h"
 
 #include "replicator/priority.h"
@@ -16,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WINDOW = 1 << 20, CHUNK_MAX = 256 << 10 };
+enum { WINDOW = 1 << 20, CHUNK_MAX = 256 << 10, KEEPALIVE_S = 32 }; // as channel.c asks of TCP: a silent host is given up after 30 s
 
 struct segment {
 	struct segment *next;
@@ -37,12 +38,15 @@ struct end {
 	bool closed;
 	struct task *waiter;
 	uint64_t in, out;
+	unsigned char frame[WIRE_HEADER_SIZE + 2]; // what was sent of the one that is under way, up to the code of an ERROR
+	uint64_t frame_at;
 };
 
 struct link {
 	struct end end[2]; // 0: the source's
 	bool cut;
-	bool silent;	     // nothing arrives any more
+	bool silent;	     // nothing arrives any more,
+	uint64_t silent_ns;  // from then on
 	uint64_t stalled_until_ns;
 	uint64_t cut_after; // bytes, both ways
 	uint64_t delay_ns;
@@ -68,6 +72,19 @@ static void link_wake(struct link *link)
 {
 	task_wake(link->end[0].waiter);
 	task_wake(link->end[1].waiter);
+}
+
+static void link_silence(struct link *link)
+{
+	if (!link->silent)
+		link->silent_ns = the_world->now_ns;
+	link->silent = true;
+}
+
+// When TCP ends the connection, since nobody answers.
+static uint64_t dead_ns(const struct link *link)
+{
+	return link->silent ? link->silent_ns + KEEPALIVE_S * WORLD_S : UINT64_MAX;
 }
 
 static void link_cut(struct link *link)
@@ -100,6 +117,28 @@ static int64_t end_now_ms(struct channel_transport *transport)
 	return (int64_t)(env_mono_ns(sim_env(end_of(transport)->host->sim)) / WORLD_MS);
 }
 
+// No side ever has to say that the other one broke the protocol, whatever happens to them.
+static void listen_to(struct end *from, const unsigned char *data, size_t len)
+{
+	while (len) {
+		if (from->frame_at < WIRE_HEADER_SIZE) {
+			from->frame[from->frame_at++] = *data++;
+			len--;
+			if (from->frame_at < WIRE_HEADER_SIZE || get_le32(from->frame))
+				continue;
+		}
+		uint64_t body = get_le32(from->frame), at = from->frame_at - WIRE_HEADER_SIZE, part = min_u64(len, body - at);
+		for (uint64_t i = at; i < 2 && i - at < part; i++)
+			from->frame[WIRE_HEADER_SIZE + i] = data[i - at];
+		if (get_le16(from->frame + 4) == WIRE_ERROR && at < 2 && at + part >= 2 && get_le16(from->frame + WIRE_HEADER_SIZE) == WIRE_E_PROTOCOL)
+			world_wrong("%s says that the protocol was broken: %.*s", from->host->name, (int)min_u64(part > 4 - at ? part - (4 - at) : 0, 300),
+				    (const char *)data + (4 - at)); // behind the code and the length of the text
+		data += part;
+		len -= part;
+		from->frame_at = at + part == body ? 0 : from->frame_at + part;
+	}
+}
+
 static void put_segment(struct end *from, const void *data, size_t len)
 {
 	struct end *to = other(from);
@@ -107,6 +146,7 @@ static void put_segment(struct end *from, const void *data, size_t len)
 	assert(segment);
 	*segment = (struct segment){.at_ns = the_world->now_ns + from->link->delay_ns + world_draw(from->link->delay_ns + 1), .len = len};
 	memcpy(segment->data, data, len);
+	listen_to(from, data, len);
 	*to->last = segment;
 	to->last = &segment->next;
 	to->queued += len;
@@ -124,11 +164,13 @@ static ssize_t end_send(struct channel_transport *transport, const void *data, s
 			return -ECONNRESET;
 		if (link->cut_after == 0) // the byte is reached
 			return -ECONNRESET;
+		if (the_world->now_ns >= dead_ns(link))
+			return -ETIMEDOUT;
 		if (to->queued < WINDOW)
 			break;
 		if (the_world->now_ns >= until_ns)
 			return -ETIMEDOUT;
-		end_sleep(end, until_ns);
+		end_sleep(end, min_u64(until_ns, dead_ns(link)));
 	}
 	len = min_u64(len, CHUNK_MAX);
 	if (link->cut_after != UINT64_MAX) {
@@ -174,9 +216,9 @@ static ssize_t end_receive(struct channel_transport *transport, void *data, size
 			return -ECONNRESET;
 		if (at_ns <= the_world->now_ns)
 			return (ssize_t)take_segment(end, data, cap);
-		if (the_world->now_ns >= until_ns)
+		if (the_world->now_ns >= min_u64(until_ns, dead_ns(link)))
 			return -ETIMEDOUT;
-		end_sleep(end, min_u64(at_ns, until_ns));
+		end_sleep(end, min_u64(at_ns, min_u64(until_ns, dead_ns(link))));
 	}
 }
 
@@ -299,7 +341,7 @@ void link_host_died(struct host *host)
 		if (of_host && host->killed)
 			link_cut(link);
 		else if (of_host)
-			link->silent = true;
+			link_silence(link);
 	}
 }
 
@@ -354,20 +396,21 @@ void link_fault(void)
 	switch (world_draw(5)) {
 	case 0:
 		link_cut(link);
-		w->did.cuts++;
+		world_happened(FAULT_CUT);
 		return;
 	case 1:
 	case 2:
 		link->cut_after = world_draw(world_one_in(2) ? 2000 : 300000);
-		w->did.cuts++;
+		world_happened(FAULT_CUT_AT_BYTE);
 		return;
 	case 3:
 		link->stalled_until_ns = w->now_ns + world_draw(50) * WORLD_S;
-		w->did.stalls++;
+		world_happened(FAULT_STALL);
 		return;
 	default:
-		link->silent = true;
-		w->did.stalls++;
+		link_silence(link);
+		link_wake(link); // who waits sleeps until the end of it at most
+		world_happened(FAULT_SILENT);
 	}
 }
 
@@ -386,6 +429,7 @@ void link_end_all(void)
 		links = link->next;
 		link_free(link);
 	}
+	link_count = 0; // a seed is one world, whatever was before it
 }
 
 // ---- how the cycle thread sleeps: replicator/protection_wait.c
@@ -456,6 +500,14 @@ void protection_wait(struct protection *p, uint64_t deadline_ns)
 		task_sleep(UINT64_MAX);
 	side->sleeper = NULL;
 	side->woken = false;
+}
+
+void protection_rest(void *context, uint64_t ns)
+{
+	(void)context;
+	the_world->did.yielded++;
+	if (!the_world->source.dead)
+		task_sleep(the_world->now_ns + ns);
 }
 
 static void run_thread(void *context)

@@ -75,16 +75,18 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 	case SYNC_NONE:
 		return;
 	case SYNC_INITIAL:
-		good = side->acked_point == 0;
+		good = side->acked_point == 0 || side->replica_gone;
 		break;
 	case SYNC_UNCLEAN_STOP:
 		good = side->unclean || side->fault_state || side->fault_image;
 		break;
 	case SYNC_STATE_MISSING:
 	case SYNC_STATE_UNREADABLE:
-	case SYNC_STATE_FOREIGN:
 	case SYNC_TRACKING_LOST:
 		good = side->fault_state;
+		break;
+	case SYNC_STATE_FOREIGN: // or the files were being written when it ended, and some name no cut: a sync of all is due anyway
+		good = side->fault_state || side->nowhere;
 		break;
 	case SYNC_RESIZED:
 		good = side->resized;
@@ -96,10 +98,10 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 		good = side->fault_image;
 		break;
 	case SYNC_POSITION: // tracking that was lost names no cut until a point is committed
-		good = side->fault_state || side->fault_image;
+		good = side->nowhere || side->fault_state || side->fault_image || side->replica_gone;
 		break;
 	}
-	if (!good)
+	if (!good && reason != side->standing)
 		world_wrong("%s: a sync for the reason %s, which nothing here gave (B5)", p->config.name, sync_reason_name(reason));
 }
 
@@ -149,7 +151,8 @@ static void loaded_disk(struct side *side, struct export *export, struct protect
 	if (p->sync != SYNC_INITIAL)
 		reason_listed(side, p, reason);
 	if (reason != SYNC_NONE)
-		the_world->did.reason[reason]++;
+		the_world->did.found[reason]++;
+	disk->coarsened = dirty->coarsened;
 	for (uint64_t b = 0; b < size_blocks(disk->size); b++) {
 		uint64_t r = b / BLOCKS_PER_REGION;
 		disk->allowed[b] = dirty_mask(dirty, b) != 0;
@@ -165,6 +168,21 @@ static void loaded_disk(struct side *side, struct export *export, struct protect
 	}
 }
 
+// What happened to the state files and the images before this start is known now, and was said if it had to be: from here on it is no
+// reason any more, unless it goes on.
+static void old_faults_end(struct side *side, const struct protection *p)
+{
+	const struct host *host = &the_world->source;
+	side->standing = p->sync;
+	side->nowhere |= full_reason(p->sync);
+	if (host->fail_op != SIM_NEVER || host->full)
+		return;
+	for (uint16_t d = 0; d < side->config.disk_count; d++)
+		if (p->tracking[d].lost)
+			return;
+	side->fault_state = side->fault_image = side->resized = false;
+}
+
 void oracle_loaded(struct side *side, struct export *export, struct protection *p)
 {
 	for (uint16_t d = 0; d < side->config.disk_count; d++)
@@ -178,6 +196,7 @@ void oracle_loaded(struct side *side, struct export *export, struct protection *
 		if (!uuid_is_zero(&p->position.pending_cut))
 			superset(side, export, &p->position.pending_cut, "after the start, for the cut whose answer was lost");
 	}
+	old_faults_end(side, p);
 }
 
 void oracle_marks(struct side *side, uint16_t d, const uint64_t *set, size_t sets, const uint64_t *clear, size_t clears, bool ok)
@@ -202,17 +221,38 @@ static void check_told(struct side *side, uint16_t d, uint64_t b)
 	content_set(&disk->acked[b], disk->image[b]); // the next look is quick
 }
 
+// A map has bits of its own for one and a half times its regions (replicator/dirty.h): beyond, a region that the guest touched is wholly dirty,
+// and this cut may have one more such region for each that it counted.
+static bool coarsened(struct side_disk *disk, uint64_t b, uint64_t *left)
+{
+	uint64_t first = b - b % BLOCKS_PER_REGION, end = min_u64(first + BLOCKS_PER_REGION, size_blocks(disk->size));
+	bool touched = false;
+	for (uint64_t i = first; i < end; i++)
+		touched |= disk->allowed[i];
+	if (!touched || !*left)
+		return false;
+	--*left;
+	the_world->did.coarsened++;
+	memset(disk->allowed + first, 1, end - first);
+	return true;
+}
+
 void oracle_taken(struct side *side, struct export *export, struct protection *p)
 {
 	reason_listed(side, p, p->sync);
+	the_world->did.synced[p->sync]++;
 	for (uint16_t d = 0; d < side->config.disk_count; d++) {
 		struct side_disk *disk = &side->disk[d];
 		const struct volume *volume = &export_group(export)->volume[d];
+		uint64_t coarse = volume->dirty.coarsened - disk->coarsened;
+		disk->coarsened = volume->dirty.coarsened;
 		for (uint64_t b = 0; b < size_blocks(disk->size); b++) {
 			check_told(side, d, b);
 			disk->allowed[b] |= disk->touched[b];
 			disk->touched[b] = disk->writers[b] > 0; // at the gate, or waiting for a mark
-			if (dirty_mask(&volume->set, b) && !disk->allowed[b] && !full_reason(p->sync))
+		}
+		for (uint64_t b = 0; b < size_blocks(disk->size); b++) {
+			if (dirty_mask(&volume->set, b) && !disk->allowed[b] && !full_reason(p->sync) && !coarsened(disk, b, &coarse))
 				world_wrong("%s, disk %u, block %llu is a candidate, and nothing made it one (B5)", side->config.name, d,
 					    (unsigned long long)b);
 		}
@@ -366,8 +406,12 @@ void oracle_poll(void)
 				side->taken = NULL;
 			}
 		}
-		if (p->position_known && uuid_is_zero(pending) && p->position.point > side->acked_point &&
-		    snapshot_find(side, &p->position.last_cut))
+		side->nowhere |= p->uncovered;
+		const struct snapshot *last = snapshot_find(side, &p->position.last_cut);
+		if (p->position_known && uuid_is_zero(pending) && p->position.point > side->acked_point && last && !last->gone) {
 			side->acked_point = p->position.point;
+			side->replica_gone = false;
+			side->nowhere = p->uncovered;
+		}
 	}
 }

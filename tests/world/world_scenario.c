@@ -6,6 +6,7 @@
 #include "replicator/group.h"
 #include "receiver/scrub.h"
 #include "replicator/site.h"
+#include "tests/world/world_seed.h"
 #include "tests/lib/twin.h"
 
 #include <assert.h>
@@ -80,6 +81,25 @@ static uint64_t draw_size(void)
 	return size;
 }
 
+// Anything: it is trusted for nothing.
+bool world_seed_fill(unsigned char *block)
+{
+	if (world_one_in(3))
+		return false;
+	memset(block, (int)world_draw(256), BLOCK_SIZE);
+	return true;
+}
+
+// Of some of its disks, and not always of the right size.
+static void make_seeds(struct world *w, const struct side *side)
+{
+	for (unsigned d = 0; d < side->config.disk_count; d++)
+		if (world_one_in(2))
+			must(world_seed_make(sim_env(w->receiver.sim), side->config.name, side->config.disk[d].name,
+					     world_one_in(3) ? draw_size() : side->disk[d].size, world_seed_fill),
+			     "make a seed");
+}
+
 static void make_side(struct world *w, unsigned number, unsigned disks_max)
 {
 	struct side *side = &w->side[number];
@@ -100,6 +120,7 @@ static void make_side(struct world *w, unsigned number, unsigned disks_max)
 		config->generation.bytes[i] = (unsigned char)(1 + world_draw(255));
 	}
 	config->disk_count = (uint16_t)(1 + world_draw(disks_max));
+	config->seed_since_wall_ns = world_one_in(6) ? env_wall_ns(sim_env(w->source.sim)) : 0;
 	must(env_root_open(sim_env(w->source.sim), "/images", &images), "open /images");
 	for (unsigned d = 0; d < config->disk_count; d++) {
 		struct env_file *file = NULL;
@@ -118,6 +139,8 @@ static void make_side(struct world *w, unsigned number, unsigned disks_max)
 	must(protection_config_save(state, config, &err), err.text);
 	env_root_close(state);
 	guest_make(side);
+	if (world_one_in(4))
+		make_seeds(w, side);
 }
 
 static void set_up(struct world *w, const struct world_plan *plan)
@@ -132,197 +155,9 @@ static void set_up(struct world *w, const struct world_plan *plan)
 		make_side(w, s, plan->disks_max);
 	sim_settle(w->source.sim);
 	sim_settle(w->receiver.sim);
+	world_operator(NULL, 0);
 	w->source.life_task = task_start(&w->source, source_life, NULL);
 	w->receiver.life_task = task_start(&w->receiver, receiver_life, NULL);
-}
-
-// ---- faults
-
-static void crash(struct host *host)
-{
-	bool power = world_one_in(2);
-	host->down_ns = world_draw(world_one_in(3) ? 40 : 3) * WORLD_S;
-	if (world_one_in(3))
-		host_end(host, power);
-	else
-		host_arm(host, world_draw(world_one_in(2) ? 12 : 400), power);
-}
-
-static void restart(struct host *host)
-{
-	if (host->dead)
-		return;
-	world_note("%s restarts", host->name);
-	host->stop = true;
-	host->down_ns = world_draw(10) * WORLD_S;
-	task_wake(host->life_task);
-}
-
-static void io_error(struct world *w)
-{
-	struct host *host = world_one_in(2) ? &w->source : &w->receiver;
-	w->did.io_errors++;
-	if (host == &w->source)
-		for (unsigned s = 0; s < w->sides; s++)
-			w->side[s].fault_state = w->side[s].fault_image = true; // any of them may meet it
-	else
-		w->receiver_io_error = true;
-	host_fail(host, world_draw(200), -EIO);
-	world_note("an I/O error waits at %s", host->name);
-}
-
-static void space_back(void *context, uint64_t value)
-{
-	(void)value;
-	sim_set_space(((struct host *)context)->sim, UINT64_C(1) << 40);
-}
-
-static void full_disk(struct world *w)
-{
-	struct host *host = world_one_in(3) ? &w->source : &w->receiver;
-	if (host->dead)
-		return;
-	if (host == &w->source)
-		for (unsigned s = 0; s < w->sides; s++)
-			w->side[s].fault_state = w->side[s].fault_image = true;
-	w->did.full++;
-	world_note("the disk of %s is full", host->name);
-	sim_set_space(host->sim, world_draw(300000));
-	world_at(w->now_ns + world_draw(20) * WORLD_S, space_back, host, 0);
-}
-
-static void clock_step(struct world *w)
-{
-	static const int64_t steps_s[] = {-3600, -86400, 3600, 86400, -30 * 86400, 400 * 86400, 5, -5};
-	struct host *host = world_one_in(2) ? &w->source : &w->receiver;
-	if (host->dead)
-		return;
-	w->did.steps++;
-	sim_clock_step(host->sim, steps_s[world_draw(8)] * INT64_C(1000000000));
-}
-
-// As protection_resize() asks, without waiting for the answer.
-static void resize(struct world *w)
-{
-	struct side *side = &w->side[world_draw(w->sides)];
-	struct protection *p = side->protection;
-	if (!p || w->source.dead || p->resize.asked)
-		return;
-	uint16_t d = (uint16_t)world_draw(side->config.disk_count);
-	struct side_disk *disk = &side->disk[d];
-	uint64_t size = disk->size + (1 + world_draw(3 * BLOCKS_PER_REGION / 2)) * BLOCK_SIZE / (world_one_in(4) ? 128 : 1);
-	if (size_blocks(size) > disk->blocks_max)
-		return;
-	w->did.resizes++;
-	side->resized = true;
-	for (uint64_t r = disk->size / REGION_SIZE; r < size_regions(size); r++)
-		disk->marked[r] = true; // in the larger file
-	p->resize = (struct resize){.disk = d, .size = size, .asked = true};
-	world_note("%s: disk %u from %llu to %llu bytes", side->config.name, d, (unsigned long long)disk->size, (unsigned long long)size);
-	protection_wake(p);
-}
-
-static bool turn_bit(struct host *host, const char *root_name, const char *name)
-{
-	struct env_root *root = NULL;
-	struct env_file *file = NULL;
-	uint64_t size = 0;
-	bool turned = false;
-	host_oracle_begin(host);
-	if (env_root_open(sim_env(host->sim), root_name, &root) == 0 && env_open(root, name, ENV_WRITE, &file) == 0 &&
-	    env_size(file, &size) == 0 && size) {
-		static const unsigned char hole[SECTOR_SIZE];
-		unsigned char byte = 0, sector[SECTOR_SIZE] = {0};
-		uint64_t at = world_draw(size);
-		size_t got = 0;
-		(void)env_pread(file, sector, sizeof(sector), at - at % SECTOR_SIZE, &got);
-		// A hole has no bits on any disk.
-		if (memcmp(sector, hole, sizeof(sector)) != 0 && env_pread_full(file, &byte, 1, at) == 0) {
-			byte ^= (unsigned char)(1u << world_draw(8));
-			(void)env_pwrite(file, &byte, 1, at); // also where it fails it may be there
-			(void)env_sync(file);
-			turned = true;
-		}
-	}
-	env_close(file);
-	env_root_close(root);
-	host_oracle_end(host);
-	the_world->did.rot += turned;
-	if (turned)
-		world_note("a bit of %s turns", name);
-	return turned;
-}
-
-// Of a state file, while nobody runs: found, and said.
-void world_rot_states(void)
-{
-	struct world *w = the_world;
-	for (; w->rot_states; w->rot_states--) {
-		struct side *side = &w->side[world_draw(w->sides)];
-		char name[2 * NAME_SIZE + 32];
-		(void)snprintf(name, sizeof(name), "protections/%s/%s.state", side->config.name,
-			       side->config.disk[world_draw(side->config.disk_count)].name);
-		side->fault_state |= turn_bit(&w->source, "/state", name);
-	}
-}
-
-// Of what lies under a protection's points: the scrub finds it, and the source sends it again.
-static void rot_base(struct world *w)
-{
-	struct side *side = &w->side[world_draw(w->sides)];
-	char name[2 * NAME_SIZE + 32];
-	if (w->receiver.dead)
-		return;
-	(void)snprintf(name, sizeof(name), "%s/base/%s.raw", side->config.name, side->config.disk[world_draw(side->config.disk_count)].name);
-	side->fault_store |= turn_bit(&w->receiver, "/store", name);
-}
-
-static void fault(void *context, uint64_t value)
-{
-	struct world *w = context;
-	(void)value;
-	if (w->quiet)
-		return;
-	switch (world_draw(17)) {
-	case 0:
-	case 1:
-		crash(&w->source);
-		break;
-	case 2:
-	case 3:
-		crash(&w->receiver);
-		break;
-	case 4:
-		restart(&w->source);
-		break;
-	case 5:
-		restart(&w->receiver);
-		break;
-	case 6:
-		io_error(w);
-		break;
-	case 7:
-		full_disk(w);
-		break;
-	case 8:
-		clock_step(w);
-		break;
-	case 9:
-		resize(w);
-		break;
-	case 10:
-		w->net_down_until_ns = w->now_ns + world_draw(15) * WORLD_S;
-		break;
-	case 11:
-		w->rot_states++;
-		break;
-	case 12:
-		rot_base(w);
-		break;
-	default:
-		link_fault();
-	}
-	world_at(w->now_ns + world_draw(world_one_in(3) ? 12 : 4) * WORLD_S + world_draw(WORLD_S), fault, w, 0);
 }
 
 // ---- the end
@@ -333,16 +168,16 @@ static void mend(struct world *w)
 	bool source = false, receiver = w->receiver_io_error;
 	for (unsigned s = 0; s < w->sides; s++)
 		source |= w->side[s].failed || w->side[s].fault_image;
-	space_back(&w->source, 0);
-	space_back(&w->receiver, 0);
+	world_space_back(&w->source, 0);
+	world_space_back(&w->receiver, 0);
 	w->net_down_until_ns = 0;
 	host_disarm(&w->source);
 	host_disarm(&w->receiver);
 	w->source.down_ns = w->receiver.down_ns = WORLD_S;
 	if (source)
-		restart(&w->source);
+		world_restart(&w->source);
 	if (receiver)
-		restart(&w->receiver);
+		world_restart(&w->receiver);
 	w->receiver_io_error = false;
 	task_wake(w->source.life_task);
 	task_wake(w->receiver.life_task);
@@ -436,10 +271,11 @@ void world_scenario(uint64_t seed, const struct world_plan *plan)
 {
 	struct world *w = the_world;
 	world_begin(seed);
+	w->calm = !plan->faults;
 	set_up(w, plan);
 	world_run_until(world_draw(10) * WORLD_S);
 	if (plan->faults)
-		fault(w, 0);
+		world_fault(w, 0);
 	world_run_until(w->now_ns + (FAULTY_S + world_draw(FAULTY_S)) * WORLD_S);
 	w->quiet = true;
 	mend(w);

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading an image beside the ring, by any thread: what a survey looks at.
+//
+// What is in memory is copied from there. Where it is not, the system is asked to read ahead, AHEAD bytes before its turn, for as long as what comes
+// is not in memory either: its own window is too small for a disk that answers many requests at once.
+#include "replicator/image.h"
+
+#include "base/size.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum {
+	ADVISE_STEP = 128 << 10, // the kernel takes no more of a range than its readahead window, and forgets the rest
+	AHEAD = 4 << 20,
+	AHEAD_READS = 256, // so many more after one that was not in memory
+};
+
+static void advise(const struct image *image, uint64_t off, uint64_t len)
+{
+	for (uint64_t at = off; at < off + len && at < image->size; at += ADVISE_STEP)
+		(void)posix_fadvise(image->fd, (off_t)at, (off_t)min_u64(ADVISE_STEP, off + len - at), POSIX_FADV_WILLNEED);
+}
+
+// Its first bytes that are in memory; 0: none.
+static size_t from_memory(struct image *image, uint64_t off, size_t len, void *data)
+{
+	struct iovec iov = {.iov_base = data, .iov_len = len};
+	ssize_t n = preadv2(image->fd, &iov, 1, (off_t)off, RWF_NOWAIT);
+	return n > 0 ? (size_t)n : 0;
+}
+
+int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data)
+{
+	unsigned ahead = atomic_load_explicit(&image->ahead, memory_order_relaxed);
+	size_t done = from_memory(image, off, len, data);
+	if (done < len && ahead == 0)
+		advise(image, off + done, AHEAD);
+	else if (ahead)
+		advise(image, off + AHEAD, len);
+	if (done < len || ahead)
+		atomic_store_explicit(&image->ahead, done < len ? AHEAD_READS : ahead - 1, memory_order_relaxed);
+	while (done < len) {
+		ssize_t n = pread(image->fd, (char *)data + done, len - done, (off_t)(off + done));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO; // cut short behind our back
+		done += (size_t)n;
+	}
+	return 0;
+}

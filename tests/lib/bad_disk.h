@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// A disk with a bad place: what reads it gets an error, and everything else goes on. Laid over an env; one bad place at a time.
+#ifndef KAGAMI_TESTS_LIB_BAD_DISK_H
+#define KAGAMI_TESTS_LIB_BAD_DISK_H
+
+#include "base/env.h"
+
+// Before the first thread of a test, and after its last.
+void bad_disk_begin(struct env *env);
+void bad_disk_end(void);
+
+// Reads of bytes [at, at + len) of the file that is opened by `name` give `code` from now on, also by who has it open.
+void bad_disk_set(const char *name, uint64_t at, uint64_t len, int code);
+// The next read of byte `at` of that file, and no other, shows it flipped: as one that meets a write half way.
+void bad_disk_tear(const char *name, uint64_t at);
+void bad_disk_heal(void);
+unsigned bad_disk_hits(void); // since bad_disk_begin()
+
+// Where the L2 table of an overlay lies that has block `block`, and the cluster of a block that is not packed.
+uint64_t bad_disk_table(struct env *env, const char *root, const char *name, uint64_t block);
+uint64_t bad_disk_cluster(struct env *env, const char *root, const char *name, uint64_t block);
+
+#endif

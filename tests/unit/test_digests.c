@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// Readers of the base's digest table beside a growth, which writes its first sector in place (receiver/digests.c).
+#include "base/log.h"
+#include "receiver/chain.h"
+#include "receiver/replica.h"
+#include "receiver/scrub.h"
+#include "tests/lib/bad_disk.h"
+#include "tests/lib/store_flip.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char table[] = "vm1/base/vda.digests";
+enum { SIZE_FIELD = 48 }; // of the prelude
+
+static int setup(void **state)
+{
+	struct store_twin *t = calloc(1, sizeof(*t));
+	assert_non_null(t);
+	store_twin_begin(t, 11);
+	bad_disk_begin(t->temp.root->env);
+	store_twin_session(t);
+	store_twin_change(t, 0, 1, MASK_FULL);
+	assert_int_equal(store_twin_send(t, 0, 1, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	store_twin_seal(t);
+	*state = t;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct store_twin *t = *state;
+	store_twin_end(t);
+	bad_disk_end();
+	free(t);
+	return 0;
+}
+
+static void reader_that_meets_a_growth_half_way_looks_again(void **state)
+{
+	struct store_twin *t = *state;
+	struct chain *chain = NULL;
+	struct err err = {0};
+	uint64_t held;
+	assert_int_equal(replica_hold(t->replica, 1, &held, &err), 0);
+	bad_disk_tear(table, SIZE_FIELD);
+	if (chain_open(t->replica, 1, 0, &chain, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(bad_disk_hits(), 1);
+	assert_int_equal(chain_data_blocks(chain), 1);
+	chain_close(chain);
+	replica_release(t->replica, 1);
+}
+
+static void scrub_that_meets_a_growth_half_way_breaks_nothing(void **state)
+{
+	struct store_twin *t = *state;
+	struct scrub_step step;
+	struct replica_info info;
+	struct err err = {0};
+	assert_int_equal(scrub_begin(t->replica, 0, 1 << 30, &err), 0);
+	bad_disk_tear(table, SIZE_FIELD);
+	if (scrub_slice(t->replica, &step, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(bad_disk_hits(), 1);
+	replica_info(t->replica, &info);
+	assert_false(info.broken);
+}
+
+static void table_that_is_damaged_is_still_told(void **state)
+{
+	struct store_twin *t = *state;
+	struct chain *chain = NULL;
+	struct err err = {0};
+	uint64_t held;
+	assert_int_equal(replica_hold(t->replica, 1, &held, &err), 0);
+	store_flip_at(t, "base/vda.digests", SIZE_FIELD);
+	assert_int_equal(chain_open(t->replica, 1, 0, &chain, &err), -EBADMSG);
+	assert_non_null(strstr(err.text, "base/vda.digests"));
+	replica_release(t->replica, 1);
+}
+
+int main(void)
+{
+	log_init("test_digests", LOG_LEVEL_ERROR);
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(reader_that_meets_a_growth_half_way_looks_again),
+		TEST(scrub_that_meets_a_growth_half_way_breaks_nothing),
+		TEST(table_that_is_damaged_is_still_told),
+	};
+	return cmocka_run_group_tests_name("digests", tests, NULL, NULL);
+}

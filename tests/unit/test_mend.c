@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// A replica that could not be read comes back by itself (receiver/mend.c), with every hold; one whose sync failed does not.
+#include "base/log.h"
+#include "receiver/replica.h"
+#include "tests/lib/bad_disk.h"
+#include "tests/lib/store_world.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SECOND_NS UINT64_C(1000000000)
+#define WHOLE (UINT64_C(1) << 40)
+
+struct bench {
+	struct store_world *world;
+	struct sim *sim;
+	struct env *env;
+	struct store *store;
+	struct replica *replica;
+	struct replica_info info;
+	struct err err;
+};
+
+static void open_store(struct bench *b)
+{
+	if (store_open(b->env, "/store", &b->store, &b->err))
+		fail_msg("%s", b->err.text);
+	b->replica = store_find(b->store, "vm1");
+	assert_non_null(b->replica);
+}
+
+static int setup(void **state)
+{
+	struct bench *b = calloc(1, sizeof(*b));
+	assert_non_null(b);
+	b->world = world_new(8, 3);
+	b->sim = sim_new(1);
+	b->env = sim_env(b->sim);
+	if (world_setup(b->env, b->world, &b->err))
+		fail_msg("%s", b->err.text);
+	bad_disk_begin(b->env);
+	*state = b;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct bench *b = *state;
+	store_close(b->store);
+	bad_disk_end();
+	assert_int_equal(sim_handles(b->sim), 0);
+	sim_free(b->sim);
+	world_free(b->world);
+	free(b);
+	return 0;
+}
+
+static int mend(struct bench *b, uint64_t seconds)
+{
+	sim_clock_advance(b->sim, seconds * SECOND_NS);
+	int rc = replica_mend(b->replica);
+	replica_info(b->replica, &b->info);
+	return rc;
+}
+
+static unsigned holds(struct bench *b, uint64_t number)
+{
+	const struct point_info *point = replica_point(b->replica, number);
+	return point ? point->holds : 0;
+}
+
+static void replica_that_could_not_be_read_at_start_comes_back(void **state)
+{
+	struct bench *b = *state;
+	static const char *const files[] = {"vm1/protection.json", "vm1/points/2/point.json", "vm1/points/3/vdb.qcow2", "vm1/base/vda.digests"};
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		bad_disk_set(files[i], 0, WHOLE, -EIO);
+		open_store(b);
+		replica_info(b->replica, &b->info);
+		assert_true(b->info.broken && b->info.mend_in_ms > 0 && b->info.mend_in_ms <= 30000);
+		assert_non_null(strstr(b->info.broken_reason, "looked at again in"));
+		assert_non_null(strstr(b->info.broken_reason, files[i]));
+		assert_int_equal(mend(b, 29), 0);
+		assert_int_equal(mend(b, 1), 0); // it was looked at, and is as it was
+		assert_true(b->info.broken && b->info.mend_in_ms > 50000); // twice as long
+		bad_disk_heal();
+		assert_int_equal(mend(b, 30), 0);
+		assert_int_equal(mend(b, 31), 1);
+		assert_true(!b->info.broken && b->info.point_count == 3 && b->info.mend_in_ms == 0);
+		if (i == 3 && world_commit(b->world, b->store, 4, false, &b->err)) // and takes the next point
+			fail_msg("%s", b->err.text);
+		store_close(b->store);
+	}
+	open_store(b);
+}
+
+static void back_off_has_an_end(void **state)
+{
+	struct bench *b = *state;
+	bad_disk_set("vm1/protection.json", 0, WHOLE, -EIO);
+	open_store(b);
+	for (unsigned i = 0; i < 40; i++) {
+		assert_int_equal(mend(b, 3600), 0);
+		assert_true(b->info.mend_in_ms <= 3600000);
+	}
+}
+
+static void what_a_session_could_not_read_is_read_again(void **state)
+{
+	struct bench *b = *state;
+	open_store(b);
+	bad_disk_set("vm1/points/2/vda.digests", 0, WHOLE, -EIO);
+	assert_int_equal(world_commit(b->world, b->store, 4, false, &b->err), -EIO);
+	replica_info(b->replica, &b->info);
+	assert_true(b->info.broken && b->info.mend_in_ms > 0);
+	bad_disk_heal();
+	assert_int_equal(mend(b, 30), 1);
+	if (world_commit(b->world, b->store, 4, false, &b->err))
+		fail_msg("%s", b->err.text);
+}
+
+static void holds_outlast_it(void **state)
+{
+	struct bench *b = *state;
+	uint64_t held;
+	bad_disk_set("vm1/points/2/point.json", 0, WHOLE, -EIO);
+	open_store(b);
+	assert_int_equal(replica_hold(b->replica, 1, &held, &b->err), 0);
+	assert_int_equal(replica_hold(b->replica, 3, &held, &b->err), -ENOENT);
+	assert_int_equal(replica_hold_unread(b->replica, 3), 0);
+	assert_int_equal(replica_hold_unread(b->replica, 2), 0);
+	replica_release(b->replica, 2);
+	assert_int_equal(mend(b, 31), 0);
+	bad_disk_heal();
+	assert_int_equal(mend(b, 61), 1);
+	assert_true(holds(b, 1) == 1 && holds(b, 2) == 0 && holds(b, 3) == 1);
+	replica_release(b->replica, 1);
+	replica_release(b->replica, 3);
+	assert_true(holds(b, 1) == 0 && holds(b, 3) == 0);
+}
+
+static void what_is_damaged_is_not_looked_at_again(void **state)
+{
+	struct bench *b = *state;
+	open_store(b);
+	store_close(b->store);
+	b->store = NULL;
+	bad_disk_set("vm1/points/2/point.json", 0, WHOLE, -EBADMSG);
+	open_store(b);
+	replica_info(b->replica, &b->info);
+	assert_true(b->info.broken && b->info.mend_in_ms == 0);
+	assert_int_equal(mend(b, 100000), 0);
+	assert_true(b->info.broken);
+}
+
+int main(void)
+{
+	log_init("test_mend", LOG_LEVEL_ERROR);
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(replica_that_could_not_be_read_at_start_comes_back),
+		TEST(back_off_has_an_end),
+		TEST(what_a_session_could_not_read_is_read_again),
+		TEST(holds_outlast_it),
+		TEST(what_is_damaged_is_not_looked_at_again),
+	};
+	return cmocka_run_group_tests_name("mend", tests, NULL, NULL);
+}

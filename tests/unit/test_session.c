@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+// A session of the receiver (receiver/session.h) over a channel of the test's own, at a clock of the test's own.
+#include "link/token.h"
+#include "receiver/session.h"
+
+#include "base/log.h"
+#include "base/size.h"
+#include "tests/sim/env_sim.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define NS_PER_S UINT64_C(1000000000)
+#define DISK_SIZE (UINT64_C(16) << 40)
+
+static const struct pin source = {{9, 9}}, own = {{7}};
+
+// --- the channel: what the test says, one frame after the other without a pause; and what is answered ---
+
+enum { FRAMES_MAX = 8, FRAME_SIZE = 4096 };
+
+struct channel {
+	unsigned char in[FRAMES_MAX][FRAME_SIZE], out[WIRE_FRAME_MAX];
+	size_t in_len[FRAMES_MAX];
+	unsigned count, at;
+	unsigned put[WIRE_TYPES], left[WIRE_TYPES]; // how many of each type were put, and had left when they were flushed
+	unsigned left_before_end; // PONGs that had left when the last frame was asked for
+	enum wire_error refused;
+};
+
+int channel_get(struct channel *c, int timeout_ms, struct wire_frame *ret_frame, struct err *err)
+{
+	(void)timeout_ms;
+	if (c->at == c->count)
+		return err_set(err, -ECONNRESET, "the input ends");
+	c->left_before_end = c->left[WIRE_PONG];
+	assert_int_equal(wire_frame_next(c->in[c->at], c->in_len[c->at], ret_frame), 1);
+	c->at++;
+	return 1;
+}
+
+void *channel_room(struct channel *c, size_t cap)
+{
+	(void)cap;
+	return c->out;
+}
+
+int channel_put(struct channel *c, size_t len)
+{
+	struct wire_frame f;
+	assert_int_equal(wire_frame_next(c->out, len, &f), 1);
+	c->put[f.type]++;
+	return 0;
+}
+
+int channel_flush(struct channel *c, struct err *err)
+{
+	(void)err;
+	memcpy(c->left, c->put, sizeof(c->left));
+	return 0;
+}
+
+const struct pin *channel_peer(const struct channel *c)
+{
+	(void)c;
+	return &source;
+}
+
+void channel_refuse(struct channel *c, enum wire_error code, const char *text)
+{
+	(void)text;
+	c->refused = code;
+}
+
+// The others are not called; they are here so that the real ones are not linked.
+int channel_connect(SSL_CTX *a, const char *b, const struct pin *c, struct channel **d, struct err *err)
+{
+	(void)a, (void)b, (void)c, (void)d, (void)err;
+	abort();
+}
+
+int channel_accept(SSL_CTX *a, int b, struct channel **c, struct err *err)
+{
+	(void)a, (void)b, (void)c, (void)err;
+	abort();
+}
+
+int channel_expect(struct channel *a, enum wire_type b, int c, struct wire_frame *d, struct wire_failure *e, struct err *err)
+{
+	(void)a, (void)b, (void)c, (void)d, (void)e, (void)err;
+	abort();
+}
+
+void channel_close(struct channel *c)
+{
+	(void)c;
+}
+
+void channel_abort(struct channel *c)
+{
+	(void)c;
+	abort();
+}
+
+int channel_fd(const struct channel *c)
+{
+	(void)c;
+	abort();
+}
+
+uint64_t channel_bytes_out(const struct channel *c)
+{
+	(void)c;
+	abort();
+}
+
+uint64_t channel_bytes_in(const struct channel *c)
+{
+	(void)c;
+	abort();
+}
+
+const struct wire_ack *channel_acked(const struct channel *c)
+{
+	(void)c;
+	abort();
+}
+
+uint64_t channel_id(const struct channel *c)
+{
+	(void)c;
+	abort();
+}
+
+// --- the receiver ---
+
+static struct {
+	struct env_ops ops;
+	const struct env_ops *sim;
+	uint64_t now_ns, step_ns; // each look at the clock is so much later
+} clock_of;
+
+static uint64_t slow_mono_ns(struct env *env)
+{
+	(void)env;
+	return clock_of.now_ns += clock_of.step_ns;
+}
+
+static bool take_over(void *context, struct replica *replica)
+{
+	(void)context, (void)replica;
+	return false;
+}
+
+static void opened(void *context, struct replica *replica)
+{
+	(void)context, (void)replica;
+}
+
+static void committed(void *context)
+{
+	(void)context;
+}
+
+static void pair(struct pairing *pairing)
+{
+	char text[TOKEN_TEXT_SIZE];
+	struct token token;
+	struct wire_pair proof = {.name = "host1"}, answer;
+	int64_t expires;
+	assert_true(pairing_token(pairing, "127.0.0.1:1", text, &expires, NULL) == 0 && token_read(text, &token, NULL) == 0);
+	token_id(token.secret, proof.token_id);
+	token_proof(token.secret, false, &source, &own, proof.mac);
+	assert_true(pairing_accept(pairing, &proof, &source, &answer, NULL) == 0);
+}
+
+struct bench {
+	struct sim *sim;
+	struct env_root *state;
+	struct store *store;
+	struct pairing *pairing;
+	struct channel *channel;
+};
+
+static int setup(void **state)
+{
+	struct bench *b = calloc(1, sizeof(*b));
+	struct env_root *top;
+	assert_non_null(b);
+	b->sim = sim_new(1);
+	struct env *env = sim_env(b->sim);
+	clock_of.sim = env->ops;
+	clock_of.ops = *env->ops;
+	clock_of.ops.mono_ns = slow_mono_ns;
+	clock_of.now_ns = NS_PER_S;
+	clock_of.step_ns = 0;
+	env->ops = &clock_of.ops;
+	assert_true(env_root_open(env, "/", &top) == 0 && env_mkdir(top, "store") == 0 && env_mkdir(top, "state") == 0);
+	env_root_close(top);
+	assert_int_equal(store_open(env, "/store", &b->store, NULL), 0);
+	assert_int_equal(env_root_open(env, "/state", &b->state), 0);
+	assert_int_equal(pairing_open(b->state, &own, &b->pairing, NULL), 0);
+	pair(b->pairing);
+	b->channel = calloc(1, sizeof(*b->channel));
+	assert_non_null(b->channel);
+	*state = b;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct bench *b = *state;
+	free(b->channel);
+	pairing_close(b->pairing);
+	store_close(b->store);
+	env_root_close(b->state);
+	sim_free(b->sim);
+	free(b);
+	return 0;
+}
+
+static const struct wire_open open_vm1 = {.protection = {{1}}, .generation = {{2}}, .name = "vm1", .digest = {.kind = DIGEST_XXH3, .secret = {0x11}},
+					  .codec = CODEC_ZSTD, .points_keep = 2, .rpo_ms = 15000, .disk_count = 1,
+					  .disk = {{.name = "vda", .size = DISK_SIZE}}};
+
+static void point_of_one_block(const struct bench *b)
+{
+	unsigned char content[BLOCK_SIZE];
+	struct replica *replica;
+	struct wire_opened opening;
+	struct wire_committed done;
+	memset(content, 'a', sizeof(content));
+	const struct wire_block block = {.mask = MASK_FULL, .codec = CODEC_NONE, .index = 5, .digest = digest_of(&open_vm1.digest, 0, 5, content),
+					 .len = BLOCK_SIZE, .payload = content};
+	assert_int_equal(store_create(b->store, &open_vm1, source.bytes, &replica, NULL), 0);
+	assert_int_equal(replica_session_begin(replica, &open_vm1, source.bytes, &opening, NULL), 0);
+	assert_int_equal(replica_write_block(replica, &block, NULL), 0);
+	const struct wire_seal seal = {.cut = {{5}}, .head = opening.head, .cut_wall_ns = 1, .consistency = POINT_CRASH};
+	assert_int_equal(replica_seal(replica, &seal, &done, NULL), 0);
+	replica_session_end(replica);
+}
+
+static void hello(struct channel *c)
+{
+	const struct wire_hello hello = {.major = WIRE_MAJOR, .minor = WIRE_MINOR, .program = "test"};
+	c->in_len[c->count] = wire_put_hello(c->in[c->count], FRAME_SIZE, &hello);
+	c->count++;
+	c->in_len[c->count] = wire_put_open(c->in[c->count], FRAME_SIZE, &open_vm1);
+	c->count++;
+}
+
+static void zeros(struct channel *c, uint64_t first, uint64_t count)
+{
+	const struct wire_zeros zeros = {.first = first, .count = count};
+	c->in_len[c->count] = wire_put_zeros(c->in[c->count], FRAME_SIZE, &zeros);
+	c->count++;
+}
+
+static void run(struct bench *b)
+{
+	const struct session_host host = {.env = b->state->env, .store = b->store, .pairing = b->pairing, .take_over = take_over, .opened = opened,
+					  .committed = committed};
+	session_run(&host, b->channel, "test");
+}
+
+// --- the tests ---
+
+static void source_hears_of_a_receiver_that_makes_a_large_disk_zeros(void **state)
+{
+	struct bench *b = *state;
+	clock_of.step_ns = NS_PER_S; // by the clock it takes minutes
+	hello(b->channel);
+	zeros(b->channel, 0, size_blocks(DISK_SIZE));
+	run(b);
+	assert_int_equal(b->channel->refused, 0);
+	assert_true(b->channel->left[WIRE_PONG] >= DISK_SIZE / (UINT64_C(16) << 30) / (CHANNEL_STALL_MS / 1000));
+}
+
+static void source_that_leaves_no_pause_hears_of_its_receiver(void **state)
+{
+	struct bench *b = *state;
+	hello(b->channel);
+	for (unsigned i = 0; i < 5; i++)
+		zeros(b->channel, i, 1);
+	clock_of.step_ns = 2 * NS_PER_S;
+	run(b);
+	assert_true(b->channel->left_before_end > 0);
+}
+
+static void zeros_past_the_end_of_the_disk_change_nothing(void **state)
+{
+	struct bench *b = *state;
+	struct replica_info info;
+	point_of_one_block(b);
+	hello(b->channel);
+	zeros(b->channel, 0, size_blocks(DISK_SIZE) + 1);
+	run(b);
+	assert_int_equal(b->channel->refused, WIRE_E_PROTOCOL);
+	replica_info(store_find(b->store, "vm1"), &info);
+	assert_int_equal(info.head_blocks, 0);
+}
+
+int main(void)
+{
+	log_init("test_session", LOG_LEVEL_ERROR);
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(source_hears_of_a_receiver_that_makes_a_large_disk_zeros),
+		TEST(source_that_leaves_no_pause_hears_of_its_receiver),
+		TEST(zeros_past_the_end_of_the_disk_change_nothing),
+	};
+	return cmocka_run_group_tests_name("session", tests, NULL, NULL);
+}
