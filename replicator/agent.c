@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "replicator/desk.h"
+#include "replicator/limiter.h"
 #include "replicator/pack.h"
 #include "replicator/priority.h"
 
@@ -167,11 +168,41 @@ static int hire_crew(struct agent *agent, const struct agent_config *config, str
 	return rc ? err_sys(err, rc, "start %u threads that compress", config->threads) : 0;
 }
 
+// What was set while it ran comes before what it was started with.
+static void settings_use(struct agent *agent)
+{
+	const struct agent_settings *settings = &agent->settings;
+	desk_slots(agent->desk, settings->cycles ? (unsigned)settings->cycles : agent->cycles,
+		   settings->syncs ? (unsigned)settings->syncs : agent->syncs);
+	limiter_set(agent->limiter, &settings->bandwidth);
+}
+
 static int open_desk(struct agent *agent, const struct agent_config *config, struct err *err)
 {
+	agent->cycles = config->cycles;
+	agent->syncs = config->syncs;
 	int rc = desk_new(config->cycles, config->syncs, &agent->desk);
+	if (rc == 0)
+		rc = limiter_new(&agent->limiter);
+	if (rc)
+		return err_sys(err, rc, "start");
 	agent->place.desk = agent->desk;
-	return rc ? err_sys(err, rc, "start") : 0;
+	agent->place.limiter = agent->limiter;
+	rc = agent_settings_load(agent->place.state, &agent->settings, err);
+	if (rc == 0)
+		settings_use(agent);
+	return rc;
+}
+
+int agent_set(struct agent *agent, const struct agent_settings *settings, struct err *err)
+{
+	int rc = agent_settings_save(agent->place.state, settings, err);
+	if (rc)
+		return rc;
+	agent->settings = *settings;
+	settings_use(agent);
+	log_info("the agent's settings changed");
+	return 0;
 }
 
 int agent_open(const struct agent_config *config, struct agent **ret_agent, struct err *err)
@@ -220,6 +251,7 @@ void agent_close(struct agent *agent)
 		free(agent->seat[i]);
 	}
 	desk_free(agent->desk);
+	limiter_free(agent->limiter);
 	crew_free(agent->crew);
 	identity_free(agent->identity);
 	env_close(agent->lock_file);

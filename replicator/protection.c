@@ -44,6 +44,7 @@ static void protection_free(struct protection *p)
 	ship_free(p->ship);
 	SSL_CTX_free(p->tls);
 	slot_leave(p);
+	settings_leave(p);
 	protection_wait_done(p);
 	resize_done(p);
 	(void)pthread_mutex_destroy(&p->lock);
@@ -58,6 +59,9 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	rc = slot_join(p);
 	if (rc)
 		return err_sys(err, rc, "take a place among the cycles");
+	rc = settings_join(p);
+	if (rc)
+		return err_sys(err, rc, "take a share of the line");
 	p->began_ns = protection_now_ns(p);
 	p->tls = identity_context(p->place.identity, false, err);
 	if (!p->tls)
@@ -67,13 +71,15 @@ static int start(struct protection *p, bool is_new, struct err *err)
 		rc = ship_new(&(struct sender_config){.env = p->place.env,
 						      .crew = p->place.crew,
 						      .known_bytes = p->place.known_bytes,
-						      .adapt = p->config.codec_auto},
+						      .adapt = p->config.codec_auto,
+						      .clock = &p->clock},
 			      &p->ship);
 	if (rc)
 		return err_sys(err, rc, "make room for batches");
 	struct err record = {0};
 	if (sync_log_load(p->place.state, p->config.name, &p->syncs, &record))
 		log_warning("the record of syncs is begun anew protection=%s: %s", p->config.name, record.text);
+	dirt_load(p);
 	rc = open_export(p, err);
 	if (rc == 0)
 		rc = tracking_load(p, is_new, err);
@@ -126,7 +132,7 @@ void protection_stop_begin(struct protection *p)
 {
 	LOCK_SCOPE(&p->lock);
 	p->stop = true;
-	if (p->channel)
+	if (p->channel && (p->in_cycle || !p->greeted)) // else it says good-bye
 		channel_abort(p->channel);
 	protection_wake(p);
 }
@@ -190,7 +196,7 @@ int protection_pause(struct protection *p, bool paused, struct err *err)
 		return rc;
 	}
 	p->paused = paused;
-	if (paused && p->channel)
+	if (paused && p->channel && (p->in_cycle || !p->greeted))
 		channel_abort(p->channel); // ends the cycle under way: what it had is dirty again
 	protection_wake(p);
 	return 0;

@@ -63,10 +63,13 @@ static json_t *config_encode(const struct protection_config *config)
 			json_decref(disks);
 			return NULL; // a path that is not UTF-8 cannot be written down, and a disk must not go missing
 		}
-	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:s, s:b, s:o}", "version", 1, "name", config->name, "uuid",
+	json_t *json = json_pack("{s:i, s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:s, s:b, s:o}", "version", 1, "name", config->name, "uuid",
 			 uuid, "generation", generation, "site", config->site, "rpo_ms", (json_int_t)config->rpo_ms,
 			 "points", (int)config->points_keep, "codec", protection_codec_name(config), "digest", digest_kind_name(config->digest.kind), "digest_secret", secret,
 			 "paused", (int)config->paused, "disks", disks);
+	if (json)
+		settings_encode(&config->settings, json);
+	return json;
 }
 
 int protection_config_save(struct env_root *state, const struct protection_config *config, struct err *err)
@@ -113,6 +116,9 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 	const char *digest = "xxh3"; // what the first versions had, and did not write down
 	uint64_t version = 0, points = 0;
 	json_t *disks = NULL;
+	struct protection_settings *settings = &config->settings;
+	struct settings_text text = {.priority = NULL}; // what the first versions did not have
+	settings->objective_ppm = OBJECTIVE_PPM_DEFAULT;
 	const struct control_member members[] = {
 		{"version", true, .number = &version, .least = 1, .most = 1},
 		{"name", true, .text = &name, .is_name = true},
@@ -125,6 +131,10 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 		{"digest", .text = &digest},
 		{"digest_secret", true, .text = &secret},
 		{"paused", true, .flag = &config->paused},
+		{"priority", .text = &text.priority},
+		{"objective_ppm", .number = &settings->objective_ppm, .least = OBJECTIVE_PPM_MIN, .most = OBJECTIVE_PPM_MAX},
+		{"offpeak", .text = &text.offpeak, .least = 1},
+		{"bandwidth", .array = &text.bandwidth, .most = BANDWIDTH_RULES_MAX},
 		{"disks", true, .array = &disks, .least = 1, .most = DISKS_MAX},
 	};
 	int rc = control_read(json, members, sizeof(members) / sizeof(members[0]), err);
@@ -136,6 +146,10 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 		return err_set(err, -EBADMSG, "name, uuid, generation, codec, digest or digest_secret is damaged");
 	(void)snprintf(config->site, sizeof(config->site), "%s", site);
 	config->points_keep = (uint32_t)points;
+	settings->rpo_ms = config->rpo_ms;
+	rc = settings_read(&text, settings, err);
+	if (rc)
+		return rc;
 	return disks_decode(disks, config, err);
 }
 

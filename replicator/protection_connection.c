@@ -106,6 +106,7 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 		protection_committed(p, opened->last_point, &opened->last_cut, cut_mono_ns, p->sealed_here);
 		return;
 	}
+	dirt_forget(p);
 	source_give_back(p->source); // what the lost connection carried; nothing when it carried nothing
 	protection_set_settled(p, true);
 	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
@@ -160,7 +161,7 @@ static void open_message(const struct protection *p, struct wire_open *ret_open)
 	ret_open->digest = config->digest;
 	ret_open->codec = config->codec == CODEC_ZLIB ? CODEC_ZLIB : CODEC_ZSTD;
 	ret_open->points_keep = config->points_keep;
-	ret_open->rpo_ms = config->rpo_ms;
+	ret_open->rpo_ms = p->schedule.rpo_ns / MS_NS; // the thread's own
 	ret_open->disk_count = config->disk_count;
 	for (unsigned i = 0; i < config->disk_count; i++) {
 		memcpy(ret_open->disk[i].name, config->disk[i].name, NAME_SIZE);
@@ -174,10 +175,17 @@ static int open_session(struct protection *p, struct channel *channel, struct wi
 	struct wire_open open;
 	struct wire_opened opened;
 	struct wire_damaged damaged;
-	int rc = greet(channel, &theirs, err);
+	struct greet_clock clock;
+	int rc = greet_clocks(channel, p->place.env, &theirs, &clock, err);
 	if (rc)
 		return rc;
 	p->features = theirs.features;
+	p->reported_ns = 0;
+	settings_gate(p, channel);
+	{
+		LOCK_SCOPE(&p->lock);
+		p->clock_offset = clock;
+	}
 	open_message(p, &open);
 	rc = greet_open(channel, &theirs, &open, &opened, &damaged, failure, err);
 	if (rc)

@@ -85,6 +85,10 @@ void protection_found_committed(struct protection *p, uint64_t point)
 static void on_stage(void *context, enum cycle_stage stage)
 {
 	struct protection *p = context;
+	if (stage == CYCLE_CUTTING)
+		stages_cut(p);
+	if (stage == CYCLE_COMMITTING) // so that the receiver knows where the time of this point went
+		report_send(p, WIRE_REPORT_RUNNING, REPORT_WITH_WHAT_FOLLOWS);
 	enum protection_state state = stage == CYCLE_CUTTING	  ? STATE_CUTTING
 				      : stage == CYCLE_COMMITTING ? STATE_COMMITTING
 				      : p->sync != SYNC_NONE	  ? STATE_SYNCING
@@ -93,26 +97,36 @@ static void on_stage(void *context, enum cycle_stage stage)
 		protection_set_state(p, state, "");
 }
 
-static void cycle_begin(struct protection *p, uint64_t *ret_number)
+// False when it was paused, or is to stop, in the moment before: whoever asked for that saw no cycle to end.
+static bool cycle_begin(struct protection *p, uint64_t *ret_number)
 {
 	progress_begin_cycle(&p->progress, protection_now_ns(p));
 	p->cycle_wall_ns = env_wall_ns(p->place.env);
 	p->cycle_mono_ns = protection_now_ns(p);
-	protection_set_settled(p, false);
+	stages_begin(p, p->due_since_ns ? p->due_since_ns : p->cycle_mono_ns);
+	p->due_since_ns = 0;
 	LOCK_SCOPE(&p->lock);
+	if (p->stop || p->paused)
+		return false;
+	p->settled = false;
 	p->in_cycle = true;
 	p->asked = false;
 	p->hurry = false;
 	*ret_number = ++p->cycles_started;
+	return true;
 }
 
 static void cycle_committed(struct protection *p, uint64_t number, const struct cycle_report *report)
 {
+	stages_end(p, true);
+	dirt_committed(p, report->at.mono_ns, report->dirty_bytes, report->wire_bytes, p->sync != SYNC_NONE);
+	p->cycle_end_ns = protection_now_ns(p);
 	p->head = report->committed.head;
 	schedule_committed(&p->schedule, &(struct schedule_done){.begin_ns = p->cycle_mono_ns,
 								 .cut_ns = report->at.mono_ns,
 								 .commit_ns = report->commit_mono_ns,
 								 .dirty_bytes = report->first_bytes,
+								 .cut_bytes = report->point_bytes,
 								 .sync = p->sync != SYNC_NONE});
 	struct last_cycle last = {
 		.number = number,
@@ -144,7 +158,9 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 	LOCK_SCOPE(&p->lock);
 	p->in_cycle = false;
 	p->cycles_committed = number;
+	p->source_failed = p->target_failed = false;
 	p->last = last;
+	memcpy(p->last.stage_ns, p->clock.ns, sizeof(p->last.stage_ns));
 	p->last_error[0] = 0;
 }
 
@@ -163,6 +179,9 @@ static bool by_source(int code)
 
 static void cycle_failed(struct protection *p, const struct cycle_report *report, const struct err *err)
 {
+	stages_end(p, false);
+	dirt_forget(p);
+	p->cycle_end_ns = protection_now_ns(p);
 	bool unknown = report->sealed && !seal_refused(report->failure.code);
 	if (!unknown) { // otherwise the next connection tells
 		source_give_back(p->source);
@@ -178,6 +197,8 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 	{
 		LOCK_SCOPE(&p->lock);
 		asked_to_stop = p->stop || p->paused;
+		p->source_failed = by_source(err->code) && report->failure.code == 0;
+		p->target_failed = report->failure.code == WIRE_E_STORE;
 		p->in_cycle = false;
 		p->asked |= again_at_once;
 		if (!asked_to_stop)
@@ -246,7 +267,9 @@ void protection_cycle_once(struct protection *p)
 		.context = p,
 	};
 	uint64_t number;
-	cycle_begin(p, &number);
+	if (!cycle_begin(p, &number))
+		return;
+	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
 	report = (struct cycle_report){.sealed = false};
 	bool whole = images_whole(p, &err) == 0;
 	if (!whole)

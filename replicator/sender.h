@@ -16,6 +16,7 @@
 #include "replicator/known.h"
 #include "replicator/source.h"
 #include "replicator/tune.h"
+#include "rpo/stage_clock.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -25,6 +26,7 @@ struct sender_config {
 	struct crew *crew;  // NULL: all is done by who calls
 	size_t known_bytes; // of the table of known digests; 0: none
 	bool adapt;	    // the codec's level, by what is measured
+	struct stage_clock *clock; // of the cycle thread; NULL: nobody wants to know
 };
 
 struct sender_stats { // of one pass
@@ -54,6 +56,8 @@ uint64_t sender_number(const struct sender *sender);		       // of blocks that w
 int sender_until(struct sender *sender, uint64_t number, struct err *err); // puts all before this one
 int sender_ready(struct sender *sender, struct err *err);		       // puts what need not be waited for
 uint64_t sender_now_ns(const struct sender *sender);
+// The clock goes on in `stage`; returns the stage before. What is in none of the others' hands is the thread's own work, and so packing.
+enum rpo_stage sender_stage(const struct sender *sender, enum rpo_stage stage);
 void sender_end(struct sender *sender); // of the pass, however it ended: nothing is under way
 
 #endif

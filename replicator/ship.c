@@ -86,6 +86,14 @@ static bool run_next(const struct lane *lane, unsigned i, unsigned *ret_first, u
 	return i < batch->count;
 }
 
+static int flush(struct passage *p, struct err *err)
+{
+	enum rpo_stage was = sender_stage(p->ship->sender, RPO_STAGE_NETWORK);
+	int rc = channel_flush(p->channel, err);
+	(void)sender_stage(p->ship->sender, was);
+	return rc;
+}
+
 static int put_failed(struct passage *p, struct err *err)
 {
 	int rc = channel_flush(p->channel, err); // says what the connection died of
@@ -123,7 +131,9 @@ static int stage(struct passage *p, struct err *err)
 	struct lane *lane = lane_of(p, p->staged);
 	struct source_batch *batch = &lane->batch;
 	p->staged++;
+	enum rpo_stage was = sender_stage(p->ship->sender, RPO_STAGE_READ);
 	int rc = source_wait(p->source, batch, err);
+	(void)sender_stage(p->ship->sender, was);
 	if (rc) {
 		p->source_failed = true;
 		batch->count = 0; // nothing was asked about it
@@ -136,7 +146,7 @@ static int stage(struct passage *p, struct err *err)
 	judge(p, lane);
 	for (unsigned first, end = 0; rc == 0 && run_next(lane, end, &first, &end);)
 		rc = put_compare(p, lane, first, end, err);
-	return rc ? rc : channel_flush(p->channel, err);
+	return rc ? rc : flush(p, err);
 }
 
 // Takes the answer for blocks [first, end) of the lane.
@@ -145,7 +155,9 @@ static int answer_take(struct passage *p, struct lane *lane, unsigned first, uns
 	const struct source_block *block = &lane->batch.block[first];
 	struct wire_frame frame;
 	struct wire_differs differs;
+	enum rpo_stage was = sender_stage(p->ship->sender, RPO_STAGE_NETWORK);
 	int rc = channel_expect(p->channel, WIRE_DIFFERS, CHANNEL_STALL_MS, &frame, p->failure, err);
+	(void)sender_stage(p->ship->sender, was);
 	if (rc)
 		return rc;
 	if (wire_get_differs(&frame, &differs) || differs.disk != block->disk || differs.first != block->index ||
@@ -255,7 +267,7 @@ static int passage_run(struct passage *p, struct err *err)
 		else
 			break;
 	}
-	return rc ? rc : channel_flush(p->channel, err);
+	return rc ? rc : flush(p, err);
 }
 
 int ship_set(struct ship *ship, struct source *source, struct channel *channel, enum codec codec,

@@ -201,7 +201,9 @@ static int add_block(struct survey *s, const struct source_block *block, const s
 static int take_batch(struct survey *s, struct err *err)
 {
 	struct source_batch *batch = &s->lane[s->taken++ % SURVEY_LANES];
+	enum rpo_stage was = sender_stage(ship_sender(s->c->ship), RPO_STAGE_READ);
 	int rc = source_wait(s->c->source, batch, err);
+	(void)sender_stage(ship_sender(s->c->ship), was);
 	s->source_failed = rc != 0;
 	if (rc)
 		return rc;
@@ -293,7 +295,9 @@ static int take_answer(struct survey *s, struct err *err)
 {
 	struct question q = s->question[s->answered % SURVEY_QUESTIONS_MAX];
 	struct wire_frame frame;
+	enum rpo_stage was = sender_stage(ship_sender(s->c->ship), RPO_STAGE_NETWORK);
 	int rc = channel_expect(s->c->channel, q.level ? WIRE_UNEQUAL : WIRE_DIFFERS, CHANNEL_STALL_MS, &frame, s->failure, err);
+	(void)sender_stage(ship_sender(s->c->ship), was);
 	if (rc)
 		return rc;
 	s->answered++;
