@@ -7,14 +7,16 @@ VERSION := 0.1.0
 
 arrows-common/base   := base
 arrows-common/format := base format
+arrows-common/rpo    := base rpo
 arrows-common/link   := base format link
-arrows-replicator    := base format link replicator
-arrows-receiver      := base format link receiver
-arrows-tools         := base format link tools
-arrows-tests         := base format link replicator receiver tools tests
+arrows-replicator    := base format rpo link replicator
+arrows-receiver      := base format rpo link receiver
+arrows-tools         := base format rpo link tools
+arrows-tests         := base format rpo link replicator receiver tools tests
 
 folder-base := common/base
 folder-format := common/format
+folder-rpo := common/rpo
 folder-link := common/link
 folder-replicator := replicator
 folder-receiver := receiver
@@ -26,8 +28,8 @@ PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
 PACKAGES := liburing openssl zlib libzstd liblz4 libxxhash uuid jansson libmicrohttpd libcurl
 
-parts := common/base common/format common/link replicator receiver tools tests
-libs  := base format link replicator receiver
+parts := common/base common/format common/rpo common/link replicator receiver tools tests
+libs  := base format rpo link replicator receiver
 programs := kagami-replicator kagami-receiver kagami
 bench-programs := kagami-load
 
@@ -202,7 +204,7 @@ sources = $(wildcard $(foreach p,$(parts) tests/unit tests/lib tests/sim tests/w
 objects-of = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $1))
 part-of = $(firstword $(foreach p,$(parts),$(if $(filter $p/%,$1),$p)))
 lib-files = $(libs:%=$(BUILD)/lib/libkagami-%.a)
-common-libs = $(BUILD)/lib/libkagami-link.a $(BUILD)/lib/libkagami-format.a $(BUILD)/lib/libkagami-base.a
+common-libs = $(BUILD)/lib/libkagami-link.a $(BUILD)/lib/libkagami-rpo.a $(BUILD)/lib/libkagami-format.a $(BUILD)/lib/libkagami-base.a
 
 clang-tidy: $(sources:%.c=$(BUILD)/lint/%)
 programs: $(programs:%=$(BUILD)/bin/%) $(bench-programs:%=$(BUILD)/bin/%)

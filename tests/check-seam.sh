@@ -11,7 +11,7 @@ ours=$(mktemp)
 trap 'rm -f "$ours"' EXIT
 
 # What the project defines itself, in any of its objects.
-nm --defined-only -o "$build"/obj/{common/base,common/format,common/link,replicator,receiver}/*.o 2>/dev/null |
+nm --defined-only -o "$build"/obj/{common/base,common/format,common/rpo,common/link,replicator,receiver}/*.o 2>/dev/null |
 	awk '$2 ~ /^[TDBRVWtd]$/ || $3 ~ /./ { print $NF }' | grep -v '^clock_' | sort -u >"$ours" # base/clock.h is outside of the seam
 
 core=$(sed -n '/^core:/,/^allowed:/{/^[a-z]*:/d;s/#.*//;p}' tests/seam.allow)
