@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replicator/greet.h"
 
-#include "base/env.h"
-
 #include <errno.h>
 
 static int broken(struct channel *channel, struct err *err)
@@ -11,13 +9,33 @@ static int broken(struct channel *channel, struct err *err)
 	return rc ? rc : err_set(err, -EMSGSIZE, "a message does not fit into its frame");
 }
 
+static int64_t within(__int128 offset_ns)
+{
+	return offset_ns > WIRE_CLOCK_OFFSET_MAX    ? WIRE_CLOCK_OFFSET_MAX
+	       : offset_ns < -WIRE_CLOCK_OFFSET_MAX ? -WIRE_CLOCK_OFFSET_MAX
+						    : (int64_t)offset_ns;
+}
+
+struct greet_clock greet_clock_of(int64_t sent_wall_ns, uint64_t round_trip_ns, int64_t their_wall_ns)
+{
+	uint64_t half_ns = round_trip_ns / 2 + round_trip_ns % 2;
+	return (struct greet_clock){.offset_ns = within((__int128)their_wall_ns - sent_wall_ns - (__int128)(round_trip_ns / 2)),
+				    .error_ns = min_u64(half_ns, WIRE_CLOCK_OFFSET_MAX)};
+}
+
 int greet(struct channel *channel, struct wire_hello *ret_theirs, struct err *err)
+{
+	struct greet_clock clock;
+	return greet_clocks(channel, env_posix(), ret_theirs, &clock, err);
+}
+
+int greet_clocks(struct channel *channel, struct env *env, struct wire_hello *ret_theirs, struct greet_clock *ret_clock, struct err *err)
 {
 	struct wire_hello own = {
 		.major = WIRE_MAJOR,
 		.minor = WIRE_MINOR,
-		.wall_ns = env_wall_ns(env_posix()),
-		.features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B,
+		.wall_ns = env_wall_ns(env),
+		.features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_REPORT,
 		.program = "kagami-replicator",
 	};
 	void *to = channel_room(channel, WIRE_FRAME_MAX);
@@ -25,6 +43,7 @@ int greet(struct channel *channel, struct wire_hello *ret_theirs, struct err *er
 		return broken(channel, err);
 	struct wire_frame frame;
 	struct wire_failure failure;
+	uint64_t sent_ns = env_mono_ns(env); // a clock that is set meanwhile does not enter
 	int rc = channel_flush(channel, err);
 	if (rc == 0)
 		rc = channel_expect(channel, WIRE_HELLO, CHANNEL_STALL_MS, &frame, &failure, err);
@@ -32,6 +51,7 @@ int greet(struct channel *channel, struct wire_hello *ret_theirs, struct err *er
 		return rc;
 	if (wire_get_hello(&frame, ret_theirs))
 		return err_set(err, -EBADMSG, "the receiver's HELLO is not one of ours");
+	*ret_clock = greet_clock_of(own.wall_ns, env_mono_ns(env) - sent_ns, ret_theirs->wall_ns);
 	if (ret_theirs->major != WIRE_MAJOR)
 		return err_set(err, -EPROTONOSUPPORT, "the receiver speaks version %u of the protocol, this replicator %d: upgrade one",
 			       ret_theirs->major, WIRE_MAJOR);

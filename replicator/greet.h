@@ -3,11 +3,22 @@
 #ifndef KAGAMI_REPLICATOR_GREET_H
 #define KAGAMI_REPLICATOR_GREET_H
 
+#include "base/env.h"
 #include "base/err.h"
 #include "link/channel.h"
 
 // Exchanges HELLO. -EPROTONOSUPPORT when the majors differ.
 int greet(struct channel *channel, struct wire_hello *ret_theirs, struct err *err);
+
+// How far the receiver's clock is ahead of ours, and by how much that may be wrong: docs/protocol.md, "Clocks".
+struct greet_clock {
+	int64_t offset_ns; // within WIRE_CLOCK_OFFSET_MAX
+	uint64_t error_ns; // at most that
+};
+// From our clock when HELLO left, the time until theirs came, and theirs. Pure; for any values.
+struct greet_clock greet_clock_of(int64_t sent_wall_ns, uint64_t round_trip_ns, int64_t their_wall_ns);
+// As greet(), with the clocks of `env`.
+int greet_clocks(struct channel *channel, struct env *env, struct wire_hello *ret_theirs, struct greet_clock *ret_clock, struct err *err);
 
 // Sends OPEN and takes OPENED, and DAMAGED when `theirs` announced it: the runs lie on the disks of `open`. -EREMOTEIO with *ret_failure
 // filled when the receiver refuses.

@@ -19,6 +19,7 @@ const char *wire_type_name(unsigned type)
 		[WIRE_PONG] = "PONG",	      [WIRE_ERROR] = "ERROR",
 		[WIRE_ACK] = "ACK",	      [WIRE_DAMAGED] = "DAMAGED",
 		[WIRE_NODES] = "NODES",	      [WIRE_UNEQUAL] = "UNEQUAL",
+		[WIRE_REPORT] = "REPORT",
 	};
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
 }
@@ -464,6 +465,45 @@ int wire_get_committed(const struct wire_frame *f, struct wire_committed *ret_m)
 	ret_m->stored_bytes = cursor_get_u64(&c);
 	ret_m->commit_wall_ns = (int64_t)cursor_get_u64(&c);
 	return decoded(&c, ret_m->number >= 1);
+}
+
+// --- REPORT ---
+
+size_t wire_put_report(void *to, size_t cap, const struct wire_report *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_REPORT);
+	cursor_put_u8(&c, (uint8_t)m->state);
+	cursor_put_u8(&c, m->cause);
+	cursor_put_u16(&c, 0);
+	cursor_put_u64(&c, m->rpo_ms);
+	cursor_put_u64(&c, (uint64_t)m->wall_ns);
+	cursor_put_u64(&c, (uint64_t)m->clock_offset_ns);
+	cursor_put_u64(&c, m->clock_error_ns);
+	cursor_put_u64(&c, m->dirty_bytes);
+	cursor_put_u64(&c, m->next_cut_ms);
+	for (unsigned i = 0; i < WIRE_REPORT_STAGES; i++)
+		cursor_put_u32(&c, m->stage_ms[i]);
+	return frame_end(to, &c);
+}
+
+int wire_get_report(const struct wire_frame *f, struct wire_report *ret_m)
+{
+	struct cursor c = body_of(f);
+	unsigned state = cursor_get_u8(&c);
+	ret_m->state = (enum wire_report_state)state;
+	ret_m->cause = cursor_get_u8(&c);
+	bool kept = cursor_get_u16(&c) == 0 && state >= WIRE_REPORT_RUNNING && state <= WIRE_REPORT_STOPPING;
+	ret_m->rpo_ms = cursor_get_u64(&c);
+	ret_m->wall_ns = (int64_t)cursor_get_u64(&c);
+	ret_m->clock_offset_ns = (int64_t)cursor_get_u64(&c);
+	ret_m->clock_error_ns = cursor_get_u64(&c);
+	ret_m->dirty_bytes = cursor_get_u64(&c);
+	ret_m->next_cut_ms = cursor_get_u64(&c);
+	for (unsigned i = 0; i < WIRE_REPORT_STAGES; i++)
+		ret_m->stage_ms[i] = cursor_get_u32(&c);
+	kept = kept && ret_m->rpo_ms >= 1 && ret_m->rpo_ms <= INT64_MAX / 1000000 && ret_m->clock_error_ns <= WIRE_CLOCK_OFFSET_MAX &&
+	       ret_m->clock_offset_ns <= WIRE_CLOCK_OFFSET_MAX && ret_m->clock_offset_ns >= -WIRE_CLOCK_OFFSET_MAX;
+	return decoded(&c, kept);
 }
 
 // --- PING, PONG, ERROR ---

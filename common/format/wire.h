@@ -36,6 +36,8 @@ enum {
 	WIRE_FEATURE_ACK = 1 << 1,     // ACK may come at any time of an open session
 	WIRE_FEATURE_NODES = 1 << 2,   // NODES and UNEQUAL
 	WIRE_FEATURE_BLAKE2B = 1 << 3, // OPEN may name DIGEST_BLAKE2B
+	WIRE_FEATURE_REPORT = 1 << 4,  // REPORT may come at any time of an open session
+	WIRE_REPORT_STAGES = 6,
 	WIRE_NODES_MAX = 256,	       // in one NODES
 	WIRE_NODE_LEVELS = 2,
 	WIRE_NODES_BLOCKS_MAX = 1 << 20, // under one NODES: bounds what an answer costs
@@ -60,6 +62,7 @@ enum wire_type {
 	WIRE_DAMAGED = 16,  // R→S       blocks that must come whole
 	WIRE_NODES = 17,    // S→R       digests of digests of a run of blocks
 	WIRE_UNEQUAL = 18,  // R→S       under which of them the head differs
+	WIRE_REPORT = 19,   // S→R       how the source is, and why there is no newer point
 	WIRE_TYPES,	    // one more than the last
 };
 const char *wire_type_name(unsigned type);
@@ -243,6 +246,24 @@ int wire_get_committed(const struct wire_frame *f, struct wire_committed *ret_m)
 
 size_t wire_put_empty(void *to, size_t cap, enum wire_type type); // PING, PONG
 int wire_get_empty(const struct wire_frame *f);
+
+enum wire_report_state { WIRE_REPORT_RUNNING = 1, WIRE_REPORT_PAUSED = 2, WIRE_REPORT_STOPPING = 3 };
+#define WIRE_REPORT_NO_CUT UINT64_MAX
+#define WIRE_CLOCK_OFFSET_MAX (INT64_C(1) << 62)
+
+struct wire_report {
+	enum wire_report_state state;
+	uint8_t cause;		// why there is no newer point, as a number of rpo/cause.h; 0: nothing is wrong. One that is not known is taken for unknown
+	uint64_t rpo_ms;	// at least 1
+	int64_t wall_ns;	// the source's clock
+	int64_t clock_offset_ns; // the receiver's clock less the source's, at this session's HELLO; within WIRE_CLOCK_OFFSET_MAX
+	uint64_t clock_error_ns; // of it, either way; at most WIRE_CLOCK_OFFSET_MAX
+	uint64_t dirty_bytes;
+	uint64_t next_cut_ms; // from now; 0: it is due, or a cycle is under way; WIRE_REPORT_NO_CUT: there will be none
+	uint32_t stage_ms[WIRE_REPORT_STAGES]; // since the newest point's cut, of the stages of rpo/cause.h
+};
+size_t wire_put_report(void *to, size_t cap, const struct wire_report *m);
+int wire_get_report(const struct wire_frame *f, struct wire_report *ret_m);
 
 struct wire_failure { // ERROR
 	enum wire_error code;

@@ -20,6 +20,7 @@ union message {
 	struct wire_damaged damaged;
 	struct wire_nodes nodes;
 	struct wire_unequal unequal;
+	struct wire_report report;
 	struct wire_compare compare;
 	struct wire_differs differs;
 	struct wire_block block;
@@ -50,6 +51,8 @@ static size_t again(const struct wire_frame *f, union message *m, void *to, size
 		return wire_get_nodes(f, &m->nodes) ? 0 : wire_put_nodes(to, cap, &m->nodes);
 	case WIRE_UNEQUAL:
 		return wire_get_unequal(f, &m->unequal) ? 0 : wire_put_unequal(to, cap, &m->unequal);
+	case WIRE_REPORT:
+		return wire_get_report(f, &m->report) ? 0 : wire_put_report(to, cap, &m->report);
 	case WIRE_COMPARE:
 		return wire_get_compare(f, &m->compare) ? 0 : wire_put_compare(to, cap, &m->compare);
 	case WIRE_DIFFERS:
@@ -91,6 +94,10 @@ static void look(const struct wire_frame *f, const union message *m)
 	case WIRE_NODES:
 		assert(m->nodes.count >= 1 && m->nodes.count <= WIRE_NODES_MAX && m->nodes.blocks <= WIRE_NODES_BLOCKS_MAX &&
 		       m->nodes.blocks > (m->nodes.count - 1) * digest_span(m->nodes.level));
+		break;
+	case WIRE_REPORT:
+		assert(m->report.rpo_ms >= 1 && m->report.rpo_ms <= INT64_MAX / 1000000 && m->report.clock_error_ns <= WIRE_CLOCK_OFFSET_MAX &&
+		       m->report.clock_offset_ns <= WIRE_CLOCK_OFFSET_MAX && m->report.clock_offset_ns >= -WIRE_CLOCK_OFFSET_MAX);
 		break;
 	case WIRE_UNEQUAL:
 		assert(m->unequal.count >= 1 && m->unequal.count <= WIRE_NODES_MAX);

@@ -147,6 +147,20 @@ static size_t sample_unequal(void *to, size_t cap)
 	return wire_put_unequal(to, cap, &m);
 }
 
+static size_t sample_report(void *to, size_t cap)
+{
+	struct wire_report m = {.state = WIRE_REPORT_PAUSED,
+				.cause = 12,
+				.rpo_ms = 15000,
+				.wall_ns = 1770000000123456789,
+				.clock_offset_ns = -1500000000,
+				.clock_error_ns = 250000,
+				.dirty_bytes = 0x123456789,
+				.next_cut_ms = WIRE_REPORT_NO_CUT,
+				.stage_ms = {1, 2, 3, 4, 5, 0xfffffffe}};
+	return wire_put_report(to, cap, &m);
+}
+
 static int decode(const struct wire_frame *f)
 {
 	union {
@@ -165,6 +179,7 @@ static int decode(const struct wire_frame *f)
 		struct wire_seal seal;
 		struct wire_committed committed;
 		struct wire_failure failure;
+		struct wire_report report;
 	} m;
 	switch (f->type) {
 	case WIRE_HELLO:
@@ -182,6 +197,8 @@ static int decode(const struct wire_frame *f)
 		return wire_get_unequal(f, &m.unequal);
 	case WIRE_DAMAGED:
 		return wire_get_damaged(f, &m.damaged);
+	case WIRE_REPORT:
+		return wire_get_report(f, &m.report);
 	case WIRE_OPENED:
 		return wire_get_opened(f, &m.opened);
 	case WIRE_COMPARE:
@@ -219,7 +236,7 @@ static const struct sample {
 	{"PING", sample_ping, golden_ping},	     {"ERROR", sample_error, golden_error},
 	{"DAMAGED", sample_damaged, golden_damaged}, {"ACK", sample_ack, golden_ack},
 	{"NODES", sample_nodes, golden_nodes},
-	{"UNEQUAL", sample_unequal, golden_unequal},
+	{"UNEQUAL", sample_unequal, golden_unequal}, {"REPORT", sample_report, golden_report},
 };
 enum { SAMPLES = sizeof(samples) / sizeof(samples[0]) };
 
@@ -423,6 +440,52 @@ static void wire_nodes_name_as_many_blocks_as_they_have_room_for(void **state)
 	assert_int_equal(nodes_with(2, 2, UINT64_MAX), -EBADMSG);
 }
 
+static int report_with(const struct wire_report *m, struct wire_report *ret_m)
+{
+	unsigned char data[256];
+	struct wire_frame f;
+	assert_int_equal(wire_frame_next(data, wire_put_report(data, sizeof(data), m), &f), 1);
+	return wire_get_report(&f, ret_m);
+}
+
+static void wire_report_is_taken_within_its_limits_and_whatever_its_cause(void **state)
+{
+	(void)state;
+	const struct wire_report good = {.state = WIRE_REPORT_RUNNING, .rpo_ms = 1000};
+	struct wire_report m, back;
+	for (unsigned cause = 0; cause < 256; cause++) { // a newer source may have more of them
+		m = good;
+		m.cause = (uint8_t)cause;
+		assert_int_equal(report_with(&m, &back), 0);
+		assert_int_equal(back.cause, cause);
+	}
+	for (unsigned kind = 0; kind < 256; kind++) {
+		m = good;
+		m.state = (enum wire_report_state)kind;
+		assert_int_equal(report_with(&m, &back), kind >= 1 && kind <= 3 ? 0 : -EBADMSG);
+	}
+	static const struct {
+		uint64_t rpo_ms, error;
+		int64_t offset;
+		int rc;
+	} limits[] = {
+		{0, 0, 0, -EBADMSG},
+		{1, UINT64_C(1) << 62, INT64_C(1) << 62, 0},
+		{INT64_MAX / 1000000, 0, -(INT64_C(1) << 62), 0},
+		{INT64_MAX / 1000000 + 1, 0, 0, -EBADMSG},
+		{1, (UINT64_C(1) << 62) + 1, 0, -EBADMSG},
+		{1, 0, (INT64_C(1) << 62) + 1, -EBADMSG},
+		{1, 0, INT64_MIN, -EBADMSG},
+	};
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		m = good;
+		m.rpo_ms = limits[i].rpo_ms;
+		m.clock_error_ns = limits[i].error;
+		m.clock_offset_ns = limits[i].offset;
+		assert_int_equal(report_with(&m, &back), limits[i].rc);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -435,6 +498,7 @@ int main(void)
 		cmocka_unit_test(wire_encoders_refuse_what_does_not_fit),
 		cmocka_unit_test(wire_nodes_name_as_many_blocks_as_they_have_room_for),
 		cmocka_unit_test(wire_names_that_could_be_paths_are_refused),
+		cmocka_unit_test(wire_report_is_taken_within_its_limits_and_whatever_its_cause),
 	};
 	return cmocka_run_group_tests_name("wire", tests, NULL, NULL);
 }
