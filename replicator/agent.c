@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "replicator/pack.h"
 #include "replicator/priority.h"
 
@@ -128,8 +129,10 @@ static void start_one(struct agent *agent, const char *name)
 		rc = agent_start_seat(agent, seat, false, &err);
 	else if (seat)
 		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err.text);
-	if (rc)
+	if (rc) {
 		log_error("protection does not start: its disks are not served protection=%s: %s", name, err.text);
+		event_emit(EVENT_CRITICAL, "state", name_ok(name) ? name : NULL, NULL, "the protection %s does not start, and its disks are not served: %s", name, err.text);
+	}
 }
 
 static int start_all(struct agent *agent, struct err *err)
@@ -166,6 +169,25 @@ static int hire_crew(struct agent *agent, const struct agent_config *config, str
 	return rc ? err_sys(err, rc, "start %u threads that compress", config->threads) : 0;
 }
 
+static int begin_events(struct agent *agent, struct err *err)
+{
+	int rc = events_open(agent->place.env, agent->place.state, &agent->events, err);
+	if (rc == 0) {
+		events_set_default(agent->events);
+		event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-replicator " KAGAMI_VERSION " has started");
+	}
+	return rc;
+}
+
+static void end_events(struct agent *agent)
+{
+	if (!agent->events)
+		return;
+	event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-replicator has stopped");
+	events_set_default(NULL);
+	events_close(agent->events);
+}
+
 int agent_open(const struct agent_config *config, struct agent **ret_agent, struct err *err)
 {
 	const char *state_path = config->state_path, *run_dir = config->run_dir;
@@ -185,6 +207,8 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 		rc = make_dir(nbd, err);
 	if (rc == 0)
 		rc = take_state(agent, state_path, err);
+	if (rc == 0)
+		rc = begin_events(agent, err);
 	if (rc == 0)
 		rc = hire_crew(agent, config, err);
 	if (rc == 0)
@@ -210,6 +234,7 @@ void agent_close(struct agent *agent)
 		free(agent->seat[i]);
 	}
 	crew_free(agent->crew);
+	end_events(agent);
 	identity_free(agent->identity);
 	env_close(agent->lock_file);
 	env_root_close(agent->place.state);
@@ -280,6 +305,7 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 		(void)env_remove_tree(agent->place.state, dir);
 		return rc;
 	}
+	event_emit(EVENT_INFO, "settings", config->name, json_pack("{s:I}", "rpo_ms", (json_int_t)config->rpo_ms), "%s is protected from now on", config->name);
 	*ret_seat = seat;
 	return 0;
 }
@@ -295,6 +321,7 @@ int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)
 	if (rc == 0) {
 		seat_remove(agent, seat);
 		log_info("unprotected protection=%s", name);
+		event_emit(EVENT_INFO, "settings", name, NULL, "%s is not protected any more", name);
 	} else {
 		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err->text);
 	}

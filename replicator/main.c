@@ -3,6 +3,7 @@
 #include "base/crew.h"
 #include "base/log.h"
 #include "link/daemon.h"
+#include "link/events.h"
 #include "replicator/agent.h"
 #include "replicator/known.h"
 #include "replicator/nbd_tls.h"
@@ -93,6 +94,7 @@ int main(int argc, char **argv)
 	}
 	log_info("ready state=%s run_dir=%s version=%s", state, run_dir, KAGAMI_VERSION);
 	daemon_wait();
+	events_wake(events_default()); // requests that wait for one end
 	nbd_tls_stop(front); // its clients' last requests reach the disks before those stop
 	control_stop(control);
 	agent_close(agent);

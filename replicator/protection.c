@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -184,6 +185,7 @@ int protection_pause(struct protection *p, bool paused, struct err *err)
 		return rc;
 	}
 	p->paused = paused;
+	event_emit(EVENT_INFO, "settings", p->config.name, NULL, "%s was %s by the operator", p->config.name, paused ? "paused" : "resumed");
 	if (paused && p->channel)
 		channel_abort(p->channel); // ends the cycle under way: what it had is dirty again
 	protection_wake(p);

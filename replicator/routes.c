@@ -3,6 +3,7 @@
 #include "replicator/agent_private.h"
 
 #include "base/auto.h"
+#include "link/events.h"
 #include "link/daemon.h"
 #include "link/json.h"
 #include "replicator/site.h"
@@ -321,6 +322,7 @@ static unsigned post_resize(void *context, const struct control_request *request
 
 const struct control_route agent_routes[] = {
 	{"GET", "/v1/version", daemon_version},
+	{"GET", "/v1/events", events_get},
 	{"GET", "/v1/sites", get_sites},
 	{"POST", "/v1/sites", post_sites},
 	{"GET", "/v1/protections", get_protections},

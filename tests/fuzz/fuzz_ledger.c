@@ -71,7 +71,7 @@ static void file_make(struct env_root *root, struct ledger_file *file, struct le
 {
 	unsigned char sector[LEDGER_SECTOR];
 	ledger_init(l, 5000, LEDGER_OBJECTIVE_DEFAULT, 0, WALL);
-	for (unsigned i = 0; i < 300; i++) {
+	for (unsigned i = 0; i < 40; i++) {
 		(void)ledger_tick(l, i * 7 * (uint64_t)NS, WALL + i * 7 * NS);
 		ledger_point(l, i + 1, 1000 * (i % 9), 1, 1);
 	}
