@@ -7,6 +7,7 @@
 #include "link/history.h"
 #include "link/json.h"
 #include "link/net.h"
+#include "link/telling.h"
 #include "receiver/check_job.h"
 #include "receiver/failover_control.h"
 #include "receiver/recovery.h"
@@ -190,7 +191,6 @@ static void events_end(struct receiver *receiver)
 {
 	if (!receiver->events)
 		return;
-	event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-receiver has stopped");
 	events_set_default(NULL);
 	events_close(receiver->events);
 }
@@ -287,7 +287,10 @@ int main(int argc, char **argv)
 	const char *store = NULL, *listen = NULL, *state = NULL, *reserve = NULL, *run_dir = DAEMON_RUN_DIR;
 	const char *scrub_rate = NULL, *scrub_days = NULL, *retain_rate = NULL, *verify_rate = NULL, *objective = NULL, *more_events = NULL;
 	uint64_t rate = 0, verify_mib = VERIFIER_RATE_DEFAULT_MIB;
+	struct telling_options tell = {.metrics = NULL};
+	struct telling *telling = NULL;
 	const struct daemon_option options[] = {
+		TELLING_OPTIONS(tell),
 		{"store", "DIR", "recovery points", &store, true},
 		{"listen", "ADDR:PORT", "where sources connect", &listen, true},
 		{"state", "DIR", "keys and peers (default STORE/.kagami)", &state, false},
@@ -314,8 +317,10 @@ int main(int argc, char **argv)
 	    (verify_rate && number_read("verify-rate", verify_rate, 1, 1 << 20, &verify_mib, &err)) ||
 	    scrub_options(scrub_rate, scrub_days, &scrub, &err) || retention_rate(retain_rate, &rate, &err) ||
 	    receiver_open(&receiver, store, state, listen, reserve, &scrub, verify_mib << 20, &err) ||
+	    telling_start(&tell, routes, count, &receiver, NULL, 0, &telling, &err) ||
 	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err)) {
 		log_error("%s", err.text);
+		telling_stop(telling);
 		receiver_close(&receiver);
 		return DAEMON_EXIT_FAILED;
 	}
@@ -325,8 +330,10 @@ int main(int argc, char **argv)
 	log_info("ready store=%s listen=%s run_dir=%s version=%s", store_path(receiver.recovery.store),
 		 server_address(receiver.server), run_dir, KAGAMI_VERSION);
 	daemon_wait();
+	event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-receiver stops");
 	events_wake(receiver.events); // requests that wait for one end
 	control_stop(control);
+	telling_stop(telling);
 	receiver_close(&receiver);
 	log_info("stopped");
 	return 0;

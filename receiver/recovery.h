@@ -46,8 +46,9 @@ control_handler recovery_post_test, recovery_get_tests, recovery_delete_test;
 enum { RETENTION_ROUTES = 4 };
 extern const struct control_route retention_routes[RETENTION_ROUTES]; // of the same context
 
-enum { WATCH_ROUTES = 2 };
-extern const struct control_route watch_routes[WATCH_ROUTES]; // history and events; of the same context
+enum { WATCH_ROUTES = 3 };
+extern const struct control_route watch_routes[WATCH_ROUTES]; // history, events and metrics; of the same context
+control_handler receiver_get_metrics; // metrics.c
 
 enum { SEED_ROUTES = 3 };
 extern const struct control_route seed_routes[SEED_ROUTES]; // the same

@@ -15,4 +15,5 @@ static unsigned get_history(void *context, const struct control_request *request
 const struct control_route watch_routes[WATCH_ROUTES] = {
 	{"GET", "/v1/protections/*/history", get_history},
 	{"GET", "/v1/events", events_get},
+	{"GET", "/metrics", receiver_get_metrics},
 };

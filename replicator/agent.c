@@ -183,7 +183,6 @@ static void end_events(struct agent *agent)
 {
 	if (!agent->events)
 		return;
-	event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-replicator has stopped");
 	events_set_default(NULL);
 	events_close(agent->events);
 }

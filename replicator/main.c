@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "link/daemon.h"
 #include "link/events.h"
+#include "link/telling.h"
 #include "replicator/agent.h"
 #include "replicator/known.h"
 #include "replicator/nbd_tls.h"
@@ -69,7 +70,10 @@ static int read_sizes(const char *threads, const char *known_mib, struct agent_c
 int main(int argc, char **argv)
 {
 	const char *state = NULL, *run_dir = DAEMON_RUN_DIR, *nbd_listen = NULL, *nbd_tls_dir = NULL, *threads = NULL, *known_mib = NULL;
+	struct telling_options tell = {.metrics = NULL};
+	struct telling *telling = NULL;
 	const struct daemon_option options[] = {
+		TELLING_OPTIONS(tell),
 		{"state", "DIR", "keys, sites, protections and what is dirty", &state, true},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
 		{"nbd-listen", "ADDRESS", "HOST:PORT: serve the disks over TCP too, as PROTECTION/DISK; needs --nbd-tls", &nbd_listen, false},
@@ -86,17 +90,21 @@ int main(int argc, char **argv)
 	struct nbd_tls *front = NULL;
 	struct agent_config config = {.state_path = state, .run_dir = run_dir};
 	if (read_sizes(threads, known_mib, &config, &err) || agent_open(&config, &agent, &err) || start_nbd(agent, nbd_listen, nbd_tls_dir, run_dir, &front, &err) ||
+	    telling_start(&tell, agent_routes, agent_route_count, agent, NULL, 0, &telling, &err) ||
 	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, agent, &control, &err)) {
 		log_error("%s", err.text);
+		telling_stop(telling);
 		nbd_tls_stop(front);
 		agent_close(agent);
 		return DAEMON_EXIT_FAILED;
 	}
 	log_info("ready state=%s run_dir=%s version=%s", state, run_dir, KAGAMI_VERSION);
 	daemon_wait();
+	event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-replicator stops");
 	events_wake(events_default()); // requests that wait for one end
 	nbd_tls_stop(front); // its clients' last requests reach the disks before those stop
 	control_stop(control);
+	telling_stop(telling);
 	agent_close(agent);
 	log_info("stopped");
 	return 0;

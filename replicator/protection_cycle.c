@@ -159,6 +159,9 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 	p->in_cycle = false;
 	p->cycles_committed = number;
 	p->last = last;
+	p->totals.committed++;
+	p->totals.wire_bytes += last.wire_bytes;
+	p->totals.read_bytes += last.read_bytes;
 	p->last_error[0] = 0;
 }
 
@@ -194,6 +197,7 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 		asked_to_stop = p->stop || p->paused;
 		p->in_cycle = false;
 		p->asked |= again_at_once;
+		p->totals.failed++;
 		if (!asked_to_stop)
 			(void)snprintf(p->last_error, sizeof(p->last_error), "%s", err->text);
 	}

@@ -70,6 +70,13 @@ static json_t *price_json(const struct protection *p, const struct price *price)
 			 speed ? json_real((double)price->reread_bytes / (double)speed) : json_null());
 }
 
+// Since this start.
+static json_t *totals_json(const struct cycle_totals *totals)
+{
+	return json_pack("{s:{s:o, s:o}, s:o, s:o}", "cycles", "committed", json_count(totals->committed), "failed", json_count(totals->failed), "wire_bytes",
+			 json_count(totals->wire_bytes), "read_bytes", json_count(totals->read_bytes));
+}
+
 static json_t *cuts_json(struct protection *p)
 {
 	struct export_cut_stats cuts;
@@ -80,7 +87,7 @@ static json_t *cuts_json(struct protection *p)
 			(void)json_array_append_new(buckets, json_pack("{s:o, s:o}", "below_us",
 								       i + 1 < EXPORT_CUT_BUCKETS ? json_count(UINT64_C(1) << i) : json_null(),
 								       "count", json_count(cuts.bucket[i])));
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "count", json_count(cuts.count), "given_up", json_count(cuts.given_up), "p50_us",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "sum_us", json_count(cuts.sum_us), "count", json_count(cuts.count), "given_up", json_count(cuts.given_up), "p50_us",
 			 json_count(export_cut_percentile(&cuts, 50)), "p99_us", json_count(export_cut_percentile(&cuts, 99)),
 			 "max_us", json_count(cuts.max_us), "buckets", buckets);
 }
@@ -200,6 +207,8 @@ json_t *protection_json(struct protection *p)
 	set_disk_reason(json, disks);
 	(void)json_object_set_new(json, "crash_price", price_json(p, &price));
 	(void)json_object_set_new(json, "cuts", cuts_json(p));
+	(void)json_object_set_new(json, "totals", totals_json(&p->totals));
+	(void)json_object_set_new(json, "paused", json_boolean(p->paused));
 	(void)json_object_set_new(json, "packing", packing_json(p));
 	(void)json_object_set_new(json, "needs_sync", needs_sync ? needs_sync : json_null());
 	return json;

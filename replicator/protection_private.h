@@ -46,6 +46,11 @@ struct last_cycle {
 	enum cycle_why why;
 };
 
+struct cycle_totals { // since this start; for counters, which only rise
+	uint64_t committed, failed;
+	uint64_t wire_bytes, read_bytes; // of those that were committed
+};
+
 struct resize { // asked ──► taken by the thread ──► done. One caller at a time: it holds the agent's lock
 	uint16_t disk;
 	uint64_t size;
@@ -99,6 +104,7 @@ struct protection {
 	int64_t point_cut_mono_ns; // of the newest point
 	uint64_t next_cut_ns;
 	struct last_cycle last;
+	struct cycle_totals totals;
 	char last_error[ERR_TEXT_MAX];
 };
 

@@ -6,6 +6,7 @@
 #include "link/events.h"
 #include "link/daemon.h"
 #include "link/json.h"
+#include "replicator/metrics.h"
 #include "replicator/site.h"
 #include "replicator/sync_log.h"
 
@@ -109,14 +110,27 @@ static unsigned post_sites(void *context, const struct control_request *request,
 	return 201;
 }
 
-static unsigned get_protections(void *context, const struct control_request *request, json_t **ret_body)
+static json_t *seats_json(struct agent *agent)
 {
-	(void)request;
-	struct agent *agent = context;
 	LOCK_SCOPE(&agent->lock);
 	json_t *list = json_array();
 	for (size_t i = 0; i < agent->seats; i++)
 		(void)json_array_append_new(list, seat_json(agent->seat[i]));
+	return list;
+}
+
+static unsigned get_metrics(void *context, const struct control_request *request, json_t **ret_body)
+{
+	json_t *list = seats_json(context);
+	unsigned status = replicator_metrics(list, request, ret_body);
+	json_decref(list);
+	return status;
+}
+
+static unsigned get_protections(void *context, const struct control_request *request, json_t **ret_body)
+{
+	(void)request;
+	json_t *list = seats_json(context);
 	*ret_body = json_pack("{s:o}", "protections", list);
 	return 200;
 }
@@ -323,6 +337,7 @@ static unsigned post_resize(void *context, const struct control_request *request
 const struct control_route agent_routes[] = {
 	{"GET", "/v1/version", daemon_version},
 	{"GET", "/v1/events", events_get},
+	{"GET", "/metrics", get_metrics},
 	{"GET", "/v1/sites", get_sites},
 	{"POST", "/v1/sites", post_sites},
 	{"GET", "/v1/protections", get_protections},

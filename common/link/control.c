@@ -9,10 +9,10 @@
 
 #include "base/auto.h"
 #include "base/bytes.h"
+#include "link/control_http.h"
 #include "link/control_socket.h"
 
 #include <errno.h>
-#include <microhttpd.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -80,15 +80,32 @@ static const char *request_query(const struct control_request *request, const ch
 	return MHD_lookup_connection_value(request->private, MHD_GET_ARGUMENT_KIND, name);
 }
 
-static unsigned dispatch(const struct control *control, const char *method, const char *url,
-			 struct control_request *request, json_t **ret_body)
+static const char *request_header(const struct control_request *request, const char *name)
+{
+	return MHD_lookup_connection_value(request->private, MHD_HEADER_KIND, name);
+}
+
+struct control_request control_request_of(struct MHD_Connection *connection, struct control_stream *stream)
+{
+	return (struct control_request){.query = request_query, .header = request_header, .stream = stream, .private = connection};
+}
+
+bool control_path_like(const char *url, const char *pattern)
+{
+	struct path path;
+	const char *args[CONTROL_ARGS_MAX];
+	return path_split(url, &path) && path_matches(&path, pattern, args);
+}
+
+unsigned control_dispatch(const struct control_route *routes, size_t count, void *context, const char *method, const char *url,
+			  struct control_request *request, json_t **ret_body)
 {
 	struct path path;
 	bool known = false;
 	bool possible = path_split(url, &path);
 	char text[ERR_TEXT_MAX];
-	for (size_t i = 0; possible && i < control->count; i++) {
-		const struct control_route *route = &control->routes[i];
+	for (size_t i = 0; possible && i < count; i++) {
+		const struct control_route *route = &routes[i];
 		if (!path_matches(&path, route->path, request->arg))
 			continue;
 		known = true;
@@ -96,7 +113,7 @@ static unsigned dispatch(const struct control *control, const char *method, cons
 			continue;
 		if (strcmp(method, "GET") == 0 && json_object_size(request->body))
 			return control_fail(ret_body, -EINVAL, "a GET takes no body");
-		return route->handler(control->context, request, ret_body);
+		return route->handler(context, request, ret_body);
 	}
 	if (known) {
 		(void)snprintf(text, sizeof(text), "%s is not a method of %.200s: see docs/control.md", method, url);
@@ -171,7 +188,7 @@ static enum MHD_Result answer_stream(struct MHD_Connection *connection, unsigned
 		free(kept);
 		return MHD_NO;
 	}
-	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
+	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, stream->type ? stream->type : "application/octet-stream");
 	enum MHD_Result rc = MHD_queue_response(connection, status, response);
 	MHD_destroy_response(response);
 	return rc;
@@ -233,10 +250,10 @@ static enum MHD_Result exchange_answer(const struct control *control, const stru
 	unsigned status = 0;
 	json_t *result = NULL;
 	struct control_stream stream = {.read = NULL};
-	struct control_request request = {.query = request_query, .stream = &stream, .private = connection};
+	struct control_request request = control_request_of(connection, &stream);
 	request.body = body_parse(exchange, &status, &result);
 	if (request.body)
-		status = dispatch(control, method, url, &request, &result);
+		status = control_dispatch(control->routes, control->count, control->context, method, url, &request, &result);
 	json_decref(request.body);
 	return stream.read ? answer_stream(connection, status, &stream) : answer(connection, status, result);
 }
@@ -272,7 +289,7 @@ static int url_digit(char c)
 }
 
 // Decodes %XX in place. A %00 stays as it is written: it would end the name before it, and so make it another one.
-static size_t on_unescape(void *context, struct MHD_Connection *connection, char *text)
+size_t control_unescape(void *context, struct MHD_Connection *connection, char *text)
 {
 	(void)context;
 	(void)connection;
@@ -308,7 +325,7 @@ int control_start(const char *run_dir, const char *name, const struct control_ro
 	control->daemon = MHD_start_daemon(
 		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL,
 		on_request, control, MHD_OPTION_LISTEN_SOCKET, control->socket.fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, control,
-		MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONTROL_CLIENTS_MAX,
+		MHD_OPTION_UNESCAPE_CALLBACK, control_unescape, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONTROL_CLIENTS_MAX,
 		MHD_OPTION_END);
 	if (!control->daemon) {
 		rc = err_set(err, -EIO, "the control server did not start at %s: is a limit on threads or descriptors reached?",

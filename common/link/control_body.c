@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { TEXT_MAX = 4095, ARRAY_MAX = 4095 };
@@ -50,6 +51,43 @@ unsigned control_fail(json_t **ret_body, int code, const char *text)
 	*ret_body = json_pack("{s:{s:s, s:o}}", "error", "code", name ? name : "EIO", "message", message);
 	return status_of(code);
 }
+
+// --- an answer that is a text ---
+
+struct text {
+	char *bytes;
+	size_t length, at;
+};
+
+static ssize_t text_read(void *context, char *buf, size_t cap)
+{
+	struct text *text = context;
+	size_t left = text->length - text->at, len = left < cap ? left : cap;
+	memcpy(buf, text->bytes + text->at, len);
+	text->at += len;
+	return (ssize_t)len;
+}
+
+static void text_done(void *context)
+{
+	struct text *text = context;
+	free(text->bytes);
+	free(text);
+}
+
+int control_text(const struct control_request *request, const char *type, char *bytes, size_t length)
+{
+	struct text *text = malloc(sizeof(*text));
+	if (!text) {
+		free(bytes);
+		return -ENOMEM;
+	}
+	*text = (struct text){.bytes = bytes, .length = length};
+	*request->stream = (struct control_stream){.read = text_read, .done = text_done, .context = text, .type = type};
+	return 0;
+}
+
+// --- the body of a request ---
 
 static const struct control_member *member_find(const struct control_member *members, size_t count, const char *name)
 {

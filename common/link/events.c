@@ -33,6 +33,7 @@ struct events {
 	pthread_cond_t changed; // by the monotonic clock
 	struct event *ring;	// event `id` at id % EVENTS_MAX
 	uint64_t oldest, next;	// ids; equal: none
+	uint64_t before;	// the newest of an earlier run
 	uint64_t written;	// by the writer, or given up
 	uint64_t emitted[CLASSES];
 	bool awake, stop;
@@ -207,6 +208,11 @@ uint64_t events_newest(struct events *e)
 {
 	LOCK_SCOPE(&e->lock);
 	return e->next - 1;
+}
+
+uint64_t events_before(struct events *e)
+{
+	return e->before;
 }
 
 uint64_t events_count(struct events *e, const char *class)
@@ -403,7 +409,7 @@ int events_open(struct env *env, struct env_root *root, struct events **ret_even
 	int rc = e->ring ? 0 : -ENOMEM;
 	if (rc == 0) {
 		events_file_open(&e->file, env, root, from_file, e);
-		e->written = e->next - 1;
+		e->written = e->before = e->next - 1;
 		rc = -pthread_create(&e->writer, NULL, writer_thread, e);
 	}
 	if (rc) {

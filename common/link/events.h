@@ -62,6 +62,7 @@ void events_emit(struct events *events, enum event_severity severity, const char
 // A copy of the oldest event that fits, waited for at most so long. 1, or 0: there is none. After events_wake() it does not wait.
 int events_next(struct events *events, const struct event_filter *filter, unsigned wait_ms, struct event *ret_event);
 uint64_t events_newest(struct events *events); // its number; 0 without one
+uint64_t events_before(struct events *events); // the newest of an earlier run; 0 without one
 uint64_t events_count(struct events *events, const char *class); // emitted since this process began
 // {"events": [...], "next": id}: the oldest that fit, or with `last` the newest so many, oldest first. NULL when out of memory.
 json_t *events_json(struct events *events, const struct event_filter *filter, unsigned last, unsigned wait_ms);

@@ -59,12 +59,12 @@ static json_t *age_json(const struct ledger_summary *sum, uint64_t age_ms)
 	return sum->observed_ms ? json_count(age_ms) : json_null();
 }
 
-static json_t *by_cause_json(const struct ledger_summary *sum)
+static json_t *causes_json(const uint64_t by_ms[LEDGER_CAUSES])
 {
 	json_t *by = json_object();
 	for (unsigned i = 0; i < LEDGER_CAUSES; i++)
-		if (sum->missed_by_ms[i])
-			(void)json_object_set_new(by, rpo_cause_name((enum rpo_cause)i), json_count(sum->missed_by_ms[i]));
+		if (by_ms[i])
+			(void)json_object_set_new(by, rpo_cause_name((enum rpo_cause)i), json_count(by_ms[i]));
 	return by;
 }
 
@@ -122,7 +122,7 @@ json_t *history_json(const struct ledger *l, const char *name, enum ledger_windo
 			 l->has_point ? json_count(ledger_age_ms(l)) : json_null(), "p50_ms", age_json(&sum, sum.p50_ms), "p99_ms", age_json(&sum, sum.p99_ms),
 			 "max_ms", age_json(&sum, sum.max_ms), "observed_ms", json_count(sum.observed_ms), "missed_ms", json_count(sum.missed_ms), "unobserved_ms",
 			 json_count(sum.unobserved_ms), "objective", (double)l->objective_ppm / LEDGER_PPM, "budget_ms", json_count(ledger_budget_ms(l)),
-			 "budget_left_ms", (json_int_t)ledger_budget_left_ms(l), "missed_by", by_cause_json(&sum), "misses", misses_json(l, sum.from_ms), "advice",
+			 "budget_left_ms", (json_int_t)ledger_budget_left_ms(l), "missed_by", causes_json(sum.missed_by_ms), "misses", misses_json(l, sum.from_ms), "advice",
 			 advice_json(l), "slots", slots_json(l, window, &sum));
 }
 
@@ -136,7 +136,7 @@ static json_t *window_json(const struct ledger *l, enum ledger_window window)
 json_t *history_rpo_json(const struct ledger *l)
 {
 	json_t *missing = l->missing ? json_string(rpo_cause_name((enum rpo_cause)l->miss.cause)) : json_null();
-	return json_pack("{s:{s:o, s:o, s:o}, s:f, s:o, s:I, s:o, s:o}", "age", "hour", window_json(l, LEDGER_HOUR), "day", window_json(l, LEDGER_DAY), "week",
+	return json_pack("{s:o, s:{s:o, s:o, s:o}, s:f, s:o, s:I, s:o, s:o}", "missed_total_ms", causes_json(l->total_missed_ms), "age", "hour", window_json(l, LEDGER_HOUR), "day", window_json(l, LEDGER_DAY), "week",
 			 window_json(l, LEDGER_WEEK), "objective", (double)l->objective_ppm / LEDGER_PPM, "budget_ms", json_count(ledger_budget_ms(l)),
 			 "budget_left_ms", (json_int_t)ledger_budget_left_ms(l), "missing", missing, "advice", advice_json(l));
 }
