@@ -80,6 +80,8 @@ static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 {
 	const struct control_route own[] = {
 		{"GET", "/v1/version", daemon_version},
+		{"GET", "/v1/configuration", daemon_configuration},
+		{"GET", "/v1/log", daemon_log},
 		{"POST", "/v1/pair-tokens", post_token},
 		{"GET", "/v1/peers", get_peers},
 	};

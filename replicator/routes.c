@@ -336,6 +336,8 @@ static unsigned post_resize(void *context, const struct control_request *request
 
 const struct control_route agent_routes[] = {
 	{"GET", "/v1/version", daemon_version},
+	{"GET", "/v1/configuration", daemon_configuration},
+	{"GET", "/v1/log", daemon_log},
 	{"GET", "/v1/events", events_get},
 	{"GET", "/metrics", get_metrics},
 	{"GET", "/v1/sites", get_sites},

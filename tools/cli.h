@@ -61,6 +61,7 @@ enum cli_option {
 	OPT_REFLINK,
 	OPT_PEER,
 	OPT_VERIFY,
+	OPT_FAST,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (UINT64_C(1) << (option))
@@ -139,6 +140,7 @@ int cli_mount(const struct cli *cli);
 int cli_umount(const struct cli *cli);
 int cli_mounts(const struct cli *cli);
 int cli_scrub(const struct cli *cli);
+int cli_bundle(const struct cli *cli);
 int cli_seed(const struct cli *cli);
 int cli_store(const struct cli *cli);
 int cli_test(const struct cli *cli);

@@ -130,3 +130,27 @@ int http_ask(const char *run_dir, enum http_daemon daemon, const char *method, c
 		*ret_reply = reply;
 	return rc;
 }
+
+int http_text(const char *run_dir, enum http_daemon daemon, const char *path, char **ret_text, size_t *ret_len, struct err *err)
+{
+	char socket[SOCKET_PATH_SIZE];
+	struct answer answer = {.len = 0};
+	long status = 0;
+	int rc = http_socket_path(run_dir, daemon, socket, sizeof(socket), err);
+	if (!rc)
+		rc = http_probe(socket, err);
+	if (rc)
+		return rc;
+	CURL *curl = curl_easy_init();
+	rc = curl ? perform(curl, socket, "GET", path, NULL, &answer, &status, err) : err_sys(err, -ENOMEM, "make the request");
+	curl_easy_cleanup(curl);
+	if (!rc && status != 200)
+		rc = err_set(err, -EPROTO, "%s was answered with status %ld", path, status);
+	if (rc) {
+		free(answer.text);
+		return rc;
+	}
+	*ret_text = answer.text;
+	*ret_len = answer.len;
+	return 0;
+}

@@ -155,6 +155,12 @@ const struct cli_command cli_commands[] = {
 	 "what does not belong there. Exit status: 0 sound, 1 damaged, 2 misused, 3 it could\n"
 	 "not be checked. What the blocks hold is proven by \"kagami scrub\".",
 	 TARGET, 1, 2, 0, cli_store},
+	{"bundle", "OUT.tar.gz [--fast] [--force]", "collect what support asks for in one file",
+	 "Logs, events, states, configuration, versions, metrics, the histories of the last\n"
+	 "hour, day and week, and a check of the store, of both daemons or of the one that\n"
+	 "answers here. No key, token or secret is in it, nor anything of a disk. --fast\n"
+	 "takes the last check of the store instead of making one. --force replaces OUT.",
+	 EITHER, 1, 1, OPT_BIT(OPT_FAST) | OPT_BIT(OPT_FORCE), cli_bundle},
 	{"version", "", "show the versions of this program and of the daemons here", "", EITHER, 0, 0, 0, cli_version},
 	{"help", "[COMMAND]", "show this list, or a command", "", EITHER, 0, 1, 0, cli_help},
 	{.name = NULL},
@@ -182,6 +188,7 @@ static const struct option options[] = {
 	{"move", no_argument, NULL, OPT_MOVE},		     {"reflink", no_argument, NULL, OPT_REFLINK},
 	{"peer", required_argument, NULL, OPT_PEER},
 	{"verify", no_argument, NULL, OPT_VERIFY},
+	{"fast", no_argument, NULL, OPT_FAST},
 	{NULL, 0, NULL, 0},
 };
 
