@@ -70,6 +70,7 @@ static void entry_load(struct watch *w, struct entry *e, const struct replica_in
 	int rc = ledger_file_load(&e->file, &e->watched.ledger, &err);
 	if (rc && rc != -ENOENT)
 		log_warning("the history begins anew protection=%s reason=\"%s\"", info->name, err.text);
+	ledger_file_close(&e->file);
 	if (rc)
 		ledger_init(&e->watched.ledger, info->rpo_ms, w->config.objective_ppm, now.mono_ns, now.wall_ns);
 	else
@@ -204,9 +205,14 @@ static void entry_save(struct watch *w, struct entry *e)
 	{
 		LOCK_SCOPE(&e->lock);
 		*w->copy = e->watched.ledger;
-		changes_clear(&e->watched.ledger); // if it fails, the file is made anew, of all there is
+		changes_clear(&e->watched.ledger);
 	}
 	int rc = ledger_file_save(&e->file, w->copy, &err);
+	ledger_file_close(&e->file); // hundreds of protections need no descriptor each
+	if (rc) {
+		LOCK_SCOPE(&e->lock);
+		ledger_changed(&e->watched.ledger);
+	}
 	if (rc && !e->failing)
 		log_warning("the history cannot be written protection=%s reason=\"%s\"", e->watched.name, err.text);
 	e->failing = rc != 0;

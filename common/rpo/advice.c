@@ -45,9 +45,9 @@ static uint64_t outage_ms(const struct ledger_summary *day, uint32_t outages)
 // What would have been kept: of the ages the highest are left out, as many as the budget allows and as the outages made.
 static bool advise_down(const struct ledger *l, const struct ledger_summary *day, uint64_t slow_ms, struct advice *advice)
 {
-	uint64_t allowed_ms = (uint64_t)((unsigned __int128)day->observed_ms * (LEDGER_PPM - l->objective_ppm) / LEDGER_PPM);
+	uint64_t allowed_ms = day->observed_ms * (LEDGER_PPM - l->objective_ppm) / LEDGER_PPM;
 	uint64_t left_out_ms = min_u64(allowed_ms + (day->missed_ms - slow_ms), day->observed_ms);
-	unsigned ppm = (unsigned)((unsigned __int128)(day->observed_ms - left_out_ms) * LEDGER_PPM / day->observed_ms);
+	unsigned ppm = (unsigned)((day->observed_ms - left_out_ms) * LEDGER_PPM / day->observed_ms);
 	uint64_t rpo_ms = advice_step_ms(ledger_percentile(l, LEDGER_DAY, ppm));
 	char missed[32], better[32];
 	if (slow_ms <= allowed_ms || rpo_ms <= l->rpo_ms)

@@ -268,6 +268,7 @@ int ledger_file_load(struct ledger_file *f, struct ledger *l, struct err *err)
 		return rc == -EBADMSG ? err_set(err, rc, "%s: it is no history, or a damaged one", f->name) : err_sys(err, rc, "%s", f->name);
 	}
 	sectors_load(f, data, l);
+	f->made = true;
 	f->synced_ns = env_mono_ns(f->root->env);
 	return 0;
 }
@@ -316,6 +317,14 @@ static int slots_save(const struct ledger_file *f, struct ledger *l)
 }
 
 // A file of its whole size, of holes: a sector of zeros is none of ours.
+void ledger_changed(struct ledger *l)
+{
+	for (unsigned i = 0; i < LEDGER_SLOTS; i++)
+		l->slot[i].changed = l->slot[i].number != LEDGER_EMPTY;
+	for (unsigned i = 0; i < LEDGER_MISSES; i++)
+		l->ended[i].changed = l->ended[i].serial != 0;
+}
+
 static int file_make(struct ledger_file *f, struct ledger *l)
 {
 	struct env *env = f->root->env;
@@ -328,10 +337,8 @@ static int file_make(struct ledger_file *f, struct ledger *l)
 		rc = env_random(env, f->instance, sizeof(f->instance));
 	f->synced_ns = env_mono_ns(env);
 	f->named = false;
-	for (unsigned i = 0; i < LEDGER_SLOTS; i++)
-		l->slot[i].changed = l->slot[i].number != LEDGER_EMPTY;
-	for (unsigned i = 0; i < LEDGER_MISSES; i++)
-		l->ended[i].changed = l->ended[i].serial != 0;
+	f->made = rc == 0;
+	ledger_changed(l);
 	return rc;
 }
 
@@ -362,7 +369,7 @@ static int file_sync(struct ledger_file *f)
 int ledger_file_save(struct ledger_file *f, struct ledger *l, struct err *err)
 {
 	uint64_t now = env_mono_ns(f->root->env);
-	int rc = f->file ? 0 : file_make(f, l);
+	int rc = f->file ? 0 : f->made ? env_open(f->root, f->name, ENV_WRITE, &f->file) : file_make(f, l);
 	if (rc == 0)
 		rc = misses_save(f, l);
 	if (rc == 0)
@@ -371,10 +378,12 @@ int ledger_file_save(struct ledger_file *f, struct ledger *l, struct err *err)
 		rc = header_save(f, l);
 	if (rc == 0 && now - f->synced_ns >= LEDGER_SYNC_SECONDS * UINT64_C(1000000000)) {
 		rc = file_sync(f);
+		f->made = rc == 0;
 		f->synced_ns = now;
 	}
 	if (rc == 0)
 		return 0;
-	ledger_file_close(f); // whatever it holds now: another one takes its place
+	ledger_file_close(f);
+	f->made = f->made && (rc == -ENOSPC || rc == -EDQUOT); // without room, what it holds is better than nothing; else another one takes its place
 	return err_sys(err, rc, "%s", f->name);
 }

@@ -22,7 +22,8 @@ enum {
 struct ledger_file {
 	struct env_root *root;
 	char name[LEDGER_PATH_SIZE];
-	struct env_file *file; // NULL: made anew at the next save
+	struct env_file *file; // NULL: opened by the next save
+	bool made;	       // it is there, and ours; else the next save makes it anew
 	unsigned char instance[8];
 	uint64_t sequence;
 	uint64_t synced_ns; // by the monotonic clock
@@ -31,13 +32,16 @@ struct ledger_file {
 
 // `name` below `root`, in a directory that is there.
 void ledger_file_init(struct ledger_file *file, struct env_root *root, const char *name);
+// Gives the descriptor back; the next save opens it again.
 void ledger_file_close(struct ledger_file *file);
 
 // Reads what there is. ledger_resume() comes next. -ENOENT, -EBADMSG (with what is wrong in `err`) and errors of the disk: the ledger is to be
 // begun with ledger_init(), and the first save replaces the file.
 int ledger_file_load(struct ledger_file *file, struct ledger *ledger, struct err *err);
 
-// Writes what changed since the last save, and syncs at most every LEDGER_SYNC_SECONDS. After an error the next save makes the file anew.
+// Writes what changed since the last save, and syncs at most every LEDGER_SYNC_SECONDS. After an error but for want of space the next save makes the file anew.
+// Whoever saves a copy calls ledger_changed() for the original when that failed: the next save writes all there is.
+void ledger_changed(struct ledger *ledger);
 int ledger_file_save(struct ledger_file *file, struct ledger *ledger, struct err *err);
 
 #endif

@@ -64,7 +64,7 @@ static void ages_add(struct ages *ages, const struct ledger_slot *slot)
 // The age that `ppm` of the time was not above.
 static uint64_t ages_percentile(const struct ages *ages, const struct ledger_summary *sum, unsigned ppm)
 {
-	uint64_t wanted = (uint64_t)(((unsigned __int128)sum->observed_ms * ppm + LEDGER_PPM - 1) / LEDGER_PPM), seen = 0;
+	uint64_t wanted = (sum->observed_ms * ppm + LEDGER_PPM - 1) / LEDGER_PPM, seen = 0; // of eight days at most: far below 2^64
 	if (!sum->observed_ms)
 		return 0;
 	for (unsigned i = 0; i <= LEDGER_SCALE_MAX; i++) {
