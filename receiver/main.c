@@ -2,12 +2,13 @@
 // kagami-receiver: the store of recovery points on the target host.
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/alerts.h"
 #include "link/daemon.h"
 #include "link/events.h"
 #include "link/history.h"
+#include "link/web.h"
 #include "link/json.h"
 #include "link/net.h"
-#include "link/telling.h"
 #include "receiver/check_job.h"
 #include "receiver/failover_control.h"
 #include "receiver/recovery.h"
@@ -289,10 +290,10 @@ int main(int argc, char **argv)
 	const char *store = NULL, *listen = NULL, *state = NULL, *reserve = NULL, *run_dir = DAEMON_RUN_DIR;
 	const char *scrub_rate = NULL, *scrub_days = NULL, *retain_rate = NULL, *verify_rate = NULL, *objective = NULL, *more_events = NULL;
 	uint64_t rate = 0, verify_mib = VERIFIER_RATE_DEFAULT_MIB;
-	struct telling_options tell = {.metrics = NULL};
-	struct telling *telling = NULL;
+	struct alerts_config told = {.hooks = NULL};
+	struct alerts *alerts = NULL;
+	struct web_config shown = {.web = NULL};
 	const struct daemon_option options[] = {
-		TELLING_OPTIONS(tell),
 		{"store", "DIR", "recovery points", &store, true},
 		{"listen", "ADDR:PORT", "where sources connect", &listen, true},
 		{"state", "DIR", "keys and peers (default STORE/.kagami)", &state, false},
@@ -304,6 +305,8 @@ int main(int argc, char **argv)
 		{"retention-rate", "MIB", "MiB a second that folds and merges write at most (default 64)", &retain_rate, false},
 		{"objective", "PERCENT", "of the time that points are to be within their RPO (default 99.5%)", &objective, false},
 		{"events", "points", "each committed point is an event, too", &more_events, false},
+		WEB_OPTIONS(&shown),
+		ALERTS_OPTIONS(&told),
 	};
 	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options,
 		     sizeof(options) / sizeof(options[0]), argc, argv);
@@ -313,16 +316,19 @@ int main(int argc, char **argv)
 	struct receiver receiver = {.server = NULL};
 	struct control_route routes[ROUTES_MAX];
 	struct control *control = NULL;
+	struct web *web = NULL;
 	size_t count = collect_routes(routes);
 	struct scrubber_config scrub;
 	if (watch_options(objective, more_events, &receiver.watch, &err) ||
 	    (verify_rate && number_read("verify-rate", verify_rate, 1, 1 << 20, &verify_mib, &err)) ||
 	    scrub_options(scrub_rate, scrub_days, &scrub, &err) || retention_rate(retain_rate, &rate, &err) ||
 	    receiver_open(&receiver, store, state, listen, reserve, &scrub, verify_mib << 20, &err) ||
-	    telling_start(&tell, routes, count, &receiver, NULL, 0, &telling, &err) ||
-	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err)) {
+	    alerts_start(&told, &alerts, &err) ||
+	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err) ||
+	    web_start(&shown, routes, count, &receiver, &web, &err)) {
 		log_error("%s", err.text);
-		telling_stop(telling);
+		control_stop(control);
+		alerts_stop(alerts);
 		receiver_close(&receiver);
 		return DAEMON_EXIT_FAILED;
 	}
@@ -334,8 +340,9 @@ int main(int argc, char **argv)
 	daemon_wait();
 	event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-receiver stops");
 	events_wake(receiver.events); // requests that wait for one end
+	web_stop(web);
 	control_stop(control);
-	telling_stop(telling);
+	alerts_stop(alerts);
 	receiver_close(&receiver);
 	log_info("stopped");
 	return 0;

@@ -2,9 +2,10 @@
 // kagami-replicator: the agent on the source host.
 #include "base/crew.h"
 #include "base/log.h"
+#include "link/alerts.h"
 #include "link/daemon.h"
 #include "link/events.h"
-#include "link/telling.h"
+#include "link/web.h"
 #include "replicator/agent.h"
 #include "replicator/known.h"
 #include "replicator/nbd_tls.h"
@@ -70,16 +71,18 @@ static int read_sizes(const char *threads, const char *known_mib, struct agent_c
 int main(int argc, char **argv)
 {
 	const char *state = NULL, *run_dir = DAEMON_RUN_DIR, *nbd_listen = NULL, *nbd_tls_dir = NULL, *threads = NULL, *known_mib = NULL;
-	struct telling_options tell = {.metrics = NULL};
-	struct telling *telling = NULL;
+	struct alerts_config told = {.hooks = NULL};
+	struct alerts *alerts = NULL;
+	struct web_config shown = {.web = NULL};
 	const struct daemon_option options[] = {
-		TELLING_OPTIONS(tell),
 		{"state", "DIR", "keys, sites, protections and what is dirty", &state, true},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
 		{"nbd-listen", "ADDRESS", "HOST:PORT: serve the disks over TCP too, as PROTECTION/DISK; needs --nbd-tls", &nbd_listen, false},
 		{"nbd-tls", "DIR", "ca-cert.pem, server-cert.pem and server-key.pem; clients need a certificate of that CA", &nbd_tls_dir, false},
 		{"threads", "N", "that digest and compress, for all protections (default: one for each processor, 16 at most)", &threads, false},
 		{"digest-cache", "MIB", "of memory for each protection, to know what the receiver has (default 12; 0: none)", &known_mib, false},
+		WEB_OPTIONS(&shown),
+		ALERTS_OPTIONS(&told),
 	};
 	daemon_start("kagami-replicator", "Serves protected disks over NBD and replicates them to a receiver.", options, sizeof(options) / sizeof(options[0]), argc,
 		     argv);
@@ -88,12 +91,15 @@ int main(int argc, char **argv)
 	struct agent *agent = NULL;
 	struct control *control = NULL;
 	struct nbd_tls *front = NULL;
+	struct web *web = NULL;
 	struct agent_config config = {.state_path = state, .run_dir = run_dir};
 	if (read_sizes(threads, known_mib, &config, &err) || agent_open(&config, &agent, &err) || start_nbd(agent, nbd_listen, nbd_tls_dir, run_dir, &front, &err) ||
-	    telling_start(&tell, agent_routes, agent_route_count, agent, NULL, 0, &telling, &err) ||
-	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, agent, &control, &err)) {
+	    alerts_start(&told, &alerts, &err) ||
+	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, agent, &control, &err) ||
+	    web_start(&shown, agent_routes, agent_route_count, agent, &web, &err)) {
 		log_error("%s", err.text);
-		telling_stop(telling);
+		control_stop(control);
+		alerts_stop(alerts);
 		nbd_tls_stop(front);
 		agent_close(agent);
 		return DAEMON_EXIT_FAILED;
@@ -103,8 +109,9 @@ int main(int argc, char **argv)
 	event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-replicator stops");
 	events_wake(events_default()); // requests that wait for one end
 	nbd_tls_stop(front); // its clients' last requests reach the disks before those stop
+	web_stop(web);
 	control_stop(control);
-	telling_stop(telling);
+	alerts_stop(alerts);
 	agent_close(agent);
 	log_info("stopped");
 	return 0;

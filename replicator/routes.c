@@ -14,8 +14,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 static json_t *seat_json(const struct seat *seat)
 {
 	if (seat->running)

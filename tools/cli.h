@@ -61,7 +61,12 @@ enum cli_option {
 	OPT_REFLINK,
 	OPT_PEER,
 	OPT_VERIFY,
-	OPT_FAST,
+	OPT_CHECK,
+	OPT_WARNING,
+	OPT_CRITICAL,
+	OPT_FOLLOW,
+	OPT_CLASS,
+	OPT_WINDOW,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (UINT64_C(1) << (option))
@@ -140,12 +145,15 @@ int cli_mount(const struct cli *cli);
 int cli_umount(const struct cli *cli);
 int cli_mounts(const struct cli *cli);
 int cli_scrub(const struct cli *cli);
-int cli_bundle(const struct cli *cli);
 int cli_seed(const struct cli *cli);
 int cli_store(const struct cli *cli);
 int cli_test(const struct cli *cli);
 int cli_export(const struct cli *cli);
 int cli_files(const struct cli *cli);
+int cli_watch(const struct cli *cli);
+int cli_events(const struct cli *cli);
+int cli_history(const struct cli *cli);
+int cli_bundle(const struct cli *cli);
 int cli_version(const struct cli *cli);
 int cli_help(const struct cli *cli);
 

@@ -1,313 +1,268 @@
 // SPDX-License-Identifier: Apache-2.0
-// `kagami bundle`: what whoever is to help would ask for, in one file. All of it comes from the daemons' control sockets, but for what this host
-// is; nothing is read from their directories, and so no key or token can be in it. Besides, members that are named like a secret are left out.
-#include "tools/cli.h"
-#include "tools/show.h"
-#include "tools/tar_out.h"
-
+// `kagami bundle`: what somebody who helps needs to see, in one file: what both daemons tell, their journals, and the host.
+//
+// It holds only what the control API tells, which has no keys and no tokens, and what the host tells of two processes. URLs lose what may be a
+// password. Whatever could not be had is named in missing.txt: a bundle is most needed where something does not work.
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/when.h"
+#include "tools/archive.h"
+#include "tools/cli.h"
+#include "tools/out_file.h"
+#include "tools/redact.h"
+#include "tools/show.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
-enum { PATH_SIZE = 256, POLL_US = 200000, CHECK_POLLS = 600, OS_RELEASE_MAX = 16 << 10 };
+enum { FILE_MOST = 8 << 20, CHECK_SECONDS = 60, CHECK_POLL_US = 200000, PATH_CAP = 512 };
 
 struct bundle {
 	const struct cli *cli;
-	struct out_file out;
-	struct tar_out tar;
-	struct err err; // of writing
-	char *notes;
-	size_t notes_len;
-	unsigned daemons, files, missing;
+	struct archive_out *archive;
+	FILE *missing; // a memory stream
+	struct err err;
+	int rc;
 };
 
-__attribute__((format(printf, 2, 3))) static void note(struct bundle *b, const char *fmt, ...)
+static void add(struct bundle *bundle, const char *name, const char *text, size_t len)
 {
-	char line[512];
-	va_list args;
-	va_start(args, fmt);
-	int len = vsnprintf(line, sizeof(line), fmt, args);
-	va_end(args);
-	size_t take = len > 0 ? strnlen(line, sizeof(line)) : 0;
-	char *more = realloc(b->notes, b->notes_len + take + 1);
-	if (!more)
-		return;
-	memcpy(more + b->notes_len, line, take + 1);
-	b->notes = more;
-	b->notes_len += take;
+	if (bundle->rc == 0)
+		bundle->rc = archive_add(bundle->archive, name, text, len, &bundle->err);
 }
 
-static int put(struct bundle *b, const char *name, const void *bytes, size_t len)
+static void missing(struct bundle *bundle, const char *name, const char *why)
 {
-	char path[PATH_SIZE + 16];
-	(void)snprintf(path, sizeof(path), "kagami-bundle/%s", name);
-	b->files++;
-	return tar_out_file(&b->tar, path, bytes, len, &b->err);
+	(void)fprintf(bundle->missing, "%s: %s\n", name, why);
 }
 
-// --- what is left out ---
-
-static bool named_like_a_secret(const char *name)
+static void add_json(struct bundle *bundle, const char *name, const json_t *json)
 {
-	static const char *const words[] = {"secret", "token", "password", "private"};
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
-		if (strcasestr(name, words[i]))
-			return true;
-	return false;
-}
-
-static void redact(json_t *json)
-{
-	const char *name;
-	json_t *value;
-	size_t i;
-	json_object_foreach(json, name, value) {
-		if (named_like_a_secret(name) && !json_is_object(value))
-			(void)json_object_set_new(json, name, json_string("(left out)"));
-		else
-			redact(value);
-	}
-	json_array_foreach(json, i, value)
-		redact(value);
-}
-
-static int put_json(struct bundle *b, const char *name, json_t *json)
-{
-	redact(json);
 	AUTO_FREE char *text = json_dumps(json, JSON_INDENT(2) | JSON_ENCODE_ANY);
-	json_decref(json);
-	return text ? put(b, name, text, strlen(text)) : err_set(&b->err, -ENOMEM, "out of memory");
+	size_t len = text ? strlen(text) : 0;
+	char *roomy = text ? realloc(text, len + 1024) : NULL; // a cover may be longer than what it covers
+	if (!roomy)
+		return missing(bundle, name, "no memory");
+	text = roomy;
+	(void)redact_urls(text, len + 1024);
+	add(bundle, name, text, strlen(text));
 }
 
-// --- from a daemon ---
-
-// One answer of it, as `file`; one that it does not give is noted, and no failure. `ret_body` (may be NULL): the answer, the caller's.
-static int take(struct bundle *b, enum http_daemon daemon, const char *file, const char *path, json_t **ret_body)
+// Asks, adds what comes, and returns it; NULL, noted as missing, when there is none.
+static json_t *take(struct bundle *bundle, enum http_daemon daemon, const char *method, const char *name, const char *path)
 {
 	struct http_reply reply;
-	struct err err = {.code = 0};
-	char name[PATH_SIZE];
-	if (ret_body)
-		*ret_body = NULL;
-	if (http_ask(b->cli->run_dir, daemon, "GET", path, NULL, &reply, &err)) {
-		note(b, "%s: %s was not answered: %s\n", http_daemon_name(daemon), path, err.text);
-		b->missing++;
-		return 0;
+	struct err err = {0};
+	char file[PATH_CAP];
+	(void)snprintf(file, sizeof(file), "%s/%s.json", daemon == HTTP_REPLICATOR ? "replicator" : "receiver", name);
+	if (http_ask(bundle->cli->run_dir, daemon, method, path, NULL, &reply, &err)) {
+		missing(bundle, file, err.text);
+		return NULL;
 	}
-	if (reply.status != 200) {
-		note(b, "%s: %s was answered with status %ld: %s\n", http_daemon_name(daemon), path, reply.status,
-		     show_text_of(json_object_get(reply.body, "error"), "message"));
-		b->missing += reply.status != 404;
+	if (reply.status / 100 != 2) {
+		missing(bundle, file, show_text_of(json_object_get(reply.body, "error"), "message"));
 		json_decref(reply.body);
-		return 0;
+		return NULL;
 	}
-	if (ret_body)
-		*ret_body = json_incref(reply.body);
-	(void)snprintf(name, sizeof(name), "%s/%s", daemon == HTTP_REPLICATOR ? "replicator" : "receiver", file);
-	return put_json(b, name, reply.body);
+	if (strcmp(name, "check") != 0)
+		add_json(bundle, file, reply.body);
+	return reply.body;
 }
 
-static int take_text(struct bundle *b, enum http_daemon daemon, const char *file, const char *path)
+static void take_text(struct bundle *bundle, enum http_daemon daemon, const char *name, const char *path)
 {
 	AUTO_FREE char *text = NULL;
-	size_t len = 0;
-	struct err err = {.code = 0};
-	char name[PATH_SIZE];
-	if (http_text(b->cli->run_dir, daemon, path, &text, &len, &err)) {
-		note(b, "%s: %s was not answered: %s\n", http_daemon_name(daemon), path, err.text);
-		b->missing++;
-		return 0;
-	}
-	(void)snprintf(name, sizeof(name), "%s/%s", daemon == HTTP_REPLICATOR ? "replicator" : "receiver", file);
-	return put(b, name, text, len);
+	size_t len;
+	struct err err = {0};
+	char file[PATH_CAP];
+	(void)snprintf(file, sizeof(file), "%s/%s", daemon == HTTP_REPLICATOR ? "replicator" : "receiver", name);
+	if (http_text(bundle->cli->run_dir, daemon, path, &text, &len, &err))
+		return missing(bundle, file, err.text);
+	add(bundle, file, text ? text : "", len);
 }
 
-static int take_protection(struct bundle *b, enum http_daemon daemon, const char *protection)
+// What a file of /proc or /etc, or a program, has to say.
+static void take_stream(struct bundle *bundle, const char *name, FILE *from)
+{
+	AUTO_FREE char *text = malloc(FILE_MOST + 1024);
+	if (!text || !from)
+		return missing(bundle, name, text ? strerror(errno) : "no memory");
+	size_t len = fread(text, 1, FILE_MOST, from);
+	for (size_t i = 0; i < len; i++)
+		text[i] = text[i] ? text[i] : '?';
+	text[len] = 0;
+	(void)redact_urls(text, FILE_MOST + 1024);
+	add(bundle, name, text, strlen(text));
+}
+
+static void take_file(struct bundle *bundle, const char *name, const char *path)
+{
+	FILE *from = fopen(path, "re");
+	take_stream(bundle, name, from);
+	if (from)
+		(void)fclose(from);
+}
+
+static void take_output(struct bundle *bundle, const char *name, const char *command)
+{
+	FILE *from = popen(command, "re"); // the commands are those below, with nothing of anybody else in them
+	take_stream(bundle, name, from);
+	if (from)
+		(void)pclose(from);
+}
+
+// Of each protection, what there is to ask.
+static void take_protections(struct bundle *bundle, enum http_daemon daemon, const json_t *answer)
 {
 	static const struct {
-		const char *file, *path;
-		bool receiver, replicator;
+		const char *name;
+		bool source, target;
 	} parts[] = {
-		{"history-hour.json", "history?window=hour", true, true}, {"history-day.json", "history?window=day", true, true},
-		{"history-week.json", "history?window=week", true, true}, {"points.json", "points", true, false},
-		{"retention.json", "retention", true, false},		  {"scrub.json", "scrub", true, false},
-		{"syncs.json", "syncs", false, true},
+		{"syncs", true, false},		       {"history?window=hour", true, true}, {"history?window=day", true, true}, {"history?window=week", true, true},
+		{"points", false, true},	       {"retention", false, true},	    {"scrub", false, true},
 	};
-	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
-		char file[PATH_SIZE], path[PATH_SIZE];
-		if (!(daemon == HTTP_RECEIVER ? parts[i].receiver : parts[i].replicator))
-			continue;
-		(void)snprintf(file, sizeof(file), "%.64s-%s", protection, parts[i].file);
-		(void)snprintf(path, sizeof(path), "/v1/protections/%s/%s", protection, parts[i].path);
-		int rc = take(b, daemon, file, path, NULL);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
-static int take_protections(struct bundle *b, enum http_daemon daemon)
-{
-	json_t *body = NULL, *one;
+	const json_t *one;
 	size_t i;
-	int rc = take(b, daemon, "protections.json", "/v1/protections", &body);
-	json_array_foreach(json_object_get(body, "protections"), i, one)
-		if (rc == 0)
-			rc = take_protection(b, daemon, show_text_of(one, "name"));
-	json_decref(body);
-	return rc;
-}
-
-// The store is checked now, unless --fast says that the last report will do; it only reads.
-static int take_check(struct bundle *b)
-{
-	struct http_reply reply;
-	struct err err = {.code = 0};
-	const char *state = "";
-	bool fast = b->cli->option[OPT_FAST];
-	unsigned polls = 0;
-	if (!fast && http_ask(b->cli->run_dir, HTTP_RECEIVER, "POST", "/v1/store/check", NULL, &reply, &err) == 0)
-		json_decref(reply.body);
-	do {
-		if (polls)
-			(void)usleep(POLL_US);
-		if (http_ask(b->cli->run_dir, HTTP_RECEIVER, "GET", "/v1/store/check", NULL, &reply, &err))
-			break;
-		state = strcmp(show_text_of(reply.body, "state"), "running") == 0 ? "running" : "over";
-		if (cli_on_terminal() && !polls)
-			(void)fprintf(stderr, "The store is being checked ...\n");
-		json_decref(reply.body);
-	} while (!fast && strcmp(state, "running") == 0 && ++polls < CHECK_POLLS && !out_stopped);
-	if (strcmp(state, "running") == 0)
-		note(b, "The check of the store had not ended: `kagami store check` waits for it.\n");
-	return take(b, HTTP_RECEIVER, "store-check.json", "/v1/store/check", NULL);
-}
-
-static int take_daemon(struct bundle *b, enum http_daemon daemon)
-{
-	static const struct {
-		const char *file, *path;
-		bool receiver, replicator;
-	} parts[] = {
-		{"version.json", "/v1/version", true, true},	       {"configuration.json", "/v1/configuration", true, true},
-		{"events.json", "/v1/events?last=1000", true, true},   {"log.json", "/v1/log", true, true},
-		{"store.json", "/v1/store", true, false},	       {"tests.json", "/v1/tests", true, false},
-		{"mounts.json", "/v1/mounts", true, false},	       {"peers.json", "/v1/peers", true, false},
-		{"seeds.json", "/v1/seeds", true, false},	       {"sites.json", "/v1/sites", false, true},
-	};
-	struct http_reply reply;
-	struct err err = {.code = 0};
-	int rc = http_ask(b->cli->run_dir, daemon, "GET", "/v1/version", NULL, &reply, &err);
-	if (rc) {
-		note(b, "%s is not in the bundle: %s\n", http_daemon_name(daemon), err.text);
-		return 0;
+	json_array_foreach(json_object_get(answer, "protections"), i, one) {
+		const char *name = show_text_of(one, "name");
+		for (size_t n = 0; n < sizeof(parts) / sizeof(parts[0]); n++) {
+			char file[PATH_CAP], path[PATH_CAP];
+			if (!(daemon == HTTP_REPLICATOR ? parts[n].source : parts[n].target))
+				continue;
+			(void)snprintf(path, sizeof(path), "/v1/protections/%s/%s", name, parts[n].name);
+			(void)snprintf(file, sizeof(file), "%s/%s", name, parts[n].name);
+			char *question = strstr(file, "?window=");
+			if (question) {
+				*question = '-';
+				(void)memmove(question + 1, question + 8, strlen(question + 8) + 1);
+			}
+			json_decref(take(bundle, daemon, "GET", file, path));
+		}
 	}
-	json_decref(reply.body);
-	b->daemons++;
-	for (size_t i = 0; rc == 0 && i < sizeof(parts) / sizeof(parts[0]); i++)
-		if (daemon == HTTP_RECEIVER ? parts[i].receiver : parts[i].replicator)
-			rc = take(b, daemon, parts[i].file, parts[i].path, NULL);
-	if (rc == 0)
-		rc = take_text(b, daemon, "metrics.txt", "/metrics");
-	if (rc == 0)
-		rc = take_protections(b, daemon);
-	return rc == 0 && daemon == HTTP_RECEIVER ? take_check(b) : rc;
 }
 
-// --- of this host ---
-
-static int take_host(struct bundle *b)
+// The store's own check, for as long as somebody would wait; a larger store's goes on, and `kagami store check` tells its end.
+static void take_check(struct bundle *bundle)
 {
-	struct utsname name;
-	char release[OS_RELEASE_MAX] = "";
-	FILE *file = fopen("/etc/os-release", "re");
-	if (file) {
-		size_t got = fread(release, 1, sizeof(release) - 1, file);
-		release[got] = 0;
-		(void)fclose(file);
+	json_t *answer = take(bundle, HTTP_RECEIVER, "POST", "check", "/v1/store/check");
+	int64_t end_ms = clock_mono_ms() + INT64_C(1000) * CHECK_SECONDS;
+	while (answer && strcmp(show_text_of(answer, "state"), "running") == 0 && clock_mono_ms() < end_ms && !out_stopped) {
+		json_decref(answer);
+		(void)usleep(CHECK_POLL_US);
+		answer = take(bundle, HTTP_RECEIVER, "GET", "check", "/v1/store/check");
 	}
-	if (uname(&name))
-		return err_sys(&b->err, -errno, "uname");
-	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:I, s:s}", "kagami", KAGAMI_VERSION, "kernel", name.release, "machine", name.machine, "host", name.nodename,
-				 "processors", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "os_release", release);
-	return put_json(b, "host.json", json ? json : json_object());
+	if (answer)
+		add_json(bundle, "receiver/check.json", answer);
+	json_decref(answer);
 }
 
-static int take_readme(struct bundle *b)
+static void take_process(struct bundle *bundle, const char *folder, const json_t *version)
 {
-	char when[WHEN_SIZE];
-	struct bundle head = {.cli = b->cli};
+	// Not its arguments: configuration.json has them, without what may be secret.
+	static const char *const files[] = {"status", "limits", "io"};
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		char path[PATH_CAP], name[PATH_CAP];
+		(void)snprintf(path, sizeof(path), "/proc/%llu/%s", (unsigned long long)show_number_of(version, "pid"), files[i]);
+		(void)snprintf(name, sizeof(name), "%s/process-%s.txt", folder, files[i]);
+		take_file(bundle, name, path);
+	}
+}
+
+static bool take_daemon(struct bundle *bundle, enum http_daemon daemon)
+{
+	bool source = daemon == HTTP_REPLICATOR;
+	json_t *version = take(bundle, daemon, "GET", "version", "/v1/version");
+	if (!version)
+		return false;
+	take_process(bundle, source ? "replicator" : "receiver", version);
+	json_decref(version);
+	json_t *protections = take(bundle, daemon, "GET", "protections", "/v1/protections");
+	take_protections(bundle, daemon, protections);
+	json_decref(protections);
+	json_decref(take(bundle, daemon, "GET", "events", "/v1/events?since=0&newest=1000"));
+	take_text(bundle, daemon, "metrics.txt", "/metrics");
+	static const char *const of_source[] = {"configuration", "log", "sites", NULL}, *const of_target[] = {"configuration", "log", "store", "peers", "mounts", "tests", "seeds", NULL};
+	for (const char *const *name = source ? of_source : of_target; *name; name++) {
+		char path[PATH_CAP];
+		(void)snprintf(path, sizeof(path), "/v1/%s", *name);
+		json_decref(take(bundle, daemon, "GET", *name, path));
+	}
+	if (!source)
+		take_check(bundle);
+	return true;
+}
+
+static void take_host(struct bundle *bundle)
+{
+	take_file(bundle, "host/os-release.txt", "/etc/os-release");
+	take_file(bundle, "host/meminfo.txt", "/proc/meminfo");
+	take_file(bundle, "host/loadavg.txt", "/proc/loadavg");
+	take_file(bundle, "host/pressure-io.txt", "/proc/pressure/io");
+	take_output(bundle, "host/uname.txt", "uname -a 2>&1");
+	take_output(bundle, "host/cpu.txt", "lscpu 2>&1");
+	take_output(bundle, "host/disks.txt", "df -hT 2>&1");
+	take_output(bundle, "host/clock.txt", "timedatectl 2>&1 || date");
+	take_output(bundle, "replicator/journal.txt", "journalctl --no-pager -q -u kagami-replicator -n 20000 2>&1 || echo 'no journal here: the log is where standard error goes'");
+	take_output(bundle, "receiver/journal.txt", "journalctl --no-pager -q -u kagami-receiver -n 20000 2>&1 || echo 'no journal here: the log is where standard error goes'");
+}
+
+static const char about[] =
+	"What Kagami's daemons of one host told of themselves: replicator/ and receiver/ have the answers of their control API (docs/control.md), their\n"
+	"metrics, their journals and what the system says of their processes; host/ is about the machine. missing.txt names what could not be had.\n"
+	"There are no keys, tokens or contents of disks in it. Names of protections, paths of images and addresses of hosts are.\n";
+
+static void take_all(struct bundle *bundle, bool *ret_any)
+{
+	char when[WHEN_SIZE], text[sizeof(about) + 256], host[64] = "";
+	char *list = NULL;
+	size_t len;
+	bundle->missing = open_memstream(&list, &len);
+	if (!bundle->missing)
+		abort();
 	when_format(clock_wall_ns(), when);
-	note(&head,
-	     "What `kagami bundle` of version " KAGAMI_VERSION " found at %s.\n\n"
-	     "host.json       this host\n"
-	     "*/version.json, configuration.json, log.json, events.json, metrics.txt\n"
-	     "*/protections.json, and for each protection its history (hour, day, week), points, syncs, retention, scrub\n"
-	     "receiver/store.json, store-check.json, peers.json, seeds.json, tests.json, mounts.json; replicator/sites.json\n\n"
-	     "Not in it: keys, tokens, digest secrets, anything of a disk. Names of protections, disks, hosts, paths and addresses are.\n\n",
-	     when);
-	if (b->notes)
-		note(&head, "%s", "Notes:\n");
-	int rc = put(b, "README.txt", head.notes ? head.notes : "", head.notes_len);
-	if (rc == 0 && b->notes)
-		rc = put(b, "notes.txt", b->notes, b->notes_len);
-	free(head.notes);
-	return rc;
-}
-
-static int collect(struct bundle *b)
-{
-	int rc = take_host(b);
-	if (rc == 0)
-		rc = take_daemon(b, HTTP_REPLICATOR);
-	if (rc == 0)
-		rc = take_daemon(b, HTTP_RECEIVER);
-	if (rc == 0)
-		rc = take_readme(b);
-	if (rc == 0)
-		rc = tar_out_end(&b->tar, &b->err);
-	if (rc == 0 && b->daemons)
-		rc = out_file_commit(&b->out, &b->err);
-	return rc;
-}
-
-static int report(const struct bundle *b)
-{
-	const struct cli *cli = b->cli;
-	if (cli->json)
-		return cli_print_json(json_pack("{s:s, s:i, s:i, s:i}", "file", cli->argv[0], "files", (int)b->files, "daemons", (int)b->daemons, "missing",
-						(int)b->missing));
-	(void)printf("%s holds %u files, of %u of the two daemons.\n", cli->argv[0], b->files, b->daemons);
-	if (b->notes)
-		(void)printf("%s", b->notes);
-	return CLI_DONE;
+	(void)gethostname(host, sizeof(host) - 1);
+	(void)snprintf(text, sizeof(text), "%s\nmade %s on %s by kagami %s\n", about, when, host, KAGAMI_VERSION);
+	add(bundle, "README.txt", text, strlen(text));
+	*ret_any = take_daemon(bundle, HTTP_REPLICATOR);
+	*ret_any |= take_daemon(bundle, HTTP_RECEIVER);
+	take_host(bundle);
+	if (fclose(bundle->missing))
+		abort();
+	add(bundle, "missing.txt", list, len);
+	free(list);
 }
 
 int cli_bundle(const struct cli *cli)
 {
-	struct bundle b = {.cli = cli};
+	struct bundle bundle = {.cli = cli};
+	struct out_file out;
+	bool any = false;
+	uint64_t members = 0;
 	out_signals();
-	int rc = out_file_open(cli->argv[0], cli->option[OPT_FORCE] != NULL, &b.out, &b.err);
-	if (rc)
-		return cli_fail(cli, CLI_REFUSED, "%s", b.err.text);
-	rc = tar_out_begin(&b.tar, &b.out, clock_wall_ns() / 1000000000, &b.err);
-	if (rc == 0)
-		rc = collect(&b);
-	tar_out_done(&b.tar);
-	out_file_drop(&b.out);
-	if (rc)
-		rc = cli_fail(cli, CLI_REFUSED, "%s", b.err.text);
-	else if (!b.daemons)
-		rc = cli_no_daemon(cli);
-	else
-		rc = report(&b);
-	free(b.notes);
-	return rc;
+	if (out_file_open(cli->argv[0], cli->option[OPT_FORCE], &out, &bundle.err))
+		return cli_fail(cli, CLI_REFUSED, "%s", bundle.err.text);
+	bundle.rc = archive_begin(out.file, "kagami-bundle", clock_wall_ns() / 1000000000, &bundle.archive, &bundle.err);
+	if (!bundle.rc) {
+		take_all(&bundle, &any);
+		members = archive_members(bundle.archive);
+		if (bundle.rc)
+			archive_drop(bundle.archive);
+		else
+			bundle.rc = archive_end(bundle.archive, &bundle.err);
+	}
+	if (!bundle.rc && out_stopped)
+		bundle.rc = err_set(&bundle.err, -EINTR, "interrupted: %s was not made", cli->argv[0]);
+	if (!bundle.rc)
+		bundle.rc = out_file_commit(&out, &bundle.err);
+	out_file_drop(&out);
+	if (bundle.rc)
+		return cli_fail(cli, CLI_REFUSED, "%s", bundle.err.text);
+	if (cli->json)
+		return cli_print_json(json_pack("{s:s, s:I, s:b}", "path", cli->argv[0], "files", (json_int_t)members, "daemon", (int)any));
+	(void)printf("%s: %llu files, no keys or tokens; it names protections, paths and hosts.\n", cli->argv[0], (unsigned long long)members);
+	if (!any)
+		(void)printf("Neither daemon answered at %s, so it is about the host alone: missing.txt in it says why.\n", cli->run_dir);
+	return CLI_DONE;
 }

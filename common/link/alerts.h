@@ -12,6 +12,11 @@ struct alerts_config {
 	const char *webhook; // a URL, or @FILE whose first line is one; NULL: none
 };
 
+// Those of a daemon's options that fill in a struct alerts_config.
+#define ALERTS_OPTIONS(config)                                                                                                    \
+	{"hooks", "DIR", "executables that are run for events: docs/hooks.md", &(config)->hooks, false},                          \
+		{"webhook", "URL", "each event is posted there as JSON; @FILE: its first line is the URL", &(config)->webhook, false}
+
 // Of the default events (link/events.h), from the first one of this process on.
 int alerts_start(const struct alerts_config *config, struct alerts **ret_alerts, struct err *err);
 // After events_wake(): what is there still is told, for ALERTS_STOP_MS at most. Takes NULL.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control server: routes, bodies and answers over libmicrohttpd.
+// The control server: bodies and streams over libmicrohttpd. Routes and answers are control_http.c's.
 //
 // Each connection has a thread of MHD's. A request arrives in calls: the headers (exchange_begin), the body in parts
 // (exchange_take), then once more with nothing (exchange_answer), where the handler runs. Whatever goes wrong has an
@@ -8,18 +8,18 @@
 #include "link/control.h"
 
 #include "base/auto.h"
-#include "base/bytes.h"
 #include "link/control_http.h"
 #include "link/control_socket.h"
 
 #include <errno.h>
-#include <stdatomic.h>
+#include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { PATH_PARTS_MAX = 8, PATH_SIZE = 512, STREAM_PART = 128 << 10, ANSWERS_LEAVE_MS = 2000 };
+enum { STREAM_PART = 128 << 10, ANSWERS_LEAVE_MS = 2000 };
 
 struct control {
 	struct MHD_Daemon *daemon;
@@ -36,93 +36,6 @@ struct exchange {
 	size_t len;
 	bool too_long; // what is past CONTROL_BODY_MAX is read and dropped, because an answer in mid-body is not possible
 };
-
-struct path {
-	char text[PATH_SIZE]; // the parts, each with its NUL
-	const char *part[PATH_PARTS_MAX];
-	size_t count;
-};
-
-// False when the path has more or longer parts than any route could match.
-static bool path_split(const char *url, struct path *ret_path)
-{
-	if (url[0] != '/' || strlen(url) >= sizeof(ret_path->text))
-		return false;
-	ret_path->count = 0;
-	(void)snprintf(ret_path->text, sizeof(ret_path->text), "%s", url + 1);
-	for (char *at = ret_path->text; at; ret_path->count++) {
-		if (ret_path->count == PATH_PARTS_MAX)
-			return false;
-		ret_path->part[ret_path->count] = strsep(&at, "/");
-	}
-	return true;
-}
-
-// Whether `path` is one that `pattern` describes; what its '*' matched goes to `args`.
-static bool path_matches(const struct path *path, const char *pattern, const char *args[CONTROL_ARGS_MAX])
-{
-	struct path want;
-	size_t used = 0;
-	memset(args, 0, CONTROL_ARGS_MAX * sizeof(*args));
-	if (!path_split(pattern, &want) || want.count != path->count)
-		return false;
-	for (size_t i = 0; i < want.count; i++) {
-		if (strcmp(want.part[i], "*") == 0 && path->part[i][0] && used < CONTROL_ARGS_MAX)
-			args[used++] = path->part[i];
-		else if (strcmp(want.part[i], path->part[i]) != 0)
-			return false;
-	}
-	return true;
-}
-
-static const char *request_query(const struct control_request *request, const char *name)
-{
-	return MHD_lookup_connection_value(request->private, MHD_GET_ARGUMENT_KIND, name);
-}
-
-static const char *request_header(const struct control_request *request, const char *name)
-{
-	return MHD_lookup_connection_value(request->private, MHD_HEADER_KIND, name);
-}
-
-struct control_request control_request_of(struct MHD_Connection *connection, struct control_stream *stream)
-{
-	return (struct control_request){.query = request_query, .header = request_header, .stream = stream, .private = connection};
-}
-
-bool control_path_like(const char *url, const char *pattern)
-{
-	struct path path;
-	const char *args[CONTROL_ARGS_MAX];
-	return path_split(url, &path) && path_matches(&path, pattern, args);
-}
-
-unsigned control_dispatch(const struct control_route *routes, size_t count, void *context, const char *method, const char *url,
-			  struct control_request *request, json_t **ret_body)
-{
-	struct path path;
-	bool known = false;
-	bool possible = path_split(url, &path);
-	char text[ERR_TEXT_MAX];
-	for (size_t i = 0; possible && i < count; i++) {
-		const struct control_route *route = &routes[i];
-		if (!path_matches(&path, route->path, request->arg))
-			continue;
-		known = true;
-		if (strcmp(method, route->method) != 0)
-			continue;
-		if (strcmp(method, "GET") == 0 && json_object_size(request->body))
-			return control_fail(ret_body, -EINVAL, "a GET takes no body");
-		return route->handler(context, request, ret_body);
-	}
-	if (known) {
-		(void)snprintf(text, sizeof(text), "%s is not a method of %.200s: see docs/control.md", method, url);
-		(void)control_fail(ret_body, -EOPNOTSUPP, text);
-		return MHD_HTTP_METHOD_NOT_ALLOWED;
-	}
-	(void)snprintf(text, sizeof(text), "there is no %.200s here: see docs/control.md", url);
-	return control_fail(ret_body, -ENOENT, text);
-}
 
 // Parses the body; NULL, and the failure in *ret_body, when it is not a JSON object.
 static json_t *body_parse(const struct exchange *exchange, unsigned *ret_status, json_t **ret_body)
@@ -143,21 +56,19 @@ static json_t *body_parse(const struct exchange *exchange, unsigned *ret_status,
 	return NULL;
 }
 
-static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, json_t *body)
+static enum MHD_Result answer_with(struct MHD_Connection *connection, unsigned status, json_t *body, struct control_request *request)
 {
-	char *text = body ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : strdup("{}");
-	json_decref(body);
-	if (!text)
+	struct MHD_Response *response = control_response(body, request);
+	if (!response)
 		return MHD_NO;
-	struct MHD_Response *response = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
-	if (!response) {
-		free(text);
-		return MHD_NO;
-	}
-	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
 	enum MHD_Result rc = MHD_queue_response(connection, status, response);
 	MHD_destroy_response(response);
 	return rc;
+}
+
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, json_t *body)
+{
+	return answer_with(connection, status, body, NULL);
 }
 
 static ssize_t on_stream(void *context, uint64_t at, char *buf, size_t cap)
@@ -188,7 +99,7 @@ static enum MHD_Result answer_stream(struct MHD_Connection *connection, unsigned
 		free(kept);
 		return MHD_NO;
 	}
-	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, stream->type ? stream->type : "application/octet-stream");
+	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
 	enum MHD_Result rc = MHD_queue_response(connection, status, response);
 	MHD_destroy_response(response);
 	return rc;
@@ -250,12 +161,12 @@ static enum MHD_Result exchange_answer(const struct control *control, const stru
 	unsigned status = 0;
 	json_t *result = NULL;
 	struct control_stream stream = {.read = NULL};
-	struct control_request request = control_request_of(connection, &stream);
+	struct control_request request = {.query = control_query, .header = control_header, .stream = &stream, .private = connection};
 	request.body = body_parse(exchange, &status, &result);
 	if (request.body)
 		status = control_dispatch(control->routes, control->count, control->context, method, url, &request, &result);
 	json_decref(request.body);
-	return stream.read ? answer_stream(connection, status, &stream) : answer(connection, status, result);
+	return stream.read ? answer_stream(connection, status, &stream) : answer_with(connection, status, result, &request);
 }
 
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method,
@@ -281,31 +192,6 @@ static void on_completed(void *context, struct MHD_Connection *connection, void 
 	free(exchange->body);
 	free(exchange);
 	*at = NULL;
-}
-
-static int url_digit(char c)
-{
-	return hex_digit(c >= 'A' && c <= 'F' ? (char)(c | 0x20) : c);
-}
-
-// Decodes %XX in place. A %00 stays as it is written: it would end the name before it, and so make it another one.
-size_t control_unescape(void *context, struct MHD_Connection *connection, char *text)
-{
-	(void)context;
-	(void)connection;
-	char *to = text;
-	for (const char *from = text; *from; from++) {
-		int high = from[0] == '%' ? url_digit(from[1]) : -1;
-		int low = high >= 0 ? url_digit(from[2]) : -1;
-		if (low >= 0 && high + low > 0) {
-			*to++ = (char)(high << 4 | low);
-			from += 2;
-		} else {
-			*to++ = *from;
-		}
-	}
-	*to = '\0';
-	return (size_t)(to - text);
 }
 
 int control_start(const char *run_dir, const char *name, const struct control_route *routes, size_t count, void *context,

@@ -299,7 +299,7 @@ unsigned events_get(void *context, const struct control_request *request, json_t
 	uint64_t last = 0, wait_ms = 0;
 	(void)context;
 	if (control_read(request->body, NULL, 0, &err) || query_number(request, "since", UINT64_MAX - 1, &filter.since, &err) ||
-	    query_number(request, "last", EVENTS_ANSWER_MAX, &last, &err) || query_number(request, "wait_ms", EVENTS_WAIT_MS_MAX, &wait_ms, &err))
+	    query_number(request, "newest", EVENTS_ANSWER_MAX, &last, &err) || query_number(request, "wait_ms", EVENTS_WAIT_MS_MAX, &wait_ms, &err))
 		return control_fail(ret_body, err.code, err.text);
 	filter.protection = request->query(request, "protection");
 	filter.class = request->query(request, "class");

@@ -72,6 +72,6 @@ void events_set_default(struct events *events);
 struct events *events_default(void);
 void event_emit(enum event_severity severity, const char *class, const char *protection, json_t *data, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
-control_handler events_get; // GET /v1/events?since=&wait_ms=&protection=&class=&last=; any context
+control_handler events_get; // GET /v1/events?since=&wait_ms=&protection=&class=&newest=; any context
 
 #endif

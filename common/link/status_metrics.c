@@ -183,7 +183,8 @@ unsigned status_metrics_end(struct openmetrics *m, const struct control_request 
 	enum openmetrics_format format = m->format;
 	size_t length = 0;
 	char *text = openmetrics_finish(m, &length);
-	if (!text || control_text(request, openmetrics_content_type(format), text, length))
+	if (!text)
 		return control_fail(ret_body, -ENOMEM, "out of memory");
+	control_text(request, openmetrics_content_type(format), text);
 	return 200;
 }

@@ -1,44 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-// An HTTP listener on TCP: metrics, and the web page with what it reads. It answers GET and HEAD, and nothing else; it changes nothing.
+// What a daemon shows over TCP: the page (--web) and its metrics (--metrics). GET and HEAD alone; docs/rpo.md, "The web page".
 //
-// Whom it serves:
-//	metrics_only		anybody who reaches the address; /metrics and nothing else
-//	without a token		loopback addresses alone, and requests whose Host is one (a page of elsewhere whose name leads here is refused)
-//	with a token		any address; assets are open (they hold no data), everything else takes the token: `Authorization: Bearer TOKEN`, or the
-//				cookie kagami_token. Compared in constant time; a wrong one is answered the later the more of them there were
-// Connections are bounded (WEB_CLIENTS_MAX, WEB_CLIENTS_PER_ADDRESS), and end when nothing happens for WEB_IDLE_SECONDS.
+// The page's listener has the files of common/web, the routes of the control API that tell how things are (the list in web.c; none gives the content of
+// a disk, and none does anything) and /metrics. Without a token it listens on loopback alone, and answers only who asks for it by a loopback name,
+// so that no page of another site reads it through a browser. The metrics' listener has /metrics and nothing else, on any address.
 #ifndef KAGAMI_LINK_WEB_H
 #define KAGAMI_LINK_WEB_H
 
 #include "link/control.h"
 
-enum { WEB_CLIENTS_MAX = 64, WEB_CLIENTS_PER_ADDRESS = 16, WEB_IDLE_SECONDS = 60, WEB_TOKEN_MIN = 16, WEB_TOKEN_MAX = 256 };
-
-struct web_asset {
-	const char *path; // "/", "/style.css"
-	const char *content_type;
-	const void *bytes;
-	size_t length;
-};
-
 struct web_config {
-	const char *option;  // for errors: "--web"
-	const char *address; // HOST:PORT
-	const char *token_file; // its first line is the token; NULL: none
-	bool metrics_only;
-	const struct web_asset *assets;
-	size_t asset_count;
-	const struct control_route *routes; // those of the control server: of them, GET of what web_paths lists
-	size_t route_count;
-	void *context;
+	const char *web, *metrics; // HOST:PORT; NULL: not served
+	const char *token_file;	   // NULL: the page needs none
 };
+// Those of a daemon's options that fill in a struct web_config.
+#define WEB_OPTIONS(config)                                                                                                        \
+	{"web", "ADDRESS", "HOST:PORT: a page for the browser, read-only; loopback, unless --web-token is given", &(config)->web, false},  \
+		{"web-token", "FILE", "the page asks for the token in FILE (16 to 256 printable characters)", &(config)->token_file, false}, \
+		{"metrics", "ADDRESS", "HOST:PORT: /metrics in OpenMetrics text, and nothing else", &(config)->metrics, false}
 
-extern const char *const web_paths[]; // patterns; ends with NULL
+enum { WEB_CLIENTS_MAX = 32, WEB_CLIENTS_OF_ONE = 16, WEB_IDLE_S = 60, WEB_TOKEN_LEAST = 16, WEB_TOKEN_MOST = 256 };
 
 struct web;
-// What `config` points to stays the caller's, and is kept.
-int web_start(const struct web_config *config, struct web **ret_web, struct err *err);
-const char *web_address(const struct web *web); // with the port that was chosen for port 0
-void web_stop(struct web *web); // takes NULL; waits for requests under way
+
+// Starts what `config` asks for; *ret_web is NULL when that is nothing. `routes` are those of the control server, kept by the caller. -EINVAL when an
+// address is no loopback one and there is no token, or the token is none.
+int web_start(const struct web_config *config, const struct control_route *routes, size_t count, void *context, struct web **ret_web, struct err *err);
+void web_stop(struct web *web); // takes NULL; waits for answers under way
+// Where the page is served, with the port that was chosen for port 0; "" when it is not.
+const char *web_address(const struct web *web);
 
 #endif

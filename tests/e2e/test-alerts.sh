@@ -37,7 +37,7 @@ wait_for 60 grep -qs 'rpo-kept vm1' "$W/any"
 wait_for 60 eval 'grep -v ^refused "$W/posted" | grep -q rpo-kept'
 grep -v ^refused "$W/posted" | jq -s -e '[.[].id] | . == ([range(1; length + 1)])' >/dev/null || fail "posted: $(cat "$W/posted")"
 is "tries that were refused" "$(grep -c ^refused "$W/posted")" 2
-at_target GET '/v1/events?class=rpo-kept&last=1' | jq -c '.events[0]' >"$W/told"
+at_target GET '/v1/events?class=rpo-kept&newest=1' | jq -c '.events[0]' >"$W/told"
 is "what was posted" "$(grep -v ^refused "$W/posted" | jq -c 'select(.class == "rpo-kept") | .text' | head -n 1)" "$(at_target GET '/v1/events?class=rpo-kept' | jq -c '.events[0].text')"
 
 # The failing hook of the source is an event of its own, and the hanging one is ended in its time; both daemons are well.

@@ -62,7 +62,7 @@ is "missing" "$(replica vm1 .rpo.missing)" null
 at_least "misses kept" "$(history '.misses | length')" 1
 is "the newest miss ended" "$(history '.misses[0].ended != null')" true
 at_source GET '/v1/events?class=sync' | jq -e '.events | length >= 2' >/dev/null || fail "no events of syncs at the source: $(at_source GET /v1/events)"
-at_source GET '/v1/events?class=settings&last=1' | jq -e '.events[0].text | contains("vm1 is protected")' >/dev/null || fail "settings"
+at_source GET '/v1/events?class=settings&newest=1' | jq -e '.events[0].text | contains("vm1 is protected")' >/dev/null || fail "settings"
 says 'none of this name' '/v1/events?class=weather'
 
 since=$(at_target GET /v1/events | jq .next)
