@@ -8,7 +8,7 @@ VERSION := 0.1.0
 arrows-common/base   := base
 arrows-common/format := base format
 arrows-common/rpo    := base rpo
-arrows-common/link   := base format link
+arrows-common/link   := base format rpo link
 arrows-replicator    := base format rpo link replicator
 arrows-receiver      := base format rpo link receiver
 arrows-tools         := base format rpo link tools
@@ -139,6 +139,10 @@ demo: setup
 	$(MAKE_AS_OWNER) programs
 	@BUILD=$(BUILD) tools/demo.sh
 
+demo-rpo: setup
+	$(MAKE_AS_OWNER) programs
+	@BUILD=$(BUILD) tools/demo-rpo.sh
+
 bench: setup-bench
 	$(MAKE_AS_OWNER) programs bench-store
 	@BUILD=$(BUILD) tools/bench.sh
@@ -192,10 +196,11 @@ help:
 		'sudo make test-fs' 'crashes and failing devices on real ext4, xfs and btrfs' \
 		test-seam 'prove that the core makes no system call of its own' \
 		fuzz 'each fuzzer for FUZZ_SECONDS (60)' 'sudo make demo' 'the main job on real files, in two minutes' \
+		demo-rpo 'an RPO of one second under load, for DEMO_SECONDS (600)' \
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
-.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-fs fuzz demo bench lint format setup setup-bench setup-dev packages \
+.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-fs fuzz demo demo-rpo bench lint format setup setup-bench setup-dev packages \
 	install clean help programs unit-tests fs-programs bench-store fuzzers clang-tidy force
 
 # --- how it is built ---
@@ -216,13 +221,15 @@ fuzzers: $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/f
 $(BUILD)/bin/kagami-replicator: $(BUILD)/obj/replicator/main.o $(BUILD)/lib/libkagami-replicator.a $(common-libs)
 $(BUILD)/bin/kagami-receiver: $(BUILD)/obj/receiver/main.o $(BUILD)/lib/libkagami-receiver.a $(common-libs)
 $(BUILD)/bin/kagami: $(filter-out $(BUILD)/obj/tools/bench_% $(BUILD)/obj/tools/demo_% $(BUILD)/obj/tools/load%,$(call objects-of,tools/*.c)) $(common-libs)
+$(BUILD)/bin/kagami: OTHER_LIBS := -larchive
 $(BUILD)/bin/kagami-load: $(call objects-of,tools/load*.c tools/parse.c) $(common-libs)
 $(BUILD)/bin/%: $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  link $@"
-	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS)
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) $(OTHER_LIBS)
 
-test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c tools/progress.c tools/load_figures.c)
+test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c tools/progress.c tools/load_figures.c \
+	tools/text.c tools/health.c tools/plot.c tools/watch_frame.c tools/redact.c)
 test-libs := $(BUILD)/lib/libkagami-replicator.a $(BUILD)/lib/libkagami-receiver.a $(common-libs)
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)
@@ -260,6 +267,8 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags | $(BUILD)/include
 	@mkdir -p $(@D)
 	@echo "  cc   $<"
 	@$(CC) $(ALL_CFLAGS) -iquote $(BUILD)/include/$(call part-of,$<) -MMD -MP -c -o $@ $<
+
+$(BUILD)/obj/common/link/web_assets.o: $(wildcard common/web/*)
 
 $(BUILD)/lint/%: %.c .clang-tidy $(BUILD)/flags | $(BUILD)/include
 	@mkdir -p $(@D)

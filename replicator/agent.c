@@ -2,7 +2,9 @@
 #include "replicator/agent_private.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "replicator/desk.h"
 #include "replicator/limiter.h"
 #include "replicator/pack.h"
@@ -130,8 +132,10 @@ static void start_one(struct agent *agent, const char *name)
 		rc = agent_start_seat(agent, seat, false, &err);
 	else if (seat)
 		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err.text);
-	if (rc)
+	if (rc) {
 		log_error("protection does not start: its disks are not served protection=%s: %s", name, err.text);
+		event_emit(EVENT_CRITICAL, "state", name_ok(name) ? name : NULL, NULL, "the protection %s does not start, and its disks are not served: %s", name, err.text);
+	}
 }
 
 static int start_all(struct agent *agent, struct err *err)
@@ -205,6 +209,61 @@ int agent_set(struct agent *agent, const struct agent_settings *settings, struct
 	return 0;
 }
 
+static int begin_events(struct agent *agent, struct err *err)
+{
+	int rc = events_open(agent->place.env, agent->place.state, &agent->events, err);
+	if (rc == 0) {
+		events_set_default(agent->events);
+		event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-replicator " KAGAMI_VERSION " has started");
+	}
+	return rc;
+}
+
+static void end_events(struct agent *agent)
+{
+	if (!agent->events)
+		return;
+	events_set_default(NULL);
+	events_close(agent->events);
+}
+
+enum { TICK_S = 5 };
+
+// Each protection's record of ages goes on, whatever its own thread waits for.
+static void *run_ticker(void *context)
+{
+	struct agent *agent = context;
+	LOCK_SCOPE(&agent->lock);
+	while (!agent->over) {
+		for (size_t i = 0; i < agent->seats; i++)
+			if (agent->seat[i]->running)
+				protection_tick(agent->seat[i]->running);
+		const struct timespec until = clock_mono_after(TICK_S * UINT64_C(1000000000));
+		(void)pthread_cond_timedwait(&agent->ended, &agent->lock, &until);
+	}
+	return NULL;
+}
+
+static int start_ticker(struct agent *agent, struct err *err)
+{
+	int rc = -pthread_create(&agent->ticker, NULL, run_ticker, agent);
+	agent->ticks = rc == 0;
+	return rc ? err_sys(err, rc, "start a thread") : 0;
+}
+
+static void stop_ticker(struct agent *agent)
+{
+	if (!agent->ticks)
+		return;
+	{
+		LOCK_SCOPE(&agent->lock);
+		agent->over = true;
+		(void)pthread_cond_signal(&agent->ended);
+	}
+	(void)pthread_join(agent->ticker, NULL);
+	agent->ticks = false;
+}
+
 int agent_open(const struct agent_config *config, struct agent **ret_agent, struct err *err)
 {
 	const char *state_path = config->state_path, *run_dir = config->run_dir;
@@ -212,6 +271,12 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	if (!agent)
 		return err_sys(err, -ENOMEM, "start");
 	(void)pthread_mutex_init(&agent->lock, NULL);
+	pthread_condattr_t monotonic;
+	(void)pthread_condattr_init(&monotonic);
+	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&agent->ended, &monotonic);
+	(void)pthread_condattr_destroy(&monotonic);
+	agent->place.accounts = true;
 	host_name(agent->host);
 	char nbd[4096];
 	(void)snprintf(nbd, sizeof(nbd), "%s/nbd", run_dir);
@@ -225,11 +290,15 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	if (rc == 0)
 		rc = take_state(agent, state_path, err);
 	if (rc == 0)
+		rc = begin_events(agent, err);
+	if (rc == 0)
 		rc = hire_crew(agent, config, err);
 	if (rc == 0)
 		rc = open_desk(agent, config, err);
 	if (rc == 0)
 		rc = start_all(agent, err);
+	if (rc == 0)
+		rc = start_ticker(agent, err);
 	if (rc) {
 		agent_close(agent);
 		return rc;
@@ -242,6 +311,7 @@ void agent_close(struct agent *agent)
 {
 	if (!agent)
 		return;
+	stop_ticker(agent);
 	for (size_t i = 0; i < agent->seats; i++)
 		if (agent->seat[i]->running)
 			protection_stop_begin(agent->seat[i]->running);
@@ -253,9 +323,11 @@ void agent_close(struct agent *agent)
 	desk_free(agent->desk);
 	limiter_free(agent->limiter);
 	crew_free(agent->crew);
+	end_events(agent);
 	identity_free(agent->identity);
 	env_close(agent->lock_file);
 	env_root_close(agent->place.state);
+	(void)pthread_cond_destroy(&agent->ended);
 	(void)pthread_mutex_destroy(&agent->lock);
 	free(agent->run_dir);
 	free(agent->state_dir);
@@ -323,6 +395,7 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 		(void)env_remove_tree(agent->place.state, dir);
 		return rc;
 	}
+	event_emit(EVENT_INFO, "settings", config->name, json_pack("{s:I}", "rpo_ms", (json_int_t)config->rpo_ms), "%s is protected from now on", config->name);
 	*ret_seat = seat;
 	return 0;
 }
@@ -338,6 +411,7 @@ int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)
 	if (rc == 0) {
 		seat_remove(agent, seat);
 		log_info("unprotected protection=%s", name);
+		event_emit(EVENT_INFO, "settings", name, NULL, "%s is not protected any more", name);
 	} else {
 		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err->text);
 	}

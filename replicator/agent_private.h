@@ -5,6 +5,7 @@
 
 #include "replicator/agent.h"
 #include "replicator/protection.h"
+#include "link/events.h"
 
 #include <pthread.h>
 
@@ -23,10 +24,15 @@ struct agent {
 	struct crew *crew;
 	struct desk *desk;
 	struct limiter *limiter;
+	pthread_t ticker; // of the records of ages
+	bool ticks;
+	pthread_cond_t ended;
+	bool over; // the ticker is to end
 	struct agent_settings settings;
 	unsigned cycles, syncs; // where they are not set
 	char *run_dir, *state_dir;
 	char host[NAME_SIZE]; // what a receiver calls us
+	struct events *events;
 	pthread_mutex_t lock; // over all below, for as long as a request works with it
 	struct seat *seat[PROTECTIONS_MAX];
 	size_t seats; // sorted by name

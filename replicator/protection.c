@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -43,6 +44,7 @@ static void protection_free(struct protection *p)
 	export_close(p->export);
 	ship_free(p->ship);
 	SSL_CTX_free(p->tls);
+	account_end(p);
 	slot_leave(p);
 	settings_leave(p);
 	protection_wait_done(p);
@@ -80,12 +82,14 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	if (sync_log_load(p->place.state, p->config.name, &p->syncs, &record))
 		log_warning("the record of syncs is begun anew protection=%s: %s", p->config.name, record.text);
 	dirt_load(p);
+	account_load(p);
 	rc = open_export(p, err);
 	if (rc == 0)
 		rc = tracking_load(p, is_new, err);
 	if (rc)
 		return rc;
 	p->has_point = p->position.point > 0 && p->position.last_cut_wall_ns > 0; // its age counts on, connected or not
+	p->point = p->position.point;
 	p->point_cut_mono_ns = protection_mono_of(p, p->position.last_cut_wall_ns);
 	rc = export_start(p->export, err);
 	if (rc) {
@@ -196,6 +200,7 @@ int protection_pause(struct protection *p, bool paused, struct err *err)
 		return rc;
 	}
 	p->paused = paused;
+	event_emit(EVENT_INFO, "settings", p->config.name, NULL, "%s was %s by the operator", p->config.name, paused ? "paused" : "resumed");
 	if (paused && p->channel && (p->in_cycle || !p->greeted))
 		channel_abort(p->channel); // ends the cycle under way: what it had is dirty again
 	protection_wake(p);

@@ -35,6 +35,7 @@ struct protection_place { // what all protections of an agent share; outlives th
 	const char *run_dir;
 	const struct identity *identity;
 	struct desk *desk;   // slots of cycles; NULL: each runs when it is due
+	bool accounts;	     // keep a record of ages; whoever asks for it calls protection_tick()
 	struct limiter *limiter; // of bandwidth; NULL: none
 	struct crew *crew;   // digests and compresses for all of them; NULL: each does its own
 	size_t known_bytes;  // of the table of known digests of each protection
@@ -54,6 +55,10 @@ const char *protection_site(const struct protection *protection);
 uint64_t protection_disk_size(const struct protection *protection, uint16_t disk); // bytes, as served now
 // As docs/control.md has it; a new reference. Any thread.
 json_t *protection_json(struct protection *protection);
+// At least every 10 s. Writes the record now and then. One thread.
+void protection_tick(struct protection *protection);
+// As docs/rpo.md has it; NULL with what is wrong. Any thread.
+json_t *protection_history_json(struct protection *protection, const char *window, struct err *err);
 // What other objectives would cost, as docs/control.md has it; a new reference. Any thread.
 json_t *protection_plan_json(struct protection *protection, const uint64_t *rpo_ms, unsigned count);
 // {"syncs": [...]}, newest first; a new reference. Any thread.

@@ -5,6 +5,8 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
+#include "link/json.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -69,6 +71,22 @@ static void record_sync(struct protection *p, const struct cycle_report *report,
 		sync_log_add(&p->syncs, &try);
 	}
 	save_syncs(p);
+	json_t *data = json_pack("{s:s, s:o, s:o, s:o, s:o}", "reason", try.reason, "read_bytes", json_count(try.read_bytes), "sent_bytes", json_count(try.sent_bytes),
+				 "duration_ms", json_count(try.duration_ms), "point", json_count(point));
+	if (point)
+		event_emit(EVENT_INFO, "sync", p->config.name, data, "a sync of %s has ended with point %llu, %s: %llu bytes read, %llu sent", p->config.name,
+			   (unsigned long long)point, try.reason, (unsigned long long)try.read_bytes, (unsigned long long)try.sent_bytes);
+	else
+		event_emit(EVENT_WARNING, "sync", p->config.name, data, "a sync of %s was cut short, and is tried again: %s", p->config.name, failure);
+}
+
+// One that is tried again is no news.
+static void tell_sync(struct protection *p)
+{
+	const struct sync_record *newest = p->syncs.count ? &p->syncs.record[p->syncs.count - 1] : NULL;
+	const char *reason = p->sync == SYNC_NONE ? NULL : sync_reason_name(p->sync);
+	if (reason && !(newest && newest->point == 0 && strcmp(newest->reason, reason) == 0))
+		event_emit(EVENT_INFO, "sync", p->config.name, json_pack("{s:s}", "reason", reason), "a sync of %s begins: %s", p->config.name, reason);
 }
 
 void protection_found_committed(struct protection *p, uint64_t point)
@@ -154,6 +172,7 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 		 (unsigned long long)((report->commit_mono_ns - p->cycle_mono_ns) / MS_NS));
 	record_sync(p, report, report->committed.number, "");
 	p->position.last_cut_wall_ns = report->at.wall_ns;
+	account_committed(p, report->committed.number, report->at.mono_ns, report->dirty_bytes, report->wire_bytes);
 	protection_committed(p, report->committed.number, &report->committed.cut, (int64_t)report->at.mono_ns, true);
 	LOCK_SCOPE(&p->lock);
 	p->in_cycle = false;
@@ -161,6 +180,9 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 	p->source_failed = p->target_failed = false;
 	p->last = last;
 	memcpy(p->last.stage_ns, p->clock.ns, sizeof(p->last.stage_ns));
+	p->totals.committed++;
+	p->totals.wire_bytes += last.wire_bytes;
+	p->totals.read_bytes += last.read_bytes;
 	p->last_error[0] = 0;
 }
 
@@ -201,6 +223,7 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 		p->target_failed = report->failure.code == WIRE_E_STORE;
 		p->in_cycle = false;
 		p->asked |= again_at_once;
+		p->totals.failed++;
 		if (!asked_to_stop)
 			(void)snprintf(p->last_error, sizeof(p->last_error), "%s", err->text);
 	}
@@ -270,6 +293,7 @@ void protection_cycle_once(struct protection *p)
 	if (!cycle_begin(p, &number))
 		return;
 	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
+	tell_sync(p);
 	report = (struct cycle_report){.sealed = false};
 	bool whole = images_whole(p, &err) == 0;
 	if (!whole)

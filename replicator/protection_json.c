@@ -81,6 +81,13 @@ static json_t *price_json(const struct protection *p, const struct price *price)
 			 speed ? json_real((double)price->reread_bytes / (double)speed) : json_null());
 }
 
+// Since this start.
+static json_t *totals_json(const struct cycle_totals *totals)
+{
+	return json_pack("{s:{s:o, s:o}, s:o, s:o}", "cycles", "committed", json_count(totals->committed), "failed", json_count(totals->failed), "wire_bytes",
+			 json_count(totals->wire_bytes), "read_bytes", json_count(totals->read_bytes));
+}
+
 static json_t *cuts_json(struct protection *p)
 {
 	struct export_cut_stats cuts;
@@ -91,7 +98,7 @@ static json_t *cuts_json(struct protection *p)
 			(void)json_array_append_new(buckets, json_pack("{s:o, s:o}", "below_us",
 								       i + 1 < EXPORT_CUT_BUCKETS ? json_count(UINT64_C(1) << i) : json_null(),
 								       "count", json_count(cuts.bucket[i])));
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "count", json_count(cuts.count), "given_up", json_count(cuts.given_up), "p50_us",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "sum_us", json_count(cuts.sum_us), "count", json_count(cuts.count), "given_up", json_count(cuts.given_up), "p50_us",
 			 json_count(export_cut_percentile(&cuts, 50)), "p99_us", json_count(export_cut_percentile(&cuts, 99)),
 			 "max_us", json_count(cuts.max_us), "buckets", buckets);
 }
@@ -159,7 +166,7 @@ static void set_objective(struct protection *p, json_t *json)
 	struct schedule_load load = {.now_ns = now_ns, .dirty_bytes = source_dirty_bytes(p->source)};
 	settings_encode(&p->config.settings, json);
 	(void)json_object_set_new(json, "cause", cause == RPO_CAUSE_NONE ? json_null() : json_string(rpo_cause_name(cause)));
-	(void)json_object_set_new(json, "stage_totals", stages_json(p->stage_total_ns));
+	(void)json_object_set_new(json, "rpo", account_rpo_json(p));
 	(void)json_object_set_new(json, "forecast",
 				  json_pack("{s:o, s:o, s:o}", "transfer_ms", json_count(schedule_lead_ns(&p->shown, load.dirty_bytes) / MS_NS),
 					    "dirty_bytes", json_count(schedule_dirty_at(&p->shown, &load, max_u64(p->next_cut_ns, now_ns))), "rate",
@@ -233,6 +240,10 @@ json_t *protection_json(struct protection *p)
 	set_disk_reason(json, disks);
 	(void)json_object_set_new(json, "crash_price", price_json(p, &price));
 	(void)json_object_set_new(json, "cuts", cuts_json(p));
+	json_t *totals = totals_json(&p->totals);
+	(void)json_object_set_new(totals, "stage_ms", stages_json(p->stage_total_ns));
+	(void)json_object_set_new(json, "totals", totals);
+	(void)json_object_set_new(json, "paused", json_boolean(p->paused));
 	(void)json_object_set_new(json, "packing", packing_json(p));
 	set_objective(p, json);
 	(void)json_object_set_new(json, "needs_sync", needs_sync ? needs_sync : json_null());

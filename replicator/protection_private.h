@@ -16,6 +16,7 @@
 #include "replicator/protection_tracking.h"
 #include "replicator/schedule.h"
 #include "replicator/sync_log.h"
+#include "rpo/ledger_file.h"
 #include "rpo/stage_clock.h"
 
 #include <pthread.h>
@@ -51,6 +52,11 @@ struct last_cycle {
 	uint64_t stage_ns[RPO_STAGES]; // from the moment it was due
 };
 
+struct cycle_totals { // since this start; for counters, which only rise
+	uint64_t committed, failed;
+	uint64_t wire_bytes, read_bytes; // of those that were committed
+};
+
 struct resize { // asked ──► taken by the thread ──► done. One caller at a time: it holds the agent's lock
 	uint16_t disk;
 	uint64_t size;
@@ -80,6 +86,8 @@ struct protection {
 	struct schedule schedule;
 	int seat; // at the desk
 	uint64_t began_ns;
+	struct ledger_file ledger_file; // of whoever ticks, and of the end
+	uint64_t ledger_saved_ns;
 	uint64_t cycle_end_ns; // of the one before
 	uint64_t stretch_from_ns; // of the dirty history: the cut from which what is dirty is measured; 0: not known
 	unsigned stretch; // that ends next
@@ -115,6 +123,8 @@ struct protection {
 	bool has_point;
 	int64_t point_cut_mono_ns; // of the newest point
 	uint64_t next_cut_ns;
+	struct ledger *ledger; // NULL: none is kept
+	uint64_t point;	       // the newest
 	struct history history; // written by the thread alone
 	struct schedule shown; // a copy of the schedule, for the status
 	bool resettle; // the settings were changed
@@ -122,6 +132,7 @@ struct protection {
 	uint64_t stage_total_ns[RPO_STAGES], stage_since_ns[RPO_STAGES]; // of all cycles; of those since the newest point's cut
 	bool waits_for_slot; // written by the thread alone
 	struct last_cycle last;
+	struct cycle_totals totals;
 	char last_error[ERR_TEXT_MAX];
 };
 
@@ -166,6 +177,11 @@ void stages_end(struct protection *p, bool committed);
 enum rpo_cause protection_cause(const struct protection *p, uint64_t now_ns, bool mid_cycle);
 enum report_when { REPORT_IF_DUE, REPORT_NOW, REPORT_WITH_WHAT_FOLLOWS };
 void report_send(struct protection *p, enum wire_report_state state, enum report_when when);
+// protection_ledger.c
+void account_load(struct protection *p);
+void account_end(struct protection *p);
+void account_committed(struct protection *p, uint64_t point, uint64_t cut_ns, uint64_t dirty_bytes, uint64_t wire_bytes);
+json_t *account_rpo_json(struct protection *p); // with the lock held
 // protection_history.c; cycle thread
 void dirt_load(struct protection *p);
 void dirt_save(struct protection *p);

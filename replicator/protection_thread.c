@@ -6,6 +6,8 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
+#include "link/json.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -36,6 +38,10 @@ void protection_set_state(struct protection *p, enum protection_state state, con
 	else
 		log_info("%s -> %s protection=%s", protection_state_name(p->state), protection_state_name(state),
 			 p->config.name);
+	if (*reason || *p->reason)
+		event_emit(*reason ? EVENT_WARNING : EVENT_INFO, "state", p->config.name,
+			   json_pack("{s:s, s:s, s:o}", "from", protection_state_name(p->state), "to", protection_state_name(state), "reason", json_text(reason)),
+			   "%s is %s%s%s", p->config.name, protection_state_name(state), *reason ? ": " : "", reason);
 	p->state = state;
 	(void)snprintf(p->reason, sizeof(p->reason), "%s", reason);
 }

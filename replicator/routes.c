@@ -3,10 +3,12 @@
 #include "replicator/agent_private.h"
 
 #include "base/auto.h"
+#include "link/events.h"
 #include "link/daemon.h"
 #include "link/json.h"
 #include "replicator/desk.h"
 #include "replicator/limiter.h"
+#include "replicator/metrics.h"
 #include "replicator/site.h"
 #include "replicator/sync_log.h"
 
@@ -14,8 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static json_t *seat_json(const struct seat *seat)
 {
@@ -111,14 +111,27 @@ static unsigned post_sites(void *context, const struct control_request *request,
 	return 201;
 }
 
-static unsigned get_protections(void *context, const struct control_request *request, json_t **ret_body)
+static json_t *seats_json(struct agent *agent)
 {
-	(void)request;
-	struct agent *agent = context;
 	LOCK_SCOPE(&agent->lock);
 	json_t *list = json_array();
 	for (size_t i = 0; i < agent->seats; i++)
 		(void)json_array_append_new(list, seat_json(agent->seat[i]));
+	return list;
+}
+
+static unsigned get_metrics(void *context, const struct control_request *request, json_t **ret_body)
+{
+	json_t *list = seats_json(context);
+	unsigned status = replicator_metrics(list, request, ret_body);
+	json_decref(list);
+	return status;
+}
+
+static unsigned get_protections(void *context, const struct control_request *request, json_t **ret_body)
+{
+	(void)request;
+	json_t *list = seats_json(context);
 	*ret_body = json_pack("{s:o}", "protections", list);
 	return 200;
 }
@@ -411,6 +424,23 @@ static unsigned get_plan(void *context, const struct control_request *request, j
 	return 200;
 }
 
+static unsigned get_history(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct agent *agent = context;
+	struct err err = {0};
+	LOCK_SCOPE(&agent->lock);
+	struct seat *seat = agent_find(agent, request->arg[0]);
+	if (!seat)
+		(void)err_set(&err, -ENOENT, "there is no protection \"%s\" here: `kagami status` lists them", request->arg[0]);
+	if (!seat || seat_runs(seat, &err))
+		return control_fail(ret_body, err.code, err.text);
+	json_t *json = protection_history_json(seat->running, request->query(request, "window"), &err);
+	if (!json)
+		return control_fail(ret_body, err.code, err.text);
+	*ret_body = json;
+	return 200;
+}
+
 static unsigned get_syncs(void *context, const struct control_request *request, json_t **ret_body)
 {
 	return of_seat(context, request, ret_body, seat_syncs);
@@ -448,6 +478,10 @@ static unsigned post_resize(void *context, const struct control_request *request
 
 const struct control_route agent_routes[] = {
 	{"GET", "/v1/version", daemon_version},
+	{"GET", "/v1/configuration", daemon_configuration},
+	{"GET", "/v1/log", daemon_log},
+	{"GET", "/v1/events", events_get},
+	{"GET", "/metrics", get_metrics},
 	{"GET", "/v1/sites", get_sites},
 	{"POST", "/v1/sites", post_sites},
 	{"GET", "/v1/protections", get_protections},
@@ -455,6 +489,7 @@ const struct control_route agent_routes[] = {
 	{"GET", "/v1/protections/*", get_protection},
 	{"GET", "/v1/protections/*/syncs", get_syncs},
 	{"GET", "/v1/protections/*/plan", get_plan},
+	{"GET", "/v1/protections/*/history", get_history},
 	{"DELETE", "/v1/protections/*", delete_protection},
 	{"POST", "/v1/protections/*/cycle", post_cycle},
 	{"POST", "/v1/protections/*/pause", post_pause},

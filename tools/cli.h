@@ -67,6 +67,12 @@ enum cli_option {
 	OPT_OBJECTIVE,
 	OPT_CYCLES,
 	OPT_SYNCS,
+	OPT_CHECK,
+	OPT_WARNING,
+	OPT_CRITICAL,
+	OPT_FOLLOW,
+	OPT_CLASS,
+	OPT_WINDOW,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (UINT64_C(1) << (option))
@@ -154,6 +160,10 @@ int cli_store(const struct cli *cli);
 int cli_test(const struct cli *cli);
 int cli_export(const struct cli *cli);
 int cli_files(const struct cli *cli);
+int cli_watch(const struct cli *cli);
+int cli_events(const struct cli *cli);
+int cli_history(const struct cli *cli);
+int cli_bundle(const struct cli *cli);
 int cli_version(const struct cli *cli);
 int cli_help(const struct cli *cli);
 

@@ -6,6 +6,7 @@
 #include "tools/cli_status.h"
 
 #include "tools/cli.h"
+#include "tools/cli_check.h"
 #include "tools/cli_verify.h"
 #include "tools/parse.h"
 #include "tools/show.h"
@@ -41,10 +42,19 @@ static struct shown show_last_cycle(const json_t *protection)
 {
 	struct shown shown = {"-"};
 	const json_t *last = json_object_get(protection, "last_cycle");
-	if (json_is_object(last))
-		(void)snprintf(shown.text, sizeof(shown.text), "%.8s in %.8s, %.10s", show_size_of(last, "dirty_bytes").text,
-			       show_duration_of(last, "duration_ms").text, show_size_of(last, "wire_bytes").text);
+	uint64_t dirty = show_number_of(last, "dirty_bytes"), wire = show_number_of(last, "wire_bytes");
+	if (json_is_object(last) && dirty > wire && wire)
+		(void)snprintf(shown.text, sizeof(shown.text), "%.8s, %.10s, %.1fx", show_duration_of(last, "duration_ms").text, show_size(wire).text,
+			       (double)dirty / (double)wire);
+	else if (json_is_object(last))
+		(void)snprintf(shown.text, sizeof(shown.text), "%.8s, %.10s", show_duration_of(last, "duration_ms").text, show_size(wire).text);
 	return shown;
+}
+
+// What would be read again if this host died now.
+static struct shown show_price(const json_t *protection)
+{
+	return show_size_of(json_object_get(protection, "crash_price"), "reread_bytes");
 }
 
 // The lines below a protection that say what is wrong with it.
@@ -74,12 +84,13 @@ static void print_source(const json_t *answer)
 		(void)printf("Nothing is protected here. Begin with: kagami protect NAME DISK=PATH --to SITE --rpo 15s\n");
 		return;
 	}
-	struct table *table = table_new("lllrll");
-	table_add(table, "SOURCE\tSTATE\tNEWEST POINT\tDIRTY\tTO\tLAST CYCLE: DIRTY, TIME, SENT");
+	struct table *table = table_new("lllrlrrrl");
+	table_add(table, "SOURCE\tSTATE\tNEWEST POINT\tPOINT\tLAST CYCLE: TIME, SENT\tDIRTY\tCRASH\tNEXT IN\tTO");
 	json_array_foreach(protections, i, protection) {
-		table_add(table, "%s\t%s\t%s\t%s\t%s\t%s", show_text_of(protection, "name"), show_state(protection).text,
-			  show_age(protection).text, show_size_of(protection, "dirty_bytes").text,
-			  show_text_of(protection, "site"), show_last_cycle(protection).text);
+		table_add(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", show_text_of(protection, "name"), show_state(protection).text,
+			  show_age(protection).text, show_integer_of(json_object_get(protection, "last_cycle"), "point").text, show_last_cycle(protection).text,
+			  show_size_of(protection, "dirty_bytes").text, show_price(protection).text, show_duration_of(protection, "next_cut_in_ms").text,
+			  show_text_of(protection, "site"));
 		note_trouble(table, protection);
 	}
 	table_print(table, stdout);
@@ -180,8 +191,27 @@ static int status_of_one(const struct cli *cli, const char *name)
 	return CLI_DONE;
 }
 
+// A monitor asks whether all is well, whatever of Kagami runs here.
+static int status_check(const struct cli *cli)
+{
+	json_t *source, *target;
+	struct err err = {0};
+	if (cli->argc && parse_name("protection", cli->argv[0], &err))
+		return printf("KAGAMI UNKNOWN - %s\n", err.text), CLI_UNREACHABLE;
+	if (ask_both(cli, "/v1/protections", false, &source, &target) || (!source && !target))
+		return printf("KAGAMI UNKNOWN - no daemon answers at %s\n", cli->run_dir), CLI_UNREACHABLE;
+	int exit = cli_check_run(cli, source, target);
+	json_decref(source);
+	json_decref(target);
+	return exit;
+}
+
 int cli_status(const struct cli *cli)
 {
+	if (!cli->option[OPT_CHECK] && (cli->option[OPT_WARNING] || cli->option[OPT_CRITICAL]))
+		return cli_misused(cli, "--warning and --critical go with --check");
+	if (cli->option[OPT_CHECK])
+		return status_check(cli);
 	return cli->argc ? status_of_one(cli, cli->argv[0]) : status_of_all(cli);
 }
 

@@ -99,34 +99,59 @@ static int reply_parse(const struct answer *answer, const char *socket, struct h
 	json_error_t why;
 	reply->body = answer->len ? json_loadb(answer->text, answer->len, 0, &why) : NULL;
 	if (!reply->body)
-		return err_set(err, -EPROTO, "what answers at %s does not speak the control protocol: is it a Kagami daemon?", socket);
+		return err_set(err, -EPROTO, "what answers as %s does not speak the control protocol: is it a Kagami daemon?", socket);
 	return 0;
 }
 
-int http_ask(const char *run_dir, enum http_daemon daemon, const char *method, const char *path, json_t *body,
-	     struct http_reply *ret_reply, struct err *err)
+static int exchange(const char *run_dir, enum http_daemon daemon, const char *method, const char *path, const char *text, struct answer *answer,
+		    long *ret_status, struct err *err)
 {
 	char socket[SOCKET_PATH_SIZE];
-	struct answer answer = {.len = 0};
-	struct http_reply reply = {.status = 0};
-	AUTO_FREE char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
-	bool unsaid = body && !text;
-	json_decref(body);
 	int rc = http_socket_path(run_dir, daemon, socket, sizeof(socket), err);
 	if (!rc)
 		rc = http_probe(socket, err);
 	if (rc)
 		return rc;
 	CURL *curl = curl_easy_init();
-	if (!curl || unsaid)
+	if (!curl)
 		rc = err_sys(err, -ENOMEM, "make the request");
 	else
-		rc = perform(curl, socket, method, path, text, &answer, &reply.status, err);
+		rc = perform(curl, socket, method, path, text, answer, ret_status, err);
 	curl_easy_cleanup(curl);
+	return rc;
+}
+
+int http_ask(const char *run_dir, enum http_daemon daemon, const char *method, const char *path, json_t *body,
+	     struct http_reply *ret_reply, struct err *err)
+{
+	struct answer answer = {.len = 0};
+	struct http_reply reply = {.status = 0};
+	AUTO_FREE char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
+	bool unsaid = body && !text;
+	json_decref(body);
+	if (unsaid)
+		return err_sys(err, -ENOMEM, "make the request");
+	int rc = exchange(run_dir, daemon, method, path, text, &answer, &reply.status, err);
 	if (!rc)
-		rc = reply_parse(&answer, socket, &reply, err);
+		rc = reply_parse(&answer, http_daemon_name(daemon), &reply, err);
 	free(answer.text);
 	if (!rc)
 		*ret_reply = reply;
 	return rc;
+}
+
+int http_text(const char *run_dir, enum http_daemon daemon, const char *path, char **ret_text, size_t *ret_len, struct err *err)
+{
+	struct answer answer = {.len = 0};
+	long status = 0;
+	int rc = exchange(run_dir, daemon, "GET", path, NULL, &answer, &status, err);
+	if (!rc && status != 200)
+		rc = err_set(err, -ENOENT, "%s answers with status %ld", http_daemon_name(daemon), status);
+	if (rc) {
+		free(answer.text);
+		return rc;
+	}
+	*ret_text = answer.text;
+	*ret_len = answer.len;
+	return 0;
 }

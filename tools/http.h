@@ -31,6 +31,9 @@ struct http_reply {
 int http_ask(const char *run_dir, enum http_daemon daemon, const char *method, const char *path, json_t *body,
 	     struct http_reply *ret_reply, struct err *err);
 
+// GETs what is no JSON. 0 and the text (the caller frees; NULL when there was none) with status 200; -ENOENT with another one, and the errors of http_ask().
+int http_text(const char *run_dir, enum http_daemon daemon, const char *path, char **ret_text, size_t *ret_len, struct err *err);
+
 // GETs a stream (docs/control.md, "Streams") and feeds it to `take`. 0 when it ended with END or ERROR, or when it never began and the daemon
 // answered with an error: then ret_reply->body is that, and NULL otherwise. Errors as http_ask(), what `take` returned, -EINTR when
 // *stop became true, and -EPIPE when it broke off.

@@ -46,7 +46,26 @@ const struct cli_command cli_commands[] = {
 	 "in local time (22:00-06:00, sat,sun); --offpeak keeps the initial sync to it, none\n"
 	 "to any time. PART of the time is to be within the RPO: 99.9%.",
 	 SOURCE, 0, 1, OPT_BIT(OPT_RPO) | OPT_BIT(OPT_CYCLES) | OPT_BIT(OPT_SYNCS) | OF_A_PROTECTION, cli_set},
-	{"status", "[NAME]", "show protections and replicas, or one of them in full", "", EITHER, 0, 1, 0, cli_status},
+	{"status", "[NAME] [--check [--warning PERCENT] [--critical PERCENT]]", "show protections and replicas, or one of them in full",
+	 "With --check, prints one line as a monitoring plugin does (Nagios, Icinga) and\n"
+	 "exits with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN. The age of the newest point\n"
+	 "is a warning from 80 percent of the RPO on, and critical from 100 on, or as\n"
+	 "--warning and --critical say; so is whatever else is wrong with a protection.",
+	 EITHER, 0, 1, OPT_BIT(OPT_CHECK) | OPT_BIT(OPT_WARNING) | OPT_BIT(OPT_CRITICAL), cli_status},
+	{"watch", "[NAME]", "show the same live in the terminal",
+	 "Those that are not well come first (s: by name), with their reasons, progress of\n"
+	 "syncs and scrubs, and the newest events. Up, down, page up, page down (or k, j,\n"
+	 "b, space) scroll; q ends it.",
+	 EITHER, 0, 1, 0, cli_watch},
+	{"events", "[NAME] [--class CLASS] [--follow] [--all]", "list what happened",
+	 "The newest 100, or with --all whatever is kept; of one protection, or of one CLASS\n"
+	 "(\"man kagami\" lists them). --follow goes on with what happens. With --json, one\n"
+	 "event a line.",
+	 EITHER, 0, 1, OPT_BIT(OPT_FOLLOW) | OPT_BIT(OPT_CLASS) | OPT_BIT(OPT_ALL), cli_events},
+	{"history", "NAME [--window hour|day|week]", "plot the age of the newest point against the RPO",
+	 "Over the last day, unless another window is named: how old the newest point was,\n"
+	 "when the RPO was missed and why, and what is left of the error budget.",
+	 EITHER, 1, 1, OPT_BIT(OPT_WINDOW), cli_history},
 	{"cycle", "NAME [--wait [--timeout TIME]]", "make a recovery point now",
 	 "With --wait, returns when a point that holds everything written before is\n"
 	 "committed, or after TIME (10m) with exit status 4; with --json as well, it\n"
@@ -169,6 +188,12 @@ const struct cli_command cli_commands[] = {
 	 "what does not belong there. Exit status: 0 sound, 1 damaged, 2 misused, 3 it could\n"
 	 "not be checked. What the blocks hold is proven by \"kagami scrub\".",
 	 TARGET, 1, 2, 0, cli_store},
+	{"bundle", "OUT.tar.gz [--force]", "collect what somebody who helps needs to see",
+	 "What both daemons tell of themselves (states, points, history, events, metrics,\n"
+	 "a check of the store), their journals, and the host, in one file of mode 0600. No\n"
+	 "keys, tokens or contents of disks are in it; names of protections, paths and hosts\n"
+	 "are. --force replaces a file OUT.tar.gz.",
+	 EITHER, 1, 1, OPT_BIT(OPT_FORCE), cli_bundle},
 	{"version", "", "show the versions of this program and of the daemons here", "", EITHER, 0, 0, 0, cli_version},
 	{"help", "[COMMAND]", "show this list, or a command", "", EITHER, 0, 1, 0, cli_help},
 	{.name = NULL},
@@ -199,6 +224,9 @@ static const struct option options[] = {
 	{"offpeak", required_argument, NULL, OPT_OFFPEAK},   {"priority", required_argument, NULL, OPT_PRIORITY},
 	{"objective", required_argument, NULL, OPT_OBJECTIVE}, {"cycles", required_argument, NULL, OPT_CYCLES},
 	{"syncs", required_argument, NULL, OPT_SYNCS},
+	{"check", no_argument, NULL, OPT_CHECK},	     {"warning", required_argument, NULL, OPT_WARNING},
+	{"critical", required_argument, NULL, OPT_CRITICAL}, {"follow", no_argument, NULL, OPT_FOLLOW},
+	{"class", required_argument, NULL, OPT_CLASS},	     {"window", required_argument, NULL, OPT_WINDOW},
 	{NULL, 0, NULL, 0},
 };
 

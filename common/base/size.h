@@ -20,6 +20,7 @@ enum {
 	MASK_FULL = 0xffff, // a sector mask with all sixteen pieces of a block
 	DISKS_MAX = 64,	    // disks of one protection
 };
+#define COUNT(array) (sizeof(array) / sizeof((array)[0])) // its elements
 #define DISK_SIZE_MAX (UINT64_C(1) << 46) // 64 TiB
 
 static inline uint64_t size_blocks(uint64_t bytes)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control server: routes, bodies and answers over libmicrohttpd.
+// The control server: bodies and streams over libmicrohttpd. Routes and answers are control_http.c's.
 //
 // Each connection has a thread of MHD's. A request arrives in calls: the headers (exchange_begin), the body in parts
 // (exchange_take), then once more with nothing (exchange_answer), where the handler runs. Whatever goes wrong has an
@@ -8,16 +8,18 @@
 #include "link/control.h"
 
 #include "base/auto.h"
-#include "base/bytes.h"
+#include "link/control_http.h"
 #include "link/control_socket.h"
 
 #include <errno.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { PATH_PARTS_MAX = 8, PATH_SIZE = 512, STREAM_PART = 128 << 10 };
+enum { STREAM_PART = 128 << 10, ANSWERS_LEAVE_MS = 2000 };
 
 struct control {
 	struct MHD_Daemon *daemon;
@@ -25,6 +27,7 @@ struct control {
 	const struct control_route *routes;
 	size_t count;
 	void *context;
+	atomic_uint requests; // under way
 };
 
 // One request on its way in.
@@ -33,76 +36,6 @@ struct exchange {
 	size_t len;
 	bool too_long; // what is past CONTROL_BODY_MAX is read and dropped, because an answer in mid-body is not possible
 };
-
-struct path {
-	char text[PATH_SIZE]; // the parts, each with its NUL
-	const char *part[PATH_PARTS_MAX];
-	size_t count;
-};
-
-// False when the path has more or longer parts than any route could match.
-static bool path_split(const char *url, struct path *ret_path)
-{
-	if (url[0] != '/' || strlen(url) >= sizeof(ret_path->text))
-		return false;
-	ret_path->count = 0;
-	(void)snprintf(ret_path->text, sizeof(ret_path->text), "%s", url + 1);
-	for (char *at = ret_path->text; at; ret_path->count++) {
-		if (ret_path->count == PATH_PARTS_MAX)
-			return false;
-		ret_path->part[ret_path->count] = strsep(&at, "/");
-	}
-	return true;
-}
-
-// Whether `path` is one that `pattern` describes; what its '*' matched goes to `args`.
-static bool path_matches(const struct path *path, const char *pattern, const char *args[CONTROL_ARGS_MAX])
-{
-	struct path want;
-	size_t used = 0;
-	memset(args, 0, CONTROL_ARGS_MAX * sizeof(*args));
-	if (!path_split(pattern, &want) || want.count != path->count)
-		return false;
-	for (size_t i = 0; i < want.count; i++) {
-		if (strcmp(want.part[i], "*") == 0 && path->part[i][0] && used < CONTROL_ARGS_MAX)
-			args[used++] = path->part[i];
-		else if (strcmp(want.part[i], path->part[i]) != 0)
-			return false;
-	}
-	return true;
-}
-
-static const char *request_query(const struct control_request *request, const char *name)
-{
-	return MHD_lookup_connection_value(request->private, MHD_GET_ARGUMENT_KIND, name);
-}
-
-static unsigned dispatch(const struct control *control, const char *method, const char *url,
-			 struct control_request *request, json_t **ret_body)
-{
-	struct path path;
-	bool known = false;
-	bool possible = path_split(url, &path);
-	char text[ERR_TEXT_MAX];
-	for (size_t i = 0; possible && i < control->count; i++) {
-		const struct control_route *route = &control->routes[i];
-		if (!path_matches(&path, route->path, request->arg))
-			continue;
-		known = true;
-		if (strcmp(method, route->method) != 0)
-			continue;
-		if (strcmp(method, "GET") == 0 && json_object_size(request->body))
-			return control_fail(ret_body, -EINVAL, "a GET takes no body");
-		return route->handler(control->context, request, ret_body);
-	}
-	if (known) {
-		(void)snprintf(text, sizeof(text), "%s is not a method of %.200s: see docs/control.md", method, url);
-		(void)control_fail(ret_body, -EOPNOTSUPP, text);
-		return MHD_HTTP_METHOD_NOT_ALLOWED;
-	}
-	(void)snprintf(text, sizeof(text), "there is no %.200s here: see docs/control.md", url);
-	return control_fail(ret_body, -ENOENT, text);
-}
 
 // Parses the body; NULL, and the failure in *ret_body, when it is not a JSON object.
 static json_t *body_parse(const struct exchange *exchange, unsigned *ret_status, json_t **ret_body)
@@ -123,21 +56,19 @@ static json_t *body_parse(const struct exchange *exchange, unsigned *ret_status,
 	return NULL;
 }
 
-static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, json_t *body)
+static enum MHD_Result answer_with(struct MHD_Connection *connection, unsigned status, json_t *body, struct control_request *request)
 {
-	char *text = body ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : strdup("{}");
-	json_decref(body);
-	if (!text)
+	struct MHD_Response *response = control_response(body, request);
+	if (!response)
 		return MHD_NO;
-	struct MHD_Response *response = MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE);
-	if (!response) {
-		free(text);
-		return MHD_NO;
-	}
-	(void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
 	enum MHD_Result rc = MHD_queue_response(connection, status, response);
 	MHD_destroy_response(response);
 	return rc;
+}
+
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, json_t *body)
+{
+	return answer_with(connection, status, body, NULL);
 }
 
 static ssize_t on_stream(void *context, uint64_t at, char *buf, size_t cap)
@@ -191,7 +122,7 @@ static enum MHD_Result answer_too_long(struct MHD_Connection *connection)
 	return answer(connection, MHD_HTTP_CONTENT_TOO_LARGE, body);
 }
 
-static enum MHD_Result exchange_begin(struct MHD_Connection *connection, void **ret_exchange)
+static enum MHD_Result exchange_begin(struct control *control, struct MHD_Connection *connection, void **ret_exchange)
 {
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 	if (!info || !control_socket_peer_ok(info->connect_fd))
@@ -200,6 +131,8 @@ static enum MHD_Result exchange_begin(struct MHD_Connection *connection, void **
 	if (len && strtoull(len, NULL, 10) > CONTROL_BODY_MAX)
 		return answer_too_long(connection);
 	*ret_exchange = calloc(1, sizeof(struct exchange));
+	if (*ret_exchange)
+		atomic_fetch_add(&control->requests, 1);
 	return *ret_exchange ? MHD_YES : MHD_NO;
 }
 
@@ -228,12 +161,12 @@ static enum MHD_Result exchange_answer(const struct control *control, const stru
 	unsigned status = 0;
 	json_t *result = NULL;
 	struct control_stream stream = {.read = NULL};
-	struct control_request request = {.query = request_query, .stream = &stream, .private = connection};
+	struct control_request request = {.query = control_query, .header = control_header, .stream = &stream, .private = connection};
 	request.body = body_parse(exchange, &status, &result);
 	if (request.body)
-		status = dispatch(control, method, url, &request, &result);
+		status = control_dispatch(control->routes, control->count, control->context, method, url, &request, &result);
 	json_decref(request.body);
-	return stream.read ? answer_stream(connection, status, &stream) : answer(connection, status, result);
+	return stream.read ? answer_stream(connection, status, &stream) : answer_with(connection, status, result, &request);
 }
 
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method,
@@ -241,7 +174,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 {
 	(void)version;
 	if (!*exchange)
-		return exchange_begin(connection, exchange);
+		return exchange_begin(context, connection, exchange);
 	if (*part_len)
 		return exchange_take(*exchange, part, part_len);
 	return exchange_answer(context, *exchange, connection, method, url);
@@ -249,39 +182,16 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 
 static void on_completed(void *context, struct MHD_Connection *connection, void **at, enum MHD_RequestTerminationCode why)
 {
-	(void)context;
+	struct control *control = context;
 	(void)connection;
 	(void)why;
 	struct exchange *exchange = *at;
-	if (exchange)
-		free(exchange->body);
+	if (!exchange)
+		return;
+	atomic_fetch_sub(&control->requests, 1);
+	free(exchange->body);
 	free(exchange);
 	*at = NULL;
-}
-
-static int url_digit(char c)
-{
-	return hex_digit(c >= 'A' && c <= 'F' ? (char)(c | 0x20) : c);
-}
-
-// Decodes %XX in place. A %00 stays as it is written: it would end the name before it, and so make it another one.
-static size_t on_unescape(void *context, struct MHD_Connection *connection, char *text)
-{
-	(void)context;
-	(void)connection;
-	char *to = text;
-	for (const char *from = text; *from; from++) {
-		int high = from[0] == '%' ? url_digit(from[1]) : -1;
-		int low = high >= 0 ? url_digit(from[2]) : -1;
-		if (low >= 0 && high + low > 0) {
-			*to++ = (char)(high << 4 | low);
-			from += 2;
-		} else {
-			*to++ = *from;
-		}
-	}
-	*to = '\0';
-	return (size_t)(to - text);
 }
 
 int control_start(const char *run_dir, const char *name, const struct control_route *routes, size_t count, void *context,
@@ -300,8 +210,8 @@ int control_start(const char *run_dir, const char *name, const struct control_ro
 	}
 	control->daemon = MHD_start_daemon(
 		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL,
-		on_request, control, MHD_OPTION_LISTEN_SOCKET, control->socket.fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
-		MHD_OPTION_UNESCAPE_CALLBACK, on_unescape, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONTROL_CLIENTS_MAX,
+		on_request, control, MHD_OPTION_LISTEN_SOCKET, control->socket.fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, control,
+		MHD_OPTION_UNESCAPE_CALLBACK, control_unescape, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONTROL_CLIENTS_MAX,
 		MHD_OPTION_END);
 	if (!control->daemon) {
 		rc = err_set(err, -EIO, "the control server did not start at %s: is a limit on threads or descriptors reached?",
@@ -315,11 +225,22 @@ int control_start(const char *run_dir, const char *name, const struct control_ro
 	return 0;
 }
 
+// Requests that ended with us have their answers: they need no more than to leave.
+static void answers_leave(struct control *control)
+{
+	for (unsigned waited_ms = 0; atomic_load(&control->requests) && waited_ms < ANSWERS_LEAVE_MS; waited_ms += 10)
+		(void)usleep(10000);
+}
+
 void control_stop(struct control *control)
 {
 	if (!control)
 		return;
 	control_socket_unlink(&control->socket);
-	MHD_stop_daemon(control->daemon); // closes the socket
+	int fd = MHD_quiesce_daemon(control->daemon);
+	answers_leave(control);
+	MHD_stop_daemon(control->daemon); // closes the socket, unless it was handed back
+	if (fd >= 0)
+		(void)close(fd);
 	free(control);
 }

@@ -1,0 +1,55 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# kagami status --check as a monitor runs it: one line, figures behind a bar, and the exit status of a plugin. And the table for people.
+. "$(dirname "$0")/lib.sh"
+
+check() { # STATUS TEXT [ARGUMENT...]
+	local wanted=$1 text=$2 status=0
+	shift 2
+	kagami status --check "$@" >"$W/check.out" 2>"$W/check.err" || status=$?
+	is "exit status of kagami status --check $* ($(cat "$W/check.out" "$W/check.err"))" $status "$wanted"
+	is "lines of kagami status --check" "$(wc -l <"$W/check.out")" 1
+	grep -qE -- "$text" "$W/check.out" || fail "kagami status --check $*: $(cat "$W/check.out"), expected $text"
+}
+
+KAGAMI_RUN_DIR=$R/nowhere check 3 '^KAGAMI UNKNOWN - no daemon answers'
+start_pair
+check 3 '^KAGAMI UNKNOWN - nothing is protected'
+new_image "$W/d.raw" $((8 << 20))
+kagami protect vm1 vda="$W/d.raw" --to dr --rpo 1h >/dev/null
+wait_for 30 has_point vm1
+wait_for 10 connected vm1
+check 0 "^KAGAMI OK - 2 within their RPO \| 'vm1 age'=[0-9.]+s;2880.000;3600.000;0 'vm1 target age'="
+check 0 "^KAGAMI OK - 2 within" vm1
+check 3 "^KAGAMI UNKNOWN - no protection is named nobody here" nobody
+check 3 "^KAGAMI UNKNOWN - " 'a/b'
+
+# By the age: a minute of an hour is 1.7 %, so some seconds are not yet 1 %; the bounds are told to the monitor.
+check 0 "'vm1 age'=[0-9.]+s;1800.000;5400.000;0" --warning 50% --critical 150
+kagami pause vm1 >/dev/null
+check 1 '^KAGAMI WARNING - [12] of 2 not well: vm1: paused'
+kagami resume vm1 >/dev/null
+wait_for 30 connected vm1
+
+# The age passes the RPO: a protection of one second that is paused.
+new_image "$W/e.raw" $((1 << 20)) 2
+kagami protect vm2 vda="$W/e.raw" --to dr --rpo 1s >/dev/null
+wait_for 30 has_point vm2
+kagami pause vm2 >/dev/null
+late() { [ "$(protection vm2 .rpo_violated)" = true ]; }
+wait_for 10 late
+check 2 '^KAGAMI CRITICAL - .*vm2: the newest point is .* old, [0-9]+% of the RPO of 1s'
+check 2 '^KAGAMI CRITICAL' vm2
+check 0 '^KAGAMI OK' vm1
+for wrong in 0 x 50%% ''; do
+	status=0
+	kagami status --check --warning "$wrong" >/dev/null 2>&1 || status=$?
+	is "exit status of --warning '$wrong'" $status 3
+done
+refuses 'go with --check' kagami status --warning 50%
+
+# The table: every column has its heading, and what is late has its reason below.
+kagami status >"$W/status.out"
+grep -qE '^SOURCE +STATE +NEWEST POINT +POINT +LAST CYCLE: TIME, SENT +DIRTY +CRASH +NEXT IN +TO$' "$W/status.out" || fail "headings: $(cat "$W/status.out")"
+grep -qE '^vm1 +idle +.* of 1h +1 +[0-9a-z.]+, [0-9.]+ [KM]?i?B(, [0-9.]+x)? +0 B +.* dr$' "$W/status.out" || fail "vm1: $(cat "$W/status.out")"
+grep -A1 '^vm2 ' "$W/status.out" | grep -q 'older than the RPO' || fail "vm2: $(cat "$W/status.out")"

@@ -1,0 +1,69 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# kagami watch in a real terminal: at 80x24 and 200x50, resized while it runs, scrolled, ended by q and by a signal; what it drew is gone then.
+. "$(dirname "$0")/lib.sh"
+requires tmux
+
+start_pair
+for i in 1 2 3; do
+	new_image "$W/d$i.raw" $((8 << 20)) $i
+	kagami protect vm$i vda="$W/d$i.raw" --to dr --rpo 60s >/dev/null
+done
+for i in 1 2 3; do
+	wait_for 30 has_point vm$i
+done
+
+server=$W/tmux # a server of its own, that ends with the test
+term() { tmux -S "$server" -f /dev/null "$@"; }
+at_end "tmux -S $server kill-server"
+screen() { term capture-pane -p -t watch; }
+# shellcheck disable=SC2329 # by wait_for
+shows() { screen | grep -qE -- "$1"; }
+hidden() { ! shows "$1"; }
+
+term new-session -d -s watch -x 80 -y 24 "echo before; LC_ALL=C.UTF-8 KAGAMI_RUN_DIR=$KAGAMI_RUN_DIR $build/bin/kagami watch; echo status \$?; sleep 1000"
+wait_for 10 shows 'all 6 are well'
+wait_for 10 shows '^ vm1 +idle .* of 1m'
+hidden before || fail "what was on the screen is still there"
+is "lines at 80x24" "$(screen | wc -l)" 24
+at_most "widest line at 80x24" "$(screen | wc -L)" 80
+
+kagami pause vm2 >/dev/null
+wait_for 10 shows '! paused'
+screen | sed -n 3,4p | grep -q vm2 || fail "what is not well does not come first: $(screen)"
+term send-keys -t watch s
+wait_for 10 shows 's worst first'
+screen | sed -n 3p | grep -q vm1 || fail "not by name: $(screen)"
+
+term resize-window -t watch -x 200 -y 50
+wait_for 10 shows 'crash .* point .* dr'
+is "lines at 200x50" "$(screen | wc -l)" 50
+shows '^ vm3' || fail "a protection is missing: $(screen)"
+term resize-window -t watch -x 50 -y 6
+wait_for 10 shows 'up, down: 1 to'
+term send-keys -t watch End
+wait_for 10 shows '^ vm3'
+hidden '^ vm1' || fail "it does not scroll: $(screen)"
+term resize-window -t watch -x 80 -y 24
+wait_for 10 shows '^ vm1'
+
+stop_receiver
+wait_for 15 shows 'kagami-receiver does not run any more'
+start_receiver
+wait_for 40 hidden 'does not run any more'
+
+term send-keys -t watch q
+wait_for 10 shows 'status 0'
+shows before || fail "the screen of before did not come back: $(screen)"
+
+term respawn-pane -k -t watch "echo before; KAGAMI_RUN_DIR=$KAGAMI_RUN_DIR LC_ALL=C $build/bin/kagami watch vm1; echo status \$?; sleep 1000"
+wait_for 10 shows '#|-----'
+hidden '^ vm2' || fail "one that was not asked for is shown"
+watcher=$(pgrep -f "^$build/bin/kagami watch vm1$")
+kill "$watcher"
+wait_for 10 shows 'status 0'
+shows before || fail "after a signal the screen of before did not come back: $(screen)"
+
+# Without a terminal it says what is for that.
+refuses 'needs a terminal.*kagami status' kagami watch
+refuses 'not a name|name' kagami watch 'a/b'

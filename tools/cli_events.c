@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// `kagami events`: what happened, as both daemons wrote it down; with --follow also what happens.
+#include "tools/cli.h"
+#include "tools/parse.h"
+#include "tools/show.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EVENTS_SHOWN = 100, FOLLOW_EVERY_S = 1 };
+
+struct reader {
+	const struct cli *cli;
+	uint64_t next[2];
+	bool there[2];
+};
+
+// What both have that is new, in the order of time.
+static int by_time(const void *a, const void *b)
+{
+	return strcmp(show_text_of(*(json_t *const *)a, "when"), show_text_of(*(json_t *const *)b, "when"));
+}
+
+static int read_one(struct reader *reader, int daemon, json_t *events)
+{
+	const struct cli *cli = reader->cli;
+	const char *class = cli->option[OPT_CLASS], *name = cli->argc ? cli->argv[0] : NULL;
+	for (;;) {
+		json_t *answer, *event;
+		size_t i;
+		int rc = cli_ask_if_there(cli, daemon, false, &answer, "/v1/events?since=%llu%s%s%s%s", (unsigned long long)reader->next[daemon],
+					  name ? "&protection=" : "", name ? name : "", class ? "&class=" : "", class ? class : "");
+		if (rc || !answer)
+			return rc;
+		reader->there[daemon] = true;
+		reader->next[daemon] = show_number_of(answer, "next");
+		size_t count = json_array_size(json_object_get(answer, "events"));
+		json_array_foreach(json_object_get(answer, "events"), i, event)
+			(void)json_array_append(events, event);
+		json_decref(answer);
+		if (count == 0)
+			return CLI_DONE;
+	}
+}
+
+static int read_new(struct reader *reader, json_t **ret_sorted)
+{
+	json_t *events = json_array(), *sorted = json_array();
+	for (int daemon = HTTP_REPLICATOR; daemon <= HTTP_RECEIVER; daemon++) {
+		int rc = read_one(reader, daemon, events);
+		if (rc) {
+			json_decref(events);
+			json_decref(sorted);
+			return rc;
+		}
+	}
+	size_t count = json_array_size(events);
+	json_t **order = calloc(count + 1, sizeof(json_t *));
+	if (!order)
+		abort();
+	for (size_t i = 0; i < count; i++)
+		order[i] = json_array_get(events, i);
+	qsort(order, count, sizeof(json_t *), by_time);
+	for (size_t i = 0; i < count; i++)
+		(void)json_array_append(sorted, order[i]);
+	free(order);
+	json_decref(events);
+	*ret_sorted = sorted;
+	return CLI_DONE;
+}
+
+static void print_event(const struct cli *cli, const json_t *event)
+{
+	if (cli->json) {
+		(void)json_dumpf(event, stdout, JSON_COMPACT);
+		(void)putchar('\n');
+		return;
+	}
+	const char *severity = show_text_of(event, "severity");
+	const char *mark = strcmp(severity, "critical") == 0 ? "!!" : strcmp(severity, "warning") == 0 ? "!" : "";
+	(void)printf("%.19s  %-2s %-12s %-16s %s\n", show_time_of(event, "when").text, mark, show_text_of(event, "class"),
+		     show_has(event, "protection") ? show_text_of(event, "protection") : "-", show_text_of(event, "text"));
+}
+
+static void print_newest(const struct cli *cli, const json_t *events)
+{
+	size_t count = json_array_size(events);
+	size_t first = cli->option[OPT_ALL] || count <= EVENTS_SHOWN ? 0 : count - EVENTS_SHOWN;
+	if (first && !cli->json)
+		(void)printf("(%zu older ones: --all shows them)\n", first);
+	for (size_t i = first; i < count; i++)
+		print_event(cli, json_array_get(events, i));
+	(void)fflush(stdout);
+}
+
+int cli_events(const struct cli *cli)
+{
+	struct reader reader = {.cli = cli};
+	struct err err = {0};
+	json_t *events;
+	if (cli->argc && parse_name("protection", cli->argv[0], &err))
+		return cli_misused(cli, "%s", err.text);
+	if (cli->option[OPT_CLASS] && cli->option[OPT_CLASS][strspn(cli->option[OPT_CLASS], "abcdefghijklmnopqrstuvwxyz-")])
+		return cli_misused(cli, "\"%s\" is no class of events; \"man kagami\" lists them", cli->option[OPT_CLASS]);
+	for (bool first = true;; first = false) {
+		int rc = read_new(&reader, &events);
+		if (rc)
+			return rc;
+		if (first && !reader.there[HTTP_REPLICATOR] && !reader.there[HTTP_RECEIVER]) {
+			json_decref(events);
+			return cli_no_daemon(cli);
+		}
+		if (first && json_array_size(events) == 0 && !cli->option[OPT_FOLLOW] && !cli->json)
+			(void)printf("Nothing has happened yet.\n");
+		print_newest(cli, events);
+		json_decref(events);
+		if (!cli->option[OPT_FOLLOW] || ferror(stdout))
+			return CLI_DONE;
+		(void)sleep(FOLLOW_EVERY_S);
+	}
+}

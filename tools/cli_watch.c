@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// `kagami watch`: the state of everything here, live in the terminal.
+//
+// One thread asks the daemons once a second, so that one that is slow to answer does not keep the keys waiting; the other draws and listens.
+#include "base/auto.h"
+#include "base/clock.h"
+#include "base/when.h"
+#include "tools/cli.h"
+#include "tools/parse.h"
+#include "tools/screen.h"
+#include "tools/show.h"
+#include "tools/watch_frame.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ASK_EVERY_MS = 1000, LOOK_EVERY_MS = 200, SILENT_MS = 5000 };
+
+struct side {
+	json_t *answer; // the newest; NULL: none
+	char error[ERR_TEXT_MAX];
+	uint64_t next_event;
+	bool ever; // it answered once
+};
+
+struct watch {
+	const char *run_dir;
+	pthread_mutex_t lock;
+	pthread_cond_t stopped;
+	struct side side[2];
+	json_t *events;
+	int64_t asked_ms; // since when an answer is awaited; 0: none is
+	unsigned version;
+	bool stop;
+};
+
+// Only a daemon that is there and answers badly, or one that was there, is worth a line.
+static void side_failed(struct side *side, enum http_daemon daemon, const struct err *err)
+{
+	json_decref(side->answer);
+	side->answer = NULL;
+	bool absent = err->code == -ENOENT || err->code == -ECONNREFUSED;
+	if (absent && !side->ever)
+		side->error[0] = 0;
+	else if (absent)
+		(void)snprintf(side->error, sizeof(side->error), "%s does not run any more", http_daemon_name(daemon));
+	else
+		(void)snprintf(side->error, sizeof(side->error), "%s", err->text);
+}
+
+static void events_add(struct watch *watch, const json_t *reply)
+{
+	size_t i;
+	json_t *event;
+	json_array_foreach(json_object_get(reply, "events"), i, event)
+		(void)json_array_append(watch->events, event);
+	while (json_array_size(watch->events) > WATCH_EVENTS)
+		(void)json_array_remove(watch->events, 0);
+}
+
+static void ask_events(struct watch *watch, enum http_daemon daemon, struct side *side)
+{
+	char path[64];
+	struct err err = {0};
+	struct http_reply reply;
+	(void)snprintf(path, sizeof(path), "/v1/events?since=%llu", (unsigned long long)side->next_event);
+	if (http_ask(watch->run_dir, daemon, "GET", path, NULL, &reply, &err))
+		return;
+	show_clean(reply.body);
+	LOCK_SCOPE(&watch->lock);
+	if (reply.status == 200) {
+		events_add(watch, reply.body);
+		side->next_event = show_number_of(reply.body, "next");
+	}
+	json_decref(reply.body);
+}
+
+static void ask(struct watch *watch, enum http_daemon daemon)
+{
+	struct side *side = &watch->side[daemon];
+	struct err err = {0};
+	struct http_reply reply = {.body = NULL};
+	int rc = http_ask(watch->run_dir, daemon, "GET", "/v1/protections", NULL, &reply, &err);
+	if (!rc && reply.status != 200)
+		rc = err_set(&err, -EPROTO, "%s answers with status %ld: see its log", http_daemon_name(daemon), reply.status);
+	show_clean(reply.body);
+	{
+		LOCK_SCOPE(&watch->lock);
+		watch->version++;
+		if (rc) {
+			side_failed(side, daemon, &err);
+			json_decref(reply.body);
+			return;
+		}
+		json_decref(side->answer);
+		side->answer = reply.body;
+		side->error[0] = 0;
+		side->ever = true;
+	}
+	ask_events(watch, daemon, side);
+}
+
+// Until the next round. False: there is none.
+static bool rest(struct watch *watch)
+{
+	struct timespec until = clock_mono_after(ASK_EVERY_MS * UINT64_C(1000000));
+	LOCK_SCOPE(&watch->lock);
+	watch->asked_ms = 0;
+	while (!watch->stop && pthread_cond_clockwait(&watch->stopped, &watch->lock, CLOCK_MONOTONIC, &until) != ETIMEDOUT)
+		;
+	watch->asked_ms = clock_mono_ms();
+	return !watch->stop;
+}
+
+static void *asking(void *context)
+{
+	struct watch *watch = context;
+	do {
+		ask(watch, HTTP_REPLICATOR);
+		ask(watch, HTTP_RECEIVER);
+	} while (rest(watch));
+	return NULL;
+}
+
+static void draw(struct watch *watch, struct screen *screen, struct watch_view *view, unsigned *items)
+{
+	char *lines[SCREEN_ROWS_MAX], now[WHEN_SIZE], slow[80] = "";
+	unsigned count;
+	when_format(clock_wall_ns(), now);
+	{
+		LOCK_SCOPE(&watch->lock);
+		view->now = now;
+		view->source = watch->side[HTTP_REPLICATOR].answer;
+		view->target = watch->side[HTTP_RECEIVER].answer;
+		view->source_error = watch->side[HTTP_REPLICATOR].error;
+		view->target_error = watch->side[HTTP_RECEIVER].error;
+		view->events = watch->events;
+		int64_t waiting_ms = watch->asked_ms ? clock_mono_ms() - watch->asked_ms : 0;
+		if (waiting_ms > SILENT_MS) {
+			(void)snprintf(slow, sizeof(slow), "a daemon has not answered for %s", show_duration((uint64_t)waiting_ms).text);
+			view->source_error = slow;
+		} else if (watch->version && !view->source && !view->target && !view->source_error[0] && !view->target_error[0]) {
+			view->source_error = "neither kagami-replicator nor kagami-receiver answers here: start one, or say where with --run-dir";
+		}
+		view->blocks = screen->blocks;
+		view->colour = screen->colour;
+		count = watch_frame(view, screen->columns, screen->rows, lines, items, &view->scroll);
+	}
+	screen_draw(screen, lines, count);
+	for (unsigned i = 0; i < count; i++)
+		free(lines[i]);
+}
+
+static void scroll(struct watch_view *view, enum screen_key key, unsigned page, unsigned items)
+{
+	unsigned last = items ? items - 1 : 0;
+	switch (key) {
+	case KEY_UP: view->scroll -= view->scroll > 0; break;
+	case KEY_DOWN: view->scroll += view->scroll < last; break;
+	case KEY_PAGE_UP: view->scroll -= view->scroll > page ? page : view->scroll; break;
+	case KEY_PAGE_DOWN: view->scroll = view->scroll + page < last ? view->scroll + page : last; break;
+	case KEY_HOME: view->scroll = 0; break;
+	case KEY_END: view->scroll = last; break;
+	default: break;
+	}
+}
+
+static void watch_loop(struct watch *watch, struct screen *screen, struct watch_view *view)
+{
+	unsigned drawn = 0, items = 0;
+	int64_t drawn_ms = 0;
+	for (bool again = true;;) {
+		unsigned version;
+		{
+			LOCK_SCOPE(&watch->lock);
+			version = watch->version;
+		}
+		if (again || version != drawn || clock_mono_ms() - drawn_ms >= ASK_EVERY_MS) {
+			draw(watch, screen, view, &items);
+			drawn = version;
+			drawn_ms = clock_mono_ms();
+		}
+		char other = 0;
+		enum screen_key key = screen_wait(screen, LOOK_EVERY_MS, &other);
+		if (key == KEY_QUIT)
+			return;
+		again = key != KEY_NONE;
+		if (key == KEY_OTHER && other == 's')
+			view->by_name = !view->by_name;
+		scroll(view, key, screen->rows / 2, items);
+	}
+}
+
+int cli_watch(const struct cli *cli)
+{
+	struct watch watch = {.run_dir = cli->run_dir, .lock = PTHREAD_MUTEX_INITIALIZER, .stopped = PTHREAD_COND_INITIALIZER, .side = {{.next_event = 0}}};
+	struct watch_view view = {.only = cli->argc ? cli->argv[0] : NULL};
+	struct screen screen;
+	struct err err = {0};
+	char host[64] = "";
+	pthread_t thread;
+	sigset_t all, before;
+	if (cli->argc && parse_name("protection", cli->argv[0], &err))
+		return cli_misused(cli, "%s", err.text);
+	if (screen_begin(&screen, &err))
+		return cli_fail(cli, CLI_USAGE, "%s", err.text);
+	(void)gethostname(host, sizeof(host) - 1);
+	view.host = host;
+	watch.events = json_array();
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before); // signals are for the one that draws
+	int rc = pthread_create(&thread, NULL, asking, &watch);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!rc)
+		watch_loop(&watch, &screen, &view);
+	screen_end(&screen);
+	if (rc)
+		return cli_fail(cli, CLI_REFUSED, "cannot begin a thread: %s", strerror(rc));
+	{
+		LOCK_SCOPE(&watch.lock);
+		watch.stop = true;
+		(void)pthread_cond_signal(&watch.stopped);
+		if (watch.asked_ms && clock_mono_ms() - watch.asked_ms > ASK_EVERY_MS)
+			exit(CLI_DONE); // a daemon that does not answer does not keep the operator here
+	}
+	(void)pthread_join(thread, NULL);
+	json_decref(watch.side[HTTP_REPLICATOR].answer);
+	json_decref(watch.side[HTTP_RECEIVER].answer);
+	json_decref(watch.events);
+	return CLI_DONE;
+}
