@@ -7,6 +7,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "receiver/failover_control.h"
 #include "receiver/scrub.h"
 #include "receiver/verifier.h"
@@ -67,6 +68,8 @@ static unsigned post_limits(void *context, const struct control_request *request
 	struct replica *replica = control_read(request->body, members, 1, &err) ? NULL : route_find(context, request, &err);
 	if (!replica || replica_set_quota(replica, quota, &err))
 		return route_fail(&err, ret_body);
+	event_emit(EVENT_INFO, "settings", request->arg[0], json_pack("{s:I}", "quota_bytes", (json_int_t)quota), "the quota of %s is %llu bytes (0: none)", request->arg[0],
+		   (unsigned long long)quota);
 	return route_answer(HTTP_OK, recovery_json_replica(context, replica), ret_body);
 }
 
@@ -118,6 +121,7 @@ static unsigned delete_protection(void *context, const struct control_request *r
 	if (!replica || forget_locked(recovery, replica, request, &err))
 		return route_fail(&err, ret_body);
 	log_info("Removed a protection and its points, as asked. protection=%s", request->arg[0]);
+	event_emit(EVENT_INFO, "settings", request->arg[0], NULL, "%s and all its points were removed, as asked", request->arg[0]);
 	return route_answer(HTTP_OK, json_object(), ret_body);
 }
 
@@ -134,6 +138,10 @@ static int failover_locked(struct recovery *recovery, struct replica *replica, u
 		log_info("Failed over. protection=%s point=%llu lost_ms=%llu duration_ms=%llu", ret_failover->name,
 			 (unsigned long long)ret_failover->point, (unsigned long long)ret_failover->lost_ms,
 			 (unsigned long long)ret_failover->duration_ms);
+	if (rc == 0)
+		event_emit(EVENT_WARNING, "failover", ret_failover->name,
+			   json_pack("{s:I, s:I}", "point", (json_int_t)ret_failover->point, "lost_ms", (json_int_t)ret_failover->lost_ms),
+			   "%s was failed over to point %llu", ret_failover->name, (unsigned long long)ret_failover->point);
 	return rc;
 }
 

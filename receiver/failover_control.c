@@ -5,6 +5,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
 
 #include <errno.h>
 #include <string.h>
@@ -49,6 +50,9 @@ int failover_roll_back(struct recovery *recovery, struct replica *replica, uint6
 	if (!dry_run)
 		log_info("Took a failover back. protection=%s point=%llu written_bytes=%llu", result.name,
 			 (unsigned long long)result.point, (unsigned long long)result.written_bytes);
+	if (!dry_run)
+		event_emit(EVENT_WARNING, "failover", result.name, json_pack("{s:I}", "point", (json_int_t)result.point),
+			   "the failover of %s to point %llu was taken back: its source may go on", result.name, (unsigned long long)result.point);
 	return 0;
 }
 
@@ -67,7 +71,11 @@ static int commit(struct recovery *recovery, struct replica *replica, uint64_t n
 	if (rc == -ENOENT)
 		return err_set(err, rc, "the failover of %s was cut short and has no disks: ask for it again first",
 			       name);
-	return rc ? rc : replica_fence_commit(replica, number, err);
+	if (rc == 0)
+		rc = replica_fence_commit(replica, number, err);
+	if (rc == 0)
+		event_emit(EVENT_WARNING, "failover", name, NULL, "the failover of %s is final: its old source is fenced for good", name);
+	return rc;
 }
 
 unsigned post_failover_rollback(void *context, const struct control_request *request, json_t **ret_body)

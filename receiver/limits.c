@@ -7,6 +7,7 @@
 #include "receiver/replica.h"
 
 #include "base/log.h"
+#include "link/events.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -60,6 +61,9 @@ static int refuse(struct replica *r, enum limited why, struct err *err)
 		log_warning("no new point: %s protection=%s used_bytes=%llu quota_bytes=%llu",
 			    why == LIMITED_QUOTA ? "the quota is reached" : "the store's reserve is reached", r->name,
 			    (unsigned long long)replica_used_bytes(r), (unsigned long long)r->prot.quota_bytes);
+	if (r->limited == LIMITED_NOT)
+		event_emit(EVENT_WARNING, "space", r->name, NULL, "no new point of %s is taken: %s is reached", r->name,
+			   why == LIMITED_QUOTA ? "its quota" : "the reserve of the store");
 	r->limited = why;
 	int kept = head_retreat(r, true, &left);
 	if (kept < 0)
@@ -104,8 +108,10 @@ int limits_check(struct replica *r, bool seal, struct err *err)
 
 void limits_committed(struct replica *r)
 {
-	if (r->limited != LIMITED_NOT)
+	if (r->limited != LIMITED_NOT) {
 		log_info("there is room again protection=%s", r->name);
+		event_emit(EVENT_INFO, "space", r->name, NULL, "there is room again for points of %s", r->name);
+	}
 	r->limited = LIMITED_NOT;
 	r->limits_wanted = 0;
 }

@@ -2,7 +2,10 @@
 // kagami-receiver: the store of recovery points on the target host.
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/alerts.h"
 #include "link/daemon.h"
+#include "link/events.h"
+#include "link/history.h"
 #include "link/web.h"
 #include "link/json.h"
 #include "link/net.h"
@@ -33,6 +36,8 @@ struct receiver {
 	struct pairing *pairing;
 	struct server *server;
 	struct rollback_timer *rollback_timer;
+	struct events *events;
+	struct watch_config watch;
 };
 
 // How sources reach us when the operator does not say: what we listen on, or this host's name when that is everywhere.
@@ -77,6 +82,8 @@ static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 {
 	const struct control_route own[] = {
 		{"GET", "/v1/version", daemon_version},
+		{"GET", "/v1/configuration", daemon_configuration},
+		{"GET", "/v1/log", daemon_log},
 		{"POST", "/v1/pair-tokens", post_token},
 		{"GET", "/v1/peers", get_peers},
 	};
@@ -92,6 +99,8 @@ static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 	count += SEED_ROUTES;
 	memcpy(routes + count, verify_routes, sizeof(verify_routes));
 	count += VERIFY_ROUTES;
+	memcpy(routes + count, watch_routes, sizeof(watch_routes));
+	count += WATCH_ROUTES;
 	assert(count <= ROUTES_MAX);
 	return count;
 }
@@ -167,6 +176,34 @@ static int retention_rate(const char *text, uint64_t *ret_rate, struct err *err)
 	return rc;
 }
 
+static int events_begin(struct receiver *receiver, struct err *err)
+{
+	int rc = events_open(env_posix(), receiver->state, &receiver->events, err);
+	if (rc == 0) {
+		events_set_default(receiver->events);
+		event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-receiver " KAGAMI_VERSION " has started");
+	}
+	return rc;
+}
+
+static void events_end(struct receiver *receiver)
+{
+	if (!receiver->events)
+		return;
+	events_set_default(NULL);
+	events_close(receiver->events);
+}
+
+// What the operator says of alarms: the objective, and which events there are besides the usual.
+static int watch_options(const char *objective, const char *more, struct watch_config *ret_config, struct err *err)
+{
+	*ret_config = (struct watch_config){.objective_ppm = LEDGER_OBJECTIVE_DEFAULT};
+	ret_config->points = more && strcmp(more, "points") == 0;
+	if (more && !ret_config->points)
+		return err_set(err, -EINVAL, "--events %s: there is points, each of which is an event then", more);
+	return objective ? history_objective_read(objective, &ret_config->objective_ppm, err) : 0;
+}
+
 static int receiver_open(struct receiver *receiver, const char *store_dir, const char *state, const char *listen,
 			 const char *reserve, const struct scrubber_config *scrub, uint64_t verify_rate, struct err *err)
 {
@@ -186,6 +223,8 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	recovery_init(&receiver->recovery, env, store, NULL);
 	rc = open_state(receiver, state, err);
 	if (rc == 0)
+		rc = events_begin(receiver, err);
+	if (rc == 0)
 		rc = identity_load(receiver->state, "identity.pem", &receiver->identity, err);
 	if (rc == 0)
 		rc = pairing_open(receiver->state, identity_pin(receiver->identity), &receiver->pairing, err);
@@ -199,7 +238,9 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 		rc = tests_open(env, store, &tests, err); // before server_start(), whose keeper folds
 	receiver->recovery.tests = tests;
 	if (rc == 0)
-		rc = server_start(listen, receiver->identity, store, receiver->pairing, &receiver->server, err);
+		rc = watch_start(env, store, &receiver->watch, &receiver->recovery.watch, err);
+	if (rc == 0)
+		rc = server_start(listen, receiver->identity, store, receiver->pairing, receiver->recovery.watch, &receiver->server, err);
 	receiver->recovery.retain = retain_soon;
 	receiver->recovery.retain_context = receiver;
 	if (rc == 0)
@@ -224,6 +265,7 @@ static void receiver_close(struct receiver *receiver)
 		return;
 	rollback_timer_stop(receiver->rollback_timer);
 	server_stop(receiver->server);
+	watch_stop(receiver->recovery.watch);
 	seeder_stop(receiver->recovery.seeder);
 	scrubber_stop(receiver->recovery.scrubber);
 	check_job_free(receiver->recovery.check);
@@ -232,6 +274,7 @@ static void receiver_close(struct receiver *receiver)
 	tests_close(receiver->recovery.tests);
 	pairing_close(receiver->pairing);
 	identity_free(receiver->identity);
+	events_end(receiver);
 	env_root_close(receiver->state);
 	store_close(receiver->recovery.store);
 }
@@ -241,8 +284,10 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--check") == 0)
 		return check_command(argc - 2, argv + 2);
 	const char *store = NULL, *listen = NULL, *state = NULL, *reserve = NULL, *run_dir = DAEMON_RUN_DIR;
-	const char *scrub_rate = NULL, *scrub_days = NULL, *retain_rate = NULL, *verify_rate = NULL;
+	const char *scrub_rate = NULL, *scrub_days = NULL, *retain_rate = NULL, *verify_rate = NULL, *objective = NULL, *more_events = NULL;
 	uint64_t rate = 0, verify_mib = VERIFIER_RATE_DEFAULT_MIB;
+	struct alerts_config told = {.hooks = NULL};
+	struct alerts *alerts = NULL;
 	struct web_config shown = {.web = NULL};
 	const struct daemon_option options[] = {
 		{"store", "DIR", "recovery points", &store, true},
@@ -254,7 +299,10 @@ int main(int argc, char **argv)
 		{"verify-rate", "MIB", "MiB a second that what is mounted, tested or failed over is proven by (default 256)", &verify_rate, false},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
 		{"retention-rate", "MIB", "MiB a second that folds and merges write at most (default 64)", &retain_rate, false},
+		{"objective", "PERCENT", "of the time that points are to be within their RPO (default 99.5%)", &objective, false},
+		{"events", "points", "each committed point is an event, too", &more_events, false},
 		WEB_OPTIONS(&shown),
+		ALERTS_OPTIONS(&told),
 	};
 	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options,
 		     sizeof(options) / sizeof(options[0]), argc, argv);
@@ -267,13 +315,16 @@ int main(int argc, char **argv)
 	struct web *web = NULL;
 	size_t count = collect_routes(routes);
 	struct scrubber_config scrub;
-	if ((verify_rate && number_read("verify-rate", verify_rate, 1, 1 << 20, &verify_mib, &err)) ||
+	if (watch_options(objective, more_events, &receiver.watch, &err) ||
+	    (verify_rate && number_read("verify-rate", verify_rate, 1, 1 << 20, &verify_mib, &err)) ||
 	    scrub_options(scrub_rate, scrub_days, &scrub, &err) || retention_rate(retain_rate, &rate, &err) ||
 	    receiver_open(&receiver, store, state, listen, reserve, &scrub, verify_mib << 20, &err) ||
+	    alerts_start(&told, &alerts, &err) ||
 	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err) ||
 	    web_start(&shown, routes, count, &receiver, &web, &err)) {
 		log_error("%s", err.text);
 		control_stop(control);
+		alerts_stop(alerts);
 		receiver_close(&receiver);
 		return DAEMON_EXIT_FAILED;
 	}
@@ -283,8 +334,11 @@ int main(int argc, char **argv)
 	log_info("ready store=%s listen=%s run_dir=%s version=%s", store_path(receiver.recovery.store),
 		 server_address(receiver.server), run_dir, KAGAMI_VERSION);
 	daemon_wait();
+	event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-receiver stops");
+	events_wake(receiver.events); // requests that wait for one end
 	web_stop(web);
 	control_stop(control);
+	alerts_stop(alerts);
 	receiver_close(&receiver);
 	log_info("stopped");
 	return 0;

@@ -4,6 +4,7 @@
 #include "receiver/scrub.h"
 
 #include "base/log.h"
+#include "link/events.h"
 #include "receiver/json_file.h"
 #include "receiver/replica.h"
 
@@ -47,6 +48,7 @@ void scrub_load(struct replica *r)
 		r->scrub_why = why;
 		log_error("the record of scrubs is lost: every point is in doubt until it is proven protection=%s reason=\"%s\"", r->name,
 			  why.text);
+		event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "the record of scrubs of %s is lost: every point is in doubt until it is proven", r->name);
 	}
 	r->scrub_run_from = r->scrub.open ? bytes_before(r, &r->scrub.pass) : 0;
 }
@@ -145,6 +147,8 @@ void scrub_sealed(struct replica *r, uint64_t before)
 	r->scrub_unsaved = true; // the scrub makes it durable; until then a crash leaves the new point in quarantine, which is no harm
 	log_info("damaged blocks came whole from the source protection=%s point=%llu open=%d", r->name, (unsigned long long)before + 1,
 		 damage_has_open(&r->scrub.damage));
+	event_emit(EVENT_INFO, "damage", r->name, NULL, "damaged blocks of %s came whole from the source with point %llu%s", r->name, (unsigned long long)before + 1,
+		   damage_has_open(&r->scrub.damage) ? "; others are still damaged" : "");
 }
 
 // --- who asks whether a point is sound ---

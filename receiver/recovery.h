@@ -9,6 +9,7 @@
 #include "receiver/mount.h"
 #include "receiver/store.h"
 #include "receiver/tests.h"
+#include "receiver/watch.h"
 
 #include <stdatomic.h>
 
@@ -23,6 +24,7 @@ struct recovery {
 	struct check_job *check; // may be NULL where proof_routes are not served
 	struct tests *tests;
 	struct seeder *seeder; // may be NULL where seed_routes are not served
+	struct watch *watch; // NULL: nothing is known of ages but what the points say
 	atomic_uint streams; // under way
 	void (*retain)(void *context); // wakes whoever does retention; NULL: nobody is to be woken
 	void *retain_context;
@@ -43,6 +45,10 @@ control_handler recovery_get_content, recovery_get_files, recovery_get_file;
 control_handler recovery_post_test, recovery_get_tests, recovery_delete_test;
 enum { RETENTION_ROUTES = 4 };
 extern const struct control_route retention_routes[RETENTION_ROUTES]; // of the same context
+
+enum { WATCH_ROUTES = 3 };
+extern const struct control_route watch_routes[WATCH_ROUTES]; // history, events and metrics; of the same context
+control_handler receiver_get_metrics; // metrics.c
 
 enum { SEED_ROUTES = 3 };
 extern const struct control_route seed_routes[SEED_ROUTES]; // the same

@@ -126,6 +126,20 @@ static json_t *replica_seed(const struct replica_info *info)
 			      : json_null();
 }
 
+// What the watch knows: the age by its clock, which takes the place of what the wall clock says, and the objective. NULL: nothing.
+static json_t *replica_watched(struct recovery *recovery, struct replica *replica, const struct replica_info *info)
+{
+	struct watch_view view;
+	if (!watch_look(recovery->watch, replica, &view))
+		return NULL;
+	json_t *json = watch_json(recovery->watch, replica);
+	if (json && view.has_point && info->last_point)
+		(void)json_object_set_new(json, "age_ms", json_new_u64(view.age_ms));
+	if (json)
+		(void)json_object_set_new(json, "rpo_violated", json_boolean(!info->fenced && view.has_point && view.age_ms > view.rpo_ms));
+	return json;
+}
+
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
@@ -145,11 +159,13 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 		replica_failover(recovery, info));
 	AUTO_JSON json_t *newest = replica_newest(recovery, info);
 	AUTO_JSON json_t *limits = replica_limits(info);
+	AUTO_JSON json_t *watched = replica_watched(recovery, replica, info);
 	if (json && json_object_set_new(json, "verifications", recovery_json_verifications(recovery, replica))) {
 		json_decref(json);
 		return NULL;
 	}
-	if (json && newest && limits && json_object_update(json, newest) == 0 && json_object_update(json, limits) == 0)
+	if (json && newest && limits && json_object_update(json, newest) == 0 && json_object_update(json, limits) == 0 &&
+	    (!watched || json_object_update(json, watched) == 0))
 		return json;
 	json_decref(json);
 	return NULL;

@@ -4,6 +4,7 @@
 #include "receiver/replica.h"
 
 #include "base/log.h"
+#include "link/events.h"
 #include "receiver/json_file.h"
 
 #include <assert.h>
@@ -84,6 +85,7 @@ int replica_break(struct replica *r, const struct err *why, struct err *err)
 		r->broken = true;
 		r->why = *why;
 		log_error("replica is broken, its points stay readable protection=%s reason=\"%s\"", r->name, why->text);
+		event_emit(EVENT_CRITICAL, "state", r->name, NULL, "the replica %s is broken, its points stay readable: %s", r->name, why->text);
 	}
 	return err_set(err, -EIO, "replica %s is broken (%s); start the receiver again to find out what is on disk", r->name,
 		       r->why.text);
@@ -240,6 +242,33 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 	memcpy(info.retention_reason, r->stall.why.text, sizeof(info.retention_reason));
 	memcpy(info.disk, r->prot.disk, sizeof(info.disk));
 	*ret_info = info;
+}
+
+bool replica_pulse(struct replica *r, struct replica_pulse *ret_pulse)
+{
+	if (pthread_mutex_trylock(&r->lock))
+		return false;
+	const struct point_info *last = r->point_count ? &r->points[r->point_count - 1] : NULL;
+	*ret_pulse = (struct replica_pulse){
+		.fenced = r->prot.fenced,
+		.broken = r->broken,
+		.limited = r->limited != LIMITED_NOT,
+		.last_point = last ? last->number : 0,
+		.rpo_ms = r->prot.rpo_ms,
+		.last_cut_wall_ns = last ? last->cut_wall_ns : 0,
+	};
+	(void)pthread_mutex_unlock(&r->lock);
+	return true;
+}
+
+int replica_set_rpo(struct replica *r, uint64_t rpo_ms, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	if (r->broken || r->prot.rpo_ms == rpo_ms)
+		return r->broken ? replica_ready(r, err) : 0;
+	struct protection next = r->prot;
+	next.rpo_ms = rpo_ms < INT64_MAX ? rpo_ms : INT64_MAX;
+	return replica_save(r, &next, err);
 }
 
 int replica_points(struct replica *r, struct point_info **ret_points, size_t *ret_count)

@@ -4,6 +4,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "link/json.h"
 #include "receiver/json_file.h"
 
@@ -138,6 +139,7 @@ static unsigned post_retention(void *context, const struct control_request *requ
 		retention_format(&info->retention, keep);
 		log_info("Retention was set. protection=%s by=%s points=%u keep=%s floor_hours=%u", request->arg[0],
 			 source ? "source" : "operator", info->retention.points, keep, info->retention.floor_hours);
+		event_emit(EVENT_INFO, "settings", request->arg[0], NULL, "retention of %s was set: %u points, %s", request->arg[0], info->retention.points, keep);
 		retain_soon(recovery);
 	}
 	return route_answer(HTTP_OK, plan, ret_body);
@@ -162,6 +164,7 @@ static unsigned post_pin(void *context, const struct control_request *request, j
 	    replica_pin(replica, number, text, &err))
 		return route_fail(&err, ret_body);
 	log_info("A point was pinned. protection=%s point=%llu", request->arg[0], (unsigned long long)number);
+	event_emit(EVENT_INFO, "settings", request->arg[0], NULL, "point %llu of %s was pinned", (unsigned long long)number, request->arg[0]);
 	return route_answer(HTTP_OK, json_pack("{s:I, s:b, s:s}", "point", (json_int_t)number, "pinned", 1, "text", text), ret_body);
 }
 
@@ -175,6 +178,7 @@ static unsigned delete_pin(void *context, const struct control_request *request,
 	    replica_unpin(replica, number, &err))
 		return route_fail(&err, ret_body);
 	log_info("A pin was taken back. protection=%s point=%llu", request->arg[0], (unsigned long long)number);
+	event_emit(EVENT_INFO, "settings", request->arg[0], NULL, "the pin of point %llu of %s was taken back", (unsigned long long)number, request->arg[0]);
 	retain_soon(recovery);
 	return route_answer(HTTP_OK, json_pack("{s:I, s:b}", "point", (json_int_t)number, "pinned", 0), ret_body);
 }

@@ -9,6 +9,7 @@
 #include "receiver/scrub.h"
 
 #include "base/log.h"
+#include "link/events.h"
 #include "receiver/chain.h"
 #include "receiver/scrub_chain.h"
 
@@ -191,6 +192,9 @@ static int prove(struct slice *s, size_t at, uint64_t index, bool *ret_sound, st
 		log_error("a block is not what its digest says protection=%s point=%llu disk=%s block=%llu reason=\"%s\"", s->replica->name,
 			  (unsigned long long)s->chain.level[at].number, s->replica->prot.disk[s->disk].name, (unsigned long long)index,
 			  rc ? why.text : "its digest differs");
+	if (!*ret_sound && s->replica->scrub.pass.mismatches + damage_blocks(&s->found) == 0) // the first of a pass; its end tells how many
+		event_emit(EVENT_CRITICAL, "damage", s->replica->name, NULL, "block %llu of disk %s of %s is damaged, as point %llu shows it", (unsigned long long)index,
+			   s->replica->prot.disk[s->disk].name, s->replica->name, (unsigned long long)s->chain.level[at].number);
 	return 0;
 }
 
@@ -342,6 +346,9 @@ static void pass_end(struct replica *r)
 	r->scrub.ended_ns = env_wall_ns(r->root->env);
 	log_info("scrub of every point ended protection=%s blocks=%llu mismatches=%llu", r->name,
 		 (unsigned long long)r->scrub.last.proven, (unsigned long long)r->scrub.last.mismatches);
+	if (r->scrub.last.mismatches)
+		event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "a scrub of %s has ended: %llu blocks are damaged, and points that show them are in quarantine",
+			   r->name, (unsigned long long)r->scrub.last.mismatches);
 }
 
 // The position moves past the slice; past the last disk the pass ends.

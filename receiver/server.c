@@ -237,7 +237,7 @@ static int start(struct server *server, const char *address, const struct identi
 }
 
 int server_start(const char *address, const struct identity *identity, struct store *store, struct pairing *pairing,
-		 struct server **ret_server, struct err *err)
+		 struct watch *watch, struct server **ret_server, struct err *err)
 {
 	struct server *server = calloc(1, sizeof(*server));
 	if (!server)
@@ -252,6 +252,7 @@ int server_start(const char *address, const struct identity *identity, struct st
 		.opened = opened,
 		.committed = committed,
 		.context = server,
+		.watch = watch,
 	};
 	(void)pthread_mutex_init(&server->lock, NULL);
 	pthread_condattr_t attr;

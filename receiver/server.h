@@ -10,6 +10,7 @@
 #include "link/identity.h"
 #include "receiver/pairing.h"
 #include "receiver/store.h"
+#include "receiver/watch.h"
 
 enum { SERVER_CONNECTIONS_MAX = 1024, SERVER_STRANGERS_MAX = 64, SERVER_STRANGERS_PER_ADDRESS = 8 };
 
@@ -17,7 +18,7 @@ struct server;
 
 // Listens at `address` and serves until server_stop(). `store`, `pairing` and `identity` must outlive it.
 int server_start(const char *address, const struct identity *identity, struct store *store, struct pairing *pairing,
-		 struct server **ret_server, struct err *err);
+		 struct watch *watch, struct server **ret_server, struct err *err);
 // Has retention look for work, and how many bytes a second it may take. Any thread.
 void server_retain(struct server *server);
 void server_retention_rate(struct server *server, uint64_t bytes_per_second);

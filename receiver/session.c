@@ -24,6 +24,7 @@ struct session {
 	enum session_state state;
 	uint32_t features;	 // that the source announced
 	bool seeded;		 // the next OPEN makes no protection without seeds
+	int64_t their_wall_ns;	 // of its HELLO
 	struct replica *replica; // while OPEN
 	uint64_t began_ns, heard_ns, spoke_ns;
 	uint64_t messages; // BLOCK and ZEROS that were taken
@@ -68,7 +69,7 @@ static int on_hello(struct session *session, const struct wire_frame *frame, enu
 					  .minor = WIRE_MINOR,
 					  .wall_ns = env_wall_ns(session->host->env),
 					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_PIECES |
-						      WIRE_FEATURE_SEEDED | WIRE_FEATURE_DOUBT,
+						      WIRE_FEATURE_SEEDED | WIRE_FEATURE_DOUBT | WIRE_FEATURE_REPORT,
 					  .program = "kagami-receiver",
 				  };
 	if (wire_get_hello(frame, &theirs))
@@ -79,6 +80,7 @@ static int on_hello(struct session *session, const struct wire_frame *frame, enu
 			       WIRE_MAJOR, theirs.major);
 	}
 	session->features = theirs.features;
+	session->their_wall_ns = theirs.wall_ns;
 	session->state = SESSION_READY;
 	return reply(session, wire_put_hello(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &own), err);
 }
@@ -153,6 +155,7 @@ static int begin(struct session *session, const struct wire_open *open, struct w
 	session->replica = replica;
 	session->state = SESSION_OPEN;
 	host->opened(host->context, replica);
+	watch_connected(host->watch, replica, session->their_wall_ns, session->peer_address);
 	return 0;
 }
 
@@ -376,8 +379,18 @@ static int on_seal(struct session *session, const struct wire_frame *frame, enum
 	if (rc)
 		return rc;
 	session->host->committed(session->host->context);
+	watch_committed(session->host->watch, session->replica, &seal, &committed);
 	return reply(session,
 		     wire_put_committed(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &committed), err);
+}
+
+static int on_report(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_report report;
+	if (wire_get_report(frame, &report))
+		return malformed(frame, ret_code, err);
+	watch_report(session->host->watch, session->replica, &report);
+	return store_result(session, replica_set_rpo(session->replica, report.rpo_ms, err), ret_code);
 }
 
 static int on_ping(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
@@ -398,6 +411,7 @@ static session_handler *const handlers[SESSION_STATES][WIRE_TYPES] = {
 			  [WIRE_NODES] = on_nodes,
 			  [WIRE_EXAMINE] = on_examine,
 			  [WIRE_CERTAIN] = on_certain,
+			  [WIRE_REPORT] = on_report,
 			  [WIRE_PING] = on_ping},
 };
 
@@ -483,6 +497,7 @@ void session_run(const struct session_host *host, struct channel *channel, const
 		replica_info(session.replica, &info);
 		log_info("session ended protection=%s peer=%s reason=\"%s\"", info.name, peer_address, err.text);
 		replica_session_end(session.replica);
+		watch_disconnected(host->watch, session.replica, err.text);
 	} else if (rc && rc != -ECONNRESET) {
 		log_warning("connection refused peer=%s reason=\"%s\"", peer_address, err.text);
 	}

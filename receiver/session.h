@@ -14,6 +14,7 @@
 #include "link/channel.h"
 #include "receiver/pairing.h"
 #include "receiver/store.h"
+#include "receiver/watch.h"
 
 struct session_host { // what all sessions of a receiver share
 	struct env *env;
@@ -24,6 +25,7 @@ struct session_host { // what all sessions of a receiver share
 	void (*opened)(void *context, struct replica *replica); // the session holds it now
 	void (*committed)(void *context);			 // there may be something to fold
 	void *context;
+	struct watch *watch; // is told what its sources do; NULL: nobody is
 };
 
 // Serves the connection until it ends; the channel stays the caller's. One thread per session.

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/size.h"
+#include "link/events.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -34,8 +35,10 @@ static void stall_begin(struct replica *r, const struct err *why)
 	uint64_t wait_s = STALL_MIN_S;
 	for (unsigned i = 0; i < r->stall.failures && wait_s < STALL_MAX_S; i++)
 		wait_s *= 2;
-	if (r->stall.why.code != why->code)
+	if (r->stall.why.code != why->code) {
 		log_warning("retention cannot go on protection=%s: %s", r->name, why->text);
+		event_emit(EVENT_WARNING, "space", r->name, NULL, "retention of %s cannot go on: %s", r->name, why->text);
+	}
 	if (!space) { // which says nothing of a block that could not be read before
 		r->stall.failures++;
 		r->stall.until_ns = env_mono_ns(r->root->env) + min_u64(wait_s, STALL_MAX_S) * NS_PER_S;

@@ -5,6 +5,7 @@
 #include "receiver/seed.h"
 
 #include "base/log.h"
+#include "link/events.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -319,6 +320,7 @@ int store_create(struct store *s, const struct wire_open *open, const unsigned c
 	if (rc)
 		return rc;
 	list_insert(s, r);
+	event_emit(EVENT_INFO, "settings", r->name, NULL, "%s is protected by this receiver from now on", r->name);
 	*ret_replica = r;
 	return 0;
 }

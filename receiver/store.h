@@ -108,6 +108,16 @@ struct replica_info {
 };
 void replica_info(struct replica *replica, struct replica_info *ret_info);
 
+// The few of it that change by themselves, for whoever asks every second: without waiting. False: the replica is busy on its disk.
+struct replica_pulse {
+	bool fenced, broken, limited;
+	uint64_t last_point, rpo_ms;
+	int64_t last_cut_wall_ns;
+};
+bool replica_pulse(struct replica *replica, struct replica_pulse *ret_pulse);
+// The source has another RPO now: durable on return. Errors as those of a write.
+int replica_set_rpo(struct replica *replica, uint64_t rpo_ms, struct err *err);
+
 struct point_info {
 	uint64_t number;
 	struct uuid cut;

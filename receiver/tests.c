@@ -6,6 +6,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "receiver/boot_command.h"
 #include "receiver/image_use.h"
 #include "receiver/mount_session.h"
@@ -292,6 +293,8 @@ int tests_start(struct tests *tests, const char *protection, const char *name, u
 		*ret_test = test->info;
 		log_info("Started a test. protection=%s test=%s point=%llu", protection, test->info.name,
 			 (unsigned long long)test->info.point);
+		event_emit(EVENT_INFO, "failover", protection, NULL, "a test of %s was started: %s, of point %llu", protection, test->info.name,
+			   (unsigned long long)test->info.point);
 	}
 	if (there)
 		list_insert(tests, STEAL(test));
@@ -338,6 +341,7 @@ int tests_stop(struct tests *tests, const char *protection, const char *name, bo
 	}
 	test_release(tests, test);
 	log_info("Stopped a test. protection=%s test=%s point=%llu", protection, name, (unsigned long long)test->info.point);
+	event_emit(EVENT_INFO, "failover", protection, NULL, "the test %s of %s was stopped", name, protection);
 	list_drop(tests, test);
 	free(test);
 	rc = env_remove_tree(tests->root, trash);

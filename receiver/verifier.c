@@ -5,6 +5,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "receiver/proof.h"
 #include "receiver/replica.h"
 #include "receiver/scrub.h"
@@ -204,6 +205,12 @@ static void damaged_explain(struct job *job, const struct err *why)
 	memcpy(job->info.reason, err.text, sizeof(job->info.reason));
 }
 
+static void damage_emit(const char *name, const struct job *job)
+{
+	event_emit(EVENT_CRITICAL, "damage", name, NULL, "point %llu of %s is in use, and %llu of its blocks are damaged: %s", (unsigned long long)job->info.point, name,
+		   (unsigned long long)job->info.damaged_blocks, job->info.reason);
+}
+
 static void job_end(struct verifier *v, struct job *job, enum verify_state state)
 {
 	job->info.state = state;
@@ -214,12 +221,14 @@ static void job_end(struct verifier *v, struct job *job, enum verify_state state
 	if (state == VERIFY_SOUND)
 		log_info("Every block of a point in use was proven. protection=%s point=%llu bytes=%llu", name, point,
 			 (unsigned long long)job->info.done_bytes);
-	else if (state == VERIFY_DAMAGED)
+	else if (state == VERIFY_DAMAGED) {
 		log_error("DAMAGE: do not trust what reads this point now; unmount it, stop its tests, roll its failover back. protection=%s "
 			  "point=%llu damaged_blocks=%llu reason=\"%s\"",
 			  name, point, (unsigned long long)job->info.damaged_blocks, job->info.reason);
-	else
+		damage_emit(name, job);
+	} else {
 		log_warning("a point in use could not be verified protection=%s point=%llu reason=\"%s\"", name, point, job->info.reason);
+	}
 }
 
 // Takes in what a slice found. A slice that failed is tried again: memory or descriptors may come back.
@@ -241,9 +250,11 @@ static void job_take(struct verifier *v, struct job *job, int rc, const struct p
 	else if (rc && job->failed == TRIES_MAX) {
 		(void)snprintf(job->info.reason, sizeof(job->info.reason), "%s", why->text);
 		job_end(v, job, VERIFY_FAILED);
-	} else if (news)
+	} else if (news) {
 		log_error("DAMAGE in a point that is in use; it is still being read. protection=%s point=%llu reason=\"%s\"", job->replica->name,
 			  (unsigned long long)job->info.point, job->info.reason);
+		damage_emit(job->replica->name, job);
+	}
 }
 
 uint64_t verifier_step(struct verifier *v)

@@ -2,8 +2,11 @@
 #include "replicator/agent_private.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "replicator/desk.h"
+#include "replicator/limiter.h"
 #include "replicator/pack.h"
 #include "replicator/priority.h"
 
@@ -129,8 +132,10 @@ static void start_one(struct agent *agent, const char *name)
 		rc = agent_start_seat(agent, seat, false, &err);
 	else if (seat)
 		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err.text);
-	if (rc)
+	if (rc) {
 		log_error("protection does not start: its disks are not served protection=%s: %s", name, err.text);
+		event_emit(EVENT_CRITICAL, "state", name_ok(name) ? name : NULL, NULL, "the protection %s does not start, and its disks are not served: %s", name, err.text);
+	}
 }
 
 static int start_all(struct agent *agent, struct err *err)
@@ -167,11 +172,96 @@ static int hire_crew(struct agent *agent, const struct agent_config *config, str
 	return rc ? err_sys(err, rc, "start %u threads that compress", config->threads) : 0;
 }
 
+// What was set while it ran comes before what it was started with.
+static void settings_use(struct agent *agent)
+{
+	const struct agent_settings *settings = &agent->settings;
+	desk_slots(agent->desk, settings->cycles ? (unsigned)settings->cycles : agent->cycles,
+		   settings->syncs ? (unsigned)settings->syncs : agent->syncs);
+	limiter_set(agent->limiter, &settings->bandwidth);
+}
+
 static int open_desk(struct agent *agent, const struct agent_config *config, struct err *err)
 {
+	agent->cycles = config->cycles;
+	agent->syncs = config->syncs;
 	int rc = desk_new(config->cycles, config->syncs, &agent->desk);
+	if (rc == 0)
+		rc = limiter_new(&agent->limiter);
+	if (rc)
+		return err_sys(err, rc, "start");
 	agent->place.desk = agent->desk;
-	return rc ? err_sys(err, rc, "start") : 0;
+	agent->place.limiter = agent->limiter;
+	rc = agent_settings_load(agent->place.state, &agent->settings, err);
+	if (rc == 0)
+		settings_use(agent);
+	return rc;
+}
+
+int agent_set(struct agent *agent, const struct agent_settings *settings, struct err *err)
+{
+	int rc = agent_settings_save(agent->place.state, settings, err);
+	if (rc)
+		return rc;
+	agent->settings = *settings;
+	settings_use(agent);
+	log_info("the agent's settings changed");
+	return 0;
+}
+
+static int begin_events(struct agent *agent, struct err *err)
+{
+	int rc = events_open(agent->place.env, agent->place.state, &agent->events, err);
+	if (rc == 0) {
+		events_set_default(agent->events);
+		event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-replicator " KAGAMI_VERSION " has started");
+	}
+	return rc;
+}
+
+static void end_events(struct agent *agent)
+{
+	if (!agent->events)
+		return;
+	events_set_default(NULL);
+	events_close(agent->events);
+}
+
+enum { TICK_S = 5 };
+
+// Each protection's record of ages goes on, whatever its own thread waits for.
+static void *run_ticker(void *context)
+{
+	struct agent *agent = context;
+	LOCK_SCOPE(&agent->lock);
+	while (!agent->over) {
+		for (size_t i = 0; i < agent->seats; i++)
+			if (agent->seat[i]->running)
+				protection_tick(agent->seat[i]->running);
+		const struct timespec until = clock_mono_after(TICK_S * UINT64_C(1000000000));
+		(void)pthread_cond_timedwait(&agent->ended, &agent->lock, &until);
+	}
+	return NULL;
+}
+
+static int start_ticker(struct agent *agent, struct err *err)
+{
+	int rc = -pthread_create(&agent->ticker, NULL, run_ticker, agent);
+	agent->ticks = rc == 0;
+	return rc ? err_sys(err, rc, "start a thread") : 0;
+}
+
+static void stop_ticker(struct agent *agent)
+{
+	if (!agent->ticks)
+		return;
+	{
+		LOCK_SCOPE(&agent->lock);
+		agent->over = true;
+		(void)pthread_cond_signal(&agent->ended);
+	}
+	(void)pthread_join(agent->ticker, NULL);
+	agent->ticks = false;
 }
 
 int agent_open(const struct agent_config *config, struct agent **ret_agent, struct err *err)
@@ -181,6 +271,12 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	if (!agent)
 		return err_sys(err, -ENOMEM, "start");
 	(void)pthread_mutex_init(&agent->lock, NULL);
+	pthread_condattr_t monotonic;
+	(void)pthread_condattr_init(&monotonic);
+	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&agent->ended, &monotonic);
+	(void)pthread_condattr_destroy(&monotonic);
+	agent->place.accounts = true;
 	host_name(agent->host);
 	char nbd[4096];
 	(void)snprintf(nbd, sizeof(nbd), "%s/nbd", run_dir);
@@ -194,11 +290,15 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	if (rc == 0)
 		rc = take_state(agent, state_path, err);
 	if (rc == 0)
+		rc = begin_events(agent, err);
+	if (rc == 0)
 		rc = hire_crew(agent, config, err);
 	if (rc == 0)
 		rc = open_desk(agent, config, err);
 	if (rc == 0)
 		rc = start_all(agent, err);
+	if (rc == 0)
+		rc = start_ticker(agent, err);
 	if (rc) {
 		agent_close(agent);
 		return rc;
@@ -211,6 +311,7 @@ void agent_close(struct agent *agent)
 {
 	if (!agent)
 		return;
+	stop_ticker(agent);
 	for (size_t i = 0; i < agent->seats; i++)
 		if (agent->seat[i]->running)
 			protection_stop_begin(agent->seat[i]->running);
@@ -220,10 +321,13 @@ void agent_close(struct agent *agent)
 		free(agent->seat[i]);
 	}
 	desk_free(agent->desk);
+	limiter_free(agent->limiter);
 	crew_free(agent->crew);
+	end_events(agent);
 	identity_free(agent->identity);
 	env_close(agent->lock_file);
 	env_root_close(agent->place.state);
+	(void)pthread_cond_destroy(&agent->ended);
 	(void)pthread_mutex_destroy(&agent->lock);
 	free(agent->run_dir);
 	free(agent->state_dir);
@@ -291,6 +395,7 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 		(void)env_remove_tree(agent->place.state, dir);
 		return rc;
 	}
+	event_emit(EVENT_INFO, "settings", config->name, json_pack("{s:I}", "rpo_ms", (json_int_t)config->rpo_ms), "%s is protected from now on", config->name);
 	*ret_seat = seat;
 	return 0;
 }
@@ -306,6 +411,7 @@ int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)
 	if (rc == 0) {
 		seat_remove(agent, seat);
 		log_info("unprotected protection=%s", name);
+		event_emit(EVENT_INFO, "settings", name, NULL, "%s is not protected any more", name);
 	} else {
 		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err->text);
 	}

@@ -5,6 +5,7 @@
 
 #include "replicator/agent.h"
 #include "replicator/protection.h"
+#include "link/events.h"
 
 #include <pthread.h>
 
@@ -22,13 +23,23 @@ struct agent {
 	struct identity *identity;
 	struct crew *crew;
 	struct desk *desk;
+	struct limiter *limiter;
+	pthread_t ticker; // of the records of ages
+	bool ticks;
+	pthread_cond_t ended;
+	bool over; // the ticker is to end
+	struct agent_settings settings;
+	unsigned cycles, syncs; // where they are not set
 	char *run_dir, *state_dir;
 	char host[NAME_SIZE]; // what a receiver calls us
+	struct events *events;
 	pthread_mutex_t lock; // over all below, for as long as a request works with it
 	struct seat *seat[PROTECTIONS_MAX];
 	size_t seats; // sorted by name
 };
 
+// Replaces the agent's own settings. Durable on return.
+int agent_set(struct agent *agent, const struct agent_settings *settings, struct err *err);
 struct seat *agent_find(struct agent *agent, const char *name); // under the lock; NULL when there is none
 // Makes a protection durable and starts it. The configuration's UUIDs and secret are filled in here.
 int agent_protect(struct agent *agent, struct protection_config *config, struct seat **ret_seat, struct err *err);

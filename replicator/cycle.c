@@ -66,7 +66,9 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 		struct err *err)
 {
 	cycle->on_stage(cycle->context, CYCLE_CUTTING);
+	enum rpo_stage was = sender_stage(ship_sender(cycle->ship), RPO_STAGE_READ);
 	int rc = source_cut(cycle->source, mode, ret_cut, err);
+	(void)sender_stage(ship_sender(cycle->ship), was);
 	if (rc)
 		return rc;
 	report->dirty_bytes += ret_cut->dirty_bytes;
@@ -163,6 +165,7 @@ static int seal(const struct cycle *cycle, uint64_t wire_start, struct cycle_rep
 	int rc = put_certain(cycle, &report->cut, err);
 	if (rc)
 		return rc;
+	enum rpo_stage was = sender_stage(ship_sender(cycle->ship), RPO_STAGE_APPLY);
 	void *to = channel_room(cycle->channel, WIRE_FRAME_MAX);
 	if (!to)
 		return channel_flush(cycle->channel, err);
@@ -173,6 +176,7 @@ static int seal(const struct cycle *cycle, uint64_t wire_start, struct cycle_rep
 	struct wire_frame frame;
 	if (rc == 0)
 		rc = channel_expect(cycle->channel, WIRE_COMMITTED, SEAL_ANSWER_MS, &frame, &report->failure, err);
+	(void)sender_stage(ship_sender(cycle->ship), was);
 	if (rc)
 		return rc;
 	if (wire_get_committed(&frame, &report->committed) || !uuid_equal(&report->committed.cut, &report->cut) ||

@@ -125,7 +125,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 // counts; the last one, all of 16 s and more.
 enum { EXPORT_CUT_BUCKETS = 26 };
 struct export_cut_stats {
-	uint64_t count, max_us;
+	uint64_t count, max_us, sum_us;
 	uint64_t given_up; // cuts that came to nothing since a disk hung; those that held writes are in `count` as well
 	uint64_t bucket[EXPORT_CUT_BUCKETS];
 };

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "base/when.h"
 #include "replicator/holder.h"
 #include "replicator/priority.h"
@@ -99,6 +100,7 @@ void export_on_error(struct group *group, struct volume *volume, const char *wha
 		  err.text);
 	if (atomic_load_explicit(&disk->has_error, memory_order_relaxed))
 		return;
+	event_emit(EVENT_CRITICAL, "state", export->protection, NULL, "an image of %s failed, and its guest was told: %s", export->protection, err.text);
 	memcpy(disk->error, err.text, sizeof(disk->error));
 	atomic_store_explicit(&disk->has_error, true, memory_order_release);
 }

@@ -71,7 +71,7 @@ struct export {
 	sem_t ready;
 	struct err start_err;
 	struct export_holds { // of cuts; written by the loop
-		_Atomic uint64_t count, max_us, given_up, bucket[EXPORT_CUT_BUCKETS];
+		_Atomic uint64_t count, max_us, sum_us, given_up, bucket[EXPORT_CUT_BUCKETS];
 	} holds;
 	int listen_fd;
 

@@ -108,6 +108,7 @@ static void note_hold(struct export_holds *holds, uint64_t us)
 		bucket = EXPORT_CUT_BUCKETS - 1;
 	(void)atomic_fetch_add_explicit(&holds->bucket[bucket], 1, memory_order_relaxed);
 	(void)atomic_fetch_add_explicit(&holds->count, 1, memory_order_relaxed);
+	(void)atomic_fetch_add_explicit(&holds->sum_us, us, memory_order_relaxed);
 	if (us > atomic_load_explicit(&holds->max_us, memory_order_relaxed))
 		atomic_store_explicit(&holds->max_us, us, memory_order_relaxed);
 }
@@ -183,6 +184,7 @@ void export_cut_stats(struct export *export, struct export_cut_stats *ret_stats)
 	struct export_holds *holds = &export->holds;
 	*ret_stats = (struct export_cut_stats){.count = atomic_load_explicit(&holds->count, memory_order_relaxed),
 					       .max_us = atomic_load_explicit(&holds->max_us, memory_order_relaxed),
+					       .sum_us = atomic_load_explicit(&holds->sum_us, memory_order_relaxed),
 					       .given_up = atomic_load_explicit(&holds->given_up, memory_order_relaxed)};
 	for (unsigned i = 0; i < EXPORT_CUT_BUCKETS; i++)
 		ret_stats->bucket[i] = atomic_load_explicit(&holds->bucket[i], memory_order_relaxed);

@@ -2,7 +2,9 @@
 // kagami-replicator: the agent on the source host.
 #include "base/crew.h"
 #include "base/log.h"
+#include "link/alerts.h"
 #include "link/daemon.h"
+#include "link/events.h"
 #include "link/web.h"
 #include "replicator/agent.h"
 #include "replicator/known.h"
@@ -84,8 +86,10 @@ static int read_slots(const char *cycles, const char *syncs, unsigned threads, s
 int main(int argc, char **argv)
 {
 	const char *state = NULL, *run_dir = DAEMON_RUN_DIR, *nbd_listen = NULL, *nbd_tls_dir = NULL, *threads = NULL, *known_mib = NULL;
-	struct web_config shown = {.web = NULL};
 	const char *cycles = NULL, *syncs = NULL;
+	struct alerts_config told = {.hooks = NULL};
+	struct alerts *alerts = NULL;
+	struct web_config shown = {.web = NULL};
 	const struct daemon_option options[] = {
 		{"state", "DIR", "keys, sites, protections and what is dirty", &state, true},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
@@ -96,6 +100,7 @@ int main(int argc, char **argv)
 		{"syncs", "N", "that may be under way at once, beside the cycles (default 2)", &syncs, false},
 		{"digest-cache", "MIB", "of memory for each protection, to know what the receiver has (default 12; 0: none)", &known_mib, false},
 		WEB_OPTIONS(&shown),
+		ALERTS_OPTIONS(&told),
 	};
 	daemon_start("kagami-replicator", "Serves protected disks over NBD and replicates them to a receiver.", options, sizeof(options) / sizeof(options[0]), argc,
 		     argv);
@@ -108,19 +113,24 @@ int main(int argc, char **argv)
 	struct agent_config config = {.state_path = state, .run_dir = run_dir};
 	if (read_sizes(threads, known_mib, &config, &err) || read_slots(cycles, syncs, config.threads, &config, &err) ||
 	    agent_open(&config, &agent, &err) || start_nbd(agent, nbd_listen, nbd_tls_dir, run_dir, &front, &err) ||
+	    alerts_start(&told, &alerts, &err) ||
 	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, agent, &control, &err) ||
 	    web_start(&shown, agent_routes, agent_route_count, agent, &web, &err)) {
 		log_error("%s", err.text);
 		control_stop(control);
+		alerts_stop(alerts);
 		nbd_tls_stop(front);
 		agent_close(agent);
 		return DAEMON_EXIT_FAILED;
 	}
 	log_info("ready state=%s run_dir=%s version=%s", state, run_dir, KAGAMI_VERSION);
 	daemon_wait();
+	event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-replicator stops");
+	events_wake(events_default()); // requests that wait for one end
 	nbd_tls_stop(front); // its clients' last requests reach the disks before those stop
 	web_stop(web);
 	control_stop(control);
+	alerts_stop(alerts);
 	agent_close(agent);
 	log_info("stopped");
 	return 0;

@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -44,7 +45,9 @@ static void protection_free(struct protection *p)
 	export_close(p->export);
 	ship_free(p->ship);
 	SSL_CTX_free(p->tls);
+	account_end(p);
 	slot_leave(p);
+	settings_leave(p);
 	protection_wait_done(p);
 	resize_done(p);
 	doubt_done(p);
@@ -60,6 +63,9 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	rc = slot_join(p);
 	if (rc)
 		return err_sys(err, rc, "take a place among the cycles");
+	rc = settings_join(p);
+	if (rc)
+		return err_sys(err, rc, "take a share of the line");
 	p->began_ns = protection_now_ns(p);
 	p->tls = identity_context(p->place.identity, false, err);
 	if (!p->tls)
@@ -71,13 +77,16 @@ static int start(struct protection *p, bool is_new, struct err *err)
 						      .known_bytes = p->place.known_bytes,
 						      .adapt = p->config.codec_auto,
 						      .turn = pace_turn,
-						      .context = p},
+						      .context = p,
+						      .clock = &p->clock},
 			      &p->ship);
 	if (rc)
 		return err_sys(err, rc, "make room for batches");
 	struct err record = {0};
 	if (sync_log_load(p->place.state, p->config.name, &p->syncs, &record))
 		log_warning("the record of syncs is begun anew protection=%s: %s", p->config.name, record.text);
+	dirt_load(p);
+	account_load(p);
 	rc = doubt_start(p);
 	if (rc)
 		return err_sys(err, rc, "start a thread");
@@ -87,6 +96,7 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	if (rc)
 		return rc;
 	p->has_point = p->position.point > 0 && p->position.last_cut_wall_ns > 0; // its age counts on, connected or not
+	p->point = p->position.point;
 	p->point_cut_mono_ns = protection_mono_of(p, p->position.last_cut_wall_ns);
 	rc = export_start(p->export, err);
 	if (rc) {
@@ -134,7 +144,7 @@ void protection_stop_begin(struct protection *p)
 {
 	LOCK_SCOPE(&p->lock);
 	p->stop = true;
-	if (p->channel)
+	if (p->channel && (p->in_cycle || !p->greeted)) // else it says good-bye
 		channel_abort(p->channel);
 	protection_wake(p);
 }
@@ -198,7 +208,8 @@ int protection_pause(struct protection *p, bool paused, struct err *err)
 		return rc;
 	}
 	p->paused = paused;
-	if (paused && p->channel)
+	event_emit(EVENT_INFO, "settings", p->config.name, NULL, "%s was %s by the operator", p->config.name, paused ? "paused" : "resumed");
+	if (paused && p->channel && (p->in_cycle || !p->greeted))
 		channel_abort(p->channel); // ends the cycle under way: what it had is dirty again
 	protection_wake(p);
 	return 0;

@@ -26,6 +26,7 @@
 #include <stdint.h>
 
 struct desk;
+struct limiter;
 struct protection;
 
 struct protection_place { // what all protections of an agent share; outlives them
@@ -35,6 +36,8 @@ struct protection_place { // what all protections of an agent share; outlives th
 	const char *run_dir;
 	const struct identity *identity;
 	struct desk *desk;   // slots of cycles; NULL: each runs when it is due
+	bool accounts;	     // keep a record of ages; whoever asks for it calls protection_tick()
+	struct limiter *limiter; // of bandwidth; NULL: none
 	struct crew *crew;   // digests and compresses for all of them; NULL: each does its own
 	size_t known_bytes;  // of the table of known digests of each protection
 };
@@ -53,12 +56,20 @@ const char *protection_site(const struct protection *protection);
 uint64_t protection_disk_size(const struct protection *protection, uint16_t disk); // bytes, as served now
 // As docs/control.md has it; a new reference. Any thread.
 json_t *protection_json(struct protection *protection);
+// At least every 10 s. Writes the record now and then. One thread.
+void protection_tick(struct protection *protection);
+// As docs/rpo.md has it; NULL with what is wrong. Any thread.
+json_t *protection_history_json(struct protection *protection, const char *window, struct err *err);
+// What other objectives would cost, as docs/control.md has it; a new reference. Any thread.
+json_t *protection_plan_json(struct protection *protection, const uint64_t *rpo_ms, unsigned count);
 // {"syncs": [...]}, newest first; a new reference. Any thread.
 json_t *protection_syncs_json(struct protection *protection);
 // Asks for a cycle now. Stores the number of the one that will hold everything acknowledged before. -EBUSY: paused or fenced.
 int protection_cycle(struct protection *protection, uint64_t *ret_cycle, struct err *err);
 // Waits for no seed any more: the next session begins without one. Durable on return.
 int protection_without_seed(struct protection *protection, struct err *err);
+// Replaces what can be changed while it runs. Durable on return, and in force within a second.
+int protection_set(struct protection *protection, const struct protection_settings *settings, struct err *err);
 // Durable on return.
 int protection_pause(struct protection *protection, bool paused, struct err *err);
 // Makes a disk larger while it is served (protection_resize.c); the receiver's replica grows with the next session, and its points stay.

@@ -69,6 +69,8 @@ static json_t *config_encode(const struct protection_config *config)
 			 "paused", (int)config->paused, "disks", disks);
 	if (json && config->seed_since_wall_ns)
 		(void)json_object_set_new(json, "seed_since_ns", json_integer((json_int_t)config->seed_since_wall_ns));
+	if (json)
+		settings_encode(&config->settings, json);
 	return json;
 }
 
@@ -116,6 +118,9 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 	const char *digest = "xxh3"; // what the first versions had, and did not write down
 	uint64_t version = 0, points = 0, seed_since_ns = 0;
 	json_t *disks = NULL;
+	struct protection_settings *settings = &config->settings;
+	struct settings_text text = {.priority = NULL}; // what the first versions did not have
+	settings->objective_ppm = OBJECTIVE_PPM_DEFAULT;
 	const struct control_member members[] = {
 		{"version", true, .number = &version, .least = 1, .most = 1},
 		{"name", true, .text = &name, .is_name = true},
@@ -129,6 +134,10 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 		{"digest_secret", true, .text = &secret},
 		{"paused", true, .flag = &config->paused},
 		{"seed_since_ns", .number = &seed_since_ns, .most = INT64_MAX},
+		{"priority", .text = &text.priority},
+		{"objective_ppm", .number = &settings->objective_ppm, .least = OBJECTIVE_PPM_MIN, .most = OBJECTIVE_PPM_MAX},
+		{"offpeak", .text = &text.offpeak, .least = 1},
+		{"bandwidth", .array = &text.bandwidth, .most = BANDWIDTH_RULES_MAX},
 		{"disks", true, .array = &disks, .least = 1, .most = DISKS_MAX},
 	};
 	int rc = control_read(json, members, sizeof(members) / sizeof(members[0]), err);
@@ -141,6 +150,10 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 	(void)snprintf(config->site, sizeof(config->site), "%s", site);
 	config->points_keep = (uint32_t)points;
 	config->seed_since_wall_ns = (int64_t)seed_since_ns;
+	settings->rpo_ms = config->rpo_ms;
+	rc = settings_read(&text, settings, err);
+	if (rc)
+		return rc;
 	return disks_decode(disks, config, err);
 }
 

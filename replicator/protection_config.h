@@ -9,6 +9,7 @@
 #include "base/size.h"
 #include "format/codec.h"
 #include "format/digest.h"
+#include "replicator/settings.h"
 
 #include <limits.h>
 #include <stdbool.h>
@@ -27,6 +28,7 @@ struct protection_config {
 	struct uuid generation;
 	char site[NAME_SIZE];
 	uint64_t rpo_ms;
+	struct protection_settings settings; // its rpo_ms is the same
 	uint32_t points_keep;
 	enum codec codec; // also of compressed clusters in the store
 	bool codec_auto;  // its level follows what is measured (tune.h)

@@ -131,9 +131,11 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 		if (p->sealed_here && p->sync != SYNC_NONE)
 			protection_found_committed(p, opened->last_point);
 		p->position.last_cut_wall_ns = opened->last_cut_wall_ns;
+		account_committed(p, opened->last_point, cut_mono_ns > 0 ? (uint64_t)cut_mono_ns : 0, 0, 0);
 		protection_committed(p, opened->last_point, &opened->last_cut, cut_mono_ns, p->sealed_here);
 		return;
 	}
+	dirt_forget(p);
 	source_give_back(p->source); // what the lost connection carried; nothing when it carried nothing
 	protection_set_settled(p, true);
 	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
@@ -153,6 +155,7 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 	p->position.last_cut_wall_ns = opened->last_cut_wall_ns;
 	p->position_known = true;
 	LOCK_SCOPE(&p->lock);
+	p->point = opened->last_point;
 	p->has_point = opened->last_point > 0;
 	p->point_cut_mono_ns = cut_mono_ns;
 	p->schedule.has_point = p->has_point;
@@ -207,7 +210,7 @@ static void open_message(const struct protection *p, struct wire_open *ret_open)
 	ret_open->digest = config->digest;
 	ret_open->codec = config->codec == CODEC_ZLIB ? CODEC_ZLIB : CODEC_ZSTD;
 	ret_open->points_keep = config->points_keep;
-	ret_open->rpo_ms = config->rpo_ms;
+	ret_open->rpo_ms = p->schedule.rpo_ns / MS_NS; // the thread's own
 	ret_open->disk_count = config->disk_count;
 	for (unsigned i = 0; i < config->disk_count; i++) {
 		memcpy(ret_open->disk[i].name, config->disk[i].name, NAME_SIZE);
@@ -222,10 +225,17 @@ static int open_session(struct protection *p, struct channel *channel, struct wi
 	struct wire_opened opened;
 	struct wire_damaged damaged;
 	struct wire_doubted doubted;
-	int rc = greet(channel, &theirs, err);
+	struct greet_clock clock;
+	int rc = greet_clocks(channel, p->place.env, &theirs, &clock, err);
 	if (rc)
 		return rc;
 	p->features = theirs.features;
+	p->reported_ns = 0;
+	settings_gate(p, channel);
+	{
+		LOCK_SCOPE(&p->lock);
+		p->clock_offset = clock;
+	}
 	open_message(p, &open);
 	rc = seed_since(p) ? greet_seeded(channel, &theirs, err) : 0;
 	if (rc)

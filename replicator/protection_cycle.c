@@ -5,6 +5,8 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
+#include "link/json.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -72,6 +74,22 @@ static void record_sync(struct protection *p, const struct cycle_report *report,
 		sync_log_add(&p->syncs, &try);
 	}
 	save_syncs(p);
+	json_t *data = json_pack("{s:s, s:o, s:o, s:o, s:o}", "reason", try.reason, "read_bytes", json_count(try.read_bytes), "sent_bytes", json_count(try.sent_bytes),
+				 "duration_ms", json_count(try.duration_ms), "point", json_count(point));
+	if (point)
+		event_emit(EVENT_INFO, "sync", p->config.name, data, "a sync of %s has ended with point %llu, %s: %llu bytes read, %llu sent", p->config.name,
+			   (unsigned long long)point, try.reason, (unsigned long long)try.read_bytes, (unsigned long long)try.sent_bytes);
+	else
+		event_emit(EVENT_WARNING, "sync", p->config.name, data, "a sync of %s was cut short, and is tried again: %s", p->config.name, failure);
+}
+
+// One that is tried again is no news.
+static void tell_sync(struct protection *p)
+{
+	const struct sync_record *newest = p->syncs.count ? &p->syncs.record[p->syncs.count - 1] : NULL;
+	const char *reason = p->sync == SYNC_NONE ? NULL : sync_reason_name(p->sync);
+	if (reason && !(newest && newest->point == 0 && strcmp(newest->reason, reason) == 0))
+		event_emit(EVENT_INFO, "sync", p->config.name, json_pack("{s:s}", "reason", reason), "a sync of %s begins: %s", p->config.name, reason);
 }
 
 void protection_found_committed(struct protection *p, uint64_t point)
@@ -89,6 +107,10 @@ static void on_stage(void *context, enum cycle_stage stage)
 {
 	struct protection *p = context;
 	pace_pass(p, stage == CYCLE_SHIPPING);
+	if (stage == CYCLE_CUTTING)
+		stages_cut(p);
+	if (stage == CYCLE_COMMITTING) // so that the receiver knows where the time of this point went
+		report_send(p, WIRE_REPORT_RUNNING, REPORT_WITH_WHAT_FOLLOWS);
 	enum protection_state state = stage == CYCLE_CUTTING	  ? STATE_CUTTING
 				      : stage == CYCLE_COMMITTING ? STATE_COMMITTING
 				      : p->sync != SYNC_NONE	  ? STATE_SYNCING
@@ -97,26 +119,36 @@ static void on_stage(void *context, enum cycle_stage stage)
 		protection_set_state(p, state, "");
 }
 
-static void cycle_begin(struct protection *p, uint64_t *ret_number)
+// False when it was paused, or is to stop, in the moment before: whoever asked for that saw no cycle to end.
+static bool cycle_begin(struct protection *p, uint64_t *ret_number)
 {
 	progress_begin_cycle(&p->progress, protection_now_ns(p));
 	p->cycle_wall_ns = env_wall_ns(p->place.env);
 	p->cycle_mono_ns = protection_now_ns(p);
-	protection_set_settled(p, false);
+	stages_begin(p, p->due_since_ns ? p->due_since_ns : p->cycle_mono_ns);
+	p->due_since_ns = 0;
 	LOCK_SCOPE(&p->lock);
+	if (p->stop || p->paused)
+		return false;
+	p->settled = false;
 	p->in_cycle = true;
 	p->asked = false;
 	p->hurry = false;
 	*ret_number = ++p->cycles_started;
+	return true;
 }
 
 static void cycle_committed(struct protection *p, uint64_t number, const struct cycle_report *report)
 {
+	stages_end(p, true);
+	dirt_committed(p, report->at.mono_ns, report->dirty_bytes, report->wire_bytes, p->sync != SYNC_NONE);
+	p->cycle_end_ns = protection_now_ns(p);
 	p->head = report->committed.head;
 	schedule_committed(&p->schedule, &(struct schedule_done){.begin_ns = p->cycle_mono_ns,
 								 .cut_ns = report->at.mono_ns,
 								 .commit_ns = report->commit_mono_ns,
 								 .dirty_bytes = report->first_bytes,
+								 .cut_bytes = report->point_bytes,
 								 .sync = p->sync != SYNC_NONE});
 	struct last_cycle last = {
 		.number = number,
@@ -146,11 +178,17 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 		 (unsigned long long)((report->commit_mono_ns - p->cycle_mono_ns) / MS_NS));
 	record_sync(p, report, report->committed.number, "");
 	p->position.last_cut_wall_ns = report->at.wall_ns;
+	account_committed(p, report->committed.number, report->at.mono_ns, report->dirty_bytes, report->wire_bytes);
 	protection_committed(p, report->committed.number, &report->committed.cut, (int64_t)report->at.mono_ns, true);
 	LOCK_SCOPE(&p->lock);
 	p->in_cycle = false;
 	p->cycles_committed = number;
+	p->source_failed = p->target_failed = false;
 	p->last = last;
+	memcpy(p->last.stage_ns, p->clock.ns, sizeof(p->last.stage_ns));
+	p->totals.committed++;
+	p->totals.wire_bytes += last.wire_bytes;
+	p->totals.read_bytes += last.read_bytes;
 	p->last_error[0] = 0;
 }
 
@@ -169,6 +207,9 @@ static bool by_source(int code)
 
 static void cycle_failed(struct protection *p, const struct cycle_report *report, const struct err *err)
 {
+	stages_end(p, false);
+	dirt_forget(p);
+	p->cycle_end_ns = protection_now_ns(p);
 	bool unknown = report->sealed && !seal_refused(report->failure.code);
 	if (!unknown) { // otherwise the next connection tells
 		source_give_back(p->source);
@@ -184,8 +225,11 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 	{
 		LOCK_SCOPE(&p->lock);
 		asked_to_stop = p->stop || p->paused;
+		p->source_failed = by_source(err->code) && report->failure.code == 0;
+		p->target_failed = report->failure.code == WIRE_E_STORE;
 		p->in_cycle = false;
 		p->asked |= again_at_once;
+		p->totals.failed++;
 		if (!asked_to_stop)
 			(void)snprintf(p->last_error, sizeof(p->last_error), "%s", err->text);
 	}
@@ -262,8 +306,11 @@ void protection_cycle_once(struct protection *p)
 		.context = p,
 	};
 	uint64_t number;
-	cycle_begin(p, &number);
+	if (!cycle_begin(p, &number))
+		return;
 	pace_cycle_begin(p);
+	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
+	tell_sync(p);
 	report = (struct cycle_report){.sealed = false};
 	bool whole = images_whole(p, &err) == 0;
 	if (!whole)

@@ -4,6 +4,7 @@
 
 #include "base/auto.h"
 #include "link/json.h"
+#include "replicator/limiter.h"
 #include "replicator/state_marks.h"
 
 enum { URI_SIZE = 8192 };
@@ -11,6 +12,15 @@ enum { URI_SIZE = 8192 };
 static json_t *reason_json(enum sync_reason reason)
 {
 	return reason == SYNC_NONE ? json_null() : json_string(sync_reason_name(reason));
+}
+
+// {"queue": 0, "read": 12, ...}, ms
+static json_t *stages_json(const uint64_t ns[RPO_STAGES])
+{
+	json_t *json = json_object();
+	for (unsigned i = 0; i < RPO_STAGES; i++)
+		(void)json_object_set_new(json, rpo_stage_name((enum rpo_stage)i), json_count(ns[i] / MS_NS));
+	return json;
 }
 
 static json_t *last_cycle_json(const struct last_cycle *last)
@@ -26,6 +36,7 @@ static json_t *last_cycle_json(const struct last_cycle *last)
 	(void)json_object_set_new(json, "precopies", json_count(last->precopies));
 	(void)json_object_set_new(json, "cut_because", json_string(cycle_why_name(last->why)));
 	(void)json_object_set_new(json, "point_bytes", json_count(last->point_bytes));
+	(void)json_object_set_new(json, "stages", stages_json(last->stage_ns));
 	(void)json_object_set_new(json, "known_blocks", json_count(last->known_blocks));
 	(void)json_object_set_new(json, "unasked_blocks", json_count(last->unasked_blocks));
 	(void)json_object_set_new(json, "piece_blocks", json_count(last->piece_blocks));
@@ -72,6 +83,13 @@ static json_t *price_json(const struct protection *p, const struct price *price)
 			 speed ? json_real((double)price->reread_bytes / (double)speed) : json_null());
 }
 
+// Since this start.
+static json_t *totals_json(const struct cycle_totals *totals)
+{
+	return json_pack("{s:{s:o, s:o}, s:o, s:o}", "cycles", "committed", json_count(totals->committed), "failed", json_count(totals->failed), "wire_bytes",
+			 json_count(totals->wire_bytes), "read_bytes", json_count(totals->read_bytes));
+}
+
 static json_t *cuts_json(struct protection *p)
 {
 	struct export_cut_stats cuts;
@@ -82,7 +100,7 @@ static json_t *cuts_json(struct protection *p)
 			(void)json_array_append_new(buckets, json_pack("{s:o, s:o}", "below_us",
 								       i + 1 < EXPORT_CUT_BUCKETS ? json_count(UINT64_C(1) << i) : json_null(),
 								       "count", json_count(cuts.bucket[i])));
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "count", json_count(cuts.count), "given_up", json_count(cuts.given_up), "p50_us",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "sum_us", json_count(cuts.sum_us), "count", json_count(cuts.count), "given_up", json_count(cuts.given_up), "p50_us",
 			 json_count(export_cut_percentile(&cuts, 50)), "p99_us", json_count(export_cut_percentile(&cuts, 99)),
 			 "max_us", json_count(cuts.max_us), "buckets", buckets);
 }
@@ -164,6 +182,27 @@ static void set_times(struct protection *p, json_t *json)
 				  p->state == STATE_IDLE ? json_count(left_ns / MS_NS) : json_null());
 }
 
+// What the objective is, how it is pursued, and what is in its way. With the lock held.
+static void set_objective(struct protection *p, json_t *json)
+{
+	uint64_t now_ns = env_mono_ns(p->place.env);
+	enum rpo_cause cause = protection_cause(p, now_ns, false);
+	struct schedule_load load = {.now_ns = now_ns, .dirty_bytes = source_dirty_bytes(p->source)};
+	settings_encode(&p->config.settings, json);
+	(void)json_object_set_new(json, "cause", cause == RPO_CAUSE_NONE ? json_null() : json_string(rpo_cause_name(cause)));
+	(void)json_object_set_new(json, "rpo", account_rpo_json(p));
+	(void)json_object_set_new(json, "forecast",
+				  json_pack("{s:o, s:o, s:o}", "transfer_ms", json_count(schedule_lead_ns(&p->shown, load.dirty_bytes) / MS_NS),
+					    "dirty_bytes", json_count(schedule_dirty_at(&p->shown, &load, max_u64(p->next_cut_ns, now_ns))), "rate",
+					    p->shown.forecast.rate ? json_count(p->shown.forecast.rate) : json_null()));
+	(void)json_object_set_new(json, "clock_offset_ms", p->greeted ? json_integer(p->clock_offset.offset_ns / (int64_t)MS_NS) : json_null());
+	(void)json_object_set_new(json, "clock_error_ms", p->greeted ? json_count(p->clock_offset.error_ns / MS_NS) : json_null());
+	int64_t left_ns = p->point_cut_mono_ns + (int64_t)(p->config.rpo_ms * MS_NS) - (int64_t)now_ns;
+	(void)json_object_set_new(json, "deadline_in_ms", p->has_point ? json_integer(left_ns / (int64_t)MS_NS) : json_null());
+	uint64_t rate = p->flow ? limiter_flow_rate(p->flow) : BANDWIDTH_UNLIMITED;
+	(void)json_object_set_new(json, "bandwidth_limit", rate == BANDWIDTH_UNLIMITED ? json_null() : json_count(rate));
+}
+
 // The disks, with what they add up to. With the lock held.
 static json_t *disks_json(struct protection *p, struct price *price, json_t **ret_needs_sync)
 {
@@ -229,7 +268,12 @@ json_t *protection_json(struct protection *p)
 	set_disk_reason(json, disks);
 	(void)json_object_set_new(json, "crash_price", price_json(p, &price));
 	(void)json_object_set_new(json, "cuts", cuts_json(p));
+	json_t *totals = totals_json(&p->totals);
+	(void)json_object_set_new(totals, "stage_ms", stages_json(p->stage_total_ns));
+	(void)json_object_set_new(json, "totals", totals);
+	(void)json_object_set_new(json, "paused", json_boolean(p->paused));
 	(void)json_object_set_new(json, "packing", packing_json(p));
+	set_objective(p, json);
 	(void)json_object_set_new(json, "needs_sync", needs_sync ? needs_sync : json_null());
 	return json;
 }

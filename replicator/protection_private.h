@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inside of a protection, shared by protection.c (life), protection_thread.c (the order of things), protection_connection.c,
-// protection_cycle.c, protection_slot.c, protection_tracking.c (state files), protection_resize.c and protection_json.c (status).
+// protection_cycle.c, protection_slot.c, protection_report.c, protection_settings.c, protection_tracking.c (state files), protection_resize.c and protection_json.c (status).
 //
 // Locking: what stands under `lock` is read and written with it held. The rest is set before the thread starts, or
 // belongs to the cycle thread alone until it has been joined.
@@ -11,11 +11,15 @@
 #include "replicator/desk.h"
 #include "replicator/doubt.h"
 #include "replicator/export.h"
+#include "replicator/greet.h"
+#include "replicator/history.h"
 #include "replicator/pace.h"
 #include "replicator/protection.h"
 #include "replicator/protection_tracking.h"
 #include "replicator/schedule.h"
 #include "replicator/sync_log.h"
+#include "rpo/ledger_file.h"
+#include "rpo/stage_clock.h"
 
 #include <pthread.h>
 
@@ -48,6 +52,12 @@ struct last_cycle {
 	uint64_t known_blocks, unasked_blocks, piece_blocks, plain_blocks, point_bytes;
 	unsigned precopies;
 	enum cycle_why why;
+	uint64_t stage_ns[RPO_STAGES]; // from the moment it was due
+};
+
+struct cycle_totals { // since this start; for counters, which only rise
+	uint64_t committed, failed;
+	uint64_t wire_bytes, read_bytes; // of those that were committed
 };
 
 struct resize { // asked ──► taken by the thread ──► done. One caller at a time: it holds the agent's lock
@@ -80,6 +90,18 @@ struct protection {
 	struct schedule schedule;
 	int seat; // at the desk
 	uint64_t began_ns;
+	struct ledger_file ledger_file; // of whoever ticks, and of the end
+	uint64_t ledger_saved_ns;
+	uint64_t cycle_end_ns; // of the one before
+	uint64_t stretch_from_ns; // of the dirty history: the cut from which what is dirty is measured; 0: not known
+	unsigned stretch; // that ends next
+	uint64_t history_saved_ns;
+	uint64_t due_since_ns; // since when a cut has been due; 0: it is not
+	struct stage_clock clock; // of the cycle under way
+	uint64_t clock_at_cut[RPO_STAGES];
+	uint64_t reported_ns; // when REPORT was sent; 0: is due
+	struct greet_clock clock_offset; // written with the lock held
+	struct limiter_flow *flow;
 	struct cycle_lore lore;
 	uint64_t stretch_blocks; // see cycle.h; tests of small disks set it
 	struct pace pace;
@@ -110,8 +132,16 @@ struct protection {
 	bool has_point;
 	int64_t point_cut_mono_ns; // of the newest point
 	uint64_t next_cut_ns;
+	struct ledger *ledger; // NULL: none is kept
+	uint64_t point;	       // the newest
+	struct history history; // written by the thread alone
+	struct schedule shown; // a copy of the schedule, for the status
+	bool resettle; // the settings were changed
+	bool source_failed, target_failed; // the newest cycle came to nothing by a disk, or by what the receiver said
+	uint64_t stage_total_ns[RPO_STAGES], stage_since_ns[RPO_STAGES]; // of all cycles; of those since the newest point's cut
 	bool waits_for_slot; // written by the thread alone
 	struct last_cycle last;
+	struct cycle_totals totals;
 	char last_error[ERR_TEXT_MAX];
 };
 
@@ -154,6 +184,32 @@ void protection_set_settled(struct protection *p, bool settled);
 void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours);
 // A point whose answer was lost is there: the sync that was recorded as failed has ended well.
 void protection_found_committed(struct protection *p, uint64_t point);
+// protection_report.c
+void stages_begin(struct protection *p, uint64_t due_ns); // a cycle begins, which was due then
+void stages_cut(struct protection *p);
+void stages_end(struct protection *p, bool committed);
+// Why there is no newer point; RPO_CAUSE_NONE: nothing is wrong. With the lock held; `mid_cycle` in the cycle thread alone.
+enum rpo_cause protection_cause(const struct protection *p, uint64_t now_ns, bool mid_cycle);
+enum report_when { REPORT_IF_DUE, REPORT_NOW, REPORT_WITH_WHAT_FOLLOWS };
+void report_send(struct protection *p, enum wire_report_state state, enum report_when when);
+// protection_ledger.c
+void account_load(struct protection *p);
+void account_end(struct protection *p);
+void account_committed(struct protection *p, uint64_t point, uint64_t cut_ns, uint64_t dirty_bytes, uint64_t wire_bytes);
+json_t *account_rpo_json(struct protection *p); // with the lock held
+// protection_history.c; cycle thread
+void dirt_load(struct protection *p);
+void dirt_save(struct protection *p);
+void dirt_committed(struct protection *p, uint64_t cut_ns, uint64_t dirty_bytes, uint64_t wire_bytes, bool sync);
+void dirt_forget(struct protection *p); // what is dirty is more than the guest wrote since a cut
+uint64_t dirt_look(struct protection *p, const struct schedule_load *load);
+// protection_settings.c
+unsigned protection_weight(enum priority priority);
+int settings_join(struct protection *p); // -ENOMEM
+void settings_leave(struct protection *p);
+void settings_apply(struct protection *p); // what was changed; cycle thread
+bool settings_off_peak(struct protection *p); // what there is to do may be done now
+void settings_gate(struct protection *p, struct channel *channel);
 // protection_slot.c
 int slot_join(struct protection *p); // -ENOMEM
 void slot_leave(struct protection *p);

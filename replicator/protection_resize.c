@@ -12,6 +12,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "link/events.h"
 
 #include <errno.h>
 #include <string.h>
@@ -65,9 +66,11 @@ bool resize_serve(struct protection *p)
 		return false;
 	struct err err = {0};
 	int rc = resize_do(p, &resize, settled, &err);
-	if (rc == 0)
-		log_info("disk has grown protection=%s disk=%s size=%llu", p->config.name, p->config.disk[resize.disk].name,
-			 (unsigned long long)resize.size);
+	if (rc == 0) {
+		log_info("disk has grown protection=%s disk=%s size=%llu", p->config.name, p->config.disk[resize.disk].name, (unsigned long long)resize.size);
+		event_emit(EVENT_INFO, "settings", p->config.name, NULL, "disk %s of %s has grown to %llu bytes", p->config.disk[resize.disk].name, p->config.name,
+			   (unsigned long long)resize.size);
+	}
 	LOCK_SCOPE(&p->lock);
 	p->hurry = p->hurry || rc == 0; // the session that follows need not wait
 	p->resize.err = err;

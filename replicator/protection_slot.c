@@ -36,6 +36,7 @@ static struct planner_job job_of(const struct protection *p, uint64_t dirty_byte
 		.lead_ns = schedule_lead_ns(&p->schedule, dirty_bytes),
 		.spare_ns = schedule_spare_ns(&p->schedule),
 		.rpo_ns = p->schedule.rpo_ns,
+		.priority = protection_weight(p->config.settings.priority), // a word: whichever of two it is
 		.urgent = urgent,
 	};
 }

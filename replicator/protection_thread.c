@@ -6,6 +6,8 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
+#include "link/json.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -36,6 +38,10 @@ void protection_set_state(struct protection *p, enum protection_state state, con
 	else
 		log_info("%s -> %s protection=%s", protection_state_name(p->state), protection_state_name(state),
 			 p->config.name);
+	if (*reason || *p->reason)
+		event_emit(*reason ? EVENT_WARNING : EVENT_INFO, "state", p->config.name,
+			   json_pack("{s:s, s:s, s:o}", "from", protection_state_name(p->state), "to", protection_state_name(state), "reason", json_text(reason)),
+			   "%s is %s%s%s", p->config.name, protection_state_name(state), *reason ? ": " : "", reason);
 	p->state = state;
 	(void)snprintf(p->reason, sizeof(p->reason), "%s", reason);
 }
@@ -65,12 +71,21 @@ static void idle(struct protection *p, bool asked)
 	if (!connection_check(p))
 		return;
 	struct schedule_load load = {.now_ns = protection_now_ns(p), .dirty_bytes = source_dirty_bytes(p->source)};
-	uint64_t due_ns = slot_due(p, &load), ping_ns = p->pinged_ns + CHANNEL_PING_MS * MS_NS;
+	uint64_t due_ns = slot_due(p, &load), ping_ns = min_u64(p->pinged_ns + CHANNEL_PING_MS * MS_NS, dirt_look(p, &load));
 	{
 		LOCK_SCOPE(&p->lock);
 		p->next_cut_ns = due_ns;
+		p->shown = p->schedule;
 	}
-	if (!asked && load.now_ns < due_ns) {
+	if (asked || load.now_ns >= due_ns)
+		p->due_since_ns = p->due_since_ns ? p->due_since_ns : min_u64(max_u64(due_ns, p->cycle_end_ns), load.now_ns);
+	else
+		p->due_since_ns = 0;
+	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
+	if (!asked && !settings_off_peak(p)) {
+		protection_set_state(p, STATE_IDLE, "its initial sync waits for its off-peak window: `kagami cycle` begins it now");
+		protection_wait(p, ping_ns);
+	} else if (!asked && load.now_ns < due_ns) {
 		protection_wait(p, min_u64(schedule_look_again(&p->schedule, load.now_ns, due_ns), ping_ns));
 	} else if (!slot_take(p, &load, asked)) {
 		protection_wait(p, ping_ns);
@@ -98,11 +113,13 @@ void *protection_thread(void *context)
 			break;
 		if (paused || !p->channel) // others need not wait for it
 			slot_end(p);
+		settings_apply(p);
 		if (resize_serve(p)) {
 			connection_close(p); // its OPEN named the old size
 			continue;
 		}
 		if (paused) {
+			report_send(p, WIRE_REPORT_PAUSED, REPORT_NOW);
 			connection_close(p);
 			{
 				LOCK_SCOPE(&p->lock);
@@ -120,6 +137,8 @@ void *protection_thread(void *context)
 		}
 	}
 	slot_end(p);
+	report_send(p, WIRE_REPORT_STOPPING, REPORT_NOW);
+	dirt_save(p);
 	connection_close(p);
 	return NULL;
 }

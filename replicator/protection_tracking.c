@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "base/when.h"
+#include "link/events.h"
 #include "replicator/lost_note.h"
 #include "replicator/protection_private.h"
 
@@ -55,6 +56,8 @@ static bool lose(struct protection *p, unsigned disk, const char *why)
 	doubt_raise(p, disk);
 	char name[STATE_NAME_SIZE];
 	state_name(p, disk, name);
+	event_emit(EVENT_CRITICAL, "tracking", p->config.name, json_pack("{s:s}", "disk", p->config.disk[disk].name),
+		   "the tracking of disk %s of %s is lost, and its guest goes on; the next start compares the whole disk: %s", p->config.disk[disk].name, p->config.name, why);
 	log_error("tracking is lost, the guest goes on: mend the state directory and restart; the next start compares the whole disk "
 		  "protection=%s disk=%s: %s",
 		  p->config.name, disk_name, why);

@@ -3,13 +3,18 @@
 #include "replicator/agent_private.h"
 
 #include "base/auto.h"
+#include "link/events.h"
 #include "link/daemon.h"
 #include "link/json.h"
+#include "replicator/desk.h"
+#include "replicator/limiter.h"
+#include "replicator/metrics.h"
 #include "replicator/site.h"
 #include "replicator/sync_log.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static json_t *seat_json(const struct seat *seat)
@@ -106,14 +111,27 @@ static unsigned post_sites(void *context, const struct control_request *request,
 	return 201;
 }
 
-static unsigned get_protections(void *context, const struct control_request *request, json_t **ret_body)
+static json_t *seats_json(struct agent *agent)
 {
-	(void)request;
-	struct agent *agent = context;
 	LOCK_SCOPE(&agent->lock);
 	json_t *list = json_array();
 	for (size_t i = 0; i < agent->seats; i++)
 		(void)json_array_append_new(list, seat_json(agent->seat[i]));
+	return list;
+}
+
+static unsigned get_metrics(void *context, const struct control_request *request, json_t **ret_body)
+{
+	json_t *list = seats_json(context);
+	unsigned status = replicator_metrics(list, request, ret_body);
+	json_decref(list);
+	return status;
+}
+
+static unsigned get_protections(void *context, const struct control_request *request, json_t **ret_body)
+{
+	(void)request;
+	json_t *list = seats_json(context);
 	*ret_body = json_pack("{s:o}", "protections", list);
 	return 200;
 }
@@ -148,6 +166,8 @@ static int read_protect(const json_t *body, struct protection_config *config, st
 	uint64_t points = POINTS_KEEP_DEFAULT;
 	bool seed = false;
 	json_t *disks = NULL;
+	struct settings_text text = {.priority = NULL};
+	config->settings.objective_ppm = OBJECTIVE_PPM_DEFAULT;
 	const struct control_member members[] = {
 		{"name", true, .text = &name, .is_name = true},
 		{"site", true, .text = &site, .is_name = true},
@@ -157,6 +177,10 @@ static int read_protect(const json_t *body, struct protection_config *config, st
 		{"codec", .text = &codec},
 		{"digest", .text = &digest},
 		{"seed", .flag = &seed},
+		{"priority", .text = &text.priority},
+		{"objective_ppm", .number = &config->settings.objective_ppm, .least = OBJECTIVE_PPM_MIN, .most = OBJECTIVE_PPM_MAX},
+		{"offpeak", .text = &text.offpeak, .least = 1},
+		{"bandwidth", .array = &text.bandwidth, .most = BANDWIDTH_RULES_MAX},
 	};
 	int rc = control_read(body, members, COUNT(members), err);
 	if (rc)
@@ -171,6 +195,10 @@ static int read_protect(const json_t *body, struct protection_config *config, st
 	(void)snprintf(config->site, NAME_SIZE, "%s", site);
 	config->points_keep = (uint32_t)points;
 	config->seed_since_wall_ns = seed ? env_wall_ns(env_posix()) : 0;
+	config->settings.rpo_ms = config->rpo_ms;
+	rc = settings_read(&text, &config->settings, err);
+	if (rc)
+		return rc;
 	return read_disks(disks, config, err);
 }
 
@@ -261,6 +289,77 @@ static int seat_resize(struct agent *agent, struct seat *seat, const json_t *bod
 	return rc;
 }
 
+static int seat_set(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
+{
+	(void)agent;
+	struct protection_settings settings = seat->config.settings;
+	struct settings_text text = {.priority = NULL};
+	const struct control_member members[] = {
+		{"rpo_ms", .number = &settings.rpo_ms, .least = RPO_MS_MIN, .most = RPO_MS_MAX},
+		{"priority", .text = &text.priority},
+		{"objective_ppm", .number = &settings.objective_ppm, .least = OBJECTIVE_PPM_MIN, .most = OBJECTIVE_PPM_MAX},
+		{"offpeak", .text = &text.offpeak, .least = 1},
+		{"bandwidth", .array = &text.bandwidth, .most = BANDWIDTH_RULES_MAX},
+	};
+	int rc = control_read(body, members, COUNT(members), err);
+	if (rc == 0)
+		rc = settings_read(&text, &settings, err);
+	if (rc == 0)
+		rc = seat_runs(seat, err);
+	if (rc == 0)
+		rc = protection_set(seat->running, &settings, err);
+	if (rc)
+		return rc;
+	seat->config.settings = settings;
+	seat->config.rpo_ms = settings.rpo_ms;
+	*ret_body = seat_json(seat);
+	return 0;
+}
+
+static json_t *settings_json(struct agent *agent)
+{
+	struct planner_view view;
+	desk_look(agent->desk, &view);
+	uint64_t rate = limiter_rate(agent->limiter);
+	return json_pack("{s:o, s:o, s:i, s:i, s:{s:i, s:i, s:i, s:i}}", "bandwidth", bandwidth_json(&agent->settings.bandwidth), "bandwidth_limit",
+			 rate == BANDWIDTH_UNLIMITED ? json_null() : json_count(rate), "cycles", (int)view.slots[PLANNER_CYCLE], "syncs",
+			 (int)view.slots[PLANNER_SYNC], "slots", "cycles_running", (int)view.running[PLANNER_CYCLE], "cycles_waiting",
+			 (int)view.waiting[PLANNER_CYCLE], "syncs_running", (int)view.running[PLANNER_SYNC], "syncs_waiting",
+			 (int)view.waiting[PLANNER_SYNC]);
+}
+
+static unsigned get_settings(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct agent *agent = context;
+	(void)request;
+	LOCK_SCOPE(&agent->lock);
+	*ret_body = settings_json(agent);
+	return 200;
+}
+
+static unsigned post_settings(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct agent *agent = context;
+	struct err err = {0};
+	json_t *bandwidth = NULL;
+	LOCK_SCOPE(&agent->lock);
+	struct agent_settings settings = agent->settings;
+	const struct control_member members[] = {
+		{"bandwidth", .array = &bandwidth, .most = BANDWIDTH_RULES_MAX},
+		{"cycles", .number = &settings.cycles, .most = PLANNER_SLOTS_MAX},
+		{"syncs", .number = &settings.syncs, .most = PLANNER_SLOTS_MAX},
+	};
+	int rc = control_read(request->body, members, COUNT(members), &err);
+	if (rc == 0 && bandwidth)
+		rc = bandwidth_from_json(bandwidth, &settings.bandwidth, &err);
+	if (rc == 0)
+		rc = agent_set(agent, &settings, &err);
+	if (rc)
+		return control_fail(ret_body, err.code, err.text);
+	*ret_body = settings_json(agent);
+	return 200;
+}
+
 static int set_paused(struct agent *agent, struct seat *seat, const json_t *body, bool paused, json_t **ret_body, struct err *err)
 {
 	bool without_seed = false;
@@ -296,6 +395,61 @@ static unsigned get_protection(void *context, const struct control_request *requ
 	return of_seat(context, request, ret_body, seat_show);
 }
 
+enum { PLANS_MAX = 16 };
+
+// "15000,60000"
+static int read_rpos(const char *text, uint64_t rpo_ms[PLANS_MAX], unsigned *ret_count, struct err *err)
+{
+	unsigned count = 0;
+	for (const char *at = text; at && count < PLANS_MAX; count++) {
+		char *end = NULL;
+		rpo_ms[count] = *at >= '0' && *at <= '9' ? strtoull(at, &end, 10) : 0;
+		if (!end || (*end && *end != ',') || rpo_ms[count] < RPO_MS_MIN || rpo_ms[count] > RPO_MS_MAX)
+			break;
+		at = *end ? end + 1 : NULL;
+		*ret_count = count + 1;
+		if (!at)
+			return 0;
+	}
+	return err_set(err, -EINVAL, "rpo_ms: give 1 to %d numbers from %d to %d, apart by commas", PLANS_MAX, RPO_MS_MIN, RPO_MS_MAX);
+}
+
+static unsigned get_plan(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct agent *agent = context;
+	struct err err = {0};
+	uint64_t rpo_ms[PLANS_MAX];
+	unsigned count = 0;
+	int rc = read_rpos(request->query(request, "rpo_ms"), rpo_ms, &count, &err);
+	LOCK_SCOPE(&agent->lock);
+	struct seat *seat = rc == 0 ? agent_find(agent, request->arg[0]) : NULL;
+	if (rc == 0 && !seat)
+		rc = err_set(&err, -ENOENT, "there is no protection \"%s\" here: `kagami status` lists them", request->arg[0]);
+	if (rc == 0)
+		rc = seat_runs(seat, &err);
+	if (rc)
+		return control_fail(ret_body, rc, err.text);
+	*ret_body = protection_plan_json(seat->running, rpo_ms, count);
+	return 200;
+}
+
+static unsigned get_history(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct agent *agent = context;
+	struct err err = {0};
+	LOCK_SCOPE(&agent->lock);
+	struct seat *seat = agent_find(agent, request->arg[0]);
+	if (!seat)
+		(void)err_set(&err, -ENOENT, "there is no protection \"%s\" here: `kagami status` lists them", request->arg[0]);
+	if (!seat || seat_runs(seat, &err))
+		return control_fail(ret_body, err.code, err.text);
+	json_t *json = protection_history_json(seat->running, request->query(request, "window"), &err);
+	if (!json)
+		return control_fail(ret_body, err.code, err.text);
+	*ret_body = json;
+	return 200;
+}
+
 static unsigned get_syncs(void *context, const struct control_request *request, json_t **ret_body)
 {
 	return of_seat(context, request, ret_body, seat_syncs);
@@ -304,6 +458,11 @@ static unsigned get_syncs(void *context, const struct control_request *request, 
 static unsigned delete_protection(void *context, const struct control_request *request, json_t **ret_body)
 {
 	return of_seat(context, request, ret_body, seat_unprotect);
+}
+
+static unsigned post_protection_settings(void *context, const struct control_request *request, json_t **ret_body)
+{
+	return of_seat(context, request, ret_body, seat_set);
 }
 
 static unsigned post_cycle(void *context, const struct control_request *request, json_t **ret_body)
@@ -328,16 +487,25 @@ static unsigned post_resize(void *context, const struct control_request *request
 
 const struct control_route agent_routes[] = {
 	{"GET", "/v1/version", daemon_version},
+	{"GET", "/v1/configuration", daemon_configuration},
+	{"GET", "/v1/log", daemon_log},
+	{"GET", "/v1/events", events_get},
+	{"GET", "/metrics", get_metrics},
 	{"GET", "/v1/sites", get_sites},
 	{"POST", "/v1/sites", post_sites},
 	{"GET", "/v1/protections", get_protections},
 	{"POST", "/v1/protections", post_protections},
 	{"GET", "/v1/protections/*", get_protection},
 	{"GET", "/v1/protections/*/syncs", get_syncs},
+	{"GET", "/v1/protections/*/plan", get_plan},
+	{"GET", "/v1/protections/*/history", get_history},
 	{"DELETE", "/v1/protections/*", delete_protection},
 	{"POST", "/v1/protections/*/cycle", post_cycle},
 	{"POST", "/v1/protections/*/pause", post_pause},
 	{"POST", "/v1/protections/*/resume", post_resume},
 	{"POST", "/v1/protections/*/resize", post_resize},
+	{"POST", "/v1/protections/*/settings", post_protection_settings},
+	{"GET", "/v1/settings", get_settings},
+	{"POST", "/v1/settings", post_settings},
 };
 const size_t agent_route_count = COUNT(agent_routes);

@@ -79,9 +79,10 @@ void schedule_committed(struct schedule *schedule, const struct schedule_done *d
 		.lead_ns = done->commit_ns - (done->sync ? done->cut_ns : done->begin_ns),
 		.fresh_ns = done->sync ? 0 : done->begin_ns - min_u64(since_ns, done->begin_ns),
 	};
-	if (done->sync) // of all disks, perhaps, of which most was equal
+	if (done->sync) // of all disks, perhaps, of which most was equal: what much of it took says nothing
 		sample.bytes = 0;
-	forecast_learn(&schedule->forecast, &sample);
+	if (!done->sync || done->cut_bytes < FORECAST_LITTLE_BYTES)
+		forecast_learn(&schedule->forecast, &sample);
 	schedule->has_point = true;
 	schedule->last_cut_ns = done->cut_ns;
 	schedule->failures = 0;

@@ -42,6 +42,7 @@ struct schedule_done {
 	uint64_t begin_ns; // of the cycle: the decision to cut
 	uint64_t cut_ns, commit_ns;
 	uint64_t dirty_bytes; // when it began
+	uint64_t cut_bytes;   // in the cut of its point
 	bool sync;	      // what it took before the cut says nothing of the next one
 };
 void schedule_committed(struct schedule *schedule, const struct schedule_done *done);

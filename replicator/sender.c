@@ -15,6 +15,7 @@ struct sender {
 	bool adapt;
 	void (*turn)(void *context, uint64_t now_ns);
 	void *context;
+	struct stage_clock *clock;
 	struct tune tune;
 	struct tune_sample sample; // the one that grows
 	uint64_t began_ns;	   // of the pass, or since the last sample
@@ -38,6 +39,7 @@ int sender_new(const struct sender_config *config, struct sender **ret_sender)
 	sender->adapt = config->adapt;
 	sender->turn = config->turn;
 	sender->context = config->context;
+	sender->clock = config->clock;
 	tune_init(&sender->tune);
 	sender->level = config->adapt ? tune_level(&sender->tune) : CODEC_LEVEL;
 	int rc = pack_new(config->crew, &sender->pack);
@@ -130,7 +132,9 @@ static int put_oldest(struct sender *sender, struct err *err)
 	const struct pack_result *result = pack_take(sender->pack);
 	const struct wire_block *m = &result->block;
 	uint64_t packed_ns = env_mono_ns(sender->env);
-	void *to = channel_room(sender->channel, WIRE_FRAME_MAX);
+	enum rpo_stage was = sender_stage(sender, RPO_STAGE_NETWORK);
+	void *to = channel_room(sender->channel, WIRE_FRAME_MAX); // leaves when enough has come together
+	(void)sender_stage(sender, was);
 	if (!to || channel_put(sender->channel, wire_put_block(to, WIRE_FRAME_MAX, m)))
 		return put_failed(sender, err);
 	known_set(sender->known, m->disk, m->index, &m->digest);
@@ -216,6 +220,11 @@ uint64_t sender_sent_ns(const struct sender *sender)
 uint64_t sender_now_ns(const struct sender *sender)
 {
 	return env_mono_ns(sender->env);
+}
+
+enum rpo_stage sender_stage(const struct sender *sender, enum rpo_stage stage)
+{
+	return sender->clock ? stage_clock_enter(sender->clock, stage, env_mono_ns(sender->env)) : stage;
 }
 
 void sender_end(struct sender *sender)

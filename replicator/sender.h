@@ -16,6 +16,7 @@
 #include "replicator/known.h"
 #include "replicator/source.h"
 #include "replicator/tune.h"
+#include "rpo/stage_clock.h"
 #include "replicator/worth.h"
 
 #include <stdbool.h>
@@ -28,6 +29,7 @@ struct sender_config {
 	bool adapt;	    // the codec's level, by what is measured
 	void (*turn)(void *context, uint64_t now_ns); // called with each block that leaves; may be NULL
 	void *context;
+	struct stage_clock *clock; // of the cycle thread; NULL: nobody wants to know
 };
 
 struct sender_stats { // of one pass
@@ -65,6 +67,8 @@ int sender_until(struct sender *sender, uint64_t number, struct err *err); // pu
 int sender_ready(struct sender *sender, struct err *err);		       // puts what need not be waited for
 uint64_t sender_sent_ns(const struct sender *sender); // in sending, of all passes
 uint64_t sender_now_ns(const struct sender *sender);
+// The clock goes on in `stage`; returns the stage before. What is in none of the others' hands is the thread's own work, and so packing.
+enum rpo_stage sender_stage(const struct sender *sender, enum rpo_stage stage);
 void sender_end(struct sender *sender); // of the pass, however it ended: nothing is under way
 
 #endif

@@ -153,6 +153,14 @@ static bool run_next(const struct lane *lane, unsigned i, unsigned *ret_first, u
 	return i < batch->count;
 }
 
+static int flush(struct passage *p, struct err *err)
+{
+	enum rpo_stage was = sender_stage(p->ship->sender, RPO_STAGE_NETWORK);
+	int rc = channel_flush(p->channel, err);
+	(void)sender_stage(p->ship->sender, was);
+	return rc;
+}
+
 static int put_failed(struct passage *p, struct err *err)
 {
 	int rc = channel_flush(p->channel, err); // says what the connection died of
@@ -209,7 +217,9 @@ static int stage(struct passage *p, struct err *err)
 	struct lane *lane = lane_of(p, p->staged);
 	struct source_batch *batch = &lane->batch;
 	p->staged++;
+	enum rpo_stage was = sender_stage(p->ship->sender, RPO_STAGE_READ);
 	int rc = source_wait(p->source, batch, err);
+	(void)sender_stage(p->ship->sender, was);
 	if (rc) {
 		p->source_failed = true;
 		batch->count = 0; // nothing was asked about it
@@ -224,7 +234,7 @@ static int stage(struct passage *p, struct err *err)
 	memset(lane->apart, 0, sizeof(lane->apart));
 	for (unsigned first, end = 0; rc == 0 && run_next(lane, end, &first, &end);)
 		rc = lane->by_pieces ? put_examine(p, lane, first, end, err) : put_compare(p, lane, first, end, err);
-	return rc ? rc : channel_flush(p->channel, err);
+	return rc ? rc : flush(p, err);
 }
 
 static void answered(struct passage *p, struct lane *lane, unsigned i, bool differs)
@@ -274,7 +284,9 @@ static int take_pieces(struct passage *p, struct lane *lane, unsigned first, uns
 static int answer_take(struct passage *p, struct lane *lane, unsigned first, unsigned end, struct err *err)
 {
 	struct wire_frame frame;
+	enum rpo_stage was = sender_stage(p->ship->sender, RPO_STAGE_NETWORK);
 	int rc = ship_expect(p->ship, p->channel, lane->by_pieces ? WIRE_PIECES : WIRE_DIFFERS, &frame, p->failure, err);
+	(void)sender_stage(p->ship->sender, was);
 	if (rc)
 		return rc;
 	return lane->by_pieces ? take_pieces(p, lane, first, end, &frame, err) : take_differs(p, lane, first, end, &frame, err);
@@ -376,7 +388,7 @@ static int passage_run(struct passage *p, struct err *err)
 		else
 			break;
 	}
-	return rc ? rc : channel_flush(p->channel, err);
+	return rc ? rc : flush(p, err);
 }
 
 int ship_set(struct ship *ship, struct source *source, struct channel *channel, enum codec codec,

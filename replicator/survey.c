@@ -213,7 +213,9 @@ static struct pack *pack_of(const struct survey *s)
 static int begin_batch(struct survey *s, struct err *err)
 {
 	struct look *look = lane_of(s, s->begun++);
+	enum rpo_stage was = sender_stage(ship_sender(s->c->ship), RPO_STAGE_READ);
 	int rc = source_wait(s->c->source, &look->batch, err);
+	(void)sender_stage(ship_sender(s->c->ship), was);
 	s->source_failed = rc != 0;
 	if (rc)
 		look->batch.count = 0;
@@ -228,7 +230,9 @@ static int take_batch(struct survey *s, struct err *err)
 	struct look *look = lane_of(s, s->taken++);
 	struct source_batch *batch = &look->batch;
 	const struct source_block *failed = NULL;
+	enum rpo_stage was = sender_stage(ship_sender(s->c->ship), RPO_STAGE_READ);
 	int rc = look_wait(look, pack_crew(pack_of(s)), pack_kit(pack_of(s)), &failed);
+	(void)sender_stage(ship_sender(s->c->ship), was);
 	s->source_failed = rc != 0;
 	if (rc)
 		return source_unreadable(s->c->source, failed->disk, failed->index, rc, err);
@@ -320,7 +324,9 @@ static int take_answer(struct survey *s, struct err *err)
 {
 	struct question q = s->question[s->answered % SURVEY_QUESTIONS_MAX];
 	struct wire_frame frame;
+	enum rpo_stage was = sender_stage(ship_sender(s->c->ship), RPO_STAGE_NETWORK);
 	int rc = ship_expect(s->c->ship, s->c->channel, q.level ? WIRE_UNEQUAL : WIRE_DIFFERS, &frame, s->failure, err);
+	(void)sender_stage(ship_sender(s->c->ship), was);
 	if (rc)
 		return rc;
 	s->answered++;

@@ -61,6 +61,12 @@ enum cli_option {
 	OPT_REFLINK,
 	OPT_PEER,
 	OPT_VERIFY,
+	OPT_BANDWIDTH,
+	OPT_OFFPEAK,
+	OPT_PRIORITY,
+	OPT_OBJECTIVE,
+	OPT_CYCLES,
+	OPT_SYNCS,
 	OPT_CHECK,
 	OPT_WARNING,
 	OPT_CRITICAL,
@@ -128,6 +134,10 @@ int cli_pair(const struct cli *cli);
 int cli_sites(const struct cli *cli);
 int cli_peers(const struct cli *cli);
 int cli_protect(const struct cli *cli);
+int cli_set(const struct cli *cli);
+int cli_plan_rpo(const struct cli *cli);
+// Adds --bandwidth, --offpeak, --priority and --objective, where given.
+int cli_set_options(const struct cli *cli, json_t *body);
 int cli_unprotect(const struct cli *cli);
 int cli_pause(const struct cli *cli);
 int cli_resume(const struct cli *cli);

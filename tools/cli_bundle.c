@@ -84,23 +84,23 @@ static void take_text(struct bundle *bundle, enum http_daemon daemon, const char
 }
 
 // What a file of /proc or /etc, or a program, has to say.
-static void take_stream(struct bundle *bundle, const char *name, FILE *from, bool arguments)
+static void take_stream(struct bundle *bundle, const char *name, FILE *from)
 {
 	AUTO_FREE char *text = malloc(FILE_MOST + 1024);
 	if (!text || !from)
 		return missing(bundle, name, text ? strerror(errno) : "no memory");
 	size_t len = fread(text, 1, FILE_MOST, from);
-	for (size_t i = 0; i < len; i++) // arguments end in NUL
-		text[i] = text[i] ? text[i] : arguments ? ' ' : '?';
+	for (size_t i = 0; i < len; i++)
+		text[i] = text[i] ? text[i] : '?';
 	text[len] = 0;
 	(void)redact_urls(text, FILE_MOST + 1024);
 	add(bundle, name, text, strlen(text));
 }
 
-static void take_file(struct bundle *bundle, const char *name, const char *path, bool arguments)
+static void take_file(struct bundle *bundle, const char *name, const char *path)
 {
 	FILE *from = fopen(path, "re");
-	take_stream(bundle, name, from, arguments);
+	take_stream(bundle, name, from);
 	if (from)
 		(void)fclose(from);
 }
@@ -108,7 +108,7 @@ static void take_file(struct bundle *bundle, const char *name, const char *path,
 static void take_output(struct bundle *bundle, const char *name, const char *command)
 {
 	FILE *from = popen(command, "re"); // the commands are those below, with nothing of anybody else in them
-	take_stream(bundle, name, from, false);
+	take_stream(bundle, name, from);
 	if (from)
 		(void)pclose(from);
 }
@@ -160,15 +160,13 @@ static void take_check(struct bundle *bundle)
 
 static void take_process(struct bundle *bundle, const char *folder, const json_t *version)
 {
-	static const struct {
-		const char *name;
-		bool arguments;
-	} files[] = {{"cmdline", true}, {"status", false}, {"limits", false}, {"io", false}};
+	// Not its arguments: configuration.json has them, without what may be secret.
+	static const char *const files[] = {"status", "limits", "io"};
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
 		char path[PATH_CAP], name[PATH_CAP];
-		(void)snprintf(path, sizeof(path), "/proc/%llu/%s", (unsigned long long)show_number_of(version, "pid"), files[i].name);
-		(void)snprintf(name, sizeof(name), "%s/process-%s.txt", folder, files[i].name);
-		take_file(bundle, name, path, files[i].arguments);
+		(void)snprintf(path, sizeof(path), "/proc/%llu/%s", (unsigned long long)show_number_of(version, "pid"), files[i]);
+		(void)snprintf(name, sizeof(name), "%s/process-%s.txt", folder, files[i]);
+		take_file(bundle, name, path);
 	}
 }
 
@@ -185,7 +183,7 @@ static bool take_daemon(struct bundle *bundle, enum http_daemon daemon)
 	json_decref(protections);
 	json_decref(take(bundle, daemon, "GET", "events", "/v1/events?since=0&newest=1000"));
 	take_text(bundle, daemon, "metrics.txt", "/metrics");
-	static const char *const of_source[] = {"sites", NULL}, *const of_target[] = {"store", "peers", "mounts", "tests", "seeds", NULL};
+	static const char *const of_source[] = {"configuration", "log", "sites", NULL}, *const of_target[] = {"configuration", "log", "store", "peers", "mounts", "tests", "seeds", NULL};
 	for (const char *const *name = source ? of_source : of_target; *name; name++) {
 		char path[PATH_CAP];
 		(void)snprintf(path, sizeof(path), "/v1/%s", *name);
@@ -198,10 +196,10 @@ static bool take_daemon(struct bundle *bundle, enum http_daemon daemon)
 
 static void take_host(struct bundle *bundle)
 {
-	take_file(bundle, "host/os-release.txt", "/etc/os-release", false);
-	take_file(bundle, "host/meminfo.txt", "/proc/meminfo", false);
-	take_file(bundle, "host/loadavg.txt", "/proc/loadavg", false);
-	take_file(bundle, "host/pressure-io.txt", "/proc/pressure/io", false);
+	take_file(bundle, "host/os-release.txt", "/etc/os-release");
+	take_file(bundle, "host/meminfo.txt", "/proc/meminfo");
+	take_file(bundle, "host/loadavg.txt", "/proc/loadavg");
+	take_file(bundle, "host/pressure-io.txt", "/proc/pressure/io");
 	take_output(bundle, "host/uname.txt", "uname -a 2>&1");
 	take_output(bundle, "host/cpu.txt", "lscpu 2>&1");
 	take_output(bundle, "host/disks.txt", "df -hT 2>&1");

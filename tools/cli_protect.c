@@ -98,7 +98,7 @@ static int options_add(const struct cli *cli, json_t *body)
 	}
 	if (option[OPT_SEED])
 		(void)json_object_set_new(body, "seed", json_true());
-	return CLI_DONE;
+	return cli_set_options(cli, body);
 }
 
 // QEMU's option syntax ends a value at a comma, unless it is doubled.
@@ -161,7 +161,9 @@ static int report(const struct cli *cli, json_t *answer)
 	} else {
 		print_protected(answer);
 	}
-	if (*reason)
+	if (*reason && strcmp(show_text_of(answer, "state"), "idle") == 0) // it waits on purpose
+		rc = cli_fail(cli, CLI_DONE, "%s: %s", show_text_of(answer, "name"), reason);
+	else if (*reason)
 		rc = cli_fail(cli, failed ? CLI_REFUSED : CLI_DONE, "%s %s: %s", show_text_of(answer, "site"),
 			      failed ? "does not take it" : waits ? "waits for its seed" : "is not reached yet, and tried again", reason);
 	json_decref(answer);

@@ -121,6 +121,10 @@ int cli_retention(const struct cli *cli)
 
 int cli_plan(const struct cli *cli)
 {
+	if (cli->option[OPT_RPO])
+		return cli_plan_rpo(cli);
+	if (cli->argc == 1)
+		return cli_misused(cli, "it needs to be told what: `kagami plan NAME --rpo 15s,1m,5m,1h` on the source, `kagami plan retention NAME` on the target");
 	if (strcmp(cli->argv[0], "retention") != 0)
 		return cli_misused(cli, "there is no plan of \"%s\": write \"plan retention NAME\"", cli->argv[0]);
 	return retention(cli, cli->argv[1], true);

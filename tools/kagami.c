@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define FOR_ALL (OPT_BIT(OPT_HELP) | OPT_BIT(OPT_JSON) | OPT_BIT(OPT_RUN_DIR))
+#define OF_A_PROTECTION (OPT_BIT(OPT_BANDWIDTH) | OPT_BIT(OPT_OFFPEAK) | OPT_BIT(OPT_PRIORITY) | OPT_BIT(OPT_OBJECTIVE))
 #define SOURCE "source"
 #define TARGET "target"
 #define EITHER "source or target"
@@ -26,7 +27,7 @@ const struct cli_command cli_commands[] = {
 	 SOURCE, 2, 2, OPT_BIT(OPT_ADDRESS), cli_pair},
 	{"sites", "", "list the receivers that this host is paired with", "", SOURCE, 0, 0, 0, cli_sites},
 	{"peers", "", "list the sources that are paired with this host", "", TARGET, 0, 0, 0, cli_peers},
-	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...] [--seed]", "replicate a VM's disks to a site",
+	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...] [--seed]\n                      [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high]\n                      [--objective PART]", "replicate a VM's disks to a site",
 	 "Serves each raw image PATH over NBD under the name DISK, and keeps recovery\n"
 	 "points of all of them together at SITE, the newest never older than TIME (15s,\n"
 	 "5m, 1h; from 1s to 24h). At most N points are kept, from 1 to 90, by default\n"
@@ -35,9 +36,18 @@ const struct cli_command cli_commands[] = {
 	 "stays. Disks named by --read-only\n"
 	 "are replicated like the others, and the VM can only read them. With --seed\n"
 	 "nothing is copied before the target has a seed of each disk (\"kagami seed\" there):\n"
-	 "until then the state is waiting-for-seed, and the disks are served and tracked.",
+	 "until then the state is waiting-for-seed, and the disks are served and tracked.\n"
+	 "The rest is what \"kagami set\" can change later.",
 	 SOURCE, 1, 1 + DISKS_MAX,
-	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY) | OPT_BIT(OPT_SEED), cli_protect},
+	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY) | OPT_BIT(OPT_SEED) | OF_A_PROTECTION, cli_protect},
+	{"set", "[NAME] [--rpo TIME] [--bandwidth RULE] [--offpeak WINDOW]\n                  [--priority low|normal|high] [--objective PART] [--cycles N] [--syncs N]", "change the objective and the limits of a protection, or of all together",
+	 "Without NAME it is about all protections together: --bandwidth, --cycles and\n"
+	 "--syncs at once (or default); without an option it shows them. RULE is [WINDOW]\n"
+	 "RATE, such as 50mbit, 4mbyte or \"mon-fri 08:00-18:00 20mbit\"; it may be given\n"
+	 "several times, the first whose WINDOW holds counts, none takes all away. WINDOW is\n"
+	 "in local time (22:00-06:00, sat,sun); --offpeak keeps the initial sync to it, none\n"
+	 "to any time. PART of the time is to be within the RPO: 99.9%.",
+	 SOURCE, 0, 1, OPT_BIT(OPT_RPO) | OPT_BIT(OPT_CYCLES) | OPT_BIT(OPT_SYNCS) | OF_A_PROTECTION, cli_set},
 	{"status", "[NAME] [--check [--warning PERCENT] [--critical PERCENT]]", "show protections and replicas, or one of them in full",
 	 "With --check, prints one line as a monitoring plugin does (Nagios, Icinga) and\n"
 	 "exits with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN. The age of the newest point\n"
@@ -91,9 +101,13 @@ const struct cli_command cli_commands[] = {
 	 "source's wish again. --dry-run says what would go and changes nothing.",
 	 TARGET, 1, 1, OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_KEEP) | OPT_BIT(OPT_FLOOR) | OPT_BIT(OPT_SOURCE) | OPT_BIT(OPT_DRY_RUN),
 	 cli_retention},
-	{"plan", "retention NAME [--points N] [--keep TIERS] [--floor TIME]", "say what a retention would keep and free",
-	 "As \"kagami retention --dry-run\".", TARGET, 2, 2,
-	 OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_KEEP) | OPT_BIT(OPT_FLOOR) | OPT_BIT(OPT_SOURCE), cli_plan},
+	{"plan", "NAME --rpo TIME,... | retention NAME [--points N] [--keep TIERS] [--floor TIME]", "say what another RPO would cost, or another retention would keep",
+	 "With --rpo, on the source: for each of the times, from what the guest wrote so far,\n"
+	 "whether the present line keeps it, how much a delta has, the rate that it needs, the\n"
+	 "bytes on the wire in a day, what the points take at the target and what a crash costs.\n"
+	 "With retention, on the target:\n"
+	 "As \"kagami retention --dry-run\".", EITHER, 1, 2,
+	 OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_KEEP) | OPT_BIT(OPT_FLOOR) | OPT_BIT(OPT_SOURCE) | OPT_BIT(OPT_RPO), cli_plan},
 	{"pin", "NAME@POINT [TEXT]", "keep a point until it is unpinned", "TEXT says why, in \"kagami points\".", TARGET, 1, 2, 0, cli_pin},
 	{"unpin", "NAME@POINT", "leave a point to the retention again", "", TARGET, 1, 1, 0, cli_unpin},
 	{"failover", "NAME[@POINT] [--rollback-after TIME | --rollback | --commit]\n                       [--dry-run] [--yes] [--verify] [--damaged]",
@@ -211,7 +225,10 @@ static const struct option options[] = {
 	{"floor", required_argument, NULL, OPT_FLOOR},	     {"source", no_argument, NULL, OPT_SOURCE},
 	{"move", no_argument, NULL, OPT_MOVE},		     {"reflink", no_argument, NULL, OPT_REFLINK},
 	{"peer", required_argument, NULL, OPT_PEER},
-	{"verify", no_argument, NULL, OPT_VERIFY},
+	{"verify", no_argument, NULL, OPT_VERIFY},	     {"bandwidth", required_argument, NULL, OPT_BANDWIDTH},
+	{"offpeak", required_argument, NULL, OPT_OFFPEAK},   {"priority", required_argument, NULL, OPT_PRIORITY},
+	{"objective", required_argument, NULL, OPT_OBJECTIVE}, {"cycles", required_argument, NULL, OPT_CYCLES},
+	{"syncs", required_argument, NULL, OPT_SYNCS},
 	{"check", no_argument, NULL, OPT_CHECK},	     {"warning", required_argument, NULL, OPT_WARNING},
 	{"critical", required_argument, NULL, OPT_CRITICAL}, {"follow", no_argument, NULL, OPT_FOLLOW},
 	{"class", required_argument, NULL, OPT_CLASS},	     {"window", required_argument, NULL, OPT_WINDOW},
@@ -272,6 +289,19 @@ static const char *option_name(int option)
 	return at->name;
 }
 
+// Behind those before it, with a ";" between.
+static int rules_join(struct cli *cli, const char *more)
+{
+	static char rules[2048];
+	char before[sizeof(rules)];
+	if (strlen(cli->option[OPT_BANDWIDTH]) + strlen(more) + 2 > sizeof(rules))
+		return -1;
+	(void)snprintf(before, sizeof(before), "%s", cli->option[OPT_BANDWIDTH]);
+	(void)snprintf(rules, sizeof(rules), "%.1000s;%.1000s", before, more);
+	cli->option[OPT_BANDWIDTH] = rules;
+	return 0;
+}
+
 static int options_read(struct cli *cli, int argc, char **argv)
 {
 	int found;
@@ -283,6 +313,11 @@ static int options_read(struct cli *cli, int argc, char **argv)
 			return cli_misused(cli, "there is no option %s", argv[optind - 1]);
 		if (found == ':')
 			return cli_misused(cli, "%s needs a value", argv[optind - 1]);
+		if (found == OPT_BANDWIDTH && cli->option[found]) { // several rules, in order
+			if (rules_join(cli, optarg))
+				return cli_misused(cli, "--bandwidth: that is too long");
+			continue;
+		}
 		if (optarg && cli->option[found])
 			return cli_misused(cli, "--%s is given twice", option_name(found));
 		cli->option[found] = optarg ? optarg : "";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/log.h"
 
+#include "base/auto.h"
 #include "base/clock.h"
 #include "base/when.h"
 
@@ -8,6 +9,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const char *log_program = "kagami";
 static enum log_level log_most = LOG_LEVEL_INFO;
@@ -49,6 +51,39 @@ static void plain(char *text)
 	}
 }
 
+// --- the newest lines, for who asks later ---
+
+static pthread_mutex_t recent_lock = PTHREAD_MUTEX_INITIALIZER;
+static char *recent[LOG_RECENT_LINES];
+static unsigned recent_next;
+
+static void recent_add(const char *when, const char *level, const char *text)
+{
+	char *line = NULL;
+	if (asprintf(&line, "%s %s: %s\n", when, level, text) < 0)
+		return;
+	LOCK_SCOPE(&recent_lock);
+	free(recent[recent_next % LOG_RECENT_LINES]);
+	recent[recent_next++ % LOG_RECENT_LINES] = line;
+}
+
+char *log_recent(void)
+{
+	LOCK_SCOPE(&recent_lock);
+	size_t sum = 0, len = 0;
+	for (unsigned i = 0; i < LOG_RECENT_LINES; i++)
+		sum += recent[i] ? strlen(recent[i]) : 0;
+	char *text = sum ? malloc(sum + 1) : NULL;
+	for (unsigned i = 0; text && i < LOG_RECENT_LINES; i++) {
+		const char *line = recent[(recent_next + i) % LOG_RECENT_LINES];
+		size_t more = line ? strlen(line) : 0;
+		memcpy(text + len, line ? line : "", more);
+		len += more;
+		text[len] = 0;
+	}
+	return text;
+}
+
 static void log_line(enum log_level level, const char *fmt, va_list ap)
 {
 	static const char *const names[] = {"error", "warning", "info", "debug"};
@@ -58,12 +93,13 @@ static void log_line(enum log_level level, const char *fmt, va_list ap)
 	char text[1024];
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	plain(text);
+	char when[WHEN_SIZE];
+	when_format(clock_wall_ns(), when);
+	recent_add(when, names[level], text);
 	if (log_journal) {
 		(void)fprintf(stderr, "%s%s\n", journal[level], text);
 		return;
 	}
-	char when[WHEN_SIZE];
-	when_format(clock_wall_ns(), when);
 	(void)fprintf(stderr, "%s %s %s: %s\n", when, log_program, names[level], text);
 }
 

@@ -16,4 +16,8 @@ void log_warning(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+// The newest lines, oldest first, each with its time and its end; the caller frees. NULL when there are none, or no memory.
+enum { LOG_RECENT_LINES = 1000 };
+char *log_recent(void);
+
 #endif

@@ -25,6 +25,8 @@ struct channel {
 	unsigned char *in; // [in_at, in_len) is not consumed yet
 	size_t in_at, in_len;
 	struct wire_ack acked;
+	struct channel_gate gate; // pass is NULL: none
+	atomic_bool over;
 };
 
 static int channel_fail(struct channel *channel, struct err *err, int code, const char *what)
@@ -77,7 +79,24 @@ const struct pin *channel_peer(const struct channel *channel)
 
 void channel_abort(struct channel *channel)
 {
+	atomic_store(&channel->over, true);
 	channel->transport->ops->abort(channel->transport);
+}
+
+void channel_gate(struct channel *channel, const struct channel_gate *gate)
+{
+	channel->gate = *gate;
+}
+
+// The next `len` bytes, or fewer, may leave.
+static int gate_pass(struct channel *channel, bool small, size_t *len)
+{
+	const struct channel_gate *gate = &channel->gate;
+	if (!gate->pass)
+		return 0;
+	size_t piece = small ? *len : gate->piece(gate->context);
+	*len = *len < piece ? *len : piece;
+	return gate->pass(gate->context, *len + CHANNEL_RECORD_OVERHEAD, !small, &channel->over);
 }
 
 void *channel_room(struct channel *channel, size_t cap)
@@ -99,13 +118,19 @@ int channel_flush(struct channel *channel, struct err *err)
 {
 	if (channel->failed)
 		return err_sys(err, channel->failed, "send");
-	size_t put = 0;
-	while (put < channel->out_len) {
-		ssize_t n = channel->transport->ops->send(channel->transport, channel->out + put, channel->out_len - put,
-							  now_ms(channel) + CHANNEL_STALL_MS);
+	bool small = channel->out_len <= CHANNEL_SMALL;
+	for (size_t put = 0, passed = 0; put < channel->out_len;) {
+		if (passed == 0) {
+			passed = channel->out_len - put;
+			int rc = gate_pass(channel, small, &passed);
+			if (rc)
+				return channel_fail(channel, err, rc, "send");
+		}
+		ssize_t n = channel->transport->ops->send(channel->transport, channel->out + put, passed, now_ms(channel) + CHANNEL_STALL_MS);
 		if (n < 0)
 			return channel_fail(channel, err, (int)n, "send");
 		put += (size_t)n;
+		passed -= (size_t)n;
 	}
 	channel->out_len = 0;
 	return 0;

@@ -11,6 +11,8 @@
 #include "format/wire.h"
 #include "link/identity.h"
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -33,6 +35,17 @@ void channel_close(struct channel *channel); // takes NULL; what is not flushed 
 const struct pin *channel_peer(const struct channel *channel);
 // Makes the thread that waits in the channel fail with -ECONNRESET. The one call for other threads.
 void channel_abort(struct channel *channel);
+
+// What is asked before anything leaves, so that a limit of bandwidth can be kept. Small messages of their own (an answer, a sign of life, SEAL)
+// are told, and do not wait.
+struct channel_gate {
+	size_t (*piece)(void *context); // the most that leaves at once
+	// Bytes on the wire, TLS's own included. Waits when `may_wait`; a negative code ends the connection. `over`: the channel was aborted.
+	int (*pass)(void *context, size_t bytes, bool may_wait, const atomic_bool *over);
+	void *context;
+};
+enum { CHANNEL_SMALL = 1024, CHANNEL_RECORD_OVERHEAD = 22 };
+void channel_gate(struct channel *channel, const struct channel_gate *gate); // copied; before anything bulky is put
 
 // Room for a frame of up to `cap` bytes (WIRE_FRAME_MAX at most), to be filled by a wire_put_ function; then channel_put() with the
 // length. NULL when the connection failed while room was made.

@@ -15,9 +15,11 @@
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { STREAM_PART = 128 << 10 };
+enum { STREAM_PART = 128 << 10, ANSWERS_LEAVE_MS = 2000 };
 
 struct control {
 	struct MHD_Daemon *daemon;
@@ -25,6 +27,7 @@ struct control {
 	const struct control_route *routes;
 	size_t count;
 	void *context;
+	atomic_uint requests; // under way
 };
 
 // One request on its way in.
@@ -119,7 +122,7 @@ static enum MHD_Result answer_too_long(struct MHD_Connection *connection)
 	return answer(connection, MHD_HTTP_CONTENT_TOO_LARGE, body);
 }
 
-static enum MHD_Result exchange_begin(struct MHD_Connection *connection, void **ret_exchange)
+static enum MHD_Result exchange_begin(struct control *control, struct MHD_Connection *connection, void **ret_exchange)
 {
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
 	if (!info || !control_socket_peer_ok(info->connect_fd))
@@ -128,6 +131,8 @@ static enum MHD_Result exchange_begin(struct MHD_Connection *connection, void **
 	if (len && strtoull(len, NULL, 10) > CONTROL_BODY_MAX)
 		return answer_too_long(connection);
 	*ret_exchange = calloc(1, sizeof(struct exchange));
+	if (*ret_exchange)
+		atomic_fetch_add(&control->requests, 1);
 	return *ret_exchange ? MHD_YES : MHD_NO;
 }
 
@@ -156,7 +161,7 @@ static enum MHD_Result exchange_answer(const struct control *control, const stru
 	unsigned status = 0;
 	json_t *result = NULL;
 	struct control_stream stream = {.read = NULL};
-	struct control_request request = {.query = control_query, .stream = &stream, .private = connection};
+	struct control_request request = {.query = control_query, .header = control_header, .stream = &stream, .private = connection};
 	request.body = body_parse(exchange, &status, &result);
 	if (request.body)
 		status = control_dispatch(control->routes, control->count, control->context, method, url, &request, &result);
@@ -169,7 +174,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 {
 	(void)version;
 	if (!*exchange)
-		return exchange_begin(connection, exchange);
+		return exchange_begin(context, connection, exchange);
 	if (*part_len)
 		return exchange_take(*exchange, part, part_len);
 	return exchange_answer(context, *exchange, connection, method, url);
@@ -177,12 +182,14 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 
 static void on_completed(void *context, struct MHD_Connection *connection, void **at, enum MHD_RequestTerminationCode why)
 {
-	(void)context;
+	struct control *control = context;
 	(void)connection;
 	(void)why;
 	struct exchange *exchange = *at;
-	if (exchange)
-		free(exchange->body);
+	if (!exchange)
+		return;
+	atomic_fetch_sub(&control->requests, 1);
+	free(exchange->body);
 	free(exchange);
 	*at = NULL;
 }
@@ -203,7 +210,7 @@ int control_start(const char *run_dir, const char *name, const struct control_ro
 	}
 	control->daemon = MHD_start_daemon(
 		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL,
-		on_request, control, MHD_OPTION_LISTEN_SOCKET, control->socket.fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+		on_request, control, MHD_OPTION_LISTEN_SOCKET, control->socket.fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, control,
 		MHD_OPTION_UNESCAPE_CALLBACK, control_unescape, NULL, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONTROL_CLIENTS_MAX,
 		MHD_OPTION_END);
 	if (!control->daemon) {
@@ -218,11 +225,22 @@ int control_start(const char *run_dir, const char *name, const struct control_ro
 	return 0;
 }
 
+// Requests that ended with us have their answers: they need no more than to leave.
+static void answers_leave(struct control *control)
+{
+	for (unsigned waited_ms = 0; atomic_load(&control->requests) && waited_ms < ANSWERS_LEAVE_MS; waited_ms += 10)
+		(void)usleep(10000);
+}
+
 void control_stop(struct control *control)
 {
 	if (!control)
 		return;
 	control_socket_unlink(&control->socket);
-	MHD_stop_daemon(control->daemon); // closes the socket
+	int fd = MHD_quiesce_daemon(control->daemon);
+	answers_leave(control);
+	MHD_stop_daemon(control->daemon); // closes the socket, unless it was handed back
+	if (fd >= 0)
+		(void)close(fd);
 	free(control);
 }

@@ -30,6 +30,7 @@ struct control_request {
 	const char *arg[CONTROL_ARGS_MAX]; // what matched the '*' components of the route, in order; decoded
 	json_t *body;			   // an object, empty when none was sent; owned by the server
 	const char *(*query)(const struct control_request *request, const char *name); // value of ?name=..., or NULL
+	const char *(*header)(const struct control_request *request, const char *name); // of the request, or NULL
 	char *text; // filled in by a handler that answers with something else than JSON: malloc'ed, taken over by the server
 	const char *text_type; // its content type; static
 	struct control_stream *stream; // filled in by a handler that answers with a stream: it returns 200, and no JSON
@@ -39,6 +40,9 @@ struct control_request {
 // Answers with an HTTP status and, in *ret_body, a JSON value that the server frees. On failure returns
 // control_fail(); a NULL body gives an empty object.
 typedef unsigned control_handler(void *context, const struct control_request *request, json_t **ret_body);
+
+// Makes the answer a text of its own type, instead of JSON; the handler returns 200. Takes over `text`, from malloc(); `type` is static.
+void control_text(const struct control_request *request, const char *type, char *text);
 
 struct control_route {
 	const char *method; // "GET", "POST", "DELETE"

@@ -51,6 +51,15 @@ unsigned control_fail(json_t **ret_body, int code, const char *text)
 	return status_of(code);
 }
 
+void control_text(const struct control_request *request, const char *type, char *text)
+{
+	struct control_request *own = (struct control_request *)(uintptr_t)request; // the server's, which has these two for us
+	own->text = text;
+	own->text_type = type;
+}
+
+// --- the body of a request ---
+
 static const struct control_member *member_find(const struct control_member *members, size_t count, const char *name)
 {
 	for (size_t i = 0; i < count; i++)

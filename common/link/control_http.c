@@ -53,6 +53,11 @@ const char *control_query(const struct control_request *request, const char *nam
 	return MHD_lookup_connection_value(request->private, MHD_GET_ARGUMENT_KIND, name);
 }
 
+const char *control_header(const struct control_request *request, const char *name)
+{
+	return MHD_lookup_connection_value(request->private, MHD_HEADER_KIND, name);
+}
+
 unsigned control_dispatch(const struct control_route *routes, size_t count, void *context, const char *method, const char *url,
 			  struct control_request *request, json_t **ret_body)
 {

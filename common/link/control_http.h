@@ -14,6 +14,7 @@ unsigned control_dispatch(const struct control_route *routes, size_t count, void
 bool control_path_is(const char *url, const char *pattern);
 // request->query of a request whose private member is its connection.
 const char *control_query(const struct control_request *request, const char *name);
+const char *control_header(const struct control_request *request, const char *name); // likewise request->header
 // The text that a handler left in `request` (NULL: none), or `body` as JSON; takes both over. NULL without memory.
 struct MHD_Response *control_response(json_t *body, struct control_request *request);
 // Of MHD_OPTION_UNESCAPE_CALLBACK.

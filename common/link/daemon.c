@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "link/daemon.h"
 
+#include "base/auto.h"
 #include "base/log.h"
+#include "link/json.h"
 
+#include <assert.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -12,7 +15,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+enum { OPTIONS_MAX = 40 };
+
 static const char *daemon_program = "kagami";
+static struct daemon_option daemon_options[OPTIONS_MAX]; // what was said of them is read later
+static char daemon_values[OPTIONS_MAX][PATH_MAX];
+static size_t daemon_option_count;
 
 static void usage(FILE *to, const char *program, const char *summary, const struct daemon_option *options, size_t count)
 {
@@ -93,6 +101,24 @@ static void options_read(const char *summary, const struct daemon_option *option
 			misuse("--%s is missing", options[i].name);
 }
 
+// A URL may have a password or a token in it.
+static bool may_be_secret(const struct daemon_option *option)
+{
+	return strcmp(option->name, "webhook") == 0 && (*option->value)[0] != '@';
+}
+
+static void options_keep(const struct daemon_option *options, size_t count)
+{
+	assert(count <= OPTIONS_MAX);
+	for (size_t i = 0; i < count; i++) {
+		daemon_options[i] = options[i];
+		daemon_options[i].value = NULL;
+		if (*options[i].value)
+			(void)snprintf(daemon_values[i], PATH_MAX, "%s", may_be_secret(&options[i]) ? "(left out)" : *options[i].value);
+	}
+	daemon_option_count = count;
+}
+
 static void stop_signals(sigset_t *set)
 {
 	(void)sigemptyset(set);
@@ -107,6 +133,7 @@ void daemon_start(const char *program, const char *summary, const struct daemon_
 	daemon_program = program;
 	options_read(summary, options, count, argc, argv, &log_level);
 	log_init(program, level_read(log_level));
+	options_keep(options, count);
 	sigset_t set;
 	stop_signals(&set);
 	(void)pthread_sigmask(SIG_BLOCK, &set, NULL);
@@ -146,5 +173,33 @@ unsigned daemon_version(void *context, const struct control_request *request, js
 	(void)context;
 	(void)request;
 	*ret_body = json_pack("{s:s, s:s, s:i}", "program", daemon_program, "version", KAGAMI_VERSION, "pid", (int)getpid());
+	return 200;
+}
+
+unsigned daemon_configuration(void *context, const struct control_request *request, json_t **ret_body)
+{
+	(void)context;
+	(void)request;
+	json_t *options = json_object();
+	struct rlimit files = {.rlim_cur = 0};
+	(void)getrlimit(RLIMIT_NOFILE, &files);
+	for (size_t i = 0; i < daemon_option_count; i++)
+		if (daemon_values[i][0])
+			(void)json_object_set_new(options, daemon_options[i].name, json_text(daemon_values[i]));
+	*ret_body = json_pack("{s:s, s:s, s:o, s:o, s:I}", "program", daemon_program, "version", KAGAMI_VERSION, "options", options, "files_max", json_count(files.rlim_cur),
+			      "uid", (json_int_t)geteuid());
+	return 200;
+}
+
+unsigned daemon_log(void *context, const struct control_request *request, json_t **ret_body)
+{
+	AUTO_FREE char *text = log_recent();
+	json_t *lines = json_array();
+	(void)context;
+	(void)request;
+	for (char *at = text, *line; at && (line = strsep(&at, "\n"));)
+		if (*line)
+			(void)json_array_append_new(lines, json_text(line));
+	*ret_body = json_pack("{s:o}", "lines", lines);
 	return 200;
 }

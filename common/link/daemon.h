@@ -35,4 +35,7 @@ void daemon_wait(void);
 // Answers GET /v1/version for the program that was started; any context.
 unsigned daemon_version(void *context, const struct control_request *request, json_t **ret_body);
 
+// GET /v1/configuration: what it was started with, without what may be secret; and its limits. GET /v1/log: its newest lines. Any context.
+control_handler daemon_configuration, daemon_log;
+
 #endif

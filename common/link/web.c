@@ -112,7 +112,7 @@ static enum MHD_Result send_route(const struct web *web, struct MHD_Connection *
 {
 	json_t *body = NULL;
 	struct control_stream stream = {.read = NULL};
-	struct control_request request = {.query = control_query, .stream = &stream, .private = connection, .body = json_object()};
+	struct control_request request = {.query = control_query, .header = control_header, .stream = &stream, .private = connection, .body = json_object()};
 	unsigned status = control_dispatch(web->routes, web->count, web->context, "GET", url, &request, &body);
 	json_decref(request.body);
 	if (stream.read) { // none of those that may be read is one

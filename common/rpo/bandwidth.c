@@ -131,7 +131,10 @@ static unsigned split(const char *text, char words[WORDS_MAX][WORD_SIZE])
 // Of words [0, count), which may be none: all of the week.
 static bool read_window(char words[WORDS_MAX][WORD_SIZE], unsigned count, struct bandwidth_window *ret_window)
 {
-	struct bandwidth_window window = {.days = ALL_DAYS, .from = 0, .to = DAY_MINUTES};
+	struct bandwidth_window window;
+	memset(&window, 0, sizeof(window)); // what lies between its members, too: rules are compared
+	window.days = ALL_DAYS;
+	window.to = DAY_MINUTES;
 	unsigned at = count && read_days(words[0], &window.days);
 	at += at < count && read_times(words[at], &window);
 	*ret_window = window;
@@ -143,7 +146,7 @@ static bool read_window(char words[WORDS_MAX][WORD_SIZE], unsigned count, struct
 int bandwidth_rule_read(const char *text, struct bandwidth_rule *ret_rule, struct err *err)
 {
 	char words[WORDS_MAX][WORD_SIZE];
-	struct bandwidth_rule rule;
+	struct bandwidth_rule rule = {.rate = 0};
 	unsigned count = split(text, words);
 	if (count == 0 || !read_window(words, count - 1, &rule.window))
 		return err_set(err, -EINVAL, "\"%.60s\" is no limit of bandwidth: give [WINDOW] RATE, as in \"20mbit\" or \"mon-fri 08:00-18:00 20mbit\"; " WINDOW_RULE, text);

@@ -3,7 +3,7 @@
 # kagami bundle: what is needed to help is in it, and no secret of either daemon is.
 . "$(dirname "$0")/lib.sh"
 
-start_receiver
+start_receiver --webhook https://hooks.example.invalid/services/T0123456789abcdefghij
 start_replicator
 token=$(new_token)
 kagami pair dr "$token" >/dev/null
@@ -18,13 +18,14 @@ is "its mode" "$(stat -c %a "$W/b.tar.gz")" 600
 mkdir "$W/b"
 tar -xzf "$W/b.tar.gz" -C "$W/b"
 B=$W/b/kagami-bundle
-for file in README.txt missing.txt replicator/version.json replicator/protections.json replicator/vm1/syncs.json replicator/process-cmdline.txt receiver/protections.json \
+for file in README.txt missing.txt replicator/version.json replicator/protections.json replicator/vm1/syncs.json replicator/configuration.json receiver/protections.json \
 	receiver/vm1/points.json receiver/store.json receiver/check.json receiver/peers.json host/os-release.txt host/uname.txt; do
 	[ -s "$B/$file" ] || [ $file = missing.txt ] || fail "$file is missing: $(cat "$B/missing.txt")"
 done
 is "the check of the store" "$(jq -r .state "$B/receiver/check.json")" done
 is "the protection" "$(jq -r '.protections[0].name' "$B/replicator/protections.json")" vm1
-grep -q -- "--store $STORE" "$B/receiver/process-cmdline.txt" || fail "options: $(cat "$B/receiver/process-cmdline.txt")"
+[ "$(jq -r .options.store "$B/receiver/configuration.json")" = "$STORE" ] || fail "options: $(cat "$B/receiver/configuration.json")"
+jq -e '.lines | any(contains("ready store="))' "$B/receiver/log.json" >/dev/null || fail "the log: $(cat "$B/receiver/log.json")"
 
 # Every secret that the two have on disk, each line of a key by itself, and tokens that were and were not used.
 secret_in() { # WHAT TEXT
@@ -33,6 +34,7 @@ secret_in() { # WHAT TEXT
 }
 secret_in "a token" "$token"
 secret_in "a token" "$unused"
+secret_in "the path of the webhook" T0123456789abcdefghij
 secret_in "the secret of the digests" "$(jq -r .digest_secret "$STATE/protections/vm1/protection.json" | cut -c1-64)"
 keys=0
 while read -r file; do

@@ -31,7 +31,7 @@ static void receiver_begin(struct replication *r)
 	must(identity_load(r->temp.root, "receiver.pem", &r->receiver_identity, &err), &err);
 	must(store_open(env_posix(), r->store_dir, &r->store, &err), &err);
 	must(pairing_open(r->temp.root, identity_pin(r->receiver_identity), &r->pairing, &err), &err);
-	must(server_start("127.0.0.1:0", r->receiver_identity, r->store, r->pairing, &r->server, &err), &err);
+	must(server_start("127.0.0.1:0", r->receiver_identity, r->store, r->pairing, NULL, &r->server, &err), &err);
 }
 
 static void pair_both(struct replication *r)

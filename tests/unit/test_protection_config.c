@@ -42,6 +42,12 @@ static int setup(void **state)
 					       .codec = CODEC_LZ4,
 					       .digest = {.kind = DIGEST_XXH3},
 					       .paused = true,
+					       .settings = {.rpo_ms = 15000,
+							    .priority = PRIORITY_HIGH,
+							    .objective_ppm = 999000,
+							    .has_offpeak = true,
+							    .offpeak = {.days = 0x60, .from = 1320, .to = 360},
+							    .bandwidth = {.count = 2, .rule = {{{0x1f, 480, 1080}, 2500000}, {{0x7f, 0, 1440}, BANDWIDTH_UNLIMITED}}}},
 					       .disk_count = 2,
 					       .disk = {{.name = "vda", .path = "/images/a b.raw"}, {.name = "vdb", .path = "/dev/vg/\xc3\xa9"}}};
 	for (int i = 0; i < DIGEST_SECRET_SIZE; i++)
@@ -80,7 +86,7 @@ static void configuration_loads_as_it_was_saved(void **state)
 	assert_int_equal(load(f), 0);
 	assert_memory_equal(&f->back, &f->config, sizeof(f->config));
 	f->config.paused = false;
-	f->config.rpo_ms = RPO_MS_MAX;
+	f->config.rpo_ms = f->config.settings.rpo_ms = RPO_MS_MAX;
 	f->config.points_keep = POINTS_KEEP_MAX;
 	f->config.disk_count = DISKS_MAX;
 	for (unsigned d = 0; d < DISKS_MAX; d++) {
@@ -249,6 +255,52 @@ static void auto_is_zstd_at_a_level_that_moves(void **state)
 	assert_false(protection_codec_read("automatic", &found));
 }
 
+// A protection of before there were settings has the defaults.
+static void settings_that_are_not_there_are_the_defaults(void **state)
+{
+	struct fixture *f = *state;
+	char *text = NULL;
+	size_t len = 0;
+	assert_int_equal(protection_config_save(f->root, &f->config, &f->err), 0);
+	assert_int_equal(env_read_file(f->root, FILE_NAME, 1 << 20, &text, &len), 0);
+	json_t *json = json_loadb(text, len, 0, NULL);
+	static const char *const later[] = {"priority", "objective_ppm", "offpeak", "bandwidth"};
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(json_object_del(json, later[i]), 0);
+	char *old = json_dumps(json, 0);
+	assert_int_equal(env_replace(f->root, "protections/vm1", FILE_NAME, old, strlen(old)), 0);
+	assert_int_equal(protection_config_load(f->root, "vm1", &f->back, &f->err), 0);
+	assert_int_equal(f->back.settings.priority, PRIORITY_NORMAL);
+	assert_int_equal(f->back.settings.objective_ppm, OBJECTIVE_PPM_DEFAULT);
+	assert_int_equal(f->back.settings.bandwidth.count, 0);
+	assert_false(f->back.settings.has_offpeak);
+	assert_int_equal(f->back.settings.rpo_ms, 15000);
+	json_decref(json);
+	free(old);
+	free(text);
+}
+
+static void agent_settings_are_kept_and_damaged_ones_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct agent_settings settings = {.cycles = 9}, back;
+	assert_int_equal(agent_settings_load(f->root, &back, &f->err), 0); // none yet
+	assert_true(back.cycles == 0 && back.syncs == 0 && back.bandwidth.count == 0);
+	settings.bandwidth.count = 1;
+	assert_int_equal(bandwidth_rule_read("sat,sun 22:00-06:00 4mbyte", &settings.bandwidth.rule[0], &f->err), 0);
+	assert_int_equal(agent_settings_save(f->root, &settings, &f->err), 0);
+	assert_int_equal(agent_settings_load(f->root, &back, &f->err), 0);
+	assert_true(back.cycles == 9 && back.syncs == 0 && back.bandwidth.count == 1 && back.bandwidth.rule[0].rate == 4000000);
+	static const char *const bad[] = {"", "[]", "{}", "{\"version\": 2, \"bandwidth\": []}", "{\"version\": 1, \"bandwidth\": [\"20\"]}",
+					  "{\"version\": 1, \"bandwidth\": [1]}", "{\"version\": 1, \"bandwidth\": [], \"cycles\": 257}",
+					  "{\"version\": 1, \"bandwidth\": [], \"other\": 1}"};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(env_replace(f->root, ".", "settings.json", bad[i], strlen(bad[i])), 0);
+		assert_true(agent_settings_load(f->root, &back, &f->err) < 0);
+		assert_true(back.cycles == 0 && back.bandwidth.count == 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -260,6 +312,8 @@ int main(void)
 		TEST(every_truncation_is_refused),
 		TEST(member_that_is_missing_is_named),
 		TEST(member_that_is_wrong_is_refused),
+		cmocka_unit_test_setup_teardown(settings_that_are_not_there_are_the_defaults, setup, teardown),
+		cmocka_unit_test_setup_teardown(agent_settings_are_kept_and_damaged_ones_refused, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("protection_config", tests, NULL, NULL);
 }

@@ -167,7 +167,7 @@ static void receiver_begin(struct fixture *f, struct receiver *r, const char *na
 	(void)snprintf(path, sizeof(path), "%s/%s", f->temp.dir, name);
 	assert_int_equal(store_open(env_posix(), path, &r->store, &f->err), 0);
 	assert_int_equal(pairing_open(f->temp.root, identity_pin(r->identity), &r->pairing, &f->err), 0);
-	assert_int_equal(server_start("127.0.0.1:0", r->identity, r->store, r->pairing, &r->server, &f->err), 0);
+	assert_int_equal(server_start("127.0.0.1:0", r->identity, r->store, r->pairing, NULL, &r->server, &f->err), 0);
 	assert_int_equal(pairing_token(r->pairing, server_address(r->server), r->token, &expires, &f->err), 0);
 }
 

@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/watch.h"
+
+#include "base/auto.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "link/events.h"
+#include "link/history.h"
+#include "link/json.h"
+#include "receiver/watched.h"
+#include "rpo/ledger_file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TICK_SECONDS = 1, SAVE_SECONDS = 60 };
+#define S_NS UINT64_C(1000000000)
+#define MS_NS INT64_C(1000000)
+
+struct entry {
+	struct entry *next;
+	struct replica *replica;
+	pthread_mutex_t lock; // over `watched`
+	struct watched watched;
+	// The saver's alone.
+	struct ledger_file file;
+	bool failing;
+	bool gone; // from the store; written under the watch's lock
+};
+
+struct watch {
+	struct env *env;
+	struct store *store;
+	struct env_root *root;
+	struct watch_config config;
+	pthread_mutex_t lock; // over the list, which only grows but for the end, and `stop`
+	pthread_cond_t stopped;
+	bool stop;
+	struct entry *entries;
+	pthread_t ticker, saver;
+	struct ledger *copy; // the saver's alone
+};
+
+static struct watched_now now_of(struct watch *w)
+{
+	return (struct watched_now){.mono_ns = env_mono_ns(w->env), .wall_ns = env_wall_ns(w->env)};
+}
+
+// --- entries ---
+
+static struct entry *entry_find(struct watch *w, struct replica *replica)
+{
+	LOCK_SCOPE(&w->lock);
+	struct entry *e = w->entries;
+	while (e && e->replica != replica)
+		e = e->next;
+	return e;
+}
+
+// Its ledger goes on from its file, or begins.
+static void entry_load(struct watch *w, struct entry *e, const struct replica_info *info)
+{
+	struct watched_now now = now_of(w);
+	struct err err = {0};
+	char name[LEDGER_PATH_SIZE];
+	(void)snprintf(name, sizeof(name), "%s/history.ledger", info->name);
+	ledger_file_init(&e->file, w->root, name);
+	int rc = ledger_file_load(&e->file, &e->watched.ledger, &err);
+	if (rc && rc != -ENOENT)
+		log_warning("the history begins anew protection=%s reason=\"%s\"", info->name, err.text);
+	ledger_file_close(&e->file);
+	if (rc)
+		ledger_init(&e->watched.ledger, info->rpo_ms, w->config.objective_ppm, now.mono_ns, now.wall_ns);
+	else
+		ledger_resume(&e->watched.ledger, RPO_CAUSE_TARGET_DOWN, now.mono_ns, now.wall_ns);
+	e->watched.ledger.objective_ppm = w->config.objective_ppm;
+	watched_init(&e->watched, info->name, &now);
+}
+
+static struct entry *entry_add(struct watch *w, struct replica *replica)
+{
+	struct entry *e = calloc(1, sizeof(*e));
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	if (!e || !info) {
+		free(e);
+		return NULL; // the next round tries again
+	}
+	e->replica = replica;
+	(void)pthread_mutex_init(&e->lock, NULL);
+	replica_info(replica, info);
+	entry_load(w, e, info);
+	LOCK_SCOPE(&w->lock);
+	struct entry *other = w->entries;
+	while (other && other->replica != replica)
+		other = other->next;
+	if (other) { // somebody was quicker
+		ledger_file_close(&e->file);
+		free(e);
+		return other;
+	}
+	e->next = w->entries;
+	w->entries = e;
+	return e;
+}
+
+static struct entry *entry_of(struct watch *w, struct replica *replica)
+{
+	if (!w)
+		return NULL;
+	struct entry *e = entry_find(w, replica);
+	return e ? e : entry_add(w, replica);
+}
+
+static void entry_free(struct entry *e)
+{
+	ledger_file_close(&e->file);
+	(void)pthread_mutex_destroy(&e->lock);
+	free(e);
+}
+
+static struct entry *entry_next(struct watch *w, const struct entry *e)
+{
+	LOCK_SCOPE(&w->lock);
+	return e ? e->next : w->entries;
+}
+
+static bool stopping(struct watch *w)
+{
+	LOCK_SCOPE(&w->lock);
+	return w->stop;
+}
+
+// --- counting ---
+
+static void entry_tick(struct watch *w, struct entry *e)
+{
+	struct replica_pulse pulse;
+	bool fresh = replica_pulse(e->replica, &pulse);
+	LOCK_SCOPE(&e->lock);
+	struct watched_now now = now_of(w);
+	watched_tick(&e->watched, &now, fresh ? &pulse : NULL);
+}
+
+// One that was removed is not counted any more; its name may be another one's by now.
+static void entries_check(struct watch *w)
+{
+	for (struct entry *e = entry_next(w, NULL); e; e = entry_next(w, e)) {
+		bool there = store_find(w->store, e->watched.name) == e->replica;
+		LOCK_SCOPE(&w->lock);
+		e->gone = !there;
+	}
+}
+
+static bool entry_gone(struct watch *w, const struct entry *e)
+{
+	LOCK_SCOPE(&w->lock);
+	return e->gone;
+}
+
+static void round_of_ticks(struct watch *w)
+{
+	struct replica *replica;
+	entries_check(w);
+	for (size_t n = 0; (replica = store_at(w->store, n)); n++)
+		if (!entry_find(w, replica))
+			(void)entry_add(w, replica);
+	for (struct entry *e = entry_next(w, NULL); e; e = entry_next(w, e))
+		if (!entry_gone(w, e))
+			entry_tick(w, e);
+}
+
+static void pause_for(struct watch *w, unsigned seconds)
+{
+	LOCK_SCOPE(&w->lock);
+	struct timespec until = clock_mono_after(seconds * S_NS);
+	while (!w->stop && pthread_cond_timedwait(&w->stopped, &w->lock, &until) == 0)
+		;
+}
+
+static void *ticker_thread(void *context)
+{
+	struct watch *w = context;
+	while (!stopping(w)) {
+		round_of_ticks(w);
+		pause_for(w, TICK_SECONDS);
+	}
+	return NULL;
+}
+
+// --- saving ---
+
+static void changes_clear(struct ledger *l)
+{
+	for (size_t i = 0; i < LEDGER_SLOTS; i++)
+		l->slot[i].changed = false;
+	for (size_t i = 0; i < LEDGER_MISSES; i++)
+		l->ended[i].changed = false;
+}
+
+static void entry_save(struct watch *w, struct entry *e)
+{
+	struct err err = {0};
+	{
+		LOCK_SCOPE(&e->lock);
+		*w->copy = e->watched.ledger;
+		changes_clear(&e->watched.ledger);
+	}
+	int rc = ledger_file_save(&e->file, w->copy, &err);
+	ledger_file_close(&e->file); // hundreds of protections need no descriptor each
+	if (rc) {
+		LOCK_SCOPE(&e->lock);
+		ledger_changed(&e->watched.ledger);
+	}
+	if (rc && !e->failing)
+		log_warning("the history cannot be written protection=%s reason=\"%s\"", e->watched.name, err.text);
+	e->failing = rc != 0;
+}
+
+static void *saver_thread(void *context)
+{
+	struct watch *w = context;
+	bool last = false;
+	while (!last) {
+		pause_for(w, SAVE_SECONDS);
+		last = stopping(w);
+		for (struct entry *e = entry_next(w, NULL); e; e = entry_next(w, e))
+			if (!entry_gone(w, e))
+				entry_save(w, e);
+	}
+	return NULL;
+}
+
+// --- what sessions tell ---
+
+void watch_connected(struct watch *w, struct replica *replica, int64_t their_wall_ns, const char *peer)
+{
+	struct entry *e = entry_of(w, replica);
+	if (!e)
+		return;
+	event_emit(EVENT_INFO, "state", e->watched.name, json_pack("{s:o}", "peer", json_text(peer)), "the source of %s has connected from %s", e->watched.name, peer);
+	LOCK_SCOPE(&e->lock);
+	struct watched_now now = now_of(w);
+	watched_connected(&e->watched, &now, their_wall_ns);
+}
+
+void watch_disconnected(struct watch *w, struct replica *replica, const char *reason)
+{
+	struct entry *e = entry_of(w, replica);
+	if (!e)
+		return;
+	event_emit(EVENT_INFO, "state", e->watched.name, json_pack("{s:o}", "reason", json_text(reason)), "the session of %s has ended: %s", e->watched.name, reason);
+	LOCK_SCOPE(&e->lock);
+	struct watched_now now = now_of(w);
+	watched_disconnected(&e->watched, &now);
+}
+
+void watch_report(struct watch *w, struct replica *replica, const struct wire_report *report)
+{
+	struct entry *e = entry_of(w, replica);
+	if (!e)
+		return;
+	LOCK_SCOPE(&e->lock);
+	struct watched_now now = now_of(w);
+	watched_report(&e->watched, &now, report);
+}
+
+void watch_committed(struct watch *w, struct replica *replica, const struct wire_seal *seal, const struct wire_committed *committed)
+{
+	struct entry *e = entry_of(w, replica);
+	if (!e)
+		return;
+	LOCK_SCOPE(&e->lock);
+	struct watched_now now = now_of(w);
+	watched_committed(&e->watched, &now, committed->number, seal->cut_wall_ns, seal->dirty_bytes, seal->wire_bytes);
+	if (w->config.points)
+		event_emit(EVENT_INFO, "point", e->watched.name,
+			   json_pack("{s:o, s:o, s:o, s:o}", "point", json_count(committed->number), "cut", json_when(seal->cut_wall_ns), "wire_bytes",
+				     json_count(seal->wire_bytes), "stored_bytes", json_count(committed->stored_bytes)),
+			   "point %llu of %s was committed", (unsigned long long)committed->number, e->watched.name);
+}
+
+// --- what it knows ---
+
+static struct entry *entry_now(struct watch *w, struct replica *replica)
+{
+	struct entry *e = w ? entry_find(w, replica) : NULL;
+	if (e)
+		entry_tick(w, e);
+	return e;
+}
+
+static void view_fill(const struct watched *x, struct watch_view *v)
+{
+	*v = (struct watch_view){
+		.has_point = x->ledger.has_point,
+		.age_ms = ledger_age_ms(&x->ledger),
+		.rpo_ms = x->ledger.rpo_ms,
+		.missing = x->ledger.missing,
+		.cause = rpo_cause_name((enum rpo_cause)x->cause),
+		.clock_known = x->clock_known,
+		.clock_offset_ns = x->clock_offset_ns,
+		.clock_error_ns = x->clock_error_ns,
+		.reported = x->reported,
+		.paused = x->report.state == WIRE_REPORT_PAUSED,
+		.dirty_bytes = x->report.dirty_bytes,
+	};
+}
+
+bool watch_look(struct watch *w, struct replica *replica, struct watch_view *ret_view)
+{
+	struct entry *e = entry_now(w, replica);
+	if (!e)
+		return false;
+	LOCK_SCOPE(&e->lock);
+	view_fill(&e->watched, ret_view);
+	return true;
+}
+
+bool watch_ledger(struct watch *w, struct replica *replica, struct ledger *ret_ledger)
+{
+	struct entry *e = entry_now(w, replica);
+	if (!e)
+		return false;
+	LOCK_SCOPE(&e->lock);
+	*ret_ledger = e->watched.ledger;
+	return true;
+}
+
+json_t *watch_json(struct watch *w, struct replica *replica)
+{
+	struct entry *e = entry_now(w, replica);
+	if (!e)
+		return NULL;
+	LOCK_SCOPE(&e->lock);
+	const struct watched *x = &e->watched;
+	bool paused = x->report.state == WIRE_REPORT_PAUSED;
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:b}", "rpo", history_rpo_json(&x->ledger), "deadline_in_ms", history_deadline_json(&x->ledger), "clock_offset_ms",
+			 x->clock_known ? json_integer((json_int_t)(x->clock_offset_ns / MS_NS)) : json_null(), "clock_error_ms",
+			 x->clock_known ? json_count(x->clock_error_ns / (uint64_t)MS_NS) : json_null(), "source_dirty_bytes",
+			 x->reported ? json_count(x->report.dirty_bytes) : json_null(), "source_paused", paused);
+}
+
+json_t *watch_history_json(struct watch *w, struct replica *replica, const char *name, const char *window, struct err *err)
+{
+	enum ledger_window which;
+	struct entry *e = NULL;
+	if (history_window_read(window, &which, err))
+		return NULL;
+	e = entry_now(w, replica);
+	if (!e) {
+		(void)err_set(err, -ENOENT, "there is no history of %s yet", name);
+		return NULL;
+	}
+	LOCK_SCOPE(&e->lock);
+	json_t *json = history_json(&e->watched.ledger, name, which);
+	if (!json)
+		(void)err_set(err, -ENOMEM, "out of memory");
+	return json;
+}
+
+// --- life ---
+
+static void watch_free(struct watch *w)
+{
+	while (w->entries) {
+		struct entry *e = w->entries;
+		w->entries = e->next;
+		entry_free(e);
+	}
+	env_root_close(w->root);
+	(void)pthread_cond_destroy(&w->stopped);
+	(void)pthread_mutex_destroy(&w->lock);
+	free(w->copy);
+	free(w);
+}
+
+static void stop_threads(struct watch *w, bool saver)
+{
+	{
+		LOCK_SCOPE(&w->lock);
+		w->stop = true;
+		(void)pthread_cond_broadcast(&w->stopped);
+	}
+	(void)pthread_join(w->ticker, NULL);
+	if (saver)
+		(void)pthread_join(w->saver, NULL);
+}
+
+int watch_start(struct env *env, struct store *store, const struct watch_config *config, struct watch **ret_watch, struct err *err)
+{
+	struct watch *w = calloc(1, sizeof(*w));
+	if (!w)
+		return err_sys(err, -ENOMEM, "watch the protections");
+	w->env = env;
+	w->store = store;
+	w->config = *config;
+	(void)pthread_mutex_init(&w->lock, NULL);
+	pthread_condattr_t attr;
+	(void)pthread_condattr_init(&attr);
+	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&w->stopped, &attr);
+	(void)pthread_condattr_destroy(&attr);
+	w->copy = malloc(sizeof(*w->copy));
+	int rc = w->copy ? env_root_open(env, store_path(store), &w->root) : -ENOMEM;
+	if (rc == 0)
+		round_of_ticks(w); // the histories are there before anybody asks
+	if (rc == 0)
+		rc = -pthread_create(&w->ticker, NULL, ticker_thread, w);
+	if (rc == 0) {
+		rc = -pthread_create(&w->saver, NULL, saver_thread, w);
+		if (rc)
+			stop_threads(w, false);
+	}
+	if (rc) {
+		watch_free(w);
+		return err_sys(err, rc, "watch the protections");
+	}
+	*ret_watch = w;
+	return 0;
+}
+
+void watch_stop(struct watch *w)
+{
+	if (!w)
+		return;
+	stop_threads(w, true);
+	watch_free(w);
+}

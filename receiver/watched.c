@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "receiver/watched.h"
+
+#include "base/size.h"
+#include "link/events.h"
+#include "link/json.h"
+#include "rpo/advice.h"
+#include "rpo/cause.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MS_NS INT64_C(1000000)
+#define S_NS UINT64_C(1000000000)
+
+void watched_init(struct watched *w, const char *name, const struct watched_now *now)
+{
+	(void)snprintf(w->name, sizeof(w->name), "%s", name);
+	w->since_ns = now->mono_ns;
+}
+
+// --- why there is no newer point ---
+
+static enum rpo_cause cause_connected(const struct watched *w)
+{
+	struct rpo_circumstances c = {.paused = w->report.state == WIRE_REPORT_PAUSED};
+	if (w->report.cause != RPO_CAUSE_NONE)
+		return w->report.cause < RPO_CAUSES ? (enum rpo_cause)w->report.cause : RPO_CAUSE_UNKNOWN;
+	for (unsigned i = 0; i < RPO_STAGES; i++)
+		c.stage_ns[i] = w->report.stage_ms[i] * (uint64_t)MS_NS;
+	return rpo_cause_of(&c);
+}
+
+static enum rpo_cause cause_of(const struct watched *w)
+{
+	bool paused = w->report.state == WIRE_REPORT_PAUSED;
+	if (w->pulse.fenced)
+		return RPO_CAUSE_FENCED;
+	if (w->pulse.broken)
+		return RPO_CAUSE_TARGET_ERROR;
+	if (!w->connected)
+		return paused ? RPO_CAUSE_PAUSED : RPO_CAUSE_SOURCE_DOWN;
+	if (w->pulse.limited)
+		return RPO_CAUSE_SPACE;
+	return w->reported ? cause_connected(w) : RPO_CAUSE_UNKNOWN;
+}
+
+static void cause_set(struct watched *w)
+{
+	w->cause = cause_of(w);
+	ledger_cause(&w->ledger, w->cause);
+}
+
+// --- misses ---
+
+static void missed_emit(const struct watched *w)
+{
+	char age[32], rpo[32];
+	const char *cause = rpo_cause_name((enum rpo_cause)w->ledger.miss.cause);
+	advice_duration(w->ledger.miss.max_ms, age);
+	advice_duration(w->ledger.rpo_ms, rpo);
+	event_emit(EVENT_CRITICAL, "rpo-missed", w->name,
+		   json_pack("{s:o, s:o, s:s, s:o}", "age_ms", json_count(w->ledger.miss.max_ms), "rpo_ms", json_count(w->ledger.rpo_ms), "cause", cause, "point",
+			     json_count(w->ledger.point)),
+		   "the newest point of %s is %s old, its objective is %s: %s", w->name, age, rpo, cause);
+}
+
+static void kept_emit(const struct watched *w)
+{
+	const struct ledger_miss *miss = &w->ledger.ended[w->ledger.miss.serial % LEDGER_MISSES];
+	char lasted[32];
+	const char *cause = rpo_cause_name((enum rpo_cause)miss->cause);
+	advice_duration((uint64_t)(miss->ended_ms - miss->began_ms), lasted);
+	event_emit(EVENT_INFO, "rpo-kept", w->name,
+		   json_pack("{s:o, s:s, s:o}", "missed_ms", json_count((uint64_t)(miss->ended_ms - miss->began_ms)), "cause", cause, "max_age_ms",
+			     json_count(miss->max_ms)),
+		   "%s is within its objective again; it was missed for %s: %s", w->name, lasted, cause);
+}
+
+// What a call changed, as events: the ledger's counters before it tell.
+struct misses {
+	uint64_t begun, ended;
+};
+
+static struct misses misses_of(const struct watched *w)
+{
+	return (struct misses){w->ledger.miss.serial, w->ledger.misses_ended};
+}
+
+static void misses_emit(const struct watched *w, struct misses before)
+{
+	bool missed = w->ledger.miss.serial > before.begun, kept = w->ledger.misses_ended > before.ended;
+	if (missed)
+		missed_emit(w);
+	if (kept)
+		kept_emit(w);
+}
+
+static void count_to(struct watched *w, const struct watched_now *now)
+{
+	int64_t step_ms = ledger_tick(&w->ledger, now->mono_ns, now->wall_ns);
+	if (step_ms && w->clock_known) // our own clock was set: what we know of the distance moves with it
+		w->clock_offset_ns += step_ms * MS_NS;
+}
+
+// --- the other clock ---
+
+static void clock_emit(struct watched *w)
+{
+	int64_t apart = llabs(w->clock_offset_ns);
+	bool far = apart > WATCHED_CLOCK_NOTE_NS + (int64_t)min_u64(w->clock_error_ns, INT64_MAX / 2);
+	char text[32];
+	if (far == w->clock_told)
+		return;
+	w->clock_told = far;
+	advice_duration((uint64_t)(apart / MS_NS), text);
+	json_t *data = json_pack("{s:I, s:o}", "offset_ms", (json_int_t)(w->clock_offset_ns / MS_NS), "error_ms", json_count(w->clock_error_ns / (uint64_t)MS_NS));
+	if (far)
+		event_emit(EVENT_WARNING, "clock", w->name, data, "the clock of the source of %s is %s %s that of this host; set one of them right (chrony, systemd-timesyncd)",
+			   w->name, text, w->clock_offset_ns > 0 ? "behind" : "ahead of");
+	else
+		event_emit(EVENT_INFO, "clock", w->name, data, "the clock of the source of %s agrees with that of this host", w->name);
+}
+
+static void clock_take(struct watched *w, int64_t offset_ns, uint64_t error_ns)
+{
+	w->clock_known = true;
+	w->clock_offset_ns = offset_ns;
+	w->clock_error_ns = error_ns;
+	clock_emit(w);
+}
+
+static int64_t distance(int64_t ours_ns, int64_t theirs_ns)
+{
+	int64_t difference;
+	if (__builtin_sub_overflow(ours_ns, theirs_ns, &difference) || difference > WIRE_CLOCK_OFFSET_MAX)
+		return WIRE_CLOCK_OFFSET_MAX;
+	return difference < -WIRE_CLOCK_OFFSET_MAX ? -WIRE_CLOCK_OFFSET_MAX : difference;
+}
+
+// --- what happens ---
+
+void watched_connected(struct watched *w, const struct watched_now *now, int64_t their_wall_ns)
+{
+	count_to(w, now);
+	w->connected = true;
+	w->reported = false;
+	w->since_ns = now->mono_ns;
+	w->report = (struct wire_report){.state = WIRE_REPORT_RUNNING};
+	// What a HELLO says is late by its way here, which its source measures and reports; a second is more than any link that works.
+	clock_take(w, distance(now->wall_ns, their_wall_ns), S_NS);
+	if (w->dark_told)
+		event_emit(EVENT_INFO, "source-dark", w->name, NULL, "the source of %s is heard of again", w->name);
+	w->dark_told = false;
+	cause_set(w);
+}
+
+void watched_disconnected(struct watched *w, const struct watched_now *now)
+{
+	count_to(w, now);
+	w->connected = false;
+	w->since_ns = now->mono_ns;
+	cause_set(w);
+}
+
+void watched_report(struct watched *w, const struct watched_now *now, const struct wire_report *report)
+{
+	struct misses before = misses_of(w);
+	count_to(w, now);
+	w->report = *report;
+	w->reported = true;
+	int64_t seen_ns = distance(now->wall_ns, report->wall_ns), off_ns = distance(seen_ns, report->clock_offset_ns);
+	// Either clock was set since that HELLO: then it is what it is seen to be now.
+	bool stepped = llabs(off_ns) > WATCHED_CLOCK_NOTE_NS + (int64_t)min_u64(report->clock_error_ns, INT64_MAX / 2);
+	clock_take(w, stepped ? seen_ns : report->clock_offset_ns, stepped ? S_NS : report->clock_error_ns);
+	if (w->ledger.rpo_ms != report->rpo_ms)
+		ledger_rpo(&w->ledger, report->rpo_ms);
+	w->pulse.rpo_ms = report->rpo_ms;
+	cause_set(w);
+	misses_emit(w, before);
+}
+
+// How old a cut of the source's clock is, by ours.
+static uint64_t age_of(const struct watched *w, const struct watched_now *now, int64_t cut_wall_ns)
+{
+	int64_t age_ns = distance(now->wall_ns, cut_wall_ns) - (w->clock_known ? w->clock_offset_ns : 0);
+	return age_ns > 0 ? (uint64_t)(age_ns / MS_NS) : 0;
+}
+
+void watched_committed(struct watched *w, const struct watched_now *now, uint64_t number, int64_t cut_wall_ns, uint64_t dirty_bytes, uint64_t wire_bytes)
+{
+	struct misses before = misses_of(w);
+	count_to(w, now);
+	w->known = true;
+	w->pulse.last_point = number;
+	w->pulse.last_cut_wall_ns = cut_wall_ns;
+	w->pulse.limited = false;
+	ledger_point(&w->ledger, number, age_of(w, now, cut_wall_ns), dirty_bytes, wire_bytes);
+	cause_set(w);
+	misses_emit(w, before);
+}
+
+static void dark_check(struct watched *w, const struct watched_now *now)
+{
+	if (w->connected || w->dark_told || !w->ledger.has_point || w->cause != RPO_CAUSE_SOURCE_DOWN ||
+	    now->mono_ns - w->since_ns < WATCHED_DARK_SECONDS * S_NS)
+		return;
+	char age[32];
+	advice_duration(ledger_age_ms(&w->ledger), age);
+	w->dark_told = true;
+	event_emit(EVENT_WARNING, "source-dark", w->name, json_pack("{s:o}", "age_ms", json_count(ledger_age_ms(&w->ledger))),
+		   "the source of %s has not been heard of for %d s; its newest point is %s old", w->name, WATCHED_DARK_SECONDS, age);
+}
+
+static void pulse_take(struct watched *w, const struct watched_now *now, const struct replica_pulse *pulse)
+{
+	// Numbers rise: one that is lower was read before a commit of which we have been told since.
+	bool news = pulse->last_point && (!w->ledger.has_point || !w->known || pulse->last_point > w->ledger.point);
+	w->pulse = *pulse;
+	if (pulse->rpo_ms && pulse->rpo_ms != w->ledger.rpo_ms)
+		ledger_rpo(&w->ledger, pulse->rpo_ms);
+	if (news)
+		ledger_point(&w->ledger, pulse->last_point, age_of(w, now, pulse->last_cut_wall_ns), 0, 0);
+	w->known = true;
+}
+
+void watched_tick(struct watched *w, const struct watched_now *now, const struct replica_pulse *pulse)
+{
+	struct misses before = misses_of(w);
+	count_to(w, now);
+	if (pulse)
+		pulse_take(w, now, pulse);
+	cause_set(w);
+	misses_emit(w, before);
+	dark_check(w, now);
+}

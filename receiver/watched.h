@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the receiver knows of one protection over time: its ledger, whether its source is there, what that said last, how far their clocks are apart.
+// From this come the events source-dark, clock, rpo-missed and rpo-kept. Pure, but for the events that it emits: time is an argument.
+//
+// The source being dark changes nothing: the ledger is fed by ticks, the age grows, and the cause is that nobody is there.
+#ifndef KAGAMI_RECEIVER_WATCHED_H
+#define KAGAMI_RECEIVER_WATCHED_H
+
+#include "format/wire.h"
+#include "receiver/store.h"
+#include "rpo/ledger.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { WATCHED_DARK_SECONDS = 60 };
+#define WATCHED_CLOCK_NOTE_NS INT64_C(2000000000) // an offset beyond it, and its error, is told
+
+struct watched_now {
+	uint64_t mono_ns;
+	int64_t wall_ns;
+};
+
+struct watched {
+	char name[64];
+	struct ledger ledger;
+	struct replica_pulse pulse;
+	bool connected;
+	uint64_t since_ns; // of the present `connected`, monotonic
+	bool reported;	   // in this session
+	struct wire_report report; // the newest; what it said before it went stands
+	bool clock_known;
+	int64_t clock_offset_ns; // our clock less the source's
+	uint64_t clock_error_ns;
+	bool dark_told, clock_told;
+	bool known; // the ledger has heard which point is the newest
+	unsigned cause;
+};
+
+// `ledger` of it is set by the caller: begun, or loaded and resumed.
+void watched_init(struct watched *watched, const char *name, const struct watched_now *now);
+void watched_connected(struct watched *watched, const struct watched_now *now, int64_t their_wall_ns); // at HELLO
+void watched_disconnected(struct watched *watched, const struct watched_now *now);
+void watched_report(struct watched *watched, const struct watched_now *now, const struct wire_report *report);
+// Point `number` was committed just now.
+void watched_committed(struct watched *watched, const struct watched_now *now, uint64_t number, int64_t cut_wall_ns, uint64_t dirty_bytes,
+		       uint64_t wire_bytes);
+// At least every 10 s. `pulse` NULL: the replica is busy, and is as it was.
+void watched_tick(struct watched *watched, const struct watched_now *now, const struct replica_pulse *pulse);
+
+#endif

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+// The source's own account of the age of its newest point: a ledger, fed by the agent's ticks and by commits, in STATE/protections/<name>/ledger.
+// It is history: what cannot be loaded is begun anew, and what cannot be written stops nothing. All but loading takes the lock.
+#include "replicator/protection_private.h"
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "link/history.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { SAVE_EVERY_S = 60 };
+
+static uint32_t objective_of(const struct protection *p)
+{
+	uint64_t ppm = p->config.settings.objective_ppm;
+	return (uint32_t)(ppm ? ppm : OBJECTIVE_PPM_DEFAULT);
+}
+
+// Before anything runs. Without memory for it there is none.
+void account_load(struct protection *p)
+{
+	struct err err = {0};
+	char name[LEDGER_PATH_SIZE];
+	uint64_t now_ns = protection_now_ns(p);
+	int64_t wall_ns = env_wall_ns(p->place.env);
+	if (!p->place.accounts)
+		return;
+	p->ledger = malloc(sizeof(*p->ledger));
+	if (!p->ledger)
+		return;
+	(void)snprintf(name, sizeof(name), "protections/%s/ledger", p->config.name);
+	ledger_file_init(&p->ledger_file, p->place.state, name);
+	int rc = ledger_file_load(&p->ledger_file, p->ledger, &err);
+	if (rc && rc != -ENOENT)
+		log_warning("the record of ages is begun anew protection=%s: %s", p->config.name, err.text);
+	if (rc)
+		ledger_init(p->ledger, p->config.rpo_ms, objective_of(p), now_ns, wall_ns);
+	else
+		ledger_resume(p->ledger, p->config.paused ? RPO_CAUSE_PAUSED : RPO_CAUSE_SOURCE_DOWN, now_ns, wall_ns);
+	p->ledger_saved_ns = now_ns;
+}
+
+// With the lock held: counts up to now, and says what is to blame from here on.
+static void tick(struct protection *p)
+{
+	uint64_t now_ns = protection_now_ns(p);
+	(void)ledger_tick(p->ledger, now_ns, env_wall_ns(p->place.env));
+	ledger_rpo(p->ledger, p->config.rpo_ms);
+	p->ledger->objective_ppm = objective_of(p);
+	ledger_cause(p->ledger, protection_cause(p, now_ns, false));
+	if (p->position_known && !p->has_point)
+		ledger_no_point(p->ledger);
+	else if (p->has_point && p->ledger->point != p->point)
+		ledger_point(p->ledger, p->point, (now_ns - min_u64(p->point_cut_mono_ns > 0 ? (uint64_t)p->point_cut_mono_ns : 0, now_ns)) / MS_NS, 0, 0);
+}
+
+void account_committed(struct protection *p, uint64_t point, uint64_t cut_ns, uint64_t dirty_bytes, uint64_t wire_bytes)
+{
+	uint64_t now_ns = protection_now_ns(p);
+	LOCK_SCOPE(&p->lock);
+	p->point = point;
+	if (!p->ledger)
+		return;
+	(void)ledger_tick(p->ledger, now_ns, env_wall_ns(p->place.env));
+	ledger_point(p->ledger, point, (now_ns - min_u64(cut_ns, now_ns)) / MS_NS, dirty_bytes, wire_bytes);
+}
+
+// The disk is not waited for with the lock held: a copy is written.
+static void save(struct protection *p)
+{
+	struct err err = {0};
+	AUTO_FREE struct ledger *copy = malloc(sizeof(*copy));
+	if (!copy)
+		return;
+	{
+		LOCK_SCOPE(&p->lock);
+		memcpy(copy, p->ledger, sizeof(*copy));
+		for (unsigned i = 0; i < LEDGER_SLOTS; i++)
+			p->ledger->slot[i].changed = false;
+		for (unsigned i = 0; i < LEDGER_MISSES; i++)
+			p->ledger->ended[i].changed = false;
+	}
+	if (ledger_file_save(&p->ledger_file, copy, &err) == 0)
+		return;
+	log_warning("the record of ages is not written protection=%s: %s", p->config.name, err.text);
+	LOCK_SCOPE(&p->lock);
+	ledger_changed(p->ledger);
+}
+
+void protection_tick(struct protection *p)
+{
+	uint64_t now_ns = protection_now_ns(p);
+	if (!p->ledger)
+		return;
+	{
+		LOCK_SCOPE(&p->lock);
+		tick(p);
+	}
+	if (now_ns - p->ledger_saved_ns < SAVE_EVERY_S * 1000 * MS_NS)
+		return;
+	p->ledger_saved_ns = now_ns;
+	save(p);
+}
+
+// Nobody ticks any more.
+void account_end(struct protection *p)
+{
+	if (!p->ledger)
+		return;
+	{
+		LOCK_SCOPE(&p->lock);
+		tick(p);
+	}
+	save(p);
+	ledger_file_close(&p->ledger_file);
+	free(p->ledger);
+	p->ledger = NULL;
+}
+
+// With the lock held.
+json_t *account_rpo_json(struct protection *p)
+{
+	if (!p->ledger)
+		return json_null();
+	tick(p);
+	return history_rpo_json(p->ledger);
+}
+
+json_t *protection_history_json(struct protection *p, const char *window, struct err *err)
+{
+	enum ledger_window which;
+	if (history_window_read(window, &which, err))
+		return NULL;
+	LOCK_SCOPE(&p->lock);
+	if (!p->ledger) {
+		(void)err_set(err, -ENOMEM, "there is no record of ages of %s: the replicator had no memory for it", p->config.name);
+		return NULL;
+	}
+	tick(p);
+	json_t *json = history_json(p->ledger, p->config.name, which);
+	if (!json)
+		(void)err_set(err, -ENOMEM, "out of memory");
+	return json;
+}

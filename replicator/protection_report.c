@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a protection says of itself: where the time of its cycles went, why there is no newer point, and the REPORT that tells the receiver.
+#include "replicator/protection_private.h"
+
+#include "base/auto.h"
+
+#include <string.h>
+
+enum { REPORT_EVERY_S = 10 };
+
+// --- the stage clock: cycle thread ---
+
+void stages_begin(struct protection *p, uint64_t due_ns)
+{
+	uint64_t now_ns = protection_now_ns(p);
+	stage_clock_start(&p->clock, RPO_STAGE_COMPRESS, now_ns);
+	p->clock.ns[RPO_STAGE_QUEUE] = now_ns - min_u64(due_ns, now_ns);
+	memset(p->clock_at_cut, 0, sizeof(p->clock_at_cut));
+}
+
+void stages_cut(struct protection *p)
+{
+	memcpy(p->clock_at_cut, p->clock.ns, sizeof(p->clock_at_cut));
+}
+
+void stages_end(struct protection *p, bool committed)
+{
+	(void)stage_clock_enter(&p->clock, RPO_STAGE_COMPRESS, protection_now_ns(p));
+	LOCK_SCOPE(&p->lock);
+	for (unsigned i = 0; i < RPO_STAGES; i++) {
+		p->stage_total_ns[i] += p->clock.ns[i];
+		// Of the newest point's cut on: what this cycle took since its own cut, or what it took on top of those that failed.
+		p->stage_since_ns[i] = committed ? p->clock.ns[i] - p->clock_at_cut[i] : p->stage_since_ns[i] + p->clock.ns[i];
+	}
+}
+
+// --- why ---
+
+// What stands in the way of a newer point. With the lock held.
+static struct rpo_circumstances circumstances(const struct protection *p)
+{
+	struct rpo_circumstances c = {
+		.paused = p->paused,
+		.fenced = p->fenced,
+		.target_down = !p->greeted && (p->state == STATE_CONNECTING || p->state == STATE_TARGET_DOWN || p->state == STATE_TARGET_SLOW),
+		.space = p->state == STATE_TARGET_FULL || p->state == STATE_QUOTA_REACHED,
+		.source_error = p->source_failed,
+		.target_error = p->state == STATE_FAILED || p->state == STATE_VERSION || p->target_failed,
+		.syncing = p->sync != SYNC_NONE,
+	};
+	memcpy(c.stage_ns, p->stage_since_ns, sizeof(c.stage_ns));
+	return c;
+}
+
+enum rpo_cause protection_cause(const struct protection *p, uint64_t now_ns, bool mid_cycle)
+{
+	struct rpo_circumstances c = circumstances(p);
+	int64_t age_ns = (int64_t)now_ns - p->point_cut_mono_ns;
+	bool missed = !p->has_point || (age_ns > 0 && (uint64_t)age_ns > p->config.rpo_ms * MS_NS);
+	for (unsigned i = 0; i < RPO_STAGES && mid_cycle; i++)
+		c.stage_ns[i] += p->clock.ns[i];
+	bool stands = c.paused || c.fenced || c.target_down || c.space || c.source_error || c.target_error || c.syncing;
+	return stands || missed ? rpo_cause_of(&c) : RPO_CAUSE_NONE;
+}
+
+// --- REPORT: cycle thread ---
+
+static void fill(struct protection *p, enum wire_report_state state, bool mid_cycle, uint64_t now_ns, struct wire_report *ret_report)
+{
+	LOCK_SCOPE(&p->lock);
+	*ret_report = (struct wire_report){
+		.state = state,
+		.cause = (uint8_t)protection_cause(p, now_ns, mid_cycle),
+		.rpo_ms = p->config.rpo_ms,
+		.wall_ns = env_wall_ns(p->place.env),
+		.clock_offset_ns = p->clock_offset.offset_ns,
+		.clock_error_ns = p->clock_offset.error_ns,
+		.dirty_bytes = source_dirty_bytes(p->source),
+		.next_cut_ms = state != WIRE_REPORT_RUNNING ? WIRE_REPORT_NO_CUT
+			       : mid_cycle		    ? 0
+							    : (p->next_cut_ns - min_u64(p->next_cut_ns, now_ns)) / MS_NS,
+	};
+	for (unsigned i = 0; i < RPO_STAGES; i++) {
+		uint64_t ns = p->stage_since_ns[i] + (mid_cycle ? p->clock.ns[i] : 0);
+		ret_report->stage_ms[i] = (uint32_t)min_u64(ns / MS_NS, UINT32_MAX);
+	}
+}
+
+void report_send(struct protection *p, enum wire_report_state state, enum report_when when)
+{
+	uint64_t now_ns = protection_now_ns(p);
+	struct wire_report report;
+	if (!(p->features & WIRE_FEATURE_REPORT) || !p->channel)
+		return;
+	if (when == REPORT_IF_DUE && p->reported_ns && now_ns - p->reported_ns < REPORT_EVERY_S * 1000 * MS_NS)
+		return;
+	if (p->in_cycle) // so much of it is known by now
+		(void)stage_clock_enter(&p->clock, p->clock.stage, now_ns);
+	fill(p, state, p->in_cycle, now_ns, &report);
+	void *to = channel_room(p->channel, WIRE_FRAME_MAX);
+	if (!to || channel_put(p->channel, wire_put_report(to, WIRE_FRAME_MAX, &report)))
+		return; // the connection is lost, and whoever uses it next finds out
+	p->reported_ns = now_ns;
+	if (when != REPORT_WITH_WHAT_FOLLOWS)
+		(void)channel_flush(p->channel, NULL);
+}

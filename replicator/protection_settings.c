@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// What can be changed of a protection while it runs, and the gate that keeps its limits of bandwidth.
+#include "replicator/protection_private.h"
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "replicator/limiter.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const unsigned weights[] = {[PRIORITY_LOW] = 1, [PRIORITY_NORMAL] = 2, [PRIORITY_HIGH] = 4};
+
+unsigned protection_weight(enum priority priority)
+{
+	return weights[priority];
+}
+
+int protection_set(struct protection *p, const struct protection_settings *settings, struct err *err)
+{
+	LOCK_SCOPE(&p->lock);
+	AUTO_FREE struct protection_config *config = malloc(sizeof(*config));
+	if (!config)
+		return err_sys(err, -ENOMEM, "change %s", p->config.name);
+	*config = p->config;
+	config->settings = *settings;
+	config->rpo_ms = settings->rpo_ms;
+	int rc = protection_config_save(p->place.state, config, err);
+	if (rc)
+		return rc;
+	p->config.settings = config->settings;
+	p->config.rpo_ms = config->rpo_ms;
+	p->resettle = true; // the thread's own copies
+	if (p->flow)
+		limiter_flow_set(p->flow, &settings->bandwidth, weights[settings->priority]);
+	log_info("settings changed protection=%s rpo_ms=%llu", p->config.name, (unsigned long long)settings->rpo_ms);
+	protection_wake(p);
+	return 0;
+}
+
+void settings_apply(struct protection *p)
+{
+	LOCK_SCOPE(&p->lock);
+	if (!p->resettle)
+		return;
+	p->resettle = false;
+	p->reported_ns = 0; // the receiver learns the RPO at once
+	p->schedule.rpo_ns = p->config.rpo_ms * MS_NS;
+}
+
+// --- off-peak: what has no point yet waits for its window ---
+
+bool settings_off_peak(struct protection *p)
+{
+	LOCK_SCOPE(&p->lock);
+	if (!p->config.settings.has_offpeak || p->schedule.has_point)
+		return true;
+	const struct bandwidth_time local = bandwidth_local(env_wall_ns(p->place.env));
+	return bandwidth_window_holds(&p->config.settings.offpeak, &local);
+}
+
+// --- the gate: cycle thread ---
+
+static size_t gate_piece(void *context)
+{
+	const struct protection *p = context;
+	return limiter_piece(p->flow);
+}
+
+static int gate_pass(void *context, size_t bytes, bool may_wait, const atomic_bool *over)
+{
+	struct protection *p = context;
+	if (!may_wait) {
+		limiter_charge(p->flow, bytes);
+		return 0;
+	}
+	enum rpo_stage was = stage_clock_enter(&p->clock, RPO_STAGE_THROTTLED, protection_now_ns(p));
+	int rc = limiter_pass(p->flow, bytes, over);
+	(void)stage_clock_enter(&p->clock, was, protection_now_ns(p));
+	return rc;
+}
+
+void settings_gate(struct protection *p, struct channel *channel)
+{
+	if (p->flow)
+		channel_gate(channel, &(struct channel_gate){.piece = gate_piece, .pass = gate_pass, .context = p});
+}
+
+int settings_join(struct protection *p)
+{
+	const struct protection_settings *settings = &p->config.settings;
+	return p->place.limiter ? limiter_join(p->place.limiter, &settings->bandwidth, weights[settings->priority], &p->flow) : 0;
+}
+
+void settings_leave(struct protection *p)
+{
+	limiter_leave(p->flow);
+	p->flow = NULL;
+}

@@ -1,0 +1,56 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Metrics of both daemons, on the control socket and on --metrics: judged by promtool and by Prometheus' own Python parser; the dashboard and the alert
+# rules name nothing that there is not.
+. "$(dirname "$0")/lib.sh"
+requires promtool jq curl
+/usr/bin/python3 -c 'import prometheus_client' 2>/dev/null || skip 'needs python3-prometheus-client; to install it: sudo tools/setup'
+
+M1=$(free_port) M2=$(free_port)
+new_image "$W/a.raw" $((4 << 20))
+start_receiver --metrics "127.0.0.1:$M2"
+start_replicator --metrics "127.0.0.1:$M1"
+kagami pair dr "$(new_token)" >/dev/null
+kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h >/dev/null
+wait_for 60 has_point vm1
+cycle vm1 >/dev/null
+kagami limit vm1 --quota 1G >/dev/null
+
+fetch() { # URL [OPTION...]
+	curl -s --max-time 20 --noproxy '*' "${@:2}" "$1"
+}
+status() { # URL [OPTION...]: that it is answered with
+	curl -s -o "$W/body" -w '%{http_code}' --max-time 20 --noproxy '*' "${@:2}" "$1"
+}
+
+at_source GET /metrics >"$W/source.om"
+fetch "http://127.0.0.1:$M2/metrics" >"$W/target.om"
+tail -n 1 "$W/source.om" | grep -qx '# EOF' || fail "no end: $(tail -n 1 "$W/source.om")"
+families=$("$e2e/metrics_named.py" "$W/source.om" "$W/target.om" -- "$root/tools/grafana-dashboard.json" "$root/tools/prometheus-alerts.yml")
+at_least families "$families" 45
+fetch "http://127.0.0.1:$M1/metrics" -D "$W/headers" -o "$W/source2.om"
+grep -qi '^content-type: application/openmetrics-text; version=1.0.0' "$W/headers" || fail "$(cat "$W/headers")"
+for port in $M1 $M2; do
+	fetch "http://127.0.0.1:$port/metrics" -H 'Accept: text/plain' | promtool check metrics >"$W/promtool.out" 2>&1 || fail "promtool: $(cat "$W/promtool.out")"
+done
+promtool check rules "$root/tools/prometheus-alerts.yml" >"$W/promtool.out" 2>&1 || fail "$(cat "$W/promtool.out")"
+promtool test rules "$root/tests/data/prometheus-alerts.test.yml" >"$W/promtool.out" 2>&1 || fail "$(cat "$W/promtool.out")"
+jq -e '.panels | length > 15' "$root/tools/grafana-dashboard.json" >/dev/null
+
+value() { # FILE SAMPLE
+	awk -v s="$2" '$1 == s { print $2 }' "$W/$1.om"
+}
+is "points" "$(value target 'kagami_points{protection="vm1"}')" "$(points vm1 | wc -l)"
+is "quota" "$(value target 'kagami_quota_bytes{protection="vm1"}')" $((1 << 30))
+is "connected" "$(value target 'kagami_connected{protection="vm1"}')" 1
+is "sessions" "$(value target kagami_sessions)" 1
+is "state" "$(value source 'kagami_state{protection="vm1",state="idle"}')" 1
+is "cycles" "$(value source 'kagami_cycles_total{protection="vm1",result="committed"}')" "$(protection vm1 .cycles.committed)"
+is "cuts" "$(value source 'kagami_cut_hold_seconds_count{protection="vm1"}')" "$(protection vm1 .cuts.count)"
+is "objective" "$(value source 'kagami_rpo_seconds{protection="vm1"}')" 3600
+at_least "wire bytes" "$(value source 'kagami_wire_bytes_total{protection="vm1"}')" 1000000
+
+# What a listener of metrics has besides them (--web: test-web.sh).
+is "status of the status at --metrics" "$(status "http://127.0.0.1:$M1/v1/protections")" 404
+is "status of a POST at --metrics" "$(status "http://127.0.0.1:$M1/metrics" -X POST)" 405
+daemons_alive

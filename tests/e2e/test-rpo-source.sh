@@ -1,0 +1,31 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The source's own record of ages, and what its REPORT tells the receiver: the causes are the same at both ends, also while the operator
+# has paused, and the record survives a restart.
+. "$(dirname "$0")/lib.sh"
+requires qemu-img qemu-io jq curl
+
+new_image "$W/a.raw" $((8 << 20))
+start_pair
+kagami protect vm1 vda="$W/a.raw" --to dr --rpo 2s >/dev/null
+wait_for 60 has_point vm1
+history() { at_source GET "/v1/protections/vm1/history?window=hour" | jq -r "$1"; }
+wait_for 30 eval '[ "$(history .observed_ms)" -ge 3000 ]'
+is "RPO" "$(history .rpo_ms)" 2000
+kagami pause vm1 >/dev/null
+is "cause" "$(protection vm1 .cause)" paused
+wait_for 30 eval '[ "$(history ".missed_by.paused // 0")" -ge 1000 ]'
+wait_for 30 eval '[ "$(replica vm1 .source_paused)" = true ]' # it said good-bye
+wait_for 30 eval '[ "$(replica vm1 .rpo.missing)" = paused ]'
+kagami resume vm1 >/dev/null
+kagami set vm1 --rpo 1m >/dev/null
+n=$(cycle vm1)
+wait_for 30 eval '[ "$(replica vm1 .rpo_ms)" = 60000 ] || [ "$(at_target GET /v1/protections/vm1/history | jq .rpo_ms)" = 60000 ]'
+before=$(history .observed_ms)
+stop_replicator
+start_replicator
+wait_for 30 connected vm1
+at_least "observed after a restart" "$(history .observed_ms)" "$before"
+at_least "missed after a restart" "$(history .missed_by.paused)" 1000
+refuses 'no protection' kagami history other
+daemons_alive

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// What another RPO would cost, from synthetic histories whose answer is known.
+#include "base/size.h"
+#include "replicator/history.h"
+#include "tests/sim/env_sim.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SECOND UINT64_C(1000000000)
+#define MINUTE (60 * SECOND)
+#define MB UINT64_C(1000000)
+#define TB (UINT64_C(1) << 40)
+
+static bool about(uint64_t a, uint64_t b)
+{
+	double by = (double)a / (double)b;
+	return by > 0.97 && by < 1.03;
+}
+
+// A guest that writes new places all the time: in proportion.
+static struct history linear(uint64_t rate, unsigned stretches)
+{
+	struct history h;
+	memset(&h, 0, sizeof(h));
+	for (int i = 0; i < 100; i++)
+		for (unsigned s = 0; s < stretches; s++)
+			history_see(&h, s, rate << s);
+	history_cycle(&h, 10 * MB, 5 * MB, 40 * MB);
+	return h;
+}
+
+static void what_was_measured_is_what_is_said(void **state)
+{
+	(void)state;
+	struct history h = linear(MB, 10);
+	bool measured;
+	for (unsigned s = 0; s < 10; s++) {
+		assert_true(about(history_bytes(&h, history_stretch_ns(s), TB, &measured), MB << s));
+		assert_true(measured);
+	}
+	assert_true(about(history_bytes(&h, 300 * SECOND, TB, &measured), 300 * MB) && measured);
+	assert_true(about(history_bytes(&h, SECOND / 4, TB, &measured), MB / 4) && !measured);
+}
+
+static void longer_stretches_follow_the_curve_and_end_at_the_size_of_the_disks(void **state)
+{
+	(void)state;
+	bool measured;
+	struct history h = linear(MB, 10);
+	assert_true(about(history_bytes(&h, 4096 * SECOND, TB, &measured), 4096 * MB) && !measured);
+	assert_true(history_bytes(&h, 4096 * SECOND, 1000 * MB, &measured) == 1000 * MB);
+	memset(&h, 0, sizeof(h));
+	for (unsigned s = 0; s < 9; s += 2) // the square root of the time, seen at every second stretch
+		history_see(&h, s, MB << (s / 2));
+	assert_true(about(history_bytes(&h, history_stretch_ns(14), TB, &measured), MB << 7) && !measured);
+	assert_true(about(history_bytes(&h, 128 * SECOND, TB, &measured), (uint64_t)(11.3137 * 1e6)) && measured);
+	memset(&h, 0, sizeof(h)); // a guest that writes the same 50 MB over and over
+	for (unsigned s = 3; s < 8; s++)
+		history_see(&h, s, 50 * MB);
+	assert_true(about(history_bytes(&h, history_stretch_ns(17), TB, &measured), 50 * MB));
+	memset(&h, 0, sizeof(h));
+	assert_true(history_bytes(&h, MINUTE, TB, &measured) == 0 && !measured);
+}
+
+static void rpo_is_kept_where_the_line_takes_half_of_it_for_the_other_half(void **state)
+{
+	(void)state;
+	struct history h = linear(10 * MB, 12);
+	struct what_if_setting fast = {.rate = 11 * MB, .fixed_ns = SECOND / 10, .disk_bytes = TB, .points_keep = 24};
+	struct what_if_setting slow = fast;
+	struct what_if w;
+	slow.rate = 9 * MB;
+	history_what_if(&h, &fast, 15 * MINUTE, &w);
+	assert_true(w.kept && about(w.rate_needed, 10 * MB));
+	assert_true(w.interval_ns + w.transfer_ns <= 15 * MINUTE);
+	history_what_if(&h, &slow, 15 * MINUTE, &w);
+	assert_true(!w.kept);
+	assert_true(history_smallest_rpo(&h, &slow) == 0);
+	// 5 MB/s into a line of 100: 0.1 s fixed leaves nothing of a second's half too short.
+	h = linear(5 * MB, 12);
+	fast.rate = 100 * MB;
+	assert_true(history_smallest_rpo(&h, &fast) == SECOND);
+	fast.fixed_ns = 2 * SECOND;
+	uint64_t smallest = history_smallest_rpo(&h, &fast);
+	assert_true(smallest > 4 * SECOND && smallest < 5 * SECOND);
+	history_what_if(&h, &fast, smallest, &w);
+	assert_true(w.kept);
+}
+
+static void figures_of_another_rpo_add_up(void **state)
+{
+	(void)state;
+	struct history h = linear(MB, 12);
+	struct what_if_setting setting = {.rate = 100 * MB, .fixed_ns = SECOND / 20, .disk_bytes = TB, .points_keep = 24};
+	uint64_t delta = 0, day = 0;
+	static const uint64_t rpos[] = {15 * SECOND, MINUTE, 5 * MINUTE, 60 * MINUTE};
+	for (int i = 0; i < 4; i++) {
+		struct what_if w;
+		history_what_if(&h, &setting, rpos[i], &w);
+		assert_true(w.kept && w.delta_bytes > delta);
+		assert_true(w.interval_ns > rpos[i] / 10 * 8 && w.interval_ns < rpos[i]);
+		assert_true(about(w.delta_wire_bytes, w.delta_bytes / 2)); // as the cycles had it
+		assert_true(w.retention_bytes == w.delta_wire_bytes * 24);
+		assert_true(about(w.day_wire_bytes, 43200 * MB)); // nothing is written twice: it is the same for all
+		assert_true(about(w.crash_bytes, rpos[i] / SECOND * 4 * MB));
+		delta = w.delta_bytes;
+		day = w.day_wire_bytes;
+	}
+	assert_true(day > 0);
+	memset(&h, 0, sizeof(h)); // the same places over and over: a longer RPO costs less
+	for (unsigned s = 0; s < 12; s++)
+		history_see(&h, s, 50 * MB);
+	struct what_if often, seldom;
+	history_what_if(&h, &setting, 15 * SECOND, &often);
+	history_what_if(&h, &setting, 60 * MINUTE, &seldom);
+	assert_true(seldom.day_wire_bytes * 100 < often.day_wire_bytes);
+}
+
+static void history_survives_a_restart_and_damage_is_an_empty_one(void **state)
+{
+	(void)state;
+	struct sim *sim = sim_new(1);
+	struct env_root *root;
+	struct err err;
+	struct history h = linear(MB, 7), back;
+	assert_int_equal(env_root_open(sim_env(sim), "/", &root), 0);
+	assert_int_equal(env_mkdir(root, "protections"), 0);
+	assert_int_equal(env_mkdir(root, "protections/vm1"), 0);
+	assert_int_equal(history_load(root, "vm1", &back, &err), 0);
+	assert_true(back.cycles == 0);
+	assert_int_equal(history_save(root, "vm1", &h, &err), 0);
+	assert_int_equal(history_load(root, "vm1", &back, &err), 0);
+	assert_memory_equal(&back, &h, sizeof(h));
+	static const char *const bad[] = {"", "[]", "{\"version\": 1}", "{\"version\": 1, \"cycles\": 1, \"wire_ppm\": 1, \"marked_ppm\": 1, \"stretches\": []}"};
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(env_replace(root, "protections/vm1", "protections/vm1/history.json", bad[i], strlen(bad[i])), 0);
+		assert_true(history_load(root, "vm1", &back, &err) < 0);
+		assert_true(back.cycles == 0 && back.stretch[0].samples == 0);
+	}
+	env_root_close(root);
+	sim_free(sim);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_was_measured_is_what_is_said),
+		cmocka_unit_test(longer_stretches_follow_the_curve_and_end_at_the_size_of_the_disks),
+		cmocka_unit_test(rpo_is_kept_where_the_line_takes_half_of_it_for_the_other_half),
+		cmocka_unit_test(figures_of_another_rpo_add_up),
+		cmocka_unit_test(history_survives_a_restart_and_damage_is_an_empty_one),
+	};
+	return cmocka_run_group_tests_name("history", tests, NULL, NULL);
+}

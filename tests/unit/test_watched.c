@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the receiver knows of a protection over time (receiver/watched.c), on a clock of the test's: dark sources, clocks that are apart, causes, and the
+// events that come of them, each once.
+#include "link/events.h"
+#include "receiver/watched.h"
+#include "rpo/cause.h"
+#include "tests/lib/twin.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define NS INT64_C(1000000000)
+#define WALL (INT64_C(1790000000) * NS)
+
+struct place {
+	struct temp temp;
+	struct events *events;
+	struct watched *watched;
+	struct watched_now now;
+	struct replica_pulse pulse;
+	uint64_t seen; // events
+};
+
+static struct place *place_new(uint64_t rpo_s)
+{
+	struct place *p = calloc(1, sizeof(*p));
+	assert_non_null(p);
+	temp_open(&p->temp);
+	assert_int_equal(events_open(env_posix(), p->temp.root, &p->events, NULL), 0);
+	events_set_default(p->events);
+	p->now = (struct watched_now){.mono_ns = 1000 * NS, .wall_ns = WALL};
+	p->pulse.rpo_ms = rpo_s * 1000;
+	p->watched = calloc(1, sizeof(*p->watched));
+	assert_non_null(p->watched);
+	ledger_init(&p->watched->ledger, rpo_s * 1000, LEDGER_OBJECTIVE_DEFAULT, p->now.mono_ns, p->now.wall_ns);
+	watched_init(p->watched, "vm1", &p->now);
+	return p;
+}
+
+static void place_free(struct place *p)
+{
+	events_set_default(NULL);
+	events_close(p->events);
+	temp_close(&p->temp);
+	free(p->watched);
+	free(p);
+}
+
+static void pass(struct place *p, unsigned seconds)
+{
+	for (unsigned i = 0; i < seconds; i++) {
+		p->now.mono_ns += NS;
+		p->now.wall_ns += NS;
+		watched_tick(p->watched, &p->now, &p->pulse);
+	}
+}
+
+static void commit(struct place *p, uint64_t age_s)
+{
+	p->pulse.last_point++;
+	p->pulse.last_cut_wall_ns = p->now.wall_ns - (int64_t)age_s * NS;
+	watched_committed(p->watched, &p->now, p->pulse.last_point, p->pulse.last_cut_wall_ns, 4096, 100);
+}
+
+static void report(struct place *p, enum wire_report_state state, unsigned cause)
+{
+	const struct wire_report report = {.state = state, .cause = (uint8_t)cause, .rpo_ms = p->pulse.rpo_ms, .wall_ns = p->now.wall_ns};
+	watched_report(p->watched, &p->now, &report);
+}
+
+// How many events of the class came since this was asked last; the text of the newest is in `text`.
+static unsigned news(struct place *p, const char *class, char text[EVENT_TEXT_SIZE])
+{
+	struct event event;
+	struct event_filter filter = {.since = p->seen, .class = class};
+	unsigned count = 0;
+	for (; events_next(p->events, &filter, 0, &event) == 1; count++) {
+		filter.since = event.id;
+		(void)snprintf(text, EVENT_TEXT_SIZE, "%s", event.text);
+		event_done(&event);
+	}
+	return count;
+}
+
+static void seen(struct place *p)
+{
+	p->seen = events_newest(p->events);
+}
+
+static void dark_source_is_told_once_and_its_point_ages(void **state)
+{
+	(void)state;
+	char text[EVENT_TEXT_SIZE];
+	struct place *p = place_new(30);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	commit(p, 2);
+	pass(p, 20);
+	watched_disconnected(p->watched, &p->now);
+	pass(p, 59);
+	assert_int_equal(news(p, "source-dark", text), 0);
+	assert_int_equal(news(p, "rpo-missed", text), 1); // at 30 s, without anybody there
+	assert_non_null(strstr(text, "source-down"));
+	pass(p, 100);
+	assert_int_equal(news(p, "source-dark", text), 1);
+	assert_int_equal(news(p, "rpo-missed", text), 1);
+	assert_true(ledger_age_ms(&p->watched->ledger) == 181000);
+	assert_true(p->watched->ledger.miss.cause == RPO_CAUSE_SOURCE_DOWN);
+	seen(p);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	assert_int_equal(news(p, "source-dark", text), 1);
+	assert_int_equal(news(p, "rpo-kept", text), 0);
+	commit(p, 1);
+	assert_int_equal(news(p, "rpo-kept", text), 1);
+	assert_non_null(strstr(text, "2 min 31 s"));
+	place_free(p);
+}
+
+static void paused_source_is_not_dark(void **state)
+{
+	(void)state;
+	char text[EVENT_TEXT_SIZE];
+	struct place *p = place_new(30);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	commit(p, 0);
+	report(p, WIRE_REPORT_PAUSED, RPO_CAUSE_PAUSED);
+	watched_disconnected(p->watched, &p->now);
+	pass(p, 500);
+	assert_int_equal(news(p, "source-dark", text), 0);
+	assert_int_equal(news(p, "rpo-missed", text), 1);
+	assert_true(p->watched->ledger.miss.cause == RPO_CAUSE_PAUSED);
+	watched_connected(p->watched, &p->now, p->now.wall_ns); // and what it said then does not stand any more
+	watched_disconnected(p->watched, &p->now);
+	pass(p, 61);
+	assert_int_equal(news(p, "source-dark", text), 1);
+	place_free(p);
+}
+
+static void cut_is_aged_by_the_offset_of_the_clocks(void **state)
+{
+	(void)state;
+	char text[EVENT_TEXT_SIZE];
+	struct place *p = place_new(30);
+	const int64_t ahead = 3600 * NS; // ours is an hour ahead of the source's
+	watched_connected(p->watched, &p->now, p->now.wall_ns - ahead);
+	assert_int_equal(news(p, "clock", text), 1);
+	assert_non_null(strstr(text, "1 h behind"));
+	struct wire_report report = {.state = WIRE_REPORT_RUNNING, .rpo_ms = 30000, .wall_ns = p->now.wall_ns - ahead, .clock_offset_ns = ahead, .clock_error_ns = 1000000};
+	watched_report(p->watched, &p->now, &report);
+	watched_committed(p->watched, &p->now, 1, p->now.wall_ns - ahead - 5 * NS, 1, 1);
+	assert_true(ledger_age_ms(&p->watched->ledger) == 5000);
+	// The source's clock is set right while the session is open: its next report is off by as much.
+	report.wall_ns = p->now.wall_ns;
+	watched_report(p->watched, &p->now, &report);
+	assert_true(p->watched->clock_offset_ns == 0);
+	assert_int_equal(news(p, "clock", text), 2);
+	watched_committed(p->watched, &p->now, 2, p->now.wall_ns - 4 * NS, 1, 1);
+	assert_true(ledger_age_ms(&p->watched->ledger) == 4000);
+	place_free(p);
+}
+
+static void step_of_our_own_clock_changes_no_age(void **state)
+{
+	(void)state;
+	struct place *p = place_new(30);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	commit(p, 1);
+	pass(p, 10);
+	p->now.wall_ns += 365 * 86400 * NS;
+	pass(p, 1);
+	assert_true(ledger_age_ms(&p->watched->ledger) == 12000);
+	// A cut that the source made just now, by its own clock.
+	watched_committed(p->watched, &p->now, 2, p->now.wall_ns - 365 * 86400 * NS - 3 * NS, 1, 1);
+	assert_true(ledger_age_ms(&p->watched->ledger) == 3000);
+	place_free(p);
+}
+
+static void cause_is_what_stands_in_the_order_of_what_matters(void **state)
+{
+	(void)state;
+	struct place *p = place_new(30);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	commit(p, 0);
+	report(p, WIRE_REPORT_RUNNING, RPO_CAUSE_NETWORK);
+	assert_true(p->watched->cause == RPO_CAUSE_NETWORK);
+	struct wire_report stages = p->watched->report;
+	stages.cause = 0;
+	stages.stage_ms[RPO_STAGE_READ] = 50;
+	watched_report(p->watched, &p->now, &stages);
+	assert_true(p->watched->cause == RPO_CAUSE_READ);
+	stages.cause = 200; // of a newer source
+	watched_report(p->watched, &p->now, &stages);
+	assert_true(p->watched->cause == RPO_CAUSE_UNKNOWN);
+	p->pulse.limited = true;
+	pass(p, 1);
+	assert_true(p->watched->cause == RPO_CAUSE_SPACE);
+	p->pulse.broken = true;
+	pass(p, 1);
+	assert_true(p->watched->cause == RPO_CAUSE_TARGET_ERROR);
+	p->pulse.fenced = true;
+	pass(p, 1);
+	assert_true(p->watched->cause == RPO_CAUSE_FENCED);
+	place_free(p);
+}
+
+static void rpo_of_a_report_takes_the_place_of_that_of_open(void **state)
+{
+	(void)state;
+	struct place *p = place_new(30);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	commit(p, 0);
+	pass(p, 20);
+	p->pulse.rpo_ms = 10000;
+	report(p, WIRE_REPORT_RUNNING, 0);
+	pass(p, 1);
+	assert_true(p->watched->ledger.missing && p->watched->ledger.rpo_ms == 10000);
+	place_free(p);
+}
+
+static void pulse_from_before_a_commit_takes_nothing_back(void **state)
+{
+	(void)state;
+	struct place *p = place_new(30);
+	struct replica_pulse old = p->pulse;
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	watched_tick(p->watched, &p->now, &old);
+	commit(p, 3);
+	commit(p, 1);
+	old.last_point = 1;
+	old.last_cut_wall_ns = p->now.wall_ns - 3 * NS;
+	watched_tick(p->watched, &p->now, &old);
+	assert_true(p->watched->ledger.point == 2 && ledger_age_ms(&p->watched->ledger) == 1000);
+	old.last_point = 0;
+	watched_tick(p->watched, &p->now, &old);
+	assert_true(p->watched->ledger.has_point);
+	place_free(p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(dark_source_is_told_once_and_its_point_ages),
+		cmocka_unit_test(paused_source_is_not_dark),
+		cmocka_unit_test(cut_is_aged_by_the_offset_of_the_clocks),
+		cmocka_unit_test(step_of_our_own_clock_changes_no_age),
+		cmocka_unit_test(cause_is_what_stands_in_the_order_of_what_matters),
+		cmocka_unit_test(rpo_of_a_report_takes_the_place_of_that_of_open),
+		cmocka_unit_test(pulse_from_before_a_commit_takes_nothing_back),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
