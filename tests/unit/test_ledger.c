@@ -357,7 +357,7 @@ static void check_week(struct week *w)
 static void ledger_of_a_week_with_gaps_restarts_and_steps_is_what_an_oracle_counts(void **state)
 {
 	(void)state;
-	for (uint64_t seed = 1; seed <= 6; seed++) {
+	for (uint64_t seed = 1; seed <= 3; seed++) {
 		struct week *w = week_new(seed);
 		int64_t end = w->clock + WEEK + DAY;
 		while (w->clock < end) {
