@@ -253,6 +253,14 @@ static void sectors_load(const struct ledger_file *f, const unsigned char *data,
 	}
 }
 
+int ledger_file_decode(struct ledger_file *f, const unsigned char data[LEDGER_FILE_SIZE], struct ledger *l)
+{
+	int rc = header_load(f, data, l);
+	if (rc == 0)
+		sectors_load(f, data, l);
+	return rc;
+}
+
 int ledger_file_load(struct ledger_file *f, struct ledger *l, struct err *err)
 {
 	AUTO_FREE unsigned char *data = malloc(LEDGER_FILE_SIZE);
@@ -262,12 +270,11 @@ int ledger_file_load(struct ledger_file *f, struct ledger *l, struct err *err)
 	rc = env_pread_full(f->file, data, LEDGER_FILE_SIZE, 0);
 	rc = rc == -ENODATA ? -EBADMSG : rc;
 	if (rc == 0)
-		rc = header_load(f, data, l);
+		rc = ledger_file_decode(f, data, l);
 	if (rc) {
 		ledger_file_close(f);
 		return rc == -EBADMSG ? err_set(err, rc, "%s: it is no history, or a damaged one", f->name) : err_sys(err, rc, "%s", f->name);
 	}
-	sectors_load(f, data, l);
 	f->made = true;
 	f->synced_ns = env_mono_ns(f->root->env);
 	return 0;

@@ -39,6 +39,9 @@ void ledger_file_close(struct ledger_file *file);
 // begun with ledger_init(), and the first save replaces the file.
 int ledger_file_load(struct ledger_file *file, struct ledger *ledger, struct err *err);
 
+// The same of bytes in memory. -EBADMSG.
+int ledger_file_decode(struct ledger_file *file, const unsigned char data[LEDGER_FILE_SIZE], struct ledger *ledger);
+
 // Writes what changed since the last save, and syncs at most every LEDGER_SYNC_SECONDS. After an error but for want of space the next save makes the file anew.
 // Whoever saves a copy calls ledger_changed() for the original when that failed: the next save writes all there is.
 void ledger_changed(struct ledger *ledger);

@@ -6,6 +6,7 @@
 #include "tests/lib/twin.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -235,7 +236,7 @@ static void nothing_waits_after_the_wake(void **state)
 	temp_open(&temp);
 	struct events *e = open_at(&temp);
 	events_wake(e);
-	assert_int_equal(events_next(e, &(struct event_filter){.since = 0}, EVENTS_WAIT_MS_MAX, &event), 0);
+	assert_int_equal(events_next(e, &(struct event_filter){.since = 0}, UINT_MAX, &event), 0); // or it would be here for weeks
 	events_close(e);
 	temp_close(&temp);
 }
