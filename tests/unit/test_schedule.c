@@ -242,6 +242,17 @@ static void cut_comes_earlier_when_a_guest_begins_to_write_more(void **state)
 	assert_true(line.w.violation == 0);
 }
 
+// The due time is where waiting longer would be too long, with what becomes dirty meanwhile: to within a hundredth.
+static void due_is_where_the_transfer_of_what_will_be_dirty_just_fits(void **state)
+{
+	(void)state;
+	struct schedule s = {.rpo_ns = 15 * MINUTE, .has_point = true, .last_cut_ns = NOON, .forecast = {.fixed_ns = SECOND, .rate = 100000000}};
+	struct schedule_load load = {.now_ns = NOON + 5 * MINUTE, .dirty_bytes = UINT64_C(9000000000)}; // 30 MB/s
+	uint64_t due = schedule_next_cut(&s, &load), deadline = schedule_deadline(&s);
+	uint64_t ends = due + schedule_lead_ns(&s, schedule_dirty_at(&s, &load, due)) + schedule_spare_ns(&s);
+	assert_true(due > load.now_ns && ends <= deadline + SECOND && ends >= deadline - 9 * SECOND);
+}
+
 static void fast_guest_is_not_cut_at_once_after_each_commit(void **state)
 {
 	(void)state;
@@ -450,6 +461,7 @@ int main(void)
 		cmocka_unit_test(idle_protection_does_not_cut_more_often_than_it_must),
 		cmocka_unit_test(rpo_is_kept_at_any_steady_load_that_the_line_can_take),
 		cmocka_unit_test(cut_comes_earlier_when_a_guest_begins_to_write_more),
+		cmocka_unit_test(due_is_where_the_transfer_of_what_will_be_dirty_just_fits),
 		cmocka_unit_test(fast_guest_is_not_cut_at_once_after_each_commit),
 		cmocka_unit_test(time_of_precopy_counts_as_part_of_the_transfer),
 		cmocka_unit_test(sync_of_hours_does_not_make_the_next_cycles_early),
