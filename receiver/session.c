@@ -432,8 +432,10 @@ static int dispatch(struct session *session, const struct wire_frame *frame, enu
 static int idle_check(struct session *session, enum wire_error *ret_code, struct err *err)
 {
 	uint64_t silent_ms = (env_mono_ns(session->host->env) - session->heard_ns) / 1000000;
-	if (silent_ms > CHANNEL_STALL_MS)
+	if (silent_ms > CHANNEL_STALL_MS) {
+		session->done = true; // whoever is silent is gone, or its line is: it broke no protocol, and hears nothing
 		return err_set(err, -ETIMEDOUT, "the source has been silent for %llu s", (unsigned long long)silent_ms / 1000);
+	}
 	struct replica_info info;
 	if (session->state != SESSION_OPEN)
 		return 0;
@@ -501,6 +503,6 @@ void session_run(const struct session_host *host, struct channel *channel, const
 	} else if (rc && rc != -ECONNRESET) {
 		log_warning("connection refused peer=%s reason=\"%s\"", peer_address, err.text);
 	}
-	if (rc && rc != -ECONNRESET)
+	if (rc && rc != -ECONNRESET && !session.done)
 		channel_refuse(channel, code, err.text);
 }
