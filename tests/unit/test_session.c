@@ -114,12 +114,6 @@ int channel_fd(const struct channel *c)
 	abort();
 }
 
-bool channel_ready(struct channel *c)
-{
-	(void)c;
-	abort();
-}
-
 uint64_t channel_bytes_out(const struct channel *c)
 {
 	(void)c;
