@@ -83,7 +83,7 @@ stop_receiver
 starts_not() { # TEXT ARGUMENT...
 	local text=$1
 	shift
-	refuses "$text" kagami-receiver --run-dir "$KAGAMI_RUN_DIR" --store "$STORE" --listen "127.0.0.1:$PORT" "$@"
+	refuses "$text" kagami-receiver --log-level error --run-dir "$KAGAMI_RUN_DIR" --store "$STORE" --listen "127.0.0.1:$PORT" "$@"
 }
 starts_not 'no loopback address.*--web-token' --web "0.0.0.0:$web"
 starts_not 'goes with --web' --web-token "$W/token"
