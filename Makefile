@@ -49,7 +49,7 @@ ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -DKAGAMI_VERSION='"$(VERSION)"' $(OPTIMIZE) 
 ALL_LDFLAGS = -pie -Wl,-z,relro,-z,now -pthread $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
 # Asked once, and only when something is compiled: `make test` gets here before pkg-config may be installed.
 PACKAGE_CFLAGS = $(eval PACKAGE_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES)))$(PACKAGE_CFLAGS)
-PACKAGE_LIBS   = $(eval PACKAGE_LIBS := $$(shell pkg-config --libs $(PACKAGES)))$(PACKAGE_LIBS)
+PACKAGE_LIBS   = $(eval PACKAGE_LIBS := $$(shell pkg-config --libs $(PACKAGES)) -lm)$(PACKAGE_LIBS)
 
 # Root compiles as the owner of the tree, so that `sudo make demo` leaves nothing behind that a plain `make` cannot replace.
 AS_OWNER := $(shell [ "$$(id -u)" = 0 ] && uid=$$(stat -c %u .) && [ $$uid != 0 ] && \

@@ -87,11 +87,12 @@ static void print_sums(const json_t *history)
 	json_object_foreach((json_t *)by, cause, missed)
 		(void)printf(", %s: %s", cause, show_duration((uint64_t)json_integer_value(missed)).text);
 	json_int_t left = json_integer_value(json_object_get(history, "budget_left_ms"));
-	(void)printf("\nbudget   %.6g%% of the time within the RPO: %s may be missed, %s\n",
-		     100 * json_number_value(json_object_get(history, "objective")), show_duration_of(history, "budget_ms").text,
-		     left < 0 ? "and more than that was" : show_duration((uint64_t)left).text);
-	if (left >= 0)
-		(void)printf("         of which is left\n");
+	(void)printf("\nbudget   %.6g%% of the time within the RPO: %s may be missed in a week, ",
+		     100 * json_number_value(json_object_get(history, "objective")), show_duration_of(history, "budget_ms").text);
+	if (left < 0)
+		(void)printf("and %s more than that was\n", show_duration((uint64_t)-left).text);
+	else
+		(void)printf("of which %s is left\n", show_duration((uint64_t)left).text);
 	if (json_is_object(advice))
 		(void)printf("advice   RPO %s: %s\n", show_duration_of(advice, "rpo_ms").text, show_text_of(advice, "why"));
 }

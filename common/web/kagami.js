@@ -206,7 +206,7 @@ function plot(history) {
 	}
 	svg.append(draw("line", {x1: left, x2: W, y1: y(history.rpo_ms), y2: y(history.rpo_ms), class: "bound"}),
 		draw("line", {x1: left, x2: W, y1: H - foot, y2: H - foot, class: "axis"}),
-		draw("text", {x: 0, y: y(history.rpo_ms) + 4}, duration(history.rpo_ms)), draw("text", {x: 0, y: H - foot}, "0"),
+		draw("text", {x: 0, y: y(history.rpo_ms) + 4}, duration(history.rpo_ms)), draw("text", {x: 0, y: 11}, y(history.rpo_ms) > 26 ? duration(top) : ""),
 		draw("text", {x: left, y: H - 4}, moment(history.from)), draw("text", {x: W, y: H - 4, "text-anchor": "end"}, moment(history.to)));
 	return svg;
 }

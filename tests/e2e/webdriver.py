@@ -52,13 +52,21 @@ class Browser:
         actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
         self._ask("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
 
+    def _on(self, selector, what, body):
+        """Of an element that the page may have drawn anew since it was found."""
+        for attempt in range(5):
+            found = self._ask("POST", "/element", {"using": "css selector", "value": selector})
+            try:
+                return self._ask("POST", f"/element/{found[ELEMENT]}/{what}", body)
+            except RuntimeError as error:
+                if "stale element" not in str(error) or attempt == 4:
+                    raise
+
     def click(self, selector):
-        found = self._ask("POST", "/element", {"using": "css selector", "value": selector})
-        self._ask("POST", f"/element/{found[ELEMENT]}/click", {})
+        self._on(selector, "click", {})
 
     def type(self, selector, text):
-        found = self._ask("POST", "/element", {"using": "css selector", "value": selector})
-        self._ask("POST", f"/element/{found[ELEMENT]}/value", {"text": text})
+        self._on(selector, "value", {"text": text})
 
     def cdp(self, command, **parameters):
         return self._ask("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
