@@ -28,7 +28,7 @@ struct session {
 	struct replica *replica; // while OPEN
 	uint64_t began_ns, heard_ns, spoke_ns;
 	uint64_t messages; // BLOCK and ZEROS that were taken
-	bool done; // answered in full: close without ERROR
+	bool done; // answered in full, or nobody is there: close without ERROR
 };
 
 // Handlers return 0, or a negative errno after `err` was filled; *ret_code says what the peer is told.
@@ -459,8 +459,10 @@ static int step(struct session *session, enum wire_error *ret_code, struct err *
 	struct wire_frame frame;
 	*ret_code = WIRE_E_PROTOCOL;
 	uint64_t age_ms = (env_mono_ns(session->host->env) - session->began_ns) / 1000000;
-	if (session->state != SESSION_OPEN && age_ms > GREETING_MS) // else strangers could hold every place for ever
+	if (session->state != SESSION_OPEN && age_ms > GREETING_MS) { // else strangers could hold every place for ever
+		session->done = true; // as in idle_check()
 		return err_set(err, -ETIMEDOUT, "neither PAIR nor OPEN came within %d s", GREETING_MS / 1000);
+	}
 	int rc = channel_get(session->channel, 0, &frame, err);
 	if (rc == 0) {
 		session->spoke_ns = now_ns(session);
