@@ -4,8 +4,8 @@
 //	whole ──a read fails: at start, or of what a session needs──► broken, passing ──MEND_MIN_S, twice as long each time, at most MEND_MAX_S──► recovery again
 //	   ▲──────────────────────────it reads──────────────────────────────────────────┘
 //
-// What it promises: nothing is looked at again after a failed sync or write, whose truth only another process finds out; and no hold is lost, so
-// that what a test or a mount stands on is there afterwards.
+// What it promises: nothing is looked at again after a failed sync or write, whose truth only another process finds out, nor what was removed, whose
+// name may be another one's; and no hold is lost, so that what a test or a mount stands on is there afterwards.
 #include "receiver/replica.h"
 
 #include "base/log.h"
@@ -133,7 +133,7 @@ int replica_mend(struct replica *r)
 	}
 	LOCK_SCOPE(&r->retain_lock);
 	LOCK_SCOPE(&r->lock);
-	if (!r->broken || !r->passing || r->session_open || env_mono_ns(r->root->env) < r->mend_ns || held_take(r))
+	if (!r->broken || !r->passing || r->gone || r->session_open || env_mono_ns(r->root->env) < r->mend_ns || held_take(r))
 		return 0;
 	r->broken = r->passing = false;
 	r->why = (struct err){.code = 0};

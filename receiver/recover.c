@@ -344,6 +344,8 @@ void replica_recover(struct replica *r)
 void replica_recover_locked(struct replica *r)
 {
 	struct err why = {0}, told;
+	if (r->gone) // recovery goes by the name, and that may be another one's
+		return;
 	begin_anew(r);
 	int rc = look(r, &why);
 	if (rc) {

@@ -96,6 +96,7 @@ struct replica {
 	struct protection prot;
 	bool prot_certain; // this receiver has seen it become durable
 	uint64_t rollback_passed_ms; // of prot.rollback_in_ms, since that was saved
+	bool gone; // removed from the store: its name, and so its files, may be another replica's by now
 	bool broken;
 	struct err why; // it is broken
 	bool passing;	// a read failed, and nothing else: mend.c tries again

@@ -252,7 +252,7 @@ int replica_retain_paced(struct replica *r, const struct retain_pace *pace, stru
 	struct err why = {0};
 	{
 		LOCK_SCOPE(&r->lock);
-		if (r->broken)
+		if (r->broken || r->gone)
 			return replica_ready(r, err);
 		if (pace && stall_waits(r))
 			return 0;

@@ -306,6 +306,8 @@ static int state_save(struct replica *r, struct err *err)
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
 	char path[REPLICA_PATH_SIZE];
+	if (r->gone)
+		return err_set(err, -ENOENT, "%s was removed", r->name);
 	int rc = scrub_encode(&r->scrub, &r->prot, &text, &len);
 	replica_file(r, path, "scrub.json");
 	if (rc == 0)

@@ -339,7 +339,8 @@ static int forget_check(struct replica *r, struct err *err)
 // Under the replica's lock.
 static void forget_in_memory(struct replica *r)
 {
-	r->broken = true; // for whoever still has it
+	r->broken = r->gone = true; // for whoever still has it
+	r->passing = false;
 	(void)err_set(&r->why, -ENOENT, "it was removed");
 	r->point_count = 0;
 	head_close(r);

@@ -159,6 +159,33 @@ static void what_is_damaged_is_not_looked_at_again(void **state)
 	assert_true(b->info.broken);
 }
 
+// The keeper may wait for the removal's lock with a replica whose name is another one's by the time it gets it.
+static void what_was_removed_is_not_looked_at_again(void **state)
+{
+	struct bench *b = *state;
+	bad_disk_set("vm1/points/2/point.json", 0, WHOLE, -EIO);
+	open_store(b);
+	replica_info(b->replica, &b->info);
+	assert_true(b->info.broken && b->info.mend_in_ms > 0);
+	bad_disk_heal();
+	if (store_forget(b->store, "vm1", &b->err))
+		fail_msg("%s", b->err.text);
+	struct replica *anew = NULL;
+	struct wire_opened opened;
+	world_open_at(b->world, 1);
+	if (store_create(b->store, &b->world->open, feed_pin, &anew, &b->err) ||
+	    replica_session_begin(anew, &b->world->open, feed_pin, &opened, &b->err) || world_send(b->world, anew, 1, false, &b->err))
+		fail_msg("%s", b->err.text);
+	assert_ptr_not_equal(anew, b->replica);
+	assert_int_equal(mend(b, 31), 0);
+	assert_true(b->info.broken && b->info.mend_in_ms == 0 && b->info.point_count == 0);
+	if (feed_seal(anew, 1, 1, &b->err)) // its head is as it was
+		fail_msg("%s", b->err.text);
+	replica_session_end(anew);
+	if (world_read_points(b->world, b->env, 1, 1, 1 << 1, &b->err))
+		fail_msg("%s", b->err.text);
+}
+
 int main(void)
 {
 	log_init("test_mend", LOG_LEVEL_ERROR);
@@ -169,6 +196,7 @@ int main(void)
 		TEST(what_a_session_could_not_read_is_read_again),
 		TEST(holds_outlast_it),
 		TEST(what_is_damaged_is_not_looked_at_again),
+		TEST(what_was_removed_is_not_looked_at_again),
 	};
 	return cmocka_run_group_tests_name("mend", tests, NULL, NULL);
 }
