@@ -285,9 +285,12 @@ static void recover_one(struct mounts *mounts, struct replica *replica, const ch
 		log_info("Undid a mount that an earlier receiver left. session=%s", session->name);
 		return;
 	}
-	bool held = known == 0 && replica_hold(replica, point, &point, NULL) == 0;
-	if (!held)
-		replica_keep_broken(replica); // where it is: its point may be one that cannot be read now
+	bool broken = replica_is_broken(replica); // its point may be one that cannot be read now
+	bool held = known == 0 && (replica_hold(replica, point, &point, NULL) == 0 || (broken && replica_hold_unread(replica, point) == 0));
+	if (!held && broken) {
+		(void)replica_hold_unread(replica, 0);
+		replica_keep_broken(replica);
+	}
 	log_warning("A mount that an earlier receiver left could not be undone; the next start tries again. session=%s "
 		    "point_held=%s reason=\"%s\"",
 		    session->name, held ? "yes" : "no", err.text);

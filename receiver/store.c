@@ -333,6 +333,11 @@ static int forget_check(struct replica *r, struct err *err)
 		if (r->points[i].holds)
 			return err_set(err, -EBUSY, "point %llu of %s is in use: umount it, or stop its test, first",
 				       (unsigned long long)r->points[i].number, r->name);
+	if (r->held_count && r->held[0].number == 0)
+		return err_set(err, -EBUSY, "a point of %s is in use by a mount that an earlier receiver left, and which is not known: umount it, and start the "
+					    "receiver again, first", r->name);
+	if (r->held_count) // of a replica that cannot be read, and whose points are not known
+		return err_set(err, -EBUSY, "point %llu of %s is in use: umount it, or stop its test, first", (unsigned long long)r->held[0].number, r->name);
 	return 0;
 }
 

@@ -197,7 +197,7 @@ int replica_mend(struct replica *replica);
 bool replica_is_broken(struct replica *replica);
 // It is not: somebody stands on a point, and nobody knows on which. Until the receiver starts again.
 void replica_keep_broken(struct replica *replica);
-// A hold on a point of a broken replica, whether or not the point can be read now.
+// A hold on a point of a broken replica, whether or not the point can be read now; on point 0: on one that nobody knows.
 int replica_hold_unread(struct replica *replica, uint64_t number);
 
 // How fast retention may go, with which a merge also waits for up to eight points or five minutes where more are to come. Told after each block; anything but 0 ends the step, which is done again later.

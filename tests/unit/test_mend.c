@@ -159,6 +159,29 @@ static void what_is_damaged_is_not_looked_at_again(void **state)
 	assert_true(b->info.broken);
 }
 
+static void what_is_held_is_not_removed_while_it_cannot_be_read(void **state)
+{
+	struct bench *b = *state;
+	uint64_t held;
+	open_store(b);
+	assert_int_equal(replica_hold(b->replica, 2, &held, &b->err), 0);
+	bad_disk_set("vm1/points/2/vda.digests", 0, WHOLE, -EIO);
+	assert_int_equal(world_commit(b->world, b->store, 4, false, &b->err), -EIO);
+	bad_disk_heal();
+	bad_disk_set("vm1/points/1/point.json", 0, WHOLE, -EIO);
+	assert_int_equal(mend(b, 31), 0);
+	assert_int_equal(b->info.point_count, 0); // so no point says that it is held
+	assert_int_equal(store_forget(b->store, "vm1", &b->err), -EBUSY);
+	assert_non_null(strstr(b->err.text, "point 2 of vm1 is in use"));
+	replica_release(b->replica, 2);
+	assert_int_equal(replica_hold_unread(b->replica, 0), 0);
+	assert_int_equal(store_forget(b->store, "vm1", &b->err), -EBUSY);
+	assert_non_null(strstr(b->err.text, "which is not known"));
+	replica_release(b->replica, 0);
+	if (store_forget(b->store, "vm1", &b->err))
+		fail_msg("%s", b->err.text);
+}
+
 // The keeper may wait for the removal's lock with a replica whose name is another one's by the time it gets it.
 static void what_was_removed_is_not_looked_at_again(void **state)
 {
@@ -196,6 +219,7 @@ int main(void)
 		TEST(what_a_session_could_not_read_is_read_again),
 		TEST(holds_outlast_it),
 		TEST(what_is_damaged_is_not_looked_at_again),
+		TEST(what_is_held_is_not_removed_while_it_cannot_be_read),
 		TEST(what_was_removed_is_not_looked_at_again),
 	};
 	return cmocka_run_group_tests_name("mend", tests, NULL, NULL);
