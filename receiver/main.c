@@ -26,7 +26,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ROUTES_MAX = 80, RETENTION_RATE_DEFAULT_MIB = 64, RETENTION_RATE_MAX_MIB = 100000 };
+enum { ROUTES_MAX = 80, RETENTION_RATE_DEFAULT_MIB = 64, RETENTION_RATE_MAX_MIB = 100000, SOURCE_PROTECTIONS_MAX = 100000 };
 #define DAY_NS INT64_C(86400000000000)
 
 struct receiver {
@@ -38,6 +38,7 @@ struct receiver {
 	struct rollback_timer *rollback_timer;
 	struct events *events;
 	struct watch_config watch;
+	uint64_t source_protections;
 };
 
 // How sources reach us when the operator does not say: what we listen on, or this host's name when that is everywhere.
@@ -220,6 +221,7 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	if (rc)
 		return rc;
 	store_set_reserve(store, reserve_bytes);
+	store_set_owner_most(store, receiver->source_protections);
 	recovery_init(&receiver->recovery, env, store, NULL);
 	rc = open_state(receiver, state, err);
 	if (rc == 0)
@@ -284,7 +286,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--check") == 0)
 		return check_command(argc - 2, argv + 2);
 	const char *store = NULL, *listen = NULL, *state = NULL, *reserve = NULL, *run_dir = DAEMON_RUN_DIR;
-	const char *scrub_rate = NULL, *scrub_days = NULL, *retain_rate = NULL, *verify_rate = NULL, *objective = NULL, *more_events = NULL;
+	const char *scrub_rate = NULL, *scrub_days = NULL, *retain_rate = NULL, *verify_rate = NULL, *objective = NULL, *more_events = NULL, *owned = NULL;
 	uint64_t rate = 0, verify_mib = VERIFIER_RATE_DEFAULT_MIB;
 	struct alerts_config told = {.hooks = NULL};
 	struct alerts *alerts = NULL;
@@ -299,6 +301,7 @@ int main(int argc, char **argv)
 		{"verify-rate", "MIB", "MiB a second that what is mounted, tested or failed over is proven by (default 256)", &verify_rate, false},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
 		{"retention-rate", "MIB", "MiB a second that folds and merges write at most (default 64)", &retain_rate, false},
+		{"source-protections", "COUNT", "protections that one source may have (default 512)", &owned, false},
 		{"objective", "PERCENT", "of the time that points are to be within their RPO (default 99.5%)", &objective, false},
 		{"events", "points", "each committed point is an event, too", &more_events, false},
 		WEB_OPTIONS(&shown),
@@ -309,13 +312,14 @@ int main(int argc, char **argv)
 	store = daemon_absolute(store); // operators get paths of disks from it
 	run_dir = daemon_absolute(run_dir);
 	struct err err = {.code = 0};
-	struct receiver receiver = {.server = NULL};
+	struct receiver receiver = {.server = NULL, .source_protections = STORE_OWNER_MOST_DEFAULT};
 	struct control_route routes[ROUTES_MAX];
 	struct control *control = NULL;
 	struct web *web = NULL;
 	size_t count = collect_routes(routes);
 	struct scrubber_config scrub;
 	if (watch_options(objective, more_events, &receiver.watch, &err) ||
+	    (owned && number_read("source-protections", owned, 1, SOURCE_PROTECTIONS_MAX, &receiver.source_protections, &err)) ||
 	    (verify_rate && number_read("verify-rate", verify_rate, 1, 1 << 20, &verify_mib, &err)) ||
 	    scrub_options(scrub_rate, scrub_days, &scrub, &err) || retention_rate(retain_rate, &rate, &err) ||
 	    receiver_open(&receiver, store, state, listen, reserve, &scrub, verify_mib << 20, &err) ||

@@ -95,6 +95,7 @@ struct replica {
 
 	struct protection prot;
 	bool prot_certain; // this receiver has seen it become durable
+	unsigned char owner[OWNER_PIN_SIZE]; // the store's, under its lock: prot.owner_pin as of when it came into the store; zeros: it could not be read
 	uint64_t rollback_passed_ms; // of prot.rollback_in_ms, since that was saved
 	bool gone; // removed from the store: its name, and so its files, may be another replica's by now
 	bool broken;

@@ -13,6 +13,7 @@
 
 struct coming { // on the stack of its thread
 	const char *name;
+	const unsigned char *owner; // whose it is to be; NULL: it goes
 	struct coming *next;
 };
 
@@ -29,6 +30,7 @@ struct store {
 	struct coming *coming; // names that are being made or removed, each by a thread
 	pthread_cond_t came;   // one of them is done
 	_Atomic uint64_t reserve_bytes;
+	size_t owner_most; // protections of one source; set before sessions are
 };
 
 const char *store_path(const struct store *store)
@@ -50,6 +52,11 @@ void store_set_reserve(struct store *store, uint64_t bytes)
 uint64_t store_reserve(struct store *store)
 {
 	return atomic_load(&store->reserve_bytes);
+}
+
+void store_set_owner_most(struct store *store, size_t protections)
+{
+	store->owner_most = protections;
 }
 
 // --- opening ---
@@ -122,6 +129,7 @@ static int lists_reserve(struct store *s)
 static void list_insert(struct store *s, struct replica *r)
 {
 	r->reserve_bytes = &s->reserve_bytes;
+	memcpy(r->owner, r->prot.owner_pin, sizeof(r->owner)); // nobody else has it yet
 	size_t i = place_of(s, r->name);
 	memmove(s->replicas + i + 1, s->replicas + i, (s->count - i) * sizeof(*s->replicas));
 	s->replicas[i] = r;
@@ -183,6 +191,7 @@ int store_open(struct env *env, const char *path, struct store **ret_store, stru
 		free(s);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
+	s->owner_most = STORE_OWNER_MOST_DEFAULT;
 	(void)pthread_mutex_init(&s->lock, NULL);
 	(void)pthread_cond_init(&s->came, NULL);
 	int rc = store_fill(s, path, env, err);
@@ -228,7 +237,7 @@ struct replica *store_at(struct store *s, size_t n)
 
 // A name is made or removed by one thread at a time, without the lock: a slow disk keeps only those waiting that want this name.
 // Under the lock; may give it up meanwhile.
-static void name_take(struct store *s, struct coming *own, const char *name)
+static void name_take(struct store *s, struct coming *own, const char *name, const unsigned char *owner)
 {
 	struct coming *other = s->coming;
 	while (other) {
@@ -239,7 +248,7 @@ static void name_take(struct store *s, struct coming *own, const char *name)
 		}
 		other = other->next;
 	}
-	*own = (struct coming){.name = name, .next = s->coming};
+	*own = (struct coming){.name = name, .owner = owner, .next = s->coming};
 	s->coming = own;
 }
 
@@ -251,6 +260,32 @@ static void name_give(struct store *s, const struct coming *own)
 		at = &(*at)->next;
 	*at = own->next;
 	(void)pthread_cond_broadcast(&s->came);
+}
+
+// Under the lock: how many protections the source has, and is about to have with that one, which is among those coming.
+static size_t owned(const struct store *s, const unsigned char pin[OWNER_PIN_SIZE])
+{
+	size_t count = 0;
+	for (size_t i = 0; i < s->count; i++)
+		count += memcmp(s->replicas[i]->owner, pin, OWNER_PIN_SIZE) == 0;
+	for (const struct coming *c = s->coming; c; c = c->next)
+		count += c->owner && memcmp(c->owner, pin, OWNER_PIN_SIZE) == 0;
+	return count;
+}
+
+static int owner_check(const struct store *s, const unsigned char pin[OWNER_PIN_SIZE], struct err *err)
+{
+	if (owned(s, pin) <= s->owner_most)
+		return 0;
+	return err_set(err, -EDQUOT,
+		       "this source has %zu protections at the receiver, as many as one may have: remove some there (`kagami forget`), or start it with a larger "
+		       "--source-protections", s->owner_most);
+}
+
+size_t store_owned(struct store *s, const unsigned char pin[OWNER_PIN_SIZE])
+{
+	LOCK_SCOPE(&s->lock);
+	return owned(s, pin);
 }
 
 static int reserve_check(struct store *s, struct err *err)
@@ -305,12 +340,12 @@ int store_create(struct store *s, const struct wire_open *open, const unsigned c
 	struct coming own;
 	struct replica *r = NULL;
 	(void)pthread_mutex_lock(&s->lock);
-	name_take(s, &own, open->name);
+	name_take(s, &own, open->name, pin);
 	bool there = find(s, open->name);
 	s->awaited += !there;
 	int rc = there		      ? err_set(err, -EEXIST, "%s exists at this receiver; protect under another name", open->name)
 		 : lists_reserve(s) ? err_set(err, -ENOMEM, "out of memory")
-				      : 0;
+				      : owner_check(s, pin, err);
 	(void)pthread_mutex_unlock(&s->lock);
 	if (rc == 0)
 		rc = create(s, open, pin, &r, err);
@@ -384,7 +419,7 @@ static int forget(struct store *s, struct replica *r, char trash[REPLICA_PATH_SI
 {
 	struct coming own;
 	(void)pthread_mutex_lock(&s->lock);
-	name_take(s, &own, r->name);
+	name_take(s, &own, r->name, NULL);
 	int rc = find(s, r->name) != r ? err_set(err, -ENOENT, "%s was removed already", r->name)
 		 : lists_reserve(s)    ? err_set(err, -ENOMEM, "out of memory")
 				       : 0;

@@ -31,6 +31,7 @@
 
 enum {
 	OWNER_PIN_SIZE = 32,
+	STORE_OWNER_MOST_DEFAULT = 512, // protections of one source
 	ROLLBACK_GRACE_MS = 300000, // a fence is not taken back by itself so soon after a program had its disks open
 	POINT_PINS_MAX = 64, // of one protection
 	POINT_PIN_SIZE = 201,
@@ -51,6 +52,11 @@ uint64_t store_free_bytes(struct store *store);
 void store_set_reserve(struct store *store, uint64_t bytes);
 uint64_t store_reserve(struct store *store);
 
+// How many protections one source may have at most: STORE_OWNER_MOST_DEFAULT at first. Before the first session. Those that are there stay.
+void store_set_owner_most(struct store *store, size_t protections);
+// How many the source with this key has, and is about to have.
+size_t store_owned(struct store *store, const unsigned char owner_pin[OWNER_PIN_SIZE]);
+
 // Whether the directory `name` below a store's root is a protection, if only what is left of one.
 bool store_has_protection(struct env_root *root, const char *name);
 
@@ -59,7 +65,7 @@ struct replica *store_find(struct store *store, const char *name); // NULL when 
 struct replica *store_at(struct store *store, size_t n);
 // Whether the store has a whole seed for this source of each disk that `open` names. -ENODATA: not of one of them, and what to do.
 int store_seeded(struct store *store, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE], struct err *err);
-// Creates a protection, durable on return. -EEXIST when the name is taken, -ENOSPC.
+// Creates a protection, durable on return. -EEXIST when the name is taken, -EDQUOT when its source has as many as it may, -ENOSPC.
 int store_create(struct store *store, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],
 		 struct replica **ret_replica, struct err *err);
 // Removes a protection and every point of it: from the operator only. -EBUSY while anything is held or a session is open.

@@ -495,6 +495,36 @@ static void create_refuses_taken_and_forbidden_names(void **state)
 	assert_null(store_at(t->store, 2));
 }
 
+static int create_named(struct store_twin *t, const char *name, const unsigned char *pin, struct err *err)
+{
+	struct replica *r = NULL;
+	struct wire_open open = t->open;
+	(void)snprintf(open.name, NAME_SIZE, "%s", name);
+	return store_create(t->store, &open, pin, &r, err);
+}
+
+static void source_has_so_many_protections_and_no_more(void **state)
+{
+	struct store_twin *t = *state; // with vm1
+	static const unsigned char other[OWNER_PIN_SIZE] = {9};
+	struct err err = {0};
+	store_set_owner_most(t->store, 2);
+	assert_int_equal(create_named(t, "vm2", t->pin, &err), 0);
+	assert_int_equal(store_owned(t->store, t->pin), 2);
+	assert_int_equal(create_named(t, "vm3", t->pin, &err), -EDQUOT);
+	assert_non_null(strstr(err.text, "has 2 protections"));
+	assert_null(store_find(t->store, "vm3"));
+	assert_false(store_has_protection(t->temp.root, "vm3"));
+	assert_int_equal(create_named(t, "vm2", t->pin, &err), -EEXIST); // which says more
+	assert_int_equal(create_named(t, "vm4", other, &err), 0);
+	assert_int_equal(store_forget(t->store, "vm2", &err), 0);
+	assert_int_equal(create_named(t, "vm3", t->pin, &err), 0);
+	store_twin_reopen(t);
+	store_set_owner_most(t->store, 2);
+	assert_int_equal(create_named(t, "vm5", t->pin, &err), -EDQUOT);
+	assert_int_equal(create_named(t, "vm5", other, &err), 0);
+}
+
 static void store_is_opened_by_one_receiver(void **state)
 {
 	struct store_twin *t = *state;
@@ -857,6 +887,7 @@ int main(void)
 		STORE_TEST(session_begins_only_for_its_owner_generation_and_disks),
 		STORE_TEST(session_updates_retention_for_good),
 		STORE_TEST(create_refuses_taken_and_forbidden_names),
+		STORE_TEST(source_has_so_many_protections_and_no_more),
 		STORE_TEST(store_is_opened_by_one_receiver),
 		STORE_TEST(forget_removes_what_nobody_uses),
 		STORE_TEST(damaged_protection_is_broken_and_disturbs_no_other),

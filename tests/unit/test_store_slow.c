@@ -181,6 +181,25 @@ static void creation_on_a_slow_disk_keeps_no_session_waiting(void **state)
 	assert_ptr_equal(store_find(s->store, "vm2"), first.replica);
 }
 
+// Else a source that begins them all at once would have more than it may.
+static void protection_that_is_being_made_is_counted(void **state)
+{
+	struct slow *s = *state;
+	struct job first = {.slow = s};
+	struct wire_open open = open_message("vm3");
+	struct replica *r = NULL;
+	pthread_t thread;
+	store_set_owner_most(s->store, 2);
+	gate_shut(".new/vm2/points");
+	assert_int_equal(pthread_create(&thread, NULL, create_vm2, &first), 0);
+	gate_wait();
+	assert_int_equal(store_create(s->store, &open, pin, &r, &s->err), -EDQUOT);
+	gate_open();
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(first.rc, 0);
+	assert_int_equal(store_owned(s->store, pin), 2);
+}
+
 static void removal_on_a_slow_disk_keeps_no_session_waiting(void **state)
 {
 	struct slow *s = *state;
@@ -336,6 +355,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(creation_on_a_slow_disk_keeps_no_session_waiting),
+		TEST(protection_that_is_being_made_is_counted),
 		TEST(removal_on_a_slow_disk_keeps_no_session_waiting),
 		TEST(commit_on_a_slow_disk_keeps_no_other_session_waiting),
 		TEST(removal_on_a_slow_disk_keeps_no_failover_of_another_waiting),
