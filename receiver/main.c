@@ -79,6 +79,27 @@ static unsigned get_peers(void *context, const struct control_request *request, 
 	return 200;
 }
 
+// Durable first: whoever comes back from here on is told that it is not paired.
+static unsigned delete_peer(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct receiver *receiver = context;
+	struct err err = {.code = 0};
+	struct pin pin;
+	char name[NAME_SIZE];
+	if (control_read(request->body, NULL, 0, &err))
+		return control_fail(ret_body, err.code, err.text);
+	if (!pin_read(request->arg[0], &pin))
+		return control_fail(ret_body, -EINVAL, "a peer is named by its whole fingerprint; list them with 'kagami peers --json'");
+	if (pairing_remove(receiver->pairing, &pin, name, &err))
+		return control_fail(ret_body, err.code, err.text);
+	size_t left = server_cut(receiver->server, &pin);
+	event_emit(EVENT_WARNING, "settings", NULL, json_pack("{s:s, s:s}", "peer", name, "fingerprint", request->arg[0]),
+		   "the source %s is not paired any more, as asked", name);
+	*ret_body = json_pack("{s:s, s:s, s:I, s:I}", "name", name, "fingerprint", request->arg[0], "protections",
+			      (json_int_t)store_owned(receiver->recovery.store, pin.bytes), "sessions_left", (json_int_t)left);
+	return 200;
+}
+
 static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 {
 	const struct control_route own[] = {
@@ -87,6 +108,7 @@ static size_t collect_routes(struct control_route routes[ROUTES_MAX])
 		{"GET", "/v1/log", daemon_log},
 		{"POST", "/v1/pair-tokens", post_token},
 		{"GET", "/v1/peers", get_peers},
+		{"DELETE", "/v1/peers/*", delete_peer},
 	};
 	size_t count = sizeof(own) / sizeof(own[0]);
 	memcpy(routes, own, sizeof(own));

@@ -235,14 +235,32 @@ static struct live_token *token_prove(struct pairing *pairing, const struct wire
 	return NULL;
 }
 
+// The peers as they will be, with room for one more. Needs `adding`: nobody else changes them.
+static int peers_copy(const struct pairing *pairing, struct pairing *ret_next)
+{
+	*ret_next = (struct pairing){.state = pairing->state, .peers = pairing->peers};
+	ret_next->peer = malloc((pairing->peers + 1) * sizeof(*ret_next->peer));
+	if (!ret_next->peer)
+		return -ENOMEM;
+	if (pairing->peers)
+		memcpy(ret_next->peer, pairing->peer, pairing->peers * sizeof(*ret_next->peer));
+	return 0;
+}
+
+// Makes `next`, with what it has on the heap, what counts.
+static void peers_take(struct pairing *pairing, const struct pairing *next)
+{
+	LOCK_SCOPE(&pairing->lock);
+	free(pairing->peer);
+	pairing->peer = next->peer;
+	pairing->peers = next->peers;
+}
+
 // Makes the peer known when that is durable, and not at all otherwise. Needs `adding`: nobody else changes the peers.
 static int peer_add(struct pairing *pairing, const char *name, const struct pin *pin, struct err *err)
 {
-	struct pairing next = {.state = pairing->state, .peers = pairing->peers}; // as it will be
-	next.peer = malloc((pairing->peers + 1) * sizeof(*next.peer));
-	int rc = next.peer ? 0 : -ENOMEM;
-	if (rc == 0 && pairing->peers)
-		memcpy(next.peer, pairing->peer, pairing->peers * sizeof(*next.peer));
+	struct pairing next;
+	int rc = peers_copy(pairing, &next);
 	if (rc == 0)
 		rc = peer_put(&next, name, pin, env_wall_ns(pairing->state->env));
 	rc = rc ? err_sys(err, rc, "remember the source") : peers_save(&next, err);
@@ -250,10 +268,7 @@ static int peer_add(struct pairing *pairing, const char *name, const struct pin 
 		free(next.peer);
 		return rc;
 	}
-	LOCK_SCOPE(&pairing->lock);
-	free(pairing->peer);
-	pairing->peer = next.peer;
-	pairing->peers = next.peers;
+	peers_take(pairing, &next);
 	return 0;
 }
 
@@ -285,6 +300,38 @@ int pairing_accept(struct pairing *pairing, const struct wire_pair *proof, const
 	pin_format(peer, pin);
 	log_info("paired source=%s key=%s", proof->name, pin);
 	*ret_answer = answer;
+	return 0;
+}
+
+// Whoever was let in, and is not to be any more, may know of tokens.
+static void tokens_drop(struct pairing *pairing)
+{
+	LOCK_SCOPE(&pairing->lock);
+	for (size_t i = 0; i < PAIRING_TOKENS_MAX; i++)
+		token_drop(&pairing->token[i]);
+}
+
+int pairing_remove(struct pairing *pairing, const struct pin *peer, char ret_name[NAME_SIZE], struct err *err)
+{
+	struct pairing next;
+	LOCK_SCOPE(&pairing->adding);
+	size_t at = peer_place(pairing, peer);
+	if (at == pairing->peers)
+		return err_set(err, -ENOENT, "no source with this key is paired; list them with 'kagami peers'");
+	int rc = peers_copy(pairing, &next);
+	if (rc)
+		return err_sys(err, rc, "forget the source");
+	(void)snprintf(ret_name, NAME_SIZE, "%s", next.peer[at].name);
+	next.peers--;
+	memmove(next.peer + at, next.peer + at + 1, (next.peers - at) * sizeof(*next.peer));
+	rc = peers_save(&next, err);
+	if (rc) {
+		free(next.peer);
+		return rc;
+	}
+	peers_take(pairing, &next);
+	tokens_drop(pairing);
+	log_info("unpaired source=%s", ret_name);
 	return 0;
 }
 

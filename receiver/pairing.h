@@ -30,6 +30,9 @@ int pairing_token(struct pairing *pairing, const char *address, char text[TOKEN_
 // in `ret_answer`. -EACCES, with one text for wrong, used, expired and unknown alike.
 int pairing_accept(struct pairing *pairing, const struct wire_pair *proof, const struct pin *peer,
 		   struct wire_pair *ret_answer, struct err *err);
+// The peer is not known any more, durably, and no token that was made before is good: it may know one. Its name is stored. -ENOENT.
+// What it has open is server_cut()'s.
+int pairing_remove(struct pairing *pairing, const struct pin *peer, char ret_name[NAME_SIZE], struct err *err);
 bool pairing_known(struct pairing *pairing, const struct pin *peer);
 json_t *pairing_json(struct pairing *pairing); // the array of peers, as docs/control.md has it
 

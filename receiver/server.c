@@ -28,6 +28,7 @@ struct connection {
 	struct sockaddr_storage peer;
 	char address[NET_ADDRESS_SIZE];
 	bool stranger;
+	struct pin pin; // of its peer, unless it is a stranger
 	struct replica *replica; // of its session, once open
 };
 
@@ -103,6 +104,23 @@ static bool take_over(void *context, struct replica *replica)
 	}
 }
 
+// What is registered before the peer became unknown is found here; what comes later asks, and is told that it is not paired.
+size_t server_cut(struct server *server, const struct pin *peer)
+{
+	LOCK_SCOPE(&server->lock);
+	struct timespec until = clock_mono_after(TAKE_OVER_SECONDS * UINT64_C(1000000000));
+	for (;;) {
+		size_t open = 0;
+		for (struct connection *c = server->connections; c; c = c->next)
+			if (!c->stranger && pin_equal(&c->pin, peer)) {
+				(void)shutdown(c->shut_fd, SHUT_RDWR);
+				open++;
+			}
+		if (open == 0 || pthread_cond_timedwait(&server->ended, &server->lock, &until))
+			return open;
+	}
+}
+
 static __thread struct connection *own_connection; // of a session's thread
 
 static void opened(void *context, struct replica *replica)
@@ -118,6 +136,25 @@ static void committed(void *context)
 	keeper_wake(server->keeper);
 }
 
+size_t server_peer_most(size_t protections)
+{
+	return protections < (SERVER_PEER_MAX - SERVER_PEER_SPARE) / 2 ? 2 * protections + SERVER_PEER_SPARE : SERVER_PEER_MAX;
+}
+
+// Who the peer is, is known now. False: it has as many connections as it may.
+static bool admit(struct connection *connection, const struct pin *peer)
+{
+	struct server *server = connection->server;
+	bool known = pairing_known(server->pairing, peer);
+	size_t most = known ? server_peer_most(store_owned(server->host.store, peer->bytes)) : SIZE_MAX, has = 0;
+	LOCK_SCOPE(&server->lock);
+	connection->stranger = !known;
+	connection->pin = *peer;
+	for (const struct connection *c = server->connections; c; c = c->next)
+		has += !c->stranger && pin_equal(&c->pin, peer);
+	return !known || has <= most;
+}
+
 static void *connection_thread(void *context)
 {
 	struct connection *connection = context;
@@ -126,12 +163,10 @@ static void *connection_thread(void *context)
 	struct err err = {0};
 	own_connection = connection;
 	if (channel_accept(server->tls, connection->fd, &channel, &err) == 0) {
-		bool known = pairing_known(server->pairing, channel_peer(channel));
-		{
-			LOCK_SCOPE(&server->lock);
-			connection->stranger = !known;
-		}
-		session_run(&server->host, channel, connection->address);
+		if (admit(connection, channel_peer(channel)))
+			session_run(&server->host, channel, connection->address);
+		else
+			log_warning("a source has as many connections as it may peer=%s", connection->address);
 		channel_close(channel);
 	} else {
 		log_info("handshake failed peer=%s: %s", connection->address, err.text);

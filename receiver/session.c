@@ -11,7 +11,7 @@
 enum session_state { SESSION_START, SESSION_READY, SESSION_OPEN, SESSION_STATES };
 
 enum {
-	POLL_MS = 1000,		 // how often an idle session looks whether it was fenced
+	POLL_MS = 1000,		 // how often a session looks around, whether or not its source leaves a pause
 	GREETING_MS = 15000,	 // from the handshake to PAIR or OPEN, whatever else is said
 	SPEAK_MS = CHANNEL_PING_MS / 2, // a source that waits hears of us so often while there is work
 	ZEROS_SPAN = 1 << 18,	 // blocks (16 GiB) that are made zeros before one looks up
@@ -26,7 +26,7 @@ struct session {
 	bool seeded;		 // the next OPEN makes no protection without seeds
 	int64_t their_wall_ns;	 // of its HELLO
 	struct replica *replica; // while OPEN
-	uint64_t began_ns, heard_ns, spoke_ns;
+	uint64_t began_ns, heard_ns, spoke_ns, looked_ns;
 	uint64_t messages; // BLOCK and ZEROS that were taken
 	bool done; // answered in full, or nobody is there: close without ERROR
 };
@@ -428,7 +428,31 @@ static int dispatch(struct session *session, const struct wire_frame *frame, enu
 	return handler(session, frame, ret_code, err);
 }
 
-// Looks at what happened elsewhere while the peer was silent.
+// What happened elsewhere: a session that is open ends when its protection was failed over, is to be opened again, or its source is not paired any more.
+static int look_around(struct session *session, enum wire_error *ret_code, struct err *err)
+{
+	struct replica_info info;
+	session->looked_ns = now_ns(session);
+	if (session->state != SESSION_OPEN)
+		return 0;
+	if (!pairing_known(session->host->pairing, channel_peer(session->channel))) {
+		*ret_code = WIRE_E_UNPAIRED;
+		return err_set(err, -EACCES, "this source is not paired with the receiver any more");
+	}
+	replica_info(session->replica, &info);
+	if (info.fenced) {
+		*ret_code = WIRE_E_FENCED;
+		return err_set(err, -ESTALE, "%s was failed over to point %llu: this source is fenced and its deltas are not taken any more", info.name,
+			       (unsigned long long)info.fenced_point);
+	}
+	if (info.reopen) {
+		*ret_code = WIRE_E_POSITION;
+		return err_set(err, -ESTALE, "a scrub found damaged blocks of %s at the receiver: open again, and they are named", info.name);
+	}
+	return 0;
+}
+
+// While the peer is silent.
 static int idle_check(struct session *session, enum wire_error *ret_code, struct err *err)
 {
 	uint64_t silent_ms = (env_mono_ns(session->host->env) - session->heard_ns) / 1000000;
@@ -436,21 +460,10 @@ static int idle_check(struct session *session, enum wire_error *ret_code, struct
 		session->done = true; // whoever is silent is gone, or its line is: it broke no protocol, and hears nothing
 		return err_set(err, -ETIMEDOUT, "the source has been silent for %llu s", (unsigned long long)silent_ms / 1000);
 	}
-	struct replica_info info;
-	if (session->state != SESSION_OPEN)
-		return 0;
-	replica_info(session->replica, &info);
-	if (info.reopen && !info.fenced) {
-		*ret_code = WIRE_E_POSITION;
-		return err_set(err, -ESTALE, "a scrub found damaged blocks of %s at the receiver: open again, and they are named", info.name);
-	}
-	if (!info.fenced) {
-		int rc = checkpoint(session, ret_code, err);
-		return rc ? rc : channel_flush(session->channel, err);
-	}
-	*ret_code = WIRE_E_FENCED;
-	return err_set(err, -ESTALE, "%s was failed over to point %llu: this source is fenced and its deltas are not taken any more",
-		       info.name, (unsigned long long)info.fenced_point);
+	int rc = look_around(session, ret_code, err);
+	if (rc == 0 && session->state == SESSION_OPEN)
+		rc = checkpoint(session, ret_code, err);
+	return rc ? rc : channel_flush(session->channel, err);
 }
 
 // One frame, or one look around. What was answered leaves before the session waits.
@@ -478,6 +491,8 @@ static int step(struct session *session, enum wire_error *ret_code, struct err *
 		return rc;
 	session->heard_ns = now_ns(session);
 	rc = speak(session, err); // of a source that leaves no pause
+	if (rc == 0 && session->heard_ns - session->looked_ns >= POLL_MS * UINT64_C(1000000))
+		rc = look_around(session, ret_code, err);
 	return rc ? rc : dispatch(session, &frame, ret_code, err);
 }
 

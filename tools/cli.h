@@ -133,6 +133,7 @@ int cli_pair_token(const struct cli *cli);
 int cli_pair(const struct cli *cli);
 int cli_sites(const struct cli *cli);
 int cli_peers(const struct cli *cli);
+int cli_unpair(const struct cli *cli);
 int cli_protect(const struct cli *cli);
 int cli_set(const struct cli *cli);
 int cli_plan_rpo(const struct cli *cli);

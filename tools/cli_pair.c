@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pairing and what came of it: pair-token, pair, sites, peers.
+// Pairing and what came of it: pair-token, pair, sites, peers, unpair.
 #include "tools/cli.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
 #include <string.h>
 
-enum { TOKEN_SIZE = 512 };
+enum { TOKEN_SIZE = 512, KEY_LETTERS_MIN = 8 };
 
 // Half of a SHA-256 is as much as a line has room for; --json has all of it.
 #define FINGERPRINT "%.32s"
@@ -123,4 +123,56 @@ int cli_peers(const struct cli *cli)
 	}
 	json_decref(answer);
 	return CLI_DONE;
+}
+
+// The only peer of this name, or whose key begins so. NULL: the reason was told.
+static const json_t *peer_find(const struct cli *cli, const json_t *peers, const char *wanted, int *ret_rc)
+{
+	const json_t *peer, *found = NULL;
+	size_t i, count = 0;
+	json_array_foreach(peers, i, peer) {
+		const char *key = show_text_of(peer, "fingerprint");
+		if (strcmp(show_text_of(peer, "name"), wanted) && (strlen(wanted) < KEY_LETTERS_MIN || strncmp(key, wanted, strlen(wanted)) != 0))
+			continue;
+		found = peer;
+		count++;
+	}
+	*ret_rc = count == 1 ? CLI_DONE
+		  : count   ? cli_fail(cli, CLI_REFUSED, "%zu sources are called %s: name one by its key (\"kagami peers\")", count, wanted)
+			    : cli_fail(cli, CLI_REFUSED, "no source %s is paired with this host; \"kagami peers\" lists them", wanted);
+	return count == 1 ? found : NULL;
+}
+
+static int unpair(const struct cli *cli, const json_t *peer)
+{
+	json_t *answer;
+	if (!cli_confirmed(cli, "Shut out the source %s (key " FINGERPRINT ")? It sends no more points; those that are there stay.", show_text_of(peer, "name"),
+			   show_text_of(peer, "fingerprint")))
+		return CLI_REFUSED;
+	int rc = cli_ask(cli, HTTP_RECEIVER, "DELETE", NULL, &answer, "/v1/peers/%s", show_text_of(peer, "fingerprint"));
+	if (rc)
+		return rc;
+	if (cli->json)
+		return cli_print_json(answer);
+	(void)printf("The source %s is shut out. Its replicas here (%s) stay until \"kagami forget\".\n", show_text_of(answer, "name"),
+		     show_integer_of(answer, "protections").text);
+	if (json_integer_value(json_object_get(answer, "sessions_left")))
+		(void)printf("%s of its sessions end as soon as the store's disk answers.\n", show_integer_of(answer, "sessions_left").text);
+	json_decref(answer);
+	return CLI_DONE;
+}
+
+int cli_unpair(const struct cli *cli)
+{
+	json_t *peers;
+	if (!cli->option[OPT_YES] && !cli_on_terminal())
+		return cli_misused(cli, "this ends all that the source sends: say --yes to mean it");
+	int rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &peers, "/v1/peers");
+	if (rc)
+		return rc;
+	const json_t *peer = peer_find(cli, json_object_get(peers, "peers"), cli->argv[0], &rc);
+	if (peer)
+		rc = unpair(cli, peer);
+	json_decref(peers);
+	return rc;
 }

@@ -27,6 +27,12 @@ const struct cli_command cli_commands[] = {
 	 SOURCE, 2, 2, OPT_BIT(OPT_ADDRESS), cli_pair},
 	{"sites", "", "list the receivers that this host is paired with", "", SOURCE, 0, 0, 0, cli_sites},
 	{"peers", "", "list the sources that are paired with this host", "", TARGET, 0, 0, 0, cli_peers},
+	{"unpair", "PEER [--yes]", "shut a source out",
+	 "PEER is the name of a source or the beginning of its key (\"kagami peers\"). Its\n"
+	 "sessions end at once, and it is let in again by a new pairing only. Its replicas\n"
+	 "and their points stay. Tokens that were made before are void. Asks first on a\n"
+	 "terminal, unless --yes is given; without one, --yes is needed.",
+	 TARGET, 1, 1, OPT_BIT(OPT_YES), cli_unpair},
 	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...] [--seed]\n                      [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high]\n                      [--objective PART]", "replicate a VM's disks to a site",
 	 "Serves each raw image PATH over NBD under the name DISK, and keeps recovery\n"
 	 "points of all of them together at SITE, the newest never older than TIME (15s,\n"

@@ -364,6 +364,53 @@ static void peer_that_could_not_be_written_down_is_not_known(void **state)
 	}
 }
 
+static void peer_that_is_unpaired_stays_so(void **state)
+{
+	struct fixture *f = *state;
+	struct pin other = {{0x33}};
+	char name[NAME_SIZE];
+	pair_one(f, &f->source);
+	pair_one(f, &other);
+	struct token token = token_new(f);
+	assert_int_equal(pairing_remove(f->pairing, &f->source, name, &f->err), 0);
+	assert_string_equal(name, "host1");
+	assert_false(pairing_known(f->pairing, &f->source));
+	assert_true(pairing_known(f->pairing, &other));
+	assert_int_equal(pairing_remove(f->pairing, &f->source, name, &f->err), -ENOENT);
+	struct wire_pair proof = proof_of(&token, &f->source, &f->own); // it may have been given one more
+	assert_int_equal(accept_proof(f, &proof, &f->source), -EACCES);
+	pairing_close(f->pairing);
+	f->pairing = NULL;
+	env_root_close(f->root);
+	sim_power_off(f->sim);
+	sim_power_on(f->sim);
+	assert_int_equal(env_root_open(sim_env(f->sim), "/", &f->root), 0);
+	assert_int_equal(reopen(f), 0);
+	assert_int_equal(peer_count(f), 1);
+	assert_false(pairing_known(f->pairing, &f->source));
+	pair_one(f, &f->source); // until the operator lets it in again
+	assert_true(pairing_known(f->pairing, &f->source));
+}
+
+static void unpairing_that_could_not_be_written_down_is_told(void **state)
+{
+	struct fixture *f = *state;
+	char name[NAME_SIZE];
+	pair_one(f, &f->source);
+	for (uint64_t op = 0;; op++) {
+		sim_fail_at(f->sim, sim_ops(f->sim) + op, -EIO, true);
+		int rc = pairing_remove(f->pairing, &f->source, name, &f->err);
+		bool failed = sim_has_failed(f->sim);
+		sim_fail_at(f->sim, SIM_NEVER, 0, false);
+		assert_int_equal(rc != 0, failed);
+		assert_int_equal(pairing_known(f->pairing, &f->source), failed);
+		if (!failed)
+			break;
+		assert_true(f->err.text[0]);
+		assert_true(op < 100);
+	}
+}
+
 static void peers_file_write(struct fixture *f, const char *text, size_t len)
 {
 	assert_int_equal(env_replace(f->root, ".", "peers.json", text, len), 0);
@@ -444,6 +491,8 @@ int main(void)
 		TEST(tokens_are_bounded_and_the_oldest_goes),
 		TEST(peers_are_known_after_a_power_cut_and_tokens_are_not),
 		TEST(peer_that_could_not_be_written_down_is_not_known),
+		TEST(peer_that_is_unpaired_stays_so),
+		TEST(unpairing_that_could_not_be_written_down_is_told),
 		TEST(damaged_peers_are_refused_with_a_reason_and_what_to_do),
 		TEST(every_truncation_of_the_peers_is_refused),
 	};

@@ -32,6 +32,9 @@ struct channel {
 	unsigned put[WIRE_TYPES], left[WIRE_TYPES]; // how many of each type were put, and had left when they were flushed
 	unsigned left_before_end; // PONGs that had left when the last frame was asked for
 	enum wire_error refused;
+	void (*elsewhere)(void *context); // happens before frame `elsewhere_at`; NULL: nothing does
+	void *context;
+	unsigned elsewhere_at;
 };
 
 int channel_get(struct channel *c, int timeout_ms, struct wire_frame *ret_frame, struct err *err)
@@ -40,6 +43,8 @@ int channel_get(struct channel *c, int timeout_ms, struct wire_frame *ret_frame,
 	if (c->at == c->count)
 		return err_set(err, -ECONNRESET, "the input ends");
 	c->left_before_end = c->left[WIRE_PONG];
+	if (c->elsewhere && c->at == c->elsewhere_at)
+		c->elsewhere(c->context);
 	assert_int_equal(wire_frame_next(c->in[c->at], c->in_len[c->at], ret_frame), 1);
 	c->at++;
 	return 1;
@@ -299,6 +304,61 @@ static void source_that_leaves_no_pause_hears_of_its_receiver(void **state)
 	assert_true(b->channel->left_before_end > 0);
 }
 
+static void pings(struct bench *b, unsigned count, void (*elsewhere)(void *))
+{
+	for (unsigned i = 0; i < count; i++) {
+		b->channel->in_len[b->channel->count] = wire_put_empty(b->channel->in[b->channel->count], FRAME_SIZE, WIRE_PING);
+		b->channel->count++;
+	}
+	b->channel->elsewhere = elsewhere;
+	b->channel->context = b;
+	b->channel->elsewhere_at = 3; // after HELLO, OPEN and a PING
+	clock_of.step_ns = NS_PER_S / 2;
+}
+
+static void fail_over(void *context)
+{
+	struct bench *b = context;
+	assert_int_equal(replica_fence(store_find(b->store, "vm1"), 0, NULL), 0);
+}
+
+static void unpair(void *context)
+{
+	struct bench *b = context;
+	char name[NAME_SIZE];
+	assert_int_equal(pairing_remove(b->pairing, &source, name, NULL), 0);
+	assert_string_equal(name, "host1");
+}
+
+static void source_that_leaves_no_pause_is_fenced(void **state)
+{
+	struct bench *b = *state;
+	point_of_one_block(b);
+	hello(b->channel);
+	pings(b, 5, fail_over);
+	run(b);
+	assert_int_equal(b->channel->refused, WIRE_E_FENCED);
+	assert_true(b->channel->at < b->channel->count); // it was not let talk to its end
+}
+
+static void source_that_leaves_no_pause_is_shut_out_when_it_is_unpaired(void **state)
+{
+	struct bench *b = *state;
+	struct replica_info info;
+	hello(b->channel);
+	pings(b, 5, unpair);
+	run(b);
+	assert_int_equal(b->channel->refused, WIRE_E_UNPAIRED);
+	assert_true(b->channel->at < b->channel->count);
+	replica_info(store_find(b->store, "vm1"), &info);
+	assert_false(info.session_open);
+	*b->channel = (struct channel){.count = 0};
+	hello(b->channel); // and not let in again
+	run(b);
+	assert_int_equal(b->channel->refused, WIRE_E_UNPAIRED);
+	assert_int_equal(b->channel->put[WIRE_OPENED], 0);
+}
+
 static void zeros_past_the_end_of_the_disk_change_nothing(void **state)
 {
 	struct bench *b = *state;
@@ -319,6 +379,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(source_hears_of_a_receiver_that_makes_a_large_disk_zeros),
 		TEST(source_that_leaves_no_pause_hears_of_its_receiver),
+		TEST(source_that_leaves_no_pause_is_fenced),
+		TEST(source_that_leaves_no_pause_is_shut_out_when_it_is_unpaired),
 		TEST(zeros_past_the_end_of_the_disk_change_nothing),
 	};
 	return cmocka_run_group_tests_name("session", tests, NULL, NULL);
