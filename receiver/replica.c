@@ -264,10 +264,15 @@ bool replica_pulse(struct replica *r, struct replica_pulse *ret_pulse)
 int replica_set_rpo(struct replica *r, uint64_t rpo_ms, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
+	uint64_t now_ns = env_mono_ns(r->root->env);
+	rpo_ms = rpo_ms < INT64_MAX ? rpo_ms : INT64_MAX;
 	if (r->broken || r->prot.rpo_ms == rpo_ms)
 		return r->broken ? replica_ready(r, err) : 0;
+	if (r->rpo_saved_ns && now_ns - r->rpo_saved_ns < RPO_SAVE_SECONDS * UINT64_C(1000000000))
+		return 1;
 	struct protection next = r->prot;
-	next.rpo_ms = rpo_ms < INT64_MAX ? rpo_ms : INT64_MAX;
+	next.rpo_ms = rpo_ms;
+	r->rpo_saved_ns = now_ns;
 	return replica_save(r, &next, err);
 }
 

@@ -119,6 +119,7 @@ struct replica {
 	enum limited limited;	// why; until a point is committed
 	bool late_logged; // that retention waits for a hold
 	struct stall stall; // of retention
+	uint64_t rpo_saved_ns; // when a report changed the objective last, by the monotonic clock; 0: none did
 	bool cannot_merge; // the file system cannot exchange directories
 	bool retain_all;   // something else than a commit gave retention work: merges do not wait for more
 	uint64_t merged_ns; // when the last merge was, by the monotonic clock

@@ -389,8 +389,16 @@ static int on_report(struct session *session, const struct wire_frame *frame, en
 	struct wire_report report;
 	if (wire_get_report(frame, &report))
 		return malformed(frame, ret_code, err);
+	int rc = replica_set_rpo(session->replica, report.rpo_ms, err); // first: the watch compares it with what the replica has
+	if (rc < 0)
+		return store_result(session, rc, ret_code);
+	if (rc == 1) {
+		struct replica_info info;
+		replica_info(session->replica, &info);
+		report.rpo_ms = info.rpo_ms;
+	}
 	watch_report(session->host->watch, session->replica, &report);
-	return store_result(session, replica_set_rpo(session->replica, report.rpo_ms, err), ret_code);
+	return 0;
 }
 
 static int on_ping(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)

@@ -121,7 +121,9 @@ struct replica_pulse {
 	int64_t last_cut_wall_ns;
 };
 bool replica_pulse(struct replica *replica, struct replica_pulse *ret_pulse);
-// The source has another RPO now: durable on return. Errors as those of a write.
+// The source has another RPO now: durable on return. Errors as those of a write. 1: it had another one less than RPO_SAVE_SECONDS ago, which stands; say
+// it again later.
+enum { RPO_SAVE_SECONDS = 60 };
 int replica_set_rpo(struct replica *replica, uint64_t rpo_ms, struct err *err);
 
 struct point_info {

@@ -239,9 +239,11 @@ void watch_connected(struct watch *w, struct replica *replica, int64_t their_wal
 	struct entry *e = entry_of(w, replica);
 	if (!e)
 		return;
-	event_emit(EVENT_INFO, "state", e->watched.name, json_pack("{s:o}", "peer", json_text(peer)), "the source of %s has connected from %s", e->watched.name, peer);
 	LOCK_SCOPE(&e->lock);
 	struct watched_now now = now_of(w);
+	if (watched_may_tell(&e->watched, &now))
+		event_emit(EVENT_INFO, "state", e->watched.name, json_pack("{s:o}", "peer", json_text(peer)), "the source of %s has connected from %s", e->watched.name,
+			   peer);
 	watched_connected(&e->watched, &now, their_wall_ns);
 }
 
@@ -250,9 +252,11 @@ void watch_disconnected(struct watch *w, struct replica *replica, const char *re
 	struct entry *e = entry_of(w, replica);
 	if (!e)
 		return;
-	event_emit(EVENT_INFO, "state", e->watched.name, json_pack("{s:o}", "reason", json_text(reason)), "the session of %s has ended: %s", e->watched.name, reason);
 	LOCK_SCOPE(&e->lock);
 	struct watched_now now = now_of(w);
+	if (watched_may_tell(&e->watched, &now))
+		event_emit(EVENT_INFO, "state", e->watched.name, json_pack("{s:o}", "reason", json_text(reason)), "the session of %s has ended: %s", e->watched.name,
+			   reason);
 	watched_disconnected(&e->watched, &now);
 }
 
@@ -263,7 +267,7 @@ void watch_report(struct watch *w, struct replica *replica, const struct wire_re
 		return;
 	LOCK_SCOPE(&e->lock);
 	struct watched_now now = now_of(w);
-	watched_report(&e->watched, &now, report);
+	(void)watched_report(&e->watched, &now, report);
 }
 
 void watch_committed(struct watch *w, struct replica *replica, const struct wire_seal *seal, const struct wire_committed *committed)

@@ -19,6 +19,27 @@ void watched_init(struct watched *w, const char *name, const struct watched_now 
 	w->since_ns = now->mono_ns;
 }
 
+// --- what may be told ---
+
+// One more event, from the allowance of its kind; what was left out before is told with it.
+static bool may_tell(struct watched *w, struct allowance *kind, const struct watched_now *now)
+{
+	if (!allowance_take(kind, now->mono_ns, WATCHED_EVENT_EACH_S * S_NS, WATCHED_EVENTS_BURST)) {
+		w->left_out++;
+		return false;
+	}
+	if (w->left_out)
+		event_emit(EVENT_WARNING, "state", w->name, json_pack("{s:o}", "left_out", json_count(w->left_out)),
+			   "%llu events of %s were left out: its source brings about too many", (unsigned long long)w->left_out, w->name);
+	w->left_out = 0;
+	return true;
+}
+
+bool watched_may_tell(struct watched *w, const struct watched_now *now)
+{
+	return may_tell(w, &w->comings, now);
+}
+
 // --- why there is no newer point ---
 
 static enum rpo_cause cause_connected(const struct watched *w)
@@ -87,9 +108,11 @@ static struct misses misses_of(const struct watched *w)
 	return (struct misses){w->ledger.miss.serial, w->ledger.misses_ended};
 }
 
-static void misses_emit(const struct watched *w, struct misses before)
+static void misses_emit(struct watched *w, const struct watched_now *now, struct misses before)
 {
 	bool missed = w->ledger.miss.serial > before.begun, kept = w->ledger.misses_ended > before.ended;
+	if ((missed || kept) && !may_tell(w, &w->objectives, now))
+		return;
 	if (missed)
 		missed_emit(w);
 	if (kept)
@@ -122,12 +145,17 @@ static void clock_emit(struct watched *w)
 		event_emit(EVENT_INFO, "clock", w->name, data, "the clock of the source of %s agrees with that of this host", w->name);
 }
 
-static void clock_take(struct watched *w, int64_t offset_ns, uint64_t error_ns)
+static void clock_take(struct watched *w, const struct watched_now *now, int64_t offset_ns, uint64_t error_ns)
 {
+	bool told = w->clock_told;
 	w->clock_known = true;
 	w->clock_offset_ns = offset_ns;
 	w->clock_error_ns = error_ns;
+	if (!allowance_left(&w->clocks, now->mono_ns, WATCHED_EVENT_EACH_S * S_NS, WATCHED_EVENTS_BURST))
+		return; // what was told stands until there may be another event
 	clock_emit(w);
+	if (w->clock_told != told)
+		allowance_spend(&w->clocks, now->mono_ns, WATCHED_EVENT_EACH_S * S_NS);
 }
 
 static int64_t distance(int64_t ours_ns, int64_t theirs_ns)
@@ -148,7 +176,7 @@ void watched_connected(struct watched *w, const struct watched_now *now, int64_t
 	w->since_ns = now->mono_ns;
 	w->report = (struct wire_report){.state = WIRE_REPORT_RUNNING};
 	// What a HELLO says is late by its way here, which its source measures and reports; a second is more than any link that works.
-	clock_take(w, distance(now->wall_ns, their_wall_ns), S_NS);
+	clock_take(w, now, distance(now->wall_ns, their_wall_ns), S_NS);
 	if (w->dark_told)
 		event_emit(EVENT_INFO, "source-dark", w->name, NULL, "the source of %s is heard of again", w->name);
 	w->dark_told = false;
@@ -163,8 +191,10 @@ void watched_disconnected(struct watched *w, const struct watched_now *now)
 	cause_set(w);
 }
 
-void watched_report(struct watched *w, const struct watched_now *now, const struct wire_report *report)
+bool watched_report(struct watched *w, const struct watched_now *now, const struct wire_report *report)
 {
+	if (!allowance_take(&w->reports, now->mono_ns, WATCHED_REPORT_EACH_S * S_NS, WATCHED_REPORTS_BURST))
+		return false;
 	struct misses before = misses_of(w);
 	count_to(w, now);
 	w->report = *report;
@@ -172,12 +202,13 @@ void watched_report(struct watched *w, const struct watched_now *now, const stru
 	int64_t seen_ns = distance(now->wall_ns, report->wall_ns), off_ns = distance(seen_ns, report->clock_offset_ns);
 	// Either clock was set since that HELLO: then it is what it is seen to be now.
 	bool stepped = llabs(off_ns) > WATCHED_CLOCK_NOTE_NS + (int64_t)min_u64(report->clock_error_ns, INT64_MAX / 2);
-	clock_take(w, stepped ? seen_ns : report->clock_offset_ns, stepped ? S_NS : report->clock_error_ns);
+	clock_take(w, now, stepped ? seen_ns : report->clock_offset_ns, stepped ? S_NS : report->clock_error_ns);
 	if (w->ledger.rpo_ms != report->rpo_ms)
 		ledger_rpo(&w->ledger, report->rpo_ms);
 	w->pulse.rpo_ms = report->rpo_ms;
 	cause_set(w);
-	misses_emit(w, before);
+	misses_emit(w, now, before);
+	return true;
 }
 
 // How old a cut of the source's clock is, by ours.
@@ -197,7 +228,7 @@ void watched_committed(struct watched *w, const struct watched_now *now, uint64_
 	w->pulse.limited = false;
 	ledger_point(&w->ledger, number, age_of(w, now, cut_wall_ns), dirty_bytes, wire_bytes);
 	cause_set(w);
-	misses_emit(w, before);
+	misses_emit(w, now, before);
 }
 
 static void dark_check(struct watched *w, const struct watched_now *now)
@@ -231,6 +262,6 @@ void watched_tick(struct watched *w, const struct watched_now *now, const struct
 	if (pulse)
 		pulse_take(w, now, pulse);
 	cause_set(w);
-	misses_emit(w, before);
+	misses_emit(w, now, before);
 	dark_check(w, now);
 }

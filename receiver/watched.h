@@ -7,6 +7,7 @@
 #define KAGAMI_RECEIVER_WATCHED_H
 
 #include "format/wire.h"
+#include "receiver/allowance.h"
 #include "receiver/store.h"
 #include "rpo/ledger.h"
 
@@ -14,6 +15,9 @@
 #include <stdint.h>
 
 enum { WATCHED_DARK_SECONDS = 60 };
+// What a source brings about is bounded, so that one that reports, reconnects or seals without end neither pushes the events of others out of the
+// history nor keeps the disks busy: events of a protection, by kind, and reports.
+enum { WATCHED_EVENTS_BURST = 30, WATCHED_EVENT_EACH_S = 300, WATCHED_REPORTS_BURST = 20, WATCHED_REPORT_EACH_S = 1 };
 #define WATCHED_CLOCK_NOTE_NS INT64_C(2000000000) // an offset beyond it, and its error, is told
 
 struct watched_now {
@@ -33,6 +37,9 @@ struct watched {
 	int64_t clock_offset_ns; // our clock less the source's
 	uint64_t clock_error_ns;
 	bool dark_told, clock_told;
+	struct allowance reports;
+	struct allowance comings, clocks, objectives; // events: of sessions, of clocks, rpo-missed and rpo-kept
+	uint64_t left_out;			      // events, since one was told
 	bool known; // the ledger has heard which point is the newest
 	unsigned cause;
 };
@@ -41,10 +48,13 @@ struct watched {
 void watched_init(struct watched *watched, const char *name, const struct watched_now *now);
 void watched_connected(struct watched *watched, const struct watched_now *now, int64_t their_wall_ns); // at HELLO
 void watched_disconnected(struct watched *watched, const struct watched_now *now);
-void watched_report(struct watched *watched, const struct watched_now *now, const struct wire_report *report);
+// False: it came too soon after those before it, and changed nothing.
+bool watched_report(struct watched *watched, const struct watched_now *now, const struct wire_report *report);
 // Point `number` was committed just now.
 void watched_committed(struct watched *watched, const struct watched_now *now, uint64_t number, int64_t cut_wall_ns, uint64_t dirty_bytes,
 		       uint64_t wire_bytes);
+// Whether an event of a session that came or went may be told now.
+bool watched_may_tell(struct watched *watched, const struct watched_now *now);
 // At least every 10 s. `pulse` NULL: the replica is busy, and is as it was.
 void watched_tick(struct watched *watched, const struct watched_now *now, const struct replica_pulse *pulse);
 

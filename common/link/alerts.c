@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/size.h"
 #include "link/hooks.h"
 #include "link/journal.h"
 #include "link/webhook.h"
@@ -25,7 +26,7 @@ struct follower {
 	pthread_t thread;
 	const char *class; // NULL: all
 	follower_tell *tell;
-	uint64_t since;
+	uint64_t since; // every event up to this one was looked at, or counted as lost
 	struct hook_rates rates; // of hooks
 	bool failing;		 // of the webhook
 };
@@ -45,6 +46,16 @@ static bool over(const struct alerts *a)
 	return stop && clock_mono_ns() >= stop;
 }
 
+// To tell takes time, and so many events are kept: those that were forgotten before they were looked at are counted.
+static void lost_count(struct follower *f)
+{
+	uint64_t lost = events_lost(f->alerts->events, f->since);
+	if (lost == 0)
+		return;
+	f->since += lost;
+	log_warning("events were forgotten before they could be told of=%s count=%llu", f->class ? f->class : "any", (unsigned long long)lost);
+}
+
 // Follows the events until the end; what is told is told in order.
 static void *follower_thread(void *context)
 {
@@ -52,6 +63,8 @@ static void *follower_thread(void *context)
 	struct alerts *a = f->alerts;
 	while (!over(a)) {
 		struct event event;
+		lost_count(f);
+		uint64_t newest = events_newest(a->events);
 		const struct event_filter filter = {.since = f->since, .class = f->class};
 		if (events_next(a->events, &filter, FOLLOW_MS, &event) == 1) {
 			f->since = event.id;
@@ -59,6 +72,9 @@ static void *follower_thread(void *context)
 			event_done(&event);
 		} else if (atomic_load(&a->stop_ns)) {
 			break;
+		} else {
+			f->since = max_u64(f->since, newest);
+			(void)usleep(NAP_MS * 1000); // after events_wake(), and before alerts_stop(), nothing is waited for
 		}
 	}
 	return NULL;

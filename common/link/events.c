@@ -204,6 +204,12 @@ int events_next(struct events *e, const struct event_filter *filter, unsigned wa
 	return id < e->next ? event_copy(&e->ring[id % EVENTS_MAX], ret_event) : 0;
 }
 
+uint64_t events_lost(struct events *e, uint64_t since)
+{
+	LOCK_SCOPE(&e->lock);
+	return since < e->next && e->oldest > since + 1 ? e->oldest - since - 1 : 0;
+}
+
 uint64_t events_newest(struct events *e)
 {
 	LOCK_SCOPE(&e->lock);

@@ -61,6 +61,7 @@ void events_emit(struct events *events, enum event_severity severity, const char
 	__attribute__((format(printf, 6, 7)));
 // A copy of the oldest event that fits, waited for at most so long. 1, or 0: there is none. After events_wake() it does not wait.
 int events_next(struct events *events, const struct event_filter *filter, unsigned wait_ms, struct event *ret_event);
+uint64_t events_lost(struct events *events, uint64_t since); // how many after number `since` are forgotten by now
 uint64_t events_newest(struct events *events); // its number; 0 without one
 uint64_t events_before(struct events *events); // the newest of an earlier run; 0 without one
 uint64_t events_count(struct events *events, const char *class); // emitted since this process began

@@ -359,6 +359,33 @@ static void source_that_leaves_no_pause_is_shut_out_when_it_is_unpaired(void **s
 	assert_int_equal(b->channel->put[WIRE_OPENED], 0);
 }
 
+static void report(struct channel *c, uint64_t rpo_ms)
+{
+	const struct wire_report report = {.state = WIRE_REPORT_RUNNING, .rpo_ms = rpo_ms, .wall_ns = 1};
+	c->in_len[c->count] = wire_put_report(c->in[c->count], FRAME_SIZE, &report);
+	c->count++;
+}
+
+static void objective_of_a_report_is_saved_once_a_minute(void **state)
+{
+	struct bench *b = *state;
+	struct replica_info info;
+	hello(b->channel);
+	for (unsigned i = 0; i < 6; i++)
+		report(b->channel, 20000 + i % 2);
+	run(b);
+	assert_int_equal(b->channel->refused, 0);
+	replica_info(store_find(b->store, "vm1"), &info);
+	assert_int_equal(info.rpo_ms, 20000); // the first
+	clock_of.now_ns += RPO_SAVE_SECONDS * NS_PER_S;
+	*b->channel = (struct channel){.count = 0};
+	hello(b->channel);
+	report(b->channel, 20001);
+	run(b);
+	replica_info(store_find(b->store, "vm1"), &info);
+	assert_int_equal(info.rpo_ms, 20001); // said again later
+}
+
 static void zeros_past_the_end_of_the_disk_change_nothing(void **state)
 {
 	struct bench *b = *state;
@@ -381,6 +408,7 @@ int main(void)
 		TEST(source_that_leaves_no_pause_hears_of_its_receiver),
 		TEST(source_that_leaves_no_pause_is_fenced),
 		TEST(source_that_leaves_no_pause_is_shut_out_when_it_is_unpaired),
+		TEST(objective_of_a_report_is_saved_once_a_minute),
 		TEST(zeros_past_the_end_of_the_disk_change_nothing),
 	};
 	return cmocka_run_group_tests_name("session", tests, NULL, NULL);

@@ -336,6 +336,50 @@ static void sessions_that_are_held_up_keep_no_other_waiting(void **state)
 		channel_close(held[i]);
 }
 
+// One that is paired and opens connections without end takes its share, and every other goes on.
+static void source_has_a_share_of_the_connections(void **state)
+{
+	enum { SHARE = SERVER_PEER_SPARE }; // it has no protection
+	struct tenants *t = *state;
+	struct channel *open[SHARE];
+	struct wire_hello theirs;
+	struct err err = {0};
+	for (unsigned i = 0; i < SHARE; i++)
+		open[i] = b_greet(t);
+	struct channel *one_more = b_connect(t);
+	assert_int_not_equal(greet(one_more, &theirs, &err), 0);
+	channel_close(one_more);
+	a_cycle(t);
+	assert_int_equal(replication_check(&t->a), 4);
+	for (unsigned i = 0; i < SHARE; i++)
+		channel_close(open[i]);
+	assert_int_equal(server_peer_most(0), SERVER_PEER_SPARE);
+	assert_int_equal(server_peer_most(200), 400 + SERVER_PEER_SPARE);
+	assert_int_equal(server_peer_most(STORE_OWNER_MOST_DEFAULT), SERVER_PEER_MAX);
+}
+
+// What it had open is shut, and what it opens then is told that it is not paired.
+static void source_that_is_unpaired_is_cut_off(void **state)
+{
+	struct tenants *t = *state;
+	struct wire_failure failure;
+	struct wire_frame frame;
+	struct err err = {0};
+	char name[NAME_SIZE];
+	const struct pin *b = identity_pin(t->b_identity);
+	struct channel *channel = b_greet(t);
+	assert_int_equal(b_open(channel, &t->b_open, &failure), 0);
+	assert_int_equal(pairing_remove(t->a.pairing, b, name, &err), 0);
+	assert_string_equal(name, "host2");
+	assert_int_equal(server_cut(t->a.server, b), 0);
+	assert_true(channel_get(channel, 10000, &frame, &err) < 0);
+	channel_close(channel);
+	expect_refused(t, &t->b_open, WIRE_E_UNPAIRED);
+	if (store_forget(t->a.store, "vm2", &err)) // no session holds it
+		fail_msg("%s", err.text);
+	a_cycle(t);
+}
+
 // --- memory ---
 
 static uint64_t resident_bytes(void)
@@ -386,6 +430,8 @@ int main(void)
 		TEST(no_message_in_no_state_touches_anothers_protection),
 		TEST(no_name_opens_anothers_protection),
 		TEST(sessions_that_are_held_up_keep_no_other_waiting),
+		TEST(source_has_a_share_of_the_connections),
+		TEST(source_that_is_unpaired_is_cut_off),
 		TEST(memory_of_a_connection_is_bounded),
 	};
 	(void)signal(SIGPIPE, SIG_IGN);

@@ -240,6 +240,70 @@ static void pulse_from_before_a_commit_takes_nothing_back(void **state)
 	place_free(p);
 }
 
+static void source_that_reports_without_end_makes_no_flood(void **state)
+{
+	(void)state;
+	char text[EVENT_TEXT_SIZE];
+	struct place *p = place_new(30);
+	unsigned taken = 0;
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	for (unsigned i = 0; i < 1000; i++) { // and its clock is now an hour behind, now right
+		struct wire_report of = {.state = WIRE_REPORT_RUNNING, .rpo_ms = 30000, .wall_ns = p->now.wall_ns - (i % 2 ? 3600 * NS : 0)};
+		of.clock_offset_ns = p->now.wall_ns - of.wall_ns;
+		taken += watched_report(p->watched, &p->now, &of);
+	}
+	assert_int_equal(taken, WATCHED_REPORTS_BURST);
+	pass(p, 5);
+	for (unsigned i = 0; i < 100; i++)
+		taken += watched_report(p->watched, &p->now, &p->watched->report);
+	assert_int_equal(taken, WATCHED_REPORTS_BURST + 5);
+	for (unsigned i = 0; i < 600; i++) { // one a second: all are taken
+		struct wire_report of = {.state = WIRE_REPORT_RUNNING, .rpo_ms = 30000, .wall_ns = p->now.wall_ns - (i % 2 ? 3600 * NS : 0)};
+		of.clock_offset_ns = p->now.wall_ns - of.wall_ns;
+		pass(p, 1);
+		assert_true(watched_report(p->watched, &p->now, &of));
+	}
+	unsigned told = news(p, "clock", text);
+	assert_true(told >= WATCHED_EVENTS_BURST && told <= WATCHED_EVENTS_BURST + 605 / WATCHED_EVENT_EACH_S);
+	assert_true(p->watched->clock_offset_ns == 3600 * NS); // which is known all the same
+	place_free(p);
+}
+
+static void points_that_are_late_and_not_by_turns_make_no_flood(void **state)
+{
+	(void)state;
+	char text[EVENT_TEXT_SIZE];
+	struct place *p = place_new(30);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	for (unsigned i = 0; i < 400; i++)
+		commit(p, i % 2 ? 3600 : 1);
+	unsigned told = news(p, "rpo-missed", text) + news(p, "rpo-kept", text);
+	assert_int_equal(told, WATCHED_EVENTS_BURST);
+	assert_true(p->watched->ledger.miss.serial >= 200); // the account has every one
+	pass(p, WATCHED_EVENT_EACH_S);
+	seen(p);
+	commit(p, 3600);
+	commit(p, 1);
+	assert_int_equal(news(p, "state", text), 1);
+	assert_non_null(strstr(text, "events of vm1 were left out"));
+	place_free(p);
+}
+
+static void sessions_that_come_and_go_make_no_flood(void **state)
+{
+	(void)state;
+	struct place *p = place_new(30);
+	unsigned told = 0;
+	for (unsigned i = 0; i < 1000; i++)
+		told += watched_may_tell(p->watched, &p->now);
+	assert_int_equal(told, WATCHED_EVENTS_BURST);
+	p->now.mono_ns += WATCHED_EVENT_EACH_S * NS - 1;
+	assert_false(watched_may_tell(p->watched, &p->now));
+	p->now.mono_ns++;
+	assert_true(watched_may_tell(p->watched, &p->now));
+	place_free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -250,6 +314,9 @@ int main(void)
 		cmocka_unit_test(cause_is_what_stands_in_the_order_of_what_matters),
 		cmocka_unit_test(rpo_of_a_report_takes_the_place_of_that_of_open),
 		cmocka_unit_test(pulse_from_before_a_commit_takes_nothing_back),
+		cmocka_unit_test(source_that_reports_without_end_makes_no_flood),
+		cmocka_unit_test(points_that_are_late_and_not_by_turns_make_no_flood),
+		cmocka_unit_test(sessions_that_come_and_go_make_no_flood),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
