@@ -256,7 +256,7 @@ static void points_check(struct check *c)
 static void protection_check(struct check *c)
 {
 	static const char *const names[] = {"protection.json", "protection.json.new", "scrub.json", "scrub.json.new", "base", "points",
-					    "head", "trash", "merge", "pins.json", "pins.json.new", "history.ledger", "failover", "failover.new", "tests", NULL},
+					    "head", "trash", "merge", "pins.json", "pins.json.new", "history.ledger", "history.ledger.unread", "failover", "failover.new", "tests", NULL},
 				 *const base_endings[] = {".raw", ".digests", NULL}, *const none[] = {NULL};
 	struct replica *r = c->replica;
 	char base[REPLICA_PATH_SIZE];

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_BYTES = 64 << 10 };
+enum { BATCH_BYTES = 64 << 10, EVENTS_UNREAD_IDS = 1 << 20 }; // no file has so many
 
 const char *const event_classes[] = {
 	"daemon", "state", "rpo-missed", "rpo-kept", "sync", "point", "damage", "space", "source-dark", "failover", "clock", "tracking", "settings", "alerts",
@@ -81,6 +81,14 @@ static void ring_put(struct events *e, struct event *event)
 		event_done(&e->ring[e->oldest++ % EVENTS_MAX]);
 	e->ring[event->id % EVENTS_MAX] = *event;
 	e->next = event->id + 1;
+}
+
+// So many numbers are nobody's.
+static void ring_skip(struct events *e, uint64_t count)
+{
+	for (; e->oldest < e->next; e->oldest++)
+		event_done(&e->ring[e->oldest % EVENTS_MAX]);
+	e->oldest = e->next += count;
 }
 
 static void from_file(void *context, struct event *event)
@@ -415,6 +423,8 @@ int events_open(struct env *env, struct env_root *root, struct events **ret_even
 	int rc = e->ring ? 0 : -ENOMEM;
 	if (rc == 0) {
 		events_file_open(&e->file, env, root, from_file, e);
+		if (e->file.unread) // numbers rise: above any that it may have
+			ring_skip(e, EVENTS_UNREAD_IDS);
 		e->written = e->before = e->next - 1;
 		rc = -pthread_create(&e->writer, NULL, writer_thread, e);
 	}

@@ -2,6 +2,7 @@
 #include "link/events_file.h"
 
 #include "base/auto.h"
+#include "base/log.h"
 #include "link/json.h"
 
 #include <errno.h>
@@ -92,13 +93,21 @@ size_t events_scan(const char *data, size_t len, uint64_t *last_id, events_each 
 
 // --- files ---
 
-static void file_read(struct events_file *f, const char *name, uint64_t *last_id, events_each *each, void *context, size_t *ret_whole)
+static int file_read(struct events_file *f, const char *name, uint64_t *last_id, events_each *each, void *context, size_t *ret_whole)
 {
 	AUTO_FREE char *data = NULL;
 	size_t len = 0;
-	*ret_whole = 0;
-	if (env_read_file(f->root, name, 2 * EVENTS_FILE_MAX, &data, &len) == 0)
-		*ret_whole = events_scan(data, len, last_id, each, context);
+	int rc = env_read_file(f->root, name, 2 * EVENTS_FILE_MAX, &data, &len);
+	*ret_whole = rc ? 0 : events_scan(data, len, last_id, each, context);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+// One that could only not be read is no worse for that: it is kept beside, until another one is.
+static void file_aside(struct events_file *f, const char *name, const char *aside, int why)
+{
+	int rc = env_rename(f->root, name, aside);
+	log_warning("a file of events cannot be read, and is kept aside file=%s as=%s reason=\"%s\"", name, rc ? "(not moved)" : aside, strerror(-why));
+	f->unread = true;
 }
 
 void events_file_open(struct events_file *f, struct env *env, struct env_root *root, events_each *each, void *context)
@@ -106,21 +115,28 @@ void events_file_open(struct events_file *f, struct env *env, struct env_root *r
 	uint64_t last_id = 0, size = 0;
 	size_t whole = 0;
 	*f = (struct events_file){.env = env, .root = root};
-	file_read(f, EVENTS_FILE_OLD, &last_id, each, context, &whole);
-	file_read(f, EVENTS_FILE, &last_id, each, context, &whole);
-	if (env_open(root, EVENTS_FILE, ENV_WRITE, &f->file))
+	int rc = file_read(f, EVENTS_FILE_OLD, &last_id, each, context, &whole);
+	if (rc)
+		file_aside(f, EVENTS_FILE_OLD, EVENTS_FILE_OLD EVENTS_UNREAD, rc);
+	rc = file_read(f, EVENTS_FILE, &last_id, each, context, &whole);
+	if (rc)
+		file_aside(f, EVENTS_FILE, EVENTS_FILE EVENTS_UNREAD, rc);
+	if (rc || env_open(root, EVENTS_FILE, ENV_WRITE, &f->file))
 		return;
 	f->size = whole;
+	f->kept = whole > 0;
 	f->synced_ns = env_mono_ns(env);
 	if (env_size(f->file, &size) || (size != whole && env_truncate(f->file, whole)))
 		events_file_close(f); // the first write begins another one
 }
 
-// What was the newer file is the older one; a file that is to be written begins.
+// What was the newer file is the older one; a file that is to be written begins. One of which nothing ever became durable does not take the older one's
+// place: it makes room.
 static int file_begin(struct events_file *f)
 {
 	events_file_close(f);
-	int rc = env_rename(f->root, EVENTS_FILE, EVENTS_FILE_OLD);
+	int rc = f->kept ? env_rename(f->root, EVENTS_FILE, EVENTS_FILE_OLD) : env_unlink(f->root, EVENTS_FILE);
+	f->kept = f->kept && rc && rc != -ENOENT;
 	if (rc == 0 || rc == -ENOENT)
 		rc = env_open(f->root, EVENTS_FILE, ENV_CREATE, &f->file);
 	f->size = 0;
@@ -153,6 +169,7 @@ int events_file_sync(struct events_file *f, bool now)
 		rc = env_sync_dir(f->root, ".");
 	f->synced_ns = mono_ns;
 	f->unsynced = false;
+	f->kept = f->kept || rc == 0;
 	if (rc)
 		events_file_close(f);
 	return rc;

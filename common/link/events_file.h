@@ -7,6 +7,7 @@
 
 enum { EVENTS_FILE_MAX = 1 << 20, EVENTS_SYNC_SECONDS = 5 };
 #define EVENTS_FILE "events.jsonl"
+#define EVENTS_UNREAD ".unread" // behind the name of one that was moved aside
 #define EVENTS_FILE_OLD "events.1.jsonl"
 
 // Reads one line of a file, without its end. -EBADMSG when it is no event. event_done() frees it.
@@ -26,8 +27,11 @@ struct events_file {
 	uint64_t size;
 	uint64_t synced_ns;
 	bool unsynced;
+	bool kept;   // something of the present file is durable
+	bool unread; // a file could not be read: its numbers are not known
 };
-// Both files, older first; a torn line at the end of the newer one is cut off. Files that are not there, or cannot be read, are none.
+// Both files, older first; a torn line at the end of the newer one is cut off. Files that are not there are none; one that cannot be read is renamed
+// (EVENTS_UNREAD), and `unread` is set: nothing that was not read is ever cut off.
 void events_file_open(struct events_file *file, struct env *env, struct env_root *root, events_each *each, void *context);
 // Appends whole lines, each with its end. After an error nothing of them counts, and the next write begins another file.
 int events_file_write(struct events_file *file, const char *lines, size_t len);

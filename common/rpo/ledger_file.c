@@ -265,14 +265,16 @@ int ledger_file_load(struct ledger_file *f, struct ledger *l, struct err *err)
 {
 	AUTO_FREE unsigned char *data = malloc(LEDGER_FILE_SIZE);
 	int rc = data ? env_open(f->root, f->name, ENV_WRITE, &f->file) : -ENOMEM;
+	f->unread = rc && rc != -ENOENT;
 	if (rc)
 		return err_sys(err, rc, "%s", f->name);
 	rc = env_pread_full(f->file, data, LEDGER_FILE_SIZE, 0);
-	rc = rc == -ENODATA ? -EBADMSG : rc;
+	rc = rc == -ENODATA ? -EBADMSG : rc; // shorter than it was made
 	if (rc == 0)
 		rc = ledger_file_decode(f, data, l);
 	if (rc) {
 		ledger_file_close(f);
+		f->unread = rc != -EBADMSG;
 		return rc == -EBADMSG ? err_set(err, rc, "%s: it is no history, or a damaged one", f->name) : err_sys(err, rc, "%s", f->name);
 	}
 	f->made = true;
@@ -332,11 +334,22 @@ void ledger_changed(struct ledger *l)
 		l->ended[i].changed = l->ended[i].serial != 0;
 }
 
+// Takes the name from the file that has it: one that could only not be read is no worse for that, and is kept beside.
+static int file_leave(struct ledger_file *f)
+{
+	char aside[LEDGER_PATH_SIZE + sizeof(LEDGER_UNREAD)];
+	(void)snprintf(aside, sizeof(aside), "%s" LEDGER_UNREAD, f->name);
+	int rc = f->unread ? env_rename(f->root, f->name, aside) : env_unlink(f->root, f->name);
+	if (rc == 0 || rc == -ENOENT)
+		f->unread = false;
+	return rc == -ENOENT ? 0 : rc;
+}
+
 static int file_make(struct ledger_file *f, struct ledger *l)
 {
 	struct env *env = f->root->env;
-	int rc = env_unlink(f->root, f->name);
-	if (rc == 0 || rc == -ENOENT)
+	int rc = file_leave(f);
+	if (rc == 0)
 		rc = env_open(f->root, f->name, ENV_CREATE, &f->file);
 	if (rc == 0)
 		rc = env_truncate(f->file, LEDGER_FILE_SIZE);

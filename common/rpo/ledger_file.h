@@ -19,6 +19,8 @@ enum {
 	LEDGER_PATH_SIZE = 160,
 };
 
+#define LEDGER_UNREAD ".unread" // behind the name of one that was moved aside
+
 struct ledger_file {
 	struct env_root *root;
 	char name[LEDGER_PATH_SIZE];
@@ -27,6 +29,7 @@ struct ledger_file {
 	unsigned char instance[8];
 	uint64_t sequence;
 	uint64_t synced_ns; // by the monotonic clock
+	bool unread; // there is one that could only not be read: the next save moves it aside
 	bool named; // its name is durable, too
 };
 
@@ -36,7 +39,7 @@ void ledger_file_init(struct ledger_file *file, struct env_root *root, const cha
 void ledger_file_close(struct ledger_file *file);
 
 // Reads what there is. ledger_resume() comes next. -ENOENT, -EBADMSG (with what is wrong in `err`) and errors of the disk: the ledger is to be
-// begun with ledger_init(), and the first save replaces the file.
+// begun with ledger_init(), and the first save replaces the file: one that is damaged is removed, one that could only not be read is moved aside (LEDGER_UNREAD).
 int ledger_file_load(struct ledger_file *file, struct ledger *ledger, struct err *err);
 
 // The same of bytes in memory. -EBADMSG.

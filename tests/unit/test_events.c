@@ -3,7 +3,9 @@
 #include "base/auto.h"
 #include "link/events.h"
 #include "link/events_file.h"
+#include "tests/lib/bad_disk.h"
 #include "tests/lib/twin.h"
+#include "tests/sim/env_sim.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -192,6 +194,67 @@ static void torn_and_damaged_lines_are_left_out(void **state)
 	temp_close(&temp);
 }
 
+static void count_and_drop(void *context, struct event *event)
+{
+	unsigned *count = context;
+	(*count)++;
+	event_done(event);
+}
+
+static void file_that_could_not_be_read_is_kept_aside(void **state)
+{
+	(void)state;
+	struct temp temp;
+	struct env_stat st;
+	temp_open(&temp);
+	put_file(&temp, EVENTS_FILE_OLD, LINE(3, "three"));
+	put_file(&temp, EVENTS_FILE, LINE(4, "four"));
+	bad_disk_begin(env_posix());
+	bad_disk_set(EVENTS_FILE, 0, 1000, -EIO);
+	struct events *e = open_at(&temp);
+	bad_disk_heal();
+	events_emit(e, EVENT_INFO, "daemon", NULL, NULL, "later");
+	assert_true(events_newest(e) > 4); // whatever the file had, numbers rise
+	events_close(e);
+	bad_disk_end();
+	assert_int_equal(env_stat(temp.root, EVENTS_FILE EVENTS_UNREAD, &st), 0);
+	assert_int_equal(st.size, strlen(LINE(4, "four")));
+	e = open_at(&temp);
+	json_t *json = all_of(e, &(struct event_filter){.since = 4}, 0);
+	assert_int_equal(count_of(json), 1);
+	json_decref(json);
+	events_close(e);
+	temp_close(&temp);
+}
+
+// The second failure meets a file of which nothing is durable: the older one stays.
+static void two_syncs_that_fail_cost_one_file(void **state)
+{
+	(void)state;
+	struct sim *sim = sim_new(1);
+	struct env_root *root = NULL;
+	struct events_file f;
+	unsigned count = 0;
+	assert_int_equal(env_root_open(sim_env(sim), "/", &root), 0);
+	events_file_open(&f, sim_env(sim), root, count_and_drop, &count);
+	assert_int_equal(events_file_write(&f, LINE(1, "one"), strlen(LINE(1, "one"))), 0);
+	assert_int_equal(events_file_sync(&f, true), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(events_file_write(&f, LINE(2, "two"), strlen(LINE(2, "two"))), 0);
+		sim_fail_at(sim, sim_ops(sim), -EIO, false);
+		assert_int_equal(events_file_sync(&f, true), -EIO);
+		sim_fail_at(sim, SIM_NEVER, 0, false);
+	}
+	assert_int_equal(events_file_write(&f, LINE(5, "five"), strlen(LINE(5, "five"))), 0);
+	assert_int_equal(events_file_sync(&f, true), 0);
+	events_file_close(&f);
+	events_file_open(&f, sim_env(sim), root, count_and_drop, &count);
+	assert_int_equal(count, 3); // one, two as it was first, and five
+	events_file_close(&f);
+	env_root_close(root);
+	sim_free(sim);
+}
+
 static void *emit_late(void *context)
 {
 	events_emit(context, EVENT_INFO, "state", "vm2", NULL, "not this");
@@ -278,6 +341,8 @@ int main(void)
 		cmocka_unit_test(more_than_one_answer_holds_are_told_in_several),
 		cmocka_unit_test(files_and_memory_are_bounded),
 		cmocka_unit_test(torn_and_damaged_lines_are_left_out),
+		cmocka_unit_test(file_that_could_not_be_read_is_kept_aside),
+		cmocka_unit_test(two_syncs_that_fail_cost_one_file),
 		cmocka_unit_test(waiting_ends_with_the_event_or_with_the_daemon),
 		cmocka_unit_test(nothing_waits_after_the_wake),
 	};

@@ -679,6 +679,43 @@ static void damaged_header_costs_one_save(void **state)
 	week_free(w);
 }
 
+static void file_that_could_not_be_read_is_kept_aside(void **state)
+{
+	(void)state;
+	struct week *w = week_new(5);
+	struct ledger *other = ledger_of(1);
+	struct ledger_file file;
+	struct env_stat st;
+	struct err err = {0};
+	week_second(w);
+	week_commit(w);
+	assert_int_equal(ledger_file_save(&w->file, w->ledger, &err), 0);
+	ledger_file_close(&w->file);
+	ledger_file_init(&file, w->root, "vm1.ledger");
+	sim_fail_at(w->sim, sim_ops(w->sim), -EIO, false);
+	assert_int_equal(ledger_file_load(&file, other, &err), -EIO);
+	sim_fail_at(w->sim, SIM_NEVER, 0, false);
+	ledger_init(other, 15000, 0, 0, 0);
+	assert_int_equal(ledger_file_save(&file, other, &err), 0);
+	ledger_file_close(&file);
+	ledger_file_init(&file, w->root, "vm1.ledger" LEDGER_UNREAD); // as it was
+	assert_int_equal(ledger_file_load(&file, other, &err), 0);
+	assert_true(other->clock_ms == w->ledger->clock_ms);
+	ledger_file_close(&file);
+	ledger_file_init(&file, w->root, "vm1.ledger"); // but damage is none that anybody needs
+	struct env_file *raw = NULL;
+	assert_int_equal(env_open(w->root, "vm1.ledger", ENV_WRITE, &raw), 0);
+	assert_int_equal(env_truncate(raw, 100), 0);
+	env_close(raw);
+	assert_int_equal(env_unlink(w->root, "vm1.ledger" LEDGER_UNREAD), 0);
+	assert_int_equal(ledger_file_load(&file, other, &err), -EBADMSG);
+	assert_int_equal(ledger_file_save(&file, w->ledger, &err), 0);
+	ledger_file_close(&file);
+	assert_int_equal(env_stat(w->root, "vm1.ledger" LEDGER_UNREAD, &st), -ENOENT);
+	free(other);
+	week_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -698,6 +735,7 @@ int main(void)
 		cmocka_unit_test(saved_ledger_comes_back_as_it_was),
 		cmocka_unit_test(file_that_cannot_be_written_is_made_anew),
 		cmocka_unit_test(damaged_header_costs_one_save),
+		cmocka_unit_test(file_that_could_not_be_read_is_kept_aside),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
