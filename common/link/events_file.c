@@ -130,13 +130,13 @@ void events_file_open(struct events_file *f, struct env *env, struct env_root *r
 		events_file_close(f); // the first write begins another one
 }
 
-// What was the newer file is the older one; a file that is to be written begins. One of which nothing ever became durable does not take the older one's
-// place: it makes room.
+// What was the newer file is the older one; a file that is to be written begins. One whose first sync failed does not take the older one's place.
 static int file_begin(struct events_file *f)
 {
 	events_file_close(f);
-	int rc = f->kept ? env_rename(f->root, EVENTS_FILE, EVENTS_FILE_OLD) : env_unlink(f->root, EVENTS_FILE);
-	f->kept = f->kept && rc && rc != -ENOENT;
+	int rc = f->worthless ? env_unlink(f->root, EVENTS_FILE) : env_rename(f->root, EVENTS_FILE, EVENTS_FILE_OLD);
+	if (rc == 0 || rc == -ENOENT)
+		f->kept = f->worthless = false;
 	if (rc == 0 || rc == -ENOENT)
 		rc = env_open(f->root, EVENTS_FILE, ENV_CREATE, &f->file);
 	f->size = 0;
@@ -169,6 +169,7 @@ int events_file_sync(struct events_file *f, bool now)
 		rc = env_sync_dir(f->root, ".");
 	f->synced_ns = mono_ns;
 	f->unsynced = false;
+	f->worthless = rc && !f->kept;
 	f->kept = f->kept || rc == 0;
 	if (rc)
 		events_file_close(f);

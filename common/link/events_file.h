@@ -27,7 +27,8 @@ struct events_file {
 	uint64_t size;
 	uint64_t synced_ns;
 	bool unsynced;
-	bool kept;   // something of the present file is durable
+	bool kept;	// something of the present file is durable
+	bool worthless; // nothing is, and its sync failed
 	bool unread; // a file could not be read: its numbers are not known
 };
 // Both files, older first; a torn line at the end of the newer one is cut off. Files that are not there are none; one that cannot be read is renamed

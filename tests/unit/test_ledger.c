@@ -691,10 +691,13 @@ static void file_that_could_not_be_read_is_kept_aside(void **state)
 	week_commit(w);
 	assert_int_equal(ledger_file_save(&w->file, w->ledger, &err), 0);
 	ledger_file_close(&w->file);
-	ledger_file_init(&file, w->root, "vm1.ledger");
-	sim_fail_at(w->sim, sim_ops(w->sim), -EIO, false);
-	assert_int_equal(ledger_file_load(&file, other, &err), -EIO);
-	sim_fail_at(w->sim, SIM_NEVER, 0, false);
+	for (unsigned op = 0; op < 2; op++) { // the opening, and the read
+		ledger_file_init(&file, w->root, "vm1.ledger");
+		sim_fail_at(w->sim, sim_ops(w->sim) + op, -EIO, false);
+		assert_int_equal(ledger_file_load(&file, other, &err), -EIO);
+		assert_true(sim_has_failed(w->sim) && file.unread);
+		sim_fail_at(w->sim, SIM_NEVER, 0, false);
+	}
 	ledger_init(other, 15000, 0, 0, 0);
 	assert_int_equal(ledger_file_save(&file, other, &err), 0);
 	ledger_file_close(&file);
