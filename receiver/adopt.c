@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define FORMAT "kagami-adopting"
-enum { VERSION = 1, SLICE_BLOCKS = 256, SAVE_BLOCKS = 1 << 14 }; // a slice is 16 MiB; 1 GiB at most is read again after a crash
+enum { VERSION = 1, SLICE_BLOCKS = 256, SAVE_BLOCKS = 1 << 14, ADOPT_REST_S = 30 }; // a slice is 16 MiB; 1 GiB at most is read again after a crash
 
 // --- the note ---
 
@@ -230,7 +230,7 @@ int replica_adopt(struct replica *r, struct err *err)
 	struct err why = {0}, told;
 	{
 		LOCK_SCOPE(&r->lock); // the retention of others may take an hour: it is not waited for to learn that there is nothing to do
-		if (!r->adopting || r->broken)
+		if (!r->adopting || r->broken || env_mono_ns(r->root->env) < r->adopt_rest_ns)
 			return 0;
 	}
 	LOCK_SCOPE(&r->retain_lock); // not while it is removed
@@ -242,9 +242,9 @@ int replica_adopt(struct replica *r, struct err *err)
 	int rc = adopt_step(r, &why);
 	if (rc == 0)
 		return 1;
-	if (rc == -EIO || rc == -EBADMSG) { // a sync, or a write, perhaps: what is on disk is found out by the next start
-		LOCK_SCOPE(&r->lock);
+	LOCK_SCOPE(&r->lock);
+	r->adopt_rest_ns = env_mono_ns(r->root->env) + ADOPT_REST_S * UINT64_C(1000000000); // it keeps no other's waiting
+	if (rc == -EIO || rc == -EBADMSG) // a sync, or a write, perhaps: what is on disk is found out by the next start
 		(void)replica_break(r, &why, &told);
-	}
 	return err_set(err, rc, "%s", why.text);
 }

@@ -131,10 +131,12 @@ struct replica {
 	uint64_t scrub_range;	   // blocks in the next slice
 	uint64_t scrub_run_ns, scrub_run_from; // when and where this process began with the pass
 	struct err scrub_why;	   // the newest slice failed
+	uint64_t scrub_rest_ns;	   // monotonic: no slice before
 	bool reopen;		   // the session is to open again: a scrub found damage that its source must hear of
 
 	// A seed is being adopted: adopt.c. Written under `lock` and retain_lock.
 	bool adopting, adopt_taken;
+	uint64_t adopt_rest_ns; // monotonic: not tried again before
 	unsigned adopt_disk; // every block before this one is digested
 	uint64_t adopt_block;
 

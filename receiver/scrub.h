@@ -70,4 +70,8 @@ void scrub_forget(struct replica *replica); // damage that no point shows any mo
 // after all. Takes `lock`, and needs retain_lock.
 int scrub_unreadable(struct replica *replica, uint16_t disk, uint64_t first, uint64_t count, const struct err *why, struct err *err);
 
+// scrub_wait.c: whether the pass of this replica is left alone now, because it is broken, or a slice of it failed; and for how long it is from now on.
+bool scrub_rests(struct replica *replica);
+void scrub_rest(struct replica *replica, uint64_t ns);
+
 #endif

@@ -48,7 +48,7 @@ static struct replica *choose(struct store *store, size_t *cursor, struct scrub_
 	for (size_t i = 0; i < count; i++) {
 		size_t at = (*cursor + i) % count;
 		struct replica *replica = store_at(store, at);
-		if (!replica)
+		if (!replica || scrub_rests(replica))
 			continue;
 		scrub_info(replica, ret_info);
 		if (!ret_info->open)
@@ -74,7 +74,8 @@ uint64_t scrubber_step(struct env *env, struct store *store, const struct scrubb
 		return BUSY_S * NS_PER_S;
 	if (rc && rc != -ENODATA) {
 		log_warning("a scrub does not come on: %s", err.text);
-		return FAILED_S * NS_PER_S;
+		scrub_rest(replica, FAILED_S * NS_PER_S);
+		return 0; // the others do
 	}
 	uint64_t due_ns = rc ? 0 : step.bytes * NS_PER_S / info.rate, took_ns = env_mono_ns(env) - began_ns; // a slice is below 1 TiB
 	return due_ns > took_ns ? due_ns - took_ns : 0;

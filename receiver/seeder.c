@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #define IDLE_NS UINT64_C(1000000000)
-#define FAILED_NS (30 * UINT64_C(1000000000))
 
 struct seeder {
 	struct env *env;
@@ -59,10 +58,8 @@ static void *adopter_thread(void *context)
 			int rc = replica_adopt(replica, &err);
 			if (rc < 0)
 				log_warning("a seed is not read on, and is tried again: %s", err.text);
-			if (rc == 1 && wait_ns == IDLE_NS)
+			if (rc == 1)
 				wait_ns = 0;
-			if (rc < 0)
-				wait_ns = FAILED_NS;
 		}
 	}
 	return NULL;

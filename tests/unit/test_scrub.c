@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "receiver/replica.h"
+#include "receiver/scrubber.h"
 #include "tests/lib/store_flip.h"
 
 #include <errno.h>
@@ -288,6 +289,60 @@ static void scrub_and_retention_shut_each_other_out(void **state)
 	assert_int_equal(scrub_slice(t->replica, &step, NULL), 0);
 }
 
+// Another protection, "vm2", with a point and a pass.
+static struct replica *neighbour(struct store_twin *t)
+{
+	struct wire_open open = t->open;
+	struct wire_opened opened;
+	struct wire_committed done;
+	struct replica *r = NULL;
+	(void)snprintf(open.name, NAME_SIZE, "vm2");
+	assert_int_equal(store_create(t->store, &open, t->pin, &r, NULL), 0);
+	assert_int_equal(replica_session_begin(r, &open, t->pin, &opened, NULL), 0);
+	const struct wire_seal seal = {.head = opened.head, .cut = {{9}}, .consistency = POINT_CRASH};
+	assert_int_equal(replica_seal(r, &seal, &done, NULL), 0);
+	replica_session_end(r);
+	assert_int_equal(scrub_begin(r, 0, UINT64_C(1) << 40, NULL), 0);
+	return r;
+}
+
+// Steps until the neighbour's pass ends, and never a wait for vm1's sake.
+static void neighbour_ends(struct store_twin *t, struct replica *r)
+{
+	const struct scrubber_config config = {.rate = UINT64_C(1) << 40};
+	struct scrub_info info = {.ended = false};
+	size_t cursor = 0;
+	for (unsigned i = 0; !info.ended; i++) {
+		assert_true(i < 100);
+		assert_true(scrubber_step(env_posix(), t->store, &config, &cursor) < UINT64_C(1000000000));
+		scrub_info(r, &info);
+	}
+}
+
+static void pass_of_a_broken_replica_keeps_no_other_waiting(void **state)
+{
+	struct store_twin *t = *state;
+	struct replica *r = neighbour(t);
+	struct err why = {.code = -EIO, .text = "a sync failed"}, err;
+	assert_int_equal(scrub_begin(t->replica, 0, UINT64_C(1) << 40, NULL), 0);
+	{
+		LOCK_SCOPE(&t->replica->lock);
+		(void)replica_break(t->replica, &why, &err);
+	}
+	neighbour_ends(t, r);
+}
+
+static void pass_that_fails_keeps_no_other_waiting(void **state)
+{
+	struct store_twin *t = *state;
+	struct replica *r = neighbour(t);
+	assert_int_equal(scrub_begin(t->replica, 0, UINT64_C(1) << 40, NULL), 0);
+	assert_int_equal(env_rename(t->temp.root, "vm1/points/1/vda.digests", "vm1/points/1/elsewhere"), 0);
+	neighbour_ends(t, r);
+	assert_true(scrub_rests(t->replica) && !scrub_rests(r));
+	assert_true(info_of(t).open); // it goes on when that file is there again
+}
+
 static void pass_is_due_after_its_interval_whatever_the_clock_does(void **state)
 {
 	(void)state;
@@ -511,6 +566,8 @@ int main(void)
 		TEST(pass_resumes_where_it_was_saved),
 		TEST(block_before_the_position_was_read),
 		TEST(scrub_and_retention_shut_each_other_out),
+		TEST(pass_of_a_broken_replica_keeps_no_other_waiting),
+		TEST(pass_that_fails_keeps_no_other_waiting),
 		cmocka_unit_test(pass_is_due_after_its_interval_whatever_the_clock_does),
 		TEST(damaged_block_differs_until_it_comes_whole),
 		TEST(damaged_zeros_are_repaired_too),
