@@ -61,10 +61,20 @@ static bool block_read(struct replica *r, uint16_t disk, uint64_t index, const s
 	struct digest found = digest_of(&r->prot.digest, disk, index, r->block);
 	if (rc == 0 && digest_equal(&found, ours))
 		return true;
-	log_warning("a block in the store is not what was committed, and is asked for whole; a scrub tells which points show it "
-		    "protection=%s disk=%s block=%llu reason=\"%s\"",
-		    r->name, r->prot.disk[disk].name, (unsigned long long)index, rc ? why.text : "its digest is another");
+	if (r->examine_unproven++ == 0) // a source may ask for it as often as it likes
+		log_warning("a block in the store is not what was committed, and is asked for whole; a scrub tells which points show it "
+			    "protection=%s disk=%s block=%llu reason=\"%s\"",
+			    r->name, r->prot.disk[disk].name, (unsigned long long)index, rc ? why.text : "its digest is another");
 	return false;
+}
+
+void examine_end(struct replica *r)
+{
+	examine_close(r);
+	if (r->examine_unproven > 1)
+		log_warning("blocks in the store were not what was committed, and were asked for whole protection=%s times=%llu", r->name,
+			    (unsigned long long)r->examine_unproven);
+	r->examine_unproven = 0;
 }
 
 int replica_pieces(struct replica *r, const struct wire_examine *examine, struct examine_answer *ret_answer, struct err *err)

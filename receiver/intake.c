@@ -101,7 +101,7 @@ static void session_clear(struct replica *r)
 {
 	for (unsigned i = 0; i < DISKS_MAX; i++)
 		table_done(&r->state[i]);
-	examine_close(r);
+	examine_end(r);
 	codec_free(r->unpacker);
 	free(r->block);
 	free(r->pieces);

@@ -146,6 +146,7 @@ struct replica {
 		uint64_t point;	// the newest, and how many there were, when they were opened
 		size_t points;
 	} examine;
+	uint64_t examine_unproven; // answers of this session for blocks that did not prove: the first is logged, the rest counted
 
 	bool session_open;
 	struct wire_certain certain;	// of the session; disks 0: nothing
@@ -281,6 +282,7 @@ int intake_range_check(const struct replica *replica, uint16_t disk, uint64_t fi
 
 // examine.c: closes what replica_pieces() opened.
 void examine_close(struct replica *replica);
+void examine_end(struct replica *replica); // that of a session; says how many blocks did not prove
 
 // head.c
 uint64_t head_dead(const struct replica *r); // bytes of the overlays that nothing refers to any more
