@@ -10,10 +10,18 @@
 #include <errno.h>
 #include <string.h>
 
-static int rights_check(const struct replica *r, const struct wire_open *open, const unsigned char *pin, struct err *err)
+// Of nobody else's protection anything is told, not even that it is broken, or why. Where it is not known whose it is, nothing is.
+static int owner_check(const struct replica *r, const struct wire_open *open, const unsigned char *pin, struct err *err)
 {
+	if (!protection_known(&r->prot))
+		return err_set(err, -EIO, "%s cannot be read at the receiver, whose status says why", open->name);
 	if (strcmp(open->name, r->name) != 0 || memcmp(pin, r->prot.owner_pin, OWNER_PIN_SIZE) != 0)
-		return err_set(err, -EPERM, "%s belongs to another source; protect under another name", r->name);
+		return err_set(err, -EPERM, "%s belongs to another source; protect under another name", open->name);
+	return 0;
+}
+
+static int rights_check(const struct replica *r, const struct wire_open *open, struct err *err)
+{
 	if (!uuid_equal(&open->protection, &r->prot.id))
 		return err_set(err, -EPERM,
 			       "%s exists here from an earlier protection; remove that replica at the receiver, or use another name",
@@ -129,9 +137,11 @@ int replica_session_begin(struct replica *r, const struct wire_open *open, const
 			  struct wire_opened *ret_opened, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
-	if (r->broken)
-		return replica_ready(r, err);
-	int rc = rights_check(r, open, pin, err);
+	int rc = owner_check(r, open, pin, err);
+	if (rc == 0 && r->broken)
+		rc = replica_ready(r, err);
+	if (rc == 0)
+		rc = rights_check(r, open, err);
 	if (rc == 0)
 		rc = geometry_check(r, open, err);
 	if (rc)

@@ -38,6 +38,12 @@ struct retention protection_retention(const struct protection *protection);
 // The number of the disk called `name`, -ENOENT when there is none.
 int protection_disk(const struct protection *protection, const char *name);
 
+// It was read, or made: all zeros it is of nobody.
+static inline bool protection_known(const struct protection *protection)
+{
+	return protection->name[0] != 0;
+}
+
 // Fenced, and for ever.
 static inline bool protection_fence_final(const struct protection *protection)
 {

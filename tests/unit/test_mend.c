@@ -159,6 +159,37 @@ static void what_is_damaged_is_not_looked_at_again(void **state)
 	assert_true(b->info.broken);
 }
 
+static int open_as(struct bench *b, unsigned char first)
+{
+	unsigned char pin[OWNER_PIN_SIZE];
+	struct wire_opened opened;
+	memcpy(pin, feed_pin, sizeof(pin));
+	pin[0] ^= first;
+	world_open_at(b->world, 4);
+	b->err = (struct err){.code = 0};
+	return replica_session_begin(b->replica, &b->world->open, pin, &opened, &b->err);
+}
+
+static void another_source_is_not_told_that_it_is_broken(void **state)
+{
+	struct bench *b = *state;
+	bad_disk_set("vm1/points/2/point.json", 0, WHOLE, -EIO);
+	open_store(b);
+	assert_int_equal(open_as(b, 0), -EIO);
+	assert_non_null(strstr(b->err.text, "point.json"));
+	assert_int_equal(open_as(b, 1), -EPERM);
+	assert_null(strstr(b->err.text, "broken"));
+	assert_null(strstr(b->err.text, "point"));
+	store_close(b->store);
+	bad_disk_heal();
+	bad_disk_set("vm1/protection.json", 0, WHOLE, -EIO); // and where it is not known whose it is, nobody is told why
+	open_store(b);
+	for (unsigned char other = 0; other < 2; other++) {
+		assert_int_equal(open_as(b, other), -EIO);
+		assert_string_equal(b->err.text, "vm1 cannot be read at the receiver, whose status says why");
+	}
+}
+
 static void what_is_held_is_not_removed_while_it_cannot_be_read(void **state)
 {
 	struct bench *b = *state;
@@ -219,6 +250,7 @@ int main(void)
 		TEST(what_a_session_could_not_read_is_read_again),
 		TEST(holds_outlast_it),
 		TEST(what_is_damaged_is_not_looked_at_again),
+		TEST(another_source_is_not_told_that_it_is_broken),
 		TEST(what_is_held_is_not_removed_while_it_cannot_be_read),
 		TEST(what_was_removed_is_not_looked_at_again),
 	};
