@@ -119,11 +119,24 @@ static void misses_emit(struct watched *w, const struct watched_now *now, struct
 		kept_emit(w);
 }
 
+// Within WIRE_CLOCK_OFFSET_MAX, whatever a source says.
+static int64_t distance(int64_t ours_ns, int64_t theirs_ns)
+{
+	int64_t difference;
+	if (__builtin_sub_overflow(ours_ns, theirs_ns, &difference) || difference > WIRE_CLOCK_OFFSET_MAX)
+		return WIRE_CLOCK_OFFSET_MAX;
+	return difference < -WIRE_CLOCK_OFFSET_MAX ? -WIRE_CLOCK_OFFSET_MAX : difference;
+}
+
 static void count_to(struct watched *w, const struct watched_now *now)
 {
 	int64_t step_ms = ledger_tick(&w->ledger, now->mono_ns, now->wall_ns);
-	if (step_ms && w->clock_known) // our own clock was set: what we know of the distance moves with it
-		w->clock_offset_ns += step_ms * MS_NS;
+	int64_t step_ns;
+	if (step_ms && w->clock_known) { // our own clock was set: what we know of the distance moves with it
+		if (__builtin_mul_overflow(step_ms, -MS_NS, &step_ns))
+			step_ns = step_ms > 0 ? INT64_MIN : INT64_MAX;
+		w->clock_offset_ns = distance(w->clock_offset_ns, step_ns);
+	}
 }
 
 // --- the other clock ---
@@ -156,14 +169,6 @@ static void clock_take(struct watched *w, const struct watched_now *now, int64_t
 	clock_emit(w);
 	if (w->clock_told != told)
 		allowance_spend(&w->clocks, now->mono_ns, WATCHED_EVENT_EACH_S * S_NS);
-}
-
-static int64_t distance(int64_t ours_ns, int64_t theirs_ns)
-{
-	int64_t difference;
-	if (__builtin_sub_overflow(ours_ns, theirs_ns, &difference) || difference > WIRE_CLOCK_OFFSET_MAX)
-		return WIRE_CLOCK_OFFSET_MAX;
-	return difference < -WIRE_CLOCK_OFFSET_MAX ? -WIRE_CLOCK_OFFSET_MAX : difference;
 }
 
 // --- what happens ---
@@ -214,7 +219,7 @@ bool watched_report(struct watched *w, const struct watched_now *now, const stru
 // How old a cut of the source's clock is, by ours.
 static uint64_t age_of(const struct watched *w, const struct watched_now *now, int64_t cut_wall_ns)
 {
-	int64_t age_ns = distance(now->wall_ns, cut_wall_ns) - (w->clock_known ? w->clock_offset_ns : 0);
+	int64_t age_ns = distance(distance(now->wall_ns, cut_wall_ns), w->clock_known ? w->clock_offset_ns : 0);
 	return age_ns > 0 ? (uint64_t)(age_ns / MS_NS) : 0;
 }
 

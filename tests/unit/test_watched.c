@@ -275,17 +275,46 @@ static void points_that_are_late_and_not_by_turns_make_no_flood(void **state)
 	char text[EVENT_TEXT_SIZE];
 	struct place *p = place_new(30);
 	watched_connected(p->watched, &p->now, p->now.wall_ns);
-	for (unsigned i = 0; i < 400; i++)
-		commit(p, i % 2 ? 3600 : 1);
+	for (unsigned i = 0; i < 200; i++) {
+		commit(p, 3600);
+		pass(p, 1);
+		commit(p, 0);
+	}
 	unsigned told = news(p, "rpo-missed", text) + news(p, "rpo-kept", text);
 	assert_int_equal(told, WATCHED_EVENTS_BURST);
-	assert_true(p->watched->ledger.miss.serial >= 200); // the account has every one
-	pass(p, WATCHED_EVENT_EACH_S);
+	assert_true(p->watched->ledger.miss.serial == 200); // the account has every one
+	p->now.mono_ns += WATCHED_EVENT_EACH_S * NS;
+	p->now.wall_ns += WATCHED_EVENT_EACH_S * NS;
 	seen(p);
-	commit(p, 3600);
-	commit(p, 1);
+	pass(p, 1);
 	assert_int_equal(news(p, "state", text), 1);
 	assert_non_null(strstr(text, "events of vm1 were left out"));
+	place_free(p);
+}
+
+static void clocks_and_cuts_of_any_value_stay_in_their_bounds(void **state)
+{
+	(void)state;
+	static const int64_t walls[] = {INT64_MIN, -WIRE_CLOCK_OFFSET_MAX, 0, WALL, WIRE_CLOCK_OFFSET_MAX, INT64_MAX};
+	static const int64_t offsets[] = {-WIRE_CLOCK_OFFSET_MAX, 0, WIRE_CLOCK_OFFSET_MAX};
+	enum { WALLS = sizeof(walls) / sizeof(walls[0]), OFFSETS = sizeof(offsets) / sizeof(offsets[0]) };
+	for (unsigned i = 0; i < WALLS * WALLS * OFFSETS; i++) {
+		struct place *p = place_new(30);
+		const struct wire_report of = {.state = WIRE_REPORT_RUNNING, .rpo_ms = 30000, .wall_ns = walls[i % WALLS],
+					       .clock_offset_ns = offsets[i / WALLS % OFFSETS], .clock_error_ns = WIRE_CLOCK_OFFSET_MAX};
+		watched_connected(p->watched, &p->now, walls[i / WALLS / OFFSETS]);
+		(void)watched_report(p->watched, &p->now, &of);
+		watched_committed(p->watched, &p->now, 1, walls[i / WALLS / OFFSETS], 1, 1);
+		p->now.wall_ns += i % 2 ? 365 * 86400 * NS : -365 * 86400 * NS; // and our own is set
+		p->now.mono_ns += NS;
+		watched_tick(p->watched, &p->now, NULL);
+		assert_true(llabs(p->watched->clock_offset_ns) <= WIRE_CLOCK_OFFSET_MAX);
+		place_free(p);
+	}
+	struct place *p = place_new(30); // the cut is as far in the past as it can be, and so is the source's clock ahead
+	watched_connected(p->watched, &p->now, INT64_MAX);
+	watched_committed(p->watched, &p->now, 1, INT64_MIN, 1, 1);
+	assert_true(ledger_age_ms(&p->watched->ledger) > 0); // not 0, as the difference wrapped around would have it
 	place_free(p);
 }
 
@@ -316,6 +345,7 @@ int main(void)
 		cmocka_unit_test(pulse_from_before_a_commit_takes_nothing_back),
 		cmocka_unit_test(source_that_reports_without_end_makes_no_flood),
 		cmocka_unit_test(points_that_are_late_and_not_by_turns_make_no_flood),
+		cmocka_unit_test(clocks_and_cuts_of_any_value_stay_in_their_bounds),
 		cmocka_unit_test(sessions_that_come_and_go_make_no_flood),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
