@@ -154,6 +154,7 @@ static void files_and_memory_are_bounded(void **state)
 	json_decref(json);
 	json = all_of(e, &(struct event_filter){.since = 1}, 0);
 	assert_true(id_at(json, 0) == 2001); // the older ones are forgotten
+	assert_true(events_lost(e, 0) == 2000 && events_lost(e, 1500) == 500 && events_lost(e, 2000) == 0 && events_lost(e, events_newest(e)) == 0);
 	json_decref(json);
 	events_close(e);
 	assert_true(file_size(&temp, EVENTS_FILE) <= EVENTS_FILE_MAX && file_size(&temp, EVENTS_FILE_OLD) <= EVENTS_FILE_MAX);
