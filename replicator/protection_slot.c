@@ -47,7 +47,7 @@ uint64_t slot_due(struct protection *p, const struct schedule_load *load)
 	if (!p->place.desk || p->schedule.failures) // who failed waits, however late it is
 		return due_ns;
 	struct planner_job job = job_of(p, schedule_dirty_at(&p->schedule, load, due_ns), false);
-	return min_u64(due_ns, desk_plan(p->place.desk, p->seat, &job));
+	return max_u64(min_u64(due_ns, desk_plan(p->place.desk, p->seat, &job)), schedule_earliest(&p->schedule));
 }
 
 static void set_waits(struct protection *p, bool waits)
