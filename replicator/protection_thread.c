@@ -88,7 +88,7 @@ static void idle(struct protection *p, bool asked)
 	} else if (!asked && load.now_ns < due_ns) {
 		protection_wait(p, min_u64(schedule_look_again(&p->schedule, load.now_ns, due_ns), ping_ns));
 	} else if (!slot_take(p, &load, asked)) {
-		protection_wait(p, ping_ns);
+		protection_wait(p, min_u64(ping_ns, load.now_ns + max_u64(p->schedule.rpo_ns / 8, 1000 * MS_NS))); // one may be lent by then
 	} else {
 		protection_cycle_once(p);
 		slot_end(p);
