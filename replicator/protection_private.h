@@ -100,7 +100,8 @@ struct protection {
 	struct stage_clock clock; // of the cycle under way
 	uint64_t clock_at_cut[RPO_STAGES];
 	uint64_t reported_ns; // when REPORT was sent; 0: is due
-	struct greet_clock clock_offset; // written with the lock held
+	struct greet_clock clock_offset; // written with the lock held; as of now
+	bool clock_told; // the same: that it is too far
 	struct limiter_flow *flow;
 	struct cycle_lore lore;
 	uint64_t stretch_blocks; // see cycle.h; tests of small disks set it
@@ -195,6 +196,7 @@ void report_send(struct protection *p, enum wire_report_state state, enum report
 // protection_ledger.c
 void account_load(struct protection *p);
 void account_end(struct protection *p);
+void account_clock(struct protection *p, const struct greet_clock *clock); // how far the receiver's is ahead, from here on; with the lock held
 void account_committed(struct protection *p, uint64_t point, uint64_t cut_ns, uint64_t dirty_bytes, uint64_t wire_bytes);
 json_t *account_rpo_json(struct protection *p); // with the lock held
 // protection_history.c; cycle thread

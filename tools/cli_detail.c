@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define FIELD "  %-14s "
+enum { CLOCK_NOTE_MS = 2000 };
 
 static void print_text(const char *field, const char *text)
 {
@@ -27,6 +28,32 @@ static void print_state(const json_t *object, const char *side)
 			     show_duration_of(object, "rpo_ms").text, show_flag_of(object, "rpo_violated") ? "VIOLATED" : "kept");
 	else
 		(void)printf(FIELD "none yet; the RPO is %s\n", "newest point", show_duration_of(object, "rpo_ms").text);
+}
+
+// The note of it: what is cut and kept by time is off by as much.
+static void print_clocks(const json_t *object)
+{
+	const json_t *offset = json_object_get(object, "clock_offset_ms");
+	json_int_t ms = json_integer_value(offset);
+	uint64_t apart = (uint64_t)(ms < 0 ? -ms : ms), error = show_number_of(object, "clock_error_ms");
+	if (!json_is_integer(offset))
+		return;
+	(void)printf(FIELD "the target's is %s %s the source's, to within %s%s\n", "clocks", show_duration(apart).text, ms < 0 ? "behind" : "ahead of",
+		     show_duration(error).text, apart > CLOCK_NOTE_MS + error ? ": SET ONE OF THEM RIGHT (chrony, systemd-timesyncd)" : "");
+}
+
+static void print_bandwidth(const json_t *protection)
+{
+	const json_t *rule, *rules = json_object_get(protection, "bandwidth");
+	size_t i;
+	if (!show_has(protection, "bandwidth_used"))
+		return;
+	(void)printf(FIELD "%s/s over the last 10 s", "bandwidth", show_size_of(protection, "bandwidth_used").text);
+	if (show_has(protection, "bandwidth_limit"))
+		(void)printf(", of %s/s at the most", show_size_of(protection, "bandwidth_limit").text);
+	json_array_foreach(rules, i, rule)
+		(void)printf("%s%s", i ? "; " : " (", json_string_value(rule));
+	(void)printf("%s, priority %s\n", json_array_size(rules) ? ")" : "", show_text_of(protection, "priority"));
 }
 
 static void print_last_cycle(const json_t *last)
@@ -136,6 +163,8 @@ void cli_status_print_source(const json_t *protection)
 	(void)printf(FIELD "the newest %s are kept; codec %s, digest %s\n", "points", show_integer_of(protection, "points_keep").text,
 		     show_text_of(protection, "codec"), show_text_of(protection, "digest"));
 	print_packing(json_object_get(protection, "packing"));
+	print_bandwidth(protection);
+	print_clocks(protection);
 	print_text("uuid", show_text_of(protection, "uuid"));
 	json_array_foreach(json_object_get(protection, "disks"), i, disk)
 		print_source_disk(disk);
@@ -183,6 +212,7 @@ void cli_status_print_target(const json_t *replica)
 	if (json_is_object(seed))
 		(void)printf(FIELD "%s of %s read; the source is answered when all is\n", "seed", show_size_of(seed, "done_bytes").text,
 			     show_size_of(seed, "total_bytes").text);
+	print_clocks(replica);
 	char scrub[CLI_SCRUB_LINE];
 	cli_scrub_line(json_object_get(replica, "scrub"), scrub);
 	(void)printf(FIELD "%s\n", "scrub", scrub);

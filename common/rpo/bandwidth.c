@@ -222,6 +222,18 @@ bool bandwidth_window_holds(const struct bandwidth_window *window, const struct 
 	return (today && time->minute >= window->from) || (yesterday && time->minute < window->to); // it belongs to the day on which it began
 }
 
+unsigned bandwidth_window_opens(const struct bandwidth_window *window, const struct bandwidth_time *time)
+{
+	unsigned day = 0;
+	if (bandwidth_window_holds(window, time))
+		return 0;
+	if (time->minute >= window->from) // today's has been
+		day = 1;
+	while (day < 7 && !(window->days >> (time->day + day) % 7 & 1))
+		day++;
+	return day * DAY_MINUTES + window->from - time->minute;
+}
+
 uint64_t bandwidth_at(const struct bandwidth *bandwidth, const struct bandwidth_time *time)
 {
 	for (unsigned i = 0; i < bandwidth->count; i++)
