@@ -188,6 +188,7 @@ int protection_cycle(struct protection *p, uint64_t *ret_cycle, struct err *err)
 	if (p->fenced)
 		return err_set(err, -EBUSY, "%s was failed over at the receiver: it takes no more deltas", p->config.name);
 	p->asked = true;
+	p->waived |= !p->has_point;
 	p->hurry = true;
 	*ret_cycle = p->cycles_started + 1;
 	protection_wake(p);

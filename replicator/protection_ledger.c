@@ -113,6 +113,7 @@ static void save(struct protection *p)
 void protection_tick(struct protection *p)
 {
 	uint64_t now_ns = protection_now_ns(p);
+	settings_tick(p);
 	if (!p->ledger)
 		return;
 	{

@@ -117,6 +117,8 @@ struct protection {
 	_Atomic(enum pace_why) pace_why;
 	pthread_mutex_t lock;
 	bool stop, paused, fenced;
+	bool waived; // an operator asked for the initial sync: it keeps to no window
+	bool held;   // the window is over: the initial sync under way ends, and goes on at the next
 	bool hurry; // an operator did something: the next try to connect, or to cut, need not wait
 	bool asked; // for a cycle, which has not begun yet
 	enum protection_state state;
@@ -210,7 +212,9 @@ unsigned protection_weight(enum priority priority);
 int settings_join(struct protection *p); // -ENOMEM
 void settings_leave(struct protection *p);
 void settings_apply(struct protection *p); // what was changed; cycle thread
-bool settings_off_peak(struct protection *p); // what there is to do may be done now
+// An initial sync keeps to its window, unless an operator asked for it: false outside of it, and the state says so. Cycle thread.
+bool settings_off_peak(struct protection *p);
+void settings_tick(struct protection *p); // ends one that is under way when its window does; any thread
 void settings_gate(struct protection *p, struct channel *channel);
 // protection_slot.c
 int slot_join(struct protection *p); // -ENOMEM

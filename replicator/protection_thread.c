@@ -82,8 +82,7 @@ static void idle(struct protection *p, bool asked)
 	else
 		p->due_since_ns = 0;
 	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
-	if (!asked && !settings_off_peak(p)) {
-		protection_set_state(p, STATE_IDLE, "its initial sync waits for its off-peak window: `kagami cycle` begins it now");
+	if (!settings_off_peak(p)) {
 		protection_wait(p, ping_ns);
 	} else if (!asked && load.now_ns < due_ns) {
 		protection_wait(p, min_u64(schedule_look_again(&p->schedule, load.now_ns, due_ns), ping_ns));

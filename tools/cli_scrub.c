@@ -24,6 +24,8 @@ void cli_scrub_line(const json_t *scrub, char text[CLI_SCRUB_LINE])
 	if (show_number_of(scrub, "damaged_blocks") && used < CLI_SCRUB_LINE)
 		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; %s damaged blocks in quarantine",
 				 show_integer_of(scrub, "damaged_blocks").text);
+	if (!json_is_object(pass) && show_has(scrub, "window") && used < CLI_SCRUB_LINE)
+		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; by itself %s only", show_text_of(scrub, "window"));
 	if (json_is_object(pass) && used < CLI_SCRUB_LINE)
 		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; scrubbing %s%s: %.0f %%, %s mismatches",
 				 show_has(pass, "point") ? "point " : "every point",

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -159,11 +160,36 @@ static void source_tells_what_it_missed_by_its_own_record(void **state)
 	assert_true(severity == EVENT_INFO);
 }
 
+static void initial_sync_keeps_to_its_window_unless_it_is_asked_for(void **state)
+{
+	struct place *place = *state;
+	struct protection *p = place->p;
+	(void)setenv("TZ", "UTC", 1);
+	tzset();
+	sim_clock_step(place->sim, 1772452800 * s_ns - env_wall_ns(p->place.env)); // Monday noon
+	assert_true(settings_off_peak(p));
+	assert_int_equal(bandwidth_window_read("22:00-06:00", &p->config.settings.offpeak, NULL), 0);
+	p->config.settings.has_offpeak = true;
+	assert_false(settings_off_peak(p));
+	assert_true(p->state == STATE_IDLE && strstr(p->reason, "off-peak window (22:00-06:00)"));
+	assert_true(p->next_cut_ns - env_mono_ns(p->place.env) == 36000 * (uint64_t)s_ns);
+	sim_clock_step(place->sim, 36000 * s_ns);
+	assert_true(settings_off_peak(p));
+	sim_clock_step(place->sim, 8 * 3600 * s_ns);
+	assert_false(settings_off_peak(p));
+	p->waived = true;
+	assert_true(settings_off_peak(p));
+	p->waived = false;
+	p->has_point = true; // there is an RPO to keep
+	assert_true(settings_off_peak(p));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(clocks_that_are_apart_are_told_once_and_again_when_they_agree, setup, teardown),
 		cmocka_unit_test_setup_teardown(step_of_our_own_clock_moves_the_offset_and_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(initial_sync_keeps_to_its_window_unless_it_is_asked_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(source_tells_what_it_missed_by_its_own_record, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("source_clock", tests, NULL, NULL);
