@@ -131,7 +131,7 @@ static bool cycle_begin(struct protection *p, uint64_t *ret_number)
 	if (p->stop || p->paused)
 		return false;
 	p->settled = false;
-	p->held = false;
+	p->held = p->clock_ends = false;
 	p->in_cycle = true;
 	p->asked = false;
 	p->hurry = false;
@@ -186,7 +186,7 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 	p->cycles_committed = number;
 	p->source_failed = p->target_failed = false;
 	p->last = last;
-	memcpy(p->last.stage_ns, p->clock.ns, sizeof(p->last.stage_ns));
+	memcpy(p->last.stage_ns, p->clock_took_ns, sizeof(p->last.stage_ns));
 	p->totals.committed++;
 	p->totals.wire_bytes += last.wire_bytes;
 	p->totals.read_bytes += last.read_bytes;

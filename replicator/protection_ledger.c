@@ -67,7 +67,7 @@ static void tick(struct protection *p)
 	count_to(p, now_ns);
 	ledger_rpo(p->ledger, p->config.rpo_ms);
 	p->ledger->objective_ppm = objective_of(p);
-	ledger_cause(p->ledger, protection_cause(p, now_ns, false));
+	ledger_cause(p->ledger, protection_cause_stands(p, now_ns)); // of a miss that begins before the next tick, too
 	if (p->position_known && !p->has_point)
 		ledger_no_point(p->ledger);
 	else if (p->has_point && p->ledger->point != p->point)

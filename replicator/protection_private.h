@@ -97,7 +97,9 @@ struct protection {
 	unsigned stretch; // that ends next
 	uint64_t history_saved_ns;
 	uint64_t due_since_ns; // since when a cut has been due; 0: it is not
-	struct stage_clock clock; // of the cycle under way
+	struct stage_clock clock; // of the cycle under way; others read it with the lock held, until clock_ends
+	bool clock_ends; // with the lock held; from then on it has taken clock_took_ns
+	uint64_t clock_took_ns[RPO_STAGES];
 	uint64_t clock_at_cut[RPO_STAGES];
 	uint64_t reported_ns; // when REPORT was sent; 0: is due
 	struct greet_clock clock_offset; // written with the lock held; as of now
@@ -192,7 +194,9 @@ void stages_begin(struct protection *p, uint64_t due_ns); // a cycle begins, whi
 void stages_cut(struct protection *p);
 void stages_end(struct protection *p, bool committed);
 // Why there is no newer point; RPO_CAUSE_NONE: nothing is wrong. With the lock held; `mid_cycle` in the cycle thread alone.
-enum rpo_cause protection_cause(const struct protection *p, uint64_t now_ns, bool mid_cycle);
+enum rpo_cause protection_cause(const struct protection *p, uint64_t now_ns);
+enum rpo_cause protection_cause_stands(const struct protection *p, uint64_t now_ns); // also while nothing is missed: never none
+void report_turn(struct protection *p, uint64_t now_ns);
 enum report_when { REPORT_IF_DUE, REPORT_NOW, REPORT_WITH_WHAT_FOLLOWS };
 void report_send(struct protection *p, enum wire_report_state state, enum report_when when);
 // protection_ledger.c
