@@ -160,6 +160,35 @@ static void source_tells_what_it_missed_by_its_own_record(void **state)
 	assert_true(severity == EVENT_INFO);
 }
 
+// The cycle before it waited for the receiver; this one is held up by a limit, and its miss begins between two ticks.
+static void miss_in_a_long_cycle_is_booked_to_what_it_waits_for(void **state)
+{
+	struct place *place = *state;
+	struct protection *p = place->p;
+	char text[EVENT_TEXT_SIZE];
+	enum event_severity severity;
+	uint64_t now = env_mono_ns(p->place.env);
+	p->has_point = p->position_known = true;
+	p->stage_since_ns[RPO_STAGE_APPLY] = (uint64_t)s_ns;
+	p->point_cut_mono_ns = (int64_t)now;
+	account_committed(p, 1, now, 0, 0);
+	p->in_cycle = true;
+	stages_begin(p, now);
+	(void)stage_clock_enter(&p->clock, RPO_STAGE_THROTTLED, now);
+	for (unsigned i = 0; i < 100; i++) {
+		sim_clock_advance(place->sim, (uint64_t)s_ns + i * 1000000);
+		protection_tick(p);
+	}
+	assert_int_equal(news(place, "rpo-missed", text, &severity), 1);
+	assert_non_null(strstr(text, "throttled"));
+	assert_true(p->ledger->miss.cause == RPO_CAUSE_THROTTLED);
+	for (unsigned i = 0; i < LEDGER_CAUSES; i++)
+		assert_true((p->ledger->total_missed_ms[i] > 0) == (i == RPO_CAUSE_THROTTLED));
+	stages_end(p, true); // and once it has ended it is not counted twice
+	assert_true(p->stage_since_ns[RPO_STAGE_THROTTLED] / 1000000 == p->stage_total_ns[RPO_STAGE_THROTTLED] / 1000000);
+	assert_true(protection_cause(p, env_mono_ns(p->place.env)) == RPO_CAUSE_THROTTLED);
+}
+
 static void initial_sync_keeps_to_its_window_unless_it_is_asked_for(void **state)
 {
 	struct place *place = *state;
@@ -189,6 +218,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(clocks_that_are_apart_are_told_once_and_again_when_they_agree, setup, teardown),
 		cmocka_unit_test_setup_teardown(step_of_our_own_clock_moves_the_offset_and_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(miss_in_a_long_cycle_is_booked_to_what_it_waits_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(initial_sync_keeps_to_its_window_unless_it_is_asked_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(source_tells_what_it_missed_by_its_own_record, setup, teardown),
 	};
