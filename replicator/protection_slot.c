@@ -32,6 +32,7 @@ static struct planner_job job_of(const struct protection *p, uint64_t dirty_byte
 {
 	return (struct planner_job){
 		.kind = is_sync(p) ? PLANNER_SYNC : PLANNER_CYCLE,
+		.now_ns = protection_now_ns(p),
 		.deadline_ns = p->schedule.has_point ? schedule_deadline(&p->schedule) : p->began_ns,
 		.lead_ns = schedule_lead_ns(&p->schedule, dirty_bytes),
 		.spare_ns = schedule_spare_ns(&p->schedule),
