@@ -186,6 +186,22 @@ int replica_set_retention(struct replica *replica, const struct retention *polic
 int replica_plan_retention(struct replica *replica, const struct retention *policy, struct point_info **ret_points,
 			   struct retention_point **ret_plan, size_t *ret_count);
 
+// What a policy would have the protection take, as the quota counts, once every point that it does not keep is merged or folded and nothing holds any: by
+// the tables of the points and the holes of the base, of which no block is read. docs/store.md, "What a policy costs".
+struct retention_bytes {
+	uint64_t least, likely, most;
+};
+struct retention_cost {
+	uint64_t used_bytes;	      // now
+	struct retention_bytes after; // of all that `used_bytes` counts
+	struct retention_bytes base;  // of that, the base
+	uint64_t copied_blocks, packed_again_blocks; // that merges take over as they are, and that they put together
+};
+// The plan and its cost, of the same points. Takes no hold and waits for no step of retention: where one ends meanwhile it looks again, and holds the
+// newest point only when that has happened three times. *ret_after (NULL: not asked) has each point's bytes then; the caller frees all three.
+int replica_weigh_retention(struct replica *replica, const struct retention *policy, struct point_info **ret_points, struct retention_point **ret_plan,
+			    struct retention_bytes **ret_after, size_t *ret_count, struct retention_cost *ret_cost, struct err *err);
+
 // A pin keeps a point from retention until it is taken back, through restarts. Durable on return. Done again, it replaces the text.
 // -ENOENT when there is no such point, -EINVAL a text that is too long, -ENOSPC, -EBUSY when there are POINT_PINS_MAX.
 int replica_pin(struct replica *replica, uint64_t number, const char *text, struct err *err);

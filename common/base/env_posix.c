@@ -186,6 +186,21 @@ static int posix_punch(struct env_file *file, uint64_t off, uint64_t len)
 	return off >= size ? 0 : write_zeros(file, off, min_u64(len, size - off));
 }
 
+static int posix_data(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to)
+{
+	off_t from = lseek(file_fd(file), (off_t)off, SEEK_DATA);
+	if (from < 0 && errno == ENXIO) { // none up to the end
+		*ret_from = *ret_to = off;
+		return 0;
+	}
+	off_t to = from < 0 ? -1 : lseek(file_fd(file), from, SEEK_HOLE);
+	if (to < 0)
+		return -errno;
+	*ret_from = (uint64_t)from;
+	*ret_to = (uint64_t)to;
+	return 0;
+}
+
 static int posix_sync(struct env_file *file)
 {
 	return fdatasync(file_fd(file)) ? -errno : 0;
@@ -390,6 +405,7 @@ struct env *env_posix(void)
 		.pwrite = posix_pwrite,
 		.truncate = posix_truncate,
 		.punch = posix_punch,
+		.data = posix_data,
 		.sync = posix_sync,
 		.size = posix_size,
 		.lock = posix_lock,
