@@ -67,6 +67,16 @@ int store_forget(struct store *store, const char *name, struct err *err);
 
 enum limited { LIMITED_NOT, LIMITED_QUOTA, LIMITED_SPACE };
 
+// Why retention cannot go on, and when it is tried again.
+enum stall_cause { STALL_NOT, STALL_SPACE, STALL_IO, STALL_LACK, STALL_OTHER };
+const char *stall_cause_name(enum stall_cause cause); // "no-space", "io-error", "short-of-memory", "failed"; NULL: it goes on
+struct stall_info {
+	enum stall_cause cause;
+	unsigned failures;	// one after another; STALL_SPACE counts none
+	uint64_t again_in_ms;	// 0: at each round
+	char reason[ERR_TEXT_MAX]; // "" while it goes on
+};
+
 struct replica_info {
 	char name[NAME_SIZE];
 	struct uuid protection;
@@ -102,7 +112,7 @@ struct replica_info {
 	char limited_reason[ERR_TEXT_MAX];
 	uint64_t retention_waits_for; // the oldest held point, once it lets RETENTION_LATE_POINTS too many gather; else 0
 	uint64_t surplus;  // points that the policy does not keep, and that are still there
-	char retention_reason[ERR_TEXT_MAX]; // why retention cannot go on; "" while it does
+	struct stall_info stall; // of retention
 	bool cannot_merge; // the file system cannot exchange directories: points in the middle stay
 	uint64_t doubted_disks; // bit n: disk n; its source lost track of it (replica_doubt())
 };
