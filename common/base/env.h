@@ -6,7 +6,7 @@
 // call of its own. Connections are not here: the core's side of a connection is a function from frames to frames.
 //
 // Files live below a *root*: an open directory. Names are relative to it, with '/' between components, never
-// leave it and never pass a symbolic link (openat2, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS).
+// leave it and never pass a symbolic link (base/beneath.h).
 //
 // All functions return 0 or a negative errno unless they say otherwise. Any thread may call; two threads must not
 // use one env_file at the same time, except for reads and writes of ranges that do not overlap.
