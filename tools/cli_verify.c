@@ -32,7 +32,9 @@ void cli_verify_line(const json_t *verify, char text[CLI_VERIFY_LINE])
 		(void)snprintf(text, CLI_VERIFY_LINE, "point %s: %.0f %% of %s proven%s%s%s%s", point,
 			       total ? 100.0 * (double)done / (double)total : 0, show_size(total).text,
 			       show_has(verify, "seconds_left") ? ", " : "",
-			       show_has(verify, "seconds_left") ? show_duration(show_number_of(verify, "seconds_left") * 1000).text : "",
+			       !show_has(verify, "seconds_left")		? ""
+			       : show_number_of(verify, "seconds_left") ? show_duration(show_number_of(verify, "seconds_left") * 1000).text
+									: "less than 1s",
 			       show_has(verify, "seconds_left") ? " left" : "",
 			       show_number_of(verify, "damaged_blocks") ? "; DAMAGE was found" : "");
 }
