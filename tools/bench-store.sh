@@ -190,8 +190,8 @@ at_once() { # POINTS
 		fi
 		seconds_of kagami plan retention vm1 --points 10 --floor none >>"$W/once.plan"
 		kagami scrub vm1 --rate 1T --wait --json >"$W/scrub.json"
-		jq -r '.last | (.ended | sub("\\..*"; "Z") | fromdate) - (.began | sub("\\..*"; "Z") | fromdate) + ((.ended[19:23] | tonumber) - (.began[19:23] | tonumber))' "$W/scrub.json" >>"$W/once.scrub"
-		proven=$(jq -r 'if .last.mismatches == 0 then .last.proven_blocks else error("mismatches") end' "$W/scrub.json")
+		calc '%.3f\n' "$(date -d "$(jq -r .vm1.last.ended "$W/scrub.json")" +%s.%N) - $(date -d "$(jq -r .vm1.last.began "$W/scrub.json")" +%s.%N)" >>"$W/once.scrub"
+		proven=$(jq -r 'if .vm1.last.mismatches == 0 then .vm1.last.proven_blocks else error("mismatches") end' "$W/scrub.json")
 		seconds_of kagami failover vm1 --yes >>"$W/once.failover"
 		qemu-img compare -q -f qcow2 -F qcow2 "$W/copy/vm1/failover/vda.qcow2" "$W/copy/vm1/points/$1/vda.qcow2"
 		receiver_stop
