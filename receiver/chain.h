@@ -23,7 +23,8 @@
 struct chain;
 
 // Opens disk number `disk` of point `number`, and loads its digests. -ENOENT without such a point or disk; -EBADMSG, which names the
-// file, when an overlay, a list or the table is damaged or does not stand on what it should.
+// file, when an overlay is damaged or does not stand on what it should, or a list or the table is not the one that should be there. A block whose digest was
+// lost with its sector never proves.
 int chain_open(struct replica *replica, uint64_t number, unsigned disk, struct chain **ret_chain, struct err *err);
 // The same without digests, for chain_read() alone, by who has them already; `number` 0 is the base alone. The point may go while the chain is
 // open: what is read is as good as its proof.

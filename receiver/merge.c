@@ -145,6 +145,18 @@ static int list_write(struct merge *m, unsigned disk, const struct table *digest
 	return rc ? err_wrap(err, "%s/merge/%llu/%s.digests", m->r->name, (unsigned long long)m->into, name) : 0;
 }
 
+// Whoever reads the merged list finds no sector that is damaged, but digests that say so: that is in quarantine before.
+static int unknown_quarantine(struct merge *m, const struct table *digests, struct err *err)
+{
+	uint64_t b = table_next(digests, 0);
+	while (b != TABLE_END && !digest_is_unknown(table_get(digests, b)))
+		b = table_next(digests, b + 1);
+	if (b == TABLE_END)
+		return 0;
+	LOCK_SCOPE(&m->r->lock);
+	return unknown_find(m->r, err);
+}
+
 // A block's digest is that of the last layer that has one: the later the list, the more it says.
 static int lists_merge(struct merge *m, unsigned disk, struct err *err)
 {
@@ -153,6 +165,8 @@ static int lists_merge(struct merge *m, unsigned disk, struct err *err)
 	table_init(&digests, size_blocks(m->next.disk[disk].size));
 	for (size_t i = 0; rc == 0 && i < m->step->count; i++)
 		rc = digests_of_point(m->r, &m->point[i], disk, digest_take, &digests, err);
+	if (rc == 0)
+		rc = unknown_quarantine(m, &digests, err);
 	if (rc == 0)
 		rc = list_write(m, disk, &digests, err);
 	table_done(&digests);

@@ -77,15 +77,37 @@ static int digest_take(void *context, uint64_t index, const struct digest *diges
 	return 0;
 }
 
+// Digests that are lost, of level `at`: those of the slice are unknown.
+struct losing {
+	struct slice *s;
+	size_t at;
+	bool list;
+};
+
+static int losing_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
+{
+	struct losing *l = context;
+	return digest_take(l->s, index, digest, err);
+}
+
+static int losing_lost(void *context, uint64_t first, uint64_t end, uint64_t missing, struct err *err)
+{
+	struct losing *l = context;
+	struct slice *s = l->s;
+	struct lost_digests lost = {.first = first, .end = end, .missing = missing, .from = s->first, .to = s->end};
+	return digests_lost(l->list ? scrub_chain_overlay(&s->chain, l->at) : NULL, &lost, losing_take, l, err);
+}
+
 static int base_read(struct slice *s, struct err *err)
 {
+	struct losing losing = {.s = s};
 	const struct replica *r = s->replica;
 	AUTO_FILE struct env_file *file = NULL;
 	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)s->disk, .size = s->chain.level[0].size};
 	int rc = replica_open_file(r, ENV_READ, &file, err, "base/%s.digests", r->prot.disk[s->disk].name);
 	if (rc)
 		return rc;
-	rc = digest_table_range(file, &of, s->first, min_u64(s->end, size_blocks(of.size)), digest_take, s, err);
+	rc = digest_table_range(file, &of, s->first, min_u64(s->end, size_blocks(of.size)), losing_take, losing_lost, &losing, err);
 	return rc ? err_wrap(err, "%s/base/%s.digests", r->name, r->prot.disk[s->disk].name) : 0;
 }
 
@@ -104,13 +126,15 @@ static int list_take(struct slice *s, size_t at, struct err *err)
 {
 	const struct replica *r = s->replica;
 	AUTO_FILE struct env_file *file = NULL;
+	struct losing losing = {.s = s, .at = at, .list = true};
 	unsigned long long number = s->chain.level[at].number;
 	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)s->disk, .size = s->chain.level[at].size};
 	const char *name = r->prot.disk[s->disk].name;
 	int rc = replica_open_file(r, ENV_READ, &file, err, "points/%llu/%s.digests", number, name);
 	if (rc)
 		return rc;
-	rc = digest_list_range(file, &of, s->entries[at], s->first, min_u64(s->end, size_blocks(of.size)), digest_take, s, err);
+	rc = digest_list_range(file, &of, s->entries[at], s->first, min_u64(s->end, size_blocks(of.size)), losing_take, losing_lost, &losing,
+			       err);
 	return rc ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, number, name) : 0;
 }
 
@@ -167,7 +191,7 @@ static int prove(struct slice *s, size_t at, uint64_t index, bool *ret_sound, st
 	if (!*ret_sound && s->replica->scrub.pass.mismatches + damage_blocks(&s->found) < SCRUB_LOGGED) // of a pass: a disk that dies has millions
 		log_error("a block is not what its digest says protection=%s point=%llu disk=%s block=%llu reason=\"%s\"", s->replica->name,
 			  (unsigned long long)s->chain.level[at].number, s->replica->prot.disk[s->disk].name, (unsigned long long)index,
-			  rc ? why.text : "its digest differs");
+			  rc ? why.text : digest_is_unknown(wanted) ? "its digest is lost" : "its digest differs");
 	if (!*ret_sound && s->replica->scrub.pass.mismatches + damage_blocks(&s->found) == 0) // the first of a pass; its end tells how many
 		event_emit(EVENT_CRITICAL, "damage", s->replica->name, NULL, "block %llu of disk %s of %s is damaged, as point %llu shows it", (unsigned long long)index,
 			   s->replica->prot.disk[s->disk].name, s->replica->name, (unsigned long long)s->chain.level[at].number);

@@ -124,7 +124,7 @@ struct need {
 static int base_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
 {
 	struct need *need = context;
-	if (digest_is_zero(digest) || (table_reserve(&need->base, index, 1) == 0 && table_set(&need->base, index, digest) == 0))
+	if (digest_is_zero(digest) || digest_is_unknown(digest) || (table_reserve(&need->base, index, 1) == 0 && table_set(&need->base, index, digest) == 0))
 		return 0;
 	return err_set(err, -ENOMEM, "out of memory for digests");
 }
