@@ -18,7 +18,6 @@ enum { WATCHED_DARK_SECONDS = 60 };
 // What a source brings about is bounded, so that one that reports, reconnects or seals without end neither pushes the events of others out of the
 // history nor keeps the disks busy: events of a protection, by kind, and reports.
 enum { WATCHED_EVENTS_BURST = 30, WATCHED_EVENT_EACH_S = 300, WATCHED_REPORTS_BURST = 20, WATCHED_REPORT_EACH_S = 1 };
-#define WATCHED_CLOCK_NOTE_NS INT64_C(2000000000) // an offset beyond it, and its error, is told
 
 struct watched_now {
 	uint64_t mono_ns;
