@@ -20,6 +20,7 @@ kagami cycle vm1 --wait --compare --json >"$W/last.json"
 is "reason in the answer" "$(jq -r .sync_reason "$W/last.json")" asked
 point_equals vm1 "$(jq .point "$W/last.json")" vda "$W/a.raw"
 is "reason" "$(newest_sync .reason)" asked
+is "blocks that went by their pieces" "$(newest_sync .piece_blocks)" 2
 at_least "bytes read, of 64 MiB" "$(newest_sync .read_bytes)" $((48 << 20)) # but for holes
 at_most "bytes sent for 8 KiB that differ" "$(newest_sync .sent_bytes)" 60000
 count=$(kagami syncs vm1 --json | jq '.syncs | length')
