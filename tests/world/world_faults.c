@@ -260,6 +260,8 @@ static void change_image(struct side *side, uint16_t d, bool longer)
 	disk->unflushed[at / BLOCK_SIZE] = true; // no guest wrote what is there
 	side->resized |= longer;
 	side->fault_image |= !longer;
+	for (uint64_t r = disk->size / REGION_SIZE; longer && r < size_regions(size); r++)
+		disk->unsure[r] = true; // marked by the first start that sees it, which may come to no more than that
 	world_happened(longer ? FAULT_RESIZE_AWAY : FAULT_IMAGE_CHANGED);
 	world_note("%s: the image of disk %u is %s while nobody serves it", side->config.name, d, longer ? "made longer" : "changed");
 }
