@@ -6,14 +6,15 @@
 requires qemu-img qemu-io jq curl
 
 new_image "$W/a.raw" $((64 << 20))
+head -c $((16 << 20)) /dev/urandom | dd of="$W/a.raw" bs=1M seek=16 conv=notrunc status=none
 start_pair
 kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h >/dev/null
 wait_for 30 has_point vm1
 newest_sync() { kagami syncs vm1 --json | jq -r ".syncs[0] | $1"; }
 behind_its_back() { head -c "$2" /dev/urandom | dd of="$W/a.raw" bs=4096 seek="$1" conv=notrunc status=none; } # PIECE BYTES
 
-behind_its_back 1000 4096
-behind_its_back 9001 4096
+behind_its_back 5000 4096
+behind_its_back 6001 4096
 n=$(cycle vm1)
 qemu-img compare -f qcow2 -F raw "$(point_disk vm1 "$n" vda)" "$W/a.raw" >/dev/null && fail "the test proves nothing: the change was seen without a comparison"
 kagami cycle vm1 --wait --compare --json >"$W/last.json"
