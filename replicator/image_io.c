@@ -7,9 +7,16 @@
 // stall is not every disk's. Likewise large reads of what is in memory go from the page cache to the socket without a copy. Reads for a cycle
 // are the reader's (reader.h).
 //
-// Both are for a disk that works. Where its file system takes a write that must not wait (RWF_NOWAIT: xfs; not ext4, nor tmpfs; btrfs in name
-// alone), the thread never waits for it: what would wait goes by the ring. On the others a disk that died is known by the operations that it
-// owes: as long as none of them has ended for STALL_NS, nothing is done from the thread.
+// Both are for a disk that works: the thread writes only to one that is known to be quick.
+//
+//	unproven ──a write by a worker ended──► proven ──none ended for TRUST_NS──► unproven
+//	                                          └─ it owes the end of a change for OWES_NS, or of a read for STALL_NS: by workers, until it ends
+//
+// Where the file system takes a write that must not wait (RWF_NOWAIT: xfs; not ext4, nor tmpfs; btrfs in name alone), the thread does not wait
+// for such a disk either, unless it is frozen: that the kernel does not look at before. What would wait goes by the ring.
+//
+// W1 (G3): the thread, which serves all disks of a protection, begins a write by itself only where the write before ended less than TRUST_NS
+// ago, and nothing is owed. So a disk that hangs is met by a worker, unless it begins to hang between two writes that follow so closely.
 #include "replicator/image.h"
 
 #include "base/clock.h"
@@ -41,6 +48,8 @@ enum {
 	AGAIN_MAX = 16,		       // writes that would wait, none between them that did not
 	SLOW_NS = 2 * 1000 * 1000,
 	STALL_NS = 100 * 1000 * 1000,
+	OWES_NS = 10 * 1000 * 1000,
+	TRUST_NS = 20 * 1000 * 1000,
 	DETOUR_WRITES = 256,
 	DETOUR_READS = 16,
 };
@@ -85,25 +94,50 @@ static bool for_reader(const struct image *image, const struct aio *aio)
 	return aio->kind == AIO_READ && aio->background && image->reader;
 }
 
+static struct image_owed *owed_for(struct image *image, const struct aio *aio)
+{
+	return aio->kind == AIO_READ || aio->kind == AIO_ADVISE ? &image->owed_reads : &image->owed_changes;
+}
+
 static void op_begins(struct image *image, const struct aio *aio)
 {
+	struct image_owed *owed = owed_for(image, aio);
 	if (for_reader(image, aio))
 		return;
-	if (image->pending++ == 0)
-		image->moved_ns = clock_mono_ns();
+	if (owed->pending++ == 0)
+		owed->moved_ns = clock_mono_ns();
 }
 
 static void op_ends(struct image *image, const struct aio *aio)
 {
+	struct image_owed *owed = owed_for(image, aio);
 	if (for_reader(image, aio))
 		return;
-	image->pending--;
-	image->moved_ns = clock_mono_ns();
+	owed->pending--;
+	owed->moved_ns = clock_mono_ns();
+	if (aio->kind == AIO_WRITE)
+		image->wrote_ns = owed->moved_ns;
 }
 
-static bool stalled(const struct image *image)
+static bool owes(const struct image_owed *owed, uint64_t now_ns, uint64_t most_ns)
 {
-	return image->pending && clock_mono_ns() - image->moved_ns > STALL_NS;
+	return owed->pending && now_ns > owed->moved_ns + most_ns;
+}
+
+static bool stalled(const struct image *image, uint64_t now_ns)
+{
+	return owes(&image->owed_changes, now_ns, OWES_NS) || owes(&image->owed_reads, now_ns, STALL_NS);
+}
+
+bool image_stalled(const struct image *image)
+{
+	return stalled(image, clock_mono_ns());
+}
+
+// W1
+static bool quick(const struct image *image, uint64_t now_ns)
+{
+	return !stalled(image, now_ns) && now_ns < image->wrote_ns + TRUST_NS;
 }
 
 static void op_submit(struct image_op *op)
@@ -137,8 +171,8 @@ static void op_submit(struct image_op *op)
 		io_uring_prep_fadvise(sqe, fd, off, (off_t)min_u64(len, ADVISE_STEP), POSIX_FADV_WILLNEED);
 		break;
 	}
-	if (aio->background)
-		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC); // copied by a worker, not between two guest requests
+	if (aio->background || (aio->kind == AIO_WRITE && !quick(op->image, clock_mono_ns())))
+		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC); // by a worker, not between two guest requests
 }
 
 static void op_finish(struct image_op *op, int res)
@@ -219,7 +253,7 @@ static bool write_direct(struct image *image, const struct aio *aio)
 		image->detour--;
 		return false;
 	}
-	return !stalled(image);
+	return quick(image, clock_mono_ns());
 }
 
 // For file systems that take nothing from a pipe.
@@ -287,7 +321,8 @@ static void write_now(struct image *image, struct aio *aio)
 		else if (errno != EINTR)
 			res = -errno;
 	}
-	if (clock_mono_ns() - begin > SLOW_NS)
+	image->wrote_ns = clock_mono_ns();
+	if (image->wrote_ns - begin > SLOW_NS)
 		image->detour = DETOUR_WRITES;
 	finish_later(image, aio, res);
 }
@@ -313,7 +348,7 @@ bool image_sendable(struct image *image, uint64_t off, uint64_t len)
 {
 	char byte;
 	const struct iovec to = {.iov_base = &byte, .iov_len = 1};
-	if (len < SEND_BYTES_MIN || stalled(image))
+	if (len < SEND_BYTES_MIN || image_stalled(image))
 		return false;
 	if (image->send_detour) {
 		image->send_detour--;
