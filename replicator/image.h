@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "replicator/aio.h"
+#include "replicator/cold.h"
 #include "replicator/nbd.h"
 #include "replicator/ring.h"
 
@@ -33,7 +34,9 @@ struct image {
 	unsigned send_detour; // likewise of reads that could be sent from the page cache
 	_Atomic unsigned ahead; // image_read.c: how many reads more are read ahead of
 	bool waits;	       // its file system takes no write that must not wait
-	unsigned again;	       // of those, that were refused since one was taken
+	bool took;	       // it has taken one
+	unsigned again;	       // of those, that were refused without a reason that we know
+	struct cold cold;
 	uint64_t wrote_ns;     // when a write ended last
 	struct image_owed {    // operations by the ring
 		uint64_t pending, moved_ns; // when the first of them began, or the newest ended

@@ -45,7 +45,7 @@ enum {
 	SEND_BYTES_MAX = 1 << 20, // at once: others have their turn
 	LOOK_STEP = 64 << 10,
 	LOOK_STEP_COUNTED = 128 << 10, // of pages that are all there: whether they are being read; a readahead begins so many
-	AGAIN_MAX = 16,		       // writes that would wait, none between them that did not
+	AGAIN_MAX = 16,		       // writes that would wait, before any that would not
 	SLOW_NS = 2 * 1000 * 1000,
 	STALL_NS = 100 * 1000 * 1000,
 	OWES_NS = 10 * 1000 * 1000,
@@ -126,7 +126,8 @@ static bool owes(const struct image_owed *owed, uint64_t now_ns, uint64_t most_n
 
 static bool stalled(const struct image *image, uint64_t now_ns)
 {
-	return owes(&image->owed_changes, now_ns, OWES_NS) || owes(&image->owed_reads, now_ns, STALL_NS);
+	return owes(&image->owed_changes, now_ns, OWES_NS) || owes(&image->owed_reads, now_ns, STALL_NS) ||
+	       cold_hangs(&image->cold, now_ns, STALL_NS);
 }
 
 bool image_stalled(const struct image *image)
@@ -280,6 +281,15 @@ static ssize_t write_piped(struct image *image, int pipe, uint64_t off, size_t l
 	return image->no_pipe ? write_copied(image, pipe, off, len) : wrote;
 }
 
+// A file system that refuses every such write does it without a reason: xfs refuses one while the image is being read, and as long as that
+// may be why, or one was taken before, nothing is concluded.
+static bool never_takes(struct image *image)
+{
+	if (image->took || image->owed_reads.pending || image->owed_changes.pending || atomic_load(&image->cold.reads))
+		return false;
+	return ++image->again >= AGAIN_MAX;
+}
+
 // Without waiting, where the file system can do that. EAGAIN: it would have to wait.
 static ssize_t write_quick(struct image *image, char *data, uint64_t off, size_t len)
 {
@@ -288,12 +298,12 @@ static ssize_t write_quick(struct image *image, char *data, uint64_t off, size_t
 		return pwrite(image->fd, data, len, (off_t)off);
 	ssize_t wrote = pwritev2(image->fd, &from, 1, (off_t)off, RWF_NOWAIT);
 	if (wrote >= 0) {
-		image->again = 0;
+		image->took = true;
 		return wrote;
 	}
-	if (errno != EOPNOTSUPP && (errno != EAGAIN || ++image->again < AGAIN_MAX))
+	if (errno != EOPNOTSUPP && (errno != EAGAIN || !never_takes(image)))
 		return wrote;
-	image->waits = true; // it never does
+	image->waits = true;
 	return pwrite(image->fd, data, len, (off_t)off);
 }
 
@@ -384,7 +394,7 @@ static void by_reader(struct image_op *op)
 {
 	const struct aio *aio = op->aio;
 	op->job = (struct reader_job){
-		.message = {.run = on_job_done}, .fd = op->image->fd, .data = aio->data, .off = aio->off, .len = aio->len};
+		.message = {.run = on_job_done}, .fd = op->image->fd, .cold = &op->image->cold, .data = aio->data, .off = aio->off, .len = aio->len};
 	reader_read(op->image->reader, &op->job);
 }
 

@@ -439,6 +439,33 @@ static void file_system_that_refuses_every_such_write_is_not_asked_for_ever(void
 	assert_true(image_has(0, 100 * 4096, 0x5a));
 }
 
+static void refuse_writes(unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		assert_int_equal(perform(AIO_WRITE, (uint64_t)i * 4096, 4096), 0);
+}
+
+// xfs refuses such a write while the image is being read: that is no reason to wait in the thread from then on.
+static void refusal_that_may_have_a_reason_is_not_remembered(void **state)
+{
+	(void)state;
+	quick_begin(EAGAIN);
+	atomic_store(&image.cold.reads, 1);
+	refuse_writes(100);
+	assert_false(image.waits);
+	atomic_store(&image.cold.reads, 0);
+	image.owed_reads = (struct image_owed){.pending = 1, .moved_ns = clock_mono_ns() + HOUR_NS};
+	refuse_writes(100);
+	assert_false(image.waits);
+	image.owed_reads.pending = 0;
+	quick_begin(0);
+	refuse_writes(1); // it was taken
+	quick_begin(EAGAIN);
+	refuse_writes(100);
+	assert_false(image.waits);
+	assert_int_equal(own_writes, 0);
+}
+
 static void file_system_that_knows_no_such_write_is_asked_once(void **state)
 {
 	(void)state;
@@ -512,6 +539,42 @@ static void change_that_is_owed_is_not_forgotten_for_a_read(void **state)
 	image.owed_changes.pending = 0;
 }
 
+// What a cycle reads is read by other threads: a disk that hangs for them hangs for the guest.
+static void disk_that_hangs_for_a_cycle_gets_its_writes_by_the_ring(void **state)
+{
+	(void)state;
+	quick_begin(0);
+	atomic_store(&image.cold.waiting, 1);
+	atomic_store(&image.cold.moved_ns, clock_mono_ns() + HOUR_NS);
+	assert_int_equal(perform(AIO_WRITE, 0, 4096), 0);
+	assert_int_equal(quick_calls, 1);
+	atomic_store(&image.cold.moved_ns, 1);
+	assert_int_equal(perform(AIO_WRITE, 4096, 4096), 0);
+	assert_int_equal(quick_calls, 1);
+	assert_false(image_sendable(&image, 0, LARGE));
+	cold_wait_ends(&image.cold);
+	assert_int_equal(perform(AIO_WRITE, 8192, 4096), 0);
+	assert_int_equal(quick_calls, 2);
+}
+
+static unsigned cold_seen; // how many reads were seen to wait for the disk, by pread()
+ssize_t pread(int fd, void *to, size_t len, off_t off)
+{
+	if (fd == image.fd && atomic_load(&image.cold.reads))
+		cold_seen += atomic_load(&image.cold.waiting);
+	return syscall(SYS_pread64, fd, to, len, off);
+}
+
+static void read_beside_the_ring_is_seen_while_it_waits(void **state)
+{
+	(void)state;
+	cold_seen = 0;
+	assert_int_equal(image_read_now(&image, SIZE - 4096, 8192, data), -EIO); // there is no more in memory, nor anywhere
+	assert_int_equal(cold_seen, 1);
+	assert_int_equal(atomic_load(&image.cold.waiting) + atomic_load(&image.cold.reads), 0);
+	assert_true(atomic_load(&image.cold.moved_ns) > 0);
+}
+
 static void stalled_disk_is_not_asked_what_is_a_hole(void **state)
 {
 	(void)state;
@@ -521,6 +584,9 @@ static void stalled_disk_is_not_asked_what_is_a_hole(void **state)
 	image.owed_changes = (struct image_owed){.pending = 1, .moved_ns = 1};
 	assert_int_equal(image_extents(&image, 0, SIZE, extent, 2), 1);
 	assert_true(!extent[0].hole && extent[0].len == SIZE);
+	uint64_t until;
+	if (image.backend.hole)
+		assert_true(!image.backend.hole(&image.backend, 0, &until) && until == SIZE);
 	image.owed_changes.pending = 0;
 }
 
@@ -565,10 +631,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(write_that_need_not_wait_is_done_at_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(write_that_would_wait_goes_by_the_ring, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(file_system_that_refuses_every_such_write_is_not_asked_for_ever, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(refusal_that_may_have_a_reason_is_not_remembered, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(file_system_that_knows_no_such_write_is_asked_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(disk_that_owes_an_answer_gets_its_writes_by_the_ring, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(disk_that_is_not_known_to_be_quick_is_written_by_a_worker, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(change_that_is_owed_is_not_forgotten_for_a_read, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(disk_that_hangs_for_a_cycle_gets_its_writes_by_the_ring, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(read_beside_the_ring_is_seen_while_it_waits, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(stalled_disk_is_not_asked_what_is_a_hole, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(only_what_is_in_memory_as_a_whole_is_sent_from_there, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),
