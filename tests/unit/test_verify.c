@@ -142,12 +142,24 @@ static void garbage_where_zeros_should_be_is_damage(void **state)
 static void list_that_cannot_be_read_is_damage(void **state)
 {
 	struct place *p = *state;
-	store_flip_at(&p->twin, "points/2/vda.digests", 100);
+	struct env_file *list = NULL;
+	assert_int_equal(env_open(p->twin.temp.root, "vm1/points/2/vda.digests", ENV_WRITE, &list), 0);
+	assert_int_equal(env_truncate(list, 512), 0);
+	env_close(list);
 	begin(p, 3);
 	struct verify_info info = finish(p, 3);
 	assert_int_equal(info.state, VERIFY_DAMAGED);
 	assert_non_null(strstr(info.reason, "points/2/vda.digests"));
 	assert_int_equal(holds(p, 3), 0);
+}
+
+static void digests_that_are_lost_are_damage(void **state)
+{
+	struct place *p = *state;
+	store_flip_at(&p->twin, "points/2/vda.digests", 512 + 100);
+	begin(p, 2);
+	assert_int_equal(finish(p, 2).state, VERIFY_DAMAGED);
+	assert_int_equal(replica_sound(p->twin.replica, 2, NULL), -EUCLEAN);
 }
 
 static void what_is_dropped_is_let_go_at_once(void **state)
@@ -233,6 +245,7 @@ int main(void)
 		TEST(damage_of_another_point_is_not_told_of_this_one),
 		TEST(garbage_where_zeros_should_be_is_damage),
 		TEST(list_that_cannot_be_read_is_damage),
+		TEST(digests_that_are_lost_are_damage),
 		TEST(what_is_dropped_is_let_go_at_once),
 		TEST(fresh_result_stands_until_damage_is_seen),
 		TEST(result_does_not_outlive_what_it_was_read_from),
