@@ -45,6 +45,10 @@ int chain_read(struct chain *chain, uint64_t index, void *block, struct err *err
 bool chain_proves(const struct chain *chain, uint64_t index, const void *block);
 // Whether an error of reading says only what this process lacks, or that it ends, and nothing of what is stored.
 bool chain_lacks(int rc);
+// Whether an error of opening says that a file is not what it was, so that asking again is of no use. What is neither this nor a lack could not be read now.
+bool chain_is_damaged(int rc);
+// Of a chain that chain_open() finds damaged: the lowest point whose file is (the oldest one, where it is the base's); condemn.c.
+uint64_t chain_fault(struct replica *replica, uint64_t number, unsigned disk);
 // chain_read(), and -EBADMSG when it is not what was committed: then `block` must not be used.
 int chain_get(struct chain *chain, uint64_t index, void *block, struct err *err);
 

@@ -55,7 +55,7 @@ static int block_apply(struct env_file *base, uint64_t size, uint64_t index, con
 static int blocks_skip(struct replica *r, unsigned disk, uint64_t first, uint64_t count, struct err *err)
 {
 	struct err why = *err;
-	bool taken = why.code == -EBADMSG || (why.code == -EIO && stall_gives_up(r));
+	bool taken = why.code == -EBADMSG || stall_leaves_out(r, why.code);
 	return taken ? scrub_unreadable(r, (uint16_t)disk, first, count, &why, err) : why.code;
 }
 
@@ -115,6 +115,11 @@ static int disk_apply(struct replica *r, const struct point_file *point, unsigne
 	if (rc)
 		return rc;
 	rc = qcow2_reader_open(from, &overlay, err);
+	if (rc && stall_leaves_out(r, rc)) { // of its blocks the base keeps what it has
+		struct err why = *err;
+		(void)err_wrap(&why, "%s/points/%llu/%s.qcow2", r->name, number, name);
+		return scrub_condemn(r, (uint16_t)disk, number, false, &why, err);
+	}
 	if (rc == 0 && qcow2_reader_size(overlay) != size)
 		rc = err_set(err, -EBADMSG, "not of the size that the disk had");
 	if (rc == 0)

@@ -126,7 +126,9 @@ struct replica {
 	bool scrub_unsaved;	   // more than the position is not on disk
 	uint64_t scrub_saved_ns;   // monotonic
 	uint64_t scrub_range;	   // blocks in the next slice
-	uint64_t scrub_run_ns, scrub_run_from; // when and where this process began with the pass
+	uint64_t scrub_run_ns, scrub_run_from; // when and where this process began with the pass, or went on with it
+	bool scrub_held;	   // it waits for its window
+	bool scrub_late_told;
 	struct err scrub_why;	   // the newest slice failed
 	bool reopen;		   // the session is to open again: a scrub found damage that its source must hear of
 
@@ -263,12 +265,13 @@ int retain_sync(struct replica *replica, const char *const *dirs, size_t count, 
 int pins_load(struct replica *replica, struct err *err);
 int pace_spend(const struct retain_pace *pace, uint64_t bytes); // NULL: any speed
 
-// stall.c: a step was done or failed (rc < 0, `why`); takes the lock. Whether it is too early to try again, and whether it was tried so often
-// that a block which cannot be read is left out: these need the lock, or retain_lock.
+// stall.c: a step was done or failed (rc < 0, `why`); takes the lock. Whether it is too early to try again, and whether it failed so often that what cannot be
+// read for this error, a block, a table or all of an overlay, is left out: these need the lock, or retain_lock.
 enum { STALL_TRIES = 3 };
 void stall_note(struct replica *replica, int rc, const struct err *why);
 bool stall_waits(const struct replica *replica);
-bool stall_gives_up(const struct replica *replica);
+bool stall_leaves_out(const struct replica *replica, int rc);
+void stall_info(const struct replica *replica, struct stall_info *ret_info);
 // -ENOSPC, and what to do, when a step might not find the space that it takes before it frees any. Takes the lock.
 int stall_space(struct replica *replica, const struct retain_step *step, struct err *err);
 

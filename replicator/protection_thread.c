@@ -82,13 +82,12 @@ static void idle(struct protection *p, bool asked)
 	else
 		p->due_since_ns = 0;
 	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
-	if (!asked && !settings_off_peak(p)) {
-		protection_set_state(p, STATE_IDLE, "its initial sync waits for its off-peak window: `kagami cycle` begins it now");
+	if (!settings_off_peak(p)) {
 		protection_wait(p, ping_ns);
 	} else if (!asked && load.now_ns < due_ns) {
 		protection_wait(p, min_u64(schedule_look_again(&p->schedule, load.now_ns, due_ns), ping_ns));
 	} else if (!slot_take(p, &load, asked)) {
-		protection_wait(p, ping_ns);
+		protection_wait(p, min_u64(ping_ns, load.now_ns + max_u64(p->schedule.rpo_ns / 8, 1000 * MS_NS))); // one may be lent by then
 	} else {
 		protection_cycle_once(p);
 		slot_end(p);
