@@ -123,6 +123,7 @@ struct protection {
 	bool held;   // the window is over: the initial sync under way ends, and goes on at the next
 	bool hurry; // an operator did something: the next try to connect, or to cut, need not wait
 	bool asked; // for a cycle, which has not begun yet
+	bool compare; // and it is to compare everything
 	enum protection_state state;
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
 	struct resize resize;
@@ -184,6 +185,7 @@ void pace_cycle_end(struct protection *p);
 // protection_cycle.c; cycle thread
 void protection_cycle_once(struct protection *p);
 void protection_set_settled(struct protection *p, bool settled);
+void protection_compare_all(struct protection *p); // an operator asked for it: all is dirty, and the next cycle a sync
 // The cut is a point: known to the state files before keep clears a mark for it (T2). With `ours` it was this process that
 // sealed it, and so it ends the sync; a cut of the process before says nothing of what this start found.
 void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours);

@@ -99,7 +99,7 @@ void *protection_thread(void *context)
 	struct protection *p = context;
 	priority_copy(false);
 	for (;;) {
-		bool stop, paused, fenced, asked, hurry;
+		bool stop, paused, fenced, asked, hurry, compare;
 		{
 			LOCK_SCOPE(&p->lock);
 			stop = p->stop;
@@ -107,6 +107,7 @@ void *protection_thread(void *context)
 			fenced = p->fenced;
 			hurry = p->hurry;
 			asked = p->asked;
+			compare = p->compare;
 		}
 		if (stop)
 			break;
@@ -128,6 +129,8 @@ void *protection_thread(void *context)
 				protection_set_state(p, STATE_PAUSED, "");
 			protection_wait(p, UINT64_MAX);
 		} else if (p->channel) {
+			if (compare)
+				protection_compare_all(p);
 			idle(p, asked);
 		} else if (protection_now_ns(p) < p->backoff.not_before_ns && !hurry) {
 			protection_wait(p, p->backoff.not_before_ns);
