@@ -131,7 +131,7 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 		if (p->sealed_here && p->sync != SYNC_NONE)
 			protection_found_committed(p, opened->last_point);
 		p->position.last_cut_wall_ns = opened->last_cut_wall_ns;
-		account_committed(p, opened->last_point, cut_mono_ns > 0 ? (uint64_t)cut_mono_ns : 0, 0, 0);
+		account_committed(p, opened->last_point, cut_mono_ns, 0, 0);
 		protection_committed(p, opened->last_point, &opened->last_cut, cut_mono_ns, p->sealed_here);
 		return;
 	}
@@ -159,7 +159,7 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 	p->has_point = opened->last_point > 0;
 	p->point_cut_mono_ns = cut_mono_ns;
 	p->schedule.has_point = p->has_point;
-	p->schedule.last_cut_ns = cut_mono_ns > 0 ? (uint64_t)cut_mono_ns : 0;
+	p->schedule.last_cut_ns = cut_mono_ns;
 }
 
 // Blocks that a scrub at the receiver found damaged: they are sent whole with the next cycle, which is now. They are not marked in the state

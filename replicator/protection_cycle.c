@@ -178,7 +178,7 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 		 (unsigned long long)((report->commit_mono_ns - p->cycle_mono_ns) / MS_NS));
 	record_sync(p, report, report->committed.number, "");
 	p->position.last_cut_wall_ns = report->at.wall_ns;
-	account_committed(p, report->committed.number, report->at.mono_ns, report->dirty_bytes, report->wire_bytes);
+	account_committed(p, report->committed.number, (int64_t)report->at.mono_ns, report->dirty_bytes, report->wire_bytes);
 	protection_committed(p, report->committed.number, &report->committed.cut, (int64_t)report->at.mono_ns, true);
 	LOCK_SCOPE(&p->lock);
 	p->in_cycle = false;

@@ -43,6 +43,13 @@ void account_load(struct protection *p)
 	p->ledger_saved_ns = now_ns;
 }
 
+// On the monotonic clock, on which a cut before the boot of this host was at a negative time.
+static uint64_t age_ms(int64_t cut_mono_ns, uint64_t now_ns)
+{
+	int64_t age_ns = (int64_t)now_ns - cut_mono_ns;
+	return age_ns > 0 ? (uint64_t)age_ns / MS_NS : 0;
+}
+
 // With the lock held: counts up to now, and says what is to blame from here on.
 static void tick(struct protection *p)
 {
@@ -54,10 +61,10 @@ static void tick(struct protection *p)
 	if (p->position_known && !p->has_point)
 		ledger_no_point(p->ledger);
 	else if (p->has_point && p->ledger->point != p->point)
-		ledger_point(p->ledger, p->point, (now_ns - min_u64(p->point_cut_mono_ns > 0 ? (uint64_t)p->point_cut_mono_ns : 0, now_ns)) / MS_NS, 0, 0);
+		ledger_point(p->ledger, p->point, age_ms(p->point_cut_mono_ns, now_ns), 0, 0);
 }
 
-void account_committed(struct protection *p, uint64_t point, uint64_t cut_ns, uint64_t dirty_bytes, uint64_t wire_bytes)
+void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns, uint64_t dirty_bytes, uint64_t wire_bytes)
 {
 	uint64_t now_ns = protection_now_ns(p);
 	LOCK_SCOPE(&p->lock);
@@ -65,7 +72,7 @@ void account_committed(struct protection *p, uint64_t point, uint64_t cut_ns, ui
 	if (!p->ledger)
 		return;
 	(void)ledger_tick(p->ledger, now_ns, env_wall_ns(p->place.env));
-	ledger_point(p->ledger, point, (now_ns - min_u64(cut_ns, now_ns)) / MS_NS, dirty_bytes, wire_bytes);
+	ledger_point(p->ledger, point, age_ms(cut_mono_ns, now_ns), dirty_bytes, wire_bytes);
 }
 
 // The disk is not waited for with the lock held: a copy is written.

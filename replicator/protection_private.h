@@ -195,7 +195,7 @@ void report_send(struct protection *p, enum wire_report_state state, enum report
 // protection_ledger.c
 void account_load(struct protection *p);
 void account_end(struct protection *p);
-void account_committed(struct protection *p, uint64_t point, uint64_t cut_ns, uint64_t dirty_bytes, uint64_t wire_bytes);
+void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns, uint64_t dirty_bytes, uint64_t wire_bytes);
 json_t *account_rpo_json(struct protection *p); // with the lock held
 // protection_history.c; cycle thread
 void dirt_load(struct protection *p);

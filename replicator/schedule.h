@@ -14,7 +14,7 @@
 struct schedule {
 	uint64_t rpo_ns;
 	bool has_point;
-	uint64_t last_cut_ns; // of the newest committed point, on the monotonic clock
+	int64_t last_cut_ns; // of the newest committed point, on the monotonic clock; negative: before that began, with the boot of this host
 	struct forecast forecast;
 	unsigned failures; // cycles that failed since the last commit
 	uint64_t last_failure_ns;
@@ -29,7 +29,9 @@ struct schedule_load { // what a cut at once would begin with
 // D': from the decision to cut with so much dirty to the commit, with a quarter in hand, and a little of the objective: both parts of it.
 uint64_t schedule_spare_ns(const struct schedule *schedule);
 uint64_t schedule_lead_ns(const struct schedule *schedule, uint64_t dirty_bytes);
-// When the newest point is older than the objective; 0 without a point.
+// How old the newest point is; 0 when it is not known.
+uint64_t schedule_age_ns(const struct schedule *schedule, uint64_t now_ns);
+// When the newest point is older than the objective; 0 without a point. 1: that was before this boot.
 uint64_t schedule_deadline(const struct schedule *schedule);
 // What a cut at `at_ns` is expected to find dirty: what is now, and as much more as it grew until now.
 uint64_t schedule_dirty_at(const struct schedule *schedule, const struct schedule_load *load, uint64_t at_ns);
