@@ -215,6 +215,7 @@ int slot_join(struct protection *p); // -ENOMEM
 void slot_leave(struct protection *p);
 uint64_t slot_due(struct protection *p, const struct schedule_load *load); // when it must ask for a slot
 bool slot_take(struct protection *p, const struct schedule_load *load, bool urgent); // false: it asked, and is woken when it has one
+void slot_unused(struct protection *p); // whatever it asked for or has, it is not due now; its place in the plan stays
 void slot_end(struct protection *p);		      // it has none, and wants none
 // protection_resize.c
 void resize_init(struct protection *p);

@@ -83,9 +83,11 @@ static void idle(struct protection *p, bool asked)
 		p->due_since_ns = 0;
 	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
 	if (!asked && !settings_off_peak(p)) {
+		slot_unused(p); // it asked within its window, perhaps
 		protection_set_state(p, STATE_IDLE, "its initial sync waits for its off-peak window: `kagami cycle` begins it now");
 		protection_wait(p, ping_ns);
 	} else if (!asked && load.now_ns < due_ns) {
+		slot_unused(p); // its objective was changed, perhaps
 		protection_wait(p, min_u64(schedule_look_again(&p->schedule, load.now_ns, due_ns), ping_ns));
 	} else if (!slot_take(p, &load, asked)) {
 		protection_wait(p, ping_ns);
