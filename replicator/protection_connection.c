@@ -133,6 +133,7 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 		p->position.last_cut_wall_ns = opened->last_cut_wall_ns;
 		account_committed(p, opened->last_point, cut_mono_ns, 0, 0);
 		protection_committed(p, opened->last_point, &opened->last_cut, cut_mono_ns, p->sealed_here);
+		schedule_found(&p->schedule, true, cut_mono_ns);
 		return;
 	}
 	dirt_forget(p);
@@ -158,8 +159,7 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 	p->point = opened->last_point;
 	p->has_point = opened->last_point > 0;
 	p->point_cut_mono_ns = cut_mono_ns;
-	p->schedule.has_point = p->has_point;
-	p->schedule.last_cut_ns = cut_mono_ns;
+	schedule_found(&p->schedule, p->has_point, cut_mono_ns);
 }
 
 // Blocks that a scrub at the receiver found damaged: they are sent whole with the next cycle, which is now. They are not marked in the state

@@ -97,6 +97,12 @@ void schedule_committed(struct schedule *schedule, const struct schedule_done *d
 	schedule->failures = 0;
 }
 
+void schedule_found(struct schedule *schedule, bool has_point, int64_t cut_ns)
+{
+	schedule->has_point = has_point;
+	schedule->last_cut_ns = cut_ns;
+}
+
 void schedule_failed(struct schedule *schedule, uint64_t now_ns, uint32_t random)
 {
 	schedule->jitter = random;

@@ -48,6 +48,7 @@ struct schedule_done {
 	bool sync;	      // what it took before the cut says nothing of the next one
 };
 void schedule_committed(struct schedule *schedule, const struct schedule_done *done);
+void schedule_found(struct schedule *schedule, bool has_point, int64_t cut_ns); // what the receiver has as its newest point
 void schedule_failed(struct schedule *schedule, uint64_t now_ns, uint32_t random);
 
 // How long to wait before try number `failures` + 1: 1 s doubling to 30 s, less up to a quarter by `random` (jitter).
