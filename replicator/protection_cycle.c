@@ -298,7 +298,7 @@ void protection_cycle_once(struct protection *p)
 		.predecessor = p->position.point,
 		.head = p->head,
 		.progress = &p->progress,
-		.rest = {.rest = protection_rest, .context = p},
+		.rest = {.rest = pace_rest, .context = p},
 		.lore = &p->lore,
 		.on_stage = on_stage,
 		.on_seal = tracking_seal,

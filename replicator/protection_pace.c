@@ -39,6 +39,13 @@ void pace_pass(struct protection *p, bool passing)
 	act(p);
 }
 
+void pace_rest(void *protection, uint64_t ns)
+{
+	struct protection *p = protection;
+	if (pace_may_rest(&p->pace))
+		protection_rest(p, ns);
+}
+
 void pace_cycle_end(struct protection *p)
 {
 	p->passing = false;

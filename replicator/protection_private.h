@@ -175,6 +175,7 @@ bool connection_check(struct protection *p);
 void pace_cycle_begin(struct protection *p);
 void pace_pass(struct protection *p, bool passing); // whether a pass is under way
 void pace_turn(void *protection, uint64_t now_ns);  // called often
+void pace_rest(void *protection, uint64_t ns);	    // for ship_rest: protection_rest(), unless it is late
 void pace_cycle_end(struct protection *p);
 // protection_cycle.c; cycle thread
 void protection_cycle_once(struct protection *p);
