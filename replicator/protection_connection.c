@@ -179,7 +179,7 @@ static void take_damaged(struct protection *p, const struct wire_damaged *damage
 	LOCK_SCOPE(&p->lock);
 	if (p->sync == SYNC_NONE)
 		p->sync = SYNC_REPLICA_DAMAGED;
-	p->asked |= p->schedule.failures == 0; // else the target refused them just now: they wait for their turn
+	p->again |= p->schedule.failures == 0; // else the target refused them just now: they wait for their turn
 }
 
 // Disks that a process before this one lost track of, and could not say so in their state files.
@@ -197,7 +197,7 @@ static void take_doubted(struct protection *p, const struct wire_doubted *doubte
 	LOCK_SCOPE(&p->lock);
 	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP)
 		p->sync = SYNC_TRACKING_DOUBT;
-	p->asked |= p->schedule.failures == 0;
+	p->again |= p->schedule.failures == 0;
 }
 
 static void open_message(const struct protection *p, struct wire_open *ret_open)

@@ -132,7 +132,8 @@ static bool cycle_begin(struct protection *p, uint64_t *ret_number)
 		return false;
 	p->settled = false;
 	p->in_cycle = true;
-	p->asked = false;
+	p->was_asked = p->asked;
+	p->asked = p->again = false;
 	p->hurry = false;
 	*ret_number = ++p->cycles_started;
 	return true;
@@ -228,7 +229,8 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 		p->source_failed = by_source(err->code) && report->failure.code == 0;
 		p->target_failed = report->failure.code == WIRE_E_STORE;
 		p->in_cycle = false;
-		p->asked |= again_at_once;
+		p->again |= again_at_once;
+		p->asked |= again_at_once && p->was_asked; // what an operator asked for stands until it had its chance
 		p->totals.failed++;
 		if (!asked_to_stop)
 			(void)snprintf(p->last_error, sizeof(p->last_error), "%s", err->text);

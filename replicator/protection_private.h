@@ -105,6 +105,7 @@ struct protection {
 	struct cycle_lore lore;
 	uint64_t stretch_blocks; // see cycle.h; tests of small disks set it
 	struct pace pace;
+	bool was_asked; // an operator asked for the cycle under way
 	bool passing; // a pass is under way
 	bool hurries; // counted by priority_hurry()
 	int64_t cycle_wall_ns; // when the cycle under way began
@@ -117,7 +118,8 @@ struct protection {
 	pthread_mutex_t lock;
 	bool stop, paused, fenced;
 	bool hurry; // an operator did something: the next try to connect, or to cut, need not wait
-	bool asked; // for a cycle, which has not begun yet
+	bool asked; // by an operator: for a cycle, which has not begun yet; at any time of day, and before the others
+	bool again; // by ourselves: the next cycle is due at once, and waits for its turn and its window as any other
 	enum protection_state state;
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
 	struct resize resize;

@@ -66,7 +66,7 @@ int64_t protection_mono_of(const struct protection *p, int64_t wall_ns)
 	return (int64_t)protection_now_ns(p) - age_ns;
 }
 
-static void idle(struct protection *p, bool asked)
+static void idle(struct protection *p, bool asked, bool again)
 {
 	if (!connection_check(p))
 		return;
@@ -77,7 +77,8 @@ static void idle(struct protection *p, bool asked)
 		p->next_cut_ns = due_ns;
 		p->shown = p->schedule;
 	}
-	if (asked || load.now_ns >= due_ns)
+	bool due = asked || again || load.now_ns >= due_ns;
+	if (due)
 		p->due_since_ns = p->due_since_ns ? p->due_since_ns : min_u64(max_u64(due_ns, p->cycle_end_ns), load.now_ns);
 	else
 		p->due_since_ns = 0;
@@ -86,7 +87,7 @@ static void idle(struct protection *p, bool asked)
 		slot_unused(p); // it asked within its window, perhaps
 		protection_set_state(p, STATE_IDLE, "its initial sync waits for its off-peak window: `kagami cycle` begins it now");
 		protection_wait(p, ping_ns);
-	} else if (!asked && load.now_ns < due_ns) {
+	} else if (!due) {
 		slot_unused(p); // its objective was changed, perhaps
 		protection_wait(p, min_u64(schedule_look_again(&p->schedule, load.now_ns, due_ns), ping_ns));
 	} else if (!slot_take(p, &load, asked)) {
@@ -102,7 +103,7 @@ void *protection_thread(void *context)
 	struct protection *p = context;
 	priority_copy(false);
 	for (;;) {
-		bool stop, paused, fenced, asked, hurry;
+		bool stop, paused, fenced, asked, again, hurry;
 		{
 			LOCK_SCOPE(&p->lock);
 			stop = p->stop;
@@ -110,6 +111,7 @@ void *protection_thread(void *context)
 			fenced = p->fenced;
 			hurry = p->hurry;
 			asked = p->asked;
+			again = p->again;
 		}
 		if (stop)
 			break;
@@ -131,7 +133,7 @@ void *protection_thread(void *context)
 				protection_set_state(p, STATE_PAUSED, "");
 			protection_wait(p, UINT64_MAX);
 		} else if (p->channel) {
-			idle(p, asked);
+			idle(p, asked, again);
 		} else if (protection_now_ns(p) < p->backoff.not_before_ns && !hurry) {
 			protection_wait(p, p->backoff.not_before_ns);
 		} else {
