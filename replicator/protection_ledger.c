@@ -60,7 +60,7 @@ static void tick(struct protection *p)
 	ledger_cause(p->ledger, protection_cause(p, now_ns, false));
 	if (p->position_known && !p->has_point)
 		ledger_no_point(p->ledger);
-	else if (p->has_point && p->ledger->point != p->point)
+	else if (p->has_point) // also the same one: after a start it says what the time away was
 		ledger_point(p->ledger, p->point, age_ms(p->point_cut_mono_ns, now_ns), 0, 0);
 }
 
