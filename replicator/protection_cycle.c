@@ -32,9 +32,8 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 			  p->config.name, err.text);
 		source_give_back(p->source);
 		known_forget(sender_known(ship_sender(p->ship))); // what comes back is much, and most of it is there
-	} else {
-		protection_set_settled(p, true);
 	}
+	protection_set_settled(p, true); // either way
 	LOCK_SCOPE(&p->lock);
 	if (ours)
 		p->sync = SYNC_NONE;
