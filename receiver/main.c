@@ -146,9 +146,10 @@ static int number_read(const char *option, const char *text, uint64_t least, uin
 	return err_set(err, -EINVAL, "--%s %s: give a number from %llu to %llu", option, text, (unsigned long long)least, (unsigned long long)most);
 }
 
-static int scrub_options(const char *rate, const char *days, struct scrubber_config *ret_config, struct err *err)
+static int scrub_options(const char *rate, const char *days, const char *offpeak, struct scrubber_config *ret_config, struct err *err)
 {
 	uint64_t number = 0;
+	*ret_config = (struct scrubber_config){.has_window = offpeak && strcmp(offpeak, "none") != 0};
 	ret_config->rate = SCRUB_RATE_DEFAULT;
 	ret_config->interval_ns = SCRUBBER_DAYS_DEFAULT * DAY_NS;
 	int rc = rate ? number_read("scrub-rate", rate, 1, 1 << 20, &number, err) : 0;
@@ -158,6 +159,8 @@ static int scrub_options(const char *rate, const char *days, struct scrubber_con
 		rc = number_read("scrub-days", days, 0, 3650, &number, err);
 	if (rc == 0 && days)
 		ret_config->interval_ns = (int64_t)number * DAY_NS;
+	if (rc == 0 && ret_config->has_window && bandwidth_window_read(offpeak, &ret_config->window, err))
+		rc = err_wrap(err, "--offpeak");
 	return rc;
 }
 
@@ -284,7 +287,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--check") == 0)
 		return check_command(argc - 2, argv + 2);
 	const char *store = NULL, *listen = NULL, *state = NULL, *reserve = NULL, *run_dir = DAEMON_RUN_DIR;
-	const char *scrub_rate = NULL, *scrub_days = NULL, *retain_rate = NULL, *verify_rate = NULL, *objective = NULL, *more_events = NULL;
+	const char *scrub_rate = NULL, *scrub_days = NULL, *offpeak = NULL, *retain_rate = NULL, *verify_rate = NULL, *objective = NULL, *more_events = NULL;
 	uint64_t rate = 0, verify_mib = VERIFIER_RATE_DEFAULT_MIB;
 	struct alerts_config told = {.hooks = NULL};
 	struct alerts *alerts = NULL;
@@ -296,6 +299,7 @@ int main(int argc, char **argv)
 		{"reserve", "SIZE", "of the store to leave free (default 5 %, at most 1G)", &reserve, false},
 		{"scrub-rate", "MIB", "MiB a second that a scrub reads (default 32)", &scrub_rate, false},
 		{"scrub-days", "DAYS", "every protection is scrubbed once in so many (default 7; 0: only when asked)", &scrub_days, false},
+		{"offpeak", "WINDOW", "scrubs that begin by themselves run then only, as in \"22:00-06:00\" or \"sat,sun\"", &offpeak, false},
 		{"verify-rate", "MIB", "MiB a second that what is mounted, tested or failed over is proven by (default 256)", &verify_rate, false},
 		{"run-dir", "DIR", "sockets (default " DAEMON_RUN_DIR ")", &run_dir, false},
 		{"retention-rate", "MIB", "MiB a second that folds and merges write at most (default 64)", &retain_rate, false},
@@ -317,7 +321,7 @@ int main(int argc, char **argv)
 	struct scrubber_config scrub;
 	if (watch_options(objective, more_events, &receiver.watch, &err) ||
 	    (verify_rate && number_read("verify-rate", verify_rate, 1, 1 << 20, &verify_mib, &err)) ||
-	    scrub_options(scrub_rate, scrub_days, &scrub, &err) || retention_rate(retain_rate, &rate, &err) ||
+	    scrub_options(scrub_rate, scrub_days, offpeak, &scrub, &err) || retention_rate(retain_rate, &rate, &err) ||
 	    receiver_open(&receiver, store, state, listen, reserve, &scrub, verify_mib << 20, &err) ||
 	    alerts_start(&told, &alerts, &err) ||
 	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err) ||

@@ -204,6 +204,7 @@ void scrub_info(struct replica *r, struct scrub_info *ret_info)
 		.open = s->open,
 		.point = s->pass.point,
 		.rate = s->pass.rate,
+		.asked = s->pass.asked,
 		.began_ns = s->pass.began_ns,
 		.done_bytes = s->open ? bytes_before(r, &s->pass) : 0,
 		.mismatches = s->pass.mismatches,
@@ -231,4 +232,30 @@ bool scrub_is_due(const struct scrub_info *info, int64_t now_ns, int64_t interva
 	if (info->rest_ns < (uint64_t)SCRUB_REST_SECONDS * NS_PER_S)
 		return false;
 	return !info->ended || now_ns < info->last_began_ns || now_ns - info->last_began_ns >= interval_ns;
+}
+
+bool scrub_is_late(const struct scrub_info *info, int64_t now_ns, int64_t interval_ns)
+{
+	return info->open && !info->asked && interval_ns && now_ns - info->began_ns > interval_ns;
+}
+
+bool scrub_tell_late(struct replica *r)
+{
+	LOCK_SCOPE(&r->lock);
+	bool news = !r->scrub_late_told;
+	r->scrub_late_told = true;
+	return news;
+}
+
+int scrub_hold(struct replica *r, bool held, struct err *err)
+{
+	{
+		LOCK_SCOPE(&r->lock);
+		if (r->scrub_held == held || !r->scrub.open)
+			return 0;
+		r->scrub_held = held;
+		r->scrub_run_ns = env_mono_ns(r->root->env);
+		r->scrub_run_from = bytes_before(r, &r->scrub.pass);
+	}
+	return held ? scrub_save(r, err) : 0;
 }

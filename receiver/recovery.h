@@ -71,7 +71,7 @@ json_t *recovery_json_points(struct replica *replica);
 json_t *recovery_json_retention(const struct replica_info *info);
 json_t *recovery_json_kept_by(unsigned why); // of enum retention_why
 json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover);
-json_t *proof_json_scrub(struct replica *replica); // proof_routes.c
+json_t *proof_json_scrub(struct recovery *recovery, struct replica *replica); // proof_routes.c
 json_t *recovery_json_mount(const struct mount_info *mount);
 json_t *recovery_json_test(const struct recovery *recovery, const struct test_info *test);
 

@@ -150,7 +150,7 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 	uint64_t bad = replica_damaged_blocks(replica, info->last_point);
 	uuid_format(&info->protection, uuid);
 	json_t *json = json_pack(
-		"{s:o, s:o, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o}", "seed", replica_seed(info), "scrub", proof_json_scrub(replica), "name", info->name,
+		"{s:o, s:o, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o}", "seed", replica_seed(info), "scrub", proof_json_scrub(recovery, replica), "name", info->name,
 		"uuid", uuid, "state", state_name(info), "reason", replica_reason(info, store_path(recovery->store), bad, reason), "owner",
 		json_new_hex(info->owner_pin, OWNER_PIN_SIZE), "rpo_ms", (json_int_t)info->rpo_ms, "points_keep",
 		(json_int_t)info->points_keep, "retention", recovery_json_retention(info), "points",

@@ -126,7 +126,9 @@ struct replica {
 	bool scrub_unsaved;	   // more than the position is not on disk
 	uint64_t scrub_saved_ns;   // monotonic
 	uint64_t scrub_range;	   // blocks in the next slice
-	uint64_t scrub_run_ns, scrub_run_from; // when and where this process began with the pass
+	uint64_t scrub_run_ns, scrub_run_from; // when and where this process began with the pass, or went on with it
+	bool scrub_held;	   // it waits for its window
+	bool scrub_late_told;
 	struct err scrub_why;	   // the newest slice failed
 	bool reopen;		   // the session is to open again: a scrub found damage that its source must hear of
 

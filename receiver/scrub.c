@@ -484,7 +484,7 @@ int scrub_unreadable(struct replica *r, uint16_t disk, uint64_t first, uint64_t 
 
 // --- passes ---
 
-int scrub_begin(struct replica *r, uint64_t point, uint64_t rate, struct err *err)
+static int pass_begin(struct replica *r, uint64_t point, uint64_t rate, bool asked, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
 	if (r->broken)
@@ -496,13 +496,24 @@ int scrub_begin(struct replica *r, uint64_t point, uint64_t rate, struct err *er
 			       r->name);
 	struct scrub_state before = r->scrub;
 	r->scrub.open = true;
-	r->scrub.pass = (struct scrub_pass){.point = point, .rate = rate, .began_ns = env_wall_ns(r->root->env)};
+	r->scrub.pass = (struct scrub_pass){.point = point, .rate = rate, .asked = asked, .began_ns = env_wall_ns(r->root->env)};
 	int rc = state_save(r, err);
 	if (rc)
 		r->scrub = before;
 	r->scrub_run_ns = env_mono_ns(r->root->env);
 	r->scrub_run_from = 0;
+	r->scrub_held = r->scrub_late_told = false;
 	return rc;
+}
+
+int scrub_begin(struct replica *r, uint64_t point, uint64_t rate, struct err *err)
+{
+	return pass_begin(r, point, rate, true, err);
+}
+
+int scrub_begin_due(struct replica *r, uint64_t rate, struct err *err)
+{
+	return pass_begin(r, 0, rate, false, err);
 }
 
 int scrub_end(struct replica *r, struct err *err)

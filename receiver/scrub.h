@@ -17,8 +17,13 @@ enum {
 };
 #define SCRUB_RATE_DEFAULT (UINT64_C(32) << 20) // bytes a second
 
-// Begins a pass over every point (`point` 0) or one; it goes on after a restart. One that is under way ends. -ENOENT, -EIO broken.
+// Begins a pass over every point (`point` 0) or one, as an operator asked; it goes on after a restart. One that is under way ends. -ENOENT, -EIO
+// broken.
 int scrub_begin(struct replica *replica, uint64_t point, uint64_t rate, struct err *err);
+// The same over every point, because it is due: it keeps to the window that there is for such.
+int scrub_begin_due(struct replica *replica, uint64_t rate, struct err *err);
+// The pass waits for its window, or goes on. Its position is durable while it waits, and its speed is that of while it does not.
+int scrub_hold(struct replica *replica, bool held, struct err *err);
 // Ends the pass under way before its end, if there is one.
 int scrub_end(struct replica *replica, struct err *err);
 
@@ -36,6 +41,7 @@ int scrub_save(struct replica *replica, struct err *err);
 struct scrub_info {
 	bool open;
 	uint64_t point, rate;
+	bool asked; // by an operator
 	int64_t began_ns;
 	uint64_t done_bytes, total_bytes; // of the disks
 	uint64_t mismatches;
@@ -52,6 +58,10 @@ void scrub_info(struct replica *replica, struct scrub_info *ret_info);
 // Whether a pass over every point is due: none is under way, the last one began more than `interval_ns` ago, and there was a rest. Pure. A clock
 // that was set back makes it due, too; a record that was lost at once.
 bool scrub_is_due(const struct scrub_info *info, int64_t now_ns, int64_t interval_ns);
+// Whether the pass that began by itself is under way for longer than `interval_ns`, in which it was to end. Pure.
+bool scrub_is_late(const struct scrub_info *info, int64_t now_ns, int64_t interval_ns);
+// True once for each pass, until the receiver ends: it is told that it is late.
+bool scrub_tell_late(struct replica *replica);
 
 // --- quarantine ---
 

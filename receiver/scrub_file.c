@@ -14,8 +14,8 @@ enum { VERSION = 1 };
 
 static json_t *pass_encode(const struct scrub_pass *pass, const struct protection *protection)
 {
-	return json_pack("{s:o, s:o, s:I, s:s, s:o, s:o, s:o}", "point", json_new_u64(pass->point), "rate", json_new_u64(pass->rate),
-			 "began_ns", (json_int_t)pass->began_ns, "disk", protection->disk[pass->disk].name, "block",
+	return json_pack("{s:o, s:o, s:b, s:I, s:s, s:o, s:o, s:o}", "point", json_new_u64(pass->point), "rate", json_new_u64(pass->rate),
+			 "asked", (int)pass->asked, "began_ns", (json_int_t)pass->began_ns, "disk", protection->disk[pass->disk].name, "block",
 			 json_new_u64(pass->block), "proven", json_new_u64(pass->proven), "mismatches", json_new_u64(pass->mismatches));
 }
 
@@ -35,6 +35,7 @@ static int pass_decode(const json_t *object, const struct protection *protection
 	int rc = json_get_u64(object, "point", 0, INT64_MAX, &pass->point, err);
 	if (rc == 0)
 		rc = json_get_u64(object, "rate", 1, INT64_MAX, &pass->rate, err);
+	pass->asked = json_is_true(json_object_get(object, "asked")); // not there before there were windows
 	if (rc == 0)
 		rc = json_get_ns(object, "began_ns", &pass->began_ns, err);
 	if (rc == 0)

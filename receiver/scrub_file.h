@@ -11,6 +11,7 @@
 struct scrub_pass {
 	uint64_t point; // 0: every point
 	uint64_t rate;	// bytes a second
+	bool asked;	// by an operator: it keeps to no window
 	int64_t began_ns;
 	uint16_t disk; // position: every block before it was proven
 	uint64_t block;

@@ -5,11 +5,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "link/events.h"
 
 #include <errno.h>
 #include <time.h>
 
 #define NS_PER_S UINT64_C(1000000000)
+#define DAY_NS INT64_C(86400000000000)
 enum { IDLE_S = 30, BUSY_S = 1, FAILED_S = 60 };
 
 struct scrubber {
@@ -24,23 +26,56 @@ struct scrubber {
 
 // --- a step ---
 
+unsigned scrubber_waits(const struct scrubber_config *config, const struct scrub_info *info, int64_t wall_ns)
+{
+	if (!config->has_window || (info->open && info->asked) || info->suspect)
+		return 0;
+	const struct bandwidth_time local = bandwidth_local(wall_ns);
+	return bandwidth_window_opens(&config->window, &local);
+}
+
+// Told once: then the window is too short for the rate, or the rate for what there is.
+static void tell_late(struct replica *replica, const struct scrub_info *info, const struct scrubber_config *config)
+{
+	struct replica_info of;
+	if (!scrub_tell_late(replica))
+		return;
+	replica_info(replica, &of);
+	event_emit(EVENT_WARNING, "state", of.name, NULL, "the scrub of %s has not come to its end within %d days: it needs a higher --scrub-rate%s", of.name,
+		   (int)(config->interval_ns / DAY_NS), config->has_window ? ", or a longer --offpeak window" : "");
+	log_warning("a scrub is late protection=%s done_bytes=%llu of=%llu", of.name, (unsigned long long)info->done_bytes, (unsigned long long)info->total_bytes);
+}
+
 static void begin_what_is_due(struct env *env, struct store *store, const struct scrubber_config *config)
 {
 	struct replica *replica;
 	for (size_t n = 0; config->interval_ns && (replica = store_at(store, n)); n++) {
 		struct scrub_info info;
 		struct err err = {0};
+		int64_t now_ns = env_wall_ns(env);
 		scrub_info(replica, &info);
-		if (!scrub_is_due(&info, env_wall_ns(env), config->interval_ns))
+		if (scrub_is_late(&info, now_ns, config->interval_ns))
+			tell_late(replica, &info, config);
+		if (!scrub_is_due(&info, now_ns, config->interval_ns) || scrubber_waits(config, &info, now_ns))
 			continue;
-		int rc = scrub_begin(replica, 0, config->rate, &err);
+		int rc = scrub_begin_due(replica, config->rate, &err);
 		if (rc && rc != -ENOENT && rc != -EIO) // no point yet, or broken, which is told elsewhere
 			log_warning("a scrub that is due cannot begin: %s", err.text);
 	}
 }
 
-// The next replica with a pass, from *cursor on and around; NULL when none has one.
-static struct replica *choose(struct store *store, size_t *cursor, struct scrub_info *ret_info)
+// Whether the pass may go on now; when that changes, the replica hears of it.
+static bool may_go_on(struct env *env, struct replica *replica, const struct scrubber_config *config, const struct scrub_info *info)
+{
+	struct err err = {0};
+	bool held = scrubber_waits(config, info, env_wall_ns(env)) != 0;
+	if (scrub_hold(replica, held, &err))
+		log_warning("the position of a scrub that waits for its window could not be saved: %s", err.text);
+	return !held;
+}
+
+// The next replica with a pass that may go on, from *cursor on and around; NULL when none has one.
+static struct replica *choose(struct env *env, struct store *store, const struct scrubber_config *config, size_t *cursor, struct scrub_info *ret_info)
 {
 	size_t count = 0;
 	while (store_at(store, count))
@@ -51,7 +86,7 @@ static struct replica *choose(struct store *store, size_t *cursor, struct scrub_
 		if (!replica)
 			continue;
 		scrub_info(replica, ret_info);
-		if (!ret_info->open)
+		if (!ret_info->open || !may_go_on(env, replica, config, ret_info))
 			continue;
 		*cursor = at + 1;
 		return replica;
@@ -66,7 +101,7 @@ uint64_t scrubber_step(struct env *env, struct store *store, const struct scrubb
 	struct err err = {0};
 	uint64_t began_ns = env_mono_ns(env);
 	begin_what_is_due(env, store, config);
-	struct replica *replica = choose(store, cursor, &info);
+	struct replica *replica = choose(env, store, config, cursor, &info);
 	if (!replica)
 		return IDLE_S * NS_PER_S;
 	int rc = scrub_slice(replica, &step, &err);

@@ -27,7 +27,9 @@ struct entry {
 	// The saver's alone.
 	struct ledger_file file;
 	bool failing;
-	bool gone; // from the store; written under the watch's lock
+	// Under the watch's lock.
+	bool gone; // from the store: freed once nobody uses it
+	unsigned users;
 };
 
 struct watch {
@@ -35,7 +37,7 @@ struct watch {
 	struct store *store;
 	struct env_root *root;
 	struct watch_config config;
-	pthread_mutex_t lock; // over the list, which only grows but for the end, and `stop`
+	pthread_mutex_t lock; // over the list and `stop`; an entry that somebody uses stays in the list
 	pthread_cond_t stopped;
 	bool stop;
 	struct entry *entries;
@@ -50,14 +52,36 @@ static struct watched_now now_of(struct watch *w)
 
 // --- entries ---
 
+// An entry is used by whoever got it from here, from entry_add() or entry_next(), until it gives it back.
 static struct entry *entry_find(struct watch *w, struct replica *replica)
 {
 	LOCK_SCOPE(&w->lock);
 	struct entry *e = w->entries;
 	while (e && e->replica != replica)
 		e = e->next;
+	if (e)
+		e->users++;
 	return e;
 }
+
+static void entry_put(struct watch *w, struct entry *e) // takes NULL
+{
+	if (!e)
+		return;
+	LOCK_SCOPE(&w->lock);
+	e->users--;
+}
+
+struct use {
+	struct watch *watch;
+	struct entry *entry; // NULL: none
+};
+
+static void use_end(struct use *use)
+{
+	entry_put(use->watch, use->entry);
+}
+#define AUTO_USE __attribute__((cleanup(use_end))) // declared before a lock of the entry's is taken, so that it ends after it
 
 // Its ledger goes on from its file, or begins.
 static void entry_load(struct watch *w, struct entry *e, const struct replica_info *info)
@@ -97,12 +121,25 @@ static struct entry *entry_add(struct watch *w, struct replica *replica)
 		other = other->next;
 	if (other) { // somebody was quicker
 		ledger_file_close(&e->file);
+		(void)pthread_mutex_destroy(&e->lock);
 		free(e);
+		other->users++;
 		return other;
 	}
+	e->users = 1;
 	e->next = w->entries;
 	w->entries = e;
 	return e;
+}
+
+// What is told of one that was removed meanwhile is of nobody: its name may be another one's by now.
+static bool replica_gone(struct watch *w, struct replica *replica)
+{
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	if (!info)
+		return true;
+	replica_info(replica, info);
+	return store_find(w->store, info->name) != replica;
 }
 
 static struct entry *entry_of(struct watch *w, struct replica *replica)
@@ -110,7 +147,7 @@ static struct entry *entry_of(struct watch *w, struct replica *replica)
 	if (!w)
 		return NULL;
 	struct entry *e = entry_find(w, replica);
-	return e ? e : entry_add(w, replica);
+	return e || replica_gone(w, replica) ? e : entry_add(w, replica);
 }
 
 static void entry_free(struct entry *e)
@@ -120,10 +157,16 @@ static void entry_free(struct entry *e)
 	free(e);
 }
 
-static struct entry *entry_next(struct watch *w, const struct entry *e)
+// Gives `e` back; NULL: the first.
+static struct entry *entry_next(struct watch *w, struct entry *e)
 {
 	LOCK_SCOPE(&w->lock);
-	return e ? e->next : w->entries;
+	struct entry *next = e ? e->next : w->entries;
+	if (next)
+		next->users++;
+	if (e)
+		e->users--;
+	return next;
 }
 
 static bool stopping(struct watch *w)
@@ -153,6 +196,20 @@ static void entries_check(struct watch *w)
 	}
 }
 
+static void entries_reap(struct watch *w)
+{
+	LOCK_SCOPE(&w->lock);
+	for (struct entry **at = &w->entries; *at;) {
+		struct entry *e = *at;
+		if (!e->gone || e->users) {
+			at = &e->next;
+			continue;
+		}
+		*at = e->next;
+		entry_free(e);
+	}
+}
+
 static bool entry_gone(struct watch *w, const struct entry *e)
 {
 	LOCK_SCOPE(&w->lock);
@@ -163,9 +220,11 @@ static void round_of_ticks(struct watch *w)
 {
 	struct replica *replica;
 	entries_check(w);
-	for (size_t n = 0; (replica = store_at(w->store, n)); n++)
-		if (!entry_find(w, replica))
-			(void)entry_add(w, replica);
+	entries_reap(w);
+	for (size_t n = 0; (replica = store_at(w->store, n)); n++) {
+		struct entry *e = entry_find(w, replica);
+		entry_put(w, e ? e : entry_add(w, replica));
+	}
 	for (struct entry *e = entry_next(w, NULL); e; e = entry_next(w, e))
 		if (!entry_gone(w, e))
 			entry_tick(w, e);
@@ -236,7 +295,8 @@ static void *saver_thread(void *context)
 
 void watch_connected(struct watch *w, struct replica *replica, int64_t their_wall_ns, const char *peer)
 {
-	struct entry *e = entry_of(w, replica);
+	AUTO_USE struct use use = {w, entry_of(w, replica)};
+	struct entry *e = use.entry;
 	if (!e)
 		return;
 	event_emit(EVENT_INFO, "state", e->watched.name, json_pack("{s:o}", "peer", json_text(peer)), "the source of %s has connected from %s", e->watched.name, peer);
@@ -247,7 +307,8 @@ void watch_connected(struct watch *w, struct replica *replica, int64_t their_wal
 
 void watch_disconnected(struct watch *w, struct replica *replica, const char *reason)
 {
-	struct entry *e = entry_of(w, replica);
+	AUTO_USE struct use use = {w, entry_of(w, replica)};
+	struct entry *e = use.entry;
 	if (!e)
 		return;
 	event_emit(EVENT_INFO, "state", e->watched.name, json_pack("{s:o}", "reason", json_text(reason)), "the session of %s has ended: %s", e->watched.name, reason);
@@ -258,7 +319,8 @@ void watch_disconnected(struct watch *w, struct replica *replica, const char *re
 
 void watch_report(struct watch *w, struct replica *replica, const struct wire_report *report)
 {
-	struct entry *e = entry_of(w, replica);
+	AUTO_USE struct use use = {w, entry_of(w, replica)};
+	struct entry *e = use.entry;
 	if (!e)
 		return;
 	LOCK_SCOPE(&e->lock);
@@ -268,7 +330,8 @@ void watch_report(struct watch *w, struct replica *replica, const struct wire_re
 
 void watch_committed(struct watch *w, struct replica *replica, const struct wire_seal *seal, const struct wire_committed *committed)
 {
-	struct entry *e = entry_of(w, replica);
+	AUTO_USE struct use use = {w, entry_of(w, replica)};
+	struct entry *e = use.entry;
 	if (!e)
 		return;
 	LOCK_SCOPE(&e->lock);
@@ -310,7 +373,8 @@ static void view_fill(const struct watched *x, struct watch_view *v)
 
 bool watch_look(struct watch *w, struct replica *replica, struct watch_view *ret_view)
 {
-	struct entry *e = entry_now(w, replica);
+	AUTO_USE struct use use = {w, entry_now(w, replica)};
+	struct entry *e = use.entry;
 	if (!e)
 		return false;
 	LOCK_SCOPE(&e->lock);
@@ -318,9 +382,19 @@ bool watch_look(struct watch *w, struct replica *replica, struct watch_view *ret
 	return true;
 }
 
+size_t watch_count(struct watch *w)
+{
+	size_t count = 0;
+	LOCK_SCOPE(&w->lock);
+	for (const struct entry *e = w->entries; e; e = e->next)
+		count++;
+	return count;
+}
+
 bool watch_ledger(struct watch *w, struct replica *replica, struct ledger *ret_ledger)
 {
-	struct entry *e = entry_now(w, replica);
+	AUTO_USE struct use use = {w, entry_now(w, replica)};
+	struct entry *e = use.entry;
 	if (!e)
 		return false;
 	LOCK_SCOPE(&e->lock);
@@ -330,7 +404,8 @@ bool watch_ledger(struct watch *w, struct replica *replica, struct ledger *ret_l
 
 json_t *watch_json(struct watch *w, struct replica *replica)
 {
-	struct entry *e = entry_now(w, replica);
+	AUTO_USE struct use use = {w, entry_now(w, replica)};
+	struct entry *e = use.entry;
 	if (!e)
 		return NULL;
 	LOCK_SCOPE(&e->lock);
@@ -345,10 +420,10 @@ json_t *watch_json(struct watch *w, struct replica *replica)
 json_t *watch_history_json(struct watch *w, struct replica *replica, const char *name, const char *window, struct err *err)
 {
 	enum ledger_window which;
-	struct entry *e = NULL;
 	if (history_window_read(window, &which, err))
 		return NULL;
-	e = entry_now(w, replica);
+	AUTO_USE struct use use = {w, entry_now(w, replica)};
+	struct entry *e = use.entry;
 	if (!e) {
 		(void)err_set(err, -ENOENT, "there is no history of %s yet", name);
 		return NULL;

@@ -2,8 +2,10 @@
 #include "receiver/watched.h"
 
 #include "base/size.h"
+#include "link/clock_note.h"
 #include "link/events.h"
 #include "link/json.h"
+#include "link/misses.h"
 #include "rpo/advice.h"
 #include "rpo/cause.h"
 
@@ -51,51 +53,6 @@ static void cause_set(struct watched *w)
 	ledger_cause(&w->ledger, w->cause);
 }
 
-// --- misses ---
-
-static void missed_emit(const struct watched *w)
-{
-	char age[32], rpo[32];
-	const char *cause = rpo_cause_name((enum rpo_cause)w->ledger.miss.cause);
-	advice_duration(w->ledger.miss.max_ms, age);
-	advice_duration(w->ledger.rpo_ms, rpo);
-	event_emit(EVENT_CRITICAL, "rpo-missed", w->name,
-		   json_pack("{s:o, s:o, s:s, s:o}", "age_ms", json_count(w->ledger.miss.max_ms), "rpo_ms", json_count(w->ledger.rpo_ms), "cause", cause, "point",
-			     json_count(w->ledger.point)),
-		   "the newest point of %s is %s old, its objective is %s: %s", w->name, age, rpo, cause);
-}
-
-static void kept_emit(const struct watched *w)
-{
-	const struct ledger_miss *miss = &w->ledger.ended[w->ledger.miss.serial % LEDGER_MISSES];
-	char lasted[32];
-	const char *cause = rpo_cause_name((enum rpo_cause)miss->cause);
-	advice_duration((uint64_t)(miss->ended_ms - miss->began_ms), lasted);
-	event_emit(EVENT_INFO, "rpo-kept", w->name,
-		   json_pack("{s:o, s:s, s:o}", "missed_ms", json_count((uint64_t)(miss->ended_ms - miss->began_ms)), "cause", cause, "max_age_ms",
-			     json_count(miss->max_ms)),
-		   "%s is within its objective again; it was missed for %s: %s", w->name, lasted, cause);
-}
-
-// What a call changed, as events: the ledger's counters before it tell.
-struct misses {
-	uint64_t begun, ended;
-};
-
-static struct misses misses_of(const struct watched *w)
-{
-	return (struct misses){w->ledger.miss.serial, w->ledger.misses_ended};
-}
-
-static void misses_emit(const struct watched *w, struct misses before)
-{
-	bool missed = w->ledger.miss.serial > before.begun, kept = w->ledger.misses_ended > before.ended;
-	if (missed)
-		missed_emit(w);
-	if (kept)
-		kept_emit(w);
-}
-
 static void count_to(struct watched *w, const struct watched_now *now)
 {
 	int64_t step_ms = ledger_tick(&w->ledger, now->mono_ns, now->wall_ns);
@@ -105,29 +62,12 @@ static void count_to(struct watched *w, const struct watched_now *now)
 
 // --- the other clock ---
 
-static void clock_emit(struct watched *w)
-{
-	int64_t apart = llabs(w->clock_offset_ns);
-	bool far = apart > WATCHED_CLOCK_NOTE_NS + (int64_t)min_u64(w->clock_error_ns, INT64_MAX / 2);
-	char text[32];
-	if (far == w->clock_told)
-		return;
-	w->clock_told = far;
-	advice_duration((uint64_t)(apart / MS_NS), text);
-	json_t *data = json_pack("{s:I, s:o}", "offset_ms", (json_int_t)(w->clock_offset_ns / MS_NS), "error_ms", json_count(w->clock_error_ns / (uint64_t)MS_NS));
-	if (far)
-		event_emit(EVENT_WARNING, "clock", w->name, data, "the clock of the source of %s is %s %s that of this host; set one of them right (chrony, systemd-timesyncd)",
-			   w->name, text, w->clock_offset_ns > 0 ? "behind" : "ahead of");
-	else
-		event_emit(EVENT_INFO, "clock", w->name, data, "the clock of the source of %s agrees with that of this host", w->name);
-}
-
 static void clock_take(struct watched *w, int64_t offset_ns, uint64_t error_ns)
 {
 	w->clock_known = true;
 	w->clock_offset_ns = offset_ns;
 	w->clock_error_ns = error_ns;
-	clock_emit(w);
+	clock_note(w->name, CLOCK_AT_TARGET, offset_ns, error_ns, &w->clock_told);
 }
 
 static int64_t distance(int64_t ours_ns, int64_t theirs_ns)
@@ -165,19 +105,19 @@ void watched_disconnected(struct watched *w, const struct watched_now *now)
 
 void watched_report(struct watched *w, const struct watched_now *now, const struct wire_report *report)
 {
-	struct misses before = misses_of(w);
+	struct misses before = misses_of(&w->ledger);
 	count_to(w, now);
 	w->report = *report;
 	w->reported = true;
 	int64_t seen_ns = distance(now->wall_ns, report->wall_ns), off_ns = distance(seen_ns, report->clock_offset_ns);
 	// Either clock was set since that HELLO: then it is what it is seen to be now.
-	bool stepped = llabs(off_ns) > WATCHED_CLOCK_NOTE_NS + (int64_t)min_u64(report->clock_error_ns, INT64_MAX / 2);
+	bool stepped = llabs(off_ns) > CLOCK_NOTE_NS + (int64_t)min_u64(report->clock_error_ns, INT64_MAX / 2);
 	clock_take(w, stepped ? seen_ns : report->clock_offset_ns, stepped ? S_NS : report->clock_error_ns);
 	if (w->ledger.rpo_ms != report->rpo_ms)
 		ledger_rpo(&w->ledger, report->rpo_ms);
 	w->pulse.rpo_ms = report->rpo_ms;
 	cause_set(w);
-	misses_emit(w, before);
+	misses_emit(w->name, &w->ledger, before);
 }
 
 // How old a cut of the source's clock is, by ours.
@@ -189,7 +129,7 @@ static uint64_t age_of(const struct watched *w, const struct watched_now *now, i
 
 void watched_committed(struct watched *w, const struct watched_now *now, uint64_t number, int64_t cut_wall_ns, uint64_t dirty_bytes, uint64_t wire_bytes)
 {
-	struct misses before = misses_of(w);
+	struct misses before = misses_of(&w->ledger);
 	count_to(w, now);
 	w->known = true;
 	w->pulse.last_point = number;
@@ -197,7 +137,7 @@ void watched_committed(struct watched *w, const struct watched_now *now, uint64_
 	w->pulse.limited = false;
 	ledger_point(&w->ledger, number, age_of(w, now, cut_wall_ns), dirty_bytes, wire_bytes);
 	cause_set(w);
-	misses_emit(w, before);
+	misses_emit(w->name, &w->ledger, before);
 }
 
 static void dark_check(struct watched *w, const struct watched_now *now)
@@ -226,11 +166,11 @@ static void pulse_take(struct watched *w, const struct watched_now *now, const s
 
 void watched_tick(struct watched *w, const struct watched_now *now, const struct replica_pulse *pulse)
 {
-	struct misses before = misses_of(w);
+	struct misses before = misses_of(&w->ledger);
 	count_to(w, now);
 	if (pulse)
 		pulse_take(w, now, pulse);
 	cause_set(w);
-	misses_emit(w, before);
+	misses_emit(w->name, &w->ledger, before);
 	dark_check(w, now);
 }

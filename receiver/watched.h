@@ -14,7 +14,6 @@
 #include <stdint.h>
 
 enum { WATCHED_DARK_SECONDS = 60 };
-#define WATCHED_CLOCK_NOTE_NS INT64_C(2000000000) // an offset beyond it, and its error, is told
 
 struct watched_now {
 	uint64_t mono_ns;

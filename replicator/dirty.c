@@ -5,20 +5,60 @@
 //	region pointer        meaning                         leaves by
 //	NULL                  clean                           mark
 //	all_ones (DIRTY_ALL)  every piece is dirty            clear_block (becomes bits)
-//	own bits              some pieces are dirty           the last piece marked, or the last one cleared; the bound
+//	own bits              some pieces are dirty           the last piece marked, or the last one cleared
+//	coarse                some pairs of blocks are        the last pair marked; clear_block (becomes bits)
+//	                      dirty, each in all its pieces
 //
-// Own bits never name a piece past the end of the disk; all_ones may, so what is read of it is clipped.
+// A coarse region has no bits of its own: its 32 pairs of blocks are in the upper half of the word that would be the pointer, and the lowest bit
+// tells it from one. Own bits never name a piece past the end of the disk; all_ones and a pair may, so what is read of them is clipped.
 #include "replicator/dirty.h"
 
 #include "base/bytes.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 // Shared by all maps and never written: that it holds real bits lets every reader treat it like a region of its own.
 static unsigned char all_ones[DIRTY_REGION_BYTES] = {[0 ... DIRTY_REGION_BYTES - 1] = 0xff};
+
+// What disks below DIRTY_SPARE have reserved of the spare bits.
+static _Atomic uint64_t spare_taken;
+
+enum { PAIRS = 32, COARSE = 1 };
+_Static_assert(BLOCKS_PER_REGION == 2 * PAIRS && sizeof(uintptr_t) == 8, "a region's pairs of blocks fit in half a pointer");
+
+static bool is_coarse(const unsigned char *region)
+{
+	return ((uintptr_t)region & COARSE) != 0;
+}
+
+static bool is_own(const unsigned char *region)
+{
+	return region && region != all_ones && !is_coarse(region);
+}
+
+static uint32_t coarse_pairs(const unsigned char *region)
+{
+	return (uint32_t)((uintptr_t)region >> PAIRS);
+}
+
+static unsigned char *coarse_region(uint32_t pairs)
+{
+	return (unsigned char *)((uintptr_t)pairs << PAIRS | COARSE); // NOLINT(performance-no-int-to-ptr)
+}
+
+// The dirty pieces of a block of the region, not clipped to the disk.
+static uint16_t region_mask(const unsigned char *region, uint64_t block)
+{
+	if (!region)
+		return 0;
+	if (is_coarse(region))
+		return coarse_pairs(region) >> block / 2 & 1 ? MASK_FULL : 0;
+	return get_le16(region + 2 * block);
+}
 
 static uint64_t map_pieces(const struct dirty *dirty)
 {
@@ -48,11 +88,23 @@ static unsigned count_bits(const unsigned char *bits)
 	return count;
 }
 
+static unsigned coarse_count(const struct dirty *dirty, uint64_t region)
+{
+	unsigned count = 0;
+	for (uint32_t left = coarse_pairs(dirty->region[region]); left; left &= left - 1) {
+		uint64_t block = region * BLOCKS_PER_REGION + 2 * (unsigned)__builtin_ctz(left);
+		count += (unsigned)__builtin_popcount(block_pieces(dirty, block)) + (unsigned)__builtin_popcount(block_pieces(dirty, block + 1));
+	}
+	return count;
+}
+
 static unsigned region_count(const struct dirty *dirty, uint64_t region)
 {
 	const unsigned char *bits = dirty->region[region];
 	if (!bits)
 		return 0;
+	if (is_coarse(bits))
+		return coarse_count(dirty, region);
 	return bits == all_ones ? region_pieces(dirty, region) : count_bits(bits);
 }
 
@@ -61,7 +113,7 @@ static void region_set(struct dirty *dirty, uint64_t region, unsigned char *bits
 {
 	const unsigned char *old = dirty->region[region];
 	dirty->held += (bits != NULL) - (uint64_t)(old != NULL);
-	dirty->own += (bits && bits != all_ones) - (uint64_t)(old && old != all_ones);
+	dirty->own += is_own(bits) - (uint64_t)is_own(old);
 	dirty->region[region] = bits;
 }
 
@@ -69,7 +121,7 @@ static void region_drop(struct dirty *dirty, uint64_t region)
 {
 	unsigned char *old = dirty->region[region];
 	region_set(dirty, region, NULL);
-	if (old != all_ones)
+	if (is_own(old))
 		free(old);
 }
 
@@ -84,7 +136,25 @@ static void region_fill(struct dirty *dirty, uint64_t region)
 static bool region_room(const struct dirty *dirty)
 {
 	uint64_t taken = dirty->own + (dirty->beside ? dirty->beside->held : 0);
-	return taken < dirty_own_max(dirty->regions);
+	return taken < dirty_own_max(dirty);
+}
+
+// What the bound is short of all regions twice.
+static uint64_t spare_wanted(const struct dirty *dirty)
+{
+	return dirty->regions / 2;
+}
+
+void dirty_reserve(struct dirty *dirty)
+{
+	atomic_fetch_sub(&spare_taken, dirty->spare);
+	dirty->spare = 0;
+	uint64_t wanted = spare_wanted(dirty), before = atomic_load(&spare_taken);
+	while (before + wanted <= DIRTY_SPARE)
+		if (atomic_compare_exchange_weak(&spare_taken, &before, before + wanted)) {
+			dirty->spare = wanted;
+			return;
+		}
 }
 
 int dirty_init(struct dirty *dirty, uint64_t size)
@@ -100,6 +170,7 @@ void dirty_done(struct dirty *dirty)
 	for (uint64_t r = 0; dirty->region && r < dirty->regions; r++)
 		region_drop(dirty, r);
 	free(dirty->region);
+	atomic_fetch_sub(&spare_taken, dirty->spare);
 	*dirty = (struct dirty){0};
 }
 
@@ -107,7 +178,7 @@ void dirty_done(struct dirty *dirty)
 static int own_last_region(struct dirty *dirty)
 {
 	uint64_t last = dirty->regions - 1;
-	if (dirty->region[last] != all_ones || region_pieces(dirty, last) == PIECES_PER_REGION)
+	if (!dirty->region[last] || is_own(dirty->region[last]) || region_pieces(dirty, last) == PIECES_PER_REGION)
 		return 0;
 	unsigned char *own = malloc(DIRTY_REGION_BYTES);
 	if (!own)
@@ -133,19 +204,30 @@ int dirty_grow(struct dirty *dirty, uint64_t size)
 	return 0;
 }
 
-// The region's own bits, to add to; NULL when it is (or, for want of memory, has become) wholly dirty.
+// The region's own bits, to add to; NULL when it has none: it is wholly dirty, or (for want of memory, or by the bound) coarse.
 static unsigned char *region_bits(struct dirty *dirty, uint64_t region)
 {
 	if (dirty->region[region])
-		return dirty->region[region] == all_ones ? NULL : dirty->region[region];
+		return is_own(dirty->region[region]) ? dirty->region[region] : NULL;
 	unsigned char *own = region_room(dirty) ? calloc(1, DIRTY_REGION_BYTES) : NULL;
-	if (own) {
+	if (own)
 		region_set(dirty, region, own);
-		return own;
-	}
-	dirty->coarsened++;
-	region_fill(dirty, region);
-	return NULL;
+	return own;
+}
+
+// Pairs [first, end) of a region that has no bits of its own.
+static void region_mark_pairs(struct dirty *dirty, uint64_t region, unsigned first, unsigned end)
+{
+	const unsigned char *old = dirty->region[region];
+	if (old == all_ones)
+		return;
+	uint32_t pairs = (old ? coarse_pairs(old) : 0) | ((uint32_t)((UINT64_C(1) << end) - (UINT64_C(1) << first)));
+	dirty->coarsened += !old;
+	dirty->pieces -= region_count(dirty, region);
+	region_set(dirty, region, coarse_region(pairs));
+	dirty->pieces += region_count(dirty, region);
+	if (region_count(dirty, region) == region_pieces(dirty, region))
+		region_set(dirty, region, all_ones);
 }
 
 static void region_mark_mask(struct dirty *dirty, unsigned char *bits, unsigned block, uint16_t mask)
@@ -172,8 +254,10 @@ static void region_mark(struct dirty *dirty, uint64_t region, unsigned first, un
 		return;
 	}
 	unsigned char *bits = region_bits(dirty, region);
-	if (!bits)
+	if (!bits) {
+		region_mark_pairs(dirty, region, first / (2 * PIECES_PER_BLOCK), (end - 1) / (2 * PIECES_PER_BLOCK) + 1);
 		return;
+	}
 	uint64_t before = dirty->pieces;
 	for (unsigned block = first / PIECES_PER_BLOCK; block * PIECES_PER_BLOCK < end; block++) {
 		unsigned base = block * PIECES_PER_BLOCK;
@@ -219,10 +303,13 @@ void dirty_mark_block(struct dirty *dirty, uint64_t index, uint16_t mask)
 	if (!mask)
 		return;
 	uint64_t region = index / BLOCKS_PER_REGION;
+	unsigned block = (unsigned)(index % BLOCKS_PER_REGION);
 	unsigned char *bits = region_bits(dirty, region);
-	if (!bits)
+	if (!bits) {
+		region_mark_pairs(dirty, region, block / 2, block / 2 + 1);
 		return;
-	region_mark_mask(dirty, bits, (unsigned)(index % BLOCKS_PER_REGION), mask);
+	}
+	region_mark_mask(dirty, bits, block, mask);
 	region_close(dirty, region);
 }
 
@@ -231,7 +318,7 @@ uint16_t dirty_mask(const struct dirty *dirty, uint64_t index)
 	uint64_t region = index / BLOCKS_PER_REGION;
 	if (region >= dirty->regions || !dirty->region[region])
 		return 0;
-	return get_le16(dirty->region[region] + 2 * (index % BLOCKS_PER_REGION)) & block_pieces(dirty, index);
+	return region_mask(dirty->region[region], index % BLOCKS_PER_REGION) & block_pieces(dirty, index);
 }
 
 void dirty_clear_block(struct dirty *dirty, uint64_t index)
@@ -240,7 +327,7 @@ void dirty_clear_block(struct dirty *dirty, uint64_t index)
 	if (!mask)
 		return;
 	uint64_t region = index / BLOCKS_PER_REGION;
-	if (dirty->region[region] == all_ones) {
+	if (!is_own(dirty->region[region])) {
 		unsigned char bits[DIRTY_REGION_BYTES];
 		(void)dirty_save_region(dirty, region, bits);
 		unsigned char *own = malloc(sizeof(bits));
@@ -263,7 +350,7 @@ uint64_t dirty_next(const struct dirty *dirty, uint64_t from)
 			from = (from / BLOCKS_PER_REGION + 1) * BLOCKS_PER_REGION;
 			continue;
 		}
-		if (get_le16(bits + 2 * (from % BLOCKS_PER_REGION)))
+		if (region_mask(bits, from % BLOCKS_PER_REGION))
 			return from;
 		from++;
 	}
@@ -281,7 +368,7 @@ uint64_t dirty_region_blocks(const struct dirty *dirty, uint64_t region)
 	uint64_t blocks = min_u64(BLOCKS_PER_REGION, size_blocks(dirty->size) - region * BLOCKS_PER_REGION);
 	uint64_t word = 0;
 	for (unsigned b = 0; bits && b < blocks; b++)
-		word |= (uint64_t)(get_le16(bits + (size_t)2 * b) != 0) << b;
+		word |= (uint64_t)(region_mask(bits, b) != 0) << b;
 	return word;
 }
 
@@ -317,7 +404,7 @@ void dirty_take(struct dirty *to, struct dirty *from)
 	from->pieces = from->held = from->own = 0;
 }
 
-// Bits of its own change hands where `to` is clean, so that no region is coarsened by a move, and nothing is allocated.
+// Where `to` is clean the region changes hands as it is, so that none is coarsened by a move, and nothing is allocated.
 static void region_move(struct dirty *to, struct dirty *from, uint64_t region)
 {
 	unsigned char *bits = from->region[region];
@@ -330,8 +417,10 @@ static void region_move(struct dirty *to, struct dirty *from, uint64_t region)
 		region_set(to, region, bits);
 		to->pieces += count;
 	} else {
-		dirty_load_region(to, region, bits);
-		free(bits);
+		for (unsigned b = 0; b < BLOCKS_PER_REGION; b++)
+			dirty_mark_block(to, region * BLOCKS_PER_REGION + b, region_mask(bits, b));
+		if (is_own(bits))
+			free(bits);
 	}
 }
 

@@ -49,10 +49,14 @@ void forecast_learn(struct forecast *f, const struct forecast_sample *sample)
 	f->longest_ns = max_u64(lead_ns, f->longest_ns - f->longest_ns / 8);
 	if (sample->fresh_ns)
 		f->growth = towards(f->growth, rate_of(sample->bytes, sample->fresh_ns));
-	if (sample->bytes < FORECAST_LITTLE_BYTES)
+	if (sample->bytes < FORECAST_LITTLE_BYTES) {
 		f->fixed_ns = towards(f->fixed_ns, lead_ns);
-	else // at least half of it was the bytes' own: what is fixed was measured at other times
+		uint64_t least = rate_of(sample->bytes, lead_ns); // with what is fixed in it: what the line can do is no less
+		if (f->rate && least > f->rate)
+			f->rate = towards(f->rate, least);
+	} else { // at least half of it was the bytes' own: what is fixed was measured at other times
 		f->rate = towards(f->rate, rate_of(sample->bytes, lead_ns - min_u64(f->fixed_ns, lead_ns / 2)));
+	}
 }
 
 uint64_t forecast_lead_ns(const struct forecast *f, uint64_t bytes)

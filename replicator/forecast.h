@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 enum {
-	FORECAST_LITTLE_BYTES = 1 << 20, // a cycle with less says nothing of a rate
+	FORECAST_LITTLE_BYTES = 1 << 20, // a cycle with less says of a rate only that it is not below what this one had
 	FORECAST_RATE_UNKNOWN = 8 << 20, // what is taken for the rate before a cycle has shown it: the first that has much comes early, and shows it
 };
 #define FORECAST_RATE_MAX (UINT64_C(1) << 34) // bytes a second: a bound that keeps products in 64 bits

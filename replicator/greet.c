@@ -16,6 +16,11 @@ static int64_t within(__int128 offset_ns)
 						    : (int64_t)offset_ns;
 }
 
+int64_t greet_offset_less(int64_t offset_ns, int64_t step_ms)
+{
+	return within((__int128)offset_ns - (__int128)step_ms * 1000000);
+}
+
 struct greet_clock greet_clock_of(int64_t sent_wall_ns, uint64_t round_trip_ns, int64_t their_wall_ns)
 {
 	uint64_t half_ns = round_trip_ns / 2 + round_trip_ns % 2;

@@ -19,6 +19,8 @@ struct greet_clock {
 };
 // From our clock when HELLO left, the time until theirs came, and theirs. Pure; for any values.
 struct greet_clock greet_clock_of(int64_t sent_wall_ns, uint64_t round_trip_ns, int64_t their_wall_ns);
+// The offset after our clock was set ahead by so much. Pure; for any values.
+int64_t greet_offset_less(int64_t offset_ns, int64_t step_ms);
 // As greet(), with the clocks of `env`.
 int greet_clocks(struct channel *channel, struct env *env, struct wire_hello *ret_theirs, struct greet_clock *ret_clock, struct err *err);
 

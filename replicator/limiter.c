@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/size.h"
+#include "rpo/meter.h"
 #include "rpo/shaper.h"
 
 #include <errno.h>
@@ -20,6 +21,7 @@ struct limiter {
 	struct bandwidth rules;
 	uint64_t rules_at_ns; // when they were last applied; 0: never
 	unsigned waiting;
+	struct meter went_bytes;
 };
 
 struct limiter_flow {
@@ -27,6 +29,7 @@ struct limiter_flow {
 	struct shaper_flow share;
 	struct bandwidth rules;
 	uint64_t rules_at_ns;
+	struct meter went_bytes;
 };
 
 int limiter_new(struct limiter **ret_limiter)
@@ -125,6 +128,25 @@ uint64_t limiter_flow_rate(struct limiter_flow *flow)
 	return flow->share.bucket.rate;
 }
 
+static void count(struct limiter_flow *flow, size_t bytes)
+{
+	uint64_t now_ns = clock_mono_ns();
+	meter_add(&flow->went_bytes, now_ns, bytes);
+	meter_add(&flow->limiter->went_bytes, now_ns, bytes);
+}
+
+uint64_t limiter_used(struct limiter *limiter)
+{
+	LOCK_SCOPE(&limiter->lock);
+	return meter_rate(&limiter->went_bytes, clock_mono_ns());
+}
+
+uint64_t limiter_flow_used(struct limiter_flow *flow)
+{
+	LOCK_SCOPE(&flow->limiter->lock);
+	return meter_rate(&flow->went_bytes, clock_mono_ns());
+}
+
 size_t limiter_piece(struct limiter_flow *flow)
 {
 	LOCK_SCOPE(&flow->limiter->lock);
@@ -152,6 +174,7 @@ int limiter_pass(struct limiter_flow *flow, size_t bytes, const atomic_bool *ove
 		(void)pthread_cond_timedwait(&limiter->went, &limiter->lock, &until);
 		limiter->waiting--;
 	}
+	count(flow, bytes);
 	if (limiter->waiting)
 		(void)pthread_cond_broadcast(&limiter->went);
 	return 0;
@@ -163,4 +186,5 @@ void limiter_charge(struct limiter_flow *flow, size_t bytes)
 	uint64_t now_ns = clock_mono_ns();
 	apply_both(flow, now_ns);
 	shaper_charge(&flow->limiter->shaper, &flow->share, bytes, now_ns);
+	count(flow, bytes);
 }

@@ -17,11 +17,13 @@ int limiter_new(struct limiter **ret_limiter); // without limits. -ENOMEM
 void limiter_free(struct limiter *limiter);    // takes NULL; all flows are gone
 void limiter_set(struct limiter *limiter, const struct bandwidth *total);
 uint64_t limiter_rate(struct limiter *limiter); // of the total, now; BANDWIDTH_UNLIMITED
+uint64_t limiter_used(struct limiter *limiter); // bytes a second that went, of all flows, over the last 10 s
 
 int limiter_join(struct limiter *limiter, const struct bandwidth *own, unsigned weight, struct limiter_flow **ret_flow); // -ENOMEM
 void limiter_leave(struct limiter_flow *flow); // takes NULL; nobody waits in it
 void limiter_flow_set(struct limiter_flow *flow, const struct bandwidth *own, unsigned weight);
 uint64_t limiter_flow_rate(struct limiter_flow *flow);
+uint64_t limiter_flow_used(struct limiter_flow *flow);
 // How much is to be passed at once.
 size_t limiter_piece(struct limiter_flow *flow);
 // Waits until so many bytes may go. -ECONNRESET when *over becomes true first.

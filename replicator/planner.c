@@ -13,7 +13,7 @@ struct seat {
 	bool joined, has_job, asked, runs;
 	struct planner_job job;
 	enum planner_kind runs_as;
-	uint64_t runs_for_ns; // as was expected when it began
+	uint64_t runs_for_ns, ends_ns; // as was expected when it began
 	uint64_t turn; // when it asked, in order
 	uint64_t due_ns;
 };
@@ -30,7 +30,8 @@ struct planner {
 	unsigned bands;
 	uint64_t band_ns[BANDS_MAX]; // ascending: L2
 	unsigned runs;
-	int run[2 * PLANNER_SLOTS_MAX]; // who runs, in no order
+	int run[3 * PLANNER_SLOTS_MAX]; // who runs, in no order
+	uint64_t now_ns, lent;
 };
 
 struct planner *planner_new(unsigned cycles, unsigned syncs)
@@ -130,6 +131,7 @@ void planner_plan(struct planner *planner, int who, const struct planner_job *jo
 	if (!job)
 		return;
 	planner->stale |= differs(&seat->job, job);
+	planner->now_ns = max_u64(planner->now_ns, job->now_ns);
 	seat->job = *job;
 }
 
@@ -147,6 +149,11 @@ static void sort_by_deadline(struct planner *planner)
 	}
 }
 
+static bool is_short(const struct planner_job *job)
+{
+	return job->kind == PLANNER_CYCLE && 6 * job->lead_ns + job->spare_ns <= job->rpo_ns;
+}
+
 // How long each of those that are short beside their objective can wait for one other cycle, and keep its RPO in this round and the next: a
 // quarter of what is left, since others may be before it, too. What is within twice the least of them is one band.
 static void measure_bands(struct planner *planner)
@@ -155,7 +162,7 @@ static void measure_bands(struct planner *planner)
 	memset(least_ns, 0xff, sizeof(least_ns));
 	for (int i = 0; i < planner->seats; i++) {
 		const struct planner_job *job = &planner->seat[i].job;
-		if (!planner->seat[i].has_job || job->kind != PLANNER_CYCLE || 6 * job->lead_ns + job->spare_ns > job->rpo_ns)
+		if (!planner->seat[i].has_job || !is_short(job))
 			continue;
 		uint64_t wait_ns = (job->rpo_ns - 2 * job->lead_ns - job->spare_ns) / 4;
 		unsigned log = 63 - (unsigned)__builtin_clzll(wait_ns | 1);
@@ -297,6 +304,42 @@ static bool may_have(const struct planner *planner, int who)
 	return true;
 }
 
+// When the first cycle that runs is expected to end. One that should have ended is taken to need as long again as it is late.
+static uint64_t first_end(const struct planner *planner)
+{
+	uint64_t first_ns = UINT64_MAX, now_ns = planner->now_ns;
+	for (unsigned i = 0; i < planner->runs; i++) {
+		const struct seat *seat = &planner->seat[planner->run[i]];
+		if (seat->runs_as == PLANNER_CYCLE)
+			first_ns = min_u64(first_ns, seat->ends_ns > now_ns ? seat->ends_ns : now_ns + (now_ns - seat->ends_ns));
+	}
+	return first_ns;
+}
+
+unsigned planner_lendable(unsigned cycles)
+{
+	return (cycles + 1) / 2;
+}
+
+// L4: who is lent a slot now; PLANNER_NOBODY: nobody.
+static int lend_to(const struct planner *planner)
+{
+	unsigned slots = planner->slots[PLANNER_CYCLE];
+	int best = PLANNER_NOBODY;
+	if (planner->running[PLANNER_CYCLE] < slots || planner->running[PLANNER_CYCLE] >= slots + planner_lendable(slots))
+		return PLANNER_NOBODY;
+	for (unsigned i = 0; i < planner->asked; i++) {
+		int who = planner->asking[i];
+		if (is_short(&planner->seat[who].job) && (best < 0 || before(&planner->seat[who], &planner->seat[best])))
+			best = who;
+	}
+	if (best < 0)
+		return PLANNER_NOBODY;
+	const struct planner_job *job = &planner->seat[best].job;
+	bool keeps = planner->now_ns + job->lead_ns <= job->deadline_ns, waits = first_end(planner) + job->lead_ns <= job->deadline_ns;
+	return keeps && !waits ? best : PLANNER_NOBODY;
+}
+
 int planner_next(struct planner *planner)
 {
 	int best = PLANNER_NOBODY;
@@ -307,6 +350,10 @@ int planner_next(struct planner *planner)
 		if (may_have(planner, who) && (best < 0 || before(&planner->seat[who], &planner->seat[best])))
 			best = who;
 	}
+	if (best < 0) {
+		best = lend_to(planner);
+		planner->lent += best >= 0;
+	}
 	if (best < 0)
 		return PLANNER_NOBODY;
 	struct seat *seat = &planner->seat[best];
@@ -314,6 +361,7 @@ int planner_next(struct planner *planner)
 	seat->runs = true;
 	seat->runs_as = seat->job.kind;
 	seat->runs_for_ns = seat->job.lead_ns;
+	seat->ends_ns = planner->now_ns + seat->job.lead_ns;
 	planner->run[planner->runs++] = best;
 	planner->running[seat->runs_as]++; // and the plan stands: it has this one where it is
 	return best;
@@ -322,6 +370,7 @@ int planner_next(struct planner *planner)
 void planner_look(const struct planner *planner, struct planner_view *ret_view)
 {
 	memset(ret_view, 0, sizeof(*ret_view));
+	ret_view->lent = planner->lent;
 	for (unsigned kind = 0; kind < PLANNER_KINDS; kind++) {
 		ret_view->slots[kind] = planner->slots[kind];
 		ret_view->running[kind] = planner->running[kind];

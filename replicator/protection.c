@@ -55,6 +55,12 @@ static void protection_free(struct protection *p)
 	free(p);
 }
 
+static void on_turn(void *context, uint64_t now_ns)
+{
+	pace_turn(context, now_ns);
+	report_turn(context, now_ns);
+}
+
 static int start(struct protection *p, bool is_new, struct err *err)
 {
 	int rc = protection_wait_init(p);
@@ -76,7 +82,7 @@ static int start(struct protection *p, bool is_new, struct err *err)
 						      .crew = p->place.crew,
 						      .known_bytes = p->place.known_bytes,
 						      .adapt = p->config.codec_auto,
-						      .turn = pace_turn,
+						      .turn = on_turn,
 						      .context = p,
 						      .clock = &p->clock},
 			      &p->ship);
@@ -188,6 +194,7 @@ int protection_cycle(struct protection *p, uint64_t *ret_cycle, struct err *err)
 	if (p->fenced)
 		return err_set(err, -EBUSY, "%s was failed over at the receiver: it takes no more deltas", p->config.name);
 	p->asked = true;
+	p->waived |= !p->has_point;
 	p->hurry = true;
 	*ret_cycle = p->cycles_started + 1;
 	protection_wake(p);

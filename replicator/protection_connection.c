@@ -236,7 +236,7 @@ static int open_session(struct protection *p, struct channel *channel, struct wi
 	settings_gate(p, channel);
 	{
 		LOCK_SCOPE(&p->lock);
-		p->clock_offset = clock;
+		account_clock(p, &clock);
 	}
 	open_message(p, &open);
 	rc = seed_since(p) ? greet_seeded(channel, &theirs, err) : 0;

@@ -130,6 +130,7 @@ static bool cycle_begin(struct protection *p, uint64_t *ret_number)
 	if (p->stop || p->paused)
 		return false;
 	p->settled = false;
+	p->held = p->clock_ends = false;
 	p->in_cycle = true;
 	p->was_asked = p->asked;
 	p->asked = p->again = false;
@@ -185,7 +186,7 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 	p->cycles_committed = number;
 	p->source_failed = p->target_failed = false;
 	p->last = last;
-	memcpy(p->last.stage_ns, p->clock.ns, sizeof(p->last.stage_ns));
+	memcpy(p->last.stage_ns, p->clock_took_ns, sizeof(p->last.stage_ns));
 	p->totals.committed++;
 	p->totals.wire_bytes += last.wire_bytes;
 	p->totals.read_bytes += last.read_bytes;
@@ -205,8 +206,20 @@ static bool by_source(int code)
 	return code == -ESTALE || code == -EIO || code == -EAGAIN;
 }
 
+static bool was_held(struct protection *p)
+{
+	LOCK_SCOPE(&p->lock);
+	return p->held;
+}
+
 static void cycle_failed(struct protection *p, const struct cycle_report *report, const struct err *err)
 {
+	struct err over = {0};
+	bool held = was_held(p);
+	if (held) {
+		(void)err_set(&over, -ECANCELED, "its off-peak window is over; it goes on at the next");
+		err = &over;
+	}
 	stages_end(p, false);
 	dirt_forget(p);
 	p->cycle_end_ns = protection_now_ns(p);
@@ -230,7 +243,8 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 		p->in_cycle = false;
 		p->again |= again_at_once;
 		p->asked |= again_at_once && p->was_asked; // what an operator asked for stands until it had its chance
-		p->totals.failed++;
+		p->totals.failed += !held;
+		asked_to_stop |= held;
 		if (!asked_to_stop)
 			(void)snprintf(p->last_error, sizeof(p->last_error), "%s", err->text);
 	}

@@ -186,7 +186,7 @@ static void set_times(struct protection *p, json_t *json)
 static void set_objective(struct protection *p, json_t *json)
 {
 	uint64_t now_ns = env_mono_ns(p->place.env);
-	enum rpo_cause cause = protection_cause(p, now_ns, false);
+	enum rpo_cause cause = protection_cause(p, now_ns);
 	struct schedule_load load = {.now_ns = now_ns, .dirty_bytes = source_dirty_bytes(p->source)};
 	settings_encode(&p->config.settings, json);
 	(void)json_object_set_new(json, "cause", cause == RPO_CAUSE_NONE ? json_null() : json_string(rpo_cause_name(cause)));
@@ -201,6 +201,7 @@ static void set_objective(struct protection *p, json_t *json)
 	(void)json_object_set_new(json, "deadline_in_ms", p->has_point ? json_integer(left_ns / (int64_t)MS_NS) : json_null());
 	uint64_t rate = p->flow ? limiter_flow_rate(p->flow) : BANDWIDTH_UNLIMITED;
 	(void)json_object_set_new(json, "bandwidth_limit", rate == BANDWIDTH_UNLIMITED ? json_null() : json_count(rate));
+	(void)json_object_set_new(json, "bandwidth_used", p->flow ? json_count(limiter_flow_used(p->flow)) : json_null());
 }
 
 // The disks, with what they add up to. With the lock held.

@@ -5,7 +5,9 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/clock_note.h"
 #include "link/history.h"
+#include "link/misses.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -50,18 +52,34 @@ static uint64_t age_ms(int64_t cut_mono_ns, uint64_t now_ns)
 	return age_ns > 0 ? (uint64_t)age_ns / MS_NS : 0;
 }
 
+// With the lock held. A step of this host's clock, by itself, moves the receiver's away from it by as much.
+static void count_to(struct protection *p, uint64_t now_ns)
+{
+	int64_t step_ms = ledger_tick(p->ledger, now_ns, env_wall_ns(p->place.env));
+	if (step_ms && p->greeted)
+		account_clock(p, &(struct greet_clock){.offset_ns = greet_offset_less(p->clock_offset.offset_ns, step_ms), .error_ns = p->clock_offset.error_ns});
+}
+
+void account_clock(struct protection *p, const struct greet_clock *clock)
+{
+	p->clock_offset = *clock;
+	clock_note(p->config.name, CLOCK_AT_SOURCE, clock->offset_ns, clock->error_ns, &p->clock_told);
+}
+
 // With the lock held: counts up to now, and says what is to blame from here on.
 static void tick(struct protection *p)
 {
 	uint64_t now_ns = protection_now_ns(p);
-	(void)ledger_tick(p->ledger, now_ns, env_wall_ns(p->place.env));
+	struct misses before = misses_of(p->ledger);
+	count_to(p, now_ns);
 	ledger_rpo(p->ledger, p->config.rpo_ms);
 	p->ledger->objective_ppm = objective_of(p);
-	ledger_cause(p->ledger, protection_cause(p, now_ns, false));
+	ledger_cause(p->ledger, protection_cause_stands(p, now_ns)); // of a miss that begins before the next tick, too
 	if (p->position_known && !p->has_point)
 		ledger_no_point(p->ledger);
 	else if (p->has_point) // also the same one: after a start it says what the time away was
 		ledger_point(p->ledger, p->point, age_ms(p->point_cut_mono_ns, now_ns), 0, 0);
+	misses_emit(p->config.name, p->ledger, before);
 }
 
 void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns, uint64_t dirty_bytes, uint64_t wire_bytes)
@@ -71,8 +89,10 @@ void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns
 	p->point = point;
 	if (!p->ledger)
 		return;
-	(void)ledger_tick(p->ledger, now_ns, env_wall_ns(p->place.env));
+	struct misses before = misses_of(p->ledger);
+	count_to(p, now_ns);
 	ledger_point(p->ledger, point, age_ms(cut_mono_ns, now_ns), dirty_bytes, wire_bytes);
+	misses_emit(p->config.name, p->ledger, before);
 }
 
 // The disk is not waited for with the lock held: a copy is written.
@@ -100,6 +120,7 @@ static void save(struct protection *p)
 void protection_tick(struct protection *p)
 {
 	uint64_t now_ns = protection_now_ns(p);
+	settings_tick(p);
 	if (!p->ledger)
 		return;
 	{

@@ -97,10 +97,13 @@ struct protection {
 	unsigned stretch; // that ends next
 	uint64_t history_saved_ns;
 	uint64_t due_since_ns; // since when a cut has been due; 0: it is not
-	struct stage_clock clock; // of the cycle under way
+	struct stage_clock clock; // of the cycle under way; others read it with the lock held, until clock_ends
+	bool clock_ends; // with the lock held; from then on it has taken clock_took_ns
+	uint64_t clock_took_ns[RPO_STAGES];
 	uint64_t clock_at_cut[RPO_STAGES];
 	uint64_t reported_ns; // when REPORT was sent; 0: is due
-	struct greet_clock clock_offset; // written with the lock held
+	struct greet_clock clock_offset; // written with the lock held; as of now
+	bool clock_told; // the same: that it is too far
 	struct limiter_flow *flow;
 	struct cycle_lore lore;
 	uint64_t stretch_blocks; // see cycle.h; tests of small disks set it
@@ -117,6 +120,8 @@ struct protection {
 	_Atomic(enum pace_why) pace_why;
 	pthread_mutex_t lock;
 	bool stop, paused, fenced;
+	bool waived; // an operator asked for the initial sync: it keeps to no window
+	bool held;   // the window is over: the initial sync under way ends, and goes on at the next
 	bool hurry; // an operator did something: the next try to connect, or to cut, need not wait
 	bool asked; // by an operator: for a cycle, which has not begun yet; at any time of day, and before the others
 	bool again; // by ourselves: the next cycle is due at once, and waits for its turn and its window as any other
@@ -192,12 +197,15 @@ void stages_begin(struct protection *p, uint64_t due_ns); // a cycle begins, whi
 void stages_cut(struct protection *p);
 void stages_end(struct protection *p, bool committed);
 // Why there is no newer point; RPO_CAUSE_NONE: nothing is wrong. With the lock held; `mid_cycle` in the cycle thread alone.
-enum rpo_cause protection_cause(const struct protection *p, uint64_t now_ns, bool mid_cycle);
+enum rpo_cause protection_cause(const struct protection *p, uint64_t now_ns);
+enum rpo_cause protection_cause_stands(const struct protection *p, uint64_t now_ns); // also while nothing is missed: never none
+void report_turn(struct protection *p, uint64_t now_ns);
 enum report_when { REPORT_IF_DUE, REPORT_NOW, REPORT_WITH_WHAT_FOLLOWS };
 void report_send(struct protection *p, enum wire_report_state state, enum report_when when);
 // protection_ledger.c
 void account_load(struct protection *p);
 void account_end(struct protection *p);
+void account_clock(struct protection *p, const struct greet_clock *clock); // how far the receiver's is ahead, from here on; with the lock held
 void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns, uint64_t dirty_bytes, uint64_t wire_bytes);
 json_t *account_rpo_json(struct protection *p); // with the lock held
 // protection_history.c; cycle thread
@@ -211,7 +219,9 @@ unsigned protection_weight(enum priority priority);
 int settings_join(struct protection *p); // -ENOMEM
 void settings_leave(struct protection *p);
 void settings_apply(struct protection *p); // what was changed; cycle thread
-bool settings_off_peak(struct protection *p); // what there is to do may be done now
+// An initial sync keeps to its window, unless an operator asked for it: false outside of it, and the state says so. Cycle thread.
+bool settings_off_peak(struct protection *p);
+void settings_tick(struct protection *p); // ends one that is under way when its window does; any thread
 void settings_gate(struct protection *p, struct channel *channel);
 // protection_slot.c
 int slot_join(struct protection *p); // -ENOMEM

@@ -14,30 +14,45 @@ void stages_begin(struct protection *p, uint64_t due_ns)
 {
 	uint64_t now_ns = protection_now_ns(p);
 	stage_clock_start(&p->clock, RPO_STAGE_COMPRESS, now_ns);
-	p->clock.ns[RPO_STAGE_QUEUE] = now_ns - min_u64(due_ns, now_ns);
+	stage_clock_add(&p->clock, RPO_STAGE_QUEUE, now_ns - min_u64(due_ns, now_ns));
 	memset(p->clock_at_cut, 0, sizeof(p->clock_at_cut));
 }
 
 void stages_cut(struct protection *p)
 {
-	memcpy(p->clock_at_cut, p->clock.ns, sizeof(p->clock_at_cut));
+	stage_clock_read(&p->clock, protection_now_ns(p), p->clock_at_cut);
 }
 
 void stages_end(struct protection *p, bool committed)
 {
-	(void)stage_clock_enter(&p->clock, RPO_STAGE_COMPRESS, protection_now_ns(p));
+	uint64_t ns[RPO_STAGES];
+	stage_clock_read(&p->clock, protection_now_ns(p), ns);
 	LOCK_SCOPE(&p->lock);
+	p->clock_ends = true; // what it has is below, from here on
+	memcpy(p->clock_took_ns, ns, sizeof(ns));
 	for (unsigned i = 0; i < RPO_STAGES; i++) {
-		p->stage_total_ns[i] += p->clock.ns[i];
+		p->stage_total_ns[i] += ns[i];
 		// Of the newest point's cut on: what this cycle took since its own cut, or what it took on top of those that failed.
-		p->stage_since_ns[i] = committed ? p->clock.ns[i] - p->clock_at_cut[i] : p->stage_since_ns[i] + p->clock.ns[i];
+		p->stage_since_ns[i] = committed ? ns[i] - min_u64(p->clock_at_cut[i], ns[i]) : p->stage_since_ns[i] + ns[i];
 	}
 }
 
 // --- why ---
 
+// Of the newest point's cut on, with the cycle under way, or the wait for a slot. With the lock held.
+static void stages_now(const struct protection *p, uint64_t now_ns, uint64_t ret_ns[RPO_STAGES])
+{
+	uint64_t now[RPO_STAGES] = {0};
+	if (p->in_cycle && !p->clock_ends)
+		stage_clock_read(&p->clock, now_ns, now);
+	else if (!p->in_cycle && p->waits_for_slot)
+		now[RPO_STAGE_QUEUE] = now_ns - min_u64(p->next_cut_ns, now_ns);
+	for (unsigned i = 0; i < RPO_STAGES; i++)
+		ret_ns[i] = p->stage_since_ns[i] + now[i];
+}
+
 // What stands in the way of a newer point. With the lock held.
-static struct rpo_circumstances circumstances(const struct protection *p)
+static struct rpo_circumstances circumstances(const struct protection *p, uint64_t now_ns)
 {
 	struct rpo_circumstances c = {
 		.paused = p->paused,
@@ -48,17 +63,21 @@ static struct rpo_circumstances circumstances(const struct protection *p)
 		.target_error = p->state == STATE_FAILED || p->state == STATE_VERSION || p->target_failed,
 		.syncing = p->sync != SYNC_NONE,
 	};
-	memcpy(c.stage_ns, p->stage_since_ns, sizeof(c.stage_ns));
+	stages_now(p, now_ns, c.stage_ns);
 	return c;
 }
 
-enum rpo_cause protection_cause(const struct protection *p, uint64_t now_ns, bool mid_cycle)
+enum rpo_cause protection_cause_stands(const struct protection *p, uint64_t now_ns)
 {
-	struct rpo_circumstances c = circumstances(p);
+	struct rpo_circumstances c = circumstances(p, now_ns);
+	return rpo_cause_of(&c);
+}
+
+enum rpo_cause protection_cause(const struct protection *p, uint64_t now_ns)
+{
+	struct rpo_circumstances c = circumstances(p, now_ns);
 	int64_t age_ns = (int64_t)now_ns - p->point_cut_mono_ns;
 	bool missed = !p->has_point || (age_ns > 0 && (uint64_t)age_ns > p->config.rpo_ms * MS_NS);
-	for (unsigned i = 0; i < RPO_STAGES && mid_cycle; i++)
-		c.stage_ns[i] += p->clock.ns[i];
 	bool stands = c.paused || c.fenced || c.target_down || c.space || c.source_error || c.target_error || c.syncing;
 	return stands || missed ? rpo_cause_of(&c) : RPO_CAUSE_NONE;
 }
@@ -67,10 +86,12 @@ enum rpo_cause protection_cause(const struct protection *p, uint64_t now_ns, boo
 
 static void fill(struct protection *p, enum wire_report_state state, bool mid_cycle, uint64_t now_ns, struct wire_report *ret_report)
 {
+	uint64_t stage_ns[RPO_STAGES];
 	LOCK_SCOPE(&p->lock);
+	stages_now(p, now_ns, stage_ns);
 	*ret_report = (struct wire_report){
 		.state = state,
-		.cause = (uint8_t)protection_cause(p, now_ns, mid_cycle),
+		.cause = (uint8_t)protection_cause(p, now_ns),
 		.rpo_ms = p->config.rpo_ms,
 		.wall_ns = env_wall_ns(p->place.env),
 		.clock_offset_ns = p->clock_offset.offset_ns,
@@ -80,10 +101,8 @@ static void fill(struct protection *p, enum wire_report_state state, bool mid_cy
 			       : mid_cycle		    ? 0
 							    : (p->next_cut_ns - min_u64(p->next_cut_ns, now_ns)) / MS_NS,
 	};
-	for (unsigned i = 0; i < RPO_STAGES; i++) {
-		uint64_t ns = p->stage_since_ns[i] + (mid_cycle ? p->clock.ns[i] : 0);
-		ret_report->stage_ms[i] = (uint32_t)min_u64(ns / MS_NS, UINT32_MAX);
-	}
+	for (unsigned i = 0; i < RPO_STAGES; i++)
+		ret_report->stage_ms[i] = (uint32_t)min_u64(stage_ns[i] / MS_NS, UINT32_MAX);
 }
 
 void report_send(struct protection *p, enum wire_report_state state, enum report_when when)
@@ -94,8 +113,6 @@ void report_send(struct protection *p, enum wire_report_state state, enum report
 		return;
 	if (when == REPORT_IF_DUE && p->reported_ns && now_ns - p->reported_ns < REPORT_EVERY_S * 1000 * MS_NS)
 		return;
-	if (p->in_cycle) // so much of it is known by now
-		(void)stage_clock_enter(&p->clock, p->clock.stage, now_ns);
 	fill(p, state, p->in_cycle, now_ns, &report);
 	void *to = channel_room(p->channel, WIRE_FRAME_MAX);
 	if (!to || channel_put(p->channel, wire_put_report(to, WIRE_FRAME_MAX, &report)))
@@ -103,4 +120,13 @@ void report_send(struct protection *p, enum wire_report_state state, enum report
 	p->reported_ns = now_ns;
 	if (when != REPORT_WITH_WHAT_FOLLOWS)
 		(void)channel_flush(p->channel, NULL);
+}
+
+// With each block that leaves: a long cycle is heard of like others, and once more when it makes the newest point too old.
+void report_turn(struct protection *p, uint64_t now_ns)
+{
+	uint64_t deadline_ns = p->schedule.has_point ? schedule_deadline(&p->schedule) : 0;
+	bool too_old = deadline_ns && p->reported_ns < deadline_ns && now_ns >= deadline_ns;
+	if (p->reported_ns && (too_old || now_ns - p->reported_ns >= REPORT_EVERY_S * 1000 * MS_NS))
+		report_send(p, WIRE_REPORT_RUNNING, REPORT_WITH_WHAT_FOLLOWS);
 }

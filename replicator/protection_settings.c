@@ -7,6 +7,7 @@
 #include "replicator/limiter.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 static const unsigned weights[] = {[PRIORITY_LOW] = 1, [PRIORITY_NORMAL] = 2, [PRIORITY_HIGH] = 4};
@@ -50,13 +51,39 @@ void settings_apply(struct protection *p)
 
 // --- off-peak: what has no point yet waits for its window ---
 
+// With the lock held. In how many minutes it opens; 0: there is nothing to wait for.
+static unsigned window_opens(const struct protection *p)
+{
+	if (!p->config.settings.has_offpeak || p->has_point || p->waived)
+		return 0;
+	const struct bandwidth_time local = bandwidth_local(env_wall_ns(p->place.env));
+	return bandwidth_window_opens(&p->config.settings.offpeak, &local);
+}
+
 bool settings_off_peak(struct protection *p)
 {
+	char window[BANDWIDTH_TEXT_SIZE], why[ERR_TEXT_MAX];
+	{
+		LOCK_SCOPE(&p->lock);
+		unsigned minutes = window_opens(p);
+		if (minutes == 0)
+			return true;
+		bandwidth_window_format(&p->config.settings.offpeak, window);
+		p->next_cut_ns = protection_now_ns(p) + minutes * 60 * 1000 * MS_NS;
+	}
+	(void)snprintf(why, sizeof(why), "its initial sync waits for its off-peak window (%s): `kagami cycle %s` begins it now", window, p->config.name);
+	protection_set_state(p, STATE_IDLE, why);
+	return false;
+}
+
+void settings_tick(struct protection *p)
+{
 	LOCK_SCOPE(&p->lock);
-	if (!p->config.settings.has_offpeak || p->schedule.has_point)
-		return true;
-	const struct bandwidth_time local = bandwidth_local(env_wall_ns(p->place.env));
-	return bandwidth_window_holds(&p->config.settings.offpeak, &local);
+	if (!p->in_cycle || p->held || !p->channel || window_opens(p) == 0)
+		return;
+	log_info("the off-peak window is over protection=%s", p->config.name);
+	p->held = true;
+	channel_abort(p->channel); // what the receiver has of it stays there
 }
 
 // --- the gate: cycle thread ---

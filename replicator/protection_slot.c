@@ -32,6 +32,7 @@ static struct planner_job job_of(const struct protection *p, uint64_t dirty_byte
 {
 	return (struct planner_job){
 		.kind = is_sync(p) ? PLANNER_SYNC : PLANNER_CYCLE,
+		.now_ns = protection_now_ns(p),
 		.deadline_ns = p->schedule.has_point ? schedule_deadline(&p->schedule) : p->began_ns,
 		.lead_ns = schedule_lead_ns(&p->schedule, dirty_bytes),
 		.spare_ns = schedule_spare_ns(&p->schedule),
@@ -47,7 +48,7 @@ uint64_t slot_due(struct protection *p, const struct schedule_load *load)
 	if (!p->place.desk || p->schedule.failures) // who failed waits, however late it is
 		return due_ns;
 	struct planner_job job = job_of(p, schedule_dirty_at(&p->schedule, load, due_ns), false);
-	return min_u64(due_ns, desk_plan(p->place.desk, p->seat, &job));
+	return max_u64(min_u64(due_ns, desk_plan(p->place.desk, p->seat, &job)), schedule_earliest(&p->schedule));
 }
 
 static void set_waits(struct protection *p, bool waits)

@@ -83,15 +83,14 @@ static void idle(struct protection *p, bool asked, bool again)
 	else
 		p->due_since_ns = 0;
 	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
-	if (!asked && !settings_off_peak(p)) {
+	if (!settings_off_peak(p)) {
 		slot_unused(p); // it asked within its window, perhaps
-		protection_set_state(p, STATE_IDLE, "its initial sync waits for its off-peak window: `kagami cycle` begins it now");
 		protection_wait(p, ping_ns);
 	} else if (!due) {
 		slot_unused(p); // its objective was changed, perhaps
 		protection_wait(p, min_u64(schedule_look_again(&p->schedule, load.now_ns, due_ns), ping_ns));
 	} else if (!slot_take(p, &load, asked)) {
-		protection_wait(p, ping_ns);
+		protection_wait(p, min_u64(ping_ns, load.now_ns + max_u64(p->schedule.rpo_ns / 8, 1000 * MS_NS))); // one may be lent by then
 	} else {
 		protection_cycle_once(p);
 		slot_end(p);

@@ -120,11 +120,19 @@ static json_t *seats_json(struct agent *agent)
 	return list;
 }
 
+static json_t *settings_json(struct agent *agent);
+
 static unsigned get_metrics(void *context, const struct control_request *request, json_t **ret_body)
 {
-	json_t *list = seats_json(context);
-	unsigned status = replicator_metrics(list, request, ret_body);
+	struct agent *agent = context;
+	json_t *list = seats_json(agent), *settings;
+	{
+		LOCK_SCOPE(&agent->lock);
+		settings = settings_json(agent);
+	}
+	unsigned status = replicator_metrics(list, settings, request, ret_body);
 	json_decref(list);
+	json_decref(settings);
 	return status;
 }
 
@@ -321,11 +329,11 @@ static json_t *settings_json(struct agent *agent)
 	struct planner_view view;
 	desk_look(agent->desk, &view);
 	uint64_t rate = limiter_rate(agent->limiter);
-	return json_pack("{s:o, s:o, s:i, s:i, s:{s:i, s:i, s:i, s:i}}", "bandwidth", bandwidth_json(&agent->settings.bandwidth), "bandwidth_limit",
+	return json_pack("{s:o, s:o, s:o, s:i, s:i, s:{s:i, s:i, s:i, s:i, s:o}}", "bandwidth_used", json_count(limiter_used(agent->limiter)), "bandwidth", bandwidth_json(&agent->settings.bandwidth), "bandwidth_limit",
 			 rate == BANDWIDTH_UNLIMITED ? json_null() : json_count(rate), "cycles", (int)view.slots[PLANNER_CYCLE], "syncs",
 			 (int)view.slots[PLANNER_SYNC], "slots", "cycles_running", (int)view.running[PLANNER_CYCLE], "cycles_waiting",
 			 (int)view.waiting[PLANNER_CYCLE], "syncs_running", (int)view.running[PLANNER_SYNC], "syncs_waiting",
-			 (int)view.waiting[PLANNER_SYNC]);
+			 (int)view.waiting[PLANNER_SYNC], "lent", json_count(view.lent));
 }
 
 static unsigned get_settings(void *context, const struct control_request *request, json_t **ret_body)

@@ -54,6 +54,14 @@ uint64_t schedule_dirty_at(const struct schedule *schedule, const struct schedul
 	return load->dirty_bytes + forecast_bytes_in(growth_of(schedule, load), ahead_ns);
 }
 
+// A cycle that stood still, or a long one that others are moved ahead of, would else make cut follow upon cut until it is forgotten or over: points
+// of the same instant in place of those that retention would keep.
+uint64_t schedule_earliest(const struct schedule *schedule)
+{
+	int64_t earliest_ns = schedule->last_cut_ns < INT64_MAX / 2 ? schedule->last_cut_ns + (int64_t)(schedule->rpo_ns / 8) : schedule->last_cut_ns;
+	return schedule->has_point && earliest_ns > 0 ? (uint64_t)earliest_ns : 0;
+}
+
 // The instant t at which t + D'(dirty at t) is the deadline: each second of waiting costs itself, and the time for what becomes dirty in it.
 uint64_t schedule_next_cut(const struct schedule *schedule, const struct schedule_load *load)
 {
@@ -68,9 +76,10 @@ uint64_t schedule_next_cut(const struct schedule *schedule, const struct schedul
 	uint64_t left_ns = deadline_ns - min_u64(load->now_ns, deadline_ns);
 	uint64_t need_ns = with_quarter(f->fixed_ns + forecast_time_of(forecast_rate(f), load->dirty_bytes)) + spare_ns;
 	if (need_ns >= left_ns)
-		return min_u64(latest_ns, load->now_ns);
+		return max_u64(min_u64(latest_ns, load->now_ns), schedule_earliest(schedule));
 	double slope = 1.25 * (double)growth_of(schedule, load) / (double)forecast_rate(f);
-	return min_u64(latest_ns, load->now_ns + (uint64_t)((double)(left_ns - need_ns) / (1.0 + slope)));
+	uint64_t due_ns = min_u64(latest_ns, load->now_ns + (uint64_t)((double)(left_ns - need_ns) / (1.0 + slope)));
+	return max_u64(due_ns, schedule_earliest(schedule));
 }
 
 uint64_t schedule_look_again(const struct schedule *schedule, uint64_t now_ns, uint64_t due_ns)

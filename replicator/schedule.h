@@ -28,6 +28,7 @@ struct schedule_load { // what a cut at once would begin with
 
 // D': from the decision to cut with so much dirty to the commit, with a quarter in hand, and a little of the objective: both parts of it.
 uint64_t schedule_spare_ns(const struct schedule *schedule);
+uint64_t schedule_earliest(const struct schedule *schedule); // no cut before that, but what an operator asks for: an eighth of the objective after the last
 uint64_t schedule_lead_ns(const struct schedule *schedule, uint64_t dirty_bytes);
 // How old the newest point is; 0 when it is not known.
 uint64_t schedule_age_ns(const struct schedule *schedule, uint64_t now_ns);

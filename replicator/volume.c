@@ -31,6 +31,7 @@ int volume_init(struct volume *volume, struct group *group, struct aio_backend *
 	    intent_map_init(&volume->intent, size))
 		return -ENOMEM;
 	volume->dirty.beside = &volume->set;
+	dirty_reserve(&volume->dirty);
 	return 0;
 }
 
@@ -60,6 +61,7 @@ int volume_grow(struct volume *volume, uint64_t size)
 	dirty_done(&volume->set);
 	volume->set = set;
 	volume->size = size;
+	dirty_reserve(&volume->dirty);
 	for (uint64_t r = old / REGION_SIZE; r < regions; r++)
 		intent_set_marked(&volume->group->intent, volume, r);
 	dirty_mark(&volume->dirty, old, size - old);

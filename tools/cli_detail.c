@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define FIELD "  %-14s "
+enum { CLOCK_NOTE_MS = 2000 };
 
 static void print_text(const char *field, const char *text)
 {
@@ -16,17 +17,61 @@ static void print_text(const char *field, const char *text)
 
 static void print_state(const json_t *object, const char *side)
 {
-	const char *state = show_text_of(object, "state");
+	const char *state = show_text_of(object, "state"), *missing = show_text_of(json_object_get(object, "rpo"), "missing");
 	(void)printf("%s (%s)\n", show_text_of(object, "name"), side);
 	(void)printf(FIELD "%s\n", "state", state);
 	print_text("reason", show_text_of(object, "reason"));
 	if (show_has(object, "age_ms") && strcmp(state, "failed-over") == 0)
 		(void)printf(FIELD "%s old; none follows a failover\n", "newest point", show_duration_of(object, "age_ms").text);
 	else if (show_has(object, "age_ms"))
-		(void)printf(FIELD "%s old; the RPO of %s is %s\n", "newest point", show_duration_of(object, "age_ms").text,
-			     show_duration_of(object, "rpo_ms").text, show_flag_of(object, "rpo_violated") ? "VIOLATED" : "kept");
+		(void)printf(FIELD "%s old; the RPO of %s is %s%s%s\n", "newest point", show_duration_of(object, "age_ms").text,
+			     show_duration_of(object, "rpo_ms").text, show_flag_of(object, "rpo_violated") ? "VIOLATED" : "kept",
+			     missing[0] ? ": " : "", missing);
 	else
 		(void)printf(FIELD "none yet; the RPO is %s\n", "newest point", show_duration_of(object, "rpo_ms").text);
+}
+
+// The note of it: what is cut and kept by time is off by as much.
+static void print_clocks(const json_t *object)
+{
+	const json_t *offset = json_object_get(object, "clock_offset_ms");
+	json_int_t ms = json_integer_value(offset);
+	uint64_t apart = (uint64_t)(ms < 0 ? -ms : ms), error = show_number_of(object, "clock_error_ms");
+	if (!json_is_integer(offset))
+		return;
+	(void)printf(FIELD "the target's is %s %s the source's, to within %s%s\n", "clocks", show_duration(apart).text, ms < 0 ? "behind" : "ahead of",
+		     show_duration(error).text, apart > CLOCK_NOTE_MS + error ? ": SET ONE OF THEM RIGHT (chrony, systemd-timesyncd)" : "");
+}
+
+// How the objective was kept, and what is recommended.
+static void print_objective(const json_t *object)
+{
+	const json_t *rpo = json_object_get(object, "rpo"), *week = json_object_get(json_object_get(rpo, "age"), "week"), *advice = json_object_get(rpo, "advice");
+	json_int_t left = json_integer_value(json_object_get(rpo, "budget_left_ms"));
+	if (!json_is_object(rpo))
+		return;
+	if (show_has(week, "p99_ms"))
+		(void)printf(FIELD "in a week: half the time below %s, 99%% below %s, at most %s\n", "age", show_duration_of(week, "p50_ms").text,
+			     show_duration_of(week, "p99_ms").text, show_duration_of(week, "max_ms").text);
+	(void)printf(FIELD "%.4g%% of the time within the RPO: %s%s of %s are left this week\n", "objective",
+		     100 * json_number_value(json_object_get(rpo, "objective")), left < 0 ? "-" : "",
+		     show_duration((uint64_t)(left < 0 ? -left : left)).text, show_duration_of(rpo, "budget_ms").text);
+	if (json_is_object(advice))
+		(void)printf(FIELD "an RPO of %s: %s\n", "advised", show_duration_of(advice, "rpo_ms").text, show_text_of(advice, "why"));
+}
+
+static void print_bandwidth(const json_t *protection)
+{
+	const json_t *rule, *rules = json_object_get(protection, "bandwidth");
+	size_t i;
+	if (!show_has(protection, "bandwidth_used"))
+		return;
+	(void)printf(FIELD "%s/s over the last 10 s", "bandwidth", show_size_of(protection, "bandwidth_used").text);
+	if (show_has(protection, "bandwidth_limit"))
+		(void)printf(", of %s/s at the most", show_size_of(protection, "bandwidth_limit").text);
+	json_array_foreach(rules, i, rule)
+		(void)printf("%s%s", i ? "; " : " (", json_string_value(rule));
+	(void)printf("%s, priority %s\n", json_array_size(rules) ? ")" : "", show_text_of(protection, "priority"));
 }
 
 static void print_last_cycle(const json_t *last)
@@ -120,6 +165,7 @@ void cli_status_print_source(const json_t *protection)
 	const json_t *disk;
 	size_t i;
 	print_state(protection, "source");
+	print_objective(protection);
 	(void)printf(FIELD "%s, %s\n", "site", show_text_of(protection, "site"),
 		     show_flag_of(protection, "connected") ? "connected" : "NOT CONNECTED");
 	if (show_has(protection, "retry_in_ms"))
@@ -136,6 +182,8 @@ void cli_status_print_source(const json_t *protection)
 	(void)printf(FIELD "the newest %s are kept; codec %s, digest %s\n", "points", show_integer_of(protection, "points_keep").text,
 		     show_text_of(protection, "codec"), show_text_of(protection, "digest"));
 	print_packing(json_object_get(protection, "packing"));
+	print_bandwidth(protection);
+	print_clocks(protection);
 	print_text("uuid", show_text_of(protection, "uuid"));
 	json_array_foreach(json_object_get(protection, "disks"), i, disk)
 		print_source_disk(disk);
@@ -163,6 +211,7 @@ void cli_status_print_target(const json_t *replica)
 	const json_t *disk, *verify;
 	size_t i;
 	print_state(replica, "target");
+	print_objective(replica);
 	if (show_has(replica, "last_point"))
 		(void)printf(FIELD "%s, cut %s\n", "last", show_integer_of(replica, "last_point").text,
 			     show_time_of(replica, "last_cut").text);
@@ -183,6 +232,7 @@ void cli_status_print_target(const json_t *replica)
 	if (json_is_object(seed))
 		(void)printf(FIELD "%s of %s read; the source is answered when all is\n", "seed", show_size_of(seed, "done_bytes").text,
 			     show_size_of(seed, "total_bytes").text);
+	print_clocks(replica);
 	char scrub[CLI_SCRUB_LINE];
 	cli_scrub_line(json_object_get(replica, "scrub"), scrub);
 	(void)printf(FIELD "%s\n", "scrub", scrub);

@@ -24,12 +24,19 @@ void cli_scrub_line(const json_t *scrub, char text[CLI_SCRUB_LINE])
 	if (show_number_of(scrub, "damaged_blocks") && used < CLI_SCRUB_LINE)
 		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; %s damaged blocks in quarantine",
 				 show_integer_of(scrub, "damaged_blocks").text);
+	if (!json_is_object(pass) && show_has(scrub, "window") && used < CLI_SCRUB_LINE)
+		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; by itself %s only", show_text_of(scrub, "window"));
 	if (json_is_object(pass) && used < CLI_SCRUB_LINE)
 		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; scrubbing %s%s: %.0f %%, %s mismatches",
 				 show_has(pass, "point") ? "point " : "every point",
 				 show_has(pass, "point") ? show_integer_of(pass, "point").text : "",
 				 total ? 100.0 * (double)show_number_of(pass, "done_bytes") / (double)total : 0,
 				 show_integer_of(pass, "mismatches").text);
+	if (show_has(pass, "waits_ms") && used < CLI_SCRUB_LINE)
+		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), ", goes on in %s (%s)", show_duration_of(pass, "waits_ms").text,
+				 show_text_of(scrub, "window"));
+	if (show_flag_of(scrub, "late") && used < CLI_SCRUB_LINE)
+		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), ", late");
 	if (json_is_object(pass) && show_has(pass, "seconds_left") && used < CLI_SCRUB_LINE)
 		(void)snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), ", %s/s, %s left", show_size_of(pass, "bytes_per_second").text,
 			       show_duration(left * 1000).text);

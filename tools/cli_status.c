@@ -63,8 +63,9 @@ static void note_trouble(struct table *table, const json_t *object)
 	const char *reason = show_text_of(object, "reason");
 	const char *last_error = show_text_of(object, "last_error");
 	const char *sync = show_text_of(object, "sync_reason");
+	const char *missing = show_text_of(json_object_get(object, "rpo"), "missing"); // the cause
 	if (show_flag_of(object, "rpo_violated"))
-		table_note(table, "  ! the newest point is older than the RPO");
+		table_note(table, "  ! the newest point is older than the RPO%s%s", missing[0] ? ": " : "", missing);
 	if (sync[0])
 		table_note(table, "  . compares %s: %s", cli_status_extent(sync), sync);
 	if (show_has(object, "needs_sync"))

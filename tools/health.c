@@ -57,6 +57,8 @@ static void judge_age(const json_t *protection, struct health_limits limits, str
 		return;
 	bool critical = age * 100 > limits.critical, warning = age * 100 > limits.warning;
 	const char *reason = show_text_of(protection, "reason");
+	if (!*reason) // then what the time is booked to
+		reason = show_text_of(json_object_get(protection, "rpo"), "missing");
 	if (critical || warning)
 		worse(verdict, critical ? HEALTH_CRITICAL : HEALTH_WARNING, "the newest point is %s old, %.0f%% of the RPO of %s%s%.150s",
 		      show_duration_of(protection, "age_ms").text, age * 100, show_duration_of(protection, "rpo_ms").text, *reason ? ": " : "",

@@ -145,6 +145,10 @@ static void push_progress(struct frame *frame, const json_t *progress)
 		line_add(&line, ", %s/s", show_size_of(progress, "bytes_per_second").text);
 	if (show_has(progress, "left_ms"))
 		line_add(&line, ", %s left", show_duration_of(progress, "left_ms").text);
+	if (show_has(progress, "seconds_left")) // a scrub
+		line_add(&line, ", %s left", show_duration(show_number_of(progress, "seconds_left") * 1000).text);
+	if (show_has(progress, "waits_ms"))
+		line_add(&line, ", goes on in %s", show_duration_of(progress, "waits_ms").text);
 	push(frame, &line);
 }
 

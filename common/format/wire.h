@@ -316,7 +316,7 @@ struct wire_report {
 	uint8_t cause;		// why there is no newer point, as a number of rpo/cause.h; 0: nothing is wrong. One that is not known is taken for unknown
 	uint64_t rpo_ms;	// at least 1
 	int64_t wall_ns;	// the source's clock
-	int64_t clock_offset_ns; // the receiver's clock less the source's, at this session's HELLO; within WIRE_CLOCK_OFFSET_MAX
+	int64_t clock_offset_ns; // the receiver's clock less the source's, as of now; within WIRE_CLOCK_OFFSET_MAX
 	uint64_t clock_error_ns; // of it, either way; at most WIRE_CLOCK_OFFSET_MAX
 	uint64_t dirty_bytes;
 	uint64_t next_cut_ms; // from now; 0: it is due, or a cycle is under way; WIRE_REPORT_NO_CUT: there will be none

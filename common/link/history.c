@@ -68,6 +68,15 @@ static json_t *causes_json(const uint64_t by_ms[LEDGER_CAUSES])
 	return by;
 }
 
+// Of a counter: each cause, from the first moment on, so that the first miss for it is seen as one.
+static json_t *totals_json(const uint64_t by_ms[LEDGER_CAUSES])
+{
+	json_t *by = json_object();
+	for (unsigned i = RPO_CAUSE_NONE + 1; i < RPO_CAUSES; i++)
+		(void)json_object_set_new(by, rpo_cause_name((enum rpo_cause)i), json_count(by_ms[i]));
+	return by;
+}
+
 static json_t *miss_json(const struct ledger *l, const struct ledger_miss *miss)
 {
 	return json_pack("{s:o, s:o, s:s, s:o}", "began", when_json(l, miss->began_ms), "ended", miss->open ? json_null() : when_json(l, miss->ended_ms), "cause",
@@ -136,7 +145,7 @@ static json_t *window_json(const struct ledger *l, enum ledger_window window)
 json_t *history_rpo_json(const struct ledger *l)
 {
 	json_t *missing = l->missing ? json_string(rpo_cause_name((enum rpo_cause)l->miss.cause)) : json_null();
-	return json_pack("{s:o, s:{s:o, s:o, s:o}, s:f, s:o, s:I, s:o, s:o}", "missed_total_ms", causes_json(l->total_missed_ms), "age", "hour", window_json(l, LEDGER_HOUR), "day", window_json(l, LEDGER_DAY), "week",
+	return json_pack("{s:o, s:{s:o, s:o, s:o}, s:f, s:o, s:I, s:o, s:o}", "missed_total_ms", totals_json(l->total_missed_ms), "age", "hour", window_json(l, LEDGER_HOUR), "day", window_json(l, LEDGER_DAY), "week",
 			 window_json(l, LEDGER_WEEK), "objective", (double)l->objective_ppm / LEDGER_PPM, "budget_ms", json_count(ledger_budget_ms(l)),
 			 "budget_left_ms", (json_int_t)ledger_budget_left_ms(l), "missing", missing, "advice", advice_json(l));
 }

@@ -179,9 +179,14 @@ void bandwidth_window_format(const struct bandwidth_window *window, char text[BA
 	text[0] = 0;
 	if (window->days == ALL_DAYS && all_day)
 		len += (size_t)snprintf(text, BANDWIDTH_TEXT_SIZE, "daily");
-	for (unsigned day = 0; day < 7 && window->days != ALL_DAYS; day++)
-		if (window->days >> day & 1)
+	for (unsigned day = 0, last; day < 7 && window->days != ALL_DAYS; day = last + 1) {
+		for (last = day; last < 7 && window->days >> last & 1; last++)
+			;
+		if (last > day + 2) // three and more in a row
+			len += (size_t)snprintf(text + len, BANDWIDTH_TEXT_SIZE - len, "%s%s-%s", len ? "," : "", day_names[day], day_names[last - 1]);
+		for (; last <= day + 2 && day < last; day++)
 			len += (size_t)snprintf(text + len, BANDWIDTH_TEXT_SIZE - len, "%s%s", len ? "," : "", day_names[day]);
+	}
 	if (!all_day)
 		(void)snprintf(text + len, BANDWIDTH_TEXT_SIZE - len, "%s%02u:%02u-%02u:%02u", len ? " " : "", window->from / 60u, window->from % 60u,
 			       window->to / 60u, window->to % 60u);
@@ -220,6 +225,18 @@ bool bandwidth_window_holds(const struct bandwidth_window *window, const struct 
 	if (window->from < window->to)
 		return today && time->minute >= window->from && time->minute < window->to;
 	return (today && time->minute >= window->from) || (yesterday && time->minute < window->to); // it belongs to the day on which it began
+}
+
+unsigned bandwidth_window_opens(const struct bandwidth_window *window, const struct bandwidth_time *time)
+{
+	unsigned day = 0;
+	if (bandwidth_window_holds(window, time))
+		return 0;
+	if (time->minute >= window->from) // today's has been
+		day = 1;
+	while (day < 7 && !(window->days >> (time->day + day) % 7 & 1))
+		day++;
+	return day * DAY_MINUTES + window->from - time->minute;
 }
 
 uint64_t bandwidth_at(const struct bandwidth *bandwidth, const struct bandwidth_time *time)

@@ -46,6 +46,8 @@ void bandwidth_rule_format(const struct bandwidth_rule *rule, char text[BANDWIDT
 void bandwidth_window_format(const struct bandwidth_window *window, char text[BANDWIDTH_TEXT_SIZE]);
 
 bool bandwidth_window_holds(const struct bandwidth_window *window, const struct bandwidth_time *time);
+// In how many minutes it opens; 0: it holds.
+unsigned bandwidth_window_opens(const struct bandwidth_window *window, const struct bandwidth_time *time);
 uint64_t bandwidth_at(const struct bandwidth *bandwidth, const struct bandwidth_time *time); // bytes a second, or BANDWIDTH_UNLIMITED
 // The local time of the host; the one function here that looks at something: the time zone.
 struct bandwidth_time bandwidth_local(int64_t wall_ns);

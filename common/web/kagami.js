@@ -179,9 +179,11 @@ function facts(p) {
 		add("points", `${p.points}, ${size(p.stored_bytes)} stored`);
 		if (p.quota_bytes) add("quota", `${size(p.used_bytes)} of ${size(p.quota_bytes)}`);
 		if (p.scrub && p.scrub.last) add("proven", `${p.scrub.last.proven_blocks} blocks, ${moment(p.scrub.last.ended)}, ${p.scrub.last.mismatches} mismatches`);
+		if (p.scrub && p.scrub.window) add("scrubs", `${p.scrub.window} only${p.scrub.late ? ", late" : ""}`);
 		if (p.failover) add("failover", `point ${p.failover.point}, cut ${moment(p.failover.cut)}`);
 	} else {
 		add("to", p.site);
+		if (p.bandwidth_used !== null) add("bandwidth", `${size(p.bandwidth_used)}/s over the last 10 s${p.bandwidth_limit ? `, of ${size(p.bandwidth_limit)}/s at the most` : ""}`);
 	}
 	for (const disk of p.disks || []) add(`disk ${disk.name}`, [size(disk.size_bytes), disk.path].filter(Boolean).join(", "));
 	if (p.clock_offset_ms && Math.abs(p.clock_offset_ms) > 2000) add("clocks", `${duration(Math.abs(p.clock_offset_ms))} apart`);
@@ -266,7 +268,8 @@ function work(p) {
 	if (!pass || !pass.total_bytes) return null;
 	const line = make("div", "work-line"), done = pass.done_bytes / pass.total_bytes;
 	const what = p.progress ? (p.sync_reason ? `sync (${p.sync_reason})` : "cycle") : p.seed ? "seed" : "scrub";
-	const left = pass.left_ms !== undefined && pass.left_ms !== null ? `, ${duration(pass.left_ms)} left` : "";
+	const leftMs = pass.left_ms ?? (pass.seconds_left ? pass.seconds_left * 1000 : null); // the latter of a scrub
+	const left = pass.waits_ms ? `, goes on in ${duration(pass.waits_ms)}` : leftMs !== null ? `, ${duration(leftMs)} left` : "";
 	const rate = pass.bytes_per_second ? `, ${size(pass.bytes_per_second)}/s` : "";
 	line.append(track(done, "work", `${what} of ${p.name}`), make("span", "", `${what}: ${Math.floor(done * 100)} %, ${size(pass.done_bytes)} of ${size(pass.total_bytes)}${rate}${left}`));
 	return line;

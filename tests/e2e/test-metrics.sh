@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Metrics of both daemons, on the control socket and on --metrics: judged by promtool and by Prometheus' own Python parser; the dashboard and the alert
-# rules name nothing that there is not.
+# rules name nothing that there is not, and each one that docs/rpo.md names has a sample.
 . "$(dirname "$0")/lib.sh"
-requires promtool jq curl
+requires promtool qemu-io jq curl
 /usr/bin/python3 -c 'import prometheus_client' 2>/dev/null || skip 'needs python3-prometheus-client; to install it: sudo tools/setup'
 
 M1=$(free_port) M2=$(free_port)
@@ -11,9 +11,13 @@ new_image "$W/a.raw" $((4 << 20))
 start_receiver --metrics "127.0.0.1:$M2"
 start_replicator --metrics "127.0.0.1:$M1"
 kagami pair dr "$(new_token)" >/dev/null
-kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h >/dev/null
+kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h --bandwidth "mon-sun 00:00-24:00 1gbit" >/dev/null
+kagami set --bandwidth 2gbit >/dev/null
 wait_for 60 has_point vm1
-cycle vm1 >/dev/null
+for n in 1 2 3; do
+	nbd_io vm1 vda "write -P $n 1M 64k"
+	cycle vm1 >/dev/null
+done
 kagami limit vm1 --quota 1G >/dev/null
 
 fetch() { # URL [OPTION...]
@@ -28,6 +32,8 @@ fetch "http://127.0.0.1:$M2/metrics" >"$W/target.om"
 tail -n 1 "$W/source.om" | grep -qx '# EOF' || fail "no end: $(tail -n 1 "$W/source.om")"
 families=$("$e2e/metrics_named.py" "$W/source.om" "$W/target.om" -- "$root/tools/grafana-dashboard.json" "$root/tools/prometheus-alerts.yml")
 at_least families "$families" 45
+sampled=$("$e2e/metrics_sampled.py" "$root/docs/rpo.md" "$W/source.om" "$W/target.om")
+at_least "documented metrics with samples" "$sampled" 60
 fetch "http://127.0.0.1:$M1/metrics" -D "$W/headers" -o "$W/source2.om"
 grep -qi '^content-type: application/openmetrics-text; version=1.0.0' "$W/headers" || fail "$(cat "$W/headers")"
 for port in $M1 $M2; do
@@ -47,6 +53,8 @@ is "sessions" "$(value target kagami_sessions)" 1
 is "state" "$(value source 'kagami_state{protection="vm1",state="idle"}')" 1
 is "cycles" "$(value source 'kagami_cycles_total{protection="vm1",result="committed"}')" "$(protection vm1 .cycles.committed)"
 is "cuts" "$(value source 'kagami_cut_hold_seconds_count{protection="vm1"}')" "$(protection vm1 .cuts.count)"
+is "limit" "$(value source 'kagami_bandwidth_limit_bytes{protection="vm1"}')" 125000000
+is "limit of all" "$(value source kagami_bandwidth_total_limit_bytes)" 250000000
 is "objective" "$(value source 'kagami_rpo_seconds{protection="vm1"}')" 3600
 at_least "wire bytes" "$(value source 'kagami_wire_bytes_total{protection="vm1"}')" 1000000
 

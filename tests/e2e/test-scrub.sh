@@ -103,6 +103,16 @@ is "pass after --stop" "$(at_target GET /v1/protections/vm1/scrub | jq .pass)" n
 kagami scrub --all --wait --rate 1G >/dev/null || fail "scrub --all"
 refuses 'no point 999' kagami scrub vm1@999
 refuses 'name a protection' kagami scrub
+
+# In a window that is not now: what is asked for runs at once, and the status tells the window.
+hour=$((10#$(date +%H)))
+stop_receiver
+refuses 'no window' kagami-receiver --store "$STORE" --listen "127.0.0.1:$PORT" --run-dir "$W/other" --offpeak 25:00-26:00
+printf -v window '%02d:00-%02d:00' $(((hour + 3) % 24)) $(((hour + 4) % 24))
+start_receiver --offpeak "$window"
+is "window" "$(at_target GET /v1/protections/vm1/scrub | jq -r .window)" "$window"
+kagami scrub vm1 --wait --rate 1G >/dev/null || fail "a scrub that was asked for, outside of the window"
+is "late" "$(at_target GET /v1/protections/vm1/scrub | jq -r .late)" false
 stop_replicator
 stop_receiver
 kagami store check "$STORE" >/dev/null || fail "the store is not sound: $(kagami store check "$STORE")"

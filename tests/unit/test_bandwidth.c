@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Limits of bandwidth: how they are read, when they hold, and that the bucket keeps them to within 5 % over any 10 s.
 #include "base/size.h"
+#include "rpo/meter.h"
 #include "rpo/shaper.h"
 #include "tests/lib/twin.h"
 
@@ -131,6 +132,25 @@ static void window_over_midnight_belongs_to_the_day_on_which_it_began(void **sta
 		assert_int_equal(rate_at(around, day, 12, 0) == 125000, day >= FRI || day == MON);
 }
 
+// For every minute of the week: it opens in as many minutes as have to pass until it holds.
+static void window_opens_when_it_is_said_to(void **state)
+{
+	static const char *const texts[] = {"22:00-06:00", "sat,sun", "mon-fri 20:00-06:00", "wed 12:00-12:01", "sun 23:59-00:01", "daily", "mon,tue 00:00-24:00"};
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		struct bandwidth_window window;
+		struct err err;
+		unsigned until = 0;
+		assert_int_equal(bandwidth_window_read(texts[i], &window, &err), 0);
+		for (int at = 3 * 7 * DAY_MINUTES - 1; at >= 0; at--) { // backwards from where it is known
+			const struct bandwidth_time time = {.day = (unsigned)at / DAY_MINUTES % 7, .minute = (unsigned)at % DAY_MINUTES};
+			until = bandwidth_window_holds(&window, &time) ? 0 : until + 1;
+			if (at < 2 * 7 * DAY_MINUTES)
+				assert_int_equal(bandwidth_window_opens(&window, &time), until);
+		}
+	}
+}
+
 // A window is of the clock on the wall: on the night when it is put forward an hour of it is missing, and when it is put back it is there twice.
 static void windows_follow_the_wall_clock_over_changes_of_summer_time(void **state)
 {
@@ -238,6 +258,26 @@ static void change_of_a_limit_gives_no_second_burst(void **state)
 		now += MS;
 	}
 	assert_true(sum <= 10 * 1050000 && sum >= 10 * 950000);
+}
+
+// Against a list of all that went.
+static void meter_tells_what_went_in_the_last_ten_seconds(void **state)
+{
+	(void)state;
+	static uint64_t at[20000], bytes[20000];
+	struct meter meter = {.second = 0};
+	uint64_t seed = 5, now = draw_below(&seed, 30 * SECOND);
+	assert_true(meter_rate(&meter, now) == 0);
+	for (unsigned n = 0; n < 20000; n++) {
+		now += draw_below(&seed, n % 500 ? SECOND / 20 : 30 * SECOND);
+		at[n] = now / SECOND;
+		bytes[n] = draw_below(&seed, 100000);
+		meter_add(&meter, now, bytes[n]);
+		uint64_t asked = now + (n % 7 ? 0 : draw_below(&seed, 15 * SECOND)), sum = 0;
+		for (unsigned i = n + 1; i-- > 0 && at[i] + 10 >= asked / SECOND;)
+			sum += at[i] < asked / SECOND ? bytes[i] : 0;
+		assert_true(meter_rate(&meter, asked) == sum / 10);
+	}
 }
 
 // --- sharing ---
@@ -360,11 +400,13 @@ int main(void)
 		cmocka_unit_test(rule_that_was_formatted_reads_as_the_same),
 		cmocka_unit_test(first_rule_whose_window_holds_counts),
 		cmocka_unit_test(window_over_midnight_belongs_to_the_day_on_which_it_began),
+		cmocka_unit_test(window_opens_when_it_is_said_to),
 		cmocka_unit_test(windows_follow_the_wall_clock_over_changes_of_summer_time),
 		cmocka_unit_test(bucket_holds_within_5_percent_over_any_10_seconds),
 		cmocka_unit_test(bucket_gives_what_its_rate_says_and_no_less),
 		cmocka_unit_test(debt_is_paid_before_anything_else_goes),
 		cmocka_unit_test(change_of_a_limit_gives_no_second_burst),
+		cmocka_unit_test(meter_tells_what_went_in_the_last_ten_seconds),
 		cmocka_unit_test(total_is_shared_by_weight_and_held),
 		cmocka_unit_test(who_wants_nothing_leaves_its_share_to_others_and_saves_nothing_up),
 		cmocka_unit_test(flow_with_a_limit_of_its_own_keeps_it_and_holds_up_nobody),

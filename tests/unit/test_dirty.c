@@ -198,8 +198,8 @@ static void dirty_regions_survive_save_and_load(void **unused)
 enum { PAIR_REGIONS = 12, PAIR_PIECES = (PAIR_REGIONS - 1) * PIECES_PER_REGION + 37 };
 #define PAIR_SIZE ((uint64_t)PAIR_PIECES * PIECE_SIZE - 1024)
 
-// `map` and `set` share their memory; what they must hold is in the plain arrays. What a region was coarsened to is in `wide`:
-// a map may hold more than its array only there, and only because the bound was reached.
+// `map` and `set` share their memory; what they hold, to the piece, is in the plain arrays. A region that became dirty when the bound was reached
+// is `wide`: what is marked in it is marked by pairs of blocks, until a block of it is cleared, or all of it is dirty or clean.
 struct pair {
 	struct dirty map, set;
 	bool piece[PAIR_PIECES], cut[PAIR_PIECES];
@@ -232,35 +232,54 @@ static uint16_t plain_mask(const bool *piece, uint64_t block)
 	return mask;
 }
 
-static uint64_t check_holds(const struct dirty *map, const bool *piece, const bool *wide)
+static unsigned plain_count(const bool *piece, uint64_t region)
 {
-	uint64_t pieces = 0, held = 0, own = 0;
+	unsigned count = 0;
+	for (uint64_t i = region * PIECES_PER_REGION; i < (region + 1) * PIECES_PER_REGION && i < PAIR_PIECES; i++)
+		count += piece[i];
+	return count;
+}
+
+static unsigned plain_pieces(uint64_t region)
+{
+	return (unsigned)min_u64(PIECES_PER_REGION, PAIR_PIECES - region * PIECES_PER_REGION);
+}
+
+static void plain_mark(bool *piece, bool *wide, uint64_t i)
+{
+	enum { PAIR = 2 * PIECES_PER_BLOCK };
+	uint64_t r = i / PIECES_PER_REGION, first = wide[r] ? i / PAIR * PAIR : i, end = wide[r] ? first + PAIR : i + 1;
+	for (i = first; i < end && i < PAIR_PIECES; i++)
+		piece[i] = true;
+	wide[r] &= plain_count(piece, r) < plain_pieces(r);
+}
+
+static void check_holds(const struct dirty *map, const bool *piece)
+{
+	uint64_t pieces = 0, held = 0;
 	for (uint64_t b = 0; b < size_blocks(PAIR_SIZE); b++) {
-		uint16_t mask = dirty_mask(map, b), must = plain_mask(piece, b);
-		assert_int_equal(mask & must, must); // B1
-		assert_true(mask == must || wide[b / BLOCKS_PER_REGION]);
-		pieces += (unsigned)__builtin_popcount(mask);
+		assert_int_equal(dirty_mask(map, b), plain_mask(piece, b)); // B1, and no more than the bound asks for
+		pieces += (unsigned)__builtin_popcount(dirty_mask(map, b));
 	}
 	for (uint64_t r = 0; r < PAIR_REGIONS; r++) {
 		uint64_t blocks = dirty_region_blocks(map, r);
 		unsigned char bits[DIRTY_REGION_BYTES];
 		assert_int_equal(dirty_save_region(map, r, bits), blocks != 0);
+		assert_int_equal(dirty_region_full(map, r), plain_count(piece, r) == plain_pieces(r));
 		held += blocks != 0;
-		own += map->region[r] && memchr(map->region[r], 0, DIRTY_REGION_BYTES); // not wholly dirty
 	}
 	assert_int_equal(dirty_bytes(map), pieces * PIECE_SIZE);
 	assert_int_equal(map->held, held);
-	assert_true(map->own >= own && map->own <= held);
-	return map->own;
+	assert_true(map->own <= held);
 }
 
 static void pair_check(const struct pair *p)
 {
-	uint64_t own = check_holds(&p->map, p->piece, p->wide) + check_holds(&p->set, p->cut, p->wide_cut);
-	assert_true(own <= dirty_own_max(PAIR_REGIONS));
-	assert_true(p->map.own + p->set.held <= dirty_own_max(PAIR_REGIONS)); // D1
+	check_holds(&p->map, p->piece);
+	check_holds(&p->set, p->cut);
+	assert_true(p->map.own + p->set.held <= dirty_own_max(&p->map)); // D1
 	assert_int_equal(dirty_memory(&p->map) + dirty_memory(&p->set),
-			 2 * PAIR_REGIONS * sizeof(void *) + own * DIRTY_OWN_MEMORY);
+			 2 * PAIR_REGIONS * sizeof(void *) + (p->map.own + p->set.own) * DIRTY_OWN_MEMORY);
 }
 
 static void pair_mark(struct pair *p, uint64_t off, uint64_t len)
@@ -268,17 +287,15 @@ static void pair_mark(struct pair *p, uint64_t off, uint64_t len)
 	for (uint64_t r = off / REGION_SIZE; r <= (off + len - 1) / REGION_SIZE && r < PAIR_REGIONS; r++) {
 		uint64_t from = r * REGION_SIZE > off ? r * REGION_SIZE : off;
 		uint64_t to = min_u64((r + 1) * REGION_SIZE, off + len);
-		bool full = p->map.own + p->set.held >= dirty_own_max(PAIR_REGIONS);
-		bool clean = dirty_region_blocks(&p->map, r) == 0;
 		bool part = to - from <= REGION_SIZE - BLOCK_SIZE;
-		dirty_mark(&p->map, from, to - from);
-		if (full && clean && part) {
+		if (p->map.own + p->set.held >= dirty_own_max(&p->map) && plain_count(p->piece, r) == 0 && part) {
 			p->wide[r] = true;
 			p->coarsened++;
 		}
+		dirty_mark(&p->map, from, to - from);
+		for (uint64_t at = from / PIECE_SIZE; at * PIECE_SIZE < to && at < PAIR_PIECES; at++)
+			plain_mark(p->piece, p->wide, at);
 	}
-	for (uint64_t at = off / PIECE_SIZE; at * PIECE_SIZE < off + len && at < PAIR_PIECES; at++)
-		p->piece[at] = true;
 }
 
 // Reads blocks of the set from `block` on, as a cycle does.
@@ -289,16 +306,19 @@ static void pair_read(struct pair *p, uint64_t block, uint64_t count)
 		assert_int_equal(dirty_mask(&p->set, b), 0); // whatever the bound is: else it would be read for ever
 		for (unsigned i = 0; i < PIECES_PER_BLOCK && b * PIECES_PER_BLOCK + i < PAIR_PIECES; i++)
 			p->cut[b * PIECES_PER_BLOCK + i] = false;
+		p->wide_cut[b / BLOCKS_PER_REGION] = false;
 	}
 }
 
 static void pair_give(struct pair *p)
 {
 	dirty_give(&p->map, &p->set);
-	for (uint64_t i = 0; i < PAIR_PIECES; i++)
-		p->piece[i] |= p->cut[i];
 	for (uint64_t r = 0; r < PAIR_REGIONS; r++)
-		p->wide[r] |= p->wide_cut[r];
+		if (plain_count(p->piece, r) == 0)
+			p->wide[r] = p->wide_cut[r];
+	for (uint64_t i = 0; i < PAIR_PIECES; i++)
+		if (p->cut[i])
+			plain_mark(p->piece, p->wide, i);
 	memset(p->cut, 0, sizeof(p->cut));
 	memset(p->wide_cut, 0, sizeof(p->wide_cut));
 	assert_true(p->set.held == 0 && dirty_bytes(&p->set) == 0);
@@ -368,12 +388,43 @@ static void dirty_map_alone_is_exact_in_every_region(void **unused)
 		pair_mark(p, r * REGION_SIZE, 1);
 	assert_int_equal(dirty_bytes(&p->map), PAIR_REGIONS / 2 * PIECE_SIZE);
 	pair_mark(p, (PAIR_REGIONS - 2) * (uint64_t)REGION_SIZE, 1);
-	assert_int_equal(dirty_bytes(&p->map), PAIR_REGIONS / 2 * PIECE_SIZE + REGION_SIZE);
+	assert_int_equal(dirty_bytes(&p->map), PAIR_REGIONS / 2 * PIECE_SIZE + 2 * BLOCK_SIZE); // beyond, a pair of blocks
 	assert_true(p->wide[PAIR_REGIONS - 2]);
 	pair_check(p);
 	pair_give(p);
 	pair_check(p);
 	pair_free(p);
+}
+
+// Small disks are exact in every region of map and set, until what they may take together is taken; then the next one has the bound alone.
+static void small_disks_are_exact_in_map_and_set(void **unused)
+{
+	(void)unused;
+	struct pair *p = pair_new();
+	dirty_reserve(&p->map);
+	assert_int_equal(p->map.spare, PAIR_REGIONS / 2);
+	for (unsigned i = 0; i < 2; i++) {
+		for (uint64_t r = 0; r < PAIR_REGIONS; r++)
+			pair_mark(p, r * REGION_SIZE + 5 * PIECE_SIZE, 1);
+		assert_int_equal(dirty_bytes(&p->map), PAIR_REGIONS * PIECE_SIZE);
+		pair_check(p);
+		if (i == 0)
+			pair_cut(p);
+	}
+	assert_int_equal(p->coarsened, 0);
+	struct dirty large, larger;
+	assert_int_equal(dirty_init(&large, (uint64_t)(2 * (DIRTY_SPARE - PAIR_REGIONS / 2)) * REGION_SIZE), 0);
+	assert_int_equal(dirty_init(&larger, (uint64_t)(2 * (DIRTY_SPARE - PAIR_REGIONS / 2) + 2) * REGION_SIZE), 0);
+	dirty_reserve(&larger);
+	assert_int_equal(larger.spare, 0);
+	dirty_reserve(&large);
+	dirty_reserve(&large); // nothing twice
+	assert_int_equal(large.spare, DIRTY_SPARE - PAIR_REGIONS / 2);
+	pair_free(p);
+	dirty_done(&large);
+	dirty_reserve(&larger); // what ended has given back
+	assert_int_equal(larger.spare, DIRTY_SPARE - PAIR_REGIONS / 2 + 1);
+	dirty_done(&larger);
 }
 
 static void dirty_load_ignores_bits_past_the_end_of_the_disk(void **unused)
@@ -403,6 +454,7 @@ int main(void)
 		cmocka_unit_test(dirty_regions_survive_save_and_load),
 		cmocka_unit_test(dirty_map_and_set_hold_all_that_was_marked_within_their_bound),
 		cmocka_unit_test(dirty_map_alone_is_exact_in_every_region),
+		cmocka_unit_test(small_disks_are_exact_in_map_and_set),
 		cmocka_unit_test(dirty_load_ignores_bits_past_the_end_of_the_disk),
 	};
 	return cmocka_run_group_tests_name("dirty", tests, NULL, NULL);

@@ -40,7 +40,9 @@ static void offset_of_clocks_a_year_apart_and_of_any_numbers_stays_in_its_limits
 				struct greet_clock clock = greet_clock_of(walls[a], trips[t], walls[b]);
 				assert_true(clock.offset_ns <= WIRE_CLOCK_OFFSET_MAX && clock.offset_ns >= -WIRE_CLOCK_OFFSET_MAX);
 				assert_true(clock.error_ns <= WIRE_CLOCK_OFFSET_MAX);
+				assert_true(greet_offset_less(walls[a], walls[b]) <= WIRE_CLOCK_OFFSET_MAX && greet_offset_less(walls[a], walls[b]) >= -WIRE_CLOCK_OFFSET_MAX);
 			}
+	assert_true(greet_offset_less(5 * SECOND, 3000) == 2 * SECOND);
 }
 
 int main(void)

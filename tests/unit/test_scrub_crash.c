@@ -423,11 +423,119 @@ static void every_protection_is_scrubbed_once_in_its_interval_at_its_rate(void *
 	world_free(w);
 }
 
+// --- the window ---
+
+static const int64_t minute_ns = INT64_C(60000000000);
+
+// Monday 2026-03-02 12:00 UTC.
+static void clock_to_monday_noon(struct sim *sim)
+{
+	(void)setenv("TZ", "UTC", 1);
+	tzset();
+	sim_clock_step(sim, INT64_C(1772452800) * 1000000000 - env_wall_ns(sim_env(sim)));
+}
+
+static uint64_t passed(const struct scrub_info *info)
+{
+	return info->open ? info->done_bytes : info->ended ? info->total_bytes : 0;
+}
+
+// Lets the scrubber run for `for_ns`, a step after the other as its thread does; how much of the protection's disks was passed.
+static uint64_t live(struct sim *sim, struct store *store, const struct scrubber_config *config, uint64_t for_ns)
+{
+	static size_t cursor;
+	struct scrub_info before, after;
+	uint64_t end = env_mono_ns(sim_env(sim)) + for_ns;
+	struct replica *r = store_find(store, "vm1");
+	scrub_info(r, &before);
+	while (env_mono_ns(sim_env(sim)) < end) {
+		uint64_t wait = scrubber_step(sim_env(sim), store, config, &cursor);
+		sim_clock_advance(sim, min_u64(max_u64(wait, 1), end - env_mono_ns(sim_env(sim))));
+	}
+	scrub_info(r, &after);
+	return passed(&after) - passed(&before);
+}
+
+static void scrub_keeps_to_its_window_and_goes_on_at_the_next(void **state)
+{
+	(void)state;
+	struct world *w = world_new(true, false, 8);
+	struct sim *sim = sim_new(1);
+	struct store *store = NULL;
+	struct err err = {0};
+	struct scrub_info info;
+	// A block in 10 s: what 5 minutes of a night give is less than the disks have.
+	struct scrubber_config config = {.rate = BLOCK_SIZE / 10, .interval_ns = (int64_t)day, .has_window = true};
+	assert_int_equal(bandwidth_window_read("22:00-22:01", &config.window, &err), 0);
+	if (setup(sim_env(sim), w, &err) || store_open(sim_env(sim), "/store", &store, &err))
+		fail_msg("%s", err.text);
+	clock_to_monday_noon(sim);
+	assert_int_equal(live(sim, store, &config, 10 * hour - (uint64_t)minute_ns), 0); // due since an hour after the start, and it waits
+	struct replica *r = store_find(store, "vm1");
+	scrub_info(r, &info);
+	assert_true(!info.open && scrubber_waits(&config, &info, env_wall_ns(sim_env(sim))) == 1);
+	uint64_t nights[4] = {0};
+	for (unsigned night = 0; night < 4; night++) {
+		nights[night] = live(sim, store, &config, 3 * (uint64_t)minute_ns); // the minute, and one on either side
+		scrub_info(r, &info);
+		if (night == 0)
+			assert_true(info.open && !info.asked && nights[0] > 0 && info.done_bytes < info.total_bytes);
+		if (info.open) { // held: nothing more by day, and no speed of it
+			assert_int_equal(scrubber_waits(&config, &info, env_wall_ns(sim_env(sim))), 24 * 60 - 2);
+			assert_int_equal(live(sim, store, &config, day - 3 * (uint64_t)minute_ns), 0);
+			scrub_info(r, &info);
+			assert_int_equal(info.bytes_per_second, 0);
+			assert_true(scrub_is_late(&info, env_wall_ns(sim_env(sim)), config.interval_ns) == (night >= 1));
+		} else {
+			break;
+		}
+	}
+	assert_true(nights[1] > 0);
+	assert_true(info.ended && info.last_proven > 0); // over several nights, and each block once
+	store_close(store);
+	sim_free(sim);
+	world_free(w);
+}
+
+static void scrub_that_was_asked_for_waits_for_no_window(void **state)
+{
+	(void)state;
+	struct world *w = world_new(true, false, 8);
+	struct sim *sim = sim_new(1);
+	struct store *store = NULL;
+	struct err err = {0};
+	struct scrub_info info;
+	struct scrubber_config config = {.rate = BLOCK_SIZE, .interval_ns = (int64_t)(7 * day), .has_window = true};
+	assert_int_equal(bandwidth_window_read("sat,sun", &config.window, &err), 0);
+	if (setup(sim_env(sim), w, &err) || store_open(sim_env(sim), "/store", &store, &err))
+		fail_msg("%s", err.text);
+	clock_to_monday_noon(sim);
+	struct replica *r = store_find(store, "vm1");
+	assert_int_equal(scrub_begin_due(r, config.rate, &err), 0);
+	assert_int_equal(live(sim, store, &config, hour), 0);
+	assert_int_equal(scrub_begin(r, 0, config.rate, &err), 0);
+	store_close(store); // it is still asked for after a restart
+	assert_int_equal(store_open(sim_env(sim), "/store", &store, &err), 0);
+	r = store_find(store, "vm1");
+	(void)live(sim, store, &config, hour);
+	scrub_info(r, &info);
+	assert_true(info.ended && !info.open);
+	// A doubt in all points waits for none, either.
+	struct scrub_info doubt = {.suspect = true}, due = {.suspect = false};
+	assert_int_equal(scrubber_waits(&config, &doubt, env_wall_ns(sim_env(sim))), 0);
+	assert_true(scrubber_waits(&config, &due, env_wall_ns(sim_env(sim))) > 4 * 24 * 60 - 300);
+	store_close(store);
+	sim_free(sim);
+	world_free(w);
+}
+
 int main(void)
 {
 	log_init("test_scrub_crash", LOG_LEVEL_ERROR);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_protection_is_scrubbed_once_in_its_interval_at_its_rate),
+		cmocka_unit_test(scrub_keeps_to_its_window_and_goes_on_at_the_next),
+		cmocka_unit_test(scrub_that_was_asked_for_waits_for_no_window),
 		cmocka_unit_test(s1_the_position_is_never_past_what_is_not_known),
 		cmocka_unit_test(r5_no_damaged_point_is_let_out_by_a_repair),
 		cmocka_unit_test(r5_no_damaged_point_is_let_out_by_a_fold),

@@ -2,6 +2,8 @@
 // What a protection asks for at the desk, and that it keeps no slot that it does not use (protection_slot.c).
 #include "replicator/protection_private.h"
 
+#include "tests/sim/env_sim.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +13,7 @@
 
 #define MINUTE UINT64_C(60000000000)
 
+static struct sim *sim;
 static struct desk *desk;
 static struct protection *one, *other;
 
@@ -19,6 +22,7 @@ static struct protection *seated(bool has_point, enum sync_reason sync)
 	struct protection *p = calloc(1, sizeof(*p));
 	assert_non_null(p);
 	p->place.desk = desk;
+	p->place.env = sim_env(sim);
 	p->wake_fd = -1;
 	p->sync = sync;
 	p->schedule = (struct schedule){.rpo_ns = 15 * MINUTE, .has_point = has_point, .last_cut_ns = 10 * MINUTE};
@@ -36,6 +40,8 @@ static void unseat(struct protection *p)
 
 static void begin(bool point_of_one, enum sync_reason sync_of_one, bool point_of_other, enum sync_reason sync_of_other)
 {
+	sim = sim_new(1);
+	sim_clock_advance(sim, 11 * MINUTE);
 	assert_int_equal(desk_new(1, 1, &desk), 0);
 	one = seated(point_of_one, sync_of_one);
 	other = seated(point_of_other, sync_of_other);
@@ -46,6 +52,7 @@ static void end(void)
 	unseat(one);
 	unseat(other);
 	desk_free(desk);
+	sim_free(sim);
 }
 
 static bool take(struct protection *p)

@@ -2,6 +2,7 @@
 // What the receiver knows of a protection over time (receiver/watched.c), on a clock of the test's: dark sources, clocks that are apart, causes, and the
 // events that come of them, each once.
 #include "link/events.h"
+#include "receiver/watch.h"
 #include "receiver/watched.h"
 #include "rpo/cause.h"
 #include "tests/lib/twin.h"
@@ -9,8 +10,10 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -240,6 +243,57 @@ static void pulse_from_before_a_commit_takes_nothing_back(void **state)
 	place_free(p);
 }
 
+// --- the watch over a store ---
+
+static struct replica *new_replica(struct store *store, const char *name, uint8_t id)
+{
+	struct wire_open open = {.protection = {{id}}, .generation = {{2}}, .digest = {.kind = DIGEST_XXH3}, .codec = CODEC_ZSTD, .points_keep = 2,
+				 .rpo_ms = 15000, .disk_count = 1, .disk = {{.name = "vda", .size = 1 << 20}}};
+	static const unsigned char owner[OWNER_PIN_SIZE] = {9};
+	struct replica *replica;
+	(void)snprintf(open.name, sizeof(open.name), "%s", name);
+	assert_int_equal(store_create(store, &open, owner, &replica, NULL), 0);
+	return replica;
+}
+
+static void wait_for_count(struct watch *watch, size_t count)
+{
+	for (unsigned tries = 0; watch_count(watch) != count; tries++) { // the ticker comes by each second
+		assert_true(tries < 6000);
+		(void)usleep(10000);
+	}
+}
+
+static void record_of_a_removed_replica_is_freed_and_its_name_begins_anew(void **state)
+{
+	(void)state;
+	struct place *p = place_new(30);
+	struct store *store;
+	struct watch *watch = NULL;
+	struct watch_view view;
+	const struct watch_config config = {.objective_ppm = LEDGER_OBJECTIVE_DEFAULT};
+	char dir[300];
+	(void)snprintf(dir, sizeof(dir), "%s/store", p->temp.dir);
+	assert_int_equal(env_mkdir(p->temp.root, "store"), 0);
+	assert_int_equal(store_open(env_posix(), dir, &store, NULL), 0);
+	struct replica *old = new_replica(store, "vm1", 1);
+	(void)new_replica(store, "vm2", 2);
+	assert_int_equal(watch_start(env_posix(), store, &config, &watch, NULL), 0);
+	wait_for_count(watch, 2);
+	watch_connected(watch, old, p->now.wall_ns, "127.0.0.1");
+	assert_int_equal(store_forget(store, "vm1", NULL), 0);
+	wait_for_count(watch, 1);
+	watch_disconnected(watch, old, "it was removed"); // by a session that still has it
+	assert_false(watch_look(watch, old, &view));
+	assert_int_equal(watch_count(watch), 1);
+	struct replica *next = new_replica(store, "vm1", 3);
+	wait_for_count(watch, 2);
+	assert_true(watch_look(watch, next, &view) && !watch_look(watch, old, &view));
+	watch_stop(watch);
+	store_close(store);
+	place_free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -250,6 +304,7 @@ int main(void)
 		cmocka_unit_test(cause_is_what_stands_in_the_order_of_what_matters),
 		cmocka_unit_test(rpo_of_a_report_takes_the_place_of_that_of_open),
 		cmocka_unit_test(pulse_from_before_a_commit_takes_nothing_back),
+		cmocka_unit_test(record_of_a_removed_replica_is_freed_and_its_name_begins_anew),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -359,6 +359,11 @@ void world_begin(uint64_t seed)
 	struct world *w = the_world;
 	w->seed = seed;
 	w->draws = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
+	if (seed % 2) { // a large disk of somebody's has all that small ones would be exact with
+		int rc = dirty_init(&w->others, (uint64_t)2 * DIRTY_SPARE * REGION_SIZE);
+		assert(rc == 0);
+		dirty_reserve(&w->others);
+	}
 	host_begin(&w->source, "the source", draw(&w->draws));
 	host_begin(&w->receiver, "the receiver", draw(&w->draws));
 }
@@ -378,4 +383,5 @@ void world_end(void)
 	chooser_done(&w->receiver.chooser);
 	sim_free(w->source.sim);
 	sim_free(w->receiver.sim);
+	dirty_done(&w->others);
 }

@@ -16,6 +16,7 @@
 #include "link/identity.h"
 #include "receiver/pairing.h"
 #include "receiver/store.h"
+#include "replicator/dirty.h"
 #include "replicator/export.h"
 #include "replicator/protection_private.h"
 #include "replicator/volume.h"
@@ -126,6 +127,7 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	bool fault_state, fault_image, resized, fault_store, rot_known; // what happened to it: reasons for syncs
 	bool nowhere;			 // its state files name no cut since a sync of all began, until a point is committed
 	bool replica_gone;		 // and no point was committed since
+	bool rotten;			 // recovery calls its replica broken, after a bit of it turned: the operator removes it
 	enum sync_reason standing;	 // the reason was good when it began
 	uint64_t newest_cut_ns;	   // world time of the newest committed cut
 };
@@ -133,8 +135,9 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 enum world_fault {
 	FAULT_POWER_SOURCE, FAULT_POWER_RECEIVER, FAULT_KILL_SOURCE, FAULT_KILL_RECEIVER, FAULT_RESTART_SOURCE, FAULT_RESTART_RECEIVER, FAULT_IO_SOURCE,
 	FAULT_IO_RECEIVER, FAULT_FULL_SOURCE, FAULT_FULL_RECEIVER, FAULT_CLOCK_SOURCE, FAULT_CLOCK_RECEIVER, FAULT_RESIZE, FAULT_RESIZE_AWAY,
-	FAULT_NET_DOWN, FAULT_CUT, FAULT_CUT_AT_BYTE, FAULT_STALL, FAULT_SILENT, FAULT_ROT_STATE, FAULT_ROT_BASE, FAULT_STATE_GONE,
-	FAULT_STATES_EXCHANGED, FAULT_IMAGE_CHANGED, FAULT_REPLICA_GONE, WORLD_FAULTS,
+	FAULT_NET_DOWN, FAULT_CUT, FAULT_CUT_AT_BYTE, FAULT_STALL, FAULT_SILENT, FAULT_ROT_STATE, FAULT_ROT_BASE, FAULT_ROT_TABLE, FAULT_ROT_POINT,
+	FAULT_ROT_HEAD, FAULT_STATE_GONE,
+	FAULT_STATES_EXCHANGED, FAULT_IMAGE_CHANGED, FAULT_REPLICA_GONE, FAULT_REPLICA_REMOVED, WORLD_FAULTS,
 };
 const char *world_fault_name(enum world_fault fault);
 
@@ -157,6 +160,7 @@ struct world {
 	uint64_t net_down_until_ns;
 	unsigned away_source, away_receiver; // things that wait until it is away
 	bool scrubs;	     // passes are under way
+	struct dirty others; // of a disk that is not here
 	bool receiver_io_error; // one may have met it
 	struct {
 		uint64_t points, compared, b1_blocks, scrubbed, damaged, reads_checked, reexamined_bytes, marked_bytes, folds, given_up, precopies,

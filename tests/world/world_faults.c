@@ -16,7 +16,8 @@ const char *world_fault_name(enum world_fault fault)
 		"power-cut-source", "power-cut-receiver", "kill-source", "kill-receiver", "restart-source", "restart-receiver", "io-error-source",
 		"io-error-receiver", "full-disk-source", "full-disk-receiver", "clock-step-source", "clock-step-receiver", "resize",
 		"resize-while-away", "network-down", "connection-cut", "connection-cut-at-a-byte", "connection-stalled", "connection-silent",
-		"bit-of-a-state-file", "bit-of-a-base", "state-file-gone", "state-files-exchanged", "image-changed-while-away", "replica-gone",
+		"bit-of-a-state-file", "bit-of-a-base", "bit-of-a-table", "bit-of-a-point", "bit-of-a-head",
+		"state-file-gone", "state-files-exchanged", "image-changed-while-away", "replica-gone", "broken-replica-removed",
 	};
 	return names[fault];
 }
@@ -116,7 +117,8 @@ static void resize(struct world *w)
 	protection_wake(p);
 }
 
-static bool turn_bit(struct host *host, const char *root_name, const char *name)
+// Of what lies behind the first `after` bytes.
+static bool turn_bit(struct host *host, const char *root_name, const char *name, uint64_t after)
 {
 	struct env_root *root = NULL;
 	struct env_file *file = NULL;
@@ -124,10 +126,10 @@ static bool turn_bit(struct host *host, const char *root_name, const char *name)
 	bool turned = false;
 	host_oracle_begin(host);
 	if (env_root_open(sim_env(host->sim), root_name, &root) == 0 && env_open(root, name, ENV_WRITE, &file) == 0 &&
-	    env_size(file, &size) == 0 && size) {
+	    env_size(file, &size) == 0 && size > after) {
 		static const unsigned char hole[SECTOR_SIZE];
 		unsigned char byte = 0, sector[SECTOR_SIZE] = {0};
-		uint64_t at = world_draw(size);
+		uint64_t at = after + world_draw(size - after);
 		size_t got = 0;
 		(void)env_pread(file, sector, sizeof(sector), at - at % SECTOR_SIZE, &got);
 		// A hole has no bits on any disk.
@@ -146,18 +148,48 @@ static bool turn_bit(struct host *host, const char *root_name, const char *name)
 	return turned;
 }
 
-// Of what lies under a protection's points: the scrub finds it, and the source sends it again.
-static void rot_base(struct world *w)
+// A name under a directory of the store, as it may come; false: there is none.
+static bool some_name(struct host *host, const char *dir, char name[NAME_SIZE + 16])
 {
+	struct env_root *root = NULL;
+	char **names = NULL;
+	size_t count = 0;
+	host_oracle_begin(host);
+	if (env_root_open(sim_env(host->sim), "/store", &root) == 0 && env_list(root, dir, &names, &count) == 0 && count)
+		(void)snprintf(name, NAME_SIZE + 16, "%s", names[world_draw(count)]);
+	bool some = count > 0;
+	env_list_free(names, count);
+	env_root_close(root);
+	host_oracle_end(host);
+	return some;
+}
+
+// Of what the store holds of a protection. In what blocks hold, in tables and lists the scrub finds it, and the source sends it again; what
+// recovery cannot do without makes the replica broken at the next start, and that is the operator's.
+static void rot_store(struct world *w)
+{
+	enum { HEADER = 512 }; // of a table, a list and an overlay: small, and without it nothing goes on
+	static const enum world_fault kinds[] = {FAULT_ROT_BASE, FAULT_ROT_BASE, FAULT_ROT_TABLE, FAULT_ROT_POINT, FAULT_ROT_POINT, FAULT_ROT_HEAD};
+	enum world_fault kind = kinds[world_draw(sizeof(kinds) / sizeof(kinds[0]))];
 	struct side *side = &w->side[world_draw(w->sides)];
-	char name[2 * NAME_SIZE + 32];
+	const char *disk = side->config.disk[world_draw(side->config.disk_count)].name;
+	char dir[NAME_SIZE + 32], in[NAME_SIZE + 16], name[4 * NAME_SIZE];
 	if (w->receiver.dead)
 		return;
-	(void)snprintf(name, sizeof(name), "%s/base/%s.raw", side->config.name, side->config.disk[world_draw(side->config.disk_count)].name);
-	if (!turn_bit(&w->receiver, "/store", name))
+	(void)snprintf(dir, sizeof(dir), "%s/%s", side->config.name, kind == FAULT_ROT_HEAD ? "head" : "points");
+	if (kind == FAULT_ROT_BASE || kind == FAULT_ROT_TABLE)
+		(void)snprintf(name, sizeof(name), "%s/base/%s.%s", side->config.name, disk, kind == FAULT_ROT_BASE ? "raw" : "digests");
+	else if (!some_name(&w->receiver, dir, in))
+		return; // no point yet, or no head now
+	else if (kind == FAULT_ROT_HEAD)
+		(void)snprintf(name, sizeof(name), "%s/%s", dir, in);
+	else
+		(void)snprintf(name, sizeof(name), "%s/%s/%s.%s", dir, in, disk, world_one_in(3) ? "digests" : "qcow2");
+	if (!turn_bit(&w->receiver, "/store", name, world_one_in(8) ? 0 : HEADER))
 		return;
 	side->fault_store = true;
-	world_happened(FAULT_ROT_BASE);
+	side->rot_known = false;
+	world_happened(kind);
 }
 
 // ---- while the source is away
@@ -172,7 +204,7 @@ static void rot_state(struct side *side, uint16_t d)
 {
 	char name[2 * NAME_SIZE + 32];
 	state_name(side, d, name);
-	if (!turn_bit(&the_world->source, "/state", name))
+	if (!turn_bit(&the_world->source, "/state", name, 0))
 		return;
 	side->fault_state = true;
 	world_happened(FAULT_ROT_STATE);
@@ -228,6 +260,8 @@ static void change_image(struct side *side, uint16_t d, bool longer)
 	disk->unflushed[at / BLOCK_SIZE] = true; // no guest wrote what is there
 	side->resized |= longer;
 	side->fault_image |= !longer;
+	for (uint64_t r = disk->size / REGION_SIZE; longer && r < size_regions(size); r++)
+		disk->unsure[r] = true; // marked by the first start that sees it, which may come to no more than that
 	world_happened(longer ? FAULT_RESIZE_AWAY : FAULT_IMAGE_CHANGED);
 	world_note("%s: the image of disk %u is %s while nobody serves it", side->config.name, d, longer ? "made longer" : "changed");
 }
@@ -262,43 +296,71 @@ void world_away_source(struct env_root *state)
 // ---- while the receiver is away
 
 // All that the store has of a protection: its volume is another one now, and empty.
+static void remove_replica(struct side *side, enum world_fault why)
+{
+	struct world *w = the_world;
+	if (env_remove_tree(w->store_root, side->config.name))
+		return;
+	(void)env_sync_dir(w->store_root, ".");
+	for (struct snapshot *s = side->sealed; s; s = s->next)
+		s->gone = true;
+	side->replica_gone = true;
+	side->acked_point = side->checked_point = 0;
+	side->fault_store = side->rotten = false;
+	world_happened(why);
+	world_note("%s is gone from the store", side->config.name);
+}
+
 void world_away_receiver(void)
 {
 	struct world *w = the_world;
 	host_oracle_begin(&w->receiver);
-	for (; w->away_receiver; w->away_receiver--) {
-		struct side *side = &w->side[world_draw(w->sides)];
-		if (env_remove_tree(w->store_root, side->config.name))
-			continue;
-		(void)env_sync_dir(w->store_root, ".");
-		for (struct snapshot *s = side->sealed; s; s = s->next)
-			s->gone = true;
-		side->replica_gone = true;
-		side->acked_point = side->checked_point = 0;
-		side->fault_store = false;
-		world_happened(FAULT_REPLICA_GONE);
-		world_note("%s is gone from the store", side->config.name);
-	}
+	for (unsigned s = 0; s < w->sides; s++)
+		if (w->side[s].rotten)
+			remove_replica(&w->side[s], FAULT_REPLICA_REMOVED);
+	for (; w->away_receiver; w->away_receiver--)
+		remove_replica(&w->side[world_draw(w->sides)], FAULT_REPLICA_GONE);
 	host_oracle_end(&w->receiver);
 }
 
 // ---- the operator
 
-// Does what the state of a protection asks for: looks now and then, and puts the seeds there that are missing.
+// Puts seeds there that are missing.
+static void bring_seeds(struct side *side)
+{
+	struct world *w = the_world;
+	const struct protection *p = side->protection;
+	if (!p || !p->config.seed_since_wall_ns || (p->state != STATE_SEED && p->state != STATE_FAILED)) // failed: a clock went a year on
+		return;
+	w->did.seeds_awaited++;
+	host_oracle_begin(&w->receiver);
+	for (unsigned d = 0; d < side->config.disk_count; d++)
+		(void)world_seed_make(sim_env(w->receiver.sim), side->config.name, side->config.disk[d].name, side->disk[d].size, world_seed_fill);
+	host_oracle_end(&w->receiver);
+}
+
+// A replica that says it is broken, of which a bit turned where nothing goes on without it: away with it.
+static void look_for_rot(struct side *side)
+{
+	struct world *w = the_world;
+	struct replica *replica = w->store ? store_find(w->store, side->config.name) : NULL;
+	struct replica_info info = {.broken = false};
+	if (replica)
+		replica_info(replica, &info);
+	if (!info.broken || !side->fault_store || w->receiver.stop)
+		return;
+	side->rotten = true;
+	world_restart(&w->receiver);
+}
+
+// Does what the state of a protection asks for: looks now and then.
 void world_operator(void *context, uint64_t value)
 {
 	struct world *w = the_world;
 	(void)value;
 	for (unsigned s = 0; s < w->sides && !w->receiver.dead && !sim_is_off(w->receiver.sim); s++) {
-		const struct side *side = &w->side[s];
-		const struct protection *p = side->protection;
-		if (!p || !p->config.seed_since_wall_ns || (p->state != STATE_SEED && p->state != STATE_FAILED)) // failed: a clock went a year on
-			continue;
-		w->did.seeds_awaited++;
-		host_oracle_begin(&w->receiver);
-		for (unsigned d = 0; d < side->config.disk_count; d++)
-			(void)world_seed_make(sim_env(w->receiver.sim), side->config.name, side->config.disk[d].name, side->disk[d].size, world_seed_fill);
-		host_oracle_end(&w->receiver);
+		bring_seeds(&w->side[s]);
+		look_for_rot(&w->side[s]);
 	}
 	world_at(w->now_ns + (2 + world_draw(20)) * WORLD_S, world_operator, context, 0);
 }
@@ -311,7 +373,7 @@ void world_fault(void *context, uint64_t value)
 	(void)value;
 	if (w->quiet)
 		return;
-	switch (world_draw(20)) {
+	switch (world_draw(22)) {
 	case 0:
 	case 1:
 		crash(&w->source);
@@ -351,7 +413,9 @@ void world_fault(void *context, uint64_t value)
 		w->away_receiver += world_one_in(2);
 		break;
 	case 15:
-		rot_base(w);
+	case 16:
+	case 17:
+		rot_store(w);
 		break;
 	default:
 		link_fault();

@@ -224,20 +224,24 @@ static void check_told(struct side *side, uint16_t d, uint64_t b)
 	content_set(&disk->acked[b], disk->image[b]); // the next look is quick
 }
 
-// A map has bits of its own for one and a half times its regions (replicator/dirty.h): beyond, a region that the guest touched is wholly dirty,
-// and this cut may have one more such region for each that it counted.
-static bool coarsened(struct side_disk *disk, uint64_t b, uint64_t *left)
+// A map has bits of its own for one and a half times its regions (replicator/dirty.h): beyond, a region that the guest touched is dirty by pairs
+// of blocks, and this cut may have one more such region for each that it counted.
+static void coarsened(struct side_disk *disk, const struct volume *volume, uint64_t first, uint64_t *left)
 {
-	uint64_t first = b - b % BLOCKS_PER_REGION, end = min_u64(first + BLOCKS_PER_REGION, size_blocks(disk->size));
-	bool touched = false;
-	for (uint64_t i = first; i < end; i++)
-		touched |= disk->allowed[i];
-	if (!touched || !*left)
-		return false;
+	uint64_t end = min_u64(first + BLOCKS_PER_REGION, size_blocks(disk->size));
+	bool more = false;
+	for (uint64_t b = first; b < end; b++)
+		more |= !disk->allowed[b] && dirty_mask(&volume->set, b) && (b ^ 1) < end && disk->allowed[b ^ 1];
+	if (!more || !*left)
+		return;
 	--*left;
 	the_world->did.coarsened++;
-	memset(disk->allowed + first, 1, end - first);
-	return true;
+	for (uint64_t b = first; b < end; b += 2) {
+		bool either = disk->allowed[b] || (b + 1 < end && disk->allowed[b + 1]);
+		disk->allowed[b] = either;
+		if (b + 1 < end)
+			disk->allowed[b + 1] = either;
+	}
 }
 
 void oracle_taken(struct side *side, struct export *export, struct protection *p)
@@ -254,8 +258,10 @@ void oracle_taken(struct side *side, struct export *export, struct protection *p
 			disk->allowed[b] |= disk->touched[b];
 			disk->touched[b] = disk->writers[b] > 0; // at the gate, or waiting for a mark
 		}
+		for (uint64_t b = 0; b < size_blocks(disk->size) && coarse && !full_reason(p->sync); b += BLOCKS_PER_REGION)
+			coarsened(disk, volume, b, &coarse);
 		for (uint64_t b = 0; b < size_blocks(disk->size); b++) {
-			if (dirty_mask(&volume->set, b) && !disk->allowed[b] && !full_reason(p->sync) && !coarsened(disk, b, &coarse))
+			if (dirty_mask(&volume->set, b) && !disk->allowed[b] && !full_reason(p->sync))
 				world_wrong("%s, disk %u, block %llu is a candidate, and nothing made it one (B5)", side->config.name, d,
 					    (unsigned long long)b);
 		}
@@ -306,7 +312,8 @@ static void tell_difference(const struct side *side, uint16_t d, uint64_t b, con
 static bool damage_known(const struct side *side, uint64_t number)
 {
 	struct replica *replica = store_find(the_world->store, side->config.name);
-	return side->fault_store && (!side->rot_known || replica_damaged_blocks(replica, number) > 0);
+	struct err err = {0};
+	return side->fault_store && (!side->rot_known || replica_sound(replica, number, &err) != 0);
 }
 
 static void check_point(struct side *side, uint64_t number, const struct snapshot *s)
@@ -323,7 +330,10 @@ static void check_point(struct side *side, uint64_t number, const struct snapsho
 			found = malloc(room);
 			assert(found);
 		}
-		if (layers_read(the_world->store_root, point_text(side, number, d, path), s->size[d], found, &err))
+		int rc = layers_read(the_world->store_root, point_text(side, number, d, path), s->size[d], found, &err);
+		if (rc && damage_known(side, number))
+			continue;
+		if (rc)
 			world_wrong("%s, point %llu, disk %u: %s", side->config.name, (unsigned long long)number, d, err.text);
 		for (uint64_t b = 0; b < size_blocks(s->size[d]); b++) {
 			uint64_t len = min_u64(BLOCK_SIZE, s->size[d] - b * BLOCK_SIZE);
@@ -374,7 +384,7 @@ void oracle_recovered(void)
 		if (!replica)
 			continue;
 		replica_info(replica, &info);
-		if (info.broken && !the_world->receiver_io_error)
+		if (info.broken && !the_world->receiver_io_error && !side->fault_store)
 			world_wrong("%s is broken after the receiver's start: %s", side->config.name, info.broken_reason);
 		oracle_points(side, true);
 	}
