@@ -117,19 +117,24 @@ static void save(struct protection *p)
 	ledger_changed(p->ledger);
 }
 
-void protection_tick(struct protection *p)
+bool protection_tick(struct protection *p)
 {
 	uint64_t now_ns = protection_now_ns(p);
 	settings_tick(p);
 	if (!p->ledger)
-		return;
+		return false;
 	{
 		LOCK_SCOPE(&p->lock);
 		tick(p);
 	}
 	if (now_ns - p->ledger_saved_ns < SAVE_EVERY_S * 1000 * MS_NS)
-		return;
+		return false;
 	p->ledger_saved_ns = now_ns;
+	return true;
+}
+
+void protection_save(struct protection *p)
+{
 	save(p);
 }
 

@@ -65,12 +65,12 @@ static void miss_of_the_time_away_is_booked_from_when_the_point_was_too_old(void
 	sim_clock_advance(sim, 100 * SECOND);
 	start(3, (int64_t)(100 * SECOND));
 	sim_clock_advance(sim, 10 * SECOND);
-	protection_tick(p);
+	(void)protection_tick(p);
 	assert_false(p->ledger->missing);
 	stop();
 	sim_clock_advance(sim, 600 * SECOND);
 	start(3, (int64_t)(100 * SECOND));
-	protection_tick(p);
+	(void)protection_tick(p);
 	assert_true(p->ledger->missing);
 	int64_t after_ms = p->ledger->miss.began_ms - p->ledger->cut_ms;
 	assert_true(after_ms >= 60000 && after_ms < 61000);
@@ -83,10 +83,10 @@ static void age_of_a_point_from_before_the_boot_counts_on(void **state)
 {
 	(void)state;
 	start(3, -(int64_t)(55 * SECOND));
-	protection_tick(p);
+	(void)protection_tick(p);
 	assert_false(p->ledger->missing);
 	sim_clock_advance(sim, 6 * SECOND);
-	protection_tick(p);
+	(void)protection_tick(p);
 	assert_true(p->ledger->missing);
 	account_committed(p, 4, -(int64_t)(70 * SECOND), 0, 0);
 	assert_true(p->ledger->missing); // that one is too old, too
