@@ -278,7 +278,7 @@ int chain_get(struct chain *chain, uint64_t index, void *block, struct err *err)
 	int rc = chain_read(chain, index, block, &why);
 	if (rc == 0 && chain_proves(chain, index, block))
 		return 0;
-	if (rc == -ENOMEM || rc == -ESHUTDOWN)
+	if (chain_lacks(rc))
 		return err_set(err, rc, "%s", why.text);
 	return err_set(err, rc ? rc : -EBADMSG, "disk %s of %s@%llu is damaged in the store: block %llu is not what was committed%s%.150s%s; use another point",
 		       chain->replica->prot.disk[chain->disk].name, chain->replica->name, (unsigned long long)chain->layer[0].number,

@@ -23,7 +23,8 @@
 struct chain;
 
 // Opens disk number `disk` of point `number`, and loads its digests. -ENOENT without such a point or disk; -EBADMSG, which names the
-// file, when an overlay, a list or the table is damaged or does not stand on what it should.
+// file, when an overlay is damaged or does not stand on what it should, or a list or the table is not the one that should be there. A block whose digest was
+// lost with its sector never proves.
 int chain_open(struct replica *replica, uint64_t number, unsigned disk, struct chain **ret_chain, struct err *err);
 // The same without digests, for chain_read() alone, by who has them already; `number` 0 is the base alone. The point may go while the chain is
 // open: what is read is as good as its proof.
@@ -44,6 +45,10 @@ int chain_read(struct chain *chain, uint64_t index, void *block, struct err *err
 bool chain_proves(const struct chain *chain, uint64_t index, const void *block);
 // Whether an error of reading says only what this process lacks, or that it ends, and nothing of what is stored.
 bool chain_lacks(int rc);
+// Whether an error of opening says that a file is not what it was, so that asking again is of no use. What is neither this nor a lack could not be read now.
+bool chain_is_damaged(int rc);
+// Of a chain that chain_open() finds damaged: the lowest point whose file is (the oldest one, where it is the base's); condemn.c.
+uint64_t chain_fault(struct replica *replica, uint64_t number, unsigned disk);
 // chain_read(), and -EBADMSG when it is not what was committed: then `block` must not be used.
 int chain_get(struct chain *chain, uint64_t index, void *block, struct err *err);
 

@@ -72,6 +72,16 @@ void damage_add(struct damage_set *set, const struct damage *run)
 	insert(set, run);
 }
 
+bool damage_covers(const struct damage_set *set, const struct damage *run)
+{
+	for (unsigned i = 0; i < set->count; i++) {
+		const struct damage *have = &set->run[i];
+		if (have->disk == run->disk && have->first <= run->first && end_of(run) <= end_of(have) && have->from <= run->from && run->to <= have->to)
+			return true;
+	}
+	return false;
+}
+
 // Takes [first, end) out of run `i`. False when it had to stay as it is.
 static bool cut_out(struct damage_set *set, unsigned i, uint64_t first, uint64_t end)
 {

@@ -24,6 +24,7 @@ struct damage_set { // sorted by disk and first; of zeros it is empty
 };
 
 void damage_add(struct damage_set *set, const struct damage *run);
+bool damage_covers(const struct damage_set *set, const struct damage *run); // adding it would say nothing new
 // Blocks [first, first + count) are sound in every point. Where a run would have to be split and there is no room, it stays whole.
 void damage_clear(struct damage_set *set, uint16_t disk, uint64_t first, uint64_t count);
 // The point after `last` holds these blocks whole: what was open there ends with `last`.

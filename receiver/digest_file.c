@@ -66,7 +66,7 @@ int digest_prelude_read(struct env_file *file, enum digest_file_kind kind, struc
 	if (rc)
 		return rc == -ENODATA ? err_set(err, -EBADMSG, "the prelude is cut off") : err_sys(err, rc, "read");
 	if (digest_sector_check(sector, 0, &used))
-		return err_set(err, -EBADMSG, "the prelude is damaged");
+		return err_set(err, -EUCLEAN, "the prelude is damaged");
 	struct cursor c = cursor_reading(sector, DIGEST_PAYLOAD);
 	cursor_get_bytes(&c, found, sizeof(found));
 	if (memcmp(found, magic, sizeof(magic)) != 0)
@@ -98,7 +98,7 @@ int digest_prelude_expect(struct env_file *file, enum digest_file_kind kind, con
 	struct digest_prelude p;
 	int rc = digest_prelude_read(file, kind, &p, err);
 	if (rc)
-		return rc;
+		return rc; // -EUCLEAN too: it says nothing that the caller does not know
 	if (p.disk.size != disk->size || p.entries != entries || p.disk.number != disk->number || p.disk.kind != disk->kind)
 		return err_set(err, -EBADMSG, "it belongs to another disk or point");
 	return 0;
@@ -217,35 +217,64 @@ int digest_list_save(struct env_file *file, const struct digest_disk *disk, cons
 struct list_reader {
 	EVP_MD_CTX *sha;
 	uint64_t blocks;
-	uint64_t next;	    // the lowest index that may come
-	uint64_t left;	    // entries that must come
+	uint64_t next;	  // the lowest index that may come
+	uint64_t left;	  // entries that must come
+	uint64_t missing; // entries of the damaged sectors since the last good one
+	bool any_lost;
 	digest_each *each;
+	digest_lost *lost;
 	void *context;
 };
 
-static int list_take_sector(struct list_reader *r, const unsigned char *sector, uint64_t number, struct err *err)
+// What is wrong with a sector that should have `expected` entries, behind all that came; NULL: nothing.
+static const char *sector_fault(const struct list_reader *r, const unsigned char *sector, uint64_t number, uint64_t expected)
 {
 	uint32_t used = 0;
-	uint64_t expected = min_u64(r->left, DIGEST_LIST_PER_SECTOR);
+	uint64_t next = r->next + r->missing;
 	if (digest_sector_check(sector, number, &used) || used != expected)
-		return err_set(err, -EBADMSG, "sector %llu is damaged", (unsigned long long)number);
-	if (EVP_DigestUpdate(r->sha, sector, used * DIGEST_ENTRY_SIZE) != 1)
-		return err_set(err, -ENOMEM, "SHA-256 failed");
+		return "damaged";
 	for (uint32_t i = 0; i < used; i++) {
+		uint64_t index = get_le64(sector + i * DIGEST_ENTRY_SIZE);
+		if (index < next || index >= r->blocks)
+			return "out of order, or past the disk's end";
+		next = index + 1;
+	}
+	return NULL;
+}
+
+// The damaged sectors that came had entries of blocks below `end`.
+static int list_tell_lost(struct list_reader *r, uint64_t end, struct err *err)
+{
+	uint64_t missing = r->missing;
+	bool fits = r->next < end && missing <= end - r->next; // else what came is not in its place, and they may be anywhere
+	r->missing = 0;
+	return missing ? r->lost(r->context, fits ? r->next : 0, fits ? end : r->blocks, missing, err) : 0;
+}
+
+static int list_take_sector(struct list_reader *r, const unsigned char *sector, uint64_t number, struct err *err)
+{
+	uint64_t expected = min_u64(r->left, DIGEST_LIST_PER_SECTOR);
+	const char *fault = sector_fault(r, sector, number, expected);
+	r->left -= expected;
+	if (fault && !r->lost)
+		return err_set(err, -EBADMSG, "sector %llu is %s", (unsigned long long)number, fault);
+	if (fault) {
+		r->missing += expected;
+		r->any_lost = true;
+		return 0;
+	}
+	if (EVP_DigestUpdate(r->sha, sector, expected * DIGEST_ENTRY_SIZE) != 1)
+		return err_set(err, -ENOMEM, "SHA-256 failed");
+	int rc = list_tell_lost(r, get_le64(sector), err);
+	for (uint32_t i = 0; rc == 0 && i < expected; i++) {
 		const unsigned char *at = sector + i * DIGEST_ENTRY_SIZE;
 		struct digest digest;
 		uint64_t index = get_le64(at);
 		memcpy(digest.bytes, at + 8, DIGEST_SIZE);
-		if (index < r->next || index >= r->blocks)
-			return err_set(err, -EBADMSG, "sector %llu: index out of order or past the disk's end",
-				       (unsigned long long)number);
 		r->next = index + 1;
-		int rc = r->each ? r->each(r->context, index, &digest, err) : 0;
-		if (rc)
-			return rc;
+		rc = r->each ? r->each(r->context, index, &digest, err) : 0;
 	}
-	r->left -= used;
-	return 0;
+	return rc;
 }
 
 static int list_read(struct list_reader *r, struct env_file *file, uint64_t sectors, struct err *err)
@@ -264,11 +293,11 @@ static int list_read(struct list_reader *r, struct env_file *file, uint64_t sect
 			return rc;
 		number += count;
 	}
-	return 0;
+	return list_tell_lost(r, r->blocks, err);
 }
 
-int digest_list_load(struct env_file *file, const struct digest_disk *disk, uint64_t entries,
-		     const unsigned char root[DIGEST_ROOT_SIZE], digest_each *each, void *context, struct err *err)
+int digest_list_salvage(struct env_file *file, const struct digest_disk *disk, uint64_t entries,
+			const unsigned char root[DIGEST_ROOT_SIZE], digest_each *each, digest_lost *lost, void *context, struct err *err)
 {
 	__attribute__((cleanup(sha_free))) EVP_MD_CTX *sha = sha_new();
 	unsigned char found[DIGEST_ROOT_SIZE];
@@ -280,15 +309,22 @@ int digest_list_load(struct env_file *file, const struct digest_disk *disk, uint
 	int rc = digest_length_expect(file, length, err);
 	if (rc == 0)
 		rc = digest_prelude_expect(file, DIGEST_LIST, disk, entries, err);
-	struct list_reader r = {
-		.sha = sha, .blocks = size_blocks(disk->size), .left = entries, .each = each, .context = context};
+	if (rc == -EUCLEAN)
+		rc = lost ? 0 : err_set(err, -EBADMSG, "the prelude is damaged");
+	struct list_reader r = {.sha = sha, .blocks = size_blocks(disk->size), .left = entries, .each = each, .lost = lost, .context = context};
 	if (rc == 0)
 		rc = list_read(&r, file, length / DIGEST_SECTOR, err);
-	if (rc)
+	if (rc || r.any_lost)
 		return rc;
 	if (EVP_DigestFinal_ex(sha, found, NULL) != 1)
 		return err_set(err, -ENOMEM, "SHA-256 failed");
 	if (memcmp(found, root, sizeof(found)) != 0)
 		return err_set(err, -EBADMSG, "the list is not the one that point.json names");
 	return 0;
+}
+
+int digest_list_load(struct env_file *file, const struct digest_disk *disk, uint64_t entries,
+		     const unsigned char root[DIGEST_ROOT_SIZE], digest_each *each, void *context, struct err *err)
+{
+	return digest_list_salvage(file, disk, entries, root, each, NULL, context, err);
 }

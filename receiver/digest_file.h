@@ -11,6 +11,7 @@
 #include "format/digest.h"
 #include "receiver/table.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,13 @@ struct digest_disk {
 extern const struct digest digest_unknown;
 
 typedef int digest_each(void *context, uint64_t index, const struct digest *digest, struct err *err);
+// Sectors do not check that had `missing` digests, of blocks in [first, end); of a table, of all of them. Told in order with the entries.
+typedef int digest_lost(void *context, uint64_t first, uint64_t end, uint64_t missing, struct err *err);
+
+static inline bool digest_is_unknown(const struct digest *digest)
+{
+	return digest_equal(digest, &digest_unknown);
+}
 
 // Length in bytes of a list of `entries`, and of the table of a disk of `size` bytes.
 uint64_t digest_list_length(uint64_t entries);
@@ -46,28 +54,43 @@ int digest_list_save(struct env_file *file, const struct digest_disk *disk, cons
 // the list once with `each` NULL before.
 int digest_list_load(struct env_file *file, const struct digest_disk *disk, uint64_t entries,
 		     const unsigned char root[DIGEST_ROOT_SIZE], digest_each *each, void *context, struct err *err);
+// The same for a list that may be damaged: what its good sectors say, and of the others what they may have named. A prelude that does not check
+// costs nothing, as the root proves the entries; where sectors are lost the others have but their own checks. -EBADMSG when all sectors check and the root does
+// not match, or the length is another.
+int digest_list_salvage(struct env_file *file, const struct digest_disk *disk, uint64_t entries,
+			const unsigned char root[DIGEST_ROOT_SIZE], digest_each *each, digest_lost *lost, void *context, struct err *err);
 
 // Makes the table of a disk of zeros in the empty `file` and syncs it.
 int digest_table_create(struct env_file *file, const struct digest_disk *disk, struct err *err);
-// Whether length and prelude are those of a table of `disk`, or of the same disk when it is larger.
+// Whether length and prelude are those of a table of `disk`, or of the same disk when it is larger. A prelude that does not check says nothing,
+// and is no error: all that it should say is known.
 int digest_table_check(struct env_file *file, const struct digest_disk *disk, struct err *err);
 // Makes it the table of the disk with the larger size in `disk`; what is new is zeros. Durable on return, and valid for the old size in
 // every crash state. A failed sync is -EIO. Never makes it smaller.
 int digest_table_grow(struct env_file *file, const struct digest_disk *disk, struct err *err);
+// Writes the prelude of a table of `disk` anew when it does not check, and syncs it; where that cannot be, it stays as it is. -EIO: the sync failed.
+int digest_table_mend(struct env_file *file, const struct digest_disk *disk, bool *ret_mended, struct err *err);
 // Calls `each` for every digest that is not zero, in order.
 int digest_table_load(struct env_file *file, const struct digest_disk *disk, digest_each *each, void *context,
 		      struct err *err);
+// The same for a table that may be damaged.
+int digest_table_salvage(struct env_file *file, const struct digest_disk *disk, digest_each *each, digest_lost *lost, void *context,
+			 struct err *err);
 
-// digest_range.c: the same for blocks [first, end) only. A list's sectors are proven, its root is not.
+// digest_range.c: the same for blocks [first, end) only, but what is lost is told as it is, beyond the range too. A list's sectors are proven, its
+// root is not. With `lost` NULL what does not check is -EBADMSG.
 int digest_list_range(struct env_file *file, const struct digest_disk *disk, uint64_t entries, uint64_t first, uint64_t end,
-		      digest_each *each, void *context, struct err *err);
+		      digest_each *each, digest_lost *lost, void *context, struct err *err);
 int digest_table_range(struct env_file *file, const struct digest_disk *disk, uint64_t first, uint64_t end, digest_each *each,
-		       void *context, struct err *err);
+		       digest_lost *lost, void *context, struct err *err);
 
-// Changes a table in place, sector by sector, for digests in rising order of index. The caller syncs.
+// Changes a table in place, sector by sector, for digests in rising order of index. The caller syncs. Of a sector that does not check, the digests that are
+// not set are unknown from then on.
 struct digest_update {
 	struct env_file *file;
 	const struct digest_disk *disk;
+	bool dry;	 // the caller's: nothing is written
+	uint64_t lost;	 // sectors that did not check
 	uint64_t sector; // number of the one in the buffer, 0: none
 	unsigned char buf[DIGEST_SECTOR];
 };

@@ -34,13 +34,16 @@ int digest_table_create(struct env_file *file, const struct digest_disk *disk, s
 	return rc ? err_sys(err, rc, "sync") : 0;
 }
 
-// A table may be of a larger disk, and longer than it says: a growth that was cut off left it so, and nothing was written there.
+// A table may be of a larger disk, and longer than it says: a growth that was cut off left it so, and nothing was written there. -EUCLEAN: the prelude
+// says nothing, and the rest is as it should be for `disk`.
 static int table_prelude(struct env_file *file, const struct digest_disk *disk, struct digest_prelude *ret_prelude, struct err *err)
 {
 	struct digest_prelude p;
 	uint64_t length = 0;
-	int rc = digest_prelude_read(file, DIGEST_TABLE, &p, err);
-	if (rc)
+	int damaged = digest_prelude_read(file, DIGEST_TABLE, &p, err), rc = damaged;
+	if (rc == -EUCLEAN)
+		p = (struct digest_prelude){.kind = DIGEST_TABLE, .disk = *disk, .entries = size_blocks(disk->size)};
+	else if (rc)
 		return rc;
 	if (p.disk.number != disk->number || p.disk.kind != disk->kind || !size_disk_ok(p.disk.size) || p.entries != size_blocks(p.disk.size))
 		return err_set(err, -EBADMSG, "it belongs to another disk");
@@ -51,7 +54,7 @@ static int table_prelude(struct env_file *file, const struct digest_disk *disk, 
 		return err_set(err, -EBADMSG, "%llu bytes long in place of %llu", (unsigned long long)length,
 			       (unsigned long long)digest_table_length(p.disk.size));
 	*ret_prelude = p;
-	return 0;
+	return damaged;
 }
 
 int digest_table_check(struct env_file *file, const struct digest_disk *disk, struct err *err)
@@ -60,7 +63,21 @@ int digest_table_check(struct env_file *file, const struct digest_disk *disk, st
 	int rc = table_prelude(file, disk, &p, err);
 	if (rc == 0 && p.disk.size < disk->size)
 		return err_set(err, -EBADMSG, "it is of a disk of %llu bytes", (unsigned long long)p.disk.size);
-	return rc;
+	return rc == -EUCLEAN ? 0 : rc;
+}
+
+int digest_table_mend(struct env_file *file, const struct digest_disk *disk, bool *ret_mended, struct err *err)
+{
+	unsigned char sector[DIGEST_SECTOR];
+	struct digest_prelude p;
+	*ret_mended = false;
+	if (table_prelude(file, disk, &p, NULL) != -EUCLEAN || uuid_new(file->env, &p.instance))
+		return 0;
+	digest_prelude_encode(sector, &p);
+	if (env_pwrite(file, sector, sizeof(sector), 0))
+		return 0;
+	*ret_mended = env_sync(file) == 0;
+	return *ret_mended ? 0 : err_set(err, -EIO, "sync failed");
 }
 
 // The length is durable before the prelude names it: else a crash could leave a table that is shorter than it says. One that was made before is
@@ -72,7 +89,7 @@ int digest_table_grow(struct env_file *file, const struct digest_disk *disk, str
 	uint64_t length = 0, wanted = digest_table_length(disk->size);
 	int rc = table_prelude(file, disk, &p, err);
 	if (rc)
-		return rc;
+		return rc == -EUCLEAN ? err_set(err, -EBADMSG, "the prelude is damaged") : rc;
 	rc = env_size(file, &length);
 	if (rc == 0 && length > digest_table_length(p.disk.size))
 		rc = env_truncate(file, digest_table_length(p.disk.size));
@@ -91,15 +108,16 @@ int digest_table_grow(struct env_file *file, const struct digest_disk *disk, str
 	return env_sync(file) ? err_set(err, -EIO, "sync failed") : 0;
 }
 
-static int table_take_sector(const unsigned char *sector, uint64_t number, uint64_t blocks, digest_each *each,
+static int table_take_sector(const unsigned char *sector, uint64_t number, uint64_t blocks, digest_each *each, digest_lost *lost,
 			     void *context, struct err *err)
 {
 	uint32_t used = 0;
+	uint64_t first = (number - 1) * DIGEST_TABLE_PER_SECTOR, end = min_u64(blocks, first + DIGEST_TABLE_PER_SECTOR);
 	if (bytes_zero(sector, DIGEST_SECTOR))
 		return 0;
 	if (digest_sector_check(sector, number, &used))
-		return err_set(err, -EBADMSG, "sector %llu is damaged", (unsigned long long)number);
-	uint64_t first = (number - 1) * DIGEST_TABLE_PER_SECTOR;
+		return lost ? lost(context, first, end, end - first, err)
+			    : err_set(err, -EBADMSG, "sector %llu is damaged", (unsigned long long)number);
 	for (uint64_t i = 0; i < DIGEST_TABLE_PER_SECTOR; i++) {
 		struct digest digest;
 		memcpy(digest.bytes, sector + i * DIGEST_SIZE, DIGEST_SIZE);
@@ -114,8 +132,8 @@ static int table_take_sector(const unsigned char *sector, uint64_t number, uint6
 	return 0;
 }
 
-int digest_table_load(struct env_file *file, const struct digest_disk *disk, digest_each *each, void *context,
-		      struct err *err)
+int digest_table_salvage(struct env_file *file, const struct digest_disk *disk, digest_each *each, digest_lost *lost, void *context,
+			 struct err *err)
 {
 	int rc = digest_table_check(file, disk, err);
 	if (rc)
@@ -134,12 +152,22 @@ int digest_table_load(struct env_file *file, const struct digest_disk *disk, dig
 			continue;
 		}
 		for (uint64_t i = 0; rc == 0 && i < count; i++)
-			rc = table_take_sector(batch + i * DIGEST_SECTOR, number + i, size_blocks(disk->size), each, context, err);
+			rc = table_take_sector(batch + i * DIGEST_SECTOR, number + i, size_blocks(disk->size), each, lost, context, err);
 		if (rc)
 			return rc;
 		number += count;
 	}
 	return 0;
+}
+
+int digest_table_load(struct env_file *file, const struct digest_disk *disk, digest_each *each, void *context,
+		      struct err *err)
+{
+	struct digest_prelude p;
+	int rc = table_prelude(file, disk, &p, err);
+	if (rc)
+		return rc == -EUCLEAN ? err_set(err, -EBADMSG, "the prelude is damaged") : rc;
+	return digest_table_salvage(file, disk, each, NULL, context, err);
 }
 
 void digest_update_init(struct digest_update *update, struct env_file *file, const struct digest_disk *disk)
@@ -149,8 +177,10 @@ void digest_update_init(struct digest_update *update, struct env_file *file, con
 
 int digest_update_flush(struct digest_update *update, struct err *err)
 {
-	if (update->sector == 0)
+	if (update->sector == 0 || update->dry) {
+		update->sector = 0;
 		return 0;
+	}
 	if (bytes_zero(update->buf, DIGEST_PAYLOAD))
 		memset(update->buf, 0, sizeof(update->buf));
 	else
@@ -158,6 +188,16 @@ int digest_update_flush(struct digest_update *update, struct err *err)
 	int rc = env_pwrite(update->file, update->buf, sizeof(update->buf), update->sector * DIGEST_SECTOR);
 	update->sector = 0;
 	return rc ? err_sys(err, rc, "write") : 0;
+}
+
+// What the sector said of blocks of the disk is unknown; of those past its end, zero: nothing was written there yet.
+static void update_lose(struct digest_update *update, uint64_t sector)
+{
+	uint64_t first = (sector - 1) * DIGEST_TABLE_PER_SECTOR, blocks = size_blocks(update->disk->size);
+	update->lost++;
+	memset(update->buf, 0, sizeof(update->buf));
+	for (uint64_t i = 0; i < DIGEST_TABLE_PER_SECTOR && first + i < blocks; i++)
+		memcpy(update->buf + i * DIGEST_SIZE, digest_unknown.bytes, DIGEST_SIZE);
 }
 
 static int update_fetch(struct digest_update *update, uint64_t sector, struct err *err)
@@ -170,7 +210,7 @@ static int update_fetch(struct digest_update *update, uint64_t sector, struct er
 	if (rc)
 		return err_sys(err, rc, "read");
 	if (!bytes_zero(update->buf, sizeof(update->buf)) && digest_sector_check(update->buf, sector, &used))
-		return err_set(err, -EBADMSG, "sector %llu is damaged", (unsigned long long)sector);
+		update_lose(update, sector);
 	update->sector = sector;
 	return 0;
 }

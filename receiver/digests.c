@@ -1,21 +1,81 @@
 // SPDX-License-Identifier: Apache-2.0
-// The digests of a disk as files have them: the base's table, and the list of a point.
+// The digests of a disk as files have them: the base's table, and the list of a point; and what is made of sectors that do not check.
 //
 // A list never changes. A table changes by a fold, which whoever reads keeps away by a hold or by retain_lock, and by a growth, which writes its
 // first sector under the lock: who reads without it may see half of that, and looks once more with it.
+//
+// What it promises: of a file of which sectors are damaged, no block that they may have named passes for one whose digest is known. The lost sectors
+// of a list are between two that are there, and the overlay beside it holds something of exactly the blocks that the list names: where it holds as many between
+// them as are missing, these are they; otherwise any block there may be.
 #include "receiver/replica.h"
 
+#include "base/log.h"
+
 #include <errno.h>
+
+struct taker {
+	const struct replica *r;
+	unsigned disk;
+	uint64_t number;       // of the point; 0: the base
+	struct env_file *file; // its overlay, when it was needed
+	struct qcow2_reader *overlay;
+	digest_each *each;
+	void *context;
+};
+
+static int each_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
+{
+	struct taker *t = context;
+	return t->each ? t->each(t->context, index, digest, err) : 0;
+}
+
+static bool holds_exactly(struct qcow2_reader *overlay, uint64_t first, uint64_t end, uint64_t count)
+{
+	uint64_t at = first, held = 0;
+	struct err why = {0};
+	int rc;
+	while ((rc = qcow2_reader_next(overlay, at, &at, &why)) == 0 && at < end && held <= count) {
+		held++;
+		at++;
+	}
+	return (rc == 0 || rc == -ENOENT) && held == count;
+}
+
+int digests_lost(struct qcow2_reader *overlay, const struct lost_digests *lost, digest_each *each, void *context, struct err *err)
+{
+	bool exact = overlay && holds_exactly(overlay, lost->first, lost->end, lost->missing);
+	uint64_t end = min_u64(lost->end, lost->to);
+	int rc = 0;
+	for (uint64_t at = max_u64(lost->first, lost->from); rc == 0 && at < end; at++) {
+		rc = exact ? qcow2_reader_next(overlay, at, &at, err) : 0;
+		if (rc == 0 && at < end)
+			rc = each(context, at, &digest_unknown, err);
+	}
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static int lost_take(void *context, uint64_t first, uint64_t end, uint64_t missing, struct err *err)
+{
+	struct taker *t = context;
+	const char *name = t->r->prot.disk[t->disk].name;
+	struct lost_digests lost = {.first = first, .end = end, .missing = missing, .from = first, .to = end};
+	log_error("digests are damaged, what they were of cannot be proven protection=%s disk=%s point=%llu first=%llu end=%llu digests=%llu", t->r->name,
+		  name, (unsigned long long)t->number, (unsigned long long)first, (unsigned long long)end, (unsigned long long)missing);
+	if (t->number && !t->file && replica_open_file(t->r, ENV_READ, &t->file, NULL, "points/%llu/%s.qcow2", (unsigned long long)t->number, name) == 0)
+		(void)qcow2_reader_open(t->file, &t->overlay, NULL);
+	return digests_lost(t->overlay, &lost, each_take, t, err);
+}
 
 static int table_load(const struct replica *r, unsigned disk, uint64_t size, digest_each *each, void *context, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;
 	const char *name = r->prot.disk[disk].name;
 	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = size};
+	struct taker taker = {.r = r, .disk = disk, .each = each, .context = context};
 	int rc = replica_open_file(r, ENV_READ, &file, err, "base/%s.digests", name);
 	if (rc)
 		return rc;
-	rc = digest_table_load(file, &of, each, context, err);
+	rc = digest_table_salvage(file, &of, each_take, lost_take, &taker, err);
 	return rc ? err_wrap(err, "%s/base/%s.digests", r->name, name) : 0;
 }
 
@@ -38,9 +98,12 @@ int digests_of_point(const struct replica *r, const struct point_file *point, un
 	const char *name = r->prot.disk[disk].name;
 	unsigned long long number = point->info.number;
 	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size};
+	struct taker taker = {.r = r, .disk = disk, .number = number, .each = each, .context = context};
 	int rc = replica_open_file(r, ENV_READ, &file, err, "points/%llu/%s.digests", number, name);
 	if (rc)
 		return rc;
-	rc = digest_list_load(file, &of, pd->digests, pd->root, each, context, err);
+	rc = digest_list_salvage(file, &of, pd->digests, pd->root, each_take, lost_take, &taker, err);
+	qcow2_reader_free(taker.overlay);
+	env_close(taker.file);
 	return rc ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, number, name) : 0;
 }

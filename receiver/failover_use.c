@@ -4,13 +4,12 @@
 #include "receiver/failover.h"
 
 #include "base/auto.h"
+#include "base/beneath.h"
 #include "receiver/image_use.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
-#include <sys/syscall.h>
 
 enum { USE_NAME_SIZE = 256 };
 
@@ -22,13 +21,7 @@ static int disk_open(const struct store *store, const char *protection, const ch
 	if (root < 0)
 		return -errno;
 	(void)snprintf(name, USE_NAME_SIZE, "%s/failover/%s.qcow2", protection, disk);
-	struct open_how how = {.flags = flags | O_CLOEXEC | O_NONBLOCK,
-			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
-	long fd;
-	do
-		fd = syscall(SYS_openat2, root, name, &how, sizeof(how));
-	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
-	return fd < 0 ? -errno : (int)fd;
+	return open_beneath(root, name, flags | O_NONBLOCK);
 }
 
 static int is_used(const struct store *store, const char *name, struct err *err)

@@ -55,7 +55,7 @@ static int block_apply(struct env_file *base, uint64_t size, uint64_t index, con
 static int blocks_skip(struct replica *r, unsigned disk, uint64_t first, uint64_t count, struct err *err)
 {
 	struct err why = *err;
-	bool taken = why.code == -EBADMSG || (why.code == -EIO && stall_gives_up(r));
+	bool taken = why.code == -EBADMSG || stall_leaves_out(r, why.code);
 	return taken ? scrub_unreadable(r, (uint16_t)disk, first, count, &why, err) : why.code;
 }
 
@@ -115,6 +115,11 @@ static int disk_apply(struct replica *r, const struct point_file *point, unsigne
 	if (rc)
 		return rc;
 	rc = qcow2_reader_open(from, &overlay, err);
+	if (rc && stall_leaves_out(r, rc)) { // of its blocks the base keeps what it has
+		struct err why = *err;
+		(void)err_wrap(&why, "%s/points/%llu/%s.qcow2", r->name, number, name);
+		return scrub_condemn(r, (uint16_t)disk, number, false, &why, err);
+	}
 	if (rc == 0 && qcow2_reader_size(overlay) != size)
 		rc = err_set(err, -EBADMSG, "not of the size that the disk had");
 	if (rc == 0)
@@ -128,9 +133,28 @@ static int disk_apply(struct replica *r, const struct point_file *point, unsigne
 
 // --- step 2: the digests ---
 
+struct digest_fold {
+	struct digest_update update;
+	bool unknown; // a digest is lost, of the list or of the table
+};
+
 static int digest_apply(void *context, uint64_t index, const struct digest *digest, struct err *err)
 {
-	return digest_update_set(context, index, digest, err);
+	struct digest_fold *to = context;
+	to->unknown = to->unknown || digest_is_unknown(digest);
+	int rc = digest_update_set(&to->update, index, digest, err);
+	to->unknown = to->unknown || to->update.lost;
+	return rc;
+}
+
+// Without writing: proves the list before the first change, and finds out what is lost. That is in quarantine, durably, before a table is written that
+// checks and says so.
+static int digests_try(struct replica *r, const struct point_file *point, unsigned disk, const struct digest_update *update, struct err *err)
+{
+	struct digest_fold dry = {.update = *update};
+	dry.update.dry = true;
+	int rc = digests_of_point(r, point, disk, digest_apply, &dry, err);
+	return rc == 0 && dry.unknown ? unknown_find(r, err) : rc;
 }
 
 static int digests_apply(struct replica *r, const struct point_file *point, unsigned disk, bool *ret_synced, struct err *err)
@@ -138,17 +162,17 @@ static int digests_apply(struct replica *r, const struct point_file *point, unsi
 	AUTO_FILE struct env_file *table = NULL;
 	const char *name = r->prot.disk[disk].name;
 	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = point->disk[disk].size}; // at most the table's
-	struct digest_update update;
+	struct digest_fold to = {.unknown = false};
 	int rc = replica_open_file(r, ENV_WRITE, &table, err, "base/%s.digests", name);
 	if (rc)
 		return rc;
 	if ((rc = digest_table_check(table, &of, err)))
 		return err_wrap(err, "%s/base/%s.digests", r->name, name);
-	digest_update_init(&update, table, &of);
-	rc = digests_of_point(r, point, disk, NULL, NULL, err); // proven before the first change
+	digest_update_init(&to.update, table, &of);
+	rc = digests_try(r, point, disk, &to.update, err);
 	if (rc == 0)
-		rc = digests_of_point(r, point, disk, digest_apply, &update, err);
-	if (rc == 0 && (rc = digest_update_flush(&update, err)))
+		rc = digests_of_point(r, point, disk, digest_apply, &to, err);
+	if (rc == 0 && (rc = digest_update_flush(&to.update, err)))
 		rc = err_wrap(err, "%s/base/%s.digests", r->name, name);
 	if (rc)
 		return rc;

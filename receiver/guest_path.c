@@ -5,6 +5,7 @@
 #include "receiver/guest_path.h"
 
 #include "base/auto.h"
+#include "base/beneath.h"
 #include "link/json.h"
 #include "receiver/recovery.h"
 
@@ -12,10 +13,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 
 enum { NS_PER_S = 1000000000, PROC_SIZE = 64, SHOWN_MAX = 200 };
 
@@ -23,14 +22,6 @@ enum { NS_PER_S = 1000000000, PROC_SIZE = 64, SHOWN_MAX = 200 };
 static const char *shown(const char *path)
 {
 	return strlen(path) <= SHOWN_MAX ? path : "a path as long as that";
-}
-
-static int open_in_root(int root, const char *path, uint64_t flags)
-{
-	const struct open_how how = {.flags = flags | O_CLOEXEC,
-				     .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
-	int fd = (int)syscall(SYS_openat2, root, path[0] ? path : "/", &how, sizeof(how));
-	return fd < 0 ? -errno : fd;
 }
 
 // Looks `path` up below `directory`, following links; O_PATH.

@@ -4,6 +4,7 @@
 #include "receiver/replica.h"
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "receiver/scrub.h"
 
 #include <assert.h>
@@ -71,30 +72,32 @@ static int wishes_save(struct replica *r, const struct wire_open *open, struct e
 
 // --- the digests of the newest point ---
 
-static int state_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
+// A table's prelude holds nothing that is not known: it is written anew, so that a growth finds it whole. Only a failed sync, whose truth nobody knows, is an error.
+static int preludes_mend(struct replica *r, struct err *err)
 {
-	struct table *state = context;
-	if (digest_is_zero(digest) && !table_get(state, index))
-		return 0;
-	return table_set(state, index, digest) ? err_set(err, -ENOMEM, "out of memory for digests") : 0;
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		AUTO_FILE struct env_file *table = NULL;
+		const char *name = r->prot.disk[i].name;
+		struct digest_disk of = replica_disk(r, i);
+		struct err why = {0};
+		bool mended = false;
+		if (replica_open_file(r, ENV_WRITE, &table, NULL, "base/%s.digests", name))
+			continue; // told when it is read
+		if (digest_table_mend(table, &of, &mended, &why)) {
+			(void)err_wrap(&why, "%s/base/%s.digests", r->name, name);
+			return replica_break(r, &why, err);
+		}
+		if (mended)
+			log_warning("the first sector of a table was damaged, and is written anew protection=%s disk=%s", r->name, name);
+	}
+	return 0;
 }
 
-static int state_load(struct replica *r, struct err *err)
+static int state_load(struct replica *r, struct damage_set *ret_unknown, struct err *err)
 {
-	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
-	if (!point)
-		return err_set(err, -ENOMEM, "out of memory");
-	int rc = 0;
-	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
+	for (unsigned i = 0; i < r->prot.disk_count; i++)
 		table_init(&r->state[i], size_blocks(r->prot.disk[i].size));
-		rc = digests_of_base(r, i, r->prot.disk[i].size, true, state_take, &r->state[i], err);
-	}
-	for (size_t p = 0; rc == 0 && p < r->point_count; p++) {
-		rc = replica_read_point(r, r->points[p].number, point, err);
-		for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-			rc = digests_of_point(r, point, i, state_take, &r->state[i], err);
-	}
-	return rc;
+	return digests_of_newest(r, r->state, ret_unknown, err);
 }
 
 static void session_clear(struct replica *r)
@@ -112,17 +115,19 @@ static void session_clear(struct replica *r)
 static int session_prepare(struct replica *r, struct err *err)
 {
 	struct err why = {0};
+	AUTO_FREE struct damage_set *unknown = calloc(1, sizeof(*unknown));
 	r->unpacker = codec_new();
 	r->block = malloc(BLOCK_SIZE);
 	r->pieces = malloc(BLOCK_SIZE);
-	if (!r->unpacker || !r->block || !r->pieces)
+	if (!r->unpacker || !r->block || !r->pieces || !unknown)
 		return err_set(err, -ENOMEM, "out of memory for a session");
-	int rc = state_load(r, &why);
+	int rc = state_load(r, unknown, &why);
 	if (rc == -ENOMEM)
 		return err_set(err, rc, "%s: %s", r->name, why.text);
-	if (rc == 0)
-		r->mend_failures = 0;
-	return rc ? replica_break_passing(r, &why, err) : 0; // digests that cannot be read would let a difference pass
+	if (rc)
+		return replica_break_passing(r, &why, err); // digests that cannot be read would let a difference pass
+	r->mend_failures = 0;
+	return unknown_note(r, unknown, err);
 }
 
 int replica_session_begin(struct replica *r, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE],
@@ -141,7 +146,9 @@ int replica_session_begin(struct replica *r, const struct wire_open *open, const
 			       r->adopt_disk + 1, r->prot.disk_count, (unsigned long long)r->adopt_block);
 	if (r->session_open)
 		return err_set(err, -EBUSY, "%s has a session already", r->name);
-	rc = wishes_save(r, open, err);
+	rc = preludes_mend(r, err);
+	if (rc == 0)
+		rc = wishes_save(r, open, err);
 	if (rc == 0)
 		rc = session_prepare(r, err);
 	if (rc) {

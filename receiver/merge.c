@@ -14,18 +14,22 @@
 #include <stdio.h>
 #include <string.h>
 
+struct layers;
+
 struct merge {
 	struct replica *r;
 	const struct retain_step *step;
 	const struct retain_pace *pace;
 	uint64_t into;		  // the point that stays
 	unsigned disk;		  // that is under way
+	const struct layers *layers; // of it
 	struct point_file *point; // of each layer
 	struct point_file next;	  // of the result
 };
 
-struct layers {
+struct layers { // those that can be read, lowest first
 	size_t count;
+	uint64_t number[RETAIN_LAYERS_MAX];
 	struct env_file *file[RETAIN_LAYERS_MAX];
 	struct qcow2_reader *reader[RETAIN_LAYERS_MAX];
 };
@@ -40,16 +44,27 @@ static void layers_close(struct layers *layers)
 
 static int layer_open(const struct merge *m, unsigned disk, size_t i, struct layers *layers, struct err *err)
 {
+	AUTO_FILE struct env_file *file = NULL;
+	struct qcow2_reader *reader = NULL;
+	struct err why = {.code = 0};
 	unsigned long long number = m->step->number[i];
 	const char *name = m->r->prot.disk[disk].name;
-	int rc = replica_open_file(m->r, ENV_READ, &layers->file[i], err, "points/%llu/%s.qcow2", number, name);
+	int rc = replica_open_file(m->r, ENV_READ, &file, err, "points/%llu/%s.qcow2", number, name);
 	if (rc)
 		return rc;
-	layers->count++;
-	rc = qcow2_reader_open(layers->file[i], &layers->reader[i], err);
-	if (rc == 0 && qcow2_reader_size(layers->reader[i]) != m->point[i].disk[disk].size)
-		rc = err_set(err, -EBADMSG, "not of the size that the disk had");
-	return rc ? err_wrap(err, "%s/points/%llu/%s.qcow2", m->r->name, number, name) : 0;
+	rc = qcow2_reader_open(file, &reader, &why);
+	if (rc == 0 && qcow2_reader_size(reader) != m->point[i].disk[disk].size)
+		rc = err_set(&why, -EBADMSG, "not of the size that the disk had");
+	if (rc) {
+		qcow2_reader_free(reader);
+		rc = err_wrap(&why, "%s/points/%llu/%s.qcow2", m->r->name, number, name);
+		return stall_leaves_out(m->r, rc) ? scrub_condemn(m->r, (uint16_t)disk, number, false, &why, err) : err_set(err, rc, "%s", why.text);
+	}
+	layers->number[layers->count] = number;
+	layers->reader[layers->count] = reader;
+	layers->file[layers->count++] = file;
+	file = NULL;
+	return 0;
 }
 
 static int pace(void *context, uint64_t bytes)
@@ -64,8 +79,8 @@ static int skip(void *context, size_t layer, uint64_t first, uint64_t count, str
 {
 	struct merge *m = context;
 	struct err why = *err;
-	if (why.code != -EBADMSG && (why.code != -EIO || !stall_gives_up(m->r)))
-		return err_wrap(err, "%s/points/%llu/%s.qcow2", m->r->name, (unsigned long long)m->step->number[layer],
+	if (why.code != -EBADMSG && !stall_leaves_out(m->r, why.code))
+		return err_wrap(err, "%s/points/%llu/%s.qcow2", m->r->name, (unsigned long long)m->layers->number[layer],
 				m->r->prot.disk[m->disk].name);
 	return scrub_unreadable(m->r, (uint16_t)m->disk, first, count, &why, err);
 }
@@ -74,15 +89,15 @@ static int overlay_write(struct merge *m, unsigned disk, struct layers *layers, 
 {
 	char backing[REPLICA_PATH_SIZE];
 	const char *name = m->r->prot.disk[disk].name;
-	struct qcow2_reader *top = layers->reader[layers->count - 1];
-	struct qcow2_config config = {.size = qcow2_reader_size(top), .codec = qcow2_reader_codec(top), .backing_name = backing,
+	struct qcow2_reader *top = layers->count ? layers->reader[layers->count - 1] : NULL;
+	struct qcow2_config config = {.size = m->next.disk[disk].size, .codec = top ? qcow2_reader_codec(top) : CODEC_ZSTD, .backing_name = backing,
 				      .backing = QCOW2_BACKING_QCOW2};
 	struct qcow2_merge merge = {.layers = layers->reader, .count = layers->count, .codec = config.codec, .pace = pace,
 				    .skip = skip, .context = m};
 	struct qcow2_writer *writer = NULL;
 	(void)snprintf(backing, sizeof(backing), "../%llu/%s.qcow2", (unsigned long long)m->step->below, name);
 	int rc = qcow2_writer_new(to, &config, &writer, err);
-	if (rc == 0)
+	if (rc == 0 && top)
 		rc = qcow2_merge(writer, &merge, err);
 	if (rc == 0)
 		rc = qcow2_writer_finish(writer, err);
@@ -99,6 +114,7 @@ static int overlay_merge(struct merge *m, unsigned disk, struct err *err)
 	struct layers layers = {.count = 0};
 	const char *name = m->r->prot.disk[disk].name;
 	m->disk = disk;
+	m->layers = &layers;
 	int rc = replica_open_file(m->r, ENV_CREATE, &to, err, "merge/%llu/%s.qcow2", (unsigned long long)m->into, name);
 	for (size_t i = 0; rc == 0 && i < m->step->count; i++)
 		rc = layer_open(m, disk, i, &layers, err);
@@ -129,6 +145,18 @@ static int list_write(struct merge *m, unsigned disk, const struct table *digest
 	return rc ? err_wrap(err, "%s/merge/%llu/%s.digests", m->r->name, (unsigned long long)m->into, name) : 0;
 }
 
+// Whoever reads the merged list finds no sector that is damaged, but digests that say so: that is in quarantine before.
+static int unknown_quarantine(struct merge *m, const struct table *digests, struct err *err)
+{
+	uint64_t b = table_next(digests, 0);
+	while (b != TABLE_END && !digest_is_unknown(table_get(digests, b)))
+		b = table_next(digests, b + 1);
+	if (b == TABLE_END)
+		return 0;
+	LOCK_SCOPE(&m->r->lock);
+	return unknown_find(m->r, err);
+}
+
 // A block's digest is that of the last layer that has one: the later the list, the more it says.
 static int lists_merge(struct merge *m, unsigned disk, struct err *err)
 {
@@ -137,6 +165,8 @@ static int lists_merge(struct merge *m, unsigned disk, struct err *err)
 	table_init(&digests, size_blocks(m->next.disk[disk].size));
 	for (size_t i = 0; rc == 0 && i < m->step->count; i++)
 		rc = digests_of_point(m->r, &m->point[i], disk, digest_take, &digests, err);
+	if (rc == 0)
+		rc = unknown_quarantine(m, &digests, err);
 	if (rc == 0)
 		rc = list_write(m, disk, &digests, err);
 	table_done(&digests);

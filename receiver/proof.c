@@ -24,6 +24,16 @@ struct proof {
 	struct proof_info info;
 };
 
+// What is damaged goes into quarantine; what could not be read now is no damage, and is asked for again.
+static int condemn(struct proof *p, uint64_t from, const struct err *why, struct err *err)
+{
+	struct err failed = {.code = 0};
+	if (scrub_condemn(p->replica, (uint16_t)p->disk, from, true, why, &failed))
+		log_error("damage could not be noted protection=%s point=%llu reason=\"%s\"", p->replica->name, (unsigned long long)p->point,
+			  failed.text);
+	return err_set(err, -EUCLEAN, "%s", why->text);
+}
+
 int proof_open(struct replica *replica, uint64_t point, struct proof **ret_proof, struct err *err)
 {
 	struct proof *p = calloc(1, sizeof(*p));
@@ -34,7 +44,12 @@ int proof_open(struct replica *replica, uint64_t point, struct proof **ret_proof
 	p->replica = replica;
 	p->point = point;
 	p->disk_count = replica->prot.disk_count;
-	int rc = replica_point_sizes(replica, point, p->size, err);
+	struct err why = {.code = 0};
+	int rc = replica_point_sizes(replica, point, p->size, &why);
+	if (rc == -EBADMSG || rc == -ENODATA)
+		rc = condemn(p, point, &why, err);
+	else if (rc)
+		(void)err_set(err, rc, "%s", why.text);
 	if (rc) {
 		proof_close(p);
 		return rc;
@@ -60,7 +75,7 @@ void proof_info(const struct proof *p, struct proof_info *ret_info)
 }
 
 // Into quarantine, for all points that show the block. It is looked at once more there: *ret_again when it was sound then, and nothing was noted.
-// -EAGAIN while retention is at work: it is not waited for, since who stops a proof waits for the slice.
+// -EAGAIN for want of memory or descriptors, and while retention is at work: it is not waited for, since who stops a proof waits for the slice.
 static int quarantine(struct proof *p, uint64_t index, const struct err *why, bool *ret_again)
 {
 	struct err err = {.code = 0};
@@ -69,6 +84,8 @@ static int quarantine(struct proof *p, uint64_t index, const struct err *why, bo
 	int rc = scrub_unreadable(p->replica, (uint16_t)p->disk, index, 1, why, &err);
 	(void)pthread_mutex_unlock(&p->replica->retain_lock);
 	*ret_again = rc == why->code;
+	if (chain_lacks(rc)) // nobody knows yet, and nothing was noted
+		return -EAGAIN;
 	if (rc && !*ret_again)
 		log_error("damage could not be noted protection=%s point=%llu reason=\"%s\"", p->replica->name, (unsigned long long)p->point,
 			  err.text);
@@ -85,7 +102,7 @@ static int block_prove(struct proof *p, uint64_t index, struct err *err)
 	if (chain_lacks(rc))
 		return err_set(err, rc, "%s", why.text);
 	if (quarantine(p, index, &why, &again))
-		return err_set(err, -EAGAIN, "block %llu of disk %u is damaged (%s); noted when retention has ended its step",
+		return err_set(err, -EAGAIN, "block %llu of disk %u is damaged (%s); noted when retention has ended its step, or memory and descriptors suffice",
 			       (unsigned long long)index, p->disk, why.text);
 	if (again && chain_get(p->chain, index, p->buf, NULL) == 0) {
 		log_warning("a block was read wrong once, and right at the second look: is the disk or the memory of this host failing? "
@@ -107,14 +124,22 @@ static void disk_end(struct proof *p)
 	p->info.ended = ++p->disk == p->disk_count;
 }
 
+// Opens the next disk.
+static int chain_begin(struct proof *p, struct err *err)
+{
+	struct err why = {.code = 0};
+	int rc = chain_open(p->replica, p->point, p->disk, &p->chain, &why);
+	if (rc && chain_is_damaged(rc))
+		return condemn(p, chain_fault(p->replica, p->point, p->disk), &why, err);
+	return rc ? err_set(err, rc, "%s", why.text) : 0;
+}
+
 int proof_slice(struct proof *p, struct err *err)
 {
 	if (p->info.ended)
 		return 0;
 	uint64_t blocks = size_blocks(p->size[p->disk]), end = min_u64(blocks, p->block + PROOF_SLICE_BLOCKS);
-	int rc = p->chain ? 0 : chain_open(p->replica, p->point, p->disk, &p->chain, err);
-	if (rc == -EBADMSG || rc == -EIO || rc == -ENODATA)
-		rc = err->code = -EUCLEAN;
+	int rc = p->chain ? 0 : chain_begin(p, err);
 	for (; rc == 0 && p->block < end && p->info.damaged_blocks < PROOF_DAMAGE_MAX; p->block++) {
 		rc = block_prove(p, p->block, err);
 		if (rc)

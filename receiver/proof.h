@@ -22,11 +22,10 @@ struct proof_info {
 	bool ended;
 };
 
-// -ENOENT without such a point; -ENOMEM.
+// -ENOENT without such a point; -EUCLEAN where its point.json is damaged: it is in quarantine then; -ENOMEM and others, as proof_slice().
 int proof_open(struct replica *replica, uint64_t point, struct proof **ret_proof, struct err *err);
 void proof_close(struct proof *proof); // takes NULL
-// The next slice. -EUCLEAN, with the file, where not even the digests or an overlay's tables can be read: the point is damaged, and there is
-// nothing to go on with. Anything else: it could not be read now, and the same slice may be asked for again.
+// The next slice. -EUCLEAN, with the file, where the digests or an overlay's tables are damaged: it is in quarantine then, and there is nothing to go on with. Anything else: it could not be read now, and the same slice may be asked for again.
 int proof_slice(struct proof *proof, struct err *err);
 void proof_info(const struct proof *proof, struct proof_info *ret_info);
 

@@ -84,8 +84,8 @@ static const char *replica_reason(const struct replica_info *info, const char *s
 			       "%llu points stay that retention would merge: the file system of %s cannot exchange directories; ext4, xfs and btrfs "
 			       "can",
 			       (unsigned long long)info->surplus, store);
-	if (info->retention_reason[0])
-		(void)snprintf(text, ERR_TEXT_MAX, "%s", info->retention_reason);
+	if (info->stall.cause)
+		(void)snprintf(text, ERR_TEXT_MAX, "%s", info->stall.reason);
 	if (info->retention_waits_for)
 		(void)snprintf(text, ERR_TEXT_MAX,
 			       "retention waits: %llu of %llu points are to go, but point %llu, which needs them, is held by a mount or a "
@@ -119,6 +119,15 @@ static json_t *replica_limits(const struct replica_info *info)
 			 names[info->limited]);
 }
 
+static json_t *replica_stall(const struct replica_info *info)
+{
+	const struct stall_info *stall = &info->stall;
+	if (!stall->cause)
+		return json_null();
+	return json_pack("{s:s, s:s, s:I, s:o}", "cause", stall_cause_name(stall->cause), "reason", stall->reason, "failures", (json_int_t)stall->failures,
+			 "again_in_ms", stall->again_in_ms ? json_new_u64(stall->again_in_ms) : json_null());
+}
+
 static json_t *replica_seed(const struct replica_info *info)
 {
 	return info->adopting ? json_pack("{s:I, s:I}", "done_bytes", (json_int_t)info->adopted_bytes, "total_bytes",
@@ -150,7 +159,7 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 	uint64_t bad = replica_damaged_blocks(replica, info->last_point);
 	uuid_format(&info->protection, uuid);
 	json_t *json = json_pack(
-		"{s:o, s:o, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o}", "seed", replica_seed(info), "scrub", proof_json_scrub(recovery, replica), "name", info->name,
+		"{s:o, s:o, s:o, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o}", "retention_stalled", replica_stall(info), "seed", replica_seed(info), "scrub", proof_json_scrub(recovery, replica), "name", info->name,
 		"uuid", uuid, "state", state_name(info), "reason", replica_reason(info, store_path(recovery->store), bad, reason), "owner",
 		json_new_hex(info->owner_pin, OWNER_PIN_SIZE), "rpo_ms", (json_int_t)info->rpo_ms, "points_keep",
 		(json_int_t)info->points_keep, "retention", recovery_json_retention(info), "points",

@@ -239,7 +239,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 	else
 		memcpy(info.broken_reason, r->why.text, sizeof(info.broken_reason));
 	limits_text(r, r->limited, info.limited_reason, sizeof(info.limited_reason));
-	memcpy(info.retention_reason, r->stall.why.text, sizeof(info.retention_reason));
+	stall_info(r, &info.stall);
 	memcpy(info.disk, r->prot.disk, sizeof(info.disk));
 	*ret_info = info;
 }

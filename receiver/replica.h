@@ -209,10 +209,24 @@ struct point_info *replica_point(struct replica *replica, uint64_t number); // N
 int replica_read_point(const struct replica *replica, uint64_t number, struct point_file *ret_point, struct err *err);
 
 // digests.c: every digest that is not zero of the base, as a disk of `size` bytes; every entry of a point's list. -EBADMSG, and others, with the file. Of
-// the base `each` may be told the same twice. `locked`: the caller has the lock.
+// the base `each` may be told the same twice. `locked`: the caller has the lock. A block whose digest was lost with its sector is told as digest_unknown.
 int digests_of_base(struct replica *replica, unsigned disk, uint64_t size, bool locked, digest_each *each, void *context, struct err *err);
 int digests_of_point(const struct replica *replica, const struct point_file *point, unsigned disk, digest_each *each, void *context,
 		     struct err *err);
+struct lost_digests {
+	uint64_t first, end, missing; // as a digest_lost is told
+	uint64_t from, to;	      // of which blocks `each` is to hear
+};
+// Tells `each` digest_unknown of the blocks that the lost digests were of; `overlay`: the list's, NULL when it cannot be read, or of a table.
+int digests_lost(struct qcow2_reader *overlay, const struct lost_digests *lost, digest_each *each, void *context, struct err *err);
+
+// unknown.c, under `lock`, where no fold or merge changes what is read. The digests of the newest point into `state`, a table for each disk; NULL: they are not
+// wanted. `ret_unknown`: the blocks whose digests are unknown, and the points that show them.
+int digests_of_newest(struct replica *replica, struct table *state, struct damage_set *ret_unknown, struct err *err);
+// Quarantines them, durable on return: -ENOSPC, or -EAGAIN when it cannot be saved.
+int unknown_note(struct replica *replica, const struct damage_set *unknown, struct err *err);
+// Both, for whoever met a digest that is unknown.
+int unknown_find(struct replica *replica, struct err *err);
 
 // create.c: makes the files of a new protection, durable on return; needs the store's lock.
 int replica_create(struct env_root *root, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],
@@ -251,12 +265,13 @@ int retain_sync(struct replica *replica, const char *const *dirs, size_t count, 
 int pins_load(struct replica *replica, struct err *err);
 int pace_spend(const struct retain_pace *pace, uint64_t bytes); // NULL: any speed
 
-// stall.c: a step was done or failed (rc < 0, `why`); takes the lock. Whether it is too early to try again, and whether it was tried so often
-// that a block which cannot be read is left out: these need the lock, or retain_lock.
+// stall.c: a step was done or failed (rc < 0, `why`); takes the lock. Whether it is too early to try again, and whether it failed so often that what cannot be
+// read for this error, a block, a table or all of an overlay, is left out: these need the lock, or retain_lock.
 enum { STALL_TRIES = 3 };
 void stall_note(struct replica *replica, int rc, const struct err *why);
 bool stall_waits(const struct replica *replica);
-bool stall_gives_up(const struct replica *replica);
+bool stall_leaves_out(const struct replica *replica, int rc);
+void stall_info(const struct replica *replica, struct stall_info *ret_info);
 // -ENOSPC, and what to do, when a step might not find the space that it takes before it frees any. Takes the lock.
 int stall_space(struct replica *replica, const struct retain_step *step, struct err *err);
 

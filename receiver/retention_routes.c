@@ -44,35 +44,78 @@ json_t *recovery_json_kept_by(unsigned why)
 	return array;
 }
 
-static json_t *plan_point(const struct point_info *point, unsigned why)
+static json_t *bytes_json(const struct retention_bytes *bytes)
 {
-	return json_pack("{s:I, s:o, s:I, s:b, s:o}", "point", (json_int_t)point->number, "commit",
-			 json_when(point->commit_wall_ns), "stored_bytes", (json_int_t)point->stored_bytes, "held",
-			 point->holds != 0, "kept_by", recovery_json_kept_by(why));
+	return json_pack("{s:I, s:I, s:I}", "least", (json_int_t)bytes->least, "likely", (json_int_t)bytes->likely, "most", (json_int_t)bytes->most);
+}
+
+// What is known of the points that there are.
+struct plan {
+	struct point_info *points;
+	struct retention_point *why;
+	struct retention_bytes *after; // NULL: not asked for, or not known
+	size_t count;
+	struct retention_cost cost;
+	struct err unknown; // why the cost is not known; code 0: it is
+};
+
+static void plan_done(struct plan *plan)
+{
+	free(plan->points);
+	free(plan->why);
+	free(plan->after);
+}
+
+static int plan_make(struct plan *plan, struct replica *replica, const struct retention *policy, bool cost)
+{
+	if (cost && replica_weigh_retention(replica, policy, &plan->points, &plan->why, &plan->after, &plan->count, &plan->cost, &plan->unknown) == 0)
+		return 0;
+	return replica_plan_retention(replica, policy, &plan->points, &plan->why, &plan->count);
+}
+
+static json_t *plan_point(const struct plan *plan, size_t i)
+{
+	const struct point_info *point = &plan->points[i];
+	return json_pack("{s:I, s:o, s:I, s:o, s:b, s:o}", "point", (json_int_t)point->number, "commit", json_when(point->commit_wall_ns), "stored_bytes",
+			 (json_int_t)point->stored_bytes, "stored_after", plan->after && plan->why[i].why ? bytes_json(&plan->after[i]) : json_null(),
+			 "held", point->holds != 0, "kept_by", recovery_json_kept_by(plan->why[i].why));
+}
+
+static json_t *cost_json(const struct plan *plan)
+{
+	const struct retention_cost *cost = &plan->cost;
+	if (!plan->after)
+		return json_null();
+	return json_pack("{s:I, s:o, s:o, s:I, s:I}", "used_bytes", (json_int_t)cost->used_bytes, "used_after", bytes_json(&cost->after), "base_after",
+			 bytes_json(&cost->base), "copied_blocks", (json_int_t)cost->copied_blocks, "packed_again_blocks",
+			 (json_int_t)cost->packed_again_blocks);
 }
 
 // What a policy says of the points that there are. What goes is not all freed: what a later point does not replace moves there, or to
 // the base.
-static json_t *plan_json(struct replica *replica, const struct replica_info *info)
+static json_t *plan_json(struct replica *replica, const struct replica_info *info, bool cost)
 {
-	AUTO_FREE struct point_info *points = NULL;
-	AUTO_FREE struct retention_point *plan = NULL;
-	size_t count = 0, kept = 0;
+	struct plan plan = {.count = 0};
+	size_t kept = 0;
 	uint64_t kept_bytes = 0, goes_bytes = 0;
-	if (replica_plan_retention(replica, &info->retention, &points, &plan, &count))
+	if (plan_make(&plan, replica, &info->retention, cost))
 		return NULL;
 	json_t *array = json_array();
-	for (size_t i = 0; i < count; i++) {
-		kept += plan[i].why != 0;
-		*(plan[i].why ? &kept_bytes : &goes_bytes) += points[i].stored_bytes;
-		if (json_array_append_new(array, plan_point(&points[i], plan[i].why))) {
+	for (size_t i = 0; i < plan.count; i++) {
+		kept += plan.why[i].why != 0;
+		*(plan.why[i].why ? &kept_bytes : &goes_bytes) += plan.points[i].stored_bytes;
+		if (json_array_append_new(array, plan_point(&plan, i))) {
 			json_decref(array);
+			plan_done(&plan);
 			return NULL;
 		}
 	}
-	return json_pack("{s:o, s:I, s:I, s:I, s:I, s:o}", "retention", recovery_json_retention(info), "kept", (json_int_t)kept, "kept_bytes",
-			 (json_int_t)kept_bytes, "removed", (json_int_t)(count - kept), "freed_bytes_most", (json_int_t)goes_bytes, "points",
-			 array);
+	json_t *json = json_pack("{s:o, s:I, s:I, s:I, s:I, s:o, s:s, s:o}", "retention", recovery_json_retention(info), "kept", (json_int_t)kept,
+				 "kept_bytes", (json_int_t)kept_bytes, "removed", (json_int_t)(plan.count - kept), "freed_bytes_most",
+				 (json_int_t)goes_bytes, "cost", cost_json(&plan), "cost_error", plan.unknown.code ? plan.unknown.text : "", "points",
+				 array);
+	plan_done(&plan);
+	return json;
 }
 
 static unsigned get_retention(void *context, const struct control_request *request, json_t **ret_body)
@@ -84,8 +127,9 @@ static unsigned get_retention(void *context, const struct control_request *reque
 	struct replica *replica = control_read(request->body, NULL, 0, &err) ? NULL : route_find(context, request, &err);
 	if (!replica)
 		return route_fail(&err, ret_body);
+	const char *cost = request->query(request, "cost");
 	replica_info(replica, info);
-	return route_answer(HTTP_OK, plan_json(replica, info), ret_body);
+	return route_answer(HTTP_OK, plan_json(replica, info, cost && strcmp(cost, "yes") == 0), ret_body);
 }
 
 // The policy that the request means: what it does not say is as it was.
@@ -130,7 +174,7 @@ static unsigned post_retention(void *context, const struct control_request *requ
 	if (policy_read(request, info, &source, &dry_run, &err) ||
 	    (!dry_run && replica_set_retention(replica, source ? NULL : &info->retention, &err)))
 		return route_fail(&err, ret_body);
-	json_t *plan = plan_json(replica, info);
+	json_t *plan = plan_json(replica, info, dry_run);
 	if (plan && json_object_set_new(plan, "dry_run", json_boolean(dry_run))) {
 		json_decref(plan);
 		plan = NULL;

@@ -75,9 +75,14 @@ void scrub_load(struct replica *replica);    // at recovery
 void scrub_poison(struct replica *replica);  // a session begins, or has sealed: what the newest point shows damaged is known to differ
 bool scrub_wants(const struct replica *replica, uint16_t disk, uint64_t index); // damaged in the newest point, and not whole in the head
 void scrub_sealed(struct replica *replica, uint64_t before); // the head, not closed yet, is the point after `before`
+int scrub_record(struct replica *replica, struct err *err); // makes what is known of damage durable
 void scrub_forget(struct replica *replica); // damage that no point shows any more: those that showed it were folded or merged
 // A fold or a merge cannot read these blocks of a point: quarantined, durable on return, for all points that show them. `why`, when all of them read
 // after all. Takes `lock`, and needs retain_lock.
 int scrub_unreadable(struct replica *replica, uint16_t disk, uint64_t first, uint64_t count, const struct err *why, struct err *err);
+// condemn.c: the file of a disk of point `number` cannot be used as a whole. Without a look at them, all blocks that its list names (all of the disk, where the
+// list cannot be read either, or names none and `any` is set) are quarantined as this point and the later ones show them; durable on return. In memory they
+// are also after an error. The next pass over every point says exactly which are. Takes `lock`.
+int scrub_condemn(struct replica *replica, uint16_t disk, uint64_t number, bool any, const struct err *why, struct err *err);
 
 #endif

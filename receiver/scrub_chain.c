@@ -76,6 +76,12 @@ static int level_held(struct scrub_chain *c, struct scrub_level *level, uint64_t
 	return rc ? err_set(err, rc, "%s", why.text) : 0;
 }
 
+struct qcow2_reader *scrub_chain_overlay(struct scrub_chain *c, size_t at)
+{
+	struct err why = {0};
+	return level_open(c, &c->level[at], &why) ? NULL : c->level[at].reader;
+}
+
 int scrub_chain_holds(struct scrub_chain *c, size_t at, uint64_t index, bool *ret_holds, struct err *err)
 {
 	struct qcow2_held held;

@@ -30,6 +30,7 @@ void scrub_chain_close(struct scrub_chain *chain); // takes one that could not b
 // What point `at` shows of block `index`, which lies on its disk: BLOCK_SIZE bytes, zeros past the end. -EBADMSG or -EIO when it cannot
 // be read as what it was written as; -ENOMEM.
 int scrub_chain_read(struct scrub_chain *chain, size_t at, uint64_t index, unsigned char *block, struct err *err);
+struct qcow2_reader *scrub_chain_overlay(struct scrub_chain *chain, size_t at); // NULL when it cannot be opened
 // Whether the overlay of point `at` by its tables holds something of the block. Errors as above.
 int scrub_chain_holds(struct scrub_chain *chain, size_t at, uint64_t index, bool *ret_holds, struct err *err);
 

@@ -19,14 +19,42 @@
 enum { STALL_MIN_S = 60, STALL_MAX_S = 3600, STALL_MARGIN = 1 << 20 };
 #define NS_PER_S UINT64_C(1000000000)
 
+const char *stall_cause_name(enum stall_cause cause)
+{
+	static const char *const names[] = {[STALL_SPACE] = "no-space", [STALL_IO] = "io-error", [STALL_LACK] = "short-of-memory", [STALL_OTHER] = "failed"};
+	return names[cause];
+}
+
 bool stall_waits(const struct replica *r)
 {
 	return r->stall.failures && env_mono_ns(r->root->env) < r->stall.until_ns;
 }
 
-bool stall_gives_up(const struct replica *r)
+bool stall_leaves_out(const struct replica *r, int rc)
 {
-	return r->stall.failures >= STALL_TRIES;
+	return rc == -EIO && r->stall.failures >= STALL_TRIES;
+}
+
+static enum stall_cause cause_of(int code)
+{
+	switch (code) {
+	case 0: return STALL_NOT;
+	case -ENOSPC: return STALL_SPACE;
+	case -EIO: return STALL_IO;
+	case -ENOMEM:
+	case -EMFILE:
+	case -ENFILE: return STALL_LACK;
+	default: return STALL_OTHER;
+	}
+}
+
+void stall_info(const struct replica *r, struct stall_info *ret_info)
+{
+	uint64_t now = env_mono_ns(r->root->env);
+	*ret_info = (struct stall_info){.cause = cause_of(r->stall.why.code), .failures = r->stall.failures};
+	if (ret_info->cause != STALL_NOT && ret_info->cause != STALL_SPACE)
+		ret_info->again_in_ms = r->stall.until_ns > now ? (r->stall.until_ns - now) / 1000000 + 1 : 1;
+	memcpy(ret_info->reason, r->stall.why.text, sizeof(ret_info->reason));
 }
 
 static void stall_begin(struct replica *r, const struct err *why)
@@ -96,7 +124,7 @@ struct need {
 static int base_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
 {
 	struct need *need = context;
-	if (digest_is_zero(digest) || (table_reserve(&need->base, index, 1) == 0 && table_set(&need->base, index, digest) == 0))
+	if (digest_is_zero(digest) || digest_is_unknown(digest) || (table_reserve(&need->base, index, 1) == 0 && table_set(&need->base, index, digest) == 0))
 		return 0;
 	return err_set(err, -ENOMEM, "out of memory for digests");
 }

@@ -67,6 +67,16 @@ int store_forget(struct store *store, const char *name, struct err *err);
 
 enum limited { LIMITED_NOT, LIMITED_QUOTA, LIMITED_SPACE };
 
+// Why retention cannot go on, and when it is tried again.
+enum stall_cause { STALL_NOT, STALL_SPACE, STALL_IO, STALL_LACK, STALL_OTHER };
+const char *stall_cause_name(enum stall_cause cause); // "no-space", "io-error", "short-of-memory", "failed"; NULL: it goes on
+struct stall_info {
+	enum stall_cause cause;
+	unsigned failures;	// one after another; STALL_SPACE counts none
+	uint64_t again_in_ms;	// 0: at each round
+	char reason[ERR_TEXT_MAX]; // "" while it goes on
+};
+
 struct replica_info {
 	char name[NAME_SIZE];
 	struct uuid protection;
@@ -102,7 +112,7 @@ struct replica_info {
 	char limited_reason[ERR_TEXT_MAX];
 	uint64_t retention_waits_for; // the oldest held point, once it lets RETENTION_LATE_POINTS too many gather; else 0
 	uint64_t surplus;  // points that the policy does not keep, and that are still there
-	char retention_reason[ERR_TEXT_MAX]; // why retention cannot go on; "" while it does
+	struct stall_info stall; // of retention
 	bool cannot_merge; // the file system cannot exchange directories: points in the middle stay
 	uint64_t doubted_disks; // bit n: disk n; its source lost track of it (replica_doubt())
 };
@@ -185,6 +195,22 @@ int replica_set_retention(struct replica *replica, const struct retention *polic
 // What `policy` (NULL: the one that counts) says of each point of replica_points(), in order; the caller frees both arrays.
 int replica_plan_retention(struct replica *replica, const struct retention *policy, struct point_info **ret_points,
 			   struct retention_point **ret_plan, size_t *ret_count);
+
+// What a policy would have the protection take, as the quota counts, once every point that it does not keep is merged or folded and nothing holds any: by
+// the tables of the points and the holes of the base, of which no block is read. docs/store.md, "What a policy costs".
+struct retention_bytes {
+	uint64_t least, likely, most;
+};
+struct retention_cost {
+	uint64_t used_bytes;	      // now
+	struct retention_bytes after; // of all that `used_bytes` counts
+	struct retention_bytes base;  // of that, the base
+	uint64_t copied_blocks, packed_again_blocks; // that merges take over as they are, and that they put together
+};
+// The plan and its cost, of the same points. Takes no hold and waits for no step of retention: where one ends meanwhile it looks again, and holds the
+// newest point only when that has happened three times. *ret_after (NULL: not asked) has each point's bytes then; the caller frees all three.
+int replica_weigh_retention(struct replica *replica, const struct retention *policy, struct point_info **ret_points, struct retention_point **ret_plan,
+			    struct retention_bytes **ret_after, size_t *ret_count, struct retention_cost *ret_cost, struct err *err);
 
 // A pin keeps a point from retention until it is taken back, through restarts. Durable on return. Done again, it replaces the text.
 // -ENOENT when there is no such point, -EINVAL a text that is too long, -ENOSPC, -EBUSY when there are POINT_PINS_MAX.

@@ -24,6 +24,8 @@ struct job {
 	struct proof *proof; // NULL before the first slice, and after the last
 	bool held, busy;
 	unsigned failed; // slices in a row
+	unsigned gave_up; // times in a row that it was found unreadable
+	uint64_t again_ns; // unreadable: when it is tried again, monotonic
 	uint64_t rewrites; // of the point, which is what the result is about
 	uint64_t began_ns, ended_ns; // monotonic
 };
@@ -42,7 +44,7 @@ struct verifier {
 const char *verify_state_name(enum verify_state state)
 {
 	static const char *const names[] = {[VERIFY_NONE] = "none", [VERIFY_RUNNING] = "running", [VERIFY_SOUND] = "sound",
-					    [VERIFY_DAMAGED] = "damaged", [VERIFY_FAILED] = "failed"};
+					    [VERIFY_DAMAGED] = "damaged", [VERIFY_UNREADABLE] = "unreadable"};
 	return names[state];
 }
 
@@ -110,7 +112,7 @@ static bool job_stands(const struct verifier *v, const struct job *job)
 {
 	if (job->info.state == VERIFY_RUNNING)
 		return true;
-	return job->info.state != VERIFY_FAILED && job_is_of_now(job) && env_mono_ns(v->env) - job->ended_ns < VERIFIER_FRESH_S * NS_PER_S;
+	return job->info.state != VERIFY_UNREADABLE && job_is_of_now(job) && env_mono_ns(v->env) - job->ended_ns < VERIFIER_FRESH_S * NS_PER_S;
 }
 
 int verifier_begin(struct verifier *v, struct replica *replica, uint64_t point, bool asked, struct err *err)
@@ -226,9 +228,41 @@ static void job_end(struct verifier *v, struct job *job, enum verify_state state
 			  "point=%llu damaged_blocks=%llu reason=\"%s\"",
 			  name, point, (unsigned long long)job->info.damaged_blocks, job->info.reason);
 		damage_emit(name, job);
-	} else {
-		log_warning("a point in use could not be verified protection=%s point=%llu reason=\"%s\"", name, point, job->info.reason);
 	}
+}
+
+// What it lacks or a disk that does not answer says nothing of what is stored: the point is neither sound nor damaged. It is told, and tried again.
+static void job_give_up(struct verifier *v, struct job *job)
+{
+	uint64_t wait_s = VERIFIER_AGAIN_S;
+	for (unsigned i = 0; i < job->gave_up && wait_s < VERIFIER_AGAIN_MAX_S; i++)
+		wait_s *= 2;
+	job->gave_up++;
+	wait_s = min_u64(wait_s, VERIFIER_AGAIN_MAX_S);
+	job_end(v, job, VERIFY_UNREADABLE);
+	job->again_ns = job->ended_ns + wait_s * NS_PER_S;
+	log_warning("a point in use cannot be read to be verified, and is tried again protection=%s point=%llu seconds=%llu reason=\"%s\"",
+		    job->replica->name, (unsigned long long)job->info.point, (unsigned long long)wait_s, job->info.reason);
+}
+
+// Begins again what could not be read and is due. A point that is gone meanwhile is forgotten. How long until the next one is due.
+static uint64_t again_begin(struct verifier *v)
+{
+	uint64_t now = env_mono_ns(v->env), wait_ns = IDLE_S * NS_PER_S;
+	for (size_t i = 0; i < v->count; i++) {
+		struct job *job = v->job[i];
+		bool asked = job->info.asked;
+		if (job->info.state != VERIFY_UNREADABLE)
+			continue;
+		if (now < job->again_ns) {
+			wait_ns = min_u64(wait_ns, job->again_ns - now);
+		} else if (job_begin(v, job, NULL)) {
+			job_remove(v, i--);
+		} else {
+			job->info.asked = asked;
+		}
+	}
+	return wait_ns;
 }
 
 // Takes in what a slice found. A slice that failed is tried again: memory or descriptors may come back.
@@ -241,16 +275,19 @@ static void job_take(struct verifier *v, struct job *job, int rc, const struct p
 	job->info.damaged_blocks = found->damaged_blocks;
 	job->info.bytes_per_second = ran_ms ? found->done_bytes / 1024 * 1000 / ran_ms * 1024 : 0;
 	job->failed = rc && rc != -EAGAIN ? job->failed + 1 : 0;
+	if (rc == 0 && !found->damaged_blocks)
+		job->info.reason[0] = 0, job->gave_up = 0;
+	if (rc && rc != -EUCLEAN && rc != -EAGAIN && !found->damaged_blocks)
+		(void)snprintf(job->info.reason, sizeof(job->info.reason), "%s", why->text);
 	if (rc == -EUCLEAN || news || (found->ended && found->damaged_blocks))
 		damaged_explain(job, why);
 	if (rc == -EUCLEAN || (rc == 0 && found->ended && found->damaged_blocks))
 		job_end(v, job, VERIFY_DAMAGED);
 	else if (rc == 0 && found->ended)
 		job_end(v, job, VERIFY_SOUND);
-	else if (rc && job->failed == TRIES_MAX) {
-		(void)snprintf(job->info.reason, sizeof(job->info.reason), "%s", why->text);
-		job_end(v, job, VERIFY_FAILED);
-	} else if (news) {
+	else if (rc && job->failed == TRIES_MAX)
+		job_give_up(v, job);
+	else if (news) {
 		log_error("DAMAGE in a point that is in use; it is still being read. protection=%s point=%llu reason=\"%s\"", job->replica->name,
 			  (unsigned long long)job->info.point, job->info.reason);
 		damage_emit(job->replica->name, job);
@@ -265,9 +302,10 @@ uint64_t verifier_step(struct verifier *v)
 	struct job *job;
 	{
 		LOCK_SCOPE(&v->lock);
+		uint64_t again_ns = again_begin(v);
 		job = job_choose(v);
 		if (!job)
-			return IDLE_S * NS_PER_S;
+			return again_ns;
 		job->busy = true;
 		before = found.done_bytes = job->info.done_bytes;
 		found.total_bytes = job->info.total_bytes;
@@ -286,6 +324,14 @@ uint64_t verifier_step(struct verifier *v)
 
 // --- asking ---
 
+static void info_take(const struct verifier *v, const struct job *job, struct verify_info *ret_info)
+{
+	uint64_t now = env_mono_ns(v->env);
+	*ret_info = job->info;
+	if (job->info.state == VERIFY_UNREADABLE)
+		ret_info->again_in_ms = job->again_ns > now ? (job->again_ns - now) / 1000000 + 1 : 1;
+}
+
 void verifier_info(struct verifier *v, const struct replica *replica, uint64_t point, struct verify_info *ret_info)
 {
 	*ret_info = (struct verify_info){.point = point, .state = VERIFY_NONE};
@@ -294,7 +340,7 @@ void verifier_info(struct verifier *v, const struct replica *replica, uint64_t p
 	LOCK_SCOPE(&v->lock);
 	const struct job *job = job_find(v, replica, point);
 	if (job && job_is_of_now(job))
-		*ret_info = job->info;
+		info_take(v, job, ret_info);
 }
 
 bool verifier_at(struct verifier *v, const struct replica *replica, size_t n, struct verify_info *ret_info)
@@ -305,7 +351,7 @@ bool verifier_at(struct verifier *v, const struct replica *replica, size_t n, st
 	for (size_t i = 0; i < v->count; i++) {
 		if (v->job[i]->replica != replica || !job_is_of_now(v->job[i]) || n--)
 			continue;
-		*ret_info = v->job[i]->info;
+		info_take(v, v->job[i], ret_info);
 		return true;
 	}
 	return false;
@@ -313,13 +359,21 @@ bool verifier_at(struct verifier *v, const struct replica *replica, size_t n, st
 
 // --- the thread ---
 
+static bool any_runs(const struct verifier *v)
+{
+	for (size_t i = 0; i < v->count; i++)
+		if (v->job[i]->info.state == VERIFY_RUNNING)
+			return true;
+	return false;
+}
+
 // What is begun while nothing is under way begins at once; a wait for the rate is not cut short by it.
 static void pause_for(struct verifier *v, uint64_t ns)
 {
 	struct timespec until = clock_mono_after(ns);
-	bool idle = ns >= IDLE_S * NS_PER_S;
 	LOCK_SCOPE(&v->lock);
-	while (!v->stop && ns && !(idle && job_choose(v)) && pthread_cond_timedwait(&v->wake, &v->lock, &until) == 0)
+	bool idle = !any_runs(v);
+	while (!v->stop && ns && !(idle && any_runs(v)) && pthread_cond_timedwait(&v->wake, &v->lock, &until) == 0)
 		;
 }
 

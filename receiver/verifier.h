@@ -13,9 +13,11 @@ enum {
 	VERIFIER_JOBS_MAX = 256,
 	VERIFIER_OPEN_MAX = 4,	  // that are read at the same time: each has its digests in memory
 	VERIFIER_FRESH_S = 600,	  // how long a result stands for one who asks again
+	VERIFIER_AGAIN_S = 60,	  // after which what could not be read is tried again; twice as long each time
+	VERIFIER_AGAIN_MAX_S = 3600,
 };
 
-enum verify_state { VERIFY_NONE, VERIFY_RUNNING, VERIFY_SOUND, VERIFY_DAMAGED, VERIFY_FAILED };
+enum verify_state { VERIFY_NONE, VERIFY_RUNNING, VERIFY_SOUND, VERIFY_DAMAGED, VERIFY_UNREADABLE };
 const char *verify_state_name(enum verify_state state);
 
 struct verify_info {
@@ -24,7 +26,8 @@ struct verify_info {
 	bool asked; // it runs to its end, whether or not the point is in use
 	uint64_t done_bytes, total_bytes, damaged_blocks;
 	uint64_t bytes_per_second; // 0: not known yet
-	char reason[ERR_TEXT_MAX]; // damaged: and what to do; failed: why
+	uint64_t again_in_ms;	   // unreadable: until it is tried again by itself
+	char reason[ERR_TEXT_MAX]; // damaged: and what to do; unreadable, and while it runs and a slice has failed: why
 };
 
 struct verifier;

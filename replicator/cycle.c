@@ -189,6 +189,8 @@ static int seal(const struct cycle *cycle, uint64_t wire_start, struct cycle_rep
 int cycle_run(const struct cycle *cycle, struct cycle_report *ret_report, struct err *err)
 {
 	*ret_report = (struct cycle_report){.sealed = false};
+	if (cycle->pieces) // what the sync before found of its blocks says nothing of these
+		*sender_pieces(ship_sender(cycle->ship)) = (struct worth){.rest = 0};
 	uint64_t wire_start = channel_bytes_out(cycle->channel);
 	int rc = uuid_new(cycle->env, &ret_report->cut);
 	if (rc)

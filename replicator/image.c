@@ -231,6 +231,10 @@ unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, st
 {
 	uint64_t at = off, end = off + len;
 	unsigned count = 0;
+	if (image_stalled(image)) {
+		extents[0] = (struct nbd_extent){.len = len};
+		return 1;
+	}
 	while (at < end && count < most) {
 		uint64_t data = seek(image, at, SEEK_DATA, at);
 		bool hole = data > at;

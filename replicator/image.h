@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "replicator/aio.h"
+#include "replicator/cold.h"
 #include "replicator/nbd.h"
 #include "replicator/ring.h"
 
@@ -33,8 +34,13 @@ struct image {
 	unsigned send_detour; // likewise of reads that could be sent from the page cache
 	_Atomic unsigned ahead; // image_read.c: how many reads more are read ahead of
 	bool waits;	       // its file system takes no write that must not wait
-	unsigned again;	       // of those, that were refused since one was taken
-	uint64_t pending, moved_ns; // operations by the ring; when the first of them began, or the newest ended
+	bool took;	       // it has taken one
+	unsigned again;	       // of those, that were refused without a reason that we know
+	struct cold cold;
+	uint64_t wrote_ns;     // when a write ended last
+	struct image_owed {    // operations by the ring
+		uint64_t pending, moved_ns; // when the first of them began, or the newest ended
+	} owed_reads, owed_changes;
 	bool no_pipe;	       // its file system takes nothing from a pipe: each such write is copied once more
 };
 
@@ -64,7 +70,9 @@ bool image_sendable(struct image *image, uint64_t off, uint64_t len);
 // Sends from the page cache to a socket, as sendfile(): what the file holds when the peer receives it. Waits for the disk if pages were
 // evicted since image_sendable().
 ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len);
-// What the file system says about [off, off + len): 1 to `most` extents that start at `off`; they may end before the range does.
+// Whether it has owed an answer for so long that the thread which serves others had better not ask anything of it.
+bool image_stalled(const struct image *image);
+// What the file system says about [off, off + len), all data while it is stalled: 1 to `most` extents that start at `off`; they may end before the range does.
 unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, struct nbd_extent *extents, unsigned most);
 
 #endif

@@ -31,6 +31,8 @@ static bool hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)
 	const struct image *image = HOLDER(backend, struct image, backend);
 	struct stat st;
 	*ret_until = image->size;
+	if (image_stalled(image)) // the loop's thread asks
+		return false;
 	if (fstat(image->fd, &st) < 0 || (uint64_t)st.st_size < image->size)
 		return false;
 	off_t data = lseek(image->fd, (off_t)off, SEEK_DATA);

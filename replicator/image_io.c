@@ -7,9 +7,16 @@
 // stall is not every disk's. Likewise large reads of what is in memory go from the page cache to the socket without a copy. Reads for a cycle
 // are the reader's (reader.h).
 //
-// Both are for a disk that works. Where its file system takes a write that must not wait (RWF_NOWAIT: xfs; not ext4, nor tmpfs; btrfs in name
-// alone), the thread never waits for it: what would wait goes by the ring. On the others a disk that died is known by the operations that it
-// owes: as long as none of them has ended for STALL_NS, nothing is done from the thread.
+// Both are for a disk that works: the thread writes only to one that is known to be quick.
+//
+//	unproven ──a write by a worker ended──► proven ──none ended for TRUST_NS──► unproven
+//	                                          └─ it owes the end of a change for OWES_NS, or of a read for STALL_NS: by workers, until it ends
+//
+// Where the file system takes a write that must not wait (RWF_NOWAIT: xfs; not ext4, nor tmpfs; btrfs in name alone), the thread does not wait
+// for such a disk either, unless it is frozen: that the kernel does not look at before. What would wait goes by the ring.
+//
+// W1 (G3): the thread, which serves all disks of a protection, begins a write by itself only where the write before ended less than TRUST_NS
+// ago, and nothing is owed. So a disk that hangs is met by a worker, unless it begins to hang between two writes that follow so closely.
 #include "replicator/image.h"
 
 #include "base/clock.h"
@@ -38,9 +45,11 @@ enum {
 	SEND_BYTES_MAX = 1 << 20, // at once: others have their turn
 	LOOK_STEP = 64 << 10,
 	LOOK_STEP_COUNTED = 128 << 10, // of pages that are all there: whether they are being read; a readahead begins so many
-	AGAIN_MAX = 16,		       // writes that would wait, none between them that did not
+	AGAIN_MAX = 16,		       // writes that would wait, before any that would not
 	SLOW_NS = 2 * 1000 * 1000,
 	STALL_NS = 100 * 1000 * 1000,
+	OWES_NS = 10 * 1000 * 1000,
+	TRUST_NS = 20 * 1000 * 1000,
 	DETOUR_WRITES = 256,
 	DETOUR_READS = 16,
 };
@@ -85,25 +94,51 @@ static bool for_reader(const struct image *image, const struct aio *aio)
 	return aio->kind == AIO_READ && aio->background && image->reader;
 }
 
+static struct image_owed *owed_for(struct image *image, const struct aio *aio)
+{
+	return aio->kind == AIO_READ || aio->kind == AIO_ADVISE ? &image->owed_reads : &image->owed_changes;
+}
+
 static void op_begins(struct image *image, const struct aio *aio)
 {
+	struct image_owed *owed = owed_for(image, aio);
 	if (for_reader(image, aio))
 		return;
-	if (image->pending++ == 0)
-		image->moved_ns = clock_mono_ns();
+	if (owed->pending++ == 0)
+		owed->moved_ns = clock_mono_ns();
 }
 
 static void op_ends(struct image *image, const struct aio *aio)
 {
+	struct image_owed *owed = owed_for(image, aio);
 	if (for_reader(image, aio))
 		return;
-	image->pending--;
-	image->moved_ns = clock_mono_ns();
+	owed->pending--;
+	owed->moved_ns = clock_mono_ns();
+	if (aio->kind == AIO_WRITE)
+		image->wrote_ns = owed->moved_ns;
 }
 
-static bool stalled(const struct image *image)
+static bool owes(const struct image_owed *owed, uint64_t now_ns, uint64_t most_ns)
 {
-	return image->pending && clock_mono_ns() - image->moved_ns > STALL_NS;
+	return owed->pending && now_ns > owed->moved_ns + most_ns;
+}
+
+static bool stalled(const struct image *image, uint64_t now_ns)
+{
+	return owes(&image->owed_changes, now_ns, OWES_NS) || owes(&image->owed_reads, now_ns, STALL_NS) ||
+	       cold_hangs(&image->cold, now_ns, STALL_NS);
+}
+
+bool image_stalled(const struct image *image)
+{
+	return stalled(image, clock_mono_ns());
+}
+
+// W1
+static bool quick(const struct image *image, uint64_t now_ns)
+{
+	return !stalled(image, now_ns) && now_ns < image->wrote_ns + TRUST_NS;
 }
 
 static void op_submit(struct image_op *op)
@@ -137,8 +172,8 @@ static void op_submit(struct image_op *op)
 		io_uring_prep_fadvise(sqe, fd, off, (off_t)min_u64(len, ADVISE_STEP), POSIX_FADV_WILLNEED);
 		break;
 	}
-	if (aio->background)
-		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC); // copied by a worker, not between two guest requests
+	if (aio->background || (aio->kind == AIO_WRITE && !quick(op->image, clock_mono_ns())))
+		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC); // by a worker, not between two guest requests
 }
 
 static void op_finish(struct image_op *op, int res)
@@ -219,7 +254,7 @@ static bool write_direct(struct image *image, const struct aio *aio)
 		image->detour--;
 		return false;
 	}
-	return !stalled(image);
+	return quick(image, clock_mono_ns());
 }
 
 // For file systems that take nothing from a pipe.
@@ -246,6 +281,15 @@ static ssize_t write_piped(struct image *image, int pipe, uint64_t off, size_t l
 	return image->no_pipe ? write_copied(image, pipe, off, len) : wrote;
 }
 
+// A file system that refuses every such write does it without a reason: xfs refuses one while the image is being read, and as long as that
+// may be why, or one was taken before, nothing is concluded.
+static bool never_takes(struct image *image)
+{
+	if (image->took || image->owed_reads.pending || image->owed_changes.pending || atomic_load(&image->cold.reads))
+		return false;
+	return ++image->again >= AGAIN_MAX;
+}
+
 // Without waiting, where the file system can do that. EAGAIN: it would have to wait.
 static ssize_t write_quick(struct image *image, char *data, uint64_t off, size_t len)
 {
@@ -254,12 +298,12 @@ static ssize_t write_quick(struct image *image, char *data, uint64_t off, size_t
 		return pwrite(image->fd, data, len, (off_t)off);
 	ssize_t wrote = pwritev2(image->fd, &from, 1, (off_t)off, RWF_NOWAIT);
 	if (wrote >= 0) {
-		image->again = 0;
+		image->took = true;
 		return wrote;
 	}
-	if (errno != EOPNOTSUPP && (errno != EAGAIN || ++image->again < AGAIN_MAX))
+	if (errno != EOPNOTSUPP && (errno != EAGAIN || !never_takes(image)))
 		return wrote;
-	image->waits = true; // it never does
+	image->waits = true;
 	return pwrite(image->fd, data, len, (off_t)off);
 }
 
@@ -287,7 +331,8 @@ static void write_now(struct image *image, struct aio *aio)
 		else if (errno != EINTR)
 			res = -errno;
 	}
-	if (clock_mono_ns() - begin > SLOW_NS)
+	image->wrote_ns = clock_mono_ns();
+	if (image->wrote_ns - begin > SLOW_NS)
 		image->detour = DETOUR_WRITES;
 	finish_later(image, aio, res);
 }
@@ -313,7 +358,7 @@ bool image_sendable(struct image *image, uint64_t off, uint64_t len)
 {
 	char byte;
 	const struct iovec to = {.iov_base = &byte, .iov_len = 1};
-	if (len < SEND_BYTES_MIN || stalled(image))
+	if (len < SEND_BYTES_MIN || image_stalled(image))
 		return false;
 	if (image->send_detour) {
 		image->send_detour--;
@@ -349,7 +394,7 @@ static void by_reader(struct image_op *op)
 {
 	const struct aio *aio = op->aio;
 	op->job = (struct reader_job){
-		.message = {.run = on_job_done}, .fd = op->image->fd, .data = aio->data, .off = aio->off, .len = aio->len};
+		.message = {.run = on_job_done}, .fd = op->image->fd, .cold = &op->image->cold, .data = aio->data, .off = aio->off, .len = aio->len};
 	reader_read(op->image->reader, &op->job);
 }
 

@@ -33,7 +33,7 @@ static size_t from_memory(struct image *image, uint64_t off, size_t len, void *d
 	return n > 0 ? (size_t)n : 0;
 }
 
-int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data)
+static int read_now(struct image *image, uint64_t off, uint64_t len, void *data)
 {
 	unsigned ahead = atomic_load_explicit(&image->ahead, memory_order_relaxed);
 	size_t done = from_memory(image, off, len, data);
@@ -44,7 +44,11 @@ int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data)
 	if (done < len || ahead)
 		atomic_store_explicit(&image->ahead, done < len ? AHEAD_READS : ahead - 1, memory_order_relaxed);
 	while (done < len) {
+		cold_wait_begins(&image->cold);
 		ssize_t n = pread(image->fd, (char *)data + done, len - done, (off_t)(off + done));
+		int code = errno;
+		cold_wait_ends(&image->cold);
+		errno = code;
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -52,4 +56,12 @@ int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data)
 		done += (size_t)n;
 	}
 	return 0;
+}
+
+int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data)
+{
+	(void)atomic_fetch_add(&image->cold.reads, 1);
+	int code = read_now(image, off, len, data);
+	(void)atomic_fetch_sub(&image->cold.reads, 1);
+	return code;
 }

@@ -21,6 +21,7 @@ struct known {
 	size_t count;
 	unsigned hand; // which of a full set goes next
 	bool bound, follows;
+	bool fresh; // follows, and nothing was told since: the head is as empty as it was made
 	struct uuid head;
 	uint64_t connection;
 };
@@ -54,15 +55,17 @@ void known_forget(struct known *known)
 	if (known->count)
 		memset(known->entry, 0, known->sets * WAYS * sizeof(struct entry));
 	known->count = 0;
-	known->bound = known->follows = false;
+	known->bound = known->follows = known->fresh = false;
 }
 
 void known_bind(struct known *known, const struct uuid *head, uint64_t connection)
 {
 	if (known->bound && uuid_equal(&known->head, head) && known->connection == connection)
 		return;
+	bool fresh = known->fresh && uuid_equal(&known->head, head);
 	known_forget(known);
 	known->bound = true;
+	known->follows = known->fresh = fresh;
 	known->head = *head;
 	known->connection = connection;
 }
@@ -70,7 +73,7 @@ void known_bind(struct known *known, const struct uuid *head, uint64_t connectio
 void known_follow(struct known *known, const struct uuid *next_head)
 {
 	known->head = *next_head;
-	known->follows = known->bound;
+	known->follows = known->fresh = known->bound;
 }
 
 bool known_follows(const struct known *known)
@@ -103,6 +106,7 @@ const struct digest *known_find(const struct known *known, uint16_t disk, uint64
 
 void known_set(struct known *known, uint16_t disk, uint64_t index, const struct digest *digest)
 {
+	known->fresh = false;
 	if (!known->sets || !known->bound)
 		return;
 	uint64_t key = key_of(disk, index);

@@ -32,7 +32,8 @@ void known_free(struct known *known);			   // takes NULL
 void known_bind(struct known *known, const struct uuid *head, uint64_t connection);
 // The head became a point, and the next one begins with its content.
 void known_follow(struct known *known, const struct uuid *next_head);
-// A point of this connection was committed, and nothing was forgotten since: so the head holds nothing that was not told here, but what had no room.
+// A point of this connection was committed, and nothing was forgotten since: so the head holds nothing that was not told here, but what had no room. It is
+// so, too, after another connection to the head that followed that point, where nothing was told since: that head holds nothing.
 bool known_follows(const struct known *known);
 void known_forget(struct known *known);
 const struct digest *known_find(const struct known *known, uint16_t disk, uint64_t index); // NULL: not known

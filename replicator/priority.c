@@ -9,7 +9,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { TURN_NS = 100 * 1000, COPY_NICE = 5, CREW_NICE = 10, NICE_MOST = 19 };
+// The kernel takes 0.1 to 100 ms. Of those who may run, the one whose turn is to end first goes first: so a long turn comes late. How long it
+// really lasts is another question: a turn's end is looked for at wake-ups and at the clock's ticks.
+enum { GUEST_TURN_NS = 1000 * 1000, COPY_TURN_NS = 100 * 1000 * 1000 };
+enum { COPY_NICE = 5, CREW_NICE = 10, NICE_MOST = 19 };
 
 struct attributes { // of sched_setattr(2), its first version; glibc 2.36 has no wrapper
 	uint32_t size, policy;
@@ -25,16 +28,20 @@ static _Atomic unsigned hurries;
 static _Thread_local enum wish wish;
 static _Thread_local int32_t share_nice; // what the thread's share is, once it asked for one
 
-// A short turn of the one who copies is soon over for those who wait behind it, too.
-static bool set(int32_t nice, uint32_t policy)
+static bool set_turn(int32_t nice, uint32_t policy, uint64_t turn_ns)
 {
 	struct attributes attributes = {.size = sizeof(attributes)};
 	if (syscall(SYS_sched_getattr, 0, &attributes, sizeof(attributes), 0) < 0)
 		return false;
 	attributes.policy = policy;
-	attributes.runtime = TURN_NS;
+	attributes.runtime = turn_ns;
 	attributes.nice = nice < NICE_MOST ? nice : NICE_MOST;
 	return syscall(SYS_sched_setattr, 0, &attributes, 0) == 0;
+}
+
+static bool set(int32_t nice, uint32_t policy)
+{
+	return set_turn(nice, policy, COPY_TURN_NS);
 }
 
 static int32_t own_nice(void)
@@ -45,7 +52,7 @@ static int32_t own_nice(void)
 
 void priority_guest(void)
 {
-	(void)set(own_nice(), SCHED_OTHER);
+	(void)set_turn(own_nice(), SCHED_OTHER, GUEST_TURN_NS);
 }
 
 // ---- what nobody else wants, and back

@@ -13,7 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// The calling thread answers guests: it asks for short turns, which come sooner (Linux 6.12).
+// The calling thread answers guests: it asks for short turns, which come sooner (Linux 6.12). Those of threads that copy are long, whatever
+// else they have: while one of them runs on what nobody else wants, a thread that wakes may still have to wait for a moment until it has a
+// claim to the processor, and with short turns the one who copies would have the next one first.
 void priority_guest(void);
 // The calling thread digests, compresses and sends. `spare`: with what nobody else wants. Cheap when nothing changes.
 void priority_copy(bool spare);

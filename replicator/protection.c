@@ -186,7 +186,7 @@ const char *protection_site(const struct protection *p)
 	return p->config.site;
 }
 
-int protection_cycle(struct protection *p, uint64_t *ret_cycle, struct err *err)
+int protection_cycle(struct protection *p, bool compare, uint64_t *ret_cycle, struct err *err)
 {
 	LOCK_SCOPE(&p->lock);
 	if (p->paused)
@@ -194,6 +194,7 @@ int protection_cycle(struct protection *p, uint64_t *ret_cycle, struct err *err)
 	if (p->fenced)
 		return err_set(err, -EBUSY, "%s was failed over at the receiver: it takes no more deltas", p->config.name);
 	p->asked = true;
+	p->compare |= compare;
 	p->waived |= !p->has_point;
 	p->hurry = true;
 	*ret_cycle = p->cycles_started + 1;

@@ -277,17 +277,34 @@ static int images_whole(struct protection *p, struct err *err)
 	return 0;
 }
 
+// The state files name no cut until a point is committed (T1).
+static void mark_all(struct protection *p)
+{
+	p->uncovered = true;
+	tracking_position(p);
+	source_mark_all(p->source);
+}
+
 // What an image lost behind our back, no dirty bit tells: from here on everything is compared, also when it has its size
-// again, and the state files name no cut until a point is committed (T1).
+// again.
 static void image_lost(struct protection *p)
 {
 	if (p->sync == SYNC_IMAGE_CHANGED && p->uncovered)
 		return;
-	p->uncovered = true;
-	tracking_position(p);
-	source_mark_all(p->source);
+	mark_all(p);
 	LOCK_SCOPE(&p->lock);
 	p->sync = SYNC_IMAGE_CHANGED;
+}
+
+// Whoever asks may know of a change that no dirty bit tells, so that is kept as strictly. A reason that stands and costs all of a disk already goes on standing.
+void protection_compare_all(struct protection *p)
+{
+	dirt_forget(p);
+	mark_all(p);
+	LOCK_SCOPE(&p->lock);
+	p->compare = false;
+	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP || p->sync == SYNC_REPLICA_DAMAGED)
+		p->sync = SYNC_ASKED;
 }
 
 static struct wire_doubted on_certain(void *context)

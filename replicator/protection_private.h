@@ -125,6 +125,7 @@ struct protection {
 	bool hurry; // an operator did something: the next try to connect, or to cut, need not wait
 	bool asked; // by an operator: for a cycle, which has not begun yet; at any time of day, and before the others
 	bool again; // by ourselves: the next cycle is due at once, and waits for its turn and its window as any other
+	bool compare; // with `asked`: and it is to compare everything
 	enum protection_state state;
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
 	struct resize resize;
@@ -187,6 +188,7 @@ void pace_cycle_end(struct protection *p);
 // protection_cycle.c; cycle thread
 void protection_cycle_once(struct protection *p);
 void protection_set_settled(struct protection *p, bool settled);
+void protection_compare_all(struct protection *p); // an operator asked for it: all is dirty, and the next cycle a sync
 // The cut is a point: known to the state files before keep clears a mark for it (T2). With `ours` it was this process that
 // sealed it, and so it ends the sync; a cut of the process before says nothing of what this start found.
 void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours);

@@ -102,7 +102,7 @@ void *protection_thread(void *context)
 	struct protection *p = context;
 	priority_copy(false);
 	for (;;) {
-		bool stop, paused, fenced, asked, again, hurry;
+		bool stop, paused, fenced, asked, again, hurry, compare;
 		{
 			LOCK_SCOPE(&p->lock);
 			stop = p->stop;
@@ -111,6 +111,7 @@ void *protection_thread(void *context)
 			hurry = p->hurry;
 			asked = p->asked;
 			again = p->again;
+			compare = p->compare;
 		}
 		if (stop)
 			break;
@@ -132,6 +133,8 @@ void *protection_thread(void *context)
 				protection_set_state(p, STATE_PAUSED, "");
 			protection_wait(p, UINT64_MAX);
 		} else if (p->channel) {
+			if (compare)
+				protection_compare_all(p);
 			idle(p, asked, again);
 		} else if (protection_now_ns(p) < p->backoff.not_before_ns && !hurry) {
 			protection_wait(p, p->backoff.not_before_ns);

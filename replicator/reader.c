@@ -23,7 +23,13 @@ static bool read_step(struct reader_job *job, bool cached, bool *ret_cold)
 	struct iovec to = {.iov_base = job->data + job->at, .iov_len = (size_t)min_u64(STEP, job->len - job->at)};
 	if (job->at == job->len)
 		return false;
+	if (!cached)
+		cold_wait_begins(job->cold);
 	ssize_t got = preadv2(job->fd, &to, 1, (off_t)(job->off + job->at), cached ? RWF_NOWAIT : 0);
+	int code = errno;
+	if (!cached)
+		cold_wait_ends(job->cold);
+	errno = code;
 	if (got > 0) {
 		job->at += (uint64_t)got;
 		return true;
@@ -40,8 +46,10 @@ static bool read_job(struct reader_job *job, bool cached)
 {
 	bool cold = false;
 	job->res = 0;
+	(void)atomic_fetch_add(&job->cold->reads, 1);
 	while (read_step(job, cached, &cold))
 		continue;
+	(void)atomic_fetch_sub(&job->cold->reads, 1);
 	return cold;
 }
 

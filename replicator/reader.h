@@ -10,6 +10,7 @@
 #define KAGAMI_REPLICATOR_READER_H
 
 #include "base/err.h"
+#include "replicator/cold.h"
 #include "replicator/ring.h"
 
 #include <pthread.h>
@@ -21,6 +22,7 @@
 struct reader_job {
 	struct ring_message message; // posted at the end
 	int fd;
+	struct cold *cold; // of the image
 	unsigned char *data;
 	uint64_t off, len;
 	int res; // 0, or -EIO where the file ends before; else a negative errno

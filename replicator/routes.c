@@ -265,11 +265,13 @@ static int seat_cycle(struct agent *agent, struct seat *seat, const json_t *body
 {
 	(void)agent;
 	uint64_t cycle = 0;
-	int rc = control_read(body, NULL, 0, err);
+	bool compare = false;
+	const struct control_member members[] = {{"compare", .flag = &compare}};
+	int rc = control_read(body, members, COUNT(members), err);
 	if (rc == 0)
 		rc = seat_runs(seat, err);
 	if (rc == 0)
-		rc = protection_cycle(seat->running, &cycle, err);
+		rc = protection_cycle(seat->running, compare, &cycle, err);
 	if (rc == 0)
 		*ret_body = json_pack("{s:o}", "cycle", json_count(cycle));
 	return rc;

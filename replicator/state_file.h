@@ -32,6 +32,7 @@ enum sync_reason {
 	SYNC_RESIZED,	    // the disk was found larger than when it was left
 	SYNC_REPLICA_DAMAGED, // the receiver named blocks that its scrub found damaged
 	SYNC_TRACKING_DOUBT,  // the receiver was told that tracking was lost, and the state file does not know
+	SYNC_ASKED,	    // an operator wants all of it compared
 };
 const char *sync_reason_name(enum sync_reason reason); // NULL for SYNC_NONE
 

@@ -5,12 +5,12 @@
 #	commit		into the store, against `dd conv=fsync` and `dd oflag=dsync` on the same file system
 #	fold		of points into the base, against `qemu-img commit` of the same overlays
 #	merge		of points in the middle into the one above them, against `qemu-img rebase` of that one past them
-#	at once		mount and failover of the newest of 1, 24 and 200 points, against `qemu-img convert` of it
+#	at once		mount and failover of the newest of 1, 24 and 200 points, against `qemu-img convert` of it; and a scrub and a plan of them
 #	chains		opening and first read, and 500 random reads, through 1, 24 and 200 overlays
 #	load		200 protections connected, 50 active, over TLS (kagami-load)
 #
 # Stores are made by tests/bench/bench_store.c. What is compared takes turns, and medians count. Prints a table, and writes it with its commands
-# to BENCH_STORE_TABLE (docs/benchmarks-store.md). BENCH_ROUNDS (5), BENCH_MB (128) of a commit or fold, BENCH_CYCLES (60) of the load,
+# to BENCH_STORE_TABLE (docs/benchmarks-store.md). BENCH_PARTS of it ("commits folds merges 1 24 200 load"), BENCH_ROUNDS (5), BENCH_MB (128) of a commit or fold, BENCH_CYCLES (60) of the load,
 # BENCH_DIR (/var/tmp). About three minutes; mounting needs root and is left out without.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -188,6 +188,10 @@ at_once() { # POINTS
 			kagami umount "$W/mnt" >/dev/null
 			mounted=
 		fi
+		seconds_of kagami plan retention vm1 --points 10 --floor none >>"$W/once.plan"
+		kagami scrub vm1 --rate 1T --wait --json >"$W/scrub.json"
+		calc '%.3f\n' "$(date -d "$(jq -r .vm1.last.ended "$W/scrub.json")" +%s.%N) - $(date -d "$(jq -r .vm1.last.began "$W/scrub.json")" +%s.%N)" >>"$W/once.scrub"
+		proven=$(jq -r 'if .vm1.last.mismatches == 0 then .vm1.last.proven_blocks else error("mismatches") end' "$W/scrub.json")
 		seconds_of kagami failover vm1 --yes >>"$W/once.failover"
 		qemu-img compare -q -f qcow2 -F qcow2 "$W/copy/vm1/failover/vda.qcow2" "$W/copy/vm1/points/$1/vda.qcow2"
 		receiver_stop
@@ -199,6 +203,9 @@ at_once() { # POINTS
 	row "failover to the newest of $1 points, by the command line" "$(calc '%.0f ms' "1000 * $failovers")" \
 		"qemu-img convert: $(calc '%.0f ms' "1000 * $convert")" "$(calc %.1f "$convert / $failovers")"
 	row "mount of the newest of $1 points (ext4)" "$mounts" "" ""
+	scrub=$(median 1 <"$W/once.scrub")
+	row "scrub of every version that $1 points show, $proven blocks: MiB/s" "$(calc %.0f "$proven / 16 / $scrub")" "$(calc '%.2f s' "$scrub")" ""
+	row "plan retention, $1 points to 10, by the command line" "$(calc '%.0f ms' "1000 * $(median 1 <"$W/once.plan")")" "" ""
 	row "qemu-io through $1 overlays: start, open and first read" "$(calc '%.0f ms' "1000 * $first")" "500 random reads: $(calc '%.0f ms' "1000 * $reads")" ""
 }
 
@@ -229,6 +236,7 @@ intro() {
 	    qemu-img commit -f qcow2 OVERLAY; qemu-img rebase -u ...   (four times), sync -f
 	    bench_store merge STORE
 	    qemu-img rebase -f qcow2 -F qcow2 -b ../1/vda.qcow2 points/5/vda.qcow2; rm -r points/[234]; sync -f
+	    kagami scrub vm1 --rate 1T --wait    kagami plan retention vm1 --points 10 --floor none
 	    kagami failover vm1 --yes    kagami mount vm1 DIR    qemu-img convert -f qcow2 -O raw OVERLAY FILE
 	    qemu-io -r -f qcow2 OVERLAY  (one read of 4 KiB; 500 at random)
 
@@ -242,13 +250,9 @@ echo 'write /dev/stdin file' | sed "s|/dev/stdin|$0|" | debugfs -w "$W/image" >/
 intro >"$W/table.md"
 row what kagami against ratio
 line '|---|---|---|---|\n'
-commits
-folds
-merges
-for points in 1 24 200; do
-	at_once $points
+for part in ${BENCH_PARTS:-commits folds merges 1 24 200 load}; do # a number: at_once of so many points
+	case $part in [0-9]*) at_once "$part" ;; *) "$part" ;; esac
 done
-load
 cat >>"$W/table.md" <<-END
 
 	## What it says

@@ -102,8 +102,8 @@ int cli_cycle(const struct cli *cli)
 		return cli_misused(cli, "--timeout is for --wait");
 	if (cli->option[OPT_TIMEOUT] && parse_duration(cli->option[OPT_TIMEOUT], &timeout_ms, &err))
 		return cli_misused(cli, "--timeout: %s", err.text);
-	json_t *answer;
-	int rc = cli_ask(cli, HTTP_REPLICATOR, "POST", NULL, &answer, "/v1/protections/%s/cycle", cli->argv[0]);
+	json_t *answer, *body = cli->option[OPT_COMPARE] ? json_pack("{s:b}", "compare", true) : NULL;
+	int rc = cli_ask(cli, HTTP_REPLICATOR, "POST", body, &answer, "/v1/protections/%s/cycle", cli->argv[0]);
 	if (rc)
 		return rc;
 	uint64_t cycle = show_number_of(answer, "cycle");

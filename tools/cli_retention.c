@@ -31,23 +31,62 @@ static void print_kept_by(const json_t *point, char *text, size_t cap)
 		(void)snprintf(text, cap, show_flag_of(point, "held") ? "goes, but is held" : "goes");
 }
 
+// "3.1 GiB", or where tables do not tell all of it "about 3.1 GiB (3.0 to 3.3 GiB)".
+static void print_bytes(const char *what, const json_t *bytes)
+{
+	uint64_t least = show_number_of(bytes, "least"), most = show_number_of(bytes, "most");
+	(void)printf("%s", what);
+	if (least == most)
+		(void)printf("%s\n", show_size_of(bytes, "most").text);
+	else
+		(void)printf("about %s (at least %s, at most %s)\n", show_size_of(bytes, "likely").text, show_size_of(bytes, "least").text,
+			     show_size_of(bytes, "most").text);
+}
+
+static void print_keeps(const char *name, const json_t *plan)
+{
+	const json_t *cost = json_object_get(plan, "cost");
+	const char *error = show_text_of(plan, "cost_error");
+	(void)printf("keeps      %s points of %s\nremoves    %s points\n", show_integer_of(plan, "kept").text, name,
+		     show_integer_of(plan, "removed").text);
+	if (json_is_object(cost)) {
+		(void)printf("takes now  %s\n", show_size_of(cost, "used_bytes").text);
+		print_bytes("then       ", json_object_get(cost, "used_after"));
+	} else {
+		(void)printf("takes now  %s for the points that stay; what goes frees at most %s: what no later point replaces moves there, or into the base\n",
+			     show_size_of(plan, "kept_bytes").text, show_size_of(plan, "freed_bytes_most").text);
+	}
+	if (error[0])
+		(void)printf("           what it takes then cannot be told: %s\n", error);
+	(void)printf("\n");
+}
+
+// What a point takes then, where that is known and another than now.
+static const char *print_after(const json_t *point, char *text, size_t cap)
+{
+	const json_t *after = json_object_get(point, "stored_after");
+	if (!json_is_object(after))
+		return "-";
+	(void)snprintf(text, cap, "%s%s", show_number_of(after, "least") == show_number_of(after, "most") ? "" : "~", show_size_of(after, "likely").text);
+	return text;
+}
+
 static void print_plan(const char *name, const json_t *plan, bool would)
 {
 	const json_t *point;
 	size_t i;
-	char why[64];
-	struct table *table = table_new("rlrl");
-	table_add(table, "POINT\tCOMMITTED\tSTORED\tKEPT BY");
+	char why[64], after[64];
+	bool cost = json_is_object(json_object_get(plan, "cost"));
+	struct table *table = table_new(cost ? "rlrrl" : "rlrl");
+	table_add(table, "POINT\tCOMMITTED\tSTORED\t%sKEPT BY", cost ? "THEN\t" : "");
 	json_array_foreach(json_object_get(plan, "points"), i, point)
 	{
 		print_kept_by(point, why, sizeof(why));
-		table_add(table, "%s\t%s\t%s\t%s", show_integer_of(point, "point").text, show_time_of(point, "commit").text,
-			  show_size_of(point, "stored_bytes").text, why);
+		table_add(table, "%s\t%s\t%s\t%s%s%s", show_integer_of(point, "point").text, show_time_of(point, "commit").text,
+			  show_size_of(point, "stored_bytes").text, cost ? print_after(point, after, sizeof(after)) : "", cost ? "\t" : "", why);
 	}
 	print_policy(json_object_get(plan, "retention"));
-	(void)printf("keeps      %s points of %s, %s\n", show_integer_of(plan, "kept").text, name, show_size_of(plan, "kept_bytes").text);
-	(void)printf("removes    %s points, which frees at most %s: what no later point replaces moves there, or into the base\n\n",
-		     show_integer_of(plan, "removed").text, show_size_of(plan, "freed_bytes_most").text);
+	print_keeps(name, plan);
 	table_print(table, stdout);
 	if (would)
 		(void)printf("\nNothing was changed.\n");
@@ -101,7 +140,7 @@ static int retention(const struct cli *cli, const char *name, bool dry_run)
 		(void)json_object_set_new(body, "dry_run", json_true());
 	if (!asks) {
 		json_decref(body);
-		rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &answer, "/v1/protections/%s/retention", name);
+		rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &answer, "/v1/protections/%s/retention%s", name, dry_run ? "?cost=yes" : "");
 	} else {
 		rc = cli_ask(cli, HTTP_RECEIVER, "POST", body, &answer, "/v1/protections/%s/retention", name);
 	}

@@ -25,13 +25,16 @@ void cli_verify_line(const json_t *verify, char text[CLI_VERIFY_LINE])
 		(void)snprintf(text, CLI_VERIFY_LINE, "point %s: every block was proven, %s", point, show_size(total).text);
 	else if (state_is(verify, "damaged"))
 		(void)snprintf(text, CLI_VERIFY_LINE, "DAMAGED: %s", show_text_of(verify, "reason"));
-	else if (state_is(verify, "failed"))
-		(void)snprintf(text, CLI_VERIFY_LINE, "point %s could not be verified: %s", point, show_text_of(verify, "reason"));
+	else if (state_is(verify, "unreadable"))
+		(void)snprintf(text, CLI_VERIFY_LINE, "point %s cannot be read to be verified, and is tried again in %s: %s", point,
+			       show_duration_of(verify, "again_in_ms").text, show_text_of(verify, "reason"));
 	else if (state_is(verify, "running"))
 		(void)snprintf(text, CLI_VERIFY_LINE, "point %s: %.0f %% of %s proven%s%s%s%s", point,
 			       total ? 100.0 * (double)done / (double)total : 0, show_size(total).text,
 			       show_has(verify, "seconds_left") ? ", " : "",
-			       show_has(verify, "seconds_left") ? show_duration(show_number_of(verify, "seconds_left") * 1000).text : "",
+			       !show_has(verify, "seconds_left")		? ""
+			       : show_number_of(verify, "seconds_left") ? show_duration(show_number_of(verify, "seconds_left") * 1000).text
+									: "less than 1s",
 			       show_has(verify, "seconds_left") ? " left" : "",
 			       show_number_of(verify, "damaged_blocks") ? "; DAMAGE was found" : "");
 }
@@ -89,9 +92,9 @@ int cli_verify_first(const struct cli *cli, struct parse_target *target)
 		return rc;
 	target->point = show_number_of(verify, "point");
 	rc = wait_for_end(cli, target, &verify);
-	if (rc == CLI_DONE && state_is(verify, "failed"))
-		rc = cli_fail(cli, CLI_REFUSED, "point %" PRIu64 " of %s could not be verified: %s", target->point, target->name,
-			      show_text_of(verify, "reason"));
+	if (rc == CLI_DONE && state_is(verify, "unreadable"))
+		rc = cli_fail(cli, CLI_REFUSED, "point %" PRIu64 " of %s cannot be read to be verified, which says nothing of whether it is damaged: %s; ask again",
+			      target->point, target->name, show_text_of(verify, "reason"));
 	else if (rc == CLI_DONE && state_is(verify, "damaged") && !cli->option[OPT_DAMAGED])
 		rc = cli_fail(cli, CLI_REFUSED, "%s", show_text_of(verify, "reason"));
 	json_decref(verify);
@@ -111,7 +114,7 @@ void cli_verify_print(const struct cli *cli, const char *name, const json_t *ver
 		now = next;
 	}
 	cli_verify_line(now, line);
-	if (state_is(now, "damaged") || state_is(now, "failed") || show_number_of(now, "damaged_blocks")) {
+	if (state_is(now, "damaged") || state_is(now, "unreadable") || show_number_of(now, "damaged_blocks")) {
 		(void)fflush(stdout);
 		(void)fprintf(stderr, "kagami: WARNING: %s\n", line);
 	} else if (state_is(now, "running")) {

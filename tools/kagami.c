@@ -68,11 +68,12 @@ const struct cli_command cli_commands[] = {
 	 "Over the last day, unless another window is named: how old the newest point was,\n"
 	 "when the RPO was missed and why, and what is left of the error budget.",
 	 EITHER, 1, 1, OPT_BIT(OPT_WINDOW), cli_history},
-	{"cycle", "NAME [--wait [--timeout TIME]]", "make a recovery point now",
+	{"cycle", "NAME [--compare] [--wait [--timeout TIME]]", "make a recovery point now",
 	 "With --wait, returns when a point that holds everything written before is\n"
 	 "committed, or after TIME (10m) with exit status 4; with --json as well, it\n"
-	 "prints that cycle.",
-	 SOURCE, 1, 1, OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_TIMEOUT), cli_cycle},
+	 "prints that cycle. --compare reads the disks as a whole and compares them with\n"
+	 "the replica by digests, whatever is known to have changed.",
+	 SOURCE, 1, 1, OPT_BIT(OPT_COMPARE) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_TIMEOUT), cli_cycle},
 	{"resize", "NAME DISK --size SIZE [--dry-run]", "make a disk larger while the VM runs",
 	 "SIZE is in bytes, or with K, M, G or T (20G); a disk cannot become smaller. The\n"
 	 "image is extended where it is a file; a device is made larger first. All points\n"
@@ -211,6 +212,7 @@ static const struct option options[] = {
 	{"rpo", required_argument, NULL, OPT_RPO},	     {"points", required_argument, NULL, OPT_POINTS},
 	{"digest", required_argument, NULL, OPT_DIGEST},
 	{"codec", required_argument, NULL, OPT_CODEC},	     {"address", required_argument, NULL, OPT_ADDRESS},
+	{"compare", no_argument, NULL, OPT_COMPARE},
 	{"wait", no_argument, NULL, OPT_WAIT},		     {"timeout", required_argument, NULL, OPT_TIMEOUT},
 	{"size", required_argument, NULL, OPT_SIZE},
 	{"all", no_argument, NULL, OPT_ALL},		     {"stop", no_argument, NULL, OPT_STOP},

@@ -3,7 +3,7 @@
 """slow_link.py LISTEN_PORT PORT MBIT_PER_S ROUND_TRIP_MS: a long thin link between two ports of 127.0.0.1, for benchmarks.
 
 Each direction carries MBIT_PER_S and delivers half of ROUND_TRIP_MS later. It holds what such a link and its router would: twice what is
-on the way, and no more; then it reads no further, so that TCP holds the sender back. SIGTERM ends it, and prints "BYTES_UP BYTES_DOWN BUSY_UP_MS BURSTS_UP_MS": how long
+on the way, and no more; then it reads no further, so that TCP holds the sender back. SIGTERM ends it, SIGUSR1 begins anew, and either prints "BYTES_UP BYTES_DOWN BUSY_UP_MS BURSTS_UP_MS": how long
 the upward direction was sending its bursts; and how long they took from their first byte to their last, with the gaps in them. A burst ends where nothing came for half a second,
 and counts from 64 KiB on: so the second is how long a sender had something to send that let no such time go by, and the first over the second how much of the link it used."""
 import asyncio
@@ -80,14 +80,22 @@ async def serve(reader, writer):
     await asyncio.gather(one_way(reader, to_writer, 0), one_way(to_reader, writer, 1), return_exceptions=True)
 
 
+def figures():
+    large = [b for b in bursts[0] if b[2] >= BURST_MIN]
+    print(carried[0], carried[1], int(sum(b[2] for b in large) / rate * 1000), int(sum(b[1] - b[0] for b in large) * 1000), flush=True)
+    carried[:] = [0, 0]
+    for way in bursts:
+        way.clear()
+
+
 async def main():
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, figures)
     server = await asyncio.start_server(serve, "127.0.0.1", listen_port, limit=CHUNK)
     async with server:
         await stop.wait()
-    large = [b for b in bursts[0] if b[2] >= BURST_MIN]
-    print(carried[0], carried[1], int(sum(b[2] for b in large) / rate * 1000), int(sum(b[1] - b[0] for b in large) * 1000), flush=True)
+    figures()
 
 
 asyncio.run(main())

@@ -6,7 +6,7 @@
 // call of its own. Connections are not here: the core's side of a connection is a function from frames to frames.
 //
 // Files live below a *root*: an open directory. Names are relative to it, with '/' between components, never
-// leave it and never pass a symbolic link (openat2, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS).
+// leave it and never pass a symbolic link (base/beneath.h).
 //
 // All functions return 0 or a negative errno unless they say otherwise. Any thread may call; two threads must not
 // use one env_file at the same time, except for reads and writes of ranges that do not overlap.
@@ -47,6 +47,7 @@ struct env_ops {
 	int (*pwrite)(struct env_file *file, const void *buf, size_t len, uint64_t off);
 	int (*truncate)(struct env_file *file, uint64_t size);
 	int (*punch)(struct env_file *file, uint64_t off, uint64_t len);
+	int (*data)(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to);
 	int (*sync)(struct env_file *file);
 	int (*size)(struct env_file *file, uint64_t *ret_size);
 	int (*lock)(struct env_file *file);
@@ -93,6 +94,9 @@ int env_pwrite(struct env_file *file, const void *buf, size_t len, uint64_t off)
 int env_truncate(struct env_file *file, uint64_t size);
 // Makes a range read as zeros and frees its space where the file system can. The size stays.
 int env_punch(struct env_file *file, uint64_t off, uint64_t len);
+// The first range at or after `off` that takes space on the file system; *ret_from is *ret_to when there is none. A file system that does not
+// tell has data everywhere. What is a hole reads as zeros; what is none may, too.
+int env_data(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to);
 int env_sync(struct env_file *file);
 int env_size(struct env_file *file, uint64_t *ret_size);
 // Takes an exclusive lock that ends with the file or the process; -EBUSY when another holds it.

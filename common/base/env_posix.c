@@ -3,6 +3,7 @@
 #include "base/env.h"
 
 #include "base/auto.h"
+#include "base/beneath.h"
 #include "base/clock.h"
 #include "base/size.h"
 
@@ -10,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -40,20 +40,6 @@ static int file_fd(const struct env_file *file)
 	return ((const struct posix_file *)file)->fd;
 }
 
-static int open_beneath(const struct env_root *root, const char *name, uint64_t flags)
-{
-	struct open_how how = {
-		.flags = flags | O_CLOEXEC,
-		.mode = flags & O_CREAT ? 0600 : 0,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-	};
-	long fd;
-	do
-		fd = syscall(SYS_openat2, root_fd(root), name, &how, sizeof(how));
-	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
-	return fd < 0 ? -errno : (int)fd;
-}
-
 // Opens the directory that holds `name` and points `ret_last` at its last component: the calls that change names
 // take a single component, so that they pass no link either.
 static int open_parent(const struct env_root *root, const char *name, const char **ret_last)
@@ -61,7 +47,7 @@ static int open_parent(const struct env_root *root, const char *name, const char
 	const char *slash = strrchr(name, '/');
 	if (!slash) {
 		*ret_last = name;
-		return open_beneath(root, ".", O_RDONLY | O_DIRECTORY);
+		return open_beneath(root_fd(root), ".", O_RDONLY | O_DIRECTORY);
 	}
 	char parent[512];
 	size_t len = (size_t)(slash - name);
@@ -70,7 +56,7 @@ static int open_parent(const struct env_root *root, const char *name, const char
 	memcpy(parent, name, len);
 	parent[len] = 0;
 	*ret_last = slash + 1;
-	return open_beneath(root, parent, O_RDONLY | O_DIRECTORY);
+	return open_beneath(root_fd(root), parent, O_RDONLY | O_DIRECTORY);
 }
 
 static int posix_root_open(struct env *env, const char *path, struct env_root **ret_root)
@@ -104,7 +90,7 @@ static int posix_open(struct env_root *root, const char *name, enum env_open how
 	struct posix_file *file = malloc(sizeof(*file));
 	if (!file)
 		return -ENOMEM;
-	int fd = open_beneath(root, name, flags[how]);
+	int fd = open_beneath(root_fd(root), name, flags[how]);
 	if (fd < 0) {
 		free(file);
 		return fd;
@@ -184,6 +170,21 @@ static int posix_punch(struct env_file *file, uint64_t off, uint64_t len)
 		return -errno;
 	uint64_t size = (uint64_t)st.st_size;
 	return off >= size ? 0 : write_zeros(file, off, min_u64(len, size - off));
+}
+
+static int posix_data(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to)
+{
+	off_t from = lseek(file_fd(file), (off_t)off, SEEK_DATA);
+	if (from < 0 && errno == ENXIO) { // none up to the end
+		*ret_from = *ret_to = off;
+		return 0;
+	}
+	off_t to = from < 0 ? -1 : lseek(file_fd(file), from, SEEK_HOLE);
+	if (to < 0)
+		return -errno;
+	*ret_from = (uint64_t)from;
+	*ret_to = (uint64_t)to;
+	return 0;
 }
 
 static int posix_sync(struct env_file *file)
@@ -268,7 +269,7 @@ static int posix_rmdir(struct env_root *root, const char *name)
 static int posix_sync_dir(struct env_root *root, const char *name)
 {
 	struct statfs fs;
-	AUTO_CLOSE int fd = open_beneath(root, name, O_RDONLY | O_DIRECTORY);
+	AUTO_CLOSE int fd = open_beneath(root_fd(root), name, O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
 		return fd;
 	bool whole = fstatfs(fd, &fs) == 0 && fs.f_type == BTRFS_SUPER_MAGIC;
@@ -277,7 +278,7 @@ static int posix_sync_dir(struct env_root *root, const char *name)
 
 static int posix_stat(struct env_root *root, const char *name, struct env_stat *ret_stat)
 {
-	AUTO_CLOSE int fd = open_beneath(root, name, O_PATH | O_NOFOLLOW);
+	AUTO_CLOSE int fd = open_beneath(root_fd(root), name, O_PATH | O_NOFOLLOW);
 	if (fd < 0)
 		return fd;
 	struct stat st;
@@ -295,7 +296,7 @@ static int by_name(const void *a, const void *b)
 
 static int posix_list(struct env_root *root, const char *name, char ***ret_names, size_t *ret_count)
 {
-	int fd = open_beneath(root, name, O_RDONLY | O_DIRECTORY);
+	int fd = open_beneath(root_fd(root), name, O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
 		return fd;
 	DIR *dir = fdopendir(fd);
@@ -390,6 +391,7 @@ struct env *env_posix(void)
 		.pwrite = posix_pwrite,
 		.truncate = posix_truncate,
 		.punch = posix_punch,
+		.data = posix_data,
 		.sync = posix_sync,
 		.size = posix_size,
 		.lock = posix_lock,

@@ -72,6 +72,15 @@ static int inside(void *context, uint64_t index, const struct digest *digest, st
 	return 0;
 }
 
+static int within(void *context, uint64_t first, uint64_t end, uint64_t missing, struct err *err)
+{
+	(void)context;
+	(void)err;
+	if (first >= end || end > size_blocks(disk.size) || missing == 0)
+		__builtin_trap();
+	return 0;
+}
+
 static void fuzz_digests(const uint8_t *data, size_t len, bool table)
 {
 	struct sim *sim = sim_new(1);
@@ -99,9 +108,13 @@ static void fuzz_digests(const uint8_t *data, size_t len, bool table)
 		(void)digest_list_load(file, &disk, entries, root, inside, NULL, NULL);
 	uint64_t first = len > 1 ? data[1] % 101 : 0;
 	if (table)
-		(void)digest_table_range(file, &disk, first, size_blocks(disk.size), inside, NULL, NULL);
+		(void)digest_table_range(file, &disk, first, size_blocks(disk.size), inside, within, NULL, NULL);
 	else
-		(void)digest_list_range(file, &disk, entries, first, size_blocks(disk.size), inside, NULL, NULL);
+		(void)digest_list_range(file, &disk, entries, first, size_blocks(disk.size), inside, within, NULL, NULL);
+	if (table)
+		(void)digest_table_salvage(file, &disk, inside, within, NULL, NULL);
+	else
+		(void)digest_list_salvage(file, &disk, entries, root, inside, within, NULL, NULL);
 	env_close(file);
 	env_root_close(at);
 	sim_free(sim);

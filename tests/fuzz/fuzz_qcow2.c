@@ -9,6 +9,7 @@
 #include "base/size.h"
 #include "format/qcow2.h"
 #include "format/qcow2_check.h"
+#include "format/qcow2_tables.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -101,6 +102,28 @@ static void check_any(void)
 	must(told == (findings > QCOW2_CHECK_FINDINGS_MAX ? QCOW2_CHECK_FINDINGS_MAX + 1 : findings));
 }
 
+// The tables alone: what they say of a block is what the reader says that is held of it.
+static void tables_any(void)
+{
+	static struct qcow2_weight weights[QCOW2_TABLE_BLOCKS];
+	static unsigned char scratch[BLOCK_SIZE];
+	struct qcow2_tables *tables;
+	struct qcow2_reader *reader;
+	if (qcow2_tables_load(file, &tables, NULL))
+		return;
+	must(qcow2_reader_open(file, &reader, NULL) == 0);
+	if (qcow2_tables_has(tables, 0) && qcow2_tables_read(tables, file, 0, weights, scratch, NULL) == 0)
+		for (uint64_t i = 0; i < QCOW2_TABLE_BLOCKS; i++) {
+			struct qcow2_held held = {.mask = 0};
+			if (qcow2_reader_held(reader, i, &held, NULL))
+				held.packed = held.mask = 0; // past the end, or an entry that holds nothing and is not sound
+			must(weights[i].mask == held.mask && weights[i].packed == held.packed && (weights[i].mask & weights[i].zeros) == weights[i].zeros);
+			must(!held.packed || (weights[i].len_least >= 1 && weights[i].len_least <= weights[i].len_likely));
+		}
+	qcow2_reader_free(reader);
+	qcow2_tables_free(tables);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct qcow2_reader *reader;
@@ -108,6 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		begin();
 	input_write(data, size);
 	check_any();
+	tables_any();
 	if (qcow2_reader_open(file, &reader, NULL))
 		return 0;
 	read_some(reader);

@@ -219,6 +219,16 @@ static int sim_punch(struct env_file *file, uint64_t off, uint64_t len)
 	return 0;
 }
 
+static int sim_data(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to)
+{
+	struct sim *sim = sim_of(file->env);
+	LOCK_SCOPE(&sim->mutex);
+	int rc = begin_file(file, "data", 0, off, 0);
+	if (rc == 0)
+		data_extent(sim, file_of(file)->ino, off, ret_from, ret_to);
+	return rc;
+}
+
 static int sim_sync(struct env_file *file)
 {
 	struct sim *sim = sim_of(file->env);
@@ -305,6 +315,7 @@ const struct env_ops sim_ops_table = {
 	.pwrite = sim_pwrite,
 	.truncate = sim_truncate,
 	.punch = sim_punch,
+	.data = sim_data,
 	.sync = sim_sync,
 	.size = sim_size,
 	.lock = sim_lock,

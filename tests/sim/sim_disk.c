@@ -310,6 +310,25 @@ uint64_t data_allocated(const struct sim *sim, uint32_t ino)
 	return sectors * SECTOR_SIZE;
 }
 
+static bool sector_taken(const struct inode *inode, uint64_t sector)
+{
+	const struct chunk *chunk = chunk_get(inode, sector / CHUNK_SECTORS);
+	return chunk && chunk->sector[sector % CHUNK_SECTORS].now;
+}
+
+void data_extent(const struct sim *sim, uint32_t ino, uint64_t off, uint64_t *ret_from, uint64_t *ret_to)
+{
+	const struct inode *inode = inode_get(sim, ino);
+	uint64_t end = (inode->size + SECTOR_SIZE - 1) / SECTOR_SIZE, from = off / SECTOR_SIZE;
+	while (from < end && !sector_taken(inode, from))
+		from++;
+	uint64_t to = from;
+	while (to < end && sector_taken(inode, to))
+		to++;
+	*ret_from = max_u64(off, from * SECTOR_SIZE);
+	*ret_to = max_u64(*ret_from, to * SECTOR_SIZE);
+}
+
 static void read_chunk(struct sim *sim, uint32_t ino, unsigned char *to, uint64_t at, uint64_t end)
 {
 	const struct chunk *chunk = chunk_get(inode_get(sim, ino), at / CHUNK_BYTES);

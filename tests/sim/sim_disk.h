@@ -172,6 +172,8 @@ unsigned sim_choose(struct sim *sim, unsigned n);
 // Contents (sim_disk.c). Ranges do not wrap.
 uint64_t data_size(struct sim *sim, uint32_t ino);
 uint64_t data_allocated(const struct sim *sim, uint32_t ino);
+// The first run of sectors at or after `off` that are allocated; none: *ret_from is *ret_to.
+void data_extent(const struct sim *sim, uint32_t ino, uint64_t off, uint64_t *ret_from, uint64_t *ret_to);
 size_t data_read(struct sim *sim, uint32_t ino, void *buf, size_t len, uint64_t off);
 int data_write(struct sim *sim, uint32_t ino, const void *buf, size_t len, uint64_t off); // -ENOSPC after what fits
 void data_zero(struct sim *sim, uint32_t ino, uint64_t off, uint64_t len);

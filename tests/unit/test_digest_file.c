@@ -264,10 +264,10 @@ static void range_reads_what_the_whole_has_there(void **state)
 		for (unsigned round = 0; round < 200; round++) {
 			uint64_t first = draw_below(&seed, BLOCKS), end = first + draw_below(&seed, 1 + (BLOCKS - first < 90 ? BLOCKS - first : 90));
 			table_init(&found, BLOCKS);
-			assert_int_equal(digest_list_range(list, &disk, table.set, first, end, take, &found, NULL), 0);
+			assert_int_equal(digest_list_range(list, &disk, table.set, first, end, take, NULL, &found, NULL), 0);
 			range_equals(&table, &found, first, end);
 			table_clear(&found);
-			assert_int_equal(digest_table_range(base, &disk, first, end, take, &found, NULL), 0);
+			assert_int_equal(digest_table_range(base, &disk, first, end, take, NULL, &found, NULL), 0);
 			range_equals(&table, &found, first, end);
 			table_done(&found);
 		}
@@ -277,6 +277,209 @@ static void range_reads_what_the_whole_has_there(void **state)
 		assert_int_equal(env_unlink(temp.root, "list"), 0);
 		assert_int_equal(env_unlink(temp.root, "table"), 0);
 	}
+}
+
+// --- what is left of a file whose sectors do not check ---
+
+struct salvage {
+	const struct table *all;
+	struct table found;
+	bool may_be[BLOCKS]; // named by a sector that is lost
+	uint64_t next;	     // everything is told in order
+};
+
+static int salvage_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
+{
+	struct salvage *s = context;
+	(void)err;
+	assert_true(index >= s->next);
+	s->next = index + 1;
+	assert_true(table_get(s->all, index) && digest_equal(table_get(s->all, index), digest));
+	return table_set(&s->found, index, digest);
+}
+
+static int salvage_lost(void *context, uint64_t first, uint64_t end, uint64_t missing, struct err *err)
+{
+	struct salvage *s = context;
+	uint64_t named = 0;
+	(void)err;
+	assert_true(first < end && end <= BLOCKS);
+	for (uint64_t i = first; i < end; i++) {
+		s->may_be[i] = true;
+		named += table_get(s->all, i) != NULL;
+	}
+	assert_true(missing == named || missing == end - first); // of a list, or of a table
+	return 0;
+}
+
+// Of what `all` has in [first, end) each is told or may be among the lost; and not both.
+static void salvage_check(const struct salvage *s, uint64_t first, uint64_t end, bool whole)
+{
+	for (uint64_t i = first; i < end; i++) {
+		bool told = table_get(&s->found, i) != NULL, there = table_get(s->all, i) != NULL;
+		assert_int_equal(there, told || (there && s->may_be[i]));
+		assert_false(told && s->may_be[i]);
+		assert_false(whole && s->may_be[i]);
+	}
+}
+
+static void sectors_spoil(struct env_file *file, const bool *spoil, uint64_t sectors, uint64_t *seed)
+{
+	for (uint64_t n = 0; n < sectors; n++) {
+		uint64_t at = n * DIGEST_SECTOR + draw_below(seed, DIGEST_SECTOR);
+		unsigned char byte;
+		if (!spoil[n])
+			continue;
+		assert_int_equal(env_pread_full(file, &byte, 1, at), 0);
+		byte ^= (unsigned char)(1u << draw_below(seed, 8));
+		assert_int_equal(env_pwrite(file, &byte, 1, at), 0);
+	}
+}
+
+static void lost_sectors_never_pass_for_nothing(void **state)
+{
+	(void)state;
+	uint64_t seed = 17;
+	for (unsigned round = 0; round < 400; round++) {
+		struct table table;
+		struct env_file *list = NULL, *base = NULL;
+		unsigned char root[DIGEST_ROOT_SIZE];
+		bool spoil[64] = {false}, any = false;
+		table_fill(&table, 1 + (unsigned)draw_below(&seed, 300), round + 1);
+		assert_int_equal(env_open(temp.root, "list", ENV_CREATE, &list), 0);
+		assert_int_equal(digest_list_save(list, &disk, &table, root, NULL), 0);
+		assert_int_equal(env_open(temp.root, "table", ENV_CREATE, &base), 0);
+		assert_int_equal(digest_table_create(base, &disk, NULL), 0);
+		update_all(base, &table);
+		uint64_t sectors = digest_list_length(table.set) / DIGEST_SECTOR;
+		assert_true(sectors <= 64);
+		for (uint64_t n = 1; n < sectors; n++)
+			any |= spoil[n] = draw_below(&seed, 3) == 0;
+		spoil[0] = draw_below(&seed, 4) == 0; // says nothing that is not known
+		sectors_spoil(list, spoil, sectors, &seed);
+		uint64_t first = draw_below(&seed, BLOCKS), end = first + draw_below(&seed, 1 + (BLOCKS - first < 90 ? BLOCKS - first : 90));
+		for (unsigned part = 0; part < 2; part++) {
+			struct salvage s = {.all = &table};
+			table_init(&s.found, BLOCKS);
+			int rc = part ? digest_list_range(list, &disk, table.set, first, end, salvage_take, salvage_lost, &s, NULL)
+				      : digest_list_salvage(list, &disk, table.set, root, salvage_take, salvage_lost, &s, NULL);
+			assert_int_equal(rc, 0);
+			salvage_check(&s, part ? first : 0, part ? end : BLOCKS, !any);
+			table_done(&s.found);
+		}
+		assert_int_equal(digest_list_load(list, &disk, table.set, root, NULL, NULL, NULL), any || spoil[0] ? -EBADMSG : 0);
+		bool one[64] = {false};
+		one[draw_below(&seed, min_u64(64, digest_table_length(disk.size) / DIGEST_SECTOR))] = true;
+		sectors_spoil(base, one, 64, &seed);
+		for (unsigned part = 0; part < 2; part++) {
+			struct salvage s = {.all = &table};
+			table_init(&s.found, BLOCKS);
+			int rc = part ? digest_table_range(base, &disk, first, end, salvage_take, salvage_lost, &s, NULL)
+				      : digest_table_salvage(base, &disk, salvage_take, salvage_lost, &s, NULL);
+			assert_int_equal(rc, 0);
+			salvage_check(&s, part ? first : 0, part ? end : BLOCKS, one[0]);
+			table_done(&s.found);
+		}
+		table_done(&table);
+		env_close(list);
+		env_close(base);
+		assert_int_equal(env_unlink(temp.root, "list"), 0);
+		assert_int_equal(env_unlink(temp.root, "table"), 0);
+	}
+}
+
+// A root that does not match, where every sector checks, is another list.
+static void other_list_is_not_salvaged(void **state)
+{
+	(void)state;
+	struct table table;
+	struct env_file *list = NULL;
+	unsigned char root[DIGEST_ROOT_SIZE];
+	struct salvage s = {.all = &table};
+	table_fill(&table, 50, 3);
+	table_init(&s.found, BLOCKS);
+	assert_int_equal(env_open(temp.root, "list", ENV_CREATE, &list), 0);
+	assert_int_equal(digest_list_save(list, &disk, &table, root, NULL), 0);
+	root[3] ^= 1;
+	assert_int_equal(digest_list_salvage(list, &disk, table.set, root, salvage_take, salvage_lost, &s, NULL), -EBADMSG);
+	root[3] ^= 1;
+	assert_int_equal(env_truncate(list, DIGEST_SECTOR), 0);
+	assert_int_equal(digest_list_salvage(list, &disk, table.set, root, salvage_take, salvage_lost, &s, NULL), -EBADMSG);
+	table_done(&s.found);
+	table_done(&table);
+	env_close(list);
+}
+
+static void prelude_of_a_table_is_written_anew(void **state)
+{
+	(void)state;
+	struct table table, found;
+	struct env_file *base = NULL;
+	struct digest_disk larger = disk;
+	uint64_t seed = 5;
+	const bool first[1] = {true};
+	bool mended = true;
+	larger.size += 40 * BLOCK_SIZE;
+	table_fill(&table, 100, 9);
+	table_init(&found, BLOCKS);
+	assert_int_equal(env_open(temp.root, "table", ENV_CREATE, &base), 0);
+	assert_int_equal(digest_table_create(base, &disk, NULL), 0);
+	update_all(base, &table);
+	assert_int_equal(digest_table_mend(base, &disk, &mended, NULL), 0);
+	assert_false(mended);
+	sectors_spoil(base, first, 1, &seed);
+	assert_int_equal(digest_table_load(base, &disk, take, &found, NULL), -EBADMSG);
+	assert_int_equal(digest_table_grow(base, &larger, NULL), -EBADMSG);
+	assert_int_equal(digest_table_mend(base, &disk, &mended, NULL), 0);
+	assert_true(mended);
+	assert_int_equal(digest_table_load(base, &disk, take, &found, NULL), 0);
+	tables_equal(&table, &found);
+	assert_int_equal(digest_table_grow(base, &larger, NULL), 0);
+	assert_int_equal(digest_table_check(base, &larger, NULL), 0);
+	env_close(base);
+	table_done(&table);
+	table_done(&found);
+}
+
+// A sector that is written over a damaged one says of what it had that nobody knows it, and of blocks past the end nothing.
+static void update_of_a_damaged_sector_keeps_nothing_that_was_lost(void **state)
+{
+	(void)state;
+	struct table table, found;
+	struct env_file *base = NULL;
+	struct digest_update update;
+	const struct digest fresh = {{1, 2, 3}};
+	uint64_t seed = 8, last = BLOCKS / DIGEST_TABLE_PER_SECTOR; // the last sector, which is not full
+	bool spoil[64] = {false};
+	spoil[1] = spoil[last + 1] = true;
+	table_fill(&table, 200, 4);
+	table_init(&found, BLOCKS);
+	assert_int_equal(env_open(temp.root, "table", ENV_CREATE, &base), 0);
+	assert_int_equal(digest_table_create(base, &disk, NULL), 0);
+	update_all(base, &table);
+	sectors_spoil(base, spoil, digest_table_length(disk.size) / DIGEST_SECTOR, &seed);
+	for (unsigned dry = 2; dry-- > 0;) {
+		digest_update_init(&update, base, &disk);
+		update.dry = dry;
+		assert_int_equal(digest_update_set(&update, 5, &fresh, NULL), 0);
+		assert_int_equal(digest_update_set(&update, BLOCKS - 1, &fresh, NULL), 0);
+		assert_int_equal(digest_update_flush(&update, NULL), 0);
+		assert_int_equal(update.lost, 2);
+		assert_int_equal(digest_table_load(base, &disk, take, &found, NULL), dry ? -EBADMSG : 0);
+	}
+	for (uint64_t i = 0; i < BLOCKS; i++) {
+		bool lost = i < DIGEST_TABLE_PER_SECTOR || i >= last * DIGEST_TABLE_PER_SECTOR;
+		const struct digest *is = table_get(&found, i), *was = table_get(&table, i);
+		if (i == 5 || i == BLOCKS - 1)
+			assert_true(digest_equal(is, &fresh));
+		else if (lost)
+			assert_true(is && digest_is_unknown(is));
+		else
+			assert_true(!was == !is && (!was || digest_equal(is, was)));
+	}
+	env_close(base);
+	table_done(&table);
+	table_done(&found);
 }
 
 #define DIGEST_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -290,6 +493,10 @@ int main(void)
 		DIGEST_TEST(range_reads_what_the_whole_has_there),
 		DIGEST_TEST(table_updated_twice_is_as_updated_once),
 		DIGEST_TEST(table_with_a_flipped_bit_or_of_another_length_is_refused),
+		DIGEST_TEST(lost_sectors_never_pass_for_nothing),
+		DIGEST_TEST(other_list_is_not_salvaged),
+		DIGEST_TEST(prelude_of_a_table_is_written_anew),
+		DIGEST_TEST(update_of_a_damaged_sector_keeps_nothing_that_was_lost),
 	};
 	return cmocka_run_group_tests_name("digest_file", tests, NULL, NULL);
 }

@@ -318,6 +318,9 @@ static int check_sealed(struct env *env, void *context, struct err *err)
 	return check_by(env, context, check_as_it_is, err);
 }
 
+// Of scenarios with many points a look at each end or failure, twice; `make test-crash` looks at all that each can leave.
+enum { FEW = 400 };
+
 static struct crash_scenario scenario_of(const char *name, struct world *w)
 {
 	return (struct crash_scenario){.name = name, .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
@@ -366,6 +369,7 @@ static void h1_when_the_recovery_is_cut_too(void **state)
 	(void)state;
 	struct world *w = world_new(false, true, SAVED);
 	struct crash_scenario s = scenario_of("head_twice", w);
+	s.states_max = FEW;
 	s.recover = recover;
 	s.crashes = 2;
 	assert_true(crash_test_quiet(&s));
@@ -389,6 +393,7 @@ static void h2_the_head_is_whole_or_dropped_when_operations_fail(void **state)
 	(void)state;
 	struct world *w = world_new(true, true, SAVED);
 	struct crash_scenario s = scenario_of("head_faults", w);
+	s.states_max = FEW;
 	s.check = check_sealed;
 	assert_true(anomaly_test_quiet(&s));
 	world_free(w);

@@ -29,6 +29,8 @@
 
 #include <cmocka.h>
 
+#define HOUR_NS (UINT64_C(3600) * 1000000000)
+
 enum { SIZE = 4 << 20, LIMIT = 1 << 20, LARGE = 512 << 10 };
 
 static struct temp temp;
@@ -88,9 +90,13 @@ static void on_done(struct aio *aio, int res)
 	ending->res = res;
 }
 
+static bool proven; // the disk is known to be quick, however long this test takes
+
 static int perform(enum aio_kind kind, uint64_t off, uint64_t len)
 {
 	struct ending ending = {.aio = {.kind = kind, .off = off, .len = len, .data = data, .done = on_done}};
+	if (proven)
+		image.wrote_ns = clock_mono_ns() + HOUR_NS;
 	image.backend.submit(&image.backend, &ending.aio);
 	while (!ending.ended)
 		assert_int_equal(ring_turn(&ring), 0);
@@ -377,6 +383,13 @@ ssize_t pwritev2(int fd, const struct iovec *from, int count, off_t off, int fla
 	return -1;
 }
 
+static unsigned own_writes; // by the thread itself
+ssize_t pwrite(int fd, const void *from, size_t len, off_t off)
+{
+	own_writes += fd == image.fd;
+	return syscall(SYS_pwrite64, fd, from, len, off);
+}
+
 static bool by_the_ring(void) // one of the operations so far
 {
 	return image.spare != NULL;
@@ -385,6 +398,8 @@ static bool by_the_ring(void) // one of the operations so far
 static void quick_begin(int code)
 {
 	quick_calls = 0;
+	own_writes = 0;
+	proven = true;
 	quick_code = code;
 	quick_bytes = 0;
 }
@@ -424,6 +439,33 @@ static void file_system_that_refuses_every_such_write_is_not_asked_for_ever(void
 	assert_true(image_has(0, 100 * 4096, 0x5a));
 }
 
+static void refuse_writes(unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		assert_int_equal(perform(AIO_WRITE, (uint64_t)i * 4096, 4096), 0);
+}
+
+// xfs refuses such a write while the image is being read: that is no reason to wait in the thread from then on.
+static void refusal_that_may_have_a_reason_is_not_remembered(void **state)
+{
+	(void)state;
+	quick_begin(EAGAIN);
+	atomic_store(&image.cold.reads, 1);
+	refuse_writes(100);
+	assert_false(image.waits);
+	atomic_store(&image.cold.reads, 0);
+	image.owed_reads = (struct image_owed){.pending = 1, .moved_ns = clock_mono_ns() + HOUR_NS};
+	refuse_writes(100);
+	assert_false(image.waits);
+	image.owed_reads.pending = 0;
+	quick_begin(0);
+	refuse_writes(1); // it was taken
+	quick_begin(EAGAIN);
+	refuse_writes(100);
+	assert_false(image.waits);
+	assert_int_equal(own_writes, 0);
+}
+
 static void file_system_that_knows_no_such_write_is_asked_once(void **state)
 {
 	(void)state;
@@ -440,18 +482,112 @@ static void disk_that_owes_an_answer_gets_its_writes_by_the_ring(void **state)
 {
 	(void)state;
 	quick_begin(0);
-	image.pending = 1; // a sync that hangs
-	image.moved_ns = clock_mono_ns();
+	image.owed_changes.pending = 1; // a sync that hangs
+	image.owed_changes.moved_ns = clock_mono_ns() + HOUR_NS;
 	assert_int_equal(perform(AIO_WRITE, 0, 4096), 0);
 	assert_false(by_the_ring()); // not for long yet
-	image.moved_ns = 1;
+	image.owed_changes.moved_ns = 1;
 	assert_int_equal(perform(AIO_WRITE, 4096, 4096), 0);
 	assert_true(by_the_ring());
 	assert_int_equal(quick_calls, 1);
-	image.moved_ns = 1; // that one has ended; the sync has not
+	image.owed_changes.moved_ns = 1; // that one has ended; the sync has not
 	assert_false(image_sendable(&image, 0, LARGE));
-	image.pending = 0;
+	image.owed_changes.pending = 0;
 	assert_true(image_has(0, 8192, 0x5a));
+}
+
+static void write_piece(uint64_t off)
+{
+	memset(data, (int)(off / 4096 + 1), 4096);
+	assert_int_equal(perform(AIO_WRITE, off, 4096), 0);
+	assert_true(image_has(off, 4096, data[0]));
+}
+
+// Where a write may have to wait, the first one is a worker's, and so is the first after a pause: a disk that hangs is met there.
+static void disk_that_is_not_known_to_be_quick_is_written_by_a_worker(void **state)
+{
+	(void)state;
+	quick_begin(0);
+	proven = false;
+	write_piece(0);
+	assert_true(by_the_ring());
+	assert_true(image.wrote_ns); // it has ended
+	assert_int_equal(quick_calls + own_writes, 0);
+	image.wrote_ns += HOUR_NS;
+	write_piece(4096);
+	assert_int_equal(quick_calls, 1);
+	assert_true(image.wrote_ns + HOUR_NS / 2 > clock_mono_ns()); // from here on, what follows closely is the thread's
+	image.wrote_ns -= HOUR_NS;
+	assert_int_equal(perform(AIO_READ, 0, 4096), 0); // what is in memory can be read from a disk that hangs
+	write_piece(8192);
+	assert_int_equal(quick_calls, 1);
+}
+
+// Reads that end say nothing of a write that does not.
+static void change_that_is_owed_is_not_forgotten_for_a_read(void **state)
+{
+	(void)state;
+	quick_begin(0);
+	image.owed_changes.pending = 1;
+	image.owed_changes.moved_ns = clock_mono_ns() + HOUR_NS; // not for long
+	write_piece(4096);
+	assert_int_equal(quick_calls, 1);
+	image.owed_changes.moved_ns = 1;
+	assert_int_equal(perform(AIO_READ, 0, 4096), 0);
+	write_piece(8192);
+	assert_int_equal(quick_calls, 1);
+	image.owed_changes.pending = 0;
+}
+
+// What a cycle reads is read by other threads: a disk that hangs for them hangs for the guest.
+static void disk_that_hangs_for_a_cycle_gets_its_writes_by_the_ring(void **state)
+{
+	(void)state;
+	quick_begin(0);
+	atomic_store(&image.cold.waiting, 1);
+	atomic_store(&image.cold.moved_ns, clock_mono_ns() + HOUR_NS);
+	assert_int_equal(perform(AIO_WRITE, 0, 4096), 0);
+	assert_int_equal(quick_calls, 1);
+	atomic_store(&image.cold.moved_ns, 1);
+	assert_int_equal(perform(AIO_WRITE, 4096, 4096), 0);
+	assert_int_equal(quick_calls, 1);
+	assert_false(image_sendable(&image, 0, LARGE));
+	cold_wait_ends(&image.cold);
+	assert_int_equal(perform(AIO_WRITE, 8192, 4096), 0);
+	assert_int_equal(quick_calls, 2);
+}
+
+static unsigned cold_seen; // how many reads were seen to wait for the disk, by pread()
+ssize_t pread(int fd, void *to, size_t len, off_t off)
+{
+	if (fd == image.fd && atomic_load(&image.cold.reads))
+		cold_seen += atomic_load(&image.cold.waiting);
+	return syscall(SYS_pread64, fd, to, len, off);
+}
+
+static void read_beside_the_ring_is_seen_while_it_waits(void **state)
+{
+	(void)state;
+	cold_seen = 0;
+	assert_int_equal(image_read_now(&image, SIZE - 4096, 8192, data), -EIO); // there is no more in memory, nor anywhere
+	assert_int_equal(cold_seen, 1);
+	assert_int_equal(atomic_load(&image.cold.waiting) + atomic_load(&image.cold.reads), 0);
+	assert_true(atomic_load(&image.cold.moved_ns) > 0);
+}
+
+static void stalled_disk_is_not_asked_what_is_a_hole(void **state)
+{
+	(void)state;
+	struct nbd_extent extent[2] = {{0}};
+	if (image_extents(&image, 0, SIZE, extent, 2) != 1 || !extent[0].hole)
+		skip(); // a file system that does not know
+	image.owed_changes = (struct image_owed){.pending = 1, .moved_ns = 1};
+	assert_int_equal(image_extents(&image, 0, SIZE, extent, 2), 1);
+	assert_true(!extent[0].hole && extent[0].len == SIZE);
+	uint64_t until;
+	if (image.backend.hole)
+		assert_true(!image.backend.hole(&image.backend, 0, &until) && until == SIZE);
+	image.owed_changes.pending = 0;
 }
 
 static void only_what_is_in_memory_as_a_whole_is_sent_from_there(void **state)
@@ -495,8 +631,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(write_that_need_not_wait_is_done_at_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(write_that_would_wait_goes_by_the_ring, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(file_system_that_refuses_every_such_write_is_not_asked_for_ever, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(refusal_that_may_have_a_reason_is_not_remembered, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(file_system_that_knows_no_such_write_is_asked_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(disk_that_owes_an_answer_gets_its_writes_by_the_ring, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(disk_that_is_not_known_to_be_quick_is_written_by_a_worker, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(change_that_is_owed_is_not_forgotten_for_a_read, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(disk_that_hangs_for_a_cycle_gets_its_writes_by_the_ring, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(read_beside_the_ring_is_seen_while_it_waits, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(stalled_disk_is_not_asked_what_is_a_hole, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(only_what_is_in_memory_as_a_whole_is_sent_from_there, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),
 	};

@@ -79,6 +79,35 @@ static void known_is_of_one_head_of_one_connection(void **state)
 	known_free(known);
 }
 
+static void known_follows_over_a_new_connection_while_nothing_was_told(void **state)
+{
+	(void)state;
+	struct known *known = NULL;
+	struct digest digest = digest_with(5);
+	for (unsigned bytes = 0; bytes <= KNOWN_BYTES_DEFAULT; bytes += KNOWN_BYTES_DEFAULT) { // also where nothing has room
+		assert_int_equal(known_new(bytes, &known), 0);
+		known_bind(known, &heads[0], 1);
+		assert_false(known_follows(known)); // whatever a process before this one sent
+		known_set(known, 0, 7, &digest);
+		known_follow(known, &heads[1]);
+		assert_true(known_follows(known));
+		known_bind(known, &heads[1], 2); // the line broke between two cycles
+		assert_true(known_follows(known));
+		assert_null(known_find(known, 0, 7));
+		known_set(known, 0, 8, &digest); // on its way when that one broke
+		known_bind(known, &heads[1], 3);
+		assert_false(known_follows(known));
+		known_follow(known, &heads[0]);
+		known_bind(known, &heads[1], 4); // started anew
+		assert_false(known_follows(known));
+		known_follow(known, &heads[0]);
+		known_forget(known); // a pass that told nothing here
+		known_bind(known, &heads[0], 5);
+		assert_false(known_follows(known));
+		known_free(known);
+	}
+}
+
 static void known_without_memory_knows_nothing(void **state)
 {
 	(void)state;
@@ -97,6 +126,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(known_answers_only_what_it_was_told_last),
 		cmocka_unit_test(known_is_of_one_head_of_one_connection),
+		cmocka_unit_test(known_follows_over_a_new_connection_while_nothing_was_told),
 		cmocka_unit_test(known_without_memory_knows_nothing),
 	};
 	return cmocka_run_group_tests_name("known", tests, NULL, NULL);

@@ -182,6 +182,20 @@ static void block_that_changed_in_most_of_it_travels_whole(void **state)
 	assert_int_equal(replication_check(r), 2);
 }
 
+// An initial sync, of which no piece was there, leaves the questions resting.
+static void sync_finds_out_anew_whether_pieces_pay(void **state)
+{
+	struct replication *r = *state;
+	*sender_pieces(ship_sender(r->ship)) = (struct worth){.rest = worth_pieces.rest_max, .next_rest = worth_pieces.rest_max};
+	assert_false(is_zero(r, 0));
+	change(r, 0, 1);
+	source_mark_all(&r->memory.source);
+	replication_cycle_now(r);
+	assert_int_equal(r->report.ship.sent_blocks, 1);
+	assert_int_equal(r->report.ship.apart_blocks, 1);
+	assert_int_equal(replication_check(r), 2);
+}
+
 static void receiver_that_does_not_know_pieces_is_not_asked(void **state)
 {
 	struct replication *r = *state;
@@ -255,9 +269,15 @@ static void written_blocks_go_without_a_question_once_it_was_in_vain(void **stat
 	replication_cycle_now(r);
 	assert_int_equal(r->report.ship.unasked_blocks, 0);
 	assert_int_equal(r->report.ship.sent_blocks, 40);
-	replication_disconnect(r); // what the head holds is not known from here on: it is asked
+	replication_disconnect(r); // between two cycles: that head is as empty as it was made
 	replication_connect_now(r);
 	(void)change_many(r, 400, 10);
+	replication_cycle_now(r);
+	assert_int_equal(r->report.ship.unasked_blocks, 10);
+	known_set(sender_known(ship_sender(r->ship)), 0, 450, &(struct digest){{1}}); // and with a block on its way: what the head holds is not known
+	replication_disconnect(r); // from here on, and it is asked
+	replication_connect_now(r);
+	(void)change_many(r, 450, 10);
 	replication_cycle_now(r);
 	assert_int_equal(r->report.ship.unasked_blocks, 0);
 	(void)change_many(r, 500, 10);
@@ -267,7 +287,7 @@ static void written_blocks_go_without_a_question_once_it_was_in_vain(void **stat
 	(void)change_many(r, 600, 4);
 	replication_cycle_now(r);
 	assert_int_equal(r->report.ship.unasked_blocks, 0);
-	assert_int_equal(replication_check(r), 7);
+	assert_int_equal(replication_check(r), 8);
 }
 
 // ---- the receiver's half
@@ -423,6 +443,7 @@ int main(void)
 		TEST(initial_sync_asks_for_no_piece_for_long),
 		BOTH(piece_that_changed_travels_alone),
 		TEST(block_that_changed_in_most_of_it_travels_whole),
+		TEST(sync_finds_out_anew_whether_pieces_pay),
 		TEST(receiver_that_does_not_know_pieces_is_not_asked),
 		TEST(points_are_right_while_the_guest_writes_and_syncs_go_by_pieces),
 		TEST(written_blocks_go_without_a_question_once_it_was_in_vain),

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -21,6 +23,17 @@ static struct ring ring;
 static struct reader reader;
 static unsigned char *content;
 static int fd;
+static struct cold cold;
+
+// In the place of the C library's: how a read looks to others while it waits for the disk, and while it does not.
+static _Atomic unsigned waits_seen, waits_wrong;
+ssize_t preadv2(int file, const struct iovec *to, int count, off_t off, int flags)
+{
+	unsigned waiting = atomic_load(&cold.waiting);
+	waits_wrong += atomic_load(&cold.reads) != 1 || waiting != (flags & RWF_NOWAIT ? 0 : 1);
+	waits_seen += waiting;
+	return syscall(SYS_preadv2, file, to, count, (long)off, 0L, flags);
+}
 
 struct job {
 	struct reader_job job;
@@ -34,7 +47,7 @@ static void on_done(struct ring_message *message)
 
 static void begin(struct job *job, int file, uint64_t off, uint64_t len)
 {
-	*job = (struct job){.job = {.message = {.run = on_done}, .fd = file, .data = malloc(len), .off = off, .len = len}};
+	*job = (struct job){.job = {.message = {.run = on_done}, .fd = file, .cold = &cold, .data = malloc(len), .off = off, .len = len}};
 	assert_non_null(job->job.data);
 	memset(job->job.data, UNTIL, len);
 	reader_read(&reader, &job->job);
@@ -116,6 +129,9 @@ static void read_past_the_end_and_of_no_file_is_an_error(void **state)
 	assert_int_equal(past.job.data[1000], UNTIL);
 	assert_int_equal(end(&none), -EBADF);
 	assert_int_equal(end(&good), 0);
+	assert_true(waits_seen > 0); // the one of no file, at least
+	assert_int_equal(waits_wrong, 0);
+	assert_int_equal(atomic_load(&cold.waiting) + atomic_load(&cold.reads), 0);
 	free(past.job.data);
 	free(none.job.data);
 	free(good.job.data);

@@ -7,6 +7,7 @@
 #include "base/auto.h"
 #include "base/bytes.h"
 #include "base/log.h"
+#include "receiver/replica.h"
 #include "receiver/scrub.h"
 #include "receiver/scrub_chain.h"
 #include "receiver/scrubber.h"
@@ -28,6 +29,7 @@ struct promise { // what the run was told
 	uint64_t found;	 // blocks
 	uint64_t sealed; // the point
 	bool settled;	 // that it is sound is durable
+	bool begun;	 // a session was
 };
 
 struct world {
@@ -36,6 +38,7 @@ struct world {
 	struct codec_context *codec;
 	bool packed;  // the flipped block is one that cannot be unpacked
 	bool scrubbed; // the setup ends with a scrub
+	bool lost;     // the digests of what is damaged are damaged as well
 	struct promise promise;
 };
 
@@ -131,6 +134,20 @@ static int plant(struct env *env, const struct world *w, struct err *err)
 	return rc ? err_sys(err, rc, "plant") : 0;
 }
 
+static int sector_spoil(struct env *env, const char *name, struct err *err)
+{
+	struct env_root *root = NULL;
+	struct env_file *file = NULL;
+	int rc = env_root_open(env, "/store", &root);
+	if (rc == 0)
+		rc = env_open(root, name, ENV_WRITE, &file);
+	if (rc == 0)
+		rc = env_pwrite(file, "Z", 1, DIGEST_SECTOR + 11);
+	env_close(file);
+	env_root_close(root);
+	return rc ? err_sys(err, rc, "%s", name) : 0;
+}
+
 // A pass from where it is to its end, a block at a time, its position durable after each. As the scrubber, it goes on after a failure, and
 // saves at its end whatever was before.
 static int scrub_on(struct world *w, struct replica *r, struct err *err)
@@ -169,6 +186,10 @@ static int setup(struct env *env, void *context, struct err *err)
 		rc = commit(w, r, p, 0, err);
 	if (rc == 0)
 		rc = plant(env, w, err);
+	if (rc == 0 && w->lost)
+		rc = sector_spoil(env, "vm1/points/1/vda.digests", err);
+	if (rc == 0 && w->lost)
+		rc = sector_spoil(env, "vm1/base/vda.digests", err);
 	if (rc == 0 && w->scrubbed)
 		rc = scrub_begin(r, 0, SCRUB_RATE_DEFAULT, err);
 	if (rc == 0 && w->scrubbed)
@@ -209,6 +230,32 @@ static int run_repair(struct env *env, void *context, struct err *err)
 		rc = err_set(err, -ENOENT, "vm1 is not in the store");
 	if (rc == 0)
 		rc = commit(w, r, POINTS, 1u << FLIPPED | 1u << GARBAGE, err);
+	if (rc == 0)
+		w->promise.sealed = POINTS;
+	if (rc == 0)
+		rc = scrub_save(r, err);
+	w->promise.settled = rc == 0;
+	store_close(store);
+	return rc;
+}
+
+// A session over digests that are lost, which ends with the point that makes good what the newest one shows.
+static int run_lost(struct env *env, void *context, struct err *err)
+{
+	struct world *w = context;
+	struct store *store = NULL;
+	struct wire_opened opened;
+	w->promise = (struct promise){.found = 0};
+	int rc = store_open(env, "/store", &store, err);
+	struct replica *r = rc ? NULL : store_find(store, "vm1");
+	if (rc == 0 && !r)
+		rc = err_set(err, -ENOENT, "vm1 is not in the store");
+	if (rc == 0 && (rc = replica_session_begin(r, &w->open, feed_pin, &opened, err)) == 0) {
+		w->promise.begun = true;
+		replica_session_end(r);
+	}
+	if (rc == 0)
+		rc = commit(w, r, POINTS, 1u << GARBAGE, err);
 	if (rc == 0)
 		w->promise.sealed = POINTS;
 	if (rc == 0)
@@ -322,6 +369,55 @@ static int check_repair(struct env *env, void *context, struct err *err)
 	return check_with(env, context, repair_check, err);
 }
 
+static int none_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
+{
+	(void)context, (void)index, (void)digest, (void)err;
+	return 0;
+}
+
+// Whether the base's table checks, so that nobody would find by it that digests are lost.
+static bool table_checks(struct replica *r)
+{
+	AUTO_FILE struct env_file *table = NULL;
+	struct digest_disk of = replica_disk(r, 0);
+	return replica_open_file(r, ENV_READ, &table, NULL, "base/vda.digests") == 0 && digest_table_load(table, &of, none_take, NULL, NULL) == 0;
+}
+
+// What was noted before a session was answered, or a fold wrote the table, is there. Then a session finds the rest, heals, and retention comes to its end.
+static int lost_check(struct world *w, struct replica *r, struct err *err)
+{
+	int rc = 0;
+	if (r->broken)
+		return err_set(err, -EBADMSG, "broken: %s", r->why.text);
+	if (w->promise.begun || table_checks(r))
+		rc = points_check(w, r, err);
+	if (rc == 0 && w->promise.sealed && replica_last_point(r) != w->promise.sealed)
+		rc = err_set(err, -EBADMSG, "the point that was answered is not there");
+	if (rc == 0 && w->promise.settled && !r->scrub.suspect && replica_sound(r, w->promise.sealed, err))
+		rc = err_wrap(err, "the point that is whole again");
+	if (rc == 0 && replica_last_point(r) < POINTS)
+		rc = commit(w, r, POINTS, 1u << GARBAGE, err);
+	if (rc == 0)
+		rc = points_check(w, r, err);
+	if (rc == 0 && replica_last_point(r) == POINTS && scrub_begin(r, 0, SCRUB_RATE_DEFAULT, err) == 0)
+		rc = scrub_on(w, r, err);
+	const struct retention policy = {.points = 1};
+	if (rc == 0)
+		rc = replica_set_retention(r, &policy, err);
+	while (rc == 0 && (rc = replica_retain(r, err)) == 1)
+		rc = points_check(w, r, err);
+	return rc || replica_sound(r, POINTS, err) == 0 ? rc : err_wrap(err, "at the end");
+}
+
+static int check_lost(struct env *env, void *context, struct err *err)
+{
+	struct world *w = context;
+	struct promise told = w->promise;
+	int rc = check_with(env, context, lost_check, err);
+	w->promise = told;
+	return rc;
+}
+
 static int fold_check(struct world *w, struct replica *r, struct err *err)
 {
 	int rc = points_check(w, r, err);
@@ -332,6 +428,9 @@ static int check_fold(struct env *env, void *context, struct err *err)
 {
 	return check_with(env, context, fold_check, err);
 }
+
+// Of failures a look at each, twice; `make test-crash` looks at all that each can leave.
+enum { FEW = 400 };
 
 static struct crash_scenario scenario(const char *name, struct world *w, crash_step *run, crash_step *check)
 {
@@ -345,7 +444,8 @@ static void s1_the_position_is_never_past_what_is_not_known(void **state)
 	struct world *w = world_new(false, false, 8);
 	const struct crash_scenario s = scenario("scrub", w, run_scrub, check_scrub);
 	assert_true(crash_test_quiet(&s));
-	const struct crash_scenario faults = scenario("scrub_faults", w, run_scrub, check_scrub);
+	struct crash_scenario faults = scenario("scrub_faults", w, run_scrub, check_scrub);
+	faults.states_max = FEW;
 	assert_true(anomaly_test_quiet(&faults));
 	world_free(w);
 }
@@ -364,6 +464,28 @@ static void r5_no_damaged_point_is_let_out_by_a_fold(void **state)
 	(void)state;
 	struct world *w = world_new(true, false, 1);
 	const struct crash_scenario s = scenario("scrub_fold", w, run_fold, check_fold);
+	assert_true(crash_test_quiet(&s));
+	world_free(w);
+}
+
+static void r5_lost_digests_are_noted_before_a_session_goes_on(void **state)
+{
+	(void)state;
+	struct world *w = world_new(false, false, 8);
+	w->lost = true;
+	const struct crash_scenario s = scenario("lost_digests", w, run_lost, check_lost);
+	assert_true(crash_test_quiet(&s));
+	const struct crash_scenario faults = scenario("lost_digests_faults", w, run_lost, check_lost);
+	assert_true(anomaly_test_quiet(&faults));
+	world_free(w);
+}
+
+static void r5_lost_digests_are_noted_before_a_fold_writes_them(void **state)
+{
+	(void)state;
+	struct world *w = world_new(false, false, 2);
+	w->lost = true;
+	const struct crash_scenario s = scenario("lost_digests_fold", w, run_fold, check_lost);
 	assert_true(crash_test_quiet(&s));
 	world_free(w);
 }
@@ -539,6 +661,8 @@ int main(void)
 		cmocka_unit_test(s1_the_position_is_never_past_what_is_not_known),
 		cmocka_unit_test(r5_no_damaged_point_is_let_out_by_a_repair),
 		cmocka_unit_test(r5_no_damaged_point_is_let_out_by_a_fold),
+		cmocka_unit_test(r5_lost_digests_are_noted_before_a_session_goes_on),
+		cmocka_unit_test(r5_lost_digests_are_noted_before_a_fold_writes_them),
 	};
 	return cmocka_run_group_tests_name("scrub_crash", tests, NULL, NULL);
 }

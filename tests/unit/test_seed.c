@@ -243,6 +243,9 @@ static int check(struct env *env, void *context, struct err *err)
 	return rc;
 }
 
+// Of scenarios with many points a look at each end or failure, twice; `make test-crash` looks at all that each can leave.
+enum { FEW = 400 };
+
 static struct crash_scenario scenario_of(const char *name, struct world *w)
 {
 	return (struct crash_scenario){.name = name, .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
@@ -275,6 +278,7 @@ static void e1_an_adoption_is_done_again_when_it_was_cut(void **state)
 	(void)state;
 	struct world *w = world_new(false);
 	struct crash_scenario s = scenario_of("seed_twice", w);
+	s.states_max = FEW;
 	s.recover = recover;
 	s.crashes = 2;
 	assert_true(crash_test_quiet(&s));
@@ -286,6 +290,7 @@ static void e1_a_seed_stays_whole_when_operations_fail(void **state)
 	(void)state;
 	struct world *w = world_new(true);
 	struct crash_scenario s = scenario_of("seed_faults", w);
+	s.states_max = FEW;
 	w->reads_fail = true;
 	assert_true(anomaly_test_quiet(&s));
 	free(w);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Retention that cannot go on (receiver/stall.c): a block that cannot be read, and a file system without space.
 #include "base/log.h"
+#include "base/bytes.h"
+#include "receiver/chain.h"
 #include "receiver/scrub.h"
 #include "tests/lib/bad_disk.h"
 #include "tests/lib/store_world.h"
@@ -83,19 +85,19 @@ static void a_block_that_gives_eio_is_told_waited_for_and_then_left_out(void **s
 	struct bench *b = *state;
 	bad_place(b->env, "vm1/points/1/vdb.qcow2", 2); // all points show it
 	assert_int_equal(retain(b, 0), -EIO);
-	assert_non_null(strstr(b->info.retention_reason, "points/1/vdb.qcow2"));
+	assert_non_null(strstr(b->info.stall.reason, "points/1/vdb.qcow2"));
 	unsigned failed = bad_disk_hits();
 	assert_true(failed > 0);
 	assert_int_equal(retain(b, 59), 0); // it waits
 	assert_int_equal(bad_disk_hits(), failed);
-	assert_non_null(strstr(b->info.retention_reason, "points/1/vdb.qcow2"));
+	assert_non_null(strstr(b->info.stall.reason, "points/1/vdb.qcow2"));
 	assert_int_equal(world_commit(b->world, b->store, 4, false, &b->err), 0); // and everything else goes on
 	assert_int_equal(retain(b, 2), -EIO);
 	assert_int_equal(retain(b, 118), 0);
 	assert_int_equal(retain(b, 3), -EIO);
 	assert_int_equal(replica_damaged_blocks(b->replica, 4), 0); // nothing was given up yet
 	assert_int_equal(retain(b, 241), 1);
-	assert_string_equal(b->info.retention_reason, "");
+	assert_string_equal(b->info.stall.reason, "");
 	assert_int_equal(replica_damaged_blocks(b->replica, 4), 1);
 	assert_int_equal(replica_sound(b->replica, 4, NULL), -EUCLEAN);
 }
@@ -108,8 +110,98 @@ static void a_disk_that_reads_again_is_given_up_nothing_of(void **state)
 	assert_int_equal(retain(b, 61), -EIO);
 	bad_disk_heal();
 	assert_int_equal(retain(b, 121), 1);
-	assert_string_equal(b->info.retention_reason, "");
+	assert_string_equal(b->info.stall.reason, "");
 	assert_int_equal(replica_damaged_blocks(b->replica, 3), 0);
+}
+
+// The header of an overlay, or its L1 table: nothing of what it holds can be read. What its list names is quarantined, and the rest goes on without it.
+static void whole_overlay(struct bench *b, const char *name, uint64_t point, uint64_t at)
+{
+	struct replica_info *info = &b->info;
+	bad_disk_set(name, at, 1, -EIO);
+	for (uint64_t wait_s = 60; wait_s <= 240; wait_s *= 2) {
+		assert_int_equal(retain(b, 1), -EIO);
+		assert_int_equal(info->stall.cause, STALL_IO);
+		assert_string_equal(stall_cause_name(info->stall.cause), "io-error");
+		assert_non_null(strstr(info->stall.reason, name));
+		assert_true(info->stall.again_in_ms > wait_s * 1000 - 1000 && info->stall.again_in_ms <= wait_s * 1000 + 1);
+		assert_int_equal(retain(b, wait_s - 1), 0); // it waits
+		assert_int_equal(replica_damaged_blocks(b->replica, 3), 0); // and gives up nothing
+	}
+	assert_int_equal(retain(b, 1), 1);
+	assert_int_equal(info->stall.cause, STALL_NOT);
+	assert_int_equal(info->stall.again_in_ms, 0);
+	assert_true(replica_damaged_blocks(b->replica, 3) > 0);
+	assert_int_equal(replica_sound(b->replica, 3, NULL), -EUCLEAN);
+	assert_int_equal(point > 1 ? replica_sound(b->replica, 1, NULL) : 0, 0);
+	while (retain(b, 400) == 1)
+		;
+	assert_int_equal(info->stall.cause, STALL_NOT);
+	bad_disk_heal();
+}
+
+// The chain can be opened again, and what the source then sends whole makes the newest point sound.
+static void the_next_sync_repairs(struct bench *b)
+{
+	struct wire_opened opened;
+	struct chain *chain = NULL;
+	struct wire_damaged damaged;
+	unsigned char block[BLOCK_SIZE];
+	uint64_t last = b->info.last_point;
+	assert_int_equal(chain_open(b->replica, last, 1, &chain, &b->err), 0);
+	chain_close(chain);
+	assert_int_equal(replica_session_begin(b->replica, &b->world->open, feed_pin, &opened, &b->err), 0);
+	replica_damaged(b->replica, &damaged);
+	assert_true(damaged.count > 0);
+	for (uint32_t i = 0; i < damaged.count; i++)
+		for (uint64_t n = 0; n < damaged.run[i].count; n++) {
+			memset(block, 0, BLOCK_SIZE);
+			feed_fill(block, size_of_block(b->world->open.disk[1].size, damaged.run[i].first + n), 77);
+			assert_int_equal(damaged.run[i].disk, 1);
+			assert_int_equal(feed_block(&b->world->open, NULL, b->replica, 1, damaged.run[i].first + n, block, MASK_FULL, &b->err), 0);
+		}
+	assert_int_equal(feed_seal(b->replica, 99, 1, &b->err), 0);
+	replica_session_end(b->replica);
+	assert_int_equal(replica_sound(b->replica, last + 1, NULL), 0);
+}
+
+static void an_overlay_whose_header_gives_eio_is_told_and_then_folded_without(void **state)
+{
+	struct bench *b = *state;
+	whole_overlay(b, "vm1/points/1/vdb.qcow2", 1, 0);
+	assert_int_equal(b->info.point_count, 1);
+	the_next_sync_repairs(b);
+}
+
+static uint64_t l1_of(struct bench *b, const char *name)
+{
+	struct env_root *root = NULL;
+	struct env_file *file = NULL;
+	unsigned char at[8];
+	assert_int_equal(env_root_open(b->env, "/store", &root), 0);
+	assert_int_equal(env_open(root, name, ENV_READ, &file), 0);
+	assert_int_equal(env_pread_full(file, at, 8, 40), 0);
+	env_close(file);
+	env_root_close(root);
+	return get_be64(at);
+}
+
+static void an_overlay_whose_l1_table_gives_eio_is_told_and_then_merged_without(void **state)
+{
+	struct bench *b = *state;
+	assert_int_equal(replica_pin(b->replica, 1, "", &b->err), 0);
+	whole_overlay(b, "vm1/points/2/vdb.qcow2", 2, l1_of(b, "vm1/points/2/vdb.qcow2"));
+	assert_int_equal(b->info.point_count, 2);
+	the_next_sync_repairs(b);
+}
+
+static void a_merge_whose_uppermost_overlay_cannot_be_read_holds_the_others(void **state)
+{
+	struct bench *b = *state;
+	assert_int_equal(replica_pin(b->replica, 1, "", &b->err), 0);
+	whole_overlay(b, "vm1/points/3/vdb.qcow2", 3, 0); // the one that stays
+	assert_int_equal(b->info.point_count, 2);
+	the_next_sync_repairs(b);
 }
 
 // A full disk in between says nothing of the block.
@@ -135,7 +227,7 @@ static void without_space_nothing_is_begun_and_it_goes_on_when_there_is_some(voi
 	uint64_t ops = 0;
 	for (unsigned i = 0; i < 3; i++) {
 		assert_int_equal(retain(b, 30), -ENOSPC);
-		assert_non_null(strstr(b->info.retention_reason, "free space there; it goes on by itself"));
+		assert_non_null(strstr(b->info.stall.reason, "free space there; it goes on by itself"));
 		assert_int_equal(b->info.point_count, 3);
 		if (i == 0)
 			ops = sim_ops(b->sim); // what the fold needs was counted, from the digests
@@ -143,7 +235,7 @@ static void without_space_nothing_is_begun_and_it_goes_on_when_there_is_some(voi
 	assert_true(sim_ops(b->sim) - ops < 2 * 8); // from then on it asks, and no more
 	sim_set_space(b->sim, 1 << 30);
 	assert_int_equal(retain(b, 30), 1);
-	assert_string_equal(b->info.retention_reason, "");
+	assert_string_equal(b->info.stall.reason, "");
 }
 
 // Blocks of one point, so many from the first; and nothing but zeros in `zeros` before them.
@@ -185,7 +277,7 @@ static void a_full_store_folds_a_point_of_zeros(void **state)
 	uint64_t before = b->info.used_bytes;
 	assert_int_equal(b->info.point_count, 2);
 	assert_int_equal(retain(b, 30), 1);
-	assert_string_equal(b->info.retention_reason, "");
+	assert_string_equal(b->info.stall.reason, "");
 	assert_int_equal(b->info.point_count, 1);
 	assert_true(b->info.used_bytes + 3 * BLOCK_SIZE <= before);
 	assert_true(store_free_bytes(b->store) >= 3 * BLOCK_SIZE);
@@ -197,6 +289,9 @@ int main(void)
 	log_init("test_stall", LOG_LEVEL_ERROR);
 	const struct CMUnitTest tests[] = {
 		TEST(a_block_that_gives_eio_is_told_waited_for_and_then_left_out),
+		TEST(an_overlay_whose_header_gives_eio_is_told_and_then_folded_without),
+		TEST(an_overlay_whose_l1_table_gives_eio_is_told_and_then_merged_without),
+		TEST(a_merge_whose_uppermost_overlay_cannot_be_read_holds_the_others),
 		TEST(a_disk_that_reads_again_is_given_up_nothing_of),
 		TEST(want_of_space_does_not_begin_the_count_anew),
 		TEST(without_space_nothing_is_begun_and_it_goes_on_when_there_is_some),

@@ -325,6 +325,8 @@ static void reasons_have_the_names_of_the_document(void **state)
 	assert_string_equal(sync_reason_name(SYNC_TRACKING_LOST), "tracking-lost");
 	assert_string_equal(sync_reason_name(SYNC_TRACKING_DOUBT), "tracking-doubt");
 	assert_string_equal(sync_reason_name(SYNC_RESIZED), "resized");
+	assert_string_equal(sync_reason_name(SYNC_REPLICA_DAMAGED), "replica-damaged");
+	assert_string_equal(sync_reason_name(SYNC_ASKED), "asked");
 }
 
 // --- the layout ---

@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "receiver/digest_sector.h"
 #include "tests/lib/store_twin.h"
 
 #include <errno.h>
@@ -644,14 +645,24 @@ static void flipped_bits_in_json_are_found(void **state)
 	assert_false(info_of(t).broken);
 }
 
-static void damaged_digests_break_the_replica_when_a_session_needs_them(void **state)
+// Each sector checks, and the root does not match: nobody knows which block's digest is another's.
+static void another_list_breaks_the_replica_when_a_session_needs_it(void **state)
 {
 	struct store_twin *t = *state;
 	struct wire_opened opened;
 	struct err err = {0};
+	unsigned char sector[DIGEST_SECTOR];
+	struct env_file *list = NULL;
+	uint32_t used = 0;
 	store_twin_session(t);
 	points_make(t, 2);
-	file_overwrite(t, "points/1/vda.digests", 520, "?", 1);
+	assert_int_equal(env_open(t->temp.root, "vm1/points/1/vda.digests", ENV_WRITE, &list), 0);
+	assert_int_equal(env_pread_full(list, sector, DIGEST_SECTOR, DIGEST_SECTOR), 0);
+	assert_int_equal(digest_sector_check(sector, 1, &used), 0);
+	sector[8] ^= 1; // of the first digest
+	digest_sector_seal(sector, 1, used);
+	assert_int_equal(env_pwrite(list, sector, DIGEST_SECTOR, DIGEST_SECTOR), 0);
+	env_close(list);
 	store_twin_reopen(t);
 	assert_false(info_of(t).broken);
 	assert_int_equal(replica_session_begin(t->replica, &t->open, t->pin, &opened, &err), -EIO);
@@ -864,7 +875,7 @@ int main(void)
 		STORE_TEST(missing_point_breaks_the_chain_above_it),
 		STORE_TEST(missing_oldest_point_is_noticed),
 		STORE_TEST(flipped_bits_in_json_are_found),
-		STORE_TEST(damaged_digests_break_the_replica_when_a_session_needs_them),
+		STORE_TEST(another_list_breaks_the_replica_when_a_session_needs_it),
 		STORE_TEST(foreign_files_are_left_alone),
 		STORE_TEST(a_disk_that_grew_keeps_its_points_and_takes_new_ones),
 		STORE_TEST(a_head_that_was_begun_does_not_outlive_the_growth),

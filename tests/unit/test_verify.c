@@ -6,6 +6,8 @@
 #include "base/size.h"
 #include "receiver/replica.h"
 #include "receiver/scrub.h"
+#include "receiver/chain.h"
+#include "tests/lib/bad_disk.h"
 #include "tests/lib/store_flip.h"
 
 #include <errno.h>
@@ -23,6 +25,7 @@
 struct place {
 	struct store_twin twin;
 	struct verifier *verifier;
+	bool bad_disk;
 };
 
 // Points 1 to 3 of vda: block 0 whole in each, 1 in pieces from the second on, 2 in the first only; block 3 is never written.
@@ -53,6 +56,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	struct place *p = *state;
+	if (p->bad_disk)
+		bad_disk_end();
 	verifier_free(p->verifier);
 	store_twin_end(&p->twin);
 	free(p);
@@ -148,6 +153,123 @@ static void list_that_cannot_be_read_is_damage(void **state)
 	assert_int_equal(info.state, VERIFY_DAMAGED);
 	assert_non_null(strstr(info.reason, "points/2/vda.digests"));
 	assert_int_equal(holds(p, 3), 0);
+	assert_true(refused(p, 2) && refused(p, 3) && !refused(p, 1));
+}
+
+// Nothing of the point can be read: it is refused from then on, and so is what stands on it; what lies below is not.
+static void overlay_that_is_none_any_more_puts_what_stands_on_it_into_quarantine(void **state)
+{
+	struct place *p = *state;
+	store_flip_at(&p->twin, "points/2/vda.qcow2", 0);
+	begin(p, 3);
+	struct verify_info info = finish(p, 3);
+	assert_int_equal(info.state, VERIFY_DAMAGED);
+	assert_non_null(strstr(info.reason, "points/2/vda.qcow2"));
+	assert_true(refused(p, 2) && refused(p, 3) && !refused(p, 1));
+	verifier_free(p->verifier);
+	p->verifier = NULL;
+	store_twin_reopen(&p->twin); // which is durable
+	assert_true(replica_damaged_blocks(p->twin.replica, 2) > 0);
+}
+
+static void base_whose_table_is_damaged_puts_every_point_into_quarantine(void **state)
+{
+	struct place *p = *state;
+	struct err err = {0};
+	store_twin_keep(&p->twin, 2);
+	assert_int_equal(replica_retain(p->twin.replica, &err), 1); // now it has something to say
+	store_flip_at(&p->twin, "base/vda.digests", 512 + 40);
+	begin(p, 3);
+	assert_int_equal(finish(p, 3).state, VERIFY_DAMAGED);
+	assert_true(refused(p, 2) && refused(p, 3));
+}
+
+// --- what could not be read ---
+
+static struct {
+	struct env env;
+	struct env_ops ops;
+	uint64_t ahead_ns;
+} fast_clock;
+
+static uint64_t fast_mono_ns(struct env *env)
+{
+	(void)env;
+	return env_mono_ns(env_posix()) + fast_clock.ahead_ns;
+}
+
+// A verifier whose clock is the test's, on a disk that refuses to read this file.
+static void begin_unreadable(struct place *p, const char *name, int code)
+{
+	fast_clock.ops = *env_posix()->ops;
+	fast_clock.ops.mono_ns = fast_mono_ns;
+	fast_clock.env.ops = &fast_clock.ops;
+	verifier_free(p->verifier);
+	p->verifier = verifier_new(&fast_clock.env, RATE);
+	assert_non_null(p->verifier);
+	if (!p->bad_disk)
+		bad_disk_begin(p->twin.temp.root->env);
+	p->bad_disk = true;
+	bad_disk_set(name, 0, 1, code);
+	begin(p, 3);
+}
+
+static void retries_and_then_proves(struct place *p)
+{
+	for (uint64_t wait_s = VERIFIER_AGAIN_S; wait_s <= 4 * VERIFIER_AGAIN_S; wait_s *= 2) {
+		struct verify_info info = finish(p, 3);
+		assert_int_equal(info.state, VERIFY_UNREADABLE);
+		assert_int_equal(info.damaged_blocks, 0);
+		assert_true(info.again_in_ms > (wait_s - 50) * 1000 && info.again_in_ms <= wait_s * 1000 + 1);
+		assert_true(info.reason[0]);
+		assert_int_equal(holds(p, 3), 0);
+		assert_true(!refused(p, 1) && !refused(p, 2) && !refused(p, 3));
+		uint64_t sleeps_ns = verifier_step(p->verifier); // not before its time, and not long after
+		assert_true(sleeps_ns <= wait_s * UINT64_C(1000000000) && info_of(p, 3).state == VERIFY_UNREADABLE);
+		if (wait_s == 4 * VERIFIER_AGAIN_S)
+			bad_disk_heal();
+		fast_clock.ahead_ns += wait_s * UINT64_C(1000000000);
+		(void)verifier_step(p->verifier);
+	}
+	struct verify_info info = finish(p, 3);
+	assert_int_equal(info.state, VERIFY_SOUND);
+	assert_string_equal(info.reason, "");
+}
+
+static void overlay_that_gives_eio_is_no_damage_and_tried_again(void **state)
+{
+	begin_unreadable(*state, "vm1/points/2/vda.qcow2", -EIO);
+	retries_and_then_proves(*state);
+}
+
+static void want_of_memory_or_descriptors_is_no_damage_and_tried_again(void **state)
+{
+	static const int codes[] = {-ENOMEM, -EMFILE, -ENFILE};
+	struct place *p = *state;
+	for (unsigned i = 0; i < 3; i++) {
+		begin_unreadable(p, "vm1/points/2/vda.digests", codes[i]);
+		retries_and_then_proves(p);
+		verifier_drop(p->verifier, p->twin.replica, 3);
+	}
+}
+
+// A block is read wrong, and then there is nothing to look at it again with: it is neither damaged nor sound until there is.
+static void damage_that_cannot_be_noted_for_want_of_descriptors_is_found_again(void **state)
+{
+	struct place *p = *state;
+	store_flip_block(&p->twin, 1, 0, 2);
+	begin_unreadable(p, "vm1/points/3/vda.digests", -EMFILE);
+	bad_disk_heal();
+	struct chain *chain = NULL;
+	assert_int_equal(chain_open(p->twin.replica, 3, 0, &chain, NULL), 0);
+	unsigned char block[BLOCK_SIZE];
+	assert_int_equal(chain_get(chain, 2, block, NULL), -EBADMSG);
+	bad_disk_set("vm1/points/1/vda.qcow2", 0, UINT64_MAX / 2, -EMFILE); // what chain_get() reads then it lacks
+	assert_int_equal(chain_get(chain, 2, block, NULL), -EMFILE);
+	chain_close(chain);
+	bad_disk_heal();
+	assert_int_equal(finish(p, 3).state, VERIFY_DAMAGED);
+	assert_true(refused(p, 3));
 }
 
 static void what_is_dropped_is_let_go_at_once(void **state)
@@ -233,6 +355,11 @@ int main(void)
 		TEST(damage_of_another_point_is_not_told_of_this_one),
 		TEST(garbage_where_zeros_should_be_is_damage),
 		TEST(list_that_cannot_be_read_is_damage),
+		TEST(overlay_that_is_none_any_more_puts_what_stands_on_it_into_quarantine),
+		TEST(base_whose_table_is_damaged_puts_every_point_into_quarantine),
+		TEST(overlay_that_gives_eio_is_no_damage_and_tried_again),
+		TEST(want_of_memory_or_descriptors_is_no_damage_and_tried_again),
+		TEST(damage_that_cannot_be_noted_for_want_of_descriptors_is_found_again),
 		TEST(what_is_dropped_is_let_go_at_once),
 		TEST(fresh_result_stands_until_damage_is_seen),
 		TEST(result_does_not_outlive_what_it_was_read_from),

@@ -24,7 +24,7 @@
 #include "tests/sim/env_sim.h"
 #include "tests/world/fiber.h"
 
-enum { SIDES_MAX = 4, SIDE_DISKS_MAX = 4, SYNC_REASONS = SYNC_TRACKING_DOUBT + 1 };
+enum { SIDES_MAX = 4, SIDE_DISKS_MAX = 4, SYNC_REASONS = SYNC_ASKED + 1 };
 #define WORLD_MS UINT64_C(1000000)
 #define WORLD_S UINT64_C(1000000000)
 
@@ -125,6 +125,7 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	bool cut_power;		   // and the page cache went with it
 	bool lost_track; // of a disk, ever: what the receiver was told of that stands until a point ends it
 	bool fault_state, fault_image, resized, fault_store, rot_known; // what happened to it: reasons for syncs
+	bool asked;			 // an operator wants all compared
 	bool nowhere;			 // its state files name no cut since a sync of all began, until a point is committed
 	bool replica_gone;		 // and no point was committed since
 	bool rotten;			 // recovery calls its replica broken, after a bit of it turned: the operator removes it

@@ -164,15 +164,16 @@ static bool some_name(struct host *host, const char *dir, char name[NAME_SIZE + 
 	return some;
 }
 
-// Of what the store holds of a protection. In what blocks hold, in tables and lists the scrub finds it, and the source sends it again; what
-// recovery cannot do without makes the replica broken at the next start, and that is the operator's.
+// Of what the store holds of a protection. In what blocks hold, in tables and lists, all of them, sessions and the scrub find it, and the source sends it
+// again; the header of an overlay, without which recovery cannot do, makes the replica broken at the next start, and that is the operator's.
 static void rot_store(struct world *w)
 {
-	enum { HEADER = 512 }; // of a table, a list and an overlay: small, and without it nothing goes on
+	enum { HEADER = 512 }; // of an overlay: small, and without it nothing goes on
 	static const enum world_fault kinds[] = {FAULT_ROT_BASE, FAULT_ROT_BASE, FAULT_ROT_TABLE, FAULT_ROT_POINT, FAULT_ROT_POINT, FAULT_ROT_HEAD};
 	enum world_fault kind = kinds[world_draw(sizeof(kinds) / sizeof(kinds[0]))];
 	struct side *side = &w->side[world_draw(w->sides)];
 	const char *disk = side->config.disk[world_draw(side->config.disk_count)].name;
+	bool list = kind == FAULT_ROT_POINT && world_one_in(3);
 	char dir[NAME_SIZE + 32], in[NAME_SIZE + 16], name[4 * NAME_SIZE];
 	if (w->receiver.dead)
 		return;
@@ -184,8 +185,8 @@ static void rot_store(struct world *w)
 	else if (kind == FAULT_ROT_HEAD)
 		(void)snprintf(name, sizeof(name), "%s/%s", dir, in);
 	else
-		(void)snprintf(name, sizeof(name), "%s/%s/%s.%s", dir, in, disk, world_one_in(3) ? "digests" : "qcow2");
-	if (!turn_bit(&w->receiver, "/store", name, world_one_in(8) ? 0 : HEADER))
+		(void)snprintf(name, sizeof(name), "%s/%s/%s.%s", dir, in, disk, list ? "digests" : "qcow2");
+	if (!turn_bit(&w->receiver, "/store", name, list || kind == FAULT_ROT_TABLE || world_one_in(8) ? 0 : HEADER))
 		return;
 	side->fault_store = true;
 	side->rot_known = false;
@@ -339,7 +340,7 @@ static void bring_seeds(struct side *side)
 	host_oracle_end(&w->receiver);
 }
 
-// A replica that says it is broken, of which a bit turned where nothing goes on without it: away with it.
+// A replica that says it is broken, not for an I/O error but since a bit turned where nothing goes on without it: away with it.
 static void look_for_rot(struct side *side)
 {
 	struct world *w = the_world;
@@ -347,8 +348,11 @@ static void look_for_rot(struct side *side)
 	struct replica_info info = {.broken = false};
 	if (replica)
 		replica_info(replica, &info);
-	if (!info.broken || !side->fault_store || w->receiver.stop)
+	if (!info.broken || !side->fault_store || w->receiver.stop || strstr(info.broken_reason, strerror(EIO)) ||
+	    strstr(info.broken_reason, strerror(ESHUTDOWN)) || strstr(info.broken_reason, "sync failed"))
 		return;
+	if (strstr(info.broken_reason, ".digests"))
+		world_wrong("%s is broken for digests that are lost: %s", side->config.name, info.broken_reason);
 	side->rotten = true;
 	world_restart(&w->receiver);
 }

@@ -94,6 +94,9 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 	case SYNC_RESIZED:
 		good = side->resized;
 		break;
+	case SYNC_ASKED:
+		good = side->asked;
+		break;
 	case SYNC_REPLICA_DAMAGED:
 		good = side->fault_store;
 		break;

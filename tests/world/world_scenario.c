@@ -247,6 +247,23 @@ static void scrubbed(struct world *w)
 	all_back(w, since_ns); // with what was sent again
 }
 
+// An operator has everything compared: a point comes of it, for that reason alone.
+static void compared(struct world *w)
+{
+	uint64_t before = w->did.synced[SYNC_ASKED], since_ns = w->now_ns;
+	for (unsigned s = 0; s < w->sides; s++) {
+		struct side *side = &w->side[s];
+		struct err err = {0};
+		uint64_t cycle = 0;
+		side->asked = true;
+		if (!side->protection || protection_cycle(side->protection, true, &cycle, &err))
+			world_wrong("%s: a comparison is asked for and refused: %s", side->config.name, err.text);
+	}
+	all_back(w, since_ns);
+	if (w->did.synced[SYNC_ASKED] < before + w->sides)
+		world_wrong("a comparison was asked for and not made");
+}
+
 static void end_programs(struct world *w)
 {
 	w->over = true;
@@ -300,6 +317,7 @@ static void faults_and_back(struct world *w, const struct world_plan *plan)
 		all_within(w);
 	}
 	scrubbed(w);
+	compared(w);
 }
 
 void world_scenario(uint64_t seed, const struct world_plan *plan)

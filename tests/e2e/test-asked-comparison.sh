@@ -1,0 +1,53 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# An image was written to behind the agent's back while it is served, which no dirty bit tells: `kagami cycle --compare` finds it, sends what differs, and says why; with the
+# guest going on meanwhile, and through the death of the agent in the middle.
+. "$(dirname "$0")/lib.sh"
+requires qemu-img qemu-io jq curl
+
+new_image "$W/a.raw" $((64 << 20))
+head -c $((16 << 20)) /dev/urandom | dd of="$W/a.raw" bs=1M seek=16 conv=notrunc status=none
+start_pair
+kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h >/dev/null
+wait_for 30 has_point vm1
+newest_sync() { kagami syncs vm1 --json | jq -r ".syncs[0] | $1"; }
+behind_its_back() { head -c "$2" /dev/urandom | dd of="$W/a.raw" bs=4096 seek="$1" conv=notrunc status=none; } # PIECE BYTES
+
+behind_its_back 5000 4096
+behind_its_back 6001 4096
+n=$(cycle vm1)
+qemu-img compare -f qcow2 -F raw "$(point_disk vm1 "$n" vda)" "$W/a.raw" >/dev/null && fail "the test proves nothing: the change was seen without a comparison"
+kagami cycle vm1 --wait --compare --json >"$W/last.json"
+is "reason in the answer" "$(jq -r .sync_reason "$W/last.json")" asked
+point_equals vm1 "$(jq .point "$W/last.json")" vda "$W/a.raw"
+is "reason" "$(newest_sync .reason)" asked
+is "blocks that went by their pieces" "$(newest_sync .piece_blocks)" 2
+at_least "bytes read, of 64 MiB" "$(newest_sync .read_bytes)" $((48 << 20)) # but for holes
+at_most "bytes sent for 8 KiB that differ" "$(newest_sync .sent_bytes)" 60000
+count=$(kagami syncs vm1 --json | jq '.syncs | length')
+
+# It is one comparison: the next cycle is a delta.
+nbd_io vm1 vda 'write -P 7 1M 64k'
+n=$(cycle vm1)
+is "reason of the cycle after that" "$(protection vm1 .last_cycle.sync_reason)" null
+is "syncs on record" "$(kagami syncs vm1 --json | jq '.syncs | length')" "$count"
+point_equals vm1 "$n" vda "$W/a.raw"
+
+# Killed in the middle, the agent compares everything again: marks tell nothing of what was written behind its back.
+behind_its_back 4096 $((16 << 20))
+kagami set vm1 --bandwidth 8mbit >/dev/null
+at_source POST /v1/protections/vm1/cycle '{"compare": true}' >/dev/null
+sending() { [ "$(protection vm1 .sync_reason)" = asked ] && [ "$(protection vm1 '.progress.done_bytes // 0')" -gt 0 ]; }
+wait_for 30 sending
+kill_replicator
+start_replicator
+kagami set vm1 --bandwidth none >/dev/null
+wait_for 30 connected vm1
+n=$(cycle vm1)
+is "reason after the death" "$(newest_sync .reason)" position
+at_least "bytes read after it, of 64 MiB" "$(newest_sync .read_bytes)" $((48 << 20))
+point_equals vm1 "$n" vda "$W/a.raw"
+
+refuses 'paused' sh -c 'kagami pause vm1 >/dev/null; kagami cycle vm1 --compare'
+is "status of a request that is none" "$(at_source POST /v1/protections/vm1/cycle '{"compare": 1}' 2>&1 | grep -c compare)" 1
+daemons_alive
