@@ -436,6 +436,8 @@ void oracle_poll(void)
 			}
 		}
 		side->nowhere |= p->uncovered;
+		if (p->greeted && p->position.point > 0 && uuid_is_zero(pending) && !p->schedule.has_point)
+			world_wrong("%s: its schedule knows of no point, and the receiver has %llu", side->config.name, (unsigned long long)p->position.point);
 		const struct snapshot *last = snapshot_find(side, &p->position.last_cut);
 		if (p->position_known && uuid_is_zero(pending) && p->position.point > side->acked_point && last && !last->gone) {
 			side->acked_point = p->position.point;
