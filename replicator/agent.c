@@ -229,6 +229,31 @@ static void end_events(struct agent *agent)
 
 enum { TICK_S = 5 };
 
+static void set_saving(struct agent *agent, struct protection *protection)
+{
+	LOCK_SCOPE(&agent->saving_lock);
+	agent->saving = protection;
+	(void)pthread_cond_broadcast(&agent->saved);
+}
+
+// The state directory may not answer: whoever asks for the status does not wait for it. Called with the lock held, which is let go meanwhile.
+static void save_unlocked(struct agent *agent, struct protection *protection)
+{
+	set_saving(agent, protection);
+	(void)pthread_mutex_unlock(&agent->lock);
+	protection_save(protection);
+	set_saving(agent, NULL);
+	(void)pthread_mutex_lock(&agent->lock);
+}
+
+// Before it is stopped, with the lock held: then the ticker does not begin again.
+static void wait_saved(struct agent *agent, const struct protection *protection)
+{
+	LOCK_SCOPE(&agent->saving_lock);
+	while (agent->saving == protection)
+		(void)pthread_cond_wait(&agent->saved, &agent->saving_lock);
+}
+
 // Each protection's record of ages goes on, whatever its own thread waits for.
 static void *run_ticker(void *context)
 {
@@ -236,8 +261,10 @@ static void *run_ticker(void *context)
 	LOCK_SCOPE(&agent->lock);
 	while (!agent->over) {
 		for (size_t i = 0; i < agent->seats; i++)
-			if (agent->seat[i]->running)
-				protection_tick(agent->seat[i]->running);
+			if (agent->seat[i]->running && protection_tick(agent->seat[i]->running))
+				save_unlocked(agent, agent->seat[i]->running); // the seats may be others then: the next round has them all
+		if (agent->over)
+			break;
 		const struct timespec until = clock_mono_after(TICK_S * UINT64_C(1000000000));
 		(void)pthread_cond_timedwait(&agent->ended, &agent->lock, &until);
 	}
@@ -276,6 +303,8 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&agent->ended, &monotonic);
 	(void)pthread_condattr_destroy(&monotonic);
+	(void)pthread_mutex_init(&agent->saving_lock, NULL);
+	(void)pthread_cond_init(&agent->saved, NULL);
 	agent->place.accounts = true;
 	host_name(agent->host);
 	char nbd[4096];
@@ -311,10 +340,10 @@ void agent_close(struct agent *agent)
 {
 	if (!agent)
 		return;
-	stop_ticker(agent);
 	for (size_t i = 0; i < agent->seats; i++)
 		if (agent->seat[i]->running)
 			protection_stop_begin(agent->seat[i]->running);
+	stop_ticker(agent);
 	for (size_t i = 0; i < agent->seats; i++) {
 		if (agent->seat[i]->running)
 			protection_stop(agent->seat[i]->running);
@@ -327,6 +356,8 @@ void agent_close(struct agent *agent)
 	identity_free(agent->identity);
 	env_close(agent->lock_file);
 	env_root_close(agent->place.state);
+	(void)pthread_cond_destroy(&agent->saved);
+	(void)pthread_mutex_destroy(&agent->saving_lock);
 	(void)pthread_cond_destroy(&agent->ended);
 	(void)pthread_mutex_destroy(&agent->lock);
 	free(agent->run_dir);
@@ -404,8 +435,10 @@ int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)
 {
 	char name[NAME_SIZE];
 	memcpy(name, seat->config.name, NAME_SIZE);
-	if (seat->running)
+	if (seat->running) {
+		wait_saved(agent, seat->running);
 		protection_stop(seat->running);
+	}
 	seat->running = NULL;
 	int rc = state_remove(agent, name, err);
 	if (rc == 0) {

@@ -28,6 +28,9 @@ struct agent {
 	bool ticks;
 	pthread_cond_t ended;
 	bool over; // the ticker is to end
+	pthread_mutex_t saving_lock; // taken inside of `lock`, or alone
+	pthread_cond_t saved;
+	struct protection *saving; // whose record the ticker writes now, without `lock`: it is not freed meanwhile
 	struct agent_settings settings;
 	unsigned cycles, syncs; // where they are not set
 	char *run_dir, *state_dir;

@@ -111,6 +111,15 @@ bool desk_take(struct desk *desk, int who, const struct planner_job *job)
 	return planner_runs(desk->planner, who);
 }
 
+void desk_give_up(struct desk *desk, int who)
+{
+	LOCK_SCOPE(&desk->lock);
+	if (!planner_runs(desk->planner, who) && !planner_asked(desk->planner, who))
+		return;
+	planner_end(desk->planner, who);
+	give(desk, PLANNER_NOBODY);
+}
+
 void desk_end(struct desk *desk, int who)
 {
 	LOCK_SCOPE(&desk->lock);

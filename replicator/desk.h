@@ -19,7 +19,9 @@ void desk_leave(struct desk *desk, int who); // `called` runs no more
 uint64_t desk_plan(struct desk *desk, int who, const struct planner_job *job);
 // Asks for a slot, or asks on, for the job. True when it has one, until desk_end().
 bool desk_take(struct desk *desk, int who, const struct planner_job *job);
-// Gives back the slot, or what was asked; `who` has nothing planned from here on.
+// Gives back the slot, or what was asked. What is planned stays.
+void desk_give_up(struct desk *desk, int who);
+// The same, and `who` has nothing planned from here on.
 void desk_end(struct desk *desk, int who);
 
 #endif

@@ -35,6 +35,9 @@ struct export_marker {
 	// the writes wait for its return, within a bound. `lose` does the rest, and may take as long as `commit`.
 	void (*note)(void *context, uint16_t disk, const char *why);
 	void (*lose)(void *context, uint16_t disk, const char *why);
+	// In their place, where there is no thread for them: at once, on the loop's, and so without waiting for anything. The writes wait as
+	// long as they would have for `note` at the most.
+	void (*forsake)(void *context, uint16_t disk);
 	void *context;
 };
 

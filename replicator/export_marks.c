@@ -96,8 +96,11 @@ static void lose(struct export *export, uint16_t d, uint64_t waited_ns)
 	bound_init(&losing->note, &export->ring, on_note_late);
 	bound_begin(&losing->note, export->note_wait_ms_max);
 	int code = herald_start(&losing->herald, &export->marker_config, &export->ring, d, why.text, on_noted);
-	if (code)
-		on_note_late(&losing->note);
+	if (code == 0)
+		return;
+	log_error("there is no thread to note that tracking is lost, the receiver alone is told protection=%s disk=%s: %s", export->protection,
+		  export->nbd[d].name, strerror(-code));
+	export->marker_config.forsake(export->marker_config.context, d);
 }
 
 void export_on_commit_late(struct bound *commit)

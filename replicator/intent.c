@@ -136,6 +136,12 @@ static bool region_clean(const struct volume *volume, uint64_t region)
 	return !volume->dirty.region[region] && !volume->set.region[region] && !volume->remembered[region];
 }
 
+// M6.
+static bool region_cut_short(const struct volume *volume, uint64_t region)
+{
+	return region == volume->size / REGION_SIZE;
+}
+
 // Second chance: a region that is written again and again keeps its mark, as long as there are few of them.
 static bool region_cold(const struct intent *intent, const struct intent_map *map, uint64_t region)
 {
@@ -148,7 +154,7 @@ static unsigned sweep_word(struct intent *intent, struct volume *volume, uint64_
 	unsigned looked = 0;
 	for (uint64_t left = map->marked[word]; left; left &= left - 1, looked++) {
 		uint64_t region = word * 64 + (unsigned)__builtin_ctzll(left);
-		if (!region_clean(volume, region) || !region_cold(intent, map, region))
+		if (!region_clean(volume, region) || !region_cold(intent, map, region) || region_cut_short(volume, region))
 			continue;
 		bit_clear(map->marked, region);
 		map->count--;

@@ -15,6 +15,8 @@
 // M3: what is given up is handed over before or with what is asked later, and batches are committed in order, one at a time.
 // M4 (G3): a disk whose commit failed is lost: everything counts as marked from then on.
 // M5 (G3): so is one that is given up while a commit does not end. What that commit ends with says nothing of it any more.
+// M6 (B2, B6): of a disk that ends within a region, that region keeps its mark. Should the disk grow, the file of the larger one marks it
+//    before the disk is larger here, and a commit may end between the two: it must not clear what the larger disk relies on.
 #ifndef KAGAMI_REPLICATOR_INTENT_H
 #define KAGAMI_REPLICATOR_INTENT_H
 

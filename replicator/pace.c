@@ -63,3 +63,9 @@ void pace_step(struct pace *pace, const struct pace_view *view)
 		pace->until_ns = view->now_ns + PACE_HOLD_MS * MS_NS;
 	}
 }
+
+bool pace_may_rest(const struct pace *pace)
+{
+	bool overdue = pace->why == PACE_OVERDUE && pace->due_ns != 0;
+	return !overdue && pace->why != PACE_LATE && pace->why != PACE_CROWDED;
+}

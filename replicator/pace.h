@@ -45,4 +45,7 @@ void pace_begin(struct pace *pace, uint64_t now_ns, uint64_t due_ns, uint64_t wa
 bool pace_due(const struct pace *pace, uint64_t now_ns);
 void pace_step(struct pace *pace, const struct pace_view *view);
 
+// Whether the cycle may yield to the guest by resting: not while an objective hangs on it (I1). The first point replaces none.
+bool pace_may_rest(const struct pace *pace);
+
 #endif

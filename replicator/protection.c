@@ -23,7 +23,7 @@ static int open_export(struct protection *p, struct err *err)
 	config->socket_path = socket_path;
 	config->spill_dir = spill_dir;
 	config->marker = (struct export_marker){
-		.commit = tracking_commit, .note = tracking_note, .lose = tracking_lose, .context = p};
+		.commit = tracking_commit, .note = tracking_note, .lose = tracking_lose, .forsake = tracking_forsake, .context = p};
 	config->disk_count = p->config.disk_count;
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		(void)snprintf(config->disk[i].name, NAME_SIZE, "%s", p->config.disk[i].name);

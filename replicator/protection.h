@@ -56,8 +56,10 @@ const char *protection_site(const struct protection *protection);
 uint64_t protection_disk_size(const struct protection *protection, uint16_t disk); // bytes, as served now
 // As docs/control.md has it; a new reference. Any thread.
 json_t *protection_json(struct protection *protection);
-// At least every 10 s. Writes the record now and then. One thread.
-void protection_tick(struct protection *protection);
+// At least every 10 s. True: the record is to be written now. One thread.
+bool protection_tick(struct protection *protection);
+// Writes it: waits for the state directory. The same thread, and not beside protection_stop().
+void protection_save(struct protection *protection);
 // As docs/rpo.md has it; NULL with what is wrong. Any thread.
 json_t *protection_history_json(struct protection *protection, const char *window, struct err *err);
 // What other objectives would cost, as docs/control.md has it; a new reference. Any thread.

@@ -22,6 +22,8 @@ static void channel_set(struct protection *p, struct channel *channel)
 	LOCK_SCOPE(&p->lock);
 	p->channel = channel;
 	p->greeted = false;
+	if (channel && (p->stop || p->paused)) // whoever said so while it connected found nothing to abort
+		channel_abort(channel);
 }
 
 void connection_close(struct protection *p)
@@ -131,8 +133,9 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 		if (p->sealed_here && p->sync != SYNC_NONE)
 			protection_found_committed(p, opened->last_point);
 		p->position.last_cut_wall_ns = opened->last_cut_wall_ns;
-		account_committed(p, opened->last_point, cut_mono_ns > 0 ? (uint64_t)cut_mono_ns : 0, 0, 0);
+		account_committed(p, opened->last_point, cut_mono_ns, 0, 0);
 		protection_committed(p, opened->last_point, &opened->last_cut, cut_mono_ns, p->sealed_here);
+		schedule_found(&p->schedule, true, cut_mono_ns);
 		return;
 	}
 	dirt_forget(p);
@@ -158,8 +161,7 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 	p->point = opened->last_point;
 	p->has_point = opened->last_point > 0;
 	p->point_cut_mono_ns = cut_mono_ns;
-	p->schedule.has_point = p->has_point;
-	p->schedule.last_cut_ns = cut_mono_ns > 0 ? (uint64_t)cut_mono_ns : 0;
+	schedule_found(&p->schedule, p->has_point, cut_mono_ns);
 }
 
 // Blocks that a scrub at the receiver found damaged: they are sent whole with the next cycle, which is now. They are not marked in the state
@@ -179,7 +181,7 @@ static void take_damaged(struct protection *p, const struct wire_damaged *damage
 	LOCK_SCOPE(&p->lock);
 	if (p->sync == SYNC_NONE)
 		p->sync = SYNC_REPLICA_DAMAGED;
-	p->asked |= p->schedule.failures == 0; // else the target refused them just now: they wait for their turn
+	p->again |= p->schedule.failures == 0; // else the target refused them just now: they wait for their turn
 }
 
 // Disks that a process before this one lost track of, and could not say so in their state files.
@@ -197,7 +199,7 @@ static void take_doubted(struct protection *p, const struct wire_doubted *doubte
 	LOCK_SCOPE(&p->lock);
 	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP)
 		p->sync = SYNC_TRACKING_DOUBT;
-	p->asked |= p->schedule.failures == 0;
+	p->again |= p->schedule.failures == 0;
 }
 
 static void open_message(const struct protection *p, struct wire_open *ret_open)

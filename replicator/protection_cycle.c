@@ -32,9 +32,8 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 			  p->config.name, err.text);
 		source_give_back(p->source);
 		known_forget(sender_known(ship_sender(p->ship))); // what comes back is much, and most of it is there
-	} else {
-		protection_set_settled(p, true);
 	}
+	protection_set_settled(p, true); // either way
 	LOCK_SCOPE(&p->lock);
 	if (ours)
 		p->sync = SYNC_NONE;
@@ -133,7 +132,8 @@ static bool cycle_begin(struct protection *p, uint64_t *ret_number)
 	p->settled = false;
 	p->held = p->clock_ends = false;
 	p->in_cycle = true;
-	p->asked = false;
+	p->was_asked = p->asked;
+	p->asked = p->again = false;
 	p->hurry = false;
 	*ret_number = ++p->cycles_started;
 	return true;
@@ -179,7 +179,7 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 		 (unsigned long long)((report->commit_mono_ns - p->cycle_mono_ns) / MS_NS));
 	record_sync(p, report, report->committed.number, "");
 	p->position.last_cut_wall_ns = report->at.wall_ns;
-	account_committed(p, report->committed.number, report->at.mono_ns, report->dirty_bytes, report->wire_bytes);
+	account_committed(p, report->committed.number, (int64_t)report->at.mono_ns, report->dirty_bytes, report->wire_bytes);
 	protection_committed(p, report->committed.number, &report->committed.cut, (int64_t)report->at.mono_ns, true);
 	LOCK_SCOPE(&p->lock);
 	p->in_cycle = false;
@@ -241,7 +241,8 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 		p->source_failed = by_source(err->code) && report->failure.code == 0;
 		p->target_failed = report->failure.code == WIRE_E_STORE;
 		p->in_cycle = false;
-		p->asked |= again_at_once;
+		p->again |= again_at_once;
+		p->asked |= again_at_once && p->was_asked; // what an operator asked for stands until it had its chance
 		p->totals.failed += !held;
 		asked_to_stop |= held;
 		if (!asked_to_stop)
@@ -329,7 +330,7 @@ void protection_cycle_once(struct protection *p)
 		.predecessor = p->position.point,
 		.head = p->head,
 		.progress = &p->progress,
-		.rest = {.rest = protection_rest, .context = p},
+		.rest = {.rest = pace_rest, .context = p},
 		.lore = &p->lore,
 		.on_stage = on_stage,
 		.on_seal = tracking_seal,

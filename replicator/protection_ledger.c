@@ -45,6 +45,13 @@ void account_load(struct protection *p)
 	p->ledger_saved_ns = now_ns;
 }
 
+// On the monotonic clock, on which a cut before the boot of this host was at a negative time.
+static uint64_t age_ms(int64_t cut_mono_ns, uint64_t now_ns)
+{
+	int64_t age_ns = (int64_t)now_ns - cut_mono_ns;
+	return age_ns > 0 ? (uint64_t)age_ns / MS_NS : 0;
+}
+
 // With the lock held. A step of this host's clock, by itself, moves the receiver's away from it by as much.
 static void count_to(struct protection *p, uint64_t now_ns)
 {
@@ -70,12 +77,12 @@ static void tick(struct protection *p)
 	ledger_cause(p->ledger, protection_cause_stands(p, now_ns)); // of a miss that begins before the next tick, too
 	if (p->position_known && !p->has_point)
 		ledger_no_point(p->ledger);
-	else if (p->has_point && p->ledger->point != p->point)
-		ledger_point(p->ledger, p->point, (now_ns - min_u64(p->point_cut_mono_ns > 0 ? (uint64_t)p->point_cut_mono_ns : 0, now_ns)) / MS_NS, 0, 0);
+	else if (p->has_point) // also the same one: after a start it says what the time away was
+		ledger_point(p->ledger, p->point, age_ms(p->point_cut_mono_ns, now_ns), 0, 0);
 	misses_emit(p->config.name, p->ledger, before);
 }
 
-void account_committed(struct protection *p, uint64_t point, uint64_t cut_ns, uint64_t dirty_bytes, uint64_t wire_bytes)
+void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns, uint64_t dirty_bytes, uint64_t wire_bytes)
 {
 	uint64_t now_ns = protection_now_ns(p);
 	LOCK_SCOPE(&p->lock);
@@ -84,7 +91,7 @@ void account_committed(struct protection *p, uint64_t point, uint64_t cut_ns, ui
 		return;
 	struct misses before = misses_of(p->ledger);
 	count_to(p, now_ns);
-	ledger_point(p->ledger, point, (now_ns - min_u64(cut_ns, now_ns)) / MS_NS, dirty_bytes, wire_bytes);
+	ledger_point(p->ledger, point, age_ms(cut_mono_ns, now_ns), dirty_bytes, wire_bytes);
 	misses_emit(p->config.name, p->ledger, before);
 }
 
@@ -110,19 +117,24 @@ static void save(struct protection *p)
 	ledger_changed(p->ledger);
 }
 
-void protection_tick(struct protection *p)
+bool protection_tick(struct protection *p)
 {
 	uint64_t now_ns = protection_now_ns(p);
 	settings_tick(p);
 	if (!p->ledger)
-		return;
+		return false;
 	{
 		LOCK_SCOPE(&p->lock);
 		tick(p);
 	}
 	if (now_ns - p->ledger_saved_ns < SAVE_EVERY_S * 1000 * MS_NS)
-		return;
+		return false;
 	p->ledger_saved_ns = now_ns;
+	return true;
+}
+
+void protection_save(struct protection *p)
+{
 	save(p);
 }
 

@@ -29,8 +29,7 @@ static void act(struct protection *p)
 
 void pace_cycle_begin(struct protection *p)
 {
-	uint64_t due_ns = p->schedule.has_point ? p->schedule.last_cut_ns + p->schedule.rpo_ns : 0;
-	pace_begin(&p->pace, protection_now_ns(p), due_ns, priority_waited_ns());
+	pace_begin(&p->pace, protection_now_ns(p), schedule_deadline(&p->schedule), priority_waited_ns());
 	act(p);
 }
 
@@ -38,6 +37,13 @@ void pace_pass(struct protection *p, bool passing)
 {
 	p->passing = passing;
 	act(p);
+}
+
+void pace_rest(void *protection, uint64_t ns)
+{
+	struct protection *p = protection;
+	if (pace_may_rest(&p->pace))
+		protection_rest(p, ns);
 }
 
 void pace_cycle_end(struct protection *p)

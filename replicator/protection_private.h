@@ -108,6 +108,7 @@ struct protection {
 	struct cycle_lore lore;
 	uint64_t stretch_blocks; // see cycle.h; tests of small disks set it
 	struct pace pace;
+	bool was_asked; // an operator asked for the cycle under way
 	bool passing; // a pass is under way
 	bool hurries; // counted by priority_hurry()
 	int64_t cycle_wall_ns; // when the cycle under way began
@@ -122,8 +123,9 @@ struct protection {
 	bool waived; // an operator asked for the initial sync: it keeps to no window
 	bool held;   // the window is over: the initial sync under way ends, and goes on at the next
 	bool hurry; // an operator did something: the next try to connect, or to cut, need not wait
-	bool asked; // for a cycle, which has not begun yet
-	bool compare; // and it is to compare everything
+	bool asked; // by an operator: for a cycle, which has not begun yet; at any time of day, and before the others
+	bool again; // by ourselves: the next cycle is due at once, and waits for its turn and its window as any other
+	bool compare; // with `asked`: and it is to compare everything
 	enum protection_state state;
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
 	struct resize resize;
@@ -181,6 +183,7 @@ bool connection_check(struct protection *p);
 void pace_cycle_begin(struct protection *p);
 void pace_pass(struct protection *p, bool passing); // whether a pass is under way
 void pace_turn(void *protection, uint64_t now_ns);  // called often
+void pace_rest(void *protection, uint64_t ns);	    // for ship_rest: protection_rest(), unless it is late
 void pace_cycle_end(struct protection *p);
 // protection_cycle.c; cycle thread
 void protection_cycle_once(struct protection *p);
@@ -205,7 +208,7 @@ void report_send(struct protection *p, enum wire_report_state state, enum report
 void account_load(struct protection *p);
 void account_end(struct protection *p);
 void account_clock(struct protection *p, const struct greet_clock *clock); // how far the receiver's is ahead, from here on; with the lock held
-void account_committed(struct protection *p, uint64_t point, uint64_t cut_ns, uint64_t dirty_bytes, uint64_t wire_bytes);
+void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns, uint64_t dirty_bytes, uint64_t wire_bytes);
 json_t *account_rpo_json(struct protection *p); // with the lock held
 // protection_history.c; cycle thread
 void dirt_load(struct protection *p);
@@ -227,6 +230,7 @@ int slot_join(struct protection *p); // -ENOMEM
 void slot_leave(struct protection *p);
 uint64_t slot_due(struct protection *p, const struct schedule_load *load); // when it must ask for a slot
 bool slot_take(struct protection *p, const struct schedule_load *load, bool urgent); // false: it asked, and is woken when it has one
+void slot_unused(struct protection *p); // whatever it asked for or has, it is not due now; its place in the plan stays
 void slot_end(struct protection *p);		      // it has none, and wants none
 // protection_resize.c
 void resize_init(struct protection *p);

@@ -25,7 +25,7 @@ void slot_leave(struct protection *p)
 // A comparison of whole disks takes nobody knows how long.
 static bool is_sync(const struct protection *p)
 {
-	return !p->schedule.has_point || (p->sync != SYNC_NONE && p->sync != SYNC_REPLICA_DAMAGED);
+	return !p->schedule.has_point || (p->sync != SYNC_NONE && p->sync != SYNC_REPLICA_DAMAGED && p->sync != SYNC_UNCLEAN_STOP);
 }
 
 static struct planner_job job_of(const struct protection *p, uint64_t dirty_bytes, bool urgent)
@@ -67,6 +67,14 @@ bool slot_take(struct protection *p, const struct schedule_load *load, bool urge
 	if (has == p->waits_for_slot) // this thread alone writes it
 		set_waits(p, !has);
 	return has;
+}
+
+void slot_unused(struct protection *p)
+{
+	if (p->place.desk)
+		desk_give_up(p->place.desk, p->seat);
+	if (p->waits_for_slot)
+		set_waits(p, false);
 }
 
 void slot_end(struct protection *p)

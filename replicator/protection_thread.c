@@ -66,7 +66,7 @@ int64_t protection_mono_of(const struct protection *p, int64_t wall_ns)
 	return (int64_t)protection_now_ns(p) - age_ns;
 }
 
-static void idle(struct protection *p, bool asked)
+static void idle(struct protection *p, bool asked, bool again)
 {
 	if (!connection_check(p))
 		return;
@@ -77,14 +77,17 @@ static void idle(struct protection *p, bool asked)
 		p->next_cut_ns = due_ns;
 		p->shown = p->schedule;
 	}
-	if (asked || load.now_ns >= due_ns)
+	bool due = asked || again || load.now_ns >= due_ns;
+	if (due)
 		p->due_since_ns = p->due_since_ns ? p->due_since_ns : min_u64(max_u64(due_ns, p->cycle_end_ns), load.now_ns);
 	else
 		p->due_since_ns = 0;
 	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
 	if (!settings_off_peak(p)) {
+		slot_unused(p); // it asked within its window, perhaps
 		protection_wait(p, ping_ns);
-	} else if (!asked && load.now_ns < due_ns) {
+	} else if (!due) {
+		slot_unused(p); // its objective was changed, perhaps
 		protection_wait(p, min_u64(schedule_look_again(&p->schedule, load.now_ns, due_ns), ping_ns));
 	} else if (!slot_take(p, &load, asked)) {
 		protection_wait(p, min_u64(ping_ns, load.now_ns + max_u64(p->schedule.rpo_ns / 8, 1000 * MS_NS))); // one may be lent by then
@@ -99,7 +102,7 @@ void *protection_thread(void *context)
 	struct protection *p = context;
 	priority_copy(false);
 	for (;;) {
-		bool stop, paused, fenced, asked, hurry, compare;
+		bool stop, paused, fenced, asked, again, hurry, compare;
 		{
 			LOCK_SCOPE(&p->lock);
 			stop = p->stop;
@@ -107,6 +110,7 @@ void *protection_thread(void *context)
 			fenced = p->fenced;
 			hurry = p->hurry;
 			asked = p->asked;
+			again = p->again;
 			compare = p->compare;
 		}
 		if (stop)
@@ -131,7 +135,7 @@ void *protection_thread(void *context)
 		} else if (p->channel) {
 			if (compare)
 				protection_compare_all(p);
-			idle(p, asked);
+			idle(p, asked, again);
 		} else if (protection_now_ns(p) < p->backoff.not_before_ns && !hurry) {
 			protection_wait(p, p->backoff.not_before_ns);
 		} else {

@@ -208,13 +208,19 @@ int tracking_commit(void *context, uint16_t disk, const uint64_t *set, size_t se
 	return err_set(err, rc, "%s", why.text);
 }
 
+void tracking_forsake(void *context, uint16_t disk)
+{
+	struct protection *p = context;
+	atomic_store(&p->tracking[disk].forsaken, true);
+	doubt_raise(p, disk);
+}
+
 void tracking_note(void *context, uint16_t disk, const char *why)
 {
 	struct protection *p = context;
 	const char *disk_name = p->config.disk[disk].name;
 	struct err err = {0};
-	atomic_store(&p->tracking[disk].forsaken, true);
-	doubt_raise(p, disk); // while the note is written
+	tracking_forsake(p, disk); // while the note is written
 	if (lost_note_write(p->place.env, p->place.run_dir, p->config.name, disk_name, why, &err))
 		log_warning("the note of lost tracking could not be written protection=%s disk=%s: %s", p->config.name, disk_name,
 			    err.text);

@@ -48,6 +48,9 @@ int tracking_commit(void *context, uint16_t disk, const uint64_t *set, size_t se
 // For export_marker.note: from here on the disk's state file must not be believed. Only the run directory is written to, and the receiver
 // told; no lock of the disk is taken.
 void tracking_note(void *context, uint16_t disk, const char *why);
+// For export_marker.forsake: nobody is there to write the note; the receiver is told, and the state file when the commit under way returns. Waits
+// for nothing.
+void tracking_forsake(void *context, uint16_t disk);
 // For export_marker.lose: says it in the state file too, as soon as that can be written.
 void tracking_lose(void *context, uint16_t disk, const char *why);
 // For cycle.on_seal: from here on the outcome of `cut` may be unknown, which is durable before SEAL leaves (T2). Cycle thread.

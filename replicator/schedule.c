@@ -24,15 +24,24 @@ uint64_t schedule_lead_ns(const struct schedule *schedule, uint64_t dirty_bytes)
 	return with_quarter(forecast_lead_ns(&schedule->forecast, dirty_bytes));
 }
 
+uint64_t schedule_age_ns(const struct schedule *schedule, uint64_t now_ns)
+{
+	bool past = schedule->last_cut_ns < 0 || (uint64_t)schedule->last_cut_ns <= now_ns;
+	return past ? now_ns - (uint64_t)schedule->last_cut_ns : 0;
+}
+
 uint64_t schedule_deadline(const struct schedule *schedule)
 {
-	return schedule->has_point ? schedule->last_cut_ns + schedule->rpo_ns : 0;
+	uint64_t last_ns = (uint64_t)schedule->last_cut_ns; // modulo 2^64
+	if (!schedule->has_point)
+		return 0;
+	return schedule->last_cut_ns < 0 && schedule->rpo_ns <= 0 - last_ns ? 1 : last_ns + schedule->rpo_ns;
 }
 
 // Bytes a second. Soon after a cut it is what the cycles before saw: what little there is was written in no time at all.
 static uint64_t growth_of(const struct schedule *schedule, const struct schedule_load *load)
 {
-	uint64_t ns = load->now_ns - min_u64(schedule->last_cut_ns, load->now_ns);
+	uint64_t ns = schedule_age_ns(schedule, load->now_ns);
 	if (ns < schedule->rpo_ns / 8 || ns == 0)
 		return schedule->forecast.growth;
 	double rate = (double)load->dirty_bytes * (double)SECOND_NS / (double)ns;
@@ -49,7 +58,8 @@ uint64_t schedule_dirty_at(const struct schedule *schedule, const struct schedul
 // of the same instant in place of those that retention would keep.
 uint64_t schedule_earliest(const struct schedule *schedule)
 {
-	return schedule->has_point ? schedule->last_cut_ns + schedule->rpo_ns / 8 : 0;
+	int64_t earliest_ns = schedule->last_cut_ns < INT64_MAX / 2 ? schedule->last_cut_ns + (int64_t)(schedule->rpo_ns / 8) : schedule->last_cut_ns;
+	return schedule->has_point && earliest_ns > 0 ? (uint64_t)earliest_ns : 0;
 }
 
 // The instant t at which t + D'(dirty at t) is the deadline: each second of waiting costs itself, and the time for what becomes dirty in it.
@@ -62,7 +72,7 @@ uint64_t schedule_next_cut(const struct schedule *schedule, const struct schedul
 		return load->now_ns;
 	uint64_t deadline_ns = schedule_deadline(schedule);
 	uint64_t spare_ns = schedule_spare_ns(schedule);
-	uint64_t latest_ns = deadline_ns - min_u64(schedule_lead_ns(schedule, 0) + spare_ns, schedule->rpo_ns);
+	uint64_t latest_ns = deadline_ns - min_u64(min_u64(schedule_lead_ns(schedule, 0) + spare_ns, schedule->rpo_ns), deadline_ns);
 	uint64_t left_ns = deadline_ns - min_u64(load->now_ns, deadline_ns);
 	uint64_t need_ns = with_quarter(f->fixed_ns + forecast_time_of(forecast_rate(f), load->dirty_bytes)) + spare_ns;
 	if (need_ns >= left_ns)
@@ -81,19 +91,25 @@ uint64_t schedule_look_again(const struct schedule *schedule, uint64_t now_ns, u
 
 void schedule_committed(struct schedule *schedule, const struct schedule_done *done)
 {
-	uint64_t since_ns = schedule->has_point ? schedule->last_cut_ns : done->begin_ns;
+	uint64_t since_ns = schedule->has_point ? schedule_age_ns(schedule, done->begin_ns) : 0;
 	struct forecast_sample sample = {
 		.bytes = done->dirty_bytes,
 		.lead_ns = done->commit_ns - (done->sync ? done->cut_ns : done->begin_ns),
-		.fresh_ns = done->sync ? 0 : done->begin_ns - min_u64(since_ns, done->begin_ns),
+		.fresh_ns = done->sync ? 0 : since_ns,
 	};
 	if (done->sync) // of all disks, perhaps, of which most was equal: what much of it took says nothing
 		sample.bytes = 0;
 	if (!done->sync || done->cut_bytes < FORECAST_LITTLE_BYTES)
 		forecast_learn(&schedule->forecast, &sample);
 	schedule->has_point = true;
-	schedule->last_cut_ns = done->cut_ns;
+	schedule->last_cut_ns = (int64_t)done->cut_ns;
 	schedule->failures = 0;
+}
+
+void schedule_found(struct schedule *schedule, bool has_point, int64_t cut_ns)
+{
+	schedule->has_point = has_point;
+	schedule->last_cut_ns = cut_ns;
 }
 
 void schedule_failed(struct schedule *schedule, uint64_t now_ns, uint32_t random)

@@ -14,7 +14,7 @@
 struct schedule {
 	uint64_t rpo_ns;
 	bool has_point;
-	uint64_t last_cut_ns; // of the newest committed point, on the monotonic clock
+	int64_t last_cut_ns; // of the newest committed point, on the monotonic clock; negative: before that began, with the boot of this host
 	struct forecast forecast;
 	unsigned failures; // cycles that failed since the last commit
 	uint64_t last_failure_ns;
@@ -30,7 +30,9 @@ struct schedule_load { // what a cut at once would begin with
 uint64_t schedule_spare_ns(const struct schedule *schedule);
 uint64_t schedule_earliest(const struct schedule *schedule); // no cut before that, but what an operator asks for: an eighth of the objective after the last
 uint64_t schedule_lead_ns(const struct schedule *schedule, uint64_t dirty_bytes);
-// When the newest point is older than the objective; 0 without a point.
+// How old the newest point is; 0 when it is not known.
+uint64_t schedule_age_ns(const struct schedule *schedule, uint64_t now_ns);
+// When the newest point is older than the objective; 0 without a point. 1: that was before this boot.
 uint64_t schedule_deadline(const struct schedule *schedule);
 // What a cut at `at_ns` is expected to find dirty: what is now, and as much more as it grew until now.
 uint64_t schedule_dirty_at(const struct schedule *schedule, const struct schedule_load *load, uint64_t at_ns);
@@ -47,6 +49,7 @@ struct schedule_done {
 	bool sync;	      // what it took before the cut says nothing of the next one
 };
 void schedule_committed(struct schedule *schedule, const struct schedule_done *done);
+void schedule_found(struct schedule *schedule, bool has_point, int64_t cut_ns); // what the receiver has as its newest point
 void schedule_failed(struct schedule *schedule, uint64_t now_ns, uint32_t random);
 
 // How long to wait before try number `failures` + 1: 1 s doubling to 30 s, less up to a quarter by `random` (jitter).

@@ -83,4 +83,12 @@ n=$(cycle vm1)
 is "reason by the file alone" "$(kagami syncs vm1 --json | jq -r '.syncs[0].reason')" tracking-lost
 point_equals vm1 "$n" vda "$W/a.raw"
 point_equals vm1 "$n" vdb "$W/b.raw"
+
+# The records of ages are written every minute, and wait: whoever asks for the status does not. It thaws by itself long after.
+freeze
+for _ in {1..14}; do
+	sleep 5
+	timeout 20 kagami status >/dev/null || fail "the status is not answered while the state directory hangs"
+done
+unfreeze
 daemons_alive

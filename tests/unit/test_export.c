@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -648,6 +649,7 @@ struct book { // a state file in memory
 	int res;
 	bool held, note_held; // commits wait; notes do
 	unsigned notes[2], losses[2];
+	atomic_uint forsaken[2];
 	const struct place *place;
 	pthread_cond_t changed;
 };
@@ -702,6 +704,15 @@ static void book_lose(void *context, uint16_t disk, const char *why) // hangs as
 	(void)pthread_mutex_unlock(&book->lock);
 }
 
+static void book_forsake(void *context, uint16_t disk)
+{
+	struct book *book = context;
+	unsigned char seen[4096];
+	read_image(book->place, disk, 0, seen, sizeof(seen));
+	assert_true(bytes_zero(seen, sizeof(seen))); // B1: nothing went out before it
+	(void)atomic_fetch_add(&book->forsaken[disk], 1);
+}
+
 static void book_hold(struct book *book, bool held)
 {
 	(void)pthread_mutex_lock(&book->lock);
@@ -723,7 +734,7 @@ static struct place *place_with(struct book *book)
 	*book = (struct book){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 	struct place *p = place_new();
 	p->config.marker =
-		(struct export_marker){.commit = book_commit, .note = book_note, .lose = book_lose, .context = book};
+		(struct export_marker){.commit = book_commit, .note = book_note, .lose = book_lose, .forsake = book_forsake, .context = book};
 	book->place = p;
 	return p;
 }
@@ -850,6 +861,36 @@ static void export_does_not_wait_for_a_note_that_hangs_either(void **unused)
 	(void)close(fd);
 	place_stop(p);
 	assert_true(book.losses[0] == 1 && book.notes[0] == 1);
+	place_free(p);
+}
+
+// The thread that would write the note cannot be started: the disk's tracking is lost all the same, and that is said before the writes go on.
+static void export_forsakes_a_disk_when_there_is_no_thread_for_the_note(void **unused)
+{
+	(void)unused;
+	struct book book;
+	struct place *p = place_with(&book);
+	unsigned char data[4096] = {7};
+	pthread_attr_t usual, vast;
+	p->config.mark_wait_ms_max = p->config.note_wait_ms_max = 20;
+	place_start(p);
+	int fd = dial_disk(p, "vda");
+	(void)pthread_attr_init(&vast);
+	assert_int_equal(pthread_getattr_default_np(&usual), 0);
+	assert_int_equal(pthread_attr_setstacksize(&vast, SIZE_MAX / 4096 * 4096 / 2), 0); // more than there are addresses
+	assert_int_equal(pthread_setattr_default_np(&vast), 0);
+	book_hold(&book, true);
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
+	assert_int_equal(pthread_setattr_default_np(&usual), 0);
+	assert_true(stats_of(p, 0).tracking_lost);
+	assert_int_equal(atomic_load(&book.forsaken[0]), 1);
+	assert_int_equal(atomic_load(&book.forsaken[1]), 0);
+	book_hold(&book, false);
+	(void)close(fd);
+	place_stop(p);
+	assert_true(book.losses[0] == 0 && book.notes[0] == 0);
+	(void)pthread_attr_destroy(&vast);
+	(void)pthread_attr_destroy(&usual);
 	place_free(p);
 }
 
@@ -1105,6 +1146,7 @@ int main(void)
 		cmocka_unit_test(export_goes_on_and_says_so_when_marks_cannot_be_made),
 		cmocka_unit_test(export_goes_on_when_marks_do_not_come_and_notes_it_before),
 		cmocka_unit_test(export_does_not_wait_for_a_note_that_hangs_either),
+		cmocka_unit_test(export_forsakes_a_disk_when_there_is_no_thread_for_the_note),
 		cmocka_unit_test(export_clears_marks_after_keep_and_starts_with_those_it_is_given),
 		cmocka_unit_test(export_grows_a_disk_while_it_is_served),
 		cmocka_unit_test(slow_client_gets_large_and_small_reads_whole),

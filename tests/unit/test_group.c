@@ -1304,6 +1304,38 @@ static void disk_that_grew_is_dirty_and_marked_where_it_is_new(void **unused)
 	world_free(w);
 }
 
+// B2, B6: the state file is one for the larger disk before the disk is larger here, and a commit of marks may end between the two. What it
+// gives up of the region in which the disk ended, the larger file would have lost, and the larger disk relies on.
+static void marks_of_a_disk_that_grows_are_all_in_its_state_file(void **unused)
+{
+	(void)unused;
+	for (unsigned begun_before = 0; begun_before < 2; begun_before++) {
+		struct world *w = world_new(1 << 20);
+		struct volume *v = &w->group.volume[1];
+		put(w, 1, 0);
+		put(w, 1, 4 * REGION_SIZE);
+		one_cycle(w);
+		intent_sweep(&w->group.intent); // both are cold by now
+		assert_true(w->marks_wanted);
+		if (begun_before)
+			marker_step(w);
+		w->durable[1][4] = true; // the file of the larger disk has all that it will have
+		for (unsigned i = 0; i < 2 && (w->marks_wanted || w->marks_committing); i++)
+			marker_step(w);
+		assert_false(w->durable[1][0]); // the commit did what it came for
+		assert_int_equal(group_grow(&w->group, 1, 5 * REGION_SIZE), 0);
+		world_drain(w);
+		for (uint64_t r = 0; r < REGIONS; r++)
+			assert_true(w->durable[1][r] || !intent_bit(v->intent.marked, r));
+		assert_true(intent_bit(v->intent.marked, 4));
+		dirty_reset(&v->dirty); // as a cycle leaves it: it ends with a region now, and that is one like the others
+		intent_sweep(&w->group.intent);
+		world_drain(w);
+		assert_int_equal(v->intent.count, 0);
+		world_free(w);
+	}
+}
+
 // Marks a piece in every region, one by one.
 static void touch_every_region(struct volume *v, unsigned piece)
 {
@@ -1410,6 +1442,7 @@ int main(void)
 		cmocka_unit_test(marks_of_all_that_wait_are_one_commit),
 		cmocka_unit_test(marks_of_more_than_one_commit_holds_come_in_several),
 		cmocka_unit_test(disk_that_grew_is_dirty_and_marked_where_it_is_new),
+		cmocka_unit_test(marks_of_a_disk_that_grows_are_all_in_its_state_file),
 		cmocka_unit_test(what_was_settled_is_dirty_again_when_the_cycle_comes_to_nothing),
 		cmocka_unit_test(holes_that_were_told_are_dirty_again_when_the_cycle_comes_to_nothing),
 		cmocka_unit_test(memory_of_tracking_is_at_most_64_mib_a_tib),

@@ -47,6 +47,29 @@ static void cycle_with_no_point_to_replace_in_time_takes_its_share(void **state)
 	assert_int_equal(pace.why, PACE_OVERDUE);
 }
 
+// I1: half of its time given away is what a cycle that is late has not got.
+static void cycle_that_is_late_does_not_rest(void **state)
+{
+	struct pace pace;
+	(void)state;
+	pace_begin(&pace, 0, 8000 * MS_NS, 0);
+	assert_true(pace_may_rest(&pace));
+	assert_int_equal(step(&pace, 2000, 0, 1, false), PACE_LATE);
+	assert_false(pace_may_rest(&pace));
+	pace_begin(&pace, 0, 8000 * MS_NS, 0);
+	assert_int_equal(step(&pace, 100, 0, 99, true), PACE_CROWDED);
+	assert_false(pace_may_rest(&pace));
+	pace_begin(&pace, 9000 * MS_NS, 8000 * MS_NS, 0);
+	assert_int_equal(pace.why, PACE_OVERDUE);
+	assert_false(pace_may_rest(&pace));
+	pace_begin(&pace, 9000 * MS_NS, 0, 0); // the first copy has no objective yet, and the guest has
+	assert_int_equal(pace.why, PACE_OVERDUE);
+	assert_true(pace_may_rest(&pace));
+	pace_begin(&pace, 0, 800000 * MS_NS, 0);
+	assert_int_equal(step(&pace, PACE_WINDOW_MS, PACE_WINDOW_MS, 0, false), PACE_STARVED);
+	assert_true(pace_may_rest(&pace));
+}
+
 static void late_cycle_takes_its_share_to_its_end(void **state)
 {
 	struct pace pace;
@@ -161,6 +184,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cycle_on_its_way_lives_on_what_is_left),
 		cmocka_unit_test(cycle_with_no_point_to_replace_in_time_takes_its_share),
+		cmocka_unit_test(cycle_that_is_late_does_not_rest),
 		cmocka_unit_test(late_cycle_takes_its_share_to_its_end),
 		cmocka_unit_test(cycle_whose_cut_is_in_danger_takes_its_share),
 		cmocka_unit_test(starved_cycle_takes_its_share_for_a_while),

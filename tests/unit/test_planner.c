@@ -444,7 +444,7 @@ static void end(struct site *s, int who)
 {
 	struct vm *vm = &s->vm[who];
 	if (vm->schedule.has_point) {
-		uint64_t age = s->now - vm->schedule.last_cut_ns;
+		uint64_t age = schedule_age_ns(&vm->schedule, s->now);
 		vm->worst_age = max_u64(vm->worst_age, age);
 		if (age > vm->schedule.rpo_ns && s->now > s->quiet_until) {
 			vm->missed++;

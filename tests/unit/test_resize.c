@@ -338,6 +338,34 @@ static void a_cut_that_is_not_settled_refuses(void **state)
 	has_grown();
 }
 
+static int keep_that_fails(struct source *source, struct err *err)
+{
+	(void)source;
+	return err_set(err, -EIO, "the image could not be synced");
+}
+
+static void give_back_nothing(struct source *source)
+{
+	(void)source;
+}
+
+// A point whose keep failed has its blocks dirty again: the maps are the whole truth, and the disk may grow.
+static void a_cut_that_was_given_back_after_its_point_is_settled(void **state)
+{
+	static const struct source_ops ops = {.keep = keep_that_fails, .give_back = give_back_nothing};
+	struct source source = {.ops = &ops, .disk_count = 1};
+	const struct uuid cut = {{8}};
+	(void)state;
+	assert_int_equal(ship_new(&(struct sender_config){.env = sim_env(sim), .known_bytes = 1 << 20}, &p->ship), 0);
+	p->source = &source;
+	p->settled = false;
+	protection_committed(p, 2, &cut, 1, true);
+	ship_free(p->ship);
+	assert_true(p->settled);
+	assert_int_equal(resize(LARGE, NULL), 0);
+	has_grown();
+}
+
 // The cycle thread does not come free: the request is taken back, so that nothing grows later behind the operator's back.
 static void a_request_that_is_not_taken_in_time_is_taken_back(void **state)
 {
@@ -381,6 +409,7 @@ int main(void)
 		RESIZE_TEST(an_image_that_cannot_be_extended_leaves_disk_and_state_as_they_were),
 		RESIZE_TEST(a_way_back_that_fails_too_loses_the_tracking_and_says_so),
 		RESIZE_TEST(a_cut_that_is_not_settled_refuses),
+		RESIZE_TEST(a_cut_that_was_given_back_after_its_point_is_settled),
 		RESIZE_TEST(a_request_that_is_not_taken_in_time_is_taken_back),
 		RESIZE_TEST(what_can_be_known_before_is_refused_before),
 	};

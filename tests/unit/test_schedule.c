@@ -56,7 +56,7 @@ static uint64_t cycle(struct world *w, uint64_t transfer)
 	uint64_t due = next_cut(&w->schedule, w->now), cut = max_u64(due, w->now);
 	w->idle += cut - w->now;
 	if (w->schedule.has_point)
-		count_age(w, w->schedule.last_cut_ns, cut + transfer);
+		count_age(w, (uint64_t)w->schedule.last_cut_ns, cut + transfer);
 	w->now = cut + transfer;
 	schedule_committed(&w->schedule, &(struct schedule_done){.begin_ns = cut, .cut_ns = cut, .commit_ns = w->now});
 	w->cycles++;
@@ -197,7 +197,7 @@ static uint64_t live(struct line *line)
 	uint64_t begin = w->now, bytes = dirty_at(line, begin), cut = begin + line->precopy;
 	uint64_t commit = cut + line->fixed + bytes * 1000 / line->rate * 1000000;
 	if (w->schedule.has_point)
-		count_age(w, w->schedule.last_cut_ns, commit);
+		count_age(w, (uint64_t)w->schedule.last_cut_ns, commit);
 	line->since = cut;
 	w->now = commit;
 	schedule_committed(&w->schedule, &(struct schedule_done){.begin_ns = begin, .cut_ns = cut, .commit_ns = commit, .dirty_bytes = bytes});
@@ -233,7 +233,7 @@ static void cut_comes_earlier_when_a_guest_begins_to_write_more(void **state)
 	struct line line = line_of(15 * MINUTE, 2000000, 100000000);
 	for (int i = 0; i < 50; i++)
 		(void)live(&line);
-	uint64_t calm = line.w.schedule.last_cut_ns;
+	uint64_t calm = (uint64_t)line.w.schedule.last_cut_ns;
 	line.growth = 30000000;
 	uint64_t begin = live(&line);
 	assert_true(begin - calm < 13 * MINUTE);
@@ -318,23 +318,44 @@ static void due_is_between_cut_and_deadline_and_sinks_with_what_is_dirty(void **
 	(void)state;
 	uint64_t seed = 11;
 	for (int i = 0; i < 20000; i++) {
+		uint64_t cut = draw_below(&seed, UINT64_MAX / 2);
 		struct schedule s = {.rpo_ns = SECOND + draw_below(&seed, RPO_MAX),
 				     .has_point = true,
-				     .last_cut_ns = draw_below(&seed, UINT64_MAX / 2),
+				     .last_cut_ns = (int64_t)cut,
 				     .forecast = {.fixed_ns = draw_below(&seed, HOUR) >> draw_below(&seed, 40),
 						  .rate = draw(&seed) >> draw_below(&seed, 64),
 						  .growth = draw(&seed) >> draw_below(&seed, 64),
 						  .longest_ns = draw_below(&seed, HOUR) >> draw_below(&seed, 40)}};
-		uint64_t now = s.last_cut_ns + draw_below(&seed, 2 * s.rpo_ns), before = UINT64_MAX;
+		uint64_t now = cut + draw_below(&seed, 2 * s.rpo_ns), before = UINT64_MAX;
 		for (uint64_t dirty = 0; dirty < UINT64_C(1) << 60; dirty = dirty * 8 + draw_below(&seed, 4096)) {
 			struct schedule_load load = {.now_ns = now, .dirty_bytes = dirty};
 			uint64_t due = schedule_next_cut(&s, &load);
-			assert_true(due >= s.last_cut_ns && due <= s.last_cut_ns + s.rpo_ns);
+			assert_true(due >= cut && due <= cut + s.rpo_ns);
 			assert_true(due <= before);
 			assert_true(schedule_dirty_at(&s, &load, now) == dirty);
 			before = due;
 		}
 	}
+}
+
+// The host was started since: on its clock the cut was before 0.
+static void point_of_before_this_boot_is_due_by_its_age(void **state)
+{
+	(void)state;
+	struct schedule s = {.rpo_ns = HOUR, .has_point = true, .last_cut_ns = -55 * (int64_t)MINUTE, .forecast = {.fixed_ns = SECOND, .rate = 100000000}};
+	struct schedule_load load = {.now_ns = MINUTE};
+	uint64_t due = schedule_next_cut(&s, &load);
+	assert_true(schedule_age_ns(&s, MINUTE) == 56 * MINUTE && schedule_deadline(&s) == 5 * MINUTE);
+	assert_true(due > MINUTE && due < 5 * MINUTE);
+	load.dirty_bytes = UINT64_C(1) << 40;
+	assert_true(schedule_next_cut(&s, &load) <= MINUTE);
+	for (s.last_cut_ns = -(int64_t)HOUR; s.last_cut_ns > -(int64_t)(900 * HOUR); s.last_cut_ns *= 2) { // it is late already
+		assert_true(schedule_deadline(&s) == 1 && schedule_next_cut(&s, &load) <= MINUTE);
+		load.dirty_bytes = 0;
+		assert_true(schedule_next_cut(&s, &load) <= MINUTE);
+	}
+	schedule_committed(&s, &(struct schedule_done){.begin_ns = MINUTE, .cut_ns = MINUTE + 1, .commit_ns = MINUTE + SECOND, .dirty_bytes = 1 << 20});
+	assert_true(s.last_cut_ns == (int64_t)MINUTE + 1 && schedule_deadline(&s) == HOUR + MINUTE + 1);
 }
 
 // --- failures ---
@@ -440,7 +461,7 @@ static void far_clocks_and_long_objectives_do_not_wrap(void **state)
 	(void)state;
 	static const uint64_t rpos[] = {SECOND, 15 * MINUTE, RPO_MAX};
 	static const uint64_t starts[] = {
-		0, 1, NOON, UINT64_MAX / 2 - RPO_MAX, UINT64_MAX / 2, UINT64_MAX / 2 + RPO_MAX};
+		0, 1, NOON, UINT64_MAX / 4, UINT64_MAX / 2 - RPO_MAX, UINT64_MAX / 2};
 	static const uint64_t transfers[] = {0, 1, SECOND, 7 * MINUTE, RPO_MAX, 100 * RPO_MAX, UINT64_MAX / 4};
 	for (size_t r = 0; r < 3; r++)
 		for (size_t s = 0; s < 6; s++)
@@ -490,6 +511,7 @@ int main(void)
 		cmocka_unit_test(time_of_precopy_counts_as_part_of_the_transfer),
 		cmocka_unit_test(sync_of_hours_does_not_make_the_next_cycles_early),
 		cmocka_unit_test(due_is_between_cut_and_deadline_and_sinks_with_what_is_dirty),
+		cmocka_unit_test(point_of_before_this_boot_is_due_by_its_age),
 		cmocka_unit_test(backoff_doubles_from_1_s_to_30_s),
 		cmocka_unit_test(backoff_is_less_by_up_to_a_quarter_in_step_with_chance),
 		cmocka_unit_test(backoff_grows_until_there_is_progress),

@@ -118,6 +118,14 @@ static void without_faults_every_point_is_true_and_in_time(void **state)
 		run(&plan, number_from("CALM", CALM_SEEDS));
 }
 
+static void after_a_reboot_of_the_source_every_point_is_replaced_in_time(void **state)
+{
+	const struct world_plan plan = {.sides_max = 2, .disks_max = 2, .reboots = true};
+	(void)state;
+	if (!getenv("SEED") || getenv("CALM"))
+		run(&plan, number_from("CALM", CALM_SEEDS));
+}
+
 static void after_any_faults_every_point_is_true_and_all_is_back_by_itself(void **state)
 {
 	const struct world_plan plan = {.sides_max = SIDES_MAX, .disks_max = SIDE_DISKS_MAX, .faults = true};
@@ -134,6 +142,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(without_faults_every_point_is_true_and_in_time, silence, speak),
+		cmocka_unit_test_setup_teardown(after_a_reboot_of_the_source_every_point_is_replaced_in_time, silence, speak),
 		cmocka_unit_test_setup_teardown(after_any_faults_every_point_is_true_and_all_is_back_by_itself, silence, speak),
 	};
 	log_init("test_simulation", getenv("SEED") ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR);

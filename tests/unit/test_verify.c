@@ -147,7 +147,10 @@ static void garbage_where_zeros_should_be_is_damage(void **state)
 static void list_that_cannot_be_read_is_damage(void **state)
 {
 	struct place *p = *state;
-	store_flip_at(&p->twin, "points/2/vda.digests", 100);
+	struct env_file *list = NULL;
+	assert_int_equal(env_open(p->twin.temp.root, "vm1/points/2/vda.digests", ENV_WRITE, &list), 0);
+	assert_int_equal(env_truncate(list, 512), 0);
+	env_close(list);
 	begin(p, 3);
 	struct verify_info info = finish(p, 3);
 	assert_int_equal(info.state, VERIFY_DAMAGED);
@@ -272,6 +275,15 @@ static void damage_that_cannot_be_noted_for_want_of_descriptors_is_found_again(v
 	assert_true(refused(p, 3));
 }
 
+static void digests_that_are_lost_are_damage(void **state)
+{
+	struct place *p = *state;
+	store_flip_at(&p->twin, "points/2/vda.digests", 512 + 100);
+	begin(p, 2);
+	assert_int_equal(finish(p, 2).state, VERIFY_DAMAGED);
+	assert_int_equal(replica_sound(p->twin.replica, 2, NULL), -EUCLEAN);
+}
+
 static void what_is_dropped_is_let_go_at_once(void **state)
 {
 	struct place *p = *state;
@@ -355,6 +367,7 @@ int main(void)
 		TEST(damage_of_another_point_is_not_told_of_this_one),
 		TEST(garbage_where_zeros_should_be_is_damage),
 		TEST(list_that_cannot_be_read_is_damage),
+		TEST(digests_that_are_lost_are_damage),
 		TEST(overlay_that_is_none_any_more_puts_what_stands_on_it_into_quarantine),
 		TEST(base_whose_table_is_damaged_puts_every_point_into_quarantine),
 		TEST(overlay_that_gives_eio_is_no_damage_and_tried_again),

@@ -274,7 +274,9 @@ void host_boot(struct host *host)
 	if (!sim_is_off(host->sim))
 		sim_halt_at(host->sim, SIM_NEVER);
 	if (!host->killed) {
+		uint64_t away_ns = w->now_ns - min_u64(host_mono_ns(host), w->now_ns);
 		sim_power_off(host->sim);
+		sim_clock_step(host->sim, (int64_t)away_ns); // the wall clock has a battery
 		chooser_draw(&host->chooser, 0, draw(&w->draws));
 		host->boot_ns = w->now_ns;
 		sim_power_on(host->sim);

@@ -256,6 +256,7 @@ void world_operator(void *context, uint64_t value); // now, and from then on now
 struct world_plan { // what may happen
 	unsigned sides_max, disks_max;
 	bool faults;
+	bool reboots; // one, of the source, with objectives that are longer than what follows of its clock
 };
 void world_scenario(uint64_t seed, const struct world_plan *plan);
 

@@ -247,6 +247,19 @@ static void coarsened(struct side_disk *disk, const struct volume *volume, uint6
 	}
 }
 
+// A block that the receiver asks for whole, whatever the reason was that its source began with.
+static bool asked_for(const struct side *side, uint16_t d, uint64_t b)
+{
+	struct wire_damaged damaged = {.count = 0};
+	struct replica *replica = side->fault_store && the_world->store ? store_find(the_world->store, side->config.name) : NULL;
+	if (replica)
+		replica_damaged(replica, &damaged);
+	for (unsigned i = 0; i < damaged.count; i++)
+		if (damaged.run[i].disk == d && b >= damaged.run[i].first && b - damaged.run[i].first < damaged.run[i].count)
+			return true;
+	return false;
+}
+
 void oracle_taken(struct side *side, struct export *export, struct protection *p)
 {
 	reason_listed(side, p, p->sync);
@@ -264,7 +277,7 @@ void oracle_taken(struct side *side, struct export *export, struct protection *p
 		for (uint64_t b = 0; b < size_blocks(disk->size) && coarse && !full_reason(p->sync); b += BLOCKS_PER_REGION)
 			coarsened(disk, volume, b, &coarse);
 		for (uint64_t b = 0; b < size_blocks(disk->size); b++) {
-			if (dirty_mask(&volume->set, b) && !disk->allowed[b] && !full_reason(p->sync))
+			if (dirty_mask(&volume->set, b) && !disk->allowed[b] && !full_reason(p->sync) && !asked_for(side, d, b))
 				world_wrong("%s, disk %u, block %llu is a candidate, and nothing made it one (B5)", side->config.name, d,
 					    (unsigned long long)b);
 		}
@@ -423,6 +436,8 @@ void oracle_poll(void)
 			}
 		}
 		side->nowhere |= p->uncovered;
+		if (p->greeted && p->position.point > 0 && uuid_is_zero(pending) && !p->schedule.has_point)
+			world_wrong("%s: its schedule knows of no point, and the receiver has %llu", side->config.name, (unsigned long long)p->position.point);
 		const struct snapshot *last = snapshot_find(side, &p->position.last_cut);
 		if (p->position_known && uuid_is_zero(pending) && p->position.point > side->acked_point && last && !last->gone) {
 			side->acked_point = p->position.point;

@@ -20,6 +20,7 @@ enum {
 	BACK_S = 100,	    // from the last fault on a point must come: 30 s until a dead peer is found, 30 s of back-off, a transfer, the RPO
 	STEADY_S = 20,	    // and then the age is within the RPO
 	SLACK_MS = 1500,    // of the age: what the scheduler is told of late
+	LONG = 30,	    // times the objectives of other scenarios
 };
 
 // ---- setting up
@@ -100,7 +101,7 @@ static void make_seeds(struct world *w, const struct side *side)
 			     "make a seed");
 }
 
-static void make_side(struct world *w, unsigned number, unsigned disks_max)
+static void make_side(struct world *w, unsigned number, const struct world_plan *plan)
 {
 	struct side *side = &w->side[number];
 	struct protection_config *config = &side->config;
@@ -109,7 +110,7 @@ static void make_side(struct world *w, unsigned number, unsigned disks_max)
 	side->number = number;
 	(void)snprintf(config->name, sizeof(config->name), "vm%u", number + 1);
 	(void)snprintf(config->site, sizeof(config->site), "dr");
-	config->rpo_ms = (4 + world_draw(10)) * 1000;
+	config->rpo_ms = (4 + world_draw(10)) * (plan->reboots ? LONG : 1) * 1000;
 	config->points_keep = 1 + (uint32_t)world_draw(20);
 	config->codec = world_one_in(3) ? CODEC_LZ4 : CODEC_ZSTD;
 	config->digest.kind = DIGEST_XXH3;
@@ -119,7 +120,7 @@ static void make_side(struct world *w, unsigned number, unsigned disks_max)
 		config->uuid.bytes[i] = (unsigned char)(1 + world_draw(255));
 		config->generation.bytes[i] = (unsigned char)(1 + world_draw(255));
 	}
-	config->disk_count = (uint16_t)(1 + world_draw(disks_max));
+	config->disk_count = (uint16_t)(1 + world_draw(plan->disks_max));
 	config->seed_since_wall_ns = world_one_in(6) ? env_wall_ns(sim_env(w->source.sim)) : 0;
 	must(env_root_open(sim_env(w->source.sim), "/images", &images), "open /images");
 	for (unsigned d = 0; d < config->disk_count; d++) {
@@ -152,7 +153,7 @@ static void set_up(struct world *w, const struct world_plan *plan)
 	pair(w);
 	w->sides = 1 + (unsigned)world_draw(plan->sides_max);
 	for (unsigned s = 0; s < w->sides; s++)
-		make_side(w, s, plan->disks_max);
+		make_side(w, s, plan);
 	sim_settle(w->source.sim);
 	sim_settle(w->receiver.sim);
 	world_operator(NULL, 0);
@@ -284,13 +285,26 @@ static void tear_down(struct world *w)
 	world_end();
 }
 
-void world_scenario(uint64_t seed, const struct world_plan *plan)
+// The source is without power for most of what is left of an objective: its clock begins at 0 then, and the point was cut before.
+static void reboot(struct world *w)
 {
-	struct world *w = the_world;
-	world_begin(seed);
-	w->calm = !plan->faults;
-	set_up(w, plan);
-	world_run_until(world_draw(10) * WORLD_S);
+	world_run_until(60 * WORLD_S);
+	if (!is_back(w, 1))
+		world_wrong("no point after a minute without faults");
+	uint64_t rpo_ms = UINT64_MAX;
+	for (unsigned s = 0; s < w->sides; s++)
+		rpo_ms = min_u64(rpo_ms, w->side[s].config.rpo_ms);
+	w->source.down_ns = (rpo_ms - 60000) / 4 * 3 * WORLD_MS;
+	host_end(&w->source, true);
+	uint64_t over_ns = w->now_ns + w->source.down_ns;
+	while (w->now_ns < over_ns + 40 * LONG * WORLD_S) {
+		world_run_until(w->now_ns + WORLD_S);
+		all_within(w);
+	}
+}
+
+static void faults_and_back(struct world *w, const struct world_plan *plan)
+{
 	if (plan->faults)
 		world_fault(w, 0);
 	world_run_until(w->now_ns + (FAULTY_S + world_draw(FAULTY_S)) * WORLD_S);
@@ -304,6 +318,19 @@ void world_scenario(uint64_t seed, const struct world_plan *plan)
 	}
 	scrubbed(w);
 	compared(w);
+}
+
+void world_scenario(uint64_t seed, const struct world_plan *plan)
+{
+	struct world *w = the_world;
+	world_begin(seed);
+	w->calm = !plan->faults;
+	set_up(w, plan);
+	world_run_until(world_draw(10) * WORLD_S);
+	if (plan->reboots)
+		reboot(w);
+	else
+		faults_and_back(w, plan);
 	for (unsigned s = 0; s < w->sides; s++)
 		oracle_points(&w->side[s], true);
 	end_programs(w);

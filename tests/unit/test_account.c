@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// The source's own account of ages over the ends and starts of its process (protection_ledger.c), on a simulated disk and clock.
+#include "replicator/protection_private.h"
+
+#include "tests/sim/env_sim.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define SECOND UINT64_C(1000000000)
+
+static struct sim *sim;
+static struct env_root *root;
+static struct protection *p;
+
+static void start(uint64_t point, int64_t cut_mono_ns)
+{
+	p = calloc(1, sizeof(*p));
+	assert_non_null(p);
+	p->place = (struct protection_place){.env = sim_env(sim), .state = root, .accounts = true};
+	(void)snprintf(p->config.name, NAME_SIZE, "vm1");
+	p->config.rpo_ms = 60000;
+	p->position_known = p->has_point = true;
+	p->point = point;
+	p->point_cut_mono_ns = cut_mono_ns;
+	(void)pthread_mutex_init(&p->lock, NULL);
+	account_load(p);
+	assert_non_null(p->ledger);
+}
+
+static void stop(void)
+{
+	account_end(p);
+	(void)pthread_mutex_destroy(&p->lock);
+	free(p);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	sim = sim_new(1);
+	assert_int_equal(env_root_open(sim_env(sim), "/", &root), 0);
+	assert_int_equal(env_mkdir(root, "protections"), 0);
+	assert_int_equal(env_mkdir(root, "protections/vm1"), 0);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	env_root_close(root);
+	sim_free(sim);
+	return 0;
+}
+
+// The point that was the newest before is the newest still: it aged while nobody counted.
+static void miss_of_the_time_away_is_booked_from_when_the_point_was_too_old(void **state)
+{
+	(void)state;
+	sim_clock_advance(sim, 100 * SECOND);
+	start(3, (int64_t)(100 * SECOND));
+	sim_clock_advance(sim, 10 * SECOND);
+	(void)protection_tick(p);
+	assert_false(p->ledger->missing);
+	stop();
+	sim_clock_advance(sim, 600 * SECOND);
+	start(3, (int64_t)(100 * SECOND));
+	(void)protection_tick(p);
+	assert_true(p->ledger->missing);
+	int64_t after_ms = p->ledger->miss.began_ms - p->ledger->cut_ms;
+	assert_true(after_ms >= 60000 && after_ms < 61000);
+	assert_true(p->ledger->gap_from_ms >= p->ledger->gap_to_ms); // settled
+	stop();
+}
+
+// The host was started since, and its clock with it.
+static void age_of_a_point_from_before_the_boot_counts_on(void **state)
+{
+	(void)state;
+	start(3, -(int64_t)(55 * SECOND));
+	(void)protection_tick(p);
+	assert_false(p->ledger->missing);
+	sim_clock_advance(sim, 6 * SECOND);
+	(void)protection_tick(p);
+	assert_true(p->ledger->missing);
+	account_committed(p, 4, -(int64_t)(70 * SECOND), 0, 0);
+	assert_true(p->ledger->missing); // that one is too old, too
+	stop();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(miss_of_the_time_away_is_booked_from_when_the_point_was_too_old, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(age_of_a_point_from_before_the_boot_counts_on, set_up, tear_down),
+	};
+	return cmocka_run_group_tests_name("account", tests, NULL, NULL);
+}
