@@ -200,10 +200,11 @@ static void judge(struct passage *p, struct lane *lane)
 {
 	const struct known *known = sender_known(p->ship->sender);
 	struct worth *question = sender_question(p->ship->sender);
+	enum verdict other = p->ship->by_pieces && worth_asks(sender_pieces(p->ship->sender)) ? ASKED : DIFFERENT; // in which of its pieces?
 	for (unsigned i = 0; i < lane->batch.count; i++) {
 		const struct digest *theirs = known_find(known, lane->batch.block[i].disk, lane->batch.block[i].index);
 		bool sure = !theirs && p->ship->written && known_follows(known) && !worth_asks(question);
-		lane->verdict[i] = sure ? DIFFERENT : !theirs ? ASKED : digest_equal(theirs, &lane->digest[i]) ? EQUAL : DIFFERENT;
+		lane->verdict[i] = sure ? DIFFERENT : !theirs ? ASKED : digest_equal(theirs, &lane->digest[i]) ? EQUAL : other;
 		p->stats->known_blocks += lane->verdict[i] == EQUAL;
 		p->stats->unasked_blocks += sure;
 		if (sure)
