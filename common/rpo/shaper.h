@@ -14,6 +14,7 @@ struct shaper_flow { // the caller's memory; zeroed, then shaper_join()
 	unsigned weight;
 	double start, finish; // on the virtual clock: of the piece that is wanted, and of the one before
 	uint64_t wants; // bytes; 0: nothing
+	uint64_t again_ns; // when it is to ask again
 	struct shaper_flow *next, *previous;
 };
 

@@ -366,6 +366,28 @@ static void flow_with_a_limit_of_its_own_keeps_it_and_holds_up_nobody(void **sta
 	assert_true(s.sent[1] >= 90000000);
 }
 
+// Its thread gets no processor: the others go on, and it gets nothing of what it missed.
+static void who_does_not_come_back_is_not_waited_for(void **state)
+{
+	(void)state;
+	static const unsigned weights[FLOWS] = {1, 1, 1, 1, 1, 1};
+	struct share s;
+	uint64_t now = SECOND, seed = 4;
+	share_begin(&s, 10000000, weights, now);
+	for (int i = 3; i < FLOWS; i++)
+		s.wants[i] = false;
+	run(&s, &now, SECOND, &seed);
+	while (s.flow[0].wants == 0 || s.flow[1].start < s.flow[0].start) // until it is its turn
+		run(&s, &now, SECOND / 1000, &seed);
+	s.wants[0] = false; // it asked, and is not heard of
+	memset(s.sent, 0, sizeof(s.sent));
+	run(&s, &now, 10 * SECOND, &seed);
+	assert_true(s.sent[1] > 47000000 && s.sent[2] > 47000000);
+	s.wants[0] = true;
+	run(&s, &now, SECOND, &seed);
+	assert_true(s.sent[0] > 3000000 && s.sent[0] < 3700000);
+}
+
 static void what_goes_without_asking_is_charged_to_all_limits(void **state)
 {
 	(void)state;
@@ -410,6 +432,7 @@ int main(void)
 		cmocka_unit_test(total_is_shared_by_weight_and_held),
 		cmocka_unit_test(who_wants_nothing_leaves_its_share_to_others_and_saves_nothing_up),
 		cmocka_unit_test(flow_with_a_limit_of_its_own_keeps_it_and_holds_up_nobody),
+		cmocka_unit_test(who_does_not_come_back_is_not_waited_for),
 		cmocka_unit_test(what_goes_without_asking_is_charged_to_all_limits),
 	};
 	return cmocka_run_group_tests_name("bandwidth", tests, NULL, NULL);
