@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# An RPO of one second, held for ten minutes while fio writes 20 MB/s at random places of the disk: prints how old the newest point was,
+# An RPO of one second, asked for through ten minutes in which fio writes 20 MB/s at random places of the disk: prints how old the newest point was,
 # as a process outside of Kagami sampled it twenty times a second, and what the receiver itself counted.
 #
 #	DEMO_SECONDS=600 DEMO_RPO=1s DEMO_RATE=20m DEMO_DISK=1G tools/demo-rpo.sh
