@@ -48,8 +48,12 @@ static int overlay_lay(struct qcow2_reader *reader, uint64_t size, unsigned char
 	while ((rc = qcow2_reader_next(reader, index, &index, err)) == 0) {
 		uint16_t mask = 0;
 		rc = qcow2_reader_read(reader, index, block, &mask, err);
-		if (rc)
+		if (rc == -EBADMSG) { // perhaps nobody sees it, and a later layer has it whole; else it is nothing that any disk held
+			memset(block, 0xee, sizeof(block));
+			mask = MASK_FULL;
+		} else if (rc) {
 			return rc;
+		}
 		for (unsigned p = 0; p < PIECES_PER_BLOCK; p++) {
 			uint64_t off = index * BLOCK_SIZE + (uint64_t)p * PIECE_SIZE;
 			if (mask >> p & 1 && off < size)
