@@ -221,12 +221,15 @@ static void region_mark_pairs(struct dirty *dirty, uint64_t region, unsigned fir
 	const unsigned char *old = dirty->region[region];
 	if (old == all_ones)
 		return;
-	uint32_t pairs = (old ? coarse_pairs(old) : 0) | ((uint32_t)((UINT64_C(1) << end) - (UINT64_C(1) << first)));
+	uint32_t before = old ? coarse_pairs(old) : 0, pairs = before | (uint32_t)((UINT64_C(1) << end) - (UINT64_C(1) << first));
+	if (pairs == before)
+		return;
 	dirty->coarsened += !old;
-	dirty->pieces -= region_count(dirty, region);
+	unsigned had = region_count(dirty, region);
 	region_set(dirty, region, coarse_region(pairs));
-	dirty->pieces += region_count(dirty, region);
-	if (region_count(dirty, region) == region_pieces(dirty, region))
+	unsigned has = region_count(dirty, region);
+	dirty->pieces += has - had;
+	if (has == region_pieces(dirty, region))
 		region_set(dirty, region, all_ones);
 }
 
