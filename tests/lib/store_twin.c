@@ -2,6 +2,7 @@
 #include "tests/lib/store_twin.h"
 
 #include "base/auto.h"
+#include "receiver/scrub.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -145,6 +146,21 @@ int store_twin_zeros(struct store_twin *t, unsigned disk, uint64_t first, uint64
 	struct wire_zeros zeros = {.disk = (uint16_t)disk, .first = first, .count = count};
 	memset(t->disk[disk] + first * BLOCK_SIZE, 0, count * BLOCK_SIZE);
 	return replica_write_zeros(t->replica, &zeros, err);
+}
+
+uint64_t store_twin_scrub(struct store_twin *t, uint64_t point)
+{
+	struct scrub_step step = {.ended = false};
+	struct err err = {0};
+	uint64_t mismatches = 0;
+	if (scrub_begin(t->replica, point, SCRUB_RATE_DEFAULT, &err))
+		fail_msg("%s", err.text);
+	while (!step.ended) {
+		if (scrub_slice(t->replica, &step, &err))
+			fail_msg("%s", err.text);
+		mismatches += step.mismatches;
+	}
+	return mismatches;
 }
 
 void store_twin_keep(struct store_twin *t, uint32_t points)

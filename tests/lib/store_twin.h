@@ -38,6 +38,7 @@ void store_twin_grow(struct store_twin *twin, unsigned disk, uint64_t size);
 // Sends a block as the model has it: the pieces in `mask`, packed with `codec` (plain where it does not get smaller).
 int store_twin_send(struct store_twin *twin, unsigned disk, uint64_t index, uint16_t mask, enum codec codec, struct err *err);
 int store_twin_zeros(struct store_twin *twin, unsigned disk, uint64_t first, uint64_t count, struct err *err); // model, too
+uint64_t store_twin_scrub(struct store_twin *twin, uint64_t point); // to the end; 0: every point. How many mismatches
 void store_twin_keep(struct store_twin *twin, uint32_t points); // the operator's policy: the newest so many, without a floor
 struct wire_seal store_twin_cut(const struct store_twin *twin);
 void store_twin_seal(struct store_twin *twin); // and remembers the disks

@@ -120,21 +120,6 @@ static void retain_all(struct store_twin *t)
 		fail_msg("%s", err.text);
 }
 
-static uint64_t scrub(struct store_twin *t, uint64_t point)
-{
-	struct scrub_step step = {.ended = false};
-	struct err err = {0};
-	uint64_t mismatches = 0;
-	if (scrub_begin(t->replica, point, SCRUB_RATE_DEFAULT, &err))
-		fail_msg("%s", err.text);
-	while (!step.ended) {
-		if (scrub_slice(t->replica, &step, &err))
-			fail_msg("%s", err.text);
-		mismatches += step.mismatches;
-	}
-	return mismatches;
-}
-
 static bool differs(struct store_twin *t, unsigned disk, uint64_t index)
 {
 	struct digest digest = digest_of(&t->open.digest, (uint16_t)disk, index, t->disk[disk] + index * BLOCK_SIZE);
@@ -198,9 +183,9 @@ static void session_heals(struct store_twin *t, const struct lost *lost)
 	assert_false(info.broken);
 	assert_int_equal(info.last_point, POINTS + 1);
 	assert_int_equal(replica_sound(t->replica, POINTS + 1, NULL), 0);
-	assert_int_equal(scrub(t, POINTS + 1), 0);
+	assert_int_equal(store_twin_scrub(t, POINTS + 1), 0);
 	quarantine_is_exact(t, lost);
-	(void)scrub(t, 0);
+	(void)store_twin_scrub(t, 0);
 	quarantine_is_exact(t, lost);
 	assert_int_equal(replica_sound(t->replica, POINTS + 1, NULL), 0);
 	store_twin_reopen(t);
@@ -217,7 +202,7 @@ static void end_is_sound(struct store_twin *t)
 	replica_info(t->replica, &info);
 	assert_false(info.broken);
 	assert_int_equal(info.point_count, 1);
-	assert_int_equal(scrub(t, 0), 0);
+	assert_int_equal(store_twin_scrub(t, 0), 0);
 	assert_int_equal(replica_sound(t->replica, 0, NULL), 0);
 	assert_true(store_twin_check(t, false));
 	store_twin_session(t);
@@ -281,7 +266,7 @@ static void session_goes_on_over_a_lost_sector(void **state)
 
 static void by_a_scrub(struct store_twin *t, const struct lost *lost)
 {
-	assert_int_equal(scrub(t, 0) > 0, count_of(lost->shown[2]) + count_of(lost->shown[3]) + count_of(lost->shown[4]) > 0);
+	assert_int_equal(store_twin_scrub(t, 0) > 0, count_of(lost->shown[2]) + count_of(lost->shown[3]) + count_of(lost->shown[4]) > 0);
 	quarantine_is_exact(t, lost);
 	session_heals(t, lost);
 	end_is_sound(t);
@@ -302,7 +287,7 @@ static void by_folds(struct store_twin *t, const struct lost *lost)
 		store_twin_session(t); // whatever the fold met, this knows
 		quarantine_is_exact(t, lost);
 		store_twin_reopen(t);
-		(void)scrub(t, 0);
+		(void)store_twin_scrub(t, 0);
 		quarantine_is_exact(t, lost);
 		reading_proves(t, lost);
 	}
@@ -327,7 +312,7 @@ static void by_a_merge(struct store_twin *t, const struct lost *lost)
 	store_twin_session(t);
 	quarantine_is_exact(t, lost);
 	store_twin_reopen(t);
-	(void)scrub(t, 0);
+	(void)store_twin_scrub(t, 0);
 	quarantine_is_exact(t, lost);
 	reading_proves(t, lost);
 	session_heals(t, lost);
@@ -355,7 +340,7 @@ static void first_sector_says_nothing_that_is_not_known(void **state)
 			points_make(t);
 			store_flip_at(t, names[i], 60);
 			store_twin_reopen(t); // recovery goes on as well
-			assert_int_equal(scrub(t, 0), 0);
+			assert_int_equal(store_twin_scrub(t, 0), 0);
 			if (grow) {
 				store_twin_grow(t, 0, 9 * BLOCK_SIZE + 512);
 				store_twin_grow(t, 1, 55 * BLOCK_SIZE);

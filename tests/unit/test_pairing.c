@@ -34,6 +34,17 @@ static int reopen(struct fixture *f)
 	return pairing_open(f->root, &f->own, &f->pairing, &f->err);
 }
 
+static void power_cut(struct fixture *f)
+{
+	pairing_close(f->pairing);
+	f->pairing = NULL;
+	env_root_close(f->root);
+	sim_power_off(f->sim);
+	sim_power_on(f->sim);
+	assert_int_equal(env_root_open(sim_env(f->sim), "/", &f->root), 0);
+	assert_int_equal(reopen(f), 0);
+}
+
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
@@ -322,13 +333,7 @@ static void peers_are_known_after_a_power_cut_and_tokens_are_not(void **state)
 	pair_one(f, &other);
 	pair_one(f, &other); // anew: no second entry
 	struct token token = token_new(f);
-	pairing_close(f->pairing);
-	f->pairing = NULL;
-	env_root_close(f->root);
-	sim_power_off(f->sim);
-	sim_power_on(f->sim);
-	assert_int_equal(env_root_open(sim_env(f->sim), "/", &f->root), 0);
-	assert_int_equal(reopen(f), 0);
+	power_cut(f);
 	assert_int_equal(peer_count(f), 2);
 	assert_true(pairing_known(f->pairing, &f->source) && pairing_known(f->pairing, &other));
 	struct wire_pair proof = proof_of(&token, &f->source, &f->own);
@@ -379,13 +384,7 @@ static void peer_that_is_unpaired_stays_so(void **state)
 	assert_int_equal(pairing_remove(f->pairing, &f->source, name, &f->err), -ENOENT);
 	struct wire_pair proof = proof_of(&token, &f->source, &f->own); // it may have been given one more
 	assert_int_equal(accept_proof(f, &proof, &f->source), -EACCES);
-	pairing_close(f->pairing);
-	f->pairing = NULL;
-	env_root_close(f->root);
-	sim_power_off(f->sim);
-	sim_power_on(f->sim);
-	assert_int_equal(env_root_open(sim_env(f->sim), "/", &f->root), 0);
-	assert_int_equal(reopen(f), 0);
+	power_cut(f);
 	assert_int_equal(peer_count(f), 1);
 	assert_false(pairing_known(f->pairing, &f->source));
 	pair_one(f, &f->source); // until the operator lets it in again

@@ -63,22 +63,6 @@ static struct scrub_info info_of(struct store_twin *t)
 	return info;
 }
 
-// Scrubs to the end; how many mismatches.
-static uint64_t scrub(struct store_twin *t, uint64_t point)
-{
-	struct scrub_step step = {.ended = false};
-	struct err err = {0};
-	uint64_t mismatches = 0;
-	if (scrub_begin(t->replica, point, SCRUB_RATE_DEFAULT, &err))
-		fail_msg("%s", err.text);
-	while (!step.ended) {
-		if (scrub_slice(t->replica, &step, &err))
-			fail_msg("%s", err.text);
-		mismatches += step.mismatches;
-	}
-	return mismatches;
-}
-
 static uint64_t be64_at(struct env_file *file, uint64_t off)
 {
 	unsigned char bytes[8];
@@ -100,7 +84,7 @@ static void pass_proves_every_version_of_every_block(void **state)
 {
 	struct store_twin *t = *state;
 	assert_false(info_of(t).ended);
-	assert_int_equal(scrub(t, 0), 0);
+	assert_int_equal(store_twin_scrub(t, 0), 0);
 	struct scrub_info info = info_of(t);
 	assert_true(info.ended && !info.open && info.last_mismatches == 0);
 	// vda: 6 blocks in the first point, then two in each of two; vdb: 40, and what the lists of two points name
@@ -111,7 +95,7 @@ static void pass_proves_every_version_of_every_block(void **state)
 		wanted += point.disk[1].digests;
 	}
 	assert_int_equal(info.last_proven, wanted);
-	assert_int_equal(scrub(t, 2), 0);
+	assert_int_equal(store_twin_scrub(t, 2), 0);
 	assert_int_equal(info_of(t).last_proven, wanted); // the record is of passes over every point
 	for (unsigned n = 1; n <= 3; n++)
 		assert_false(refused(t, n));
@@ -141,7 +125,7 @@ static void pass_goes_on_through_commits_folds_and_growth(void **state)
 		store_twin_seal(t);
 		assert_true(replica_retain(t->replica, &err) >= 0);
 	}
-	assert_int_equal(scrub(t, 0), 0);
+	assert_int_equal(store_twin_scrub(t, 0), 0);
 	assert_true(store_twin_check(t, false));
 }
 
@@ -163,12 +147,12 @@ static void flipped_byte_is_found_in_exactly_the_points_that_show_it(void **stat
 	};
 	for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
 		store_flip_block(t, cases[c].point, 0, cases[c].index);
-		assert_true(scrub(t, 0) > 0);
+		assert_true(store_twin_scrub(t, 0) > 0);
 		for (uint64_t n = 1; n <= 3; n++)
 			if (refused(t, n) != cases[c].shown[n])
 				fail_msg("case %zu: point %llu is %s", c, (unsigned long long)n, refused(t, n) ? "refused" : "not refused");
 		store_flip_block(t, cases[c].point, 0, cases[c].index); // and back: sound again, and let out
-		assert_int_equal(scrub(t, 0), 0);
+		assert_int_equal(store_twin_scrub(t, 0), 0);
 		for (uint64_t n = 1; n <= 3; n++)
 			assert_false(refused(t, n));
 	}
@@ -184,7 +168,7 @@ static void every_flipped_byte_of_the_base_is_found(void **state)
 		;
 	store_flip_at(t, "base/vda.raw", 2 * BLOCK_SIZE + 77); // what a fold put there
 	store_flip_at(t, "base/vda.raw", 3 * BLOCK_SIZE + 5);  // where zeros should be
-	assert_int_equal(scrub(t, 0), 2);
+	assert_int_equal(store_twin_scrub(t, 0), 2);
 	assert_true(refused(t, 3));
 	assert_int_equal(replica_damaged_blocks(t->replica, 3), 2);
 }
@@ -193,11 +177,11 @@ static void scrub_of_one_point_quarantines_all_that_show_the_block(void **state)
 {
 	struct store_twin *t = *state;
 	store_flip_block(t, 1, 0, 2);
-	assert_true(scrub(t, 2) > 0);
+	assert_true(store_twin_scrub(t, 2) > 0);
 	for (unsigned n = 1; n <= 3; n++)
 		assert_true(refused(t, n));
 	store_flip_block(t, 1, 0, 2);
-	assert_int_equal(scrub(t, 3), 0);
+	assert_int_equal(store_twin_scrub(t, 3), 0);
 	assert_true(refused(t, 2)); // one point that is sound says nothing of the others
 }
 
@@ -205,7 +189,7 @@ static void quarantine_outlives_the_receiver(void **state)
 {
 	struct store_twin *t = *state;
 	store_flip_block(t, 2, 0, 0);
-	assert_int_equal(scrub(t, 0), 1);
+	assert_int_equal(store_twin_scrub(t, 0), 1);
 	store_twin_reopen(t);
 	assert_true(refused(t, 2));
 	assert_false(refused(t, 1) || refused(t, 3));
@@ -218,7 +202,7 @@ static void quarantine_holds_in_a_broken_replica_too(void **state)
 	struct store_twin *t = *state;
 	struct replica_info info;
 	store_flip_block(t, 2, 0, 0);
-	assert_int_equal(scrub(t, 0), 1);
+	assert_int_equal(store_twin_scrub(t, 0), 1);
 	store_flip_at(t, "points/3/point.json", 40);
 	store_twin_reopen(t);
 	replica_info(t->replica, &info);
@@ -231,14 +215,14 @@ static void record_that_is_damaged_puts_every_point_in_doubt(void **state)
 {
 	struct store_twin *t = *state;
 	store_flip_block(t, 2, 0, 0);
-	assert_int_equal(scrub(t, 0), 1);
+	assert_int_equal(store_twin_scrub(t, 0), 1);
 	store_flip_at(t, "scrub.json", 40);
 	store_twin_reopen(t);
 	for (unsigned n = 1; n <= 3; n++)
 		assert_true(refused(t, n));
 	struct scrub_info info = info_of(t);
 	assert_true(info.suspect && info.error[0] && scrub_is_due(&info, 0, 1));
-	assert_int_equal(scrub(t, 0), 1);
+	assert_int_equal(store_twin_scrub(t, 0), 1);
 	assert_true(refused(t, 2));
 	assert_false(refused(t, 1) || refused(t, 3));
 }
@@ -377,7 +361,7 @@ static void damaged_block_differs_until_it_comes_whole(void **state)
 	struct store_twin *t = *state;
 	store_flip_block(t, 1, 0, 2);
 	assert_false(differs(t, 0, 2));
-	assert_true(scrub(t, 0) > 0);
+	assert_true(store_twin_scrub(t, 0) > 0);
 	assert_true(refused(t, 3));
 	struct wire_compare compare = {.count = 1, .digests = (const unsigned char *)"0123456789abcdef"};
 	unsigned char bitmap;
@@ -398,8 +382,8 @@ static void damaged_block_differs_until_it_comes_whole(void **state)
 	assert_false(refused(t, 5));
 	for (unsigned n = 1; n <= 4; n++)
 		assert_true(refused(t, n));
-	assert_int_equal(scrub(t, 5), 0);
-	assert_true(scrub(t, 0) > 0);
+	assert_int_equal(store_twin_scrub(t, 5), 0);
+	assert_true(store_twin_scrub(t, 0) > 0);
 	assert_false(refused(t, 5));
 }
 
@@ -407,7 +391,7 @@ static void damaged_zeros_are_repaired_too(void **state)
 {
 	struct store_twin *t = *state;
 	store_flip_at(t, "base/vda.raw", 3 * BLOCK_SIZE + 5);
-	assert_true(scrub(t, 0) > 0);
+	assert_true(store_twin_scrub(t, 0) > 0);
 	replica_session_end(t->replica);
 	store_twin_session(t);
 	assert_true(differs(t, 0, 3));
@@ -415,20 +399,20 @@ static void damaged_zeros_are_repaired_too(void **state)
 	assert_false(differs(t, 0, 3));
 	store_twin_seal(t);
 	assert_false(refused(t, 4));
-	assert_int_equal(scrub(t, 4), 0);
+	assert_int_equal(store_twin_scrub(t, 4), 0);
 }
 
 static void quarantine_ends_with_its_last_point(void **state)
 {
 	struct store_twin *t = *state;
 	store_flip_block(t, 1, 0, 0);
-	assert_int_equal(scrub(t, 0), 1);
+	assert_int_equal(store_twin_scrub(t, 0), 1);
 	store_twin_keep(t, 1);
 	replica_session_end(t->replica);
 	store_twin_session(t);
 	while (replica_retain(t->replica, NULL) == 1)
 		;
-	assert_int_equal(scrub(t, 0), 0);
+	assert_int_equal(store_twin_scrub(t, 0), 0);
 	assert_int_equal(info_of(t).damaged_blocks, 0);
 }
 
@@ -446,13 +430,13 @@ static void quarantine_of_a_point_ends_when_it_is_merged(void **state)
 {
 	struct store_twin *t = *state;
 	store_flip_block(t, 2, 0, 0); // the third holds it whole
-	assert_int_equal(scrub(t, 0), 1);
+	assert_int_equal(store_twin_scrub(t, 0), 1);
 	assert_int_equal(replica_pin(t->replica, 1, "", NULL), 0);
 	store_twin_keep(t, 1);
 	retain_all(t);
 	assert_int_equal(info_of(t).damaged_blocks, 0);
 	assert_false(refused(t, 1) || refused(t, 3));
-	assert_int_equal(scrub(t, 0), 0);
+	assert_int_equal(store_twin_scrub(t, 0), 0);
 	assert_true(store_twin_check(t, false));
 }
 
@@ -460,13 +444,13 @@ static void damage_that_a_merge_takes_along_stays_known(void **state)
 {
 	struct store_twin *t = *state;
 	store_flip_block(t, 2, 0, 1); // a piece, that the third shows
-	assert_int_equal(scrub(t, 0), 2);
+	assert_int_equal(store_twin_scrub(t, 0), 2);
 	assert_int_equal(replica_pin(t->replica, 1, "", NULL), 0);
 	store_twin_keep(t, 1);
 	retain_all(t);
 	assert_false(refused(t, 1));
 	assert_true(refused(t, 3));
-	assert_int_equal(scrub(t, 0), 1);
+	assert_int_equal(store_twin_scrub(t, 0), 1);
 	assert_true(refused(t, 3));
 	assert_int_equal(info_of(t).damaged_blocks, 1);
 }
@@ -508,7 +492,7 @@ static void block_that_cannot_be_unpacked_does_not_stop_a_merge(void **state)
 	assert_int_equal(info_of(t).damaged_blocks, 2); // what only 4 showed is forgotten
 	store_twin_reopen(t);
 	assert_true(refused(t, 5)); // it was on disk before the merge was
-	assert_int_equal(scrub(t, 0), 2);
+	assert_int_equal(store_twin_scrub(t, 0), 2);
 	assert_int_equal(replica_damaged_blocks(t->replica, 5), 2);
 	store_twin_session(t);
 	assert_true(differs(t, 0, 3) && differs(t, 0, 4) && !differs(t, 0, 2));
@@ -518,7 +502,7 @@ static void block_that_cannot_be_unpacked_does_not_stop_a_merge(void **state)
 	assert_false(refused(t, 6));
 	retain_all(t); // the damaged one into the one that was repaired
 	assert_int_equal(info_of(t).damaged_blocks, 0);
-	assert_int_equal(scrub(t, 0), 0);
+	assert_int_equal(store_twin_scrub(t, 0), 0);
 	assert_true(store_twin_check(t, false));
 }
 
@@ -546,7 +530,7 @@ static void block_that_cannot_be_unpacked_does_not_stop_retention(void **state)
 	replica_info(t->replica, &info);
 	assert_false(info.broken);
 	assert_int_equal(info.point_count, 1);
-	assert_int_equal(scrub(t, 0), 0); // each later point holds the block whole
+	assert_int_equal(store_twin_scrub(t, 0), 0); // each later point holds the block whole
 	assert_true(store_twin_check(t, false));
 }
 
