@@ -17,38 +17,6 @@ unsigned protection_weight(enum priority priority)
 	return weights[priority];
 }
 
-int protection_set(struct protection *p, const struct protection_settings *settings, struct err *err)
-{
-	LOCK_SCOPE(&p->lock);
-	AUTO_FREE struct protection_config *config = malloc(sizeof(*config));
-	if (!config)
-		return err_sys(err, -ENOMEM, "change %s", p->config.name);
-	*config = p->config;
-	config->settings = *settings;
-	config->rpo_ms = settings->rpo_ms;
-	int rc = protection_config_save(p->place.state, config, err);
-	if (rc)
-		return rc;
-	p->config.settings = config->settings;
-	p->config.rpo_ms = config->rpo_ms;
-	p->resettle = true; // the thread's own copies
-	if (p->flow)
-		limiter_flow_set(p->flow, &settings->bandwidth, weights[settings->priority]);
-	log_info("settings changed protection=%s rpo_ms=%llu", p->config.name, (unsigned long long)settings->rpo_ms);
-	protection_wake(p);
-	return 0;
-}
-
-void settings_apply(struct protection *p)
-{
-	LOCK_SCOPE(&p->lock);
-	if (!p->resettle)
-		return;
-	p->resettle = false;
-	p->reported_ns = 0; // the receiver learns the RPO at once
-	p->schedule.rpo_ns = p->config.rpo_ms * MS_NS;
-}
-
 // --- off-peak: what has no point yet waits for its window ---
 
 // With the lock held. In how many minutes it opens; 0: there is nothing to wait for.
@@ -58,6 +26,16 @@ static unsigned window_opens(const struct protection *p)
 		return 0;
 	const struct bandwidth_time local = bandwidth_local(env_wall_ns(p->place.env));
 	return bandwidth_window_opens(&p->config.settings.offpeak, &local);
+}
+
+// An initial sync under way ends with its window. With the lock held.
+static void hold_outside_window(struct protection *p)
+{
+	if (!p->in_cycle || p->held || !p->channel || window_opens(p) == 0)
+		return;
+	log_info("the off-peak window is over protection=%s", p->config.name);
+	p->held = true;
+	channel_abort(p->channel); // what the receiver has of it stays there
 }
 
 bool settings_off_peak(struct protection *p)
@@ -79,11 +57,42 @@ bool settings_off_peak(struct protection *p)
 void settings_tick(struct protection *p)
 {
 	LOCK_SCOPE(&p->lock);
-	if (!p->in_cycle || p->held || !p->channel || window_opens(p) == 0)
+	hold_outside_window(p);
+}
+
+// --- what an operator sets, while it runs ---
+
+int protection_set(struct protection *p, const struct protection_settings *settings, struct err *err)
+{
+	LOCK_SCOPE(&p->lock);
+	AUTO_FREE struct protection_config *config = malloc(sizeof(*config));
+	if (!config)
+		return err_sys(err, -ENOMEM, "change %s", p->config.name);
+	*config = p->config;
+	config->settings = *settings;
+	config->rpo_ms = settings->rpo_ms;
+	int rc = protection_config_save(p->place.state, config, err);
+	if (rc)
+		return rc;
+	p->config.settings = config->settings;
+	p->config.rpo_ms = config->rpo_ms;
+	p->resettle = true; // the thread's own copies
+	if (p->flow)
+		limiter_flow_set(p->flow, &settings->bandwidth, weights[settings->priority]);
+	log_info("settings changed protection=%s rpo_ms=%llu", p->config.name, (unsigned long long)settings->rpo_ms);
+	hold_outside_window(p);
+	protection_wake(p);
+	return 0;
+}
+
+void settings_apply(struct protection *p)
+{
+	LOCK_SCOPE(&p->lock);
+	if (!p->resettle)
 		return;
-	log_info("the off-peak window is over protection=%s", p->config.name);
-	p->held = true;
-	channel_abort(p->channel); // what the receiver has of it stays there
+	p->resettle = false;
+	p->reported_ns = 0; // the receiver learns the RPO at once
+	p->schedule.rpo_ns = p->config.rpo_ms * MS_NS;
 }
 
 // --- the gate: cycle thread ---

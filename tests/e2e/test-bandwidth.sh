@@ -61,8 +61,8 @@ is "objective" "$(protection vm2 .objective_ppm)" 999000
 
 # One that is under way when its window is over ends, and goes on in the next one with what the receiver does not have yet.
 new_image "$W/c.raw" $((24 << 20)) 3
-kagami protect vm3 vda="$W/c.raw" --to dr --rpo 1h --codec none --offpeak daily --bandwidth 2mbyte >/dev/null
-wait_for 20 eval '[ "$(protection vm3 ".progress.done_bytes // 0")" -gt 4194304 ]'
+kagami protect vm3 vda="$W/c.raw" --to dr --rpo 1h --codec none --offpeak daily --bandwidth 1mbyte >/dev/null
+wait_for 20 eval '[ "$(protection vm3 ".progress.done_bytes // 0")" -gt 6291456 ]'
 kagami set vm3 --offpeak "$hour:00-$hour:30" >/dev/null
 wait_for 20 eval 'protection vm3 .reason | grep -q "off-peak window (.*:00-.*:30): .kagami cycle vm3. begins it now"'
 is "state" "$(protection vm3 .state)" idle
