@@ -10,6 +10,7 @@
 #include "receiver/check.h"
 
 #include "format/qcow2_check.h"
+#include "receiver/copies.h"
 #include "receiver/replica.h"
 
 #include <errno.h>
@@ -203,11 +204,28 @@ static void strays_note(struct check *c, const char *dir, const char *const name
 	env_list_free(found_names, count);
 }
 
+// --- what is kept twice ---
+
+static void copies_check(struct check *c, const char *path)
+{
+	struct copies_state state;
+	struct err why = {0};
+	copies_state(c->replica->root, path, &state);
+	if (state.file && state.copy == 0)
+		(void)err_sys(&why, state.file, "%s: its copy is whole, and a receiver restores it from that; but the file", path);
+	else if (state.file == 0 && state.copy && state.copy != -ENOENT) // it is made when a receiver looks
+		(void)err_sys(&why, state.copy, "%s" COPY_SUFFIX ": the file is whole, and a receiver copies it again; but the copy", path);
+	else if (state.file == 0 && state.copy == 0 && !state.alike)
+		(void)err_set(&why, -EBADMSG, "%s" COPY_SUFFIX ": says something else than the file", path);
+	if (why.code)
+		damage(c, &why);
+}
+
 // --- the whole ---
 
 static void point_check(struct check *c, uint64_t number)
 {
-	static const char *const names[] = {"point.json", NULL}, *const endings[] = {".qcow2", ".digests", NULL};
+	static const char *const names[] = {"point.json", "point.json" COPY_SUFFIX, "point.json.new", "point.json" COPY_SUFFIX ".new", NULL}, *const endings[] = {".qcow2", ".digests", NULL};
 	struct replica *r = c->replica;
 	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
 	char dir[REPLICA_PATH_SIZE];
@@ -215,6 +233,8 @@ static void point_check(struct check *c, uint64_t number)
 	int rc = point ? replica_read_point(r, number, point, &why) : err_set(&why, -ENOMEM, "out of memory");
 	if (rc)
 		damage(c, &why);
+	replica_file(r, dir, "points/%llu/point.json", (unsigned long long)number);
+	copies_check(c, dir);
 	for (unsigned i = 0; i < r->prot.disk_count && !c->stopped; i++) {
 		if (rc == 0)
 			overlay_check(c, point, i);
@@ -255,7 +275,7 @@ static void points_check(struct check *c)
 
 static void protection_check(struct check *c)
 {
-	static const char *const names[] = {"protection.json", "protection.json.new", "scrub.json", "scrub.json.new", "base", "points",
+	static const char *const names[] = {"protection.json", "protection.json.new", "protection.json" COPY_SUFFIX, "protection.json" COPY_SUFFIX ".new", "scrub.json", "scrub.json.new", "base", "points",
 					    "head", "trash", "merge", "pins.json", "pins.json.new", "history.ledger", "history.ledger.unread", "failover", "failover.new", "tests", NULL},
 				 *const base_endings[] = {".raw", ".digests", NULL}, *const none[] = {NULL};
 	struct replica *r = c->replica;
@@ -268,6 +288,8 @@ static void protection_check(struct check *c)
 		found(c, kind_of(&c->first), c->first.text);
 	if (!known)
 		return;
+	replica_file(r, base, "protection.json");
+	copies_check(c, base);
 	points_check(c);
 	strays_note(c, r->name, names, none);
 	replica_file(r, base, "base");

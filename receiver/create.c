@@ -3,6 +3,7 @@
 // whole, or not at all.
 //
 // Everything is made below .new/, which is deleted at start, and gets its name by one rename.
+#include "receiver/copies.h"
 #include "receiver/seed.h"
 
 #include <errno.h>
@@ -90,9 +91,10 @@ static int manifest_create(struct env_root *root, const struct protection *p, st
 	int rc = protection_encode(p, &text, &len);
 	(void)snprintf(dir, sizeof(dir), STORE_NEW "/%s", p->name);
 	(void)snprintf(path, sizeof(path), STORE_NEW "/%s/protection.json", p->name);
-	if (rc == 0)
-		rc = env_replace(root, dir, path, text, len);
-	return rc ? err_sys(err, rc, "%s", path) : 0;
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	rc = copies_create(root, path, text, len, err);
+	return rc ? rc : (rc = env_sync_dir(root, dir)) ? err_sys(err, rc, "%s: sync", dir) : 0;
 }
 
 // All of it below .new/, and on stable storage there.

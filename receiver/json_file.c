@@ -83,6 +83,14 @@ int json_file_decode(const char *text, size_t len, const char *format, int versi
 	return 0;
 }
 
+bool json_file_whole(const char *text, size_t len)
+{
+	char check[CHECK_SIZE];
+	AUTO_JSON json_t *object = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+	const char *found = json_is_object(object) ? json_string_value(json_object_get(object, "check")) : NULL;
+	return found && check_of(object, check) == 0 && strcmp(found, check) == 0;
+}
+
 int json_get_text(const json_t *object, const char *name, char *ret_text, size_t cap, struct err *err)
 {
 	const json_t *value = json_object_get(object, name);

@@ -26,6 +26,8 @@ static inline void auto_json(json_t **json)
 int json_file_encode(json_t *object, const char *format, int version, char **ret_text, size_t *ret_len);
 // The object in `text`, if it is of this format, at most of this version, and true to its check.
 int json_file_decode(const char *text, size_t len, const char *format, int version, json_t **ret_object, struct err *err);
+// Whether `text` is what was written once, of whatever format and version: an object that is true to its check.
+bool json_file_whole(const char *text, size_t len);
 
 int json_get_text(const json_t *object, const char *name, char *ret_text, size_t cap, struct err *err);
 int json_get_name(const json_t *object, const char *name, char ret_name[NAME_SIZE], struct err *err);

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/size.h"
+#include "receiver/copies.h"
 
 #include <errno.h>
 #include <string.h>
@@ -126,6 +127,7 @@ void replica_keep_broken(struct replica *r)
 
 int replica_mend(struct replica *r)
 {
+	copies_round(r);
 	{
 		LOCK_SCOPE(&r->lock); // retention may take long: it is not waited for to learn that there is nothing to do
 		if (!r->broken || !r->passing)

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "format/qcow2_merge.h"
+#include "receiver/copies.h"
 #include "receiver/scrub.h"
 
 #include <errno.h>
@@ -178,18 +179,13 @@ static int lists_merge(struct merge *m, unsigned disk, struct err *err)
 static int manifest_write(struct merge *m, struct err *err)
 {
 	AUTO_FREE char *text = NULL;
-	AUTO_FILE struct env_file *file = NULL;
+	char path[REPLICA_PATH_SIZE];
 	size_t len = 0;
 	int rc = point_encode(&m->next, &m->r->prot, &text, &len);
 	if (rc)
 		return err_sys(err, rc, "%s: point.json", m->r->name);
-	rc = replica_open_file(m->r, ENV_CREATE, &file, err, "merge/%llu/point.json", (unsigned long long)m->into);
-	if (rc)
-		return rc;
-	rc = env_pwrite(file, text, len, 0);
-	if (rc == 0)
-		rc = env_sync(file);
-	return rc ? err_sys(err, rc, "%s/merge/%llu/point.json: write", m->r->name, (unsigned long long)m->into) : 0;
+	replica_file(m->r, path, "merge/%llu/point.json", (unsigned long long)m->into);
+	return copies_create(m->r->root, path, text, len, err);
 }
 
 static int dir_begin(const struct merge *m, char path[REPLICA_PATH_SIZE], struct err *err)

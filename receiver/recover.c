@@ -5,6 +5,7 @@
 #include "receiver/replica.h"
 
 #include "base/log.h"
+#include "receiver/copies.h"
 #include "receiver/json_file.h"
 #include "receiver/scrub.h"
 #include "receiver/seed.h"
@@ -13,20 +14,33 @@
 #include <stdio.h>
 #include <string.h>
 
-int replica_load(struct replica *r, struct err *err)
+static int protection_load(const struct replica *r, const char *path, struct protection *ret_prot, struct err *err)
 {
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
-	char path[REPLICA_PATH_SIZE];
-	replica_file(r, path, "protection.json");
 	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
 	if (rc)
 		return err_sys(err, rc, "%s", path);
-	struct protection prot;
-	if (protection_decode(text, len, &prot, err))
+	if (protection_decode(text, len, ret_prot, err))
 		return err_wrap(err, "%s", path);
-	if (strcmp(prot.name, r->name) != 0)
-		return err_set(err, -EBADMSG, "%s: name: it is that of %s; rename the directory back", path, prot.name);
+	if (strcmp(ret_prot->name, r->name) != 0)
+		return err_set(err, -EBADMSG, "%s: name: it is that of %s; rename the directory back", path, ret_prot->name);
+	return 0;
+}
+
+int replica_load(struct replica *r, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE], copy[REPLICA_PATH_SIZE];
+	struct protection prot;
+	struct err why = {0};
+	replica_file(r, path, "protection.json");
+	replica_file(r, copy, "protection.json" COPY_SUFFIX);
+	int rc = protection_load(r, path, &prot, &why);
+	if (rc && !(copies_stand_in(r->root, path, rc) && protection_load(r, copy, &prot, NULL) == 0)) {
+		if (err)
+			*err = why;
+		return rc;
+	}
 	r->prot = prot; // in one step: whoever reads the names of disks does so without the lock
 	return 0;
 }
@@ -47,7 +61,7 @@ static int trash_all(struct replica *r, const char *dir, struct err *err)
 static int leftovers_remove(struct replica *r, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE];
-	static const char *const halves[] = {"protection.json.new", "scrub.json.new", "pins.json.new", "adopting.json.new"};
+	static const char *const halves[] = {"protection.json.new", "protection.json" COPY_SUFFIX ".new", "scrub.json.new", "pins.json.new", "adopting.json.new"};
 	for (size_t i = 0; i < sizeof(halves) / sizeof(halves[0]); i++) {
 		replica_file(r, path, "%s", halves[i]);
 		int rc = env_unlink(r->root, path);
@@ -356,6 +370,9 @@ void replica_recover_locked(struct replica *r)
 	rc = leftovers_remove(r, &why);
 	if (rc == 0)
 		rc = names_sync(r, &why);
+	if (rc == 0)
+		rc = copies_mend_protection(r, &why);
+	copies_look(r);
 	if (rc == 0 && (rc = replica_examine(r, &why))) {
 		adopt_load(r);
 		(void)replica_break_passing(r, &why, &told);

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "link/events.h"
+#include "receiver/copies.h"
 #include "receiver/json_file.h"
 
 #include <assert.h>
@@ -102,19 +103,31 @@ int replica_ready(const struct replica *r, struct err *err)
 	return 0;
 }
 
+// Before its file changes, durably: a copy that is there says the same as the file, always.
+static int copy_drop(struct replica *r, const char *copy)
+{
+	int rc = env_unlink(r->root, copy);
+	return rc && rc != -ENOENT ? rc : env_sync_dir(r->root, r->name);
+}
+
 int replica_save(struct replica *r, const struct protection *next, struct err *err)
 {
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
-	char path[REPLICA_PATH_SIZE];
+	char path[REPLICA_PATH_SIZE], copy[REPLICA_PATH_SIZE];
 	struct err why = {0};
 	int rc = protection_encode(next, &text, &len);
 	if (rc)
 		return err_sys(err, rc, "%s: protection.json", r->name);
 	replica_file(r, path, "protection.json");
-	rc = env_replace(r->root, r->name, path, text, len);
-	if (rc == -ENOSPC || rc == -EDQUOT)
+	replica_file(r, copy, "protection.json" COPY_SUFFIX);
+	rc = copy_drop(r, copy);
+	if (rc == 0)
+		rc = env_replace(r->root, r->name, path, text, len);
+	if (rc == -ENOSPC || rc == -EDQUOT) {
+		copies_look(r);
 		return err_sys(err, -ENOSPC, "the target's store %s is full: free space there; %s", r->store_path, path);
+	}
 	if (rc) { // which of the two is on disk is not known
 		err_sys(&why, rc, "%s: replace", path);
 		return replica_break(r, &why, err);
@@ -133,6 +146,15 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 	r->prot.retention = next->retention;
 	r->prot.doubt = next->doubt;
 	r->prot_certain = true;
+	rc = env_replace(r->root, r->name, copy, text, len);
+	if (rc == -ENOSPC || rc == -EDQUOT) { // it counts without one
+		copies_look(r);
+		return 0;
+	}
+	if (rc) {
+		err_sys(&why, rc, "%s: replace", copy);
+		return replica_break(r, &why, err);
+	}
 	return 0;
 }
 
@@ -169,12 +191,10 @@ struct point_info *replica_point(struct replica *r, uint64_t number)
 	return low < r->point_count && r->points[low].number == number ? &r->points[low] : NULL;
 }
 
-int replica_read_point(const struct replica *r, uint64_t number, struct point_file *ret_point, struct err *err)
+static int point_load(const struct replica *r, uint64_t number, const char *path, struct point_file *ret_point, struct err *err)
 {
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
-	char path[REPLICA_PATH_SIZE];
-	replica_file(r, path, "points/%llu/point.json", (unsigned long long)number);
 	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
 	if (rc) {
 		(void)err_sys(err, rc, "%s", path);
@@ -188,6 +208,26 @@ int replica_read_point(const struct replica *r, uint64_t number, struct point_fi
 	if (ret_point->info.number != number)
 		return err_set(err, -EBADMSG, "%s: number: it is another point's", path);
 	return 0;
+}
+
+int replica_read_point(const struct replica *r, uint64_t number, struct point_file *ret_point, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE], copy[REPLICA_PATH_SIZE];
+	struct err why = {0};
+	replica_file(r, path, "points/%llu/point.json", (unsigned long long)number);
+	int rc = point_load(r, number, path, ret_point, &why);
+	if (rc == 0)
+		return 0;
+	if (copies_stand_in(r->root, path, rc)) {
+		replica_file(r, copy, "points/%llu/point.json" COPY_SUFFIX, (unsigned long long)number);
+		if (point_load(r, number, copy, ret_point, NULL) == 0) {
+			copies_look(r);
+			return 0;
+		}
+	}
+	if (err)
+		*err = why;
+	return rc;
 }
 
 void replica_info(struct replica *r, struct replica_info *ret_info)

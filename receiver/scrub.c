@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "link/events.h"
+#include "receiver/copies.h"
 #include "receiver/scrub_slice.h"
 
 #include <errno.h>
@@ -228,6 +229,7 @@ static int pass_begin(struct replica *r, uint64_t point, uint64_t rate, bool ask
 	r->scrub_run_ns = env_mono_ns(r->root->env);
 	r->scrub_run_from = 0;
 	r->scrub_held = r->scrub_late_told = false;
+	copies_look(r);
 	return rc;
 }
 

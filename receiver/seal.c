@@ -3,6 +3,7 @@
 // every crash state, and the new one for certain when it has answered.
 #include "receiver/replica.h"
 
+#include "receiver/copies.h"
 #include "receiver/scrub.h"
 
 #include <assert.h>
@@ -71,18 +72,13 @@ static int seal_disk(struct replica *r, unsigned disk, struct point_disk *to, st
 static int seal_manifest(struct replica *r, const struct point_file *point, struct err *err)
 {
 	AUTO_FREE char *text = NULL;
-	AUTO_FILE struct env_file *file = NULL;
+	char path[REPLICA_PATH_SIZE];
 	size_t len = 0;
 	int rc = point_encode(point, &r->prot, &text, &len);
 	if (rc)
 		return err_sys(err, rc, "%s: point.json", r->name);
-	rc = replica_open_file(r, ENV_CREATE, &file, err, "head/point.json");
-	if (rc)
-		return rc;
-	rc = env_pwrite(file, text, len, 0);
-	if (rc == 0)
-		rc = env_sync(file);
-	return rc ? err_sys(err, rc, "%s/head/point.json: write", r->name) : 0;
+	replica_file(r, path, "head/point.json");
+	return copies_create(r->root, path, text, len, err);
 }
 
 // Steps 1 to 4: everything that the point is made of, on stable storage under the head's name.

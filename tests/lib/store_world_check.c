@@ -63,7 +63,9 @@ int world_recover(struct env *env, void *context, struct err *err)
 {
 	struct store_world *w = context;
 	struct store *store = NULL;
-	int rc = store_open(env, "/store", &store, err);
+	int rc = w->found ? w->found(env, w, err) : 0;
+	if (rc == 0)
+		rc = store_open(env, "/store", &store, err);
 	struct replica *r = rc ? NULL : store_find(store, "vm1");
 	if (r)
 		rc = recovery_more(env, w, store, r, err);

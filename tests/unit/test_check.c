@@ -255,6 +255,9 @@ static void manifest_that_does_not_check_is_named(void **state)
 	struct store_twin *t = *state;
 	byte_flip(t, "points/2/point.json", 40);
 	expect(t, "vm1/points/2/point.json", "! ");
+	assert_int_equal(result.points, 3); // by its copy
+	byte_flip(t, "points/2/point.json.copy", 40);
+	expect(t, "vm1/points/2/point.json", "! ");
 	assert_int_equal(result.points, 2); // the others were looked at
 	byte_flip(t, "protection.json", 40);
 	expect(t, "vm1/protection.json", "! ");

@@ -35,6 +35,19 @@ static void open_store(struct bench *b)
 	assert_non_null(b->replica);
 }
 
+// What is kept twice is kept once, as in a store of before there were copies: test_copies.c has the others.
+static void copies_remove(struct env *env)
+{
+	static const char *const files[] = {"vm1/protection.json.copy", "vm1/points/1/point.json.copy", "vm1/points/2/point.json.copy", "vm1/points/3/point.json.copy"};
+	struct env_root *root = NULL;
+	assert_int_equal(env_root_open(env, "/store", &root), 0);
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		int rc = env_unlink(root, files[i]);
+		assert_true(rc == 0 || rc == -ENOENT);
+	}
+	env_root_close(root);
+}
+
 static int setup(void **state)
 {
 	struct bench *b = calloc(1, sizeof(*b));
@@ -44,6 +57,7 @@ static int setup(void **state)
 	b->env = sim_env(b->sim);
 	if (world_setup(b->env, b->world, &b->err))
 		fail_msg("%s", b->err.text);
+	copies_remove(b->env);
 	bad_disk_begin(b->env);
 	*state = b;
 	return 0;
@@ -96,6 +110,7 @@ static void replica_that_could_not_be_read_at_start_comes_back(void **state)
 		if (i == 3 && world_commit(b->world, b->store, 4, false, &b->err)) // and takes the next point
 			fail_msg("%s", b->err.text);
 		store_close(b->store);
+		copies_remove(b->env);
 	}
 	open_store(b);
 }
@@ -182,6 +197,7 @@ static void another_source_is_not_told_that_it_is_broken(void **state)
 	assert_null(strstr(b->err.text, "point"));
 	store_close(b->store);
 	bad_disk_heal();
+	copies_remove(b->env);
 	bad_disk_set("vm1/protection.json", 0, WHOLE, -EIO); // and where it is not known whose it is, nobody is told why
 	open_store(b);
 	for (unsigned char other = 0; other < 2; other++) {

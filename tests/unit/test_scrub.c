@@ -204,6 +204,7 @@ static void quarantine_holds_in_a_broken_replica_too(void **state)
 	store_flip_block(t, 2, 0, 0);
 	assert_int_equal(store_twin_scrub(t, 0), 1);
 	store_flip_at(t, "points/3/point.json", 40);
+	store_flip_at(t, "points/3/point.json.copy", 40);
 	store_twin_reopen(t);
 	replica_info(t->replica, &info);
 	assert_true(info.broken && info.point_count == 2);

@@ -588,6 +588,7 @@ static void damaged_protection_is_broken_and_disturbs_no_other(void **state)
 	(void)snprintf(open.name, NAME_SIZE, "vm2");
 	assert_int_equal(store_create(t->store, &open, t->pin, &other, &err), 0);
 	file_truncate(t, "protection.json", 100);
+	file_truncate(t, "protection.json.copy", 100); // one of the two alone costs nothing: test_copies.c
 	broken_is(t, "protection.json", 0);
 	other = store_find(t->store, "vm2");
 	assert_non_null(other);
@@ -610,6 +611,7 @@ static void damaged_point_leaves_those_below_it(void **state)
 	struct store_twin *t = *state;
 	store_twin_session(t);
 	points_make(t, 4);
+	assert_int_equal(env_unlink(t->temp.root, "vm1/points/3/point.json.copy"), 0); // test_copies.c
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		char name[320], *data = NULL;
 		size_t len = 0;
@@ -656,9 +658,10 @@ static void flipped_bits_in_json_are_found(void **state)
 	store_twin_session(t);
 	points_make(t, 1);
 	for (size_t f = 0; f < 2; f++) {
-		char name[320], *data = NULL;
+		char name[320], copy[64], *data = NULL;
 		size_t len = 0;
 		(void)snprintf(name, sizeof(name), "vm1/%s", files[f]);
+		(void)snprintf(copy, sizeof(copy), "%s.copy", files[f]);
 		assert_int_equal(env_read_file(t->temp.root, name, 1 << 20, &data, &len), 0);
 		for (unsigned i = 0; i < 40; i++) {
 			size_t at = (size_t)draw_below(&t->seed, len);
@@ -666,8 +669,10 @@ static void flipped_bits_in_json_are_found(void **state)
 				continue;
 			char bad = (char)(data[at] ^ 1 << draw_below(&t->seed, 7));
 			file_overwrite(t, files[f], at, &bad, 1);
+			file_overwrite(t, copy, at, &bad, 1);
 			broken_is(t, files[f], 0);
 			file_overwrite(t, files[f], at, &data[at], 1);
+			file_overwrite(t, copy, at, &data[at], 1);
 		}
 		free(data);
 	}

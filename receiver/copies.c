@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// A small file that all of a replica depends on is kept twice, so that a bit that turns in it, or a sector that cannot be read, costs nothing.
+//
+// What it promises: a copy that is there holds what its file was last made durable with (docs/store.md, "Copies", argues it); so whichever is whole is the truth,
+// and of the two one is at any time, unless both were damaged.
+#include "receiver/copies.h"
+
+#include "base/log.h"
+#include "link/events.h"
+#include "receiver/json_file.h"
+#include "receiver/replica.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+struct text {
+	char *bytes;
+	size_t len;
+	int rc; // 0: it is whole
+};
+
+static void text_free(struct text *text)
+{
+	free(text->bytes);
+}
+#define AUTO_TEXT __attribute__((cleanup(text_free)))
+
+static struct text text_read(struct env_root *root, const char *path)
+{
+	struct text text = {.bytes = NULL};
+	text.rc = env_read_file(root, path, JSON_FILE_MAX, &text.bytes, &text.len);
+	if (text.rc == 0 && !json_file_whole(text.bytes, text.len))
+		text.rc = -EBADMSG;
+	return text;
+}
+
+// What a file of JSON gives that is there no more, rotten, cut off, or unreadable. Any other error says nothing of it; a link or a directory in its place is no rot.
+static bool is_worn(int rc)
+{
+	return rc == -ENOENT || rc == -EIO || rc == -EBADMSG || rc == -ENODATA || rc == -EFBIG;
+}
+
+bool copies_stand_in(struct env_root *root, const char *path, int rc)
+{
+	if (rc != -EBADMSG)
+		return is_worn(rc);
+	AUTO_TEXT struct text text = text_read(root, path);
+	return is_worn(text.rc);
+}
+
+// --- one file and its copy ---
+
+static int aside_move(struct env_root *root, const char *path)
+{
+	char aside[REPLICA_PATH_SIZE];
+	struct env_stat st;
+	assert(snprintf(aside, sizeof(aside), "%s.damaged", path) < (int)sizeof(aside));
+	if (env_stat(root, aside, &st) != -ENOENT) // that of an earlier time stays
+		return 0;
+	int rc = env_rename(root, path, aside);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+static int restore(struct env_root *root, const char *dir, const char *path, const struct text *copy)
+{
+	int rc = aside_move(root, path);
+	return rc ? rc : env_replace(root, dir, path, copy->bytes, copy->len);
+}
+
+static bool alike(const struct text *file, const struct text *copy)
+{
+	return file->rc == 0 && copy->rc == 0 && file->len == copy->len && memcmp(file->bytes, copy->bytes, file->len) == 0;
+}
+
+static void copy_name(char copy[REPLICA_PATH_SIZE], const char *path)
+{
+	int len = snprintf(copy, REPLICA_PATH_SIZE, "%s" COPY_SUFFIX, path);
+	assert(len < REPLICA_PATH_SIZE); // names have at most 63 bytes
+}
+
+void copies_state(struct env_root *root, const char *path, struct copies_state *ret_state)
+{
+	char copy_path[REPLICA_PATH_SIZE];
+	copy_name(copy_path, path);
+	AUTO_TEXT struct text file = text_read(root, path);
+	AUTO_TEXT struct text copy = text_read(root, copy_path);
+	*ret_state = (struct copies_state){.file = file.rc, .copy = copy.rc, .alike = alike(&file, &copy)};
+}
+
+int copies_mend(struct env_root *root, const char *dir, const char *path, enum copies_done *ret_done, struct err *err)
+{
+	char copy_path[REPLICA_PATH_SIZE];
+	copy_name(copy_path, path);
+	*ret_done = COPIES_NONE;
+	AUTO_TEXT struct text file = text_read(root, path);
+	AUTO_TEXT struct text copy = text_read(root, copy_path);
+	if (alike(&file, &copy))
+		return 0;
+	int rc = 0;
+	if (file.rc == 0 && (copy.rc == 0 || is_worn(copy.rc))) {
+		*ret_done = COPIES_COPIED;
+		rc = env_replace(root, dir, copy_path, file.bytes, file.len);
+	} else if (is_worn(file.rc) && copy.rc == 0) {
+		*ret_done = COPIES_RESTORED;
+		rc = restore(root, dir, path, &copy);
+	}
+	return rc ? err_sys(err, rc, "%s: write it and its copy", path) : 0;
+}
+
+static int file_create(struct env_root *root, const char *path, const char *text, size_t len, struct err *err)
+{
+	AUTO_FILE struct env_file *file = NULL;
+	int rc = env_open(root, path, ENV_CREATE, &file);
+	if (rc == 0)
+		rc = env_pwrite(file, text, len, 0);
+	if (rc == 0)
+		rc = env_sync(file);
+	return rc ? err_sys(err, rc, "%s: write", path) : 0;
+}
+
+int copies_create(struct env_root *root, const char *path, const char *text, size_t len, struct err *err)
+{
+	char copy_path[REPLICA_PATH_SIZE];
+	copy_name(copy_path, path);
+	int rc = file_create(root, path, text, len, err);
+	return rc ? rc : file_create(root, copy_path, text, len, err);
+}
+
+// --- those of a replica ---
+
+static int mend_and_tell(struct replica *r, const char *dir, const char *path, enum copies_done *ret_done, struct err *err)
+{
+	int rc = copies_mend(r->root, dir, path, ret_done, err);
+	if (rc == 0 && *ret_done == COPIES_RESTORED) {
+		log_error("a file was damaged, and is restored from its copy protection=%s file=%s", r->name, path);
+		event_emit(EVENT_WARNING, "damage", r->name, NULL, "%s was damaged, and is restored from its copy; nothing is lost, what it was is kept as %s.damaged", path,
+			   path);
+	}
+	return rc;
+}
+
+int copies_mend_protection(struct replica *r, struct err *err)
+{
+	enum copies_done done;
+	struct err why = {0};
+	char path[REPLICA_PATH_SIZE];
+	replica_file(r, path, "protection.json");
+	int rc = mend_and_tell(r, r->name, path, &done, &why);
+	if (rc == 0)
+		return 0;
+	if (done == COPIES_RESTORED)
+		return err_set(err, rc, "%s", why.text);
+	log_warning("a file has no copy for now protection=%s reason=\"%s\"", r->name, why.text);
+	return 0;
+}
+
+void copies_look(const struct replica *r)
+{
+	atomic_store(&((struct replica *)(uintptr_t)r)->copies_due, true); // the one member that a reader may write
+}
+
+// The first point above `number`; 0 when there is none.
+static uint64_t point_after(const struct replica *r, uint64_t number)
+{
+	for (size_t i = 0; i < r->point_count; i++)
+		if (r->points[i].number > number)
+			return r->points[i].number;
+	return 0;
+}
+
+// One pair, under the lock: its directory is moved under it as well. False: there is nothing more to look at.
+static bool pair_mend(struct replica *r, uint64_t *number, bool first, int *rc, struct err *why)
+{
+	char dir[REPLICA_PATH_SIZE], path[REPLICA_PATH_SIZE];
+	enum copies_done done;
+	LOCK_SCOPE(&r->lock);
+	if (r->broken || r->gone)
+		return false;
+	if (first) {
+		replica_file(r, path, "protection.json");
+		*rc = mend_and_tell(r, r->name, path, &done, why);
+		return *rc == 0;
+	}
+	*number = point_after(r, *number);
+	if (*number == 0)
+		return false;
+	replica_file(r, dir, "points/%llu", (unsigned long long)*number);
+	replica_file(r, path, "points/%llu/point.json", (unsigned long long)*number);
+	*rc = mend_and_tell(r, dir, path, &done, why);
+	return *rc == 0;
+}
+
+void copies_round(struct replica *r)
+{
+	struct err why = {0};
+	uint64_t number = 0;
+	int rc = 0;
+	if (!atomic_exchange(&r->copies_due, false))
+		return;
+	for (bool first = true; pair_mend(r, &number, first, &rc, &why); first = false)
+		;
+	if (rc == 0) {
+		r->copies_failed = false;
+		return;
+	}
+	if (!r->copies_failed)
+		log_warning("files cannot be written twice, which is tried again protection=%s reason=\"%s\"", r->name, why.text);
+	r->copies_failed = true;
+	copies_look(r);
+}

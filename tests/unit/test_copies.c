@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files that are kept twice (receiver/copies.c): a bit that turns in one of the two, one that is cut off, gone, or that the disk does not give back, costs
+// nothing, and is made good; both say the same after every change; and a store from before there were copies gets them.
+#include "base/auto.h"
+#include "base/log.h"
+#include "receiver/check.h"
+#include "receiver/copies.h"
+#include "receiver/replica.h"
+#include "receiver/scrub.h"
+#include "tests/lib/bad_disk.h"
+#include "tests/lib/store_flip.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { POINTS = 3 };
+#define WHOLE (UINT64_C(1) << 40)
+static const char *const kept[] = {"protection.json", "points/1/point.json", "points/2/point.json", "points/3/point.json"};
+enum { KEPT = sizeof(kept) / sizeof(kept[0]) };
+
+static void point_add(struct store_twin *t)
+{
+	for (uint64_t b = 0; b < 3; b++) {
+		store_twin_change(t, 0, b, MASK_FULL);
+		assert_int_equal(store_twin_send(t, 0, b, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	}
+	store_twin_seal(t);
+}
+
+static int setup(void **state)
+{
+	struct store_twin *t = calloc(1, sizeof(*t));
+	assert_non_null(t);
+	store_twin_begin(t, 12);
+	bad_disk_begin(t->temp.root->env);
+	store_twin_session(t);
+	for (unsigned n = 1; n <= POINTS; n++)
+		point_add(t);
+	replica_session_end(t->replica);
+	*state = t;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct store_twin *t = *state;
+	bad_disk_heal();
+	store_twin_end(t);
+	bad_disk_end();
+	free(t);
+	return 0;
+}
+
+static char *in_store(const char *rest, const char *suffix)
+{
+	static char name[2][96];
+	static unsigned turn;
+	turn = !turn;
+	(void)snprintf(name[turn], sizeof(name[0]), "vm1/%s%s", rest, suffix);
+	return name[turn];
+}
+
+static void is_alike(struct store_twin *t, const char *rest)
+{
+	struct copies_state state;
+	copies_state(t->temp.root, in_store(rest, ""), &state);
+	if (state.file || state.copy || !state.alike)
+		fail_msg("%s: %d, its copy %d, alike %d", rest, state.file, state.copy, state.alike);
+}
+
+static void all_alike(struct store_twin *t)
+{
+	for (size_t i = 0; i < KEPT; i++)
+		is_alike(t, kept[i]);
+}
+
+// The receiver starts, its keeper comes by, and the source goes on: nothing is lost, nothing is refused, and the copies are whole again.
+static void costs_nothing(struct store_twin *t)
+{
+	struct replica_info info;
+	store_twin_reopen(t);
+	replica_info(t->replica, &info);
+	if (info.broken)
+		fail_msg("%s", info.broken_reason);
+	assert_int_equal(info.point_count, t->cuts);
+	assert_int_equal(replica_mend(t->replica), 0);
+	all_alike(t);
+	for (uint64_t n = 1; n <= t->cuts; n++)
+		assert_int_equal(replica_sound(t->replica, n, NULL), 0);
+	assert_true(store_twin_check(t, false));
+}
+
+typedef void fault(struct store_twin *t, const char *rest, uint64_t at);
+
+static void flip(struct store_twin *t, const char *rest, uint64_t at)
+{
+	store_flip_at(t, rest, at);
+}
+
+static void cut_off(struct store_twin *t, const char *rest, uint64_t at)
+{
+	struct env_file *file = NULL;
+	assert_int_equal(env_open(t->temp.root, in_store(rest, ""), ENV_WRITE, &file), 0);
+	assert_int_equal(env_truncate(file, at), 0);
+	env_close(file);
+}
+
+static void take_away(struct store_twin *t, const char *rest, uint64_t at)
+{
+	(void)at;
+	assert_int_equal(env_unlink(t->temp.root, in_store(rest, "")), 0);
+}
+
+static void unreadable(struct store_twin *t, const char *rest, uint64_t at)
+{
+	(void)t, (void)at;
+	bad_disk_set(in_store(rest, ""), 0, WHOLE, -EIO); // what is written anew is another file of that name: heal it then
+}
+
+static void each_file(struct store_twin *t, fault *make, uint64_t at)
+{
+	for (size_t i = 0; i < KEPT; i++)
+		for (unsigned copy = 0; copy < 2; copy++) {
+			char rest[64];
+			(void)snprintf(rest, sizeof(rest), "%s%s", kept[i], copy ? COPY_SUFFIX : "");
+			make(t, rest, at);
+			costs_nothing(t);
+			(void)env_unlink(t->temp.root, in_store(kept[i], ".damaged"));
+		}
+}
+
+static void bit_that_turns_in_one_of_the_two_costs_nothing(void **state)
+{
+	static const uint64_t places[] = {0, 1, 33, 150, 401};
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
+		each_file(*state, flip, places[i]);
+}
+
+static void one_that_is_cut_off_or_gone_costs_nothing(void **state)
+{
+	each_file(*state, cut_off, 0);
+	each_file(*state, cut_off, 200);
+	each_file(*state, take_away, 0);
+}
+
+static void one_that_cannot_be_read_costs_nothing(void **state)
+{
+	struct store_twin *t = *state;
+	for (size_t i = 0; i < KEPT; i++)
+		for (unsigned copy = 0; copy < 2; copy++) {
+			struct replica_info info;
+			struct env_stat st;
+			char rest[64];
+			(void)snprintf(rest, sizeof(rest), "%s%s", kept[i], copy ? COPY_SUFFIX : "");
+			unreadable(t, rest, 0);
+			store_twin_reopen(t);
+			replica_info(t->replica, &info);
+			assert_true(!info.broken && info.point_count == POINTS);
+			assert_int_equal(replica_mend(t->replica), 0);
+			bad_disk_heal();
+			if (!copy) // and is kept
+				assert_int_equal(env_stat(t->temp.root, in_store(kept[i], ".damaged"), &st), 0);
+			costs_nothing(t);
+		}
+}
+
+static void what_was_damaged_is_kept_the_first_of_it(void **state)
+{
+	struct store_twin *t = *state;
+	AUTO_FREE char *before = NULL;
+	AUTO_FREE char *after = NULL;
+	size_t len = 0, kept_len = 0;
+	store_flip_at(t, "points/2/point.json", 70);
+	assert_int_equal(env_read_file(t->temp.root, "vm1/points/2/point.json", 1 << 16, &before, &len), 0);
+	costs_nothing(t);
+	store_flip_at(t, "points/2/point.json", 90);
+	costs_nothing(t);
+	assert_int_equal(env_read_file(t->temp.root, "vm1/points/2/point.json.damaged", 1 << 16, &after, &kept_len), 0);
+	assert_int_equal(len, kept_len);
+	assert_memory_equal(before, after, len);
+}
+
+// While it runs: a session, a commit, a merge, a fold, and a change of what protection.json says go on over it.
+static void receiver_that_runs_goes_on(void **state)
+{
+	struct store_twin *t = *state;
+	struct err err = {0};
+	store_flip_at(t, "points/2/point.json", 50);
+	store_twin_session(t);
+	point_add(t);
+	replica_session_end(t->replica);
+	store_flip_at(t, "points/3/point.json", 60);
+	assert_int_equal(replica_pin(t->replica, 1, "", &err), 0);
+	store_twin_keep(t, 1); // 2 and 3 into 4
+	assert_int_equal(replica_retain(t->replica, &err), 1);
+	is_alike(t, "points/4/point.json");
+	store_flip_at(t, "points/1/point.json", 60);
+	assert_int_equal(replica_unpin(t->replica, 1, &err), 0);
+	assert_int_equal(replica_retain(t->replica, &err), 1);
+	is_alike(t, "protection.json");
+	store_flip_at(t, "points/4/point.json.copy", 10); // nobody meets it, but a pass looks for it
+	assert_int_equal(store_twin_scrub(t, 0), 0);
+	assert_int_equal(replica_mend(t->replica), 0);
+	is_alike(t, "points/4/point.json");
+	assert_false(replica_is_broken(t->replica));
+	assert_true(store_twin_check(t, false));
+}
+
+static void copies_follow_every_change(void **state)
+{
+	struct store_twin *t = *state;
+	struct err err = {0};
+	uint64_t held = 0;
+	all_alike(t);
+	store_twin_grow(t, 0, 40 * BLOCK_SIZE);
+	store_twin_session(t);
+	is_alike(t, "protection.json");
+	replica_session_end(t->replica);
+	assert_int_equal(replica_set_rpo(t->replica, 77000, &err), 0);
+	is_alike(t, "protection.json");
+	assert_int_equal(replica_hold(t->replica, 2, &held, &err), 0);
+	assert_int_equal(replica_fence(t->replica, 2, &err), 0);
+	is_alike(t, "protection.json");
+	store_flip_at(t, "protection.json", 200); // the fence outlasts it (R7)
+	replica_release(t->replica, 2);
+	store_twin_reopen(t);
+	assert_int_equal(replica_session_begin(t->replica, &t->open, t->pin, &t->opened, &err), -ESTALE);
+	all_alike(t);
+}
+
+static void store_of_before_gets_copies(void **state)
+{
+	struct store_twin *t = *state;
+	for (size_t i = 0; i < KEPT; i++)
+		assert_int_equal(env_unlink(t->temp.root, in_store(kept[i], COPY_SUFFIX)), 0);
+	costs_nothing(t);
+}
+
+// What is whole and says something else is no damage: the copy does not stand in for it.
+static void another_points_file_is_not_taken_for_damage(void **state)
+{
+	struct store_twin *t = *state;
+	struct replica_info info;
+	AUTO_FREE char *other = NULL;
+	size_t len = 0;
+	assert_int_equal(env_read_file(t->temp.root, "vm1/points/1/point.json", 1 << 16, &other, &len), 0);
+	assert_int_equal(env_replace(t->temp.root, "vm1/points/2", "vm1/points/2/point.json", other, len), 0);
+	store_twin_reopen(t);
+	replica_info(t->replica, &info);
+	assert_true(info.broken);
+	assert_non_null(strstr(info.broken_reason, "it is another point's"));
+	assert_int_equal(info.point_count, 1);
+}
+
+struct told {
+	unsigned damage, notes;
+	char text[2000];
+};
+
+static void on_found(void *context, enum check_kind kind, const char *text)
+{
+	struct told *told = context;
+	told->damage += kind == CHECK_DAMAGE;
+	told->notes += kind == CHECK_NOTE;
+	(void)snprintf(told->text + strlen(told->text), sizeof(told->text) - strlen(told->text), "%s\n", text);
+}
+
+static bool on_looked(void *context, uint64_t done, uint64_t of)
+{
+	(void)context, (void)done, (void)of;
+	return true;
+}
+
+// The check of a store names the one that is damaged, and only that, and changes nothing.
+static void check_names_the_one_that_is_damaged(void **state)
+{
+	struct store_twin *t = *state;
+	for (size_t i = 0; i < KEPT; i++)
+		for (unsigned copy = 0; copy < 2; copy++)
+			for (unsigned again = 0; again < 2; again++) {
+				struct told told = {0};
+				struct check_result result;
+				const struct check_watch watch = {.found = on_found, .looked = on_looked, .context = &told};
+				char rest[64];
+				(void)snprintf(rest, sizeof(rest), "%s%s", kept[i], copy ? COPY_SUFFIX : "");
+				store_flip_at(t, rest, 55); // and back
+				assert_int_equal(check_protection(t->temp.root, t->temp.dir, "vm1", 0, &watch, &result, NULL), 0);
+				assert_int_equal(told.damage, !again);
+				assert_int_equal(told.notes, 0);
+				assert_true(again || strstr(told.text, rest));
+			}
+}
+
+int main(void)
+{
+	log_init("test_copies", LOG_LEVEL_ERROR);
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(bit_that_turns_in_one_of_the_two_costs_nothing),
+		TEST(one_that_is_cut_off_or_gone_costs_nothing),
+		TEST(one_that_cannot_be_read_costs_nothing),
+		TEST(what_was_damaged_is_kept_the_first_of_it),
+		TEST(receiver_that_runs_goes_on),
+		TEST(copies_follow_every_change),
+		TEST(store_of_before_gets_copies),
+		TEST(another_points_file_is_not_taken_for_damage),
+		TEST(check_names_the_one_that_is_damaged),
+	};
+	return cmocka_run_group_tests_name("copies", tests, NULL, NULL);
+}
