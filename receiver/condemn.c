@@ -105,6 +105,12 @@ static void listed_claim(const struct replica *r, uint64_t number, unsigned disk
 
 int scrub_condemn(struct replica *r, uint16_t disk, uint64_t number, bool any, const struct err *why, struct err *err)
 {
+	LOCK_SCOPE(&r->lock);
+	return scrub_condemn_locked(r, disk, number, any, why, err);
+}
+
+int scrub_condemn_locked(struct replica *r, uint16_t disk, uint64_t number, bool any, const struct err *why, struct err *err)
+{
 	AUTO_FREE struct claim *claim = calloc(1, sizeof(*claim));
 	if (!claim)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -112,23 +118,20 @@ int scrub_condemn(struct replica *r, uint16_t disk, uint64_t number, bool any, c
 	listed_claim(r, number, disk, claim);
 	if (claim->run.count == UINT64_MAX && !any)
 		return 0;
-	{
-		LOCK_SCOPE(&r->lock);
-		struct damage_set *set = &r->scrub.damage;
-		if (claim->set.count == 0 && (claim->run.count == 0 || claim->run.count == UINT64_MAX)) {
-			claim->run.first = 0;
-			claim->run.count = size_blocks(r->prot.disk[disk].size);
-		}
-		damage_add(&claim->set, &claim->run);
-		for (unsigned i = 0; i < claim->set.count; i++)
-			damage_add(set, &claim->set.run[i]);
-		r->scrub_unsaved = true;
-		scrub_poison(r);
-		r->reopen = r->reopen || r->session_open;
+	if (claim->set.count == 0 && (claim->run.count == 0 || claim->run.count == UINT64_MAX)) {
+		claim->run.first = 0;
+		claim->run.count = size_blocks(r->prot.disk[disk].size);
 	}
+	damage_add(&claim->set, &claim->run);
+	for (unsigned i = 0; i < claim->set.count; i++)
+		if (!damage_covers(&r->scrub.damage, &claim->set.run[i]))
+			damage_add(&r->scrub.damage, &claim->set.run[i]);
+	r->scrub_unsaved = true;
+	scrub_poison(r);
+	r->reopen = r->reopen || r->session_open;
 	log_error("a file of a point cannot be used: what it holds is in quarantine protection=%s point=%llu disk=%s reason=\"%s\"", r->name,
 		  (unsigned long long)number, r->prot.disk[disk].name, why->text);
 	event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "point %llu of %s and those that stand on it are in quarantine: %s", (unsigned long long)number,
 		   r->name, why->text);
-	return scrub_save(r, err);
+	return scrub_record(r, err);
 }

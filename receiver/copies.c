@@ -52,7 +52,7 @@ bool copies_stand_in(struct env_root *root, const char *path, int rc)
 
 // --- one file and its copy ---
 
-static int aside_move(struct env_root *root, const char *path)
+int copies_aside(struct env_root *root, const char *path)
 {
 	char aside[REPLICA_PATH_SIZE];
 	struct env_stat st;
@@ -65,7 +65,7 @@ static int aside_move(struct env_root *root, const char *path)
 
 static int restore(struct env_root *root, const char *dir, const char *path, const struct text *copy)
 {
-	int rc = aside_move(root, path);
+	int rc = copies_aside(root, path);
 	return rc ? rc : env_replace(root, dir, path, copy->bytes, copy->len);
 }
 
@@ -107,6 +107,25 @@ int copies_mend(struct env_root *root, const char *dir, const char *path, enum c
 		rc = restore(root, dir, path, &copy);
 	}
 	return rc ? err_sys(err, rc, "%s: write it and its copy", path) : 0;
+}
+
+// Before its file changes, durably: a copy that is there says the same as the file, always.
+static int copy_drop(struct env_root *root, const char *dir, const char *copy)
+{
+	int rc = env_unlink(root, copy);
+	return rc && rc != -ENOENT ? rc : env_sync_dir(root, dir);
+}
+
+int copies_replace(struct env_root *root, const char *dir, const char *path, const char *text, size_t len, bool *ret_changed)
+{
+	char copy[REPLICA_PATH_SIZE];
+	copy_name(copy, path);
+	*ret_changed = false;
+	int rc = copy_drop(root, dir, copy);
+	if (rc == 0)
+		rc = env_replace(root, dir, path, text, len);
+	*ret_changed = rc == 0;
+	return rc ? rc : env_replace(root, dir, copy, text, len);
 }
 
 static int file_create(struct env_root *root, const char *path, const char *text, size_t len, struct err *err)

@@ -37,6 +37,11 @@ int copies_mend_protection(struct replica *replica, struct err *err);
 // Of every file of the replica that is kept twice, when somebody met a damaged one, or looks for them. Takes `lock`, for a file at a time.
 void copies_round(struct replica *replica);
 void copies_look(const struct replica *replica); // the next round does; any thread
+// Replaces the file and its copy, so that a copy that is there always says what the file does. *ret_changed: the file is replaced, durably, whatever became
+// of the copy.
+int copies_replace(struct env_root *root, const char *dir, const char *path, const char *text, size_t len, bool *ret_changed);
+// Moves a damaged file to <path>.damaged, where there is none from an earlier time; not certain until its directory is synced.
+int copies_aside(struct env_root *root, const char *path);
 // Writes text to the new files `path` and its copy, and syncs them; their names are the caller's to sync.
 int copies_create(struct env_root *root, const char *path, const char *text, size_t len, struct err *err);
 

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "receiver/overlays.h"
 #include "receiver/scrub.h"
 
 #include <errno.h>
@@ -208,6 +209,8 @@ static int point_drop(struct replica *r, uint64_t number, struct err *err)
 // A read that found damage, or a failed sync, breaks the replica; other failures leave a fold to be done again.
 static int fold_fail(struct replica *r, bool synced, const struct err *why, struct err *err)
 {
+	if (synced && overlays_were_it(r, why))
+		return err_set(err, -EAGAIN, "fold: %s; it was made good, and is tried again", why->text);
 	if (!synced || why->code == -EBADMSG)
 		return replica_break(r, why, err);
 	if (why->code == -ENOSPC || why->code == -EDQUOT)

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "format/qcow2_merge.h"
 #include "receiver/copies.h"
+#include "receiver/overlays.h"
 #include "receiver/scrub.h"
 
 #include <errno.h>
@@ -286,6 +287,8 @@ static int finish(struct merge *m, struct err *err)
 static int build_fail(struct replica *r, const struct err *why, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
+	if (overlays_were_it(r, why))
+		return err_set(err, -EAGAIN, "merge: %s; it was made good, and is tried again", why->text);
 	if (why->code == -EBADMSG)
 		return replica_break(r, why, err);
 	if (why->code == -ENOSPC || why->code == -EDQUOT)

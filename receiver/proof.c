@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "receiver/chain.h"
+#include "receiver/overlays.h"
 #include "receiver/replica.h"
 #include "receiver/scrub.h"
 
@@ -124,11 +125,20 @@ static void disk_end(struct proof *p)
 	p->info.ended = ++p->disk == p->disk_count;
 }
 
+// What can be, while this point is held. The rest is left to whoever meets it when it is not.
+static bool overlays_made_good(struct replica *r, const struct err *why)
+{
+	LOCK_SCOPE(&r->lock);
+	return overlays_were_it(r, why);
+}
+
 // Opens the next disk.
 static int chain_begin(struct proof *p, struct err *err)
 {
 	struct err why = {.code = 0};
 	int rc = chain_open(p->replica, p->point, p->disk, &p->chain, &why);
+	if (rc && overlays_made_good(p->replica, &why))
+		return err_set(err, -EAGAIN, "%s; it was made good", why.text);
 	if (rc && chain_is_damaged(rc))
 		return condemn(p, chain_fault(p->replica, p->point, p->disk), &why, err);
 	return rc ? err_set(err, rc, "%s", why.text) : 0;

@@ -5,8 +5,10 @@
 #include "receiver/replica.h"
 
 #include "base/log.h"
+#include "receiver/chain.h"
 #include "receiver/copies.h"
 #include "receiver/json_file.h"
+#include "receiver/overlays.h"
 #include "receiver/scrub.h"
 #include "receiver/seed.h"
 
@@ -137,8 +139,7 @@ struct numbers {
 	size_t count;
 };
 
-// The numbers under points/, rising. The caller frees them.
-static int numbers_list(struct replica *r, uint64_t **ret_numbers, size_t *ret_count, struct err *err)
+int replica_numbers(struct replica *r, uint64_t **ret_numbers, size_t *ret_count, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE], **names = NULL;
 	size_t count = 0;
@@ -290,7 +291,7 @@ static int points_load(struct replica *r, struct err *err)
 	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
 	uint64_t sizes[DISKS_MAX] = {0};
 	size_t count = 0;
-	int rc = numbers_list(r, &numbers, &count, err);
+	int rc = replica_numbers(r, &numbers, &count, err);
 	if (rc)
 		return rc;
 	r->merged = calloc(count ? count : 1, sizeof(*r->merged));
@@ -326,15 +327,20 @@ int replica_examine(struct replica *r, struct err *err)
 	return rc ? rc : pins_load(r, err);
 }
 
-static void begin_anew(struct replica *r)
+static void points_forget(struct replica *r)
 {
-	head_close(r);
 	free(r->points);
 	free(r->merged);
 	r->points = NULL;
 	r->merged = NULL;
 	r->point_count = r->merged_count = 0;
 	r->base_bytes = 0;
+}
+
+static void begin_anew(struct replica *r)
+{
+	head_close(r);
+	points_forget(r);
 	r->prot_certain = false;
 }
 
@@ -347,6 +353,23 @@ static int look(struct replica *r, struct err *err)
 		r->scrub_known = true;
 	}
 	return rc;
+}
+
+// What recovery would call the replica broken for, but can make good: overlays. What the disk does not give back is given up when that was tried often enough.
+static int examine_and_mend(struct replica *r, struct err *err)
+{
+	bool mended = false, given_up = r->mend_failures >= STALL_TRIES;
+	struct err cannot = {0};
+	int rc = replica_examine(r, err);
+	if (!chain_is_damaged(rc) && !(rc == -EIO && given_up))
+		return rc;
+	if (overlays_mend(r, given_up, &mended, &cannot))
+		return cannot.code == -ENOMEM || cannot.code == -EBUSY ? err_set(err, rc, "%s", cannot.text) : rc;
+	if (!mended)
+		return rc;
+	points_forget(r);
+	*err = (struct err){0};
+	return replica_examine(r, err);
 }
 
 void replica_recover(struct replica *r)
@@ -373,7 +396,7 @@ void replica_recover_locked(struct replica *r)
 	if (rc == 0)
 		rc = copies_mend_protection(r, &why);
 	copies_look(r);
-	if (rc == 0 && (rc = replica_examine(r, &why))) {
+	if (rc == 0 && (rc = examine_and_mend(r, &why))) {
 		adopt_load(r);
 		(void)replica_break_passing(r, &why, &told);
 		return;

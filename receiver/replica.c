@@ -103,30 +103,23 @@ int replica_ready(const struct replica *r, struct err *err)
 	return 0;
 }
 
-// Before its file changes, durably: a copy that is there says the same as the file, always.
-static int copy_drop(struct replica *r, const char *copy)
-{
-	int rc = env_unlink(r->root, copy);
-	return rc && rc != -ENOENT ? rc : env_sync_dir(r->root, r->name);
-}
-
 int replica_save(struct replica *r, const struct protection *next, struct err *err)
 {
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
-	char path[REPLICA_PATH_SIZE], copy[REPLICA_PATH_SIZE];
+	char path[REPLICA_PATH_SIZE];
 	struct err why = {0};
+	bool changed = false;
 	int rc = protection_encode(next, &text, &len);
 	if (rc)
 		return err_sys(err, rc, "%s: protection.json", r->name);
 	replica_file(r, path, "protection.json");
-	replica_file(r, copy, "protection.json" COPY_SUFFIX);
-	rc = copy_drop(r, copy);
-	if (rc == 0)
-		rc = env_replace(r->root, r->name, path, text, len);
+	rc = copies_replace(r->root, r->name, path, text, len, &changed);
 	if (rc == -ENOSPC || rc == -EDQUOT) {
 		copies_look(r);
-		return err_sys(err, -ENOSPC, "the target's store %s is full: free space there; %s", r->store_path, path);
+		if (!changed)
+			return err_sys(err, -ENOSPC, "the target's store %s is full: free space there; %s", r->store_path, path);
+		rc = 0; // it counts without a copy
 	}
 	if (rc) { // which of the two is on disk is not known
 		err_sys(&why, rc, "%s: replace", path);
@@ -146,15 +139,6 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 	r->prot.retention = next->retention;
 	r->prot.doubt = next->doubt;
 	r->prot_certain = true;
-	rc = env_replace(r->root, r->name, copy, text, len);
-	if (rc == -ENOSPC || rc == -EDQUOT) { // it counts without one
-		copies_look(r);
-		return 0;
-	}
-	if (rc) {
-		err_sys(&why, rc, "%s: replace", copy);
-		return replica_break(r, &why, err);
-	}
 	return 0;
 }
 

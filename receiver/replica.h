@@ -294,6 +294,7 @@ void replica_recover_locked(struct replica *replica); // for whoever has the loc
 // that is wrong; the points before it are in `points`. What a merge that was cut off left is in `merged`.
 int replica_load(struct replica *replica, struct err *err);
 int replica_examine(struct replica *replica, struct err *err);
+int replica_numbers(struct replica *replica, uint64_t **ret_numbers, size_t *ret_count, struct err *err); // under points/, rising; the caller frees them
 int replica_number(const char *name, uint64_t *ret_number); // of a name under points/; -EBADMSG when it is none
 
 // intake.c: whether the session may speak of blocks [first, first + count) of the disk.

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "link/events.h"
 #include "receiver/copies.h"
+#include "receiver/overlays.h"
 #include "receiver/scrub_slice.h"
 
 #include <errno.h>
@@ -122,6 +123,13 @@ static void range_adapt(struct replica *r, uint64_t proofs)
 		r->scrub_range = min_u64(SCRUB_RANGE_MAX, r->scrub_range * 2);
 }
 
+static bool overlays_made_good(struct replica *r)
+{
+	const struct err why = {.code = -EBADMSG};
+	LOCK_SCOPE(&r->lock);
+	return !r->broken && overlays_were_it(r, &why);
+}
+
 // Under retain_lock. -EAGAIN: a point was committed while something was found; look again.
 static int slice_do(struct replica *r, unsigned tries, struct scrub_step *ret_step, struct err *err)
 {
@@ -142,7 +150,14 @@ static int slice_do(struct replica *r, unsigned tries, struct scrub_step *ret_st
 		s->first = min_u64(r->scrub.pass.block, blocks);
 		s->end = min_u64(blocks, s->first + min_u64(r->scrub_range, max_u64(1, r->scrub.pass.rate / BLOCK_SIZE))); // a second at most
 	}
+	s->open_first = true;
 	int rc = slice_run(s, point, err);
+	if (rc == -EILSEQ) {
+		if (overlays_made_good(r))
+			return -EAGAIN; // all that it holds may be sound
+		s->open_first = false;
+		rc = slice_run(s, point, err);
+	}
 	LOCK_SCOPE(&r->lock);
 	if (rc == -EBADMSG) { // a digest file: docs/store.md, "Errors while running"
 		struct err why = *err;

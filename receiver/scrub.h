@@ -84,6 +84,7 @@ int scrub_unreadable(struct replica *replica, uint16_t disk, uint64_t first, uin
 // list cannot be read either, or names none and `any` is set) are quarantined as this point and the later ones show them; durable on return. In memory they
 // are also after an error. The next pass over every point says exactly which are. Takes `lock`.
 int scrub_condemn(struct replica *replica, uint16_t disk, uint64_t number, bool any, const struct err *why, struct err *err);
+int scrub_condemn_locked(struct replica *replica, uint16_t disk, uint64_t number, bool any, const struct err *why, struct err *err); // for whoever has it
 
 // scrub_wait.c: whether the pass of this replica is left alone now, because it is broken, or a slice of it failed; and for how long it is from now on.
 bool scrub_rests(struct replica *replica);

@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "format/qcow2_layout.h"
+#include "receiver/chain.h"
 
 #include <errno.h>
 
@@ -36,11 +37,13 @@ static int level_open(struct scrub_chain *c, struct scrub_level *level, struct e
 	int rc = level->file ? 0
 			     : replica_open_file(c->replica, ENV_READ, &level->file, err, "points/%llu/%s.qcow2",
 						 (unsigned long long)level->number, name);
+	c->unopened = c->unopened || chain_is_damaged(rc);
 	if (rc)
 		return rc;
 	rc = qcow2_reader_open(level->file, &level->reader, err);
 	if (rc == 0 && qcow2_reader_size(level->reader) != level->size)
 		rc = err_set(err, -EBADMSG, "not of the size that the disk had");
+	c->unopened = c->unopened || chain_is_damaged(rc);
 	return rc ? err_wrap(err, "%s/points/%llu/%s.qcow2", c->replica->name, (unsigned long long)level->number, name) : 0;
 }
 

@@ -20,6 +20,7 @@ struct scrub_chain {
 	unsigned disk;
 	struct scrub_level *level; // oldest first
 	size_t count;
+	bool unopened; // a level was damaged so that it could not be opened
 	struct env_file *base;
 	unsigned char *merge; // a block
 };

@@ -51,7 +51,10 @@ static int slice_open(struct slice *s, struct err *err)
 	s->block = malloc(BLOCK_SIZE);
 	if (!s->digest || !s->shown || !s->bad || !s->named || !s->block)
 		return err_set(err, -ENOMEM, "out of memory for a scrub");
-	return scrub_chain_open(&s->chain, err);
+	rc = scrub_chain_open(&s->chain, err);
+	for (size_t i = 0; rc == 0 && s->open_first && i < s->chain.count; i++)
+		(void)scrub_chain_overlay(&s->chain, i);
+	return rc == 0 && s->open_first && s->chain.unopened ? err_set(err, -EILSEQ, "an overlay cannot be opened") : rc;
 }
 
 static void slice_close(struct slice *s)
@@ -283,13 +286,14 @@ int slice_run(struct slice *s, uint64_t point, struct err *err)
 	struct replica *r = s->replica;
 	unsigned disk = s->disk;
 	uint64_t first = s->first, end = s->end;
+	bool open_first = s->open_first;
 	int rc = slice_open(s, err);
 	if (rc == 0)
 		rc = point ? point_prove(s, point, err) : versions_prove(s, err);
 	slice_close(s);
 	if (rc != -EUCLEAN)
 		return rc;
-	*s = (struct slice){.replica = r, .disk = disk, .first = first, .end = end};
+	*s = (struct slice){.replica = r, .disk = disk, .first = first, .end = end, .open_first = open_first};
 	*err = (struct err){0};
 	rc = slice_open(s, err);
 	if (rc == 0)

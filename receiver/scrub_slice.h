@@ -22,6 +22,7 @@ struct slice {
 	uint64_t bytes, proofs;
 	uint64_t unread; // blocks in whose place a table had something else, or could not be read
 	uint64_t newest; // point, when the slice began
+	bool open_first; // -EILSEQ where an overlay is damaged so that it cannot be opened, before anything is looked at
 };
 
 // `replica`, `disk`, `first` and `end` are given; `point` 0: every version of each block. What is damaged in one point is looked at in all. What was found is in

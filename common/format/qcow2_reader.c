@@ -8,6 +8,7 @@
 
 #include "format/qcow2_header.h"
 #include "format/qcow2_packed.h"
+#include "format/qcow2_reader_state.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -33,17 +34,14 @@ struct qcow2_reader {
 	unsigned char *merge; // a block
 };
 
-static int reader_load(struct qcow2_reader *reader, struct err *err)
+static int tables_load(struct qcow2_reader *reader, struct err *err)
 {
-	int rc = qcow2_header_load(reader->file, &reader->header, &reader->file_size, err);
-	if (rc)
-		return rc;
 	size_t len = (size_t)qcow2_l1_entries(reader->header.size) * 8;
 	reader->l1 = malloc(len);
 	reader->merge = malloc(BLOCK_SIZE);
 	if (!reader->l1 || !reader->merge)
 		return err_sys(err, -ENOMEM, "open an image of %llu bytes", (unsigned long long)reader->header.size);
-	rc = env_pread_full(reader->file, reader->l1, len, reader->header.l1_offset);
+	int rc = env_pread_full(reader->file, reader->l1, len, reader->header.l1_offset);
 	return rc ? err_sys(err, rc, "read the L1 table at %llu", (unsigned long long)reader->header.l1_offset) : 0;
 }
 
@@ -53,13 +51,42 @@ int qcow2_reader_open(struct env_file *file, struct qcow2_reader **ret_reader, s
 	if (!reader)
 		return err_sys(err, -ENOMEM, "open an image");
 	reader->file = file;
-	int rc = reader_load(reader, err);
+	int rc = qcow2_header_load(file, &reader->header, &reader->file_size, err);
+	if (rc == 0)
+		rc = tables_load(reader, err);
 	if (rc) {
 		qcow2_reader_free(reader);
 		return rc;
 	}
 	*ret_reader = reader;
 	return 0;
+}
+
+int qcow2_reader_open_as(struct env_file *file, const struct qcow2_header *header, uint64_t file_size, struct qcow2_reader **ret_reader, struct err *err)
+{
+	struct qcow2_reader *reader = calloc(1, sizeof(*reader));
+	if (!reader)
+		return err_sys(err, -ENOMEM, "open an image");
+	reader->file = file;
+	reader->header = *header;
+	reader->file_size = file_size;
+	int rc = tables_load(reader, err);
+	if (rc) {
+		qcow2_reader_free(reader);
+		return rc;
+	}
+	*ret_reader = reader;
+	return 0;
+}
+
+const struct qcow2_header *qcow2_reader_header(const struct qcow2_reader *reader)
+{
+	return &reader->header;
+}
+
+struct env_file *qcow2_reader_file(const struct qcow2_reader *reader)
+{
+	return reader->file;
 }
 
 void qcow2_reader_free(struct qcow2_reader *reader)

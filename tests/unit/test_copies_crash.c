@@ -38,7 +38,16 @@ static bool there(struct env_root *root, const char *path)
 	return env_stat(root, path, &st) == 0;
 }
 
-// Each file whose copy is whole gets damaged, once, and the copy has to carry it alone. A point has had both since it had its name.
+// What recovery meets more than once is damaged at most once: its name says so then.
+static int note(struct env_root *root, const char *damaged)
+{
+	struct env_file *file = NULL;
+	int rc = there(root, damaged) ? 0 : env_open(root, damaged, ENV_CREATE, &file);
+	env_close(file);
+	return rc;
+}
+
+// Each file whose copy is whole gets damaged, and the copy has to carry it alone. A point has had both since it had its name.
 static int file_found(struct env_root *root, const char *path, bool must, struct err *err)
 {
 	struct copies_state state;
@@ -51,9 +60,9 @@ static int file_found(struct env_root *root, const char *path, bool must, struct
 		return err_set(err, -EBADMSG, "%s: its copy is not whole", path);
 	if (state.file && state.copy)
 		return err_set(err, -EBADMSG, "%s: neither it nor its copy is whole", path);
-	if (state.file || state.copy || there(root, damaged))
+	if (state.file || there(root, damaged))
 		return 0;
-	int rc = rot(root, path);
+	int rc = state.copy ? note(root, damaged) : rot(root, path);
 	return rc ? err_sys(err, rc, "%s", path) : 0;
 }
 

@@ -163,7 +163,10 @@ static void list_that_cannot_be_read_is_damage(void **state)
 static void overlay_that_is_none_any_more_puts_what_stands_on_it_into_quarantine(void **state)
 {
 	struct place *p = *state;
-	store_flip_at(&p->twin, "points/2/vda.qcow2", 0);
+	struct env_file *overlay = NULL;
+	assert_int_equal(env_open(p->twin.temp.root, "vm1/points/2/vda.qcow2", ENV_WRITE, &overlay), 0);
+	assert_int_equal(env_truncate(overlay, 65536), 0);
+	env_close(overlay);
 	begin(p, 3);
 	struct verify_info info = finish(p, 3);
 	assert_int_equal(info.state, VERIFY_DAMAGED);
@@ -173,6 +176,16 @@ static void overlay_that_is_none_any_more_puts_what_stands_on_it_into_quarantine
 	p->verifier = NULL;
 	store_twin_reopen(&p->twin); // which is durable
 	assert_true(replica_damaged_blocks(p->twin.replica, 2) > 0);
+}
+
+// A header can be written anew while the point is in use, and nothing is lost.
+static void header_that_is_damaged_is_made_good(void **state)
+{
+	struct place *p = *state;
+	store_flip_at(&p->twin, "points/2/vda.qcow2", 0);
+	begin(p, 3);
+	assert_int_equal(finish(p, 3).state, VERIFY_SOUND);
+	assert_true(!refused(p, 2) && !refused(p, 3));
 }
 
 static void base_whose_table_is_damaged_puts_every_point_into_quarantine(void **state)
@@ -369,6 +382,7 @@ int main(void)
 		TEST(list_that_cannot_be_read_is_damage),
 		TEST(digests_that_are_lost_are_damage),
 		TEST(overlay_that_is_none_any_more_puts_what_stands_on_it_into_quarantine),
+		TEST(header_that_is_damaged_is_made_good),
 		TEST(base_whose_table_is_damaged_puts_every_point_into_quarantine),
 		TEST(overlay_that_gives_eio_is_no_damage_and_tried_again),
 		TEST(want_of_memory_or_descriptors_is_no_damage_and_tried_again),
