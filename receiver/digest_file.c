@@ -57,12 +57,32 @@ void digest_prelude_encode(unsigned char sector[DIGEST_SECTOR], const struct dig
 	digest_sector_seal(sector, 0, 0);
 }
 
-int digest_prelude_read(struct env_file *file, enum digest_file_kind kind, struct digest_prelude *ret_prelude, struct err *err)
+// Each by itself, so that one which cannot be read costs no other: it looks like one that does not check.
+static int sectors_read_each(struct env_file *file, unsigned char *sectors, uint64_t count, uint64_t number)
+{
+	int rc = 0;
+	for (uint64_t i = 0; rc == 0 && i < count; i++) {
+		rc = env_pread_full(file, sectors + i * DIGEST_SECTOR, DIGEST_SECTOR, (number + i) * DIGEST_SECTOR);
+		if (rc != -EIO)
+			continue;
+		memset(sectors + i * DIGEST_SECTOR, 0xff, DIGEST_SECTOR);
+		rc = 0;
+	}
+	return rc;
+}
+
+int digest_sectors_read(struct env_file *file, bool given_up, unsigned char *sectors, uint64_t count, uint64_t number)
+{
+	int rc = env_pread_full(file, sectors, (size_t)count * DIGEST_SECTOR, number * DIGEST_SECTOR);
+	return rc == -EIO && given_up ? sectors_read_each(file, sectors, count, number) : rc;
+}
+
+int digest_prelude_read(struct env_file *file, enum digest_file_kind kind, bool given_up, struct digest_prelude *ret_prelude, struct err *err)
 {
 	unsigned char sector[DIGEST_SECTOR], found[sizeof(magic)];
 	struct digest_prelude p = {.kind = kind};
 	uint32_t used;
-	int rc = env_pread_full(file, sector, sizeof(sector), 0);
+	int rc = digest_sectors_read(file, given_up, sector, 1, 0);
 	if (rc)
 		return rc == -ENODATA ? err_set(err, -EBADMSG, "the prelude is cut off") : err_sys(err, rc, "read");
 	if (digest_sector_check(sector, 0, &used))
@@ -96,7 +116,7 @@ int digest_prelude_expect(struct env_file *file, enum digest_file_kind kind, con
 			  uint64_t entries, struct err *err)
 {
 	struct digest_prelude p;
-	int rc = digest_prelude_read(file, kind, &p, err);
+	int rc = digest_prelude_read(file, kind, disk->given_up, &p, err);
 	if (rc)
 		return rc; // -EUCLEAN too: it says nothing that the caller does not know
 	if (p.disk.size != disk->size || p.entries != entries || p.disk.number != disk->number || p.disk.kind != disk->kind)
@@ -220,7 +240,7 @@ struct list_reader {
 	uint64_t next;	  // the lowest index that may come
 	uint64_t left;	  // entries that must come
 	uint64_t missing; // entries of the damaged sectors since the last good one
-	bool any_lost;
+	bool any_lost, given_up;
 	digest_each *each;
 	digest_lost *lost;
 	void *context;
@@ -284,7 +304,7 @@ static int list_read(struct list_reader *r, struct env_file *file, uint64_t sect
 		return err_set(err, -ENOMEM, "out of memory");
 	for (uint64_t number = 1; number < sectors;) {
 		uint64_t count = min_u64(BATCH_SECTORS, sectors - number);
-		int rc = env_pread_full(file, batch, (size_t)count * DIGEST_SECTOR, number * DIGEST_SECTOR);
+		int rc = digest_sectors_read(file, r->given_up, batch, count, number);
 		if (rc)
 			return err_sys(err, rc, "read");
 		for (uint64_t i = 0; rc == 0 && i < count; i++)
@@ -311,7 +331,7 @@ int digest_list_salvage(struct env_file *file, const struct digest_disk *disk, u
 		rc = digest_prelude_expect(file, DIGEST_LIST, disk, entries, err);
 	if (rc == -EUCLEAN)
 		rc = lost ? 0 : err_set(err, -EBADMSG, "the prelude is damaged");
-	struct list_reader r = {.sha = sha, .blocks = size_blocks(disk->size), .left = entries, .each = each, .lost = lost, .context = context};
+	struct list_reader r = {.sha = sha, .blocks = size_blocks(disk->size), .left = entries, .given_up = disk->given_up, .each = each, .lost = lost, .context = context};
 	if (rc == 0)
 		rc = list_read(&r, file, length / DIGEST_SECTOR, err);
 	if (rc || r.any_lost)

@@ -29,6 +29,7 @@ struct digest_disk {
 	enum digest_kind kind; // that its digests are of
 	uint16_t number;
 	uint64_t size; // bytes
+	bool given_up; // sectors that the disk does not give back (EIO) count as damaged
 };
 
 // No digest of a block, but for a chance of 2^-128: what is compared with it differs.

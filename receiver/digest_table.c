@@ -40,7 +40,7 @@ static int table_prelude(struct env_file *file, const struct digest_disk *disk, 
 {
 	struct digest_prelude p;
 	uint64_t length = 0;
-	int damaged = digest_prelude_read(file, DIGEST_TABLE, &p, err), rc = damaged;
+	int damaged = digest_prelude_read(file, DIGEST_TABLE, disk->given_up, &p, err), rc = damaged;
 	if (rc == -EUCLEAN)
 		p = (struct digest_prelude){.kind = DIGEST_TABLE, .disk = *disk, .entries = size_blocks(disk->size)};
 	else if (rc)
@@ -144,7 +144,7 @@ int digest_table_salvage(struct env_file *file, const struct digest_disk *disk, 
 	uint64_t sectors = digest_table_length(disk->size) / DIGEST_SECTOR;
 	for (uint64_t number = 1; number < sectors;) {
 		uint64_t count = min_u64(READ_SECTORS, sectors - number);
-		rc = env_pread_full(file, batch, (size_t)count * DIGEST_SECTOR, number * DIGEST_SECTOR);
+		rc = digest_sectors_read(file, disk->given_up, batch, count, number);
 		if (rc)
 			return err_sys(err, rc, "read");
 		if (bytes_zero(batch, (size_t)count * DIGEST_SECTOR)) {
@@ -206,7 +206,7 @@ static int update_fetch(struct digest_update *update, uint64_t sector, struct er
 	int rc = digest_update_flush(update, err);
 	if (rc)
 		return rc;
-	rc = env_pread_full(update->file, update->buf, sizeof(update->buf), sector * DIGEST_SECTOR);
+	rc = digest_sectors_read(update->file, update->disk->given_up, update->buf, 1, sector);
 	if (rc)
 		return err_sys(err, rc, "read");
 	if (!bytes_zero(update->buf, sizeof(update->buf)) && digest_sector_check(update->buf, sector, &used))

@@ -70,7 +70,7 @@ static int table_load(const struct replica *r, unsigned disk, uint64_t size, dig
 {
 	AUTO_FILE struct env_file *file = NULL;
 	const char *name = r->prot.disk[disk].name;
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = size};
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = size, .given_up = atomic_load(&r->digests_given_up)};
 	struct taker taker = {.r = r, .disk = disk, .each = each, .context = context};
 	int rc = replica_open_file(r, ENV_READ, &file, err, "base/%s.digests", name);
 	if (rc)
@@ -97,7 +97,7 @@ int digests_of_point(const struct replica *r, const struct point_file *point, un
 	const struct point_disk *pd = &point->disk[disk];
 	const char *name = r->prot.disk[disk].name;
 	unsigned long long number = point->info.number;
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size};
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size, .given_up = atomic_load(&r->digests_given_up)};
 	struct taker taker = {.r = r, .disk = disk, .number = number, .each = each, .context = context};
 	int rc = replica_open_file(r, ENV_READ, &file, err, "points/%llu/%s.digests", number, name);
 	if (rc)

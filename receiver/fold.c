@@ -162,7 +162,8 @@ static int digests_apply(struct replica *r, const struct point_file *point, unsi
 {
 	AUTO_FILE struct env_file *table = NULL;
 	const char *name = r->prot.disk[disk].name;
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = point->disk[disk].size}; // at most the table's
+	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = point->disk[disk].size,
+				 .given_up = atomic_load(&r->digests_given_up)}; // at most the table's
 	struct digest_fold to = {.unknown = false};
 	int rc = replica_open_file(r, ENV_WRITE, &table, err, "base/%s.digests", name);
 	if (rc)

@@ -159,7 +159,8 @@ uint64_t replica_waits_for(const struct replica *r)
 
 struct digest_disk replica_disk(const struct replica *r, unsigned disk)
 {
-	return (struct digest_disk){.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = r->prot.disk[disk].size};
+	return (struct digest_disk){.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = r->prot.disk[disk].size,
+				    .given_up = atomic_load(&r->digests_given_up)};
 }
 
 struct point_info *replica_point(struct replica *r, uint64_t number)

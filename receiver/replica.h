@@ -134,6 +134,7 @@ struct replica {
 	bool scrub_late_told;
 	struct err scrub_why;	   // the newest slice failed
 	uint64_t scrub_rest_ns;	   // monotonic: no slice before
+	_Atomic bool digests_given_up; // sectors of lists and tables that cannot be read (EIO) count as damaged: it was tried often enough
 	_Atomic bool copies_due;   // files that are kept twice are to be looked at: copies.c
 	bool copies_failed;	   // the keeper's: it could not write one
 	bool reopen;		   // the session is to open again: a scrub found damage that its source must hear of

@@ -70,6 +70,8 @@ static void stall_begin(struct replica *r, const struct err *why)
 	if (!space) { // which says nothing of a block that could not be read before
 		r->stall.failures++;
 		r->stall.until_ns = env_mono_ns(r->root->env) + min_u64(wait_s, STALL_MAX_S) * NS_PER_S;
+		if (stall_leaves_out(r, why->code))
+			atomic_store(&r->digests_given_up, true);
 	}
 	r->stall.why = *why;
 }

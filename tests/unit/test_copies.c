@@ -205,6 +205,7 @@ static void receiver_that_runs_goes_on(void **state)
 	assert_int_equal(replica_unpin(t->replica, 1, &err), 0);
 	assert_int_equal(replica_retain(t->replica, &err), 1);
 	is_alike(t, "protection.json");
+	assert_int_equal(replica_mend(t->replica), 0);
 	store_flip_at(t, "points/4/point.json.copy", 10); // nobody meets it, but a pass looks for it
 	assert_int_equal(store_twin_scrub(t, 0), 0);
 	assert_int_equal(replica_mend(t->replica), 0);

@@ -167,6 +167,82 @@ static void fold_goes_on_without_a_table_that_cannot_be_read(void **state)
 	assert_false(replica_is_broken(t->replica));
 }
 
+// Of the digests alone: the data is folded, but nobody can prove it any more.
+static void digests_are_given_up(struct store_twin *t, const char *name, uint64_t from)
+{
+	bad_disk_set(name, DIGEST_SECTOR, 1, -EIO);
+	retain_until_given_up(t);
+	assert_false(replica_is_broken(t->replica));
+	for (uint64_t n = 1; n <= 3; n++)
+		if (replica_point(t->replica, n))
+			assert_int_equal(refused(t, n), n >= from);
+	store_twin_reopen(t); // durably, and with it another process that has given nothing up
+	for (uint64_t n = 1; n <= 3; n++)
+		if (replica_point(t->replica, n))
+			assert_int_equal(refused(t, n), n >= from);
+	bad_disk_heal();
+	(void)pass(t);
+	for (uint64_t n = 1; n <= 3; n++)
+		if (replica_point(t->replica, n))
+			assert_int_equal(refused(t, n), n >= from); // what was written in their place says that nobody knows
+	assert_true(store_twin_check(t, false)); // the data is what it was
+}
+
+static void fold_goes_on_without_a_list_that_cannot_be_read(void **state)
+{
+	store_twin_keep(*state, 1);
+	digests_are_given_up(*state, "vm1/points/1/vda.digests", 2); // block 2 is that of the first point
+}
+
+static void fold_goes_on_without_a_sector_of_the_table_that_cannot_be_read(void **state)
+{
+	store_twin_keep(*state, 1);
+	digests_are_given_up(*state, "vm1/base/vda.digests", 1); // blocks that no point names
+}
+
+static void merge_goes_on_without_a_list_that_cannot_be_read(void **state)
+{
+	struct store_twin *t = *state;
+	assert_int_equal(replica_pin(t->replica, 1, "", NULL), 0);
+	store_twin_keep(t, 1);
+	bad_disk_set("vm1/points/2/vda.digests", 0, WHOLE, -EIO);
+	retain_until_given_up(t);
+	assert_int_equal(t->replica->point_count, 2);
+	assert_false(replica_is_broken(t->replica));
+	assert_true(!refused(t, 1) && !refused(t, 3)); // the third names all that the second did
+	bad_disk_heal();
+	assert_int_equal(pass(t).damaged_blocks, 0);
+	assert_true(store_twin_check(t, false));
+}
+
+// A session needs every digest: after three tries of the replica it begins without those, and the source sends what they were of.
+static void session_begins_without_digests_that_cannot_be_read(void **state)
+{
+	static const char *const names[] = {"vm1/points/1/vda.digests", "vm1/base/vda.digests"};
+	struct store_twin *t = *state;
+	static struct wire_damaged damaged;
+	replica_session_end(t->replica);
+	for (unsigned i = 0; i < 2; i++) {
+		store_twin_reopen(t);
+		bad_disk_set(names[i], 0, WHOLE, -EIO);
+		for (unsigned try = 0; try < STALL_TRIES; try++) {
+			assert_int_equal(replica_session_begin(t->replica, &t->open, t->pin, &t->opened, NULL), -EIO);
+			assert_true(replica_is_broken(t->replica) && !refused(t, 3));
+			t->replica->mend_ns = 0;
+			assert_int_equal(replica_mend(t->replica), i == 0 || try + 1 == STALL_TRIES); // recovery reads a table's first sector
+		}
+		store_twin_session(t);
+		replica_damaged(t->replica, &damaged);
+		assert_true(damaged.count > 0 && refused(t, 3));
+		replica_session_end(t->replica);
+		bad_disk_heal();
+		assert_int_equal(pass(t).damaged_blocks, 0); // the disk answers again: nothing was lost
+		assert_false(refused(t, 3));
+		assert_false(atomic_load(&t->replica->digests_given_up));
+	}
+	assert_true(store_twin_check(t, false));
+}
+
 static void merge_goes_on_without_a_table_that_cannot_be_read(void **state)
 {
 	struct store_twin *t = *state;
@@ -191,6 +267,10 @@ int main(void)
 		TEST(entry_that_no_list_names_is_damage),
 		TEST(list_that_cannot_be_read_leaves_its_point_unproven),
 		TEST(fold_goes_on_without_a_table_that_cannot_be_read),
+		TEST(fold_goes_on_without_a_list_that_cannot_be_read),
+		TEST(fold_goes_on_without_a_sector_of_the_table_that_cannot_be_read),
+		TEST(merge_goes_on_without_a_list_that_cannot_be_read),
+		TEST(session_begins_without_digests_that_cannot_be_read),
 		TEST(merge_goes_on_without_a_table_that_cannot_be_read),
 	};
 	return cmocka_run_group_tests_name("metadata", tests, NULL, NULL);

@@ -346,12 +346,14 @@ static void only_what_lies_under_the_head_is_told_by_pieces(void **state)
 	assert_int_equal(examined(t, 1, 5, &zero, NULL), WIRE_EQUAL);
 	struct digest equal = digest_of(&t->open.digest, 1, 3, t->disk[1] + 3 * BLOCK_SIZE);
 	assert_int_equal(examined(t, 1, 3, &equal, NULL), WIRE_EQUAL);
+	assert_int_equal(t->replica->examine_unproven, 0); // nothing under the head was taken for damage
 	store_twin_seal(t);
 	assert_int_equal(examined(t, 1, 3, &other, t->point[1][1]), WIRE_BY_PIECES);
 	assert_int_equal(examined(t, 1, 4, &other, t->point[1][1]), WIRE_BY_PIECES);
 	assert_int_equal(examined(t, 1, 3, &equal, NULL), WIRE_EQUAL);
 	write_block(t, 1, 3, 0x0001);
 	assert_int_equal(examined(t, 1, 3, &other, NULL), WIRE_WHOLE);
+	assert_int_equal(t->replica->examine_unproven, 0);
 	store_twin_seal(t);
 	assert_int_equal(examined(t, 1, 3, &other, t->point[2][1]), WIRE_BY_PIECES); // through both points, as they are now
 	assert_true(store_twin_check(t, false));
