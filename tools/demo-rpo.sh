@@ -3,7 +3,7 @@
 # An RPO of one second, asked for through ten minutes in which fio writes 20 MB/s at random places of the disk: prints how old the newest point was,
 # as a process outside of Kagami sampled it twenty times a second, and what the receiver itself counted.
 #
-#	DEMO_SECONDS=600 DEMO_RPO=1s DEMO_RATE=20m DEMO_DISK=1G tools/demo-rpo.sh
+#	DEMO_SECONDS=600 DEMO_RPO=1s DEMO_RATE=20m DEMO_DISK=1G DEMO_DIR=/var/tmp DEMO_SOURCE_DIR=/dev/shm tools/demo-rpo.sh
 #
 # Exit status 0 when 99 of 100 samples were within the RPO.
 set -euo pipefail
@@ -21,6 +21,8 @@ done
 [ -x "$(command -v kagami)" ] || die 'the programs are not built: make'
 
 W=$(mktemp -d "${DEMO_DIR:-/var/tmp}/kagami-rpo.XXXXXX")
+S=$W
+[ -z "${DEMO_SOURCE_DIR:-}" ] || S=$(mktemp -d "$DEMO_SOURCE_DIR/kagami-rpo.XXXXXX")
 export KAGAMI_RUN_DIR=$W/run
 pids=()
 cleanup() {
@@ -31,22 +33,22 @@ cleanup() {
 		kill "$pid" 2>/dev/null || true
 	done
 	wait
-	rm -rf --one-file-system "$W"
+	rm -rf --one-file-system "$W" "$S"
 	exit $status
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-mkdir "$W/store" "$W/state"
+mkdir "$W/store" "$S/state"
 kagami-receiver --run-dir "$W/run" --store "$W/store" --listen "127.0.0.1:$port" >"$W/receiver.log" 2>&1 &
 pids+=($!)
-kagami-replicator --run-dir "$W/run" --state "$W/state" >"$W/replicator.log" 2>&1 &
+kagami-replicator --run-dir "$W/run" --state "$S/state" >"$W/replicator.log" 2>&1 &
 pids+=($!)
 until kagami version >/dev/null 2>&1 && kagami status >/dev/null 2>&1 && [ -S "$W/run/receiver.sock" ]; do sleep 0.1; done
-truncate -s "$disk" "$W/disk.raw"
+truncate -s "$disk" "$S/disk.raw"
 kagami pair dr "$(kagami pair-token --json | jq -r .token)" >/dev/null
-kagami protect vm1 vda="$W/disk.raw" --to dr --rpo "$rpo" >/dev/null
+kagami protect vm1 vda="$S/disk.raw" --to dr --rpo "$rpo" >/dev/null
 until kagami points vm1 >/dev/null 2>&1; do sleep 0.1; done
 kagami cycle vm1 --wait >/dev/null
 
