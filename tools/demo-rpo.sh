@@ -5,6 +5,8 @@
 #
 #	DEMO_SECONDS=600 DEMO_RPO=1s DEMO_RATE=20m DEMO_DISK=1G DEMO_DIR=/var/tmp DEMO_SOURCE_DIR=/dev/shm tools/demo-rpo.sh
 #
+# A source and a receiver have disks of their own. Here they are on one machine, so the guest's disk is in memory, where there is room for it, and
+# the receiver's store on the machine's disk; DEMO_SOURCE_DIR=DEMO_DIR has both there.
 # Exit status 0 when 99 of 100 samples were within the RPO.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,8 +23,10 @@ done
 [ -x "$(command -v kagami)" ] || die 'the programs are not built: make'
 
 W=$(mktemp -d "${DEMO_DIR:-/var/tmp}/kagami-rpo.XXXXXX")
-S=$W
-[ -z "${DEMO_SOURCE_DIR:-}" ] || S=$(mktemp -d "$DEMO_SOURCE_DIR/kagami-rpo.XXXXXX")
+source_dir=${DEMO_SOURCE_DIR:-/dev/shm}
+room=$(df --output=avail -B1 "$source_dir" 2>/dev/null | tail -n 1)
+[ -n "${DEMO_SOURCE_DIR:-}" ] || [ "${room:-0}" -gt $(($(numfmt --from=iec "$disk") + (1 << 30))) ] || source_dir=${DEMO_DIR:-/var/tmp}
+S=$(mktemp -d "$source_dir/kagami-rpo.XXXXXX")
 export KAGAMI_RUN_DIR=$W/run
 pids=()
 cleanup() {
@@ -52,7 +56,7 @@ kagami protect vm1 vda="$S/disk.raw" --to dr --rpo "$rpo" >/dev/null
 until kagami points vm1 >/dev/null 2>&1; do sleep 0.1; done
 kagami cycle vm1 --wait >/dev/null
 
-echo "RPO $rpo, fio writes $rate/s of 4 KiB at random places of $disk for $seconds s; $(nproc) cores carry the guest, the source and the receiver"
+echo "RPO $rpo, fio writes $rate/s of 4 KiB at random places of $disk for $seconds s; $(nproc) cores carry the guest, the source and the receiver; the guest's disk is in $source_dir, the store in $(dirname "$W")"
 uri="nbd+unix:///vda?socket=$W/run/nbd/vm1.sock"
 fio --name=guest --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k --iodepth=16 --rate="$rate" --time_based --runtime="$seconds" \
 	--size="$disk" --refill_buffers --buffer_compress_percentage=50 --output-format=json --output="$W/fio.json" >"$W/fio.log" 2>&1 &
