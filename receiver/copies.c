@@ -100,8 +100,9 @@ int copies_mend(struct env_root *root, const char *dir, const char *path, enum c
 		return 0;
 	int rc = 0;
 	if (file.rc == 0 && (copy.rc == 0 || is_worn(copy.rc))) {
-		*ret_done = COPIES_COPIED;
-		rc = env_replace(root, dir, copy_path, file.bytes, file.len);
+		*ret_done = COPIES_COPIED; // the file once more, too: its own sync may have failed, and another one says nothing of it
+		rc = env_replace(root, dir, path, file.bytes, file.len);
+		rc = rc ? rc : env_replace(root, dir, copy_path, file.bytes, file.len);
 	} else if (is_worn(file.rc) && copy.rc == 0) {
 		*ret_done = COPIES_RESTORED;
 		rc = restore(root, dir, path, &copy);

@@ -50,6 +50,7 @@ struct store_world {
 	bool tests;	       // there are tests (receiver/tests.h), also in recovery
 	bool sync_may_fail;    // a sync that failed before recovery, in a process before it, cannot be made good by it
 	crash_step *setup;     // NULL: world_setup
+	uint64_t states_max;   // of each enumeration; 0: 100
 	crash_step *found;     // what recovery finds is looked at first, and may be changed; NULL: nothing is
 	struct world_promise promise;
 	struct codec_context *codec;
