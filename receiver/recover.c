@@ -38,11 +38,11 @@ int replica_load(struct replica *r, struct err *err)
 	replica_file(r, path, "protection.json");
 	replica_file(r, copy, "protection.json" COPY_SUFFIX);
 	int rc = protection_load(r, path, &prot, &why);
-	if (rc && !(copies_stand_in(r->root, path, rc) && protection_load(r, copy, &prot, NULL) == 0)) {
-		if (err)
-			*err = why;
-		return rc;
-	}
+	if (rc && !copies_stand_in(r->root, path, rc))
+		return err_set(err, rc, "%s", why.text);
+	if (rc && protection_load(r, copy, &prot, NULL))
+		return err_set(err, rc, "%.200s; nor is its copy whole: whose it is, and whether it was failed over, is not guessed; copy points with qemu-img, then "
+					"move the directory %s/%s away, and the source sends everything anew", why.text, r->store_path, r->name);
 	r->prot = prot; // in one step: whoever reads the names of disks does so without the lock
 	return 0;
 }

@@ -198,17 +198,20 @@ static int point_load(const struct replica *r, uint64_t number, const char *path
 int replica_read_point(const struct replica *r, uint64_t number, struct point_file *ret_point, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE], copy[REPLICA_PATH_SIZE];
-	struct err why = {0};
+	struct err first = {0}, why;
 	replica_file(r, path, "points/%llu/point.json", (unsigned long long)number);
-	int rc = point_load(r, number, path, ret_point, &why);
+	int rc = point_load(r, number, path, ret_point, &first);
 	if (rc == 0)
 		return 0;
+	why = first;
 	if (copies_stand_in(r->root, path, rc)) {
 		replica_file(r, copy, "points/%llu/point.json" COPY_SUFFIX, (unsigned long long)number);
 		if (point_load(r, number, copy, ret_point, NULL) == 0) {
 			copies_look(r);
 			return 0;
 		}
+		rc = err_set(&why, rc, "%.200s; nor is its copy whole: the points below it can be used; then move the directory %s/%s away, and the source sends "
+				       "everything anew", first.text, r->store_path, r->name);
 	}
 	if (err)
 		*err = why;

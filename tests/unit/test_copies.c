@@ -260,6 +260,27 @@ static void another_points_file_is_not_taken_for_damage(void **state)
 	assert_int_equal(info.point_count, 1);
 }
 
+// Nothing is guessed: it is broken, and the reason says what to do next.
+static void both_damaged_is_told_with_what_to_do(void **state)
+{
+	struct store_twin *t = *state;
+	struct replica_info info;
+	for (size_t i = 0; i < KEPT; i += 2) {
+		char copy[64];
+		(void)snprintf(copy, sizeof(copy), "%s" COPY_SUFFIX, kept[i]);
+		store_flip_at(t, kept[i], 40);
+		store_flip_at(t, copy, 41);
+		store_twin_reopen(t);
+		replica_info(t->replica, &info);
+		assert_true(info.broken && info.point_count == (i == 0 ? 0 : 1));
+		assert_non_null(strstr(info.broken_reason, kept[i]));
+		assert_non_null(strstr(info.broken_reason, "move the directory"));
+		store_flip_at(t, kept[i], 40);
+		store_flip_at(t, copy, 41);
+	}
+	costs_nothing(t);
+}
+
 struct told {
 	unsigned damage, notes;
 	char text[2000];
@@ -312,6 +333,7 @@ int main(void)
 		TEST(copies_follow_every_change),
 		TEST(store_of_before_gets_copies),
 		TEST(another_points_file_is_not_taken_for_damage),
+		TEST(both_damaged_is_told_with_what_to_do),
 		TEST(check_names_the_one_that_is_damaged),
 	};
 	return cmocka_run_group_tests_name("copies", tests, NULL, NULL);
