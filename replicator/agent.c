@@ -306,6 +306,7 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	(void)pthread_mutex_init(&agent->saving_lock, NULL);
 	(void)pthread_cond_init(&agent->saved, NULL);
 	agent->place.accounts = true;
+	agent->place.roll = config->roll;
 	host_name(agent->host);
 	char nbd[4096];
 	(void)snprintf(nbd, sizeof(nbd), "%s/nbd", run_dir);
@@ -336,6 +337,27 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	return 0;
 }
 
+static void *run_ender(void *context)
+{
+	struct seat *seat = context;
+	protection_stop(seat->running);
+	return NULL;
+}
+
+// A disk that hangs denies nobody else's state file its clean stop.
+static void stop_all(struct agent *agent)
+{
+	for (size_t i = 0; i < agent->seats; i++)
+		if (agent->seat[i]->running)
+			agent->seat[i]->ending = pthread_create(&agent->seat[i]->ender, NULL, run_ender, agent->seat[i]) == 0;
+	for (size_t i = 0; i < agent->seats; i++) {
+		if (agent->seat[i]->ending)
+			(void)pthread_join(agent->seat[i]->ender, NULL);
+		else if (agent->seat[i]->running)
+			protection_stop(agent->seat[i]->running);
+	}
+}
+
 void agent_close(struct agent *agent)
 {
 	if (!agent)
@@ -344,11 +366,9 @@ void agent_close(struct agent *agent)
 		if (agent->seat[i]->running)
 			protection_stop_begin(agent->seat[i]->running);
 	stop_ticker(agent);
-	for (size_t i = 0; i < agent->seats; i++) {
-		if (agent->seat[i]->running)
-			protection_stop(agent->seat[i]->running);
+	stop_all(agent);
+	for (size_t i = 0; i < agent->seats; i++)
 		free(agent->seat[i]);
-	}
 	desk_free(agent->desk);
 	limiter_free(agent->limiter);
 	crew_free(agent->crew);

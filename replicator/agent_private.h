@@ -15,6 +15,8 @@ struct seat { // a protection that is configured; `running` is NULL when it coul
 	struct protection_config config;
 	struct protection *running;
 	char reason[ERR_TEXT_MAX];
+	pthread_t ender; // stops it, when the agent ends
+	bool ending;
 };
 
 struct agent {

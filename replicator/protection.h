@@ -27,6 +27,7 @@
 
 struct desk;
 struct limiter;
+struct roll;
 struct protection;
 
 struct protection_place { // what all protections of an agent share; outlives them
@@ -38,6 +39,7 @@ struct protection_place { // what all protections of an agent share; outlives th
 	struct desk *desk;   // slots of cycles; NULL: each runs when it is due
 	bool accounts;	     // keep a record of ages; whoever asks for it calls protection_tick()
 	struct limiter *limiter; // of bandwidth; NULL: none
+	struct roll *roll;   // of exports; NULL: none
 	struct crew *crew;   // digests and compresses for all of them; NULL: each does its own
 	size_t known_bytes;  // of the table of known digests of each protection
 };
