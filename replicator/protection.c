@@ -50,7 +50,6 @@ static void protection_free(struct protection *p)
 	slot_leave(p);
 	settings_leave(p);
 	protection_wait_done(p);
-	resize_done(p);
 	doubt_done(p);
 	(void)pthread_mutex_destroy(&p->lock);
 	free(p);
@@ -135,7 +134,6 @@ int protection_start(const struct protection_place *place, const struct protecti
 	(void)pthread_mutex_init(&p->lock, NULL);
 	tracking_init(p);
 	doubt_init(p);
-	resize_init(p);
 	int rc = start(p, is_new, err);
 	if (rc) {
 		protection_free(p);

@@ -79,9 +79,12 @@ int protection_set(struct protection *protection, const struct protection_settin
 int protection_pause(struct protection *protection, bool paused, struct err *err);
 // Makes a disk larger while it is served (protection_resize.c); the receiver's replica grows with the next session, and its points stay.
 // `ret_old_size` is what the disk has or had. With `dry_run` only what can be checked is. -ENOENT: no such disk. -EINVAL: not larger, or a block
-// device that is too small. -EBUSY: a cycle runs on. Waits for some seconds at most for the cycle thread.
-int protection_resize(struct protection *protection, const char *disk, uint64_t size, bool dry_run, uint64_t *ret_old_size,
+// device that is too small. -EBUSY: another is under way. Waits for nothing: *ret_ticket asks for the end; 0 with `dry_run`.
+int protection_resize(struct protection *protection, const char *disk, uint64_t size, bool dry_run, uint64_t *ret_old_size, uint64_t *ret_ticket,
 		      struct err *err);
+// 0: the disk is larger. -EINPROGRESS: not known yet, ask again soon. -EBUSY: a cycle runs on, and the request was taken back; or the state directory or
+// the image has not answered for some seconds, and the disk grows when it does. Does not wait.
+int protection_resize_end(struct protection *protection, uint64_t ticket, struct err *err);
 // The site was paired anew: use its present address and key.
 void protection_site_changed(struct protection *protection);
 
