@@ -20,9 +20,10 @@ struct agent_config {
 	size_t known_bytes;	// of each protection, for what the receiver is known to hold
 };
 int agent_open(const struct agent_config *config, struct agent **ret_agent, struct err *err);
-// Takes NULL; stops every protection cleanly, all at the same time: none waits for another's disks. Waits for the state directory and for the images
-// (stopping.h bounds that).
-void agent_close(struct agent *agent);
+// Stops every protection cleanly, all at the same time: none waits for another's disks. Waits for the state directory and for the images (stopping.h
+// bounds that). Requests find none that runs from then on.
+void agent_stop(struct agent *agent);
+void agent_close(struct agent *agent); // takes NULL; agent_stop() before, when that was not called
 
 struct nbd_front_export;
 // The n-th disk of all protections that run; false when there are not so many. Of struct nbd_front_exports.

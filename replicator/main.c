@@ -106,6 +106,7 @@ static void close_all(void *context)
 {
 	struct daemon *d = context;
 	nbd_tls_stop(d->front); // its clients' last requests reach the disks before those stop
+	agent_stop(d->agent);  // before those who may wait for a request that hangs
 	web_stop(d->web);
 	control_stop(d->control);
 	alerts_stop(d->alerts);

@@ -51,6 +51,18 @@ static int no_seat(const char *name, struct err *err)
 	return err_set(err, -ENOENT, "there is no protection \"%s\" here: `kagami status` lists them", name);
 }
 
+static int seat_runs(const struct seat *seat, struct err *err)
+{
+	return seat->running ? 0 : err_set(err, -EBUSY, "%s does not run: %s", seat->config.name, seat->reason);
+}
+
+static int seat_show(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
+{
+	(void)agent, (void)body, (void)err;
+	*ret_body = seat_json(seat);
+	return 0;
+}
+
 static unsigned of_seat(struct agent *agent, const struct control_request *request, json_t **ret_body,
 			int (*handle)(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err))
 {
@@ -59,14 +71,12 @@ static unsigned of_seat(struct agent *agent, const struct control_request *reque
 	struct seat *seat = agent_find(agent, request->arg[0]);
 	if (!seat)
 		(void)no_seat(request->arg[0], &err);
-	if (!seat || handle(agent, seat, request->body, ret_body, &err))
+	bool leaves = seat && seat->leaving && handle != seat_show;
+	if (leaves)
+		(void)seat_runs(seat, &err);
+	if (!seat || leaves || handle(agent, seat, request->body, ret_body, &err))
 		return control_fail(ret_body, err.code, err.text);
 	return 200;
-}
-
-static int seat_runs(const struct seat *seat, struct err *err)
-{
-	return seat->running ? 0 : err_set(err, -EBUSY, "%s does not run: %s", seat->config.name, seat->reason);
 }
 
 static unsigned get_sites(void *context, const struct control_request *request, json_t **ret_body)
@@ -238,13 +248,6 @@ static unsigned post_protections(void *context, const struct control_request *re
 		return control_fail(ret_body, rc, err.text);
 	*ret_body = seat_json(seat);
 	return 201;
-}
-
-static int seat_show(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
-{
-	(void)agent, (void)body, (void)err;
-	*ret_body = seat_json(seat);
-	return 0;
 }
 
 static int seat_syncs(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
