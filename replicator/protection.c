@@ -127,6 +127,7 @@ int protection_start(const struct protection_place *place, const struct protecti
 	p->place = *place;
 	p->config = *config;
 	p->paused = config->paused;
+	p->asked = p->compare = config->compare; // the process before did not come to it
 	p->schedule.rpo_ns = config->rpo_ms * UINT64_C(1000000);
 	p->wake_fd = -1;
 	p->seat = PLANNER_NOBODY;
@@ -192,6 +193,14 @@ int protection_cycle(struct protection *p, bool compare, uint64_t *ret_cycle, st
 		return err_set(err, -EBUSY, "%s is paused: resume it first (`kagami resume %s`)", p->config.name, p->config.name);
 	if (p->fenced)
 		return err_set(err, -EBUSY, "%s was failed over at the receiver: it takes no more deltas", p->config.name);
+	if (compare && !p->config.compare) {
+		p->config.compare = true;
+		int rc = protection_config_save(p->place.state, &p->config, err);
+		if (rc) {
+			p->config.compare = false;
+			return rc;
+		}
+	}
 	p->asked = true;
 	p->compare |= compare;
 	p->waived |= !p->has_point;

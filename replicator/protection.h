@@ -69,7 +69,7 @@ json_t *protection_plan_json(struct protection *protection, const uint64_t *rpo_
 // {"syncs": [...]}, newest first; a new reference. Any thread.
 json_t *protection_syncs_json(struct protection *protection);
 // Asks for a cycle now. Stores the number of the one that will hold everything acknowledged before. With `compare` that one compares every block of
-// every disk with the replica, whatever is known to be dirty (SYNC_ASKED). -EBUSY: paused or fenced.
+// every disk with the replica, whatever is known to be dirty (SYNC_ASKED): durable on return, until a point came of it. -EBUSY: paused or fenced.
 int protection_cycle(struct protection *protection, bool compare, uint64_t *ret_cycle, struct err *err);
 // Waits for no seed any more: the next session begins without one. Durable on return.
 int protection_without_seed(struct protection *protection, struct err *err);
