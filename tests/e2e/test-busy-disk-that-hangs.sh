@@ -3,15 +3,9 @@
 # A disk that was busy and hangs between two of its guest's writes holds the thread that serves its protection, and nothing else: other protections
 # are served and get points, every request to the control socket is answered, and a stop ends within its bound, clean for the others.
 . "$(dirname "$0")/lib.sh"
-requires qemu-img qemu-io jq curl fsfreeze nbdsh
-requires_root
-
+requires qemu-img qemu-io jq curl nbdsh
 mkdir "$W/slow"
-truncate -s 96M "$W/slow.img"
-mkfs.ext4 -q -F "$W/slow.img" 2>/dev/null || skip "needs mkfs.ext4"
-mount -t ext4 -o loop "$W/slow.img" "$W/slow" 2>/dev/null || skip "cannot mount a loop device here"
-at_end "umount -l '$W/slow'"
-at_end "fsfreeze -u '$W/slow'"
+mount_freezable "$W/slow" 96M
 
 new_image "$W/slow/a.raw" $((32 << 20))
 new_image "$W/slow/d.raw" $((16 << 20)) 4
@@ -33,12 +27,6 @@ busy() { # NAME
 	nbdsh -u "$(uri "$1" vda)" -c 'while True: h.pwrite(b"\x71" * 4096, 1 << 20)' >"$W/busy.$1" 2>&1 &
 	pids+=($!)
 }
-freeze() {
-	fsfreeze -f "$W/slow" || skip "this kernel cannot freeze a file system for a test"
-	(sleep 150 && fsfreeze -u "$W/slow") >/dev/null 2>&1 & # whatever happens here
-	thaw=$!
-	pids+=($thaw)
-}
 writes() {
 	protection "$1" .disks[0].writes
 }
@@ -47,7 +35,7 @@ is_busy() {
 }
 busy vm1
 wait_for 30 is_busy vm1
-freeze
+freeze "$W/slow"
 hangs() {
 	local before
 	before=$(writes vm1)
@@ -121,8 +109,7 @@ log_says 'have not ended.*protection=vm1' || log_says 'not saved to the end.*pro
 if log_says 'have not ended.*protection=vm1' && qemu-io -f raw -c 'write 0 4k' "$W/b.raw" >/dev/null 2>&1; then
 	fail "an image of a protection that has not ended is free for others: a write of ours may still come"
 fi
-fsfreeze -u "$W/slow"
-kill $thaw
+unfreeze "$W/slow"
 status=0
 wait "$REPLICATOR" || status=$?
 is "exit status of a stop that was given up" $status 3

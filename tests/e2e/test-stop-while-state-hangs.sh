@@ -3,26 +3,9 @@
 # A stop while the state directory does not answer: guests are served to the end and see it, what cannot be written is given up after --stop-wait
 # with a line in the log, and the stop is as a crash for the next start, which compares what is marked. One that answers in time is clean.
 . "$(dirname "$0")/lib.sh"
-requires qemu-img qemu-io jq curl fsfreeze flock
-requires_root
-
-truncate -s 32M "$W/state.img"
-mkfs.ext4 -q -F "$W/state.img" 2>/dev/null || skip "needs mkfs.ext4"
-mount -t ext4 -o loop "$W/state.img" "$STATE" 2>/dev/null || skip "cannot mount a loop device here"
-at_end "umount -l '$STATE'"
-at_end "fsfreeze -u '$STATE'"
+requires qemu-img qemu-io jq curl flock
+mount_freezable "$STATE" 32M
 chmod 700 "$STATE"
-
-freeze() {
-	fsfreeze -f "$STATE" || skip "this kernel cannot freeze a file system for a test"
-	(sleep 120 && fsfreeze -u "$STATE") >/dev/null 2>&1 & # whatever happens here
-	thaw=$!
-	pids+=($thaw)
-}
-unfreeze() {
-	fsfreeze -u "$STATE"
-	kill $thaw
-}
 
 new_image "$W/a.raw" $((64 << 20))
 start_receiver
@@ -51,7 +34,7 @@ attached() {
 }
 wait_for 10 attached
 
-freeze
+freeze "$STATE"
 kill -TERM "$REPLICATOR"
 guest_left() {
 	! kill -0 $guest 2>/dev/null
@@ -65,7 +48,7 @@ wait_for 30 log_says 'the stop is given up: nothing has gone on for 4 s'
 log_says 'the state of a protection was not saved to the end.*protection=vm1' || fail "the log does not say what was not saved"
 wait_for 10 test ! -e "$socket"
 wait_for 10 flock -n "$W/a.raw" true # others may have the image
-unfreeze
+unfreeze "$STATE"
 status=0
 wait "$REPLICATOR" || status=$?
 is "exit status of a stop that was given up" $status 3
@@ -80,11 +63,11 @@ at_most "compared after it" "$(kagami syncs vm1 --json | jq '.syncs[0].read_byte
 
 # It answers before the bound: the stop is clean, and the next start goes on with a delta.
 nbd_io vm1 vda 'write -P 0x61 33M 64k' flush
-freeze
+freeze "$STATE"
 kill -TERM "$REPLICATOR"
 sleep 7
 kill -0 "$REPLICATOR" || fail "it did not wait for its state directory"
-unfreeze
+unfreeze "$STATE"
 wait "$REPLICATOR" || fail "the stop was not clean, status $?"
 start_replicator
 wait_for 10 connected vm1
