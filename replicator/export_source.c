@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct export *export_of(struct source *source)
 {
@@ -47,6 +48,14 @@ static bool call_do(struct call *call, struct export *export)
 	}
 	call_wait(call);
 	return true;
+}
+
+// Where there is no loop, its state is the cycle thread's. One that was told to end while a cycle ran (export_end()) refuses calls for a moment
+// before.
+static void await_end(struct export *export)
+{
+	while (atomic_load(&export->looping))
+		(void)usleep(1000);
 }
 
 static struct call *call_of(struct ring_message *message)
@@ -472,8 +481,10 @@ static void op_mark_all(struct source *source)
 	struct export *export = export_of(source);
 	struct call call;
 	call_init(&call, export, run_mark_all);
-	if (!call_do(&call, export))
+	if (!call_do(&call, export)) {
+		await_end(export);
 		group_mark_all(&export->group);
+	}
 }
 
 struct mark_call {
@@ -495,8 +506,10 @@ static void op_mark(struct source *source, uint16_t disk, uint64_t off, uint64_t
 	struct export *export = export_of(source);
 	struct mark_call m = {.disk = disk, .off = off, .len = len};
 	call_init(&m.call, export, run_mark);
-	if (!call_do(&m.call, export))
+	if (!call_do(&m.call, export)) {
+		await_end(export);
 		dirty_mark(&export->group.volume[disk].dirty, off, len);
+	}
 }
 
 // ---- a larger disk
@@ -553,8 +566,10 @@ int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct 
 		return code;
 	struct grow_call g = {.export = export, .disk = disk, .size = new_size};
 	call_init(&g.call, export, run_grow);
-	if (!call_do(&g.call, export)) // no loop runs
+	if (!call_do(&g.call, export)) { // no loop runs
+		await_end(export);
 		g.res = grow(export, disk, new_size);
+	}
 	if (g.res == -EBUSY)
 		return err_set(err, -EBUSY, "disk %s cannot grow while a cycle runs: try again after it", name);
 	return g.res ? err_sys(err, g.res, "make disk %s larger", name) : 0;
