@@ -3,8 +3,10 @@
 # An RPO of one second, asked for through ten minutes in which fio writes 20 MB/s at random places of the disk: prints how old the newest point was,
 # as a process outside of Kagami sampled it twenty times a second, and what the receiver itself counted.
 #
-#	DEMO_SECONDS=600 DEMO_RPO=1s DEMO_RATE=20m DEMO_DISK=1G tools/demo-rpo.sh
+#	DEMO_SECONDS=600 DEMO_RPO=1s DEMO_RATE=20m DEMO_DISK=1G DEMO_DIR=/var/tmp DEMO_SOURCE_DIR=/dev/shm tools/demo-rpo.sh
 #
+# A source and a receiver have disks of their own. Here they are on one machine, so the guest's disk is in memory, where there is room for it, and
+# the receiver's store on the machine's disk; DEMO_SOURCE_DIR=DEMO_DIR has both there.
 # Exit status 0 when 99 of 100 samples were within the RPO.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,6 +23,10 @@ done
 [ -x "$(command -v kagami)" ] || die 'the programs are not built: make'
 
 W=$(mktemp -d "${DEMO_DIR:-/var/tmp}/kagami-rpo.XXXXXX")
+source_dir=${DEMO_SOURCE_DIR:-/dev/shm}
+room=$(df --output=avail -B1 "$source_dir" 2>/dev/null | tail -n 1)
+[ -n "${DEMO_SOURCE_DIR:-}" ] || [ "${room:-0}" -gt $(($(numfmt --from=iec "$disk") + (1 << 30))) ] || source_dir=${DEMO_DIR:-/var/tmp}
+S=$(mktemp -d "$source_dir/kagami-rpo.XXXXXX")
 export KAGAMI_RUN_DIR=$W/run
 pids=()
 cleanup() {
@@ -31,26 +37,26 @@ cleanup() {
 		kill "$pid" 2>/dev/null || true
 	done
 	wait
-	rm -rf --one-file-system "$W"
+	rm -rf --one-file-system "$W" "$S"
 	exit $status
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-mkdir "$W/store" "$W/state"
+mkdir "$W/store" "$S/state"
 kagami-receiver --run-dir "$W/run" --store "$W/store" --listen "127.0.0.1:$port" >"$W/receiver.log" 2>&1 &
 pids+=($!)
-kagami-replicator --run-dir "$W/run" --state "$W/state" >"$W/replicator.log" 2>&1 &
+kagami-replicator --run-dir "$W/run" --state "$S/state" >"$W/replicator.log" 2>&1 &
 pids+=($!)
 until kagami version >/dev/null 2>&1 && kagami status >/dev/null 2>&1 && [ -S "$W/run/receiver.sock" ]; do sleep 0.1; done
-truncate -s "$disk" "$W/disk.raw"
+truncate -s "$disk" "$S/disk.raw"
 kagami pair dr "$(kagami pair-token --json | jq -r .token)" >/dev/null
-kagami protect vm1 vda="$W/disk.raw" --to dr --rpo "$rpo" >/dev/null
+kagami protect vm1 vda="$S/disk.raw" --to dr --rpo "$rpo" >/dev/null
 until kagami points vm1 >/dev/null 2>&1; do sleep 0.1; done
 kagami cycle vm1 --wait >/dev/null
 
-echo "RPO $rpo, fio writes $rate/s of 4 KiB at random places of $disk for $seconds s; $(nproc) cores carry the guest, the source and the receiver"
+echo "RPO $rpo, fio writes $rate/s of 4 KiB at random places of $disk for $seconds s; $(nproc) cores carry the guest, the source and the receiver; the guest's disk is in $source_dir, the store in $(dirname "$W")"
 uri="nbd+unix:///vda?socket=$W/run/nbd/vm1.sock"
 fio --name=guest --ioengine=nbd --uri="$uri" --rw=randwrite --bs=4k --iodepth=16 --rate="$rate" --time_based --runtime="$seconds" \
 	--size="$disk" --refill_buffers --buffer_compress_percentage=50 --output-format=json --output="$W/fio.json" >"$W/fio.log" 2>&1 &
