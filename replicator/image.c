@@ -91,7 +91,7 @@ static void read_as_asked(const struct image *image)
 
 int image_open(struct image *image, const char *path, bool read_only, struct err *err)
 {
-	*image = (struct image){.fd = -1, .apart_fd = -1};
+	*image = (struct image){.fd = -1};
 	image->path = strdup(path);
 	if (!image->path)
 		return err_sys(err, -ENOMEM, "open image %s", path);
@@ -136,7 +136,7 @@ static int scratch_open(const char *dir)
 
 int image_open_scratch(struct image *image, const char *dir, struct err *err)
 {
-	*image = (struct image){.fd = -1, .apart_fd = -1};
+	*image = (struct image){.fd = -1};
 	image->path = strdup(dir);
 	if (!image->path)
 		return err_sys(err, -ENOMEM, "create a spill file in %s", dir);

@@ -451,8 +451,6 @@ void image_close(struct image *image)
 	}
 	if (image->path && image->fd >= 0)
 		(void)close(image->fd);
-	if (image->path && image->apart_fd >= 0)
-		(void)close(image->apart_fd);
 	free(image->path);
-	*image = (struct image){.fd = -1, .apart_fd = -1};
+	*image = (struct image){.fd = -1};
 }

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -34,16 +33,9 @@ static size_t from_memory(struct image *image, uint64_t off, size_t len, void *d
 	return n > 0 ? (size_t)n : 0;
 }
 
-static int read_now(struct image *image, uint64_t off, uint64_t len, void *data)
+// What is left from `done` on, waiting for the disk.
+static int read_rest(struct image *image, uint64_t off, uint64_t len, size_t done, void *data)
 {
-	unsigned ahead = atomic_load_explicit(&image->ahead, memory_order_relaxed);
-	size_t done = from_memory(image, off, len, data);
-	if (done < len && ahead == 0)
-		advise(image, off + done, AHEAD);
-	else if (ahead)
-		advise(image, off + AHEAD, len);
-	if (done < len || ahead)
-		atomic_store_explicit(&image->ahead, done < len ? AHEAD_READS : ahead - 1, memory_order_relaxed);
 	while (done < len) {
 		cold_wait_begins(&image->cold);
 		ssize_t n = pread(image->fd, (char *)data + done, len - done, (off_t)(off + done));
@@ -59,6 +51,19 @@ static int read_now(struct image *image, uint64_t off, uint64_t len, void *data)
 	return 0;
 }
 
+static int read_now(struct image *image, uint64_t off, uint64_t len, void *data)
+{
+	unsigned ahead = atomic_load_explicit(&image->ahead, memory_order_relaxed);
+	size_t done = from_memory(image, off, len, data);
+	if (done < len && ahead == 0)
+		advise(image, off + done, AHEAD);
+	else if (ahead)
+		advise(image, off + AHEAD, len);
+	if (done < len || ahead)
+		atomic_store_explicit(&image->ahead, done < len ? AHEAD_READS : ahead - 1, memory_order_relaxed);
+	return read_rest(image, off, len, done, data);
+}
+
 int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data)
 {
 	(void)atomic_fetch_add(&image->cold.reads, 1);
@@ -67,44 +72,12 @@ int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data)
 	return code;
 }
 
-// A file description of its own says that what comes next is not to be read ahead.
-static int apart(struct image *image)
-{
-	char path[32];
-	if (image->apart_fd >= 0)
-		return image->apart_fd;
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", image->fd);
-	image->apart_fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (image->apart_fd < 0)
-		return image->fd;
-	(void)posix_fadvise(image->apart_fd, 0, 0, POSIX_FADV_RANDOM);
-	return image->apart_fd;
-}
-
-static int read_apart(struct image *image, uint64_t off, uint64_t len, void *data)
-{
-	int fd = apart(image);
-	size_t done = 0;
-	while (done < len) {
-		cold_wait_begins(&image->cold);
-		ssize_t n = pread(fd, (char *)data + done, len - done, (off_t)(off + done));
-		int code = errno;
-		cold_wait_ends(&image->cold);
-		if (n < 0 && code == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -code : -EIO;
-		done += (size_t)n;
-	}
-	// A read that must not wait makes pages of a hole, too, and so cannot tell whether they were there. What is lost of others' is quickly made again.
-	(void)posix_fadvise(fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
-	return 0;
-}
-
+// A read that must not wait makes pages of a hole, too, and so cannot tell whether they were there. What is lost of others' is quickly made again.
 int image_read_apart(struct image *image, uint64_t off, uint64_t len, void *data)
 {
 	(void)atomic_fetch_add(&image->cold.reads, 1);
-	int code = read_apart(image, off, len, data);
+	int code = read_rest(image, off, len, 0, data);
 	(void)atomic_fetch_sub(&image->cold.reads, 1);
+	(void)posix_fadvise(image->fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
 	return code;
 }
