@@ -12,6 +12,7 @@
 #include "replicator/site.h"
 #include "replicator/sync_log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -435,10 +436,11 @@ static unsigned get_plan(void *context, const struct control_request *request, j
 	struct seat *seat = rc == 0 ? agent_find(agent, request->arg[0]) : NULL;
 	if (rc == 0 && !seat)
 		rc = err_set(&err, -ENOENT, "there is no protection \"%s\" here: `kagami status` lists them", request->arg[0]);
-	if (rc == 0)
+	else if (rc == 0)
 		rc = seat_runs(seat, &err);
 	if (rc)
 		return control_fail(ret_body, rc, err.text);
+	assert(seat);
 	*ret_body = protection_plan_json(seat->running, rpo_ms, count);
 	return 200;
 }

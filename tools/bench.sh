@@ -10,7 +10,8 @@
 #
 # The rounds of what is compared take turns, every other time in reverse, and the median of each counts: what else the machine
 # does hits all alike. All images are filled, put out of the page cache and written at random in pieces of 4 KiB before: a file that was
-# written in large steps lies in the page cache in large folios, and a small write into one of those costs several times as much.
+# written in large steps lies in the page cache in large folios, and a small write into one of those costs several times as much. One row has
+# them as a machine that reads its disk finds them: each was read once through its server, from a cold cache.
 #
 # Prints tables, writes them with their commands to BENCH_TABLE (docs/benchmarks.md), and as JSON into BENCH_JSON where that is set.
 # BENCH_SECONDS (2) a round, BENCH_ROUNDS (5), BENCH_MB (256), BENCH_DIR (/var/tmp), BENCH_PARTS ("others tracking cycles"). About ten minutes
@@ -90,13 +91,16 @@ end_agent() { # NAME
 for image in "${servers[@]}" one other; do
 	head -c "${size}M" /dev/urandom >"$W/$image.raw"
 done
-declare -A pid uri=([nbdkit]="nbd+unix:///?socket=$W/nbdkit.sock" [qemu-nbd]="nbd+unix:///?socket=$W/qemu-nbd.sock")
+declare -A pid uri=([nbdkit]="nbd+unix:///?socket=$W/nbdkit.sock" [qemu-nbd]="nbd+unix:///?socket=$W/qemu-nbd.sock" [null]="nbd+unix:///?socket=$W/null.sock")
 untracked_build
 agent kagami "$build/bin" "$W/kagami.raw"
 nbdkit -f -U "$W/nbdkit.sock" file "$W/nbdkit.raw" 2>"$W/nbdkit.log" &
 pids+=($!) pid[nbdkit]=$!
 qemu-nbd -f raw -t -e 8 --cache=writeback --aio=io_uring -k "$W/qemu-nbd.sock" "$W/qemu-nbd.raw" 2>"$W/qemu-nbd.log" &
 pids+=($!) pid[qemu-nbd]=$!
+nbdkit -f -U "$W/null.sock" null "${size}M" 2>"$W/null.log" &
+pids+=($!) pid[null]=$!
+until_there "$W/null.sock"
 until_there "$W/nbdkit.sock"
 until_there "$W/qemu-nbd.sock"
 
@@ -111,6 +115,12 @@ condition() { # SERVER IMAGE: the same folios for all, see above
 	sync "$2"
 	dd if="$2" iflag=nocache count=0 status=none
 	run_fio "$1" randwrite 4k 16
+}
+
+read_once() { # SERVER: through it, from a cold cache
+	sync "$W/$1.raw"
+	dd if="$W/$1.raw" iflag=nocache count=0 status=none
+	nbdcopy "${uri[$1]}" null:
 }
 
 cpu_ticks() { # SERVER
@@ -151,23 +161,25 @@ keep() { # KEY SERVER JSON
 	result=$(jq --arg k "$1" --arg s "$2" --argjson v "$3" '.[$k][$s] = $v' <<<"$result")
 }
 
-compare() { # NAME RW BLOCK DEPTH: a line of the table
-	local n server best key=$2_$3_depth_$4
+compare() { # NAME RW BLOCK DEPTH [BEFORE]: a line of the table; BEFORE: what is done with each server before each round
+	local n server best key=$2_$3_depth_$4${5:+_$5} with=("${servers[@]}")
+	[ -n "${5:-}" ] || with+=(null)
 	for ((n = 0; n < rounds; n++)); do
-		for server in $(order $n "${servers[@]}"); do
-			round "$server" "${@:2}" >>"$W/$server.$key"
+		for server in $(order $n "${with[@]}"); do
+			[ -z "${5:-}" ] || "$5" "$server"
+			round "$server" "${@:2:3}" >>"$W/$server.$key"
 		done
 	done
 	local -A iops p99 cpu
-	for server in "${servers[@]}"; do
+	for server in "${with[@]}"; do
 		iops[$server]=$(median 1 <"$W/$server.$key")
 		p99[$server]=$(median 2 <"$W/$server.$key")
 		cpu[$server]=$(median 3 <"$W/$server.$key")
 		keep "$key" "$server" "{\"iops\": ${iops[$server]}, \"p99_us\": ${p99[$server]}, \"cpu_us\": ${cpu[$server]}}"
 	done
 	best=$((iops[nbdkit] > iops[qemu-nbd] ? iops[nbdkit] : iops[qemu-nbd]))
-	line '| %-29s | %7d | %7d | %8d | %5s | %-22s | %-22s |\n' "$1" "${iops[kagami]}" "${iops[nbdkit]}" "${iops[qemu-nbd]}" \
-		"$(ratio "${iops[kagami]}" $best)" "${p99[kagami]} / ${p99[nbdkit]} / ${p99[qemu-nbd]}" "${cpu[kagami]} / ${cpu[nbdkit]} / ${cpu[qemu-nbd]}"
+	line '| %-29s | %7d | %7d | %8d | %5s | %7s | %-22s | %-22s |\n' "$1" "${iops[kagami]}" "${iops[nbdkit]}" "${iops[qemu-nbd]}" \
+		"$(ratio "${iops[kagami]}" $best)" "${iops[null]:+$(ratio "${iops[null]}" $best)}" "${p99[kagami]} / ${p99[nbdkit]} / ${p99[qemu-nbd]}" "${cpu[kagami]} / ${cpu[nbdkit]} / ${cpu[qemu-nbd]}"
 }
 
 qemu_img() { # SERVER DEPTH COUNT OPTIONS...: I/Os a second
@@ -190,19 +202,23 @@ compare_qemu_img() { # NAME DEPTH OPTIONS...
 		keep "$key" "$server" "{\"iops\": ${iops[$server]}}"
 	done
 	best=$((iops[nbdkit] > iops[qemu-nbd] ? iops[nbdkit] : iops[qemu-nbd]))
-	line '| %-29s | %7d | %7d | %8d | %5s | %-22s | %-22s |\n' "$1" "${iops[kagami]}" "${iops[nbdkit]}" "${iops[qemu-nbd]}" \
-		"$(ratio "${iops[kagami]}" $best)" '' ''
+	line '| %-29s | %7d | %7d | %8d | %5s | %7s | %-22s | %-22s |\n' "$1" "${iops[kagami]}" "${iops[nbdkit]}" "${iops[qemu-nbd]}" \
+		"$(ratio "${iops[kagami]}" $best)" '' '' ''
 }
 
 against_others() {
-	line '| %-29s | %7s | %7s | %8s | %5s | %-22s | %-22s |\n' 'I/Os a second, medians' kagami nbdkit qemu-nbd ratio 'p99 in us, k / n / q' 'CPU us each, k / n / q'
-	line '|---|---|---|---|---|---|---|\n'
+	line '| %-29s | %7s | %7s | %8s | %5s | %7s | %-22s | %-22s |\n' 'I/Os a second, medians' kagami nbdkit qemu-nbd ratio ceiling 'p99 in us, k / n / q' 'CPU us each, k / n / q'
+	line '|---|---|---|---|---|---|---|---|\n'
 	for depth in 16 1; do
 		compare "4 KiB random write, depth $depth" randwrite 4k $depth
 		compare "4 KiB random read, depth $depth" randread 4k $depth
 	done
 	compare '1 MiB sequential write' write 1m 4
 	compare '1 MiB sequential read' read 1m 4
+	compare '4 KiB random write, depth 16, after a first reading' randwrite 4k 16 read_once
+	for server in "${servers[@]}"; do
+		condition "$server" "$W/$server.raw"
+	done
 	for depth in 16 1; do
 		compare_qemu_img "qemu-img bench, write, depth $depth" $depth -w
 		compare_qemu_img "qemu-img bench, read, depth $depth" $depth
@@ -309,12 +325,15 @@ intro() {
 	# Benchmarks
 
 	Written by \`make bench\` ($rounds rounds of $seconds s, images of $size MiB) on $(date +%F), $(nproc) cores, Linux $(uname -r),
-	load $(cut -d' ' -f1 /proc/loadavg) at its start. The ratio is kagami to the faster of the other two; what it means, and
-	what the machine does to it: [performance.md](performance.md).
+	load $(cut -d' ' -f1 /proc/loadavg) at its start. The ratio is kagami to the faster of the other two, the
+	ceiling that of a server that does nothing: what this client can ask for at the most. What they mean, and what the machine does to them:
+	[performance.md](performance.md).
 
 	    kagami-replicator                     (protected and idle: tracking on, no cycle under way)
 	    nbdkit -f -U SOCKET file IMAGE
 	    qemu-nbd -f raw -t -e 8 --cache=writeback --aio=io_uring -k SOCKET IMAGE
+	    nbdkit -f -U SOCKET null SIZE         (the ceiling)
+	    nbdcopy URI null:                     (the first reading, behind \`dd if=IMAGE iflag=nocache count=0\`)
 	    qemu-img bench -f raw -c 3599 -d DEPTH -s 4096 -S 69632 [-w] URI
 	    tools/bench-cycles.py SOCKET bench    (under way for the last table)
 	    fio --ioengine=nbd --uri=URI --rw=RW --bs=BS --iodepth=DEPTH --time_based --runtime=$seconds --randrepeat=0 --size=${size}M
