@@ -104,7 +104,9 @@ uint64_t export_unproven(struct source *source, uint16_t disk, uint64_t region, 
 	struct export *export = export_of(source);
 	struct unproven_call u = {.disk = disk, .region = region, .count = count, .units = units};
 	call_init(&u.call, export, run_unproven);
-	if (!call_do(&u.call, export))
+	if (!call_do(&u.call, export)) {
+		await_end(export);
 		unproven(&export->group, &u);
+	}
 	return u.bytes;
 }

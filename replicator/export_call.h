@@ -6,6 +6,8 @@
 #include "replicator/export_loop.h"
 #include "replicator/holder.h"
 
+#include <unistd.h>
+
 struct call { // the loop thread runs `message` and posts `ended`
 	struct ring_message message;
 	struct group *group;
@@ -40,6 +42,14 @@ static inline bool call_do(struct call *call, struct export *export)
 	}
 	call_wait(call);
 	return true;
+}
+
+// Where there is no loop, its state is the cycle thread's. One that was told to end while a cycle ran (export_end()) refuses calls for a moment
+// before.
+static inline void await_end(struct export *export)
+{
+	while (atomic_load(&export->looping))
+		(void)usleep(1000);
 }
 
 static inline struct call *call_of(struct ring_message *message)

@@ -11,6 +11,7 @@
 #include "replicator/herald.h"
 #include "replicator/marker.h"
 #include "replicator/reader.h"
+#include "replicator/roll.h"
 
 #include <semaphore.h>
 
@@ -68,6 +69,10 @@ struct export {
 
 	pthread_t thread;
 	bool running; // the thread was started and not joined
+	atomic_bool told_to_end;
+	atomic_bool looping; // the loop's state is its own
+	struct roll_entry entry;
+	struct roll *roll;
 	sem_t ready;
 	struct err start_err;
 	struct export_holds { // of cuts; written by the loop

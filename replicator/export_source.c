@@ -430,8 +430,10 @@ static void op_mark_all(struct source *source)
 	struct export *export = export_of(source);
 	struct call call;
 	call_init(&call, export, run_mark_all);
-	if (!call_do(&call, export))
+	if (!call_do(&call, export)) {
+		await_end(export);
 		group_mark_all(&export->group);
+	}
 }
 
 struct mark_call {
@@ -453,8 +455,10 @@ static void op_mark(struct source *source, uint16_t disk, uint64_t off, uint64_t
 	struct export *export = export_of(source);
 	struct mark_call m = {.disk = disk, .off = off, .len = len};
 	call_init(&m.call, export, run_mark);
-	if (!call_do(&m.call, export))
+	if (!call_do(&m.call, export)) {
+		await_end(export);
 		group_mark(&export->group, disk, off, len);
+	}
 }
 
 // ---- a larger disk
@@ -511,8 +515,10 @@ int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct 
 		return code;
 	struct grow_call g = {.export = export, .disk = disk, .size = new_size};
 	call_init(&g.call, export, run_grow);
-	if (!call_do(&g.call, export)) // no loop runs
+	if (!call_do(&g.call, export)) { // no loop runs
+		await_end(export);
 		g.res = grow(export, disk, new_size);
+	}
 	if (g.res == -EBUSY)
 		return err_set(err, -EBUSY, "disk %s cannot grow while a cycle runs: try again after it", name);
 	return g.res ? err_sys(err, g.res, "make disk %s larger", name) : 0;

@@ -53,6 +53,7 @@ int image_open_scratch(struct image *image, const char *dir, struct err *err);
 // Forgets what the page cache has of it and the disk may not: after a failed sync the cache shows what was never written, and says at the next
 // sync that all is well, to a program that was started anew as well. What waits to be written stays.
 void image_drop_cache(const struct image *image);
+void image_unlock(const struct image *image); // the process is about to end with it open, and no write of it under way
 void image_close(struct image *image); // takes a zeroed or failed one, too
 int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err);
 // Sees to it that there are `size` bytes: a shorter regular file is extended, durable on return; a device is asked. image->size stays.

@@ -23,6 +23,7 @@ static int open_export(struct protection *p, struct err *err)
 	config->protection = p->config.name;
 	config->socket_path = socket_path;
 	config->spill_dir = spill_dir;
+	config->roll = p->place.roll;
 	config->marker = (struct export_marker){
 		.commit = tracking_commit, .note = tracking_note, .lose = tracking_lose, .forsake = tracking_forsake, .context = p};
 	config->disk_count = p->config.disk_count;
@@ -50,7 +51,6 @@ static void protection_free(struct protection *p)
 	slot_leave(p);
 	settings_leave(p);
 	protection_wait_done(p);
-	resize_done(p);
 	free(p->audit.kept);
 	doubt_done(p);
 	(void)pthread_mutex_destroy(&p->lock);
@@ -131,6 +131,7 @@ int protection_start(const struct protection_place *place, const struct protecti
 	p->place = *place;
 	p->config = *config;
 	p->paused = config->paused;
+	p->asked = p->compare = config->compare; // the process before did not come to it
 	p->schedule.rpo_ns = config->rpo_ms * UINT64_C(1000000);
 	p->wake_fd = -1;
 	p->seat = PLANNER_NOBODY;
@@ -138,7 +139,6 @@ int protection_start(const struct protection_place *place, const struct protecti
 	(void)pthread_mutex_init(&p->lock, NULL);
 	tracking_init(p);
 	doubt_init(p);
-	resize_init(p);
 	int rc = start(p, is_new, err);
 	if (rc) {
 		protection_free(p);
@@ -199,6 +199,14 @@ int protection_cycle(struct protection *p, bool compare, uint64_t *ret_cycle, st
 		return err_set(err, -EBUSY, "%s is paused: resume it first (`kagami resume %s`)", p->config.name, p->config.name);
 	if (p->fenced)
 		return err_set(err, -EBUSY, "%s was failed over at the receiver: it takes no more deltas", p->config.name);
+	if (compare && !p->config.compare) {
+		p->config.compare = true;
+		int rc = protection_config_save(p->place.state, &p->config, err);
+		if (rc) {
+			p->config.compare = false;
+			return rc;
+		}
+	}
 	p->asked = true;
 	p->compare |= compare;
 	p->waived |= !p->has_point;

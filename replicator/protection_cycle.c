@@ -18,6 +18,20 @@ void protection_set_settled(struct protection *p, bool settled)
 	p->settled = settled;
 }
 
+// What an operator asked to be compared is a point. Where that cannot be written down it is compared once more.
+static void compare_done(struct protection *p)
+{
+	struct err err = {0};
+	LOCK_SCOPE(&p->lock);
+	if (!p->config.compare || p->compare) // asked for again since
+		return;
+	p->config.compare = false;
+	if (protection_config_save(p->place.state, &p->config, &err) == 0)
+		return;
+	p->config.compare = true;
+	log_warning("it could not be written down that everything was compared, the next start does so again protection=%s: %s", p->config.name, err.text);
+}
+
 void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours)
 {
 	p->position.point = point;
@@ -36,6 +50,8 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 		holes_committed(p);
 	}
 	protection_set_settled(p, true); // either way
+	if (ours)
+		compare_done(p);
 	LOCK_SCOPE(&p->lock);
 	if (ours)
 		p->sync = SYNC_NONE;

@@ -79,8 +79,9 @@ struct audit { // of protection_audit.c; the cycle thread's own
 
 struct resize { // asked ──► taken by the thread ──► done. One caller at a time: it holds the agent's lock
 	uint16_t disk;
-	uint64_t size;
-	bool asked, done;
+	uint64_t size, ticket;
+	uint64_t since_ns; // it was asked for, or taken
+	bool asked, taken, done;
 	struct err err; // of it; code 0: it is larger
 };
 
@@ -148,7 +149,6 @@ struct protection {
 	enum protection_state state;
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
 	struct resize resize;
-	pthread_cond_t resized;	   // one that was taken is done
 	bool greeted;		   // the channel carries an open session
 	struct channel *channel;   // set and cleared by the thread; others may only abort it
 	enum sync_reason sync;	   // stands until a point is committed
@@ -258,8 +258,6 @@ bool slot_take(struct protection *p, const struct schedule_load *load, bool urge
 void slot_unused(struct protection *p); // whatever it asked for or has, it is not due now; its place in the plan stays
 void slot_end(struct protection *p);		      // it has none, and wants none
 // protection_resize.c
-void resize_init(struct protection *p);
-void resize_done(struct protection *p);
 // Does what was asked for; cycle thread, between cycles. True when a disk is larger now: the session must be opened anew.
 bool resize_serve(struct protection *p);
 // When that instant was, on the monotonic clock: for ages of points of an earlier process. Negative: before this boot.

@@ -7,6 +7,7 @@
 #include "link/events.h"
 #include "replicator/lost_note.h"
 #include "replicator/protection_private.h"
+#include "replicator/roll.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -311,6 +312,7 @@ int tracking_save(struct protection *p, struct err *err)
 		int rc = export_identity(p->export, (uint16_t)i, &identity, err);
 		if (rc == 0)
 			rc = state_file_save(t->file, &p->position, &identity, export_dirty(p->export, (uint16_t)i), err);
+		roll_move(p->place.roll);
 		worst = rc ? rc : worst;
 	}
 	return worst;

@@ -249,6 +249,11 @@ static uint64_t end_bytes_in(struct channel_transport *transport)
 	return end_of(transport)->in;
 }
 
+static uint64_t end_bytes_left(struct channel_transport *transport)
+{
+	return other(end_of(transport))->queued;
+}
+
 static void link_free(struct link *link)
 {
 	for (unsigned e = 0; e < 2; e++)
@@ -285,6 +290,7 @@ static const struct channel_transport_ops end_ops = {
 	.fd = end_fd,
 	.bytes_out = end_bytes_out,
 	.bytes_in = end_bytes_in,
+	.bytes_left = end_bytes_left,
 	.close = end_close,
 };
 
