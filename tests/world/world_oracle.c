@@ -355,6 +355,7 @@ static void check_point(struct side *side, uint64_t number, const struct snapsho
 			found = malloc(room);
 			assert(found);
 		}
+		assert(found);
 		int rc = layers_read(the_world->store_root, point_text(side, number, d, path), s->size[d], found, &err);
 		if (rc && damage_known(side, number))
 			continue;
