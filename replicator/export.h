@@ -86,6 +86,10 @@ struct dirty *export_dirty(struct export *export, uint16_t disk);
 void export_set_marked(struct export *export, uint16_t disk, const struct dirty *dirty);
 // Between open and start, of a disk that was not left in order: see image_drop_cache().
 void export_drop_cache(struct export *export, uint16_t disk);
+// Between open and start, once the dirty map is loaded: these regions are unproven (audit_carry()). -ENOMEM.
+int export_carry(struct export *export, uint16_t disk, uint64_t region, uint64_t count);
+// Between open and start: what the disk's file system says of holes is not believed.
+void export_disbelieve(struct export *export, uint16_t disk);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
 // Binds the socket and starts the thread.
 int export_start(struct export *export, struct err *err);
@@ -124,6 +128,7 @@ struct export_stats { // per disk
 	uint64_t preserved_bytes; // held for the cut now, spilled ones included
 	uint64_t spilled_bytes;	  // those of them in the spill file
 	uint64_t marked_regions;  // as this thread knows them; what a crash would have compared
+	uint64_t unproven_bytes;  // told as holes, and not read yet (audit.h)
 	uint64_t tracking_memory; // bytes of dirty maps and marks
 	bool tracking_lost;	  // a commit failed: the disk needs a sync, and the guest does not wait for marks any more
 	char tracking_error[ERR_TEXT_MAX]; // why, and when (UTC); "" without

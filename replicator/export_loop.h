@@ -29,7 +29,7 @@ enum export_state {
 
 struct export_disk { // what other threads see of a disk; published once a round
 	_Atomic uint64_t size;
-	_Atomic uint64_t dirty_bytes, preserved_bytes, spilled_bytes, marked_regions, tracking_memory;
+	_Atomic uint64_t dirty_bytes, preserved_bytes, spilled_bytes, marked_regions, tracking_memory, unproven_bytes;
 	_Atomic bool has_error, lost;
 	char error[ERR_TEXT_MAX]; // written before has_error is set, and never again
 	char lost_error[ERR_TEXT_MAX]; // likewise, before lost

@@ -2,7 +2,7 @@
 // The export as a source: each call of the cycle thread is a message to the loop thread, and a wait for its end.
 //
 // When the loop has ended (or not begun) there is no guest and no cut.
-#include "replicator/export_loop.h"
+#include "replicator/export_call.h"
 
 #include "base/clock.h"
 #include "replicator/holder.h"
@@ -11,57 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-static struct export *export_of(struct source *source)
-{
-	return HOLDER(source, struct export, source);
-}
-
-// A call on its way: the loop thread runs `message` and posts `ended`.
-struct call {
-	struct ring_message message;
-	struct group *group;
-	sem_t ended;
-};
-
-static void call_init(struct call *call, struct export *export, void (*run)(struct ring_message *))
-{
-	call->message = (struct ring_message){.run = run};
-	call->group = &export->group;
-	(void)sem_init(&call->ended, 0, 0);
-}
-
-static void call_wait(struct call *call)
-{
-	while (sem_wait(&call->ended) < 0)
-		continue; // EINTR is all it fails with
-	(void)sem_destroy(&call->ended);
-}
-
-// False when there is no loop.
-static bool call_do(struct call *call, struct export *export)
-{
-	if (!ring_post(&export->ring, &call->message)) {
-		(void)sem_destroy(&call->ended);
-		return false;
-	}
-	call_wait(call);
-	return true;
-}
-
-// Where there is no loop, its state is the cycle thread's. One that was told to end while a cycle ran (export_end()) refuses calls for a moment
-// before.
-static void await_end(struct export *export)
-{
-	while (atomic_load(&export->looping))
-		(void)usleep(1000);
-}
-
-static struct call *call_of(struct ring_message *message)
-{
-	return HOLDER(message, struct call, message);
-}
 
 static int stopped(struct export *export, struct err *err)
 {
@@ -497,7 +446,7 @@ static void run_mark(struct ring_message *message)
 {
 	struct call *call = call_of(message);
 	const struct mark_call *m = HOLDER(call, struct mark_call, call);
-	dirty_mark(&call->group->volume[m->disk].dirty, m->off, m->len);
+	group_mark(call->group, m->disk, m->off, m->len);
 	(void)sem_post(&call->ended);
 }
 
@@ -508,7 +457,7 @@ static void op_mark(struct source *source, uint16_t disk, uint64_t off, uint64_t
 	call_init(&m.call, export, run_mark);
 	if (!call_do(&m.call, export)) {
 		await_end(export);
-		dirty_mark(&export->group.volume[disk].dirty, off, len);
+		group_mark(&export->group, disk, off, len);
 	}
 }
 
@@ -605,4 +554,8 @@ const struct source_ops export_source_ops = {
 	.mark_all = op_mark_all,
 	.mark = op_mark,
 	.dirty_bytes = op_dirty_bytes,
+	.audit_next = export_audit_next,
+	.audit_read = export_audit_read,
+	.audited = export_audited,
+	.unproven = export_unproven,
 };

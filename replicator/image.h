@@ -62,6 +62,8 @@ int image_extend(const struct image *image, uint64_t size, struct err *err);
 void image_attach(struct image *image, struct ring *ring);
 // image_read.c: reads the image as it is now, also by several threads, also while the ring works. -EIO when it ends before.
 int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data);
+// Likewise, of what nobody else is about to read: nothing is read ahead, and it is not kept in the page cache.
+int image_read_apart(struct image *image, uint64_t off, uint64_t len, void *data);
 // image_hole.c: sets backend.hole where the file system can be believed.
 void image_believe_holes(struct image *image);
 // Brings what others wrote to the image before it was opened to stable storage (holes.c, H4). Any thread; may take its time. False: it could not be.

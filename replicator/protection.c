@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { SOCKET_PATH_SIZE = 4096 };
@@ -50,6 +51,7 @@ static void protection_free(struct protection *p)
 	slot_leave(p);
 	settings_leave(p);
 	protection_wait_done(p);
+	free(p->audit.kept);
 	doubt_done(p);
 	(void)pthread_mutex_destroy(&p->lock);
 	free(p);
@@ -99,6 +101,8 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	rc = open_export(p, err);
 	if (rc == 0)
 		rc = tracking_load(p, is_new, err);
+	if (rc == 0)
+		rc = holes_load(p, is_new, err);
 	if (rc)
 		return rc;
 	p->has_point = p->position.point > 0 && p->position.last_cut_wall_ns > 0; // its age counts on, connected or not
@@ -161,6 +165,8 @@ void protection_stop(struct protection *p)
 	protection_thread_join(p);
 	struct err err = {0};
 	int rc = export_stop(p->export, &err);
+	if (rc == 0 && !holes_stopped(p))
+		rc = err_set(&err, -EIO, "the record of unproven holes could not be written");
 	if (rc == 0)
 		rc = tracking_save(p, &err);
 	if (rc)

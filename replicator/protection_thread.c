@@ -83,6 +83,7 @@ static void idle(struct protection *p, bool asked, bool again)
 	else
 		p->due_since_ns = 0;
 	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
+	ping_ns = min_u64(ping_ns, holes_turn(p, due));
 	if (!settings_off_peak(p)) {
 		slot_unused(p); // it asked within its window, perhaps
 		protection_wait(p, ping_ns);

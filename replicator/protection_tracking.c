@@ -238,8 +238,10 @@ void tracking_lose(void *context, uint16_t disk, const char *why)
 void tracking_position(struct protection *p)
 {
 	struct state_position position = p->position;
-	if (p->uncovered) // T1
+	if (p->uncovered || p->audit.unsaved) // T1
 		position.last_cut = p->nowhere;
+	if (p->audit.unsaved && !uuid_is_zero(&position.pending_cut)) // A1
+		position.pending_cut = p->nowhere;
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		struct tracking *t = &p->tracking[i];
 		struct err err = {0};
