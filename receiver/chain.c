@@ -114,7 +114,7 @@ static int list_load(struct chain *chain, uint64_t number, struct err *err)
 // The base's table first, then what each point changed, oldest first.
 static int digests_load(struct chain *chain, struct err *err)
 {
-	assert(chain->layer && chain->count);
+	assert(chain && chain->layer && chain->count);
 	table_init(&chain->digests, size_blocks(chain->layer[0].size));
 	int rc = digests_of_base(chain->replica, chain->disk, chain->layer[chain->count - 1].size, false, digest_take, chain, err);
 	for (size_t i = chain->count; rc == 0 && i-- > 0;)

@@ -46,6 +46,7 @@ void head_changed(struct replica *r, struct head_disk *d, uint64_t first, uint64
 		s->since_ns = env_mono_ns(r->root->env);
 	s->blocks += count;
 	s->bytes += bytes;
+	assert(d->changed);
 	if (last && last->first + last->count == first)
 		last->count += count;
 	else

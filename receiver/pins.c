@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "receiver/json_file.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -149,11 +150,12 @@ static int pin_change(struct replica *r, struct point_info *point, bool pinned, 
 int replica_pin(struct replica *r, uint64_t number, const char *text, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
-	struct point_info *point;
+	struct point_info *point = NULL;
 	struct pin_entry pin = {.pinned_wall_ns = env_wall_ns(r->root->env)};
 	int rc = point_find(r, number, &point, err);
 	if (rc)
 		return rc;
+	assert(point);
 	if (strlen(text) >= POINT_PIN_SIZE)
 		return err_set(err, -EINVAL, "the text of a pin has at most %d bytes", POINT_PIN_SIZE - 1);
 	for (const char *c = text; *c; c++)

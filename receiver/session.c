@@ -463,7 +463,10 @@ static int look_around(struct session *session, enum wire_error *ret_code, struc
 // While the peer is silent.
 static int idle_check(struct session *session, enum wire_error *ret_code, struct err *err)
 {
-	uint64_t silent_ms = (env_mono_ns(session->host->env) - session->heard_ns) / 1000000;
+	uint64_t now = now_ns(session), silent_ms;
+	if (channel_moves(session->channel)) // a part of a large frame, or of what it is being told
+		session->heard_ns = now;
+	silent_ms = (now - session->heard_ns) / 1000000;
 	if (silent_ms > CHANNEL_STALL_MS) {
 		session->done = true; // whoever is silent is gone, or its line is: it broke no protocol, and hears nothing
 		return err_set(err, -ETIMEDOUT, "the source has been silent for %llu s", (unsigned long long)silent_ms / 1000);

@@ -15,6 +15,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+struct ender {
+	pthread_t thread;
+	bool runs;
+	struct protection *protection;
+};
+
 static int make_dir(const char *path, struct err *err)
 {
 	if (mkdir(path, 0750) == 0 || errno == EEXIST)
@@ -93,7 +99,8 @@ static void seat_remove(struct agent *agent, struct seat *seat)
 
 int agent_start_seat(struct agent *agent, struct seat *seat, bool is_new, struct err *err)
 {
-	int rc = protection_start(&agent->place, &seat->config, is_new, &seat->running, err);
+	int rc = agent->over ? err_set(err, -ESHUTDOWN, "the replicator stops") :
+			       protection_start(&agent->place, &seat->config, is_new, &seat->running, err);
 	if (rc)
 		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err->text);
 	else
@@ -306,14 +313,16 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	(void)pthread_mutex_init(&agent->saving_lock, NULL);
 	(void)pthread_cond_init(&agent->saved, NULL);
 	agent->place.accounts = true;
+	agent->place.roll = config->roll;
 	host_name(agent->host);
 	char nbd[4096];
 	(void)snprintf(nbd, sizeof(nbd), "%s/nbd", run_dir);
+	agent->ender = calloc(PROTECTIONS_MAX, sizeof(*agent->ender));
 	agent->run_dir = strdup(run_dir);
 	agent->state_dir = strdup(state_path);
 	agent->place.run_dir = agent->run_dir;
 	agent->place.state_dir = agent->state_dir;
-	int rc = agent->run_dir && agent->state_dir ? make_dir(run_dir, err) : err_sys(err, -ENOMEM, "start");
+	int rc = agent->run_dir && agent->state_dir && agent->ender ? make_dir(run_dir, err) : err_sys(err, -ENOMEM, "start");
 	if (rc == 0)
 		rc = make_dir(nbd, err);
 	if (rc == 0)
@@ -336,19 +345,55 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	return 0;
 }
 
+static void *run_ender(void *context)
+{
+	protection_stop(((struct ender *)context)->protection);
+	return NULL;
+}
+
+// All that run. From here on they answer no request: those that wait for something else do not hold this up.
+static size_t take_running(struct agent *agent, struct ender *ender)
+{
+	size_t count = 0;
+	LOCK_SCOPE(&agent->lock);
+	for (size_t i = 0; i < agent->seats; i++) {
+		struct seat *seat = agent->seat[i];
+		if (!seat->running)
+			continue;
+		ender[count++] = (struct ender){.protection = seat->running};
+		seat->running = NULL;
+		(void)snprintf(seat->reason, sizeof(seat->reason), "the replicator stops");
+	}
+	return count;
+}
+
+void agent_stop(struct agent *agent)
+{
+	{
+		LOCK_SCOPE(&agent->lock);
+		for (size_t i = 0; i < agent->seats; i++)
+			if (agent->seat[i]->running)
+				protection_stop_begin(agent->seat[i]->running);
+	}
+	stop_ticker(agent);
+	size_t count = take_running(agent, agent->ender);
+	for (size_t i = 0; i < count; i++) // a disk that hangs denies nobody else's state file its clean stop
+		agent->ender[i].runs = pthread_create(&agent->ender[i].thread, NULL, run_ender, &agent->ender[i]) == 0;
+	for (size_t i = 0; i < count; i++) {
+		if (agent->ender[i].runs)
+			(void)pthread_join(agent->ender[i].thread, NULL);
+		else
+			protection_stop(agent->ender[i].protection);
+	}
+}
+
 void agent_close(struct agent *agent)
 {
 	if (!agent)
 		return;
+	agent_stop(agent);
 	for (size_t i = 0; i < agent->seats; i++)
-		if (agent->seat[i]->running)
-			protection_stop_begin(agent->seat[i]->running);
-	stop_ticker(agent);
-	for (size_t i = 0; i < agent->seats; i++) {
-		if (agent->seat[i]->running)
-			protection_stop(agent->seat[i]->running);
 		free(agent->seat[i]);
-	}
 	desk_free(agent->desk);
 	limiter_free(agent->limiter);
 	crew_free(agent->crew);
@@ -362,6 +407,7 @@ void agent_close(struct agent *agent)
 	(void)pthread_mutex_destroy(&agent->lock);
 	free(agent->run_dir);
 	free(agent->state_dir);
+	free(agent->ender);
 	free(agent);
 }
 
@@ -431,15 +477,27 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 	return 0;
 }
 
+// Its disks may not answer: whoever asks for anything else does not wait for them. Called with the lock held, which is let go meanwhile.
+static void stop_unlocked(struct agent *agent, struct seat *seat)
+{
+	struct protection *running = seat->running;
+	if (!running)
+		return;
+	seat->running = NULL;
+	seat->leaving = true;
+	(void)snprintf(seat->reason, sizeof(seat->reason), "it is being unprotected, and its disks are served to the end of what they were asked for");
+	(void)pthread_mutex_unlock(&agent->lock);
+	wait_saved(agent, running);
+	protection_stop(running);
+	(void)pthread_mutex_lock(&agent->lock);
+	seat->leaving = false;
+}
+
 int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)
 {
 	char name[NAME_SIZE];
 	memcpy(name, seat->config.name, NAME_SIZE);
-	if (seat->running) {
-		wait_saved(agent, seat->running);
-		protection_stop(seat->running);
-	}
-	seat->running = NULL;
+	stop_unlocked(agent, seat);
 	int rc = state_remove(agent, name, err);
 	if (rc == 0) {
 		seat_remove(agent, seat);

@@ -16,10 +16,14 @@ struct agent_config {
 	const char *state_path, *run_dir;
 	unsigned threads;	// that digest and compress for all protections
 	unsigned cycles, syncs; // that may be under way at once
+	struct roll *roll;	// of its exports; outlives it
 	size_t known_bytes;	// of each protection, for what the receiver is known to hold
 };
 int agent_open(const struct agent_config *config, struct agent **ret_agent, struct err *err);
-void agent_close(struct agent *agent); // takes NULL; stops every protection cleanly
+// Stops every protection cleanly, all at the same time: none waits for another's disks. Waits for the state directory and for the images (stopping.h
+// bounds that). Requests find none that runs from then on.
+void agent_stop(struct agent *agent);
+void agent_close(struct agent *agent); // takes NULL; agent_stop() before, when that was not called
 
 struct nbd_front_export;
 // The n-th disk of all protections that run; false when there are not so many. Of struct nbd_front_exports.

@@ -15,6 +15,7 @@ struct seat { // a protection that is configured; `running` is NULL when it coul
 	struct protection_config config;
 	struct protection *running;
 	char reason[ERR_TEXT_MAX];
+	bool leaving; // a request stops it, without the lock: it is to be shown, and nothing else
 };
 
 struct agent {
@@ -37,6 +38,7 @@ struct agent {
 	char host[NAME_SIZE]; // what a receiver calls us
 	struct events *events;
 	pthread_mutex_t lock; // over all below, for as long as a request works with it
+	struct ender *ender; // one for each that runs, at the end
 	struct seat *seat[PROTECTIONS_MAX];
 	size_t seats; // sorted by name
 };
@@ -46,7 +48,7 @@ int agent_set(struct agent *agent, const struct agent_settings *settings, struct
 struct seat *agent_find(struct agent *agent, const char *name); // under the lock; NULL when there is none
 // Makes a protection durable and starts it. The configuration's UUIDs and secret are filled in here.
 int agent_protect(struct agent *agent, struct protection_config *config, struct seat **ret_seat, struct err *err);
-// Stops it and removes its state. The points at the receiver stay.
+// Stops it and removes its state. The points at the receiver stay. The lock is let go while its disks end.
 int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err);
 int agent_start_seat(struct agent *agent, struct seat *seat, bool is_new, struct err *err);
 // Reads the configuration of a protection that does not run, and starts it.

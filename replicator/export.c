@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "replicator/export_loop.h"
+#include "replicator/holder.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -82,6 +83,7 @@ static int make_group(struct export *export, const struct export_config *config)
 		export->disk[d].size = size[d];
 	}
 	export->marker_config = config->marker;
+	export->roll = config->roll;
 	export->cut_hold_ms_max = config->cut_hold_ms_max ? config->cut_hold_ms_max : EXPORT_CUT_HOLD_MS_MAX;
 	export->sweep_rest_ms = config->sweep_rest_ms ? config->sweep_rest_ms : EXPORT_SWEEP_REST_MS;
 	export->mark_wait_ms_max = config->mark_wait_ms_max ? config->mark_wait_ms_max : EXPORT_MARK_WAIT_MS_MAX;
@@ -150,6 +152,7 @@ void export_close(struct export *export)
 	if (!export)
 		return;
 	assert(!export->running);
+	roll_leave(&export->entry);
 	group_done(&export->group);
 	for (uint16_t d = 0; d < export->count; d++)
 		image_close(&export->image[d]);
@@ -266,6 +269,32 @@ static void stop_listening(struct export *export)
 
 // ---- start and stop
 
+void export_end(struct export *export)
+{
+	if (atomic_exchange(&export->told_to_end, true))
+		return;
+	export->stop.run = export_on_stop;
+	bool posted = ring_post(&export->ring, &export->stop);
+	assert(posted); // nothing else closes the ring
+}
+
+static void on_roll_end(struct roll_entry *entry)
+{
+	export_end(HOLDER(entry, struct export, entry));
+}
+
+// A client that would come is refused, not left waiting. An image whose last write has ended is free for others at once; of one that hangs a
+// write may still come, over what others would write.
+static void on_roll_abandon(struct roll_entry *entry)
+{
+	struct export *export = HOLDER(entry, struct export, entry);
+	(void)unlink(export->socket_path);
+	if (export->listen_fd >= 0)
+		(void)shutdown(export->listen_fd, SHUT_RDWR);
+	for (uint16_t d = 0; entry->ended && d < export->count; d++)
+		image_unlock(&export->image[d]);
+}
+
 static int start_thread(struct export *export, struct err *err)
 {
 	sigset_t all, old;
@@ -300,24 +329,28 @@ int export_start(struct export *export, struct err *err)
 		return code;
 	}
 	(void)sem_init(&export->ready, 0, 0);
+	export->entry = (struct roll_entry){.protection = export->protection, .end = on_roll_end, .abandon = on_roll_abandon};
+	atomic_store(&export->told_to_end, false);
+	atomic_store(&export->looping, true);
 	export_publish(export);
 	code = start_thread(export, err);
 	(void)sem_destroy(&export->ready);
 	if (code) {
+		atomic_store(&export->looping, false);
 		reader_stop(&export->reader);
 		marker_stop(&export->marker);
 		stop_listening(export);
 	}
 	export->running = code == 0;
+	if (export->roll && code == 0)
+		roll_enter(export->roll, &export->entry);
 	return code;
 }
 
 int export_stop(struct export *export, struct err *err)
 {
 	assert(export->running);
-	export->stop.run = export_on_stop;
-	bool posted = ring_post(&export->ring, &export->stop);
-	assert(posted);
+	export_end(export);
 	(void)pthread_join(export->thread, NULL);
 	export->running = false;
 	reader_stop(&export->reader);
@@ -383,6 +416,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.dirty_bytes = atomic_load_explicit(&seen->dirty_bytes, memory_order_relaxed),
 		.spilled_bytes = atomic_load_explicit(&seen->spilled_bytes, memory_order_relaxed),
 		.marked_regions = atomic_load_explicit(&seen->marked_regions, memory_order_relaxed),
+		.unproven_bytes = atomic_load_explicit(&seen->unproven_bytes, memory_order_relaxed),
 		.tracking_memory = atomic_load_explicit(&seen->tracking_memory, memory_order_relaxed),
 		.tracking_lost = atomic_load_explicit(&seen->lost, memory_order_acquire),
 		.preserved_bytes = atomic_load_explicit(&seen->preserved_bytes, memory_order_relaxed),

@@ -52,6 +52,7 @@ struct export_config {
 	struct export_marker marker; // commit NULL: nothing is marked, and nothing waits
 	unsigned cut_hold_ms_max;    // 0 for the defaults below
 	unsigned mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max;
+	struct roll *roll;	     // of all exports of the agent; NULL: none is kept
 	unsigned sweep_rest_ms;	     // so long after marks were looked through they are left alone (see intent_sweep()); 0 for 5 s
 };
 
@@ -66,6 +67,8 @@ enum { EXPORT_CUT_HOLD_MS_MAX = 1000 };
 enum { EXPORT_MARK_WAIT_MS_MAX = 5000, EXPORT_NOTE_WAIT_MS_MAX = 5000 };
 // For how long nothing may come back from the spill file, which lies in the state directory, before the cut is given up.
 enum { EXPORT_SPILL_WAIT_MS_MAX = 5000 };
+
+struct roll;
 
 struct image_identity { // of an image as it lies on disk, to see changes behind the agent's back
 	uint64_t device, inode, size;
@@ -83,12 +86,19 @@ struct dirty *export_dirty(struct export *export, uint16_t disk);
 void export_set_marked(struct export *export, uint16_t disk, const struct dirty *dirty);
 // Between open and start, of a disk that was not left in order: see image_drop_cache().
 void export_drop_cache(struct export *export, uint16_t disk);
+// Between open and start, once the dirty map is loaded: these regions are unproven (audit_carry()). -ENOMEM.
+int export_carry(struct export *export, uint16_t disk, uint64_t region, uint64_t count);
+// Between open and start: what the disk's file system says of holes is not believed.
+void export_disbelieve(struct export *export, uint16_t disk);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
 // Binds the socket and starts the thread.
 int export_start(struct export *export, struct err *err);
 // Ends every client after its requests in flight, gives back an open cut (so that the dirty maps are the whole truth), syncs
 // the images, ends the thread, unlinks the socket. -EIO when an image could not be synced: then the maps must not be trusted.
 int export_stop(struct export *export, struct err *err);
+// Begins that and returns at once, so that guests are served to the end whatever else hangs: the marks of a state directory that does not answer are
+// not waited for longer than writes are. Any thread; the cycle's calls are refused from its end on. export_stop() must follow.
+void export_end(struct export *export);
 void export_close(struct export *export); // takes NULL; after stop, or when never started
 
 struct source *export_source(struct export *export);
@@ -118,6 +128,7 @@ struct export_stats { // per disk
 	uint64_t preserved_bytes; // held for the cut now, spilled ones included
 	uint64_t spilled_bytes;	  // those of them in the spill file
 	uint64_t marked_regions;  // as this thread knows them; what a crash would have compared
+	uint64_t unproven_bytes;  // told as holes, and not read yet (audit.h)
 	uint64_t tracking_memory; // bytes of dirty maps and marks
 	bool tracking_lost;	  // a commit failed: the disk needs a sync, and the guest does not wait for marks any more
 	char tracking_error[ERR_TEXT_MAX]; // why, and when (UTC); "" without

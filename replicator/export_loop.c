@@ -120,6 +120,7 @@ void export_publish(struct export *export)
 		const struct volume *volume = &export->group.volume[d];
 		atomic_store_explicit(&export->disk[d].dirty_bytes, dirty_bytes(&volume->dirty), memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].tracking_memory, volume_memory(volume), memory_order_relaxed);
+		atomic_store_explicit(&export->disk[d].unproven_bytes, audit_map_bytes(&volume->audit, volume->size), memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].spilled_bytes, volume->spilled * BLOCK_SIZE, memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].marked_regions, volume->intent.count, memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].preserved_bytes, volume->preserved * BLOCK_SIZE, memory_order_relaxed);
@@ -211,22 +212,35 @@ static void final_sync(struct export *export)
 	}
 }
 
+// A batch of marks that the marker has had for too long is not waited for: whoever waited for a mark was let go (export_marks.c), the batch is
+// the marker's own, and what it answers finds no loop any more.
+static bool marks_quiet(const struct export *export)
+{
+	const struct intent *intent = &export->group.intent;
+	uint64_t late_ns = export->commit_since_ns + export->mark_wait_ms_max * UINT64_C(1000000);
+	return !intent->wanting && (!intent->committing || clock_mono_ns() >= late_ns);
+}
+
 // What is under way in the group refers to memory of others: clients, batches, preserved blocks.
 static bool group_quiet(const struct group *group)
 {
-	return !group->cut && !group->fetches && !group->keeps && !group->writes && !group->held && !group->intent.wanting &&
-	       !group->intent.committing;
+	return !group->cut && !group->fetches && !group->keeps && !group->writes && !group->held;
+}
+
+static bool quiet(const struct export *export)
+{
+	return group_quiet(&export->group) && marks_quiet(export);
 }
 
 static void ending_step(struct export *export)
 {
-	if (export->clients || !group_quiet(&export->group))
+	if (export->clients || !quiet(export))
 		return;
 	if (export->state == EXPORT_ENDING) {
 		export->state = EXPORT_CLOSED;
 		ring_refuse(&export->ring); // runs what was posted before
 	}
-	if (export->state == EXPORT_CLOSED && group_quiet(&export->group)) {
+	if (export->state == EXPORT_CLOSED && quiet(export)) {
 		group_give_back(&export->group);
 		export->state = EXPORT_SYNCING;
 		final_sync(export);
@@ -288,5 +302,7 @@ void *export_run(void *context)
 	}
 	ring_done(&export->ring);
 	pool_done(&export->pool);
+	atomic_store(&export->looping, false);
+	roll_ended(&export->entry);
 	return NULL;
 }

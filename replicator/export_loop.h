@@ -11,6 +11,7 @@
 #include "replicator/herald.h"
 #include "replicator/marker.h"
 #include "replicator/reader.h"
+#include "replicator/roll.h"
 
 #include <semaphore.h>
 
@@ -28,7 +29,7 @@ enum export_state {
 
 struct export_disk { // what other threads see of a disk; published once a round
 	_Atomic uint64_t size;
-	_Atomic uint64_t dirty_bytes, preserved_bytes, spilled_bytes, marked_regions, tracking_memory;
+	_Atomic uint64_t dirty_bytes, preserved_bytes, spilled_bytes, marked_regions, tracking_memory, unproven_bytes;
 	_Atomic bool has_error, lost;
 	char error[ERR_TEXT_MAX]; // written before has_error is set, and never again
 	char lost_error[ERR_TEXT_MAX]; // likewise, before lost
@@ -68,6 +69,10 @@ struct export {
 
 	pthread_t thread;
 	bool running; // the thread was started and not joined
+	atomic_bool told_to_end;
+	atomic_bool looping; // the loop's state is its own
+	struct roll_entry entry;
+	struct roll *roll;
 	sem_t ready;
 	struct err start_err;
 	struct export_holds { // of cuts; written by the loop

@@ -2,7 +2,7 @@
 // The export as a source: each call of the cycle thread is a message to the loop thread, and a wait for its end.
 //
 // When the loop has ended (or not begun) there is no guest and no cut.
-#include "replicator/export_loop.h"
+#include "replicator/export_call.h"
 
 #include "base/clock.h"
 #include "replicator/holder.h"
@@ -11,48 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static struct export *export_of(struct source *source)
-{
-	return HOLDER(source, struct export, source);
-}
-
-// A call on its way: the loop thread runs `message` and posts `ended`.
-struct call {
-	struct ring_message message;
-	struct group *group;
-	sem_t ended;
-};
-
-static void call_init(struct call *call, struct export *export, void (*run)(struct ring_message *))
-{
-	call->message = (struct ring_message){.run = run};
-	call->group = &export->group;
-	(void)sem_init(&call->ended, 0, 0);
-}
-
-static void call_wait(struct call *call)
-{
-	while (sem_wait(&call->ended) < 0)
-		continue; // EINTR is all it fails with
-	(void)sem_destroy(&call->ended);
-}
-
-// False when there is no loop.
-static bool call_do(struct call *call, struct export *export)
-{
-	if (!ring_post(&export->ring, &call->message)) {
-		(void)sem_destroy(&call->ended);
-		return false;
-	}
-	call_wait(call);
-	return true;
-}
-
-static struct call *call_of(struct ring_message *message)
-{
-	return HOLDER(message, struct call, message);
-}
 
 static int stopped(struct export *export, struct err *err)
 {
@@ -472,8 +430,10 @@ static void op_mark_all(struct source *source)
 	struct export *export = export_of(source);
 	struct call call;
 	call_init(&call, export, run_mark_all);
-	if (!call_do(&call, export))
+	if (!call_do(&call, export)) {
+		await_end(export);
 		group_mark_all(&export->group);
+	}
 }
 
 struct mark_call {
@@ -486,7 +446,7 @@ static void run_mark(struct ring_message *message)
 {
 	struct call *call = call_of(message);
 	const struct mark_call *m = HOLDER(call, struct mark_call, call);
-	dirty_mark(&call->group->volume[m->disk].dirty, m->off, m->len);
+	group_mark(call->group, m->disk, m->off, m->len);
 	(void)sem_post(&call->ended);
 }
 
@@ -495,8 +455,10 @@ static void op_mark(struct source *source, uint16_t disk, uint64_t off, uint64_t
 	struct export *export = export_of(source);
 	struct mark_call m = {.disk = disk, .off = off, .len = len};
 	call_init(&m.call, export, run_mark);
-	if (!call_do(&m.call, export))
-		dirty_mark(&export->group.volume[disk].dirty, off, len);
+	if (!call_do(&m.call, export)) {
+		await_end(export);
+		group_mark(&export->group, disk, off, len);
+	}
 }
 
 // ---- a larger disk
@@ -553,8 +515,10 @@ int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct 
 		return code;
 	struct grow_call g = {.export = export, .disk = disk, .size = new_size};
 	call_init(&g.call, export, run_grow);
-	if (!call_do(&g.call, export)) // no loop runs
+	if (!call_do(&g.call, export)) { // no loop runs
+		await_end(export);
 		g.res = grow(export, disk, new_size);
+	}
 	if (g.res == -EBUSY)
 		return err_set(err, -EBUSY, "disk %s cannot grow while a cycle runs: try again after it", name);
 	return g.res ? err_sys(err, g.res, "make disk %s larger", name) : 0;
@@ -590,4 +554,8 @@ const struct source_ops export_source_ops = {
 	.mark_all = op_mark_all,
 	.mark = op_mark,
 	.dirty_bytes = op_dirty_bytes,
+	.audit_next = export_audit_next,
+	.audit_read = export_audit_read,
+	.audited = export_audited,
+	.unproven = export_unproven,
 };

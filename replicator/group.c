@@ -431,8 +431,20 @@ uint64_t group_served(const struct group *group)
 	return count;
 }
 
+void group_mark(struct group *group, uint16_t disk, uint64_t off, uint64_t len)
+{
+	struct volume *volume = &group->volume[disk];
+	if (off >= volume->size || !len)
+		return;
+	dirty_mark(&volume->dirty, off, min_u64(len, volume->size - off));
+	if (volume->audit.units)
+		audit_written(volume, off, min_u64(len, volume->size - off));
+}
+
 void group_mark_all(struct group *group)
 {
-	for (uint16_t d = 0; d < group->count; d++)
+	for (uint16_t d = 0; d < group->count; d++) {
 		dirty_mark_all(&group->volume[d].dirty);
+		audit_map_done(&group->volume[d].audit); // all of it is read now
+	}
 }

@@ -7,7 +7,7 @@
 //	SET_POINT     the set is read as of the cut                  cut, keep, give_back; give_up ──► SET_STALE
 //	SET_STALE     the bound was reached: nothing is preserved    cut, give_back
 //
-// P1: for every block, image == last kept point, or it is in dirty, in set, or remembered, of its volume.
+// P1: for every block, image == last kept point, or it is in dirty, in set, or remembered, or unproven (audit.h), of its volume.
 // P2: in SET_POINT the content of a set block as of the cut is on the image, or in `preserve`.
 #ifndef KAGAMI_REPLICATOR_GROUP_H
 #define KAGAMI_REPLICATOR_GROUP_H
@@ -78,6 +78,8 @@ struct group {
 	uint64_t look_block;
 	uint16_t hole_disk; // where holes are looked for next
 	uint64_t hole_region;
+	uint16_t audit_disk; // where the next run of unproven blocks is looked for
+	uint64_t audit_block;
 	// An operation on an image failed, in words for the operator: "read", "write" ... at `off`. May be NULL.
 	void (*on_error)(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
 };
@@ -98,9 +100,13 @@ void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *
 uint64_t group_reach(struct group *group, uint64_t blocks);
 void group_settle(struct group *group, uint16_t disk, uint64_t first, uint64_t count, const unsigned char *unequal);
 unsigned group_holes(struct group *group, struct source_run *runs, unsigned most, bool *ret_all);
+// See source_audit_next(), source_audited() (audit.h).
+bool group_audit_next(struct group *group, unsigned most, struct source_run *ret_run);
+void group_audited(struct group *group, const struct source_run *run, const unsigned char *unequal, struct source_audited *ret_audited);
 void group_keep(struct group *group, struct group_keep *keep); // -ESTALE: given up, or incomplete; -EIO: a sync failed
 void group_give_back(struct group *group);
 void group_mark_all(struct group *group);
+void group_mark(struct group *group, uint16_t disk, uint64_t off, uint64_t len); // see source_mark()
 uint64_t group_served(const struct group *group); // requests of the guest so far; any thread
 // See volume_grow(). -EBUSY: a cut is open.
 int group_grow(struct group *group, uint16_t disk, uint64_t size);

@@ -11,9 +11,8 @@
 // H4: all that was written to the image before it was opened is on stable storage (image_settle(), before the first question): what the file
 //     system says then does not depend on blocks that it has yet to allocate. Where that fails, nothing is believed.
 //
-// What is told under these is not read afterwards: the reading of 99 GiB of nothing is what it is to save, and it would prove nothing that a file
-// system which lies to SEEK_DATA could not lie about in the same way to a reader. A scrub proves the replica against what was told, not against
-// the image. Who does not trust the file system has a digest sync that reads everything: of a block device, or of one that is not in the list.
+// What is told under these is unproven until it was read (audit.h): the sync does not wait for the reading of 99 GiB of nothing, the proof of it does. Where there
+// is no memory to note that, the region is not told.
 #include "replicator/group.h"
 
 enum { SEEKS_MAX = 256, REGIONS_MAX = 8192 }; // in one call: guests wait for the loop thread
@@ -32,6 +31,7 @@ static uint64_t region_blocks(const struct volume *volume, uint64_t region)
 static void region_leave(struct volume *volume, uint64_t region)
 {
 	volume_remember_region(volume, region); // P1
+	audit_told(volume, region);
 	dirty_clear_region(&volume->set, region);
 }
 
@@ -75,6 +75,8 @@ static bool disk_holes(struct group *group, struct source_run *runs, unsigned mo
 		}
 		if (!hole || until < end)
 			continue;
+		if (!audit_map_room(&volume->audit, volume->size))
+			return true;
 		if (!runs_add(runs, most, count, group->hole_disk, region * BLOCKS_PER_REGION, region_blocks(volume, region)))
 			return false;
 		region_leave(volume, region);

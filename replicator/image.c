@@ -66,6 +66,13 @@ static int take_locks(struct image *image, struct err *err)
 	return 0;
 }
 
+void image_unlock(const struct image *image)
+{
+	struct flock mine = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = QEMU_NO_WRITER_AT, .l_len = 1};
+	(void)fcntl(image->fd, F_OFD_SETLK, &mine);
+	(void)flock(image->fd, LOCK_UN);
+}
+
 static int find_size(struct image *image, struct err *err)
 {
 	struct stat st;

@@ -53,6 +53,7 @@ int image_open_scratch(struct image *image, const char *dir, struct err *err);
 // Forgets what the page cache has of it and the disk may not: after a failed sync the cache shows what was never written, and says at the next
 // sync that all is well, to a program that was started anew as well. What waits to be written stays.
 void image_drop_cache(const struct image *image);
+void image_unlock(const struct image *image); // the process is about to end with it open, and no write of it under way
 void image_close(struct image *image); // takes a zeroed or failed one, too
 int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err);
 // Sees to it that there are `size` bytes: a shorter regular file is extended, durable on return; a device is asked. image->size stays.
@@ -61,6 +62,8 @@ int image_extend(const struct image *image, uint64_t size, struct err *err);
 void image_attach(struct image *image, struct ring *ring);
 // image_read.c: reads the image as it is now, also by several threads, also while the ring works. -EIO when it ends before.
 int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data);
+// Likewise, of what nobody else is about to read: nothing is read ahead, and it is not kept in the page cache.
+int image_read_apart(struct image *image, uint64_t off, uint64_t len, void *data);
 // image_hole.c: sets backend.hole where the file system can be believed.
 void image_believe_holes(struct image *image);
 // Brings what others wrote to the image before it was opened to stable storage (holes.c, H4). Any thread; may take its time. False: it could not be.

@@ -33,16 +33,9 @@ static size_t from_memory(struct image *image, uint64_t off, size_t len, void *d
 	return n > 0 ? (size_t)n : 0;
 }
 
-static int read_now(struct image *image, uint64_t off, uint64_t len, void *data)
+// What is left from `done` on, waiting for the disk.
+static int read_rest(struct image *image, uint64_t off, uint64_t len, size_t done, void *data)
 {
-	unsigned ahead = atomic_load_explicit(&image->ahead, memory_order_relaxed);
-	size_t done = from_memory(image, off, len, data);
-	if (done < len && ahead == 0)
-		advise(image, off + done, AHEAD);
-	else if (ahead)
-		advise(image, off + AHEAD, len);
-	if (done < len || ahead)
-		atomic_store_explicit(&image->ahead, done < len ? AHEAD_READS : ahead - 1, memory_order_relaxed);
 	while (done < len) {
 		cold_wait_begins(&image->cold);
 		ssize_t n = pread(image->fd, (char *)data + done, len - done, (off_t)(off + done));
@@ -58,10 +51,33 @@ static int read_now(struct image *image, uint64_t off, uint64_t len, void *data)
 	return 0;
 }
 
+static int read_now(struct image *image, uint64_t off, uint64_t len, void *data)
+{
+	unsigned ahead = atomic_load_explicit(&image->ahead, memory_order_relaxed);
+	size_t done = from_memory(image, off, len, data);
+	if (done < len && ahead == 0)
+		advise(image, off + done, AHEAD);
+	else if (ahead)
+		advise(image, off + AHEAD, len);
+	if (done < len || ahead)
+		atomic_store_explicit(&image->ahead, done < len ? AHEAD_READS : ahead - 1, memory_order_relaxed);
+	return read_rest(image, off, len, done, data);
+}
+
 int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data)
 {
 	(void)atomic_fetch_add(&image->cold.reads, 1);
 	int code = read_now(image, off, len, data);
 	(void)atomic_fetch_sub(&image->cold.reads, 1);
+	return code;
+}
+
+// A read that must not wait makes pages of a hole, too, and so cannot tell whether they were there. What is lost of others' is quickly made again.
+int image_read_apart(struct image *image, uint64_t off, uint64_t len, void *data)
+{
+	(void)atomic_fetch_add(&image->cold.reads, 1);
+	int code = read_rest(image, off, len, 0, data);
+	(void)atomic_fetch_sub(&image->cold.reads, 1);
+	(void)posix_fadvise(image->fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
 	return code;
 }

@@ -10,10 +10,12 @@
 #include "replicator/known.h"
 #include "replicator/nbd_tls.h"
 #include "replicator/planner.h"
+#include "replicator/stopping.h"
 
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 // TCP without TLS would give every disk to whoever can reach the port: there is no such mode.
 static int start_nbd(struct agent *agent, const char *address, const char *directory, const char *run_dir,
@@ -83,12 +85,40 @@ static int read_slots(const char *cycles, const char *syncs, unsigned threads, s
 	return 0;
 }
 
+static int read_stop(const char *text, unsigned *ret_s, struct err *err)
+{
+	unsigned long number = STOP_WAIT_S_DEFAULT;
+	if (text && (!read_number(text, STOP_WAIT_S_MAX, &number) || number == 0))
+		return err_set(err, -EINVAL, "--stop-wait %s: give seconds, 1 to %d", text, STOP_WAIT_S_MAX);
+	*ret_s = (unsigned)number;
+	return 0;
+}
+
+struct daemon {
+	struct agent *agent;
+	struct control *control;
+	struct alerts *alerts;
+	struct nbd_tls *front;
+	struct web *web;
+};
+
+static void close_all(void *context)
+{
+	struct daemon *d = context;
+	nbd_tls_stop(d->front); // its clients' last requests reach the disks before those stop
+	agent_stop(d->agent);  // before those who may wait for a request that hangs
+	web_stop(d->web);
+	control_stop(d->control);
+	alerts_stop(d->alerts);
+	agent_close(d->agent);
+}
+
 int main(int argc, char **argv)
 {
+	static struct roll roll = ROLL_INITIALIZER;
 	const char *state = NULL, *run_dir = DAEMON_RUN_DIR, *nbd_listen = NULL, *nbd_tls_dir = NULL, *threads = NULL, *known_mib = NULL;
-	const char *cycles = NULL, *syncs = NULL;
+	const char *cycles = NULL, *syncs = NULL, *stop_wait = NULL;
 	struct alerts_config told = {.hooks = NULL};
-	struct alerts *alerts = NULL;
 	struct web_config shown = {.web = NULL};
 	const struct daemon_option options[] = {
 		{"state", "DIR", "keys, sites, protections and what is dirty", &state, true},
@@ -99,6 +129,7 @@ int main(int argc, char **argv)
 		{"cycles", "N", "of all protections that may be under way at once (default: two for each processor, at least 4)", &cycles, false},
 		{"syncs", "N", "that may be under way at once, beside the cycles (default 2)", &syncs, false},
 		{"digest-cache", "MIB", "of memory for each protection, to know what the receiver has (default 12; 0: none)", &known_mib, false},
+		{"stop-wait", "SECONDS", "for which nothing may go on at a stop, before it is given up (default 60)", &stop_wait, false},
 		WEB_OPTIONS(&shown),
 		ALERTS_OPTIONS(&told),
 	};
@@ -106,32 +137,27 @@ int main(int argc, char **argv)
 		     argv);
 	run_dir = daemon_absolute(run_dir); // clients get socket paths from it
 	struct err err = {0};
-	struct agent *agent = NULL;
-	struct control *control = NULL;
-	struct nbd_tls *front = NULL;
-	struct web *web = NULL;
-	struct agent_config config = {.state_path = state, .run_dir = run_dir};
+	struct daemon d = {.agent = NULL};
+	struct stopping stopping = {.roll = &roll, .close = close_all, .context = &d};
+	struct agent_config config = {.state_path = state, .run_dir = run_dir, .roll = &roll};
 	if (read_sizes(threads, known_mib, &config, &err) || read_slots(cycles, syncs, config.threads, &config, &err) ||
-	    agent_open(&config, &agent, &err) || start_nbd(agent, nbd_listen, nbd_tls_dir, run_dir, &front, &err) ||
-	    alerts_start(&told, &alerts, &err) ||
-	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, agent, &control, &err) ||
-	    web_start(&shown, agent_routes, agent_route_count, agent, &web, &err)) {
+	    read_stop(stop_wait, &stopping.wait_s, &err) || agent_open(&config, &d.agent, &err) ||
+	    start_nbd(d.agent, nbd_listen, nbd_tls_dir, run_dir, &d.front, &err) || alerts_start(&told, &d.alerts, &err) ||
+	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, d.agent, &d.control, &err) ||
+	    web_start(&shown, agent_routes, agent_route_count, d.agent, &d.web, &err)) {
 		log_error("%s", err.text);
-		control_stop(control);
-		alerts_stop(alerts);
-		nbd_tls_stop(front);
-		agent_close(agent);
+		control_stop(d.control);
+		alerts_stop(d.alerts);
+		nbd_tls_stop(d.front);
+		agent_close(d.agent);
 		return DAEMON_EXIT_FAILED;
 	}
 	log_info("ready state=%s run_dir=%s version=%s", state, run_dir, KAGAMI_VERSION);
 	daemon_wait();
 	event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-replicator stops");
 	events_wake(events_default()); // requests that wait for one end
-	nbd_tls_stop(front); // its clients' last requests reach the disks before those stop
-	web_stop(web);
-	control_stop(control);
-	alerts_stop(alerts);
-	agent_close(agent);
+	if (!stopping_run(&stopping))
+		_exit(DAEMON_EXIT_UNCLEAN); // threads of it wait for a disk
 	log_info("stopped");
 	return 0;
 }

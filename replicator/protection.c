@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { SOCKET_PATH_SIZE = 4096 };
@@ -22,6 +23,7 @@ static int open_export(struct protection *p, struct err *err)
 	config->protection = p->config.name;
 	config->socket_path = socket_path;
 	config->spill_dir = spill_dir;
+	config->roll = p->place.roll;
 	config->marker = (struct export_marker){
 		.commit = tracking_commit, .note = tracking_note, .lose = tracking_lose, .forsake = tracking_forsake, .context = p};
 	config->disk_count = p->config.disk_count;
@@ -49,7 +51,7 @@ static void protection_free(struct protection *p)
 	slot_leave(p);
 	settings_leave(p);
 	protection_wait_done(p);
-	resize_done(p);
+	free(p->audit.kept);
 	doubt_done(p);
 	(void)pthread_mutex_destroy(&p->lock);
 	free(p);
@@ -99,6 +101,8 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	rc = open_export(p, err);
 	if (rc == 0)
 		rc = tracking_load(p, is_new, err);
+	if (rc == 0)
+		rc = holes_load(p, is_new, err);
 	if (rc)
 		return rc;
 	p->has_point = p->position.point > 0 && p->position.last_cut_wall_ns > 0; // its age counts on, connected or not
@@ -127,6 +131,7 @@ int protection_start(const struct protection_place *place, const struct protecti
 	p->place = *place;
 	p->config = *config;
 	p->paused = config->paused;
+	p->asked = p->compare = config->compare; // the process before did not come to it
 	p->schedule.rpo_ns = config->rpo_ms * UINT64_C(1000000);
 	p->wake_fd = -1;
 	p->seat = PLANNER_NOBODY;
@@ -134,7 +139,6 @@ int protection_start(const struct protection_place *place, const struct protecti
 	(void)pthread_mutex_init(&p->lock, NULL);
 	tracking_init(p);
 	doubt_init(p);
-	resize_init(p);
 	int rc = start(p, is_new, err);
 	if (rc) {
 		protection_free(p);
@@ -161,6 +165,8 @@ void protection_stop(struct protection *p)
 	protection_thread_join(p);
 	struct err err = {0};
 	int rc = export_stop(p->export, &err);
+	if (rc == 0 && !holes_stopped(p))
+		rc = err_set(&err, -EIO, "the record of unproven holes could not be written");
 	if (rc == 0)
 		rc = tracking_save(p, &err);
 	if (rc)
@@ -193,6 +199,14 @@ int protection_cycle(struct protection *p, bool compare, uint64_t *ret_cycle, st
 		return err_set(err, -EBUSY, "%s is paused: resume it first (`kagami resume %s`)", p->config.name, p->config.name);
 	if (p->fenced)
 		return err_set(err, -EBUSY, "%s was failed over at the receiver: it takes no more deltas", p->config.name);
+	if (compare && !p->config.compare) {
+		p->config.compare = true;
+		int rc = protection_config_save(p->place.state, &p->config, err);
+		if (rc) {
+			p->config.compare = false;
+			return rc;
+		}
+	}
 	p->asked = true;
 	p->compare |= compare;
 	p->waived |= !p->has_point;

@@ -27,6 +27,7 @@
 
 struct desk;
 struct limiter;
+struct roll;
 struct protection;
 
 struct protection_place { // what all protections of an agent share; outlives them
@@ -38,6 +39,7 @@ struct protection_place { // what all protections of an agent share; outlives th
 	struct desk *desk;   // slots of cycles; NULL: each runs when it is due
 	bool accounts;	     // keep a record of ages; whoever asks for it calls protection_tick()
 	struct limiter *limiter; // of bandwidth; NULL: none
+	struct roll *roll;   // of exports; NULL: none
 	struct crew *crew;   // digests and compresses for all of them; NULL: each does its own
 	size_t known_bytes;  // of the table of known digests of each protection
 };
@@ -67,7 +69,7 @@ json_t *protection_plan_json(struct protection *protection, const uint64_t *rpo_
 // {"syncs": [...]}, newest first; a new reference. Any thread.
 json_t *protection_syncs_json(struct protection *protection);
 // Asks for a cycle now. Stores the number of the one that will hold everything acknowledged before. With `compare` that one compares every block of
-// every disk with the replica, whatever is known to be dirty (SYNC_ASKED). -EBUSY: paused or fenced.
+// every disk with the replica, whatever is known to be dirty (SYNC_ASKED): durable on return, until a point came of it. -EBUSY: paused or fenced.
 int protection_cycle(struct protection *protection, bool compare, uint64_t *ret_cycle, struct err *err);
 // Waits for no seed any more: the next session begins without one. Durable on return.
 int protection_without_seed(struct protection *protection, struct err *err);
@@ -77,9 +79,12 @@ int protection_set(struct protection *protection, const struct protection_settin
 int protection_pause(struct protection *protection, bool paused, struct err *err);
 // Makes a disk larger while it is served (protection_resize.c); the receiver's replica grows with the next session, and its points stay.
 // `ret_old_size` is what the disk has or had. With `dry_run` only what can be checked is. -ENOENT: no such disk. -EINVAL: not larger, or a block
-// device that is too small. -EBUSY: a cycle runs on. Waits for some seconds at most for the cycle thread.
-int protection_resize(struct protection *protection, const char *disk, uint64_t size, bool dry_run, uint64_t *ret_old_size,
+// device that is too small. -EBUSY: another is under way. Waits for nothing: *ret_ticket asks for the end; 0 with `dry_run`.
+int protection_resize(struct protection *protection, const char *disk, uint64_t size, bool dry_run, uint64_t *ret_old_size, uint64_t *ret_ticket,
 		      struct err *err);
+// 0: the disk is larger. -EINPROGRESS: not known yet, ask again soon. -EBUSY: a cycle runs on, and the request was taken back; or the state directory or
+// the image has not answered for some seconds, and the disk grows when it does. Does not wait.
+int protection_resize_end(struct protection *protection, uint64_t ticket, struct err *err);
 // The site was paired anew: use its present address and key.
 void protection_site_changed(struct protection *protection);
 

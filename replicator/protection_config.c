@@ -69,6 +69,8 @@ static json_t *config_encode(const struct protection_config *config)
 			 "paused", (int)config->paused, "disks", disks);
 	if (json && config->seed_since_wall_ns)
 		(void)json_object_set_new(json, "seed_since_ns", json_integer((json_int_t)config->seed_since_wall_ns));
+	if (json && config->compare)
+		(void)json_object_set_new(json, "compare", json_true());
 	if (json)
 		settings_encode(&config->settings, json);
 	return json;
@@ -133,6 +135,7 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 		{"digest", .text = &digest},
 		{"digest_secret", true, .text = &secret},
 		{"paused", true, .flag = &config->paused},
+		{"compare", .flag = &config->compare},
 		{"seed_since_ns", .number = &seed_since_ns, .most = INT64_MAX},
 		{"priority", .text = &text.priority},
 		{"objective_ppm", .number = &settings->objective_ppm, .least = OBJECTIVE_PPM_MIN, .most = OBJECTIVE_PPM_MAX},

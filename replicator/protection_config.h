@@ -35,6 +35,7 @@ struct protection_config {
 	struct digest_key digest;
 	bool paused;
 	int64_t seed_since_wall_ns; // 0: none is waited for; else nothing begins before the receiver has a seed of each disk, and since when that is so
+	bool compare; // an operator asked for a comparison of everything that has not become a point yet
 	uint16_t disk_count;
 	struct {
 		char name[NAME_SIZE];

@@ -304,6 +304,8 @@ bool connection_check(struct protection *p)
 			break;
 	}
 	uint64_t now = protection_now_ns(p);
+	if (channel_moves(p->channel)) // if only a part of a frame
+		p->heard_ns = now;
 	if (rc == 0 && now - p->heard_ns > CHANNEL_STALL_MS * MS_NS)
 		rc = err_set(&err, -ETIMEDOUT, "the receiver has been silent for %d s", CHANNEL_STALL_MS / 1000);
 	if (rc == 0 && now - p->pinged_ns >= CHANNEL_PING_MS * MS_NS) {

@@ -18,6 +18,20 @@ void protection_set_settled(struct protection *p, bool settled)
 	p->settled = settled;
 }
 
+// What an operator asked to be compared is a point. Where that cannot be written down it is compared once more.
+static void compare_done(struct protection *p)
+{
+	struct err err = {0};
+	LOCK_SCOPE(&p->lock);
+	if (!p->config.compare || p->compare) // asked for again since
+		return;
+	p->config.compare = false;
+	if (protection_config_save(p->place.state, &p->config, &err) == 0)
+		return;
+	p->config.compare = true;
+	log_warning("it could not be written down that everything was compared, the next start does so again protection=%s: %s", p->config.name, err.text);
+}
+
 void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours)
 {
 	p->position.point = point;
@@ -32,8 +46,12 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 			  p->config.name, err.text);
 		source_give_back(p->source);
 		known_forget(sender_known(ship_sender(p->ship))); // what comes back is much, and most of it is there
+	} else if (ours) {
+		holes_committed(p);
 	}
 	protection_set_settled(p, true); // either way
+	if (ours)
+		compare_done(p);
 	LOCK_SCOPE(&p->lock);
 	if (ours)
 		p->sync = SYNC_NONE;
@@ -100,6 +118,13 @@ void protection_found_committed(struct protection *p, uint64_t point)
 	}
 	if (news)
 		save_syncs(p);
+}
+
+static void on_seal(void *context, const struct uuid *cut)
+{
+	struct protection *p = context;
+	holes_sealing(p, p->report->ship.hole_blocks); // A1
+	tracking_seal(p, cut);
 }
 
 static void on_stage(void *context, enum cycle_stage stage)
@@ -303,7 +328,7 @@ void protection_compare_all(struct protection *p)
 	mark_all(p);
 	LOCK_SCOPE(&p->lock);
 	p->compare = false;
-	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP || p->sync == SYNC_REPLICA_DAMAGED)
+	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP || p->sync == SYNC_REPLICA_DAMAGED || p->sync == SYNC_FALSE_HOLE)
 		p->sync = SYNC_ASKED;
 }
 
@@ -333,7 +358,7 @@ void protection_cycle_once(struct protection *p)
 		.rest = {.rest = pace_rest, .context = p},
 		.lore = &p->lore,
 		.on_stage = on_stage,
-		.on_seal = tracking_seal,
+		.on_seal = on_seal,
 		.certain = on_certain,
 		.context = p,
 	};
@@ -344,6 +369,8 @@ void protection_cycle_once(struct protection *p)
 	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
 	tell_sync(p);
 	report = (struct cycle_report){.sealed = false};
+	p->report = &report;
+	p->audit.stepped = false;
 	bool whole = images_whole(p, &err) == 0;
 	if (!whole)
 		image_lost(p);

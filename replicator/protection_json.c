@@ -127,6 +127,7 @@ static json_t *needs_sync_json(struct protection *p, uint16_t disk, const char *
 static void set_tracking(json_t *disk, const struct export_stats *stats, uint64_t size, const char *lost)
 {
 	(void)json_object_set_new(disk, "tracking_memory_bytes", json_count(stats->tracking_memory + state_marks_memory(size)));
+	(void)json_object_set_new(disk, "unproven_hole_bytes", json_count(stats->unproven_bytes));
 	(void)json_object_set_new(disk, "marked_regions", json_count(stats->marked_regions));
 	(void)json_object_set_new(disk, "spilled_bytes", json_count(stats->spilled_bytes));
 	(void)json_object_set_new(disk, "tracking_lost", json_boolean(*lost));
@@ -217,6 +218,7 @@ static json_t *disks_json(struct protection *p, struct price *price, json_t **re
 		if (disk) {
 			set_tracking(disk, &stats, export_disk_size(p->export, i), lost);
 			(void)json_object_set_new(disk, "tracking_told", told_json(p, i, lost));
+			(void)json_object_set_new(disk, "holes_disbelieved", json_text(p->audit.why[i]));
 		}
 		if (*lost && !*ret_needs_sync)
 			*ret_needs_sync = needs_sync_json(p, i, lost);
@@ -225,16 +227,25 @@ static json_t *disks_json(struct protection *p, struct price *price, json_t **re
 	return disks;
 }
 
+// What is known of a disk that whoever looks at the protection must see; "": nothing.
+static const char *disk_reason(const struct protection *p, size_t i, const json_t *disk)
+{
+	const char *error = json_string_value(json_object_get(disk, "error"));
+	if (error && *error)
+		return error;
+	return p->audit.found_here >> i & 1 ? p->audit.why[i] : "";
+}
+
 // A disk that failed is news for whoever looks at the protection alone: a reason, where there is no other.
-static void set_disk_reason(json_t *json, const json_t *disks)
+static void set_disk_reason(const struct protection *p, json_t *json, const json_t *disks)
 {
 	const json_t *disk;
 	size_t i;
 	if (json_string_length(json_object_get(json, "reason")))
 		return;
 	json_array_foreach(disks, i, disk) {
-		const char *error = json_string_value(json_object_get(disk, "error"));
-		if (!error || !*error)
+		const char *error = disk_reason(p, i, disk);
+		if (!*error)
 			continue;
 		(void)json_object_set_new(json, "reason",
 					  json_sprintf("disk %s: %s", json_string_value(json_object_get(disk, "name")), error));
@@ -266,7 +277,7 @@ json_t *protection_json(struct protection *p)
 	set_times(p, json);
 	(void)json_object_set_new(json, "seed_since",
 				  p->config.seed_since_wall_ns && !p->has_point ? json_when(p->config.seed_since_wall_ns) : json_null());
-	set_disk_reason(json, disks);
+	set_disk_reason(p, json, disks);
 	(void)json_object_set_new(json, "crash_price", price_json(p, &price));
 	(void)json_object_set_new(json, "cuts", cuts_json(p));
 	json_t *totals = totals_json(&p->totals);

@@ -7,6 +7,8 @@
 #ifndef KAGAMI_REPLICATOR_PROTECTION_PRIVATE_H
 #define KAGAMI_REPLICATOR_PROTECTION_PRIVATE_H
 
+#include "replicator/audit.h"
+#include "replicator/audit_record.h"
 #include "replicator/cycle.h"
 #include "replicator/desk.h"
 #include "replicator/doubt.h"
@@ -60,10 +62,26 @@ struct cycle_totals { // since this start; for counters, which only rise
 	uint64_t wire_bytes, read_bytes; // of those that were committed
 };
 
+// The steps of protection_audit.c: 4 MiB and a rest, so at most 250 MiB a second, and 62 while the guest uses its disks.
+enum { AUDIT_STEP_BLOCKS = 64, AUDIT_STEP_MS_MAX = 5, AUDIT_REST_MS = 16, AUDIT_REST_BUSY_MS = 64 };
+
+struct audit { // of protection_audit.c; the cycle thread's own
+	uint64_t next_ns; // no step before
+	uint64_t served;  // requests of the guest by then
+	bool stepped;	  // since the newest cycle
+	bool unreadable;  // was said
+	struct audit_record *kept; // what the file has
+	uint64_t kept_bytes;	   // of regions that it names
+	bool unsaved; // the file lacks something: the state files name no cut
+	char why[DISKS_MAX][AUDIT_WHY_SIZE]; // no hole of the disk is believed; written with the lock held
+	uint64_t found_here; // disks of which this process found a false hole; the same
+};
+
 struct resize { // asked ──► taken by the thread ──► done. One caller at a time: it holds the agent's lock
 	uint16_t disk;
-	uint64_t size;
-	bool asked, done;
+	uint64_t size, ticket;
+	uint64_t since_ns; // it was asked for, or taken
+	bool asked, taken, done;
 	struct err err; // of it; code 0: it is larger
 };
 
@@ -74,6 +92,8 @@ struct protection {
 	struct source *source;
 	struct tracking tracking[DISKS_MAX];
 	struct doubt doubt;
+	struct audit audit;
+	const struct cycle_report *report; // of the cycle under way; its thread's own
 	pthread_t thread, doubt_thread;
 	int wake_fd; // an eventfd: something under the lock changed
 
@@ -130,7 +150,6 @@ struct protection {
 	enum protection_state state;
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
 	struct resize resize;
-	pthread_cond_t resized;	   // one that was taken is done
 	bool greeted;		   // the channel carries an open session
 	struct channel *channel;   // set and cleared by the thread; others may only abort it
 	enum sync_reason sync;	   // stands until a point is committed
@@ -186,6 +205,12 @@ void pace_pass(struct protection *p, bool passing); // whether a pass is under w
 void pace_turn(void *protection, uint64_t now_ns);  // called often
 void pace_rest(void *protection, uint64_t ns);	    // for ship_rest: protection_rest(), unless it is late
 void pace_cycle_end(struct protection *p);
+// protection_audit.c; cycle thread
+int holes_load(struct protection *p, bool is_new, struct err *err); // between tracking_load() and export_start()
+uint64_t holes_turn(struct protection *p, bool due); // a step, if it is time for one; returns when the next may be. `due`: a cycle is
+void holes_sealing(struct protection *p, uint64_t hole_blocks); // the cycle told so many; before its SEAL is known to the state files
+void holes_committed(struct protection *p); // and kept
+bool holes_stopped(struct protection *p); // the export has stopped. False: the state files must not name the cut
 // protection_cycle.c; cycle thread
 void protection_cycle_once(struct protection *p);
 void protection_set_settled(struct protection *p, bool settled);
@@ -234,8 +259,6 @@ bool slot_take(struct protection *p, const struct schedule_load *load, bool urge
 void slot_unused(struct protection *p); // whatever it asked for or has, it is not due now; its place in the plan stays
 void slot_end(struct protection *p);		      // it has none, and wants none
 // protection_resize.c
-void resize_init(struct protection *p);
-void resize_done(struct protection *p);
 // Does what was asked for; cycle thread, between cycles. True when a disk is larger now: the session must be opened anew.
 bool resize_serve(struct protection *p);
 // When that instant was, on the monotonic clock: for ages of points of an earlier process. Negative: before this boot.

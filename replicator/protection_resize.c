@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A disk is made larger while it is served.
 //
-//	caller: asks, waits ──► cycle thread, between cycles: state file (B6) ──► image and export ──► session ends ──► answers
+//	caller: asks ──► cycle thread, between cycles: state file (B6) ──► image and export ──► session ends ──► done; the caller looks now and then
 //
+// A caller holds no lock meanwhile: the state directory or the image may not answer, and everybody else goes on.
 // The state file goes first: its marks hold all of the new range before the image can differ there. The session ends, because its OPEN
 // named the old size; the next one names the new size, and the receiver's replica grows then. What fails leaves all as it
 // was, and the same can
@@ -10,29 +11,18 @@
 #include "replicator/protection_private.h"
 
 #include "base/auto.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "link/events.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
-enum { TAKE_WAIT_S = 5 }; // for the cycle thread to come free; other requests wait as long
-
-void resize_init(struct protection *p)
-{
-	pthread_condattr_t monotonic;
-	(void)pthread_condattr_init(&monotonic);
-	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&p->resized, &monotonic);
-	(void)pthread_condattr_destroy(&monotonic);
-}
-
-void resize_done(struct protection *p)
-{
-	(void)pthread_cond_destroy(&p->resized);
-}
+enum {
+	TAKE_WAIT_S = 5, // for the cycle thread to come free
+	END_WAIT_S = 15, // for what it does then
+};
 
 // ---- the cycle thread
 
@@ -59,11 +49,13 @@ bool resize_serve(struct protection *p)
 	{
 		LOCK_SCOPE(&p->lock);
 		resize = p->resize;
-		p->resize.asked = false; // taken: from here on its caller waits for the end
 		settled = p->settled;
+		if (!resize.asked)
+			return false;
+		p->resize.asked = false;
+		p->resize.taken = true; // from here on it cannot be taken back
+		p->resize.since_ns = protection_now_ns(p);
 	}
-	if (!resize.asked)
-		return false;
 	struct err err = {0};
 	int rc = resize_do(p, &resize, settled, &err);
 	if (rc == 0) {
@@ -75,8 +67,8 @@ bool resize_serve(struct protection *p)
 	p->hurry = p->hurry || rc == 0; // the session that follows need not wait
 	p->resize.err = err;
 	p->resize.err.code = rc;
+	p->resize.taken = false;
 	p->resize.done = true;
-	(void)pthread_cond_broadcast(&p->resized);
 	return rc == 0;
 }
 
@@ -92,26 +84,43 @@ static int disk_find(const struct protection *p, const char *name, uint16_t *ret
 	return err_set(err, -ENOENT, "%s has no disk \"%s\": `kagami status %s` lists them", p->config.name, name, p->config.name);
 }
 
-// With the lock held. -EBUSY when the cycle thread did not come free in time.
-static int wait_done(struct protection *p, struct err *err)
+static int took_too_long(struct protection *p, struct err *err)
 {
-	struct timespec until = clock_mono_after(TAKE_WAIT_S * UINT64_C(1000000000));
-	while (!p->resize.done) {
-		bool waiting = p->resize.asked;
-		int late = waiting ? pthread_cond_timedwait(&p->resized, &p->lock, &until) : pthread_cond_wait(&p->resized, &p->lock);
-		if (late == ETIMEDOUT && p->resize.asked) {
-			p->resize.asked = false;
-			return err_set(err, -EBUSY,
-				       "%s is in the middle of a cycle, or is connecting: try again after it, or `kagami pause %s` first (a cycle that "
-				       "is cut off goes on by digests)",
-				       p->config.name, p->config.name);
-		}
-	}
-	return p->resize.err.code ? err_set(err, p->resize.err.code, "%s", p->resize.err.text) : 0;
+	const char *name = p->config.name;
+	if (p->resize.taken)
+		return err_set(err, -EBUSY,
+			       "disk %s of %s has been growing for %d s: the state directory or the image does not answer; look at the storage under them. It goes on "
+			       "by itself: `kagami status %s` shows the size",
+			       p->config.disk[p->resize.disk].name, name, END_WAIT_S, name);
+	p->resize.asked = false; // nothing grows later behind the operator's back
+	return err_set(err, -EBUSY,
+		       "%s is in the middle of a cycle, or is connecting: try again after it, or `kagami pause %s` first (a cycle that is cut off goes on by "
+		       "digests)",
+		       name, name);
 }
 
-int protection_resize(struct protection *p, const char *disk_name, uint64_t size, bool dry_run, uint64_t *ret_old_size, struct err *err)
+int protection_resize_end(struct protection *p, uint64_t ticket, struct err *err)
 {
+	LOCK_SCOPE(&p->lock);
+	const struct resize *resize = &p->resize;
+	if (resize->ticket != ticket)
+		return err_set(err, -EBUSY, "%s was asked for another size since: `kagami status %s` shows the size", p->config.name, p->config.name);
+	if (resize->done)
+		return resize->err.code ? err_set(err, resize->err.code, "%s", resize->err.text) : 0;
+	uint64_t most_ns = (resize->taken ? END_WAIT_S : TAKE_WAIT_S) * UINT64_C(1000000000);
+	return protection_now_ns(p) - resize->since_ns < most_ns ? -EINPROGRESS : took_too_long(p, err);
+}
+
+static int under_way(const struct protection *p, struct err *err)
+{
+	return err_set(err, -EBUSY, "disk %s of %s is growing to %" PRIu64 " bytes: try again when `kagami status %s` shows that size",
+		       p->config.disk[p->resize.disk].name, p->config.name, p->resize.size, p->config.name);
+}
+
+int protection_resize(struct protection *p, const char *disk_name, uint64_t size, bool dry_run, uint64_t *ret_old_size, uint64_t *ret_ticket,
+		      struct err *err)
+{
+	static _Atomic uint64_t tickets;
 	struct resize resize = {.size = size, .asked = true};
 	int rc = disk_find(p, disk_name, &resize.disk, err);
 	if (rc)
@@ -121,12 +130,17 @@ int protection_resize(struct protection *p, const char *disk_name, uint64_t size
 	if (rc)
 		return rc;
 	*ret_old_size = old_size;
+	*ret_ticket = 0;
 	if (dry_run)
 		return 0;
 	LOCK_SCOPE(&p->lock);
 	if (p->fenced)
 		return err_set(err, -EBUSY, "%s was failed over at the receiver: its disks here are not replicated any more", p->config.name);
+	if (p->resize.asked || p->resize.taken)
+		return under_way(p, err);
+	resize.since_ns = protection_now_ns(p);
+	resize.ticket = *ret_ticket = ++tickets;
 	p->resize = resize;
 	protection_wake(p);
-	return wait_done(p, err);
+	return 0;
 }

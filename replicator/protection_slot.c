@@ -25,7 +25,7 @@ void slot_leave(struct protection *p)
 // A comparison of whole disks takes nobody knows how long.
 static bool is_sync(const struct protection *p)
 {
-	return !p->schedule.has_point || (p->sync != SYNC_NONE && p->sync != SYNC_REPLICA_DAMAGED && p->sync != SYNC_UNCLEAN_STOP);
+	return !p->schedule.has_point || (p->sync != SYNC_NONE && p->sync != SYNC_REPLICA_DAMAGED && p->sync != SYNC_FALSE_HOLE && p->sync != SYNC_UNCLEAN_STOP);
 }
 
 static struct planner_job job_of(const struct protection *p, uint64_t dirty_bytes, bool urgent)

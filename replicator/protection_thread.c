@@ -84,6 +84,7 @@ static void idle(struct protection *p, bool asked, bool again)
 	else
 		p->due_since_ns = 0;
 	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
+	ping_ns = min_u64(ping_ns, holes_turn(p, due));
 	if (!settings_off_peak(p)) {
 		p->ready_since_ns = p->due_since_ns = 0;
 		slot_unused(p); // it asked within its window, perhaps

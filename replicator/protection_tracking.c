@@ -7,6 +7,7 @@
 #include "link/events.h"
 #include "replicator/lost_note.h"
 #include "replicator/protection_private.h"
+#include "replicator/roll.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -237,8 +238,10 @@ void tracking_lose(void *context, uint16_t disk, const char *why)
 void tracking_position(struct protection *p)
 {
 	struct state_position position = p->position;
-	if (p->uncovered) // T1
+	if (p->uncovered || p->audit.unsaved) // T1
 		position.last_cut = p->nowhere;
+	if (p->audit.unsaved && !uuid_is_zero(&position.pending_cut)) // A1
+		position.pending_cut = p->nowhere;
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		struct tracking *t = &p->tracking[i];
 		struct err err = {0};
@@ -309,6 +312,7 @@ int tracking_save(struct protection *p, struct err *err)
 		int rc = export_identity(p->export, (uint16_t)i, &identity, err);
 		if (rc == 0)
 			rc = state_file_save(t->file, &p->position, &identity, export_dirty(p->export, (uint16_t)i), err);
+		roll_move(p->place.roll);
 		worst = rc ? rc : worst;
 	}
 	return worst;

@@ -139,6 +139,7 @@ static bool run_tasks(struct ring *ring)
 	bool any = ring->tasks != NULL, last = !any;
 	while (!last) {
 		struct ring_task *task = ring->tasks;
+		assert(task); // `end` is in one of the list's
 		last = &task->next == end;
 		ring->tasks = task->next;
 		if (!ring->tasks)

@@ -12,10 +12,12 @@
 #include "replicator/site.h"
 #include "replicator/sync_log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static json_t *seat_json(const struct seat *seat)
 {
@@ -45,6 +47,23 @@ static json_t *site_json(const struct site *site)
 }
 
 // What is asked of one seat, with the agent's lock held: 0 with the answer's body, or a negative errno with its reason.
+static int no_seat(const char *name, struct err *err)
+{
+	return err_set(err, -ENOENT, "there is no protection \"%s\" here: `kagami status` lists them", name);
+}
+
+static int seat_runs(const struct seat *seat, struct err *err)
+{
+	return seat->running ? 0 : err_set(err, -EBUSY, "%s does not run: %s", seat->config.name, seat->reason);
+}
+
+static int seat_show(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
+{
+	(void)agent, (void)body, (void)err;
+	*ret_body = seat_json(seat);
+	return 0;
+}
+
 static unsigned of_seat(struct agent *agent, const struct control_request *request, json_t **ret_body,
 			int (*handle)(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err))
 {
@@ -52,15 +71,13 @@ static unsigned of_seat(struct agent *agent, const struct control_request *reque
 	LOCK_SCOPE(&agent->lock);
 	struct seat *seat = agent_find(agent, request->arg[0]);
 	if (!seat)
-		(void)err_set(&err, -ENOENT, "there is no protection \"%s\" here: `kagami status` lists them", request->arg[0]);
-	if (!seat || handle(agent, seat, request->body, ret_body, &err))
+		(void)no_seat(request->arg[0], &err);
+	bool leaves = seat && seat->leaving && handle != seat_show;
+	if (leaves)
+		(void)seat_runs(seat, &err);
+	if (!seat || leaves || handle(agent, seat, request->body, ret_body, &err))
 		return control_fail(ret_body, err.code, err.text);
 	return 200;
-}
-
-static int seat_runs(const struct seat *seat, struct err *err)
-{
-	return seat->running ? 0 : err_set(err, -EBUSY, "%s does not run: %s", seat->config.name, seat->reason);
 }
 
 static unsigned get_sites(void *context, const struct control_request *request, json_t **ret_body)
@@ -234,13 +251,6 @@ static unsigned post_protections(void *context, const struct control_request *re
 	return 201;
 }
 
-static int seat_show(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
-{
-	(void)agent, (void)body, (void)err;
-	*ret_body = seat_json(seat);
-	return 0;
-}
-
 static int seat_syncs(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
 	(void)body;
@@ -277,25 +287,48 @@ static int seat_cycle(struct agent *agent, struct seat *seat, const json_t *body
 	return rc;
 }
 
-static int seat_resize(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
+struct resize_request {
+	const char *name, *disk;
+	uint64_t size, old_size, ticket;
+	bool dry_run;
+};
+
+static int resize_read(const json_t *body, struct resize_request *r, struct err *err)
 {
-	(void)agent;
-	const char *disk = NULL;
-	uint64_t size = 0, old_size = 0;
-	bool dry_run = false;
 	const struct control_member members[] = {
-		{"disk", true, .text = &disk, .is_name = true},
-		{"size_bytes", true, .number = &size, .least = SECTOR_SIZE, .most = DISK_SIZE_MAX},
-		{"dry_run", .flag = &dry_run},
+		{"disk", true, .text = &r->disk, .is_name = true},
+		{"size_bytes", true, .number = &r->size, .least = SECTOR_SIZE, .most = DISK_SIZE_MAX},
+		{"dry_run", .flag = &r->dry_run},
 	};
-	int rc = control_read(body, members, COUNT(members), err);
-	if (rc == 0)
-		rc = seat_runs(seat, err);
-	if (rc == 0)
-		rc = protection_resize(seat->running, disk, size, dry_run, &old_size, err);
-	if (rc == 0)
-		*ret_body = json_pack("{s:s, s:o, s:o, s:b}", "disk", disk, "old_size_bytes", json_count(old_size), "size_bytes",
-				      json_count(size), "dry_run", dry_run);
+	return control_read(body, members, COUNT(members), err);
+}
+
+static int resize_ask(struct agent *agent, struct resize_request *r, struct err *err)
+{
+	LOCK_SCOPE(&agent->lock);
+	struct seat *seat = agent_find(agent, r->name);
+	int rc = seat ? seat_runs(seat, err) : no_seat(r->name, err);
+	return rc ? rc : protection_resize(seat->running, r->disk, r->size, r->dry_run, &r->old_size, &r->ticket, err);
+}
+
+static int resize_look(struct agent *agent, const struct resize_request *r, struct err *err)
+{
+	LOCK_SCOPE(&agent->lock);
+	struct seat *seat = agent_find(agent, r->name);
+	int rc = seat ? seat_runs(seat, err) : no_seat(r->name, err); // it may be gone by now
+	return rc ? rc : protection_resize_end(seat->running, r->ticket, err);
+}
+
+enum { RESIZE_LOOK_US = 20000 };
+
+// Its disks, or the state directory, may take their time, and others ask meanwhile: nothing is locked between two looks.
+static int resize_wait(struct agent *agent, const struct resize_request *r, struct err *err)
+{
+	int rc = r->ticket ? -EINPROGRESS : 0;
+	while (rc == -EINPROGRESS) {
+		(void)usleep(RESIZE_LOOK_US);
+		rc = resize_look(agent, r, err);
+	}
 	return rc;
 }
 
@@ -435,10 +468,11 @@ static unsigned get_plan(void *context, const struct control_request *request, j
 	struct seat *seat = rc == 0 ? agent_find(agent, request->arg[0]) : NULL;
 	if (rc == 0 && !seat)
 		rc = err_set(&err, -ENOENT, "there is no protection \"%s\" here: `kagami status` lists them", request->arg[0]);
-	if (rc == 0)
+	else if (rc == 0)
 		rc = seat_runs(seat, &err);
 	if (rc)
 		return control_fail(ret_body, rc, err.text);
+	assert(seat);
 	*ret_body = protection_plan_json(seat->running, rpo_ms, count);
 	return 200;
 }
@@ -492,7 +526,18 @@ static unsigned post_resume(void *context, const struct control_request *request
 
 static unsigned post_resize(void *context, const struct control_request *request, json_t **ret_body)
 {
-	return of_seat(context, request, ret_body, seat_resize);
+	struct resize_request r = {.name = request->arg[0]};
+	struct err err = {0};
+	int rc = resize_read(request->body, &r, &err);
+	if (rc == 0)
+		rc = resize_ask(context, &r, &err);
+	if (rc == 0)
+		rc = resize_wait(context, &r, &err);
+	if (rc)
+		return control_fail(ret_body, rc, err.text);
+	*ret_body = json_pack("{s:s, s:o, s:o, s:b}", "disk", r.disk, "old_size_bytes", json_count(r.old_size), "size_bytes", json_count(r.size), "dry_run",
+			      r.dry_run);
+	return 200;
 }
 
 const struct control_route agent_routes[] = {

@@ -9,7 +9,7 @@
 //	                                                                     └──► give_back   (it is not: all is dirty again)
 //
 // Between keep and keep the source remembers every block that left a dirty map through a cut: give_back marks those dirty
-// again. So at every moment: what differs between image and last committed point is dirty, or in the cut's set, or remembered.
+// again. So at every moment: what differs between image and last committed point is dirty, or in the cut's set, or remembered, or unproven: told as a hole and not read yet.
 #ifndef KAGAMI_REPLICATOR_SOURCE_H
 #define KAGAMI_REPLICATOR_SOURCE_H
 
@@ -60,6 +60,12 @@ struct source_run {
 	uint64_t count; // at least 1
 };
 
+struct source_audited { // what was found in a run of blocks that a hole was told of
+	uint64_t false_blocks; // not zero, and no guest wrote there: the file system was wrong
+	uint64_t first;	       // of them
+	uint64_t other_blocks; // not zero, by whatever came between: see audit.h, U3
+};
+
 struct source_ops;
 struct source {
 	const struct source_ops *ops;
@@ -83,6 +89,10 @@ struct source_ops {
 	void (*mark)(struct source *source, uint16_t disk, uint64_t off, uint64_t len);
 	uint64_t (*dirty_bytes)(struct source *source);
 	uint64_t (*served)(struct source *source); // NULL: nobody knows
+	bool (*audit_next)(struct source *source, unsigned most, struct source_run *ret_run); // NULL, and those after it: no hole is ever told
+	int (*audit_read)(struct source *source, uint16_t disk, uint64_t first, unsigned count, void *data);
+	void (*audited)(struct source *source, const struct source_run *run, const unsigned char *unequal, struct source_audited *ret_audited);
+	uint64_t (*unproven)(struct source *source, uint16_t disk, uint64_t region, unsigned char *units, uint64_t count);
 };
 
 // The instant, across all disks: holds new writes, lets those in flight finish, moves the dirty maps aside as the set,
@@ -146,7 +156,7 @@ static inline void source_settle(struct source *s, uint16_t disk, uint64_t first
 }
 
 // Takes out of a set of CUT_PRECOPY runs of blocks that are zero, and known to be without reading: up to `most` of them, *ret_all when there
-// are no more. They are remembered.
+// are no more. They are remembered, and unproven until they are read.
 static inline unsigned source_holes(struct source *s, struct source_run *runs, unsigned most, bool *ret_all)
 {
 	return s->ops->holes(s, runs, most, ret_all);
@@ -181,6 +191,36 @@ static inline void source_mark(struct source *s, uint16_t disk, uint64_t off, ui
 static inline uint64_t source_served(struct source *s)
 {
 	return s->ops->served ? s->ops->served(s) : 0;
+}
+
+// What source_holes() told is unproven until it was read (audit.h). At any time, by the cycle thread:
+//
+//	audit_next ──► audit_read of all of the run, or of its first units ──► audited
+//
+// The next run of unproven blocks, at most `most`; going round. Count 0: none was found in this turn. False: there are none.
+static inline bool source_audit_next(struct source *s, unsigned most, struct source_run *ret_run)
+{
+	*ret_run = (struct source_run){.count = 0};
+	return s->ops->audit_next && s->ops->audit_next(s, most, ret_run);
+}
+
+// As source_read(), but of what nobody else is about to read: it is not kept in the page cache.
+static inline int source_audit_read(struct source *s, uint16_t disk, uint64_t first, unsigned count, void *data)
+{
+	return s->ops->audit_read(s, disk, first, count, data);
+}
+
+// The blocks of the run were read; those with a bit in `unequal` (lowest first) are not zero. What a guest wrote meanwhile does not count: it is dirty.
+// The others are proven. Units with blocks that are not zero are dirty; with a false one their regions are, and no hole of their disk is told from here on.
+static inline void source_audited(struct source *s, const struct source_run *run, const unsigned char *unequal, struct source_audited *ret_audited)
+{
+	s->ops->audited(s, run, unequal, ret_audited);
+}
+
+// Bytes of the disk that are unproven; stores the units (audit.h) of `count` regions from `region` on, unless that is 0.
+static inline uint64_t source_unproven(struct source *s, uint16_t disk, uint64_t region, unsigned char *units, uint64_t count)
+{
+	return s->ops->unproven ? s->ops->unproven(s, disk, region, units, count) : 0;
 }
 
 // Dirty now, in 4 KiB pieces, all disks, without the set under way.

@@ -37,7 +37,7 @@ const char *sync_reason_name(enum sync_reason reason)
 	static const char *const names[] = {
 		NULL,		 "initial",	  "state-missing", "state-unreadable", "state-foreign",
 		"unclean-stop",	 "image-changed", "position",	   "tracking-lost",    "resized",
-		"replica-damaged", "tracking-doubt", "asked",
+		"replica-damaged", "tracking-doubt", "asked", "false-hole",
 	};
 	return names[reason];
 }

@@ -33,6 +33,7 @@ enum sync_reason {
 	SYNC_REPLICA_DAMAGED, // the receiver named blocks that its scrub found damaged
 	SYNC_TRACKING_DOUBT,  // the receiver was told that tracking was lost, and the state file does not know
 	SYNC_ASKED,	    // an operator wants all of it compared
+	SYNC_FALSE_HOLE,    // what a file system told as a hole is not zero (audit.h): that region
 };
 const char *sync_reason_name(enum sync_reason reason); // NULL for SYNC_NONE
 

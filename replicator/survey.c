@@ -59,6 +59,7 @@ struct survey {
 static void spans_add(struct spans *spans, struct span *span)
 {
 	span->next = NULL;
+	assert(!spans->head || spans->tail);
 	if (spans->head)
 		spans->tail->next = span;
 	else
@@ -109,6 +110,7 @@ static int ask_nodes(struct survey *s, unsigned level, const struct spans *spans
 {
 	struct digest node[DIGEST_FAN];
 	unsigned count = 0;
+	assert(spans->head);
 	for (const struct span *span = spans->head; span; span = span->next)
 		node[count++] = digest_node(s->c->key, 1, span->digest, span->count);
 	if (level == 2) {

@@ -40,6 +40,7 @@ void volume_done(struct volume *volume)
 	dirty_done(&volume->dirty);
 	dirty_done(&volume->set);
 	intent_map_done(&volume->intent);
+	audit_map_done(&volume->audit);
 	free(volume->remembered);
 	volume->remembered = NULL;
 }
@@ -51,7 +52,7 @@ int volume_grow(struct volume *volume, uint64_t size)
 	uint64_t *remembered = calloc(regions, sizeof(uint64_t));
 	struct dirty set;
 	int code = dirty_init(&set, size);
-	if (!remembered || code || intent_map_grow(&volume->intent, size) || dirty_grow(&volume->dirty, size)) {
+	if (!remembered || code || intent_map_grow(&volume->intent, size) || audit_map_grow(&volume->audit, size) || dirty_grow(&volume->dirty, size)) {
 		free(remembered);
 		dirty_done(&set);
 		return -ENOMEM; // larger marks alone are clean there, and nobody asks
@@ -65,6 +66,8 @@ int volume_grow(struct volume *volume, uint64_t size)
 	for (uint64_t r = old / REGION_SIZE; r < regions; r++)
 		intent_set_marked(&volume->group->intent, volume, r);
 	dirty_mark(&volume->dirty, old, size - old);
+	if (volume->audit.units) // a unit that the old end cut short holds more now
+		audit_written(volume, old, size - old);
 	return 0;
 }
 
@@ -262,6 +265,8 @@ void volume_admitted(struct volume_request *request)
 {
 	// V1: a crash or a cut at any later moment finds the bit; before the gate it would land in the wrong set.
 	dirty_mark(&request->volume->dirty, request->off, request->len);
+	if (request->volume->audit.units) // U1
+		audit_written(request->volume, request->off, request->len);
 	request->era = request->volume->era;
 	request->volume->writing[request->era]++;
 	request->at = request->off / BLOCK_SIZE;
@@ -374,13 +379,16 @@ static void give_back_region(struct volume *volume, uint64_t region, uint64_t bl
 void volume_give_back(struct volume *volume)
 {
 	dirty_give(&volume->dirty, &volume->set); // first: then there is room for bits (dirty.h, D1)
-	for (uint64_t r = 0; volume->remembered_any && r < size_regions(volume->size); r++)
+	for (uint64_t r = 0; volume->remembered_any && r < size_regions(volume->size); r++) {
 		give_back_region(volume, r, volume->remembered[r]);
+		if (volume->audit.units)
+			audit_given_back(volume, r, volume->remembered[r]);
+	}
 	volume_forget(volume);
 }
 
 uint64_t volume_memory(const struct volume *volume)
 {
 	return dirty_memory(&volume->dirty) + dirty_memory(&volume->set) + size_regions(volume->size) * sizeof(uint64_t) +
-	       intent_map_memory(&volume->intent);
+	       intent_map_memory(&volume->intent) + audit_map_memory(&volume->audit);
 }

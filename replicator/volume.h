@@ -17,6 +17,7 @@
 #define KAGAMI_REPLICATOR_VOLUME_H
 
 #include "replicator/aio.h"
+#include "replicator/audit.h"
 #include "replicator/dirty.h"
 #include "replicator/intent.h"
 
@@ -74,6 +75,7 @@ struct volume {
 	struct dirty set;	// of the cut: not read yet
 	uint64_t *remembered;	// a bit per block that left through cuts since the last keep; a word is a region
 	bool remembered_any;
+	struct audit_map audit;	// what was told as a hole, and has not been read yet
 	struct intent_map intent;
 	uint64_t preserved;	// blocks of this disk whose old content is in memory, or in the spill file
 	uint64_t spilled;	// those with a place in the file

@@ -94,6 +94,8 @@ const char *cli_status_extent(const char *reason)
 {
 	if (strcmp(reason, "replica-damaged") == 0)
 		return "what is damaged at the target";
+	if (strcmp(reason, "false-hole") == 0)
+		return "the region of the false hole";
 	return strcmp(reason, "unclean-stop") == 0 ? "the marked regions" : "the whole disks";
 }
 
@@ -146,6 +148,10 @@ static void print_source_disk(const json_t *disk)
 		(void)printf("    tracking takes %s of memory\n", show_size_of(disk, "tracking_memory_bytes").text);
 	if (show_text_of(disk, "error")[0])
 		(void)printf("    ! %s\n", show_text_of(disk, "error"));
+	if (show_number_of(disk, "unproven_hole_bytes"))
+		(void)printf("    holes that were believed and are still to be read: %s\n", show_size_of(disk, "unproven_hole_bytes").text);
+	if (show_text_of(disk, "holes_disbelieved")[0])
+		(void)printf("    ! no hole is believed: %s\n", show_text_of(disk, "holes_disbelieved"));
 	if (show_flag_of(disk, "tracking_lost"))
 		(void)printf("    ! tracking is lost: %s\n", show_text_of(disk, "tracking_error"));
 }

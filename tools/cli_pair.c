@@ -132,7 +132,7 @@ static const json_t *peer_find(const struct cli *cli, const json_t *peers, const
 	size_t i, count = 0;
 	json_array_foreach(peers, i, peer) {
 		const char *key = show_text_of(peer, "fingerprint");
-		if (strcmp(show_text_of(peer, "name"), wanted) && (strlen(wanted) < KEY_LETTERS_MIN || strncmp(key, wanted, strlen(wanted)) != 0))
+		if (strcmp(show_text_of(peer, "name"), wanted) != 0 && (strlen(wanted) < KEY_LETTERS_MIN || strncmp(key, wanted, strlen(wanted)) != 0))
 			continue;
 		found = peer;
 		count++;

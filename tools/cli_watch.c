@@ -157,6 +157,7 @@ static void draw(struct watch *watch, struct screen *screen, struct watch_view *
 		view->blocks = screen->blocks;
 		view->colour = screen->colour;
 		count = watch_frame(view, screen->columns, screen->rows, lines, items, &view->scroll);
+		view->now = view->source_error = NULL; // they end here
 	}
 	screen_draw(screen, lines, count);
 	for (unsigned i = 0; i < count; i++)

@@ -51,6 +51,7 @@ kagami-replicator --run-dir "$W/run" --state "$S/state" >"$W/replicator.log" 2>&
 pids+=($!)
 until kagami version >/dev/null 2>&1 && kagami status >/dev/null 2>&1 && [ -S "$W/run/receiver.sock" ]; do sleep 0.1; done
 truncate -s "$disk" "$S/disk.raw"
+fio --name=fill --filename="$S/disk.raw" --rw=write --bs=1m --size="$disk" --refill_buffers --buffer_compress_percentage=50 --output="$W/fill.log" # a disk with data
 kagami pair dr "$(kagami pair-token --json | jq -r .token)" >/dev/null
 kagami protect vm1 vda="$S/disk.raw" --to dr --rpo "$rpo" >/dev/null
 until kagami points vm1 >/dev/null 2>&1; do sleep 0.1; done

@@ -5,6 +5,7 @@
 #include "base/size.h"
 #include "tools/cli.h"
 
+#include <assert.h>
 #include <curl/curl.h>
 #include <getopt.h>
 #include <stdlib.h>
@@ -302,6 +303,7 @@ static int rules_join(struct cli *cli, const char *more)
 {
 	static char rules[2048];
 	char before[sizeof(rules)];
+	assert(cli->option[OPT_BANDWIDTH] && more);
 	if (strlen(cli->option[OPT_BANDWIDTH]) + strlen(more) + 2 > sizeof(rules))
 		return -1;
 	(void)snprintf(before, sizeof(before), "%s", cli->option[OPT_BANDWIDTH]);

@@ -232,7 +232,7 @@ static int take_differs(struct load_client *client, uint64_t n, uint32_t count, 
 	for (uint32_t i = 0; i < count; i++)
 		if (!(differs.bitmap[i / 8] >> i % 8 & 1))
 			return err_set(err, -EBADMSG, "block %llu differs, and the receiver says it does not",
-				       (unsigned long long)(differs.first + i));
+				       (unsigned long long)differs.first + i);
 	return 0;
 }
 

@@ -13,6 +13,7 @@ enum {
 	OUT_SIZE = OUT_GATHER + WIRE_FRAME_MAX,
 	IN_SIZE = 2 * WIRE_FRAME_MAX,
 	REFUSE_LINGER_MS = 3000,
+	LOOK_MS = 1000, // while it waits: whether anything moves
 };
 
 struct channel {
@@ -26,6 +27,7 @@ struct channel {
 	size_t in_at, in_len;
 	struct wire_ack acked;
 	struct channel_gate gate; // pass is NULL: none
+	uint64_t seen_in, seen_taken; // by channel_moves()
 	atomic_bool over;
 };
 
@@ -114,6 +116,36 @@ int channel_put(struct channel *channel, size_t len)
 	return 0;
 }
 
+bool channel_moves(struct channel *channel)
+{
+	const struct channel_transport_ops *ops = channel->transport->ops;
+	uint64_t in = ops->bytes_in(channel->transport), left = ops->bytes_left(channel->transport);
+	uint64_t taken = ops->bytes_out(channel->transport) - left;
+	// Small ones are in the hands of the peer's host at once, whether anybody there lives to read them or not.
+	bool moves = in != channel->seen_in || (left > CHANNEL_SMALL && taken != channel->seen_taken);
+	channel->seen_in = in;
+	channel->seen_taken = taken;
+	return moves;
+}
+
+// Some of it. -ETIMEDOUT: nothing has moved for CHANNEL_STALL_MS, or the connection is dead.
+static ssize_t send_some(struct channel *channel, const unsigned char *data, size_t len)
+{
+	int64_t moved_ms = now_ms(channel);
+	(void)channel_moves(channel); // what moved before is no news
+	for (;;) {
+		int64_t look_ms = now_ms(channel) + LOOK_MS;
+		ssize_t n = channel->transport->ops->send(channel->transport, data, len, look_ms);
+		int64_t now = now_ms(channel);
+		if (n != -ETIMEDOUT || now < look_ms)
+			return n;
+		if (channel_moves(channel))
+			moved_ms = now;
+		else if (now - moved_ms >= CHANNEL_STALL_MS)
+			return n;
+	}
+}
+
 int channel_flush(struct channel *channel, struct err *err)
 {
 	if (channel->failed)
@@ -126,7 +158,7 @@ int channel_flush(struct channel *channel, struct err *err)
 			if (rc)
 				return channel_fail(channel, err, rc, "send");
 		}
-		ssize_t n = channel->transport->ops->send(channel->transport, channel->out + put, passed, now_ms(channel) + CHANNEL_STALL_MS);
+		ssize_t n = send_some(channel, channel->out + put, passed);
 		if (n < 0)
 			return channel_fail(channel, err, (int)n, "send");
 		put += (size_t)n;
@@ -194,13 +226,32 @@ static int answer_ping(struct channel *channel, struct err *err)
 	return channel_flush(channel, err);
 }
 
+// As channel_get(), but 0 only after `timeout_ms` in which nothing moved: a large frame may take longer, either way.
+static int get_moving(struct channel *channel, int timeout_ms, struct wire_frame *ret_frame, struct err *err)
+{
+	int64_t moved_ms = now_ms(channel);
+	(void)channel_moves(channel);
+	for (;;) {
+		int64_t from = now_ms(channel), left = moved_ms + timeout_ms - from;
+		int look = (int)(left < LOOK_MS ? left : LOOK_MS);
+		int rc = channel_get(channel, look, ret_frame, err);
+		int64_t now = now_ms(channel);
+		if (rc || now < from + look) // a frame, an end; or it is dead, and waits no more
+			return rc;
+		if (channel_moves(channel))
+			moved_ms = now;
+		else if (now - moved_ms >= timeout_ms)
+			return 0;
+	}
+}
+
 int channel_expect(struct channel *channel, enum wire_type type, int timeout_ms, struct wire_frame *ret_frame,
 		   struct wire_failure *ret_failure, struct err *err)
 {
 	ret_failure->code = 0;
 	ret_failure->text[0] = 0;
 	for (;;) {
-		int rc = channel_get(channel, timeout_ms, ret_frame, err);
+		int rc = get_moving(channel, timeout_ms, ret_frame, err);
 		if (rc == 0)
 			return channel_fail(channel, err, -ETIMEDOUT, wire_type_name(type));
 		if (rc < 0)

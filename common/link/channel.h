@@ -17,7 +17,7 @@
 
 enum {
 	CHANNEL_HANDSHAKE_MS = 10000, // from accept or connect to the end of the handshake
-	CHANNEL_STALL_MS = 30000,     // a peer that takes nothing for so long is gone
+	CHANNEL_STALL_MS = 30000,     // a connection on which nothing moves for so long is dead
 	CHANNEL_KEEPALIVE_S = 10,     // TCP asks a silent peer's host after so long; it is dead after CHANNEL_STALL_MS, also while
 				      // an answer is waited for that may take minutes
 	CHANNEL_PING_MS = 10000,      // an idle source pings so often; either side gives up after CHANNEL_STALL_MS of silence
@@ -59,9 +59,13 @@ int channel_get(struct channel *channel, int timeout_ms, struct wire_frame *ret_
 // Whether channel_get() would not wait: there is a frame, or the connection has failed.
 bool channel_ready(struct channel *channel);
 // As channel_get, for the answer `type`: skips PONG, notes ACK, answers PING, and turns ERROR into -EREMOTEIO with *ret_failure filled
-// (code 0 when the failure is another). Waits `timeout_ms` at most between two frames; -ETIMEDOUT after that.
+// (code 0 when the failure is another). -ETIMEDOUT when neither a frame came nor anything moved (below) for `timeout_ms`.
 int channel_expect(struct channel *channel, enum wire_type type, int timeout_ms, struct wire_frame *ret_frame,
 		   struct wire_failure *ret_failure, struct err *err);
+
+// Whether anything has moved since the call before: a byte came in, if only a part of a frame, or of more than CHANNEL_SMALL bytes on their way out
+// the peer's host took some. A link may need minutes for one frame, and lives. To be asked about every second.
+bool channel_moves(struct channel *channel);
 
 // The newest ACK that came so far; all zeros before the first.
 const struct wire_ack *channel_acked(const struct channel *channel);

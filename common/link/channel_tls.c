@@ -6,12 +6,14 @@
 #include "link/net.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -115,6 +117,13 @@ static uint64_t tls_bytes_in(struct channel_transport *transport)
 	return BIO_number_read(SSL_get_rbio(tls_of(transport)->ssl));
 }
 
+// Of TCP: what was not sent yet, and what was not acknowledged.
+static uint64_t tls_bytes_left(struct channel_transport *transport)
+{
+	int left = 0;
+	return ioctl(tls_of(transport)->fd, SIOCOUTQ, &left) == 0 && left > 0 ? (uint64_t)left : 0;
+}
+
 static void tls_close(struct channel_transport *transport, bool sound)
 {
 	struct tls *tls = tls_of(transport);
@@ -135,6 +144,7 @@ static const struct channel_transport_ops tls_ops = {
 	.fd = tls_fd,
 	.bytes_out = tls_bytes_out,
 	.bytes_in = tls_bytes_in,
+	.bytes_left = tls_bytes_left,
 	.close = tls_close,
 };
 

@@ -25,6 +25,7 @@ struct channel_transport_ops {
 	int (*fd)(struct channel_transport *transport);
 	uint64_t (*bytes_out)(struct channel_transport *transport);
 	uint64_t (*bytes_in)(struct channel_transport *transport);
+	uint64_t (*bytes_left)(struct channel_transport *transport); // of bytes_out, what the peer's host has not taken yet
 	void (*close)(struct channel_transport *transport, bool sound); // frees it; `sound`: the peer may be told
 };
 

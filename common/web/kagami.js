@@ -71,6 +71,7 @@ function trouble(p) {
 	if (["failed", "version-mismatch", "broken"].includes(p.state)) say("critical", p.reason || p.state);
 	for (const disk of p.disks || []) {
 		if (disk.error) say("critical", `Disk ${disk.name}: ${disk.error}`);
+		if (disk.holes_disbelieved) say("warning", `Disk ${disk.name}: no hole is believed: ${disk.holes_disbelieved}`);
 		if (disk.tracking_lost) say("warning", `Disk ${disk.name}: its tracking is lost: ${disk.tracking_error}`);
 	}
 	for (const verify of p.verifications || [])

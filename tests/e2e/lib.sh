@@ -116,6 +116,30 @@ refuses() { # TEXT COMMAND...
 	grep -qiE -- "$text" "$W/err" || fail "the error of: $*: says '$(cat "$W/err")', expected '$text'"
 }
 
+# --- a file system that stops to answer
+
+mount_freezable() { # DIRECTORY SIZE (of its file system, as truncate takes it)
+	requires fsfreeze
+	requires_root
+	truncate -s "$2" "$1.img"
+	mkfs.ext4 -q -F "$1.img" 2>/dev/null || skip "needs mkfs.ext4"
+	mount -t ext4 -o loop "$1.img" "$1" 2>/dev/null || skip "cannot mount a loop device here"
+	at_end "umount -l '$1'"
+	at_end "fsfreeze -u '$1'"
+}
+
+freeze() { # DIRECTORY
+	fsfreeze -f "$1" || skip "this kernel cannot freeze a file system for a test"
+	(sleep 150 && fsfreeze -u "$1") >/dev/null 2>&1 & # whatever happens here
+	thaw=$!
+	pids+=($thaw)
+}
+
+unfreeze() { # DIRECTORY
+	fsfreeze -u "$1"
+	kill $thaw
+}
+
 # --- daemons: start_X, stop_X (asks, and expects a clean exit), kill_X (kill -9) ---
 
 free_port() {

@@ -48,6 +48,24 @@ is "reason after the death" "$(newest_sync .reason)" position
 at_least "bytes read after it, of 64 MiB" "$(newest_sync .read_bytes)" $((48 << 20))
 point_equals vm1 "$n" vda "$W/a.raw"
 
+# Asked for while the receiver is away, it outlives the agent, too, and a power cut; it is one comparison even so.
+stop_receiver
+behind_its_back 9000 4096
+at_source POST /v1/protections/vm1/cycle '{"compare": true}' >/dev/null
+kill_replicator
+start_replicator
+start_receiver
+wait_for 30 connected vm1
+compared() { [ "$(newest_sync .reason)" = asked ] && [ "$(newest_sync .outcome)" = committed ] && [ "$(newest_sync .piece_blocks)" = 1 ]; }
+wait_for 30 compared
+point_equals vm1 "$(newest_point vm1)" vda "$W/a.raw"
+count=$(kagami syncs vm1 --json | jq '.syncs | length')
+stop_replicator
+start_replicator
+wait_for 30 connected vm1
+cycle vm1 >/dev/null
+is "syncs on record after another start" "$(kagami syncs vm1 --json | jq '.syncs | length')" "$count"
+
 refuses 'paused' sh -c 'kagami pause vm1 >/dev/null; kagami cycle vm1 --compare'
 is "status of a request that is none" "$(at_source POST /v1/protections/vm1/cycle '{"compare": 1}' 2>&1 | grep -c compare)" 1
 daemons_alive

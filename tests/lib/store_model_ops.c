@@ -89,7 +89,9 @@ static int send_block(struct store_model *m, unsigned d, uint64_t index, struct 
 		struct wire_zeros zeros = {.disk = (uint16_t)d, .first = index, .count = 1};
 		return replica_write_zeros(m->replica, &zeros, err);
 	}
-	b.mask = model_draw(m, 3) == 0 ? MASK_FULL : (uint16_t)(draw(&m->draws) & draw(&m->draws)); // more than must, at times
+	b.mask = model_draw(m, 3) == 0 ? MASK_FULL : (uint16_t)draw(&m->draws); // more than must, at times
+	if (b.mask != MASK_FULL)
+		b.mask &= (uint16_t)draw(&m->draws);
 	for (unsigned i = 0; i < PIECES_PER_BLOCK; i++) {
 		size_t at = (size_t)i * PIECE_SIZE;
 		b.mask |= (uint16_t)((memcmp(new + at, old + at, PIECE_SIZE) != 0) << i);

@@ -339,6 +339,53 @@ static void put_raw(struct channel *channel, const void *data, size_t len)
 	assert_int_equal(channel_flush(channel, NULL), 0);
 }
 
+// A frame of `len` bytes, header and all, of no type that anybody asks for.
+static void put_large(struct channel *channel, uint32_t len)
+{
+	unsigned char *to = channel_room(channel, len);
+	assert_non_null(to);
+	memset(to, 0, len);
+	(void)wire_put_empty(to, WIRE_HEADER_SIZE, WIRE_COMPARE);
+	put_le32(to, len - WIRE_HEADER_SIZE);
+	assert_int_equal(channel_put(channel, len), 0);
+	assert_int_equal(channel_flush(channel, NULL), 0);
+}
+
+static bool moves_within_10_s(struct channel *channel, bool moves)
+{
+	for (unsigned i = 0; i < 1000; i++) {
+		if (channel_moves(channel) == moves)
+			return true;
+		(void)usleep(10000);
+	}
+	return false;
+}
+
+// What TCP says: of that which waits for the peer, its host took some.
+static void what_the_peers_host_takes_of_much_is_seen_to_move(void **state)
+{
+	struct fixture *f = *state;
+	struct wire_frame frame;
+	int room = 1 << 20;
+	connect_both(f);
+	assert_int_equal(setsockopt(channel_fd(f->channel), SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+	room = 32 << 10;
+	assert_int_equal(setsockopt(channel_fd(f->peer), SOL_SOCKET, SO_RCVBUF, &room, sizeof(room)), 0);
+	for (unsigned i = 0; i < 4; i++)
+		put_large(f->channel, 64 << 10);
+	assert_true(moves_within_10_s(f->channel, false)); // nobody reads
+	assert_int_equal(channel_get(f->peer, 10000, &frame, &f->err), 1);
+	assert_true(moves_within_10_s(f->channel, true));
+	assert_true(moves_within_10_s(f->channel, false));
+	while (channel_get(f->peer, 1000, &frame, &f->err) == 1)
+		;
+	assert_true(moves_within_10_s(f->channel, false)); // all is there
+	put_zeros(f->peer, 1);
+	assert_int_equal(channel_flush(f->peer, &f->err), 0);
+	assert_int_equal(channel_get(f->channel, 10000, &frame, &f->err), 1);
+	assert_true(channel_moves(f->channel));
+}
+
 static void half_a_frame_and_then_silence_is_no_frame(void **state)
 {
 	struct fixture *f = *state;
@@ -521,6 +568,7 @@ int main(void)
 		TEST(garbage_instead_of_a_handshake_ends_the_connection),
 		TEST(frames_arrive_whole_and_in_order),
 		TEST(largest_frame_passes),
+		TEST(what_the_peers_host_takes_of_much_is_seen_to_move),
 		TEST(half_a_frame_and_then_silence_is_no_frame),
 		TEST(header_that_names_too_much_is_refused_before_its_body_comes),
 		TEST(peer_that_is_gone_is_told_from_one_that_is_silent),

@@ -841,6 +841,55 @@ static void export_goes_on_when_marks_do_not_come_and_notes_it_before(void **unu
 	place_free(p);
 }
 
+static void ends(struct roll_entry *entry)
+{
+	assert_false(entry->ended);
+}
+
+static bool has_ended;
+
+static void ended(struct roll_entry *entry)
+{
+	has_ended = entry->ended;
+}
+
+// Told by the roll, while the marks of a state directory hang: what the guest wrote is served and synced, its connections end, and so does the loop.
+static void export_ends_while_its_marks_hang(void **unused)
+{
+	(void)unused;
+	struct book book;
+	struct place *p = place_with(&book);
+	struct roll roll = ROLL_INITIALIZER;
+	unsigned char data[4096], seen[4096];
+	memset(data, 7, sizeof(data));
+	p->config.mark_wait_ms_max = p->config.note_wait_ms_max = 20;
+	p->config.roll = &roll;
+	place_start(p);
+	int fd = dial_disk(p, "vda"), idle = dial_disk(p, "vdb");
+	book_hold(&book, true);
+	assert_int_equal(ask(fd, CMD_WRITE, REGION_SIZE, 4096, data), 0);
+	roll_each(&roll, ends);
+	uint64_t moves = roll_moves(&roll);
+	roll_end(&roll);
+	roll_end(&roll); // once is enough
+	assert_true(closed_by_peer(fd) && closed_by_peer(idle));
+	for (has_ended = false; !has_ended; roll_each(&roll, ended))
+		(void)usleep(1000);
+	assert_true(roll_moves(&roll) > moves);
+	struct source_cut cut;
+	assert_int_equal(source_cut(export_source(p->export), CUT_POINT, &cut, NULL), -ESHUTDOWN); // a cycle is told
+	source_mark_all(export_source(p->export));
+	read_image(p, 0, REGION_SIZE, seen, sizeof(seen));
+	assert_memory_equal(seen, data, sizeof(seen));
+	book_hold(&book, false);
+	(void)close(fd);
+	(void)close(idle);
+	place_stop(p); // joins
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), IMAGE_SIZE);
+	place_free(p);
+	assert_null(roll.first);
+}
+
 static void export_does_not_wait_for_a_note_that_hangs_either(void **unused)
 {
 	(void)unused;
@@ -1146,6 +1195,7 @@ int main(void)
 		cmocka_unit_test(export_goes_on_and_says_so_when_marks_cannot_be_made),
 		cmocka_unit_test(export_goes_on_when_marks_do_not_come_and_notes_it_before),
 		cmocka_unit_test(export_does_not_wait_for_a_note_that_hangs_either),
+		cmocka_unit_test(export_ends_while_its_marks_hang),
 		cmocka_unit_test(export_forsakes_a_disk_when_there_is_no_thread_for_the_note),
 		cmocka_unit_test(export_clears_marks_after_keep_and_starts_with_those_it_is_given),
 		cmocka_unit_test(export_grows_a_disk_while_it_is_served),

@@ -13,6 +13,7 @@
 #include "tests/lib/feed.h"
 #include "tests/sim/crash_test.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -415,6 +416,7 @@ static void run_damaged(struct world *w, unsigned versions, unsigned damaged, un
 	for (unsigned v = 1; v <= versions; v++) {
 		assert_int_equal(send_version(w, r, v - 1, v, &err), 0);
 		assert_int_equal(replica_checkpoint(r, true, &err), 1);
+		assert(r);
 		length[v] = r->head.saved.at.length;
 	}
 	assert_int_equal(send_version(w, r, versions, versions + 1, &err), 0); // which takes what may be taken by then
@@ -513,6 +515,7 @@ static void a_full_disk_takes_an_initial_sync_back_to_its_checkpoint(void **stat
 	assert_int_equal(open_session(env, w, &store, &r, &err), 0);
 	assert_int_equal(send_version(w, r, 0, 3, &err), 0);
 	assert_int_equal(replica_checkpoint(r, true, &err), 1);
+	assert(r);
 	struct uuid head = r->head.uuid;
 	sim_set_space(sim, 0);
 	assert_int_equal(send_version(w, r, 3, 4, &err), -ENOSPC);

@@ -575,6 +575,22 @@ static void read_beside_the_ring_is_seen_while_it_waits(void **state)
 	assert_true(atomic_load(&image.cold.moved_ns) > 0);
 }
 
+static void what_is_read_apart_is_what_the_image_holds(void **state)
+{
+	(void)state;
+	static unsigned char got[16384], expected[16384];
+	memset(expected, 0, sizeof(expected));
+	memset(expected + 5000, 'x', 300);
+	assert_int_equal(pwrite(image.fd, expected + 5000, 300, 65536 + 5000), 300);
+	for (unsigned i = 0; i < 2; i++) {
+		memset(got, 1, sizeof(got));
+		assert_int_equal(image_read_apart(&image, 65536, sizeof(got), got), 0);
+		assert_memory_equal(got, expected, sizeof(got));
+	}
+	assert_int_equal(image_read_apart(&image, SIZE - 4096, 8192, got), -EIO); // cut short
+	assert_int_equal(atomic_load(&image.cold.waiting) + atomic_load(&image.cold.reads), 0);
+}
+
 static void stalled_disk_is_not_asked_what_is_a_hole(void **state)
 {
 	(void)state;
@@ -638,6 +654,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(change_that_is_owed_is_not_forgotten_for_a_read, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(disk_that_hangs_for_a_cycle_gets_its_writes_by_the_ring, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(read_beside_the_ring_is_seen_while_it_waits, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_is_read_apart_is_what_the_image_holds, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(stalled_disk_is_not_asked_what_is_a_hole, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(only_what_is_in_memory_as_a_whole_is_sent_from_there, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),

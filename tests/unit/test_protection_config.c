@@ -86,6 +86,7 @@ static void configuration_loads_as_it_was_saved(void **state)
 	assert_int_equal(load(f), 0);
 	assert_memory_equal(&f->back, &f->config, sizeof(f->config));
 	f->config.paused = false;
+	f->config.compare = true;
 	f->config.rpo_ms = f->config.settings.rpo_ms = RPO_MS_MAX;
 	f->config.points_keep = POINTS_KEEP_MAX;
 	f->config.disk_count = DISKS_MAX;

@@ -10,10 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +19,8 @@
 #include <sys/stat.h>
 
 #include <cmocka.h>
+
+#define SECOND_NS UINT64_C(1000000000)
 
 enum { SIZE = 12 << 20, LARGE = 24 << 20 };
 
@@ -49,7 +49,6 @@ static void begin(bool is_new, enum sync_reason expected)
 	(void)pthread_mutex_init(&p->lock, NULL);
 	tracking_init(p);
 	doubt_init(p);
-	resize_init(p);
 	config = (struct export_config){.protection = "vm1", .socket_path = socket_path, .disk_count = 1};
 	(void)snprintf(config.disk[0].name, NAME_SIZE, "vda");
 	config.disk[0].path = image_path;
@@ -62,7 +61,6 @@ static void end(void) // as a kill ends it
 {
 	tracking_done(p);
 	doubt_done(p);
-	resize_done(p);
 	export_close(p->export);
 	(void)pthread_mutex_destroy(&p->lock);
 	free(p);
@@ -114,57 +112,28 @@ static int tear_down(void **state)
 	return 0;
 }
 
-// --- asking, and the cycle thread that answers
 
-struct asking {
-	pthread_t thread;
-	uint64_t size, old_size;
-	struct err err;
-	int rc;
-	atomic_bool over;
-};
-
-static void *ask_thread(void *context)
+static int ask(uint64_t size, uint64_t *ret_ticket, struct err *err)
 {
-	struct asking *asking = context;
-	asking->rc = protection_resize(p, "vda", asking->size, false, &asking->old_size, &asking->err);
-	atomic_store(&asking->over, true);
-	return NULL;
-}
-
-static bool asked_for(void)
-{
-	(void)pthread_mutex_lock(&p->lock);
-	bool asked = p->resize.asked;
-	(void)pthread_mutex_unlock(&p->lock);
-	return asked;
-}
-
-static void ask_begin(struct asking *asking, uint64_t size)
-{
-	*asking = (struct asking){.size = size};
-	assert_int_equal(pthread_create(&asking->thread, NULL, ask_thread, asking), 0);
-	while (!asked_for() && !atomic_load(&asking->over))
-		(void)sched_yield();
-}
-
-static int ask_end(struct asking *asking)
-{
-	assert_int_equal(pthread_join(asking->thread, NULL), 0);
-	assert_true(asking->rc == 0 || (asking->err.code == asking->rc && asking->err.text[0]));
-	return asking->rc;
+	uint64_t old_size;
+	return protection_resize(p, "vda", size, false, &old_size, ret_ticket, err);
 }
 
 // The whole of it. The test is the cycle thread.
 static int resize(uint64_t size, struct err *err)
 {
-	struct asking asking;
-	ask_begin(&asking, size);
-	bool larger = resize_serve(p);
-	int rc = ask_end(&asking);
-	assert_int_equal(larger, rc == 0);
+	uint64_t ticket = 0;
+	struct err why = {0};
+	int rc = ask(size, &ticket, &why);
+	if (rc == 0) {
+		assert_int_equal(protection_resize_end(p, ticket, &why), -EINPROGRESS);
+		bool larger = resize_serve(p);
+		rc = protection_resize_end(p, ticket, &why);
+		assert_int_equal(larger, rc == 0);
+	}
+	assert_true(rc == 0 || (why.code == rc && why.text[0]));
 	if (err)
-		*err = asking.err;
+		*err = why;
 	return rc;
 }
 
@@ -370,32 +339,62 @@ static void a_cut_that_was_given_back_after_its_point_is_settled(void **state)
 static void a_request_that_is_not_taken_in_time_is_taken_back(void **state)
 {
 	(void)state;
-	struct asking asking;
-	ask_begin(&asking, LARGE);
-	assert_int_equal(ask_end(&asking), -EBUSY);
-	assert_non_null(strstr(asking.err.text, "kagami pause"));
-	assert_false(asked_for());
+	uint64_t ticket, second;
+	struct err err = {0};
+	assert_int_equal(ask(LARGE, &ticket, &err), 0);
+	sim_clock_advance(sim, 4 * SECOND_NS);
+	assert_int_equal(protection_resize_end(p, ticket, &err), -EINPROGRESS);
+	assert_int_equal(ask(LARGE + REGION_SIZE, &second, &err), -EBUSY); // one at a time
+	sim_clock_advance(sim, 2 * SECOND_NS);
+	assert_int_equal(protection_resize_end(p, ticket, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "kagami pause"));
 	assert_false(resize_serve(p));
 	has_size(SIZE);
 	assert_int_equal(resize(LARGE, NULL), 0);
 	has_grown();
 }
 
+// The cycle thread is in it, and the disk under the image, or the state directory, hangs: whoever asks is told so, and asks again.
+static void a_growth_that_hangs_is_told_and_goes_on_by_itself(void **state)
+{
+	(void)state;
+	uint64_t ticket, second;
+	struct err err = {0};
+	assert_int_equal(ask(LARGE, &ticket, &err), 0);
+	p->resize.asked = false; // as resize_serve() does first, which then hangs
+	p->resize.taken = true;
+	sim_clock_advance(sim, 14 * SECOND_NS);
+	assert_int_equal(protection_resize_end(p, ticket, &err), -EINPROGRESS);
+	sim_clock_advance(sim, 2 * SECOND_NS);
+	assert_int_equal(protection_resize_end(p, ticket, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "look at the storage"));
+	assert_int_equal(ask(LARGE, &second, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "is growing to 25165824 bytes"));
+	p->resize.asked = true; // it answers
+	p->resize.taken = false;
+	assert_true(resize_serve(p));
+	has_grown();
+	assert_int_equal(protection_resize_end(p, ticket, &err), 0);
+	assert_int_equal(ask(2 * LARGE, &second, &err), 0);
+	assert_int_equal(protection_resize_end(p, ticket, &err), -EBUSY); // it is another's turn
+	assert_true(resize_serve(p));
+}
+
 static void what_can_be_known_before_is_refused_before(void **state)
 {
 	(void)state;
 	struct err err = {0};
-	uint64_t old = 0;
-	assert_int_equal(protection_resize(p, "vdx", LARGE, false, &old, &err), -ENOENT);
-	assert_int_equal(protection_resize(p, "vda", SIZE, false, &old, &err), -EINVAL);
-	assert_int_equal(protection_resize(p, "vda", SIZE - SECTOR_SIZE, false, &old, &err), -EINVAL);
-	assert_int_equal(protection_resize(p, "vda", LARGE + 1, false, &old, &err), -EINVAL);
-	assert_int_equal(protection_resize(p, "vda", LARGE, true, &old, &err), 0);
-	assert_true(old == SIZE);
+	uint64_t old = 0, ticket = 1;
+	assert_int_equal(protection_resize(p, "vdx", LARGE, false, &old, &ticket, &err), -ENOENT);
+	assert_int_equal(protection_resize(p, "vda", SIZE, false, &old, &ticket, &err), -EINVAL);
+	assert_int_equal(protection_resize(p, "vda", SIZE - SECTOR_SIZE, false, &old, &ticket, &err), -EINVAL);
+	assert_int_equal(protection_resize(p, "vda", LARGE + 1, false, &old, &ticket, &err), -EINVAL);
+	assert_int_equal(protection_resize(p, "vda", LARGE, true, &old, &ticket, &err), 0);
+	assert_true(old == SIZE && ticket == 0);
 	p->fenced = true;
-	assert_int_equal(protection_resize(p, "vda", LARGE, false, &old, &err), -EBUSY);
+	assert_int_equal(protection_resize(p, "vda", LARGE, false, &old, &ticket, &err), -EBUSY);
 	p->fenced = false;
-	assert_false(asked_for());
+	assert_false(p->resize.asked);
 	has_size(SIZE);
 }
 
@@ -411,6 +410,7 @@ int main(void)
 		RESIZE_TEST(a_cut_that_is_not_settled_refuses),
 		RESIZE_TEST(a_cut_that_was_given_back_after_its_point_is_settled),
 		RESIZE_TEST(a_request_that_is_not_taken_in_time_is_taken_back),
+		RESIZE_TEST(a_growth_that_hangs_is_told_and_goes_on_by_itself),
 		RESIZE_TEST(what_can_be_known_before_is_refused_before),
 	};
 	log_init("test_resize", LOG_LEVEL_ERROR);

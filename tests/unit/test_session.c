@@ -35,11 +35,17 @@ struct channel {
 	void (*elsewhere)(void *context); // happens before frame `elsewhere_at`; NULL: nothing does
 	void *context;
 	unsigned elsewhere_at;
+	unsigned pauses, pauses_at; // so often nothing comes in time, before that frame
+	bool moves;		    // something does then
 };
 
 int channel_get(struct channel *c, int timeout_ms, struct wire_frame *ret_frame, struct err *err)
 {
 	(void)timeout_ms;
+	if (c->at == c->pauses_at && c->pauses) {
+		c->pauses--;
+		return 0;
+	}
 	if (c->at == c->count)
 		return err_set(err, -ECONNRESET, "the input ends");
 	c->left_before_end = c->left[WIRE_PONG];
@@ -81,6 +87,11 @@ void channel_refuse(struct channel *c, enum wire_error code, const char *text)
 {
 	(void)text;
 	c->refused = code;
+}
+
+bool channel_moves(struct channel *c)
+{
+	return c->moves;
 }
 
 // The others are not called; they are here so that the real ones are not linked.
@@ -399,6 +410,35 @@ static void zeros_past_the_end_of_the_disk_change_nothing(void **state)
 	assert_int_equal(info.head_blocks, 0);
 }
 
+// Two minutes of a frame that is not whole yet, or of nothing at all.
+static void pause_two_minutes(struct bench *b, bool moves)
+{
+	hello(b->channel);
+	b->channel->pauses_at = b->channel->count;
+	b->channel->pauses = 240; // each look around asks twice
+	b->channel->moves = moves;
+	pings(b, 1, NULL);
+	run(b);
+}
+
+static void source_whose_frame_trickles_in_is_not_dead(void **state)
+{
+	struct bench *b = *state;
+	pause_two_minutes(b, true);
+	assert_int_equal(b->channel->at, b->channel->count);
+	assert_int_equal(b->channel->left[WIRE_PONG], 1);
+	assert_int_equal(b->channel->refused, 0);
+}
+
+static void source_of_which_nothing_comes_is_dead_after_30_s(void **state)
+{
+	struct bench *b = *state;
+	uint64_t begin_ns = clock_of.now_ns;
+	pause_two_minutes(b, false);
+	assert_true(b->channel->at < b->channel->count);
+	assert_in_range(clock_of.now_ns - begin_ns, CHANNEL_STALL_MS * NS_PER_S / 1000, (CHANNEL_STALL_MS / 1000 + 15) * NS_PER_S); // looks cost time here
+}
+
 int main(void)
 {
 	log_init("test_session", LOG_LEVEL_ERROR);
@@ -410,6 +450,8 @@ int main(void)
 		TEST(source_that_leaves_no_pause_is_shut_out_when_it_is_unpaired),
 		TEST(objective_of_a_report_is_saved_once_a_minute),
 		TEST(zeros_past_the_end_of_the_disk_change_nothing),
+		TEST(source_whose_frame_trickles_in_is_not_dead),
+		TEST(source_of_which_nothing_comes_is_dead_after_30_s),
 	};
 	return cmocka_run_group_tests_name("session", tests, NULL, NULL);
 }

@@ -62,6 +62,7 @@ static void told(uint64_t first, uint64_t last)
 		{"point-committed", w->did.points},    {"overlay-compared", w->did.compared},  {"read-checked", w->did.reads_checked},
 		{"block-checked-for-B1", w->did.b1_blocks}, {"cut-given-up", w->did.given_up},  {"pass-of-pre-copy", w->did.precopies},
 		{"batch-surveyed", w->did.looks},      {"block-settled", w->did.settled},      {"hole-told", w->did.holes},
+		{"hole-audited", w->did.audited}, {"false-hole-found", w->did.false_holes}, {"carried-hole-compared", w->did.carried},
 		{"pause-for-the-guest", w->did.yielded}, {"region-coarsened", w->did.coarsened}, {"seed-awaited", w->did.seeds_awaited}, {"seed-adopted", w->did.adopted},      {"fold", w->did.folds},                 {"MiB-scrubbed", w->did.scrubbed >> 20},
 		{"block-found-damaged", w->did.damaged}, {"MiB-examined-after-crashes", w->did.reexamined_bytes >> 20},
 	};

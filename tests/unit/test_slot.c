@@ -112,6 +112,7 @@ static void only_comparisons_of_whole_disks_wait_for_each_other(void **unused)
 	} cases[] = {
 		{true, SYNC_NONE, false},	    {true, SYNC_UNCLEAN_STOP, false},  {true, SYNC_REPLICA_DAMAGED, false}, {true, SYNC_TRACKING_LOST, true},
 		{true, SYNC_STATE_FOREIGN, true},   {true, SYNC_IMAGE_CHANGED, true}, {true, SYNC_POSITION, true},	    {true, SYNC_TRACKING_DOUBT, true},
+		{true, SYNC_FALSE_HOLE, false},
 		{false, SYNC_INITIAL, true},	    {false, SYNC_UNCLEAN_STOP, true},
 	};
 	(void)unused;

@@ -327,6 +327,7 @@ static void reasons_have_the_names_of_the_document(void **state)
 	assert_string_equal(sync_reason_name(SYNC_RESIZED), "resized");
 	assert_string_equal(sync_reason_name(SYNC_REPLICA_DAMAGED), "replica-damaged");
 	assert_string_equal(sync_reason_name(SYNC_ASKED), "asked");
+	assert_string_equal(sync_reason_name(SYNC_FALSE_HOLE), "false-hole");
 }
 
 // --- the layout ---

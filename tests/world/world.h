@@ -24,7 +24,7 @@
 #include "tests/sim/env_sim.h"
 #include "tests/world/fiber.h"
 
-enum { SIDES_MAX = 4, SIDE_DISKS_MAX = 4, SYNC_REASONS = SYNC_ASKED + 1 };
+enum { SIDES_MAX = 4, SIDE_DISKS_MAX = 4, SYNC_REASONS = SYNC_FALSE_HOLE + 1 };
 #define WORLD_MS UINT64_C(1000000)
 #define WORLD_S UINT64_C(1000000000)
 
@@ -69,6 +69,7 @@ struct snapshot { // of all disks of a side, at the instant of a cut
 	uint64_t taken_ns;
 	uint64_t size[SIDE_DISKS_MAX];
 	struct content **block[SIDE_DISKS_MAX];
+	bool *unproven[SIDE_DISKS_MAX]; // it may show zeros there: a hole was believed, and had not been read yet
 	struct snapshot *next;
 };
 
@@ -93,6 +94,7 @@ struct side_disk {
 	uint64_t *busy;		// when a request to it last began or ended
 	bool *touched;		// since the last cut
 	bool *allowed;		// may be a candidate (B5): touched since the newest kept cut, or found dirty at the start
+	bool *told;		// as a hole, and no candidate since
 	bool *marked;		// regions whose mark may be in the state file
 	bool *unsure;		// of them, those whose clearing was not synced
 	uint64_t coarsened;	// regions that its map had no bits for, up to the last cut
@@ -126,6 +128,7 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	bool lost_track; // of a disk, ever: what the receiver was told of that stands until a point ends it
 	bool fault_state, fault_image, resized, fault_store, rot_known; // what happened to it: reasons for syncs
 	bool asked;			 // an operator wants all compared
+	bool lied;			 // its file system called a hole what is none
 	bool nowhere;			 // its state files name no cut since a sync of all began, until a point is committed
 	bool replica_gone;		 // and no point was committed since
 	bool rotten;			 // recovery calls its replica broken, after a bit of it turned: the operator removes it
@@ -138,7 +141,7 @@ enum world_fault {
 	FAULT_IO_RECEIVER, FAULT_FULL_SOURCE, FAULT_FULL_RECEIVER, FAULT_CLOCK_SOURCE, FAULT_CLOCK_RECEIVER, FAULT_RESIZE, FAULT_RESIZE_AWAY,
 	FAULT_NET_DOWN, FAULT_CUT, FAULT_CUT_AT_BYTE, FAULT_STALL, FAULT_SILENT, FAULT_ROT_STATE, FAULT_ROT_BASE, FAULT_ROT_TABLE, FAULT_ROT_POINT,
 	FAULT_ROT_HEAD, FAULT_STATE_GONE,
-	FAULT_STATES_EXCHANGED, FAULT_IMAGE_CHANGED, FAULT_REPLICA_GONE, FAULT_REPLICA_REMOVED, WORLD_FAULTS,
+	FAULT_FALSE_HOLE, FAULT_STATES_EXCHANGED, FAULT_IMAGE_CHANGED, FAULT_REPLICA_GONE, FAULT_REPLICA_REMOVED, WORLD_FAULTS,
 };
 const char *world_fault_name(enum world_fault fault);
 
@@ -165,7 +168,7 @@ struct world {
 	bool receiver_io_error; // one may have met it
 	struct {
 		uint64_t points, compared, b1_blocks, scrubbed, damaged, reads_checked, reexamined_bytes, marked_bytes, folds, given_up, precopies,
-			looks, settled, holes, coarsened, yielded, seeds_awaited, adopted, events;
+			looks, settled, holes, audited, false_holes, carried, coarsened, yielded, seeds_awaited, adopted, events;
 		uint64_t fault[WORLD_FAULTS];
 		uint64_t found[SYNC_REASONS];  // disks that a start found so
 		uint64_t synced[SYNC_REASONS]; // points that were cut for such a sync

@@ -173,7 +173,10 @@ static bool image_hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_
 	while (b < size_blocks(disk->size) && !disk->image[b] == hole)
 		b++;
 	*ret_until = min_u64(b * BLOCK_SIZE, disk->size);
-	return hole;
+	if (hole || the_world->quiet || the_world->calm || !world_one_in(8))
+		return hole;
+	*ret_until = disk->size; // it lies
+	return true;
 }
 
 // ---- marks
@@ -575,9 +578,60 @@ static unsigned op_holes(struct source *source, struct source_run *runs, unsigne
 	*ret_all = true;
 	if (!over(export_of(source)))
 		count = group_holes(&export_of(source)->group, runs, most, ret_all);
-	for (unsigned i = 0; i < count; i++)
+	for (unsigned i = 0; i < count; i++) {
+		struct side *side = export_of(source)->side;
+		bool lied = false;
 		the_world->did.holes += runs[i].count;
+		for (uint64_t b = runs[i].first; b < runs[i].first + runs[i].count; b++) {
+			side->disk[runs[i].disk].told[b] = true;
+			lied |= !content_equal(side->disk[runs[i].disk].image[b], NULL);
+		}
+		side->lied |= lied;
+		if (lied)
+			world_happened(FAULT_FALSE_HOLE);
+	}
 	return count;
+}
+
+static bool op_audit_next(struct source *source, unsigned most, struct source_run *ret_run)
+{
+	return !over(export_of(source)) && group_audit_next(&export_of(source)->group, most, ret_run);
+}
+
+static void op_audited(struct source *source, const struct source_run *run, const unsigned char *unequal, struct source_audited *ret_audited)
+{
+	struct export *export = export_of(source);
+	bool carried = export->group.volume[run->disk].audit.carried;
+	*ret_audited = (struct source_audited){.false_blocks = 0};
+	if (over(export))
+		return;
+	group_audited(&export->group, run, unequal, ret_audited);
+	uint64_t end = (run->first + run->count + BLOCKS_PER_REGION - 1) / BLOCKS_PER_REGION * BLOCKS_PER_REGION;
+	bool unequal_any = ret_audited->false_blocks || ret_audited->other_blocks;
+	for (uint64_t b = run->first / BLOCKS_PER_REGION * BLOCKS_PER_REGION; unequal_any && b < min_u64(end, size_blocks(export->side->disk[run->disk].size)); b++)
+		export->side->disk[run->disk].told[b] = true; // it may be dirty now, with its region
+	export->side->lied |= carried && ret_audited->false_blocks; // now
+	the_world->did.audited += run->count;
+	the_world->did.false_holes += ret_audited->false_blocks != 0;
+	the_world->did.carried += ret_audited->other_blocks != 0;
+}
+
+static uint64_t op_unproven(struct source *source, uint16_t disk, uint64_t region, unsigned char *units, uint64_t count)
+{
+	const struct volume *volume = &export_of(source)->group.volume[disk];
+	for (uint64_t i = 0; i < count; i++)
+		units[i] = volume->audit.units ? volume->audit.units[region + i] : 0;
+	return audit_map_bytes(&volume->audit, volume->size);
+}
+
+int export_carry(struct export *export, uint16_t disk, uint64_t region, uint64_t count)
+{
+	return audit_carry(&export->group.volume[disk], region, count) ? 0 : -ENOMEM;
+}
+
+void export_disbelieve(struct export *export, uint16_t disk)
+{
+	export->image[disk].backend.hole = NULL;
 }
 
 static int op_wait(struct source *source, struct source_batch *batch, struct err *err)
@@ -636,9 +690,8 @@ static void op_mark_all(struct source *source)
 
 static void op_mark(struct source *source, uint16_t disk, uint64_t off, uint64_t len)
 {
-	struct volume *volume = &export_of(source)->group.volume[disk];
 	if (!over(export_of(source)))
-		dirty_mark(&volume->dirty, off, len);
+		group_mark(&export_of(source)->group, disk, off, len);
 }
 
 static uint64_t op_dirty_bytes(struct source *source)
@@ -666,6 +719,10 @@ static const struct source_ops sim_export_ops = {
 	.mark_all = op_mark_all,
 	.mark = op_mark,
 	.dirty_bytes = op_dirty_bytes,
+	.audit_next = op_audit_next,
+	.audit_read = op_read,
+	.audited = op_audited,
+	.unproven = op_unproven,
 };
 
 // ---- a larger disk

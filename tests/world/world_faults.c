@@ -17,7 +17,7 @@ const char *world_fault_name(enum world_fault fault)
 		"io-error-receiver", "full-disk-source", "full-disk-receiver", "clock-step-source", "clock-step-receiver", "resize",
 		"resize-while-away", "network-down", "connection-cut", "connection-cut-at-a-byte", "connection-stalled", "connection-silent",
 		"bit-of-a-state-file", "bit-of-a-base", "bit-of-a-table", "bit-of-a-point", "bit-of-a-head",
-		"state-file-gone", "state-files-exchanged", "image-changed-while-away", "replica-gone", "broken-replica-removed",
+		"state-file-gone", "false-hole", "state-files-exchanged", "image-changed-while-away", "replica-gone", "broken-replica-removed",
 	};
 	return names[fault];
 }

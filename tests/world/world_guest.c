@@ -109,6 +109,7 @@ void guest_make(struct side *side)
 		disk->busy = array(n, sizeof(*disk->busy));
 		disk->touched = array(n, 1);
 		disk->allowed = array(n, 1);
+		disk->told = array(n, 1);
 		disk->marked = array(n, 1);
 		disk->unsure = array(n, 1);
 	}
@@ -131,6 +132,7 @@ void guest_free(struct side *side)
 		free(disk->busy);
 		free(disk->touched);
 		free(disk->allowed);
+		free(disk->told);
 		free(disk->marked);
 		free(disk->unsure);
 	}

@@ -31,6 +31,7 @@ static int start_side(struct side *side, const struct protection_place *place)
 		world_note("%s does not start: %s", side->config.name, err.text);
 		return rc;
 	}
+	assert(side->protection);
 	side->made = true;
 	side->protection->lore.rate = world_one_in(2) ? 1 : 0; // a slow link: long passes of what is little here
 	side->protection->stretch_blocks = 1 + world_draw(64);

@@ -76,6 +76,7 @@ static void link_wake(struct link *link)
 
 static void link_silence(struct link *link)
 {
+	assert(link);
 	if (!link->silent)
 		link->silent_ns = the_world->now_ns;
 	link->silent = true;
@@ -89,6 +90,7 @@ static uint64_t dead_ns(const struct link *link)
 
 static void link_cut(struct link *link)
 {
+	assert(link);
 	link->cut = true;
 	link_wake(link);
 }
@@ -186,6 +188,7 @@ static ssize_t end_send(struct channel_transport *transport, const void *data, s
 static size_t take_segment(struct end *end, unsigned char *data, size_t cap)
 {
 	struct segment *segment = end->first;
+	assert(segment);
 	size_t len = min_u64(segment->len - segment->taken, cap);
 	memcpy(data, segment->data + segment->taken, len);
 	segment->taken += len;
@@ -249,6 +252,11 @@ static uint64_t end_bytes_in(struct channel_transport *transport)
 	return end_of(transport)->in;
 }
 
+static uint64_t end_bytes_left(struct channel_transport *transport)
+{
+	return other(end_of(transport))->queued;
+}
+
 static void link_free(struct link *link)
 {
 	for (unsigned e = 0; e < 2; e++)
@@ -285,6 +293,7 @@ static const struct channel_transport_ops end_ops = {
 	.fd = end_fd,
 	.bytes_out = end_bytes_out,
 	.bytes_in = end_bytes_in,
+	.bytes_left = end_bytes_left,
 	.close = end_close,
 };
 
@@ -391,8 +400,9 @@ void link_fault(void)
 	if (!count)
 		return;
 	struct link *link = links;
-	for (uint64_t n = world_draw(count); n; n--)
+	for (uint64_t n = world_draw(count); n && link->next; n--)
 		link = link->next;
+	assert(link);
 	switch (world_draw(5)) {
 	case 0:
 		link_cut(link);

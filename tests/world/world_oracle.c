@@ -20,11 +20,12 @@ static void snapshot_free(struct snapshot *snapshot)
 		for (uint64_t b = 0; b < size_blocks(snapshot->size[d]); b++)
 			content_set(&snapshot->block[d][b], NULL);
 		free((void *)snapshot->block[d]);
+		free(snapshot->unproven[d]);
 	}
 	free(snapshot);
 }
 
-static struct snapshot *snapshot_take(const struct side *side)
+static struct snapshot *snapshot_take(const struct side *side, struct export *export)
 {
 	struct snapshot *snapshot = calloc(1, sizeof(*snapshot));
 	assert(snapshot);
@@ -34,9 +35,12 @@ static struct snapshot *snapshot_take(const struct side *side)
 		uint64_t blocks = size_blocks(side->disk[d].size);
 		snapshot->size[d] = side->disk[d].size;
 		snapshot->block[d] = calloc(blocks + 1, sizeof(struct content *));
-		assert(snapshot->block[d]);
-		for (uint64_t b = 0; b < blocks; b++)
+		snapshot->unproven[d] = calloc(blocks + 1, sizeof(bool));
+		assert(snapshot->block[d] && snapshot->unproven[d]);
+		for (uint64_t b = 0; b < blocks; b++) {
 			content_set(&snapshot->block[d][b], side->disk[d].image[b]);
+			snapshot->unproven[d][b] = audit_unproven(&export_group(export)->volume[d].audit, b);
+		}
 	}
 	return snapshot;
 }
@@ -97,6 +101,9 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 	case SYNC_ASKED:
 		good = side->asked;
 		break;
+	case SYNC_FALSE_HOLE:
+		good = side->lied;
+		break;
 	case SYNC_REPLICA_DAMAGED:
 		good = side->fault_store;
 		break;
@@ -114,10 +121,10 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 static bool is_dirty(const struct volume *volume, uint64_t b)
 {
 	return dirty_mask(&volume->dirty, b) || dirty_mask(&volume->set, b) ||
-	       volume->remembered[b / BLOCKS_PER_REGION] >> b % BLOCKS_PER_REGION & 1;
+	       volume->remembered[b / BLOCKS_PER_REGION] >> b % BLOCKS_PER_REGION & 1 || audit_unproven(&volume->audit, b);
 }
 
-// B1: of this cut, what differs is dirty.
+// B1: of this cut, what differs is dirty, or was told as a hole and will be read (replicator/audit.h).
 static void superset(const struct side *side, struct export *export, const struct uuid *cut, const char *when)
 {
 	const struct snapshot *s = uuid_is_zero(cut) ? NULL : snapshot_find(side, cut);
@@ -163,6 +170,7 @@ static void loaded_disk(struct side *side, struct export *export, struct protect
 		uint64_t r = b / BLOCKS_PER_REGION;
 		disk->allowed[b] = dirty_mask(dirty, b) != 0;
 		disk->touched[b] = false;
+		disk->told[b] |= audit_unproven(&export_group(export)->volume[d].audit, b);
 		if (disk->allowed[b] && reason == SYNC_UNCLEAN_STOP && !disk->marked[r] && !disk->unsure[r])
 			world_wrong("%s, disk %u: region %llu is examined, and was not marked (B5)", side->config.name, d, (unsigned long long)r);
 		the_world->did.reexamined_bytes += reason == SYNC_UNCLEAN_STOP && disk->allowed[b] ? BLOCK_SIZE : 0;
@@ -271,7 +279,8 @@ void oracle_taken(struct side *side, struct export *export, struct protection *p
 		disk->coarsened = volume->dirty.coarsened;
 		for (uint64_t b = 0; b < size_blocks(disk->size); b++) {
 			check_told(side, d, b);
-			disk->allowed[b] |= disk->touched[b];
+			disk->allowed[b] |= disk->touched[b] || (disk->told[b] && dirty_mask(&volume->set, b)); // audit.h, U1 and U2
+			disk->told[b] &= !dirty_mask(&volume->set, b);
 			disk->touched[b] = disk->writers[b] > 0; // at the gate, or waiting for a mark
 		}
 		for (uint64_t b = 0; b < size_blocks(disk->size) && coarse && !full_reason(p->sync); b += BLOCKS_PER_REGION)
@@ -284,7 +293,7 @@ void oracle_taken(struct side *side, struct export *export, struct protection *p
 	}
 	superset(side, export, &p->position.last_cut, "at a cut");
 	snapshot_free(side->taken);
-	side->taken = snapshot_take(side);
+	side->taken = snapshot_take(side, export);
 	side->took = true;
 }
 
@@ -346,6 +355,7 @@ static void check_point(struct side *side, uint64_t number, const struct snapsho
 			found = malloc(room);
 			assert(found);
 		}
+		assert(found);
 		int rc = layers_read(the_world->store_root, point_text(side, number, d, path), s->size[d], found, &err);
 		if (rc && damage_known(side, number))
 			continue;
@@ -354,6 +364,8 @@ static void check_point(struct side *side, uint64_t number, const struct snapsho
 		for (uint64_t b = 0; b < size_blocks(s->size[d]); b++) {
 			uint64_t len = min_u64(BLOCK_SIZE, s->size[d] - b * BLOCK_SIZE);
 			static const unsigned char zeros[BLOCK_SIZE];
+			if (s->unproven[d][b] && memcmp(found + b * BLOCK_SIZE, zeros, len) == 0)
+				continue;
 			if (memcmp(found + b * BLOCK_SIZE, s->block[d][b] ? s->block[d][b]->data : zeros, len) != 0 && !damage_known(side, number)) {
 				tell_difference(side, d, b, found + b * BLOCK_SIZE, s);
 				world_wrong("%s, point %llu, disk %u, block %llu is not what the disk held at the cut (R1)", side->config.name,
@@ -435,14 +447,14 @@ void oracle_poll(void)
 				side->taken = NULL;
 			}
 		}
-		side->nowhere |= p->uncovered;
+		side->nowhere |= p->uncovered || p->audit.unsaved;
 		if (p->greeted && p->position.point > 0 && uuid_is_zero(pending) && !p->schedule.has_point)
 			world_wrong("%s: its schedule knows of no point, and the receiver has %llu", side->config.name, (unsigned long long)p->position.point);
 		const struct snapshot *last = snapshot_find(side, &p->position.last_cut);
 		if (p->position_known && uuid_is_zero(pending) && p->position.point > side->acked_point && last && !last->gone) {
 			side->acked_point = p->position.point;
 			side->replica_gone = false;
-			side->nowhere = p->uncovered;
+			side->nowhere = p->uncovered || p->audit.unsaved;
 		}
 	}
 }

@@ -247,6 +247,25 @@ static void scrubbed(struct world *w)
 	all_back(w, since_ns); // with what was sent again
 }
 
+static bool all_proven(const struct world *w)
+{
+	for (unsigned s = 0; s < w->sides; s++)
+		for (uint16_t d = 0; w->side[s].export && d < w->side[s].config.disk_count; d++)
+			if (export_group(w->side[s].export)->volume[d].audit.count)
+				return false;
+	return true;
+}
+
+// Every hole that was believed gets read, and what was false is dirty, and then a point.
+static void audited(struct world *w)
+{
+	for (unsigned n = 0; n < 120 && !all_proven(w); n++)
+		world_run_until(w->now_ns + WORLD_S);
+	if (!all_proven(w))
+		world_wrong("holes that were believed are not read");
+	all_back(w, w->now_ns);
+}
+
 // An operator has everything compared: a point comes of it, for that reason alone.
 static void compared(struct world *w)
 {
@@ -316,6 +335,7 @@ static void faults_and_back(struct world *w, const struct world_plan *plan)
 		world_run_until(w->now_ns + WORLD_S / 4);
 		all_within(w);
 	}
+	audited(w);
 	scrubbed(w);
 	compared(w);
 }

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// A list under a lock that is held for no longer than it takes to go through it: none of an entry's calls waits.
+#include "replicator/roll.h"
+
+#include "base/auto.h"
+
+#include <stddef.h>
+
+void roll_enter(struct roll *roll, struct roll_entry *entry)
+{
+	LOCK_SCOPE(&roll->lock);
+	entry->roll = roll;
+	entry->ended = false;
+	entry->next = roll->first;
+	roll->first = entry;
+}
+
+void roll_leave(struct roll_entry *entry)
+{
+	struct roll *roll = entry->roll;
+	if (!roll)
+		return;
+	LOCK_SCOPE(&roll->lock);
+	struct roll_entry **at = &roll->first;
+	while (*at != entry)
+		at = &(*at)->next;
+	*at = entry->next;
+	entry->roll = NULL;
+	roll->moves++;
+}
+
+void roll_ended(struct roll_entry *entry)
+{
+	struct roll *roll = entry->roll;
+	if (!roll)
+		return;
+	LOCK_SCOPE(&roll->lock);
+	entry->ended = true;
+	roll->moves++;
+}
+
+void roll_move(struct roll *roll)
+{
+	if (!roll)
+		return;
+	LOCK_SCOPE(&roll->lock);
+	roll->moves++;
+}
+
+uint64_t roll_moves(struct roll *roll)
+{
+	LOCK_SCOPE(&roll->lock);
+	return roll->moves;
+}
+
+void roll_end(struct roll *roll)
+{
+	roll_each(roll, NULL);
+}
+
+void roll_each(struct roll *roll, void (*left)(struct roll_entry *entry))
+{
+	LOCK_SCOPE(&roll->lock);
+	for (struct roll_entry *entry = roll->first; entry; entry = entry->next)
+		(left ? left : entry->end)(entry);
+}

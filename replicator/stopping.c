@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// A thread closes everything in its order; this one looks on.
+//
+//	close begins ──► has returned: a clean stop
+//	   └─ after some seconds: every export is told to end, so that guests are served to the end and see it, whatever hangs
+//	        └─ after wait_s without a step: given up
+//
+// What is given up is as after a crash: a state file says that the stop was clean only once the export has ended, its images are synced and the
+// map is written (docs/format-state.md), and only the thread that closes writes it.
+#include "replicator/stopping.h"
+
+#include "base/auto.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+enum { LOOK_MS = 200 };
+
+struct closing {
+	const struct stopping *stopping;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool closed;
+};
+
+static void *close_run(void *context)
+{
+	struct closing *closing = context;
+	closing->stopping->close(closing->stopping->context);
+	LOCK_SCOPE(&closing->lock);
+	closing->closed = true;
+	(void)pthread_cond_signal(&closing->changed);
+	return NULL;
+}
+
+static int close_start(struct closing *closing, pthread_t *thread)
+{
+	sigset_t all, old;
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &old); // signals are for the main thread
+	int code = -pthread_create(thread, NULL, close_run, closing);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return code;
+}
+
+static bool closed_soon(struct closing *closing)
+{
+	const struct timespec until = clock_mono_after(LOOK_MS * UINT64_C(1000000));
+	LOCK_SCOPE(&closing->lock);
+	if (!closing->closed)
+		(void)pthread_cond_timedwait(&closing->changed, &closing->lock, &until);
+	return closing->closed;
+}
+
+static void say_left(struct roll_entry *entry)
+{
+	if (entry->ended)
+		log_error("the state of a protection was not saved to the end: unless its state files say that it was, the next start compares what they mark "
+			  "protection=%s",
+			  entry->protection);
+	else
+		log_error("the disks of a protection have not ended, an image does not answer: look at the storage under them; the next start compares what their "
+			  "state files mark protection=%s",
+			  entry->protection);
+	entry->abandon(entry);
+}
+
+static bool look_on(struct closing *closing)
+{
+	const struct stopping *stopping = closing->stopping;
+	int64_t begin_ms = clock_mono_ms(), moved_ms = begin_ms, wait_ms = (int64_t)stopping->wait_s * 1000;
+	int64_t orderly_ms = wait_ms / 2 < STOP_ORDERLY_MS_MAX ? wait_ms / 2 : STOP_ORDERLY_MS_MAX;
+	uint64_t moves = roll_moves(stopping->roll);
+	bool told = false;
+	while (!closed_soon(closing)) {
+		int64_t now_ms = clock_mono_ms();
+		uint64_t moves_now = roll_moves(stopping->roll);
+		if (moves_now != moves)
+			moved_ms = now_ms;
+		moves = moves_now;
+		if (!told && now_ms - begin_ms >= orderly_ms)
+			roll_end(stopping->roll);
+		told |= now_ms - begin_ms >= orderly_ms;
+		if (now_ms - moved_ms >= wait_ms)
+			return false;
+	}
+	return true;
+}
+
+bool stopping_run(const struct stopping *stopping)
+{
+	static struct closing closing; // there is one stop, and what was given up still works with it
+	closing = (struct closing){.stopping = stopping, .lock = PTHREAD_MUTEX_INITIALIZER};
+	pthread_condattr_t monotonic;
+	pthread_t thread;
+	(void)pthread_condattr_init(&monotonic);
+	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&closing.changed, &monotonic);
+	(void)pthread_condattr_destroy(&monotonic);
+	int code = close_start(&closing, &thread);
+	if (code) {
+		log_warning("there is no thread for the stop, which is without a bound now: %s", strerror(-code));
+		stopping->close(stopping->context);
+	} else if (!look_on(&closing)) {
+		log_error("the stop is given up: nothing has gone on for %u s; the state directory, or an image, does not answer", stopping->wait_s);
+		roll_each(stopping->roll, say_left);
+		return false;
+	} else {
+		(void)pthread_join(thread, NULL);
+	}
+	(void)pthread_cond_destroy(&closing.changed);
+	return true;
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stop of the agent, within bounds: whatever its state directory or an image does, it ends.
+#ifndef KAGAMI_REPLICATOR_STOPPING_H
+#define KAGAMI_REPLICATOR_STOPPING_H
+
+#include "replicator/roll.h"
+
+#include <stdbool.h>
+
+enum { STOP_WAIT_S_DEFAULT = 60, STOP_WAIT_S_MAX = 3600, STOP_ORDERLY_MS_MAX = 5000 };
+
+struct stopping {
+	struct roll *roll;
+	unsigned wait_s; // for how long nothing may go on
+	void (*close)(void *context); // stops everything in its order, and may hang
+	void *context;
+};
+
+// True: `close` has returned. False: it was given up after `wait_s` in which no export ended, nothing was saved and nothing closed. Then the log
+// says what was left, and the process may only be ended, by _exit(): threads of it still wait for a disk.
+bool stopping_run(const struct stopping *stopping);
+
+#endif

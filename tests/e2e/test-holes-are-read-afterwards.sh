@@ -1,0 +1,61 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# What a sync believed to be a hole is read afterwards: without filling the page cache, across a kill; and what is not zero there is told, sent, and the
+# last that is believed of that disk.
+. "$(dirname "$0")/lib.sh"
+requires qemu-img jq curl fincore
+
+case $(stat -f -c %T "$W") in
+ext2/ext3 | xfs | btrfs | tmpfs) ;;
+*) skip "$W is on a file system whose holes are not believed" ;;
+esac
+SIZE=$((2 << 30))
+truncate -s $SIZE "$W/a.raw"
+head -c 8M /dev/urandom | dd of="$W/a.raw" conv=notrunc status=none
+unproven() {
+	protection vm1 .disks[0].unproven_hole_bytes
+}
+proven() {
+	[ "$(unproven)" = 0 ]
+}
+reason() {
+	kagami syncs vm1 --json | jq -r '.syncs[0].reason'
+}
+start_pair
+kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h >/dev/null
+wait_for 60 has_point vm1
+is "what is unproven of 2 GiB after a kill" "$(
+	kill_replicator
+	jq '[.disks[0].unproven[].count] | add' "$W"/*/protections/vm1/audit.json
+)" $(((SIZE >> 22) - 2))
+start_replicator
+wait_for 10 connected vm1
+cycle vm1 >/dev/null # of the marked regions
+at_least "what is still unproven" "$(unproven)" $((512 << 20))
+kagami status vm1 | grep -q 'holes that were believed and are still to be read' || fail "the status does not say so"
+wait_for 120 proven
+is "disbelief" "$(protection vm1 .disks[0].holes_disbelieved)" ""
+if [ "$(stat -f -c %T "$W")" != tmpfs ]; then
+	at_most "what the page cache has of 2 GiB" "$(fincore -b -n -o RES "$W/a.raw")" $((64 << 20))
+fi
+
+# Whoever writes to an image behind the agent's back is found here as a file system is that tells a wrong hole.
+kagami cycle vm1 --compare --wait >/dev/null
+at_least "unproven again" "$(unproven)" $((1 << 30))
+printf 'not a hole' | dd of="$W/a.raw" bs=1 seek=$((SIZE - 5000)) conv=notrunc status=none
+false_hole() {
+	[ "$(reason)" = false-hole ]
+}
+wait_for 120 false_hole
+n=$(newest_point vm1)
+point_equals vm1 "$n" vda "$W/a.raw"
+protection vm1 .reason | grep -q 'disk vda: its file system called a hole what is not zero' || fail "reason: $(protection vm1 .reason)"
+at_source GET /v1/events | jq -e '[.events[] | select(.class == "tracking" and .severity == "critical" and .data.disk == "vda")] | length == 1' >/dev/null ||
+	fail "no event: $(at_source GET /v1/events)"
+stop_replicator
+start_replicator
+wait_for 10 connected vm1
+protection vm1 .disks[0].holes_disbelieved | grep -q 'its file system called a hole' || fail "the next start believes again"
+kagami cycle vm1 --compare --wait >/dev/null
+is "unproven where nothing is believed" "$(unproven)" 0
+at_least "bytes read" "$(kagami syncs vm1 --json | jq .syncs[0].read_bytes)" $SIZE

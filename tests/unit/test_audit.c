@@ -1,0 +1,731 @@
+// SPDX-License-Identifier: Apache-2.0
+// The audit of holes: what was told without being read is read, what was false is dirty and told, and what a guest wrote meanwhile is its cycle's. Invariants U1 to
+// U3 of audit.h over a group of volumes, and A1 of audit_record.h over a protection whose source is that group.
+#include "base/bytes.h"
+#include "replicator/group.h"
+#include "replicator/protection_private.h"
+#include "tests/lib/fake_aio.h"
+#include "tests/lib/twin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { REGIONS = 6, TAIL = 3 * PIECE_SIZE, SIZE = (REGIONS - 1) * REGION_SIZE + TAIL, FULL_UNITS = 8 * (REGIONS - 1) };
+
+static struct {
+	struct source source;
+	struct fake_aio fake;
+	struct group group;
+	uint64_t hole_from, hole_until; // what the file system says, in bytes
+	unsigned hole_asked;
+	unsigned runs;
+	uint64_t read_blocks, served;
+	int read_code;
+	void (*while_reading)(void);
+} w;
+
+static struct volume *volume(void)
+{
+	return &w.group.volume[0];
+}
+
+static uint64_t first_of_all(uint64_t below)
+{
+	return (void)below, 0;
+}
+
+static bool hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)
+{
+	(void)backend;
+	w.hole_asked++;
+	bool is = off >= w.hole_from && off < w.hole_until;
+	*ret_until = is ? w.hole_until : off < w.hole_from ? w.hole_from : SIZE;
+	return is;
+}
+
+static void no_marks(struct intent *intent)
+{
+	(void)intent;
+}
+
+static void group_make(uint64_t size)
+{
+	memset(&w, 0, sizeof(w));
+	fake_aio_init(&w.fake, size);
+	w.fake.backend.hole = hole;
+	w.hole_until = size;
+	struct aio_backend *backend = &w.fake.backend;
+	assert_int_equal(group_init(&w.group, 1, &size, &backend, BLOCK_SIZE), 0);
+	intent_enable(&w.group.intent, &w.group, no_marks);
+	for (uint64_t r = 0; r < size_regions(size); r++) // writes wait for none
+		intent_set_marked(&w.group.intent, volume(), r);
+}
+
+static void group_end(void)
+{
+	fake_aio_drain(&w.fake, first_of_all);
+	group_done(&w.group);
+	fake_aio_done(&w.fake);
+}
+
+static void nothing(struct group_cut *cut)
+{
+	(void)cut;
+}
+
+static void on_cut(struct group_cut *cut, int res)
+{
+	(void)cut;
+	assert_int_equal(res, 0);
+}
+
+static void cut(void)
+{
+	static struct group_cut cut;
+	cut = (struct group_cut){.mode = CUT_PRECOPY, .hold = nothing, .take = nothing, .done = on_cut};
+	group_cut(&w.group, &cut);
+}
+
+static void on_kept(struct group_keep *keep, int res)
+{
+	(void)keep;
+	assert_int_equal(res, 0);
+}
+
+static void keep(void)
+{
+	static struct group_keep keep;
+	keep = (struct group_keep){.done = on_kept};
+	group_keep(&w.group, &keep);
+	fake_aio_drain(&w.fake, first_of_all);
+}
+
+// A sync of all that believes what it is told. Blocks told.
+static uint64_t tell(void)
+{
+	struct source_run runs[8];
+	bool all = false;
+	uint64_t blocks = 0;
+	group_mark_all(&w.group);
+	cut();
+	unsigned count = group_holes(&w.group, runs, 8, &all);
+	assert_true(all);
+	for (unsigned i = 0; i < count; i++)
+		blocks += runs[i].count;
+	return blocks;
+}
+
+static void on_written(struct volume_request *request, int res)
+{
+	assert_int_equal(res, 0);
+	free(request);
+}
+
+static void guest_writes(uint64_t off, uint64_t len)
+{
+	static unsigned char data[BLOCK_SIZE];
+	memset(data, 7, sizeof(data));
+	struct volume_request *request = calloc(1, sizeof(*request));
+	*request = (struct volume_request){.command = VOLUME_WRITE, .off = off, .len = len, .data = data, .done = on_written};
+	volume_submit(volume(), request);
+}
+
+static bool is_dirty(uint64_t block)
+{
+	return dirty_mask(&volume()->dirty, block) != 0;
+}
+
+// Reads what is next. Blocks read; 0: nothing is unproven.
+static uint64_t audit(unsigned most, struct source_audited *ret_audited)
+{
+	struct source_run run;
+	unsigned char unequal[64] = {0};
+	if (!group_audit_next(&w.group, most, &run))
+		return 0;
+	assert_true(run.count <= most);
+	for (uint64_t i = 0; i < run.count; i++)
+		if (!bytes_zero(w.fake.image + (run.first + i) * BLOCK_SIZE, min_u64(BLOCK_SIZE, w.fake.size - (run.first + i) * BLOCK_SIZE)))
+			unequal[i / 8] |= (unsigned char)(1u << i % 8);
+	if (w.while_reading)
+		w.while_reading();
+	group_audited(&w.group, &run, unequal, ret_audited);
+	return run.count;
+}
+
+// ---- units
+
+static void every_hole_that_was_told_is_read_once_in_runs_of_the_size_that_was_asked_for(void **unused)
+{
+	(void)unused;
+	static const unsigned most[] = {8, 24, 64, 512};
+	for (size_t i = 0; i < sizeof(most) / sizeof(most[0]); i++) {
+		struct source_audited audited;
+		uint64_t blocks = 0, calls = 0, step;
+		group_make(SIZE);
+		assert_int_equal(tell(), size_blocks(SIZE));
+		assert_int_equal(audit_map_bytes(&volume()->audit, SIZE), SIZE);
+		keep();
+		for (; (step = audit(most[i], &audited)) != 0; blocks += step, calls++)
+			assert_true(!audited.false_blocks && !audited.other_blocks);
+		assert_int_equal(blocks, size_blocks(SIZE));
+		assert_true(calls >= size_blocks(SIZE) / most[i] && calls <= size_blocks(SIZE) / most[i] + 2);
+		assert_int_equal(audit_map_bytes(&volume()->audit, SIZE), 0);
+		assert_int_equal(audit_map_memory(&volume()->audit), 0);
+		assert_int_equal(volume()->dirty.pieces, 0);
+		group_end();
+	}
+}
+
+// U2.
+static void false_hole_is_dirty_with_its_region_and_no_hole_is_told_after_it(void **unused)
+{
+	(void)unused;
+	const uint64_t bad = 2 * BLOCKS_PER_REGION + 17;
+	struct source_audited audited, found = {.false_blocks = 0};
+	group_make(SIZE);
+	w.fake.image[bad * BLOCK_SIZE + BLOCK_SIZE - 1] = 1;
+	(void)tell();
+	keep();
+	while (audit(64, &audited))
+		if (audited.false_blocks)
+			found = audited;
+	assert_int_equal(found.false_blocks, 1);
+	assert_int_equal(found.first, bad);
+	for (uint64_t b = 0; b < size_blocks(SIZE); b++)
+		assert_int_equal(is_dirty(b), b / BLOCKS_PER_REGION == 2);
+	assert_int_equal(tell(), 0); // not even where it would be right
+	group_end();
+}
+
+// U1: the pieces that it did not write are its cycle's as well.
+static void unit_that_the_guest_writes_to_is_dirty_whole_and_is_not_read(void **unused)
+{
+	(void)unused;
+	struct source_audited audited;
+	group_make(SIZE);
+	(void)tell();
+	keep();
+	guest_writes(REGION_SIZE + 9 * BLOCK_SIZE + 512, 512);
+	for (uint64_t b = 0; b < size_blocks(SIZE); b++)
+		assert_int_equal(dirty_mask(&volume()->dirty, b), b / 8 == BLOCKS_PER_REGION / 8 + 1 ? MASK_FULL : 0);
+	assert_int_equal(audit_map_bytes(&volume()->audit, SIZE), SIZE - AUDIT_UNIT_SIZE);
+	fake_aio_drain(&w.fake, first_of_all);
+	uint64_t blocks = 0;
+	for (uint64_t step; (step = audit(64, &audited)) != 0; blocks += step)
+		assert_int_equal(audited.false_blocks, 0);
+	assert_int_equal(blocks, size_blocks(SIZE) - AUDIT_UNIT_BLOCKS);
+	group_end();
+}
+
+static void write_to_all(void)
+{
+	guest_writes(3 * BLOCK_SIZE, 512);
+	w.while_reading = NULL;
+}
+
+static void what_is_written_while_it_is_read_is_no_false_hole(void **unused)
+{
+	(void)unused;
+	struct source_audited audited;
+	group_make(SIZE);
+	w.fake.image[0] = 1; // as the write below might have left it
+	(void)tell();
+	keep();
+	w.while_reading = write_to_all;
+	assert_int_equal(audit(64, &audited), 64);
+	assert_true(!audited.false_blocks && !audited.other_blocks && is_dirty(0) && !is_dirty(8));
+	assert_non_null(w.fake.backend.hole);
+	group_end();
+}
+
+static void cycle_that_comes_to_nothing_takes_its_holes_back(void **unused)
+{
+	(void)unused;
+	struct source_audited audited;
+	group_make(SIZE);
+	(void)tell();
+	group_give_back(&w.group);
+	assert_int_equal(audit(64, &audited), 0);
+	assert_int_equal(dirty_bytes(&volume()->dirty), SIZE);
+	group_end();
+}
+
+static void disk_that_grows_is_not_read_past_its_old_end_for_a_hole(void **unused)
+{
+	(void)unused;
+	struct source_audited audited;
+	group_make(SIZE);
+	(void)tell();
+	keep();
+	assert_int_equal(volume_grow(volume(), SIZE + REGION_SIZE), 0);
+	assert_false(audit_unproven(&volume()->audit, (REGIONS - 1) * BLOCKS_PER_REGION));
+	assert_true(dirty_mask(&volume()->dirty, (REGIONS - 1) * BLOCKS_PER_REGION) == MASK_FULL);
+	uint64_t blocks = 0;
+	w.fake.size = SIZE; // nothing behind it is looked at
+	for (uint64_t step; (step = audit(64, &audited)) != 0; blocks += step)
+		continue;
+	assert_int_equal(blocks, FULL_UNITS * AUDIT_UNIT_BLOCKS);
+	group_end();
+}
+
+// U3.
+static void what_an_earlier_process_left_unread_is_false_only_while_it_is_called_a_hole(void **unused)
+{
+	(void)unused;
+	struct source_audited audited;
+	for (unsigned lies = 0; lies < 2; lies++) {
+		group_make(SIZE);
+		w.fake.image[REGION_SIZE] = 1;
+		w.hole_from = lies ? 0 : REGION_SIZE + BLOCK_SIZE;
+		assert_true(audit_carry(volume(), 1, 2));
+		assert_int_equal(audit(64, &audited), 64);
+		assert_int_equal(audited.false_blocks, lies);
+		assert_int_equal(audited.other_blocks, !lies);
+		assert_true(is_dirty(BLOCKS_PER_REGION));
+		assert_int_equal(w.fake.backend.hole == NULL, lies);
+		group_end();
+	}
+}
+
+static void memory_of_a_tib_of_holes_is_a_quarter_of_a_mib(void **unused)
+{
+	(void)unused;
+	struct volume v;
+	struct group group = {.count = 1};
+	assert_int_equal(volume_init(&v, &group, NULL, UINT64_C(1) << 40), 0);
+	uint64_t before = volume_memory(&v);
+	assert_true(audit_carry(&v, 0, UINT64_MAX));
+	assert_int_equal(audit_map_bytes(&v.audit, v.size), UINT64_C(1) << 40);
+	assert_int_equal(volume_memory(&v) - before, 256 << 10);
+	volume_done(&v);
+}
+
+// ---- a protection
+
+static struct temp temp;
+static struct protection *p;
+static struct env_ops clocked_ops;
+static struct env clocked = {.ops = &clocked_ops};
+static uint64_t clock_ns, ms_per_block;
+
+static uint64_t on_mono(struct env *env)
+{
+	(void)env;
+	return clock_ns;
+}
+
+static int64_t on_wall(struct env *env)
+{
+	return env_posix()->ops->wall_ns(env);
+}
+
+static bool op_audit_next(struct source *source, unsigned most, struct source_run *ret_run)
+{
+	(void)source;
+	return group_audit_next(&w.group, most, ret_run);
+}
+
+static int op_audit_read(struct source *source, uint16_t disk, uint64_t first, unsigned count, void *data)
+{
+	(void)source;
+	assert_int_equal(disk, 0);
+	memset(data, 0, (size_t)count * BLOCK_SIZE);
+	memcpy(data, w.fake.image + first * BLOCK_SIZE, min_u64(count * BLOCK_SIZE, SIZE - first * BLOCK_SIZE));
+	w.read_blocks += count;
+	clock_ns += ms_per_block * count * MS_NS;
+	return w.read_code;
+}
+
+static void op_audited(struct source *source, const struct source_run *run, const unsigned char *unequal, struct source_audited *ret_audited)
+{
+	(void)source;
+	w.runs++;
+	group_audited(&w.group, run, unequal, ret_audited);
+}
+
+static uint64_t op_unproven(struct source *source, uint16_t disk, uint64_t region, unsigned char *units, uint64_t count)
+{
+	(void)source;
+	(void)disk;
+	for (uint64_t i = 0; i < count; i++)
+		units[i] = volume()->audit.units ? volume()->audit.units[region + i] : 0;
+	return audit_map_bytes(&volume()->audit, SIZE);
+}
+
+static uint64_t op_served(struct source *source)
+{
+	(void)source;
+	return w.served;
+}
+
+static const struct source_ops ops = {
+	.audit_next = op_audit_next, .audit_read = op_audit_read, .audited = op_audited, .unproven = op_unproven, .served = op_served};
+
+static void begin(bool is_new, enum sync_reason expected)
+{
+	static char image[512], socket[512];
+	static struct export_config config;
+	struct err err = {0};
+	p = calloc(1, sizeof(*p));
+	p->place = (struct protection_place){.env = &clocked, .state = temp.root, .state_dir = temp.dir, .run_dir = temp.dir};
+	(void)snprintf(p->config.name, NAME_SIZE, "vm1");
+	(void)snprintf(p->config.disk[0].name, NAME_SIZE, "vda");
+	p->config.disk_count = 1;
+	p->config.uuid.bytes[0] = 1;
+	p->nowhere.bytes[0] = 99;
+	(void)pthread_mutex_init(&p->lock, NULL);
+	tracking_init(p);
+	doubt_init(p);
+	(void)snprintf(image, sizeof(image), "%s/image", temp.dir);
+	(void)snprintf(socket, sizeof(socket), "%s/s", temp.dir);
+	config = (struct export_config){.protection = "vm1", .socket_path = socket, .disk_count = 1};
+	(void)snprintf(config.disk[0].name, NAME_SIZE, "vda");
+	config.disk[0].path = image;
+	assert_int_equal(export_open(&config, &p->export, &err), 0);
+	assert_int_equal(tracking_load(p, is_new, &err), 0);
+	assert_int_equal(p->sync, expected);
+	p->source = &w.source;
+	w.source = (struct source){.ops = &ops, .disk_count = 1, .disk_size = {SIZE}};
+	struct source *of_export = export_source(p->export);
+	p->source = of_export; // what is carried goes to the export
+	assert_int_equal(holes_load(p, is_new, &err), 0);
+	p->source = &w.source;
+}
+
+static void end(void)
+{
+	tracking_done(p);
+	doubt_done(p);
+	export_close(p->export);
+	(void)pthread_mutex_destroy(&p->lock);
+	free(p->audit.kept);
+	free(p);
+	p = NULL;
+}
+
+static void commit(unsigned char n)
+{
+	p->position.point = n;
+	p->position.last_cut = (struct uuid){.bytes = {n, 7}};
+	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
+	p->position_known = true;
+	p->sync = SYNC_NONE;
+	p->uncovered = false;
+	tracking_position(p);
+	holes_committed(p);
+}
+
+static int set_up(void **unused)
+{
+	(void)unused;
+	char path[512];
+	temp_open(&temp);
+	clocked_ops = *env_posix()->ops;
+	clocked_ops.mono_ns = on_mono;
+	clocked_ops.wall_ns = on_wall;
+	clock_ns = 1000 * MS_NS;
+	ms_per_block = 0;
+	(void)snprintf(path, sizeof(path), "%s/image", temp.dir);
+	int fd = open(path, O_CREAT | O_RDWR, 0600);
+	assert_true(fd >= 0 && ftruncate(fd, SIZE) == 0);
+	(void)close(fd);
+	assert_int_equal(env_mkdir(temp.root, "protections"), 0);
+	assert_int_equal(env_mkdir(temp.root, "protections/vm1"), 0);
+	group_make(SIZE);
+	begin(true, SYNC_INITIAL);
+	return 0;
+}
+
+static int tear_down(void **unused)
+{
+	(void)unused;
+	end();
+	group_end();
+	temp_close(&temp);
+	return 0;
+}
+
+// A point of a sync that told holes.
+static void synced(void)
+{
+	uint64_t blocks = tell();
+	holes_sealing(p, blocks);
+	keep();
+	commit(1);
+}
+
+static void restart(enum sync_reason expected)
+{
+	end();
+	begin(false, expected);
+}
+
+static uint64_t carried(void)
+{
+	return source_unproven(export_source(p->export), 0, 0, NULL, 0);
+}
+
+static void clear_marks(void)
+{
+	struct err err = {0};
+	uint64_t all[REGIONS];
+	for (uint64_t r = 0; r < REGIONS; r++)
+		all[r] = r;
+	assert_int_equal(tracking_commit(p, 0, NULL, 0, all, REGIONS, &err), 0);
+}
+
+// By count: a step is so many blocks at most, and there is none before its time.
+static void holes_are_read_at_a_bounded_rate_and_a_slower_one_beside_the_guest(void **unused)
+{
+	(void)unused;
+	static const struct {
+		bool busy;
+		uint64_t rest_ms;
+	} cases[] = {{false, AUDIT_REST_MS}, {true, AUDIT_REST_BUSY_MS}};
+	synced();
+	assert_int_equal(holes_turn(p, false), clock_ns + AUDIT_REST_MS * MS_NS);
+	for (size_t c = 0; c < 2; c++) {
+		uint64_t steps = w.runs, blocks = w.read_blocks, begin_ns = clock_ns;
+		for (unsigned ms = 0; ms < 2 * cases[c].rest_ms; ms++) {
+			clock_ns += MS_NS;
+			w.served += cases[c].busy;
+			(void)holes_turn(p, false);
+			(void)holes_turn(p, false);
+		}
+		uint64_t due = (clock_ns - begin_ns) / (cases[c].rest_ms * MS_NS);
+		assert_true(w.runs - steps <= due + 1 && w.runs > steps);
+		assert_true(w.read_blocks - blocks <= (w.runs - steps) * AUDIT_STEP_BLOCKS);
+	}
+}
+
+static void a_cut_that_is_due_waits_for_one_short_step_and_no_more(void **unused)
+{
+	(void)unused;
+	synced();
+	ms_per_block = 1;
+	(void)holes_turn(p, true);
+	assert_int_equal(w.read_blocks, AUDIT_UNIT_BLOCKS); // it took more than it may: it ends with the unit
+	for (unsigned i = 0; i < 100; i++) {
+		clock_ns += 100 * MS_NS;
+		assert_int_equal(holes_turn(p, true), UINT64_MAX);
+	}
+	assert_int_equal(w.read_blocks, AUDIT_UNIT_BLOCKS);
+	p->audit.stepped = false; // a cycle was run
+	(void)holes_turn(p, true);
+	assert_int_equal(w.read_blocks, 2 * AUDIT_UNIT_BLOCKS);
+}
+
+static void audit_all(void)
+{
+	while (holes_turn(p, false) != UINT64_MAX)
+		clock_ns += 60000 * MS_NS;
+}
+
+static void all_of_it_is_proven_and_then_nothing_is_kept(void **unused)
+{
+	(void)unused;
+	synced();
+	assert_int_equal(p->audit.kept->disk[0].unproven.count, 1);
+	assert_int_equal(p->audit.kept->disk[0].unproven.run[0].count, REGIONS);
+	audit_all();
+	assert_int_equal(w.read_blocks, size_blocks(SIZE));
+	assert_int_equal(p->sync, SYNC_NONE);
+	commit(2);
+	clear_marks();
+	assert_int_equal(p->audit.kept->disk[0].unproven.count, 0);
+	restart(SYNC_UNCLEAN_STOP);
+	assert_int_equal(carried(), 0);
+}
+
+static void false_hole_makes_a_sync_at_once_and_its_disk_is_not_believed_by_later_starts(void **unused)
+{
+	(void)unused;
+	w.fake.image[4 * REGION_SIZE + 5] = 1;
+	synced();
+	clear_marks();
+	audit_all();
+	assert_int_equal(p->sync, SYNC_FALSE_HOLE);
+	assert_true(p->again && p->uncovered && p->audit.found_here == 1);
+	assert_non_null(strstr(p->audit.why[0], "at byte 16777216; points up to 1 hold zeros there"));
+	assert_true(is_dirty(4 * BLOCKS_PER_REGION) && !is_dirty(3 * BLOCKS_PER_REGION) && w.fake.backend.hole == NULL);
+	restart(SYNC_UNCLEAN_STOP);
+	assert_true(uuid_equal(&p->position.last_cut, &(struct uuid){.bytes = {99}})); // T1: it is compared as a whole
+	assert_non_null(strstr(p->audit.why[0], "at byte 16777216"));
+	assert_int_equal(p->audit.found_here, 0);
+}
+
+// A1.
+static void a_restart_goes_on_with_what_was_not_read(void **unused)
+{
+	(void)unused;
+	synced();
+	clear_marks();
+	restart(SYNC_UNCLEAN_STOP);
+	assert_int_equal(carried(), SIZE);
+}
+
+static void holes_are_in_the_record_before_their_cut_is_sealed(void **unused)
+{
+	(void)unused;
+	holes_sealing(p, tell());
+	clear_marks();
+	p->position_known = true;
+	tracking_seal(p, &(struct uuid){.bytes = {5}});
+	restart(SYNC_UNCLEAN_STOP);
+	assert_true(uuid_equal(&p->position.pending_cut, &(struct uuid){.bytes = {5}}));
+	assert_int_equal(carried(), SIZE);
+}
+
+// What the audit made dirty has no mark: the record is what a crash finds of it.
+static void record_forgets_a_region_with_a_commit_and_not_before(void **unused)
+{
+	(void)unused;
+	synced();
+	volume()->audit.carried = true; // it was an earlier process that told them, and what was written since is no news
+	w.fake.image[REGION_SIZE] = 1;
+	w.hole_from = 2 * REGION_SIZE;
+	audit_all();
+	assert_true(is_dirty(BLOCKS_PER_REGION) && !is_dirty(BLOCKS_PER_REGION + AUDIT_UNIT_BLOCKS) && p->sync == SYNC_NONE);
+	holes_sealing(p, 1);
+	assert_int_equal(p->audit.kept->disk[0].unproven.run[0].first + p->audit.kept->disk[0].unproven.run[0].count, REGIONS);
+	commit(2);
+	assert_int_equal(p->audit.kept->disk[0].unproven.count, 0);
+}
+
+static void without_a_record_the_state_files_name_no_cut(void **unused)
+{
+	(void)unused;
+	assert_int_equal(env_mkdir(temp.root, "protections/vm1/audit.json.new"), 0); // in its way
+	uint64_t blocks = tell();
+	holes_sealing(p, blocks);
+	assert_true(p->audit.unsaved);
+	p->position_known = true;
+	tracking_seal(p, &(struct uuid){.bytes = {5}});
+	restart(SYNC_UNCLEAN_STOP);
+	assert_true(uuid_equal(&p->position.pending_cut, &p->nowhere) && uuid_equal(&p->position.last_cut, &p->nowhere));
+	holes_sealing(p, blocks);
+	assert_false(holes_stopped(p)); // nor may a clean stop say more
+	assert_int_equal(env_rmdir(temp.root, "protections/vm1/audit.json.new"), 0);
+	commit(3);
+	assert_false(p->audit.unsaved);
+	assert_true(holes_stopped(p));
+}
+
+static void record_that_cannot_be_read_stands_for_everything(void **unused)
+{
+	(void)unused;
+	static const char *const bad[] = {"", "{", "[]", "{\"version\": 2, \"disks\": []}",
+					  "{\"version\": 1, \"disks\": [{\"name\": \"vda\", \"disbelieved\": \"\", \"unproven\": [{\"first\": 4, \"count\": 2}, {\"first\": 5, \"count\": 1}]}]}",
+					  "{\"version\": 1, \"disks\": [{\"name\": \"vda\", \"disbelieved\": \"\", \"unproven\": [{\"first\": 0, \"count\": 0}]}]}",
+					  "{\"version\": 1, \"disks\": [{\"name\": \"vda\", \"disbelieved\": \"\", \"unproven\": []}, {\"name\": \"vda\", \"disbelieved\": \"\", \"unproven\": []}]}"};
+	clear_marks();
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(env_replace(temp.root, "protections/vm1", "protections/vm1/audit.json", bad[i], strlen(bad[i])), 0);
+		restart(SYNC_UNCLEAN_STOP);
+		assert_int_equal(carried(), SIZE);
+		assert_non_null(strstr(p->audit.why[0], "audit.json"));
+	}
+	(void)tell();
+	assert_true(holes_stopped(p));
+}
+
+static void hole_that_cannot_be_read_stays_unproven(void **unused)
+{
+	(void)unused;
+	synced();
+	w.read_code = -EIO;
+	for (unsigned i = 0; i < 20; i++, clock_ns += 60000 * MS_NS)
+		(void)holes_turn(p, false);
+	assert_int_equal(audit_map_bytes(&volume()->audit, SIZE), SIZE);
+	w.read_code = 0;
+	audit_all();
+	assert_int_equal(audit_map_bytes(&volume()->audit, SIZE), 0);
+}
+
+static void nothing_is_read_while_a_sync_stands(void **unused)
+{
+	(void)unused;
+	synced();
+	p->sync = SYNC_ASKED;
+	assert_int_equal(holes_turn(p, false), UINT64_MAX);
+	assert_int_equal(w.read_blocks, 0);
+}
+
+// ---- the record
+
+static void runs_are_bounded_and_leave_nothing_out(void **unused)
+{
+	(void)unused;
+	static struct audit_runs runs;
+	for (unsigned step = 1; step < 40; step += 3) {
+		enum { COUNT = 4000 };
+		memset(&runs, 0, sizeof(runs));
+		for (uint64_t i = 0; i < COUNT; i++)
+			audit_runs_add(&runs, i * step);
+		assert_true(runs.count <= AUDIT_RUNS_MAX);
+		unsigned at = 0;
+		for (uint64_t i = 0; i < COUNT; i++) {
+			while (runs.run[at].first + runs.run[at].count <= i * step)
+				assert_true(++at < runs.count);
+			assert_true(runs.run[at].first <= i * step);
+		}
+		assert_true(runs.count == 1 || runs.run[1].first > runs.run[0].first + runs.run[0].count);
+	}
+}
+
+static void record_gives_back_what_was_saved(void **unused)
+{
+	(void)unused;
+	static struct audit_record record, again;
+	struct err err = {0};
+	record.count = DISKS_MAX;
+	for (unsigned d = 0; d < DISKS_MAX; d++) {
+		(void)snprintf(record.disk[d].name, NAME_SIZE, "disk%u", d);
+		memset(record.disk[d].why, 'w', d % 2 ? AUDIT_WHY_SIZE - 1 : 0);
+		for (uint64_t i = 0; i < AUDIT_RUNS_MAX; i++)
+			audit_runs_add(&record.disk[d].unproven, (1 << 23) + i * (d + 2));
+		assert_int_equal(record.disk[d].unproven.count, AUDIT_RUNS_MAX);
+	}
+	assert_int_equal(audit_record_save(temp.root, "vm1", &record, &err), 0);
+	assert_int_equal(audit_record_load(temp.root, "vm1", &again, &err), 0);
+	assert_memory_equal(&record, &again, sizeof(record));
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(every_hole_that_was_told_is_read_once_in_runs_of_the_size_that_was_asked_for),
+		cmocka_unit_test(false_hole_is_dirty_with_its_region_and_no_hole_is_told_after_it),
+		cmocka_unit_test(unit_that_the_guest_writes_to_is_dirty_whole_and_is_not_read),
+		cmocka_unit_test(what_is_written_while_it_is_read_is_no_false_hole),
+		cmocka_unit_test(cycle_that_comes_to_nothing_takes_its_holes_back),
+		cmocka_unit_test(disk_that_grows_is_not_read_past_its_old_end_for_a_hole),
+		cmocka_unit_test(what_an_earlier_process_left_unread_is_false_only_while_it_is_called_a_hole),
+		cmocka_unit_test(memory_of_a_tib_of_holes_is_a_quarter_of_a_mib),
+		TEST(holes_are_read_at_a_bounded_rate_and_a_slower_one_beside_the_guest),
+		TEST(a_cut_that_is_due_waits_for_one_short_step_and_no_more),
+		TEST(all_of_it_is_proven_and_then_nothing_is_kept),
+		TEST(false_hole_makes_a_sync_at_once_and_its_disk_is_not_believed_by_later_starts),
+		TEST(a_restart_goes_on_with_what_was_not_read),
+		TEST(holes_are_in_the_record_before_their_cut_is_sealed),
+		TEST(record_forgets_a_region_with_a_commit_and_not_before),
+		TEST(without_a_record_the_state_files_name_no_cut),
+		TEST(record_that_cannot_be_read_stands_for_everything),
+		TEST(hole_that_cannot_be_read_stays_unproven),
+		TEST(nothing_is_read_while_a_sync_stands),
+		cmocka_unit_test(runs_are_bounded_and_leave_nothing_out),
+		TEST(record_gives_back_what_was_saved),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

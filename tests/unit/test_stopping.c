@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// A stop within bounds (replicator/stopping.h): what closes hangs, and the exports end all the same; what has not ended is given up and said.
+#include "base/log.h"
+#include "replicator/stopping.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static struct roll roll;
+static struct roll_entry entry[2];
+static atomic_uint told[2], abandoned[2];
+static atomic_bool released, opened;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+
+static void release(void)
+{
+	(void)pthread_mutex_lock(&lock);
+	atomic_store(&released, true);
+	(void)pthread_cond_broadcast(&changed);
+	(void)pthread_mutex_unlock(&lock);
+}
+
+static void on_end(struct roll_entry *e)
+{
+	(void)atomic_fetch_add(&told[e - entry], 1);
+}
+
+static void on_abandon(struct roll_entry *e)
+{
+	(void)atomic_fetch_add(&abandoned[e - entry], 1);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	roll = (struct roll)ROLL_INITIALIZER;
+	atomic_store(&released, false);
+	for (unsigned i = 0; i < 2; i++) {
+		entry[i] = (struct roll_entry){.protection = i ? "vm2" : "vm1", .end = on_end, .abandon = on_abandon};
+		atomic_store(&told[i], 0);
+		atomic_store(&abandoned[i], 0);
+		roll_enter(&roll, &entry[i]);
+	}
+	return 0;
+}
+
+static void close_well(void *context)
+{
+	(void)context;
+	for (unsigned i = 0; i < 2; i++)
+		roll_leave(&entry[i]);
+}
+
+// As a ticker that is joined, or a thread in a write of the state directory.
+static void close_never(void *context)
+{
+	(void)context;
+	(void)pthread_mutex_lock(&lock);
+	while (!atomic_load(&released))
+		(void)pthread_cond_wait(&changed, &lock);
+	(void)pthread_mutex_unlock(&lock);
+	atomic_store(&opened, true);
+}
+
+static void a_stop_that_goes_on_is_waited_for_to_its_end(void **state)
+{
+	(void)state;
+	const struct stopping stopping = {.roll = &roll, .wait_s = 1, .close = close_well};
+	assert_true(stopping_run(&stopping));
+	assert_int_equal(atomic_load(&abandoned[0]) + atomic_load(&abandoned[1]), 0);
+	assert_null(roll.first);
+}
+
+static void a_stop_that_hangs_ends_the_exports_and_is_given_up(void **state)
+{
+	(void)state;
+	static struct stopping stopping;
+	stopping = (struct stopping){.roll = &roll, .wait_s = 1, .close = close_never};
+	roll_ended(&entry[0]);
+	assert_false(stopping_run(&stopping));
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(atomic_load(&told[i]), 1);
+		assert_int_equal(atomic_load(&abandoned[i]), 1);
+	}
+	release(); // this process goes on, unlike the daemon
+	while (!atomic_load(&opened))
+		(void)sched_yield();
+}
+
+#define TEST(name) cmocka_unit_test_setup(name, setup)
+
+int main(void)
+{
+	log_init("test_stopping", LOG_LEVEL_ERROR);
+	const struct CMUnitTest tests[] = {
+		TEST(a_stop_that_goes_on_is_waited_for_to_its_end),
+		TEST(a_stop_that_hangs_ends_the_exports_and_is_given_up),
+	};
+	return cmocka_run_group_tests_name("stopping", tests, NULL, NULL);
+}
