@@ -106,8 +106,25 @@ static unsigned seen_above(const struct history *h, unsigned from)
 	return from;
 }
 
-uint64_t history_bytes(const struct history *h, uint64_t ns, uint64_t disk_bytes, bool *ret_measured)
+// What is dirty in a stretch holds what is dirty in a shorter one. One that has clearly less was seen while the guest wrote less, before cuts came more
+// often than it is long: it says nothing of the guest of now.
+static struct history of_late(const struct history *h)
 {
+	struct history late = *h;
+	uint64_t most = 0;
+	for (unsigned i = 0; i < HISTORY_STRETCHES; i++) {
+		struct history_stretch *s = &late.stretch[i];
+		if (s->samples && s->mean_bytes < most - most / 4)
+			s->samples = 0;
+		else if (s->samples)
+			most = max_u64(most, s->mean_bytes);
+	}
+	return late;
+}
+
+uint64_t history_bytes(const struct history *history, uint64_t ns, uint64_t disk_bytes, bool *ret_measured)
+{
+	const struct history late = of_late(history), *h = &late;
 	unsigned at = 0;
 	while (at + 1 < HISTORY_STRETCHES && history_stretch_ns(at + 1) <= ns)
 		at++;

@@ -4,7 +4,8 @@
 //
 // Up to the time between two cuts it is measured: the dirty maps begin empty at a cut, so what they hold so long after it is the union of
 // that stretch, and the cycle thread notes it when the stretch ends. It costs the guest's writes nothing. Longer stretches follow the
-// power law of the two longest measured ones, never steeper than in proportion to time, and never more than the disks hold.
+// power law of the two longest measured ones, never steeper than in proportion to time, and never more than the disks hold. A measured one with
+// clearly less than a shorter one is of a quieter time, and left out.
 #ifndef KAGAMI_REPLICATOR_HISTORY_H
 #define KAGAMI_REPLICATOR_HISTORY_H
 

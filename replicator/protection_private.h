@@ -116,6 +116,7 @@ struct protection {
 	uint64_t stretch_from_ns; // of the dirty history: the cut from which what is dirty is measured; 0: not known
 	unsigned stretch; // that ends next
 	uint64_t history_saved_ns;
+	uint64_t ready_since_ns; // since when nothing but a slot is needed for a cut: no pause, no outage, no window; 0: something is
 	uint64_t due_since_ns; // since when a cut has been due; 0: it is not
 	struct stage_clock clock; // of the cycle under way; others read it with the lock held, until clock_ends
 	bool clock_ends; // with the lock held; from then on it has taken clock_took_ns

@@ -78,13 +78,15 @@ static void idle(struct protection *p, bool asked, bool again)
 		p->shown = p->schedule;
 	}
 	bool due = asked || again || load.now_ns >= due_ns;
+	p->ready_since_ns = p->ready_since_ns ? p->ready_since_ns : load.now_ns;
 	if (due)
-		p->due_since_ns = p->due_since_ns ? p->due_since_ns : min_u64(max_u64(due_ns, p->cycle_end_ns), load.now_ns);
+		p->due_since_ns = p->due_since_ns ? p->due_since_ns : min_u64(max_u64(due_ns, max_u64(p->cycle_end_ns, p->ready_since_ns)), load.now_ns);
 	else
 		p->due_since_ns = 0;
 	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
 	ping_ns = min_u64(ping_ns, holes_turn(p, due));
 	if (!settings_off_peak(p)) {
+		p->ready_since_ns = p->due_since_ns = 0;
 		slot_unused(p); // it asked within its window, perhaps
 		protection_wait(p, ping_ns);
 	} else if (!due) {
@@ -116,8 +118,10 @@ void *protection_thread(void *context)
 		}
 		if (stop)
 			break;
-		if (paused || !p->channel) // others need not wait for it
+		if (paused || !p->channel) { // others need not wait for it, and it waits for none of them
 			slot_end(p);
+			p->ready_since_ns = p->due_since_ns = 0;
+		}
 		settings_apply(p);
 		if (resize_serve(p)) {
 			connection_close(p); // its OPEN named the old size

@@ -5,7 +5,7 @@
 
 #include "tools/cli.h"
 
-// Prints the verdict on what both daemons answered to GET /v1/protections (NULL: it is not there). Returns the plugin's exit status.
-int cli_check_run(const struct cli *cli, const json_t *source, const json_t *target);
+// Asks both daemons and prints the verdict. Returns the plugin's exit status.
+int cli_check_run(const struct cli *cli);
 
 #endif

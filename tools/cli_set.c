@@ -38,19 +38,35 @@ static json_t *rules_json(const char *text)
 	}
 }
 
+// An empty one is a variable of somebody's script that is not set: it takes no limit away.
+static int bandwidth_add(const struct cli *cli, json_t *body)
+{
+	const char *text = cli->option[OPT_BANDWIDTH];
+	json_t *rules = text ? rules_json(text) : NULL;
+	if (!text)
+		return CLI_DONE;
+	bool nothing = json_array_size(rules) == 0 && strcmp(text, "none") != 0;
+	if (nothing || json_object_set_new(body, "bandwidth", rules)) {
+		json_decref(nothing ? rules : NULL);
+		return cli_misused(cli, "--bandwidth: give a rule, such as 50mbit, or none to take all of them away");
+	}
+	return CLI_DONE;
+}
+
 int cli_set_options(const struct cli *cli, json_t *body)
 {
 	const char *const *option = cli->option;
 	uint64_t ppm = 0;
-	if (option[OPT_BANDWIDTH])
-		(void)json_object_set_new(body, "bandwidth", rules_json(option[OPT_BANDWIDTH]));
+	int rc = bandwidth_add(cli, body);
+	if (rc != CLI_DONE)
+		return rc;
 	if (option[OPT_OFFPEAK])
 		(void)json_object_set_new(body, "offpeak", json_string(option[OPT_OFFPEAK]));
 	if (option[OPT_PRIORITY])
 		(void)json_object_set_new(body, "priority", json_string(option[OPT_PRIORITY]));
 	if (!option[OPT_OBJECTIVE])
 		return CLI_DONE;
-	int rc = read_objective(cli, option[OPT_OBJECTIVE], &ppm);
+	rc = read_objective(cli, option[OPT_OBJECTIVE], &ppm);
 	if (rc == CLI_DONE)
 		(void)json_object_set_new(body, "objective_ppm", json_integer((json_int_t)ppm));
 	return rc;

@@ -11,6 +11,7 @@
 #include "tools/parse.h"
 #include "tools/show.h"
 
+#include <errno.h>
 #include <string.h>
 
 // "3.1s of 15s": how old the newest point is, and how old it may be. No RPO binds a replica that was failed over.
@@ -149,6 +150,15 @@ static int ask_both(const struct cli *cli, const char *path, bool absent_ok, jso
 	return rc;
 }
 
+// One that was stopped has taken its socket along: it is not of this host, or not wanted now.
+static void note_dead(const struct cli *cli, enum http_daemon daemon)
+{
+	char path[256];
+	struct err err = {0};
+	if (http_socket_path(cli->run_dir, daemon, path, sizeof(path), &err) == 0 && http_probe(path, &err) == -ECONNREFUSED)
+		(void)printf("\n! %s died and does not run: its log says why, start it again\n", http_daemon_name(daemon));
+}
+
 static int status_of_all(const struct cli *cli)
 {
 	json_t *source, *target;
@@ -160,6 +170,8 @@ static int status_of_all(const struct cli *cli)
 	if (cli->json)
 		return print_both_json(source, target);
 	print_both(source, target, print_source, print_target);
+	if (!source || !target)
+		note_dead(cli, source ? HTTP_RECEIVER : HTTP_REPLICATOR);
 	json_decref(source);
 	json_decref(target);
 	return CLI_DONE;
@@ -192,27 +204,12 @@ static int status_of_one(const struct cli *cli, const char *name)
 	return CLI_DONE;
 }
 
-// A monitor asks whether all is well, whatever of Kagami runs here.
-static int status_check(const struct cli *cli)
-{
-	json_t *source, *target;
-	struct err err = {0};
-	if (cli->argc && parse_name("protection", cli->argv[0], &err))
-		return printf("KAGAMI UNKNOWN - %s\n", err.text), CLI_UNREACHABLE;
-	if (ask_both(cli, "/v1/protections", false, &source, &target) || (!source && !target))
-		return printf("KAGAMI UNKNOWN - no daemon answers at %s\n", cli->run_dir), CLI_UNREACHABLE;
-	int exit = cli_check_run(cli, source, target);
-	json_decref(source);
-	json_decref(target);
-	return exit;
-}
-
 int cli_status(const struct cli *cli)
 {
 	if (!cli->option[OPT_CHECK] && (cli->option[OPT_WARNING] || cli->option[OPT_CRITICAL]))
 		return cli_misused(cli, "--warning and --critical go with --check");
 	if (cli->option[OPT_CHECK])
-		return status_check(cli);
+		return cli_check_run(cli); // a monitor asks whether all is well, whatever of Kagami runs here
 	return cli->argc ? status_of_one(cli, cli->argv[0]) : status_of_all(cli);
 }
 

@@ -52,12 +52,17 @@ static void side_failed(struct side *side, enum http_daemon daemon, const struct
 		(void)snprintf(side->error, sizeof(side->error), "%s", err->text);
 }
 
+// In the order of time, whichever daemon they are of.
 static void events_add(struct watch *watch, const json_t *reply)
 {
 	size_t i;
 	json_t *event;
-	json_array_foreach(json_object_get(reply, "events"), i, event)
-		(void)json_array_append(watch->events, event);
+	json_array_foreach(json_object_get(reply, "events"), i, event) {
+		size_t at = json_array_size(watch->events);
+		while (at > 0 && strcmp(show_text_of(json_array_get(watch->events, at - 1), "when"), show_text_of(event, "when")) > 0)
+			at--;
+		(void)json_array_insert(watch->events, at, event);
+	}
 	while (json_array_size(watch->events) > WATCH_EVENTS)
 		(void)json_array_remove(watch->events, 0);
 }
@@ -67,7 +72,10 @@ static void ask_events(struct watch *watch, enum http_daemon daemon, struct side
 	char path[64];
 	struct err err = {0};
 	struct http_reply reply;
-	(void)snprintf(path, sizeof(path), "/v1/events?since=%llu", (unsigned long long)side->next_event);
+	if (side->next_event == 0) // an answer has the oldest 1000 of what there is: it would take rounds to come to the newest
+		(void)snprintf(path, sizeof(path), "/v1/events?newest=%d", WATCH_EVENTS);
+	else
+		(void)snprintf(path, sizeof(path), "/v1/events?since=%llu", (unsigned long long)side->next_event);
 	if (http_ask(watch->run_dir, daemon, "GET", path, NULL, &reply, &err))
 		return;
 	show_clean(reply.body);

@@ -17,6 +17,13 @@
 #include <sys/un.h>
 
 enum { ANSWER_MAX = 64 << 20, ANSWER_TIMEOUT_S = 600 };
+
+static unsigned answer_timeout_s = ANSWER_TIMEOUT_S;
+
+void http_wait_at_most(unsigned seconds)
+{
+	answer_timeout_s = seconds;
+}
 enum { SOCKET_PATH_SIZE = sizeof(((struct sockaddr_un *)0)->sun_path) };
 
 struct answer {
@@ -76,7 +83,7 @@ static int perform(CURL *curl, const char *socket, const char *method, const cha
 	curl_easy_setopt(curl, CURLOPT_URL, url);
 	curl_easy_setopt(curl, CURLOPT_PROXY, ""); // whatever the environment says
 	curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-	curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)ANSWER_TIMEOUT_S);
+	curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long)answer_timeout_s);
 	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
@@ -85,8 +92,8 @@ static int perform(CURL *curl, const char *socket, const char *method, const cha
 	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
 	CURLcode rc = curl_easy_perform(curl);
 	if (rc == CURLE_OPERATION_TIMEDOUT)
-		return err_set(err, -ETIMEDOUT, "no answer from %s within %d minutes: see the daemon's log", socket,
-			       ANSWER_TIMEOUT_S / 60);
+		return err_set(err, -ETIMEDOUT, "no answer from %s within %u %s: see the daemon's log", socket,
+			       answer_timeout_s < 120 ? answer_timeout_s : answer_timeout_s / 60, answer_timeout_s < 120 ? "seconds" : "minutes");
 	if (rc != CURLE_OK)
 		return err_set(err, -EIO, "the daemon at %s did not answer to the end (%s): see its log", socket,
 			       why[0] ? why : curl_easy_strerror(rc));

@@ -20,6 +20,9 @@ int http_socket_path(const char *run_dir, enum http_daemon daemon, char *path, s
 // Whether somebody listens there: 0, -ENOENT, -ECONNREFUSED or -EACCES.
 int http_probe(const char *socket_path, struct err *err);
 
+// How long the requests of this process wait for an answer, instead of ten minutes: for who is waited for himself. Before the first one.
+void http_wait_at_most(unsigned seconds);
+
 struct http_reply {
 	long status;
 	json_t *body; // an object or array; the caller's

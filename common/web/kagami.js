@@ -113,7 +113,7 @@ async function round() {
 		}
 		view.answer = await ask("/v1/protections");
 		for (const name of view.open) await askMore(name);
-		const events = await askMaybe(`/v1/events?since=${view.next}`);
+		const events = await askMaybe(`/v1/events?${view.next ? `since=${view.next}` : `newest=${EVENTS_SHOWN}`}`);
 		if (events) {
 			view.next = events.next;
 			view.events = view.events.concat(events.events).slice(-EVENTS_SHOWN);
@@ -291,7 +291,7 @@ function row(p, found) {
 	head.setAttribute("aria-expanded", String(view.open.has(p.name)));
 	const text = p.age_ms === null ? "no point yet" : part < 0 ? `${duration(p.age_ms)} old` : `${duration(p.age_ms)} of ${duration(p.rpo_ms)}`;
 	age.append(make("span", "", text), track(part, part > 1 ? "critical" : part > 0.8 ? "warning" : "", `age of ${p.name} against its RPO`));
-	const last = p.last_cycle ? `${duration(p.last_cycle.duration_ms)}, ${size(p.last_cycle.wire_bytes)} sent` : view.receiver ? `${p.points} points, ${size(p.stored_bytes)}` : "no cycle yet";
+	const last = p.last_cycle ? `${duration(p.last_cycle.duration_ms)}, ${size(p.last_cycle.wire_bytes)} sent` : view.receiver ? `${p.points} point${p.points === 1 ? "" : "s"}, ${size(p.stored_bytes)}` : "no cycle yet";
 	const due = p.next_cut_in_ms !== undefined && p.next_cut_in_ms !== null ? `cut in ${duration(p.next_cut_in_ms)}` : "";
 	head.append(make("span", "name", p.name), make("span", `word ${level}`, p.state), age, make("span", "figure", last), make("span", "figure", due));
 	head.addEventListener("click", () => toggle(p.name));

@@ -261,6 +261,12 @@ cycle() { # NAME
 	newest_point "$1"
 }
 
+# The file of a daemon that has seen much: more events than one answer of the API has.
+many_events() { # PATH
+	jq -nc 'range(1; 3001) | {id: ., when: "2026-01-31T12:00:00.000Z", when_ns: 1769860800000000000, class: "daemon", severity: "info", protection: null,
+		text: "event of before \(.)", data: {}}' >"$1"
+}
+
 # --- images ---
 
 # A raw image with content that compresses like real files do, holes, and the same on every run.

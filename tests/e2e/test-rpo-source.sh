@@ -15,11 +15,14 @@ is "RPO" "$(history .rpo_ms)" 2000
 kagami pause vm1 >/dev/null
 is "cause" "$(protection vm1 .cause)" paused
 wait_for 30 eval '[ "$(history ".missed_by.paused // 0")" -ge 1000 ]'
+wait_for 30 eval '[ "$(history ".missed_by.paused // 0")" -ge 4000 ]'
+queued=$(protection vm1 .totals.stage_ms.queue)
 wait_for 30 eval '[ "$(replica vm1 .source_paused)" = true ]' # it said good-bye
 wait_for 30 eval '[ "$(replica vm1 .rpo.missing)" = paused ]'
 kagami resume vm1 >/dev/null
 kagami set vm1 --rpo 1m >/dev/null
 n=$(cycle vm1)
+at_most "ms of waiting for a slot, of which a pause is none" $(($(protection vm1 .totals.stage_ms.queue) - queued)) 3000
 wait_for 30 eval '[ "$(replica vm1 .rpo_ms)" = 60000 ] || [ "$(at_target GET /v1/protections/vm1/history | jq .rpo_ms)" = 60000 ]'
 before=$(history .observed_ms)
 stop_replicator

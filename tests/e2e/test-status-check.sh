@@ -53,3 +53,26 @@ kagami status >"$W/status.out"
 grep -qE '^SOURCE +STATE +NEWEST POINT +POINT +LAST CYCLE: TIME, SENT +DIRTY +CRASH +NEXT IN +TO$' "$W/status.out" || fail "headings: $(cat "$W/status.out")"
 grep -qE '^vm1 +idle +.* of 1h +1 +[0-9a-z.]+, [0-9.]+ [KM]?i?B(, [0-9.]+x)? +0 B +.* dr$' "$W/status.out" || fail "vm1: $(cat "$W/status.out")"
 grep -A1 '^vm2 ' "$W/status.out" | grep -q 'older than the RPO' || fail "vm2: $(cat "$W/status.out")"
+
+# One that hangs is not waited for as long as a monitor would.
+kill -STOP "$REPLICATOR"
+at_end "kill -CONT $REPLICATOR"
+check 3 '^KAGAMI UNKNOWN - no answer from .*replicator.sock within 8 seconds'
+kill -CONT "$REPLICATOR"
+
+# One of the two dies: what the other one tells is not all. One that was stopped is not missed.
+kagami unprotect vm2 --yes >/dev/null
+kagami forget vm2 --yes >/dev/null
+kill_receiver
+check 2 '^KAGAMI CRITICAL - (vm1: .*; )?kagami-receiver died and does not run.* \|'
+check 2 '^KAGAMI CRITICAL - .*kagami-receiver died' nobody
+kagami status >"$W/status.out"
+grep -q '^! kagami-receiver died and does not run' "$W/status.out" || fail "the table says nothing of the dead receiver: $(cat "$W/status.out")"
+start_receiver
+stop_replicator
+check 1 '^KAGAMI WARNING - 1 of 1 not well: vm1 \(target\): the source is not connected'
+kagami status >"$W/status.out"
+! grep -q died "$W/status.out" || fail "one that was stopped is said to have died: $(cat "$W/status.out")"
+start_replicator
+wait_for 30 connected vm1
+check 0 '^KAGAMI OK - 2 within'

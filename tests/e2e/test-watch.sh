@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # kagami watch in a real terminal: at 80x24 and 200x50, resized while it runs, scrolled, ended by q and by a signal; what it drew is gone then.
 . "$(dirname "$0")/lib.sh"
-requires tmux
+requires tmux script
 
+# More events of before than one answer has.
+many_events "$STATE/events.jsonl"
 start_pair
 for i in 1 2 3; do
 	new_image "$W/d$i.raw" $((8 << 20)) $i
@@ -63,6 +65,13 @@ watcher=$(pgrep -f "^$build/bin/kagami watch vm1$")
 kill "$watcher"
 wait_for 10 shows 'status 0'
 shows before || fail "after a signal the screen of before did not come back: $(screen)"
+
+# The newest events are there from the first picture on, however many there are.
+term respawn-pane -k -t watch "script -qefc 'LC_ALL=C KAGAMI_RUN_DIR=$KAGAMI_RUN_DIR $build/bin/kagami watch' $W/typed; echo ended; sleep 1000"
+wait_for 20 shows '^ EVENTS'
+term send-keys -t watch q
+wait_for 10 shows ended
+! grep -q 'event of before' "$W/typed" || fail "old events were shown first: $(grep -ao 'event of before [0-9]*' "$W/typed" | sort -u | head -n 3)"
 
 # Without a terminal it says what is for that.
 refuses 'needs a terminal.*kagami status' kagami watch

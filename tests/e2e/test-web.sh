@@ -6,6 +6,7 @@
 requires chromedriver chromium curl
 
 web=$(free_port) source_web=$(free_port) metrics=$(free_port)
+many_events "$STATE/events.jsonl"
 start_receiver --web "127.0.0.1:$web" --metrics "127.0.0.1:$metrics"
 start_replicator --web "127.0.0.1:$source_web"
 kagami pair dr "$(new_token)" >/dev/null

@@ -64,6 +64,8 @@ def source_page(browser, url):
     why = browser.js("return document.querySelector('li.critical').innerText")
     check("the RPO is 1.0 s" in why and "paused" in why, f"the reason is not told: {why}")
     check(browser.js("return document.querySelectorAll('#events li').length") > 0, "there is no event")
+    newest = browser.js("return document.querySelector('#events li').innerText")
+    check("event of before" not in newest, f"the newest event is not the first: {newest}")
     readable(browser, "in the light")
     shot(browser, "source-light")
 

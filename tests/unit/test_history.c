@@ -67,6 +67,22 @@ static void longer_stretches_follow_the_curve_and_end_at_the_size_of_the_disks(v
 	assert_true(history_bytes(&h, MINUTE, TB, &measured) == 0 && !measured);
 }
 
+static void stretch_of_a_quieter_time_is_not_believed(void **state)
+{
+	(void)state;
+	bool measured;
+	struct history h = linear(0, 12); // an hour between cuts, and a guest that sleeps
+	for (int i = 0; i < 100; i++)
+		for (unsigned s = 0; s < 2; s++) // then 3 s between cuts, and one that writes
+			history_see(&h, s, MB << s);
+	assert_true(about(history_bytes(&h, 2 * SECOND, TB, &measured), 2 * MB) && measured);
+	assert_true(about(history_bytes(&h, 15 * SECOND, TB, &measured), 15 * MB) && !measured);
+	assert_true(about(history_bytes(&h, 60 * MINUTE, TB, &measured), 3600 * MB) && !measured);
+	h = linear(MB, 12);
+	history_see(&h, 6, 50 * MB); // a little less than it was is chance
+	assert_true(about(history_bytes(&h, 64 * SECOND, TB, &measured), h.stretch[6].mean_bytes) && measured);
+}
+
 static void rpo_is_kept_where_the_line_takes_half_of_it_for_the_other_half(void **state)
 {
 	(void)state;
@@ -151,6 +167,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_was_measured_is_what_is_said),
 		cmocka_unit_test(longer_stretches_follow_the_curve_and_end_at_the_size_of_the_disks),
+		cmocka_unit_test(stretch_of_a_quieter_time_is_not_believed),
 		cmocka_unit_test(rpo_is_kept_where_the_line_takes_half_of_it_for_the_other_half),
 		cmocka_unit_test(figures_of_another_rpo_add_up),
 		cmocka_unit_test(history_survives_a_restart_and_damage_is_an_empty_one),
