@@ -180,6 +180,9 @@ install: all
 	for unit in tools/systemd/*.service; do \
 		sed 's|@bindir@|$(PREFIX)/bin|' $$unit > $(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/} || exit 1; done
 	install -m 644 tools/bash-completion/kagami $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -d $(DESTDIR)$(PREFIX)/share/kagami/hooks
+	install -m 644 tools/grafana-dashboard.json tools/prometheus-alerts.yml $(DESTDIR)$(PREFIX)/share/kagami
+	install -m 755 tools/hooks/* $(DESTDIR)$(PREFIX)/share/kagami/hooks
 	for page in docs/man/*.[18]; do \
 		install -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} || exit 1; done
 

@@ -66,3 +66,19 @@ stop_receiver
 refuses 'begins with https' kagami-receiver --run-dir "$R/run2" --store "$W" --listen 127.0.0.1:0 --webhook file:///etc/passwd
 chmod 770 "$H"
 refuses 'others may write to it' kagami-receiver --run-dir "$R/run2" --store "$W" --listen 127.0.0.1:0 --hooks "$H"
+
+# The hook that we ship, with a mail program that writes down: a warning is mailed, what is none is not, and what was held back is told.
+mkdir "$W/bin"
+printf '#!/bin/sh\nprintf "%%s\\n" "$@" >>%s\ncat >>%s\n' "$W/mailed" "$W/mailed" >"$W/bin/mail"
+chmod 755 "$W/bin/mail"
+shipped() { # SEVERITY CLASS SUPPRESSED
+	env -i PATH="$W/bin:/usr/bin:/bin" KAGAMI_EVENT_SEVERITY="$1" KAGAMI_EVENT_CLASS="$2" KAGAMI_EVENT_SUPPRESSED="$3" KAGAMI_EVENT_PROTECTION=vm1 \
+		KAGAMI_EVENT_TEXT="text of $2" KAGAMI_EVENT_WHEN=2026-01-01T00:00:00.000Z KAGAMI_EVENT_JSON='{}' "$e2e/../../tools/hooks/any"
+}
+shipped info sync 0
+! [ -e "$W/mailed" ] || fail "mailed: $(cat "$W/mailed")"
+shipped critical rpo-missed 3
+shipped info rpo-kept 0
+for text in 'critical: vm1: rpo-missed (and 3 before it)' 'text of rpo-missed' 'info: vm1: rpo-kept' '{}'; do
+	grep -qF -- "$text" "$W/mailed" || fail "the mail lacks '$text': $(cat "$W/mailed")"
+done
