@@ -204,12 +204,15 @@ static int status_of_one(const struct cli *cli, const char *name)
 	return CLI_DONE;
 }
 
+enum { STATUS_WAITS_S = 30 }; // of a daemon that hangs: then it says so
+
 int cli_status(const struct cli *cli)
 {
 	if (!cli->option[OPT_CHECK] && (cli->option[OPT_WARNING] || cli->option[OPT_CRITICAL]))
 		return cli_misused(cli, "--warning and --critical go with --check");
 	if (cli->option[OPT_CHECK])
 		return cli_check_run(cli); // a monitor asks whether all is well, whatever of Kagami runs here
+	http_wait_at_most(STATUS_WAITS_S);
 	return cli->argc ? status_of_one(cli, cli->argv[0]) : status_of_all(cli);
 }
 

@@ -305,6 +305,15 @@ static int query_number(const struct control_request *request, const char *name,
 	return 0;
 }
 
+static unsigned class_unknown(json_t **ret_body)
+{
+	char all[320];
+	size_t at = (size_t)snprintf(all, sizeof(all), "class: there is none of this name: one of ");
+	for (unsigned i = 0; i < CLASSES && at < sizeof(all); i++)
+		at += (size_t)snprintf(all + at, sizeof(all) - at, "%s%s", i ? ", " : "", event_classes[i]);
+	return control_fail(ret_body, -EINVAL, all);
+}
+
 unsigned events_get(void *context, const struct control_request *request, json_t **ret_body)
 {
 	struct err err = {.code = 0};
@@ -318,7 +327,7 @@ unsigned events_get(void *context, const struct control_request *request, json_t
 	filter.protection = request->query(request, "protection");
 	filter.class = request->query(request, "class");
 	if (filter.class && !event_class_ok(filter.class))
-		return control_fail(ret_body, -EINVAL, "class: there is none of this name: docs/rpo.md lists them");
+		return class_unknown(ret_body);
 	if (!e)
 		return control_fail(ret_body, -ENOENT, "there are no events here");
 	*ret_body = events_json(e, &filter, (unsigned)last, (unsigned)wait_ms);

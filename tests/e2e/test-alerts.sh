@@ -43,6 +43,7 @@ is "what was posted" "$(grep -v ^refused "$W/posted" | jq -c 'select(.class == "
 # The failing hook of the source is an event of its own, and the hanging one is ended in its time; both daemons are well.
 wait_for 30 eval 'at_source GET "/v1/events?class=alerts" | jq -e "[.events[].text] | any(contains(\"exit status 3\"))" >/dev/null'
 wait_for 40 eval 'at_target GET "/v1/events?class=alerts" | jq -e "[.events[].text] | any(contains(\"did not end within 10 s\"))" >/dev/null'
+refuses 'one of .*rpo-missed' kagami events --class rpo-misst
 daemons_alive
 ! grep -rq secret-path "$W"/*.log || fail "the URL is in the log"
 
