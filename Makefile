@@ -95,7 +95,7 @@ test-clang: setup-dev
 # below a million of the state file or of the store. Two programs at a time; some minutes.
 CRASH_STATES ?= 200000
 STORE_CRASH_STATES ?= 10000
-store-crash-tests := retain_crash recovery_crash store_crash rollback_crash tests_crash failover_crash head_crash scrub_crash seed
+store-crash-tests := retain_crash recovery_crash store_crash rollback_crash tests_crash failover_crash head_crash scrub_crash copies_crash overlays_crash seed
 test-crash: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@BUILD=$(BUILD) tests/crash 'state file' $(CRASH_STATES) 1000000 state_crash

@@ -56,7 +56,8 @@ int copies_aside(struct env_root *root, const char *path)
 {
 	char aside[REPLICA_PATH_SIZE];
 	struct env_stat st;
-	assert(snprintf(aside, sizeof(aside), "%s.damaged", path) < (int)sizeof(aside));
+	int len = snprintf(aside, sizeof(aside), "%s.damaged", path);
+	assert(len < (int)sizeof(aside)); // names have at most 63 bytes
 	if (env_stat(root, aside, &st) != -ENOENT) // that of an earlier time stays
 		return 0;
 	int rc = env_rename(root, path, aside);
@@ -110,10 +111,22 @@ int copies_mend(struct env_root *root, const char *dir, const char *path, enum c
 	return rc ? err_sys(err, rc, "%s: write it and its copy", path) : 0;
 }
 
-// Before its file changes, durably: a copy that is there says the same as the file, always.
-static int copy_drop(struct env_root *root, const char *dir, const char *copy)
+// A copy that stands in for its file is the only one that is whole: it goes nowhere before the file is.
+static int file_made_good(struct env_root *root, const char *dir, const char *path, const char *copy_path)
 {
-	int rc = env_unlink(root, copy);
+	AUTO_TEXT struct text file = text_read(root, path);
+	if (!is_worn(file.rc))
+		return 0;
+	AUTO_TEXT struct text copy = text_read(root, copy_path);
+	return copy.rc ? 0 : restore(root, dir, path, &copy);
+}
+
+// Before its file changes, durably: a copy that is there says the same as the file, always.
+static int copy_drop(struct env_root *root, const char *dir, const char *path, const char *copy)
+{
+	int rc = file_made_good(root, dir, path, copy);
+	if (rc == 0)
+		rc = env_unlink(root, copy);
 	return rc && rc != -ENOENT ? rc : env_sync_dir(root, dir);
 }
 
@@ -122,7 +135,7 @@ int copies_replace(struct env_root *root, const char *dir, const char *path, con
 	char copy[REPLICA_PATH_SIZE];
 	copy_name(copy, path);
 	*ret_changed = false;
-	int rc = copy_drop(root, dir, copy);
+	int rc = copy_drop(root, dir, path, copy);
 	if (rc == 0)
 		rc = env_replace(root, dir, path, text, len);
 	*ret_changed = rc == 0;

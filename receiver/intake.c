@@ -134,7 +134,7 @@ static int session_prepare(struct replica *r, struct err *err)
 		return err_set(err, rc, "%s: %s", r->name, why.text);
 	if (rc)
 		return replica_break_passing(r, &why, err); // digests that cannot be read would let a difference pass
-	r->mend_failures = 0;
+	r->mend_failures = r->unread_failures = 0;
 	return unknown_note(r, unknown, err);
 }
 

@@ -32,9 +32,10 @@ int replica_break_passing(struct replica *r, const struct err *why, struct err *
 		wait_s *= 2;
 	wait_s = min_u64(wait_s, MEND_MAX_S);
 	r->mend_failures++;
+	r->unread_failures = why->code == -EIO ? r->unread_failures + 1 : 0;
 	r->mend_ns = env_mono_ns(r->root->env) + wait_s * NS_PER_S;
 	r->broken = r->passing = true;
-	if (why->code == -EIO && r->mend_failures >= STALL_TRIES)
+	if (r->unread_failures >= STALL_TRIES)
 		atomic_store(&r->digests_given_up, true);
 	r->why = *why;
 	log_error("replica cannot be read, and is looked at again protection=%s seconds=%llu reason=\"%s\"", r->name, (unsigned long long)wait_s,

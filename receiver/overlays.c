@@ -312,7 +312,7 @@ bool overlays_were_it(struct replica *r, const struct err *why)
 {
 	bool mended = false;
 	struct err err = {0};
-	if (!chain_is_damaged(why->code))
+	if (r->broken || r->gone || !chain_is_damaged(why->code))
 		return false;
 	if (overlays_mend(r, false, &mended, &err))
 		log_error("an overlay cannot be opened, and could not be made good protection=%s reason=\"%s\"", r->name, err.text);

@@ -40,9 +40,12 @@ int replica_load(struct replica *r, struct err *err)
 	int rc = protection_load(r, path, &prot, &why);
 	if (rc && !copies_stand_in(r->root, path, rc))
 		return err_set(err, rc, "%s", why.text);
-	if (rc && protection_load(r, copy, &prot, NULL))
+	if (rc && protection_load(r, copy, &prot, NULL)) {
+		if (rc == -EIO) // a disk that is away, perhaps
+			return err_set(err, rc, "%.300s; nor can its copy be read", why.text);
 		return err_set(err, rc, "%.200s; nor is its copy whole: whose it is, and whether it was failed over, is not guessed; copy points with qemu-img, then "
 					"move the directory %s/%s away, and the source sends everything anew", why.text, r->store_path, r->name);
+	}
 	r->prot = prot; // in one step: whoever reads the names of disks does so without the lock
 	return 0;
 }
@@ -358,9 +361,11 @@ static int look(struct replica *r, struct err *err)
 // What recovery would call the replica broken for, but can make good: overlays. What the disk does not give back is given up when that was tried often enough.
 static int examine_and_mend(struct replica *r, struct err *err)
 {
-	bool mended = false, given_up = r->mend_failures >= STALL_TRIES;
+	bool mended = false;
 	struct err cannot = {0};
 	int rc = replica_examine(r, err);
+	r->unread_looks = rc == -EIO ? r->unread_looks + 1 : 0;
+	bool given_up = r->unread_looks > STALL_TRIES;
 	if (!chain_is_damaged(rc) && !(rc == -EIO && given_up))
 		return rc;
 	if (overlays_mend(r, given_up, &mended, &cannot))

@@ -115,11 +115,13 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 		return err_sys(err, rc, "%s: protection.json", r->name);
 	replica_file(r, path, "protection.json");
 	rc = copies_replace(r->root, r->name, path, text, len, &changed);
+	if (rc && changed) { // it counts without a copy, which the keeper makes
+		copies_look(r);
+		rc = 0;
+	}
 	if (rc == -ENOSPC || rc == -EDQUOT) {
 		copies_look(r);
-		if (!changed)
-			return err_sys(err, -ENOSPC, "the target's store %s is full: free space there; %s", r->store_path, path);
-		rc = 0; // it counts without a copy
+		return err_sys(err, -ENOSPC, "the target's store %s is full: free space there; %s", r->store_path, path);
 	}
 	if (rc) { // which of the two is on disk is not known
 		err_sys(&why, rc, "%s: replace", path);
@@ -210,7 +212,8 @@ int replica_read_point(const struct replica *r, uint64_t number, struct point_fi
 			copies_look(r);
 			return 0;
 		}
-		rc = err_set(&why, rc, "%.200s; nor is its copy whole: the points below it can be used; then move the directory %s/%s away, and the source sends "
+		if (rc != -EIO && rc != -ENOENT) // those may pass: a disk that is away, a point that retention took
+			rc = err_set(&why, rc, "%.200s; nor is its copy whole: the points below it can be used; then move the directory %s/%s away, and the source sends "
 				       "everything anew", first.text, r->store_path, r->name);
 	}
 	if (err)

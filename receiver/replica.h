@@ -102,7 +102,9 @@ struct replica {
 	struct err why; // it is broken
 	bool passing;	// a read failed, and nothing else: mend.c tries again
 	uint64_t mend_ns; // monotonic: not before
-	unsigned mend_failures; // one after another
+	unsigned mend_failures;	  // one after another
+	unsigned unread_failures; // of those, the last that were EIO, one after another
+	unsigned unread_looks;	  // examinations at recovery that ended in EIO, one after another
 	struct held *held; // holds on points that are not in `points` while it is broken
 	size_t held_count;
 

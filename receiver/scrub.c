@@ -157,7 +157,7 @@ static int slice_do(struct replica *r, unsigned tries, struct scrub_step *ret_st
 	if (rc == -EILSEQ) {
 		if (overlays_made_good(r))
 			return -EAGAIN; // all that it holds may be sound
-		s->open_first = false;
+		*s = (struct slice){.replica = r, .disk = s->disk, .first = s->first, .end = s->end}; // what the first run had is closed
 		rc = slice_run(s, point, err);
 	}
 	LOCK_SCOPE(&r->lock);

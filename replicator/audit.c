@@ -13,14 +13,15 @@ void audit_map_done(struct audit_map *map)
 	free(map->units);
 	map->units = NULL;
 	map->count = 0;
+	map->carried = false;
 }
 
 int audit_map_grow(struct audit_map *map, uint64_t size)
 {
 	uint64_t regions = size_regions(size);
-	unsigned char *units = map->units ? realloc(map->units, regions) : NULL;
-	if (!map->units)
+	if (!map->units || regions <= map->regions) // larger already: what was to grow with it did not
 		return 0;
+	unsigned char *units = realloc(map->units, regions);
 	if (!units)
 		return -ENOMEM;
 	memset(units + map->regions, 0, regions - map->regions);
@@ -136,7 +137,7 @@ static bool disk_next(struct group *group, unsigned most, struct source_run *ret
 {
 	const struct volume *volume = &group->volume[group->audit_disk];
 	const struct audit_map *map = &volume->audit;
-	uint64_t block = group->audit_block, end = size_blocks(volume->size);
+	uint64_t block = group->audit_block - group->audit_block % AUDIT_UNIT_BLOCKS, end = size_blocks(volume->size); // the cursor may stand where the disk ended
 	if (!map->units || volume->stalled_ns)
 		return false;
 	while (block < end && !audit_unproven(map, block) && *left) {

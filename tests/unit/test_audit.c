@@ -277,6 +277,32 @@ static void disk_that_grows_is_not_read_past_its_old_end_for_a_hole(void **unuse
 	group_end();
 }
 
+// The disk ended within a unit, where the cursor stands now.
+static void disk_that_grew_is_read_in_whole_units(void **unused)
+{
+	(void)unused;
+	struct source_audited audited;
+	uint64_t blocks = 0;
+	group_make(SIZE);
+	(void)tell();
+	keep();
+	while (audit(64, &audited))
+		continue;
+	w.fake.image = realloc(w.fake.image, SIZE + REGION_SIZE); // all of it was a hole, and what is behind it is one
+	assert_non_null(w.fake.image);
+	memset(w.fake.image + SIZE, 0, REGION_SIZE);
+	w.fake.size = w.hole_until = SIZE + REGION_SIZE;
+	assert_int_equal(volume_grow(volume(), SIZE + REGION_SIZE), 0);
+	cut();
+	keep();
+	(void)tell();
+	keep();
+	for (uint64_t step; (step = audit(64, &audited)) != 0; blocks += step)
+		assert_int_equal(audited.false_blocks, 0);
+	assert_true(blocks >= size_blocks(SIZE));
+	group_end();
+}
+
 // U3.
 static void what_an_earlier_process_left_unread_is_false_only_while_it_is_called_a_hole(void **unused)
 {
@@ -711,6 +737,7 @@ int main(void)
 		cmocka_unit_test(what_is_written_while_it_is_read_is_no_false_hole),
 		cmocka_unit_test(cycle_that_comes_to_nothing_takes_its_holes_back),
 		cmocka_unit_test(disk_that_grows_is_not_read_past_its_old_end_for_a_hole),
+		cmocka_unit_test(disk_that_grew_is_read_in_whole_units),
 		cmocka_unit_test(what_an_earlier_process_left_unread_is_false_only_while_it_is_called_a_hole),
 		cmocka_unit_test(memory_of_a_tib_of_holes_is_a_quarter_of_a_mib),
 		TEST(holes_are_read_at_a_bounded_rate_and_a_slower_one_beside_the_guest),

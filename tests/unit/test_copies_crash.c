@@ -116,6 +116,17 @@ static int use_fence(struct env *env, struct store_world *w, struct store *store
 	return rc;
 }
 
+// The file rots while the receiver runs, and is replaced next.
+static int use_fence_over_rot(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
+{
+	struct env_root *root = NULL;
+	int rc = env_root_open(env, "/store", &root);
+	if (rc == 0)
+		rc = rot(root, "vm1/protection.json");
+	env_root_close(root);
+	return rc ? err_sys(err, rc, "a bit turns") : use_fence(env, w, store, r, err);
+}
+
 static int use_round(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
 {
 	(void)env, (void)w, (void)store;
@@ -141,6 +152,12 @@ static int run_fence(struct env *env, void *context, struct err *err)
 	return promised(env, w, w->setup_points, use_fence, err);
 }
 
+static int run_fence_over_rot(struct env *env, void *context, struct err *err)
+{
+	struct store_world *w = context;
+	return promised(env, w, w->setup_points, use_fence_over_rot, err);
+}
+
 static int run_round(struct env *env, void *context, struct err *err)
 {
 	struct store_world *w = context;
@@ -160,6 +177,16 @@ static void fence_outlasts_the_file_that_says_so(void **state)
 	w->found = files_found;
 	w->states_max = 1000; // in which the names of copies are as they may be
 	world_survive(w, "copies-fence", run_fence);
+	world_free(w);
+}
+
+static void copy_that_stands_in_stays_until_its_file_is_whole(void **state)
+{
+	(void)state;
+	struct store_world *w = world_new(8, 1);
+	w->found = files_found;
+	w->states_max = 300;
+	world_survive(w, "copies-fence-over-rot", run_fence_over_rot);
 	world_free(w);
 }
 
@@ -186,6 +213,7 @@ int main(void)
 	log_init("test_copies_crash", LOG_LEVEL_ERROR);
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fence_outlasts_the_file_that_says_so),
+		cmocka_unit_test(copy_that_stands_in_stays_until_its_file_is_whole),
 		cmocka_unit_test(point_outlasts_the_file_that_says_so),
 		cmocka_unit_test(restoring_leaves_one_of_the_two_whole),
 	};
