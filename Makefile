@@ -90,6 +90,7 @@ test-asan: setup
 test-clang: setup-dev
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/clang CC=clang programs unit-tests
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/fuzz CC=clang OPTIMIZE=-O1 SANITIZE=fuzzer-no-link,address,undefined fuzzers # that they link, with `make fuzz`
+	patch --dry-run -s -p1 <tools/bench-untracked.patch # what `make bench` compares with
 
 # The crash tests, deeper: each scenario up to so many states. Prints the states of each and of all, and the distinct disks among them, and fails
 # below a million of the state file or of the store. Two programs at a time; some minutes.
