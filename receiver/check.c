@@ -236,7 +236,7 @@ static void point_check(struct check *c, uint64_t number)
 	replica_file(r, dir, "points/%llu/point.json", (unsigned long long)number);
 	copies_check(c, dir);
 	for (unsigned i = 0; i < r->prot.disk_count && !c->stopped; i++) {
-		if (rc == 0)
+		if (rc == 0 && point)
 			overlay_check(c, point, i);
 		(void)looked(c);
 	}

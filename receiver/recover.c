@@ -66,6 +66,7 @@ static int trash_all(struct replica *r, const char *dir, struct err *err)
 static int leftovers_remove(struct replica *r, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE];
+	// NOLINTNEXTLINE(bugprone-suspicious-missing-comma)
 	static const char *const halves[] = {"protection.json.new", "protection.json" COPY_SUFFIX ".new", "scrub.json.new", "pins.json.new", "adopting.json.new"};
 	for (size_t i = 0; i < sizeof(halves) / sizeof(halves[0]); i++) {
 		replica_file(r, path, "%s", halves[i]);
@@ -271,7 +272,8 @@ static void chain_find(const struct replica *r, struct numbers *all, struct numb
 			merged->number[merged->count++] = all->number[at - 1];
 	}
 	all->count -= chain;
-	memmove(all->number, all->number + chain, all->count * sizeof(*all->number));
+	if (all->count)
+		memmove(all->number, all->number + chain, all->count * sizeof(*all->number));
 }
 
 // Ends a merge that was cut off behind its exchange, which is certain by now.

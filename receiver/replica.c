@@ -153,6 +153,7 @@ uint64_t replica_waits_for(const struct replica *r)
 {
 	if (r->prot.fenced || retain_surplus(r) < RETENTION_LATE_POINTS)
 		return 0;
+	assert(r->points); // there is a surplus
 	for (size_t i = 0; i < r->point_count; i++)
 		if (r->points[i].holds)
 			return r->points[i].number;

@@ -189,9 +189,9 @@ static void false_hole(struct protection *p, const struct source_run *run, const
 		p->again = true;
 	}
 	log_error("a false hole: the region is sent now, and no hole of this disk is believed any more protection=%s disk=%s byte=%llu blocks=%llu: %s", p->config.name, disk,
-		  (unsigned long long)(found->first * BLOCK_SIZE), (unsigned long long)found->false_blocks, p->audit.why[run->disk]);
+		  (unsigned long long)found->first * BLOCK_SIZE, (unsigned long long)found->false_blocks, p->audit.why[run->disk]);
 	event_emit(EVENT_CRITICAL, "tracking", p->config.name,
-		   json_pack("{s:s, s:o, s:o, s:o}", "disk", disk, "byte", json_integer((json_int_t)(found->first * BLOCK_SIZE)), "blocks",
+		   json_pack("{s:s, s:o, s:o, s:o}", "disk", disk, "byte", json_integer((json_int_t)found->first * BLOCK_SIZE), "blocks",
 			     json_integer((json_int_t)found->false_blocks), "point", json_integer((json_int_t)p->position.point)),
 		   "disk %s of %s: %s; the region is sent now, and its holes are read from here on", disk, p->config.name, p->audit.why[run->disk]);
 	(void)save_more(p);

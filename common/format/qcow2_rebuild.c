@@ -6,6 +6,7 @@
 #include "format/qcow2_layout.h"
 #include "format/qcow2_reader_state.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -98,6 +99,7 @@ int qcow2_rebuild(struct env_file *file, const struct qcow2_config *config, qcow
 	int rc = wanted ? qcow2_backing_check(config->backing_name, err) : err_sys(err, -ENOMEM, "a header");
 	if (rc)
 		return rc;
+	assert(wanted);
 	memcpy(header.backing_name, config->backing_name, strlen(config->backing_name) + 1);
 	if ((rc = env_size(file, &file_size)))
 		return err_sys(err, rc, "size");
