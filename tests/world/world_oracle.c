@@ -110,8 +110,8 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 	case SYNC_IMAGE_CHANGED:
 		good = side->fault_image;
 		break;
-	case SYNC_POSITION: // tracking that was lost names no cut until a point is committed
-		good = side->nowhere || side->fault_state || side->fault_image || side->replica_gone;
+	case SYNC_POSITION: // tracking that was lost names no cut until a point is committed, nor does a disk with a false hole
+		good = side->nowhere || side->lied || side->fault_state || side->fault_image || side->replica_gone;
 		break;
 	}
 	if (!good && reason != side->standing)
@@ -280,7 +280,8 @@ void oracle_taken(struct side *side, struct export *export, struct protection *p
 		for (uint64_t b = 0; b < size_blocks(disk->size); b++) {
 			check_told(side, d, b);
 			disk->allowed[b] |= disk->touched[b] || (disk->told[b] && dirty_mask(&volume->set, b)); // audit.h, U1 and U2
-			disk->told[b] &= !dirty_mask(&volume->set, b);
+			// What an earlier process left unproven may be dirty, too, and is dirty once more when the guest writes to its unit.
+			disk->told[b] &= !dirty_mask(&volume->set, b) || audit_unproven(&volume->audit, b);
 			disk->touched[b] = disk->writers[b] > 0; // at the gate, or waiting for a mark
 		}
 		for (uint64_t b = 0; b < size_blocks(disk->size) && coarse && !full_reason(p->sync); b += BLOCKS_PER_REGION)
