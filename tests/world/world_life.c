@@ -28,6 +28,7 @@ static int start_side(struct side *side, const struct protection_place *place)
 	int rc = protection_start(place, &side->config, !side->made, &side->protection, &err);
 	if (rc) {
 		side->protection = NULL;
+		side->nowhere |= side->fault_state || side->fault_image; // a state file that it made anew names no cut
 		world_note("%s does not start: %s", side->config.name, err.text);
 		return rc;
 	}
