@@ -60,10 +60,8 @@ static void unit_leave(struct audit_map *map, uint64_t unit)
 // Once all is proven no memory is kept; what is told later, this process told.
 static void map_rest(struct audit_map *map)
 {
-	if (map->count)
-		return;
-	audit_map_done(map);
-	map->carried = false;
+	if (map->count == 0)
+		audit_map_done(map);
 }
 
 static uint64_t volume_units(const struct volume *volume)

@@ -5,6 +5,8 @@
 
 #include "base/env.h"
 
+#define BAD_DISK_WHOLE (UINT64_C(1) << 40) // the length of any file
+
 // Before the first thread of a test, and after its last.
 void bad_disk_begin(struct env *env);
 void bad_disk_end(void);

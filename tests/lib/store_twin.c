@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 #include "receiver/scrub.h"
+#include "tests/lib/bad_disk.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -78,6 +79,16 @@ void store_twin_end(struct store_twin *t)
 		for (unsigned n = 0; n < STORE_TWIN_POINTS; n++)
 			free(t->point[n][i]);
 	}
+}
+
+int store_twin_bad_disk_end(void **state)
+{
+	struct store_twin *t = *state;
+	bad_disk_heal();
+	store_twin_end(t);
+	bad_disk_end();
+	free(t);
+	return 0;
 }
 
 void store_twin_reopen(struct store_twin *t)

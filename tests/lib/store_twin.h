@@ -28,6 +28,7 @@ struct store_twin {
 // A temporary store with the protection "vm1" of two disks, none a whole number of blocks, and no session yet.
 void store_twin_begin(struct store_twin *twin, uint64_t seed);
 void store_twin_end(struct store_twin *twin);
+int store_twin_bad_disk_end(void **state); // the teardown of a test whose state is a twin over a bad disk (bad_disk.h)
 void store_twin_reopen(struct store_twin *twin); // ends the session, closes the store, opens it again
 void store_twin_session(struct store_twin *twin);
 

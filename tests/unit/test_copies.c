@@ -21,7 +21,6 @@
 #include <cmocka.h>
 
 enum { POINTS = 3 };
-#define WHOLE (UINT64_C(1) << 40)
 static const char *const kept[] = {"protection.json", "points/1/point.json", "points/2/point.json", "points/3/point.json"};
 enum { KEPT = sizeof(kept) / sizeof(kept[0]) };
 
@@ -45,16 +44,6 @@ static int setup(void **state)
 		point_add(t);
 	replica_session_end(t->replica);
 	*state = t;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct store_twin *t = *state;
-	bad_disk_heal();
-	store_twin_end(t);
-	bad_disk_end();
-	free(t);
 	return 0;
 }
 
@@ -121,7 +110,7 @@ static void take_away(struct store_twin *t, const char *rest, uint64_t at)
 static void unreadable(struct store_twin *t, const char *rest, uint64_t at)
 {
 	(void)t, (void)at;
-	bad_disk_set(in_store(rest, ""), 0, WHOLE, -EIO); // what is written anew is another file of that name: heal it then
+	bad_disk_set(in_store(rest, ""), 0, BAD_DISK_WHOLE, -EIO); // what is written anew is another file of that name: heal it then
 }
 
 static void each_file(struct store_twin *t, fault *make, uint64_t at)
@@ -323,7 +312,7 @@ static void check_names_the_one_that_is_damaged(void **state)
 int main(void)
 {
 	log_init("test_copies", LOG_LEVEL_ERROR);
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, store_twin_bad_disk_end)
 	const struct CMUnitTest tests[] = {
 		TEST(bit_that_turns_in_one_of_the_two_costs_nothing),
 		TEST(one_that_is_cut_off_or_gone_costs_nothing),

@@ -17,7 +17,6 @@
 
 #include <cmocka.h>
 
-#define WHOLE (UINT64_C(1) << 40)
 static const char second[] = "vm1/points/2/vda.qcow2";
 
 // vda: block 0 whole in every point; 1 whole in the first, then pieces; 2 in the first only; 3 never.
@@ -41,16 +40,6 @@ static int setup(void **state)
 		store_twin_seal(t);
 	}
 	*state = t;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct store_twin *t = *state;
-	bad_disk_heal();
-	store_twin_end(t);
-	bad_disk_end();
-	free(t);
 	return 0;
 }
 
@@ -123,7 +112,7 @@ static void entry_that_no_list_names_is_damage(void **state)
 static void list_that_cannot_be_read_leaves_its_point_unproven(void **state)
 {
 	struct store_twin *t = *state;
-	bad_disk_set("vm1/points/3/vda.digests", 0, WHOLE, -EIO);
+	bad_disk_set("vm1/points/3/vda.digests", 0, BAD_DISK_WHOLE, -EIO);
 	(void)pass(t); // comes to its end
 	assert_true(!refused(t, 1) && !refused(t, 2) && refused(t, 3));
 	bad_disk_heal();
@@ -205,7 +194,7 @@ static void merge_goes_on_without_a_list_that_cannot_be_read(void **state)
 	struct store_twin *t = *state;
 	assert_int_equal(replica_pin(t->replica, 1, "", NULL), 0);
 	store_twin_keep(t, 1);
-	bad_disk_set("vm1/points/2/vda.digests", 0, WHOLE, -EIO);
+	bad_disk_set("vm1/points/2/vda.digests", 0, BAD_DISK_WHOLE, -EIO);
 	retain_until_given_up(t);
 	assert_int_equal(t->replica->point_count, 2);
 	assert_false(replica_is_broken(t->replica));
@@ -224,7 +213,7 @@ static void session_begins_without_digests_that_cannot_be_read(void **state)
 	replica_session_end(t->replica);
 	for (unsigned i = 0; i < 2; i++) {
 		store_twin_reopen(t);
-		bad_disk_set(names[i], 0, WHOLE, -EIO);
+		bad_disk_set(names[i], 0, BAD_DISK_WHOLE, -EIO);
 		for (unsigned try = 0; try < STALL_TRIES; try++) {
 			assert_int_equal(replica_session_begin(t->replica, &t->open, t->pin, &t->opened, NULL), -EIO);
 			assert_true(replica_is_broken(t->replica) && !refused(t, 3));
@@ -261,7 +250,7 @@ static void merge_goes_on_without_a_table_that_cannot_be_read(void **state)
 int main(void)
 {
 	log_init("test_metadata", LOG_LEVEL_ERROR);
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, store_twin_bad_disk_end)
 	const struct CMUnitTest tests[] = {
 		TEST(table_that_cannot_be_read_quarantines_what_reads_through_it),
 		TEST(entry_that_no_list_names_is_damage),

@@ -22,7 +22,6 @@
 #include <cmocka.h>
 
 enum { POINTS = 4, HEADER = 512, HEADER_USED = 176 };
-#define WHOLE (UINT64_C(1) << 40)
 #define SECOND_NS UINT64_C(1000000000)
 
 // Of point n: block 0 whole, 1 in pieces, n whole; point 2 in zlib. The first is folded, so that 2 stands on the base.
@@ -59,16 +58,6 @@ static int setup(void **state)
 	begin(t, true);
 	bad_disk_begin(t->temp.root->env);
 	*state = t;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct store_twin *t = *state;
-	bad_disk_heal();
-	store_twin_end(t);
-	bad_disk_end();
-	free(t);
 	return 0;
 }
 
@@ -346,7 +335,7 @@ static void disk_that_never_gives_it_back_is_given_up(void **state)
 {
 	struct store_twin *t = *state;
 	struct replica_info info;
-	bad_disk_set("vm1/points/3/vda.qcow2", 0, WHOLE, -EIO);
+	bad_disk_set("vm1/points/3/vda.qcow2", 0, BAD_DISK_WHOLE, -EIO);
 	store_twin_reopen(t);
 	for (unsigned i = 1; i < STALL_TRIES; i++) {
 		replica_info(t->replica, &info);
@@ -494,7 +483,7 @@ static void l1_entry_that_turned_is_damage_of_its_blocks(void **state)
 int main(void)
 {
 	log_init("test_overlays", LOG_LEVEL_ERROR);
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, store_twin_bad_disk_end)
 	const struct CMUnitTest tests[] = {
 		TEST(header_is_written_anew_whatever_of_it_turned),
 		TEST(header_of_zeros_costs_nothing),
