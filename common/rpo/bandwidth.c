@@ -104,10 +104,10 @@ static bool read_times(const char *at, struct bandwidth_window *window)
 	uint16_t from, to;
 	at = read_minute(at, &from);
 	at = at && *at == '-' ? read_minute(at + 1, &to) : NULL;
-	if (!at || *at || from == DAY_MINUTES || to == 0 || from == to)
+	if (!at || *at || from == DAY_MINUTES || from == to)
 		return false;
 	window->from = from;
-	window->to = to;
+	window->to = to ? to : DAY_MINUTES; // 23:00-00:00 ends with its day
 	return true;
 }
 

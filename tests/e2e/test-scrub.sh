@@ -108,7 +108,7 @@ refuses 'name a protection' kagami scrub
 hour=$((10#$(date +%H)))
 stop_receiver
 refuses 'no window' kagami-receiver --store "$STORE" --listen "127.0.0.1:$PORT" --run-dir "$W/other" --offpeak 25:00-26:00
-printf -v window '%02d:00-%02d:00' $(((hour + 3) % 24)) $(((hour + 4) % 24))
+printf -v window '%02d:30-%02d:30' $(((hour + 3) % 24)) $(((hour + 4) % 24))
 start_receiver --offpeak "$window"
 is "window" "$(at_target GET /v1/protections/vm1/scrub | jq -r .window)" "$window"
 kagami scrub vm1 --wait --rate 1G >/dev/null || fail "a scrub that was asked for, outside of the window"

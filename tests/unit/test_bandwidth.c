@@ -55,7 +55,7 @@ static void what_is_no_rule_is_refused_with_what_to_write(void **state)
 	(void)state;
 	static const char *const bad[] = {"", " ", "20", "mbit", "20 mbit", "-20mbit", "20mbits", "20Mbit", "0mbit", "63kbit", "1025gib",
 		"99999999999999999999gbit", "18446744073709551616bit", "mon-fri", "mon-fri 08:00-18:00", "08:00 20mbit", "8-18 20mbit",
-		"08:00-08:00 20mbit", "24:00-06:00 20mbit", "20:00-00:00 20mbit", "08:60-09:00 20mbit", "25:00-26:00 20mbit", "8:0-9:00 20mbit",
+		"08:00-08:00 20mbit", "24:00-06:00 20mbit", "08:60-09:00 20mbit", "25:00-26:00 20mbit", "8:0-9:00 20mbit",
 		"mon- 20mbit", "mon,, 20mbit", "mon,20mbit", "monday 20mbit", "08:00-18:00 mon-fri 20mbit", "mon-fri 08:00-18:00 20mbit x",
 		"mon-fri\t20mbit", "08:00-18:00-20:00 20mbit", "mon-tue-wed 1mbit", "24:01-23:00 1mbit"};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -111,6 +111,17 @@ static void first_rule_whose_window_holds_counts(void **state)
 	assert_true(rate_at(rules, TUE, 6, 0) == 6250000);
 	static const char *const none[] = {"mon 1mbit", NULL};
 	assert_true(rate_at(none, TUE, 0, 0) == BANDWIDTH_UNLIMITED);
+}
+
+static void window_may_end_at_either_name_of_midnight(void **state)
+{
+	(void)state;
+	struct bandwidth_window as_0, as_24;
+	struct err err;
+	assert_int_equal(bandwidth_window_read("fri 23:00-00:00", &as_0, &err), 0);
+	assert_int_equal(bandwidth_window_read("fri 23:00-24:00", &as_24, &err), 0);
+	assert_true(same_window(&as_0, &as_24));
+	assert_int_equal(bandwidth_window_read("00:00-00:00", &as_0, &err), -EINVAL);
 }
 
 static void window_over_midnight_belongs_to_the_day_on_which_it_began(void **state)
@@ -421,6 +432,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_rule_is_refused_with_what_to_write),
 		cmocka_unit_test(rule_that_was_formatted_reads_as_the_same),
 		cmocka_unit_test(first_rule_whose_window_holds_counts),
+		cmocka_unit_test(window_may_end_at_either_name_of_midnight),
 		cmocka_unit_test(window_over_midnight_belongs_to_the_day_on_which_it_began),
 		cmocka_unit_test(window_opens_when_it_is_said_to),
 		cmocka_unit_test(windows_follow_the_wall_clock_over_changes_of_summer_time),

