@@ -71,6 +71,7 @@ uint64_t replica_damaged_blocks(struct replica *replica, uint64_t number); // th
 
 // --- for the other files of the store; under `lock` ---
 
+int point_sound(struct replica *replica, uint64_t number, struct err *err); // replica_sound() of a point that is there
 void scrub_load(struct replica *replica);    // at recovery
 void scrub_poison(struct replica *replica);  // a session begins, or has sealed: what the newest point shows damaged is known to differ
 bool scrub_wants(const struct replica *replica, uint16_t disk, uint64_t index); // damaged in the newest point, and not whole in the head
