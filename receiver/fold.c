@@ -210,8 +210,11 @@ static int point_drop(struct replica *r, uint64_t number, struct err *err)
 // A read that found damage, or a failed sync, breaks the replica; other failures leave a fold to be done again.
 static int fold_fail(struct replica *r, bool synced, const struct err *why, struct err *err)
 {
-	if (synced && overlays_were_it(r, why))
-		return err_set(err, -EAGAIN, "fold: %s; it was made good, and is tried again", why->text);
+	struct err cannot = {0};
+	int rc = synced ? overlays_were_it(r, why, &cannot) : 0;
+	if (rc)
+		return rc < 0 ? err_set(err, rc, "fold: %s", cannot.text) :
+				err_set(err, -EAGAIN, "fold: %s; it was made good, and is tried again", why->text);
 	if (!synced || why->code == -EBADMSG)
 		return replica_break(r, why, err);
 	if (why->code == -ENOSPC || why->code == -EDQUOT)
@@ -236,6 +239,8 @@ static int fold_finish(struct replica *r, const struct retain_step *step, const 
 	}
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
 		rc = successor_set_backing(r, step->number[1], i, &why);
+	if (rc == -EBADMSG) // a header that is damaged was not written: what was done so far is as a crash leaves it
+		return fold_fail(r, true, &why, err);
 	if (rc == 0)
 		rc = point_drop(r, step->number[0], &why);
 	if (rc)

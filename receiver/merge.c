@@ -286,9 +286,12 @@ static int finish(struct merge *m, struct err *err)
 // A read that found damage breaks the replica; anything else only costs what was built, even a failed sync, for no point is made of it.
 static int build_fail(struct replica *r, const struct err *why, struct err *err)
 {
+	struct err cannot = {0};
 	LOCK_SCOPE(&r->lock);
-	if (overlays_were_it(r, why))
-		return err_set(err, -EAGAIN, "merge: %s; it was made good, and is tried again", why->text);
+	int rc = overlays_were_it(r, why, &cannot);
+	if (rc)
+		return rc < 0 ? err_set(err, rc, "merge: %s", cannot.text) :
+				err_set(err, -EAGAIN, "merge: %s; it was made good, and is tried again", why->text);
 	if (why->code == -EBADMSG)
 		return replica_break(r, why, err);
 	if (why->code == -ENOSPC || why->code == -EDQUOT)

@@ -20,6 +20,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { OVERLAYS_MIN_S = 60, OVERLAYS_MAX_S = 3600 };
+
 struct mend {
 	struct replica *r;
 	bool given_up;
@@ -264,7 +266,9 @@ static int disk_mend(struct mend *m, struct err *err)
 	if (rc == 0)
 		return 0;
 	bool header = rc == -EBADMSG || rc == -EOPNOTSUPP;
-	if (!header && rc != -ENODATA && rc != -ENOENT && !(rc == -EIO && m->given_up)) // a link, a lack: not for us
+	if (rc != -EIO && mend_passes(rc)) // no descriptors, no memory: nobody knows
+		return err_set(err, rc, "%s", why.text);
+	if (!header && rc != -ENODATA && rc != -ENOENT && !(rc == -EIO && m->given_up)) // a link: not for us
 		return 0;
 	rc = header ? header_rebuild(m, &cannot) : -EBADMSG;
 	if (rc == 0) {
@@ -273,18 +277,19 @@ static int disk_mend(struct mend *m, struct err *err)
 		event_emit(EVENT_WARNING, "damage", m->r->name, NULL, "the header of %s was damaged, and is written anew; nothing is lost", m->path);
 		return 0;
 	}
-	if (rc != -EBADMSG)
-		return err_set(err, rc, "%s; %.200s", why.text, cannot.text);
-	rc = overlay_replace(m, &why, err);
+	if (rc == -EBADMSG)
+		rc = overlay_replace(m, &why, &cannot);
 	m->mended = m->mended || rc == 0;
-	return rc;
+	if (rc == -EBUSY)
+		return err_set(err, rc, "%s", cannot.text);
+	return rc ? err_set(err, rc, "%.200s; it cannot be made good now: %.250s", why.text, cannot.text) : 0;
 }
 
 static int point_mend(struct mend *m, struct err *err)
 {
-	if (replica_read_point(m->r, m->number[m->at], &m->point, NULL)) // recovery says so
-		return 0;
-	int rc = 0;
+	int rc = replica_read_point(m->r, m->number[m->at], &m->point, err);
+	if (rc) // recovery says so
+		return rc != -EIO && mend_passes(rc) ? rc : 0;
 	for (m->disk = 0; rc == 0 && m->disk < m->r->prot.disk_count; m->disk++) {
 		replica_file(m->r, m->path, "points/%llu/%s.qcow2", (unsigned long long)m->number[m->at], m->r->prot.disk[m->disk].name);
 		rc = disk_mend(m, err);
@@ -308,13 +313,29 @@ int overlays_mend(struct replica *r, bool given_up, bool *ret_mended, struct err
 	return rc;
 }
 
-bool overlays_were_it(struct replica *r, const struct err *why)
+int overlays_were_it(struct replica *r, const struct err *why, struct err *err)
 {
 	bool mended = false;
-	struct err err = {0};
+	struct err cannot = {0};
 	if (r->broken || r->gone || !chain_is_damaged(why->code))
+		return 0;
+	int rc = overlays_mend(r, false, &mended, &cannot);
+	if (rc)
+		log_error("an overlay cannot be opened, and could not be made good protection=%s reason=\"%s\"", r->name, cannot.text);
+	if (rc && !mended && !chain_is_damaged(rc))
+		return err_set(err, rc, "%s", cannot.text);
+	return mended;
+}
+
+bool overlays_in_turn(struct replica *r, const struct err *why)
+{
+	uint64_t now_ns = env_mono_ns(r->root->env), wait_s = OVERLAYS_MIN_S;
+	if (now_ns < r->overlays_ns)
 		return false;
-	if (overlays_mend(r, false, &mended, &err))
-		log_error("an overlay cannot be opened, and could not be made good protection=%s reason=\"%s\"", r->name, err.text);
+	bool mended = overlays_were_it(r, why, NULL) > 0;
+	r->overlays_failures = mended ? 0 : r->overlays_failures + 1;
+	for (unsigned i = 1; i < r->overlays_failures && wait_s < OVERLAYS_MAX_S; i++)
+		wait_s *= 2;
+	r->overlays_ns = mended ? 0 : now_ns + min_u64(wait_s, OVERLAYS_MAX_S) * UINT64_C(1000000000);
 	return mended;
 }

@@ -13,7 +13,10 @@ struct replica;
 // held being in quarantine before, durably. `given_up`: what the disk does not give back (EIO) counts as damaged. *ret_mended: something was made good.
 // Needs `lock`; at recovery, or later. An error says why it could not be; the files are as they were, or half way on a road that begins anew.
 int overlays_mend(struct replica *replica, bool given_up, bool *ret_mended, struct err *err);
-// The same for whoever met `why`: true when it was made good, and is to be tried again.
-bool overlays_were_it(struct replica *replica, const struct err *why);
+// The same for a fold or a merge that met `why`. 1: it was made good, and the step is to be done again; 0: it was none of them; or, with why, what keeps it from being
+// made good now: then the step is tried later.
+int overlays_were_it(struct replica *replica, const struct err *why, struct err *err);
+// The same for who comes by again and again: true when it was made good. After a try that made nothing good there is none for a minute, 2, ... at most an hour.
+bool overlays_in_turn(struct replica *replica, const struct err *why);
 
 #endif

@@ -370,8 +370,8 @@ static int examine_and_mend(struct replica *r, struct err *err)
 	bool given_up = r->unread_looks > STALL_TRIES;
 	if (!chain_is_damaged(rc) && !(rc == -EIO && given_up))
 		return rc;
-	if (overlays_mend(r, given_up, &mended, &cannot))
-		return cannot.code == -ENOMEM || cannot.code == -EBUSY ? err_set(err, rc, "%s", cannot.text) : rc;
+	if (overlays_mend(r, given_up, &mended, &cannot)) // what passes is no damage: it is tried again, and the reason says what for
+		return err_set(err, mend_passes(cannot.code) ? cannot.code : rc, "%s", cannot.text);
 	if (!mended)
 		return rc;
 	points_forget(r);

@@ -267,8 +267,8 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 	memcpy(info.name, r->name, sizeof(info.name));
 	memcpy(info.owner_pin, r->prot.owner_pin, sizeof(info.owner_pin));
 	if (info.mend_in_ms)
-		(void)snprintf(info.broken_reason, sizeof(info.broken_reason), "it cannot be read, and is looked at again in %llu s: %.300s",
-			       (unsigned long long)(info.mend_in_ms + 999) / 1000, r->why.text);
+		(void)snprintf(info.broken_reason, sizeof(info.broken_reason), "it cannot be %s, and is looked at again in %llu s: %.400s",
+			       mend_lack(r), (unsigned long long)(info.mend_in_ms + 999) / 1000, r->why.text);
 	else
 		memcpy(info.broken_reason, r->why.text, sizeof(info.broken_reason));
 	limits_text(r, r->limited, info.limited_reason, sizeof(info.limited_reason));

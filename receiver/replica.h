@@ -104,6 +104,8 @@ struct replica {
 	uint64_t mend_ns; // monotonic: not before
 	unsigned mend_failures;	  // one after another
 	unsigned unread_failures; // of those, the last that were EIO, one after another
+	uint64_t overlays_ns;	    // monotonic: who comes by looks at no overlay again before (overlays.c)
+	unsigned overlays_failures; // one after another
 	unsigned unread_looks;	  // examinations at recovery that ended in EIO, one after another
 	struct held *held; // holds on points that are not in `points` while it is broken
 	size_t held_count;
@@ -191,8 +193,11 @@ static inline void auto_reader(struct qcow2_reader **reader)
 
 // Makes the replica broken, for the reason in `why`, and logs it. Returns -EIO with the reason in `err`.
 int replica_break(struct replica *replica, const struct err *why, struct err *err);
-// Likewise, but where nothing was written, so that what is on disk may be looked at again: only what could not be read. Any other code is replica_break().
+// Likewise, but where nothing was written that counts, so that what is on disk may be looked at again: only what could not be read, or made good, for now. Any other
+// code is replica_break().
 int replica_break_passing(struct replica *replica, const struct err *why, struct err *err);
+const char *mend_lack(const struct replica *replica); // what a broken one that may be whole again cannot be
+bool mend_passes(int code); // mend.c: the error says that it may be otherwise in a while
 // mend.c: the holds of all points, for as long as `points` is made anew; and back. Where a point is not found its holds wait for it.
 int held_take(struct replica *replica);
 void held_give(struct replica *replica);

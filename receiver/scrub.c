@@ -129,7 +129,7 @@ static bool overlays_made_good(struct replica *r)
 {
 	const struct err why = {.code = -EBADMSG};
 	LOCK_SCOPE(&r->lock);
-	return !r->broken && overlays_were_it(r, &why);
+	return !r->broken && overlays_in_turn(r, &why);
 }
 
 // Under retain_lock. -EAGAIN: a point was committed while something was found; look again.

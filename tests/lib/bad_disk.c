@@ -32,11 +32,25 @@ static struct {
 	uint64_t at, len;
 	int code; // TEAR: the byte is flipped, once
 	unsigned hits;
+	char refused[NAME_MOST];
+	int refused_code;
 } bad = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static int refuses(const char *name)
+{
+	LOCK_SCOPE(&bad.lock);
+	size_t len = strlen(name), end = strlen(bad.refused);
+	bool is = bad.refused_code && len >= end && strcmp(name + len - end, bad.refused) == 0;
+	bad.hits += is;
+	return is ? bad.refused_code : 0;
+}
 
 static int bad_open(struct env_root *root, const char *name, enum env_open how, struct env_file **ret_file)
 {
-	int rc = bad.below->open(root, name, how, ret_file);
+	int rc = refuses(name);
+	if (rc)
+		return rc;
+	rc = bad.below->open(root, name, how, ret_file);
 	LOCK_SCOPE(&bad.lock);
 	for (size_t i = 0; rc == 0 && i < OPEN_MAX; i++)
 		if (!bad.open[i].file) {
@@ -97,7 +111,7 @@ void bad_disk_begin(struct env *env)
 	bad.ops.open = bad_open;
 	bad.ops.close = bad_close;
 	bad.ops.pread = bad_pread;
-	bad.code = 0;
+	bad.code = bad.refused_code = 0;
 	bad.hits = 0;
 	memset(bad.open, 0, sizeof(bad.open));
 	env->ops = &bad.ops;
@@ -122,8 +136,16 @@ void bad_disk_tear(const char *name, uint64_t at)
 	bad_disk_set(name, at, 1, TEAR);
 }
 
+void bad_disk_refuse(const char *suffix, int code)
+{
+	LOCK_SCOPE(&bad.lock);
+	(void)snprintf(bad.refused, NAME_MOST, "%s", suffix);
+	bad.refused_code = code;
+}
+
 void bad_disk_heal(void)
 {
+	bad_disk_refuse("", 0);
 	bad_disk_set("", 0, 0, 0);
 }
 
