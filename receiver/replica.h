@@ -140,7 +140,12 @@ struct replica {
 	uint64_t scrub_rest_ns;	   // monotonic: no slice before
 	_Atomic bool digests_given_up; // sectors of lists and tables that cannot be read (EIO) count as damaged: it was tried often enough
 	_Atomic bool copies_due;   // files that are kept twice are to be looked at: copies.c
-	bool copies_failed;	   // the keeper's: it could not write one
+	struct copies_pass {	   // over them; the keeper's
+		bool under_way, protection_done;
+		uint64_t number; // of the point that was looked at last
+		struct err why;	 // the first that could not be written
+	} copies;
+	bool copies_failed; // the keeper's: the last pass could not write one
 	bool reopen;		   // the session is to open again: a scrub found damage that its source must hear of
 
 	// A seed is being adopted: adopt.c. Written under `lock` and retain_lock.
