@@ -249,7 +249,7 @@ static void few_at_a_time_and_past_one_that_fails(void **state)
 		assert_int_equal(env_unlink(t->temp.root, in_store(name, COPY_SUFFIX)), 0);
 	}
 	store_twin_reopen(t);
-	bad_disk_refuse("points/2/point.json.copy.new", -EIO);
+	bad_disk_refuse("points/2/point.json.copy.new", 0, -EIO);
 	for (unsigned rounds = 1; rounds <= 2; rounds++) {
 		assert_int_equal(replica_mend(t->replica), 0);
 		held = 0;
@@ -299,7 +299,7 @@ static void both_rot_at_run_time_and_memory_is_saved(void **state)
 static void both_unreadable_at_run_time_are_left_alone(void **state)
 {
 	struct store_twin *t = *state;
-	bad_disk_refuse("vm1/protection.json", -EIO);
+	bad_disk_refuse("vm1/protection.json", 0, -EIO);
 	store_flip_at(t, "protection.json" COPY_SUFFIX, 40);
 	assert_int_equal(store_twin_scrub(t, 0), 0);
 	assert_int_equal(replica_mend(t->replica), 0);

@@ -432,7 +432,8 @@ static void what_keeps_it_from_being_made_good_is_named_and_passes(void **state)
 		uint64_t point;
 		const char *name;
 		int code;
-	} cases[] = {{3, "scrub.json.new", -ENOSPC},	       {3, "points/3/vda.qcow2.new", -ENOSPC}, {3, "points/3/vda.qcow2.new", -EDQUOT},
+		unsigned after;
+	} cases[] = {{3, "points/3/vda.qcow2", -EMFILE, 1},     {3, "points/3/vda.qcow2", -ENOMEM, 1},  {3, "scrub.json.new", -ENOSPC},	       {3, "points/3/vda.qcow2.new", -ENOSPC}, {3, "points/3/vda.qcow2.new", -EDQUOT},
 		     {3, "points/3/vda.qcow2.new", -EMFILE}, {3, "points/3/vda.qcow2.new", -EIO},    {3, "points/3/point.json.new", -ENOSPC},
 		     {2, "points/3/vda.qcow2", -EMFILE},     {2, "points/4/point.json", -ENFILE},    {2, "points/4/vda.qcow2", -ENOMEM}};
 	(void)state;
@@ -445,7 +446,7 @@ static void what_keeps_it_from_being_made_good_is_named_and_passes(void **state)
 		bad_disk_begin(t->temp.root->env);
 		overlay_name(name, cases[i].point);
 		cut_off(t, name, 65536);
-		bad_disk_refuse(cases[i].name, cases[i].code);
+		bad_disk_refuse(cases[i].name, cases[i].after, cases[i].code);
 		store_twin_reopen(t);
 		replica_info(t->replica, &info);
 		if (!info.broken || info.mend_in_ms == 0 || !strstr(info.broken_reason, strerror(-cases[i].code)))
@@ -481,7 +482,7 @@ static void fold_that_cannot_make_it_good_now_is_done_later(void **state)
 		if (i >= 3)
 			assert_int_equal(replica_pin(t->replica, 2, "", NULL), 0);
 		store_twin_keep(t, i < 3 ? 2 : 1);
-		bad_disk_refuse("vda.qcow2.new", code);
+		bad_disk_refuse("vda.qcow2.new", 0, code);
 		assert_int_equal(replica_retain(t->replica, &err), code);
 		assert_non_null(strstr(err.text, strerror(-code)));
 		not_broken(t);
