@@ -433,9 +433,9 @@ static void what_keeps_it_from_being_made_good_is_named_and_passes(void **state)
 		const char *name;
 		int code;
 		unsigned after;
-	} cases[] = {{3, "points/3/vda.qcow2", -EMFILE, 1},     {3, "points/3/vda.qcow2", -ENOMEM, 1},  {3, "scrub.json.new", -ENOSPC},	       {3, "points/3/vda.qcow2.new", -ENOSPC}, {3, "points/3/vda.qcow2.new", -EDQUOT},
-		     {3, "points/3/vda.qcow2.new", -EMFILE}, {3, "points/3/vda.qcow2.new", -EIO},    {3, "points/3/point.json.new", -ENOSPC},
-		     {2, "points/3/vda.qcow2", -EMFILE},     {2, "points/4/point.json", -ENFILE},    {2, "points/4/vda.qcow2", -ENOMEM}};
+	} cases[] = {{3, "points/3/vda.qcow2", -EMFILE, 1},     {3, "points/3/vda.qcow2", -ENOMEM, 1},  {3, "scrub.json.new", -ENOSPC, 0},	       {3, "points/3/vda.qcow2.new", -ENOSPC, 0}, {3, "points/3/vda.qcow2.new", -EDQUOT, 0},
+		     {3, "points/3/vda.qcow2.new", -EMFILE, 0}, {3, "points/3/vda.qcow2.new", -EIO, 0},    {3, "points/3/point.json.new", -ENOSPC, 0},
+		     {2, "points/3/vda.qcow2", -EMFILE, 0},     {2, "points/4/point.json", -ENFILE, 0},    {2, "points/4/vda.qcow2", -ENOMEM, 0}};
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct store_twin *t = calloc(1, sizeof(*t));
