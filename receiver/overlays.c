@@ -285,11 +285,31 @@ static int disk_mend(struct mend *m, struct err *err)
 	return rc ? err_set(err, rc, "%.200s; it cannot be made good now: %.250s", why.text, cannot.text) : 0;
 }
 
+// Where the files beside it do not say enough either, recovery says what is damaged.
+static int manifest_try(struct mend *m, const struct err *why, struct err *err)
+{
+	const struct manifest manifest = {.replica = m->r, .number = m->number, .at = m->at};
+	struct copies_state state;
+	struct err cannot = {0};
+	replica_file(m->r, m->path, "points/%llu/point.json", (unsigned long long)m->number[m->at]);
+	copies_state(m->r->root, m->path, &state);
+	if (state.file == 0 || state.copy == 0 || mend_passes(state.file) > m->given_up || mend_passes(state.copy) > m->given_up) // whole, and another point's; or nobody knows
+		return 0;
+	int rc = manifest_mend(&manifest, why, &cannot);
+	m->mended = m->mended || rc == 0;
+	return rc && mend_passes(rc) ? err_set(err, rc, "%.200s; it cannot be made good now: %.250s", why->text, cannot.text) : 0;
+}
+
 static int point_mend(struct mend *m, struct err *err)
 {
-	int rc = replica_read_point(m->r, m->number[m->at], &m->point, err);
-	if (rc) // recovery says so
-		return rc != -EIO && mend_passes(rc) ? rc : 0;
+	struct err why = {0};
+	int rc = replica_read_point(m->r, m->number[m->at], &m->point, &why);
+	if (rc == -EIO && !m->given_up) // recovery says so
+		return 0;
+	if (rc && (chain_is_damaged(rc) || rc == -EIO))
+		return manifest_try(m, &why, err);
+	if (rc)
+		return mend_passes(rc) ? err_set(err, rc, "%s", why.text) : 0;
 	for (m->disk = 0; rc == 0 && m->disk < m->r->prot.disk_count; m->disk++) {
 		replica_file(m->r, m->path, "points/%llu/%s.qcow2", (unsigned long long)m->number[m->at], m->r->prot.disk[m->disk].name);
 		rc = disk_mend(m, err);
@@ -309,6 +329,8 @@ int overlays_mend(struct replica *r, bool given_up, bool *ret_mended, struct err
 	m->number = number;
 	for (m->at = 0; rc == 0 && m->at < m->count; m->at++)
 		rc = point_mend(m, err);
+	if (rc == 0)
+		rc = tables_mend(r, m->count ? number[0] : 0, given_up || atomic_load(&r->digests_given_up), &m->mended, err);
 	*ret_mended = m->mended;
 	return rc;
 }
@@ -317,7 +339,8 @@ int overlays_were_it(struct replica *r, const struct err *why, struct err *err)
 {
 	bool mended = false;
 	struct err cannot = {0};
-	if (r->broken || r->gone || !chain_is_damaged(why->code))
+	bool given_up = why->code == -EIO && atomic_load(&r->digests_given_up); // perhaps of a table that cannot even be opened
+	if (r->broken || r->gone || (!chain_is_damaged(why->code) && !given_up))
 		return 0;
 	int rc = overlays_mend(r, false, &mended, &cannot);
 	if (rc)

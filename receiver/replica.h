@@ -234,6 +234,8 @@ int replica_read_point(const struct replica *replica, uint64_t number, struct po
 int digests_of_base(struct replica *replica, unsigned disk, uint64_t size, bool locked, digest_each *each, void *context, struct err *err);
 int digests_of_point(const struct replica *replica, const struct point_file *point, unsigned disk, digest_each *each, void *context,
 		     struct err *err);
+// Opens the list of a disk of a point. 1: it is lost as a whole, as it is gone, of another length, or given up (EIO): nobody knows any of its digests.
+int digests_list_open(const struct replica *replica, uint64_t number, unsigned disk, uint64_t entries, struct env_file **ret_file, struct err *err);
 struct lost_digests {
 	uint64_t first, end, missing; // as a digest_lost is told
 	uint64_t from, to;	      // of which blocks `each` is to hear
