@@ -273,6 +273,7 @@ static int finish(struct merge *m, struct err *err)
 	if (rc)
 		return replica_break(r, &why, err);
 	replica_point(r, m->into)->stored_bytes = m->next.info.stored_bytes;
+	replica_point(r, m->into)->damaged_bytes = 0; // they went with the directory that it had
 	retain_forget(r, m->step);
 	r->merged_ns = env_mono_ns(r->root->env);
 	return 1;

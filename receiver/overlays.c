@@ -212,6 +212,18 @@ static int manifest_replace(const struct mend *m, const char *dir, struct err *e
 	return rc && !changed ? err_sys(err, rc, "%s: replace", path) : 0; // the copy comes later
 }
 
+uint64_t replica_kept_damaged(const struct replica *r, uint64_t number)
+{
+	uint64_t bytes = 0;
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		char path[REPLICA_PATH_SIZE];
+		struct env_stat st;
+		replica_file(r, path, "points/%llu/%s.qcow2.damaged", (unsigned long long)number, r->prot.disk[i].name);
+		bytes += env_stat(r->root, path, &st) == 0 && !st.is_dir ? st.size : 0;
+	}
+	return bytes;
+}
+
 static void memory_follow(const struct mend *m)
 {
 	struct replica *r = m->r;
@@ -219,9 +231,11 @@ static void memory_follow(const struct mend *m)
 		if (r->points[i].number < m->number[m->at])
 			continue;
 		r->points[i].rewrites++;
-		if (r->points[i].number == m->number[m->at])
-			for (unsigned d = r->points[i].stored_bytes = 0; d < r->prot.disk_count; d++)
-				r->points[i].stored_bytes += m->point.disk[d].stored_bytes;
+		if (r->points[i].number != m->number[m->at])
+			continue;
+		r->points[i].damaged_bytes = replica_kept_damaged(r, m->number[m->at]);
+		for (unsigned d = r->points[i].stored_bytes = 0; d < r->prot.disk_count; d++)
+			r->points[i].stored_bytes += m->point.disk[d].stored_bytes;
 	}
 }
 

@@ -248,6 +248,7 @@ static int point_adopt(struct replica *r, uint64_t number, struct point_file *po
 		if (rc == 0)
 			rc = list_check(r, point, i, err);
 	}
+	point->info.damaged_bytes = replica_kept_damaged(r, number);
 	if (rc == 0)
 		r->points[r->point_count++] = point->info;
 	return rc;

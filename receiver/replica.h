@@ -226,6 +226,8 @@ uint64_t replica_rollback_in_ms(const struct replica *replica); // see replica_i
 uint64_t replica_waits_for(const struct replica *replica); // see replica_info.retention_waits_for
 struct point_info *replica_point(struct replica *replica, uint64_t number); // NULL when there is none
 
+// What damaged overlays of the point take that are kept (overlays.c); 0 of what cannot be seen.
+uint64_t replica_kept_damaged(const struct replica *replica, uint64_t number);
 // Reads point.json of `number`; needs no lock.
 int replica_read_point(const struct replica *replica, uint64_t number, struct point_file *ret_point, struct err *err);
 

@@ -145,6 +145,7 @@ struct point_info {
 	uint64_t dirty_bytes;
 	uint64_t wire_bytes;
 	uint64_t stored_bytes; // of its overlays, all disks
+	uint64_t damaged_bytes; // of damaged ones that are kept beside them
 	unsigned holds;
 	uint64_t rewrites; // how often a fold or a merge wrote what it is read from anew, since the receiver's start
 	bool pinned;

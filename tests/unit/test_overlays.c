@@ -307,6 +307,21 @@ static void spoil_header_and_list(struct store_twin *t, const char *name)
 	store_flip_at(t, list, DIGEST_SECTOR + 30);
 }
 
+// What is kept of it is part of what the protection takes.
+static void used_counts(struct store_twin *t, uint64_t point)
+{
+	struct env_stat st = {.size = 0};
+	struct replica_info info;
+	char aside[80];
+	(void)snprintf(aside, sizeof(aside), "points/%llu/vda.qcow2.damaged", (unsigned long long)point);
+	(void)env_stat(t->temp.root, in_store(aside), &st);
+	replica_info(t->replica, &info);
+	uint64_t sum = t->replica->base_bytes + st.size;
+	for (size_t i = 0; i < t->replica->point_count; i++)
+		sum += t->replica->points[i].stored_bytes;
+	assert_int_equal(info.used_bytes, sum);
+}
+
 static void what_cannot_be_made_good_is_in_quarantine_and_the_rest_goes_on(void **state)
 {
 	static spoil *const spoils[] = {spoil_end, spoil_all, spoil_name, spoil_header_and_list};
@@ -323,7 +338,9 @@ static void what_cannot_be_made_good_is_in_quarantine_and_the_rest_goes_on(void 
 			store_twin_reopen(t);
 			refused_from(t, n);
 			assert_int_equal(file_there(t, aside), spoils[i] != spoil_name);
+			used_counts(t, n);
 			store_twin_reopen(t); // as it is durable
+			used_counts(t, n);
 			refused_from(t, n);
 			next_sync_makes_it_good(t, n);
 			store_twin_end(t);
