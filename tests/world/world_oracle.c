@@ -413,7 +413,7 @@ void oracle_recovered(void)
 		if (!replica)
 			continue;
 		replica_info(replica, &info);
-		if (info.broken && !the_world->receiver_io_error && !side->fault_store)
+		if (info.broken && !the_world->receiver_io_error && side->rotten_files < 2)
 			world_wrong("%s is broken after the receiver's start: %s", side->config.name, info.broken_reason);
 		oracle_points(side, true);
 	}

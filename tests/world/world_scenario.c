@@ -169,6 +169,8 @@ static void mend(struct world *w)
 	bool source = false, receiver = w->receiver_io_error;
 	for (unsigned s = 0; s < w->sides; s++)
 		source |= w->side[s].failed || w->side[s].fault_image;
+	for (unsigned s = 0; s < w->sides; s++)
+		receiver |= w->side[s].rotten_files > 1; // found at a start, and not before
 	world_space_back(&w->source, 0);
 	world_space_back(&w->receiver, 0);
 	w->net_down_until_ns = 0;
