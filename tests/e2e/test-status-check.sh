@@ -12,7 +12,7 @@ check() { # STATUS TEXT [ARGUMENT...]
 	grep -qE -- "$text" "$W/check.out" || fail "kagami status --check $*: $(cat "$W/check.out"), expected $text"
 }
 
-KAGAMI_RUN_DIR=$R/nowhere check 3 '^KAGAMI UNKNOWN - no daemon answers'
+KAGAMI_RUN_DIR=$R/nowhere check 3 '^KAGAMI UNKNOWN - no daemon runs at'
 start_pair
 check 3 '^KAGAMI UNKNOWN - nothing is protected'
 new_image "$W/d.raw" $((8 << 20))
@@ -57,8 +57,15 @@ grep -A1 '^vm2 ' "$W/status.out" | grep -q 'older than the RPO' || fail "vm2: $(
 # One that hangs is not waited for as long as a monitor would.
 kill -STOP "$REPLICATOR"
 at_end "kill -CONT $REPLICATOR"
-check 3 '^KAGAMI UNKNOWN - no answer from .*replicator.sock within 8 seconds'
-kill -CONT "$REPLICATOR"
+check 2 '^KAGAMI CRITICAL - (vm[12].*; )?kagami-replicator hangs: no answer from .*replicator.sock within 8 seconds.* \|'
+# Nor are two of them waited for one after the other.
+kill -STOP "$RECEIVER"
+at_end "kill -CONT $RECEIVER"
+began=$SECONDS
+check 2 '^KAGAMI CRITICAL - kagami-replicator hangs: .*; kagami-receiver hangs: .* \|$'
+at_most "seconds for two that hang" $((SECONDS - began)) 10
+kill -CONT "$REPLICATOR" "$RECEIVER"
+wait_for 30 connected vm1
 
 # One of the two dies: what the other one tells is not all. One that was stopped is not missed.
 kagami unprotect vm2 --yes >/dev/null
@@ -68,7 +75,11 @@ check 2 '^KAGAMI CRITICAL - (vm1: .*; )?kagami-receiver died and does not run.* 
 check 2 '^KAGAMI CRITICAL - .*kagami-receiver died' nobody
 kagami status >"$W/status.out"
 grep -q '^! kagami-receiver died and does not run' "$W/status.out" || fail "the table says nothing of the dead receiver: $(cat "$W/status.out")"
+kill_replicator
+check 2 '^KAGAMI CRITICAL - kagami-replicator died and does not run.*; kagami-receiver died and does not run.* \|$'
+start_replicator
 start_receiver
+wait_for 30 connected vm1
 stop_replicator
 check 1 '^KAGAMI WARNING - 1 of 1 not well: vm1 \(target\): the source is not connected'
 kagami status >"$W/status.out"
