@@ -43,12 +43,16 @@ static struct shown show_last_cycle(const json_t *protection)
 {
 	struct shown shown = {"-"};
 	const json_t *last = json_object_get(protection, "last_cycle");
+	bool older = !show_has(last, "cycle") && show_number_of(last, "point") != show_number_of(protection, "point"); // the agent died since
 	uint64_t dirty = show_number_of(last, "dirty_bytes"), wire = show_number_of(last, "wire_bytes");
 	if (json_is_object(last) && dirty > wire && wire)
 		(void)snprintf(shown.text, sizeof(shown.text), "%.8s, %.10s, %.1fx", show_duration_of(last, "duration_ms").text, show_size(wire).text,
 			       (double)dirty / (double)wire);
 	else if (json_is_object(last))
 		(void)snprintf(shown.text, sizeof(shown.text), "%.8s, %.10s", show_duration_of(last, "duration_ms").text, show_size(wire).text);
+	size_t used = strlen(shown.text);
+	if (older && json_is_object(last))
+		(void)snprintf(shown.text + used, sizeof(shown.text) - used, " (%.12s)", show_integer_of(last, "point").text);
 	return shown;
 }
 
@@ -90,7 +94,7 @@ static void print_source(const json_t *answer)
 	table_add(table, "SOURCE\tSTATE\tNEWEST POINT\tPOINT\tLAST CYCLE: TIME, SENT\tDIRTY\tCRASH\tNEXT IN\tTO");
 	json_array_foreach(protections, i, protection) {
 		table_add(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", show_text_of(protection, "name"), show_state(protection).text,
-			  show_age(protection).text, show_integer_of(json_object_get(protection, "last_cycle"), "point").text, show_last_cycle(protection).text,
+			  show_age(protection).text, show_integer_of(protection, "point").text, show_last_cycle(protection).text,
 			  show_size_of(protection, "dirty_bytes").text, show_price(protection).text, show_duration_of(protection, "next_cut_in_ms").text,
 			  show_text_of(protection, "site"));
 		note_trouble(table, protection);
