@@ -3,6 +3,7 @@
 #include "replicator/protection_private.h"
 
 #include "base/auto.h"
+#include "link/health.h"
 #include "link/json.h"
 #include "replicator/limiter.h"
 #include "replicator/state_marks.h"
@@ -265,6 +266,7 @@ json_t *protection_json(struct protection *p)
 	(void)json_object_set_new(json, "packing", packing_json(p));
 	set_objective(p, json);
 	(void)json_object_set_new(json, "needs_sync", needs_sync ? needs_sync : json_null());
+	health_tell(json, false);
 	return json;
 }
 

@@ -10,7 +10,7 @@
 // of one whose socket is there while nobody listens it is known that it died.
 #include "tools/cli_check.h"
 
-#include "tools/health.h"
+#include "link/health.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
@@ -102,6 +102,12 @@ static int percent_of(const struct cli *cli, enum cli_option option, const char 
 	return CLI_DONE;
 }
 
+static const char *status_name(enum health health)
+{
+	static const char *const names[] = {"OK", "WARNING", "CRITICAL"};
+	return names[health];
+}
+
 static int print_verdict(const struct check *check, const char *trouble, const char *figures)
 {
 	if (check->down)
@@ -113,7 +119,7 @@ static int print_verdict(const struct check *check, const char *trouble, const c
 	else if (check->unwell == 0)
 		(void)printf("KAGAMI OK - %u within %s RPO |%s\n", check->count, check->count == 1 ? "its" : "their", figures);
 	else
-		(void)printf("KAGAMI %s - %u of %u not well: %s |%s\n", health_name(check->worst), check->unwell, check->count, trouble, figures);
+		(void)printf("KAGAMI %s - %u of %u not well: %s |%s\n", status_name(check->worst), check->unwell, check->count, trouble, figures);
 	return check->count ? (int)check->worst : CHECK_UNKNOWN;
 }
 

@@ -5,6 +5,7 @@
 // its reason on a line below it.
 #include "tools/cli_status.h"
 
+#include "link/health.h"
 #include "tools/cli.h"
 #include "tools/cli_check.h"
 #include "tools/cli_verify.h"
@@ -63,22 +64,21 @@ static struct shown show_price(const json_t *protection)
 }
 
 // The lines below a protection that say what is wrong with it.
-static void note_trouble(struct table *table, const json_t *object)
+static void note_trouble(struct table *table, const json_t *object, bool target)
 {
-	const char *reason = show_text_of(object, "reason");
-	const char *last_error = show_text_of(object, "last_error");
-	const char *sync = show_text_of(object, "sync_reason");
-	const char *missing = show_text_of(json_object_get(object, "rpo"), "missing"); // the cause
-	if (show_flag_of(object, "rpo_violated"))
-		table_note(table, "  ! the newest point is older than the RPO%s%s", missing[0] ? ": " : "", missing);
+	json_t *why = health_why(object, target), *reason;
+	const char *last_error = show_text_of(object, "last_error"), *sync = show_text_of(object, "sync_reason");
+	bool said = false;
+	size_t i;
+	json_array_foreach(why, i, reason) {
+		table_note(table, "  ! %s", show_text_of(reason, "text"));
+		said |= strstr(show_text_of(reason, "text"), last_error) != NULL;
+	}
 	if (sync[0])
 		table_note(table, "  . compares %s: %s", cli_status_extent(sync), sync);
-	if (show_has(object, "needs_sync"))
-		table_note(table, "  ! needs a sync at the next start: %s", show_text_of(object, "needs_sync"));
-	if (reason[0])
-		table_note(table, "  ! %s", reason);
-	if (last_error[0] && strcmp(last_error, reason) != 0)
+	if (last_error[0] && !said)
 		table_note(table, "  ! last failure: %s", last_error);
+	json_decref(why);
 }
 
 static void print_source(const json_t *answer)
@@ -97,7 +97,7 @@ static void print_source(const json_t *answer)
 			  show_age(protection).text, show_integer_of(protection, "point").text, show_last_cycle(protection).text,
 			  show_size_of(protection, "dirty_bytes").text, show_price(protection).text, show_duration_of(protection, "next_cut_in_ms").text,
 			  show_text_of(protection, "site"));
-		note_trouble(table, protection);
+		note_trouble(table, protection, false);
 	}
 	table_print(table, stdout);
 }
@@ -118,7 +118,7 @@ static void print_target(const json_t *answer)
 			  show_age(replica).text, show_integer_of(replica, "points").text,
 			  show_integer_of(replica, "last_point").text, show_time_of(replica, "last_cut").text,
 			  show_size_of(replica, "stored_bytes").text);
-		note_trouble(table, replica);
+		note_trouble(table, replica, true);
 		json_array_foreach(json_object_get(replica, "verifications"), n, verify)
 			cli_verify_note(table, verify);
 	}

@@ -2,7 +2,7 @@
 #include "tools/watch_frame.h"
 
 #include "base/size.h"
-#include "tools/health.h"
+#include "link/health.h"
 #include "tools/show.h"
 #include "tools/text.h"
 

@@ -38,8 +38,14 @@ wait_for 30 has_point vm2
 kagami pause vm2 >/dev/null
 late() { [ "$(protection vm2 .rpo_violated)" = true ]; }
 wait_for 10 late
-check 2 '^KAGAMI CRITICAL - .*vm2: the newest point is .* old, [0-9]+% of the RPO of 1s'
+check 2 '^KAGAMI CRITICAL - .*vm2: the newest point is .* old, [0-9]+% of the RPO of 1 s'
 check 2 '^KAGAMI CRITICAL' vm2
+# Both daemons say it themselves, and what the check tells is what they told.
+is "health of one that is late" "$(protection vm2 .health)" critical
+is "level of the worst reason" "$(protection vm2 '.why[0].level')" critical
+protection vm2 '.why[].text' | grep -q 'RPO of 1 s: paused' || fail "the reasons do not say that it is paused: $(protection vm2 .why)"
+is "health at the target" "$(replica vm2 .health)" critical
+is "reasons of one that is well" "$(protection vm1 '.health + (.why | length | tostring)')" ok0
 check 0 '^KAGAMI OK' vm1
 for wrong in 0 x 50%% ''; do
 	status=0
@@ -52,7 +58,7 @@ refuses 'go with --check' kagami status --warning 50%
 kagami status >"$W/status.out"
 grep -qE '^SOURCE +STATE +NEWEST POINT +POINT +LAST CYCLE: TIME, SENT +DIRTY +CRASH +NEXT IN +TO$' "$W/status.out" || fail "headings: $(cat "$W/status.out")"
 grep -qE '^vm1 +idle +.* of 1h +1 +[0-9a-z.]+, [0-9.]+ [KM]?i?B(, [0-9.]+x)? +0 B +.* dr$' "$W/status.out" || fail "vm1: $(cat "$W/status.out")"
-grep -A1 '^vm2 ' "$W/status.out" | grep -q 'older than the RPO' || fail "vm2: $(cat "$W/status.out")"
+grep -A1 '^vm2 ' "$W/status.out" | grep -q '! the newest point is .* of the RPO of 1 s' || fail "vm2: $(cat "$W/status.out")"
 
 # One that hangs is not waited for as long as a monitor would.
 kill -STOP "$REPLICATOR"
