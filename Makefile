@@ -112,6 +112,7 @@ CUT_STEP ?= 1
 test-cuts: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@TMPDIR=$${TMPDIR:-/dev/shm} KAGAMI_CUT_STEP=$(CUT_STEP) $(BUILD)/tests/unit/test_cuts # no sync of a real disk: it is not what is tested
+	@KAGAMI_CUT_STEP=$(CUT_STEP) $(BUILD)/tests/unit/test_window
 
 # Random sequences of what happens to a store, against a model of it: so many seeds. SEED=n replays one.
 MODEL_SEEDS ?= 1000
