@@ -43,7 +43,7 @@ struct duration {
 
 static struct duration duration_of(const json_t *object, const char *name)
 {
-	struct duration duration;
+	struct duration duration = {""};
 	advice_duration(number_of(object, name), duration.text);
 	return duration;
 }
