@@ -11,11 +11,11 @@
 #include "tools/cli_check.h"
 
 #include "link/health.h"
+#include "tools/both.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -60,7 +60,7 @@ static void check_all(struct check *check, const json_t *answer, bool target)
 		check_one(check, protection, target);
 }
 
-// What one daemon has to say, asked by a thread of its own: so that two that hang take no longer than one.
+// What one daemon has to say. Both are asked at once: two that hang take no longer than one.
 struct asked {
 	const struct cli *cli;
 	enum http_daemon daemon;
@@ -123,36 +123,20 @@ static int print_verdict(const struct check *check, const char *trouble, const c
 	return check->count ? (int)check->worst : CHECK_UNKNOWN;
 }
 
-static void *ask(void *context)
+static void ask(void *one)
 {
-	struct asked *asked = context;
+	struct asked *asked = one;
 	struct http_reply reply;
 	if (http_ask(asked->cli->run_dir, asked->daemon, "GET", "/v1/protections", NULL, &reply, &asked->why))
-		return NULL;
+		return;
 	show_clean(reply.body);
 	if (reply.status < 400) {
 		asked->answer = reply.body;
-		return NULL;
+		return;
 	}
 	(void)err_set(&asked->why, -EPROTO, "%s answers with status %ld: %.200s", http_daemon_name(asked->daemon), reply.status,
 		      show_text_of(json_object_get(reply.body, "error"), "message"));
 	json_decref(reply.body);
-	return NULL;
-}
-
-static void ask_both(const struct cli *cli, struct asked asked[2])
-{
-	pthread_t thread[2];
-	bool started[2];
-	for (int daemon = HTTP_REPLICATOR; daemon <= HTTP_RECEIVER; daemon++) {
-		asked[daemon] = (struct asked){.cli = cli, .daemon = daemon};
-		started[daemon] = pthread_create(&thread[daemon], NULL, ask, &asked[daemon]) == 0;
-		if (!started[daemon])
-			(void)ask(&asked[daemon]);
-	}
-	for (int daemon = HTTP_REPLICATOR; daemon <= HTTP_RECEIVER; daemon++)
-		if (started[daemon])
-			(void)pthread_join(thread[daemon], NULL);
 }
 
 static int unknown(const char *why)
@@ -197,7 +181,7 @@ static int verdict(struct check *check, const struct asked asked[2])
 
 int cli_check_run(const struct cli *cli)
 {
-	struct asked asked[2];
+	struct asked asked[2] = {{.cli = cli, .daemon = HTTP_REPLICATOR}, {.cli = cli, .daemon = HTTP_RECEIVER}};
 	struct err err = {0};
 	struct check check = {.limits = health_limits_default, .name = cli->argc ? cli->argv[0] : NULL, .run_dir = cli->run_dir};
 	if (percent_of(cli, OPT_WARNING, "--warning", &check.limits.warning) || percent_of(cli, OPT_CRITICAL, "--critical", &check.limits.critical))
@@ -205,7 +189,7 @@ int cli_check_run(const struct cli *cli)
 	if (check.name && parse_name("protection", check.name, &err))
 		return unknown(err.text);
 	http_wait_at_most(CHECK_WAITS_S);
-	ask_both(cli, asked);
+	both_ask(ask, &asked[HTTP_REPLICATOR], &asked[HTTP_RECEIVER]);
 	int exit = verdict(&check, asked);
 	json_decref(asked[HTTP_REPLICATOR].answer);
 	json_decref(asked[HTTP_RECEIVER].answer);

@@ -6,6 +6,7 @@
 #include "tools/cli_status.h"
 
 #include "link/health.h"
+#include "tools/both.h"
 #include "tools/cli.h"
 #include "tools/cli_check.h"
 #include "tools/cli_verify.h"
@@ -142,15 +143,37 @@ static void print_both(const json_t *source, const json_t *target, void (*print_
 		print_other(target);
 }
 
-// Asks both daemons for `path`. On CLI_DONE each answer is the caller's, or NULL where there is none.
+struct asked {
+	const struct cli *cli;
+	enum http_daemon daemon;
+	const char *path;
+	bool absent_ok;
+	json_t *answer;
+	int rc;
+};
+
+static void ask(void *one)
+{
+	struct asked *asked = one;
+	asked->rc = cli_ask_if_there(asked->cli, asked->daemon, asked->absent_ok, &asked->answer, "%s", asked->path);
+	if (asked->rc)
+		asked->answer = NULL;
+}
+
+// Asks both daemons for `path`. Each answer is the caller's, or NULL where there is none. Where one failed, which was said, the other's is there for people; a
+// program gets both or none.
 static int ask_both(const struct cli *cli, const char *path, bool absent_ok, json_t **ret_source, json_t **ret_target)
 {
-	int rc = cli_ask_if_there(cli, HTTP_REPLICATOR, absent_ok, ret_source, "%s", path);
-	if (rc)
-		return rc;
-	rc = cli_ask_if_there(cli, HTTP_RECEIVER, absent_ok, ret_target, "%s", path);
-	if (rc)
-		json_decref(*ret_source);
+	struct asked source = {cli, HTTP_REPLICATOR, path, absent_ok, NULL, 0}, target = {cli, HTTP_RECEIVER, path, absent_ok, NULL, 0};
+	both_ask(ask, &source, &target);
+	int rc = source.rc ? source.rc : target.rc;
+	if (rc && cli->json) {
+		json_decref(source.answer);
+		json_decref(target.answer);
+		source.answer = target.answer = NULL;
+	}
+	*ret_source = source.answer;
+	*ret_target = target.answer;
 	return rc;
 }
 
@@ -167,18 +190,16 @@ static int status_of_all(const struct cli *cli)
 {
 	json_t *source, *target;
 	int rc = ask_both(cli, "/v1/protections", false, &source, &target);
-	if (rc)
-		return rc;
 	if (!source && !target)
-		return cli_no_daemon(cli);
+		return rc ? rc : cli_no_daemon(cli);
 	if (cli->json)
 		return print_both_json(source, target);
 	print_both(source, target, print_source, print_target);
-	if (!source || !target)
+	if (!rc && (!source || !target))
 		note_dead(cli, source ? HTTP_RECEIVER : HTTP_REPLICATOR);
 	json_decref(source);
 	json_decref(target);
-	return CLI_DONE;
+	return rc;
 }
 
 static int status_of_one(const struct cli *cli, const char *name)
@@ -190,14 +211,15 @@ static int status_of_one(const struct cli *cli, const char *name)
 		return cli_misused(cli, "%s", err.text);
 	(void)snprintf(path, sizeof(path), "/v1/protections/%s", name);
 	int rc = ask_both(cli, path, true, &source, &target);
-	if (rc)
+	if (rc && !source && !target)
 		return rc;
 	if (!source && !target) { // absent on both sides, or nobody to ask
 		rc = ask_both(cli, "/v1/version", false, &source, &target);
-		if (rc || (!source && !target))
-			return rc ? rc : cli_no_daemon(cli);
+		bool any = source || target;
 		json_decref(source);
 		json_decref(target);
+		if (rc || !any)
+			return rc ? rc : cli_no_daemon(cli);
 		return cli_fail(cli, CLI_REFUSED, "no protection is named \"%s\" here: \"kagami status\" lists them", name);
 	}
 	if (cli->json)
@@ -205,7 +227,7 @@ static int status_of_one(const struct cli *cli, const char *name)
 	print_both(source, target, cli_status_print_source, cli_status_print_target);
 	json_decref(source);
 	json_decref(target);
-	return CLI_DONE;
+	return rc;
 }
 
 enum { STATUS_WAITS_S = 30 }; // of a daemon that hangs: then it says so
@@ -233,7 +255,7 @@ int cli_version(const struct cli *cli)
 {
 	json_t *source, *target;
 	int rc = ask_both(cli, "/v1/version", false, &source, &target);
-	if (rc)
+	if (rc && cli->json)
 		return rc;
 	if (cli->json)
 		return cli_print_json(json_pack("{s:s, s:o?, s:o?}", "kagami", KAGAMI_VERSION, "replicator", source, "receiver", target));
@@ -242,5 +264,5 @@ int cli_version(const struct cli *cli)
 	print_version(HTTP_RECEIVER, target);
 	json_decref(source);
 	json_decref(target);
-	return CLI_DONE;
+	return rc;
 }

@@ -64,6 +64,12 @@ grep -A1 '^vm2 ' "$W/status.out" | grep -q '! the newest point is .* of the RPO 
 kill -STOP "$REPLICATOR"
 at_end "kill -CONT $REPLICATOR"
 check 2 '^KAGAMI CRITICAL - (vm[12].*; )?kagami-replicator hangs: no answer from .*replicator.sock within 8 seconds.* \|'
+# The other one's half of the table is there, and the failure is said.
+status=0
+kagami status >"$W/status.out" 2>"$W/status.err" || status=$?
+is "exit status of kagami status while one daemon hangs" $status 4
+grep -q '^vm1 .*connected' "$W/status.out" || fail "the other daemon's half is not shown: $(cat "$W/status.out")"
+grep -q 'no answer from .*replicator.sock within 30 seconds' "$W/status.err" || fail "what hangs is not said: $(cat "$W/status.err")"
 # Nor are two of them waited for one after the other.
 kill -STOP "$RECEIVER"
 at_end "kill -CONT $RECEIVER"
