@@ -256,6 +256,7 @@ void world_space_back(void *host, uint64_t value);
 void world_away_source(struct env_root *state); // nothing runs there
 void world_away_receiver(void);
 void world_operator(void *context, uint64_t value); // now, and from then on now and then
+bool world_operator_is_due(void);
 
 // world_scenario.c
 struct world_plan { // what may happen

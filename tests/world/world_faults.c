@@ -393,21 +393,40 @@ static void bring_seeds(struct side *side)
 	host_oracle_end(&w->receiver);
 }
 
-// A replica that says it is broken, not for an I/O error but since a bit turned where nothing goes on without it: away with it.
-static void look_for_rot(struct side *side)
+// Its replica says that it is broken, not for an I/O error but since a bit turned where nothing goes on without it.
+static bool is_rotten(const struct side *side)
 {
-	struct world *w = the_world;
-	struct replica *replica = w->store ? store_find(w->store, side->config.name) : NULL;
+	struct replica *replica = the_world->store ? store_find(the_world->store, side->config.name) : NULL;
 	struct replica_info info = {.broken = false};
 	if (replica)
 		replica_info(replica, &info);
-	if (!info.broken || !side->fault_store || w->receiver.stop || strstr(info.broken_reason, strerror(EIO)) ||
-	    strstr(info.broken_reason, strerror(ESHUTDOWN)) || strstr(info.broken_reason, "sync failed"))
-		return;
+	if (!info.broken || !side->fault_store || strstr(info.broken_reason, strerror(EIO)) || strstr(info.broken_reason, strerror(ESHUTDOWN)) ||
+	    strstr(info.broken_reason, "sync failed"))
+		return false;
 	if (side->rotten_files < 2)
 		world_wrong("%s is broken, and no bit turned where nothing goes on without it: %s", side->config.name, info.broken_reason);
+	return true;
+}
+
+// Away with it.
+static void look_for_rot(struct side *side)
+{
+	if (the_world->receiver.stop || !is_rotten(side))
+		return;
 	side->rotten = true;
-	world_restart(&w->receiver);
+	world_restart(&the_world->receiver);
+}
+
+// Whether he will still restart the receiver, for a file that rotted with its copy.
+bool world_operator_is_due(void)
+{
+	struct world *w = the_world;
+	bool due = false, doubt = false;
+	for (unsigned s = 0; s < w->sides; s++)
+		doubt |= w->side[s].rotten_files > 1;
+	for (unsigned s = 0; s < w->sides && doubt; s++)
+		due |= !w->receiver.up || w->receiver.stop || w->side[s].rotten || is_rotten(&w->side[s]);
+	return due;
 }
 
 // Does what the state of a protection asks for: looks now and then.
