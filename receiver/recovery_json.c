@@ -54,7 +54,7 @@ static uint64_t stored_bytes(const struct recovery *recovery, struct replica *re
 	uint64_t sum = 0;
 	if (replica_points(replica, &points, &count) == 0)
 		for (size_t i = 0; i < count; i++)
-			sum += points[i].stored_bytes;
+			sum += points[i].stored_bytes + points[i].damaged_bytes;
 	if (env_root_open(recovery->env, store_path(recovery->store), &root))
 		return sum;
 	for (unsigned i = 0; i < info->disk_count; i++) {
