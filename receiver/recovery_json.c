@@ -6,6 +6,7 @@
 #include "receiver/recovery.h"
 
 #include "base/auto.h"
+#include "link/health.h"
 #include "link/json.h"
 #include "receiver/image_use.h"
 #include "receiver/json_file.h"
@@ -174,8 +175,10 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 		return NULL;
 	}
 	if (json && newest && limits && json_object_update(json, newest) == 0 && json_object_update(json, limits) == 0 &&
-	    (!watched || json_object_update(json, watched) == 0))
+	    (!watched || json_object_update(json, watched) == 0)) {
+		health_tell(json, true);
 		return json;
+	}
 	json_decref(json);
 	return NULL;
 }
