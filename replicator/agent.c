@@ -19,6 +19,7 @@ struct ender {
 	pthread_t thread;
 	bool runs;
 	struct protection *protection;
+	bool saved;
 };
 
 static int make_dir(const char *path, struct err *err)
@@ -347,7 +348,8 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 
 static void *run_ender(void *context)
 {
-	protection_stop(((struct ender *)context)->protection);
+	struct ender *ender = context;
+	ender->saved = protection_stop(ender->protection);
 	return NULL;
 }
 
@@ -367,8 +369,9 @@ static size_t take_running(struct agent *agent, struct ender *ender)
 	return count;
 }
 
-void agent_stop(struct agent *agent)
+bool agent_stop(struct agent *agent)
 {
+	bool saved = true;
 	{
 		LOCK_SCOPE(&agent->lock);
 		for (size_t i = 0; i < agent->seats; i++)
@@ -383,15 +386,17 @@ void agent_stop(struct agent *agent)
 		if (agent->ender[i].runs)
 			(void)pthread_join(agent->ender[i].thread, NULL);
 		else
-			protection_stop(agent->ender[i].protection);
+			(void)run_ender(&agent->ender[i]);
+		saved &= agent->ender[i].saved;
 	}
+	return saved;
 }
 
 void agent_close(struct agent *agent)
 {
 	if (!agent)
 		return;
-	agent_stop(agent);
+	(void)agent_stop(agent);
 	for (size_t i = 0; i < agent->seats; i++)
 		free(agent->seat[i]);
 	desk_free(agent->desk);
@@ -467,7 +472,7 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 		rc = protection_config_save(agent->place.state, config, err);
 	if (rc) {
 		if (seat->running)
-			protection_stop(seat->running);
+			(void)protection_stop(seat->running);
 		seat_remove(agent, seat);
 		(void)env_remove_tree(agent->place.state, dir);
 		return rc;
@@ -488,7 +493,7 @@ static void stop_unlocked(struct agent *agent, struct seat *seat)
 	(void)snprintf(seat->reason, sizeof(seat->reason), "it is being unprotected, and its disks are served to the end of what they were asked for");
 	(void)pthread_mutex_unlock(&agent->lock);
 	wait_saved(agent, running);
-	protection_stop(running);
+	(void)protection_stop(running); // what it could not save is removed
 	(void)pthread_mutex_lock(&agent->lock);
 	seat->leaving = false;
 }

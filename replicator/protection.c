@@ -159,7 +159,7 @@ void protection_stop_begin(struct protection *p)
 	protection_wake(p);
 }
 
-void protection_stop(struct protection *p)
+bool protection_stop(struct protection *p)
 {
 	protection_stop_begin(p);
 	protection_thread_join(p);
@@ -170,11 +170,13 @@ void protection_stop(struct protection *p)
 	if (rc == 0)
 		rc = tracking_save(p, &err);
 	if (rc)
-		log_warning("the state could not be saved, the next start syncs by digests protection=%s: %s", p->config.name,
-			    err.text);
+		log_error("the state of a protection was not saved, the stop was as a crash: the next start compares what its state files mark, and all of a disk "
+			  "whose tracking was lost protection=%s: %s",
+			  p->config.name, err.text);
 	else
 		log_info("stopped protection=%s point=%llu", p->config.name, (unsigned long long)p->position.point);
 	protection_free(p);
+	return rc == 0;
 }
 
 const char *protection_name(const struct protection *p)

@@ -50,8 +50,9 @@ int protection_start(const struct protection_place *place, const struct protecti
 		     struct protection **ret_protection, struct err *err);
 // Asks the cycle thread to end, and returns at once: so that many can end at the same time.
 void protection_stop_begin(struct protection *protection);
-// Ends the cycle under way and the export, and writes the state files, so that the next start continues with a delta. Frees.
-void protection_stop(struct protection *protection);
+// Ends the cycle under way and the export, and writes the state files, so that the next start continues with a delta. False: they could not be
+// written, and the log says what the next start compares. Frees.
+bool protection_stop(struct protection *protection);
 
 const char *protection_name(const struct protection *protection);
 const char *protection_site(const struct protection *protection);
