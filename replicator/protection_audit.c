@@ -113,7 +113,8 @@ void holes_sealing(struct protection *p, uint64_t hole_blocks)
 
 void holes_committed(struct protection *p)
 {
-	const struct audit *a = &p->audit;
+	struct audit *a = &p->audit;
+	a->compares = false;
 	if (a->unsaved || (a->kept_bytes && unproven_bytes(p) <= a->kept_bytes - a->kept_bytes / 8))
 		save_less(p);
 }
@@ -131,18 +132,32 @@ static const struct audit_disk *find_disk(const struct audit_record *record, con
 	return NULL;
 }
 
-// The first is what the file says; with an error, what it must be taken for.
+// The first is what the file says. With an error nothing of the disk is known: it is compared as a whole, and no hole of it is believed.
 static void take_disk(struct protection *p, uint16_t disk, const struct audit_disk *from, const struct err *unread)
 {
 	struct audit_disk *to = &p->audit.kept->disk[disk];
 	if (from)
 		*to = *from;
 	if (unread->code) {
-		to->unproven = (struct audit_runs){.count = 1, .run = {{.count = size_regions(export_disk_size(p->export, disk))}}};
+		dirty_mark_all(export_dirty(p->export, disk));
 		(void)snprintf(to->why, sizeof(to->why), "%.*s", AUDIT_WHY_SIZE - 1, unread->text);
 	}
 	(void)snprintf(to->name, sizeof(to->name), "%s", p->config.disk[disk].name);
 	(void)snprintf(p->audit.why[disk], AUDIT_WHY_SIZE, "%s", to->why);
+}
+
+// What a point may lack is known no better than after the loss of a state file (T1). The record is replaced with the next SEAL.
+static void record_lost(struct protection *p, const struct err *unread)
+{
+	log_warning("the record of unproven holes cannot be read: the disks are compared as a whole, and no hole is believed protection=%s: %s", p->config.name,
+		    unread->text);
+	p->uncovered = p->audit.unsaved = true;
+	tracking_position(p);
+	p->doubt.whole = p->config.disk_count < 64 ? (UINT64_C(1) << p->config.disk_count) - 1 : UINT64_MAX;
+	for (uint16_t d = 0; d < p->config.disk_count; d++)
+		export_drop_cache(p->export, d); // as for each disk that is compared
+	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP)
+		p->sync = SYNC_STATE_UNREADABLE;
 }
 
 int holes_load(struct protection *p, bool is_new, struct err *err)
@@ -153,8 +168,7 @@ int holes_load(struct protection *p, bool is_new, struct err *err)
 	if (!record || !p->audit.kept)
 		return err_sys(err, -ENOMEM, "read what is unproven");
 	if (!is_new && audit_record_load(p->place.state, p->config.name, record, &unread))
-		log_warning("the record of unproven holes cannot be read: all of the disks is read again, and no hole is believed protection=%s: %s", p->config.name,
-			    unread.text);
+		record_lost(p, &unread);
 	p->audit.kept->count = p->config.disk_count;
 	for (uint16_t d = 0; d < p->config.disk_count; d++) {
 		const struct audit_runs *runs = &p->audit.kept->disk[d].unproven;
@@ -224,6 +238,14 @@ static void say_unreadable(struct protection *p, const struct source_run *run, i
 	p->audit.unreadable = true;
 }
 
+static void say_carried(struct protection *p, const struct source_run *run)
+{
+	if (!p->audit.carried_said)
+		log_info("what was unproven when this process began is not zero everywhere, and is compared with the next point protection=%s disk=%s region=%llu",
+			 p->config.name, p->config.disk[run->disk].name, (unsigned long long)(run->first / BLOCKS_PER_REGION));
+	p->audit.carried_said = true;
+}
+
 static uint64_t rest_ns(struct protection *p)
 {
 	uint64_t served = source_served(p->source);
@@ -253,8 +275,8 @@ uint64_t holes_turn(struct protection *p, bool due)
 	else if (rc)
 		say_unreadable(p, &run, rc);
 	if (found.other_blocks)
-		log_info("what was unproven when this process began is compared now protection=%s disk=%s region=%llu", p->config.name,
-			 p->config.disk[run.disk].name, (unsigned long long)(run.first / BLOCKS_PER_REGION));
+		say_carried(p, &run);
+	a->compares |= found.other_blocks != 0;
 	if (found.false_blocks)
 		false_hole(p, &run, &found);
 	a->next_ns = protection_now_ns(p) + (rc ? WAIT_AFTER_ERROR_MS * MS_NS : rest_ns(p));

@@ -348,7 +348,7 @@ void protection_cycle_once(struct protection *p)
 		.ship = p->ship,
 		.stretch_blocks = p->stretch_blocks,
 		.nodes = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_NODES,
-		.written = p->sync == SYNC_NONE,
+		.written = protection_all_written(p),
 		.pieces = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_PIECES,
 		.codec = p->config.codec,
 		.key = &p->config.digest,

@@ -70,6 +70,8 @@ struct audit { // of protection_audit.c; the cycle thread's own
 	uint64_t served;  // requests of the guest by then
 	bool stepped;	  // since the newest cycle
 	bool unreadable;  // was said
+	bool carried_said; // that blocks of which nobody knows whether a point has them are compared
+	bool compares;	  // such blocks are dirty: what is dirty is not only what a guest wrote, until a point is committed
 	struct audit_record *kept; // what the file has
 	uint64_t kept_bytes;	   // of regions that it names
 	bool unsaved; // the file lacks something: the state files name no cut
@@ -175,6 +177,12 @@ struct protection {
 
 #define MS_NS UINT64_C(1000000)
 
+// What is dirty was written by a guest since the newest point, all of it: hardly ever equal to what the receiver has.
+static inline bool protection_all_written(const struct protection *p)
+{
+	return p->sync == SYNC_NONE && !p->audit.compares;
+}
+
 // protection_wait.c; with another implementation in the simulation of the tests
 int protection_wait_init(struct protection *p); // -EMFILE
 void protection_wait_done(struct protection *p);
@@ -235,6 +243,7 @@ void account_load(struct protection *p);
 void account_end(struct protection *p);
 void account_clock(struct protection *p, const struct greet_clock *clock); // how far the receiver's is ahead, from here on; with the lock held
 void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns, uint64_t dirty_bytes, uint64_t wire_bytes);
+void account_fenced(struct protection *p, bool fenced); // from now on: what was missed before is not counted as that; with the lock held
 json_t *account_rpo_json(struct protection *p); // with the lock held
 // protection_history.c; cycle thread
 void dirt_load(struct protection *p);

@@ -621,10 +621,12 @@ static void record_forgets_a_region_with_a_commit_and_not_before(void **unused)
 	w.hole_from = 2 * REGION_SIZE;
 	audit_all();
 	assert_true(is_dirty(BLOCKS_PER_REGION) && !is_dirty(BLOCKS_PER_REGION + AUDIT_UNIT_BLOCKS) && p->sync == SYNC_NONE);
+	assert_true(p->audit.carried_said && !protection_all_written(p)); // the receiver may have it: it is asked
 	holes_sealing(p, 1);
 	assert_int_equal(p->audit.kept->disk[0].unproven.run[0].first + p->audit.kept->disk[0].unproven.run[0].count, REGIONS);
 	commit(2);
 	assert_int_equal(p->audit.kept->disk[0].unproven.count, 0);
+	assert_true(protection_all_written(p));
 }
 
 static void without_a_record_the_state_files_name_no_cut(void **unused)
@@ -646,7 +648,8 @@ static void without_a_record_the_state_files_name_no_cut(void **unused)
 	assert_true(holes_stopped(p));
 }
 
-static void record_that_cannot_be_read_stands_for_everything(void **unused)
+// B5: for a reason, and until a point is committed.
+static void record_that_cannot_be_read_is_a_reason_to_compare_everything(void **unused)
 {
 	(void)unused;
 	static const char *const bad[] = {"", "{", "[]", "{\"version\": 2, \"disks\": []}",
@@ -657,11 +660,20 @@ static void record_that_cannot_be_read_stands_for_everything(void **unused)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		assert_int_equal(env_replace(temp.root, "protections/vm1", "protections/vm1/audit.json", bad[i], strlen(bad[i])), 0);
 		restart(SYNC_UNCLEAN_STOP);
-		assert_int_equal(carried(), SIZE);
+		assert_int_equal(p->sync, SYNC_STATE_UNREADABLE);
+		assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+		assert_int_equal(carried(), 0);
 		assert_non_null(strstr(p->audit.why[0], "audit.json"));
+		clear_marks(); // a crash: the files name no cut
+		restart(SYNC_UNCLEAN_STOP);
+		assert_true(uuid_equal(&p->position.last_cut, &p->nowhere));
 	}
-	(void)tell();
-	assert_true(holes_stopped(p));
+	holes_sealing(p, 0);
+	assert_false(p->audit.unsaved);
+	commit(2);
+	restart(SYNC_UNCLEAN_STOP);
+	assert_int_equal(p->sync, SYNC_UNCLEAN_STOP); // the record was replaced
+	assert_non_null(strstr(p->audit.why[0], "audit.json"));
 }
 
 static void hole_that_cannot_be_read_stays_unproven(void **unused)
@@ -748,7 +760,7 @@ int main(void)
 		TEST(holes_are_in_the_record_before_their_cut_is_sealed),
 		TEST(record_forgets_a_region_with_a_commit_and_not_before),
 		TEST(without_a_record_the_state_files_name_no_cut),
-		TEST(record_that_cannot_be_read_stands_for_everything),
+		TEST(record_that_cannot_be_read_is_a_reason_to_compare_everything),
 		TEST(hole_that_cannot_be_read_stays_unproven),
 		TEST(nothing_is_read_while_a_sync_stands),
 		cmocka_unit_test(runs_are_bounded_and_leave_nothing_out),
