@@ -315,6 +315,7 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	(void)pthread_cond_init(&agent->saved, NULL);
 	agent->place.accounts = true;
 	agent->place.roll = config->roll;
+	agent->place.audit_turn_ns = &agent->audit_turn_ns;
 	host_name(agent->host);
 	char nbd[4096];
 	(void)snprintf(nbd, sizeof(nbd), "%s/nbd", run_dir);

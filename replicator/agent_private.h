@@ -25,6 +25,7 @@ struct agent {
 	struct crew *crew;
 	struct desk *desk;
 	struct limiter *limiter;
+	_Atomic(uint64_t) audit_turn_ns; // of all protections
 	pthread_t ticker; // of the records of ages
 	bool ticks;
 	pthread_cond_t ended;

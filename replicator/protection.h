@@ -22,6 +22,7 @@
 #include "replicator/protection_config.h"
 
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -41,6 +42,7 @@ struct protection_place { // what all protections of an agent share; outlives th
 	struct limiter *limiter; // of bandwidth; NULL: none
 	struct roll *roll;   // of exports; NULL: none
 	struct crew *crew;   // digests and compresses for all of them; NULL: each does its own
+	_Atomic(uint64_t) *audit_turn_ns; // the next turn to read holes that nobody has; NULL: each has its own
 	size_t known_bytes;  // of the table of known digests of each protection
 };
 

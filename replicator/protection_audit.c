@@ -3,7 +3,7 @@
 //
 // Between cycles, a step at a time: AUDIT_STEP_BLOCKS at most, then a rest, a longer one where the guest has used its disks since the step before; with what nobody
 // else wants of the processors. A step ends early, with the unit under way, once it took AUDIT_STEP_MS_MAX: no cut waits longer for it. Where cycles follow each
-// other without a pause, there is one step between two of them.
+// other without a pause, there is one step between two of them, a unit long. All protections together take no more than one of them alone.
 //
 // Not while a sync stands: what that finds is better known than what is read here, and its point is due first.
 #include "replicator/protection_private.h"
@@ -254,6 +254,29 @@ static uint64_t rest_ns(struct protection *p)
 	return (idle ? AUDIT_REST_MS : AUDIT_REST_BUSY_MS) * MS_NS;
 }
 
+// A turn of this protection, no earlier than that: turns of all protections together are AUDIT_REST_MS apart. Each has one at a time, so nobody is woken for
+// another's; whoever does not use it holds nobody up, nor does one whose disk hangs in it.
+static uint64_t turn_reserve(struct protection *p, uint64_t earliest_ns)
+{
+	_Atomic(uint64_t) *turns = p->place.audit_turn_ns;
+	uint64_t next_ns = turns ? atomic_load(turns) : 0, turn_ns;
+	do
+		turn_ns = max_u64(next_ns, earliest_ns);
+	while (turns && !atomic_compare_exchange_weak(turns, &next_ns, turn_ns + AUDIT_REST_MS * MS_NS));
+	return turn_ns;
+}
+
+// Whoever waits for a cut waits for a unit, with the share of processors that the cut has. False: nothing is unproven.
+static bool step_do(struct protection *p, bool due, struct source_run *run, unsigned char *unequal, int *ret_code)
+{
+	if (!source_audit_next(p->source, due ? AUDIT_UNIT_BLOCKS : AUDIT_STEP_BLOCKS, run))
+		return false;
+	priority_copy(!due);
+	*ret_code = read_step(p, run, unequal);
+	priority_copy(false);
+	return true;
+}
+
 uint64_t holes_turn(struct protection *p, bool due)
 {
 	struct audit *a = &p->audit;
@@ -262,14 +285,16 @@ uint64_t holes_turn(struct protection *p, bool due)
 	struct source_run run;
 	if (p->sync != SYNC_NONE || (due && a->stepped))
 		return UINT64_MAX;
+	if (a->next_ns == 0)
+		a->next_ns = turn_reserve(p, protection_now_ns(p));
 	if (protection_now_ns(p) < a->next_ns)
 		return a->next_ns;
 	a->stepped = true;
-	if (!source_audit_next(p->source, AUDIT_STEP_BLOCKS, &run))
+	int rc = 0;
+	if (!step_do(p, due, &run, unequal, &rc)) {
+		a->next_ns = 0;
 		return UINT64_MAX;
-	priority_copy(true);
-	int rc = read_step(p, &run, unequal);
-	priority_copy(false);
+	}
 	if (rc == 0 && run.count)
 		source_audited(p->source, &run, unequal, &found);
 	else if (rc)
@@ -279,6 +304,6 @@ uint64_t holes_turn(struct protection *p, bool due)
 	a->compares |= found.other_blocks != 0;
 	if (found.false_blocks)
 		false_hole(p, &run, &found);
-	a->next_ns = protection_now_ns(p) + (rc ? WAIT_AFTER_ERROR_MS * MS_NS : rest_ns(p));
+	a->next_ns = turn_reserve(p, protection_now_ns(p) + (rc ? WAIT_AFTER_ERROR_MS * MS_NS : rest_ns(p)));
 	return a->next_ns;
 }

@@ -62,11 +62,11 @@ struct cycle_totals { // since this start; for counters, which only rise
 	uint64_t wire_bytes, read_bytes; // of those that were committed
 };
 
-// The steps of protection_audit.c: 4 MiB and a rest, so at most 250 MiB a second, and 62 while the guest uses its disks.
+// The steps of protection_audit.c: 4 MiB and a rest, so at most 250 MiB a second, of all protections together, and 62 of one whose guest uses its disks.
 enum { AUDIT_STEP_BLOCKS = 64, AUDIT_STEP_MS_MAX = 5, AUDIT_REST_MS = 16, AUDIT_REST_BUSY_MS = 64 };
 
 struct audit { // of protection_audit.c; the cycle thread's own
-	uint64_t next_ns; // no step before
+	uint64_t next_ns; // no step before; 0: it has no turn
 	uint64_t served;  // requests of the guest by then
 	bool stepped;	  // since the newest cycle
 	bool unreadable;  // was said

@@ -533,6 +533,35 @@ static void holes_are_read_at_a_bounded_rate_and_a_slower_one_beside_the_guest(v
 	}
 }
 
+static void all_protections_together_read_holes_no_faster_than_one(void **unused)
+{
+	(void)unused;
+	enum { OTHERS = 9, ROUNDS = 4 };
+	static _Atomic(uint64_t) turn_ns;
+	turn_ns = 0;
+	p->place.audit_turn_ns = &turn_ns;
+	synced();
+	for (unsigned ms = 0; ms < ROUNDS * (OTHERS + 1) * AUDIT_REST_MS; ms++, clock_ns += MS_NS) {
+		if (ms % (AUDIT_REST_MS * (OTHERS + 1)) == 0) // the others take a turn each
+			turn_ns = max_u64(turn_ns, clock_ns) + OTHERS * AUDIT_REST_MS * MS_NS;
+		(void)holes_turn(p, false);
+	}
+	assert_true(w.runs > 0 && w.runs <= ROUNDS + 1);
+	uint64_t runs = w.runs;
+	turn_ns = clock_ns + 10000 * MS_NS; // one that does not use its turn holds up none that has one
+	clock_ns = max_u64(clock_ns, p->audit.next_ns);
+	assert_true(holes_turn(p, false) >= turn_ns - AUDIT_REST_MS * MS_NS);
+	assert_int_equal(w.runs, runs + 1);
+}
+
+static void a_step_that_keeps_a_cut_waiting_is_one_unit(void **unused)
+{
+	(void)unused;
+	synced();
+	(void)holes_turn(p, true);
+	assert_int_equal(w.read_blocks, AUDIT_UNIT_BLOCKS);
+}
+
 static void a_cut_that_is_due_waits_for_one_short_step_and_no_more(void **unused)
 {
 	(void)unused;
@@ -753,6 +782,8 @@ int main(void)
 		cmocka_unit_test(what_an_earlier_process_left_unread_is_false_only_while_it_is_called_a_hole),
 		cmocka_unit_test(memory_of_a_tib_of_holes_is_a_quarter_of_a_mib),
 		TEST(holes_are_read_at_a_bounded_rate_and_a_slower_one_beside_the_guest),
+		TEST(all_protections_together_read_holes_no_faster_than_one),
+		TEST(a_step_that_keeps_a_cut_waiting_is_one_unit),
 		TEST(a_cut_that_is_due_waits_for_one_short_step_and_no_more),
 		TEST(all_of_it_is_proven_and_then_nothing_is_kept),
 		TEST(false_hole_makes_a_sync_at_once_and_its_disk_is_not_believed_by_later_starts),
