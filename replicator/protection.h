@@ -50,6 +50,9 @@ struct protection_place { // what all protections of an agent share; outlives th
 // no point yet. On failure nothing of it runs.
 int protection_start(const struct protection_place *place, const struct protection_config *config, bool is_new,
 		     struct protection **ret_protection, struct err *err);
+// A request goes on with it without the lock that keeps it: until the second it is not freed.
+void protection_use(struct protection *protection);
+void protection_unuse(struct protection *protection);
 // Asks the cycle thread to end, and returns at once: so that many can end at the same time.
 void protection_stop_begin(struct protection *protection);
 // Ends the cycle under way and the export, and writes the state files, so that the next start continues with a delta. False: they could not be

@@ -141,7 +141,10 @@ struct protection {
 
 	struct ship_progress progress; // atomic
 	_Atomic(enum pace_why) pace_why;
+	pthread_mutex_t saving; // over the file of the configuration, which may hang: taken before `lock`, and never with it or the agent's
 	pthread_mutex_t lock;
+	unsigned users; // requests that work with it without the agent's lock
+	pthread_cond_t unused;
 	bool stop, paused, fenced;
 	bool waived; // an operator asked for the initial sync: it keeps to no window
 	bool held;   // the window is over: the initial sync under way ends, and goes on at the next
@@ -219,6 +222,11 @@ uint64_t holes_turn(struct protection *p, bool due); // a step, if it is time fo
 void holes_sealing(struct protection *p, uint64_t hole_blocks); // the cycle told so many; before its SEAL is known to the state files
 void holes_committed(struct protection *p); // and kept
 bool holes_stopped(struct protection *p); // the export has stopped. False: the state files must not name the cut
+// protection_config_change.c
+typedef void protection_edit(struct protection_config *config, const void *with); // changes that, and nothing else
+// Makes the change durable, and then its own: with `saving` held, and without `lock`, since the state directory may not answer.
+int protection_change(struct protection *p, protection_edit *edit, const void *with, struct err *err);
+void protection_wait_unused(struct protection *p);
 // protection_cycle.c; cycle thread
 void protection_cycle_once(struct protection *p);
 void protection_set_settled(struct protection *p, bool settled);

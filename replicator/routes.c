@@ -64,6 +64,31 @@ static int seat_show(struct agent *agent, struct seat *seat, const json_t *body,
 	return 0;
 }
 
+// Its state directory may not answer: whoever asks for anything else does not wait for it. With the lock held, which is let go until the second, after which
+// the seat is the one that has this name, or NULL.
+static struct protection *seat_unlock(struct agent *agent, struct seat *seat)
+{
+	struct protection *running = seat->running;
+	protection_use(running);
+	(void)pthread_mutex_unlock(&agent->lock);
+	return running;
+}
+
+static struct seat *seat_lock(struct agent *agent, const char *name, struct protection *running)
+{
+	(void)pthread_mutex_lock(&agent->lock);
+	struct seat *seat = agent_find(agent, name);
+	if (seat && seat->running != running)
+		seat = NULL;
+	protection_unuse(running);
+	return seat;
+}
+
+static int seat_left(struct err *err)
+{
+	return err_set(err, -ESHUTDOWN, "the protection ended meanwhile");
+}
+
 static unsigned of_seat(struct agent *agent, const struct control_request *request, json_t **ret_body,
 			int (*handle)(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err))
 {
@@ -273,15 +298,19 @@ static int seat_unprotect(struct agent *agent, struct seat *seat, const json_t *
 
 static int seat_cycle(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
-	(void)agent;
 	uint64_t cycle = 0;
 	bool compare = false;
 	const struct control_member members[] = {{"compare", .flag = &compare}};
 	int rc = control_read(body, members, COUNT(members), err);
 	if (rc == 0)
 		rc = seat_runs(seat, err);
-	if (rc == 0)
-		rc = protection_cycle(seat->running, compare, &cycle, err);
+	if (rc == 0) {
+		char name[NAME_SIZE];
+		memcpy(name, seat->config.name, NAME_SIZE);
+		struct protection *running = seat_unlock(agent, seat);
+		rc = protection_cycle(running, compare, &cycle, err);
+		(void)seat_lock(agent, name, running);
+	}
 	if (rc == 0)
 		*ret_body = json_pack("{s:o}", "cycle", json_count(cycle));
 	return rc;
@@ -334,7 +363,6 @@ static int resize_wait(struct agent *agent, const struct resize_request *r, stru
 
 static int seat_set(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
-	(void)agent;
 	struct protection_settings settings = seat->config.settings;
 	struct settings_text text = {.priority = NULL};
 	const struct control_member members[] = {
@@ -349,10 +377,15 @@ static int seat_set(struct agent *agent, struct seat *seat, const json_t *body, 
 		rc = settings_read(&text, &settings, err);
 	if (rc == 0)
 		rc = seat_runs(seat, err);
-	if (rc == 0)
-		rc = protection_set(seat->running, &settings, err);
 	if (rc)
 		return rc;
+	char name[NAME_SIZE];
+	memcpy(name, seat->config.name, NAME_SIZE);
+	struct protection *running = seat_unlock(agent, seat);
+	rc = protection_set(running, &settings, err);
+	seat = seat_lock(agent, name, running);
+	if (rc || !seat)
+		return rc ? rc : seat_left(err);
 	seat->config.settings = settings;
 	seat->config.rpo_ms = settings.rpo_ms;
 	*ret_body = seat_json(seat);
@@ -410,14 +443,20 @@ static int set_paused(struct agent *agent, struct seat *seat, const json_t *body
 	int rc = control_read(body, members, paused ? 0 : COUNT(members), err);
 	if (rc == 0 && !seat->running)
 		rc = agent_restart_seat(agent, seat, err); // what kept it from starting may be mended
-	if (rc == 0 && without_seed) {
-		rc = protection_without_seed(seat->running, err);
-		seat->config.seed_since_wall_ns = rc ? seat->config.seed_since_wall_ns : 0;
-	}
-	if (rc == 0)
-		rc = protection_pause(seat->running, paused, err);
 	if (rc)
 		return rc;
+	char name[NAME_SIZE];
+	memcpy(name, seat->config.name, NAME_SIZE);
+	struct protection *running = seat_unlock(agent, seat);
+	rc = without_seed ? protection_without_seed(running, err) : 0;
+	bool seedless = without_seed && rc == 0;
+	if (rc == 0)
+		rc = protection_pause(running, paused, err);
+	seat = seat_lock(agent, name, running);
+	if (seat && seedless)
+		seat->config.seed_since_wall_ns = 0;
+	if (rc || !seat)
+		return rc ? rc : seat_left(err);
 	seat->config.paused = paused;
 	*ret_body = seat_json(seat);
 	return 0;
