@@ -33,7 +33,7 @@ static json_t *seat_json(const struct seat *seat)
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:i, s:{s:i, s:i}, s:s, s:o}",
 			 "name", config->name, "uuid", uuid, "site", config->site, "codec", protection_codec_name(config), "digest",
 			 digest_kind_name(config->digest.kind), "rpo_ms",
-			 json_count(config->rpo_ms), "points_keep", (int)config->points_keep, "state", "failed", "reason",
+			 json_count(config->rpo_ms), "points_keep", (int)config->points_keep, "state", seat->starting ? "starting" : "failed", "reason",
 			 json_text(seat->reason), "connected", 0, "rpo_violated", 1, "sync_reason", "age_ms", "progress",
 			 "next_cut_in_ms", "last_cycle", "dirty_bytes", 0, "cycles", "started", 0, "committed", 0, "last_error", "",
 			 "disks", disks);
@@ -109,7 +109,6 @@ static unsigned get_sites(void *context, const struct control_request *request, 
 {
 	(void)request;
 	struct agent *agent = context;
-	LOCK_SCOPE(&agent->lock);
 	char **names = NULL;
 	size_t count = 0;
 	int rc = site_list(agent->place.state, &names, &count);
@@ -140,12 +139,11 @@ static unsigned post_sites(void *context, const struct control_request *request,
 	int rc = control_read(request->body, members, COUNT(members), &err);
 	if (rc == 0)
 		rc = site_pair(agent->identity, agent->host, name, token, address, &site, &err);
+	if (rc == 0)
+		rc = site_save(agent->place.state, &site, &err);
 	if (rc)
 		return control_fail(ret_body, err.code, err.text);
 	LOCK_SCOPE(&agent->lock);
-	rc = site_save(agent->place.state, &site, &err);
-	if (rc)
-		return control_fail(ret_body, err.code, err.text);
 	for (size_t i = 0; i < agent->seats; i++)
 		if (agent->seat[i]->running && strcmp(agent->seat[i]->config.site, name) == 0)
 			protection_site_changed(agent->seat[i]->running);
@@ -259,14 +257,14 @@ static unsigned post_protections(void *context, const struct control_request *re
 	AUTO_FREE struct protection_config *config = calloc(1, sizeof(*config));
 	if (!config)
 		return control_fail(ret_body, -ENOMEM, "out of memory");
-	int rc = read_protect(request->body, config, &err);
-	LOCK_SCOPE(&agent->lock);
 	struct site site;
+	int rc = read_protect(request->body, config, &err);
+	if (rc == 0)
+		rc = site_load(agent->place.state, config->site, &site, &err); // the state directory may not answer: nothing is locked
+	LOCK_SCOPE(&agent->lock);
 	if (rc == 0 && agent_find(agent, config->name))
 		rc = err_set(&err, -EEXIST, "\"%s\" is protected already: choose another name, or `kagami unprotect %s` first",
 			     config->name, config->name);
-	if (rc == 0)
-		rc = site_load(agent->place.state, config->site, &site, &err);
 	struct seat *seat = NULL;
 	if (rc == 0)
 		rc = agent_protect(agent, config, &seat, &err);
@@ -418,8 +416,8 @@ static unsigned post_settings(void *context, const struct control_request *reque
 	struct agent *agent = context;
 	struct err err = {0};
 	json_t *bandwidth = NULL;
-	LOCK_SCOPE(&agent->lock);
-	struct agent_settings settings = agent->settings;
+	LOCK_SCOPE(&agent->settings_lock);
+	struct agent_settings settings = agent->settings; // whoever changes them has that lock
 	const struct control_member members[] = {
 		{"bandwidth", .array = &bandwidth, .most = BANDWIDTH_RULES_MAX},
 		{"cycles", .number = &settings.cycles, .most = PLANNER_SLOTS_MAX},
@@ -432,6 +430,7 @@ static unsigned post_settings(void *context, const struct control_request *reque
 		rc = agent_set(agent, &settings, &err);
 	if (rc)
 		return control_fail(ret_body, err.code, err.text);
+	LOCK_SCOPE(&agent->lock);
 	*ret_body = settings_json(agent);
 	return 200;
 }
