@@ -112,6 +112,7 @@ CUT_STEP ?= 1
 test-cuts: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@TMPDIR=$${TMPDIR:-/dev/shm} KAGAMI_CUT_STEP=$(CUT_STEP) $(BUILD)/tests/unit/test_cuts # no sync of a real disk: it is not what is tested
+	@KAGAMI_CUT_STEP=$(CUT_STEP) $(BUILD)/tests/unit/test_window
 
 # Random sequences of what happens to a store, against a model of it: so many seeds. SEED=n replays one.
 MODEL_SEEDS ?= 1000
@@ -235,7 +236,7 @@ $(BUILD)/bin/%: $(BUILD)/flags
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) $(OTHER_LIBS)
 
 test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c tools/progress.c tools/load_figures.c \
-	tools/text.c tools/health.c tools/plot.c tools/watch_frame.c tools/redact.c)
+	tools/text.c tools/plot.c tools/watch_frame.c tools/redact.c)
 test-libs := $(BUILD)/lib/libkagami-replicator.a $(BUILD)/lib/libkagami-receiver.a $(common-libs)
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)

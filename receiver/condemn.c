@@ -123,9 +123,14 @@ int scrub_condemn_locked(struct replica *r, uint16_t disk, uint64_t number, bool
 		claim->run.count = size_blocks(r->prot.disk[disk].size);
 	}
 	damage_add(&claim->set, &claim->run);
-	for (unsigned i = 0; i < claim->set.count; i++)
-		if (!damage_covers(&r->scrub.damage, &claim->set.run[i]))
-			damage_add(&r->scrub.damage, &claim->set.run[i]);
+	return scrub_claim_locked(r, disk, number, &claim->set, why, err);
+}
+
+int scrub_claim_locked(struct replica *r, unsigned disk, uint64_t number, const struct damage_set *set, const struct err *why, struct err *err)
+{
+	for (unsigned i = 0; i < set->count; i++)
+		if (!damage_covers(&r->scrub.damage, &set->run[i]))
+			damage_add(&r->scrub.damage, &set->run[i]);
 	r->scrub_unsaved = true;
 	scrub_poison(r);
 	r->reopen = r->reopen || r->session_open;

@@ -9,7 +9,6 @@
 #include "base/log.h"
 #include "link/events.h"
 #include "receiver/failover_control.h"
-#include "receiver/scrub.h"
 #include "receiver/verifier.h"
 
 #include <errno.h>
@@ -127,11 +126,11 @@ static unsigned delete_protection(void *context, const struct control_request *r
 
 // --- failover ---
 
-static int failover_locked(struct recovery *recovery, struct replica *replica, uint64_t point, uint64_t rollback_after_ms,
+static int failover_locked(struct recovery *recovery, struct replica *replica, uint64_t point, bool damaged, uint64_t rollback_after_ms,
 			   struct failover_info *ret_failover, struct err *err)
 {
 	LOCK_SCOPE(replica_recovery_lock(replica));
-	int rc = failover_run(recovery->env, recovery->store, replica, point, ret_failover, err);
+	int rc = failover_run(recovery->env, recovery->store, replica, point, damaged, ret_failover, err);
 	if (rc == 0 && rollback_after_ms)
 		rc = replica_fence_timer(replica, rollback_after_ms, err);
 	if (rc == 0)
@@ -143,14 +142,6 @@ static int failover_locked(struct recovery *recovery, struct replica *replica, u
 			   json_pack("{s:I, s:I}", "point", (json_int_t)ret_failover->point, "lost_ms", (json_int_t)ret_failover->lost_ms),
 			   "%s was failed over to point %llu", ret_failover->name, (unsigned long long)ret_failover->point);
 	return rc;
-}
-
-// Then nothing is decided any more: asking again tells what was done.
-static bool is_fenced(struct replica *replica)
-{
-	struct replica_info info;
-	replica_info(replica, &info);
-	return info.fenced;
 }
 
 static unsigned post_failover(void *context, const struct control_request *request, json_t **ret_body)
@@ -165,12 +156,10 @@ static unsigned post_failover(void *context, const struct control_request *reque
 	if (control_read(request->body, members, 3, &err))
 		return route_fail(&err, ret_body);
 	struct replica *replica = route_find(recovery, request, &err);
-	if (replica && !damaged && !is_fenced(replica) && replica_sound(replica, point, &err))
-		return route_fail(&err, ret_body);
 	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
 	if (!failover)
 		return route_answer(HTTP_OK, NULL, ret_body);
-	if (!replica || failover_locked(recovery, replica, point, rollback_after_ms, failover, &err))
+	if (!replica || failover_locked(recovery, replica, point, damaged, rollback_after_ms, failover, &err))
 		return route_fail(&err, ret_body);
 	recovery_verify(recovery, failover->name, failover->point);
 	json_t *json = recovery_json_failover(recovery, failover);
@@ -200,9 +189,6 @@ static unsigned post_mount(void *context, const struct control_request *request,
 		{"damaged", .flag = &damaged},
 	};
 	if (control_read(request->body, members, 5, &err))
-		return route_fail(&err, ret_body);
-	struct replica *replica = store_find(recovery->store, mount.protection);
-	if (replica && !damaged && replica_sound(replica, mount.point, &err))
 		return route_fail(&err, ret_body);
 	mount.partition = (uint32_t)partition;
 	mount.proven = !damaged;

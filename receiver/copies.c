@@ -203,43 +203,88 @@ static uint64_t point_after(const struct replica *r, uint64_t number)
 	return 0;
 }
 
-// One pair, under the lock: its directory is moved under it as well. False: there is nothing more to look at.
-static bool pair_mend(struct replica *r, uint64_t *number, bool first, int *rc, struct err *why)
+// Nobody changes protection.json but this process, so where neither of the two says anything any more, memory does. One that cannot be read says nothing of what is on it:
+// a disk that is away, perhaps.
+static int protection_from_memory(struct replica *r, const char *path, struct err *err)
+{
+	struct copies_state state;
+	copies_state(r->root, path, &state);
+	if (!is_worn(state.file) || !is_worn(state.copy))
+		return 0;
+	if (state.file == -EIO || state.copy == -EIO)
+		return err_sys(err, -EIO, "%s: nor can its copy be read", path);
+	log_error("a file and its copy were damaged, and are written anew from memory protection=%s file=%s", r->name, path);
+	event_emit(EVENT_WARNING, "damage", r->name, NULL, "%s and its copy were both damaged, and are written anew from what this receiver has in memory; nothing is lost", path);
+	int rc = copies_aside(r->root, path);
+	return rc ? err_sys(err, rc, "%s: keep it as damaged", path) : replica_save(r, &r->prot, err);
+}
+
+static int protection_mend(struct replica *r, bool *ret_wrote, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE];
+	enum copies_done done;
+	replica_file(r, path, "protection.json");
+	int rc = mend_and_tell(r, r->name, path, &done, err);
+	*ret_wrote = done != COPIES_NONE;
+	return rc || *ret_wrote ? rc : protection_from_memory(r, path, err);
+}
+
+static int point_mend(struct replica *r, uint64_t number, bool *ret_wrote, struct err *err)
 {
 	char dir[REPLICA_PATH_SIZE], path[REPLICA_PATH_SIZE];
 	enum copies_done done;
-	LOCK_SCOPE(&r->lock);
-	if (r->broken || r->gone)
-		return false;
-	if (first) {
-		replica_file(r, path, "protection.json");
-		*rc = mend_and_tell(r, r->name, path, &done, why);
-		return *rc == 0;
-	}
-	*number = point_after(r, *number);
-	if (*number == 0)
-		return false;
-	replica_file(r, dir, "points/%llu", (unsigned long long)*number);
-	replica_file(r, path, "points/%llu/point.json", (unsigned long long)*number);
-	*rc = mend_and_tell(r, dir, path, &done, why);
-	return *rc == 0;
+	replica_file(r, dir, "points/%llu", (unsigned long long)number);
+	replica_file(r, path, "points/%llu/point.json", (unsigned long long)number);
+	int rc = mend_and_tell(r, dir, path, &done, err);
+	*ret_wrote = done != COPIES_NONE;
+	return rc;
 }
 
+// The next pair, under the lock: its directory is moved under it as well. False: there is nothing more to look at.
+static bool pair_next(struct replica *r, bool *ret_wrote)
+{
+	struct copies_pass *pass = &r->copies;
+	struct err why = {0};
+	LOCK_SCOPE(&r->lock);
+	if (r->broken || r->gone) // recovery has all looked at again
+		return false;
+	uint64_t number = pass->protection_done ? point_after(r, pass->number) : 0;
+	if (pass->protection_done && number == 0)
+		return false;
+	int rc = number ? point_mend(r, number, ret_wrote, &why) : protection_mend(r, ret_wrote, &why);
+	pass->protection_done = true;
+	pass->number = number;
+	if (rc && pass->why.code == 0) // the others are looked at none the less
+		pass->why = why;
+	return true;
+}
+
+static void pass_end(struct replica *r)
+{
+	const struct err *why = &r->copies.why;
+	if (why->code && !r->copies_failed)
+		log_warning("files cannot be written twice, which is tried again protection=%s reason=\"%s\"", r->name, why->text);
+	r->copies_failed = why->code != 0;
+	r->copies.under_way = false;
+	if (r->copies_failed)
+		copies_look(r);
+}
+
+// A session and a commit wait for a pair at most; and for the disk, which each pair that is written keeps busy with some syncs, not longer than for a few.
 void copies_round(struct replica *r)
 {
-	struct err why = {0};
-	uint64_t number = 0;
-	int rc = 0;
-	if (!atomic_exchange(&r->copies_due, false))
+	unsigned looked = 0, written = 0;
+	if (!r->copies.under_way && !atomic_exchange(&r->copies_due, false))
 		return;
-	for (bool first = true; pair_mend(r, &number, first, &rc, &why); first = false)
-		;
-	if (rc == 0) {
-		r->copies_failed = false;
-		return;
+	if (!r->copies.under_way)
+		r->copies = (struct copies_pass){.under_way = true};
+	while (looked < COPIES_LOOKED && written < COPIES_WRITTEN) {
+		bool wrote = false;
+		if (!pair_next(r, &wrote)) {
+			pass_end(r);
+			return;
+		}
+		looked++;
+		written += wrote;
 	}
-	if (!r->copies_failed)
-		log_warning("files cannot be written twice, which is tried again protection=%s reason=\"%s\"", r->name, why.text);
-	r->copies_failed = true;
-	copies_look(r);
 }

@@ -34,7 +34,10 @@ void copies_state(struct env_root *root, const char *path, struct copies_state *
 
 // Of the replica's protection.json, at recovery: an error means that the file itself is damaged and cannot be restored. Needs `lock`.
 int copies_mend_protection(struct replica *replica, struct err *err);
-// Of every file of the replica that is kept twice, when somebody met a damaged one, or looks for them. Takes `lock`, for a file at a time.
+enum { COPIES_LOOKED = 64, COPIES_WRITTEN = 8 }; // pairs of files, in a round
+// Of every file of the replica that is kept twice, when somebody met a damaged one, or looks for them: a few in a round, in order; the next round goes on from there, also
+// past one that cannot be written, which the pass after this one tries again. Where protection.json and its copy are both damaged, what memory says is saved. The keeper's;
+// takes `lock`, for a file at a time.
 void copies_round(struct replica *replica);
 void copies_look(const struct replica *replica); // the next round does; any thread
 // Replaces the file and its copy, so that a copy that is there always says what the file does. *ret_changed: the file is replaced, durably, whatever became

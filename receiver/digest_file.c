@@ -316,11 +316,11 @@ static int list_read(struct list_reader *r, struct env_file *file, uint64_t sect
 	return list_tell_lost(r, r->blocks, err);
 }
 
-int digest_list_salvage(struct env_file *file, const struct digest_disk *disk, uint64_t entries,
-			const unsigned char root[DIGEST_ROOT_SIZE], digest_each *each, digest_lost *lost, void *context, struct err *err)
+// All of a list but whether its root is the one that it should be. *ret_lost: a sector was, and there is no root.
+static int list_digest(struct env_file *file, const struct digest_disk *disk, uint64_t entries, digest_each *each, digest_lost *lost, void *context,
+		       unsigned char ret_root[DIGEST_ROOT_SIZE], bool *ret_lost, struct err *err)
 {
 	__attribute__((cleanup(sha_free))) EVP_MD_CTX *sha = sha_new();
-	unsigned char found[DIGEST_ROOT_SIZE];
 	if (!sha)
 		return err_set(err, -ENOMEM, "out of memory");
 	if (entries > size_blocks(disk->size))
@@ -334,10 +334,20 @@ int digest_list_salvage(struct env_file *file, const struct digest_disk *disk, u
 	struct list_reader r = {.sha = sha, .blocks = size_blocks(disk->size), .left = entries, .given_up = disk->given_up, .each = each, .lost = lost, .context = context};
 	if (rc == 0)
 		rc = list_read(&r, file, length / DIGEST_SECTOR, err);
+	*ret_lost = r.any_lost;
 	if (rc || r.any_lost)
 		return rc;
-	if (EVP_DigestFinal_ex(sha, found, NULL) != 1)
-		return err_set(err, -ENOMEM, "SHA-256 failed");
+	return EVP_DigestFinal_ex(sha, ret_root, NULL) == 1 ? 0 : err_set(err, -ENOMEM, "SHA-256 failed");
+}
+
+int digest_list_salvage(struct env_file *file, const struct digest_disk *disk, uint64_t entries,
+			const unsigned char root[DIGEST_ROOT_SIZE], digest_each *each, digest_lost *lost, void *context, struct err *err)
+{
+	unsigned char found[DIGEST_ROOT_SIZE];
+	bool any_lost = false;
+	int rc = list_digest(file, disk, entries, each, lost, context, found, &any_lost, err);
+	if (rc || any_lost)
+		return rc;
 	if (memcmp(found, root, sizeof(found)) != 0)
 		return err_set(err, -EBADMSG, "the list is not the one that point.json names");
 	return 0;
@@ -347,4 +357,31 @@ int digest_list_load(struct env_file *file, const struct digest_disk *disk, uint
 		     const unsigned char root[DIGEST_ROOT_SIZE], digest_each *each, void *context, struct err *err)
 {
 	return digest_list_salvage(file, disk, entries, root, each, NULL, context, err);
+}
+
+int digest_list_survey(struct env_file *file, const struct digest_disk *disk, digest_each *each, void *context, uint64_t *ret_entries,
+		       unsigned char ret_root[DIGEST_ROOT_SIZE], struct err *err)
+{
+	unsigned char sector[DIGEST_SECTOR];
+	uint64_t size = 0;
+	uint32_t used = 0;
+	bool any_lost = false;
+	int rc = env_size(file, &size);
+	if (rc)
+		return err_sys(err, rc, "size");
+	if (size < DIGEST_SECTOR || size % DIGEST_SECTOR)
+		return err_set(err, -EBADMSG, "a list of %llu bytes was cut off", (unsigned long long)size);
+	uint64_t sectors = size / DIGEST_SECTOR - 1, entries = 0;
+	if (sectors) { // the last one says how many it has, the others are full
+		rc = env_pread_full(file, sector, DIGEST_SECTOR, sectors * DIGEST_SECTOR);
+		if (rc)
+			return err_sys(err, rc, "read");
+		if (digest_sector_check(sector, sectors, &used) || used == 0 || used > DIGEST_LIST_PER_SECTOR)
+			return err_set(err, -EBADMSG, "sector %llu is damaged", (unsigned long long)sectors);
+		entries = (sectors - 1) * DIGEST_LIST_PER_SECTOR + used;
+	}
+	rc = list_digest(file, disk, entries, each, NULL, context, ret_root, &any_lost, err);
+	if (rc == 0)
+		*ret_entries = entries;
+	return rc;
 }

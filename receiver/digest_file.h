@@ -61,6 +61,10 @@ int digest_list_load(struct env_file *file, const struct digest_disk *disk, uint
 int digest_list_salvage(struct env_file *file, const struct digest_disk *disk, uint64_t entries,
 			const unsigned char root[DIGEST_ROOT_SIZE], digest_each *each, digest_lost *lost, void *context, struct err *err);
 
+// Of a list whose sectors all check: how many entries it has, and the root that they have, where nobody knows any more which it should be. -EBADMSG.
+int digest_list_survey(struct env_file *file, const struct digest_disk *disk, digest_each *each, void *context, uint64_t *ret_entries,
+		       unsigned char ret_root[DIGEST_ROOT_SIZE], struct err *err);
+
 // Makes the table of a disk of zeros in the empty `file` and syncs it.
 int digest_table_create(struct env_file *file, const struct digest_disk *disk, struct err *err);
 // Whether length and prelude are those of a table of `disk`, or of the same disk when it is larger. A prelude that does not check says nothing,

@@ -91,6 +91,30 @@ int digests_of_base(struct replica *r, unsigned disk, uint64_t size, bool locked
 	return table_load(r, disk, size, each, context, err);
 }
 
+int digests_list_open(const struct replica *r, uint64_t number, unsigned disk, uint64_t entries, struct env_file **ret_file, struct err *err)
+{
+	struct env_file *file = NULL;
+	char path[REPLICA_PATH_SIZE];
+	struct env_stat st = {.size = 0};
+	uint64_t size = 0, length = digest_list_length(entries);
+	replica_file(r, path, "points/%llu/%s.digests", (unsigned long long)number, r->prot.disk[disk].name);
+	int rc = env_stat(r->root, path, &st);
+	if (rc == 0)
+		rc = st.is_dir ? -EISDIR : env_open(r->root, path, ENV_READ, &file);
+	if (rc == 0)
+		rc = env_size(file, &size);
+	if (rc == 0 && size == length) {
+		*ret_file = file;
+		return 0;
+	}
+	env_close(file);
+	bool lost = rc == 0 || rc == -ENOENT || rc == -EISDIR || (rc == -EIO && atomic_load(&r->digests_given_up));
+	if (!lost)
+		return err_sys(err, rc, "%s", path);
+	log_error("a list of digests is lost protection=%s file=%s errno=%d bytes=%llu of=%llu", r->name, path, -rc, (unsigned long long)size, (unsigned long long)length);
+	return 1;
+}
+
 int digests_of_point(const struct replica *r, const struct point_file *point, unsigned disk, digest_each *each, void *context, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;
@@ -99,10 +123,11 @@ int digests_of_point(const struct replica *r, const struct point_file *point, un
 	unsigned long long number = point->info.number;
 	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size, .given_up = atomic_load(&r->digests_given_up)};
 	struct taker taker = {.r = r, .disk = disk, .number = number, .each = each, .context = context};
-	int rc = replica_open_file(r, ENV_READ, &file, err, "points/%llu/%s.digests", number, name);
-	if (rc)
+	int rc = digests_list_open(r, point->info.number, disk, pd->digests, &file, err);
+	if (rc < 0)
 		return rc;
-	rc = digest_list_salvage(file, &of, pd->digests, pd->root, each_take, lost_take, &taker, err);
+	rc = rc ? lost_take(&taker, 0, size_blocks(pd->size), pd->digests, err) :
+		  digest_list_salvage(file, &of, pd->digests, pd->root, each_take, lost_take, &taker, err);
 	qcow2_reader_free(taker.overlay);
 	env_close(taker.file);
 	return rc ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, number, name) : 0;

@@ -216,7 +216,7 @@ static int number_settle(const struct replica_info *info, uint64_t *number, stru
 	return 0;
 }
 
-static int failover_do(struct env_root *root, struct replica *replica, const struct replica_info *info, uint64_t number,
+static int failover_do(struct env_root *root, struct replica *replica, const struct replica_info *info, uint64_t number, bool damaged,
 		       struct failover_info *ret_failover, struct err *err)
 {
 	struct env *env = root->env;
@@ -227,7 +227,7 @@ static int failover_do(struct env_root *root, struct replica *replica, const str
 	uint64_t size[DISKS_MAX];
 	int rc = point_choose(replica, info->name, number, &point, err);
 	if (rc == 0)
-		rc = replica_fence(replica, number, err);
+		rc = damaged ? replica_fence(replica, number, err) : replica_fence_sound(replica, number, err);
 	if (rc == 0 && number == 0) { // a point may have been committed since it was chosen: the fence says which one it is
 		struct replica_info fenced;
 		replica_info(replica, &fenced);
@@ -244,7 +244,7 @@ static int failover_do(struct env_root *root, struct replica *replica, const str
 	return rc;
 }
 
-int failover_run(struct env *env, struct store *store, struct replica *replica, uint64_t number,
+int failover_run(struct env *env, struct store *store, struct replica *replica, uint64_t number, bool damaged,
 		 struct failover_info *ret_failover, struct err *err)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
@@ -261,7 +261,7 @@ int failover_run(struct env *env, struct store *store, struct replica *replica, 
 	struct err load = {.code = 0};
 	rc = info->fenced ? record_load(root, info->name, ret_failover, &load) : -ENOENT;
 	if (rc == -ENOENT) // not done, or cut short
-		rc = failover_do(root, replica, info, number, ret_failover, err);
+		rc = failover_do(root, replica, info, number, damaged, ret_failover, err);
 	else if (rc)
 		err_set(err, rc, "%s", load.text);
 	env_root_close(root);

@@ -4,6 +4,7 @@
 #include "receiver/replica.h"
 
 #include "base/log.h"
+#include "receiver/scrub.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -22,7 +23,7 @@ static int fence_new(struct replica *r, uint64_t number, struct err *err)
 	return rc ? err_sys(err, rc, "%s: random", r->name) : replica_save(r, &next, err);
 }
 
-int replica_fence(struct replica *r, uint64_t number, struct err *err)
+static int fence(struct replica *r, uint64_t number, bool damaged, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
 	if (number == 0) // decided here, where no commit can come between
@@ -35,7 +36,9 @@ int replica_fence(struct replica *r, uint64_t number, struct err *err)
 	if (!replica_point(r, number))
 		return err_set(err, -ENOENT, "%s has no point %llu; list them with 'kagami points %s'", r->name,
 			       (unsigned long long)number, r->name);
-	int rc = fence_new(r, number, err);
+	int rc = damaged ? 0 : point_sound(r, number, err);
+	if (rc == 0)
+		rc = fence_new(r, number, err);
 	if (rc)
 		return rc;
 	log_info("replica is fenced: no delta is taken any more protection=%s point=%llu", r->name,
@@ -44,6 +47,16 @@ int replica_fence(struct replica *r, uint64_t number, struct err *err)
 	if (head_drop(r, &why)) // the fence stands; the files go at the next start
 		log_warning("cannot remove the head protection=%s reason=\"%s\"", r->name, why.text);
 	return 0;
+}
+
+int replica_fence(struct replica *r, uint64_t number, struct err *err)
+{
+	return fence(r, number, true, err);
+}
+
+int replica_fence_sound(struct replica *r, uint64_t number, struct err *err)
+{
+	return fence(r, number, false, err);
 }
 
 // Whether there is a fence, on that point (0: on any).

@@ -135,52 +135,82 @@ static int disk_apply(struct replica *r, const struct point_file *point, unsigne
 // --- step 2: the digests ---
 
 struct digest_fold {
+	struct replica *r;
+	unsigned disk;
+	struct table list; // the point's, read once: a sector that the disk gives back only at times is lost in one way, or in none
 	struct digest_update update;
-	bool unknown; // a digest is lost, of the list or of the table
 };
 
-static int digest_apply(void *context, uint64_t index, const struct digest *digest, struct err *err)
+static int list_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
 {
-	struct digest_fold *to = context;
-	to->unknown = to->unknown || digest_is_unknown(digest);
-	int rc = digest_update_set(&to->update, index, digest, err);
-	to->unknown = to->unknown || to->update.lost;
-	return rc;
+	return table_set(context, index, digest) ? err_set(err, -ENOMEM, "out of memory for digests") : 0;
 }
 
-// Without writing: proves the list before the first change, and finds out what is lost. That is in quarantine, durably, before a table is written that
-// checks and says so.
-static int digests_try(struct replica *r, const struct point_file *point, unsigned disk, const struct digest_update *update, struct err *err)
+// Of a sector of the table that was lost just now, what the point does not name is to be in quarantine before it is written over.
+static int sector_noted(const struct digest_fold *to, uint64_t index, struct err *err)
 {
-	struct digest_fold dry = {.update = *update};
-	dry.update.dry = true;
-	int rc = digests_of_point(r, point, disk, digest_apply, &dry, err);
-	return rc == 0 && dry.unknown ? unknown_find(r, err) : rc;
+	uint64_t first = index / DIGEST_TABLE_PER_SECTOR * DIGEST_TABLE_PER_SECTOR, end = min_u64(to->list.blocks, first + DIGEST_TABLE_PER_SECTOR);
+	for (uint64_t b = first; b < end; b++)
+		if (!table_get(&to->list, b) && !unknown_noted(to->r, to->disk, b))
+			return err_set(err, -EIO, "the table could not be read where it could be a moment before");
+	return 0;
+}
+
+static int list_apply(struct digest_fold *to, struct err *err)
+{
+	int rc = 0;
+	for (uint64_t b = table_next(&to->list, 0); rc == 0 && b != TABLE_END; b = table_next(&to->list, b + 1)) {
+		uint64_t lost = to->update.lost;
+		rc = digest_update_set(&to->update, b, table_get(&to->list, b), err);
+		if (rc == 0 && to->update.lost > lost && !to->update.dry)
+			rc = sector_noted(to, b, err);
+	}
+	return rc ? rc : digest_update_flush(&to->update, err);
+}
+
+// Without writing: finds out what is lost. That is in quarantine, durably, before a table is written that checks and says so.
+static int digests_try(struct digest_fold *to, struct err *err)
+{
+	const struct digest_update update = to->update;
+	to->update.dry = true;
+	int rc = list_apply(to, err);
+	bool lost = to->update.lost != 0;
+	to->update = update;
+	return rc ? rc : unknown_settle(to->r, to->disk, &to->list, lost, err);
+}
+
+static int table_apply(struct digest_fold *to, const struct point_file *point, bool *ret_synced, struct err *err)
+{
+	AUTO_FILE struct env_file *table = NULL;
+	const char *name = to->r->prot.disk[to->disk].name;
+	struct digest_disk of = replica_disk(to->r, to->disk);
+	of.size = point->disk[to->disk].size; // at most the table's
+	int rc = replica_open_file(to->r, ENV_WRITE, &table, err, "base/%s.digests", name);
+	if (rc)
+		return rc;
+	rc = digest_table_check(table, &of, err);
+	if (rc == 0) {
+		digest_update_init(&to->update, table, &of);
+		rc = digests_try(to, err);
+	}
+	if (rc == 0)
+		rc = list_apply(to, err);
+	if (rc)
+		return err_wrap(err, "%s/base/%s.digests", to->r->name, name);
+	rc = env_sync(table);
+	*ret_synced = rc == 0;
+	return rc ? err_sys(err, rc, "%s/base/%s.digests: sync", to->r->name, name) : 0;
 }
 
 static int digests_apply(struct replica *r, const struct point_file *point, unsigned disk, bool *ret_synced, struct err *err)
 {
-	AUTO_FILE struct env_file *table = NULL;
-	const char *name = r->prot.disk[disk].name;
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = point->disk[disk].size,
-				 .given_up = atomic_load(&r->digests_given_up)}; // at most the table's
-	struct digest_fold to = {.unknown = false};
-	int rc = replica_open_file(r, ENV_WRITE, &table, err, "base/%s.digests", name);
-	if (rc)
-		return rc;
-	if ((rc = digest_table_check(table, &of, err)))
-		return err_wrap(err, "%s/base/%s.digests", r->name, name);
-	digest_update_init(&to.update, table, &of);
-	rc = digests_try(r, point, disk, &to.update, err);
+	struct digest_fold to = {.r = r, .disk = disk};
+	table_init(&to.list, size_blocks(point->disk[disk].size));
+	int rc = digests_of_point(r, point, disk, list_take, &to.list, err);
 	if (rc == 0)
-		rc = digests_of_point(r, point, disk, digest_apply, &to, err);
-	if (rc == 0 && (rc = digest_update_flush(&to.update, err)))
-		rc = err_wrap(err, "%s/base/%s.digests", r->name, name);
-	if (rc)
-		return rc;
-	rc = env_sync(table);
-	*ret_synced = rc == 0;
-	return rc ? err_sys(err, rc, "%s/base/%s.digests: sync", r->name, name) : 0;
+		rc = table_apply(&to, point, ret_synced, err);
+	table_done(&to.list);
+	return rc;
 }
 
 // --- steps 3 and 4 ---
@@ -210,8 +240,11 @@ static int point_drop(struct replica *r, uint64_t number, struct err *err)
 // A read that found damage, or a failed sync, breaks the replica; other failures leave a fold to be done again.
 static int fold_fail(struct replica *r, bool synced, const struct err *why, struct err *err)
 {
-	if (synced && overlays_were_it(r, why))
-		return err_set(err, -EAGAIN, "fold: %s; it was made good, and is tried again", why->text);
+	struct err cannot = {0};
+	int rc = synced ? overlays_were_it(r, why, &cannot) : 0;
+	if (rc)
+		return rc < 0 ? err_set(err, rc, "fold: %s", cannot.text) :
+				err_set(err, -EAGAIN, "fold: %s; it was made good, and is tried again", why->text);
 	if (!synced || why->code == -EBADMSG)
 		return replica_break(r, why, err);
 	if (why->code == -ENOSPC || why->code == -EDQUOT)
@@ -236,6 +269,8 @@ static int fold_finish(struct replica *r, const struct retain_step *step, const 
 	}
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
 		rc = successor_set_backing(r, step->number[1], i, &why);
+	if (rc == -EBADMSG) // a header that is damaged was not written: what was done so far is as a crash leaves it
+		return fold_fail(r, true, &why, err);
 	if (rc == 0)
 		rc = point_drop(r, step->number[0], &why);
 	if (rc)

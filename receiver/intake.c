@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "receiver/overlays.h"
 #include "receiver/scrub.h"
 
 #include <assert.h>
@@ -130,6 +131,11 @@ static int session_prepare(struct replica *r, struct err *err)
 	if (!r->unpacker || !r->block || !r->pieces || !unknown)
 		return err_set(err, -ENOMEM, "out of memory for a session");
 	int rc = state_load(r, unknown, &why);
+	if (rc && overlays_were_it(r, &why, NULL) > 0) {
+		for (unsigned i = 0; i < r->prot.disk_count; i++)
+			table_done(&r->state[i]);
+		rc = state_load(r, unknown, &why);
+	}
 	if (rc == -ENOMEM)
 		return err_set(err, rc, "%s: %s", r->name, why.text);
 	if (rc)

@@ -333,7 +333,8 @@ int main(int argc, char **argv)
 		WEB_OPTIONS(&shown),
 		ALERTS_OPTIONS(&told),
 	};
-	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up.", options,
+	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up. With --check STORE instead, it checks the files of "
+			"a store that no receiver has open, prints a report in JSON, and exits.", options,
 		     sizeof(options) / sizeof(options[0]), argc, argv);
 	store = daemon_absolute(store); // operators get paths of disks from it
 	run_dir = daemon_absolute(run_dir);

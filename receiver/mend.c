@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A replica that could not be read, and is looked at again.
+// A replica that could not be read, or made good for want of space, and is looked at again.
 //
 //	whole ──a read fails: at start, or of what a session needs──► broken, passing ──MEND_MIN_S, twice as long each time, at most MEND_MAX_S──► recovery again
 //	   ▲──────────────────────────it reads──────────────────────────────────────────┘
 //
-// What it promises: nothing is looked at again after a failed sync or write, whose truth only another process finds out, nor what was removed, whose
+// What it promises: nothing is looked at again after a failed sync or write of what was whole, whose truth only another process finds out, nor what was removed, whose
 // name may be another one's; and no hold is lost, so that what a test or a mount stands on is there afterwards.
 #include "receiver/replica.h"
 
@@ -18,29 +18,39 @@
 enum { MEND_MIN_S = 30, MEND_MAX_S = 3600 };
 #define NS_PER_S UINT64_C(1000000000)
 
-static bool passes(int code)
+static bool is_full(int code)
 {
-	return code == -EIO || code == -ENOMEM || code == -EMFILE || code == -ENFILE || code == -ETIMEDOUT;
+	return code == -ENOSPC || code == -EDQUOT;
+}
+
+bool mend_passes(int code)
+{
+	return code == -EIO || is_full(code) || code == -ENOMEM || code == -EMFILE || code == -ENFILE || code == -ETIMEDOUT;
+}
+
+const char *mend_lack(const struct replica *r)
+{
+	return is_full(r->why.code) ? "made good without space" : "read";
 }
 
 int replica_break_passing(struct replica *r, const struct err *why, struct err *err)
 {
-	if (r->broken || !passes(why->code))
+	if (r->broken || !mend_passes(why->code))
 		return replica_break(r, why, err);
 	uint64_t wait_s = MEND_MIN_S;
-	for (unsigned i = 0; i < r->mend_failures && wait_s < MEND_MAX_S; i++)
+	for (unsigned i = 0; i < r->mend_failures && wait_s < MEND_MAX_S && !is_full(why->code); i++)
 		wait_s *= 2;
 	wait_s = min_u64(wait_s, MEND_MAX_S);
-	r->mend_failures++;
+	r->mend_failures += !is_full(why->code); // space is asked after at each round, as retention does
 	r->unread_failures = why->code == -EIO ? r->unread_failures + 1 : 0;
 	r->mend_ns = env_mono_ns(r->root->env) + wait_s * NS_PER_S;
 	r->broken = r->passing = true;
 	if (r->unread_failures >= STALL_TRIES)
 		atomic_store(&r->digests_given_up, true);
 	r->why = *why;
-	log_error("replica cannot be read, and is looked at again protection=%s seconds=%llu reason=\"%s\"", r->name, (unsigned long long)wait_s,
-		  why->text);
-	return err_set(err, -EIO, "replica %s cannot be read (%s); it is looked at again by itself", r->name, why->text);
+	log_error("replica cannot be %s, and is looked at again protection=%s seconds=%llu reason=\"%s\"", mend_lack(r), r->name,
+		  (unsigned long long)wait_s, why->text);
+	return err_set(err, -EIO, "replica %s cannot be %s (%s); it is looked at again by itself", r->name, mend_lack(r), why->text);
 }
 
 uint64_t mend_in_ms(const struct replica *r)

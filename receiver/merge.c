@@ -148,15 +148,10 @@ static int list_write(struct merge *m, unsigned disk, const struct table *digest
 }
 
 // Whoever reads the merged list finds no sector that is damaged, but digests that say so: that is in quarantine before.
-static int unknown_quarantine(struct merge *m, const struct table *digests, struct err *err)
+static int unknown_quarantine(struct merge *m, unsigned disk, const struct table *digests, struct err *err)
 {
-	uint64_t b = table_next(digests, 0);
-	while (b != TABLE_END && !digest_is_unknown(table_get(digests, b)))
-		b = table_next(digests, b + 1);
-	if (b == TABLE_END)
-		return 0;
 	LOCK_SCOPE(&m->r->lock);
-	return unknown_find(m->r, err);
+	return unknown_settle(m->r, disk, digests, false, err);
 }
 
 // A block's digest is that of the last layer that has one: the later the list, the more it says.
@@ -168,7 +163,7 @@ static int lists_merge(struct merge *m, unsigned disk, struct err *err)
 	for (size_t i = 0; rc == 0 && i < m->step->count; i++)
 		rc = digests_of_point(m->r, &m->point[i], disk, digest_take, &digests, err);
 	if (rc == 0)
-		rc = unknown_quarantine(m, &digests, err);
+		rc = unknown_quarantine(m, disk, &digests, err);
 	if (rc == 0)
 		rc = list_write(m, disk, &digests, err);
 	table_done(&digests);
@@ -278,6 +273,7 @@ static int finish(struct merge *m, struct err *err)
 	if (rc)
 		return replica_break(r, &why, err);
 	replica_point(r, m->into)->stored_bytes = m->next.info.stored_bytes;
+	replica_point(r, m->into)->damaged_bytes = 0; // they went with the directory that it had
 	retain_forget(r, m->step);
 	r->merged_ns = env_mono_ns(r->root->env);
 	return 1;
@@ -286,9 +282,12 @@ static int finish(struct merge *m, struct err *err)
 // A read that found damage breaks the replica; anything else only costs what was built, even a failed sync, for no point is made of it.
 static int build_fail(struct replica *r, const struct err *why, struct err *err)
 {
+	struct err cannot = {0};
 	LOCK_SCOPE(&r->lock);
-	if (overlays_were_it(r, why))
-		return err_set(err, -EAGAIN, "merge: %s; it was made good, and is tried again", why->text);
+	int rc = overlays_were_it(r, why, &cannot);
+	if (rc)
+		return rc < 0 ? err_set(err, rc, "merge: %s", cannot.text) :
+				err_set(err, -EAGAIN, "merge: %s; it was made good, and is tried again", why->text);
 	if (why->code == -EBADMSG)
 		return replica_break(r, why, err);
 	if (why->code == -ENOSPC || why->code == -EDQUOT)

@@ -148,7 +148,8 @@ static int session_start(struct mounts *mounts, struct replica *replica, const s
 			 struct mount_session *session, unsigned disk, struct err *err)
 {
 	uint64_t size[DISKS_MAX]; // at the cut: the disk may have grown since
-	int rc = replica_hold(replica, request->point, &session->info.point, err);
+	int rc = request->proven ? replica_hold_sound(replica, request->point, &session->info.point, err) :
+				   replica_hold(replica, request->point, &session->info.point, err);
 	if (rc)
 		return rc;
 	rc = replica_point_sizes(replica, session->info.point, size, err);

@@ -25,7 +25,7 @@ struct mount_request {
 	const char *directory; // absolute; an empty directory. NULL: one of the receiver's own, see mounts_end()
 	uint64_t point;	       // 0: the newest
 	const char *disk;      // NULL: the first
-	bool proven;	       // what is read is proven first, and what is damaged cannot be read
+	bool proven;	       // the point must be sound (-EUCLEAN); what is read is proven first, and what is damaged cannot be read
 	uint32_t partition;    // 0: the disk itself, or its only partition with a file system
 };
 

@@ -20,6 +20,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { OVERLAYS_MIN_S = 60, OVERLAYS_MAX_S = 3600 };
+
 struct mend {
 	struct replica *r;
 	bool given_up;
@@ -210,6 +212,18 @@ static int manifest_replace(const struct mend *m, const char *dir, struct err *e
 	return rc && !changed ? err_sys(err, rc, "%s: replace", path) : 0; // the copy comes later
 }
 
+uint64_t replica_kept_damaged(const struct replica *r, uint64_t number)
+{
+	uint64_t bytes = 0;
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		char path[REPLICA_PATH_SIZE];
+		struct env_stat st;
+		replica_file(r, path, "points/%llu/%s.qcow2.damaged", (unsigned long long)number, r->prot.disk[i].name);
+		bytes += env_stat(r->root, path, &st) == 0 && !st.is_dir ? st.size : 0;
+	}
+	return bytes;
+}
+
 static void memory_follow(const struct mend *m)
 {
 	struct replica *r = m->r;
@@ -217,9 +231,11 @@ static void memory_follow(const struct mend *m)
 		if (r->points[i].number < m->number[m->at])
 			continue;
 		r->points[i].rewrites++;
-		if (r->points[i].number == m->number[m->at])
-			for (unsigned d = r->points[i].stored_bytes = 0; d < r->prot.disk_count; d++)
-				r->points[i].stored_bytes += m->point.disk[d].stored_bytes;
+		if (r->points[i].number != m->number[m->at])
+			continue;
+		r->points[i].damaged_bytes = replica_kept_damaged(r, m->number[m->at]);
+		for (unsigned d = r->points[i].stored_bytes = 0; d < r->prot.disk_count; d++)
+			r->points[i].stored_bytes += m->point.disk[d].stored_bytes;
 	}
 }
 
@@ -264,7 +280,9 @@ static int disk_mend(struct mend *m, struct err *err)
 	if (rc == 0)
 		return 0;
 	bool header = rc == -EBADMSG || rc == -EOPNOTSUPP;
-	if (!header && rc != -ENODATA && rc != -ENOENT && !(rc == -EIO && m->given_up)) // a link, a lack: not for us
+	if (rc != -EIO && mend_passes(rc)) // no descriptors, no memory: nobody knows
+		return err_set(err, rc, "%s", why.text);
+	if (!header && rc != -ENODATA && rc != -ENOENT && !(rc == -EIO && m->given_up)) // a link: not for us
 		return 0;
 	rc = header ? header_rebuild(m, &cannot) : -EBADMSG;
 	if (rc == 0) {
@@ -273,18 +291,39 @@ static int disk_mend(struct mend *m, struct err *err)
 		event_emit(EVENT_WARNING, "damage", m->r->name, NULL, "the header of %s was damaged, and is written anew; nothing is lost", m->path);
 		return 0;
 	}
-	if (rc != -EBADMSG)
-		return err_set(err, rc, "%s; %.200s", why.text, cannot.text);
-	rc = overlay_replace(m, &why, err);
+	if (rc == -EBADMSG)
+		rc = overlay_replace(m, &why, &cannot);
 	m->mended = m->mended || rc == 0;
-	return rc;
+	if (rc == -EBUSY)
+		return err_set(err, rc, "%s", cannot.text);
+	return rc ? err_set(err, rc, "%.200s; it cannot be made good now: %.250s", why.text, cannot.text) : 0;
+}
+
+// Where the files beside it do not say enough either, recovery says what is damaged.
+static int manifest_try(struct mend *m, const struct err *why, struct err *err)
+{
+	const struct manifest manifest = {.replica = m->r, .number = m->number, .at = m->at};
+	struct copies_state state;
+	struct err cannot = {0};
+	replica_file(m->r, m->path, "points/%llu/point.json", (unsigned long long)m->number[m->at]);
+	copies_state(m->r->root, m->path, &state);
+	if (state.file == 0 || state.copy == 0 || mend_passes(state.file) > m->given_up || mend_passes(state.copy) > m->given_up) // whole, and another point's; or nobody knows
+		return 0;
+	int rc = manifest_mend(&manifest, why, &cannot);
+	m->mended = m->mended || rc == 0;
+	return rc && mend_passes(rc) ? err_set(err, rc, "%.200s; it cannot be made good now: %.250s", why->text, cannot.text) : 0;
 }
 
 static int point_mend(struct mend *m, struct err *err)
 {
-	if (replica_read_point(m->r, m->number[m->at], &m->point, NULL)) // recovery says so
+	struct err why = {0};
+	int rc = replica_read_point(m->r, m->number[m->at], &m->point, &why);
+	if (rc == -EIO && !m->given_up) // recovery says so
 		return 0;
-	int rc = 0;
+	if (rc && (chain_is_damaged(rc) || rc == -EIO))
+		return manifest_try(m, &why, err);
+	if (rc)
+		return mend_passes(rc) ? err_set(err, rc, "%s", why.text) : 0;
 	for (m->disk = 0; rc == 0 && m->disk < m->r->prot.disk_count; m->disk++) {
 		replica_file(m->r, m->path, "points/%llu/%s.qcow2", (unsigned long long)m->number[m->at], m->r->prot.disk[m->disk].name);
 		rc = disk_mend(m, err);
@@ -304,17 +343,36 @@ int overlays_mend(struct replica *r, bool given_up, bool *ret_mended, struct err
 	m->number = number;
 	for (m->at = 0; rc == 0 && m->at < m->count; m->at++)
 		rc = point_mend(m, err);
+	if (rc == 0)
+		rc = tables_mend(r, m->count ? number[0] : 0, given_up || atomic_load(&r->digests_given_up), &m->mended, err);
 	*ret_mended = m->mended;
 	return rc;
 }
 
-bool overlays_were_it(struct replica *r, const struct err *why)
+int overlays_were_it(struct replica *r, const struct err *why, struct err *err)
 {
 	bool mended = false;
-	struct err err = {0};
-	if (r->broken || r->gone || !chain_is_damaged(why->code))
+	struct err cannot = {0};
+	bool given_up = why->code == -EIO && atomic_load(&r->digests_given_up); // perhaps of a table that cannot even be opened
+	if (r->broken || r->gone || (!chain_is_damaged(why->code) && !given_up))
+		return 0;
+	int rc = overlays_mend(r, false, &mended, &cannot);
+	if (rc)
+		log_error("an overlay cannot be opened, and could not be made good protection=%s reason=\"%s\"", r->name, cannot.text);
+	if (rc && !mended && !chain_is_damaged(rc))
+		return err_set(err, rc, "%s", cannot.text);
+	return mended;
+}
+
+bool overlays_in_turn(struct replica *r, const struct err *why)
+{
+	uint64_t now_ns = env_mono_ns(r->root->env), wait_s = OVERLAYS_MIN_S;
+	if (now_ns < r->overlays_ns)
 		return false;
-	if (overlays_mend(r, false, &mended, &err))
-		log_error("an overlay cannot be opened, and could not be made good protection=%s reason=\"%s\"", r->name, err.text);
+	bool mended = overlays_were_it(r, why, NULL) > 0;
+	r->overlays_failures = mended ? 0 : r->overlays_failures + 1;
+	for (unsigned i = 1; i < r->overlays_failures && wait_s < OVERLAYS_MAX_S; i++)
+		wait_s *= 2;
+	r->overlays_ns = mended ? 0 : now_ns + min_u64(wait_s, OVERLAYS_MAX_S) * UINT64_C(1000000000);
 	return mended;
 }

@@ -6,6 +6,8 @@
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 struct replica;
 
@@ -13,7 +15,22 @@ struct replica;
 // held being in quarantine before, durably. `given_up`: what the disk does not give back (EIO) counts as damaged. *ret_mended: something was made good.
 // Needs `lock`; at recovery, or later. An error says why it could not be; the files are as they were, or half way on a road that begins anew.
 int overlays_mend(struct replica *replica, bool given_up, bool *ret_mended, struct err *err);
-// The same for whoever met `why`: true when it was made good, and is to be tried again.
-bool overlays_were_it(struct replica *replica, const struct err *why);
+// The same for a fold or a merge that met `why`. 1: it was made good, and the step is to be done again; 0: it was none of them; or, with why, what keeps it from being
+// made good now: then the step is tried later.
+int overlays_were_it(struct replica *replica, const struct err *why, struct err *err);
+// The same for who comes by again and again: true when it was made good. After a try that made nothing good there is none for a minute, 2, ... at most an hour.
+bool overlays_in_turn(struct replica *replica, const struct err *why);
+
+// --- for overlays.c ---
+
+// manifests.c: writes point.json of number[at] anew, of which and of whose copy reading gave `why`. -EBADMSG, and others as above: it cannot be.
+struct manifest {
+	struct replica *replica;
+	const uint64_t *number; // of the points, rising
+	size_t at;
+};
+int manifest_mend(const struct manifest *manifest, const struct err *why, struct err *err);
+// tables.c: makes good the bases' tables that are lost as a whole; `oldest` point, 0: there is none.
+int tables_mend(struct replica *replica, uint64_t oldest, bool given_up, bool *mended, struct err *err);
 
 #endif

@@ -129,7 +129,7 @@ static void disk_end(struct proof *p)
 static bool overlays_made_good(struct replica *r, const struct err *why)
 {
 	LOCK_SCOPE(&r->lock);
-	return overlays_were_it(r, why);
+	return overlays_in_turn(r, why);
 }
 
 // Opens the next disk.

@@ -162,13 +162,8 @@ static uint64_t sound_before(const struct replica *r, uint64_t number)
 	return 0;
 }
 
-int replica_sound(struct replica *r, uint64_t number, struct err *err)
+int point_sound(struct replica *r, uint64_t number, struct err *err)
 {
-	LOCK_SCOPE(&r->lock);
-	if (number == 0)
-		number = r->prot.fenced ? r->prot.fenced_point : replica_last_point(r);
-	if (!replica_point(r, number))
-		return 0; // whoever asks says so
 	const struct damage *run = damage_of_point(&r->scrub.damage, number);
 	unsigned long long n = number, sound = sound_before(r, number);
 	char instead[96] = "no older point is sound";
@@ -186,6 +181,14 @@ int replica_sound(struct replica *r, uint64_t number, struct err *err)
 		       "repairs what the newest point shows; --damaged takes it as it is",
 		       n, r->name, (unsigned long long)damage_blocks_of_point(&r->scrub.damage, number), r->prot.disk[run->disk].name,
 		       (unsigned long long)run->first * BLOCK_SIZE, instead);
+}
+
+int replica_sound(struct replica *r, uint64_t number, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	if (number == 0)
+		number = r->prot.fenced ? r->prot.fenced_point : replica_last_point(r);
+	return replica_point(r, number) ? point_sound(r, number, err) : 0; // whoever asks says that there is none
 }
 
 uint64_t replica_damaged_blocks(struct replica *r, uint64_t number)

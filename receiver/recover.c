@@ -213,17 +213,12 @@ static int overlay_check(struct replica *r, const struct point_file *point, unsi
 	return 0;
 }
 
+// One that is lost as a whole costs its digests, and no more: whoever needs them notes it (unknown.c).
 static int list_check(struct replica *r, const struct point_file *point, unsigned disk, struct err *err)
 {
-	char path[REPLICA_PATH_SIZE];
-	struct env_stat st;
-	replica_file(r, path, "points/%llu/%s.digests", (unsigned long long)point->info.number, r->prot.disk[disk].name);
-	int rc = env_stat(r->root, path, &st);
-	if (rc)
-		return err_sys(err, rc, "%s", path);
-	if (st.is_dir || st.size != digest_list_length(point->disk[disk].digests))
-		return err_set(err, -EBADMSG, "%s: not of the length it was committed with", path);
-	return 0;
+	AUTO_FILE struct env_file *file = NULL;
+	int rc = digests_list_open(r, point->info.number, disk, point->disk[disk].digests, &file, err);
+	return rc < 0 ? rc : 0;
 }
 
 // A disk only grows: from point to point, and to what it has now. `sizes` are those of the point before.
@@ -253,6 +248,7 @@ static int point_adopt(struct replica *r, uint64_t number, struct point_file *po
 		if (rc == 0)
 			rc = list_check(r, point, i, err);
 	}
+	point->info.damaged_bytes = replica_kept_damaged(r, number);
 	if (rc == 0)
 		r->points[r->point_count++] = point->info;
 	return rc;
@@ -370,8 +366,8 @@ static int examine_and_mend(struct replica *r, struct err *err)
 	bool given_up = r->unread_looks > STALL_TRIES;
 	if (!chain_is_damaged(rc) && !(rc == -EIO && given_up))
 		return rc;
-	if (overlays_mend(r, given_up, &mended, &cannot))
-		return cannot.code == -ENOMEM || cannot.code == -EBUSY ? err_set(err, rc, "%s", cannot.text) : rc;
+	if (overlays_mend(r, given_up, &mended, &cannot)) // what passes is no damage: it is tried again, and the reason says what for
+		return err_set(err, mend_passes(cannot.code) ? cannot.code : rc, "%s", cannot.text);
 	if (!mended)
 		return rc;
 	points_forget(r);

@@ -6,6 +6,7 @@
 #include "receiver/recovery.h"
 
 #include "base/auto.h"
+#include "link/health.h"
 #include "link/json.h"
 #include "receiver/image_use.h"
 #include "receiver/json_file.h"
@@ -53,7 +54,7 @@ static uint64_t stored_bytes(const struct recovery *recovery, struct replica *re
 	uint64_t sum = 0;
 	if (replica_points(replica, &points, &count) == 0)
 		for (size_t i = 0; i < count; i++)
-			sum += points[i].stored_bytes;
+			sum += points[i].stored_bytes + points[i].damaged_bytes;
 	if (env_root_open(recovery->env, store_path(recovery->store), &root))
 		return sum;
 	for (unsigned i = 0; i < info->disk_count; i++) {
@@ -174,8 +175,10 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 		return NULL;
 	}
 	if (json && newest && limits && json_object_update(json, newest) == 0 && json_object_update(json, limits) == 0 &&
-	    (!watched || json_object_update(json, watched) == 0))
+	    (!watched || json_object_update(json, watched) == 0)) {
+		health_tell(json, true);
 		return json;
+	}
 	json_decref(json);
 	return NULL;
 }

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "link/events.h"
 #include "receiver/copies.h"
+#include "receiver/scrub.h"
 #include "receiver/json_file.h"
 
 #include <assert.h>
@@ -266,8 +267,8 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 	memcpy(info.name, r->name, sizeof(info.name));
 	memcpy(info.owner_pin, r->prot.owner_pin, sizeof(info.owner_pin));
 	if (info.mend_in_ms)
-		(void)snprintf(info.broken_reason, sizeof(info.broken_reason), "it cannot be read, and is looked at again in %llu s: %.300s",
-			       (unsigned long long)(info.mend_in_ms + 999) / 1000, r->why.text);
+		(void)snprintf(info.broken_reason, sizeof(info.broken_reason), "it cannot be %s, and is looked at again in %llu s: %.400s",
+			       mend_lack(r), (unsigned long long)(info.mend_in_ms + 999) / 1000, r->why.text);
 	else
 		memcpy(info.broken_reason, r->why.text, sizeof(info.broken_reason));
 	limits_text(r, r->limited, info.limited_reason, sizeof(info.limited_reason));
@@ -342,7 +343,7 @@ int replica_point_sizes(struct replica *r, uint64_t number, uint64_t ret_size[DI
 	return rc;
 }
 
-int replica_hold(struct replica *r, uint64_t number, uint64_t *ret_number, struct err *err)
+static int hold(struct replica *r, uint64_t number, bool damaged, uint64_t *ret_number, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
 	if (number == 0)
@@ -353,9 +354,23 @@ int replica_hold(struct replica *r, uint64_t number, uint64_t *ret_number, struc
 			       (unsigned long long)number, r->name);
 	if (!point)
 		return err_set(err, -ENOENT, "%s has no point yet", r->name);
+	int rc = damaged ? 0 : point_sound(r, number, err);
+	if (rc)
+		return rc;
 	point->holds++;
 	*ret_number = number;
 	return 0;
+}
+
+int replica_hold(struct replica *r, uint64_t number, uint64_t *ret_number, struct err *err)
+{
+	return hold(r, number, true, ret_number, err);
+}
+
+// An overlay that nobody stands on may be replaced by an empty one (overlays.c): whoever asks before it holds the point is told what was true then.
+int replica_hold_sound(struct replica *r, uint64_t number, uint64_t *ret_number, struct err *err)
+{
+	return hold(r, number, false, ret_number, err);
 }
 
 uint64_t replica_rewrites(struct replica *r, uint64_t number)

@@ -104,6 +104,8 @@ struct replica {
 	uint64_t mend_ns; // monotonic: not before
 	unsigned mend_failures;	  // one after another
 	unsigned unread_failures; // of those, the last that were EIO, one after another
+	uint64_t overlays_ns;	    // monotonic: who comes by looks at no overlay again before (overlays.c)
+	unsigned overlays_failures; // one after another
 	unsigned unread_looks;	  // examinations at recovery that ended in EIO, one after another
 	struct held *held; // holds on points that are not in `points` while it is broken
 	size_t held_count;
@@ -138,7 +140,12 @@ struct replica {
 	uint64_t scrub_rest_ns;	   // monotonic: no slice before
 	_Atomic bool digests_given_up; // sectors of lists and tables that cannot be read (EIO) count as damaged: it was tried often enough
 	_Atomic bool copies_due;   // files that are kept twice are to be looked at: copies.c
-	bool copies_failed;	   // the keeper's: it could not write one
+	struct copies_pass {	   // over them; the keeper's
+		bool under_way, protection_done;
+		uint64_t number; // of the point that was looked at last
+		struct err why;	 // the first that could not be written
+	} copies;
+	bool copies_failed; // the keeper's: the last pass could not write one
 	bool reopen;		   // the session is to open again: a scrub found damage that its source must hear of
 
 	// A seed is being adopted: adopt.c. Written under `lock` and retain_lock.
@@ -191,8 +198,11 @@ static inline void auto_reader(struct qcow2_reader **reader)
 
 // Makes the replica broken, for the reason in `why`, and logs it. Returns -EIO with the reason in `err`.
 int replica_break(struct replica *replica, const struct err *why, struct err *err);
-// Likewise, but where nothing was written, so that what is on disk may be looked at again: only what could not be read. Any other code is replica_break().
+// Likewise, but where nothing was written that counts, so that what is on disk may be looked at again: only what could not be read, or made good, for now. Any other
+// code is replica_break().
 int replica_break_passing(struct replica *replica, const struct err *why, struct err *err);
+const char *mend_lack(const struct replica *replica); // what a broken one that may be whole again cannot be
+bool mend_passes(int code); // mend.c: the error says that it may be otherwise in a while
 // mend.c: the holds of all points, for as long as `points` is made anew; and back. Where a point is not found its holds wait for it.
 int held_take(struct replica *replica);
 void held_give(struct replica *replica);
@@ -216,6 +226,8 @@ uint64_t replica_rollback_in_ms(const struct replica *replica); // see replica_i
 uint64_t replica_waits_for(const struct replica *replica); // see replica_info.retention_waits_for
 struct point_info *replica_point(struct replica *replica, uint64_t number); // NULL when there is none
 
+// What damaged overlays of the point take that are kept (overlays.c); 0 of what cannot be seen.
+uint64_t replica_kept_damaged(const struct replica *replica, uint64_t number);
 // Reads point.json of `number`; needs no lock.
 int replica_read_point(const struct replica *replica, uint64_t number, struct point_file *ret_point, struct err *err);
 
@@ -224,6 +236,8 @@ int replica_read_point(const struct replica *replica, uint64_t number, struct po
 int digests_of_base(struct replica *replica, unsigned disk, uint64_t size, bool locked, digest_each *each, void *context, struct err *err);
 int digests_of_point(const struct replica *replica, const struct point_file *point, unsigned disk, digest_each *each, void *context,
 		     struct err *err);
+// Opens the list of a disk of a point. 1: it is lost as a whole, as it is gone, of another length, or given up (EIO): nobody knows any of its digests.
+int digests_list_open(const struct replica *replica, uint64_t number, unsigned disk, uint64_t entries, struct env_file **ret_file, struct err *err);
 struct lost_digests {
 	uint64_t first, end, missing; // as a digest_lost is told
 	uint64_t from, to;	      // of which blocks `each` is to hear
@@ -238,6 +252,11 @@ int digests_of_newest(struct replica *replica, struct table *state, struct damag
 int unknown_note(struct replica *replica, const struct damage_set *unknown, struct err *err);
 // Both, for whoever met a digest that is unknown.
 int unknown_find(struct replica *replica, struct err *err);
+// Whether a point that shows the block's digest as unknown is in quarantine for it.
+bool unknown_noted(const struct replica *replica, unsigned disk, uint64_t index);
+// For whoever is to write `digests` down as they were read: what of them is unknown, and what else was `lost`, is in quarantine, durably. -EIO when it is not, for what is
+// lost was not found again: a sector that the disk gives back only at times is good, and is not written over.
+int unknown_settle(struct replica *replica, unsigned disk, const struct table *digests, bool lost, struct err *err);
 
 // create.c: makes the files of a new protection, durable on return; needs the store's lock.
 int replica_create(struct env_root *root, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],

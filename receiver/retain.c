@@ -5,6 +5,7 @@
 #include "receiver/replica.h"
 
 #include "base/log.h"
+#include "receiver/overlays.h"
 #include "receiver/retention.h"
 #include "receiver/scrub.h"
 
@@ -225,6 +226,17 @@ static void trash_empty(struct replica *r, const struct retain_step *step)
 	trash_remove(r, path);
 }
 
+// What a step needs cannot be told of a point whose files are damaged: those are made good, where they can be.
+static int space_fail(struct replica *r, struct err *err)
+{
+	const struct err why = *err;
+	LOCK_SCOPE(&r->lock);
+	int rc = overlays_were_it(r, &why, err);
+	if (rc > 0)
+		return err_set(err, -EAGAIN, "retention: %s; it was made good, and is tried again", why.text);
+	return rc ? rc : why.code;
+}
+
 // A merge of many points that has no room is begun with fewer of them, the newest: each frees some.
 static int step_run(struct replica *r, const struct retain_step *wanted, const struct retain_pace *pace, struct err *err)
 {
@@ -238,7 +250,7 @@ static int step_run(struct replica *r, const struct retain_step *wanted, const s
 		rc = stall_space(r, step, err);
 	}
 	if (rc)
-		return rc;
+		return space_fail(r, err);
 	rc = step->merge ? replica_merge(r, step, pace, err) : replica_fold(r, step, pace, err);
 	if (rc == 1)
 		trash_empty(r, step);

@@ -226,7 +226,7 @@ static int runs_weigh(struct weighing *w, bool fenced, bool cannot_merge, struct
 		size_t last = at;
 		while (!fenced && !cannot_merge && w->plan[last].why == 0 && last + 1 < w->count)
 			last++;
-		uint64_t stored = w->points[last].stored_bytes;
+		uint64_t stored = w->points[last].stored_bytes + w->points[last].damaged_bytes;
 		w->after[last] = (struct retention_bytes){stored, stored, stored};
 		if (last > at)
 			rc = merge_weigh(w, at, last, err);
@@ -249,7 +249,7 @@ static void sums(struct weighing *w)
 	after->likely += head;
 	after->most += head;
 	for (size_t i = 0; i < w->count; i++) {
-		now += w->points[i].stored_bytes;
+		now += w->points[i].stored_bytes + w->points[i].damaged_bytes;
 		after->least += w->after[i].least;
 		after->likely += w->after[i].likely;
 		after->most += w->after[i].most;

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "link/events.h"
+#include "receiver/chain.h"
 #include "receiver/copies.h"
 #include "receiver/overlays.h"
 #include "receiver/scrub_slice.h"
@@ -129,7 +130,7 @@ static bool overlays_made_good(struct replica *r)
 {
 	const struct err why = {.code = -EBADMSG};
 	LOCK_SCOPE(&r->lock);
-	return !r->broken && overlays_were_it(r, &why);
+	return !r->broken && overlays_in_turn(r, &why);
 }
 
 // Under retain_lock. -EAGAIN: a point was committed while something was found; look again.
@@ -160,6 +161,8 @@ static int slice_do(struct replica *r, unsigned tries, struct scrub_step *ret_st
 		*s = (struct slice){.replica = r, .disk = s->disk, .first = s->first, .end = s->end}; // what the first run had is closed
 		rc = slice_run(s, point, err);
 	}
+	if (chain_is_damaged(rc) && !(rc == -ENOENT && point) && overlays_made_good(r)) // that point was folded away, perhaps
+		return -EAGAIN;
 	LOCK_SCOPE(&r->lock);
 	if (rc == -EBADMSG) { // a digest file: docs/store.md, "Errors while running"
 		struct err why = *err;

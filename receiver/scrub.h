@@ -9,6 +9,8 @@
 
 #include "receiver/store.h"
 
+struct damage_set;
+
 enum {
 	SCRUB_PROOFS = 256,	   // versions of blocks that a slice aims at: 16 MiB
 	SCRUB_RANGE_MAX = 1024,	   // blocks of the disk in a slice
@@ -71,6 +73,7 @@ uint64_t replica_damaged_blocks(struct replica *replica, uint64_t number); // th
 
 // --- for the other files of the store; under `lock` ---
 
+int point_sound(struct replica *replica, uint64_t number, struct err *err); // replica_sound() of a point that is there
 void scrub_load(struct replica *replica);    // at recovery
 void scrub_poison(struct replica *replica);  // a session begins, or has sealed: what the newest point shows damaged is known to differ
 bool scrub_wants(const struct replica *replica, uint16_t disk, uint64_t index); // damaged in the newest point, and not whole in the head
@@ -85,6 +88,9 @@ int scrub_unreadable(struct replica *replica, uint16_t disk, uint64_t first, uin
 // are also after an error. The next pass over every point says exactly which are. Takes `lock`.
 int scrub_condemn(struct replica *replica, uint16_t disk, uint64_t number, bool any, const struct err *why, struct err *err);
 int scrub_condemn_locked(struct replica *replica, uint16_t disk, uint64_t number, bool any, const struct err *why, struct err *err); // for whoever has it
+
+// The same for whoever knows which blocks it is about.
+int scrub_claim_locked(struct replica *replica, unsigned disk, uint64_t number, const struct damage_set *set, const struct err *why, struct err *err);
 
 // scrub_wait.c: whether the pass of this replica is left alone now, because it is broken, or a slice of it failed; and for how long it is from now on.
 bool scrub_rests(struct replica *replica);

@@ -133,9 +133,9 @@ static int list_take(struct slice *s, size_t at, struct err *err)
 	unsigned long long number = s->chain.level[at].number;
 	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)s->disk, .size = s->chain.level[at].size};
 	const char *name = r->prot.disk[s->disk].name;
-	int rc = replica_open_file(r, ENV_READ, &file, err, "points/%llu/%s.digests", number, name);
+	int rc = digests_list_open(r, number, s->disk, s->entries[at], &file, err);
 	if (rc)
-		return rc;
+		return rc < 0 ? rc : losing_lost(&losing, 0, size_blocks(of.size), s->entries[at], err);
 	rc = digest_list_range(file, &of, s->entries[at], s->first, min_u64(s->end, size_blocks(of.size)), losing_take, losing_lost, &losing,
 			       err);
 	return rc ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, number, name) : 0;

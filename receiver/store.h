@@ -145,6 +145,7 @@ struct point_info {
 	uint64_t dirty_bytes;
 	uint64_t wire_bytes;
 	uint64_t stored_bytes; // of its overlays, all disks
+	uint64_t damaged_bytes; // of damaged ones that are kept beside them
 	unsigned holds;
 	uint64_t rewrites; // how often a fold or a merge wrote what it is read from anew, since the receiver's start
 	bool pinned;
@@ -259,6 +260,8 @@ pthread_mutex_t *replica_recovery_lock(struct replica *replica);
 // Keeps point `number`, and all that its chain needs, as it is until it is released. `number` 0 means the newest;
 // the one held is stored. -ENOENT when there is no such point. Holds end with the process; a failover's is durable.
 int replica_hold(struct replica *replica, uint64_t number, uint64_t *ret_number, struct err *err);
+// The same for whoever is to serve it, asked where no damage comes between: -EUCLEAN, and no hold, when the point is not sound (scrub.h, replica_sound()).
+int replica_hold_sound(struct replica *replica, uint64_t number, uint64_t *ret_number, struct err *err);
 void replica_release(struct replica *replica, uint64_t number);
 // point_info.rewrites; 0 without such a point. It does not change while the point is held.
 uint64_t replica_rewrites(struct replica *replica, uint64_t number);
@@ -266,6 +269,8 @@ uint64_t replica_rewrites(struct replica *replica, uint64_t number);
 // moment, see replica_info.fenced_point) is pinned. The open
 // session, if any, gets -ESTALE from its next call. Done twice for the same point it changes nothing; for another -EALREADY.
 int replica_fence(struct replica *replica, uint64_t number, struct err *err);
+// The same, likewise: -EUCLEAN, and no fence, when the point is not sound. Of a fence that stands already nothing is asked.
+int replica_fence_sound(struct replica *replica, uint64_t number, struct err *err);
 // Takes a fence back, with the failover's disks: they are gone, durably, before the source of the generation before may write
 // again. `number`: the fenced point, or 0 for whichever it is. -ENOENT not fenced, -EALREADY to another point, -EPERM final,
 // -EIO broken. The caller has seen to it that no program has the disks open.

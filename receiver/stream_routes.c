@@ -5,7 +5,6 @@
 #include "base/names.h"
 #include "receiver/file_stream.h"
 #include "receiver/point_stream.h"
-#include "receiver/scrub.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -35,12 +34,11 @@ unsigned recovery_get_content(void *context, const struct control_request *reque
 }
 
 // What the query says; borrowed from it.
-static int files_read(const struct recovery *recovery, const struct control_request *request, struct mount_request *mount,
+static int files_read(const struct control_request *request, struct mount_request *mount,
 		      const char **ret_path, struct err *err)
 {
 	const char *path = request->query(request, "path"), *point = request->query(request, "point");
 	const char *partition = request->query(request, "partition"), *damaged = request->query(request, "damaged");
-	struct replica *replica = store_find(recovery->store, request->arg[0]);
 	uint64_t number = 0;
 	int rc = 0;
 	mount->protection = request->arg[0];
@@ -57,8 +55,6 @@ static int files_read(const struct recovery *recovery, const struct control_requ
 	}
 	if (rc == 0 && damaged && strcmp(damaged, "yes") != 0)
 		rc = err_set(err, -EINVAL, "damaged: \"yes\" is the only value");
-	if (rc == 0 && !damaged && replica)
-		rc = replica_sound(replica, mount->point, err);
 	return rc;
 }
 
@@ -68,7 +64,7 @@ unsigned recovery_get_files(void *context, const struct control_request *request
 	struct mount_request mount = {.point = 0};
 	struct err err = {.code = 0};
 	const char *path;
-	if (files_read(recovery, request, &mount, &path, &err) || file_list(recovery->mounts, &mount, path, ret_body, &err))
+	if (files_read(request, &mount, &path, &err) || file_list(recovery->mounts, &mount, path, ret_body, &err))
 		return route_fail(&err, ret_body);
 	return HTTP_OK;
 }
@@ -79,7 +75,7 @@ unsigned recovery_get_file(void *context, const struct control_request *request,
 	struct mount_request mount = {.point = 0};
 	struct err err = {.code = 0};
 	const char *path;
-	if (files_read(recovery, request, &mount, &path, &err) ||
+	if (files_read(request, &mount, &path, &err) ||
 	    file_stream_open(recovery->mounts, &mount, path, &recovery->streams, request->stream, &err))
 		return control_fail(ret_body, err.code == -EISDIR ? -EINVAL : err.code, err.text);
 	return HTTP_OK;

@@ -3,7 +3,6 @@
 #include "receiver/route.h"
 
 #include "base/auto.h"
-#include "receiver/scrub.h"
 
 #include <errno.h>
 #include <string.h>
@@ -28,9 +27,7 @@ unsigned recovery_post_test(void *context, const struct control_request *request
 	AUTO_FREE struct test_info *test = malloc(sizeof(*test));
 	if (!test)
 		return route_answer(HTTP_OK, NULL, ret_body);
-	struct replica *replica = store_find(recovery->store, request->arg[0]);
-	if (control_read(request->body, members, 3, &err) || (replica && !damaged && replica_sound(replica, point, &err)) ||
-	    tests_start(recovery->tests, request->arg[0], name, point, test, &err))
+	if (control_read(request->body, members, 3, &err) || tests_start(recovery->tests, request->arg[0], name, point, damaged, test, &err))
 		return route_fail(&err, ret_body);
 	recovery_verify(recovery, test->protection, test->point);
 	return route_answer(HTTP_CREATED, test_json(recovery, test), ret_body);

@@ -108,9 +108,10 @@ static void test_release(struct tests *tests, const struct test *test)
 		replica_release(replica, n);
 }
 
-static int hold_one(struct replica *replica, struct test *test, struct err *err)
+static int hold_one(struct replica *replica, struct test *test, bool damaged, struct err *err)
 {
-	int rc = replica_hold(replica, test->info.point, &test->info.point, err);
+	int rc = damaged ? replica_hold(replica, test->info.point, &test->info.point, err) :
+			   replica_hold_sound(replica, test->info.point, &test->info.point, err);
 	if (rc == 0)
 		test->held_from = test->held_to = test->info.point;
 	return rc;
@@ -149,7 +150,7 @@ static void adopt(struct tests *tests, struct replica *replica, const char *prot
 		if (replica_is_broken(replica)) // points that cannot be read may be what it stands on
 			replica_keep_broken(replica);
 	} else {
-		rc = hold_one(replica, test, &err);
+		rc = hold_one(replica, test, true, &err);
 		if (rc && replica_is_broken(replica) && replica_hold_unread(replica, test->info.point) == 0)
 			test->held_from = test->held_to = test->info.point;
 	}
@@ -265,7 +266,7 @@ static int test_make(struct tests *tests, struct replica *replica, struct test *
 	return rc ? rc : test_dir_make(tests->root, &test->info, size, ret_there, err);
 }
 
-int tests_start(struct tests *tests, const char *protection, const char *name, uint64_t point, struct test_info *ret_test,
+int tests_start(struct tests *tests, const char *protection, const char *name, uint64_t point, bool damaged, struct test_info *ret_test,
 		struct err *err)
 {
 	LOCK_SCOPE(&tests->working);
@@ -283,7 +284,7 @@ int tests_start(struct tests *tests, const char *protection, const char *name, u
 		return rc;
 	(void)snprintf(test->info.protection, NAME_SIZE, "%s", protection);
 	test->info.point = point;
-	rc = hold_one(replica, test, err);
+	rc = hold_one(replica, test, damaged, err);
 	if (rc)
 		return rc;
 	rc = test_make(tests, replica, test, &there, err);

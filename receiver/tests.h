@@ -19,8 +19,9 @@ int tests_open(struct env *env, struct store *store, struct tests **ret_tests, s
 void tests_close(struct tests *tests);
 
 // Starts a test on point `point` (0: the newest). `name` NULL: the first free one of test-1, test-2, ... Durable on return.
-// -ENOENT protection or point, -EEXIST the name is taken, -EINVAL the name cannot be one, -EBUSY TESTS_MAX are there.
-int tests_start(struct tests *tests, const char *protection, const char *name, uint64_t point, struct test_info *ret_test,
+// -ENOENT protection or point, -EEXIST the name is taken, -EINVAL the name cannot be one, -EBUSY TESTS_MAX are there, -EUCLEAN the point is not sound, unless
+// `damaged`.
+int tests_start(struct tests *tests, const char *protection, const char *name, uint64_t point, bool damaged, struct test_info *ret_test,
 		struct err *err);
 
 // Throws a test away and lets its point go. -ENOENT; -EBUSY while a virtual machine has a disk of it open, unless `force`.

@@ -136,3 +136,28 @@ int unknown_find(struct replica *r, struct err *err)
 	int rc = unknown ? digests_of_newest(r, NULL, unknown, err) : err_set(err, -ENOMEM, "out of memory");
 	return rc ? rc : unknown_note(r, unknown, err);
 }
+
+bool unknown_noted(const struct replica *r, unsigned disk, uint64_t index)
+{
+	return damage_touches(&r->scrub.damage, (uint16_t)disk, index);
+}
+
+static uint64_t unknown_next(const struct table *digests, uint64_t from)
+{
+	uint64_t b = table_next(digests, from);
+	while (b != TABLE_END && !digest_is_unknown(table_get(digests, b)))
+		b = table_next(digests, b + 1);
+	return b;
+}
+
+int unknown_settle(struct replica *r, unsigned disk, const struct table *digests, bool lost, struct err *err)
+{
+	uint64_t b = unknown_next(digests, 0);
+	if (b == TABLE_END && !lost)
+		return 0;
+	int rc = unknown_find(r, err);
+	for (; rc == 0 && b != TABLE_END; b = unknown_next(digests, b + 1))
+		if (!unknown_noted(r, disk, b))
+			rc = err_set(err, -EIO, "digests of disk %s could not be read where they can be now", r->prot.disk[disk].name);
+	return rc;
+}

@@ -309,6 +309,8 @@ static void keep_put(struct group_keep *keep)
 	group->keeps--;
 	if (keep->res == 0)
 		group_forget(group);
+	if (keep->res == 0 && keep->synced)
+		intent_sweep(&group->intent);
 	keep->done(keep, keep->res);
 }
 
@@ -326,8 +328,11 @@ void group_keep(struct group *group, struct group_keep *keep)
 	keep->group = group;
 	keep->res = group->set == SET_STALE || group->incomplete ? -ESTALE : 0;
 	keep->pending = 1;
+	keep->synced = intent_sweeps(&group->intent);
 	group->keeps++;
 	for (uint16_t d = 0; keep->res == 0 && d < group->count; d++) {
+		if (!keep->synced && !group->volume[d].failed)
+			continue;
 		keep->member[d] = (struct keep_sync){.sync = {.done = on_keep_synced}, .keep = keep};
 		keep->pending++;
 		volume_sync(&group->volume[d], &keep->member[d].sync);

@@ -400,7 +400,6 @@ void group_forget(struct group *group)
 	}
 	group->set = SET_NONE;
 	drop_preserved(group);
-	intent_sweep(&group->intent);
 }
 
 void group_give_back(struct group *group)

@@ -35,6 +35,7 @@ struct group_keep {
 	struct group *group;
 	unsigned pending;
 	int res;
+	bool synced; // marks may be cleared for it
 	struct keep_sync {
 		struct volume_sync sync;
 		struct group_keep *keep;
@@ -103,7 +104,9 @@ unsigned group_holes(struct group *group, struct source_run *runs, unsigned most
 // See source_audit_next(), source_audited() (audit.h).
 bool group_audit_next(struct group *group, unsigned most, struct source_run *ret_run);
 void group_audited(struct group *group, const struct source_run *run, const unsigned char *unequal, struct source_audited *ret_audited);
-void group_keep(struct group *group, struct group_keep *keep); // -ESTALE: given up, or incomplete; -EIO: a sync failed
+// The images are synced first, unless no mark is cleared for this keep (intent_sweeps()): what is marked is compared after a power cut, whether it was durable
+// or not. -ESTALE: given up, or incomplete; -EIO: a disk failed.
+void group_keep(struct group *group, struct group_keep *keep);
 void group_give_back(struct group *group);
 void group_mark_all(struct group *group);
 void group_mark(struct group *group, uint16_t disk, uint64_t off, uint64_t len); // see source_mark()

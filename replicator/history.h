@@ -11,6 +11,7 @@
 
 #include "base/env.h"
 #include "base/err.h"
+#include "replicator/last_cycle.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -56,8 +57,9 @@ void history_what_if(const struct history *history, const struct what_if_setting
 // The smallest RPO from 1 s to 24 h, to a sixteenth, from which on every one is kept; 0: none is.
 uint64_t history_smallest_rpo(const struct history *history, const struct what_if_setting *setting);
 
-// STATE/protections/<name>/history.json, replaced as a whole. What is damaged or absent is an empty history: nothing depends on it.
-int history_load(struct env_root *state, const char *protection, struct history *ret_history, struct err *err);
-int history_save(struct env_root *state, const char *protection, const struct history *history, struct err *err);
+// STATE/protections/<name>/history.json, replaced as a whole, with what is told of the newest cycle (point 0: none). What is damaged or absent is an empty
+// history, and no cycle: nothing depends on it.
+int history_load(struct env_root *state, const char *protection, struct history *ret_history, struct last_cycle *ret_last, struct err *err);
+int history_save(struct env_root *state, const char *protection, const struct history *history, const struct last_cycle *last, struct err *err);
 
 #endif

@@ -178,9 +178,19 @@ static void sweep_disk(struct intent *intent, struct volume *volume, struct inte
 	intent->sweep_word = 0;
 }
 
+static bool rests(const struct intent *intent)
+{
+	return intent->resting && intent->count <= intent->hot_max;
+}
+
+bool intent_sweeps(const struct intent *intent)
+{
+	return !intent->wanted || intent->sweeping || !rests(intent);
+}
+
 void intent_sweep(struct intent *intent)
 {
-	if (!intent->wanted || intent->ending || (intent->resting && intent->count <= intent->hot_max))
+	if (!intent->wanted || intent->ending || rests(intent))
 		return;
 	intent->sweeping = true;
 	intent->sweep_disk = 0;

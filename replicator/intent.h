@@ -96,6 +96,8 @@ void intent_lose(struct intent *intent, uint16_t disk);
 // A keep has ended. Where cycles follow each other quickly, most regions are not written between two of them: to clear their marks each
 // time would have their next writes wait for a sync. So it does nothing while `resting`.
 void intent_sweep(struct intent *intent);
+// Whether a mark may be cleared for a keep that ends before the next one does: that keep has to sync the images first (M2).
+bool intent_sweeps(const struct intent *intent);
 void intent_end(struct intent *intent);	  // no more sweeps: what is under way is the last
 
 static inline bool intent_bit(const uint64_t *bits, uint64_t region)

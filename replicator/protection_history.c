@@ -11,7 +11,7 @@ enum { SAVE_EVERY_S = 600 };
 void dirt_load(struct protection *p)
 {
 	struct err err = {0};
-	if (history_load(p->place.state, p->config.name, &p->history, &err))
+	if (history_load(p->place.state, p->config.name, &p->history, &p->last, &err))
 		log_warning("the dirty history is begun anew protection=%s: %s", p->config.name, err.text);
 	p->history_saved_ns = protection_now_ns(p);
 }
@@ -19,7 +19,7 @@ void dirt_load(struct protection *p)
 void dirt_save(struct protection *p)
 {
 	struct err err = {0};
-	if (history_save(p->place.state, p->config.name, &p->history, &err))
+	if (history_save(p->place.state, p->config.name, &p->history, &p->last, &err))
 		log_warning("protection=%s: %s", p->config.name, err.text);
 	p->history_saved_ns = protection_now_ns(p);
 }

@@ -3,6 +3,7 @@
 #include "replicator/protection_private.h"
 
 #include "base/auto.h"
+#include "link/health.h"
 #include "link/json.h"
 #include "replicator/limiter.h"
 #include "replicator/state_marks.h"
@@ -14,34 +15,11 @@ static json_t *reason_json(enum sync_reason reason)
 	return reason == SYNC_NONE ? json_null() : json_string(sync_reason_name(reason));
 }
 
-// {"queue": 0, "read": 12, ...}, ms
-static json_t *stages_json(const uint64_t ns[RPO_STAGES])
+// Of an agent's run before this one, as long as it can be of this line of points.
+static json_t *known_cycle_json(const struct protection *p)
 {
-	json_t *json = json_object();
-	for (unsigned i = 0; i < RPO_STAGES; i++)
-		(void)json_object_set_new(json, rpo_stage_name((enum rpo_stage)i), json_count(ns[i] / MS_NS));
-	return json;
-}
-
-static json_t *last_cycle_json(const struct last_cycle *last)
-{
-	if (last->number == 0)
-		return json_null();
-	json_t *json = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "cycle", json_count(last->number), "point",
-			 json_count(last->point), "cut", json_when(last->cut_wall_ns), "commit",
-			 json_when(last->commit_wall_ns), "duration_ms", json_count(last->duration_ns / MS_NS), "hold_us",
-			 json_count(last->hold_ns / 1000), "sync_reason", reason_json(last->sync), "dirty_bytes",
-			 json_count(last->dirty_bytes), "read_bytes", json_count(last->read_bytes), "sent_blocks",
-			 json_count(last->sent_blocks), "wire_bytes", json_count(last->wire_bytes));
-	(void)json_object_set_new(json, "precopies", json_count(last->precopies));
-	(void)json_object_set_new(json, "cut_because", json_string(cycle_why_name(last->why)));
-	(void)json_object_set_new(json, "point_bytes", json_count(last->point_bytes));
-	(void)json_object_set_new(json, "stages", stages_json(last->stage_ns));
-	(void)json_object_set_new(json, "known_blocks", json_count(last->known_blocks));
-	(void)json_object_set_new(json, "unasked_blocks", json_count(last->unasked_blocks));
-	(void)json_object_set_new(json, "piece_blocks", json_count(last->piece_blocks));
-	(void)json_object_set_new(json, "plain_blocks", json_count(last->plain_blocks));
-	return json;
+	bool known = p->last.number || (p->has_point && p->last.point <= p->point);
+	return known ? last_cycle_json(&p->last) : json_null();
 }
 
 // How it packs now, and what is the limit while it ships.
@@ -171,6 +149,7 @@ static void set_times(struct protection *p, json_t *json)
 	uint64_t now_ns = env_mono_ns(p->place.env);
 	int64_t age_ns = (int64_t)now_ns - p->point_cut_mono_ns;
 	uint64_t age_ms = p->has_point && age_ns > 0 ? (uint64_t)age_ns / MS_NS : 0;
+	(void)json_object_set_new(json, "point", p->has_point ? json_count(p->point) : json_null());
 	(void)json_object_set_new(json, "age_ms", p->has_point ? json_count(age_ms) : json_null());
 	(void)json_object_set_new(json, "rpo_violated", json_boolean(!p->fenced && p->has_point && age_ms > p->config.rpo_ms));
 	uint64_t retry_ns = p->backoff.not_before_ns - min_u64(p->backoff.not_before_ns, now_ns);
@@ -268,7 +247,7 @@ json_t *protection_json(struct protection *p)
 				 json_text(p->reason), "connected", (int)p->greeted, "sync_reason",
 				 reason_json(p->sync), "dirty_bytes", json_count(price.dirty_bytes), "progress", progress_json(p),
 				 "cycles", "started", json_count(p->cycles_started), "committed",
-				 json_count(p->cycles_committed), "last_cycle", last_cycle_json(&p->last), "last_error",
+				 json_count(p->cycles_committed), "last_cycle", known_cycle_json(p), "last_error",
 				 json_text(p->last_error), "disks", disks);
 	if (!json) {
 		json_decref(needs_sync);
@@ -281,12 +260,13 @@ json_t *protection_json(struct protection *p)
 	(void)json_object_set_new(json, "crash_price", price_json(p, &price));
 	(void)json_object_set_new(json, "cuts", cuts_json(p));
 	json_t *totals = totals_json(&p->totals);
-	(void)json_object_set_new(totals, "stage_ms", stages_json(p->stage_total_ns));
+	(void)json_object_set_new(totals, "stage_ms", last_cycle_stages_json(p->stage_total_ns));
 	(void)json_object_set_new(json, "totals", totals);
 	(void)json_object_set_new(json, "paused", json_boolean(p->paused));
 	(void)json_object_set_new(json, "packing", packing_json(p));
 	set_objective(p, json);
 	(void)json_object_set_new(json, "needs_sync", needs_sync ? needs_sync : json_null());
+	health_tell(json, false);
 	return json;
 }
 

@@ -15,6 +15,7 @@
 #include "replicator/export.h"
 #include "replicator/greet.h"
 #include "replicator/history.h"
+#include "replicator/last_cycle.h"
 #include "replicator/pace.h"
 #include "replicator/protection.h"
 #include "replicator/protection_tracking.h"
@@ -44,18 +45,6 @@ enum protection_state {
 	STATE_SEED,	     // nothing begins before the receiver has a seed of each disk, and has read it
 };
 const char *protection_state_name(enum protection_state state);
-
-struct last_cycle {
-	uint64_t number, point;
-	int64_t cut_wall_ns, commit_wall_ns;
-	uint64_t duration_ns, hold_ns;
-	enum sync_reason sync;
-	uint64_t dirty_bytes, read_bytes, sent_blocks, wire_bytes;
-	uint64_t known_blocks, unasked_blocks, piece_blocks, plain_blocks, point_bytes;
-	unsigned precopies;
-	enum cycle_why why;
-	uint64_t stage_ns[RPO_STAGES]; // from the moment it was due
-};
 
 struct cycle_totals { // since this start; for counters, which only rise
 	uint64_t committed, failed;

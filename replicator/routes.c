@@ -5,6 +5,7 @@
 #include "base/auto.h"
 #include "link/events.h"
 #include "link/daemon.h"
+#include "link/health.h"
 #include "link/json.h"
 #include "replicator/desk.h"
 #include "replicator/limiter.h"
@@ -30,13 +31,15 @@ static json_t *seat_json(const struct seat *seat)
 	for (unsigned i = 0; i < config->disk_count; i++)
 		(void)json_array_append_new(disks, json_pack("{s:s, s:o}", "name", config->disk[i].name, "path",
 							     json_text(config->disk[i].path)));
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:i, s:{s:i, s:i}, s:s, s:o}",
+	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:n, s:i, s:{s:i, s:i}, s:s, s:o}",
 			 "name", config->name, "uuid", uuid, "site", config->site, "codec", protection_codec_name(config), "digest",
 			 digest_kind_name(config->digest.kind), "rpo_ms",
 			 json_count(config->rpo_ms), "points_keep", (int)config->points_keep, "state", seat->starting ? "starting" : "failed", "reason",
-			 json_text(seat->reason), "connected", 0, "rpo_violated", 1, "sync_reason", "age_ms", "progress",
+			 json_text(seat->reason), "connected", 0, "rpo_violated", 1, "sync_reason", "point", "age_ms", "progress",
 			 "next_cut_in_ms", "last_cycle", "dirty_bytes", 0, "cycles", "started", 0, "committed", 0, "last_error", "",
 			 "disks", disks);
+	health_tell(json, false);
+	return json;
 }
 
 static json_t *site_json(const struct site *site)

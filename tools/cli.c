@@ -2,6 +2,8 @@
 // How a command asks a daemon, and what it says when that fails.
 #include "tools/cli.h"
 
+#include "base/wrap.h"
+
 #include "tools/show.h"
 
 #include <errno.h>
@@ -32,6 +34,13 @@ int cli_fail(const struct cli *cli, enum cli_exit exit, const char *fmt, ...)
 	return exit;
 }
 
+static void usage_print(const struct cli_command *command)
+{
+	char name[64];
+	(void)snprintf(name, sizeof(name), "kagami %s", command->name);
+	wrap_usage(stderr, name, command->usage);
+}
+
 int cli_misused(const struct cli *cli, const char *fmt, ...)
 {
 	va_list ap;
@@ -39,7 +48,7 @@ int cli_misused(const struct cli *cli, const char *fmt, ...)
 	vcomplain(cli, fmt, ap);
 	va_end(ap);
 	if (cli->command)
-		(void)fprintf(stderr, "usage: kagami %s %s\n", cli->command->name, cli->command->usage);
+		usage_print(cli->command);
 	else
 		(void)fprintf(stderr, "usage: kagami COMMAND ...; \"kagami help\" lists the commands\n");
 	return CLI_USAGE;

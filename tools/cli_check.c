@@ -3,11 +3,15 @@
 //
 //	KAGAMI WARNING - 1 of 3 not well: vm2 paused | 'vm1 age'=3.120s;12;15;0 ...
 //
-// 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN: nobody answers, or there is nothing that could be well. What a monitor shows is standard output: the reason of
-// UNKNOWN is there, too. A daemon that was stopped takes its socket along; of one whose socket is there while nobody listens it is known that it died.
+// 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. What a monitor shows is standard output: the reason of UNKNOWN is there, too.
+//
+// A plugin's guidelines keep UNKNOWN for what says nothing of the service: misuse, no permission to ask, nothing here that could be well or not. A service that
+// does not run, or does not answer in time, is CRITICAL, be it one of the daemons or both. A daemon that was stopped takes its socket along, and is not missed;
+// of one whose socket is there while nobody listens it is known that it died.
 #include "tools/cli_check.h"
 
-#include "tools/health.h"
+#include "link/health.h"
+#include "tools/both.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
@@ -19,10 +23,11 @@ enum { CHECK_UNKNOWN = 3, CHECK_WAITS_S = 8 }; // a monitor gives up on a plugin
 
 struct check {
 	struct health_limits limits;
+	const char *run_dir;
 	const char *name; // of the only one that is looked at; NULL: all
 	enum health worst;
 	unsigned count, unwell;
-	bool died; // one of the daemons, while the other one answers
+	bool down; // one of the daemons died, or does not answer
 	FILE *trouble, *figures; // memory streams
 };
 
@@ -55,11 +60,29 @@ static void check_all(struct check *check, const json_t *answer, bool target)
 		check_one(check, protection, target);
 }
 
-// One that died says nothing of what it did: whatever the other one tells, all is not well.
-static void check_died(struct check *check, enum http_daemon daemon, bool first)
+// What one daemon has to say. Both are asked at once: two that hang take no longer than one.
+struct asked {
+	const struct cli *cli;
+	enum http_daemon daemon;
+	json_t *answer; // NULL: it could not be asked, for the reason in `why`
+	struct err why;
+};
+
+// Died, or hangs: then it says nothing of what it did, and whatever the other one tells, all is not well.
+static bool is_down(const struct asked *asked)
 {
+	return !asked->answer && (asked->why.code == -ECONNREFUSED || asked->why.code == -ETIMEDOUT);
+}
+
+static void check_down(struct check *check, const struct asked *asked)
+{
+	const char *name = http_daemon_name(asked->daemon), *between = check->unwell || check->down ? "; " : "";
 	check->worst = HEALTH_CRITICAL;
-	(void)fprintf(check->trouble, "%s%s died and does not run: its log says why, start it again", first ? "" : "; ", http_daemon_name(daemon));
+	check->down = true;
+	if (asked->why.code == -ECONNREFUSED)
+		(void)fprintf(check->trouble, "%s%s died and does not run: its log says why, start it again", between, name);
+	else
+		(void)fprintf(check->trouble, "%s%s hangs: %.300s", between, name, asked->why.text);
 }
 
 static int percent_of(const struct cli *cli, enum cli_option option, const char *what, unsigned *percent)
@@ -79,9 +102,15 @@ static int percent_of(const struct cli *cli, enum cli_option option, const char 
 	return CLI_DONE;
 }
 
+static const char *status_name(enum health health)
+{
+	static const char *const names[] = {"OK", "WARNING", "CRITICAL"};
+	return names[health];
+}
+
 static int print_verdict(const struct check *check, const char *trouble, const char *figures)
 {
-	if (check->died)
+	if (check->down)
 		return printf("KAGAMI CRITICAL - %s |%s\n", trouble, figures), HEALTH_CRITICAL;
 	if (check->count == 0 && check->name)
 		(void)printf("KAGAMI UNKNOWN - no protection is named %s here\n", check->name);
@@ -90,26 +119,24 @@ static int print_verdict(const struct check *check, const char *trouble, const c
 	else if (check->unwell == 0)
 		(void)printf("KAGAMI OK - %u within %s RPO |%s\n", check->count, check->count == 1 ? "its" : "their", figures);
 	else
-		(void)printf("KAGAMI %s - %u of %u not well: %s |%s\n", health_name(check->worst), check->unwell, check->count, trouble, figures);
+		(void)printf("KAGAMI %s - %u of %u not well: %s |%s\n", status_name(check->worst), check->unwell, check->count, trouble, figures);
 	return check->count ? (int)check->worst : CHECK_UNKNOWN;
 }
 
-// What a daemon has to say. False: it could not be asked, for the reason in `err`; -ENOENT: it is not there, -ECONNREFUSED: it died.
-static bool ask(const struct cli *cli, enum http_daemon daemon, json_t **ret_answer, struct err *err)
+static void ask(void *one)
 {
+	struct asked *asked = one;
 	struct http_reply reply;
-	*ret_answer = NULL;
-	if (http_ask(cli->run_dir, daemon, "GET", "/v1/protections", NULL, &reply, err))
-		return false;
+	if (http_ask(asked->cli->run_dir, asked->daemon, "GET", "/v1/protections", NULL, &reply, &asked->why))
+		return;
 	show_clean(reply.body);
 	if (reply.status < 400) {
-		*ret_answer = reply.body;
-		return true;
+		asked->answer = reply.body;
+		return;
 	}
-	(void)err_set(err, -EPROTO, "%s answers with status %ld: %.200s", http_daemon_name(daemon), reply.status,
+	(void)err_set(&asked->why, -EPROTO, "%s answers with status %ld: %.200s", http_daemon_name(asked->daemon), reply.status,
 		      show_text_of(json_object_get(reply.body, "error"), "message"));
 	json_decref(reply.body);
-	return false;
 }
 
 static int unknown(const char *why)
@@ -117,7 +144,7 @@ static int unknown(const char *why)
 	return printf("KAGAMI UNKNOWN - %s\n", why), CHECK_UNKNOWN;
 }
 
-static int verdict_on(struct check *check, json_t *const answer[2], const struct err why[2])
+static int verdict_on(struct check *check, const struct asked asked[2])
 {
 	char *trouble = NULL, *figures = NULL;
 	size_t len;
@@ -125,13 +152,11 @@ static int verdict_on(struct check *check, json_t *const answer[2], const struct
 	check->figures = open_memstream(&figures, &len);
 	if (!check->trouble || !check->figures)
 		abort();
-	check_all(check, answer[HTTP_REPLICATOR], false);
-	check_all(check, answer[HTTP_RECEIVER], true);
+	check_all(check, asked[HTTP_REPLICATOR].answer, false);
+	check_all(check, asked[HTTP_RECEIVER].answer, true);
 	for (int daemon = HTTP_REPLICATOR; daemon <= HTTP_RECEIVER; daemon++)
-		if (!answer[daemon] && why[daemon].code == -ECONNREFUSED) {
-			check->died = true;
-			check_died(check, daemon, check->unwell == 0);
-		}
+		if (is_down(&asked[daemon]))
+			check_down(check, &asked[daemon]);
 	if (fclose(check->trouble) || fclose(check->figures))
 		abort();
 	int exit = print_verdict(check, trouble, figures);
@@ -140,25 +165,33 @@ static int verdict_on(struct check *check, json_t *const answer[2], const struct
 	return exit;
 }
 
+// Of what could not be asked for another reason than that it is absent or down: that says nothing of it.
+static int verdict(struct check *check, const struct asked asked[2])
+{
+	char nobody[ERR_TEXT_MAX];
+	unsigned absent = 0;
+	for (int daemon = HTTP_REPLICATOR; daemon <= HTTP_RECEIVER; daemon++) {
+		if (!asked[daemon].answer && !is_down(&asked[daemon]) && asked[daemon].why.code != -ENOENT)
+			return unknown(asked[daemon].why.text);
+		absent += !asked[daemon].answer && !is_down(&asked[daemon]);
+	}
+	(void)snprintf(nobody, sizeof(nobody), "no daemon runs at %.200s", check->run_dir);
+	return absent == 2 ? unknown(nobody) : verdict_on(check, asked);
+}
+
 int cli_check_run(const struct cli *cli)
 {
-	json_t *answer[2] = {NULL, NULL};
-	struct err why[2] = {{.code = 0}, {.code = 0}}, err = {0};
-	char nobody[ERR_TEXT_MAX];
-	struct check check = {.limits = health_limits_default, .name = cli->argc ? cli->argv[0] : NULL};
+	struct asked asked[2] = {{.cli = cli, .daemon = HTTP_REPLICATOR}, {.cli = cli, .daemon = HTTP_RECEIVER}};
+	struct err err = {0};
+	struct check check = {.limits = health_limits_default, .name = cli->argc ? cli->argv[0] : NULL, .run_dir = cli->run_dir};
 	if (percent_of(cli, OPT_WARNING, "--warning", &check.limits.warning) || percent_of(cli, OPT_CRITICAL, "--critical", &check.limits.critical))
 		return CHECK_UNKNOWN; // what a monitor takes a misused plugin for
 	if (check.name && parse_name("protection", check.name, &err))
 		return unknown(err.text);
-	int exit = -1;
 	http_wait_at_most(CHECK_WAITS_S);
-	for (int daemon = HTTP_REPLICATOR; daemon <= HTTP_RECEIVER && exit < 0; daemon++)
-		if (!ask(cli, daemon, &answer[daemon], &why[daemon]) && why[daemon].code != -ENOENT && why[daemon].code != -ECONNREFUSED)
-			exit = unknown(why[daemon].text);
-	(void)snprintf(nobody, sizeof(nobody), "no daemon answers at %.200s", cli->run_dir);
-	if (exit < 0)
-		exit = answer[HTTP_REPLICATOR] || answer[HTTP_RECEIVER] ? verdict_on(&check, answer, why) : unknown(nobody);
-	json_decref(answer[HTTP_REPLICATOR]);
-	json_decref(answer[HTTP_RECEIVER]);
+	both_ask(ask, &asked[HTTP_REPLICATOR], &asked[HTTP_RECEIVER]);
+	int exit = verdict(&check, asked);
+	json_decref(asked[HTTP_REPLICATOR].answer);
+	json_decref(asked[HTTP_RECEIVER].answer);
 	return exit;
 }

@@ -24,7 +24,8 @@ static void print_state(const json_t *object, const char *side)
 	if (show_has(object, "age_ms") && strcmp(state, "failed-over") == 0)
 		(void)printf(FIELD "%s old; none follows a failover\n", "newest point", show_duration_of(object, "age_ms").text);
 	else if (show_has(object, "age_ms"))
-		(void)printf(FIELD "%s old; the RPO of %s is %s%s%s\n", "newest point", show_duration_of(object, "age_ms").text,
+		(void)printf(FIELD "%s%s%s old; the RPO of %s is %s%s%s\n", "newest point", show_has(object, "point") ? show_integer_of(object, "point").text : "",
+			     show_has(object, "point") ? ", " : "", show_duration_of(object, "age_ms").text,
 			     show_duration_of(object, "rpo_ms").text, show_flag_of(object, "rpo_violated") ? "VIOLATED" : "kept",
 			     missing[0] ? ": " : "", missing);
 	else
@@ -80,7 +81,7 @@ static void print_last_cycle(const json_t *last)
 {
 	if (!json_is_object(last))
 		return;
-	(void)printf(FIELD "%s, point %s, cut %s\n", "last cycle", show_integer_of(last, "cycle").text,
+	(void)printf(FIELD "%s, point %s, cut %s\n", "last cycle", show_has(last, "cycle") ? show_integer_of(last, "cycle").text : "of the agent's run before",
 		     show_integer_of(last, "point").text, show_time_of(last, "cut").text);
 	(void)printf(FIELD "took %s, held the guest %s us%s%s\n", "", show_duration_of(last, "duration_ms").text,
 		     show_integer_of(last, "hold_us").text, show_has(last, "sync_reason") ? ", a sync: " : "",

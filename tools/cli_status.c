@@ -5,6 +5,8 @@
 // its reason on a line below it.
 #include "tools/cli_status.h"
 
+#include "link/health.h"
+#include "tools/both.h"
 #include "tools/cli.h"
 #include "tools/cli_check.h"
 #include "tools/cli_verify.h"
@@ -43,12 +45,16 @@ static struct shown show_last_cycle(const json_t *protection)
 {
 	struct shown shown = {"-"};
 	const json_t *last = json_object_get(protection, "last_cycle");
+	bool older = !show_has(last, "cycle") && show_number_of(last, "point") != show_number_of(protection, "point"); // the agent died since
 	uint64_t dirty = show_number_of(last, "dirty_bytes"), wire = show_number_of(last, "wire_bytes");
 	if (json_is_object(last) && dirty > wire && wire)
 		(void)snprintf(shown.text, sizeof(shown.text), "%.8s, %.10s, %.1fx", show_duration_of(last, "duration_ms").text, show_size(wire).text,
 			       (double)dirty / (double)wire);
 	else if (json_is_object(last))
 		(void)snprintf(shown.text, sizeof(shown.text), "%.8s, %.10s", show_duration_of(last, "duration_ms").text, show_size(wire).text);
+	size_t used = strlen(shown.text);
+	if (older && json_is_object(last))
+		(void)snprintf(shown.text + used, sizeof(shown.text) - used, " (%.12s)", show_integer_of(last, "point").text);
 	return shown;
 }
 
@@ -59,22 +65,21 @@ static struct shown show_price(const json_t *protection)
 }
 
 // The lines below a protection that say what is wrong with it.
-static void note_trouble(struct table *table, const json_t *object)
+static void note_trouble(struct table *table, const json_t *object, bool target)
 {
-	const char *reason = show_text_of(object, "reason");
-	const char *last_error = show_text_of(object, "last_error");
-	const char *sync = show_text_of(object, "sync_reason");
-	const char *missing = show_text_of(json_object_get(object, "rpo"), "missing"); // the cause
-	if (show_flag_of(object, "rpo_violated"))
-		table_note(table, "  ! the newest point is older than the RPO%s%s", missing[0] ? ": " : "", missing);
+	json_t *why = health_why(object, target), *reason;
+	const char *last_error = show_text_of(object, "last_error"), *sync = show_text_of(object, "sync_reason");
+	bool said = false;
+	size_t i;
+	json_array_foreach(why, i, reason) {
+		table_note(table, "  ! %s", show_text_of(reason, "text"));
+		said |= strstr(show_text_of(reason, "text"), last_error) != NULL;
+	}
 	if (sync[0])
 		table_note(table, "  . compares %s: %s", cli_status_extent(sync), sync);
-	if (show_has(object, "needs_sync"))
-		table_note(table, "  ! needs a sync at the next start: %s", show_text_of(object, "needs_sync"));
-	if (reason[0])
-		table_note(table, "  ! %s", reason);
-	if (last_error[0] && strcmp(last_error, reason) != 0)
+	if (last_error[0] && !said)
 		table_note(table, "  ! last failure: %s", last_error);
+	json_decref(why);
 }
 
 static void print_source(const json_t *answer)
@@ -90,10 +95,10 @@ static void print_source(const json_t *answer)
 	table_add(table, "SOURCE\tSTATE\tNEWEST POINT\tPOINT\tLAST CYCLE: TIME, SENT\tDIRTY\tCRASH\tNEXT IN\tTO");
 	json_array_foreach(protections, i, protection) {
 		table_add(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", show_text_of(protection, "name"), show_state(protection).text,
-			  show_age(protection).text, show_integer_of(json_object_get(protection, "last_cycle"), "point").text, show_last_cycle(protection).text,
+			  show_age(protection).text, show_integer_of(protection, "point").text, show_last_cycle(protection).text,
 			  show_size_of(protection, "dirty_bytes").text, show_price(protection).text, show_duration_of(protection, "next_cut_in_ms").text,
 			  show_text_of(protection, "site"));
-		note_trouble(table, protection);
+		note_trouble(table, protection, false);
 	}
 	table_print(table, stdout);
 }
@@ -114,7 +119,7 @@ static void print_target(const json_t *answer)
 			  show_age(replica).text, show_integer_of(replica, "points").text,
 			  show_integer_of(replica, "last_point").text, show_time_of(replica, "last_cut").text,
 			  show_size_of(replica, "stored_bytes").text);
-		note_trouble(table, replica);
+		note_trouble(table, replica, true);
 		json_array_foreach(json_object_get(replica, "verifications"), n, verify)
 			cli_verify_note(table, verify);
 	}
@@ -138,15 +143,37 @@ static void print_both(const json_t *source, const json_t *target, void (*print_
 		print_other(target);
 }
 
-// Asks both daemons for `path`. On CLI_DONE each answer is the caller's, or NULL where there is none.
+struct asked {
+	const struct cli *cli;
+	enum http_daemon daemon;
+	const char *path;
+	bool absent_ok;
+	json_t *answer;
+	int rc;
+};
+
+static void ask(void *one)
+{
+	struct asked *asked = one;
+	asked->rc = cli_ask_if_there(asked->cli, asked->daemon, asked->absent_ok, &asked->answer, "%s", asked->path);
+	if (asked->rc)
+		asked->answer = NULL;
+}
+
+// Asks both daemons for `path`. Each answer is the caller's, or NULL where there is none. Where one failed, which was said, the other's is there for people; a
+// program gets both or none.
 static int ask_both(const struct cli *cli, const char *path, bool absent_ok, json_t **ret_source, json_t **ret_target)
 {
-	int rc = cli_ask_if_there(cli, HTTP_REPLICATOR, absent_ok, ret_source, "%s", path);
-	if (rc)
-		return rc;
-	rc = cli_ask_if_there(cli, HTTP_RECEIVER, absent_ok, ret_target, "%s", path);
-	if (rc)
-		json_decref(*ret_source);
+	struct asked source = {cli, HTTP_REPLICATOR, path, absent_ok, NULL, 0}, target = {cli, HTTP_RECEIVER, path, absent_ok, NULL, 0};
+	both_ask(ask, &source, &target);
+	int rc = source.rc ? source.rc : target.rc;
+	if (rc && cli->json) {
+		json_decref(source.answer);
+		json_decref(target.answer);
+		source.answer = target.answer = NULL;
+	}
+	*ret_source = source.answer;
+	*ret_target = target.answer;
 	return rc;
 }
 
@@ -163,18 +190,16 @@ static int status_of_all(const struct cli *cli)
 {
 	json_t *source, *target;
 	int rc = ask_both(cli, "/v1/protections", false, &source, &target);
-	if (rc)
-		return rc;
 	if (!source && !target)
-		return cli_no_daemon(cli);
+		return rc ? rc : cli_no_daemon(cli);
 	if (cli->json)
 		return print_both_json(source, target);
 	print_both(source, target, print_source, print_target);
-	if (!source || !target)
+	if (!rc && (!source || !target))
 		note_dead(cli, source ? HTTP_RECEIVER : HTTP_REPLICATOR);
 	json_decref(source);
 	json_decref(target);
-	return CLI_DONE;
+	return rc;
 }
 
 static int status_of_one(const struct cli *cli, const char *name)
@@ -186,14 +211,15 @@ static int status_of_one(const struct cli *cli, const char *name)
 		return cli_misused(cli, "%s", err.text);
 	(void)snprintf(path, sizeof(path), "/v1/protections/%s", name);
 	int rc = ask_both(cli, path, true, &source, &target);
-	if (rc)
+	if (rc && !source && !target)
 		return rc;
 	if (!source && !target) { // absent on both sides, or nobody to ask
 		rc = ask_both(cli, "/v1/version", false, &source, &target);
-		if (rc || (!source && !target))
-			return rc ? rc : cli_no_daemon(cli);
+		bool any = source || target;
 		json_decref(source);
 		json_decref(target);
+		if (rc || !any)
+			return rc ? rc : cli_no_daemon(cli);
 		return cli_fail(cli, CLI_REFUSED, "no protection is named \"%s\" here: \"kagami status\" lists them", name);
 	}
 	if (cli->json)
@@ -201,7 +227,7 @@ static int status_of_one(const struct cli *cli, const char *name)
 	print_both(source, target, cli_status_print_source, cli_status_print_target);
 	json_decref(source);
 	json_decref(target);
-	return CLI_DONE;
+	return rc;
 }
 
 enum { STATUS_WAITS_S = 30 }; // of a daemon that hangs: then it says so
@@ -229,7 +255,7 @@ int cli_version(const struct cli *cli)
 {
 	json_t *source, *target;
 	int rc = ask_both(cli, "/v1/version", false, &source, &target);
-	if (rc)
+	if (rc && cli->json)
 		return rc;
 	if (cli->json)
 		return cli_print_json(json_pack("{s:s, s:o?, s:o?}", "kagami", KAGAMI_VERSION, "replicator", source, "receiver", target));
@@ -238,5 +264,5 @@ int cli_version(const struct cli *cli)
 	print_version(HTTP_RECEIVER, target);
 	json_decref(source);
 	json_decref(target);
-	return CLI_DONE;
+	return rc;
 }

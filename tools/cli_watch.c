@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kagami watch`: the state of everything here, live in the terminal.
 //
-// One thread asks the daemons once a second, so that one that is slow to answer does not keep the keys waiting; the other draws and listens.
+// A thread for each daemon asks it once a second, so that one that is slow to answer keeps neither the keys nor the other daemon's half of the screen
+// waiting; the main thread draws and listens.
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/when.h"
@@ -18,28 +19,33 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ASK_EVERY_MS = 1000, LOOK_EVERY_MS = 200, SILENT_MS = 5000 };
+enum { ASK_EVERY_MS = 1000, LOOK_EVERY_MS = 200, SILENT_MS = 5000, BOTH = 1U << HTTP_REPLICATOR | 1U << HTTP_RECEIVER };
 
+struct watch;
 struct side {
+	struct watch *watch;
+	enum http_daemon daemon;
+	pthread_t thread;
+	bool started;
 	json_t *answer; // the newest; NULL: none
 	char error[ERR_TEXT_MAX];
 	uint64_t next_event;
-	bool ever; // it answered once
+	bool ever;	   // it answered once
+	int64_t asked_ms;  // since when an answer is awaited; 0: none is
 };
 
 struct watch {
-	const char *run_dir;
+	const char *run_dir, *only; // the name of the one that is watched; NULL: all
 	pthread_mutex_t lock;
 	pthread_cond_t stopped;
 	struct side side[2];
 	json_t *events;
-	int64_t asked_ms; // since when an answer is awaited; 0: none is
-	unsigned version;
+	unsigned version, asked; // daemons that were asked once
 	bool stop;
 };
 
 // Only a daemon that is there and answers badly, or one that was there, is worth a line.
-static void side_failed(struct side *side, enum http_daemon daemon, const struct err *err)
+static void side_failed(struct side *side, const struct err *err)
 {
 	json_decref(side->answer);
 	side->answer = NULL;
@@ -47,7 +53,7 @@ static void side_failed(struct side *side, enum http_daemon daemon, const struct
 	if (absent && !side->ever)
 		side->error[0] = 0;
 	else if (absent)
-		(void)snprintf(side->error, sizeof(side->error), "%s does not run any more", http_daemon_name(daemon));
+		(void)snprintf(side->error, sizeof(side->error), "%s does not run any more", http_daemon_name(side->daemon));
 	else
 		(void)snprintf(side->error, sizeof(side->error), "%s", err->text);
 }
@@ -67,16 +73,18 @@ static void events_add(struct watch *watch, const json_t *reply)
 		(void)json_array_remove(watch->events, 0);
 }
 
-static void ask_events(struct watch *watch, enum http_daemon daemon, struct side *side)
+static void ask_events(struct side *side)
 {
-	char path[64];
+	struct watch *watch = side->watch;
+	char path[64 + 2 * NAME_SIZE];
 	struct err err = {0};
 	struct http_reply reply;
+	const char *of = watch->only ? "&protection=" : "", *name = watch->only ? watch->only : "";
 	if (side->next_event == 0) // an answer has the oldest 1000 of what there is: it would take rounds to come to the newest
-		(void)snprintf(path, sizeof(path), "/v1/events?newest=%d", WATCH_EVENTS);
+		(void)snprintf(path, sizeof(path), "/v1/events?newest=%d%s%s", WATCH_EVENTS, of, name);
 	else
-		(void)snprintf(path, sizeof(path), "/v1/events?since=%llu", (unsigned long long)side->next_event);
-	if (http_ask(watch->run_dir, daemon, "GET", path, NULL, &reply, &err))
+		(void)snprintf(path, sizeof(path), "/v1/events?since=%llu%s%s", (unsigned long long)side->next_event, of, name);
+	if (http_ask(watch->run_dir, side->daemon, "GET", path, NULL, &reply, &err))
 		return;
 	show_clean(reply.body);
 	LOCK_SCOPE(&watch->lock);
@@ -87,20 +95,21 @@ static void ask_events(struct watch *watch, enum http_daemon daemon, struct side
 	json_decref(reply.body);
 }
 
-static void ask(struct watch *watch, enum http_daemon daemon)
+static void ask(struct side *side)
 {
-	struct side *side = &watch->side[daemon];
+	struct watch *watch = side->watch;
 	struct err err = {0};
 	struct http_reply reply = {.body = NULL};
-	int rc = http_ask(watch->run_dir, daemon, "GET", "/v1/protections", NULL, &reply, &err);
+	int rc = http_ask(watch->run_dir, side->daemon, "GET", "/v1/protections", NULL, &reply, &err);
 	if (!rc && reply.status != 200)
-		rc = err_set(&err, -EPROTO, "%s answers with status %ld: see its log", http_daemon_name(daemon), reply.status);
+		rc = err_set(&err, -EPROTO, "%s answers with status %ld: see its log", http_daemon_name(side->daemon), reply.status);
 	show_clean(reply.body);
 	{
 		LOCK_SCOPE(&watch->lock);
 		watch->version++;
+		watch->asked |= 1U << side->daemon;
 		if (rc) {
-			side_failed(side, daemon, &err);
+			side_failed(side, &err);
 			json_decref(reply.body);
 			return;
 		}
@@ -109,34 +118,49 @@ static void ask(struct watch *watch, enum http_daemon daemon)
 		side->error[0] = 0;
 		side->ever = true;
 	}
-	ask_events(watch, daemon, side);
+	ask_events(side);
 }
 
 // Until the next round. False: there is none.
-static bool rest(struct watch *watch)
+static bool rest(struct side *side)
 {
+	struct watch *watch = side->watch;
 	struct timespec until = clock_mono_after(ASK_EVERY_MS * UINT64_C(1000000));
 	LOCK_SCOPE(&watch->lock);
-	watch->asked_ms = 0;
+	side->asked_ms = 0;
 	while (!watch->stop && pthread_cond_clockwait(&watch->stopped, &watch->lock, CLOCK_MONOTONIC, &until) != ETIMEDOUT)
 		;
-	watch->asked_ms = clock_mono_ms();
+	side->asked_ms = clock_mono_ms();
 	return !watch->stop;
 }
 
 static void *asking(void *context)
 {
-	struct watch *watch = context;
+	struct side *side = context;
 	do {
-		ask(watch, HTTP_REPLICATOR);
-		ask(watch, HTTP_RECEIVER);
-	} while (rest(watch));
+		ask(side);
+	} while (rest(side));
 	return NULL;
+}
+
+// What is to be said of a daemon: that it does not answer, by its name and where it was asked, or why it answers badly. With the lock held.
+static const char *side_trouble(const struct side *side, char slow[ERR_TEXT_MAX])
+{
+	char socket[256];
+	struct err err = {0};
+	int64_t waiting_ms = side->asked_ms ? clock_mono_ms() - side->asked_ms : 0;
+	if (waiting_ms <= SILENT_MS)
+		return side->error;
+	if (http_socket_path(side->watch->run_dir, side->daemon, socket, sizeof(socket), &err)) // then it was not asked either
+		return side->error;
+	(void)snprintf(slow, ERR_TEXT_MAX, "%s has not answered for %s at %s%s", http_daemon_name(side->daemon), show_duration((uint64_t)waiting_ms).text, socket,
+		       side->answer ? "; what is shown of it is from before" : "");
+	return slow;
 }
 
 static void draw(struct watch *watch, struct screen *screen, struct watch_view *view, unsigned *items)
 {
-	char *lines[SCREEN_ROWS_MAX], now[WHEN_SIZE], slow[80] = "";
+	char *lines[SCREEN_ROWS_MAX], now[WHEN_SIZE], slow[2][ERR_TEXT_MAX];
 	unsigned count;
 	when_format(clock_wall_ns(), now);
 	{
@@ -144,20 +168,15 @@ static void draw(struct watch *watch, struct screen *screen, struct watch_view *
 		view->now = now;
 		view->source = watch->side[HTTP_REPLICATOR].answer;
 		view->target = watch->side[HTTP_RECEIVER].answer;
-		view->source_error = watch->side[HTTP_REPLICATOR].error;
-		view->target_error = watch->side[HTTP_RECEIVER].error;
+		view->source_error = side_trouble(&watch->side[HTTP_REPLICATOR], slow[HTTP_REPLICATOR]);
+		view->target_error = side_trouble(&watch->side[HTTP_RECEIVER], slow[HTTP_RECEIVER]);
 		view->events = watch->events;
-		int64_t waiting_ms = watch->asked_ms ? clock_mono_ms() - watch->asked_ms : 0;
-		if (waiting_ms > SILENT_MS) {
-			(void)snprintf(slow, sizeof(slow), "a daemon has not answered for %s", show_duration((uint64_t)waiting_ms).text);
-			view->source_error = slow;
-		} else if (watch->version && !view->source && !view->target && !view->source_error[0] && !view->target_error[0]) {
+		if (watch->asked == BOTH && !view->source && !view->target && !view->source_error[0] && !view->target_error[0])
 			view->source_error = "neither kagami-replicator nor kagami-receiver answers here: start one, or say where with --run-dir";
-		}
 		view->blocks = screen->blocks;
 		view->colour = screen->colour;
 		count = watch_frame(view, screen->columns, screen->rows, lines, items, &view->scroll);
-		view->now = view->source_error = NULL; // they end here
+		view->now = view->source_error = view->target_error = NULL; // they end here
 	}
 	screen_draw(screen, lines, count);
 	for (unsigned i = 0; i < count; i++)
@@ -204,15 +223,51 @@ static void watch_loop(struct watch *watch, struct screen *screen, struct watch_
 	}
 }
 
+// Signals are for the one that draws.
+static int begin(struct watch *watch)
+{
+	sigset_t all, before;
+	int rc = 0;
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before);
+	for (int daemon = HTTP_REPLICATOR; daemon <= HTTP_RECEIVER && !rc; daemon++) {
+		struct side *side = &watch->side[daemon];
+		side->watch = watch;
+		side->daemon = daemon;
+		side->asked_ms = clock_mono_ms();
+		rc = pthread_create(&side->thread, NULL, asking, side);
+		side->started = rc == 0;
+	}
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return rc;
+}
+
+static void end(struct watch *watch, int status)
+{
+	{
+		LOCK_SCOPE(&watch->lock);
+		watch->stop = true;
+		(void)pthread_cond_broadcast(&watch->stopped);
+		for (int daemon = HTTP_REPLICATOR; daemon <= HTTP_RECEIVER; daemon++)
+			if (watch->side[daemon].asked_ms && clock_mono_ms() - watch->side[daemon].asked_ms > ASK_EVERY_MS)
+				exit(status); // a daemon that does not answer does not keep the operator here
+	}
+	for (int daemon = HTTP_REPLICATOR; daemon <= HTTP_RECEIVER; daemon++) {
+		if (watch->side[daemon].started)
+			(void)pthread_join(watch->side[daemon].thread, NULL);
+		json_decref(watch->side[daemon].answer);
+	}
+	json_decref(watch->events);
+}
+
 int cli_watch(const struct cli *cli)
 {
-	struct watch watch = {.run_dir = cli->run_dir, .lock = PTHREAD_MUTEX_INITIALIZER, .stopped = PTHREAD_COND_INITIALIZER, .side = {{.next_event = 0}}};
-	struct watch_view view = {.only = cli->argc ? cli->argv[0] : NULL};
+	struct watch watch = {.run_dir = cli->run_dir, .only = cli->argc ? cli->argv[0] : NULL, .lock = PTHREAD_MUTEX_INITIALIZER,
+			      .stopped = PTHREAD_COND_INITIALIZER};
+	struct watch_view view = {.only = watch.only};
 	struct screen screen;
 	struct err err = {0};
 	char host[64] = "";
-	pthread_t thread;
-	sigset_t all, before;
 	if (cli->argc && parse_name("protection", cli->argv[0], &err))
 		return cli_misused(cli, "%s", err.text);
 	if (screen_begin(&screen, &err))
@@ -220,25 +275,11 @@ int cli_watch(const struct cli *cli)
 	(void)gethostname(host, sizeof(host) - 1);
 	view.host = host;
 	watch.events = json_array();
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &before); // signals are for the one that draws
-	int rc = pthread_create(&thread, NULL, asking, &watch);
-	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	int rc = begin(&watch);
 	if (!rc)
 		watch_loop(&watch, &screen, &view);
 	screen_end(&screen);
-	if (rc)
-		return cli_fail(cli, CLI_REFUSED, "cannot begin a thread: %s", strerror(rc));
-	{
-		LOCK_SCOPE(&watch.lock);
-		watch.stop = true;
-		(void)pthread_cond_signal(&watch.stopped);
-		if (watch.asked_ms && clock_mono_ms() - watch.asked_ms > ASK_EVERY_MS)
-			exit(CLI_DONE); // a daemon that does not answer does not keep the operator here
-	}
-	(void)pthread_join(thread, NULL);
-	json_decref(watch.side[HTTP_REPLICATOR].answer);
-	json_decref(watch.side[HTTP_RECEIVER].answer);
-	json_decref(watch.events);
-	return CLI_DONE;
+	int status = rc ? cli_fail(cli, CLI_REFUSED, "cannot begin a thread: %s", strerror(rc)) : CLI_DONE;
+	end(&watch, status);
+	return status;
 }

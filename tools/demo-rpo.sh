@@ -103,5 +103,16 @@ at = lambda share: ages[min(len(ages) - 1, int(share * len(ages)))]
 within = sum(age <= rpo for age in ages) / len(ages)
 print(f"age of the newest point, {len(ages)} samples: p50 {at(0.5)} ms, p99 {at(0.99)} ms, p99.9 {at(0.999)} ms, most {ages[-1]} ms; "
       f"within the RPO {within:.3%} of the time; {read['points']} points")
+# Each stretch outside of it: when it began, and how old the point became.
+waits, since = [], None
+for i, age in enumerate(read["ages"]):
+    if age > rpo and since is None:
+        since = i
+    elif age <= rpo and since is not None:
+        waits.append((max(read["ages"][since:i]), since / 20))
+        since = None
+if waits:
+    longest = sorted(waits, reverse=True)[:5]
+    print(f"{len(waits)} waits beyond it, the longest: " + ", ".join(f"{age} ms at {at:.0f} s" for age, at in longest))
 sys.exit(at(0.99) > rpo)
 PYTHON

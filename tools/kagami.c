@@ -3,6 +3,7 @@
 //
 // The program asks a daemon and prints the answer; it decides nothing and keeps nothing. Manual: docs/man/kagami.1.
 #include "base/size.h"
+#include "base/wrap.h"
 #include "tools/cli.h"
 
 #include <assert.h>
@@ -34,7 +35,7 @@ const struct cli_command cli_commands[] = {
 	 "and their points stay. Tokens that were made before are void. Asks first on a\n"
 	 "terminal, unless --yes is given; without one, --yes is needed.",
 	 TARGET, 1, 1, OPT_BIT(OPT_YES), cli_unpair},
-	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME\n                      [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...] [--seed]\n                      [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high]\n                      [--objective PART]", "replicate a VM's disks to a site",
+	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...] [--seed] [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high] [--objective PART]", "replicate a VM's disks to a site",
 	 "Serves each raw image PATH over NBD under the name DISK, and keeps recovery\n"
 	 "points of all of them together at SITE, the newest never older than TIME (15s,\n"
 	 "5m, 1h; from 1s to 24h). At most N points are kept, from 1 to 90, by default\n"
@@ -47,7 +48,7 @@ const struct cli_command cli_commands[] = {
 	 "The rest is what \"kagami set\" can change later.",
 	 SOURCE, 1, 1 + DISKS_MAX,
 	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY) | OPT_BIT(OPT_SEED) | OF_A_PROTECTION, cli_protect},
-	{"set", "[NAME] [--rpo TIME] [--bandwidth RULE] [--offpeak WINDOW]\n                  [--priority low|normal|high] [--objective PART] [--cycles N] [--syncs N]", "change the objective and the limits of a protection, or of all together",
+	{"set", "[NAME] [--rpo TIME] [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high] [--objective PART] [--cycles N] [--syncs N]", "change the objective and the limits of a protection, or of all together",
 	 "Without NAME it is about all protections together: --bandwidth, --cycles and\n"
 	 "--syncs at once (or default); without an option it shows them. RULE is [WINDOW]\n"
 	 "RATE, such as 50mbit, 4mbyte or \"mon-fri 08:00-18:00 20mbit\"; it may be given\n"
@@ -59,9 +60,10 @@ const struct cli_command cli_commands[] = {
 	 "With --check, prints one line as a monitoring plugin does (Nagios, Icinga) and\n"
 	 "exits with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN. The age of the newest point\n"
 	 "is a warning from 80 percent of the RPO on, and critical from 100 on, or as\n"
-	 "--warning and --critical say; so is whatever else is wrong with a protection.",
+	 "--warning and --critical say; so is whatever else is wrong with a protection. A\n"
+	 "daemon that died or hangs is critical.",
 	 EITHER, 0, 1, OPT_BIT(OPT_CHECK) | OPT_BIT(OPT_WARNING) | OPT_BIT(OPT_CRITICAL), cli_status},
-	{"watch", "[NAME]", "show the same live in the terminal",
+	{"watch", "[NAME]", "show what \"kagami status\" does, live in the terminal",
 	 "Those that are not well come first (s: by name), with their reasons, progress of\n"
 	 "syncs and scrubs, and the newest events. Up, down, page up, page down (or k, j,\n"
 	 "b, space) scroll; q ends it.",
@@ -109,16 +111,15 @@ const struct cli_command cli_commands[] = {
 	 "source's wish again. --dry-run says what would go and changes nothing.",
 	 TARGET, 1, 1, OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_KEEP) | OPT_BIT(OPT_FLOOR) | OPT_BIT(OPT_SOURCE) | OPT_BIT(OPT_DRY_RUN),
 	 cli_retention},
-	{"plan", "NAME --rpo TIME,... | retention NAME [--points N] [--keep TIERS] [--floor TIME]", "say what another RPO would cost, or another retention would keep",
+	{"plan", "NAME --rpo TIME,...\nretention NAME [--points N] [--keep TIERS] [--floor TIME]", "say what another RPO would cost, or another retention would keep",
 	 "With --rpo, on the source: for each of the times, from what the guest wrote so far,\n"
 	 "whether the present line keeps it, how much a delta has, the rate that it needs, the\n"
 	 "bytes on the wire in a day, what the points take at the target and what a crash costs.\n"
-	 "With retention, on the target:\n"
-	 "As \"kagami retention --dry-run\".", EITHER, 1, 2,
+	 "With retention, on the target: as \"kagami retention --dry-run\".", EITHER, 1, 2,
 	 OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_KEEP) | OPT_BIT(OPT_FLOOR) | OPT_BIT(OPT_SOURCE) | OPT_BIT(OPT_RPO), cli_plan},
 	{"pin", "NAME@POINT [TEXT]", "keep a point until it is unpinned", "TEXT says why, in \"kagami points\".", TARGET, 1, 2, 0, cli_pin},
 	{"unpin", "NAME@POINT", "leave a point to the retention again", "", TARGET, 1, 1, 0, cli_unpin},
-	{"failover", "NAME[@POINT] [--rollback-after TIME | --rollback | --commit]\n                       [--dry-run] [--yes] [--verify] [--damaged]",
+	{"failover", "NAME[@POINT] [--rollback-after TIME | --rollback | --commit] [--dry-run] [--yes] [--verify] [--damaged]",
 	 "make a replica usable: writable disks on a point",
 	 "Takes the newest point unless one is named. Ends replication into the replica,\n"
 	 "and prints the disks and a command that boots them. --dry-run says what would\n"
@@ -141,7 +142,7 @@ const struct cli_command cli_commands[] = {
 	 "mounts a sound point only.\n"
 	 "A point in quarantine is refused, unless --damaged is given.",
 	 TARGET, 2, 2, OPT_BIT(OPT_DISK) | OPT_BIT(OPT_PARTITION) | OPT_BIT(OPT_DAMAGED) | OPT_BIT(OPT_VERIFY), cli_mount},
-	{"umount", "DIR", "unmount it", "", TARGET, 1, 1, 0, cli_umount},
+	{"umount", "DIR", "unmount a point that was mounted", "", TARGET, 1, 1, 0, cli_umount},
 	{"mounts", "", "list mounted points", "", TARGET, 0, 0, 0, cli_mounts},
 	{"limit", "NAME --quota SIZE|none", "bound what a replica may take on disk",
 	 "SIZE is in bytes, or with K, M, G or T (200G). When base, points and the point\n"
@@ -149,7 +150,7 @@ const struct cli_command cli_commands[] = {
 	 "and the source says \"quota-reached\"; it goes on by itself when there is room.\n"
 	 "The store as a whole keeps what kagami-receiver's --reserve says free.",
 	 TARGET, 1, 1, OPT_BIT(OPT_QUOTA), cli_limit},
-	{"test", "start NAME[@POINT] [--name TEST] [--verify] [--damaged] | list [NAME] | stop NAME [TEST] [--force]", "try a point: writable disks to be thrown away",
+	{"test", "start NAME[@POINT] [--name TEST] [--verify] [--damaged]\nlist [NAME]\nstop NAME [TEST] [--force]", "try a point: writable disks to be thrown away",
 	 "start makes a writable overlay on each disk of the newest point, or of POINT,\n"
 	 "beside the replication, which goes on, and prints the disks and a command that\n"
 	 "boots them without a network. The point is held until the test is stopped, also\n"
@@ -166,7 +167,7 @@ const struct cli_command cli_commands[] = {
 	 "A block that is damaged ends the export with its number, unless --damaged is\n"
 	 "given: then what is there of it is written, and the exit status is 1.",
 	 TARGET, 2, 2, OPT_BIT(OPT_DAMAGED) | OPT_BIT(OPT_DISK) | OPT_BIT(OPT_FORMAT) | OPT_BIT(OPT_FORCE), cli_export},
-	{"files", "NAME[@POINT] ls [PATH] | get PATH [OUT] [--disk DISK] [--partition N] [--damaged] [--force]", "list or fetch single files of a point",
+	{"files", "NAME[@POINT] ls [PATH] [--disk DISK] [--partition N] [--damaged]\nNAME[@POINT] get PATH [OUT] [--disk DISK] [--partition N] [--damaged] [--force]", "list or fetch single files of a point",
 	 "ls lists a directory of the file system of a point; get copies one file to OUT,\n"
 	 "by default under its own name here, or to standard output for \"-\". The copy is\n"
 	 "the caller's, mode 0600, whatever it was in the guest. --force replaces OUT.\n"
@@ -177,14 +178,14 @@ const struct cli_command cli_commands[] = {
 	 "After a failover, what the VM wrote since is in the failover's disks alone:\n"
 	 "--discard-failover says that they may go too.",
 	 TARGET, 1, 1, OPT_BIT(OPT_YES) | OPT_BIT(OPT_DISCARD), cli_forget},
-	{"scrub", "NAME[@POINT] [--rate SIZE] [--wait] [--stop]\n                    --all [--rate SIZE] [--wait] [--stop]", "prove the blocks of a replica against their digests",
+	{"scrub", "NAME[@POINT] [--rate SIZE] [--wait] [--stop]\n--all [--rate SIZE] [--wait] [--stop]", "prove the blocks of a replica against their digests",
 	 "Reads every block of every point, or of the one that is named, at SIZE bytes a\n"
 	 "second (32M, unless the receiver was started with another rate), beside everything\n"
 	 "else. A point that shows a damaged block goes into quarantine. The receiver does\n"
 	 "this by itself every week. --stop ends a scrub before its end. With --wait, returns\n"
 	 "when it is over, with exit status 1 when there is damage.",
 	 TARGET, 0, 1, OPT_BIT(OPT_RATE) | OPT_BIT(OPT_WAIT) | OPT_BIT(OPT_STOP) | OPT_BIT(OPT_ALL), cli_scrub},
-	{"seed", "NAME/DISK FILE --format raw|qcow2 [--move | --reflink] [--peer PEER]\n                   [--wait] [--dry-run] | list | drop NAME/DISK", "use an older copy of a disk as the base of a new replica",
+	{"seed", "NAME/DISK FILE --format raw|qcow2 [--move | --reflink] [--peer PEER] [--wait] [--dry-run]\nlist\ndrop NAME/DISK", "use an older copy of a disk as the base of a new replica",
 	 "Before \"kagami protect\" makes the first copy of NAME: copies FILE into the store;\n"
 	 "the first sync then sends only what differs. FILE may be older, larger, smaller or\n"
 	 "wrong: that costs time, and nothing else. --move takes the file itself, which must be\n"
@@ -253,21 +254,31 @@ static const struct cli_command *command_find(const char *name)
 	return NULL;
 }
 
+enum { NAMES = 14 }; // columns of the list that the names have
+
 static void print_commands(const char *title, const char *host)
 {
 	(void)printf("\n%s\n", title);
 	for (const struct cli_command *command = cli_commands; command->name; command++)
-		if (strcmp(command->host, host) == 0)
-			(void)printf("  %-11s %s\n", command->name, command->summary);
+		if (strcmp(command->host, host) == 0) {
+			(void)printf("  %-11s ", command->name);
+			wrap_print(stdout, NAMES, NAMES, command->summary);
+		}
 }
 
 static int print_help(const struct cli_command *command)
 {
 	if (command) {
-		(void)printf("usage: kagami %s%s%s\n\n%s (on the %s host).\n", command->name, command->usage[0] ? " " : "", command->usage, command->summary,
-			     command->host);
-		if (command->help[0])
-			(void)printf("%s\n", command->help);
+		char name[64], about[256];
+		(void)snprintf(name, sizeof(name), "kagami %s", command->name);
+		(void)snprintf(about, sizeof(about), "On the %s host: %s.", command->host, command->summary);
+		wrap_usage(stdout, name, command->usage);
+		(void)putchar('\n');
+		wrap_print(stdout, 0, 0, about);
+		if (command->help[0]) {
+			(void)putchar('\n');
+			wrap_print(stdout, 0, 0, command->help);
+		}
 	} else {
 		(void)printf("usage: kagami [--run-dir DIR] [--json] COMMAND ...\n");
 		print_commands("On the source host, where kagami-replicator runs:", SOURCE);
@@ -342,7 +353,7 @@ static void missing_name(const struct cli *cli, char *name, size_t cap)
 {
 	const char *word = cli->command->usage;
 	name[0] = 0;
-	if (strstr(word, " | ")) // a choice: its first part is no more right than the others
+	if (strchr(word, '\n')) // a choice: its first part is no more right than the others
 		return;
 	for (int i = 0; i < cli->argc; i++) {
 		word += strcspn(word, " ");

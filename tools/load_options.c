@@ -14,18 +14,21 @@ enum { PROTECTIONS_MAX = 1000, EXIT_USAGE = 2 };
 
 static const char usage[] =
 	"Usage: kagami-load --token TOKEN [--token TOKEN ...] [OPTION ...]\n"
-	"Puts load on a receiver, and measures it. It makes protections NAME-1, NAME-2, ... there, which stay: use a\n"
-	"receiver that was started for this.\n\n"
-	"  --token TOKEN      what `kagami pair-token` printed; one for each source (at most 16)\n"
+	"Puts load on a receiver, and measures it. It makes protections NAME-1, NAME-2,\n"
+	"... there, which stay: use a receiver that was started for this.\n\n"
+	"  --token TOKEN      what `kagami pair-token` printed; one for each source (at\n"
+	"                     most 16)\n"
 	"  --protections N    connected at once (200)\n"
 	"  --active N         busy at once (50)\n"
 	"  --cycles N         of each session in a phase (20)\n"
 	"  --blocks N         of 64 KiB that a cycle changes (16)\n"
-	"  --interval TIME    from one cycle of a session to its next, at least (0ms: as fast as it goes)\n"
+	"  --interval TIME    from one cycle of a session to its next, at least (0ms: as\n"
+	"                     fast as it goes)\n"
 	"  --disk-size SIZE   of each protection's only disk (64M)\n"
 	"  --points N         that retention keeps (8)\n"
 	"  --name NAME        of the protections (load)\n"
-	"  --pid PID          of the receiver, on this host: its memory, threads and files are shown\n"
+	"  --pid PID          of the receiver, on this host: its memory, threads and\n"
+	"                     files are shown\n"
 	"  --keys DIR         where the sources' keys are made; an empty directory\n"
 	"  --json             the figures as JSON\n";
 

@@ -2,7 +2,7 @@
 #include "tools/watch_frame.h"
 
 #include "base/size.h"
-#include "tools/health.h"
+#include "link/health.h"
 #include "tools/show.h"
 #include "tools/text.h"
 
@@ -115,7 +115,7 @@ static void add_source_cells(struct line *line, const json_t *json)
 	if (line->cells >= WIDE) {
 		(void)snprintf(text, sizeof(text), "crash %.10s", show_size_of(price, "reread_bytes").text);
 		line_cell(line, 15, 0, text);
-		(void)snprintf(text, sizeof(text), "point %.20s", show_integer_of(last, "point").text);
+		(void)snprintf(text, sizeof(text), "point %.20s", show_integer_of(json, "point").text);
 		line_cell(line, 12, 0, text);
 		line_cell(line, 12, 0, show_text_of(json, "site"));
 	}

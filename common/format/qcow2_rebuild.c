@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+enum { L1_READ = 64 }; // entries of a table at a time
+
 static uint64_t round_div(uint64_t value, uint64_t unit)
 {
 	return (value + unit - 1) / unit;
@@ -38,32 +40,35 @@ static uint64_t tables_wanted(const struct qcow2_config *config, qcow2_next *nex
 	return count;
 }
 
-// Whether an L1 table with exactly these entries lies there, its L2 tables between it and the refcounts.
-static int l1_fits(struct env_file *file, const struct qcow2_header *header, const unsigned char *wanted, uint64_t end, unsigned char *l1, bool *ret_fits)
+// Whether an L1 table with exactly these entries lies there, its L2 tables between it and the refcounts. Of most places the first few entries say that it does not.
+static int l1_fits(struct env_file *file, const struct qcow2_header *header, const unsigned char *wanted, uint64_t end, bool *ret_fits)
 {
+	unsigned char l1[L1_READ * 8];
 	uint64_t from = header->l1_offset + size_round_up((uint64_t)header->l1_entries * 8, QCOW2_CLUSTER_SIZE);
-	int rc = env_pread_full(file, l1, (size_t)header->l1_entries * 8, header->l1_offset);
-	*ret_fits = rc == 0;
-	for (uint32_t i = 0; rc == 0 && *ret_fits && i < header->l1_entries; i++) {
-		uint64_t entry = get_be64(l1 + (size_t)i * 8), at = entry & QCOW2_OFFSET_MASK;
+	int rc = 0;
+	*ret_fits = true;
+	for (uint32_t i = 0; *ret_fits && i < header->l1_entries; i++) {
+		if (i % L1_READ == 0)
+			rc = env_pread_full(file, l1, min_u64(L1_READ, header->l1_entries - i) * 8, header->l1_offset + (uint64_t)i * 8);
+		if (rc)
+			break;
+		uint64_t entry = get_be64(l1 + (size_t)(i % L1_READ) * 8), at = entry & QCOW2_OFFSET_MASK;
 		*ret_fits = wanted[i] ? qcow2_l1_entry_sound(entry, end) && at >= from && at < end : entry == 0;
 	}
+	*ret_fits = *ret_fits && rc == 0;
 	return rc == -ENODATA ? 0 : rc;
 }
 
 // L1 entries of zeros alone may share a table, so that there may be fewer tables than entries: the L1 table is looked for from where it is farthest.
 static int l1_find(struct env_file *file, struct qcow2_header *header, const unsigned char *wanted, uint64_t tables, uint64_t end, struct err *err)
 {
-	AUTO_FREE unsigned char *l1 = malloc((size_t)header->l1_entries * 8);
 	uint64_t own = round_div(header->l1_entries, QCOW2_L1_PER_CLUSTER);
-	if (!l1)
-		return err_sys(err, -ENOMEM, "an L1 table");
 	for (uint64_t behind = tables + 1; behind-- > 0;) {
 		bool fits = false;
 		if (end / QCOW2_CLUSTER_SIZE < 1 + own + behind || (behind == 0 && tables))
 			continue;
 		header->l1_offset = end - (own + behind) * QCOW2_CLUSTER_SIZE;
-		int rc = l1_fits(file, header, wanted, end, l1, &fits);
+		int rc = l1_fits(file, header, wanted, end, &fits);
 		if (rc)
 			return err_sys(err, rc, "read the L1 table at %llu", (unsigned long long)header->l1_offset);
 		if (fits)

@@ -3,6 +3,8 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "base/size.h"
+#include "base/wrap.h"
 #include "link/json.h"
 
 #include <assert.h>
@@ -22,18 +24,33 @@ static struct daemon_option daemon_options[OPTIONS_MAX]; // what was said of the
 static char daemon_values[OPTIONS_MAX][PATH_MAX];
 static size_t daemon_option_count;
 
+static void usage_option(FILE *to, const char *name, const char *value_name, const char *help, unsigned widest)
+{
+	int used = fprintf(to, "  --%s %s", name, value_name);
+	unsigned column = widest + 6;
+	(void)fprintf(to, "%*s", (int)column - used, "");
+	wrap_print(to, column, column, help);
+}
+
 static void usage(FILE *to, const char *program, const char *summary, const struct daemon_option *options, size_t count)
 {
-	(void)fprintf(to, "usage: %s", program);
+	char form[1024] = "";
+	size_t used = 0;
+	unsigned widest = 0;
+	for (size_t i = 0; i < count; i++) {
+		used += (size_t)snprintf(form + used, sizeof(form) - used, options[i].required ? "--%s %s " : "[--%s %s] ", options[i].name, options[i].value_name);
+		assert(used < sizeof(form));
+		widest = (unsigned)max_u64(widest, strlen(options[i].name) + strlen(options[i].value_name) + 1);
+	}
+	(void)snprintf(form + used, sizeof(form) - used, "[--log-level LEVEL]");
+	wrap_usage(to, program, form);
+	(void)fputc('\n', to);
+	wrap_print(to, 0, 0, summary);
+	(void)fputc('\n', to);
 	for (size_t i = 0; i < count; i++)
-		(void)fprintf(to, options[i].required ? " --%s %s" : " [--%s %s]", options[i].name, options[i].value_name);
-	(void)fprintf(to, " [--log-level LEVEL]\n\n%s\n\n", summary);
-	for (size_t i = 0; i < count; i++)
-		(void)fprintf(to, "  --%-10s %-10s %s\n", options[i].name, options[i].value_name, options[i].help);
-	(void)fprintf(to,
-		      "  --%-10s %-10s error, warning, info (the default) or debug\n"
-		      "  --help, --version\n\nThe manual: man 8 %s\n",
-		      "log-level", "LEVEL", program);
+		usage_option(to, options[i].name, options[i].value_name, options[i].help, widest);
+	usage_option(to, "log-level", "LEVEL", "error, warning, info (the default) or debug", widest);
+	(void)fprintf(to, "  --help, --version\n\nThe manual: man 8 %s\n", program);
 }
 
 __attribute__((noreturn, format(printf, 1, 2))) static void misuse(const char *fmt, ...)

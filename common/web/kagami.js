@@ -57,36 +57,12 @@ function track(share, level, label) {
 	return outer;
 }
 
-// --- how well a protection is ---
+// --- how well a protection is: the daemon says it ---
 
 const bound = p => !["failed-over", "fenced"].includes(p.state);
-const share = p => p.age_ms === null || !p.rpo_ms || !bound(p) ? -1 : p.age_ms / p.rpo_ms;
-
-function trouble(p) {
-	const found = [];
-	const say = (level, why) => found.push({level, why});
-	const late = share(p);
-	const because = p.rpo && p.rpo.missing ? `: ${p.rpo.missing}` : "";
-	if (late > 1) say("critical", `The newest point is ${duration(p.age_ms)} old, the RPO is ${duration(p.rpo_ms)}${because}.`);
-	if (["failed", "version-mismatch", "broken"].includes(p.state)) say("critical", p.reason || p.state);
-	for (const disk of p.disks || []) {
-		if (disk.error) say("critical", `Disk ${disk.name}: ${disk.error}`);
-		if (disk.holes_disbelieved) say("warning", `Disk ${disk.name}: no hole is believed: ${disk.holes_disbelieved}`);
-		if (disk.tracking_lost) say("warning", `Disk ${disk.name}: its tracking is lost: ${disk.tracking_error}`);
-	}
-	for (const verify of p.verifications || [])
-		if (verify.damaged_blocks) say("critical", `Point ${verify.point}, which is in use, has damaged blocks. ${verify.reason}`);
-	if (p.scrub && p.scrub.damaged_blocks) say("critical", `${p.scrub.damaged_blocks} blocks are damaged.`);
-	if (p.needs_sync) say("warning", `It needs a sync at the next start: ${p.needs_sync}`);
-	if (p.reason && !found.some(f => f.why === p.reason)) say("warning", p.reason);
-	if (late > 0.8 && late <= 1) say("warning", `The newest point is at ${Math.round(late * 100)} % of the RPO.`);
-	if (["paused", "disconnected", "fenced"].includes(p.state) && !p.reason) say("warning", p.state === "disconnected" ? "The source is not connected." : `It is ${p.state}.`);
-	if (p.age_ms === null) say("warning", "There is no point yet.");
-	return found;
-}
+const share = p => p.age_ms === null || !p.rpo_ms || !bound(p) ? -1 : p.age_ms / p.rpo_ms; // for the bar
 
 const rank = {ok: 0, warning: 1, critical: 2};
-const worst = found => found.reduce((level, f) => rank[f.level] > rank[level] ? f.level : level, "ok");
 
 // --- asking ---
 
@@ -284,8 +260,8 @@ async function toggle(name) {
 	show();
 }
 
-function row(p, found) {
-	const level = worst(found), item = make("li", level), head = make("button", "head"), age = make("span", "age"), part = share(p);
+function row(p) {
+	const level = p.health, item = make("li", level), head = make("button", "head"), age = make("span", "age"), part = share(p);
 	head.type = "button";
 	head.dataset.key = p.name;
 	head.setAttribute("aria-expanded", String(view.open.has(p.name)));
@@ -296,7 +272,7 @@ function row(p, found) {
 	head.append(make("span", "name", p.name), make("span", `word ${level}`, p.state), age, make("span", "figure", last), make("span", "figure", due));
 	head.addEventListener("click", () => toggle(p.name));
 	item.append(head);
-	for (const f of found) item.append(make("p", `why ${f.level}`, f.why));
+	for (const reason of p.why) item.append(make("p", `why ${reason.level}`, reason.text));
 	const bar = work(p);
 	if (bar) item.append(bar);
 	if (view.open.has(p.name)) item.append(more(p));
@@ -315,18 +291,18 @@ function showEvents() {
 }
 
 function show() {
-	const all = (view.answer ? view.answer.protections : []).map(p => ({p, found: trouble(p)}));
+	const all = view.answer ? view.answer.protections : [];
 	const focused = document.activeElement && document.activeElement.dataset ? document.activeElement.dataset.key : undefined;
 	const wanted = at("find").value.trim().toLowerCase(), byName = at("order").value === "name";
-	const order = (a, b) => (byName ? 0 : rank[worst(b.found)] - rank[worst(a.found)] || share(b.p) - share(a.p)) || a.p.name.localeCompare(b.p.name);
-	const shown = all.filter(({p}) => p.name.includes(wanted)).sort(order);
-	at("list").replaceChildren(...shown.map(({p, found}) => row(p, found)));
+	const order = (a, b) => (byName ? 0 : rank[b.health] - rank[a.health] || share(b) - share(a)) || a.name.localeCompare(b.name);
+	const shown = all.filter(p => p.name.includes(wanted)).sort(order);
+	at("list").replaceChildren(...shown.map(row));
 	if (focused) {
 		const again = [...document.querySelectorAll("[data-key]")].find(element => element.dataset.key === focused);
 		if (again) again.focus({preventScroll: true});
 	}
-	const bad = all.filter(({found}) => worst(found) !== "ok").length;
-	const level = all.reduce((so, {found}) => rank[worst(found)] > rank[so] ? worst(found) : so, "ok");
+	const bad = all.filter(p => p.health !== "ok").length;
+	const level = all.reduce((so, p) => rank[p.health] > rank[so] ? p.health : so, "ok");
 	at("verdict").className = `word ${level}`;
 	const verdict = all.length === 0 ? "Nothing is protected here." : bad ? `${bad} of ${all.length} not well` : all.length === 1 ? "It is within its RPO." : `All ${all.length} are within their RPO.`;
 	if (at("verdict").textContent !== verdict) at("verdict").textContent = verdict; // said aloud when it changes, and only then

@@ -43,7 +43,7 @@ wanted=$(at_source POST /v1/protections/vm1/cycle | jq .cycle)
 committed() { [ "$(protection vm1 .cycles.committed)" -ge "$wanted" ]; }
 wait_for 30 committed
 answer=$(at_source GET /v1/protections/vm1)
-has_members protection "$answer" name uuid site codec rpo_ms points_keep state reason connected sync_reason age_ms rpo_violated \
+has_members protection "$answer" name uuid site codec rpo_ms points_keep state reason connected sync_reason point age_ms rpo_violated \
 	dirty_bytes progress next_cut_in_ms cycles last_cycle last_error disks
 has_members cycle "$(jq .last_cycle <<<"$answer")" cycle point cut commit duration_ms hold_us sync_reason dirty_bytes read_bytes \
 	sent_blocks wire_bytes
@@ -57,6 +57,7 @@ has_members replica "$(at_target GET /v1/protections/vm1)" name uuid state reaso
 has_members point "$(at_target GET /v1/protections/vm1/points | jq '.points[0]')" point cut commit consistency dirty_bytes wire_bytes \
 	stored_bytes held disks
 is "number at the two sides" "$(jq .last_cycle.point <<<"$answer")" "$(replica vm1 .last_point)"
+is "number of the newest point" "$(jq .point <<<"$answer")" "$(replica vm1 .last_point)"
 is "uuid at the two sides" "$(jq -r .uuid <<<"$answer")" "$(replica vm1 .uuid)"
 
 # What is refused, and as what.

@@ -12,7 +12,7 @@ check() { # STATUS TEXT [ARGUMENT...]
 	grep -qE -- "$text" "$W/check.out" || fail "kagami status --check $*: $(cat "$W/check.out"), expected $text"
 }
 
-KAGAMI_RUN_DIR=$R/nowhere check 3 '^KAGAMI UNKNOWN - no daemon answers'
+KAGAMI_RUN_DIR=$R/nowhere check 3 '^KAGAMI UNKNOWN - no daemon runs at'
 start_pair
 check 3 '^KAGAMI UNKNOWN - nothing is protected'
 new_image "$W/d.raw" $((8 << 20))
@@ -38,8 +38,14 @@ wait_for 30 has_point vm2
 kagami pause vm2 >/dev/null
 late() { [ "$(protection vm2 .rpo_violated)" = true ]; }
 wait_for 10 late
-check 2 '^KAGAMI CRITICAL - .*vm2: the newest point is .* old, [0-9]+% of the RPO of 1s'
+check 2 '^KAGAMI CRITICAL - .*vm2: the newest point is .* old, [0-9]+% of the RPO of 1 s'
 check 2 '^KAGAMI CRITICAL' vm2
+# Both daemons say it themselves, and what the check tells is what they told.
+is "health of one that is late" "$(protection vm2 .health)" critical
+is "level of the worst reason" "$(protection vm2 '.why[0].level')" critical
+protection vm2 '.why[].text' | grep -q 'RPO of 1 s: paused' || fail "the reasons do not say that it is paused: $(protection vm2 .why)"
+is "health at the target" "$(replica vm2 .health)" critical
+is "reasons of one that is well" "$(protection vm1 '.health + (.why | length | tostring)')" ok0
 check 0 '^KAGAMI OK' vm1
 for wrong in 0 x 50%% ''; do
 	status=0
@@ -52,13 +58,26 @@ refuses 'go with --check' kagami status --warning 50%
 kagami status >"$W/status.out"
 grep -qE '^SOURCE +STATE +NEWEST POINT +POINT +LAST CYCLE: TIME, SENT +DIRTY +CRASH +NEXT IN +TO$' "$W/status.out" || fail "headings: $(cat "$W/status.out")"
 grep -qE '^vm1 +idle +.* of 1h +1 +[0-9a-z.]+, [0-9.]+ [KM]?i?B(, [0-9.]+x)? +0 B +.* dr$' "$W/status.out" || fail "vm1: $(cat "$W/status.out")"
-grep -A1 '^vm2 ' "$W/status.out" | grep -q 'older than the RPO' || fail "vm2: $(cat "$W/status.out")"
+grep -A1 '^vm2 ' "$W/status.out" | grep -q '! the newest point is .* of the RPO of 1 s' || fail "vm2: $(cat "$W/status.out")"
 
 # One that hangs is not waited for as long as a monitor would.
 kill -STOP "$REPLICATOR"
 at_end "kill -CONT $REPLICATOR"
-check 3 '^KAGAMI UNKNOWN - no answer from .*replicator.sock within 8 seconds'
-kill -CONT "$REPLICATOR"
+check 2 '^KAGAMI CRITICAL - (vm[12].*; )?kagami-replicator hangs: no answer from .*replicator.sock within 8 seconds.* \|'
+# The other one's half of the table is there, and the failure is said.
+status=0
+kagami status >"$W/status.out" 2>"$W/status.err" || status=$?
+is "exit status of kagami status while one daemon hangs" $status 4
+grep -q '^vm1 .*connected' "$W/status.out" || fail "the other daemon's half is not shown: $(cat "$W/status.out")"
+grep -q 'no answer from .*replicator.sock within 30 seconds' "$W/status.err" || fail "what hangs is not said: $(cat "$W/status.err")"
+# Nor are two of them waited for one after the other.
+kill -STOP "$RECEIVER"
+at_end "kill -CONT $RECEIVER"
+began=$SECONDS
+check 2 '^KAGAMI CRITICAL - kagami-replicator hangs: .*; kagami-receiver hangs: .* \|$'
+at_most "seconds for two that hang" $((SECONDS - began)) 10
+kill -CONT "$REPLICATOR" "$RECEIVER"
+wait_for 30 connected vm1
 
 # One of the two dies: what the other one tells is not all. One that was stopped is not missed.
 kagami unprotect vm2 --yes >/dev/null
@@ -68,7 +87,11 @@ check 2 '^KAGAMI CRITICAL - (vm1: .*; )?kagami-receiver died and does not run.* 
 check 2 '^KAGAMI CRITICAL - .*kagami-receiver died' nobody
 kagami status >"$W/status.out"
 grep -q '^! kagami-receiver died and does not run' "$W/status.out" || fail "the table says nothing of the dead receiver: $(cat "$W/status.out")"
+kill_replicator
+check 2 '^KAGAMI CRITICAL - kagami-replicator died and does not run.*; kagami-receiver died and does not run.* \|$'
+start_replicator
 start_receiver
+wait_for 30 connected vm1
 stop_replicator
 check 1 '^KAGAMI WARNING - 1 of 1 not well: vm1 \(target\): the source is not connected'
 kagami status >"$W/status.out"

@@ -54,6 +54,22 @@ wait_for 15 shows 'kagami-receiver does not run any more'
 start_receiver
 wait_for 40 hidden 'does not run any more'
 
+# One that hangs is named, with where it was asked, and the other one's half goes on: its ages rise.
+age_at_target() { screen | sed -nE 's/^ vm1 +connected .* ([0-9.]+m?s) of .*/\1/p'; }
+kill -STOP "$REPLICATOR"
+at_end "kill -CONT $REPLICATOR"
+wait_for 20 shows '! kagami-replicator has not answered for [0-9.]+s at /'
+hidden 'kagami-receiver has not' || fail "the other daemon is said to hang as well: $(screen)"
+age=
+# shellcheck disable=SC2329 # by wait_for
+seen() { age=$(age_at_target) && [ -n "$age" ]; }
+# shellcheck disable=SC2329
+older() { screen | grep -qE '^ vm1 +connected' && [ "$(age_at_target)" != "$age" ]; }
+wait_for 10 seen
+wait_for 10 older
+kill -CONT "$REPLICATOR"
+wait_for 20 hidden 'has not answered for'
+
 term send-keys -t watch q
 wait_for 10 shows 'status 0'
 shows before || fail "the screen of before did not come back: $(screen)"
@@ -61,6 +77,8 @@ shows before || fail "the screen of before did not come back: $(screen)"
 term respawn-pane -k -t watch "echo before; KAGAMI_RUN_DIR=$KAGAMI_RUN_DIR LC_ALL=C $build/bin/kagami watch vm1; echo status \$?; sleep 1000"
 wait_for 10 shows '#|-----'
 hidden '^ vm2' || fail "one that was not asked for is shown"
+wait_for 10 shows '^ [0-9:]{8}  .* vm1: '
+hidden 'vm2: ' || fail "an event of one that was not asked for is shown: $(screen)"
 watcher=$(pgrep -f "^$build/bin/kagami watch vm1$")
 kill "$watcher"
 wait_for 10 shows 'status 0'

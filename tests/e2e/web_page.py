@@ -62,7 +62,7 @@ def source_page(browser, url):
     names = browser.js("return [...document.querySelectorAll('.name')].map(e => e.textContent)")
     check(names == ["vm2", "vm1"], f"what is not well does not come first: {names}")
     why = browser.js("return document.querySelector('li.critical').innerText")
-    check("the RPO is 1.0 s" in why and "paused" in why, f"the reason is not told: {why}")
+    check("of the RPO of 1 s" in why and "paused" in why.lower(), f"the reason is not told: {why}")
     check(browser.js("return document.querySelectorAll('#events li').length") > 0, "there is no event")
     newest = browser.js("return document.querySelector('#events li').innerText")
     check("event of before" not in newest, f"the newest event is not the first: {newest}")

@@ -32,11 +32,32 @@ static struct {
 	uint64_t at, len;
 	int code; // TEAR: the byte is flipped, once
 	unsigned hits;
+	bool blinks;
+	uint64_t reads; // of the place, the next in bit 0
+	char refused[NAME_MOST];
+	unsigned refused_after;
+	int refused_code;
 } bad = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static int refuses(const char *name)
+{
+	LOCK_SCOPE(&bad.lock);
+	size_t len = strlen(name), end = strlen(bad.refused);
+	bool is = bad.refused_code && len >= end && strcmp(name + len - end, bad.refused) == 0;
+	if (is && bad.refused_after) {
+		bad.refused_after--;
+		return 0;
+	}
+	bad.hits += is;
+	return is ? bad.refused_code : 0;
+}
 
 static int bad_open(struct env_root *root, const char *name, enum env_open how, struct env_file **ret_file)
 {
-	int rc = bad.below->open(root, name, how, ret_file);
+	int rc = refuses(name);
+	if (rc)
+		return rc;
+	rc = bad.below->open(root, name, how, ret_file);
 	LOCK_SCOPE(&bad.lock);
 	for (size_t i = 0; rc == 0 && i < OPEN_MAX; i++)
 		if (!bad.open[i].file) {
@@ -74,7 +95,9 @@ static int bad_pread(struct env_file *file, void *buf, size_t len, uint64_t off,
 	uint64_t at = 0;
 	{
 		LOCK_SCOPE(&bad.lock);
-		if (is_bad(file, len, off)) {
+		bool at_it = is_bad(file, len, off), blink = at_it && bad.blinks && !(bad.reads & 1);
+		bad.reads >>= at_it;
+		if (at_it && !blink) {
 			bad.hits++;
 			if (bad.code != TEAR)
 				return bad.code;
@@ -97,7 +120,7 @@ void bad_disk_begin(struct env *env)
 	bad.ops.open = bad_open;
 	bad.ops.close = bad_close;
 	bad.ops.pread = bad_pread;
-	bad.code = 0;
+	bad.code = bad.refused_code = 0;
 	bad.hits = 0;
 	memset(bad.open, 0, sizeof(bad.open));
 	env->ops = &bad.ops;
@@ -115,6 +138,15 @@ void bad_disk_set(const char *name, uint64_t at, uint64_t len, int code)
 	bad.at = at;
 	bad.len = len;
 	bad.code = code;
+	bad.blinks = false;
+}
+
+void bad_disk_blink(const char *name, uint64_t at, int code, uint64_t reads)
+{
+	bad_disk_set(name, at, 1, code);
+	LOCK_SCOPE(&bad.lock);
+	bad.blinks = true;
+	bad.reads = reads;
 }
 
 void bad_disk_tear(const char *name, uint64_t at)
@@ -122,8 +154,17 @@ void bad_disk_tear(const char *name, uint64_t at)
 	bad_disk_set(name, at, 1, TEAR);
 }
 
+void bad_disk_refuse(const char *suffix, unsigned after, int code)
+{
+	LOCK_SCOPE(&bad.lock);
+	(void)snprintf(bad.refused, NAME_MOST, "%s", suffix);
+	bad.refused_after = after;
+	bad.refused_code = code;
+}
+
 void bad_disk_heal(void)
 {
+	bad_disk_refuse("", 0, 0);
 	bad_disk_set("", 0, 0, 0);
 }
 

@@ -208,6 +208,14 @@ void cut_proxy_limit(struct cut_proxy *p, enum proxy_way way, uint64_t bytes)
 	p->limit[way] = bytes;
 }
 
+void cut_proxy_buffer(struct cut_proxy *p, unsigned bytes)
+{
+	int size = (int)bytes;
+	int rc = setsockopt(p->listen_fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size)); // accepted sockets inherit it
+	assert(rc == 0);
+	(void)rc;
+}
+
 void cut_proxy_delay(struct cut_proxy *p, unsigned ms)
 {
 	p->delay_ms = ms;

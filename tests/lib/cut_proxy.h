@@ -19,6 +19,8 @@ void cut_proxy_limit(struct cut_proxy *proxy, enum proxy_way way, uint64_t bytes
 // From the next connection on: what comes waits so long before it goes on, either way, and what comes behind it does not wait for it: a long
 // line, not a narrow one.
 void cut_proxy_delay(struct cut_proxy *proxy, unsigned ms);
+// From the next connection on: the socket that the client sends to takes so many bytes ahead (SO_RCVBUF), and so little is lost with the proxy.
+void cut_proxy_buffer(struct cut_proxy *proxy, unsigned bytes);
 // How often on the newest connection something went up after something had gone down: round trips that somebody waited for, at most.
 uint64_t cut_proxy_turns(struct cut_proxy *proxy);
 // That went over the newest connection so far.

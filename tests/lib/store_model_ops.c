@@ -325,7 +325,7 @@ static void op_failover(struct store_model *m)
 		return;
 	uint64_t number = m->fenced ? m->fenced : m->point[model_draw(m, m->points)].number;
 	m->asked.failover = number;
-	int rc = failover_run(sim_env(m->sim), m->store, m->replica, number, &failover, &err);
+	int rc = failover_run(sim_env(m->sim), m->store, m->replica, number, false, &failover, &err);
 	if (rc) {
 		unless_off(m, "failover", &err);
 		return;

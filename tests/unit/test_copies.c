@@ -233,6 +233,84 @@ static void store_of_before_gets_copies(void **state)
 	costs_nothing(t);
 }
 
+// An old store of many points is not written in one go, and one that cannot be written keeps no other from it.
+static void few_at_a_time_and_past_one_that_fails(void **state)
+{
+	struct store_twin *t = *state;
+	struct env_stat st;
+	uint64_t held = 0, more = COPIES_WRITTEN + 3;
+	store_twin_session(t);
+	while (t->cuts < more)
+		point_add(t);
+	replica_session_end(t->replica);
+	for (uint64_t n = 1; n <= more; n++) {
+		char name[64];
+		(void)snprintf(name, sizeof(name), "points/%llu/point.json", (unsigned long long)n);
+		assert_int_equal(env_unlink(t->temp.root, in_store(name, COPY_SUFFIX)), 0);
+	}
+	store_twin_reopen(t);
+	bad_disk_refuse("points/2/point.json.copy.new", 0, -EIO);
+	for (unsigned rounds = 1; rounds <= 2; rounds++) {
+		assert_int_equal(replica_mend(t->replica), 0);
+		held = 0;
+		for (uint64_t n = 1; n <= more; n++) {
+			char name[64];
+			(void)snprintf(name, sizeof(name), "points/%llu/point.json", (unsigned long long)n);
+			held += env_stat(t->temp.root, in_store(name, COPY_SUFFIX), &st) == 0;
+		}
+		assert_int_equal(held, rounds == 1 ? COPIES_WRITTEN - 1 : more - 1); // one of them failed
+	}
+	assert_true(atomic_load(&t->replica->copies_due));
+	bad_disk_heal();
+	assert_int_equal(replica_mend(t->replica), 0);
+	assert_false(atomic_load(&t->replica->copies_due));
+	for (uint64_t n = 1; n <= more; n++) {
+		char name[64];
+		(void)snprintf(name, sizeof(name), "points/%llu/point.json", (unsigned long long)n);
+		is_alike(t, name);
+	}
+	assert_false(replica_is_broken(t->replica));
+}
+
+// Both rot while the receiver runs: it knows what they said, and a pass writes them anew. A fence is not forgotten by that (R7).
+static void both_rot_at_run_time_and_memory_is_saved(void **state)
+{
+	struct store_twin *t = *state;
+	struct env_stat st;
+	struct err err = {0};
+	assert_int_equal(replica_fence(t->replica, 2, &err), 0);
+	for (unsigned gone = 0; gone < 2; gone++) {
+		store_flip_at(t, "protection.json", 200);
+		store_flip_at(t, "protection.json" COPY_SUFFIX, 40);
+		if (gone)
+			assert_int_equal(env_unlink(t->temp.root, "vm1/protection.json"), 0);
+		assert_int_equal(store_twin_scrub(t, 0), 0);
+		assert_int_equal(replica_mend(t->replica), 0);
+		is_alike(t, "protection.json");
+		assert_int_equal(env_stat(t->temp.root, "vm1/protection.json.damaged", &st), 0);
+	}
+	store_twin_reopen(t);
+	assert_false(replica_is_broken(t->replica));
+	assert_int_equal(replica_session_begin(t->replica, &t->open, t->pin, &t->opened, &err), -ESTALE);
+	all_alike(t);
+}
+
+// A disk that gives nothing back for a while is not written to for that, which could break what is whole.
+static void both_unreadable_at_run_time_are_left_alone(void **state)
+{
+	struct store_twin *t = *state;
+	bad_disk_refuse("vm1/protection.json", 0, -EIO);
+	store_flip_at(t, "protection.json" COPY_SUFFIX, 40);
+	assert_int_equal(store_twin_scrub(t, 0), 0);
+	assert_int_equal(replica_mend(t->replica), 0);
+	assert_false(replica_is_broken(t->replica));
+	assert_true(t->replica->copies_failed && atomic_load(&t->replica->copies_due));
+	bad_disk_heal();
+	assert_int_equal(replica_mend(t->replica), 0);
+	assert_false(t->replica->copies_failed);
+	all_alike(t);
+}
+
 // What is whole and says something else is no damage: the copy does not stand in for it.
 static void another_points_file_is_not_taken_for_damage(void **state)
 {
@@ -254,19 +332,15 @@ static void both_damaged_is_told_with_what_to_do(void **state)
 {
 	struct store_twin *t = *state;
 	struct replica_info info;
-	for (size_t i = 0; i < KEPT; i += 2) {
-		char copy[64];
-		(void)snprintf(copy, sizeof(copy), "%s" COPY_SUFFIX, kept[i]);
-		store_flip_at(t, kept[i], 40);
-		store_flip_at(t, copy, 41);
-		store_twin_reopen(t);
-		replica_info(t->replica, &info);
-		assert_true(info.broken && info.point_count == (i == 0 ? 0 : 1));
-		assert_non_null(strstr(info.broken_reason, kept[i]));
-		assert_non_null(strstr(info.broken_reason, "move the directory"));
-		store_flip_at(t, kept[i], 40);
-		store_flip_at(t, copy, 41);
-	}
+	store_flip_at(t, "protection.json", 40); // both of a point.json: test_lost_files.c
+	store_flip_at(t, "protection.json" COPY_SUFFIX, 41);
+	store_twin_reopen(t);
+	replica_info(t->replica, &info);
+	assert_true(info.broken && info.point_count == 0);
+	assert_non_null(strstr(info.broken_reason, "protection.json"));
+	assert_non_null(strstr(info.broken_reason, "move the directory"));
+	store_flip_at(t, "protection.json", 40);
+	store_flip_at(t, "protection.json" COPY_SUFFIX, 41);
 	costs_nothing(t);
 }
 
@@ -321,6 +395,9 @@ int main(void)
 		TEST(receiver_that_runs_goes_on),
 		TEST(copies_follow_every_change),
 		TEST(store_of_before_gets_copies),
+		TEST(few_at_a_time_and_past_one_that_fails),
+		TEST(both_rot_at_run_time_and_memory_is_saved),
+		TEST(both_unreadable_at_run_time_are_left_alone),
 		TEST(another_points_file_is_not_taken_for_damage),
 		TEST(both_damaged_is_told_with_what_to_do),
 		TEST(check_names_the_one_that_is_damaged),

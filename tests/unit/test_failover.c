@@ -2,8 +2,10 @@
 // Failover over the simulated disk: what it answers, what it refuses. Under crashes: test_failover_crash.c.
 #include "receiver/failover.h"
 
+#include "base/auto.h"
 #include "base/log.h"
 #include "format/qcow2.h"
+#include "receiver/replica.h"
 #include "tests/lib/feed.h"
 #include "tests/sim/env_sim.h"
 
@@ -63,7 +65,7 @@ static void bench_close(struct bench *bench)
 
 static int fail_over(struct bench *bench, uint64_t number, struct failover_info *ret_failover, struct err *err)
 {
-	return failover_run(bench->env, bench->store, bench->replica, number, ret_failover, err);
+	return failover_run(bench->env, bench->store, bench->replica, number, false, ret_failover, err);
 }
 
 static void failover_without_a_number_takes_the_newest_point(void **state)
@@ -112,6 +114,30 @@ static void failover_to_a_second_point_is_refused(void **state)
 	assert_int_equal(fail_over(&bench, 2, &failover, NULL), 0);
 	assert_int_equal(fail_over(&bench, 3, &failover, &err), -EALREADY);
 	assert_non_null(strstr(err.text, "point 2"));
+	bench_close(&bench);
+}
+
+// Damage may be found after somebody asked: it is the fence that decides, under the lock under which a damaged overlay would be replaced.
+static void failover_to_a_point_that_is_not_sound_fences_nothing(void **state)
+{
+	(void)state;
+	struct bench bench;
+	struct failover_info failover;
+	struct err err = {.code = 0};
+	const struct damage run = {.disk = 0, .first = 1, .count = 1, .from = 2, .to = DAMAGE_OPEN};
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	assert_non_null(info);
+	bench_open(&bench, "/", POINTS);
+	damage_add(&bench.replica->scrub.damage, &run);
+	for (uint64_t number = 0; number <= 2; number += 2) {
+		assert_int_equal(fail_over(&bench, number, &failover, &err), -EUCLEAN);
+		assert_non_null(strstr(err.text, "in quarantine"));
+	}
+	replica_info(bench.replica, info);
+	assert_false(info->fenced);
+	assert_int_equal(failover_run(bench.env, bench.store, bench.replica, 2, true, &failover, NULL), 0);
+	assert_int_equal(fail_over(&bench, 0, &failover, NULL), 0); // what is decided is not asked again
+	assert_int_equal(failover.point, 2);
 	bench_close(&bench);
 }
 
@@ -242,6 +268,7 @@ int main(void)
 		cmocka_unit_test(failover_without_a_number_takes_the_newest_point),
 		cmocka_unit_test(failover_asked_again_answers_the_same),
 		cmocka_unit_test(failover_to_a_second_point_is_refused),
+		cmocka_unit_test(failover_to_a_point_that_is_not_sound_fences_nothing),
 		cmocka_unit_test(failover_fences_the_source),
 		cmocka_unit_test(failover_to_a_point_that_is_not_there_changes_nothing),
 		cmocka_unit_test(failover_without_any_point_says_why),

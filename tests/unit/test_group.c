@@ -44,7 +44,7 @@ struct world {
 	bool durable[DISKS][REGIONS]; // the marks in the state file, as a crash would find them
 	struct intent_batch marks;
 	bool marks_wanted, marks_committing;
-	unsigned commits, cleared;
+	unsigned commits, cleared, unsynced_keeps;
 	int mark_res; // what commits end with
 	enum phase phase;
 	struct group_cut cut;
@@ -424,7 +424,9 @@ static void cycle_end(struct world *w)
 		assert_memory_equal(w->replica[d], w->snapshot[d], sizes[d]); // R1: byte for byte
 	w->phase = PHASE_KEEPING;
 	w->keep = (struct group_keep){.done = on_kept};
+	w->group.intent.resting = dice(3) != 0;
 	group_keep(&w->group, &w->keep);
+	w->unsynced_keeps += !w->keep.synced;
 }
 
 static void cycle_read(struct world *w)
@@ -577,6 +579,7 @@ static void run_history(uint64_t seed, uint64_t bound, uint64_t spill, struct wo
 	sum->cancelled += w->cancelled;
 	sum->reads_checked += w->reads_checked;
 	sum->commits += w->commits;
+	sum->unsynced_keeps += w->unsynced_keeps;
 	sum->cleared += w->cleared;
 	world_free(w);
 }
@@ -599,7 +602,7 @@ static void cut_point_is_the_disks_at_one_instant_while_the_guest_goes_on(void *
 	print_message("%u points, %u cuts given up since writes did not end\n", sum->points, sum->cancelled);
 	assert_true(sum->cancelled > 5);
 	print_message("%u commits of marks, %u regions cleared\n", sum->commits, sum->cleared);
-	assert_true(sum->commits > 20 && sum->cleared > 5);
+	assert_true(sum->commits > 20 && sum->cleared > 5 && sum->unsynced_keeps > 5);
 	free(sum);
 }
 
@@ -1139,19 +1142,45 @@ static void marks_rest_after_a_sweep_while_they_are_few(void **unused)
 	put(w, 1, 0);
 	put(w, 1, 2 * REGION_SIZE);
 	w->group.intent.resting = true;
-	unsigned commits = w->commits;
+	unsigned commits = w->commits, syncs = w->fake[1].syncs;
 	for (unsigned i = 0; i < 4; i++)
 		one_cycle(w);
 	assert_true(w->durable[1][0] && w->durable[1][2]);
 	assert_int_equal(w->commits, commits);
+	assert_int_equal(w->fake[1].syncs, syncs); // nothing is cleared for it: the disk is left alone
+	w->group.intent.sweeping = true; // but for a keep in the midst of a sweep of many, which may clear what this one ends
+	one_cycle(w);
+	w->group.intent.sweeping = false;
+	assert_int_equal(w->fake[1].syncs, ++syncs);
 	w->group.intent.hot_max = 1;
 	one_cycle(w);
+	assert_int_equal(w->fake[1].syncs, syncs + 1);
 	assert_false(w->durable[1][0] && w->durable[1][2]);
 	w->group.intent.resting = false;
 	one_cycle(w);
 	one_cycle(w);
 	assert_int_equal(w->group.volume[1].intent.count, 0);
 	world_free(w);
+}
+
+// Whether it has to sync or not.
+static void keep_fails_where_a_disk_failed_since_the_cut(void **unused)
+{
+	(void)unused;
+	for (int resting = 0; resting < 2; resting++) {
+		struct world *w = world_new(1 << 20);
+		put(w, 0, 0);
+		w->group.intent.resting = resting;
+		assert_int_equal(try_cut(w, CUT_POINT), 0);
+		do
+			assert_int_equal(try_fetch(w), 0);
+		while (w->batch[0].count);
+		w->fake[0].fail[AIO_SYNC] = -EIO;
+		assert_int_equal(ask(w, VOLUME_FLUSH, 0, 0, false), -EIO);
+		assert_int_equal(try_keep(w), -EIO);
+		assert_true(w->durable[0][0]);
+		world_free(w);
+	}
 }
 
 static void mark_stays_while_a_cycle_comes_to_nothing(void **unused)
@@ -1437,6 +1466,7 @@ int main(void)
 		cmocka_unit_test(cut_that_waits_for_batches_holds_nobody_and_is_not_given_up),
 		cmocka_unit_test(mark_of_a_region_written_in_every_cycle_stays_and_of_a_cold_one_goes),
 		cmocka_unit_test(marks_rest_after_a_sweep_while_they_are_few),
+		cmocka_unit_test(keep_fails_where_a_disk_failed_since_the_cut),
 		cmocka_unit_test(mark_stays_while_a_cycle_comes_to_nothing),
 		cmocka_unit_test(mark_that_cannot_be_made_lets_the_guest_go_on_and_loses_that_disk_alone),
 		cmocka_unit_test(disk_given_up_while_its_marks_hang_goes_on_and_the_others_keep_theirs),

@@ -4,6 +4,7 @@
 #include "replicator/history.h"
 #include "tests/sim/env_sim.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -137,6 +138,18 @@ static void figures_of_another_rpo_add_up(void **state)
 	assert_true(seldom.day_wire_bytes * 100 < often.day_wire_bytes);
 }
 
+static struct last_cycle some_cycle(void)
+{
+	struct last_cycle last;
+	memset(&last, 0, sizeof(last));
+	last = (struct last_cycle){.number = 7, .point = 41, .cut_wall_ns = 1767225600000000001, .commit_wall_ns = 1767225600080000002, .duration_ns = 80000001,
+				   .hold_ns = 210001, .sync = SYNC_FALSE_HOLE, .dirty_bytes = 131072, .read_bytes = 196608, .sent_blocks = 3, .wire_bytes = 40233,
+				   .known_blocks = 1, .unasked_blocks = 2, .piece_blocks = 4, .plain_blocks = 5, .point_bytes = 6, .precopies = 8, .why = CYCLE_WHY_RESTING};
+	for (unsigned i = 0; i < RPO_STAGES; i++)
+		last.stage_ns[i] = 1000000 * i + 1;
+	return last;
+}
+
 static void history_survives_a_restart_and_damage_is_an_empty_one(void **state)
 {
 	(void)state;
@@ -144,22 +157,58 @@ static void history_survives_a_restart_and_damage_is_an_empty_one(void **state)
 	struct env_root *root;
 	struct err err;
 	struct history h = linear(MB, 7), back;
+	struct last_cycle last = some_cycle(), none = {.point = 0}, seen;
 	assert_int_equal(env_root_open(sim_env(sim), "/", &root), 0);
 	assert_int_equal(env_mkdir(root, "protections"), 0);
 	assert_int_equal(env_mkdir(root, "protections/vm1"), 0);
-	assert_int_equal(history_load(root, "vm1", &back, &err), 0);
-	assert_true(back.cycles == 0);
-	assert_int_equal(history_save(root, "vm1", &h, &err), 0);
-	assert_int_equal(history_load(root, "vm1", &back, &err), 0);
+	assert_int_equal(history_load(root, "vm1", &back, &seen, &err), 0);
+	assert_true(back.cycles == 0 && seen.point == 0);
+	assert_int_equal(history_save(root, "vm1", &h, &none, &err), 0);
+	assert_int_equal(history_load(root, "vm1", &back, &seen, &err), 0);
 	assert_memory_equal(&back, &h, sizeof(h));
+	assert_true(seen.point == 0);
+	for (last.sync = SYNC_NONE; last.sync <= SYNC_FALSE_HOLE; last.sync++) { // all of it comes back, but that it is of this run
+		assert_int_equal(history_save(root, "vm1", &h, &last, &err), 0);
+		assert_int_equal(history_load(root, "vm1", &back, &seen, &err), 0);
+		assert_true(seen.number == 0);
+		seen.number = last.number;
+		assert_memory_equal(&seen, &last, sizeof(last));
+		assert_memory_equal(&back, &h, sizeof(h));
+	}
 	static const char *const bad[] = {"", "[]", "{\"version\": 1}", "{\"version\": 1, \"cycles\": 1, \"wire_ppm\": 1, \"marked_ppm\": 1, \"stretches\": []}"};
 	for (int i = 0; i < 4; i++) {
 		assert_int_equal(env_replace(root, "protections/vm1", "protections/vm1/history.json", bad[i], strlen(bad[i])), 0);
-		assert_true(history_load(root, "vm1", &back, &err) < 0);
-		assert_true(back.cycles == 0 && back.stretch[0].samples == 0);
+		assert_true(history_load(root, "vm1", &back, &seen, &err) < 0);
+		assert_true(back.cycles == 0 && back.stretch[0].samples == 0 && seen.point == 0);
 	}
 	env_root_close(root);
 	sim_free(sim);
+}
+
+// Each member of it, missing or of another kind; and what is none of its.
+static void damaged_cycle_is_none(void **state)
+{
+	(void)state;
+	struct last_cycle last = some_cycle(), seen = {.point = 0};
+	struct err err = {0};
+	json_t *whole = last_cycle_encode(&last), *value;
+	const char *name;
+	assert_int_equal(last_cycle_decode(whole, &seen, &err), 0);
+	json_object_foreach(whole, name, value)
+	{
+		json_t *other = json_deep_copy(whole);
+		(void)json_object_set_new(other, name, json_is_string(value) ? json_string("nobody's") : json_string("1"));
+		seen.point = 0;
+		assert_int_equal(last_cycle_decode(other, &seen, &err), -EINVAL);
+		(void)json_object_del(other, name);
+		assert_int_equal(last_cycle_decode(other, &seen, &err), strcmp(name, "sync_reason") == 0 ? 0 : -EINVAL);
+		json_decref(other);
+	}
+	(void)json_array_set_new(json_object_get(whole, "stages_ns"), 1, json_integer(-1));
+	assert_int_equal(last_cycle_decode(whole, &seen, &err), -EINVAL);
+	(void)json_object_set_new(whole, "more", json_integer(1));
+	assert_int_equal(last_cycle_decode(whole, &seen, &err), -EINVAL);
+	json_decref(whole);
 }
 
 int main(void)
@@ -171,6 +220,7 @@ int main(void)
 		cmocka_unit_test(rpo_is_kept_where_the_line_takes_half_of_it_for_the_other_half),
 		cmocka_unit_test(figures_of_another_rpo_add_up),
 		cmocka_unit_test(history_survives_a_restart_and_damage_is_an_empty_one),
+		cmocka_unit_test(damaged_cycle_is_none),
 	};
 	return cmocka_run_group_tests_name("history", tests, NULL, NULL);
 }

@@ -223,7 +223,7 @@ static void reserve_stays_free_of_heads_and_a_failover_has_it(void **state)
 	struct replica *created;
 	strcpy(third.name, "vm3");
 	assert_int_equal(store_create(w->store, &third, pin, &created, &w->err), -ENOSPC);
-	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, &failover, &w->err), 0);
+	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, false, &failover, &w->err), 0);
 	assert_int_equal(failover.point, 1);
 	assert_int_equal(replica_unfence(w->vm[0], 0, &w->err), 0);
 	assert_int_equal(info_of(w, 0)->point_count, 1);

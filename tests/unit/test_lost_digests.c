@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "receiver/chain.h"
 #include "receiver/replica.h"
+#include "tests/lib/bad_disk.h"
 #include "tests/lib/store_flip.h"
 
 #include <errno.h>
@@ -398,6 +399,61 @@ static void session_waits_until_it_can_be_noted(void **state)
 	free(t);
 }
 
+// --- a sector that the disk gives back only at times ---
+
+static void every_unknown_is_noted(struct store_twin *t)
+{
+	AUTO_FREE struct damage_set *unknown = calloc(1, sizeof(*unknown));
+	assert_non_null(unknown);
+	LOCK_SCOPE(&t->replica->lock);
+	assert_int_equal(digests_of_newest(t->replica, NULL, unknown, NULL), 0);
+	for (unsigned i = 0; i < unknown->count; i++)
+		assert_true(damage_covers(&t->replica->scrub.damage, &unknown->run[i]));
+}
+
+// Whenever it comes and goes: what a fold or a merge writes down as unknown is in quarantine; and where they cannot tell, they are done later, and no digest is lost.
+static void what_comes_and_goes_is_not_lost_unnoted(void **state)
+{
+	static const struct {
+		const char *name;
+		uint64_t sector;
+		bool merge;
+	} cases[] = {{"vm1/points/2/vdb.digests", 1, false}, {"vm1/points/2/vda.digests", 1, false}, {"vm1/base/vdb.digests", 2, false},
+		     {"vm1/base/vda.digests", 1, false},     {"vm1/points/3/vdb.digests", 2, true},  {"vm1/points/4/vdb.digests", 1, true}};
+	static const uint64_t patterns[] = {0, 3, 6, 12, 15, 27, 51, 99}; // a sector that cannot be read with others is read once more by itself
+	unsigned done = 0, later = 0;
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		for (size_t p = 0; p < sizeof(patterns) / sizeof(patterns[0]); p++) {
+			struct store_twin *t = calloc(1, sizeof(*t));
+			struct err err = {0};
+			assert_non_null(t);
+			points_make(t);
+			bad_disk_begin(t->temp.root->env);
+			if (cases[i].merge)
+				assert_int_equal(replica_pin(t->replica, 2, "", NULL), 0);
+			store_twin_keep(t, cases[i].merge ? 1 : 2);
+			atomic_store(&t->replica->digests_given_up, true);
+			bad_disk_blink(cases[i].name, cases[i].sector * DIGEST_SECTOR + 24, -EIO, patterns[p]);
+			int rc = replica_retain(t->replica, &err);
+			done += rc == 1;
+			later += rc == -EIO;
+			assert_true(rc == 1 || rc == -EIO);
+			bad_disk_heal();
+			every_unknown_is_noted(t);
+			if (rc < 0) {
+				assert_int_equal(replica_retain(t->replica, &err), 1);
+				every_unknown_is_noted(t);
+				assert_int_equal(store_twin_scrub(t, 0), 0); // all digests are there
+				assert_true(store_twin_check(t, false));
+			}
+			bad_disk_end();
+			store_twin_end(t);
+			free(t);
+		}
+	assert_true(done > 0 && later > 0);
+}
+
 int main(void)
 {
 	log_init("test_lost_digests", LOG_LEVEL_ERROR);
@@ -409,6 +465,7 @@ int main(void)
 		cmocka_unit_test(first_sector_says_nothing_that_is_not_known),
 		cmocka_unit_test(overlay_that_holds_fewer_blocks_than_are_missing_says_nothing),
 		cmocka_unit_test(session_waits_until_it_can_be_noted),
+		cmocka_unit_test(what_comes_and_goes_is_not_lost_unnoted),
 	};
 	return cmocka_run_group_tests_name("lost_digests", tests, NULL, NULL);
 }

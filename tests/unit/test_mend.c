@@ -166,6 +166,10 @@ static void what_is_damaged_is_not_looked_at_again(void **state)
 	open_store(b);
 	store_close(b->store);
 	b->store = NULL;
+	struct env_root *root = NULL;
+	assert_int_equal(env_root_open(b->env, "/store", &root), 0);
+	assert_int_equal(env_unlink(root, "vm1/points/2/vda.digests"), 0); // so that nobody knows what that point is
+	env_root_close(root);
 	bad_disk_set("vm1/points/2/point.json", 0, WHOLE, -EBADMSG);
 	open_store(b);
 	replica_info(b->replica, &b->info);

@@ -307,6 +307,21 @@ static void spoil_header_and_list(struct store_twin *t, const char *name)
 	store_flip_at(t, list, DIGEST_SECTOR + 30);
 }
 
+// What is kept of it is part of what the protection takes.
+static void used_counts(struct store_twin *t, uint64_t point)
+{
+	struct env_stat st = {.size = 0};
+	struct replica_info info;
+	char aside[80];
+	(void)snprintf(aside, sizeof(aside), "points/%llu/vda.qcow2.damaged", (unsigned long long)point);
+	(void)env_stat(t->temp.root, in_store(aside), &st);
+	replica_info(t->replica, &info);
+	uint64_t sum = t->replica->base_bytes + st.size;
+	for (size_t i = 0; i < t->replica->point_count; i++)
+		sum += t->replica->points[i].stored_bytes;
+	assert_int_equal(info.used_bytes, sum);
+}
+
 static void what_cannot_be_made_good_is_in_quarantine_and_the_rest_goes_on(void **state)
 {
 	static spoil *const spoils[] = {spoil_end, spoil_all, spoil_name, spoil_header_and_list};
@@ -323,7 +338,9 @@ static void what_cannot_be_made_good_is_in_quarantine_and_the_rest_goes_on(void 
 			store_twin_reopen(t);
 			refused_from(t, n);
 			assert_int_equal(file_there(t, aside), spoils[i] != spoil_name);
+			used_counts(t, n);
 			store_twin_reopen(t); // as it is durable
+			used_counts(t, n);
 			refused_from(t, n);
 			next_sync_makes_it_good(t, n);
 			store_twin_end(t);
@@ -423,6 +440,121 @@ static void quarantine_comes_first(void **state)
 	refused_from(t, 3);
 }
 
+// --- what passes ---
+
+// The world is short of something while it is mended: that is what the reason says, and it goes on by itself.
+static void what_keeps_it_from_being_made_good_is_named_and_passes(void **state)
+{
+	static const struct {
+		uint64_t point;
+		const char *name;
+		int code;
+		unsigned after;
+	} cases[] = {{3, "points/3/vda.qcow2", -EMFILE, 1},     {3, "points/3/vda.qcow2", -ENOMEM, 1},  {3, "scrub.json.new", -ENOSPC, 0},	       {3, "points/3/vda.qcow2.new", -ENOSPC, 0}, {3, "points/3/vda.qcow2.new", -EDQUOT, 0},
+		     {3, "points/3/vda.qcow2.new", -EMFILE, 0}, {3, "points/3/vda.qcow2.new", -EIO, 0},    {3, "points/3/point.json.new", -ENOSPC, 0},
+		     {2, "points/3/vda.qcow2", -EMFILE, 0},     {2, "points/4/point.json", -ENFILE, 0},    {2, "points/4/vda.qcow2", -ENOMEM, 0}};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct store_twin *t = calloc(1, sizeof(*t));
+		struct replica_info info;
+		char name[64];
+		assert_non_null(t);
+		begin(t, true);
+		bad_disk_begin(t->temp.root->env);
+		overlay_name(name, cases[i].point);
+		cut_off(t, name, 65536);
+		bad_disk_refuse(cases[i].name, cases[i].after, cases[i].code);
+		store_twin_reopen(t);
+		replica_info(t->replica, &info);
+		if (!info.broken || info.mend_in_ms == 0 || !strstr(info.broken_reason, strerror(-cases[i].code)))
+			fail_msg("%s %d: %d %s", cases[i].name, cases[i].code, info.broken, info.broken_reason);
+		t->replica->mend_ns = 0;
+		assert_int_equal(replica_mend(t->replica), 0);
+		replica_info(t->replica, &info);
+		assert_true(cases[i].code != -ENOSPC || info.mend_in_ms <= 30000); // space is asked after at each round
+		bad_disk_heal();
+		t->replica->mend_ns = 0;
+		assert_int_equal(replica_mend(t->replica), 1);
+		refused_from(t, cases[i].point);
+		next_sync_makes_it_good(t, cases[i].point);
+		bad_disk_end();
+		store_twin_end(t);
+		free(t);
+	}
+}
+
+// A fold and a merge that meet it then are done later; the replica is not broken by that.
+static void fold_that_cannot_make_it_good_now_is_done_later(void **state)
+{
+	static const int codes[] = {-ENOSPC, -EMFILE, -EIO};
+	(void)state;
+	for (unsigned i = 0; i < 6; i++) {
+		struct store_twin *t = calloc(1, sizeof(*t));
+		struct err err = {0};
+		const int code = codes[i % 3];
+		assert_non_null(t);
+		begin(t, true);
+		bad_disk_begin(t->temp.root->env);
+		spoil_header_and_list(t, i < 3 ? "points/2/vda.qcow2" : "points/3/vda.qcow2");
+		if (i >= 3)
+			assert_int_equal(replica_pin(t->replica, 2, "", NULL), 0);
+		store_twin_keep(t, i < 3 ? 2 : 1);
+		bad_disk_refuse("vda.qcow2.new", 0, code);
+		assert_int_equal(replica_retain(t->replica, &err), code);
+		assert_non_null(strstr(err.text, strerror(-code)));
+		not_broken(t);
+		bad_disk_heal();
+		assert_int_equal(retain(t), -EAGAIN);
+		assert_int_equal(retain(t), 1);
+		not_broken(t);
+		assert_int_equal(replica_sound(t->replica, POINTS, NULL), -EUCLEAN);
+		assert_true(i < 3 || replica_sound(t->replica, 2, NULL) == 0);
+		bad_disk_end();
+		store_twin_end(t);
+		free(t);
+	}
+}
+
+// The point above the one that is folded gets its header changed: one that is damaged is written anew first.
+static void fold_under_a_damaged_header_makes_it_good(void **state)
+{
+	struct store_twin *t = *state;
+	store_flip_at(t, "points/3/vda.qcow2", 3);
+	store_twin_keep(t, 2);
+	assert_int_equal(retain(t), -EAGAIN);
+	not_broken(t);
+	assert_int_equal(retain(t), 1);
+	not_broken(t);
+	assert_int_equal(store_twin_scrub(t, 0), 0);
+	assert_true(store_twin_check(t, false));
+	store_twin_reopen(t);
+	not_broken(t);
+}
+
+// Each slice meets it again: all overlays are looked at under the lock, so not each time.
+static void one_that_cannot_be_made_good_is_not_looked_at_with_each_slice(void **state)
+{
+	struct store_twin *t = *state;
+	struct err err = {0};
+	uint64_t held = 0;
+	assert_int_equal(replica_hold(t->replica, 4, &held, &err), 0);
+	cut_off(t, "points/3/vda.qcow2", 65536);
+	for (unsigned i = 0; i < 3; i++)
+		(void)store_twin_scrub(t, 0);
+	assert_int_equal(t->replica->overlays_failures, 1);
+	t->replica->overlays_ns = 0;
+	(void)store_twin_scrub(t, 0);
+	(void)store_twin_scrub(t, 0);
+	assert_int_equal(t->replica->overlays_failures, 2);
+	assert_true(t->replica->overlays_ns > env_mono_ns(t->temp.root->env) + 90 * SECOND_NS);
+	replica_release(t->replica, 4);
+	t->replica->overlays_ns = 0;
+	assert_true(store_twin_scrub(t, 0) > 0);
+	assert_true(file_there(t, "points/3/vda.qcow2.damaged"));
+	assert_int_equal(t->replica->overlays_failures, 0);
+	refused_from(t, 3);
+}
+
 // --- refcounts ---
 
 // Nobody reads them: what the points show is right, retention goes on, and the check of a store names them (test_check.c).
@@ -495,6 +627,10 @@ int main(void)
 		TEST(fence_keeps_it_as_it_is),
 		TEST(reader_keeps_it_as_it_is),
 		TEST(quarantine_comes_first),
+		cmocka_unit_test(what_keeps_it_from_being_made_good_is_named_and_passes),
+		cmocka_unit_test(fold_that_cannot_make_it_good_now_is_done_later),
+		TEST(fold_under_a_damaged_header_makes_it_good),
+		TEST(one_that_cannot_be_made_good_is_not_looked_at_with_each_slice),
 		TEST(refcounts_matter_to_nobody_who_reads),
 		cmocka_unit_test(l1_entry_that_turned_is_damage_of_its_blocks),
 	};

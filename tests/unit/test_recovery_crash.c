@@ -21,7 +21,7 @@ static int fail_over(struct env *env, struct store_world *w, struct store *store
 {
 	struct failover_info failover;
 	w->promise.fence_asked = true;
-	int rc = failover_run(env, store, r, number, &failover, err);
+	int rc = failover_run(env, store, r, number, false, &failover, err);
 	if (rc)
 		return rc;
 	w->promise.fenced = number;
@@ -78,7 +78,7 @@ static int test_and_retain(struct store_world *w, struct tests *tests, struct re
 	const struct retention policy = {.points = 1};
 	struct test_info test;
 	w->promise.test_may = true;
-	int rc = tests_start(tests, "vm1", "it", WORLD_TEST_POINT, &test, err);
+	int rc = tests_start(tests, "vm1", "it", WORLD_TEST_POINT, false, &test, err);
 	w->promise.test_must = rc == 0;
 	if (rc == 0)
 		rc = replica_set_retention(r, &policy, err);

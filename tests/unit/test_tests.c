@@ -3,6 +3,7 @@
 #include "receiver/tests.h"
 
 #include "base/log.h"
+#include "receiver/replica.h"
 #include "tests/lib/feed.h"
 #include "tests/sim/env_sim.h"
 
@@ -94,7 +95,7 @@ static int bench_close(void **state)
 
 static int start(struct bench *bench, const char *name, uint64_t point, struct test_info *test, struct err *err)
 {
-	return tests_start(bench->tests, "vm1", name, point, test, err);
+	return tests_start(bench->tests, "vm1", name, point, false, test, err);
 }
 
 static struct replica *replica_of(struct bench *bench)
@@ -122,6 +123,25 @@ static void a_test_without_a_point_stands_on_the_newest_and_is_named(void **stat
 				     " -drive file=//vm1/tests/test-2/vda.qcow2,format=qcow2,if=virtio"
 				     " -drive file=//vm1/tests/test-2/vdb.qcow2,format=qcow2,if=virtio");
 	free(command);
+}
+
+// The hold decides, under the lock under which a damaged overlay would be replaced: damage may have been found after somebody asked.
+static void a_test_of_a_point_that_is_not_sound_is_refused_and_holds_nothing(void **state)
+{
+	struct bench *bench = *state;
+	struct test_info test;
+	struct err err = {.code = 0};
+	const struct damage run = {.disk = 0, .first = 0, .count = 1, .from = 2, .to = DAMAGE_OPEN};
+	damage_add(&replica_of(bench)->scrub.damage, &run);
+	assert_int_equal(start(bench, "a", 2, &test, &err), -EUCLEAN);
+	assert_non_null(strstr(err.text, "in quarantine"));
+	assert_int_equal(start(bench, "a", 0, &test, NULL), -EUCLEAN);
+	assert_int_equal(holds_of(bench->store, 2), 0);
+	assert_int_equal(start(bench, "a", 1, &test, NULL), 0);
+	assert_int_equal(tests_start(bench->tests, "vm1", "b", 2, true, &test, NULL), 0);
+	assert_int_equal(holds_of(bench->store, 2), 1);
+	replica_of(bench)->scrub.suspect = true;
+	assert_int_equal(start(bench, "c", 1, &test, NULL), -EUCLEAN);
 }
 
 static void a_test_holds_its_point_until_it_is_stopped(void **state)
@@ -175,7 +195,7 @@ static void what_cannot_be_started_leaves_no_hold(void **state)
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_int_equal(start(bench, bad[i], 1, &test, &err), -EINVAL);
 	assert_int_equal(start(bench, "a", POINTS + 1, &test, &err), -ENOENT);
-	assert_int_equal(tests_start(bench->tests, "vm9", "a", 0, &test, &err), -ENOENT);
+	assert_int_equal(tests_start(bench->tests, "vm9", "a", 0, false, &test, &err), -ENOENT);
 	assert_int_equal(tests_stop(bench->tests, "vm1", "a", true, &err), -ENOENT);
 	for (uint64_t n = 1; n <= POINTS; n++)
 		assert_int_equal(holds_of(bench->store, n), 0);
@@ -251,6 +271,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BENCH_TEST(a_test_without_a_point_stands_on_the_newest_and_is_named),
+		BENCH_TEST(a_test_of_a_point_that_is_not_sound_is_refused_and_holds_nothing),
 		BENCH_TEST(a_test_holds_its_point_until_it_is_stopped),
 		BENCH_TEST(a_test_and_its_hold_outlive_the_receiver),
 		BENCH_TEST(what_cannot_be_started_leaves_no_hold),

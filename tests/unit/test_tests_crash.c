@@ -86,7 +86,7 @@ static int start_and_go_on(struct env *env, struct store *store, struct tests *t
 {
 	struct test_info test;
 	(void)context;
-	int rc = tests_start(tests, "vm1", "it", STANDS_ON, &test, err);
+	int rc = tests_start(tests, "vm1", "it", STANDS_ON, false, &test, err);
 	return rc ? rc : add_point(env, store_find(store, "vm1"), 1, err);
 }
 
@@ -101,7 +101,7 @@ static int start_it(struct env *env, struct store *store, struct tests *tests, v
 	struct promise *promise = context;
 	struct test_info test;
 	(void)env, (void)store;
-	int rc = tests_start(tests, "vm1", "it", STANDS_ON, &test, err);
+	int rc = tests_start(tests, "vm1", "it", STANDS_ON, false, &test, err);
 	promise->answered = rc == 0;
 	return rc;
 }
@@ -198,7 +198,7 @@ static int check_start(struct env *env, struct store *store, struct tests *tests
 		return err_set(err, -EIO, "a point is held and no test is there");
 	if (there)
 		return tests_stop(tests, "vm1", "it", true, err);
-	rc = tests_start(tests, "vm1", "it", STANDS_ON, &test, err); // what a crash left is in nobody's way
+	rc = tests_start(tests, "vm1", "it", STANDS_ON, false, &test, err); // what a crash left is in nobody's way
 	return rc ? rc : check_test(env, store, &test, err);
 }
 

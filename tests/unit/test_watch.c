@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a person sees: the frames of `kagami watch`, the verdict of `status --check`, the plot of `history`.
-#include "tools/health.h"
+#include "link/health.h"
 #include "tools/plot.h"
 #include "tools/redact.h"
 #include "tools/text.h"
@@ -241,6 +241,42 @@ static void health_is_the_worst_of_what_is_wrong(void **state)
 	assert_int_equal(judged(parse("{\"name\": \"vm\", \"state\": \"broken\", \"age_ms\": 1, \"rpo_ms\": 1000, \"last_point\": 3, \"reason\": \"EIO\"}"), true, why), HEALTH_CRITICAL);
 }
 
+// What a daemon tells is what a judge of its answer finds; each reason once, what is critical first.
+static void health_tells_each_reason_once_and_the_worst_first(void **state)
+{
+	(void)state;
+	char why[HEALTH_WHY];
+	json_t *json = parse("{\"name\": \"vm\", \"state\": \"paused\", \"age_ms\": 2000, \"rpo_ms\": 1000, \"reason\": \"disk vda: EIO\","
+			     " \"disks\": [{\"name\": \"vda\", \"error\": \"EIO\", \"tracking_lost\": true, \"tracking_error\": \"ENOSPC\"},"
+			     " {\"name\": \"vdb\", \"holes_disbelieved\": \"it lied\"}]}");
+	static const char *const wanted[][2] = {
+		{"critical", "the newest point is 2 s old, 200% of the RPO of 1 s: disk vda: EIO"}, // so the disk is said
+		{"warning", "disk vda: its tracking is lost: ENOSPC"},
+		{"warning", "disk vdb: no hole of it is believed: it lied"},
+		{"warning", "paused: disk vda: EIO"},
+	};
+	health_tell(json, false);
+	assert_string_equal(json_string_value(json_object_get(json, "health")), "critical");
+	json_t *told = json_object_get(json, "why");
+	assert_int_equal(json_array_size(told), 4);
+	for (size_t i = 0; i < 4; i++) {
+		assert_string_equal(json_string_value(json_object_get(json_array_get(told, i), "level")), wanted[i][0]);
+		assert_string_equal(json_string_value(json_object_get(json_array_get(told, i), "text")), wanted[i][1]);
+	}
+	// What was told is shown, also by one that would judge it otherwise; other limits are judged anew.
+	(void)json_object_set_new(json, "age_ms", json_integer(1));
+	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_CRITICAL);
+	assert_string_equal(why, wanted[0][1]);
+	assert_int_equal(health_of(json, false, (struct health_limits){.warning = 50, .critical = 90}, why), HEALTH_CRITICAL);
+	assert_string_equal(why, "disk vda: EIO");
+	json_decref(json);
+	json = parse("{\"name\": \"vm\", \"state\": \"idle\", \"age_ms\": 1, \"rpo_ms\": 1000}");
+	health_tell(json, false);
+	assert_string_equal(json_string_value(json_object_get(json, "health")), "ok");
+	assert_int_equal(json_array_size(json_object_get(json, "why")), 0);
+	json_decref(json);
+}
+
 static const char *label(double value)
 {
 	static char text[32];
@@ -302,6 +338,7 @@ int main(void)
 		cmocka_unit_test(daemon_that_is_gone_is_said),
 		cmocka_unit_test(wide_characters_are_cut_whole),
 		cmocka_unit_test(health_is_the_worst_of_what_is_wrong),
+		cmocka_unit_test(health_tells_each_reason_once_and_the_worst_first),
 		cmocka_unit_test(urls_lose_what_may_be_a_secret),
 		cmocka_unit_test(plot_shows_each_value_at_its_height),
 	};

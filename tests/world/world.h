@@ -132,6 +132,7 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	bool nowhere;			 // its state files name no cut since a sync of all began, until a point is committed
 	bool replica_gone;		 // and no point was committed since
 	bool rotten;			 // recovery calls its replica broken, after a bit of it turned: the operator removes it
+	unsigned rotten_files;		 // bits that turned in files kept twice: two may have met one and its copy, which the next start finds
 	enum sync_reason standing;	 // the reason was good when it began
 	uint64_t newest_cut_ns;	   // world time of the newest committed cut
 };
@@ -141,7 +142,8 @@ enum world_fault {
 	FAULT_IO_RECEIVER, FAULT_FULL_SOURCE, FAULT_FULL_RECEIVER, FAULT_CLOCK_SOURCE, FAULT_CLOCK_RECEIVER, FAULT_RESIZE, FAULT_RESIZE_AWAY,
 	FAULT_NET_DOWN, FAULT_CUT, FAULT_CUT_AT_BYTE, FAULT_STALL, FAULT_SILENT, FAULT_ROT_STATE, FAULT_ROT_BASE, FAULT_ROT_TABLE, FAULT_ROT_POINT,
 	FAULT_ROT_HEAD, FAULT_STATE_GONE,
-	FAULT_FALSE_HOLE, FAULT_STATES_EXCHANGED, FAULT_IMAGE_CHANGED, FAULT_REPLICA_GONE, FAULT_REPLICA_REMOVED, WORLD_FAULTS,
+	FAULT_FALSE_HOLE, FAULT_STATES_EXCHANGED, FAULT_IMAGE_CHANGED, FAULT_REPLICA_GONE, FAULT_ROT_FILE,
+	FAULT_ROT_TWICE, FAULT_REPLICA_REMOVED, WORLD_FAULTS,
 };
 const char *world_fault_name(enum world_fault fault);
 
@@ -254,6 +256,7 @@ void world_space_back(void *host, uint64_t value);
 void world_away_source(struct env_root *state); // nothing runs there
 void world_away_receiver(void);
 void world_operator(void *context, uint64_t value); // now, and from then on now and then
+bool world_operator_is_due(void);
 
 // world_scenario.c
 struct world_plan { // what may happen

@@ -17,7 +17,7 @@ const char *world_fault_name(enum world_fault fault)
 		"io-error-receiver", "full-disk-source", "full-disk-receiver", "clock-step-source", "clock-step-receiver", "resize",
 		"resize-while-away", "network-down", "connection-cut", "connection-cut-at-a-byte", "connection-stalled", "connection-silent",
 		"bit-of-a-state-file", "bit-of-a-base", "bit-of-a-table", "bit-of-a-point", "bit-of-a-head",
-		"state-file-gone", "false-hole", "state-files-exchanged", "image-changed-while-away", "replica-gone", "broken-replica-removed",
+		"state-file-gone", "false-hole", "state-files-exchanged", "image-changed-while-away", "replica-gone", "bit-of-a-file-kept-twice", "bits-of-a-file-and-its-copy", "broken-replica-removed",
 	};
 	return names[fault];
 }
@@ -164,12 +164,62 @@ static bool some_name(struct host *host, const char *dir, char name[NAME_SIZE + 
 	return some;
 }
 
-// Of what the store holds of a protection. In what blocks hold, in tables and lists, all of them, sessions and the scrub find it, and the source sends it
-// again; the header of an overlay, without which recovery cannot do, makes the replica broken at the next start, and that is the operator's.
+static bool rotted(struct side *side, const char *name, uint64_t after, enum world_fault kind)
+{
+	if (!turn_bit(&the_world->receiver, "/store", name, after))
+		return false;
+	side->fault_store = true;
+	side->rot_known = false;
+	world_happened(kind);
+	return true;
+}
+
+enum { HEADER = 512, HEAD_LOOKS = 400, HEAD_TRIES = 8 }; // of an overlay: small; for a head, in each of which most is a hole yet
+
+// What is below the head is not read before it is a point. A head is there for moments: waits for one.
+static void rot_head(void *context, uint64_t looks)
+{
+	struct world *w = the_world;
+	struct side *side = context;
+	char dir[NAME_SIZE + 32], in[NAME_SIZE + 16], name[4 * NAME_SIZE];
+	if (w->quiet || w->receiver.dead || !looks)
+		return;
+	(void)snprintf(dir, sizeof(dir), "%s/head", side->config.name);
+	for (unsigned n = 0; n < HEAD_TRIES && some_name(&w->receiver, dir, in); n++) {
+		(void)snprintf(name, sizeof(name), "%s/%s", dir, in);
+		if (rotted(side, name, world_one_in(8) ? 0 : HEADER, FAULT_ROT_HEAD))
+			return;
+	}
+	world_at(w->now_ns + (1 + world_draw(60)) * WORLD_MS, rot_head, side, looks - 1);
+}
+
+// Of a small file on which all depends. One of the two that it is kept as costs nothing; both make the replica broken at the next start, and that is the operator's.
+static void rot_kept_twice(struct side *side)
+{
+	static const char *const copy[] = {"", ".copy"};
+	char dir[NAME_SIZE + 32], in[NAME_SIZE + 16], name[4 * NAME_SIZE], one[4 * NAME_SIZE + 8];
+	bool both = world_one_in(8), of_point = !world_one_in(3);
+	unsigned first = (unsigned)world_draw(2);
+	(void)snprintf(dir, sizeof(dir), "%s/points", side->config.name);
+	if (of_point && !some_name(&the_world->receiver, dir, in))
+		return; // no point yet
+	if (of_point)
+		(void)snprintf(name, sizeof(name), "%s/%s/point.json", dir, in);
+	else
+		(void)snprintf(name, sizeof(name), "%s/protection.json", side->config.name);
+	(void)snprintf(one, sizeof(one), "%s%s", name, copy[first]);
+	side->rotten_files++; // also where a write fails it may be there
+	if (!rotted(side, one, 0, FAULT_ROT_FILE) || !both)
+		return;
+	(void)snprintf(one, sizeof(one), "%s%s", name, copy[!first]);
+	side->rotten_files += rotted(side, one, 0, FAULT_ROT_TWICE);
+}
+
+// Of what the store holds of a protection. In what blocks hold, in tables and lists, sessions and the scrub find it, and the source sends it again; the header of
+// an overlay is written anew, and what is kept twice is read from its copy.
 static void rot_store(struct world *w)
 {
-	enum { HEADER = 512 }; // of an overlay: small, and without it nothing goes on
-	static const enum world_fault kinds[] = {FAULT_ROT_BASE, FAULT_ROT_BASE, FAULT_ROT_TABLE, FAULT_ROT_POINT, FAULT_ROT_POINT, FAULT_ROT_HEAD};
+	static const enum world_fault kinds[] = {FAULT_ROT_BASE, FAULT_ROT_BASE, FAULT_ROT_TABLE, FAULT_ROT_POINT, FAULT_ROT_POINT, FAULT_ROT_HEAD, FAULT_ROT_FILE};
 	enum world_fault kind = kinds[world_draw(sizeof(kinds) / sizeof(kinds[0]))];
 	struct side *side = &w->side[world_draw(w->sides)];
 	const char *disk = side->config.disk[world_draw(side->config.disk_count)].name;
@@ -177,20 +227,22 @@ static void rot_store(struct world *w)
 	char dir[NAME_SIZE + 32], in[NAME_SIZE + 16], name[4 * NAME_SIZE];
 	if (w->receiver.dead)
 		return;
-	(void)snprintf(dir, sizeof(dir), "%s/%s", side->config.name, kind == FAULT_ROT_HEAD ? "head" : "points");
+	if (kind == FAULT_ROT_HEAD) {
+		rot_head(side, HEAD_LOOKS);
+		return;
+	}
+	if (kind == FAULT_ROT_FILE) {
+		rot_kept_twice(side);
+		return;
+	}
+	(void)snprintf(dir, sizeof(dir), "%s/points", side->config.name);
 	if (kind == FAULT_ROT_BASE || kind == FAULT_ROT_TABLE)
 		(void)snprintf(name, sizeof(name), "%s/base/%s.%s", side->config.name, disk, kind == FAULT_ROT_BASE ? "raw" : "digests");
 	else if (!some_name(&w->receiver, dir, in))
-		return; // no point yet, or no head now
-	else if (kind == FAULT_ROT_HEAD)
-		(void)snprintf(name, sizeof(name), "%s/%s", dir, in);
+		return; // no point yet
 	else
 		(void)snprintf(name, sizeof(name), "%s/%s/%s.%s", dir, in, disk, list ? "digests" : "qcow2");
-	if (!turn_bit(&w->receiver, "/store", name, list || kind == FAULT_ROT_TABLE || world_one_in(8) ? 0 : HEADER))
-		return;
-	side->fault_store = true;
-	side->rot_known = false;
-	world_happened(kind);
+	(void)rotted(side, name, list || kind == FAULT_ROT_TABLE || world_one_in(8) ? 0 : HEADER, kind);
 }
 
 // ---- while the source is away
@@ -308,6 +360,7 @@ static void remove_replica(struct side *side, enum world_fault why)
 	side->replica_gone = true;
 	side->acked_point = side->checked_point = 0;
 	side->fault_store = side->rotten = false;
+	side->rotten_files = 0;
 	world_happened(why);
 	world_note("%s is gone from the store", side->config.name);
 }
@@ -340,21 +393,40 @@ static void bring_seeds(struct side *side)
 	host_oracle_end(&w->receiver);
 }
 
-// A replica that says it is broken, not for an I/O error but since a bit turned where nothing goes on without it: away with it.
-static void look_for_rot(struct side *side)
+// Its replica says that it is broken, not for an I/O error but since a bit turned where nothing goes on without it.
+static bool is_rotten(const struct side *side)
 {
-	struct world *w = the_world;
-	struct replica *replica = w->store ? store_find(w->store, side->config.name) : NULL;
+	struct replica *replica = the_world->store ? store_find(the_world->store, side->config.name) : NULL;
 	struct replica_info info = {.broken = false};
 	if (replica)
 		replica_info(replica, &info);
-	if (!info.broken || !side->fault_store || w->receiver.stop || strstr(info.broken_reason, strerror(EIO)) ||
-	    strstr(info.broken_reason, strerror(ESHUTDOWN)) || strstr(info.broken_reason, "sync failed"))
+	if (!info.broken || !side->fault_store || strstr(info.broken_reason, strerror(EIO)) || strstr(info.broken_reason, strerror(ESHUTDOWN)) ||
+	    strstr(info.broken_reason, "sync failed"))
+		return false;
+	if (side->rotten_files < 2)
+		world_wrong("%s is broken, and no bit turned where nothing goes on without it: %s", side->config.name, info.broken_reason);
+	return true;
+}
+
+// Away with it.
+static void look_for_rot(struct side *side)
+{
+	if (the_world->receiver.stop || !is_rotten(side))
 		return;
-	if (strstr(info.broken_reason, ".digests"))
-		world_wrong("%s is broken for digests that are lost: %s", side->config.name, info.broken_reason);
 	side->rotten = true;
-	world_restart(&w->receiver);
+	world_restart(&the_world->receiver);
+}
+
+// Whether he will still restart the receiver, for a file that rotted with its copy.
+bool world_operator_is_due(void)
+{
+	struct world *w = the_world;
+	bool due = false, doubt = false;
+	for (unsigned s = 0; s < w->sides; s++)
+		doubt |= w->side[s].rotten_files > 1;
+	for (unsigned s = 0; s < w->sides && doubt; s++)
+		due |= !w->receiver.up || w->receiver.stop || w->side[s].rotten || is_rotten(&w->side[s]);
+	return due;
 }
 
 // Does what the state of a protection asks for: looks now and then.

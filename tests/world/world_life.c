@@ -270,6 +270,7 @@ static void run_keeper(void *context)
 		struct replica *replica;
 		for (size_t n = 0; !w->receiver.dead && (replica = store_at(w->store, n)); n++) {
 			struct err err = {0};
+			(void)replica_mend(replica);
 			if (replica_retain(replica, &err) == 1)
 				w->did.folds++;
 		}

@@ -246,7 +246,6 @@ static void coarsened(struct side_disk *disk, const struct volume *volume, uint6
 	if (!more || !*left)
 		return;
 	--*left;
-	the_world->did.coarsened++;
 	for (uint64_t b = first; b < end; b += 2) {
 		bool either = disk->allowed[b] || (b + 1 < end && disk->allowed[b + 1]);
 		disk->allowed[b] = either;
@@ -277,6 +276,7 @@ void oracle_taken(struct side *side, struct export *export, struct protection *p
 		const struct volume *volume = &export_group(export)->volume[d];
 		uint64_t coarse = volume->dirty.coarsened - disk->coarsened;
 		disk->coarsened = volume->dirty.coarsened;
+		the_world->did.coarsened += coarse;
 		for (uint64_t b = 0; b < size_blocks(disk->size); b++) {
 			check_told(side, d, b);
 			disk->allowed[b] |= disk->touched[b] || (disk->told[b] && dirty_mask(&volume->set, b)); // audit.h, U1 and U2
@@ -413,7 +413,7 @@ void oracle_recovered(void)
 		if (!replica)
 			continue;
 		replica_info(replica, &info);
-		if (info.broken && !the_world->receiver_io_error && !side->fault_store)
+		if (info.broken && !the_world->receiver_io_error && side->rotten_files < 2)
 			world_wrong("%s is broken after the receiver's start: %s", side->config.name, info.broken_reason);
 		oracle_points(side, true);
 	}

@@ -17,6 +17,7 @@
 
 enum {
 	FAULTY_S = 60,	    // so long faults come, at most twice that
+	OPERATOR_S = 60,    // two starts of the receiver, and until he looks
 	BACK_S = 100,	    // from the last fault on a point must come: 30 s until a dead peer is found, 30 s of back-off, a transfer, the RPO
 	STEADY_S = 20,	    // and then the age is within the RPO
 	SLACK_MS = 1500,    // of the age: what the scheduler is told of late
@@ -169,6 +170,8 @@ static void mend(struct world *w)
 	bool source = false, receiver = w->receiver_io_error;
 	for (unsigned s = 0; s < w->sides; s++)
 		source |= w->side[s].failed || w->side[s].fault_image;
+	for (unsigned s = 0; s < w->sides; s++)
+		receiver |= w->side[s].rotten_files > 1; // found at a start, and not before
 	world_space_back(&w->source, 0);
 	world_space_back(&w->receiver, 0);
 	w->net_down_until_ns = 0;
@@ -183,6 +186,15 @@ static void mend(struct world *w)
 	task_wake(w->source.life_task);
 	task_wake(w->receiver.life_task);
 	link_quiet();
+}
+
+// What the start after that finds rotten with its copy is the operator's as well, and that restart is the last thing that happens.
+static void operated(struct world *w)
+{
+	for (unsigned n = 0; n < OPERATOR_S && world_operator_is_due(); n++)
+		world_run_until(w->now_ns + WORLD_S);
+	if (world_operator_is_due())
+		world_wrong("a replica is rotten, and nobody removes it");
 }
 
 static const char *why_late(const struct side *side, char text[300])
@@ -329,6 +341,7 @@ static void faults_and_back(struct world *w, const struct world_plan *plan)
 	world_run_until(w->now_ns + (FAULTY_S + world_draw(FAULTY_S)) * WORLD_S);
 	w->quiet = true;
 	mend(w);
+	operated(w);
 	uint64_t since_ns = w->now_ns;
 	all_back(w, since_ns);
 	for (unsigned s = 0; s < STEADY_S * 4; s++) {

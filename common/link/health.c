@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "link/health.h"
+
+#include "base/size.h"
+#include "link/json.h"
+#include "rpo/advice.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct health_limits health_limits_default = {.warning = 80, .critical = 100};
+
+const char *health_name(enum health health)
+{
+	static const char *const names[] = {"ok", "warning", "critical"};
+	return names[health];
+}
+
+// --- members of a status; what is missing, null or of another type is "", 0 or false ---
+
+static const char *text_of(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+	return text ? text : "";
+}
+
+static uint64_t number_of(const json_t *object, const char *name)
+{
+	json_int_t number = json_integer_value(json_object_get(object, name));
+	return number > 0 ? (uint64_t)number : 0;
+}
+
+static bool has(const json_t *object, const char *name)
+{
+	const json_t *value = json_object_get(object, name);
+	return value && !json_is_null(value);
+}
+
+struct duration {
+	char text[32];
+};
+
+static struct duration duration_of(const json_t *object, const char *name)
+{
+	struct duration duration = {""};
+	advice_duration(number_of(object, name), duration.text);
+	return duration;
+}
+
+// --- the verdict ---
+
+struct verdict {
+	enum health health;
+	json_t *why; // what is critical, then what is a warning, each in the order in which it was found
+	size_t critical;
+};
+
+// One that another reason, no lesser, says as a part of it is not said twice.
+static bool is_said(const struct verdict *verdict, enum health health, const char *text)
+{
+	size_t count = health == HEALTH_CRITICAL ? verdict->critical : json_array_size(verdict->why);
+	for (size_t i = 0; i < count; i++)
+		if (strstr(text_of(json_array_get(verdict->why, i), "text"), text))
+			return true;
+	return false;
+}
+
+static void say(struct verdict *verdict, enum health health, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void say(struct verdict *verdict, enum health health, const char *fmt, ...)
+{
+	char text[HEALTH_WHY];
+	va_list ap;
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (health > verdict->health)
+		verdict->health = health;
+	if (is_said(verdict, health, text))
+		return;
+	size_t at = health == HEALTH_CRITICAL ? verdict->critical++ : json_array_size(verdict->why);
+	(void)json_array_insert_new(verdict->why, at, json_pack("{s:s, s:o}", "level", health_name(health), "text", json_text(text)));
+}
+
+static bool one_of(const char *state, const char *const *states, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(state, states[i]) == 0)
+			return true;
+	return false;
+}
+
+double health_age(const json_t *protection)
+{
+	const char *state = text_of(protection, "state");
+	uint64_t rpo = number_of(protection, "rpo_ms");
+	if (!has(protection, "age_ms") || rpo == 0 || strcmp(state, "failed-over") == 0 || strcmp(state, "fenced") == 0)
+		return -1;
+	return (double)number_of(protection, "age_ms") / (double)rpo;
+}
+
+static void judge_age(const json_t *protection, struct health_limits limits, struct verdict *verdict)
+{
+	double age = health_age(protection);
+	if (age < 0)
+		return;
+	bool critical = age * 100 > limits.critical, warning = age * 100 > limits.warning;
+	const char *reason = text_of(protection, "reason");
+	if (!*reason) // then what the time is booked to
+		reason = text_of(json_object_get(protection, "rpo"), "missing");
+	if (critical || warning)
+		say(verdict, critical ? HEALTH_CRITICAL : HEALTH_WARNING, "the newest point is %s old, %.0f%% of the RPO of %s%s%.480s",
+		    duration_of(protection, "age_ms").text, age * 100, duration_of(protection, "rpo_ms").text, *reason ? ": " : "", reason);
+}
+
+static void judge_disks(const json_t *protection, struct verdict *verdict)
+{
+	const json_t *disk;
+	size_t i;
+	json_array_foreach(json_object_get(protection, "disks"), i, disk) {
+		const char *name = text_of(disk, "name");
+		if (text_of(disk, "error")[0])
+			say(verdict, HEALTH_CRITICAL, "disk %s: %.480s", name, text_of(disk, "error"));
+		if (json_is_true(json_object_get(disk, "tracking_lost")))
+			say(verdict, HEALTH_WARNING, "disk %s: its tracking is lost: %.480s", name, text_of(disk, "tracking_error"));
+		if (text_of(disk, "holes_disbelieved")[0])
+			say(verdict, HEALTH_WARNING, "disk %s: no hole of it is believed: %.480s", name, text_of(disk, "holes_disbelieved"));
+	}
+}
+
+static void judge_source(const json_t *protection, struct verdict *verdict)
+{
+	static const char *const bad[] = {"failed", "version-mismatch"};
+	static const char *const poor[] = {"paused", "fenced", "target-down", "target-slow", "target-full", "quota-reached"};
+	const char *state = text_of(protection, "state"), *reason = text_of(protection, "reason");
+	if (one_of(state, bad, COUNT(bad)))
+		say(verdict, HEALTH_CRITICAL, "%s: %.480s", state, reason);
+	judge_disks(protection, verdict);
+	if (one_of(state, poor, COUNT(poor)))
+		say(verdict, HEALTH_WARNING, "%s%s%.480s", state, *reason ? ": " : "", reason);
+	if (has(protection, "needs_sync"))
+		say(verdict, HEALTH_WARNING, "needs a sync at the next start: %.480s", text_of(protection, "needs_sync"));
+}
+
+static void judge_target(const json_t *replica, struct verdict *verdict)
+{
+	const char *state = text_of(replica, "state"), *reason = text_of(replica, "reason");
+	const json_t *verify, *scrub = json_object_get(replica, "scrub");
+	size_t i;
+	if (strcmp(state, "broken") == 0)
+		say(verdict, HEALTH_CRITICAL, "broken: %.480s", reason);
+	json_array_foreach(json_object_get(replica, "verifications"), i, verify)
+		if (number_of(verify, "damaged_blocks"))
+			say(verdict, HEALTH_CRITICAL, "point %llu, which is in use, has damaged blocks%s%.480s", (unsigned long long)number_of(verify, "point"),
+			    text_of(verify, "reason")[0] ? ": " : "", text_of(verify, "reason"));
+	if (number_of(scrub, "damaged_blocks"))
+		say(verdict, HEALTH_CRITICAL, "%llu blocks are damaged%s%.480s", (unsigned long long)number_of(scrub, "damaged_blocks"), *reason ? ": " : "",
+		    reason);
+	if (strcmp(state, "disconnected") == 0)
+		say(verdict, HEALTH_WARNING, "the source is not connected");
+}
+
+enum health health_judge(const json_t *protection, bool target, struct health_limits limits, json_t **ret_why)
+{
+	struct verdict verdict = {.why = json_array()};
+	const char *reason = text_of(protection, "reason");
+	judge_age(protection, limits, &verdict);
+	if (target)
+		judge_target(protection, &verdict);
+	else
+		judge_source(protection, &verdict);
+	if (!has(protection, target ? "last_point" : "age_ms"))
+		say(&verdict, HEALTH_WARNING, "there is no point yet");
+	if (*reason)
+		say(&verdict, HEALTH_WARNING, "%.480s", reason);
+	*ret_why = verdict.why;
+	return verdict.health;
+}
+
+void health_tell(json_t *protection, bool target)
+{
+	json_t *why;
+	if (!protection)
+		return;
+	enum health health = health_judge(protection, target, health_limits_default, &why);
+	(void)json_object_set_new(protection, "health", json_string(health_name(health)));
+	(void)json_object_set_new(protection, "why", why);
+}
+
+static bool told(const json_t *protection, enum health *ret_health)
+{
+	const char *health = text_of(protection, "health");
+	for (unsigned h = HEALTH_OK; h <= HEALTH_CRITICAL; h++)
+		if (strcmp(health, health_name((enum health)h)) == 0) {
+			*ret_health = (enum health)h;
+			return true;
+		}
+	return false;
+}
+
+enum health health_of(const json_t *protection, bool target, struct health_limits limits, char why[HEALTH_WHY])
+{
+	enum health health;
+	json_t *judged = NULL;
+	bool usual = limits.warning == health_limits_default.warning && limits.critical == health_limits_default.critical;
+	const json_t *reasons = json_object_get(protection, "why");
+	if (!usual || !told(protection, &health)) {
+		health = health_judge(protection, target, limits, &judged);
+		reasons = judged;
+	}
+	(void)snprintf(why, HEALTH_WHY, "%s", text_of(json_array_get(reasons, 0), "text"));
+	json_decref(judged);
+	return health;
+}
+
+json_t *health_why(const json_t *protection, bool target)
+{
+	enum health health;
+	json_t *why = json_incref(json_object_get(protection, "why"));
+	if (json_is_array(why) && told(protection, &health))
+		return why;
+	json_decref(why);
+	(void)health_judge(protection, target, health_limits_default, &why);
+	return why;
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// The base's table of a disk that is lost as a whole: it is gone, cut off, or the disk does not give it back. docs/store.md, "Lost digests".
+//
+// What it promises: before another takes its place, all of the disk is in quarantine, durably, as every point shows it; and the new one says of each block that
+// nobody knows its digest. So nothing becomes proven by that, and sessions, folds and passes go on.
+#include "receiver/overlays.h"
+
+#include "base/log.h"
+#include "link/events.h"
+#include "receiver/copies.h"
+#include "receiver/replica.h"
+#include "receiver/scrub.h"
+
+#include <errno.h>
+
+static int table_look(const struct replica *r, unsigned disk, bool given_up, const char *path, struct err *ret_why, struct err *err)
+{
+	AUTO_FILE struct env_file *file = NULL;
+	struct env_stat st = {.size = 0};
+	uint64_t size = 0, length = digest_table_length(r->prot.disk[disk].size);
+	int rc = env_stat(r->root, path, &st);
+	if (rc == 0)
+		rc = st.is_dir ? -EISDIR : env_open(r->root, path, ENV_READ, &file);
+	if (rc == 0)
+		rc = env_size(file, &size);
+	if (rc == 0 && (size < length || size % DIGEST_SECTOR))
+		(void)err_set(ret_why, -EBADMSG, "%s: %llu bytes long in place of %llu", path, (unsigned long long)size, (unsigned long long)length);
+	else if (rc == -ENOENT || rc == -EISDIR || (rc == -EIO && given_up)) // a link in its place is no loss, and leads nowhere
+		(void)err_sys(ret_why, rc, "%s", path);
+	else if (rc)
+		return err_sys(err, rc, "%s", path);
+	return 0;
+}
+
+static int unknown_write(struct replica *r, unsigned disk, const char *path, struct err *err)
+{
+	AUTO_FILE struct env_file *file = NULL;
+	const struct digest_disk of = replica_disk(r, disk);
+	struct digest_update update;
+	int rc = env_unlink(r->root, path); // of a try that was cut off
+	rc = rc && rc != -ENOENT ? rc : env_open(r->root, path, ENV_CREATE, &file);
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	rc = digest_table_create(file, &of, err);
+	digest_update_init(&update, file, &of);
+	for (uint64_t b = 0; rc == 0 && b < size_blocks(of.size); b++)
+		rc = digest_update_set(&update, b, &digest_unknown, err);
+	if (rc == 0)
+		rc = digest_update_flush(&update, err);
+	if (rc)
+		return err_wrap(err, "%s", path);
+	rc = env_sync(file);
+	return rc ? err_sys(err, rc, "%s: sync", path) : 0;
+}
+
+static int disk_quarantine(struct replica *r, unsigned disk, uint64_t oldest, const struct err *why, struct err *err)
+{
+	struct damage_set all = {.count = 0};
+	const struct damage run = {.disk = (uint16_t)disk, .first = 0, .count = size_blocks(r->prot.disk[disk].size), .from = oldest, .to = DAMAGE_OPEN};
+	damage_add(&all, &run);
+	return oldest ? scrub_claim_locked(r, disk, oldest, &all, why, err) : 0;
+}
+
+static int table_replace(struct replica *r, unsigned disk, uint64_t oldest, const char *path, const struct err *why, struct err *err)
+{
+	char dir[REPLICA_PATH_SIZE], fresh[REPLICA_PATH_SIZE];
+	replica_file(r, dir, "base");
+	replica_file(r, fresh, "base/%s.digests.new", r->prot.disk[disk].name);
+	int rc = disk_quarantine(r, disk, oldest, why, err);
+	if (rc == 0)
+		rc = unknown_write(r, disk, fresh, err);
+	if (rc)
+		return rc;
+	rc = copies_aside(r->root, path);
+	if (rc == 0)
+		rc = env_rename(r->root, fresh, path);
+	if (rc == 0)
+		rc = env_sync_dir(r->root, dir);
+	if (rc)
+		return err_sys(err, rc, "%s: replace", path);
+	log_error("a table of digests was lost, and one that knows none took its place protection=%s reason=\"%s\"", r->name, why->text);
+	event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "the digests of disk %s of %s are lost (%s): all of it is in quarantine until the source has sent it",
+		   r->prot.disk[disk].name, r->name, why->text);
+	return 0;
+}
+
+int tables_mend(struct replica *r, uint64_t oldest, bool given_up, bool *mended, struct err *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
+		char path[REPLICA_PATH_SIZE];
+		struct err why = {.code = 0};
+		replica_file(r, path, "base/%s.digests", r->prot.disk[i].name);
+		rc = table_look(r, i, given_up, path, &why, err);
+		if (rc || why.code == 0)
+			continue;
+		rc = table_replace(r, i, oldest, path, &why, err);
+		*mended = *mended || rc == 0;
+	}
+	return rc;
+}

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files of a store that are lost as a whole (receiver/digests.c, tables.c, manifests.c): a list of digests, the base's table, both of a point.json. What is in doubt by
+// that is in quarantine, sessions, folds, merges and passes go on around it, and the next sync makes the newest point sound.
+#include "receiver/overlays.h"
+
+#include "base/auto.h"
+#include "base/log.h"
+#include "receiver/copies.h"
+#include "receiver/replica.h"
+#include "receiver/scrub.h"
+#include "tests/lib/bad_disk.h"
+#include "tests/lib/store_flip.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { POINTS = 4 };
+
+static struct store_twin *begin(void)
+{
+	struct store_twin *t = calloc(1, sizeof(*t));
+	assert_non_null(t);
+	store_twin_begin(t, 31);
+	store_twin_session(t);
+	for (unsigned n = 1; n <= POINTS; n++) {
+		for (uint64_t b = 0; b < 5; b++)
+			if (n == 1 || b == 0 || b == n) {
+				uint16_t mask = n > 1 && b == 0 ? (uint16_t)(1u << n) : MASK_FULL;
+				store_twin_change(t, 0, b, mask);
+				assert_int_equal(store_twin_send(t, 0, b, mask, CODEC_ZSTD, NULL), 0);
+			}
+		store_twin_change(t, 1, n, MASK_FULL);
+		assert_int_equal(store_twin_send(t, 1, n, MASK_FULL, CODEC_ZSTD, NULL), 0);
+		store_twin_seal(t);
+	}
+	replica_session_end(t->replica);
+	store_twin_keep(t, POINTS - 1);
+	assert_int_equal(replica_retain(t->replica, NULL), 1);
+	bad_disk_begin(t->temp.root->env);
+	return t;
+}
+
+static void end(struct store_twin *t)
+{
+	void *state = t;
+	assert_int_equal(store_twin_bad_disk_end(&state), 0);
+}
+
+static char *in_store(const char *rest)
+{
+	static char name[96];
+	(void)snprintf(name, sizeof(name), "vm1/%s", rest);
+	return name;
+}
+
+static void not_broken(struct store_twin *t)
+{
+	struct replica_info info;
+	replica_info(t->replica, &info);
+	if (info.broken)
+		fail_msg("%s", info.broken_reason);
+}
+
+static void is_sound(struct store_twin *t, uint64_t point)
+{
+	struct err err = {0};
+	if (replica_sound(t->replica, point, &err))
+		fail_msg("%s", err.text);
+}
+
+// --- how it is lost ---
+
+typedef void loss(struct store_twin *t, const char *rest);
+
+static void gone(struct store_twin *t, const char *rest)
+{
+	assert_int_equal(env_unlink(t->temp.root, in_store(rest)), 0);
+}
+
+static void cut_off(struct store_twin *t, const char *rest)
+{
+	struct env_file *file = NULL;
+	assert_int_equal(env_open(t->temp.root, in_store(rest), ENV_WRITE, &file), 0);
+	assert_int_equal(env_truncate(file, DIGEST_SECTOR), 0);
+	env_close(file);
+}
+
+static void a_directory(struct store_twin *t, const char *rest)
+{
+	gone(t, rest);
+	assert_int_equal(env_mkdir(t->temp.root, in_store(rest)), 0);
+}
+
+static loss *const losses[] = {gone, cut_off, a_directory};
+
+// Both, as rot has it, or a store of before there were copies.
+static void rotten(struct store_twin *t, const char *rest)
+{
+	char copy[64];
+	(void)snprintf(copy, sizeof(copy), "%s" COPY_SUFFIX, rest);
+	store_flip_at(t, rest, 60);
+	store_flip_at(t, copy, 80);
+}
+
+static void rotten_alone(struct store_twin *t, const char *rest)
+{
+	char copy[64];
+	(void)snprintf(copy, sizeof(copy), "%s" COPY_SUFFIX, rest);
+	store_flip_at(t, rest, 60);
+	gone(t, copy);
+}
+
+// --- who meets it first ---
+
+typedef void meet(struct store_twin *t);
+
+static void by_a_start(struct store_twin *t)
+{
+	store_twin_reopen(t);
+}
+
+static void by_a_session(struct store_twin *t)
+{
+	store_twin_session(t);
+	replica_session_end(t->replica);
+}
+
+static int retain_one(struct store_twin *t)
+{
+	struct err err = {0};
+	int rc = replica_retain(t->replica, &err);
+	if (rc == -EAGAIN) // it was made good
+		rc = replica_retain(t->replica, &err);
+	if (rc < 0)
+		fail_msg("%s", err.text);
+	return rc;
+}
+
+static void by_a_fold(struct store_twin *t)
+{
+	store_twin_keep(t, 2);
+	assert_int_equal(retain_one(t), 1);
+}
+
+static void by_a_merge(struct store_twin *t)
+{
+	assert_int_equal(replica_pin(t->replica, 2, "", NULL), 0);
+	store_twin_keep(t, 1);
+	assert_int_equal(retain_one(t), 1);
+	assert_int_equal(replica_unpin(t->replica, 2, NULL), 0);
+}
+
+static void by_a_pass(struct store_twin *t)
+{
+	(void)store_twin_scrub(t, 0);
+}
+
+static meet *const meets[] = {by_a_start, by_a_session, by_a_fold, by_a_merge, by_a_pass};
+enum { MEETS = sizeof(meets) / sizeof(meets[0]) };
+
+// --- what follows ---
+
+// No point whose digests nobody knows passes for sound once a session has begun.
+static void all_noted(struct store_twin *t)
+{
+	AUTO_FREE struct damage_set *unknown = calloc(1, sizeof(*unknown));
+	assert_non_null(unknown);
+	LOCK_SCOPE(&t->replica->lock);
+	assert_int_equal(digests_of_newest(t->replica, NULL, unknown, NULL), 0);
+	assert_true(unknown->count > 0);
+	for (unsigned i = 0; i < unknown->count; i++)
+		assert_true(damage_covers(&t->replica->scrub.damage, &unknown->run[i]));
+}
+
+// The source sends whole what the newest point shows damaged; then all goes on to its end, and all of that is proven.
+static void goes_on(struct store_twin *t)
+{
+	static struct wire_damaged damaged;
+	store_twin_session(t);
+	replica_damaged(t->replica, &damaged);
+	for (unsigned i = 0; i < damaged.count; i++)
+		for (uint64_t b = damaged.run[i].first; b < damaged.run[i].first + damaged.run[i].count; b++)
+			assert_int_equal(store_twin_send(t, damaged.run[i].disk, b, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	store_twin_seal(t);
+	replica_session_end(t->replica);
+	is_sound(t, POINTS + 1);
+	(void)store_twin_scrub(t, 0);
+	is_sound(t, POINTS + 1);
+	store_twin_reopen(t);
+	not_broken(t);
+	is_sound(t, POINTS + 1);
+	store_twin_keep(t, 1);
+	while (retain_one(t) == 1)
+		;
+	not_broken(t);
+	assert_int_equal(t->replica->point_count, 1);
+	assert_int_equal(store_twin_scrub(t, 0), 0);
+	is_sound(t, 0);
+	assert_true(store_twin_check(t, false));
+}
+
+static void list_that_is_lost_costs_its_digests(void **state)
+{
+	static const char *const lists[] = {"points/2/vda.digests", "points/3/vdb.digests", "points/4/vda.digests"};
+	(void)state;
+	for (size_t l = 0; l < 3; l++)
+		for (size_t i = 0; i < 3; i++)
+			for (size_t m = 0; m < MEETS; m++) {
+				struct store_twin *t = begin();
+				losses[i](t, lists[l]);
+				meets[m](t);
+				not_broken(t);
+				by_a_session(t);
+				all_noted(t);
+				goes_on(t);
+				end(t);
+			}
+}
+
+static void table_that_is_lost_costs_its_digests(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 3; i++)
+		for (size_t m = 0; m < MEETS; m++) {
+			struct store_twin *t = begin();
+			losses[i](t, i == 1 ? "base/vdb.digests" : "base/vda.digests");
+			meets[m](t);
+			not_broken(t);
+			by_a_session(t);
+			all_noted(t);
+			goes_on(t);
+			end(t);
+		}
+}
+
+// What is lost is what says whether the list is right. All else the files say, and a pass proves it.
+static void point_of_which_nobody_knows_what_it_is_is_told_by_its_files(void **state)
+{
+	static loss *const ways[] = {rotten, rotten_alone};
+	(void)state;
+	for (uint64_t n = 2; n <= POINTS; n++)
+		for (size_t m = 0; m < MEETS; m++)
+			for (size_t i = 0; i < 2; i++) {
+				struct store_twin *t = begin();
+				struct env_stat st;
+				char name[64];
+				(void)snprintf(name, sizeof(name), "points/%llu/point.json", (unsigned long long)n);
+				struct uuid cut = replica_point(t->replica, n)->cut;
+				ways[i](t, name);
+				meets[m](t);
+				not_broken(t);
+				if (m == 0) {
+					(void)snprintf(name, sizeof(name), "points/%llu/point.json.damaged", (unsigned long long)n);
+					assert_int_equal(env_stat(t->temp.root, in_store(name), &st), 0);
+					for (uint64_t p = 2; p <= POINTS; p++)
+						assert_int_equal(replica_sound(t->replica, p, NULL), p >= n ? -EUCLEAN : 0);
+					assert_false(uuid_equal(&cut, &replica_point(t->replica, n)->cut)); // no source is to believe that it knows it
+					store_twin_reopen(t);
+					not_broken(t);
+					assert_int_equal(replica_sound(t->replica, POINTS, NULL), -EUCLEAN);
+				}
+				assert_int_equal(store_twin_scrub(t, 0), 0); // nothing was lost
+				assert_int_equal(replica_sound(t->replica, 0, NULL), 0);
+				assert_true(store_twin_check(t, false));
+				goes_on(t);
+				end(t);
+			}
+}
+
+// A list or an overlay that is damaged as well: nothing is guessed.
+static void point_whose_files_disagree_stays_broken(void **state)
+{
+	static const char *const also[] = {"points/3/vda.digests", "points/3/vdb.qcow2"};
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct store_twin *t = begin();
+		struct replica_info info;
+		rotten(t, "points/3/point.json");
+		store_flip_at(t, also[i], i == 0 ? DIGEST_SECTOR + 30 : 2);
+		store_twin_reopen(t);
+		replica_info(t->replica, &info);
+		assert_true(info.broken && info.point_count == 1);
+		assert_non_null(strstr(info.broken_reason, "points/3/point.json"));
+		end(t);
+	}
+}
+
+// Whatever of it has come to pass when it ends for want of space, the next look goes on to the same end.
+static void want_of_space_on_the_way_passes(void **state)
+{
+	static const struct {
+		const char *lost, *full;
+	} cases[] = {{"base/vda.digests", "scrub.json.new"}, {"base/vda.digests", "vda.digests.new"}, {"points/3/point.json", "point.json.new"}, {"points/3/point.json", "scrub.json.new"}};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct store_twin *t = begin();
+		struct replica_info info;
+		if (i < 2)
+			gone(t, cases[i].lost);
+		else
+			rotten(t, cases[i].lost);
+		bad_disk_refuse(cases[i].full, 0, -ENOSPC);
+		store_twin_reopen(t);
+		replica_info(t->replica, &info);
+		assert_true(info.broken && info.mend_in_ms > 0);
+		assert_non_null(strstr(info.broken_reason, strerror(ENOSPC)));
+		bad_disk_heal();
+		t->replica->mend_ns = 0;
+		assert_int_equal(replica_mend(t->replica), 1);
+		assert_int_equal(replica_sound(t->replica, POINTS, NULL), -EUCLEAN);
+		goes_on(t);
+		end(t);
+	}
+}
+
+// EIO may pass: it is given up after three tries, and then no more than what it was of.
+static void disk_that_never_gives_it_back_stalls_nothing_for_ever(void **state)
+{
+	static const char *const files[] = {"vm1/points/3/vda.digests", "vm1/base/vda.digests"};
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct store_twin *t = begin();
+		struct err err = {0};
+		int rc = 0;
+		store_twin_keep(t, 1);
+		bad_disk_refuse(files[i], 0, -EIO);
+		while ((rc = replica_retain(t->replica, &err)) == 1) // those that it is no part of
+			;
+		for (unsigned tries = 1; tries < STALL_TRIES; tries++, rc = replica_retain(t->replica, &err))
+			assert_int_equal(rc, -EIO);
+		assert_int_equal(rc, -EIO);
+		for (unsigned tries = 0; tries < 2 * POINTS && t->replica->point_count > 1; tries++) {
+			rc = replica_retain(t->replica, &err);
+			if (rc == -EAGAIN) // another one has its name now
+				bad_disk_heal();
+			assert_true(rc == 1 || rc == -EAGAIN || rc == -EIO);
+		}
+		bad_disk_heal();
+		assert_int_equal(t->replica->point_count, 1);
+		not_broken(t);
+		assert_int_equal(replica_sound(t->replica, 0, NULL), -EUCLEAN);
+		goes_on(t);
+		end(t);
+	}
+}
+
+int main(void)
+{
+	log_init("test_lost_files", LOG_LEVEL_ERROR);
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(list_that_is_lost_costs_its_digests),
+		cmocka_unit_test(table_that_is_lost_costs_its_digests),
+		cmocka_unit_test(point_of_which_nobody_knows_what_it_is_is_told_by_its_files),
+		cmocka_unit_test(point_whose_files_disagree_stays_broken),
+		cmocka_unit_test(want_of_space_on_the_way_passes),
+		cmocka_unit_test(disk_that_never_gives_it_back_stalls_nothing_for_ever),
+	};
+	return cmocka_run_group_tests_name("lost_files", tests, NULL, NULL);
+}
