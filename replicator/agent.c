@@ -15,10 +15,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum { START_WAIT_S = 10 };
+
 struct ender {
 	pthread_t thread;
 	bool runs;
 	struct protection *protection;
+	bool saved;
 };
 
 static int make_dir(const char *path, struct err *err)
@@ -97,35 +100,119 @@ static void seat_remove(struct agent *agent, struct seat *seat)
 	free(seat);
 }
 
-int agent_start_seat(struct agent *agent, struct seat *seat, bool is_new, struct err *err)
+// ---- starting: the disks, and the state directory, may not answer. Whoever asks for anything else does not wait for them.
+
+// With the lock held, which is let go until the second: the seat is to be shown meanwhile, and nothing else, and stays.
+static int start_begin(struct agent *agent, struct seat *seat, struct err *err)
 {
-	int rc = agent->over ? err_set(err, -ESHUTDOWN, "the replicator stops") :
-			       protection_start(&agent->place, &seat->config, is_new, &seat->running, err);
-	if (rc)
-		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err->text);
-	else
-		seat->reason[0] = 0;
+	if (agent->over)
+		return err_set(err, -ESHUTDOWN, "the replicator stops");
+	seat->leaving = seat->starting = true;
+	(void)snprintf(seat->reason, sizeof(seat->reason), "it is being started: its disks are opened, and its state is read");
+	agent->starting++;
+	(void)pthread_mutex_unlock(&agent->lock);
+	return 0;
+}
+
+// What was started when a stop had begun is stopped again, before that goes on.
+static int start_end(struct agent *agent, struct seat *seat, struct protection *running, int rc, struct err *err)
+{
+	(void)pthread_mutex_lock(&agent->lock);
+	if (rc == 0 && agent->over) {
+		(void)pthread_mutex_unlock(&agent->lock);
+		bool saved = protection_stop(running);
+		(void)pthread_mutex_lock(&agent->lock);
+		agent->unsaved |= !saved;
+		rc = err_set(err, -ESHUTDOWN, "the replicator stops");
+	}
+	seat->leaving = seat->starting = false;
+	seat->running = rc ? NULL : running;
+	(void)snprintf(seat->reason, sizeof(seat->reason), "%s", rc ? err->text : "");
+	agent->starting--;
+	(void)pthread_cond_broadcast(&agent->started);
 	return rc;
+}
+
+static int start_seat(struct agent *agent, struct seat *seat, struct err *err)
+{
+	struct protection *running = NULL;
+	int rc = start_begin(agent, seat, err);
+	if (rc)
+		return rc;
+	rc = protection_start(&agent->place, &seat->config, false, &running, err); // nobody changes the configuration of a seat that starts
+	return start_end(agent, seat, running, rc, err);
 }
 
 int agent_restart_seat(struct agent *agent, struct seat *seat, struct err *err)
 {
 	AUTO_FREE struct protection_config *config = malloc(sizeof(*config));
+	struct protection *running = NULL;
 	if (!config)
 		return err_sys(err, -ENOMEM, "start %s", seat->config.name);
-	int rc = protection_config_load(agent->place.state, seat->config.name, config, err);
-	if (rc == 0) { // only what was read whole takes the place of what was known
+	int rc = start_begin(agent, seat, err);
+	if (rc)
+		return rc;
+	rc = protection_config_load(agent->place.state, seat->config.name, config, err);
+	bool read = rc == 0;
+	if (read)
+		rc = protection_start(&agent->place, config, false, &running, err);
+	rc = start_end(agent, seat, running, rc, err);
+	if (read) // only what was read whole takes the place of what was known
 		seat->config = *config;
-		return agent_start_seat(agent, seat, false, err);
+	return rc;
+}
+
+static void say_not_started(const char *name, const struct err *err)
+{
+	log_error("protection does not start: its disks are not served protection=%s: %s", name, err->text);
+	event_emit(EVENT_CRITICAL, "state", name_ok(name) ? name : NULL, NULL, "the protection %s does not start, and its disks are not served: %s", name, err->text);
+}
+
+struct starter { // of one seat, at the start of the agent; frees itself
+	struct agent *agent;
+	struct seat *seat;
+};
+
+static void *run_starter(void *context)
+{
+	struct starter starter = *(struct starter *)context;
+	struct agent *agent = starter.agent;
+	struct err err = {0};
+	free(context);
+	LOCK_SCOPE(&agent->lock);
+	if (start_seat(agent, starter.seat, &err)) {
+		starter.seat->leaving = starter.seat->starting = false;
+		(void)snprintf(starter.seat->reason, sizeof(starter.seat->reason), "%s", err.text);
+		say_not_started(starter.seat->config.name, &err);
 	}
-	(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err->text);
+	agent->starting--; // what start_aside() counted
+	(void)pthread_cond_broadcast(&agent->started);
+	return NULL;
+}
+
+// In a thread of its own, so that a disk that hangs keeps nobody else from being served. With the lock held.
+static int start_aside(struct agent *agent, struct seat *seat)
+{
+	struct starter *starter = malloc(sizeof(*starter));
+	pthread_t thread;
+	if (!starter)
+		return -ENOMEM;
+	*starter = (struct starter){.agent = agent, .seat = seat};
+	seat->leaving = seat->starting = true;
+	agent->starting++;
+	int rc = -pthread_create(&thread, NULL, run_starter, starter);
+	if (rc == 0)
+		return -pthread_detach(thread);
+	agent->starting--;
+	seat->leaving = seat->starting = false;
+	free(starter);
 	return rc;
 }
 
 static void start_one(struct agent *agent, const char *name)
 {
 	struct err err = {0};
-	struct protection_config *config = malloc(sizeof(*config));
+	AUTO_FREE struct protection_config *config = malloc(sizeof(*config));
 	if (!config)
 		return;
 	int rc = protection_config_load(agent->place.state, name, config, &err);
@@ -133,16 +220,31 @@ static void start_one(struct agent *agent, const char *name)
 		memset(config, 0, sizeof(*config));
 		(void)snprintf(config->name, sizeof(config->name), "%s", name);
 	}
+	LOCK_SCOPE(&agent->lock);
 	struct seat *seat = name_ok(name) ? seat_add(agent, config) : NULL;
-	free(config);
-	if (seat && rc == 0)
-		rc = agent_start_seat(agent, seat, false, &err);
-	else if (seat)
-		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err.text);
-	if (rc) {
-		log_error("protection does not start: its disks are not served protection=%s: %s", name, err.text);
-		event_emit(EVENT_CRITICAL, "state", name_ok(name) ? name : NULL, NULL, "the protection %s does not start, and its disks are not served: %s", name, err.text);
+	if (seat && rc == 0) {
+		rc = start_aside(agent, seat);
+		if (rc)
+			(void)err_sys(&err, rc, "start a thread");
 	}
+	if (seat && rc)
+		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err.text);
+	if (rc)
+		say_not_started(name, &err);
+}
+
+// Most are there before anybody can ask; the others are shown as they are.
+static void wait_started(struct agent *agent, unsigned seconds)
+{
+	const struct timespec until = clock_mono_after(seconds * UINT64_C(1000000000));
+	int rc = 0;
+	LOCK_SCOPE(&agent->lock);
+	while (agent->starting && rc == 0)
+		rc = pthread_cond_timedwait(&agent->started, &agent->lock, &until);
+	if (agent->starting)
+		log_warning("protections still open their disks, or read their state, and the others are served meanwhile: see `kagami status` and the storage under them "
+			    "protections=%u",
+			    agent->starting);
 }
 
 static int start_all(struct agent *agent, struct err *err)
@@ -165,6 +267,7 @@ static int start_all(struct agent *agent, struct err *err)
 			log_info("leftover of an unfinished protect or unprotect protection=%s", names[i]);
 	}
 	env_list_free(names, count);
+	wait_started(agent, START_WAIT_S);
 	return 0;
 }
 
@@ -210,6 +313,7 @@ int agent_set(struct agent *agent, const struct agent_settings *settings, struct
 	int rc = agent_settings_save(agent->place.state, settings, err);
 	if (rc)
 		return rc;
+	LOCK_SCOPE(&agent->lock);
 	agent->settings = *settings;
 	settings_use(agent);
 	log_info("the agent's settings changed");
@@ -287,13 +391,13 @@ static int start_ticker(struct agent *agent, struct err *err)
 
 static void stop_ticker(struct agent *agent)
 {
-	if (!agent->ticks)
-		return;
 	{
 		LOCK_SCOPE(&agent->lock);
 		agent->over = true;
 		(void)pthread_cond_signal(&agent->ended);
 	}
+	if (!agent->ticks)
+		return;
 	(void)pthread_join(agent->ticker, NULL);
 	agent->ticks = false;
 }
@@ -309,11 +413,14 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	(void)pthread_condattr_init(&monotonic);
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&agent->ended, &monotonic);
+	(void)pthread_cond_init(&agent->started, &monotonic);
 	(void)pthread_condattr_destroy(&monotonic);
 	(void)pthread_mutex_init(&agent->saving_lock, NULL);
+	(void)pthread_mutex_init(&agent->settings_lock, NULL);
 	(void)pthread_cond_init(&agent->saved, NULL);
 	agent->place.accounts = true;
 	agent->place.roll = config->roll;
+	agent->place.audit_turn_ns = &agent->audit_turn_ns;
 	host_name(agent->host);
 	char nbd[4096];
 	(void)snprintf(nbd, sizeof(nbd), "%s/nbd", run_dir);
@@ -347,7 +454,8 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 
 static void *run_ender(void *context)
 {
-	protection_stop(((struct ender *)context)->protection);
+	struct ender *ender = context;
+	ender->saved = protection_stop(ender->protection);
 	return NULL;
 }
 
@@ -367,8 +475,9 @@ static size_t take_running(struct agent *agent, struct ender *ender)
 	return count;
 }
 
-void agent_stop(struct agent *agent)
+bool agent_stop(struct agent *agent)
 {
+	bool saved = true;
 	{
 		LOCK_SCOPE(&agent->lock);
 		for (size_t i = 0; i < agent->seats; i++)
@@ -383,15 +492,20 @@ void agent_stop(struct agent *agent)
 		if (agent->ender[i].runs)
 			(void)pthread_join(agent->ender[i].thread, NULL);
 		else
-			protection_stop(agent->ender[i].protection);
+			(void)run_ender(&agent->ender[i]);
+		saved &= agent->ender[i].saved;
 	}
+	LOCK_SCOPE(&agent->lock); // those that are being started are stopped by who does it, after all that could be stopped
+	while (agent->starting)
+		(void)pthread_cond_wait(&agent->started, &agent->lock);
+	return saved && !agent->unsaved;
 }
 
 void agent_close(struct agent *agent)
 {
 	if (!agent)
 		return;
-	agent_stop(agent);
+	(void)agent_stop(agent);
 	for (size_t i = 0; i < agent->seats; i++)
 		free(agent->seat[i]);
 	desk_free(agent->desk);
@@ -402,6 +516,8 @@ void agent_close(struct agent *agent)
 	env_close(agent->lock_file);
 	env_root_close(agent->place.state);
 	(void)pthread_cond_destroy(&agent->saved);
+	(void)pthread_cond_destroy(&agent->started);
+	(void)pthread_mutex_destroy(&agent->settings_lock);
 	(void)pthread_mutex_destroy(&agent->saving_lock);
 	(void)pthread_cond_destroy(&agent->ended);
 	(void)pthread_mutex_destroy(&agent->lock);
@@ -437,7 +553,31 @@ static int state_remove(struct agent *agent, const char *name, struct err *err)
 	return rc ? err_sys(err, rc, "remove the state of %s", name) : 0;
 }
 
-int agent_protect(struct agent *agent, struct protection_config *config, struct seat **ret_seat, struct err *err)
+// Started before it is durable: a protection that cannot start, for its image is in use or missing, was never made. Without the lock.
+static int protect(struct agent *agent, const struct protection_config *config, const char *dir, struct protection **ret_running, struct err *err)
+{
+	int rc = env_remove_tree(agent->place.state, dir); // what a crash left: agent_find() knew no such protection
+	if (rc == 0)
+		rc = env_mkdir(agent->place.state, dir);
+	if (rc == 0)
+		rc = env_sync_dir(agent->place.state, "protections");
+	if (rc)
+		return err_sys(err, rc, "make the state directory of %s", config->name);
+	struct protection *running = NULL;
+	rc = protection_start(&agent->place, config, true, &running, err);
+	if (rc == 0)
+		rc = protection_config_save(agent->place.state, config, err);
+	if (rc == 0) {
+		*ret_running = running;
+		return 0;
+	}
+	if (running)
+		(void)protection_stop(running);
+	(void)env_remove_tree(agent->place.state, dir);
+	return rc;
+}
+
+static int protect_new(struct agent *agent, struct protection_config *config, struct protection **ret_running, struct err *err)
 {
 	char dir[NAME_SIZE + 16], path[NAME_SIZE + 64];
 	struct env_stat st;
@@ -446,30 +586,25 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 	if (env_stat(agent->place.state, path, &st) != -ENOENT)
 		return err_set(err, -EEXIST, "%s holds the state of a protection \"%s\": restart the replicator to see it", dir,
 			       config->name);
+	return protect(agent, config, dir, ret_running, err);
+}
+
+int agent_protect(struct agent *agent, struct protection_config *config, struct seat **ret_seat, struct err *err)
+{
+	struct protection *running = NULL;
 	int rc = config_fill(agent, config, err);
 	if (rc)
 		return rc;
-	rc = env_remove_tree(agent->place.state, dir); // what a crash left: agent_find() knows no such protection
-	if (rc == 0)
-		rc = env_mkdir(agent->place.state, dir);
-	if (rc == 0)
-		rc = env_sync_dir(agent->place.state, "protections");
-	if (rc)
-		return err_sys(err, rc, "make the state directory of %s", config->name);
 	struct seat *seat = seat_add(agent, config);
-	if (!seat) {
-		(void)env_remove_tree(agent->place.state, dir);
+	if (!seat)
 		return err_set(err, -ENOSPC, "no room for another protection (at most %d)", PROTECTIONS_MAX);
+	rc = start_begin(agent, seat, err);
+	if (rc == 0) {
+		rc = protect_new(agent, config, &running, err);
+		rc = start_end(agent, seat, running, rc, err);
 	}
-	// Started before it is durable: a protection that cannot start, for its image is in use or missing, was never made.
-	rc = agent_start_seat(agent, seat, true, err);
-	if (rc == 0)
-		rc = protection_config_save(agent->place.state, config, err);
 	if (rc) {
-		if (seat->running)
-			protection_stop(seat->running);
 		seat_remove(agent, seat);
-		(void)env_remove_tree(agent->place.state, dir);
 		return rc;
 	}
 	event_emit(EVENT_INFO, "settings", config->name, json_pack("{s:I}", "rpo_ms", (json_int_t)config->rpo_ms), "%s is protected from now on", config->name);
@@ -488,7 +623,7 @@ static void stop_unlocked(struct agent *agent, struct seat *seat)
 	(void)snprintf(seat->reason, sizeof(seat->reason), "it is being unprotected, and its disks are served to the end of what they were asked for");
 	(void)pthread_mutex_unlock(&agent->lock);
 	wait_saved(agent, running);
-	protection_stop(running);
+	(void)protection_stop(running); // what it could not save is removed
 	(void)pthread_mutex_lock(&agent->lock);
 	seat->leaving = false;
 }

@@ -21,8 +21,8 @@ struct agent_config {
 };
 int agent_open(const struct agent_config *config, struct agent **ret_agent, struct err *err);
 // Stops every protection cleanly, all at the same time: none waits for another's disks. Waits for the state directory and for the images (stopping.h
-// bounds that). Requests find none that runs from then on.
-void agent_stop(struct agent *agent);
+// bounds that). Requests find none that runs from then on. False: the state of one could not be saved.
+bool agent_stop(struct agent *agent);
 void agent_close(struct agent *agent); // takes NULL; agent_stop() before, when that was not called
 
 struct nbd_front_export;

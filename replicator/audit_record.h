@@ -41,7 +41,7 @@ void audit_runs_add(struct audit_runs *runs, uint64_t region);
 // -EBADMSG or -EINVAL: it is none. Pure.
 int audit_record_decode(const char *text, size_t len, struct audit_record *ret_record, struct err *err);
 char *audit_record_encode(const struct audit_record *record); // to be freed; NULL: no memory
-// An absent file: nothing is unproven. After any error everything is to be taken for unproven.
+// An absent file: nothing is unproven. After any error everything is to be compared.
 int audit_record_load(struct env_root *state, const char *protection, struct audit_record *ret_record, struct err *err);
 int audit_record_save(struct env_root *state, const char *protection, const struct audit_record *record, struct err *err); // durable on return
 

@@ -295,6 +295,15 @@ static void on_roll_abandon(struct roll_entry *entry)
 		image_unlock(&export->image[d]);
 }
 
+static uint64_t on_roll_owes(struct roll_entry *entry)
+{
+	const struct export *export = HOLDER(entry, struct export, entry);
+	uint64_t pages = 0;
+	for (uint16_t d = 0; d < export->count; d++)
+		pages += image_unwritten(&export->image[d]);
+	return pages;
+}
+
 static int start_thread(struct export *export, struct err *err)
 {
 	sigset_t all, old;
@@ -329,7 +338,7 @@ int export_start(struct export *export, struct err *err)
 		return code;
 	}
 	(void)sem_init(&export->ready, 0, 0);
-	export->entry = (struct roll_entry){.protection = export->protection, .end = on_roll_end, .abandon = on_roll_abandon};
+	export->entry = (struct roll_entry){.protection = export->protection, .end = on_roll_end, .abandon = on_roll_abandon, .owes = on_roll_owes};
 	atomic_store(&export->told_to_end, false);
 	atomic_store(&export->looping, true);
 	export_publish(export);

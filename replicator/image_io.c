@@ -33,10 +33,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#ifndef SYS_cachestat // newer than the headers
-#define SYS_cachestat 451
-#endif
-
 enum {
 	ADVISE_STEP = 128 << 10, // the kernel takes no more of a range than its readahead window, and forgets the rest
 	DIRECT_BYTES_MAX = 128 << 10,
@@ -340,14 +336,9 @@ static void write_now(struct image *image, struct aio *aio)
 // Whether every page of it is in memory. -ENOSYS: this kernel does not tell (before 6.5).
 static int all_cached(const struct image *image, uint64_t off, uint64_t len)
 {
-	struct {
-		uint64_t off, len;
-	} range = {off, len};
-	struct {
-		uint64_t cached, dirty, writeback, evicted, recently_evicted;
-	} pages;
+	struct image_pages pages;
 	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	if (syscall(SYS_cachestat, image->fd, &range, &pages, 0) < 0)
+	if (image_pages(image, off, len, &pages))
 		return -ENOSYS;
 	return pages.cached >= (off + len - 1) / page - off / page + 1;
 }

@@ -100,13 +100,14 @@ struct daemon {
 	struct alerts *alerts;
 	struct nbd_tls *front;
 	struct web *web;
+	bool saved; // the state of every protection
 };
 
 static void close_all(void *context)
 {
 	struct daemon *d = context;
 	nbd_tls_stop(d->front); // its clients' last requests reach the disks before those stop
-	agent_stop(d->agent);  // before those who may wait for a request that hangs
+	d->saved = agent_stop(d->agent); // before those who may wait for a request that hangs
 	web_stop(d->web);
 	control_stop(d->control);
 	alerts_stop(d->alerts);
@@ -158,6 +159,12 @@ int main(int argc, char **argv)
 	events_wake(events_default()); // requests that wait for one end
 	if (!stopping_run(&stopping))
 		_exit(DAEMON_EXIT_UNCLEAN); // threads of it wait for a disk
+	if (!d.saved) {
+		log_error("stopped, but not cleanly: the state of a protection was not saved (above), so the next start compares marked regions, where a clean stop would "
+			  "have gone on with a delta; look at the state directory %s and the images",
+			  state);
+		return DAEMON_EXIT_UNCLEAN;
+	}
 	log_info("stopped");
 	return 0;
 }

@@ -34,6 +34,8 @@ static const struct status_metric table[] = {
 	{"kagami_disk_read_bytes", OPENMETRICS_COUNTER, "bytes", "Read by the guest.", STATUS_DISKS, "read_bytes", 1, NULL},
 	{"kagami_disk_written_bytes", OPENMETRICS_COUNTER, "bytes", "Written by the guest.", STATUS_DISKS, "written_bytes", 1, NULL},
 	{"kagami_tracking_lost", OPENMETRICS_GAUGE, "", "1 when the disk needs a compare after the next start.", STATUS_DISKS, "tracking_lost", 1, NULL},
+	{"kagami_unproven_hole_bytes", OPENMETRICS_GAUGE, "bytes", "Of the disk, that its file system called holes in a sync, and that nobody has read since.", STATUS_DISKS,
+	 "unproven_hole_bytes", 1, NULL},
 	{"kagami_bandwidth_limit_bytes", OPENMETRICS_GAUGE, "bytes", "A second, where there is a limit now.", STATUS_NUMBER, "bandwidth_limit", 1, NULL},
 	{"kagami_bandwidth_used_bytes", OPENMETRICS_GAUGE, "bytes", "That went to the receiver, a second, over the last ten.", STATUS_NUMBER, "bandwidth_used", 1, NULL},
 	{"kagami_clock_offset_seconds", OPENMETRICS_GAUGE, "seconds", "The receiver's clock less this host's.", STATUS_NUMBER, "clock_offset_ms", 1e-3, NULL},

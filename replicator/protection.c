@@ -53,6 +53,8 @@ static void protection_free(struct protection *p)
 	protection_wait_done(p);
 	free(p->audit.kept);
 	doubt_done(p);
+	(void)pthread_cond_destroy(&p->unused);
+	(void)pthread_mutex_destroy(&p->saving);
 	(void)pthread_mutex_destroy(&p->lock);
 	free(p);
 }
@@ -137,6 +139,8 @@ int protection_start(const struct protection_place *place, const struct protecti
 	p->seat = PLANNER_NOBODY;
 	p->settled = true;
 	(void)pthread_mutex_init(&p->lock, NULL);
+	(void)pthread_mutex_init(&p->saving, NULL);
+	(void)pthread_cond_init(&p->unused, NULL);
 	tracking_init(p);
 	doubt_init(p);
 	int rc = start(p, is_new, err);
@@ -159,7 +163,7 @@ void protection_stop_begin(struct protection *p)
 	protection_wake(p);
 }
 
-void protection_stop(struct protection *p)
+bool protection_stop(struct protection *p)
 {
 	protection_stop_begin(p);
 	protection_thread_join(p);
@@ -170,11 +174,14 @@ void protection_stop(struct protection *p)
 	if (rc == 0)
 		rc = tracking_save(p, &err);
 	if (rc)
-		log_warning("the state could not be saved, the next start syncs by digests protection=%s: %s", p->config.name,
-			    err.text);
+		log_error("the state of a protection was not saved, the stop was as a crash: the next start compares what its state files mark, and all of a disk "
+			  "whose tracking was lost protection=%s: %s",
+			  p->config.name, err.text);
 	else
 		log_info("stopped protection=%s point=%llu", p->config.name, (unsigned long long)p->position.point);
+	protection_wait_unused(p);
 	protection_free(p);
+	return rc == 0;
 }
 
 const char *protection_name(const struct protection *p)
@@ -192,61 +199,83 @@ const char *protection_site(const struct protection *p)
 	return p->config.site;
 }
 
-int protection_cycle(struct protection *p, bool compare, uint64_t *ret_cycle, struct err *err)
+static int may_cycle(struct protection *p, struct err *err)
 {
-	LOCK_SCOPE(&p->lock);
 	if (p->paused)
 		return err_set(err, -EBUSY, "%s is paused: resume it first (`kagami resume %s`)", p->config.name, p->config.name);
 	if (p->fenced)
 		return err_set(err, -EBUSY, "%s was failed over at the receiver: it takes no more deltas", p->config.name);
-	if (compare && !p->config.compare) {
-		p->config.compare = true;
-		int rc = protection_config_save(p->place.state, &p->config, err);
-		if (rc) {
-			p->config.compare = false;
-			return rc;
-		}
-	}
-	p->asked = true;
-	p->compare |= compare;
-	p->waived |= !p->has_point;
-	p->hurry = true;
-	*ret_cycle = p->cycles_started + 1;
-	protection_wake(p);
 	return 0;
+}
+
+static void edit_compare(struct protection_config *config, const void *with)
+{
+	config->compare = *(const bool *)with;
+}
+
+int protection_cycle(struct protection *p, bool compare, uint64_t *ret_cycle, struct err *err)
+{
+	{
+		LOCK_SCOPE(&p->lock);
+		int rc = may_cycle(p, err);
+		if (rc)
+			return rc;
+	}
+	if (compare)
+		(void)pthread_mutex_lock(&p->saving); // until it is asked for: else one that ends now takes it for its own
+	int rc = compare && !p->config.compare ? protection_change(p, edit_compare, &compare, err) : 0;
+	if (rc == 0) {
+		LOCK_SCOPE(&p->lock);
+		p->asked = true;
+		p->compare |= compare;
+		p->waived |= !p->has_point;
+		p->hurry = true;
+		*ret_cycle = p->cycles_started + 1;
+		protection_wake(p);
+	}
+	if (compare)
+		(void)pthread_mutex_unlock(&p->saving);
+	return rc;
+}
+
+static void edit_paused(struct protection_config *config, const void *with)
+{
+	config->paused = *(const bool *)with;
 }
 
 int protection_pause(struct protection *p, bool paused, struct err *err)
 {
-	LOCK_SCOPE(&p->lock);
-	p->hurry = true; // a resume of what is not paused means: try again now
-	protection_wake(p);
-	if (p->config.paused == paused)
-		return 0;
-	p->config.paused = paused;
-	int rc = protection_config_save(p->place.state, &p->config, err);
-	if (rc) {
-		p->config.paused = !paused;
-		return rc;
+	LOCK_SCOPE(&p->saving);
+	bool was;
+	{
+		LOCK_SCOPE(&p->lock);
+		p->hurry = true; // a resume of what is not paused means: try again now
+		protection_wake(p);
+		was = p->config.paused;
 	}
-	p->paused = paused;
+	int rc = was == paused ? 0 : protection_change(p, edit_paused, &paused, err);
+	if (rc || was == paused)
+		return rc;
 	event_emit(EVENT_INFO, "settings", p->config.name, NULL, "%s was %s by the operator", p->config.name, paused ? "paused" : "resumed");
+	LOCK_SCOPE(&p->lock);
+	p->paused = paused;
 	if (paused && p->channel && (p->in_cycle || !p->greeted))
 		channel_abort(p->channel); // ends the cycle under way: what it had is dirty again
 	protection_wake(p);
 	return 0;
 }
 
+static void edit_without_seed(struct protection_config *config, const void *with)
+{
+	(void)with;
+	config->seed_since_wall_ns = 0;
+}
+
 int protection_without_seed(struct protection *p, struct err *err)
 {
+	LOCK_SCOPE(&p->saving);
+	int rc = p->config.seed_since_wall_ns ? protection_change(p, edit_without_seed, NULL, err) : 0;
 	LOCK_SCOPE(&p->lock);
-	int64_t since = p->config.seed_since_wall_ns;
-	if (!since)
-		return 0;
-	p->config.seed_since_wall_ns = 0;
-	int rc = protection_config_save(p->place.state, &p->config, err);
-	if (rc)
-		p->config.seed_since_wall_ns = since;
 	p->hurry = true;
 	protection_wake(p);
 	return rc;

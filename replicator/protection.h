@@ -22,6 +22,7 @@
 #include "replicator/protection_config.h"
 
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -41,6 +42,7 @@ struct protection_place { // what all protections of an agent share; outlives th
 	struct limiter *limiter; // of bandwidth; NULL: none
 	struct roll *roll;   // of exports; NULL: none
 	struct crew *crew;   // digests and compresses for all of them; NULL: each does its own
+	_Atomic(uint64_t) *audit_turn_ns; // the next turn to read holes that nobody has; NULL: each has its own
 	size_t known_bytes;  // of the table of known digests of each protection
 };
 
@@ -48,10 +50,14 @@ struct protection_place { // what all protections of an agent share; outlives th
 // no point yet. On failure nothing of it runs.
 int protection_start(const struct protection_place *place, const struct protection_config *config, bool is_new,
 		     struct protection **ret_protection, struct err *err);
+// A request goes on with it without the lock that keeps it: until the second it is not freed.
+void protection_use(struct protection *protection);
+void protection_unuse(struct protection *protection);
 // Asks the cycle thread to end, and returns at once: so that many can end at the same time.
 void protection_stop_begin(struct protection *protection);
-// Ends the cycle under way and the export, and writes the state files, so that the next start continues with a delta. Frees.
-void protection_stop(struct protection *protection);
+// Ends the cycle under way and the export, and writes the state files, so that the next start continues with a delta. False: they could not be
+// written, and the log says what the next start compares. Frees.
+bool protection_stop(struct protection *protection);
 
 const char *protection_name(const struct protection *protection);
 const char *protection_site(const struct protection *protection);

@@ -3,7 +3,7 @@
 //
 // Between cycles, a step at a time: AUDIT_STEP_BLOCKS at most, then a rest, a longer one where the guest has used its disks since the step before; with what nobody
 // else wants of the processors. A step ends early, with the unit under way, once it took AUDIT_STEP_MS_MAX: no cut waits longer for it. Where cycles follow each
-// other without a pause, there is one step between two of them.
+// other without a pause, there is one step between two of them, a unit long. All protections together take no more than one of them alone.
 //
 // Not while a sync stands: what that finds is better known than what is read here, and its point is due first.
 #include "replicator/protection_private.h"
@@ -113,7 +113,8 @@ void holes_sealing(struct protection *p, uint64_t hole_blocks)
 
 void holes_committed(struct protection *p)
 {
-	const struct audit *a = &p->audit;
+	struct audit *a = &p->audit;
+	a->compares = false;
 	if (a->unsaved || (a->kept_bytes && unproven_bytes(p) <= a->kept_bytes - a->kept_bytes / 8))
 		save_less(p);
 }
@@ -131,18 +132,32 @@ static const struct audit_disk *find_disk(const struct audit_record *record, con
 	return NULL;
 }
 
-// The first is what the file says; with an error, what it must be taken for.
+// The first is what the file says. With an error nothing of the disk is known: it is compared as a whole, and no hole of it is believed.
 static void take_disk(struct protection *p, uint16_t disk, const struct audit_disk *from, const struct err *unread)
 {
 	struct audit_disk *to = &p->audit.kept->disk[disk];
 	if (from)
 		*to = *from;
 	if (unread->code) {
-		to->unproven = (struct audit_runs){.count = 1, .run = {{.count = size_regions(export_disk_size(p->export, disk))}}};
+		dirty_mark_all(export_dirty(p->export, disk));
 		(void)snprintf(to->why, sizeof(to->why), "%.*s", AUDIT_WHY_SIZE - 1, unread->text);
 	}
 	(void)snprintf(to->name, sizeof(to->name), "%s", p->config.disk[disk].name);
 	(void)snprintf(p->audit.why[disk], AUDIT_WHY_SIZE, "%s", to->why);
+}
+
+// What a point may lack is known no better than after the loss of a state file (T1). The record is replaced with the next SEAL.
+static void record_lost(struct protection *p, const struct err *unread)
+{
+	log_warning("the record of unproven holes cannot be read: the disks are compared as a whole, and no hole is believed protection=%s: %s", p->config.name,
+		    unread->text);
+	p->uncovered = p->audit.unsaved = true;
+	tracking_position(p);
+	p->doubt.whole = p->config.disk_count < 64 ? (UINT64_C(1) << p->config.disk_count) - 1 : UINT64_MAX;
+	for (uint16_t d = 0; d < p->config.disk_count; d++)
+		export_drop_cache(p->export, d); // as for each disk that is compared
+	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP)
+		p->sync = SYNC_STATE_UNREADABLE;
 }
 
 int holes_load(struct protection *p, bool is_new, struct err *err)
@@ -153,8 +168,7 @@ int holes_load(struct protection *p, bool is_new, struct err *err)
 	if (!record || !p->audit.kept)
 		return err_sys(err, -ENOMEM, "read what is unproven");
 	if (!is_new && audit_record_load(p->place.state, p->config.name, record, &unread))
-		log_warning("the record of unproven holes cannot be read: all of the disks is read again, and no hole is believed protection=%s: %s", p->config.name,
-			    unread.text);
+		record_lost(p, &unread);
 	p->audit.kept->count = p->config.disk_count;
 	for (uint16_t d = 0; d < p->config.disk_count; d++) {
 		const struct audit_runs *runs = &p->audit.kept->disk[d].unproven;
@@ -224,12 +238,43 @@ static void say_unreadable(struct protection *p, const struct source_run *run, i
 	p->audit.unreadable = true;
 }
 
+static void say_carried(struct protection *p, const struct source_run *run)
+{
+	if (!p->audit.carried_said)
+		log_info("what was unproven when this process began is not zero everywhere, and is compared with the next point protection=%s disk=%s region=%llu",
+			 p->config.name, p->config.disk[run->disk].name, (unsigned long long)(run->first / BLOCKS_PER_REGION));
+	p->audit.carried_said = true;
+}
+
 static uint64_t rest_ns(struct protection *p)
 {
 	uint64_t served = source_served(p->source);
 	bool idle = served == p->audit.served;
 	p->audit.served = served;
 	return (idle ? AUDIT_REST_MS : AUDIT_REST_BUSY_MS) * MS_NS;
+}
+
+// A turn of this protection, no earlier than that: turns of all protections together are AUDIT_REST_MS apart. Each has one at a time, so nobody is woken for
+// another's; whoever does not use it holds nobody up, nor does one whose disk hangs in it.
+static uint64_t turn_reserve(struct protection *p, uint64_t earliest_ns)
+{
+	_Atomic(uint64_t) *turns = p->place.audit_turn_ns;
+	uint64_t next_ns = turns ? atomic_load(turns) : 0, turn_ns;
+	do
+		turn_ns = max_u64(next_ns, earliest_ns);
+	while (turns && !atomic_compare_exchange_weak(turns, &next_ns, turn_ns + AUDIT_REST_MS * MS_NS));
+	return turn_ns;
+}
+
+// Whoever waits for a cut waits for a unit, with the share of processors that the cut has. False: nothing is unproven.
+static bool step_do(struct protection *p, bool due, struct source_run *run, unsigned char *unequal, int *ret_code)
+{
+	if (!source_audit_next(p->source, due ? AUDIT_UNIT_BLOCKS : AUDIT_STEP_BLOCKS, run))
+		return false;
+	priority_copy(!due);
+	*ret_code = read_step(p, run, unequal);
+	priority_copy(false);
+	return true;
 }
 
 uint64_t holes_turn(struct protection *p, bool due)
@@ -240,23 +285,25 @@ uint64_t holes_turn(struct protection *p, bool due)
 	struct source_run run;
 	if (p->sync != SYNC_NONE || (due && a->stepped))
 		return UINT64_MAX;
+	if (a->next_ns == 0)
+		a->next_ns = turn_reserve(p, protection_now_ns(p));
 	if (protection_now_ns(p) < a->next_ns)
 		return a->next_ns;
 	a->stepped = true;
-	if (!source_audit_next(p->source, AUDIT_STEP_BLOCKS, &run))
+	int rc = 0;
+	if (!step_do(p, due, &run, unequal, &rc)) {
+		a->next_ns = 0;
 		return UINT64_MAX;
-	priority_copy(true);
-	int rc = read_step(p, &run, unequal);
-	priority_copy(false);
+	}
 	if (rc == 0 && run.count)
 		source_audited(p->source, &run, unequal, &found);
 	else if (rc)
 		say_unreadable(p, &run, rc);
 	if (found.other_blocks)
-		log_info("what was unproven when this process began is compared now protection=%s disk=%s region=%llu", p->config.name,
-			 p->config.disk[run.disk].name, (unsigned long long)(run.first / BLOCKS_PER_REGION));
+		say_carried(p, &run);
+	a->compares |= found.other_blocks != 0;
 	if (found.false_blocks)
 		false_hole(p, &run, &found);
-	a->next_ns = protection_now_ns(p) + (rc ? WAIT_AFTER_ERROR_MS * MS_NS : rest_ns(p));
+	a->next_ns = turn_reserve(p, protection_now_ns(p) + (rc ? WAIT_AFTER_ERROR_MS * MS_NS : rest_ns(p)));
 	return a->next_ns;
 }

@@ -58,7 +58,7 @@ static void refused(struct protection *p, enum wire_error code, const char *text
 	switch (code) {
 	case WIRE_E_FENCED: {
 		LOCK_SCOPE(&p->lock);
-		p->fenced = true;
+		account_fenced(p, true);
 		break;
 	}
 	case WIRE_E_NO_SPACE:
@@ -279,8 +279,8 @@ void connection_open(struct protection *p)
 	p->heard_ns = p->pinged_ns = protection_now_ns(p);
 	{
 		LOCK_SCOPE(&p->lock);
-		p->fenced = false; // the failover was taken back
 		p->greeted = true;
+		account_fenced(p, false); // the failover was taken back
 	}
 	if (!protection_refused_for_space(p))
 		protection_set_state(p, STATE_IDLE, "");

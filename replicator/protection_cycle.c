@@ -18,18 +18,24 @@ void protection_set_settled(struct protection *p, bool settled)
 	p->settled = settled;
 }
 
+static void edit_compared(struct protection_config *config, const void *with)
+{
+	(void)with;
+	config->compare = false;
+}
+
 // What an operator asked to be compared is a point. Where that cannot be written down it is compared once more.
 static void compare_done(struct protection *p)
 {
 	struct err err = {0};
-	LOCK_SCOPE(&p->lock);
-	if (!p->config.compare || p->compare) // asked for again since
-		return;
-	p->config.compare = false;
-	if (protection_config_save(p->place.state, &p->config, &err) == 0)
-		return;
-	p->config.compare = true;
-	log_warning("it could not be written down that everything was compared, the next start does so again protection=%s: %s", p->config.name, err.text);
+	LOCK_SCOPE(&p->saving);
+	bool stands;
+	{
+		LOCK_SCOPE(&p->lock);
+		stands = p->config.compare && !p->compare; // else it was asked for again since
+	}
+	if (stands && protection_change(p, edit_compared, NULL, &err))
+		log_warning("it could not be written down that everything was compared, the next start does so again protection=%s: %s", p->config.name, err.text);
 }
 
 void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours)
@@ -348,7 +354,7 @@ void protection_cycle_once(struct protection *p)
 		.ship = p->ship,
 		.stretch_blocks = p->stretch_blocks,
 		.nodes = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_NODES,
-		.written = p->sync == SYNC_NONE,
+		.written = protection_all_written(p),
 		.pieces = p->sync != SYNC_NONE && p->features & WIRE_FEATURE_PIECES,
 		.codec = p->config.codec,
 		.key = &p->config.digest,

@@ -82,6 +82,14 @@ static void tick(struct protection *p)
 	misses_emit(p->config.name, p->ledger, before);
 }
 
+void account_fenced(struct protection *p, bool fenced)
+{
+	bool turn = p->fenced != fenced;
+	p->fenced = fenced;
+	if (turn && p->ledger)
+		tick(p);
+}
+
 void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns, uint64_t dirty_bytes, uint64_t wire_bytes)
 {
 	uint64_t now_ns = protection_now_ns(p);

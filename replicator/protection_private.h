@@ -51,14 +51,16 @@ struct cycle_totals { // since this start; for counters, which only rise
 	uint64_t wire_bytes, read_bytes; // of those that were committed
 };
 
-// The steps of protection_audit.c: 4 MiB and a rest, so at most 250 MiB a second, and 62 while the guest uses its disks.
+// The steps of protection_audit.c: 4 MiB and a rest, so at most 250 MiB a second, of all protections together, and 62 of one whose guest uses its disks.
 enum { AUDIT_STEP_BLOCKS = 64, AUDIT_STEP_MS_MAX = 5, AUDIT_REST_MS = 16, AUDIT_REST_BUSY_MS = 64 };
 
 struct audit { // of protection_audit.c; the cycle thread's own
-	uint64_t next_ns; // no step before
+	uint64_t next_ns; // no step before; 0: it has no turn
 	uint64_t served;  // requests of the guest by then
 	bool stepped;	  // since the newest cycle
 	bool unreadable;  // was said
+	bool carried_said; // that blocks of which nobody knows whether a point has them are compared
+	bool compares;	  // such blocks are dirty: what is dirty is not only what a guest wrote, until a point is committed
 	struct audit_record *kept; // what the file has
 	uint64_t kept_bytes;	   // of regions that it names
 	bool unsaved; // the file lacks something: the state files name no cut
@@ -128,7 +130,10 @@ struct protection {
 
 	struct ship_progress progress; // atomic
 	_Atomic(enum pace_why) pace_why;
+	pthread_mutex_t saving; // over the file of the configuration, which may hang: taken before `lock`, and never with it or the agent's
 	pthread_mutex_t lock;
+	unsigned users; // requests that work with it without the agent's lock
+	pthread_cond_t unused;
 	bool stop, paused, fenced;
 	bool waived; // an operator asked for the initial sync: it keeps to no window
 	bool held;   // the window is over: the initial sync under way ends, and goes on at the next
@@ -163,6 +168,12 @@ struct protection {
 };
 
 #define MS_NS UINT64_C(1000000)
+
+// What is dirty was written by a guest since the newest point, all of it: hardly ever equal to what the receiver has.
+static inline bool protection_all_written(const struct protection *p)
+{
+	return p->sync == SYNC_NONE && !p->audit.compares;
+}
 
 // protection_wait.c; with another implementation in the simulation of the tests
 int protection_wait_init(struct protection *p); // -EMFILE
@@ -200,6 +211,11 @@ uint64_t holes_turn(struct protection *p, bool due); // a step, if it is time fo
 void holes_sealing(struct protection *p, uint64_t hole_blocks); // the cycle told so many; before its SEAL is known to the state files
 void holes_committed(struct protection *p); // and kept
 bool holes_stopped(struct protection *p); // the export has stopped. False: the state files must not name the cut
+// protection_config_change.c
+typedef void protection_edit(struct protection_config *config, const void *with); // changes that, and nothing else
+// Makes the change durable, and then its own: with `saving` held, and without `lock`, since the state directory may not answer.
+int protection_change(struct protection *p, protection_edit *edit, const void *with, struct err *err);
+void protection_wait_unused(struct protection *p);
 // protection_cycle.c; cycle thread
 void protection_cycle_once(struct protection *p);
 void protection_set_settled(struct protection *p, bool settled);
@@ -224,6 +240,7 @@ void account_load(struct protection *p);
 void account_end(struct protection *p);
 void account_clock(struct protection *p, const struct greet_clock *clock); // how far the receiver's is ahead, from here on; with the lock held
 void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns, uint64_t dirty_bytes, uint64_t wire_bytes);
+void account_fenced(struct protection *p, bool fenced); // from now on: what was missed before is not counted as that; with the lock held
 json_t *account_rpo_json(struct protection *p); // with the lock held
 // protection_history.c; cycle thread
 void dirt_load(struct protection *p);

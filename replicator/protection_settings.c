@@ -62,20 +62,20 @@ void settings_tick(struct protection *p)
 
 // --- what an operator sets, while it runs ---
 
-int protection_set(struct protection *p, const struct protection_settings *settings, struct err *err)
+static void edit_settings(struct protection_config *config, const void *with)
 {
-	LOCK_SCOPE(&p->lock);
-	AUTO_FREE struct protection_config *config = malloc(sizeof(*config));
-	if (!config)
-		return err_sys(err, -ENOMEM, "change %s", p->config.name);
-	*config = p->config;
+	const struct protection_settings *settings = with;
 	config->settings = *settings;
 	config->rpo_ms = settings->rpo_ms;
-	int rc = protection_config_save(p->place.state, config, err);
+}
+
+int protection_set(struct protection *p, const struct protection_settings *settings, struct err *err)
+{
+	LOCK_SCOPE(&p->saving);
+	int rc = protection_change(p, edit_settings, settings, err);
 	if (rc)
 		return rc;
-	p->config.settings = config->settings;
-	p->config.rpo_ms = config->rpo_ms;
+	LOCK_SCOPE(&p->lock);
 	p->resettle = true; // the thread's own copies
 	if (p->flow)
 		limiter_flow_set(p->flow, &settings->bandwidth, weights[settings->priority]);

@@ -53,6 +53,16 @@ uint64_t roll_moves(struct roll *roll)
 	return roll->moves;
 }
 
+uint64_t roll_owes(struct roll *roll)
+{
+	uint64_t pages = 0;
+	LOCK_SCOPE(&roll->lock);
+	for (struct roll_entry *entry = roll->first; entry; entry = entry->next)
+		if (entry->owes && !entry->ended)
+			pages += entry->owes(entry);
+	return pages;
+}
+
 void roll_end(struct roll *roll)
 {
 	roll_each(roll, NULL);

@@ -11,10 +11,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct roll_entry { // of one export, which fills in the first three
+struct roll_entry { // of one export, which fills in the first four
 	const char *protection;
 	void (*end)(struct roll_entry *entry);	   // asks for it, and returns at once; called again, it does nothing
 	void (*abandon)(struct roll_entry *entry); // the process is about to end without closing it: what others would wait for is given up
+	uint64_t (*owes)(struct roll_entry *entry); // how much its last sync still has to write, in pages, as far as is known; NULL: it is not
 	bool ended;				   // the rest is the roll's
 	struct roll *roll;
 	struct roll_entry *next;
@@ -34,6 +35,7 @@ void roll_ended(struct roll_entry *entry); // the guest was served to the end, a
 // A step of the stop was done. Takes NULL.
 void roll_move(struct roll *roll);
 uint64_t roll_moves(struct roll *roll); // how many there were
+uint64_t roll_owes(struct roll *roll); // by all that have not ended
 void roll_end(struct roll *roll);	// every export is to end
 // Calls `left` for each that has not been closed.
 void roll_each(struct roll *roll, void (*left)(struct roll_entry *entry));

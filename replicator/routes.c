@@ -34,7 +34,7 @@ static json_t *seat_json(const struct seat *seat)
 	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:n, s:i, s:{s:i, s:i}, s:s, s:o}",
 			 "name", config->name, "uuid", uuid, "site", config->site, "codec", protection_codec_name(config), "digest",
 			 digest_kind_name(config->digest.kind), "rpo_ms",
-			 json_count(config->rpo_ms), "points_keep", (int)config->points_keep, "state", "failed", "reason",
+			 json_count(config->rpo_ms), "points_keep", (int)config->points_keep, "state", seat->starting ? "starting" : "failed", "reason",
 			 json_text(seat->reason), "connected", 0, "rpo_violated", 1, "sync_reason", "point", "age_ms", "progress",
 			 "next_cut_in_ms", "last_cycle", "dirty_bytes", 0, "cycles", "started", 0, "committed", 0, "last_error", "",
 			 "disks", disks);
@@ -67,6 +67,31 @@ static int seat_show(struct agent *agent, struct seat *seat, const json_t *body,
 	return 0;
 }
 
+// Its state directory may not answer: whoever asks for anything else does not wait for it. With the lock held, which is let go until the second, after which
+// the seat is the one that has this name, or NULL.
+static struct protection *seat_unlock(struct agent *agent, struct seat *seat)
+{
+	struct protection *running = seat->running;
+	protection_use(running);
+	(void)pthread_mutex_unlock(&agent->lock);
+	return running;
+}
+
+static struct seat *seat_lock(struct agent *agent, const char *name, struct protection *running)
+{
+	(void)pthread_mutex_lock(&agent->lock);
+	struct seat *seat = agent_find(agent, name);
+	if (seat && seat->running != running)
+		seat = NULL;
+	protection_unuse(running);
+	return seat;
+}
+
+static int seat_left(struct err *err)
+{
+	return err_set(err, -ESHUTDOWN, "the protection ended meanwhile");
+}
+
 static unsigned of_seat(struct agent *agent, const struct control_request *request, json_t **ret_body,
 			int (*handle)(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err))
 {
@@ -87,7 +112,6 @@ static unsigned get_sites(void *context, const struct control_request *request, 
 {
 	(void)request;
 	struct agent *agent = context;
-	LOCK_SCOPE(&agent->lock);
 	char **names = NULL;
 	size_t count = 0;
 	int rc = site_list(agent->place.state, &names, &count);
@@ -118,12 +142,11 @@ static unsigned post_sites(void *context, const struct control_request *request,
 	int rc = control_read(request->body, members, COUNT(members), &err);
 	if (rc == 0)
 		rc = site_pair(agent->identity, agent->host, name, token, address, &site, &err);
+	if (rc == 0)
+		rc = site_save(agent->place.state, &site, &err);
 	if (rc)
 		return control_fail(ret_body, err.code, err.text);
 	LOCK_SCOPE(&agent->lock);
-	rc = site_save(agent->place.state, &site, &err);
-	if (rc)
-		return control_fail(ret_body, err.code, err.text);
 	for (size_t i = 0; i < agent->seats; i++)
 		if (agent->seat[i]->running && strcmp(agent->seat[i]->config.site, name) == 0)
 			protection_site_changed(agent->seat[i]->running);
@@ -237,14 +260,14 @@ static unsigned post_protections(void *context, const struct control_request *re
 	AUTO_FREE struct protection_config *config = calloc(1, sizeof(*config));
 	if (!config)
 		return control_fail(ret_body, -ENOMEM, "out of memory");
-	int rc = read_protect(request->body, config, &err);
-	LOCK_SCOPE(&agent->lock);
 	struct site site;
+	int rc = read_protect(request->body, config, &err);
+	if (rc == 0)
+		rc = site_load(agent->place.state, config->site, &site, &err); // the state directory may not answer: nothing is locked
+	LOCK_SCOPE(&agent->lock);
 	if (rc == 0 && agent_find(agent, config->name))
 		rc = err_set(&err, -EEXIST, "\"%s\" is protected already: choose another name, or `kagami unprotect %s` first",
 			     config->name, config->name);
-	if (rc == 0)
-		rc = site_load(agent->place.state, config->site, &site, &err);
 	struct seat *seat = NULL;
 	if (rc == 0)
 		rc = agent_protect(agent, config, &seat, &err);
@@ -276,15 +299,19 @@ static int seat_unprotect(struct agent *agent, struct seat *seat, const json_t *
 
 static int seat_cycle(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
-	(void)agent;
 	uint64_t cycle = 0;
 	bool compare = false;
 	const struct control_member members[] = {{"compare", .flag = &compare}};
 	int rc = control_read(body, members, COUNT(members), err);
 	if (rc == 0)
 		rc = seat_runs(seat, err);
-	if (rc == 0)
-		rc = protection_cycle(seat->running, compare, &cycle, err);
+	if (rc == 0) {
+		char name[NAME_SIZE];
+		memcpy(name, seat->config.name, NAME_SIZE);
+		struct protection *running = seat_unlock(agent, seat);
+		rc = protection_cycle(running, compare, &cycle, err);
+		(void)seat_lock(agent, name, running);
+	}
 	if (rc == 0)
 		*ret_body = json_pack("{s:o}", "cycle", json_count(cycle));
 	return rc;
@@ -337,7 +364,6 @@ static int resize_wait(struct agent *agent, const struct resize_request *r, stru
 
 static int seat_set(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
-	(void)agent;
 	struct protection_settings settings = seat->config.settings;
 	struct settings_text text = {.priority = NULL};
 	const struct control_member members[] = {
@@ -352,10 +378,15 @@ static int seat_set(struct agent *agent, struct seat *seat, const json_t *body, 
 		rc = settings_read(&text, &settings, err);
 	if (rc == 0)
 		rc = seat_runs(seat, err);
-	if (rc == 0)
-		rc = protection_set(seat->running, &settings, err);
 	if (rc)
 		return rc;
+	char name[NAME_SIZE];
+	memcpy(name, seat->config.name, NAME_SIZE);
+	struct protection *running = seat_unlock(agent, seat);
+	rc = protection_set(running, &settings, err);
+	seat = seat_lock(agent, name, running);
+	if (rc || !seat)
+		return rc ? rc : seat_left(err);
 	seat->config.settings = settings;
 	seat->config.rpo_ms = settings.rpo_ms;
 	*ret_body = seat_json(seat);
@@ -388,8 +419,8 @@ static unsigned post_settings(void *context, const struct control_request *reque
 	struct agent *agent = context;
 	struct err err = {0};
 	json_t *bandwidth = NULL;
-	LOCK_SCOPE(&agent->lock);
-	struct agent_settings settings = agent->settings;
+	LOCK_SCOPE(&agent->settings_lock);
+	struct agent_settings settings = agent->settings; // whoever changes them has that lock
 	const struct control_member members[] = {
 		{"bandwidth", .array = &bandwidth, .most = BANDWIDTH_RULES_MAX},
 		{"cycles", .number = &settings.cycles, .most = PLANNER_SLOTS_MAX},
@@ -402,6 +433,7 @@ static unsigned post_settings(void *context, const struct control_request *reque
 		rc = agent_set(agent, &settings, &err);
 	if (rc)
 		return control_fail(ret_body, err.code, err.text);
+	LOCK_SCOPE(&agent->lock);
 	*ret_body = settings_json(agent);
 	return 200;
 }
@@ -413,14 +445,20 @@ static int set_paused(struct agent *agent, struct seat *seat, const json_t *body
 	int rc = control_read(body, members, paused ? 0 : COUNT(members), err);
 	if (rc == 0 && !seat->running)
 		rc = agent_restart_seat(agent, seat, err); // what kept it from starting may be mended
-	if (rc == 0 && without_seed) {
-		rc = protection_without_seed(seat->running, err);
-		seat->config.seed_since_wall_ns = rc ? seat->config.seed_since_wall_ns : 0;
-	}
-	if (rc == 0)
-		rc = protection_pause(seat->running, paused, err);
 	if (rc)
 		return rc;
+	char name[NAME_SIZE];
+	memcpy(name, seat->config.name, NAME_SIZE);
+	struct protection *running = seat_unlock(agent, seat);
+	rc = without_seed ? protection_without_seed(running, err) : 0;
+	bool seedless = without_seed && rc == 0;
+	if (rc == 0)
+		rc = protection_pause(running, paused, err);
+	seat = seat_lock(agent, name, running);
+	if (seat && seedless)
+		seat->config.seed_since_wall_ns = 0;
+	if (rc || !seat)
+		return rc ? rc : seat_left(err);
 	seat->config.paused = paused;
 	*ret_body = seat_json(seat);
 	return 0;

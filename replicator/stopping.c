@@ -3,7 +3,7 @@
 //
 //	close begins ──► has returned: a clean stop
 //	   └─ after some seconds: every export is told to end, so that guests are served to the end and see it, whatever hangs
-//	        └─ after wait_s without a step: given up
+//	        └─ after wait_s without a step, and in which nothing of an image was written back: given up
 //
 // What is given up is as after a crash: a state file says that the stop was clean only once the export has ended, its images are synced and the
 // map is written (docs/format-state.md), and only the thread that closes writes it.
@@ -68,17 +68,26 @@ static void say_left(struct roll_entry *entry)
 	entry->abandon(entry);
 }
 
+// A sync of much takes its time, and goes on as long as less is left of it than ever before: so this cannot go on for ever.
+static bool writes_on(struct roll *roll, uint64_t *least)
+{
+	uint64_t owes = roll_owes(roll);
+	bool less = owes < *least;
+	*least = less ? owes : *least;
+	return less;
+}
+
 static bool look_on(struct closing *closing)
 {
 	const struct stopping *stopping = closing->stopping;
 	int64_t begin_ms = clock_mono_ms(), moved_ms = begin_ms, wait_ms = (int64_t)stopping->wait_s * 1000;
 	int64_t orderly_ms = wait_ms / 2 < STOP_ORDERLY_MS_MAX ? wait_ms / 2 : STOP_ORDERLY_MS_MAX;
-	uint64_t moves = roll_moves(stopping->roll);
+	uint64_t moves = roll_moves(stopping->roll), least = roll_owes(stopping->roll);
 	bool told = false;
 	while (!closed_soon(closing)) {
 		int64_t now_ms = clock_mono_ms();
 		uint64_t moves_now = roll_moves(stopping->roll);
-		if (moves_now != moves)
+		if (writes_on(stopping->roll, &least) || moves_now != moves)
 			moved_ms = now_ms;
 		moves = moves_now;
 		if (!told && now_ms - begin_ms >= orderly_ms)

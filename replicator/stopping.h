@@ -16,7 +16,8 @@ struct stopping {
 	void *context;
 };
 
-// True: `close` has returned. False: it was given up after `wait_s` in which no export ended, nothing was saved and nothing closed. Then the log
+// True: `close` has returned. False: it was given up after `wait_s` in which no export ended, nothing was saved, nothing closed, and no image had less to be
+// written back than before (roll.h, owes). Then the log
 // says what was left, and the process may only be ended, by _exit(): threads of it still wait for a disk.
 bool stopping_run(const struct stopping *stopping);
 

@@ -10,7 +10,7 @@
 
 #define DAEMON_RUN_DIR "/run/kagami"
 
-enum { DAEMON_EXIT_FAILED = 1, DAEMON_EXIT_USAGE = 2, DAEMON_EXIT_UNCLEAN = 3 }; // the last: a stop that was given up
+enum { DAEMON_EXIT_FAILED = 1, DAEMON_EXIT_USAGE = 2, DAEMON_EXIT_UNCLEAN = 3 }; // the last: a stop that was given up, or whose state was not saved
 
 struct daemon_option { // --name VALUE or --name=VALUE
 	const char *name;

@@ -44,6 +44,12 @@ busy() { [ -S "$R/nbd.sock" ]; }
 wait_for 20 busy
 refuses 'has .*vda.qcow2 open' kagami failover vm1 --rollback --yes
 is "state" "$(replica vm1 .state)" failed-over
+kagami set vm1 --rpo 1s >/dev/null
+old() { [ "$(protection vm1 .age_ms)" -gt 2000 ]; }
+wait_for 20 old
+is "what a fenced source owes" "$(protection vm1 .rpo_violated)" false
+is "why its point is old" "$(protection vm1 .cause)" fenced
+kagami set vm1 --rpo 1h >/dev/null
 kill $nbd && wait $nbd || true
 
 kagami failover vm1 --rollback --yes >"$W/rollback.out"

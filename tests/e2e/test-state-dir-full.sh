@@ -74,3 +74,21 @@ stop_replicator
 start_replicator
 wait_for 10 connected vm1
 is "reason for a sync after the next clean stop" "$(protection vm1 .sync_reason)" null
+
+# A stop that cannot write says so, and is no clean one; what it costs is what is marked.
+nbd_io vm1 vda 'write -P 0x66 57M 64k' flush
+break_state
+kill "$REPLICATOR"
+status=0
+wait "$REPLICATOR" || status=$?
+is "exit status of a stop whose state was not saved" $status 3
+grep -q 'the state of a protection was not saved.*protection=vm1' "$W/kagami-replicator.log" || fail "the log does not say whose state was not saved"
+grep -q 'stopped, but not cleanly' "$W/kagami-replicator.log" || fail "the log does not say what it means"
+umount "$STATE"
+mount_state
+start_replicator
+wait_for 10 connected vm1
+n=$(cycle vm1)
+is "reason after it" "$(kagami syncs vm1 --json | jq -r '.syncs[0].reason')" unclean-stop
+at_most "compared after it" "$(kagami syncs vm1 --json | jq '.syncs[0].read_bytes')" $((16 << 20))
+point_equals vm1 "$n" vda "$W/a.raw"

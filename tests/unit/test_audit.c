@@ -533,6 +533,35 @@ static void holes_are_read_at_a_bounded_rate_and_a_slower_one_beside_the_guest(v
 	}
 }
 
+static void all_protections_together_read_holes_no_faster_than_one(void **unused)
+{
+	(void)unused;
+	enum { OTHERS = 9, ROUNDS = 4 };
+	static _Atomic(uint64_t) turn_ns;
+	turn_ns = 0;
+	p->place.audit_turn_ns = &turn_ns;
+	synced();
+	for (unsigned ms = 0; ms < ROUNDS * (OTHERS + 1) * AUDIT_REST_MS; ms++, clock_ns += MS_NS) {
+		if (ms % (AUDIT_REST_MS * (OTHERS + 1)) == 0) // the others take a turn each
+			turn_ns = max_u64(turn_ns, clock_ns) + OTHERS * AUDIT_REST_MS * MS_NS;
+		(void)holes_turn(p, false);
+	}
+	assert_true(w.runs > 0 && w.runs <= ROUNDS + 1);
+	uint64_t runs = w.runs;
+	turn_ns = clock_ns + 10000 * MS_NS; // one that does not use its turn holds up none that has one
+	clock_ns = max_u64(clock_ns, p->audit.next_ns);
+	assert_true(holes_turn(p, false) >= turn_ns - AUDIT_REST_MS * MS_NS);
+	assert_int_equal(w.runs, runs + 1);
+}
+
+static void a_step_that_keeps_a_cut_waiting_is_one_unit(void **unused)
+{
+	(void)unused;
+	synced();
+	(void)holes_turn(p, true);
+	assert_int_equal(w.read_blocks, AUDIT_UNIT_BLOCKS);
+}
+
 static void a_cut_that_is_due_waits_for_one_short_step_and_no_more(void **unused)
 {
 	(void)unused;
@@ -621,10 +650,12 @@ static void record_forgets_a_region_with_a_commit_and_not_before(void **unused)
 	w.hole_from = 2 * REGION_SIZE;
 	audit_all();
 	assert_true(is_dirty(BLOCKS_PER_REGION) && !is_dirty(BLOCKS_PER_REGION + AUDIT_UNIT_BLOCKS) && p->sync == SYNC_NONE);
+	assert_true(p->audit.carried_said && !protection_all_written(p)); // the receiver may have it: it is asked
 	holes_sealing(p, 1);
 	assert_int_equal(p->audit.kept->disk[0].unproven.run[0].first + p->audit.kept->disk[0].unproven.run[0].count, REGIONS);
 	commit(2);
 	assert_int_equal(p->audit.kept->disk[0].unproven.count, 0);
+	assert_true(protection_all_written(p));
 }
 
 static void without_a_record_the_state_files_name_no_cut(void **unused)
@@ -646,7 +677,8 @@ static void without_a_record_the_state_files_name_no_cut(void **unused)
 	assert_true(holes_stopped(p));
 }
 
-static void record_that_cannot_be_read_stands_for_everything(void **unused)
+// B5: for a reason, and until a point is committed.
+static void record_that_cannot_be_read_is_a_reason_to_compare_everything(void **unused)
 {
 	(void)unused;
 	static const char *const bad[] = {"", "{", "[]", "{\"version\": 2, \"disks\": []}",
@@ -657,11 +689,20 @@ static void record_that_cannot_be_read_stands_for_everything(void **unused)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		assert_int_equal(env_replace(temp.root, "protections/vm1", "protections/vm1/audit.json", bad[i], strlen(bad[i])), 0);
 		restart(SYNC_UNCLEAN_STOP);
-		assert_int_equal(carried(), SIZE);
+		assert_int_equal(p->sync, SYNC_STATE_UNREADABLE);
+		assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+		assert_int_equal(carried(), 0);
 		assert_non_null(strstr(p->audit.why[0], "audit.json"));
+		clear_marks(); // a crash: the files name no cut
+		restart(SYNC_UNCLEAN_STOP);
+		assert_true(uuid_equal(&p->position.last_cut, &p->nowhere));
 	}
-	(void)tell();
-	assert_true(holes_stopped(p));
+	holes_sealing(p, 0);
+	assert_false(p->audit.unsaved);
+	commit(2);
+	restart(SYNC_UNCLEAN_STOP);
+	assert_int_equal(p->sync, SYNC_UNCLEAN_STOP); // the record was replaced
+	assert_non_null(strstr(p->audit.why[0], "audit.json"));
 }
 
 static void hole_that_cannot_be_read_stays_unproven(void **unused)
@@ -741,6 +782,8 @@ int main(void)
 		cmocka_unit_test(what_an_earlier_process_left_unread_is_false_only_while_it_is_called_a_hole),
 		cmocka_unit_test(memory_of_a_tib_of_holes_is_a_quarter_of_a_mib),
 		TEST(holes_are_read_at_a_bounded_rate_and_a_slower_one_beside_the_guest),
+		TEST(all_protections_together_read_holes_no_faster_than_one),
+		TEST(a_step_that_keeps_a_cut_waiting_is_one_unit),
 		TEST(a_cut_that_is_due_waits_for_one_short_step_and_no_more),
 		TEST(all_of_it_is_proven_and_then_nothing_is_kept),
 		TEST(false_hole_makes_a_sync_at_once_and_its_disk_is_not_believed_by_later_starts),
@@ -748,7 +791,7 @@ int main(void)
 		TEST(holes_are_in_the_record_before_their_cut_is_sealed),
 		TEST(record_forgets_a_region_with_a_commit_and_not_before),
 		TEST(without_a_record_the_state_files_name_no_cut),
-		TEST(record_that_cannot_be_read_stands_for_everything),
+		TEST(record_that_cannot_be_read_is_a_reason_to_compare_everything),
 		TEST(hole_that_cannot_be_read_stays_unproven),
 		TEST(nothing_is_read_while_a_sync_stands),
 		cmocka_unit_test(runs_are_bounded_and_leave_nothing_out),

@@ -78,12 +78,25 @@ static void a_stop_that_goes_on_is_waited_for_to_its_end(void **state)
 	assert_null(roll.first);
 }
 
+static atomic_uint looks, owed;
+
+// More, and less again: nothing that goes on.
+static uint64_t on_owes_always(struct roll_entry *e)
+{
+	(void)e;
+	unsigned look = atomic_fetch_add(&looks, 1);
+	if (look == 40) // the stop has no bound then, and this test has
+		release();
+	return 1000 + look % 2;
+}
+
 static void a_stop_that_hangs_ends_the_exports_and_is_given_up(void **state)
 {
 	(void)state;
 	static struct stopping stopping;
 	stopping = (struct stopping){.roll = &roll, .wait_s = 1, .close = close_never};
 	roll_ended(&entry[0]);
+	entry[1].owes = on_owes_always;
 	assert_false(stopping_run(&stopping));
 	for (unsigned i = 0; i < 2; i++) {
 		assert_int_equal(atomic_load(&told[i]), 1);
@@ -94,6 +107,34 @@ static void a_stop_that_hangs_ends_the_exports_and_is_given_up(void **state)
 		(void)sched_yield();
 }
 
+// A last sync that takes its time: less is left at each look.
+static uint64_t on_owes(struct roll_entry *e)
+{
+	if (e != &entry[0])
+		return 0;
+	(void)atomic_fetch_add(&looks, 1);
+	return atomic_fetch_sub(&owed, 1);
+}
+
+static void close_after_a_sync(void *context)
+{
+	while (atomic_load(&looks) < *(const unsigned *)context)
+		(void)sched_yield();
+	close_well(NULL);
+}
+
+static void a_sync_that_goes_on_is_no_disk_that_hangs(void **state)
+{
+	(void)state;
+	unsigned most = 20; // looks are 200 ms apart: three times as long as nothing may go on
+	const struct stopping stopping = {.roll = &roll, .wait_s = 1, .close = close_after_a_sync, .context = &most};
+	entry[0].owes = on_owes;
+	atomic_store(&looks, 0);
+	atomic_store(&owed, 1000);
+	assert_true(stopping_run(&stopping));
+	assert_int_equal(atomic_load(&abandoned[0]) + atomic_load(&abandoned[1]), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -101,7 +142,8 @@ int main(void)
 	log_init("test_stopping", LOG_LEVEL_ERROR);
 	const struct CMUnitTest tests[] = {
 		TEST(a_stop_that_goes_on_is_waited_for_to_its_end),
-		TEST(a_stop_that_hangs_ends_the_exports_and_is_given_up),
+		TEST(a_sync_that_goes_on_is_no_disk_that_hangs),
+		TEST(a_stop_that_hangs_ends_the_exports_and_is_given_up), // the last: its thread may still end
 	};
 	return cmocka_run_group_tests_name("stopping", tests, NULL, NULL);
 }

@@ -82,7 +82,7 @@ static void stop_sides(void)
 		protection_thread_join(p); // the position is the truth until the end
 		oracle_poll();
 		side->protection = NULL;
-		protection_stop(p);
+		(void)protection_stop(p);
 	}
 }
 

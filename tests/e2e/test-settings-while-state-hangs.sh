@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A change of a protection waits for the state directory, and nobody else waits for it: the status of all, other changes' refusals, and the stop. What was asked
+# for is durable once it is answered.
+. "$(dirname "$0")/lib.sh"
+requires qemu-img qemu-io jq curl
+mount_freezable "$STATE" 32M
+chmod 700 "$STATE"
+
+new_image "$W/a.raw" $((32 << 20))
+new_image "$W/b.raw" $((32 << 20)) 2
+start_pair
+kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h >/dev/null
+kagami protect vm2 vda="$W/b.raw" --to dr --rpo 1h >/dev/null
+wait_for 30 has_point vm1
+wait_for 30 has_point vm2
+
+asked() { # NAME COMMAND...
+	local name=$1
+	shift
+	"$@" >"$W/$name.out" 2>&1 &
+	pids+=($!)
+	asked=$!
+}
+answers_meanwhile() {
+	timeout 10 kagami status >/dev/null || fail "the status waits for the state directory"
+	is "state of vm2" "$(protection vm2 .state)" idle
+	nbd_io vm2 vda 'write -P 0x61 64k 4k' 'read -P 0x61 64k 4k'
+	refuses 'no protection' timeout 10 kagami set vm3 --rpo 10m
+	timeout 10 kagami syncs vm1 >/dev/null || fail "the record of syncs waits for the state directory"
+}
+nbd_io vm2 vda 'write -P 0x60 64k 4k' flush # its region is marked
+freeze "$STATE"
+asked set kagami set vm1 --rpo 30m
+set=$asked
+asked pause kagami pause vm1
+pause=$asked
+asked compare kagami cycle vm2 --compare
+compare=$asked
+sleep 1
+answers_meanwhile
+for pid in $set $pause $compare; do
+	kill -0 "$pid" 2>/dev/null || fail "a change is answered before it is durable: $(cat "$W"/{set,pause,compare}.out)"
+done
+is "objective before it is durable" "$(protection vm1 .rpo_ms)" 3600000
+unfreeze "$STATE"
+wait $set || fail "set: $(cat "$W/set.out")"
+wait $pause || fail "pause: $(cat "$W/pause.out")"
+wait $compare || fail "cycle --compare: $(cat "$W/compare.out")"
+is "objective" "$(protection vm1 .rpo_ms)" 1800000
+is "paused" "$(protection vm1 .paused)" true
+
+# Asked for before the stop, and waiting: the stop does not free what the request works with.
+freeze "$STATE"
+asked set kagami set vm1 --rpo 20m
+sleep 1
+kill -TERM "$REPLICATOR"
+sleep 1
+unfreeze "$STATE"
+status=0
+wait "$REPLICATOR" || status=$?
+is "exit status of the stop" $status 0
+wait $asked || true
+start_replicator
+is "paused after a restart" "$(protection vm1 .paused)" true
+is "objective after a restart" "$(protection vm1 .rpo_ms)" 1200000
+daemons_alive

@@ -1,0 +1,71 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The image of a disk does not even open: who protects it, or starts the replicator with it, waits, and nobody else. The others are served and get points, the
+# status shows it as starting, and a stop is clean for them. Once it opens, it goes on by itself.
+. "$(dirname "$0")/lib.sh"
+requires qemu-img qemu-io jq curl qemu-storage-daemon fusermount3
+requires_root
+[ -c /dev/fuse ] || skip "needs /dev/fuse"
+
+new_image "$W/backing.raw" $((32 << 20))
+touch "$W/hung.raw"
+qemu-storage-daemon --blockdev driver=file,node-name=f,filename="$W/backing.raw" \
+	--export type=fuse,id=e,node-name=f,mountpoint="$W/hung.raw",writable=on,growable=off >"$W/qsd.log" 2>&1 &
+server=$!
+pids+=($server)
+at_end "umount -l '$W/hung.raw'"
+at_end "kill -CONT $server"
+mounted() { [ "$(stat -c %s "$W/hung.raw")" = $((32 << 20)) ]; }
+mounted_or_gone() { mounted || ! kill -0 $server 2>/dev/null; }
+wait_for 20 mounted_or_gone
+mounted || skip "no file of qemu-storage-daemon by FUSE here: $(cat "$W/qsd.log")"
+
+new_image "$W/b.raw" $((32 << 20)) 2
+start_receiver
+start_replicator --stop-wait 6
+kagami pair dr "$(new_token)" >/dev/null
+kagami protect vm2 vda="$W/b.raw" --to dr --rpo 1h >/dev/null
+wait_for 30 has_point vm2
+
+others_go_on() {
+	timeout 10 kagami status >/dev/null || fail "the status waits for the disk"
+	is "state of the one that waits" "$(protection vm1 .state)" starting
+	nbd_io vm2 vda "write -P $1 64k 4k" "read -P $1 64k 4k" flush
+	timeout 30 kagami cycle vm2 --wait >/dev/null || fail "vm2 gets no point"
+	point_equals vm2 "$(newest_point vm2)" vda "$W/b.raw"
+	refuses 'is being started' timeout 10 kagami pause vm1
+	refuses 'is protected already' timeout 10 kagami protect vm1 vda="$W/b.raw" --to dr --rpo 1h
+}
+kill -STOP $server
+jq -n --arg path "$W/hung.raw" '{name: "vm1", site: "dr", rpo_ms: 3600000, disks: [{name: "vda", path: $path}]}' >"$W/protect.json"
+at_source POST /v1/protections "$(cat "$W/protect.json")" >"$W/protect.out" 2>&1 & # the command line looks at the image itself, before it asks
+protect=$!
+pids+=($protect)
+starting() { [ "$(protection vm1 .state)" = starting ]; }
+wait_for 10 starting
+others_go_on 0x61
+kill -0 $protect || fail "protect has ended: $(cat "$W/protect.out")"
+kill -CONT $server
+wait $protect || fail "protect: $(cat "$W/protect.out")"
+wait_for 30 has_point vm1
+stop_replicator
+
+# At the start of the replicator, and a stop meanwhile.
+kill -STOP $server
+start_replicator --stop-wait 6
+starting || fail "vm1 is $(protection vm1 .state)"
+wait_for 10 connected vm2
+others_go_on 0x62
+kill -TERM "$REPLICATOR"
+status=0
+wait "$REPLICATOR" || status=$?
+is "exit status of a stop that was given up" $status 3
+grep -q 'stopped protection=vm2' "$W/kagami-replicator.log" || fail "the stop of vm2 was not clean"
+kill -CONT $server
+start_replicator --stop-wait 6
+wait_for 20 connected vm1
+wait_for 20 connected vm2
+cycle vm2 >/dev/null
+is "reason of a sync of vm2" "$(protection vm2 .last_cycle.sync_reason)" null
+cycle vm1 >/dev/null
+stop_replicator
