@@ -199,13 +199,19 @@ const char *protection_site(const struct protection *p)
 	return p->config.site;
 }
 
+int protection_fenced(struct protection *p, struct err *err)
+{
+	p->hurry = true; // an operator who took the failover back need not wait for the minute to be over
+	protection_wake(p);
+	return err_set(err, -EBUSY, "%s was failed over at the receiver, which takes no more deltas; whether that was taken back is asked now: "
+		       "if it was, try again in a moment", p->config.name);
+}
+
 static int may_cycle(struct protection *p, struct err *err)
 {
 	if (p->paused)
 		return err_set(err, -EBUSY, "%s is paused: resume it first (`kagami resume %s`)", p->config.name, p->config.name);
-	if (p->fenced)
-		return err_set(err, -EBUSY, "%s was failed over at the receiver: it takes no more deltas", p->config.name);
-	return 0;
+	return p->fenced ? protection_fenced(p, err) : 0;
 }
 
 static void edit_compare(struct protection_config *config, const void *with)

@@ -219,6 +219,7 @@ void protection_wait_unused(struct protection *p);
 // protection_cycle.c; cycle thread
 void protection_cycle_once(struct protection *p);
 void protection_set_settled(struct protection *p, bool settled);
+int protection_fenced(struct protection *p, struct err *err); // says what an operator cannot ask for, and asks the receiver again; under p->lock
 void protection_compare_all(struct protection *p); // an operator asked for it: all is dirty, and the next cycle a sync
 // The cut is a point: known to the state files before keep clears a mark for it (T2). With `ours` it was this process that
 // sealed it, and so it ends the sync; a cut of the process before says nothing of what this start found.

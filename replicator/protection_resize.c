@@ -135,7 +135,7 @@ int protection_resize(struct protection *p, const char *disk_name, uint64_t size
 		return 0;
 	LOCK_SCOPE(&p->lock);
 	if (p->fenced)
-		return err_set(err, -EBUSY, "%s was failed over at the receiver: its disks here are not replicated any more", p->config.name);
+		return protection_fenced(p, err);
 	if (p->resize.asked || p->resize.taken)
 		return under_way(p, err);
 	resize.since_ns = protection_now_ns(p);

@@ -60,8 +60,8 @@ refuses 'not failed over' kagami failover vm1 --rollback --yes
 point_equals vm1 "$old" vda "$W/a.old"
 point_equals vm1 "$new" vda "$W/a.new"
 
-# The source asks again, at the latest after a minute, and goes on with what it marked meanwhile: no sync.
-kagami resume vm1 >/dev/null
+# The source asks again, at the latest after a minute and when an operator wants a cycle, and goes on with what it marked meanwhile: no sync.
+refuses 'asked now' kagami cycle vm1
 wait_for 30 connected vm1
 syncs=$(at_source GET /v1/protections/vm1/syncs | jq '.syncs | length')
 n=$(cycle vm1)
