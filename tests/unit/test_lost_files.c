@@ -5,6 +5,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "receiver/chain.h"
 #include "receiver/copies.h"
 #include "receiver/replica.h"
 #include "receiver/scrub.h"
@@ -240,6 +241,33 @@ static void table_that_is_lost_costs_its_digests(void **state)
 		}
 }
 
+// The base is as large as the disk is now, and older points are of what it was: past the end of the oldest there was nothing in the table to be lost.
+static void table_of_a_disk_that_grew_is_not_said_to_have_had_more(void **state)
+{
+	(void)state;
+	for (size_t m = 0; m < MEETS; m++) {
+		struct store_twin *t = begin();
+		struct err err = {0};
+		store_twin_grow(t, 1, t->open.disk[1].size + 40 * BLOCK_SIZE + 512);
+		store_twin_session(t);
+		store_twin_change(t, 1, 45, MASK_FULL);
+		assert_int_equal(store_twin_send(t, 1, 45, MASK_FULL, CODEC_ZSTD, NULL), 0);
+		store_twin_seal(t);
+		replica_session_end(t->replica);
+		gone(t, "base/vdb.digests");
+		meets[m](t);
+		not_broken(t);
+		by_a_session(t);
+		for (size_t p = 0; p < t->replica->point_count; p++) {
+			struct chain *chain = NULL;
+			if (chain_open(t->replica, t->replica->points[p].number, 1, &chain, &err))
+				fail_msg("%s", err.text);
+			chain_close(chain);
+		}
+		end(t);
+	}
+}
+
 // What is lost is what says whether the list is right. All else the files say, and a pass proves it.
 static void point_of_which_nobody_knows_what_it_is_is_told_by_its_files(void **state)
 {
@@ -357,6 +385,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(list_that_is_lost_costs_its_digests),
 		cmocka_unit_test(table_that_is_lost_costs_its_digests),
+		cmocka_unit_test(table_of_a_disk_that_grew_is_not_said_to_have_had_more),
 		cmocka_unit_test(point_of_which_nobody_knows_what_it_is_is_told_by_its_files),
 		cmocka_unit_test(point_whose_files_disagree_stays_broken),
 		cmocka_unit_test(want_of_space_on_the_way_passes),
