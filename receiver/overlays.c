@@ -335,18 +335,26 @@ int overlays_mend(struct replica *r, bool given_up, bool *ret_mended, struct err
 {
 	AUTO_FREE struct mend *m = calloc(1, sizeof(*m));
 	AUTO_FREE uint64_t *number = NULL;
+	struct err busy = {0};
 	*ret_mended = false;
 	if (!m)
 		return err_set(err, -ENOMEM, "out of memory");
 	*m = (struct mend){.r = r, .given_up = given_up};
 	int rc = replica_numbers(r, &number, &m->count, err);
 	m->number = number;
-	for (m->at = 0; rc == 0 && m->at < m->count; m->at++)
-		rc = point_mend(m, err);
+	for (m->at = 0; rc == 0 && m->at < m->count; m->at++) {
+		struct err why = {0};
+		rc = point_mend(m, &why);
+		if (rc == -EBUSY && busy.code == 0)
+			busy = why;
+		rc = rc == -EBUSY ? 0 : rc; // whoever stands on it may do so for long: the others are made good none the less
+		if (rc)
+			*err = why;
+	}
 	if (rc == 0)
 		rc = tables_mend(r, m->count ? number[0] : 0, given_up || atomic_load(&r->digests_given_up), &m->mended, err);
 	*ret_mended = m->mended;
-	return rc;
+	return rc || busy.code == 0 ? rc : err_set(err, busy.code, "%s", busy.text);
 }
 
 int overlays_were_it(struct replica *r, const struct err *why, struct err *err)
