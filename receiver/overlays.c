@@ -299,6 +299,11 @@ static int disk_mend(struct mend *m, struct err *err)
 	return rc ? err_set(err, rc, "%.200s; it cannot be made good now: %.250s", why.text, cannot.text) : 0;
 }
 
+static bool says_nothing(const struct mend *m, int rc)
+{
+	return rc == -EIO ? !m->given_up : mend_passes(rc);
+}
+
 // Where the files beside it do not say enough either, recovery says what is damaged.
 static int manifest_try(struct mend *m, const struct err *why, struct err *err)
 {
@@ -307,7 +312,7 @@ static int manifest_try(struct mend *m, const struct err *why, struct err *err)
 	struct err cannot = {0};
 	replica_file(m->r, m->path, "points/%llu/point.json", (unsigned long long)m->number[m->at]);
 	copies_state(m->r->root, m->path, &state);
-	if (state.file == 0 || state.copy == 0 || mend_passes(state.file) > m->given_up || mend_passes(state.copy) > m->given_up) // whole, and another point's; or nobody knows
+	if (state.file == 0 || state.copy == 0 || says_nothing(m, state.file) || says_nothing(m, state.copy)) // whole, and another point's; or nobody knows
 		return 0;
 	int rc = manifest_mend(&manifest, why, &cannot);
 	m->mended = m->mended || rc == 0;
