@@ -203,6 +203,22 @@ static uint64_t point_after(const struct replica *r, uint64_t number)
 	return 0;
 }
 
+// While it fails the replica is not broken, which would be the end of what memory knows: the next pass tries it again, and whoever finds its change there already saves it.
+static int memory_write(struct replica *r, const char *path)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	bool changed = false;
+	r->prot_certain = false;
+	int rc = protection_encode(&r->prot, &text, &len);
+	if (rc == 0)
+		rc = copies_aside(r->root, path);
+	if (rc == 0)
+		rc = copies_replace(r->root, r->name, path, text, len, &changed);
+	r->prot_certain = changed;
+	return rc;
+}
+
 // Nobody changes protection.json but this process, so where neither of the two says anything any more, memory does. One that cannot be read says nothing of what is on it:
 // a disk that is away, perhaps.
 static int protection_from_memory(struct replica *r, const char *path, struct err *err)
@@ -213,10 +229,12 @@ static int protection_from_memory(struct replica *r, const char *path, struct er
 		return 0;
 	if (state.file == -EIO || state.copy == -EIO)
 		return err_sys(err, -EIO, "%s: nor can its copy be read", path);
+	int rc = memory_write(r, path);
+	if (rc)
+		return err_sys(err, rc, "%s and its copy were damaged; write them anew", path);
 	log_error("a file and its copy were damaged, and are written anew from memory protection=%s file=%s", r->name, path);
 	event_emit(EVENT_WARNING, "damage", r->name, NULL, "%s and its copy were both damaged, and are written anew from what this receiver has in memory; nothing is lost", path);
-	int rc = copies_aside(r->root, path);
-	return rc ? err_sys(err, rc, "%s: keep it as damaged", path) : replica_save(r, &r->prot, err);
+	return 0;
 }
 
 static int protection_mend(struct replica *r, bool *ret_wrote, struct err *err)

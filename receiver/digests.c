@@ -109,10 +109,7 @@ int digests_list_open(const struct replica *r, uint64_t number, unsigned disk, u
 	}
 	env_close(file);
 	bool lost = rc == 0 || rc == -ENOENT || rc == -EISDIR || (rc == -EIO && atomic_load(&r->digests_given_up));
-	if (!lost)
-		return err_sys(err, rc, "%s", path);
-	log_error("a list of digests is lost protection=%s file=%s errno=%d bytes=%llu of=%llu", r->name, path, -rc, (unsigned long long)size, (unsigned long long)length);
-	return 1;
+	return lost ? 1 : err_sys(err, rc, "%s", path);
 }
 
 int digests_of_point(const struct replica *r, const struct point_file *point, unsigned disk, digest_each *each, void *context, struct err *err)

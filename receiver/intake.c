@@ -109,6 +109,21 @@ static int state_load(struct replica *r, struct damage_set *ret_unknown, struct 
 	return digests_of_newest(r, r->state, ret_unknown, err);
 }
 
+// Where files that are damaged could be made good. What keeps them from it for now, space perhaps, is what is wrong then, for it passes.
+static int state_load_again(struct replica *r, struct damage_set *ret_unknown, struct err *why)
+{
+	struct err cannot = {0};
+	int rc = overlays_were_it(r, why, &cannot);
+	if (rc < 0 && mend_passes(rc))
+		*why = cannot;
+	if (rc <= 0)
+		return why->code;
+	for (unsigned i = 0; i < r->prot.disk_count; i++)
+		table_done(&r->state[i]);
+	*why = (struct err){0};
+	return state_load(r, ret_unknown, why);
+}
+
 static void session_clear(struct replica *r)
 {
 	for (unsigned i = 0; i < DISKS_MAX; i++)
@@ -131,11 +146,8 @@ static int session_prepare(struct replica *r, struct err *err)
 	if (!r->unpacker || !r->block || !r->pieces || !unknown)
 		return err_set(err, -ENOMEM, "out of memory for a session");
 	int rc = state_load(r, unknown, &why);
-	if (rc && overlays_were_it(r, &why, NULL) > 0) {
-		for (unsigned i = 0; i < r->prot.disk_count; i++)
-			table_done(&r->state[i]);
-		rc = state_load(r, unknown, &why);
-	}
+	if (rc)
+		rc = state_load_again(r, unknown, &why);
 	if (rc == -ENOMEM)
 		return err_set(err, rc, "%s: %s", r->name, why.text);
 	if (rc)

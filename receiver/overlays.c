@@ -299,6 +299,11 @@ static int disk_mend(struct mend *m, struct err *err)
 	return rc ? err_set(err, rc, "%.200s; it cannot be made good now: %.250s", why.text, cannot.text) : 0;
 }
 
+static bool says_nothing(const struct mend *m, int rc)
+{
+	return rc == -EIO ? !m->given_up : mend_passes(rc);
+}
+
 // Where the files beside it do not say enough either, recovery says what is damaged.
 static int manifest_try(struct mend *m, const struct err *why, struct err *err)
 {
@@ -307,7 +312,7 @@ static int manifest_try(struct mend *m, const struct err *why, struct err *err)
 	struct err cannot = {0};
 	replica_file(m->r, m->path, "points/%llu/point.json", (unsigned long long)m->number[m->at]);
 	copies_state(m->r->root, m->path, &state);
-	if (state.file == 0 || state.copy == 0 || mend_passes(state.file) > m->given_up || mend_passes(state.copy) > m->given_up) // whole, and another point's; or nobody knows
+	if (state.file == 0 || state.copy == 0 || says_nothing(m, state.file) || says_nothing(m, state.copy)) // whole, and another point's; or nobody knows
 		return 0;
 	int rc = manifest_mend(&manifest, why, &cannot);
 	m->mended = m->mended || rc == 0;
@@ -335,18 +340,26 @@ int overlays_mend(struct replica *r, bool given_up, bool *ret_mended, struct err
 {
 	AUTO_FREE struct mend *m = calloc(1, sizeof(*m));
 	AUTO_FREE uint64_t *number = NULL;
+	struct err busy = {0};
 	*ret_mended = false;
 	if (!m)
 		return err_set(err, -ENOMEM, "out of memory");
 	*m = (struct mend){.r = r, .given_up = given_up};
 	int rc = replica_numbers(r, &number, &m->count, err);
 	m->number = number;
-	for (m->at = 0; rc == 0 && m->at < m->count; m->at++)
-		rc = point_mend(m, err);
+	for (m->at = 0; rc == 0 && m->at < m->count; m->at++) {
+		struct err why = {0};
+		rc = point_mend(m, &why);
+		if (rc == -EBUSY && busy.code == 0)
+			busy = why;
+		rc = rc == -EBUSY ? 0 : rc; // whoever stands on it may do so for long: the others are made good none the less
+		if (rc)
+			*err = why;
+	}
 	if (rc == 0)
 		rc = tables_mend(r, m->count ? number[0] : 0, given_up || atomic_load(&r->digests_given_up), &m->mended, err);
 	*ret_mended = m->mended;
-	return rc;
+	return rc || busy.code == 0 ? rc : err_set(err, busy.code, "%s", busy.text);
 }
 
 int overlays_were_it(struct replica *r, const struct err *why, struct err *err)

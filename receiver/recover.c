@@ -218,6 +218,8 @@ static int list_check(struct replica *r, const struct point_file *point, unsigne
 {
 	AUTO_FILE struct env_file *file = NULL;
 	int rc = digests_list_open(r, point->info.number, disk, point->disk[disk].digests, &file, err);
+	if (rc > 0)
+		log_error("a list of digests is lost protection=%s point=%llu disk=%s", r->name, (unsigned long long)point->info.number, r->prot.disk[disk].name);
 	return rc < 0 ? rc : 0;
 }
 

@@ -133,6 +133,16 @@ static bool overlays_made_good(struct replica *r)
 	return !r->broken && overlays_in_turn(r, &why);
 }
 
+// Before the replica breaks for it what is damaged is made good, in turn or not; where that cannot be now, the slice is done again later.
+static int digests_damaged(struct replica *r, struct err *err)
+{
+	const struct err why = *err;
+	int rc = r->broken ? 0 : overlays_were_it(r, &why, err);
+	if (rc)
+		return rc > 0 ? -EAGAIN : rc;
+	return replica_break(r, &why, err);
+}
+
 // Under retain_lock. -EAGAIN: a point was committed while something was found; look again.
 static int slice_do(struct replica *r, unsigned tries, struct scrub_step *ret_step, struct err *err)
 {
@@ -161,13 +171,11 @@ static int slice_do(struct replica *r, unsigned tries, struct scrub_step *ret_st
 		*s = (struct slice){.replica = r, .disk = s->disk, .first = s->first, .end = s->end}; // what the first run had is closed
 		rc = slice_run(s, point, err);
 	}
-	if (chain_is_damaged(rc) && !(rc == -ENOENT && point) && overlays_made_good(r)) // that point was folded away, perhaps
+	if (chain_is_damaged(rc) && rc != -EBADMSG && !(rc == -ENOENT && point) && overlays_made_good(r)) // that point was folded away, perhaps
 		return -EAGAIN;
 	LOCK_SCOPE(&r->lock);
-	if (rc == -EBADMSG) { // a digest file: docs/store.md, "Errors while running"
-		struct err why = *err;
-		return replica_break(r, &why, err);
-	}
+	if (rc == -EBADMSG) // a digest file: docs/store.md, "Errors while running"
+		return digests_damaged(r, err);
 	if (rc)
 		return rc;
 	if (r->broken)

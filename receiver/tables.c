@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The base's table of a disk that is lost as a whole: it is gone, cut off, or the disk does not give it back. docs/store.md, "Lost digests".
 //
-// What it promises: before another takes its place, all of the disk is in quarantine, durably, as every point shows it; and the new one says of each block that
-// nobody knows its digest. So nothing becomes proven by that, and sessions, folds and passes go on.
+// What it promises: before another takes its place, all that the base can hold is in quarantine, durably, as every point shows it: as much of the disk as the oldest point
+// had, for the base is zeros past that, and its table says nothing there. Of each block of it the new one says that nobody knows its digest. So nothing becomes proven by
+// that, and sessions, folds and passes go on.
 #include "receiver/overlays.h"
 
 #include "base/log.h"
@@ -12,6 +13,16 @@
 #include "receiver/scrub.h"
 
 #include <errno.h>
+#include <stdlib.h>
+
+struct lost {
+	struct replica *r;
+	unsigned disk;
+	uint64_t oldest; // point; 0: there is none
+	uint64_t blocks; // that the table had digests of, perhaps
+	const char *path;
+	struct err why;
+};
 
 static int table_look(const struct replica *r, unsigned disk, bool given_up, const char *path, struct err *ret_why, struct err *err)
 {
@@ -32,18 +43,19 @@ static int table_look(const struct replica *r, unsigned disk, bool given_up, con
 	return 0;
 }
 
-static int unknown_write(struct replica *r, unsigned disk, const char *path, struct err *err)
+static int unknown_write(const struct lost *lost, const char *path, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;
-	const struct digest_disk of = replica_disk(r, disk);
+	struct env_root *root = lost->r->root;
+	const struct digest_disk of = replica_disk(lost->r, lost->disk);
 	struct digest_update update;
-	int rc = env_unlink(r->root, path); // of a try that was cut off
-	rc = rc && rc != -ENOENT ? rc : env_open(r->root, path, ENV_CREATE, &file);
+	int rc = env_unlink(root, path); // of a try that was cut off
+	rc = rc && rc != -ENOENT ? rc : env_open(root, path, ENV_CREATE, &file);
 	if (rc)
 		return err_sys(err, rc, "%s", path);
 	rc = digest_table_create(file, &of, err);
 	digest_update_init(&update, file, &of);
-	for (uint64_t b = 0; rc == 0 && b < size_blocks(of.size); b++)
+	for (uint64_t b = 0; rc == 0 && b < lost->blocks; b++)
 		rc = digest_update_set(&update, b, &digest_unknown, err);
 	if (rc == 0)
 		rc = digest_update_flush(&update, err);
@@ -53,34 +65,50 @@ static int unknown_write(struct replica *r, unsigned disk, const char *path, str
 	return rc ? err_sys(err, rc, "%s: sync", path) : 0;
 }
 
-static int disk_quarantine(struct replica *r, unsigned disk, uint64_t oldest, const struct err *why, struct err *err)
+static int disk_quarantine(const struct lost *lost, struct err *err)
 {
 	struct damage_set all = {.count = 0};
-	const struct damage run = {.disk = (uint16_t)disk, .first = 0, .count = size_blocks(r->prot.disk[disk].size), .from = oldest, .to = DAMAGE_OPEN};
+	const struct damage run = {.disk = (uint16_t)lost->disk, .first = 0, .count = lost->blocks, .from = lost->oldest, .to = DAMAGE_OPEN};
 	damage_add(&all, &run);
-	return oldest ? scrub_claim_locked(r, disk, oldest, &all, why, err) : 0;
+	return lost->oldest ? scrub_claim_locked(lost->r, lost->disk, lost->oldest, &all, &lost->why, err) : 0;
 }
 
-static int table_replace(struct replica *r, unsigned disk, uint64_t oldest, const char *path, const struct err *why, struct err *err)
+static int blocks_find(struct lost *lost, struct err *err)
 {
+	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
+	if (!point)
+		return err_set(err, -ENOMEM, "out of memory");
+	lost->blocks = size_blocks(lost->r->prot.disk[lost->disk].size);
+	int rc = lost->oldest ? replica_read_point(lost->r, lost->oldest, point, err) : 0;
+	if (rc == 0 && lost->oldest)
+		lost->blocks = size_blocks(point->disk[lost->disk].size);
+	return rc;
+}
+
+static int table_replace(struct lost *lost, struct err *err)
+{
+	struct replica *r = lost->r;
+	const char *name = r->prot.disk[lost->disk].name;
 	char dir[REPLICA_PATH_SIZE], fresh[REPLICA_PATH_SIZE];
 	replica_file(r, dir, "base");
-	replica_file(r, fresh, "base/%s.digests.new", r->prot.disk[disk].name);
-	int rc = disk_quarantine(r, disk, oldest, why, err);
+	replica_file(r, fresh, "base/%s.digests.new", name);
+	int rc = blocks_find(lost, err);
 	if (rc == 0)
-		rc = unknown_write(r, disk, fresh, err);
+		rc = disk_quarantine(lost, err);
+	if (rc == 0)
+		rc = unknown_write(lost, fresh, err);
 	if (rc)
 		return rc;
-	rc = copies_aside(r->root, path);
+	rc = copies_aside(r->root, lost->path);
 	if (rc == 0)
-		rc = env_rename(r->root, fresh, path);
+		rc = env_rename(r->root, fresh, lost->path);
 	if (rc == 0)
 		rc = env_sync_dir(r->root, dir);
 	if (rc)
-		return err_sys(err, rc, "%s: replace", path);
-	log_error("a table of digests was lost, and one that knows none took its place protection=%s reason=\"%s\"", r->name, why->text);
+		return err_sys(err, rc, "%s: replace", lost->path);
+	log_error("a table of digests was lost, and one that knows none took its place protection=%s reason=\"%s\"", r->name, lost->why.text);
 	event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "the digests of disk %s of %s are lost (%s): all of it is in quarantine until the source has sent it",
-		   r->prot.disk[disk].name, r->name, why->text);
+		   name, r->name, lost->why.text);
 	return 0;
 }
 
@@ -89,12 +117,12 @@ int tables_mend(struct replica *r, uint64_t oldest, bool given_up, bool *mended,
 	int rc = 0;
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
 		char path[REPLICA_PATH_SIZE];
-		struct err why = {.code = 0};
+		struct lost lost = {.r = r, .disk = i, .oldest = oldest, .path = path};
 		replica_file(r, path, "base/%s.digests", r->prot.disk[i].name);
-		rc = table_look(r, i, given_up, path, &why, err);
-		if (rc || why.code == 0)
+		rc = table_look(r, i, given_up, path, &lost.why, err);
+		if (rc || lost.why.code == 0)
 			continue;
-		rc = table_replace(r, i, oldest, path, &why, err);
+		rc = table_replace(&lost, err);
 		*mended = *mended || rc == 0;
 	}
 	return rc;

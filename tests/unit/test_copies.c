@@ -295,6 +295,32 @@ static void both_rot_at_run_time_and_memory_is_saved(void **state)
 	all_alike(t);
 }
 
+// What keeps memory from being saved passes, and nobody who starts the receiver again would know any more what it knows.
+static void both_rot_and_memory_is_saved_when_it_can_be(void **state)
+{
+	static const int codes[] = {-EIO, -EMFILE, -ENOSPC};
+	struct store_twin *t = *state;
+	struct err err = {0};
+	assert_int_equal(replica_fence(t->replica, 2, &err), 0);
+	for (size_t i = 0; i < 3; i++) {
+		store_flip_at(t, "protection.json", 200);
+		store_flip_at(t, "protection.json" COPY_SUFFIX, 40);
+		assert_int_equal(store_twin_scrub(t, 0), 0);
+		bad_disk_refuse("vm1/protection.json.new", 0, codes[i]);
+		for (unsigned round = 0; round < 3; round++) {
+			assert_int_equal(replica_mend(t->replica), 0);
+			assert_false(replica_is_broken(t->replica));
+			assert_true(t->replica->copies_failed);
+		}
+		bad_disk_heal();
+		assert_int_equal(replica_mend(t->replica), 0);
+		assert_false(t->replica->copies_failed);
+		is_alike(t, "protection.json");
+	}
+	store_twin_reopen(t);
+	assert_int_equal(replica_session_begin(t->replica, &t->open, t->pin, &t->opened, &err), -ESTALE);
+}
+
 // A disk that gives nothing back for a while is not written to for that, which could break what is whole.
 static void both_unreadable_at_run_time_are_left_alone(void **state)
 {
@@ -397,6 +423,7 @@ int main(void)
 		TEST(store_of_before_gets_copies),
 		TEST(few_at_a_time_and_past_one_that_fails),
 		TEST(both_rot_at_run_time_and_memory_is_saved),
+		TEST(both_rot_and_memory_is_saved_when_it_can_be),
 		TEST(both_unreadable_at_run_time_are_left_alone),
 		TEST(another_points_file_is_not_taken_for_damage),
 		TEST(both_damaged_is_told_with_what_to_do),

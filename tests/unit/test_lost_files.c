@@ -5,6 +5,7 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "receiver/chain.h"
 #include "receiver/copies.h"
 #include "receiver/replica.h"
 #include "receiver/scrub.h"
@@ -240,6 +241,33 @@ static void table_that_is_lost_costs_its_digests(void **state)
 		}
 }
 
+// The base is as large as the disk is now, and older points are of what it was: past the end of the oldest there was nothing in the table to be lost.
+static void table_of_a_disk_that_grew_is_not_said_to_have_had_more(void **state)
+{
+	(void)state;
+	for (size_t m = 0; m < MEETS; m++) {
+		struct store_twin *t = begin();
+		struct err err = {0};
+		store_twin_grow(t, 1, t->open.disk[1].size + 40 * BLOCK_SIZE + 512);
+		store_twin_session(t);
+		store_twin_change(t, 1, 45, MASK_FULL);
+		assert_int_equal(store_twin_send(t, 1, 45, MASK_FULL, CODEC_ZSTD, NULL), 0);
+		store_twin_seal(t);
+		replica_session_end(t->replica);
+		gone(t, "base/vdb.digests");
+		meets[m](t);
+		not_broken(t);
+		by_a_session(t);
+		for (size_t p = 0; p < t->replica->point_count; p++) {
+			struct chain *chain = NULL;
+			if (chain_open(t->replica, t->replica->points[p].number, 1, &chain, &err))
+				fail_msg("%s", err.text);
+			chain_close(chain);
+		}
+		end(t);
+	}
+}
+
 // What is lost is what says whether the list is right. All else the files say, and a pass proves it.
 static void point_of_which_nobody_knows_what_it_is_is_told_by_its_files(void **state)
 {
@@ -320,6 +348,65 @@ static void want_of_space_on_the_way_passes(void **state)
 	}
 }
 
+static int session_once(struct store_twin *t, struct err *err)
+{
+	struct wire_opened opened;
+	int rc = replica_session_begin(t->replica, &t->open, t->pin, &opened, err);
+	if (rc == 0)
+		replica_session_end(t->replica);
+	return rc;
+}
+
+// Whoever meets it while the receiver runs breaks nothing for good.
+static void want_of_space_while_it_runs_passes(void **state)
+{
+	static const char *const full[] = {"vda.digests.new", "scrub.json.new"};
+	(void)state;
+	for (size_t m = 0; m < 3; m++)
+		for (size_t i = 0; i < 2; i++) {
+			struct store_twin *t = begin();
+			struct scrub_step step;
+			struct err err = {0};
+			store_twin_keep(t, m == 1 ? 2 : POINTS);
+			if (m == 2)
+				assert_int_equal(scrub_begin(t->replica, 0, 0, NULL), 0);
+			cut_off(t, "base/vda.digests");
+			bad_disk_refuse(full[i], 0, -ENOSPC);
+			int rc = m == 0 ? session_once(t, &err) : m == 1 ? replica_retain(t->replica, &err) : scrub_slice(t->replica, &step, &err);
+			assert_true(rc < 0);
+			assert_true(!t->replica->broken || t->replica->passing);
+			bad_disk_heal();
+			t->replica->mend_ns = 0;
+			(void)replica_mend(t->replica);
+			not_broken(t);
+			by_a_session(t);
+			all_noted(t);
+			goes_on(t);
+			end(t);
+		}
+}
+
+// An overlay that nothing is put in the place of, for a test stands on it, keeps no table from being made good.
+static void table_behind_an_overlay_that_is_in_use_is_made_good(void **state)
+{
+	(void)state;
+	struct store_twin *t = begin();
+	uint64_t held = 0;
+	assert_int_equal(replica_hold(t->replica, 3, &held, NULL), 0);
+	gone(t, "points/3/vdb.qcow2");
+	gone(t, "base/vda.digests");
+	by_a_session(t);
+	not_broken(t);
+	all_noted(t);
+	struct env_stat st;
+	assert_int_equal(env_stat(t->temp.root, in_store("base/vda.digests"), &st), 0);
+	assert_int_equal(env_stat(t->temp.root, in_store("points/3/vdb.qcow2"), &st), -ENOENT);
+	replica_release(t->replica, held);
+	by_a_start(t);
+	goes_on(t);
+	end(t);
+}
+
 // EIO may pass: it is given up after three tries, and then no more than what it was of.
 static void disk_that_never_gives_it_back_stalls_nothing_for_ever(void **state)
 {
@@ -357,9 +444,12 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(list_that_is_lost_costs_its_digests),
 		cmocka_unit_test(table_that_is_lost_costs_its_digests),
+		cmocka_unit_test(table_of_a_disk_that_grew_is_not_said_to_have_had_more),
 		cmocka_unit_test(point_of_which_nobody_knows_what_it_is_is_told_by_its_files),
 		cmocka_unit_test(point_whose_files_disagree_stays_broken),
 		cmocka_unit_test(want_of_space_on_the_way_passes),
+		cmocka_unit_test(want_of_space_while_it_runs_passes),
+		cmocka_unit_test(table_behind_an_overlay_that_is_in_use_is_made_good),
 		cmocka_unit_test(disk_that_never_gives_it_back_stalls_nothing_for_ever),
 	};
 	return cmocka_run_group_tests_name("lost_files", tests, NULL, NULL);
