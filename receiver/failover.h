@@ -44,6 +44,11 @@ int failover_path(const struct store *store, const struct failover_info *failove
 // disk, or 0. Asks the locks that QEMU takes.
 int failover_unused(const struct store *store, const struct failover_info *failover, struct err *err);
 
+// When one of its disks was written last, as its file system says; 0 when none was since they were made. It tells of a program
+// that came and went between two looks at the locks, or while no receiver ran. For comparing with what it said before alone:
+// the clock behind it may have been set.
+int failover_written_last(const struct store *store, const struct failover_info *failover, int64_t *ret_ns, struct err *err);
+
 // The same locks, taken for ourselves, so that no program opens a disk while it is thrown away. -EBUSY as above. What is not
 // there needs none.
 struct failover_locks {

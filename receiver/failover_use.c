@@ -10,18 +10,24 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 enum { USE_NAME_SIZE = 256 };
 
-// A disk of a failover, never past a link: what is locked here is thrown away in the store. -ENOENT when there is none.
-static int disk_open(const struct store *store, const char *protection, const char *disk, uint64_t flags,
-		     char name[USE_NAME_SIZE])
+// A file of a failover, never past a link: what is locked here is thrown away in the store. -ENOENT when there is none.
+static int file_open(const struct store *store, const char *name, uint64_t flags)
 {
 	AUTO_CLOSE int root = open(store_path(store), O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (root < 0)
 		return -errno;
-	(void)snprintf(name, USE_NAME_SIZE, "%s/failover/%s.qcow2", protection, disk);
 	return open_beneath(root, name, flags | O_NONBLOCK);
+}
+
+static int disk_open(const struct store *store, const char *protection, const char *disk, uint64_t flags,
+		     char name[USE_NAME_SIZE])
+{
+	(void)snprintf(name, USE_NAME_SIZE, "%s/failover/%s.qcow2", protection, disk);
+	return file_open(store, name, flags);
 }
 
 static int is_used(const struct store *store, const char *name, struct err *err)
@@ -42,6 +48,37 @@ int failover_unused(const struct store *store, const struct failover_info *failo
 		if (rc)
 			return is_used(store, name, err);
 	}
+	return 0;
+}
+
+static int changed_ns(int fd, int64_t *ret_ns)
+{
+	struct stat st;
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st))
+		return -errno;
+	*ret_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+	return 0;
+}
+
+int failover_written_last(const struct store *store, const struct failover_info *failover, int64_t *ret_ns, struct err *err)
+{
+	char name[USE_NAME_SIZE];
+	int64_t made_ns = 0, last_ns = 0;
+	(void)snprintf(name, sizeof(name), "%s/failover/failover.json", failover->name); // written after the disks were made
+	AUTO_CLOSE int record = file_open(store, name, O_RDONLY);
+	int rc = changed_ns(record, &made_ns);
+	for (unsigned i = 0; rc == 0 && i < failover->disk_count; i++) {
+		int64_t ns = 0;
+		AUTO_CLOSE int fd = disk_open(store, failover->name, failover->disk[i], O_RDONLY, name);
+		rc = fd == -ENOENT ? 0 : changed_ns(fd, &ns);
+		if (ns > last_ns)
+			last_ns = ns;
+	}
+	if (rc)
+		return err_sys(err, rc, "see when %s was written", name);
+	*ret_ns = last_ns > made_ns ? last_ns : 0;
 	return 0;
 }
 

@@ -201,13 +201,17 @@ int replica_fence_timer(struct replica *r, uint64_t rollback_in_ms, struct err *
 	return rc ? rc : timer_save(r, rollback_in_ms, err);
 }
 
-int replica_fence_tick(struct replica *r, uint64_t passed_ms, bool in_use, bool *ret_due, struct err *err)
+int replica_fence_tick(struct replica *r, uint64_t passed_ms, bool in_use, int64_t written_ns, bool *ret_due, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
 	*ret_due = false;
 	if (r->broken || !r->prot.fenced || r->prot.rollback_in_ms == 0)
 		return 0;
 	r->rollback_passed_ms += passed_ms;
+	if (written_ns && written_ns != r->rollback_written_ns) { // by a program that is gone already
+		r->rollback_written_ns = written_ns;
+		in_use = true;
+	}
 	if (in_use) { // not due, then, and durable: a host that starts again has so much time to start its guests
 		uint64_t spare_ms =
 			r->prot.rollback_in_ms > ROLLBACK_GRACE_MS ? r->prot.rollback_in_ms - ROLLBACK_GRACE_MS : 0;

@@ -97,6 +97,7 @@ struct replica {
 	bool prot_certain; // this receiver has seen it become durable
 	unsigned char owner[OWNER_PIN_SIZE]; // the store's, under its lock: prot.owner_pin as of when it came into the store; zeros: it could not be read
 	uint64_t rollback_passed_ms; // of prot.rollback_in_ms, since that was saved
+	int64_t rollback_written_ns; // to the failover's disks, last, as far as its timer saw
 	bool gone; // removed from the store: its name, and so its files, may be another replica's by now
 	bool broken;
 	struct err why; // it is broken

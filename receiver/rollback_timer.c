@@ -23,13 +23,14 @@ struct rollback_timer {
 	uint64_t warned_ns; // a store that is full would fill the log too
 };
 
-static bool in_use(const struct recovery *recovery, const struct replica_info *info)
+static bool in_use(const struct recovery *recovery, const struct replica_info *info, int64_t *ret_written_ns)
 {
 	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
 	int rc = failover ? failover_load(recovery->env, recovery->store, info->name, failover, NULL) : -ENOMEM;
 	if (rc == -ENOENT) // a failover or a rollback was cut short: there is nothing to open
 		return false;
-	return rc || failover_unused(recovery->store, failover, NULL); // what cannot be asked counts as open
+	return rc || failover_unused(recovery->store, failover, NULL) || // what cannot be asked counts as open
+	       failover_written_last(recovery->store, failover, ret_written_ns, NULL);
 }
 
 static void warn(struct rollback_timer *timer, const struct replica_info *info, const struct err *err)
@@ -50,7 +51,9 @@ static void step(struct rollback_timer *timer, struct replica *replica, const st
 	struct err err = {.code = 0};
 	struct rollback_result result;
 	bool due = false;
-	int rc = replica_fence_tick(replica, passed_ms, in_use(recovery, info), &due, &err);
+	int64_t written_ns = 0;
+	bool used = in_use(recovery, info, &written_ns);
+	int rc = replica_fence_tick(replica, passed_ms, used, written_ns, &due, &err);
 	if (rc == 0 && due)
 		rc = failover_roll_back(recovery, replica, info->fenced_point, false, &result, &err);
 	if (rc && rc != -EBUSY) // in use since: then it is not due any more

@@ -281,6 +281,7 @@ int replica_fence_commit(struct replica *replica, uint64_t number, struct err *e
 // The fence is to be taken back in so much time: durable. -ENOENT not fenced, -EPERM final.
 int replica_fence_timer(struct replica *replica, uint64_t rollback_in_ms, struct err *err);
 // `passed_ms` have gone by on that clock, and a program has the disks open or not. *ret_due: the time is over, and none has.
-int replica_fence_tick(struct replica *replica, uint64_t passed_ms, bool in_use, bool *ret_due, struct err *err);
+// `written_ns` (failover_written_last()): another one than the call before had, or than 0 in the first, is use, too.
+int replica_fence_tick(struct replica *replica, uint64_t passed_ms, bool in_use, int64_t written_ns, bool *ret_due, struct err *err);
 
 #endif

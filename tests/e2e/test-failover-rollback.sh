@@ -78,6 +78,15 @@ sleep 6
 is "state while a disk is open, after its time" "$(replica vm1 .state)" failed-over
 at_least "time left then" "$(replica vm1 .failover.rollback_in_ms)" 290000
 kill $nbd && wait $nbd || true
+
+# Nor after a program that came, wrote and went between two looks.
+kagami failover vm1 --rollback --yes >/dev/null
+kagami failover "vm1@$old" --rollback-after 4s >/dev/null
+qemu-io -f qcow2 -c 'write -P 0x93 2M 64k' -c flush "$(disk_of)" >/dev/null
+written_seen() { [ "$(replica vm1 .failover.rollback_in_ms)" -gt 200000 ]; }
+wait_for 20 written_seen
+is "state after a write, after its time" "$(replica vm1 .state)" failed-over
+kagami failover vm1 --rollback --yes >/dev/null
 kagami failover "vm1@$old" --rollback-after 3s >/dev/null
 kill_receiver
 start_receiver
