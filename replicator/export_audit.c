@@ -102,6 +102,8 @@ static void run_unproven(struct ring_message *message)
 uint64_t export_unproven(struct source *source, uint16_t disk, uint64_t region, unsigned char *units, uint64_t count)
 {
 	struct export *export = export_of(source);
+	if (!count && atomic_load(&export->looping)) // as the loop last said: not woken for it
+		return atomic_load_explicit(&export->disk[disk].unproven_bytes, memory_order_relaxed);
 	struct unproven_call u = {.disk = disk, .region = region, .count = count, .units = units};
 	call_init(&u.call, export, run_unproven);
 	if (!call_do(&u.call, export)) {

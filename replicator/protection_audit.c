@@ -254,14 +254,14 @@ static uint64_t rest_ns(struct protection *p)
 	return (idle ? AUDIT_REST_MS : AUDIT_REST_BUSY_MS) * MS_NS;
 }
 
-// A turn of this protection, no earlier than that: turns of all protections together are AUDIT_REST_MS apart. Each has one at a time, so nobody is woken for
-// another's; whoever does not use it holds nobody up, nor does one whose disk hangs in it.
-static uint64_t turn_reserve(struct protection *p, uint64_t earliest_ns)
+// A turn of this protection: turns of all protections together are AUDIT_REST_MS apart. It is asked for once there is something to read and the rest is over, so that
+// nobody waits for another's rest; each has one at a time, so nobody is woken for another's, and one whose disk hangs in it holds nobody up.
+static uint64_t turn_reserve(struct protection *p)
 {
 	_Atomic(uint64_t) *turns = p->place.audit_turn_ns;
-	uint64_t next_ns = turns ? atomic_load(turns) : 0, turn_ns;
+	uint64_t now_ns = protection_now_ns(p), next_ns = turns ? atomic_load(turns) : 0, turn_ns;
 	do
-		turn_ns = max_u64(next_ns, earliest_ns);
+		turn_ns = max_u64(next_ns, now_ns);
 	while (turns && !atomic_compare_exchange_weak(turns, &next_ns, turn_ns + AUDIT_REST_MS * MS_NS));
 	return turn_ns;
 }
@@ -285,16 +285,19 @@ uint64_t holes_turn(struct protection *p, bool due)
 	struct source_run run;
 	if (p->sync != SYNC_NONE || (due && a->stepped))
 		return UINT64_MAX;
-	if (a->next_ns == 0)
-		a->next_ns = turn_reserve(p, protection_now_ns(p));
+	if (!a->turn && unproven_bytes(p) == 0)
+		return UINT64_MAX;
+	if (!a->turn && protection_now_ns(p) >= a->next_ns) {
+		a->next_ns = turn_reserve(p);
+		a->turn = true;
+	}
 	if (protection_now_ns(p) < a->next_ns)
 		return a->next_ns;
+	a->turn = false;
 	a->stepped = true;
 	int rc = 0;
-	if (!step_do(p, due, &run, unequal, &rc)) {
-		a->next_ns = 0;
+	if (!step_do(p, due, &run, unequal, &rc))
 		return UINT64_MAX;
-	}
 	if (rc == 0 && run.count)
 		source_audited(p->source, &run, unequal, &found);
 	else if (rc)
@@ -304,6 +307,6 @@ uint64_t holes_turn(struct protection *p, bool due)
 	a->compares |= found.other_blocks != 0;
 	if (found.false_blocks)
 		false_hole(p, &run, &found);
-	a->next_ns = turn_reserve(p, protection_now_ns(p) + (rc ? WAIT_AFTER_ERROR_MS * MS_NS : rest_ns(p)));
+	a->next_ns = protection_now_ns(p) + (rc ? WAIT_AFTER_ERROR_MS * MS_NS : rest_ns(p));
 	return a->next_ns;
 }

@@ -55,7 +55,8 @@ struct cycle_totals { // since this start; for counters, which only rise
 enum { AUDIT_STEP_BLOCKS = 64, AUDIT_STEP_MS_MAX = 5, AUDIT_REST_MS = 16, AUDIT_REST_BUSY_MS = 64 };
 
 struct audit { // of protection_audit.c; the cycle thread's own
-	uint64_t next_ns; // no step before; 0: it has no turn
+	uint64_t next_ns; // no step before
+	bool turn;	  // that is its turn, else the end of its rest
 	uint64_t served;  // requests of the guest by then
 	bool stepped;	  // since the newest cycle
 	bool unreadable;  // was said

@@ -509,6 +509,12 @@ static void clear_marks(void)
 	assert_int_equal(tracking_commit(p, 0, NULL, 0, all, REGIONS, &err), 0);
 }
 
+static void audit_all(void)
+{
+	while (holes_turn(p, false) != UINT64_MAX)
+		clock_ns += 60000 * MS_NS;
+}
+
 // By count: a step is so many blocks at most, and there is none before its time.
 static void holes_are_read_at_a_bounded_rate_and_a_slower_one_beside_the_guest(void **unused)
 {
@@ -548,10 +554,36 @@ static void all_protections_together_read_holes_no_faster_than_one(void **unused
 	}
 	assert_true(w.runs > 0 && w.runs <= ROUNDS + 1);
 	uint64_t runs = w.runs;
-	turn_ns = clock_ns + 10000 * MS_NS; // one that does not use its turn holds up none that has one
 	clock_ns = max_u64(clock_ns, p->audit.next_ns);
-	assert_true(holes_turn(p, false) >= turn_ns - AUDIT_REST_MS * MS_NS);
+	turn_ns = clock_ns + 1000 * MS_NS;
+	assert_int_equal(holes_turn(p, false), clock_ns + 1000 * MS_NS);
+	turn_ns = clock_ns + 10000 * MS_NS; // one that does not use its turn holds up none that has one
+	clock_ns = p->audit.next_ns;
+	(void)holes_turn(p, false);
 	assert_int_equal(w.runs, runs + 1);
+}
+
+// The next turn is as near as after a step that went well, and short, while this one waits for longer.
+static void one_that_rests_longer_or_has_nothing_to_read_holds_up_no_other(void **unused)
+{
+	(void)unused;
+	static _Atomic(uint64_t) turn_ns;
+	turn_ns = 0;
+	p->place.audit_turn_ns = &turn_ns;
+	synced();
+	w.read_code = -EIO;
+	assert_true(holes_turn(p, false) > clock_ns + 1000 * MS_NS);
+	assert_int_equal(turn_ns, clock_ns + AUDIT_REST_MS * MS_NS);
+	w.read_code = 0;
+	clock_ns = p->audit.next_ns;
+	w.served++;
+	assert_int_equal(holes_turn(p, false), clock_ns + AUDIT_REST_BUSY_MS * MS_NS);
+	assert_int_equal(turn_ns, clock_ns + AUDIT_REST_MS * MS_NS);
+	audit_all();
+	uint64_t before_ns = turn_ns;
+	clock_ns += 60000 * MS_NS;
+	assert_int_equal(holes_turn(p, false), UINT64_MAX);
+	assert_int_equal(turn_ns, before_ns);
 }
 
 static void a_step_that_keeps_a_cut_waiting_is_one_unit(void **unused)
@@ -577,12 +609,6 @@ static void a_cut_that_is_due_waits_for_one_short_step_and_no_more(void **unused
 	p->audit.stepped = false; // a cycle was run
 	(void)holes_turn(p, true);
 	assert_int_equal(w.read_blocks, 2 * AUDIT_UNIT_BLOCKS);
-}
-
-static void audit_all(void)
-{
-	while (holes_turn(p, false) != UINT64_MAX)
-		clock_ns += 60000 * MS_NS;
 }
 
 static void all_of_it_is_proven_and_then_nothing_is_kept(void **unused)
@@ -783,6 +809,7 @@ int main(void)
 		cmocka_unit_test(memory_of_a_tib_of_holes_is_a_quarter_of_a_mib),
 		TEST(holes_are_read_at_a_bounded_rate_and_a_slower_one_beside_the_guest),
 		TEST(all_protections_together_read_holes_no_faster_than_one),
+		TEST(one_that_rests_longer_or_has_nothing_to_read_holds_up_no_other),
 		TEST(a_step_that_keeps_a_cut_waiting_is_one_unit),
 		TEST(a_cut_that_is_due_waits_for_one_short_step_and_no_more),
 		TEST(all_of_it_is_proven_and_then_nothing_is_kept),
