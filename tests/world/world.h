@@ -64,6 +64,7 @@ struct content { // of a block; NULL stands for zeros
 
 struct snapshot { // of all disks of a side, at the instant of a cut
 	struct uuid cut; // null: no SEAL named it yet
+	uint64_t number; // of the point that it became, once that was seen
 	bool gone;	 // with the replica
 	uint16_t disks;
 	uint64_t taken_ns;

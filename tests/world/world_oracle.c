@@ -45,10 +45,24 @@ static struct snapshot *snapshot_take(const struct side *side, struct export *ex
 	return snapshot;
 }
 
-static const struct snapshot *snapshot_find(const struct side *side, const struct uuid *cut)
+static struct snapshot *snapshot_find(const struct side *side, const struct uuid *cut)
 {
-	const struct snapshot *s = side->sealed;
+	struct snapshot *s = side->sealed;
 	while (s && !uuid_equal(&s->cut, cut))
+		s = s->next;
+	return s;
+}
+
+// Of a point whose point.json rotted with its copy: it was put together, and has a cut of its own where nobody remembered the old one.
+static const struct snapshot *snapshot_of_point(const struct side *side, const struct point_info *point)
+{
+	struct snapshot *s = snapshot_find(side, &point->cut);
+	if (s) {
+		s->number = point->number;
+		return s;
+	}
+	s = side->rotten_files > 1 ? side->sealed : NULL;
+	while (s && (s->gone || s->number != point->number))
 		s = s->next;
 	return s;
 }
@@ -110,8 +124,8 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 	case SYNC_IMAGE_CHANGED:
 		good = side->fault_image;
 		break;
-	case SYNC_POSITION: // tracking that was lost names no cut until a point is committed, nor does a disk with a false hole
-		good = side->nowhere || side->lied || side->fault_state || side->fault_image || side->replica_gone;
+	case SYNC_POSITION: // tracking that was lost names no cut until a point is committed, nor does a disk with a false hole; a point put together has one of its own
+		good = side->rotten_files > 1 || side->nowhere || side->lied || side->fault_state || side->fault_image || side->replica_gone;
 		break;
 	}
 	if (!good && reason != side->standing)
@@ -395,7 +409,7 @@ void oracle_points(struct side *side, bool all)
 		world_wrong("%s: point %llu was committed, and is not there (R3)", side->config.name, (unsigned long long)side->acked_point);
 	host_oracle_begin(&w->receiver);
 	for (size_t i = all || !count ? 0 : count - 1; i < count; i++) {
-		const struct snapshot *s = snapshot_find(side, &points[i].cut);
+		const struct snapshot *s = snapshot_of_point(side, &points[i]);
 		if (!s)
 			world_wrong("%s: point %llu shows a cut that no SEAL named", side->config.name, (unsigned long long)points[i].number);
 		check_point(side, points[i].number, s);
@@ -451,9 +465,9 @@ void oracle_poll(void)
 		side->nowhere |= p->uncovered || p->audit.unsaved;
 		if (p->greeted && p->position.point > 0 && uuid_is_zero(pending) && !p->schedule.has_point)
 			world_wrong("%s: its schedule knows of no point, and the receiver has %llu", side->config.name, (unsigned long long)p->position.point);
-		const struct snapshot *last = snapshot_find(side, &p->position.last_cut);
+		struct snapshot *last = snapshot_find(side, &p->position.last_cut);
 		if (p->position_known && uuid_is_zero(pending) && p->position.point > side->acked_point && last && !last->gone) {
-			side->acked_point = p->position.point;
+			side->acked_point = last->number = p->position.point;
 			side->replica_gone = false;
 			side->nowhere = p->uncovered || p->audit.unsaved;
 		}
