@@ -79,8 +79,12 @@ json_t *protection_syncs_json(struct protection *protection);
 int protection_cycle(struct protection *protection, bool compare, uint64_t *ret_cycle, struct err *err);
 // Waits for no seed any more: the next session begins without one. Durable on return.
 int protection_without_seed(struct protection *protection, struct err *err);
-// Replaces what can be changed while it runs. Durable on return, and in force within a second.
-int protection_set(struct protection *protection, const struct protection_settings *settings, struct err *err);
+// Changes what can be changed while it runs: `edit` has it as it is, and nobody else changes it meanwhile. Durable on return, and in force within a second.
+// What `edit` fails with is passed on, and nothing has changed.
+typedef int protection_settings_edit(struct protection_settings *settings, const void *with, struct err *err);
+int protection_set(struct protection *protection, protection_settings_edit *edit, const void *with, struct err *err);
+// What an operator set last: objective, settings, pause, and since when it waits for a seed. The rest of `config` is left alone.
+void protection_was_set(struct protection *protection, struct protection_config *config);
 // Durable on return.
 int protection_pause(struct protection *protection, bool paused, struct err *err);
 // Makes a disk larger while it is served (protection_resize.c); the receiver's replica grows with the next session, and its points stay.

@@ -69,10 +69,13 @@ static void edit_settings(struct protection_config *config, const void *with)
 	config->rpo_ms = settings->rpo_ms;
 }
 
-int protection_set(struct protection *p, const struct protection_settings *settings, struct err *err)
+int protection_set(struct protection *p, protection_settings_edit *edit, const void *with, struct err *err)
 {
 	LOCK_SCOPE(&p->saving);
-	int rc = protection_change(p, edit_settings, settings, err);
+	struct protection_settings now = p->config.settings, *settings = &now; // whoever changes them has that lock
+	int rc = edit(settings, with, err);
+	if (rc == 0)
+		rc = protection_change(p, edit_settings, settings, err);
 	if (rc)
 		return rc;
 	LOCK_SCOPE(&p->lock);
@@ -83,6 +86,15 @@ int protection_set(struct protection *p, const struct protection_settings *setti
 	hold_outside_window(p);
 	protection_wake(p);
 	return 0;
+}
+
+void protection_was_set(struct protection *p, struct protection_config *config)
+{
+	LOCK_SCOPE(&p->lock);
+	config->settings = p->config.settings;
+	config->rpo_ms = p->config.rpo_ms;
+	config->paused = p->config.paused;
+	config->seed_since_wall_ns = p->config.seed_since_wall_ns;
 }
 
 void settings_apply(struct protection *p)

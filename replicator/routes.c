@@ -142,8 +142,10 @@ static unsigned post_sites(void *context, const struct control_request *request,
 	int rc = control_read(request->body, members, COUNT(members), &err);
 	if (rc == 0)
 		rc = site_pair(agent->identity, agent->host, name, token, address, &site, &err);
-	if (rc == 0)
+	if (rc == 0) {
+		LOCK_SCOPE(&agent->settings_lock); // one at a time: the file that is made has one name
 		rc = site_save(agent->place.state, &site, &err);
+	}
 	if (rc)
 		return control_fail(ret_body, err.code, err.text);
 	LOCK_SCOPE(&agent->lock);
@@ -362,20 +364,25 @@ static int resize_wait(struct agent *agent, const struct resize_request *r, stru
 	return rc;
 }
 
-static int seat_set(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
+static int settings_edit(struct protection_settings *settings, const void *with, struct err *err)
 {
-	struct protection_settings settings = seat->config.settings;
+	const json_t *body = with;
 	struct settings_text text = {.priority = NULL};
 	const struct control_member members[] = {
-		{"rpo_ms", .number = &settings.rpo_ms, .least = RPO_MS_MIN, .most = RPO_MS_MAX},
+		{"rpo_ms", .number = &settings->rpo_ms, .least = RPO_MS_MIN, .most = RPO_MS_MAX},
 		{"priority", .text = &text.priority},
-		{"objective_ppm", .number = &settings.objective_ppm, .least = OBJECTIVE_PPM_MIN, .most = OBJECTIVE_PPM_MAX},
+		{"objective_ppm", .number = &settings->objective_ppm, .least = OBJECTIVE_PPM_MIN, .most = OBJECTIVE_PPM_MAX},
 		{"offpeak", .text = &text.offpeak, .least = 1},
 		{"bandwidth", .array = &text.bandwidth, .most = BANDWIDTH_RULES_MAX},
 	};
 	int rc = control_read(body, members, COUNT(members), err);
-	if (rc == 0)
-		rc = settings_read(&text, &settings, err);
+	return rc ? rc : settings_read(&text, settings, err);
+}
+
+static int seat_set(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
+{
+	struct protection_settings tried = seat->config.settings; // a request that is wrong is refused as such, whatever the protection does
+	int rc = settings_edit(&tried, body, err);
 	if (rc == 0)
 		rc = seat_runs(seat, err);
 	if (rc)
@@ -383,12 +390,11 @@ static int seat_set(struct agent *agent, struct seat *seat, const json_t *body, 
 	char name[NAME_SIZE];
 	memcpy(name, seat->config.name, NAME_SIZE);
 	struct protection *running = seat_unlock(agent, seat);
-	rc = protection_set(running, &settings, err);
+	rc = protection_set(running, settings_edit, body, err);
 	seat = seat_lock(agent, name, running);
 	if (rc || !seat)
 		return rc ? rc : seat_left(err);
-	seat->config.settings = settings;
-	seat->config.rpo_ms = settings.rpo_ms;
+	protection_was_set(seat->running, &seat->config); // by another request since, perhaps
 	*ret_body = seat_json(seat);
 	return 0;
 }
@@ -451,15 +457,13 @@ static int set_paused(struct agent *agent, struct seat *seat, const json_t *body
 	memcpy(name, seat->config.name, NAME_SIZE);
 	struct protection *running = seat_unlock(agent, seat);
 	rc = without_seed ? protection_without_seed(running, err) : 0;
-	bool seedless = without_seed && rc == 0;
 	if (rc == 0)
 		rc = protection_pause(running, paused, err);
 	seat = seat_lock(agent, name, running);
-	if (seat && seedless)
-		seat->config.seed_since_wall_ns = 0;
+	if (seat)
+		protection_was_set(seat->running, &seat->config);
 	if (rc || !seat)
 		return rc ? rc : seat_left(err);
-	seat->config.paused = paused;
 	*ret_body = seat_json(seat);
 	return 0;
 }

@@ -50,6 +50,19 @@ wait $compare || fail "cycle --compare: $(cat "$W/compare.out")"
 is "objective" "$(protection vm1 .rpo_ms)" 1800000
 is "paused" "$(protection vm1 .paused)" true
 
+# Two at once: each changes what it names, and nothing that the other one did.
+freeze "$STATE"
+asked set kagami set vm1 --rpo 25m
+set=$asked
+asked priority kagami set vm1 --priority high
+priority=$asked
+sleep 1
+unfreeze "$STATE"
+wait $set || fail "set: $(cat "$W/set.out")"
+wait $priority || fail "set --priority: $(cat "$W/priority.out")"
+is "objective, and" "$(protection vm1 .rpo_ms)" 1500000
+is "priority" "$(protection vm1 .priority)" high
+
 # Asked for before the stop, and waiting: the stop does not free what the request works with.
 freeze "$STATE"
 asked set kagami set vm1 --rpo 20m
@@ -64,4 +77,5 @@ wait $asked || true
 start_replicator
 is "paused after a restart" "$(protection vm1 .paused)" true
 is "objective after a restart" "$(protection vm1 .rpo_ms)" 1200000
+is "priority after a restart" "$(protection vm1 .priority)" high
 daemons_alive
