@@ -601,7 +601,10 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 	rc = start_begin(agent, seat, err);
 	if (rc == 0) {
 		rc = protect_new(agent, config, &running, err);
+		bool durable = rc == 0;
 		rc = start_end(agent, seat, running, rc, err);
+		if (rc && durable)
+			rc = err_set(err, rc, "the replicator stops; %s is protected all the same, and its disks are served from the next start on", config->name);
 	}
 	if (rc) {
 		seat_remove(agent, seat);
