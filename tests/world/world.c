@@ -178,7 +178,7 @@ uint64_t host_mono_ns(const struct host *host)
 	return host->boot_ns + env_mono_ns(sim_env(host->sim));
 }
 
-static void host_clock(struct host *host)
+void host_clock(struct host *host)
 {
 	if (sim_is_off(host->sim))
 		return;

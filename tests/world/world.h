@@ -195,6 +195,7 @@ void world_begin(uint64_t seed);
 void world_end(void);
 void world_keep(void *memory); // freed with the world
 uint64_t host_mono_ns(const struct host *host);
+void host_clock(struct host *host); // its clock and the world's are one again, whichever went on
 void host_end(struct host *host, bool power); // the power goes off, or the program is killed; now
 void host_arm(struct host *host, uint64_t ops, bool power); // so many operations of its disk from now
 void host_fail(struct host *host, uint64_t ops, int code);  // one operation fails, so many from now

@@ -498,6 +498,8 @@ static void listen_with(const struct protection *p, struct task *task)
 void protection_wait(struct protection *p, uint64_t deadline_ns)
 {
 	struct side *side = side_of(p);
+	if (!the_world->source.dead)
+		host_clock(&the_world->source); // else it looks again at the same moment, for ever (seed 3211)
 	uint64_t until_ns = deadline_ns > UINT64_MAX / 2 ? UINT64_MAX : the_world->source.boot_ns + deadline_ns;
 	if (!side->woken && !the_world->source.dead && until_ns > the_world->now_ns && !(p->channel && heard(p, &until_ns))) {
 		side->sleeper = task_self();
