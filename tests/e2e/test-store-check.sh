@@ -77,7 +77,9 @@ damage "vm1/points/$newest/vda.qcow2" truncate -s -65536 "points/$newest/vda.qco
 damage "vm1/points/$newest/vdb.qcow2" flip "points/$newest/vdb.qcow2" 3
 damage "vm1/base/vdb.raw" truncate -s 1M base/vdb.raw
 damage "vm1/points/$newest/vda.qcow2" rm "points/$newest/vda.qcow2"
-damage "not the point below it" rm -r "points/$((newest - 1))"
+below="not the point below it"
+[ ! -d "$STORE/vm1/points/$((newest - 2))" ] || below="missing; point $newest stands on it" # it was not folded yet when the receiver ended
+damage "$below" rm -r "points/$((newest - 1))"
 leak() { # by QEMU's own hand: a refcount that nothing needs
 	local table block
 	table=$(od -An -tu8 --endian=big -j 48 -N 8 "$1")
