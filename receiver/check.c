@@ -11,6 +11,7 @@
 
 #include "format/qcow2_check.h"
 #include "receiver/copies.h"
+#include "receiver/list_walk.h"
 #include "receiver/replica.h"
 
 #include <errno.h>
@@ -85,29 +86,10 @@ static void table_check(struct check *c, unsigned disk)
 		damage(c, &why);
 }
 
-// The list beside the overlay: both rise, so that one walk compares them.
-struct pairing_walk {
-	struct qcow2_reader *overlay;
-	uint64_t next; // block of the overlay that was not named yet
-	bool over;
-};
-
-static int walk_on(struct pairing_walk *w, uint64_t from, struct err *err)
-{
-	int rc = qcow2_reader_next(w->overlay, from, &w->next, err);
-	w->over = rc == -ENOENT;
-	return w->over ? 0 : rc;
-}
-
 static int entry_compare(void *context, uint64_t index, const struct digest *digest, struct err *err)
 {
-	struct pairing_walk *w = context;
 	(void)digest;
-	if (!w->over && w->next < index)
-		return err_set(err, -EBADMSG, "block %llu is in the overlay and not in the list", (unsigned long long)w->next);
-	if (w->over || w->next > index)
-		return err_set(err, -EBADMSG, "block %llu is in the list and not in the overlay", (unsigned long long)index);
-	return walk_on(w, index + 1, err);
+	return list_walk_entry(context, index, err);
 }
 
 static int list_check(struct check *c, const struct point_file *point, unsigned disk, struct env_file *image, struct err *err)
@@ -117,19 +99,18 @@ static int list_check(struct check *c, const struct point_file *point, unsigned 
 	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size};
 	AUTO_FILE struct env_file *list = NULL;
 	AUTO_READER struct qcow2_reader *overlay = NULL;
-	struct pairing_walk walk = {.next = 0};
+	struct list_walk walk;
 	int rc = replica_open_file(r, ENV_READ, &list, err, "points/%llu/%s.digests", (unsigned long long)point->info.number,
 				   r->prot.disk[disk].name);
 	if (rc)
 		return rc;
 	rc = digest_list_load(list, &of, pd->digests, pd->root, NULL, NULL, err); // by itself first: so it is named
 	if (rc == 0 && image && qcow2_reader_open(image, &overlay, NULL) == 0) {
-		walk.overlay = overlay;
-		rc = walk_on(&walk, 0, err);
+		rc = list_walk_begin(&walk, overlay, err);
 		if (rc == 0)
 			rc = digest_list_load(list, &of, pd->digests, pd->root, entry_compare, &walk, err);
-		if (rc == 0 && !walk.over)
-			rc = err_set(err, -EBADMSG, "block %llu is in the overlay and not in the list", (unsigned long long)walk.next);
+		if (rc == 0)
+			rc = list_walk_end(&walk, err);
 	}
 	return rc ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, (unsigned long long)point->info.number, r->prot.disk[disk].name) : 0;
 }

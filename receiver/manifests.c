@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "link/events.h"
 #include "receiver/copies.h"
+#include "receiver/list_walk.h"
 #include "receiver/replica.h"
 #include "receiver/scrub.h"
 
@@ -17,26 +18,18 @@
 #include <string.h>
 
 struct listed {
-	struct qcow2_reader *overlay;
-	uint64_t next; // block of the overlay
-	bool over;
+	struct list_walk walk;
 	struct damage_set set;
 	struct damage run; // that grows; count 0: none
 };
-
-static int overlay_next(struct listed *l, uint64_t from, struct err *err)
-{
-	int rc = qcow2_reader_next(l->overlay, from, &l->next, err);
-	l->over = rc == -ENOENT;
-	return l->over ? 0 : rc;
-}
 
 static int entry_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
 {
 	struct listed *l = context;
 	(void)digest;
-	if (l->over || l->next != index)
-		return err_set(err, -EBADMSG, "the list names other blocks than the overlay holds");
+	int rc = list_walk_entry(&l->walk, index, err);
+	if (rc)
+		return rc;
 	if (l->run.count && index == l->run.first + l->run.count) {
 		l->run.count++;
 	} else {
@@ -45,7 +38,7 @@ static int entry_take(void *context, uint64_t index, const struct digest *digest
 		l->run.first = index;
 		l->run.count = 1;
 	}
-	return overlay_next(l, index + 1, err);
+	return 0;
 }
 
 // What the overlay stands on, which is what every other one does: a point, or the base for the oldest, and for the one above it while a fold is cut off.
@@ -90,14 +83,13 @@ static int disk_take(const struct manifest *m, unsigned disk, struct point_file 
 		return err_wrap(err, "%s/points/%llu/%s.qcow2", r->name, number, name);
 	pd->size = qcow2_reader_size(overlay);
 	const struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size};
-	l->overlay = overlay;
-	rc = overlay_next(l, 0, err);
+	rc = list_walk_begin(&l->walk, overlay, err);
 	if (rc == 0)
 		rc = replica_open_file(r, ENV_READ, &list, err, "points/%llu/%s.digests", number, name);
 	if (rc == 0)
 		rc = digest_list_survey(list, &of, entry_take, l, &pd->digests, pd->root, err);
-	if (rc == 0 && !l->over)
-		rc = err_set(err, -EBADMSG, "the list names fewer blocks than the overlay holds");
+	if (rc == 0)
+		rc = list_walk_end(&l->walk, err);
 	if (l->run.count)
 		damage_add(&l->set, &l->run);
 	point->info.stored_bytes += pd->stored_bytes;

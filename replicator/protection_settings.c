@@ -72,17 +72,17 @@ static void edit_settings(struct protection_config *config, const void *with)
 int protection_set(struct protection *p, protection_settings_edit *edit, const void *with, struct err *err)
 {
 	LOCK_SCOPE(&p->saving);
-	struct protection_settings now = p->config.settings, *settings = &now; // whoever changes them has that lock
-	int rc = edit(settings, with, err);
+	struct protection_settings settings = p->config.settings; // whoever changes them has that lock
+	int rc = edit(&settings, with, err);
 	if (rc == 0)
-		rc = protection_change(p, edit_settings, settings, err);
+		rc = protection_change(p, edit_settings, &settings, err);
 	if (rc)
 		return rc;
 	LOCK_SCOPE(&p->lock);
 	p->resettle = true; // the thread's own copies
 	if (p->flow)
-		limiter_flow_set(p->flow, &settings->bandwidth, weights[settings->priority]);
-	log_info("settings changed protection=%s rpo_ms=%llu", p->config.name, (unsigned long long)settings->rpo_ms);
+		limiter_flow_set(p->flow, &settings.bandwidth, weights[settings.priority]);
+	log_info("settings changed protection=%s rpo_ms=%llu", p->config.name, (unsigned long long)settings.rpo_ms);
 	hold_outside_window(p);
 	protection_wake(p);
 	return 0;
