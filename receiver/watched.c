@@ -54,23 +54,31 @@ static enum rpo_cause cause_connected(const struct watched *w)
 	return rpo_cause_of(&c);
 }
 
-static enum rpo_cause cause_of(const struct watched *w)
+// One that is refused for want of room goes, and comes again to ask: it is down once it stays away.
+static enum rpo_cause cause_away(const struct watched *w, const struct watched_now *now)
 {
-	bool paused = w->report.state == WIRE_REPORT_PAUSED;
+	if (w->report.state == WIRE_REPORT_PAUSED)
+		return RPO_CAUSE_PAUSED;
+	bool dark = now->mono_ns - w->since_ns >= WATCHED_DARK_SECONDS * S_NS;
+	return w->pulse.limited && !dark ? RPO_CAUSE_SPACE : RPO_CAUSE_SOURCE_DOWN;
+}
+
+static enum rpo_cause cause_of(const struct watched *w, const struct watched_now *now)
+{
 	if (w->pulse.fenced)
 		return RPO_CAUSE_FENCED;
 	if (w->pulse.broken)
 		return RPO_CAUSE_TARGET_ERROR;
 	if (!w->connected)
-		return paused ? RPO_CAUSE_PAUSED : RPO_CAUSE_SOURCE_DOWN;
+		return cause_away(w, now);
 	if (w->pulse.limited)
 		return RPO_CAUSE_SPACE;
 	return w->reported ? cause_connected(w) : RPO_CAUSE_UNKNOWN;
 }
 
-static void cause_set(struct watched *w)
+static void cause_set(struct watched *w, const struct watched_now *now)
 {
-	w->cause = cause_of(w);
+	w->cause = cause_of(w, now);
 	ledger_cause(&w->ledger, w->cause);
 }
 
@@ -131,7 +139,7 @@ void watched_connected(struct watched *w, const struct watched_now *now, int64_t
 	if (w->dark_told)
 		event_emit(EVENT_INFO, "source-dark", w->name, NULL, "the source of %s is heard of again", w->name);
 	w->dark_told = false;
-	cause_set(w);
+	cause_set(w, now);
 }
 
 void watched_disconnected(struct watched *w, const struct watched_now *now)
@@ -139,7 +147,7 @@ void watched_disconnected(struct watched *w, const struct watched_now *now)
 	count_to(w, now);
 	w->connected = false;
 	w->since_ns = now->mono_ns;
-	cause_set(w);
+	cause_set(w, now);
 }
 
 bool watched_report(struct watched *w, const struct watched_now *now, const struct wire_report *report)
@@ -157,7 +165,7 @@ bool watched_report(struct watched *w, const struct watched_now *now, const stru
 	if (w->ledger.rpo_ms != report->rpo_ms)
 		ledger_rpo(&w->ledger, report->rpo_ms);
 	w->pulse.rpo_ms = report->rpo_ms;
-	cause_set(w);
+	cause_set(w, now);
 	tell_misses(w, now, before);
 	return true;
 }
@@ -178,7 +186,7 @@ void watched_committed(struct watched *w, const struct watched_now *now, uint64_
 	w->pulse.last_cut_wall_ns = cut_wall_ns;
 	w->pulse.limited = false;
 	ledger_point(&w->ledger, number, age_of(w, now, cut_wall_ns), dirty_bytes, wire_bytes);
-	cause_set(w);
+	cause_set(w, now);
 	tell_misses(w, now, before);
 }
 
@@ -212,7 +220,7 @@ void watched_tick(struct watched *w, const struct watched_now *now, const struct
 	count_to(w, now);
 	if (pulse)
 		pulse_take(w, now, pulse);
-	cause_set(w);
+	cause_set(w, now);
 	tell_misses(w, now, before);
 	dark_check(w, now);
 }

@@ -103,11 +103,12 @@ struct daemon {
 	bool saved; // the state of every protection
 };
 
+// Of a start that failed, too: what had not been started is NULL.
 static void close_all(void *context)
 {
 	struct daemon *d = context;
 	nbd_tls_stop(d->front); // its clients' last requests reach the disks before those stop
-	d->saved = agent_stop(d->agent); // before those who may wait for a request that hangs
+	d->saved = !d->agent || agent_stop(d->agent); // before those who may wait for a request that hangs
 	web_stop(d->web);
 	control_stop(d->control);
 	alerts_stop(d->alerts);
@@ -139,7 +140,7 @@ int main(int argc, char **argv)
 	run_dir = daemon_absolute(run_dir); // clients get socket paths from it
 	struct err err = {0};
 	struct daemon d = {.agent = NULL};
-	struct stopping stopping = {.roll = &roll, .close = close_all, .context = &d};
+	struct stopping stopping = {.roll = &roll, .wait_s = STOP_WAIT_S_DEFAULT, .close = close_all, .context = &d};
 	struct agent_config config = {.state_path = state, .run_dir = run_dir, .roll = &roll};
 	if (read_sizes(threads, known_mib, &config, &err) || read_slots(cycles, syncs, config.threads, &config, &err) ||
 	    read_stop(stop_wait, &stopping.wait_s, &err) || agent_open(&config, &d.agent, &err) ||
@@ -147,10 +148,8 @@ int main(int argc, char **argv)
 	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, d.agent, &d.control, &err) ||
 	    web_start(&shown, agent_routes, agent_route_count, d.agent, &d.web, &err)) {
 		log_error("%s", err.text);
-		control_stop(d.control);
-		alerts_stop(d.alerts);
-		nbd_tls_stop(d.front);
-		agent_close(d.agent);
+		if (!stopping_run(&stopping)) // a protection is being started, and its image does not open
+			_exit(DAEMON_EXIT_FAILED);
 		return DAEMON_EXIT_FAILED;
 	}
 	log_info("ready state=%s run_dir=%s version=%s", state, run_dir, KAGAMI_VERSION);

@@ -90,9 +90,11 @@ static bool look_on(struct closing *closing)
 		if (writes_on(stopping->roll, &least) || moves_now != moves)
 			moved_ms = now_ms;
 		moves = moves_now;
-		if (!told && now_ms - begin_ms >= orderly_ms)
+		if (!told && now_ms - begin_ms >= orderly_ms) {
 			roll_end(stopping->roll);
-		told |= now_ms - begin_ms >= orderly_ms;
+			least = UINT64_MAX; // guests wrote until now, and what is owed may have grown: it is counted down from here
+			told = true;
+		}
 		if (now_ms - moved_ms >= wait_ms)
 			return false;
 	}

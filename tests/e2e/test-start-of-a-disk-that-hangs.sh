@@ -61,6 +61,13 @@ status=0
 wait "$REPLICATOR" || status=$?
 is "exit status of a stop that was given up" $status 3
 grep -q 'stopped protection=vm2' "$W/kagami-replicator.log" || fail "the stop of vm2 was not clean"
+
+# A start that fails, here for an address that the receiver has, does not wait for the disk either.
+status=0
+timeout 30 kagami-replicator --run-dir "$KAGAMI_RUN_DIR" --state "$STATE" --stop-wait 3 --web "127.0.0.1:$PORT" >"$W/failed.log" 2>&1 || status=$?
+is "exit status of a start that failed" $status 1
+grep -q "127.0.0.1:$PORT" "$W/failed.log" || fail "the start does not say what failed: $(cat "$W/failed.log")"
+
 kill -CONT $server
 start_replicator --stop-wait 6
 wait_for 20 connected vm1

@@ -135,6 +135,25 @@ static void a_sync_that_goes_on_is_no_disk_that_hangs(void **state)
 	assert_int_equal(atomic_load(&abandoned[0]) + atomic_load(&abandoned[1]), 0);
 }
 
+// Guests write until they are told to end: what is owed then is more than what was owed at the beginning.
+static uint64_t on_owes_more_at_first(struct roll_entry *e)
+{
+	unsigned look = atomic_fetch_add(&looks, 1);
+	return atomic_load(&told[e - entry]) ? 1000 - look : look;
+}
+
+static void what_guests_wrote_while_the_stop_began_is_waited_for_too(void **state)
+{
+	(void)state;
+	unsigned most = 20;
+	const struct stopping stopping = {.roll = &roll, .wait_s = 1, .close = close_after_a_sync, .context = &most};
+	entry[1].owes = on_owes_more_at_first;
+	atomic_store(&looks, 0);
+	assert_true(stopping_run(&stopping));
+	assert_int_equal(atomic_load(&told[1]), 1);
+	assert_int_equal(atomic_load(&abandoned[1]), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -143,6 +162,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_stop_that_goes_on_is_waited_for_to_its_end),
 		TEST(a_sync_that_goes_on_is_no_disk_that_hangs),
+		TEST(what_guests_wrote_while_the_stop_began_is_waited_for_too),
 		TEST(a_stop_that_hangs_ends_the_exports_and_is_given_up), // the last: its thread may still end
 	};
 	return cmocka_run_group_tests_name("stopping", tests, NULL, NULL);

@@ -210,6 +210,30 @@ static void cause_is_what_stands_in_the_order_of_what_matters(void **state)
 	place_free(p);
 }
 
+// Its source is refused, goes, and asks again after a while: both ends name the same cause.
+static void want_of_room_is_the_cause_while_its_source_comes_again(void **state)
+{
+	(void)state;
+	char text[EVENT_TEXT_SIZE];
+	struct place *p = place_new(30);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	commit(p, 0);
+	p->pulse.limited = true;
+	for (unsigned i = 0; i < 3; i++) {
+		watched_connected(p->watched, &p->now, p->now.wall_ns);
+		pass(p, 1);
+		watched_disconnected(p->watched, &p->now);
+		pass(p, 40);
+		assert_true(p->watched->cause == RPO_CAUSE_SPACE);
+	}
+	assert_int_equal(news(p, "rpo-missed", text), 1);
+	assert_non_null(strstr(text, "space"));
+	pass(p, 20);
+	assert_true(p->watched->cause == RPO_CAUSE_SOURCE_DOWN);
+	assert_int_equal(news(p, "source-dark", text), 1);
+	place_free(p);
+}
+
 static void rpo_of_a_report_takes_the_place_of_that_of_open(void **state)
 {
 	(void)state;
@@ -395,6 +419,7 @@ int main(void)
 		cmocka_unit_test(cut_is_aged_by_the_offset_of_the_clocks),
 		cmocka_unit_test(step_of_our_own_clock_changes_no_age),
 		cmocka_unit_test(cause_is_what_stands_in_the_order_of_what_matters),
+		cmocka_unit_test(want_of_room_is_the_cause_while_its_source_comes_again),
 		cmocka_unit_test(rpo_of_a_report_takes_the_place_of_that_of_open),
 		cmocka_unit_test(pulse_from_before_a_commit_takes_nothing_back),
 		cmocka_unit_test(source_that_reports_without_end_makes_no_flood),
