@@ -250,11 +250,20 @@ static void ending_step(struct export *export)
 		export->state = EXPORT_ENDED;
 }
 
+// N1 of rest.h: this thread alone begins changes.
+static void on_sleep(struct ring *ring)
+{
+	struct export *export = HOLDER(ring, struct export, ring);
+	for (uint16_t d = 0; d < export->count; d++)
+		image_rests(&export->image[d]);
+}
+
 static int loop_init(struct export *export)
 {
 	int code = ring_init(&export->ring, &export->start_err);
 	if (code)
 		return code;
+	export->ring.sleeps = on_sleep;
 	pool_init(&export->pool);
 	export->state = EXPORT_SERVING;
 	export->group.intent.ending = false;

@@ -47,6 +47,7 @@ struct export {
 	struct source source;
 	char *protection;
 	char *socket_path;
+	char *run_dir; // NULL: nothing is noted there
 	uint16_t count;
 	struct image *image;
 	bool images_settled; // the cycle thread's: H4 of holes.c
