@@ -2,8 +2,9 @@
 // The check of a whole store, online and offline, as one JSON report.
 //
 // Online, files change while they are looked at: a disk may grow between protection.json and a point, a replica may be removed. The
-// newest point is held, so that nothing up to it goes; what comes after it is not looked at, for retention may take that away again. And
-// damage counts only if a second look finds it again.
+// newest point is held, so that nothing up to it goes; what comes after it is not looked at, for retention may take that away again. To a broken replica
+// nothing comes, and what makes it broken lies after the last point that can be read: all of it is looked at. And damage counts only if a second look
+// finds it again.
 #include "receiver/check.h"
 
 #include "receiver/json_file.h"
@@ -62,10 +63,11 @@ static json_t *live_report(struct env_root *root, const char *path, struct repli
 	uint64_t held = 0;
 	replica_info(replica, &info);
 	bool holds = replica_hold(replica, 0, &held, NULL) == 0; // without a point there is nothing to hold
-	json_t *json = protection_report(root, path, info.name, held, progress, ret_result, err);
+	uint64_t to = info.broken ? 0 : held;
+	json_t *json = protection_report(root, path, info.name, to, progress, ret_result, err);
 	if (json && !is_sound(ret_result)) {
 		json_decref(json);
-		json = protection_report(root, path, info.name, held, progress, ret_result, err);
+		json = protection_report(root, path, info.name, to, progress, ret_result, err);
 	}
 	if (holds)
 		replica_release(replica, held);
