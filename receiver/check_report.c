@@ -154,6 +154,8 @@ int check_directory(struct env *env, const char *path, const struct check_progre
 	rc = lock_take(root, path, &lock, err);
 	if (rc == 0)
 		rc = names_check(root, path, progress, protections, &sound, err);
+	if (rc == 0 && !lock && json_array_size(protections) == 0) // sound would be said of any directory
+		rc = err_set(err, -EINVAL, "%s is no store: there is neither a protection in it, nor has a receiver had it open", path);
 	env_root_close(root);
 	return rc ? rc : report_finish(json_incref(protections), sound, ret_report, err);
 }

@@ -150,6 +150,15 @@ static void watch_spill(struct export *export)
 	bound_begin(&export->spilling, export->spill_wait_ms_max);
 }
 
+static void watch_stale(struct export *export)
+{
+	bool stale = export->group.set == SET_STALE;
+	if (stale && !export->stale)
+		log_warning("a cut was given up, since guests overwrote more of it than is kept for them, and the guest goes on: another cut is taken protection=%s",
+			    export->protection);
+	export->stale = stale;
+}
+
 static void on_trim(struct ring_task *task)
 {
 	struct export *export = HOLDER(task, struct export, trim);
@@ -306,6 +315,7 @@ void *export_run(void *context)
 		if (export->state != EXPORT_SERVING)
 			ending_step(export);
 		watch_spill(export);
+		watch_stale(export);
 		watch_spare(export);
 		export_publish(export);
 	}
