@@ -174,7 +174,9 @@ int replica_session_begin(struct replica *r, const struct wire_open *open, const
 			       r->adopt_disk + 1, r->prot.disk_count, (unsigned long long)r->adopt_block);
 	if (r->session_open)
 		return err_set(err, -EBUSY, "%s has a session already", r->name);
-	rc = preludes_mend(r, err);
+	rc = replica_base_there(r, err);
+	if (rc == 0)
+		rc = preludes_mend(r, err);
 	if (rc == 0)
 		rc = wishes_save(r, open, err);
 	if (rc == 0)

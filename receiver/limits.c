@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { LIMITS_STEP = 1 << 20 };
 
@@ -22,20 +23,39 @@ uint64_t replica_used_bytes(const struct replica *r)
 	return sum;
 }
 
+static int base_look(const struct replica *r, unsigned disk, uint64_t *sum, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE];
+	struct env_stat st;
+	uint64_t size = r->prot.disk[disk].size;
+	replica_file(r, path, "base/%s.raw", r->prot.disk[disk].name);
+	int rc = env_stat(r->root, path, &st);
+	if (rc && !mend_passes(rc))
+		return err_set(err, rc, "%s: %s; all points stand on it: put that file back, or move the directory %s/%s away, and the source sends everything anew", path,
+			       strerror(-rc), r->store_path, r->name);
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	if (st.is_dir || st.size < size) // longer after a growth that was cut off: nothing refers to that
+		return err_set(err, -EBADMSG, "%s: has %llu bytes, the disk has %llu", path, (unsigned long long)st.size, (unsigned long long)size);
+	*sum += st.allocated;
+	return 0;
+}
+
 int replica_base_count(struct replica *r, struct err *err)
 {
 	uint64_t sum = 0;
-	for (unsigned i = 0; i < r->prot.disk_count; i++) {
-		char path[REPLICA_PATH_SIZE];
-		struct env_stat st;
-		replica_file(r, path, "base/%s.raw", r->prot.disk[i].name);
-		int rc = env_stat(r->root, path, &st);
-		if (rc)
-			return err_sys(err, rc, "%s", path);
-		sum += st.allocated;
-	}
-	r->base_bytes = sum;
-	return 0;
+	int rc = 0;
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
+		rc = base_look(r, i, &sum, err);
+	if (rc == 0)
+		r->base_bytes = sum;
+	return rc;
+}
+
+int replica_base_there(struct replica *r, struct err *err)
+{
+	struct err why = {0};
+	return replica_base_count(r, &why) ? replica_break_passing(r, &why, err) : 0;
 }
 
 // Whether `more` bytes are over a limit. A file system that does not say what is free is not asked to keep a reserve.

@@ -95,22 +95,13 @@ static int names_sync(struct replica *r, struct err *err)
 
 // --- the base ---
 
-static int base_check(struct replica *r, unsigned disk, struct err *err)
+static int table_check(struct replica *r, unsigned disk, struct err *err)
 {
 	AUTO_FILE struct env_file *table = NULL;
 	char path[REPLICA_PATH_SIZE];
-	struct env_stat st;
 	struct digest_disk of = replica_disk(r, disk);
-	replica_file(r, path, "base/%s.raw", r->prot.disk[disk].name);
-	int rc = env_stat(r->root, path, &st);
-	if (rc)
-		return err_sys(err, rc, "%s", path);
-	r->base_bytes += st.allocated;
-	if (st.is_dir || st.size < of.size) // longer after a growth that was cut off: nothing refers to that
-		return err_set(err, -EBADMSG, "%s: has %llu bytes, the disk has %llu", path, (unsigned long long)st.size,
-			       (unsigned long long)of.size);
 	replica_file(r, path, "base/%s.digests", r->prot.disk[disk].name);
-	rc = env_open(r->root, path, ENV_READ, &table);
+	int rc = env_open(r->root, path, ENV_READ, &table);
 	if (rc)
 		return err_sys(err, rc, "%s", path);
 	return digest_table_check(table, &of, err) ? err_wrap(err, "%s", path) : 0;
@@ -320,9 +311,9 @@ static int fence_check(struct replica *r, struct err *err)
 
 int replica_examine(struct replica *r, struct err *err)
 {
-	int rc = 0;
+	int rc = replica_base_count(r, err);
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-		rc = base_check(r, i, err);
+		rc = table_check(r, i, err);
 	if (rc == 0)
 		rc = points_load(r, err);
 	if (rc == 0)

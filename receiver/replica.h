@@ -217,7 +217,9 @@ uint64_t replica_last_point(const struct replica *replica); // 0 without one
 struct digest_disk replica_disk(const struct replica *replica, unsigned disk);
 // limits.c
 uint64_t replica_used_bytes(const struct replica *replica); // as the quota counts: base, points and head
-int replica_base_count(struct replica *replica, struct err *err); // looks at what the base takes now
+int replica_base_count(struct replica *replica, struct err *err); // looks at what the base takes now, and whether all of it is there: fails where a file is gone, none, or too short
+// Likewise, and breaks the replica where it fails, for a while if it only cannot be seen: nobody goes on over a base that is gone. -EIO then.
+int replica_base_there(struct replica *replica, struct err *err);
 // Whether the head may grow, or with `seal` become a point. -EDQUOT quota, -ENOSPC reserve: the head was dropped, the text says what to do.
 int limits_check(struct replica *replica, bool seal, struct err *err);
 void limits_committed(struct replica *replica);

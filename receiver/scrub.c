@@ -156,6 +156,11 @@ static int slice_do(struct replica *r, unsigned tries, struct scrub_step *ret_st
 			return replica_ready(r, err);
 		if (!r->scrub.open)
 			return err_set(err, -ENODATA, "%s is not scrubbed", r->name);
+		int rc = replica_base_count(r, err);
+		if (rc) {
+			const struct err why = *err;
+			return mend_passes(rc) ? rc : replica_break(r, &why, err);
+		}
 		uint64_t blocks = size_blocks(r->prot.disk[r->scrub.pass.disk].size);
 		point = r->scrub.pass.point;
 		s->replica = r;

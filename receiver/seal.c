@@ -157,6 +157,8 @@ static int seal_commit(struct replica *r, struct point_file *point, struct err *
 	if (rc)
 		return err_sys(err, rc, "%s: random", r->name);
 	rc = seal_prepare(r, point, &why);
+	if (rc == 0 && replica_base_there(r, err)) // as late as can be; what was prepared is what a crash leaves, and no point
+		return -EIO;
 	if (rc == 0)
 		rc = seal_rename(r, point->info.number, &why);
 	if (rc)

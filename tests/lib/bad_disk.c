@@ -37,6 +37,8 @@ static struct {
 	char refused[NAME_MOST];
 	unsigned refused_after;
 	int refused_code;
+	char unseen[NAME_MOST];
+	int unseen_code;
 } bad = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static int refuses(const char *name)
@@ -50,6 +52,16 @@ static int refuses(const char *name)
 	}
 	bad.hits += is;
 	return is ? bad.refused_code : 0;
+}
+
+static int bad_stat(struct env_root *root, const char *name, struct env_stat *ret_stat)
+{
+	{
+		LOCK_SCOPE(&bad.lock);
+		if (bad.unseen_code && strcmp(name, bad.unseen) == 0)
+			return bad.unseen_code;
+	}
+	return bad.below->stat(root, name, ret_stat);
 }
 
 static int bad_open(struct env_root *root, const char *name, enum env_open how, struct env_file **ret_file)
@@ -120,7 +132,8 @@ void bad_disk_begin(struct env *env)
 	bad.ops.open = bad_open;
 	bad.ops.close = bad_close;
 	bad.ops.pread = bad_pread;
-	bad.code = bad.refused_code = 0;
+	bad.ops.stat = bad_stat;
+	bad.code = bad.refused_code = bad.unseen_code = 0;
 	bad.hits = 0;
 	memset(bad.open, 0, sizeof(bad.open));
 	env->ops = &bad.ops;
@@ -162,8 +175,16 @@ void bad_disk_refuse(const char *suffix, unsigned after, int code)
 	bad.refused_code = code;
 }
 
+void bad_disk_hide(const char *name, int code)
+{
+	LOCK_SCOPE(&bad.lock);
+	(void)snprintf(bad.unseen, sizeof(bad.unseen), "%s", name);
+	bad.unseen_code = code;
+}
+
 void bad_disk_heal(void)
 {
+	bad_disk_hide("", 0);
 	bad_disk_refuse("", 0, 0);
 	bad_disk_set("", 0, 0, 0);
 }

@@ -446,6 +446,77 @@ static void disk_that_never_gives_it_back_stalls_nothing_for_ever(void **state)
 	}
 }
 
+// --- the base ---
+
+static int base_met_by_a_commit(struct store_twin *t, loss *lose, const char *file, struct err *err)
+{
+	struct wire_committed committed;
+	store_twin_session(t);
+	store_twin_change(t, 0, 2, MASK_FULL);
+	assert_int_equal(store_twin_send(t, 0, 2, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	struct wire_seal seal = store_twin_cut(t);
+	lose(t, file);
+	int rc = replica_seal(t->replica, &seal, &committed, err);
+	replica_session_end(t->replica);
+	return rc;
+}
+
+static int base_met_by_a_session(struct store_twin *t, loss *lose, const char *file, struct err *err)
+{
+	lose(t, file);
+	return session_once(t, err);
+}
+
+static int base_met_by_a_pass(struct store_twin *t, loss *lose, const char *file, struct err *err)
+{
+	struct scrub_step step;
+	assert_int_equal(scrub_begin(t->replica, 0, 0, NULL), 0);
+	lose(t, file);
+	return scrub_slice(t->replica, &step, err);
+}
+
+// Every point stands on it: no other one is committed, whoever looks next says so, and the next start says the same.
+static void base_that_is_gone_breaks_the_replica_at_once(void **state)
+{
+	static int (*const ways[])(struct store_twin *, loss *, const char *, struct err *) = {base_met_by_a_commit, base_met_by_a_session, base_met_by_a_pass};
+	static const char *const files[] = {"base/vda.raw", "base/vdb.raw"};
+	(void)state;
+	for (size_t w = 0; w < 3; w++)
+		for (size_t i = 0; i < 3; i++)
+			for (size_t f = 0; f < 2; f++) {
+				struct store_twin *t = begin();
+				struct replica_info info;
+				struct env_stat st;
+				struct err err = {0};
+				assert_int_equal(ways[w](t, losses[i], files[f], &err), -EIO);
+				for (unsigned again = 0; again < 2; again++, store_twin_reopen(t)) {
+					replica_info(t->replica, &info);
+					assert_true(info.broken && info.mend_in_ms == 0);
+					assert_non_null(strstr(info.broken_reason, files[f]));
+					assert_int_equal(env_stat(t->temp.root, in_store("points/5"), &st), -ENOENT);
+				}
+				end(t);
+			}
+}
+
+// One that only cannot be seen is looked at again, and the point is committed then.
+static void base_that_cannot_be_seen_is_looked_at_again(void **state)
+{
+	(void)state;
+	struct store_twin *t = begin();
+	struct err err = {0};
+	bad_disk_hide("vm1/base/vdb.raw", -EIO);
+	assert_int_equal(session_once(t, &err), -EIO);
+	assert_true(t->replica->broken && t->replica->passing);
+	bad_disk_heal();
+	t->replica->mend_ns = 0;
+	assert_int_equal(replica_mend(t->replica), 1);
+	store_twin_session(t);
+	store_twin_seal(t);
+	replica_session_end(t->replica);
+	end(t);
+}
+
 int main(void)
 {
 	log_init("test_lost_files", LOG_LEVEL_ERROR);
@@ -458,6 +529,8 @@ int main(void)
 		cmocka_unit_test(want_of_space_on_the_way_passes),
 		cmocka_unit_test(want_of_space_while_it_runs_passes),
 		cmocka_unit_test(table_behind_an_overlay_that_is_in_use_is_made_good),
+		cmocka_unit_test(base_that_is_gone_breaks_the_replica_at_once),
+		cmocka_unit_test(base_that_cannot_be_seen_is_looked_at_again),
 		cmocka_unit_test(disk_that_never_gives_it_back_stalls_nothing_for_ever),
 	};
 	return cmocka_run_group_tests_name("lost_files", tests, NULL, NULL);
