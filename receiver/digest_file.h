@@ -67,6 +67,8 @@ int digest_list_survey(struct env_file *file, const struct digest_disk *disk, di
 
 // Makes the table of a disk of zeros in the empty `file` and syncs it.
 int digest_table_create(struct env_file *file, const struct digest_disk *disk, struct err *err);
+// Writes to one that was just made that nobody knows the digest of any block below `blocks`. The caller syncs.
+int digest_table_forget(struct env_file *file, uint64_t blocks, struct err *err);
 // Whether length and prelude are those of a table of `disk`, or of the same disk when it is larger. A prelude that does not check says nothing,
 // and is no error: all that it should say is known.
 int digest_table_check(struct env_file *file, const struct digest_disk *disk, struct err *err);

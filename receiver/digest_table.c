@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { READ_SECTORS = 1024 };
+enum { BATCH_SECTORS = 1024 };
 
 uint64_t digest_table_length(uint64_t size)
 {
@@ -32,6 +32,34 @@ int digest_table_create(struct env_file *file, const struct digest_disk *disk, s
 		return err_sys(err, rc, "write");
 	rc = env_sync(file);
 	return rc ? err_sys(err, rc, "sync") : 0;
+}
+
+// Sectors as they are for whoever knows no digest of the blocks below `blocks`; past them nothing was written.
+static void unknown_fill(unsigned char *sectors, uint64_t count, uint64_t number, uint64_t blocks)
+{
+	memset(sectors, 0, (size_t)count * DIGEST_SECTOR);
+	for (uint64_t s = 0; s < count; s++) {
+		uint64_t first = (number + s - 1) * DIGEST_TABLE_PER_SECTOR;
+		for (uint64_t i = 0; i < DIGEST_TABLE_PER_SECTOR && first + i < blocks; i++)
+			memcpy(sectors + s * DIGEST_SECTOR + i * DIGEST_SIZE, digest_unknown.bytes, DIGEST_SIZE);
+		digest_sector_seal(sectors + s * DIGEST_SECTOR, number + s, DIGEST_TABLE_PER_SECTOR);
+	}
+}
+
+int digest_table_forget(struct env_file *file, uint64_t blocks, struct err *err)
+{
+	AUTO_FREE unsigned char *batch = malloc((size_t)BATCH_SECTORS * DIGEST_SECTOR);
+	uint64_t sectors = digest_table_length(blocks * BLOCK_SIZE) / DIGEST_SECTOR;
+	if (!batch)
+		return err_set(err, -ENOMEM, "out of memory");
+	for (uint64_t number = 1, count; number < sectors; number += count) {
+		count = min_u64(BATCH_SECTORS, sectors - number);
+		unknown_fill(batch, count, number, blocks);
+		int rc = env_pwrite(file, batch, (size_t)count * DIGEST_SECTOR, number * DIGEST_SECTOR);
+		if (rc)
+			return err_sys(err, rc, "write");
+	}
+	return 0;
 }
 
 // A table may be of a larger disk, and longer than it says: a growth that was cut off left it so, and nothing was written there. -EUCLEAN: the prelude
@@ -138,12 +166,12 @@ int digest_table_salvage(struct env_file *file, const struct digest_disk *disk, 
 	int rc = digest_table_check(file, disk, err);
 	if (rc)
 		return rc;
-	AUTO_FREE unsigned char *batch = malloc((size_t)READ_SECTORS * DIGEST_SECTOR);
+	AUTO_FREE unsigned char *batch = malloc((size_t)BATCH_SECTORS * DIGEST_SECTOR);
 	if (!batch)
 		return err_set(err, -ENOMEM, "out of memory");
 	uint64_t sectors = digest_table_length(disk->size) / DIGEST_SECTOR;
 	for (uint64_t number = 1; number < sectors;) {
-		uint64_t count = min_u64(READ_SECTORS, sectors - number);
+		uint64_t count = min_u64(BATCH_SECTORS, sectors - number);
 		rc = digest_sectors_read(file, disk->given_up, batch, count, number);
 		if (rc)
 			return err_sys(err, rc, "read");

@@ -48,17 +48,13 @@ static int unknown_write(const struct lost *lost, const char *path, struct err *
 	AUTO_FILE struct env_file *file = NULL;
 	struct env_root *root = lost->r->root;
 	const struct digest_disk of = replica_disk(lost->r, lost->disk);
-	struct digest_update update;
 	int rc = env_unlink(root, path); // of a try that was cut off
 	rc = rc && rc != -ENOENT ? rc : env_open(root, path, ENV_CREATE, &file);
 	if (rc)
 		return err_sys(err, rc, "%s", path);
 	rc = digest_table_create(file, &of, err);
-	digest_update_init(&update, file, &of);
-	for (uint64_t b = 0; rc == 0 && b < lost->blocks; b++)
-		rc = digest_update_set(&update, b, &digest_unknown, err);
 	if (rc == 0)
-		rc = digest_update_flush(&update, err);
+		rc = digest_table_forget(file, lost->blocks, err);
 	if (rc)
 		return err_wrap(err, "%s", path);
 	rc = env_sync(file);

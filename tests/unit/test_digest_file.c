@@ -193,6 +193,49 @@ static void table_updated_twice_is_as_updated_once(void **state)
 	table_done(&model);
 }
 
+static const struct env_ops *ops_below;
+static unsigned writes;
+
+static int counting_pwrite(struct env_file *file, const void *buf, size_t len, uint64_t off)
+{
+	writes++;
+	return ops_below->pwrite(file, buf, len, off);
+}
+
+// As large as the oldest point had the disk, which may be larger: past that it says zeros. Whoever waits for it does not wait for each sector.
+static void table_that_knows_nothing_says_so_and_is_written_in_large_pieces(void **state)
+{
+	(void)state;
+	static const uint64_t counts[] = {0, 1, 31, 32, 100000};
+	const struct digest_disk large = {.kind = DIGEST_XXH3, .size = UINT64_C(100000) * BLOCK_SIZE};
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		struct env_file *file = NULL;
+		struct env_ops ops = *temp.root->env->ops;
+		struct table found;
+		uint64_t size = 0;
+		table_init(&found, 100000);
+		assert_int_equal(env_open(temp.root, "table", ENV_CREATE, &file), 0);
+		assert_int_equal(digest_table_create(file, &large, NULL), 0);
+		ops_below = temp.root->env->ops;
+		ops.pwrite = counting_pwrite;
+		temp.root->env->ops = &ops;
+		writes = 0;
+		int rc = digest_table_forget(file, counts[i], NULL);
+		temp.root->env->ops = ops_below;
+		assert_int_equal(rc, 0);
+		assert_true(writes <= 4);
+		assert_int_equal(env_size(file, &size), 0);
+		assert_int_equal(size, digest_table_length(large.size));
+		assert_int_equal(digest_table_load(file, &large, take, &found, NULL), 0);
+		assert_int_equal(found.set, counts[i]);
+		for (uint64_t b = 0; b < counts[i]; b++)
+			assert_true(digest_is_unknown(table_get(&found, b)));
+		table_done(&found);
+		env_close(file);
+		assert_int_equal(env_unlink(temp.root, "table"), 0);
+	}
+}
+
 static void table_with_a_flipped_bit_or_of_another_length_is_refused(void **state)
 {
 	(void)state;
@@ -492,6 +535,7 @@ int main(void)
 		DIGEST_TEST(list_with_any_bit_flipped_or_cut_anywhere_is_refused),
 		DIGEST_TEST(range_reads_what_the_whole_has_there),
 		DIGEST_TEST(table_updated_twice_is_as_updated_once),
+		DIGEST_TEST(table_that_knows_nothing_says_so_and_is_written_in_large_pieces),
 		DIGEST_TEST(table_with_a_flipped_bit_or_of_another_length_is_refused),
 		DIGEST_TEST(lost_sectors_never_pass_for_nothing),
 		DIGEST_TEST(other_list_is_not_salvaged),
