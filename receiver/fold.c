@@ -137,6 +137,7 @@ static int disk_apply(struct replica *r, const struct point_file *point, unsigne
 struct digest_fold {
 	struct replica *r;
 	unsigned disk;
+	uint64_t point; // that is folded: what it does not name is as the base has it
 	struct table list; // the point's, read once: a sector that the disk gives back only at times is lost in one way, or in none
 	struct digest_update update;
 };
@@ -151,7 +152,7 @@ static int sector_noted(const struct digest_fold *to, uint64_t index, struct err
 {
 	uint64_t first = index / DIGEST_TABLE_PER_SECTOR * DIGEST_TABLE_PER_SECTOR, end = min_u64(to->list.blocks, first + DIGEST_TABLE_PER_SECTOR);
 	for (uint64_t b = first; b < end; b++)
-		if (!table_get(&to->list, b) && !unknown_noted(to->r, to->disk, b))
+		if (!table_get(&to->list, b) && !unknown_noted(to->r, to->disk, b, to->point))
 			return err_set(err, -EIO, "the table could not be read where it could be a moment before");
 	return 0;
 }
@@ -176,7 +177,7 @@ static int digests_try(struct digest_fold *to, struct err *err)
 	int rc = list_apply(to, err);
 	bool lost = to->update.lost != 0;
 	to->update = update;
-	return rc ? rc : unknown_settle(to->r, to->disk, &to->list, lost, err);
+	return rc ? rc : unknown_settle(to->r, to->disk, &to->list, to->point, lost, err);
 }
 
 static int table_apply(struct digest_fold *to, const struct point_file *point, bool *ret_synced, struct err *err)
@@ -204,7 +205,7 @@ static int table_apply(struct digest_fold *to, const struct point_file *point, b
 
 static int digests_apply(struct replica *r, const struct point_file *point, unsigned disk, bool *ret_synced, struct err *err)
 {
-	struct digest_fold to = {.r = r, .disk = disk};
+	struct digest_fold to = {.r = r, .disk = disk, .point = point->info.number};
 	table_init(&to.list, size_blocks(point->disk[disk].size));
 	int rc = digests_of_point(r, point, disk, list_take, &to.list, err);
 	if (rc == 0)

@@ -151,7 +151,7 @@ static int list_write(struct merge *m, unsigned disk, const struct table *digest
 static int unknown_quarantine(struct merge *m, unsigned disk, const struct table *digests, struct err *err)
 {
 	LOCK_SCOPE(&m->r->lock);
-	return unknown_settle(m->r, disk, digests, false, err);
+	return unknown_settle(m->r, disk, digests, m->into, false, err);
 }
 
 // A block's digest is that of the last layer that has one: the later the list, the more it says.

@@ -255,11 +255,11 @@ int digests_of_newest(struct replica *replica, struct table *state, struct damag
 int unknown_note(struct replica *replica, const struct damage_set *unknown, struct err *err);
 // Both, for whoever met a digest that is unknown.
 int unknown_find(struct replica *replica, struct err *err);
-// Whether a point that shows the block's digest as unknown is in quarantine for it.
-bool unknown_noted(const struct replica *replica, unsigned disk, uint64_t index);
-// For whoever is to write `digests` down as they were read: what of them is unknown, and what else was `lost`, is in quarantine, durably. -EIO when it is not, for what is
+// Whether `point` is in quarantine for the block; that another one is, for a version of its own, says nothing of it.
+bool unknown_noted(const struct replica *replica, unsigned disk, uint64_t index, uint64_t point);
+// For whoever is to write `digests` down as they were read, as `point` shows them: what of them is unknown, and what else was `lost`, is in quarantine, durably. -EIO when it is not, for what is
 // lost was not found again: a sector that the disk gives back only at times is good, and is not written over.
-int unknown_settle(struct replica *replica, unsigned disk, const struct table *digests, bool lost, struct err *err);
+int unknown_settle(struct replica *replica, unsigned disk, const struct table *digests, uint64_t point, bool lost, struct err *err);
 
 // create.c: makes the files of a new protection, durable on return; needs the store's lock.
 int replica_create(struct env_root *root, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],

@@ -137,9 +137,10 @@ int unknown_find(struct replica *r, struct err *err)
 	return rc ? rc : unknown_note(r, unknown, err);
 }
 
-bool unknown_noted(const struct replica *r, unsigned disk, uint64_t index)
+bool unknown_noted(const struct replica *r, unsigned disk, uint64_t index, uint64_t point)
 {
-	return damage_touches(&r->scrub.damage, (uint16_t)disk, index);
+	const struct damage run = {.disk = (uint16_t)disk, .first = index, .count = 1, .from = point, .to = point};
+	return damage_covers(&r->scrub.damage, &run);
 }
 
 static uint64_t unknown_next(const struct table *digests, uint64_t from)
@@ -150,14 +151,14 @@ static uint64_t unknown_next(const struct table *digests, uint64_t from)
 	return b;
 }
 
-int unknown_settle(struct replica *r, unsigned disk, const struct table *digests, bool lost, struct err *err)
+int unknown_settle(struct replica *r, unsigned disk, const struct table *digests, uint64_t point, bool lost, struct err *err)
 {
 	uint64_t b = unknown_next(digests, 0);
 	if (b == TABLE_END && !lost)
 		return 0;
 	int rc = unknown_find(r, err);
 	for (; rc == 0 && b != TABLE_END; b = unknown_next(digests, b + 1))
-		if (!unknown_noted(r, disk, b))
+		if (!unknown_noted(r, disk, b, point))
 			rc = err_set(err, -EIO, "digests of disk %s could not be read where they can be now", r->prot.disk[disk].name);
 	return rc;
 }
