@@ -319,6 +319,22 @@ static int manifest_try(struct mend *m, const struct err *why, struct err *err)
 	return rc && mend_passes(rc) ? err_set(err, rc, "%.200s; it cannot be made good now: %.250s", why->text, cannot.text) : 0;
 }
 
+// Whoever stands on one may do so for long: the others are made good none the less. -EBUSY: of one of them.
+static int disks_mend(struct mend *m, struct err *err)
+{
+	struct err busy = {0};
+	for (m->disk = 0; m->disk < m->r->prot.disk_count; m->disk++) {
+		struct err why = {0};
+		replica_file(m->r, m->path, "points/%llu/%s.qcow2", (unsigned long long)m->number[m->at], m->r->prot.disk[m->disk].name);
+		int rc = disk_mend(m, &why);
+		if (rc == -EBUSY && busy.code == 0)
+			busy = why;
+		else if (rc && rc != -EBUSY)
+			return err_set(err, rc, "%s", why.text);
+	}
+	return busy.code ? err_set(err, busy.code, "%s", busy.text) : 0;
+}
+
 static int point_mend(struct mend *m, struct err *err)
 {
 	struct err why = {0};
@@ -329,11 +345,7 @@ static int point_mend(struct mend *m, struct err *err)
 		return manifest_try(m, &why, err);
 	if (rc)
 		return mend_passes(rc) ? err_set(err, rc, "%s", why.text) : 0;
-	for (m->disk = 0; rc == 0 && m->disk < m->r->prot.disk_count; m->disk++) {
-		replica_file(m->r, m->path, "points/%llu/%s.qcow2", (unsigned long long)m->number[m->at], m->r->prot.disk[m->disk].name);
-		rc = disk_mend(m, err);
-	}
-	return rc;
+	return disks_mend(m, err);
 }
 
 int overlays_mend(struct replica *r, bool given_up, bool *ret_mended, struct err *err)

@@ -425,6 +425,29 @@ static void reader_keeps_it_as_it_is(void **state)
 	refused_from(t, 3);
 }
 
+// What nobody may replace now keeps no other disk of the same point from being made good.
+static void disk_behind_one_that_is_in_use_is_made_good(void **state)
+{
+	struct store_twin *t = *state;
+	struct err err = {0};
+	uint64_t held = 0;
+	bool mended = false;
+	int rc;
+	cut_off(t, "points/3/vda.qcow2", 65536);
+	store_flip_at(t, "points/3/vdb.qcow2", 2);
+	assert_int_equal(replica_hold(t->replica, 4, &held, &err), 0);
+	{
+		LOCK_SCOPE(&t->replica->lock);
+		rc = overlays_mend(t->replica, false, &mended, &err);
+	}
+	assert_int_equal(rc, -EBUSY);
+	assert_non_null(strstr(err.text, "points/3/vda.qcow2"));
+	assert_true(mended && !file_there(t, "points/3/vda.qcow2.damaged"));
+	replica_release(t->replica, 4);
+	assert_int_equal(store_twin_scrub(t, 0) > 0, true);
+	refused_from(t, 3);
+}
+
 // Nothing takes its place before the quarantine is durable.
 static void quarantine_comes_first(void **state)
 {
@@ -626,6 +649,7 @@ int main(void)
 		TEST(nothing_is_put_under_who_stands_on_it),
 		TEST(fence_keeps_it_as_it_is),
 		TEST(reader_keeps_it_as_it_is),
+		TEST(disk_behind_one_that_is_in_use_is_made_good),
 		TEST(quarantine_comes_first),
 		cmocka_unit_test(what_keeps_it_from_being_made_good_is_named_and_passes),
 		cmocka_unit_test(fold_that_cannot_make_it_good_now_is_done_later),
