@@ -96,6 +96,32 @@ static int disk_take(const struct manifest *m, unsigned disk, struct point_file 
 	return rc ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, number, name) : 0;
 }
 
+// When its files came to be, which the commit ended with: the earliest, as a fold writes to the overlay of the point that it makes the oldest. 0: nobody knows.
+static int64_t files_ns(const struct manifest *m)
+{
+	static const char *const kinds[] = {"qcow2", "digests"};
+	int64_t earliest = 0;
+	for (unsigned i = 0; i < 2 * m->replica->prot.disk_count; i++) {
+		char path[REPLICA_PATH_SIZE];
+		struct env_stat st;
+		replica_file(m->replica, path, "points/%llu/%s.%s", (unsigned long long)m->number[m->at], m->replica->prot.disk[i / 2].name, kinds[i % 2]);
+		if (env_stat(m->replica->root, path, &st) == 0 && st.changed_ns > 0 && (earliest == 0 || st.changed_ns < earliest))
+			earliest = st.changed_ns;
+	}
+	return earliest;
+}
+
+// With nothing below it that tells: when its files came to be, or now, but not after the point above.
+static void oldest_times_take(const struct manifest *m, struct point_info *info)
+{
+	AUTO_FREE struct point_file *above = malloc(sizeof(*above));
+	int64_t files = files_ns(m), now = env_wall_ns(m->replica->root->env);
+	info->commit_wall_ns = files && files < now ? files : now;
+	if (above && m->at + 1 < m->count && replica_read_point(m->replica, m->number[m->at + 1], above, NULL) == 0 && above->info.cut_wall_ns < info->commit_wall_ns)
+		info->commit_wall_ns = above->info.cut_wall_ns;
+	info->cut_wall_ns = info->commit_wall_ns;
+}
+
 // When it was cut, and what the source calls that: known while the receiver runs. Else its times are those of the point below, which makes it no newer than it is,
 // and no source knows its cut.
 static int times_take(const struct manifest *m, struct point_file *point, struct err *err)
@@ -112,6 +138,8 @@ static int times_take(const struct manifest *m, struct point_file *point, struct
 	if (below && m->at > 0 && replica_read_point(r, m->number[m->at - 1], below, NULL) == 0) {
 		point->info.cut_wall_ns = below->info.cut_wall_ns;
 		point->info.commit_wall_ns = below->info.commit_wall_ns;
+	} else {
+		oldest_times_take(m, &point->info);
 	}
 	int rc = uuid_new(r->root->env, &point->info.cut);
 	return rc ? err_sys(err, rc, "%s: random", r->name) : 0;

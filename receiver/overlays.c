@@ -307,7 +307,7 @@ static bool says_nothing(const struct mend *m, int rc)
 // Where the files beside it do not say enough either, recovery says what is damaged.
 static int manifest_try(struct mend *m, const struct err *why, struct err *err)
 {
-	const struct manifest manifest = {.replica = m->r, .number = m->number, .at = m->at};
+	const struct manifest manifest = {.replica = m->r, .number = m->number, .count = m->count, .at = m->at};
 	struct copies_state state;
 	struct err cannot = {0};
 	replica_file(m->r, m->path, "points/%llu/point.json", (unsigned long long)m->number[m->at]);

@@ -27,7 +27,7 @@ bool overlays_in_turn(struct replica *replica, const struct err *why);
 struct manifest {
 	struct replica *replica;
 	const uint64_t *number; // of the points, rising
-	size_t at;
+	size_t count, at;
 };
 int manifest_mend(const struct manifest *manifest, const struct err *why, struct err *err);
 // tables.c: makes good the bases' tables that are lost as a whole; `oldest` point, 0: there is none.

@@ -36,6 +36,7 @@ struct env_stat {
 	bool is_dir;
 	uint64_t size;
 	uint64_t allocated; // bytes on disk
+	int64_t changed_ns; // its content, last, since 1970, UTC; 0: not known
 };
 
 struct env_ops {

@@ -13,12 +13,16 @@
 #include "tests/lib/store_flip.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -310,6 +314,36 @@ static void point_of_which_nobody_knows_what_it_is_is_told_by_its_files(void **s
 			}
 }
 
+static void files_dated(struct store_twin *t, uint64_t point, int64_t wall_ns)
+{
+	static const char *const names[] = {"vda.qcow2", "vda.digests", "vdb.qcow2", "vdb.digests"};
+	const struct timespec at = {.tv_sec = wall_ns / 1000000000, .tv_nsec = wall_ns % 1000000000}, late = {.tv_sec = at.tv_sec + 900};
+	for (size_t i = 0; i < 4; i++) {
+		char rest[64], path[PATH_MAX];
+		(void)snprintf(rest, sizeof(rest), "points/%llu/%s", (unsigned long long)point, names[i]);
+		store_twin_path(t, path, sizeof(path), rest);
+		const struct timespec times[2] = {late, i == 3 ? at : late}; // a fold writes to overlays
+		assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+	}
+}
+
+// Nothing below says when it was: its files do, so that no tier takes it for one of 1970. It is not newer than the point above.
+static void oldest_point_is_as_old_as_its_files(void **state)
+{
+	(void)state;
+	for (unsigned late = 0; late < 2; late++) {
+		struct store_twin *t = begin();
+		int64_t above_ns = replica_point(t->replica, 3)->cut_wall_ns, was_ns = above_ns - 7200 * INT64_C(1000000000) + 5;
+		files_dated(t, 2, late ? above_ns + 1 : was_ns);
+		rotten(t, "points/2/point.json");
+		store_twin_reopen(t);
+		not_broken(t);
+		assert_int_equal(replica_point(t->replica, 2)->cut_wall_ns, late ? above_ns : was_ns);
+		assert_int_equal(replica_point(t->replica, 2)->commit_wall_ns, late ? above_ns : was_ns);
+		end(t);
+	}
+}
+
 // A list or an overlay that is damaged as well: nothing is guessed.
 static void point_whose_files_disagree_stays_broken(void **state)
 {
@@ -535,3 +569,4 @@ int main(void)
 	};
 	return cmocka_run_group_tests_name("lost_files", tests, NULL, NULL);
 }
+		cmocka_unit_test(oldest_point_is_as_old_as_its_files),
