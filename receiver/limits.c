@@ -17,7 +17,7 @@ enum { LIMITS_STEP = 1 << 20 };
 
 uint64_t replica_used_bytes(const struct replica *r)
 {
-	uint64_t sum = r->base_bytes + head_bytes(r);
+	uint64_t sum = r->base_bytes + r->base_kept + head_bytes(r);
 	for (size_t i = 0; i < r->point_count; i++)
 		sum += r->points[i].stored_bytes + r->points[i].damaged_bytes;
 	return sum;

@@ -32,5 +32,8 @@ struct manifest {
 int manifest_mend(const struct manifest *manifest, const struct err *why, struct err *err);
 // tables.c: makes good the bases' tables that are lost as a whole; `oldest` point, 0: there is none.
 int tables_mend(struct replica *replica, uint64_t oldest, bool given_up, bool *mended, struct err *err);
+// Damaged tables that are kept: looks at what they take; and removes them, when a pass over every point proved all without.
+void tables_kept_count(struct replica *replica);
+void tables_kept_remove(struct replica *replica);
 
 #endif

@@ -63,6 +63,39 @@ static int trash_all(struct replica *r, const char *dir, struct err *err)
 	return rc ? rc : trash_clear(r->root, trash, err);
 }
 
+// What was to take another file's place when a crash came, `<file>.new`: whoever needs it makes it anew. One that cannot be removed harms nobody.
+static void halves_remove(const struct replica *r, const char *dir)
+{
+	char path[REPLICA_PATH_SIZE], **names = NULL;
+	size_t count = 0;
+	replica_file(r, path, "%s", dir);
+	if (env_list(r->root, path, &names, &count)) // recovery says so
+		return;
+	for (size_t i = 0; i < count; i++) {
+		size_t len = strlen(names[i]);
+		if (len < 4 || strcmp(names[i] + len - 4, ".new") != 0)
+			continue;
+		replica_file(r, path, "%s/%.200s", dir, names[i]);
+		int rc = env_unlink(r->root, path);
+		if (rc)
+			log_warning("what a crash left cannot be removed file=%s errno=%d", path, -rc);
+	}
+	env_list_free(names, count);
+}
+
+static void points_halves_remove(struct replica *r)
+{
+	AUTO_FREE uint64_t *number = NULL;
+	size_t count = 0;
+	char dir[REPLICA_PATH_SIZE];
+	if (replica_numbers(r, &number, &count, NULL))
+		return;
+	for (size_t i = 0; i < count; i++) {
+		(void)snprintf(dir, sizeof(dir), "points/%llu", (unsigned long long)number[i]);
+		halves_remove(r, dir);
+	}
+}
+
 static int leftovers_remove(struct replica *r, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE];
@@ -74,6 +107,8 @@ static int leftovers_remove(struct replica *r, struct err *err)
 		if (rc && rc != -ENOENT)
 			return err_sys(err, rc, "%s: remove", path);
 	}
+	halves_remove(r, "base");
+	points_halves_remove(r);
 	return trash_all(r, "merge", err);
 }
 
@@ -312,6 +347,7 @@ static int fence_check(struct replica *r, struct err *err)
 int replica_examine(struct replica *r, struct err *err)
 {
 	int rc = replica_base_count(r, err);
+	tables_kept_count(r);
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
 		rc = table_check(r, i, err);
 	if (rc == 0)

@@ -119,6 +119,7 @@ struct replica {
 	struct head head;
 	const _Atomic uint64_t *reserve_bytes; // of the store, to be kept free; NULL in a replica that is not in one yet
 	uint64_t base_bytes;	// that the base takes
+	uint64_t base_kept;	// that damaged tables take which are kept beside it
 	uint64_t limits_next;	// how large the head is when the limits are looked at again
 	uint64_t limits_wanted; // how far the head got that was refused last
 	enum limited limited;	// why; until a point is committed

@@ -238,16 +238,16 @@ static int runs_weigh(struct weighing *w, bool fenced, bool cannot_merge, struct
 static void sums(struct weighing *w)
 {
 	struct retention_bytes *after = &w->cost->after;
-	uint64_t head, now = 0;
+	uint64_t beside, now = 0; // what no point has a part in
 	{
 		LOCK_SCOPE(&w->r->lock);
-		head = head_bytes(w->r);
-		now = w->r->base_bytes + head;
+		beside = head_bytes(w->r) + w->r->base_kept;
+		now = w->r->base_bytes + beside;
 	}
 	*after = w->cost->base;
-	after->least += head;
-	after->likely += head;
-	after->most += head;
+	after->least += beside;
+	after->likely += beside;
+	after->most += beside;
 	for (size_t i = 0; i < w->count; i++) {
 		now += w->points[i].stored_bytes + w->points[i].damaged_bytes;
 		after->least += w->after[i].least;

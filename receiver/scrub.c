@@ -70,8 +70,10 @@ static void pass_end(struct replica *r)
 		return;
 	r->scrub.ended = true;
 	r->scrub.suspect = false;
-	if (r->scrub.pass.mismatches == 0) // what could not be read can be again, or is there no more
+	if (r->scrub.pass.mismatches == 0) { // what could not be read can be again, or is there no more
 		atomic_store(&r->digests_given_up, false);
+		tables_kept_remove(r);
+	}
 	r->scrub.last = r->scrub.pass;
 	r->scrub.ended_ns = env_wall_ns(r->root->env);
 	log_info("scrub of every point ended protection=%s blocks=%llu mismatches=%llu", r->name,

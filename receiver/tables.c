@@ -81,6 +81,39 @@ static int blocks_find(struct lost *lost, struct err *err)
 	return rc;
 }
 
+static void kept_name(const struct replica *r, unsigned disk, char path[REPLICA_PATH_SIZE])
+{
+	replica_file(r, path, "base/%s.digests.damaged", r->prot.disk[disk].name);
+}
+
+void tables_kept_count(struct replica *r)
+{
+	r->base_kept = 0;
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		char path[REPLICA_PATH_SIZE];
+		struct env_stat st;
+		kept_name(r, i, path);
+		r->base_kept += env_stat(r->root, path, &st) == 0 ? st.allocated : 0;
+	}
+}
+
+void tables_kept_remove(struct replica *r)
+{
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		char path[REPLICA_PATH_SIZE];
+		struct env_stat st;
+		kept_name(r, i, path);
+		if (env_stat(r->root, path, &st))
+			continue;
+		int rc = env_remove_tree(r->root, path); // it may have been a directory
+		if (rc)
+			log_warning("a damaged table is kept, and cannot be removed protection=%s file=%s errno=%d", r->name, path, -rc);
+		else
+			log_info("a damaged table is kept no more, as all is proven without it protection=%s file=%s", r->name, path);
+	}
+	tables_kept_count(r);
+}
+
 static int table_replace(struct lost *lost, struct err *err)
 {
 	struct replica *r = lost->r;
@@ -102,6 +135,7 @@ static int table_replace(struct lost *lost, struct err *err)
 		rc = env_sync_dir(r->root, dir);
 	if (rc)
 		return err_sys(err, rc, "%s: replace", lost->path);
+	tables_kept_count(r);
 	log_error("a table of digests was lost, and one that knows none took its place protection=%s reason=\"%s\"", r->name, lost->why.text);
 	event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "the digests of disk %s of %s are lost (%s): all of it is in quarantine until the source has sent it",
 		   name, r->name, lost->why.text);

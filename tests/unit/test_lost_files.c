@@ -480,6 +480,61 @@ static void disk_that_never_gives_it_back_stalls_nothing_for_ever(void **state)
 	}
 }
 
+// --- what is left ---
+
+static uint64_t used_bytes(struct store_twin *t)
+{
+	struct replica_info info;
+	replica_info(t->replica, &info);
+	return info.used_bytes;
+}
+
+// It takes space until all was proven without it, and is counted for as long.
+static void damaged_table_is_kept_until_all_is_proven_without_it(void **state)
+{
+	(void)state;
+	struct store_twin *t = begin();
+	struct env_stat st;
+	uint64_t before = used_bytes(t);
+	cut_off(t, "base/vda.digests");
+	by_a_session(t);
+	for (unsigned again = 0; again < 3; again++) {
+		assert_int_equal(env_stat(t->temp.root, in_store("base/vda.digests.damaged"), &st), 0);
+		assert_true(st.allocated > 0);
+		assert_int_equal(used_bytes(t), before + st.allocated);
+		if (again == 0)
+			store_twin_reopen(t);
+		else
+			assert_true(store_twin_scrub(t, 0) > 0);
+	}
+	goes_on(t);
+	assert_int_equal(env_stat(t->temp.root, in_store("base/vda.digests.damaged"), &st), -ENOENT);
+	uint64_t used = used_bytes(t);
+	store_twin_reopen(t);
+	assert_int_equal(used_bytes(t), used);
+	end(t);
+}
+
+static void half_of_a_replacement_goes_at_the_next_start(void **state)
+{
+	static const char *const halves[] = {"base/vda.digests.new", "points/2/vdb.qcow2.new", "points/3/point.json.new", "points/4/point.json.copy.new"};
+	(void)state;
+	struct store_twin *t = begin();
+	for (size_t i = 0; i < 4; i++) {
+		struct env_file *file = NULL;
+		assert_int_equal(env_open(t->temp.root, in_store(halves[i]), ENV_CREATE, &file), 0);
+		env_close(file);
+	}
+	store_twin_reopen(t);
+	not_broken(t);
+	for (size_t i = 0; i < 4; i++) {
+		struct env_stat st;
+		assert_int_equal(env_stat(t->temp.root, in_store(halves[i]), &st), -ENOENT);
+	}
+	assert_true(store_twin_check(t, false));
+	end(t);
+}
+
 // --- the base ---
 
 static int base_met_by_a_commit(struct store_twin *t, loss *lose, const char *file, struct err *err)
@@ -559,14 +614,16 @@ int main(void)
 		cmocka_unit_test(table_that_is_lost_costs_its_digests),
 		cmocka_unit_test(table_of_a_disk_that_grew_is_not_said_to_have_had_more),
 		cmocka_unit_test(point_of_which_nobody_knows_what_it_is_is_told_by_its_files),
+		cmocka_unit_test(oldest_point_is_as_old_as_its_files),
 		cmocka_unit_test(point_whose_files_disagree_stays_broken),
 		cmocka_unit_test(want_of_space_on_the_way_passes),
 		cmocka_unit_test(want_of_space_while_it_runs_passes),
 		cmocka_unit_test(table_behind_an_overlay_that_is_in_use_is_made_good),
+		cmocka_unit_test(damaged_table_is_kept_until_all_is_proven_without_it),
+		cmocka_unit_test(half_of_a_replacement_goes_at_the_next_start),
 		cmocka_unit_test(base_that_is_gone_breaks_the_replica_at_once),
 		cmocka_unit_test(base_that_cannot_be_seen_is_looked_at_again),
 		cmocka_unit_test(disk_that_never_gives_it_back_stalls_nothing_for_ever),
 	};
 	return cmocka_run_group_tests_name("lost_files", tests, NULL, NULL);
 }
-		cmocka_unit_test(oldest_point_is_as_old_as_its_files),
