@@ -9,6 +9,7 @@
 #include "replicator/limiter.h"
 #include "replicator/pack.h"
 #include "replicator/priority.h"
+#include "replicator/rest.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -428,6 +429,7 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	agent->run_dir = strdup(run_dir);
 	agent->state_dir = strdup(state_path);
 	agent->place.run_dir = agent->run_dir;
+	agent->place.boot = rest_boot();
 	agent->place.state_dir = agent->state_dir;
 	int rc = agent->run_dir && agent->state_dir && agent->ender ? make_dir(run_dir, err) : err_sys(err, -ENOMEM, "start");
 	if (rc == 0)

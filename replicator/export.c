@@ -201,7 +201,9 @@ bool export_disturbed(struct export *export, uint16_t disk)
 {
 	assert(!export->running && disk < export->count);
 	const struct image *image = &export->image[disk];
-	return export->run_dir && image_file_system_known(image) &&
+	if (image->block_device && (!export->run_dir || !image_settle(image)))
+		return true;
+	return export->run_dir && (image->block_device || image_file_system_known(image)) &&
 	       rest_disturbed(export->run_dir, export->protection, export->nbd[disk].name, image->fd);
 }
 
@@ -209,11 +211,14 @@ bool export_disturbed(struct export *export, uint16_t disk)
 static void begin_notes(struct export *export)
 {
 	struct err err;
-	for (uint16_t d = 0; export->run_dir && d < export->count; d++)
-		if (image_file_system_known(&export->image[d]) &&
-		    rest_begin(&export->image[d].rest, export->run_dir, export->protection, export->nbd[d].name, &err))
+	for (uint16_t d = 0; export->run_dir && d < export->count; d++) {
+		struct image *image = &export->image[d];
+		image->synced = true; // nothing of ours is unwritten (N3)
+		if ((image->block_device || image_file_system_known(image)) &&
+		    rest_begin(&image->rest, export->run_dir, export->protection, export->nbd[d].name, image->fd, &err))
 			log_warning("after a crash all of the disk would be compared protection=%s disk=%s: %s", export->protection,
 				    export->nbd[d].name, err.text);
+	}
 }
 
 // ---- the socket
@@ -447,6 +452,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.dirty_bytes = atomic_load_explicit(&seen->dirty_bytes, memory_order_relaxed),
 		.spilled_bytes = atomic_load_explicit(&seen->spilled_bytes, memory_order_relaxed),
 		.marked_regions = atomic_load_explicit(&seen->marked_regions, memory_order_relaxed),
+		.block_device = export->image[disk].block_device,
 		.unproven_bytes = atomic_load_explicit(&seen->unproven_bytes, memory_order_relaxed),
 		.tracking_memory = atomic_load_explicit(&seen->tracking_memory, memory_order_relaxed),
 		.tracking_lost = atomic_load_explicit(&seen->lost, memory_order_acquire),

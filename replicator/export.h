@@ -135,6 +135,7 @@ struct export_stats { // per disk
 	uint64_t marked_regions;  // as this thread knows them; what a crash would have compared
 	uint64_t unproven_bytes;  // told as holes, and not read yet (audit.h)
 	uint64_t tracking_memory; // bytes of dirty maps and marks
+	bool block_device;	  // of which nothing is known after this host died (rest.h)
 	bool tracking_lost;	  // a commit failed: the disk needs a sync, and the guest does not wait for marks any more
 	char tracking_error[ERR_TEXT_MAX]; // why, and when (UTC); "" without
 };

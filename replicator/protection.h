@@ -36,6 +36,7 @@ struct protection_place { // what all protections of an agent share; outlives th
 	struct env_root *state;
 	const char *state_dir; // its path
 	const char *run_dir;
+	uint64_t boot; // state_note.h
 	const struct identity *identity;
 	struct desk *desk;   // slots of cycles; NULL: each runs when it is due
 	bool accounts;	     // keep a record of ages; whoever asks for it calls protection_tick()
