@@ -10,6 +10,7 @@
 #include "replicator/desk.h"
 #include "replicator/limiter.h"
 #include "replicator/metrics.h"
+#include "replicator/protect_check.h"
 #include "replicator/site.h"
 #include "replicator/sync_log.h"
 
@@ -213,7 +214,7 @@ static int read_disks(json_t *disks, struct protection_config *config, struct er
 	return 0;
 }
 
-static int read_protect(const json_t *body, struct protection_config *config, struct err *err)
+static int read_protect(const json_t *body, struct protection_config *config, bool *ret_raw, struct err *err)
 {
 	const char *name = NULL, *site = NULL, *codec = "zstd", *digest = "xxh3";
 	uint64_t points = POINTS_KEEP_DEFAULT;
@@ -230,6 +231,7 @@ static int read_protect(const json_t *body, struct protection_config *config, st
 		{"codec", .text = &codec},
 		{"digest", .text = &digest},
 		{"seed", .flag = &seed},
+		{"force", .flag = ret_raw},
 		{"priority", .text = &text.priority},
 		{"objective_ppm", .number = &config->settings.objective_ppm, .least = OBJECTIVE_PPM_MIN, .most = OBJECTIVE_PPM_MAX},
 		{"offpeak", .text = &text.offpeak, .least = 1},
@@ -263,7 +265,10 @@ static unsigned post_protections(void *context, const struct control_request *re
 	if (!config)
 		return control_fail(ret_body, -ENOMEM, "out of memory");
 	struct site site;
-	int rc = read_protect(request->body, config, &err);
+	bool raw = false;
+	int rc = read_protect(request->body, config, &raw, &err);
+	if (rc == 0)
+		rc = protect_check(config, raw, &err); // an image may not answer: nothing is locked
 	if (rc == 0)
 		rc = site_load(agent->place.state, config->site, &site, &err); // the state directory may not answer: nothing is locked
 	LOCK_SCOPE(&agent->lock);

@@ -96,6 +96,8 @@ static int options_add(const struct cli *cli, json_t *body)
 			return cli_misused(cli, "--digest: \"%s\" is none of xxh3, blake2b", option[OPT_DIGEST]);
 		(void)json_object_set_new(body, "digest", json_string(option[OPT_DIGEST]));
 	}
+	if (option[OPT_FORCE])
+		(void)json_object_set_new(body, "force", json_true());
 	if (option[OPT_SEED])
 		(void)json_object_set_new(body, "seed", json_true());
 	return cli_set_options(cli, body);

@@ -115,6 +115,8 @@ static int scrub_all(const struct cli *cli, json_t *all)
 		int rc = scrub_one(cli, show_text_of(replica, "name"), 0, all);
 		worst = rc > worst ? rc : worst;
 	}
+	if (json_array_size(json_object_get(answer, "protections")) == 0 && !cli->json)
+		(void)printf("There is nothing to scrub: the store has no protection.\n");
 	json_decref(answer);
 	return worst;
 }
@@ -129,7 +131,7 @@ int cli_scrub(const struct cli *cli)
 		return cli_misused(cli, "%s", err.text);
 	json_t *all = json_object();
 	int rc = cli->argc ? scrub_one(cli, target.name, target.point, all) : scrub_all(cli, all);
-	if (cli->json && rc != CLI_USAGE && rc != CLI_UNREACHABLE && json_object_size(all)) {
+	if (cli->json && rc != CLI_USAGE && rc != CLI_UNREACHABLE && (json_object_size(all) || cli->option[OPT_ALL])) {
 		int printed = cli_print_json(all);
 		return rc ? rc : printed;
 	}

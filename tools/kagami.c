@@ -35,7 +35,7 @@ const struct cli_command cli_commands[] = {
 	 "and their points stay. Tokens that were made before are void. Asks first on a\n"
 	 "terminal, unless --yes is given; without one, --yes is needed.",
 	 TARGET, 1, 1, OPT_BIT(OPT_YES), cli_unpair},
-	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...] [--seed] [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high] [--objective PART]", "replicate a VM's disks to a site",
+	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...] [--seed] [--force] [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high] [--objective PART]", "replicate a VM's disks to a site",
 	 "Serves each raw image PATH over NBD under the name DISK, and keeps recovery\n"
 	 "points of all of them together at SITE, the newest never older than TIME (15s,\n"
 	 "5m, 1h; from 1s to 24h). At most N points are kept, from 1 to 90, by default\n"
@@ -47,7 +47,7 @@ const struct cli_command cli_commands[] = {
 	 "until then the state is waiting-for-seed, and the disks are served and tracked.\n"
 	 "The rest is what \"kagami set\" can change later.",
 	 SOURCE, 1, 1 + DISKS_MAX,
-	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY) | OPT_BIT(OPT_SEED) | OF_A_PROTECTION, cli_protect},
+	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY) | OPT_BIT(OPT_SEED) | OPT_BIT(OPT_FORCE) | OF_A_PROTECTION, cli_protect},
 	{"set", "[NAME] [--rpo TIME] [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high] [--objective PART] [--cycles N] [--syncs N]", "change the objective and the limits of a protection, or of all together",
 	 "Without NAME it is about all protections together: --bandwidth, --cycles and\n"
 	 "--syncs at once (or default); without an option it shows them. RULE is [WINDOW]\n"

@@ -26,6 +26,8 @@ KAGAMI_RUN_DIR=$R/nowhere refuses 'kagami-replicator|not running|connect' kagami
 start_replicator
 refuses 'in use|another|already|run' kagami-replicator --run-dir "$R/other" --state "$STATE"
 
+kagami scrub --all | grep -q "nothing to scrub: the store has no protection" || fail "scrub --all of an empty store: $(kagami scrub --all)"
+
 # Pairing.
 refuses 'token' kagami pair dr not-a-token
 token=$(new_token)
@@ -64,7 +66,17 @@ for n in 0 91; do
 	refuses 'not a number from 1 to 90' kagami protect vm1 vda="$W/good.raw" --to dr --rpo 15s --points $n
 done
 refuses 'twice|same|already|two' kagami protect vm1 vda="$W/good.raw" vda="$W/other.raw" --to dr --rpo 15s
-refuses 'twice|same|already|in use' kagami protect vm1 vda="$W/good.raw" vdb="$W/good.raw" --to dr --rpo 15s
+refuses 'the disks vda and vdb are one image, .*good.raw' kagami protect vm1 vda="$W/good.raw" vdb="$W/good.raw" --to dr --rpo 15s
+ln "$W/good.raw" "$W/link.raw"
+refuses 'the disks vda and vdb are one image, .*link.raw' kagami protect vm1 vda="$W/good.raw" vdb="$W/link.raw" --to dr --rpo 15s
+rm "$W/link.raw"
+qemu-img create -q -f qcow2 "$W/disk.qcow2" 8M
+truncate -s %512 "$W/disk.qcow2"
+refuses 'is a qcow2 image.*qemu-img convert -O raw' kagami protect vm1 vda="$W/disk.qcow2" --to dr --rpo 15s
+kagami protect raw vda="$W/disk.qcow2" --to dr --rpo 1h --force >/dev/null || fail "--force does not say that it is raw"
+kagami unprotect raw --yes >/dev/null
+refuses 'there is no protection nosuch' kagami test list nosuch
+[ "$(kagami test list nosuch 2>/dev/null; echo $?)" = 1 ] || fail "test list of no protection: status"
 truncate -s 1000 "$W/odd.raw"
 refuses '512' kagami protect vm1 vda="$W/odd.raw" --to dr --rpo 15s
 : >"$W/empty.raw"
