@@ -147,6 +147,8 @@ static json_t *replica_watched(struct recovery *recovery, struct replica *replic
 		(void)json_object_set_new(json, "age_ms", json_new_u64(view.age_ms));
 	if (json)
 		(void)json_object_set_new(json, "rpo_violated", json_boolean(!info->fenced && view.has_point && view.age_ms > view.rpo_ms));
+	if (json && info->fenced) // no objective binds it any more
+		(void)json_object_set_new(json, "deadline_in_ms", json_null());
 	return json;
 }
 
