@@ -25,6 +25,7 @@ mounted=
 finish() {
 	local status=$?
 	trap - EXIT
+	set +e # whatever has gone already, all is taken away, and the status is that of the work
 	[ -z "$mounted" ] || kagami umount "$mounted" >/dev/null 2>&1
 	[ -z "$receiver" ] || { kill "$receiver"; wait "$receiver"; } 2>/dev/null
 	[ $status = 0 ] || tail -n 5 "$W"/*.log >&2

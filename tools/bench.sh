@@ -28,6 +28,7 @@ pids=()
 finish() {
 	local status=$? pid
 	trap - EXIT
+	set +e # whatever has gone already, all is taken away, and the status is that of the work
 	for pid in "${pids[@]}"; do
 		kill "$pid" 2>/dev/null
 	done
