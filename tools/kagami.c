@@ -324,15 +324,18 @@ static int rules_join(struct cli *cli, const char *more)
 	return 0;
 }
 
-static void complain(char *complaint, const char *fmt, const char *what)
+// The first one counts.
+static void complain(char *complaint, const char *what, const char *is_wrong)
 {
 	if (!complaint[0])
-		(void)snprintf(complaint, COMPLAINT_SIZE, fmt, what);
+		(void)snprintf(complaint, COMPLAINT_SIZE, "%.80s %s", what, is_wrong);
 }
 
-static const char *twice(int option)
+static void complain_twice(char *complaint, int option)
 {
-	return option == OPT_KEEP ? "--%s is given twice: its tiers stand behind one, as in --keep 15m:24,1h:24" : "--%s is given twice";
+	char name[32];
+	(void)snprintf(name, sizeof(name), "--%s", option_name(option));
+	complain(complaint, name, option == OPT_KEEP ? "is given twice: its tiers stand behind one, as in --keep 15m:24,1h:24" : "is given twice");
 }
 
 // What is wrong is said once it is known which command it is of.
@@ -345,14 +348,14 @@ static int options_read(struct cli *cli, int argc, char **argv)
 		if (found == 'h')
 			found = OPT_HELP;
 		if (found == '?')
-			complain(complaint, "there is no option %.80s", argv[optind - 1]);
+			complain(complaint, argv[optind - 1], "is no option");
 		else if (found == ':')
-			complain(complaint, "%.80s needs a value", argv[optind - 1]);
+			complain(complaint, argv[optind - 1], "needs a value");
 		else if (found == OPT_BANDWIDTH && cli->option[found]) { // several rules, in order
 			if (rules_join(cli, optarg))
-				complain(complaint, "--%s: that is too long", "bandwidth");
+				complain(complaint, "--bandwidth", "is too long");
 		} else if (optarg && cli->option[found])
-			complain(complaint, twice(found), option_name(found));
+			complain_twice(complaint, found);
 		else
 			cli->option[found] = optarg ? optarg : "";
 	}

@@ -62,7 +62,7 @@ misused() { # TEXT COMMAND...: whoever finds it, the command line or the daemon
 misused 'protect: --to is given twice' kagami protect vm1 vda="$W/good.raw" --to dr --to dr --rpo 15s
 misused 'retention: --keep is given twice: its tiers stand behind one' kagami retention vm1 --keep 15m:24 --keep 1h:24
 grep -q '^usage: kagami retention NAME' "$W/err" || fail "the usage is not the command's: $(cat "$W/err")"
-misused 'retention: there is no option --kept' kagami retention vm1 --kept 1
+misused 'retention: --kept is no option' kagami retention vm1 --kept 1
 misused 'limit: --quota needs a value' kagami limit vm1 --quota
 refuses '--to is given twice' kagami protect vm1 vda="$W/good.raw" --to dr --to dr --rpo 15s
 refuses 'lock is a name the store needs itself' kagami protect lock vda="$W/good.raw" --to dr --rpo 15s
