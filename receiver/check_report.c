@@ -2,14 +2,16 @@
 // The check of a whole store, online and offline, as one JSON report.
 //
 // Online, files change while they are looked at: a disk may grow between protection.json and a point, a replica may be removed. The
-// newest point is held, so that nothing up to it goes; what comes after it is not looked at, for retention may take that away again. And
-// damage counts only if a second look finds it again.
+// newest point is held, so that nothing up to it goes; what comes after it is not looked at, for retention may take that away again. To a broken replica
+// nothing comes, and what makes it broken lies after the last point that can be read: all of it is looked at. And damage counts only if a second look
+// finds it again.
 #include "receiver/check.h"
 
 #include "receiver/json_file.h"
 #include "receiver/replica.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 struct report {
@@ -36,8 +38,21 @@ static bool on_looked(void *context, uint64_t files, uint64_t of)
 	return !r->progress->stopping(r->progress->context);
 }
 
-// One protection's object; NULL when it failed.
-static json_t *protection_report(struct env_root *root, const char *path, const char *name, uint64_t to,
+// The directory alone does not tell that its newest point is gone: the one below was the newest once, too. Its receiver knows.
+static void held_look(struct env_root *root, uint64_t held, struct report *report, struct check_result *result)
+{
+	char name[NAME_SIZE + 48], text[NAME_SIZE + 128];
+	struct env_stat st;
+	(void)snprintf(name, sizeof(name), "%s/points/%llu", report->name, (unsigned long long)held);
+	if (env_stat(root, name, &st) != -ENOENT)
+		return;
+	(void)snprintf(text, sizeof(text), "%s: missing; it was committed, and no point stands on it", name);
+	on_found(report, CHECK_DAMAGE, text);
+	result->damage++;
+}
+
+// One protection's object; NULL when it failed. `held`: a point that must be there; 0: none.
+static json_t *protection_report(struct env_root *root, const char *path, const char *name, uint64_t to, uint64_t held,
 				 const struct check_progress *progress, struct check_result *ret_result, struct err *err)
 {
 	struct report report = {.progress = progress, .name = name, .damage = json_array(), .unreadable = json_array(), .notes = json_array()};
@@ -48,6 +63,8 @@ static json_t *protection_report(struct env_root *root, const char *path, const 
 		json_decref(report.notes);
 		return NULL;
 	}
+	if (held)
+		held_look(root, held, &report, ret_result);
 	json_t *json = json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "name", name, "points", (json_int_t)ret_result->points, "files",
 				 (json_int_t)ret_result->files, "damage", report.damage, "unreadable", report.unreadable, "notes", report.notes);
 	if (!json)
@@ -62,10 +79,11 @@ static json_t *live_report(struct env_root *root, const char *path, struct repli
 	uint64_t held = 0;
 	replica_info(replica, &info);
 	bool holds = replica_hold(replica, 0, &held, NULL) == 0; // without a point there is nothing to hold
-	json_t *json = protection_report(root, path, info.name, held, progress, ret_result, err);
+	uint64_t to = info.broken ? 0 : held;
+	json_t *json = protection_report(root, path, info.name, to, held, progress, ret_result, err);
 	if (json && !is_sound(ret_result)) {
 		json_decref(json);
-		json = protection_report(root, path, info.name, held, progress, ret_result, err);
+		json = protection_report(root, path, info.name, to, held, progress, ret_result, err);
 	}
 	if (holds)
 		replica_release(replica, held);
@@ -120,7 +138,7 @@ static int names_check(struct env_root *root, const char *path, const struct che
 		struct check_result result = {.damage = 0};
 		if (!store_has_protection(root, names[i]))
 			continue;
-		rc = report_add(protections, protection_report(root, path, names[i], 0, progress, &result, err), err);
+		rc = report_add(protections, protection_report(root, path, names[i], 0, 0, progress, &result, err), err);
 		*ret_sound = *ret_sound && is_sound(&result);
 	}
 	env_list_free(names, count);
@@ -152,6 +170,8 @@ int check_directory(struct env *env, const char *path, const struct check_progre
 	rc = lock_take(root, path, &lock, err);
 	if (rc == 0)
 		rc = names_check(root, path, progress, protections, &sound, err);
+	if (rc == 0 && !lock && json_array_size(protections) == 0) // sound would be said of any directory
+		rc = err_set(err, -EINVAL, "%s is no store: there is neither a protection in it, nor has a receiver had it open", path);
 	env_root_close(root);
 	return rc ? rc : report_finish(json_incref(protections), sound, ret_report, err);
 }

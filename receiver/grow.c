@@ -3,6 +3,7 @@
 // the new one, with the points that it had, byte for byte.
 //
 // The base goes first, and only gets longer by zeros. No reader sees that, because each point has its own size.
+#include "receiver/overlays.h"
 #include "receiver/replica.h"
 
 #include "base/log.h"
@@ -45,11 +46,27 @@ static int table_grow(struct replica *r, unsigned disk, uint64_t size, struct er
 	return digest_table_grow(table, &of, err) ? err_wrap(err, "%s/base/%s.digests", r->name, name) : 0;
 }
 
+// A table that is lost is replaced before, as when a session meets it: of the size that the disk has until now.
+static int digests_grow(struct replica *r, unsigned disk, uint64_t size, struct err *err)
+{
+	struct err cannot = {0};
+	int rc = table_grow(r, disk, size, err);
+	int mended = rc ? overlays_were_it(r, err, &cannot) : 0;
+	if (mended < 0 && mend_passes(mended)) {
+		*err = cannot;
+		return mended;
+	}
+	if (mended <= 0)
+		return rc;
+	*err = (struct err){0};
+	return table_grow(r, disk, size, err);
+}
+
 static int grow_fail(struct replica *r, const struct err *why, struct err *err)
 {
 	if (why->code == -ENOSPC || why->code == -EDQUOT)
 		return err_set(err, -ENOSPC, "the target's store %s is full (%s): free space there", r->store_path, why->text);
-	return replica_break(r, why, err);
+	return replica_break_passing(r, why, err);
 }
 
 int replica_grow(struct replica *r, const struct wire_open *open, struct err *err)
@@ -60,7 +77,7 @@ int replica_grow(struct replica *r, const struct wire_open *open, struct err *er
 		if (open->disk[i].size <= r->prot.disk[i].size)
 			continue;
 		larger = true;
-		if (raw_grow(r, i, open->disk[i].size, &why) || table_grow(r, i, open->disk[i].size, &why))
+		if (raw_grow(r, i, open->disk[i].size, &why) || digests_grow(r, i, open->disk[i].size, &why))
 			return grow_fail(r, &why, err);
 		log_info("disk grows protection=%s disk=%s from=%llu to=%llu", r->name, r->prot.disk[i].name,
 			 (unsigned long long)r->prot.disk[i].size, (unsigned long long)open->disk[i].size);

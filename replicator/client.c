@@ -35,6 +35,16 @@ static bool has_payload(const struct nbd_request *nbd)
 	return nbd->command == NBD_READ || nbd->command == NBD_WRITE;
 }
 
+// Once nothing of its payload is to come any more.
+static void reply_refused(struct client *client)
+{
+	struct client_request *request = client->refused;
+	if (client->skip)
+		return;
+	client->refused = NULL;
+	client_reply_code(request, client->refused_code);
+}
+
 static enum parsed parse_request(struct client *client, size_t *ret_need)
 {
 	const struct nbd_handshake *agreed = &client->handshake;
@@ -65,7 +75,9 @@ static enum parsed parse_request(struct client *client, size_t *ret_need)
 	client->large &= write && !whole;
 	if (code) {
 		client->skip = nbd.command == NBD_WRITE ? nbd.len : 0;
-		client_reply_code(request, code);
+		client->refused = request;
+		client->refused_code = code;
+		reply_refused(client);
 	} else if (nbd.command == NBD_BLOCK_STATUS) {
 		client_reply_status(request);
 	} else if (write && !whole) {
@@ -118,6 +130,7 @@ static enum parsed parse_skipped(struct client *client, size_t *ret_need)
 	size_t len = have < client->skip ? have : (size_t)client->skip;
 	inbox_skip(&client->inbox, len);
 	client->skip -= len;
+	reply_refused(client);
 	*ret_need = 1;
 	return client->skip ? PARSED_NEEDS : PARSED_ONE;
 }
@@ -199,6 +212,10 @@ static void client_proceed(struct client *client)
 		client->finished = true;
 	if (client->finished && client->taking)
 		client_write_abandon(client->taking);
+	if (client->finished && client->refused) {
+		client_request_drop(client->refused);
+		client->refused = NULL;
+	}
 	client->need = parsed == PARSED_NEEDS ? need : 0;
 	if ((client->need && client->readable) || (parsed == PARSED_ONE && !client->finished)) // the latter: what was done is answered first
 		ring_later(client->host->ring, &client->task);

@@ -50,7 +50,9 @@ struct client {
 	bool closed;	       // by the peer, and everything up to its end is to be received
 	size_t need;	       // bytes until the next item can be parsed; 0: the socket is left alone
 	bool finished;	       // takes no more requests
-	uint64_t skip;	    // payload of a refused request that is still to come
+	uint64_t skip;	    // payload of a refused write that is still to come
+	struct client_request *refused; // it, which is answered after that: no client looks for a reply to what it has not sent
+	int refused_code;
 	struct client_request *taking; // a write whose payload is still to come, in part
 	bool large;		       // so was the one before: after the next head alone, more may be poured
 	struct pour pour;

@@ -64,12 +64,13 @@ static int allocate(struct export *export, const struct export_config *config)
 {
 	export->protection = strdup(config->protection);
 	export->socket_path = strdup(config->socket_path);
+	export->run_dir = config->run_dir ? strdup(config->run_dir) : NULL;
 	export->image = calloc(config->disk_count, sizeof(*export->image));
 	export->nbd = calloc(config->disk_count, sizeof(*export->nbd));
 	export->disk = calloc(config->disk_count, sizeof(*export->disk));
 	export->attached = calloc(config->disk_count, sizeof(*export->attached));
 	export->losing = calloc(config->disk_count, sizeof(*export->losing));
-	return export->protection && export->socket_path && export->image && export->nbd && export->disk &&
+	return export->protection && export->socket_path && (export->run_dir || !config->run_dir) && export->image && export->nbd && export->disk &&
 			       export->attached && export->losing
 		       ? 0
 		       : -ENOMEM;
@@ -170,6 +171,7 @@ void export_close(struct export *export)
 	free((void *)export->attached);
 	free(export->protection);
 	free(export->socket_path);
+	free(export->run_dir);
 	free(export);
 }
 
@@ -197,6 +199,25 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 {
 	assert(disk < export->count);
 	return image_identify(&export->image[disk], ret_identity, err);
+}
+
+bool export_disturbed(struct export *export, uint16_t disk)
+{
+	assert(!export->running && disk < export->count);
+	const struct image *image = &export->image[disk];
+	return export->run_dir && image_file_system_known(image) &&
+	       rest_disturbed(export->run_dir, export->protection, export->nbd[disk].name, image->fd);
+}
+
+// Without a note the next start after this process's death goes by the time of the host's, and compares more than it has to.
+static void begin_notes(struct export *export)
+{
+	struct err err;
+	for (uint16_t d = 0; export->run_dir && d < export->count; d++)
+		if (image_file_system_known(&export->image[d]) &&
+		    rest_begin(&export->image[d].rest, export->run_dir, export->protection, export->nbd[d].name, &err))
+			log_warning("after a crash all of the disk would be compared protection=%s disk=%s: %s", export->protection,
+				    export->nbd[d].name, err.text);
 }
 
 // ---- the socket
@@ -341,6 +362,7 @@ int export_start(struct export *export, struct err *err)
 		stop_listening(export);
 		return code;
 	}
+	begin_notes(export);
 	(void)sem_init(&export->ready, 0, 0);
 	export->entry = (struct roll_entry){.protection = export->protection, .end = on_roll_end, .abandon = on_roll_abandon, .owes = on_roll_owes};
 	atomic_store(&export->told_to_end, false);

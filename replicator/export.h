@@ -52,6 +52,7 @@ struct export_config {
 	struct export_marker marker; // commit NULL: nothing is marked, and nothing waits
 	unsigned cut_hold_ms_max;    // 0 for the defaults below
 	unsigned mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max;
+	const char *run_dir;	     // where it is noted how the images were when they were left alone (rest.h); NULL: nowhere
 	struct roll *roll;	     // of all exports of the agent; NULL: none is kept
 	_Atomic(unsigned) *opening;  // set to 1 and up while the image of that disk is opened, else 0; NULL: nobody asks
 	unsigned sweep_rest_ms;	     // so long after marks were looked through they are left alone (see intent_sweep()); 0 for 5 s
@@ -74,6 +75,8 @@ struct roll;
 struct image_identity { // of an image as it lies on disk, to see changes behind the agent's back
 	uint64_t device, inode, size;
 	int64_t mtime_ns, ctime_ns;
+	int64_t born_ns;  // 0: not known. Not part of the state file
+	bool disturbed; // likewise: by export_disturbed()
 };
 
 struct export;
@@ -92,7 +95,9 @@ int export_carry(struct export *export, uint16_t disk, uint64_t region, uint64_t
 // Between open and start: what the disk's file system says of holes is not believed.
 void export_disbelieve(struct export *export, uint16_t disk);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
-// Binds the socket and starts the thread.
+// Between open and start: whether somebody else is known to have changed the image since an agent that died served it (rest.h).
+bool export_disturbed(struct export *export, uint16_t disk);
+// Binds the socket and starts the thread. The state files are good for what is known of the images by now (N2 of rest.h).
 int export_start(struct export *export, struct err *err);
 // Ends every client after its requests in flight, gives back an open cut (so that the dirty maps are the whole truth), syncs
 // the images, ends the thread, unlinks the socket. -EIO when an image could not be synced: then the maps must not be trusted.

@@ -150,6 +150,15 @@ static void watch_spill(struct export *export)
 	bound_begin(&export->spilling, export->spill_wait_ms_max);
 }
 
+static void watch_stale(struct export *export)
+{
+	bool stale = export->group.set == SET_STALE;
+	if (stale && !export->stale)
+		log_warning("a cut was given up, since guests overwrote more of it than is kept for them, and the guest goes on: another cut is taken protection=%s",
+			    export->protection);
+	export->stale = stale;
+}
+
 static void on_trim(struct ring_task *task)
 {
 	struct export *export = HOLDER(task, struct export, trim);
@@ -250,11 +259,20 @@ static void ending_step(struct export *export)
 		export->state = EXPORT_ENDED;
 }
 
+// N1 of rest.h: this thread alone begins changes.
+static void on_sleep(struct ring *ring)
+{
+	struct export *export = HOLDER(ring, struct export, ring);
+	for (uint16_t d = 0; d < export->count; d++)
+		image_rests(&export->image[d]);
+}
+
 static int loop_init(struct export *export)
 {
 	int code = ring_init(&export->ring, &export->start_err);
 	if (code)
 		return code;
+	export->ring.sleeps = on_sleep;
 	pool_init(&export->pool);
 	export->state = EXPORT_SERVING;
 	export->group.intent.ending = false;
@@ -297,6 +315,7 @@ void *export_run(void *context)
 		if (export->state != EXPORT_SERVING)
 			ending_step(export);
 		watch_spill(export);
+		watch_stale(export);
 		watch_spare(export);
 		export_publish(export);
 	}

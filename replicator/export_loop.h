@@ -47,6 +47,7 @@ struct export {
 	struct source source;
 	char *protection;
 	char *socket_path;
+	char *run_dir; // NULL: nothing is noted there
 	uint16_t count;
 	struct image *image;
 	bool images_settled; // the cycle thread's: H4 of holes.c
@@ -91,6 +92,7 @@ struct export {
 	uint64_t commit_since_ns;
 	struct bound spilling; // until the next buffer comes back
 	uint64_t spill_ended;  // as it was then
+	bool stale;	       // the cut under way was given up, and the log says so
 	struct bound sparing;  // until memory of preserved blocks is given back
 	struct ring_task trim; // some of it
 	struct __kernel_timespec again_time, grace_time;

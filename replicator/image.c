@@ -218,6 +218,15 @@ static void device_identify(const struct image *image, const struct stat *st, st
 	identity->ctime_ns = known ? (int64_t)XXH3_64bits(boot, sizeof(boot)) : clock_wall_ns();
 }
 
+// 0: its file system does not tell.
+static int64_t born_ns(int fd)
+{
+	struct statx stx;
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &stx) < 0 || !(stx.stx_mask & STATX_BTIME))
+		return 0;
+	return stx.stx_btime.tv_sec * INT64_C(1000000000) + stx.stx_btime.tv_nsec;
+}
+
 int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err)
 {
 	struct stat st;
@@ -229,6 +238,7 @@ int image_identify(const struct image *image, struct image_identity *ret_identit
 		.size = image->block_device ? image->size : (uint64_t)st.st_size,
 		.mtime_ns = stat_ns(&st.st_mtim),
 		.ctime_ns = stat_ns(&st.st_ctim),
+		.born_ns = image->block_device ? 0 : born_ns(image->fd),
 	};
 	if (image->block_device)
 		device_identify(image, &st, ret_identity);

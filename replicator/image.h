@@ -7,6 +7,7 @@
 #include "replicator/aio.h"
 #include "replicator/cold.h"
 #include "replicator/nbd.h"
+#include "replicator/rest.h"
 #include "replicator/ring.h"
 
 #include <stdatomic.h>
@@ -41,6 +42,7 @@ struct image {
 	struct image_owed {    // operations by the ring
 		uint64_t pending, moved_ns; // when the first of them began, or the newest ended
 	} owed_reads, owed_changes;
+	struct rest rest;      // how it was when it was last left alone
 	bool no_pipe;	       // its file system takes nothing from a pipe: each such write is copied once more
 };
 
@@ -64,6 +66,10 @@ void image_close(struct image *image); // takes a zeroed or failed one, too
 int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err);
 // Sees to it that there are `size` bytes: a shorter regular file is extended, durable on return; a device is asked. image->size stays.
 int image_extend(const struct image *image, uint64_t size, struct err *err);
+// Whether its file system is one of those whose word is taken: ext4, xfs, btrfs, tmpfs.
+bool image_file_system_known(const struct image *image);
+// The ring's thread is about to sleep: notes how the image is, where no change is under way (rest.h).
+void image_rests(struct image *image);
 // From here on image->backend works, on the ring's thread.
 void image_attach(struct image *image, struct ring *ring);
 // image_read.c: reads the image as it is now, also by several threads, also while the ring works. -EIO when it ends before.

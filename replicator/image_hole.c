@@ -17,10 +17,10 @@
 
 enum { XFS_MAGIC = 0x58465342 }; // linux/magic.h has none
 
-static bool believed(int fd)
+bool image_file_system_known(const struct image *image)
 {
 	struct statfs fs;
-	if (fstatfs(fd, &fs) < 0)
+	if (image->block_device || fstatfs(image->fd, &fs) < 0)
 		return false;
 	return fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_MAGIC || fs.f_type == BTRFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC;
 }
@@ -62,6 +62,6 @@ bool image_settle(const struct image *image)
 
 void image_believe_holes(struct image *image)
 {
-	if (!image->block_device && believed(image->fd))
+	if (image_file_system_known(image))
 		image->backend.hole = hole;
 }

@@ -392,6 +392,8 @@ static void by_reader(struct image_op *op)
 static void image_submit(struct aio_backend *backend, struct aio *aio)
 {
 	struct image *image = HOLDER(backend, struct image, backend);
+	if (aio->kind == AIO_WRITE || aio->kind == AIO_PUNCH || aio->kind == AIO_ZERO)
+		rest_stir(&image->rest); // N1 of rest.h
 	if (aio->kind == AIO_WRITE && !aio->background && write_direct(image, aio)) {
 		write_now(image, aio);
 		return;
@@ -423,6 +425,12 @@ static void submit_from(struct image *image, struct aio *aio, uint64_t at)
 		op_submit(op);
 }
 
+void image_rests(struct image *image)
+{
+	if (!image->owed_changes.pending)
+		rest_now(&image->rest, image->fd);
+}
+
 void image_attach(struct image *image, struct ring *ring)
 {
 	image->ring = ring;
@@ -440,6 +448,7 @@ void image_close(struct image *image)
 		image->spare = op->next;
 		free(op);
 	}
+	rest_end(&image->rest);
 	if (image->path && image->fd >= 0)
 		(void)close(image->fd);
 	free(image->path);

@@ -23,6 +23,7 @@ static int open_export(struct protection *p, struct err *err)
 	config->protection = p->config.name;
 	config->socket_path = socket_path;
 	config->spill_dir = spill_dir;
+	config->run_dir = p->place.run_dir;
 	config->roll = p->place.roll;
 	config->opening = p->place.opening;
 	config->marker = (struct export_marker){

@@ -135,6 +135,7 @@ static int load_disk(struct protection *p, unsigned disk, bool is_new, struct er
 	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
 	if (rc)
 		return rc;
+	identity.disturbed = !is_new && export_disturbed(p->export, (uint16_t)disk);
 	enum sync_reason reason = read_disk(p, disk, is_new, &identity);
 	p->tracking[disk].sync = reason;
 	if (reason != SYNC_NONE && reason != SYNC_UNCLEAN_STOP)

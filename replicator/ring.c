@@ -238,6 +238,8 @@ static void ring_sleep(struct ring *ring)
 {
 	if (spin_try(&ring->spin) && ring_spin(ring))
 		return;
+	if (ring->sleeps)
+		ring->sleeps(ring);
 	(void)io_uring_cq_eventfd_toggle(&ring->uring, true);
 	atomic_thread_fence(memory_order_seq_cst);
 	look_at_sockets(ring, operation_ended(ring) ? 0 : -1);

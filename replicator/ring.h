@@ -60,6 +60,7 @@ struct ring {
 	struct epoll_event event[RING_EVENTS_MAX]; // the ones being looked at: from `event_at` on they are still to come
 	unsigned event_at, events;
 	struct spin spin;
+	void (*sleeps)(struct ring *ring); // runs when the thread is about to sleep, and must not begin anything; NULL: nothing
 	unsigned turn; // busy turns: every RING_BUSY_TURNS-th looks at the sockets, too
 
 	// The newest first; &ring_closed when none is taken. Without a lock: who posts may have no claim to a processor just then.

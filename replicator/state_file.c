@@ -49,13 +49,15 @@ static bool times_same(const struct image_identity *a, const struct image_identi
 	return a->mtime_ns == b->mtime_ns && a->ctime_ns == b->ctime_ns;
 }
 
-// While a replicator ran the image's times went on, and a disk that was being grown has its old size or the new one.
+// While a replicator ran, the image's times went on, and a disk that was being grown has its old size or the new one.
 static bool image_same(const struct state_header *h, const struct image_identity *image, uint64_t size)
 {
 	if (image->inode != h->identity.inode)
 		return false;
 	if (h->phase == STATE_CLEAN)
 		return size == h->size && image->size == h->identity.size && times_same(image, &h->identity);
+	if (image->disturbed || (image->born_ns && image->born_ns > h->identity.ctime_ns))
+		return false; // changed since by somebody else; or made since, and its inode's number used again
 	return (size == h->size && (image->size == h->size || image->size == h->identity.size)) ||
 	       (size < h->size && size == h->identity.size && image->size == size);
 }
@@ -202,11 +204,21 @@ static int state_new(struct env_root *root, const struct state_header *header, s
 	return rc;
 }
 
+// Of a file that says `runs` the time of the last change is no earlier than the image's birth, whatever the clock did between: so an image that was
+// born later is another one.
+static struct image_identity running(const struct image_identity *identity)
+{
+	struct image_identity at_start = *identity;
+	if (at_start.born_ns && at_start.born_ns > at_start.ctime_ns)
+		at_start.ctime_ns = at_start.born_ns;
+	return at_start;
+}
+
 int state_file_open_run(struct env_root *root, const char *name, const char *disk, const struct state_position *position,
 			const struct image_identity *identity, const struct dirty *dirty, struct state_file **ret_file,
 			struct err *err)
 {
-	struct state_header h = {.position = *position, .size = dirty->size, .identity = *identity};
+	struct state_header h = {.position = *position, .size = dirty->size, .identity = running(identity)};
 	struct state_file *state = NULL;
 	(void)snprintf(h.disk, sizeof(h.disk), "%s", disk);
 	int rc = state_new(root, &h, &state);
@@ -232,7 +244,7 @@ static int file_resize(struct state_file **file, struct env_root *root, const ch
 	struct state_file *old = *file, *new = NULL;
 	struct state_header h = old->header;
 	h.size = size;
-	h.identity = *identity;
+	h.identity = running(identity);
 	int rc = state_new(root, &h, &new);
 	for (uint64_t r = 0; rc == 0 && r < new->marks.regions; r++)
 		if (r >= old->header.size / REGION_SIZE || state_marks_has(&old->marks, r))

@@ -145,6 +145,8 @@ refused(("EINVAL",), lambda: h.pread(512, 0, nbd.CMD_FLAG_FAST_ZERO))
 refused(("EINVAL",), lambda: h.pread(512, (1 << 63) + 512))
 refused(("EINVAL",), lambda: h.cache(4096, size - 512))
 refused(("EINVAL",), lambda: h.cache(0, 0))
+refused(("EINVAL",), lambda: h.pwrite(bytes(33 << 20), 0)) # libnbd is still sending when it is known to be too long
+refused(("ENOSPC", "EINVAL"), lambda: h.pwrite(bytes(4 << 20), size - 512))
 h.cache(4096, 0)
 same(0, 65536)
 h.shutdown()

@@ -41,6 +41,10 @@ is "name, in JSON" "$(jq -r '.protections[0].name' "$W/check.json")" vm1
 checked 3 "$STORE"
 grep -q 'a receiver runs' "$W/check.err" || fail "it does not say who uses the store: $(cat "$W/check.err")"
 checked 3 "$W/nowhere"
+mkdir "$W/other" # a directory that is no store is not sound
+checked 3 "$W/other"
+checked 3 "$STORE/vm1"
+grep -q 'is no store' "$W/check.err" || fail "it does not say what is wrong: $(cat "$W/check.err")"
 checked 2 too much
 kagami store mend >/dev/null 2>&1 && fail "there is no store mend"
 

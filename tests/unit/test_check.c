@@ -404,6 +404,37 @@ static void check_of_a_store_in_use_goes_through_its_receiver(void **state)
 	json_decref(report);
 }
 
+static void what_makes_a_replica_broken_is_told_by_its_receiver_too(void **state)
+{
+	struct store_twin *t = *state;
+	const struct check_progress progress = {.looked = quiet, .stopping = no};
+	struct err err = {0};
+	json_t *report = NULL;
+	in_store(t, "cp points/2/point.json points/3/point.json && cp points/2/point.json points/3/point.json.copy"); // another point's
+	store_twin_reopen(t);
+	assert_true(replica_is_broken(t->replica));
+	assert_int_equal(check_live(env_posix(), t->store, &progress, &report, &err), 0);
+	json_t *damage = json_object_get(json_array_get(json_object_get(report, "protections"), 0), "damage");
+	assert_int_equal(json_array_size(damage), 1);
+	assert_non_null(strstr(json_string_value(json_array_get(damage, 0)), "vm1/points/3/point.json"));
+	json_decref(report);
+}
+
+static void newest_point_that_is_gone_is_told_by_its_receiver(void **state)
+{
+	struct store_twin *t = *state;
+	const struct check_progress progress = {.looked = quiet, .stopping = no};
+	struct err err = {0};
+	json_t *report = NULL;
+	in_store(t, "rm -r points/3");
+	assert_int_equal(check_live(env_posix(), t->store, &progress, &report, &err), 0);
+	assert_false(json_is_true(json_object_get(report, "sound")));
+	json_t *damage = json_object_get(json_array_get(json_object_get(report, "protections"), 0), "damage");
+	assert_int_equal(json_array_size(damage), 1);
+	assert_string_equal(json_string_value(json_array_get(damage, 0)), "vm1/points/3: missing; it was committed, and no point stands on it");
+	json_decref(report);
+}
+
 static void check_stops_when_asked_to(void **state)
 {
 	struct store_twin *t = *state;
@@ -435,6 +466,8 @@ int main(void)
 		TEST(overlay_that_holds_other_blocks_than_its_list_is_named),
 		TEST(name_that_does_not_belong_is_a_note),
 		TEST(check_of_a_store_in_use_goes_through_its_receiver),
+		TEST(what_makes_a_replica_broken_is_told_by_its_receiver_too),
+		TEST(newest_point_that_is_gone_is_told_by_its_receiver),
 		TEST(check_stops_when_asked_to),
 	};
 	return cmocka_run_group_tests_name("check", tests, NULL, NULL);

@@ -2,11 +2,13 @@
 // A connection that asks for much at once, turn by turn.
 #include "base/bytes.h"
 #include "replicator/client_private.h"
+#include "replicator/holder.h"
 #include "tests/lib/fake_aio.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -117,10 +119,112 @@ static void answers_of_the_first_few_leave_before_the_rest_is_taken(void **state
 	fake_aio_done(&fake);
 }
 
+struct connected { // to a disk that is not there
+	struct ring ring;
+	struct pool pool;
+	struct group group;
+	struct fake_aio fake;
+	struct image image;
+	_Atomic unsigned attached;
+	struct nbd_export export;
+	struct client_host host;
+	int fd[2];
+	unsigned ended;
+};
+
+static void on_counted_end(struct client_host *host, struct client *client)
+{
+	struct connected *c = HOLDER(host, struct connected, host);
+	(void)client;
+	c->ended++;
+}
+
+static int connected_open(void **state)
+{
+	struct connected *c = calloc(1, sizeof(*c));
+	const uint64_t size = DISK_SIZE;
+	struct err err;
+	fake_aio_init(&c->fake, size);
+	assert_int_equal(group_init(&c->group, 1, &size, (struct aio_backend *[]){&c->fake.backend}, 0), 0);
+	pool_init(&c->pool);
+	assert_int_equal(ring_open(&c->ring, &err), 0);
+	assert_int_equal(ring_init(&c->ring, &err), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, c->fd), 0);
+	c->image.fd = -1;
+	c->export = (struct nbd_export){.name = "vda", .size = DISK_SIZE};
+	c->host = (struct client_host){.ring = &c->ring, .pool = &c->pool, .group = &c->group, .image = &c->image, .exports = &c->export, .count = 1, .attached = &c->attached, .ended = on_counted_end};
+	assert_non_null(client_new(&c->host, c->fd[0]));
+	greet(&c->ring, c->fd[1]);
+	*state = c;
+	return 0;
+}
+
+static int connected_close(void **state)
+{
+	struct connected *c = *state;
+	(void)close(c->fd[1]);
+	turns(&c->ring, 20);
+	assert_int_equal(c->ended, 1);
+	ring_refuse(&c->ring);
+	ring_done(&c->ring);
+	ring_close(&c->ring);
+	pool_done(&c->pool);
+	group_done(&c->group);
+	fake_aio_done(&c->fake);
+	free(c);
+	return 0;
+}
+
+enum { REFUSED_LEN = 100000 };
+
+static void send_refused(const struct connected *c, size_t payload) // a write past the end, and so much of what it writes
+{
+	static unsigned char message[28 + REFUSED_LEN];
+	put_be32(message, 0x25609513);
+	put_be32(message + 4, NBD_WRITE);
+	put_be64(message + 8, 7);
+	put_be64(message + 16, DISK_SIZE - 512);
+	put_be32(message + 24, REFUSED_LEN);
+	assert_int_equal(send(c->fd[1], message, 28 + payload, 0), 28 + payload);
+}
+
+// A client that is still sending looks for no reply to what it sends: libnbd takes one for a fault of the server, and ends the connection.
+static void refused_write_is_answered_when_all_of_it_has_come(void **state)
+{
+	struct connected *c = *state;
+	static const unsigned char rest[REFUSED_LEN];
+	unsigned char answer[64];
+	send_refused(c, 10000);
+	turns(&c->ring, 20);
+	assert_int_equal(recv(c->fd[1], answer, sizeof(answer), MSG_DONTWAIT), -1);
+	assert_int_equal(send(c->fd[1], rest, REFUSED_LEN - 10000, 0), REFUSED_LEN - 10000);
+	turns(&c->ring, 40);
+	assert_int_equal(recv(c->fd[1], answer, sizeof(answer), MSG_DONTWAIT), 16);
+	assert_int_equal(get_be32(answer + 4), 28); // ENOSPC, in the protocol's numbers
+	ask_for_all(c->fd[1]); // the connection lives
+	for (unsigned i = 0; i < 40; i++) {
+		turns(&c->ring, 1);
+		while (c->fake.count)
+			(void)fake_aio_step(&c->fake, first);
+	}
+	unsigned char answers[16 * REQUESTS];
+	assert_int_equal(recv(c->fd[1], answers, sizeof(answers), MSG_DONTWAIT), sizeof(answers));
+}
+
+static void connection_that_ends_within_a_refused_write_ends(void **state)
+{
+	struct connected *c = *state;
+	send_refused(c, 10000);
+	turns(&c->ring, 20);
+	assert_int_equal(c->ended, 0); // the rest is in connected_close()
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_of_the_first_few_leave_before_the_rest_is_taken),
+		cmocka_unit_test_setup_teardown(refused_write_is_answered_when_all_of_it_has_come, connected_open, connected_close),
+		cmocka_unit_test_setup_teardown(connection_that_ends_within_a_refused_write_ends, connected_open, connected_close),
 	};
 	return cmocka_run_group_tests_name("client_turn", tests, NULL, NULL);
 }

@@ -133,6 +133,14 @@ static void by_a_session(struct store_twin *t)
 	replica_session_end(t->replica);
 }
 
+// Both disks are larger than the receiver knows them.
+static void by_a_growth(struct store_twin *t)
+{
+	for (unsigned d = 0; d < 2; d++)
+		store_twin_grow(t, d, t->open.disk[d].size + 9 * BLOCK_SIZE);
+	by_a_session(t);
+}
+
 static int retain_one(struct store_twin *t)
 {
 	struct err err = {0};
@@ -163,7 +171,7 @@ static void by_a_pass(struct store_twin *t)
 	(void)store_twin_scrub(t, 0);
 }
 
-static meet *const meets[] = {by_a_start, by_a_session, by_a_fold, by_a_merge, by_a_pass};
+static meet *const meets[] = {by_a_start, by_a_session, by_a_fold, by_a_merge, by_a_pass, by_a_growth};
 enum { MEETS = sizeof(meets) / sizeof(meets[0]) };
 
 // --- what follows ---

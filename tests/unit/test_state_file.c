@@ -311,6 +311,32 @@ static void image_with_another_identity_means_image_changed(void **state)
 	dirty_done(&grown);
 }
 
+static void image_that_others_changed_after_a_crash_means_image_changed(void **state)
+{
+	struct fixture *f = *state;
+	struct image_identity kept = f->identity;
+	state_file_close(run_begin(f));
+	f->identity.mtime_ns++; // the agent wrote to it
+	f->identity.ctime_ns++;
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	f->identity.disturbed = true;
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity = kept; // made after the agent began, with the number of an inode that is gone
+	f->identity.born_ns = kept.ctime_ns + 1;
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity.born_ns = kept.ctime_ns;
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	f->identity.born_ns = 1000; // made while the clock was ahead: it is still the same image
+	state_file_close(run_begin(f));
+	f->identity.ctime_ns++;
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	f->identity.born_ns++;
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	live(f); // after a stop in order the times say it all
+	f->identity.disturbed = true;
+	assert_int_equal(judge(f, false), SYNC_NONE);
+}
+
 static void reasons_have_the_names_of_the_document(void **state)
 {
 	(void)state;
@@ -986,6 +1012,7 @@ int main(void)
 		ON_BOTH(replicator_that_ran_and_did_not_stop_means_unclean_stop),
 		ON_SIM(file_of_another_protection_generation_or_disk_means_foreign),
 		ON_SIM(image_with_another_identity_means_image_changed),
+		ON_SIM(image_that_others_changed_after_a_crash_means_image_changed),
 		cmocka_unit_test(reasons_have_the_names_of_the_document),
 		ON_SIM(header_lies_where_the_document_says),
 		ON_SIM(map_pages_lie_where_the_document_says),

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// The note of how an image was when it was left alone (N1, N2 of rest.h): each way to change an image behind an agent that died is seen, and
+// what the agent did itself is not taken for one.
+#include "replicator/rest.h"
+#include "tests/lib/twin.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { SIZE = 1 << 20 };
+
+struct fixture {
+	struct temp temp;
+	char image[512], note[512];
+	int fd;
+	struct rest rest;
+};
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	temp_open(&f->temp);
+	(void)snprintf(f->image, sizeof(f->image), "%s/image", f->temp.dir);
+	(void)snprintf(f->note, sizeof(f->note), "%s/rest/vm1:vda", f->temp.dir);
+	f->fd = open(f->image, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	assert_true(f->fd >= 0);
+	assert_int_equal(ftruncate(f->fd, SIZE), 0);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	rest_end(&f->rest);
+	(void)close(f->fd);
+	temp_close(&f->temp);
+	free(f);
+	return 0;
+}
+
+static void tick(void) // so long that a change has another time than the one before, on every kernel
+{
+	(void)nanosleep(&(struct timespec){.tv_nsec = 20 * 1000 * 1000}, NULL);
+}
+
+static void begin(struct fixture *f)
+{
+	struct err err = {0};
+	rest_end(&f->rest); // as a death ends it
+	if (rest_begin(&f->rest, f->temp.dir, "vm1", "vda", &err))
+		fail_msg("%s", err.text);
+}
+
+static bool disturbed(struct fixture *f)
+{
+	int fd = open(f->image, O_RDWR | O_CLOEXEC); // the image that has the name now
+	assert_true(fd >= 0);
+	bool is = rest_disturbed(f->temp.dir, "vm1", "vda", fd);
+	(void)close(fd);
+	return is;
+}
+
+static void write_byte(int fd, off_t off)
+{
+	assert_int_equal(pwrite(fd, "x", 1, off), 1);
+}
+
+static void image_at_rest_that_nobody_changed_is_as_it_was(void **state)
+{
+	struct fixture *f = *state;
+	begin(f);
+	rest_now(&f->rest, f->fd);
+	assert_false(disturbed(f));
+	for (int i = 0; i < 3; i++) { // what the agent writes itself
+		tick();
+		rest_stir(&f->rest);
+		write_byte(f->fd, i);
+		rest_now(&f->rest, f->fd);
+		assert_false(disturbed(f));
+	}
+	char byte;
+	assert_int_equal(pread(f->fd, &byte, 1, 0), 1);
+	assert_int_equal(fsync(f->fd), 0);
+	assert_false(disturbed(f));
+}
+
+static void agent_that_died_over_a_change_says_nothing(void **state)
+{
+	struct fixture *f = *state;
+	begin(f);
+	assert_false(disturbed(f)); // it says nothing before it rested
+	rest_now(&f->rest, f->fd);
+	rest_stir(&f->rest);
+	tick();
+	write_byte(f->fd, 0);
+	assert_false(disturbed(f));
+}
+
+static void each_change_by_others_is_seen(void **state)
+{
+	struct fixture *f = *state;
+	char other[600], command[2000];
+	(void)snprintf(other, sizeof(other), "%s.other", f->image);
+	static const char *const changes[] = {
+		"printf x | dd of=%1$s bs=1 seek=77 conv=notrunc status=none",
+		"cp -p %1$s %2$s; printf x | dd of=%1$s bs=1 seek=77 conv=notrunc status=none; touch -r %2$s %1$s", // the time is set back
+		"cp -p %1$s %2$s; mv %2$s %1$s",                                                                    // another inode, all else the same
+		"cp -p %1$s %2$s; cp -p %2$s %1$s",
+		"truncate -s 4096 %1$s; truncate -s 1048576 %1$s",
+		"fallocate -p -o 0 -l 65536 %1$s || touch %1$s",
+	};
+	for (size_t i = 0; i < sizeof(changes) / sizeof(*changes); i++) {
+		(void)close(f->fd);
+		f->fd = open(f->image, O_RDWR | O_CLOEXEC);
+		begin(f);
+		rest_now(&f->rest, f->fd);
+		assert_false(disturbed(f));
+		tick();
+		(void)snprintf(command, sizeof(command), changes[i], f->image, other);
+		assert_int_equal(system(command), 0);
+		if (!disturbed(f))
+			fail_msg("not seen: %s", command);
+	}
+}
+
+static void host_that_was_started_anew_goes_by_the_time_of_that(void **state)
+{
+	struct fixture *f = *state;
+	assert_true(disturbed(f)); // no note; the image was made since this host is up
+	begin(f);
+	rest_now(&f->rest, f->fd);
+	f->rest.page->boot++; // the note of another time
+	assert_true(disturbed(f));
+	int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	struct stat st;
+	struct timespec up, now;
+	assert_int_equal(fstat(fd, &st) | clock_gettime(CLOCK_BOOTTIME, &up) | clock_gettime(CLOCK_REALTIME, &now), 0);
+	assert_int_equal(rest_disturbed(f->temp.dir, "vm1", "exe", fd), st.st_ctim.tv_sec > now.tv_sec - up.tv_sec);
+	(void)close(fd);
+}
+
+static void note_that_is_damaged_counts_as_none(void **state)
+{
+	struct fixture *f = *state;
+	begin(f);
+	rest_now(&f->rest, f->fd);
+	rest_end(&f->rest);
+	assert_int_equal(truncate(f->note, 10), 0);
+	assert_true(disturbed(f));
+	begin(f);
+	rest_now(&f->rest, f->fd);
+	f->rest.page->magic[0] ^= 1;
+	assert_true(disturbed(f));
+}
+
+static void new_note_does_not_follow_the_older_one(void **state)
+{
+	struct fixture *f = *state;
+	begin(f);
+	struct rest older = f->rest; // of an agent that is being ended
+	f->rest.page = NULL;
+	begin(f);
+	rest_now(&f->rest, f->fd);
+	rest_stir(&older);
+	assert_true(atomic_load(&f->rest.page->at_rest));
+	rest_end(&older);
+}
+
+static void note_that_cannot_be_made_leaves_none(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = {0};
+	begin(f);
+	rest_now(&f->rest, f->fd);
+	rest_end(&f->rest);
+	char nowhere[600];
+	(void)snprintf(nowhere, sizeof(nowhere), "%s/nowhere", f->temp.dir);
+	assert_true(rest_begin(&f->rest, nowhere, "vm1", "vda", &err) < 0);
+	assert_non_null(strstr(err.text, "vm1:vda"));
+	assert_null(f->rest.page);
+	rest_stir(&f->rest);
+	rest_now(&f->rest, f->fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(image_at_rest_that_nobody_changed_is_as_it_was, setup, teardown),
+		cmocka_unit_test_setup_teardown(agent_that_died_over_a_change_says_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(each_change_by_others_is_seen, setup, teardown),
+		cmocka_unit_test_setup_teardown(host_that_was_started_anew_goes_by_the_time_of_that, setup, teardown),
+		cmocka_unit_test_setup_teardown(note_that_is_damaged_counts_as_none, setup, teardown),
+		cmocka_unit_test_setup_teardown(new_note_does_not_follow_the_older_one, setup, teardown),
+		cmocka_unit_test_setup_teardown(note_that_cannot_be_made_leaves_none, setup, teardown),
+	};
+	return cmocka_run_group_tests_name("rest", tests, NULL, NULL);
+}
