@@ -95,7 +95,7 @@ static int names_sync(struct replica *r, struct err *err)
 
 // --- the base ---
 
-static int base_check(struct replica *r, unsigned disk, struct err *err)
+int base_check(const struct replica *r, unsigned disk, uint64_t *allocated, struct err *err)
 {
 	AUTO_FILE struct env_file *table = NULL;
 	char path[REPLICA_PATH_SIZE];
@@ -105,7 +105,7 @@ static int base_check(struct replica *r, unsigned disk, struct err *err)
 	int rc = env_stat(r->root, path, &st);
 	if (rc)
 		return err_sys(err, rc, "%s", path);
-	r->base_bytes += st.allocated;
+	*allocated += st.allocated;
 	if (st.is_dir || st.size < of.size) // longer after a growth that was cut off: nothing refers to that
 		return err_set(err, -EBADMSG, "%s: has %llu bytes, the disk has %llu", path, (unsigned long long)st.size,
 			       (unsigned long long)of.size);
@@ -322,7 +322,7 @@ int replica_examine(struct replica *r, struct err *err)
 {
 	int rc = 0;
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-		rc = base_check(r, i, err);
+		rc = base_check(r, i, &r->base_bytes, err);
 	if (rc == 0)
 		rc = points_load(r, err);
 	if (rc == 0)

@@ -103,13 +103,28 @@ static void seat_remove(struct agent *agent, struct seat *seat)
 
 // ---- starting: the disks, and the state directory, may not answer. Whoever asks for anything else does not wait for them.
 
+// It may be waited for already, when its thread begins.
+static void seat_starts(struct seat *seat)
+{
+	if (!seat->starting)
+		seat->starting_since_ms = clock_mono_ms();
+	seat->leaving = seat->starting = true;
+	(void)snprintf(seat->reason, sizeof(seat->reason), "it is being started: its disks are opened, and its state is read");
+}
+
+static int seat_start(struct agent *agent, struct seat *seat, const struct protection_config *config, bool is_new, struct protection **ret_running, struct err *err)
+{
+	struct protection_place place = agent->place;
+	place.opening = &seat->opening;
+	return protection_start(&place, config, is_new, ret_running, err);
+}
+
 // With the lock held, which is let go until the second: the seat is to be shown meanwhile, and nothing else, and stays.
 static int start_begin(struct agent *agent, struct seat *seat, struct err *err)
 {
 	if (agent->over)
 		return err_set(err, -ESHUTDOWN, "the replicator stops");
-	seat->leaving = seat->starting = true;
-	(void)snprintf(seat->reason, sizeof(seat->reason), "it is being started: its disks are opened, and its state is read");
+	seat_starts(seat);
 	agent->starting++;
 	(void)pthread_mutex_unlock(&agent->lock);
 	return 0;
@@ -140,7 +155,7 @@ static int start_seat(struct agent *agent, struct seat *seat, struct err *err)
 	int rc = start_begin(agent, seat, err);
 	if (rc)
 		return rc;
-	rc = protection_start(&agent->place, &seat->config, false, &running, err); // nobody changes the configuration of a seat that starts
+	rc = seat_start(agent, seat, &seat->config, false, &running, err); // nobody changes the configuration of a seat that starts
 	return start_end(agent, seat, running, rc, err);
 }
 
@@ -156,7 +171,7 @@ int agent_restart_seat(struct agent *agent, struct seat *seat, struct err *err)
 	rc = protection_config_load(agent->place.state, seat->config.name, config, err);
 	bool read = rc == 0;
 	if (read)
-		rc = protection_start(&agent->place, config, false, &running, err);
+		rc = seat_start(agent, seat, config, false, &running, err);
 	rc = start_end(agent, seat, running, rc, err);
 	if (read) // only what was read whole takes the place of what was known
 		seat->config = *config;
@@ -199,7 +214,7 @@ static int start_aside(struct agent *agent, struct seat *seat)
 	if (!starter)
 		return -ENOMEM;
 	*starter = (struct starter){.agent = agent, .seat = seat};
-	seat->leaving = seat->starting = true;
+	seat_starts(seat);
 	agent->starting++;
 	int rc = -pthread_create(&thread, NULL, run_starter, starter);
 	if (rc == 0)
@@ -556,7 +571,8 @@ static int state_remove(struct agent *agent, const char *name, struct err *err)
 }
 
 // Started before it is durable: a protection that cannot start, for its image is in use or missing, was never made. Without the lock.
-static int protect(struct agent *agent, const struct protection_config *config, const char *dir, struct protection **ret_running, struct err *err)
+static int protect(struct agent *agent, struct seat *seat, const struct protection_config *config, const char *dir, struct protection **ret_running,
+		   struct err *err)
 {
 	int rc = env_remove_tree(agent->place.state, dir); // what a crash left: agent_find() knew no such protection
 	if (rc == 0)
@@ -566,7 +582,7 @@ static int protect(struct agent *agent, const struct protection_config *config, 
 	if (rc)
 		return err_sys(err, rc, "make the state directory of %s", config->name);
 	struct protection *running = NULL;
-	rc = protection_start(&agent->place, config, true, &running, err);
+	rc = seat_start(agent, seat, config, true, &running, err);
 	if (rc == 0)
 		rc = protection_config_save(agent->place.state, config, err);
 	if (rc == 0) {
@@ -579,7 +595,7 @@ static int protect(struct agent *agent, const struct protection_config *config, 
 	return rc;
 }
 
-static int protect_new(struct agent *agent, struct protection_config *config, struct protection **ret_running, struct err *err)
+static int protect_new(struct agent *agent, struct seat *seat, struct protection_config *config, struct protection **ret_running, struct err *err)
 {
 	char dir[NAME_SIZE + 16], path[NAME_SIZE + 64];
 	struct env_stat st;
@@ -588,7 +604,7 @@ static int protect_new(struct agent *agent, struct protection_config *config, st
 	if (env_stat(agent->place.state, path, &st) != -ENOENT)
 		return err_set(err, -EEXIST, "%s holds the state of a protection \"%s\": restart the replicator to see it", dir,
 			       config->name);
-	return protect(agent, config, dir, ret_running, err);
+	return protect(agent, seat, config, dir, ret_running, err);
 }
 
 int agent_protect(struct agent *agent, struct protection_config *config, struct seat **ret_seat, struct err *err)
@@ -602,7 +618,7 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 		return err_set(err, -ENOSPC, "no room for another protection (at most %d)", PROTECTIONS_MAX);
 	rc = start_begin(agent, seat, err);
 	if (rc == 0) {
-		rc = protect_new(agent, config, &running, err);
+		rc = protect_new(agent, seat, config, &running, err);
 		bool durable = rc == 0;
 		rc = start_end(agent, seat, running, rc, err);
 		if (rc && durable)
@@ -617,28 +633,35 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 	return 0;
 }
 
-// Its disks may not answer: whoever asks for anything else does not wait for them. Called with the lock held, which is let go meanwhile.
-static void stop_unlocked(struct agent *agent, struct seat *seat)
+static void set_reason(struct agent *agent, struct seat *seat, const char *reason)
 {
-	struct protection *running = seat->running;
-	if (!running)
-		return;
-	seat->running = NULL;
-	seat->leaving = true;
-	(void)snprintf(seat->reason, sizeof(seat->reason), "it is being unprotected, and its disks are served to the end of what they were asked for");
-	(void)pthread_mutex_unlock(&agent->lock);
-	wait_saved(agent, running);
-	(void)protection_stop(running); // what it could not save is removed
-	(void)pthread_mutex_lock(&agent->lock);
-	seat->leaving = false;
+	LOCK_SCOPE(&agent->lock);
+	(void)snprintf(seat->reason, sizeof(seat->reason), "%s", reason);
+}
+
+// Its disks may not answer, nor the state directory: whoever asks for anything else does not wait for them. Without the lock; the seat stays, for it leaves.
+static int stop_and_remove(struct agent *agent, struct seat *seat, struct protection *running, const char *name, struct err *err)
+{
+	if (running) {
+		set_reason(agent, seat, "it is being unprotected, and its disks are served to the end of what they were asked for");
+		wait_saved(agent, running);
+		(void)protection_stop(running); // what it could not save is removed
+	}
+	set_reason(agent, seat, "it is being unprotected, and its state is removed");
+	return state_remove(agent, name, err);
 }
 
 int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)
 {
 	char name[NAME_SIZE];
 	memcpy(name, seat->config.name, NAME_SIZE);
-	stop_unlocked(agent, seat);
-	int rc = state_remove(agent, name, err);
+	struct protection *running = seat->running;
+	seat->running = NULL;
+	seat->leaving = true;
+	(void)pthread_mutex_unlock(&agent->lock);
+	int rc = stop_and_remove(agent, seat, running, name, err);
+	(void)pthread_mutex_lock(&agent->lock);
+	seat->leaving = false;
 	if (rc == 0) {
 		seat_remove(agent, seat);
 		log_info("unprotected protection=%s", name);

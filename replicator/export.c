@@ -44,7 +44,11 @@ static int open_images(struct export *export, const struct export_config *config
 		const struct export_disk_config *from = &config->disk[export->count];
 		struct image *image = &export->image[export->count];
 		struct nbd_export *nbd = &export->nbd[export->count];
+		if (config->opening)
+			atomic_store(config->opening, export->count + 1u);
 		int code = image_open(image, from->path, from->read_only, err);
+		if (config->opening)
+			atomic_store(config->opening, 0);
 		if (code)
 			return code;
 		image_attach(image, &export->ring);

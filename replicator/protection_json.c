@@ -178,7 +178,8 @@ static void set_objective(struct protection *p, json_t *json)
 	(void)json_object_set_new(json, "clock_offset_ms", p->greeted ? json_integer(p->clock_offset.offset_ns / (int64_t)MS_NS) : json_null());
 	(void)json_object_set_new(json, "clock_error_ms", p->greeted ? json_count(p->clock_offset.error_ns / MS_NS) : json_null());
 	int64_t left_ns = p->point_cut_mono_ns + (int64_t)(p->config.rpo_ms * MS_NS) - (int64_t)now_ns;
-	(void)json_object_set_new(json, "deadline_in_ms", p->has_point ? json_integer(left_ns / (int64_t)MS_NS) : json_null());
+	bool bound = p->has_point && !p->fenced; // by an objective: nothing newer comes of one that was failed over
+	(void)json_object_set_new(json, "deadline_in_ms", bound ? json_integer(left_ns / (int64_t)MS_NS) : json_null());
 	uint64_t rate = p->flow ? limiter_flow_rate(p->flow) : BANDWIDTH_UNLIMITED;
 	(void)json_object_set_new(json, "bandwidth_limit", rate == BANDWIDTH_UNLIMITED ? json_null() : json_count(rate));
 	(void)json_object_set_new(json, "bandwidth_used", p->flow ? json_count(limiter_flow_used(p->flow)) : json_null());

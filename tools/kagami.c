@@ -255,6 +255,7 @@ static const struct cli_command *command_find(const char *name)
 }
 
 enum { NAMES = 14 }; // columns of the list that the names have
+enum { COMPLAINT_SIZE = 160 };
 
 static void print_commands(const char *title, const char *host)
 {
@@ -323,29 +324,47 @@ static int rules_join(struct cli *cli, const char *more)
 	return 0;
 }
 
+// The first one counts.
+static void complain(char *complaint, const char *what, const char *is_wrong)
+{
+	if (!complaint[0])
+		(void)snprintf(complaint, COMPLAINT_SIZE, "%.80s %s", what, is_wrong);
+}
+
+static void complain_twice(char *complaint, int option)
+{
+	char name[32];
+	(void)snprintf(name, sizeof(name), "--%s", option_name(option));
+	complain(complaint, name, option == OPT_KEEP ? "is given twice: its tiers stand behind one, as in --keep 15m:24,1h:24" : "is given twice");
+}
+
+// What is wrong is said once it is known which command it is of.
 static int options_read(struct cli *cli, int argc, char **argv)
 {
+	char complaint[COMPLAINT_SIZE] = "";
 	int found;
 	opterr = 0;
 	while ((found = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		if (found == 'h')
 			found = OPT_HELP;
 		if (found == '?')
-			return cli_misused(cli, "there is no option %s", argv[optind - 1]);
-		if (found == ':')
-			return cli_misused(cli, "%s needs a value", argv[optind - 1]);
-		if (found == OPT_BANDWIDTH && cli->option[found]) { // several rules, in order
+			complain(complaint, argv[optind - 1], "is no option");
+		else if (found == ':')
+			complain(complaint, argv[optind - 1], "needs a value");
+		else if (found == OPT_BANDWIDTH && cli->option[found]) { // several rules, in order
 			if (rules_join(cli, optarg))
-				return cli_misused(cli, "--bandwidth: that is too long");
-			continue;
-		}
-		if (optarg && cli->option[found])
-			return cli_misused(cli, "--%s is given twice", option_name(found));
-		cli->option[found] = optarg ? optarg : "";
+				complain(complaint, "--bandwidth", "is too long");
+		} else if (optarg && cli->option[found])
+			complain_twice(complaint, found);
+		else
+			cli->option[found] = optarg ? optarg : "";
 	}
 	cli->argc = argc - optind;
 	cli->argv = argv + optind;
-	return CLI_DONE;
+	if (!complaint[0])
+		return CLI_DONE;
+	cli->command = cli->argc ? command_find(cli->argv[0]) : NULL;
+	return cli_misused(cli, "%s", complaint);
 }
 
 // What the usage line has for the first argument that is not there: "DIR"; "" where it is one of several things.
