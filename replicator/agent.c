@@ -9,6 +9,7 @@
 #include "replicator/limiter.h"
 #include "replicator/pack.h"
 #include "replicator/priority.h"
+#include "replicator/protect_check.h"
 #include "replicator/rest.h"
 
 #include <errno.h>
@@ -607,7 +608,18 @@ static int protect_new(struct agent *agent, struct seat *seat, struct protection
 	return protect(agent, seat, config, dir, ret_running, err);
 }
 
-int agent_protect(struct agent *agent, struct protection_config *config, struct seat **ret_seat, struct err *err)
+static int check_images(struct seat *seat, const struct protection_config *config, bool raw, struct err *err)
+{
+	int rc = 0;
+	for (uint16_t d = 0; d < config->disk_count && rc == 0; d++) {
+		atomic_store(&seat->opening, d + 1u); // should it not answer
+		rc = protect_check(config, d, raw, err);
+	}
+	atomic_store(&seat->opening, 0);
+	return rc;
+}
+
+int agent_protect(struct agent *agent, struct protection_config *config, bool raw, struct seat **ret_seat, struct err *err)
 {
 	struct protection *running = NULL;
 	int rc = config_fill(agent, config, err);
@@ -618,7 +630,9 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 		return err_set(err, -ENOSPC, "no room for another protection (at most %d)", PROTECTIONS_MAX);
 	rc = start_begin(agent, seat, err);
 	if (rc == 0) {
-		rc = protect_new(agent, seat, config, &running, err);
+		rc = check_images(seat, config, raw, err);
+		if (rc == 0)
+			rc = protect_new(agent, seat, config, &running, err);
 		bool durable = rc == 0;
 		rc = start_end(agent, seat, running, rc, err);
 		if (rc && durable)

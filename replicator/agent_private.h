@@ -54,8 +54,8 @@ struct agent {
 // Replaces the agent's own settings, with `settings_lock` held, and `lock` not. Durable on return.
 int agent_set(struct agent *agent, const struct agent_settings *settings, struct err *err);
 struct seat *agent_find(struct agent *agent, const char *name); // under the lock; NULL when there is none
-// Makes a protection durable and starts it. The configuration's UUIDs and secret are filled in here. The lock is let go while its disks are opened.
-int agent_protect(struct agent *agent, struct protection_config *config, struct seat **ret_seat, struct err *err);
+// Makes a protection durable and starts it. `raw`: its images are, however they begin (protect_check.h). The configuration's UUIDs and secret are filled in here. The lock is let go while its disks are opened.
+int agent_protect(struct agent *agent, struct protection_config *config, bool raw, struct seat **ret_seat, struct err *err);
 // Stops it and removes its state. The points at the receiver stay. The lock is let go while its disks end, and its state is removed.
 int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err);
 // Reads the configuration of a protection that does not run, and starts it. Likewise.

@@ -40,21 +40,18 @@ static const char *format_of(const char *path)
 	return NULL;
 }
 
-int protect_check(const struct protection_config *config, bool raw, struct err *err)
+int protect_check(const struct protection_config *config, uint16_t disk, bool raw, struct err *err)
 {
-	for (uint16_t d = 0; d < config->disk_count; d++) {
-		const char *path = config->disk[d].path, *format;
-		struct stat st;
-		if (stat(path, &st) < 0)
-			continue;
-		int rc = two_are_one(config, d, &st, err);
-		if (rc)
-			return rc;
-		format = raw ? NULL : format_of(path);
-		if (format)
-			return err_set(err, -EINVAL, "disk %s: %s is a %s image, and a raw one is needed: convert it with `qemu-img convert -O raw %s NEW.raw` and protect that "
-				       "(or, if it is a raw disk in which a guest has put such a header, say --force)",
-				       config->disk[d].name, path, format, path);
-	}
-	return 0;
+	const char *path = config->disk[disk].path, *format = NULL;
+	struct stat st;
+	if (stat(path, &st) < 0)
+		return 0;
+	int rc = two_are_one(config, disk, &st, err);
+	if (rc == 0 && !raw)
+		format = format_of(path);
+	if (format)
+		return err_set(err, -EINVAL, "disk %s: %s is a %s image, and a raw one is needed: convert it with `qemu-img convert -O raw %s NEW.raw` and protect that "
+			       "(or, if it is a raw disk in which a guest has put such a header, say --force)",
+			       config->disk[disk].name, path, format, path);
+	return rc;
 }

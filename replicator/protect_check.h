@@ -8,8 +8,8 @@
 
 #include <stdbool.h>
 
-// -EINVAL: two disks are one image, or an image begins as one of another format than raw does; `raw`: it is raw even so, as its owner says.
-// What cannot be opened or read is left to who opens the images.
-int protect_check(const struct protection_config *config, bool raw, struct err *err);
+// Of disk `disk`. -EINVAL: it is the image of an earlier disk, too, or begins as one of another format than raw does; `raw`: it is raw even so, as its
+// owner says. What cannot be opened or read is left to who opens the images. The image may not answer.
+int protect_check(const struct protection_config *config, uint16_t disk, bool raw, struct err *err);
 
 #endif

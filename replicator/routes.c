@@ -11,7 +11,6 @@
 #include "replicator/desk.h"
 #include "replicator/limiter.h"
 #include "replicator/metrics.h"
-#include "replicator/protect_check.h"
 #include "replicator/site.h"
 #include "replicator/sync_log.h"
 
@@ -288,8 +287,6 @@ static unsigned post_protections(void *context, const struct control_request *re
 	bool raw = false;
 	int rc = read_protect(request->body, config, &raw, &err);
 	if (rc == 0)
-		rc = protect_check(config, raw, &err); // an image may not answer: nothing is locked
-	if (rc == 0)
 		rc = site_load(agent->place.state, config->site, &site, &err); // the state directory may not answer: nothing is locked
 	LOCK_SCOPE(&agent->lock);
 	if (rc == 0 && agent_find(agent, config->name))
@@ -297,7 +294,7 @@ static unsigned post_protections(void *context, const struct control_request *re
 			     config->name, config->name);
 	struct seat *seat = NULL;
 	if (rc == 0)
-		rc = agent_protect(agent, config, &seat, &err);
+		rc = agent_protect(agent, config, raw, &seat, &err);
 	if (rc)
 		return control_fail(ret_body, rc, err.text);
 	*ret_body = seat_json(seat);
