@@ -51,7 +51,7 @@ static int bases_look(const struct replica *r, struct err *err)
 	uint64_t allocated = 0;
 	int rc = 0;
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-		rc = base_check(r, i, &allocated, err);
+		rc = replica_base_check(r, i, &allocated, err);
 	return rc;
 }
 

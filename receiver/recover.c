@@ -95,7 +95,7 @@ static int names_sync(struct replica *r, struct err *err)
 
 // --- the base ---
 
-int base_check(const struct replica *r, unsigned disk, uint64_t *allocated, struct err *err)
+int replica_base_check(const struct replica *r, unsigned disk, uint64_t *allocated, struct err *err)
 {
 	AUTO_FILE struct env_file *table = NULL;
 	char path[REPLICA_PATH_SIZE];
@@ -322,7 +322,7 @@ int replica_examine(struct replica *r, struct err *err)
 {
 	int rc = 0;
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-		rc = base_check(r, i, &r->base_bytes, err);
+		rc = replica_base_check(r, i, &r->base_bytes, err);
 	if (rc == 0)
 		rc = points_load(r, err);
 	if (rc == 0)

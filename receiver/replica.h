@@ -312,7 +312,7 @@ int replica_fold(struct replica *replica, const struct retain_step *step, const 
 int replica_merge(struct replica *replica, const struct retain_step *step, const struct retain_pace *pace, struct err *err);
 
 // recover.c: whether the base file and the table of a disk are there, and fit for it; what the base takes is added to *allocated.
-int base_check(const struct replica *replica, unsigned disk, uint64_t *allocated, struct err *err);
+int replica_base_check(const struct replica *replica, unsigned disk, uint64_t *allocated, struct err *err);
 // recover.c: fills in everything from the directory. What is wrong with it is in `broken`, and no failure.
 void replica_recover(struct replica *replica);
 void replica_recover_locked(struct replica *replica); // for whoever has the lock; done again, it begins anew
