@@ -149,6 +149,24 @@ static void seal_adopt(struct replica *r, const struct point_file *point, const 
 	limits_committed(r);
 }
 
+// A point over a base that somebody took away, or cut off, would be one that nobody can open.
+static int seal_base(const struct replica *r, struct err *err)
+{
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		const char *name = r->prot.disk[i].name;
+		char path[REPLICA_PATH_SIZE];
+		struct env_stat st;
+		replica_file(r, path, "base/%s.raw", name);
+		int rc = env_stat(r->root, path, &st);
+		if (rc)
+			return err_sys(err, rc, "%s", path);
+		if (st.is_dir || st.size < r->prot.disk[i].size)
+			return err_set(err, -EBADMSG, "%s: has %llu bytes, the disk has %llu", path, (unsigned long long)st.size,
+				       (unsigned long long)r->prot.disk[i].size);
+	}
+	return 0;
+}
+
 static int seal_commit(struct replica *r, struct point_file *point, struct err *err)
 {
 	struct uuid next_head;
@@ -156,7 +174,9 @@ static int seal_commit(struct replica *r, struct point_file *point, struct err *
 	int rc = uuid_new(r->root->env, &next_head);
 	if (rc)
 		return err_sys(err, rc, "%s: random", r->name);
-	rc = seal_prepare(r, point, &why);
+	rc = seal_base(r, &why);
+	if (rc == 0)
+		rc = seal_prepare(r, point, &why);
 	if (rc == 0)
 		rc = seal_rename(r, point->info.number, &why);
 	if (rc)

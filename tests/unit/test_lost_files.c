@@ -350,6 +350,30 @@ static void growth_whose_sync_failed_is_not_looked_at_again(void **state)
 	}
 }
 
+// Taken away while a session is open: no point is committed over it, and the replica says what is wrong.
+static void nothing_is_committed_over_a_base_that_is_gone(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct store_twin *t = begin();
+		size_t points = t->replica->point_count;
+		struct wire_committed committed;
+		struct replica_info info;
+		store_twin_session(t);
+		store_twin_change(t, 1, 2, MASK_FULL);
+		assert_int_equal(store_twin_send(t, 1, 2, MASK_FULL, CODEC_ZSTD, NULL), 0);
+		losses[i](t, "base/vda.raw");
+		const struct wire_seal seal = store_twin_cut(t);
+		assert_int_equal(replica_seal(t->replica, &seal, &committed, NULL), -EIO);
+		replica_info(t->replica, &info);
+		assert_true(info.broken);
+		assert_non_null(strstr(info.broken_reason, "base/vda.raw"));
+		assert_int_equal(t->replica->point_count, points);
+		replica_session_end(t->replica);
+		end(t);
+	}
+}
+
 // What is lost is what says whether the list is right. All else the files say, and a pass proves it.
 static void point_of_which_nobody_knows_what_it_is_is_told_by_its_files(void **state)
 {
@@ -520,6 +544,7 @@ int main(void)
 		cmocka_unit_test(table_of_a_disk_that_grew_is_not_said_to_have_had_more),
 		cmocka_unit_test(growth_that_cannot_make_it_good_for_now_changes_nothing),
 		cmocka_unit_test(growth_whose_sync_failed_is_not_looked_at_again),
+		cmocka_unit_test(nothing_is_committed_over_a_base_that_is_gone),
 		cmocka_unit_test(point_of_which_nobody_knows_what_it_is_is_told_by_its_files),
 		cmocka_unit_test(point_whose_files_disagree_stays_broken),
 		cmocka_unit_test(want_of_space_on_the_way_passes),
