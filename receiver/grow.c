@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-static int raw_grow(struct replica *r, unsigned disk, uint64_t size, struct err *err)
+static int raw_grow(struct replica *r, unsigned disk, uint64_t size, bool *changing, struct err *err)
 {
 	AUTO_FILE struct env_file *raw = NULL;
 	const char *name = r->prot.disk[disk].name;
@@ -25,6 +25,7 @@ static int raw_grow(struct replica *r, unsigned disk, uint64_t size, struct err 
 		return err_set(err, -EBADMSG, "%s/base/%s.raw: has %llu bytes, the disk has %llu", r->name, name,
 			       (unsigned long long)found, (unsigned long long)r->prot.disk[disk].size);
 	// A growth that was cut off may have done it already; but its sync may have failed, and then another one says nothing of that length.
+	*changing = true;
 	// So what is there is undone, to which nothing refers, and done again.
 	if (found > r->prot.disk[disk].size)
 		rc = env_truncate(raw, r->prot.disk[disk].size);
@@ -35,7 +36,7 @@ static int raw_grow(struct replica *r, unsigned disk, uint64_t size, struct err 
 	return env_sync(raw) ? err_set(err, -EIO, "%s/base/%s.raw: sync failed", r->name, name) : 0;
 }
 
-static int table_grow(struct replica *r, unsigned disk, uint64_t size, struct err *err)
+static int table_grow(struct replica *r, unsigned disk, uint64_t size, bool *changing, struct err *err)
 {
 	AUTO_FILE struct env_file *table = NULL;
 	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = size};
@@ -43,6 +44,7 @@ static int table_grow(struct replica *r, unsigned disk, uint64_t size, struct er
 	int rc = replica_open_file(r, ENV_WRITE, &table, err, "base/%s.digests", name);
 	if (rc)
 		return rc;
+	*changing = true;
 	return digest_table_grow(table, &of, err) ? err_wrap(err, "%s/base/%s.digests", r->name, name) : 0;
 }
 
@@ -96,8 +98,14 @@ int replica_grow(struct replica *r, const struct wire_open *open, struct err *er
 	for (unsigned i = 0; i < r->prot.disk_count; i++) {
 		if (open->disk[i].size <= r->prot.disk[i].size)
 			continue;
-		if (raw_grow(r, i, open->disk[i].size, &why) || table_grow(r, i, open->disk[i].size, &why))
-			return grow_fail(r, &why, true, err);
+		bool changing = false; // what cannot be opened may be looked at again; a change whose end nobody knows may not
+		int rc = raw_grow(r, i, open->disk[i].size, &changing, &why);
+		if (rc == 0) {
+			changing = false;
+			rc = table_grow(r, i, open->disk[i].size, &changing, &why);
+		}
+		if (rc)
+			return grow_fail(r, &why, changing, err);
 		log_info("disk grows protection=%s disk=%s from=%llu to=%llu", r->name, r->prot.disk[i].name,
 			 (unsigned long long)r->prot.disk[i].size, (unsigned long long)open->disk[i].size);
 	}

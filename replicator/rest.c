@@ -10,8 +10,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -19,6 +21,7 @@
 static const char MAGIC[8] = "KAGAMIRE";
 
 enum { REST_FILE_BYTES = 4096, REST_PATH_BYTES = 4096 };
+#define REST_SLACK_NS INT64_C(2000000000) // a change has its time that long after the note of it at the most
 
 static int64_t ns_of(const struct timespec *ts)
 {
@@ -81,13 +84,20 @@ bool rest_disturbed(const char *run_dir, const char *protection, const char *dis
 	struct stat st;
 	if (path_of(path, run_dir, protection, disk) || fstat(fd, &st) < 0)
 		return false;
-	if (S_ISBLK(st.st_mode))
-		return !note_read(path, &page) || !atomic_load(&page.at_rest) || !device_same(&page, fd);
+	if (S_ISBLK(st.st_mode)) // whose counts begin anew at each boot
+		return !note_read(path, &page) || page.boot == 0 || !atomic_load(&page.at_rest) || !device_same(&page, fd);
 	if (!S_ISREG(st.st_mode))
 		return false;
 	if (note_read(path, &page))
-		return atomic_load(&page.at_rest) && !same(&page, &st);
+		return atomic_load(&page.at_rest) ? !same(&page, &st) : ns_of(&st.st_ctim) > atomic_load(&page.stirred_ns) + REST_SLACK_NS;
 	return ns_of(&st.st_ctim) > boot_wall_ns();
+}
+
+// In memory alone: elsewhere a store to a page may wait for a disk, and every guest with it, or find no room, which is the end of the process.
+static bool is_in_memory(int fd)
+{
+	struct statfs fs;
+	return fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
 }
 
 // All of its room is taken now: a page of it that could not be had later would be the end of the process.
@@ -97,6 +107,8 @@ static int note_make(const char *path, struct rest_page **ret_page)
 	AUTO_CLOSE int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
+	if (!is_in_memory(fd))
+		return -EMEDIUMTYPE;
 	ssize_t wrote = write(fd, zeros, sizeof(zeros));
 	if (wrote != (ssize_t)sizeof(zeros))
 		return wrote < 0 ? -errno : -ENOSPC;
@@ -116,11 +128,14 @@ int rest_begin(struct rest *rest, const char *run_dir, const char *protection, c
 	if (rc == 0 && mkdir(dir, 0700) < 0 && errno != EEXIST)
 		rc = -errno;
 	if (rc == 0) {
-		(void)unlink(path); // the file is new: whoever has the older one mapped does not write to ours
+		if (unlink(path) < 0 && errno != ENOENT) // the file is new: whoever has the older one mapped does not write to ours
+			return err_sys(err, -errno, "remove the note %s", path);
 		rc = note_make(path, &rest->page);
 		if (rc)
 			(void)unlink(path);
 	}
+	if (rc == -EMEDIUMTYPE)
+		return err_set(err, rc, "the run directory %s is not in memory (tmpfs), where notes of images are kept", run_dir);
 	if (rc)
 		return err_sys(err, rc, "make the note %s", path);
 	struct device_counts counts;
@@ -130,6 +145,7 @@ int rest_begin(struct rest *rest, const char *run_dir, const char *protection, c
 		rest->page->sequence = counts.sequence;
 		rest->stat_fd = device_counts_open(fd);
 	}
+	rest_stir(rest);
 	rest->page->boot = rest_boot();
 	memcpy(rest->page->magic, MAGIC, sizeof(MAGIC));
 	return 0;

@@ -95,7 +95,7 @@ static void image_at_rest_that_nobody_changed_is_as_it_was(void **state)
 	assert_false(disturbed(f));
 }
 
-static void agent_that_died_over_a_change_says_nothing(void **state)
+static void agent_that_died_over_a_change_says_when_that_began(void **state)
 {
 	struct fixture *f = *state;
 	begin(f);
@@ -105,6 +105,31 @@ static void agent_that_died_over_a_change_says_nothing(void **state)
 	tick();
 	write_byte(f->fd, 0);
 	assert_false(disturbed(f));
+	(void)atomic_fetch_sub(&f->rest.page->stirred_ns, INT64_C(3000000000)); // as if that write were of three seconds later: then it is none of the agent's
+	assert_true(disturbed(f));
+	rest_stir(&f->rest);
+	assert_false(disturbed(f));
+}
+
+static void run_directory_on_a_disk_has_no_notes(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = {0};
+	char dir[] = "/var/tmp/kagami-rest.XXXXXX", note[100], command[100];
+	assert_non_null(mkdtemp(dir));
+	(void)snprintf(command, sizeof(command), "stat -f -c %%T %s | grep -q tmpfs", dir);
+	bool in_memory = system(command) == 0;
+	(void)snprintf(note, sizeof(note), "%s/rest/vm1:vda", dir);
+	int rc = rest_begin(&f->rest, dir, "vm1", "vda", f->fd, &err);
+	bool is_there = access(note, F_OK) == 0;
+	rest_end(&f->rest);
+	(void)snprintf(command, sizeof(command), "rm -r %s", dir);
+	assert_int_equal(system(command), 0);
+	if (in_memory)
+		skip(); // /var/tmp is in memory here
+	assert_true(rc < 0);
+	assert_false(is_there);
+	assert_non_null(strstr(err.text, "not in memory"));
 }
 
 static void each_change_by_others_is_seen(void **state)
@@ -264,11 +289,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(image_at_rest_that_nobody_changed_is_as_it_was, setup, teardown),
-		cmocka_unit_test_setup_teardown(agent_that_died_over_a_change_says_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(agent_that_died_over_a_change_says_when_that_began, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_change_by_others_is_seen, setup, teardown),
 		cmocka_unit_test_setup_teardown(host_that_was_started_anew_goes_by_the_time_of_that, setup, teardown),
 		cmocka_unit_test_setup_teardown(note_that_is_damaged_counts_as_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(new_note_does_not_follow_the_older_one, setup, teardown),
+		cmocka_unit_test_setup_teardown(run_directory_on_a_disk_has_no_notes, setup, teardown),
 		cmocka_unit_test_setup_teardown(note_that_cannot_be_made_leaves_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(device_that_may_have_been_written_to_is_not_as_it_was, setup, teardown),
 	};
