@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-static int raw_grow(struct replica *r, unsigned disk, uint64_t size, struct err *err)
+static int raw_grow(struct replica *r, unsigned disk, uint64_t size, bool *changing, struct err *err)
 {
 	AUTO_FILE struct env_file *raw = NULL;
 	const char *name = r->prot.disk[disk].name;
@@ -25,6 +25,7 @@ static int raw_grow(struct replica *r, unsigned disk, uint64_t size, struct err 
 		return err_set(err, -EBADMSG, "%s/base/%s.raw: has %llu bytes, the disk has %llu", r->name, name,
 			       (unsigned long long)found, (unsigned long long)r->prot.disk[disk].size);
 	// A growth that was cut off may have done it already; but its sync may have failed, and then another one says nothing of that length.
+	*changing = true;
 	// So what is there is undone, to which nothing refers, and done again.
 	if (found > r->prot.disk[disk].size)
 		rc = env_truncate(raw, r->prot.disk[disk].size);
@@ -35,7 +36,7 @@ static int raw_grow(struct replica *r, unsigned disk, uint64_t size, struct err 
 	return env_sync(raw) ? err_set(err, -EIO, "%s/base/%s.raw: sync failed", r->name, name) : 0;
 }
 
-static int table_grow(struct replica *r, unsigned disk, uint64_t size, struct err *err)
+static int table_grow(struct replica *r, unsigned disk, uint64_t size, bool *changing, struct err *err)
 {
 	AUTO_FILE struct env_file *table = NULL;
 	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = size};
@@ -43,46 +44,72 @@ static int table_grow(struct replica *r, unsigned disk, uint64_t size, struct er
 	int rc = replica_open_file(r, ENV_WRITE, &table, err, "base/%s.digests", name);
 	if (rc)
 		return rc;
+	*changing = true;
 	return digest_table_grow(table, &of, err) ? err_wrap(err, "%s/base/%s.digests", r->name, name) : 0;
 }
 
-// A table that is lost is replaced before, as when a session meets it: of the size that the disk has until now.
-static int digests_grow(struct replica *r, unsigned disk, uint64_t size, struct err *err)
+static int bases_look(const struct replica *r, struct err *err)
 {
-	struct err cannot = {0};
-	int rc = table_grow(r, disk, size, err);
-	int mended = rc ? overlays_were_it(r, err, &cannot) : 0;
-	if (mended < 0 && mend_passes(mended)) {
-		*err = cannot;
-		return mended;
-	}
-	if (mended <= 0)
-		return rc;
-	*err = (struct err){0};
-	return table_grow(r, disk, size, err);
+	uint64_t allocated = 0;
+	int rc = 0;
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
+		rc = replica_base_check(r, i, &allocated, err);
+	return rc;
 }
 
-static int grow_fail(struct replica *r, const struct err *why, struct err *err)
+// What a growth needs of the base: its files can be read, and are of this disk. A table that is lost is replaced here, as when a session meets it: of the size that the
+// disk has until now. So what is wrong is found while nothing has changed yet, and may be looked at again (mend.c).
+static int bases_fit(struct replica *r, struct err *ret_why)
+{
+	struct err cannot = {0};
+	if (bases_look(r, ret_why) == 0)
+		return 0;
+	int rc = overlays_were_it(r, ret_why, &cannot);
+	if (rc < 0 && mend_passes(rc))
+		*ret_why = cannot;
+	if (rc <= 0)
+		return ret_why->code;
+	*ret_why = (struct err){0};
+	return bases_look(r, ret_why);
+}
+
+static bool is_larger(const struct replica *r, const struct wire_open *open)
+{
+	bool larger = false;
+	for (unsigned i = 0; i < r->prot.disk_count; i++)
+		larger = larger || open->disk[i].size > r->prot.disk[i].size;
+	return larger;
+}
+
+static int grow_fail(struct replica *r, const struct err *why, bool changed, struct err *err)
 {
 	if (why->code == -ENOSPC || why->code == -EDQUOT)
 		return err_set(err, -ENOSPC, "the target's store %s is full (%s): free space there", r->store_path, why->text);
-	return replica_break_passing(r, why, err);
+	return changed ? replica_break(r, why, err) : replica_break_passing(r, why, err);
 }
 
 int replica_grow(struct replica *r, const struct wire_open *open, struct err *err)
 {
 	struct err why = {0};
-	bool larger = false;
+	if (!is_larger(r, open))
+		return 0;
+	if (bases_fit(r, &why))
+		return grow_fail(r, &why, false, err);
 	for (unsigned i = 0; i < r->prot.disk_count; i++) {
 		if (open->disk[i].size <= r->prot.disk[i].size)
 			continue;
-		larger = true;
-		if (raw_grow(r, i, open->disk[i].size, &why) || digests_grow(r, i, open->disk[i].size, &why))
-			return grow_fail(r, &why, err);
+		bool changing = false; // what cannot be opened may be looked at again; a change whose end nobody knows may not
+		int rc = raw_grow(r, i, open->disk[i].size, &changing, &why);
+		if (rc == 0) {
+			changing = false;
+			rc = table_grow(r, i, open->disk[i].size, &changing, &why);
+		}
+		if (rc)
+			return grow_fail(r, &why, changing, err);
 		log_info("disk grows protection=%s disk=%s from=%llu to=%llu", r->name, r->prot.disk[i].name,
 			 (unsigned long long)r->prot.disk[i].size, (unsigned long long)open->disk[i].size);
 	}
-	if (larger && head_drop(r, &why)) // its overlays are of the old size
+	if (head_drop(r, &why)) // its overlays are of the old size
 		return replica_break(r, &why, err);
 	return 0;
 }

@@ -23,7 +23,7 @@ uint64_t replica_used_bytes(const struct replica *r)
 	return sum;
 }
 
-static int base_look(const struct replica *r, unsigned disk, uint64_t *sum, struct err *err)
+int replica_base_look(const struct replica *r, unsigned disk, uint64_t *sum, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE];
 	struct env_stat st;
@@ -46,7 +46,7 @@ int replica_base_count(struct replica *r, struct err *err)
 	uint64_t sum = 0;
 	int rc = 0;
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-		rc = base_look(r, i, &sum, err);
+		rc = replica_base_look(r, i, &sum, err);
 	if (rc == 0)
 		r->base_bytes = sum;
 	return rc;

@@ -149,6 +149,13 @@ static int pin_change(struct replica *r, struct point_info *point, bool pinned, 
 
 int replica_pin(struct replica *r, uint64_t number, const char *text, struct err *err)
 {
+	bool was;
+	char old[POINT_PIN_SIZE];
+	return replica_pin_again(r, number, text, &was, old, err);
+}
+
+int replica_pin_again(struct replica *r, uint64_t number, const char *text, bool *ret_was, char ret_old[POINT_PIN_SIZE], struct err *err)
+{
 	LOCK_SCOPE(&r->lock);
 	struct point_info *point = NULL;
 	struct pin_entry pin = {.pinned_wall_ns = env_wall_ns(r->root->env)};
@@ -164,6 +171,8 @@ int replica_pin(struct replica *r, uint64_t number, const char *text, struct err
 	if (!point->pinned && pins_count(r) >= POINT_PINS_MAX)
 		return err_set(err, -EBUSY, "%s has %d pins, the most there may be: 'kagami unpin' one first", r->name, POINT_PINS_MAX);
 	memcpy(pin.text, text, strlen(text));
+	*ret_was = point->pinned;
+	memcpy(ret_old, point->pin_text, POINT_PIN_SIZE);
 	return pin_change(r, point, true, &pin, err);
 }
 

@@ -176,10 +176,11 @@ int point_sound(struct replica *r, uint64_t number, struct err *err)
 			       n, r->name, r->name);
 	if (sound)
 		(void)snprintf(instead, sizeof(instead), "point %llu is the newest sound one before it", sound);
+	uint64_t blocks = damage_blocks_of_point(&r->scrub.damage, number);
 	return err_set(err, -EUCLEAN,
-		       "point %llu of %s is in quarantine: %llu of its blocks are damaged, the first in disk %s at byte %llu; %s; the next sync "
+		       "point %llu of %s is in quarantine: %llu of its blocks %s damaged, the first in disk %s at byte %llu; %s; the next sync "
 		       "repairs what the newest point shows; --damaged takes it as it is",
-		       n, r->name, (unsigned long long)damage_blocks_of_point(&r->scrub.damage, number), r->prot.disk[run->disk].name,
+		       n, r->name, (unsigned long long)blocks, ARE(blocks), r->prot.disk[run->disk].name,
 		       (unsigned long long)run->first * BLOCK_SIZE, instead);
 }
 

@@ -130,13 +130,16 @@ static int names_sync(struct replica *r, struct err *err)
 
 // --- the base ---
 
-static int table_check(struct replica *r, unsigned disk, struct err *err)
+int replica_base_check(const struct replica *r, unsigned disk, uint64_t *allocated, struct err *err)
 {
 	AUTO_FILE struct env_file *table = NULL;
 	char path[REPLICA_PATH_SIZE];
 	struct digest_disk of = replica_disk(r, disk);
+	int rc = replica_base_look(r, disk, allocated, err);
+	if (rc)
+		return rc;
 	replica_file(r, path, "base/%s.digests", r->prot.disk[disk].name);
-	int rc = env_open(r->root, path, ENV_READ, &table);
+	rc = env_open(r->root, path, ENV_READ, &table);
 	if (rc)
 		return err_sys(err, rc, "%s", path);
 	return digest_table_check(table, &of, err) ? err_wrap(err, "%s", path) : 0;
@@ -346,10 +349,10 @@ static int fence_check(struct replica *r, struct err *err)
 
 int replica_examine(struct replica *r, struct err *err)
 {
-	int rc = replica_base_count(r, err);
+	int rc = 0;
 	tables_kept_count(r);
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-		rc = table_check(r, i, err);
+		rc = replica_base_check(r, i, &r->base_bytes, err);
 	if (rc == 0)
 		rc = points_load(r, err);
 	if (rc == 0)

@@ -6,6 +6,7 @@
 #include "receiver/recovery.h"
 
 #include "base/auto.h"
+#include "base/size.h"
 #include "link/health.h"
 #include "link/json.h"
 #include "receiver/image_use.h"
@@ -82,21 +83,21 @@ static const char *replica_reason(const struct replica_info *info, const char *s
 	text[0] = 0;
 	if (info->cannot_merge && info->surplus)
 		(void)snprintf(text, ERR_TEXT_MAX,
-			       "%llu points stay that retention would merge: the file system of %s cannot exchange directories; ext4, xfs and btrfs "
+			       "%llu point%s stay that retention would merge: the file system of %s cannot exchange directories; ext4, xfs and btrfs "
 			       "can",
-			       (unsigned long long)info->surplus, store);
+			       (unsigned long long)info->surplus, PLURAL(info->surplus), store);
 	if (info->stall.cause)
 		(void)snprintf(text, ERR_TEXT_MAX, "%s", info->stall.reason);
 	if (info->retention_waits_for)
 		(void)snprintf(text, ERR_TEXT_MAX,
-			       "retention waits: %llu of %llu points are to go, but point %llu, which needs them, is held by a mount or a "
+			       "retention waits: %llu of %llu points %s to go, but point %llu, which needs them, is held by a mount or a "
 			       "test (`kagami mounts` and `kagami test list` show them)",
-			       (unsigned long long)info->surplus, (unsigned long long)info->point_count,
+			       (unsigned long long)info->surplus, (unsigned long long)info->point_count, ARE(info->surplus),
 			       (unsigned long long)info->retention_waits_for);
 	else if (damaged)
 		(void)snprintf(text, ERR_TEXT_MAX,
-			       "the newest point is in quarantine: %llu of its blocks are damaged; %s (`kagami points %s` tells which points are sound)",
-			       (unsigned long long)damaged, info->fenced ? "no source will repair it" : "the next sync repairs them", info->name);
+			       "the newest point is in quarantine: %llu of its blocks %s damaged; %s (`kagami points %s` tells which points are sound)",
+			       (unsigned long long)damaged, ARE(damaged), info->fenced ? "no source will repair it" : "the next sync repairs them", info->name);
 	return info->broken ? info->broken_reason : info->limited ? info->limited_reason : text;
 }
 
@@ -147,6 +148,8 @@ static json_t *replica_watched(struct recovery *recovery, struct replica *replic
 		(void)json_object_set_new(json, "age_ms", json_new_u64(view.age_ms));
 	if (json)
 		(void)json_object_set_new(json, "rpo_violated", json_boolean(!info->fenced && view.has_point && view.age_ms > view.rpo_ms));
+	if (json && info->fenced) // no objective binds it any more
+		(void)json_object_set_new(json, "deadline_in_ms", json_null());
 	return json;
 }
 

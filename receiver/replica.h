@@ -219,7 +219,9 @@ struct digest_disk replica_disk(const struct replica *replica, unsigned disk);
 // limits.c
 uint64_t replica_used_bytes(const struct replica *replica); // as the quota counts: base, points and head
 int replica_base_count(struct replica *replica, struct err *err); // looks at what the base takes now, and whether all of it is there: fails where a file is gone, none, or too short
-// Likewise, and breaks the replica where it fails, for a while if it only cannot be seen: nobody goes on over a base that is gone. -EIO then.
+// The file of one disk; adds what it takes to *allocated.
+int replica_base_look(const struct replica *replica, unsigned disk, uint64_t *allocated, struct err *err);
+// As replica_base_count(), and breaks the replica where it fails, for a while if it only cannot be seen: nobody goes on over a base that is gone. -EIO then.
 int replica_base_there(struct replica *replica, struct err *err);
 // Whether the head may grow, or with `seal` become a point. -EDQUOT quota, -ENOSPC reserve: the head was dropped, the text says what to do.
 int limits_check(struct replica *replica, bool seal, struct err *err);
@@ -267,7 +269,8 @@ int replica_create(struct env_root *root, const struct wire_open *open, const un
 		   struct err *err);
 
 // grow.c: makes head and base fit for the sizes in `open`, where they are larger. Durable on return, and harmless until replica_save() makes
-// the sizes true: a base may be larger than the disk. The head is dropped. -ENOSPC changes nothing that counts; anything else breaks the replica.
+// the sizes true: a base may be larger than the disk. The head is dropped. -ENOSPC changes nothing that counts; anything else breaks the replica,
+// passing while nothing has changed yet.
 int replica_grow(struct replica *replica, const struct wire_open *open, struct err *err);
 
 // trash.c: deletes what was moved into the directory `dir`, which is created when it is missing; needs no lock.
@@ -313,6 +316,8 @@ int stall_space(struct replica *replica, const struct retain_step *step, struct 
 int replica_fold(struct replica *replica, const struct retain_step *step, const struct retain_pace *pace, struct err *err);
 int replica_merge(struct replica *replica, const struct retain_step *step, const struct retain_pace *pace, struct err *err);
 
+// recover.c: whether the base file and the table of a disk are there, and fit for it; what the base takes is added to *allocated.
+int replica_base_check(const struct replica *replica, unsigned disk, uint64_t *allocated, struct err *err);
 // recover.c: fills in everything from the directory. What is wrong with it is in `broken`, and no failure.
 void replica_recover(struct replica *replica);
 void replica_recover_locked(struct replica *replica); // for whoever has the lock; done again, it begins anew

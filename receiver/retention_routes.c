@@ -3,6 +3,7 @@
 #include "receiver/route.h"
 
 #include "base/auto.h"
+#include "base/size.h"
 #include "base/log.h"
 #include "link/events.h"
 #include "link/json.h"
@@ -183,7 +184,8 @@ static unsigned post_retention(void *context, const struct control_request *requ
 		retention_format(&info->retention, keep);
 		log_info("Retention was set. protection=%s by=%s points=%u keep=%s floor_hours=%u", request->arg[0],
 			 source ? "source" : "operator", info->retention.points, keep, info->retention.floor_hours);
-		event_emit(EVENT_INFO, "settings", request->arg[0], NULL, "retention of %s was set: %u points, %s", request->arg[0], info->retention.points, keep);
+		event_emit(EVENT_INFO, "settings", request->arg[0], NULL, "retention of %s was set: %u point%s, %s", request->arg[0], info->retention.points,
+			   PLURAL(info->retention.points), keep);
 		retain_soon(recovery);
 	}
 	return route_answer(HTTP_OK, plan, ret_body);
@@ -202,14 +204,18 @@ static unsigned post_pin(void *context, const struct control_request *request, j
 	struct err err = {.code = 0};
 	uint64_t number = 0;
 	const char *text = "";
+	bool was = false;
+	char old[POINT_PIN_SIZE] = "";
 	const struct control_member members[] = {{"text", .text = &text, .most = POINT_PIN_SIZE - 1}};
 	struct replica *replica = route_find(context, request, &err);
 	if (!replica || point_number(request, &number, &err) || control_read(request->body, members, 1, &err) ||
-	    replica_pin(replica, number, text, &err))
+	    replica_pin_again(replica, number, text, &was, old, &err))
 		return route_fail(&err, ret_body);
 	log_info("A point was pinned. protection=%s point=%llu", request->arg[0], (unsigned long long)number);
-	event_emit(EVENT_INFO, "settings", request->arg[0], NULL, "point %llu of %s was pinned", (unsigned long long)number, request->arg[0]);
-	return route_answer(HTTP_OK, json_pack("{s:I, s:b, s:s}", "point", (json_int_t)number, "pinned", 1, "text", text), ret_body);
+	event_emit(EVENT_INFO, "settings", request->arg[0], NULL, was ? "the text of the pin of point %llu of %s was replaced" : "point %llu of %s was pinned",
+		   (unsigned long long)number, request->arg[0]);
+	return route_answer(HTTP_OK, json_pack("{s:I, s:b, s:s, s:o}", "point", (json_int_t)number, "pinned", 1, "text", text, "replaced", was ? json_text(old) : json_null()),
+			    ret_body);
 }
 
 static unsigned delete_pin(void *context, const struct control_request *request, json_t **ret_body)

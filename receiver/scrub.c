@@ -79,8 +79,8 @@ static void pass_end(struct replica *r)
 	log_info("scrub of every point ended protection=%s blocks=%llu mismatches=%llu", r->name,
 		 (unsigned long long)r->scrub.last.proven, (unsigned long long)r->scrub.last.mismatches);
 	if (r->scrub.last.mismatches)
-		event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "a scrub of %s has ended: %llu blocks are damaged, and points that show them are in quarantine",
-			   r->name, (unsigned long long)r->scrub.last.mismatches);
+		event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "a scrub of %s has ended: %llu block%s %s damaged, and points that show them are in quarantine",
+			   r->name, (unsigned long long)r->scrub.last.mismatches, PLURAL(r->scrub.last.mismatches), ARE(r->scrub.last.mismatches));
 }
 
 // The position moves past the slice; past the last disk the pass ends.

@@ -224,6 +224,8 @@ int replica_weigh_retention(struct replica *replica, const struct retention *pol
 // A pin keeps a point from retention until it is taken back, through restarts. Durable on return. Done again, it replaces the text.
 // -ENOENT when there is no such point, -EINVAL a text that is too long, -ENOSPC, -EBUSY when there are POINT_PINS_MAX.
 int replica_pin(struct replica *replica, uint64_t number, const char *text, struct err *err);
+// The second tells whether it was pinned before, and what the text was.
+int replica_pin_again(struct replica *replica, uint64_t number, const char *text, bool *ret_was, char ret_old[POINT_PIN_SIZE], struct err *err);
 int replica_unpin(struct replica *replica, uint64_t number, struct err *err); // not pinned: 0
 
 // A replica that is broken because something could not be read, and for nothing else, is looked at again by itself: after 30 s, 1 minute, 2, ... at most an

@@ -119,8 +119,8 @@ int unknown_note(struct replica *r, const struct damage_set *unknown, struct err
 		r->reopen = r->reopen || (r->session_open && damage_has_open(unknown));
 		log_error("digests are lost, and points that show what they were of are in quarantine protection=%s blocks=%llu", r->name,
 			  (unsigned long long)damage_blocks(unknown));
-		event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "digests of %llu blocks of %s are damaged: points that show them are in quarantine",
-			   (unsigned long long)damage_blocks(unknown), r->name);
+		event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "digests of %llu block%s of %s are damaged: points that show them are in quarantine",
+			   (unsigned long long)damage_blocks(unknown), PLURAL(damage_blocks(unknown)), r->name);
 	}
 	if (unknown->count == 0 || !r->scrub_unsaved)
 		return 0;

@@ -209,8 +209,8 @@ static void damaged_explain(struct job *job, const struct err *why)
 
 static void damage_emit(const char *name, const struct job *job)
 {
-	event_emit(EVENT_CRITICAL, "damage", name, NULL, "point %llu of %s is in use, and %llu of its blocks are damaged: %s", (unsigned long long)job->info.point, name,
-		   (unsigned long long)job->info.damaged_blocks, job->info.reason);
+	event_emit(EVENT_CRITICAL, "damage", name, NULL, "point %llu of %s is in use, and %llu of its blocks %s damaged: %s", (unsigned long long)job->info.point, name,
+		   (unsigned long long)job->info.damaged_blocks, ARE(job->info.damaged_blocks), job->info.reason);
 }
 
 static void job_end(struct verifier *v, struct job *job, enum verify_state state)

@@ -9,6 +9,8 @@
 #include "replicator/limiter.h"
 #include "replicator/pack.h"
 #include "replicator/priority.h"
+#include "replicator/protect_check.h"
+#include "replicator/rest.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -102,13 +104,28 @@ static void seat_remove(struct agent *agent, struct seat *seat)
 
 // ---- starting: the disks, and the state directory, may not answer. Whoever asks for anything else does not wait for them.
 
+// It may be waited for already, when its thread begins.
+static void seat_starts(struct seat *seat)
+{
+	if (!seat->starting)
+		seat->starting_since_ms = clock_mono_ms();
+	seat->leaving = seat->starting = true;
+	(void)snprintf(seat->reason, sizeof(seat->reason), "it is being started: its disks are opened, and its state is read");
+}
+
+static int seat_start(struct agent *agent, struct seat *seat, const struct protection_config *config, bool is_new, struct protection **ret_running, struct err *err)
+{
+	struct protection_place place = agent->place;
+	place.opening = &seat->opening;
+	return protection_start(&place, config, is_new, ret_running, err);
+}
+
 // With the lock held, which is let go until the second: the seat is to be shown meanwhile, and nothing else, and stays.
 static int start_begin(struct agent *agent, struct seat *seat, struct err *err)
 {
 	if (agent->over)
 		return err_set(err, -ESHUTDOWN, "the replicator stops");
-	seat->leaving = seat->starting = true;
-	(void)snprintf(seat->reason, sizeof(seat->reason), "it is being started: its disks are opened, and its state is read");
+	seat_starts(seat);
 	agent->starting++;
 	(void)pthread_mutex_unlock(&agent->lock);
 	return 0;
@@ -139,7 +156,7 @@ static int start_seat(struct agent *agent, struct seat *seat, struct err *err)
 	int rc = start_begin(agent, seat, err);
 	if (rc)
 		return rc;
-	rc = protection_start(&agent->place, &seat->config, false, &running, err); // nobody changes the configuration of a seat that starts
+	rc = seat_start(agent, seat, &seat->config, false, &running, err); // nobody changes the configuration of a seat that starts
 	return start_end(agent, seat, running, rc, err);
 }
 
@@ -155,7 +172,7 @@ int agent_restart_seat(struct agent *agent, struct seat *seat, struct err *err)
 	rc = protection_config_load(agent->place.state, seat->config.name, config, err);
 	bool read = rc == 0;
 	if (read)
-		rc = protection_start(&agent->place, config, false, &running, err);
+		rc = seat_start(agent, seat, config, false, &running, err);
 	rc = start_end(agent, seat, running, rc, err);
 	if (read) // only what was read whole takes the place of what was known
 		seat->config = *config;
@@ -198,7 +215,7 @@ static int start_aside(struct agent *agent, struct seat *seat)
 	if (!starter)
 		return -ENOMEM;
 	*starter = (struct starter){.agent = agent, .seat = seat};
-	seat->leaving = seat->starting = true;
+	seat_starts(seat);
 	agent->starting++;
 	int rc = -pthread_create(&thread, NULL, run_starter, starter);
 	if (rc == 0)
@@ -428,6 +445,7 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	agent->run_dir = strdup(run_dir);
 	agent->state_dir = strdup(state_path);
 	agent->place.run_dir = agent->run_dir;
+	agent->place.boot = rest_boot();
 	agent->place.state_dir = agent->state_dir;
 	int rc = agent->run_dir && agent->state_dir && agent->ender ? make_dir(run_dir, err) : err_sys(err, -ENOMEM, "start");
 	if (rc == 0)
@@ -554,7 +572,8 @@ static int state_remove(struct agent *agent, const char *name, struct err *err)
 }
 
 // Started before it is durable: a protection that cannot start, for its image is in use or missing, was never made. Without the lock.
-static int protect(struct agent *agent, const struct protection_config *config, const char *dir, struct protection **ret_running, struct err *err)
+static int protect(struct agent *agent, struct seat *seat, const struct protection_config *config, const char *dir, struct protection **ret_running,
+		   struct err *err)
 {
 	int rc = env_remove_tree(agent->place.state, dir); // what a crash left: agent_find() knew no such protection
 	if (rc == 0)
@@ -564,7 +583,7 @@ static int protect(struct agent *agent, const struct protection_config *config, 
 	if (rc)
 		return err_sys(err, rc, "make the state directory of %s", config->name);
 	struct protection *running = NULL;
-	rc = protection_start(&agent->place, config, true, &running, err);
+	rc = seat_start(agent, seat, config, true, &running, err);
 	if (rc == 0)
 		rc = protection_config_save(agent->place.state, config, err);
 	if (rc == 0) {
@@ -577,7 +596,7 @@ static int protect(struct agent *agent, const struct protection_config *config, 
 	return rc;
 }
 
-static int protect_new(struct agent *agent, struct protection_config *config, struct protection **ret_running, struct err *err)
+static int protect_new(struct agent *agent, struct seat *seat, struct protection_config *config, struct protection **ret_running, struct err *err)
 {
 	char dir[NAME_SIZE + 16], path[NAME_SIZE + 64];
 	struct env_stat st;
@@ -586,10 +605,21 @@ static int protect_new(struct agent *agent, struct protection_config *config, st
 	if (env_stat(agent->place.state, path, &st) != -ENOENT)
 		return err_set(err, -EEXIST, "%s holds the state of a protection \"%s\": restart the replicator to see it", dir,
 			       config->name);
-	return protect(agent, config, dir, ret_running, err);
+	return protect(agent, seat, config, dir, ret_running, err);
 }
 
-int agent_protect(struct agent *agent, struct protection_config *config, struct seat **ret_seat, struct err *err)
+static int check_images(struct seat *seat, const struct protection_config *config, bool raw, struct err *err)
+{
+	int rc = 0;
+	for (uint16_t d = 0; d < config->disk_count && rc == 0; d++) {
+		atomic_store(&seat->opening, d + 1u); // should it not answer
+		rc = protect_check(config, d, raw, err);
+	}
+	atomic_store(&seat->opening, 0);
+	return rc;
+}
+
+int agent_protect(struct agent *agent, struct protection_config *config, bool raw, struct seat **ret_seat, struct err *err)
 {
 	struct protection *running = NULL;
 	int rc = config_fill(agent, config, err);
@@ -600,7 +630,9 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 		return err_set(err, -ENOSPC, "no room for another protection (at most %d)", PROTECTIONS_MAX);
 	rc = start_begin(agent, seat, err);
 	if (rc == 0) {
-		rc = protect_new(agent, config, &running, err);
+		rc = check_images(seat, config, raw, err);
+		if (rc == 0)
+			rc = protect_new(agent, seat, config, &running, err);
 		bool durable = rc == 0;
 		rc = start_end(agent, seat, running, rc, err);
 		if (rc && durable)
@@ -615,28 +647,35 @@ int agent_protect(struct agent *agent, struct protection_config *config, struct 
 	return 0;
 }
 
-// Its disks may not answer: whoever asks for anything else does not wait for them. Called with the lock held, which is let go meanwhile.
-static void stop_unlocked(struct agent *agent, struct seat *seat)
+static void set_reason(struct agent *agent, struct seat *seat, const char *reason)
 {
-	struct protection *running = seat->running;
-	if (!running)
-		return;
-	seat->running = NULL;
-	seat->leaving = true;
-	(void)snprintf(seat->reason, sizeof(seat->reason), "it is being unprotected, and its disks are served to the end of what they were asked for");
-	(void)pthread_mutex_unlock(&agent->lock);
-	wait_saved(agent, running);
-	(void)protection_stop(running); // what it could not save is removed
-	(void)pthread_mutex_lock(&agent->lock);
-	seat->leaving = false;
+	LOCK_SCOPE(&agent->lock);
+	(void)snprintf(seat->reason, sizeof(seat->reason), "%s", reason);
+}
+
+// Its disks may not answer, nor the state directory: whoever asks for anything else does not wait for them. Without the lock; the seat stays, for it leaves.
+static int stop_and_remove(struct agent *agent, struct seat *seat, struct protection *running, const char *name, struct err *err)
+{
+	if (running) {
+		set_reason(agent, seat, "it is being unprotected, and its disks are served to the end of what they were asked for");
+		wait_saved(agent, running);
+		(void)protection_stop(running); // what it could not save is removed
+	}
+	set_reason(agent, seat, "it is being unprotected, and its state is removed");
+	return state_remove(agent, name, err);
 }
 
 int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)
 {
 	char name[NAME_SIZE];
 	memcpy(name, seat->config.name, NAME_SIZE);
-	stop_unlocked(agent, seat);
-	int rc = state_remove(agent, name, err);
+	struct protection *running = seat->running;
+	seat->running = NULL;
+	seat->leaving = true;
+	(void)pthread_mutex_unlock(&agent->lock);
+	int rc = stop_and_remove(agent, seat, running, name, err);
+	(void)pthread_mutex_lock(&agent->lock);
+	seat->leaving = false;
 	if (rc == 0) {
 		seat_remove(agent, seat);
 		log_info("unprotected protection=%s", name);

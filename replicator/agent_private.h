@@ -17,6 +17,8 @@ struct seat { // a protection that is configured; `running` is NULL when it coul
 	char reason[ERR_TEXT_MAX];
 	bool leaving; // a request stops it, without the lock: it is to be shown, and nothing else
 	bool starting; // likewise, one that starts it
+	int64_t starting_since_ms;   // by the monotonic clock
+	_Atomic(unsigned) opening; // then: of which disk the image is being opened, from 1; 0: none is
 };
 
 struct agent {
@@ -52,9 +54,9 @@ struct agent {
 // Replaces the agent's own settings, with `settings_lock` held, and `lock` not. Durable on return.
 int agent_set(struct agent *agent, const struct agent_settings *settings, struct err *err);
 struct seat *agent_find(struct agent *agent, const char *name); // under the lock; NULL when there is none
-// Makes a protection durable and starts it. The configuration's UUIDs and secret are filled in here. The lock is let go while its disks are opened.
-int agent_protect(struct agent *agent, struct protection_config *config, struct seat **ret_seat, struct err *err);
-// Stops it and removes its state. The points at the receiver stay. The lock is let go while its disks end.
+// Makes a protection durable and starts it. `raw`: its images are, however they begin (protect_check.h). The configuration's UUIDs and secret are filled in here. The lock is let go while its disks are opened.
+int agent_protect(struct agent *agent, struct protection_config *config, bool raw, struct seat **ret_seat, struct err *err);
+// Stops it and removes its state. The points at the receiver stay. The lock is let go while its disks end, and its state is removed.
 int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err);
 // Reads the configuration of a protection that does not run, and starts it. Likewise.
 int agent_restart_seat(struct agent *agent, struct seat *seat, struct err *err);

@@ -13,6 +13,7 @@
 // A bad request is answered with an error; broken framing ends this connection alone.
 #include "replicator/client_private.h"
 
+#include "base/log.h"
 #include "replicator/holder.h"
 
 #include <assert.h>
@@ -112,9 +113,12 @@ static enum parsed parse_option(struct client *client, size_t *ret_need)
 	request->buffer = pool_get(client->host->pool, NBD_ANSWER_MAX);
 	size_t answered = 0;
 	int code = -ENOMEM;
+	bool first = handshake->state == NBD_FLAGS;
 	if (request->buffer)
 		code = nbd_handshake_step(handshake, inbox_at(&client->inbox), *ret_need, request->buffer->data, &answered);
 	inbox_skip(&client->inbox, *ret_need);
+	if (code == -EBADMSG && first)
+		log_warning("a client was closed whose handshake flags are not those of a fixed newstyle NBD client: use one of after 2014");
 	if (code || !answered)
 		client_request_drop(request);
 	else

@@ -44,7 +44,11 @@ static int open_images(struct export *export, const struct export_config *config
 		const struct export_disk_config *from = &config->disk[export->count];
 		struct image *image = &export->image[export->count];
 		struct nbd_export *nbd = &export->nbd[export->count];
+		if (config->opening)
+			atomic_store(config->opening, export->count + 1u);
 		int code = image_open(image, from->path, from->read_only, err);
+		if (config->opening)
+			atomic_store(config->opening, 0);
 		if (code)
 			return code;
 		image_attach(image, &export->ring);
@@ -201,7 +205,9 @@ bool export_disturbed(struct export *export, uint16_t disk)
 {
 	assert(!export->running && disk < export->count);
 	const struct image *image = &export->image[disk];
-	return export->run_dir && image_file_system_known(image) &&
+	if (image->block_device && (!export->run_dir || !image_settle(image)))
+		return true;
+	return export->run_dir && (image->block_device || image_file_system_known(image)) &&
 	       rest_disturbed(export->run_dir, export->protection, export->nbd[disk].name, image->fd);
 }
 
@@ -209,11 +215,14 @@ bool export_disturbed(struct export *export, uint16_t disk)
 static void begin_notes(struct export *export)
 {
 	struct err err;
-	for (uint16_t d = 0; export->run_dir && d < export->count; d++)
-		if (image_file_system_known(&export->image[d]) &&
-		    rest_begin(&export->image[d].rest, export->run_dir, export->protection, export->nbd[d].name, &err))
+	for (uint16_t d = 0; export->run_dir && d < export->count; d++) {
+		struct image *image = &export->image[d];
+		image->synced = true; // nothing of ours is unwritten (N3)
+		if ((image->block_device || image_file_system_known(image)) &&
+		    rest_begin(&image->rest, export->run_dir, export->protection, export->nbd[d].name, image->fd, &err))
 			log_warning("after a crash all of the disk would be compared protection=%s disk=%s: %s", export->protection,
 				    export->nbd[d].name, err.text);
+	}
 }
 
 // ---- the socket
@@ -447,6 +456,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.dirty_bytes = atomic_load_explicit(&seen->dirty_bytes, memory_order_relaxed),
 		.spilled_bytes = atomic_load_explicit(&seen->spilled_bytes, memory_order_relaxed),
 		.marked_regions = atomic_load_explicit(&seen->marked_regions, memory_order_relaxed),
+		.block_device = export->image[disk].block_device,
 		.unproven_bytes = atomic_load_explicit(&seen->unproven_bytes, memory_order_relaxed),
 		.tracking_memory = atomic_load_explicit(&seen->tracking_memory, memory_order_relaxed),
 		.tracking_lost = atomic_load_explicit(&seen->lost, memory_order_acquire),

@@ -54,6 +54,7 @@ struct export_config {
 	unsigned mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max;
 	const char *run_dir;	     // where it is noted how the images were when they were left alone (rest.h); NULL: nowhere
 	struct roll *roll;	     // of all exports of the agent; NULL: none is kept
+	_Atomic(unsigned) *opening;  // set to 1 and up while the image of that disk is opened, else 0; NULL: nobody asks
 	unsigned sweep_rest_ms;	     // so long after marks were looked through they are left alone (see intent_sweep()); 0 for 5 s
 };
 
@@ -135,6 +136,7 @@ struct export_stats { // per disk
 	uint64_t marked_regions;  // as this thread knows them; what a crash would have compared
 	uint64_t unproven_bytes;  // told as holes, and not read yet (audit.h)
 	uint64_t tracking_memory; // bytes of dirty maps and marks
+	bool block_device;	  // of which nothing is known after this host died (rest.h)
 	bool tracking_lost;	  // a commit failed: the disk needs a sync, and the guest does not wait for marks any more
 	char tracking_error[ERR_TEXT_MAX]; // why, and when (UTC); "" without
 };

@@ -241,6 +241,13 @@ static bool quiet(const struct export *export)
 	return group_quiet(&export->group) && marks_quiet(export);
 }
 
+// N1 of rest.h: this thread alone begins changes.
+static void images_rest(struct export *export)
+{
+	for (uint16_t d = 0; d < export->count; d++)
+		image_rests(&export->image[d]);
+}
+
 static void ending_step(struct export *export)
 {
 	if (export->clients || !quiet(export))
@@ -257,14 +264,13 @@ static void ending_step(struct export *export)
 	if (export->state == EXPORT_SYNCING && !export->final_pending && !export->group.preserve.bytes &&
 	    !export->group.spill.transit && !export->group.spill.punching)
 		export->state = EXPORT_ENDED;
+	if (export->state == EXPORT_ENDED)
+		images_rest(export);
 }
 
-// N1 of rest.h: this thread alone begins changes.
 static void on_sleep(struct ring *ring)
 {
-	struct export *export = HOLDER(ring, struct export, ring);
-	for (uint16_t d = 0; d < export->count; d++)
-		image_rests(&export->image[d]);
+	images_rest(HOLDER(ring, struct export, ring));
 }
 
 static int loop_init(struct export *export)

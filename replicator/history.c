@@ -148,6 +148,14 @@ uint64_t history_bytes(const struct history *history, uint64_t ns, uint64_t disk
 	return min_u64((uint64_t)bytes, disk_bytes);
 }
 
+uint64_t history_samples(const struct history *history)
+{
+	uint64_t most = 0;
+	for (unsigned i = 0; i < HISTORY_STRETCHES; i++)
+		most = max_u64(most, history->stretch[i].samples);
+	return most;
+}
+
 // --- what if ---
 
 // A cycle as the scheduler expects it, with its quarter and its little of the objective.

@@ -53,6 +53,8 @@ struct what_if {
 	uint64_t retention_bytes; // of all points that are kept, at the most
 	uint64_t crash_bytes;	  // to be read again after a crash, at the end of such a stretch
 };
+// Of the stretch of which there are most; 0: nothing was seen yet. Beside other work that is not always the shortest.
+uint64_t history_samples(const struct history *history);
 void history_what_if(const struct history *history, const struct what_if_setting *setting, uint64_t rpo_ns, struct what_if *ret_what_if);
 // The smallest RPO from 1 s to 24 h, to a sixteenth, from which on every one is kept; 0: none is.
 uint64_t history_smallest_rpo(const struct history *history, const struct what_if_setting *setting);

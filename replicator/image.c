@@ -5,6 +5,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/size.h"
+#include "replicator/device_counts.h"
 #include "replicator/export.h"
 
 #include <errno.h>
@@ -16,7 +17,6 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <time.h>
 #include <xxhash.h>
 
@@ -189,32 +189,17 @@ static int64_t stat_ns(const struct timespec *ts)
 	return ts->tv_sec * INT64_C(1000000000) + ts->tv_nsec;
 }
 
-static uint64_t number_of(const char *path, unsigned field)
-{
-	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char text[512] = "";
-	if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
-		return UINT64_MAX;
-	char *at = text;
-	for (unsigned i = 0; i < field; i++)
-		(void)strtoull(at, &at, 10);
-	return strtoull(at, NULL, 10);
-}
-
 // A block device has no time of its last change: mounting it and writing files touches nothing of its node. What stands in
 // is what the kernel counts: sectors written and discarded since the device came up, which device that was (a
 // sequence number that each attachment gets), and since which boot. Where one cannot be read, no two identities are the same.
-static void device_identify(const struct image *image, const struct stat *st, struct image_identity *identity)
+static void device_identify(const struct image *image, struct image_identity *identity)
 {
-	char path[96], boot[64] = "";
-	uint64_t sequence = 0;
-	(void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/stat", major(st->st_rdev), minor(st->st_rdev));
-	uint64_t written = number_of(path, 6), discarded = number_of(path, 13);
+	char boot[64] = "";
+	struct device_counts counts = {0};
 	AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	bool known = written != UINT64_MAX && discarded != UINT64_MAX && ioctl(image->fd, BLKGETDISKSEQ, &sequence) == 0 &&
-		     fd >= 0 && read(fd, boot, sizeof(boot) - 1) > 0;
-	identity->inode = sequence;
-	identity->mtime_ns = (int64_t)(written ^ discarded << 40);
+	bool known = device_counts_read(image->fd, &counts) && fd >= 0 && read(fd, boot, sizeof(boot) - 1) > 0;
+	identity->inode = counts.sequence;
+	identity->mtime_ns = (int64_t)(counts.written ^ counts.discarded << 40);
 	identity->ctime_ns = known ? (int64_t)XXH3_64bits(boot, sizeof(boot)) : clock_wall_ns();
 }
 
@@ -241,7 +226,7 @@ int image_identify(const struct image *image, struct image_identity *ret_identit
 		.born_ns = image->block_device ? 0 : born_ns(image->fd),
 	};
 	if (image->block_device)
-		device_identify(image, &st, ret_identity);
+		device_identify(image, ret_identity);
 	return 0;
 }
 

@@ -43,6 +43,8 @@ struct image {
 		uint64_t pending, moved_ns; // when the first of them began, or the newest ended
 	} owed_reads, owed_changes;
 	struct rest rest;      // how it was when it was last left alone
+	uint64_t changes;      // that were begun
+	bool synced;	       // since the last of them
 	bool no_pipe;	       // its file system takes nothing from a pipe: each such write is copied once more
 };
 

@@ -56,6 +56,7 @@ struct image_op {
 	struct image *image;
 	struct aio *aio;
 	uint64_t at; // bytes done
+	uint64_t covers; // a sync: so many changes; 0: not all of them had ended
 	struct image_op *next;
 };
 
@@ -179,6 +180,8 @@ static void op_finish(struct image_op *op, int res)
 	op->next = image->spare;
 	image->spare = op;
 	op_ends(image, aio);
+	if (aio->kind == AIO_SYNC && res == 0)
+		image->synced = op->covers == image->changes;
 	aio->done(aio, res);
 }
 
@@ -389,11 +392,18 @@ static void by_reader(struct image_op *op)
 	reader_read(op->image->reader, &op->job);
 }
 
+static void change_begins(struct image *image)
+{
+	rest_stir(&image->rest); // N1 of rest.h
+	image->changes++;
+	image->synced = false;
+}
+
 static void image_submit(struct aio_backend *backend, struct aio *aio)
 {
 	struct image *image = HOLDER(backend, struct image, backend);
 	if (aio->kind == AIO_WRITE || aio->kind == AIO_PUNCH || aio->kind == AIO_ZERO)
-		rest_stir(&image->rest); // N1 of rest.h
+		change_begins(image);
 	if (aio->kind == AIO_WRITE && !aio->background && write_direct(image, aio)) {
 		write_now(image, aio);
 		return;
@@ -418,6 +428,7 @@ static void submit_from(struct image *image, struct aio *aio, uint64_t at)
 	op->aio = aio;
 	op->at = at;
 	op->next = NULL;
+	op->covers = image->owed_changes.pending ? 0 : image->changes;
 	op_begins(image, aio);
 	if (for_reader(image, aio))
 		by_reader(op);
@@ -427,7 +438,7 @@ static void submit_from(struct image *image, struct aio *aio, uint64_t at)
 
 void image_rests(struct image *image)
 {
-	if (!image->owed_changes.pending)
+	if (!image->owed_changes.pending && (image->synced || !image->block_device))
 		rest_now(&image->rest, image->fd);
 }
 

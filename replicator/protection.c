@@ -25,6 +25,7 @@ static int open_export(struct protection *p, struct err *err)
 	config->spill_dir = spill_dir;
 	config->run_dir = p->place.run_dir;
 	config->roll = p->place.roll;
+	config->opening = p->place.opening;
 	config->marker = (struct export_marker){
 		.commit = tracking_commit, .note = tracking_note, .lose = tracking_lose, .forsake = tracking_forsake, .context = p};
 	config->disk_count = p->config.disk_count;

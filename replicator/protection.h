@@ -36,6 +36,7 @@ struct protection_place { // what all protections of an agent share; outlives th
 	struct env_root *state;
 	const char *state_dir; // its path
 	const char *run_dir;
+	uint64_t boot; // state_note.h
 	const struct identity *identity;
 	struct desk *desk;   // slots of cycles; NULL: each runs when it is due
 	bool accounts;	     // keep a record of ages; whoever asks for it calls protection_tick()
@@ -44,6 +45,7 @@ struct protection_place { // what all protections of an agent share; outlives th
 	struct crew *crew;   // digests and compresses for all of them; NULL: each does its own
 	_Atomic(uint64_t) *audit_turn_ns; // the next turn to read holes that nobody has; NULL: each has its own
 	size_t known_bytes;  // of the table of known digests of each protection
+	_Atomic(unsigned) *opening; // of one that starts: see export.h; NULL: nobody asks
 };
 
 // Opens the images, decides from the state files what is dirty, serves the disks and starts the thread. With `is_new` there is

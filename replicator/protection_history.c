@@ -87,7 +87,7 @@ json_t *protection_plan_json(struct protection *p, const uint64_t *rpo_ms, unsig
 		history_what_if(&p->history, &setting, rpo_ms[i] * MS_NS, &w);
 		(void)json_array_append_new(list, what_if_json(&w));
 	}
-	uint64_t samples = p->history.stretch[0].samples, smallest_ns = history_smallest_rpo(&p->history, &setting);
+	uint64_t samples = history_samples(&p->history), smallest_ns = history_smallest_rpo(&p->history, &setting);
 	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "name", p->config.name, "rpo_ms", json_count(p->config.rpo_ms), "rate",
 			 setting.rate ? json_count(setting.rate) : json_null(), "samples", json_count(samples), "smallest_rpo_ms",
 			 samples && smallest_ns ? json_count(smallest_ns / MS_NS) : json_null(), "plans", list);

@@ -46,7 +46,7 @@ static const char *lost_why(const struct protection *p, uint16_t disk, const str
 static void price_add(struct price *price, const struct export_stats *stats, uint64_t size, bool lost)
 {
 	price->dirty_bytes += stats->dirty_bytes;
-	price->reread_bytes += lost ? size : min_u64(stats->marked_regions * REGION_SIZE, size);
+	price->reread_bytes += lost || stats->block_device ? size : min_u64(stats->marked_regions * REGION_SIZE, size);
 }
 
 // After a crash whole blocks are looked at, so a dirty piece may cost a block. What is in a cut is in no map: then only
@@ -178,7 +178,8 @@ static void set_objective(struct protection *p, json_t *json)
 	(void)json_object_set_new(json, "clock_offset_ms", p->greeted ? json_integer(p->clock_offset.offset_ns / (int64_t)MS_NS) : json_null());
 	(void)json_object_set_new(json, "clock_error_ms", p->greeted ? json_count(p->clock_offset.error_ns / MS_NS) : json_null());
 	int64_t left_ns = p->point_cut_mono_ns + (int64_t)(p->config.rpo_ms * MS_NS) - (int64_t)now_ns;
-	(void)json_object_set_new(json, "deadline_in_ms", p->has_point ? json_integer(left_ns / (int64_t)MS_NS) : json_null());
+	bool bound = p->has_point && !p->fenced; // by an objective: nothing newer comes of one that was failed over
+	(void)json_object_set_new(json, "deadline_in_ms", bound ? json_integer(left_ns / (int64_t)MS_NS) : json_null());
 	uint64_t rate = p->flow ? limiter_flow_rate(p->flow) : BANDWIDTH_UNLIMITED;
 	(void)json_object_set_new(json, "bandwidth_limit", rate == BANDWIDTH_UNLIMITED ? json_null() : json_count(rate));
 	(void)json_object_set_new(json, "bandwidth_used", p->flow ? json_count(limiter_flow_used(p->flow)) : json_null());

@@ -30,6 +30,7 @@ void tracking_done(struct protection *p)
 {
 	for (unsigned i = 0; i < DISKS_MAX; i++) {
 		state_file_close(p->tracking[i].file);
+		state_note_close(&p->tracking[i].note);
 		(void)pthread_mutex_destroy(&p->tracking[i].lock);
 	}
 }
@@ -109,6 +110,12 @@ static bool position_joins(struct protection *p, const struct state_position *po
 	return true;
 }
 
+static struct state_note_place note_place(const struct protection *p, unsigned disk)
+{
+	return (struct state_note_place){.env = p->place.env, .run_dir = p->place.run_dir, .boot = p->place.boot,
+					 .protection = p->config.name, .disk = p->config.disk[disk].name};
+}
+
 static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_new, const struct image_identity *identity)
 {
 	const char *disk_name = p->config.disk[disk].name;
@@ -123,6 +130,13 @@ static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_n
 	enum sync_reason reason =
 		state_file_load(p->place.state, name, disk_name, &expected, identity, is_new, dirty, &position);
 	bool known = reason == SYNC_NONE || reason == SYNC_UNCLEAN_STOP;
+	struct state_note_place place = note_place(p, disk);
+	if (known && !state_file_noted(p->place.state, name, &place)) {
+		log_warning("the state file is not the one that this host had last: the state directory was brought back from a copy protection=%s disk=%s",
+			    p->config.name, disk_name);
+		dirty_mark_all(dirty);
+		return SYNC_STATE_FOREIGN;
+	}
 	if (known && position_joins(p, &position))
 		return reason;
 	dirty_mark_all(dirty);
@@ -132,10 +146,11 @@ static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_n
 static int load_disk(struct protection *p, unsigned disk, bool is_new, struct err *err)
 {
 	struct image_identity identity;
+	bool disturbed = !is_new && export_disturbed(p->export, (uint16_t)disk); // before: what others left unwritten is counted then
 	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
 	if (rc)
 		return rc;
-	identity.disturbed = !is_new && export_disturbed(p->export, (uint16_t)disk);
+	identity.disturbed = disturbed;
 	enum sync_reason reason = read_disk(p, disk, is_new, &identity);
 	p->tracking[disk].sync = reason;
 	if (reason != SYNC_NONE && reason != SYNC_UNCLEAN_STOP)
@@ -163,7 +178,11 @@ static int open_disk(struct protection *p, unsigned disk, bool is_new, struct er
 	if (rc)
 		return rc;
 	struct err why = {0};
-	rc = state_file_open_run(p->place.state, name, p->config.disk[disk].name, &p->position, &identity, dirty, &t->file, &why);
+	struct state_note_place place = note_place(p, disk);
+	if (state_note_open(&t->note, &place, &why))
+		log_warning("a state directory that is brought back from a copy would be believed protection=%s disk=%s: %s", p->config.name,
+			    p->config.disk[disk].name, why.text);
+	rc = state_file_open_run(p->place.state, name, p->config.disk[disk].name, &p->position, &identity, dirty, &t->note, &t->file, &why);
 	if (rc == 0) {
 		export_set_marked(p->export, (uint16_t)disk, dirty);
 		lost_note_remove(p->place.env, p->place.run_dir, p->config.name, p->config.disk[disk].name);

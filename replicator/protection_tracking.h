@@ -28,6 +28,7 @@ struct protection;
 struct tracking { // of one disk
 	pthread_mutex_t lock; // over `file` and `lost`: the marker thread and the cycle thread use them. Taken before the protection's
 	struct state_file *file;
+	struct state_note note;
 	bool lost;
 	_Atomic bool forsaken; // a commit does not return: the note stands, or is being written; `lost` follows with the lock
 	// Under the protection's lock:

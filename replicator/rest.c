@@ -4,13 +4,16 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/names.h"
+#include "replicator/device_counts.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -18,6 +21,7 @@
 static const char MAGIC[8] = "KAGAMIRE";
 
 enum { REST_FILE_BYTES = 4096, REST_PATH_BYTES = 4096 };
+#define REST_SLACK_NS INT64_C(2000000000) // a change has its time that long after the note of it at the most
 
 static int64_t ns_of(const struct timespec *ts)
 {
@@ -25,7 +29,7 @@ static int64_t ns_of(const struct timespec *ts)
 }
 
 // 0 where the kernel does not tell: the note is in memory as a rule, and no older than the boot.
-static uint64_t boot_hash(void)
+uint64_t rest_boot(void)
 {
 	char text[64];
 	AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
@@ -51,7 +55,7 @@ static bool note_read(const char *path, struct rest_page *ret_page)
 {
 	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	return fd >= 0 && read(fd, ret_page, sizeof(*ret_page)) == (ssize_t)sizeof(*ret_page) &&
-	       memcmp(ret_page->magic, MAGIC, sizeof(MAGIC)) == 0 && ret_page->boot == boot_hash();
+	       memcmp(ret_page->magic, MAGIC, sizeof(MAGIC)) == 0 && ret_page->boot == rest_boot();
 }
 
 static bool same(const struct rest_page *page, const struct stat *st)
@@ -60,16 +64,40 @@ static bool same(const struct rest_page *page, const struct stat *st)
 	       page->ctime_ns == ns_of(&st->st_ctim);
 }
 
+// A device that has counted nothing since it came up may be one that counts nothing.
+static bool counts_tell(const struct device_counts *counts)
+{
+	return counts->written != 0;
+}
+
+static bool device_same(const struct rest_page *page, int fd)
+{
+	struct device_counts now;
+	return device_counts_read(fd, &now) && counts_tell(&now) && now.sequence == page->sequence && now.written == page->written &&
+	       now.discarded == page->discarded;
+}
+
 bool rest_disturbed(const char *run_dir, const char *protection, const char *disk, int fd)
 {
 	char path[REST_PATH_BYTES];
 	struct rest_page page;
 	struct stat st;
-	if (path_of(path, run_dir, protection, disk) || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+	if (path_of(path, run_dir, protection, disk) || fstat(fd, &st) < 0)
+		return false;
+	if (S_ISBLK(st.st_mode)) // whose counts begin anew at each boot
+		return !note_read(path, &page) || page.boot == 0 || !atomic_load(&page.at_rest) || !device_same(&page, fd);
+	if (!S_ISREG(st.st_mode))
 		return false;
 	if (note_read(path, &page))
-		return atomic_load(&page.at_rest) && !same(&page, &st);
+		return atomic_load(&page.at_rest) ? !same(&page, &st) : ns_of(&st.st_ctim) > atomic_load(&page.stirred_ns) + REST_SLACK_NS;
 	return ns_of(&st.st_ctim) > boot_wall_ns();
+}
+
+// In memory alone: elsewhere a store to a page may wait for a disk, and every guest with it, or find no room, which is the end of the process.
+static bool is_in_memory(int fd)
+{
+	struct statfs fs;
+	return fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
 }
 
 // All of its room is taken now: a page of it that could not be had later would be the end of the process.
@@ -79,6 +107,8 @@ static int note_make(const char *path, struct rest_page **ret_page)
 	AUTO_CLOSE int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
+	if (!is_in_memory(fd))
+		return -EMEDIUMTYPE;
 	ssize_t wrote = write(fd, zeros, sizeof(zeros));
 	if (wrote != (ssize_t)sizeof(zeros))
 		return wrote < 0 ? -errno : -ENOSPC;
@@ -89,43 +119,72 @@ static int note_make(const char *path, struct rest_page **ret_page)
 	return 0;
 }
 
-int rest_begin(struct rest *rest, const char *run_dir, const char *protection, const char *disk, struct err *err)
+int rest_begin(struct rest *rest, const char *run_dir, const char *protection, const char *disk, int fd, struct err *err)
 {
 	char path[REST_PATH_BYTES], dir[REST_PATH_BYTES];
 	(void)snprintf(dir, sizeof(dir), "%s/rest", run_dir);
-	*rest = (struct rest){0};
+	*rest = (struct rest){.stat_fd = -1};
 	int rc = path_of(path, run_dir, protection, disk);
 	if (rc == 0 && mkdir(dir, 0700) < 0 && errno != EEXIST)
 		rc = -errno;
 	if (rc == 0) {
-		(void)unlink(path); // the file is new: whoever has the older one mapped does not write to ours
+		if (unlink(path) < 0 && errno != ENOENT) // the file is new: whoever has the older one mapped does not write to ours
+			return err_sys(err, -errno, "remove the note %s", path);
 		rc = note_make(path, &rest->page);
 		if (rc)
 			(void)unlink(path);
 	}
+	if (rc == -EMEDIUMTYPE)
+		return err_set(err, rc, "the run directory %s is not in memory (tmpfs), where notes of images are kept", run_dir);
 	if (rc)
 		return err_sys(err, rc, "make the note %s", path);
-	rest->page->boot = boot_hash();
+	struct device_counts counts;
+	struct stat st;
+	rest->device = fstat(fd, &st) == 0 && S_ISBLK(st.st_mode);
+	if (rest->device && device_counts_read(fd, &counts)) {
+		rest->page->sequence = counts.sequence;
+		rest->stat_fd = device_counts_open(fd);
+	}
+	rest_stir(rest);
+	rest->page->boot = rest_boot();
 	memcpy(rest->page->magic, MAGIC, sizeof(MAGIC));
 	return 0;
 }
 
 void rest_end(struct rest *rest)
 {
+	if (rest->page && rest->stat_fd >= 0)
+		(void)close(rest->stat_fd);
 	if (rest->page)
 		(void)munmap(rest->page, REST_FILE_BYTES);
 	rest->page = NULL;
 }
 
-void rest_now(struct rest *rest, int fd)
+static bool note_device(struct rest *rest)
 {
-	struct rest_page *page = rest->page;
+	struct device_counts counts;
+	if (rest->stat_fd < 0 || !device_counts_again(rest->stat_fd, &counts) || !counts_tell(&counts))
+		return false;
+	rest->page->written = counts.written;
+	rest->page->discarded = counts.discarded;
+	return true;
+}
+
+static bool note_file(struct rest_page *page, int fd)
+{
 	struct stat st;
-	if (!page || atomic_load_explicit(&page->at_rest, memory_order_relaxed) || fstat(fd, &st) < 0)
-		return;
+	if (fstat(fd, &st) < 0)
+		return false;
 	page->inode = st.st_ino;
 	page->size = (uint64_t)st.st_size;
 	page->mtime_ns = ns_of(&st.st_mtim);
 	page->ctime_ns = ns_of(&st.st_ctim);
-	atomic_store_explicit(&page->at_rest, 1, memory_order_release);
+	return true;
+}
+
+void rest_now(struct rest *rest, int fd)
+{
+	struct rest_page *page = rest->page;
+	if (page && !atomic_load_explicit(&page->at_rest, memory_order_relaxed) && (rest->device ? note_device(rest) : note_file(page, fd)))
+		atomic_store_explicit(&page->at_rest, 1, memory_order_release);
 }

@@ -9,6 +9,8 @@
 // N1: while the note says that the image is at rest no change of ours is under way, and the image has the identity that stands in it.
 //     So what differs from it was changed by somebody else.
 // N2: an older note is replaced only when the state file that follows from it is durable.
+// N3: of a block device the note has what the kernel counts of it (device_counts.h), taken at a time from which on nothing was written to it by us.
+//     Where it was taken too early the counts have gone on, and all of the device is compared: no time at which it is taken hides a change.
 #ifndef KAGAMI_REPLICATOR_REST_H
 #define KAGAMI_REPLICATOR_REST_H
 
@@ -17,6 +19,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 struct rest_page { // what is in the file; in this machine's own order, since nobody else reads it
 	char magic[8];
@@ -25,28 +28,38 @@ struct rest_page { // what is in the file; in this machine's own order, since no
 	uint32_t reserved;
 	uint64_t inode, size;
 	int64_t mtime_ns, ctime_ns;
+	uint64_t sequence, written, discarded; // of a block device, in place of those four
+	_Atomic int64_t stirred_ns;	       // when the newest change of ours began, by the wall clock
 };
 
 struct rest { // of one image; zeroed: there is no note
 	struct rest_page *page;
+	bool device;
+	int stat_fd; // of a block device; -1: it is not known what was written to it
 };
 
-// Whether somebody else changed the open regular file `fd` since a replicator that died had it. By the note, where there is one that says how the image
-// was at rest; where there is none, since the host was started anew, by the time of its last change, which must be of before that.
-// False where neither says: it died while a change was under way.
+uint64_t rest_boot(void); // a number of this boot of the host; 0 where the kernel does not tell
+// Whether somebody else changed the open image `fd` since a replicator that died had it. Of a regular file by the note, where there is one that says how the
+// image was at rest; where there is none, since the host was started anew, by the time of its last change, which must be of before that.
+// Where it died while a change was under way: by whether the image was changed a while after that began.
+// Of a block device true unless the note proves that nothing was written to it, by nobody: the page cache holds nothing of it that waits (image_settle()).
 bool rest_disturbed(const char *run_dir, const char *protection, const char *disk, int fd);
-// Replaces the note by one that says nothing yet. Where it cannot be made, there is none, and the older one is removed.
-int rest_begin(struct rest *rest, const char *run_dir, const char *protection, const char *disk, struct err *err);
+// Replaces the note by one that says nothing yet. Where it cannot be made, as in a run directory that is not in memory, there is none, and the older one is removed.
+int rest_begin(struct rest *rest, const char *run_dir, const char *protection, const char *disk, int fd, struct err *err);
 void rest_end(struct rest *rest); // the note stays as it is; takes a zeroed one
 
 // Before each change of ours. Any thread.
 static inline void rest_stir(struct rest *rest)
 {
-	if (rest->page)
-		atomic_store_explicit(&rest->page->at_rest, 0, memory_order_seq_cst);
+	if (!rest->page)
+		return;
+	struct timespec now;
+	(void)clock_gettime(CLOCK_REALTIME_COARSE, &now); // that of the files' times; no system call
+	atomic_store_explicit(&rest->page->stirred_ns, now.tv_sec * INT64_C(1000000000) + now.tv_nsec, memory_order_relaxed);
+	atomic_store_explicit(&rest->page->at_rest, 0, memory_order_seq_cst);
 }
 
-// No change is under way, as far as the caller knows, which is the only one to begin them.
+// No change is under way, as far as the caller knows, which is the only one to begin them; of a block device: a sync has ended that began after all of them.
 void rest_now(struct rest *rest, int fd);
 
 #endif

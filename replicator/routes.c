@@ -3,6 +3,7 @@
 #include "replicator/agent_private.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "link/events.h"
 #include "link/daemon.h"
 #include "link/health.h"
@@ -20,10 +21,28 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { OPENS_MS = 5000 }; // an image that hangs is told from one that is slow
+
+// What keeps it, as far as is known: an image, or the state directory.
+static json_t *starting_reason(const struct seat *seat, int64_t starting_ms)
+{
+	unsigned opening = atomic_load(&seat->opening);
+	if (opening == 0 || opening > seat->config.disk_count)
+		return json_string("it is being started: its disks are opened, and its state is read");
+	const char *path = seat->config.disk[opening - 1].path, *name = seat->config.disk[opening - 1].name;
+	char text[ERR_TEXT_MAX];
+	if (starting_ms < OPENS_MS)
+		(void)snprintf(text, sizeof(text), "it is being started: the image %.350s of disk %s is opened", path, name);
+	else
+		(void)snprintf(text, sizeof(text), "the image %.350s of disk %s does not open: see to the storage under it", path, name);
+	return json_text(text);
+}
+
 static json_t *seat_json(const struct seat *seat)
 {
 	if (seat->running)
 		return protection_json(seat->running);
+	int64_t starting_ms = seat->starting ? clock_mono_ms() - seat->starting_since_ms : 0;
 	const struct protection_config *config = &seat->config; // zeros where it could not be read
 	char uuid[UUID_TEXT_SIZE];
 	uuid_format(&config->uuid, uuid);
@@ -35,9 +54,10 @@ static json_t *seat_json(const struct seat *seat)
 			 "name", config->name, "uuid", uuid, "site", config->site, "codec", protection_codec_name(config), "digest",
 			 digest_kind_name(config->digest.kind), "rpo_ms",
 			 json_count(config->rpo_ms), "points_keep", (int)config->points_keep, "state", seat->starting ? "starting" : "failed", "reason",
-			 json_text(seat->reason), "connected", 0, "rpo_violated", 1, "sync_reason", "point", "age_ms", "progress",
+			 seat->starting ? starting_reason(seat, starting_ms) : json_text(seat->reason), "connected", 0, "rpo_violated", 1, "sync_reason", "point", "age_ms", "progress",
 			 "next_cut_in_ms", "last_cycle", "dirty_bytes", 0, "cycles", "started", 0, "committed", 0, "last_error", "",
 			 "disks", disks);
+	(void)json_object_set_new(json, "starting_ms", seat->starting ? json_integer(starting_ms) : json_null());
 	health_tell(json, false);
 	return json;
 }
@@ -213,7 +233,7 @@ static int read_disks(json_t *disks, struct protection_config *config, struct er
 	return 0;
 }
 
-static int read_protect(const json_t *body, struct protection_config *config, struct err *err)
+static int read_protect(const json_t *body, struct protection_config *config, bool *ret_raw, struct err *err)
 {
 	const char *name = NULL, *site = NULL, *codec = "zstd", *digest = "xxh3";
 	uint64_t points = POINTS_KEEP_DEFAULT;
@@ -230,6 +250,7 @@ static int read_protect(const json_t *body, struct protection_config *config, st
 		{"codec", .text = &codec},
 		{"digest", .text = &digest},
 		{"seed", .flag = &seed},
+		{"force", .flag = ret_raw},
 		{"priority", .text = &text.priority},
 		{"objective_ppm", .number = &config->settings.objective_ppm, .least = OBJECTIVE_PPM_MIN, .most = OBJECTIVE_PPM_MAX},
 		{"offpeak", .text = &text.offpeak, .least = 1},
@@ -263,7 +284,8 @@ static unsigned post_protections(void *context, const struct control_request *re
 	if (!config)
 		return control_fail(ret_body, -ENOMEM, "out of memory");
 	struct site site;
-	int rc = read_protect(request->body, config, &err);
+	bool raw = false;
+	int rc = read_protect(request->body, config, &raw, &err);
 	if (rc == 0)
 		rc = site_load(agent->place.state, config->site, &site, &err); // the state directory may not answer: nothing is locked
 	LOCK_SCOPE(&agent->lock);
@@ -272,13 +294,14 @@ static unsigned post_protections(void *context, const struct control_request *re
 			     config->name, config->name);
 	struct seat *seat = NULL;
 	if (rc == 0)
-		rc = agent_protect(agent, config, &seat, &err);
+		rc = agent_protect(agent, config, raw, &seat, &err);
 	if (rc)
 		return control_fail(ret_body, rc, err.text);
 	*ret_body = seat_json(seat);
 	return 201;
 }
 
+// Of one that does not run they are read from the state directory, which may not answer: nobody else waits for that.
 static int seat_syncs(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
 	(void)body;
@@ -286,8 +309,12 @@ static int seat_syncs(struct agent *agent, struct seat *seat, const json_t *body
 		*ret_body = protection_syncs_json(seat->running);
 		return 0;
 	}
+	char name[NAME_SIZE];
+	memcpy(name, seat->config.name, NAME_SIZE);
 	AUTO_FREE struct sync_log *log = malloc(sizeof(*log));
-	int rc = log ? sync_log_load(agent->place.state, seat->config.name, log, err) : err_sys(err, -ENOMEM, "read the syncs");
+	(void)pthread_mutex_unlock(&agent->lock);
+	int rc = log ? sync_log_load(agent->place.state, name, log, err) : err_sys(err, -ENOMEM, "read the syncs");
+	(void)pthread_mutex_lock(&agent->lock);
 	if (rc == 0)
 		*ret_body = sync_log_json(log);
 	return rc;

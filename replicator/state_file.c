@@ -28,6 +28,7 @@ struct state_file {
 	struct state_header header; // the newest that is durable
 	int newest;		    // its slot
 	struct state_marks marks;
+	struct state_note *note; // NULL: none
 	bool broken; // a write or sync failed: what lies in the file is not known
 	bool either; // another was to take its name, and it is not known for certain which of the two has it
 };
@@ -125,6 +126,42 @@ enum sync_reason state_file_load(struct env_root *root, const char *name, const 
 	return reason;
 }
 
+bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place)
+{
+	struct env_file *file = NULL;
+	struct state_header h;
+	if (env_open(root, name, ENV_READ, &file))
+		return false;
+	struct state_print print = {0};
+	bool noted = state_header_read(file, &h) >= 0 && state_marks_digest_of(file, &h, &print.marks);
+	env_close(file);
+	print.instance = h.instance;
+	return noted && !state_note_against(place, &print, h.phase == STATE_CLEAN);
+}
+
+static struct state_print print_of(const struct state_file *state)
+{
+	return (struct state_print){.instance = state->header.instance, .marks = state_marks_digest(state->marks.bytes, state->marks.sectors)};
+}
+
+static void note_next(const struct state_file *state)
+{
+	struct state_print print;
+	if (!state->note)
+		return;
+	print = print_of(state);
+	state_note_next(state->note, &print);
+}
+
+static void note_keep(const struct state_file *state)
+{
+	struct state_print print;
+	if (!state->note)
+		return;
+	print = print_of(state);
+	state_note_keep(state->note, &print);
+}
+
 // --- a file as a whole ---
 
 static int name_dir(const char *name, char dir[FILE_NAME_SIZE])
@@ -174,15 +211,20 @@ static int file_prepare(struct env_root *root, const char *name, struct state_fi
 }
 
 // It is what `name` stands for, durable. After a failure either file may be.
-static int file_publish(struct env_root *root, const char *name)
+static int file_publish(struct env_root *root, const char *name, const struct state_file *state)
 {
 	char temp[FILE_NAME_SIZE], dir[FILE_NAME_SIZE];
+	note_next(state);
 	int rc = name_new(name, temp);
 	if (rc == 0)
 		rc = name_dir(name, dir);
 	if (rc == 0)
 		rc = env_rename(root, temp, name);
-	return rc ? rc : env_sync_dir(root, dir);
+	if (rc == 0)
+		rc = env_sync_dir(root, dir);
+	if (rc == 0)
+		note_keep(state);
+	return rc;
 }
 
 // A state of its own for a file that has yet to be prepared: no region is marked.
@@ -215,8 +257,8 @@ static struct image_identity running(const struct image_identity *identity)
 }
 
 int state_file_open_run(struct env_root *root, const char *name, const char *disk, const struct state_position *position,
-			const struct image_identity *identity, const struct dirty *dirty, struct state_file **ret_file,
-			struct err *err)
+			const struct image_identity *identity, const struct dirty *dirty, struct state_note *note,
+			struct state_file **ret_file, struct err *err)
 {
 	struct state_header h = {.position = *position, .size = dirty->size, .identity = running(identity)};
 	struct state_file *state = NULL;
@@ -225,10 +267,12 @@ int state_file_open_run(struct env_root *root, const char *name, const char *dis
 	for (uint64_t r = 0; rc == 0 && r < dirty->regions; r++)
 		if (dirty->region[r])
 			state_marks_put(&state->marks, r, true);
-	if (rc == 0)
+	if (rc == 0) {
+		state->note = note;
 		rc = file_prepare(root, name, state);
+	}
 	if (rc == 0)
-		rc = file_publish(root, name);
+		rc = file_publish(root, name, state);
 	if (rc) {
 		state_file_close(state);
 		return err_sys(err, rc, "write the state file %s", name);
@@ -252,7 +296,8 @@ static int file_resize(struct state_file **file, struct env_root *root, const ch
 	if (rc == 0)
 		rc = file_prepare(root, name, new);
 	if (rc == 0) {
-		rc = file_publish(root, name);
+		new->note = old->note;
+		rc = file_publish(root, name, new);
 		old->broken = old->either = rc != 0;
 	}
 	if (rc) {
@@ -320,9 +365,12 @@ int state_file_marks(struct state_file *state, const uint64_t *set, size_t sets,
 		state_marks_put(&state->marks, set[i], true);
 	if (!state_marks_differ(&state->marks))
 		return 0;
+	note_next(state);
 	int rc = state_marks_write(&state->marks, state->file);
 	if (rc == 0 && before < sets)
 		rc = env_sync(state->file);
+	if (rc == 0)
+		note_keep(state);
 	return step_end(state, rc, err);
 }
 

@@ -14,6 +14,7 @@
 #include "base/names.h"
 #include "replicator/dirty.h"
 #include "replicator/export.h"
+#include "replicator/state_note.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -57,13 +58,16 @@ struct state_file;
 enum sync_reason state_file_load(struct env_root *root, const char *name, const char *disk,
 				 const struct state_position *expected, const struct image_identity *identity, bool is_new,
 				 struct dirty *dirty, struct state_position *ret_position);
+// Of a file that state_file_load() took: false where it is another than the note says, one that was brought back from a copy.
+bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place);
 
 // A new file in the place of whatever `name` was, which says that a replicator runs, and in which the regions of `dirty` are
 // marked; `dirty` must hold all that is relative to `position`. Durable on return. After a failure the old file or the new
 // one is there, either true as long as nothing is written to the image; who serves all the same calls state_file_lose(NULL, ...) first.
+// `note`: open; it says what the file is from here to its close (K1). NULL: nothing does.
 int state_file_open_run(struct env_root *root, const char *name, const char *disk, const struct state_position *position,
-			const struct image_identity *identity, const struct dirty *dirty, struct state_file **ret_file,
-			struct err *err);
+			const struct image_identity *identity, const struct dirty *dirty, struct state_note *note,
+			struct state_file **ret_file, struct err *err);
 
 // Marks and unmarks regions of the disk, given in any order; one that is in both lists is marked. On return all of `set` is
 // durable; what is only cleared is not synced, nor is anything when all of `set` was marked before. One write for

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 enum { SECTOR = STATE_MARK_SECTOR, BITS_AT = 32 };
 
@@ -86,6 +87,24 @@ bool state_marks_has(const struct state_marks *marks, uint64_t region)
 {
 	unsigned char bit;
 	return *bits_of(marks, region, &bit) & bit;
+}
+
+uint64_t state_marks_digest(const unsigned char *bytes, uint64_t sectors)
+{
+	uint64_t digest = sectors;
+	for (uint64_t s = 0; s < sectors; s++)
+		digest = XXH3_64bits_withSeed(bytes + s * SECTOR + BITS_AT, SECTOR - BITS_AT, digest);
+	return digest;
+}
+
+bool state_marks_digest_of(struct env_file *file, const struct state_header *h, uint64_t *ret_digest)
+{
+	uint64_t sectors = state_mark_sectors(h->size);
+	AUTO_FREE unsigned char *bytes = malloc(sectors * SECTOR);
+	if (!bytes || env_pread_full(file, bytes, sectors * SECTOR, STATE_MARKS_AT))
+		return false;
+	*ret_digest = state_marks_digest(bytes, sectors);
+	return true;
 }
 
 bool state_marks_differ(const struct state_marks *marks)

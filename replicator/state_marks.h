@@ -26,6 +26,10 @@ void state_marks_put(struct state_marks *marks, uint64_t region, bool on); // a 
 bool state_marks_has(const struct state_marks *marks, uint64_t region);
 // Gives the touched sectors their checksums; they are touched no more.
 void state_marks_seal(struct state_marks *marks);
+// A digest of which regions are marked: of `sectors` of them as they lie in a file or in memory, whatever their checksums.
+uint64_t state_marks_digest(const unsigned char *bytes, uint64_t sectors);
+// Of a file whose header is that: true unless it cannot be read.
+bool state_marks_digest_of(struct env_file *file, const struct state_header *header, uint64_t *ret_digest);
 bool state_marks_differ(const struct state_marks *marks); // whether any sector is touched
 // Seals the touched sectors and writes them, one write for each run of them. Not synced.
 int state_marks_write(struct state_marks *marks, struct env_file *file);

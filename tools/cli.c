@@ -132,9 +132,10 @@ int cli_refused(const struct cli *cli, enum http_daemon daemon, struct http_repl
 		(void)cli_print_json(json_incref(reply->body));
 	show_clean(reply->body);
 	const char *message = show_text_of(error, "message");
+	enum cli_exit exit = strcmp(show_text_of(error, "code"), "EINVAL") == 0 ? CLI_USAGE : CLI_REFUSED; // what it was asked makes no sense to it
 	int rc;
 	if (message[0])
-		rc = cli_fail(cli, CLI_REFUSED, "%s", message);
+		rc = cli_fail(cli, exit, "%s", message);
 	else
 		rc = cli_fail(cli, CLI_REFUSED, "%s answered with status %ld and no reason: see its log",
 			      http_daemon_name(daemon), reply->status);

@@ -18,7 +18,7 @@
 enum cli_exit {
 	CLI_DONE = 0,
 	CLI_REFUSED = 1,     // the daemon said no, or the host did
-	CLI_USAGE = 2,	     // the command line makes no sense
+	CLI_USAGE = 2,	     // the command line makes no sense, by itself or to the daemon
 	CLI_UNREACHABLE = 3, // no daemon answers
 	CLI_TIMED_OUT = 4,   // what was waited for did not happen in time
 };
@@ -114,7 +114,7 @@ int cli_ask(const struct cli *cli, enum http_daemon daemon, const char *method, 
 // As cli_ask, where a daemon that is not there is no failure: CLI_DONE and *ret_answer NULL. So is a 404 with `absent_ok`.
 int cli_ask_if_there(const struct cli *cli, enum http_daemon daemon, bool absent_ok, json_t **ret_answer,
 		     const char *path_fmt, ...) __attribute__((format(printf, 5, 6)));
-// The daemon answered with an error: prints it, and takes the body over. Returns CLI_REFUSED.
+// The daemon answered with an error: prints it, and takes the body over. Returns CLI_REFUSED, or CLI_USAGE for an argument that makes no sense to it.
 int cli_refused(const struct cli *cli, enum http_daemon daemon, struct http_reply *reply);
 // No answer came, for the reason in `err`: says what to do. Returns CLI_UNREACHABLE or CLI_TIMED_OUT.
 int cli_unreachable(const struct cli *cli, enum http_daemon daemon, const struct err *err);

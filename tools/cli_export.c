@@ -2,6 +2,7 @@
 // A disk of a point as a file of the caller's: export. The receiver reads, proves and sends; the file is made here, with the rights of
 // who called.
 #include "base/auto.h"
+#include "base/size.h"
 #include "tools/content.h"
 #include "tools/image_out.h"
 #include "tools/out_file.h"
@@ -110,8 +111,8 @@ static int export_run(const struct cli *cli, const struct parse_target *target, 
 	if (rc == CLI_DONE)
 		print_done(cli, &content, export->qcow2);
 	if (rc == CLI_DONE && content.unproven)
-		rc = cli_fail(cli, CLI_REFUSED, "%s is not what was committed: %" PRIu64 " of its blocks are damaged, and in it as the store has them",
-			      cli->argv[1], content.unproven);
+		rc = cli_fail(cli, CLI_REFUSED, "%s is not what was committed: %" PRIu64 " of its blocks %s damaged, and in it as the store has them",
+			      cli->argv[1], content.unproven, ARE(content.unproven));
 	content_done(&content);
 	return rc;
 }

@@ -4,6 +4,7 @@
 #include "format/codec.h"
 #include "format/digest.h"
 #include "tools/cli.h"
+#include "tools/image_look.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
@@ -30,15 +31,17 @@ static int disk_add(const struct cli *cli, json_t *disks, const char *text)
 	json_array_foreach(disks, i, other)
 		if (strcmp(show_text_of(other, "name"), disk.name) == 0)
 			return cli_misused(cli, "the disk \"%s\" is named twice", disk.name);
-	AUTO_FREE char *path = realpath(disk.path, NULL);
-	struct stat st;
-	if (!path || stat(path, &st))
-		return cli_fail(cli, CLI_REFUSED, "%s: %s: name an image that exists on this host", disk.path, strerror(errno));
-	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+	static struct image_look look;
+	int code = image_look(disk.path, &look, &err);
+	if (code == -ETIMEDOUT)
+		return cli_fail(cli, CLI_TIMED_OUT, "%s; nothing was protected", err.text);
+	if (code)
+		return cli_fail(cli, CLI_REFUSED, "%s: name an image that exists on this host", err.text);
+	if (!S_ISREG(look.mode) && !S_ISBLK(look.mode))
 		return cli_fail(cli, CLI_REFUSED, "%s is neither a file nor a block device: name the disk's raw image", disk.path);
-	json_t *entry = json_pack("{s:s, s:s}", "name", disk.name, "path", path);
+	json_t *entry = json_pack("{s:s, s:s}", "name", disk.name, "path", look.path);
 	if (!entry)
-		return cli_fail(cli, CLI_REFUSED, "%s: the path is not UTF-8: rename it", path);
+		return cli_fail(cli, CLI_REFUSED, "%s: the path is not UTF-8: rename it", look.path);
 	(void)json_array_append_new(disks, entry);
 	return CLI_DONE;
 }
@@ -96,6 +99,8 @@ static int options_add(const struct cli *cli, json_t *body)
 			return cli_misused(cli, "--digest: \"%s\" is none of xxh3, blake2b", option[OPT_DIGEST]);
 		(void)json_object_set_new(body, "digest", json_string(option[OPT_DIGEST]));
 	}
+	if (option[OPT_FORCE])
+		(void)json_object_set_new(body, "force", json_true());
 	if (option[OPT_SEED])
 		(void)json_object_set_new(body, "seed", json_true());
 	return cli_set_options(cli, body);

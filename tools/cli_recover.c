@@ -73,7 +73,7 @@ static void print_points(const struct parse_target *target, const json_t *points
 			  show_size_of(point, "wire_bytes").text, show_size_of(point, "stored_bytes").text,
 			  point_note(point, note, sizeof(note)));
 		if (show_number_of(point, "damaged_blocks"))
-			table_note(table, "  ! in quarantine: %s damaged blocks", show_integer_of(point, "damaged_blocks").text);
+			table_note(table, "  ! in quarantine: %s", show_count_of(point, "damaged_blocks", "damaged block").text);
 	}
 	table_print(table, stdout);
 }
@@ -100,7 +100,7 @@ static void print_point(const json_t *point)
 	(void)printf("bytes      %s dirty, %s sent, %s stored\n", show_size_of(point, "dirty_bytes").text,
 		     show_size_of(point, "wire_bytes").text, show_size_of(point, "stored_bytes").text);
 	if (show_number_of(point, "damaged_blocks"))
-		(void)printf("quarantine %s of its blocks are damaged\n", show_integer_of(point, "damaged_blocks").text);
+		(void)printf("quarantine it has %s\n", show_count_of(point, "damaged_blocks", "damaged block").text);
 	(void)printf("disks (qcow2, read-only: a point never changes)\n");
 	print_disks(point);
 }
@@ -165,8 +165,8 @@ static int print_dry_run(const struct cli *cli, const struct parse_target *targe
 		     target->name, show_integer_of(point, "point").text, show_text_of(point, "consistency"),
 		     show_time_of(point, "cut").text, show_duration(lost_ms).text);
 	if (show_number_of(point, "damaged_blocks"))
-		(void)printf("%s of its blocks are damaged: it is in quarantine, and refused without --damaged.\n",
-			     show_integer_of(point, "damaged_blocks").text);
+		(void)printf("It has %s: it is in quarantine, and refused without --damaged.\n",
+			     show_count_of(point, "damaged_blocks", "damaged block").text);
 	(void)printf("It would end replication into this copy (the source is %s now) and make a writable\n"
 		     "overlay on each disk; the point stays as it is:\n",
 		     show_text_of(replica, "state"));

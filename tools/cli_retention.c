@@ -16,7 +16,7 @@ static void print_policy(const json_t *policy)
 	if (keep[0])
 		(void)printf(", and of %s the newest each", keep);
 	if (show_number_of(policy, "floor_hours"))
-		(void)printf("; of the last %s hours one each in any case", show_integer_of(policy, "floor_hours").text);
+		(void)printf("; of the last %s one each in any case", show_count_of(policy, "floor_hours", "hour").text);
 	(void)printf("\n");
 }
 
@@ -47,8 +47,7 @@ static void print_keeps(const char *name, const json_t *plan)
 {
 	const json_t *cost = json_object_get(plan, "cost");
 	const char *error = show_text_of(plan, "cost_error");
-	(void)printf("keeps      %s points of %s\nremoves    %s points\n", show_integer_of(plan, "kept").text, name,
-		     show_integer_of(plan, "removed").text);
+	(void)printf("keeps      %s of %s\nremoves    %s\n", show_count_of(plan, "kept", "point").text, name, show_count_of(plan, "removed", "point").text);
 	if (json_is_object(cost)) {
 		(void)printf("takes now  %s\n", show_size_of(cost, "used_bytes").text);
 		print_bytes("then       ", json_object_get(cost, "used_after"));
@@ -169,6 +168,20 @@ int cli_plan(const struct cli *cli)
 	return retention(cli, cli->argv[1], true);
 }
 
+// It was pinned already: what its text was is nowhere else any more.
+static void print_replaced(const json_t *answer)
+{
+	const char *was = show_text_of(answer, "replaced"), *is = show_text_of(answer, "text");
+	if (!show_has(answer, "replaced"))
+		return;
+	if (strcmp(was, is) == 0)
+		(void)printf("It was pinned already%s.\n", is[0] ? ", with the same text" : "");
+	else if (was[0])
+		(void)printf("Its text was \"%s\"; now it is %s%s%s.\n", was, is[0] ? "\"" : "", is[0] ? is : "empty", is[0] ? "\"" : "");
+	else
+		(void)printf("It was pinned already, without a text.\n");
+}
+
 static int pin(const struct cli *cli, const char *method, json_t *body, const char *done)
 {
 	struct parse_target target;
@@ -187,6 +200,7 @@ static int pin(const struct cli *cli, const char *method, json_t *body, const ch
 	if (cli->json)
 		return cli_print_json(answer);
 	(void)printf("Point %" PRIu64 " of %s %s\n", target.point, target.name, done);
+	print_replaced(answer);
 	json_decref(answer);
 	return CLI_DONE;
 }

@@ -11,27 +11,35 @@
 
 enum { POLL_US = 300000, RATE_LEAST = 64 << 10 };
 
+static struct shown mismatches(const json_t *pass)
+{
+	uint64_t count = show_number_of(pass, "mismatches");
+	struct shown shown;
+	(void)snprintf(shown.text, sizeof(shown.text), "%" PRIu64 " %s", count, count == 1 ? "mismatch" : "mismatches");
+	return shown;
+}
+
 void cli_scrub_line(const json_t *scrub, char text[CLI_SCRUB_LINE])
 {
 	const json_t *pass = json_object_get(scrub, "pass"), *last = json_object_get(scrub, "last");
 	uint64_t total = show_number_of(pass, "total_bytes"), left = show_number_of(pass, "seconds_left");
 	int used = 0;
 	if (json_is_object(last))
-		used = snprintf(text, CLI_SCRUB_LINE, "100 %% of blocks proven since %.19s, %s mismatches", show_time_of(last, "began").text,
-				show_integer_of(last, "mismatches").text);
+		used = snprintf(text, CLI_SCRUB_LINE, "100 %% of blocks proven since %.19s, %s", show_time_of(last, "began").text,
+				mismatches(last).text);
 	else
 		used = snprintf(text, CLI_SCRUB_LINE, "%s", "not every block was proven yet");
 	if (show_number_of(scrub, "damaged_blocks") && used < CLI_SCRUB_LINE)
-		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; %s damaged blocks in quarantine",
-				 show_integer_of(scrub, "damaged_blocks").text);
+		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; %s in quarantine",
+				 show_count_of(scrub, "damaged_blocks", "damaged block").text);
 	if (!json_is_object(pass) && show_has(scrub, "window") && used < CLI_SCRUB_LINE)
 		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; by itself %s only", show_text_of(scrub, "window"));
 	if (json_is_object(pass) && used < CLI_SCRUB_LINE)
-		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; scrubbing %s%s: %.0f %%, %s mismatches",
+		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), "; scrubbing %s%s: %.0f %%, %s",
 				 show_has(pass, "point") ? "point " : "every point",
 				 show_has(pass, "point") ? show_integer_of(pass, "point").text : "",
 				 total ? 100.0 * (double)show_number_of(pass, "done_bytes") / (double)total : 0,
-				 show_integer_of(pass, "mismatches").text);
+				 mismatches(pass).text);
 	if (show_has(pass, "waits_ms") && used < CLI_SCRUB_LINE)
 		used += snprintf(text + used, (size_t)(CLI_SCRUB_LINE - used), ", goes on in %s (%s)", show_duration_of(pass, "waits_ms").text,
 				 show_text_of(scrub, "window"));
@@ -96,8 +104,8 @@ static int scrub_one(const struct cli *cli, const char *name, uint64_t point, js
 		(void)printf("%s: %s\n", name, line);
 	}
 	if (rc == CLI_DONE && wait && show_number_of(scrub, "damaged_blocks"))
-		rc = cli_fail(cli, CLI_REFUSED, "%s blocks of %s are damaged: \"kagami points %s\" tells which points show them",
-			      show_integer_of(scrub, "damaged_blocks").text, name, name);
+		rc = cli_fail(cli, CLI_REFUSED, "%s in %s: \"kagami points %s\" tells which points show what is damaged",
+			      show_count_of(scrub, "damaged_blocks", "damaged block").text, name, name);
 	if (scrub)
 		(void)json_object_set_new(all, name, scrub);
 	return rc;
@@ -115,6 +123,8 @@ static int scrub_all(const struct cli *cli, json_t *all)
 		int rc = scrub_one(cli, show_text_of(replica, "name"), 0, all);
 		worst = rc > worst ? rc : worst;
 	}
+	if (json_array_size(json_object_get(answer, "protections")) == 0 && !cli->json)
+		(void)printf("There is nothing to scrub: the store has no protection.\n");
 	json_decref(answer);
 	return worst;
 }
@@ -129,7 +139,7 @@ int cli_scrub(const struct cli *cli)
 		return cli_misused(cli, "%s", err.text);
 	json_t *all = json_object();
 	int rc = cli->argc ? scrub_one(cli, target.name, target.point, all) : scrub_all(cli, all);
-	if (cli->json && rc != CLI_USAGE && rc != CLI_UNREACHABLE && json_object_size(all)) {
+	if (cli->json && rc != CLI_USAGE && rc != CLI_UNREACHABLE && (json_object_size(all) || cli->option[OPT_ALL])) {
 		int printed = cli_print_json(all);
 		return rc ? rc : printed;
 	}

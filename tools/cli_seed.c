@@ -2,9 +2,11 @@
 // `kagami seed`: an older copy of a disk, put into the store before its protection is there.
 #include "base/names.h"
 #include "tools/cli.h"
+#include "tools/image_look.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,15 +99,16 @@ static json_t *request(const struct cli *cli, const struct seed_name *name, cons
 
 static int make(const struct cli *cli, const struct seed_name *name, const char *file)
 {
-	char path[PATH_MAX];
+	static struct image_look look;
+	struct err err = {0};
 	json_t *answer;
 	if (!cli->option[OPT_FORMAT])
 		return cli_misused(cli, "--format is missing: raw or qcow2; it is never guessed, since a disk's content can look like either");
 	if (cli->option[OPT_MOVE] && cli->option[OPT_REFLINK])
 		return cli_misused(cli, "--move or --reflink, not both");
-	if (!realpath(file, path))
-		return cli_fail(cli, CLI_REFUSED, "%s: %m", file);
-	int rc = cli_ask(cli, HTTP_RECEIVER, "POST", request(cli, name, path), &answer, "/v1/seeds");
+	if (image_look(file, &look, &err))
+		return cli_fail(cli, err.code == -ETIMEDOUT ? CLI_TIMED_OUT : CLI_REFUSED, "%s", err.text);
+	int rc = cli_ask(cli, HTTP_RECEIVER, "POST", request(cli, name, look.path), &answer, "/v1/seeds");
 	if (rc == CLI_DONE && cli->option[OPT_WAIT] && !cli->option[OPT_DRY_RUN] && (rc = wait_for(cli, name)))
 		json_decref(answer);
 	if (rc)

@@ -103,8 +103,8 @@ static void print_protection(const json_t *protection)
 
 static void print_agent(const json_t *settings)
 {
-	(void)printf("All protections together: %llu cycles and %llu syncs at once, bandwidth ",
-		     (unsigned long long)show_number_of(settings, "cycles"), (unsigned long long)show_number_of(settings, "syncs"));
+	(void)printf("All protections together: %s and %s at once, bandwidth ", show_count_of(settings, "cycles", "cycle").text,
+		     show_count_of(settings, "syncs", "sync").text);
 	print_rules(settings, "unlimited");
 	print_rate(settings);
 	(void)printf(".\n");

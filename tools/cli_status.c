@@ -48,8 +48,8 @@ static struct shown show_last_cycle(const json_t *protection)
 	bool older = !show_has(last, "cycle") && show_number_of(last, "point") != show_number_of(protection, "point"); // the agent died since
 	uint64_t dirty = show_number_of(last, "dirty_bytes"), wire = show_number_of(last, "wire_bytes");
 	if (json_is_object(last) && dirty > wire && wire)
-		(void)snprintf(shown.text, sizeof(shown.text), "%.8s, %.10s, %.1fx", show_duration_of(last, "duration_ms").text, show_size(wire).text,
-			       (double)dirty / (double)wire);
+		(void)snprintf(shown.text, sizeof(shown.text), "%.8s, %.10s, %.8s", show_duration_of(last, "duration_ms").text, show_size(wire).text,
+			       show_ratio(dirty, wire).text);
 	else if (json_is_object(last))
 		(void)snprintf(shown.text, sizeof(shown.text), "%.8s, %.10s", show_duration_of(last, "duration_ms").text, show_size(wire).text);
 	size_t used = strlen(shown.text);

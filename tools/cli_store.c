@@ -45,8 +45,8 @@ static int print_report(const struct cli *cli, json_t *report)
 		(void)printf("There is no protection in the store.\n");
 	json_array_foreach(protections, i, one) {
 		const json_t *damage = json_object_get(one, "damage"), *unreadable = json_object_get(one, "unreadable");
-		(void)printf("%s: %s points, %s files looked at: %s\n", show_text_of(one, "name"), show_integer_of(one, "points").text,
-			     show_integer_of(one, "files").text, json_array_size(damage) ? "DAMAGED" : json_array_size(unreadable) ? "UNREADABLE" : "sound");
+		(void)printf("%s: %s, %s looked at: %s\n", show_text_of(one, "name"), show_count_of(one, "points", "point").text,
+			     show_count_of(one, "files", "file").text, json_array_size(damage) ? "DAMAGED" : json_array_size(unreadable) ? "UNREADABLE" : "sound");
 		print_lines(damage, "!");
 		print_lines(unreadable, "?");
 		print_lines(json_object_get(one, "notes"), ".");

@@ -97,6 +97,12 @@ static int test_list(const struct cli *cli)
 	int rc = tests_get(cli, name, &tests);
 	if (rc)
 		return rc;
+	json_t *answer = NULL; // of none there may be no protection
+	if (name && json_array_size(tests) == 0 && (rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &answer, "/v1/protections/%s", name))) {
+		json_decref(tests);
+		return rc;
+	}
+	json_decref(answer);
 	if (cli->json)
 		return cli_print_json(json_pack("{s:o}", "tests", tests));
 	if (json_array_size(tests) == 0)

@@ -35,7 +35,7 @@ const struct cli_command cli_commands[] = {
 	 "and their points stay. Tokens that were made before are void. Asks first on a\n"
 	 "terminal, unless --yes is given; without one, --yes is needed.",
 	 TARGET, 1, 1, OPT_BIT(OPT_YES), cli_unpair},
-	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...] [--seed] [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high] [--objective PART]", "replicate a VM's disks to a site",
+	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...] [--seed] [--force] [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high] [--objective PART]", "replicate a VM's disks to a site",
 	 "Serves each raw image PATH over NBD under the name DISK, and keeps recovery\n"
 	 "points of all of them together at SITE, the newest never older than TIME (15s,\n"
 	 "5m, 1h; from 1s to 24h). At most N points are kept, from 1 to 90, by default\n"
@@ -47,7 +47,7 @@ const struct cli_command cli_commands[] = {
 	 "until then the state is waiting-for-seed, and the disks are served and tracked.\n"
 	 "The rest is what \"kagami set\" can change later.",
 	 SOURCE, 1, 1 + DISKS_MAX,
-	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY) | OPT_BIT(OPT_SEED) | OF_A_PROTECTION, cli_protect},
+	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY) | OPT_BIT(OPT_SEED) | OPT_BIT(OPT_FORCE) | OF_A_PROTECTION, cli_protect},
 	{"set", "[NAME] [--rpo TIME] [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high] [--objective PART] [--cycles N] [--syncs N]", "change the objective and the limits of a protection, or of all together",
 	 "Without NAME it is about all protections together: --bandwidth, --cycles and\n"
 	 "--syncs at once (or default); without an option it shows them. RULE is [WINDOW]\n"
@@ -255,6 +255,7 @@ static const struct cli_command *command_find(const char *name)
 }
 
 enum { NAMES = 14 }; // columns of the list that the names have
+enum { COMPLAINT_SIZE = 160 };
 
 static void print_commands(const char *title, const char *host)
 {
@@ -323,29 +324,47 @@ static int rules_join(struct cli *cli, const char *more)
 	return 0;
 }
 
+// The first one counts.
+static void complain(char *complaint, const char *what, const char *is_wrong)
+{
+	if (!complaint[0])
+		(void)snprintf(complaint, COMPLAINT_SIZE, "%.80s %s", what, is_wrong);
+}
+
+static void complain_twice(char *complaint, int option)
+{
+	char name[32];
+	(void)snprintf(name, sizeof(name), "--%s", option_name(option));
+	complain(complaint, name, option == OPT_KEEP ? "is given twice: its tiers stand behind one, as in --keep 15m:24,1h:24" : "is given twice");
+}
+
+// What is wrong is said once it is known which command it is of.
 static int options_read(struct cli *cli, int argc, char **argv)
 {
+	char complaint[COMPLAINT_SIZE] = "";
 	int found;
 	opterr = 0;
 	while ((found = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		if (found == 'h')
 			found = OPT_HELP;
 		if (found == '?')
-			return cli_misused(cli, "there is no option %s", argv[optind - 1]);
-		if (found == ':')
-			return cli_misused(cli, "%s needs a value", argv[optind - 1]);
-		if (found == OPT_BANDWIDTH && cli->option[found]) { // several rules, in order
+			complain(complaint, argv[optind - 1], "is no option");
+		else if (found == ':')
+			complain(complaint, argv[optind - 1], "needs a value");
+		else if (found == OPT_BANDWIDTH && cli->option[found]) { // several rules, in order
 			if (rules_join(cli, optarg))
-				return cli_misused(cli, "--bandwidth: that is too long");
-			continue;
-		}
-		if (optarg && cli->option[found])
-			return cli_misused(cli, "--%s is given twice", option_name(found));
-		cli->option[found] = optarg ? optarg : "";
+				complain(complaint, "--bandwidth", "is too long");
+		} else if (optarg && cli->option[found])
+			complain_twice(complaint, found);
+		else
+			cli->option[found] = optarg ? optarg : "";
 	}
 	cli->argc = argc - optind;
 	cli->argv = argv + optind;
-	return CLI_DONE;
+	if (!complaint[0])
+		return CLI_DONE;
+	cli->command = cli->argc ? command_find(cli->argv[0]) : NULL;
+	return cli_misused(cli, "%s", complaint);
 }
 
 // What the usage line has for the first argument that is not there: "DIR"; "" where it is one of several things.

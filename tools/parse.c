@@ -59,7 +59,7 @@ int parse_bytes(const char *text, uint64_t *ret_bytes, struct err *err)
 	static const char units[] = "KMGT";
 	uint64_t bytes;
 	const char *suffix = read_digits(text, &bytes);
-	const char *unit = suffix && *suffix ? strchr(units, *suffix) : NULL;
+	const char *unit = suffix && *suffix ? strchr(units, *suffix >= 'a' && *suffix <= 'z' ? *suffix - 'a' + 'A' : *suffix) : NULL;
 	for (const char *u = units; unit && suffix && u <= unit; u++)
 		if (__builtin_mul_overflow(bytes, 1024u, &bytes))
 			suffix = NULL;

@@ -55,6 +55,22 @@ struct shown show_duration(uint64_t ms)
 	return shown;
 }
 
+struct shown show_ratio(uint64_t of, uint64_t by)
+{
+	struct shown shown = {">9999x"};
+	double ratio = (double)of / (double)(by ? by : 1);
+	if (ratio < 9999.5)
+		(void)snprintf(shown.text, sizeof(shown.text), ratio < 99.95 ? "%.1fx" : "%.0fx", ratio);
+	return shown;
+}
+
+struct shown show_count(uint64_t count, const char *what)
+{
+	struct shown shown;
+	(void)snprintf(shown.text, sizeof(shown.text), "%" PRIu64 " %.20s%s", count, what, count == 1 ? "" : "s");
+	return shown;
+}
+
 struct shown show_time(const char *time)
 {
 	struct shown shown;
@@ -112,6 +128,11 @@ struct shown show_integer_of(const json_t *object, const char *name)
 		return shown_none;
 	(void)snprintf(shown.text, sizeof(shown.text), "%" PRIu64, show_number_of(object, name));
 	return shown;
+}
+
+struct shown show_count_of(const json_t *object, const char *name, const char *what)
+{
+	return show_has(object, name) ? show_count(show_number_of(object, name), what) : shown_none;
 }
 
 // In UTF-8, U+0080 to U+009F (0xc2 and such a byte) are control characters too.

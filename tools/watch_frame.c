@@ -93,6 +93,8 @@ static void add_age(const struct frame *frame, struct line *line, const struct i
 	char text[80] = "no point yet";
 	if (item->urgency >= 0)
 		(void)snprintf(text, sizeof(text), "%.20s of %.20s", show_duration_of(item->json, "age_ms").text, show_duration_of(item->json, "rpo_ms").text);
+	else if (show_has(item->json, "starting_ms")) // what it has is not known yet
+		(void)snprintf(text, sizeof(text), "starts for %.20s", show_duration_of(item->json, "starting_ms").text);
 	else if (show_has(item->json, "age_ms"))
 		(void)snprintf(text, sizeof(text), "%.20s", show_duration_of(item->json, "age_ms").text);
 	enum health age = item->urgency > 1 ? HEALTH_CRITICAL : item->urgency > 0.8 ? HEALTH_WARNING : HEALTH_OK;

@@ -20,6 +20,8 @@ enum {
 	MASK_FULL = 0xffff, // a sector mask with all sixteen pieces of a block
 	DISKS_MAX = 64,	    // disks of one protection
 };
+#define PLURAL(n) ((n) == 1 ? "" : "s") // of a word behind a number
+#define ARE(n) ((n) == 1 ? "is" : "are")
 #define COUNT(array) (sizeof(array) / sizeof((array)[0])) // its elements
 #define DISK_SIZE_MAX (UINT64_C(1) << 46) // 64 TiB
 

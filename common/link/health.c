@@ -153,17 +153,33 @@ static void judge_target(const json_t *replica, struct verdict *verdict)
 		if (number_of(verify, "damaged_blocks"))
 			say(verdict, HEALTH_CRITICAL, "point %llu, which is in use, has damaged blocks%s%.480s", (unsigned long long)number_of(verify, "point"),
 			    text_of(verify, "reason")[0] ? ": " : "", text_of(verify, "reason"));
-	if (number_of(scrub, "damaged_blocks"))
-		say(verdict, HEALTH_CRITICAL, "%llu blocks are damaged%s%.480s", (unsigned long long)number_of(scrub, "damaged_blocks"), *reason ? ": " : "",
-		    reason);
+	uint64_t damaged = number_of(scrub, "damaged_blocks");
+	if (damaged)
+		say(verdict, HEALTH_CRITICAL, "%llu block%s %s damaged%s%.480s", (unsigned long long)damaged, PLURAL(damaged), ARE(damaged), *reason ? ": " : "", reason);
 	if (strcmp(state, "disconnected") == 0)
 		say(verdict, HEALTH_WARNING, "the source is not connected");
+}
+
+enum { START_MS = 5000 }; // a start's own time
+
+// Of one that starts nothing else is known yet: that it goes on starting is what is wrong, and from the RPO on as much so as a point that is too old.
+static void judge_start(const json_t *protection, struct health_limits limits, struct verdict *verdict)
+{
+	uint64_t ms = number_of(protection, "starting_ms"), rpo = number_of(protection, "rpo_ms");
+	if (ms > START_MS)
+		say(verdict, rpo && (double)ms * 100 > (double)rpo * limits.critical ? HEALTH_CRITICAL : HEALTH_WARNING, "has been starting for %s: %.480s",
+		    duration_of(protection, "starting_ms").text, text_of(protection, "reason"));
 }
 
 enum health health_judge(const json_t *protection, bool target, struct health_limits limits, json_t **ret_why)
 {
 	struct verdict verdict = {.why = json_array()};
 	const char *reason = text_of(protection, "reason");
+	*ret_why = verdict.why;
+	if (has(protection, "starting_ms")) {
+		judge_start(protection, limits, &verdict);
+		return verdict.health;
+	}
 	judge_age(protection, limits, &verdict);
 	if (target)
 		judge_target(protection, &verdict);
@@ -173,7 +189,6 @@ enum health health_judge(const json_t *protection, bool target, struct health_li
 		say(&verdict, HEALTH_WARNING, "there is no point yet");
 	if (*reason)
 		say(&verdict, HEALTH_WARNING, "%.480s", reason);
-	*ret_why = verdict.why;
 	return verdict.health;
 }
 

@@ -293,6 +293,14 @@ uint64_t bucket_wait_ns(const struct bucket *bucket, uint64_t now_ns, uint64_t b
 	return missing <= 0 ? 0 : (uint64_t)(missing * (double)SECOND_NS / (double)bucket->rate) + 1;
 }
 
+double bucket_most(const struct bucket *bucket, uint64_t now_ns, double bytes)
+{
+	if (bucket->rate == BANDWIDTH_UNLIMITED)
+		return bytes;
+	double credit = credit_at(bucket, now_ns);
+	return credit < bytes ? (credit > 0 ? credit : 0) : bytes;
+}
+
 void bucket_take(struct bucket *bucket, uint64_t now_ns, uint64_t bytes)
 {
 	bucket->credit = credit_at(bucket, now_ns) - (double)bytes;

@@ -64,6 +64,7 @@ uint64_t bucket_depth(uint64_t rate);
 size_t bucket_piece(uint64_t rate);
 void bucket_set(struct bucket *bucket, uint64_t rate, uint64_t now_ns); // a new bucket is full; one whose rate changes keeps its credit or debt
 uint64_t bucket_wait_ns(const struct bucket *bucket, uint64_t now_ns, uint64_t bytes); // until so many may go; more than the depth: until it is full
+double bucket_most(const struct bucket *bucket, uint64_t now_ns, double bytes); // of so many, what it lets go now
 void bucket_take(struct bucket *bucket, uint64_t now_ns, uint64_t bytes);
 
 #endif

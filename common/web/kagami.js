@@ -155,7 +155,7 @@ function facts(p) {
 	if (view.receiver) {
 		add("points", `${p.points}, ${size(p.stored_bytes)} stored`);
 		if (p.quota_bytes) add("quota", `${size(p.used_bytes)} of ${size(p.quota_bytes)}`);
-		if (p.scrub && p.scrub.last) add("proven", `${p.scrub.last.proven_blocks} blocks, ${moment(p.scrub.last.ended)}, ${p.scrub.last.mismatches} mismatches`);
+		if (p.scrub && p.scrub.last) add("proven", `${p.scrub.last.proven_blocks} blocks, ${moment(p.scrub.last.ended)}, ${p.scrub.last.mismatches} ${p.scrub.last.mismatches === 1 ? "mismatch" : "mismatches"}`);
 		if (p.scrub && p.scrub.window) add("scrubs", `${p.scrub.window} only${p.scrub.late ? ", late" : ""}`);
 		if (p.failover) add("failover", `point ${p.failover.point}, cut ${moment(p.failover.cut)}`);
 	} else {
@@ -195,12 +195,12 @@ function timeline(points) {
 	const W = 900, H = 64, svg = draw("svg", {viewBox: `0 0 ${W} ${H}`, class: "points", role: "img"});
 	const first = Date.parse(points[0].cut), last = Math.max(Date.now(), Date.parse(points[points.length - 1].cut));
 	const x = t => 10 + (t - first) / Math.max(1, last - first) * (W - 20);
-	svg.setAttribute("aria-label", `${points.length} points, from ${moment(points[0].cut)} to ${moment(points[points.length - 1].cut)}`);
+	svg.setAttribute("aria-label", `${points.length} point${points.length === 1 ? "" : "s"}, from ${moment(points[0].cut)} to ${moment(points[points.length - 1].cut)}`);
 	svg.append(draw("line", {x1: 10, x2: W - 10, y1: 24, y2: 24, class: "axis"}));
 	for (const point of points) {
 		const classes = [point.pin ? "pinned" : "", point.damaged_blocks ? "damaged" : "", point.held ? "held" : ""].join(" ");
 		const dot = draw("circle", {cx: x(Date.parse(point.cut)), cy: 24, r: point.pin || point.held || point.damaged_blocks ? 7 : 4.5, class: classes});
-		const notes = [point.pin && `pinned: ${point.pin.text}`, point.held && "in use", point.damaged_blocks && `${point.damaged_blocks} damaged blocks`].filter(Boolean);
+		const notes = [point.pin && `pinned: ${point.pin.text}`, point.held && "in use", point.damaged_blocks && `${point.damaged_blocks} damaged block${point.damaged_blocks === 1 ? "" : "s"}`].filter(Boolean);
 		dot.append(draw("title", {}, `point ${point.point}, ${moment(point.cut)}, ${size(point.stored_bytes)}${notes.length ? `; ${notes.join("; ")}` : ""}`));
 		svg.append(dot);
 	}
@@ -265,7 +265,8 @@ function row(p) {
 	head.type = "button";
 	head.dataset.key = p.name;
 	head.setAttribute("aria-expanded", String(view.open.has(p.name)));
-	const text = p.age_ms === null ? "no point yet" : part < 0 ? `${duration(p.age_ms)} old` : `${duration(p.age_ms)} of ${duration(p.rpo_ms)}`;
+	const starts = p.starting_ms !== undefined && p.starting_ms !== null; // what it has is not known yet
+	const text = starts ? `starts for ${duration(p.starting_ms)}` : p.age_ms === null ? "no point yet" : part < 0 ? `${duration(p.age_ms)} old` : `${duration(p.age_ms)} of ${duration(p.rpo_ms)}`;
 	age.append(make("span", "", text), track(part, part > 1 ? "critical" : part > 0.8 ? "warning" : "", `age of ${p.name} against its RPO`));
 	const last = p.last_cycle ? `${duration(p.last_cycle.duration_ms)}, ${size(p.last_cycle.wire_bytes)} sent` : view.receiver ? `${p.points} point${p.points === 1 ? "" : "s"}, ${size(p.stored_bytes)}` : "no cycle yet";
 	const due = p.next_cut_in_ms !== undefined && p.next_cut_in_ms !== null ? `cut in ${duration(p.next_cut_in_ms)}` : "";

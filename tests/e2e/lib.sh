@@ -14,9 +14,12 @@ export PATH=$build/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH LC_ALL=C
 e2e=$root/tests/e2e
 
 W=$(mktemp -d "${TMPDIR:-/tmp}/k.XXXXXX")
-# A unix socket's path has 107 bytes: with a long TMPDIR the run directories go to /tmp.
-R=$W
-[ ${#W} -lt 70 ] || R=$(mktemp -d /tmp/k.XXXXXX)
+# Run directories are in memory, as /run is: notes of images are kept there alone.
+if [ "$(stat -f -c %T /dev/shm 2>/dev/null)" = tmpfs ]; then
+	R=$(mktemp -d /dev/shm/k.XXXXXX)
+else
+	R=$(mktemp -d /tmp/k.XXXXXX)
+fi
 export KAGAMI_RUN_DIR=$R/run
 pids=()
 undo=() # commands run at the end, the last one first

@@ -33,8 +33,10 @@ is "reason of the cycle after that" "$(protection vm1 .last_cycle.sync_reason)" 
 is "syncs on record" "$(kagami syncs vm1 --json | jq '.syncs | length')" "$count"
 point_equals vm1 "$n" vda "$W/a.raw"
 
-# Killed in the middle, the agent compares everything again: marks tell nothing of what was written behind its back.
+# Killed in the middle, the agent compares everything again: marks tell nothing of what was written behind its back, and once the guest has written, the
+# image's times do not either.
 behind_its_back 4096 $((16 << 20))
+nbd_io vm1 vda 'write -P 8 3M 64k'
 kagami set vm1 --bandwidth 8mbit >/dev/null
 at_source POST /v1/protections/vm1/cycle '{"compare": true}' >/dev/null
 sending() { [ "$(protection vm1 .sync_reason)" = asked ] && [ "$(protection vm1 '.progress.done_bytes // 0')" -gt 0 ]; }
@@ -51,6 +53,7 @@ point_equals vm1 "$n" vda "$W/a.raw"
 # Asked for while the receiver is away, it outlives the agent, too, and a power cut; it is one comparison even so.
 stop_receiver
 behind_its_back 9000 4096
+nbd_io vm1 vda 'write -P 8 3M 4k' # as it is there
 at_source POST /v1/protections/vm1/cycle '{"compare": true}' >/dev/null
 kill_replicator
 start_replicator

@@ -26,6 +26,8 @@ KAGAMI_RUN_DIR=$R/nowhere refuses 'kagami-replicator|not running|connect' kagami
 start_replicator
 refuses 'in use|another|already|run' kagami-replicator --run-dir "$R/other" --state "$STATE"
 
+kagami scrub --all | grep -q "nothing to scrub: the store has no protection" || fail "scrub --all of an empty store: $(kagami scrub --all)"
+
 # Pairing.
 refuses 'token' kagami pair dr not-a-token
 token=$(new_token)
@@ -52,6 +54,18 @@ refuses "\"0\" is not a number from 1 on" kagami points vm1@0
 refuses 'quota: 0 is nothing at all' kagami limit vm1 --quota 0
 refuses 'rate: 3 a second is too little' kagami scrub vm1 --rate 3
 refuses 'are for a failover' kagami failover vm1 --rollback --verify --yes
+misused() { # TEXT COMMAND...: whoever finds it, the command line or the daemon
+	local status=0
+	refuses "$@"
+	shift
+	"$@" >/dev/null 2>&1 </dev/null || status=$?
+	is "exit status of $*" $status 2
+}
+misused 'protect: --to is given twice' kagami protect vm1 vda="$W/good.raw" --to dr --to dr --rpo 15s
+misused 'retention: --keep is given twice: its tiers stand behind one' kagami retention vm1 --keep 15m:24 --keep 1h:24
+grep -q '^usage: kagami retention NAME' "$W/err" || fail "the usage is not the command's: $(cat "$W/err")"
+misused 'retention: --kept is no option' kagami retention vm1 --kept 1
+misused 'limit: --quota needs a value' kagami limit vm1 --quota
 refuses '--to is given twice' kagami protect vm1 vda="$W/good.raw" --to dr --to dr --rpo 15s
 refuses 'lock is a name the store needs itself' kagami protect lock vda="$W/good.raw" --to dr --rpo 15s
 at_source POST /v1/protections "{\"name\": \"lock\", \"site\": \"dr\", \"rpo_ms\": 15000,
@@ -64,7 +78,17 @@ for n in 0 91; do
 	refuses 'not a number from 1 to 90' kagami protect vm1 vda="$W/good.raw" --to dr --rpo 15s --points $n
 done
 refuses 'twice|same|already|two' kagami protect vm1 vda="$W/good.raw" vda="$W/other.raw" --to dr --rpo 15s
-refuses 'twice|same|already|in use' kagami protect vm1 vda="$W/good.raw" vdb="$W/good.raw" --to dr --rpo 15s
+refuses 'the disks vda and vdb are one image, .*good.raw' kagami protect vm1 vda="$W/good.raw" vdb="$W/good.raw" --to dr --rpo 15s
+ln "$W/good.raw" "$W/link.raw"
+refuses 'the disks vda and vdb are one image, .*link.raw' kagami protect vm1 vda="$W/good.raw" vdb="$W/link.raw" --to dr --rpo 15s
+rm "$W/link.raw"
+qemu-img create -q -f qcow2 "$W/disk.qcow2" 8M
+truncate -s %512 "$W/disk.qcow2"
+refuses 'is a qcow2 image.*qemu-img convert -O raw' kagami protect vm1 vda="$W/disk.qcow2" --to dr --rpo 15s
+kagami protect raw vda="$W/disk.qcow2" --to dr --rpo 1h --force >/dev/null || fail "--force does not say that it is raw"
+kagami unprotect raw --yes >/dev/null
+refuses 'there is no protection nosuch' kagami test list nosuch
+[ "$(kagami test list nosuch 2>/dev/null; echo $?)" = 1 ] || fail "test list of no protection: status"
 truncate -s 1000 "$W/odd.raw"
 refuses '512' kagami protect vm1 vda="$W/odd.raw" --to dr --rpo 15s
 : >"$W/empty.raw"
@@ -80,6 +104,33 @@ is "protections after all that was refused" "$(at_source GET /v1/protections | j
 kagami protect vm1 vda="$W/good.raw" --to dr --rpo 1h >/dev/null
 wait_for 30 has_point vm1
 refuses 'exists|already' kagami protect vm1 vda="$W/other.raw" --to dr --rpo 15s
+# What only the daemon can tell to be nonsense is misuse as well; what it cannot do is refused.
+for wrong in 0m:4 15x:3 1m 1m:0 1m:4x; do
+	misused 'keep: ' kagami retention vm1 --keep $wrong
+done
+misused '--points: "0" is not a number' kagami retention vm1 --points 0
+misused 'is no limit of bandwidth|is no rate' kagami set vm1 --bandwidth "20 miles"
+misused 'is no window' kagami set vm1 --offpeak never
+misused 'low, normal, high|priority' kagami set vm1 --priority urgent
+status=0
+kagami pin vm1@999 >/dev/null 2>&1 || status=$?
+is "exit status of what is refused" $status 1
+kagami limit vm1 --quota 1k >"$W/out" || fail "a quota of 1k: $(cat "$W/out")"
+grep -q 'may take 1 KiB' "$W/out" || fail "limit says: $(cat "$W/out")"
+kagami limit vm1 --quota none >/dev/null
+
+# A pin that is set anew says what it replaces.
+n=$(newest_point vm1)
+kagami pin "vm1@$n" "before the upgrade" >"$W/out"
+is "lines of a new pin" "$(wc -l <"$W/out")" 1
+kagami pin "vm1@$n" "before the upgrade" | grep -q 'pinned already, with the same text' || fail "the same pin again"
+kagami pin "vm1@$n" "after it" >"$W/out"
+grep -q 'Its text was "before the upgrade"; now it is "after it"' "$W/out" || fail "pin says: $(cat "$W/out")"
+is "what was replaced" "$(kagami pin "vm1@$n" --json | jq -r .replaced)" "after it"
+kagami pin "vm1@$n" | grep -q 'pinned already\.' || fail "a pin without text"
+kagami unpin "vm1@$n" >/dev/null
+kagami retention vm1 --points 1 --floor none | grep -qE '^keeps +1 point of vm1$' || fail "one point: $(kagami retention vm1)"
+kagami retention vm1 --source >/dev/null
 refuses 'in use|already|protected' kagami protect vm2 vda="$W/good.raw" --to dr --rpo 15s
 
 # Protections, points and directories that are not there.

@@ -61,4 +61,24 @@ at_least "wire bytes" "$(value source 'kagami_wire_bytes_total{protection="vm1"}
 # What a listener of metrics has besides them (--web: test-web.sh).
 is "status of the status at --metrics" "$(status "http://127.0.0.1:$M1/v1/protections")" 404
 is "status of a POST at --metrics" "$(status "http://127.0.0.1:$M1/metrics" -X POST)" 405
+
+# Each metric of a disk or a protection that tells that data is in doubt has its panel.
+for name in kagami_unproven_hole_bytes kagami_tracking_lost kagami_damaged_blocks; do
+	jq -e --arg name $name '[.panels[].targets[].expr | select(contains($name))] | length > 0' "$root/tools/grafana-dashboard.json" >/dev/null || fail "no panel shows $name"
+done
+
+# Once it was failed over no objective binds it: there is no deadline, at either end, and nothing of it goes on.
+is "deadline of one that is well" "$(value source 'kagami_rpo_deadline_seconds{protection="vm1"}' | wc -l)$(value target 'kagami_rpo_deadline_seconds{protection="vm1"}' | wc -l)" 11
+kagami set vm1 --rpo 1s >/dev/null
+kagami failover vm1 --yes >/dev/null
+fenced() { [ "$(protection vm1 .state)" = fenced ]; }
+wait_for 90 fenced
+sleep 2
+at_source GET /metrics >"$W/source.om"
+at_target GET /metrics >"$W/target.om"
+for side in source target; do
+	is "deadline at the $side" "$(value $side 'kagami_rpo_deadline_seconds{protection="vm1"}')" ""
+	is "violated at the $side" "$(value $side 'kagami_rpo_violated{protection="vm1"}')" 0
+done
+is "deadline in the status" "$(protection vm1 .deadline_in_ms) $(replica vm1 .deadline_in_ms)" "null null"
 daemons_alive

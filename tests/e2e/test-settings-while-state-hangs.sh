@@ -63,6 +63,26 @@ wait $priority || fail "set --priority: $(cat "$W/priority.out")"
 is "objective, and" "$(protection vm1 .rpo_ms)" 1500000
 is "priority" "$(protection vm1 .priority)" high
 
+# What is unprotected goes when the directory answers, and nobody else waits for that.
+new_image "$W/c.raw" $((8 << 20)) 3
+kagami protect vm9 vda="$W/c.raw" --to dr --rpo 1h >/dev/null
+wait_for 30 has_point vm9
+freeze "$STATE"
+asked unprotect kagami unprotect vm9 --yes
+unprotect=$asked
+leaves() { protection vm9 .reason | grep -q 'it is being unprotected'; }
+wait_for 10 leaves
+timeout 10 kagami status >/dev/null || fail "the status waits for what is unprotected"
+is "state of vm2" "$(protection vm2 .state)" idle
+refuses 'is being unprotected' timeout 10 kagami pause vm9
+refuses 'is being unprotected' timeout 10 kagami resume vm9
+refuses 'is protected already' timeout 10 kagami protect vm9 vda="$W/c.raw" --to dr --rpo 1h
+kill -0 $unprotect || fail "unprotect is answered before it is durable: $(cat "$W/unprotect.out")"
+unfreeze "$STATE"
+wait $unprotect || fail "unprotect: $(cat "$W/unprotect.out")"
+is "protections" "$(at_source GET /v1/protections | jq -c '[.protections[].name]')" '["vm1","vm2"]'
+[ ! -e "$STATE/protections/vm9" ] || fail "its state is there still"
+
 # Asked for before the stop, and waiting: the stop does not free what the request works with.
 freeze "$STATE"
 asked set kagami set vm1 --rpo 20m
@@ -78,4 +98,19 @@ start_replicator
 is "paused after a restart" "$(protection vm1 .paused)" true
 is "objective after a restart" "$(protection vm1 .rpo_ms)" 1200000
 is "priority after a restart" "$(protection vm1 .priority)" high
+
+# The record of syncs of one that does not run is read from the directory: a file that does not open stands for one that hangs.
+stop_replicator
+rm "$W/a.raw"
+start_replicator
+is "state of one without its image" "$(protection vm1 .state)" failed
+rm "$STATE/protections/vm1/syncs.json"
+mkfifo "$STATE/protections/vm1/syncs.json"
+asked syncs kagami syncs vm1
+sleep 1
+timeout 10 kagami status >/dev/null || fail "the status waits for the record of syncs"
+is "state of vm2" "$(protection vm2 .state)" idle
+kill -0 $asked || fail "the record was not read: $(cat "$W/syncs.out")"
+: >"$STATE/protections/vm1/syncs.json" # whoever opens it is let go
+wait $asked || true
 daemons_alive

@@ -37,13 +37,33 @@ others_go_on() {
 	refuses 'is protected already' timeout 10 kagami protect vm1 vda="$W/b.raw" --to dr --rpo 1h
 }
 kill -STOP $server
+# The command line looks at the image first: it does not hang with it, and says so.
+sleep 2 # the kernel knows for a second what the file is
+status=0
+timeout 20 kagami protect vm1 vda="$W/hung.raw" --to dr --rpo 1h >"$W/out" 2>"$W/err" || status=$?
+is "exit status of protect with an image that hangs" $status 4
+grep -q 'hung.raw has not answered for 5 s: the storage under it hangs' "$W/err" || fail "protect says: $(cat "$W/err")"
+is "protections" "$(at_source GET /v1/protections | jq -c '[.protections[].name]')" '["vm2"]'
+
 jq -n --arg path "$W/hung.raw" '{name: "vm1", site: "dr", rpo_ms: 3600000, disks: [{name: "vda", path: $path}]}' >"$W/protect.json"
-at_source POST /v1/protections "$(cat "$W/protect.json")" >"$W/protect.out" 2>&1 & # the command line looks at the image itself, before it asks
+at_source POST /v1/protections "$(cat "$W/protect.json")" >"$W/protect.out" 2>&1 & # past the command line's own look
 protect=$!
 pids+=($protect)
 starting() { [ "$(protection vm1 .state)" = starting ]; }
 wait_for 10 starting
 others_go_on 0x61
+
+# What keeps it is said, by the daemon and by who asks it.
+starts_long() { [ "$(protection vm1 .health)" = warning ]; }
+wait_for 20 starts_long
+protection vm1 '.why[0].text' | grep -qE "^has been starting for [0-9.]+ s: the image .*/hung.raw of disk vda does not open" || fail "why: $(protection vm1 .why)"
+[ "$(protection vm1 .starting_ms)" -gt 5000 ] || fail "starting_ms: $(protection vm1 .starting_ms)"
+is "starting_ms of one that runs" "$(protection vm2 .starting_ms)" null
+status=0
+kagami status --check vm1 >"$W/out" || status=$?
+is "exit status of the check" $status 1
+grep -q '^KAGAMI WARNING - 1 of 1 not well: vm1: has been starting for' "$W/out" || fail "the check says: $(cat "$W/out")"
+kagami status | grep -A1 '^vm1 ' | grep -q '! has been starting for' || fail "status: $(kagami status)"
 kill -0 $protect || fail "protect has ended: $(cat "$W/protect.out")"
 kill -CONT $server
 wait $protect || fail "protect: $(cat "$W/protect.out")"

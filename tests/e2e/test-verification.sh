@@ -58,7 +58,7 @@ wait_for 30 state_is "$p" damaged
 is "damaged blocks" "$(verify "$p" .damaged_blocks)" 1
 is "verify of the test" "$(kagami test list --json | jq -r '.tests[0].verify.state')" damaged
 kagami test list >"$W/list.out"
-grep -q "! DAMAGED: point $p of vm1 is in quarantine: 1 of its blocks are damaged, the first in disk vda at byte $((17 << 16))" "$W/list.out" ||
+grep -q "! DAMAGED: point $p of vm1 is in quarantine: 1 of its blocks is damaged, the first in disk vda at byte $((17 << 16))" "$W/list.out" ||
 	fail "test list prints: $(cat "$W/list.out")"
 kagami status | grep -q "! DAMAGED: point $p of vm1" || fail "status prints: $(kagami status)"
 grep -q "DAMAGE: do not trust what reads this point now.*point=$p " "$W/kagami-receiver.log" || fail "the log does not say it loudly"

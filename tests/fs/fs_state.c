@@ -129,7 +129,7 @@ static int open_run(struct world *w, struct err *err)
 {
 	struct dirty map;
 	map_fill(&w->m, &map);
-	int rc = state_file_open_run(w->root, STATE, "vda", &w->m.position, &identity, &map, &w->file, err);
+	int rc = state_file_open_run(w->root, STATE, "vda", &w->m.position, &identity, &map, NULL, &w->file, err);
 	dirty_done(&map);
 	memcpy(w->m.marked, w->m.dirty, sizeof(w->m.marked));
 	return rc;
@@ -277,7 +277,7 @@ static void check_goes_on(struct world *w, const struct dirty *map, const struct
 	struct err err = {0};
 	struct dirty found;
 	struct state_position again;
-	if (state_file_open_run(w->root, STATE, "vda", position, &identity, map, &w->file, &err) ||
+	if (state_file_open_run(w->root, STATE, "vda", position, &identity, map, NULL, &w->file, &err) ||
 	    state_file_save(w->file, position, &identity, map, &err))
 		die(err.text);
 	if (dirty_init(&found, IMAGE_SIZE))

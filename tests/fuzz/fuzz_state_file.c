@@ -107,7 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		__builtin_trap();
 	env_close(file);
 	(void)load(root, &map);
-	if (state_file_open_run(root, NAME, "vda", &expected, &identity, &map, &state, NULL))
+	if (state_file_open_run(root, NAME, "vda", &expected, &identity, &map, NULL, &state, NULL))
 		__builtin_trap();
 	state_file_close(state);
 	if (load(root, &again) != SYNC_UNCLEAN_STOP)

@@ -82,9 +82,11 @@ static void parse_size_reads_bytes_and_powers_of_1024(void **state)
 	assert_int_equal(bytes, 1536);
 	assert_int_equal(parse_size("20G", &bytes, &err), 0);
 	assert_int_equal(bytes, UINT64_C(20) << 30);
+	assert_int_equal(parse_size("1k", &bytes, &err) + parse_bytes("3m", &bytes, &err), 0);
+	assert_int_equal(bytes, 3 << 20);
 	assert_int_equal(parse_size("64T", &bytes, &err), 0);
 	assert_int_equal(bytes, UINT64_C(64) << 40);
-	static const char *const bad[] = {"", "0", "G", "20GB", "20g", "-1G", "1.5G", "513", "65T", "18446744073709551616", "16777216T"};
+	static const char *const bad[] = {"", "0", "G", "20GB", "20gg", "-1G", "20x", "20p", "1.5G", "513", "65T", "18446744073709551616", "16777216T"};
 	for (size_t i = 0; i < COUNT(bad); i++)
 		assert_int_equal(parse_size(bad[i], &bytes, &err), -EINVAL);
 	assert_int_equal(bytes, UINT64_C(64) << 40);
@@ -178,6 +180,26 @@ static void parse_time_reads_what_the_daemons_write(void **state)
 	assert_int_equal(parse_time("", &ms), -EINVAL);
 	assert_int_equal(parse_time("2026-01-31T12:00:00+01:00", &ms), -EINVAL);
 	assert_int_equal(parse_time("2026-01-31T12:00:00.1x", &ms), -EINVAL);
+}
+
+static void show_ratio_and_count_as_a_person_would_say_them(void **state)
+{
+	(void)state;
+	assert_string_equal(show_ratio(3, 1).text, "3.0x");
+	assert_string_equal(show_ratio(314, 100).text, "3.1x");
+	assert_string_equal(show_ratio(99949, 1000).text, "99.9x");
+	assert_string_equal(show_ratio(9996, 100).text, "100x");
+	assert_string_equal(show_ratio(9999, 1).text, "9999x");
+	assert_string_equal(show_ratio(10000, 1).text, ">9999x");
+	assert_string_equal(show_ratio(UINT64_C(1) << 46, 54).text, ">9999x"); // a sparse disk
+	assert_string_equal(show_ratio(1, 0).text, "1.0x");
+	assert_string_equal(show_count(0, "point").text, "0 points");
+	assert_string_equal(show_count(1, "point").text, "1 point");
+	assert_string_equal(show_count(2, "damaged block").text, "2 damaged blocks");
+	json_t *object = json_pack("{s:i, s:n}", "points", 1, "none");
+	assert_string_equal(show_count_of(object, "points", "point").text, "1 point");
+	assert_string_equal(show_count_of(object, "none", "point").text, "-");
+	json_decref(object);
 }
 
 static void show_size_and_duration_round_as_a_person_would(void **state)
@@ -293,6 +315,7 @@ int main(void)
 		cmocka_unit_test(parse_address_needs_a_host_and_a_port),
 		cmocka_unit_test(parse_time_reads_what_the_daemons_write),
 		cmocka_unit_test(show_size_and_duration_round_as_a_person_would),
+		cmocka_unit_test(show_ratio_and_count_as_a_person_would_say_them),
 		cmocka_unit_test(show_quoted_gives_one_word_to_the_shell),
 		cmocka_unit_test(show_members_that_are_missing_do_no_harm),
 		cmocka_unit_test(show_clean_leaves_nothing_that_drives_a_terminal),

@@ -109,6 +109,22 @@ static void rpo_is_kept_where_the_line_takes_half_of_it_for_the_other_half(void 
 	assert_true(w.kept);
 }
 
+// A thread that had no processor may miss the shortest: what the others saw says enough.
+static void samples_are_those_of_whatever_stretch_was_seen(void **state)
+{
+	(void)state;
+	struct history h = linear(MB, 12);
+	assert_true(history_samples(&h) > 0);
+	h.stretch[0].samples = 0;
+	assert_true(history_samples(&h) > 0);
+	for (unsigned i = 0; i < HISTORY_STRETCHES; i++)
+		h.stretch[i].samples = 0;
+	h.stretch[3].samples = 2;
+	assert_true(history_samples(&h) == 2);
+	h.stretch[3].samples = 0;
+	assert_true(history_samples(&h) == 0);
+}
+
 static void figures_of_another_rpo_add_up(void **state)
 {
 	(void)state;
@@ -218,6 +234,7 @@ int main(void)
 		cmocka_unit_test(longer_stretches_follow_the_curve_and_end_at_the_size_of_the_disks),
 		cmocka_unit_test(stretch_of_a_quieter_time_is_not_believed),
 		cmocka_unit_test(rpo_is_kept_where_the_line_takes_half_of_it_for_the_other_half),
+		cmocka_unit_test(samples_are_those_of_whatever_stretch_was_seen),
 		cmocka_unit_test(figures_of_another_rpo_add_up),
 		cmocka_unit_test(history_survives_a_restart_and_damage_is_an_empty_one),
 		cmocka_unit_test(damaged_cycle_is_none),

@@ -280,6 +280,80 @@ static void table_of_a_disk_that_grew_is_not_said_to_have_had_more(void **state)
 	}
 }
 
+static int session_once(struct store_twin *t, struct err *err)
+{
+	struct wire_opened opened;
+	int rc = replica_session_begin(t->replica, &t->open, t->pin, &opened, err);
+	if (rc == 0)
+		replica_session_end(t->replica);
+	return rc;
+}
+
+// What the disk does not give back, or has no space for, is looked at again, as when no disk grows; and nothing has changed by then.
+static void growth_that_cannot_make_it_good_for_now_changes_nothing(void **state)
+{
+	static const struct {
+		const char *refused;
+		int code;
+		bool lost;
+	} cases[] = {{"vdb.digests.new", -ENOSPC, true}, {"scrub.json.new", -ENOSPC, true}, {"base/vdb.digests", -EIO, false}, {"base/vdb.digests", -EMFILE, false}};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct store_twin *t = begin();
+		struct env_stat before, after;
+		struct err err = {0};
+		if (cases[i].lost)
+			gone(t, "base/vdb.digests");
+		assert_int_equal(env_stat(t->temp.root, in_store("base/vdb.raw"), &before), 0);
+		store_twin_grow(t, 1, t->open.disk[1].size + 40 * BLOCK_SIZE + 512);
+		bad_disk_refuse(cases[i].refused, 0, cases[i].code);
+		assert_true(session_once(t, &err) < 0);
+		assert_int_equal(t->replica->broken && t->replica->passing, !cases[i].lost); // want of space is the source's to try again
+		assert_int_equal(t->replica->broken, !cases[i].lost);
+		assert_int_equal(env_stat(t->temp.root, in_store("base/vdb.raw"), &after), 0);
+		assert_int_equal(before.size, after.size);
+		bad_disk_heal();
+		t->replica->mend_ns = 0;
+		(void)replica_mend(t->replica);
+		by_a_session(t);
+		not_broken(t);
+		assert_int_equal(t->replica->prot.disk[1].size, t->open.disk[1].size);
+		if (cases[i].lost)
+			goes_on(t);
+		end(t);
+	}
+}
+
+static const struct env_ops *below;
+static unsigned syncs_left;
+
+static int sync_until(struct env_file *file)
+{
+	return syncs_left && --syncs_left == 0 ? -EIO : below->sync(file);
+}
+
+// Of the base, of the table's length and of its first sector: nobody knows what the disk holds then, and this process finds it out no more.
+static void growth_whose_sync_failed_is_not_looked_at_again(void **state)
+{
+	(void)state;
+	for (unsigned nth = 1; nth <= 3; nth++) {
+		struct store_twin *t = begin();
+		struct env *env = t->temp.root->env;
+		struct err err = {0};
+		below = env->ops;
+		struct env_ops ops = *below;
+		ops.sync = sync_until;
+		store_twin_grow(t, 1, t->open.disk[1].size + 40 * BLOCK_SIZE);
+		env->ops = &ops;
+		syncs_left = nth;
+		assert_true(session_once(t, &err) < 0);
+		env->ops = below;
+		assert_int_equal(syncs_left, 0);
+		assert_true(t->replica->broken && !t->replica->passing);
+		end(t);
+	}
+}
+
 // What is lost is what says whether the list is right. All else the files say, and a pass proves it.
 static void point_of_which_nobody_knows_what_it_is_is_told_by_its_files(void **state)
 {
@@ -388,15 +462,6 @@ static void want_of_space_on_the_way_passes(void **state)
 		goes_on(t);
 		end(t);
 	}
-}
-
-static int session_once(struct store_twin *t, struct err *err)
-{
-	struct wire_opened opened;
-	int rc = replica_session_begin(t->replica, &t->open, t->pin, &opened, err);
-	if (rc == 0)
-		replica_session_end(t->replica);
-	return rc;
 }
 
 // Whoever meets it while the receiver runs breaks nothing for good.
@@ -613,6 +678,8 @@ int main(void)
 		cmocka_unit_test(list_that_is_lost_costs_its_digests),
 		cmocka_unit_test(table_that_is_lost_costs_its_digests),
 		cmocka_unit_test(table_of_a_disk_that_grew_is_not_said_to_have_had_more),
+		cmocka_unit_test(growth_that_cannot_make_it_good_for_now_changes_nothing),
+		cmocka_unit_test(growth_whose_sync_failed_is_not_looked_at_again),
 		cmocka_unit_test(point_of_which_nobody_knows_what_it_is_is_told_by_its_files),
 		cmocka_unit_test(oldest_point_is_as_old_as_its_files),
 		cmocka_unit_test(point_whose_files_disagree_stays_broken),

@@ -58,7 +58,7 @@ static void begin(struct fixture *f)
 {
 	struct err err = {0};
 	rest_end(&f->rest); // as a death ends it
-	if (rest_begin(&f->rest, f->temp.dir, "vm1", "vda", &err))
+	if (rest_begin(&f->rest, f->temp.dir, "vm1", "vda", f->fd, &err))
 		fail_msg("%s", err.text);
 }
 
@@ -95,7 +95,7 @@ static void image_at_rest_that_nobody_changed_is_as_it_was(void **state)
 	assert_false(disturbed(f));
 }
 
-static void agent_that_died_over_a_change_says_nothing(void **state)
+static void agent_that_died_over_a_change_says_when_that_began(void **state)
 {
 	struct fixture *f = *state;
 	begin(f);
@@ -105,6 +105,31 @@ static void agent_that_died_over_a_change_says_nothing(void **state)
 	tick();
 	write_byte(f->fd, 0);
 	assert_false(disturbed(f));
+	(void)atomic_fetch_sub(&f->rest.page->stirred_ns, INT64_C(3000000000)); // as if that write were of three seconds later: then it is none of the agent's
+	assert_true(disturbed(f));
+	rest_stir(&f->rest);
+	assert_false(disturbed(f));
+}
+
+static void run_directory_on_a_disk_has_no_notes(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = {0};
+	char dir[] = "/var/tmp/kagami-rest.XXXXXX", note[100], command[100];
+	assert_non_null(mkdtemp(dir));
+	(void)snprintf(command, sizeof(command), "stat -f -c %%T %s | grep -q tmpfs", dir);
+	bool in_memory = system(command) == 0;
+	(void)snprintf(note, sizeof(note), "%s/rest/vm1:vda", dir);
+	int rc = rest_begin(&f->rest, dir, "vm1", "vda", f->fd, &err);
+	bool is_there = access(note, F_OK) == 0;
+	rest_end(&f->rest);
+	(void)snprintf(command, sizeof(command), "rm -r %s", dir);
+	assert_int_equal(system(command), 0);
+	if (in_memory)
+		skip(); // /var/tmp is in memory here
+	assert_true(rc < 0);
+	assert_false(is_there);
+	assert_non_null(strstr(err.text, "not in memory"));
 }
 
 static void each_change_by_others_is_seen(void **state)
@@ -187,23 +212,91 @@ static void note_that_cannot_be_made_leaves_none(void **state)
 	rest_end(&f->rest);
 	char nowhere[600];
 	(void)snprintf(nowhere, sizeof(nowhere), "%s/nowhere", f->temp.dir);
-	assert_true(rest_begin(&f->rest, nowhere, "vm1", "vda", &err) < 0);
+	assert_true(rest_begin(&f->rest, nowhere, "vm1", "vda", f->fd, &err) < 0);
 	assert_non_null(strstr(err.text, "vm1:vda"));
 	assert_null(f->rest.page);
 	rest_stir(&f->rest);
 	rest_now(&f->rest, f->fd);
 }
 
+// ---- a block device
+
+static char *loop_make(const char *file, char path[64])
+{
+	char command[600];
+	(void)snprintf(command, sizeof(command), "losetup --show -f %s 2>/dev/null", file);
+	FILE *out = popen(command, "r");
+	assert_non_null(out);
+	path[0] = 0;
+	char *line = fgets(path, 64, out);
+	if (pclose(out) != 0 || !line)
+		return NULL;
+	path[strcspn(path, "\n")] = 0;
+	return path;
+}
+
+static void write_device(int fd, off_t off, bool sync)
+{
+	write_byte(fd, off);
+	assert_true(!sync || fsync(fd) == 0);
+}
+
+static bool device_disturbed(struct fixture *f, int fd)
+{
+	assert_int_equal(fdatasync(fd), 0); // as image_settle()
+	return rest_disturbed(f->temp.dir, "vm1", "vda", fd);
+}
+
+static void look_at_device(struct fixture *f, int fd)
+{
+	struct err err = {0};
+	assert_true(device_disturbed(f, fd)); // no note
+	write_device(fd, 0, true); // it counts
+	for (int again = 0; again < 2; again++) {
+		rest_end(&f->rest);
+		assert_int_equal(rest_begin(&f->rest, f->temp.dir, "vm1", "vda", fd, &err), 0);
+		assert_true(device_disturbed(f, fd)); // which says nothing yet
+		rest_now(&f->rest, fd);
+		assert_false(device_disturbed(f, fd));
+		rest_stir(&f->rest); // ours
+		write_device(fd, 4096, true);
+		assert_true(device_disturbed(f, fd)); // killed before it said so
+		rest_now(&f->rest, fd);
+		assert_false(device_disturbed(f, fd));
+		write_device(fd, 8192, again); // another's, in the page cache or not
+		assert_true(device_disturbed(f, fd));
+	}
+	f->rest.page->sequence++; // another attachment
+	f->rest.page->boot++;
+	assert_true(device_disturbed(f, fd));
+}
+
+static void device_that_may_have_been_written_to_is_not_as_it_was(void **state)
+{
+	struct fixture *f = *state;
+	char path[64], command[128];
+	if (geteuid() != 0 || !loop_make(f->image, path))
+		skip();
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	(void)snprintf(command, sizeof(command), "losetup -d %s", path);
+	assert_int_equal(system(command), 0); // gone with its last user
+	assert_true(fd >= 0);
+	look_at_device(f, fd);
+	(void)close(fd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(image_at_rest_that_nobody_changed_is_as_it_was, setup, teardown),
-		cmocka_unit_test_setup_teardown(agent_that_died_over_a_change_says_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(agent_that_died_over_a_change_says_when_that_began, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_change_by_others_is_seen, setup, teardown),
 		cmocka_unit_test_setup_teardown(host_that_was_started_anew_goes_by_the_time_of_that, setup, teardown),
 		cmocka_unit_test_setup_teardown(note_that_is_damaged_counts_as_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(new_note_does_not_follow_the_older_one, setup, teardown),
+		cmocka_unit_test_setup_teardown(run_directory_on_a_disk_has_no_notes, setup, teardown),
 		cmocka_unit_test_setup_teardown(note_that_cannot_be_made_leaves_none, setup, teardown),
+		cmocka_unit_test_setup_teardown(device_that_may_have_been_written_to_is_not_as_it_was, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("rest", tests, NULL, NULL);
 }

@@ -245,7 +245,7 @@ static int start(struct world *w, struct agent *a, struct err *err)
 	}
 	struct image_identity identity = identity_of(w, t->grown);
 	if (rc == 0)
-		rc = state_file_open_run(a->root, NAME, "vda", &position, &identity, &map, &a->file, err);
+		rc = state_file_open_run(a->root, NAME, "vda", &position, &identity, &map, NULL, &a->file, err);
 	if (rc == 0) {
 		t->starting = t->stopped = t->saving = t->lost = t->losing = t->noted = t->may_be_other = false;
 		t->file = true;

@@ -83,7 +83,7 @@ static struct state_file *run_begin(struct fixture *f)
 {
 	struct state_file *file = NULL;
 	struct err err = {0};
-	if (state_file_open_run(f->root, NAME, "vda", &f->position, &f->identity, &f->truth, &file, &err))
+	if (state_file_open_run(f->root, NAME, "vda", &f->position, &f->identity, &f->truth, NULL, &file, &err))
 		fail_msg("%s", err.text);
 	return file;
 }
@@ -725,7 +725,7 @@ static void state_that_cannot_be_written_names_the_file(void **state)
 	struct state_file *file = NULL;
 	struct err err = {0};
 	assert_int_equal(env_rmdir(f->root, "protections/vm1"), 0);
-	assert_int_equal(state_file_open_run(f->root, NAME, "vda", &f->position, &f->identity, &f->truth, &file, &err), -ENOENT);
+	assert_int_equal(state_file_open_run(f->root, NAME, "vda", &f->position, &f->identity, &f->truth, NULL, &file, &err), -ENOENT);
 	assert_non_null(strstr(err.text, NAME));
 	assert_null(file);
 }

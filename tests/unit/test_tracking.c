@@ -267,6 +267,116 @@ static void disk_whose_state_directory_answers_again_is_lost_in_its_file_too(voi
 	}
 }
 
+// ---- notes of state
+
+#define STATE_FILE "protections/vm1/vda.state"
+
+static void copy(const char *from, const char *to)
+{
+	char *data = NULL;
+	size_t len = 0;
+	assert_int_equal(env_read_file(temp.root, from, 1 << 20, &data, &len), 0);
+	assert_int_equal(env_replace(temp.root, "protections/vm1", to, data, len), 0);
+	free(data);
+}
+
+static void stop_in_order(void)
+{
+	struct err err = {0};
+	if (tracking_save(p, &err))
+		fail_msg("%s", err.text);
+}
+
+// The copy is sound, and lacks a region that was marked since.
+static void state_that_was_brought_back_from_a_copy_of_the_same_run_is_seen(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 3; way++) {
+		uint64_t region = 9;
+		commit(5);
+		clear_all_but(3);
+		copy(STATE_FILE, "protections/vm1/copy");
+		assert_int_equal(tracking_commit(p, 0, &region, 1, NULL, 0, NULL), 0);
+		if (way == 1)
+			stop_in_order();
+		if (way == 2) // a later run, too: of which nothing was marked
+			restart(SYNC_UNCLEAN_STOP);
+		copy("protections/vm1/copy", STATE_FILE);
+		restart(SYNC_STATE_FOREIGN);
+		assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+		clear_all_but(3);
+		restart(SYNC_UNCLEAN_STOP); // it is the file that the note has again
+	}
+}
+
+// What the copy says is what the file said.
+static void state_that_was_brought_back_as_it_was_counts(void **state)
+{
+	(void)state;
+	uint64_t region = 9;
+	commit(5);
+	clear_all_but(3);
+	assert_int_equal(tracking_commit(p, 0, &region, 1, NULL, 0, NULL), 0);
+	copy(STATE_FILE, "protections/vm1/copy");
+	commit(6); // a position is the receiver's matter
+	copy("protections/vm1/copy", STATE_FILE);
+	restart(SYNC_UNCLEAN_STOP);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 2 * REGION_SIZE);
+	stop_in_order();
+	restart(SYNC_NONE);
+}
+
+static void note_of_state_that_is_damaged_is_against_every_file_and_one_of_another_boot_against_none(void **state)
+{
+	(void)state;
+	commit(5);
+	clear_all_but(3);
+	assert_int_equal(env_replace(temp.root, "state", "state/vm1:vda", "KAGAMI", 6), 0);
+	restart(SYNC_STATE_FOREIGN);
+	clear_all_but(3);
+	copy(STATE_FILE, "protections/vm1/copy");
+	uint64_t region = 9;
+	assert_int_equal(tracking_commit(p, 0, &region, 1, NULL, 0, NULL), 0);
+	copy("protections/vm1/copy", STATE_FILE);
+	assert_int_equal(env_unlink(temp.root, "state/vm1:vda"), 0); // as a reboot does: it cannot be seen
+	restart(SYNC_UNCLEAN_STOP);
+	const struct state_note_place place = {.env = env_posix(), .run_dir = temp.dir, .boot = 0, .protection = "vm1", .disk = "vda"};
+	struct state_note_place later = place;
+	const struct state_print other = {.marks = 1};
+	later.boot = 1;
+	assert_true(state_note_against(&place, &other, false));
+	assert_false(state_note_against(&later, &other, false));
+}
+
+static void kill_between_the_note_and_the_file_leaves_both_good(void **state)
+{
+	(void)state;
+	const struct state_note_place place = {.env = env_posix(), .run_dir = temp.dir, .protection = "vm7", .disk = "vda"};
+	const struct state_print a = {.instance = {{1}}, .marks = 10}, b = {.instance = {{1}}, .marks = 11}, c = {.instance = {{2}}, .marks = 11};
+	struct state_note note;
+	struct err err = {0};
+	assert_int_equal(state_note_open(&note, &place, &err), 0);
+	state_note_next(&note, &a);
+	assert_false(state_note_against(&place, &c, false)); // nothing was kept yet: there is none
+	state_note_keep(&note, &a);
+	assert_false(state_note_against(&place, &a, false));
+	assert_true(state_note_against(&place, &b, false));
+	assert_false(state_note_against(&place, &b, true)); // its map counts
+	assert_true(state_note_against(&place, &c, true));
+	state_note_next(&note, &b);
+	state_note_close(&note);
+	assert_false(state_note_against(&place, &a, false));
+	assert_false(state_note_against(&place, &b, false));
+	assert_int_equal(state_note_open(&note, &place, &err), 0); // by the next start, which took the file as `a`
+	state_note_next(&note, &c);
+	assert_false(state_note_against(&place, &a, false));
+	assert_false(state_note_against(&place, &c, false));
+	assert_true(state_note_against(&place, &b, false));
+	state_note_keep(&note, &c);
+	state_note_close(&note);
+	assert_true(state_note_against(&place, &a, false));
+}
+
 // Bytes of the image's first MiB that are in the page cache.
 static size_t cached_bytes(void)
 {
@@ -357,6 +467,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(disk_whose_state_directory_hangs_is_noted_without_its_lock, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(disk_whose_state_directory_answers_again_is_lost_in_its_file_too, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(note_alone_makes_the_next_start_compare_all_and_goes_with_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(state_that_was_brought_back_from_a_copy_of_the_same_run_is_seen, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(state_that_was_brought_back_as_it_was_counts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(note_of_state_that_is_damaged_is_against_every_file_and_one_of_another_boot_against_none, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(kill_between_the_note_and_the_file_leaves_both_good, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(start_after_a_kill_compares_what_is_on_the_disk_and_not_the_cache, set_up, tear_down),
 		cmocka_unit_test(files_that_are_a_step_apart_join_and_others_do_not),
 	};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a person sees: the frames of `kagami watch`, the verdict of `status --check`, the plot of `history`.
+#include "base/size.h"
 #include "link/health.h"
 #include "tools/plot.h"
 #include "tools/redact.h"
@@ -241,6 +242,35 @@ static void health_is_the_worst_of_what_is_wrong(void **state)
 	assert_int_equal(judged(parse("{\"name\": \"vm\", \"state\": \"broken\", \"age_ms\": 1, \"rpo_ms\": 1000, \"last_point\": 3, \"reason\": \"EIO\"}"), true, why), HEALTH_CRITICAL);
 }
 
+// One whose image hangs at the start: nothing is said for as long as a start may take, then that it does, and what keeps it; it is critical once the RPO is over.
+static void start_that_does_not_end_is_said_and_becomes_critical(void **state)
+{
+	static const struct {
+		uint64_t starting_ms, rpo_ms;
+		enum health health;
+		const char *why;
+	} table[] = {
+		{0, 15000, HEALTH_OK, ""},
+		{5000, 15000, HEALTH_OK, ""},
+		{5001, 15000, HEALTH_WARNING, "has been starting for 5.0 s: the image /x of disk vda does not open"},
+		{15000, 15000, HEALTH_WARNING, "has been starting for 15 s: the image /x of disk vda does not open"},
+		{15001, 15000, HEALTH_CRITICAL, "has been starting for 15 s: the image /x of disk vda does not open"},
+		{7200000, 3600000, HEALTH_CRITICAL, "has been starting for 2 h: the image /x of disk vda does not open"},
+		{5000, 1000, HEALTH_OK, ""}, // a start's own time
+		{6000, 1000, HEALTH_CRITICAL, "has been starting for 6 s: the image /x of disk vda does not open"},
+		{9000, 0, HEALTH_WARNING, "has been starting for 9 s: the image /x of disk vda does not open"}, // its configuration could not be read
+	};
+	(void)state;
+	for (size_t i = 0; i < COUNT(table); i++) {
+		char why[HEALTH_WHY];
+		json_t *json = json_pack("{s:s, s:s, s:s, s:I, s:I, s:n, s:[]}", "name", "vm", "state", "starting", "reason",
+					 "the image /x of disk vda does not open", "rpo_ms", (json_int_t)table[i].rpo_ms, "starting_ms",
+					 (json_int_t)table[i].starting_ms, "age_ms", "disks");
+		assert_int_equal(judged(json, false, why), table[i].health);
+		assert_string_equal(why, table[i].why);
+	}
+}
+
 // What a daemon tells is what a judge of its answer finds; each reason once, what is critical first.
 static void health_tells_each_reason_once_and_the_worst_first(void **state)
 {
@@ -338,6 +368,7 @@ int main(void)
 		cmocka_unit_test(daemon_that_is_gone_is_said),
 		cmocka_unit_test(wide_characters_are_cut_whole),
 		cmocka_unit_test(health_is_the_worst_of_what_is_wrong),
+		cmocka_unit_test(start_that_does_not_end_is_said_and_becomes_critical),
 		cmocka_unit_test(health_tells_each_reason_once_and_the_worst_first),
 		cmocka_unit_test(urls_lose_what_may_be_a_secret),
 		cmocka_unit_test(plot_shows_each_value_at_its_height),

@@ -104,7 +104,7 @@ static void source_boot(void)
 	struct env_root *run = NULL; // lies in memory
 	host_oracle_begin(&w->source);
 	if (env_root_open(sim_env(w->source.sim), "/run", &run) == 0)
-		(void)env_remove_tree(run, "lost");
+		(void)(env_remove_tree(run, "lost") | env_remove_tree(run, "state"));
 	env_root_close(run);
 	host_oracle_end(&w->source);
 }

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replicator/state_note.h"
+
+#include "base/crc32c.h"
+#include "base/cursor.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+// crc32c over all that follows, u32 0, u64 boot, two of: 16 bytes of instance, u64 marks. Written by one call: a death leaves all of it or nothing.
+enum { PRINT_BYTES = UUID_SIZE + 8, NOTE_BYTES = 16 + 2 * PRINT_BYTES };
+
+struct noted {
+	uint64_t boot;
+	struct state_print print[2];
+};
+
+static void encode(const struct noted *noted, unsigned char bytes[NOTE_BYTES])
+{
+	struct cursor c = cursor_over(bytes, NOTE_BYTES);
+	cursor_put_u32(&c, 0);
+	cursor_put_u32(&c, 0);
+	cursor_put_u64(&c, noted->boot);
+	for (int i = 0; i < 2; i++) {
+		cursor_put_bytes(&c, noted->print[i].instance.bytes, UUID_SIZE);
+		cursor_put_u64(&c, noted->print[i].marks);
+	}
+	c = cursor_over(bytes, NOTE_BYTES);
+	cursor_put_u32(&c, crc32c(bytes + 4, NOTE_BYTES - 4));
+}
+
+static bool decode(const unsigned char bytes[NOTE_BYTES], struct noted *ret_noted)
+{
+	struct cursor c = cursor_reading(bytes, NOTE_BYTES);
+	uint32_t crc = cursor_get_u32(&c), zero = cursor_get_u32(&c);
+	ret_noted->boot = cursor_get_u64(&c);
+	for (int i = 0; i < 2; i++) {
+		cursor_get_bytes(&c, ret_noted->print[i].instance.bytes, UUID_SIZE);
+		ret_noted->print[i].marks = cursor_get_u64(&c);
+	}
+	return crc == crc32c(bytes + 4, NOTE_BYTES - 4) && zero == 0;
+}
+
+static void name_of(const struct state_note_place *place, char name[2 * NAME_SIZE + 16])
+{
+	(void)snprintf(name, 2 * NAME_SIZE + 16, "state/%s:%s", place->protection, place->disk); // no name of ours has a colon
+}
+
+// 0, -ENOENT where there is none, -EBADMSG where it cannot be known what it says.
+static int note_read(struct env_root *root, const char *name, struct noted *ret_noted)
+{
+	unsigned char bytes[NOTE_BYTES];
+	struct env_file *file = NULL;
+	uint64_t size = 0;
+	int rc = env_open(root, name, ENV_READ, &file);
+	if (rc)
+		return rc == -ENOENT ? rc : -EBADMSG;
+	bool good = env_size(file, &size) == 0 && size == NOTE_BYTES && env_pread_full(file, bytes, NOTE_BYTES, 0) == 0 && decode(bytes, ret_noted);
+	env_close(file);
+	return good ? 0 : -EBADMSG;
+}
+
+static bool names(const struct state_print *noted, const struct state_print *print, bool clean)
+{
+	return uuid_equal(&noted->instance, &print->instance) && (clean || noted->marks == print->marks);
+}
+
+bool state_note_against(const struct state_note_place *place, const struct state_print *print, bool clean)
+{
+	char name[2 * NAME_SIZE + 16];
+	struct env_root *root = NULL;
+	struct noted noted;
+	name_of(place, name);
+	int rc = env_root_open(place->env, place->run_dir, &root);
+	if (rc == 0)
+		rc = note_read(root, name, &noted);
+	env_root_close(root);
+	if (rc)
+		return rc != -ENOENT;
+	return noted.boot == place->boot && !names(&noted.print[0], print, clean) && !names(&noted.print[1], print, clean);
+}
+
+static int note_write(struct state_note *note, const struct state_print *next)
+{
+	unsigned char bytes[NOTE_BYTES];
+	encode(&(struct noted){.boot = note->boot, .print = {note->now, *next}}, bytes);
+	return env_pwrite(note->file, bytes, NOTE_BYTES, 0);
+}
+
+// K2
+static void give_up(struct state_note *note)
+{
+	(void)env_unlink(note->root, note->name);
+	state_note_close(note);
+}
+
+// The older note is read before its file is written to: what it names the state file still is.
+static int file_open(struct state_note *note)
+{
+	struct noted noted;
+	int rc = env_mkdir(note->root, "state");
+	if (rc && rc != -EEXIST)
+		return rc;
+	rc = note_read(note->root, note->name, &noted);
+	if (rc == 0 && noted.boot == note->boot) {
+		note->now = noted.print[0];
+		return env_open(note->root, note->name, ENV_WRITE, &note->file);
+	}
+	if (rc != -ENOENT)
+		(void)env_unlink(note->root, note->name);
+	return 0; // made with the first keep
+}
+
+int state_note_open(struct state_note *note, const struct state_note_place *place, struct err *err)
+{
+	*note = (struct state_note){.boot = place->boot};
+	name_of(place, note->name);
+	int rc = env_root_open(place->env, place->run_dir, &note->root);
+	if (rc == 0)
+		rc = file_open(note);
+	if (rc == 0)
+		return 0;
+	(void)err_sys(err, rc, "make the note %s/%s", place->run_dir, note->name);
+	if (note->root)
+		give_up(note);
+	return rc;
+}
+
+void state_note_next(struct state_note *note, const struct state_print *print)
+{
+	if (note->file && note_write(note, print))
+		give_up(note);
+}
+
+void state_note_keep(struct state_note *note, const struct state_print *print)
+{
+	if (!note->root)
+		return;
+	note->now = *print;
+	int rc = note->file ? 0 : env_open(note->root, note->name, ENV_CREATE, &note->file);
+	if (rc == 0)
+		rc = note_write(note, print);
+	if (rc)
+		give_up(note);
+}
+
+void state_note_close(struct state_note *note)
+{
+	env_close(note->file);
+	env_root_close(note->root);
+	note->file = NULL;
+	note->root = NULL;
+}

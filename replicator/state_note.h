@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// A note of which state file a disk has, outside of the state directory: RUN_DIR/state/PROTECTION:DISK.
+//
+//	state_note_open ──► state_note_next ──► (the state file changes) ──► state_note_keep ──► … ──► close, or death
+//
+// A state directory that was brought back from a copy of the same run has a file that is sound, and lacks the regions that were marked since.
+// No position tells where no point came between. The note does: it outlives the process and the state directory, not a reboot.
+//
+// K1: at any moment the state file is one of the two that the note names, or the note is gone.
+// K2: where the note cannot be written it is removed; where neither works it names another file, and all of the disk is compared.
+#ifndef KAGAMI_REPLICATOR_STATE_NOTE_H
+#define KAGAMI_REPLICATOR_STATE_NOTE_H
+
+#include "base/env.h"
+#include "base/err.h"
+#include "base/names.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct state_print { // of a state file
+	struct uuid instance;
+	uint64_t marks; // a digest of them
+};
+
+struct state_note_place {
+	struct env *env;
+	const char *run_dir;
+	uint64_t boot; // a number that another boot of the host does not have; 0: the run directory does not outlive one
+	const char *protection, *disk;
+};
+
+struct state_note { // zeroed: there is none. One thread at a time
+	struct env_root *root;
+	struct env_file *file;
+	char name[2 * NAME_SIZE + 16];
+	uint64_t boot;
+	struct state_print now;
+};
+
+// Whether the note speaks against the file: names neither it nor one that it was to become. `clean`: of a file that says so its map is the truth, and
+// only the instance counts. False where there is no note of this boot. A damaged note speaks against every file.
+bool state_note_against(const struct state_note_place *place, const struct state_print *print, bool clean);
+// What the note of this boot names now stays until the first keep. After a failure there is no note, if the older one could be removed.
+int state_note_open(struct state_note *note, const struct state_note_place *place, struct err *err);
+void state_note_next(struct state_note *note, const struct state_print *print); // the file is about to become this
+void state_note_keep(struct state_note *note, const struct state_print *print); // it is this
+void state_note_close(struct state_note *note);					// stays as it is
+
+#endif
