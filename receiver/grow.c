@@ -24,8 +24,8 @@ static int raw_grow(struct replica *r, unsigned disk, uint64_t size, bool *chang
 	if (found < r->prot.disk[disk].size) // what it lost must not come back as zeros
 		return err_set(err, -EBADMSG, "%s/base/%s.raw: has %llu bytes, the disk has %llu", r->name, name,
 			       (unsigned long long)found, (unsigned long long)r->prot.disk[disk].size);
-	// A growth that was cut off may have done it already; but its sync may have failed, and then another one says nothing of that length.
 	*changing = true;
+	// A growth that was cut off may have done it already; but its sync may have failed, and then another one says nothing of that length.
 	// So what is there is undone, to which nothing refers, and done again.
 	if (found > r->prot.disk[disk].size)
 		rc = env_truncate(raw, r->prot.disk[disk].size);

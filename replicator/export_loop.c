@@ -262,10 +262,10 @@ static void ending_step(struct export *export)
 		final_sync(export);
 	}
 	if (export->state == EXPORT_SYNCING && !export->final_pending && !export->group.preserve.bytes &&
-	    !export->group.spill.transit && !export->group.spill.punching)
-		export->state = EXPORT_ENDED;
-	if (export->state == EXPORT_ENDED)
+	    !export->group.spill.transit && !export->group.spill.punching) {
 		images_rest(export);
+		export->state = EXPORT_ENDED;
+	}
 }
 
 static void on_sleep(struct ring *ring)

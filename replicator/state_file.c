@@ -144,22 +144,13 @@ static struct state_print print_of(const struct state_file *state)
 	return (struct state_print){.instance = state->header.instance, .marks = state_marks_digest(state->marks.bytes, state->marks.sectors)};
 }
 
-static void note_next(const struct state_file *state)
+// `tell`: state_note_next() before the file is changed, state_note_keep() once it is durable.
+static void note_tell(const struct state_file *state, void (*tell)(struct state_note *note, const struct state_print *print))
 {
-	struct state_print print;
 	if (!state->note)
 		return;
-	print = print_of(state);
-	state_note_next(state->note, &print);
-}
-
-static void note_keep(const struct state_file *state)
-{
-	struct state_print print;
-	if (!state->note)
-		return;
-	print = print_of(state);
-	state_note_keep(state->note, &print);
+	const struct state_print print = print_of(state);
+	tell(state->note, &print);
 }
 
 // --- a file as a whole ---
@@ -214,7 +205,7 @@ static int file_prepare(struct env_root *root, const char *name, struct state_fi
 static int file_publish(struct env_root *root, const char *name, const struct state_file *state)
 {
 	char temp[FILE_NAME_SIZE], dir[FILE_NAME_SIZE];
-	note_next(state);
+	note_tell(state, state_note_next);
 	int rc = name_new(name, temp);
 	if (rc == 0)
 		rc = name_dir(name, dir);
@@ -223,7 +214,7 @@ static int file_publish(struct env_root *root, const char *name, const struct st
 	if (rc == 0)
 		rc = env_sync_dir(root, dir);
 	if (rc == 0)
-		note_keep(state);
+		note_tell(state, state_note_keep);
 	return rc;
 }
 
@@ -365,12 +356,12 @@ int state_file_marks(struct state_file *state, const uint64_t *set, size_t sets,
 		state_marks_put(&state->marks, set[i], true);
 	if (!state_marks_differ(&state->marks))
 		return 0;
-	note_next(state);
+	note_tell(state, state_note_next);
 	int rc = state_marks_write(&state->marks, state->file);
 	if (rc == 0 && before < sets)
 		rc = env_sync(state->file);
 	if (rc == 0)
-		note_keep(state);
+		note_tell(state, state_note_keep);
 	return step_end(state, rc, err);
 }
 
