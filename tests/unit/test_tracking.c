@@ -65,6 +65,8 @@ static int begin(bool is_new, struct err *err)
 
 static void end(void) // as a kill ends it
 {
+	if (!p)
+		return;
 	tracking_done(p);
 	doubt_done(p);
 	export_close(p->export);
