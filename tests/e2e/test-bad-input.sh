@@ -84,9 +84,16 @@ refuses 'the disks vda and vdb are one image, .*link.raw' kagami protect vm1 vda
 rm "$W/link.raw"
 qemu-img create -q -f qcow2 "$W/disk.qcow2" 8M
 truncate -s %512 "$W/disk.qcow2"
-refuses 'is a qcow2 image.*qemu-img convert -O raw' kagami protect vm1 vda="$W/disk.qcow2" --to dr --rpo 15s
+refuses 'is a qcow2 image.*qemu-img convert -f qcow2 -O raw' kagami protect vm1 vda="$W/disk.qcow2" --to dr --rpo 15s
 kagami protect raw vda="$W/disk.qcow2" --to dr --rpo 1h --force >/dev/null || fail "--force does not say that it is raw"
 kagami unprotect raw --yes >/dev/null
+for made in qcow qed vdi vmdk vhdx parallels vpc vpc:subformat=fixed vmdk:subformat=monolithicFlat; do
+	format=${made%%:*} options=${made#"$format"}
+	rm -f "$W"/other.img*
+	qemu-img create -q -f "$format" ${options:+-o "${options#:}"} "$W/other.img" 8M >/dev/null
+	refuses "is a .*$format.* image.*qemu-img convert -f $format -O raw" kagami protect vm1 vda="$W/other.img" --to dr --rpo 15s
+	qemu-img convert -f "$format" -O raw "$W/other.img" "$W/converted.raw" || fail "what is said of $made does not work"
+done
 refuses 'there is no protection nosuch' kagami test list nosuch
 [ "$(kagami test list nosuch 2>/dev/null; echo $?)" = 1 ] || fail "test list of no protection: status"
 truncate -s 1000 "$W/odd.raw"
