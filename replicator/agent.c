@@ -555,22 +555,6 @@ static int config_fill(struct agent *agent, struct protection_config *config, st
 	return rc ? err_sys(err, rc, "draw random numbers") : 0;
 }
 
-// Removes the configuration first, so that what a crash leaves is no protection any more.
-static int state_remove(struct agent *agent, const char *name, struct err *err)
-{
-	char dir[NAME_SIZE + 16], path[NAME_SIZE + 64];
-	protection_dir(name, dir);
-	(void)snprintf(path, sizeof(path), "%s/protection.json", dir);
-	int rc = env_unlink(agent->place.state, path);
-	if (rc == 0 || rc == -ENOENT)
-		rc = env_sync_dir(agent->place.state, dir);
-	if (rc == 0)
-		rc = env_remove_tree(agent->place.state, dir);
-	if (rc == 0)
-		rc = env_sync_dir(agent->place.state, "protections");
-	return rc ? err_sys(err, rc, "remove the state of %s", name) : 0;
-}
-
 // Started before it is durable: a protection that cannot start, for its image is in use or missing, was never made. Without the lock.
 static int protect(struct agent *agent, struct seat *seat, const struct protection_config *config, const char *dir, struct protection **ret_running,
 		   struct err *err)
@@ -662,7 +646,7 @@ static int stop_and_remove(struct agent *agent, struct seat *seat, struct protec
 		(void)protection_stop(running); // what it could not save is removed
 	}
 	set_reason(agent, seat, "it is being unprotected, and its state is removed");
-	return state_remove(agent, name, err);
+	return protection_remove(agent->place.state, name, err);
 }
 
 int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)
