@@ -264,7 +264,7 @@ static void wait_started(struct agent *agent, unsigned seconds)
 			    agent->starting);
 }
 
-static int start_all(struct agent *agent, struct err *err)
+static int start_all(struct agent *agent, const struct agent_config *config, struct err *err)
 {
 	int rc = env_mkdir(agent->place.state, "protections");
 	if (rc && rc != -EEXIST)
@@ -284,7 +284,7 @@ static int start_all(struct agent *agent, struct err *err)
 			log_info("leftover of an unfinished protect or unprotect protection=%s", names[i]);
 	}
 	env_list_free(names, count);
-	wait_started(agent, START_WAIT_S);
+	wait_started(agent, config->start_wait_s ? config->start_wait_s : START_WAIT_S);
 	return 0;
 }
 
@@ -459,15 +459,11 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	if (rc == 0)
 		rc = open_desk(agent, config, err);
 	if (rc == 0)
-		rc = start_all(agent, err);
+		rc = start_all(agent, config, err);
 	if (rc == 0)
 		rc = start_ticker(agent, err);
-	if (rc) {
-		agent_close(agent);
-		return rc;
-	}
 	*ret_agent = agent;
-	return 0;
+	return rc;
 }
 
 static void *run_ender(void *context)

@@ -143,14 +143,26 @@ static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_n
 	return known ? SYNC_STATE_FOREIGN : reason;
 }
 
+// A block device is synced for it, and may not answer: who asks is told of which disk that is.
+static int look_at(struct protection *p, unsigned disk, bool is_new, struct image_identity *ret_identity, struct err *err)
+{
+	_Atomic(unsigned) *opening = p->place.opening;
+	if (opening)
+		atomic_store(opening, disk + 1u);
+	bool disturbed = !is_new && export_disturbed(p->export, (uint16_t)disk); // before: what others left unwritten is counted then
+	int rc = export_identity(p->export, (uint16_t)disk, ret_identity, err);
+	ret_identity->disturbed = disturbed;
+	if (opening)
+		atomic_store(opening, 0);
+	return rc;
+}
+
 static int load_disk(struct protection *p, unsigned disk, bool is_new, struct err *err)
 {
-	struct image_identity identity;
-	bool disturbed = !is_new && export_disturbed(p->export, (uint16_t)disk); // before: what others left unwritten is counted then
-	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
+	struct image_identity identity = {.device = 0};
+	int rc = look_at(p, disk, is_new, &identity, err);
 	if (rc)
 		return rc;
-	identity.disturbed = disturbed;
 	enum sync_reason reason = read_disk(p, disk, is_new, &identity);
 	p->tracking[disk].sync = reason;
 	if (reason != SYNC_NONE && reason != SYNC_UNCLEAN_STOP)

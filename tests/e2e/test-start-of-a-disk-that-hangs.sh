@@ -56,7 +56,7 @@ others_go_on 0x61
 # What keeps it is said, by the daemon and by who asks it.
 starts_long() { [ "$(protection vm1 .health)" = warning ]; }
 wait_for 20 starts_long
-protection vm1 '.why[0].text' | grep -qE "^has been starting for [0-9.]+ s: the image .*/hung.raw of disk vda does not open" || fail "why: $(protection vm1 .why)"
+protection vm1 '.why[0].text' | grep -qE "^has been starting for [0-9.]+ s: the image .*/hung.raw of disk vda does not answer" || fail "why: $(protection vm1 .why)"
 [ "$(protection vm1 .starting_ms)" -gt 5000 ] || fail "starting_ms: $(protection vm1 .starting_ms)"
 is "starting_ms of one that runs" "$(protection vm2 .starting_ms)" null
 status=0
@@ -95,4 +95,23 @@ wait_for 20 connected vm2
 cycle vm2 >/dev/null
 is "reason of a sync of vm2" "$(protection vm2 .last_cycle.sync_reason)" null
 cycle vm1 >/dev/null
+stop_replicator
+
+# A block device opens at once, whatever is under it, and is synced before anything is asked of it.
+losetup -f >/dev/null 2>&1 || exit 0
+start_replicator --stop-wait 6
+kagami unprotect vm1 --yes >/dev/null
+device=$(losetup --show -f "$W/hung.raw") || exit 0
+at_end "losetup -d $device"
+kagami protect vm3 vda="$device" --to dr --rpo 1h >/dev/null
+wait_for 30 has_point vm3
+kill_replicator
+kill -STOP $server
+start_replicator --stop-wait 6
+says_device() { [ "$(protection vm3 .state)" = starting ] && protection vm3 '.why[0].text' | grep -q "the image $device of disk vda does not answer"; }
+wait_for 20 says_device
+timeout 30 kagami cycle vm2 --wait >/dev/null || fail "vm2 gets no point"
+kill -CONT $server
+wait_for 30 connected vm3
+kagami unprotect vm3 --yes >/dev/null
 stop_replicator
