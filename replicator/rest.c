@@ -77,20 +77,23 @@ static bool device_same(const struct rest_page *page, int fd)
 	       now.discarded == page->discarded;
 }
 
-bool rest_disturbed(const char *run_dir, const char *protection, const char *disk, int fd)
+enum rest_verdict rest_judge(const char *run_dir, const char *protection, const char *disk, int fd)
 {
 	char path[REST_PATH_BYTES];
 	struct rest_page page;
 	struct stat st;
 	if (path_of(path, run_dir, protection, disk) || fstat(fd, &st) < 0)
-		return false;
+		return REST_DISTURBED;
+	bool noted = note_read(path, &page), disturbed;
 	if (S_ISBLK(st.st_mode)) // whose counts begin anew at each boot
-		return !note_read(path, &page) || page.boot == 0 || !atomic_load(&page.at_rest) || !device_same(&page, fd);
-	if (!S_ISREG(st.st_mode))
-		return false;
-	if (note_read(path, &page))
-		return atomic_load(&page.at_rest) ? !same(&page, &st) : ns_of(&st.st_ctim) > atomic_load(&page.stirred_ns) + REST_SLACK_NS;
-	return ns_of(&st.st_ctim) > boot_wall_ns();
+		disturbed = !noted || page.boot == 0 || !atomic_load(&page.at_rest) || !device_same(&page, fd);
+	else if (noted)
+		disturbed = atomic_load(&page.at_rest) ? !same(&page, &st) : ns_of(&st.st_ctim) > atomic_load(&page.stirred_ns) + REST_SLACK_NS;
+	else
+		disturbed = ns_of(&st.st_ctim) > boot_wall_ns();
+	if (disturbed)
+		return REST_DISTURBED;
+	return noted || S_ISBLK(st.st_mode) ? REST_LEFT_ALONE : REST_UNTOLD;
 }
 
 // In memory alone: elsewhere a store to a page may wait for a disk, and every guest with it, or find no room, which is the end of the process.

@@ -59,6 +59,8 @@ static bool image_same(const struct state_header *h, const struct image_identity
 		return size == h->size && image->size == h->identity.size && times_same(image, &h->identity);
 	if (image->disturbed || (image->born_ns && image->born_ns > h->identity.ctime_ns))
 		return false; // changed since by somebody else; or made since, and its inode's number used again
+	if (image->born_ns && image->born_ns != h->identity.ctime_ns && image->ctime_ns < h->identity.ctime_ns)
+		return false; // the clock went back: when it was changed last is not known. Of one that was ahead when the image was made, see running()
 	return (size == h->size && (image->size == h->size || image->size == h->identity.size)) ||
 	       (size < h->size && size == h->identity.size && image->size == size);
 }
@@ -124,6 +126,17 @@ enum sync_reason state_file_load(struct env_root *root, const char *name, const 
 	enum sync_reason reason = file_load(file, disk, expected, identity, dirty, ret_position);
 	env_close(file);
 	return reason;
+}
+
+uint64_t state_file_run(struct env_root *root, const char *name)
+{
+	struct env_file *file = NULL;
+	struct state_header h = {0};
+	if (env_open(root, name, ENV_READ, &file))
+		return 0;
+	int slot = state_header_read(file, &h);
+	env_close(file);
+	return slot >= 0 ? h.run : 0;
 }
 
 bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place)
@@ -248,10 +261,10 @@ static struct image_identity running(const struct image_identity *identity)
 }
 
 int state_file_open_run(struct env_root *root, const char *name, const char *disk, const struct state_position *position,
-			const struct image_identity *identity, const struct dirty *dirty, struct state_note *note,
+			const struct image_identity *identity, const struct dirty *dirty, const struct state_run *run,
 			struct state_file **ret_file, struct err *err)
 {
-	struct state_header h = {.position = *position, .size = dirty->size, .identity = running(identity)};
+	struct state_header h = {.position = *position, .run = run ? run->number : 0, .size = dirty->size, .identity = running(identity)};
 	struct state_file *state = NULL;
 	(void)snprintf(h.disk, sizeof(h.disk), "%s", disk);
 	int rc = state_new(root, &h, &state);
@@ -259,7 +272,7 @@ int state_file_open_run(struct env_root *root, const char *name, const char *dis
 		if (dirty->region[r])
 			state_marks_put(&state->marks, r, true);
 	if (rc == 0) {
-		state->note = note;
+		state->note = run ? run->note : NULL;
 		rc = file_prepare(root, name, state);
 	}
 	if (rc == 0)

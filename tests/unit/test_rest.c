@@ -66,7 +66,7 @@ static bool disturbed(struct fixture *f)
 {
 	int fd = open(f->image, O_RDWR | O_CLOEXEC); // the image that has the name now
 	assert_true(fd >= 0);
-	bool is = rest_disturbed(f->temp.dir, "vm1", "vda", fd);
+	bool is = rest_judge(f->temp.dir, "vm1", "vda", fd) == REST_DISTURBED;
 	(void)close(fd);
 	return is;
 }
@@ -172,7 +172,8 @@ static void host_that_was_started_anew_goes_by_the_time_of_that(void **state)
 	struct stat st;
 	struct timespec up, now;
 	assert_int_equal(fstat(fd, &st) | clock_gettime(CLOCK_BOOTTIME, &up) | clock_gettime(CLOCK_REALTIME, &now), 0);
-	assert_int_equal(rest_disturbed(f->temp.dir, "vm1", "exe", fd), st.st_ctim.tv_sec > now.tv_sec - up.tv_sec);
+	bool since = st.st_ctim.tv_sec > now.tv_sec - up.tv_sec;
+	assert_int_equal(rest_judge(f->temp.dir, "vm1", "exe", fd), since ? REST_DISTURBED : REST_UNTOLD);
 	(void)close(fd);
 }
 
@@ -244,7 +245,7 @@ static void write_device(int fd, off_t off, bool sync)
 static bool device_disturbed(struct fixture *f, int fd)
 {
 	assert_int_equal(fdatasync(fd), 0); // as image_settle()
-	return rest_disturbed(f->temp.dir, "vm1", "vda", fd);
+	return rest_judge(f->temp.dir, "vm1", "vda", fd) == REST_DISTURBED;
 }
 
 static void look_at_device(struct fixture *f, int fd)

@@ -24,6 +24,8 @@ enum { REGIONS = 40 };
 #define DISK_SIZE ((uint64_t)REGIONS * REGION_SIZE - 3 * PIECE_SIZE - SECTOR_SIZE)
 #define NAME "protections/vm1/vda.state"
 
+#define RUN UINT64_C(7000000001) // the number of the run that makes the files
+
 struct fixture {
 	struct sim *sim; // NULL: the real environment
 	struct temp temp;
@@ -81,9 +83,10 @@ static int teardown(void **state)
 
 static struct state_file *run_begin(struct fixture *f)
 {
+	static const struct state_run run = {.number = RUN};
 	struct state_file *file = NULL;
 	struct err err = {0};
-	if (state_file_open_run(f->root, NAME, "vda", &f->position, &f->identity, &f->truth, NULL, &file, &err))
+	if (state_file_open_run(f->root, NAME, "vda", &f->position, &f->identity, &f->truth, &run, &file, &err))
 		fail_msg("%s", err.text);
 	return file;
 }
@@ -332,9 +335,38 @@ static void image_that_others_changed_after_a_crash_means_image_changed(void **s
 	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
 	f->identity.born_ns++;
 	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity = kept;
+	f->identity.born_ns = kept.ctime_ns - 5;
+	state_file_close(run_begin(f));
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	f->identity.ctime_ns--; // the clock went back, and then it was changed
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity.ctime_ns++;
 	live(f); // after a stop in order the times say it all
 	f->identity.disturbed = true;
 	assert_int_equal(judge(f, false), SYNC_NONE);
+}
+
+// The clean stop needs the image's times in that place, and no run.
+static void file_that_runs_has_the_number_of_its_run(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = {0};
+	assert_true(state_file_run(f->root, NAME) == 0); // there is none
+	f->identity.mtime_ns = 77;
+	struct state_file *file = run_begin(f);
+	assert_true(state_file_run(f->root, NAME) == RUN);
+	assert_int_equal(state_file_position(file, &f->position, &err), 0);
+	assert_true(state_file_run(f->root, NAME) == RUN);
+	assert_int_equal(state_file_grow(&file, f->root, NAME, (REGIONS + 2) * (uint64_t)REGION_SIZE, &f->identity, &err), 0);
+	assert_true(state_file_run(f->root, NAME) == RUN);
+	assert_int_equal(state_file_ungrow(&file, f->root, NAME, DISK_SIZE, &f->identity, &err), 0);
+	assert_true(state_file_run(f->root, NAME) == RUN);
+	stop_clean(f, file);
+	assert_true(state_file_run(f->root, NAME) == 0);
+	assert_int_equal(judge(f, false), SYNC_NONE);
+	f->identity.mtime_ns++;
+	assert_int_equal(judge(f, false), SYNC_IMAGE_CHANGED);
 }
 
 static void reasons_have_the_names_of_the_document(void **state)
@@ -1013,6 +1045,7 @@ int main(void)
 		ON_SIM(file_of_another_protection_generation_or_disk_means_foreign),
 		ON_SIM(image_with_another_identity_means_image_changed),
 		ON_SIM(image_that_others_changed_after_a_crash_means_image_changed),
+		ON_BOTH(file_that_runs_has_the_number_of_its_run),
 		cmocka_unit_test(reasons_have_the_names_of_the_document),
 		ON_SIM(header_lies_where_the_document_says),
 		ON_SIM(map_pages_lie_where_the_document_says),
