@@ -445,6 +445,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 	struct volume_stats *from = &export->group.volume[disk].stats;
 	struct export_disk *seen = &export->disk[disk];
 	*ret_stats = (struct export_stats){
+		.silent_ns = image_silent_ns(&export->image[disk], clock_mono_ns()),
 		.reads = atomic_load_explicit(&from->reads, memory_order_relaxed),
 		.writes = atomic_load_explicit(&from->writes, memory_order_relaxed),
 		.flushes = atomic_load_explicit(&from->flushes, memory_order_relaxed),

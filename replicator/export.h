@@ -126,6 +126,7 @@ int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, s
 int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct err *err);
 
 struct export_stats { // per disk
+	uint64_t silent_ns; // for how long its image has owed an answer: image_silent_ns()
 	uint64_t reads, writes, flushes, trims, zeroes;
 	uint64_t read_bytes, written_bytes;
 	uint64_t errors;

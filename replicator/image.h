@@ -40,8 +40,9 @@ struct image {
 	struct cold cold;
 	uint64_t wrote_ns;     // when a write ended last
 	struct image_owed {    // operations by the ring
-		uint64_t pending, moved_ns; // when the first of them began, or the newest ended
+		_Atomic uint64_t pending, moved_ns; // when the first of them began, or the newest ended; written by the ring's thread, seen by others
 	} owed_reads, owed_changes;
+	_Atomic uint64_t inside_ns; // since when the ring's thread itself is in a write to it, or a send from it; 0: it is not
 	struct rest rest;      // how it was when it was last left alone
 	uint64_t changes;      // that were begun
 	bool synced;	       // since the last of them
@@ -91,6 +92,9 @@ bool image_sendable(struct image *image, uint64_t off, uint64_t len);
 ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len);
 // Whether it has owed an answer for so long that the thread which serves others had better not ask anything of it.
 bool image_stalled(const struct image *image);
+// For how long it has owed an answer to whatever was asked of it: by the ring, by its thread itself, by the reader, or by a thread of a cycle; 0: nothing is
+// asked, or it was just now. Any thread; waits for nothing.
+uint64_t image_silent_ns(const struct image *image, uint64_t now_ns);
 // What the file system says about [off, off + len), all data while it is stalled: 1 to `most` extents that start at `off`; they may end before the range does.
 unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, struct nbd_extent *extents, unsigned most);
 

@@ -149,6 +149,8 @@ static void print_source_disk(const json_t *disk)
 		(void)printf("    tracking takes %s of memory\n", show_size_of(disk, "tracking_memory_bytes").text);
 	if (show_text_of(disk, "error")[0])
 		(void)printf("    ! %s\n", show_text_of(disk, "error"));
+	if (show_text_of(disk, "silent")[0])
+		(void)printf("    ! %s\n", show_text_of(disk, "silent"));
 	if (show_number_of(disk, "unproven_hole_bytes"))
 		(void)printf("    holes that were believed and are still to be read: %s\n", show_size_of(disk, "unproven_hole_bytes").text);
 	if (show_text_of(disk, "holes_disbelieved")[0])
