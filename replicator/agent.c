@@ -611,6 +611,17 @@ static int check_images(struct seat *seat, const struct protection_config *confi
 	return rc;
 }
 
+enum { ASKED_MS = 5000 };
+
+// Whoever asked for it may wait no longer.
+static void say_not_protected(const struct seat *seat, const struct err *err)
+{
+	if (clock_mono_ms() - seat->starting_since_ms < ASKED_MS)
+		return;
+	log_warning("not protected protection=%s: %s", seat->config.name, err->text);
+	event_emit(EVENT_WARNING, "settings", seat->config.name, NULL, "%s is not protected, as was asked for: %s", seat->config.name, err->text);
+}
+
 int agent_protect(struct agent *agent, struct protection_config *config, bool raw, struct seat **ret_seat, struct err *err)
 {
 	struct protection *running = NULL;
@@ -631,6 +642,8 @@ int agent_protect(struct agent *agent, struct protection_config *config, bool ra
 			rc = err_set(err, rc, "the replicator stops; %s is protected all the same, and its disks are served from the next start on", config->name);
 	}
 	if (rc) {
+		if (seat->starting_since_ms)
+			say_not_protected(seat, err);
 		seat_remove(agent, seat);
 		return rc;
 	}

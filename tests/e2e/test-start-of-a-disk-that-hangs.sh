@@ -96,22 +96,3 @@ cycle vm2 >/dev/null
 is "reason of a sync of vm2" "$(protection vm2 .last_cycle.sync_reason)" null
 cycle vm1 >/dev/null
 stop_replicator
-
-# A block device opens at once, whatever is under it, and is synced before anything is asked of it.
-losetup -f >/dev/null 2>&1 || exit 0
-start_replicator --stop-wait 6
-kagami unprotect vm1 --yes >/dev/null
-device=$(losetup --show -f "$W/hung.raw") || exit 0
-at_end "losetup -d $device"
-kagami protect vm3 vda="$device" --to dr --rpo 1h >/dev/null
-wait_for 30 has_point vm3
-kill_replicator
-kill -STOP $server
-start_replicator --stop-wait 6
-says_device() { [ "$(protection vm3 .state)" = starting ] && protection vm3 '.why[0].text' | grep -q "the image $device of disk vda does not answer"; }
-wait_for 20 says_device
-timeout 30 kagami cycle vm2 --wait >/dev/null || fail "vm2 gets no point"
-kill -CONT $server
-wait_for 30 connected vm3
-kagami unprotect vm3 --yes >/dev/null
-stop_replicator
