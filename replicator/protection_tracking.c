@@ -292,8 +292,14 @@ void tracking_position(struct protection *p)
 		struct err err = {0};
 		if (atomic_load(&t->forsaken)) // T4
 			continue;
+		struct image_identity identity = {0};
+		(void)export_identity(p->export, (uint16_t)i, &identity, &err); // without the lock, for which a guest's mark may wait
 		LOCK_SCOPE(&t->lock);
-		if (!t->lost && state_file_position(t->file, &position, &err))
+		if (t->lost)
+			continue;
+		if (identity.born_ns) // its times say something
+			state_file_saw(t->file, &identity);
+		if (state_file_position(t->file, &position, &err))
 			(void)lose(p, i, err.text);
 	}
 }

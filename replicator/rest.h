@@ -15,6 +15,7 @@
 #define KAGAMI_REPLICATOR_REST_H
 
 #include "base/err.h"
+#include "replicator/device_counts.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -28,7 +29,7 @@ struct rest_page { // what is in the file; in this machine's own order, since no
 	uint32_t reserved;
 	uint64_t inode, size;
 	int64_t mtime_ns, ctime_ns;
-	uint64_t sequence, written, discarded; // of a block device, in place of those four
+	struct device_counts counts; // of a block device, in place of those four
 	_Atomic int64_t stirred_ns;	       // when the newest change of ours began, by the wall clock
 };
 
@@ -41,7 +42,7 @@ enum rest_verdict {
 struct rest { // of one image; zeroed: there is no note
 	struct rest_page *page;
 	bool device;
-	int stat_fd; // of a block device; -1: it is not known what was written to it
+	struct device_watch watch; // of a block device; not open where nothing tells what was written to it
 };
 
 uint64_t rest_boot(void); // a number of this boot of the host; 0 where the kernel does not tell

@@ -248,7 +248,7 @@ static bool device_disturbed(struct fixture *f, int fd)
 	return rest_judge(f->temp.dir, "vm1", "vda", fd) == REST_DISTURBED;
 }
 
-static void look_at_device(struct fixture *f, int fd)
+static void look_at_device(struct fixture *f, int fd) // over the file f->fd
 {
 	struct err err = {0};
 	assert_true(device_disturbed(f, fd)); // no note
@@ -267,7 +267,20 @@ static void look_at_device(struct fixture *f, int fd)
 		write_device(fd, 8192, again); // another's, in the page cache or not
 		assert_true(device_disturbed(f, fd));
 	}
-	f->rest.page->sequence++; // another attachment
+	rest_now(&f->rest, fd);
+	rest_stir(&f->rest);
+	rest_now(&f->rest, fd);
+	assert_false(device_disturbed(f, fd));
+	tick();
+	write_byte(f->fd, 100000); // beneath it
+	assert_true(device_disturbed(f, fd));
+	rest_stir(&f->rest);
+	rest_now(&f->rest, fd);
+	assert_false(device_disturbed(f, fd));
+	f->rest.page->counts.layers++;
+	assert_true(device_disturbed(f, fd));
+	f->rest.page->counts.layers--;
+	f->rest.page->counts.sequence++; // another attachment
 	f->rest.page->boot++;
 	assert_true(device_disturbed(f, fd));
 }

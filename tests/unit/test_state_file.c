@@ -24,6 +24,7 @@ enum { REGIONS = 40 };
 #define DISK_SIZE ((uint64_t)REGIONS * REGION_SIZE - 3 * PIECE_SIZE - SECTOR_SIZE)
 #define NAME "protections/vm1/vda.state"
 
+#define SECOND INT64_C(1000000000)
 #define RUN UINT64_C(7000000001) // the number of the run that makes the files
 
 struct fixture {
@@ -339,9 +340,11 @@ static void image_that_others_changed_after_a_crash_means_image_changed(void **s
 	f->identity.born_ns = kept.ctime_ns - 5;
 	state_file_close(run_begin(f));
 	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
-	f->identity.ctime_ns--; // the clock went back, and then it was changed
+	f->identity.ctime_ns -= 60 * SECOND; // its newest time was not on the disk yet when the power went
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	f->identity.ctime_ns--; // taken back to how it was; or the clock went back, and then it was changed
 	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
-	f->identity.ctime_ns++;
+	f->identity.ctime_ns = kept.ctime_ns;
 	live(f); // after a stop in order the times say it all
 	f->identity.disturbed = true;
 	assert_int_equal(judge(f, false), SYNC_NONE);
@@ -367,6 +370,31 @@ static void file_that_runs_has_the_number_of_its_run(void **state)
 	assert_int_equal(judge(f, false), SYNC_NONE);
 	f->identity.mtime_ns++;
 	assert_int_equal(judge(f, false), SYNC_IMAGE_CHANGED);
+}
+
+// A snapshot of its file system is brought back, of before the newest point.
+static void image_that_was_taken_back_behind_the_newest_position_is_seen(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = {0};
+	f->identity.born_ns = -9;
+	struct image_identity early = f->identity;
+	struct state_file *file = run_begin(f);
+	f->identity.ctime_ns += 100 * SECOND; // a guest wrote
+	state_file_saw(file, &f->identity);
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	struct image_identity late = f->identity;
+	f->identity = early;
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP); // no position yet: all that came since the start is marked
+	assert_int_equal(state_file_position(file, &f->position, &err), 0);
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity = late;
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	f->identity.ctime_ns -= 3600 * SECOND; // the clock was set back, and our own changes have such times from now on
+	state_file_saw(file, &f->identity);
+	assert_int_equal(state_file_position(file, &f->position, &err), 0);
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	state_file_close(file);
 }
 
 static void reasons_have_the_names_of_the_document(void **state)
@@ -1045,6 +1073,7 @@ int main(void)
 		ON_SIM(file_of_another_protection_generation_or_disk_means_foreign),
 		ON_SIM(image_with_another_identity_means_image_changed),
 		ON_SIM(image_that_others_changed_after_a_crash_means_image_changed),
+		ON_BOTH(image_that_was_taken_back_behind_the_newest_position_is_seen),
 		ON_BOTH(file_that_runs_has_the_number_of_its_run),
 		cmocka_unit_test(reasons_have_the_names_of_the_document),
 		ON_SIM(header_lies_where_the_document_says),
