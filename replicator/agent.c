@@ -231,8 +231,11 @@ static void start_one(struct agent *agent, const char *name)
 {
 	struct err err = {0};
 	AUTO_FREE struct protection_config *config = malloc(sizeof(*config));
-	if (!config)
+	if (!config) {
+		(void)err_sys(&err, -ENOMEM, "read its configuration");
+		say_not_started(name, &err);
 		return;
+	}
 	int rc = protection_config_load(agent->place.state, name, config, &err);
 	if (rc && name_ok(name)) { // listed, so that it is missed
 		memset(config, 0, sizeof(*config));
@@ -240,6 +243,8 @@ static void start_one(struct agent *agent, const char *name)
 	}
 	LOCK_SCOPE(&agent->lock);
 	struct seat *seat = name_ok(name) ? seat_add(agent, config) : NULL;
+	if (!seat && rc == 0)
+		rc = err_set(&err, -ENOSPC, "no room for another protection (at most %d)", PROTECTIONS_MAX);
 	if (seat && rc == 0) {
 		rc = start_aside(agent, seat);
 		if (rc)

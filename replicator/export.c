@@ -204,7 +204,7 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 enum rest_verdict export_judge(struct export *export, uint16_t disk)
 {
 	assert(!export->running && disk < export->count);
-	const struct image *image = &export->image[disk];
+	struct image *image = &export->image[disk];
 	if (image->block_device ? !image_settle(image) : !image_times_tell(image))
 		return REST_DISTURBED;
 	if (!export->run_dir)
