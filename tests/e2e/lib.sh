@@ -143,6 +143,27 @@ unfreeze() { # DIRECTORY
 	kill $thaw
 }
 
+# A file that hangs, to be opened as well as to be read, while $server is stopped by kill -STOP.
+mount_hangable() { # FILE SIZE
+	requires qemu-storage-daemon fusermount3
+	requires_root
+	[ -c /dev/fuse ] || skip "needs /dev/fuse"
+	new_image "$1.backing" "$2"
+	touch "$1"
+	qemu-storage-daemon --blockdev driver=file,node-name=f,filename="$1.backing" \
+		--export type=fuse,id=e,node-name=f,mountpoint="$1",writable=on,growable=off >"$W/qsd.log" 2>&1 &
+	server=$!
+	pids+=($server)
+	at_end "umount -l '$1'"
+	at_end "kill -CONT $server"
+	hangable="$1 $2"
+	wait_for 20 hangable_or_gone
+	is_hangable || skip "no file of qemu-storage-daemon by FUSE here: $(cat "$W/qsd.log")"
+}
+
+is_hangable() { [ "$(stat -c '%n %s' "${hangable% *}")" = "$hangable" ]; }
+hangable_or_gone() { is_hangable || ! kill -0 $server 2>/dev/null; }
+
 # --- daemons: start_X, stop_X (asks, and expects a clean exit), kill_X (kill -9) ---
 
 free_port() {

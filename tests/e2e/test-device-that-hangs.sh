@@ -2,22 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # A block device opens at once, whatever hangs under it: who protects it is told that it hangs, and how to see what became of it; so is who looks at a start.
 . "$(dirname "$0")/lib.sh"
-requires qemu-img qemu-io jq curl qemu-storage-daemon fusermount3 losetup blockdev
-requires_root
-[ -c /dev/fuse ] || skip "needs /dev/fuse"
-
-new_image "$W/backing.raw" $((32 << 20))
-touch "$W/hung.raw"
-qemu-storage-daemon --blockdev driver=file,node-name=f,filename="$W/backing.raw" \
-	--export type=fuse,id=e,node-name=f,mountpoint="$W/hung.raw",writable=on,growable=off >"$W/qsd.log" 2>&1 &
-server=$!
-pids+=($server)
-at_end "umount -l '$W/hung.raw'"
-at_end "kill -CONT $server"
-mounted() { [ "$(stat -c %s "$W/hung.raw")" = $((32 << 20)) ]; }
-mounted_or_gone() { mounted || ! kill -0 $server 2>/dev/null; }
-wait_for 20 mounted_or_gone
-mounted || skip "no file of qemu-storage-daemon by FUSE here: $(cat "$W/qsd.log")"
+requires qemu-img qemu-io jq curl losetup blockdev
+mount_hangable "$W/hung.raw" $((32 << 20))
 
 new_image "$W/b.raw" $((32 << 20)) 2
 device=$(losetup --show -f "$W/hung.raw") || skip "needs a free loop device"

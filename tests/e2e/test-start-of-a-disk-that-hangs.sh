@@ -3,22 +3,8 @@
 # The image of a disk does not even open: who protects it, or starts the replicator with it, waits, and nobody else. The others are served and get points, the
 # status shows it as starting, and a stop is clean for them. Once it opens, it goes on by itself.
 . "$(dirname "$0")/lib.sh"
-requires qemu-img qemu-io jq curl qemu-storage-daemon fusermount3
-requires_root
-[ -c /dev/fuse ] || skip "needs /dev/fuse"
-
-new_image "$W/backing.raw" $((32 << 20))
-touch "$W/hung.raw"
-qemu-storage-daemon --blockdev driver=file,node-name=f,filename="$W/backing.raw" \
-	--export type=fuse,id=e,node-name=f,mountpoint="$W/hung.raw",writable=on,growable=off >"$W/qsd.log" 2>&1 &
-server=$!
-pids+=($server)
-at_end "umount -l '$W/hung.raw'"
-at_end "kill -CONT $server"
-mounted() { [ "$(stat -c %s "$W/hung.raw")" = $((32 << 20)) ]; }
-mounted_or_gone() { mounted || ! kill -0 $server 2>/dev/null; }
-wait_for 20 mounted_or_gone
-mounted || skip "no file of qemu-storage-daemon by FUSE here: $(cat "$W/qsd.log")"
+requires qemu-img qemu-io jq curl
+mount_hangable "$W/hung.raw" $((32 << 20))
 
 new_image "$W/b.raw" $((32 << 20)) 2
 start_receiver
