@@ -76,8 +76,9 @@ struct roll;
 struct image_identity { // of an image as it lies on disk, to see changes behind the agent's back
 	uint64_t device, inode, size;
 	int64_t mtime_ns, ctime_ns;
-	int64_t born_ns;  // 0: not known. Not part of the state file
-	bool disturbed; // likewise: by export_judge()
+	int64_t born_ns;  // 0: not known. Not part of the state file, nor are the next two
+	bool times_tell;  // who changed it, and when: not of a block device, nor of a file of another host
+	bool disturbed;	  // by export_judge()
 };
 
 struct export;
@@ -96,7 +97,7 @@ int export_carry(struct export *export, uint16_t disk, uint64_t region, uint64_t
 // Between open and start: what the disk's file system says of holes is not believed.
 void export_disbelieve(struct export *export, uint16_t disk);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
-// Between open and start: whether somebody else is known to have changed the image since an agent that died served it (rest.h).
+// Between open and start: whether somebody else changed the image since an agent that died served it, as far as that is known (rest.h).
 enum rest_verdict export_judge(struct export *export, uint16_t disk);
 // Binds the socket and starts the thread. The state files are good for what is known of the images by now (N2 of rest.h).
 int export_start(struct export *export, struct err *err);

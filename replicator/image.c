@@ -110,8 +110,10 @@ int image_open(struct image *image, const char *path, bool read_only, struct err
 	}
 	if (code == 0)
 		code = find_size(image, err);
-	if (code == 0)
+	if (code == 0) {
 		read_as_asked(image);
+		image->times_tell = image_times_tell(image);
+	}
 	if (code < 0)
 		image_close(image);
 	return code;
@@ -259,6 +261,7 @@ int image_identify(struct image *image, struct image_identity *ret_identity, str
 		.size = image->block_device ? image->size : (uint64_t)st.st_size,
 		.mtime_ns = stat_ns(&st.st_mtim),
 		.ctime_ns = stat_ns(&st.st_ctim),
+		.times_tell = image->times_tell,
 		.born_ns = image->block_device ? 0 : born_ns(image->fd),
 	};
 	if (image->block_device)

@@ -24,6 +24,7 @@ struct image {
 	char *path;
 	int fd;
 	bool block_device;
+	bool times_tell; // image_times_tell()
 	uint64_t size;
 
 	struct ring *ring;
@@ -72,7 +73,8 @@ int image_identify(struct image *image, struct image_identity *ret_identity, str
 int image_extend(struct image *image, uint64_t size, struct err *err);
 // Whether its file system is one of those whose word is taken: ext4, xfs, btrfs, tmpfs.
 bool image_file_system_known(const struct image *image);
-// Whether its times move with each change by whomever, at once, and can be asked for without waiting: so it is of a file on a file system of this host.
+// Whether its times move with each change by whomever, at once, and can be asked for without waiting: so it is of a file on most file systems of this host. Asked
+// once, for a file system that hangs may not answer; afterwards it stands in the image.
 bool image_times_tell(const struct image *image);
 // The ring's thread is about to sleep: notes how the image is, where no change is under way (rest.h).
 void image_rests(struct image *image);

@@ -206,7 +206,7 @@ static int open_disk(struct protection *p, unsigned disk, bool is_new, struct er
 	if (state_note_open(&t->note, &place, &why))
 		log_warning("a state directory that is brought back from a copy would be believed protection=%s disk=%s: %s", p->config.name,
 			    p->config.disk[disk].name, why.text);
-	const struct state_run run = {.number = lease_number(p->place.lease), .note = &t->note};
+	const struct state_run run = {.number = lease_use(p->place.lease), .note = &t->note};
 	rc = state_file_open_run(p->place.state, name, p->config.disk[disk].name, &p->position, &identity, dirty, &run, &t->file, &why);
 	if (rc == 0) {
 		export_set_marked(p->export, (uint16_t)disk, dirty);
@@ -297,7 +297,7 @@ void tracking_position(struct protection *p)
 		LOCK_SCOPE(&t->lock);
 		if (t->lost)
 			continue;
-		if (identity.born_ns) // its times say something
+		if (identity.times_tell)
 			state_file_saw(t->file, &identity);
 		if (state_file_position(t->file, &position, &err))
 			(void)lose(p, i, err.text);
@@ -347,6 +347,23 @@ void tracking_seal(void *context, const struct uuid *cut)
 	p->position.pending_cut = *cut;
 	p->sealed_here = true;
 	tracking_position(p);
+}
+
+void tracking_abandon(struct protection *p)
+{
+	for (unsigned i = 0; i < p->config.disk_count; i++) {
+		struct tracking *t = &p->tracking[i];
+		struct image_identity identity;
+		struct err err = {0};
+		LOCK_SCOPE(&t->lock);
+		if (!t->file || t->lost)
+			continue;
+		int rc = export_identity(p->export, (uint16_t)i, &identity, &err);
+		if (rc == 0)
+			rc = state_file_save(t->file, &p->position, &identity, export_dirty(p->export, (uint16_t)i), &err);
+		if (rc)
+			(void)lose(p, i, err.text);
+	}
 }
 
 int tracking_save(struct protection *p, struct err *err)

@@ -69,6 +69,10 @@ void tracking_ungrow(struct protection *p, unsigned disk, uint64_t old_size);
 // A clean stop; the export has stopped. A disk whose tracking is lost stays lost.
 int tracking_save(struct protection *p, struct err *err);
 
+// Nothing was served, or no more is, and the process goes on without it: each file says `clean`, or that tracking is lost. One that said `runs` would name this
+// run, whose lease is renewed (lease.h), and take for its own what others do from now on.
+void tracking_abandon(struct protection *p);
+
 // What two disks of one protection agree on: `joint` becomes the newer of the two. False when neither follows from the other. A crash
 // between the writes to two files leaves one of them a step behind, and its marks, which are cleared after all were written, hold
 // for the newer cut as well. Pure.

@@ -40,7 +40,7 @@ static void begin(struct fixture *f)
 {
 	f->position = (struct state_position){.protection = {{1}}, .generation = {{2}}, .point = 7, .last_cut = {{3}},
 					      .pending_cut = {{4}}};
-	f->identity = (struct image_identity){.device = 5, .inode = 6, .size = DISK_SIZE, .mtime_ns = 7000000001, .ctime_ns = -8};
+	f->identity = (struct image_identity){.device = 5, .inode = 6, .size = DISK_SIZE, .mtime_ns = 7000000001, .ctime_ns = -8, .times_tell = true};
 	assert_int_equal(dirty_init(&f->truth, DISK_SIZE), 0);
 	assert_int_equal(env_mkdir(f->root, "protections"), 0);
 	assert_int_equal(env_mkdir(f->root, "protections/vm1"), 0);
