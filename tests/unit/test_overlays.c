@@ -254,15 +254,10 @@ static void refused_from(struct store_twin *t, uint64_t point)
 // What the session tells its source comes whole; then the newest point is sound, and all goes on to its end.
 static void next_sync_makes_it_good(struct store_twin *t, uint64_t point)
 {
-	static struct wire_damaged damaged;
 	struct err err = {0};
 	int rc;
 	store_twin_session(t);
-	replica_damaged(t->replica, &damaged);
-	assert_true(damaged.count > 0);
-	for (unsigned i = 0; i < damaged.count; i++)
-		for (uint64_t b = damaged.run[i].first; b < damaged.run[i].first + damaged.run[i].count; b++)
-			assert_int_equal(store_twin_send(t, damaged.run[i].disk, b, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	assert_true(store_twin_send_damaged(t) > 0);
 	store_twin_seal(t);
 	replica_session_end(t->replica);
 	assert_int_equal(replica_sound(t->replica, POINTS + 1, NULL), 0);
@@ -404,22 +399,27 @@ static void fence_keeps_it_as_it_is(void **state)
 	assert_false(file_there(t, "points/3/vda.qcow2.damaged"));
 }
 
+// While somebody reads point 4. Whether any was.
+static bool mends_under_a_reader(struct store_twin *t, struct err *err)
+{
+	uint64_t held = 0;
+	bool mended = false;
+	assert_int_equal(replica_hold(t->replica, 4, &held, err), 0);
+	{
+		LOCK_SCOPE(&t->replica->lock);
+		assert_int_equal(overlays_mend(t->replica, false, &mended, err), -EBUSY);
+	}
+	replica_release(t->replica, 4);
+	return mended;
+}
+
 static void reader_keeps_it_as_it_is(void **state)
 {
 	struct store_twin *t = *state;
 	struct err err = {0};
-	uint64_t held = 0;
-	bool mended = false;
-	int rc;
 	cut_off(t, "points/3/vda.qcow2", 65536);
-	assert_int_equal(replica_hold(t->replica, 4, &held, &err), 0);
-	{
-		LOCK_SCOPE(&t->replica->lock);
-		rc = overlays_mend(t->replica, false, &mended, &err);
-	}
-	assert_int_equal(rc, -EBUSY);
+	bool mended = mends_under_a_reader(t, &err);
 	assert_false(mended || file_there(t, "points/3/vda.qcow2.damaged"));
-	replica_release(t->replica, 4);
 	assert_int_equal(store_twin_scrub(t, 0) > 0, true); // now it is found, and replaced
 	assert_true(file_there(t, "points/3/vda.qcow2.damaged"));
 	refused_from(t, 3);
@@ -430,20 +430,11 @@ static void disk_behind_one_that_is_in_use_is_made_good(void **state)
 {
 	struct store_twin *t = *state;
 	struct err err = {0};
-	uint64_t held = 0;
-	bool mended = false;
-	int rc;
 	cut_off(t, "points/3/vda.qcow2", 65536);
 	store_flip_at(t, "points/3/vdb.qcow2", 2);
-	assert_int_equal(replica_hold(t->replica, 4, &held, &err), 0);
-	{
-		LOCK_SCOPE(&t->replica->lock);
-		rc = overlays_mend(t->replica, false, &mended, &err);
-	}
-	assert_int_equal(rc, -EBUSY);
+	bool mended = mends_under_a_reader(t, &err);
 	assert_non_null(strstr(err.text, "points/3/vda.qcow2"));
 	assert_true(mended && !file_there(t, "points/3/vda.qcow2.damaged"));
-	replica_release(t->replica, 4);
 	assert_int_equal(store_twin_scrub(t, 0) > 0, true);
 	refused_from(t, 3);
 }
