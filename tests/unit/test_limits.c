@@ -141,6 +141,7 @@ static void quota_refuses_the_new_point_and_nothing_else(void **state)
 	assert_true(taken >= 2 * MIB / BLOCK_SIZE && taken <= 4 * MIB / BLOCK_SIZE);
 	assert_int_equal(info_of(w, 0)->limited, LIMITED_QUOTA);
 	assert_non_null(strstr(w->info.limited_reason, "quota"));
+	assert_non_null(strstr(w->info.limited_reason, "its next point needs more than 4 MiB")); // else what it has would be less than it may
 	assert_int_equal(w->info.last_point, 1);
 	assert_int_equal(used(w, 0), before);	      // the head's space is back
 	assert_int_equal(send(w, 1, BLOCKS), BLOCKS); // the other one goes on
@@ -185,6 +186,7 @@ static void quota_below_what_is_there_keeps_the_points(void **state)
 	assert_int_equal(replica_set_quota(w->vm[0], MIB, &w->err), 0);
 	assert_int_equal(send(w, 0, 1), 0);
 	assert_int_equal(seal(w, 0), -EDQUOT); // nor an empty one
+	assert_null(strstr(w->err.text, "next point needs"));
 	assert_int_equal(info_of(w, 0)->point_count, 1);
 	replica_session_end(w->vm[0]);
 	replica_session_end(w->vm[1]);
