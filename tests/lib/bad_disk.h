@@ -7,7 +7,7 @@
 
 #define BAD_DISK_WHOLE (UINT64_C(1) << 40) // the length of any file
 
-// Before the first thread of a test, and after its last.
+// Before the first thread of a test, and after its last. A test that failed in between costs the next one nothing.
 void bad_disk_begin(struct env *env);
 void bad_disk_end(void);
 
