@@ -80,6 +80,18 @@ static int bad_open(struct env_root *root, const char *name, enum env_open how, 
 	return rc;
 }
 
+static int bad_rename(struct env_root *root, const char *from, const char *to)
+{
+	int rc = refuses(to);
+	return rc ? rc : bad.below->rename(root, from, to);
+}
+
+static int bad_exchange(struct env_root *root, const char *from, const char *to)
+{
+	int rc = refuses(to);
+	return rc ? rc : bad.below->exchange(root, from, to);
+}
+
 static void bad_close(struct env_file *file)
 {
 	{
@@ -132,6 +144,8 @@ void bad_disk_begin(struct env *env)
 	bad.ops = *bad.below;
 	bad.ops.open = bad_open;
 	bad.ops.close = bad_close;
+	bad.ops.rename = bad_rename;
+	bad.ops.exchange = bad_exchange;
 	bad.ops.pread = bad_pread;
 	bad.ops.stat = bad_stat;
 	bad.code = bad.refused_code = bad.unseen_code = 0;

@@ -547,6 +547,79 @@ static void fold_under_a_damaged_header_makes_it_good(void **state)
 	not_broken(t);
 }
 
+// What a fold lacks where it changes the names, or the disk does not give back: nothing was written that a crash would not have left, so it is done later.
+static void fold_that_lacks_something_at_the_names_is_done_later(void **state)
+{
+	static const struct {
+		const char *at;
+		int code;
+	} cases[] = {{"points/3/vda.qcow2", -EMFILE}, {"points/3/vdb.qcow2", -ENFILE}, {"points/3/vda.qcow2", -ENOMEM}, {"points/3/vdb.qcow2", -EIO},
+		     {"vm1/trash/2", -ENOSPC},	      {"vm1/trash/2", -EDQUOT}};
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct store_twin *t = calloc(1, sizeof(*t));
+		struct err err = {0};
+		assert_non_null(t);
+		begin(t, true);
+		bad_disk_begin(t->temp.root->env);
+		store_twin_keep(t, 2);
+		bad_disk_refuse(cases[i].at, 0, cases[i].code);
+		assert_int_equal(replica_retain(t->replica, &err), cases[i].code == -EDQUOT ? -ENOSPC : cases[i].code);
+		assert_true(bad_disk_hits() > 0);
+		store_twin_session(t); // and commits go on
+		point_add(t, POINTS + 1);
+		replica_session_end(t->replica);
+		bad_disk_heal();
+		all_sound(t); // the point that it was about is there, and what stands on it
+		while (retain(t) == 1)
+			;
+		not_broken(t);
+		assert_int_equal(t->replica->point_count, 2);
+		assert_int_equal(store_twin_scrub(t, 0), 0);
+		assert_true(store_twin_check(t, false));
+		store_twin_reopen(t);
+		not_broken(t);
+		bad_disk_end();
+		store_twin_end(t);
+		free(t);
+	}
+}
+
+// A merge without space for a name: before the exchange it was not begun; after it recovery ends it, by itself, when there is space.
+static void merge_without_space_for_a_name_goes_on_when_there_is_some(void **state)
+{
+	static const char *const at[] = {"points/4", "vm1/trash/4.3", "vm1/trash/3"};
+	(void)state;
+	for (size_t i = 0; i < COUNT(at); i++) {
+		struct store_twin *t = calloc(1, sizeof(*t));
+		struct err err = {0};
+		assert_non_null(t);
+		begin(t, true);
+		bad_disk_begin(t->temp.root->env);
+		assert_int_equal(replica_pin(t->replica, 2, "", &err), 0);
+		store_twin_keep(t, 1);
+		bad_disk_refuse(at[i], 0, -ENOSPC);
+		assert_true(replica_retain(t->replica, &err) < 0);
+		assert_true(bad_disk_hits() > 0);
+		assert_int_equal(replica_is_broken(t->replica), i > 0);
+		bad_disk_heal();
+		t->replica->mend_ns = 0;
+		assert_int_equal(replica_mend(t->replica), i > 0);
+		not_broken(t);
+		while (retain(t) == 1)
+			;
+		not_broken(t);
+		assert_int_equal(t->replica->point_count, 2);
+		assert_int_equal(store_twin_scrub(t, 0), 0);
+		assert_true(store_twin_check(t, false));
+		store_twin_reopen(t);
+		not_broken(t);
+		bad_disk_end();
+		store_twin_end(t);
+		free(t);
+	}
+}
+
 // Each slice meets it again: all overlays are looked at under the lock, so not each time.
 static void one_that_cannot_be_made_good_is_not_looked_at_with_each_slice(void **state)
 {
@@ -646,6 +719,8 @@ int main(void)
 		TEST(quarantine_comes_first),
 		cmocka_unit_test(what_keeps_it_from_being_made_good_is_named_and_passes),
 		cmocka_unit_test(fold_that_cannot_make_it_good_now_is_done_later),
+		cmocka_unit_test(fold_that_lacks_something_at_the_names_is_done_later),
+		cmocka_unit_test(merge_without_space_for_a_name_goes_on_when_there_is_some),
 		TEST(fold_under_a_damaged_header_makes_it_good),
 		TEST(one_that_cannot_be_made_good_is_not_looked_at_with_each_slice),
 		TEST(refcounts_matter_to_nobody_who_reads),
