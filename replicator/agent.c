@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "link/events.h"
 #include "replicator/desk.h"
+#include "replicator/lease_keeper.h"
 #include "replicator/limiter.h"
 #include "replicator/pack.h"
 #include "replicator/priority.h"
@@ -337,6 +338,14 @@ int agent_set(struct agent *agent, const struct agent_settings *settings, struct
 	return 0;
 }
 
+static int begin_lease(struct agent *agent, struct err *err)
+{
+	int rc = lease_keeper_start(agent->place.state, &agent->lease, err);
+	if (rc == 0)
+		agent->place.lease = lease_keeper_lease(agent->lease);
+	return rc;
+}
+
 static int begin_events(struct agent *agent, struct err *err)
 {
 	int rc = events_open(agent->place.env, agent->place.state, &agent->events, err);
@@ -455,6 +464,8 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	if (rc == 0)
 		rc = begin_events(agent, err);
 	if (rc == 0)
+		rc = begin_lease(agent, err);
+	if (rc == 0)
 		rc = hire_crew(agent, config, err);
 	if (rc == 0)
 		rc = open_desk(agent, config, err);
@@ -524,6 +535,7 @@ void agent_close(struct agent *agent)
 	if (!agent)
 		return;
 	(void)agent_stop(agent);
+	lease_keeper_stop(agent->lease); // what was written until now, it covers
 	for (size_t i = 0; i < agent->seats; i++)
 		free(agent->seat[i]);
 	desk_free(agent->desk);

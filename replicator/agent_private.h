@@ -25,6 +25,7 @@ struct agent {
 	struct protection_place place;
 	struct env_file *lock_file;
 	struct identity *identity;
+	struct lease_keeper *lease;
 	struct crew *crew;
 	struct desk *desk;
 	struct limiter *limiter;

@@ -2,15 +2,18 @@
 #include "replicator/device_counts.h"
 
 #include "base/auto.h"
+#include "replicator/device_stack.h"
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/loop.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #ifndef BLKGETDISKSEQ // newer than the headers
 #define BLKGETDISKSEQ _IOR(0x12, 128, __u64)
@@ -37,12 +40,42 @@ static bool does_count(int fd)
 	return read(own < 0 ? whole : own, &on, 1) == 1 && on == '1';
 }
 
-int device_counts_open(int fd)
+// The file of a loop device, if that path still is it: another may have the name by now, or here.
+static bool open_file(int fd, const char *path, int *ret_fd)
 {
-	return does_count(fd) ? open_of(fd, "stat") : -1;
+	struct loop_info64 info;
+	struct stat st;
+	AUTO_CLOSE int file = open(path, O_PATH | O_CLOEXEC);
+	if (file < 0 || ioctl(fd, LOOP_GET_STATUS64, &info) < 0 || fstat(file, &st) < 0 || !S_ISREG(st.st_mode) || info.lo_inode != st.st_ino)
+		return false;
+	*ret_fd = file;
+	file = -1;
+	return true;
 }
 
-bool device_counts_again(int stat_fd, struct device_counts *counts)
+bool device_watch_open(int fd, struct device_watch *ret_watch)
+{
+	struct device_stack stack;
+	struct stat st;
+	*ret_watch = (struct device_watch){.stat_fd = -1, .file_fd = -1};
+	if (fstat(fd, &st) < 0 || !S_ISBLK(st.st_mode) || !does_count(fd) || ioctl(fd, BLKGETDISKSEQ, &ret_watch->sequence) < 0 ||
+	    !device_stack_read("/sys", st.st_rdev, &stack) || (stack.file[0] && !open_file(fd, stack.file, &ret_watch->file_fd)))
+		return false;
+	ret_watch->layers = stack.layers;
+	ret_watch->stat_fd = open_of(fd, "stat");
+	return ret_watch->stat_fd >= 0;
+}
+
+void device_watch_close(struct device_watch *watch)
+{
+	if (watch->stat_fd >= 0)
+		(void)close(watch->stat_fd);
+	if (watch->file_fd >= 0)
+		(void)close(watch->file_fd);
+	*watch = (struct device_watch){.stat_fd = -1, .file_fd = -1};
+}
+
+static bool read_counts(int stat_fd, struct device_counts *counts)
 {
 	char text[512];
 	ssize_t got = pread(stat_fd, text, sizeof(text) - 1, 0);
@@ -64,8 +97,32 @@ bool device_counts_again(int stat_fd, struct device_counts *counts)
 	return true;
 }
 
+static bool read_file(int file_fd, struct device_counts *counts)
+{
+	struct stat st;
+	if (fstat(file_fd, &st) < 0)
+		return false;
+	const int64_t how[] = {(int64_t)st.st_dev,    (int64_t)st.st_ino,     st.st_size, st.st_mtim.tv_sec,
+			       st.st_mtim.tv_nsec, st.st_ctim.tv_sec, st.st_ctim.tv_nsec};
+	counts->file = XXH3_64bits(how, sizeof(how));
+	return true;
+}
+
+bool device_watch_read(const struct device_watch *watch, struct device_counts *ret_counts)
+{
+	*ret_counts = (struct device_counts){.sequence = watch->sequence, .layers = watch->layers};
+	return watch->stat_fd >= 0 && read_counts(watch->stat_fd, ret_counts) && (watch->file_fd < 0 || read_file(watch->file_fd, ret_counts));
+}
+
 bool device_counts_read(int fd, struct device_counts *ret_counts)
 {
-	AUTO_CLOSE int stat_fd = device_counts_open(fd);
-	return stat_fd >= 0 && ioctl(fd, BLKGETDISKSEQ, &ret_counts->sequence) == 0 && device_counts_again(stat_fd, ret_counts);
+	struct device_watch watch;
+	bool told = device_watch_open(fd, &watch) && device_watch_read(&watch, ret_counts);
+	device_watch_close(&watch);
+	return told;
+}
+
+bool device_counts_same(const struct device_counts *a, const struct device_counts *b)
+{
+	return a->sequence == b->sequence && a->layers == b->layers && a->written == b->written && a->discarded == b->discarded && a->file == b->file;
 }

@@ -201,14 +201,15 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 	return image_identify(&export->image[disk], ret_identity, err);
 }
 
-bool export_disturbed(struct export *export, uint16_t disk)
+enum rest_verdict export_judge(struct export *export, uint16_t disk)
 {
 	assert(!export->running && disk < export->count);
 	const struct image *image = &export->image[disk];
-	if (image->block_device && (!export->run_dir || !image_settle(image)))
-		return true;
-	return export->run_dir && (image->block_device || image_file_system_known(image)) &&
-	       rest_disturbed(export->run_dir, export->protection, export->nbd[disk].name, image->fd);
+	if (image->block_device ? !image_settle(image) : !image_times_tell(image))
+		return REST_DISTURBED;
+	if (!export->run_dir)
+		return image->block_device ? REST_DISTURBED : REST_LEFT_ALONE;
+	return rest_judge(export->run_dir, export->protection, export->nbd[disk].name, image->fd);
 }
 
 // Without a note the next start after this process's death goes by the time of the host's, and compares more than it has to.
@@ -218,7 +219,7 @@ static void begin_notes(struct export *export)
 	for (uint16_t d = 0; export->run_dir && d < export->count; d++) {
 		struct image *image = &export->image[d];
 		image->synced = true; // nothing of ours is unwritten (N3)
-		if ((image->block_device || image_file_system_known(image)) &&
+		if ((image->block_device || image_times_tell(image)) &&
 		    rest_begin(&image->rest, export->run_dir, export->protection, export->nbd[d].name, image->fd, &err))
 			log_warning("after a crash all of the disk would be compared protection=%s disk=%s: %s", export->protection,
 				    export->nbd[d].name, err.text);
@@ -456,7 +457,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.dirty_bytes = atomic_load_explicit(&seen->dirty_bytes, memory_order_relaxed),
 		.spilled_bytes = atomic_load_explicit(&seen->spilled_bytes, memory_order_relaxed),
 		.marked_regions = atomic_load_explicit(&seen->marked_regions, memory_order_relaxed),
-		.block_device = export->image[disk].block_device,
+		.untold = !image_times_tell(&export->image[disk]),
 		.unproven_bytes = atomic_load_explicit(&seen->unproven_bytes, memory_order_relaxed),
 		.tracking_memory = atomic_load_explicit(&seen->tracking_memory, memory_order_relaxed),
 		.tracking_lost = atomic_load_explicit(&seen->lost, memory_order_acquire),

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/names.h"
 #include "replicator/dirty.h"
+#include "replicator/rest.h"
 #include "replicator/source.h"
 
 #include <stdbool.h>
@@ -76,7 +77,7 @@ struct image_identity { // of an image as it lies on disk, to see changes behind
 	uint64_t device, inode, size;
 	int64_t mtime_ns, ctime_ns;
 	int64_t born_ns;  // 0: not known. Not part of the state file
-	bool disturbed; // likewise: by export_disturbed()
+	bool disturbed; // likewise: by export_judge()
 };
 
 struct export;
@@ -96,7 +97,7 @@ int export_carry(struct export *export, uint16_t disk, uint64_t region, uint64_t
 void export_disbelieve(struct export *export, uint16_t disk);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
 // Between open and start: whether somebody else is known to have changed the image since an agent that died served it (rest.h).
-bool export_disturbed(struct export *export, uint16_t disk);
+enum rest_verdict export_judge(struct export *export, uint16_t disk);
 // Binds the socket and starts the thread. The state files are good for what is known of the images by now (N2 of rest.h).
 int export_start(struct export *export, struct err *err);
 // Ends every client after its requests in flight, gives back an open cut (so that the dirty maps are the whole truth), syncs
@@ -136,7 +137,7 @@ struct export_stats { // per disk
 	uint64_t marked_regions;  // as this thread knows them; what a crash would have compared
 	uint64_t unproven_bytes;  // told as holes, and not read yet (audit.h)
 	uint64_t tracking_memory; // bytes of dirty maps and marks
-	bool block_device;	  // of which nothing is known after this host died (rest.h)
+	bool untold;		  // nothing tells after a death of this host who changed it last (rest.h): a block device, or a file of another host
 	bool tracking_lost;	  // a commit failed: the disk needs a sync, and the guest does not wait for marks any more
 	char tracking_error[ERR_TEXT_MAX]; // why, and when (UTC); "" without
 };

@@ -7,6 +7,7 @@
 #include "base/size.h"
 #include "replicator/device_counts.h"
 #include "replicator/export.h"
+#include "replicator/rest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -191,16 +192,17 @@ static int64_t stat_ns(const struct timespec *ts)
 
 // A block device has no time of its last change: mounting it and writing files touches nothing of its node. What stands in
 // is what the kernel counts: sectors written and discarded since the device came up, which device that was (a
-// sequence number that each attachment gets), and since which boot. Where one cannot be read, no two identities are the same.
+// sequence number that each attachment gets), what lies beneath it, and since which boot. Where one cannot be read, or does not tell of all that changes it, no two
+// identities are the same.
 static void device_identify(const struct image *image, struct image_identity *identity)
 {
-	char boot[64] = "";
 	struct device_counts counts = {0};
-	AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	bool known = device_counts_read(image->fd, &counts) && fd >= 0 && read(fd, boot, sizeof(boot) - 1) > 0;
+	const uint64_t boot = rest_boot();
+	bool known = boot && device_counts_read(image->fd, &counts);
+	const uint64_t which[] = {boot, counts.layers, counts.file};
 	identity->inode = counts.sequence;
 	identity->mtime_ns = (int64_t)(counts.written ^ counts.discarded << 40);
-	identity->ctime_ns = known ? (int64_t)XXH3_64bits(boot, sizeof(boot)) : clock_wall_ns();
+	identity->ctime_ns = known ? (int64_t)XXH3_64bits(which, sizeof(which)) : clock_wall_ns();
 }
 
 // 0: its file system does not tell.

@@ -70,6 +70,8 @@ int image_identify(const struct image *image, struct image_identity *ret_identit
 int image_extend(const struct image *image, uint64_t size, struct err *err);
 // Whether its file system is one of those whose word is taken: ext4, xfs, btrfs, tmpfs.
 bool image_file_system_known(const struct image *image);
+// Whether its times move with each change by whomever, at once, and can be asked for without waiting: so it is of a file on a file system of this host.
+bool image_times_tell(const struct image *image);
 // The ring's thread is about to sleep: notes how the image is, where no change is under way (rest.h).
 void image_rests(struct image *image);
 // From here on image->backend works, on the ring's thread.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Holes of an image, as its file system tells them. A wrong answer here would lose data, so only those are asked that are known to count
+// What is believed of the file system of an image: the holes that it tells, and the times of a file. A wrong answer here would lose data, so only those are asked that are known to count
 // what is in the page cache and not written back yet: ext4, xfs and btrfs look for dirty pages over unwritten space, and tmpfs has
 // nothing but the page cache. ZFS, network and stacked file systems are not asked; nor are block devices, which know no holes.
 #include "replicator/image.h"
@@ -15,7 +15,10 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-enum { XFS_MAGIC = 0x58465342 }; // linux/magic.h has none
+// linux/magic.h has none.
+#define XFS_MAGIC 0x58465342u
+#define ZFS_MAGIC 0x2fc12fc1u
+#define BCACHEFS_MAGIC 0xca451a4eu
 
 bool image_file_system_known(const struct image *image)
 {
@@ -23,6 +26,24 @@ bool image_file_system_known(const struct image *image)
 	if (image->block_device || fstatfs(image->fd, &fs) < 0)
 		return false;
 	return fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_MAGIC || fs.f_type == BTRFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC;
+}
+
+// Not those of the network, which answer late or say what they knew a while ago, and whose clock is another; nor FUSE, where a program decides.
+bool image_times_tell(const struct image *image)
+{
+	struct statfs fs;
+	if (image->block_device || fstatfs(image->fd, &fs) < 0)
+		return false;
+	switch ((uint32_t)fs.f_type) {
+	case F2FS_SUPER_MAGIC:
+	case OVERLAYFS_SUPER_MAGIC: // has the times of the file beneath
+	case RAMFS_MAGIC:
+	case ZFS_MAGIC:
+	case BCACHEFS_MAGIC:
+		return true;
+	default:
+		return image_file_system_known(image);
+	}
 }
 
 // A file that is shorter than the disk is another matter (images_whole() of the protection): nothing is said of what it lacks.

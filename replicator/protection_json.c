@@ -46,7 +46,7 @@ static const char *lost_why(const struct protection *p, uint16_t disk, const str
 static void price_add(struct price *price, const struct export_stats *stats, uint64_t size, bool lost)
 {
 	price->dirty_bytes += stats->dirty_bytes;
-	price->reread_bytes += lost || stats->block_device ? size : min_u64(stats->marked_regions * REGION_SIZE, size);
+	price->reread_bytes += lost || stats->untold ? size : min_u64(stats->marked_regions * REGION_SIZE, size);
 }
 
 // After a crash whole blocks are looked at, so a dirty piece may cost a block. What is in a cut is in no map: then only

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/when.h"
 #include "link/events.h"
+#include "replicator/lease.h"
 #include "replicator/lost_note.h"
 #include "replicator/protection_private.h"
 #include "replicator/roll.h"
@@ -116,7 +117,13 @@ static struct state_note_place note_place(const struct protection *p, unsigned d
 					 .protection = p->config.name, .disk = p->config.disk[disk].name};
 }
 
-static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_new, const struct image_identity *identity)
+// Nothing but the image's own time tells who changed it last, since the host was started anew.
+static bool changed_after_us(const struct protection *p, const char *name, const struct image_identity *identity)
+{
+	return !lease_covers(p->place.lease, state_file_run(p->place.state, name), identity->ctime_ns);
+}
+
+static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_new, enum rest_verdict verdict, const struct image_identity *identity)
 {
 	const char *disk_name = p->config.disk[disk].name;
 	char name[STATE_NAME_SIZE];
@@ -129,6 +136,10 @@ static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_n
 	}
 	enum sync_reason reason =
 		state_file_load(p->place.state, name, disk_name, &expected, identity, is_new, dirty, &position);
+	if (reason == SYNC_UNCLEAN_STOP && verdict == REST_UNTOLD && changed_after_us(p, name, identity)) {
+		dirty_mark_all(dirty);
+		return SYNC_IMAGE_CHANGED;
+	}
 	bool known = reason == SYNC_NONE || reason == SYNC_UNCLEAN_STOP;
 	struct state_note_place place = note_place(p, disk);
 	if (known && !state_file_noted(p->place.state, name, &place)) {
@@ -146,12 +157,12 @@ static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_n
 static int load_disk(struct protection *p, unsigned disk, bool is_new, struct err *err)
 {
 	struct image_identity identity;
-	bool disturbed = !is_new && export_disturbed(p->export, (uint16_t)disk); // before: what others left unwritten is counted then
+	enum rest_verdict verdict = is_new ? REST_LEFT_ALONE : export_judge(p->export, (uint16_t)disk); // before: what others left unwritten is counted then
 	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
 	if (rc)
 		return rc;
-	identity.disturbed = disturbed;
-	enum sync_reason reason = read_disk(p, disk, is_new, &identity);
+	identity.disturbed = verdict == REST_DISTURBED;
+	enum sync_reason reason = read_disk(p, disk, is_new, verdict, &identity);
 	p->tracking[disk].sync = reason;
 	if (reason != SYNC_NONE && reason != SYNC_UNCLEAN_STOP)
 		p->doubt.whole |= UINT64_C(1) << disk;
@@ -182,7 +193,8 @@ static int open_disk(struct protection *p, unsigned disk, bool is_new, struct er
 	if (state_note_open(&t->note, &place, &why))
 		log_warning("a state directory that is brought back from a copy would be believed protection=%s disk=%s: %s", p->config.name,
 			    p->config.disk[disk].name, why.text);
-	rc = state_file_open_run(p->place.state, name, p->config.disk[disk].name, &p->position, &identity, dirty, &t->note, &t->file, &why);
+	const struct state_run run = {.number = lease_number(p->place.lease), .note = &t->note};
+	rc = state_file_open_run(p->place.state, name, p->config.disk[disk].name, &p->position, &identity, dirty, &run, &t->file, &why);
 	if (rc == 0) {
 		export_set_marked(p->export, (uint16_t)disk, dirty);
 		lost_note_remove(p->place.env, p->place.run_dir, p->config.name, p->config.disk[disk].name);
@@ -267,8 +279,14 @@ void tracking_position(struct protection *p)
 		struct err err = {0};
 		if (atomic_load(&t->forsaken)) // T4
 			continue;
+		struct image_identity identity = {0};
+		(void)export_identity(p->export, (uint16_t)i, &identity, &err); // without the lock, for which a guest's mark may wait
 		LOCK_SCOPE(&t->lock);
-		if (!t->lost && state_file_position(t->file, &position, &err))
+		if (t->lost)
+			continue;
+		if (identity.born_ns) // its times say something
+			state_file_saw(t->file, &identity);
+		if (state_file_position(t->file, &position, &err))
 			(void)lose(p, i, err.text);
 	}
 }

@@ -4,7 +4,6 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/names.h"
-#include "replicator/device_counts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -73,24 +72,26 @@ static bool counts_tell(const struct device_counts *counts)
 static bool device_same(const struct rest_page *page, int fd)
 {
 	struct device_counts now;
-	return device_counts_read(fd, &now) && counts_tell(&now) && now.sequence == page->sequence && now.written == page->written &&
-	       now.discarded == page->discarded;
+	return device_counts_read(fd, &now) && counts_tell(&now) && device_counts_same(&now, &page->counts);
 }
 
-bool rest_disturbed(const char *run_dir, const char *protection, const char *disk, int fd)
+enum rest_verdict rest_judge(const char *run_dir, const char *protection, const char *disk, int fd)
 {
 	char path[REST_PATH_BYTES];
 	struct rest_page page;
 	struct stat st;
 	if (path_of(path, run_dir, protection, disk) || fstat(fd, &st) < 0)
-		return false;
+		return REST_DISTURBED;
+	bool noted = note_read(path, &page), disturbed;
 	if (S_ISBLK(st.st_mode)) // whose counts begin anew at each boot
-		return !note_read(path, &page) || page.boot == 0 || !atomic_load(&page.at_rest) || !device_same(&page, fd);
-	if (!S_ISREG(st.st_mode))
-		return false;
-	if (note_read(path, &page))
-		return atomic_load(&page.at_rest) ? !same(&page, &st) : ns_of(&st.st_ctim) > atomic_load(&page.stirred_ns) + REST_SLACK_NS;
-	return ns_of(&st.st_ctim) > boot_wall_ns();
+		disturbed = !noted || page.boot == 0 || !atomic_load(&page.at_rest) || !device_same(&page, fd);
+	else if (noted)
+		disturbed = atomic_load(&page.at_rest) ? !same(&page, &st) : ns_of(&st.st_ctim) > atomic_load(&page.stirred_ns) + REST_SLACK_NS;
+	else
+		disturbed = ns_of(&st.st_ctim) > boot_wall_ns();
+	if (disturbed)
+		return REST_DISTURBED;
+	return noted || S_ISBLK(st.st_mode) ? REST_LEFT_ALONE : REST_UNTOLD;
 }
 
 // In memory alone: elsewhere a store to a page may wait for a disk, and every guest with it, or find no room, which is the end of the process.
@@ -123,7 +124,7 @@ int rest_begin(struct rest *rest, const char *run_dir, const char *protection, c
 {
 	char path[REST_PATH_BYTES], dir[REST_PATH_BYTES];
 	(void)snprintf(dir, sizeof(dir), "%s/rest", run_dir);
-	*rest = (struct rest){.stat_fd = -1};
+	*rest = (struct rest){.watch = {.stat_fd = -1, .file_fd = -1}};
 	int rc = path_of(path, run_dir, protection, disk);
 	if (rc == 0 && mkdir(dir, 0700) < 0 && errno != EEXIST)
 		rc = -errno;
@@ -138,13 +139,10 @@ int rest_begin(struct rest *rest, const char *run_dir, const char *protection, c
 		return err_set(err, rc, "the run directory %s is not in memory (tmpfs), where notes of images are kept", run_dir);
 	if (rc)
 		return err_sys(err, rc, "make the note %s", path);
-	struct device_counts counts;
 	struct stat st;
 	rest->device = fstat(fd, &st) == 0 && S_ISBLK(st.st_mode);
-	if (rest->device && device_counts_read(fd, &counts)) {
-		rest->page->sequence = counts.sequence;
-		rest->stat_fd = device_counts_open(fd);
-	}
+	if (rest->device && !device_watch_open(fd, &rest->watch))
+		device_watch_close(&rest->watch);
 	rest_stir(rest);
 	rest->page->boot = rest_boot();
 	memcpy(rest->page->magic, MAGIC, sizeof(MAGIC));
@@ -153,20 +151,19 @@ int rest_begin(struct rest *rest, const char *run_dir, const char *protection, c
 
 void rest_end(struct rest *rest)
 {
-	if (rest->page && rest->stat_fd >= 0)
-		(void)close(rest->stat_fd);
-	if (rest->page)
-		(void)munmap(rest->page, REST_FILE_BYTES);
+	if (!rest->page)
+		return;
+	device_watch_close(&rest->watch);
+	(void)munmap(rest->page, REST_FILE_BYTES);
 	rest->page = NULL;
 }
 
 static bool note_device(struct rest *rest)
 {
 	struct device_counts counts;
-	if (rest->stat_fd < 0 || !device_counts_again(rest->stat_fd, &counts) || !counts_tell(&counts))
+	if (!device_watch_read(&rest->watch, &counts) || !counts_tell(&counts))
 		return false;
-	rest->page->written = counts.written;
-	rest->page->discarded = counts.discarded;
+	rest->page->counts = counts;
 	return true;
 }
 

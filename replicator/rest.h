@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A note of how an image was when its replicator last left it alone: RUN_DIR/rest/PROTECTION:DISK, a page that is mapped while it runs.
 //
-//	rest_disturbed ──► (the new state file is durable) ──► rest_begin ──► rest_stir, rest_now … ──► rest_end, or death
+//	rest_judge ──► (the new state file is durable) ──► rest_begin ──► rest_stir, rest_now … ──► rest_end, or death
 //
 // The state file of a replicator that died has the regions that it may have written to, and nothing of what others wrote to the image since: its
 // own writes changed the image's times as well. The note tells the two apart. It outlives the process, not a reboot.
@@ -15,6 +15,7 @@
 #define KAGAMI_REPLICATOR_REST_H
 
 #include "base/err.h"
+#include "replicator/device_counts.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -28,22 +29,28 @@ struct rest_page { // what is in the file; in this machine's own order, since no
 	uint32_t reserved;
 	uint64_t inode, size;
 	int64_t mtime_ns, ctime_ns;
-	uint64_t sequence, written, discarded; // of a block device, in place of those four
+	struct device_counts counts; // of a block device, in place of those four
 	_Atomic int64_t stirred_ns;	       // when the newest change of ours began, by the wall clock
+};
+
+enum rest_verdict {
+	REST_LEFT_ALONE,
+	REST_DISTURBED,
+	REST_UNTOLD, // there is no note of this boot, and the last change was before it: whose that was, the lease tells (lease.h)
 };
 
 struct rest { // of one image; zeroed: there is no note
 	struct rest_page *page;
 	bool device;
-	int stat_fd; // of a block device; -1: it is not known what was written to it
+	struct device_watch watch; // of a block device; not open where nothing tells what was written to it
 };
 
 uint64_t rest_boot(void); // a number of this boot of the host; 0 where the kernel does not tell
 // Whether somebody else changed the open image `fd` since a replicator that died had it. Of a regular file by the note, where there is one that says how the
-// image was at rest; where there is none, since the host was started anew, by the time of its last change, which must be of before that.
+// image was at rest; where there is none, since the host was started anew, by the time of its last change: one of after that is somebody else's.
 // Where it died while a change was under way: by whether the image was changed a while after that began.
-// Of a block device true unless the note proves that nothing was written to it, by nobody: the page cache holds nothing of it that waits (image_settle()).
-bool rest_disturbed(const char *run_dir, const char *protection, const char *disk, int fd);
+// Of a block device REST_DISTURBED unless the note proves that nothing was written to it, by nobody: the page cache holds nothing of it that waits (image_settle()).
+enum rest_verdict rest_judge(const char *run_dir, const char *protection, const char *disk, int fd);
 // Replaces the note by one that says nothing yet. Where it cannot be made, as in a run directory that is not in memory, there is none, and the older one is removed.
 int rest_begin(struct rest *rest, const char *run_dir, const char *protection, const char *disk, int fd, struct err *err);
 void rest_end(struct rest *rest); // the note stays as it is; takes a zeroed one

@@ -22,6 +22,7 @@
 #include <string.h>
 
 enum { FILE_NAME_SIZE = 512 };
+#define TIME_LAG_NS INT64_C(60000000000) // so much later than a change its time is on the disk, at the most: else a power cut shows an older one
 
 struct state_file {
 	struct env_file *file;
@@ -29,6 +30,7 @@ struct state_file {
 	int newest;		    // its slot
 	struct state_marks marks;
 	struct state_note *note; // NULL: none
+	int64_t seen_ns; // the image's ctime, for the next header
 	bool broken; // a write or sync failed: what lies in the file is not known
 	bool either; // another was to take its name, and it is not known for certain which of the two has it
 };
@@ -59,6 +61,8 @@ static bool image_same(const struct state_header *h, const struct image_identity
 		return size == h->size && image->size == h->identity.size && times_same(image, &h->identity);
 	if (image->disturbed || (image->born_ns && image->born_ns > h->identity.ctime_ns))
 		return false; // changed since by somebody else; or made since, and its inode's number used again
+	if (image->born_ns && image->born_ns != h->identity.ctime_ns && image->ctime_ns < h->identity.ctime_ns - TIME_LAG_NS)
+		return false; // taken back to how it was before; or the clock went back, and it was changed then. Of one that was ahead when the image was made, see running()
 	return (size == h->size && (image->size == h->size || image->size == h->identity.size)) ||
 	       (size < h->size && size == h->identity.size && image->size == size);
 }
@@ -124,6 +128,17 @@ enum sync_reason state_file_load(struct env_root *root, const char *name, const 
 	enum sync_reason reason = file_load(file, disk, expected, identity, dirty, ret_position);
 	env_close(file);
 	return reason;
+}
+
+uint64_t state_file_run(struct env_root *root, const char *name)
+{
+	struct env_file *file = NULL;
+	struct state_header h = {0};
+	if (env_open(root, name, ENV_READ, &file))
+		return 0;
+	int slot = state_header_read(file, &h);
+	env_close(file);
+	return slot >= 0 ? h.run : 0;
 }
 
 bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place)
@@ -225,6 +240,7 @@ static int state_new(struct env_root *root, const struct state_header *header, s
 	if (!state)
 		return -ENOMEM;
 	state->header = *header;
+	state->seen_ns = header->identity.ctime_ns;
 	state->header.sequence = 0;
 	state->header.phase = STATE_RUNS;
 	int rc = uuid_new(root->env, &state->header.instance);
@@ -248,10 +264,10 @@ static struct image_identity running(const struct image_identity *identity)
 }
 
 int state_file_open_run(struct env_root *root, const char *name, const char *disk, const struct state_position *position,
-			const struct image_identity *identity, const struct dirty *dirty, struct state_note *note,
+			const struct image_identity *identity, const struct dirty *dirty, const struct state_run *run,
 			struct state_file **ret_file, struct err *err)
 {
-	struct state_header h = {.position = *position, .size = dirty->size, .identity = running(identity)};
+	struct state_header h = {.position = *position, .run = run ? run->number : 0, .size = dirty->size, .identity = running(identity)};
 	struct state_file *state = NULL;
 	(void)snprintf(h.disk, sizeof(h.disk), "%s", disk);
 	int rc = state_new(root, &h, &state);
@@ -259,7 +275,7 @@ int state_file_open_run(struct env_root *root, const char *name, const char *dis
 		if (dirty->region[r])
 			state_marks_put(&state->marks, r, true);
 	if (rc == 0) {
-		state->note = note;
+		state->note = run ? run->note : NULL;
 		rc = file_prepare(root, name, state);
 	}
 	if (rc == 0)
@@ -386,7 +402,13 @@ int state_file_position(struct state_file *state, const struct state_position *p
 		return refuse_broken(state, err);
 	struct state_header h = state->header;
 	h.position = *position;
+	h.identity.ctime_ns = state->seen_ns;
 	return step_end(state, header_step(state, &h), err);
+}
+
+void state_file_saw(struct state_file *state, const struct image_identity *identity)
+{
+	state->seen_ns = running(identity).ctime_ns;
 }
 
 uint64_t state_file_marked(const struct state_file *state)

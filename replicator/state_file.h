@@ -47,6 +47,11 @@ struct state_position { // what is known of the receiver
 	struct uuid pending_cut; // a cut whose SEAL was not answered; null: none
 };
 
+struct state_run { // of the replicator that makes a file
+	uint64_t number; // lease.h
+	struct state_note *note;
+};
+
 struct state_file;
 
 // Reads `name` below `root` and decides what it proves for `expected` (protection and generation), `disk` and the image as it
@@ -58,15 +63,17 @@ struct state_file;
 enum sync_reason state_file_load(struct env_root *root, const char *name, const char *disk,
 				 const struct state_position *expected, const struct image_identity *identity, bool is_new,
 				 struct dirty *dirty, struct state_position *ret_position);
+// The number of the run that made a file which says `runs` (lease.h); 0 where it cannot be read.
+uint64_t state_file_run(struct env_root *root, const char *name);
 // Of a file that state_file_load() took: false where it is another than the note says, one that was brought back from a copy.
 bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place);
 
 // A new file in the place of whatever `name` was, which says that a replicator runs, and in which the regions of `dirty` are
 // marked; `dirty` must hold all that is relative to `position`. Durable on return. After a failure the old file or the new
 // one is there, either true as long as nothing is written to the image; who serves all the same calls state_file_lose(NULL, ...) first.
-// `note`: open; it says what the file is from here to its close (K1). NULL: nothing does.
+// `run`: its note is open, and says what the file is from here to its close (K1). NULL: of no run, and without a note.
 int state_file_open_run(struct env_root *root, const char *name, const char *disk, const struct state_position *position,
-			const struct image_identity *identity, const struct dirty *dirty, struct state_note *note,
+			const struct image_identity *identity, const struct dirty *dirty, const struct state_run *run,
 			struct state_file **ret_file, struct err *err);
 
 // Marks and unmarks regions of the disk, given in any order; one that is in both lists is marked. On return all of `set` is
@@ -78,6 +85,8 @@ int state_file_marks(struct state_file *file, const uint64_t *set, size_t sets, 
 // What is known of the receiver from now on: durable on return. pending_cut goes in before its SEAL leaves, last_cut and
 // point after COMMITTED and before any mark is cleared for it.
 int state_file_position(struct state_file *file, const struct state_position *position, struct err *err);
+// How the image was last seen, for the next position: an image whose time is clearly before that was taken back to an earlier one.
+void state_file_saw(struct state_file *file, const struct image_identity *identity);
 uint64_t state_file_marked(const struct state_file *file); // regions
 
 // In the place of the file one for a larger disk, with the same marks and position, in which all regions that reach past the

@@ -50,7 +50,7 @@ void state_header_encode(const struct state_header *h, unsigned char sector[STAT
 	cursor_put_u64(&c, h->identity.device);
 	cursor_put_u64(&c, h->identity.inode);
 	cursor_put_u64(&c, h->identity.size);
-	cursor_put_u64(&c, (uint64_t)h->identity.mtime_ns);
+	cursor_put_u64(&c, h->phase == STATE_RUNS ? h->run : (uint64_t)h->identity.mtime_ns);
 	cursor_put_u64(&c, (uint64_t)h->identity.ctime_ns);
 	cursor_put_bytes(&c, h->disk, NAME_SIZE);
 	cursor_put_bytes(&c, h->position.last_cut.bytes, UUID_SIZE);
@@ -87,12 +87,16 @@ bool state_header_decode(unsigned char sector[STATE_HEADER], struct state_header
 	h.identity.device = cursor_get_u64(&c);
 	h.identity.inode = cursor_get_u64(&c);
 	h.identity.size = cursor_get_u64(&c);
-	h.identity.mtime_ns = (int64_t)cursor_get_u64(&c);
+	uint64_t run_or_mtime = cursor_get_u64(&c);
 	h.identity.ctime_ns = (int64_t)cursor_get_u64(&c);
 	cursor_get_bytes(&c, h.disk, NAME_SIZE);
 	cursor_get_bytes(&c, h.position.last_cut.bytes, UUID_SIZE);
 	h.position.last_cut_wall_ns = (int64_t)cursor_get_u64(&c);
 	h.phase = (enum state_phase)phase;
+	if (h.phase == STATE_RUNS)
+		h.run = run_or_mtime;
+	else
+		h.identity.mtime_ns = (int64_t)run_or_mtime;
 	*ret_header = h;
 	return version == VERSION && zero == 0 && length == HEADER_LEN && refuse == 0 && phase <= STATE_LOST &&
 	       bytes_zero(reserved, sizeof(reserved)) && h.disk[NAME_SIZE - 1] == 0 && size_disk_ok(h.size) &&

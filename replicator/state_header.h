@@ -29,6 +29,7 @@ struct state_header {
 	struct uuid instance;
 	uint64_t sequence;
 	struct state_position position;
+	uint64_t run;  // of the replicator that made the file (lease.h); only `runs` has it
 	uint64_t size; // of the disk; decides how many mark sectors there are
 	enum state_phase phase;
 	uint64_t page_count;

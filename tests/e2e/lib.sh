@@ -276,9 +276,9 @@ rest_says() { # PROTECTION DISK STATE: what the note of its image says; 1: nothi
 	[ "$(od -An -tu4 -j 16 -N 4 "$KAGAMI_RUN_DIR/rest/$1:$2" | tr -d ' ')" = "$3" ]
 }
 
-# The agent of vm1, whose disk vda is $image, is killed at rest, $before_death having been done; COMMAND is done before it starts again. The sync that
+# The agent of vm1, whose disk vda is $image, is ended at rest by $ends, $before_death having been done; COMMAND is done before it starts again. The sync that
 # follows has REASON, and its point is the disk.
-before_death=true
+before_death=true ends=kill_replicator
 after_death() { # REASON WHAT COMMAND
 	local n
 	nbd_io vm1 vda "write -P $((RANDOM % 250 + 1)) 9M 64k"
@@ -286,7 +286,7 @@ after_death() { # REASON WHAT COMMAND
 	nbd_io vm1 vda "write -P $((RANDOM % 250 + 1)) 20M 64k"
 	wait_for 10 rest_says vm1 vda 1
 	eval "$before_death"
-	kill_replicator
+	"$ends"
 	eval "$3"
 	start_replicator
 	wait_for 15 connected vm1

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The image is a block device. The agent is killed, and somebody else writes to the device before it is started again: past the page cache, through it, and
-# left there. Each is seen, and the next point is the disk; a device that nobody wrote to costs the marked regions alone, and one of which nobody knows
+# left there, to what lies beneath it. Each is seen, and the next point is the disk; a device that nobody wrote to costs the marked regions alone, and one of which nobody knows
 # since the agent died between a write and its sync costs all of it.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl losetup
@@ -30,5 +30,22 @@ after_death image-changed 'a write was left in the page cache' 'exec 9<>"$device
 after_death image-changed 'it was discarded' 'blkdiscard -o $((16 << 20)) -l $((1 << 20)) "$device"'
 after_death image-changed 'it was attached anew' 'losetup -d "$device"; losetup "$device" "$file"; dd if=/dev/urandom of="$device" bs=64k count=1 conv=fsync status=none'
 after_death image-changed 'its note was lost' 'rm -r "$KAGAMI_RUN_DIR/rest"'
+after_death image-changed 'the file beneath was written' 'printf X | dd of="$file" bs=1 seek=31000000 conv=notrunc,fsync status=none'
 after_death unclean-stop 'nothing again' true
+
+syncs() { at_source GET /v1/protections/vm1/syncs | jq '.syncs | length'; }
+
+# A stop in order: the map is the truth, and there is no sync.
+before=$(syncs)
+nbd_io vm1 vda 'write -P 77 20M 64k'
+stop_replicator
+start_replicator
+wait_for 15 connected vm1
+n=$(cycle vm1)
+is "syncs after a stop in order" "$(syncs)" "$before"
+point_equals vm1 "$n" vda "$device"
+
+ends=stop_replicator
+after_death image-changed 'it was written, after a stop in order' 'printf Q | dd of="$device" bs=1 seek=31000000 conv=notrunc,fsync status=none'
+after_death image-changed 'a backup was copied over the file beneath, after a stop in order' 'cp --sparse=always "$file" "$W/backup"; printf R | dd of="$W/backup" bs=1 seek=31000000 conv=notrunc status=none; dd if="$W/backup" of="$file" bs=1M conv=notrunc,fsync status=none'
 daemons_alive

@@ -132,7 +132,7 @@ const struct pin *channel_peer(const struct channel *c)
 void channel_refuse(struct channel *c, enum wire_error code, const char *text)
 {
 	(void)c;
-	must(code >= WIRE_E_PROTOCOL && code <= WIRE_E_GEOMETRY && text && text[0]);
+	must(code >= WIRE_E_PROTOCOL && code <= WIRE_E_LAST && text && text[0]);
 }
 
 // The others are not called; they are here so that the real ones are not linked.

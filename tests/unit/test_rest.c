@@ -66,7 +66,7 @@ static bool disturbed(struct fixture *f)
 {
 	int fd = open(f->image, O_RDWR | O_CLOEXEC); // the image that has the name now
 	assert_true(fd >= 0);
-	bool is = rest_disturbed(f->temp.dir, "vm1", "vda", fd);
+	bool is = rest_judge(f->temp.dir, "vm1", "vda", fd) == REST_DISTURBED;
 	(void)close(fd);
 	return is;
 }
@@ -172,7 +172,8 @@ static void host_that_was_started_anew_goes_by_the_time_of_that(void **state)
 	struct stat st;
 	struct timespec up, now;
 	assert_int_equal(fstat(fd, &st) | clock_gettime(CLOCK_BOOTTIME, &up) | clock_gettime(CLOCK_REALTIME, &now), 0);
-	assert_int_equal(rest_disturbed(f->temp.dir, "vm1", "exe", fd), st.st_ctim.tv_sec > now.tv_sec - up.tv_sec);
+	bool since = st.st_ctim.tv_sec > now.tv_sec - up.tv_sec;
+	assert_int_equal(rest_judge(f->temp.dir, "vm1", "exe", fd), since ? REST_DISTURBED : REST_UNTOLD);
 	(void)close(fd);
 }
 
@@ -244,10 +245,10 @@ static void write_device(int fd, off_t off, bool sync)
 static bool device_disturbed(struct fixture *f, int fd)
 {
 	assert_int_equal(fdatasync(fd), 0); // as image_settle()
-	return rest_disturbed(f->temp.dir, "vm1", "vda", fd);
+	return rest_judge(f->temp.dir, "vm1", "vda", fd) == REST_DISTURBED;
 }
 
-static void look_at_device(struct fixture *f, int fd)
+static void look_at_device(struct fixture *f, int fd) // over the file f->fd
 {
 	struct err err = {0};
 	assert_true(device_disturbed(f, fd)); // no note
@@ -266,7 +267,20 @@ static void look_at_device(struct fixture *f, int fd)
 		write_device(fd, 8192, again); // another's, in the page cache or not
 		assert_true(device_disturbed(f, fd));
 	}
-	f->rest.page->sequence++; // another attachment
+	rest_now(&f->rest, fd);
+	rest_stir(&f->rest);
+	rest_now(&f->rest, fd);
+	assert_false(device_disturbed(f, fd));
+	tick();
+	write_byte(f->fd, 100000); // beneath it
+	assert_true(device_disturbed(f, fd));
+	rest_stir(&f->rest);
+	rest_now(&f->rest, fd);
+	assert_false(device_disturbed(f, fd));
+	f->rest.page->counts.layers++;
+	assert_true(device_disturbed(f, fd));
+	f->rest.page->counts.layers--;
+	f->rest.page->counts.sequence++; // another attachment
 	f->rest.page->boot++;
 	assert_true(device_disturbed(f, fd));
 }

@@ -24,6 +24,9 @@ enum { REGIONS = 40 };
 #define DISK_SIZE ((uint64_t)REGIONS * REGION_SIZE - 3 * PIECE_SIZE - SECTOR_SIZE)
 #define NAME "protections/vm1/vda.state"
 
+#define SECOND INT64_C(1000000000)
+#define RUN UINT64_C(7000000001) // the number of the run that makes the files
+
 struct fixture {
 	struct sim *sim; // NULL: the real environment
 	struct temp temp;
@@ -81,9 +84,10 @@ static int teardown(void **state)
 
 static struct state_file *run_begin(struct fixture *f)
 {
+	static const struct state_run run = {.number = RUN};
 	struct state_file *file = NULL;
 	struct err err = {0};
-	if (state_file_open_run(f->root, NAME, "vda", &f->position, &f->identity, &f->truth, NULL, &file, &err))
+	if (state_file_open_run(f->root, NAME, "vda", &f->position, &f->identity, &f->truth, &run, &file, &err))
 		fail_msg("%s", err.text);
 	return file;
 }
@@ -332,9 +336,65 @@ static void image_that_others_changed_after_a_crash_means_image_changed(void **s
 	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
 	f->identity.born_ns++;
 	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity = kept;
+	f->identity.born_ns = kept.ctime_ns - 5;
+	state_file_close(run_begin(f));
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	f->identity.ctime_ns -= 60 * SECOND; // its newest time was not on the disk yet when the power went
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	f->identity.ctime_ns--; // taken back to how it was; or the clock went back, and then it was changed
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity.ctime_ns = kept.ctime_ns;
 	live(f); // after a stop in order the times say it all
 	f->identity.disturbed = true;
 	assert_int_equal(judge(f, false), SYNC_NONE);
+}
+
+// The clean stop needs the image's times in that place, and no run.
+static void file_that_runs_has_the_number_of_its_run(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = {0};
+	assert_true(state_file_run(f->root, NAME) == 0); // there is none
+	f->identity.mtime_ns = 77;
+	struct state_file *file = run_begin(f);
+	assert_true(state_file_run(f->root, NAME) == RUN);
+	assert_int_equal(state_file_position(file, &f->position, &err), 0);
+	assert_true(state_file_run(f->root, NAME) == RUN);
+	assert_int_equal(state_file_grow(&file, f->root, NAME, (REGIONS + 2) * (uint64_t)REGION_SIZE, &f->identity, &err), 0);
+	assert_true(state_file_run(f->root, NAME) == RUN);
+	assert_int_equal(state_file_ungrow(&file, f->root, NAME, DISK_SIZE, &f->identity, &err), 0);
+	assert_true(state_file_run(f->root, NAME) == RUN);
+	stop_clean(f, file);
+	assert_true(state_file_run(f->root, NAME) == 0);
+	assert_int_equal(judge(f, false), SYNC_NONE);
+	f->identity.mtime_ns++;
+	assert_int_equal(judge(f, false), SYNC_IMAGE_CHANGED);
+}
+
+// A snapshot of its file system is brought back, of before the newest point.
+static void image_that_was_taken_back_behind_the_newest_position_is_seen(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = {0};
+	f->identity.born_ns = -9;
+	struct image_identity early = f->identity;
+	struct state_file *file = run_begin(f);
+	f->identity.ctime_ns += 100 * SECOND; // a guest wrote
+	state_file_saw(file, &f->identity);
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	struct image_identity late = f->identity;
+	f->identity = early;
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP); // no position yet: all that came since the start is marked
+	assert_int_equal(state_file_position(file, &f->position, &err), 0);
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity = late;
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	f->identity.ctime_ns -= 3600 * SECOND; // the clock was set back, and our own changes have such times from now on
+	state_file_saw(file, &f->identity);
+	assert_int_equal(state_file_position(file, &f->position, &err), 0);
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	state_file_close(file);
 }
 
 static void reasons_have_the_names_of_the_document(void **state)
@@ -1013,6 +1073,8 @@ int main(void)
 		ON_SIM(file_of_another_protection_generation_or_disk_means_foreign),
 		ON_SIM(image_with_another_identity_means_image_changed),
 		ON_SIM(image_that_others_changed_after_a_crash_means_image_changed),
+		ON_BOTH(image_that_was_taken_back_behind_the_newest_position_is_seen),
+		ON_BOTH(file_that_runs_has_the_number_of_its_run),
 		cmocka_unit_test(reasons_have_the_names_of_the_document),
 		ON_SIM(header_lies_where_the_document_says),
 		ON_SIM(map_pages_lie_where_the_document_says),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a protection's state files say at each moment that a kill may come: invariants T1 to T3 of protection_tracking.h.
+#include "replicator/lease.h"
 #include "replicator/lost_note.h"
 #include "replicator/protection_private.h"
 #include "tests/lib/twin.h"
@@ -12,8 +13,13 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sched.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -23,6 +29,7 @@ enum { SIZE = 64 << 20 };
 static struct temp temp;
 static char image_path[512], socket_path[512];
 static struct protection *p;
+static struct lease *lease; // NULL: none is kept, nor a note of rest
 
 static void image_make(void)
 {
@@ -37,7 +44,7 @@ static void image_make(void)
 static int begin(bool is_new, struct err *err)
 {
 	p = calloc(1, sizeof(*p));
-	p->place = (struct protection_place){.env = env_posix(), .state = temp.root, .state_dir = temp.dir, .run_dir = temp.dir};
+	p->place = (struct protection_place){.env = env_posix(), .state = temp.root, .state_dir = temp.dir, .run_dir = temp.dir, .lease = lease};
 	(void)snprintf(p->config.name, NAME_SIZE, "vm1");
 	(void)snprintf(p->config.disk[0].name, NAME_SIZE, "vda");
 	p->config.disk_count = 1;
@@ -49,7 +56,7 @@ static int begin(bool is_new, struct err *err)
 	doubt_init(p);
 	(void)snprintf(socket_path, sizeof(socket_path), "%s/s", temp.dir);
 	static struct export_config config;
-	config = (struct export_config){.protection = "vm1", .socket_path = socket_path, .disk_count = 1};
+	config = (struct export_config){.protection = "vm1", .socket_path = socket_path, .run_dir = lease ? temp.dir : NULL, .disk_count = 1};
 	(void)snprintf(config.disk[0].name, NAME_SIZE, "vda");
 	config.disk[0].path = image_path;
 	assert_int_equal(export_open(&config, &p->export, err), 0);
@@ -58,6 +65,8 @@ static int begin(bool is_new, struct err *err)
 
 static void end(void) // as a kill ends it
 {
+	if (!p)
+		return;
 	tracking_done(p);
 	doubt_done(p);
 	export_close(p->export);
@@ -422,6 +431,86 @@ static void start_after_a_kill_compares_what_is_on_the_disk_and_not_the_cache(vo
 	assert_int_equal(cached_bytes(), 0);
 }
 
+static bool write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	if (fd >= 0)
+		(void)close(fd);
+	return done;
+}
+
+// In a process for which the host came up a moment ago: what a start finds there, or -1 where there are no such processes.
+static int sync_after_a_reboot(void)
+{
+	pid_t outer = fork();
+	if (outer == 0) {
+		struct timespec up;
+		char offset[64];
+		(void)clock_gettime(CLOCK_BOOTTIME, &up);
+		(void)snprintf(offset, sizeof(offset), "boottime -%lld 0\n", (long long)up.tv_sec);
+		if (unshare(CLONE_NEWTIME) < 0 || !write_text("/proc/self/timens_offsets", offset))
+			_exit(99);
+		pid_t inner = fork(); // the first that is in it
+		if (inner == 0) {
+			struct err err = {0};
+			_exit(begin(false, &err) == 0 ? (int)p->tracking[0].sync : 98);
+		}
+		int status;
+		_exit(waitpid(inner, &status, 0) == inner && WIFEXITED(status) ? WEXITSTATUS(status) : 97);
+	}
+	int status;
+	assert_true(waitpid(outer, &status, 0) == outer && WIFEXITED(status));
+	return WEXITSTATUS(status) == 99 ? -1 : WEXITSTATUS(status);
+}
+
+static void run_lives_and_dies(struct lease *own)
+{
+	struct err err = {0};
+	lease = own;
+	assert_int_equal(lease_begin(lease, temp.root, &err), 0);
+	assert_int_equal(lease_renew(lease, &err), 0);
+	assert_int_equal(begin(false, &err), 0);
+	commit(5);
+	clear_all_but(3);
+	end();
+	lease_end(lease);
+}
+
+// B1: after a reboot there is no note of rest. The agent's own last change is of before the end of its lease.
+static void change_after_the_lease_of_a_run_that_died_is_anothers(void **state)
+{
+	(void)state;
+	enum { COVERED, TOO_LATE, OTHER_RUN, NO_LEASE, CASES };
+	static const enum sync_reason expected[CASES] = {SYNC_UNCLEAN_STOP, SYNC_IMAGE_CHANGED, SYNC_IMAGE_CHANGED, SYNC_IMAGE_CHANGED};
+	struct lease own[2] = {0}, none = {.book = {.count = 1}};
+	commit(5);
+	end();
+	(void)usleep(1100 * 1000); // boot times are whole seconds here
+	int found = 0;
+	for (int i = 0; i < CASES && found >= 0; i++) {
+		struct err err = {0};
+		struct stat st;
+		run_lives_and_dies(&own[0]);
+		lease = &own[1];
+		assert_int_equal(lease_begin(lease, temp.root, &err), 0);
+		assert_int_equal(stat(image_path, &st), 0);
+		assert_int_equal(lease->book.of[1].run, own[0].book.of[0].run);
+		lease->book.of[1].until_ns = st.st_ctim.tv_sec * INT64_C(1000000000) + st.st_ctim.tv_nsec - (i == TOO_LATE);
+		lease->book.of[1].run ^= i == OTHER_RUN;
+		if (i == NO_LEASE)
+			lease = &none;
+		found = sync_after_a_reboot();
+		if (found >= 0 && found != (int)expected[i])
+			fail_msg("case %d: %d", i, found);
+	}
+	lease = NULL;
+	struct err err = {0};
+	assert_int_equal(begin(false, &err), 0); // for the end of the test
+	if (found < 0)
+		skip(); // no time namespaces, or no right to them
+}
+
 static void files_that_are_a_step_apart_join_and_others_do_not(void **state)
 {
 	(void)state;
@@ -472,6 +561,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(note_of_state_that_is_damaged_is_against_every_file_and_one_of_another_boot_against_none, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(kill_between_the_note_and_the_file_leaves_both_good, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(start_after_a_kill_compares_what_is_on_the_disk_and_not_the_cache, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(change_after_the_lease_of_a_run_that_died_is_anothers, set_up, tear_down),
 		cmocka_unit_test(files_that_are_a_step_apart_join_and_others_do_not),
 	};
 	return cmocka_run_group_tests_name("tracking", tests, NULL, NULL);

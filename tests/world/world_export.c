@@ -355,11 +355,11 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 	return rc ? err_sys(err, rc, "look at an image") : 0;
 }
 
-bool export_disturbed(struct export *export, uint16_t disk)
+enum rest_verdict export_judge(struct export *export, uint16_t disk)
 {
 	(void)export;
 	(void)disk;
-	return false; // in the world nobody changes an image behind an agent that died (world_faults.c)
+	return REST_LEFT_ALONE; // in the world nobody changes an image behind an agent that died (world_faults.c)
 }
 
 int export_start(struct export *export, struct err *err)

@@ -1,0 +1,46 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The image lies on a file system whose times are not those of this host (FUSE, as NFS and the like): nothing tells after a crash who changed it last, so all
+# of it is compared, and the price says so before. A stop in order costs nothing.
+. "$(dirname "$0")/lib.sh"
+requires qemu-img qemu-io jq curl qemu-storage-daemon fusermount3
+requires_root
+[ -e /dev/fuse ] || skip "needs /dev/fuse"
+
+image=$W/a.raw
+new_image "$W/behind.raw" $((32 << 20))
+truncate -s $((32 << 20)) "$image"
+qemu-storage-daemon --blockdev "driver=file,node-name=a,filename=$W/behind.raw,locking=off" \
+	--export "type=fuse,id=a,node-name=a,mountpoint=$image,writable=on,growable=off,allow-other=off" >"$W/qsd.log" 2>&1 </dev/null &
+pids+=($!)
+at_end "umount -l '$image'"
+wait_for 10 eval '[ "$(stat -f -c %T "$image")" = fuseblk ] || [ "$(stat -f -c %t "$image")" = 65735546 ]'
+start_pair
+kagami protect vm1 vda="$image" --to dr --rpo 1h >/dev/null
+wait_for 30 has_point vm1
+
+work() {
+	nbd_io vm1 vda "write -P $((RANDOM % 250 + 1)) 9M 64k"
+	cycle vm1 >/dev/null
+	nbd_io vm1 vda "write -P $((RANDOM % 250 + 1)) 20M 64k"
+	is "what a death of the host would cost" "$(at_source GET /v1/protections/vm1 | jq .crash_price.reread_bytes)" $((32 << 20))
+}
+
+work
+kill_replicator
+start_replicator
+wait_for 15 connected vm1
+n=$(cycle vm1)
+is "reason of the sync after a crash" "$(at_source GET /v1/protections/vm1/syncs | jq -r '.syncs[0].reason')" image-changed
+point_equals vm1 "$n" vda "$image"
+
+syncs=$(at_source GET /v1/protections/vm1/syncs | jq '.syncs | length')
+work
+stop_replicator
+start_replicator
+wait_for 15 connected vm1
+n=$(cycle vm1)
+is "syncs after a stop in order" "$(at_source GET /v1/protections/vm1/syncs | jq '.syncs | length')" "$syncs"
+point_equals vm1 "$n" vda "$image"
+daemons_alive
+stop_replicator
