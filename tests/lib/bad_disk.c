@@ -37,8 +37,8 @@ static struct {
 	char refused[NAME_MOST];
 	unsigned refused_after;
 	int refused_code;
-	char unseen[NAME_MOST];
-	int unseen_code;
+	char unseen[NAME_MOST], unnamed[NAME_MOST];
+	int unseen_code, unnamed_code;
 } bad = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static int refuses(const char *name)
@@ -80,15 +80,23 @@ static int bad_open(struct env_root *root, const char *name, enum env_open how, 
 	return rc;
 }
 
+static int unnamed(const char *name)
+{
+	LOCK_SCOPE(&bad.lock);
+	bool is = bad.unnamed_code && strcmp(name, bad.unnamed) == 0;
+	bad.hits += is;
+	return is ? bad.unnamed_code : 0;
+}
+
 static int bad_rename(struct env_root *root, const char *from, const char *to)
 {
-	int rc = refuses(to);
+	int rc = unnamed(to);
 	return rc ? rc : bad.below->rename(root, from, to);
 }
 
 static int bad_exchange(struct env_root *root, const char *from, const char *to)
 {
-	int rc = refuses(to);
+	int rc = unnamed(to);
 	return rc ? rc : bad.below->exchange(root, from, to);
 }
 
@@ -148,7 +156,7 @@ void bad_disk_begin(struct env *env)
 	bad.ops.exchange = bad_exchange;
 	bad.ops.pread = bad_pread;
 	bad.ops.stat = bad_stat;
-	bad.code = bad.refused_code = bad.unseen_code = 0;
+	bad.code = bad.refused_code = bad.unseen_code = bad.unnamed_code = 0;
 	bad.blinks = false;
 	bad.hits = 0;
 	memset(bad.open, 0, sizeof(bad.open));
@@ -198,8 +206,16 @@ void bad_disk_hide(const char *name, int code)
 	bad.unseen_code = code;
 }
 
+void bad_disk_unname(const char *name, int code)
+{
+	LOCK_SCOPE(&bad.lock);
+	(void)snprintf(bad.unnamed, sizeof(bad.unnamed), "%s", name);
+	bad.unnamed_code = code;
+}
+
 void bad_disk_heal(void)
 {
+	bad_disk_unname("", 0);
 	bad_disk_hide("", 0);
 	bad_disk_refuse("", 0, 0);
 	bad_disk_set("", 0, 0, 0);

@@ -17,10 +17,10 @@ void bad_disk_set(const char *name, uint64_t at, uint64_t len, int code);
 void bad_disk_tear(const char *name, uint64_t at);
 // Of the reads of that byte in turn, the i-th gives `code` where bit i of `reads` is set: it comes and goes.
 void bad_disk_blink(const char *name, uint64_t at, int code, uint64_t reads);
-// Opening any file whose name ends in `suffix`, or giving such a name to one, gives `code` from now on, but for the next `after` times: no descriptors, or, of what
-// is made anew, no space.
+// Opening any file whose name ends in `suffix` gives `code` from now on, but for the next `after` times: no descriptors, or, of what is made anew, no space.
 void bad_disk_refuse(const char *suffix, unsigned after, int code);
 void bad_disk_hide(const char *name, int code); // to look at that name, without opening it, gives `code`
+void bad_disk_unname(const char *name, int code); // to give that name to a file gives `code`: no space
 void bad_disk_heal(void);
 unsigned bad_disk_hits(void); // since bad_disk_begin()
 
