@@ -21,8 +21,10 @@ static void print_state(const json_t *object, const char *side)
 	(void)printf("%s (%s)\n", show_text_of(object, "name"), side);
 	(void)printf(FIELD "%s\n", "state", state);
 	print_text("reason", show_text_of(object, "reason"));
-	if (show_has(object, "age_ms") && strcmp(state, "failed-over") == 0)
-		(void)printf(FIELD "%s old; none follows a failover\n", "newest point", show_duration_of(object, "age_ms").text);
+	bool over = strcmp(state, "failed-over") == 0, fenced = strcmp(state, "fenced") == 0;
+	if (show_has(object, "age_ms") && (over || fenced))
+		(void)printf(FIELD "%s old; none follows %s\n", "newest point", show_duration_of(object, "age_ms").text,
+			     over ? "a failover" : "until the failover is taken back (kagami failover NAME --rollback, on the target host)");
 	else if (show_has(object, "age_ms"))
 		(void)printf(FIELD "%s%s%s old; the RPO of %s is %s%s%s\n", "newest point", show_has(object, "point") ? show_integer_of(object, "point").text : "",
 			     show_has(object, "point") ? ", " : "", show_duration_of(object, "age_ms").text,
