@@ -291,6 +291,31 @@ many_events() { # PATH
 		text: "event of before \(.)", data: {}}' >"$1"
 }
 
+# --- an image that somebody changes while nobody serves it ---
+
+rest_says() { # PROTECTION DISK STATE: what the note of its image says; 1: nothing was written since it was made
+	[ "$(od -An -tu4 -j 16 -N 4 "$KAGAMI_RUN_DIR/rest/$1:$2" | tr -d ' ')" = "$3" ]
+}
+
+# The agent of vm1, whose disk vda is $image, is ended at rest by $ends, $before_death having been done; COMMAND is done before it starts again. The sync that
+# follows has REASON, and its point is the disk.
+before_death=true ends=kill_replicator
+after_death() { # REASON WHAT COMMAND
+	local n
+	nbd_io vm1 vda "write -P $((RANDOM % 250 + 1)) 9M 64k"
+	cycle vm1 >/dev/null
+	nbd_io vm1 vda "write -P $((RANDOM % 250 + 1)) 20M 64k"
+	wait_for 10 rest_says vm1 vda 1
+	eval "$before_death"
+	"$ends"
+	eval "$3"
+	start_replicator
+	wait_for 15 connected vm1
+	n=$(cycle vm1)
+	is "reason of the sync after: $2" "$(at_source GET /v1/protections/vm1/syncs | jq -r '.syncs[0].reason')" "$1"
+	point_equals vm1 "$n" vda "$image"
+}
+
 # --- images ---
 
 # A raw image with content that compresses like real files do, holes, and the same on every run.

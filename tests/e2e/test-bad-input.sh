@@ -159,6 +159,9 @@ refuses '' kagami
 # The receiver's port: whoever is not paired, and whatever is not TLS, gets nothing and disturbs nobody.
 printf 'GET / HTTP/1.0\r\n\r\n' | timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT; cat >&3; cat <&3" | head -c 100 >/dev/null || true
 head -c 100000 /dev/urandom | timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT; cat >&3" 2>/dev/null || true
+timeout 5 openssl s_client -connect "127.0.0.1:$PORT" -tls1_2 </dev/null >/dev/null 2>&1 || true # another protocol, and a version that is too old
+failed_handshakes() { [ "$(grep -cE 'info: handshake failed peer=127\.0\.0\.1:[0-9]+: the other side does not speak kagami/1 over TLS 1\.3' "$W/kagami-receiver.log")" = 3 ]; }
+wait_for 20 failed_handshakes # a line for each, with who it was and why
 
 # A replicator with other keys has the right names, but not the right to use them.
 KEPT=$KAGAMI_RUN_DIR STATE=$W/state2 KAGAMI_RUN_DIR=$R/run2
