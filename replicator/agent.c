@@ -11,6 +11,7 @@
 #include "replicator/pack.h"
 #include "replicator/priority.h"
 #include "replicator/protect_check.h"
+#include "replicator/protection_tracking.h"
 #include "replicator/rest.h"
 
 #include <errno.h>
@@ -536,7 +537,7 @@ void agent_close(struct agent *agent)
 	if (!agent)
 		return;
 	(void)agent_stop(agent);
-	lease_keeper_stop(agent->lease); // what was written until now, it covers
+	lease_keeper_stop(agent->lease); // after the last write of ours, which it covers if it was renewed of late
 	for (size_t i = 0; i < agent->seats; i++)
 		free(agent->seat[i]);
 	desk_free(agent->desk);
@@ -666,13 +667,17 @@ static void set_reason(struct agent *agent, struct seat *seat, const char *reaso
 // Its disks may not answer, nor the state directory: whoever asks for anything else does not wait for them. Without the lock; the seat stays, for it leaves.
 static int stop_and_remove(struct agent *agent, struct seat *seat, struct protection *running, const char *name, struct err *err)
 {
+	bool saved = true;
 	if (running) {
 		set_reason(agent, seat, "it is being unprotected, and its disks are served to the end of what they were asked for");
 		wait_saved(agent, running);
-		(void)protection_stop(running); // what it could not save is removed
+		saved = protection_stop(running); // what it could not save is removed
 	}
 	set_reason(agent, seat, "it is being unprotected, and its state is removed");
-	return protection_remove(agent->place.state, name, err);
+	int rc = protection_remove(agent->place.state, name, err);
+	if (rc && !saved)
+		tracking_disown(&agent->place, &seat->config);
+	return rc;
 }
 
 int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)

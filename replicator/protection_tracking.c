@@ -366,6 +366,20 @@ void tracking_abandon(struct protection *p)
 	}
 }
 
+void tracking_disown(const struct protection_place *place, const struct protection_config *config)
+{
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		char name[STATE_NAME_SIZE];
+		struct err err = {0};
+		(void)snprintf(name, sizeof(name), "protections/%s/%s.state", config->name, config->disk[i].name);
+		int in_file = state_file_lose(NULL, place->state, name, &err);
+		int in_note = lost_note_write(place->env, place->run_dir, config->name, config->disk[i].name, "its protection was stopped, and its state could not be saved", &err);
+		if (in_file && in_note)
+			log_warning("the state file of a disk that is served no more could not be made to say so: remove it before the next start protection=%s disk=%s: %s", config->name,
+				    config->disk[i].name, err.text);
+	}
+}
+
 int tracking_save(struct protection *p, struct err *err)
 {
 	int worst = 0;

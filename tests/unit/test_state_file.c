@@ -395,6 +395,15 @@ static void image_that_was_taken_back_behind_the_newest_position_is_seen(void **
 	assert_int_equal(state_file_position(file, &f->position, &err), 0);
 	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
 	state_file_close(file);
+	f->identity.born_ns = 0; // as on a file system that keeps no birth
+	file = run_begin(f);
+	state_file_saw(file, &f->identity);
+	assert_int_equal(state_file_position(file, &f->position, &err), 0);
+	f->identity.ctime_ns -= 61 * SECOND;
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity.times_tell = false; // a block device has numbers there
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	state_file_close(file);
 }
 
 static void reasons_have_the_names_of_the_document(void **state)

@@ -494,6 +494,13 @@ static void start_that_came_to_nothing_leaves_a_file_that_says_so(void **state)
 	end();
 	assert_int_equal(begin(false, &err), 0);
 	assert_true(p->sync == SYNC_TRACKING_LOST || p->sync == SYNC_STATE_MISSING);
+	commit(6);
+	end();
+	struct protection_place place = {.env = env_posix(), .state = temp.root, .run_dir = temp.dir};
+	static struct protection_config config = {.name = "vm1", .disk_count = 1, .disk = {{.name = "vda"}}};
+	tracking_disown(&place, &config);
+	assert_int_equal(begin(false, &err), 0);
+	assert_int_equal(p->sync, SYNC_TRACKING_LOST);
 }
 
 // B1: after a reboot there is no note of rest. The agent's own last change is of before the end of its lease.
