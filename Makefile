@@ -91,7 +91,7 @@ test-clang: setup-dev
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/clang CC=clang programs unit-tests
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/fuzz CC=clang OPTIMIZE=-O1 SANITIZE=fuzzer-no-link,address,undefined fuzzers
 	@tests/fuzz/run $(BUILD)/fuzz 0 # that what was found once is mended, and that they run
-	patch --dry-run -s -p1 <tools/bench-untracked.patch # what `make bench` compares with
+	@for p in tools/bench-untracked.patch tests/mutants/*.patch; do patch --dry-run -s -p1 <$$p || exit 1; done # what `make bench` and `make test-mutants` apply
 
 # The crash tests, deeper: each scenario up to so many states. Prints the states of each and of all, and the distinct disks among them, and fails
 # below a million of the state file or of the store. Two programs at a time; some minutes.

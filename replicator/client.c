@@ -13,6 +13,7 @@
 // A bad request is answered with an error; broken framing ends this connection alone.
 #include "replicator/client_private.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "replicator/holder.h"
 
@@ -20,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -40,7 +42,7 @@ static bool has_payload(const struct nbd_request *nbd)
 static void reply_refused(struct client *client)
 {
 	struct client_request *request = client->refused;
-	if (client->skip)
+	if (client->skip || !request)
 		return;
 	client->refused = NULL;
 	client_reply_code(request, client->refused_code);
@@ -97,12 +99,36 @@ static void send_answer(struct client *client, struct client_request *request, s
 	outbox_push(&client->outbox, &request->reply);
 }
 
+// With its data still to come: who sends so much looks for no answer before.
+static bool refuse_long_option(struct client *client)
+{
+	size_t answered, have = inbox_len(&client->inbox);
+	uint32_t skip;
+	unsigned char answer[NBD_ANSWER_MAX];
+	if (!nbd_handshake_too_big(&client->handshake, inbox_at(&client->inbox), have, answer, &answered, &skip))
+		return false;
+	struct client_request *request = client_request_new(client, 0);
+	if (request && (request->buffer = pool_get(client->host->pool, NBD_ANSWER_MAX))) {
+		memcpy(request->buffer->data, answer, answered);
+		send_answer(client, request, answered);
+	} else {
+		client->finished = true;
+		if (request)
+			client_request_drop(request);
+	}
+	inbox_skip(&client->inbox, NBD_OPTION_HEAD_SIZE);
+	client->skip = skip;
+	return true;
+}
+
 static enum parsed parse_option(struct client *client, size_t *ret_need)
 {
 	struct nbd_handshake *handshake = &client->handshake;
 	size_t have = inbox_len(&client->inbox);
 	if (client->requests >= CLIENT_REQUESTS_MAX)
 		return PARSED_STALLED;
+	if (refuse_long_option(client))
+		return PARSED_ONE;
 	if (nbd_handshake_need(handshake, inbox_at(&client->inbox), have, ret_need))
 		return PARSED_END;
 	if (have < *ret_need)
@@ -282,6 +308,7 @@ struct client *client_new(struct client_host *host, int fd)
 	socket_prepare(fd);
 	client->host = host;
 	client->fd = fd;
+	client->since_ns = clock_mono_ns();
 	client->readable = true;
 	client->watch.ready = on_ready;
 	client->task.run = on_task;
@@ -305,6 +332,11 @@ void client_kill(struct client *client)
 	client->finished = true;
 	(void)shutdown(client->fd, SHUT_RDWR);
 	ring_later(client->host->ring, &client->task);
+}
+
+uint64_t client_greeted_ns(const struct client *client)
+{
+	return client->finished || client->handshake.state == NBD_TRANSMISSION ? UINT64_MAX : client->since_ns;
 }
 
 struct client *client_next(struct client *client)

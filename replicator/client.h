@@ -32,6 +32,9 @@ void client_finish(struct client *client);
 // Ends without waiting for the peer to take its answers.
 void client_kill(struct client *client);
 
+// When a connection began that is still in its handshake; UINT64_MAX of one that is past it, or ends.
+uint64_t client_greeted_ns(const struct client *client);
+
 // A list of the host's: the next of all connections.
 struct client *client_next(struct client *client);
 void client_link(struct client **list, struct client *client);

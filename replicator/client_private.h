@@ -41,6 +41,7 @@ struct pour {
 struct client {
 	struct client_host *host;
 	int fd;
+	uint64_t since_ns; // on the monotonic clock
 	struct nbd_handshake handshake;
 	struct inbox inbox;
 	struct outbox outbox;

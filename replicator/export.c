@@ -204,7 +204,7 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 enum rest_verdict export_judge(struct export *export, uint16_t disk)
 {
 	assert(!export->running && disk < export->count);
-	const struct image *image = &export->image[disk];
+	struct image *image = &export->image[disk];
 	if (image->block_device ? !image_settle(image) : !image_times_tell(image))
 		return REST_DISTURBED;
 	if (!export->run_dir)
@@ -445,6 +445,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 	struct volume_stats *from = &export->group.volume[disk].stats;
 	struct export_disk *seen = &export->disk[disk];
 	*ret_stats = (struct export_stats){
+		.silent_ns = image_silent_ns(&export->image[disk], clock_mono_ns()),
 		.reads = atomic_load_explicit(&from->reads, memory_order_relaxed),
 		.writes = atomic_load_explicit(&from->writes, memory_order_relaxed),
 		.flushes = atomic_load_explicit(&from->flushes, memory_order_relaxed),

@@ -55,7 +55,7 @@ struct export_config {
 	unsigned mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max;
 	const char *run_dir;	     // where it is noted how the images were when they were left alone (rest.h); NULL: nowhere
 	struct roll *roll;	     // of all exports of the agent; NULL: none is kept
-	_Atomic(unsigned) *opening;  // set to 1 and up while the image of that disk is opened, else 0; NULL: nobody asks
+	_Atomic(unsigned) *opening;  // set to 1 and up while the image of that disk is opened (and by others, while they wait for it), else 0; NULL: nobody asks
 	unsigned sweep_rest_ms;	     // so long after marks were looked through they are left alone (see intent_sweep()); 0 for 5 s
 };
 
@@ -126,6 +126,7 @@ int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, s
 int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct err *err);
 
 struct export_stats { // per disk
+	uint64_t silent_ns; // for how long its image has owed an answer: image_silent_ns()
 	uint64_t reads, writes, flushes, trims, zeroes;
 	uint64_t read_bytes, written_bytes;
 	uint64_t errors;

@@ -36,11 +36,46 @@ static void accept_later(struct export *export)
 	io_uring_prep_timeout(ring_sqe(&export->ring, &export->again), &export->again_time, 0, 0);
 }
 
+// NULL where all have chosen.
+static struct client *slowest_greeted(const struct export *export)
+{
+	struct client *slowest = NULL;
+	for (struct client *client = export->clients; client; client = client_next(client))
+		if (client_greeted_ns(client) < (slowest ? client_greeted_ns(slowest) : UINT64_MAX))
+			slowest = client;
+	return slowest;
+}
+
+// Those that went are killed, and may be counted for a moment longer.
+static void on_greeting_late(struct bound *greeting)
+{
+	struct export *export = HOLDER(greeting, struct export, greeting);
+	uint64_t now_ns = clock_mono_ns(), most_ns = EXPORT_GREETING_MS * UINT64_C(1000000);
+	unsigned count = 0;
+	struct client *slowest;
+	while ((slowest = slowest_greeted(export)) && client_greeted_ns(slowest) + most_ns <= now_ns) {
+		client_kill(slowest);
+		count++;
+	}
+	if (count)
+		log_warning("connections were closed that chose no disk for %d s protection=%s connections=%u", EXPORT_GREETING_MS / 1000, export->protection, count);
+	if (slowest)
+		bound_begin(greeting, (unsigned)((client_greeted_ns(slowest) + most_ns - now_ns) / 1000000) + 1);
+}
+
+static bool make_place(struct export *export)
+{
+	struct client *slowest = slowest_greeted(export);
+	if (slowest)
+		client_kill(slowest);
+	return slowest != NULL;
+}
+
 static void take_client(struct export *export, int fd)
 {
-	if (export->client_count >= EXPORT_CLIENTS_MAX) {
-		log_warning("a connection was refused, there are too many protection=%s clients=%u", export->protection,
-			    export->client_count);
+	if (export->client_count >= EXPORT_CLIENTS_MAX && !make_place(export)) {
+		log_warning("a connection was refused: %u are open, and %d are served at a time; end those that are not used protection=%s", export->client_count,
+			    EXPORT_CLIENTS_MAX, export->protection);
 		(void)close(fd);
 		return;
 	}
@@ -49,6 +84,8 @@ static void take_client(struct export *export, int fd)
 		return;
 	client_link(&export->clients, client);
 	export->client_count++;
+	if (!export->greeting.due_ns)
+		bound_begin(&export->greeting, EXPORT_GREETING_MS);
 }
 
 static void on_accept(struct ring_op *op, int res)
@@ -283,6 +320,7 @@ static int loop_init(struct export *export)
 	export->state = EXPORT_SERVING;
 	export->group.intent.ending = false;
 	export->final_res = 0;
+	bound_init(&export->greeting, &export->ring, on_greeting_late);
 	bound_init(&export->hold, &export->ring, export_on_hold_expired);
 	bound_init(&export->spilling, &export->ring, on_spill_late);
 	bound_init(&export->commit, &export->ring, export_on_commit_late);

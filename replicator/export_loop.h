@@ -17,6 +17,8 @@
 
 _Static_assert(BLOCK_SIZE == PIECE_SIZE * PIECES_PER_BLOCK, "a block is ours");
 
+// A connection has so long to choose its disk; where there is no place left, the one that has taken longest goes at once: silent ones lock no guest out.
+enum { EXPORT_GREETING_MS = 10000 };
 enum { EXPORT_CLIENTS_MAX = 64, EXPORT_SWEEP_REST_MS = 5000, CUT_HOLD_ROUNDS_MAX = 6, EXPORT_STOP_GRACE_S = 5, EXPORT_SPARE_MS = 2000, EXPORT_TRIM_BLOCKS = 16 };
 
 enum export_state {
@@ -85,6 +87,7 @@ struct export {
 	struct client *clients;
 	unsigned client_count;
 	struct ring_op accept, again, grace;
+	struct bound greeting; // of the connection whose handshake has taken longest
 	struct bound hold;   // of the cut under way
 	uint64_t hold_since_ns, hold_writes; // when it began, and what was in flight when its round did
 	unsigned hold_rounds;

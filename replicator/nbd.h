@@ -19,7 +19,8 @@ enum {
 	NBD_NAME_SIZE = 2 * NAME_SIZE, // DISK; over TCP PROTECTION/DISK
 	NBD_GREETING_SIZE = 18,
 	NBD_OPTION_HEAD_SIZE = 16,
-	NBD_OPTION_DATA_MAX = 16 << 10, // a name of 4096 bytes and some queries; longer ones end the connection
+	NBD_OPTION_DATA_MAX = 16 << 10, // a name of 4096 bytes and some queries
+	NBD_OPTION_SKIP_MAX = 1 << 20,	// longer ones, up to this, are refused; the others end the connection
 	NBD_ANSWER_MAX = 16 << 10,	// all replies to one option, for DISKS_MAX exports
 	NBD_REQUEST_SIZE = 28,
 	NBD_PAYLOAD_MAX = 32 << 20, // of one READ or WRITE
@@ -79,6 +80,9 @@ void nbd_greeting(unsigned char to[NBD_GREETING_SIZE]);
 // -EBADMSG: not a client of this protocol; close.
 int nbd_handshake_need(const struct nbd_handshake *handshake, const unsigned char *in, size_t len, size_t *ret_need);
 
+// Whether an option begins at `in` that is too long to be taken and short enough to be passed over: its head is taken, the answer stored, *ret_skip bytes follow.
+bool nbd_handshake_too_big(const struct nbd_handshake *handshake, const unsigned char *in, size_t len, unsigned char answer[NBD_ANSWER_MAX],
+			   size_t *ret_answered, uint32_t *ret_skip);
 // Takes the flags or one whole option of `len` bytes (nbd_handshake_need() said so), changes the state, and stores what
 // to send. Refused options are answered and the handshake goes on; -EBADMSG where the client broke the protocol.
 int nbd_handshake_step(struct nbd_handshake *handshake, const unsigned char *in, size_t len,

@@ -40,6 +40,7 @@ enum option_reply {
 #define REP_ERR_UNSUP UINT32_C(0x80000001)
 #define REP_ERR_INVALID UINT32_C(0x80000003)
 #define REP_ERR_UNKNOWN UINT32_C(0x80000006)
+#define REP_ERR_TOO_BIG UINT32_C(0x80000009)
 
 enum { INFO_EXPORT = 0, INFO_NAME = 1, INFO_BLOCK_SIZE = 3 };
 
@@ -141,6 +142,20 @@ static unsigned char *answer_put(struct answer *a, uint32_t type, uint32_t len)
 static void answer_error(struct answer *a, uint32_t type, const char *text)
 {
 	memcpy(answer_put(a, type, (uint32_t)strlen(text)), text, strlen(text));
+}
+
+bool nbd_handshake_too_big(const struct nbd_handshake *handshake, const unsigned char *in, size_t len, unsigned char answer[NBD_ANSWER_MAX],
+			   size_t *ret_answered, uint32_t *ret_skip)
+{
+	if (handshake->state != NBD_OPTIONS || len < NBD_OPTION_HEAD_SIZE || get_be64(in) != OPTION_MAGIC)
+		return false;
+	*ret_skip = get_be32(in + 12);
+	if (*ret_skip <= NBD_OPTION_DATA_MAX || *ret_skip > NBD_OPTION_SKIP_MAX)
+		return false;
+	struct answer a = {.at = answer, .start = answer, .option = get_be32(in + 8)};
+	answer_error(&a, REP_ERR_TOO_BIG, "an option has at most 16384 bytes here");
+	*ret_answered = (size_t)(a.at - answer);
+	return true;
 }
 
 static uint16_t transmission_flags(const struct nbd_handshake *h, const struct nbd_export *export)

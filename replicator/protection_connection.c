@@ -15,7 +15,9 @@
 #include <string.h>
 
 enum { SEED_DAYS_MAX = 7 };	   // waited for so long, a seed that does not come is a failure: it is asked for even so
-enum { FENCED_ASK_SECONDS = 60 }; // how often a fenced source asks whether the failover was taken back
+// How often a fenced source asks whether the failover was taken back: so that it is back within its RPO of that, as far as it can be without asking all the time.
+#define FENCED_ASK_MS_MIN UINT64_C(3000)
+#define FENCED_ASK_MS_MAX UINT64_C(60000)
 
 static void channel_set(struct protection *p, struct channel *channel)
 {
@@ -105,6 +107,12 @@ static enum protection_state lost_state(const struct protection *p, int code)
 	return code == -ETIMEDOUT && p->channel ? STATE_TARGET_SLOW : STATE_CONNECTING;
 }
 
+static uint64_t fenced_ask_ms(const struct protection *p)
+{
+	uint64_t half_ms = p->config.rpo_ms / 2;
+	return half_ms < FENCED_ASK_MS_MIN ? FENCED_ASK_MS_MIN : min_u64(half_ms, FENCED_ASK_MS_MAX);
+}
+
 void connection_lost(struct protection *p, const struct wire_failure *failure, const struct err *err)
 {
 	enum protection_state state = lost_state(p, err->code);
@@ -118,7 +126,7 @@ void connection_lost(struct protection *p, const struct wire_failure *failure, c
 	LOCK_SCOPE(&p->lock);
 	backoff_failed(&p->backoff, now_ns, random);
 	if (p->fenced)
-		p->backoff.not_before_ns = now_ns + FENCED_ASK_SECONDS * 1000 * MS_NS;
+		p->backoff.not_before_ns = now_ns + fenced_ask_ms(p) * MS_NS;
 }
 
 // Where the receiver stands against what the dirty maps are relative to.

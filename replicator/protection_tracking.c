@@ -154,11 +154,24 @@ static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_n
 	return known ? SYNC_STATE_FOREIGN : reason;
 }
 
+// A block device is synced for it, and may not answer: who asks is told of which disk that is.
+static int look_at(struct protection *p, unsigned disk, bool is_new, enum rest_verdict *ret_verdict, struct image_identity *ret_identity, struct err *err)
+{
+	_Atomic(unsigned) *opening = p->place.opening;
+	if (opening)
+		atomic_store(opening, disk + 1u);
+	*ret_verdict = is_new ? REST_LEFT_ALONE : export_judge(p->export, (uint16_t)disk); // before: what others left unwritten is counted then
+	int rc = export_identity(p->export, (uint16_t)disk, ret_identity, err);
+	if (opening)
+		atomic_store(opening, 0);
+	return rc;
+}
+
 static int load_disk(struct protection *p, unsigned disk, bool is_new, struct err *err)
 {
 	struct image_identity identity;
-	enum rest_verdict verdict = is_new ? REST_LEFT_ALONE : export_judge(p->export, (uint16_t)disk); // before: what others left unwritten is counted then
-	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
+	enum rest_verdict verdict;
+	int rc = look_at(p, disk, is_new, &verdict, &identity, err);
 	if (rc)
 		return rc;
 	identity.disturbed = verdict == REST_DISTURBED;

@@ -136,11 +136,13 @@ static void options_keep(const struct daemon_option *options, size_t count)
 	daemon_option_count = count;
 }
 
-static void stop_signals(sigset_t *set)
+// Those that ask for a stop, and those that would end it without one, though they are sent for something else: a terminal that was closed, a log that was rotated.
+static void own_signals(sigset_t *set)
 {
+	static const int own[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGALRM};
 	(void)sigemptyset(set);
-	(void)sigaddset(set, SIGTERM);
-	(void)sigaddset(set, SIGINT);
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		(void)sigaddset(set, own[i]);
 }
 
 void daemon_start(const char *program, const char *summary, const struct daemon_option *options, size_t count, int argc,
@@ -152,7 +154,7 @@ void daemon_start(const char *program, const char *summary, const struct daemon_
 	log_init(program, level_read(log_level));
 	options_keep(options, count);
 	sigset_t set;
-	stop_signals(&set);
+	own_signals(&set);
 	(void)pthread_sigmask(SIG_BLOCK, &set, NULL);
 	(void)signal(SIGPIPE, SIG_IGN);
 	const struct rlimit no_core = {0, 0}; // keys and guest data do not go into a core file
@@ -176,13 +178,17 @@ const char *daemon_absolute(const char *path)
 
 void daemon_wait(void)
 {
-	sigset_t set;
+	sigset_t set, stops;
 	int which = 0;
-	stop_signals(&set);
-	while (sigwait(&set, &which))
-		;
+	own_signals(&set);
+	while (sigwait(&set, &which) || (which != SIGTERM && which != SIGINT))
+		if (which)
+			log_info("SIG%s changes nothing: settings are changed by `kagami set`, and SIGTERM stops the program", sigabbrev_np(which));
 	log_info("stopping on %s", which == SIGTERM ? "SIGTERM" : "SIGINT");
-	(void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	(void)sigemptyset(&stops);
+	(void)sigaddset(&stops, SIGTERM);
+	(void)sigaddset(&stops, SIGINT);
+	(void)pthread_sigmask(SIG_UNBLOCK, &stops, NULL);
 }
 
 unsigned daemon_version(void *context, const struct control_request *request, json_t **ret_body)

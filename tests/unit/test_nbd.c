@@ -199,6 +199,38 @@ static void nbd_lengths_that_lie_are_refused(void **unused)
 	assert_int_equal(nbd_handshake_need(&h, in, 16, &need), 0);
 }
 
+static void option_that_is_too_long_is_refused_and_passed_over(void **unused)
+{
+	(void)unused;
+	unsigned char in[16], answer[NBD_ANSWER_MAX];
+	size_t answered = 0;
+	uint32_t skip = 0;
+	struct nbd_handshake h = in_options(), new;
+	(void)option_build(in, 7, NULL, 0);
+	static const struct {
+		uint32_t len;
+		bool passed;
+	} table[] = {{0, false}, {NBD_OPTION_DATA_MAX, false}, {NBD_OPTION_DATA_MAX + 1, true}, {NBD_OPTION_SKIP_MAX, true}, {NBD_OPTION_SKIP_MAX + 1, false}, {UINT32_MAX, false}};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		put_be32(in + 12, table[i].len);
+		if (nbd_handshake_too_big(&h, in, 16, answer, &answered, &skip) != table[i].passed)
+			fail_msg("row %zu", i);
+		assert_false(nbd_handshake_too_big(&h, in, 15, answer, &answered, &skip));
+		if (!table[i].passed)
+			continue;
+		assert_int_equal(skip, table[i].len);
+		assert_int_equal(get_be32(answer + 8), 7);
+		assert_int_equal(get_be32(answer + 12), 0x80000009);
+		assert_int_equal(answered, 20 + get_be32(answer + 16));
+	}
+	put_be32(in + 12, NBD_OPTION_DATA_MAX + 1);
+	in[0] ^= 1;
+	assert_false(nbd_handshake_too_big(&h, in, 16, answer, &answered, &skip));
+	in[0] ^= 1;
+	nbd_handshake_init(&new, exports, 2); // no flags yet
+	assert_false(nbd_handshake_too_big(&new, in, 16, answer, &answered, &skip));
+}
+
 static void nbd_client_flags_we_do_not_know_end_the_connection(void **unused)
 {
 	(void)unused;
@@ -342,6 +374,7 @@ int main(void)
 		cmocka_unit_test(nbd_context_counts_only_for_the_export_it_was_set_for),
 		cmocka_unit_test(nbd_every_truncated_option_is_refused_or_waited_for),
 		cmocka_unit_test(nbd_lengths_that_lie_are_refused),
+		cmocka_unit_test(option_that_is_too_long_is_refused_and_passed_over),
 		cmocka_unit_test(nbd_client_flags_we_do_not_know_end_the_connection),
 		cmocka_unit_test(nbd_list_of_the_most_and_longest_names_fits_its_answer),
 		cmocka_unit_test(nbd_requests_outside_the_disk_or_the_rules_are_refused),

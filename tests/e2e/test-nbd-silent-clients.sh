@@ -1,0 +1,84 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Connections that never choose a disk lock no guest out: where there is no place left the slowest goes at once, and all go after ten seconds. An option that is
+# too long is refused, and its connection lives. Signals that ask for no stop are none.
+. "$(dirname "$0")/lib.sh"
+requires qemu-img qemu-io jq curl nbdinfo
+
+new_image "$W/a.raw" $((8 << 20))
+start_pair
+kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h >/dev/null
+wait_for 30 has_point vm1
+socket=$KAGAMI_RUN_DIR/nbd/vm1.sock
+
+cat >"$W/silent.py" <<'PY'
+import socket, sys, time
+path, count, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+silent = []
+for _ in range(count):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(path)
+    silent.append(s)
+print("there", flush=True)
+time.sleep(seconds)
+closed = 0
+for s in silent:
+    s.setblocking(False)
+    try:
+        while s.recv(4096):
+            pass
+        closed += 1
+    except BlockingIOError:
+        pass
+print("closed", closed, flush=True)
+PY
+
+cat >"$W/long.py" <<'PY'
+import socket, struct, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(10)
+s.connect(sys.argv[1])
+def read(n):
+    b = b""
+    while len(b) < n:
+        more = s.recv(n - len(b))
+        if not more:
+            sys.exit("the connection ended")
+        b += more
+    return b
+def option(number, data):
+    s.sendall(b"IHAVEOPT" + struct.pack(">II", number, len(data)) + data)
+    magic, answered, kind, size = struct.unpack(">QIII", read(20))
+    return answered, kind, read(size)
+read(18)
+s.sendall(struct.pack(">I", 3))
+for size in (16385, 70000, 1 << 20):
+    answered, kind, _ = option(7, bytes(size))
+    assert (answered, kind) == (7, 0x80000009), (size, answered, hex(kind))
+name = b"vda"
+answered, kind, _ = option(7, struct.pack(">I", len(name)) + name + struct.pack(">H", 0))
+assert (answered, kind) == (7, 3), (answered, hex(kind))
+print("lives")
+PY
+is "a connection after options that are too long" "$(/usr/bin/python3 "$W/long.py" "$socket")" lives
+
+nbdinfo --size "nbd+unix:///vda?socket=$socket" >/dev/null
+/usr/bin/python3 "$W/silent.py" "$socket" 64 0 >/dev/null # they come and go
+/usr/bin/python3 "$W/silent.py" "$socket" 64 13 >"$W/silent.out" &
+silent=$!
+pids+=($silent)
+there() { grep -q there "$W/silent.out"; }
+wait_for 10 there
+is "size beside 64 silent connections" "$(nbdinfo --size "nbd+unix:///vda?socket=$socket")" $((8 << 20))
+nbd_io vm1 vda 'write -P 7 1M 64k'
+wait $silent
+is "silent connections that were closed" "$(tail -n 1 "$W/silent.out")" "closed 64"
+grep -q 'chose no disk' "$W/kagami-replicator.log" || fail "the log says nothing of connections that were closed"
+
+for signal in HUP USR1 USR2 ALRM; do
+	kill -$signal "$REPLICATOR" "$RECEIVER"
+done
+said() { grep -q "SIGHUP changes nothing" "$W/kagami-replicator.log" && grep -q "SIGHUP changes nothing" "$W/kagami-receiver.log"; }
+wait_for 5 said
+cycle vm1 >/dev/null
+daemons_alive
