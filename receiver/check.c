@@ -88,8 +88,7 @@ static void table_check(struct check *c, unsigned disk)
 
 static int entry_compare(void *context, uint64_t index, const struct digest *digest, struct err *err)
 {
-	(void)digest;
-	return list_walk_entry(context, index, err);
+	return list_walk_entry(context, index, digest, err);
 }
 
 static int list_check(struct check *c, const struct point_file *point, unsigned disk, struct env_file *image, struct err *err)

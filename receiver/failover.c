@@ -8,7 +8,8 @@
 //
 // The fence comes first: an overlay that existed before it could be booted beside a source that still replicates.
 // failover/ exists if and only if all of it is durable, and is never touched again: the guest writes there. So asking
-// again starts at the step that is missing, and a failover that is done answers from failover.json.
+// again starts at the step that is missing, and a failover that is done answers from failover.json. Where there is no space for 3, what was made of it is
+// removed, and then the fence is taken back.
 #include "receiver/failover.h"
 
 #include "base/auto.h"
@@ -143,9 +144,9 @@ static uint64_t disks_allocated(struct env_root *root, const char *dir, const st
 	return sum;
 }
 
-// Steps 2 to 4. `failover` says all but how long it took, which is filled in.
+// Steps 2 to 4. `failover` says all but how long it took, which is filled in. *published: the disks may be there, whatever is returned.
 static int disks_publish(struct env_root *root, const struct replica_info *replica, const uint64_t *size, uint64_t began_ns,
-			 struct failover_info *failover, struct err *err)
+			 struct failover_info *failover, bool *published, struct err *err)
 {
 	char temp[FAILOVER_NAME_SIZE], done[FAILOVER_NAME_SIZE];
 	(void)snprintf(temp, sizeof(temp), "%s/failover.new", replica->name);
@@ -163,6 +164,7 @@ static int disks_publish(struct env_root *root, const struct replica_info *repli
 	rc = record_write(root, temp, failover, err);
 	if (rc)
 		return rc;
+	*published = true;
 	rc = env_rename(root, temp, done);
 	if (rc == 0)
 		rc = env_sync_dir(root, replica->name);
@@ -216,6 +218,23 @@ static int number_settle(const struct replica_info *info, uint64_t *number, stru
 	return 0;
 }
 
+// Whether this call's fence was taken back: for want of space, once nothing is there any more that could be booted.
+static bool take_back(struct env_root *root, struct replica *replica, const struct failover_info *failover, int code)
+{
+	char temp[FAILOVER_NAME_SIZE];
+	(void)snprintf(temp, sizeof(temp), "%s/failover.new", failover->name);
+	return (code == -ENOSPC || code == -EDQUOT) && env_remove_tree(root, temp) == 0 && replica_unfence(replica, failover->point, NULL) == 0;
+}
+
+// The fence is there, and its disks are not.
+static int disks_fail(const struct failover_info *failover, bool back, const struct err *why, struct err *err)
+{
+	if (back)
+		return err_set(err, why->code, "%.250s: the target's store is full, and nothing was changed: free space there, and ask again", why->text);
+	return err_set(err, why->code, "%.250s: %s is fenced, and its disks are not there yet: ask again, or take it back (kagami failover %s --rollback)", why->text,
+		       failover->name, failover->name);
+}
+
 static int failover_do(struct env_root *root, struct replica *replica, const struct replica_info *info, uint64_t number, bool damaged,
 		       struct failover_info *ret_failover, struct err *err)
 {
@@ -238,10 +257,12 @@ static int failover_do(struct env_root *root, struct replica *replica, const str
 	if (rc)
 		return rc;
 	describe(info, &point, asked_ns, &failover);
-	rc = disks_publish(root, info, size, began_ns, &failover, err);
-	if (rc == 0)
-		*ret_failover = failover;
-	return rc;
+	bool published = false;
+	struct err why = {0};
+	if (disks_publish(root, info, size, began_ns, &failover, &published, &why))
+		return disks_fail(&failover, !info->fenced && !published && take_back(root, replica, &failover, why.code), &why, err);
+	*ret_failover = failover;
+	return 0;
 }
 
 int failover_run(struct env *env, struct store *store, struct replica *replica, uint64_t number, bool damaged,

@@ -216,24 +216,42 @@ static int digests_apply(struct replica *r, const struct point_file *point, unsi
 
 // --- steps 3 and 4 ---
 
-static int successor_set_backing(struct replica *r, uint64_t number, unsigned disk, struct err *err)
+// *changing: from here on nobody knows what the header is when it fails. What was done for other disks by then is durable, and as a crash leaves it.
+static int successor_set_backing(struct replica *r, uint64_t number, unsigned disk, bool *changing, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;
+	AUTO_READER struct qcow2_reader *overlay = NULL;
 	char backing[REPLICA_PATH_SIZE];
 	const char *name = r->prot.disk[disk].name;
 	int rc = replica_open_file(r, ENV_WRITE, &file, err, "points/%llu/%s.qcow2", (unsigned long long)number, name);
 	if (rc)
 		return rc;
-	(void)snprintf(backing, sizeof(backing), "../../base/%s.raw", name);
-	rc = qcow2_set_backing(file, backing, QCOW2_BACKING_RAW, err);
+	rc = qcow2_reader_open(file, &overlay, err);
+	if (rc == 0) {
+		*changing = true;
+		(void)snprintf(backing, sizeof(backing), "../../base/%s.raw", name);
+		rc = qcow2_set_backing(file, backing, QCOW2_BACKING_RAW, err);
+		*changing = rc != 0;
+	}
 	return rc ? err_wrap(err, "%s/points/%llu/%s.qcow2", r->name, (unsigned long long)number, name) : 0;
 }
 
-static int point_drop(struct replica *r, uint64_t number, struct err *err)
+// A move that finds no space for the name changes nothing; anything else may have.
+static int point_drop(struct replica *r, uint64_t number, bool *changing, struct err *err)
 {
 	static const char *const dirs[] = {"points", "trash"};
 	int rc = retain_to_trash(r, number, err);
+	*changing = rc != -ENOSPC && rc != -EDQUOT;
 	return rc ? rc : retain_sync(r, dirs, 2, err);
+}
+
+// Steps 3 and 4.
+static int names_change(struct replica *r, const struct retain_step *step, bool *changing, struct err *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
+		rc = successor_set_backing(r, step->number[1], i, changing, err);
+	return rc ? rc : point_drop(r, step->number[0], changing, err);
 }
 
 // --- the whole ---
@@ -268,14 +286,9 @@ static int fold_finish(struct replica *r, const struct retain_step *step, const 
 		if (digests_apply(r, point, i, &synced, &why))
 			return fold_fail(r, synced, &why, err);
 	}
-	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
-		rc = successor_set_backing(r, step->number[1], i, &why);
-	if (rc == -EBADMSG) // a header that is damaged was not written: what was done so far is as a crash leaves it
-		return fold_fail(r, true, &why, err);
-	if (rc == 0)
-		rc = point_drop(r, step->number[0], &why);
-	if (rc)
-		return replica_break(r, &why, err);
+	bool changing = false;
+	if (names_change(r, step, &changing, &why)) // what was done so far is as a crash leaves it, and is done again from the start
+		return changing ? replica_break(r, &why, err) : fold_fail(r, true, &why, err);
 	retain_forget(r, step);
 	if (replica_base_count(r, &why)) // what it had is near enough, until the next one
 		log_warning("cannot see what the base takes protection=%s reason=\"%s\"", r->name, why.text);

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { LIMITS_STEP = 1 << 20 };
+enum { MIB = 1 << 20, LIMITS_STEP = MIB };
 
 uint64_t replica_used_bytes(const struct replica *r)
 {
@@ -76,6 +76,7 @@ static int refuse(struct replica *r, enum limited why, struct err *err)
 {
 	struct err left = {0};
 	uint64_t got = head_bytes(r);
+	r->limits_got = max_u64(r->limits_got, got);
 	got = got ? got : r->limits_wanted / 2;
 	if (r->limited == LIMITED_NOT)
 		log_warning("no new point: %s protection=%s used_bytes=%llu quota_bytes=%llu",
@@ -96,13 +97,16 @@ static int refuse(struct replica *r, enum limited why, struct err *err)
 
 void limits_text(const struct replica *r, enum limited why, char *text, size_t cap)
 {
+	char next[80] = "";
+	if (r->limits_got >= MIB && r->limits_got > head_bytes(r)) // what is kept of it counts as taken
+		(void)snprintf(next, sizeof(next), ", and its next point needs more than %llu MiB", (unsigned long long)(r->limits_got / MIB));
 	if (why == LIMITED_QUOTA)
 		(void)snprintf(text, cap,
-			       "quota reached: %s may take %llu MiB at the target, and has %llu MiB; raise it there "
+			       "quota reached: %s may take %llu MiB at the target, has %llu MiB%s; raise it there "
 			       "(kagami limit %s --quota SIZE), or "
 			       "keep fewer points",
-			       r->name, (unsigned long long)r->prot.quota_bytes >> 20,
-			       (unsigned long long)replica_used_bytes(r) >> 20, r->name);
+			       r->name, (unsigned long long)r->prot.quota_bytes / MIB,
+			       (unsigned long long)replica_used_bytes(r) / MIB, next, r->name);
 	else if (why == LIMITED_SPACE)
 		(void)snprintf(text, cap,
 			       "the target's store %s is full, but for its reserve: free space there, or forget a "
@@ -133,7 +137,7 @@ void limits_committed(struct replica *r)
 		event_emit(EVENT_INFO, "space", r->name, NULL, "there is room again for points of %s", r->name);
 	}
 	r->limited = LIMITED_NOT;
-	r->limits_wanted = 0;
+	r->limits_wanted = r->limits_got = 0;
 }
 
 int replica_set_quota(struct replica *r, uint64_t quota_bytes, struct err *err)

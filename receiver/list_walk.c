@@ -21,18 +21,15 @@ static int not_in_list(const struct list_walk *walk, struct err *err)
 	return err_set(err, -EBADMSG, "block %llu is in the overlay and not in the list", (unsigned long long)walk->next);
 }
 
-bool list_walk_lacks(const struct list_walk *walk, uint64_t index)
-{
-	return walk->over || walk->next > index;
-}
-
-int list_walk_entry(struct list_walk *walk, uint64_t index, struct err *err)
+int list_walk_entry(struct list_walk *walk, uint64_t index, const struct digest *digest, struct err *err)
 {
 	if (!walk->over && walk->next < index)
 		return not_in_list(walk, err);
-	if (list_walk_lacks(walk, index))
-		return err_set(err, -EBADMSG, "block %llu is in the list and not in the overlay", (unsigned long long)index);
-	return walk_on(walk, index + 1, err);
+	if (!walk->over && walk->next == index)
+		return walk_on(walk, index + 1, err);
+	if (digest_is_unknown(digest))
+		return 0;
+	return err_set(err, -EBADMSG, "block %llu is in the list and not in the overlay", (unsigned long long)index);
 }
 
 int list_walk_end(const struct list_walk *walk, struct err *err)

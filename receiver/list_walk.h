@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "format/qcow2.h"
+#include "receiver/digest_file.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,9 +18,8 @@ struct list_walk {
 
 // Each: -EBADMSG when they differ, or what the overlay cannot be read with.
 int list_walk_begin(struct list_walk *walk, struct qcow2_reader *overlay, struct err *err);
-int list_walk_entry(struct list_walk *walk, uint64_t index, struct err *err);
-// Whether the overlay has nothing of the block, and of all before it what was named.
-bool list_walk_lacks(const struct list_walk *walk, uint64_t index);
+// A block whose digest is unknown may be in the list alone: a merge wrote all down that a lost sector may have named.
+int list_walk_entry(struct list_walk *walk, uint64_t index, const struct digest *digest, struct err *err);
 int list_walk_end(const struct list_walk *walk, struct err *err); // after the last entry
 
 #endif

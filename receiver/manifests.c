@@ -26,8 +26,7 @@ struct listed {
 static int entry_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
 {
 	struct listed *l = context;
-	bool lacks = digest_is_unknown(digest) && list_walk_lacks(&l->walk, index); // a merge wrote all down that a lost sector may have named
-	int rc = lacks ? 0 : list_walk_entry(&l->walk, index, err);
+	int rc = list_walk_entry(&l->walk, index, digest, err);
 	if (rc)
 		return rc;
 	if (l->run.count && index == l->run.first + l->run.count) {

@@ -223,13 +223,25 @@ static int build(struct merge *m, struct err *err)
 
 // --- steps 2 and 3: the names ---
 
-static int exchange(const struct merge *m, struct err *err)
+static bool is_full(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT;
+}
+
+static int full(const struct replica *r, const struct err *why, struct err *err)
+{
+	return err_set(err, -ENOSPC, "the store %s is full (%s); free space: retention goes on by itself", r->store_path, why->text);
+}
+
+// *exchanged: nobody knows for certain that they were not.
+static int exchange(const struct merge *m, bool *exchanged, struct err *err)
 {
 	static const char *const dirs[] = {"points", "merge"};
 	char built[REPLICA_PATH_SIZE], point[REPLICA_PATH_SIZE];
 	replica_file(m->r, built, "merge/%llu", (unsigned long long)m->into);
 	replica_file(m->r, point, "points/%llu", (unsigned long long)m->into);
 	int rc = env_exchange(m->r->root, built, point);
+	*exchanged = rc != -EOPNOTSUPP && !is_full(rc);
 	if (rc == -EOPNOTSUPP)
 		return rc;
 	if (rc)
@@ -239,7 +251,6 @@ static int exchange(const struct merge *m, struct err *err)
 
 static int trash_fill(const struct merge *m, struct err *err)
 {
-	static const char *const dirs[] = {"points", "trash"};
 	char old[REPLICA_PATH_SIZE], to[REPLICA_PATH_SIZE];
 	replica_file(m->r, old, "merge/%llu", (unsigned long long)m->into);
 	retain_trash_name(m->r, m->step, to);
@@ -248,19 +259,23 @@ static int trash_fill(const struct merge *m, struct err *err)
 		return err_sys(err, rc, "%s: move to %s", old, to);
 	for (size_t i = 0; rc == 0 && i + 1 < m->step->count; i++)
 		rc = retain_to_trash(m->r, m->step->number[i], err);
-	return rc ? rc : retain_sync(m->r, dirs, 2, err);
+	return rc;
 }
 
 // Under the lock. Returns 1, or 0 when somebody came in between, or the file system cannot do it.
 static int finish(struct merge *m, struct err *err)
 {
+	static const char *const trashed[] = {"points", "trash"};
 	struct replica *r = m->r;
 	struct err why = {0};
 	if (r->broken)
 		return replica_ready(r, err);
 	if (!retain_still(r, m->step))
 		return 0;
-	int rc = exchange(m, &why);
+	bool exchanged = false;
+	int rc = exchange(m, &exchanged, &why);
+	if (is_full(rc) && !exchanged)
+		return full(r, &why, err);
 	if (rc == -EOPNOTSUPP) {
 		r->cannot_merge = true;
 		log_warning("the file system of the store cannot exchange directories: points in the middle stay until they are the oldest "
@@ -268,8 +283,10 @@ static int finish(struct merge *m, struct err *err)
 			    r->name);
 		return 0;
 	}
+	if (rc == 0 && is_full(rc = trash_fill(m, &why))) // all before it is durable, and a move without space changes nothing: recovery moves the rest
+		return replica_break_passing(r, &why, err);
 	if (rc == 0)
-		rc = trash_fill(m, &why);
+		rc = retain_sync(r, trashed, COUNT(trashed), &why);
 	if (rc)
 		return replica_break(r, &why, err);
 	replica_point(r, m->into)->stored_bytes = m->next.info.stored_bytes;
@@ -290,8 +307,8 @@ static int build_fail(struct replica *r, const struct err *why, struct err *err)
 				err_set(err, -EAGAIN, "merge: %s; it was made good, and is tried again", why->text);
 	if (why->code == -EBADMSG)
 		return replica_break(r, why, err);
-	if (why->code == -ENOSPC || why->code == -EDQUOT)
-		return err_set(err, -ENOSPC, "the store %s is full (%s); free space: retention goes on by itself", r->store_path, why->text);
+	if (is_full(why->code))
+		return full(r, why, err);
 	return err_set(err, why->code, "merge: %s", why->text);
 }
 

@@ -1,20 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // An overlay that cannot be opened takes its point, and all that stand on it, with it, whatever its blocks are. What is done about it, in this order:
 //
-//	its header is damaged		it is written anew from what the rest of the store says: nothing is lost (qcow2_rebuild.c), and the list proves it
-//	else, or the disk gives EIO	what it held goes into quarantine by its list, durably; then the file is moved aside, and an empty one takes its place
+//	its header is damaged		it is written anew from what the rest of the store says: nothing is lost (overlay_header.c), and the list proves it
+//	else, or the disk gives EIO	what it held goes into quarantine by its list, durably; then the file is moved aside, and an empty one takes its place (overlay_replace.c)
 //
 // What it promises: the points below stay as they are; no point that showed what was lost passes for sound before a source has sent it anew; nothing is put in the
 // place of a file that somebody's disk stands on. docs/store.md, "Overlays that cannot be opened".
 #include "receiver/overlays.h"
 
 #include "base/log.h"
-#include "format/qcow2_rebuild.h"
 #include "link/events.h"
 #include "receiver/chain.h"
 #include "receiver/copies.h"
-#include "receiver/replica.h"
-#include "receiver/scrub.h"
+#include "receiver/overlay_mend.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -22,21 +20,9 @@
 
 enum { OVERLAYS_MIN_S = 60, OVERLAYS_MAX_S = 3600 };
 
-struct mend {
-	struct replica *r;
-	bool given_up;
-	uint64_t *number; // of the directories in points/, rising
-	size_t count, at;
-	struct point_file point; // number[at]
-	unsigned disk;
-	char path[REPLICA_PATH_SIZE]; // of its overlay
-	bool mended;
-};
-
 // --- what is wrong with it ---
 
-// What it stands on; false where nobody knows.
-static bool backing_of(const struct mend *m, char backing[REPLICA_PATH_SIZE], enum qcow2_backing *ret_kind)
+bool overlay_backing(const struct mend *m, char backing[REPLICA_PATH_SIZE], enum qcow2_backing *ret_kind)
 {
 	const char *name = m->r->prot.disk[m->disk].name;
 	for (size_t i = 0; i < m->at; i++)
@@ -55,7 +41,7 @@ static bool backing_fits(const struct mend *m, const struct qcow2_reader *reader
 {
 	char backing[REPLICA_PATH_SIZE], base[REPLICA_PATH_SIZE], gone[REPLICA_PATH_SIZE];
 	enum qcow2_backing kind;
-	bool known = backing_of(m, backing, &kind), raw = qcow2_reader_backing_format(reader) == QCOW2_BACKING_RAW;
+	bool known = overlay_backing(m, backing, &kind), raw = qcow2_reader_backing_format(reader) == QCOW2_BACKING_RAW;
 	(void)snprintf(base, sizeof(base), "../../base/%s.raw", m->r->prot.disk[m->disk].name);
 	bool folded = m->at == 1 && raw && strcmp(qcow2_reader_backing(reader), base) == 0; // a fold was cut off between its steps 3 and 4
 	(void)snprintf(gone, sizeof(gone), "../%llu/%s.qcow2", (unsigned long long)m->point.predecessor, m->r->prot.disk[m->disk].name);
@@ -83,194 +69,6 @@ static int overlay_look(const struct mend *m, struct err *err)
 	return rc ? err_wrap(err, "%s", m->path) : 0;
 }
 
-// --- its header ---
-
-static uint64_t list_next(const void *context, uint64_t from)
-{
-	return table_next(context, from);
-}
-
-static int list_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
-{
-	if (digest_is_unknown(digest))
-		return err_set(err, -EBADMSG, "the list beside it is damaged as well");
-	return table_set(context, index, digest) ? err_set(err, -ENOMEM, "out of memory for digests") : 0;
-}
-
-// Whether packed blocks unpack to what their digests say: then the codec is the right one. One of the first is enough, as any of them may have rotted itself.
-static bool codec_proves(const struct mend *m, struct qcow2_reader *reader, const struct table *list, unsigned char *block)
-{
-	enum { PROOFS_MOST = 64 };
-	unsigned proofs = 0;
-	for (uint64_t b = table_next(list, 0); b != TABLE_END && proofs < PROOFS_MOST; b = table_next(list, b + 1)) {
-		struct qcow2_held held;
-		uint16_t mask = 0;
-		if (qcow2_reader_held(reader, b, &held, NULL) || !held.packed)
-			continue;
-		proofs++;
-		memset(block, 0, BLOCK_SIZE);
-		if (qcow2_reader_read(reader, b, block, &mask, NULL))
-			continue;
-		struct digest found = digest_of(&m->r->prot.digest, (uint16_t)m->disk, b, block);
-		if (digest_equal(&found, table_get(list, b)))
-			return true;
-	}
-	return proofs == 0; // no block needs it
-}
-
-static int header_try(struct mend *m, enum codec codec, const struct table *list, struct err *err)
-{
-	AUTO_FILE struct env_file *file = NULL;
-	AUTO_READER struct qcow2_reader *reader = NULL;
-	AUTO_FREE unsigned char *block = malloc(BLOCK_SIZE);
-	char backing[REPLICA_PATH_SIZE];
-	struct qcow2_config config = {.size = m->point.disk[m->disk].size, .codec = codec, .backing_name = backing};
-	if (!block || !backing_of(m, backing, &config.backing))
-		return block ? err_set(err, -EBADMSG, "what it stands on is missing") : err_set(err, -ENOMEM, "out of memory");
-	int rc = env_open(m->r->root, m->path, ENV_WRITE, &file);
-	if (rc)
-		return err_sys(err, rc, "%s", m->path);
-	rc = qcow2_rebuild(file, &config, list_next, list, &reader, err);
-	if (rc == 0 && !codec_proves(m, reader, list, block))
-		rc = err_set(err, -EBADMSG, "no block of it is what its digest says");
-	if (rc)
-		return rc;
-	rc = qcow2_rebuild_write(reader, err);
-	return rc ? err_set(err, -EIO, "%s: a write or a sync failed", m->path) : 0;
-}
-
-// 0: the header is there again. -EBADMSG: it cannot be known; -EIO: it was not written.
-static int header_rebuild(struct mend *m, struct err *err)
-{
-	static const enum codec codecs[] = {CODEC_ZSTD, CODEC_ZLIB};
-	struct table list;
-	table_init(&list, size_blocks(m->point.disk[m->disk].size));
-	int rc = digests_of_point(m->r, &m->point, m->disk, list_take, &list, err);
-	for (size_t i = 0; rc == 0 && i < sizeof(codecs) / sizeof(codecs[0]); i++) {
-		rc = header_try(m, codecs[i], &list, err);
-		if (rc != -EBADMSG)
-			break;
-		rc = i + 1 < sizeof(codecs) / sizeof(codecs[0]) ? 0 : rc;
-	}
-	table_done(&list);
-	return rc;
-}
-
-// --- an empty one in its place ---
-
-// Who reads through the file as it is would get something else from then on, and nobody would tell a virtual machine.
-static bool stands_on(const struct replica *r, uint64_t number)
-{
-	char path[REPLICA_PATH_SIZE], **names = NULL;
-	size_t count = 0;
-	bool any = r->prot.fenced && r->prot.fenced_point >= number;
-	for (size_t i = 0; i < r->point_count; i++)
-		any = any || (r->points[i].number >= number && r->points[i].holds);
-	any = any || r->held_count;
-	replica_file(r, path, "tests");
-	if (any || env_list(r->root, path, &names, &count)) // not there, then
-		return any;
-	for (size_t i = 0; i < count; i++) // at start nobody holds for them yet; a mount's overlay goes by itself
-		any = any || (names[i][0] != '.' && strncmp(names[i], "mount-", 6) != 0);
-	env_list_free(names, count);
-	return any;
-}
-
-static int empty_write(const struct mend *m, const char *path, uint64_t *ret_bytes, struct err *err)
-{
-	AUTO_FILE struct env_file *file = NULL;
-	struct qcow2_writer *writer = NULL;
-	char backing[REPLICA_PATH_SIZE];
-	struct qcow2_config config = {.size = m->point.disk[m->disk].size, .codec = CODEC_ZSTD, .backing_name = backing};
-	if (!backing_of(m, backing, &config.backing))
-		return err_set(err, -EBADMSG, "%s: what it stands on is missing", m->path);
-	int rc = env_unlink(m->r->root, path); // of a try that was cut off
-	rc = rc && rc != -ENOENT ? rc : env_open(m->r->root, path, ENV_CREATE, &file);
-	if (rc)
-		return err_sys(err, rc, "%s", path);
-	rc = qcow2_writer_new(file, &config, &writer, err);
-	if (rc == 0)
-		rc = qcow2_writer_finish(writer, err);
-	qcow2_writer_free(writer);
-	if (rc)
-		return err_wrap(err, "%s", path);
-	rc = env_size(file, ret_bytes);
-	return rc ? err_sys(err, rc, "%s: size", path) : 0;
-}
-
-// The point with the lengths that its overlays have now.
-static int manifest_replace(const struct mend *m, const char *dir, struct err *err)
-{
-	AUTO_FREE char *text = NULL;
-	char path[REPLICA_PATH_SIZE];
-	size_t len = 0;
-	bool changed = false;
-	int rc = point_encode(&m->point, &m->r->prot, &text, &len);
-	replica_file(m->r, path, "points/%llu/point.json", (unsigned long long)m->number[m->at]);
-	if (rc == 0)
-		rc = copies_replace(m->r->root, dir, path, text, len, &changed);
-	return rc && !changed ? err_sys(err, rc, "%s: replace", path) : 0; // the copy comes later
-}
-
-uint64_t replica_kept_damaged(const struct replica *r, uint64_t number)
-{
-	uint64_t bytes = 0;
-	for (unsigned i = 0; i < r->prot.disk_count; i++) {
-		char path[REPLICA_PATH_SIZE];
-		struct env_stat st;
-		replica_file(r, path, "points/%llu/%s.qcow2.damaged", (unsigned long long)number, r->prot.disk[i].name);
-		bytes += env_stat(r->root, path, &st) == 0 && !st.is_dir ? st.size : 0;
-	}
-	return bytes;
-}
-
-static void memory_follow(const struct mend *m)
-{
-	struct replica *r = m->r;
-	for (size_t i = 0; i < r->point_count; i++) {
-		if (r->points[i].number < m->number[m->at])
-			continue;
-		r->points[i].rewrites++;
-		if (r->points[i].number != m->number[m->at])
-			continue;
-		r->points[i].damaged_bytes = replica_kept_damaged(r, m->number[m->at]);
-		for (unsigned d = r->points[i].stored_bytes = 0; d < r->prot.disk_count; d++)
-			r->points[i].stored_bytes += m->point.disk[d].stored_bytes;
-	}
-}
-
-static int overlay_replace(struct mend *m, const struct err *why, struct err *err)
-{
-	char dir[REPLICA_PATH_SIZE], empty[REPLICA_PATH_SIZE];
-	uint64_t bytes = 0;
-	replica_file(m->r, dir, "points/%llu", (unsigned long long)m->number[m->at]);
-	replica_file(m->r, empty, "points/%llu/%s.qcow2.new", (unsigned long long)m->number[m->at], m->r->prot.disk[m->disk].name);
-	if (stands_on(m->r, m->number[m->at]))
-		return err_set(err, -EBUSY, "%s; a failover, a test or a reader stands on it, so that nothing is put in its place: end that ('kagami rollback', 'kagami "
-				       "test stop'), and start the receiver again",
-			       why->text);
-	int rc = scrub_condemn_locked(m->r, (uint16_t)m->disk, m->number[m->at], false, why, err);
-	if (rc == 0)
-		rc = empty_write(m, empty, &bytes, err);
-	if (rc)
-		return rc;
-	rc = copies_aside(m->r->root, m->path);
-	if (rc == 0)
-		rc = env_rename(m->r->root, empty, m->path);
-	if (rc == 0)
-		rc = env_sync_dir(m->r->root, dir);
-	if (rc)
-		return err_sys(err, rc, "%s: replace", m->path);
-	m->point.disk[m->disk].stored_bytes = bytes;
-	rc = manifest_replace(m, dir, err);
-	if (rc)
-		return rc;
-	memory_follow(m);
-	event_emit(EVENT_CRITICAL, "damage", m->r->name, NULL, "%s could not be used any more: what it held is in quarantine until the source has sent it, and it is kept as "
-		   "%s.damaged", m->path, m->path);
-	return 0;
-}
-
 // --- all of them ---
 
 static int disk_mend(struct mend *m, struct err *err)
@@ -284,7 +82,7 @@ static int disk_mend(struct mend *m, struct err *err)
 		return err_set(err, rc, "%s", why.text);
 	if (!header && rc != -ENODATA && rc != -ENOENT && !(rc == -EIO && m->given_up)) // a link: not for us
 		return 0;
-	rc = header ? header_rebuild(m, &cannot) : -EBADMSG;
+	rc = header ? overlay_header_rebuild(m, &cannot) : -EBADMSG;
 	if (rc == 0) {
 		m->mended = true;
 		log_error("the header of an overlay was damaged, and is written anew; nothing is lost protection=%s file=%s reason=\"%s\"", m->r->name, m->path, why.text);

@@ -73,12 +73,25 @@ void partition_table_add(struct partition_table *table, const struct disk_source
 	table->part[table->count++] = (struct partition){.number = number, .off = off, .len = len};
 }
 
+static bool was_seen(const uint64_t *seen, unsigned count, uint64_t at)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (seen[i] == at)
+			return true;
+	return false;
+}
+
 // Follows the chain of logical partitions. What is damaged ends the chain and is noted; what was found stays.
 static int logical_read(const struct disk_source *disk, uint64_t extended, struct partition_table *table, struct err *err)
 {
-	uint64_t at = extended;
+	uint64_t at = extended, seen[LOGICAL_MAX];
 	for (unsigned i = 0; i < LOGICAL_MAX; i++) {
 		unsigned char sector[SECTOR_SIZE];
+		if (was_seen(seen, i, at)) { // each turn would list the same partitions under other numbers
+			table->note = "the chain of logical partitions leads back into itself";
+			return 0;
+		}
+		seen[i] = at;
 		if (!size_within(at, sizeof(sector), disk->size)) {
 			table->note = "the chain of logical partitions leaves the disk";
 			return 0;

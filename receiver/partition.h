@@ -12,7 +12,7 @@ enum {
 	PARTITIONS_MAX = 256, // that are listed
 	GPT_ENTRIES_MAX = 1024,
 	GPT_TABLE_MAX = 1 << 20, // bytes of a GPT's entries
-	LOGICAL_MAX = 128,	 // logical partitions that are followed: a chain may be a loop
+	LOGICAL_MAX = 128,	 // logical partitions that are followed: a chain may be long without end
 };
 
 // The disk: `read` fills all of `buf` or returns a negative errno; it is never asked past `size`.

@@ -122,6 +122,7 @@ struct replica {
 	uint64_t base_kept;	// that damaged tables take which are kept beside it
 	uint64_t limits_next;	// how large the head is when the limits are looked at again
 	uint64_t limits_wanted; // how far the head got that was refused last
+	uint64_t limits_got;	// the same, as it is told: the most of those that were refused since the newest point
 	enum limited limited;	// why; until a point is committed
 	bool late_logged; // that retention waits for a hold
 	struct stall stall; // of retention

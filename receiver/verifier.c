@@ -328,6 +328,7 @@ static void info_take(const struct verifier *v, const struct job *job, struct ve
 {
 	uint64_t now = env_mono_ns(v->env);
 	*ret_info = job->info;
+	ret_info->since_ms = (now - (job->info.state == VERIFY_RUNNING ? job->began_ns : job->ended_ns)) / 1000000;
 	if (job->info.state == VERIFY_UNREADABLE)
 		ret_info->again_in_ms = job->again_ns > now ? (job->again_ns - now) / 1000000 + 1 : 1;
 }

@@ -26,6 +26,7 @@ struct verify_info {
 	bool asked; // it runs to its end, whether or not the point is in use
 	uint64_t done_bytes, total_bytes, damaged_blocks;
 	uint64_t bytes_per_second; // 0: not known yet
+	uint64_t since_ms;	   // since it began, while it runs; else since it ended
 	uint64_t again_in_ms;	   // unreadable: until it is tried again by itself
 	char reason[ERR_TEXT_MAX]; // damaged: and what to do; unreadable, and while it runs and a slice has failed: why
 };

@@ -89,9 +89,9 @@ static json_t *verify_json(const struct verify_info *info)
 {
 	uint64_t left = info->total_bytes - min_u64(info->total_bytes, info->done_bytes);
 	bool known = info->state == VERIFY_RUNNING && info->bytes_per_second;
-	return json_pack("{s:I, s:s, s:I, s:I, s:I, s:o, s:o, s:s}", "point", (json_int_t)info->point, "state", verify_state_name(info->state),
+	return json_pack("{s:I, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:s}", "point", (json_int_t)info->point, "state", verify_state_name(info->state),
 			 "done_bytes", (json_int_t)info->done_bytes, "total_bytes", (json_int_t)info->total_bytes, "damaged_blocks",
-			 (json_int_t)info->damaged_blocks, "seconds_left", known ? json_new_u64(left / info->bytes_per_second) : json_null(),
+			 (json_int_t)info->damaged_blocks, "since_ms", (json_int_t)info->since_ms, "seconds_left", known ? json_new_u64(left / info->bytes_per_second) : json_null(),
 			 "again_in_ms", info->state == VERIFY_UNREADABLE ? json_new_u64(info->again_in_ms) : json_null(), "reason", info->reason);
 }
 

@@ -11,6 +11,7 @@
 #include "replicator/pack.h"
 #include "replicator/priority.h"
 #include "replicator/protect_check.h"
+#include "replicator/protection_tracking.h"
 #include "replicator/rest.h"
 
 #include <errno.h>
@@ -231,8 +232,11 @@ static void start_one(struct agent *agent, const char *name)
 {
 	struct err err = {0};
 	AUTO_FREE struct protection_config *config = malloc(sizeof(*config));
-	if (!config)
+	if (!config) {
+		(void)err_sys(&err, -ENOMEM, "read its configuration");
+		say_not_started(name, &err);
 		return;
+	}
 	int rc = protection_config_load(agent->place.state, name, config, &err);
 	if (rc && name_ok(name)) { // listed, so that it is missed
 		memset(config, 0, sizeof(*config));
@@ -240,6 +244,8 @@ static void start_one(struct agent *agent, const char *name)
 	}
 	LOCK_SCOPE(&agent->lock);
 	struct seat *seat = name_ok(name) ? seat_add(agent, config) : NULL;
+	if (!seat && rc == 0)
+		rc = err_set(&err, -ENOSPC, "no room for another protection (at most %d)", PROTECTIONS_MAX);
 	if (seat && rc == 0) {
 		rc = start_aside(agent, seat);
 		if (rc)
@@ -265,7 +271,7 @@ static void wait_started(struct agent *agent, unsigned seconds)
 			    agent->starting);
 }
 
-static int start_all(struct agent *agent, struct err *err)
+static int start_all(struct agent *agent, const struct agent_config *config, struct err *err)
 {
 	int rc = env_mkdir(agent->place.state, "protections");
 	if (rc && rc != -EEXIST)
@@ -285,7 +291,7 @@ static int start_all(struct agent *agent, struct err *err)
 			log_info("leftover of an unfinished protect or unprotect protection=%s", names[i]);
 	}
 	env_list_free(names, count);
-	wait_started(agent, START_WAIT_S);
+	wait_started(agent, config->start_wait_s ? config->start_wait_s : START_WAIT_S);
 	return 0;
 }
 
@@ -470,15 +476,11 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	if (rc == 0)
 		rc = open_desk(agent, config, err);
 	if (rc == 0)
-		rc = start_all(agent, err);
+		rc = start_all(agent, config, err);
 	if (rc == 0)
 		rc = start_ticker(agent, err);
-	if (rc) {
-		agent_close(agent);
-		return rc;
-	}
 	*ret_agent = agent;
-	return 0;
+	return rc;
 }
 
 static void *run_ender(void *context)
@@ -535,7 +537,7 @@ void agent_close(struct agent *agent)
 	if (!agent)
 		return;
 	(void)agent_stop(agent);
-	lease_keeper_stop(agent->lease); // what was written until now, it covers
+	lease_keeper_stop(agent->lease); // after the last write of ours, which it covers if it was renewed of late
 	for (size_t i = 0; i < agent->seats; i++)
 		free(agent->seat[i]);
 	desk_free(agent->desk);
@@ -565,22 +567,6 @@ static int config_fill(struct agent *agent, struct protection_config *config, st
 	if (rc == 0)
 		rc = env_random(agent->place.env, config->digest.secret, DIGEST_SECRET_SIZE);
 	return rc ? err_sys(err, rc, "draw random numbers") : 0;
-}
-
-// Removes the configuration first, so that what a crash leaves is no protection any more.
-static int state_remove(struct agent *agent, const char *name, struct err *err)
-{
-	char dir[NAME_SIZE + 16], path[NAME_SIZE + 64];
-	protection_dir(name, dir);
-	(void)snprintf(path, sizeof(path), "%s/protection.json", dir);
-	int rc = env_unlink(agent->place.state, path);
-	if (rc == 0 || rc == -ENOENT)
-		rc = env_sync_dir(agent->place.state, dir);
-	if (rc == 0)
-		rc = env_remove_tree(agent->place.state, dir);
-	if (rc == 0)
-		rc = env_sync_dir(agent->place.state, "protections");
-	return rc ? err_sys(err, rc, "remove the state of %s", name) : 0;
 }
 
 // Started before it is durable: a protection that cannot start, for its image is in use or missing, was never made. Without the lock.
@@ -631,6 +617,17 @@ static int check_images(struct seat *seat, const struct protection_config *confi
 	return rc;
 }
 
+enum { ASKED_MS = 5000 };
+
+// Whoever asked for it may wait no longer.
+static void say_not_protected(const struct seat *seat, const struct err *err)
+{
+	if (clock_mono_ms() - seat->starting_since_ms < ASKED_MS)
+		return;
+	log_warning("not protected protection=%s: %s", seat->config.name, err->text);
+	event_emit(EVENT_WARNING, "settings", seat->config.name, NULL, "%s is not protected, as was asked for: %s", seat->config.name, err->text);
+}
+
 int agent_protect(struct agent *agent, struct protection_config *config, bool raw, struct seat **ret_seat, struct err *err)
 {
 	struct protection *running = NULL;
@@ -651,6 +648,8 @@ int agent_protect(struct agent *agent, struct protection_config *config, bool ra
 			rc = err_set(err, rc, "the replicator stops; %s is protected all the same, and its disks are served from the next start on", config->name);
 	}
 	if (rc) {
+		if (seat->starting_since_ms)
+			say_not_protected(seat, err);
 		seat_remove(agent, seat);
 		return rc;
 	}
@@ -668,13 +667,17 @@ static void set_reason(struct agent *agent, struct seat *seat, const char *reaso
 // Its disks may not answer, nor the state directory: whoever asks for anything else does not wait for them. Without the lock; the seat stays, for it leaves.
 static int stop_and_remove(struct agent *agent, struct seat *seat, struct protection *running, const char *name, struct err *err)
 {
+	bool saved = true;
 	if (running) {
 		set_reason(agent, seat, "it is being unprotected, and its disks are served to the end of what they were asked for");
 		wait_saved(agent, running);
-		(void)protection_stop(running); // what it could not save is removed
+		saved = protection_stop(running); // what it could not save is removed
 	}
 	set_reason(agent, seat, "it is being unprotected, and its state is removed");
-	return state_remove(agent, name, err);
+	int rc = protection_remove(agent->place.state, name, err);
+	if (rc && !saved)
+		tracking_disown(&agent->place, &seat->config);
+	return rc;
 }
 
 int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)

@@ -11,12 +11,14 @@
 struct agent;
 
 // Opens the state directory (-EBUSY when another replicator has it), loads or makes the key, and starts every protection in
-// it. A protection that cannot start is logged, listed as "failed", and tried again when asked to resume.
+// it. A protection that cannot start is logged, listed as "failed", and tried again when asked to resume. After an error there may be an agent, too, which waits for
+// what it had started when it is closed: an image may not answer, and whoever closes it has a bound (stopping.h). Else *ret_agent is as it was.
 struct agent_config {
 	const char *state_path, *run_dir;
 	unsigned threads;	// that digest and compress for all protections
 	unsigned cycles, syncs; // that may be under way at once
 	struct roll *roll;	// of its exports; outlives it
+	unsigned start_wait_s;	// for how long protections are waited for before the others are served; 0: 10
 	size_t known_bytes;	// of each protection, for what the receiver is known to hold
 };
 int agent_open(const struct agent_config *config, struct agent **ret_agent, struct err *err);

@@ -35,4 +35,10 @@ static inline bool cold_hangs(const struct cold *cold, uint64_t now_ns, uint64_t
 	return atomic_load_explicit(&cold->waiting, memory_order_relaxed) && now_ns > atomic_load(&cold->moved_ns) + most_ns;
 }
 
+// Since when nothing has come of those that wait; 0: none does.
+static inline uint64_t cold_since_ns(const struct cold *cold)
+{
+	return atomic_load(&cold->waiting) ? atomic_load(&cold->moved_ns) : 0;
+}
+
 #endif

@@ -204,8 +204,8 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 enum rest_verdict export_judge(struct export *export, uint16_t disk)
 {
 	assert(!export->running && disk < export->count);
-	const struct image *image = &export->image[disk];
-	if (image->block_device ? !image_settle(image) : !image_times_tell(image))
+	struct image *image = &export->image[disk];
+	if (image->block_device ? !image_settle(image) : !image->times_tell)
 		return REST_DISTURBED;
 	if (!export->run_dir)
 		return image->block_device ? REST_DISTURBED : REST_LEFT_ALONE;
@@ -219,7 +219,7 @@ static void begin_notes(struct export *export)
 	for (uint16_t d = 0; export->run_dir && d < export->count; d++) {
 		struct image *image = &export->image[d];
 		image->synced = true; // nothing of ours is unwritten (N3)
-		if ((image->block_device || image_times_tell(image)) &&
+		if ((image->block_device || image->times_tell) &&
 		    rest_begin(&image->rest, export->run_dir, export->protection, export->nbd[d].name, image->fd, &err))
 			log_warning("after a crash all of the disk would be compared protection=%s disk=%s: %s", export->protection,
 				    export->nbd[d].name, err.text);
@@ -445,6 +445,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 	struct volume_stats *from = &export->group.volume[disk].stats;
 	struct export_disk *seen = &export->disk[disk];
 	*ret_stats = (struct export_stats){
+		.silent_ns = image_silent_ns(&export->image[disk], clock_mono_ns()),
 		.reads = atomic_load_explicit(&from->reads, memory_order_relaxed),
 		.writes = atomic_load_explicit(&from->writes, memory_order_relaxed),
 		.flushes = atomic_load_explicit(&from->flushes, memory_order_relaxed),
@@ -457,7 +458,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.dirty_bytes = atomic_load_explicit(&seen->dirty_bytes, memory_order_relaxed),
 		.spilled_bytes = atomic_load_explicit(&seen->spilled_bytes, memory_order_relaxed),
 		.marked_regions = atomic_load_explicit(&seen->marked_regions, memory_order_relaxed),
-		.untold = !image_times_tell(&export->image[disk]),
+		.untold = !export->image[disk].times_tell,
 		.unproven_bytes = atomic_load_explicit(&seen->unproven_bytes, memory_order_relaxed),
 		.tracking_memory = atomic_load_explicit(&seen->tracking_memory, memory_order_relaxed),
 		.tracking_lost = atomic_load_explicit(&seen->lost, memory_order_acquire),

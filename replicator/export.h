@@ -55,7 +55,7 @@ struct export_config {
 	unsigned mark_wait_ms_max, note_wait_ms_max, spill_wait_ms_max;
 	const char *run_dir;	     // where it is noted how the images were when they were left alone (rest.h); NULL: nowhere
 	struct roll *roll;	     // of all exports of the agent; NULL: none is kept
-	_Atomic(unsigned) *opening;  // set to 1 and up while the image of that disk is opened, else 0; NULL: nobody asks
+	_Atomic(unsigned) *opening;  // set to 1 and up while the image of that disk is opened (and by others, while they wait for it), else 0; NULL: nobody asks
 	unsigned sweep_rest_ms;	     // so long after marks were looked through they are left alone (see intent_sweep()); 0 for 5 s
 };
 
@@ -76,8 +76,9 @@ struct roll;
 struct image_identity { // of an image as it lies on disk, to see changes behind the agent's back
 	uint64_t device, inode, size;
 	int64_t mtime_ns, ctime_ns;
-	int64_t born_ns;  // 0: not known. Not part of the state file
-	bool disturbed; // likewise: by export_judge()
+	int64_t born_ns;  // 0: not known. Not part of the state file, nor are the next two
+	bool times_tell;  // who changed it, and when: not of a block device, nor of a file of another host
+	bool disturbed;	  // by export_judge()
 };
 
 struct export;
@@ -96,7 +97,7 @@ int export_carry(struct export *export, uint16_t disk, uint64_t region, uint64_t
 // Between open and start: what the disk's file system says of holes is not believed.
 void export_disbelieve(struct export *export, uint16_t disk);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
-// Between open and start: whether somebody else is known to have changed the image since an agent that died served it (rest.h).
+// Between open and start: whether somebody else changed the image since an agent that died served it, as far as that is known (rest.h).
 enum rest_verdict export_judge(struct export *export, uint16_t disk);
 // Binds the socket and starts the thread. The state files are good for what is known of the images by now (N2 of rest.h).
 int export_start(struct export *export, struct err *err);
@@ -126,6 +127,7 @@ int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, s
 int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct err *err);
 
 struct export_stats { // per disk
+	uint64_t silent_ns; // for how long its image has owed an answer: image_silent_ns()
 	uint64_t reads, writes, flushes, trims, zeroes;
 	uint64_t read_bytes, written_bytes;
 	uint64_t errors;

@@ -110,8 +110,10 @@ int image_open(struct image *image, const char *path, bool read_only, struct err
 	}
 	if (code == 0)
 		code = find_size(image, err);
-	if (code == 0)
+	if (code == 0) {
 		read_as_asked(image);
+		image->times_tell = image_times_tell(image);
+	}
 	if (code < 0)
 		image_close(image);
 	return code;
@@ -163,7 +165,7 @@ void image_drop_cache(const struct image *image)
 	(void)posix_fadvise(image->fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
-int image_extend(const struct image *image, uint64_t size, struct err *err)
+static int extend(const struct image *image, uint64_t size, struct err *err)
 {
 	struct stat st;
 	uint64_t has = 0;
@@ -183,6 +185,37 @@ int image_extend(const struct image *image, uint64_t size, struct err *err)
 		return err_set(err, -EINVAL, "device %s has %llu bytes, not %llu: make it larger first", image->path,
 			       (unsigned long long)has, (unsigned long long)size);
 	return 0;
+}
+
+// Who looks on sees for how long it takes (image_silent_ns()).
+static void asked(struct image *image)
+{
+	atomic_store_explicit(&image->asked_ns, clock_mono_ns(), memory_order_relaxed);
+}
+
+static void answered(struct image *image)
+{
+	atomic_store_explicit(&image->asked_ns, 0, memory_order_relaxed);
+}
+
+int image_extend(struct image *image, uint64_t size, struct err *err)
+{
+	asked(image);
+	int code = extend(image, size, err);
+	answered(image);
+	return code;
+}
+
+// A file description of its own: an error that the sync finds is still told to the guest by the one that serves it.
+bool image_settle(struct image *image)
+{
+	char path[32];
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", image->fd);
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	asked(image);
+	bool settled = fd >= 0 && fdatasync(fd) == 0;
+	answered(image);
+	return settled;
 }
 
 static int64_t stat_ns(const struct timespec *ts)
@@ -214,10 +247,13 @@ static int64_t born_ns(int fd)
 	return stx.stx_btime.tv_sec * INT64_C(1000000000) + stx.stx_btime.tv_nsec;
 }
 
-int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err)
+int image_identify(struct image *image, struct image_identity *ret_identity, struct err *err)
 {
 	struct stat st;
-	if (fstat(image->fd, &st) < 0)
+	asked(image);
+	int code = fstat(image->fd, &st);
+	answered(image);
+	if (code < 0)
 		return err_sys(err, -errno, "stat image %s", image->path);
 	*ret_identity = (struct image_identity){
 		.device = image->block_device ? st.st_rdev : st.st_dev,
@@ -225,6 +261,7 @@ int image_identify(const struct image *image, struct image_identity *ret_identit
 		.size = image->block_device ? image->size : (uint64_t)st.st_size,
 		.mtime_ns = stat_ns(&st.st_mtim),
 		.ctime_ns = stat_ns(&st.st_ctim),
+		.times_tell = image->times_tell,
 		.born_ns = image->block_device ? 0 : born_ns(image->fd),
 	};
 	if (image->block_device)

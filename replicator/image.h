@@ -24,6 +24,7 @@ struct image {
 	char *path;
 	int fd;
 	bool block_device;
+	bool times_tell; // image_times_tell()
 	uint64_t size;
 
 	struct ring *ring;
@@ -40,8 +41,10 @@ struct image {
 	struct cold cold;
 	uint64_t wrote_ns;     // when a write ended last
 	struct image_owed {    // operations by the ring
-		uint64_t pending, moved_ns; // when the first of them began, or the newest ended
+		_Atomic uint64_t pending, moved_ns; // when the first of them began, or the newest ended; written by the ring's thread, seen by others
 	} owed_reads, owed_changes;
+	_Atomic uint64_t asked_ns;  // since when another thread waits for what it is, or for a sync of all of it; 0: none does
+	_Atomic uint64_t inside_ns; // since when the ring's thread itself is in a write to it, or a send from it; 0: it is not
 	struct rest rest;      // how it was when it was last left alone
 	uint64_t changes;      // that were begun
 	bool synced;	       // since the last of them
@@ -65,12 +68,13 @@ uint64_t image_unwritten(const struct image *image); // pages that a sync of it 
 void image_drop_cache(const struct image *image);
 void image_unlock(const struct image *image); // the process is about to end with it open, and no write of it under way
 void image_close(struct image *image); // takes a zeroed or failed one, too
-int image_identify(const struct image *image, struct image_identity *ret_identity, struct err *err);
+int image_identify(struct image *image, struct image_identity *ret_identity, struct err *err);
 // Sees to it that there are `size` bytes: a shorter regular file is extended, durable on return; a device is asked. image->size stays.
-int image_extend(const struct image *image, uint64_t size, struct err *err);
+int image_extend(struct image *image, uint64_t size, struct err *err);
 // Whether its file system is one of those whose word is taken: ext4, xfs, btrfs, tmpfs.
 bool image_file_system_known(const struct image *image);
-// Whether its times move with each change by whomever, at once, and can be asked for without waiting: so it is of a file on a file system of this host.
+// Whether its times move with each change by whomever, at once, and can be asked for without waiting: so it is of a file on most file systems of this host. Asked
+// once, for a file system that hangs may not answer; afterwards it stands in the image.
 bool image_times_tell(const struct image *image);
 // The ring's thread is about to sleep: notes how the image is, where no change is under way (rest.h).
 void image_rests(struct image *image);
@@ -83,7 +87,7 @@ int image_read_apart(struct image *image, uint64_t off, uint64_t len, void *data
 // image_hole.c: sets backend.hole where the file system can be believed.
 void image_believe_holes(struct image *image);
 // Brings what others wrote to the image before it was opened to stable storage (holes.c, H4). Any thread; may take its time. False: it could not be.
-bool image_settle(const struct image *image);
+bool image_settle(struct image *image);
 // Whether [off, off + len) is worth to be sent by image_send(): much, and in memory as far as a few looks show.
 bool image_sendable(struct image *image, uint64_t off, uint64_t len);
 // Sends from the page cache to a socket, as sendfile(): what the file holds when the peer receives it. Waits for the disk if pages were
@@ -91,6 +95,9 @@ bool image_sendable(struct image *image, uint64_t off, uint64_t len);
 ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len);
 // Whether it has owed an answer for so long that the thread which serves others had better not ask anything of it.
 bool image_stalled(const struct image *image);
+// For how long it has owed an answer to whatever was asked of it: by the ring, by its thread itself, by the reader, or by a thread of a cycle, which looks at it, syncs or extends it, too; 0: nothing is
+// asked, or it was just now. Any thread; waits for nothing.
+uint64_t image_silent_ns(const struct image *image, uint64_t now_ns);
 // What the file system says about [off, off + len), all data while it is stalled: 1 to `most` extents that start at `off`; they may end before the range does.
 unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, struct nbd_extent *extents, unsigned most);
 

@@ -8,9 +8,7 @@
 #include "replicator/holder.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/magic.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -67,18 +65,6 @@ static bool hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)
 	if (end > data)
 		*ret_until = (uint64_t)end;
 	return false;
-}
-
-// A file description of its own: an error that the sync finds is still told to the guest by the one that serves it.
-bool image_settle(const struct image *image)
-{
-	char path[32];
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", image->fd);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	bool settled = fd >= 0 && fdatasync(fd) == 0;
-	if (fd >= 0)
-		(void)close(fd);
-	return settled;
 }
 
 void image_believe_holes(struct image *image)

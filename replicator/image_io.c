@@ -16,7 +16,8 @@
 // for such a disk either, unless it is frozen: that the kernel does not look at before. What would wait goes by the ring.
 //
 // W1 (G3): the thread, which serves all disks of a protection, begins a write by itself only where the write before ended less than TRUST_NS
-// ago, and nothing is owed. So a disk that hangs is met by a worker, unless it begins to hang between two writes that follow so closely.
+// ago, and nothing is owed. So a disk that hangs is met by a worker, unless it begins to hang between two writes that follow so closely: then others see it
+// by image_silent_ns().
 #include "replicator/image.h"
 
 #include "base/clock.h"
@@ -101,8 +102,10 @@ static void op_begins(struct image *image, const struct aio *aio)
 	struct image_owed *owed = owed_for(image, aio);
 	if (for_reader(image, aio))
 		return;
-	if (owed->pending++ == 0)
-		owed->moved_ns = clock_mono_ns();
+	uint64_t pending = atomic_load_explicit(&owed->pending, memory_order_relaxed);
+	if (pending == 0)
+		atomic_store_explicit(&owed->moved_ns, clock_mono_ns(), memory_order_relaxed);
+	atomic_store_explicit(&owed->pending, pending + 1, memory_order_release); // the only one who writes it: after the time that goes with it
 }
 
 static void op_ends(struct image *image, const struct aio *aio)
@@ -110,15 +113,33 @@ static void op_ends(struct image *image, const struct aio *aio)
 	struct image_owed *owed = owed_for(image, aio);
 	if (for_reader(image, aio))
 		return;
-	owed->pending--;
-	owed->moved_ns = clock_mono_ns();
+	uint64_t now_ns = clock_mono_ns();
+	atomic_store_explicit(&owed->moved_ns, now_ns, memory_order_relaxed);
+	atomic_store_explicit(&owed->pending, atomic_load_explicit(&owed->pending, memory_order_relaxed) - 1, memory_order_release);
 	if (aio->kind == AIO_WRITE)
-		image->wrote_ns = owed->moved_ns;
+		image->wrote_ns = now_ns;
+}
+
+static uint64_t owed_since_ns(const struct image_owed *owed)
+{
+	return atomic_load_explicit(&owed->pending, memory_order_acquire) ? atomic_load_explicit(&owed->moved_ns, memory_order_relaxed) : 0;
+}
+
+uint64_t image_silent_ns(const struct image *image, uint64_t now_ns)
+{
+	const uint64_t since_ns[] = {owed_since_ns(&image->owed_reads), owed_since_ns(&image->owed_changes), cold_since_ns(&image->cold),
+				     atomic_load_explicit(&image->asked_ns, memory_order_relaxed), atomic_load_explicit(&image->inside_ns, memory_order_relaxed)};
+	uint64_t most_ns = 0;
+	for (size_t i = 0; i < sizeof(since_ns) / sizeof(*since_ns); i++)
+		if (since_ns[i] && since_ns[i] < now_ns)
+			most_ns = max_u64(most_ns, now_ns - since_ns[i]);
+	return most_ns;
 }
 
 static bool owes(const struct image_owed *owed, uint64_t now_ns, uint64_t most_ns)
 {
-	return owed->pending && now_ns > owed->moved_ns + most_ns;
+	uint64_t since_ns = owed_since_ns(owed);
+	return since_ns && now_ns > since_ns + most_ns;
 }
 
 static bool stalled(const struct image *image, uint64_t now_ns)
@@ -318,11 +339,13 @@ static void write_now(struct image *image, struct aio *aio)
 {
 	uint64_t begin = clock_mono_ns(), at = 0;
 	int res = 0;
+	atomic_store_explicit(&image->inside_ns, begin, memory_order_relaxed);
 	while (res == 0 && at < aio->len) {
 		ssize_t wrote = write_some(image, aio, at);
 		if (wrote > 0) {
 			at += (uint64_t)wrote;
 		} else if (wrote < 0 && errno == EAGAIN && !aio->pipe) {
+			atomic_store_explicit(&image->inside_ns, 0, memory_order_relaxed);
 			submit_from(image, aio, at);
 			return;
 		} else if (wrote == 0)
@@ -330,6 +353,7 @@ static void write_now(struct image *image, struct aio *aio)
 		else if (errno != EINTR)
 			res = -errno;
 	}
+	atomic_store_explicit(&image->inside_ns, 0, memory_order_relaxed);
 	image->wrote_ns = clock_mono_ns();
 	if (image->wrote_ns - begin > SLOW_NS)
 		image->detour = DETOUR_WRITES;
@@ -372,7 +396,9 @@ ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len)
 {
 	uint64_t begin = clock_mono_ns();
 	off_t from = (off_t)off;
+	atomic_store_explicit(&image->inside_ns, begin, memory_order_relaxed);
 	ssize_t sent = sendfile(fd, image->fd, &from, len < SEND_BYTES_MAX ? len : SEND_BYTES_MAX);
+	atomic_store_explicit(&image->inside_ns, 0, memory_order_relaxed);
 	if (clock_mono_ns() - begin > SLOW_NS)
 		image->send_detour = DETOUR_READS;
 	return sent;

@@ -109,9 +109,17 @@ void lease_end(struct lease *lease)
 	lease->file = NULL;
 }
 
-uint64_t lease_number(const struct lease *lease)
+uint64_t lease_use(struct lease *lease)
 {
-	return lease ? lease->book.of[0].run : 0;
+	if (!lease)
+		return 0;
+	atomic_store(&lease->used, true);
+	return lease->book.of[0].run;
+}
+
+bool lease_used(const struct lease *lease)
+{
+	return atomic_load(&lease->used);
 }
 
 bool lease_covers(const struct lease *lease, uint64_t run, int64_t changed_ns)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Until when the replicator that runs may have changed images: STATE/lease, docs/format-state.md, "The lease".
 //
-//	lease_begin (what the runs before left is read) ──► lease_renew, every LEASE_RENEW_S ──► lease_end, or death
+//	lease_begin (what the runs before left is read) ──► lease_use ──► lease_renew, every LEASE_RENEW_S ──► lease_end, or death
 //
 // After a reboot nothing is left of the run directory, and its notes of rest. Then an image's own time tells who changed it last: if that is after the
 // lease of the run that served it, somebody else did.
@@ -17,6 +17,7 @@
 #include "base/env.h"
 #include "base/err.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -44,7 +45,8 @@ bool lease_decode(unsigned char sector[LEASE_BYTES], struct lease_book *ret_book
 struct lease {
 	struct env_root *state;
 	struct env_file *file; // NULL until it could be opened
-	struct lease_book book; // this run first; the others do not change
+	struct lease_book book; // this run first; its number and the others do not change
+	_Atomic bool used;
 };
 
 // A file that is absent or damaged says nothing of the runs before. -errno: no random number could be drawn.
@@ -53,7 +55,9 @@ int lease_begin(struct lease *lease, struct env_root *state, struct err *err);
 int lease_renew(struct lease *lease, struct err *err);
 void lease_end(struct lease *lease); // takes a zeroed one; what it said stands
 
-uint64_t lease_number(const struct lease *lease); // of this run; 0 of NULL
+// The number of this run, for a state file that is about to be made: from here on there is something that the lease is for. 0 of NULL. Any thread.
+uint64_t lease_use(struct lease *lease);
+bool lease_used(const struct lease *lease);
 // Whether a change at that time may be one of that run, one before this. False where nothing is known of it. Any thread.
 bool lease_covers(const struct lease *lease, uint64_t run, int64_t changed_ns);
 

@@ -10,13 +10,15 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#define FIRST_LOOK_NS UINT64_C(100000000) // until there is something to renew it for
+
 struct lease_keeper {
 	struct lease lease;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t ends;
 	bool over;    // under the lock
-	bool failing; // the thread's
+	bool failing, renewed; // the thread's
 };
 
 static void renew(struct lease_keeper *keeper)
@@ -28,11 +30,12 @@ static void renew(struct lease_keeper *keeper)
 	if (!failed && keeper->failing)
 		log_info("the state directory takes the lease again");
 	keeper->failing = failed;
+	keeper->renewed = true;
 }
 
 static bool wait_turn(struct lease_keeper *keeper)
 {
-	const struct timespec until = clock_mono_after(LEASE_RENEW_S * UINT64_C(1000000000));
+	const struct timespec until = clock_mono_after(keeper->renewed ? LEASE_RENEW_S * UINT64_C(1000000000) : FIRST_LOOK_NS);
 	int rc = 0;
 	LOCK_SCOPE(&keeper->lock);
 	while (!keeper->over && rc == 0)
@@ -44,7 +47,8 @@ static void *run_keeper(void *context)
 {
 	struct lease_keeper *keeper = context;
 	while (wait_turn(keeper))
-		renew(keeper);
+		if (lease_used(&keeper->lease))
+			renew(keeper);
 	return NULL;
 }
 
@@ -69,7 +73,6 @@ int lease_keeper_start(struct env_root *state, struct lease_keeper **ret_keeper,
 	(void)pthread_mutex_init(&keeper->lock, NULL);
 	int rc = lease_begin(&keeper->lease, state, err);
 	if (rc == 0) {
-		renew(keeper);
 		rc = -pthread_create(&keeper->thread, NULL, run_keeper, keeper);
 		if (rc)
 			(void)err_sys(err, rc, "start a thread");
@@ -81,7 +84,7 @@ int lease_keeper_start(struct env_root *state, struct lease_keeper **ret_keeper,
 	return rc;
 }
 
-const struct lease *lease_keeper_lease(const struct lease_keeper *keeper)
+struct lease *lease_keeper_lease(struct lease_keeper *keeper)
 {
 	return &keeper->lease;
 }

@@ -148,7 +148,7 @@ int main(int argc, char **argv)
 	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, d.agent, &d.control, &err) ||
 	    web_start(&shown, agent_routes, agent_route_count, d.agent, &d.web, &err)) {
 		log_error("%s", err.text);
-		if (!stopping_run(&stopping)) // a protection is being started, and its image does not open
+		if (!stopping_run(&stopping)) // a protection is being started, and its image does not answer
 			_exit(DAEMON_EXIT_FAILED);
 		return DAEMON_EXIT_FAILED;
 	}

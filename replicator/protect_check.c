@@ -9,10 +9,31 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { HEAD_BYTES = 512, FOOTER_BYTES = 512 };
+
+#define BYTES(text) (text), sizeof(text) - 1
+
+// The formats that QEMU tells by how a file begins, by its own names for them. LUKS is none of them: what is encrypted inside of the guest is raw.
 static const struct {
-	const char *format, *magic;
+	const char *format;
+	size_t at;
+	const char *magic;
 	size_t len;
-} known[] = {{"qcow2", "QFI\xfb", 4}, {"qed", "QED\0", 4}, {"vmdk", "KDMV", 4}, {"vhdx", "vhdxfile", 8}};
+} known[] = {
+	{"qcow", 0, BYTES("QFI\xfb\0\0\0\1")},
+	{"qcow2", 0, BYTES("QFI\xfb")},
+	{"qed", 0, BYTES("QED\0")},
+	{"vmdk", 0, BYTES("KDMV")},
+	{"vmdk", 0, BYTES("COWD")},
+	{"vmdk", 0, BYTES("# Disk DescriptorFile")},
+	{"vhdx", 0, BYTES("vhdxfile")},
+	{"vdi", 0x40, BYTES("\x7f\x10\xda\xbe")},
+	{"vpc", 0, BYTES("conectix")}, // VHD: the copy of the footer
+	{"parallels", 0, BYTES("WithoutFreeSpace")},
+	{"parallels", 0, BYTES("WithouFreSpacExt")},
+	{"bochs", 0, BYTES("Bochs Virtual HD Image\0")},
+	{"cloop", 0, BYTES("#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0")},
+};
 
 static int two_are_one(const struct protection_config *config, uint16_t disk, const struct stat *st, struct err *err)
 {
@@ -29,15 +50,33 @@ static int two_are_one(const struct protection_config *config, uint16_t disk, co
 	return 0;
 }
 
+static bool has(const unsigned char *bytes, ssize_t got, size_t at, const char *magic, size_t len)
+{
+	return got >= (ssize_t)(at + len) && memcmp(bytes + at, magic, len) == 0;
+}
+
+// A VHD of fixed size is raw up to its last sector, by which alone it is told.
+static bool is_fixed_vhd(int fd)
+{
+	unsigned char footer[FOOTER_BYTES];
+	off_t size = lseek(fd, 0, SEEK_END);
+	return size >= FOOTER_BYTES && has(footer, pread(fd, footer, FOOTER_BYTES, size - FOOTER_BYTES), 0, "conectix", 8);
+}
+
 static const char *format_of(const char *path)
 {
-	char head[8];
+	unsigned char head[HEAD_BYTES];
 	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	ssize_t got = fd >= 0 ? pread(fd, head, sizeof(head), 0) : -1;
-	for (size_t i = 0; got == (ssize_t)sizeof(head) && i < sizeof(known) / sizeof(*known); i++)
-		if (memcmp(head, known[i].magic, known[i].len) == 0)
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++)
+		if (has(head, got, known[i].at, known[i].magic, known[i].len))
 			return known[i].format;
-	return NULL;
+	return got >= 0 && is_fixed_vhd(fd) ? "vpc" : NULL;
+}
+
+static const char *format_name(const char *format)
+{
+	return strcmp(format, "vpc") == 0 ? "VHD (vpc)" : format;
 }
 
 int protect_check(const struct protection_config *config, uint16_t disk, bool raw, struct err *err)
@@ -50,8 +89,8 @@ int protect_check(const struct protection_config *config, uint16_t disk, bool ra
 	if (rc == 0 && !raw)
 		format = format_of(path);
 	if (format)
-		return err_set(err, -EINVAL, "disk %s: %s is a %s image, and a raw one is needed: convert it with `qemu-img convert -O raw %s NEW.raw` and protect that "
+		return err_set(err, -EINVAL, "disk %s: %s is a %s image, and a raw one is needed: convert it with `qemu-img convert -f %s -O raw %s NEW.raw` and protect that "
 			       "(or, if it is a raw disk in which a guest has put such a header, say --force)",
-			       config->disk[disk].name, path, format, path);
+			       config->disk[disk].name, path, format_name(format), format, path);
 	return rc;
 }

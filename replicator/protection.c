@@ -107,20 +107,22 @@ static int start(struct protection *p, bool is_new, struct err *err)
 		rc = tracking_load(p, is_new, err);
 	if (rc == 0)
 		rc = holes_load(p, is_new, err);
-	if (rc)
+	if (rc) {
+		tracking_abandon(p);
 		return rc;
+	}
 	p->has_point = p->position.point > 0 && p->position.last_cut_wall_ns > 0; // its age counts on, connected or not
 	p->point = p->position.point;
 	p->point_cut_mono_ns = protection_mono_of(p, p->position.last_cut_wall_ns);
 	rc = export_start(p->export, err);
 	if (rc) {
-		(void)tracking_save(p, NULL); // nothing was served: the maps are still the truth
+		tracking_abandon(p); // nothing was served: the maps are still the truth
 		return rc;
 	}
 	rc = protection_thread_start(p);
 	if (rc) {
 		if (export_stop(p->export, NULL) == 0)
-			(void)tracking_save(p, NULL);
+			tracking_abandon(p);
 		return err_sys(err, rc, "start a thread");
 	}
 	return 0;

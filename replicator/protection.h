@@ -38,7 +38,7 @@ struct protection_place { // what all protections of an agent share; outlives th
 	const char *state_dir; // its path
 	const char *run_dir;
 	uint64_t boot; // state_note.h
-	const struct lease *lease; // NULL: nothing is known of the runs before
+	struct lease *lease; // NULL: nothing is known of the runs before
 	const struct identity *identity;
 	struct desk *desk;   // slots of cycles; NULL: each runs when it is due
 	bool accounts;	     // keep a record of ages; whoever asks for it calls protection_tick()

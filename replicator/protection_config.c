@@ -178,3 +178,19 @@ int protection_config_load(struct env_root *state, const char *name, struct prot
 	json_decref(json);
 	return rc ? err_wrap(err, "%s", path) : 0;
 }
+
+// The configuration first, so that what a crash leaves is no protection any more. What is gone already was removed by a call that could not end it.
+int protection_remove(struct env_root *state, const char *name, struct err *err)
+{
+	char dir[NAME_SIZE + 16], path[CONFIG_PATH_SIZE];
+	protection_dir(name, dir);
+	config_path(name, path);
+	int rc = env_unlink(state, path);
+	if (rc == 0 || rc == -ENOENT)
+		rc = env_sync_dir(state, dir);
+	if (rc == 0 || rc == -ENOENT)
+		rc = env_remove_tree(state, dir);
+	if (rc == 0)
+		rc = env_sync_dir(state, "protections");
+	return rc ? err_sys(err, rc, "remove the state of %s", name) : 0;
+}

@@ -54,5 +54,7 @@ void protection_dir(const char *name, char path[NAME_SIZE + 16]);
 // Durable on return, with the names of the directories above.
 int protection_config_save(struct env_root *state, const struct protection_config *config, struct err *err);
 int protection_config_load(struct env_root *state, const char *name, struct protection_config *ret_config, struct err *err);
+// Removes its directory, with all that is in it; durable on return. After an error the call may be made again, and ends what is left to do.
+int protection_remove(struct env_root *state, const char *name, struct err *err);
 
 #endif

@@ -8,7 +8,9 @@
 #include "replicator/limiter.h"
 #include "replicator/state_marks.h"
 
-enum { URI_SIZE = 8192 };
+#include <stdio.h>
+
+enum { URI_SIZE = 8192, SILENT_MS = 5000 }; // an image that hangs is told from one that is slow
 
 static json_t *reason_json(enum sync_reason reason)
 {
@@ -112,6 +114,18 @@ static void set_tracking(json_t *disk, const struct export_stats *stats, uint64_
 	(void)json_object_set_new(disk, "tracking_error", json_text(lost));
 }
 
+// Whatever thread waits for it, that of the guests too: nothing is asked of any.
+static void set_silent(const struct protection *p, uint16_t disk, json_t *json, const struct export_stats *stats)
+{
+	uint64_t ms = stats->silent_ns / MS_NS;
+	char text[ERR_TEXT_MAX] = "";
+	if (ms >= SILENT_MS)
+		(void)snprintf(text, sizeof(text), "the image %.350s has not answered for %llu s: see to the storage under it", p->config.disk[disk].path,
+			       (unsigned long long)ms / 1000);
+	(void)json_object_set_new(json, "silent_ms", *text ? json_count(ms) : json_null());
+	(void)json_object_set_new(json, "silent", json_text(text));
+}
+
 static json_t *disk_json(struct protection *p, uint16_t disk, const struct export_stats *from)
 {
 	char uri[URI_SIZE];
@@ -199,6 +213,7 @@ static json_t *disks_json(struct protection *p, struct price *price, json_t **re
 			set_tracking(disk, &stats, export_disk_size(p->export, i), lost);
 			(void)json_object_set_new(disk, "tracking_told", told_json(p, i, lost));
 			(void)json_object_set_new(disk, "holes_disbelieved", json_text(p->audit.why[i]));
+			set_silent(p, i, disk, &stats);
 		}
 		if (*lost && !*ret_needs_sync)
 			*ret_needs_sync = needs_sync_json(p, i, lost);
@@ -213,6 +228,9 @@ static const char *disk_reason(const struct protection *p, size_t i, const json_
 	const char *error = json_string_value(json_object_get(disk, "error"));
 	if (error && *error)
 		return error;
+	const char *silent = json_string_value(json_object_get(disk, "silent"));
+	if (silent && *silent)
+		return silent;
 	return p->audit.found_here >> i & 1 ? p->audit.why[i] : "";
 }
 

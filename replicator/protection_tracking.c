@@ -154,11 +154,24 @@ static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_n
 	return known ? SYNC_STATE_FOREIGN : reason;
 }
 
+// A block device is synced for it, and may not answer: who asks is told of which disk that is.
+static int look_at(struct protection *p, unsigned disk, bool is_new, enum rest_verdict *ret_verdict, struct image_identity *ret_identity, struct err *err)
+{
+	_Atomic(unsigned) *opening = p->place.opening;
+	if (opening)
+		atomic_store(opening, disk + 1u);
+	*ret_verdict = is_new ? REST_LEFT_ALONE : export_judge(p->export, (uint16_t)disk); // before: what others left unwritten is counted then
+	int rc = export_identity(p->export, (uint16_t)disk, ret_identity, err);
+	if (opening)
+		atomic_store(opening, 0);
+	return rc;
+}
+
 static int load_disk(struct protection *p, unsigned disk, bool is_new, struct err *err)
 {
 	struct image_identity identity;
-	enum rest_verdict verdict = is_new ? REST_LEFT_ALONE : export_judge(p->export, (uint16_t)disk); // before: what others left unwritten is counted then
-	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
+	enum rest_verdict verdict;
+	int rc = look_at(p, disk, is_new, &verdict, &identity, err);
 	if (rc)
 		return rc;
 	identity.disturbed = verdict == REST_DISTURBED;
@@ -193,7 +206,7 @@ static int open_disk(struct protection *p, unsigned disk, bool is_new, struct er
 	if (state_note_open(&t->note, &place, &why))
 		log_warning("a state directory that is brought back from a copy would be believed protection=%s disk=%s: %s", p->config.name,
 			    p->config.disk[disk].name, why.text);
-	const struct state_run run = {.number = lease_number(p->place.lease), .note = &t->note};
+	const struct state_run run = {.number = lease_use(p->place.lease), .note = &t->note};
 	rc = state_file_open_run(p->place.state, name, p->config.disk[disk].name, &p->position, &identity, dirty, &run, &t->file, &why);
 	if (rc == 0) {
 		export_set_marked(p->export, (uint16_t)disk, dirty);
@@ -284,7 +297,7 @@ void tracking_position(struct protection *p)
 		LOCK_SCOPE(&t->lock);
 		if (t->lost)
 			continue;
-		if (identity.born_ns) // its times say something
+		if (identity.times_tell)
 			state_file_saw(t->file, &identity);
 		if (state_file_position(t->file, &position, &err))
 			(void)lose(p, i, err.text);
@@ -334,6 +347,37 @@ void tracking_seal(void *context, const struct uuid *cut)
 	p->position.pending_cut = *cut;
 	p->sealed_here = true;
 	tracking_position(p);
+}
+
+void tracking_abandon(struct protection *p)
+{
+	for (unsigned i = 0; i < p->config.disk_count; i++) {
+		struct tracking *t = &p->tracking[i];
+		struct image_identity identity;
+		struct err err = {0};
+		LOCK_SCOPE(&t->lock);
+		if (!t->file || t->lost)
+			continue;
+		int rc = export_identity(p->export, (uint16_t)i, &identity, &err);
+		if (rc == 0)
+			rc = state_file_save(t->file, &p->position, &identity, export_dirty(p->export, (uint16_t)i), &err);
+		if (rc)
+			(void)lose(p, i, err.text);
+	}
+}
+
+void tracking_disown(const struct protection_place *place, const struct protection_config *config)
+{
+	for (unsigned i = 0; i < config->disk_count; i++) {
+		char name[STATE_NAME_SIZE];
+		struct err err = {0};
+		(void)snprintf(name, sizeof(name), "protections/%s/%s.state", config->name, config->disk[i].name);
+		int in_file = state_file_lose(NULL, place->state, name, &err);
+		int in_note = lost_note_write(place->env, place->run_dir, config->name, config->disk[i].name, "its protection was stopped, and its state could not be saved", &err);
+		if (in_file && in_note)
+			log_warning("the state file of a disk that is served no more could not be made to say so: remove it before the next start protection=%s disk=%s: %s", config->name,
+				    config->disk[i].name, err.text);
+	}
 }
 
 int tracking_save(struct protection *p, struct err *err)

@@ -24,6 +24,8 @@
 #include <stdint.h>
 
 struct protection;
+struct protection_config;
+struct protection_place;
 
 struct tracking { // of one disk
 	pthread_mutex_t lock; // over `file` and `lost`: the marker thread and the cycle thread use them. Taken before the protection's
@@ -68,6 +70,13 @@ int tracking_grow(struct protection *p, unsigned disk, uint64_t size, struct err
 void tracking_ungrow(struct protection *p, unsigned disk, uint64_t old_size);
 // A clean stop; the export has stopped. A disk whose tracking is lost stays lost.
 int tracking_save(struct protection *p, struct err *err);
+
+// Nothing was served, or no more is, and the process goes on without it: each file says `clean`, or that tracking is lost. One that said `runs` would name this
+// run, whose lease is renewed (lease.h), and take for its own what others do from now on.
+void tracking_abandon(struct protection *p);
+
+// Likewise, of a protection that is stopped, whose files could neither be written in order nor be removed.
+void tracking_disown(const struct protection_place *place, const struct protection_config *config);
 
 // What two disks of one protection agree on: `joint` becomes the newer of the two. False when neither follows from the other. A crash
 // between the writes to two files leaves one of them a step behind, and its marks, which are cleared after all were written, hold

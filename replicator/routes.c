@@ -32,9 +32,9 @@ static json_t *starting_reason(const struct seat *seat, int64_t starting_ms)
 	const char *path = seat->config.disk[opening - 1].path, *name = seat->config.disk[opening - 1].name;
 	char text[ERR_TEXT_MAX];
 	if (starting_ms < OPENS_MS)
-		(void)snprintf(text, sizeof(text), "it is being started: the image %.350s of disk %s is opened", path, name);
+		(void)snprintf(text, sizeof(text), "it is being started: the image %.350s of disk %s is opened and looked at", path, name);
 	else
-		(void)snprintf(text, sizeof(text), "the image %.350s of disk %s does not open: see to the storage under it", path, name);
+		(void)snprintf(text, sizeof(text), "the image %.350s of disk %s does not answer: see to the storage under it", path, name);
 	return json_text(text);
 }
 

@@ -61,7 +61,7 @@ static bool image_same(const struct state_header *h, const struct image_identity
 		return size == h->size && image->size == h->identity.size && times_same(image, &h->identity);
 	if (image->disturbed || (image->born_ns && image->born_ns > h->identity.ctime_ns))
 		return false; // changed since by somebody else; or made since, and its inode's number used again
-	if (image->born_ns && image->born_ns != h->identity.ctime_ns && image->ctime_ns < h->identity.ctime_ns - TIME_LAG_NS)
+	if (image->times_tell && image->born_ns != h->identity.ctime_ns && image->ctime_ns < h->identity.ctime_ns - TIME_LAG_NS)
 		return false; // taken back to how it was before; or the clock went back, and it was changed then. Of one that was ahead when the image was made, see running()
 	return (size == h->size && (image->size == h->size || image->size == h->identity.size)) ||
 	       (size < h->size && size == h->identity.size && image->size == size);

@@ -3,22 +3,19 @@
 
 #include "base/crc32c.h"
 #include "base/cursor.h"
+#include "base/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 // crc32c over all that follows, u32 0, u64 boot, two of: 16 bytes of instance, u64 marks. Written by one call: a death leaves all of it or nothing.
-enum { PRINT_BYTES = UUID_SIZE + 8, NOTE_BYTES = 16 + 2 * PRINT_BYTES };
+static_assert(STATE_NOTE_BYTES == 16 + 2 * (UUID_SIZE + 8), "the note's layout");
 
-struct noted {
-	uint64_t boot;
-	struct state_print print[2];
-};
-
-static void encode(const struct noted *noted, unsigned char bytes[NOTE_BYTES])
+void state_noted_encode(const struct state_noted *noted, unsigned char bytes[STATE_NOTE_BYTES])
 {
-	struct cursor c = cursor_over(bytes, NOTE_BYTES);
+	struct cursor c = cursor_over(bytes, STATE_NOTE_BYTES);
 	cursor_put_u32(&c, 0);
 	cursor_put_u32(&c, 0);
 	cursor_put_u64(&c, noted->boot);
@@ -26,20 +23,22 @@ static void encode(const struct noted *noted, unsigned char bytes[NOTE_BYTES])
 		cursor_put_bytes(&c, noted->print[i].instance.bytes, UUID_SIZE);
 		cursor_put_u64(&c, noted->print[i].marks);
 	}
-	c = cursor_over(bytes, NOTE_BYTES);
-	cursor_put_u32(&c, crc32c(bytes + 4, NOTE_BYTES - 4));
+	c = cursor_over(bytes, STATE_NOTE_BYTES);
+	cursor_put_u32(&c, crc32c(bytes + 4, STATE_NOTE_BYTES - 4));
 }
 
-static bool decode(const unsigned char bytes[NOTE_BYTES], struct noted *ret_noted)
+bool state_noted_decode(const unsigned char *bytes, size_t len, struct state_noted *ret_noted)
 {
-	struct cursor c = cursor_reading(bytes, NOTE_BYTES);
+	if (len != STATE_NOTE_BYTES)
+		return false;
+	struct cursor c = cursor_reading(bytes, STATE_NOTE_BYTES);
 	uint32_t crc = cursor_get_u32(&c), zero = cursor_get_u32(&c);
 	ret_noted->boot = cursor_get_u64(&c);
 	for (int i = 0; i < 2; i++) {
 		cursor_get_bytes(&c, ret_noted->print[i].instance.bytes, UUID_SIZE);
 		ret_noted->print[i].marks = cursor_get_u64(&c);
 	}
-	return crc == crc32c(bytes + 4, NOTE_BYTES - 4) && zero == 0;
+	return crc == crc32c(bytes + 4, STATE_NOTE_BYTES - 4) && zero == 0;
 }
 
 static void name_of(const struct state_note_place *place, char name[2 * NAME_SIZE + 16])
@@ -48,15 +47,16 @@ static void name_of(const struct state_note_place *place, char name[2 * NAME_SIZ
 }
 
 // 0, -ENOENT where there is none, -EBADMSG where it cannot be known what it says.
-static int note_read(struct env_root *root, const char *name, struct noted *ret_noted)
+static int note_read(struct env_root *root, const char *name, struct state_noted *ret_noted)
 {
-	unsigned char bytes[NOTE_BYTES];
+	unsigned char bytes[STATE_NOTE_BYTES];
 	struct env_file *file = NULL;
 	uint64_t size = 0;
 	int rc = env_open(root, name, ENV_READ, &file);
 	if (rc)
 		return rc == -ENOENT ? rc : -EBADMSG;
-	bool good = env_size(file, &size) == 0 && size == NOTE_BYTES && env_pread_full(file, bytes, NOTE_BYTES, 0) == 0 && decode(bytes, ret_noted);
+	bool good = env_size(file, &size) == 0 && size == STATE_NOTE_BYTES && env_pread_full(file, bytes, sizeof(bytes), 0) == 0 &&
+		    state_noted_decode(bytes, sizeof(bytes), ret_noted);
 	env_close(file);
 	return good ? 0 : -EBADMSG;
 }
@@ -70,7 +70,7 @@ bool state_note_against(const struct state_note_place *place, const struct state
 {
 	char name[2 * NAME_SIZE + 16];
 	struct env_root *root = NULL;
-	struct noted noted;
+	struct state_noted noted;
 	name_of(place, name);
 	int rc = env_root_open(place->env, place->run_dir, &root);
 	if (rc == 0)
@@ -83,22 +83,36 @@ bool state_note_against(const struct state_note_place *place, const struct state
 
 static int note_write(struct state_note *note, const struct state_print *next)
 {
-	unsigned char bytes[NOTE_BYTES];
-	encode(&(struct noted){.boot = note->boot, .print = {note->now, *next}}, bytes);
-	return env_pwrite(note->file, bytes, NOTE_BYTES, 0);
+	unsigned char bytes[STATE_NOTE_BYTES];
+	state_noted_encode(&(struct state_noted){.boot = note->boot, .print = {note->now, *next}}, bytes);
+	return env_pwrite(note->file, bytes, sizeof(bytes), 0);
 }
 
 // K2
-static void give_up(struct state_note *note)
+static int give_up(struct state_note *note)
 {
-	(void)env_unlink(note->root, note->name);
+	int rc = env_unlink(note->root, note->name);
 	state_note_close(note);
+	return rc == -ENOENT ? 0 : rc;
+}
+
+// Once: there is no note from here on.
+static void give_up_said(struct state_note *note, int why)
+{
+	if (give_up(note) == 0)
+		log_warning("the note of a state file cannot be written, and was removed: until the next start of the replicator, a state directory that is brought back "
+			    "from a copy would be believed; see whether the run directory is full note=%s: %s",
+			    note->name, strerror(-why));
+	else
+		log_warning("the note of a state file can be neither written nor removed, and is wrong now: the next start compares the whole disk unless it is gone; see "
+			    "to the run directory, and remove it note=%s: %s",
+			    note->name, strerror(-why));
 }
 
 // The older note is read before its file is written to: what it names the state file still is.
 static int file_open(struct state_note *note)
 {
-	struct noted noted;
+	struct state_noted noted;
 	int rc = env_mkdir(note->root, "state");
 	if (rc && rc != -EEXIST)
 		return rc;
@@ -123,14 +137,15 @@ int state_note_open(struct state_note *note, const struct state_note_place *plac
 		return 0;
 	(void)err_sys(err, rc, "make the note %s/%s", place->run_dir, note->name);
 	if (note->root)
-		give_up(note);
+		(void)give_up(note);
 	return rc;
 }
 
 void state_note_next(struct state_note *note, const struct state_print *print)
 {
-	if (note->file && note_write(note, print))
-		give_up(note);
+	int rc = note->file ? note_write(note, print) : 0;
+	if (rc)
+		give_up_said(note, rc);
 }
 
 void state_note_keep(struct state_note *note, const struct state_print *print)
@@ -142,7 +157,7 @@ void state_note_keep(struct state_note *note, const struct state_print *print)
 	if (rc == 0)
 		rc = note_write(note, print);
 	if (rc)
-		give_up(note);
+		give_up_said(note, rc);
 }
 
 void state_note_close(struct state_note *note)

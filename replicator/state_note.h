@@ -16,12 +16,22 @@
 #include "base/names.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct state_print { // of a state file
 	struct uuid instance;
 	uint64_t marks; // a digest of them
 };
+
+// What is in the file. Valid if and only if it has this length, its check is right and its reserved field is 0.
+enum { STATE_NOTE_BYTES = 64 };
+struct state_noted {
+	uint64_t boot;
+	struct state_print print[2]; // what the state file was last durably, and what it was about to become
+};
+void state_noted_encode(const struct state_noted *noted, unsigned char bytes[STATE_NOTE_BYTES]);
+bool state_noted_decode(const unsigned char *bytes, size_t len, struct state_noted *ret_noted);
 
 struct state_note_place {
 	struct env *env;
@@ -43,6 +53,7 @@ struct state_note { // zeroed: there is none. One thread at a time
 bool state_note_against(const struct state_note_place *place, const struct state_print *print, bool clean);
 // What the note of this boot names now stays until the first keep. After a failure there is no note, if the older one could be removed.
 int state_note_open(struct state_note *note, const struct state_note_place *place, struct err *err);
+// After a failure of these two there is no note any more, which the log says once.
 void state_note_next(struct state_note *note, const struct state_print *print); // the file is about to become this
 void state_note_keep(struct state_note *note, const struct state_print *print); // it is this
 void state_note_close(struct state_note *note);					// stays as it is

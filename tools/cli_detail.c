@@ -151,6 +151,8 @@ static void print_source_disk(const json_t *disk)
 		(void)printf("    tracking takes %s of memory\n", show_size_of(disk, "tracking_memory_bytes").text);
 	if (show_text_of(disk, "error")[0])
 		(void)printf("    ! %s\n", show_text_of(disk, "error"));
+	if (show_text_of(disk, "silent")[0])
+		(void)printf("    ! %s\n", show_text_of(disk, "silent"));
 	if (show_number_of(disk, "unproven_hole_bytes"))
 		(void)printf("    holes that were believed and are still to be read: %s\n", show_size_of(disk, "unproven_hole_bytes").text);
 	if (show_text_of(disk, "holes_disbelieved")[0])
@@ -200,10 +202,13 @@ void cli_status_print_source(const json_t *protection)
 		print_source_disk(disk);
 }
 
-static void print_failover(const json_t *failover)
+static void print_failover(const json_t *replica)
 {
-	const json_t *disk;
+	const json_t *failover = json_object_get(replica, "failover"), *disk;
 	size_t i;
+	if (!json_is_object(failover) && strcmp(show_text_of(replica, "state"), "failed-over") == 0)
+		(void)printf(FIELD "cut short: the source is fenced, and there are no disks; ask again (kagami failover NAME), or take it back\n"
+			     FIELD "(kagami failover NAME --rollback)\n", "failed over", "");
 	if (!json_is_object(failover))
 		return;
 	(void)printf(FIELD "to point %s, cut %s\n", "failed over", show_integer_of(failover, "point").text,
@@ -253,7 +258,7 @@ void cli_status_print_target(const json_t *replica)
 		cli_verify_line(verify, line);
 		print_text("verified", line);
 	}
-	print_failover(json_object_get(replica, "failover"));
+	print_failover(replica);
 	print_text("owner", show_text_of(replica, "owner"));
 	print_text("uuid", show_text_of(replica, "uuid"));
 	json_array_foreach(json_object_get(replica, "disks"), i, disk)

@@ -127,6 +127,8 @@ int cli_export(const struct cli *cli)
 		return cli_misused(cli, "%s", err.text);
 	if (format && strcmp(format, "raw") != 0 && strcmp(format, "qcow2") != 0)
 		return cli_misused(cli, "--format is raw or qcow2, not \"%s\"", format);
+	if (strcmp(cli->argv[1], "-") == 0) // it is written where it has holes, and gets its name when it is whole
+		return cli_misused(cli, "an export is a file: name one (\"./-\" for one of that name), or read the point's own files (kagami points NAME@POINT) with qemu-img");
 	export.qcow2 = format && strcmp(format, "qcow2") == 0;
 	int rc = export_run(cli, &target, &export);
 	image_out_done(&export.image);

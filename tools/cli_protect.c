@@ -15,7 +15,7 @@
 #include <time.h>
 #include <sys/stat.h>
 
-enum { AWAIT_MS = 3000, AWAIT_STEP_MS = 100 };
+enum { AWAIT_MS = 3000, AWAIT_STEP_MS = 100, PROTECT_WAIT_S = 15, ANSWER_WAIT_S = 5 };
 
 enum { POINTS_MOST = 90 }; // as docs/man/kagami.1 says; the daemon checks it too
 
@@ -175,6 +175,43 @@ static int report(const struct cli *cli, json_t *answer)
 	return rc;
 }
 
+// The replicator goes on without us: an image hangs that answered a moment ago, or the state directory does.
+static int still_starts(const struct cli *cli)
+{
+	json_t *answer = NULL;
+	const char *name = cli->argv[0];
+	http_wait_at_most(ANSWER_WAIT_S);
+	if (cli_ask_if_there(cli, HTTP_REPLICATOR, true, &answer, "/v1/protections/%s", name))
+		return CLI_TIMED_OUT; // which was said
+	if (cli->json && answer)
+		(void)cli_print_json(json_incref(answer));
+	const char *reason = answer ? show_text_of(answer, "reason") : "";
+	int rc = cli_fail(cli, CLI_TIMED_OUT,
+			  "no answer within %d s%s%s. The replicator goes on with it: `kagami status %s` shows what it waits for, and that it is protected once it is; "
+			  "`kagami events` says why, should it not be",
+			  PROTECT_WAIT_S, *reason ? ": " : "", reason, name);
+	json_decref(answer);
+	return rc;
+}
+
+static int ask_to_protect(const struct cli *cli, json_t *body, json_t **ret_answer)
+{
+	struct http_reply reply;
+	struct err err = {0};
+	http_wait_at_most(PROTECT_WAIT_S);
+	int rc = http_ask(cli->run_dir, HTTP_REPLICATOR, "POST", "/v1/protections", body, &reply, &err);
+	if (rc == -ETIMEDOUT)
+		return still_starts(cli);
+	if (rc)
+		return cli_unreachable(cli, HTTP_REPLICATOR, &err);
+	if (reply.status >= 400)
+		return cli_refused(cli, HTTP_REPLICATOR, &reply);
+	if (!cli->json)
+		show_clean(reply.body);
+	*ret_answer = reply.body;
+	return CLI_DONE;
+}
+
 int cli_protect(const struct cli *cli)
 {
 	struct err err;
@@ -193,8 +230,8 @@ int cli_protect(const struct cli *cli)
 		json_decref(body);
 		return rc;
 	}
-	json_t *answer;
-	rc = cli_ask(cli, HTTP_REPLICATOR, "POST", body, &answer, "/v1/protections");
+	json_t *answer = NULL;
+	rc = ask_to_protect(cli, body, &answer);
 	if (rc)
 		return rc;
 	return report(cli, await_receiver(cli, answer));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The target's side of a disaster: points, failover; and forget, its opposite.
 #include "tools/cli_failover.h"
+#include "tools/cli_status.h"
 #include "tools/cli_verify.h"
 #include "tools/parse.h"
 #include "tools/show.h"
@@ -146,6 +147,23 @@ static int failover_preview(const struct cli *cli, const struct parse_target *ta
 	return rc;
 }
 
+// What is known of the point's blocks before anybody uses it.
+static void print_proof(json_t *point, json_t *replica)
+{
+	const json_t *verify;
+	size_t i;
+	char line[CLI_VERIFY_LINE], scrub[CLI_SCRUB_LINE];
+	json_array_foreach(json_object_get(replica, "verifications"), i, verify) {
+		if (show_number_of(verify, "point") != show_number_of(point, "point"))
+			continue;
+		cli_verify_line(verify, line);
+		(void)printf("Proof: %s.\n", line);
+		return;
+	}
+	cli_scrub_line(json_object_get(replica, "scrub"), scrub);
+	(void)printf("Proof: the point was not read from end to end lately; of the replica, %s.\nIt would be proven beside its use, or, with --verify, before.\n", scrub);
+}
+
 static int print_dry_run(const struct cli *cli, const struct parse_target *target, json_t *point, json_t *replica)
 {
 	const json_t *before = json_object_get(replica, "failover");
@@ -167,6 +185,7 @@ static int print_dry_run(const struct cli *cli, const struct parse_target *targe
 	if (show_number_of(point, "damaged_blocks"))
 		(void)printf("It has %s: it is in quarantine, and refused without --damaged.\n",
 			     show_count_of(point, "damaged_blocks", "damaged block").text);
+	print_proof(point, replica);
 	(void)printf("It would end replication into this copy (the source is %s now) and make a writable\n"
 		     "overlay on each disk; the point stays as it is:\n",
 		     show_text_of(replica, "state"));

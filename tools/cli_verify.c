@@ -21,16 +21,17 @@ void cli_verify_line(const json_t *verify, char text[CLI_VERIFY_LINE])
 	const struct shown number = show_integer_of(verify, "point");
 	const char *point = number.text;
 	text[0] = 0;
+	const struct shown since = show_duration_of(verify, "since_ms");
 	if (state_is(verify, "sound"))
-		(void)snprintf(text, CLI_VERIFY_LINE, "point %s: every block was proven, %s", point, show_size(total).text);
+		(void)snprintf(text, CLI_VERIFY_LINE, "point %s: every block was proven, %s, %s ago", point, show_size(total).text, since.text);
 	else if (state_is(verify, "damaged"))
 		(void)snprintf(text, CLI_VERIFY_LINE, "DAMAGED: %s", show_text_of(verify, "reason"));
 	else if (state_is(verify, "unreadable"))
 		(void)snprintf(text, CLI_VERIFY_LINE, "point %s cannot be read to be verified, and is tried again in %s: %s", point,
 			       show_duration_of(verify, "again_in_ms").text, show_text_of(verify, "reason"));
 	else if (state_is(verify, "running"))
-		(void)snprintf(text, CLI_VERIFY_LINE, "point %s: %.0f %% of %s proven%s%s%s%s", point,
-			       total ? 100.0 * (double)done / (double)total : 0, show_size(total).text,
+		(void)snprintf(text, CLI_VERIFY_LINE, "point %s: %.0f %% of %s proven in %s%s%s%s%s", point,
+			       total ? 100.0 * (double)done / (double)total : 0, show_size(total).text, since.text,
 			       show_has(verify, "seconds_left") ? ", " : "",
 			       !show_has(verify, "seconds_left")		? ""
 			       : show_number_of(verify, "seconds_left") ? show_duration(show_number_of(verify, "seconds_left") * 1000).text

@@ -121,6 +121,8 @@ static void judge_disks(const json_t *protection, struct verdict *verdict)
 		const char *name = text_of(disk, "name");
 		if (text_of(disk, "error")[0])
 			say(verdict, HEALTH_CRITICAL, "disk %s: %.480s", name, text_of(disk, "error"));
+		if (text_of(disk, "silent")[0])
+			say(verdict, HEALTH_WARNING, "disk %s: %.480s", name, text_of(disk, "silent"));
 		if (json_is_true(json_object_get(disk, "tracking_lost")))
 			say(verdict, HEALTH_WARNING, "disk %s: its tracking is lost: %.480s", name, text_of(disk, "tracking_error"));
 		if (text_of(disk, "holes_disbelieved")[0])

@@ -143,6 +143,27 @@ unfreeze() { # DIRECTORY
 	kill $thaw
 }
 
+# A file that hangs, to be opened as well as to be read, while $server is stopped by kill -STOP.
+mount_hangable() { # FILE SIZE
+	requires qemu-storage-daemon fusermount3
+	requires_root
+	[ -c /dev/fuse ] || skip "needs /dev/fuse"
+	new_image "$1.backing" "$2"
+	touch "$1"
+	qemu-storage-daemon --blockdev driver=file,node-name=f,filename="$1.backing" \
+		--export type=fuse,id=e,node-name=f,mountpoint="$1",writable=on,growable=off >"$W/qsd.log" 2>&1 &
+	server=$!
+	pids+=($server)
+	at_end "umount -l '$1'"
+	at_end "kill -CONT $server"
+	hangable="$1 $2"
+	wait_for 20 hangable_or_gone
+	is_hangable || skip "no file of qemu-storage-daemon by FUSE here: $(cat "$W/qsd.log")"
+}
+
+is_hangable() { [ "$(stat -c '%n %s' "${hangable% *}")" = "$hangable" ]; }
+hangable_or_gone() { is_hangable || ! kill -0 $server 2>/dev/null; }
+
 # --- daemons: start_X, stop_X (asks, and expects a clean exit), kill_X (kill -9) ---
 
 free_port() {
@@ -268,6 +289,31 @@ cycle() { # NAME
 many_events() { # PATH
 	jq -nc 'range(1; 3001) | {id: ., when: "2026-01-31T12:00:00.000Z", when_ns: 1769860800000000000, class: "daemon", severity: "info", protection: null,
 		text: "event of before \(.)", data: {}}' >"$1"
+}
+
+# --- an image that somebody changes while nobody serves it ---
+
+rest_says() { # PROTECTION DISK STATE: what the note of its image says; 1: nothing was written since it was made
+	[ "$(od -An -tu4 -j 16 -N 4 "$KAGAMI_RUN_DIR/rest/$1:$2" | tr -d ' ')" = "$3" ]
+}
+
+# The agent of vm1, whose disk vda is $image, is ended at rest by $ends, $before_death having been done; COMMAND is done before it starts again. The sync that
+# follows has REASON, and its point is the disk.
+before_death=true ends=kill_replicator
+after_death() { # REASON WHAT COMMAND
+	local n
+	nbd_io vm1 vda "write -P $((RANDOM % 250 + 1)) 9M 64k"
+	cycle vm1 >/dev/null
+	nbd_io vm1 vda "write -P $((RANDOM % 250 + 1)) 20M 64k"
+	wait_for 10 rest_says vm1 vda 1
+	eval "$before_death"
+	"$ends"
+	eval "$3"
+	start_replicator
+	wait_for 15 connected vm1
+	n=$(cycle vm1)
+	is "reason of the sync after: $2" "$(at_source GET /v1/protections/vm1/syncs | jq -r '.syncs[0].reason')" "$1"
+	point_equals vm1 "$n" vda "$image"
 }
 
 # --- images ---

@@ -84,9 +84,16 @@ refuses 'the disks vda and vdb are one image, .*link.raw' kagami protect vm1 vda
 rm "$W/link.raw"
 qemu-img create -q -f qcow2 "$W/disk.qcow2" 8M
 truncate -s %512 "$W/disk.qcow2"
-refuses 'is a qcow2 image.*qemu-img convert -O raw' kagami protect vm1 vda="$W/disk.qcow2" --to dr --rpo 15s
+refuses 'is a qcow2 image.*qemu-img convert -f qcow2 -O raw' kagami protect vm1 vda="$W/disk.qcow2" --to dr --rpo 15s
 kagami protect raw vda="$W/disk.qcow2" --to dr --rpo 1h --force >/dev/null || fail "--force does not say that it is raw"
 kagami unprotect raw --yes >/dev/null
+for made in qcow qed vdi vmdk vhdx parallels vpc vpc:subformat=fixed vmdk:subformat=monolithicFlat; do
+	format=${made%%:*} options=${made#"$format"}
+	rm -f "$W"/other.img*
+	qemu-img create -q -f "$format" ${options:+-o "${options#:}"} "$W/other.img" 8M >/dev/null
+	refuses "is a .*$format.* image.*qemu-img convert -f $format -O raw" kagami protect vm1 vda="$W/other.img" --to dr --rpo 15s
+	qemu-img convert -f "$format" -O raw "$W/other.img" "$W/converted.raw" || fail "what is said of $made does not work"
+done
 refuses 'there is no protection nosuch' kagami test list nosuch
 [ "$(kagami test list nosuch 2>/dev/null; echo $?)" = 1 ] || fail "test list of no protection: status"
 truncate -s 1000 "$W/odd.raw"
@@ -152,6 +159,9 @@ refuses '' kagami
 # The receiver's port: whoever is not paired, and whatever is not TLS, gets nothing and disturbs nobody.
 printf 'GET / HTTP/1.0\r\n\r\n' | timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT; cat >&3; cat <&3" | head -c 100 >/dev/null || true
 head -c 100000 /dev/urandom | timeout 5 bash -c "exec 3<>/dev/tcp/127.0.0.1/$PORT; cat >&3" 2>/dev/null || true
+timeout 5 openssl s_client -connect "127.0.0.1:$PORT" -tls1_2 </dev/null >/dev/null 2>&1 || true # another protocol, and a version that is too old
+failed_handshakes() { [ "$(grep -cE 'info: handshake failed peer=127\.0\.0\.1:[0-9]+: the other side does not speak kagami/1 over TLS 1\.3' "$W/kagami-receiver.log")" = 3 ]; }
+wait_for 20 failed_handshakes # a line for each, with who it was and why
 
 # A replicator with other keys has the right names, but not the right to use them.
 KEPT=$KAGAMI_RUN_DIR STATE=$W/state2 KAGAMI_RUN_DIR=$R/run2

@@ -18,34 +18,20 @@ start_pair
 kagami protect vm1 vda="$device" --to dr --rpo 1h >/dev/null
 wait_for 30 has_point vm1
 
-rest_says() { [ "$(od -An -tu4 -j 16 -N 4 "$KAGAMI_RUN_DIR/rest/vm1:vda" | tr -d ' ')" = "$1" ]; }
+image=$device
+price() { is "what a death of the host would cost" "$(at_source GET /v1/protections/vm1 | jq .crash_price.reread_bytes)" $((32 << 20)); }
+before_death=price
 
-ends=kill_replicator
-after() { # REASON WHAT COMMAND [LAST WRITE: flush or none]
-	nbd_io vm1 vda "write -P $((RANDOM % 250 + 1)) 9M 64k"
-	cycle vm1 >/dev/null
-	nbd_io vm1 vda "write -P $((RANDOM % 250 + 1)) 20M 64k"
-	wait_for 10 rest_says 1
-	is "what a death of the host would cost" "$(at_source GET /v1/protections/vm1 | jq .crash_price.reread_bytes)" $((32 << 20))
-	"$ends"
-	eval "$3"
-	start_replicator
-	wait_for 15 connected vm1
-	n=$(cycle vm1)
-	is "reason of the sync after: $2" "$(at_source GET /v1/protections/vm1/syncs | jq -r '.syncs[0].reason')" "$1"
-	point_equals vm1 "$n" vda "$device"
-}
-
-after unclean-stop 'nothing' true
-after image-changed 'it was written directly' 'printf "%512s" X | dd of="$device" bs=512 seek=60000 oflag=direct status=none'
-after image-changed 'it was written through the page cache' 'printf Y | dd of="$device" bs=1 seek=31000000 conv=notrunc,fsync status=none'
-after unclean-stop 'it was read' 'cat "$device" >/dev/null'
-after image-changed 'a write was left in the page cache' 'exec 9<>"$device"; printf Z | dd of="$device" bs=1 seek=31000001 conv=notrunc status=none; exec 9>&-'
-after image-changed 'it was discarded' 'blkdiscard -o $((16 << 20)) -l $((1 << 20)) "$device"'
-after image-changed 'it was attached anew' 'losetup -d "$device"; losetup "$device" "$file"; dd if=/dev/urandom of="$device" bs=64k count=1 conv=fsync status=none'
-after image-changed 'its note was lost' 'rm -r "$KAGAMI_RUN_DIR/rest"'
-after image-changed 'the file beneath was written' 'printf X | dd of="$file" bs=1 seek=31000000 conv=notrunc,fsync status=none'
-after unclean-stop 'nothing again' true
+after_death unclean-stop 'nothing' true
+after_death image-changed 'it was written directly' 'printf "%512s" X | dd of="$device" bs=512 seek=60000 oflag=direct status=none'
+after_death image-changed 'it was written through the page cache' 'printf Y | dd of="$device" bs=1 seek=31000000 conv=notrunc,fsync status=none'
+after_death unclean-stop 'it was read' 'cat "$device" >/dev/null'
+after_death image-changed 'a write was left in the page cache' 'exec 9<>"$device"; printf Z | dd of="$device" bs=1 seek=31000001 conv=notrunc status=none; exec 9>&-'
+after_death image-changed 'it was discarded' 'blkdiscard -o $((16 << 20)) -l $((1 << 20)) "$device"'
+after_death image-changed 'it was attached anew' 'losetup -d "$device"; losetup "$device" "$file"; dd if=/dev/urandom of="$device" bs=64k count=1 conv=fsync status=none'
+after_death image-changed 'its note was lost' 'rm -r "$KAGAMI_RUN_DIR/rest"'
+after_death image-changed 'the file beneath was written' 'printf X | dd of="$file" bs=1 seek=31000000 conv=notrunc,fsync status=none'
+after_death unclean-stop 'nothing again' true
 
 syncs() { at_source GET /v1/protections/vm1/syncs | jq '.syncs | length'; }
 
@@ -60,6 +46,6 @@ is "syncs after a stop in order" "$(syncs)" "$before"
 point_equals vm1 "$n" vda "$device"
 
 ends=stop_replicator
-after image-changed 'it was written, after a stop in order' 'printf Q | dd of="$device" bs=1 seek=31000000 conv=notrunc,fsync status=none'
-after image-changed 'a backup was copied over the file beneath, after a stop in order' 'cp --sparse=always "$file" "$W/backup"; printf R | dd of="$W/backup" bs=1 seek=31000000 conv=notrunc status=none; dd if="$W/backup" of="$file" bs=1M conv=notrunc,fsync status=none'
+after_death image-changed 'it was written, after a stop in order' 'printf Q | dd of="$device" bs=1 seek=31000000 conv=notrunc,fsync status=none'
+after_death image-changed 'a backup was copied over the file beneath, after a stop in order' 'cp --sparse=always "$file" "$W/backup"; printf R | dd of="$W/backup" bs=1 seek=31000000 conv=notrunc status=none; dd if="$W/backup" of="$file" bs=1M conv=notrunc,fsync status=none'
 daemons_alive

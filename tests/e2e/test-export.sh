@@ -62,6 +62,7 @@ refuses '2 disks: name one' kagami export vm1 "$W/files/d"
 refuses 'no disk vdx' kagami export vm1 "$W/files/d" --disk vdx
 refuses 'no point 99' kagami export vm1@99 "$W/files/d" --disk vda
 refuses 'no protection' kagami export vm9 "$W/files/d" --disk vda
+refuses 'an export is a file' kagami export vm1 - --disk vda
 refuses 'raw or qcow2' kagami export vm1 "$W/files/d" --disk vda --format vmdk
 rm -r "$W/files"
 mkdir "$W/files"

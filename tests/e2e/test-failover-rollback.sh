@@ -107,6 +107,16 @@ wait_for 12 connected vm1
 kagami set vm1 --rpo 1h >/dev/null
 cycle vm1 >/dev/null
 
+# Cut short between the fence and the disks: said, and asked again it has them.
+kagami failover "vm1@$old" >/dev/null
+kill_receiver
+rm -r "$STORE/vm1/failover"
+start_receiver
+kagami status vm1 | grep -q 'failed over .*cut short: the source is fenced, and there are no disks' || fail "status says: $(kagami status vm1)"
+kagami failover "vm1@$old" >/dev/null
+qemu-img compare -q -f raw -F qcow2 "$W/a.old" "$(disk_of)" || fail "the disk differs from the point"
+kagami failover vm1 --rollback --yes >/dev/null
+
 # Another point, and this one for good.
 kagami failover "vm1@$new" --rollback-after 2s >/dev/null
 kagami failover vm1 --commit | grep -q final || fail "commit does not say that it is final"

@@ -12,8 +12,25 @@ requires qemu-storage-daemon qemu-img fio nbdsh jq curl
 rounds=${KILL_ROUNDS:-3}
 region=$((4 << 20))
 
-new_image "$W/a.raw" $((256 << 20)) 1 # QEMU's, with fio behind it
-truncate -s 64M "$W/b.raw" "$W/c.raw" # the stamped writer's: two disks
+# The disks are large against what the guests write to, so that a sync which looks at all of one is seen. They are thin: beyond FROM each
+# block has one page of data, and is read like a full one; what is nothing but a hole would not be.
+thin_image() { # PATH FROM SIZE
+	/usr/bin/python3 - "$@" <<-'END'
+		import sys
+		path, begin, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+		with open(path, "wb") as image:
+		    image.truncate(size)
+		    for at in range(begin, size, 1 << 16):
+		        image.seek(at)
+		        image.write(b"%15d\n" % at * 256)
+	END
+}
+
+size_a=$((1 << 30)) size_b=$((512 << 20)) size_c=$size_b
+export STAMP_SPAN=$((8 << 20))                   # of each of its disks
+thin_image "$W/a.raw" 0 $size_a                  # QEMU's, with fio behind it
+thin_image "$W/b.raw" "$STAMP_SPAN" $size_b      # the stamped writer's: two disks
+thin_image "$W/c.raw" "$STAMP_SPAN" $size_c
 start_pair
 kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h --points 3 >/dev/null
 kagami protect vm2 vda="$W/b.raw" vdb="$W/c.raw" --to dr --rpo 1h --points 3 >/dev/null
@@ -33,7 +50,7 @@ guest() { # NAME OFFSET: verifies everything it reads back, and goes on until it
 	while [ ! -e "$W/stop" ]; do
 		n=$((n + 1))
 		(cd "$W" && fio --name="$name" --ioengine=nbd --uri="nbd+unix:///vda?socket=$R/q.sock" --rw=randwrite \
-			--bs=4k --offset="$offset" --size=24M --io_size=24M --iodepth=16 --verify=crc32c --verify_fatal=1 \
+			--bs=4k --offset="$offset" --size=8M --io_size=8M --iodepth=16 --verify=crc32c --verify_fatal=1 \
 			--verify_backlog=64 --fsync=128 --randseed=$n --output="$W/$name.out") || return 1
 	done
 	echo $n >"$W/$name.done"
@@ -65,28 +82,32 @@ marked_bytes() { # NAME
 }
 
 # What the guests may write to between the look at the marks and the kill, and after it up to the cut, in whole regions.
-reach_vm1=$(((24 + 24) << 20)) # two areas of 24 MiB that begin and end with a region
-reach_vm2=$((2 * 64 << 20))    # the stamps go everywhere
-passes_max=8                   # of a cycle that was tried again nobody says how many it had (CYCLE_PASSES_MAX)
+reach_vm1=$(((8 + 8) << 20))   # two areas of 8 MiB that begin and end with a region
+reach_vm2=$((2 * STAMP_SPAN))
+passes_max=8 # of a cycle that was tried again nobody says how many it had (CYCLE_PASSES_MAX)
 
 # Passes before the last one: what the guest writes meanwhile is looked at again, however slow this machine is.
 precopies() { # NAME TRIES
 	[ "$2" = 1 ] && protection "$1" .last_cycle.precopies || echo "$passes_max"
 }
 
-examined_at_most() { # NAME BOUND SINCE REACH: the sync that the restart made
-	local sync
+# A bound that all of the disks could stay under would say nothing: it is less than half of them.
+examined_at_most() { # NAME MARKED SINCE REACH DISKS (bytes): the sync that the restart made
+	local sync tries bound
 	sync=$(at_source GET "/v1/protections/$1/syncs" | jq -c '.syncs[0]')
 	jq -e --arg since "$3" '.began > $since and .reason == "unclean-stop" and .outcome == "committed"' <<<"$sync" >/dev/null ||
 		fail "after a kill the newest sync of $1 is $sync"
-	at_most "bytes of $1 that the sync after a kill re-examined" "$(jq .read_bytes <<<"$sync")" \
-		$((($2 + $4 * $(precopies "$1" "$(jq .tries <<<"$sync")")) * $(jq .tries <<<"$sync")))
+	tries=$(jq .tries <<<"$sync")
+	bound=$((($2 + $4 * $(precopies "$1" "$tries")) * tries))
+	at_most "the bound for $1, of $5 bytes, with $tries tries," $bound $(($5 / 2 - 1))
+	at_most "bytes of $1 that the sync after a kill re-examined" "$(jq .read_bytes <<<"$sync")" $bound
 }
 
 check_stamps() { # POINT LEAST
 	local disk
 	for disk in vda vdb; do
-		look qemu-img convert -f qcow2 -O raw "$(point_disk vm2 "$1" "$disk")" "$W/$disk.point"
+		look qemu-img convert -O raw --image-opts \
+			"driver=raw,size=$STAMP_SPAN,file.driver=qcow2,file.file.filename=$(point_disk vm2 "$1" "$disk")" "$W/$disk.point"
 	done
 	"$e2e/stamp_writer.py" check "$2" "$W/vda.point" "$W/vdb.point" >/dev/null || fail "point $1 is not the disks at one instant"
 }
@@ -109,8 +130,8 @@ for ((round = 1; round <= rounds; round++)); do
 		at_source POST /v1/protections/vm1/cycle >/dev/null
 		at_source POST /v1/protections/vm2/cycle >/dev/null
 	fi
-	bound1=$(($(marked_bytes vm1) + reach_vm1))
-	bound2=$(($(marked_bytes vm2) + reach_vm2))
+	marked1=$(($(marked_bytes vm1) + reach_vm1))
+	marked2=$(($(marked_bytes vm2) + reach_vm2))
 	before=$(acked)
 	kill_replicator
 	killed=$(date -u +%FT%T.%3NZ)
@@ -122,9 +143,9 @@ for ((round = 1; round <= rounds; round++)); do
 	wait_for 30 connected vm2
 	least=$(acked)
 	cycle vm1 >/dev/null
-	examined_at_most vm1 "$bound1" "$killed" $reach_vm1
+	examined_at_most vm1 "$marked1" "$killed" $reach_vm1 $size_a
 	n=$(cycle vm2)
-	examined_at_most vm2 "$bound2" "$killed" $reach_vm2
+	examined_at_most vm2 "$marked2" "$killed" $reach_vm2 $((size_b + size_c))
 	check_stamps "$n" "$least"
 	guests_alive
 done

@@ -12,7 +12,8 @@ new_image "$W/behind.raw" $((32 << 20))
 truncate -s $((32 << 20)) "$image"
 qemu-storage-daemon --blockdev "driver=file,node-name=a,filename=$W/behind.raw,locking=off" \
 	--export "type=fuse,id=a,node-name=a,mountpoint=$image,writable=on,growable=off,allow-other=off" >"$W/qsd.log" 2>&1 </dev/null &
-pids+=($!)
+behind=$!
+pids+=($behind)
 at_end "umount -l '$image'"
 wait_for 10 eval '[ "$(stat -f -c %T "$image")" = fuseblk ] || [ "$(stat -f -c %t "$image")" = 65735546 ]'
 start_pair
@@ -25,6 +26,12 @@ work() {
 	nbd_io vm1 vda "write -P $((RANDOM % 250 + 1)) 20M 64k"
 	is "what a death of the host would cost" "$(at_source GET /v1/protections/vm1 | jq .crash_price.reread_bytes)" $((32 << 20))
 }
+
+# It may not answer: nobody who asks for the status waits for it.
+kill -STOP $behind
+timeout 10 kagami status >/dev/null || fail "status does not answer while an image does not"
+timeout 10 kagami status vm1 >/dev/null || fail "status vm1 does not answer while its image does not"
+kill -CONT $behind
 
 work
 kill_replicator

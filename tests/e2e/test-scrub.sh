@@ -8,6 +8,8 @@ requires qemu-img qemu-io jq curl
 new_image "$W/a.raw" $((32 << 20))
 new_image "$W/b.raw" $((4 << 20)) 2
 start_pair
+is "a scrub of an empty store" "$(kagami scrub --all --json | jq -c .)" '{}'
+kagami scrub --all --wait | grep -q 'nothing to scrub: the store has no protection' || fail "a scrub of an empty store does not say that there was none"
 kagami protect vm1 vda="$W/a.raw" vdb="$W/b.raw" --to dr --rpo 1h --points 3 >/dev/null
 wait_for 30 has_point vm1
 for n in 1 2 3 4; do
@@ -100,7 +102,7 @@ start_receiver
 moved || fail "the scrub began anew: $(at_target GET /v1/protections/vm1/scrub)"
 kagami scrub vm1 --stop >/dev/null
 is "pass after --stop" "$(at_target GET /v1/protections/vm1/scrub | jq .pass)" null
-kagami scrub --all --wait --rate 1G >/dev/null || fail "scrub --all"
+is "of whom a scrub of all tells, and that it is over" "$(kagami scrub --all --wait --rate 1G --json | jq -c 'map_values(.pass)')" '{"vm1":null}'
 refuses 'no point 999' kagami scrub vm1@999
 refuses 'name a protection' kagami scrub
 

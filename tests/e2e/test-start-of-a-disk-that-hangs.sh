@@ -3,22 +3,8 @@
 # The image of a disk does not even open: who protects it, or starts the replicator with it, waits, and nobody else. The others are served and get points, the
 # status shows it as starting, and a stop is clean for them. Once it opens, it goes on by itself.
 . "$(dirname "$0")/lib.sh"
-requires qemu-img qemu-io jq curl qemu-storage-daemon fusermount3
-requires_root
-[ -c /dev/fuse ] || skip "needs /dev/fuse"
-
-new_image "$W/backing.raw" $((32 << 20))
-touch "$W/hung.raw"
-qemu-storage-daemon --blockdev driver=file,node-name=f,filename="$W/backing.raw" \
-	--export type=fuse,id=e,node-name=f,mountpoint="$W/hung.raw",writable=on,growable=off >"$W/qsd.log" 2>&1 &
-server=$!
-pids+=($server)
-at_end "umount -l '$W/hung.raw'"
-at_end "kill -CONT $server"
-mounted() { [ "$(stat -c %s "$W/hung.raw")" = $((32 << 20)) ]; }
-mounted_or_gone() { mounted || ! kill -0 $server 2>/dev/null; }
-wait_for 20 mounted_or_gone
-mounted || skip "no file of qemu-storage-daemon by FUSE here: $(cat "$W/qsd.log")"
+requires qemu-img qemu-io jq curl
+mount_hangable "$W/hung.raw" $((32 << 20))
 
 new_image "$W/b.raw" $((32 << 20)) 2
 start_receiver
@@ -56,7 +42,7 @@ others_go_on 0x61
 # What keeps it is said, by the daemon and by who asks it.
 starts_long() { [ "$(protection vm1 .health)" = warning ]; }
 wait_for 20 starts_long
-protection vm1 '.why[0].text' | grep -qE "^has been starting for [0-9.]+ s: the image .*/hung.raw of disk vda does not open" || fail "why: $(protection vm1 .why)"
+protection vm1 '.why[0].text' | grep -qE "^has been starting for [0-9.]+ s: the image .*/hung.raw of disk vda does not answer" || fail "why: $(protection vm1 .why)"
 [ "$(protection vm1 .starting_ms)" -gt 5000 ] || fail "starting_ms: $(protection vm1 .starting_ms)"
 is "starting_ms of one that runs" "$(protection vm2 .starting_ms)" null
 status=0

@@ -21,13 +21,22 @@ first=$((newest - 4))
 verify() { at_target GET "/v1/protections/vm1/verify?point=$1" | jq -r "$2"; }
 state_is() { [ "$(verify "$1" .state)" = "$2" ]; }
 
+# Before anybody uses it: what is known.
+kagami failover vm1 --dry-run >"$W/dry.out"
+grep -q 'Proof: the point was not read from end to end lately; of the replica, not every block was proven yet' "$W/dry.out" || fail "a dry run says: $(cat "$W/dry.out")"
+
 # Sound: served at once, and proven by the time that the command is back, or beside it.
 kagami test start "vm1@$first" --name good >"$W/start.out"
 wait_for 30 state_is "$first" sound
 is "bytes that were proven" "$(verify "$first" .done_bytes)" $((36 << 20))
 grep -qE 'Proven: point|Being proven' "$W/start.out" || fail "test start says nothing of it: $(cat "$W/start.out")"
 is "verify of the test" "$(kagami test list --json | jq -r '.tests[0].verify.state')" sound
-kagami status vm1 | grep -q "verified .*point $first: every block was proven, 36 MiB" || fail "status: $(kagami status vm1)"
+kagami failover "vm1@$first" --dry-run | grep -qE "^Proof: point $first: every block was proven, 36 MiB, [0-9.]+m?s ago\.$" || fail "a dry run says: $(kagami failover "vm1@$first" --dry-run)"
+ended() { verify "$first" .since_ms; }
+before=$(ended)
+sleep 0.1
+at_least "time since it was proven" "$(ended)" $((before + 100))
+kagami status vm1 | grep -q "verified .*point $first: every block was proven, 36 MiB, .* ago" || fail "status: $(kagami status vm1)"
 kagami test stop vm1 good >/dev/null
 kagami test start "vm1@$first" --verify >"$W/start.out"
 grep -q "Proven: point $first: every block was proven" "$W/start.out" || fail "test start --verify prints: $(cat "$W/start.out")"

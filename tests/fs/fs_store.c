@@ -2,14 +2,15 @@
 // The store on a real file system, driven and judged (tests/fs/run):
 //
 //	fs_store run DIR LOG ACKS SEED POINTS
-//		makes a protection in the store DIR, commits POINTS points of it, folds, opens the store anew now and then, and fails over. To
-//		ACKS it appends a line for each answer that a source or an operator would have had, with the length that the
+//		makes a protection in the store DIR, commits POINTS points of it, pins some for a while, folds and merges, opens the store anew now
+//		and then, and fails over. To ACKS it appends a line for each answer that a source or an operator would have had, with the length that the
 //		block log LOG had at that moment: "created L", "point N L", "failover P L"; and "asked ..." before the last.
 //		Exit status 0; 3 when the store failed loudly (an error, and then no answer); 1 for what must not be.
 //	fs_store check DIR SEED CREATED ACKED ASKED FAILED FAILOVER
 //		opens the store and judges it: what was acknowledged is there (a point ACKED, 0 for none; a failover to FAILED, 0 for
-//		none), nothing is there that was not asked for (points up to ASKED, a failover to FAILOVER), each point equals what the
-//		disks held at its cut, by whole content, and the digests agree. Then the next point is committed, and all folded.
+//		none; the pins of the points by then), nothing is there that was not asked for (points up to ASKED, a failover to FAILOVER), each
+//		point equals what the disks held at its cut, by whole content, and the digests agree. Then the next point is committed, and all
+//		folded and merged.
 //
 // What cycle N changes follows from SEED and N alone, so that both know every point's content.
 #include "base/auto.h"
@@ -26,10 +27,17 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { DISKS = 2, CHANGES = 10, KEEP = 3, POINTS_MAX = 64, REOPEN_EVERY = 5, TRIES = 3, LOUD = 3 };
+enum { DISKS = 2, CHANGES = 10, KEEP = 3, POINTS_MIN = 10, POINTS_MAX = 64, REOPEN_EVERY = 5, TRIES = 3, LOUD = 3 };
 
 static const uint64_t disk_size[DISKS] = {24 * BLOCK_SIZE + 3 * PIECE_SIZE + 512, 16 * BLOCK_SIZE};
 static const unsigned char pin[OWNER_PIN_SIZE] = {4, 5, 6};
+
+// While a point is pinned those above it are merged, and none is folded. Pinned and taken back between the answer for the one point and the
+// question for the next.
+static const struct {
+	uint64_t point, until;
+} kept[] = {{2, 7}, {8, POINTS_MAX + 1}};
+enum { KEPT = sizeof(kept) / sizeof(kept[0]) };
 
 struct change {
 	unsigned disk;
@@ -47,6 +55,7 @@ struct world {
 	struct change change[POINTS_MAX + 2][CHANGES];
 	FILE *acks;
 	const char *log;
+	unsigned folds, merges;
 };
 
 static void die(const char *what)
@@ -154,11 +163,25 @@ static int cycle(struct world *w, uint64_t point, struct err *err)
 	return rc;
 }
 
+static uint64_t oldest_point(struct replica *r)
+{
+	AUTO_FREE struct point_info *points = NULL;
+	size_t count = 0;
+	if (replica_points(r, &points, &count))
+		die("out of memory");
+	return count ? points[0].number : 0;
+}
+
 static int retain_all(struct world *w, struct err *err)
 {
+	struct replica *r = store_find(w->store, "vm1");
 	int rc = 1;
-	while (rc == 1)
-		rc = replica_retain(store_find(w->store, "vm1"), err);
+	while (rc == 1) {
+		uint64_t oldest = oldest_point(r);
+		rc = replica_retain(r, err);
+		w->folds += rc == 1 && oldest_point(r) != oldest;
+		w->merges += rc == 1 && oldest_point(r) == oldest;
+	}
 	return rc;
 }
 
@@ -184,6 +207,27 @@ static bool may_try(struct world *w, const char *what, unsigned tries, const str
 	return r && !info.broken && tries < TRIES;
 }
 
+// What is to be pinned, and to be no more, once `point` is there. As run_point().
+static int run_pins(struct world *w, uint64_t point)
+{
+	struct err err = {0};
+	for (unsigned i = 0; i < KEPT; i++) {
+		if (point != kept[i].point && point != kept[i].until)
+			continue;
+		for (unsigned tries = 0;; tries++) {
+			struct replica *r = store_find(w->store, "vm1");
+			int rc = point == kept[i].until ? replica_unpin(r, kept[i].point, &err) : replica_pin(r, kept[i].point, "kept", &err);
+			if (rc == 0)
+				break;
+			if (rc == -ENOENT)
+				die(err.text);
+			if (!may_try(w, "pin", tries, &err))
+				return LOUD;
+		}
+	}
+	return 0;
+}
+
 // 0, or LOUD when the store has failed for good.
 static int run_point(struct world *w, uint64_t point)
 {
@@ -200,6 +244,8 @@ static int run_point(struct world *w, uint64_t point)
 			return LOUD;
 	}
 	acked(w, what);
+	if (run_pins(w, point))
+		return LOUD;
 	for (tries = 0; retain_all(w, &err) < 0;)
 		if (!may_try(w, "retention", tries++, &err))
 			return LOUD;
@@ -254,6 +300,10 @@ static int run(struct world *w, uint64_t points)
 		if (rc == 0 && p % REOPEN_EVERY == 0)
 			rc = reopen(w);
 	}
+	if (rc == 0 && (w->folds == 0 || w->merges == 0))
+		die("nothing was folded, or nothing merged");
+	if (rc == 0)
+		(void)printf("%u folds, %u merges\n", w->folds, w->merges);
 	return rc ? rc : run_failover(w, points - 1);
 }
 
@@ -314,6 +364,23 @@ static void check_digests(struct world *w, struct replica *r, uint64_t last)
 	replica_session_end(r);
 }
 
+static void check_pins(struct replica *r, const struct promise *p)
+{
+	AUTO_FREE struct point_info *points = NULL;
+	size_t count = 0;
+	if (replica_points(r, &points, &count))
+		die("out of memory");
+	for (unsigned i = 0; i < KEPT; i++) {
+		bool there = false, must = p->asked > kept[i].point && p->acked < kept[i].until, may = p->acked >= kept[i].point && p->asked <= kept[i].until;
+		for (size_t n = 0; n < count; n++)
+			there |= points[n].number == kept[i].point && points[n].pinned && strcmp(points[n].pin_text, "kept") == 0;
+		if (must && !there)
+			wrong("a pin that was answered is gone: of point", kept[i].point, 0);
+		if (there && !may)
+			wrong("a pin is there that is not asked for: of point", kept[i].point, 0);
+	}
+}
+
 // It goes on: a fenced one refuses its source and finishes the failover, another takes the next point and folds.
 static void check_goes_on(struct world *w, struct replica *r, const struct replica_info *info, const struct promise *p)
 {
@@ -355,6 +422,7 @@ static int check(struct world *w, const struct promise *p)
 	if (p->failed_over && !info.fenced)
 		wrong("a failover that was acknowledged is gone", p->failed_over, 0);
 	check_points(w, r);
+	check_pins(r, p);
 	check_goes_on(w, r, &info, p);
 	return 0;
 }
@@ -367,7 +435,7 @@ int main(int argc, char **argv)
 	if (argc == 7 && strcmp(argv[1], "run") == 0) {
 		world_init(&w, argv[2], number(argv[5]));
 		w.log = argv[3];
-		if (!(w.acks = fopen(argv[4], "ae")) || number(argv[6]) < 2 || number(argv[6]) > POINTS_MAX)
+		if (!(w.acks = fopen(argv[4], "ae")) || number(argv[6]) < POINTS_MIN || number(argv[6]) > POINTS_MAX)
 			die("run: ACKS or POINTS");
 		rc = run(&w, number(argv[6]));
 	} else if (argc == 9 && strcmp(argv[1], "check") == 0) {

@@ -7,7 +7,7 @@
 
 #define BAD_DISK_WHOLE (UINT64_C(1) << 40) // the length of any file
 
-// Before the first thread of a test, and after its last.
+// Before the first thread of a test, and after its last. A test that failed in between costs the next one nothing.
 void bad_disk_begin(struct env *env);
 void bad_disk_end(void);
 
@@ -20,6 +20,7 @@ void bad_disk_blink(const char *name, uint64_t at, int code, uint64_t reads);
 // Opening any file whose name ends in `suffix` gives `code` from now on, but for the next `after` times: no descriptors, or, of what is made anew, no space.
 void bad_disk_refuse(const char *suffix, unsigned after, int code);
 void bad_disk_hide(const char *name, int code); // to look at that name, without opening it, gives `code`
+void bad_disk_unname(const char *name, int code); // to give that name to a file gives `code`: no space
 void bad_disk_heal(void);
 unsigned bad_disk_hits(void); // since bad_disk_begin()
 

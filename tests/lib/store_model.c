@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The model itself: setting up, finding out what is there after a power cut, and comparing. Operations: store_model_ops.c.
+// The model itself: setting up, finding out what is there after a power cut, and comparing. Operations: store_model_ops.c, store_model_recovery.c.
 #include "tests/lib/store_model_private.h"
 
 #include "tests/lib/layers.h"
@@ -129,6 +129,8 @@ void store_model_begin(struct store_model *m, uint64_t seed)
 		model_wrong(m, "open: %s", err.text);
 	assert_int_equal(env_root_open(sim_env(m->sim), "/store", &m->root), 0);
 	model_create(m);
+	if (tests_open(sim_env(m->sim), m->store, &m->tests, &err))
+		model_wrong(m, "open the tests: %s", err.text);
 }
 
 void model_forget_points(struct store_model *m)
@@ -136,11 +138,13 @@ void model_forget_points(struct store_model *m)
 	while (m->points)
 		model_drop_point(m, m->points - 1);
 	m->fenced = 0;
+	m->fence_final = m->failover_disks = false;
 }
 
 void store_model_end(struct store_model *m)
 {
 	model_session_end(m);
+	tests_close(m->tests);
 	store_close(m->store);
 	env_root_close(m->root);
 	model_forget_points(m);
@@ -176,8 +180,6 @@ static void find(struct store_model *m)
 	}
 	struct replica_info info;
 	replica_info(m->replica, &info);
-	if (m->asked.failover && info.fenced)
-		m->fenced = m->asked.failover;
 	model_head_anew(m, &info.head);
 }
 
@@ -199,6 +201,9 @@ void model_open(struct store_model *m)
 	} else {
 		find(m);
 	}
+	if (tests_open(sim_env(m->sim), m->store, &m->tests, &err))
+		model_wrong(m, "open the tests again: %s", err.text);
+	model_recovery_find(m);
 	point_free(&m->asked.seal);
 	memset(&m->asked, 0, sizeof(m->asked));
 }
@@ -206,8 +211,10 @@ void model_open(struct store_model *m)
 void model_close(struct store_model *m)
 {
 	model_session_end(m);
+	tests_close(m->tests);
 	store_close(m->store);
 	env_root_close(m->root);
+	m->tests = NULL;
 	m->store = NULL;
 	m->root = NULL;
 	m->replica = NULL;
@@ -252,14 +259,16 @@ void store_model_check(struct store_model *m)
 		model_wrong(m, "the replica is broken: %s", info.broken_reason);
 	if (count != m->points)
 		model_wrong(m, "%zu points are there, %zu should be", count, m->points);
-	if (info.fenced != (m->fenced != 0) || (info.fenced && info.fenced_point != m->fenced))
-		model_wrong(m, "fenced at %llu, should be %llu", (unsigned long long)info.fenced_point, (unsigned long long)m->fenced);
 	for (size_t i = 0; i < count; i++) {
 		const struct model_point *p = &m->point[i];
-		if (points[i].number != p->number || points[i].holds != p->holds || !uuid_equal(&points[i].cut, &p->cut))
+		unsigned holds = p->holds + model_tests_on(m, p->number);
+		if (points[i].number != p->number || points[i].holds != holds || !uuid_equal(&points[i].cut, &p->cut))
 			model_wrong(m, "point %zu is %llu with %u holds, should be %llu with %u", i, (unsigned long long)points[i].number,
-				    points[i].holds, (unsigned long long)p->number, p->holds);
+				    points[i].holds, (unsigned long long)p->number, holds);
+		if (points[i].pinned != (p->pin[0] != 0) || strcmp(points[i].pin_text, p->pin) != 0)
+			model_wrong(m, "point %llu has the pin \"%s\", should have \"%s\"", (unsigned long long)p->number, points[i].pin_text, p->pin);
 		check_content(m, p);
 	}
 	free(points);
+	model_recovery_check(m, &info);
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The operations of the model. Those whose name ends in "cut" run with the power going off somewhere within.
+// The operations of the model; those of the operator: store_model_recovery.c. Those whose name ends in "cut" run with the power going off somewhere within.
 #include "tests/lib/store_model_private.h"
 
 #include "base/bytes.h"
-#include "receiver/failover.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -18,7 +17,7 @@
 enum { CUT_WITHIN = 70, SPACE = 1 << 30 };
 
 // An operation did not succeed: fine when the power went off; then the store is opened again.
-static void unless_off(struct store_model *m, const char *what, const struct err *err)
+void model_unless_off(struct store_model *m, const char *what, const struct err *err)
 {
 	if (!sim_is_off(m->sim))
 		model_wrong(m, "%s: %s", what, err->text);
@@ -175,7 +174,7 @@ static void op_cycle(struct store_model *m)
 	struct err err = {0};
 	int rc = try_cycle(m, &err);
 	if (rc && rc != -EAGAIN && !(rc == -ESTALE && m->fenced))
-		unless_off(m, "cycle", &err);
+		model_unless_off(m, "cycle", &err);
 }
 
 // Part of a cycle, without its end.
@@ -187,7 +186,7 @@ static void op_trickle(struct store_model *m)
 	if (rc == 0)
 		rc = send_changes(m, model_draw(m, 5), &err);
 	if (rc && !(rc == -ESTALE && m->fenced))
-		unless_off(m, "send", &err);
+		model_unless_off(m, "send", &err);
 }
 
 static void op_disconnect(struct store_model *m)
@@ -195,20 +194,32 @@ static void op_disconnect(struct store_model *m)
 	model_session_end(m);
 }
 
-// How many points go at the next step, and from which on. When there are too many and nothing was failed over: the oldest, where nobody holds
-// one; or else all that are too many above the newest that is held, into the next one.
+static bool is_surplus(const struct store_model *m, size_t at, const struct retention *policy)
+{
+	return at + policy->points < m->points && !m->point[at].pin[0];
+}
+
+// How many points go at the next step, and from which on, while nothing was failed over. The oldest, where the policy does not keep it, it is not
+// pinned, and nobody holds any; or else the first ones above the newest that is held that are so, into the next one that stays.
 static size_t goes(const struct store_model *m, size_t *ret_from)
 {
 	struct replica_info info;
+	size_t from = 0, count = 0;
 	replica_info(m->replica, &info); // the policy that came to be durable last
-	size_t surplus = m->points > info.retention.points ? m->points - info.retention.points : 0;
 	*ret_from = 0;
 	for (size_t i = 0; i < m->points; i++)
-		if (m->point[i].holds)
-			*ret_from = i + 1;
-	if (m->fenced || *ret_from >= surplus)
+		if (m->point[i].holds || model_tests_on(m, m->point[i].number))
+			from = i + 1;
+	if (m->fenced)
 		return 0;
-	return *ret_from ? surplus - *ret_from : 1;
+	if (from == 0 && is_surplus(m, 0, &info.retention))
+		return 1;
+	while (from < m->points && !is_surplus(m, from, &info.retention))
+		from++;
+	while (from + count < m->points && is_surplus(m, from + count, &info.retention))
+		count++;
+	*ret_from = count ? from : 0;
+	return count;
 }
 
 static void op_retain(struct store_model *m)
@@ -219,7 +230,7 @@ static void op_retain(struct store_model *m)
 	m->asked.goes_from = from;
 	int rc = replica_retain(m->replica, &err);
 	if (rc < 0) {
-		unless_off(m, "retain", &err);
+		model_unless_off(m, "retain", &err);
 		return;
 	}
 	m->asked.goes = 0;
@@ -269,7 +280,7 @@ static void op_policy(struct store_model *m)
 	const struct retention policy = {.points = 1 + (uint32_t)model_draw(m, 6)};
 	struct err err = {0};
 	if (replica_set_retention(m->replica, &policy, &err))
-		unless_off(m, "set the retention", &err);
+		model_unless_off(m, "set the retention", &err);
 }
 
 static void op_grow(struct store_model *m)
@@ -317,27 +328,6 @@ static void op_power_cut(struct store_model *m)
 	model_power_back(m);
 }
 
-static void op_failover(struct store_model *m)
-{
-	struct failover_info failover;
-	struct err err = {0};
-	if (m->points == 0)
-		return;
-	uint64_t number = m->fenced ? m->fenced : m->point[model_draw(m, m->points)].number;
-	m->asked.failover = number;
-	int rc = failover_run(sim_env(m->sim), m->store, m->replica, number, false, &failover, &err);
-	if (rc) {
-		unless_off(m, "failover", &err);
-		return;
-	}
-	m->asked.failover = 0;
-	m->fenced = number;
-	m->did.failovers++;
-	model_session_end(m);
-	if (failover.point != number)
-		model_wrong(m, "failed over to %llu", (unsigned long long)failover.point);
-}
-
 static void op_forget(struct store_model *m)
 {
 	struct err err = {0};
@@ -345,7 +335,7 @@ static void op_forget(struct store_model *m)
 	if (!m->fenced && model_draw(m, 4))
 		return; // rare, unless it is of no use any more
 	for (size_t i = 0; i < m->points; i++)
-		held |= m->point[i].holds != 0;
+		held |= m->point[i].holds || model_tests_on(m, m->point[i].number);
 	m->asked.forget = !held;
 	int rc = store_forget(m->store, "vm1", &err);
 	if (held) {
@@ -353,7 +343,7 @@ static void op_forget(struct store_model *m)
 			model_wrong(m, "forgotten while it is in use: %d", rc);
 		m->did.refused++;
 	} else if (rc) {
-		unless_off(m, "forget", &err);
+		model_unless_off(m, "forget", &err);
 	} else {
 		m->asked.forget = false;
 		model_forget_points(m);
@@ -370,32 +360,37 @@ static void within_a_cut(struct store_model *m, void (*run)(struct store_model *
 		model_power_back(m);
 }
 
-static void op_cycle_cut(struct store_model *m)
-{
-	within_a_cut(m, op_cycle);
-}
-
-static void op_trickle_cut(struct store_model *m)
-{
-	within_a_cut(m, op_trickle);
-}
-
-static void op_retain_cut(struct store_model *m)
-{
-	within_a_cut(m, op_retain);
-}
-
-static void op_failover_cut(struct store_model *m)
-{
-	within_a_cut(m, op_failover);
-}
-
 const struct store_model_op store_model_ops[] = {
-	{"cycle", 30, op_cycle},     {"trickle", 10, op_trickle},    {"disconnect", 4, op_disconnect}, {"retain", 20, op_retain},
-	{"hold", 4, op_hold},	     {"release", 8, op_release},     {"policy", 3, op_policy},	       {"grow", 3, op_grow},
-	{"stranger", 1, op_stranger}, {"full disk", 3, op_full_disk}, {"reopen", 3, op_reopen},	       {"power cut", 3, op_power_cut},
-	{"failover", 1, op_failover}, {"forget", 2, op_forget},	     {"cycle cut", 6, op_cycle_cut},   {"trickle cut", 2, op_trickle_cut},
-	{"retain cut", 6, op_retain_cut}, {"failover cut", 1, op_failover_cut},
+	{"cycle", 32, op_cycle, false},
+	{"trickle", 10, op_trickle, false},
+	{"disconnect", 4, op_disconnect, false},
+	{"retain", 26, op_retain, false},
+	{"hold", 4, op_hold, false},
+	{"release", 8, op_release, false},
+	{"policy", 3, op_policy, false},
+	{"grow", 3, op_grow, false},
+	{"stranger", 1, op_stranger, false},
+	{"full disk", 3, op_full_disk, false},
+	{"reopen", 3, op_reopen, false},
+	{"power cut", 3, op_power_cut, false},
+	{"pin", 3, model_op_pin, false},
+	{"unpin", 6, model_op_unpin, false},
+	{"test start", 3, model_op_test_start, false},
+	{"test stop", 7, model_op_test_stop, false},
+	{"failover", 1, model_op_failover, false},
+	{"rollback", 7, model_op_rollback, false},
+	{"commit", 2, model_op_commit, false},
+	{"forget", 5, op_forget, false},
+	{"cycle cut", 6, op_cycle, true},
+	{"trickle cut", 2, op_trickle, true},
+	{"retain cut", 6, op_retain, true},
+	{"pin cut", 1, model_op_pin, true},
+	{"unpin cut", 1, model_op_unpin, true},
+	{"test start cut", 1, model_op_test_start, true},
+	{"test stop cut", 1, model_op_test_stop, true},
+	{"failover cut", 1, model_op_failover, true},
+	{"rollback cut", 2, model_op_rollback, true},
+	{"commit cut", 1, model_op_commit, true},
 };
 const size_t store_model_op_count = sizeof(store_model_ops) / sizeof(store_model_ops[0]);
 
@@ -410,6 +405,9 @@ void store_model_step(struct store_model *m)
 		at -= op++->weight;
 	assert_true(m->steps < MODEL_HISTORY);
 	m->history[m->steps++] = op->name;
-	op->run(m);
+	if (op->cut)
+		within_a_cut(m, op->run);
+	else
+		op->run(m);
 	store_model_check(m);
 }

@@ -152,6 +152,17 @@ int store_twin_send(struct store_twin *t, unsigned disk, uint64_t index, uint16_
 	return replica_write_block(t->replica, &b, err);
 }
 
+uint64_t store_twin_send_damaged(struct store_twin *twin)
+{
+	static struct wire_damaged damaged;
+	uint64_t sent = 0;
+	replica_damaged(twin->replica, &damaged);
+	for (unsigned i = 0; i < damaged.count; i++)
+		for (uint64_t b = damaged.run[i].first; b < damaged.run[i].first + damaged.run[i].count; b++, sent++)
+			assert_int_equal(store_twin_send(twin, damaged.run[i].disk, b, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	return sent;
+}
+
 int store_twin_zeros(struct store_twin *t, unsigned disk, uint64_t first, uint64_t count, struct err *err)
 {
 	struct wire_zeros zeros = {.disk = (uint16_t)disk, .first = first, .count = count};

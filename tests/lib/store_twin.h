@@ -38,6 +38,8 @@ void store_twin_change(struct store_twin *twin, unsigned disk, uint64_t index, u
 void store_twin_grow(struct store_twin *twin, unsigned disk, uint64_t size);
 // Sends a block as the model has it: the pieces in `mask`, packed with `codec` (plain where it does not get smaller).
 int store_twin_send(struct store_twin *twin, unsigned disk, uint64_t index, uint16_t mask, enum codec codec, struct err *err);
+// In a session: sends whole what the store says is damaged in its newest point, as a source does; how many blocks that were.
+uint64_t store_twin_send_damaged(struct store_twin *twin);
 int store_twin_zeros(struct store_twin *twin, unsigned disk, uint64_t first, uint64_t count, struct err *err); // model, too
 uint64_t store_twin_scrub(struct store_twin *twin, uint64_t point); // to the end; 0: every point. How many mismatches
 void store_twin_keep(struct store_twin *twin, uint32_t points); // the operator's policy: the newest so many, without a floor

@@ -108,6 +108,24 @@ static void table_that_is_cut_short_is_still_told(void **state)
 	assert_non_null(strstr(err.text, "base/vda.digests"));
 }
 
+// As after a test that failed before its end.
+static void bad_disk_that_was_not_ended_is_begun_anew(void **state)
+{
+	struct store_twin *t = *state;
+	struct err err = {0};
+	bad_disk_set(table, 0, BAD_DISK_WHOLE, -EIO);
+	assert_int_equal(open_first(t, &err), -EIO);
+	bad_disk_begin(t->temp.root->env);
+	if (open_first(t, &err))
+		fail_msg("%s", err.text);
+	bad_disk_set(table, 0, BAD_DISK_WHOLE, -EIO);
+	assert_int_equal(open_first(t, &err), -EIO);
+	bad_disk_end();
+	bad_disk_begin(t->temp.root->env);
+	if (open_first(t, &err))
+		fail_msg("%s", err.text);
+}
+
 int main(void)
 {
 	log_init("test_digests", LOG_LEVEL_ERROR);
@@ -117,6 +135,7 @@ int main(void)
 		TEST(scrub_that_meets_a_growth_half_way_breaks_nothing),
 		TEST(table_is_read_without_its_prelude),
 		TEST(table_that_is_cut_short_is_still_told),
+		TEST(bad_disk_that_was_not_ended_is_begun_anew),
 	};
 	return cmocka_run_group_tests_name("digests", tests, NULL, NULL);
 }

@@ -315,13 +315,21 @@ static void read_and_write_that_were_interrupted_are_done_again(void **state)
 static unsigned fsyncs;
 static int fsync_fd = -1;
 static off_t fsync_size;
+static uint64_t sync_silence_ns; // that others see while somebody syncs the image, an hour later
 int fsync(int fd)
 {
 	struct stat st;
 	fsyncs++;
+	sync_silence_ns = image_silent_ns(&image, clock_mono_ns() + HOUR_NS);
 	fsync_fd = fd;
 	fsync_size = fstat(fd, &st) == 0 ? st.st_size : -1;
 	return (int)syscall(SYS_fsync, fd);
+}
+
+int fdatasync(int fd)
+{
+	sync_silence_ns = image_silent_ns(&image, clock_mono_ns() + HOUR_NS);
+	return (int)syscall(SYS_fdatasync, fd);
 }
 
 static void size_of_a_grown_image_is_durable_before_anybody_is_told(void **state)
@@ -383,9 +391,17 @@ ssize_t pwritev2(int fd, const struct iovec *from, int count, off_t off, int fla
 	return -1;
 }
 
-static unsigned own_writes; // by the thread itself
+static uint64_t silent(uint64_t later_ns)
+{
+	return image_silent_ns(&image, clock_mono_ns() + later_ns);
+}
+
+static uint64_t least_silence_ns = UINT64_MAX; // that others see while the thread is in a write, an hour later
+static unsigned own_writes;		       // by the thread itself
 ssize_t pwrite(int fd, const void *from, size_t len, off_t off)
 {
+	if (fd == image.fd && silent(HOUR_NS) < least_silence_ns)
+		least_silence_ns = silent(HOUR_NS);
 	own_writes += fd == image.fd;
 	return syscall(SYS_pwrite64, fd, from, len, off);
 }
@@ -494,6 +510,41 @@ static void disk_that_owes_an_answer_gets_its_writes_by_the_ring(void **state)
 	assert_false(image_sendable(&image, 0, LARGE));
 	image.owed_changes.pending = 0;
 	assert_true(image_has(0, 8192, 0x5a));
+}
+
+// Whatever waits for it, and whatever thread that is; and nobody is asked.
+static void image_that_does_not_answer_is_seen_from_outside(void **state)
+{
+	(void)state;
+	assert_int_equal(silent(HOUR_NS), 0); // nothing is asked of it
+	quick_begin(EOPNOTSUPP);
+	least_silence_ns = UINT64_MAX;
+	assert_int_equal(perform(AIO_WRITE, 0, 4096), 0); // by the thread itself
+	assert_int_equal(own_writes, 1);
+	assert_in_range(least_silence_ns, HOUR_NS, 2 * HOUR_NS);
+	assert_int_equal(silent(HOUR_NS), 0); // it has ended
+	quick_begin(EAGAIN);
+	image.waits = false;
+	assert_int_equal(perform(AIO_WRITE, 0, 8192), 0); // begun by the thread, and left to a worker
+	assert_int_equal(silent(HOUR_NS), 0);
+	struct ending ending = {.aio = {.kind = AIO_SYNC, .done = on_done}};
+	image.backend.submit(&image.backend, &ending.aio);
+	assert_in_range(silent(HOUR_NS), HOUR_NS, 2 * HOUR_NS);
+	while (!ending.ended)
+		assert_int_equal(ring_turn(&ring), 0);
+	assert_int_equal(silent(HOUR_NS), 0);
+	sync_silence_ns = 0; // a thread of a cycle that syncs all of it, before its holes are believed, or makes it larger
+	assert_true(image_settle(&image));
+	assert_in_range(sync_silence_ns, HOUR_NS, 2 * HOUR_NS);
+	struct err err = {0};
+	sync_silence_ns = 0;
+	assert_int_equal(image_extend(&image, image.size, &err), 0);
+	assert_in_range(sync_silence_ns, HOUR_NS, 2 * HOUR_NS);
+	assert_int_equal(silent(HOUR_NS), 0);
+	cold_wait_begins(&image.cold); // or that looks at a hole
+	assert_in_range(silent(HOUR_NS), HOUR_NS, 2 * HOUR_NS);
+	cold_wait_ends(&image.cold);
+	assert_int_equal(silent(HOUR_NS), 0);
 }
 
 static void write_piece(uint64_t off)
@@ -650,6 +701,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(refusal_that_may_have_a_reason_is_not_remembered, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(file_system_that_knows_no_such_write_is_asked_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(disk_that_owes_an_answer_gets_its_writes_by_the_ring, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(image_that_does_not_answer_is_seen_from_outside, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(disk_that_is_not_known_to_be_quick_is_written_by_a_worker, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(change_that_is_owed_is_not_forgotten_for_a_read, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(disk_that_hangs_for_a_cycle_gets_its_writes_by_the_ring, set_up, tear_down),

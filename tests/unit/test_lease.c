@@ -54,7 +54,7 @@ static uint64_t begin(struct fixture *f)
 	struct err err = {0};
 	lease_end(&f->lease);
 	assert_int_equal(lease_begin(&f->lease, f->root, &err), 0);
-	return lease_number(&f->lease);
+	return lease_use(&f->lease);
 }
 
 static void renew(struct fixture *f)
@@ -92,7 +92,18 @@ static void run_is_believed_until_a_moment_after_its_last_renewal(void **state)
 	assert_false(lease_covers(&f->lease, run ^ 1, died));
 	assert_false(lease_covers(&f->lease, 0, died));
 	assert_false(lease_covers(NULL, run, died));
-	assert_false(lease_covers(&f->lease, lease_number(&f->lease), died)); // a run is no judge of itself
+	assert_false(lease_covers(&f->lease, lease_use(&f->lease), died)); // a run is no judge of itself
+}
+
+static void lease_is_for_who_makes_a_state_file(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = {0};
+	assert_int_equal(lease_begin(&f->lease, f->root, &err), 0);
+	assert_false(lease_used(&f->lease));
+	assert_true(lease_use(&f->lease) == f->lease.book.of[0].run);
+	assert_true(lease_used(&f->lease));
+	assert_true(lease_use(NULL) == 0);
 }
 
 static void clock_that_was_set_back_shortens_the_lease(void **state)
@@ -265,6 +276,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ON(run_is_believed_until_a_moment_after_its_last_renewal),
+		ON(lease_is_for_who_makes_a_state_file),
 		ON(clock_that_was_set_back_shortens_the_lease),
 		ON(runs_that_died_at_once_take_nothing_from_the_one_before),
 		ON(power_cut_in_a_renewal_leaves_the_one_before_or_it),

@@ -141,6 +141,7 @@ static void quota_refuses_the_new_point_and_nothing_else(void **state)
 	assert_true(taken >= 2 * MIB / BLOCK_SIZE && taken <= 4 * MIB / BLOCK_SIZE);
 	assert_int_equal(info_of(w, 0)->limited, LIMITED_QUOTA);
 	assert_non_null(strstr(w->info.limited_reason, "quota"));
+	assert_non_null(strstr(w->info.limited_reason, "its next point needs more than 4 MiB")); // else what it has would be less than it may
 	assert_int_equal(w->info.last_point, 1);
 	assert_int_equal(used(w, 0), before);	      // the head's space is back
 	assert_int_equal(send(w, 1, BLOCKS), BLOCKS); // the other one goes on
@@ -185,6 +186,7 @@ static void quota_below_what_is_there_keeps_the_points(void **state)
 	assert_int_equal(replica_set_quota(w->vm[0], MIB, &w->err), 0);
 	assert_int_equal(send(w, 0, 1), 0);
 	assert_int_equal(seal(w, 0), -EDQUOT); // nor an empty one
+	assert_null(strstr(w->err.text, "next point needs"));
 	assert_int_equal(info_of(w, 0)->point_count, 1);
 	replica_session_end(w->vm[0]);
 	replica_session_end(w->vm[1]);
@@ -227,6 +229,51 @@ static void reserve_stays_free_of_heads_and_a_failover_has_it(void **state)
 	assert_int_equal(failover.point, 1);
 	assert_int_equal(replica_unfence(w->vm[0], 0, &w->err), 0);
 	assert_int_equal(info_of(w, 0)->point_count, 1);
+}
+
+// However little is free: it is refused as a whole, and the source may go on; or there are disks.
+static void failover_without_space_for_its_disks_is_none(void **state)
+{
+	struct world *w = *state;
+	struct failover_info failover;
+	unsigned behind_the_fence = 0;
+	assert_int_equal(send(w, 0, 16), 16);
+	assert_int_equal(seal(w, 0), 0);
+	const struct uuid generation = info_of(w, 0)->generation;
+	for (uint64_t bytes = 0;; bytes += 512) {
+		set_free(w, bytes);
+		int rc = failover_run(w->env, w->store, w->vm[0], 0, false, &failover, &w->err);
+		if (rc == 0)
+			break;
+		assert_int_equal(rc, -ENOSPC);
+		behind_the_fence += strstr(w->err.text, "nothing was changed") != NULL;
+		assert_false(info_of(w, 0)->fenced || w->info.broken);
+		assert_true(uuid_equal(&w->info.generation, &generation));
+		assert_int_equal(failover_load(w->env, w->store, "vm1", &failover, NULL), -ENOENT);
+	}
+	assert_true(behind_the_fence > 0);
+	assert_true(info_of(w, 0)->fenced);
+	set_free(w, 64 * MIB);
+	assert_int_equal(replica_unfence(w->vm[0], 0, &w->err), 0);
+	begin_again(w, 0);
+	assert_int_equal(send(w, 0, 1), 1);
+	assert_int_equal(seal(w, 0), 0);
+}
+
+// A fence that was there, as one whose failover was cut short, was perhaps answered: it stands, and who asks again is told.
+static void failover_asked_again_without_space_stays_fenced(void **state)
+{
+	struct world *w = *state;
+	struct failover_info failover;
+	assert_int_equal(send(w, 0, 16), 16);
+	assert_int_equal(seal(w, 0), 0);
+	assert_int_equal(replica_fence(w->vm[0], 1, &w->err), 0);
+	set_free(w, 0);
+	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, false, &failover, &w->err), -ENOSPC);
+	assert_non_null(strstr(w->err.text, "ask again, or take it back (kagami failover vm1 --rollback)"));
+	set_free(w, 64 * MIB);
+	assert_true(info_of(w, 0)->fenced);
+	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, false, &failover, &w->err), 0);
 }
 
 static void fold_on_a_full_disk_has_the_reserve(void **state)
@@ -316,6 +363,8 @@ int main(void)
 		TEST(quota_is_never_exceeded_by_what_is_sealed),
 		TEST(quota_below_what_is_there_keeps_the_points),
 		TEST(reserve_stays_free_of_heads_and_a_failover_has_it),
+		TEST(failover_without_space_for_its_disks_is_none),
+		TEST(failover_asked_again_without_space_stays_fenced),
 		TEST(fold_on_a_full_disk_has_the_reserve),
 		TEST(large_head_that_was_refused_waits_for_room_and_goes_on_by_itself),
 		cmocka_unit_test(used_bytes_are_what_the_files_take),

@@ -7,6 +7,8 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "receiver/chain.h"
+#include "receiver/check.h"
+#include "receiver/list_walk.h"
 #include "receiver/replica.h"
 #include "tests/lib/bad_disk.h"
 #include "tests/lib/store_flip.h"
@@ -167,18 +169,15 @@ static void session_heals(struct store_twin *t, const struct lost *lost)
 {
 	struct wire_damaged damaged;
 	struct replica_info info;
-	uint64_t sent = 0;
 	store_twin_session(t);
 	for (unsigned d = 0; d < STORE_TWIN_DISKS; d++)
 		for (uint64_t b = 0; b < size_blocks(t->open.disk[d].size); b++)
 			assert_int_equal(differs(t, d, b), d == lost->disk && lost->shown[POINTS][b]);
 	replica_damaged(t->replica, &damaged);
 	for (unsigned i = 0; i < damaged.count; i++)
-		for (uint64_t b = damaged.run[i].first; b < damaged.run[i].first + damaged.run[i].count; b++, sent++) {
-			assert_true(lost->shown[POINTS][b]);
-			assert_int_equal(store_twin_send(t, damaged.run[i].disk, b, MASK_FULL, CODEC_ZSTD, NULL), 0);
-		}
-	assert_int_equal(sent, count_of(lost->shown[POINTS]));
+		for (uint64_t b = damaged.run[i].first; b < damaged.run[i].first + damaged.run[i].count; b++)
+			assert_true(damaged.run[i].disk == lost->disk && lost->shown[POINTS][b]);
+	assert_int_equal(store_twin_send_damaged(t), count_of(lost->shown[POINTS]));
 	store_twin_seal(t);
 	replica_info(t->replica, &info);
 	assert_false(info.broken);
@@ -385,12 +384,9 @@ static void overlay_that_holds_fewer_blocks_than_are_missing_says_nothing(void *
 
 // A merge writes all of them down, and so the list of the point that stays names what its overlay has not. When what the point is gets lost, too, that is no
 // contradiction: nothing is proven by it, and the source sends what is unknown.
-static void merged_list_of_unknown_blocks_tells_what_the_point_is(void **state)
+static struct store_twin *unknown_blocks_merge(void)
 {
-	static struct wire_damaged damaged;
-	(void)state;
 	struct store_twin *t = malloc(sizeof(*t));
-	struct replica_info info;
 	assert_non_null(t);
 	points_make(t);
 	sector_and_block_lose(t);
@@ -398,6 +394,14 @@ static void merged_list_of_unknown_blocks_tells_what_the_point_is(void **state)
 	store_twin_keep(t, 1);
 	retain_all(t); // 3 into 4
 	assert_null(replica_point(t->replica, 3));
+	return t;
+}
+
+static void merged_list_of_unknown_blocks_tells_what_the_point_is(void **state)
+{
+	(void)state;
+	struct store_twin *t = unknown_blocks_merge();
+	struct replica_info info;
 	store_flip_at(t, "points/4/point.json", 60);
 	store_flip_at(t, "points/4/point.json.copy", 80);
 	store_twin_reopen(t);
@@ -409,10 +413,7 @@ static void merged_list_of_unknown_blocks_tells_what_the_point_is(void **state)
 	(void)store_twin_scrub(t, 0);
 	assert_int_equal(replica_sound(t->replica, 4, NULL), -EUCLEAN);
 	store_twin_session(t);
-	replica_damaged(t->replica, &damaged);
-	for (unsigned i = 0; i < damaged.count; i++)
-		for (uint64_t b = damaged.run[i].first; b < damaged.run[i].first + damaged.run[i].count; b++)
-			assert_int_equal(store_twin_send(t, damaged.run[i].disk, b, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	(void)store_twin_send_damaged(t);
 	store_twin_seal(t);
 	replica_session_end(t->replica);
 	(void)store_twin_scrub(t, 0);
@@ -424,6 +425,74 @@ static void merged_list_of_unknown_blocks_tells_what_the_point_is(void **state)
 }
 
 // Where it cannot be made durable, no session begins.
+static void on_found(void *context, enum check_kind kind, const char *text)
+{
+	(void)context;
+	print_message("check (%d): %s\n", kind, text);
+}
+
+static bool on_looked(void *context, uint64_t files, uint64_t of)
+{
+	(void)context, (void)files, (void)of;
+	return true;
+}
+
+static uint64_t check_damage(struct store_twin *t)
+{
+	const struct check_watch watch = {.found = on_found, .looked = on_looked};
+	struct check_result result;
+	assert_int_equal(check_protection(t->temp.root, t->temp.dir, "vm1", 0, &watch, &result, NULL), 0);
+	assert_int_equal(result.unreadable, 0);
+	return result.damage;
+}
+
+// Nor is it damage for a check of the store: a lost sector is, until the merge has made quarantine of it.
+static void check_takes_no_merged_list_of_unknown_blocks_for_damage(void **state)
+{
+	(void)state;
+	struct store_twin *t = malloc(sizeof(*t));
+	assert_non_null(t);
+	points_make(t);
+	sector_and_block_lose(t);
+	assert_true(check_damage(t) > 0);
+	store_twin_end(t);
+	free(t);
+	t = unknown_blocks_merge();
+	assert_int_equal(replica_sound(t->replica, 4, NULL), -EUCLEAN);
+	assert_int_equal(check_damage(t), 0);
+	store_twin_end(t);
+	free(t);
+}
+
+// Point 3 holds blocks 8 to 32 of the disk.
+static void block_of_a_known_digest_is_in_the_overlay_too(void **state)
+{
+	(void)state;
+	AUTO_FREE struct store_twin *t = malloc(sizeof(*t));
+	struct env_file *file = NULL;
+	struct qcow2_reader *overlay = NULL;
+	const struct digest known = {{1}};
+	struct list_walk walk;
+	assert_non_null(t);
+	points_make(t);
+	assert_int_equal(env_open(t->temp.root, "vm1/points/3/vdb.qcow2", ENV_READ, &file), 0);
+	assert_int_equal(qcow2_reader_open(file, &overlay, NULL), 0);
+	assert_int_equal(list_walk_begin(&walk, overlay, NULL), 0);
+	assert_int_equal(list_walk_entry(&walk, 7, &known, NULL), -EBADMSG);
+	assert_int_equal(list_walk_entry(&walk, 7, &digest_unknown, NULL), 0);
+	for (uint64_t b = 8; b < 32; b++)
+		assert_int_equal(list_walk_entry(&walk, b, b % 2 ? &known : &digest_unknown, NULL), 0);
+	assert_int_equal(list_walk_end(&walk, NULL), -EBADMSG); // 32 is not named
+	assert_int_equal(list_walk_entry(&walk, 33, &digest_unknown, NULL), -EBADMSG);
+	assert_int_equal(list_walk_entry(&walk, 32, &known, NULL), 0);
+	assert_int_equal(list_walk_entry(&walk, 33, &known, NULL), -EBADMSG);
+	assert_int_equal(list_walk_entry(&walk, 33, &digest_unknown, NULL), 0);
+	assert_int_equal(list_walk_end(&walk, NULL), 0);
+	qcow2_reader_free(overlay);
+	env_close(file);
+	store_twin_end(t);
+}
+
 static void session_waits_until_it_can_be_noted(void **state)
 {
 	(void)state;
@@ -527,6 +596,8 @@ int main(void)
 		cmocka_unit_test(first_sector_says_nothing_that_is_not_known),
 		cmocka_unit_test(overlay_that_holds_fewer_blocks_than_are_missing_says_nothing),
 		cmocka_unit_test(merged_list_of_unknown_blocks_tells_what_the_point_is),
+		cmocka_unit_test(check_takes_no_merged_list_of_unknown_blocks_for_damage),
+		cmocka_unit_test(block_of_a_known_digest_is_in_the_overlay_too),
 		cmocka_unit_test(session_waits_until_it_can_be_noted),
 		cmocka_unit_test(what_comes_and_goes_is_not_lost_unnoted),
 	};

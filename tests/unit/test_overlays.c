@@ -254,15 +254,10 @@ static void refused_from(struct store_twin *t, uint64_t point)
 // What the session tells its source comes whole; then the newest point is sound, and all goes on to its end.
 static void next_sync_makes_it_good(struct store_twin *t, uint64_t point)
 {
-	static struct wire_damaged damaged;
 	struct err err = {0};
 	int rc;
 	store_twin_session(t);
-	replica_damaged(t->replica, &damaged);
-	assert_true(damaged.count > 0);
-	for (unsigned i = 0; i < damaged.count; i++)
-		for (uint64_t b = damaged.run[i].first; b < damaged.run[i].first + damaged.run[i].count; b++)
-			assert_int_equal(store_twin_send(t, damaged.run[i].disk, b, MASK_FULL, CODEC_ZSTD, NULL), 0);
+	assert_true(store_twin_send_damaged(t) > 0);
 	store_twin_seal(t);
 	replica_session_end(t->replica);
 	assert_int_equal(replica_sound(t->replica, POINTS + 1, NULL), 0);
@@ -404,22 +399,29 @@ static void fence_keeps_it_as_it_is(void **state)
 	assert_false(file_there(t, "points/3/vda.qcow2.damaged"));
 }
 
+// While somebody reads point 4. Whether any was.
+static bool mends_under_a_reader(struct store_twin *t, struct err *err)
+{
+	uint64_t held = 0;
+	bool mended = false;
+	int rc;
+	assert_int_equal(replica_hold(t->replica, 4, &held, err), 0);
+	{
+		LOCK_SCOPE(&t->replica->lock); // which an assertion that fails would leave locked
+		rc = overlays_mend(t->replica, false, &mended, err);
+	}
+	assert_int_equal(rc, -EBUSY);
+	replica_release(t->replica, 4);
+	return mended;
+}
+
 static void reader_keeps_it_as_it_is(void **state)
 {
 	struct store_twin *t = *state;
 	struct err err = {0};
-	uint64_t held = 0;
-	bool mended = false;
-	int rc;
 	cut_off(t, "points/3/vda.qcow2", 65536);
-	assert_int_equal(replica_hold(t->replica, 4, &held, &err), 0);
-	{
-		LOCK_SCOPE(&t->replica->lock);
-		rc = overlays_mend(t->replica, false, &mended, &err);
-	}
-	assert_int_equal(rc, -EBUSY);
+	bool mended = mends_under_a_reader(t, &err);
 	assert_false(mended || file_there(t, "points/3/vda.qcow2.damaged"));
-	replica_release(t->replica, 4);
 	assert_int_equal(store_twin_scrub(t, 0) > 0, true); // now it is found, and replaced
 	assert_true(file_there(t, "points/3/vda.qcow2.damaged"));
 	refused_from(t, 3);
@@ -430,20 +432,11 @@ static void disk_behind_one_that_is_in_use_is_made_good(void **state)
 {
 	struct store_twin *t = *state;
 	struct err err = {0};
-	uint64_t held = 0;
-	bool mended = false;
-	int rc;
 	cut_off(t, "points/3/vda.qcow2", 65536);
 	store_flip_at(t, "points/3/vdb.qcow2", 2);
-	assert_int_equal(replica_hold(t->replica, 4, &held, &err), 0);
-	{
-		LOCK_SCOPE(&t->replica->lock);
-		rc = overlays_mend(t->replica, false, &mended, &err);
-	}
-	assert_int_equal(rc, -EBUSY);
+	bool mended = mends_under_a_reader(t, &err);
 	assert_non_null(strstr(err.text, "points/3/vda.qcow2"));
 	assert_true(mended && !file_there(t, "points/3/vda.qcow2.damaged"));
-	replica_release(t->replica, 4);
 	assert_int_equal(store_twin_scrub(t, 0) > 0, true);
 	refused_from(t, 3);
 }
@@ -554,6 +547,82 @@ static void fold_under_a_damaged_header_makes_it_good(void **state)
 	not_broken(t);
 }
 
+// What a fold lacks where it changes the names, or the disk does not give back: nothing was written that a crash would not have left, so it is done later.
+static void fold_that_lacks_something_at_the_names_is_done_later(void **state)
+{
+	static const struct {
+		const char *at;
+		int code;
+	} cases[] = {{"points/3/vda.qcow2", -EMFILE}, {"points/3/vdb.qcow2", -ENFILE}, {"points/3/vda.qcow2", -ENOMEM}, {"points/3/vdb.qcow2", -EIO},
+		     {"vm1/trash/2", -ENOSPC},	      {"vm1/trash/2", -EDQUOT}};
+	(void)state;
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct store_twin *t = calloc(1, sizeof(*t));
+		struct err err = {0};
+		assert_non_null(t);
+		begin(t, true);
+		bad_disk_begin(t->temp.root->env);
+		store_twin_keep(t, 2);
+		if (strstr(cases[i].at, "trash"))
+			bad_disk_unname(cases[i].at, cases[i].code);
+		else
+			bad_disk_refuse(cases[i].at, 0, cases[i].code);
+		assert_int_equal(replica_retain(t->replica, &err), cases[i].code == -EDQUOT ? -ENOSPC : cases[i].code);
+		assert_true(bad_disk_hits() > 0);
+		store_twin_session(t); // and commits go on
+		point_add(t, POINTS + 1);
+		replica_session_end(t->replica);
+		bad_disk_heal();
+		all_sound(t); // the point that it was about is there, and what stands on it
+		while (retain(t) == 1)
+			;
+		not_broken(t);
+		assert_int_equal(t->replica->point_count, 2);
+		assert_int_equal(store_twin_scrub(t, 0), 0);
+		assert_true(store_twin_check(t, false));
+		store_twin_reopen(t);
+		not_broken(t);
+		bad_disk_end();
+		store_twin_end(t);
+		free(t);
+	}
+}
+
+// A merge without space for a name: before the exchange it was not begun; after it recovery ends it, by itself, when there is space.
+static void merge_without_space_for_a_name_goes_on_when_there_is_some(void **state)
+{
+	static const char *const at[] = {"vm1/points/4", "vm1/trash/4.3", "vm1/trash/3"};
+	(void)state;
+	for (size_t i = 0; i < COUNT(at); i++) {
+		struct store_twin *t = calloc(1, sizeof(*t));
+		struct err err = {0};
+		assert_non_null(t);
+		begin(t, true);
+		bad_disk_begin(t->temp.root->env);
+		assert_int_equal(replica_pin(t->replica, 2, "", &err), 0);
+		store_twin_keep(t, 1);
+		bad_disk_unname(at[i], -ENOSPC);
+		assert_true(replica_retain(t->replica, &err) < 0);
+		assert_true(bad_disk_hits() > 0);
+		assert_int_equal(replica_is_broken(t->replica), i > 0);
+		bad_disk_heal();
+		t->replica->mend_ns = 0;
+		assert_int_equal(replica_mend(t->replica), i > 0);
+		not_broken(t);
+		while (retain(t) == 1)
+			;
+		not_broken(t);
+		assert_int_equal(t->replica->point_count, 2);
+		assert_int_equal(store_twin_scrub(t, 0), 0);
+		assert_true(store_twin_check(t, false));
+		store_twin_reopen(t);
+		not_broken(t);
+		bad_disk_end();
+		store_twin_end(t);
+		free(t);
+	}
+}
+
 // Each slice meets it again: all overlays are looked at under the lock, so not each time.
 static void one_that_cannot_be_made_good_is_not_looked_at_with_each_slice(void **state)
 {
@@ -653,6 +722,8 @@ int main(void)
 		TEST(quarantine_comes_first),
 		cmocka_unit_test(what_keeps_it_from_being_made_good_is_named_and_passes),
 		cmocka_unit_test(fold_that_cannot_make_it_good_now_is_done_later),
+		cmocka_unit_test(fold_that_lacks_something_at_the_names_is_done_later),
+		cmocka_unit_test(merge_without_space_for_a_name_goes_on_when_there_is_some),
 		TEST(fold_under_a_damaged_header_makes_it_good),
 		TEST(one_that_cannot_be_made_good_is_not_looked_at_with_each_slice),
 		TEST(refcounts_matter_to_nobody_who_reads),

@@ -163,13 +163,34 @@ static void mbr_follows_logical_partitions_from_number_five(void **state)
 	assert_null(table.note);
 }
 
-static void a_chain_of_logical_partitions_that_loops_ends(void **state)
+static void a_chain_of_logical_partitions_that_loops_lists_each_once(void **state)
 {
 	struct image *image = *state;
 	struct partition_table table;
 	put_mbr(image->bytes, 0, 0x0f, 100, 1000);
 	put_mbr(image->bytes + 100 * 512, 0, 0x83, 10, 90);
 	put_mbr(image->bytes + 100 * 512, 1, 0x05, 0, 300);
+	assert_int_equal(read_table(image, &table, NULL), 0);
+	assert_int_equal(table.count, 1);
+	assert_non_null(table.note);
+	put_mbr(image->bytes + 100 * 512, 1, 0x05, 200, 300); // back to the first by way of another
+	put_mbr(image->bytes + 300 * 512, 0, 0x83, 5, 50);
+	put_mbr(image->bytes + 300 * 512, 1, 0x05, 0, 300);
+	assert_int_equal(read_table(image, &table, NULL), 0);
+	assert_int_equal(table.count, 2);
+	assert_non_null(table.note);
+}
+
+static void a_chain_of_logical_partitions_that_is_longer_than_any_ends(void **state)
+{
+	struct image *image = *state;
+	struct partition_table table;
+	uint32_t extended = 100, most = DISK / 512 - extended;
+	put_mbr(image->bytes, 0, 0x0f, extended, most);
+	for (uint32_t i = 0; i <= LOGICAL_MAX; i++) {
+		put_mbr(image->bytes + (extended + i) * 512, 0, 0x83, 1, 1);
+		put_mbr(image->bytes + (extended + i) * 512, 1, 0x05, i + 1, 1);
+	}
 	assert_int_equal(read_table(image, &table, NULL), 0);
 	assert_int_equal(table.count, LOGICAL_MAX);
 	assert_non_null(table.note);
@@ -376,7 +397,8 @@ int main(void)
 		TEST(an_empty_disk_has_no_table),
 		TEST(mbr_lists_primary_partitions_by_number),
 		TEST(mbr_follows_logical_partitions_from_number_five),
-		TEST(a_chain_of_logical_partitions_that_loops_ends),
+		TEST(a_chain_of_logical_partitions_that_loops_lists_each_once),
+		TEST(a_chain_of_logical_partitions_that_is_longer_than_any_ends),
 		TEST(a_chain_of_logical_partitions_that_leaves_the_disk_keeps_what_was_found),
 		TEST(partitions_past_the_end_of_the_disk_are_left_out),
 		TEST(partitions_that_overlap_are_listed_as_they_are),

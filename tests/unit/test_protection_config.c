@@ -302,6 +302,41 @@ static void agent_settings_are_kept_and_damaged_ones_refused(void **state)
 	}
 }
 
+// A removal that fails at any step is ended by the next try, and what was removed does not come back with the power.
+static void removal_that_failed_is_ended_by_the_next_try(void **state)
+{
+	struct fixture *f = *state;
+	struct env_stat st;
+	unsigned failed = 0;
+	save(f);
+	assert_int_equal(env_sync_dir(f->root, "."), 0);
+	sim_settle(f->sim);
+	env_root_close(f->root);
+	for (uint64_t op = 0;; op++) {
+		sim_save(f->sim);
+		assert_int_equal(env_root_open(sim_env(f->sim), "/", &f->root), 0);
+		sim_fail_at(f->sim, sim_ops(f->sim) + op, -EIO, false);
+		int rc = protection_remove(f->root, "vm1", &f->err);
+		bool reached = sim_has_failed(f->sim);
+		sim_fail_at(f->sim, SIM_NEVER, 0, false);
+		failed += rc != 0;
+		assert_true(rc == 0 || reached);
+		assert_int_equal(protection_remove(f->root, "vm1", &f->err), 0);
+		assert_int_equal(env_stat(f->root, "protections/vm1", &st), -ENOENT);
+		env_root_close(f->root);
+		sim_power_off(f->sim);
+		sim_power_on(f->sim);
+		assert_int_equal(env_root_open(sim_env(f->sim), "/", &f->root), 0);
+		assert_int_equal(env_stat(f->root, FILE_NAME, &st), -ENOENT);
+		if (!reached)
+			break;
+		env_root_close(f->root);
+		sim_restore(f->sim);
+		sim_drop(f->sim);
+	}
+	assert_true(failed >= 5); // unlink, sync, list, rmdir, sync
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -313,6 +348,7 @@ int main(void)
 		TEST(every_truncation_is_refused),
 		TEST(member_that_is_missing_is_named),
 		TEST(member_that_is_wrong_is_refused),
+		TEST(removal_that_failed_is_ended_by_the_next_try),
 		cmocka_unit_test_setup_teardown(settings_that_are_not_there_are_the_defaults, setup, teardown),
 		cmocka_unit_test_setup_teardown(agent_settings_are_kept_and_damaged_ones_refused, setup, teardown),
 	};

@@ -89,7 +89,7 @@ static uint64_t size_of(const struct world *w, bool grown)
 
 static struct image_identity identity_of(const struct world *w, bool grown)
 {
-	return (struct image_identity){1, 2, size_of(w, grown), 4, 5, 3, false};
+	return (struct image_identity){1, 2, size_of(w, grown), 4, 5, 3, true, false};
 }
 
 static struct state_position expected_of(const struct world *w)

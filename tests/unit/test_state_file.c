@@ -40,7 +40,7 @@ static void begin(struct fixture *f)
 {
 	f->position = (struct state_position){.protection = {{1}}, .generation = {{2}}, .point = 7, .last_cut = {{3}},
 					      .pending_cut = {{4}}};
-	f->identity = (struct image_identity){.device = 5, .inode = 6, .size = DISK_SIZE, .mtime_ns = 7000000001, .ctime_ns = -8};
+	f->identity = (struct image_identity){.device = 5, .inode = 6, .size = DISK_SIZE, .mtime_ns = 7000000001, .ctime_ns = -8, .times_tell = true};
 	assert_int_equal(dirty_init(&f->truth, DISK_SIZE), 0);
 	assert_int_equal(env_mkdir(f->root, "protections"), 0);
 	assert_int_equal(env_mkdir(f->root, "protections/vm1"), 0);
@@ -393,6 +393,15 @@ static void image_that_was_taken_back_behind_the_newest_position_is_seen(void **
 	f->identity.ctime_ns -= 3600 * SECOND; // the clock was set back, and our own changes have such times from now on
 	state_file_saw(file, &f->identity);
 	assert_int_equal(state_file_position(file, &f->position, &err), 0);
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	state_file_close(file);
+	f->identity.born_ns = 0; // as on a file system that keeps no birth
+	file = run_begin(f);
+	state_file_saw(file, &f->identity);
+	assert_int_equal(state_file_position(file, &f->position, &err), 0);
+	f->identity.ctime_ns -= 61 * SECOND;
+	assert_int_equal(judge(f, true), SYNC_IMAGE_CHANGED);
+	f->identity.times_tell = false; // a block device has numbers there
 	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
 	state_file_close(file);
 }

@@ -477,6 +477,32 @@ static void run_lives_and_dies(struct lease *own)
 	lease_end(lease);
 }
 
+// Else it would say `runs` for a run that lives on and serves it not: what others write from then on would pass for the agent's own.
+static void start_that_came_to_nothing_leaves_a_file_that_says_so(void **state)
+{
+	(void)state;
+	commit(5);
+	clear_all_but(3);
+	restart(SYNC_UNCLEAN_STOP);
+	tracking_abandon(p);
+	restart(SYNC_NONE); // region 3 is in the map
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), REGION_SIZE);
+	writes_fail(true);
+	tracking_abandon(p);
+	writes_fail(false);
+	struct err err = {0};
+	end();
+	assert_int_equal(begin(false, &err), 0);
+	assert_true(p->sync == SYNC_TRACKING_LOST || p->sync == SYNC_STATE_MISSING);
+	commit(6);
+	end();
+	struct protection_place place = {.env = env_posix(), .state = temp.root, .run_dir = temp.dir};
+	static struct protection_config config = {.name = "vm1", .disk_count = 1, .disk = {{.name = "vda"}}};
+	tracking_disown(&place, &config);
+	assert_int_equal(begin(false, &err), 0);
+	assert_int_equal(p->sync, SYNC_TRACKING_LOST);
+}
+
 // B1: after a reboot there is no note of rest. The agent's own last change is of before the end of its lease.
 static void change_after_the_lease_of_a_run_that_died_is_anothers(void **state)
 {
@@ -561,6 +587,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(note_of_state_that_is_damaged_is_against_every_file_and_one_of_another_boot_against_none, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(kill_between_the_note_and_the_file_leaves_both_good, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(start_after_a_kill_compares_what_is_on_the_disk_and_not_the_cache, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(start_that_came_to_nothing_leaves_a_file_that_says_so, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(change_after_the_lease_of_a_run_that_died_is_anothers, set_up, tear_down),
 		cmocka_unit_test(files_that_are_a_step_apart_join_and_others_do_not),
 	};

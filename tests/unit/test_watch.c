@@ -278,18 +278,19 @@ static void health_tells_each_reason_once_and_the_worst_first(void **state)
 	char why[HEALTH_WHY];
 	json_t *json = parse("{\"name\": \"vm\", \"state\": \"paused\", \"age_ms\": 2000, \"rpo_ms\": 1000, \"reason\": \"disk vda: EIO\","
 			     " \"disks\": [{\"name\": \"vda\", \"error\": \"EIO\", \"tracking_lost\": true, \"tracking_error\": \"ENOSPC\"},"
-			     " {\"name\": \"vdb\", \"holes_disbelieved\": \"it lied\"}]}");
+			     " {\"name\": \"vdb\", \"silent\": \"it hangs\", \"holes_disbelieved\": \"it lied\"}]}");
 	static const char *const wanted[][2] = {
 		{"critical", "the newest point is 2 s old, 200% of the RPO of 1 s: disk vda: EIO"}, // so the disk is said
 		{"warning", "disk vda: its tracking is lost: ENOSPC"},
+		{"warning", "disk vdb: it hangs"},
 		{"warning", "disk vdb: no hole of it is believed: it lied"},
 		{"warning", "paused: disk vda: EIO"},
 	};
 	health_tell(json, false);
 	assert_string_equal(json_string_value(json_object_get(json, "health")), "critical");
 	json_t *told = json_object_get(json, "why");
-	assert_int_equal(json_array_size(told), 4);
-	for (size_t i = 0; i < 4; i++) {
+	assert_int_equal(json_array_size(told), 5);
+	for (size_t i = 0; i < 5; i++) {
 		assert_string_equal(json_string_value(json_object_get(json_array_get(told, i), "level")), wanted[i][0]);
 		assert_string_equal(json_string_value(json_object_get(json_array_get(told, i), "text")), wanted[i][1]);
 	}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent beside an image that hangs: whatever fails, whoever asked for it has an answer, and a way to close within bounds.
+#include "replicator/agent.h"
+
+#include "base/log.h"
+#include "replicator/protection_config.h"
+#include "replicator/roll.h"
+#include "tests/lib/twin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { HANGS_S = 20, START_WAIT_S = 2, TRIES = 5 };
+#define NO_STACK ((size_t)1 << 50) // of a thread: more than there are addresses
+
+static sem_t go_on;
+static atomic_bool hangs, is_hung, no_threads;
+
+static bool is_image(int fd)
+{
+	char of[64], path[512];
+	(void)snprintf(of, sizeof(of), "/proc/self/fd/%d", fd);
+	ssize_t len = readlink(of, path, sizeof(path));
+	return len > 10 && memcmp(path + len - 10, "/image.raw", 10) == 0;
+}
+
+static void default_stack(size_t bytes)
+{
+	pthread_attr_t attributes;
+	assert_int_equal(pthread_attr_init(&attributes), 0);
+	assert_int_equal(pthread_attr_setstacksize(&attributes, bytes), 0);
+	assert_int_equal(pthread_setattr_default_np(&attributes), 0);
+	(void)pthread_attr_destroy(&attributes);
+}
+
+// In the place of the system's: the first that is asked of an image hangs. Where that was waited for without a bound, it ends all the same.
+int flock(int fd, int operation)
+{
+	if (atomic_load(&hangs) && is_image(fd)) {
+		struct timespec until;
+		if (atomic_load(&no_threads))
+			default_stack(NO_STACK);
+		atomic_store(&is_hung, true);
+		(void)clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += HANGS_S;
+		(void)sem_timedwait(&go_on, &until);
+		atomic_store(&is_hung, false);
+	}
+	return (int)syscall(SYS_flock, fd, operation);
+}
+
+struct fixture {
+	struct temp temp;
+	char state[300], run[300];
+	struct roll roll;
+	size_t stack;
+	struct err err;
+};
+
+static void protect(struct fixture *f)
+{
+	struct env_root *root = NULL;
+	struct protection_config *config = calloc(1, sizeof(*config));
+	*config = (struct protection_config){.name = "vm1", .uuid = {{1}}, .generation = {{2}}, .site = "dr", .rpo_ms = 3600000, .points_keep = 2,
+					     .codec = CODEC_ZSTD, .digest = {.kind = DIGEST_XXH3}, .settings = {.rpo_ms = 3600000, .objective_ppm = OBJECTIVE_PPM_DEFAULT},
+					     .disk_count = 1, .disk = {{.name = "vda"}}};
+	(void)snprintf(config->disk[0].path, sizeof(config->disk[0].path), "%s/image.raw", f->temp.dir);
+	int fd = open(config->disk[0].path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0 && ftruncate(fd, 1 << 20) == 0);
+	(void)close(fd);
+	assert_int_equal(env_root_open(env_posix(), f->state, &root), 0);
+	assert_int_equal(env_mkdir(root, "protections"), 0);
+	assert_int_equal(env_mkdir(root, "protections/vm1"), 0);
+	assert_int_equal(protection_config_save(root, config, &f->err), 0);
+	env_root_close(root);
+	free(config);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	pthread_attr_t attributes;
+	temp_open(&f->temp);
+	(void)snprintf(f->state, sizeof(f->state), "%s/state", f->temp.dir);
+	(void)snprintf(f->run, sizeof(f->run), "%s/run", f->temp.dir);
+	f->roll = (struct roll)ROLL_INITIALIZER;
+	assert_int_equal(env_mkdir(f->temp.root, "state"), 0);
+	assert_int_equal(pthread_getattr_default_np(&attributes), 0);
+	assert_int_equal(pthread_attr_getstacksize(&attributes, &f->stack), 0);
+	(void)pthread_attr_destroy(&attributes);
+	protect(f);
+	assert_int_equal(sem_init(&go_on, 0, 0), 0);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	temp_close(&f->temp);
+	(void)sem_destroy(&go_on);
+	free(f);
+	return 0;
+}
+
+static int open_agent(struct fixture *f, struct agent **ret_agent)
+{
+	const struct agent_config config = {
+		.state_path = f->state, .run_dir = f->run, .cycles = 1, .syncs = 1, .roll = &f->roll, .start_wait_s = START_WAIT_S};
+	return agent_open(&config, ret_agent, &f->err);
+}
+
+static void go_on_and_close(struct fixture *f, struct agent *agent)
+{
+	default_stack(f->stack);
+	atomic_store(&hangs, false);
+	(void)sem_post(&go_on);
+	agent_close(agent);
+	while (sem_trywait(&go_on) == 0)
+		continue;
+}
+
+// The ticker does not start, while a protection opens its disks in a thread of its own: the close would wait for that.
+static void a_start_that_fails_late_is_closed_by_who_has_a_bound_for_it(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	int rc = 0;
+	for (int i = 0; rc == 0 && i < TRIES; i++) { // one that was too busy to come to its image in time
+		atomic_store(&no_threads, true);
+		atomic_store(&hangs, true);
+		rc = open_agent(f, &agent);
+		if (rc == 0)
+			go_on_and_close(f, agent);
+	}
+	assert_int_equal(rc, -EAGAIN);
+	assert_true(atomic_load(&is_hung)); // nobody waited for it
+	assert_non_null(agent);
+	go_on_and_close(f, agent);
+	atomic_store(&no_threads, false);
+	assert_int_equal(open_agent(f, &agent), 0); // nothing of it was left
+	agent_close(agent);
+}
+
+// What fails before there is anything to wait for is closed likewise.
+static void a_start_that_fails_early_is_closed_likewise(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL, *second = NULL;
+	assert_int_equal(open_agent(f, &agent), 0);
+	assert_int_equal(open_agent(f, &second), -EBUSY);
+	agent_close(second);
+	agent_close(agent);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_start_that_fails_late_is_closed_by_who_has_a_bound_for_it, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_start_that_fails_early_is_closed_likewise, setup, teardown),
+	};
+	return cmocka_run_group_tests_name("agent", tests, NULL, NULL);
+}
