@@ -147,6 +147,15 @@ static int put_certain(const struct cycle *cycle, const struct uuid *cut, struct
 	return rc ? err_sys(err, rc, "say what is certain") : 0;
 }
 
+// Until the receiver's host has it all the time is the line's: megabytes may wait in the socket. Then it is the receiver's.
+static int await_committed(const struct cycle *cycle, struct wire_frame *ret_frame, struct wire_failure *ret_failure, struct err *err)
+{
+	channel_drain(cycle->channel);
+	(void)sender_stage(ship_sender(cycle->ship), RPO_STAGE_APPLY);
+	cycle->on_stage(cycle->context, CYCLE_COMMITTING);
+	return channel_expect(cycle->channel, WIRE_COMMITTED, SEAL_ANSWER_MS, ret_frame, ret_failure, err);
+}
+
 static int seal(const struct cycle *cycle, uint64_t wire_start, struct cycle_report *report, struct err *err)
 {
 	report->wire_bytes = channel_bytes_out(cycle->channel) - wire_start;
@@ -160,12 +169,12 @@ static int seal(const struct cycle *cycle, uint64_t wire_start, struct cycle_rep
 		.blocks_sent = report->ship.sent_blocks + report->ship.zero_blocks,
 		.wire_bytes = report->wire_bytes,
 	};
-	cycle->on_stage(cycle->context, CYCLE_COMMITTING);
+	cycle->on_stage(cycle->context, CYCLE_SEALING);
 	cycle->on_seal(cycle->context, &report->cut);
 	int rc = put_certain(cycle, &report->cut, err);
 	if (rc)
 		return rc;
-	enum rpo_stage was = sender_stage(ship_sender(cycle->ship), RPO_STAGE_APPLY);
+	enum rpo_stage was = sender_stage(ship_sender(cycle->ship), RPO_STAGE_NETWORK);
 	void *to = channel_room(cycle->channel, WIRE_FRAME_MAX);
 	if (!to)
 		return channel_flush(cycle->channel, err);
@@ -175,7 +184,7 @@ static int seal(const struct cycle *cycle, uint64_t wire_start, struct cycle_rep
 		rc = channel_flush(cycle->channel, err);
 	struct wire_frame frame;
 	if (rc == 0)
-		rc = channel_expect(cycle->channel, WIRE_COMMITTED, SEAL_ANSWER_MS, &frame, &report->failure, err);
+		rc = await_committed(cycle, &frame, &report->failure, err);
 	(void)sender_stage(ship_sender(cycle->ship), was);
 	if (rc)
 		return rc;

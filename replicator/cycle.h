@@ -69,7 +69,7 @@ uint64_t cycle_little(const struct cycle_lore *lore); // bytes; NULL: CYCLE_PREC
 struct cycle_report;
 void cycle_learn(struct cycle_lore *lore, const struct cycle_report *report);
 
-enum cycle_stage { CYCLE_CUTTING, CYCLE_SHIPPING, CYCLE_COMMITTING };
+enum cycle_stage { CYCLE_CUTTING, CYCLE_SHIPPING, CYCLE_SEALING, CYCLE_COMMITTING }; // sealing: the line still carries; committing: the receiver has it all
 
 struct cycle {
 	struct env *env;

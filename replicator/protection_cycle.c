@@ -139,7 +139,7 @@ static void on_stage(void *context, enum cycle_stage stage)
 	pace_pass(p, stage == CYCLE_SHIPPING);
 	if (stage == CYCLE_CUTTING)
 		stages_cut(p);
-	if (stage == CYCLE_COMMITTING) // so that the receiver knows where the time of this point went
+	if (stage == CYCLE_SEALING) // so that the receiver knows where the time of this point went
 		report_send(p, WIRE_REPORT_RUNNING, REPORT_WITH_WHAT_FOLLOWS);
 	enum protection_state state = stage == CYCLE_CUTTING	  ? STATE_CUTTING
 				      : stage == CYCLE_COMMITTING ? STATE_COMMITTING

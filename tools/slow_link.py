@@ -9,6 +9,7 @@ and counts from 64 KiB on: so the second is how long a sender had something to s
 import asyncio
 import collections
 import signal
+import socket
 import sys
 
 listen_port, port = int(sys.argv[1]), int(sys.argv[2])
@@ -92,7 +93,11 @@ async def main():
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, figures)
-    server = await asyncio.start_server(serve, "127.0.0.1", listen_port, limit=CHUNK)
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, HOLD)  # else megabytes wait there, and the sender takes them for delivered
+    listener.bind(("127.0.0.1", listen_port))
+    server = await asyncio.start_server(serve, sock=listener, limit=CHUNK)
     async with server:
         await stop.wait()
     figures()

@@ -14,6 +14,7 @@ enum {
 	IN_SIZE = 2 * WIRE_FRAME_MAX,
 	REFUSE_LINGER_MS = 3000,
 	LOOK_MS = 1000, // while it waits: whether anything moves
+	DRAIN_MS = 20,	// while it waits for that alone: whether all is there
 };
 
 struct channel {
@@ -224,6 +225,38 @@ static int answer_ping(struct channel *channel, struct err *err)
 		return err_sys(err, channel->failed, "send");
 	(void)channel_put(channel, wire_put_empty(to, WIRE_HEADER_SIZE, WIRE_PONG));
 	return channel_flush(channel, err);
+}
+
+// Whether there is something that a caller must see: PONG and ACK come by themselves, and are taken.
+static bool has_answer(struct channel *channel)
+{
+	struct wire_frame frame;
+	while (channel_ready(channel)) {
+		if (channel->failed || wire_frame_next(channel->in + channel->in_at, channel->in_len - channel->in_at, &frame) != 1)
+			return true;
+		if (frame.type != WIRE_PONG && (frame.type != WIRE_ACK || wire_get_ack(&frame, &channel->acked)))
+			return true;
+		channel->in_at += WIRE_HEADER_SIZE + frame.len;
+	}
+	return false;
+}
+
+void channel_drain(struct channel *channel)
+{
+	const struct channel_transport_ops *ops = channel->transport->ops;
+	int64_t moved_ms = now_ms(channel);
+	(void)channel_moves(channel);
+	while (ops->bytes_left(channel->transport) > CHANNEL_SMALL && !has_answer(channel)) {
+		int64_t look_ms = now_ms(channel) + DRAIN_MS;
+		int rc = channel_fill(channel, look_ms, NULL);
+		int64_t now = now_ms(channel);
+		if (rc == -ETIMEDOUT && now < look_ms) // it is dead, and waits no more
+			return;
+		if (channel_moves(channel))
+			moved_ms = now;
+		else if (now - moved_ms >= CHANNEL_STALL_MS)
+			return;
+	}
 }
 
 // As channel_get(), but 0 only after `timeout_ms` in which nothing moved: a large frame may take longer, either way.

@@ -67,6 +67,10 @@ int channel_expect(struct channel *channel, enum wire_type type, int timeout_ms,
 // the peer's host took some. A link may need minutes for one frame, and lives. To be asked about every second.
 bool channel_moves(struct channel *channel);
 
+// Waits until the peer's host has what was flushed, all but CHANNEL_SMALL bytes; or an answer came (not PONG or ACK); or nothing has moved for CHANNEL_STALL_MS, or the
+// connection has failed. What follows says which: until this returns it is the link that is waited for, then the peer.
+void channel_drain(struct channel *channel);
+
 // The newest ACK that came so far; all zeros before the first.
 const struct wire_ack *channel_acked(const struct channel *channel);
 

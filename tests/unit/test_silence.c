@@ -227,6 +227,55 @@ static void an_answer_is_waited_for_while_the_question_trickles_out(void **state
 	assert_in_range(line.now_ms, BODY * 1000 / RATE + CHANNEL_STALL_MS, BODY * 1000 / RATE + CHANNEL_STALL_MS + 3000);
 }
 
+// So that a thin line is not taken for a receiver that is slow to commit.
+static void what_is_on_its_way_is_waited_for_and_no_longer(void **state)
+{
+	(void)state;
+	line.room = BODY;
+	line.out_from_ms = line.now_ms;
+	assert_int_equal(send_bytes(BODY), 0);
+	assert_true(line.now_ms < 2000);
+	line.in_len = wire_put_empty(line.in, sizeof(line.in), WIRE_PONG); // is no answer, as an ACK is none
+	line.in_from_ms = line.now_ms;
+	channel_drain(channel);
+	int64_t all_ms = 1000 + (int64_t)BODY * 1000 / RATE;
+	assert_in_range(line.now_ms, all_ms - CHANNEL_SMALL * 1000 / RATE - 1000, all_ms + 1000);
+	int64_t then_ms = line.now_ms;
+	channel_drain(channel);
+	assert_true(line.now_ms == then_ms);
+	assert_int_equal(expect(CHANNEL_STALL_MS), -ETIMEDOUT); // the connection lives, and the answer may still come
+}
+
+static void what_is_on_its_way_to_nobody_is_waited_for_30_s(void **state)
+{
+	(void)state;
+	line.room = BODY;
+	line.out_from_ms = line.now_ms;
+	line.out_until_ms = 50 * 1000;
+	assert_int_equal(send_bytes(BODY), 0);
+	channel_drain(channel);
+	assert_in_range(line.now_ms, 50 * 1000 + CHANNEL_STALL_MS - 1000, 50 * 1000 + CHANNEL_STALL_MS + 1000);
+	line.dead = true;
+	int64_t then_ms = line.now_ms;
+	channel_drain(channel);
+	assert_true(line.now_ms == then_ms);
+}
+
+// A refusal may come while much is still unsent.
+static void answer_ends_the_wait_for_what_is_on_its_way(void **state)
+{
+	(void)state;
+	line.room = BODY;
+	line.out_from_ms = line.now_ms;
+	assert_int_equal(send_bytes(BODY), 0);
+	line.in_len = wire_put_empty(line.in, sizeof(line.in), WIRE_PONG); // which is none
+	line.in_len += wire_put_empty(line.in + line.in_len, sizeof(line.in) - line.in_len, WIRE_COMMITTED);
+	line.in_from_ms = line.out_from_ms = line.now_ms;
+	channel_drain(channel);
+	assert_true(line.now_ms < 3000 && line.in_at == line.in_len);
+	assert_int_equal(expect(1), 0);
+}
+
 static void a_peer_that_takes_nothing_is_given_up_after_30_s(void **state)
 {
 	(void)state;
@@ -277,6 +326,9 @@ int main(void)
 		TEST(a_frame_of_which_nothing_comes_any_more_is_given_up_after_30_s),
 		TEST(what_trickles_out_is_waited_for),
 		TEST(an_answer_is_waited_for_while_the_question_trickles_out),
+		TEST(what_is_on_its_way_is_waited_for_and_no_longer),
+		TEST(what_is_on_its_way_to_nobody_is_waited_for_30_s),
+		TEST(answer_ends_the_wait_for_what_is_on_its_way),
 		TEST(a_peer_that_takes_nothing_is_given_up_after_30_s),
 		TEST(small_messages_that_are_taken_are_no_sign_of_life),
 		TEST(a_host_that_tcp_says_is_gone_is_not_waited_for),
