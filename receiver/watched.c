@@ -107,6 +107,7 @@ static void count_to(struct watched *w, const struct watched_now *now)
 		if (__builtin_mul_overflow(step_ms, -MS_NS, &step_ns))
 			step_ns = step_ms > 0 ? INT64_MIN : INT64_MAX;
 		w->clock_offset_ns = distance(w->clock_offset_ns, step_ns);
+		w->own_steps_ns = distance(w->own_steps_ns, step_ns);
 	}
 }
 
@@ -125,6 +126,47 @@ static void clock_take(struct watched *w, const struct watched_now *now, int64_t
 		allowance_spend(&w->clocks, now->mono_ns, WATCHED_EVENT_EACH_S * S_NS);
 }
 
+// A REPORT that leaves while nothing else is under way: only a link or a receiver that stands still makes it late.
+static bool is_quiet(const struct wire_report *report)
+{
+	return report->state == WIRE_REPORT_RUNNING && report->next_cut_ms != 0;
+}
+
+// How far the source's clock is behind what it says of it. A REPORT that is late looks the same, and what waits in the buffers of a thin line makes
+// each of a long cycle late: so it is believed of the least of several on a quiet line, that do not come all at once. That it is ahead no delay can feign.
+static int64_t behind_take(struct watched *w, const struct watched_now *now, int64_t off_ns, int64_t doubt_ns, bool quiet)
+{
+	struct watched_behind *b = &w->behind;
+	if (off_ns <= doubt_ns) {
+		*b = (struct watched_behind){.reports = 0};
+		return off_ns < -doubt_ns ? off_ns : 0;
+	}
+	if (b->believed_ns > off_ns)
+		b->believed_ns = off_ns;
+	if (b->reports && b->least_ns > off_ns)
+		b->least_ns = off_ns;
+	if (!quiet || (b->reports && now->mono_ns - b->newest_ns < WATCHED_BEHIND_PACE_S * S_NS))
+		return b->believed_ns;
+	if (b->reports++ == 0) {
+		b->since_ns = now->mono_ns;
+		b->least_ns = off_ns;
+	}
+	b->newest_ns = now->mono_ns;
+	if (b->reports >= WATCHED_BEHIND_REPORTS && now->mono_ns - b->since_ns >= WATCHED_BEHIND_SECONDS * S_NS)
+		*b = (struct watched_behind){.believed_ns = b->least_ns};
+	return b->believed_ns;
+}
+
+// What S measured at HELLO, and what either clock was set by since: S has its own steps in its offset, ours are beside it.
+static void clock_report(struct watched *w, const struct watched_now *now, const struct wire_report *report)
+{
+	int64_t said_ns = distance(report->clock_offset_ns, -w->own_steps_ns);
+	int64_t off_ns = distance(distance(now->wall_ns, report->wall_ns), said_ns);
+	int64_t doubt_ns = CLOCK_NOTE_NS + (int64_t)min_u64(report->clock_error_ns, INT64_MAX / 2);
+	int64_t step_ns = behind_take(w, now, off_ns, doubt_ns, is_quiet(report));
+	clock_take(w, now, distance(said_ns, -step_ns), step_ns ? S_NS : report->clock_error_ns);
+}
+
 // --- what happens ---
 
 void watched_connected(struct watched *w, const struct watched_now *now, int64_t their_wall_ns)
@@ -134,6 +176,8 @@ void watched_connected(struct watched *w, const struct watched_now *now, int64_t
 	w->reported = false;
 	w->since_ns = now->mono_ns;
 	w->report = (struct wire_report){.state = WIRE_REPORT_RUNNING};
+	w->own_steps_ns = 0;
+	w->behind = (struct watched_behind){.reports = 0};
 	// What a HELLO says is late by its way here, which its source measures and reports; a second is more than any link that works.
 	clock_take(w, now, distance(now->wall_ns, their_wall_ns), S_NS);
 	if (w->dark_told)
@@ -158,10 +202,7 @@ bool watched_report(struct watched *w, const struct watched_now *now, const stru
 	count_to(w, now);
 	w->report = *report;
 	w->reported = true;
-	int64_t seen_ns = distance(now->wall_ns, report->wall_ns), off_ns = distance(seen_ns, report->clock_offset_ns);
-	// Either clock was set since that HELLO: then it is what it is seen to be now.
-	bool stepped = llabs(off_ns) > CLOCK_NOTE_NS + (int64_t)min_u64(report->clock_error_ns, INT64_MAX / 2);
-	clock_take(w, now, stepped ? seen_ns : report->clock_offset_ns, stepped ? S_NS : report->clock_error_ns);
+	clock_report(w, now, report);
 	if (w->ledger.rpo_ms != report->rpo_ms)
 		ledger_rpo(&w->ledger, report->rpo_ms);
 	w->pulse.rpo_ms = report->rpo_ms;

@@ -15,6 +15,9 @@
 #include <stdint.h>
 
 enum { WATCHED_DARK_SECONDS = 60 };
+// That the source's clock is behind what it says of it is believed after so many reports on a quiet line, over at least so long; one that comes right
+// after another does not count, since both waited together.
+enum { WATCHED_BEHIND_REPORTS = 4, WATCHED_BEHIND_SECONDS = 60, WATCHED_BEHIND_PACE_S = 5 };
 // What a source brings about is bounded, so that one that reports, reconnects or seals without end neither pushes the events of others out of the
 // history nor keeps the disks busy: events of a protection, by kind, and reports.
 enum { WATCHED_EVENTS_BURST = 30, WATCHED_EVENT_EACH_S = 300, WATCHED_REPORTS_BURST = 20, WATCHED_REPORT_EACH_S = 1 };
@@ -22,6 +25,13 @@ enum { WATCHED_EVENTS_BURST = 30, WATCHED_EVENT_EACH_S = 300, WATCHED_REPORTS_BU
 struct watched_now {
 	uint64_t mono_ns;
 	int64_t wall_ns;
+};
+
+struct watched_behind {
+	int64_t believed_ns; // 0: it is what it says
+	int64_t least_ns;    // of the stretch of reports under way
+	uint64_t since_ns, newest_ns; // its first and its newest that counts
+	unsigned reports;	      // that count: on a quiet line, at their pace
 };
 
 struct watched {
@@ -35,6 +45,8 @@ struct watched {
 	bool clock_known;
 	int64_t clock_offset_ns; // our clock less the source's
 	uint64_t clock_error_ns;
+	int64_t own_steps_ns; // our own clock was set ahead by so much in this session, which the source does not know
+	struct watched_behind behind;
 	bool dark_told, clock_told;
 	struct allowance reports;
 	struct allowance comings, clocks, objectives; // events: of sessions, of clocks, rpo-missed and rpo-kept

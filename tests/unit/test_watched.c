@@ -166,6 +166,80 @@ static void cut_is_aged_by_the_offset_of_the_clocks(void **state)
 	place_free(p);
 }
 
+// A report of a source whose clock agrees, that left `late_s` ago; `quiet`: outside a cycle.
+static void report_late(struct place *p, int64_t late_s, bool quiet)
+{
+	const struct wire_report report = {.state = WIRE_REPORT_RUNNING, .rpo_ms = p->pulse.rpo_ms, .wall_ns = p->now.wall_ns - late_s * NS,
+					   .clock_error_ns = 1000000, .next_cut_ms = quiet ? 5000 : 0};
+	assert_true(watched_report(p->watched, &p->now, &report));
+}
+
+static void late_report_is_no_step_of_the_clock(void **state)
+{
+	(void)state;
+	char text[EVENT_TEXT_SIZE];
+	struct place *p = place_new(30);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	commit(p, 0);
+	report_late(p, 0, true);
+	pass(p, 40);
+	report_late(p, 16, true);
+	assert_true(p->watched->clock_offset_ns == 0);
+	commit(p, 40); // cut before it: the miss goes on
+	assert_true(p->watched->ledger.missing && ledger_age_ms(&p->watched->ledger) == 40000);
+	for (unsigned i = 0; i < 60; i++) { // a long cycle over a thin line: all are late, by what waits in the buffers
+		pass(p, 10);
+		report_late(p, 16, false);
+		assert_true(p->watched->clock_offset_ns == 0);
+	}
+	for (unsigned i = 0; i < 7; i++) // those of 70 s in which the receiver stood still come all at once
+		report_late(p, 70 - 10 * (int64_t)i, true);
+	pass(p, 10);
+	report_late(p, 0, true);
+	assert_true(p->watched->clock_offset_ns == 0);
+	assert_int_equal(news(p, "clock", text), 0);
+	place_free(p);
+}
+
+static void clock_set_back_is_believed_of_the_least_of_several(void **state)
+{
+	(void)state;
+	char text[EVENT_TEXT_SIZE];
+	struct place *p = place_new(30);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	for (unsigned i = 0; i < 7; i++) {
+		report_late(p, i == 3 ? 3600 : 3620, true);
+		assert_true(p->watched->clock_offset_ns == (i < 6 ? 0 : 3600 * NS)); // i = 6: a minute after the first
+		pass(p, 10);
+	}
+	assert_int_equal(news(p, "clock", text), 1);
+	assert_non_null(strstr(text, "1 h behind"));
+	commit(p, 3600 + 5);
+	assert_true(ledger_age_ms(&p->watched->ledger) == 5000);
+	report_late(p, 3590, false); // nearer is seen at once
+	assert_true(p->watched->clock_offset_ns == 3590 * NS);
+	report_late(p, 0, false); // and so is that it was set right
+	assert_true(p->watched->clock_offset_ns == 0);
+	report_late(p, -3600, false); // or ahead
+	assert_true(p->watched->clock_offset_ns == -3600 * NS);
+	place_free(p);
+}
+
+// The source goes on to say what it measured at HELLO.
+static void step_of_our_own_clock_is_not_one_of_the_source(void **state)
+{
+	(void)state;
+	struct place *p = place_new(30);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	report_late(p, 0, true);
+	p->now.wall_ns += 3600 * NS;
+	report_late(p, 3600, true);
+	assert_true(p->watched->clock_offset_ns == 3600 * NS);
+	report_late(p, 3600 + 16, true); // that one is late
+	assert_true(p->watched->clock_offset_ns == 3600 * NS);
+	place_free(p);
+}
+
 static void step_of_our_own_clock_changes_no_age(void **state)
 {
 	(void)state;
@@ -417,6 +491,9 @@ int main(void)
 		cmocka_unit_test(dark_source_is_told_once_and_its_point_ages),
 		cmocka_unit_test(paused_source_is_not_dark),
 		cmocka_unit_test(cut_is_aged_by_the_offset_of_the_clocks),
+		cmocka_unit_test(late_report_is_no_step_of_the_clock),
+		cmocka_unit_test(clock_set_back_is_believed_of_the_least_of_several),
+		cmocka_unit_test(step_of_our_own_clock_is_not_one_of_the_source),
 		cmocka_unit_test(step_of_our_own_clock_changes_no_age),
 		cmocka_unit_test(cause_is_what_stands_in_the_order_of_what_matters),
 		cmocka_unit_test(want_of_room_is_the_cause_while_its_source_comes_again),
