@@ -56,7 +56,7 @@ struct world {
 	const char *log;
 };
 
-static const struct image_identity identity = {1, 2, IMAGE_SIZE, 4, 5, 3, false};
+static const struct image_identity identity = {1, 2, IMAGE_SIZE, 4, 5, 3, true, false};
 
 static void die(const char *what)
 {
