@@ -12,6 +12,8 @@
 
 enum { URI_SIZE = 8192, SILENT_MS = 5000 }; // an image that hangs is told from one that is slow
 
+enum { COMMIT_LATE_S = 30 }; // a commit is awaited for so long before that is a reason
+
 static json_t *reason_json(enum sync_reason reason)
 {
 	return reason == SYNC_NONE ? json_null() : json_string(sync_reason_name(reason));
@@ -251,6 +253,18 @@ static void set_disk_reason(const struct protection *p, json_t *json, const json
 	}
 }
 
+// A receiver that has all of a point and does not say that it is durable may be at work, or hang: nobody should have to wait for its 10 minutes to be told.
+static void set_commit_reason(const struct protection *p, json_t *json)
+{
+	uint64_t waited_ns = protection_now_ns(p) - p->commit_asked_ns;
+	if (p->state != STATE_COMMITTING || waited_ns < COMMIT_LATE_S * 1000 * MS_NS || json_string_length(json_object_get(json, "reason")))
+		return;
+	(void)json_object_set_new(json, "reason",
+				  json_sprintf("the receiver has not answered for %llu s since it has all of the point: its disks are slow, or they or its process hang; "
+					       "see its log and `kagami status` there",
+					       (unsigned long long)(waited_ns / (1000 * MS_NS))));
+}
+
 json_t *protection_json(struct protection *p)
 {
 	char uuid[UUID_TEXT_SIZE];
@@ -276,6 +290,7 @@ json_t *protection_json(struct protection *p)
 	(void)json_object_set_new(json, "seed_since",
 				  p->config.seed_since_wall_ns && !p->has_point ? json_when(p->config.seed_since_wall_ns) : json_null());
 	set_disk_reason(p, json, disks);
+	set_commit_reason(p, json);
 	(void)json_object_set_new(json, "crash_price", price_json(p, &price));
 	(void)json_object_set_new(json, "cuts", cuts_json(p));
 	json_t *totals = totals_json(&p->totals);

@@ -143,6 +143,7 @@ struct protection {
 	bool again; // by ourselves: the next cycle is due at once, and waits for its turn and its window as any other
 	bool compare; // with `asked`: and it is to compare everything
 	enum protection_state state;
+	uint64_t commit_asked_ns;  // since when it is in STATE_COMMITTING, if it is
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
 	struct resize resize;
 	bool greeted;		   // the channel carries an open session

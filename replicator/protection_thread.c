@@ -43,6 +43,7 @@ void protection_set_state(struct protection *p, enum protection_state state, con
 			   json_pack("{s:s, s:s, s:o}", "from", protection_state_name(p->state), "to", protection_state_name(state), "reason", json_text(reason)),
 			   "%s is %s%s%s", p->config.name, protection_state_name(state), *reason ? ": " : "", reason);
 	p->state = state;
+	p->commit_asked_ns = protection_now_ns(p);
 	(void)snprintf(p->reason, sizeof(p->reason), "%s", reason);
 }
 
