@@ -9,6 +9,8 @@ front=$(free_port)
 start_receiver
 "$e2e/../../tools/slow_link.py" "$front" "$PORT" 1 20 >"$W/link.log" 2>&1 &
 pids+=($!)
+listens() { (exec 3<>"/dev/tcp/127.0.0.1/$front") 2>/dev/null; }
+wait_for 10 listens
 start_replicator
 kagami pair dr "$(new_token "127.0.0.1:$front")" >/dev/null
 
