@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A disk that was busy and hangs between two of its guest's writes holds the thread that serves its protection, and nothing else: other protections
 # are served and get points, every request to the control socket is answered, and a stop ends within its bound, clean for the others.
+# It waits most of the time.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl nbdsh
 mkdir "$W/slow"

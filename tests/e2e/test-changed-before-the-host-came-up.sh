@@ -3,6 +3,7 @@
 # The agent is killed, and then the host is started anew: nothing of the run directory is left. What the agent served to the end costs the marked regions
 # alone; what somebody changed on the image itself in between is seen, and all of it compared. So is what was written since a copy of the state directory
 # was made that is brought back.
+# It waits most of the time.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl unshare
 case $(stat -f -c %T "$W") in

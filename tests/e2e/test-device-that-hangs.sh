@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # A block device opens at once, whatever hangs under it: who protects it is told that it hangs, and how to see what became of it; so is who looks at a start.
+# It waits most of the time.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl losetup blockdev
 mount_hangable "$W/hung.raw" $((32 << 20))

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # A receiver that has all of a point and says nothing is given as the reason after half a minute; once it goes on the point is committed and there is none.
+# It waits most of the time.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

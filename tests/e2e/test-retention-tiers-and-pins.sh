@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Retention that people use: many points, of which tiers and pins keep some, and those equal what the disk held. Points in the
 # middle are merged; the receiver is killed meanwhile. TIER_CYCLES=180 makes hundreds of it, with E2E_SECONDS for it.
+# It waits most of the time.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The image of a disk does not even open: who protects it, or starts the replicator with it, waits, and nobody else. The others are served and get points, the
 # status shows it as starting, and a stop is clean for them. Once it opens, it goes on by itself.
+# It waits most of the time.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 mount_hangable "$W/hung.raw" $((32 << 20))

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A state directory that does not answer makes a guest's write wait for a bounded time, and no longer: then the disk's tracking is
 # lost, the status says so and why, and the next start compares the whole disk, whether the directory came back before or not.
+# It waits most of the time.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl fsfreeze
 requires_root

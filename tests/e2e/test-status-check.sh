@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # kagami status --check as a monitor runs it: one line, figures behind a bar, and the exit status of a plugin. And the table for people.
+# It waits most of the time.
 . "$(dirname "$0")/lib.sh"
 
 check() { # STATUS TEXT [ARGUMENT...]

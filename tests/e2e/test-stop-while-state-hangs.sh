@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A stop while the state directory does not answer: guests are served to the end and see it, what cannot be written is given up after --stop-wait
 # with a line in the log, and the stop is as a crash for the next start, which compares what is marked. One that answers in time is clean.
+# It waits most of the time.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl flock
 mount_freezable "$STATE" 32M

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A line of 1 Mbit/s that has megabytes to carry: what waits in the socket is the line's time and not the receiver's, the state says that it is still
 # being shipped, and reports that come late of it are no clock that was set.
+# It waits most of the time.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 
