@@ -28,10 +28,11 @@ rm "$STATE/filler"
 kagami pair dr "$(new_token)" >/dev/null
 
 fill "$STATE"
-before=$(find "$STATE" -path "$STATE/lost+found" -prune -o -print | sort)
+held() { find "$STATE" \( -path "$STATE/lost+found" -o -name lease \) -prune -o -print | sort; } # the lease comes with the first disk that may be served
+before=$(held)
 refuses 'no space' kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h
 is "protections" "$(at_source GET /v1/protections | jq -c .protections)" '[]'
-is "what is in the state directory" "$(find "$STATE" -path "$STATE/lost+found" -prune -o -print | sort)" "$before"
+is "what is in the state directory" "$(held)" "$before"
 is "what the receiver keeps" "$(at_target GET /v1/protections | jq -c .protections)" '[]'
 daemons_alive
 rm "$STATE/filler"
