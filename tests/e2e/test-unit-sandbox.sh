@@ -6,6 +6,7 @@
 requires qemu-img qemu-io jq curl losetup unshare setpriv
 requires_root
 unit=tools/systemd/kagami-replicator.service
+export ASAN_OPTIONS="${ASAN_OPTIONS:-exitcode=99}:detect_leaks=0" # which would trace a process that is traced, or may not be
 
 says() { # OPTION
 	sed -n "s/^$1=//p" $unit
