@@ -349,19 +349,21 @@ void tracking_seal(void *context, const struct uuid *cut)
 	tracking_position(p);
 }
 
+// With the disk's lock held.
+static int save_disk(struct protection *p, unsigned disk, struct err *err)
+{
+	struct image_identity identity;
+	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
+	return rc ? rc : state_file_save(p->tracking[disk].file, &p->position, &identity, export_dirty(p->export, (uint16_t)disk), err);
+}
+
 void tracking_abandon(struct protection *p)
 {
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		struct tracking *t = &p->tracking[i];
-		struct image_identity identity;
 		struct err err = {0};
 		LOCK_SCOPE(&t->lock);
-		if (!t->file || t->lost)
-			continue;
-		int rc = export_identity(p->export, (uint16_t)i, &identity, &err);
-		if (rc == 0)
-			rc = state_file_save(t->file, &p->position, &identity, export_dirty(p->export, (uint16_t)i), &err);
-		if (rc)
+		if (t->file && !t->lost && save_disk(p, i, &err))
 			(void)lose(p, i, err.text);
 	}
 }
@@ -385,15 +387,12 @@ int tracking_save(struct protection *p, struct err *err)
 	int worst = 0;
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		struct tracking *t = &p->tracking[i];
-		struct image_identity identity;
 		LOCK_SCOPE(&t->lock);
 		if (t->lost || atomic_load(&t->forsaken)) {
 			worst = err_set(err, -EIO, "the tracking of disk %s is lost", p->config.disk[i].name);
 			continue;
 		}
-		int rc = export_identity(p->export, (uint16_t)i, &identity, err);
-		if (rc == 0)
-			rc = state_file_save(t->file, &p->position, &identity, export_dirty(p->export, (uint16_t)i), err);
+		int rc = save_disk(p, i, err);
 		roll_move(p->place.roll);
 		worst = rc ? rc : worst;
 	}
