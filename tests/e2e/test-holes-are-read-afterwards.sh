@@ -39,14 +39,23 @@ if [ "$(stat -f -c %T "$W")" != tmpfs ]; then
 	at_most "what the page cache has of 2 GiB" "$(fincore -b -n -o RES "$W/a.raw")" $((64 << 20))
 fi
 
-# Whoever writes to an image behind the agent's back is found here as a file system is that tells a wrong hole.
-kagami cycle vm1 --compare --wait >/dev/null
-at_least "unproven again" "$(unproven)" $((1 << 30))
-printf 'not a hole' | dd of="$W/a.raw" bs=1 seek=$((SIZE - 5000)) conv=notrunc status=none
+# Whoever writes to an image behind the agent's back is found here as a file system is that tells a wrong hole. Where the audit goes on is not known here: what is
+# written behind it is not found, so there is another try, elsewhere.
 false_hole() {
 	[ "$(reason)" = false-hole ]
 }
-wait_for 120 false_hole
+false_hole_or_proven() {
+	false_hole || proven
+}
+for place in $((SIZE - 5000)) $((SIZE / 2)) $((SIZE / 4)); do
+	kagami cycle vm1 --compare --wait >/dev/null
+	at_least "unproven again" "$(unproven)" $((1 << 30))
+	printf 'not a hole' | dd of="$W/a.raw" bs=1 seek=$place conv=notrunc status=none
+	wait_for 120 false_hole_or_proven
+	sleep 0.5 # proven is said before the sync
+	! false_hole || break
+done
+wait_for 10 false_hole
 n=$(newest_point vm1)
 point_equals vm1 "$n" vda "$W/a.raw"
 protection vm1 .reason | grep -q 'disk vda: its file system called a hole what is not zero' || fail "reason: $(protection vm1 .reason)"
