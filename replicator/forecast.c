@@ -3,6 +3,9 @@
 
 #include "base/size.h"
 
+#include <stdbool.h>
+
+enum { STANDSTILL_FACTOR = 4, STANDSTILL_PART = 4 };
 #define SECOND_NS UINT64_C(1000000000)
 
 uint64_t forecast_bytes_in(uint64_t rate, uint64_t ns)
@@ -43,10 +46,23 @@ static uint64_t rate_of(uint64_t bytes, uint64_t ns)
 	return rate >= (double)FORECAST_RATE_MAX ? FORECAST_RATE_MAX : max_u64((uint64_t)rate, 1);
 }
 
-void forecast_learn(struct forecast *f, const struct forecast_sample *sample)
+// What is learned of the time that a cycle took. The first cycle says what it says.
+static uint64_t believed_ns(struct forecast *f, const struct forecast_sample *sample)
 {
 	uint64_t lead_ns = min_u64(sample->lead_ns, FORECAST_NS_MAX);
-	f->longest_ns = max_u64(lead_ns, f->longest_ns - f->longest_ns / 8);
+	uint64_t most_ns = max_u64(STANDSTILL_FACTOR * forecast_lead_ns(f, sample->bytes), sample->objective_ns / STANDSTILL_PART);
+	bool again = f->standstill_ns >= lead_ns / 2;
+	f->standstill_ns -= f->standstill_ns / 8;
+	if (!f->longest_ns || lead_ns <= most_ns)
+		return lead_ns;
+	f->standstill_ns = lead_ns;
+	return again ? lead_ns : most_ns;
+}
+
+void forecast_learn(struct forecast *f, const struct forecast_sample *sample)
+{
+	uint64_t lead_ns = believed_ns(f, sample);
+	f->longest_ns = max_u64(min_u64(lead_ns, sample->objective_ns), f->longest_ns - f->longest_ns / 8);
 	if (sample->fresh_ns)
 		f->growth = towards(f->growth, rate_of(sample->bytes, sample->fresh_ns));
 	if (sample->bytes < FORECAST_LITTLE_BYTES) {

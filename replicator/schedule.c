@@ -96,6 +96,7 @@ void schedule_committed(struct schedule *schedule, const struct schedule_done *d
 		.bytes = done->dirty_bytes,
 		.lead_ns = done->commit_ns - (done->sync ? done->cut_ns : done->begin_ns),
 		.fresh_ns = done->sync ? 0 : since_ns,
+		.objective_ns = schedule->rpo_ns,
 	};
 	if (done->sync) // of all disks, perhaps, of which most was equal: what much of it took says nothing
 		sample.bytes = 0;
