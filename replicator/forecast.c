@@ -3,8 +3,6 @@
 
 #include "base/size.h"
 
-#include <stdbool.h>
-
 enum { STANDSTILL_FACTOR = 4, STANDSTILL_PART = 4 };
 #define SECOND_NS UINT64_C(1000000000)
 
@@ -47,16 +45,11 @@ static uint64_t rate_of(uint64_t bytes, uint64_t ns)
 }
 
 // What is learned of the time that a cycle took. The first cycle says what it says.
-static uint64_t believed_ns(struct forecast *f, const struct forecast_sample *sample)
+static uint64_t believed_ns(const struct forecast *f, const struct forecast_sample *sample)
 {
 	uint64_t lead_ns = min_u64(sample->lead_ns, FORECAST_NS_MAX);
 	uint64_t most_ns = max_u64(STANDSTILL_FACTOR * forecast_lead_ns(f, sample->bytes), sample->objective_ns / STANDSTILL_PART);
-	bool again = f->standstill_ns >= lead_ns / 2;
-	f->standstill_ns -= f->standstill_ns / 8;
-	if (!f->longest_ns || lead_ns <= most_ns)
-		return lead_ns;
-	f->standstill_ns = lead_ns;
-	return again ? lead_ns : most_ns;
+	return f->longest_ns ? min_u64(lead_ns, most_ns) : lead_ns;
 }
 
 void forecast_learn(struct forecast *f, const struct forecast_sample *sample)

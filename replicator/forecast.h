@@ -5,9 +5,9 @@
 // counts for a quarter; beside them stands the longest one of late, which decays. Times are lead times: from the decision to cut to the commit,
 // with what pre-copy takes in between, since it is then that the older point is replaced.
 //
-// A cycle that takes four times what was expected of it, and a quarter of the objective, stood still rather than worked: a line that was cut off, a host that slept.
-// It is learned as if it had taken just that, unless one like it came shortly before: then that is what cycles take now. Else one standstill would bring cut upon cut
-// for as long as it is remembered, with nothing to gain: no cut comes early enough for a line that is gone for longer than the objective.
+// A cycle that takes more than four times what was expected of it, and more than a quarter of the objective, stood still rather than worked: a line that was cut off, a
+// host that slept. It is learned as if it had taken just that; with the next one like it as much is expected as that took, up to the objective. Else one standstill would
+// bring cut upon cut for as long as it is remembered, with nothing to gain: no cut comes early enough for a line that is gone for longer than the objective.
 #ifndef KAGAMI_REPLICATOR_FORECAST_H
 #define KAGAMI_REPLICATOR_FORECAST_H
 
@@ -25,7 +25,6 @@ struct forecast {
 	uint64_t rate;	     // bytes a second; 0: not known
 	uint64_t growth;     // bytes a second that become dirty
 	uint64_t longest_ns; // of late; no more than the objective
-	uint64_t standstill_ns; // what was not believed of late; decays
 };
 
 struct forecast_sample { // of a cycle that was committed
