@@ -116,7 +116,7 @@ static int digests_load(struct chain *chain, struct err *err)
 {
 	assert(chain && chain->layer && chain->count);
 	table_init(&chain->digests, size_blocks(chain->layer[0].size));
-	int rc = digests_of_base(chain->replica, chain->disk, chain->layer[chain->count - 1].size, false, digest_take, chain, err);
+	int rc = digests_of_base(chain->replica, chain->disk, chain->layer[chain->count - 1].size, digest_take, chain, err);
 	for (size_t i = chain->count; rc == 0 && i-- > 0;)
 		rc = list_load(chain, chain->layer[i].number, err);
 	for (uint64_t at = chain_next(chain, 0); rc == 0 && at != CHAIN_END; at = chain_next(chain, at + 1))

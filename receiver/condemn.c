@@ -42,7 +42,7 @@ static int base_look(struct replica *r, const struct point_file *oldest, unsigne
 {
 	AUTO_FILE struct env_file *file = NULL;
 	int rc = replica_open_file(r, ENV_READ, &file, err, "base/%s.raw", r->prot.disk[disk].name);
-	return rc ? rc : digests_of_base(r, disk, oldest->disk[disk].size, false, none_take, NULL, err);
+	return rc ? rc : digests_of_base(r, disk, oldest->disk[disk].size, none_take, NULL, err);
 }
 
 uint64_t chain_fault(struct replica *r, uint64_t number, unsigned disk)

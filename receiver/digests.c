@@ -2,7 +2,7 @@
 // The digests of a disk as files have them: the base's table, and the list of a point; and what is made of sectors that do not check.
 //
 // A list never changes. A table changes by a fold, which whoever reads keeps away by a hold or by retain_lock, and by a growth, which writes its
-// first sector under the lock: who reads without it may see half of that, and looks once more with it.
+// prelude under the lock: who reads without it may see half of that, as a prelude that says nothing, which is no error.
 //
 // What it promises: of a file of which sectors are damaged, no block that they may have named passes for one whose digest is known. The lost sectors
 // of a list are between two that are there, and the overlay beside it holds something of exactly the blocks that the list names: where it holds as many between
@@ -66,7 +66,7 @@ static int lost_take(void *context, uint64_t first, uint64_t end, uint64_t missi
 	return digests_lost(t->overlay, &lost, each_take, t, err);
 }
 
-static int table_load(const struct replica *r, unsigned disk, uint64_t size, digest_each *each, void *context, struct err *err)
+int digests_of_base(const struct replica *r, unsigned disk, uint64_t size, digest_each *each, void *context, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;
 	const char *name = r->prot.disk[disk].name;
@@ -77,18 +77,6 @@ static int table_load(const struct replica *r, unsigned disk, uint64_t size, dig
 		return rc;
 	rc = digest_table_salvage(file, &of, each_take, lost_take, &taker, err);
 	return rc ? err_wrap(err, "%s/base/%s.digests", r->name, name) : 0;
-}
-
-int digests_of_base(struct replica *r, unsigned disk, uint64_t size, bool locked, digest_each *each, void *context, struct err *err)
-{
-	struct err why = {0};
-	int rc = table_load(r, disk, size, each, context, locked ? err : &why);
-	if (rc == 0 || locked)
-		return rc;
-	if (rc != -EBADMSG)
-		return err_set(err, rc, "%s", why.text);
-	LOCK_SCOPE(&r->lock);
-	return table_load(r, disk, size, each, context, err);
 }
 
 int digests_list_open(const struct replica *r, uint64_t number, unsigned disk, uint64_t entries, struct env_file **ret_file, struct err *err)

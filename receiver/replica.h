@@ -238,9 +238,9 @@ uint64_t replica_kept_damaged(const struct replica *replica, uint64_t number);
 // Reads point.json of `number`; needs no lock.
 int replica_read_point(const struct replica *replica, uint64_t number, struct point_file *ret_point, struct err *err);
 
-// digests.c: every digest that is not zero of the base, as a disk of `size` bytes; every entry of a point's list. -EBADMSG, and others, with the file. Of
-// the base `each` may be told the same twice. `locked`: the caller has the lock. A block whose digest was lost with its sector is told as digest_unknown.
-int digests_of_base(struct replica *replica, unsigned disk, uint64_t size, bool locked, digest_each *each, void *context, struct err *err);
+// digests.c: every digest that is not zero of the base, as a disk of `size` bytes; every entry of a point's list. -EBADMSG, and others, with the file.
+// A block whose digest was lost with its sector is told as digest_unknown.
+int digests_of_base(const struct replica *replica, unsigned disk, uint64_t size, digest_each *each, void *context, struct err *err);
 int digests_of_point(const struct replica *replica, const struct point_file *point, unsigned disk, digest_each *each, void *context,
 		     struct err *err);
 // Opens the list of a disk of a point. 1: it is lost as a whole, as it is gone, of another length, or given up (EIO): nobody knows any of its digests.

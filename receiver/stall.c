@@ -144,7 +144,7 @@ static int disk_needs(struct replica *r, const struct point_file *point, unsigne
 	uint64_t size = point->disk[disk].size;
 	struct need need = {.blocks = 0};
 	table_init(&need.base, size_blocks(size));
-	int rc = digests_of_base(r, disk, size, false, base_take, &need, err);
+	int rc = digests_of_base(r, disk, size, base_take, &need, err);
 	if (rc == 0)
 		rc = digests_of_point(r, point, disk, need_count, &need, err);
 	table_done(&need.base);

@@ -70,7 +70,7 @@ static int disk_walk(struct replica *r, struct walk *w, struct point_file *point
 {
 	uint64_t oldest = r->point_count ? r->points[0].number : 0; // without a point the next sync compares all
 	w->number = oldest;
-	int rc = digests_of_base(r, w->disk, r->prot.disk[w->disk].size, true, state_take, w, err);
+	int rc = digests_of_base(r, w->disk, r->prot.disk[w->disk].size, state_take, w, err);
 	for (size_t p = 0; rc == 0 && p < r->point_count; p++) {
 		w->before = p ? w->number : 0;
 		w->number = r->points[p].number;

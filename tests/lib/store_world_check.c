@@ -310,7 +310,7 @@ static void explore(struct store_world *w, const char *name, const char *kind, c
 	const struct crash_scenario s = {.name = text, .context = w, .promise = &w->promise, .promise_size = sizeof(w->promise),
 					 .setup = w->setup ? w->setup : world_setup, .run = run, .recover = world_recover,
 					 .check = goes_on ? world_check_and_go_on : world_check, .crashes = crashes, .at_syncs = true, .settles = !w->recovery_retains,
-					 .states_max = w->states_max ? w->states_max : 60};
+					 .states_max = w->states_max ? w->states_max : crashes == 1 && !w->sync_may_fail ? 3000 : 60};
 	assert_true(how(&s));
 }
 

@@ -42,7 +42,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void reader_that_meets_a_growth_half_way_looks_again(void **state)
+static void reader_that_meets_a_growth_half_way_is_not_hurt(void **state)
 {
 	struct store_twin *t = *state;
 	struct chain *chain = NULL;
