@@ -101,7 +101,7 @@ static int losing_lost(void *context, uint64_t first, uint64_t end, uint64_t mis
 	return digests_lost(l->list ? scrub_chain_overlay(&s->chain, l->at) : NULL, &lost, losing_take, l, err);
 }
 
-static int base_read(struct slice *s, struct err *err)
+static int base_take(struct slice *s, struct err *err)
 {
 	struct losing losing = {.s = s};
 	const struct replica *r = s->replica;
@@ -112,17 +112,6 @@ static int base_read(struct slice *s, struct err *err)
 		return rc;
 	rc = digest_table_range(file, &of, s->first, min_u64(s->end, size_blocks(of.size)), losing_take, losing_lost, &losing, err);
 	return rc ? err_wrap(err, "%s/base/%s.digests", r->name, r->prot.disk[s->disk].name) : 0;
-}
-
-// A growth may be writing the first sector just now: digests.c.
-static int base_take(struct slice *s, struct err *err)
-{
-	struct err why = {0};
-	int rc = base_read(s, &why);
-	if (rc != -EBADMSG)
-		return rc ? err_set(err, rc, "%s", why.text) : 0;
-	LOCK_SCOPE(&s->replica->lock);
-	return base_read(s, err);
 }
 
 static int list_take(struct slice *s, size_t at, struct err *err)
