@@ -202,9 +202,9 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 		.precopies = report->precopies,
 		.why = report->why,
 	};
-	log_info("point committed protection=%s point=%llu cycle=%llu ms=%llu dirty_bytes=%llu wire_bytes=%llu sync=%s precopies=%llu cut_because=%s cycle_ms=%llu",
+	log_info("point committed protection=%s point=%llu cycle=%llu ms=%llu dirty_bytes=%llu read_bytes=%llu wire_bytes=%llu sync=%s precopies=%llu cut_because=%s cycle_ms=%llu",
 		 p->config.name, (unsigned long long)last.point, (unsigned long long)number,
-		 (unsigned long long)(last.duration_ns / MS_NS), (unsigned long long)last.dirty_bytes,
+		 (unsigned long long)(last.duration_ns / MS_NS), (unsigned long long)last.dirty_bytes, (unsigned long long)last.read_bytes,
 		 (unsigned long long)last.wire_bytes, last.sync ? sync_reason_name(last.sync) : "none",
 		 (unsigned long long)last.precopies, cycle_why_name(last.why),
 		 (unsigned long long)((report->commit_mono_ns - p->cycle_mono_ns) / MS_NS));

@@ -348,4 +348,5 @@ done
 intro >"$W/table.md"
 all
 cp "$W/table.md" "$table"
+[ "$table" != "$PWD/docs/benchmarks.md" ] || tools/bench-summary.sh
 [ -z "${BENCH_JSON:-}" ] || echo "$result" >"$BENCH_JSON"
