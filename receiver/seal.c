@@ -20,7 +20,7 @@ static int seal_check(struct replica *r, const struct wire_seal *seal, struct er
 	if (!uuid_equal(&seal->head, &r->head.uuid))
 		return err_set(err, -ESTALE, "%s: the head was started anew; open again", r->name);
 	if (r->point_count >= STORE_POINTS_MAX)
-		return err_set(err, -ENOSPC, "%s has %d points, the most there may be; umount old ones so that they can be folded",
+		return err_set(err, -ENOSPC, "%s has %d points, the most there may be: keep fewer, or umount, unpin or end the tests of old ones, so that retention can fold them",
 			       r->name, STORE_POINTS_MAX);
 	return limits_check(r, true, err);
 }

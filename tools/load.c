@@ -21,7 +21,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { SAMPLE_MS = 50, IDLE_MS = 1000 };
+enum { SAMPLE_MS = 50, IDLE_MS = 1000, EXIT_UNFAIR = 3 };
 
 struct load {
 	struct load_options options;
@@ -245,6 +245,16 @@ static int print_json(const struct load_report *report)
 	return rc;
 }
 
+// 3 when a session waited for the others for longer than --fair has it.
+static int judge(const struct load *load)
+{
+	double worst = load->report.slowest_share > load->report.small_share ? load->report.slowest_share : load->report.small_share;
+	if (!load->options.fair_percent || worst * 100 <= (double)load->options.fair_percent)
+		return 0;
+	(void)fprintf(stderr, "kagami-load: a session was delayed to %.2f of its turn, where --fair allows %.2f\n", worst, (double)load->options.fair_percent / 100);
+	return EXIT_UNFAIR;
+}
+
 int main(int argc, char **argv)
 {
 	static struct load load;
@@ -258,6 +268,7 @@ int main(int argc, char **argv)
 		rc = print_json(&load.report);
 	else
 		load_report_print(&load.report);
+	int status = rc ? 1 : judge(&load);
 	load_done(&load);
-	return rc ? 1 : 0;
+	return status;
 }

@@ -30,6 +30,8 @@ static const char usage[] =
 	"  --pid PID          of the receiver, on this host: its memory, threads and\n"
 	"                     files are shown\n"
 	"  --keys DIR         where the sources' keys are made; an empty directory\n"
+	"  --fair PERCENT     exit with 3 when a session was delayed by the others for more:\n"
+	"                     either share, at the end of the figures, above PERCENT/100\n"
 	"  --json             the figures as JSON\n";
 
 static int misuse(const char *text)
@@ -65,6 +67,8 @@ static int option_take(struct load_options *o, int option, const char *text, str
 		return strlen(text) > 48 ? err_set(err, -EINVAL, "--name: at most 48 letters") : parse_name("--name", text, err);
 	case 'P':
 		return parse_number("--pid", text, 1, 1 << 30, &o->pid, err);
+	case 'f':
+		return parse_number("--fair", text, 100, 10000, &o->fair_percent, err);
 	case 'k':
 		o->keys = text;
 		return 0;
@@ -79,7 +83,7 @@ void load_options_read(struct load_options *o, int argc, char **argv)
 		{"token", 1, NULL, 't'},    {"protections", 1, NULL, 'p'}, {"active", 1, NULL, 'a'}, {"cycles", 1, NULL, 'c'},
 		{"blocks", 1, NULL, 'b'},   {"interval", 1, NULL, 'i'},	   {"points", 1, NULL, 'n'}, {"disk-size", 1, NULL, 's'},
 		{"name", 1, NULL, 'm'},	    {"pid", 1, NULL, 'P'},	   {"keys", 1, NULL, 'k'},   {"json", 0, NULL, 'j'},
-		{"help", 0, NULL, 'h'},	    {NULL, 0, NULL, 0},
+		{"help", 0, NULL, 'h'},	    {"fair", 1, NULL, 'f'},	   {NULL, 0, NULL, 0},
 	};
 	struct err err = {0};
 	int option;

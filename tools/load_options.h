@@ -10,6 +10,7 @@ enum { LOAD_SOURCES_MAX = 16 };
 struct load_options {
 	const char *token[LOAD_SOURCES_MAX];
 	uint64_t sources, protections, active, cycles, blocks, interval_ms, disk_size, points, pid;
+	uint64_t fair_percent; // 0: whatever the shares are
 	const char *name, *keys;
 	int json;
 };

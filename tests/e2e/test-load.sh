@@ -11,6 +11,7 @@ refuses 'needs --token' kagami-load --keys "$W"
 refuses 'more than --protections' kagami-load --token x --keys "$W" --protections 3 --active 4
 refuses 'more than the disk has' kagami-load --token x --keys "$W" --blocks 65 --disk-size 4M
 refuses 'not known' kagami-load --no-such-option
+refuses 'fair' kagami-load --token x --keys "$W" --fair 99
 mkdir "$W/keys"
 refuses 'token' kagami-load --token x --keys "$W/keys"
 
@@ -65,6 +66,13 @@ for phase in idle alone equal probe after; do
 		$((sanitizers + 32768 + protections * 3400 + active * 64 + protections * disk_blocks * 2 * 16 / 1024))
 done
 is "threads after, compared to before" "$(figure after .receiver.threads)" "$(figure idle .receiver.threads)"
+
+# Of sessions that are measured one is the slowest: nobody is delayed by no more than nothing.
+mkdir "$W/keys3"
+status=0
+kagami-load --token "$(new_token)" --keys "$W/keys3" --protections 2 --active 2 --cycles 4 --name fair --fair 100 >"$W/fair.out" 2>"$W/fair.err" || status=$?
+is "the exit status of --fair 100" $status 3
+grep -q 'delayed to' "$W/fair.err" || fail "--fair says: $(cat "$W/fair.err")"
 
 # What is asked for a second time is another protection: it is refused, and says so.
 mkdir "$W/keys2"
