@@ -35,6 +35,14 @@ static size_t sample_pair(void *to, size_t cap)
 	return wire_put_pair(to, cap, WIRE_PAIR, &m);
 }
 
+static size_t sample_paired(void *to, size_t cap)
+{
+	struct wire_pair m = {.name = "backup"};
+	memset(m.token_id, 0x11, sizeof(m.token_id));
+	memset(m.mac, 0x99, sizeof(m.mac));
+	return wire_put_pair(to, cap, WIRE_PAIRED, &m);
+}
+
 static size_t sample_open(void *to, size_t cap)
 {
 	struct wire_open m = {
@@ -112,6 +120,11 @@ static size_t sample_committed(void *to, size_t cap)
 static size_t sample_ping(void *to, size_t cap)
 {
 	return wire_put_empty(to, cap, WIRE_PING);
+}
+
+static size_t sample_pong(void *to, size_t cap)
+{
+	return wire_put_empty(to, cap, WIRE_PONG);
 }
 
 static size_t sample_seeded(void *to, size_t cap)
@@ -289,6 +302,7 @@ static const struct sample {
 	const char *golden;
 } samples[] = {
 	{"HELLO", sample_hello, golden_hello},	     {"PAIR", sample_pair, golden_pair},
+	{"PAIRED", sample_paired, golden_paired},    {"PONG", sample_pong, golden_pong},
 	{"OPEN", sample_open, golden_open},	     {"OPENED", sample_opened, golden_opened},
 	{"COMPARE", sample_compare, golden_compare}, {"DIFFERS", sample_differs, golden_differs},
 	{"BLOCK", sample_block, golden_block},	     {"ZEROS", sample_zeros, golden_zeros},
@@ -323,6 +337,22 @@ static void wire_messages_are_what_they_were_in_version_1(void **state)
 		if (strcmp(text, samples[i].golden) != 0)
 			fail_msg("%s is now %s", samples[i].name, text);
 	}
+}
+
+static void every_type_of_message_has_a_golden_one(void **state)
+{
+	(void)state;
+	bool have[256] = {false};
+	for (int i = 0; i < SAMPLES; i++) {
+		unsigned char data[1024];
+		struct wire_frame f;
+		assert_int_equal(wire_frame_next(data, samples[i].put(data, sizeof(data)), &f), 1);
+		assert_string_equal(wire_type_name(f.type), samples[i].name);
+		have[f.type] = true;
+	}
+	for (unsigned type = 0; type < COUNT(have); type++)
+		if (have[type] != (strcmp(wire_type_name(type), "unknown") != 0))
+			fail_msg("%u, %s", type, wire_type_name(type));
 }
 
 static void wire_messages_decode_to_what_was_encoded(void **state)
@@ -579,6 +609,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(wire_messages_are_what_they_were_in_version_1),
+		cmocka_unit_test(every_type_of_message_has_a_golden_one),
 		cmocka_unit_test(wire_messages_decode_to_what_was_encoded),
 		cmocka_unit_test(wire_every_truncation_is_refused),
 		cmocka_unit_test(wire_every_bit_flip_is_decoded_or_refused_in_bounds),
