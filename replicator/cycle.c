@@ -48,7 +48,7 @@ uint64_t cycle_little(const struct cycle_lore *lore)
 
 void cycle_learn(struct cycle_lore *lore, const struct cycle_report *report)
 {
-	if (report->dirty_bytes >= CYCLE_LITTLE_BYTES_MIN && report->ship_ns >= MS_NS)
+	if (report->dirty_bytes >= CYCLE_SHOWS_BYTES && report->ship_ns >= MS_NS)
 		lore->rate = report->dirty_bytes * 1000 / (report->ship_ns / MS_NS);
 	if (lore->rest && report->precopies == 0 && report->why == CYCLE_WHY_RESTING)
 		lore->rest--;
@@ -60,6 +60,14 @@ void cycle_learn(struct cycle_lore *lore, const struct cycle_report *report)
 	}
 	lore->rest = lore->next_rest ? lore->next_rest : 1;
 	lore->next_rest = (unsigned)min_u64(2 * (uint64_t)lore->rest, CYCLE_REST_MAX);
+}
+
+// What waits in the socket is not away: megabytes of it are seconds of a thin line, by which the point would be old at its commit.
+static void settle(const struct cycle *cycle, const struct channel_mark *since)
+{
+	enum rpo_stage was = sender_stage(ship_sender(cycle->ship), RPO_STAGE_NETWORK);
+	channel_settle(cycle->channel, since);
+	(void)sender_stage(ship_sender(cycle->ship), was);
 }
 
 static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_report *report, struct source_cut *ret_cut,
@@ -89,9 +97,12 @@ static int pass(const struct cycle *cycle, enum cut_mode mode, struct cycle_repo
 			.stats = &report->ship,
 			.progress = cycle->progress,
 		};
+		const struct channel_mark since = channel_mark(cycle->channel);
 		ship_yield_begin(cycle->ship, cycle->source, &cycle->rest, cycle->progress);
 		rc = compare_ship(&compare, &report->failure, err);
 		ship_yield_end(cycle->ship);
+		if (rc == 0)
+			settle(cycle, &since);
 		return rc;
 	}
 	return ship_set(cycle->ship, cycle->source, cycle->channel, cycle->codec, cycle->key, &report->ship, cycle->progress,
@@ -148,12 +159,14 @@ static int put_certain(const struct cycle *cycle, const struct uuid *cut, struct
 }
 
 // Until the receiver's host has it all the time is the line's: megabytes may wait in the socket. Then it is the receiver's.
-static int await_committed(const struct cycle *cycle, struct wire_frame *ret_frame, struct wire_failure *ret_failure, struct err *err)
+static int await_committed(const struct cycle *cycle, struct wire_frame *ret_frame, struct cycle_report *report, struct err *err)
 {
+	uint64_t begin_ns = env_mono_ns(cycle->env);
 	channel_drain(cycle->channel);
+	report->ship_ns += env_mono_ns(cycle->env) - begin_ns;
 	(void)sender_stage(ship_sender(cycle->ship), RPO_STAGE_APPLY);
 	cycle->on_stage(cycle->context, CYCLE_COMMITTING);
-	return channel_expect(cycle->channel, WIRE_COMMITTED, SEAL_ANSWER_MS, ret_frame, ret_failure, err);
+	return channel_expect(cycle->channel, WIRE_COMMITTED, SEAL_ANSWER_MS, ret_frame, &report->failure, err);
 }
 
 static int seal(const struct cycle *cycle, uint64_t wire_start, struct cycle_report *report, struct err *err)
@@ -184,7 +197,7 @@ static int seal(const struct cycle *cycle, uint64_t wire_start, struct cycle_rep
 		rc = channel_flush(cycle->channel, err);
 	struct wire_frame frame;
 	if (rc == 0)
-		rc = await_committed(cycle, &frame, &report->failure, err);
+		rc = await_committed(cycle, &frame, report, err);
 	(void)sender_stage(ship_sender(cycle->ship), was);
 	if (rc)
 		return rc;

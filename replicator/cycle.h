@@ -59,9 +59,9 @@ enum cycle_pass cycle_decide(const struct cycle_history *history, uint64_t dirty
 // A pass of pre-copy keeps the bytes that it moves out of the time between cut and commit, which is the age of the point when it is there;
 // it costs those that the guest dirties again meanwhile. So it begins where shipping all would take more than CYCLE_LITTLE_MS at the
 // rate of the cycles before; and when what was left was more than half of what there was, the next cycles go without, ever more of them.
-enum { CYCLE_LITTLE_MS = 500, CYCLE_LITTLE_BYTES_MIN = 1 << 20, CYCLE_REST_MAX = 64 };
+enum { CYCLE_LITTLE_MS = 500, CYCLE_LITTLE_BYTES_MIN = 64 << 10, CYCLE_SHOWS_BYTES = 1 << 20, CYCLE_REST_MAX = 64 };
 struct cycle_lore {
-	uint64_t rate;	   // dirty bytes a second that the newest cycle of some size shipped; 0: none has
+	uint64_t rate;	   // dirty bytes a second that the newest cycle of CYCLE_SHOWS_BYTES shipped; 0: none has
 	unsigned rest;	   // cycles to go without pre-copy
 	unsigned next_rest; // after the next one that did not pay
 };
@@ -100,7 +100,7 @@ struct cycle_report {
 	struct source_cut at;	 // the cut of the point
 	uint64_t dirty_bytes;	 // of all passes
 	uint64_t first_bytes, point_bytes; // dirty when it began, and in the cut of the point
-	uint64_t ship_ns;	 // in passes
+	uint64_t ship_ns;	 // in passes, until the peer's host had what they shipped
 	unsigned precopies;	 // passes of pre-copy
 	enum cycle_why why;	 // the point was cut then
 	struct ship_stats ship;

@@ -241,12 +241,26 @@ static bool has_answer(struct channel *channel)
 	return false;
 }
 
-void channel_drain(struct channel *channel)
+struct channel_mark channel_mark(const struct channel *channel)
+{
+	const struct channel_transport_ops *ops = channel->transport->ops;
+	return (struct channel_mark){.at_ms = now_ms(channel), .taken = ops->bytes_out(channel->transport) - ops->bytes_left(channel->transport)};
+}
+
+// What may be left, at the pace of the line since then.
+static uint64_t settled_bytes(const struct channel *channel, const struct channel_mark *since)
+{
+	struct channel_mark now = channel_mark(channel);
+	uint64_t ms = now.at_ms > since->at_ms ? (uint64_t)(now.at_ms - since->at_ms) : 1, taken = now.taken - since->taken;
+	return max_u64(taken / ms * CHANNEL_SETTLED_MS + taken % ms * CHANNEL_SETTLED_MS / ms, CHANNEL_SMALL);
+}
+
+static void drain(struct channel *channel, const struct channel_mark *since)
 {
 	const struct channel_transport_ops *ops = channel->transport->ops;
 	int64_t moved_ms = now_ms(channel);
 	(void)channel_moves(channel);
-	while (ops->bytes_left(channel->transport) > CHANNEL_SMALL && !has_answer(channel)) {
+	while (ops->bytes_left(channel->transport) > (since ? settled_bytes(channel, since) : CHANNEL_SMALL) && !has_answer(channel)) {
 		int64_t look_ms = now_ms(channel) + DRAIN_MS;
 		int rc = channel_fill(channel, look_ms, NULL);
 		int64_t now = now_ms(channel);
@@ -257,6 +271,16 @@ void channel_drain(struct channel *channel)
 		else if (now - moved_ms >= CHANNEL_STALL_MS)
 			return;
 	}
+}
+
+void channel_drain(struct channel *channel)
+{
+	drain(channel, NULL);
+}
+
+void channel_settle(struct channel *channel, const struct channel_mark *since)
+{
+	drain(channel, since);
 }
 
 // As channel_get(), but 0 only after `timeout_ms` in which nothing moved: a large frame may take longer, either way.

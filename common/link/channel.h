@@ -20,6 +20,7 @@ enum {
 	CHANNEL_STALL_MS = 30000,     // a connection on which nothing moves for so long is dead
 	CHANNEL_KEEPALIVE_S = 10,     // TCP asks a silent peer's host after so long; it is dead after CHANNEL_STALL_MS, also while
 				      // an answer is waited for that may take minutes
+	CHANNEL_SETTLED_MS = 500,
 	CHANNEL_PING_MS = 10000,      // an idle source pings so often; either side gives up after CHANNEL_STALL_MS of silence
 };
 
@@ -70,6 +71,13 @@ bool channel_moves(struct channel *channel);
 // Waits until the peer's host has what was flushed, all but CHANNEL_SMALL bytes; or an answer came (not PONG or ACK); or nothing has moved for CHANNEL_STALL_MS, or the
 // connection has failed. What follows says which: until this returns it is the link that is waited for, then the peer.
 void channel_drain(struct channel *channel);
+// The same, but until what is left is less than CHANNEL_SETTLED_MS of what the line has taken since the mark: it is then neither idle nor behind.
+struct channel_mark {
+	int64_t at_ms;
+	uint64_t taken; // by the peer's host
+};
+struct channel_mark channel_mark(const struct channel *channel);
+void channel_settle(struct channel *channel, const struct channel_mark *since);
 
 // The newest ACK that came so far; all zeros before the first.
 const struct wire_ack *channel_acked(const struct channel *channel);
