@@ -247,11 +247,12 @@ struct channel_mark channel_mark(const struct channel *channel)
 	return (struct channel_mark){.at_ms = now_ms(channel), .taken = ops->bytes_out(channel->transport) - ops->bytes_left(channel->transport)};
 }
 
-// What may be left, at the pace of the line since then.
+// What may be left, at the pace of the line since then. At first that is the pace of whatever holds things up on the way, so no more than was taken.
 static uint64_t settled_bytes(const struct channel *channel, const struct channel_mark *since)
 {
 	struct channel_mark now = channel_mark(channel);
-	uint64_t ms = now.at_ms > since->at_ms ? (uint64_t)(now.at_ms - since->at_ms) : 1, taken = now.taken - since->taken;
+	int64_t passed_ms = now.at_ms - since->at_ms;
+	uint64_t ms = passed_ms > CHANNEL_SETTLED_MS ? (uint64_t)passed_ms : CHANNEL_SETTLED_MS, taken = now.taken - since->taken;
 	return max_u64(taken / ms * CHANNEL_SETTLED_MS + taken % ms * CHANNEL_SETTLED_MS / ms, CHANNEL_SMALL);
 }
 

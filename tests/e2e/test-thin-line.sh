@@ -37,4 +37,13 @@ at_most "ms of the receiver beside it" "$(($(protection vm1 .last_cycle.stages.a
 at_most "looks at a commit beside those at a shipment" "$(($(count committing) * 4))" "$(count shipping)"
 is "warnings of a clock" "$(at_target GET '/v1/events?class=clock' | jq '.events | length')" 0
 point_equals vm1 "$(newest_point vm1)" vda "$W/a.raw"
+
+# The next cycle knows the line: most of its delta is away, and not only in the socket, before the cut.
+dd if=/dev/urandom of="$W/random" bs=1M count=1 status=none
+nbd_io vm1 vda "write -s $W/random 8M 1M"
+kagami cycle vm1 --wait >/dev/null
+protection vm1 .last_cycle
+at_least "passes of pre-copy" "$(protection vm1 .last_cycle.precopies)" 1
+at_most "ms from cut to commit, of a delta that takes 8 s" "$(protection vm1 .last_cycle.duration_ms)" 4000
+point_equals vm1 "$(newest_point vm1)" vda "$W/a.raw"
 daemons_alive
