@@ -189,15 +189,15 @@ static void windows_follow_the_wall_clock_over_changes_of_summer_time(void **sta
 
 // --- the bucket ---
 
-// Sends pieces as fast as it is let, for `seconds`; checks every stretch of 10 s that ends with a piece.
-static uint64_t pour(uint64_t rate, uint64_t seed, uint64_t seconds)
+// Sends pieces as fast as it is let, for `seconds`; checks every stretch of 10 s that ends with a piece, from below too where nothing else kept it busy in that.
+static void pour(uint64_t rate, uint64_t seed, uint64_t seconds, uint64_t busy_one_in, uint64_t *ret_whole)
 {
 	enum { PAST = 1 << 20 };
 	static struct {
 		uint64_t at, sum;
 	} past[PAST];
 	struct bucket bucket = {.rate = 0};
-	uint64_t now = SECOND, sum = 0, end = now + seconds * SECOND, first = 0, count = 0;
+	uint64_t now = SECOND, sum = 0, end = now + seconds * SECOND, first = 0, count = 0, busy_until = now;
 	bucket_set(&bucket, rate, now);
 	while (now < end) {
 		uint64_t bytes = 1 + draw_below(&seed, bucket_piece(rate)), wait = bucket_wait_ns(&bucket, now, bytes);
@@ -211,19 +211,28 @@ static uint64_t pour(uint64_t rate, uint64_t seed, uint64_t seconds)
 		for (; now - past[first % PAST].at > 10 * SECOND; first++)
 			;
 		assert_true(count - first < PAST);
-		assert_true((double)(sum - past[first % PAST].sum) <= 1.05 * 10 * (double)rate + 1024);
-		if (draw_below(&seed, 1000) == 0)
+		uint64_t went = sum - past[first % PAST].sum;
+		assert_true((double)went <= 1.05 * 10 * (double)rate + 1024);
+		bool whole = now - busy_until > 10 * SECOND; // `first` may be a piece's time short of 10 s
+		assert_true(!whole || (double)(went + bucket_piece(rate)) >= 0.95 * 10 * (double)rate);
+		*ret_whole += whole;
+		if (draw_below(&seed, busy_one_in) == 0) {
 			now += draw_below(&seed, 3 * SECOND); // it was busy with something else: no more than the depth is caught up
+			busy_until = now;
+		}
 	}
-	return sum;
 }
 
 static void bucket_holds_within_5_percent_over_any_10_seconds(void **state)
 {
 	(void)state;
 	static const uint64_t rates[] = {BANDWIDTH_RATE_MIN, 125000, 2500000, 125000000};
-	for (int r = 0; r < 4; r++)
-		(void)pour(rates[r], (uint64_t)r + 1, rates[r] > 100000000 ? 40 : 300);
+	uint64_t whole = 0;
+	for (int r = 0; r < 4; r++) {
+		pour(rates[r], (uint64_t)r + 1, rates[r] > 100000000 ? 40 : 300, 1000, &whole);
+		pour(rates[r], (uint64_t)r + 1, rates[r] > 100000000 ? 40 : 300, 100000, &whole);
+	}
+	assert_true(whole > 100000); // stretches that were held against both sides
 }
 
 static void bucket_gives_what_its_rate_says_and_no_less(void **state)

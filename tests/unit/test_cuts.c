@@ -29,7 +29,6 @@ struct script {
 	unsigned batch_blocks;
 	bool survey; // all of the disk is looked at first: what is behind the first stretch as a tree
 	bool pieces; // what differs is asked about by pieces
-	unsigned step_factor;
 };
 
 struct trial {
@@ -154,9 +153,9 @@ static void cut_everywhere(const struct script *script, enum proxy_way way)
 		      (unsigned long long)cuts);
 }
 
-static const struct script delta = {.blocks = BLOCKS, .batch_blocks = 1, .step_factor = 1};
-static const struct script apart = {.blocks = BLOCKS, .batch_blocks = 3, .pieces = true, .step_factor = 2};
-static const struct script survey = {.blocks = SURVEY_BLOCKS, .batch_blocks = SOURCE_BATCH_MAX, .survey = true, .pieces = true, .step_factor = 7};
+static const struct script delta = {.blocks = BLOCKS, .batch_blocks = 1};
+static const struct script apart = {.blocks = BLOCKS, .batch_blocks = 3, .pieces = true};
+static const struct script survey = {.blocks = SURVEY_BLOCKS, .batch_blocks = SOURCE_BATCH_MAX, .survey = true, .pieces = true};
 
 static void delta_cut_at_any_byte_up(void **state)
 {
