@@ -178,6 +178,25 @@ static void set_times(struct protection *p, json_t *json)
 				  p->state == STATE_IDLE ? json_count(left_ns / MS_NS) : json_null());
 }
 
+// When the next point is expected; null where nothing says it. The line may be faster in the cycle under way than it was before, or slower: the better of both
+// counts. With the lock held.
+static json_t *next_point_json(const struct protection *p, const struct schedule_load *load)
+{
+	struct progress_view view;
+	uint64_t at_ns = 0;
+	bool precopy = atomic_load(&p->progress.precopy);
+	if (p->in_cycle) {
+		progress_view(&p->progress, load->now_ns, precopy ? load->dirty_bytes : 0, &view);
+		uint64_t left = view.pass == 0 ? load->dirty_bytes : view.total_bytes - view.done_bytes + (precopy ? load->dirty_bytes : 0);
+		at_ns = schedule_point_under_way(&p->shown, load->now_ns, left);
+		if (at_ns && view.left_known)
+			at_ns = min_u64(at_ns, load->now_ns + view.left_ms * MS_NS);
+	} else if (p->state == STATE_IDLE && p->has_point && !p->fenced) {
+		at_ns = schedule_next_point(&p->shown, load, p->next_cut_ns);
+	}
+	return at_ns ? json_count((at_ns - load->now_ns) / MS_NS) : json_null();
+}
+
 // What the objective is, how it is pursued, and what is in its way. With the lock held.
 static void set_objective(struct protection *p, json_t *json)
 {
@@ -196,6 +215,7 @@ static void set_objective(struct protection *p, json_t *json)
 	int64_t left_ns = p->point_cut_mono_ns + (int64_t)(p->config.rpo_ms * MS_NS) - (int64_t)now_ns;
 	bool bound = p->has_point && !p->fenced; // by an objective: nothing newer comes of one that was failed over
 	(void)json_object_set_new(json, "deadline_in_ms", bound ? json_integer(left_ns / (int64_t)MS_NS) : json_null());
+	(void)json_object_set_new(json, "next_point_in_ms", next_point_json(p, &load));
 	uint64_t rate = p->flow ? limiter_flow_rate(p->flow) : BANDWIDTH_UNLIMITED;
 	(void)json_object_set_new(json, "bandwidth_limit", rate == BANDWIDTH_UNLIMITED ? json_null() : json_count(rate));
 	(void)json_object_set_new(json, "bandwidth_used", p->flow ? json_count(limiter_flow_used(p->flow)) : json_null());

@@ -89,6 +89,21 @@ uint64_t schedule_look_again(const struct schedule *schedule, uint64_t now_ns, u
 	return min_u64(due_ns, now_ns + max_u64((due_ns - now_ns) / 2, schedule->rpo_ns / 64));
 }
 
+uint64_t schedule_next_point(const struct schedule *schedule, const struct schedule_load *load, uint64_t cut_ns)
+{
+	const struct forecast *f = &schedule->forecast;
+	uint64_t begin_ns = max_u64(cut_ns, load->now_ns), bytes = schedule_dirty_at(schedule, load, begin_ns);
+	if (f->rate == 0 && (f->fixed_ns == 0 || bytes >= FORECAST_LITTLE_BYTES))
+		return 0;
+	return begin_ns + f->fixed_ns + forecast_time_of(f->rate, bytes); // not the longest one of late: that one may have stood still
+}
+
+uint64_t schedule_point_under_way(const struct schedule *schedule, uint64_t now_ns, uint64_t left_bytes)
+{
+	uint64_t rate = schedule->forecast.rate;
+	return rate || left_bytes == 0 ? now_ns + forecast_time_of(rate, left_bytes) : 0;
+}
+
 void schedule_committed(struct schedule *schedule, const struct schedule_done *done)
 {
 	uint64_t since_ns = schedule->has_point ? schedule_age_ns(schedule, done->begin_ns) : 0;

@@ -41,6 +41,11 @@ uint64_t schedule_next_cut(const struct schedule *schedule, const struct schedul
 // When to ask again, before the cut that is due at `due_ns`: earlier where what is dirty may grow faster than it did.
 uint64_t schedule_look_again(const struct schedule *schedule, uint64_t now_ns, uint64_t due_ns);
 
+// When the next point is committed by what is expected of the line, without a margin: of a cycle that begins at `cut_ns`, or now when that is past; and of one under
+// way with `left_bytes` to go, at the earliest. 0: no cycle has shown yet what the line takes.
+uint64_t schedule_next_point(const struct schedule *schedule, const struct schedule_load *load, uint64_t cut_ns);
+uint64_t schedule_point_under_way(const struct schedule *schedule, uint64_t now_ns, uint64_t left_bytes);
+
 struct schedule_done {
 	uint64_t begin_ns; // of the cycle: the decision to cut
 	uint64_t cut_ns, commit_ns;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kagami status --check`: one line and an exit status, as Nagios, Icinga and their like take them from a plugin.
 //
-//	KAGAMI WARNING - 1 of 3 not well: vm2 paused | 'vm1 age'=3.120s;12;15;0 ...
+//	KAGAMI WARNING - 1 of 3 not well: vm2 paused | 'vm1 age'=3.120s;15;15;0 ...
 //
 // 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. What a monitor shows is standard output: the reason of UNKNOWN is there, too.
 //
@@ -102,6 +102,21 @@ static int percent_of(const struct cli *cli, enum cli_option option, const char 
 	return CLI_DONE;
 }
 
+// A limit that is not given is as far out as it may be: a warning never stands above what is critical.
+static int limits_of(const struct cli *cli, struct health_limits *limits)
+{
+	if (percent_of(cli, OPT_WARNING, "--warning", &limits->warning) || percent_of(cli, OPT_CRITICAL, "--critical", &limits->critical))
+		return CLI_USAGE;
+	limits->given = cli->option[OPT_WARNING] || cli->option[OPT_CRITICAL];
+	if (limits->warning <= limits->critical)
+		return CLI_DONE;
+	if (cli->option[OPT_WARNING])
+		return cli_misused(cli, "--warning %u%% is above --critical %u%%%s: a warning comes first, so raise --critical to more than %u%%, or lower --warning",
+				   limits->warning, limits->critical, cli->option[OPT_CRITICAL] ? "" : ", which it is by default", limits->warning);
+	limits->warning = limits->critical;
+	return CLI_DONE;
+}
+
 static const char *status_name(enum health health)
 {
 	static const char *const names[] = {"OK", "WARNING", "CRITICAL"};
@@ -184,7 +199,7 @@ int cli_check_run(const struct cli *cli)
 	struct asked asked[2] = {{.cli = cli, .daemon = HTTP_REPLICATOR}, {.cli = cli, .daemon = HTTP_RECEIVER}};
 	struct err err = {0};
 	struct check check = {.limits = health_limits_default, .name = cli->argc ? cli->argv[0] : NULL, .run_dir = cli->run_dir};
-	if (percent_of(cli, OPT_WARNING, "--warning", &check.limits.warning) || percent_of(cli, OPT_CRITICAL, "--critical", &check.limits.critical))
+	if (limits_of(cli, &check.limits))
 		return CHECK_UNKNOWN; // what a monitor takes a misused plugin for
 	if (check.name && parse_name("protection", check.name, &err))
 		return unknown(err.text);

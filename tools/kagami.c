@@ -58,10 +58,11 @@ const struct cli_command cli_commands[] = {
 	 SOURCE, 0, 1, OPT_BIT(OPT_RPO) | OPT_BIT(OPT_CYCLES) | OPT_BIT(OPT_SYNCS) | OF_A_PROTECTION, cli_set},
 	{"status", "[NAME] [--check [--warning PERCENT] [--critical PERCENT]]", "show protections and replicas, or one of them in full",
 	 "With --check, prints one line as a monitoring plugin does (Nagios, Icinga) and\n"
-	 "exits with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN. The age of the newest point\n"
-	 "is a warning from 80 percent of the RPO on, and critical from 100 on, or as\n"
-	 "--warning and --critical say; so is whatever else is wrong with a protection. A\n"
-	 "daemon that died or hangs is critical.",
+	 "exits with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN. A point older than the RPO is\n"
+	 "critical; a warning is a next point that is known to come too late, an error\n"
+	 "budget that is overdrawn, and whatever else is wrong with a protection. --warning\n"
+	 "and --critical set the age in percent of the RPO (a healthy one comes near 100\n"
+	 "before each cut). A daemon that died or hangs is critical.",
 	 EITHER, 0, 1, OPT_BIT(OPT_CHECK) | OPT_BIT(OPT_WARNING) | OPT_BIT(OPT_CRITICAL), cli_status},
 	{"watch", "[NAME]", "show what \"kagami status\" does, live in the terminal",
 	 "Those that are not well come first (s: by name), with their reasons, progress of\n"

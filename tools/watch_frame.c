@@ -97,7 +97,7 @@ static void add_age(const struct frame *frame, struct line *line, const struct i
 		(void)snprintf(text, sizeof(text), "starts for %.20s", show_duration_of(item->json, "starting_ms").text);
 	else if (show_has(item->json, "age_ms"))
 		(void)snprintf(text, sizeof(text), "%.20s", show_duration_of(item->json, "age_ms").text);
-	enum health age = item->urgency > 1 ? HEALTH_CRITICAL : item->urgency > 0.8 ? HEALTH_WARNING : HEALTH_OK;
+	enum health age = item->urgency > 1 ? HEALTH_CRITICAL : HEALTH_OK;
 	style(frame, line, colour_of(age));
 	line_bar(line, BAR_CELLS, item->urgency, frame->view->blocks);
 	style(frame, line, PLAIN);

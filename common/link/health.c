@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct health_limits health_limits_default = {.warning = 80, .critical = 100};
+const struct health_limits health_limits_default = {.warning = 100, .critical = 100};
 
 const char *health_name(enum health health)
 {
@@ -113,6 +113,30 @@ static void judge_age(const json_t *protection, struct health_limits limits, str
 		    duration_of(protection, "age_ms").text, age * 100, duration_of(protection, "rpo_ms").text, *reason ? ": " : "", reason);
 }
 
+// The point to come: of one that is too old already it is said how old it is. What is less than a twentieth of the RPO beyond it is within what a forecast errs by.
+static void judge_next(const json_t *protection, struct health_limits limits, struct verdict *verdict)
+{
+	double age = health_age(protection), rpo = (double)number_of(protection, "rpo_ms");
+	unsigned bound = limits.warning > 100 ? limits.warning : 100;
+	if (age < 0 || age * 100 > bound || !has(protection, "next_point_in_ms"))
+		return;
+	double then = age + (double)number_of(protection, "next_point_in_ms") / rpo;
+	if (then * 100 > bound + 5)
+		say(verdict, HEALTH_WARNING, "the next point is expected in %s: by then the newest one is %.0f%% of the RPO of %s old",
+		    duration_of(protection, "next_point_in_ms").text, then * 100, duration_of(protection, "rpo_ms").text);
+}
+
+static void judge_budget(const json_t *protection, struct verdict *verdict)
+{
+	json_int_t left_ms = json_integer_value(json_object_get(json_object_get(protection, "rpo"), "budget_left_ms"));
+	char over[32];
+	if (health_age(protection) < 0 || left_ms >= 0)
+		return;
+	advice_duration((uint64_t)-left_ms, over);
+	say(verdict, HEALTH_WARNING, "the RPO was missed for %s more in a week than the objective allows: `kagami history %.64s` says when and why", over,
+	    text_of(protection, "name"));
+}
+
 static void judge_disks(const json_t *protection, struct verdict *verdict)
 {
 	const json_t *disk;
@@ -183,6 +207,8 @@ enum health health_judge(const json_t *protection, bool target, struct health_li
 		return verdict.health;
 	}
 	judge_age(protection, limits, &verdict);
+	judge_next(protection, limits, &verdict);
+	judge_budget(protection, &verdict);
 	if (target)
 		judge_target(protection, &verdict);
 	else
@@ -219,9 +245,8 @@ enum health health_of(const json_t *protection, bool target, struct health_limit
 {
 	enum health health;
 	json_t *judged = NULL;
-	bool usual = limits.warning == health_limits_default.warning && limits.critical == health_limits_default.critical;
 	const json_t *reasons = json_object_get(protection, "why");
-	if (!usual || !told(protection, &health)) {
+	if (limits.given || !told(protection, &health)) {
 		health = health_judge(protection, target, limits, &judged);
 		reasons = judged;
 	}

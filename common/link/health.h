@@ -10,10 +10,13 @@
 enum health { HEALTH_OK = 0, HEALTH_WARNING = 1, HEALTH_CRITICAL = 2 }; // the exit status of a monitoring plugin, too
 const char *health_name(enum health health);				// "ok"
 
-struct health_limits { // the age of the newest point, in percent of the RPO, from which it is worse
+// The age of the newest point, in percent of the RPO, above which it is worse. The scheduler lets a point become nearly as old as the RPO before the next one
+// replaces it: by default what is judged is the promise itself.
+struct health_limits {
 	unsigned warning, critical;
+	bool given; // by whoever looks: it is judged anew, whatever a daemon told
 };
-extern const struct health_limits health_limits_default; // 80, 100
+extern const struct health_limits health_limits_default; // 100, 100
 
 // Judges an element of "protections" as the replicator (or with `target`, the receiver) tells it. *ret_why: a new array of {"level", "text"}, the worst first.
 enum health health_judge(const json_t *protection, bool target, struct health_limits limits, json_t **ret_why);

@@ -44,7 +44,7 @@ committed() { [ "$(protection vm1 .cycles.committed)" -ge "$wanted" ]; }
 wait_for 30 committed
 answer=$(at_source GET /v1/protections/vm1)
 has_members protection "$answer" name uuid site codec rpo_ms points_keep state reason connected sync_reason point age_ms rpo_violated \
-	dirty_bytes progress next_cut_in_ms cycles last_cycle last_error disks
+	dirty_bytes progress next_cut_in_ms next_point_in_ms cycles last_cycle last_error disks
 has_members cycle "$(jq .last_cycle <<<"$answer")" cycle point cut commit duration_ms hold_us sync_reason dirty_bytes read_bytes \
 	sent_blocks wire_bytes
 has_members disk "$(jq '.disks[0]' <<<"$answer")" name path size_bytes uri clients dirty_bytes error reads writes flushes read_bytes \

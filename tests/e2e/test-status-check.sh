@@ -20,13 +20,24 @@ new_image "$W/d.raw" $((8 << 20))
 kagami protect vm1 vda="$W/d.raw" --to dr --rpo 1h >/dev/null
 wait_for 30 has_point vm1
 wait_for 10 connected vm1
-check 0 "^KAGAMI OK - 2 within their RPO \| 'vm1 age'=[0-9.]+s;2880.000;3600.000;0 'vm1 target age'="
+check 0 "^KAGAMI OK - 2 within their RPO \| 'vm1 age'=[0-9.]+s;3600.000;3600.000;0 'vm1 target age'="
 check 0 "^KAGAMI OK - 2 within" vm1
 check 3 "^KAGAMI UNKNOWN - no protection is named nobody here" nobody
 check 3 "^KAGAMI UNKNOWN - " 'a/b'
 
 # By the age: a minute of an hour is 1.7 %, so some seconds are not yet 1 %; the bounds are told to the monitor.
 check 0 "'vm1 age'=[0-9.]+s;1800.000;5400.000;0" --warning 50% --critical 150
+check 0 "'vm1 age'=[0-9.]+s;1800.000;1800.000;0" --critical 50%
+# A warning comes before what is critical.
+refuses_limits() { # TEXT ARGUMENT...
+	local text=$1 status=0
+	shift
+	kagami status --check "$@" >"$W/check.out" 2>"$W/check.err" || status=$?
+	is "exit status of kagami status --check $*" $status 3
+	grep -q -- "$text" "$W/check.err" || fail "kagami status --check $*: $(cat "$W/check.err"), expected $text"
+}
+refuses_limits 'warning 150% is above --critical 100%, which it is by default: .* raise --critical to more than 150%' --warning 150
+refuses_limits 'warning 90% is above --critical 80%: ' --warning 90% --critical 80%
 kagami pause vm1 >/dev/null
 check 1 '^KAGAMI WARNING - [12] of 2 not well: vm1: paused'
 kagami resume vm1 >/dev/null

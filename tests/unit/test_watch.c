@@ -224,9 +224,7 @@ static void health_is_the_worst_of_what_is_wrong(void **state)
 	char why[HEALTH_WHY];
 	assert_int_equal(judged(protection("vm", "idle", 3000, 15000, ""), false, why), HEALTH_OK);
 	assert_string_equal(why, "");
-	assert_int_equal(judged(protection("vm", "idle", 12000, 15000, ""), false, why), HEALTH_OK); // 80 % is the bound, not past it
-	assert_int_equal(judged(protection("vm", "idle", 12001, 15000, ""), false, why), HEALTH_WARNING);
-	assert_int_equal(judged(protection("vm", "idle", 15000, 15000, ""), false, why), HEALTH_WARNING);
+	assert_int_equal(judged(protection("vm", "idle", 15000, 15000, ""), false, why), HEALTH_OK); // the RPO is the bound, not past it
 	assert_int_equal(judged(protection("vm", "idle", 15001, 15000, ""), false, why), HEALTH_CRITICAL);
 	assert_int_equal(judged(protection("vm", "paused", 3000, 15000, ""), false, why), HEALTH_WARNING);
 	assert_int_equal(judged(protection("vm", "failed", 3000, 15000, "not paired"), false, why), HEALTH_CRITICAL);
@@ -298,7 +296,7 @@ static void health_tells_each_reason_once_and_the_worst_first(void **state)
 	(void)json_object_set_new(json, "age_ms", json_integer(1));
 	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_CRITICAL);
 	assert_string_equal(why, wanted[0][1]);
-	assert_int_equal(health_of(json, false, (struct health_limits){.warning = 50, .critical = 90}, why), HEALTH_CRITICAL);
+	assert_int_equal(health_of(json, false, (struct health_limits){.warning = 50, .critical = 90, .given = true}, why), HEALTH_CRITICAL);
 	assert_string_equal(why, "disk vda: EIO");
 	json_decref(json);
 	json = parse("{\"name\": \"vm\", \"state\": \"idle\", \"age_ms\": 1, \"rpo_ms\": 1000}");
