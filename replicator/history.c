@@ -225,6 +225,8 @@ uint64_t history_smallest_rpo(const struct history *h, const struct what_if_sett
 	const uint64_t least_ns = SECOND_NS, most_ns = DAY_S * SECOND_NS;
 	struct what_if what_if;
 	uint64_t smallest_ns = 0;
+	if (setting->rate == 0)
+		return 0;
 	for (uint64_t rpo_ns = most_ns;; rpo_ns = max_u64(rpo_ns - rpo_ns / 16, least_ns)) {
 		history_what_if(h, setting, rpo_ns, &what_if);
 		if (!what_if.kept)

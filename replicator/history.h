@@ -56,7 +56,7 @@ struct what_if {
 // Of the stretch of which there are most; 0: nothing was seen yet. Beside other work that is not always the shortest.
 uint64_t history_samples(const struct history *history);
 void history_what_if(const struct history *history, const struct what_if_setting *setting, uint64_t rpo_ns, struct what_if *ret_what_if);
-// The smallest RPO from 1 s to 24 h, to a sixteenth, from which on every one is kept; 0: none is.
+// The smallest RPO from 1 s to 24 h, to a sixteenth, from which on every one is kept; 0: none is, or no cycle has shown the rate.
 uint64_t history_smallest_rpo(const struct history *history, const struct what_if_setting *setting);
 
 // STATE/protections/<name>/history.json, replaced as a whole, with what is told of the newest cycle (point 0: none). What is damaged or absent is an empty

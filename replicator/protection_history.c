@@ -63,9 +63,10 @@ uint64_t dirt_look(struct protection *p, const struct schedule_load *load)
 	return p->stretch < HISTORY_STRETCHES ? p->stretch_from_ns + history_stretch_ns(p->stretch) : UINT64_MAX;
 }
 
-static json_t *what_if_json(const struct what_if *w)
+// Whether it is kept is known where a cycle has shown what the line takes; the other figures then stand on what is assumed.
+static json_t *what_if_json(const struct what_if *w, bool line_known)
 {
-	return json_pack("{s:o, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "rpo_ms", json_count(w->rpo_ns / MS_NS), "kept", (int)w->kept,
+	return json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "rpo_ms", json_count(w->rpo_ns / MS_NS), "kept", line_known ? json_boolean(w->kept) : json_null(),
 			 "measured", (int)w->measured, "interval_ms", json_count(w->interval_ns / MS_NS), "delta_bytes",
 			 json_count(w->delta_bytes), "delta_wire_bytes", json_count(w->delta_wire_bytes), "transfer_ms",
 			 json_count(w->transfer_ns / MS_NS), "rate_needed", json_count(w->rate_needed), "day_wire_bytes",
@@ -85,10 +86,13 @@ json_t *protection_plan_json(struct protection *p, const uint64_t *rpo_ms, unsig
 	for (unsigned i = 0; i < count; i++) {
 		struct what_if w;
 		history_what_if(&p->history, &setting, rpo_ms[i] * MS_NS, &w);
-		(void)json_array_append_new(list, what_if_json(&w));
+		(void)json_array_append_new(list, what_if_json(&w, setting.rate != 0));
 	}
-	uint64_t samples = history_samples(&p->history), smallest_ns = history_smallest_rpo(&p->history, &setting);
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o}", "name", p->config.name, "rpo_ms", json_count(p->config.rpo_ms), "rate",
+	uint64_t samples = history_samples(&p->history), smallest_ns = samples ? history_smallest_rpo(&p->history, &setting) : 0;
+	const char *unknown = !samples	      ? "nothing has been recorded yet of what becomes dirty"
+			      : !setting.rate ? "no cycle has shown yet what the line takes: the first one of 1 MiB or more does"
+					      : NULL;
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:s?, s:o}", "name", p->config.name, "rpo_ms", json_count(p->config.rpo_ms), "rate",
 			 setting.rate ? json_count(setting.rate) : json_null(), "samples", json_count(samples), "smallest_rpo_ms",
-			 samples && smallest_ns ? json_count(smallest_ns / MS_NS) : json_null(), "plans", list);
+			 smallest_ns ? json_count(smallest_ns / MS_NS) : json_null(), "smallest_rpo_unknown", unknown, "plans", list);
 }

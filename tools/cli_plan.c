@@ -33,8 +33,9 @@ static int rpos_read(const struct cli *cli, const char *text, char *query, size_
 
 static void print_plan(const json_t *plan)
 {
+	const json_t *kept = json_object_get(plan, "kept");
 	(void)printf("%-8s %-5s %9s %9s %9s %10s %10s %10s %10s\n", show_duration_of(plan, "rpo_ms").text,
-		     json_is_true(json_object_get(plan, "kept")) ? "yes" : "NO", show_duration_of(plan, "interval_ms").text,
+		     json_is_null(kept) ? "?" : json_is_true(kept) ? "yes" : "NO", show_duration_of(plan, "interval_ms").text,
 		     show_size(show_number_of(plan, "delta_bytes")).text, show_duration_of(plan, "transfer_ms").text,
 		     show_size(show_number_of(plan, "rate_needed")).text, show_size(show_number_of(plan, "day_wire_bytes")).text,
 		     show_size(show_number_of(plan, "retention_bytes")).text, show_size(show_number_of(plan, "crash_reread_bytes")).text);
@@ -58,9 +59,9 @@ static void print_plans(const json_t *answer)
 	}
 	if (json_is_integer(json_object_get(answer, "rate")))
 		(void)printf("\nThe present line takes %s/s of what is dirty", show_size(show_number_of(answer, "rate")).text);
-	else
-		(void)printf("\nNo cycle has shown yet what the line takes; 8 MiB/s are assumed");
-	if (json_is_integer(json_object_get(answer, "smallest_rpo_ms")))
+	if (show_has(answer, "smallest_rpo_unknown"))
+		(void)printf("\nThe smallest RPO that it keeps is not known: %s. 8 MiB/s are assumed above.\n", show_text_of(answer, "smallest_rpo_unknown"));
+	else if (json_is_integer(json_object_get(answer, "smallest_rpo_ms")))
 		(void)printf("; the smallest RPO that it keeps is %s.\n", show_duration_of(answer, "smallest_rpo_ms").text);
 	else
 		(void)printf("; it keeps none up to a day.\n");

@@ -21,9 +21,21 @@ for i in 0 1 2 3; do
 	delta=$(plan ".plans[$i].delta_bytes")
 	at_least "bytes of a delta" "$delta" 1
 	at_most "bytes of a delta" "$delta" $((64 << 20))
-	[ "$(plan ".plans[$i].kept")" = true ] || fail "plan $i of $(plan .)"
+	is "plan $i is kept" "$(plan ".plans[$i].kept")" null # nothing has shown what the line takes
 	at_least "points at the target" "$(plan ".plans[$i].retention_bytes")" 1
 done
+is "rate and smallest RPO" "$(plan '"\(.rate) \(.smallest_rpo_ms)"')" 'null null'
+is "why it is not known" "$(plan .smallest_rpo_unknown)" 'no cycle has shown yet what the line takes: the first one of 1 MiB or more does'
+kagami plan vm1 --rpo 15s,1h >"$W/table"
+grep -q '^The smallest RPO that it keeps is not known: no cycle has shown yet what the line takes' "$W/table" || fail "the table: $(cat "$W/table")"
+grep -qE '^15s +\? ' "$W/table" || fail "the table: $(cat "$W/table")"
+! grep -q 'present line takes' "$W/table" || fail "the table: $(cat "$W/table")"
+
+# A cycle with those 4 MiB shows it.
+cycle vm1 >/dev/null
+wait_for 30 eval '[ "$(plan .rate)" != null ]'
+is "why it is not known" "$(plan .smallest_rpo_unknown)" null
+is "plans that are kept" "$(plan '[.plans[].kept] | all')" true
 at_least "smallest RPO" "$(plan .smallest_rpo_ms)" 1000
 at_most "smallest RPO" "$(plan .smallest_rpo_ms)" 3600000
 kagami plan vm1 --rpo 15s,1h | grep -q 'smallest RPO' || fail "the table: $(kagami plan vm1 --rpo 15s,1h)"

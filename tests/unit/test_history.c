@@ -109,6 +109,19 @@ static void rpo_is_kept_where_the_line_takes_half_of_it_for_the_other_half(void 
 	assert_true(w.kept);
 }
 
+static void smallest_rpo_is_not_known_before_a_cycle_has_shown_the_line(void **state)
+{
+	(void)state;
+	struct history h = linear(MB / 10, 12);
+	struct what_if_setting setting = {.rate = 0, .fixed_ns = SECOND / 10, .disk_bytes = TB, .points_keep = 24};
+	struct what_if w;
+	assert_true(history_smallest_rpo(&h, &setting) == 0);
+	history_what_if(&h, &setting, 15 * MINUTE, &w); // what is assumed of it serves the other figures
+	assert_true(w.transfer_ns > 0 && w.delta_bytes > 0);
+	setting.rate = 8 * MB;
+	assert_true(history_smallest_rpo(&h, &setting) > 0);
+}
+
 // A thread that had no processor may miss the shortest: what the others saw says enough.
 static void samples_are_those_of_whatever_stretch_was_seen(void **state)
 {
@@ -234,6 +247,7 @@ int main(void)
 		cmocka_unit_test(longer_stretches_follow_the_curve_and_end_at_the_size_of_the_disks),
 		cmocka_unit_test(stretch_of_a_quieter_time_is_not_believed),
 		cmocka_unit_test(rpo_is_kept_where_the_line_takes_half_of_it_for_the_other_half),
+		cmocka_unit_test(smallest_rpo_is_not_known_before_a_cycle_has_shown_the_line),
 		cmocka_unit_test(samples_are_those_of_whatever_stretch_was_seen),
 		cmocka_unit_test(figures_of_another_rpo_add_up),
 		cmocka_unit_test(history_survives_a_restart_and_damage_is_an_empty_one),
