@@ -164,7 +164,7 @@ int check_directory(struct env *env, const char *path, const struct check_progre
 	AUTO_FILE struct env_file *lock = NULL;
 	int rc = env_root_open(env, path, &root);
 	if (rc)
-		return err_sys(err, rc, "open the store %s", path);
+		return err_directory(err, rc, "store", path);
 	AUTO_JSON json_t *protections = json_array();
 	bool sound = true;
 	rc = lock_take(root, path, &lock, err);

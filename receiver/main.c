@@ -134,13 +134,15 @@ static int state_make(const char *store, struct err *err)
 	struct env_stat st = {.is_dir = false};
 	int rc = env_root_open(env_posix(), store, &root);
 	if (rc)
-		return err_sys(err, rc, "open the store %s", store);
+		return err_directory(err, rc, "store", store);
 	rc = env_mkdir(root, ".kagami");
 	if (rc == 0 || rc == -EEXIST)
 		rc = env_stat(root, ".kagami", &st);
 	env_root_close(root);
 	if (rc == 0 && !st.is_dir) // a link: keys are never taken from somewhere else unasked
 		rc = -ENOTDIR;
+	if (rc == -EROFS)
+		return err_directory(err, rc, "store", store);
 	return rc ? err_sys(err, rc, "make the directory %s/.kagami (--state names another one)", store) : 0;
 }
 
@@ -156,9 +158,7 @@ static int open_state(struct receiver *receiver, const char *state, struct err *
 		state = path;
 	}
 	int rc = env_root_open(env_posix(), state, &receiver->state);
-	if (rc == -ENOENT)
-		return err_set(err, rc, "there is no state directory %s: make it first (mkdir -m 0700 %s)", state, state);
-	return rc ? err_sys(err, rc, "open the state directory %s", state) : 0;
+	return rc ? err_directory(err, rc, "state", state) : 0;
 }
 
 // A whole number of an option, at most `most`.
@@ -227,7 +227,7 @@ static int watch_options(const char *objective, const char *more, struct watch_c
 	ret_config->points = more && strcmp(more, "points") == 0;
 	if (more && !ret_config->points)
 		return err_set(err, -EINVAL, "--events %s: there is points, each of which is an event then", more);
-	return objective ? history_objective_read(objective, &ret_config->objective_ppm, err) : 0;
+	return objective ? history_objective_read(objective, 0, &ret_config->objective_ppm, err) : 0;
 }
 
 static int receiver_open(struct receiver *receiver, const char *store_dir, const char *state, const char *listen,
@@ -253,6 +253,8 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 		rc = events_begin(receiver, err);
 	if (rc == 0)
 		rc = identity_load(receiver->state, "identity.pem", &receiver->identity, err);
+	if (rc == -EROFS && state)
+		rc = err_directory(err, rc, "state", state);
 	if (rc == 0)
 		rc = pairing_open(receiver->state, identity_pin(receiver->identity), &receiver->pairing, err);
 	if (rc == 0)

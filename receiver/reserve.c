@@ -31,7 +31,7 @@ int reserve_get(const char *text, const char *path, uint64_t *ret_bytes, struct 
 {
 	struct statvfs st;
 	if (statvfs(path, &st))
-		return err_sys(err, -errno, "store %s", path);
+		return err_directory(err, -errno, "store", path);
 	uint64_t all = (uint64_t)st.f_blocks * st.f_frsize, bytes = min_u64(all / 20, UINT64_C(1) << 30);
 	if (text && size_read(text, &bytes))
 		return err_set(err, -EINVAL,

@@ -137,7 +137,7 @@ static int store_lock(struct store *s, struct err *err)
 {
 	int rc = env_open(s->root, STORE_LOCK, ENV_CREATE_OPEN, &s->lock_file);
 	if (rc)
-		return err_sys(err, rc, "store %s: lock", s->path);
+		return err_directory(err, rc, "store", s->path);
 	rc = env_lock(s->lock_file);
 	if (rc == -EBUSY)
 		return err_set(err, rc, "store %s is in use by another receiver; stop that one, or use another directory", s->path);
@@ -148,7 +148,7 @@ static int store_fill(struct store *s, const char *path, struct env *env, struct
 {
 	int rc = env_root_open(env, path, &s->root);
 	if (rc)
-		return err_sys(err, rc, "store %s; give a directory that exists and that this user may write", path);
+		return err_directory(err, rc, "store", path);
 	rc = store_lock(s, err);
 	if (rc == 0)
 		rc = half_made_remove(s, err);

@@ -57,17 +57,15 @@ static int take_state(struct agent *agent, const char *path, struct err *err)
 	struct env *env = env_posix();
 	agent->place.env = env;
 	int rc = env_root_open(env, path, &agent->place.state);
-	if (rc == -ENOENT)
-		return err_set(err, rc, "there is no state directory %s: make it first (mkdir -m 0700 %s)", path, path);
 	if (rc)
-		return err_sys(err, rc, "open the state directory %s", path);
+		return err_directory(err, rc, "state", path);
 	rc = env_open(agent->place.state, "lock", ENV_CREATE_OPEN, &agent->lock_file);
 	if (rc == 0)
 		rc = env_lock(agent->lock_file);
 	if (rc == -EBUSY)
 		return err_set(err, rc, "another kagami-replicator runs on %s: stop it, or choose another --state", path);
 	if (rc)
-		return err_sys(err, rc, "lock the state directory %s", path);
+		return err_directory(err, rc, "state", path);
 	rc = identity_load(agent->place.state, "identity.pem", &agent->identity, err);
 	agent->place.identity = agent->identity;
 	return rc;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <strings.h>
 
 enum { SETTINGS_FILE_MAX = 1 << 16 };
 #define SETTINGS_FILE "settings.json"
@@ -72,7 +73,7 @@ int settings_read(const struct settings_text *text, struct protection_settings *
 	if (text->priority && !priority_read(text->priority, &settings->priority))
 		return err_set(err, -EINVAL, "\"%s\" is not a priority: choose low, normal or high", text->priority);
 	if (text->offpeak) {
-		settings->has_offpeak = strcmp(text->offpeak, "none") != 0;
+		settings->has_offpeak = strcasecmp(text->offpeak, "none") != 0;
 		int rc = settings->has_offpeak ? bandwidth_window_read(text->offpeak, &settings->offpeak, err) : 0;
 		if (rc)
 			return rc;

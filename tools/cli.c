@@ -101,9 +101,6 @@ int cli_unreachable(const struct cli *cli, enum http_daemon daemon, const struct
 	enum http_daemon other = daemon == HTTP_REPLICATOR ? HTTP_RECEIVER : HTTP_REPLICATOR;
 	if (err->code == -ETIMEDOUT)
 		return cli_fail(cli, CLI_TIMED_OUT, "%s", err->text);
-	if (err->code == -EACCES || err->code == -EPERM)
-		return cli_fail(cli, CLI_UNREACHABLE, "%s: use sudo, or the user that %s runs as", err->text,
-				http_daemon_name(daemon));
 	if (err->code != -ENOENT && err->code != -ECONNREFUSED)
 		return cli_fail(cli, CLI_UNREACHABLE, "%s", err->text);
 	if (answers(cli, other))

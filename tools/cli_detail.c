@@ -58,7 +58,7 @@ static void print_objective(const json_t *object)
 			     show_duration_of(week, "p99_ms").text, show_duration_of(week, "max_ms").text);
 	if (strcmp(show_text_of(object, "state"), "failed-over") == 0) // it has none any more
 		return;
-	(void)printf(FIELD "%.4g%% of the time within the RPO: %s%s of %s are left this week\n", "objective",
+	(void)printf(FIELD "%.7g%% of the time within the RPO: %s%s of %s are left this week\n", "objective",
 		     100 * json_number_value(json_object_get(rpo, "objective")), left < 0 ? "-" : "",
 		     show_duration((uint64_t)(left < 0 ? -left : left)).text, show_duration_of(rpo, "budget_ms").text);
 	if (json_is_object(advice))

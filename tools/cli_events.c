@@ -94,6 +94,37 @@ static void print_newest(const struct cli *cli, const json_t *events)
 	(void)fflush(stdout);
 }
 
+// Whether a daemon here has the protection, or an event of it: one that was ended is not forgotten.
+static int is_known(struct reader *reader, const char *name, bool *ret_known)
+{
+	*ret_known = false;
+	for (int daemon = HTTP_REPLICATOR; daemon <= HTTP_RECEIVER && !*ret_known; daemon++) {
+		json_t *there = NULL, *answer = NULL;
+		int rc = cli_ask_if_there(reader->cli, daemon, true, &there, "/v1/protections/%s", name);
+		if (rc == CLI_DONE && !there)
+			rc = cli_ask_if_there(reader->cli, daemon, false, &answer, "/v1/events?since=0&protection=%s", name);
+		*ret_known = there || json_array_size(json_object_get(answer, "events")) > 0;
+		json_decref(there);
+		json_decref(answer);
+		if (rc)
+			return rc;
+	}
+	return CLI_DONE;
+}
+
+// Of the first look: nobody may be there to ask, or nothing may be known by that name.
+static int check_first(struct reader *reader, size_t count)
+{
+	bool known = true;
+	const struct cli *cli = reader->cli;
+	if (!reader->there[HTTP_REPLICATOR] && !reader->there[HTTP_RECEIVER])
+		return cli_no_daemon(cli);
+	int rc = cli->argc && count == 0 ? is_known(reader, cli->argv[0], &known) : CLI_DONE;
+	if (rc == CLI_DONE && !known)
+		rc = cli_fail(cli, CLI_REFUSED, "no protection is named \"%s\" here, and none was: \"kagami status\" lists them", cli->argv[0]);
+	return rc;
+}
+
 int cli_events(const struct cli *cli)
 {
 	struct reader reader = {.cli = cli};
@@ -107,9 +138,10 @@ int cli_events(const struct cli *cli)
 		int rc = read_new(&reader, &events);
 		if (rc)
 			return rc;
-		if (first && !reader.there[HTTP_REPLICATOR] && !reader.there[HTTP_RECEIVER]) {
+		rc = first ? check_first(&reader, json_array_size(events)) : CLI_DONE;
+		if (rc) {
 			json_decref(events);
-			return cli_no_daemon(cli);
+			return rc;
 		}
 		if (first && json_array_size(events) == 0 && !cli->option[OPT_FOLLOW] && !cli->json)
 			(void)printf("Nothing has happened yet.\n");

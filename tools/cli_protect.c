@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A protection's life on the source host: protect, pause, resume, unprotect.
 #include "base/auto.h"
+#include "base/size.h"
 #include "format/codec.h"
 #include "format/digest.h"
 #include "tools/cli.h"
@@ -219,6 +220,8 @@ int cli_protect(const struct cli *cli)
 		return cli_misused(cli, "%s", err.text);
 	if (cli->argc < 2)
 		return cli_misused(cli, "a disk is missing: name each as DISK=PATH, such as vda=/images/%s.raw", cli->argv[0]);
+	if (cli->argc - 1 > DISKS_MAX)
+		return cli_misused(cli, "%d disks are too many: a protection has at most %d", cli->argc - 1, DISKS_MAX);
 	json_t *disks = json_array();
 	json_t *body = json_pack("{s:s, s:o}", "name", cli->argv[0], "disks", disks);
 	int rc = options_add(cli, body);

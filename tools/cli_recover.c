@@ -235,7 +235,10 @@ static int failover_options(const struct cli *cli, uint64_t *ret_after_ms)
 		return cli_misused(cli, "--commit throws nothing away: there is no --dry-run of it");
 	if (after && parse_duration(after, ret_after_ms, &err))
 		return cli_misused(cli, "--rollback-after: %s", err.text);
-	return after && *ret_after_ms == 0 ? cli_misused(cli, "--rollback-after: a time above 0") : CLI_DONE;
+	if (after && *ret_after_ms == 0)
+		return cli_misused(cli, "--rollback-after: %s would take it back at once: give the time that you need to look at it, such as 30m; --dry-run says what would be done",
+				   after);
+	return CLI_DONE;
 }
 
 int cli_failover(const struct cli *cli)

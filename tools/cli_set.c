@@ -1,32 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kagami set`: what can be changed of a protection, or of the replicator, while it runs; and the same options of `kagami protect`.
 #include "base/auto.h"
+#include "link/history.h"
 #include "tools/cli.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
-#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-enum { PPM = 1000000, OBJECTIVE_LEAST_PPM = PPM / 2 };
-
-// "99.9%" or "99.9".
-static int read_objective(const struct cli *cli, const char *text, uint64_t *ret_ppm)
-{
-	char *end = NULL;
-	double percent = strtod(text, &end);
-	double ppm = percent * (PPM / 100.0) + 0.5;
-	if (end == text || (strcmp(end, "%") != 0 && *end) || !(ppm >= OBJECTIVE_LEAST_PPM && ppm < PPM + 1))
-		return cli_misused(cli, "--objective: \"%s\" is no part of the time: give 50%% to 100%%, such as 99.9%%", text);
-	*ret_ppm = (uint64_t)ppm;
-	return CLI_DONE;
-}
+enum { PPM = 1000000, OBJECTIVE_LEAST = 50 }; // percent
 
 // Rules apart by ";" (kagami.c joins those of several --bandwidth so). "none": no rule.
 static json_t *rules_json(const char *text)
 {
 	json_t *rules = json_array();
-	if (strcmp(text, "none") == 0)
+	if (strcasecmp(text, "none") == 0)
 		return rules;
 	for (;;) {
 		size_t len = strcspn(text, ";"), skip = strspn(text, " ");
@@ -45,7 +34,7 @@ static int bandwidth_add(const struct cli *cli, json_t *body)
 	json_t *rules = text ? rules_json(text) : NULL;
 	if (!text)
 		return CLI_DONE;
-	bool nothing = json_array_size(rules) == 0 && strcmp(text, "none") != 0;
+	bool nothing = json_array_size(rules) == 0 && strcasecmp(text, "none") != 0;
 	if (nothing || json_object_set_new(body, "bandwidth", rules)) {
 		json_decref(nothing ? rules : NULL);
 		return cli_misused(cli, "--bandwidth: give a rule, such as 50mbit, or none to take all of them away");
@@ -56,7 +45,8 @@ static int bandwidth_add(const struct cli *cli, json_t *body)
 int cli_set_options(const struct cli *cli, json_t *body)
 {
 	const char *const *option = cli->option;
-	uint64_t ppm = 0;
+	uint32_t ppm = 0;
+	struct err err;
 	int rc = bandwidth_add(cli, body);
 	if (rc != CLI_DONE)
 		return rc;
@@ -66,10 +56,10 @@ int cli_set_options(const struct cli *cli, json_t *body)
 		(void)json_object_set_new(body, "priority", json_string(option[OPT_PRIORITY]));
 	if (!option[OPT_OBJECTIVE])
 		return CLI_DONE;
-	rc = read_objective(cli, option[OPT_OBJECTIVE], &ppm);
-	if (rc == CLI_DONE)
-		(void)json_object_set_new(body, "objective_ppm", json_integer((json_int_t)ppm));
-	return rc;
+	if (history_objective_read(option[OPT_OBJECTIVE], OBJECTIVE_LEAST, &ppm, &err))
+		return cli_misused(cli, "%s", err.text);
+	(void)json_object_set_new(body, "objective_ppm", json_integer((json_int_t)ppm));
+	return CLI_DONE;
 }
 
 static void print_rules(const json_t *of, const char *otherwise)
@@ -91,7 +81,7 @@ static void print_rate(const json_t *of)
 static void print_protection(const json_t *protection)
 {
 	const char *offpeak = show_text_of(protection, "offpeak");
-	(void)printf("%s: RPO %s for %.4g%% of the time, priority %s, bandwidth ", show_text_of(protection, "name"),
+	(void)printf("%s: RPO %s for %.7g%% of the time, priority %s, bandwidth ", show_text_of(protection, "name"),
 		     show_duration_of(protection, "rpo_ms").text, (double)show_number_of(protection, "objective_ppm") / (PPM / 100.0),
 		     show_text_of(protection, "priority"));
 	print_rules(protection, "unlimited");

@@ -58,6 +58,15 @@ int http_probe(const char *path, struct err *err)
 	return 0;
 }
 
+int http_reach(const char *path, enum http_daemon daemon, struct err *err)
+{
+	struct err why = {0};
+	int rc = http_probe(path, &why);
+	if (rc == -EACCES || rc == -EPERM)
+		return err_set(err, rc, "this user may not ask %s: %.300s: use sudo, or the user that it runs as", http_daemon_name(daemon), why.text);
+	return rc ? err_set(err, rc, "%s", why.text) : 0;
+}
+
 static size_t on_data(char *data, size_t one, size_t count, void *context)
 {
 	struct answer *answer = context;
@@ -116,7 +125,7 @@ static int exchange(const char *run_dir, enum http_daemon daemon, const char *me
 	char socket[SOCKET_PATH_SIZE];
 	int rc = http_socket_path(run_dir, daemon, socket, sizeof(socket), err);
 	if (!rc)
-		rc = http_probe(socket, err);
+		rc = http_reach(socket, daemon, err);
 	if (rc)
 		return rc;
 	CURL *curl = curl_easy_init();

@@ -19,6 +19,8 @@ int http_socket_path(const char *run_dir, enum http_daemon daemon, char *path, s
 
 // Whether somebody listens there: 0, -ENOENT, -ECONNREFUSED or -EACCES.
 int http_probe(const char *socket_path, struct err *err);
+// As that, of a daemon by its name; who may not ask it is told who may.
+int http_reach(const char *socket_path, enum http_daemon daemon, struct err *err);
 
 // How long the requests of this process wait for an answer, instead of ten minutes: for who is waited for himself. Before the first one.
 void http_wait_at_most(unsigned seconds);

@@ -100,7 +100,7 @@ int http_stream(const char *run_dir, enum http_daemon daemon, const char *path, 
 	struct transfer t = {.take = take, .context = context, .stop = stop, .err = err};
 	int rc = http_socket_path(run_dir, daemon, socket, sizeof(socket), err);
 	if (rc == 0)
-		rc = http_probe(socket, err);
+		rc = http_reach(socket, daemon, err);
 	if (rc)
 		return rc;
 	stream_reader_init(&t.reader);

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <curl/curl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,7 +47,7 @@ const struct cli_command cli_commands[] = {
 	 "nothing is copied before the target has a seed of each disk (\"kagami seed\" there):\n"
 	 "until then the state is waiting-for-seed, and the disks are served and tracked.\n"
 	 "The rest is what \"kagami set\" can change later.",
-	 SOURCE, 1, 1 + DISKS_MAX,
+	 SOURCE, 1, INT_MAX, // how many disks may be is its own to say
 	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY) | OPT_BIT(OPT_SEED) | OPT_BIT(OPT_FORCE) | OF_A_PROTECTION, cli_protect},
 	{"set", "[NAME] [--rpo TIME] [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high] [--objective PART] [--cycles N] [--syncs N]", "change the objective and the limits of a protection, or of all together",
 	 "Without NAME it is about all protections together: --bandwidth, --cycles and\n"

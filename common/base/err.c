@@ -45,6 +45,23 @@ int err_sys(struct err *err, int code, const char *fmt, ...)
 	return code;
 }
 
+int err_directory(struct err *err, int code, const char *what, const char *path)
+{
+	switch (code) {
+	case -ENOENT:
+		return err_set(err, code, "there is no %s directory %s: make it first (mkdir -m 0700 %s), or mount what it is on", what, path, path);
+	case -ENOTDIR:
+		return err_set(err, code, "the %s %s is not a directory: name one", what, path);
+	case -EROFS:
+		return err_set(err, code, "the %s directory %s is on a file system that is read-only: mount it for writing, once the kernel's log says that its disk is well", what, path);
+	case -EACCES:
+	case -EPERM:
+		return err_set(err, code, "this user may not write the %s directory %s: run as the user that it belongs to, or give it to this one (chown -R)", what, path);
+	default:
+		return err_sys(err, code, "open the %s directory %s", what, path);
+	}
+}
+
 int err_wrap(struct err *err, const char *fmt, ...)
 {
 	if (!err)

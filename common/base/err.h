@@ -19,6 +19,9 @@ int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((form
 // As err_set, with ": " and the text of errno `code` appended. Returns `code`.
 int err_sys(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+// The directory `path` that a program needs, its `what` ("store"), cannot be had: by `code`, what to do. Returns `code`.
+int err_directory(struct err *err, int code, const char *what, const char *path);
+
 // Puts the formatted text and ": " in front of what is there. Returns the stored code, or -EIO when none was set.
 int err_wrap(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

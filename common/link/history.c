@@ -24,13 +24,36 @@ int history_window_read(const char *text, enum ledger_window *ret_window, struct
 	return err_set(err, -EINVAL, "window: \"%.40s\" is none: choose hour, day or week", text);
 }
 
-int history_objective_read(const char *text, uint32_t *ret_ppm, struct err *err)
+// "99.9" as 999000, and whether digits follow that are lost so. Returns what follows the number; NULL: there is none, or it is above 100.
+static const char *read_percent(const char *text, uint64_t *ret_ppm, bool *ret_finer)
 {
-	char *end = NULL;
-	double percent = strtod(text, &end);
-	if (*text < '0' || *text > '9' || (strcmp(end, "") != 0 && strcmp(end, "%") != 0) || !(percent >= 0 && percent <= 100))
-		return err_set(err, -EINVAL, "--objective %s: give a percentage from 0 to 100, such as 99.9%%", text);
-	*ret_ppm = (uint32_t)(percent * (LEDGER_PPM / 100.0) + 0.5);
+	const char *at = text;
+	uint64_t ppm = 0, unit = LEDGER_PPM / 100;
+	for (; *at >= '0' && *at <= '9' && ppm <= LEDGER_PPM; at++)
+		ppm = ppm * 10 + (uint64_t)(*at - '0') * unit;
+	if (at == text)
+		return NULL;
+	*ret_finer = false;
+	if (*at == '.' && at[1] >= '0' && at[1] <= '9')
+		for (at++; *at >= '0' && *at <= '9'; at++) {
+			unit /= 10;
+			ppm += unit * (uint64_t)(*at - '0');
+			*ret_finer |= unit == 0 && *at != '0';
+		}
+	*ret_ppm = ppm;
+	return ppm <= LEDGER_PPM ? at : NULL;
+}
+
+int history_objective_read(const char *text, unsigned least, uint32_t *ret_ppm, struct err *err)
+{
+	uint64_t ppm = 0;
+	bool finer = false;
+	const char *rest = read_percent(text, &ppm, &finer);
+	if (!rest || (strcmp(rest, "") != 0 && strcmp(rest, "%") != 0) || ppm < (uint64_t)least * (LEDGER_PPM / 100) || (finer && ppm == LEDGER_PPM))
+		return err_set(err, -EINVAL, "--objective: \"%.40s\" is no part of the time: give %u%% to 100%%, such as 99.9%%", text, least);
+	if (finer)
+		return err_set(err, -EINVAL, "--objective: %.40s is finer than it is kept: give at most four digits behind the point, such as 99.9999%%", text);
+	*ret_ppm = (uint32_t)ppm;
 	return 0;
 }
 

@@ -24,7 +24,7 @@ json_t *history_rpo_json(const struct ledger *ledger);
 // How long until the age is the RPO; below 0: for so long it has been above. Null without a point.
 json_t *history_deadline_json(const struct ledger *ledger);
 
-// "99.9%", "99.9": the objective, in millionths. -EINVAL with what to say.
-int history_objective_read(const char *text, uint32_t *ret_ppm, struct err *err);
+// "99.9%", "99.9": the objective, in millionths, from `least` percent on. -EINVAL with what to say, of one that is finer than millionths too.
+int history_objective_read(const char *text, unsigned least, uint32_t *ret_ppm, struct err *err);
 
 #endif

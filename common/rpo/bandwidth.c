@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 enum { ALL_DAYS = 0x7f, WORDS_MAX = 3, WORD_SIZE = 40, PIECE_MIN = 1 << 10, PIECE_MAX = 16 << 10 };
@@ -36,13 +37,13 @@ static const char *number(const char *at, uint64_t most, uint64_t *ret_number)
 static bool read_rate(const char *word, uint64_t *ret_rate)
 {
 	uint64_t count;
-	if (strcmp(word, "unlimited") == 0) {
+	if (strcasecmp(word, "unlimited") == 0) {
 		*ret_rate = BANDWIDTH_UNLIMITED;
 		return true;
 	}
 	const char *unit = number(word, UINT64_C(1) << 44, &count);
 	for (size_t i = 0; unit && i < sizeof(units) / sizeof(units[0]); i++)
-		if (strcmp(unit, units[i].name) == 0) {
+		if (strcasecmp(unit, units[i].name) == 0) {
 			if (count > 8 * BANDWIDTH_RATE_MAX / units[i].bits)
 				return false;
 			*ret_rate = count * units[i].bits / 8;
@@ -51,10 +52,20 @@ static bool read_rate(const char *word, uint64_t *ret_rate)
 	return false;
 }
 
+// A rate of nothing at all, with a unit or without.
+static bool is_nothing(const char *word)
+{
+	const char *unit = word + strspn(word, "0");
+	bool known = !*unit;
+	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
+		known |= strcasecmp(unit, units[i].name) == 0;
+	return known && unit > word;
+}
+
 static const char *read_day(const char *at, unsigned *ret_day)
 {
 	for (unsigned i = 0; i < 7; i++)
-		if (strncmp(at, day_names[i], 3) == 0) {
+		if (strncasecmp(at, day_names[i], 3) == 0) {
 			*ret_day = i;
 			return at + 3;
 		}
@@ -65,7 +76,7 @@ static const char *read_day(const char *at, unsigned *ret_day)
 static bool read_days(const char *at, uint8_t *ret_days)
 {
 	unsigned days = 0;
-	if (strcmp(at, "daily") == 0) {
+	if (strcasecmp(at, "daily") == 0) {
 		*ret_days = ALL_DAYS;
 		return true;
 	}
@@ -150,6 +161,8 @@ int bandwidth_rule_read(const char *text, struct bandwidth_rule *ret_rule, struc
 	unsigned count = split(text, words);
 	if (count == 0 || !read_window(words, count - 1, &rule.window))
 		return err_set(err, -EINVAL, "\"%.60s\" is no limit of bandwidth: give [WINDOW] RATE, as in \"20mbit\" or \"mon-fri 08:00-18:00 20mbit\"; " WINDOW_RULE, text);
+	if (is_nothing(words[count - 1]))
+		return err_set(err, -EINVAL, "\"%s\" would let nothing go: give at least 64kbit, or unlimited for no limit; `kagami pause` stops a protection", words[count - 1]);
 	if (!read_rate(words[count - 1], &rule.rate))
 		return err_set(err, -EINVAL,
 			       "\"%s\" is no rate: give a number and bit, kbit, mbit, gbit, byte, kbyte, mbyte, kib, mib or gib (a second), from 64kbit to "

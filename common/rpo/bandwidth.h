@@ -37,7 +37,7 @@ struct bandwidth_time {
 	unsigned minute; // of the local day
 };
 
-// "20mbit", "mon-fri 08:00-18:00 20mbit", "sat,sun 4mbyte", "22:00-06:00 unlimited". -EINVAL, with what is wrong.
+// In capital or small letters: "20mbit", "mon-fri 08:00-18:00 20mbit", "sat,sun 4mbyte", "22:00-06:00 unlimited". -EINVAL, with what is wrong.
 int bandwidth_rule_read(const char *text, struct bandwidth_rule *ret_rule, struct err *err);
 // "22:00-06:00", "sat,sun", "mon-fri 20:00-06:00".
 int bandwidth_window_read(const char *text, struct bandwidth_window *ret_window, struct err *err);

@@ -11,7 +11,7 @@ start_receiver
 # What the daemons are started with.
 echo not a directory >"$W/file"
 refuses 'not a directory' kagami-receiver --run-dir "$R/other" --store "$W/file" --listen "127.0.0.1:$(free_port)"
-refuses 'no such|does not exist|not exist' kagami-receiver --run-dir "$R/other" --store "$W/missing" --listen "127.0.0.1:$(free_port)"
+refuses 'there is no store directory' kagami-receiver --run-dir "$R/other" --store "$W/missing" --listen "127.0.0.1:$(free_port)"
 mkdir "$W/store2"
 refuses "in use" kagami-receiver --run-dir "$R/other" --store "$W/store2" --listen "127.0.0.1:$PORT"
 refuses 'in use|another|lock' kagami-receiver --run-dir "$R/other" --store "$STORE" --listen "127.0.0.1:$(free_port)"

@@ -53,7 +53,7 @@ static void rates_are_read_in_every_unit(void **state)
 static void what_is_no_rule_is_refused_with_what_to_write(void **state)
 {
 	(void)state;
-	static const char *const bad[] = {"", " ", "20", "mbit", "20 mbit", "-20mbit", "20mbits", "20Mbit", "0mbit", "63kbit", "1025gib",
+	static const char *const bad[] = {"", " ", "20", "mbit", "20 mbit", "-20mbit", "20mbits", "20Mb", "20mb", "20M", "63kbit", "1025gib",
 		"99999999999999999999gbit", "18446744073709551616bit", "mon-fri", "mon-fri 08:00-18:00", "08:00 20mbit", "8-18 20mbit",
 		"08:00-08:00 20mbit", "24:00-06:00 20mbit", "08:60-09:00 20mbit", "25:00-26:00 20mbit", "8:0-9:00 20mbit",
 		"mon- 20mbit", "mon,, 20mbit", "mon,20mbit", "monday 20mbit", "08:00-18:00 mon-fri 20mbit", "mon-fri 08:00-18:00 20mbit x",
@@ -63,6 +63,42 @@ static void what_is_no_rule_is_refused_with_what_to_write(void **state)
 		struct err err = {0};
 		assert_int_equal(bandwidth_rule_read(bad[i], &rule, &err), -EINVAL);
 		assert_true(rule.rate == 77 && strlen(err.text) > 20);
+	}
+}
+
+static void capital_letters_are_taken_as_small_ones(void **state)
+{
+	(void)state;
+	static const char *const same[][2] = {
+		{"50Mbit", "50mbit"}, {"50MBIT", "50mbit"}, {"4MByte", "4mbyte"}, {"2GiB", "2gib"}, {"64KBit", "64kbit"}, {"Unlimited", "unlimited"},
+		{"Mon-Fri 08:00-18:00 20Mbit", "mon-fri 08:00-18:00 20mbit"}, {"SAT,Sun 1GBIT", "sat,sun 1gbit"}, {"Daily 1Mbit", "1mbit"},
+	};
+	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
+		struct bandwidth_rule rule;
+		char text[BANDWIDTH_TEXT_SIZE];
+		assert_int_equal(bandwidth_rule_read(same[i][0], &rule, NULL), 0);
+		bandwidth_rule_format(&rule, text);
+		struct bandwidth_rule small;
+		char small_text[BANDWIDTH_TEXT_SIZE];
+		assert_int_equal(bandwidth_rule_read(same[i][1], &small, NULL), 0);
+		bandwidth_rule_format(&small, small_text);
+		assert_string_equal(text, small_text);
+	}
+	struct bandwidth_window window;
+	assert_int_equal(bandwidth_window_read("Mon-Fri 22:00-06:00", &window, NULL), 0);
+	assert_int_equal(window.days, 0x1f);
+}
+
+static void rate_of_nothing_is_refused_with_what_is_meant_instead(void **state)
+{
+	(void)state;
+	static const char *const nothing[] = {"0", "00", "0mbit", "0Mbit", "mon-fri 0", "mon-fri 08:00-18:00 0kib"};
+	for (size_t i = 0; i < sizeof(nothing) / sizeof(nothing[0]); i++) {
+		struct bandwidth_rule rule;
+		struct err err = {0};
+		assert_int_equal(bandwidth_rule_read(nothing[i], &rule, &err), -EINVAL);
+		assert_non_null(strstr(err.text, "would let nothing go"));
+		assert_non_null(strstr(err.text, "kagami pause"));
 	}
 }
 
@@ -439,6 +475,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rates_are_read_in_every_unit),
 		cmocka_unit_test(what_is_no_rule_is_refused_with_what_to_write),
+		cmocka_unit_test(capital_letters_are_taken_as_small_ones),
+		cmocka_unit_test(rate_of_nothing_is_refused_with_what_is_meant_instead),
 		cmocka_unit_test(rule_that_was_formatted_reads_as_the_same),
 		cmocka_unit_test(first_rule_whose_window_holds_counts),
 		cmocka_unit_test(window_may_end_at_either_name_of_midnight),

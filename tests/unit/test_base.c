@@ -414,10 +414,34 @@ static void log_line_lets_no_control_byte_through(void **state)
 	}
 }
 
+static void directory_that_cannot_be_had_is_told_with_what_to_do(void **state)
+{
+	static const struct {
+		int code;
+		const char *says;
+	} table[] = {
+		{-ENOENT, "there is no store directory /x: make it first (mkdir -m 0700 /x), or mount what it is on"},
+		{-ENOTDIR, "the store /x is not a directory: name one"},
+		{-EROFS, "the store directory /x is on a file system that is read-only: mount it for writing"},
+		{-EACCES, "this user may not write the store directory /x: run as the user that it belongs to"},
+		{-EPERM, "this user may not write the store directory /x: run as the user that it belongs to"},
+		{-EIO, "open the store directory /x: Input/output error"},
+	};
+	struct err err;
+	(void)state;
+	for (size_t i = 0; i < COUNT(table); i++) {
+		assert_int_equal(err_directory(&err, table[i].code, "store", "/x"), table[i].code);
+		assert_int_equal(err.code, table[i].code);
+		assert_ptr_equal(strstr(err.text, table[i].says), err.text);
+	}
+	assert_int_equal(err_directory(NULL, -EROFS, "store", "/x"), -EROFS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(cursor_reads_what_it_wrote_in_little_endian),
+		cmocka_unit_test(directory_that_cannot_be_had_is_told_with_what_to_do),
 		cmocka_unit_test(cursor_that_went_bad_stays_bad_and_yields_zeros),
 		cmocka_unit_test(cursor_writes_nothing_past_its_end),
 		cmocka_unit_test(cursor_strings_with_a_nul_or_too_long_are_bad),

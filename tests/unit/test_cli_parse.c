@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an operator may write on the command line of `kagami`, and what is shown in return.
+#include "link/history.h"
 #include "tools/parse.h"
 #include "tools/progress.h"
 #include "tools/show.h"
@@ -71,6 +72,36 @@ static void parse_number_keeps_to_its_limits(void **state)
 		assert_int_equal(parse_number("--points", bad[i], 1, 9, &number, &err), -EINVAL);
 		assert_non_null(strstr(err.text, "--points"));
 	}
+}
+
+static void objective_is_read_exactly_and_refused_where_it_is_finer_than_it_is_kept(void **state)
+{
+	static const struct {
+		const char *text;
+		uint32_t ppm;
+	} good[] = {{"99.9%", 999000}, {"99.9", 999000}, {"50", 500000}, {"100%", 1000000}, {"100.0000000", 1000000}, {"99.9999%", 999999}, {"99.99990%", 999999}, {"066.6%", 666000}};
+	static const char *const bad[] = {"", "%", "x", "49.9999", "100.0001", "100.00000001", "101", "99.", ".5", "99,9%", "99.9%%", "99.9 %", "-99", "1e2", "nan",
+					  "0x50", "18446744073709551716"};
+	static const char *const finer[] = {"99.99999%", "99.99991", "50.000001%"};
+	struct err err;
+	uint32_t ppm = 7;
+	(void)state;
+	for (size_t i = 0; i < COUNT(good); i++) {
+		assert_int_equal(history_objective_read(good[i].text, 50, &ppm, &err), 0);
+		assert_int_equal(ppm, good[i].ppm);
+	}
+	ppm = 7;
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		assert_int_equal(history_objective_read(bad[i], 50, &ppm, &err), -EINVAL);
+		assert_non_null(strstr(err.text, "is no part of the time: give 50% to 100%"));
+	}
+	for (size_t i = 0; i < COUNT(finer); i++) {
+		assert_int_equal(history_objective_read(finer[i], 50, &ppm, &err), -EINVAL);
+		assert_non_null(strstr(err.text, "is finer than it is kept: give at most four digits"));
+	}
+	assert_int_equal(ppm, 7);
+	assert_int_equal(history_objective_read("0%", 0, &ppm, &err), 0);
+	assert_int_equal(ppm, 0);
 }
 
 static void parse_size_reads_bytes_and_powers_of_1024(void **state)
@@ -307,6 +338,7 @@ int main(void)
 		cmocka_unit_test(parse_duration_takes_a_number_and_a_unit),
 		cmocka_unit_test(parse_rpo_is_from_a_second_to_a_day),
 		cmocka_unit_test(parse_number_keeps_to_its_limits),
+		cmocka_unit_test(objective_is_read_exactly_and_refused_where_it_is_finer_than_it_is_kept),
 		cmocka_unit_test(parse_size_reads_bytes_and_powers_of_1024),
 		cmocka_unit_test(parse_new_name_refuses_what_the_store_needs_itself),
 		cmocka_unit_test(parse_target_splits_a_name_from_its_point),
