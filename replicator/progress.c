@@ -47,6 +47,7 @@ void progress_view(const struct ship_progress *progress, uint64_t now_ns, uint64
 	uint64_t ms = now_ns > since_ns ? (now_ns - since_ns) / NS_PER_MS : 0;
 	*ret_view = (struct progress_view){.done_bytes = done,
 					   .total_bytes = total,
+					   .whole = ms >= PROGRESS_WINDOW_MS,
 					   .pass = atomic_load(&progress->pass),
 					   .precopy = atomic_load(&progress->precopy)};
 	if (ms && done > since)

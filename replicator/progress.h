@@ -21,6 +21,7 @@ struct ship_progress {
 
 struct progress_view {
 	uint64_t done_bytes, total_bytes, rate; // bytes a second; 0: not known yet
+	bool whole; // the rate is of a whole window, and no less
 	bool left_known;
 	uint64_t left_ms;
 	unsigned pass;

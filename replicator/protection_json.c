@@ -178,22 +178,28 @@ static void set_times(struct protection *p, json_t *json)
 				  p->state == STATE_IDLE ? json_count(left_ns / MS_NS) : json_null());
 }
 
-// When the next point is expected; null where nothing says it. The line may be faster in the cycle under way than it was before, or slower: the better of both
-// counts. With the lock held.
-static json_t *next_point_json(const struct protection *p, const struct schedule_load *load)
+// When the point under way is committed: a cycle that lives on what is left of the processors is in no danger, and can go faster. With the lock held.
+static uint64_t point_under_way(const struct protection *p, const struct schedule_load *load)
 {
 	struct progress_view view;
+	uint64_t more = atomic_load(&p->progress.precopy) ? load->dirty_bytes : 0;
+	progress_view(&p->progress, load->now_ns, more, &view);
+	struct schedule_under_way way = {
+		.left_bytes = view.pass == 0 ? load->dirty_bytes : view.total_bytes - view.done_bytes + more,
+		.rate = view.rate,
+		.settled = view.whole && atomic_load(&p->pace_why) != PACE_SPARE,
+	};
+	return schedule_point_under_way(&p->shown, load->now_ns, &way);
+}
+
+// When the next point is expected; null where nothing says it. With the lock held.
+static json_t *next_point_json(const struct protection *p, const struct schedule_load *load)
+{
 	uint64_t at_ns = 0;
-	bool precopy = atomic_load(&p->progress.precopy);
-	if (p->in_cycle) {
-		progress_view(&p->progress, load->now_ns, precopy ? load->dirty_bytes : 0, &view);
-		uint64_t left = view.pass == 0 ? load->dirty_bytes : view.total_bytes - view.done_bytes + (precopy ? load->dirty_bytes : 0);
-		at_ns = schedule_point_under_way(&p->shown, load->now_ns, left);
-		if (at_ns && view.left_known)
-			at_ns = min_u64(at_ns, load->now_ns + view.left_ms * MS_NS);
-	} else if (p->state == STATE_IDLE && p->has_point && !p->fenced) {
+	if (p->in_cycle)
+		at_ns = point_under_way(p, load);
+	else if (p->state == STATE_IDLE && p->has_point && !p->fenced)
 		at_ns = schedule_next_point(&p->shown, load, p->next_cut_ns);
-	}
 	return at_ns ? json_count((at_ns - load->now_ns) / MS_NS) : json_null();
 }
 

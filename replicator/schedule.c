@@ -98,10 +98,10 @@ uint64_t schedule_next_point(const struct schedule *schedule, const struct sched
 	return begin_ns + f->fixed_ns + forecast_time_of(f->rate, bytes); // not the longest one of late: that one may have stood still
 }
 
-uint64_t schedule_point_under_way(const struct schedule *schedule, uint64_t now_ns, uint64_t left_bytes)
+uint64_t schedule_point_under_way(const struct schedule *schedule, uint64_t now_ns, const struct schedule_under_way *way)
 {
-	uint64_t rate = schedule->forecast.rate;
-	return rate || left_bytes == 0 ? now_ns + forecast_time_of(rate, left_bytes) : 0;
+	uint64_t rate = way->settled && way->rate ? way->rate : max_u64(way->rate, schedule->forecast.rate);
+	return rate || way->left_bytes == 0 ? now_ns + forecast_time_of(rate, way->left_bytes) : 0;
 }
 
 void schedule_committed(struct schedule *schedule, const struct schedule_done *done)

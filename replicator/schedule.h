@@ -42,9 +42,14 @@ uint64_t schedule_next_cut(const struct schedule *schedule, const struct schedul
 uint64_t schedule_look_again(const struct schedule *schedule, uint64_t now_ns, uint64_t due_ns);
 
 // When the next point is committed by what is expected of the line, without a margin: of a cycle that begins at `cut_ns`, or now when that is past; and of one under
-// way with `left_bytes` to go, at the earliest. 0: no cycle has shown yet what the line takes.
+// way, at the earliest. 0: no cycle has shown yet what the line takes.
 uint64_t schedule_next_point(const struct schedule *schedule, const struct schedule_load *load, uint64_t cut_ns);
-uint64_t schedule_point_under_way(const struct schedule *schedule, uint64_t now_ns, uint64_t left_bytes);
+struct schedule_under_way {
+	uint64_t left_bytes;
+	uint64_t rate; // of the cycle so far, bytes a second; 0: not known
+	bool settled;  // it counts alone: seen for long enough, of a cycle that takes its share. Else the line may take what it took before, where that was more
+};
+uint64_t schedule_point_under_way(const struct schedule *schedule, uint64_t now_ns, const struct schedule_under_way *way);
 
 struct schedule_done {
 	uint64_t begin_ns; // of the cycle: the decision to cut

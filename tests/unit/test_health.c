@@ -64,7 +64,7 @@ static void period(struct world *w)
 	for (w->from_ns = cut_ns; w->now_ns < end_ns; w->now_ns += min_u64(step_ns, end_ns - w->now_ns)) {
 		uint64_t sent = min_u64(forecast_bytes_in(w->rate, w->now_ns - cut_ns), bytes);
 		if (w->schedule.has_point)
-			judge(w, "shipping", schedule_point_under_way(&w->schedule, w->now_ns, bytes - sent));
+			judge(w, "shipping", schedule_point_under_way(&w->schedule, w->now_ns, &(struct schedule_under_way){.left_bytes = bytes - sent, .rate = w->rate, .settled = true}));
 	}
 	schedule_committed(&w->schedule, &(struct schedule_done){.begin_ns = cut_ns, .cut_ns = cut_ns, .commit_ns = end_ns, .dirty_bytes = bytes, .cut_bytes = bytes});
 }
@@ -139,7 +139,7 @@ static void next_point_is_not_known_before_a_cycle_has_shown_the_line(void **sta
 	struct schedule_load load = {.now_ns = 10 * SECOND, .dirty_bytes = UINT64_C(1) << 40};
 	(void)state;
 	assert_int_equal(schedule_next_point(&schedule, &load, 50 * SECOND), 0);
-	assert_int_equal(schedule_point_under_way(&schedule, load.now_ns, 1), 0);
+	assert_int_equal(schedule_point_under_way(&schedule, load.now_ns, &(struct schedule_under_way){.left_bytes = 1}), 0);
 	schedule.forecast.fixed_ns = SECOND; // of cycles with next to nothing
 	assert_int_equal(schedule_next_point(&schedule, &load, 50 * SECOND), 0);
 	load.dirty_bytes = 4096;
@@ -147,6 +147,24 @@ static void next_point_is_not_known_before_a_cycle_has_shown_the_line(void **sta
 	assert_int_equal(schedule_next_point(&schedule, &load, 5 * SECOND), 11 * SECOND); // due already
 	schedule.forecast.longest_ns = 3600 * SECOND; // one that stood still says nothing of the next
 	assert_int_equal(schedule_next_point(&schedule, &load, 50 * SECOND), 51 * SECOND);
+}
+
+static void cycle_under_way_is_judged_by_its_own_rate_once_that_has_settled(void **state)
+{
+	struct schedule schedule = {.rpo_ns = 60 * SECOND, .has_point = true, .forecast = {.rate = 100}};
+	struct schedule_under_way way = {.left_bytes = 1000};
+	(void)state;
+	assert_int_equal(schedule_point_under_way(&schedule, 7 * SECOND, &way), 17 * SECOND);
+	way.rate = 10; // the line became slower, or has only begun
+	assert_int_equal(schedule_point_under_way(&schedule, 7 * SECOND, &way), 17 * SECOND);
+	way.settled = true;
+	assert_int_equal(schedule_point_under_way(&schedule, 7 * SECOND, &way), 107 * SECOND);
+	way.rate = 200; // or faster
+	assert_int_equal(schedule_point_under_way(&schedule, 7 * SECOND, &way), 12 * SECOND);
+	way.settled = false;
+	assert_int_equal(schedule_point_under_way(&schedule, 7 * SECOND, &way), 12 * SECOND);
+	way.left_bytes = 0;
+	assert_int_equal(schedule_point_under_way(&(struct schedule){.rpo_ns = 1}, 7 * SECOND, &way), 7 * SECOND);
 }
 
 static void budget_that_is_overdrawn_is_a_warning(void **state)
@@ -171,6 +189,7 @@ int main(void)
 		cmocka_unit_test(point_that_will_be_late_is_a_warning_before_it_is),
 		cmocka_unit_test(next_point_is_judged_by_the_rpo_or_by_a_wider_limit),
 		cmocka_unit_test(next_point_is_not_known_before_a_cycle_has_shown_the_line),
+		cmocka_unit_test(cycle_under_way_is_judged_by_its_own_rate_once_that_has_settled),
 		cmocka_unit_test(budget_that_is_overdrawn_is_a_warning),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
