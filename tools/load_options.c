@@ -30,7 +30,7 @@ static const char usage[] =
 	"  --pid PID          of the receiver, on this host: its memory, threads and\n"
 	"                     files are shown\n"
 	"  --keys DIR         where the sources' keys are made; an empty directory\n"
-	"  --fair PERCENT     exit with 3 when a session was delayed by the others for more:\n"
+	"  --fair PERCENT     exit with 3 when others delayed a session for longer:\n"
 	"                     either share, at the end of the figures, above PERCENT/100\n"
 	"  --json             the figures as JSON\n";
 
