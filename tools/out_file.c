@@ -25,6 +25,7 @@ void out_signals(void)
 	(void)sigemptyset(&action.sa_mask);
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		(void)sigaction(numbers[i], &action, NULL);
+	(void)signal(SIGXFSZ, SIG_IGN); // a limit on the size of files is an error like a full disk
 }
 
 static int check_target(const char *path, bool force, struct err *err)

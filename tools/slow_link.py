@@ -5,7 +5,7 @@
 Each direction carries MBIT_PER_S and delivers half of ROUND_TRIP_MS later. It holds what such a link and its router would: twice what is
 on the way, and no more; then it reads no further, so that TCP holds the sender back. SIGTERM ends it, SIGUSR1 begins anew, and either prints "BYTES_UP BYTES_DOWN BUSY_UP_MS BURSTS_UP_MS": how long
 the upward direction was sending its bursts; and how long they took from their first byte to their last, with the gaps in them. A burst ends where nothing came for half a second,
-and counts from 64 KiB on: so the second is how long a sender had something to send that let no such time go by, and the first over the second how much of the link it used."""
+and counts from 64 KiB on; a report or a sign of life (512 bytes) before it begins none: so the second is how long a sender had something to send that let no such time go by, and the first over the second how much of the link it used."""
 import asyncio
 import collections
 import signal
@@ -15,14 +15,16 @@ import sys
 listen_port, port = int(sys.argv[1]), int(sys.argv[2])
 rate, delay = float(sys.argv[3]) * 125000, float(sys.argv[4]) / 2000
 CHUNK, HOLD = 4096, max(65536, int(2 * rate * 2 * delay))
-SILENCE, BURST_MIN = 0.5, 65536
+SILENCE, BURST_MIN, SMALL = 0.5, 65536, 512
 carried = [0, 0]
 bursts = [[], []]  # of each way: [first, last, bytes]
 
 
 def note_burst(way, now, line_free_at, size):
     burst = bursts[way][-1] if bursts[way] else None
-    if burst is None or now - burst[1] > SILENCE:
+    if burst is not None and burst[2] <= SMALL and now > burst[1]:
+        bursts[way][-1] = [now, line_free_at, size]
+    elif burst is None or now - burst[1] > SILENCE:
         bursts[way].append([now, line_free_at, size])
     else:
         burst[1], burst[2] = line_free_at, burst[2] + size

@@ -157,6 +157,7 @@ void daemon_start(const char *program, const char *summary, const struct daemon_
 	own_signals(&set);
 	(void)pthread_sigmask(SIG_BLOCK, &set, NULL);
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN); // a limit on the size of files is an error like a full disk
 	const struct rlimit no_core = {0, 0}; // keys and guest data do not go into a core file
 	(void)setrlimit(RLIMIT_CORE, &no_core);
 	struct rlimit files;

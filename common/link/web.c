@@ -2,11 +2,13 @@
 #include "link/web.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "link/control_http.h"
 #include "link/net.h"
 #include "link/web_assets.h"
 #include "link/web_guard.h"
+#include "link/web_seats.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -25,6 +27,7 @@ struct listener {
 	struct web *web;
 	struct MHD_Daemon *daemon;
 	bool metrics_only;
+	struct web_seats seats;
 };
 
 struct web {
@@ -132,10 +135,63 @@ static bool may_be_read(const struct listener *listener, const char *url)
 	return false;
 }
 
+// --- seats ---
+
+static struct web_seat *seat_of(struct MHD_Connection *connection)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	return info ? info->socket_context : NULL;
+}
+
+static void address_of(int fd, struct in6_addr *ret_address)
+{
+	struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
+	socklen_t len = sizeof(peer);
+	memset(ret_address, 0, sizeof(*ret_address));
+	if (getpeername(fd, (struct sockaddr *)&peer, &len))
+		return;
+	if (peer.ss_family == AF_INET6)
+		*ret_address = ((const struct sockaddr_in6 *)&peer)->sin6_addr;
+	else if (peer.ss_family == AF_INET)
+		memcpy(&ret_address->s6_addr[12], &((const struct sockaddr_in *)&peer)->sin_addr, 4);
+}
+
+static void end_connection(int fd)
+{
+	(void)shutdown(fd, SHUT_RDWR); // its thread sees that, and closes it
+}
+
+static void on_connection(void *context, struct MHD_Connection *connection, void **seat, enum MHD_ConnectionNotificationCode what)
+{
+	struct listener *listener = context;
+	struct in6_addr address;
+	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+		web_seats_leave(&listener->seats, *seat);
+		return;
+	}
+	int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	address_of(fd, &address);
+	*seat = web_seats_take(&listener->seats, fd, &address, clock_mono_ns());
+}
+
+static void on_answered(void *context, struct MHD_Connection *connection, void **seen, enum MHD_RequestTerminationCode why)
+{
+	struct listener *listener = context;
+	(void)seen, (void)why;
+	(void)MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)WEB_WAIT_S);
+	web_seats_waits(&listener->seats, seat_of(connection), clock_mono_ns());
+}
+
+static void request_whole(struct listener *listener, struct MHD_Connection *connection)
+{
+	web_seats_busy(&listener->seats, seat_of(connection));
+	(void)MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, (unsigned)WEB_ANSWER_S);
+}
+
 static enum MHD_Result on_request(void *context, struct MHD_Connection *connection, const char *url, const char *method, const char *version,
 				  const char *part, size_t *part_len, void **seen)
 {
-	const struct listener *listener = context;
+	struct listener *listener = context;
 	const struct web *web = listener->web;
 	struct web_asset asset;
 	(void)version;
@@ -148,6 +204,7 @@ static enum MHD_Result on_request(void *context, struct MHD_Connection *connecti
 		*part_len = 0;
 		return MHD_YES;
 	}
+	request_whole(listener, connection);
 	if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
 		return send_failure(connection, MHD_HTTP_METHOD_NOT_ALLOWED, -EOPNOTSUPP, "this address only shows: use kagami, or the control socket");
 	const char *host = header(connection, MHD_HTTP_HEADER_HOST);
@@ -213,8 +270,8 @@ static int listener_start(struct listener *listener, const char *option, const c
 	(void)net_local(fd, ret_address, NET_ADDRESS_SIZE);
 	listener->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL, on_request,
 					    listener, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_UNESCAPE_CALLBACK, control_unescape, NULL,
-					    MHD_OPTION_CONNECTION_LIMIT, (unsigned)WEB_CLIENTS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-					    (unsigned)WEB_CLIENTS_OF_ONE, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)WEB_IDLE_S, MHD_OPTION_END);
+					    MHD_OPTION_NOTIFY_CONNECTION, on_connection, listener, MHD_OPTION_NOTIFY_COMPLETED, on_answered, listener,
+					    MHD_OPTION_CONNECTION_LIMIT, (unsigned)WEB_SEATS, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)WEB_WAIT_S, MHD_OPTION_END);
 	if (!listener->daemon)
 		return err_set(err, -EIO, "--%s %s: the server did not start: is a limit on threads or descriptors reached?", option, address);
 	fd = -1; // the server closes it
@@ -236,8 +293,10 @@ int web_start(const struct web_config *config, const struct control_route *route
 	web->routes = routes;
 	web->count = count;
 	web->context = context;
-	web->page = (struct listener){.web = web};
-	web->metrics = (struct listener){.web = web, .metrics_only = true};
+	web->page.web = web->metrics.web = web;
+	web->metrics.metrics_only = true;
+	web_seats_init(&web->page.seats, end_connection);
+	web_seats_init(&web->metrics.seats, end_connection);
 	int rc = config->token_file ? token_read(config->token_file, web, err) : 0;
 	if (!rc && config->web)
 		rc = listener_start(&web->page, "web", config->web, web->address, err);
@@ -259,6 +318,8 @@ void web_stop(struct web *web)
 		MHD_stop_daemon(web->page.daemon);
 	if (web->metrics.daemon)
 		MHD_stop_daemon(web->metrics.daemon);
+	web_seats_done(&web->page.seats);
+	web_seats_done(&web->metrics.seats);
 	OPENSSL_cleanse(web->token, sizeof(web->token));
 	free(web);
 }

@@ -4,6 +4,7 @@
 // The page's listener has the files of common/web, the routes of the control API that tell how things are (the list in web.c; none gives the content of
 // a disk, and none does anything) and /metrics. Without a token it listens on loopback alone, and answers only who asks for it by a loopback name,
 // so that no page of another site reads it through a browser. The metrics' listener has /metrics and nothing else, on any address.
+// Whoever asks for nothing keeps nobody out: web_seats.h.
 #ifndef KAGAMI_LINK_WEB_H
 #define KAGAMI_LINK_WEB_H
 
@@ -19,7 +20,7 @@ struct web_config {
 		{"web-token", "FILE", "the page asks for the token in FILE (16 to 256 printable characters)", &(config)->token_file, false}, \
 		{"metrics", "ADDRESS", "HOST:PORT: /metrics in OpenMetrics text, and nothing else", &(config)->metrics, false}
 
-enum { WEB_CLIENTS_MAX = 32, WEB_CLIENTS_OF_ONE = 16, WEB_IDLE_S = 60, WEB_TOKEN_LEAST = 16, WEB_TOKEN_MOST = 256 };
+enum { WEB_ANSWER_S = 60, WEB_TOKEN_LEAST = 16, WEB_TOKEN_MOST = 256 };
 
 struct web;
 

@@ -50,6 +50,14 @@ refuses 'exists|is there' kagami bundle "$W/b.tar.gz"
 kagami bundle "$W/b.tar.gz" --force >/dev/null
 [ ! -e "$W/b.tar.gz.part" ] || fail "a part was left"
 
+# A limit on the size of files is an error as a full disk is one, and ends nobody by a signal.
+limited() {
+	(ulimit -f 1 && exec kagami "$@")
+}
+refuses 'File too large' limited bundle "$W/limited.tar.gz"
+refuses 'File too large' limited export vm1 "$W/limited.raw"
+[ ! -e "$W/limited.tar.gz.part" ] && [ ! -e "$W/limited.raw.part" ] || fail "a part was left"
+
 # One of the two, and none: what can be had is still had, and what cannot is named.
 stop_receiver
 kagami bundle "$W/c.tar.gz" >/dev/null
