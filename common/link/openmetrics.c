@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum { NUMBER_SIZE = 40 };
 
@@ -14,10 +15,27 @@ const char *openmetrics_content_type(enum openmetrics_format format)
 	return format == OPENMETRICS_1_0 ? "application/openmetrics-text; version=1.0.0; charset=utf-8" : "text/plain; version=0.0.4; charset=utf-8";
 }
 
+// Whether the parameters of a media range, up to its comma, give it a weight of 0 (RFC 9110, 12.4.2).
+static bool refused(const char *parameters)
+{
+	for (const char *p = parameters; *p == ';' || *p == ' ' || *p == '\t'; p += strcspn(p, ";,")) {
+		p += strspn(p, "; \t");
+		if (strncasecmp(p, "q=0", 3) == 0 && strspn(p + 3, ".0") == strcspn(p + 3, ";, \t"))
+			return true;
+	}
+	return false;
+}
+
 enum openmetrics_format openmetrics_accepted(const char *accept)
 {
-	bool older = accept && !strstr(accept, "openmetrics") && strstr(accept, "text/plain");
-	return older ? OPENMETRICS_TEXT_0_0_4 : OPENMETRICS_1_0;
+	static const char name[] = "application/openmetrics-text";
+	for (const char *range = accept; range && *range; range += strcspn(range, ",")) {
+		range += strspn(range, ", \t");
+		size_t len = strcspn(range, ";, \t");
+		if (len == sizeof(name) - 1 && strncasecmp(range, name, len) == 0 && !refused(range + len))
+			return OPENMETRICS_1_0;
+	}
+	return OPENMETRICS_TEXT_0_0_4;
 }
 
 void openmetrics_init(struct openmetrics *m, enum openmetrics_format format)

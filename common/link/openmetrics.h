@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Metrics as text: OpenMetrics 1.0, or the older text format of Prometheus (0.0.4) for who asks for it.
+// Metrics as text: the text format of Prometheus (0.0.4), or OpenMetrics 1.0 for who asks for it.
 //
 //	struct openmetrics m;
 //	openmetrics_init(&m, format);
@@ -33,7 +33,7 @@ struct openmetrics_label {
 };
 
 const char *openmetrics_content_type(enum openmetrics_format format);
-// What a request's Accept header asks for; NULL and what is not understood mean OpenMetrics.
+// What a request's Accept header asks for: OpenMetrics where it names application/openmetrics-text; NULL (none), */* and anything else the older format.
 enum openmetrics_format openmetrics_accepted(const char *accept);
 
 void openmetrics_init(struct openmetrics *m, enum openmetrics_format format);

@@ -18,7 +18,7 @@ struct web_config {
 #define WEB_OPTIONS(config)                                                                                                        \
 	{"web", "ADDRESS", "HOST:PORT: a page for the browser, read-only; loopback, unless --web-token is given", &(config)->web, false},  \
 		{"web-token", "FILE", "the page asks for the token in FILE (16 to 256 printable characters)", &(config)->token_file, false}, \
-		{"metrics", "ADDRESS", "HOST:PORT: /metrics in OpenMetrics text, and nothing else", &(config)->metrics, false}
+		{"metrics", "ADDRESS", "HOST:PORT: /metrics for Prometheus, and nothing else", &(config)->metrics, false}
 
 enum { WEB_ANSWER_S = 60, WEB_TOKEN_LEAST = 16, WEB_TOKEN_MOST = 256 };
 

@@ -27,18 +27,42 @@ status() { # URL [OPTION...]: that it is answered with
 	curl -s -o "$W/body" -w '%{http_code}' --max-time 20 --noproxy '*' "${@:2}" "$1"
 }
 
-at_source GET /metrics >"$W/source.om"
-fetch "http://127.0.0.1:$M2/metrics" >"$W/target.om"
-tail -n 1 "$W/source.om" | grep -qx '# EOF' || fail "no end: $(tail -n 1 "$W/source.om")"
+at_socket() { # DAEMON [OPTION...]: the metrics on its control socket
+	curl -s --max-time 20 --unix-socket "$KAGAMI_RUN_DIR/$1.sock" "${@:2}" http://localhost/metrics
+}
+om=(-H 'Accept: application/openmetrics-text; version=1.0.0, text/plain; q=0.5')
+at_socket replicator "${om[@]}" >"$W/source.om"
+fetch "http://127.0.0.1:$M2/metrics" "${om[@]}" >"$W/target.om"
+for side in source target; do
+	is "end of the $side's" "$(tail -n 1 "$W/$side.om")" '# EOF'
+done
 families=$("$e2e/metrics_named.py" "$W/source.om" "$W/target.om" -- "$root/tools/grafana-dashboard.json" "$root/tools/prometheus-alerts.yml")
 at_least families "$families" 45
 sampled=$("$e2e/metrics_sampled.py" "$root/docs/rpo.md" "$W/source.om" "$W/target.om")
 at_least "documented metrics with samples" "$sampled" 60
-fetch "http://127.0.0.1:$M1/metrics" -D "$W/headers" -o "$W/source2.om"
-grep -qi '^content-type: application/openmetrics-text; version=1.0.0' "$W/headers" || fail "$(cat "$W/headers")"
-for port in $M1 $M2; do
-	fetch "http://127.0.0.1:$port/metrics" -H 'Accept: text/plain' | promtool check metrics >"$W/promtool.out" 2>&1 || fail "promtool: $(cat "$W/promtool.out")"
-done
+
+# OpenMetrics is for who names it; a request that says nothing gets what promtool reads, at the address and on the control socket.
+type_of() { # HEADERS
+	sed -n 's/\r$//; s/^content-type: //Ip' "$1"
+}
+formats_of() { # WHAT CURL... : as it comes, as text/plain and as OpenMetrics, each with its type
+	local what=$1 accept
+	shift
+	for accept in "" "Accept: */*" "Accept: text/plain"; do
+		"$@" -H "${accept:-Accept:}" -D "$W/headers" >"$W/plain" || fail "$what ($accept): no answer"
+		is "type of $what ($accept)" "$(type_of "$W/headers")" "text/plain; version=0.0.4; charset=utf-8"
+		grep -c -e '^# EOF' -e '^# UNIT' "$W/plain" >"$W/standards" && fail "$what ($accept): $(cat "$W/standards") lines are OpenMetrics'"
+		grep -q '^# TYPE kagami_events_total counter$' "$W/plain" || fail "$what ($accept): $(grep 'TYPE kagami_events' "$W/plain")"
+		promtool check metrics <"$W/plain" >"$W/promtool.out" 2>&1 || fail "promtool, $what ($accept): $(cat "$W/promtool.out")"
+	done
+	"$@" "${om[@]}" -D "$W/headers" >"$W/standard" || fail "$what: no answer"
+	is "type of $what in OpenMetrics" "$(type_of "$W/headers")" "application/openmetrics-text; version=1.0.0; charset=utf-8"
+	is "end of $what" "$(tail -n 1 "$W/standard")" '# EOF'
+}
+formats_of "the source at --metrics" fetch "http://127.0.0.1:$M1/metrics"
+formats_of "the target at --metrics" fetch "http://127.0.0.1:$M2/metrics"
+formats_of "the source's control socket" at_socket replicator
+formats_of "the target's control socket" at_socket receiver
 promtool check rules "$root/tools/prometheus-alerts.yml" >"$W/promtool.out" 2>&1 || fail "$(cat "$W/promtool.out")"
 promtool test rules "$root/tests/data/prometheus-alerts.test.yml" >"$W/promtool.out" 2>&1 || fail "$(cat "$W/promtool.out")"
 jq -e '.panels | length > 15' "$root/tools/grafana-dashboard.json" >/dev/null
@@ -74,8 +98,8 @@ kagami failover vm1 --yes >/dev/null
 fenced() { [ "$(protection vm1 .state)" = fenced ]; }
 wait_for 90 fenced
 sleep 2
-at_source GET /metrics >"$W/source.om"
-at_target GET /metrics >"$W/target.om"
+at_socket replicator >"$W/source.om"
+at_socket receiver >"$W/target.om"
 for side in source target; do
 	is "deadline at the $side" "$(value $side 'kagami_rpo_deadline_seconds{protection="vm1"}')" ""
 	is "violated at the $side" "$(value $side 'kagami_rpo_violated{protection="vm1"}')" 0

@@ -63,14 +63,17 @@ static void older_text_names_families_as_their_samples(void **state)
 	(void)state;
 	struct openmetrics m;
 	fill(&m, OPENMETRICS_TEXT_0_0_4);
-	size_t length = 0;
-	char *text = openmetrics_finish(&m, &length);
-	assert_non_null(text);
-	assert_non_null(strstr(text, "# TYPE x_bytes_total counter\n# HELP x_bytes_total Bytes.\nx_bytes_total{"));
-	assert_non_null(strstr(text, "# TYPE x_build_info gauge\n"));
-	assert_null(strstr(text, "UNIT"));
-	assert_null(strstr(text, "EOF"));
-	free(text);
+	finish_is(&m, "# TYPE x_bytes_total counter\n# HELP x_bytes_total Bytes.\n"
+		      "x_bytes_total{protection=\"vm1\",disk=\"vda\"} 17\n"
+		      "# TYPE x_seconds gauge\n# HELP x_seconds Age.\n"
+		      "x_seconds{protection=\"vm1\"} -0.25\n"
+		      "# TYPE x_build_info gauge\n# HELP x_build_info What it is.\n"
+		      "x_build_info{protection=\"vm1\"} 1\n"
+		      "# TYPE x_hold_seconds histogram\n# HELP x_hold_seconds Holds.\n"
+		      "x_hold_seconds_bucket{protection=\"vm1\",le=\"1e-06\"} 2\n"
+		      "x_hold_seconds_bucket{protection=\"vm1\",le=\"16.0\"} 3\n"
+		      "x_hold_seconds_bucket{protection=\"vm1\",le=\"+Inf\"} 4\n"
+		      "x_hold_seconds_count{protection=\"vm1\"} 4\nx_hold_seconds_sum{protection=\"vm1\"} 33.5\n");
 }
 
 static void every_text_is_escaped(void **state)
@@ -105,10 +108,18 @@ static void numbers_lose_nothing_that_counts(void **state)
 static void format_is_what_the_caller_accepts(void **state)
 {
 	(void)state;
-	assert_true(openmetrics_accepted(NULL) == OPENMETRICS_1_0);
-	assert_true(openmetrics_accepted("*/*") == OPENMETRICS_1_0);
-	assert_true(openmetrics_accepted("text/plain;version=0.0.4") == OPENMETRICS_TEXT_0_0_4);
-	assert_true(openmetrics_accepted("application/openmetrics-text;version=1.0.0,text/plain;q=0.5") == OPENMETRICS_1_0);
+	static const char *const plain[] = {"", "*/*", "text/plain", "text/plain;version=0.0.4", "text/*", "application/*", "application/json", "openmetrics", ",;,",
+					    "text/html, */*;q=0.8", "application/openmetrics-textual", "application/x;y=application/openmetrics-text",
+					    "application/openmetrics-text;q=0", "application/openmetrics-text; version=1.0.0; q=0.000, */*"};
+	static const char *const standard[] = {"application/openmetrics-text", "Application/OpenMetrics-Text; version=1.0.0", "text/plain;q=0.5 ,\tapplication/openmetrics-text ;q=0.01",
+					       "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"};
+	assert_true(openmetrics_accepted(NULL) == OPENMETRICS_TEXT_0_0_4);
+	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
+		if (openmetrics_accepted(plain[i]) != OPENMETRICS_TEXT_0_0_4)
+			fail_msg("\"%s\" is answered in OpenMetrics", plain[i]);
+	for (size_t i = 0; i < sizeof(standard) / sizeof(standard[0]); i++)
+		if (openmetrics_accepted(standard[i]) != OPENMETRICS_1_0)
+			fail_msg("\"%s\" is not answered in OpenMetrics", standard[i]);
 }
 
 static void status_without_a_value_has_no_sample(void **state)
