@@ -16,7 +16,7 @@
 
 #define LINE_CLEAR "\r\033[K"
 
-enum { POLL_MS = 200, TIMEOUT_MS = 10 * 60 * 1000 };
+enum { POLL_MS = 200, SAY_MS = 10 * 1000, TIMEOUT_MS = 10 * 60 * 1000 };
 
 static void print_progress(const json_t *protection, uint64_t cycle)
 {
@@ -28,6 +28,21 @@ static void print_progress(const json_t *protection, uint64_t cycle)
 	if (show_text_of(protection, "last_error")[0])
 		(void)fprintf(stderr, "; last error: %.50s", show_text_of(protection, "last_error"));
 	(void)fflush(stderr);
+}
+
+struct wait {
+	uint64_t cycle, say_ms, deadline_ms;
+	bool terminal, said;
+};
+
+// Without a terminal, too, it is said once what is waited for.
+static void say_reason(const json_t *protection, struct wait *wait)
+{
+	const char *reason = show_text_of(protection, "reason");
+	if (wait->said || !reason[0] || (uint64_t)clock_mono_ms() < wait->say_ms)
+		return;
+	(void)fprintf(stderr, "cycle %" PRIu64 " is waited for: %s: %s\n", wait->cycle, show_text_of(protection, "state"), reason);
+	wait->said = true;
 }
 
 // Why it is of no use to wait on, or NULL.
@@ -55,16 +70,17 @@ static int print_done(const struct cli *cli, const json_t *protection)
 }
 
 // Looks once. Returns true when the wait is over, with its outcome.
-static bool wait_step(const struct cli *cli, uint64_t cycle, uint64_t deadline_ms, bool terminal, int *ret_rc)
+static bool wait_step(const struct cli *cli, struct wait *wait, int *ret_rc)
 {
+	uint64_t cycle = wait->cycle;
 	json_t *protection;
 	*ret_rc = cli_ask(cli, HTTP_REPLICATOR, "GET", NULL, &protection, "/v1/protections/%s", cli->argv[0]);
 	if (*ret_rc)
 		return true;
 	bool done = show_number_of(json_object_get(protection, "cycles"), "committed") >= cycle;
 	const char *why = done ? NULL : hopeless(protection);
-	bool late = !done && !why && (uint64_t)clock_mono_ms() >= deadline_ms;
-	if (terminal && (done || why || late))
+	bool late = !done && !why && (uint64_t)clock_mono_ms() >= wait->deadline_ms;
+	if (wait->terminal && (done || why || late))
 		(void)fputs(LINE_CLEAR, stderr);
 	if (done)
 		*ret_rc = print_done(cli, protection);
@@ -75,8 +91,10 @@ static bool wait_step(const struct cli *cli, uint64_t cycle, uint64_t deadline_m
 				   cycle, show_text_of(protection, "state"),
 				   show_text_of(protection, "last_error")[0] ? "; last error: " : "",
 				   show_text_of(protection, "last_error"));
-	else if (terminal)
+	else if (wait->terminal)
 		print_progress(protection, cycle);
+	else
+		say_reason(protection, wait);
 	json_decref(protection);
 	return done || why || late;
 }
@@ -84,10 +102,10 @@ static bool wait_step(const struct cli *cli, uint64_t cycle, uint64_t deadline_m
 static int wait_for(const struct cli *cli, uint64_t cycle, uint64_t timeout_ms)
 {
 	static const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
-	uint64_t deadline_ms = (uint64_t)clock_mono_ms() + timeout_ms;
-	bool terminal = cli_on_terminal() && !cli->json;
+	uint64_t now_ms = (uint64_t)clock_mono_ms();
+	struct wait wait = {.cycle = cycle, .say_ms = now_ms + SAY_MS, .deadline_ms = now_ms + timeout_ms, .terminal = cli_on_terminal() && !cli->json, .said = cli->json};
 	int rc;
-	while (!wait_step(cli, cycle, deadline_ms, terminal, &rc))
+	while (!wait_step(cli, &wait, &rc))
 		(void)nanosleep(&pause, NULL);
 	return rc;
 }

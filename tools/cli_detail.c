@@ -161,7 +161,8 @@ static void print_source_disk(const json_t *disk)
 		(void)printf("    ! tracking is lost: %s\n", show_text_of(disk, "tracking_error"));
 }
 
-static void print_packing(const json_t *packing)
+// What was the limit is told of a cycle that is under way: of one long ago it would send people looking for what is no more.
+static void print_packing(const json_t *packing, bool under_way)
 {
 	if (!json_is_object(packing))
 		return;
@@ -169,6 +170,10 @@ static void print_packing(const json_t *packing)
 	(void)printf(FIELD "%s", "packing", show_text_of(packing, "codec"));
 	if (show_has(packing, "level"))
 		(void)printf(" level %s", show_integer_of(packing, "level").text);
+	if (!under_way) {
+		(void)printf("\n");
+		return;
+	}
 	(void)printf("; %s\n", strcmp(limit, "link") == 0 ? "the link is the limit" : strcmp(limit, "cores") == 0 ? "the cores are the limit" : "neither link nor cores are the limit");
 }
 
@@ -194,7 +199,7 @@ void cli_status_print_source(const json_t *protection)
 		     show_integer_of(cycles, "committed").text);
 	(void)printf(FIELD "the newest %s are kept; codec %s, digest %s\n", "points", show_integer_of(protection, "points_keep").text,
 		     show_text_of(protection, "codec"), show_text_of(protection, "digest"));
-	print_packing(json_object_get(protection, "packing"));
+	print_packing(json_object_get(protection, "packing"), json_is_object(json_object_get(protection, "progress")));
 	print_bandwidth(protection);
 	print_clocks(protection);
 	print_text("uuid", show_text_of(protection, "uuid"));

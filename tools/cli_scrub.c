@@ -25,8 +25,8 @@ void cli_scrub_line(const json_t *scrub, char text[CLI_SCRUB_LINE])
 	uint64_t total = show_number_of(pass, "total_bytes"), left = show_number_of(pass, "seconds_left");
 	int used = 0;
 	if (json_is_object(last))
-		used = snprintf(text, CLI_SCRUB_LINE, "100 %% of blocks proven since %.19s, %s", show_time_of(last, "began").text,
-				mismatches(last).text);
+		used = snprintf(text, CLI_SCRUB_LINE, "100 %% of blocks proven since %.19s, %s%s", show_time_of(last, "began").text,
+				mismatches(last).text, show_number_of(scrub, "damaged_blocks") > show_number_of(last, "mismatches") ? " then" : "");
 	else
 		used = snprintf(text, CLI_SCRUB_LINE, "%s", "not every block was proven yet");
 	if (show_number_of(scrub, "damaged_blocks") && used < CLI_SCRUB_LINE)

@@ -25,6 +25,7 @@ struct env;
 struct env_root;
 struct env_file;
 
+// What is there and is no regular file, as a directory or a FIFO, is -EISDIR, and nobody is waited for.
 enum env_open {
 	ENV_READ = 0,	     // must exist, read only
 	ENV_WRITE = 1,	     // must exist, read and write

@@ -79,6 +79,17 @@ static void posix_root_close(struct env_root *root)
 	free(root);
 }
 
+// What waits for somebody at its other end when it is opened does so no more, and is no file.
+static int open_regular(int dir, const char *name, uint64_t flags)
+{
+	struct stat st;
+	int fd = open_beneath(dir, name, flags | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0 || (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)))
+		return fd == -ENXIO ? -EISDIR : fd; // of a socket
+	(void)close(fd);
+	return -EISDIR;
+}
+
 static int posix_open(struct env_root *root, const char *name, enum env_open how, struct env_file **ret_file)
 {
 	static const uint64_t flags[] = {
@@ -90,7 +101,7 @@ static int posix_open(struct env_root *root, const char *name, enum env_open how
 	struct posix_file *file = malloc(sizeof(*file));
 	if (!file)
 		return -ENOMEM;
-	int fd = open_beneath(root_fd(root), name, flags[how]);
+	int fd = open_regular(root_fd(root), name, flags[how]);
 	if (fd < 0) {
 		free(file);
 		return fd;

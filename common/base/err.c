@@ -41,7 +41,7 @@ int err_sys(struct err *err, int code, const char *fmt, ...)
 	int used = vsnprintf(err->text, sizeof(err->text), fmt, ap);
 	va_end(ap);
 	char reason[128];
-	append(err, used, strerror_r(-code, reason, sizeof(reason)));
+	append(err, used, code == -EISDIR ? "it is no regular file" : strerror_r(-code, reason, sizeof(reason)));
 	return code;
 }
 

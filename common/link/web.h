@@ -20,7 +20,7 @@ struct web_config {
 		{"web-token", "FILE", "the page asks for the token in FILE (16 to 256 printable characters)", &(config)->token_file, false}, \
 		{"metrics", "ADDRESS", "HOST:PORT: /metrics for Prometheus, and nothing else", &(config)->metrics, false}
 
-enum { WEB_ANSWER_S = 60, WEB_TOKEN_LEAST = 16, WEB_TOKEN_MOST = 256 };
+enum { WEB_ANSWER_S = 20, WEB_TOKEN_LEAST = 16, WEB_TOKEN_MOST = 256 };
 
 struct web;
 

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# A link that somebody put into the store leads nowhere: not for a mount, not for a failover, not for the receiver's own keys.
+# A link that somebody put into the store leads nowhere: not for a mount, not for a failover, not for the receiver's own keys. A FIFO there is waited for by nobody.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img jq curl
 

@@ -39,6 +39,7 @@ refuses_limits() { # TEXT ARGUMENT...
 refuses_limits 'warning 150% is above --critical 100%, which it is by default: .* raise --critical to more than 150%' --warning 150
 refuses_limits 'warning 90% is above --critical 80%: ' --warning 90% --critical 80%
 kagami pause vm1 >/dev/null
+wait_for 10 eval '[ "$(protection vm1 .state)" = paused ]'
 check 1 '^KAGAMI WARNING - [12] of 2 not well: vm1: paused'
 kagami resume vm1 >/dev/null
 wait_for 30 connected vm1

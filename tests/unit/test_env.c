@@ -12,6 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -479,6 +482,25 @@ static void clocks_run_and_random_bytes_differ(void **state)
 	assert_true(env_wall_ns(w->env) > INT64_C(1700000000000000000));
 }
 
+static void what_is_no_regular_file_is_not_opened_and_nobody_waited_for(void **state)
+{
+	struct world *w = *state;
+	struct env_file *file = NULL;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	char path[300];
+	(void)snprintf(path, sizeof(path), "%s/fifo", w->path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%.90s/socket", w->path);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(env_mkdir(w->root, "dir"), 0);
+	static const char *const names[] = {"fifo", "socket", "dir"};
+	for (unsigned i = 0; i < 3; i++)
+		for (enum env_open how = ENV_READ; how <= ENV_CREATE_OPEN; how++)
+			assert_int_equal(env_open(w->root, names[i], how, &file), how == ENV_CREATE ? -EEXIST : -EISDIR);
+	(void)close(fd);
+}
+
 #define BOTH(test)                                                                                              \
 	{#test " (posix)", test, begin_posix, end_world, NULL}, {#test " (sim)", test, begin_sim, end_world, NULL}
 
@@ -505,6 +527,7 @@ int main(void)
 		BOTH(replace_puts_new_bytes_in_place_of_old),
 		BOTH(read_file_refuses_what_is_too_long),
 		BOTH(clocks_run_and_random_bytes_differ),
+		cmocka_unit_test_setup_teardown(what_is_no_regular_file_is_not_opened_and_nobody_waited_for, begin_posix, end_world),
 	};
 	return cmocka_run_group_tests_name("env", tests, NULL, NULL);
 }
