@@ -10,7 +10,7 @@
 #	load		200 protections connected, 50 active, over TLS (kagami-load)
 #
 # Stores are made by tests/bench/bench_store.c. What is compared takes turns, and medians count. Prints a table, and writes it with its commands
-# to BENCH_STORE_TABLE (docs/benchmarks-store.md). BENCH_PARTS of it ("commits folds merges 1 24 200 load"), BENCH_ROUNDS (5), BENCH_MB (128) of a commit or fold, BENCH_CYCLES (60) of the load,
+# to BENCH_STORE_TABLE (docs/benchmarks-store.md). BENCH_PARTS of it ("commits folds merges 1 24 200 load"; besides: depth), BENCH_ROUNDS (5), BENCH_MB (128) of a commit or fold, BENCH_CYCLES (60) of the load,
 # BENCH_DIR (/var/tmp). About three minutes; mounting needs root and is left out without.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -212,6 +212,30 @@ at_once() { # POINTS
 }
 
 # ---- many sessions
+
+# How deep a chain may be (store.md): the best of three, in s and MiB.
+best() { # COMMAND...
+	local n
+	for ((n = 0; n < 3; n++)); do
+		/usr/bin/time -f '%e %M' "$@" 2>&1 >/dev/null | tail -n 1
+	done | sort -n | head -n 1 | awk '{ printf "%.2f s, %d MiB", $1, $2 / 1024 }'
+}
+
+depth() {
+	local n disk i reads=()
+	for ((i = 0; i < 256; i++)); do
+		reads+=(-c "read $((i << 22)) 4096")
+	done
+	ulimit -n "$(ulimit -Hn)"
+	for n in 50 100 150 200 250 400; do
+		mkdir "$W/store"
+		bench_store make "$W/store" $n 16 $((1 << 30)) >/dev/null
+		disk=$W/store/vm1/points/$n/vda.qcow2
+		row "qemu-io -r of a chain of $n: open" "" "$(best qemu-io -r -f qcow2 -c quit "$disk")" ""
+		row "the same, and 256 reads of 4 KiB all over the disk" "" "$(best qemu-io -r -f qcow2 "${reads[@]}" "$disk")" ""
+		rm -rf "$W/store"
+	done
+}
 
 load() {
 	local token
