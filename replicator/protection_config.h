@@ -18,7 +18,7 @@
 enum {
 	RPO_MS_MIN = 1000,
 	RPO_MS_MAX = 24 * 3600 * 1000,
-	POINTS_KEEP_MAX = 90, // a chain that QEMU reads well (docs/store.md)
+	POINTS_KEEP_MAX = 200, // a chain that QEMU reads well (docs/store.md); the receiver's RETENTION_KEEP_MAX
 	POINTS_KEEP_DEFAULT = 24,
 };
 

@@ -39,7 +39,7 @@ const struct cli_command cli_commands[] = {
 	{"protect", "NAME DISK=PATH ... --to SITE --rpo TIME [--points N] [--codec CODEC] [--digest DIGEST] [--read-only DISK,...] [--seed] [--force] [--bandwidth RULE] [--offpeak WINDOW] [--priority low|normal|high] [--objective PART]", "replicate a VM's disks to a site",
 	 "Serves each raw image PATH over NBD under the name DISK, and keeps recovery\n"
 	 "points of all of them together at SITE, the newest never older than TIME (15s,\n"
-	 "5m, 1h; from 1s to 24h). At most N points are kept, from 1 to 90, by default\n"
+	 "5m, 1h; from 1s to 24h). At most N points are kept, from 1 to 200, by default\n"
 	 "24. CODEC is zstd (the default), auto (zstd at a level that follows what is\n"
 	 "measured), zlib, lz4 or none. DIGEST is xxh3 (the default) or blake2b, for guests\n"
 	 "that are not trusted with a chance at a collision; it stays. Disks named by\n"

@@ -74,8 +74,8 @@ is "message for the name lock" "$(jq -r .error.message "$W/out")" \
 	'lock is a name the store needs itself: protect under another name'
 refuses 'rpo' kagami protect vm1 vda="$W/good.raw" --to dr --rpo soon
 refuses 'rpo' kagami protect vm1 vda="$W/good.raw" --to dr --rpo 0s
-for n in 0 91; do
-	refuses 'not a number from 1 to 90' kagami protect vm1 vda="$W/good.raw" --to dr --rpo 15s --points $n
+for n in 0 201; do
+	refuses 'not a number from 1 to 200' kagami protect vm1 vda="$W/good.raw" --to dr --rpo 15s --points $n
 done
 refuses 'twice|same|already|two' kagami protect vm1 vda="$W/good.raw" vda="$W/other.raw" --to dr --rpo 15s
 refuses 'the disks vda and vdb are one image, .*good.raw' kagami protect vm1 vda="$W/good.raw" vdb="$W/good.raw" --to dr --rpo 15s

@@ -17,7 +17,7 @@ block=$(debugfs -R 'blocks /marker' "$W/b.raw" 2>/dev/null | awk '{print $1}')
 block_size=$(debugfs -R stats "$W/b.raw" 2>/dev/null | awk '/^Block size/ {print $3}')
 
 start_pair
-kagami protect vm1 vda="$W/a.raw" vdb="$W/b.raw" --to dr --rpo 1h --points 90 >/dev/null
+kagami protect vm1 vda="$W/a.raw" vdb="$W/b.raw" --to dr --rpo 1h --points 200 >/dev/null
 wait_for 30 has_point vm1
 kagami retention vm1 --points $((depth_most)) --floor none >/dev/null
 make_points() { # COUNT
