@@ -99,18 +99,20 @@ is "paused after a restart" "$(protection vm1 .paused)" true
 is "objective after a restart" "$(protection vm1 .rpo_ms)" 1200000
 is "priority after a restart" "$(protection vm1 .priority)" high
 
-# The record of syncs of one that does not run is read from the directory: a file that does not open stands for one that hangs.
+# The record of syncs of one that does not run is read from the directory.
 stop_replicator
 rm "$W/a.raw"
 start_replicator
 is "state of one without its image" "$(protection vm1 .state)" failed
 rm "$STATE/protections/vm1/syncs.json"
-mkfifo "$STATE/protections/vm1/syncs.json"
+mount_hangable "$STATE/protections/vm1/syncs.json" $((1 << 20))
+kill -STOP $server
 asked syncs kagami syncs vm1
 sleep 1
 timeout 10 kagami status >/dev/null || fail "the status waits for the record of syncs"
 is "state of vm2" "$(protection vm2 .state)" idle
 kill -0 $asked || fail "the record was not read: $(cat "$W/syncs.out")"
-: >"$STATE/protections/vm1/syncs.json" # whoever opens it is let go
+kill -CONT $server
 wait $asked || true
+umount -l "$STATE/protections/vm1/syncs.json"
 daemons_alive
