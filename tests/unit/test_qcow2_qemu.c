@@ -365,7 +365,7 @@ static void images_of_another_kind_are_refused_with_a_reason(void **state)
 		{"-o extended_l2=on,cluster_size=128k", -EOPNOTSUPP, "2^17"},
 		{"-o extended_l2=on,data_file=data.raw", -EOPNOTSUPP, "external data file"},
 		{"--object secret,id=s,data=x -o "
-		 "extended_l2=on,encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+		 "extended_l2=on,encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,encrypt.hash-alg=sha512", // SHA-256 may be too fast for qemu-img to measure
 		 -EOPNOTSUPP, "encrypted"},
 	};
 	struct world *world = *state;
@@ -374,7 +374,7 @@ static void images_of_another_kind_are_refused_with_a_reason(void **state)
 		struct env_file *file;
 		struct qcow2_reader *reader;
 		struct err err = {0};
-		run(world, 0, "for try in 1 2 3 4 5; do rm -f k.qcow2; qemu-img create -q -f qcow2 %s k.qcow2 1M && exit 0; done; exit 1", kinds[i].create); // LUKS measures the processor, and fails now and then
+		run(world, 0, "rm -f k.qcow2 && qemu-img create -q -f qcow2 %s k.qcow2 1M", kinds[i].create);
 		assert_int_equal(env_open(world->temp.root, "k.qcow2", ENV_READ, &file), 0);
 		assert_int_equal(qcow2_reader_open(file, &reader, &err), kinds[i].code);
 		if (!strstr(err.text, kinds[i].reason))
