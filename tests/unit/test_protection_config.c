@@ -210,7 +210,7 @@ static void member_that_is_wrong_is_refused(void **state)
 		{"rpo_ms", "-1"},
 		{"rpo_ms", "15000.5"},
 		{"points", "0"},
-		{"points", "91"},
+		{"points", "201"},
 		{"points", "4294967320"},
 		{"codec", "\"rar\""},
 		{"paused", "1"},
