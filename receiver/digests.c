@@ -83,12 +83,9 @@ int digests_list_open(const struct replica *r, uint64_t number, unsigned disk, u
 {
 	struct env_file *file = NULL;
 	char path[REPLICA_PATH_SIZE];
-	struct env_stat st = {.size = 0};
 	uint64_t size = 0, length = digest_list_length(entries);
 	replica_file(r, path, "points/%llu/%s.digests", (unsigned long long)number, r->prot.disk[disk].name);
-	int rc = env_stat(r->root, path, &st);
-	if (rc == 0)
-		rc = st.is_dir ? -EISDIR : env_open(r->root, path, ENV_READ, &file);
+	int rc = env_open(r->root, path, ENV_READ, &file);
 	if (rc == 0)
 		rc = env_size(file, &size);
 	if (rc == 0 && size == length) {

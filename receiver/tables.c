@@ -27,11 +27,8 @@ struct lost {
 static int table_look(const struct replica *r, unsigned disk, bool given_up, const char *path, struct err *ret_why, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;
-	struct env_stat st = {.size = 0};
 	uint64_t size = 0, length = digest_table_length(r->prot.disk[disk].size);
-	int rc = env_stat(r->root, path, &st);
-	if (rc == 0)
-		rc = st.is_dir ? -EISDIR : env_open(r->root, path, ENV_READ, &file);
+	int rc = env_open(r->root, path, ENV_READ, &file);
 	if (rc == 0)
 		rc = env_size(file, &size);
 	if (rc == 0 && (size < length || size % DIGEST_SECTOR))

@@ -87,7 +87,7 @@ static int open_place(struct sim *sim, struct place *at, enum env_open how)
 	bool make = how == ENV_CREATE || how == ENV_CREATE_OPEN;
 	if (at->ino && how == ENV_CREATE)
 		return -EEXIST;
-	if (at->ino && inode_get(sim, at->ino)->is_dir && how != ENV_READ)
+	if (at->ino && inode_get(sim, at->ino)->is_dir)
 		return -EISDIR;
 	if (at->ino)
 		return 0;

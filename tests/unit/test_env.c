@@ -482,6 +482,15 @@ static void clocks_run_and_random_bytes_differ(void **state)
 	assert_true(env_wall_ns(w->env) > INT64_C(1700000000000000000));
 }
 
+static void directory_is_not_opened_as_a_file(void **state)
+{
+	struct world *w = *state;
+	struct env_file *file = NULL;
+	assert_int_equal(env_mkdir(w->root, "dir"), 0);
+	for (enum env_open how = ENV_READ; how <= ENV_CREATE_OPEN; how++)
+		assert_int_equal(env_open(w->root, "dir", how, &file), how == ENV_CREATE ? -EEXIST : -EISDIR);
+}
+
 static void what_is_no_regular_file_is_not_opened_and_nobody_waited_for(void **state)
 {
 	struct world *w = *state;
@@ -526,6 +535,7 @@ int main(void)
 		BOTH(stat_tells_files_from_directories),
 		BOTH(replace_puts_new_bytes_in_place_of_old),
 		BOTH(read_file_refuses_what_is_too_long),
+		BOTH(directory_is_not_opened_as_a_file),
 		BOTH(clocks_run_and_random_bytes_differ),
 		cmocka_unit_test_setup_teardown(what_is_no_regular_file_is_not_opened_and_nobody_waited_for, begin_posix, end_world),
 	};
