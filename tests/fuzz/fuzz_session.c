@@ -11,6 +11,7 @@
 #include "link/token.h"
 #include "receiver/session.h"
 #include "tests/lib/layers.h"
+#include "tests/lib/uncalled_channel.h"
 #include "tests/sim/env_sim.h"
 
 #include <errno.h>
@@ -135,94 +136,10 @@ void channel_refuse(struct channel *c, enum wire_error code, const char *text)
 	must(code >= WIRE_E_PROTOCOL && code <= WIRE_E_LAST && text && text[0]);
 }
 
-// The others are not called; they are here so that the real ones are not linked.
-int channel_connect(SSL_CTX *a, const char *b, const struct pin *c, struct channel **d, struct err *err)
-{
-	(void)a, (void)b, (void)c, (void)d, (void)err;
-	__builtin_trap();
-}
-
-int channel_accept(SSL_CTX *a, int b, struct channel **c, struct err *err)
-{
-	(void)a, (void)b, (void)c, (void)err;
-	__builtin_trap();
-}
-
-struct channel_mark channel_mark(const struct channel *c)
-{
-	(void)c;
-	abort();
-}
-
-void channel_settle(struct channel *c, const struct channel_mark *since)
-{
-	(void)c, (void)since;
-	abort();
-}
-
-void channel_drain(struct channel *c)
-{
-	(void)c;
-	__builtin_trap();
-}
-
-bool channel_ready(struct channel *c)
-{
-	(void)c;
-	__builtin_trap();
-}
-
 bool channel_moves(struct channel *c)
 {
 	(void)c;
 	return false;
-}
-
-int channel_expect(struct channel *a, enum wire_type b, int c, struct wire_frame *d, struct wire_failure *e, struct err *err)
-{
-	(void)a, (void)b, (void)c, (void)d, (void)e, (void)err;
-	__builtin_trap();
-}
-
-void channel_close(struct channel *c)
-{
-	(void)c;
-}
-
-void channel_abort(struct channel *c)
-{
-	(void)c;
-	__builtin_trap();
-}
-
-int channel_fd(const struct channel *c)
-{
-	(void)c;
-	__builtin_trap();
-}
-
-uint64_t channel_bytes_out(const struct channel *c)
-{
-	(void)c;
-	__builtin_trap();
-}
-
-uint64_t channel_bytes_in(const struct channel *c)
-{
-	(void)c;
-	__builtin_trap();
-}
-
-const struct wire_ack *channel_acked(const struct channel *c)
-{
-	(void)c;
-	__builtin_trap();
-}
-
-uint64_t channel_id(const struct channel *c)
-{
-	(void)c;
-	__builtin_trap();
 }
 
 // --- the receiver ---

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/size.h"
+#include "tests/lib/uncalled_channel.h"
 #include "tests/sim/env_sim.h"
 
 #include <errno.h>
@@ -92,90 +93,6 @@ void channel_refuse(struct channel *c, enum wire_error code, const char *text)
 bool channel_moves(struct channel *c)
 {
 	return c->moves;
-}
-
-// The others are not called; they are here so that the real ones are not linked.
-int channel_connect(SSL_CTX *a, const char *b, const struct pin *c, struct channel **d, struct err *err)
-{
-	(void)a, (void)b, (void)c, (void)d, (void)err;
-	abort();
-}
-
-int channel_accept(SSL_CTX *a, int b, struct channel **c, struct err *err)
-{
-	(void)a, (void)b, (void)c, (void)err;
-	abort();
-}
-
-int channel_expect(struct channel *a, enum wire_type b, int c, struct wire_frame *d, struct wire_failure *e, struct err *err)
-{
-	(void)a, (void)b, (void)c, (void)d, (void)e, (void)err;
-	abort();
-}
-
-void channel_close(struct channel *c)
-{
-	(void)c;
-}
-
-void channel_abort(struct channel *c)
-{
-	(void)c;
-	abort();
-}
-
-int channel_fd(const struct channel *c)
-{
-	(void)c;
-	abort();
-}
-
-uint64_t channel_bytes_out(const struct channel *c)
-{
-	(void)c;
-	abort();
-}
-
-uint64_t channel_bytes_in(const struct channel *c)
-{
-	(void)c;
-	abort();
-}
-
-const struct wire_ack *channel_acked(const struct channel *c)
-{
-	(void)c;
-	abort();
-}
-
-struct channel_mark channel_mark(const struct channel *c)
-{
-	(void)c;
-	abort();
-}
-
-void channel_settle(struct channel *c, const struct channel_mark *since)
-{
-	(void)c, (void)since;
-	abort();
-}
-
-void channel_drain(struct channel *c)
-{
-	(void)c;
-	abort();
-}
-
-bool channel_ready(struct channel *c)
-{
-	(void)c;
-	abort();
-}
-
-uint64_t channel_id(const struct channel *c)
-{
-	(void)c;
-	abort();
 }
 
 // --- the receiver ---
