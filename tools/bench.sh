@@ -10,8 +10,11 @@
 #
 # The rounds of what is compared take turns, every other time in reverse, and the median of each counts: what else the machine
 # does hits all alike. All images are filled, put out of the page cache and written at random in pieces of 4 KiB before: a file that was
-# written in large steps lies in the page cache in large folios, and a small write into one of those costs several times as much. One row has
-# them as a machine that reads its disk finds them: each was read once through its server, from a cold cache.
+# written in large steps lies in the page cache in large folios, and a small write into one of those costs several times as much. Two rows have
+# them otherwise: read once through their servers, from a cold cache, as by a machine that reads its disk; and emptied by TRIM, as is a new disk.
+#
+# The client has one thread. How much of its time that was at work is shown, and what of it follows: the ceiling is what the client could ask for
+# were it at work all the time, at what an I/O costs it with kagami. No server can have more.
 #
 # Prints tables, writes them with their commands to BENCH_TABLE (docs/benchmarks.md), and as JSON into BENCH_JSON where that is set.
 # BENCH_SECONDS (2) a round, BENCH_ROUNDS (5), BENCH_MB (256), BENCH_DIR (/var/tmp), BENCH_PARTS ("others tracking cycles"). About ten minutes
@@ -92,16 +95,13 @@ end_agent() { # NAME
 for image in "${servers[@]}" one other; do
 	head -c "${size}M" /dev/urandom >"$W/$image.raw"
 done
-declare -A pid uri=([nbdkit]="nbd+unix:///?socket=$W/nbdkit.sock" [qemu-nbd]="nbd+unix:///?socket=$W/qemu-nbd.sock" [null]="nbd+unix:///?socket=$W/null.sock")
+declare -A pid uri=([nbdkit]="nbd+unix:///?socket=$W/nbdkit.sock" [qemu-nbd]="nbd+unix:///?socket=$W/qemu-nbd.sock")
 untracked_build
 agent kagami "$build/bin" "$W/kagami.raw"
 nbdkit -f -U "$W/nbdkit.sock" file "$W/nbdkit.raw" 2>"$W/nbdkit.log" &
 pids+=($!) pid[nbdkit]=$!
-qemu-nbd -f raw -t -e 8 --cache=writeback --aio=io_uring -k "$W/qemu-nbd.sock" "$W/qemu-nbd.raw" 2>"$W/qemu-nbd.log" &
+qemu-nbd -f raw -t -e 8 --cache=writeback --aio=io_uring --discard=unmap -k "$W/qemu-nbd.sock" "$W/qemu-nbd.raw" 2>"$W/qemu-nbd.log" &
 pids+=($!) pid[qemu-nbd]=$!
-nbdkit -f -U "$W/null.sock" null "${size}M" 2>"$W/null.log" &
-pids+=($!) pid[null]=$!
-until_there "$W/null.sock"
 until_there "$W/nbdkit.sock"
 until_there "$W/qemu-nbd.sock"
 
@@ -124,17 +124,29 @@ read_once() { # SERVER: through it, from a cold cache
 	nbdcopy "${uri[$1]}" null:
 }
 
+empty() { # SERVER: nothing of it is in memory, nor on disk
+	/usr/bin/python3 - "${uri[$1]}" <<-'END'
+	import nbd, sys
+	disk, step = nbd.NBD(), 16 << 20
+	disk.connect_uri(sys.argv[1])
+	for at in range(0, disk.get_size(), step):
+	    disk.trim(min(step, disk.get_size() - at), at)
+	disk.flush()
+	disk.shutdown()
+	END
+}
+
 cpu_ticks() { # SERVER
 	awk '{ print $14 + $15 }' "/proc/${pid[$1]}/stat"
 }
 
-round() { # SERVER RW BLOCK DEPTH: I/Os a second, the 99th percentile in us, and the server's CPU time of one in us
+round() { # SERVER RW BLOCK DEPTH: I/Os a second, the 99th percentile in us, the server's CPU time of one in us, the client's in % of the time
 	local before after
 	before=$(cpu_ticks "$1")
 	run_fio "$@" --time_based --runtime="$seconds"
 	after=$(cpu_ticks "$1")
-	jq -r --argjson ticks $((after - before)) --argjson hz "$(getconf CLK_TCK)" '.jobs[0] | (if .read.total_ios > 0 then .read else .write end) |
-		"\(.iops | floor) \(.clat_ns.percentile["99.000000"] / 1000 | floor) \($ticks * 1e7 / $hz / .total_ios | floor | . / 10)"' "$W/fio.json"
+	jq -r --argjson ticks $((after - before)) --argjson hz "$(getconf CLK_TCK)" '.jobs[0] | (.usr_cpu + .sys_cpu) as $client | (if .read.total_ios > 0 then .read else .write end) |
+		"\(.iops | floor) \(.clat_ns.percentile["99.000000"] / 1000 | floor) \($ticks * 1e7 / $hz / .total_ios | floor | . / 10) \($client | floor)"' "$W/fio.json"
 }
 
 median() { # of a column of the lines on standard input
@@ -162,25 +174,30 @@ keep() { # KEY SERVER JSON
 	result=$(jq --arg k "$1" --arg s "$2" --argjson v "$3" '.[$k][$s] = $v' <<<"$result")
 }
 
+row() { # of the first table
+	line '| %-29s | %7s | %7s | %8s | %5s | %7s | %-19s | %-22s | %-22s |\n' "$@"
+}
+
 compare() { # NAME RW BLOCK DEPTH [BEFORE]: a line of the table; BEFORE: what is done with each server before each round
-	local n server best key=$2_$3_depth_$4${5:+_$5} with=("${servers[@]}")
-	[ -n "${5:-}" ] || with+=(null)
+	local n server best ceiling key=$2_$3_depth_$4${5:+_$5}
 	for ((n = 0; n < rounds; n++)); do
-		for server in $(order $n "${with[@]}"); do
+		for server in $(order $n "${servers[@]}"); do
 			[ -z "${5:-}" ] || "$5" "$server"
 			round "$server" "${@:2:3}" >>"$W/$server.$key"
 		done
 	done
-	local -A iops p99 cpu
-	for server in "${with[@]}"; do
+	local -A iops p99 cpu client
+	for server in "${servers[@]}"; do
 		iops[$server]=$(median 1 <"$W/$server.$key")
 		p99[$server]=$(median 2 <"$W/$server.$key")
 		cpu[$server]=$(median 3 <"$W/$server.$key")
-		keep "$key" "$server" "{\"iops\": ${iops[$server]}, \"p99_us\": ${p99[$server]}, \"cpu_us\": ${cpu[$server]}}"
+		client[$server]=$(median 4 <"$W/$server.$key")
+		keep "$key" "$server" "{\"iops\": ${iops[$server]}, \"p99_us\": ${p99[$server]}, \"cpu_us\": ${cpu[$server]}, \"client_percent\": ${client[$server]}}"
 	done
 	best=$((iops[nbdkit] > iops[qemu-nbd] ? iops[nbdkit] : iops[qemu-nbd]))
-	line '| %-29s | %7d | %7d | %8d | %5s | %7s | %-22s | %-22s |\n' "$1" "${iops[kagami]}" "${iops[nbdkit]}" "${iops[qemu-nbd]}" \
-		"$(ratio "${iops[kagami]}" $best)" "${iops[null]:+$(ratio "${iops[null]}" $best)}" "${p99[kagami]} / ${p99[nbdkit]} / ${p99[qemu-nbd]}" "${cpu[kagami]} / ${cpu[nbdkit]} / ${cpu[qemu-nbd]}"
+	ceiling=$(awk -v i="${iops[kagami]}" -v c="${client[kagami]}" -v b=$best 'BEGIN { printf "%.2f", i * 100 / (c ? c : 1) / b }')
+	row "$1" "${iops[kagami]}" "${iops[nbdkit]}" "${iops[qemu-nbd]}" "$(ratio "${iops[kagami]}" $best)" "$ceiling" \
+		"${client[kagami]} / ${client[nbdkit]} / ${client[qemu-nbd]}" "${p99[kagami]} / ${p99[nbdkit]} / ${p99[qemu-nbd]}" "${cpu[kagami]} / ${cpu[nbdkit]} / ${cpu[qemu-nbd]}"
 }
 
 qemu_img() { # SERVER DEPTH COUNT OPTIONS...: I/Os a second
@@ -203,19 +220,19 @@ compare_qemu_img() { # NAME DEPTH OPTIONS...
 		keep "$key" "$server" "{\"iops\": ${iops[$server]}}"
 	done
 	best=$((iops[nbdkit] > iops[qemu-nbd] ? iops[nbdkit] : iops[qemu-nbd]))
-	line '| %-29s | %7d | %7d | %8d | %5s | %7s | %-22s | %-22s |\n' "$1" "${iops[kagami]}" "${iops[nbdkit]}" "${iops[qemu-nbd]}" \
-		"$(ratio "${iops[kagami]}" $best)" '' '' ''
+	row "$1" "${iops[kagami]}" "${iops[nbdkit]}" "${iops[qemu-nbd]}" "$(ratio "${iops[kagami]}" $best)" '' '' '' ''
 }
 
 against_others() {
-	line '| %-29s | %7s | %7s | %8s | %5s | %7s | %-22s | %-22s |\n' 'I/Os a second, medians' kagami nbdkit qemu-nbd ratio ceiling 'p99 in us, k / n / q' 'CPU us each, k / n / q'
-	line '|---|---|---|---|---|---|---|---|\n'
+	row 'I/Os a second, medians' kagami nbdkit qemu-nbd ratio ceiling 'client %, k / n / q' 'p99 in us, k / n / q' 'CPU us each, k / n / q'
+	line '|---|---|---|---|---|---|---|---|---|\n'
 	for depth in 16 1; do
 		compare "4 KiB random write, depth $depth" randwrite 4k $depth
 		compare "4 KiB random read, depth $depth" randread 4k $depth
 	done
 	compare '1 MiB sequential write' write 1m 4
 	compare '1 MiB sequential read' read 1m 4
+	compare '1 MiB sequential write, of an emptied image' write 1m 4 empty
 	compare '4 KiB random write, depth 16, after a first reading' randwrite 4k 16 read_once
 	for server in "${servers[@]}"; do
 		condition "$server" "$W/$server.raw"
@@ -326,14 +343,13 @@ intro() {
 	# Benchmarks
 
 	Written by \`make bench\` ($rounds rounds of $seconds s, images of $size MiB) on $(date +%F), $(nproc) cores, Linux $(uname -r),
-	load $(cut -d' ' -f1 /proc/loadavg) at its start. The ratio is kagami to the faster of the other two, the
-	ceiling that of a server that does nothing: what this client can ask for at the most. What they mean, and what the machine does to them:
-	[performance.md](performance.md).
+	load $(cut -d' ' -f1 /proc/loadavg) at its start. The ratio is kagami to the faster of the other two.
+	Client: how much of the time its one thread was at work. Ceiling: the ratio were it at work all the time, at what an I/O costs it with kagami; no server
+	can have more. What they mean, and what the machine does to them: [performance.md](performance.md).
 
 	    kagami-replicator                     (protected and idle: tracking on, no cycle under way)
 	    nbdkit -f -U SOCKET file IMAGE
-	    qemu-nbd -f raw -t -e 8 --cache=writeback --aio=io_uring -k SOCKET IMAGE
-	    nbdkit -f -U SOCKET null SIZE         (the ceiling)
+	    qemu-nbd -f raw -t -e 8 --cache=writeback --aio=io_uring --discard=unmap -k SOCKET IMAGE
 	    nbdcopy URI null:                     (the first reading, behind \`dd if=IMAGE iflag=nocache count=0\`)
 	    qemu-img bench -f raw -c 3599 -d DEPTH -s 4096 -S 69632 [-w] URI
 	    tools/bench-cycles.py SOCKET bench    (under way for the last table)
