@@ -27,9 +27,15 @@ struct bundle {
 	int rc;
 };
 
+// Nobody waits for the rest any more, or it has nowhere to go.
+static bool is_over(const struct bundle *bundle)
+{
+	return bundle->rc || out_stopped;
+}
+
 static void add(struct bundle *bundle, const char *name, const char *text, size_t len)
 {
-	if (bundle->rc == 0)
+	if (!is_over(bundle))
 		bundle->rc = archive_add(bundle->archive, name, text, len, &bundle->err);
 }
 
@@ -56,6 +62,8 @@ static json_t *take(struct bundle *bundle, enum http_daemon daemon, const char *
 	struct http_reply reply;
 	struct err err = {0};
 	char file[PATH_CAP];
+	if (is_over(bundle))
+		return NULL;
 	(void)snprintf(file, sizeof(file), "%s/%s.json", daemon == HTTP_REPLICATOR ? "replicator" : "receiver", name);
 	if (http_ask(bundle->cli->run_dir, daemon, method, path, NULL, &reply, &err)) {
 		missing(bundle, file, err.text);
@@ -77,6 +85,8 @@ static void take_text(struct bundle *bundle, enum http_daemon daemon, const char
 	size_t len;
 	struct err err = {0};
 	char file[PATH_CAP];
+	if (is_over(bundle))
+		return;
 	(void)snprintf(file, sizeof(file), "%s/%s", daemon == HTTP_REPLICATOR ? "replicator" : "receiver", name);
 	if (http_text(bundle->cli->run_dir, daemon, path, &text, &len, &err))
 		return missing(bundle, file, err.text);
@@ -107,6 +117,8 @@ static void take_file(struct bundle *bundle, const char *name, const char *path)
 
 static void take_output(struct bundle *bundle, const char *name, const char *command)
 {
+	if (is_over(bundle))
+		return;
 	FILE *from = popen(command, "re"); // the commands are those below, with nothing of anybody else in them
 	take_stream(bundle, name, from);
 	if (from)
@@ -241,6 +253,7 @@ int cli_bundle(const struct cli *cli)
 	bool any = false;
 	uint64_t members = 0;
 	out_signals();
+	http_stop_at(&out_stopped);
 	if (out_file_open(cli->argv[0], cli->option[OPT_FORCE], &out, &bundle.err))
 		return cli_fail(cli, CLI_REFUSED, "%s", bundle.err.text);
 	bundle.rc = archive_begin(out.file, "kagami-bundle", clock_wall_ns() / 1000000000, &bundle.archive, &bundle.err);

@@ -9,6 +9,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,14 @@ void http_wait_at_most(unsigned seconds)
 {
 	answer_timeout_s = seconds;
 }
+
+static const volatile sig_atomic_t *stop;
+
+void http_stop_at(const volatile sig_atomic_t *flag)
+{
+	stop = flag;
+}
+
 enum { SOCKET_PATH_SIZE = sizeof(((struct sockaddr_un *)0)->sun_path) };
 
 struct answer {
@@ -82,6 +91,12 @@ static size_t on_data(char *data, size_t one, size_t count, void *context)
 	return len;
 }
 
+static int on_tick(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
+{
+	(void)context, (void)a, (void)b, (void)c, (void)d;
+	return stop && *stop;
+}
+
 static int perform(CURL *curl, const char *socket, const char *method, const char *path, const char *body,
 		   struct answer *answer, long *ret_status, struct err *err)
 {
@@ -96,10 +111,14 @@ static int perform(CURL *curl, const char *socket, const char *method, const cha
 	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
+	curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+	curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_tick);
 	if (strcmp(method, "POST") == 0)
 		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body ? body : "");
 	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
 	CURLcode rc = curl_easy_perform(curl);
+	if (rc == CURLE_ABORTED_BY_CALLBACK)
+		return err_set(err, -EINTR, "ended by a signal");
 	if (rc == CURLE_OPERATION_TIMEDOUT)
 		return err_set(err, -ETIMEDOUT, "no answer from %s within %u %s: see the daemon's log", socket,
 			       answer_timeout_s < 120 ? answer_timeout_s : answer_timeout_s / 60, answer_timeout_s < 120 ? "seconds" : "minutes");

@@ -24,6 +24,8 @@ int http_reach(const char *socket_path, enum http_daemon daemon, struct err *err
 
 // How long the requests of this process wait for an answer, instead of ten minutes: for who is waited for himself. Before the first one.
 void http_wait_at_most(unsigned seconds);
+// From now on a request ends with -EINTR, within a second or two, once *flag is not 0.
+void http_stop_at(const volatile sig_atomic_t *flag);
 
 struct http_reply {
 	long status;

@@ -58,6 +58,22 @@ refuses 'File too large' limited bundle "$W/limited.tar.gz"
 refuses 'File too large' limited export vm1 "$W/limited.raw"
 [ ! -e "$W/limited.tar.gz.part" ] && [ ! -e "$W/limited.raw.part" ] || fail "a part was left"
 
+# Of one that hangs nobody has to wait for the answer.
+kill -STOP "$RECEIVER"
+kagami bundle "$W/hung.tar.gz" >/dev/null 2>"$W/hung.err" &
+bundle=$!
+wait_for 30 test -e "$W/hung.tar.gz.part"
+sleep 1
+kill -INT $bundle
+ended() {
+	! kill -0 $bundle 2>/dev/null
+}
+wait_for 30 ended
+kill -CONT "$RECEIVER"
+! wait $bundle || fail "a bundle that was interrupted says it was made"
+grep -q 'interrupted: .*hung.tar.gz was not made' "$W/hung.err" || fail "it says: $(cat "$W/hung.err")"
+[ ! -e "$W/hung.tar.gz" ] && [ ! -e "$W/hung.tar.gz.part" ] || fail "an interrupted bundle left something"
+
 # One of the two, and none: what can be had is still had, and what cannot is named.
 stop_receiver
 kagami bundle "$W/c.tar.gz" >/dev/null
