@@ -24,6 +24,20 @@ static const char *shown(const char *path)
 	return strlen(path) <= SHOWN_MAX ? path : "a path as long as that";
 }
 
+static int not_there(int root, const char *path, struct err *err)
+{
+	char target[PATH_MAX];
+	AUTO_CLOSE int fd = open_in_root(root, path, O_PATH | O_NOFOLLOW);
+	ssize_t len = fd < 0 ? -1 : readlinkat(fd, "", target, sizeof(target) - 1);
+	if (len < 0)
+		return err_set(err, -ENOENT, "there is no %s in this file system", shown(path));
+	target[len] = 0;
+	for (char *at = target; *at; at++) // a guest wrote it, and a person reads it
+		if (*at < 0x20 || *at >= 0x7f)
+			*at = '?';
+	return err_set(err, -ENOENT, "%s is a link to %s, which is not in this file system: another partition or disk may have it", shown(path), shown(target));
+}
+
 // Looks `path` up below `directory`, following links; O_PATH.
 static int look_up(const char *directory, const char *path, int *ret_fd, struct stat *ret_st, struct err *err)
 {
@@ -32,7 +46,7 @@ static int look_up(const char *directory, const char *path, int *ret_fd, struct 
 		return err_sys(err, -errno, "open %s", directory);
 	AUTO_CLOSE int fd = open_in_root(root, path, O_PATH);
 	if (fd == -ENOENT || fd == -ENOTDIR)
-		return err_set(err, -ENOENT, "there is no %s in this file system", shown(path));
+		return not_there(root, path, err);
 	if (fd < 0)
 		return err_sys(err, fd == -EXDEV ? -EINVAL : fd, "%s", shown(path));
 	if (fstat(fd, ret_st))

@@ -119,6 +119,17 @@ static void what_is_not_in_the_guest_is_not_there(void **state)
 	assert_int_equal(open_guest(*state, "/loop", text, NULL), -ELOOP);
 }
 
+static void link_that_leads_to_nothing_is_told_as_one(void **state)
+{
+	struct err err = {.code = 0};
+	char text[64];
+	link_to(*state, "elsewhere", "/var/l\xf6g\x1b[1m");
+	assert_int_equal(open_guest(*state, "/elsewhere", text, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "/elsewhere is a link to /var/l?g?[1m, which is not in this file system")); // a person's terminal is left alone
+	assert_int_equal(open_guest(*state, "/elsewhere/x", text, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "there is no /elsewhere/x"));
+}
+
 static void only_regular_files_are_opened(void **state)
 {
 	const struct world *w = *state;
@@ -197,6 +208,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		GUEST_TEST(paths_and_links_are_resolved_within_the_guest),
 		GUEST_TEST(what_is_not_in_the_guest_is_not_there),
+		GUEST_TEST(link_that_leads_to_nothing_is_told_as_one),
 		GUEST_TEST(only_regular_files_are_opened),
 		GUEST_TEST(a_listing_is_sorted_and_tells_what_each_is),
 		GUEST_TEST(a_listing_of_a_file_is_that_file),
