@@ -20,15 +20,30 @@ static void print_policy(const json_t *policy)
 	(void)printf("\n");
 }
 
-static void print_kept_by(const json_t *point, char *text, size_t cap)
+// The newest of the points from `at` on that somebody reads, and with it all below it; NULL when there is none.
+static const json_t *reader_above(const json_t *points, size_t at)
 {
-	const json_t *why;
+	for (size_t i = json_array_size(points); i > at; i--)
+		if (show_flag_of(json_array_get(points, i - 1), "held"))
+			return json_array_get(points, i - 1);
+	return NULL;
+}
+
+static void print_kept_by(const json_t *points, size_t at, char *text, size_t cap)
+{
+	const json_t *point = json_array_get(points, at), *why, *reader = reader_above(points, at);
 	size_t i, used = 0;
 	text[0] = 0;
 	json_array_foreach(json_object_get(point, "kept_by"), i, why)
 		used += (size_t)snprintf(text + used, cap - used, "%s%s", i ? ", " : "", json_string_value(why));
-	if (!used)
-		(void)snprintf(text, cap, show_flag_of(point, "held") ? "goes, but is held" : "goes");
+	if (used)
+		return;
+	if (!reader)
+		(void)snprintf(text, cap, "goes");
+	else if (reader == point)
+		(void)snprintf(text, cap, "goes, but is held");
+	else
+		(void)snprintf(text, cap, "goes, once %s is not held", show_integer_of(reader, "point").text);
 }
 
 // "3.1 GiB", or where tables do not tell all of it "about 3.1 GiB (3.0 to 3.3 GiB)".
@@ -74,13 +89,13 @@ static void print_plan(const char *name, const json_t *plan, bool would)
 {
 	const json_t *point;
 	size_t i;
-	char why[64], after[64];
+	char why[128], after[64];
 	bool cost = json_is_object(json_object_get(plan, "cost"));
 	struct table *table = table_new(cost ? "rlrrl" : "rlrl");
 	table_add(table, "POINT\tCOMMITTED\tSTORED\t%sKEPT BY", cost ? "THEN\t" : "");
 	json_array_foreach(json_object_get(plan, "points"), i, point)
 	{
-		print_kept_by(point, why, sizeof(why));
+		print_kept_by(json_object_get(plan, "points"), i, why, sizeof(why));
 		table_add(table, "%s\t%s\t%s\t%s%s%s", show_integer_of(point, "point").text, show_time_of(point, "commit").text,
 			  show_size_of(point, "stored_bytes").text, cost ? print_after(point, after, sizeof(after)) : "", cost ? "\t" : "", why);
 	}

@@ -87,6 +87,8 @@ kagami cycle small --wait >/dev/null
 kagami status small >"$W/out"
 grep -qE "retention waits: 6[0-9] of 6[0-9] points are to go, but point $held, which needs them, is held by a mount" "$W/out" ||
 	fail "kagami status does not say that retention waits: $(cat "$W/out")"
+kagami plan retention small --points 1 >"$W/out"
+grep -qE "^ *1 .* goes, once $held is not held" "$W/out" && grep -qE "^ *$held .* goes, but is held" "$W/out" || fail "the plan does not say what waits: $(cat "$W/out")"
 sleep 1
 is "lines in the log" "$(grep -c 'retention waits' "$W/kagami-receiver.log")" 1
 qemu-img check -q "$(point_disk small "$(newest_point small)" vda)" || fail "QEMU does not read the long chain"
