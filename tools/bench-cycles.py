@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""bench-cycles.py SOCKET PROTECTION: one cycle after the other, until it is ended.
+"""bench-cycles.py SOCKET PROTECTION [SECONDS]: one cycle after the other, until it is ended; or one every SECONDS.
 
 One process and one connection: starting a program for each cycle takes more of a processor than a small cycle does."""
 import http.client
@@ -30,7 +30,11 @@ def ask(connection, verb, path):
 def main():
     connection = UnixConnection("localhost")
     path = f"/v1/protections/{sys.argv[2]}"
+    every = float(sys.argv[3]) if len(sys.argv) > 3 else 0
+    due = time.monotonic()
     while True:
+        time.sleep(max(0, due - time.monotonic()))
+        due += every
         number = ask(connection, "POST", path + "/cycle")["cycle"]
         while ask(connection, "GET", path)["cycles"]["committed"] < number:
             time.sleep(POLL_S)

@@ -6,7 +6,7 @@
 #	   4 KiB by qemu-img bench, against `nbdkit file` and `qemu-nbd`, with images of the same size on the same file system.
 #	2. The same export without tracking (a build with tools/bench-untracked.patch). Half of the rounds are run after the two builds
 #	   exchanged their images and started anew: where a file lies in memory makes more of a difference than tracking does.
-#	3. The 99th percentile of a write while cycles run one after the other, against the same without.
+#	3. The 99th percentile of a write while cycles run one after the other, and one a second, against the same without.
 #
 # The rounds of what is compared take turns, every other time in reverse, and the median of each counts: what else the machine
 # does hits all alike. All images are filled, put out of the page cache and written at random in pieces of 4 KiB before: a file that was
@@ -283,18 +283,18 @@ tracking() {
 	done
 }
 
-under_cycles() { # NAME RW DEPTH FIO-OPTIONS...
-	local n when key=cycle_$2_depth_$3_${4:-} runner
+under_cycles() { # NAME RW DEPTH EVERY FIO-OPTIONS...: EVERY 0: one cycle after the other
+	local n when key=cycle_$2_depth_$3_$4_${5:-} runner
 	for ((n = 0; n < rounds; n++)); do
 		for when in $(order $n idle cycling); do
 			if [ $when = cycling ]; then
 				# Who asks for them is no part of what is measured, and there are few cores.
-				chrt -i 0 tools/bench-cycles.py "$KAGAMI_RUN_DIR/replicator.sock" bench 2>>"$W/cycles.log" &
+				chrt -i 0 tools/bench-cycles.py "$KAGAMI_RUN_DIR/replicator.sock" bench "$4" 2>>"$W/cycles.log" &
 				runner=$!
 				pids+=($runner)
 				sleep 0.3
 			fi
-			run_fio kagami "$2" 4k "$3" --time_based --runtime="$((2 * seconds))" "${@:4}"
+			run_fio kagami "$2" 4k "$3" --time_based --runtime="$((2 * seconds))" "${@:5}"
 			jq -r '.jobs[0].write | "\(.iops | floor) \(.clat_ns.percentile["99.000000"] / 1000 | floor)"' "$W/fio.json" >>"$W/$when.$key"
 			if [ $when = cycling ]; then
 				kill $runner
@@ -306,7 +306,7 @@ under_cycles() { # NAME RW DEPTH FIO-OPTIONS...
 	for when in idle cycling; do
 		keep "$key" $when "{\"iops\": $(median 1 <"$W/$when.$key"), \"p99_us\": $(median 2 <"$W/$when.$key")}"
 	done
-	line '| %-37s | %8d / %-8d | %6d | %8d | %5s |\n' "$1" "$(median 1 <"$W/idle.$key")" "$(median 1 <"$W/cycling.$key")" "$(median 2 <"$W/idle.$key")" \
+	line '| %-57s | %8d / %-8d | %6d | %8d | %5s |\n' "$1" "$(median 1 <"$W/idle.$key")" "$(median 1 <"$W/cycling.$key")" "$(median 2 <"$W/idle.$key")" \
 		"$(median 2 <"$W/cycling.$key")" "$(ratio "$(median 2 <"$W/cycling.$key")" "$(median 2 <"$W/idle.$key")")"
 }
 
@@ -330,12 +330,13 @@ part_tracking() {
 }
 
 part_cycles() {
-	line 'While cycles run, one after the other, to a receiver under SCHED_IDLE on the same %d cores, against idle: p99 in us.\n\n' "$(nproc)"
-	line '| %-37s | %-19s | %6s | %8s | %5s |\n' 'I/Os a second' 'idle / cycling' idle cycling ratio
+	line 'While cycles run to a receiver under SCHED_IDLE on the same %d cores, against idle: p99 in us.\n\n' "$(nproc)"
+	line '| %-57s | %-19s | %6s | %8s | %5s |\n' 'cycles: load' 'I/Os a second, idle / cycling' idle cycling ratio
 	line '|---|---|---|---|---|\n'
-	under_cycles '4 KiB random write, depth 1, 2,000/s' randwrite 1 --rate_iops=2000
-	under_cycles '4 KiB random write, depth 1' randwrite 1
-	under_cycles '4 KiB random write, depth 16' randwrite 16
+	under_cycles 'one after the other: 4 KiB random write, depth 1' randwrite 1 0
+	under_cycles 'one after the other: 4 KiB random write, depth 16' randwrite 16 0
+	under_cycles 'one after the other: 4 KiB random write, depth 1, 2,000/s' randwrite 1 0 --rate_iops=2000
+	under_cycles 'one a second: 4 KiB random write, depth 1, 2,000/s' randwrite 1 1 --rate_iops=2000
 }
 
 intro() {
