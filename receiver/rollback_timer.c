@@ -6,20 +6,16 @@
 #include "receiver/failover_control.h"
 
 #include "base/auto.h"
-#include "base/clock.h"
 #include "base/log.h"
+#include "base/worker.h"
 
 #include <errno.h>
-#include <time.h>
 
 enum { ROUND_MS = 1000, NS_PER_MS = 1000000, WARN_SECONDS = 60 };
 
 struct rollback_timer {
 	struct recovery *recovery;
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t wake;
-	bool stop;
+	struct worker worker;
 	uint64_t warned_ns; // a store that is full would fill the log too
 };
 
@@ -71,21 +67,12 @@ static void steps(struct rollback_timer *timer, uint64_t passed_ms)
 	}
 }
 
-static bool wait_round(struct rollback_timer *timer)
-{
-	LOCK_SCOPE(&timer->lock);
-	struct timespec until = clock_mono_after(ROUND_MS * UINT64_C(1000000));
-	while (!timer->stop && pthread_cond_timedwait(&timer->wake, &timer->lock, &until) == 0)
-		;
-	return !timer->stop;
-}
-
 static void *timer_thread(void *context)
 {
 	struct rollback_timer *timer = context;
 	struct env *env = timer->recovery->env;
 	uint64_t seen_ns = env_mono_ns(env);
-	while (wait_round(timer)) {
+	while (worker_wait(&timer->worker, ROUND_MS * (uint64_t)NS_PER_MS, WORKER_RESTS)) {
 		uint64_t passed_ms = (env_mono_ns(env) - seen_ns) / NS_PER_MS;
 		seen_ns += passed_ms * NS_PER_MS;
 		steps(timer, passed_ms);
@@ -99,13 +86,7 @@ int rollback_timer_start(struct recovery *recovery, struct rollback_timer **ret_
 	if (!timer)
 		return err_sys(err, -ENOMEM, "start the rollback timer");
 	timer->recovery = recovery;
-	(void)pthread_mutex_init(&timer->lock, NULL);
-	pthread_condattr_t attr;
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&timer->wake, &attr);
-	(void)pthread_condattr_destroy(&attr);
-	int rc = -pthread_create(&timer->thread, NULL, timer_thread, timer);
+	int rc = worker_start(&timer->worker, "kagami-rollback", timer_thread, timer);
 	if (rc) {
 		free(timer);
 		return err_sys(err, rc, "start the rollback timer");
@@ -118,13 +99,6 @@ void rollback_timer_stop(struct rollback_timer *timer)
 {
 	if (!timer)
 		return;
-	{
-		LOCK_SCOPE(&timer->lock);
-		timer->stop = true;
-		(void)pthread_cond_signal(&timer->wake);
-	}
-	(void)pthread_join(timer->thread, NULL);
-	(void)pthread_mutex_destroy(&timer->lock);
-	(void)pthread_cond_destroy(&timer->wake);
+	worker_stop(&timer->worker);
 	free(timer);
 }

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "receiver/scrubber.h"
 
-#include "base/auto.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "base/worker.h"
 #include "link/events.h"
 
 #include <errno.h>
-#include <time.h>
 
 #define NS_PER_S UINT64_C(1000000000)
 #define DAY_NS INT64_C(86400000000000)
@@ -18,10 +16,7 @@ struct scrubber {
 	struct env *env;
 	struct store *store;
 	struct scrubber_config config;
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t wake;
-	bool woken, stop;
+	struct worker worker;
 };
 
 // --- a step ---
@@ -118,22 +113,10 @@ uint64_t scrubber_step(struct env *env, struct store *store, const struct scrubb
 
 // --- the thread ---
 
-static bool stopping(struct scrubber *scrubber)
-{
-	LOCK_SCOPE(&scrubber->lock);
-	return scrubber->stop;
-}
-
 // What is asked for begins at once; but a wake-up while a rate is kept must not break it, so only an idle wait ends by one.
-static void wait_for(struct scrubber *scrubber, uint64_t ns)
+static bool wait_for(struct scrubber *scrubber, uint64_t ns)
 {
-	LOCK_SCOPE(&scrubber->lock);
-	bool idle = ns >= IDLE_S * NS_PER_S;
-	struct timespec until = clock_mono_after(ns);
-	while (!scrubber->stop && !(idle && scrubber->woken) && ns &&
-	       pthread_cond_timedwait(&scrubber->wake, &scrubber->lock, &until) == 0)
-		;
-	scrubber->woken = false;
+	return worker_wait(&scrubber->worker, ns, ns >= IDLE_S * NS_PER_S ? WORKER_WAKES : WORKER_RESTS);
 }
 
 static void positions_save(struct scrubber *scrubber)
@@ -150,8 +133,8 @@ static void *scrubber_thread(void *context)
 {
 	struct scrubber *scrubber = context;
 	size_t cursor = 0;
-	while (!stopping(scrubber))
-		wait_for(scrubber, scrubber_step(scrubber->env, scrubber->store, &scrubber->config, &cursor));
+	while (wait_for(scrubber, scrubber_step(scrubber->env, scrubber->store, &scrubber->config, &cursor)))
+		;
 	positions_save(scrubber);
 	return NULL;
 }
@@ -165,13 +148,7 @@ int scrubber_start(struct env *env, struct store *store, const struct scrubber_c
 	scrubber->env = env;
 	scrubber->store = store;
 	scrubber->config = *config;
-	(void)pthread_mutex_init(&scrubber->lock, NULL);
-	pthread_condattr_t attr;
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&scrubber->wake, &attr);
-	(void)pthread_condattr_destroy(&attr);
-	int rc = -pthread_create(&scrubber->thread, NULL, scrubber_thread, scrubber);
+	int rc = worker_start(&scrubber->worker, "kagami-scrubber", scrubber_thread, scrubber);
 	if (rc) {
 		free(scrubber);
 		return err_sys(err, rc, "start the scrubber");
@@ -187,24 +164,14 @@ const struct scrubber_config *scrubber_config(const struct scrubber *scrubber)
 
 void scrubber_wake(struct scrubber *scrubber)
 {
-	if (!scrubber)
-		return;
-	LOCK_SCOPE(&scrubber->lock);
-	scrubber->woken = true;
-	(void)pthread_cond_signal(&scrubber->wake);
+	if (scrubber)
+		worker_wake(&scrubber->worker);
 }
 
 void scrubber_stop(struct scrubber *scrubber)
 {
 	if (!scrubber)
 		return;
-	{
-		LOCK_SCOPE(&scrubber->lock);
-		scrubber->stop = true;
-		(void)pthread_cond_signal(&scrubber->wake);
-	}
-	(void)pthread_join(scrubber->thread, NULL);
-	(void)pthread_mutex_destroy(&scrubber->lock);
-	(void)pthread_cond_destroy(&scrubber->wake);
+	worker_stop(&scrubber->worker);
 	free(scrubber);
 }

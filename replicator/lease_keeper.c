@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replicator/lease_keeper.h"
 
-#include "base/auto.h"
-#include "base/clock.h"
 #include "base/log.h"
+#include "base/worker.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -14,10 +12,7 @@
 
 struct lease_keeper {
 	struct lease lease;
-	pthread_t thread;
-	pthread_mutex_t lock;
-	pthread_cond_t ends;
-	bool over;    // under the lock
+	struct worker worker;
 	bool failing, renewed; // the thread's
 };
 
@@ -35,12 +30,7 @@ static void renew(struct lease_keeper *keeper)
 
 static bool wait_turn(struct lease_keeper *keeper)
 {
-	const struct timespec until = clock_mono_after(keeper->renewed ? LEASE_RENEW_S * UINT64_C(1000000000) : FIRST_LOOK_NS);
-	int rc = 0;
-	LOCK_SCOPE(&keeper->lock);
-	while (!keeper->over && rc == 0)
-		rc = pthread_cond_timedwait(&keeper->ends, &keeper->lock, &until);
-	return !keeper->over;
+	return worker_wait(&keeper->worker, keeper->renewed ? LEASE_RENEW_S * UINT64_C(1000000000) : FIRST_LOOK_NS, WORKER_RESTS);
 }
 
 static void *run_keeper(void *context)
@@ -52,33 +42,18 @@ static void *run_keeper(void *context)
 	return NULL;
 }
 
-static void keeper_free(struct lease_keeper *keeper)
-{
-	lease_end(&keeper->lease);
-	(void)pthread_cond_destroy(&keeper->ends);
-	(void)pthread_mutex_destroy(&keeper->lock);
-	free(keeper);
-}
-
 int lease_keeper_start(struct env_root *state, struct lease_keeper **ret_keeper, struct err *err)
 {
 	struct lease_keeper *keeper = calloc(1, sizeof(*keeper));
 	if (!keeper)
 		return err_sys(err, -ENOMEM, "start");
-	pthread_condattr_t monotonic;
-	(void)pthread_condattr_init(&monotonic);
-	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&keeper->ends, &monotonic);
-	(void)pthread_condattr_destroy(&monotonic);
-	(void)pthread_mutex_init(&keeper->lock, NULL);
 	int rc = lease_begin(&keeper->lease, state, err);
-	if (rc == 0) {
-		rc = -pthread_create(&keeper->thread, NULL, run_keeper, keeper);
-		if (rc)
-			(void)err_sys(err, rc, "start a thread");
+	if (rc == 0 && (rc = worker_start(&keeper->worker, "kagami-lease", run_keeper, keeper))) {
+		lease_end(&keeper->lease);
+		(void)err_sys(err, rc, "start a thread");
 	}
 	if (rc)
-		keeper_free(keeper);
+		free(keeper);
 	else
 		*ret_keeper = keeper;
 	return rc;
@@ -93,11 +68,7 @@ void lease_keeper_stop(struct lease_keeper *keeper)
 {
 	if (!keeper)
 		return;
-	{
-		LOCK_SCOPE(&keeper->lock);
-		keeper->over = true;
-		(void)pthread_cond_signal(&keeper->ends);
-	}
-	(void)pthread_join(keeper->thread, NULL);
-	keeper_free(keeper);
+	worker_stop(&keeper->worker);
+	lease_end(&keeper->lease);
+	free(keeper);
 }
