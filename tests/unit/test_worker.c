@@ -95,11 +95,16 @@ static void rest_is_ended_by_no_wake(void **unused)
 static void wake_during_a_rest_ends_the_wait_after_it(void **unused)
 {
 	struct worker w = {.woken = false}; // the thread is this one
+	pthread_condattr_t monotonic;
 	(void)unused;
+	(void)pthread_condattr_init(&monotonic);
+	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	(void)pthread_mutex_init(&w.lock, NULL);
-	(void)pthread_cond_init(&w.wake, NULL);
+	(void)pthread_cond_init(&w.wake, &monotonic);
+	(void)pthread_condattr_destroy(&monotonic);
 	worker_wake(&w);
 	assert_true(worker_wait(&w, 1, WORKER_RESTS));
+	assert_true(w.woken);
 	assert_true(worker_wait(&w, NEVER_NS, WORKER_WAKES));
 	assert_false(w.woken);
 	(void)pthread_cond_destroy(&w.wake);
