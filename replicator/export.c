@@ -53,6 +53,7 @@ static int open_images(struct export *export, const struct export_config *config
 			return code;
 		image_attach(image, &export->ring);
 		image->reader = &export->reader;
+		disk_errors_init(&export->disk[export->count].errors);
 		memcpy(nbd->name, from->name, sizeof(from->name));
 		nbd->size = image->size;
 		nbd->read_only = from->read_only;
@@ -159,8 +160,10 @@ void export_close(struct export *export)
 	assert(!export->running);
 	roll_leave(&export->entry);
 	group_done(&export->group);
-	for (uint16_t d = 0; d < export->count; d++)
+	for (uint16_t d = 0; d < export->count; d++) {
 		image_close(&export->image[d]);
+		disk_errors_done(&export->disk[d].errors);
+	}
 	if (export->spill.path)
 		image_close(&export->spill);
 	ring_close(&export->ring);
@@ -453,7 +456,9 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.zeroes = atomic_load_explicit(&from->zeroes, memory_order_relaxed),
 		.read_bytes = atomic_load_explicit(&from->read_bytes, memory_order_relaxed),
 		.written_bytes = atomic_load_explicit(&from->written_bytes, memory_order_relaxed),
-		.errors = atomic_load_explicit(&from->errors, memory_order_relaxed),
+		.errors = atomic_load_explicit(&seen->errors.count, memory_order_relaxed),
+		.error_ago_ns = clock_mono_ns() - atomic_load_explicit(&seen->errors.last_ns, memory_order_relaxed),
+		.failed = atomic_load_explicit(&seen->errors.failed, memory_order_relaxed),
 		.clients = atomic_load_explicit(&export->attached[disk], memory_order_relaxed),
 		.dirty_bytes = atomic_load_explicit(&seen->dirty_bytes, memory_order_relaxed),
 		.spilled_bytes = atomic_load_explicit(&seen->spilled_bytes, memory_order_relaxed),
@@ -464,8 +469,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.tracking_lost = atomic_load_explicit(&seen->lost, memory_order_acquire),
 		.preserved_bytes = atomic_load_explicit(&seen->preserved_bytes, memory_order_relaxed),
 	};
-	if (atomic_load_explicit(&seen->has_error, memory_order_acquire))
-		memcpy(ret_stats->error, seen->error, sizeof(ret_stats->error));
+	disk_errors_text(&seen->errors, ret_stats->error);
 	if (ret_stats->tracking_lost)
 		memcpy(ret_stats->tracking_error, seen->lost_error, sizeof(ret_stats->tracking_error));
 }

@@ -130,8 +130,9 @@ struct export_stats { // per disk
 	uint64_t silent_ns; // for how long its image has owed an answer: image_silent_ns()
 	uint64_t reads, writes, flushes, trims, zeroes;
 	uint64_t read_bytes, written_bytes;
-	uint64_t errors;
-	char error[ERR_TEXT_MAX]; // the first backing error, latched, with its time (UTC) and place; "" without one
+	uint64_t errors, error_ago_ns; // of the image, and for how long the last one has been
+	bool failed;		   // no flush is promised any more
+	char error[ERR_TEXT_MAX];  // of one of them (disk_errors.h), with its time (UTC) and place; "" without one
 	unsigned clients;
 	uint64_t dirty_bytes;
 	uint64_t preserved_bytes; // held for the cut now, spilled ones included

@@ -121,25 +121,34 @@ static void on_client_ended(struct client_host *host, struct client *client)
 	export->client_count--;
 }
 
-void export_on_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res)
+// What the guest was told, what will be refused to it from now on, and what is the cycle's.
+static void tell_error(const struct export *export, uint16_t d, enum disk_fault fault, bool fails, const char *text)
+{
+	const char *name = export->nbd[d].name;
+	bool guests = fault == FAULT_READ || fault == FAULT_WRITE;
+	log_error("an image failed%s protection=%s disk=%s error=\"%s\"", guests ? ", the guest was told" : "", export->protection, name, text);
+	if (fails)
+		event_emit(EVENT_CRITICAL, "state", export->protection, NULL,
+			   "disk %s of %s failed, and no flush of it is promised any more until its storage is repaired and the agent restarted: %s", name,
+			   export->protection, text);
+	else
+		event_emit(EVENT_CRITICAL, "state", export->protection, NULL, "an operation on disk %s of %s failed%s: %s", name, export->protection,
+			   guests ? ", and its guest was told" : "", text);
+}
+
+void export_on_error(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res)
 {
 	struct export *export = HOLDER(group, struct export, group);
 	uint16_t d = (uint16_t)(volume - group->volume);
-	struct export_disk *disk = &export->disk[d];
-	if (disk->logged == res)
-		return; // a dying disk fails thousands of times a second
-	disk->logged = res;
+	struct disk_errors *errors = &export->disk[d].errors;
+	bool failed = volume->failed, fails = failed && !atomic_load(&errors->failed);
+	if (!disk_errors_add(errors, fault, res, failed, clock_mono_ns()))
+		return;
 	char when[WHEN_SIZE];
 	struct err err;
 	when_format(clock_wall_ns(), when);
-	(void)err_sys(&err, res, "%s: %s of image %s at byte %llu", when, what, export->image[d].path, (unsigned long long)off);
-	log_error("an image failed, the guest was told protection=%s disk=%s error=\"%s\"", export->protection, export->nbd[d].name,
-		  err.text);
-	if (atomic_load_explicit(&disk->has_error, memory_order_relaxed))
-		return;
-	event_emit(EVENT_CRITICAL, "state", export->protection, NULL, "an image of %s failed, and its guest was told: %s", export->protection, err.text);
-	memcpy(disk->error, err.text, sizeof(disk->error));
-	atomic_store_explicit(&disk->has_error, true, memory_order_release);
+	disk_errors_show(errors, when, fault, export->image[d].path, off, res, failed, &err);
+	tell_error(export, d, fault, fails, err.text);
 }
 
 static bool crowded(const struct group *group)

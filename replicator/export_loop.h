@@ -7,6 +7,7 @@
 #include "base/when.h"
 #include "replicator/bound.h"
 #include "replicator/client.h"
+#include "replicator/disk_errors.h"
 #include "replicator/export.h"
 #include "replicator/herald.h"
 #include "replicator/marker.h"
@@ -32,10 +33,9 @@ enum export_state {
 struct export_disk { // what other threads see of a disk; published once a round
 	_Atomic uint64_t size;
 	_Atomic uint64_t dirty_bytes, preserved_bytes, spilled_bytes, marked_regions, tracking_memory, unproven_bytes;
-	_Atomic bool has_error, lost;
-	char error[ERR_TEXT_MAX]; // written before has_error is set, and never again
-	char lost_error[ERR_TEXT_MAX]; // likewise, before lost
-	int logged;		  // the error that was logged last
+	_Atomic bool lost;
+	char lost_error[ERR_TEXT_MAX]; // written before lost is set, and never again
+	struct disk_errors errors;
 };
 
 struct export_losing { // of a disk whose marks are given up; the loop's own
@@ -115,7 +115,7 @@ void export_on_marks(struct marker *marker); // a batch is back
 void export_on_commit_late(struct bound *commit);
 void export_heralds_stop(struct export *export); // after the loop's end
 void export_on_hold_expired(struct bound *hold);
-void export_on_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
+void export_on_error(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res);
 
 extern const struct source_ops export_source_ops;
 

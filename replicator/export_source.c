@@ -116,6 +116,18 @@ static void run_cut(struct ring_message *message)
 	group_cut(call->group, &HOLDER(call, struct cut_call, call)->cut);
 }
 
+static int failed_disk(struct export *export, int code, struct err *err)
+{
+	char text[ERR_TEXT_MAX] = "see its log";
+	uint16_t d = 0;
+	while (d + 1 < export->count && !atomic_load(&export->disk[d].errors.failed))
+		d++;
+	if (atomic_load(&export->disk[d].errors.failed))
+		disk_errors_text(&export->disk[d].errors, text);
+	return err_set(err, code, "disk %s of %s failed, and its image can no longer be trusted: %.300s: repair the storage and restart the agent",
+		       export->nbd[d].name, export->protection, text);
+}
+
 static int op_cut(struct source *source, enum cut_mode mode, struct source_cut *ret_cut, struct err *err)
 {
 	struct export *export = export_of(source);
@@ -130,9 +142,7 @@ static int op_cut(struct source *source, enum cut_mode mode, struct source_cut *
 			       "%s: no cut is taken until it ends, and the guest goes on; look at the storage under that disk",
 			       c.stalled);
 	if (c.res < 0)
-		return err_set(err, c.res,
-			       "a disk of %s failed: its image can no longer be trusted (see status); repair the storage and restart the agent",
-			       export->protection);
+		return failed_disk(export, c.res, err);
 	*ret_cut = c.seen;
 	return 0;
 }
@@ -255,7 +265,7 @@ static void run_unreadable(struct ring_message *message)
 	struct call *call = call_of(message);
 	const struct unreadable_call *u = HOLDER(call, struct unreadable_call, call);
 	call->group->incomplete = true;
-	group_error(call->group, &call->group->volume[u->disk], "read", u->off, u->code);
+	group_error(call->group, &call->group->volume[u->disk], FAULT_COPY, u->off, u->code);
 	(void)sem_post(&call->ended);
 }
 

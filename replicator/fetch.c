@@ -72,7 +72,7 @@ static void on_run_read(struct aio *aio, int res)
 	if (res < 0) {
 		fetch->batch->status = -EIO;
 		group->incomplete = true;
-		group_error(group, &group->volume[fetch->batch->block[run->first].disk], "read", aio->off, res);
+		group_error(group, &group->volume[fetch->batch->block[run->first].disk], FAULT_COPY, aio->off, res);
 	}
 	for (unsigned slot = run->first; slot < run->first + run->count; slot++) {
 		struct source_block *block = &fetch->batch->block[slot];

@@ -70,10 +70,10 @@ void group_done(struct group *group)
 	group->volume = NULL;
 }
 
-void group_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res)
+void group_error(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res)
 {
 	if (group->on_error)
-		group->on_error(group, volume, what, off, res);
+		group->on_error(group, volume, fault, off, res);
 }
 
 static bool any_stalled(const struct group *group)
@@ -231,7 +231,7 @@ static void on_saved(struct aio *aio, int res)
 	struct volume *volume = block->volume;
 	struct group *group = volume->group;
 	if (res < 0) {
-		group_error(group, volume, "read the old content", aio->off, res);
+		group_error(group, volume, FAULT_OLD, aio->off, res);
 		if (!block->dropped)
 			group_give_up(group); // drops this block, too
 	}

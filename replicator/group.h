@@ -12,6 +12,7 @@
 #ifndef KAGAMI_REPLICATOR_GROUP_H
 #define KAGAMI_REPLICATOR_GROUP_H
 
+#include "replicator/disk_errors.h"
 #include "replicator/preserve.h"
 #include "replicator/source.h"
 #include "replicator/volume.h"
@@ -81,8 +82,8 @@ struct group {
 	uint64_t hole_region;
 	uint16_t audit_disk; // where the next run of unproven blocks is looked for
 	uint64_t audit_block;
-	// An operation on an image failed, in words for the operator: "read", "write" ... at `off`. May be NULL.
-	void (*on_error)(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
+	// An operation on an image failed, at `off` (but for a sync); when the volume has failed with it, that says so already. May be NULL.
+	void (*on_error)(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res);
 };
 
 int group_init(struct group *group, uint16_t count, const uint64_t *sizes, struct aio_backend *const *backends,
@@ -121,7 +122,7 @@ void group_written(struct group *group);
 bool group_preserve(struct group *group, struct volume_request *request);
 void group_wake(struct volume_request *list); // each goes on, and may wait elsewhere
 void group_give_up(struct group *group);      // the bound is reached, or old content is lost: the guest goes on, the cut does not
-void group_error(struct group *group, struct volume *volume, const char *what, uint64_t off, int res);
+void group_error(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res);
 
 // Between group.c and fetch.c.
 void group_fetched(struct group *group);					    // a batch has ended

@@ -133,11 +133,12 @@ static json_t *disk_json(struct protection *p, uint16_t disk, const struct expor
 	char uri[URI_SIZE];
 	struct export_stats stats = *from;
 	export_uri(p->export, disk, uri, sizeof(uri));
-	return json_pack("{s:s, s:o, s:b, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
+	return json_pack("{s:s, s:o, s:b, s:o, s:o, s:i, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name",
 			 p->config.disk[disk].name, "path", json_text(p->config.disk[disk].path), "read_only",
 			 (int)p->config.disk[disk].read_only, "size_bytes",
 			 json_count(export_disk_size(p->export, disk)), "uri", json_text(uri), "clients", (int)stats.clients,
-			 "dirty_bytes", json_count(stats.dirty_bytes), "error", json_text(stats.error), "reads",
+			 "dirty_bytes", json_count(stats.dirty_bytes), "error", json_text(stats.error), "errors", json_count(stats.errors),
+			 "failed", (int)stats.failed, "error_ms_ago", stats.errors ? json_count(stats.error_ago_ns / MS_NS) : json_null(), "reads",
 			 json_count(stats.reads), "writes", json_count(stats.writes), "flushes", json_count(stats.flushes),
 			 "trims", json_count(stats.trims), "zeroes", json_count(stats.zeroes), "read_bytes",
 			 json_count(stats.read_bytes), "written_bytes", json_count(stats.written_bytes));
@@ -253,9 +254,8 @@ static json_t *disks_json(struct protection *p, struct price *price, json_t **re
 // What is known of a disk that whoever looks at the protection must see; "": nothing.
 static const char *disk_reason(const struct protection *p, size_t i, const json_t *disk)
 {
-	const char *error = json_string_value(json_object_get(disk, "error"));
-	if (error && *error)
-		return error;
+	if (health_of_disk_error(disk) == HEALTH_CRITICAL)
+		return json_string_value(json_object_get(disk, "error"));
 	const char *silent = json_string_value(json_object_get(disk, "silent"));
 	if (silent && *silent)
 		return silent;

@@ -77,12 +77,11 @@ static bool wants_space(int res)
 	return res == -ENOSPC || res == -EDQUOT || res == -EFBIG || res == -ENOMEM;
 }
 
-static void volume_error(struct volume *volume, const char *what, uint64_t off, int res, bool latch)
+static void volume_error(struct volume *volume, enum disk_fault fault, uint64_t off, int res, bool latch)
 {
-	count(&volume->stats.errors, 1);
 	if (latch && !volume->failed)
 		volume->failed = res;
-	group_error(volume->group, volume, what, off, res);
+	group_error(volume->group, volume, fault, off, res);
 }
 
 static void sync_start(struct volume *volume);
@@ -100,7 +99,7 @@ static void on_synced(struct aio *aio, int res)
 {
 	struct volume *volume = HOLDER(aio, struct volume, sync_aio);
 	if (res < 0)
-		volume_error(volume, "sync", 0, res, true);
+		volume_error(volume, FAULT_SYNC, 0, res, true);
 	struct volume_sync *list = volume->sync_now;
 	volume->sync_now = NULL;
 	volume->syncing = false;
@@ -141,7 +140,7 @@ static void on_read(struct aio *aio, int res)
 {
 	struct volume_request *request = HOLDER(aio, struct volume_request, aio);
 	if (res < 0)
-		volume_error(request->volume, "read", request->off, res, false);
+		volume_error(request->volume, FAULT_READ, request->off, res, false);
 	request->done(request, res);
 }
 
@@ -234,7 +233,7 @@ static void on_written(struct aio *aio, int res)
 		return;
 	}
 	if (res < 0) {
-		volume_error(request->volume, "write", aio->off, res, !wants_space(res));
+		volume_error(request->volume, FAULT_WRITE, aio->off, res, !wants_space(res));
 	} else if (request->command == VOLUME_ZERO && aio->kind == AIO_WRITE) {
 		request->at += aio->len;
 		if (request->at < request->len) {

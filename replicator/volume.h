@@ -64,7 +64,6 @@ struct volume_request {
 struct volume_stats {
 	_Atomic uint64_t reads, writes, flushes, trims, zeroes;
 	_Atomic uint64_t read_bytes, written_bytes;
-	_Atomic uint64_t errors;
 };
 
 struct volume {

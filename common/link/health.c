@@ -5,9 +5,12 @@
 #include "link/json.h"
 #include "rpo/advice.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { MINUTE_MS = 60000, ERROR_FRESH_MS = 10 * MINUTE_MS, ERROR_OLD_MS = 24 * 60 * MINUTE_MS };
 
 const struct health_limits health_limits_default = {.warning = 100, .critical = 100};
 
@@ -137,14 +140,48 @@ static void judge_budget(const json_t *protection, struct verdict *verdict)
 	    text_of(protection, "name"));
 }
 
+enum health health_of_disk_error(const json_t *disk)
+{
+	if (!text_of(disk, "error")[0])
+		return HEALTH_OK;
+	if (json_is_true(json_object_get(disk, "failed")) || !has(disk, "error_ms_ago")) // the latter: by a daemon that tells no more of it
+		return HEALTH_CRITICAL;
+	uint64_t ago_ms = number_of(disk, "error_ms_ago");
+	return ago_ms < ERROR_FRESH_MS ? HEALTH_CRITICAL : ago_ms < ERROR_OLD_MS ? HEALTH_WARNING : HEALTH_OK;
+}
+
+// In whole minutes: a monitor's text that changes with each look is read by nobody.
+static struct duration ago(uint64_t ms)
+{
+	struct duration of = {"within a minute"};
+	if (ms >= MINUTE_MS) {
+		advice_duration(ms - ms % MINUTE_MS, of.text);
+		(void)strncat(of.text, " ago", sizeof(of.text) - strlen(of.text) - 1);
+	}
+	return of;
+}
+
+static void judge_error(const json_t *disk, const char *name, struct verdict *verdict)
+{
+	enum health health = health_of_disk_error(disk);
+	uint64_t count = number_of(disk, "errors");
+	if (health == HEALTH_OK)
+		return;
+	if (json_is_true(json_object_get(disk, "failed")))
+		say(verdict, health, "disk %s failed, no flush of it is promised until its storage is repaired and the agent restarted: %.400s", name, text_of(disk, "error"));
+	else if (count > 1)
+		say(verdict, health, "disk %s: %" PRIu64 " errors, the last one %s: %.440s", name, count, ago(number_of(disk, "error_ms_ago")).text, text_of(disk, "error"));
+	else
+		say(verdict, health, "disk %s: %.480s", name, text_of(disk, "error"));
+}
+
 static void judge_disks(const json_t *protection, struct verdict *verdict)
 {
 	const json_t *disk;
 	size_t i;
 	json_array_foreach(json_object_get(protection, "disks"), i, disk) {
 		const char *name = text_of(disk, "name");
-		if (text_of(disk, "error")[0])
-			say(verdict, HEALTH_CRITICAL, "disk %s: %.480s", name, text_of(disk, "error"));
+		judge_error(disk, name, verdict);
 		if (text_of(disk, "silent")[0])
 			say(verdict, HEALTH_WARNING, "disk %s: %.480s", name, text_of(disk, "silent"));
 		if (json_is_true(json_object_get(disk, "tracking_lost")))

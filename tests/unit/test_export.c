@@ -1181,6 +1181,32 @@ static void export_serves_libnbd(void **unused)
 	place_free(p);
 }
 
+static void cut_of_a_failed_disk_says_which_and_why(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct source_cut cut;
+	struct err err;
+	assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+	struct group *group = &p->export->group;
+	uint16_t last = (uint16_t)(p->export->count - 1);
+	assert_true(last > 0);
+	export_on_error(group, &group->volume[0], FAULT_READ, 4096, -EIO); // and went on
+	group->volume[last].failed = -EIO;
+	export_on_error(group, &group->volume[last], FAULT_SYNC, 0, -EIO);
+	assert_int_equal(export_start(p->export, &err), 0);
+	assert_int_equal(source_cut(export_source(p->export), CUT_POINT, &cut, &err), -EIO);
+	char want[64];
+	(void)snprintf(want, sizeof(want), "disk %s of %s failed", p->config.disk[last].name, p->config.protection);
+	assert_non_null(strstr(err.text, want));
+	assert_non_null(strstr(err.text, ": sync of image "));
+	assert_string_equal(stats_of(p, 0).error + strlen(stats_of(p, 0).error) - strlen("Input/output error"), "Input/output error");
+	assert_false(stats_of(p, 0).failed);
+	assert_true(stats_of(p, last).failed);
+	assert_int_equal(export_stop(p->export, &err), -EIO);
+	place_free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1209,6 +1235,7 @@ int main(void)
 		cmocka_unit_test(large_read_of_an_image_cut_short_is_never_filled_up),
 		cmocka_unit_test(export_serves_qemu_io),
 		cmocka_unit_test(export_serves_libnbd),
+		cmocka_unit_test(cut_of_a_failed_disk_says_which_and_why),
 	};
 	return cmocka_run_group_tests_name("export", tests, NULL, NULL);
 }

@@ -57,6 +57,9 @@ struct world {
 	bool looks; // sets of pre-copies are looked at, and have their holes taken out, before they are fetched
 	unsigned looked, settled, holes; // blocks
 	unsigned points, stale, given_back, reads_checked;
+	unsigned errors; // told
+	enum disk_fault fault; // the last of them
+	bool told_failed;      // and whether its volume said so by then
 	unsigned holds, cancelled; // cuts that closed the gate; that were given up
 	uint64_t set_bytes;	   // of all disks, before the cut
 };
@@ -474,6 +477,16 @@ static void cycle_act(struct world *w)
 
 // ---- histories
 
+static void on_error(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res)
+{
+	struct world *w = HOLDER(group, struct world, group);
+	(void)off;
+	assert_true(res < 0);
+	w->errors++;
+	w->fault = fault;
+	w->told_failed = volume->failed != 0;
+}
+
 static struct world *world_new(uint64_t preserve_bytes_max)
 {
 	struct world *w = calloc(1, sizeof(*w));
@@ -494,6 +507,7 @@ static struct world *world_new(uint64_t preserve_bytes_max)
 		w->fake[d].backend.hole = hole_at_open;
 	}
 	intent_enable(&w->group.intent, &w->group, on_marks_wanted);
+	w->group.on_error = on_error;
 	for (unsigned i = 0; i < GUESTS; i++) {
 		w->guest[i].world = w;
 		w->guest[i].data = malloc(WRITE_MAX);
@@ -758,6 +772,33 @@ static void volume_zeroes_are_written_where_the_image_cannot_punch(void **unused
 	world_free(w);
 }
 
+// Who is told of an error knows what it was of, and whether any flush is still promised: what is latched is told as that (V3).
+static void volume_error_is_told_with_its_kind_when_the_volume_has_failed(void **unused)
+{
+	(void)unused;
+	static const struct {
+		enum volume_command command;
+		enum aio_kind kind;
+		int res;
+		enum disk_fault fault;
+		bool failed;
+	} tries[] = {
+		{VOLUME_READ, AIO_READ, -EIO, FAULT_READ, false},
+		{VOLUME_WRITE, AIO_WRITE, -ENOSPC, FAULT_WRITE, false},
+		{VOLUME_WRITE, AIO_WRITE, -EIO, FAULT_WRITE, true},
+		{VOLUME_FLUSH, AIO_SYNC, -EIO, FAULT_SYNC, true},
+	};
+	for (unsigned i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
+		struct world *w = world_new(1 << 20);
+		w->fake[0].fail[tries[i].kind] = tries[i].res;
+		assert_true(ask(w, tries[i].command, 0, tries[i].command == VOLUME_FLUSH ? 0 : 4096, false) < 0);
+		assert_int_equal(w->errors, 1);
+		assert_int_equal(w->fault, tries[i].fault);
+		assert_int_equal(w->told_failed, tries[i].failed);
+		world_free(w);
+	}
+}
+
 static void volume_cache_is_a_hint_that_changes_nothing_and_never_fails(void **unused)
 {
 	(void)unused;
@@ -767,7 +808,7 @@ static void volume_cache_is_a_hint_that_changes_nothing_and_never_fails(void **u
 	w->fake[0].fail[AIO_ADVISE] = 0;
 	assert_int_equal(ask(w, VOLUME_CACHE, 0, (uint32_t)sizes[0], false), 0);
 	assert_int_equal(dirty_bytes(&w->group.volume[0].dirty), 0);
-	assert_int_equal(w->group.volume[0].stats.errors, 0);
+	assert_int_equal(w->errors, 0);
 	assert_int_equal(ask(w, VOLUME_FLUSH, 0, 0, false), 0);
 	assert_int_equal(try_cut(w, CUT_POINT), 0);
 	world_free(w);
@@ -1455,6 +1496,7 @@ int main(void)
 		cmocka_unit_test(volume_failed_sync_is_never_retried_into_success),
 		cmocka_unit_test(volume_failed_write_fails_later_flushes_and_want_of_space_does_not),
 		cmocka_unit_test(volume_zeroes_are_written_where_the_image_cannot_punch),
+		cmocka_unit_test(volume_error_is_told_with_its_kind_when_the_volume_has_failed),
 		cmocka_unit_test(volume_cache_is_a_hint_that_changes_nothing_and_never_fails),
 		cmocka_unit_test(cut_is_given_up_when_old_content_cannot_be_read),
 		cmocka_unit_test(preserved_blocks_jump_the_queue_so_that_the_cut_survives),

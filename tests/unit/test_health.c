@@ -182,9 +182,43 @@ static void budget_that_is_overdrawn_is_a_warning(void **state)
 	json_decref(json);
 }
 
+static void disk_judged(enum health health, int ago_ms, int errors, bool failed, const char *says)
+{
+	char why[HEALTH_WHY];
+	json_t *json = json_pack("{s:s, s:s, s:i, s:i, s:[{s:s, s:s, s:i, s:b, s:i}]}", "name", "vm", "state", "idle", "age_ms", 10, "rpo_ms", 10000, "disks", "name", "vda",
+				 "error", "then: write", "errors", errors, "failed", (int)failed, "error_ms_ago", ago_ms);
+	assert_int_equal(health_of(json, false, health_limits_default, why), health);
+	if (!strstr(why, says))
+		fail_msg("it says \"%s\"", why);
+	json_decref(json);
+}
+
+// A full disk that has space again is no alarm for ever; one that takes no flush is, as long as the agent runs.
+static void error_of_a_disk_is_critical_then_a_warning_then_past(void **state)
+{
+	(void)state;
+	disk_judged(HEALTH_CRITICAL, 0, 1, false, "disk vda: then: write");
+	disk_judged(HEALTH_CRITICAL, 599000, 3, false, "disk vda: 3 errors, the last one 9 min ago: then: write");
+	disk_judged(HEALTH_CRITICAL, 59999, 3, false, "disk vda: 3 errors, the last one within a minute: then: write");
+	disk_judged(HEALTH_WARNING, 600000, 1, false, "disk vda: then: write");
+	disk_judged(HEALTH_WARNING, 86399000, 1, false, "disk vda: then: write");
+	disk_judged(HEALTH_OK, 86400000, 1, false, "");
+	disk_judged(HEALTH_CRITICAL, 200000000, 1, true, "disk vda failed");
+}
+
+static void error_that_an_older_daemon_tells_is_critical(void **state)
+{
+	(void)state;
+	json_t *disk = json_pack("{s:s}", "error", "then: write");
+	assert_int_equal(health_of_disk_error(disk), HEALTH_CRITICAL);
+	json_decref(disk);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(error_of_a_disk_is_critical_then_a_warning_then_past),
+		cmocka_unit_test(error_that_an_older_daemon_tells_is_critical),
 		cmocka_unit_test(protection_that_keeps_its_rpo_is_well_at_every_moment),
 		cmocka_unit_test(point_that_will_be_late_is_a_warning_before_it_is),
 		cmocka_unit_test(next_point_is_judged_by_the_rpo_or_by_a_wider_limit),

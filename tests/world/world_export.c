@@ -557,7 +557,7 @@ static int op_unreadable(struct source *source, uint16_t disk, uint64_t first, i
 	if (over(export))
 		return err_set(err, -ESHUTDOWN, "the export has stopped");
 	export->group.incomplete = true;
-	group_error(&export->group, &export->group.volume[disk], "read", first * BLOCK_SIZE, code);
+	group_error(&export->group, &export->group.volume[disk], FAULT_COPY, first * BLOCK_SIZE, code);
 	return err_set(err, -EIO, "an image could not be read");
 }
 
