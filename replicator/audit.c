@@ -170,13 +170,13 @@ bool group_audit_next(struct group *group, unsigned most, struct source_run *ret
 
 // ---- what was read
 
-// U3.
+// U3. A block that begins with a hole, and has data behind it, is none.
 static bool is_false(const struct volume *volume, uint64_t block)
 {
-	uint64_t until;
+	uint64_t until, off = block * BLOCK_SIZE;
 	if (!volume->audit.carried)
 		return true;
-	return volume->backend->hole && volume->backend->hole(volume->backend, block * BLOCK_SIZE, &until);
+	return volume->backend->hole && volume->backend->hole(volume->backend, off, &until) && until >= min_u64(off + BLOCK_SIZE, volume->size);
 }
 
 // U2, where a file system was wrong: what else it says of the region is not worth more.

@@ -10,7 +10,7 @@
 //     only the pieces that the guest wrote. What is read of an unproven unit is therefore what was there when the hole was told.
 // U2: a block that is not zero is dirty when audited() returns.
 // U3: after a start, what the process before had not read is unproven again (audit_record.h), with what its guest has written since. There a block that is not
-//     zero is held against the file system only while that still calls it a hole. Dirty it is either way.
+//     zero is held against the file system only while that still calls all of it a hole. Dirty it is either way.
 //
 // At every moment: what differs between image and last kept point is dirty, in the set, remembered (group.h, P1), or unproven.
 //

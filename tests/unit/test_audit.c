@@ -307,11 +307,23 @@ static void disk_that_grew_is_read_in_whole_units(void **unused)
 static void what_an_earlier_process_left_unread_is_false_only_while_it_is_called_a_hole(void **unused)
 {
 	(void)unused;
+	static const struct {
+		uint64_t at, from, until; // of a block that is not zero, and of the hole
+		bool lies;
+	} tries[] = {
+		{REGION_SIZE, REGION_SIZE + BLOCK_SIZE, SIZE, false},
+		{REGION_SIZE, 0, SIZE, true},
+		{REGION_SIZE + 2 * PIECE_SIZE, 0, REGION_SIZE + 2 * PIECE_SIZE, false}, // it begins with a hole, behind which the guest wrote
+		{REGION_SIZE + 2 * PIECE_SIZE, 0, REGION_SIZE + BLOCK_SIZE - 1, false},
+		{REGION_SIZE + 2 * PIECE_SIZE, REGION_SIZE, REGION_SIZE + BLOCK_SIZE, true},
+	};
 	struct source_audited audited;
-	for (unsigned lies = 0; lies < 2; lies++) {
+	for (unsigned i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
+		bool lies = tries[i].lies;
 		group_make(SIZE);
-		w.fake.image[REGION_SIZE] = 1;
-		w.hole_from = lies ? 0 : REGION_SIZE + BLOCK_SIZE;
+		w.fake.image[tries[i].at] = 1;
+		w.hole_from = tries[i].from;
+		w.hole_until = tries[i].until;
 		assert_true(audit_carry(volume(), 1, 2));
 		assert_int_equal(audit(64, &audited), 64);
 		assert_int_equal(audited.false_blocks, lies);
