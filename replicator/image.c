@@ -278,6 +278,15 @@ static uint64_t seek(const struct image *image, uint64_t at, int whence, uint64_
 	return whence == SEEK_DATA && errno == ENXIO ? image->size : otherwise; // ENXIO: a hole up to the end
 }
 
+// Where the file ends by now. What a file that was cut short lacks is no hole: it cannot be read, and who copies the disk must find out.
+static uint64_t file_end(const struct image *image)
+{
+	struct stat st;
+	if (image->block_device)
+		return image->size;
+	return fstat(image->fd, &st) < 0 ? 0 : min_u64((uint64_t)st.st_size, image->size);
+}
+
 unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, struct nbd_extent *extents, unsigned most)
 {
 	uint64_t at = off, end = off + len;
@@ -286,8 +295,9 @@ unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, st
 		extents[0] = (struct nbd_extent){.len = len};
 		return 1;
 	}
+	uint64_t file = file_end(image);
 	while (at < end && count < most) {
-		uint64_t data = seek(image, at, SEEK_DATA, at);
+		uint64_t data = at < file ? min_u64(seek(image, at, SEEK_DATA, at), file) : at;
 		bool hole = data > at;
 		uint64_t next = hole ? data : seek(image, at, SEEK_HOLE, end);
 		next = min_u64(next > at ? next : end, end);
