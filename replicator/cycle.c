@@ -119,7 +119,7 @@ static int reach_point(const struct cycle *cycle, struct cycle_report *report, s
 		if (next == CYCLE_PASS_FAIL)
 			return err_set(err, -ESTALE,
 				       "the guest overwrote blocks of the cut faster than they could be shipped, %u times: the link or the "
-				       "receiver is too slow for this load",
+				       "receiver is too slow for this load, or there is little room to keep them meanwhile (see status)",
 				       history.given_up);
 		if (history.passes == 0)
 			report->first_bytes = dirty_bytes;

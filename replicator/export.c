@@ -115,8 +115,8 @@ static void open_spill(struct export *export, const struct export_config *config
 	}
 	image_attach(&export->spill, &export->ring);
 	export->spill.reader = &export->reader;
-	group_set_spill(&export->group, &export->spill.backend,
-			config->spill_bytes_max ? config->spill_bytes_max : SPILL_BYTES_DEFAULT);
+	export->spill_most = config->spill_bytes_max ? config->spill_bytes_max : SPILL_BYTES_DEFAULT;
+	group_set_spill(&export->group, &export->spill.backend, export->spill_most);
 }
 
 int export_open(const struct export_config *config, struct export **ret_export, struct err *err)

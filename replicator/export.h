@@ -152,6 +152,8 @@ enum { EXPORT_CUT_BUCKETS = 26 };
 struct export_cut_stats {
 	uint64_t count, max_us, sum_us;
 	uint64_t given_up; // cuts that came to nothing since a disk hung; those that held writes are in `count` as well
+	uint64_t overtaken; // cuts that were given up after they were taken: what guests overwrote could not be kept
+	char overtaken_why[256]; // the newest of those; "" without one
 	uint64_t bucket[EXPORT_CUT_BUCKETS];
 };
 void export_cut_stats(struct export *export, struct export_cut_stats *ret_stats);

@@ -179,7 +179,7 @@ static void on_spill_late(struct bound *spilling)
 	log_warning("the spill file has not answered for %u ms, the cut is given up and the guest goes on: look at the state directory "
 		    "protection=%s",
 		    export->spill_wait_ms_max, export->protection);
-	group_give_up(&export->group);
+	group_give_up(&export->group, LOSS_SPILL_LATE, 0);
 }
 
 // Writes of the guest wait for old content on its way to the spill file (S1).
@@ -196,13 +196,13 @@ static void watch_spill(struct export *export)
 	bound_begin(&export->spilling, export->spill_wait_ms_max);
 }
 
-static void watch_stale(struct export *export)
+static void watch_losses(struct export *export)
 {
-	bool stale = export->group.set == SET_STALE;
-	if (stale && !export->stale)
-		log_warning("a cut was given up, since guests overwrote more of it than is kept for them, and the guest goes on: another cut is taken protection=%s",
-			    export->protection);
-	export->stale = stale;
+	const struct group *group = &export->group;
+	if (group->losses == export->losses)
+		return;
+	export->losses = group->losses;
+	overtaken_note(&export->overtaken, export->protection, group->loss, group->loss_res, clock_mono_ns());
 }
 
 static void on_trim(struct ring_task *task)
@@ -368,7 +368,7 @@ void *export_run(void *context)
 		if (export->state != EXPORT_SERVING)
 			ending_step(export);
 		watch_spill(export);
-		watch_stale(export);
+		watch_losses(export);
 		watch_spare(export);
 		export_publish(export);
 	}

@@ -11,6 +11,7 @@
 #include "replicator/export.h"
 #include "replicator/herald.h"
 #include "replicator/marker.h"
+#include "replicator/overtaken.h"
 #include "replicator/reader.h"
 #include "replicator/roll.h"
 
@@ -55,6 +56,7 @@ struct export {
 	bool images_settled; // the cycle thread's: H4 of holes.c
 	struct nbd_export *nbd;
 	struct image spill; // a scratch file; path NULL: none
+	uint64_t spill_most; // that it may take
 	struct export_disk *disk;
 	struct export_losing *losing; // one a disk
 	_Atomic unsigned *attached;
@@ -78,6 +80,7 @@ struct export {
 	struct roll *roll;
 	sem_t ready;
 	struct err start_err;
+	struct overtaken overtaken;
 	struct export_holds { // of cuts; written by the loop
 		_Atomic uint64_t count, max_us, sum_us, given_up, bucket[EXPORT_CUT_BUCKETS];
 	} holds;
@@ -95,7 +98,7 @@ struct export {
 	uint64_t commit_since_ns;
 	struct bound spilling; // until the next buffer comes back
 	uint64_t spill_ended;  // as it was then
-	bool stale;	       // the cut under way was given up, and the log says so
+	uint64_t losses; // of the group, as they were told
 	struct bound sparing;  // until memory of preserved blocks is given back
 	struct ring_task trim; // some of it
 	struct __kernel_timespec again_time, grace_time;

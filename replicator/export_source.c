@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 
 static int stopped(struct export *export, struct err *err)
 {
@@ -26,6 +28,7 @@ struct cut_call {
 	struct source_cut seen;
 	uint64_t hold_begin_ns; // 0: it held nobody
 	int res;
+	uint64_t spill_most; // that the spill file may take
 	char stalled[ERR_TEXT_MAX / 2]; // with -EAGAIN: which disk, and since when
 };
 
@@ -113,7 +116,19 @@ static void on_cut_done(struct group_cut *cut, int res)
 static void run_cut(struct ring_message *message)
 {
 	struct call *call = call_of(message);
-	group_cut(call->group, &HOLDER(call, struct cut_call, call)->cut);
+	struct cut_call *c = HOLDER(call, struct cut_call, call);
+	call->group->spill.bytes_max = c->spill_most;
+	group_cut(call->group, &c->cut);
+}
+
+// State files and settings must find room beside it. By the cycle's thread: the directory may not answer.
+static uint64_t spill_most(const struct export *export)
+{
+	struct statvfs fs;
+	struct stat st;
+	if (!export->spill.path || fstatvfs(export->spill.fd, &fs) || fstat(export->spill.fd, &st))
+		return export->spill_most;
+	return spill_bytes_most(export->spill_most, fs.f_blocks * fs.f_frsize, fs.f_bavail * fs.f_frsize, (uint64_t)st.st_blocks * 512);
 }
 
 static int failed_disk(struct export *export, int code, struct err *err)
@@ -131,7 +146,7 @@ static int failed_disk(struct export *export, int code, struct err *err)
 static int op_cut(struct source *source, enum cut_mode mode, struct source_cut *ret_cut, struct err *err)
 {
 	struct export *export = export_of(source);
-	struct cut_call c = {.export = export, .cut = {.mode = mode, .hold = on_cut_hold, .take = on_cut_take, .done = on_cut_done}};
+	struct cut_call c = {.export = export, .spill_most = spill_most(export), .cut = {.mode = mode, .hold = on_cut_hold, .take = on_cut_take, .done = on_cut_done}};
 	call_init(&c.call, export, run_cut);
 	if (!call_do(&c.call, export))
 		return stopped(export, err);
@@ -154,6 +169,9 @@ void export_cut_stats(struct export *export, struct export_cut_stats *ret_stats)
 					       .max_us = atomic_load_explicit(&holds->max_us, memory_order_relaxed),
 					       .sum_us = atomic_load_explicit(&holds->sum_us, memory_order_relaxed),
 					       .given_up = atomic_load_explicit(&holds->given_up, memory_order_relaxed)};
+	ret_stats->overtaken = atomic_load(&export->overtaken.count);
+	if (ret_stats->overtaken)
+		overtaken_text((enum group_loss)atomic_load(&export->overtaken.loss), atomic_load(&export->overtaken.error), ret_stats->overtaken_why);
 	for (unsigned i = 0; i < EXPORT_CUT_BUCKETS; i++)
 		ret_stats->bucket[i] = atomic_load_explicit(&holds->bucket[i], memory_order_relaxed);
 }

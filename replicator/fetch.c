@@ -216,7 +216,7 @@ static void fetch_choose(struct fetch *fetch)
 			return;
 		// No memory to take it out of a set that is wholly dirty there: it would be handed out again, without its preserved content.
 		if (group->set == SET_POINT && dirty_mask(&group->volume[block->disk].set, block->index))
-			group_give_up(group);
+			group_give_up(group, LOSS_MEMORY, 0);
 		block->data = batch->memory ? batch->memory + (size_t)slot * BLOCK_SIZE : NULL;
 		batch->count++;
 		fetch->block[slot].volume = NULL;
@@ -260,7 +260,7 @@ static void on_unspilled(struct aio *aio, int res)
 	struct fetch *fetch = run->fetch;
 	spill_leave(&fetch->group->spill);
 	if (res < 0)
-		group_give_up(fetch->group); // as when the bound is reached: a later cut is taken
+		group_give_up(fetch->group, LOSS_SPILL, res); // as when the bound is reached: a later cut is taken
 	zero_tail(fetch, run->first);
 	fetch_put(fetch);
 }

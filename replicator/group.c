@@ -219,8 +219,13 @@ void group_written(struct group *group)
 // ---- copy-before-write
 
 // The bound is reached, or old content cannot be read: the guest goes on, the cut does not.
-void group_give_up(struct group *group)
+void group_give_up(struct group *group, enum group_loss why, int res)
 {
+	if (group->set != SET_STALE) {
+		group->losses++;
+		group->loss = why;
+		group->loss_res = res;
+	}
 	group->set = SET_STALE;
 	drop_preserved(group);
 }
@@ -233,7 +238,7 @@ static void on_saved(struct aio *aio, int res)
 	if (res < 0) {
 		group_error(group, volume, FAULT_OLD, aio->off, res);
 		if (!block->dropped)
-			group_give_up(group); // drops this block, too
+			group_give_up(group, LOSS_CONTENT, res); // drops this block, too
 	}
 	struct fetch *fetch = block->fetch;
 	if (!block->dropped && !fetch && block->spilled) {
@@ -350,7 +355,7 @@ static bool goes_on(struct group *group, struct volume_request *request, enum sp
 	if (room == SPILL_WAIT)
 		spill_wait(&group->spill, request);
 	else
-		group_give_up(group);
+		group_give_up(group, LOSS_ROOM, 0);
 	return room == SPILL_FULL;
 }
 

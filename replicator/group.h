@@ -20,6 +20,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+// Why old content of a cut could not be kept.
+enum group_loss {
+	LOSS_ROOM,	 // the bounds of memory and spill file are reached
+	LOSS_MEMORY,	 // there is none
+	LOSS_SPILL,	 // the spill file failed
+	LOSS_SPILL_LATE, // it does not answer
+	LOSS_CONTENT,	 // it could not be read
+};
+
 enum group_set { SET_NONE, SET_PRECOPY, SET_POINT, SET_STALE };
 
 // The caller's memory until `done`. `hold` runs when new writes begin to wait, `take` at the instant, before any of them goes on.
@@ -73,6 +82,9 @@ struct group {
 	uint64_t writes;			 // past the gate, and not done on the image
 	struct group_cut *cut;			 // under way
 	unsigned fetches, keeps;		 // under way
+	uint64_t losses;			 // cuts that became SET_STALE
+	enum group_loss loss;			 // why the newest of them did
+	int loss_res;
 	uint16_t next_disk;			 // where the next batch begins
 	uint64_t next_block;
 	bool bounded;				 // a set of SET_PRECOPY was looked at or reached: batches end before
@@ -121,7 +133,7 @@ void group_written(struct group *group);
 // Whether the request may go on; else it waits, and volume_continue() will be called.
 bool group_preserve(struct group *group, struct volume_request *request);
 void group_wake(struct volume_request *list); // each goes on, and may wait elsewhere
-void group_give_up(struct group *group);      // the bound is reached, or old content is lost: the guest goes on, the cut does not
+void group_give_up(struct group *group, enum group_loss why, int res); // `res`: the error, where there was one; the bound is reached, or old content is lost: the guest goes on, the cut does not
 void group_error(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res);
 
 // Between group.c and fetch.c.

@@ -82,7 +82,8 @@ static json_t *cuts_json(struct protection *p)
 			(void)json_array_append_new(buckets, json_pack("{s:o, s:o}", "below_us",
 								       i + 1 < EXPORT_CUT_BUCKETS ? json_count(UINT64_C(1) << i) : json_null(),
 								       "count", json_count(cuts.bucket[i])));
-	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "sum_us", json_count(cuts.sum_us), "count", json_count(cuts.count), "given_up", json_count(cuts.given_up), "p50_us",
+	return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "sum_us", json_count(cuts.sum_us), "count", json_count(cuts.count), "given_up", json_count(cuts.given_up),
+			 "overtaken", json_count(cuts.overtaken), "overtaken_why", cuts.overtaken ? json_text(cuts.overtaken_why) : json_null(), "p50_us",
 			 json_count(export_cut_percentile(&cuts, 50)), "p99_us", json_count(export_cut_percentile(&cuts, 99)),
 			 "max_us", json_count(cuts.max_us), "buckets", buckets);
 }

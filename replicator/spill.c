@@ -8,10 +8,18 @@
 #include <assert.h>
 #include <stdlib.h>
 
+enum { SPILL_RESERVE = 64 << 20 };
+
 void spill_init(struct spill *spill, struct aio_backend *backend, uint64_t bytes_max)
 {
 	*spill = (struct spill){.backend = backend, .bytes_max = bytes_max};
 	spill->short_of_end = &spill->short_of;
+}
+
+uint64_t spill_bytes_most(uint64_t most, uint64_t size, uint64_t free, uint64_t taken)
+{
+	uint64_t reserve = min_u64(SPILL_RESERVE, size / 8), left = free + taken;
+	return left > reserve ? min_u64(most, left - reserve) : 0;
 }
 
 enum spill_room spill_room(struct spill *spill)
@@ -75,7 +83,7 @@ static void on_written(struct aio *aio, int res)
 	struct preserve_block *block = HOLDER(aio, struct preserve_block, aio);
 	struct group *group = block->volume->group;
 	if (res < 0 && !block->dropped)
-		group_give_up(group); // S1; drops this block, too
+		group_give_up(group, LOSS_SPILL, res); // S1; drops this block, too
 	if (block->dropped) {
 		preserve_release(&group->preserve, block);
 		group_wake(spill_take_waiters(&group->spill));

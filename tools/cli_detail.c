@@ -120,6 +120,8 @@ static void print_price(const json_t *protection)
 			     show_integer_of(cuts, "p99_us").text, show_integer_of(cuts, "max_us").text);
 	if (show_number_of(cuts, "given_up"))
 		(void)printf(FIELD "%s, since a disk did not answer\n", "cuts given up", show_integer_of(cuts, "given_up").text);
+	if (show_number_of(cuts, "overtaken"))
+		(void)printf(FIELD "%s; the newest since %s\n", "cuts overtaken", show_integer_of(cuts, "overtaken").text, show_text_of(cuts, "overtaken_why"));
 }
 
 static void print_cycle_now(const json_t *protection)

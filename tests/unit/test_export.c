@@ -1181,6 +1181,35 @@ static void export_serves_libnbd(void **unused)
 	place_free(p);
 }
 
+static void cuts_that_guests_overtake_are_counted_with_why(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct source_cut cut;
+	struct export_cut_stats cuts;
+	struct err err;
+	unsigned char *data = calloc(1, 4 << 20);
+	p->config.preserve_bytes_max = BLOCK_SIZE;
+	p->config.spill_dir = NULL;
+	place_start(p);
+	struct source *source = export_source(p->export);
+	int fd = dial_disk(p, "vda");
+	for (unsigned i = 1; i <= 2; i++) {
+		assert_int_equal(ask(fd, CMD_WRITE, 0, 4 << 20, data), 0);
+		assert_int_equal(source_cut(source, CUT_POINT, &cut, &err), 0);
+		assert_int_equal(ask(fd, CMD_WRITE, 0, 4 << 20, data), 0); // the guest goes on
+		source_give_back(source); // by the loop, which has looked by then
+		export_cut_stats(p->export, &cuts);
+		assert_int_equal(cuts.overtaken, i);
+		assert_non_null(strstr(cuts.overtaken_why, "guests overwrote more of it than is kept"));
+		assert_int_equal(cuts.given_up, 0);
+	}
+	(void)close(fd);
+	free(data);
+	place_stop(p);
+	place_free(p);
+}
+
 static void cut_of_a_failed_disk_says_which_and_why(void **unused)
 {
 	(void)unused;
@@ -1236,6 +1265,7 @@ int main(void)
 		cmocka_unit_test(export_serves_qemu_io),
 		cmocka_unit_test(export_serves_libnbd),
 		cmocka_unit_test(cut_of_a_failed_disk_says_which_and_why),
+		cmocka_unit_test(cuts_that_guests_overtake_are_counted_with_why),
 	};
 	return cmocka_run_group_tests_name("export", tests, NULL, NULL);
 }

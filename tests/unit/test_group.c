@@ -844,12 +844,45 @@ static void cut_is_given_up_and_the_guest_is_not_when_the_spill_file_fails(void 
 		assert_int_equal(ask(w, VOLUME_ZERO, 0, 12 * BLOCK_SIZE, false), 0);
 		assert_int_equal(w->group.spill.blocks, kind == AIO_READ ? 11 : 0);
 		assert_int_equal(try_fetch(w), -ESTALE);
+		assert_int_equal(w->group.loss, LOSS_SPILL);
+		assert_int_equal(w->group.loss_res, -EIO);
 		group_give_back(&w->group);
 		assert_int_equal(ask(w, VOLUME_FLUSH, 0, 0, false), 0); // nothing is latched
 		world_drain(w);
 		assert_int_equal(w->group.spill.blocks + w->group.spill.transit, 0);
 		world_free(w);
 	}
+}
+
+// The first reason is the one: what follows from it is none.
+static void cut_that_was_overtaken_knows_why(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(BLOCK_SIZE);
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	group_mark_all(&w->group);
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	assert_int_equal(ask(w, VOLUME_ZERO, 0, 12 * BLOCK_SIZE, false), 0);
+	assert_int_equal(w->group.set, SET_STALE);
+	assert_int_equal(w->group.loss, LOSS_ROOM);
+	group_give_up(&w->group, LOSS_SPILL, -EIO);
+	assert_int_equal(w->group.loss, LOSS_ROOM);
+	assert_int_equal(w->group.loss_res, 0);
+	group_give_back(&w->group);
+	world_free(w);
+}
+
+static void spill_file_leaves_room_to_the_state_files(void **unused)
+{
+	(void)unused;
+	const uint64_t mib = 1 << 20, gib = 1 << 30;
+	assert_int_equal(spill_bytes_most(gib, 100 * gib, 50 * gib, 0), gib);
+	assert_int_equal(spill_bytes_most(gib, 100 * gib, gib, 0), gib - 64 * mib);
+	assert_int_equal(spill_bytes_most(gib, 100 * gib, gib / 2, gib / 2), gib - 64 * mib); // what it has is its own
+	assert_int_equal(spill_bytes_most(gib, 100 * gib, 64 * mib, 0), 0);
+	assert_int_equal(spill_bytes_most(gib, 100 * gib, 0, 0), 0);
+	assert_int_equal(spill_bytes_most(gib, 40 * mib, 40 * mib, 0), 35 * mib);
+	assert_int_equal(spill_bytes_most(8 * mib, 40 * mib, 40 * mib, 0), 8 * mib);
 }
 
 static void cut_is_given_up_and_the_guest_is_not_when_the_spill_file_hangs(void **unused)
@@ -866,7 +899,7 @@ static void cut_is_given_up_and_the_guest_is_not_when_the_spill_file_hangs(void 
 	fake_aio_drain(&w->fake[0], dice);
 	assert_int_equal(answers, before); // it waits for the file
 	assert_int_equal(w->group.spill.transit, 11);
-	group_give_up(&w->group);
+	group_give_up(&w->group, LOSS_ROOM, 0);
 	fake_aio_drain(&w->fake[0], dice);
 	assert_int_equal(answers, before + 1);
 	assert_int_equal(w->group.spill.transit, 11); // theirs until the file answers
@@ -1491,6 +1524,8 @@ int main(void)
 		cmocka_unit_test(cut_is_given_up_and_the_guest_is_not_when_the_bound_is_reached),
 		cmocka_unit_test(cut_goes_on_in_the_spill_file_when_memory_is_used_up),
 		cmocka_unit_test(cut_is_given_up_and_the_guest_is_not_when_the_spill_file_fails),
+		cmocka_unit_test(cut_that_was_overtaken_knows_why),
+		cmocka_unit_test(spill_file_leaves_room_to_the_state_files),
 		cmocka_unit_test(cut_is_given_up_and_the_guest_is_not_when_the_spill_file_hangs),
 		cmocka_unit_test(cut_preserves_more_than_memory_and_buffers_hold_at_once),
 		cmocka_unit_test(volume_failed_sync_is_never_retried_into_success),
