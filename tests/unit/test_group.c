@@ -868,6 +868,7 @@ static void cut_that_was_overtaken_knows_why(void **unused)
 	group_give_up(&w->group, LOSS_SPILL, -EIO);
 	assert_int_equal(w->group.loss, LOSS_ROOM);
 	assert_int_equal(w->group.loss_res, 0);
+	assert_int_equal(w->group.losses, 1);
 	group_give_back(&w->group);
 	world_free(w);
 }
