@@ -47,10 +47,17 @@ static const char *lost_why(const struct protection *p, uint16_t disk, const str
 	return *why || !stats->tracking_lost ? why : stats->tracking_error;
 }
 
-static void price_add(struct price *price, const struct export_stats *stats, uint64_t size, bool lost)
+// Whether the marks would not do for the next start: its state files name no cut, or one that the receiver does not have (T1), or what was asked to be compared
+// is not yet. With the lock held.
+static bool whole_disks(const struct protection *p)
+{
+	return p->uncovered || p->audit.unsaved || p->compare || p->config.compare;
+}
+
+static void price_add(struct price *price, const struct export_stats *stats, uint64_t size, bool whole)
 {
 	price->dirty_bytes += stats->dirty_bytes;
-	price->reread_bytes += lost || stats->untold ? size : min_u64(stats->marked_regions * REGION_SIZE, size);
+	price->reread_bytes += whole || stats->untold ? size : min_u64(stats->marked_regions * REGION_SIZE, size);
 }
 
 // After a crash whole blocks are looked at, so a dirty piece may cost a block. What is in a cut is in no map: then only
@@ -233,12 +240,13 @@ static void set_objective(struct protection *p, json_t *json)
 static json_t *disks_json(struct protection *p, struct price *price, json_t **ret_needs_sync)
 {
 	json_t *disks = json_array();
+	const bool whole = whole_disks(p);
 	for (uint16_t i = 0; i < p->config.disk_count; i++) {
 		struct export_stats stats;
 		export_stats(p->export, i, &stats);
 		const char *lost = lost_why(p, i, &stats);
 		json_t *disk = disk_json(p, i, &stats);
-		price_add(price, &stats, export_disk_size(p->export, i), *lost);
+		price_add(price, &stats, export_disk_size(p->export, i), whole || *lost);
 		if (disk) {
 			set_tracking(disk, &stats, export_disk_size(p->export, i), lost);
 			(void)json_object_set_new(disk, "tracking_told", told_json(p, i, lost));
@@ -324,6 +332,7 @@ json_t *protection_json(struct protection *p)
 	(void)json_object_set_new(totals, "stage_ms", last_cycle_stages_json(p->stage_total_ns));
 	(void)json_object_set_new(json, "totals", totals);
 	(void)json_object_set_new(json, "paused", json_boolean(p->paused));
+	(void)json_object_set_new(json, "compare_asked", json_boolean(p->compare || p->config.compare));
 	(void)json_object_set_new(json, "packing", packing_json(p));
 	set_objective(p, json);
 	(void)json_object_set_new(json, "needs_sync", needs_sync ? needs_sync : json_null());

@@ -64,7 +64,7 @@ struct audit { // of protection_audit.c; the cycle thread's own
 	bool compares;	  // such blocks are dirty: what is dirty is not only what a guest wrote, until a point is committed
 	struct audit_record *kept; // what the file has
 	uint64_t kept_bytes;	   // of regions that it names
-	bool unsaved; // the file lacks something: the state files name no cut
+	_Atomic bool unsaved; // the file lacks something: the state files name no cut
 	char why[DISKS_MAX][AUDIT_WHY_SIZE]; // no hole of the disk is believed; written with the lock held
 	uint64_t found_here; // disks of which this process found a false hole; the same
 };
@@ -94,7 +94,7 @@ struct protection {
 	struct ship *ship;
 	struct state_position position;
 	bool position_known; // a map is relative to it; otherwise everything is dirty and any position will do
-	bool uncovered;	       // the maps hold more than the marks do: protection_tracking.h, T1
+	_Atomic bool uncovered; // the maps hold more than the marks do: protection_tracking.h, T1
 	struct uuid nowhere;   // names no cut
 	bool sealed_here;      // position.pending_cut was sealed by this process
 	struct uuid head;

@@ -107,6 +107,8 @@ static void print_price(const json_t *protection)
 {
 	const json_t *price = json_object_get(protection, "crash_price");
 	const json_t *cuts = json_object_get(protection, "cuts");
+	if (show_flag_of(protection, "compare_asked"))
+		(void)printf(FIELD "everything is compared by the next cycle\n", "asked");
 	if (!json_is_object(price) || !json_is_object(cuts))
 		return;
 	(void)printf(FIELD "%s read again, at most %s sent", "a crash now", show_size_of(price, "reread_bytes").text,

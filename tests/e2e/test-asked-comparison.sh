@@ -54,9 +54,14 @@ point_equals vm1 "$n" vda "$W/a.raw"
 stop_receiver
 behind_its_back 9000 4096
 nbd_io vm1 vda 'write -P 8 3M 4k' # as it is there
+price() { protection vm1 .crash_price.reread_bytes; }
+at_most "price of a crash before it is asked for" "$(price)" $((32 << 20))
 at_source POST /v1/protections/vm1/cycle '{"compare": true}' >/dev/null
+is "price of a crash from then on" "$(price)" $((64 << 20)) # a comparison that is owed is not made cheaper by a death
+kagami status vm1 | grep -q 'everything is compared by the next cycle' || fail "it is not shown: $(kagami status vm1)"
 kill_replicator
 start_replicator
+is "price of a crash after the first" "$(price)" $((64 << 20))
 start_receiver
 wait_for 30 connected vm1
 compared() { [ "$(newest_sync .reason)" = asked ] && [ "$(newest_sync .outcome)" = committed ] && [ "$(newest_sync .piece_blocks)" = 1 ]; }
