@@ -4,7 +4,8 @@
 // What a file system says of holes is believed under these conditions alone, and everything else is read:
 //
 // H1: the image is a regular file on a file system whose SEEK_DATA counts what is in the page cache only (image.c lists them).
-// H2: no write came to the region since the disk was opened: what its file system says of it does not depend on anything that is
+// H2: no write came to the region since the disk was opened, or since a guest's TRIM or WRITE_ZEROES made a hole of all of it while nothing that puts data
+//     anywhere on the disk was under way: what its file system says of it does not depend on anything that is
 //     on its way. Where no marks are kept, writes are not noted by region, and nothing is believed.
 // H3: the region is wholly in the set, which was taken by a cut that waited for all writes; what is written from here on is dirty,
 //     since that is marked before it is issued.

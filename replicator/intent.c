@@ -88,6 +88,15 @@ void intent_set_marked(struct intent *intent, struct volume *volume, uint64_t re
 	intent->count++;
 }
 
+// Not touched either: who writes there next comes by intent_wait(), where that is noted.
+void intent_emptied(struct intent_map *map, uint64_t first, uint64_t count)
+{
+	for (uint64_t r = first; !map->free && r < first + count; r++) {
+		bit_clear(map->touched, r);
+		bit_clear(map->written, r);
+	}
+}
+
 // ---- requests that wait
 
 static void want(struct intent *intent)

@@ -40,7 +40,7 @@ enum {
 struct intent_map { // of a volume
 	uint64_t regions;
 	uint64_t *marked, *asked, *touched; // a bit per region; touched: written since the sweep before
-	uint64_t *written;		    // since the disk was opened, while marks are kept; never cleared
+	uint64_t *written;		    // since the disk was opened, or intent_emptied(), while marks are kept
 	uint64_t count;			    // marked regions
 	bool free;			    // nothing is asked: no marks are kept, or they are lost
 	bool lost;
@@ -82,6 +82,8 @@ uint64_t intent_map_memory(const struct intent_map *map); // bytes
 // Marks are kept from here on.
 void intent_enable(struct intent *intent, struct group *group, void (*wanted)(struct intent *));
 void intent_set_marked(struct intent *intent, struct volume *volume, uint64_t region);
+// These regions are holes of the image, and nothing that fills them is under way: nothing was written to them since. They lose no mark.
+void intent_emptied(struct intent_map *map, uint64_t first, uint64_t count);
 // The slow way of intent_ask().
 bool intent_wait(struct intent *intent, struct volume_request *request, uint64_t first, uint64_t last);
 

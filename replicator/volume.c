@@ -179,11 +179,40 @@ void volume_stall(struct volume *volume, uint64_t since_ns)
 	volume->stalled_ns = since_ns;
 }
 
+// A hole is made of the range where the image can.
+static bool empties(const struct volume_request *request)
+{
+	return request->command == VOLUME_TRIM || (request->command == VOLUME_ZERO && !request->no_hole);
+}
+
+static void change_begins(struct volume_request *request)
+{
+	struct volume *volume = request->volume;
+	request->alone = volume->filling == 0;
+	request->fillings = volume->fillings;
+	if (empties(request))
+		return;
+	volume->filling++;
+	volume->fillings++;
+}
+
+// H2 of holes.c. From when it came until now nothing else was on its way to the disk, so its whole regions are what it made of them.
+static void emptied(struct volume_request *request)
+{
+	struct volume *volume = request->volume;
+	uint64_t first = (request->off + REGION_SIZE - 1) / REGION_SIZE, end = request->off + request->len;
+	uint64_t past = end == volume->size ? size_regions(end) : end / REGION_SIZE;
+	if (request->alone && volume->fillings == request->fillings && past > first)
+		intent_emptied(&volume->intent, first, past - first);
+}
+
 // The image holds the change, or never will.
 static void request_written(struct volume_request *request, int res)
 {
 	struct volume *volume = request->volume;
 	unsigned era = request->era;
+	if (!empties(request))
+		volume->filling--;
 	if (res == 0 && request->fua)
 		request_sync(request);
 	else
@@ -240,6 +269,8 @@ static void on_written(struct aio *aio, int res)
 			issue_zeros(request);
 			return;
 		}
+	} else if (aio->kind == AIO_PUNCH) {
+		emptied(request);
 	}
 	request_written(request, res);
 }
@@ -247,7 +278,7 @@ static void on_written(struct aio *aio, int res)
 static void request_issue(struct volume_request *request)
 {
 	enum aio_kind kind = AIO_WRITE;
-	if (request->command == VOLUME_TRIM || (request->command == VOLUME_ZERO && !request->no_hole))
+	if (empties(request))
 		kind = AIO_PUNCH;
 	else if (request->command == VOLUME_ZERO)
 		kind = AIO_ZERO;
@@ -334,6 +365,7 @@ void volume_submit(struct volume *volume, struct volume_request *request)
 		count(&stats->zeroes, 1);
 		break;
 	}
+	change_begins(request);
 	group_admit(volume->group, request);
 }
 

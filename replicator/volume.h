@@ -55,6 +55,8 @@ struct volume_request {
 	struct volume_request *next;
 	uint64_t at; // the next block to look at; then how far zeros were written
 	bool saving; // every block that had to be saved is being saved
+	bool alone; // TRIM, ZERO: nothing that fills was under way when it came
+	uint64_t fillings; // of the volume, then
 	unsigned era; // of the volume, when it passed the gate
 	struct aio aio;
 	struct volume_sync sync;
@@ -88,6 +90,7 @@ struct volume {
 	struct volume_sync *sync_now;			// wait for the one under way
 	struct aio sync_aio;
 	bool syncing;
+	uint64_t fillings, filling; // requests that put data there or may: so many came, so many are under way
 	struct volume_stats stats;
 };
 

@@ -121,6 +121,17 @@ static void on_guest_done(struct volume_request *request, int res)
 	g->busy = false;
 }
 
+// Whole regions are made holes, with what lies around them or without: they may be believed again, until somebody writes there.
+static void widen(struct world *w, uint16_t *disk, enum volume_command *command, uint64_t *off, uint64_t *len)
+{
+	if (!w->looks || dice(25))
+		return;
+	*disk = 1;
+	*command = dice(2) ? VOLUME_TRIM : VOLUME_ZERO;
+	*off = dice(4) * REGION_SIZE + (dice(3) ? 0 : dice(BLOCK_SIZE));
+	*len = min_u64((1 + dice(2)) * REGION_SIZE + (dice(2) ? 0 : dice(BLOCK_SIZE)), sizes[1] - *off);
+}
+
 static void guest_act(struct world *w)
 {
 	static const enum volume_command commands[] = {VOLUME_WRITE, VOLUME_WRITE, VOLUME_WRITE, VOLUME_READ,
@@ -132,10 +143,12 @@ static void guest_act(struct world *w)
 	uint64_t span = dice(40) ? min_u64(NEAR, sizes[disk]) : sizes[disk];
 	uint64_t off = dice(span / SECTOR_SIZE) * SECTOR_SIZE + (dice(4) ? 0 : dice(SECTOR_SIZE));
 	uint64_t len = min_u64(1 + dice(dice(3) ? 3 * PIECE_SIZE : WRITE_MAX), sizes[disk] - off);
+	enum volume_command command = commands[dice(8)];
+	widen(w, &disk, &command, &off, &len);
 	for (unsigned i = 0; i < GUESTS; i++)
 		if (overlaps(&w->guest[i], disk, off, len))
 			return; // what two such requests would leave is nobody's promise
-	g->request = (struct volume_request){.command = commands[dice(8)],
+	g->request = (struct volume_request){.command = command,
 					     .off = off,
 					     .len = len,
 					     .data = g->data,
@@ -1466,6 +1479,67 @@ static void what_was_settled_is_dirty_again_when_the_cycle_comes_to_nothing(void
 	world_free(w);
 }
 
+static bool told(struct world *w, uint64_t region)
+{
+	struct source_run runs[8];
+	bool all, is = false;
+	assert_int_equal(try_cut(w, CUT_PRECOPY), 0);
+	unsigned count = group_holes(&w->group, runs, 8, &all);
+	for (unsigned i = 0; i < count; i++)
+		is |= runs[i].disk == 1 && runs[i].first <= region * BLOCKS_PER_REGION && runs[i].first + runs[i].count >= (region + 1) * BLOCKS_PER_REGION;
+	group_give_back(&w->group);
+	return is;
+}
+
+static void submit_at(struct world *w, struct volume_request *r, enum volume_command command, uint64_t off, uint64_t len)
+{
+	*r = (struct volume_request){.command = command, .off = off, .len = len, .data = w->guest[0].data, .done = on_answer};
+	volume_submit(&w->group.volume[1], r);
+}
+
+// H2: what a guest makes a hole as a whole is not read again, and nothing else is believed: not what it wrote since, nor while anything was on its way.
+static void what_a_guest_emptied_as_a_whole_is_a_hole_again(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(1 << 20);
+	struct volume_request a, b;
+	memset(w->guest[0].data, 0x5a, WRITE_MAX);
+	submit_at(w, &a, VOLUME_WRITE, 0, 3 * PIECE_SIZE);
+	submit_at(w, &b, VOLUME_WRITE, 2 * REGION_SIZE - 1000, 2000); // in two of them
+	world_drain(w);
+	group_mark_all(&w->group);
+	assert_true(!told(w, 0) && !told(w, 1) && !told(w, 2) && told(w, 3));
+	for (unsigned i = 0; i < 2; i++) {
+		submit_at(w, &a, i ? VOLUME_TRIM : VOLUME_ZERO, 0, 2 * REGION_SIZE);
+		world_drain(w);
+		assert_true(told(w, 0) && told(w, 1) && !told(w, 2));
+		submit_at(w, &a, VOLUME_WRITE, REGION_SIZE, PIECE_SIZE);
+		world_drain(w);
+		assert_true(told(w, 0) && !told(w, 1));
+		submit_at(w, &a, VOLUME_TRIM, REGION_SIZE, REGION_SIZE - 1); // but for a byte
+		world_drain(w);
+		assert_false(told(w, 1));
+	}
+	submit_at(w, &a, VOLUME_WRITE, 2 * REGION_SIZE + 5 * BLOCK_SIZE, PIECE_SIZE); // on its way when the other comes
+	submit_at(w, &b, VOLUME_TRIM, REGION_SIZE, REGION_SIZE);
+	world_drain(w);
+	assert_false(told(w, 1));
+	submit_at(w, &b, VOLUME_TRIM, REGION_SIZE, REGION_SIZE);
+	submit_at(w, &a, VOLUME_WRITE, 2 * REGION_SIZE + 5 * BLOCK_SIZE, PIECE_SIZE); // comes while the other is on its way
+	world_drain(w);
+	assert_false(told(w, 1));
+	w->fake[1].fail[AIO_PUNCH] = -EOPNOTSUPP;
+	submit_at(w, &b, VOLUME_TRIM, REGION_SIZE, REGION_SIZE); // a hint: it did nothing
+	world_drain(w);
+	submit_at(w, &a, VOLUME_ZERO, 2 * REGION_SIZE, REGION_SIZE); // made of zeros
+	world_drain(w);
+	assert_true(!told(w, 1) && !told(w, 2));
+	w->fake[1].fail[AIO_PUNCH] = 0;
+	submit_at(w, &a, VOLUME_TRIM, 4 * REGION_SIZE, 5 * PIECE_SIZE); // the last one is short, and as whole
+	world_drain(w);
+	world_free(w);
+}
+
 static void holes_that_were_told_are_dirty_again_when_the_cycle_comes_to_nothing(void **unused)
 {
 	(void)unused;
@@ -1553,6 +1627,7 @@ int main(void)
 		cmocka_unit_test(disk_that_grew_is_dirty_and_marked_where_it_is_new),
 		cmocka_unit_test(marks_of_a_disk_that_grows_are_all_in_its_state_file),
 		cmocka_unit_test(what_was_settled_is_dirty_again_when_the_cycle_comes_to_nothing),
+		cmocka_unit_test(what_a_guest_emptied_as_a_whole_is_a_hole_again),
 		cmocka_unit_test(holes_that_were_told_are_dirty_again_when_the_cycle_comes_to_nothing),
 		cmocka_unit_test(memory_of_tracking_is_at_most_64_mib_a_tib),
 	};
