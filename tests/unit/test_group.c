@@ -1519,6 +1519,9 @@ static void what_a_guest_emptied_as_a_whole_is_a_hole_again(void **unused)
 		submit_at(w, &a, VOLUME_TRIM, REGION_SIZE, REGION_SIZE - 1); // but for a byte
 		world_drain(w);
 		assert_false(told(w, 1));
+		submit_at(w, &a, VOLUME_TRIM, REGION_SIZE + 1, REGION_SIZE - 1);
+		world_drain(w);
+		assert_false(told(w, 1));
 	}
 	submit_at(w, &a, VOLUME_WRITE, 2 * REGION_SIZE + 5 * BLOCK_SIZE, PIECE_SIZE); // on its way when the other comes
 	submit_at(w, &b, VOLUME_TRIM, REGION_SIZE, REGION_SIZE);
