@@ -7,7 +7,9 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "link/net.h"
+#include "replicator/nbd_certificate.h"
 #include "replicator/nbd_seats.h"
 #include "replicator/nbd_tls_session.h"
 
@@ -18,7 +20,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-enum { STACK_SIZE = 256 << 10 };
+enum { STACK_SIZE = 256 << 10, LOOK_MS = 24 * 3600 * 1000 };
 
 struct front_seat {
 	struct nbd_tls *front;
@@ -31,7 +33,7 @@ struct front_seat {
 struct nbd_tls {
 	SSL_CTX *context;
 	struct nbd_front_exports exports;
-	char *run_dir;
+	char *run_dir, *directory;
 	char address[NET_ADDRESS_SIZE];
 	int listen_fd;
 	int stop_fd; // an eventfd that is never read: once written, everybody sees it
@@ -174,12 +176,32 @@ static void seat_client(struct nbd_tls *front, int fd, const char *peer)
 	nbd_seats_free(&front->seats, seat->number);
 }
 
+// Nobody is kept from starting by it: guests on unix sockets need no certificate.
+static void look_at_certificate(const struct nbd_tls *front)
+{
+	struct err err = {.code = 0};
+	int rc = nbd_certificate_check(front->context, front->directory, clock_wall_ns() / 1000000000, &err);
+	if (rc == 0)
+		return;
+	bool soon = rc == -EKEYEXPIRED;
+	if (soon)
+		log_warning("%s", err.text);
+	else
+		log_error("%s", err.text);
+	event_emit(soon ? EVENT_WARNING : EVENT_CRITICAL, "daemon", NULL, NULL, "%s", err.text);
+}
+
 static void *listen_thread(void *argument)
 {
 	struct nbd_tls *front = argument;
 	struct pollfd fds[] = {{.fd = front->listen_fd, .events = POLLIN}, {.fd = front->stop_fd, .events = POLLIN}};
+	int64_t look_ms = clock_mono_ms();
 	while (!fds[1].revents) {
-		if (poll(fds, 2, -1) <= 0 || fds[1].revents)
+		if (clock_mono_ms() >= look_ms) { // it may expire while it is served
+			look_at_certificate(front);
+			look_ms = clock_mono_ms() + LOOK_MS;
+		}
+		if (poll(fds, 2, LOOK_MS) <= 0 || fds[1].revents)
 			continue;
 		join_left(front);
 		int wait = wait_ms(front);
@@ -203,7 +225,7 @@ static void *listen_thread(void *argument)
 
 static int start(struct nbd_tls *front, const struct nbd_tls_config *config, struct err *err)
 {
-	if (front->stop_fd < 0 || !front->run_dir)
+	if (front->stop_fd < 0 || !front->run_dir || !front->directory)
 		return err_sys(err, -ENOMEM, "serve NBD over TCP");
 	front->context = nbd_tls_context(config->directory, err);
 	if (!front->context)
@@ -234,6 +256,7 @@ int nbd_tls_start(const struct nbd_tls_config *config, struct nbd_tls **ret_fron
 	}
 	front->exports = config->exports;
 	front->run_dir = strdup(config->run_dir);
+	front->directory = strdup(config->directory);
 	front->listen_fd = -1;
 	front->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	int rc = start(front, config, err);
@@ -268,6 +291,7 @@ void nbd_tls_stop(struct nbd_tls *front)
 	SSL_CTX_free(front->context);
 	(void)pthread_mutex_destroy(&front->lock);
 	free(front->run_dir);
+	free(front->directory);
 	free(front);
 }
 

@@ -30,7 +30,8 @@ struct wire {
 	SSL *ssl; // NULL: in the clear
 	int fd;
 	int64_t deadline_ms;
-	const char *late; // what was not done by then; NULL: it has its disk
+	const char *alert; // the client's, in the words of TLS; NULL: none
+	const char *late;  // what was not done by then; NULL: it has its disk
 };
 
 static int wire_wait(const struct wire *wire, short events)
@@ -163,14 +164,29 @@ static int attach(const struct nbd_tls_session *session, const struct nbd_front 
 
 // ---- the client's side
 
-static void log_refused(const struct nbd_tls_session *session, SSL *ssl, int rc)
+static void on_tls(const SSL *ssl, int where, int value)
 {
-	long verified = SSL_get_verify_result(ssl);
+	struct wire *wire = SSL_get_app_data(ssl);
+	if (where == SSL_CB_READ_ALERT && (value & 0xff) != SSL_AD_CLOSE_NOTIFY)
+		wire->alert = SSL_alert_desc_string_long(value);
+}
+
+static void log_alert(const struct wire *wire)
+{
+	char why[128];
+	(void)snprintf(why, sizeof(why), "it ended TLS with the alert \"%s\"", wire->alert);
+	wire->session->refused(wire->session->owner, NBD_TLS_REFUSED, why);
+}
+
+static void log_refused(const struct wire *wire, int rc)
+{
+	long verified = SSL_get_verify_result(wire->ssl);
 	const char *why = ERR_reason_error_string(ERR_peek_error());
 	if (verified != X509_V_OK)
 		why = X509_verify_cert_error_string(verified);
-	if (rc != -ETIMEDOUT)
-		session->refused(session->owner, NBD_TLS_REFUSED, why ? why : "it went away");
+	if (rc != -ETIMEDOUT && !wire->alert)
+		wire->session->refused(wire->session->owner, NBD_TLS_REFUSED,
+				       why ? why : "it went away in the midst of TLS, as one does that does not trust server-cert.pem");
 	ERR_clear_error();
 }
 
@@ -180,6 +196,8 @@ static int secure(struct wire *wire)
 	wire->ssl = SSL_new(session->context);
 	if (!wire->ssl || SSL_set_fd(wire->ssl, wire->fd) != 1)
 		return -ENOMEM;
+	SSL_set_app_data(wire->ssl, wire);
+	SSL_set_info_callback(wire->ssl, on_tls);
 	for (;;) {
 		ERR_clear_error();
 		int result = SSL_accept(wire->ssl);
@@ -187,7 +205,7 @@ static int secure(struct wire *wire)
 			break;
 		int rc = wire_wait_tls(wire, result);
 		if (rc) {
-			log_refused(session, wire->ssl, rc);
+			log_refused(wire, rc);
 			return rc;
 		}
 	}
@@ -276,7 +294,9 @@ void nbd_tls_session(const struct nbd_tls_session *session)
 	if (front && in && answer) {
 		nbd_front_init(front, session->exports);
 		int rc = converse(&wire, front, in, answer);
-		if (rc == -ETIMEDOUT && wire.late)
+		if (wire.alert && wire.late) // in TLS 1.3 it may come when all is well on this side
+			log_alert(&wire);
+		else if (rc == -ETIMEDOUT && wire.late)
 			session->refused(session->owner, NBD_TLS_SILENT, wire.late);
 		log_debug("an NBD client ended peer=%s code=%d", session->peer, rc);
 	}
