@@ -66,6 +66,8 @@ static int wire_wait_tls(const struct wire *wire, int result)
 static ssize_t wire_try(const struct wire *wire, unsigned char *at, size_t len, bool reading)
 {
 	size_t moved = 0;
+	if (clock_mono_ms() >= wire->deadline_ms) // also of one that says much, and is never waited for
+		return -ETIMEDOUT;
 	if (wire->ssl) {
 		ERR_clear_error();
 		if (reading ? SSL_read_ex(wire->ssl, at, len, &moved) : SSL_write_ex(wire->ssl, at, len, &moved))
@@ -225,13 +227,31 @@ static int send_list(const struct wire *wire, const struct nbd_front *front, uns
 	return rc;
 }
 
-static int read_option(const struct wire *wire, const struct nbd_front *front, unsigned char *in, size_t *ret_len)
+// With its data still to come: who sends so much looks for no answer before.
+static int refuse_long_option(const struct wire *wire, unsigned char *answer, size_t answered, unsigned char *in, uint32_t skip)
 {
-	size_t have = 0, need = 0;
+	int rc = wire_write(wire, answer, answered);
+	while (rc == 0 && skip) {
+		uint32_t len = skip < NBD_OPTION_DATA_MAX ? skip : NBD_OPTION_DATA_MAX;
+		rc = wire_read(wire, in, len);
+		skip -= len;
+	}
+	return rc;
+}
+
+// The next one that is not too long; those that are were refused.
+static int read_option(const struct wire *wire, const struct nbd_front *front, unsigned char *in, unsigned char *answer, size_t *ret_len)
+{
+	size_t have = 0, need = 0, answered;
+	uint32_t skip;
 	int rc = nbd_front_need(front, in, have, &need);
 	while (rc == 0 && have < need) {
 		rc = wire_read(wire, in + have, need - have);
 		have = need;
+		if (rc == 0 && nbd_front_too_big(front, in, have, answer, &answered, &skip)) {
+			rc = refuse_long_option(wire, answer, answered, in, skip);
+			have = 0;
+		}
 		if (rc == 0)
 			rc = nbd_front_need(front, in, have, &need);
 	}
@@ -268,7 +288,7 @@ static int converse(struct wire *wire, struct nbd_front *front, unsigned char *i
 	while (rc == 0) {
 		size_t len = 0, answered = 0;
 		enum nbd_front_next next = NBD_FRONT_CLOSE;
-		rc = clock_mono_ms() < wire->deadline_ms ? read_option(wire, front, in, &len) : -ETIMEDOUT; // also of one that says much
+		rc = read_option(wire, front, in, answer, &len);
 		if (rc == 0)
 			rc = nbd_front_step(front, in, len, answer, &answered, &next);
 		if (rc == 0 && next == NBD_FRONT_ATTACH)
