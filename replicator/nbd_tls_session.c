@@ -317,7 +317,7 @@ void nbd_tls_session(const struct nbd_tls_session *session)
 		if (wire.alert && wire.late) // in TLS 1.3 it may come when all is well on this side
 			log_alert(&wire);
 		else if (rc == -ETIMEDOUT && wire.late)
-			session->refused(session->owner, NBD_TLS_SILENT, wire.late);
+			session->refused(session->owner, wire.ssl && SSL_is_init_finished(wire.ssl) ? NBD_TLS_REFUSED : NBD_TLS_SILENT, wire.late);
 		log_debug("an NBD client ended peer=%s code=%d", session->peer, rc);
 	}
 	SSL_free(wire.ssl);

@@ -8,7 +8,7 @@
 
 #include <openssl/ssl.h>
 
-enum nbd_tls_refusal { NBD_TLS_SILENT, NBD_TLS_REFUSED, NBD_TLS_REFUSALS }; // it said nothing, or what does not let it in
+enum nbd_tls_refusal { NBD_TLS_SILENT, NBD_TLS_REFUSED, NBD_TLS_REFUSALS }; // a stranger said nothing; all else: counted apart, so that silence hides no reason
 
 struct nbd_tls_session {
 	SSL_CTX *context;
