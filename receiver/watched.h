@@ -6,8 +6,8 @@
 #ifndef KAGAMI_RECEIVER_WATCHED_H
 #define KAGAMI_RECEIVER_WATCHED_H
 
+#include "base/allowance.h"
 #include "format/wire.h"
-#include "receiver/allowance.h"
 #include "receiver/store.h"
 #include "rpo/ledger.h"
 

@@ -73,9 +73,9 @@ static bool make_place(struct export *export)
 
 static void take_client(struct export *export, int fd)
 {
-	if (export->client_count >= EXPORT_CLIENTS_MAX && !make_place(export)) {
-		log_warning("a connection was refused: %u are open, and %d are served at a time; end those that are not used protection=%s", export->client_count,
-			    EXPORT_CLIENTS_MAX, export->protection);
+	if (export->client_count >= export_clients_max(export->count) && !make_place(export)) {
+		log_warning("a connection was refused: %u are open, and %u are served at a time; end those that are not used protection=%s", export->client_count,
+			    export_clients_max(export->count), export->protection);
 		(void)close(fd);
 		return;
 	}

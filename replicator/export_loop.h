@@ -21,7 +21,16 @@ _Static_assert(BLOCK_SIZE == PIECE_SIZE * PIECES_PER_BLOCK, "a block is ours");
 
 // A connection has so long to choose its disk; where there is no place left, the one that has taken longest goes at once: silent ones lock no guest out.
 enum { EXPORT_GREETING_MS = 10000 };
-enum { EXPORT_CLIENTS_MAX = 64, EXPORT_SWEEP_REST_MS = 5000, CUT_HOLD_ROUNDS_MAX = 6, EXPORT_STOP_GRACE_S = 5, EXPORT_SPARE_MS = 2000, EXPORT_TRIM_BLOCKS = 16 };
+enum { EXPORT_SWEEP_REST_MS = 5000, CUT_HOLD_ROUNDS_MAX = 6, EXPORT_STOP_GRACE_S = 5, EXPORT_SPARE_MS = 2000, EXPORT_TRIM_BLOCKS = 16 };
+
+// Connections at a time: of each disk its guest's, a second one, and a backup's or two.
+enum { EXPORT_CLIENTS_LEAST = 64, EXPORT_CLIENTS_OF_A_DISK = 4, EXPORT_CLIENTS_MAX = 256 };
+_Static_assert(EXPORT_CLIENTS_OF_A_DISK * DISKS_MAX <= EXPORT_CLIENTS_MAX, "each disk has its share");
+static inline unsigned export_clients_max(uint16_t disks)
+{
+	unsigned share = EXPORT_CLIENTS_OF_A_DISK * (unsigned)disks;
+	return share > EXPORT_CLIENTS_LEAST ? share : EXPORT_CLIENTS_LEAST;
+}
 
 enum export_state {
 	EXPORT_SERVING,

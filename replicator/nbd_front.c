@@ -54,6 +54,12 @@ int nbd_front_need(const struct nbd_front *front, const unsigned char *in, size_
 	return code;
 }
 
+bool nbd_front_too_big(const struct nbd_front *front, const unsigned char *in, size_t len, unsigned char answer[NBD_ANSWER_MAX], size_t *ret_answered,
+		       uint32_t *ret_skip)
+{
+	return front->secure && nbd_handshake_too_big(&front->handshake, in, len, answer, ret_answered, ret_skip);
+}
+
 static unsigned char *reply_head(unsigned char *to, uint32_t option, uint32_t type, uint32_t len)
 {
 	put_be64(to, REPLY_MAGIC);

@@ -45,6 +45,9 @@ enum nbd_front_next {
 void nbd_front_init(struct nbd_front *front, const struct nbd_front_exports *exports);
 // As nbd_handshake_need(), with the limits that a client has before it is known who it is.
 int nbd_front_need(const struct nbd_front *front, const unsigned char *in, size_t len, size_t *ret_need);
+// As nbd_handshake_too_big(); outside of TLS never: there what is too long ends the connection.
+bool nbd_front_too_big(const struct nbd_front *front, const unsigned char *in, size_t len, unsigned char answer[NBD_ANSWER_MAX], size_t *ret_answered,
+		       uint32_t *ret_skip);
 // Takes the flags or one whole option. -EBADMSG where the client broke the protocol, or took TLS for optional by a request
 // that has no refusal: close.
 int nbd_front_step(struct nbd_front *front, const unsigned char *in, size_t len, unsigned char answer[NBD_ANSWER_MAX],

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The listener: one thread that accepts, and a seat for each client, whose thread it joins once the client has ended.
 //
-// A client is `attached` from when it has shown its certificate and chosen a disk. The two bounds are apart so that those who
-// connect and say nothing cannot keep out those who are known.
+// Who may stay, and whose place is given to another, is nbd_seats.h.
 #include "replicator/nbd_tls.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "link/net.h"
+#include "replicator/nbd_certificate.h"
+#include "replicator/nbd_seats.h"
 #include "replicator/nbd_tls_session.h"
 
 #include <errno.h>
@@ -17,47 +20,62 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
-enum { SEATS = 2 * NBD_TLS_CLIENTS_MAX, STACK_SIZE = 256 << 10, PAUSE_MS = 100 };
-
-enum seat_state { SEAT_FREE, SEAT_STRANGER, SEAT_ATTACHED, SEAT_ENDED };
+enum { STACK_SIZE = 256 << 10, LOOK_MS = 24 * 3600 * 1000 };
 
 struct front_seat {
 	struct nbd_tls *front;
 	pthread_t thread;
-	enum seat_state state; // under the front's lock
-	int fd;
+	unsigned number;
+	int fd; // under the front's lock, from when the thread was started; -1: closed
 	char peer[NET_ADDRESS_SIZE];
 };
 
 struct nbd_tls {
 	SSL_CTX *context;
 	struct nbd_front_exports exports;
-	char *run_dir;
+	char *run_dir, *directory;
 	char address[NET_ADDRESS_SIZE];
 	int listen_fd;
 	int stop_fd; // an eventfd that is never read: once written, everybody sees it
 	pthread_t thread;
 	bool running;
 	pthread_mutex_t lock;
-	struct front_seat seat[SEATS];
+	struct nbd_seats seats;
+	struct nbd_word word[NBD_TLS_REFUSALS];
+	struct front_seat seat[NBD_SEATS];
 };
 
-static unsigned count_seats(const struct nbd_tls *front, enum seat_state state)
+// At most so often, and not of one that goes for another: of that it was said already.
+static void log_refused(struct front_seat *seat, enum nbd_tls_refusal kind, const char *why)
 {
-	unsigned count = 0;
-	for (unsigned i = 0; i < SEATS; i++)
-		count += front->seat[i].state == state;
-	return count;
+	struct nbd_tls *front = seat->front;
+	unsigned left_out = 0;
+	(void)pthread_mutex_lock(&front->lock);
+	bool may = front->seats.seat[seat->number].stage != NBD_SEAT_GOING && nbd_word_may(&front->word[kind], clock_mono_ns(), &left_out);
+	(void)pthread_mutex_unlock(&front->lock);
+	if (may && left_out)
+		log_warning("an NBD client was refused peer=%s: %s; others since the last such line: %u", seat->peer, why, left_out);
+	else if (may)
+		log_warning("an NBD client was refused peer=%s: %s", seat->peer, why);
 }
 
-static bool on_attaching(void *owner)
+static void on_refused(void *owner, enum nbd_tls_refusal kind, const char *why)
+{
+	log_refused(owner, kind, why);
+}
+
+static int on_known(void *owner)
 {
 	struct front_seat *seat = owner;
 	LOCK_SCOPE(&seat->front->lock);
-	if (count_seats(seat->front, SEAT_ATTACHED) >= NBD_TLS_CLIENTS_MAX)
-		return false;
-	seat->state = SEAT_ATTACHED;
-	return true;
+	return nbd_seats_known(&seat->front->seats, seat->number, clock_mono_ms());
+}
+
+static int on_attaching(void *owner)
+{
+	struct front_seat *seat = owner;
+	LOCK_SCOPE(&seat->front->lock);
+	return nbd_seats_attach(&seat->front->seats, seat->number, clock_mono_ms());
 }
 
 static void *seat_thread(void *argument)
@@ -71,39 +89,62 @@ static void *seat_thread(void *argument)
 		.fd = seat->fd,
 		.stop_fd = front->stop_fd,
 		.peer = seat->peer,
+		.known = on_known,
 		.attaching = on_attaching,
+		.refused = on_refused,
 		.owner = seat,
 	};
 	nbd_tls_session(&session);
-	(void)close(seat->fd);
 	LOCK_SCOPE(&front->lock);
-	seat->state = SEAT_ENDED;
+	(void)close(seat->fd);
+	seat->fd = -1;
+	nbd_seats_left(&front->seats, seat->number);
 	return NULL;
 }
 
-static void join_ended(struct nbd_tls *front)
+static void join_left(struct nbd_tls *front)
 {
-	for (unsigned i = 0; i < SEATS; i++) {
-		LOCK_SCOPE(&front->lock);
-		if (front->seat[i].state != SEAT_ENDED)
+	LOCK_SCOPE(&front->lock);
+	for (unsigned i = 0; i < NBD_SEATS; i++) {
+		if (front->seats.seat[i].stage != NBD_SEAT_LEFT)
 			continue;
 		(void)pthread_join(front->seat[i].thread, NULL); // at once: it has only to let go of the lock, which it did
-		front->seat[i].state = SEAT_FREE;
+		nbd_seats_free(&front->seats, i);
 	}
 }
 
-// A free seat, or NULL when there are as many strangers as there may be.
-static struct front_seat *take_seat(struct nbd_tls *front)
+static int wait_ms(struct nbd_tls *front)
 {
 	LOCK_SCOPE(&front->lock);
-	if (count_seats(front, SEAT_STRANGER) >= NBD_TLS_CLIENTS_MAX)
-		return NULL;
-	for (unsigned i = 0; i < SEATS; i++)
-		if (front->seat[i].state == SEAT_FREE) {
-			front->seat[i].state = SEAT_STRANGER;
-			return &front->seat[i];
-		}
-	return NULL;
+	return nbd_seats_wait_ms(&front->seats, clock_mono_ms());
+}
+
+static void log_going(struct nbd_tls *front, const char *peer)
+{
+	unsigned left_out = 0;
+	(void)pthread_mutex_lock(&front->lock);
+	bool may = nbd_word_may(&front->word[NBD_TLS_SILENT], clock_mono_ns(), &left_out);
+	(void)pthread_mutex_unlock(&front->lock);
+	if (may)
+		log_warning("an NBD client without a disk was closed for the next one peer=%s: %d are there that have chosen none; others since the last such line: %u", peer,
+			    NBD_SEATS_WAITING_MAX, left_out);
+}
+
+// Its thread sees the end of the connection, and closes it.
+static struct front_seat *take_seat(struct nbd_tls *front)
+{
+	char peer[NET_ADDRESS_SIZE] = "";
+	int going;
+	(void)pthread_mutex_lock(&front->lock);
+	struct front_seat *seat = &front->seat[nbd_seats_take(&front->seats, clock_mono_ms(), &going)];
+	if (going >= 0) {
+		memcpy(peer, front->seat[going].peer, sizeof(peer));
+		(void)shutdown(front->seat[going].fd, SHUT_RDWR);
+	}
+	(void)pthread_mutex_unlock(&front->lock);
+	if (going >= 0)
+		log_going(front, peer);
+	return seat;
 }
 
 static void set_options(int fd)
@@ -118,15 +159,8 @@ static void set_options(int fd)
 
 static void seat_client(struct nbd_tls *front, int fd, const char *peer)
 {
-	join_ended(front);
 	struct front_seat *seat = take_seat(front);
-	if (!seat) {
-		log_warning("an NBD client was refused peer=%s: %d others have not shown who they are", peer, NBD_TLS_CLIENTS_MAX);
-		(void)close(fd);
-		return;
-	}
 	set_options(fd);
-	seat->front = front;
 	seat->fd = fd;
 	memcpy(seat->peer, peer, sizeof(seat->peer));
 	pthread_attr_t attributes;
@@ -139,16 +173,42 @@ static void seat_client(struct nbd_tls *front, int fd, const char *peer)
 	log_warning("an NBD client was refused peer=%s: no thread for it: %s", peer, strerror(rc));
 	(void)close(fd);
 	LOCK_SCOPE(&front->lock);
-	seat->state = SEAT_FREE;
+	nbd_seats_free(&front->seats, seat->number);
+}
+
+// Nobody is kept from starting by it: guests on unix sockets need no certificate.
+static void look_at_certificate(const struct nbd_tls *front)
+{
+	struct err err = {.code = 0};
+	int rc = nbd_certificate_check(front->context, front->directory, clock_wall_ns() / 1000000000, &err);
+	if (rc == 0)
+		return;
+	bool soon = rc == -EKEYEXPIRED;
+	if (soon)
+		log_warning("%s", err.text);
+	else
+		log_error("%s", err.text);
+	event_emit(soon ? EVENT_WARNING : EVENT_CRITICAL, "daemon", NULL, NULL, "%s", err.text);
 }
 
 static void *listen_thread(void *argument)
 {
 	struct nbd_tls *front = argument;
 	struct pollfd fds[] = {{.fd = front->listen_fd, .events = POLLIN}, {.fd = front->stop_fd, .events = POLLIN}};
+	int64_t look_ms = clock_mono_ms();
 	while (!fds[1].revents) {
-		if (poll(fds, 2, -1) <= 0 || fds[1].revents)
+		if (clock_mono_ms() >= look_ms) { // it may expire while it is served
+			look_at_certificate(front);
+			look_ms = clock_mono_ms() + LOOK_MS;
+		}
+		if (poll(fds, 2, LOOK_MS) <= 0 || fds[1].revents)
 			continue;
+		join_left(front);
+		int wait = wait_ms(front);
+		if (wait) { // the client stays in the queue; a place may become free meanwhile
+			(void)poll(&fds[1], 1, wait < NBD_SEATS_PAUSE_MS ? wait : NBD_SEATS_PAUSE_MS);
+			continue;
+		}
 		struct sockaddr_storage from;
 		socklen_t len = sizeof(from);
 		char peer[NET_ADDRESS_SIZE];
@@ -157,7 +217,7 @@ static void *listen_thread(void *argument)
 			net_format((struct sockaddr *)&from, len, peer, sizeof(peer));
 			seat_client(front, fd, peer);
 		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-			(void)poll(&fds[1], 1, PAUSE_MS); // the client stays in the queue until there is room
+			(void)poll(&fds[1], 1, NBD_SEATS_PAUSE_MS); // likewise
 		}
 	}
 	return NULL;
@@ -165,7 +225,7 @@ static void *listen_thread(void *argument)
 
 static int start(struct nbd_tls *front, const struct nbd_tls_config *config, struct err *err)
 {
-	if (front->stop_fd < 0 || !front->run_dir)
+	if (front->stop_fd < 0 || !front->run_dir || !front->directory)
 		return err_sys(err, -ENOMEM, "serve NBD over TCP");
 	front->context = nbd_tls_context(config->directory, err);
 	if (!front->context)
@@ -190,8 +250,13 @@ int nbd_tls_start(const struct nbd_tls_config *config, struct nbd_tls **ret_fron
 	if (!front)
 		return err_sys(err, -ENOMEM, "serve NBD over TCP");
 	(void)pthread_mutex_init(&front->lock, NULL);
+	for (unsigned i = 0; i < NBD_SEATS; i++) {
+		front->seat[i].front = front;
+		front->seat[i].number = i;
+	}
 	front->exports = config->exports;
 	front->run_dir = strdup(config->run_dir);
+	front->directory = strdup(config->directory);
 	front->listen_fd = -1;
 	front->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	int rc = start(front, config, err);
@@ -212,9 +277,9 @@ void nbd_tls_stop(struct nbd_tls *front)
 		(void)!write(front->stop_fd, &one, sizeof(one));
 		(void)pthread_join(front->thread, NULL);
 	}
-	for (unsigned i = 0; i < SEATS; i++) { // no seat is taken any more, and each thread sees the stop
+	for (unsigned i = 0; i < NBD_SEATS; i++) { // no seat is taken any more, and each thread sees the stop
 		(void)pthread_mutex_lock(&front->lock);
-		bool taken = front->seat[i].state != SEAT_FREE;
+		bool taken = front->seats.seat[i].stage != NBD_SEAT_FREE;
 		(void)pthread_mutex_unlock(&front->lock);
 		if (taken)
 			(void)pthread_join(front->seat[i].thread, NULL);
@@ -226,6 +291,7 @@ void nbd_tls_stop(struct nbd_tls *front)
 	SSL_CTX_free(front->context);
 	(void)pthread_mutex_destroy(&front->lock);
 	free(front->run_dir);
+	free(front->directory);
 	free(front);
 }
 

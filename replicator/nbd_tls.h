@@ -4,15 +4,12 @@
 //	client ══ TLS ══► front: greeting, STARTTLS, options (nbd_front.h) ── unix socket ──► the protection's export
 //
 // TCP is never served without TLS, on no address: a disk's bytes and the right to write them are for those who hold a
-// certificate. Bounds: NBD_TLS_CLIENTS_MAX clients at disks and as many that are not there yet, each with 10 s to get
-// through TLS and 60 s to choose a disk.
+// certificate. Bounds: those of nbd_seats.h, and 10 s to get through TLS, then 10 s to choose a disk.
 #ifndef KAGAMI_REPLICATOR_NBD_TLS_H
 #define KAGAMI_REPLICATOR_NBD_TLS_H
 
 #include "base/err.h"
 #include "replicator/nbd_front.h"
-
-enum { NBD_TLS_CLIENTS_MAX = 64 };
 
 struct nbd_tls_config {
 	const char *address;   // HOST:PORT

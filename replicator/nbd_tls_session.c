@@ -2,7 +2,7 @@
 // One client over TCP:
 //
 //	greet ──► options in the clear ──STARTTLS──► handshake ──► options ──GO, EXPORT_NAME──► attach ──► pump
-//	          10 s up to here's end ───────────────────────┘   60 s                     ┘
+//	          10 s up to here's end ───────────────────────┘   10 s                     ┘
 //
 // Before TLS exactly the bytes of each option are read from the socket, never more: so nothing that was said in the clear can
 // be taken for something said inside TLS.
@@ -13,7 +13,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "replicator/nbd_pump.h"
-#include "replicator/nbd_tls.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -24,13 +23,15 @@
 #include <openssl/err.h>
 #include <openssl/x509.h>
 
-enum { SECURE_MS = 10000, CHOOSE_MS = 60000, ATTACH_MS = 10000, REPLY_DATA_MAX = 8192 };
+enum { SECURE_MS = 10000, CHOOSE_MS = 10000, ATTACH_MS = 10000, REPLY_DATA_MAX = 8192 };
 
 struct wire {
 	const struct nbd_tls_session *session;
 	SSL *ssl; // NULL: in the clear
 	int fd;
 	int64_t deadline_ms;
+	const char *alert; // the client's, in the words of TLS; NULL: none
+	const char *late;  // what was not done by then; NULL: it has its disk
 };
 
 static int wire_wait(const struct wire *wire, short events)
@@ -65,6 +66,8 @@ static int wire_wait_tls(const struct wire *wire, int result)
 static ssize_t wire_try(const struct wire *wire, unsigned char *at, size_t len, bool reading)
 {
 	size_t moved = 0;
+	if (clock_mono_ms() >= wire->deadline_ms) // also of one that says much, and is never waited for
+		return -ETIMEDOUT;
 	if (wire->ssl) {
 		ERR_clear_error();
 		if (reading ? SSL_read_ex(wire->ssl, at, len, &moved) : SSL_write_ex(wire->ssl, at, len, &moved))
@@ -163,15 +166,29 @@ static int attach(const struct nbd_tls_session *session, const struct nbd_front 
 
 // ---- the client's side
 
-static void log_refused(const struct nbd_tls_session *session, SSL *ssl, int rc)
+static void on_tls(const SSL *ssl, int where, int value)
 {
-	long verified = SSL_get_verify_result(ssl);
+	struct wire *wire = SSL_get_app_data(ssl);
+	if (where == SSL_CB_READ_ALERT && (value & 0xff) != SSL_AD_CLOSE_NOTIFY)
+		wire->alert = SSL_alert_desc_string_long(value);
+}
+
+static void log_alert(const struct wire *wire)
+{
+	char why[128];
+	(void)snprintf(why, sizeof(why), "it ended TLS with the alert \"%s\"", wire->alert);
+	wire->session->refused(wire->session->owner, NBD_TLS_REFUSED, why);
+}
+
+static void log_refused(const struct wire *wire, int rc)
+{
+	long verified = SSL_get_verify_result(wire->ssl);
 	const char *why = ERR_reason_error_string(ERR_peek_error());
-	if (rc == -ETIMEDOUT)
-		why = "it took more than 10 s";
-	else if (verified != X509_V_OK)
+	if (verified != X509_V_OK)
 		why = X509_verify_cert_error_string(verified);
-	log_warning("an NBD client was refused peer=%s: %s", session->peer, why ? why : "it went away");
+	if (rc != -ETIMEDOUT && !wire->alert)
+		wire->session->refused(wire->session->owner, NBD_TLS_REFUSED,
+				       why ? why : "it went away in the midst of TLS, as one does that does not trust server-cert.pem");
 	ERR_clear_error();
 }
 
@@ -181,6 +198,8 @@ static int secure(struct wire *wire)
 	wire->ssl = SSL_new(session->context);
 	if (!wire->ssl || SSL_set_fd(wire->ssl, wire->fd) != 1)
 		return -ENOMEM;
+	SSL_set_app_data(wire->ssl, wire);
+	SSL_set_info_callback(wire->ssl, on_tls);
 	for (;;) {
 		ERR_clear_error();
 		int result = SSL_accept(wire->ssl);
@@ -188,12 +207,13 @@ static int secure(struct wire *wire)
 			break;
 		int rc = wire_wait_tls(wire, result);
 		if (rc) {
-			log_refused(session, wire->ssl, rc);
+			log_refused(wire, rc);
 			return rc;
 		}
 	}
 	wire->deadline_ms = clock_mono_ms() + CHOOSE_MS;
-	return 0;
+	wire->late = "it chose no disk for 10 s";
+	return session->known(session->owner);
 }
 
 static int send_list(const struct wire *wire, const struct nbd_front *front, unsigned char *buffer)
@@ -207,13 +227,31 @@ static int send_list(const struct wire *wire, const struct nbd_front *front, uns
 	return rc;
 }
 
-static int read_option(const struct wire *wire, const struct nbd_front *front, unsigned char *in, size_t *ret_len)
+// With its data still to come: who sends so much looks for no answer before.
+static int refuse_long_option(const struct wire *wire, unsigned char *answer, size_t answered, unsigned char *in, uint32_t skip)
 {
-	size_t have = 0, need = 0;
+	int rc = wire_write(wire, answer, answered);
+	while (rc == 0 && skip) {
+		uint32_t len = skip < NBD_OPTION_DATA_MAX ? skip : NBD_OPTION_DATA_MAX;
+		rc = wire_read(wire, in, len);
+		skip -= len;
+	}
+	return rc;
+}
+
+// The next one that is not too long; those that are were refused.
+static int read_option(const struct wire *wire, const struct nbd_front *front, unsigned char *in, unsigned char *answer, size_t *ret_len)
+{
+	size_t have = 0, need = 0, answered;
+	uint32_t skip;
 	int rc = nbd_front_need(front, in, have, &need);
 	while (rc == 0 && have < need) {
 		rc = wire_read(wire, in + have, need - have);
 		have = need;
+		if (rc == 0 && nbd_front_too_big(front, in, have, answer, &answered, &skip)) {
+			rc = refuse_long_option(wire, answer, answered, in, skip);
+			have = 0;
+		}
 		if (rc == 0)
 			rc = nbd_front_need(front, in, have, &need);
 	}
@@ -222,17 +260,20 @@ static int read_option(const struct wire *wire, const struct nbd_front *front, u
 }
 
 // The disk first, then the answer: a client that was told of a disk has it.
-static int serve_disk(const struct wire *wire, const struct nbd_front *front, unsigned char *answer, size_t answered)
+static int serve_disk(struct wire *wire, const struct nbd_front *front, unsigned char *answer, size_t answered)
 {
 	const struct nbd_tls_session *session = wire->session;
-	if (!session->attaching(session->owner)) {
-		log_warning("an NBD client was refused peer=%s: %d are attached already", session->peer, NBD_TLS_CLIENTS_MAX);
-		return -EUSERS;
-	}
+	int rc = session->attaching(session->owner);
+	if (rc == -EUSERS)
+		session->refused(session->owner, NBD_TLS_REFUSED, "as many as may be are attached already");
+	if (rc)
+		return rc;
+	wire->late = NULL;
 	AUTO_CLOSE int disk_fd = attach(session, front);
 	if (disk_fd < 0)
 		return disk_fd;
-	int rc = wire_write(wire, answer, answered);
+	wire->deadline_ms = clock_mono_ms() + ATTACH_MS; // it has chosen in time, however long the disk took
+	rc = wire_write(wire, answer, answered);
 	if (rc)
 		return rc;
 	log_info("an NBD client attached peer=%s protection=%s disk=%s tls=%s", session->peer, front->chosen.protection,
@@ -247,7 +288,7 @@ static int converse(struct wire *wire, struct nbd_front *front, unsigned char *i
 	while (rc == 0) {
 		size_t len = 0, answered = 0;
 		enum nbd_front_next next = NBD_FRONT_CLOSE;
-		rc = read_option(wire, front, in, &len);
+		rc = read_option(wire, front, in, answer, &len);
 		if (rc == 0)
 			rc = nbd_front_step(front, in, len, answer, &answered, &next);
 		if (rc == 0 && next == NBD_FRONT_ATTACH)
@@ -266,13 +307,17 @@ static int converse(struct wire *wire, struct nbd_front *front, unsigned char *i
 
 void nbd_tls_session(const struct nbd_tls_session *session)
 {
-	struct wire wire = {.session = session, .fd = session->fd, .deadline_ms = clock_mono_ms() + SECURE_MS};
+	struct wire wire = {.session = session, .fd = session->fd, .deadline_ms = clock_mono_ms() + SECURE_MS, .late = "it did not get through TLS within 10 s"};
 	AUTO_FREE struct nbd_front *front = malloc(sizeof(*front));
 	AUTO_FREE unsigned char *in = malloc(NBD_OPTION_HEAD_SIZE + NBD_OPTION_DATA_MAX);
 	AUTO_FREE unsigned char *answer = malloc(NBD_ANSWER_MAX);
 	if (front && in && answer) {
 		nbd_front_init(front, session->exports);
 		int rc = converse(&wire, front, in, answer);
+		if (wire.alert && wire.late) // in TLS 1.3 it may come when all is well on this side
+			log_alert(&wire);
+		else if (rc == -ETIMEDOUT && wire.late)
+			session->refused(session->owner, wire.ssl && SSL_is_init_finished(wire.ssl) ? NBD_TLS_REFUSED : NBD_TLS_SILENT, wire.late);
 		log_debug("an NBD client ended peer=%s code=%d", session->peer, rc);
 	}
 	SSL_free(wire.ssl);

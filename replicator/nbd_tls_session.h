@@ -8,6 +8,8 @@
 
 #include <openssl/ssl.h>
 
+enum nbd_tls_refusal { NBD_TLS_SILENT, NBD_TLS_REFUSED, NBD_TLS_REFUSALS }; // a stranger said nothing; all else: counted apart, so that silence hides no reason
+
 struct nbd_tls_session {
 	SSL_CTX *context;
 	const struct nbd_front_exports *exports;
@@ -15,7 +17,10 @@ struct nbd_tls_session {
 	int fd;	     // the client's, non-blocking; the caller's
 	int stop_fd; // readable: end
 	const char *peer; // for logs
-	bool (*attaching)(void *owner); // asked when a disk was chosen; false: there are too many clients
+	// Asked when it has shown its certificate, and when it has chosen a disk. -ECANCELED: its place was given to another; -EUSERS: too many have a disk.
+	int (*known)(void *owner);
+	int (*attaching)(void *owner);
+	void (*refused)(void *owner, enum nbd_tls_refusal kind, const char *why); // logs it
 	void *owner;
 };
 

@@ -3,24 +3,10 @@
 # NBD over TCP: with a certificate of the CA every client works as on the unix socket, on any disk of any protection; without
 # one, with one of another CA, or in the clear, nobody gets further than a refusal, and those who are attached do not notice.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/certificates.sh"
 requires openssl qemu-img qemu-io nbdinfo nbdcopy nbdsh nbdkit jq curl
 
-# --- certificates, laid out as for QEMU: a CA and a server, a client of that CA, and a client of another one
-
-make_ca() { # DIR
-	mkdir -p "$1"
-	openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj "/CN=CA ${1##*/}" -keyout "$1/ca-key.pem" -out "$1/ca-cert.pem" \
-		-addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign 2>/dev/null
-}
-
-issue() { # CA-DIR DIR NAME (server or client)
-	mkdir -p "$2"
-	openssl req -newkey rsa:2048 -nodes -subj "/CN=$3" -keyout "$2/$3-key.pem" -out "$2/$3.csr" 2>/dev/null
-	openssl x509 -req -in "$2/$3.csr" -CA "$1/ca-cert.pem" -CAkey "$1/ca-key.pem" -CAcreateserial -days 30 \
-		-out "$2/$3-cert.pem" -extfile <(printf '%s\n' subjectAltName=IP:127.0.0.1,DNS:localhost \
-			"extendedKeyUsage=${3}Auth" keyUsage=critical,digitalSignature,keyEncipherment) 2>/dev/null
-	[ "$1" -ef "$2" ] || cp "$1/ca-cert.pem" "$2/"
-}
+# --- a CA and a server, a client of that CA, and a client of another one
 
 make_ca "$W/ca"
 make_ca "$W/other"

@@ -47,6 +47,15 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 	nbd_front_init(&front, &exports);
 	while (next != NBD_FRONT_CLOSE && next != NBD_FRONT_ATTACH) {
 		size_t need, answered = 0;
+		uint32_t skip = 0;
+		if (nbd_front_too_big(&front, data, size, answer, &answered, &skip)) {
+			assert(front.secure && answered <= NBD_ANSWER_MAX && skip <= NBD_OPTION_SKIP_MAX);
+			if (size - NBD_OPTION_HEAD_SIZE < skip)
+				return 0;
+			data += NBD_OPTION_HEAD_SIZE + skip;
+			size -= NBD_OPTION_HEAD_SIZE + skip;
+			continue;
+		}
 		if (nbd_front_need(&front, data, size, &need) || need > size)
 			return 0;
 		unsigned char *exact = malloc(need); // so that a read past the option is seen

@@ -1198,7 +1198,8 @@ static void cuts_that_guests_overtake_are_counted_with_why(void **unused)
 		assert_int_equal(ask(fd, CMD_WRITE, 0, 4 << 20, data), 0);
 		assert_int_equal(source_cut(source, CUT_POINT, &cut, &err), 0);
 		assert_int_equal(ask(fd, CMD_WRITE, 0, 4 << 20, data), 0); // the guest goes on
-		source_give_back(source); // by the loop, which has looked by then
+		source_give_back(source);
+		assert_int_equal(ask(fd, CMD_READ, 0, 4096, data), 0); // a turn of the loop later it has looked
 		export_cut_stats(p->export, &cuts);
 		assert_int_equal(cuts.overtaken, i);
 		assert_non_null(strstr(cuts.overtaken_why, "guests overwrote more of it than is kept"));
@@ -1236,9 +1237,55 @@ static void cut_of_a_failed_disk_says_which_and_why(void **unused)
 	place_free(p);
 }
 
+// Whether one more is served than there are.
+static bool served(const struct place *p)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	char greeting;
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+	(void)snprintf(to.sun_path, sizeof(to.sun_path), "%.100s", p->socket);
+	assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+	bool is = recv(fd, &greeting, 1, 0) == 1;
+	(void)close(fd);
+	return is;
+}
+
+static void export_has_connections_for_every_disk_and_some_besides(void **unused)
+{
+	(void)unused;
+	enum { DISKS = 17 };
+	struct place *p = place_new();
+	int fd[4 * DISKS];
+	for (unsigned d = 2; d < DISKS; d++) { // the place has two
+		char path[192];
+		(void)snprintf(path, sizeof(path), "%s/%u.raw", p->dir, d);
+		make_image(path, IMAGE_SIZE);
+		(void)snprintf(p->config.disk[d].name, NAME_SIZE, "vd%c", 'a' + (int)d);
+		p->config.disk[d].path = strdup(path);
+	}
+	p->config.disk_count = DISKS;
+	place_start(p);
+	for (unsigned i = 0; i < 4 * DISKS; i++)
+		fd[i] = dial_disk(p, p->config.disk[i % DISKS].name);
+	assert_false(served(p));
+	for (unsigned i = 0; i < 4 * DISKS; i++)
+		(void)close(fd[i]);
+	place_stop(p);
+	for (unsigned d = 2; d < DISKS; d++) {
+		(void)unlink(p->config.disk[d].path);
+		free((char *)p->config.disk[d].path);
+	}
+	p->config.disk_count = 2;
+	place_free(p);
+	assert_int_equal(export_clients_max(1), 64);
+	assert_int_equal(export_clients_max(16), 64);
+	assert_int_equal(export_clients_max(DISKS_MAX), 256);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(export_has_connections_for_every_disk_and_some_besides),
 		cmocka_unit_test(export_reads_back_what_was_written_at_any_alignment),
 		cmocka_unit_test(export_answers_many_requests_of_one_send),
 		cmocka_unit_test(export_bad_requests_get_errors_and_broken_ones_end_that_connection_alone),

@@ -19,6 +19,7 @@ enum { ACK = 1, SERVER = 2, INFO_REPLY = 3, META = 4 };
 #define INVALID UINT32_C(0x80000003)
 #define TLS_REQD UINT32_C(0x80000005)
 #define UNKNOWN UINT32_C(0x80000006)
+#define TOO_BIG UINT32_C(0x80000009)
 
 static unsigned exports_now = 3; // vm0/vda, vm0/vdb, vm1/vda
 
@@ -147,6 +148,38 @@ static void in_the_clear_a_long_option_ends_the_connection(void **state)
 	assert_int_equal(nbd_front_need(&front, head, sizeof(head), &need), -EBADMSG);
 	nbd_front_secured(&front);
 	assert_int_equal(nbd_front_need(&front, head, sizeof(head), &need), 0);
+}
+
+// As on the unix socket.
+static void inside_tls_a_long_option_is_refused_and_passed_over(void **state)
+{
+	(void)state;
+	struct nbd_front front;
+	unsigned char head[NBD_OPTION_HEAD_SIZE] = "IHAVEOPT", answer[NBD_ANSWER_MAX];
+	const struct {
+		uint32_t len;
+		bool refused;
+	} options[] = {{0, false}, {NBD_OPTION_DATA_MAX, false}, {NBD_OPTION_DATA_MAX + 1, true}, {NBD_OPTION_SKIP_MAX, true}, {NBD_OPTION_SKIP_MAX + 1, false}};
+	greeted(&front);
+	put_be32(head + 8, GO);
+	for (int secure = 0; secure < 2; secure++) {
+		for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+			size_t answered = 0;
+			uint32_t skip = 0;
+			put_be32(head + 12, options[i].len);
+			bool refused = nbd_front_too_big(&front, head, sizeof(head), answer, &answered, &skip);
+			assert_int_equal(refused, secure && options[i].refused);
+			if (!refused)
+				continue;
+			assert_int_equal(skip, options[i].len);
+			assert_int_equal(get_be32(answer + 8), GO);
+			assert_int_equal(get_be32(answer + 12), TOO_BIG);
+			assert_int_equal(answered, 20 + get_be32(answer + 16));
+		}
+		nbd_front_secured(&front);
+	}
+	tell_name(&front, GO, "vm0/vda", NULL);
+	assert_int_equal(told.last, ACK);
 }
 
 static void the_disk_is_the_one_that_was_named(void **state)
@@ -293,6 +326,7 @@ int main(void)
 		cmocka_unit_test(in_the_clear_every_option_is_refused_by_the_need_of_tls),
 		cmocka_unit_test(in_the_clear_export_name_ends_the_connection),
 		cmocka_unit_test(in_the_clear_a_long_option_ends_the_connection),
+		cmocka_unit_test(inside_tls_a_long_option_is_refused_and_passed_over),
 		cmocka_unit_test(the_disk_is_the_one_that_was_named),
 		cmocka_unit_test(export_name_works_inside_tls),
 		cmocka_unit_test(names_that_are_none_are_refused),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How often something may be that a peer brings about: so many at once, and from then on one each so often. Pure: time is an argument. All zeros: full.
-#ifndef KAGAMI_RECEIVER_ALLOWANCE_H
-#define KAGAMI_RECEIVER_ALLOWANCE_H
+#ifndef KAGAMI_BASE_ALLOWANCE_H
+#define KAGAMI_BASE_ALLOWANCE_H
 
 #include <stdbool.h>
 #include <stdint.h>
