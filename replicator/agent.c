@@ -63,7 +63,7 @@ static int take_state(struct agent *agent, const char *path, struct err *err)
 	if (rc == 0)
 		rc = env_lock(agent->lock_file);
 	if (rc == -EBUSY)
-		return err_set(err, rc, "another kagami-replicator runs on %s: stop it, or choose another --state", path);
+		return err_set(err, rc, "another kagami-replicator runs on %s, or one that was killed waits for a disk to end: stop it, try again, or choose another --state", path);
 	if (rc)
 		return err_directory(err, rc, "state", path);
 	rc = identity_load(agent->place.state, "identity.pem", &agent->identity, err);

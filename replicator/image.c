@@ -67,8 +67,24 @@ static int take_locks(struct image *image, struct err *err)
 	return 0;
 }
 
+// What lies in the image of another disk is written past the tracking of that.
+static int lock_beneath(struct image *image, struct err *err)
+{
+	int file = image->block_device ? device_file_open(image->fd) : -1;
+	if (file < 0)
+		return 0;
+	if (flock(file, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
+		(void)close(file);
+		return err_set(err, -EBUSY, "the file under the loop device %s is an image in use by another agent or program: protect one of the two, not both", image->path);
+	}
+	image->beneath = file;
+	return 0;
+}
+
 void image_unlock(const struct image *image)
 {
+	if (image->beneath)
+		(void)flock(image->beneath, LOCK_UN);
 	struct flock mine = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = QEMU_NO_WRITER_AT, .l_len = 1};
 	(void)fcntl(image->fd, F_OFD_SETLK, &mine);
 	(void)flock(image->fd, LOCK_UN);
@@ -110,6 +126,8 @@ int image_open(struct image *image, const char *path, bool read_only, struct err
 	}
 	if (code == 0)
 		code = find_size(image, err);
+	if (code == 0)
+		code = lock_beneath(image, err);
 	if (code == 0) {
 		read_as_asked(image);
 		image->times_tell = image_times_tell(image);

@@ -23,6 +23,7 @@ struct image {
 	struct aio_backend backend;
 	char *path;
 	int fd;
+	int beneath; // the file under a loop device, locked as an image is; 0: none
 	bool block_device;
 	bool times_tell; // image_times_tell()
 	uint64_t size;

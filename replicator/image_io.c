@@ -488,6 +488,8 @@ void image_close(struct image *image)
 	rest_end(&image->rest);
 	if (image->path && image->fd >= 0)
 		(void)close(image->fd);
+	if (image->beneath)
+		(void)close(image->beneath);
 	free(image->path);
 	*image = (struct image){.fd = -1};
 }

@@ -18,6 +18,13 @@ start_pair
 kagami protect vm1 vda="$device" --to dr --rpo 1h >/dev/null
 wait_for 30 has_point vm1
 
+# What is written to the file beneath, or by another loop device over it, would not be tracked.
+refuses 'in use by another agent or program' kagami protect vm2 vda="$file" --to dr --rpo 1h
+second=$(losetup --show -f "$file")
+at_end "losetup -d $second"
+refuses 'the file under the loop device .* is an image in use' kagami protect vm2 vda="$second" --to dr --rpo 1h
+losetup -d "$second"
+
 image=$device
 price() { is "what a death of the host would cost" "$(at_source GET /v1/protections/vm1 | jq .crash_price.reread_bytes)" $((32 << 20)); }
 before_death=price
