@@ -3,7 +3,7 @@
 # What a sync believed to be a hole is read afterwards: without filling the page cache, across a kill; and what is not zero there is told, sent, and the
 # last that is believed of that disk.
 . "$(dirname "$0")/lib.sh"
-requires qemu-img jq curl fincore
+requires qemu-img qemu-io nbdsh jq curl fincore
 
 case $(stat -f -c %T "$W") in
 ext2/ext3 | xfs | btrfs | tmpfs) ;;
@@ -38,6 +38,25 @@ is "disbelief" "$(protection vm1 .disks[0].holes_disbelieved)" ""
 if [ "$(stat -f -c %T "$W")" != tmpfs ]; then
 	at_most "what the page cache has of 2 GiB" "$(fincore -b -n -o RES "$W/a.raw")" $((64 << 20))
 fi
+
+# What a guest empties is a hole again, and not read by the next cycle: as much as it is; but for where it wrote since.
+truncate -s 200G "$W/large.raw"
+kagami protect large vda="$W/large.raw" --to dr --rpo 1h >/dev/null
+wait_for 60 has_point large
+nbd_io large vda 'write -P 1 10G 1M' 'write -P 2 60G 1M'
+cycle large >/dev/null
+nbdsh -u "$(uri large vda)" -c '
+for i in range(25):
+    h.trim((4 << 30) - (512 if i % 2 else 4096), i << 32) if i % 3 else h.zero(1 << 31, i << 32)
+h.flush()'
+nbd_io large vda 'write -P 3 60G 4k'
+before=$(protection large .totals.read_bytes)
+n=$(cycle large)
+at_least "what was dirty, of 200 GiB" "$(protection large .last_cycle.dirty_bytes)" $((80 << 30))
+at_most "what was read of it" $(($(protection large .totals.read_bytes) - before)) $((1 << 30))
+is "reason" "$(protection large .last_cycle.sync_reason)" null
+qemu-img compare -q -f qcow2 -F raw "$(point_disk large "$n" vda)" "$W/large.raw" || fail "the point after a TRIM differs"
+kagami unprotect large --yes >/dev/null
 
 # Whoever writes to an image behind the agent's back is found here as a file system is that tells a wrong hole. Where the audit goes on is not known here: what is
 # written behind it is not found, so there is another try, elsewhere.
