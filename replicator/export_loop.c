@@ -74,8 +74,10 @@ static bool make_place(struct export *export)
 static void take_client(struct export *export, int fd)
 {
 	if (export->client_count >= export_clients_max(export->count) && !make_place(export)) {
-		log_warning("a connection was refused: %u are open, and %u are served at a time; end those that are not used protection=%s", export->client_count,
-			    export_clients_max(export->count), export->protection);
+		unsigned left_out;
+		if (nbd_word_may(&export->refused, clock_mono_ns(), &left_out))
+			log_warning("a connection was refused: %u are open, and %u are served at a time; end those that are not used protection=%s refused_before=%u",
+				    export->client_count, export_clients_max(export->count), export->protection, left_out);
 		(void)close(fd);
 		return;
 	}

@@ -11,6 +11,7 @@
 #include "replicator/export.h"
 #include "replicator/herald.h"
 #include "replicator/marker.h"
+#include "replicator/nbd_seats.h"
 #include "replicator/overtaken.h"
 #include "replicator/reader.h"
 #include "replicator/roll.h"
@@ -90,6 +91,7 @@ struct export {
 	sem_t ready;
 	struct err start_err;
 	struct overtaken overtaken;
+	struct nbd_word refused;
 	struct export_holds { // of cuts; written by the loop
 		_Atomic uint64_t count, max_us, sum_us, given_up, bucket[EXPORT_CUT_BUCKETS];
 	} holds;
