@@ -265,10 +265,11 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 	bool again_at_once = !report->failure.code && !by_source(err->code);
 	if (!again_at_once)
 		schedule_failed(&p->schedule, protection_now_ns(p), protection_random(p));
-	bool asked_to_stop;
+	bool asked_to_stop, news;
 	{
 		LOCK_SCOPE(&p->lock);
 		asked_to_stop = p->stop || p->paused;
+		news = !p->source_failed;
 		p->source_failed = by_source(err->code) && report->failure.code == 0;
 		p->target_failed = report->failure.code == WIRE_E_STORE;
 		p->in_cycle = false;
@@ -284,10 +285,13 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 		return;
 	}
 	log_warning("cycle failed protection=%s: %s", p->config.name, err->text);
-	if (by_source(err->code) && report->failure.code == 0)
-		protection_set_state(p, STATE_IDLE, err->text);
-	else
+	if (!by_source(err->code) || report->failure.code) {
 		connection_lost(p, &report->failure, err);
+		return;
+	}
+	protection_set_state(p, STATE_IDLE, err->text);
+	if (news) // or the receiver books what follows to the stages
+		report_send(p, WIRE_REPORT_RUNNING, REPORT_NOW);
 }
 
 // An image that was cut short behind our back: what it held there is gone, and no point may say otherwise.

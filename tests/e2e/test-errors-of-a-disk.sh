@@ -45,6 +45,8 @@ nbd_io vm1 vda 'write -P 6 32M 4M' 'flush' >/dev/null
 kagami cycle vm1 --wait >/dev/null
 at_least "ms since the error" "$(disk .error_ms_ago)" 1
 
+kagami set vm1 --rpo 4s >/dev/null
+kagami cycle vm1 --wait >/dev/null
 # Now the disk under it goes away. A sync or a write fails for good, and that takes the place of what was shown; also the next cut names the disk.
 xfs_io -x -c shutdown "$W/fs"
 guest 'write -f -P 7 0 4k' 'input/output error'
@@ -55,5 +57,12 @@ kagami status vm1 --check >"$W/out" && fail "it is well: $(cat "$W/out")"
 grep -q 'CRITICAL.*disk vda failed, no flush of it is promised.*Input/output error' "$W/out" || fail "the check says: $(cat "$W/out")"
 ! kagami cycle vm1 --wait --timeout 5s >"$W/out" 2>&1 || fail "a point came of a dead disk"
 grep -qE 'disk vda of vm1 failed|d\.raw: Input/output error' "$W/out" || fail "the cycle says: $(cat "$W/out")"
-grep -A3 'disk vda' <(kagami status vm1) >/dev/null || fail "$(kagami status vm1)"
+is "cause at the source" "$(protection vm1 .cause)" source-error
+
+# The receiver hears of it before the point is too old, and books it to that from the first moment.
+missed() {
+	at_target GET '/v1/events?class=rpo-missed&since=0&newest=9' >"$W/missed" && jq -e '.events | length > 0' "$W/missed" >/dev/null
+}
+wait_for 20 missed
+jq -r '.events[0].text' "$W/missed" | grep -q ': source-error$' || fail "the receiver says: $(jq -c '.events[].text' "$W/missed")"
 daemons_alive
