@@ -213,7 +213,7 @@ enum health health_judge(const json_t *protection, bool target, struct health_li
 		judge_target(protection, &verdict);
 	else
 		judge_source(protection, &verdict);
-	if (!has(protection, target ? "last_point" : "age_ms"))
+	if (!has(protection, target ? "last_point" : "age_ms") && !has(protection, "point") && !json_is_false(json_object_get(protection, "point_known")))
 		say(&verdict, HEALTH_WARNING, "there is no point yet");
 	if (*reason)
 		say(&verdict, HEALTH_WARNING, "%.480s", reason);
