@@ -309,6 +309,8 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 		rc = start_all(agent, config, err);
 	if (rc == 0)
 		rc = start_ticker(agent, err);
+	if (rc == 0)
+		rc = agent_lookout_start(agent, err);
 	*ret_agent = agent;
 	return rc;
 }
@@ -367,6 +369,7 @@ void agent_close(struct agent *agent)
 	if (!agent)
 		return;
 	(void)agent_stop(agent);
+	agent_lookout_stop(agent);
 	lease_keeper_stop(agent->lease); // after the last write of ours, which it covers if it was renewed of late
 	for (size_t i = 0; i < agent->seats; i++)
 		free(agent->seat[i]);

@@ -3,6 +3,7 @@
 #ifndef KAGAMI_REPLICATOR_AGENT_PRIVATE_H
 #define KAGAMI_REPLICATOR_AGENT_PRIVATE_H
 
+#include "base/worker.h"
 #include "replicator/agent.h"
 #include "replicator/point_known.h"
 #include "replicator/protection.h"
@@ -44,6 +45,8 @@ struct agent {
 	_Atomic(uint64_t) audit_turn_ns; // of all protections
 	pthread_t ticker; // of the records of ages
 	bool ticks;
+	struct worker lookout; // of agent_lookout.c
+	bool looks;
 	pthread_cond_t ended; // or when a protection is tried again has changed
 	bool over; // the ticker is to end
 	pthread_mutex_t saving_lock; // taken inside of `lock`, or alone
@@ -89,5 +92,9 @@ int agent_seat_start(struct agent *agent, struct seat *seat, const struct protec
 uint64_t agent_restart_due(struct agent *agent, uint64_t now_ns);
 void agent_start_one(struct agent *agent, const char *name);	    // what lies in the state directory; without the lock
 void agent_wait_started(struct agent *agent, unsigned seconds); // most are there before anybody can ask; the others are shown as they are. 0: 10 s
+
+// agent_lookout.c
+int agent_lookout_start(struct agent *agent, struct err *err); // -EAGAIN
+void agent_lookout_stop(struct agent *agent);		       // waits for the look under way; does nothing when it was not started
 
 #endif

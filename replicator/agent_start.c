@@ -118,6 +118,8 @@ int agent_start_end(struct agent *agent, struct seat *seat, struct protection *r
 	seat->running = rc ? NULL : running;
 	(void)snprintf(seat->reason, sizeof(seat->reason), "%s", rc ? err->text : "");
 	if (rc == 0)
+		protection_known(running);
+	if (rc == 0)
 		seat_started(seat);
 	else if (left && !agent->over)
 		seat_failed(seat, left, err);

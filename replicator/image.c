@@ -80,6 +80,7 @@ static int find_size(struct image *image, struct err *err)
 	if (fstat(image->fd, &st) < 0)
 		return err_sys(err, -errno, "stat image %s", image->path);
 	image->block_device = S_ISBLK(st.st_mode);
+	image->file = image_file_of(&st);
 	image->size = (uint64_t)st.st_size;
 	if (image->block_device && ioctl(image->fd, BLKGETSIZE64, &image->size) < 0)
 		return err_sys(err, -errno, "ask for the size of %s", image->path);
@@ -221,6 +222,14 @@ bool image_settle(struct image *image)
 	bool settled = fd >= 0 && fdatasync(fd) == 0;
 	answered(image);
 	return settled;
+}
+
+enum image_path image_look(const struct image *image, bool *ret_named)
+{
+	struct stat st;
+	enum image_path at = image_path_look(image->path, &image->file);
+	*ret_named = at != IMAGE_PATH_SAME && fstat(image->fd, &st) == 0 && st.st_nlink > 0;
+	return at;
 }
 
 static int64_t stat_ns(const struct timespec *ts)

@@ -243,6 +243,7 @@ static json_t *disks_json(struct protection *p, struct price *price, json_t **re
 			(void)json_object_set_new(disk, "tracking_told", told_json(p, i, lost));
 			(void)json_object_set_new(disk, "holes_disbelieved", json_text(p->audit.why[i]));
 			set_silent(p, i, disk, &stats);
+			(void)json_object_set_new(disk, "displaced", json_text(p->displaced[i]));
 		}
 		if (*lost && !*ret_needs_sync)
 			*ret_needs_sync = needs_sync_json(p, i, lost);
@@ -326,6 +327,8 @@ json_t *protection_json(struct protection *p)
 	(void)json_object_set_new(json, "paused", json_boolean(p->paused));
 	(void)json_object_set_new(json, "packing", packing_json(p));
 	set_objective(p, json);
+	if (*p->unknown_why && !needs_sync)
+		needs_sync = json_sprintf("its configuration was removed while it runs, and cannot be written anew: the next start does not know it: %s", p->unknown_why);
 	(void)json_object_set_new(json, "needs_sync", needs_sync ? needs_sync : json_null());
 	health_tell(json, false);
 	return json;

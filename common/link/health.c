@@ -154,6 +154,16 @@ static void judge_disks(const json_t *protection, struct verdict *verdict)
 	}
 }
 
+// Guests go on, and what they write is gone with the process.
+static void judge_places(const json_t *protection, struct verdict *verdict)
+{
+	const json_t *disk;
+	size_t i;
+	json_array_foreach(json_object_get(protection, "disks"), i, disk)
+		if (text_of(disk, "displaced")[0])
+			say(verdict, HEALTH_CRITICAL, "disk %s: %.500s", text_of(disk, "name"), text_of(disk, "displaced"));
+}
+
 static void judge_source(const json_t *protection, struct verdict *verdict)
 {
 	static const char *const bad[] = {"failed", "version-mismatch"};
@@ -162,6 +172,7 @@ static void judge_source(const json_t *protection, struct verdict *verdict)
 	if (one_of(state, bad, COUNT(bad)))
 		say(verdict, HEALTH_CRITICAL, "%s: %.480s", state, reason);
 	judge_disks(protection, verdict);
+	judge_places(protection, verdict);
 	if (one_of(state, poor, COUNT(poor)))
 		say(verdict, HEALTH_WARNING, "%s%s%.480s", state, *reason ? ": " : "", reason);
 	if (has(protection, "needs_sync"))
