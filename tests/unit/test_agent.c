@@ -216,9 +216,9 @@ static void protection_whose_image_is_missing_is_tried_again_and_told_once(void 
 	for (int i = 0; i < TRIES && !runs(agent); i++)
 		try_again(agent);
 	assert_true(runs(agent));
+	agent_close(agent); // and all events are written
 	assert_int_equal(times_told(f, "does not start, and its disks are not served"), 1);
 	assert_int_equal(times_told(f, "has started after all"), 1);
-	agent_close(agent);
 }
 
 static void protection_that_is_unprotected_is_not_tried_again(void **state)
