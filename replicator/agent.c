@@ -19,8 +19,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { START_WAIT_S = 10 };
-
 struct ender {
 	pthread_t thread;
 	bool runs;
@@ -79,7 +77,7 @@ struct seat *agent_find(struct agent *agent, const char *name)
 	return NULL;
 }
 
-static struct seat *seat_add(struct agent *agent, const struct protection_config *config)
+struct seat *agent_add(struct agent *agent, const struct protection_config *config)
 {
 	struct seat *seat = agent->seats < PROTECTIONS_MAX ? calloc(1, sizeof(*seat)) : NULL;
 	if (!seat)
@@ -102,173 +100,6 @@ static void seat_remove(struct agent *agent, struct seat *seat)
 	free(seat);
 }
 
-// ---- starting: the disks, and the state directory, may not answer. Whoever asks for anything else does not wait for them.
-
-// It may be waited for already, when its thread begins.
-static void seat_starts(struct seat *seat)
-{
-	if (!seat->starting)
-		seat->starting_since_ms = clock_mono_ms();
-	seat->leaving = seat->starting = true;
-	(void)snprintf(seat->reason, sizeof(seat->reason), "it is being started: its disks are opened, and its state is read");
-}
-
-static int seat_start(struct agent *agent, struct seat *seat, const struct protection_config *config, bool is_new, struct protection **ret_running, struct err *err)
-{
-	struct protection_place place = agent->place;
-	place.opening = &seat->opening;
-	return protection_start(&place, config, is_new, ret_running, err);
-}
-
-// With the lock held, which is let go until the second: the seat is to be shown meanwhile, and nothing else, and stays.
-static int start_begin(struct agent *agent, struct seat *seat, struct err *err)
-{
-	if (agent->over)
-		return err_set(err, -ESHUTDOWN, "the replicator stops");
-	seat_starts(seat);
-	agent->starting++;
-	(void)pthread_mutex_unlock(&agent->lock);
-	return 0;
-}
-
-// What was started when a stop had begun is stopped again, before that goes on.
-static int start_end(struct agent *agent, struct seat *seat, struct protection *running, int rc, struct err *err)
-{
-	(void)pthread_mutex_lock(&agent->lock);
-	if (rc == 0 && agent->over) {
-		(void)pthread_mutex_unlock(&agent->lock);
-		bool saved = protection_stop(running);
-		(void)pthread_mutex_lock(&agent->lock);
-		agent->unsaved |= !saved;
-		rc = err_set(err, -ESHUTDOWN, "the replicator stops");
-	}
-	seat->leaving = seat->starting = false;
-	seat->running = rc ? NULL : running;
-	(void)snprintf(seat->reason, sizeof(seat->reason), "%s", rc ? err->text : "");
-	agent->starting--;
-	(void)pthread_cond_broadcast(&agent->started);
-	return rc;
-}
-
-static int start_seat(struct agent *agent, struct seat *seat, struct err *err)
-{
-	struct protection *running = NULL;
-	int rc = start_begin(agent, seat, err);
-	if (rc)
-		return rc;
-	rc = seat_start(agent, seat, &seat->config, false, &running, err); // nobody changes the configuration of a seat that starts
-	return start_end(agent, seat, running, rc, err);
-}
-
-int agent_restart_seat(struct agent *agent, struct seat *seat, struct err *err)
-{
-	AUTO_FREE struct protection_config *config = malloc(sizeof(*config));
-	struct protection *running = NULL;
-	if (!config)
-		return err_sys(err, -ENOMEM, "start %s", seat->config.name);
-	int rc = start_begin(agent, seat, err);
-	if (rc)
-		return rc;
-	rc = protection_config_load(agent->place.state, seat->config.name, config, err);
-	bool read = rc == 0;
-	if (read)
-		rc = seat_start(agent, seat, config, false, &running, err);
-	rc = start_end(agent, seat, running, rc, err);
-	if (read) // only what was read whole takes the place of what was known
-		seat->config = *config;
-	return rc;
-}
-
-static void say_not_started(const char *name, const struct err *err)
-{
-	log_error("protection does not start: its disks are not served protection=%s: %s", name, err->text);
-	event_emit(EVENT_CRITICAL, "state", name_ok(name) ? name : NULL, NULL, "the protection %s does not start, and its disks are not served: %s", name, err->text);
-}
-
-struct starter { // of one seat, at the start of the agent; frees itself
-	struct agent *agent;
-	struct seat *seat;
-};
-
-static void *run_starter(void *context)
-{
-	struct starter starter = *(struct starter *)context;
-	struct agent *agent = starter.agent;
-	struct err err = {0};
-	free(context);
-	LOCK_SCOPE(&agent->lock);
-	if (start_seat(agent, starter.seat, &err)) {
-		starter.seat->leaving = starter.seat->starting = false;
-		(void)snprintf(starter.seat->reason, sizeof(starter.seat->reason), "%s", err.text);
-		say_not_started(starter.seat->config.name, &err);
-	}
-	agent->starting--; // what start_aside() counted
-	(void)pthread_cond_broadcast(&agent->started);
-	return NULL;
-}
-
-// In a thread of its own, so that a disk that hangs keeps nobody else from being served. With the lock held.
-static int start_aside(struct agent *agent, struct seat *seat)
-{
-	struct starter *starter = malloc(sizeof(*starter));
-	pthread_t thread;
-	if (!starter)
-		return -ENOMEM;
-	*starter = (struct starter){.agent = agent, .seat = seat};
-	seat_starts(seat);
-	agent->starting++;
-	int rc = -pthread_create(&thread, NULL, run_starter, starter);
-	if (rc == 0)
-		return -pthread_detach(thread);
-	agent->starting--;
-	seat->leaving = seat->starting = false;
-	free(starter);
-	return rc;
-}
-
-static void start_one(struct agent *agent, const char *name)
-{
-	struct err err = {0};
-	AUTO_FREE struct protection_config *config = malloc(sizeof(*config));
-	if (!config) {
-		(void)err_sys(&err, -ENOMEM, "read its configuration");
-		say_not_started(name, &err);
-		return;
-	}
-	int rc = protection_config_load(agent->place.state, name, config, &err);
-	if (rc && name_ok(name)) { // listed, so that it is missed
-		memset(config, 0, sizeof(*config));
-		(void)snprintf(config->name, sizeof(config->name), "%s", name);
-	}
-	LOCK_SCOPE(&agent->lock);
-	struct seat *seat = name_ok(name) ? seat_add(agent, config) : NULL;
-	if (!seat && rc == 0)
-		rc = err_set(&err, -ENOSPC, "no room for another protection (at most %d)", PROTECTIONS_MAX);
-	if (seat && rc == 0) {
-		rc = start_aside(agent, seat);
-		if (rc)
-			(void)err_sys(&err, rc, "start a thread");
-	}
-	if (seat && rc)
-		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err.text);
-	if (rc)
-		say_not_started(name, &err);
-}
-
-// Most are there before anybody can ask; the others are shown as they are.
-static void wait_started(struct agent *agent, unsigned seconds)
-{
-	const struct timespec until = clock_mono_after(seconds * UINT64_C(1000000000));
-	int rc = 0;
-	LOCK_SCOPE(&agent->lock);
-	while (agent->starting && rc == 0)
-		rc = pthread_cond_timedwait(&agent->started, &agent->lock, &until);
-	if (agent->starting)
-		log_warning("protections still open their disks, or read their state, and the others are served meanwhile: see `kagami status` and the storage under them "
-			    "protections=%u",
-			    agent->starting);
-}
-
 static int start_all(struct agent *agent, const struct agent_config *config, struct err *err)
 {
 	int rc = env_mkdir(agent->place.state, "protections");
@@ -284,12 +115,12 @@ static int start_all(struct agent *agent, const struct agent_config *config, str
 		struct env_stat st;
 		(void)snprintf(path, sizeof(path), "protections/%s/protection.json", names[i]);
 		if (env_stat(agent->place.state, path, &st) == 0)
-			start_one(agent, names[i]);
+			agent_start_one(agent, names[i]);
 		else // cut off while it was made or removed: it was never there
 			log_info("leftover of an unfinished protect or unprotect protection=%s", names[i]);
 	}
 	env_list_free(names, count);
-	wait_started(agent, config->start_wait_s ? config->start_wait_s : START_WAIT_S);
+	agent_wait_started(agent, config->start_wait_s);
 	return 0;
 }
 
@@ -395,7 +226,7 @@ static void wait_saved(struct agent *agent, const struct protection *protection)
 		(void)pthread_cond_wait(&agent->saved, &agent->saving_lock);
 }
 
-// Each protection's record of ages goes on, whatever its own thread waits for.
+// Each protection's record of ages goes on, whatever its own thread waits for; and those that could not start are tried again.
 static void *run_ticker(void *context)
 {
 	struct agent *agent = context;
@@ -406,7 +237,8 @@ static void *run_ticker(void *context)
 				save_unlocked(agent, agent->seat[i]->running); // the seats may be others then: the next round has them all
 		if (agent->over)
 			break;
-		const struct timespec until = clock_mono_after(TICK_S * UINT64_C(1000000000));
+		uint64_t now_ns = clock_mono_ns(), again_ns = agent_restart_due(agent, now_ns);
+		const struct timespec until = clock_mono_after(min_u64(TICK_S * UINT64_C(1000000000), again_ns - now_ns));
 		(void)pthread_cond_timedwait(&agent->ended, &agent->lock, &until);
 	}
 	return NULL;
@@ -477,6 +309,8 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 		rc = start_all(agent, config, err);
 	if (rc == 0)
 		rc = start_ticker(agent, err);
+	if (rc == 0)
+		rc = agent_lookout_start(agent, err);
 	*ret_agent = agent;
 	return rc;
 }
@@ -535,6 +369,7 @@ void agent_close(struct agent *agent)
 	if (!agent)
 		return;
 	(void)agent_stop(agent);
+	agent_lookout_stop(agent);
 	lease_keeper_stop(agent->lease); // after the last write of ours, which it covers if it was renewed of late
 	for (size_t i = 0; i < agent->seats; i++)
 		free(agent->seat[i]);
@@ -579,7 +414,7 @@ static int protect(struct agent *agent, struct seat *seat, const struct protecti
 	if (rc)
 		return err_sys(err, rc, "make the state directory of %s", config->name);
 	struct protection *running = NULL;
-	rc = seat_start(agent, seat, config, true, &running, err);
+	rc = agent_seat_start(agent, seat, config, true, &running, err);
 	if (rc == 0)
 		rc = protection_config_save(agent->place.state, config, err);
 	if (rc == 0) {
@@ -632,16 +467,16 @@ int agent_protect(struct agent *agent, struct protection_config *config, bool ra
 	int rc = config_fill(agent, config, err);
 	if (rc)
 		return rc;
-	struct seat *seat = seat_add(agent, config);
+	struct seat *seat = agent_add(agent, config);
 	if (!seat)
 		return err_set(err, -ENOSPC, "no room for another protection (at most %d)", PROTECTIONS_MAX);
-	rc = start_begin(agent, seat, err);
+	rc = agent_start_begin(agent, seat, err);
 	if (rc == 0) {
 		rc = check_images(seat, config, raw, err);
 		if (rc == 0)
 			rc = protect_new(agent, seat, config, &running, err);
 		bool durable = rc == 0;
-		rc = start_end(agent, seat, running, rc, err);
+		rc = agent_start_end(agent, seat, running, rc, NULL, err);
 		if (rc && durable)
 			rc = err_set(err, rc, "the replicator stops; %s is protected all the same, and its disks are served from the next start on", config->name);
 	}
@@ -685,6 +520,7 @@ int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)
 	struct protection *running = seat->running;
 	seat->running = NULL;
 	seat->leaving = true;
+	restart_end(&seat->restart);
 	(void)pthread_mutex_unlock(&agent->lock);
 	int rc = stop_and_remove(agent, seat, running, name, err);
 	(void)pthread_mutex_lock(&agent->lock);

@@ -11,7 +11,7 @@
 struct agent;
 
 // Opens the state directory (-EBUSY when another replicator has it), loads or makes the key, and starts every protection in
-// it. A protection that cannot start is logged, listed as "failed", and tried again when asked to resume. After an error there may be an agent, too, which waits for
+// it. A protection that cannot start is logged, listed as "failed", and tried again by itself, or when asked to resume. After an error there may be an agent, too, which waits for
 // what it had started when it is closed: an image may not answer, and whoever closes it has a bound (stopping.h). Else *ret_agent is as it was.
 struct agent_config {
 	const char *state_path, *run_dir;

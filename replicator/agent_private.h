@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inside of the agent: agent.c keeps the protections, routes.c answers for them.
+// Inside of the agent: agent.c keeps the protections, agent_start.c starts them, routes.c answers for them.
 #ifndef KAGAMI_REPLICATOR_AGENT_PRIVATE_H
 #define KAGAMI_REPLICATOR_AGENT_PRIVATE_H
 
+#include "base/worker.h"
 #include "replicator/agent.h"
+#include "replicator/point_known.h"
 #include "replicator/protection.h"
+#include "replicator/restart.h"
 #include "link/events.h"
 
 #include <pthread.h>
@@ -17,8 +20,18 @@ struct seat { // a protection that is configured; `running` is NULL when it coul
 	char reason[ERR_TEXT_MAX];
 	bool leaving; // a request stops it, without the lock: it is to be shown, and nothing else
 	bool starting; // likewise, one that starts it
+	bool trying; // likewise, by itself: it could not before
+	struct restart restart;	  // of one that could not start
+	struct point_known point; // likewise, as it was found then
+	char said[ERR_TEXT_MAX];  // why it could not, as it was logged and told; "" since it runs
 	int64_t starting_since_ms;   // by the monotonic clock
 	_Atomic(unsigned) opening; // then: of which disk the image is being opened, from 1; 0: none is
+};
+
+struct seat_left { // what there is of a protection that could not start
+	uint64_t seen; // restart.h
+	bool missing;  // an image is not there
+	struct point_known point;
 };
 
 struct agent {
@@ -32,7 +45,9 @@ struct agent {
 	_Atomic(uint64_t) audit_turn_ns; // of all protections
 	pthread_t ticker; // of the records of ages
 	bool ticks;
-	pthread_cond_t ended;
+	struct worker lookout; // of agent_lookout.c
+	bool looks;
+	pthread_cond_t ended; // or when a protection is tried again has changed
 	bool over; // the ticker is to end
 	pthread_mutex_t saving_lock; // taken inside of `lock`, or alone
 	pthread_cond_t saved;
@@ -55,11 +70,31 @@ struct agent {
 // Replaces the agent's own settings, with `settings_lock` held, and `lock` not. Durable on return.
 int agent_set(struct agent *agent, const struct agent_settings *settings, struct err *err);
 struct seat *agent_find(struct agent *agent, const char *name); // under the lock; NULL when there is none
+// Likewise; the lock is let go for a moment where it is just being tried again by itself, for 2 s at the most.
+struct seat *agent_find_settled(struct agent *agent, const char *name);
+struct seat *agent_add(struct agent *agent, const struct protection_config *config); // under the lock; NULL: there is no room
 // Makes a protection durable and starts it. `raw`: its images are, however they begin (protect_check.h). The configuration's UUIDs and secret are filled in here. The lock is let go while its disks are opened.
 int agent_protect(struct agent *agent, struct protection_config *config, bool raw, struct seat **ret_seat, struct err *err);
 // Stops it and removes its state. The points at the receiver stay. The lock is let go while its disks end, and its state is removed.
 int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err);
 // Reads the configuration of a protection that does not run, and starts it. Likewise.
 int agent_restart_seat(struct agent *agent, struct seat *seat, struct err *err);
+
+// agent_start.c
+// With the lock held, which is let go until the second: the seat is to be shown meanwhile, and nothing else, and stays. What was started when a stop had begun is
+// stopped again, before that goes on. `left` NULL: one that fails is not tried again.
+int agent_start_begin(struct agent *agent, struct seat *seat, struct err *err);
+int agent_start_end(struct agent *agent, struct seat *seat, struct protection *running, int rc, const struct seat_left *left, struct err *err);
+// In between.
+int agent_seat_start(struct agent *agent, struct seat *seat, const struct protection_config *config, bool is_new, struct protection **ret_running,
+		     struct err *err);
+// Those that could not start and are due are tried again, each in a thread of its own. Returns when the next is. With the lock held.
+uint64_t agent_restart_due(struct agent *agent, uint64_t now_ns);
+void agent_start_one(struct agent *agent, const char *name);	    // what lies in the state directory; without the lock
+void agent_wait_started(struct agent *agent, unsigned seconds); // most are there before anybody can ask; the others are shown as they are. 0: 10 s
+
+// agent_lookout.c
+int agent_lookout_start(struct agent *agent, struct err *err); // -EAGAIN
+void agent_lookout_stop(struct agent *agent);		       // waits for the look under way; does nothing when it was not started
 
 #endif

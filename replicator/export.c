@@ -204,6 +204,12 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 	return image_identify(&export->image[disk], ret_identity, err);
 }
 
+enum image_path export_image_path(struct export *export, uint16_t disk, bool *ret_named)
+{
+	assert(disk < export->count);
+	return image_look(&export->image[disk], ret_named);
+}
+
 enum rest_verdict export_judge(struct export *export, uint16_t disk)
 {
 	assert(!export->running && disk < export->count);

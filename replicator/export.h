@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/names.h"
 #include "replicator/dirty.h"
+#include "replicator/image_path.h"
 #include "replicator/rest.h"
 #include "replicator/source.h"
 
@@ -96,6 +97,8 @@ void export_drop_cache(struct export *export, uint16_t disk);
 int export_carry(struct export *export, uint16_t disk, uint64_t region, uint64_t count);
 // Between open and start: what the disk's file system says of holes is not believed.
 void export_disbelieve(struct export *export, uint16_t disk);
+// Whether the path of the image still leads to it, and, where it does not, whether another one does: waits for its disk. Any thread, at any time.
+enum image_path export_image_path(struct export *export, uint16_t disk, bool *ret_named);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
 // Between open and start: whether somebody else changed the image since an agent that died served it, as far as that is known (rest.h).
 enum rest_verdict export_judge(struct export *export, uint16_t disk);

@@ -28,7 +28,7 @@ static int try_open(const char *path, bool read_only, struct err *err)
 {
 	struct stat st;
 	if (stat(path, &st) < 0)
-		return err_sys(err, -errno, "open image %s (give the path of an existing raw image)", path);
+		return err_sys(err, -errno, "open image %s", path);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return err_set(err, -EINVAL, "%s is neither a regular file nor a block device: give the path of a raw image", path);
 	int flags = O_CLOEXEC | (read_only ? O_RDONLY : O_RDWR);
@@ -96,9 +96,15 @@ static int find_size(struct image *image, struct err *err)
 	if (fstat(image->fd, &st) < 0)
 		return err_sys(err, -errno, "stat image %s", image->path);
 	image->block_device = S_ISBLK(st.st_mode);
+	image->file = image_file_of(&st);
 	image->size = (uint64_t)st.st_size;
 	if (image->block_device && ioctl(image->fd, BLKGETSIZE64, &image->size) < 0)
 		return err_sys(err, -errno, "ask for the size of %s", image->path);
+	if (image->block_device && image->size == 0)
+		return err_set(err, -EINVAL, "device %s has no size: nothing is attached to it (a loop device without a file, a drive without a medium), attach it again", image->path);
+	if (!size_disk_ok(image->size) && image->block_device)
+		return err_set(err, -EINVAL, "device %s has %llu bytes, which is not a whole number of 512-byte sectors between 1 sector and 64 TiB: give it another size",
+			       image->path, (unsigned long long)image->size);
 	if (!size_disk_ok(image->size))
 		return err_set(err, -EINVAL, "image %s has %llu bytes, which is not a whole number of 512-byte sectors between 1 sector and 64 TiB: resize it with truncate",
 			       image->path, (unsigned long long)image->size);
@@ -234,6 +240,14 @@ bool image_settle(struct image *image)
 	bool settled = fd >= 0 && fdatasync(fd) == 0;
 	answered(image);
 	return settled;
+}
+
+enum image_path image_look(const struct image *image, bool *ret_named)
+{
+	struct stat st;
+	enum image_path at = image_path_look(image->path, &image->file);
+	*ret_named = at != IMAGE_PATH_SAME && fstat(image->fd, &st) == 0 && st.st_nlink > 0;
+	return at;
 }
 
 static int64_t stat_ns(const struct timespec *ts)

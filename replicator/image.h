@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "replicator/aio.h"
 #include "replicator/cold.h"
+#include "replicator/image_path.h"
 #include "replicator/nbd.h"
 #include "replicator/rest.h"
 #include "replicator/ring.h"
@@ -25,6 +26,7 @@ struct image {
 	int fd;
 	int beneath; // the file under a loop device, locked as an image is; 0: none
 	bool block_device;
+	struct image_file file; // which one it is
 	bool times_tell; // image_times_tell()
 	uint64_t size;
 
@@ -69,6 +71,8 @@ uint64_t image_unwritten(const struct image *image); // pages that a sync of it 
 void image_drop_cache(const struct image *image);
 void image_unlock(const struct image *image); // the process is about to end with it open, and no write of it under way
 void image_close(struct image *image); // takes a zeroed or failed one, too
+// Whether its path still leads to it, and if not, whether it has another name. Waits for the disk. Any thread.
+enum image_path image_look(const struct image *image, bool *ret_named);
 int image_identify(struct image *image, struct image_identity *ret_identity, struct err *err);
 // Sees to it that there are `size` bytes: a shorter regular file is extended, durable on return; a device is asked. image->size stays.
 int image_extend(struct image *image, uint64_t size, struct err *err);

@@ -84,7 +84,7 @@ int protect_check(const struct protection_config *config, uint16_t disk, bool ra
 	const char *path = config->disk[disk].path, *format = NULL;
 	struct stat st;
 	if (stat(path, &st) < 0)
-		return 0;
+		return err_sys(err, -errno, "open image %s (give the path of an existing raw image)", path);
 	int rc = two_are_one(config, disk, &st, err);
 	if (rc == 0 && !raw)
 		format = format_of(path);

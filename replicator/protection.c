@@ -183,9 +183,10 @@ bool protection_stop(struct protection *p)
 			  p->config.name, err.text);
 	else
 		log_info("stopped protection=%s point=%llu", p->config.name, (unsigned long long)p->position.point);
+	bool known = !p->known || protection_keep_config(p);
 	protection_wait_unused(p);
 	protection_free(p);
-	return rc == 0;
+	return rc == 0 && known;
 }
 
 const char *protection_name(const struct protection *p)

@@ -57,6 +57,8 @@ int protection_start(const struct protection_place *place, const struct protecti
 // A request goes on with it without the lock that keeps it: until the second it is not freed.
 void protection_use(struct protection *protection);
 void protection_unuse(struct protection *protection);
+// Its configuration is in the state directory: where somebody removes that while it runs, it is written anew, at the latest at the stop.
+void protection_known(struct protection *protection);
 // Asks the cycle thread to end, and returns at once: so that many can end at the same time.
 void protection_stop_begin(struct protection *protection);
 // Ends the cycle under way and the export, and writes the state files, so that the next start continues with a delta. False: they could not be

@@ -175,6 +175,7 @@ static void set_times(struct protection *p, json_t *json)
 	int64_t age_ns = (int64_t)now_ns - p->point_cut_mono_ns;
 	uint64_t age_ms = p->has_point && age_ns > 0 ? (uint64_t)age_ns / MS_NS : 0;
 	(void)json_object_set_new(json, "point", p->has_point ? json_count(p->point) : json_null());
+	(void)json_object_set_new(json, "point_known", json_true());
 	(void)json_object_set_new(json, "age_ms", p->has_point ? json_count(age_ms) : json_null());
 	(void)json_object_set_new(json, "rpo_violated", json_boolean(!p->fenced && p->has_point && age_ms > p->config.rpo_ms));
 	uint64_t retry_ns = p->backoff.not_before_ns - min_u64(p->backoff.not_before_ns, now_ns);
@@ -252,6 +253,7 @@ static json_t *disks_json(struct protection *p, struct price *price, json_t **re
 			(void)json_object_set_new(disk, "tracking_told", told_json(p, i, lost));
 			(void)json_object_set_new(disk, "holes_disbelieved", json_text(p->audit.why[i]));
 			set_silent(p, i, disk, &stats);
+			(void)json_object_set_new(disk, "displaced", json_text(p->displaced[i]));
 		}
 		if (*lost && !*ret_needs_sync)
 			*ret_needs_sync = needs_sync_json(p, i, lost);
@@ -335,6 +337,8 @@ json_t *protection_json(struct protection *p)
 	(void)json_object_set_new(json, "compare_asked", json_boolean(p->compare || p->config.compare));
 	(void)json_object_set_new(json, "packing", packing_json(p));
 	set_objective(p, json);
+	if (*p->unknown_why && !needs_sync)
+		needs_sync = json_sprintf("its configuration was removed while it runs, and cannot be written anew: the next start does not know it: %s", p->unknown_why);
 	(void)json_object_set_new(json, "needs_sync", needs_sync ? needs_sync : json_null());
 	health_tell(json, false);
 	return json;

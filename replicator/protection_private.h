@@ -135,6 +135,7 @@ struct protection {
 	pthread_mutex_t lock;
 	unsigned users; // requests that work with it without the agent's lock
 	pthread_cond_t unused;
+	bool known; // it has a configuration in the state directory
 	bool stop, paused, fenced;
 	bool waived; // an operator asked for the initial sync: it keeps to no window
 	bool held;   // the window is over: the initial sync under way ends, and goes on at the next
@@ -142,6 +143,8 @@ struct protection {
 	bool asked; // by an operator: for a cycle, which has not begun yet; at any time of day, and before the others
 	bool again; // by ourselves: the next cycle is due at once, and waits for its turn and its window as any other
 	bool compare; // with `asked`: and it is to compare everything
+	char unknown_why[ERR_TEXT_MAX]; // the next start would not know it: its configuration was removed, and cannot be written anew; "" when it would
+	char displaced[DISKS_MAX][ERR_TEXT_MAX]; // the path of the image leads to another, or nowhere; "" when it leads to it
 	enum protection_state state;
 	uint64_t commit_asked_ns;  // since when it is in STATE_COMMITTING, if it is
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
@@ -217,6 +220,9 @@ bool holes_stopped(struct protection *p); // the export has stopped. False: the 
 typedef void protection_edit(struct protection_config *config, const void *with); // changes that, and nothing else
 // Makes the change durable, and then its own: with `saving` held, and without `lock`, since the state directory may not answer.
 int protection_change(struct protection *p, protection_edit *edit, const void *with, struct err *err);
+// Writes the configuration anew where it was removed while it runs: all of it is in memory, and without it the next start would serve no disk of this protection.
+// False: it is not there, and cannot be written. Waits for the state directory. Any thread.
+bool protection_keep_config(struct protection *p);
 void protection_wait_unused(struct protection *p);
 // protection_cycle.c; cycle thread
 void protection_cycle_once(struct protection *p);

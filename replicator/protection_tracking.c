@@ -191,6 +191,15 @@ static int load_disk(struct protection *p, unsigned disk, bool is_new, struct er
 	return 0;
 }
 
+// With the disk's lock held, or before anybody else is there.
+static void note_number(struct protection *p, unsigned disk)
+{
+	struct env_stat st = {.number = 0};
+	char name[STATE_NAME_SIZE];
+	state_name(p, disk, name);
+	p->tracking[disk].number = env_stat(p->place.state, name, &st) == 0 ? st.number : 0;
+}
+
 static int open_disk(struct protection *p, unsigned disk, bool is_new, struct err *err)
 {
 	struct tracking *t = &p->tracking[disk];
@@ -209,6 +218,7 @@ static int open_disk(struct protection *p, unsigned disk, bool is_new, struct er
 	const struct state_run run = {.number = lease_use(p->place.lease), .note = &t->note};
 	rc = state_file_open_run(p->place.state, name, p->config.disk[disk].name, &p->position, &identity, dirty, &run, &t->file, &why);
 	if (rc == 0) {
+		note_number(p, disk);
 		export_set_marked(p->export, (uint16_t)disk, dirty);
 		lost_note_remove(p->place.env, p->place.run_dir, p->config.name, p->config.disk[disk].name);
 		return 0;
@@ -319,6 +329,7 @@ int tracking_grow(struct protection *p, unsigned disk, uint64_t size, struct err
 	if (t->lost)
 		return 0;
 	rc = state_file_grow(&t->file, p->place.state, name, size, &identity, err);
+	note_number(p, disk);
 	if (rc && state_file_broken(t->file)) // said now, and not when the next mark fails
 		(void)lose(p, disk, err->text);
 	return rc;
@@ -337,6 +348,7 @@ void tracking_ungrow(struct protection *p, unsigned disk, uint64_t old_size)
 		return;
 	if (rc == 0)
 		rc = state_file_ungrow(&t->file, p->place.state, name, old_size, &identity, &err);
+	note_number(p, disk);
 	if (rc) // a file of another size than its disk cannot take a clean stop
 		(void)lose(p, disk, err.text);
 }
@@ -355,6 +367,37 @@ static int save_disk(struct protection *p, unsigned disk, struct err *err)
 	struct image_identity identity;
 	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
 	return rc ? rc : state_file_save(p->tracking[disk].file, &p->position, &identity, export_dirty(p->export, (uint16_t)disk), err);
+}
+
+// 0: not to be looked for.
+static uint64_t number_of(struct tracking *t)
+{
+	if (atomic_load(&t->forsaken)) // T4
+		return 0;
+	LOCK_SCOPE(&t->lock);
+	return t->lost ? 0 : t->number;
+}
+
+static bool is_elsewhere(const struct protection *p, unsigned disk, uint64_t number)
+{
+	char name[STATE_NAME_SIZE];
+	struct env_stat st;
+	state_name(p, disk, name);
+	int rc = env_stat(p->place.state, name, &st);
+	return rc == 0 ? st.number != number : rc == -ENOENT || rc == -ENOTDIR; // what fails otherwise tells nothing
+}
+
+void tracking_look(struct protection *p)
+{
+	for (unsigned i = 0; i < p->config.disk_count; i++) {
+		struct tracking *t = &p->tracking[i];
+		uint64_t number = number_of(t);
+		if (number == 0 || !is_elsewhere(p, i, number) || atomic_load(&t->forsaken))
+			continue;
+		LOCK_SCOPE(&t->lock);
+		if (t->number == number) // else the disk has grown meanwhile
+			(void)lose(p, i, "its state file was removed, or another put in its place, while the replicator ran");
+	}
 }
 
 void tracking_abandon(struct protection *p)
@@ -385,6 +428,7 @@ void tracking_disown(const struct protection_place *place, const struct protecti
 int tracking_save(struct protection *p, struct err *err)
 {
 	int worst = 0;
+	tracking_look(p);
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		struct tracking *t = &p->tracking[i];
 		LOCK_SCOPE(&t->lock);

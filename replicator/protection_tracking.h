@@ -31,6 +31,7 @@ struct tracking { // of one disk
 	pthread_mutex_t lock; // over `file` and `lost`: the marker thread and the cycle thread use them. Taken before the protection's
 	struct state_file *file;
 	struct state_note note;
+	uint64_t number; // of the file (env_stat); 0: not known
 	bool lost;
 	_Atomic bool forsaken; // a commit does not return: the note stands, or is being written; `lost` follows with the lock
 	// Under the protection's lock:
@@ -68,8 +69,12 @@ void tracking_position(struct protection *p);
 int tracking_grow(struct protection *p, unsigned disk, uint64_t size, struct err *err);
 // The disk did not follow its state file: that is of `old_size` again, or tracking is lost.
 void tracking_ungrow(struct protection *p, unsigned disk, uint64_t old_size);
-// A clean stop; the export has stopped. A disk whose tracking is lost stays lost.
+// A clean stop; the export has stopped. A disk whose tracking is lost stays lost; it looks once more.
 int tracking_save(struct protection *p, struct err *err);
+
+// Whether the files are where they were: one whose name is gone, or leads to another file, is in no start's reach, and its disk's tracking is lost. Waits for the
+// state directory, without a lock. Any thread.
+void tracking_look(struct protection *p);
 
 // Nothing was served, or no more is, and the process goes on without it: each file says `clean`, or that tracking is lost. One that said `runs` would name this
 // run, whose lease is renewed (lease.h), and take for its own what others do from now on.

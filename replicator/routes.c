@@ -38,11 +38,31 @@ static json_t *starting_reason(const struct seat *seat, int64_t starting_ms)
 	return json_text(text);
 }
 
+// The newest point of one that does not run, as far as the state files told.
+static void set_point(const struct seat *seat, json_t *json)
+{
+	int64_t age_ns = clock_wall_ns() - seat->point.cut_wall_ns;
+	uint64_t age_ms = age_ns > 0 ? (uint64_t)age_ns / 1000000 : 0;
+	bool aged = seat->point.point && seat->point.cut_wall_ns;
+	(void)json_object_set_new(json, "point", seat->point.point ? json_count(seat->point.point) : json_null());
+	(void)json_object_set_new(json, "point_known", json_boolean(seat->point.known));
+	(void)json_object_set_new(json, "age_ms", aged ? json_count(age_ms) : json_null());
+	(void)json_object_set_new(json, "rpo_violated", json_boolean(!aged || age_ms > seat->config.rpo_ms));
+}
+
+// Null where none is made by itself, or one is under way.
+static json_t *retry_json(const struct seat *seat)
+{
+	uint64_t due_ns = restart_due_ns(&seat->restart), now_ns = clock_mono_ns();
+	return seat->starting || due_ns == UINT64_MAX ? json_null() : json_count((due_ns - min_u64(now_ns, due_ns)) / 1000000);
+}
+
 static json_t *seat_json(const struct seat *seat)
 {
 	if (seat->running)
 		return protection_json(seat->running);
 	int64_t starting_ms = seat->starting ? clock_mono_ms() - seat->starting_since_ms : 0;
+	bool starting = seat->starting && !(seat->trying && starting_ms < OPENS_MS); // a try that fails at once is no other state
 	const struct protection_config *config = &seat->config; // zeros where it could not be read
 	char uuid[UUID_TEXT_SIZE];
 	uuid_format(&config->uuid, uuid);
@@ -50,14 +70,17 @@ static json_t *seat_json(const struct seat *seat)
 	for (unsigned i = 0; i < config->disk_count; i++)
 		(void)json_array_append_new(disks, json_pack("{s:s, s:o}", "name", config->disk[i].name, "path",
 							     json_text(config->disk[i].path)));
-	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:b, s:n, s:n, s:n, s:n, s:n, s:n, s:i, s:{s:i, s:i}, s:s, s:o}",
+	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:n, s:n, s:n, s:n, s:i, s:{s:i, s:i}, s:s, s:o}",
 			 "name", config->name, "uuid", uuid, "site", config->site, "codec", protection_codec_name(config), "digest",
 			 digest_kind_name(config->digest.kind), "rpo_ms",
-			 json_count(config->rpo_ms), "points_keep", (int)config->points_keep, "state", seat->starting ? "starting" : "failed", "reason",
-			 seat->starting ? starting_reason(seat, starting_ms) : json_text(seat->reason), "connected", 0, "rpo_violated", 1, "sync_reason", "point", "age_ms", "progress",
+			 json_count(config->rpo_ms), "points_keep", (int)config->points_keep, "state", starting ? "starting" : "failed", "reason",
+			 starting ? starting_reason(seat, starting_ms) : json_text(seat->reason), "connected", 0, "sync_reason", "progress",
 			 "next_cut_in_ms", "last_cycle", "dirty_bytes", 0, "cycles", "started", 0, "committed", 0, "last_error", "",
 			 "disks", disks);
-	(void)json_object_set_new(json, "starting_ms", seat->starting ? json_integer(starting_ms) : json_null());
+	(void)json_object_set_new(json, "starting_ms", starting ? json_integer(starting_ms) : json_null());
+	(void)json_object_set_new(json, "retry_in_ms", retry_json(seat));
+	(void)json_object_set_new(json, "connect_failures", json_integer(0));
+	set_point(seat, json);
 	health_tell(json, false);
 	return json;
 }
@@ -117,7 +140,7 @@ static unsigned of_seat(struct agent *agent, const struct control_request *reque
 {
 	struct err err = {0};
 	LOCK_SCOPE(&agent->lock);
-	struct seat *seat = agent_find(agent, request->arg[0]);
+	struct seat *seat = handle == seat_show ? agent_find(agent, request->arg[0]) : agent_find_settled(agent, request->arg[0]);
 	if (!seat)
 		(void)no_seat(request->arg[0], &err);
 	bool leaves = seat && seat->leaving && handle != seat_show;

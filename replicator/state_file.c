@@ -130,15 +130,29 @@ enum sync_reason state_file_load(struct env_root *root, const char *name, const 
 	return reason;
 }
 
-uint64_t state_file_run(struct env_root *root, const char *name)
+static bool header_of(struct env_root *root, const char *name, struct state_header *ret_header)
 {
 	struct env_file *file = NULL;
-	struct state_header h = {0};
 	if (env_open(root, name, ENV_READ, &file))
-		return 0;
-	int slot = state_header_read(file, &h);
+		return false;
+	int slot = state_header_read(file, ret_header);
 	env_close(file);
-	return slot >= 0 ? h.run : 0;
+	return slot >= 0;
+}
+
+uint64_t state_file_run(struct env_root *root, const char *name)
+{
+	struct state_header h;
+	return header_of(root, name, &h) ? h.run : 0;
+}
+
+bool state_file_told(struct env_root *root, const char *name, struct state_position *ret_position)
+{
+	struct state_header h;
+	bool read = header_of(root, name, &h);
+	if (read)
+		*ret_position = h.position;
+	return read;
 }
 
 bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place)

@@ -65,6 +65,8 @@ enum sync_reason state_file_load(struct env_root *root, const char *name, const 
 				 struct dirty *dirty, struct state_position *ret_position);
 // The number of the run that made a file which says `runs` (lease.h); 0 where it cannot be read.
 uint64_t state_file_run(struct env_root *root, const char *name);
+// What a file says of the receiver, whatever it is worth for its disk; false where it cannot be read.
+bool state_file_told(struct env_root *root, const char *name, struct state_position *ret_position);
 // Of a file that state_file_load() took: false where it is another than the note says, one that was brought back from a copy.
 bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place);
 

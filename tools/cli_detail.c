@@ -31,7 +31,9 @@ static void print_state(const json_t *object, const char *side)
 			     show_duration_of(object, "rpo_ms").text, show_flag_of(object, "rpo_violated") ? "VIOLATED" : "kept",
 			     missing[0] ? ": " : "", missing);
 	else
-		(void)printf(FIELD "none yet; the RPO is %s\n", "newest point", show_duration_of(object, "rpo_ms").text);
+		(void)printf(FIELD "%s%s; the RPO is %s\n", "newest point",
+			     show_has(object, "point") ? show_integer_of(object, "point").text : json_is_false(json_object_get(object, "point_known")) ? "not known" : "none yet",
+			     show_has(object, "point") ? ", of an age that is not known" : "", show_duration_of(object, "rpo_ms").text);
 }
 
 // The note of it: what is cut and kept by time is off by as much.

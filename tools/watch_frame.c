@@ -97,6 +97,8 @@ static void add_age(const struct frame *frame, struct line *line, const struct i
 		(void)snprintf(text, sizeof(text), "starts for %.20s", show_duration_of(item->json, "starting_ms").text);
 	else if (show_has(item->json, "age_ms"))
 		(void)snprintf(text, sizeof(text), "%.20s", show_duration_of(item->json, "age_ms").text);
+	else if (json_is_false(json_object_get(item->json, "point_known")))
+		(void)snprintf(text, sizeof(text), "not known");
 	enum health age = item->urgency > 1 ? HEALTH_CRITICAL : HEALTH_OK;
 	style(frame, line, colour_of(age));
 	line_bar(line, BAR_CELLS, item->urgency, frame->view->blocks);

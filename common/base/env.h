@@ -38,6 +38,7 @@ struct env_stat {
 	uint64_t size;
 	uint64_t allocated; // bytes on disk
 	int64_t changed_ns; // its content, last, since 1970, UTC; 0: not known
+	uint64_t number;    // of the file: no other of its file system has it while this one is there or open
 };
 
 struct env_ops {

@@ -297,7 +297,7 @@ static int posix_stat(struct env_root *root, const char *name, struct env_stat *
 		return -errno;
 	*ret_stat = (struct env_stat){
 		.is_dir = S_ISDIR(st.st_mode), .size = (uint64_t)st.st_size, .allocated = (uint64_t)st.st_blocks * SECTOR_SIZE,
-		.changed_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec};
+		.changed_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec, .number = st.st_ino};
 	return 0;
 }
 

@@ -191,6 +191,16 @@ static void judge_disks(const json_t *protection, struct verdict *verdict)
 	}
 }
 
+// Guests go on, and what they write is gone with the process.
+static void judge_places(const json_t *protection, struct verdict *verdict)
+{
+	const json_t *disk;
+	size_t i;
+	json_array_foreach(json_object_get(protection, "disks"), i, disk)
+		if (text_of(disk, "displaced")[0])
+			say(verdict, HEALTH_CRITICAL, "disk %s: %.500s", text_of(disk, "name"), text_of(disk, "displaced"));
+}
+
 static void judge_source(const json_t *protection, struct verdict *verdict)
 {
 	static const char *const bad[] = {"failed", "version-mismatch"};
@@ -199,6 +209,7 @@ static void judge_source(const json_t *protection, struct verdict *verdict)
 	if (one_of(state, bad, COUNT(bad)))
 		say(verdict, HEALTH_CRITICAL, "%s: %.480s", state, reason);
 	judge_disks(protection, verdict);
+	judge_places(protection, verdict);
 	if (one_of(state, poor, COUNT(poor)))
 		say(verdict, HEALTH_WARNING, "%s%s%.480s", state, *reason ? ": " : "", reason);
 	if (has(protection, "needs_sync"))
@@ -250,7 +261,7 @@ enum health health_judge(const json_t *protection, bool target, struct health_li
 		judge_target(protection, &verdict);
 	else
 		judge_source(protection, &verdict);
-	if (!has(protection, target ? "last_point" : "age_ms"))
+	if (!has(protection, target ? "last_point" : "age_ms") && !has(protection, "point") && !json_is_false(json_object_get(protection, "point_known")))
 		say(&verdict, HEALTH_WARNING, "there is no point yet");
 	if (*reason)
 		say(&verdict, HEALTH_WARNING, "%.480s", reason);

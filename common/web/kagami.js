@@ -266,7 +266,7 @@ function row(p) {
 	head.dataset.key = p.name;
 	head.setAttribute("aria-expanded", String(view.open.has(p.name)));
 	const starts = p.starting_ms !== undefined && p.starting_ms !== null; // what it has is not known yet
-	const text = starts ? `starts for ${duration(p.starting_ms)}` : p.age_ms === null ? "no point yet" : part < 0 ? `${duration(p.age_ms)} old` : `${duration(p.age_ms)} of ${duration(p.rpo_ms)}`;
+	const text = starts ? `starts for ${duration(p.starting_ms)}` : p.age_ms === null ? p.point_known === false ? "point not known" : "no point yet" : part < 0 ? `${duration(p.age_ms)} old` : `${duration(p.age_ms)} of ${duration(p.rpo_ms)}`;
 	age.append(make("span", "", text), track(part, part > 1 ? "critical" : "", `age of ${p.name} against its RPO`));
 	const last = p.last_cycle ? `${duration(p.last_cycle.duration_ms)}, ${size(p.last_cycle.wire_bytes)} sent` : view.receiver ? `${p.points} point${p.points === 1 ? "" : "s"}, ${size(p.stored_bytes)}` : "no cycle yet";
 	const due = p.next_cut_in_ms !== undefined && p.next_cut_in_ms !== null ? `cut in ${duration(p.next_cut_in_ms)}` : "";

@@ -189,7 +189,7 @@ int sim_stat(struct env_root *root, const char *name, struct env_stat *ret_stat)
 		return rc;
 	bool dir = inode_get(sim, at.ino)->is_dir;
 	uint64_t size = dir ? 0 : data_size(sim, at.ino);
-	*ret_stat = (struct env_stat){.is_dir = dir, .size = size, .allocated = data_allocated(sim, at.ino)};
+	*ret_stat = (struct env_stat){.is_dir = dir, .size = size, .allocated = data_allocated(sim, at.ino), .number = at.ino};
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The agent beside an image that hangs: whatever fails, whoever asked for it has an answer, and a way to close within bounds.
-#include "replicator/agent.h"
+#include "replicator/agent_private.h"
 
 #include "base/log.h"
 #include "replicator/protection_config.h"
@@ -168,11 +168,84 @@ static void a_start_that_fails_early_is_closed_likewise(void **state)
 	agent_close(agent);
 }
 
+// ---- one that cannot start
+
+static void try_again(struct agent *agent)
+{
+	(void)pthread_mutex_lock(&agent->lock);
+	(void)agent_restart_due(agent, UINT64_MAX - 1); // all are due
+	(void)pthread_mutex_unlock(&agent->lock);
+	agent_wait_started(agent, HANGS_S);
+}
+
+static bool runs(struct agent *agent)
+{
+	(void)pthread_mutex_lock(&agent->lock);
+	bool running = agent->seat[0]->running != NULL;
+	(void)pthread_mutex_unlock(&agent->lock);
+	return running;
+}
+
+static unsigned times_told(const struct fixture *f, const char *text)
+{
+	char *data = NULL;
+	size_t len = 0;
+	unsigned count = 0;
+	assert_int_equal(env_read_file(f->temp.root, "state/events.jsonl", 1 << 20, &data, &len), 0);
+	for (const char *at = data; (at = strstr(at, text)); at++)
+		count++;
+	free(data);
+	return count;
+}
+
+static void protection_whose_image_is_missing_is_tried_again_and_told_once(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	assert_int_equal(env_rename(f->temp.root, "image.raw", "image.moved"), 0);
+	assert_int_equal(open_agent(f, &agent), 0);
+	for (int i = 0; i < TRIES; i++) {
+		assert_false(runs(agent));
+		(void)pthread_mutex_lock(&agent->lock);
+		assert_non_null(strstr(agent->seat[0]->reason, "image.raw: No such file or directory: put it back; it is tried again by itself, or at once with `kagami resume vm1`"));
+		assert_false(agent->seat[0]->point.known); // it has no state file
+		(void)pthread_mutex_unlock(&agent->lock);
+		try_again(agent);
+	}
+	assert_int_equal(env_rename(f->temp.root, "image.moved", "image.raw"), 0);
+	for (int i = 0; i < TRIES && !runs(agent); i++)
+		try_again(agent);
+	assert_true(runs(agent));
+	agent_close(agent); // and all events are written
+	assert_int_equal(times_told(f, "does not start, and its disks are not served"), 1);
+	assert_int_equal(times_told(f, "has started after all"), 1);
+}
+
+static void protection_that_is_unprotected_is_not_tried_again(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	assert_int_equal(env_rename(f->temp.root, "image.raw", "image.moved"), 0);
+	assert_int_equal(open_agent(f, &agent), 0);
+	(void)pthread_mutex_lock(&agent->lock);
+	struct seat *seat = agent_find_settled(agent, "vm1");
+	assert_true(restart_due_ns(&seat->restart) != UINT64_MAX);
+	(void)snprintf(seat->config.name, NAME_SIZE, "vm1/protection.json/x"); // what cannot be removed
+	assert_true(agent_unprotect(agent, seat, &f->err) < 0);
+	assert_true(restart_due_ns(&seat->restart) == UINT64_MAX);
+	assert_true(agent_restart_due(agent, UINT64_MAX - 1) == UINT64_MAX);
+	assert_int_equal(agent->starting, 0);
+	(void)pthread_mutex_unlock(&agent->lock);
+	agent_close(agent);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_start_that_fails_late_is_closed_by_who_has_a_bound_for_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_start_that_fails_early_is_closed_likewise, setup, teardown),
+		cmocka_unit_test_setup_teardown(protection_whose_image_is_missing_is_tried_again_and_told_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(protection_that_is_unprotected_is_not_tried_again, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("agent", tests, NULL, NULL);
 }

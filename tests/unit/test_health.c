@@ -214,6 +214,33 @@ static void error_that_an_older_daemon_tells_is_critical(void **state)
 	json_decref(disk);
 }
 
+static void point_of_which_nothing_is_known_is_not_said_not_to_be(void **state)
+{
+	char why[HEALTH_WHY];
+	(void)state;
+	json_t *json = json_pack("{s:s, s:s, s:s, s:i, s:b, s:n, s:n}", "name", "vm", "state", "idle", "reason", "", "rpo_ms", 1000, "point_known", 1, "point", "age_ms");
+	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_WARNING);
+	assert_string_equal(why, "there is no point yet");
+	(void)json_object_set_new(json, "point_known", json_false());
+	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_OK);
+	(void)json_object_set_new(json, "point_known", json_true()); // there is one, and nothing says how old it is
+	(void)json_object_set_new(json, "point", json_integer(3));
+	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_OK);
+	json_decref(json);
+}
+
+static void image_without_its_name_is_critical(void **state)
+{
+	char why[HEALTH_WHY];
+	(void)state;
+	json_t *json = json_pack("{s:s, s:s, s:i, s:i, s:[{s:s, s:s}]}", "name", "vm", "state", "idle", "age_ms", 1, "rpo_ms", 1000, "disks", "name", "vda", "displaced", "");
+	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_OK);
+	(void)json_object_set_new(json_array_get(json_object_get(json, "disks"), 0), "displaced", json_string("its image is gone"));
+	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_CRITICAL);
+	assert_string_equal(why, "disk vda: its image is gone");
+	json_decref(json);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -225,6 +252,8 @@ int main(void)
 		cmocka_unit_test(next_point_is_not_known_before_a_cycle_has_shown_the_line),
 		cmocka_unit_test(cycle_under_way_is_judged_by_its_own_rate_once_that_has_settled),
 		cmocka_unit_test(budget_that_is_overdrawn_is_a_warning),
+		cmocka_unit_test(point_of_which_nothing_is_known_is_not_said_not_to_be),
+		cmocka_unit_test(image_without_its_name_is_critical),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

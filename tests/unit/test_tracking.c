@@ -2,6 +2,7 @@
 // What a protection's state files say at each moment that a kill may come: invariants T1 to T3 of protection_tracking.h.
 #include "replicator/lease.h"
 #include "replicator/lost_note.h"
+#include "replicator/protection_look.h"
 #include "replicator/protection_private.h"
 #include "tests/lib/twin.h"
 
@@ -570,6 +571,156 @@ static void files_that_are_a_step_apart_join_and_others_do_not(void **state)
 	}
 }
 
+// ---- removed under a running replicator
+
+static void state_path(char path[600])
+{
+	(void)snprintf(path, 600, "%s/protections/vm1/vda.state", temp.dir);
+}
+
+static void all_is_compared_by_the_next_start(void)
+{
+	struct err err = {0};
+	assert_true(p->tracking[0].lost);
+	assert_non_null(strstr(p->tracking[0].lost_why, "its state file was removed"));
+	assert_true(tracking_save(p, &err) < 0);
+	end();
+	(void)env_mkdir(temp.root, "protections");
+	(void)env_mkdir(temp.root, "protections/vm1");
+	assert_int_equal(begin(false, &err), 0);
+	assert_true(p->sync == SYNC_TRACKING_LOST || p->sync == SYNC_STATE_MISSING);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+}
+
+static void state_file_that_is_where_it_was_is_sound(void **state)
+{
+	struct err err = {0};
+	(void)state;
+	commit(5);
+	tracking_look(p);
+	assert_int_equal(tracking_grow(p, 0, 2 * SIZE, &err), 0); // another file of ours
+	tracking_look(p);
+	assert_false(p->tracking[0].lost);
+	tracking_ungrow(p, 0, SIZE);
+	assert_int_equal(tracking_save(p, &err), 0);
+	assert_false(p->tracking[0].lost);
+}
+
+static void state_file_that_was_removed_is_seen(void **state)
+{
+	char path[600];
+	(void)state;
+	state_path(path);
+	commit(5);
+	clear_all_but(3);
+	assert_int_equal(unlink(path), 0);
+	tracking_look(p);
+	all_is_compared_by_the_next_start();
+}
+
+static void state_directory_that_was_removed_is_seen_at_the_stop_at_the_latest(void **state)
+{
+	struct err err = {0};
+	(void)state;
+	commit(5);
+	clear_all_but(3);
+	assert_int_equal(env_remove_tree(temp.root, "protections"), 0);
+	assert_true(tracking_save(p, &err) < 0);
+	all_is_compared_by_the_next_start();
+}
+
+static void state_file_in_whose_place_another_was_put_is_seen(void **state)
+{
+	char path[600], kept[610];
+	(void)state;
+	state_path(path);
+	(void)snprintf(kept, sizeof(kept), "%s.kept", path);
+	commit(5);
+	clear_all_but(3);
+	assert_int_equal(rename(path, kept), 0);
+	struct env_file *file = NULL;
+	assert_int_equal(env_open(temp.root, "protections/vm1/vda.state", ENV_CREATE, &file), 0);
+	env_close(file);
+	tracking_look(p);
+	all_is_compared_by_the_next_start();
+}
+
+// What does not answer says nothing.
+static void state_file_that_cannot_be_looked_for_stays_as_it_is(void **state)
+{
+	(void)state;
+	commit(5);
+	p->tracking[0].number = 0;
+	tracking_look(p);
+	assert_false(p->tracking[0].lost);
+	atomic_store(&p->tracking[0].forsaken, true);
+	p->tracking[0].number = 1;
+	assert_int_equal(pthread_mutex_lock(&p->tracking[0].lock), 0);
+	tracking_look(p); // T4: it does not wait
+	(void)pthread_mutex_unlock(&p->tracking[0].lock);
+	assert_false(p->tracking[0].lost);
+	atomic_store(&p->tracking[0].forsaken, false);
+}
+
+static void configuration_that_was_removed_is_written_anew(void **state)
+{
+	struct err err = {0};
+	struct env_stat st;
+	struct protection_config *back = malloc(sizeof(*back));
+	(void)state;
+	assert_non_null(back);
+	(void)pthread_mutex_init(&p->saving, NULL);
+	(void)snprintf(p->config.site, NAME_SIZE, "dr");
+	(void)snprintf(p->config.disk[0].path, sizeof(p->config.disk[0].path), "%s", image_path);
+	p->config.rpo_ms = p->config.settings.rpo_ms = 15000;
+	p->config.settings.objective_ppm = OBJECTIVE_PPM_DEFAULT;
+	p->config.points_keep = 7;
+	p->config.codec = CODEC_ZSTD;
+	p->config.digest.kind = DIGEST_XXH3;
+	p->config.compare = true;
+	assert_int_equal(env_remove_tree(temp.root, "protections"), 0);
+	assert_true(protection_keep_config(p));
+	assert_int_equal(protection_config_load(temp.root, "vm1", back, &err), 0);
+	assert_true(back->points_keep == 7 && back->compare && uuid_equal(&back->uuid, &p->config.uuid));
+
+	assert_int_equal(env_remove_tree(temp.root, "protections"), 0);
+	struct env_file *file = NULL;
+	assert_int_equal(env_open(temp.root, "protections", ENV_CREATE, &file), 0); // in the way
+	env_close(file);
+	assert_false(protection_keep_config(p));
+	assert_true(p->unknown_why[0] != 0);
+	assert_int_equal(env_unlink(temp.root, "protections"), 0);
+	assert_true(protection_keep_config(p));
+	assert_string_equal(p->unknown_why, "");
+	assert_int_equal(env_stat(temp.root, "protections/vm1/protection.json", &st), 0);
+	(void)pthread_mutex_destroy(&p->saving);
+	free(back);
+}
+
+static void image_that_is_not_where_it_was_is_told(void **state)
+{
+	char other[600];
+	(void)state;
+	(void)pthread_mutex_init(&p->saving, NULL);
+	(void)snprintf(p->config.disk[0].path, sizeof(p->config.disk[0].path), "%s", image_path);
+	protection_look(p);
+	assert_string_equal(p->displaced[0], "");
+	(void)snprintf(other, sizeof(other), "%s.moved", image_path);
+	assert_int_equal(rename(image_path, other), 0);
+	protection_look(p);
+	assert_non_null(strstr(p->displaced[0], "was removed, or moved away, while it is served, and guests write to the one that has another name now: move that back"));
+	image_make();
+	protection_look(p);
+	assert_non_null(strstr(p->displaced[0], "was replaced by another file while it is served, and"));
+	assert_int_equal(rename(other, image_path), 0);
+	protection_look(p);
+	assert_string_equal(p->displaced[0], "");
+	assert_int_equal(unlink(image_path), 0);
+	protection_look(p);
+	assert_non_null(strstr(p->displaced[0], "guests write to a file that has no name any more, and is gone when the replicator stops. Copy it out before, its guest shut down (nbdcopy 'nbd+unix:///vda?socket="));
+	(void)pthread_mutex_destroy(&p->saving);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -589,6 +740,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(start_after_a_kill_compares_what_is_on_the_disk_and_not_the_cache, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(start_that_came_to_nothing_leaves_a_file_that_says_so, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(change_after_the_lease_of_a_run_that_died_is_anothers, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(state_file_that_is_where_it_was_is_sound, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(state_file_that_was_removed_is_seen, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(state_directory_that_was_removed_is_seen_at_the_stop_at_the_latest, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(state_file_in_whose_place_another_was_put_is_seen, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(state_file_that_cannot_be_looked_for_stays_as_it_is, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(configuration_that_was_removed_is_written_anew, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(image_that_is_not_where_it_was_is_told, set_up, tear_down),
 		cmocka_unit_test(files_that_are_a_step_apart_join_and_others_do_not),
 	};
 	return cmocka_run_group_tests_name("tracking", tests, NULL, NULL);
