@@ -21,9 +21,10 @@ wait_for 30 has_point vm1
 # What is written to the file beneath, or by another loop device over it, would not be tracked.
 refuses 'in use by another agent or program' kagami protect vm2 vda="$file" --to dr --rpo 1h
 second=$(losetup --show -f "$file")
-at_end "losetup -d $second"
+at_end 'losetup -d $second'
 refuses 'the file under the loop device .* is an image in use' kagami protect vm2 vda="$second" --to dr --rpo 1h
 losetup -d "$second"
+second= # by now its name may be another's
 
 image=$device
 price() { is "what a death of the host would cost" "$(at_source GET /v1/protections/vm1 | jq .crash_price.reread_bytes)" $((32 << 20)); }
