@@ -53,14 +53,18 @@ static bool open_file(int fd, const char *path, int flags, int *ret_fd)
 	return true;
 }
 
-int device_file_open(int fd)
+int device_file_open(int fd, bool *ret_part)
 {
+	struct loop_info64 info;
 	struct device_stack stack;
 	struct stat st;
 	int file;
 	if (fstat(fd, &st) < 0 || !S_ISBLK(st.st_mode) || !device_stack_read("/sys", st.st_rdev, &stack) || !stack.file[0])
 		return -1;
-	return open_file(fd, stack.file, O_RDONLY | O_NONBLOCK | O_NOCTTY, &file) ? file : -1;
+	if (!open_file(fd, stack.file, O_RDONLY | O_NONBLOCK | O_NOCTTY, &file))
+		return -1;
+	*ret_part = ioctl(fd, LOOP_GET_STATUS64, &info) == 0 && (info.lo_offset || info.lo_sizelimit);
+	return file;
 }
 
 bool device_watch_open(int fd, struct device_watch *ret_watch)

@@ -26,8 +26,8 @@ bool disk_errors_add(struct disk_errors *errors, enum disk_fault fault, int res,
 {
 	struct disk_error *last = &errors->kind[fault];
 	bool fails = failed && !atomic_load_explicit(&errors->failed, memory_order_relaxed);
-	atomic_fetch_add_explicit(&errors->count, 1, memory_order_relaxed);
 	atomic_store_explicit(&errors->last_ns, now_ns, memory_order_relaxed);
+	atomic_fetch_add_explicit(&errors->count, 1, memory_order_release); // who sees it sees when
 	if (!fails && !is_news(last, res, now_ns))
 		return false;
 	*last = (struct disk_error){.res = res, .told_ns = now_ns};

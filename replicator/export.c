@@ -462,8 +462,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.zeroes = atomic_load_explicit(&from->zeroes, memory_order_relaxed),
 		.read_bytes = atomic_load_explicit(&from->read_bytes, memory_order_relaxed),
 		.written_bytes = atomic_load_explicit(&from->written_bytes, memory_order_relaxed),
-		.errors = atomic_load_explicit(&seen->errors.count, memory_order_relaxed),
-		.error_ago_ns = clock_mono_ns() - atomic_load_explicit(&seen->errors.last_ns, memory_order_relaxed),
+		.errors = atomic_load_explicit(&seen->errors.count, memory_order_acquire),
 		.failed = atomic_load_explicit(&seen->errors.failed, memory_order_relaxed),
 		.clients = atomic_load_explicit(&export->attached[disk], memory_order_relaxed),
 		.dirty_bytes = atomic_load_explicit(&seen->dirty_bytes, memory_order_relaxed),
@@ -475,6 +474,8 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.tracking_lost = atomic_load_explicit(&seen->lost, memory_order_acquire),
 		.preserved_bytes = atomic_load_explicit(&seen->preserved_bytes, memory_order_relaxed),
 	};
+	uint64_t last_ns = atomic_load_explicit(&seen->errors.last_ns, memory_order_relaxed), now_ns = clock_mono_ns();
+	ret_stats->error_ago_ns = now_ns > last_ns ? now_ns - last_ns : 0; // there may have been another since
 	disk_errors_text(&seen->errors, ret_stats->error);
 	if (ret_stats->tracking_lost)
 		memcpy(ret_stats->tracking_error, seen->lost_error, sizeof(ret_stats->tracking_error));

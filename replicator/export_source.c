@@ -171,7 +171,7 @@ void export_cut_stats(struct export *export, struct export_cut_stats *ret_stats)
 					       .given_up = atomic_load_explicit(&holds->given_up, memory_order_relaxed)};
 	ret_stats->overtaken = atomic_load(&export->overtaken.count);
 	if (ret_stats->overtaken)
-		overtaken_text((enum group_loss)atomic_load(&export->overtaken.loss), atomic_load(&export->overtaken.error), ret_stats->overtaken_why);
+		overtaken_why(&export->overtaken, ret_stats->overtaken_why);
 	for (unsigned i = 0; i < EXPORT_CUT_BUCKETS; i++)
 		ret_stats->bucket[i] = atomic_load_explicit(&holds->bucket[i], memory_order_relaxed);
 }

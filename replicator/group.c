@@ -420,7 +420,11 @@ int group_grow(struct group *group, uint16_t disk, uint64_t size)
 {
 	if (group->set != SET_NONE || group->cut || group->fetches || group->keeps)
 		return -EBUSY;
-	return volume_grow(&group->volume[disk], size);
+	struct volume *volume = &group->volume[disk];
+	int code = volume_grow(volume, size);
+	if (code == 0)
+		intent_resume(group, volume);
+	return code;
 }
 
 uint64_t group_served(const struct group *group)

@@ -67,15 +67,16 @@ static int take_locks(struct image *image, struct err *err)
 	return 0;
 }
 
-// What lies in the image of another disk is written past the tracking of that.
+// What lies in the image of another disk is written past the tracking of that. Devices of which each shows a part of a file are disks beside each other.
 static int lock_beneath(struct image *image, struct err *err)
 {
-	int file = image->block_device ? device_file_open(image->fd) : -1;
+	bool part = false;
+	int file = image->block_device ? device_file_open(image->fd, &part) : -1;
 	if (file < 0)
 		return 0;
-	if (flock(file, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
+	if (flock(file, (part ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
 		(void)close(file);
-		return err_set(err, -EBUSY, "the file under the loop device %s is an image in use by another agent or program: protect one of the two, not both", image->path);
+		return err_set(err, -EBUSY, "the file under the loop device %s is in use by another agent or program, or as another disk: protect one of the two, not both", image->path);
 	}
 	image->beneath = file;
 	return 0;

@@ -303,6 +303,11 @@ static bool admit_again(struct group *group, struct volume *volume)
 	return map->waiting != NULL;
 }
 
+void intent_resume(struct group *group, struct volume *volume)
+{
+	(void)admit_again(group, volume);
+}
+
 void intent_lose(struct intent *intent, uint16_t disk)
 {
 	struct volume *volume = &intent->group->volume[disk];

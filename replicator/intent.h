@@ -84,6 +84,8 @@ void intent_enable(struct intent *intent, struct group *group, void (*wanted)(st
 void intent_set_marked(struct intent *intent, struct volume *volume, uint64_t region);
 // These regions are holes of the image, and nothing that fills them is under way: nothing was written to them since. They lose no mark.
 void intent_emptied(struct intent_map *map, uint64_t first, uint64_t count);
+// Marks were set by intent_set_marked() while requests may have waited for them: those go on.
+void intent_resume(struct group *group, struct volume *volume);
 // The slow way of intent_ask().
 bool intent_wait(struct intent *intent, struct volume_request *request, uint64_t first, uint64_t last);
 

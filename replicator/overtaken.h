@@ -17,13 +17,13 @@ enum { OVERTAKEN_TEXT_SIZE = 256 };
 
 struct overtaken {
 	_Atomic uint64_t count;	 // any thread
-	_Atomic int loss, error; // of the newest
+	_Atomic uint64_t newest; // its loss, and below it the error's number
 	uint64_t event_ns;	 // the loop's: when an event told of one; 0: none did
 };
 
 // By the loop.
 void overtaken_note(struct overtaken *overtaken, const char *protection, enum group_loss loss, int res, uint64_t now_ns);
-// Any thread: why the newest was, and what helps.
-void overtaken_text(enum group_loss loss, int res, char text[OVERTAKEN_TEXT_SIZE]);
+// Any thread: why the newest was, and what helps; of one that was noted.
+void overtaken_why(struct overtaken *overtaken, char text[OVERTAKEN_TEXT_SIZE]);
 
 #endif

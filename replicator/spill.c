@@ -19,6 +19,8 @@ void spill_init(struct spill *spill, struct aio_backend *backend, uint64_t bytes
 uint64_t spill_bytes_most(uint64_t most, uint64_t size, uint64_t free, uint64_t taken)
 {
 	uint64_t reserve = min_u64(SPILL_RESERVE, size / 8), left = free + taken;
+	if (!size) // it does not tell
+		return most;
 	return left > reserve ? min_u64(most, left - reserve) : 0;
 }
 

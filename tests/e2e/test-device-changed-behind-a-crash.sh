@@ -22,7 +22,7 @@ wait_for 30 has_point vm1
 refuses 'in use by another agent or program' kagami protect vm2 vda="$file" --to dr --rpo 1h
 second=$(losetup --show -f "$file")
 at_end 'losetup -d $second'
-refuses 'the file under the loop device .* is an image in use' kagami protect vm2 vda="$second" --to dr --rpo 1h
+refuses 'the file under the loop device .* is in use' kagami protect vm2 vda="$second" --to dr --rpo 1h
 losetup -d "$second"
 second= # by now its name may be another's
 

@@ -897,6 +897,7 @@ static void spill_file_leaves_room_to_the_state_files(void **unused)
 	assert_int_equal(spill_bytes_most(gib, 100 * gib, 0, 0), 0);
 	assert_int_equal(spill_bytes_most(gib, 40 * mib, 40 * mib, 0), 35 * mib);
 	assert_int_equal(spill_bytes_most(8 * mib, 40 * mib, 40 * mib, 0), 8 * mib);
+	assert_int_equal(spill_bytes_most(gib, 0, 0, 0), gib); // it does not tell
 }
 
 static void cut_is_given_up_and_the_guest_is_not_when_the_spill_file_hangs(void **unused)
@@ -1497,6 +1498,25 @@ static void submit_at(struct world *w, struct volume_request *r, enum volume_com
 	volume_submit(&w->group.volume[1], r);
 }
 
+// The region of the old end is marked by the growth: who had asked for that mark would wait for a commit that nobody makes.
+static void write_that_waits_for_a_mark_goes_on_when_the_disk_grows(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(1 << 20);
+	struct volume_request tail, other;
+	unsigned before = answers;
+	submit_at(w, &tail, VOLUME_WRITE, 4 * REGION_SIZE, PIECE_SIZE);
+	submit_at(w, &other, VOLUME_WRITE, 0, PIECE_SIZE); // a region that has no mark even so
+	assert_true(w->marks_wanted && w->fake[1].count == 0);
+	w->durable[1][4] = true; // the state file grew first (B6)
+	assert_int_equal(group_grow(&w->group, 1, 6 * REGION_SIZE), 0);
+	fake_aio_drain(&w->fake[1], dice);
+	assert_int_equal(answers, before + 1);
+	world_drain(w);
+	assert_int_equal(answers, before + 2);
+	world_free(w);
+}
+
 // H2: what a guest makes a hole as a whole is not read again, and nothing else is believed: not what it wrote since, nor while anything was on its way.
 static void what_a_guest_emptied_as_a_whole_is_a_hole_again(void **unused)
 {
@@ -1630,6 +1650,7 @@ int main(void)
 		cmocka_unit_test(disk_that_grew_is_dirty_and_marked_where_it_is_new),
 		cmocka_unit_test(marks_of_a_disk_that_grows_are_all_in_its_state_file),
 		cmocka_unit_test(what_was_settled_is_dirty_again_when_the_cycle_comes_to_nothing),
+		cmocka_unit_test(write_that_waits_for_a_mark_goes_on_when_the_disk_grows),
 		cmocka_unit_test(what_a_guest_emptied_as_a_whole_is_a_hole_again),
 		cmocka_unit_test(holes_that_were_told_are_dirty_again_when_the_cycle_comes_to_nothing),
 		cmocka_unit_test(memory_of_tracking_is_at_most_64_mib_a_tib),
