@@ -128,7 +128,8 @@ static uint64_t spill_most(const struct export *export)
 	struct stat st;
 	if (!export->spill.path || fstatvfs(export->spill.fd, &fs) || fstat(export->spill.fd, &st))
 		return export->spill_most;
-	return spill_bytes_most(export->spill_most, fs.f_blocks * fs.f_frsize, fs.f_bavail * fs.f_frsize, (uint64_t)st.st_blocks * 512);
+	return spill_bytes_most(export->spill_most, fs.f_blocks * fs.f_frsize, fs.f_bavail * fs.f_frsize, (uint64_t)st.st_blocks * 512,
+				roll_count(export->roll));
 }
 
 static int failed_disk(struct export *export, int code, struct err *err)

@@ -39,6 +39,17 @@ void roll_ended(struct roll_entry *entry)
 	roll->moves++;
 }
 
+unsigned roll_count(struct roll *roll)
+{
+	unsigned count = 0;
+	if (!roll)
+		return 1;
+	LOCK_SCOPE(&roll->lock);
+	for (const struct roll_entry *entry = roll->first; entry; entry = entry->next)
+		count++;
+	return count;
+}
+
 void roll_move(struct roll *roll)
 {
 	if (!roll)

@@ -32,6 +32,7 @@ struct roll {
 void roll_enter(struct roll *roll, struct roll_entry *entry);
 void roll_leave(struct roll_entry *entry); // one that never entered, too
 void roll_ended(struct roll_entry *entry); // the guest was served to the end, and its images were synced as far as they could be
+unsigned roll_count(struct roll *roll); // of those that were not closed; NULL counts as one
 // A step of the stop was done. Takes NULL.
 void roll_move(struct roll *roll);
 uint64_t roll_moves(struct roll *roll); // how many there were

@@ -16,12 +16,12 @@ void spill_init(struct spill *spill, struct aio_backend *backend, uint64_t bytes
 	spill->short_of_end = &spill->short_of;
 }
 
-uint64_t spill_bytes_most(uint64_t most, uint64_t size, uint64_t free, uint64_t taken)
+uint64_t spill_bytes_most(uint64_t most, uint64_t size, uint64_t free, uint64_t taken, unsigned files)
 {
-	uint64_t reserve = min_u64(SPILL_RESERVE, size / 8), left = free + taken;
+	uint64_t reserve = min_u64(SPILL_RESERVE, size / 8);
 	if (!size) // it does not tell
 		return most;
-	return left > reserve ? min_u64(most, left - reserve) : 0;
+	return min_u64(most, taken + (free > reserve ? (free - reserve) / (files ? files : 1) : 0));
 }
 
 enum spill_room spill_room(struct spill *spill)

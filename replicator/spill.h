@@ -36,9 +36,9 @@ struct spill {
 enum spill_room { SPILL_ROOM, SPILL_WAIT, SPILL_FULL };
 
 void spill_init(struct spill *spill, struct aio_backend *backend, uint64_t bytes_max);
-// How much of `most` bytes the file may take on a file system of `size` bytes with `free` of them left, of which it has `taken` already: it leaves 64 MiB, or an
-// eighth where that is less, to others.
-uint64_t spill_bytes_most(uint64_t most, uint64_t size, uint64_t free, uint64_t taken);
+// How much of `most` bytes the file may take on a file system of `size` bytes, beside what it has `taken` already: its part of what is `free`, of which 64 MiB, or an
+// eighth of the file system where that is less, are left to others. `files`: how many such files there may be.
+uint64_t spill_bytes_most(uint64_t most, uint64_t size, uint64_t free, uint64_t taken, unsigned files);
 enum spill_room spill_room(struct spill *spill);
 void spill_wait(struct spill *spill, struct volume_request *request); // for SPILL_WAIT: woken with the next buffer that is free
 // Gives the block, just made, its place. SPILL_ROOM was answered.

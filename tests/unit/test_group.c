@@ -890,14 +890,16 @@ static void spill_file_leaves_room_to_the_state_files(void **unused)
 {
 	(void)unused;
 	const uint64_t mib = 1 << 20, gib = 1 << 30;
-	assert_int_equal(spill_bytes_most(gib, 100 * gib, 50 * gib, 0), gib);
-	assert_int_equal(spill_bytes_most(gib, 100 * gib, gib, 0), gib - 64 * mib);
-	assert_int_equal(spill_bytes_most(gib, 100 * gib, gib / 2, gib / 2), gib - 64 * mib); // what it has is its own
-	assert_int_equal(spill_bytes_most(gib, 100 * gib, 64 * mib, 0), 0);
-	assert_int_equal(spill_bytes_most(gib, 100 * gib, 0, 0), 0);
-	assert_int_equal(spill_bytes_most(gib, 40 * mib, 40 * mib, 0), 35 * mib);
-	assert_int_equal(spill_bytes_most(8 * mib, 40 * mib, 40 * mib, 0), 8 * mib);
-	assert_int_equal(spill_bytes_most(gib, 0, 0, 0), gib); // it does not tell
+	assert_int_equal(spill_bytes_most(gib, 100 * gib, 50 * gib, 0, 1), gib);
+	assert_int_equal(spill_bytes_most(gib, 100 * gib, gib, 0, 1), gib - 64 * mib);
+	assert_int_equal(spill_bytes_most(gib, 100 * gib, gib / 2, gib / 2, 1), gib - 64 * mib); // what it has is its own
+	assert_int_equal(spill_bytes_most(gib, 100 * gib, 64 * mib, 0, 1), 0);
+	assert_int_equal(spill_bytes_most(gib, 100 * gib, 0, 0, 1), 0);
+	assert_int_equal(spill_bytes_most(gib, 40 * mib, 40 * mib, 0, 1), 35 * mib);
+	assert_int_equal(spill_bytes_most(8 * mib, 40 * mib, 40 * mib, 0, 1), 8 * mib);
+	assert_int_equal(spill_bytes_most(gib, 0, 0, 0, 1), gib); // it does not tell
+	assert_int_equal(spill_bytes_most(gib, 100 * gib, gib, 0, 4), (gib - 64 * mib) / 4); // others have theirs
+	assert_int_equal(spill_bytes_most(gib, 100 * gib, 0, 5 * mib, 4), 5 * mib);
 }
 
 static void cut_is_given_up_and_the_guest_is_not_when_the_spill_file_hangs(void **unused)
