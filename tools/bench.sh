@@ -250,7 +250,7 @@ tracking_rounds() { # RW DEPTH FIRST: from this round on
 			round "$server" "$1" 4k "$2" >"$W/$server.$key"
 			cat "$W/$server.$key" >>"$W/$server.$key.all"
 		done
-		paste -d' ' "$W/tracked.$key" "$W/untracked.$key" | awk '{ printf "%.4f %.4f\n", $1 / $4, $3 / $6 }' >>"$W/$key.ratios.$3"
+		paste -d' ' "$W/tracked.$key" "$W/untracked.$key" | awk '{ printf "%.4f %.4f\n", $1 / $5, $3 / $7 }' >>"$W/$key.ratios.$3"
 	done
 }
 
