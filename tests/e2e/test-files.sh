@@ -78,7 +78,7 @@ clean
 is "an absolute link" "$(kagami files vm1 get /absolute -)" guest
 is "a link that goes up" "$(kagami files vm1 get /up -)" guest
 refuses '/store is a link to .*, which is not in this file system' kagami files vm1 get /store "$W/here/x"
-refuses 'there is no /magic' kagami files vm1 get /magic "$W/here/x"
+refuses '/magic is a link to .*, which is not in this file system' kagami files vm1 get /magic "$W/here/x"
 refuses 'fifo is no regular file' kagami files vm1 get /fifo "$W/here/x"
 refuses 'null is no regular file' kagami files vm1 get /null "$W/here/x"
 refuses 'is a directory: list what is in it with ls' kagami files vm1 get /dir "$W/here/x"
