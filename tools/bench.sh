@@ -14,7 +14,7 @@
 # them otherwise: read once through their servers, from a cold cache, as by a machine that reads its disk; and emptied by TRIM, as is a new disk.
 #
 # The client has one thread. How much of its time that was at work is shown, and what of it follows: the ceiling is what the client could ask for
-# were it at work all the time, at what an I/O costs it with kagami. No server can have more.
+# were it at work all the time, at what an I/O costs it with kagami.
 #
 # Prints tables, writes them with their commands to BENCH_TABLE (docs/benchmarks.md), and as JSON into BENCH_JSON where that is set.
 # BENCH_SECONDS (2) a round, BENCH_ROUNDS (5), BENCH_MB (256), BENCH_DIR (/var/tmp), BENCH_PARTS ("others tracking cycles"). About ten minutes
@@ -345,8 +345,8 @@ intro() {
 
 	Written by \`make bench\` ($rounds rounds of $seconds s, images of $size MiB) on $(date +%F), $(nproc) cores, Linux $(uname -r),
 	load $(cut -d' ' -f1 /proc/loadavg) at its start. The ratio is kagami to the faster of the other two.
-	Client: how much of the time its one thread was at work. Ceiling: the ratio were it at work all the time, at what an I/O costs it with kagami; no server
-	can have more. What they mean, and what the machine does to them: [performance.md](performance.md).
+	Client: how much of the time its one thread was at work. Ceiling: the ratio were it at work all the time, at what an I/O costs it with kagami.
+	What they mean, and what the machine does to them: [performance.md](performance.md).
 
 	    kagami-replicator                     (protected and idle: tracking on, no cycle under way)
 	    nbdkit -f -U SOCKET file IMAGE
