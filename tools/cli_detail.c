@@ -170,6 +170,16 @@ static void print_source_disk(const json_t *disk)
 }
 
 // What was the limit is told of a cycle that is under way: of one long ago it would send people looking for what is no more.
+static void print_next_try(const json_t *protection)
+{
+	if (!show_has(protection, "retry_in_ms"))
+		return;
+	(void)printf(FIELD "in %s", "next try", show_duration_of(protection, "retry_in_ms").text);
+	if (show_number_of(protection, "connect_failures"))
+		(void)printf(", after %s that failed since the newest point", show_integer_of(protection, "connect_failures").text);
+	(void)putchar('\n');
+}
+
 static void print_packing(const json_t *packing, bool under_way)
 {
 	if (!json_is_object(packing))
@@ -194,9 +204,7 @@ void cli_status_print_source(const json_t *protection)
 	print_objective(protection);
 	(void)printf(FIELD "%s, %s\n", "site", show_text_of(protection, "site"),
 		     show_flag_of(protection, "connected") ? "connected" : "NOT CONNECTED");
-	if (show_has(protection, "retry_in_ms"))
-		(void)printf(FIELD "in %s, after %s that failed since the newest point\n", "next try", show_duration_of(protection, "retry_in_ms").text,
-			     show_integer_of(protection, "connect_failures").text);
+	print_next_try(protection);
 	print_cycle_now(protection);
 	(void)printf(FIELD "%s\n", "dirty", show_size_of(protection, "dirty_bytes").text);
 	print_price(protection);
