@@ -169,7 +169,6 @@ static void print_source_disk(const json_t *disk)
 		(void)printf("    ! tracking is lost: %s\n", show_text_of(disk, "tracking_error"));
 }
 
-// What was the limit is told of a cycle that is under way: of one long ago it would send people looking for what is no more.
 static void print_next_try(const json_t *protection)
 {
 	if (!show_has(protection, "retry_in_ms"))
@@ -180,6 +179,7 @@ static void print_next_try(const json_t *protection)
 	(void)putchar('\n');
 }
 
+// What was the limit is told of a cycle that is under way: of one long ago it would send people looking for what is no more.
 static void print_packing(const json_t *packing, bool under_way)
 {
 	if (!json_is_object(packing))
