@@ -41,12 +41,11 @@ static bool does_count(int fd)
 }
 
 // The file of a loop device, if that path still is it: another may have the name by now, or here.
-static bool open_file(int fd, const char *path, int flags, int *ret_fd)
+static bool open_file(int fd, const char *path, int flags, struct loop_info64 *ret_info, int *ret_fd)
 {
-	struct loop_info64 info;
 	struct stat st;
 	AUTO_CLOSE int file = open(path, flags | O_CLOEXEC);
-	if (file < 0 || ioctl(fd, LOOP_GET_STATUS64, &info) < 0 || fstat(file, &st) < 0 || !S_ISREG(st.st_mode) || info.lo_inode != st.st_ino)
+	if (file < 0 || ioctl(fd, LOOP_GET_STATUS64, ret_info) < 0 || fstat(file, &st) < 0 || !S_ISREG(st.st_mode) || ret_info->lo_inode != st.st_ino)
 		return false;
 	*ret_fd = file;
 	file = -1;
@@ -61,19 +60,20 @@ int device_file_open(int fd, bool *ret_part)
 	int file;
 	if (fstat(fd, &st) < 0 || !S_ISBLK(st.st_mode) || !device_stack_read("/sys", st.st_rdev, &stack) || !stack.file[0])
 		return -1;
-	if (!open_file(fd, stack.file, O_RDONLY | O_NONBLOCK | O_NOCTTY, &file))
+	if (!open_file(fd, stack.file, O_RDONLY | O_NONBLOCK | O_NOCTTY, &info, &file))
 		return -1;
-	*ret_part = ioctl(fd, LOOP_GET_STATUS64, &info) == 0 && (info.lo_offset || info.lo_sizelimit);
+	*ret_part = info.lo_offset || info.lo_sizelimit;
 	return file;
 }
 
 bool device_watch_open(int fd, struct device_watch *ret_watch)
 {
 	struct device_stack stack;
+	struct loop_info64 info;
 	struct stat st;
 	*ret_watch = (struct device_watch){.stat_fd = -1, .file_fd = -1};
 	if (fstat(fd, &st) < 0 || !S_ISBLK(st.st_mode) || !does_count(fd) || ioctl(fd, BLKGETDISKSEQ, &ret_watch->sequence) < 0 ||
-	    !device_stack_read("/sys", st.st_rdev, &stack) || (stack.file[0] && !open_file(fd, stack.file, O_PATH, &ret_watch->file_fd)))
+	    !device_stack_read("/sys", st.st_rdev, &stack) || (stack.file[0] && !open_file(fd, stack.file, O_PATH, &info, &ret_watch->file_fd)))
 		return false;
 	ret_watch->layers = stack.layers;
 	ret_watch->stat_fd = open_of(fd, "stat");

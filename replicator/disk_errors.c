@@ -22,16 +22,16 @@ static bool is_news(const struct disk_error *last, int res, uint64_t now_ns)
 	return last->res == 0 || since_ns >= DISK_ERRORS_AGAIN_NS || (last->res != res && since_ns >= DISK_ERRORS_PAUSE_NS);
 }
 
-bool disk_errors_add(struct disk_errors *errors, enum disk_fault fault, int res, bool failed, uint64_t now_ns)
+enum disk_news disk_errors_add(struct disk_errors *errors, enum disk_fault fault, int res, bool failed, uint64_t now_ns)
 {
 	struct disk_error *last = &errors->kind[fault];
 	bool fails = failed && !atomic_load_explicit(&errors->failed, memory_order_relaxed);
 	atomic_store_explicit(&errors->last_ns, now_ns, memory_order_relaxed);
 	atomic_fetch_add_explicit(&errors->count, 1, memory_order_release); // who sees it sees when
 	if (!fails && !is_news(last, res, now_ns))
-		return false;
+		return DISK_NEWS_NONE;
 	*last = (struct disk_error){.res = res, .told_ns = now_ns};
-	return true;
+	return fails ? DISK_NEWS_FAILED : DISK_NEWS_ERROR;
 }
 
 static void say(struct err *err, const char *when, enum disk_fault fault, const char *path, uint64_t off, int res)

@@ -26,6 +26,12 @@ enum disk_fault {
 	FAULT_KINDS,
 };
 
+enum disk_news {
+	DISK_NEWS_NONE, // it is not to be told
+	DISK_NEWS_ERROR,
+	DISK_NEWS_FAILED, // it is what made the disk fail for good
+};
+
 struct disk_errors {
 	// Written by the export's thread, read by any.
 	_Atomic uint64_t count, last_ns;
@@ -41,8 +47,8 @@ struct disk_errors {
 
 void disk_errors_init(struct disk_errors *errors);
 void disk_errors_done(struct disk_errors *errors);
-// By the export's thread. Whether it is to be told, by disk_errors_show(). `failed`: by this one, or one before it, the disk failed for good.
-bool disk_errors_add(struct disk_errors *errors, enum disk_fault fault, int res, bool failed, uint64_t now_ns);
+// By the export's thread. What is to be told, by disk_errors_show(). `failed`: by this one, or one before it, the disk failed for good.
+enum disk_news disk_errors_add(struct disk_errors *errors, enum disk_fault fault, int res, bool failed, uint64_t now_ns);
 // By the export's thread, of one that is told: when and what. Takes the place of what is shown, but for why the disk failed.
 void disk_errors_show(struct disk_errors *errors, const char *when, enum disk_fault fault, const char *path, uint64_t off, int res, bool failed,
 		      struct err *ret_err);

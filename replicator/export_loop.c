@@ -143,14 +143,14 @@ void export_on_error(struct group *group, struct volume *volume, enum disk_fault
 	struct export *export = HOLDER(group, struct export, group);
 	uint16_t d = (uint16_t)(volume - group->volume);
 	struct disk_errors *errors = &export->disk[d].errors;
-	bool failed = volume->failed, fails = failed && !atomic_load(&errors->failed);
-	if (!disk_errors_add(errors, fault, res, failed, clock_mono_ns()))
+	enum disk_news news = disk_errors_add(errors, fault, res, volume->failed, clock_mono_ns());
+	if (news == DISK_NEWS_NONE)
 		return;
 	char when[WHEN_SIZE];
 	struct err err;
 	when_format(clock_wall_ns(), when);
-	disk_errors_show(errors, when, fault, export->image[d].path, off, res, failed, &err);
-	tell_error(export, d, fault, fails, err.text);
+	disk_errors_show(errors, when, fault, export->image[d].path, off, res, news == DISK_NEWS_FAILED, &err);
+	tell_error(export, d, fault, news == DISK_NEWS_FAILED, err.text);
 }
 
 static bool crowded(const struct group *group)
@@ -201,10 +201,8 @@ static void watch_spill(struct export *export)
 static void watch_losses(struct export *export)
 {
 	const struct group *group = &export->group;
-	if (group->losses == export->losses)
-		return;
-	export->losses = group->losses;
-	overtaken_note(&export->overtaken, export->protection, group->loss, group->loss_res, clock_mono_ns());
+	if (group->losses != atomic_load_explicit(&export->overtaken.count, memory_order_relaxed))
+		overtaken_note(&export->overtaken, export->protection, group->loss, group->loss_res, clock_mono_ns());
 }
 
 static void on_trim(struct ring_task *task)

@@ -109,7 +109,6 @@ struct export {
 	uint64_t commit_since_ns;
 	struct bound spilling; // until the next buffer comes back
 	uint64_t spill_ended;  // as it was then
-	uint64_t losses; // of the group, as they were told
 	struct bound sparing;  // until memory of preserved blocks is given back
 	struct ring_task trim; // some of it
 	struct __kernel_timespec again_time, grace_time;
