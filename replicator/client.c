@@ -215,7 +215,7 @@ static void client_free(struct client *client)
 	struct client_host *host = client->host;
 	if (client->handshake.state == NBD_TRANSMISSION)
 		atomic_fetch_sub(&host->attached[client->handshake.chosen], 1);
-	ring_unwatch(host->ring, client->fd, &client->watch);
+	ring_unwatch(host->ring, &client->watch);
 	host->ended(host, client);
 	inbox_done(&client->inbox);
 	client_pour_close(client);

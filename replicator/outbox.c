@@ -117,7 +117,7 @@ static void outbox_flush(struct outbox *outbox)
 	if (outbox->broken)
 		outbox_discard(outbox);
 	else if (outbox->blocked)
-		ring_watch_room(outbox->ring, outbox->fd, outbox->watch, true);
+		ring_watch_room(outbox->ring, outbox->watch, true);
 	else if (outbox->first)
 		ring_later(outbox->ring, &outbox->task);
 	outbox->drained(outbox); // may free it
@@ -128,6 +128,6 @@ void outbox_room(struct outbox *outbox)
 	if (!outbox->blocked)
 		return;
 	outbox->blocked = false;
-	ring_watch_room(outbox->ring, outbox->fd, outbox->watch, false);
+	ring_watch_room(outbox->ring, outbox->watch, false);
 	ring_later(outbox->ring, &outbox->task);
 }

@@ -11,13 +11,14 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
 struct ring_message ring_closed;
 
-enum { RING_ENTRIES = 512, RING_COMPLETIONS = 4096, RING_BUSY_TURNS = 8 };
+enum { RING_ENTRIES = 512, RING_COMPLETIONS = 4096, RING_BUSY_TURNS = 8, RING_SHORT_MS = 1 };
 
 int ring_open(struct ring *ring, struct err *err)
 {
@@ -150,28 +151,68 @@ static bool run_tasks(struct ring *ring)
 	return any;
 }
 
+// ---- sockets: each is in the epoll, or followed
+
 enum { WATCHED = EPOLLIN | EPOLLRDHUP };
+
+// What is there already is reported, too.
+static int epoll_do(struct ring *ring, int operation, struct ring_watch *watch)
+{
+	struct epoll_event event = {.events = WATCHED | EPOLLET | (watch->room ? EPOLLOUT : 0u), .data.ptr = watch};
+	return epoll_ctl(ring->epoll_fd, operation, watch->fd, &event) < 0 ? -errno : 0;
+}
+
+static unsigned followed_at(const struct ring *ring, const struct ring_watch *watch) // followed_count: it is not
+{
+	unsigned i = 0;
+	while (i < ring->followed_count && ring->followed[i] != watch)
+		i++;
+	return i;
+}
 
 int ring_watch(struct ring *ring, int fd, struct ring_watch *watch)
 {
-	struct epoll_event event = {.events = WATCHED | EPOLLET, .data.ptr = watch};
-	return epoll_ctl(ring->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+	watch->fd = fd;
+	watch->room = false;
+	return epoll_do(ring, EPOLL_CTL_ADD, watch);
 }
 
-void ring_watch_room(struct ring *ring, int fd, struct ring_watch *watch, bool on)
+void ring_watch_room(struct ring *ring, struct ring_watch *watch, bool on)
 {
-	struct epoll_event event = {.events = WATCHED | EPOLLET | (on ? EPOLLOUT : 0u), .data.ptr = watch};
-	int code = epoll_ctl(ring->epoll_fd, EPOLL_CTL_MOD, fd, &event); // reports room that is there already
+	watch->room = on;
+	if (followed_at(ring, watch) < ring->followed_count)
+		return;
+	int code = epoll_do(ring, EPOLL_CTL_MOD, watch);
 	assert(code == 0);
 	(void)code;
 }
 
-void ring_unwatch(struct ring *ring, int fd, struct ring_watch *watch)
+void ring_unwatch(struct ring *ring, struct ring_watch *watch)
 {
-	(void)epoll_ctl(ring->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-	for (unsigned i = ring->event_at; i < ring->events; i++)
+	unsigned at = followed_at(ring, watch);
+	if (at < ring->followed_count)
+		ring->followed[at] = ring->followed[--ring->followed_count];
+	else
+		(void)epoll_ctl(ring->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+	for (unsigned i = 0; i < ring->events; i++)
 		if (ring->event[i].data.ptr == watch)
-			ring->event[i].events = 0; // its owner may be gone when its turn comes
+			ring->event[i].events = 0; // its owner may be gone when its turn comes, or when it would be followed
+}
+
+static void follow(struct ring *ring, struct ring_watch *watch)
+{
+	if (ring->followed_count == RING_FOLLOWED_MAX || followed_at(ring, watch) < ring->followed_count ||
+	    epoll_ctl(ring->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL) < 0)
+		return;
+	ring->followed[ring->followed_count++] = watch;
+}
+
+// False where one could not be put back, for want of memory: it stays followed.
+static bool unfollow_all(struct ring *ring)
+{
+	while (ring->followed_count && epoll_do(ring, EPOLL_CTL_ADD, ring->followed[ring->followed_count - 1]) == 0)
+		ring->followed_count--;
+	return ring->followed_count == 0;
 }
 
 static bool reap(struct ring *ring)
@@ -204,17 +245,62 @@ static void look_at(struct ring *ring, const struct epoll_event *event)
 				    (broken || event->events & EPOLLOUT ? RING_WRITABLE : 0));
 }
 
-static void look_at_sockets(struct ring *ring, int timeout)
+static void look_at_events(struct ring *ring, unsigned count)
 {
-	int count = epoll_wait(ring->epoll_fd, ring->event, RING_EVENTS_MAX, timeout);
-	ring->events = count > 0 ? (unsigned)count : 0; // less: a signal
+	ring->events = count;
 	for (ring->event_at = 0; ring->event_at < ring->events;)
 		look_at(ring, &ring->event[ring->event_at++]);
 }
 
+static void look_at_sockets(struct ring *ring, int timeout)
+{
+	int count = epoll_wait(ring->epoll_fd, ring->event, RING_EVENTS_MAX, timeout);
+	look_at_events(ring, count > 0 ? (unsigned)count : 0); // less: a signal
+}
+
+_Static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR && POLLHUP == EPOLLHUP && POLLRDHUP == EPOLLRDHUP,
+	       "what poll() says is what epoll says");
+
+// Unlike the epoll, this tells what is there each time it looks. So what nobody takes up, since enough is under way, is not followed any
+// more: the epoll tells it once more, and then is silent.
+static void look_at_followed(struct ring *ring)
+{
+	struct pollfd look[RING_FOLLOWED_MAX];
+	unsigned count = 0;
+	for (unsigned i = 0; i < ring->followed_count; i++)
+		look[i] = (struct pollfd){.fd = ring->followed[i]->fd, .events = (short)(WATCHED | (ring->followed[i]->room ? POLLOUT : 0))};
+	if (ring->followed_count && poll(look, ring->followed_count, 0) > 0)
+		for (unsigned i = 0; i < ring->followed_count; i++)
+			if (look[i].revents)
+				ring->event[count++] = (struct epoll_event){.events = (uint32_t)look[i].revents, .data.ptr = ring->followed[i]};
+	look_at_events(ring, count);
+	if (count && !ring->tasks)
+		(void)unfollow_all(ring);
+}
+
+// Those of the last look on which something came that is taken up.
+static void follow_events(struct ring *ring)
+{
+	for (unsigned i = 0; i < ring->events && ring->tasks; i++)
+		if (ring->event[i].data.ptr && ring->event[i].events & EPOLLIN)
+			follow(ring, ring->event[i].data.ptr);
+}
+
+
 static bool operation_ended(const struct ring *ring)
 {
 	return io_uring_cq_ready(&ring->uring) || IO_URING_READ_ONCE(*ring->uring.sq.kflags) & IORING_SQ_TASKRUN;
+}
+
+// At what is followed, and else, or every so often, at all others.
+static bool look_once(struct ring *ring, unsigned look)
+{
+	look_at_followed(ring);
+	if (ring->events == 0 && (ring->followed_count == 0 || look % RING_BUSY_TURNS == 0)) {
+		look_at_sockets(ring, 0);
+		follow_events(ring);
+	}
+	return ring->events || operation_ended(ring);
 }
 
 // Looks on for a moment; true when something came.
@@ -222,9 +308,8 @@ static bool ring_spin(struct ring *ring)
 {
 	uint64_t begin = clock_mono_ns(), last = begin, now = begin;
 	bool came = false, away = false;
-	while (!came && now - begin < SPIN_NS) {
-		look_at_sockets(ring, 0);
-		came = ring->events || operation_ended(ring);
+	for (unsigned look = 1; !came && now - begin < SPIN_NS; look++) {
+		came = look_once(ring, look);
 		now = clock_mono_ns();
 		away |= now - last > SPIN_NS / 4;
 		last = now;
@@ -240,9 +325,10 @@ static void ring_sleep(struct ring *ring)
 		return;
 	if (ring->sleeps)
 		ring->sleeps(ring);
+	bool all = unfollow_all(ring);
 	(void)io_uring_cq_eventfd_toggle(&ring->uring, true);
 	atomic_thread_fence(memory_order_seq_cst);
-	look_at_sockets(ring, operation_ended(ring) ? 0 : -1);
+	look_at_sockets(ring, operation_ended(ring) ? 0 : all ? -1 : RING_SHORT_MS);
 	(void)io_uring_cq_eventfd_toggle(&ring->uring, false);
 }
 
@@ -255,8 +341,10 @@ int ring_turn(struct ring *ring)
 	any |= reap(ring);
 	if (!any && !ring->tasks && !io_uring_sq_ready(&ring->uring))
 		ring_sleep(ring);
-	else if (++ring->turn % RING_BUSY_TURNS == 0)
+	else if (++ring->turn % RING_BUSY_TURNS == 0) {
+		look_at_followed(ring);
 		look_at_sockets(ring, 0);
+	}
 	return 0;
 }
 

@@ -7,6 +7,10 @@
 // epoll because of how a socket wakes a sleeper there: with the hint that the sender is about to sleep, so that a client with one
 // request at a time and this thread share a core instead of waking one another's (docs/performance.md).
 //
+// While the thread looks on instead of sleeping, the sockets on which something came are followed: taken out of the epoll, and looked at
+// one by one. A socket in an epoll has whoever sends to it run a call of the epoll's, with its locks, at each send, whether anybody sleeps
+// there or not: a twentieth and more of what a small write costs the client. Before the thread sleeps they are put back.
+//
 // Everything is the loop thread's own, except ring_post(), which any thread may call.
 #ifndef KAGAMI_REPLICATOR_RING_H
 #define KAGAMI_REPLICATOR_RING_H
@@ -43,11 +47,13 @@ struct ring_message {
 struct ring_watch {
 	// Of enum ring_event, what happened since the last call: once for each time that something comes, not for as long as it is there.
 	void (*ready)(struct ring_watch *watch, unsigned events);
+	int fd;	   // from here on the ring's
+	bool room; // RING_WRITABLE is asked for
 };
 
 enum ring_event { RING_READABLE = 1, RING_WRITABLE = 2, RING_CLOSED = 4 };
 
-enum { RING_EVENTS_MAX = 64 };
+enum { RING_EVENTS_MAX = 64, RING_FOLLOWED_MAX = 4 };
 
 extern struct ring_message ring_closed;
 
@@ -59,6 +65,8 @@ struct ring {
 	int wake_fd; // an eventfd: written by ring_post(), and by the kernel when an operation ends while the thread sleeps
 	struct epoll_event event[RING_EVENTS_MAX]; // the ones being looked at: from `event_at` on they are still to come
 	unsigned event_at, events;
+	struct ring_watch *followed[RING_FOLLOWED_MAX]; // and not in the epoll
+	unsigned followed_count;
 	struct spin spin;
 	void (*sleeps)(struct ring *ring); // runs when the thread is about to sleep, and must not begin anything; NULL: nothing
 	unsigned turn; // busy turns: every RING_BUSY_TURNS-th looks at the sockets, too
@@ -81,11 +89,12 @@ void ring_close(struct ring *ring);
 // A submission to fill, never NULL; `op` gets the result. Submitted by the next turn.
 struct io_uring_sqe *ring_sqe(struct ring *ring, struct ring_op *op);
 void ring_later(struct ring *ring, struct ring_task *task);
-// Watches the socket `fd` until ring_unwatch(), which must come before it is closed. Negative errno.
+// Watches the socket `fd` until ring_unwatch(), which must come before it is closed. `ready` is set; it is followed where it queues a task.
+// Negative errno.
 int ring_watch(struct ring *ring, int fd, struct ring_watch *watch);
 // Whether RING_WRITABLE is reported, too: only while the socket was found full, else each reply that is taken would wake the thread.
-void ring_watch_room(struct ring *ring, int fd, struct ring_watch *watch, bool on);
-void ring_unwatch(struct ring *ring, int fd, struct ring_watch *watch);
+void ring_watch_room(struct ring *ring, struct ring_watch *watch, bool on);
+void ring_unwatch(struct ring *ring, struct ring_watch *watch);
 // Runs tasks, submits, calls `done` of what ended; when there was nothing of that, sleeps until something happens. Then `ready` and
 // messages run. It may return without any of them.
 int ring_turn(struct ring *ring);

@@ -48,7 +48,7 @@ static void on_ready(struct ring_watch *watch, unsigned events)
 	peer->room |= events & RING_WRITABLE;
 	peer->closed |= events & RING_CLOSED;
 	if (peer->unwatches)
-		ring_unwatch(&ring, peer->unwatches->fd, &peer->unwatches->watch);
+		ring_unwatch(&ring, &peer->unwatches->watch);
 }
 
 static void peer_open(struct peer *peer)
@@ -61,7 +61,7 @@ static void peer_open(struct peer *peer)
 
 static void peer_close(struct peer *peer)
 {
-	ring_unwatch(&ring, peer->fd, &peer->watch);
+	ring_unwatch(&ring, &peer->watch);
 	(void)close(peer->fd);
 	if (peer->other >= 0)
 		(void)close(peer->other);
@@ -99,7 +99,7 @@ static void room_is_reported_while_it_is_asked_for(void **state)
 	peer_open(&peer);
 	while (send(peer.fd, much, sizeof(much), MSG_DONTWAIT) > 0)
 		continue;
-	ring_watch_room(&ring, peer.fd, &peer.watch, true);
+	ring_watch_room(&ring, &peer.watch, true);
 	peer_says(&peer);
 	while (!peer.ready)
 		assert_int_equal(ring_turn(&ring), 0);
@@ -108,7 +108,7 @@ static void room_is_reported_while_it_is_asked_for(void **state)
 		continue;
 	while (!peer.room)
 		assert_int_equal(ring_turn(&ring), 0);
-	ring_watch_room(&ring, peer.fd, &peer.watch, false);
+	ring_watch_room(&ring, &peer.watch, false);
 	peer.room = false;
 	assert_int_equal(send(peer.fd, much, 1, MSG_DONTWAIT), 1);
 	assert_int_equal(recv(peer.other, much, 1, 0), 1);
@@ -131,7 +131,7 @@ static void peer_that_only_stopped_sending_has_no_room_for_it(void **state)
 	assert_int_equal(shutdown(peer.other, SHUT_WR), 0);
 	for (unsigned i = 0; i < 3; i++) {
 		peer.closed = false;
-		ring_watch_room(&ring, peer.fd, &peer.watch, true);
+		ring_watch_room(&ring, &peer.watch, true);
 		while (!peer.closed)
 			assert_int_equal(ring_turn(&ring), 0);
 		assert_false(peer.room);
