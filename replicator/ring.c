@@ -18,7 +18,7 @@
 
 struct ring_message ring_closed;
 
-enum { RING_ENTRIES = 512, RING_COMPLETIONS = 4096, RING_BUSY_TURNS = 8, RING_SHORT_MS = 1 };
+enum { RING_ENTRIES = 512, RING_COMPLETIONS = 4096, RING_BUSY_TURNS = 8, RING_NAP_MS = 1 };
 
 int ring_open(struct ring *ring, struct err *err)
 {
@@ -328,7 +328,9 @@ static void ring_sleep(struct ring *ring)
 	bool all = unfollow_all(ring);
 	(void)io_uring_cq_eventfd_toggle(&ring->uring, true);
 	atomic_thread_fence(memory_order_seq_cst);
-	look_at_sockets(ring, operation_ended(ring) ? 0 : all ? -1 : RING_SHORT_MS);
+	look_at_sockets(ring, operation_ended(ring) ? 0 : all ? -1 : RING_NAP_MS);
+	if (!all)
+		look_at_followed(ring);
 	(void)io_uring_cq_eventfd_toggle(&ring->uring, false);
 }
 
