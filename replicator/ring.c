@@ -151,6 +151,21 @@ static bool run_tasks(struct ring *ring)
 	return any;
 }
 
+static bool reap(struct ring *ring)
+{
+	struct io_uring_cqe *cqe;
+	bool any = false;
+	while (io_uring_peek_cqe(&ring->uring, &cqe) == 0) {
+		struct ring_op *op = io_uring_cqe_get_data(cqe);
+		int res = cqe->res;
+		io_uring_cqe_seen(&ring->uring, cqe);
+		any = true;
+		if (op)
+			op->done(op, res);
+	}
+	return any;
+}
+
 // ---- sockets: each is in the epoll, or followed
 
 enum { WATCHED = EPOLLIN | EPOLLRDHUP };
@@ -215,21 +230,6 @@ static bool unfollow_all(struct ring *ring)
 	return ring->followed_count == 0;
 }
 
-static bool reap(struct ring *ring)
-{
-	struct io_uring_cqe *cqe;
-	bool any = false;
-	while (io_uring_peek_cqe(&ring->uring, &cqe) == 0) {
-		struct ring_op *op = io_uring_cqe_get_data(cqe);
-		int res = cqe->res;
-		io_uring_cqe_seen(&ring->uring, cqe);
-		any = true;
-		if (op)
-			op->done(op, res);
-	}
-	return any;
-}
-
 static void look_at(struct ring *ring, const struct epoll_event *event)
 {
 	if (event->events == 0)
@@ -286,6 +286,7 @@ static void follow_events(struct ring *ring)
 			follow(ring, ring->event[i].data.ptr);
 }
 
+// ---- a turn
 
 static bool operation_ended(const struct ring *ring)
 {
@@ -318,7 +319,7 @@ static bool ring_spin(struct ring *ring)
 	return came;
 }
 
-// From the second line on an operation's end writes to the eventfd; one that ended before is seen by looking once more.
+// From the toggle on an operation's end writes to the eventfd; one that ended before is seen by looking once more.
 static void ring_sleep(struct ring *ring)
 {
 	if (spin_try(&ring->spin) && ring_spin(ring))
