@@ -31,6 +31,7 @@ struct seat { // a protection that is configured; `running` is NULL when it coul
 struct seat_left { // what there is of a protection that could not start
 	uint64_t seen; // restart.h
 	bool missing;  // an image is not there
+	bool written;  // a program has one open for writing
 	struct point_known point;
 };
 

@@ -32,6 +32,7 @@ static struct seat_left look_at_left(const struct agent *agent, struct seat *sea
 		atomic_store(&seat->opening, d + 1u); // should it not answer
 		seen[d] = image_path_digest(seat->config.disk[d].path, &gone);
 		left.missing |= gone;
+		left.written |= image_path_written(seat->config.disk[d].path);
 	}
 	atomic_store(&seat->opening, 0);
 	left.seen = XXH3_64bits(seen, sizeof(seen));
@@ -176,11 +177,15 @@ static int try_again(struct agent *agent, struct seat *seat, struct err *err)
 	(void)pthread_mutex_unlock(&agent->lock);
 	const struct seat_left left = look_at_left(agent, seat);
 	(void)pthread_mutex_lock(&agent->lock);
-	if (restart_settled(&seat->restart, clock_mono_ns(), left.seen))
+	if (restart_settled(&seat->restart, clock_mono_ns(), left.seen, left.written))
 		return agent_restart_seat(agent, seat, err);
-	(void)snprintf(seat->reason, sizeof(seat->reason),
-		       "its images are others than they were, and may still be changing: it is started by itself once they are as they are for %d s, or at once with `kagami resume %s`",
-		       RESTART_QUIET_S, seat->config.name);
+	if (left.written)
+		(void)snprintf(seat->reason, sizeof(seat->reason),
+			       "a program has one of its images open for writing, perhaps to copy it there: it is started by itself once none has, or at once with `kagami resume %s`", seat->config.name);
+	else
+		(void)snprintf(seat->reason, sizeof(seat->reason),
+			       "its images are others than they were, and may still be changing: it is started by itself once they are as they are for %d s, or at once with `kagami resume %s`",
+			       RESTART_QUIET_S, seat->config.name);
 	return 0;
 }
 

@@ -338,6 +338,7 @@ static void submit_from(struct image *image, struct aio *aio, uint64_t at);
 static void write_now(struct image *image, struct aio *aio)
 {
 	uint64_t begin = clock_mono_ns(), at = 0;
+	int64_t stirred_ns = rest_stirred(&image->rest);
 	int res = 0;
 	atomic_store_explicit(&image->inside_ns, begin, memory_order_relaxed);
 	while (res == 0 && at < aio->len) {
@@ -357,6 +358,8 @@ static void write_now(struct image *image, struct aio *aio)
 	image->wrote_ns = clock_mono_ns();
 	if (image->wrote_ns - begin > SLOW_NS)
 		image->detour = DETOUR_WRITES;
+	if (res == 0)
+		rest_wrote(&image->rest, stirred_ns);
 	finish_later(image, aio, res);
 }
 

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replicator/image_path.h"
 
+#include "base/auto.h"
+
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <xxhash.h>
 
@@ -28,6 +32,22 @@ enum image_path image_path_look(const char *path, const struct image_file *file)
 		return gone(errno) ? IMAGE_PATH_GONE : IMAGE_PATH_UNKNOWN;
 	const struct image_file there = image_file_of(&st);
 	return image_file_same(&there, file) ? IMAGE_PATH_SAME : IMAGE_PATH_OTHER;
+}
+
+// The kernel gives a lease for reading only while nobody writes. Who comes just then to write waits until it is given back, of which this process is told by a signal:
+// one that does nothing.
+bool image_path_written(const char *path)
+{
+	struct stat st;
+	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+		return false;
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || fcntl(fd, F_SETSIG, SIGURG) < 0)
+		return false;
+	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+		return errno == EAGAIN;
+	(void)fcntl(fd, F_SETLEASE, F_UNLCK);
+	return false;
 }
 
 uint64_t image_path_digest(const char *path, bool *ret_gone)

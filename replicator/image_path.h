@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What stands at the path of an image, without opening it: whether it is there, and which file or device it is. Waits for the disk.
+// What stands at the path of an image that is not open: whether it is there, and which file or device it is. Waits for the disk.
 #ifndef KAGAMI_REPLICATOR_IMAGE_PATH_H
 #define KAGAMI_REPLICATOR_IMAGE_PATH_H
 
@@ -21,5 +21,8 @@ enum image_path image_path_look(const char *path, const struct image_file *file)
 
 // What changes while somebody copies an image to its place: a number of whether it is there, which it is, its size and its time.
 uint64_t image_path_digest(const char *path, bool *ret_gone);
+// Whether any program on this host has the regular file there open for writing. False where that cannot be known: it is another's file and the caller may not ask, or the
+// file system has no leases.
+bool image_path_written(const char *path);
 
 #endif

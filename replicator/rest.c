@@ -20,7 +20,9 @@
 static const char MAGIC[8] = "KAGAMIRE";
 
 enum { REST_FILE_BYTES = 4096, REST_PATH_BYTES = 4096 };
-#define REST_SLACK_NS INT64_C(2000000000) // a change has its time that long after the note of it at the most
+#define REST_SLACK_NS INT64_C(100000000) // a change has its time that long after the note of it at the most: it takes it when it begins, not when it ends
+#define REST_TICK_NS INT64_C(20000000)   // and before it no longer than this, since the clock of files goes in steps
+#define SECOND_NS INT64_C(1000000000)
 
 static int64_t ns_of(const struct timespec *ts)
 {
@@ -63,6 +65,17 @@ static bool same(const struct rest_page *page, const struct stat *st)
 	       page->ctime_ns == ns_of(&st->st_ctim);
 }
 
+// With a change of ours under way the image may have been changed since that began, and not long after; nor is it as it was before: at the last rest, or before a
+// write that had ended. There are file systems whose times are whole seconds.
+static bool disturbed_at_work(const struct rest_page *page, const struct stat *st)
+{
+	int64_t changed_ns = ns_of(&st->st_ctim), written_ns = atomic_load(&page->written_ns);
+	int64_t step_ns = changed_ns % SECOND_NS ? REST_TICK_NS : SECOND_NS + REST_TICK_NS;
+	if (changed_ns > atomic_load(&page->stirred_ns) + REST_SLACK_NS || changed_ns < written_ns - step_ns)
+		return true;
+	return page->inode && (page->inode != st->st_ino || changed_ns < page->ctime_ns);
+}
+
 // A device that has counted nothing since it came up may be one that counts nothing.
 static bool counts_tell(const struct device_counts *counts)
 {
@@ -86,7 +99,7 @@ enum rest_verdict rest_judge(const char *run_dir, const char *protection, const 
 	if (S_ISBLK(st.st_mode)) // whose counts begin anew at each boot
 		disturbed = !noted || page.boot == 0 || !atomic_load(&page.at_rest) || !device_same(&page, fd);
 	else if (noted)
-		disturbed = atomic_load(&page.at_rest) ? !same(&page, &st) : ns_of(&st.st_ctim) > atomic_load(&page.stirred_ns) + REST_SLACK_NS;
+		disturbed = atomic_load(&page.at_rest) ? !same(&page, &st) : disturbed_at_work(&page, &st);
 	else
 		disturbed = ns_of(&st.st_ctim) > boot_wall_ns();
 	if (disturbed)

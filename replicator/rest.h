@@ -31,6 +31,7 @@ struct rest_page { // what is in the file; in this machine's own order, since no
 	int64_t mtime_ns, ctime_ns;
 	struct device_counts counts; // of a block device, in place of those four
 	_Atomic int64_t stirred_ns;	       // when the newest change of ours began, by the wall clock
+	_Atomic int64_t written_ns;	       // when the newest write of ours began that is known to have ended well; 0: none is
 };
 
 enum rest_verdict {
@@ -48,7 +49,7 @@ struct rest { // of one image; zeroed: there is no note
 uint64_t rest_boot(void); // a number of this boot of the host; 0 where the kernel does not tell
 // Whether somebody else changed the open image `fd` since a replicator that died had it. Of a regular file by the note, where there is one that says how the
 // image was at rest; where there is none, since the host was started anew, by the time of its last change: one of after that is somebody else's.
-// Where it died while a change was under way: by whether the image was changed a while after that began.
+// Where it died while a change was under way: by whether the image was changed a while after that began, or is as it was before a write that had ended.
 // Of a block device REST_DISTURBED unless the note proves that nothing was written to it, by nobody: the page cache holds nothing of it that waits (image_settle()).
 enum rest_verdict rest_judge(const char *run_dir, const char *protection, const char *disk, int fd);
 // Replaces the note by one that says nothing yet. Where it cannot be made, as in a run directory that is not in memory, there is none, and the older one is removed.
@@ -64,6 +65,18 @@ static inline void rest_stir(struct rest *rest)
 	(void)clock_gettime(CLOCK_REALTIME_COARSE, &now); // that of the files' times; no system call
 	atomic_store_explicit(&rest->page->stirred_ns, now.tv_sec * INT64_C(1000000000) + now.tv_nsec, memory_order_relaxed);
 	atomic_store_explicit(&rest->page->at_rest, 0, memory_order_seq_cst);
+}
+
+// When the newest change began: for rest_wrote(), once that write has ended well. Of the thread that began it, before it begins another.
+static inline int64_t rest_stirred(const struct rest *rest)
+{
+	return rest->page ? atomic_load_explicit(&rest->page->stirred_ns, memory_order_relaxed) : 0;
+}
+
+static inline void rest_wrote(struct rest *rest, int64_t stirred_ns)
+{
+	if (rest->page)
+		atomic_store_explicit(&rest->page->written_ns, stirred_ns, memory_order_relaxed);
 }
 
 // No change is under way, as far as the caller knows, which is the only one to begin them; of a block device: a sync has ended that began after all of them.

@@ -25,9 +25,9 @@ uint64_t restart_due_ns(const struct restart *restart)
 	return restart->waits ? restart->not_before_ns : UINT64_MAX;
 }
 
-bool restart_settled(struct restart *restart, uint64_t now_ns, uint64_t seen)
+bool restart_settled(struct restart *restart, uint64_t now_ns, uint64_t seen, bool written)
 {
-	if (restart->seen == seen)
+	if (restart->seen == seen && !written)
 		return true;
 	restart->seen = seen;
 	restart->not_before_ns = now_ns + RESTART_QUIET_S * SECOND_NS;

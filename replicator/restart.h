@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // When a protection that could not start is tried again: after 1 s, doubling to 60 s. Pure.
 //
-//	could not start ──► due ──► what stands at its images' paths is as it was ──► a try ──► it runs; or restart_failed()
-//	                     ▲  └──► it is another: somebody may be copying an image to its place. Looked at again after 5 s
+//	could not start ──► due ──► what stands at its images' paths is as it was, and nobody writes there ──► a try ──► it runs; or restart_failed()
+//	                     ▲  └──► else somebody may be copying an image to its place. Looked at again after 5 s
 //	                     └───────────┘
 //
-// R1: nobody's half of a copy is opened: by itself a try is made only of images that two looks at them found alike.
+// R1: nobody's half of a copy is opened: by itself a try is made only of images that two looks at them found alike, and that no program of this host has open for writing, as far as can be known:
+//     a copy may stall for longer than any time between two looks.
 #ifndef KAGAMI_REPLICATOR_RESTART_H
 #define KAGAMI_REPLICATOR_RESTART_H
 
@@ -27,7 +28,7 @@ void restart_failed(struct restart *restart, uint64_t now_ns, uint64_t seen);
 void restart_end(struct restart *restart);
 // When the next try is; UINT64_MAX: none is.
 uint64_t restart_due_ns(const struct restart *restart);
-// It is due. False: what there is has changed since the last look, and is looked at again.
-bool restart_settled(struct restart *restart, uint64_t now_ns, uint64_t seen);
+// It is due. False: what there is has changed since the last look, or is open for writing, and is looked at again.
+bool restart_settled(struct restart *restart, uint64_t now_ns, uint64_t seen, bool written);
 
 #endif

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,13 +19,24 @@ struct answer {
 	struct image_look look;
 };
 
+// Links stay: a name like /dev/disk/by-id/... lasts where that of the device which it leads to is another one's tomorrow.
+static int absolute(const char *path, char ret_path[PATH_MAX])
+{
+	char here[PATH_MAX] = "";
+	if (path[0] != '/' && !getcwd(here, sizeof(here)))
+		return -errno;
+	int len = snprintf(ret_path, PATH_MAX, path[0] == '/' ? "%s%s" : "%s/%s", here, path);
+	return len < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
 static void __attribute__((noreturn)) look(const char *path, int fd)
 {
 	static struct answer answer;
 	struct stat st;
 	for (int std = 0; std <= 2; std++) // who waits for their end waits for no disk
 		(void)close(std);
-	if (!realpath(path, answer.look.path) || stat(answer.look.path, &st))
+	answer.code = absolute(path, answer.look.path);
+	if (answer.code == 0 && stat(answer.look.path, &st))
 		answer.code = -errno;
 	else
 		answer.look.mode = st.st_mode;

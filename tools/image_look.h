@@ -11,11 +11,11 @@
 enum { IMAGE_LOOK_MS = 5000 };
 
 struct image_look {
-	char path[PATH_MAX]; // absolute, without links
+	char path[PATH_MAX]; // absolute; links on the way stay in it
 	mode_t mode;
 };
 
-// -ETIMEDOUT: there was no answer for IMAGE_LOOK_MS; else what realpath(3) and stat(2) say. The error has the path.
+// -ETIMEDOUT: there was no answer for IMAGE_LOOK_MS; else what getcwd(3) and stat(2) say. The error has the path.
 int image_look(const char *path, struct image_look *ret_look, struct err *err);
 
 #endif

@@ -31,13 +31,20 @@ is "state after some tries" "$(protection vm1 .state)" failed
 is "lines of the log that say so" "$(grep -c 'protection does not start' "$W/kagami-replicator.log")" 1
 is "events that say so" "$(at_source GET /v1/events | jq '[.events[] | select(.text | contains("does not start"))] | length')" 1
 
-# Its copy takes longer than the time between two tries.
+# Its copy takes longer than the time between two tries, and stalls for longer than the time between two looks.
 begun=$SECONDS
-for _ in $(seq 8); do
+for _ in $(seq 4); do
 	head -c 4096 "$W/b.moved" >>"$W/b.raw"
 	sleep 1
 	is "state while the image is copied" "$(protection vm1 .state)" failed
 done
+exec 9>>"$W/b.raw"
+for _ in $(seq 12); do
+	sleep 1
+	is "state while the copy stalls" "$(protection vm1 .state)" failed
+done
+protection vm1 .reason | grep -q 'a program has one of its images open for writing' || fail "reason: $(protection vm1 .reason)"
+exec 9>&-
 grep -q 'an image of another size' "$W/kagami-replicator.log" && fail "half of a copy was opened"
 mv "$W/b.moved" "$W/b.raw"
 wait_for 60 connected vm1
@@ -79,6 +86,23 @@ mv "$W/b.moved" "$W/b.raw"
 sleep 3
 is "protections" "$(at_source GET /v1/protections | jq -c .protections)" '[]'
 grep -q 'protection=vm1: .*tried' "$W/kagami-replicator.log" && fail "it was tried after it was unprotected"
+
+# A link is kept as it was named: it leads to the image when that has another place.
+mkdir "$W/here"
+mv "$W/a.raw" "$W/here"
+ln -s here "$W/link"
+(cd "$W" && kagami protect vm3 vda=link/a.raw --to dr --rpo 1h >/dev/null)
+is "path of the image" "$(protection vm3 '.disks[0].path')" "$W/link/a.raw"
+wait_for 60 has_point vm3
+stop_replicator
+mv "$W/here" "$W/there"
+ln -sfn there "$W/link"
+start_replicator
+wait_for 30 connected vm3
+qemu-io -f raw -c 'write -P 5 1M 64k' -c flush "$(uri vm3 vda)" >/dev/null
+cycle vm3 >/dev/null
+is "reason of a sync behind another link" "$(protection vm3 .last_cycle.sync_reason)" null
+point_equals vm3 "$(newest_point vm3)" vda "$W/there/a.raw"
 
 # A device to which nothing is attached is no file that could be made longer.
 if [ "$(id -u)" = 0 ] && device=$(losetup -f 2>/dev/null) && [ -b "$device" ]; then

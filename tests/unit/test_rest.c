@@ -95,20 +95,53 @@ static void image_at_rest_that_nobody_changed_is_as_it_was(void **state)
 	assert_false(disturbed(f));
 }
 
+// A change of the agent's that it dies over: again where the machine was so busy that it did not come at once.
+static void write_at_work(struct fixture *f)
+{
+	struct timespec from, to;
+	do {
+		(void)clock_gettime(CLOCK_MONOTONIC, &from);
+		rest_stir(&f->rest);
+		write_byte(f->fd, 0);
+		(void)clock_gettime(CLOCK_MONOTONIC, &to);
+	} while ((to.tv_sec - from.tv_sec) * 1000 + (to.tv_nsec - from.tv_nsec) / 1000000 > 50);
+}
+
 static void agent_that_died_over_a_change_says_when_that_began(void **state)
 {
 	struct fixture *f = *state;
 	begin(f);
 	assert_false(disturbed(f)); // it says nothing before it rested
 	rest_now(&f->rest, f->fd);
-	rest_stir(&f->rest);
-	tick();
-	write_byte(f->fd, 0);
+	write_at_work(f);
 	assert_false(disturbed(f));
-	(void)atomic_fetch_sub(&f->rest.page->stirred_ns, INT64_C(3000000000)); // as if that write were of three seconds later: then it is none of the agent's
+	(void)atomic_fetch_sub(&f->rest.page->stirred_ns, INT64_C(200000000)); // as if that write were of a fifth of a second later: then it is none of the agent's
 	assert_true(disturbed(f));
 	rest_stir(&f->rest);
 	assert_false(disturbed(f));
+}
+
+// A snapshot of the file system the image was on, or another file.
+static void image_of_before_a_write_that_had_ended_is_another(void **state)
+{
+	struct fixture *f = *state;
+	char command[4096];
+	begin(f);
+	rest_now(&f->rest, f->fd);
+	write_at_work(f);
+	rest_wrote(&f->rest, rest_stirred(&f->rest));
+	assert_false(disturbed(f));
+	int64_t written_ns = atomic_fetch_add(&f->rest.page->written_ns, INT64_C(1500000000)); // as if the image showed a time of before it
+	assert_true(disturbed(f));
+	atomic_store(&f->rest.page->written_ns, written_ns);
+	f->rest.page->ctime_ns += INT64_C(10000000000); // or of before the last rest
+	assert_true(disturbed(f));
+	f->rest.page->ctime_ns -= INT64_C(10000000000);
+	assert_false(disturbed(f));
+	(void)snprintf(command, sizeof(command), "cp -p %1$s %1$s.other && mv %1$s.other %1$s", f->image);
+	assert_int_equal(system(command), 0);
+	rest_stir(&f->rest);
+	assert_true(disturbed(f));
 }
 
 static void run_directory_on_a_disk_has_no_notes(void **state)
@@ -308,6 +341,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(host_that_was_started_anew_goes_by_the_time_of_that, setup, teardown),
 		cmocka_unit_test_setup_teardown(note_that_is_damaged_counts_as_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(new_note_does_not_follow_the_older_one, setup, teardown),
+		cmocka_unit_test_setup_teardown(image_of_before_a_write_that_had_ended_is_another, setup, teardown),
 		cmocka_unit_test_setup_teardown(run_directory_on_a_disk_has_no_notes, setup, teardown),
 		cmocka_unit_test_setup_teardown(note_that_cannot_be_made_leaves_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(device_that_may_have_been_written_to_is_not_as_it_was, setup, teardown),

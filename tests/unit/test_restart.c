@@ -33,7 +33,7 @@ static void it_is_tried_after_a_second_doubling_to_a_minute(void **state)
 		restart_failed(&restart, now_ns, SEEN);
 		assert_int_equal(restart_due_ns(&restart), now_ns + waits_s[i] * SECOND);
 		now_ns = restart_due_ns(&restart);
-		assert_true(restart_settled(&restart, now_ns, SEEN));
+		assert_true(restart_settled(&restart, now_ns, SEEN, false));
 	}
 	for (int i = 0; i < 1000; i++)
 		restart_failed(&restart, now_ns, SEEN);
@@ -61,10 +61,49 @@ static void an_image_that_changes_is_not_opened_before_two_looks_found_it_alike(
 	restart_failed(&restart, now_ns, SEEN);
 	for (uint64_t seen = OTHER; seen < OTHER + 100; seen++) {
 		now_ns = restart_due_ns(&restart);
-		assert_false(restart_settled(&restart, now_ns, seen));
+		assert_false(restart_settled(&restart, now_ns, seen, false));
 		assert_int_equal(restart_due_ns(&restart), now_ns + RESTART_QUIET_S * SECOND);
 	}
-	assert_true(restart_settled(&restart, restart_due_ns(&restart), OTHER + 99));
+	assert_true(restart_settled(&restart, restart_due_ns(&restart), OTHER + 99, false));
+}
+
+// R1: of a copy that stalls each look finds the same.
+static void an_image_that_is_open_for_writing_is_not_opened(void **state)
+{
+	struct restart restart = {.waits = false};
+	(void)state;
+	restart_failed(&restart, SECOND, SEEN);
+	for (int i = 0; i < 100; i++) {
+		uint64_t now_ns = restart_due_ns(&restart);
+		assert_false(restart_settled(&restart, now_ns, SEEN, true));
+		assert_int_equal(restart_due_ns(&restart), now_ns + RESTART_QUIET_S * SECOND);
+	}
+	assert_true(restart_settled(&restart, restart_due_ns(&restart), SEEN, false));
+}
+
+static void who_writes_to_an_image_is_seen(void **state)
+{
+	struct temp temp;
+	char path[300], fifo[300];
+	(void)state;
+	temp_open(&temp);
+	(void)snprintf(path, sizeof(path), "%s/image", temp.dir);
+	(void)snprintf(fifo, sizeof(fifo), "%s/fifo", temp.dir);
+	assert_false(image_path_written(path)); // it is not there
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0 && image_path_written(path));
+	(void)close(fd);
+	assert_false(image_path_written(path));
+	int reader = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(reader >= 0);
+	assert_false(image_path_written(path));
+	(void)close(reader);
+	fd = open(path, O_RDWR | O_CLOEXEC); // nobody waits for a lease of ours
+	assert_true(fd >= 0 && image_path_written(path));
+	(void)close(fd);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	assert_false(image_path_written(fifo));
+	temp_close(&temp);
 }
 
 static void write_to(const char *path, const char *text)
@@ -164,6 +203,8 @@ int main(void)
 		cmocka_unit_test(it_is_tried_after_a_second_doubling_to_a_minute),
 		cmocka_unit_test(it_is_not_tried_before_it_failed_nor_after_its_end),
 		cmocka_unit_test(an_image_that_changes_is_not_opened_before_two_looks_found_it_alike),
+		cmocka_unit_test(an_image_that_is_open_for_writing_is_not_opened),
+		cmocka_unit_test(who_writes_to_an_image_is_seen),
 		cmocka_unit_test(what_stands_at_a_path_is_told_from_what_stood_there),
 		cmocka_unit_test(newest_point_of_one_that_does_not_run_is_the_newest_that_a_state_file_names),
 	};
