@@ -25,6 +25,8 @@ struct env;
 struct env_root;
 struct env_file;
 
+enum { ENV_DEAD_MS = 3000 };
+
 // What is there and is no regular file, as a directory or a FIFO, is -EISDIR, and nobody is waited for.
 enum env_open {
 	ENV_READ = 0,	     // must exist, read only
@@ -102,7 +104,8 @@ int env_punch(struct env_file *file, uint64_t off, uint64_t len);
 int env_data(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to);
 int env_sync(struct env_file *file);
 int env_size(struct env_file *file, uint64_t *ret_size);
-// Takes an exclusive lock that ends with the file or the process; -EBUSY when another holds it.
+// Takes an exclusive lock that ends with the file or the process; -EBUSY when another holds it, and on a real file still does after ENV_DEAD_MS: of a process that was
+// killed the kernel takes the memory before it closes the files, and whoever starts it again comes in that moment.
 int env_lock(struct env_file *file);
 
 int env_mkdir(struct env_root *root, const char *name); // -EEXIST when it is there; mode 0700

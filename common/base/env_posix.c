@@ -19,6 +19,7 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 struct posix_root {
 	struct env_root base;
@@ -214,9 +215,16 @@ static int posix_size(struct env_file *file, uint64_t *ret_size)
 
 static int posix_lock(struct env_file *file)
 {
-	if (flock(file_fd(file), LOCK_EX | LOCK_NB) == 0)
-		return 0;
-	return errno == EWOULDBLOCK ? -EBUSY : -errno;
+	enum { PAUSE_US = 10 * 1000 };
+	const int64_t until_ms = clock_mono_ms() + ENV_DEAD_MS;
+	while (flock(file_fd(file), LOCK_EX | LOCK_NB)) {
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		if (clock_mono_ms() >= until_ms)
+			return -EBUSY;
+		(void)usleep(PAUSE_US);
+	}
+	return 0;
 }
 
 static int posix_mkdir(struct env_root *root, const char *name)

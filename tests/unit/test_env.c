@@ -7,6 +7,7 @@
 #include "tests/sim/env_sim.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -281,6 +282,25 @@ static void a_lock_excludes_another_and_ends_with_the_file(void **state)
 	env_close(b);
 }
 
+static void *close_later(void *file)
+{
+	(void)usleep(100 * 1000); // as the kernel does for a process that was killed
+	env_close(file);
+	return NULL;
+}
+
+static void a_lock_of_who_is_about_to_be_gone_is_waited_for(void **state)
+{
+	struct env_root *root = root_of(state);
+	struct env_file *a = opened(root, "f", ENV_CREATE), *b = opened(root, "f", ENV_WRITE);
+	pthread_t thread;
+	assert_int_equal(env_lock(a), 0);
+	assert_int_equal(pthread_create(&thread, NULL, close_later, a), 0);
+	assert_int_equal(env_lock(b), 0);
+	(void)pthread_join(thread, NULL);
+	env_close(b);
+}
+
 static void directories_are_made_listed_and_removed(void **state)
 {
 	struct env_root *root = root_of(state);
@@ -537,6 +557,7 @@ int main(void)
 		BOTH(read_file_refuses_what_is_too_long),
 		BOTH(directory_is_not_opened_as_a_file),
 		BOTH(clocks_run_and_random_bytes_differ),
+		cmocka_unit_test_setup_teardown(a_lock_of_who_is_about_to_be_gone_is_waited_for, begin_posix, end_world),
 		cmocka_unit_test_setup_teardown(what_is_no_regular_file_is_not_opened_and_nobody_waited_for, begin_posix, end_world),
 	};
 	return cmocka_run_group_tests_name("env", tests, NULL, NULL);
