@@ -431,6 +431,25 @@ static void write_that_need_not_wait_is_done_at_once(void **state)
 	assert_int_equal(quick_calls, 40);
 }
 
+static void only_a_write_that_ended_well_is_noted_as_written(void **state)
+{
+	static struct rest_page page;
+	(void)state;
+	quick_begin(0);
+	image.rest.page = &page;
+	assert_int_equal(perform(AIO_WRITE, 0, 4096), 0);
+	int64_t written_ns = atomic_load(&page.written_ns);
+	assert_true(written_ns > 0);
+	assert_int_equal(written_ns, atomic_load(&page.stirred_ns));
+	while (rest_stirred(&image.rest) == written_ns) // the next tick of that clock
+		rest_stir(&image.rest);
+	limit_files(true);
+	assert_int_equal(perform(AIO_WRITE, 2 * LIMIT, 4096), -EFBIG);
+	limit_files(false);
+	assert_int_equal(atomic_load(&page.written_ns), written_ns);
+	image.rest.page = NULL;
+}
+
 static void write_that_would_wait_goes_by_the_ring(void **state)
 {
 	(void)state;
@@ -714,6 +733,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(size_of_a_grown_image_is_durable_before_anybody_is_told, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(no_hole_is_told_where_anything_was_written, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(write_that_need_not_wait_is_done_at_once, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(only_a_write_that_ended_well_is_noted_as_written, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(write_that_would_wait_goes_by_the_ring, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(file_system_that_refuses_every_such_write_is_not_asked_for_ever, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(refusal_that_may_have_a_reason_is_not_remembered, set_up, tear_down),
