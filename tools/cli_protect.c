@@ -107,13 +107,13 @@ static int options_add(const struct cli *cli, json_t *body)
 	return cli_set_options(cli, body);
 }
 
-// QEMU's option syntax ends a value at a comma, unless it is doubled.
+// QEMU's option syntax ends a value at a comma, unless it is doubled. Without the delay a guest has an error for each request that comes while the replicator is started anew.
 static void print_drive(const char *uri, bool read_only)
 {
 	(void)fputs("  -drive 'file=", stdout);
 	for (; *uri; uri++)
 		(void)fputs(*uri == ',' ? ",," : (char[]){*uri, '\0'}, stdout);
-	(void)printf(",format=raw,if=virtio%s'\n", read_only ? ",readonly=on" : "");
+	(void)printf(",file.reconnect-delay=60,format=raw,if=virtio%s'\n", read_only ? ",readonly=on" : "");
 }
 
 static void print_protected(const json_t *protection)

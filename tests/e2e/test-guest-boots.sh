@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# A real guest, from end to end. It runs on the replicator's export and writes files; the agent is killed under it, and it sees no error. Then
+# A real guest, from end to end. It runs on the replicator's export, by the very options that `kagami protect` prints, and writes files; the agent is killed under it, and it sees no error. Then
 # guests boot from a test, and from a failover, with the very command that kagami prints: their ext4 mounts without an error, every file that was
 # synced before the cut is there as it was, and those of later are a prefix.
 . "$(dirname "$0")/lib.sh"
@@ -15,15 +15,13 @@ truncate -s 16M "$W/b.raw"
 mkfs.ext4 -q -d "$W/tree" "$W/a.raw"
 mkfs.ext4 -q -L second "$W/b.raw"
 start_pair
-kagami protect vm1 vda="$W/a.raw" vdb="$W/b.raw" --to dr --rpo 1h --points 5 >/dev/null
+kagami protect vm1 vda="$W/a.raw" vdb="$W/b.raw" --to dr --rpo 1h --points 5 >"$W/protect.out"
 wait_for 60 has_point vm1
 
 # --- the guest on the export ---
 
-drive() { # DISK
-	echo "-drive driver=raw,file.driver=nbd,file.export=$1,file.server.type=unix,file.server.path=$KAGAMI_RUN_DIR/nbd/vm1.sock,file.reconnect-delay=60,if=virtio"
-}
-guest_start "qemu-system-x86_64 -machine q35,accel=kvm:tcg -m 256 $(drive vda) $(drive vdb)"
+drives=$(sed -n 's/^  -drive/-drive/p' "$W/protect.out" | tr '\n' ' ')
+guest_start "qemu-system-x86_64 -machine q35,accel=kvm:tcg -m 256 $drives"
 guest 'mount -t ext4 /dev/vda /mnt && mount -t ext4 /dev/vdb /mnt2'
 # Files of a content that tells their number, each synced on both disks before it is said; until it is told to stop.
 guest 'write() { seq $1 $((2000 + $1)) >/mnt/f$1 && sync && echo $1 >/mnt2/last && sync && echo "WROTE $1"; }'
