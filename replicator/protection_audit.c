@@ -151,13 +151,13 @@ static void record_lost(struct protection *p, const struct err *unread)
 {
 	log_warning("the record of unproven holes cannot be read: the disks are compared as a whole, and no hole is believed protection=%s: %s", p->config.name,
 		    unread->text);
+	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP)
+		p->sync = SYNC_STATE_UNREADABLE;
 	p->uncovered = p->audit.unsaved = true;
-	tracking_position(p);
+	tracking_position(p, p->sync);
 	p->doubt.whole = p->config.disk_count < 64 ? (UINT64_C(1) << p->config.disk_count) - 1 : UINT64_MAX;
 	for (uint16_t d = 0; d < p->config.disk_count; d++)
 		export_drop_cache(p->export, d); // as for each disk that is compared
-	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP)
-		p->sync = SYNC_STATE_UNREADABLE;
 }
 
 int holes_load(struct protection *p, bool is_new, struct err *err)
@@ -191,7 +191,7 @@ static void false_hole(struct protection *p, const struct source_run *run, const
 	char when[WHEN_SIZE];
 	when_format(env_wall_ns(p->place.env), when);
 	p->uncovered = true; // the region has no mark: T1
-	tracking_position(p);
+	tracking_position(p, SYNC_FALSE_HOLE);
 	dirt_forget(p);
 	{
 		LOCK_SCOPE(&p->lock);

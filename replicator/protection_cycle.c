@@ -45,7 +45,7 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
 	p->position_known = true;
 	p->uncovered &= !ours;
-	tracking_position(p);
+	tracking_position(p, ours ? SYNC_NONE : p->sync);
 	struct err err = {0};
 	if (source_keep(p->source, &err)) { // then it is dirty again, and the next cycle looks at it
 		log_error("an image could not be brought to stable storage: its blocks stay dirty protection=%s: %s",
@@ -313,10 +313,10 @@ static int images_whole(struct protection *p, struct err *err)
 }
 
 // The state files name no cut until a point is committed (T1).
-static void mark_all(struct protection *p)
+static void mark_all(struct protection *p, enum sync_reason why)
 {
 	p->uncovered = true;
-	tracking_position(p);
+	tracking_position(p, why);
 	source_mark_all(p->source);
 }
 
@@ -326,7 +326,7 @@ static void image_lost(struct protection *p)
 {
 	if (p->sync == SYNC_IMAGE_CHANGED && p->uncovered)
 		return;
-	mark_all(p);
+	mark_all(p, SYNC_IMAGE_CHANGED);
 	LOCK_SCOPE(&p->lock);
 	p->sync = SYNC_IMAGE_CHANGED;
 }
@@ -334,12 +334,12 @@ static void image_lost(struct protection *p)
 // Whoever asks may know of a change that no dirty bit tells, so that is kept as strictly. A reason that stands and costs all of a disk already goes on standing.
 void protection_compare_all(struct protection *p)
 {
+	enum sync_reason reason = sync_reason_whole(p->sync) ? p->sync : SYNC_ASKED;
 	dirt_forget(p);
-	mark_all(p);
+	mark_all(p, reason);
 	LOCK_SCOPE(&p->lock);
 	p->compare = false;
-	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP || p->sync == SYNC_REPLICA_DAMAGED || p->sync == SYNC_FALSE_HOLE)
-		p->sync = SYNC_ASKED;
+	p->sync = reason;
 }
 
 static struct wire_doubted on_certain(void *context)

@@ -123,7 +123,8 @@ static bool changed_after_us(const struct protection *p, const char *name, const
 	return !lease_covers(p->place.lease, state_file_run(p->place.state, name), identity->ctime_ns);
 }
 
-static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_new, enum rest_verdict verdict, const struct image_identity *identity)
+static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_new, enum rest_verdict verdict, const struct image_identity *identity,
+				  enum sync_reason *ret_owed)
 {
 	const char *disk_name = p->config.disk[disk].name;
 	char name[STATE_NAME_SIZE];
@@ -148,8 +149,10 @@ static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_n
 		dirty_mark_all(dirty);
 		return SYNC_STATE_FOREIGN;
 	}
-	if (known && position_joins(p, &position))
+	if (known && position_joins(p, &position)) {
+		*ret_owed = position.owed;
 		return reason;
+	}
 	dirty_mark_all(dirty);
 	return known ? SYNC_STATE_FOREIGN : reason;
 }
@@ -167,6 +170,13 @@ static int look_at(struct protection *p, unsigned disk, bool is_new, enum rest_v
 	return rc;
 }
 
+// What costs the whole disk names the sync: marked regions alone are never said to be the reason for more (B5).
+static void name_sync(struct protection *p, enum sync_reason reason)
+{
+	if (p->sync == SYNC_NONE || (sync_reason_whole(reason) && !sync_reason_whole(p->sync)))
+		p->sync = reason;
+}
+
 static int load_disk(struct protection *p, unsigned disk, bool is_new, struct err *err)
 {
 	struct image_identity identity;
@@ -175,15 +185,14 @@ static int load_disk(struct protection *p, unsigned disk, bool is_new, struct er
 	if (rc)
 		return rc;
 	identity.disturbed = verdict == REST_DISTURBED;
-	enum sync_reason reason = read_disk(p, disk, is_new, verdict, &identity);
+	enum sync_reason owed = SYNC_NONE, reason = read_disk(p, disk, is_new, verdict, &identity, &owed);
 	p->tracking[disk].sync = reason;
 	if (reason != SYNC_NONE && reason != SYNC_UNCLEAN_STOP)
 		p->doubt.whole |= UINT64_C(1) << disk;
-	if (reason != SYNC_NONE) // a sync of the image may have failed in the process before: what is compared must be what is on the disk
+	if (reason != SYNC_NONE || owed != SYNC_NONE) // a sync of the image may have failed in the process before: what is compared must be what is on the disk
 		export_drop_cache(p->export, (uint16_t)disk);
-	// What costs the whole disk names the sync: marked regions alone are never said to be the reason for more (B5).
-	if (p->sync == SYNC_NONE || (p->sync == SYNC_UNCLEAN_STOP && reason != SYNC_NONE))
-		p->sync = reason;
+	name_sync(p, reason);
+	name_sync(p, owed);
 	if (reason != SYNC_NONE && reason != SYNC_INITIAL)
 		log_warning("disk must be synced by digests protection=%s disk=%s reason=%s candidates=%llu", p->config.name,
 			    p->config.disk[disk].name, sync_reason_name(reason),
@@ -230,6 +239,18 @@ static int open_disk(struct protection *p, unsigned disk, bool is_new, struct er
 	return 0;
 }
 
+// No point was ever known to the starts that came to none, and every piece is dirty since: whatever the receiver is at, it is compared for their reason.
+static bool any_position_will_do(const struct protection *p)
+{
+	const struct state_position *position = &p->position;
+	bool whole = sync_reason_whole(p->sync) && uuid_is_zero(&position->last_cut) && uuid_is_zero(&position->pending_cut);
+	for (unsigned i = 0; i < p->config.disk_count && whole; i++) {
+		const struct dirty *dirty = export_dirty(p->export, (uint16_t)i);
+		whole = dirty_bytes(dirty) >= dirty->size;
+	}
+	return whole;
+}
+
 int tracking_load(struct protection *p, bool is_new, struct err *err)
 {
 	int rc = 0;
@@ -237,8 +258,10 @@ int tracking_load(struct protection *p, bool is_new, struct err *err)
 		rc = load_disk(p, i, is_new, err);
 	p->position.protection = p->config.uuid;
 	p->position.generation = p->config.generation;
+	p->position_known &= !any_position_will_do(p);
 	if (p->sync == SYNC_NONE && p->position.point == 0)
 		p->sync = SYNC_INITIAL;
+	p->position.owed = p->sync;
 	for (unsigned i = 0; i < p->config.disk_count && rc == 0; i++)
 		rc = open_disk(p, i, is_new, err);
 	return rc;
@@ -290,9 +313,10 @@ void tracking_lose(void *context, uint16_t disk, const char *why)
 	(void)lose(p, disk, why);
 }
 
-void tracking_position(struct protection *p)
+void tracking_position(struct protection *p, enum sync_reason owed)
 {
 	struct state_position position = p->position;
+	position.owed = owed;
 	if (p->uncovered || p->audit.unsaved) // T1
 		position.last_cut = p->nowhere;
 	if (p->audit.unsaved && !uuid_is_zero(&position.pending_cut)) // A1
@@ -358,15 +382,17 @@ void tracking_seal(void *context, const struct uuid *cut)
 	struct protection *p = context;
 	p->position.pending_cut = *cut;
 	p->sealed_here = true;
-	tracking_position(p);
+	tracking_position(p, p->sync);
 }
 
 // With the disk's lock held.
 static int save_disk(struct protection *p, unsigned disk, struct err *err)
 {
+	struct state_position position = p->position;
 	struct image_identity identity;
+	position.owed = p->sync; // T5
 	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
-	return rc ? rc : state_file_save(p->tracking[disk].file, &p->position, &identity, export_dirty(p->export, (uint16_t)disk), err);
+	return rc ? rc : state_file_save(p->tracking[disk].file, &position, &identity, export_dirty(p->export, (uint16_t)disk), err);
 }
 
 // 0: not to be looked for.

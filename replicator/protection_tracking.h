@@ -12,6 +12,8 @@
 // T3 (G3): whatever cannot be written makes the tracking of that disk lost, and nothing else.
 // T4 (G3): what is not written for too long does so as well. Whoever waits for the state directory may hold the disk's lock meanwhile,
 //    so nobody who finds it forsaken waits for that lock but those whose thread is there for it.
+// T5 (B5): a file names the sync that stands, until a header names its point: after that the map and the marks say what was written, before it they say what is
+//    to be compared. A sync of what is in no file (a part of a disk) is told again by whoever told it.
 #ifndef KAGAMI_REPLICATOR_PROTECTION_TRACKING_H
 #define KAGAMI_REPLICATOR_PROTECTION_TRACKING_H
 
@@ -59,8 +61,8 @@ void tracking_forsake(void *context, uint16_t disk);
 void tracking_lose(void *context, uint16_t disk, const char *why);
 // For cycle.on_seal: from here on the outcome of `cut` may be unknown, which is durable before SEAL leaves (T2). Cycle thread.
 void tracking_seal(void *context, const struct uuid *cut);
-// Makes the protection's position durable in every file. Cycle thread.
-void tracking_position(struct protection *p);
+// Makes the protection's position durable in every file, and `owed`, the sync that stands from here on. Cycle thread.
+void tracking_position(struct protection *p, enum sync_reason owed);
 // Has the state file be one for the larger disk, with the new range marked: durable on return, and before the image grows
 // (B6). Nothing where
 // tracking is lost: the next start compares the whole disk, of whatever size. After an error all is as before, or tracking is

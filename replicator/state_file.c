@@ -45,6 +45,11 @@ const char *sync_reason_name(enum sync_reason reason)
 	return names[reason];
 }
 
+bool sync_reason_whole(enum sync_reason reason)
+{
+	return reason != SYNC_NONE && reason != SYNC_UNCLEAN_STOP && reason != SYNC_REPLICA_DAMAGED && reason != SYNC_FALSE_HOLE;
+}
+
 // --- load ---
 
 static bool times_same(const struct image_identity *a, const struct image_identity *b)

@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// Why a sync cannot rely on the dirty map. The names are in docs/format-state.md and in `kagami status`.
+// Why a sync cannot rely on the dirty map. The names are in docs/format-state.md and in `kagami status`; the numbers are in state files.
 enum sync_reason {
 	SYNC_NONE,
 	SYNC_INITIAL,
@@ -35,8 +35,10 @@ enum sync_reason {
 	SYNC_TRACKING_DOUBT,  // the receiver was told that tracking was lost, and the state file does not know
 	SYNC_ASKED,	    // an operator wants all of it compared
 	SYNC_FALSE_HOLE,    // what a file system told as a hole is not zero (audit.h): that region
+	SYNC_LAST = SYNC_FALSE_HOLE,
 };
 const char *sync_reason_name(enum sync_reason reason); // NULL for SYNC_NONE
+bool sync_reason_whole(enum sync_reason reason);	// costs all of a disk
 
 struct state_position { // what is known of the receiver
 	struct uuid protection;
@@ -45,6 +47,7 @@ struct state_position { // what is known of the receiver
 	struct uuid last_cut;    // what that point shows
 	int64_t last_cut_wall_ns; // when that was; 0 unknown
 	struct uuid pending_cut; // a cut whose SEAL was not answered; null: none
+	enum sync_reason owed;   // a sync whose point is not committed: why the map, or the marks, hold more than was written
 };
 
 struct state_run { // of the replicator that makes a file
@@ -56,7 +59,7 @@ struct state_file;
 
 // Reads `name` below `root` and decides what it proves for `expected` (protection and generation), `disk` and the image as it
 // is now. `dirty` may hold something already; it is added to.
-//	SYNC_NONE          a clean stop: `dirty` has its exact map, *ret_position says what it is relative to.
+//	SYNC_NONE          a clean stop: `dirty` has its exact map, *ret_position says what it is relative to, and which sync it owes.
 //	SYNC_UNCLEAN_STOP  `dirty` has all pieces of the regions that were marked, and no other; *ret_position as above.
 //	any other          `dirty` and *ret_position are untouched: the whole disk is a candidate.
 // `is_new`: the protection has never committed a point. A file that cannot be read is a reason, not an error.

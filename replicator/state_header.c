@@ -45,7 +45,8 @@ void state_header_encode(const struct state_header *h, unsigned char sector[STAT
 	cursor_put_u64(&c, h->position.point);
 	cursor_put_bytes(&c, h->position.pending_cut.bytes, UUID_SIZE);
 	cursor_put_u8(&c, (uint8_t)h->phase);
-	cursor_put_bytes(&c, "\0\0\0\0\0\0", 7);
+	cursor_put_u8(&c, (uint8_t)h->position.owed);
+	cursor_put_bytes(&c, "\0\0\0\0\0", 6);
 	cursor_put_u64(&c, h->page_count);
 	cursor_put_u64(&c, h->identity.device);
 	cursor_put_u64(&c, h->identity.inode);
@@ -66,7 +67,7 @@ bool state_header_decode(unsigned char sector[STATE_HEADER], struct state_header
 		return false;
 	struct state_header h = {0};
 	struct cursor c = cursor_over(sector + sizeof(magic), HEADER_LEN - sizeof(magic));
-	unsigned char reserved[7];
+	unsigned char reserved[6];
 	uint16_t version = cursor_get_u16(&c);
 	uint16_t zero = cursor_get_u16(&c);
 	uint32_t length = cursor_get_u32(&c);
@@ -82,6 +83,7 @@ bool state_header_decode(unsigned char sector[STATE_HEADER], struct state_header
 	h.position.point = cursor_get_u64(&c);
 	cursor_get_bytes(&c, h.position.pending_cut.bytes, UUID_SIZE);
 	uint8_t phase = cursor_get_u8(&c);
+	uint8_t owed = cursor_get_u8(&c);
 	cursor_get_bytes(&c, reserved, sizeof(reserved));
 	h.page_count = cursor_get_u64(&c);
 	h.identity.device = cursor_get_u64(&c);
@@ -93,12 +95,13 @@ bool state_header_decode(unsigned char sector[STATE_HEADER], struct state_header
 	cursor_get_bytes(&c, h.position.last_cut.bytes, UUID_SIZE);
 	h.position.last_cut_wall_ns = (int64_t)cursor_get_u64(&c);
 	h.phase = (enum state_phase)phase;
+	h.position.owed = (enum sync_reason)owed;
 	if (h.phase == STATE_RUNS)
 		h.run = run_or_mtime;
 	else
 		h.identity.mtime_ns = (int64_t)run_or_mtime;
 	*ret_header = h;
-	return version == VERSION && zero == 0 && length == HEADER_LEN && refuse == 0 && phase <= STATE_LOST &&
+	return version == VERSION && zero == 0 && length == HEADER_LEN && refuse == 0 && phase <= STATE_LOST && owed <= SYNC_LAST &&
 	       bytes_zero(reserved, sizeof(reserved)) && h.disk[NAME_SIZE - 1] == 0 && size_disk_ok(h.size) &&
 	       h.page_count <= page_count_max(h.size) && h.sequence < UINT64_MAX;
 }

@@ -29,9 +29,10 @@ static void frame(unsigned char *file)
 	for (int slot = 0; slot < 2; slot++) {
 		unsigned char *at = file + (size_t)slot * STATE_PAGE;
 		memcpy(at, good, 96);
-		memset(at + 121, 0, 7);
+		memset(at + 122, 0, 6);
 		memcpy(at + 136, good + 136, 104);
 		at[120] %= 3;
+		at[121] %= SYNC_LAST + 1;
 		put_le64(at + 128, get_le64(at + 128) % (PAGES + 1));
 	}
 	unsigned char *marks = file + STATE_MARKS_AT;

@@ -458,7 +458,7 @@ static void commit(unsigned char n)
 	p->position_known = true;
 	p->sync = SYNC_NONE;
 	p->uncovered = false;
-	tracking_position(p);
+	tracking_position(p, SYNC_NONE);
 	holes_committed(p);
 }
 
@@ -673,7 +673,7 @@ static void holes_are_in_the_record_before_their_cut_is_sealed(void **unused)
 	clear_marks();
 	p->position_known = true;
 	tracking_seal(p, &(struct uuid){.bytes = {5}});
-	restart(SYNC_UNCLEAN_STOP);
+	restart(SYNC_INITIAL); // of which no point is known to be committed
 	assert_true(uuid_equal(&p->position.pending_cut, &(struct uuid){.bytes = {5}}));
 	assert_int_equal(carried(), SIZE);
 }
@@ -705,7 +705,7 @@ static void without_a_record_the_state_files_name_no_cut(void **unused)
 	assert_true(p->audit.unsaved);
 	p->position_known = true;
 	tracking_seal(p, &(struct uuid){.bytes = {5}});
-	restart(SYNC_UNCLEAN_STOP);
+	restart(SYNC_INITIAL); // of which no point is known to be committed
 	assert_true(uuid_equal(&p->position.pending_cut, &p->nowhere) && uuid_equal(&p->position.last_cut, &p->nowhere));
 	holes_sealing(p, blocks);
 	assert_false(holes_stopped(p)); // nor may a clean stop say more
@@ -725,14 +725,15 @@ static void record_that_cannot_be_read_is_a_reason_to_compare_everything(void **
 					  "{\"version\": 1, \"disks\": [{\"name\": \"vda\", \"disbelieved\": \"\", \"unproven\": []}, {\"name\": \"vda\", \"disbelieved\": \"\", \"unproven\": []}]}"};
 	clear_marks();
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		commit(1);
 		assert_int_equal(env_replace(temp.root, "protections/vm1", "protections/vm1/audit.json", bad[i], strlen(bad[i])), 0);
 		restart(SYNC_UNCLEAN_STOP);
 		assert_int_equal(p->sync, SYNC_STATE_UNREADABLE);
 		assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
 		assert_int_equal(carried(), 0);
 		assert_non_null(strstr(p->audit.why[0], "audit.json"));
-		clear_marks(); // a crash: the files name no cut
-		restart(SYNC_UNCLEAN_STOP);
+		clear_marks(); // a crash: the files name no cut, and say why
+		restart(SYNC_STATE_UNREADABLE);
 		assert_true(uuid_equal(&p->position.last_cut, &p->nowhere));
 	}
 	holes_sealing(p, 0);

@@ -76,7 +76,8 @@ static void commit(void)
 	p->position = (struct state_position){.protection = p->config.uuid, .generation = p->config.generation,
 					      .point = 1, .last_cut = {{7}}};
 	p->position_known = true;
-	tracking_position(p);
+	p->sync = SYNC_NONE;
+	tracking_position(p, SYNC_NONE);
 	assert_int_equal(tracking_commit(p, 0, NULL, 0, region, SIZE / REGION_SIZE, NULL), 0);
 	dirty_reset(export_dirty(p->export, 0));
 }

@@ -232,6 +232,29 @@ static void clean_stop_means_a_delta_from_the_map(void **state)
 	assert_int_equal(judge(f, false), SYNC_NONE);
 }
 
+// From a start to its end, and through a growth: until a position says that it is settled.
+static void sync_that_is_owed_stays_in_the_file_until_a_position_settles_it(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = {0};
+	dirty_mark_all(&f->truth);
+	for (enum sync_reason owed = SYNC_NONE; owed <= SYNC_LAST; owed++) {
+		f->position.owed = owed;
+		state_file_close(run_begin(f));
+		assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP); // which compares the position, with what is owed
+		live(f);
+		assert_int_equal(judge(f, false), SYNC_NONE);
+	}
+	struct state_file *file = run_begin(f);
+	assert_int_equal(state_file_grow(&file, f->root, NAME, DISK_SIZE + REGION_SIZE, &f->identity, &err), 0);
+	assert_int_equal(state_file_ungrow(&file, f->root, NAME, DISK_SIZE, &f->identity, &err), 0);
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	f->position.owed = SYNC_NONE;
+	assert_int_equal(state_file_position(file, &f->position, &err), 0);
+	assert_int_equal(judge(f, true), SYNC_UNCLEAN_STOP);
+	state_file_close(file);
+}
+
 static void map_is_loaded_on_top_of_what_is_dirty_already(void **state)
 {
 	struct fixture *f = *state;
@@ -432,6 +455,7 @@ static void header_lies_where_the_document_says(void **state)
 	struct fixture *f = *state;
 	unsigned char h[PAGE];
 	dirty_mark(&f->truth, 0, DISK_SIZE);
+	f->position.owed = SYNC_RESIZED;
 	live(f);
 	(void)newest_slot(f, h);
 	assert_memory_equal(h, "KAGAMIPS", 8);
@@ -449,7 +473,8 @@ static void header_lies_where_the_document_says(void **state)
 	assert_int_equal(get_le64(h + 96), 7);
 	assert_memory_equal(h + 104, &f->position.pending_cut, 16);
 	assert_int_equal(h[120], 1);
-	assert_true(bytes_zero(h + 121, 7));
+	assert_int_equal(h[121], 9);
+	assert_true(bytes_zero(h + 122, 6));
 	assert_int_equal(get_le64(h + 128), 2); // 40 regions, 29 to a page
 	assert_int_equal(get_le64(h + 136), 5);
 	assert_int_equal(get_le64(h + 144), 6);
@@ -605,7 +630,7 @@ static void header_fields_out_of_their_limits_are_refused(void **state)
 		{0, 1, 'k'},	     {8, 2, 0},		  {8, 2, 2},	    {10, 2, 1},
 		{12, 4, 255},	     {12, 4, 257},	  {16, 4, 1},	    {16, 4, 0x80000000},
 		{48, 8, UINT64_MAX}, {88, 8, 0},	  {88, 8, 513},	    {88, 8, DISK_SIZE_MAX + SECTOR_SIZE},
-		{120, 1, 3},	     {121, 1, 1},	  {127, 1, 0x80},   {128, 8, 3},
+		{120, 1, 3},	     {121, 1, SYNC_LAST + 1}, {121, 1, 0xff}, {122, 1, 1}, {127, 1, 0x80},   {128, 8, 3},
 		{128, 8, UINT64_MAX}, {128, 8, UINT64_C(1) << 52}, {239, 1, 'x'},
 	};
 	dirty_mark_all(&f->truth);
@@ -1077,6 +1102,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		ON_BOTH(file_that_is_missing_means_initial_or_missing),
 		ON_BOTH(clean_stop_means_a_delta_from_the_map),
+		ON_SIM(sync_that_is_owed_stays_in_the_file_until_a_position_settles_it),
 		ON_SIM(map_is_loaded_on_top_of_what_is_dirty_already),
 		ON_BOTH(replicator_that_ran_and_did_not_stop_means_unclean_stop),
 		ON_SIM(file_of_another_protection_generation_or_disk_means_foreign),

@@ -88,7 +88,8 @@ static void commit(unsigned char n)
 	p->position.last_cut = cut_of(n);
 	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
 	p->position_known = true;
-	tracking_position(p);
+	p->sync = SYNC_NONE;
+	tracking_position(p, SYNC_NONE);
 }
 
 static int set_up(void **state)
@@ -119,6 +120,15 @@ static void restart(enum sync_reason expected)
 	assert_int_equal(begin(false, &err), 0);
 	assert_int_equal(p->sync, expected);
 	assert_int_equal(p->tracking[0].sync, expected);
+}
+
+static void restart_owing(enum sync_reason found, enum sync_reason owed)
+{
+	struct err err = {0};
+	end();
+	assert_int_equal(begin(false, &err), 0);
+	assert_int_equal(p->tracking[0].sync, found);
+	assert_int_equal(p->sync, owed);
 }
 
 static void clear_all_but(uint64_t keep)
@@ -314,6 +324,7 @@ static void state_that_was_brought_back_from_a_copy_of_the_same_run_is_seen(void
 		copy("protections/vm1/copy", STATE_FILE);
 		restart(SYNC_STATE_FOREIGN);
 		assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+		commit(6);
 		clear_all_but(3);
 		restart(SYNC_UNCLEAN_STOP); // it is the file that the note has again
 	}
@@ -332,6 +343,7 @@ static void state_that_was_brought_back_as_it_was_counts(void **state)
 	copy("protections/vm1/copy", STATE_FILE);
 	restart(SYNC_UNCLEAN_STOP);
 	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 2 * REGION_SIZE);
+	commit(7);
 	stop_in_order();
 	restart(SYNC_NONE);
 }
@@ -343,6 +355,7 @@ static void note_of_state_that_is_damaged_is_against_every_file_and_one_of_anoth
 	clear_all_but(3);
 	assert_int_equal(env_replace(temp.root, "state", "state/vm1:vda", "KAGAMI", 6), 0);
 	restart(SYNC_STATE_FOREIGN);
+	commit(6);
 	clear_all_but(3);
 	copy(STATE_FILE, "protections/vm1/copy");
 	uint64_t region = 9;
@@ -486,7 +499,7 @@ static void start_that_came_to_nothing_leaves_a_file_that_says_so(void **state)
 	clear_all_but(3);
 	restart(SYNC_UNCLEAN_STOP);
 	tracking_abandon(p);
-	restart(SYNC_NONE); // region 3 is in the map
+	restart_owing(SYNC_NONE, SYNC_UNCLEAN_STOP); // region 3 is in the map
 	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), REGION_SIZE);
 	writes_fail(true);
 	tracking_abandon(p);
@@ -502,6 +515,95 @@ static void start_that_came_to_nothing_leaves_a_file_that_says_so(void **state)
 	tracking_disown(&place, &config);
 	assert_int_equal(begin(false, &err), 0);
 	assert_int_equal(p->sync, SYNC_TRACKING_LOST);
+}
+
+// The image is not the one that was left: it has another time.
+static void image_change(void)
+{
+	int fd = open(image_path, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(futimens(fd, (const struct timespec[2]){{.tv_sec = 1}, {.tv_sec = 1}}), 0);
+	(void)close(fd);
+}
+
+// B5: whoever comes to no point hands the reason on with its map.
+static void b5_sync_that_a_start_did_not_come_to_is_the_next_ones_by_its_reason(void **state)
+{
+	(void)state;
+	for (int way = 0; way < 3; way++) {
+		commit(5);
+		clear_all_but(3);
+		dirty_reset(export_dirty(p->export, 0));
+		stop_in_order();
+		end();
+		image_change();
+		struct err err = {0};
+		assert_int_equal(begin(false, &err), 0);
+		assert_int_equal(p->sync, SYNC_IMAGE_CHANGED);
+		if (way == 0)
+			stop_in_order();
+		if (way == 1)
+			tracking_abandon(p);
+		restart_owing(way < 2 ? SYNC_NONE : SYNC_UNCLEAN_STOP, SYNC_IMAGE_CHANGED);
+		assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+		assert_false(p->position_known); // whatever the receiver is at, it is compared for this reason
+		stop_in_order();
+		restart_owing(SYNC_NONE, SYNC_IMAGE_CHANGED); // and the one after it
+	}
+	commit(6);
+	stop_in_order();
+	restart(SYNC_NONE);
+}
+
+static void b5_unclean_stop_that_a_start_did_not_come_to_is_no_clean_one(void **state)
+{
+	(void)state;
+	commit(5);
+	clear_all_but(3);
+	restart(SYNC_UNCLEAN_STOP);
+	tracking_abandon(p);
+	restart_owing(SYNC_NONE, SYNC_UNCLEAN_STOP);
+	assert_true(p->position_known);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), REGION_SIZE);
+	tracking_seal(p, &(struct uuid){{6, 7}}); // before its point is committed
+	stop_in_order();
+	restart_owing(SYNC_NONE, SYNC_UNCLEAN_STOP);
+	commit(6);
+	restart(SYNC_UNCLEAN_STOP); // one of its own
+	commit(7);
+	stop_in_order();
+	restart(SYNC_NONE);
+}
+
+// A false hole has no mark, and what the receiver damaged it says again: a kill costs what is marked, and that names it.
+static void b5_what_is_owed_for_a_part_does_not_name_the_sync_after_a_kill(void **state)
+{
+	(void)state;
+	commit(5);
+	clear_all_but(3);
+	p->sync = SYNC_REPLICA_DAMAGED;
+	stop_in_order();
+	restart_owing(SYNC_NONE, SYNC_REPLICA_DAMAGED);
+	restart_owing(SYNC_UNCLEAN_STOP, SYNC_UNCLEAN_STOP);
+}
+
+// A whole map relative to no cut is a reason only where it is owed: a file of an older version does not say why.
+static void position_that_names_no_cut_is_held_against_the_receiver_unless_all_is_dirty_and_owed(void **state)
+{
+	(void)state;
+	stop_in_order(); // before its first point
+	restart_owing(SYNC_NONE, SYNC_INITIAL);
+	assert_false(p->position_known);
+	dirty_reset(export_dirty(p->export, 0));
+	dirty_mark(export_dirty(p->export, 0), PIECE_SIZE, SIZE - PIECE_SIZE);
+	stop_in_order();
+	restart_owing(SYNC_NONE, SYNC_INITIAL);
+	assert_true(p->position_known);
+	dirty_mark_all(export_dirty(p->export, 0));
+	p->sync = SYNC_NONE;
+	stop_in_order();
+	restart_owing(SYNC_NONE, SYNC_INITIAL);
+	assert_true(p->position_known);
 }
 
 // B1: after a reboot there is no note of rest. The agent's own last change is of before the end of its lease.
@@ -739,6 +841,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(kill_between_the_note_and_the_file_leaves_both_good, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(start_after_a_kill_compares_what_is_on_the_disk_and_not_the_cache, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(start_that_came_to_nothing_leaves_a_file_that_says_so, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(b5_sync_that_a_start_did_not_come_to_is_the_next_ones_by_its_reason, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(b5_unclean_stop_that_a_start_did_not_come_to_is_no_clean_one, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(b5_what_is_owed_for_a_part_does_not_name_the_sync_after_a_kill, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(position_that_names_no_cut_is_held_against_the_receiver_unless_all_is_dirty_and_owed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(change_after_the_lease_of_a_run_that_died_is_anothers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(state_file_that_is_where_it_was_is_sound, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(state_file_that_was_removed_is_seen, set_up, tear_down),
