@@ -135,6 +135,7 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	bool rotten;			 // recovery calls its replica broken, after a bit of it turned: the operator removes it
 	unsigned rotten_files;		 // bits that turned in files kept twice: two may have met one and its copy, which the next start finds
 	enum sync_reason standing;	 // the reason was good when it began
+	uint32_t owed;			 // the reasons that stood since there was none, a bit each: a later start may go on with one
 	uint64_t newest_cut_ns;	   // world time of the newest committed cut
 };
 

@@ -196,6 +196,18 @@ static void loaded_disk(struct side *side, struct export *export, struct protect
 	}
 }
 
+// A sync that no disk is a reason for is one that an earlier process came to no point with, or one that it had just begun: not one that has ended.
+static void owed_sync(struct side *side, const struct protection *p)
+{
+	bool found = false;
+	for (uint16_t d = 0; d < side->config.disk_count; d++)
+		found |= p->tracking[d].sync == p->sync;
+	if (found || side->fault_state || side->owed >> p->sync & 1)
+		return;
+	side->standing = SYNC_NONE;
+	reason_listed(side, p, p->sync);
+}
+
 // What happened to the state files and the images before this start is known now, and was said if it had to be: from here on it is no
 // reason any more, unless it goes on.
 static void old_faults_end(struct side *side, const struct protection *p)
@@ -224,6 +236,7 @@ void oracle_loaded(struct side *side, struct export *export, struct protection *
 		if (!uuid_is_zero(&p->position.pending_cut))
 			superset(side, export, &p->position.pending_cut, "after the start, for the cut whose answer was lost");
 	}
+	owed_sync(side, p);
 	old_faults_end(side, p);
 }
 
@@ -463,6 +476,7 @@ void oracle_poll(void)
 			}
 		}
 		side->nowhere |= p->uncovered || p->audit.unsaved;
+		side->owed = p->sync ? side->owed | UINT32_C(1) << p->sync : 0; // the header that names its point was written before
 		if (p->greeted && p->position.point > 0 && uuid_is_zero(pending) && !p->schedule.has_point)
 			world_wrong("%s: its schedule knows of no point, and the receiver has %llu", side->config.name, (unsigned long long)p->position.point);
 		struct snapshot *last = snapshot_find(side, &p->position.last_cut);
