@@ -24,13 +24,14 @@ void doubt_set_site(struct protection *p, const struct site *site)
 
 // ---- what is lost here
 
-void doubt_raise(struct protection *p, unsigned disk)
+void doubt_raise(struct protection *p, unsigned disk, bool in_file)
 {
 	struct doubt *d = &p->doubt;
 	LOCK_SCOPE(&d->lock);
 	if (d->lost & bit(disk))
 		return;
 	d->lost |= bit(disk);
+	d->in_file |= in_file ? bit(disk) : 0;
 	d->backoff.not_before_ns = 0; // this is news
 	doubt_wake(p);
 }
@@ -64,9 +65,11 @@ void doubt_why(struct protection *p, char why[ERR_TEXT_MAX])
 uint64_t doubt_hear(struct protection *p, const struct wire_doubted *doubted)
 {
 	struct doubt *d = &p->doubt;
-	uint64_t before_us = d->heard ? 0 : doubted->disks & ~d->whole; // later doubts are this process's own, whose maps are whole
+	LOCK_SCOPE(&d->lock);
+	uint64_t before_us = d->heard ? 0 : doubted->disks & ~d->whole; // later doubts are this process's own, whose maps are whole (D4)
 	d->heard = true;
 	d->receiver = *doubted;
+	doubt_wake(p);
 	return before_us;
 }
 
@@ -170,7 +173,7 @@ static uint64_t due_ns(struct protection *p, uint64_t *ret_disks, bool *ret_stop
 	struct doubt *d = &p->doubt;
 	uint64_t now_ns = protection_now_ns(p);
 	LOCK_SCOPE(&d->lock);
-	uint64_t untold = d->lost & ~d->told;
+	uint64_t untold = d->lost & ~d->told & ~(d->heard ? 0 : d->in_file); // D4
 	*ret_stop = d->stop;
 	*ret_disks = now_ns >= d->backoff.not_before_ns ? untold : 0;
 	return untold ? d->backoff.not_before_ns : UINT64_MAX;

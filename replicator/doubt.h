@@ -2,7 +2,7 @@
 // What this process cannot tell its successor, told to the receiver: the tracking of a disk is lost (docs/format-state.md, "Told to the
 // receiver"). And what the receiver says of processes before this one.
 //
-//	lost ──doubt_raise()──► untold ──DOUBT, DOUBTED──► told
+//	lost ──doubt_raise()──► untold ──DOUBT, DOUBTED──► told		D4: where the state file says it, not before doubt_hear()
 //	                          └─ a try failed: again after 1 s doubling to 30 s, as long as this process lives
 //
 // D1 (B1): a write whose mark is in no state file is issued after the receiver knows that, or after it is known that it cannot be told now,
@@ -10,6 +10,8 @@
 // D2 (B1): of a disk that is in doubt when the first session of this process opens, every piece is dirty, and was since.
 // D3: a disk is called certain only while its tracking is sound, and by the name of a doubt that this process was told of; a later one has
 //    another name, whichever connection was quicker.
+// D4 (B5): what the state file says already is told after the first session has heard of others' doubts. The receiver's word for a disk does not tell who doubted it, or that two did:
+//    told before, it would pass for an older one, and all of the disk be compared for what this process's maps have. What the file could not say is told at once (D1), and is compared.
 //
 // A connection of its own carries DOUBT: the session's may wait for the state directory, or for a commit. Threads: any, but where it says so.
 #ifndef KAGAMI_REPLICATOR_DOUBT_H
@@ -31,14 +33,15 @@ struct protection;
 
 struct doubt {
 	// The cycle thread's own:
-	bool heard;		      // a session was open
 	uint64_t whole;		      // disks of which every piece was dirty since the start
-	struct wire_doubted receiver; // as it was told when the session opened
 
 	pthread_mutex_t lock; // over the rest; none is taken inside
 	pthread_cond_t changed;
 	bool running, stop, woken;
-	uint64_t lost, told; // disks; told: durable at the receiver
+	bool heard;		      // a session was open
+	struct wire_doubted receiver; // as it was told when the session opened
+	uint64_t lost, told;	      // disks; told: durable at the receiver
+	uint64_t in_file;	      // of those that are lost: their state files said so before
 	uint64_t failures;   // tries that came to nothing
 	char why[ERR_TEXT_MAX]; // the newest of them did; "" when all is told
 	struct backoff backoff;
@@ -53,8 +56,8 @@ int doubt_start(struct protection *p); // the thread; a negative errno
 void doubt_stop(struct protection *p); // does nothing when it was not started
 void doubt_set_site(struct protection *p, const struct site *site);
 
-// The tracking of the disk is lost.
-void doubt_raise(struct protection *p, unsigned disk);
+// The tracking of the disk is lost. `in_file`: its state file says so, or is gone, durably.
+void doubt_raise(struct protection *p, unsigned disk, bool in_file);
 // Waits until the receiver knows, a try to tell it has failed, or DOUBT_WAIT_MS are over (D1). Whether it knows.
 bool doubt_wait(struct protection *p, unsigned disk);
 bool doubt_told(struct protection *p, unsigned disk);

@@ -56,7 +56,6 @@ static bool lose(struct protection *p, unsigned disk, const char *why)
 	if (t->lost)
 		return true;
 	t->lost = true;
-	doubt_raise(p, disk);
 	char name[STATE_NAME_SIZE];
 	state_name(p, disk, name);
 	event_emit(EVENT_CRITICAL, "tracking", p->config.name, json_pack("{s:s}", "disk", p->config.disk[disk].name),
@@ -65,7 +64,8 @@ static bool lose(struct protection *p, unsigned disk, const char *why)
 		  "protection=%s disk=%s: %s",
 		  p->config.name, disk_name, why);
 	struct err file_err = {0}, note_err = {0};
-	int in_file = state_file_lose(t->file, p->place.state, name, &file_err);
+	int in_file = state_file_lose(t->file, p->place.state, name, &file_err); // who waits for a mark and for this raises the doubt himself (T4)
+	doubt_raise(p, disk, in_file == 0);
 	int in_note = lost_note_write(p->place.env, p->place.run_dir, p->config.name, disk_name, why, &note_err);
 	if (in_file)
 		log_warning("the state file could not be made to say that tracking is lost protection=%s disk=%s: %s",
@@ -291,7 +291,7 @@ void tracking_forsake(void *context, uint16_t disk)
 {
 	struct protection *p = context;
 	atomic_store(&p->tracking[disk].forsaken, true);
-	doubt_raise(p, disk);
+	doubt_raise(p, disk, false);
 }
 
 void tracking_note(void *context, uint16_t disk, const char *why)

@@ -46,6 +46,26 @@ n=$(cycle vm1)
 is "reason after a kill with a full state directory" "$(kagami syncs vm1 --json | jq -r '.syncs[0].reason')" unclean-stop
 point_equals vm1 "$n" vda "$W/a.raw"
 
+# Full at the start as well: the file of the new run cannot be made, which this process's maps need not. The doubt that it raises is its own.
+nbd_io vm1 vda 'write -P 0x67 21M 64k' flush
+kill_replicator
+dd if=/dev/zero of="$STATE/filler" bs=64k status=none 2>/dev/null || true
+dd if=/dev/zero of="$STATE/filler2" bs=512 status=none 2>/dev/null || true
+start_replicator
+is "tracking_lost of a start in a full state directory" "$(protection vm1 '.disks[0].tracking_lost')" true
+wait_for 10 connected vm1
+n=$(cycle vm1)
+is "reason after a start in a full state directory" "$(kagami syncs vm1 --json | jq -r '.syncs[0].reason')" unclean-stop
+point_equals vm1 "$n" vda "$W/a.raw"
+told() { grep -q 'the receiver knows that tracking is lost protection=vm1' "$W/kagami-replicator.log"; }
+wait_for 20 told
+kill_replicator
+rm "$STATE/filler" "$STATE/filler2"
+start_replicator
+wait_for 10 connected vm1
+cycle vm1 >/dev/null
+is "reason of the start after it, as was said" "$(kagami syncs vm1 --json | jq -r '.syncs[0].reason')" tracking-lost
+
 # Broken: the mark of a new region cannot be made. The guest goes on, and so do the points.
 break_state || skip "this kernel cannot break a file system for a test"
 nbd_io vm1 vda 'write -P 0x63 33M 64k' 'read -P 0x63 33M 64k' flush

@@ -259,7 +259,7 @@ static void d1_what_waits_goes_on_when_the_receiver_knows_or_cannot_be_told(void
 	replication_cycle_now(r);
 	struct protection *p = source_begin(r);
 	char why[ERR_TEXT_MAX];
-	doubt_raise(p, 1);
+	doubt_raise(p, 1, false);
 	assert_true(doubt_wait(p, 1));
 	assert_int_equal(doubted_at(r), 2); // and by then it is durable there
 	assert_true(doubt_told(p, 1) && !doubt_told(p, 0));
@@ -269,7 +269,7 @@ static void d1_what_waits_goes_on_when_the_receiver_knows_or_cannot_be_told(void
 	struct site nowhere = {.name = "dr", .address = "127.0.0.1:1", .pin = *identity_pin(r->receiver_identity)}, back = p->doubt.site;
 	doubt_set_site(p, &nowhere);
 	uint64_t begin_ns = env_mono_ns(env_posix());
-	doubt_raise(p, 0);
+	doubt_raise(p, 0, false);
 	assert_false(doubt_wait(p, 0)); // refused: known at once
 	assert_true(env_mono_ns(env_posix()) - begin_ns < DOUBT_WAIT_MS * MS_NS);
 	assert_int_equal(doubted_at(r), 2);
@@ -295,7 +295,7 @@ static void d2_what_processes_before_lost_is_compared_once(void **state)
 	assert_int_equal(doubt_hear(p, &both), 2);
 	assert_int_equal(doubt_hear(p, &both), 0); // another connection: its own maps know all since
 	assert_int_equal(doubt_certain(p).disks, 3);
-	doubt_raise(p, 1); // now it is its own, and its successor's to compare
+	doubt_raise(p, 1, false); // now it is its own, and its successor's to compare
 	struct wire_doubted certain = doubt_certain(p);
 	assert_int_equal(certain.disks, 1);
 	assert_true(uuid_equal(&certain.doubt, &both.doubt));
@@ -307,6 +307,52 @@ static void d2_what_processes_before_lost_is_compared_once(void **state)
 	assert_int_equal(doubt_hear(p, &both), 0); // its own, told by a connection that was lost before the answer
 	doubt_done(p);
 	free(p);
+}
+
+// D4: all that this process lost before its first session is in its maps; of what others lost only the receiver knows, and says it as one with ours.
+static void d4_what_the_file_says_is_told_after_the_first_session_heard_of_others(void **state)
+{
+	struct replication *r = *state;
+	struct wire_doubted doubted;
+	struct wire_doubt doubt = doubt_of(r, 1);
+	replication_connect_now(r);
+	replication_cycle_now(r);
+	for (unsigned before = 0; before < 2; before++) {
+		if (before)
+			assert_int_equal(say_doubt(r, &doubt, &doubted), 0);
+		struct protection *p = source_begin(r);
+		doubt_raise(p, 0, true);
+		(void)usleep(300 * 1000);
+		assert_false(doubt_told(p, 0));
+		assert_int_equal(doubted_at(r), before);
+		replication_connect_now(r);
+		assert_int_equal(doubt_hear(p, &r->doubted), before); // of the same disk: one before us lost it, too
+		while (!doubt_told(p, 0))
+			(void)usleep(10000);
+		assert_int_equal(doubted_at(r), 1);
+		replication_connect_now(r);
+		assert_int_equal(doubt_hear(p, &r->doubted), 0);
+		assert_int_equal(doubt_certain(p).disks, 0);
+		source_end(p);
+		r->certain = true; // and ends
+		replication_cycle_now(r);
+		r->certain = false;
+		assert_int_equal(doubted_at(r), 0);
+	}
+}
+
+// What the file could not say is told at once (D1), and all is compared: it may be that one before us lost it, too.
+static void d4_what_no_file_says_is_told_before_the_first_session_and_compared(void **state)
+{
+	struct replication *r = *state;
+	replication_connect_now(r);
+	replication_cycle_now(r);
+	struct protection *p = source_begin(r);
+	doubt_raise(p, 0, false);
+	assert_true(doubt_wait(p, 0));
+	replication_connect_now(r);
+	assert_int_equal(doubt_hear(p, &r->doubted), 1);
+	source_end(p);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -323,6 +369,8 @@ int main(void)
 		TEST(doubt_of_a_source_that_was_failed_over_counts_when_that_is_taken_back),
 		TEST(source_of_an_older_version_is_refused_while_there_is_doubt),
 		TEST(d1_what_waits_goes_on_when_the_receiver_knows_or_cannot_be_told),
+		TEST(d4_what_the_file_says_is_told_after_the_first_session_heard_of_others),
+		TEST(d4_what_no_file_says_is_told_before_the_first_session_and_compared),
 		cmocka_unit_test(d2_what_processes_before_lost_is_compared_once),
 	};
 	return cmocka_run_group_tests_name("doubt", tests, NULL, NULL);

@@ -208,6 +208,8 @@ static void mark_that_cannot_be_made_loses_tracking_and_the_next_start_compares_
 	assert_true(rc < 0);
 	assert_true(p->tracking[0].lost);
 	assert_non_null(strstr(p->tracking[0].lost_why, "since 20"));
+	assert_int_equal(p->doubt.lost, 1);
+	assert_int_equal(p->doubt.in_file, p->tracking[0].lost_in_file);
 	assert_true(tracking_commit(p, 0, &region, 1, NULL, 0, &err) < 0); // and stays so
 	commit(6);
 	assert_true(tracking_save(p, &err) < 0); // nor does a clean stop mend it
