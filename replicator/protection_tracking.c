@@ -143,7 +143,7 @@ static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_n
 	}
 	bool known = reason == SYNC_NONE || reason == SYNC_UNCLEAN_STOP;
 	struct state_note_place place = note_place(p, disk);
-	if (known && !state_file_noted(p->place.state, name, &place)) {
+	if (known && !state_file_noted(p->place.state, name, &place, &p->tracking[disk].found)) {
 		log_warning("the state file is not the one that this host had last: the state directory was brought back from a copy protection=%s disk=%s",
 			    p->config.name, disk_name);
 		dirty_mark_all(dirty);
@@ -221,7 +221,7 @@ static int open_disk(struct protection *p, unsigned disk, bool is_new, struct er
 		return rc;
 	struct err why = {0};
 	struct state_note_place place = note_place(p, disk);
-	if (state_note_open(&t->note, &place, &why))
+	if (state_note_open(&t->note, &place, &t->found, &why))
 		log_warning("a state directory that is brought back from a copy would be believed protection=%s disk=%s: %s", p->config.name,
 			    p->config.disk[disk].name, why.text);
 	const struct state_run run = {.number = lease_use(p->place.lease), .note = &t->note};

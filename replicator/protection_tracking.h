@@ -33,6 +33,7 @@ struct tracking { // of one disk
 	pthread_mutex_t lock; // over `file` and `lost`: the marker thread and the cycle thread use them. Taken before the protection's
 	struct state_file *file;
 	struct state_note note;
+	struct state_print found; // of the file that the start believed; zeroed: of none
 	uint64_t number; // of the file (env_stat); 0: not known
 	bool lost;
 	_Atomic bool forsaken; // a commit does not return: the note stands, or is being written; `lost` follows with the lock

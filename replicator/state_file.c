@@ -160,7 +160,7 @@ bool state_file_told(struct env_root *root, const char *name, struct state_posit
 	return read;
 }
 
-bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place)
+bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place, struct state_print *ret_print)
 {
 	struct env_file *file = NULL;
 	struct state_header h;
@@ -170,7 +170,10 @@ bool state_file_noted(struct env_root *root, const char *name, const struct stat
 	bool noted = state_header_read(file, &h) >= 0 && state_marks_digest_of(file, &h, &print.marks);
 	env_close(file);
 	print.instance = h.instance;
-	return noted && !state_note_against(place, &print, h.phase == STATE_CLEAN);
+	noted = noted && !state_note_against(place, &print, h.phase == STATE_CLEAN);
+	if (noted)
+		*ret_print = print;
+	return noted;
 }
 
 static struct state_print print_of(const struct state_file *state)

@@ -70,8 +70,8 @@ enum sync_reason state_file_load(struct env_root *root, const char *name, const 
 uint64_t state_file_run(struct env_root *root, const char *name);
 // What a file says of the receiver, whatever it is worth for its disk; false where it cannot be read.
 bool state_file_told(struct env_root *root, const char *name, struct state_position *ret_position);
-// Of a file that state_file_load() took: false where it is another than the note says, one that was brought back from a copy.
-bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place);
+// Of a file that state_file_load() took: false where it is another than the note says, one that was brought back from a copy. What it is, otherwise.
+bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place, struct state_print *ret_print);
 
 // A new file in the place of whatever `name` was, which says that a replicator runs, and in which the regions of `dirty` are
 // marked; `dirty` must hold all that is relative to `position`. Durable on return. After a failure the old file or the new

@@ -110,7 +110,7 @@ static void give_up_said(struct state_note *note, int why)
 }
 
 // The older note is read before its file is written to: what it names the state file still is.
-static int file_open(struct state_note *note)
+static int file_open(struct state_note *note, const struct state_print *found)
 {
 	struct state_noted noted;
 	int rc = env_mkdir(note->root, "state");
@@ -118,7 +118,7 @@ static int file_open(struct state_note *note)
 		return rc;
 	rc = note_read(note->root, note->name, &noted);
 	if (rc == 0 && noted.boot == note->boot) {
-		note->now = noted.print[0];
+		note->now = uuid_is_zero(&found->instance) ? noted.print[0] : *found;
 		return env_open(note->root, note->name, ENV_WRITE, &note->file);
 	}
 	if (rc != -ENOENT)
@@ -126,13 +126,13 @@ static int file_open(struct state_note *note)
 	return 0; // made with the first keep
 }
 
-int state_note_open(struct state_note *note, const struct state_note_place *place, struct err *err)
+int state_note_open(struct state_note *note, const struct state_note_place *place, const struct state_print *found, struct err *err)
 {
 	*note = (struct state_note){.boot = place->boot};
 	name_of(place, note->name);
 	int rc = env_root_open(place->env, place->run_dir, &note->root);
 	if (rc == 0)
-		rc = file_open(note);
+		rc = file_open(note, found);
 	if (rc == 0)
 		return 0;
 	(void)err_sys(err, rc, "make the note %s/%s", place->run_dir, note->name);

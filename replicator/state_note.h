@@ -51,8 +51,9 @@ struct state_note { // zeroed: there is none. One thread at a time
 // Whether the note speaks against the file: names neither it nor one that it was to become. `clean`: of a file that says so its map is the truth, and
 // only the instance counts. False where there is no note of this boot. A damaged note speaks against every file.
 bool state_note_against(const struct state_note_place *place, const struct state_print *print, bool clean);
-// What the note of this boot names now stays until the first keep. After a failure there is no note, if the older one could be removed.
-int state_note_open(struct state_note *note, const struct state_note_place *place, struct err *err);
+// `found`: the file that a start found, and believed; zeroed: none. The note of this boot may have been left between next and keep, and name that as what the file was to become:
+// it is what the file is until the first keep (K1). One that was not believed is not named. After a failure there is no note, if the older one could be removed.
+int state_note_open(struct state_note *note, const struct state_note_place *place, const struct state_print *found, struct err *err);
 // After a failure of these two there is no note any more, which the log says once.
 void state_note_next(struct state_note *note, const struct state_print *print); // the file is about to become this
 void state_note_keep(struct state_note *note, const struct state_print *print); // it is this

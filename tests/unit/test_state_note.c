@@ -111,7 +111,7 @@ static void a_note_that_cannot_be_written_is_removed_and_the_log_says_so_once(vo
 	for (unsigned step = 0; step < 3; step++) {
 		struct state_note note;
 		unsigned before = warnings("cannot be written, and was removed");
-		assert_int_equal(state_note_open(&note, &place, &err), 0);
+		assert_int_equal(state_note_open(&note, &place, &(struct state_print){.marks = 0}, &err), 0);
 		for (unsigned i = 0; i < 3; i++) {
 			if (i == step)
 				sim_fail_at(sim, sim_ops(sim), i == 0 ? -ENOSPC : -EIO, false);
@@ -133,7 +133,7 @@ static void a_note_that_can_be_neither_written_nor_removed_speaks_against_the_fi
 	(void)state;
 	struct state_note note;
 	struct err err = {0};
-	assert_int_equal(state_note_open(&note, &place, &err), 0);
+	assert_int_equal(state_note_open(&note, &place, &(struct state_print){.marks = 0}, &err), 0);
 	state_note_keep(&note, &a);
 	unsigned before = warnings("can be neither written nor removed");
 	sim_fail_at(sim, sim_ops(sim), -EIO, true);
@@ -144,12 +144,37 @@ static void a_note_that_can_be_neither_written_nor_removed_speaks_against_the_fi
 	state_note_close(&note);
 }
 
+// K1: killed between next and keep, and again between the next of the start after it and the new file's name.
+static void a_second_kill_leaves_the_file_that_the_first_one_left_named(void **state)
+{
+	(void)state;
+	static const struct state_print c = {.instance = {{2}}, .marks = 11};
+	for (unsigned way = 0; way < 2; way++) {
+		const struct state_print *file = way ? &b : &a, *other = way ? &a : &b;
+		struct state_note note;
+		struct err err = {0};
+		assert_int_equal(state_note_open(&note, &place, file, &err), 0);
+		state_note_keep(&note, &a);
+		state_note_next(&note, &b); // whether the marks were written or not
+		state_note_close(&note);
+		assert_false(state_note_against(&place, file, false));
+		assert_int_equal(state_note_open(&note, &place, file, &err), 0);
+		state_note_next(&note, &c);
+		state_note_close(&note);
+		assert_false(state_note_against(&place, file, false));
+		assert_false(state_note_against(&place, &c, false));
+		assert_true(state_note_against(&place, other, false)); // a copy of before, or one of a file that never was
+		assert_int_equal(env_unlink(root, NOTE), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_note_that_is_not_whole_speaks_against_every_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_a_later_version_reserved_is_not_guessed_at, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_note_that_cannot_be_written_is_removed_and_the_log_says_so_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_second_kill_leaves_the_file_that_the_first_one_left_named, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_note_that_can_be_neither_written_nor_removed_speaks_against_the_file, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("state_note", tests, NULL, NULL);

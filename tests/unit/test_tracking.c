@@ -380,7 +380,7 @@ static void kill_between_the_note_and_the_file_leaves_both_good(void **state)
 	const struct state_print a = {.instance = {{1}}, .marks = 10}, b = {.instance = {{1}}, .marks = 11}, c = {.instance = {{2}}, .marks = 11};
 	struct state_note note;
 	struct err err = {0};
-	assert_int_equal(state_note_open(&note, &place, &err), 0);
+	assert_int_equal(state_note_open(&note, &place, &(struct state_print){.marks = 0}, &err), 0);
 	state_note_next(&note, &a);
 	assert_false(state_note_against(&place, &c, false)); // nothing was kept yet: there is none
 	state_note_keep(&note, &a);
@@ -392,7 +392,7 @@ static void kill_between_the_note_and_the_file_leaves_both_good(void **state)
 	state_note_close(&note);
 	assert_false(state_note_against(&place, &a, false));
 	assert_false(state_note_against(&place, &b, false));
-	assert_int_equal(state_note_open(&note, &place, &err), 0); // by the next start, which took the file as `a`
+	assert_int_equal(state_note_open(&note, &place, &a, &err), 0); // by the next start, which took the file as `a`
 	state_note_next(&note, &c);
 	assert_false(state_note_against(&place, &a, false));
 	assert_false(state_note_against(&place, &c, false));
@@ -400,6 +400,56 @@ static void kill_between_the_note_and_the_file_leaves_both_good(void **state)
 	state_note_keep(&note, &c);
 	state_note_close(&note);
 	assert_true(state_note_against(&place, &a, false));
+}
+
+// What a kill just before the state file gets its name leaves of its note.
+static unsigned char note_then[STATE_NOTE_BYTES];
+
+static void note_read_now(unsigned char bytes[STATE_NOTE_BYTES])
+{
+	char *data = NULL;
+	size_t len = 0;
+	assert_int_equal(env_read_file(temp.root, "state/vm1:vda", 100, &data, &len), 0);
+	assert_int_equal(len, STATE_NOTE_BYTES);
+	memcpy(bytes, data, len);
+	free(data);
+}
+
+static int on_rename(struct env_root *root, const char *from, const char *to)
+{
+	if (strcmp(to, STATE_FILE) == 0)
+		note_read_now(note_then);
+	return env_posix()->ops->rename(root, from, to);
+}
+
+// Killed after the marks were written and before the note said so; and the next start before its file has the name.
+static void two_kills_each_before_the_note_is_kept_cost_the_marked_regions_alone(void **state)
+{
+	(void)state;
+	struct env_ops watched_ops = *env_posix()->ops;
+	struct env watched = {.ops = &watched_ops}, *own = temp.root->env;
+	unsigned char before[STATE_NOTE_BYTES], after[STATE_NOTE_BYTES];
+	struct state_noted noted, kept;
+	uint64_t region = 9;
+	commit(5);
+	clear_all_but(3);
+	note_read_now(before);
+	assert_int_equal(tracking_commit(p, 0, &region, 1, NULL, 0, NULL), 0);
+	note_read_now(after);
+	assert_true(state_noted_decode(before, sizeof(before), &noted) && state_noted_decode(after, sizeof(after), &kept));
+	noted.print[1] = kept.print[0];
+	state_noted_encode(&noted, before);
+	assert_int_equal(env_replace(temp.root, "state", "state/vm1:vda", before, sizeof(before)), 0);
+	copy(STATE_FILE, "protections/vm1/copy");
+
+	watched_ops.rename = on_rename;
+	temp.root->env = &watched;
+	restart(SYNC_UNCLEAN_STOP);
+	temp.root->env = own;
+	copy("protections/vm1/copy", STATE_FILE);
+	assert_int_equal(env_replace(temp.root, "state", "state/vm1:vda", note_then, sizeof(note_then)), 0);
+	restart(SYNC_UNCLEAN_STOP);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), 2 * REGION_SIZE);
 }
 
 // Bytes of the image's first MiB that are in the page cache.
@@ -841,6 +891,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(state_that_was_brought_back_as_it_was_counts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(note_of_state_that_is_damaged_is_against_every_file_and_one_of_another_boot_against_none, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(kill_between_the_note_and_the_file_leaves_both_good, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(two_kills_each_before_the_note_is_kept_cost_the_marked_regions_alone, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(start_after_a_kill_compares_what_is_on_the_disk_and_not_the_cache, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(start_that_came_to_nothing_leaves_a_file_that_says_so, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(b5_sync_that_a_start_did_not_come_to_is_the_next_ones_by_its_reason, set_up, tear_down),
