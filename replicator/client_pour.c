@@ -56,11 +56,13 @@ bool client_pours(struct client *client)
 	return pour->len || pour->busy || (pour_left(client) >= POUR_LEAST && pour_open(pour));
 }
 
-// The socket has more, and the pipe no room: it came in very small parts.
+// splice() says of a pipe without room what it says of an empty socket: so it is where very small parts came, each of which takes a page's place.
+// It is the pipe where the socket has more, or had its end reported, of which a pipe with room would have been told. Where it has nothing
+// yet, the next that comes sets it going.
 static bool pour_full(const struct client *client)
 {
 	int more = 0;
-	return ioctl(client->fd, FIONREAD, &more) == 0 && more > 0;
+	return client->closed || (ioctl(client->fd, FIONREAD, &more) == 0 && more > 0);
 }
 
 // How much of what the pipe holds is a piece by now; 0: more is to come first. Whole pages, where there are some.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Large writes, which an export takes in pieces as they arrive (replicator/client_request.c, client_pour.c).
+#include "base/auto.h"
 #include "base/bytes.h"
+#include "replicator/client_private.h"
 #include "replicator/export_loop.h"
 #include "replicator/holder.h"
 #include "tests/lib/export_place.h"
@@ -18,7 +20,7 @@
 
 #include <cmocka.h>
 
-enum { LARGE = 3 << 20 };
+enum { LARGE = 3 << 20, PART = 100 };
 
 static unsigned char *pattern(size_t len, unsigned salt)
 {
@@ -134,6 +136,90 @@ static void half_of_a_large_write_holds_no_cut_and_ends_with_its_connection(void
 	free(data);
 	place_stop(p);
 	(void)close(fd);
+	place_free(p);
+}
+
+// ---- a pipe that is full of small parts
+
+// How many parts fill a pipe as it is made for a connection, however short they are.
+static unsigned pipe_slots(void)
+{
+	int pipe[2];
+	assert_int_equal(pipe2(pipe, O_CLOEXEC), 0);
+	(void)fcntl(pipe[1], F_SETPIPE_SZ, CLIENT_POUR_MAX);
+	int size = fcntl(pipe[1], F_GETPIPE_SZ);
+	(void)close(pipe[0]);
+	(void)close(pipe[1]);
+	assert_true(size > 0);
+	return (unsigned)(size / sysconf(_SC_PAGESIZE));
+}
+
+// The header of a large write, and the first `parts` of its payload. After a large one nothing but the header is received past the pipe.
+static int begin_in_parts(const struct place *p, const unsigned char *data, unsigned parts)
+{
+	int fd = dial_disk(p, "vda");
+	AUTO_FREE unsigned char *before = pattern(LARGE, 1);
+	assert_int_equal(ask(fd, CMD_WRITE, 8 << 20, LARGE, before), 0);
+	put_request(fd, CMD_WRITE, 1, 0, LARGE);
+	for (unsigned i = 0; i < parts; i++)
+		put_all(fd, data + (size_t)i * PART, PART);
+	(void)usleep(50000);
+	return fd;
+}
+
+static bool nobody_stays(struct place *p)
+{
+	struct export_stats stats = {.clients = 1};
+	for (unsigned i = 0; i < 2000 && stats.clients; i++) {
+		(void)usleep(10000);
+		export_stats(p->export, 0, &stats);
+	}
+	return stats.clients == 0;
+}
+
+static void connection_that_ends_behind_a_full_pipe_ends(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	place_start(p);
+	unsigned char *data = pattern(LARGE, 4);
+	unsigned slots = pipe_slots();
+	for (unsigned parts = slots - 1; parts <= slots + 1; parts++) {
+		int fd = begin_in_parts(p, data, parts);
+		(void)close(fd);
+		assert_true(nobody_stays(p));
+		fd = begin_in_parts(p, data, parts);
+		assert_int_equal(shutdown(fd, SHUT_WR), 0);
+		assert_true(closed_by_peer(fd));
+		(void)close(fd);
+	}
+	assert_true(nobody_stays(p));
+	free(data);
+	place_stop(p);
+	place_free(p);
+}
+
+static void write_that_pauses_behind_a_full_pipe_goes_on(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	place_start(p);
+	unsigned char *data = pattern(LARGE, 7);
+	unsigned slots = pipe_slots();
+	for (unsigned parts = slots - 1; parts <= slots + 1; parts++) {
+		uint64_t cookie;
+		int fd = begin_in_parts(p, data, parts);
+		size_t sent = (size_t)parts * PART;
+		put_all(fd, data + sent, 1); // one more and a pause, and the rest
+		(void)usleep(20000);
+		put_all(fd, data + sent + 1, LARGE - sent - 1);
+		assert_int_equal(get_reply(fd, &cookie), 0);
+		assert_true(cookie == 1);
+		must_hold(fd, 0, data, LARGE);
+		(void)close(fd);
+	}
+	free(data);
+	place_stop(p);
 	place_free(p);
 }
 
@@ -261,6 +347,8 @@ int main(void)
 		cmocka_unit_test(large_write_is_whole_however_it_arrives),
 		cmocka_unit_test(large_writes_and_small_ones_take_turns_on_one_connection),
 		cmocka_unit_test(half_of_a_large_write_holds_no_cut_and_ends_with_its_connection),
+		cmocka_unit_test(connection_that_ends_behind_a_full_pipe_ends),
+		cmocka_unit_test(write_that_pauses_behind_a_full_pipe_goes_on),
 		cmocka_unit_test(failed_piece_fails_its_write_and_the_connection_goes_on),
 		cmocka_unit_test(failed_write_leaves_the_next_ones_payload_a_payload),
 		cmocka_unit_test(large_write_with_fua_is_synced_before_it_is_answered),
