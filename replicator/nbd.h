@@ -81,6 +81,7 @@ void nbd_greeting(unsigned char to[NBD_GREETING_SIZE]);
 int nbd_handshake_need(const struct nbd_handshake *handshake, const unsigned char *in, size_t len, size_t *ret_need);
 
 // Whether an option begins at `in` that is too long to be taken and short enough to be passed over: its head is taken, the answer stored, *ret_skip bytes follow.
+// Never EXPORT_NAME: that ends the connection.
 bool nbd_handshake_too_big(const struct nbd_handshake *handshake, const unsigned char *in, size_t len, unsigned char answer[NBD_ANSWER_MAX],
 			   size_t *ret_answered, uint32_t *ret_skip);
 // Takes the flags or one whole option of `len` bytes (nbd_handshake_need() said so), changes the state, and stores what

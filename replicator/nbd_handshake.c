@@ -149,10 +149,13 @@ bool nbd_handshake_too_big(const struct nbd_handshake *handshake, const unsigned
 {
 	if (handshake->state != NBD_OPTIONS || len < NBD_OPTION_HEAD_SIZE || get_be64(in) != OPTION_MAGIC)
 		return false;
+	uint32_t option = get_be32(in + 8);
 	*ret_skip = get_be32(in + 12);
+	if (option == OPT_EXPORT_NAME) // has no error reply: a client takes what comes for a size and flags
+		return false;
 	if (*ret_skip <= NBD_OPTION_DATA_MAX || *ret_skip > NBD_OPTION_SKIP_MAX)
 		return false;
-	struct answer a = {.at = answer, .start = answer, .option = get_be32(in + 8)};
+	struct answer a = {.at = answer, .start = answer, .option = option};
 	answer_error(&a, REP_ERR_TOO_BIG, "an option has at most 16384 bytes here");
 	*ret_answered = (size_t)(a.at - answer);
 	return true;

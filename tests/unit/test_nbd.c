@@ -231,6 +231,23 @@ static void option_that_is_too_long_is_refused_and_passed_over(void **unused)
 	assert_false(nbd_handshake_too_big(&new, in, 16, answer, &answered, &skip));
 }
 
+// Its answer has no room for a refusal: the first bytes of one would be taken for a size and flags.
+static void export_name_that_is_too_long_ends_the_connection(void **unused)
+{
+	(void)unused;
+	unsigned char in[16], answer[NBD_ANSWER_MAX];
+	const uint32_t lens[] = {NBD_OPTION_DATA_MAX + 1, NBD_OPTION_SKIP_MAX, UINT32_MAX};
+	struct nbd_handshake h = in_options();
+	(void)option_build(in, 1, NULL, 0);
+	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		size_t answered, need;
+		uint32_t skip;
+		put_be32(in + 12, lens[i]);
+		assert_false(nbd_handshake_too_big(&h, in, 16, answer, &answered, &skip));
+		assert_int_equal(nbd_handshake_need(&h, in, 16, &need), -EBADMSG);
+	}
+}
+
 static void nbd_client_flags_we_do_not_know_end_the_connection(void **unused)
 {
 	(void)unused;
@@ -375,6 +392,7 @@ int main(void)
 		cmocka_unit_test(nbd_every_truncated_option_is_refused_or_waited_for),
 		cmocka_unit_test(nbd_lengths_that_lie_are_refused),
 		cmocka_unit_test(option_that_is_too_long_is_refused_and_passed_over),
+		cmocka_unit_test(export_name_that_is_too_long_ends_the_connection),
 		cmocka_unit_test(nbd_client_flags_we_do_not_know_end_the_connection),
 		cmocka_unit_test(nbd_list_of_the_most_and_longest_names_fits_its_answer),
 		cmocka_unit_test(nbd_requests_outside_the_disk_or_the_rules_are_refused),

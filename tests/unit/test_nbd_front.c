@@ -178,6 +178,12 @@ static void inside_tls_a_long_option_is_refused_and_passed_over(void **state)
 		}
 		nbd_front_secured(&front);
 	}
+	put_be32(head + 8, EXPORT_NAME); // which has no refusal
+	put_be32(head + 12, NBD_OPTION_DATA_MAX + 1);
+	size_t answered, need;
+	uint32_t skip;
+	assert_false(nbd_front_too_big(&front, head, sizeof(head), answer, &answered, &skip));
+	assert_int_equal(nbd_front_need(&front, head, sizeof(head), &need), -EBADMSG);
 	tell_name(&front, GO, "vm0/vda", NULL);
 	assert_int_equal(told.last, ACK);
 }
