@@ -31,7 +31,8 @@ struct aio {
 
 struct aio_backend {
 	void (*submit)(struct aio_backend *backend, struct aio *aio);
-	// Whether `off` lies in a hole that the file system can be believed; *ret_until is where what it said ends. NULL: it cannot.
+	// Whether `off` lies in a hole that the file system can be believed; *ret_until is where what it said ends; `off` where it was
+	// not asked, since it might not answer just now. NULL: it cannot.
 	bool (*hole)(struct aio_backend *backend, uint64_t off, uint64_t *ret_until);
 };
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 static int stopped(struct export *export, struct err *err)
 {
@@ -365,8 +366,9 @@ struct holes_call {
 	struct call call;
 	struct source_run *runs;
 	unsigned most, count;
-	bool all, settled;
+	bool all, settled, wait;
 };
+enum { HOLE_WAIT_US = 1000 };
 
 static void run_holes(struct ring_message *message)
 {
@@ -375,6 +377,7 @@ static void run_holes(struct ring_message *message)
 	for (uint16_t d = 0; !h->settled && d < call->group->count; d++)
 		call->group->volume[d].backend->hole = NULL;
 	h->count = group_holes(call->group, h->runs, h->most, &h->all);
+	h->wait = !h->all && call->group->hole_waits;
 	(void)sem_post(&call->ended);
 }
 
@@ -387,6 +390,8 @@ static unsigned op_holes(struct source *source, struct source_run *runs, unsigne
 	export->images_settled = true; // or nobody believes them any more
 	call_init(&h.call, export, run_holes);
 	(void)call_do(&h.call, export);
+	if (h.wait)
+		(void)usleep(HOLE_WAIT_US);
 	*ret_all = h.all;
 	return h.count;
 }

@@ -150,6 +150,7 @@ static void cut_take(struct group *group)
 	group->bounded = false;
 	group->look_disk = group->hole_disk = 0;
 	group->look_block = group->hole_region = 0;
+	group->hole_waits = 0;
 	cut->take(cut);
 }
 

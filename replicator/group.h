@@ -92,6 +92,7 @@ struct group {
 	uint64_t look_block;
 	uint16_t hole_disk; // where holes are looked for next
 	uint64_t hole_region;
+	unsigned hole_waits; // how often in a row the file system said nothing of it: who asks waits before the next time
 	uint16_t audit_disk; // where the next run of unproven blocks is looked for
 	uint64_t audit_block;
 	// An operation on an image failed, at `off` (but for a sync); when the volume has failed with it, that says so already. May be NULL.

@@ -17,6 +17,7 @@
 #include "replicator/group.h"
 
 enum { SEEKS_MAX = 256, REGIONS_MAX = 8192 }; // in one call: guests wait for the loop thread
+enum { WAITS_MAX = 4 };			      // for one region, a millisecond each: in about that time it is read
 
 static bool region_quiet(const struct volume *volume, uint64_t region)
 {
@@ -54,6 +55,14 @@ struct budget { // of one call
 	unsigned seeks, regions;
 };
 
+// A file system that cannot be asked just now is asked again for some time; then the region is read.
+static bool wait_for_more(struct group *group, bool said)
+{
+	bool wait = !said && group->hole_waits < WAITS_MAX;
+	group->hole_waits = wait ? group->hole_waits + 1 : 0;
+	return wait;
+}
+
 // Goes on in the disk; false when the call is to end here.
 static bool disk_holes(struct group *group, struct source_run *runs, unsigned most, unsigned *count, struct budget *left)
 {
@@ -73,6 +82,8 @@ static bool disk_holes(struct group *group, struct source_run *runs, unsigned mo
 			if (left->seeks-- == 0)
 				return false;
 			hole = volume->backend->hole(volume->backend, off, &until);
+			if (wait_for_more(group, until > off))
+				return false;
 		}
 		if (!hole || until < end)
 			continue;

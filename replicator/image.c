@@ -320,12 +320,15 @@ static uint64_t file_end(const struct image *image)
 	return fstat(image->fd, &st) < 0 ? 0 : min_u64((uint64_t)st.st_size, image->size);
 }
 
+enum { UNKNOWN_MAX = 1 << 20 };
+
 unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, struct nbd_extent *extents, unsigned most)
 {
 	uint64_t at = off, end = off + len;
 	unsigned count = 0;
-	if (image_stalled(image)) {
-		extents[0] = (struct nbd_extent){.len = len};
+	bool stalled = image_stalled(image);
+	if (stalled || image->changing) { // the latter is soon over, or stalls: of the rest it may be known then
+		extents[0] = (struct nbd_extent){.len = stalled ? len : (uint32_t)min_u64(len, UNKNOWN_MAX)};
 		return 1;
 	}
 	uint64_t file = file_end(image);

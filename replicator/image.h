@@ -46,6 +46,7 @@ struct image {
 	struct image_owed {    // operations by the ring
 		_Atomic uint64_t pending, moved_ns; // when the first of them began, or the newest ended; written by the ring's thread, seen by others
 	} owed_reads, owed_changes;
+	unsigned changing; // of the latter, those that hold the file's lock while they wait for the disk: all but syncs
 	_Atomic uint64_t asked_ns;  // since when another thread waits for what it is, or for a sync of all of it; 0: none does
 	_Atomic uint64_t inside_ns; // since when the ring's thread itself is in a write to it, or a send from it; 0: it is not
 	struct rest rest;      // how it was when it was last left alone
@@ -103,7 +104,8 @@ bool image_stalled(const struct image *image);
 // For how long it has owed an answer to whatever was asked of it: by the ring, by its thread itself, by the reader, or by a thread of a cycle, which looks at it, syncs or extends it, too; 0: nothing is
 // asked, or it was just now. Any thread; waits for nothing.
 uint64_t image_silent_ns(const struct image *image, uint64_t now_ns);
-// What the file system says about [off, off + len), all data while it is stalled: 1 to `most` extents that start at `off`; they may end before the range does.
+// What the file system says about [off, off + len), all data while it is stalled, or changed by a worker, whose lock a question would wait for: 1 to `most`
+// extents that start at `off`; they may end before the range does.
 unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, struct nbd_extent *extents, unsigned most);
 
 #endif

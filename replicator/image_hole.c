@@ -52,6 +52,10 @@ static bool hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)
 	*ret_until = image->size;
 	if (image_stalled(image)) // the loop's thread asks
 		return false;
+	if (image->changing) { // by a worker that may hang with the lock of the file, which the question waits for
+		*ret_until = off;
+		return false;
+	}
 	if (fstat(image->fd, &st) < 0 || (uint64_t)st.st_size < image->size)
 		return false;
 	off_t data = lseek(image->fd, (off_t)off, SEEK_DATA);

@@ -97,11 +97,17 @@ static struct image_owed *owed_for(struct image *image, const struct aio *aio)
 	return aio->kind == AIO_READ || aio->kind == AIO_ADVISE ? &image->owed_reads : &image->owed_changes;
 }
 
+static bool is_change(const struct aio *aio)
+{
+	return aio->kind == AIO_WRITE || aio->kind == AIO_PUNCH || aio->kind == AIO_ZERO;
+}
+
 static void op_begins(struct image *image, const struct aio *aio)
 {
 	struct image_owed *owed = owed_for(image, aio);
 	if (for_reader(image, aio))
 		return;
+	image->changing += is_change(aio);
 	uint64_t pending = atomic_load_explicit(&owed->pending, memory_order_relaxed);
 	if (pending == 0)
 		atomic_store_explicit(&owed->moved_ns, clock_mono_ns(), memory_order_relaxed);
@@ -113,6 +119,7 @@ static void op_ends(struct image *image, const struct aio *aio)
 	struct image_owed *owed = owed_for(image, aio);
 	if (for_reader(image, aio))
 		return;
+	image->changing -= is_change(aio);
 	uint64_t now_ns = clock_mono_ns();
 	atomic_store_explicit(&owed->moved_ns, now_ns, memory_order_relaxed);
 	atomic_store_explicit(&owed->pending, atomic_load_explicit(&owed->pending, memory_order_relaxed) - 1, memory_order_release);
@@ -431,7 +438,7 @@ static void change_begins(struct image *image)
 static void image_submit(struct aio_backend *backend, struct aio *aio)
 {
 	struct image *image = HOLDER(backend, struct image, backend);
-	if (aio->kind == AIO_WRITE || aio->kind == AIO_PUNCH || aio->kind == AIO_ZERO)
+	if (is_change(aio))
 		change_begins(image);
 	if (aio->kind == AIO_WRITE && !aio->background && write_direct(image, aio)) {
 		write_now(image, aio);

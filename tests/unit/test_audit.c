@@ -27,6 +27,7 @@ static struct {
 	struct group group;
 	uint64_t hole_from, hole_until; // what the file system says, in bytes
 	unsigned hole_asked;
+	unsigned hole_silent; // so many questions more are not answered
 	unsigned runs;
 	uint64_t read_blocks, served;
 	int read_code;
@@ -47,6 +48,9 @@ static bool hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)
 {
 	(void)backend;
 	w.hole_asked++;
+	*ret_until = off;
+	if (w.hole_silent && w.hole_silent--)
+		return false;
 	bool is = off >= w.hole_from && off < w.hole_until;
 	*ret_until = is ? w.hole_until : off < w.hole_from ? w.hole_from : SIZE;
 	return is;
@@ -300,6 +304,57 @@ static void disk_that_grew_is_read_in_whole_units(void **unused)
 	for (uint64_t step; (step = audit(64, &audited)) != 0; blocks += step)
 		assert_int_equal(audited.false_blocks, 0);
 	assert_true(blocks >= size_blocks(SIZE));
+	group_end();
+}
+
+static void file_system_that_says_nothing_just_now_is_asked_again(void **unused)
+{
+	(void)unused;
+	struct source_run run;
+	bool all = false;
+	group_make(SIZE);
+	group_mark_all(&w.group);
+	cut();
+	w.hole_silent = 2;
+	for (unsigned i = 0; i < 2; i++) { // it waits in between, while others have their turn
+		assert_int_equal(group_holes(&w.group, &run, 1, &all), 0);
+		assert_false(all);
+		assert_true(w.group.hole_waits > 0);
+	}
+	assert_int_equal(group_holes(&w.group, &run, 1, &all), 1);
+	assert_true(all && w.group.hole_waits == 0);
+	assert_int_equal(run.count, size_blocks(SIZE));
+	group_end();
+}
+
+// A guest that goes on and on changing the disk.
+static void region_of_which_nothing_is_said_for_long_is_read(void **unused)
+{
+	(void)unused;
+	struct source_run run;
+	bool all = false;
+	unsigned calls = 0;
+	group_make(SIZE);
+	group_mark_all(&w.group);
+	cut();
+	w.hole_silent = 1000;
+	for (; !all; calls++) {
+		assert_true(calls < 1000);
+		assert_int_equal(group_holes(&w.group, &run, 1, &all), 0);
+	}
+	assert_true(calls > REGIONS && calls < 10 * REGIONS);
+	assert_int_equal(dirty_region_blocks(&volume()->set, 0), UINT64_MAX);
+	assert_int_equal(audit_map_bytes(&volume()->audit, SIZE), 0);
+
+	group_end();
+	struct source_audited audited; // U3: what is not said is not held against it
+	group_make(SIZE);
+	w.fake.image[REGION_SIZE] = 1;
+	w.hole_silent = 1000;
+	assert_true(audit_carry(volume(), 1, 1));
+	assert_int_equal(audit(64, &audited), 64);
+	assert_int_equal(audited.false_blocks, 0);
+	assert_true(is_dirty(BLOCKS_PER_REGION) && w.fake.backend.hole);
 	group_end();
 }
 
@@ -819,6 +874,8 @@ int main(void)
 		cmocka_unit_test(disk_that_grows_is_not_read_past_its_old_end_for_a_hole),
 		cmocka_unit_test(disk_that_grew_is_read_in_whole_units),
 		cmocka_unit_test(what_an_earlier_process_left_unread_is_false_only_while_it_is_called_a_hole),
+		cmocka_unit_test(file_system_that_says_nothing_just_now_is_asked_again),
+		cmocka_unit_test(region_of_which_nothing_is_said_for_long_is_read),
 		cmocka_unit_test(memory_of_a_tib_of_holes_is_a_quarter_of_a_mib),
 		TEST(holes_are_read_at_a_bounded_rate_and_a_slower_one_beside_the_guest),
 		TEST(all_protections_together_read_holes_no_faster_than_one),

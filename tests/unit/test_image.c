@@ -676,6 +676,43 @@ static void stalled_disk_is_not_asked_what_is_a_hole(void **state)
 	image.owed_changes.pending = 0;
 }
 
+static void submit(struct ending *ending, enum aio_kind kind, uint64_t off, uint64_t len)
+{
+	*ending = (struct ending){.aio = {.kind = kind, .background = true, .off = off, .len = len, .data = data, .done = on_done}};
+	image.backend.submit(&image.backend, &ending->aio);
+}
+
+// It may hang with the lock of the file that the question waits for, and nobody sees that in its first instant.
+static void what_is_a_hole_is_not_asked_while_a_worker_changes_the_image(void **state)
+{
+	static const struct {
+		enum aio_kind kind;
+		bool asked;
+	} table[] = {{AIO_PUNCH, false}, {AIO_ZERO, false}, {AIO_WRITE, false}, {AIO_SYNC, true}, {AIO_READ, true}};
+	(void)state;
+	struct nbd_extent extent[2] = {{0}};
+	if (image_extents(&image, 0, SIZE, extent, 2) != 1 || !extent[0].hole)
+		skip(); // a file system that does not know
+	for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		struct ending ending;
+		uint64_t until;
+		submit(&ending, table[i].kind, SIZE - LARGE, table[i].kind == AIO_SYNC ? 0 : LARGE);
+		assert_int_equal(image_extents(&image, 0, SIZE, extent, 1), 1);
+		assert_int_equal(extent[0].hole, table[i].asked);
+		assert_true(table[i].asked || extent[0].len == 1 << 20); // little, so that it is asked again
+		assert_int_equal(image_extents(&image, 4096, 512, extent, 1), 1);
+		assert_int_equal(extent[0].len, 512);
+		if (image.backend.hole) {
+			assert_int_equal(image.backend.hole(&image.backend, 4096, &until), table[i].asked);
+			assert_true(table[i].asked ? until > 4096 : until == 4096); // nothing is said
+		}
+		while (!ending.ended)
+			assert_int_equal(ring_turn(&ring), 0);
+		(void)image_extents(&image, 0, SIZE, extent, 1);
+		assert_true(extent[0].hole);
+	}
+}
+
 // A copy that took it for zeros would be a silent loss; what is read there is an error.
 static void what_a_file_that_was_cut_short_lacks_is_no_hole(void **state)
 {
@@ -746,6 +783,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(read_beside_the_ring_is_seen_while_it_waits, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_is_read_apart_is_what_the_image_holds, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(stalled_disk_is_not_asked_what_is_a_hole, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_is_a_hole_is_not_asked_while_a_worker_changes_the_image, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_a_file_that_was_cut_short_lacks_is_no_hole, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(only_what_is_in_memory_as_a_whole_is_sent_from_there, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),
