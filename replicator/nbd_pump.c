@@ -5,6 +5,8 @@
 // The client's end closes the lane up: what it sent before still reaches the disk, whose answers still reach it.
 #include "replicator/nbd_pump.h"
 
+#include "replicator/nbd_gone.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -22,6 +24,7 @@ struct lane {
 struct pump {
 	SSL *ssl;
 	int plain_fd;
+	int gone_ms;
 	struct lane up;	  // from the client
 	struct lane down; // to the client
 	short tls_wants, plain_wants;
@@ -165,8 +168,11 @@ static int pump_run(struct pump *p, int stop_fd)
 		fds[1].events = p->moved ? 0 : p->plain_wants;
 		fds[0].fd = fds[0].events ? SSL_get_fd(p->ssl) : -1; // a hang-up nobody asks about would wake us for ever
 		fds[1].fd = fds[1].events ? p->plain_fd : -1;
-		if (poll(fds, 3, p->moved ? 0 : -1) < 0 && errno != EINTR)
+		int events = poll(fds, 3, p->moved ? 0 : p->gone_ms / 5);
+		if (events < 0 && errno != EINTR)
 			return -errno;
+		if (events == 0 && !p->moved && nbd_gone(SSL_get_fd(p->ssl), p->gone_ms))
+			return -ETIMEDOUT;
 		if (fds[2].revents)
 			return -ESHUTDOWN;
 	}
@@ -174,9 +180,9 @@ static int pump_run(struct pump *p, int stop_fd)
 	return 0;
 }
 
-int nbd_pump(SSL *ssl, int plain_fd, int stop_fd)
+int nbd_pump(SSL *ssl, int plain_fd, int stop_fd, int gone_ms)
 {
-	struct pump p = {.ssl = ssl, .plain_fd = plain_fd};
+	struct pump p = {.ssl = ssl, .plain_fd = plain_fd, .gone_ms = gone_ms};
 	p.up.data = malloc(NBD_PUMP_LANE_SIZE);
 	p.down.data = malloc(NBD_PUMP_LANE_SIZE);
 	int code = p.up.data && p.down.data ? pump_run(&p, stop_fd) : -ENOMEM;
