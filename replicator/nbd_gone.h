@@ -3,10 +3,10 @@
 // kernel itself sends again for some 15 minutes.
 //
 // TCP_USER_TIMEOUT would bound that, but it also ends a connection whose peer answers each question with "no room": a machine that is
-// stopped with answers on their way, and goes on tomorrow. So it is looked at what the kernel has seen:
+// stopped with answers on their way, and goes on tomorrow. So what counts is what the kernel has seen:
 //
-//	what is sent again, or asked of a peer without room, has no answer NBD_GONE_ASKED times, and no sign of life came for so long: gone
-//	there is an answer, whatever it says							    : alive, for as long as it likes
+//	NBD_GONE_ASKED times in a row what was sent again, or asked of a peer without room, has no answer, and no sign of life came for `after_ms`: gone
+//	an answer, whatever it says: alive, for as long as it likes
 //
 // Once a peer has had no room for long, the kernel asks every 2 minutes alone: then it takes up to 6 to notice.
 #ifndef KAGAMI_REPLICATOR_NBD_GONE_H
