@@ -5,6 +5,7 @@
 // The client's end closes the lane up: what it sent before still reaches the disk, whose answers still reach it.
 #include "replicator/nbd_pump.h"
 
+#include "base/clock.h"
 #include "replicator/nbd_gone.h"
 
 #include <errno.h>
@@ -25,6 +26,7 @@ struct pump {
 	SSL *ssl;
 	int plain_fd;
 	int gone_ms;
+	struct nbd_gone gone;
 	struct lane up;	  // from the client
 	struct lane down; // to the client
 	short tls_wants, plain_wants;
@@ -171,7 +173,7 @@ static int pump_run(struct pump *p, int stop_fd)
 		int events = poll(fds, 3, p->moved ? 0 : p->gone_ms / 5);
 		if (events < 0 && errno != EINTR)
 			return -errno;
-		if (events == 0 && !p->moved && nbd_gone(SSL_get_fd(p->ssl), p->gone_ms))
+		if (events == 0 && !p->moved && nbd_gone(&p->gone, SSL_get_fd(p->ssl), clock_mono_ms(), p->gone_ms))
 			return -ETIMEDOUT;
 		if (fds[2].revents)
 			return -ESHUTDOWN;

@@ -23,7 +23,7 @@
 #include <openssl/err.h>
 #include <openssl/x509.h>
 
-enum { SECURE_MS = 10000, CHOOSE_MS = 10000, ATTACH_MS = 10000, GONE_MS = 50000, REPLY_DATA_MAX = 8192 };
+enum { SECURE_MS = 10000, CHOOSE_MS = 10000, ATTACH_MS = 10000, GONE_MS = 40000, REPLY_DATA_MAX = 8192 };
 
 struct wire {
 	const struct nbd_tls_session *session;
@@ -280,7 +280,7 @@ static int serve_disk(struct wire *wire, const struct nbd_front *front, unsigned
 		 front->chosen.disk, SSL_get_version(wire->ssl));
 	rc = nbd_pump(wire->ssl, disk_fd, session->stop_fd, GONE_MS);
 	if (rc == -ETIMEDOUT)
-		log_warning("an NBD client was closed, its host has not answered for %d s peer=%s protection=%s disk=%s", GONE_MS / 1000, session->peer,
+		log_warning("an NBD client was closed, its host has acknowledged nothing for %d s peer=%s protection=%s disk=%s", GONE_MS / 1000, session->peer,
 			    front->chosen.protection, front->chosen.disk);
 	return rc;
 }
