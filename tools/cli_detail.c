@@ -159,6 +159,8 @@ static void print_source_disk(const json_t *disk)
 		(void)printf("    ! %s\n", show_text_of(disk, "error"));
 	if (show_number_of(disk, "errors") > 1)
 		(void)printf("      %s, the last one %s ago\n", show_count_of(disk, "errors", "error").text, show_duration_of(disk, "error_ms_ago").text);
+	if (show_text_of(disk, "displaced")[0])
+		(void)printf("    ! %s\n", show_text_of(disk, "displaced"));
 	if (show_text_of(disk, "silent")[0])
 		(void)printf("    ! %s\n", show_text_of(disk, "silent"));
 	if (show_number_of(disk, "unproven_hole_bytes"))

@@ -38,6 +38,9 @@ protection vm1 .needs_sync | grep -q '^disk vda: its state file was removed, or 
 is "what a crash costs" "$(protection vm1 '.crash_price.reread_bytes >= 8388608')" true
 is "health of an image that was replaced" "$(protection vm1 .health)" critical
 protection vm1 '.why[0].text' | grep -q '^disk vdb: its image .*/b.raw was replaced by another file while it is served' || fail "why: $(protection vm1 .why)"
+kagami status vm1 >"$W/detail"
+grep -q "^    ! its image .*/b.raw was replaced by another file while it is served: .* Copy it out before, its guest shut down (nbdcopy 'nbd+unix:" "$W/detail" || fail "the detail of vm1 says: $(cat "$W/detail")"
+is "what is said of a disk that is where it was" "$(grep -c '^    ! its image' "$W/detail")" 1
 event() { at_source GET /v1/events | jq -e --arg text "$1" '[.events[] | select(.text | contains($text))] | length == 1' >/dev/null; }
 event 'the tracking of disk vda of vm1 is lost' || fail "no event of the state file"
 event 'the configuration of vm2 was removed from the state directory while it runs, and was written anew' || fail "no event of the configuration"
