@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "link/identity.h"
 #include "receiver/overlays.h"
 #include "receiver/scrub.h"
 
@@ -12,13 +13,29 @@
 #include <errno.h>
 #include <string.h>
 
-// Of nobody else's protection anything is told, not even that it is broken, or why. Where it is not known whose it is, nothing is.
+// The names of both keys, as `kagami peers` shows them: fingerprints are public. A host that lost its key is not told from a stranger.
+static int refuse_other(const struct replica *r, const char *name, const unsigned char *pin, struct err *err)
+{
+	enum { SHOWN = 32 };
+	struct pin owner, asks;
+	char owner_text[PIN_TEXT_SIZE], asks_text[PIN_TEXT_SIZE];
+	memcpy(owner.bytes, r->prot.owner_pin, PIN_SIZE);
+	memcpy(asks.bytes, pin, PIN_SIZE);
+	pin_format(&owner, owner_text);
+	pin_format(&asks, asks_text);
+	return err_set(err, -EPERM,
+		       "%s belongs to another source, with the key %.*s; this one has the key %.*s: if it is the same host, bring its state directory back from a backup, "
+		       "else protect under another name",
+		       name, SHOWN, owner_text, SHOWN, asks_text);
+}
+
+// Of nobody else's protection anything is told but whose it is, not even that it is broken, or why. Where that is not known, nothing is.
 static int owner_check(const struct replica *r, const struct wire_open *open, const unsigned char *pin, struct err *err)
 {
 	if (!protection_known(&r->prot))
 		return err_set(err, -EIO, "%s cannot be read at the receiver, whose status says why", open->name);
 	if (strcmp(open->name, r->name) != 0 || memcmp(pin, r->prot.owner_pin, OWNER_PIN_SIZE) != 0)
-		return err_set(err, -EPERM, "%s belongs to another source; protect under another name", open->name);
+		return refuse_other(r, open->name, pin, err);
 	return 0;
 }
 

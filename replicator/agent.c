@@ -64,7 +64,7 @@ static int take_state(struct agent *agent, const char *path, struct err *err)
 		return err_set(err, rc, "another kagami-replicator runs on %s, or one that was killed waits for a disk to end: stop it, try again, or choose another --state", path);
 	if (rc)
 		return err_directory(err, rc, "state", path);
-	rc = identity_load(agent->place.state, "identity.pem", &agent->identity, err);
+	rc = identity_load(agent->place.state, AGENT_KEY_FILE, &agent->identity, err);
 	agent->place.identity = agent->identity;
 	return rc;
 }
@@ -348,6 +348,8 @@ bool agent_stop(struct agent *agent)
 				protection_stop_begin(agent->seat[i]->running);
 	}
 	stop_ticker(agent);
+	struct agent_sites sites; // of what runs now
+	agent_sites_take(agent, &sites);
 	size_t count = take_running(agent, agent->ender);
 	for (size_t i = 0; i < count; i++) // a disk that hangs denies nobody else's state file its clean stop
 		agent->ender[i].runs = pthread_create(&agent->ender[i].thread, NULL, run_ender, &agent->ender[i]) == 0;
@@ -358,6 +360,8 @@ bool agent_stop(struct agent *agent)
 			(void)run_ender(&agent->ender[i]);
 		saved &= agent->ender[i].saved;
 	}
+	saved &= agent_keep(agent, &sites); // no disk waits for it
+	agent_sites_done(&sites);
 	LOCK_SCOPE(&agent->lock); // those that are being started are stopped by who does it, after all that could be stopped
 	while (agent->starting)
 		(void)pthread_cond_wait(&agent->started, &agent->lock);

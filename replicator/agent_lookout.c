@@ -18,15 +18,23 @@ static void look_at(struct agent *agent, struct protection *running)
 	protection_unuse(running);
 }
 
+void agent_look(struct agent *agent)
+{
+	struct agent_sites sites;
+	agent_sites_take(agent, &sites);
+	(void)agent_keep(agent, &sites);
+	agent_sites_done(&sites);
+	LOCK_SCOPE(&agent->lock);
+	for (size_t i = 0; i < agent->seats && !agent->over; i++)
+		if (agent->seat[i]->running)
+			look_at(agent, agent->seat[i]->running);
+}
+
 static void *run_lookout(void *context)
 {
 	struct agent *agent = context;
-	while (worker_wait(&agent->lookout, LOOK_EVERY_S * UINT64_C(1000000000), WORKER_RESTS)) {
-		LOCK_SCOPE(&agent->lock);
-		for (size_t i = 0; i < agent->seats && !agent->over; i++)
-			if (agent->seat[i]->running)
-				look_at(agent, agent->seat[i]->running);
-	}
+	while (worker_wait(&agent->lookout, LOOK_EVERY_S * UINT64_C(1000000000), WORKER_RESTS))
+		agent_look(agent);
 	return NULL;
 }
 

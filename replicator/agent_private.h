@@ -8,11 +8,13 @@
 #include "replicator/point_known.h"
 #include "replicator/protection.h"
 #include "replicator/restart.h"
+#include "replicator/site.h"
 #include "link/events.h"
 
 #include <pthread.h>
 
 enum { PROTECTIONS_MAX = 1024 };
+#define AGENT_KEY_FILE "identity.pem"
 
 struct seat { // a protection that is configured; `running` is NULL when it could not be started
 	struct protection_config config;
@@ -58,7 +60,8 @@ struct agent {
 	char *run_dir, *state_dir;
 	char host[NAME_SIZE]; // what a receiver calls us
 	struct events *events;
-	pthread_mutex_t settings_lock; // over their file, which may hang; taken before `lock`
+	pthread_mutex_t settings_lock; // over their file, and those of sites, which may hang; taken before `lock`
+	bool unkept; // under it: the key or a site was removed, and could not be written anew
 	unsigned starting; // seats; under the lock
 	bool unsaved; // one of them was started for nothing, and its state could not be saved
 	pthread_cond_t started;
@@ -94,7 +97,20 @@ uint64_t agent_restart_due(struct agent *agent, uint64_t now_ns);
 void agent_start_one(struct agent *agent, const char *name);	    // what lies in the state directory; without the lock
 void agent_wait_started(struct agent *agent, unsigned seconds); // most are there before anybody can ask; the others are shown as they are. 0: 10 s
 
+// agent_keep.c: the files that the next start needs of the agent itself, where somebody removed them while it runs.
+struct agent_sites { // as they are in memory
+	struct site *site; // NULL: there was no memory for them
+	size_t count;
+};
+// Those of the protections that run, each once. Waits for nothing.
+void agent_sites_take(struct agent *agent, struct agent_sites *ret_sites);
+void agent_sites_done(struct agent_sites *sites);
+// Looks for the key and for these sites, and writes what is gone anew, with an event; what is there stays as it is. Waits for the state directory, without the lock.
+// False: one is gone, and could not be written, which is told once.
+bool agent_keep(struct agent *agent, const struct agent_sites *sites);
+
 // agent_lookout.c
+void agent_look(struct agent *agent); // one round of it
 int agent_lookout_start(struct agent *agent, struct err *err); // -EAGAIN
 void agent_lookout_stop(struct agent *agent);		       // waits for the look under way; does nothing when it was not started
 

@@ -22,6 +22,13 @@ void doubt_set_site(struct protection *p, const struct site *site)
 	p->doubt.site_known = true;
 }
 
+bool doubt_site(struct protection *p, struct site *ret_site)
+{
+	LOCK_SCOPE(&p->doubt.lock);
+	*ret_site = p->doubt.site;
+	return p->doubt.site_known;
+}
+
 // ---- what is lost here
 
 void doubt_raise(struct protection *p, unsigned disk, bool in_file)

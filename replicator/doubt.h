@@ -55,6 +55,7 @@ void doubt_done(struct protection *p);
 int doubt_start(struct protection *p); // the thread; a negative errno
 void doubt_stop(struct protection *p); // does nothing when it was not started
 void doubt_set_site(struct protection *p, const struct site *site);
+bool doubt_site(struct protection *p, struct site *ret_site); // as it was last set; false: it never was
 
 // The tracking of the disk is lost. `in_file`: its state file says so, or is gone, durably.
 void doubt_raise(struct protection *p, unsigned disk, bool in_file);

@@ -112,6 +112,7 @@ static int start(struct protection *p, bool is_new, struct err *err)
 		return rc;
 	}
 	p->has_point = p->position.point > 0 && p->position.last_cut_wall_ns > 0; // its age counts on, connected or not
+	p->point_unknown = !is_new && !p->position_known;
 	p->point = p->position.point;
 	p->point_cut_mono_ns = protection_mono_of(p, p->position.last_cut_wall_ns);
 	rc = export_start(p->export, err);

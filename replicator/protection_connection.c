@@ -168,6 +168,7 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 	LOCK_SCOPE(&p->lock);
 	p->point = opened->last_point;
 	p->has_point = opened->last_point > 0;
+	p->point_unknown = false;
 	p->point_cut_mono_ns = cut_mono_ns;
 	schedule_found(&p->schedule, p->has_point, cut_mono_ns);
 }

@@ -175,7 +175,7 @@ static void set_times(struct protection *p, json_t *json)
 	int64_t age_ns = (int64_t)now_ns - p->point_cut_mono_ns;
 	uint64_t age_ms = p->has_point && age_ns > 0 ? (uint64_t)age_ns / MS_NS : 0;
 	(void)json_object_set_new(json, "point", p->has_point ? json_count(p->point) : json_null());
-	(void)json_object_set_new(json, "point_known", json_true());
+	(void)json_object_set_new(json, "point_known", json_boolean(!p->point_unknown));
 	(void)json_object_set_new(json, "age_ms", p->has_point ? json_count(age_ms) : json_null());
 	(void)json_object_set_new(json, "rpo_violated", json_boolean(!p->fenced && p->has_point && age_ms > p->config.rpo_ms));
 	uint64_t retry_ns = p->backoff.not_before_ns - min_u64(p->backoff.not_before_ns, now_ns);

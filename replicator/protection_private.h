@@ -157,6 +157,7 @@ struct protection {
 	bool settled;		// all that may differ from the newest point is in the dirty maps: nothing is in a cut, nothing unanswered
 	struct sync_log syncs;	// written by the thread alone
 	bool has_point;
+	bool point_unknown; // no state file says whether there is one, and no session was open yet
 	int64_t point_cut_mono_ns; // of the newest point
 	uint64_t next_cut_ns;
 	struct ledger *ledger; // NULL: none is kept

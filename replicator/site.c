@@ -92,6 +92,18 @@ int site_save(struct env_root *state, const struct site *site, struct err *err)
 	return rc ? err_sys(err, rc, "write the site %s", site->name) : 0;
 }
 
+int site_keep(struct env_root *state, const struct site *site, struct err *err)
+{
+	char path[SITE_PATH_SIZE];
+	struct env_stat st;
+	site_path(site->name, path);
+	int rc = env_stat(state, path, &st);
+	if (rc != -ENOENT && rc != -ENOTDIR)
+		return 0;
+	rc = site_save(state, site, err);
+	return rc ? rc : 1;
+}
+
 static int site_decode(const char *text, size_t len, struct site *site, struct err *err)
 {
 	json_error_t where;

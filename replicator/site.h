@@ -22,6 +22,8 @@ int site_pair(const struct identity *identity, const char *own_name, const char 
 	      const char *address, struct site *ret_site, struct err *err);
 
 int site_save(struct env_root *state, const struct site *site, struct err *err); // durable on return
+// Writes it where it has no file: 1, and durable on return. 0: there is one, whatever is in it, or that cannot be told.
+int site_keep(struct env_root *state, const struct site *site, struct err *err);
 // -ENOENT when there is no such site; the text says how to pair.
 int site_load(struct env_root *state, const char *name, struct site *ret_site, struct err *err);
 // Names of all sites, sorted; freed with env_list_free().

@@ -152,6 +152,16 @@ int identity_load(struct env_root *root, const char *name, struct identity **ret
 	return 0;
 }
 
+int identity_keep(const struct identity *identity, struct env_root *root, const char *name, struct err *err)
+{
+	struct env_stat st;
+	int rc = env_stat(root, name, &st);
+	if (rc != -ENOENT && rc != -ENOTDIR)
+		return 0;
+	rc = identity_store(identity, root, name, err);
+	return rc ? rc : 1;
+}
+
 void identity_free(struct identity *identity)
 {
 	if (!identity)

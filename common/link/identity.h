@@ -26,6 +26,8 @@ struct identity;
 
 // Loads `name` below `root`, or makes a key and writes it there (mode 0600, durable). -EBADMSG when the file holds no key.
 int identity_load(struct env_root *root, const char *name, struct identity **ret_identity, struct err *err);
+// Writes it to `name` below `root` where that is no more, as it was made: 1, and durable on return. 0: there is a file, whatever is in it, or that cannot be told.
+int identity_keep(const struct identity *identity, struct env_root *root, const char *name, struct err *err);
 void identity_free(struct identity *identity); // takes NULL
 const struct pin *identity_pin(const struct identity *identity);
 

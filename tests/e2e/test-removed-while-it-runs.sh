@@ -67,9 +67,19 @@ cycle vm2 >/dev/null
 is "protections" "$(at_source GET /v1/protections | jq -c '[.protections[].health]')" '["ok","ok"]'
 point_equals vm1 "$(newest_point vm1)" vdb "$W/b.raw"
 
-# All of it, and a stop before anybody looked.
+# All of it, and a stop before anybody looked. The next start is the same source to the receiver, and goes on with its replicas.
+n=$(newest_point vm1)
+cp "$STATE/identity.pem" "$W/identity.pem"
 rm -rf "${STATE:?}"/*
 stop_unsaved
+cmp "$STATE/identity.pem" "$W/identity.pem" || fail "the key is another"
+is "mode of the key" "$(stat -c %a "$STATE/identity.pem")" 600
+grep -q 'files were removed from the state directory while the replicator runs, and were written anew: the key identity.pem, the site dr$' "$W/kagami-replicator.log" ||
+	fail "the log does not say what was written anew"
 start_replicator
 is "protections after the state directory was emptied" "$(at_source GET /v1/protections | jq -c '[.protections[].name]')" '["vm1","vm2"]'
+wait_for 30 connected vm1
+wait_for 30 connected vm2
+at_least "the next point" "$(cycle vm1)" $((n + 1))
+cycle vm2 >/dev/null
 daemons_alive

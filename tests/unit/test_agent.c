@@ -3,6 +3,7 @@
 #include "replicator/agent_private.h"
 
 #include "base/log.h"
+#include "replicator/doubt.h"
 #include "replicator/protection_config.h"
 #include "replicator/roll.h"
 #include "tests/lib/twin.h"
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -239,6 +241,141 @@ static void protection_that_is_unprotected_is_not_tried_again(void **state)
 	agent_close(agent);
 }
 
+// ---- files that somebody removes while it runs
+
+static void open_root(const struct fixture *f, struct env_root **ret_root)
+{
+	assert_int_equal(env_root_open(env_posix(), f->state, ret_root), 0);
+}
+
+// All but the events, which are read afterwards.
+static void empty(struct env_root *state)
+{
+	char **names = NULL;
+	size_t count = 0;
+	assert_int_equal(env_list(state, ".", &names, &count), 0);
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(names[i], "events.jsonl") != 0)
+			assert_int_equal(env_remove_tree(state, names[i]), 0);
+	env_list_free(names, count);
+}
+
+static char *key_of(struct env_root *state)
+{
+	char *data = NULL;
+	size_t len;
+	assert_int_equal(env_read_file(state, AGENT_KEY_FILE, 1 << 16, &data, &len), 0);
+	return data;
+}
+
+static const struct site dr = {.name = "dr", .address = "127.0.0.1:1", .pin = {{7}}};
+
+static void is_as_it_was(const struct fixture *f, struct env_root *state, const char *key)
+{
+	struct site site;
+	struct err err = {0};
+	struct stat st;
+	char path[340], *now = key_of(state);
+	assert_string_equal(now, key);
+	free(now);
+	(void)snprintf(path, sizeof(path), "%s/" AGENT_KEY_FILE, f->state);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	if (site_load(state, "dr", &site, &err))
+		fail_msg("%s", err.text);
+	assert_memory_equal(&site, &dr, sizeof(dr));
+	assert_int_equal(env_stat(state, "protections/vm1/protection.json", &(struct env_stat){.size = 0}), 0);
+}
+
+static void key_and_sites_that_were_removed_are_written_anew(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	struct env_root *root = NULL;
+	open_root(f, &root);
+	assert_int_equal(site_save(root, &dr, &f->err), 0);
+	assert_int_equal(open_agent(f, &agent), 0);
+	assert_true(runs(agent));
+	char *key = key_of(root);
+	agent_look(agent);
+	empty(root);
+	agent_look(agent);
+	is_as_it_was(f, root, key);
+	agent_look(agent);
+
+	empty(root); // and a stop before anybody looks
+	(void)agent_stop(agent);
+	is_as_it_was(f, root, key);
+	agent_close(agent);
+	assert_int_equal(times_told(f, "files were removed from the state directory while the replicator runs, and were written anew: the key identity.pem, the site dr; see who"), 2);
+
+	assert_int_equal(open_agent(f, &agent), 0);
+	assert_int_equal(doubt_site(agent->seat[0]->running, &(struct site){.name = ""}), true);
+	agent_close(agent);
+	is_as_it_was(f, root, key);
+	free(key);
+	env_root_close(root);
+}
+
+static void file_that_is_there_is_not_written_over(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	struct env_root *root = NULL;
+	open_root(f, &root);
+	assert_int_equal(site_save(root, &dr, &f->err), 0);
+	assert_int_equal(open_agent(f, &agent), 0);
+	assert_int_equal(env_replace(root, ".", AGENT_KEY_FILE, "another", 7), 0);
+	assert_int_equal(env_replace(root, "sites", "sites/dr.json", "another", 7), 0);
+	agent_look(agent);
+	assert_true(agent_stop(agent));
+	agent_close(agent);
+	char *key = key_of(root);
+	assert_string_equal(key, "another");
+	free(key);
+	assert_int_equal(site_load(root, "dr", &(struct site){.name = ""}, &f->err), -EBADMSG);
+	env_root_close(root);
+}
+
+// What is not there to write into is said once, and by the stop.
+static void key_that_cannot_be_written_anew_is_told_once(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	struct env_root *root = NULL;
+	struct env_file *file = NULL;
+	open_root(f, &root);
+	assert_int_equal(site_save(root, &dr, &f->err), 0);
+	assert_int_equal(open_agent(f, &agent), 0);
+	assert_int_equal(env_remove_tree(root, "sites"), 0);
+	assert_int_equal(env_open(root, "sites", ENV_CREATE, &file), 0); // in the way
+	env_close(file);
+	agent_look(agent);
+	agent_look(agent);
+	assert_true(agent->unkept);
+	assert_false(agent_stop(agent));
+	agent_close(agent);
+	assert_int_equal(times_told(f, "while the replicator runs, and cannot be written anew: write the site dr"), 1);
+	env_root_close(root);
+}
+
+// Nobody knows whether there is one: neither a state file says it, nor was the receiver asked.
+static void point_whose_state_files_are_gone_is_not_known(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	assert_int_equal(open_agent(f, &agent), 0);
+	assert_true(runs(agent));
+	json_t *json = protection_json(agent->seat[0]->running);
+	assert_true(json_is_false(json_object_get(json, "point_known")));
+	char *text = json_dumps(json_object_get(json, "why"), 0);
+	if (text)
+		assert_null(strstr(text, "no point yet"));
+	free(text);
+	json_decref(json);
+	agent_close(agent);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -246,6 +383,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_start_that_fails_early_is_closed_likewise, setup, teardown),
 		cmocka_unit_test_setup_teardown(protection_whose_image_is_missing_is_tried_again_and_told_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(protection_that_is_unprotected_is_not_tried_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(key_and_sites_that_were_removed_are_written_anew, setup, teardown),
+		cmocka_unit_test_setup_teardown(file_that_is_there_is_not_written_over, setup, teardown),
+		cmocka_unit_test_setup_teardown(key_that_cannot_be_written_anew_is_told_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(point_whose_state_files_are_gone_is_not_known, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("agent", tests, NULL, NULL);
 }

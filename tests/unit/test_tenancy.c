@@ -254,6 +254,22 @@ static void expect_refused(struct tenants *t, const struct wire_open *open, enum
 	channel_close(channel);
 }
 
+// Both keys are named, as `kagami peers` does: whose state directory was emptied finds out what happened, and nobody learns a secret.
+static void refusal_says_whose_it_is_and_what_to_do(void **state)
+{
+	struct tenants *t = *state;
+	struct wire_failure failure;
+	char owner[PIN_TEXT_SIZE], asks[PIN_TEXT_SIZE], expected[160];
+	pin_format(identity_pin(t->a.source_identity), owner);
+	pin_format(identity_pin(t->b_identity), asks);
+	struct channel *channel = b_greet(t);
+	assert_int_equal(b_open(channel, &t->a.open, &failure), -EREMOTEIO);
+	(void)snprintf(expected, sizeof(expected), "vm1 belongs to another source, with the key %.32s; this one has the key %.32s: ", owner, asks);
+	assert_non_null(strstr(failure.text, expected));
+	assert_non_null(strstr(failure.text, "bring its state directory back from a backup, else protect under another name"));
+	channel_close(channel);
+}
+
 // Names that the encoder refuses: put in place of one of the same length.
 static void expect_malformed(struct tenants *t, const char *name)
 {
@@ -429,6 +445,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(no_message_in_no_state_touches_anothers_protection),
 		TEST(no_name_opens_anothers_protection),
+		TEST(refusal_says_whose_it_is_and_what_to_do),
 		TEST(sessions_that_are_held_up_keep_no_other_waiting),
 		TEST(source_has_a_share_of_the_connections),
 		TEST(source_that_is_unpaired_is_cut_off),
