@@ -294,22 +294,31 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 		report_send(p, WIRE_REPORT_RUNNING, REPORT_NOW);
 }
 
+static void note_short(struct protection *p, unsigned disk, const char *why)
+{
+	LOCK_SCOPE(&p->lock);
+	(void)snprintf(p->cut_short[disk], ERR_TEXT_MAX, "%s", why);
+}
+
 // An image that was cut short behind our back: what it held there is gone, and no point may say otherwise.
 static int images_whole(struct protection *p, struct err *err)
 {
+	int worst = 0;
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		struct image_identity identity;
 		uint64_t size = export_disk_size(p->export, (uint16_t)i);
-		int rc = export_identity(p->export, (uint16_t)i, &identity, err);
-		if (rc)
-			return rc;
-		if (identity.size < size)
-			return err_set(err, -EIO,
-				       "the image of disk %s was cut from %llu to %llu bytes while it is served: restore it, "
-				       "then restart",
-				       p->config.disk[i].name, (unsigned long long)size, (unsigned long long)identity.size);
+		struct err why = {0};
+		int rc = export_identity(p->export, (uint16_t)i, &identity, &why);
+		bool is_short = rc == 0 && identity.size < size;
+		if (is_short)
+			rc = err_set(&why, -EIO, "the image of disk %s was cut from %llu to %llu bytes while it is served: restore it, then restart", p->config.disk[i].name,
+				     (unsigned long long)size, (unsigned long long)identity.size);
+		note_short(p, i, is_short ? why.text : "");
+		if (rc && worst == 0)
+			*err = why;
+		worst = worst ? worst : rc;
 	}
-	return 0;
+	return worst;
 }
 
 // The state files name no cut until a point is committed (T1).

@@ -253,6 +253,7 @@ static json_t *disks_json(struct protection *p, struct price *price, json_t **re
 			(void)json_object_set_new(disk, "tracking_told", told_json(p, i, lost));
 			(void)json_object_set_new(disk, "holes_disbelieved", json_text(p->audit.why[i]));
 			set_silent(p, i, disk, &stats);
+			(void)json_object_set_new(disk, "cut_short", json_text(p->cut_short[i]));
 			(void)json_object_set_new(disk, "displaced", json_text(p->displaced[i]));
 		}
 		if (*lost && !*ret_needs_sync)

@@ -144,6 +144,7 @@ struct protection {
 	bool again; // by ourselves: the next cycle is due at once, and waits for its turn and its window as any other
 	bool compare; // with `asked`: and it is to compare everything
 	char unknown_why[ERR_TEXT_MAX]; // the next start would not know it: its configuration was removed, and cannot be written anew; "" when it would
+	char cut_short[DISKS_MAX][ERR_TEXT_MAX]; // the image was smaller than its disk at the newest try of a cycle, and what to do; "" when it was not
 	char displaced[DISKS_MAX][ERR_TEXT_MAX]; // the path of the image leads to another, or nowhere; "" when it leads to it
 	enum protection_state state;
 	uint64_t commit_asked_ns;  // since when it is in STATE_COMMITTING, if it is

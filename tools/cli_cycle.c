@@ -3,8 +3,9 @@
 //
 // The daemon names the cycle that will hold everything acknowledged before it was asked. That cycle is done when
 // cycles.committed has reached it. While the site cannot be reached the daemon goes on trying, and so does the wait; it
-// ends early only in a state that no amount of waiting changes.
+// ends early only in a state that no amount of waiting changes (hopeless.h).
 #include "tools/cli.h"
+#include "tools/hopeless.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
@@ -45,19 +46,6 @@ static void say_reason(const json_t *protection, struct wait *wait)
 	wait->said = true;
 }
 
-// Why it is of no use to wait on, or NULL.
-static const char *hopeless(const json_t *protection)
-{
-	const char *state = show_text_of(protection, "state");
-	if (strcmp(state, "paused") == 0)
-		return "the protection is paused: \"kagami resume\" lets it go on";
-	if (strcmp(state, "fenced") == 0 || strcmp(state, "failed") == 0) {
-		const char *reason = show_text_of(protection, "reason");
-		return reason[0] ? reason : "see the log of kagami-replicator";
-	}
-	return NULL;
-}
-
 static int print_done(const struct cli *cli, const json_t *protection)
 {
 	json_t *last = json_object_get(protection, "last_cycle");
@@ -78,7 +66,8 @@ static bool wait_step(const struct cli *cli, struct wait *wait, int *ret_rc)
 	if (*ret_rc)
 		return true;
 	bool done = show_number_of(json_object_get(protection, "cycles"), "committed") >= cycle;
-	const char *why = done ? NULL : hopeless(protection);
+	char text[HOPELESS_TEXT];
+	const char *why = done ? NULL : hopeless(protection, cycle, text);
 	bool late = !done && !why && (uint64_t)clock_mono_ms() >= wait->deadline_ms;
 	if (wait->terminal && (done || why || late))
 		(void)fputs(LINE_CLEAR, stderr);

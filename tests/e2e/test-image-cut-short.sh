@@ -16,8 +16,11 @@ truncate -s 1M "$W/a.raw"
 says_why() { protection vm1 .reason | grep -q 'was cut from'; }
 wait_for 30 says_why
 stuck=$(newest_point vm1)
-at_source POST /v1/protections/vm1/cycle >/dev/null
-sleep 2.5 # more than two objectives, and one cycle asked for
+status=0
+kagami cycle vm1 --wait --timeout 60s >"$W/out" 2>&1 || status=$?
+is "exit status of a cycle of an image that is short ($(cat "$W/out"))" $status 1
+grep -q 'will not be committed: the image of disk vda was cut from 33554432 to 1048576 bytes while it is served: restore it' "$W/out" || fail "the cycle says: $(cat "$W/out")"
+sleep 2.5 # more than two objectives
 is 'the newest point while the image is short' "$(newest_point vm1)" "$stuck"
 
 truncate -s 32M "$W/a.raw"

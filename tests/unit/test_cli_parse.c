@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What an operator may write on the command line of `kagami`, and what is shown in return.
 #include "link/history.h"
+#include "tools/hopeless.h"
 #include "tools/parse.h"
 #include "tools/progress.h"
 #include "tools/show.h"
@@ -331,6 +332,48 @@ static void progress_shows_rate_and_time_left_once_they_can_be_known(void **stat
 	}
 }
 
+// --- waiting for a cycle ---
+
+static const char *hope(const char *members, const char *disk)
+{
+	static char text[HOPELESS_TEXT], *of;
+	free(of);
+	of = NULL;
+	if (asprintf(&of, "{\"state\": \"idle\", \"cycles\": {\"started\": 4, \"committed\": 3}, %s, \"disks\": [{\"name\": \"vda\"}, {\"name\": \"vdb\", %s}]}", members, disk) < 0)
+		return NULL;
+	json_t *json = json_loads(of, 0, NULL);
+	assert_non_null(json);
+	const char *why = hopeless(json, 4, text);
+	json_decref(json);
+	return why;
+}
+
+static void cycle_of_a_disk_that_failed_or_is_short_is_not_waited_for(void **state)
+{
+	(void)state;
+#define FAILED "\"failed\": true, \"error\": \"at ten: sync of image b.raw: Input/output error\""
+#define SHORT "\"failed\": false, \"cut_short\": \"the image of disk vdb was cut\""
+	assert_string_equal(hope("\"progress\": null", FAILED),
+			    "disk vdb failed, and no point is made of it until its storage is repaired and the agent restarted: at ten: sync of image b.raw: Input/output error");
+	assert_string_equal(hope("\"progress\": null", SHORT), "the image of disk vdb was cut");
+	assert_non_null(hope("\"state\": \"target-down\"", FAILED)); // the receiver may come back, the disk does not
+	assert_null(hope("\"progress\": {\"kind\": \"cut\"}", FAILED)); // it was cut before, perhaps
+	assert_null(hope("\"cycles\": {\"started\": 3, \"committed\": 3}", SHORT)); // as the try before found it
+}
+
+static void cycle_is_waited_for_while_it_may_come_by_itself(void **state)
+{
+	(void)state;
+	static const char *const states[] = {"connecting", "target-down", "target-slow", "target-full", "quota-reached", "idle", "cutting", "starting"};
+	char members[200];
+	for (size_t i = 0; i < COUNT(states); i++) {
+		(void)snprintf(members, sizeof(members), "\"state\": \"%s\", \"reason\": \"why\", \"last_error\": \"why\"", states[i]);
+		assert_null(hope(members, "\"failed\": false, \"error\": \"at ten: read, image b.raw at byte 7: Input/output error\", \"cut_short\": \"\""));
+	}
+	assert_string_equal(hope("\"state\": \"fenced\", \"reason\": \"failed over\"", "\"failed\": false"), "failed over");
+	assert_non_null(hope("\"state\": \"paused\"", "\"failed\": false"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -351,6 +394,8 @@ int main(void)
 		cmocka_unit_test(show_quoted_gives_one_word_to_the_shell),
 		cmocka_unit_test(show_members_that_are_missing_do_no_harm),
 		cmocka_unit_test(show_clean_leaves_nothing_that_drives_a_terminal),
+		cmocka_unit_test(cycle_of_a_disk_that_failed_or_is_short_is_not_waited_for),
+		cmocka_unit_test(cycle_is_waited_for_while_it_may_come_by_itself),
 		cmocka_unit_test(table_aligns_its_columns_and_ends_no_line_in_blanks),
 	};
 	return cmocka_run_group_tests_name("cli_parse", tests, NULL, NULL);
