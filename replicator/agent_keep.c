@@ -13,7 +13,7 @@
 #include <string.h>
 
 struct keeping {
-	char anew[300];	  // what was written, in words
+	char anew[300]; // what was written, in words
 	bool failed;
 	struct err err; // the first that could not be
 };
