@@ -338,7 +338,7 @@ int main(int argc, char **argv)
 	daemon_start("kagami-receiver", "Keeps recovery points of protected disks, and brings them up. With --check STORE instead, it checks the files of "
 			"a store that no receiver has open, prints a report in JSON, and exits.", options,
 		     sizeof(options) / sizeof(options[0]), argc, argv);
-	store = daemon_absolute(store); // operators get paths of disks from it
+	store = daemon_resolved(store); // operators get paths of disks from it, and mounts are found by it
 	run_dir = daemon_absolute(run_dir);
 	struct err err = {.code = 0};
 	struct receiver receiver = {.server = NULL, .source_protections = STORE_OWNER_MOST_DEFAULT};

@@ -237,6 +237,8 @@ int mount_session_do(struct mount_session *session, struct env_root *root, uint6
 		rc = choose(file, size, partition, &volume, err);
 	if (rc == 0)
 		rc = attach(file, &volume, session->info.directory, err);
+	if (rc == 0 && (rc = mount_table_id(session->info.directory, 0, &session->mount_id)))
+		rc = err_sys(err, rc == -ENOENT ? -EIO : rc, "find the mount on %s in the table of mounts", session->info.directory);
 	if (rc)
 		return rc;
 	session->info.partition = volume.partition;
@@ -246,11 +248,23 @@ int mount_session_do(struct mount_session *session, struct env_root *root, uint6
 
 // --- undo ---
 
+// What was unmounted by hand is gone; what is mounted still, under the number that it was given, was only not found.
+static int gone_check(const struct mount_session *session, struct err *err)
+{
+	uint64_t id;
+	if (session->mount_id == 0 || mount_table_id(session->info.directory, session->mount_id, &id) == -ENOENT)
+		return 0;
+	return err_set(err, -EBUSY, "%s is mounted still, but not from %s: if the store was moved or renamed, move it back; or unmount it with umount(8) first",
+		       session->info.directory, session->path);
+}
+
 int mount_session_undo(struct mount_session *session, struct env_root *root, bool force, struct err *err)
 {
 	char file[MOUNT_PATH_SIZE + 16];
 	path_in(session, RAW_VIEW_FILE, file);
 	int rc = mount_table_unmount(file, force, err);
+	if (rc == 0)
+		rc = gone_check(session, err);
 	if (rc == 0)
 		rc = raw_view_stop(session->path, err);
 	if (rc)

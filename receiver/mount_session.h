@@ -23,6 +23,7 @@ struct mount_session {
 	char path[MOUNT_PATH_SIZE]; // the same, absolute
 	struct mount_info info;
 	struct proven_view *proven; // what it reads is proven; NULL: it is read as it is
+	uint64_t mount_id; // the kernel's, while it is mounted; 0: of an earlier receiver, or not mounted yet
 	bool own; // mounts in a directory of its own, which comes and goes with it
 };
 
@@ -40,7 +41,8 @@ int mount_session_own(struct mount_session *session, struct err *err);
 int mount_session_do(struct mount_session *session, struct env_root *root, uint64_t size, uint32_t partition,
 		     struct err *err);
 
-// Undoes what there is. With `force` what is in use is detached; without it that is -EBUSY, and nothing was changed.
+// Undoes what there is. With `force` what is in use is detached; without it that is -EBUSY, and nothing was changed. -EBUSY too when it is mounted still, and not
+// found by the file that it shows: to end what it reads from would leave a mount that gives errors.
 int mount_session_undo(struct mount_session *session, struct env_root *root, bool force, struct err *err);
 
 // The point that a session found on disk is of, from its mount.json.

@@ -12,15 +12,16 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
-enum { UNMOUNT_MS = 10000, BUSY_MS = 2000, BUSY_PAUSE_US = 10000, TABLE_PATH_SIZE = 4096, UNMOUNTS_MAX = 64 };
+enum { UNMOUNT_MS = 10000, BUSY_MS = 2000, BUSY_PAUSE_US = 10000, UNMOUNTS_MAX = 64 };
 
 bool mount_table_shows(const char *source, const char *file)
 {
-	char shown[TABLE_PATH_SIZE];
+	char shown[MOUNT_TABLE_PATH_SIZE];
 	if (strcmp(source, file) == 0)
 		return true;
 	return loop_file(source, shown, sizeof(shown)) == 0 && strcmp(shown, file) == 0;
@@ -65,8 +66,28 @@ bool mount_table_line(char *line, char **ret_directory, char **ret_source)
 	return true;
 }
 
+int mount_table_id(const char *directory, uint64_t which, uint64_t *ret_id)
+{
+	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	if (!mounts)
+		return -errno;
+	AUTO_FREE char *line = NULL;
+	size_t cap = 0;
+	int rc = -ENOENT;
+	while (getline(&line, &cap, mounts) > 0) {
+		char *at, *source;
+		uint64_t id = strtoull(line, NULL, 10);
+		if (!mount_table_line(line, &at, &source) || strcmp(at, directory) != 0 || (which && id != which))
+			continue;
+		*ret_id = id;
+		rc = 0;
+	}
+	(void)fclose(mounts);
+	return rc;
+}
+
 // Where the newest mount that shows `file` is. -ENOENT when there is none.
-static int find_newest(const char *file, char directory[TABLE_PATH_SIZE])
+static int find_newest(const char *file, char directory[MOUNT_TABLE_PATH_SIZE])
 {
 	FILE *mounts = fopen("/proc/self/mountinfo", "re");
 	if (!mounts)
@@ -78,7 +99,7 @@ static int find_newest(const char *file, char directory[TABLE_PATH_SIZE])
 		char *at, *source;
 		if (!mount_table_line(line, &at, &source) || strcmp(at, file) == 0 || !mount_table_shows(source, file))
 			continue;
-		rc = snprintf(directory, TABLE_PATH_SIZE, "%s", at) < TABLE_PATH_SIZE ? 0 : -ENAMETOOLONG;
+		rc = snprintf(directory, MOUNT_TABLE_PATH_SIZE, "%s", at) < MOUNT_TABLE_PATH_SIZE ? 0 : -ENAMETOOLONG;
 	}
 	(void)fclose(mounts);
 	return rc;
@@ -117,9 +138,21 @@ static int unmount_one(const char *directory, bool force, struct err *err)
 	return rc && rc != -EINVAL ? err_sys(err, rc, "unmount %s", directory) : 0;
 }
 
-int mount_table_unmount(const char *file, bool force, struct err *err)
+// The kernel names a file without the links that led to it. What shows the file may be gone, and it then cannot be looked at: so its directory is.
+void mount_table_resolve(const char *file, char resolved[MOUNT_TABLE_PATH_SIZE])
 {
-	char directory[TABLE_PATH_SIZE];
+	char directory[MOUNT_TABLE_PATH_SIZE];
+	const char *name = strrchr(file, '/');
+	(void)snprintf(directory, sizeof(directory), "%.*s", name ? (int)(name - file) : 0, file);
+	AUTO_FREE char *real = name ? realpath(directory, NULL) : NULL;
+	if (!real || snprintf(resolved, MOUNT_TABLE_PATH_SIZE, "%s%s", real, name) >= MOUNT_TABLE_PATH_SIZE)
+		(void)snprintf(resolved, MOUNT_TABLE_PATH_SIZE, "%s", file);
+}
+
+int mount_table_unmount(const char *given, bool force, struct err *err)
+{
+	char directory[MOUNT_TABLE_PATH_SIZE], file[MOUNT_TABLE_PATH_SIZE];
+	mount_table_resolve(given, file);
 	for (unsigned i = 0; i < UNMOUNTS_MAX; i++) {
 		int rc = find_newest(file, directory);
 		if (rc)

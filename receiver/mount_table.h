@@ -6,6 +6,7 @@
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stdint.h>
 
 // Whether `source`, as the kernel's table of mounts names it, is `file` or a loop device that shows it.
 bool mount_table_shows(const char *source, const char *file);
@@ -13,7 +14,14 @@ bool mount_table_shows(const char *source, const char *file);
 // Takes one line of /proc/self/mountinfo apart, in place, and undoes its octal escapes. False when it is not one.
 bool mount_table_line(char *line, char **ret_directory, char **ret_source);
 
-// Unmounts everything that shows `file`, newest first: where it was mounted, was moved to, or is bound. What was
+// The kernel's number of the newest mount on `directory`, which it has as long as it is mounted; with `which`, of the one of that number. -ENOENT: there is none.
+int mount_table_id(const char *directory, uint64_t which, uint64_t *ret_id);
+
+// `file` without a symbolic link on the way, as the kernel's tables name it; as it is where its directory is not there.
+enum { MOUNT_TABLE_PATH_SIZE = 4096 };
+void mount_table_resolve(const char *file, char resolved[MOUNT_TABLE_PATH_SIZE]);
+
+// Unmounts everything that shows `file`, by whatever links that is named, newest first: where it was mounted, was moved to, or is bound. What was
 // unmounted already is not there any more, and that is no error. With `force`, what is in use is detached and goes when its
 // last user does; without, -EBUSY.
 int mount_table_unmount(const char *file, bool force, struct err *err);

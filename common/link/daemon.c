@@ -177,6 +177,12 @@ const char *daemon_absolute(const char *path)
 	return whole;
 }
 
+const char *daemon_resolved(const char *path)
+{
+	const char *whole = daemon_absolute(path), *real = realpath(whole, NULL);
+	return real ? real : whole;
+}
+
 void daemon_wait(void)
 {
 	sigset_t set, stops;

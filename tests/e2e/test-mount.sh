@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # A point's file system is shown read-only, ext4 and xfs, also one that was cut while it was mounted, also a partition;
-# replication goes on meanwhile, the point stays as it is, and nothing of the mount is left afterwards.
+# replication goes on meanwhile, the point stays as it is, and nothing of the mount is left afterwards. All of it with a store that a symbolic link leads to.
 . "$(dirname "$0")/lib.sh"
 requires_root
 requires qemu-img qemu-io qemu-storage-daemon mkfs.ext4 mkfs.xfs losetup jq curl sfdisk
@@ -19,8 +19,18 @@ truncate -s 72M "$W/parts.raw"
 printf 'label: gpt\nstart=2048, size=16384\nstart=32768\n' | sfdisk -q "$W/parts.raw"
 dd if="$W/ext4.raw" of="$W/parts.raw" bs=512 seek=32768 conv=notrunc,sparse count=$((48 << 11)) status=none
 
+mkdir -p "$W/behind/store"
+ln -s behind "$W/link"
+store=$W/behind/store STORE=$W/link/store
 start_pair
 at_end 'umount "$W/dir"'
+nothing_left() {
+	! mountpoint -q "$W/dir" || fail "it stays mounted"
+	is "mounts" "$(at_target GET /v1/mounts | jq -c .mounts)" '[]'
+	is "what is left of mounts" "$(find "$store" -path '*/tests/mount-*' | wc -l)" 0
+	! losetup -n -O BACK-FILE | grep -qF "$store/" || fail "a loop device is left: $(losetup -n -O NAME,BACK-FILE)"
+	! grep -qF "$store/" /proc/mounts || fail "a mount is left: $(grep -F "$store/" /proc/mounts)"
+}
 for kind in ext4 xfs parts; do
 	kagami protect "$kind" vda="$W/$kind.raw" --to dr --rpo 1h >/dev/null
 	cycle "$kind" >/dev/null
@@ -35,8 +45,20 @@ nbd_io ext4 vda 'write -P 0x1 40M 64k'
 n=$(cycle ext4) # goes on, and the mounted point does not change
 diff -r "$files" "$W/dir" --exclude lost+found || fail "the files of the mounted point changed"
 kagami umount "$W/dir"
-is "mounts" "$(at_target GET /v1/mounts | jq -c .mounts)" '[]'
 is "what is in the directory" "$(ls "$W/dir")" ''
+nothing_left
+kagami files ext4 ls / >/dev/null
+nothing_left
+
+# A store that is renamed meanwhile: what is mounted is not found, and nobody says that it is gone.
+kagami mount ext4 "$W/dir"
+mv "$store" "$W/behind/elsewhere"
+refuses 'is mounted still, but not from .*move it back' kagami umount "$W/dir"
+is "mounts" "$(at_target GET /v1/mounts | jq '.mounts | length')" 1
+mv "$W/behind/elsewhere" "$store"
+diff -r "$files" "$W/dir" --exclude lost+found || fail "the files of the mounted point changed"
+kagami umount "$W/dir"
+nothing_left
 
 # xfs, cut while it is mounted: what its log holds must show.
 # The image changes while the replicator is away, which is seen, and synced.

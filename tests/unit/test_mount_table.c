@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "receiver/mount_table.h"
 
+#include "link/daemon.h"
+#include "receiver/mount_session.h"
+
+#include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -58,6 +67,54 @@ static void unmounting_what_is_not_mounted_is_done(void **state)
 	assert_int_equal(mount_table_unmount("/nonexistent/store/vm1/tests/mount-1/disk", true, NULL), 0);
 }
 
+static void a_mount_has_a_number_as_long_as_it_is_there(void **state)
+{
+	(void)state;
+	uint64_t id = 0, again = 0;
+	assert_int_equal(mount_table_id("/proc", 0, &id), 0);
+	assert_true(id > 0);
+	assert_int_equal(mount_table_id("/proc", id, &again), 0);
+	assert_true(again == id);
+	assert_int_equal(mount_table_id("/proc", UINT64_MAX, &again), -ENOENT);
+	assert_int_equal(mount_table_id("/proc/self", 0, &again), -ENOENT);
+}
+
+// What ends a mount of ours would leave it, and take away what it reads from.
+static void a_mount_that_stays_and_is_not_found_by_its_file_is_no_end(void **state)
+{
+	(void)state;
+	struct mount_session session = {.name = "vm1/tests/mount-1", .path = "/nonexistent/store/vm1/tests/mount-1", .info.directory = "/proc"};
+	struct err err = {.code = 0};
+	assert_int_equal(mount_table_id("/proc", 0, &session.mount_id), 0);
+	assert_int_equal(mount_session_undo(&session, NULL, true, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "/proc is mounted still"));
+}
+
+static void a_file_is_found_through_a_link(void **state)
+{
+	(void)state;
+	char dir[] = "/tmp/mount_table.XXXXXX", path[64], link[64], resolved[MOUNT_TABLE_PATH_SIZE], expected[PATH_MAX];
+	assert_non_null(mkdtemp(dir));
+	(void)snprintf(path, sizeof(path), "%s/store", dir);
+	(void)snprintf(link, sizeof(link), "%s/link", dir);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(symlink("store", link), 0);
+	assert_non_null(realpath(path, expected));
+	(void)strcat(expected, "/disk");
+	(void)strcat(link, "/disk");
+	mount_table_resolve(link, resolved);
+	assert_string_equal(resolved, expected);
+	*strrchr(link, '/') = 0;
+	assert_string_equal(daemon_resolved(link), (*strrchr(expected, '/') = 0, expected));
+	assert_int_equal(unlink(link), 0);
+	assert_string_equal(daemon_resolved(link), link); // who opens it says so
+	(void)strcat(link, "/disk");
+	mount_table_resolve(link, resolved);
+	assert_string_equal(resolved, link);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -66,6 +123,9 @@ int main(void)
 		cmocka_unit_test(what_is_not_a_line_is_refused),
 		cmocka_unit_test(a_mount_is_ours_by_its_file_and_not_by_a_device_name),
 		cmocka_unit_test(unmounting_what_is_not_mounted_is_done),
+		cmocka_unit_test(a_mount_has_a_number_as_long_as_it_is_there),
+		cmocka_unit_test(a_mount_that_stays_and_is_not_found_by_its_file_is_no_end),
+		cmocka_unit_test(a_file_is_found_through_a_link),
 	};
 	return cmocka_run_group_tests_name("mount_table", tests, NULL, NULL);
 }
