@@ -201,6 +201,21 @@ static void copies_check(struct check *c, const char *path)
 		damage(c, &why);
 }
 
+// Where neither says anything that is no reason to call the replica broken, and no less damage.
+static void pins_check(struct check *c)
+{
+	char path[REPLICA_PATH_SIZE];
+	struct copies_state state;
+	struct err why = {0};
+	replica_file(c->replica, path, "pins.json");
+	copies_check(c, path);
+	copies_state(c->replica->root, path, &state);
+	if (state.file == 0 || state.copy == 0 || c->replica->pins_lost == 0)
+		return;
+	(void)err_sys(&why, state.file, "%s: nor does its copy say which points are pinned, so a receiver keeps all that are there; the file", path);
+	damage(c, &why);
+}
+
 // --- the whole ---
 
 static void point_check(struct check *c, uint64_t number)
@@ -256,7 +271,7 @@ static void points_check(struct check *c)
 static void protection_check(struct check *c)
 {
 	static const char *const names[] = {"protection.json", "protection.json.new", "protection.json" COPY_SUFFIX, "protection.json" COPY_SUFFIX ".new", "scrub.json", "scrub.json.new", "base", "points",
-					    "head", "trash", "merge", "pins.json", "pins.json.new", "history.ledger", "history.ledger.unread", "failover", "failover.new", "tests", NULL},
+					    "head", "trash", "merge", "pins.json", "pins.json.new", "pins.json" COPY_SUFFIX, "pins.json" COPY_SUFFIX ".new", "history.ledger", "history.ledger.unread", "failover", "failover.new", "tests", NULL},
 				 *const base_endings[] = {".raw", ".digests", NULL}, *const none[] = {NULL};
 	struct replica *r = c->replica;
 	char base[REPLICA_PATH_SIZE];
@@ -270,6 +285,7 @@ static void protection_check(struct check *c)
 		return;
 	replica_file(r, base, "protection.json");
 	copies_check(c, base);
+	pins_check(c);
 	points_check(c);
 	strays_note(c, r->name, names, none);
 	replica_file(r, base, "base");

@@ -247,6 +247,39 @@ static int protection_mend(struct replica *r, bool *ret_wrote, struct err *err)
 	return rc || *ret_wrote ? rc : protection_from_memory(r, path, err);
 }
 
+// As protection.json: nobody else changes it, and memory knows. Where it was lost before this receiver began, what is saved is that it was.
+static int pins_from_memory(struct replica *r, const char *path, bool *ret_wrote, struct err *err)
+{
+	struct copies_state state;
+	copies_state(r->root, path, &state);
+	bool never = state.file == -ENOENT && state.copy == -ENOENT && !pins_known(r);
+	if (never || !is_worn(state.file) || !is_worn(state.copy))
+		return 0;
+	if (state.file == -EIO || state.copy == -EIO)
+		return r->pins_lost ? 0 : err_sys(err, -EIO, "%s: nor can its copy be read", path);
+	int rc = pins_write(r, ret_wrote);
+	if (rc)
+		return err_sys(err, rc, "%s and its copy were damaged; write them anew", path);
+	log_error("a file and its copy were damaged, and are written anew protection=%s file=%s lost=%llu", r->name, path, (unsigned long long)r->pins_lost);
+	if (r->pins_lost)
+		event_emit(EVENT_CRITICAL, "damage", r->name, NULL,
+			   "%s and its copy were both damaged: nobody knows which points were pinned, and all up to point %llu are kept. Pin those that are to stay, then: kagami unpin %s --lost",
+			   path, (unsigned long long)r->pins_lost, r->name);
+	else
+		event_emit(EVENT_WARNING, "damage", r->name, NULL, "%s and its copy were both damaged, and are written anew from what this receiver has in memory; nothing is lost", path);
+	return 0;
+}
+
+static int pins_mend(struct replica *r, bool *ret_wrote, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE];
+	enum copies_done done;
+	replica_file(r, path, "pins.json");
+	int rc = mend_and_tell(r, r->name, path, &done, err);
+	*ret_wrote = done != COPIES_NONE;
+	return rc || *ret_wrote ? rc : pins_from_memory(r, path, ret_wrote, err);
+}
+
 static int point_mend(struct replica *r, uint64_t number, bool *ret_wrote, struct err *err)
 {
 	char dir[REPLICA_PATH_SIZE], path[REPLICA_PATH_SIZE];
@@ -266,10 +299,11 @@ static bool pair_next(struct replica *r, bool *ret_wrote)
 	LOCK_SCOPE(&r->lock);
 	if (r->broken || r->gone) // recovery has all looked at again
 		return false;
-	uint64_t number = pass->protection_done ? point_after(r, pass->number) : 0;
-	if (pass->protection_done && number == 0)
+	uint64_t number = pass->pins_done ? point_after(r, pass->number) : 0;
+	if (pass->pins_done && number == 0)
 		return false;
-	int rc = number ? point_mend(r, number, ret_wrote, &why) : protection_mend(r, ret_wrote, &why);
+	int rc = number ? point_mend(r, number, ret_wrote, &why) : pass->protection_done ? pins_mend(r, ret_wrote, &why) : protection_mend(r, ret_wrote, &why);
+	pass->pins_done = pass->protection_done;
 	pass->protection_done = true;
 	pass->number = number;
 	if (rc && pass->why.code == 0) // the others are looked at none the less

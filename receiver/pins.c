@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pins: points that the operator keeps. Format of pins.json: docs/store.md. What it promises: a pin that was answered holds through every
-// crash until it is taken back, and one that cannot be read is not forgotten in silence.
+// crash until it is taken back, and one that cannot be read is not forgotten in silence: the file has a copy, and where both are lost every point
+// that was there then is kept, until the operator has said which.
 #include "receiver/replica.h"
 
 #include "base/log.h"
+#include "receiver/copies.h"
 #include "receiver/json_file.h"
 
 #include <assert.h>
@@ -11,7 +13,7 @@
 #include <string.h>
 
 #define FORMAT "kagami-pins"
-enum { VERSION = 1 };
+enum { VERSION = 1, VERSION_LOST = 2 }; // of a file with `lost`, which whoever does not know it must not pass over
 
 struct pin_entry {
 	uint64_t number;
@@ -42,7 +44,9 @@ static int pins_encode(const struct replica *r, char **ret_text, size_t *ret_len
 	for (size_t i = 0; i < r->point_count; i++)
 		if (r->points[i].pinned && json_array_append_new(pins, pin_encode(&r->points[i])))
 			return -ENOMEM;
-	return json_file_encode(object, FORMAT, VERSION, ret_text, ret_len);
+	if (r->pins_lost && json_object_set_new(object, "lost", json_new_u64(r->pins_lost)))
+		return -ENOMEM;
+	return json_file_encode(object, FORMAT, r->pins_lost ? VERSION_LOST : VERSION, ret_text, ret_len);
 }
 
 static int pin_decode(const json_t *object, struct pin_entry *pin, struct err *err)
@@ -67,9 +71,11 @@ static int pins_decode(struct replica *r, const char *text, size_t len, struct e
 {
 	AUTO_JSON json_t *object = NULL;
 	const json_t *pins;
-	int rc = json_file_decode(text, len, FORMAT, VERSION, &object, err);
+	int rc = json_file_decode(text, len, FORMAT, VERSION_LOST, &object, err);
 	if (rc == 0)
 		rc = json_get_array(object, "pins", 0, POINT_PINS_MAX, &pins, err);
+	if (rc == 0 && json_object_get(object, "lost"))
+		rc = json_get_u64(object, "lost", 1, INT64_MAX, &r->pins_lost, err);
 	for (size_t i = 0; rc == 0 && i < json_array_size(pins); i++) {
 		struct pin_entry pin;
 		rc = pin_decode(json_array_get(pins, i), &pin, err);
@@ -79,38 +85,101 @@ static int pins_decode(struct replica *r, const char *text, size_t len, struct e
 	return rc;
 }
 
+static int pins_read(struct replica *r, const char *path, struct err *err)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	rc = pins_decode(r, text, len, err);
+	return rc ? err_wrap(err, "%s", path) : 0;
+}
+
+// Whether there ever were pins, of a replica that has neither the file nor its copy: what was found damaged is kept.
+static bool were_there(const struct replica *r)
+{
+	char path[REPLICA_PATH_SIZE];
+	struct env_stat st;
+	replica_file(r, path, "pins.json.damaged");
+	return env_stat(r->root, path, &st) != -ENOENT;
+}
+
+// Neither of the two says anything. What the disk does not give back may come back, and is given up after some looks.
+static int pins_lose(struct replica *r, int file, int copy, struct err *err)
+{
+	if (file == -ENOENT && copy == -ENOENT && !were_there(r))
+		return 0;
+	if ((file == -EIO || copy == -EIO) && r->unread_looks <= STALL_TRIES)
+		return err_set(err, -EIO, "%s/pins.json: it cannot be read, nor can its copy", r->name);
+	r->pins_lost = replica_last_point(r);
+	log_error("pins are lost, every point that is there is kept protection=%s last=%llu", r->name, (unsigned long long)r->pins_lost);
+	return 0;
+}
+
 int pins_load(struct replica *r, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE], copy_path[REPLICA_PATH_SIZE];
+	struct err why = {0};
+	replica_file(r, path, "pins.json");
+	replica_file(r, copy_path, "pins.json" COPY_SUFFIX);
+	r->pins_lost = 0;
+	int rc = pins_read(r, path, &why);
+	if (rc == 0)
+		return 0;
+	if (!copies_stand_in(r->root, path, rc))
+		return err_set(err, rc, "%s", why.text);
+	int copy = pins_read(r, copy_path, &why);
+	if (copy == 0)
+		return 0;
+	if (!copies_stand_in(r->root, copy_path, copy))
+		return err_set(err, copy, "%s", why.text);
+	return pins_lose(r, rc, copy, err);
+}
+
+bool pins_keep(const struct replica *r, const struct point_info *point)
+{
+	return point->pinned || point->number <= r->pins_lost;
+}
+
+bool pins_known(const struct replica *r)
+{
+	for (size_t i = 0; i < r->point_count; i++)
+		if (pins_keep(r, &r->points[i]))
+			return true;
+	return false;
+}
+
+int pins_write(struct replica *r, bool *ret_changed)
 {
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
 	char path[REPLICA_PATH_SIZE];
+	struct copies_state state;
 	replica_file(r, path, "pins.json");
-	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
-	if (rc == -ENOENT)
-		return 0;
+	*ret_changed = false;
+	int rc = pins_encode(r, &text, &len);
 	if (rc)
-		return err_sys(err, rc, "%s", path);
-	return pins_decode(r, text, len, err) ? err_wrap(err, "%s", path) : 0;
+		return rc;
+	copies_state(r->root, path, &state);
+	if (state.file && state.copy)
+		rc = copies_aside(r->root, path);
+	return rc ? rc : copies_replace(r->root, r->name, path, text, len, ret_changed);
 }
 
 static int pins_save(struct replica *r, struct err *err)
 {
-	AUTO_FREE char *text = NULL;
-	size_t len = 0;
-	char path[REPLICA_PATH_SIZE];
 	struct err why = {0};
-	int rc = pins_encode(r, &text, &len);
+	bool changed = false;
+	int rc = pins_write(r, &changed);
 	if (rc)
-		return err_sys(err, rc, "%s: pins.json", r->name);
-	replica_file(r, path, "pins.json");
-	rc = env_replace(r->root, r->name, path, text, len);
+		copies_look(r); // where it is changed it counts without a copy, which the keeper makes
+	if (rc == 0 || changed)
+		return 0;
 	if (rc == -ENOSPC || rc == -EDQUOT)
-		return err_sys(err, -ENOSPC, "the store %s is full: free space there; %s", r->store_path, path);
-	if (rc) { // which of the two is on disk is not known
-		err_sys(&why, rc, "%s: replace", path);
-		return replica_break(r, &why, err);
-	}
-	return 0;
+		return err_sys(err, -ENOSPC, "the store %s is full: free space there; %s/pins.json", r->store_path, r->name);
+	err_sys(&why, rc, "%s/pins.json: replace", r->name); // which of the two is on disk is not known
+	return replica_break(r, &why, err);
 }
 
 // --- what the operator asks ---
@@ -183,5 +252,24 @@ int replica_unpin(struct replica *r, uint64_t number, struct err *err)
 	struct point_info *point;
 	const struct pin_entry none = {.number = 0};
 	int rc = point_find(r, number, &point, err);
+	if (rc == 0 && !point->pinned && pins_keep(r, point))
+		return err_set(err, -EBUSY, "point %llu of %s is kept because the pins were lost: pin what is to stay, and let go of the others with 'kagami unpin %s --lost'",
+			       (unsigned long long)number, r->name, r->name);
 	return rc ? rc : pin_change(r, point, false, &none, err);
+}
+
+int replica_unpin_lost(struct replica *r, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	const uint64_t was = r->pins_lost;
+	if (r->broken)
+		return replica_ready(r, err);
+	if (was == 0)
+		return err_set(err, -ENOENT, "no pins of %s were lost; 'kagami points %s' shows those that there are", r->name, r->name);
+	r->pins_lost = 0;
+	r->retain_all = true;
+	int rc = pins_save(r, err);
+	if (rc)
+		r->pins_lost = was;
+	return rc;
 }

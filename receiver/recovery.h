@@ -43,7 +43,7 @@ extern const size_t proof_route_count;
 control_handler recovery_get_content, recovery_get_files, recovery_get_file;
 // test_routes.c
 control_handler recovery_post_test, recovery_get_tests, recovery_delete_test;
-enum { RETENTION_ROUTES = 4 };
+enum { RETENTION_ROUTES = 5 };
 extern const struct control_route retention_routes[RETENTION_ROUTES]; // of the same context
 
 enum { WATCH_ROUTES = 3 };

@@ -98,6 +98,11 @@ static const char *replica_reason(const struct replica_info *info, const char *s
 		(void)snprintf(text, ERR_TEXT_MAX,
 			       "the newest point is in quarantine: %llu of its blocks %s damaged; %s (`kagami points %s` tells which points are sound)",
 			       (unsigned long long)damaged, ARE(damaged), info->fenced ? "no source will repair it" : "the next sync repairs them", info->name);
+	else if (info->pins_lost)
+		(void)snprintf(text, ERR_TEXT_MAX,
+			       "pins.json and its copy were damaged, so nobody knows which points were pinned: all up to point %llu are kept; `kagami pin` those that are to stay, then "
+			       "`kagami unpin %s --lost`",
+			       (unsigned long long)info->pins_lost, info->name);
 	return info->broken ? info->broken_reason : info->limited ? info->limited_reason : text;
 }
 

@@ -253,6 +253,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.used_bytes = replica_used_bytes(r),
 		.quota_bytes = r->prot.quota_bytes,
 		.limited = r->limited,
+		.pins_lost = r->pins_lost,
 		.retention_waits_for = replica_waits_for(r),
 		.surplus = retain_surplus(r),
 		.cannot_merge = r->cannot_merge,

@@ -115,6 +115,7 @@ struct replica {
 	size_t point_count;
 	uint64_t *merged; // found at start: points that went into the one above them, and are still there
 	size_t merged_count;
+	uint64_t pins_lost; // nobody knows which of the points up to this one were pinned: all of them are kept; 0: it is known
 	uint64_t examine_to; // replica_examine() looks at points up to this one; 0: at all
 	struct head head;
 	const _Atomic uint64_t *reserve_bytes; // of the store, to be kept free; NULL in a replica that is not in one yet
@@ -144,7 +145,7 @@ struct replica {
 	_Atomic bool digests_given_up; // sectors of lists and tables that cannot be read (EIO) count as damaged: it was tried often enough
 	_Atomic bool copies_due;   // files that are kept twice are to be looked at: copies.c
 	struct copies_pass {	   // over them; the keeper's
-		bool under_way, protection_done;
+		bool under_way, protection_done, pins_done;
 		uint64_t number; // of the point that was looked at last
 		struct err why;	 // the first that could not be written
 	} copies;
@@ -299,8 +300,12 @@ int retain_to_trash(struct replica *replica, uint64_t number, struct err *err);
 // Where the files go that a merge has replaced.
 void retain_trash_name(const struct replica *replica, const struct retain_step *step, char path[REPLICA_PATH_SIZE]);
 int retain_sync(struct replica *replica, const char *const *dirs, size_t count, struct err *err);
-// pins.c: pins.json into the points, at start; a point that is not there any more is no matter. Writes none.
+// pins.c: pins.json, or its copy, into the points, at start; a point that is not there any more is no matter. Where neither says anything, pins_lost. Writes none.
 int pins_load(struct replica *replica, struct err *err);
+bool pins_keep(const struct replica *replica, const struct point_info *point); // it is pinned, or may have been
+bool pins_known(const struct replica *replica); // there is one such point
+// What memory knows into the file and its copy; *ret_changed as copies_replace() has it. Breaks nothing when it fails.
+int pins_write(struct replica *replica, bool *ret_changed);
 int pace_spend(const struct retain_pace *pace, uint64_t bytes); // NULL: any speed
 
 // stall.c: a step was done or failed (rc < 0, `why`); takes the lock. Whether it is too early to try again, and whether it failed so often that what cannot be

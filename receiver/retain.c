@@ -29,7 +29,7 @@ static struct retention_point *decide_by(const struct replica *r, const struct r
 	if (!points)
 		return NULL;
 	for (size_t i = 0; i < r->point_count; i++)
-		points[i] = (struct retention_point){.commit_wall_ns = r->points[i].commit_wall_ns, .pinned = r->points[i].pinned};
+		points[i] = (struct retention_point){.commit_wall_ns = r->points[i].commit_wall_ns, .pinned = pins_keep(r, &r->points[i])};
 	retention_apply(policy, points, r->point_count);
 	return points;
 }

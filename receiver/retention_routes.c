@@ -233,9 +233,24 @@ static unsigned delete_pin(void *context, const struct control_request *request,
 	return route_answer(HTTP_OK, json_pack("{s:I, s:b}", "point", (json_int_t)number, "pinned", 0), ret_body);
 }
 
+// Those of before the pins were lost.
+static unsigned delete_lost_pins(void *context, const struct control_request *request, json_t **ret_body)
+{
+	struct recovery *recovery = context;
+	struct err err = {.code = 0};
+	struct replica *replica = route_find(recovery, request, &err);
+	if (!replica || control_read(request->body, NULL, 0, &err) || replica_unpin_lost(replica, &err))
+		return route_fail(&err, ret_body);
+	log_info("What was kept because the pins were lost is the policy's again. protection=%s", request->arg[0]);
+	event_emit(EVENT_INFO, "settings", request->arg[0], NULL, "what was kept of %s because its pins were lost is the policy's again", request->arg[0]);
+	retain_soon(recovery);
+	return route_answer(HTTP_OK, json_object(), ret_body);
+}
+
 const struct control_route retention_routes[RETENTION_ROUTES] = {
 	{"GET", "/v1/protections/*/retention", get_retention},
 	{"POST", "/v1/protections/*/retention", post_retention},
 	{"POST", "/v1/protections/*/points/*/pin", post_pin},
 	{"DELETE", "/v1/protections/*/points/*/pin", delete_pin},
+	{"DELETE", "/v1/protections/*/lost-pins", delete_lost_pins},
 };

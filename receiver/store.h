@@ -116,6 +116,7 @@ struct replica_info {
 	uint64_t quota_bytes; // that it may take; 0: no bound of its own
 	enum limited limited; // why the newest head was refused, until a point is committed
 	char limited_reason[ERR_TEXT_MAX];
+	uint64_t pins_lost; // pins.json and its copy were lost: all points up to this one are kept, as if they were pinned; 0: they were not
 	uint64_t retention_waits_for; // the oldest held point, once it lets RETENTION_LATE_POINTS too many gather; else 0
 	uint64_t surplus;  // points that the policy does not keep, and that are still there
 	struct stall_info stall; // of retention
@@ -226,7 +227,10 @@ int replica_weigh_retention(struct replica *replica, const struct retention *pol
 int replica_pin(struct replica *replica, uint64_t number, const char *text, struct err *err);
 // The second tells whether it was pinned before, and what the text was.
 int replica_pin_again(struct replica *replica, uint64_t number, const char *text, bool *ret_was, char ret_old[POINT_PIN_SIZE], struct err *err);
-int replica_unpin(struct replica *replica, uint64_t number, struct err *err); // not pinned: 0
+// Not pinned: 0. -EBUSY of one that is kept because the pins were lost.
+int replica_unpin(struct replica *replica, uint64_t number, struct err *err);
+// What is kept for no more than that the pins were lost (replica_info.pins_lost) is the policy's again; pins that there are stay. -ENOENT: none were lost.
+int replica_unpin_lost(struct replica *replica, struct err *err);
 
 // A replica that is broken because something could not be read, and for nothing else, is looked at again by itself: after 30 s, 1 minute, 2, ... at most an
 // hour. 1: it is whole again; 0: nothing was due, or it is as it was.

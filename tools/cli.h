@@ -76,6 +76,7 @@ enum cli_option {
 	OPT_WINDOW,
 	OPT_SEED,
 	OPT_WITHOUT_SEED,
+	OPT_LOST,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (UINT64_C(1) << (option))

@@ -225,7 +225,26 @@ int cli_pin(const struct cli *cli)
 	return pin(cli, "POST", json_pack("{s:s}", "text", cli->argc > 1 ? cli->argv[1] : ""), "stays until it is unpinned.");
 }
 
+static int unpin_lost(const struct cli *cli)
+{
+	const char *name = cli->argv[0];
+	struct err err = {0};
+	json_t *answer;
+	if (parse_name("protection", name, &err))
+		return cli_misused(cli, "--lost is about all points of a protection: %s", err.text);
+	int rc = cli_ask(cli, HTTP_RECEIVER, "DELETE", NULL, &answer, "/v1/protections/%s/lost-pins", name);
+	if (rc)
+		return rc;
+	if (cli->json)
+		return cli_print_json(answer);
+	(void)printf("Of %s, what is pinned stays; the other points go when the policy does not keep them.\n", name);
+	json_decref(answer);
+	return CLI_DONE;
+}
+
 int cli_unpin(const struct cli *cli)
 {
+	if (cli->option[OPT_LOST])
+		return unpin_lost(cli);
 	return pin(cli, "DELETE", NULL, "is not pinned any more: it goes when the policy does not keep it.");
 }

@@ -120,7 +120,10 @@ const struct cli_command cli_commands[] = {
 	 "With retention, on the target: as \"kagami retention --dry-run\".", EITHER, 1, 2,
 	 OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_KEEP) | OPT_BIT(OPT_FLOOR) | OPT_BIT(OPT_SOURCE) | OPT_BIT(OPT_RPO), cli_plan},
 	{"pin", "NAME@POINT [TEXT]", "keep a point until it is unpinned", "TEXT says why, in \"kagami points\".", TARGET, 1, 2, 0, cli_pin},
-	{"unpin", "NAME@POINT", "leave a point to the retention again", "", TARGET, 1, 1, 0, cli_unpin},
+	{"unpin", "NAME@POINT\nNAME --lost", "leave a point to the retention again",
+	 "With --lost: leave to it all that is kept only because it is not known any more\n"
+	 "which points were pinned (\"kagami status\" says so). What is pinned stays.",
+	 TARGET, 1, 1, OPT_BIT(OPT_LOST), cli_unpin},
 	{"failover", "NAME[@POINT] [--rollback-after TIME | --rollback | --commit] [--dry-run] [--yes] [--verify] [--damaged]",
 	 "make a replica usable: writable disks on a point",
 	 "Takes the newest point unless one is named. Ends replication into the replica,\n"
@@ -245,6 +248,7 @@ static const struct option options[] = {
 	{"critical", required_argument, NULL, OPT_CRITICAL}, {"follow", no_argument, NULL, OPT_FOLLOW},
 	{"class", required_argument, NULL, OPT_CLASS},	     {"window", required_argument, NULL, OPT_WINDOW},
 	{"seed", no_argument, NULL, OPT_SEED},		     {"without-seed", no_argument, NULL, OPT_WITHOUT_SEED},
+	{"lost", no_argument, NULL, OPT_LOST},
 	{NULL, 0, NULL, 0},
 };
 

@@ -81,3 +81,27 @@ point_equals vm1 "$n" vda "$W/a.raw"
 # The source's wish again: as many as it asked for, and the floor.
 kagami retention vm1 --source >/dev/null
 is "policy" "$(replica vm1 '.retention | "\(.set_by) \(.points) \(.floor_hours)"')" "source 90 24"
+
+# Pins that are lost with their copy are not taken for none: every point stays, the status says what to do, and it goes on.
+n=$(newest_point vm1)
+kagami pin "vm1@$n" "to be lost" >/dev/null
+stop_receiver
+for path in "$STORE/vm1/pins.json" "$STORE/vm1/pins.json.copy"; do
+	printf '~' | dd of="$path" bs=1 seek=30 conv=notrunc status=none
+done
+start_receiver
+wait_for 15 connected vm1
+kept=$(points vm1 | wc -l)
+kagami status vm1 >"$W/out"
+grep -q 'kagami unpin vm1 --lost' "$W/out" || fail "kagami status does not say what to do: $(cat "$W/out")"
+refuses 'kept because the pins were lost' kagami unpin "vm1@$n"
+kagami retention vm1 --points 1 --floor none >/dev/null
+m=$(cycle vm1)
+is "points" "$(points vm1 | wc -l)" $((kept + 1))
+kagami pin "vm1@$n" "to stay" >/dev/null
+refuses 'protection|name' kagami unpin "vm1@$n" --lost
+kagami unpin vm1 --lost >/dev/null
+two() { [ "$(points vm1 | tr '\n' ' ')" = "$n $m " ]; }
+wait_for 60 two
+is "reason" "$(replica vm1 .reason)" ''
+refuses 'no pins of vm1 were lost' kagami unpin vm1 --lost

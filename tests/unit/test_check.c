@@ -218,7 +218,9 @@ static void pins_that_do_not_check_are_named(void **state)
 	struct store_twin *t = *state;
 	merge(t);
 	byte_flip(t, "pins.json", 30);
-	expect(t, "vm1/pins.json", "");
+	expect(t, "vm1/pins.json: its copy is whole", "");
+	byte_flip(t, "pins.json.copy", 30);
+	expect(t, "vm1/pins.json: nor does its copy say", "");
 }
 
 // Beside a receiver, they may be merged while they are looked at.

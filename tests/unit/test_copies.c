@@ -21,7 +21,7 @@
 #include <cmocka.h>
 
 enum { POINTS = 3 };
-static const char *const kept[] = {"protection.json", "points/1/point.json", "points/2/point.json", "points/3/point.json"};
+static const char *const kept[] = {"protection.json", "pins.json", "points/1/point.json", "points/2/point.json", "points/3/point.json"};
 enum { KEPT = sizeof(kept) / sizeof(kept[0]) };
 
 static void point_add(struct store_twin *t)
@@ -43,6 +43,10 @@ static int setup(void **state)
 	for (unsigned n = 1; n <= POINTS; n++)
 		point_add(t);
 	replica_session_end(t->replica);
+	char text[POINT_PIN_SIZE] = "";
+	memset(text, 'k', sizeof(text) - 1);
+	assert_int_equal(replica_pin(t->replica, 1, text, NULL), 0);
+	assert_int_equal(replica_pin(t->replica, 3, text, NULL), 0);
 	*state = t;
 	return 0;
 }
@@ -321,6 +325,50 @@ static void both_rot_and_memory_is_saved_when_it_can_be(void **state)
 	assert_int_equal(replica_session_begin(t->replica, &t->open, t->pin, &t->opened, &err), -ESTALE);
 }
 
+// Pins are known as well, while it runs, and are not lost.
+static void pins_that_rot_at_run_time_are_saved_from_memory(void **state)
+{
+	struct store_twin *t = *state;
+	struct replica_info info;
+	for (unsigned gone = 0; gone < 2; gone++) {
+		store_flip_at(t, "pins.json", 100);
+		store_flip_at(t, "pins.json" COPY_SUFFIX, 40);
+		if (gone) {
+			assert_int_equal(env_unlink(t->temp.root, "vm1/pins.json"), 0);
+			assert_int_equal(env_unlink(t->temp.root, "vm1/pins.json" COPY_SUFFIX), 0);
+		}
+		copies_look(t->replica);
+		assert_int_equal(replica_mend(t->replica), 0);
+		is_alike(t, "pins.json");
+	}
+	store_twin_reopen(t);
+	replica_info(t->replica, &info);
+	assert_true(!info.broken && info.pins_lost == 0 && t->replica->points[0].pinned && !t->replica->points[1].pinned);
+}
+
+// What the disk does not give back may come back: it is looked at again, and given up in the end.
+static void pins_that_cannot_be_read_are_waited_for_and_then_given_up(void **state)
+{
+	struct store_twin *t = *state;
+	struct replica_info info;
+	bad_disk_set("vm1/pins.json", 0, BAD_DISK_WHOLE, -EIO);
+	store_flip_at(t, "pins.json" COPY_SUFFIX, 40);
+	store_twin_reopen(t);
+	replica_info(t->replica, &info);
+	assert_true(info.broken && t->replica->passing);
+	t->replica->unread_looks = STALL_TRIES;
+	for (unsigned looks = 0; looks < 2; looks++) {
+		t->replica->broken = false;
+		replica_recover(t->replica);
+	}
+	replica_info(t->replica, &info);
+	assert_true(!info.broken && info.pins_lost == POINTS);
+	assert_int_equal(replica_mend(t->replica), 0); // and does not write over it
+	bad_disk_heal();
+	costs_nothing(t);
+	assert_true(t->replica->pins_lost == 0 && t->replica->points[0].pinned);
+}
+
 // A disk that gives nothing back for a while is not written to for that, which could break what is whole.
 static void both_unreadable_at_run_time_are_left_alone(void **state)
 {
@@ -424,6 +472,8 @@ int main(void)
 		TEST(few_at_a_time_and_past_one_that_fails),
 		TEST(both_rot_at_run_time_and_memory_is_saved),
 		TEST(both_rot_and_memory_is_saved_when_it_can_be),
+		TEST(pins_that_rot_at_run_time_are_saved_from_memory),
+		TEST(pins_that_cannot_be_read_are_waited_for_and_then_given_up),
 		TEST(both_unreadable_at_run_time_are_left_alone),
 		TEST(another_points_file_is_not_taken_for_damage),
 		TEST(both_damaged_is_told_with_what_to_do),

@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "receiver/json_file.h"
+#include "receiver/replica.h"
+#include "tests/lib/store_flip.h"
 #include "tests/lib/store_twin.h"
 #include "tests/sim/env_sim.h"
 
@@ -316,22 +318,83 @@ static void pins_are_bounded_and_all_of_them_fit(void **state)
 	assert_false(info_of(t).broken);
 }
 
-static void a_damaged_pins_file_breaks_the_replica(void **state)
+static void damaged_pins_are_read_from_their_copy(void **state)
 {
 	struct store_twin *t = *state;
-	char path[512];
+	store_twin_session(t);
+	points_make(t, 4);
+	pin(t, 2);
+	store_flip_at(t, "pins.json", 30);
+	store_twin_reopen(t);
+	assert_false(info_of(t).broken);
+	assert_true(info_of(t).pins_lost == 0);
+	store_twin_keep(t, 1);
+	retain_all(t);
+	expect_points(t, "2 4");
+}
+
+static void lost_pins_keep_every_point_until_the_operator_has_said_which(void **state)
+{
+	struct store_twin *t = *state;
+	struct err err = {0};
+	store_twin_session(t);
+	points_make(t, 4);
+	pin(t, 2);
+	store_flip_at(t, "pins.json", 30);
+	store_flip_at(t, "pins.json.copy", 31);
+	for (unsigned starts = 0; starts < 3; starts++) {
+		store_twin_reopen(t);
+		assert_false(info_of(t).broken);
+		assert_true(info_of(t).pins_lost == 4);
+		store_twin_keep(t, 1);
+		retain_all(t);
+		expect_points(t, "1 2 3 4");
+		if (starts == 0) // what was there is kept, and what is known of it is written
+			assert_int_equal(replica_mend(t->replica), 0);
+	}
+	struct env_stat st;
+	assert_int_equal(env_stat(t->temp.root, "vm1/pins.json.damaged", &st), 0);
+	store_twin_session(t); // and it goes on: what comes is the policy's
+	points_make(t, 3);
+	retain_all(t);
+	expect_points(t, "1 2 3 4 7");
+	pin(t, 2);
+	pin(t, 3);
+	assert_int_equal(replica_unpin(t->replica, 3, &err), 0);
+	assert_int_equal(replica_unpin(t->replica, 3, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "--lost"));
+	store_twin_reopen(t);
+	assert_true(info_of(t).pins_lost == 4);
+	retain_all(t);
+	expect_points(t, "1 2 3 4 7");
+	assert_int_equal(replica_unpin_lost(t->replica, &err), 0);
+	assert_int_equal(replica_unpin_lost(t->replica, &err), -ENOENT);
+	store_twin_reopen(t);
+	assert_true(info_of(t).pins_lost == 0);
+	retain_all(t);
+	expect_points(t, "2 7");
+	assert_true(store_twin_check(t, true));
+}
+
+// One of before there was a copy, that is damaged; moved away as damaged; and a protection that never had pins.
+static void pins_without_a_copy_are_lost_when_they_were_there(void **state)
+{
+	struct store_twin *t = *state;
 	store_twin_session(t);
 	points_make(t, 2);
 	pin(t, 1);
-	store_twin_path(t, path, sizeof(path), "pins.json");
-	FILE *file = fopen(path, "r+");
-	assert_non_null(file);
-	assert_int_equal(fseek(file, 30, SEEK_SET), 0);
-	assert_int_equal(fputc('~', file), '~');
-	assert_int_equal(fclose(file), 0);
+	assert_int_equal(env_unlink(t->temp.root, "vm1/pins.json.copy"), 0);
 	store_twin_reopen(t);
-	assert_true(info_of(t).broken);
-	assert_non_null(strstr(info_of(t).broken_reason, "pins.json"));
+	assert_true(info_of(t).pins_lost == 0 && t->replica->points[0].pinned);
+	store_flip_at(t, "pins.json", 30);
+	store_twin_reopen(t);
+	assert_true(info_of(t).pins_lost == 2);
+	assert_int_equal(env_rename(t->temp.root, "vm1/pins.json", "vm1/pins.json.damaged"), 0);
+	store_twin_reopen(t);
+	assert_true(info_of(t).pins_lost == 2);
+	assert_int_equal(env_unlink(t->temp.root, "vm1/pins.json.damaged"), 0);
+	store_twin_reopen(t);
+	assert_true(info_of(t).pins_lost == 0);
 }
 
 // --- a store in the simulated world ---
@@ -518,7 +581,9 @@ int main(void)
 		MERGE_TEST(the_operator_s_policy_counts_and_is_remembered),
 		MERGE_TEST(a_pin_is_remembered_with_its_text_until_it_is_taken_back),
 		MERGE_TEST(pins_are_bounded_and_all_of_them_fit),
-		MERGE_TEST(a_damaged_pins_file_breaks_the_replica),
+		MERGE_TEST(damaged_pins_are_read_from_their_copy),
+		MERGE_TEST(lost_pins_keep_every_point_until_the_operator_has_said_which),
+		MERGE_TEST(pins_without_a_copy_are_lost_when_they_were_there),
 		cmocka_unit_test(the_keeper_s_merges_wait_for_more_and_not_for_long),
 		cmocka_unit_test(where_nothing_can_be_exchanged_points_stay_and_it_is_said),
 		MERGE_TEST(every_point_holds_through_random_retention),
