@@ -97,6 +97,24 @@ int digests_list_open(const struct replica *r, uint64_t number, unsigned disk, u
 	return lost ? 1 : err_sys(err, rc, "%s", path);
 }
 
+static int lost_pass(void *context, uint64_t first, uint64_t end, uint64_t missing, struct err *err)
+{
+	(void)context, (void)first, (void)end, (void)missing, (void)err;
+	return 0;
+}
+
+// Whether it is the list that point.json names; by itself, before anybody is told what is in it: of another one, nothing holds. 1: it is another one, and lost as a whole.
+static int list_prove(const struct taker *t, struct env_file *file, const struct digest_disk *of, const struct point_disk *pd, struct err *err)
+{
+	struct err why = {0};
+	int rc = digest_list_salvage(file, of, pd->digests, pd->root, NULL, lost_pass, NULL, &why);
+	if (rc != -EBADMSG)
+		return rc ? err_set(err, rc, "%s", why.text) : 0;
+	log_error("a list of digests is another one, and counts as lost protection=%s point=%llu disk=%s reason=\"%s\"", t->r->name, (unsigned long long)t->number,
+		  t->r->prot.disk[t->disk].name, why.text);
+	return 1;
+}
+
 int digests_of_point(const struct replica *r, const struct point_file *point, unsigned disk, digest_each *each, void *context, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;
@@ -108,6 +126,10 @@ int digests_of_point(const struct replica *r, const struct point_file *point, un
 	int rc = digests_list_open(r, point->info.number, disk, pd->digests, &file, err);
 	if (rc < 0)
 		return rc;
+	if (rc == 0)
+		rc = list_prove(&taker, file, &of, pd, err);
+	if (rc < 0)
+		return err_wrap(err, "%s/points/%llu/%s.digests", r->name, number, name);
 	rc = rc ? lost_take(&taker, 0, size_blocks(pd->size), pd->digests, err) :
 		  digest_list_salvage(file, &of, pd->digests, pd->root, each_take, lost_take, &taker, err);
 	qcow2_reader_free(taker.overlay);

@@ -103,7 +103,37 @@ static void a_directory(struct store_twin *t, const char *rest)
 	assert_int_equal(env_mkdir(t->temp.root, in_store(rest)), 0);
 }
 
-static loss *const losses[] = {gone, cut_off, a_directory};
+static void put_in_place(struct store_twin *t, const char *rest, const char *other)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	char path[96];
+	(void)snprintf(path, sizeof(path), "vm1/%s", other);
+	assert_int_equal(env_read_file(t->temp.root, path, 1 << 16, &text, &len), 0);
+	(void)snprintf(path, sizeof(path), "%s", in_store(rest));
+	*strrchr(path, '/') = 0;
+	assert_int_equal(env_replace(t->temp.root, path, in_store(rest), text, len), 0);
+}
+
+// As long as its own, of as many blocks, and each of its sectors checks: only the root tells.
+static void of_another_point(struct store_twin *t, const char *rest)
+{
+	char other[64];
+	(void)snprintf(other, sizeof(other), "%s", rest);
+	other[7] = rest[7] == '3' ? '4' : '3';
+	put_in_place(t, rest, other);
+}
+
+// As long as its own, and its prelude says that it is not.
+static void of_another_disk(struct store_twin *t, const char *rest)
+{
+	char other[64];
+	(void)snprintf(other, sizeof(other), "%s", rest);
+	other[11] = rest[11] == 'a' ? 'b' : 'a';
+	put_in_place(t, rest, other);
+}
+
+static loss *const losses[] = {gone, cut_off, a_directory}, *const list_losses[] = {gone, cut_off, a_directory, of_another_point, of_another_disk};
 
 // Both, as rot has it, or a store of before there were copies.
 static void rotten(struct store_twin *t, const char *rest)
@@ -220,10 +250,10 @@ static void list_that_is_lost_costs_its_digests(void **state)
 	static const char *const lists[] = {"points/2/vda.digests", "points/3/vdb.digests", "points/4/vda.digests"};
 	(void)state;
 	for (size_t l = 0; l < 3; l++)
-		for (size_t i = 0; i < 3; i++)
+		for (size_t i = 0; i < sizeof(list_losses) / sizeof(list_losses[0]); i++)
 			for (size_t m = 0; m < MEETS; m++) {
 				struct store_twin *t = begin();
-				losses[i](t, lists[l]);
+				list_losses[i](t, lists[l]);
 				meets[m](t);
 				not_broken(t);
 				by_a_session(t);
