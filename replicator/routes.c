@@ -8,6 +8,7 @@
 #include "link/daemon.h"
 #include "link/health.h"
 #include "link/json.h"
+#include "link/token.h"
 #include "replicator/desk.h"
 #include "replicator/limiter.h"
 #include "replicator/metrics.h"
@@ -171,29 +172,82 @@ static unsigned get_sites(void *context, const struct control_request *request, 
 	return 200;
 }
 
+struct site_request {
+	const char *name, *token, *address; // address: NULL when it is the token's
+	bool replace;
+};
+
+enum { SITE_USERS_SIZE = 96, SITE_USERS_MORE = 32 };
+
+// "vm1, vm2 and 3 more"; "" when no protection uses the site.
+static void site_users(struct agent *agent, const char *site, char *text, size_t cap)
+{
+	LOCK_SCOPE(&agent->lock);
+	size_t used = 0, more = 0;
+	text[0] = 0;
+	for (size_t i = 0; i < agent->seats; i++) {
+		const struct protection_config *config = &agent->seat[i]->config;
+		if (strcmp(config->site, site) != 0)
+			continue;
+		if (used + strlen(config->name) + 3 < cap)
+			used += (size_t)snprintf(text + used, cap - used, "%s%s", used ? ", " : "", config->name);
+		else
+			more++;
+	}
+	if (more)
+		(void)snprintf(text + used, SITE_USERS_MORE, " and %zu more", more);
+}
+
+// A name that is another receiver's is not given away unasked: what goes there would go to the new one from then on, all of it, and the old replicas stay behind.
+static int site_may_be(struct agent *agent, const char *name, const struct pin *receiver, bool replace, struct err *err)
+{
+	struct site there;
+	char users[SITE_USERS_SIZE + SITE_USERS_MORE];
+	int rc = site_free_for(agent->place.state, name, receiver, &there, err);
+	if (rc != -EEXIST)
+		return rc;
+	if (replace)
+		return 0;
+	site_users(agent, name, users, SITE_USERS_SIZE);
+	return err_set(err, rc, "the site %s is another receiver, at %s, %s%s: choose another name for this one; or, if that one is lost or has new keys, add --replace%s", name, there.address,
+		       users[0] ? "which is used by " : "which no protection uses", users, users[0] ? ": all is copied to the new one then, and what the old one has stays there" : "");
+}
+
+static int site_make(struct agent *agent, const struct site_request *request, struct site *ret_site, struct err *err)
+{
+	struct token token;
+	int rc = token_read(request->token, &token, err);
+	if (rc == 0) // before the token is used up
+		rc = site_may_be(agent, request->name, &token.receiver, request->replace, err);
+	if (rc == 0)
+		rc = site_pair(agent->identity, agent->host, request->name, request->token, request->address, ret_site, err);
+	if (rc)
+		return rc;
+	LOCK_SCOPE(&agent->settings_lock); // one at a time: the file that is made has one name
+	rc = site_may_be(agent, request->name, &ret_site->pin, request->replace, err);
+	return rc ? rc : site_save(agent->place.state, ret_site, err);
+}
+
 static unsigned post_sites(void *context, const struct control_request *request, json_t **ret_body)
 {
 	struct agent *agent = context;
 	struct err err = {0};
 	struct site site;
-	const char *name = NULL, *token = NULL, *address = NULL;
+	struct site_request wanted = {.name = NULL};
 	const struct control_member members[] = {
-		{"name", true, .text = &name, .is_name = true},
-		{"token", true, .text = &token, .least = 1},
-		{"address", .text = &address, .least = 1},
+		{"name", true, .text = &wanted.name, .is_name = true},
+		{"token", true, .text = &wanted.token, .least = 1},
+		{"address", .text = &wanted.address, .least = 1},
+		{"replace", .flag = &wanted.replace},
 	};
 	int rc = control_read(request->body, members, COUNT(members), &err);
 	if (rc == 0)
-		rc = site_pair(agent->identity, agent->host, name, token, address, &site, &err);
-	if (rc == 0) {
-		LOCK_SCOPE(&agent->settings_lock); // one at a time: the file that is made has one name
-		rc = site_save(agent->place.state, &site, &err);
-	}
+		rc = site_make(agent, &wanted, &site, &err);
 	if (rc)
 		return control_fail(ret_body, err.code, err.text);
 	LOCK_SCOPE(&agent->lock);
 	for (size_t i = 0; i < agent->seats; i++)
-		if (agent->seat[i]->running && strcmp(agent->seat[i]->config.site, name) == 0)
+		if (agent->seat[i]->running && strcmp(agent->seat[i]->config.site, site.name) == 0)
 			protection_site_changed(agent->seat[i]->running);
 	*ret_body = site_json(&site);
 	return 201;

@@ -153,6 +153,17 @@ int site_load(struct env_root *state, const char *name, struct site *ret_site, s
 	return 0;
 }
 
+int site_free_for(struct env_root *state, const char *name, const struct pin *pin, struct site *ret_site, struct err *err)
+{
+	struct err why = {0};
+	int rc = site_load(state, name, ret_site, &why);
+	if (rc == -ENOENT || rc == -EBADMSG || rc == -EINVAL) // damaged: a pairing is what makes it good
+		return 0;
+	if (rc)
+		return err_set(err, rc, "%s", why.text);
+	return pin_equal(&ret_site->pin, pin) ? 0 : err_set(err, -EEXIST, "the site %s is another receiver, at %s", name, ret_site->address);
+}
+
 int site_list(struct env_root *state, char ***ret_names, size_t *ret_count)
 {
 	int rc = env_list(state, "sites", ret_names, ret_count);

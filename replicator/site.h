@@ -21,6 +21,8 @@ struct site {
 int site_pair(const struct identity *identity, const char *own_name, const char *name, const char *token_text,
 	      const char *address, struct site *ret_site, struct err *err);
 
+// Whether the name may become that of the receiver with the key `pin`: nobody has it, or this receiver, or its file is damaged. -EEXIST: it is another one's, in *ret_site.
+int site_free_for(struct env_root *state, const char *name, const struct pin *pin, struct site *ret_site, struct err *err);
 int site_save(struct env_root *state, const struct site *site, struct err *err); // durable on return
 // Writes it where it has no file: 1, and durable on return. 0: there is one, whatever is in it, or that cannot be told.
 int site_keep(struct env_root *state, const struct site *site, struct err *err);

@@ -77,6 +77,7 @@ enum cli_option {
 	OPT_SEED,
 	OPT_WITHOUT_SEED,
 	OPT_LOST,
+	OPT_REPLACE,
 	OPT_COUNT,
 };
 #define OPT_BIT(option) (UINT64_C(1) << (option))

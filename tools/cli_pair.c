@@ -66,6 +66,8 @@ int cli_pair(const struct cli *cli)
 		return cli_misused(cli, "this is not a token: take what \"kagami pair-token\" printed on the target host");
 	if (cli->option[OPT_ADDRESS])
 		(void)json_object_set_new(body, "address", json_string(cli->option[OPT_ADDRESS]));
+	if (cli->option[OPT_REPLACE])
+		(void)json_object_set_new(body, "replace", json_true());
 	rc = cli_ask(cli, HTTP_REPLICATOR, "POST", body, &answer, "/v1/sites");
 	if (rc)
 		return rc;

@@ -24,10 +24,12 @@ const struct cli_command cli_commands[] = {
 	 "Prints a token that is good for one pairing within ten minutes. --address is\n"
 	 "how sources reach this receiver, when that is not the address it listens on.",
 	 TARGET, 0, 0, OPT_BIT(OPT_ADDRESS), cli_pair_token},
-	{"pair", "SITE TOKEN [--address HOST:PORT]", "use a token: the receiver becomes the site SITE",
+	{"pair", "SITE TOKEN [--address HOST:PORT] [--replace]", "use a token: the receiver becomes the site SITE",
 	 "TOKEN is what \"kagami pair-token\" printed on the target host; \"-\" reads it\n"
-	 "from standard input. --address overrides the address within the token.",
-	 SOURCE, 2, 2, OPT_BIT(OPT_ADDRESS), cli_pair},
+	 "from standard input. --address overrides the address within the token. A name that\n"
+	 "another receiver has is refused; --replace takes it from one that is lost or has\n"
+	 "new keys: what is protected to SITE is copied to the new one then, all of it.",
+	 SOURCE, 2, 2, OPT_BIT(OPT_ADDRESS) | OPT_BIT(OPT_REPLACE), cli_pair},
 	{"sites", "", "list the receivers that this host is paired with", "", SOURCE, 0, 0, 0, cli_sites},
 	{"peers", "", "list the sources that are paired with this host", "", TARGET, 0, 0, 0, cli_peers},
 	{"unpair", "PEER [--yes]", "shut a source out",
@@ -248,7 +250,7 @@ static const struct option options[] = {
 	{"critical", required_argument, NULL, OPT_CRITICAL}, {"follow", no_argument, NULL, OPT_FOLLOW},
 	{"class", required_argument, NULL, OPT_CLASS},	     {"window", required_argument, NULL, OPT_WINDOW},
 	{"seed", no_argument, NULL, OPT_SEED},		     {"without-seed", no_argument, NULL, OPT_WITHOUT_SEED},
-	{"lost", no_argument, NULL, OPT_LOST},
+	{"lost", no_argument, NULL, OPT_LOST},		     {"replace", no_argument, NULL, OPT_REPLACE},
 	{NULL, 0, NULL, 0},
 };
 

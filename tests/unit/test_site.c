@@ -64,6 +64,27 @@ static void site_loads_as_it_was_saved(void **state)
 	assert_memory_equal(&back, &f->site, sizeof(back));
 }
 
+// Paired with again: the same receiver. Another one does not get its name, until that is said.
+static void name_of_a_site_is_its_receiver_s(void **state)
+{
+	struct fixture *f = *state;
+	struct site there;
+	struct pin other = f->site.pin;
+	other.bytes[31] ^= 1;
+	assert_int_equal(site_free_for(f->temp.root, "dr", &other, &there, &f->err), 0);
+	assert_int_equal(site_save(f->temp.root, &f->site, &f->err), 0);
+	assert_int_equal(site_free_for(f->temp.root, "dr", &f->site.pin, &there, &f->err), 0);
+	assert_int_equal(site_free_for(f->temp.root, "dr", &other, &there, &f->err), -EEXIST);
+	assert_memory_equal(&there, &f->site, sizeof(there));
+	assert_non_null(strstr(f->err.text, there.address));
+	assert_int_equal(site_free_for(f->temp.root, "dr2", &other, &there, &f->err), 0);
+	static const char *const damaged[] = {"", "{}", "{\"version\": 2}"};
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(env_replace(f->temp.root, "sites", "sites/dr.json", damaged[i], strlen(damaged[i])), 0);
+		assert_int_equal(site_free_for(f->temp.root, "dr", &other, &there, &f->err), 0);
+	}
+}
+
 static void site_that_is_unknown_says_how_to_pair(void **state)
 {
 	struct fixture *f = *state;
@@ -232,6 +253,7 @@ int main(void)
 	(void)signal(SIGPIPE, SIG_IGN); // as the daemons do
 	const struct CMUnitTest tests[] = {
 		TEST(site_loads_as_it_was_saved),
+		TEST(name_of_a_site_is_its_receiver_s),
 		TEST(site_that_is_unknown_says_how_to_pair),
 		TEST(sites_are_listed_by_name),
 		TEST(damaged_site_gets_a_reason_and_what_to_do),
