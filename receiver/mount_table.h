@@ -17,8 +17,8 @@ bool mount_table_line(char *line, char **ret_directory, char **ret_source);
 // The kernel's number of the newest mount on `directory`, which it has as long as it is mounted; with `which`, of the one of that number. -ENOENT: there is none.
 int mount_table_id(const char *directory, uint64_t which, uint64_t *ret_id);
 
-// `file` without a symbolic link on the way, as the kernel's tables name it; as it is where its directory is not there.
 enum { MOUNT_TABLE_PATH_SIZE = 4096 };
+// `file` without a symbolic link on the way, as the kernel's tables name it; as it is where its directory is not there.
 void mount_table_resolve(const char *file, char resolved[MOUNT_TABLE_PATH_SIZE]);
 
 // Unmounts everything that shows `file`, by whatever links that is named, newest first: where it was mounted, was moved to, or is bound. What was
