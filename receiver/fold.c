@@ -56,7 +56,7 @@ static int block_apply(struct env_file *base, uint64_t size, uint64_t index, con
 static int blocks_skip(struct replica *r, unsigned disk, uint64_t first, uint64_t count, struct err *err)
 {
 	struct err why = *err;
-	bool taken = why.code == -EBADMSG || stall_leaves_out(r, why.code);
+	bool taken = why.code == -EBADMSG || stall_leaves_out(r, STALL_OF_FOLDS, why.code);
 	return taken ? scrub_unreadable(r, (uint16_t)disk, first, count, &why, err) : why.code;
 }
 
@@ -116,7 +116,7 @@ static int disk_apply(struct replica *r, const struct point_file *point, unsigne
 	if (rc)
 		return rc;
 	rc = qcow2_reader_open(from, &overlay, err);
-	if (rc && stall_leaves_out(r, rc)) { // of its blocks the base keeps what it has
+	if (rc && stall_leaves_out(r, STALL_OF_FOLDS, rc)) { // of its blocks the base keeps what it has
 		struct err why = *err;
 		(void)err_wrap(&why, "%s/points/%llu/%s.qcow2", r->name, number, name);
 		return scrub_condemn(r, (uint16_t)disk, number, false, &why, err);

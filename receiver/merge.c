@@ -60,7 +60,7 @@ static int layer_open(const struct merge *m, unsigned disk, size_t i, struct lay
 	if (rc) {
 		qcow2_reader_free(reader);
 		rc = err_wrap(&why, "%s/points/%llu/%s.qcow2", m->r->name, number, name);
-		return stall_leaves_out(m->r, rc) ? scrub_condemn(m->r, (uint16_t)disk, number, false, &why, err) : err_set(err, rc, "%s", why.text);
+		return stall_leaves_out(m->r, STALL_OF_MERGES, rc) ? scrub_condemn(m->r, (uint16_t)disk, number, false, &why, err) : err_set(err, rc, "%s", why.text);
 	}
 	layers->number[layers->count] = number;
 	layers->reader[layers->count] = reader;
@@ -81,7 +81,7 @@ static int skip(void *context, size_t layer, uint64_t first, uint64_t count, str
 {
 	struct merge *m = context;
 	struct err why = *err;
-	if (why.code != -EBADMSG && !stall_leaves_out(m->r, why.code))
+	if (why.code != -EBADMSG && !stall_leaves_out(m->r, STALL_OF_MERGES, why.code))
 		return err_wrap(err, "%s/points/%llu/%s.qcow2", m->r->name, (unsigned long long)m->layers->number[layer],
 				m->r->prot.disk[m->disk].name);
 	return scrub_unreadable(m->r, (uint16_t)m->disk, first, count, &why, err);

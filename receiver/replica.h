@@ -72,7 +72,8 @@ struct head {
 	struct head_saved saved;
 };
 
-// retention that cannot go on (stall.c)
+// retention that cannot go on (stall.c): folds and merges each by themselves, for the one may go on where the other cannot
+enum stall_of { STALL_OF_FOLDS, STALL_OF_MERGES, STALL_KINDS };
 struct stall {
 	unsigned failures; // one after another, but for want of space
 	uint64_t until_ns; // monotonic: not tried again before
@@ -126,7 +127,7 @@ struct replica {
 	uint64_t limits_got;	// the same, as it is told: the most of those that were refused since the newest point
 	enum limited limited;	// why; until a point is committed
 	bool late_logged; // that retention waits for a hold
-	struct stall stall; // of retention
+	struct stall stall[STALL_KINDS]; // of retention
 	uint64_t rpo_saved_ns; // when a report changed the objective last, by the monotonic clock; 0: none did
 	bool cannot_merge; // the file system cannot exchange directories
 	bool retain_all;   // something else than a commit gave retention work: merges do not wait for more
@@ -308,15 +309,18 @@ bool pins_known(const struct replica *replica); // there is one such point
 int pins_write(struct replica *replica, bool *ret_changed);
 int pace_spend(const struct retain_pace *pace, uint64_t bytes); // NULL: any speed
 
-// stall.c: a step was done or failed (rc < 0, `why`); takes the lock. Whether it is too early to try again, and whether it failed so often that what cannot be
-// read for this error, a block, a table or all of an overlay, is left out: these need the lock, or retain_lock.
+// stall.c: a step of this kind was done or failed (rc < 0, `why`); takes the lock. Those below need the lock, or retain_lock: whether it is too early to try
+// again; that there is nothing of the kind to do any more; and whether it failed so often that what cannot be read for this error, a block, a table or all of an
+// overlay, is left out.
 enum { STALL_TRIES = 3 };
-void stall_note(struct replica *replica, int rc, const struct err *why);
-bool stall_waits(const struct replica *replica);
-bool stall_leaves_out(const struct replica *replica, int rc);
+void stall_note(struct replica *replica, enum stall_of of, int rc, const struct err *why);
+bool stall_waits(const struct replica *replica, enum stall_of of);
+void stall_over(struct replica *replica, enum stall_of of);
+bool stall_leaves_out(const struct replica *replica, enum stall_of of, int rc);
 void stall_info(const struct replica *replica, struct stall_info *ret_info);
 // -ENOSPC, and what to do, when a step might not find the space that it takes before it frees any. Takes the lock.
 int stall_space(struct replica *replica, const struct retain_step *step, struct err *err);
+uint64_t stall_room(const struct replica *replica); // bytes that a merge may take, as stall_space() has it
 
 // fold.c, merge.c: one step, under retain_lock, with the lock free. 1 when it was done, 0 when somebody came in between.
 int replica_fold(struct replica *replica, const struct retain_step *step, const struct retain_pace *pace, struct err *err);

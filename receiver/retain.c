@@ -93,17 +93,22 @@ static size_t first_free(const struct replica *r)
 	return 0;
 }
 
+// Points [first, stays] become the last one.
+static void step_set(const struct replica *r, size_t first, size_t stays, struct retain_step *step)
+{
+	assert(first > 0); // the oldest is folded
+	*step = (struct retain_step){.merge = true, .below = r->points[first - 1].number};
+	for (size_t i = first; i <= stays; i++)
+		step->number[step->count++] = r->points[i].number;
+}
+
 // The points before `stays` that go, as many as fit, and `stays` itself.
 static void step_fill(const struct replica *r, const struct retention_point *points, size_t from, size_t stays, struct retain_step *step)
 {
 	size_t first = stays;
 	while (first > from && points[first - 1].why == 0 && stays - first < RETAIN_LAYERS_MAX - 1)
 		first--;
-	assert(first > 0); // the oldest is folded
-	step->merge = true;
-	step->below = r->points[first - 1].number;
-	for (size_t i = first; i <= stays; i++)
-		step->number[step->count++] = r->points[i].number;
+	step_set(r, first, stays, step);
 }
 
 // Each new point makes another one go, often into one that is to go soon, too. A merge that has time waits for a few of these, for it
@@ -114,31 +119,73 @@ static bool waits_for_more(const struct replica *r, size_t run, unsigned into_wh
 	       env_mono_ns(r->root->env) - r->merged_ns < MERGE_WAIT_S * UINT64_C(1000000000);
 }
 
-// What to do next; `count` is 0 when there is nothing.
-static int choose(const struct replica *r, bool may_wait, struct retain_step *ret_step, struct err *err)
+// The first point that goes by a merge, at or after `i`, and in *stays the one that its run goes into; the count of points when there is none.
+static size_t run_next(const struct replica *r, const struct retention_point *points, size_t i, size_t *stays)
+{
+	while (i + 1 < r->point_count && points[i].why)
+		i++;
+	if (r->cannot_merge || i + 1 >= r->point_count)
+		return r->point_count;
+	*stays = i + 1;
+	while (points[*stays].why == 0) // the newest always stays
+		(*stays)++;
+	return i;
+}
+
+static bool policy_acts(const struct replica *r)
+{
+	return !r->prot.fenced && r->point_count >= 2;
+}
+
+// What to do next; `count` is 0 when there is nothing. Where the oldest point goes, that is first; a merge, whose points are all above it, needs it neither folded nor
+// not: it is next when the fold waits for its next try.
+static int choose(struct replica *r, bool may_wait, struct retain_step *ret_step, struct err *err)
 {
 	AUTO_FREE struct retention_point *points = decide(r);
+	size_t from = first_free(r), stays = 0;
 	*ret_step = (struct retain_step){.merge = false};
 	if (!points)
 		return err_set(err, -ENOMEM, "out of memory");
-	size_t from = first_free(r);
-	if (r->prot.fenced || r->point_count < 2)
-		return 0;
-	if (from == 0 && points[0].why == 0) {
+	bool folds = policy_acts(r) && from == 0 && points[0].why == 0;
+	size_t first = policy_acts(r) ? run_next(r, points, from ? from : 1, &stays) : r->point_count;
+	if (!folds)
+		stall_over(r, STALL_OF_FOLDS);
+	if (first == r->point_count)
+		stall_over(r, STALL_OF_MERGES);
+	r->retain_all = r->retain_all && (folds || first < r->point_count);
+	if (folds && !(may_wait && stall_waits(r, STALL_OF_FOLDS)))
 		*ret_step = (struct retain_step){.count = 2, .number = {r->points[0].number, r->points[1].number}};
-		return 0;
-	}
-	for (size_t i = from; !r->cannot_merge && i + 1 < r->point_count; i++)
-		if (points[i].why == 0) {
-			size_t stays = i + 1;
-			while (points[stays].why == 0) // the newest always stays
-				stays++;
-			if (may_wait && waits_for_more(r, stays - i, points[stays].why))
-				return 0; // nothing is above but the newest
-			step_fill(r, points, from, stays, ret_step);
-			return 0;
-		}
+	else if (first < r->point_count && !(may_wait && (stall_waits(r, STALL_OF_MERGES) || waits_for_more(r, stays - first, points[stays].why))))
+		step_fill(r, points, from ? from : 1, stays, ret_step); // where it waits for more, nothing is above but the newest
 	return 0;
+}
+
+// Of the merges that find room the one of most points; -> false when there is none. It may go into a point that goes itself: that is one step of what is to come of the run.
+// Every one of them leaves fewer points, so that there is an end.
+static bool choose_smaller(struct replica *r, bool may_wait, struct retain_step *ret_step)
+{
+	LOCK_SCOPE(&r->lock);
+	AUTO_FREE struct retention_point *points = decide(r);
+	uint64_t room = stall_room(r);
+	size_t from = first_free(r), stays = 0, most = 1;
+	from = from ? from : 1;
+	if (!points || r->broken || r->gone || !policy_acts(r) || (may_wait && stall_waits(r, STALL_OF_MERGES)))
+		return false;
+	for (size_t i = run_next(r, points, from, &stays); i < r->point_count; i = run_next(r, points, stays + 1, &stays)) {
+		if (may_wait && r->limited == LIMITED_NOT && waits_for_more(r, stays - i, points[stays].why))
+			continue;
+		for (size_t top = stays; top > i; top--) {
+			size_t first = top + 1;
+			uint64_t sum = 0;
+			while (first > i && top + 1 - first < RETAIN_LAYERS_MAX && r->points[first - 1].stored_bytes <= room - sum)
+				sum += r->points[--first].stored_bytes;
+			if (top + 1 - first > most) {
+				most = top + 1 - first;
+				step_set(r, first, top, ret_step);
+			}
+		}
+	}
+	return most > 1;
 }
 
 bool retain_still(struct replica *r, const struct retain_step *step)
@@ -237,16 +284,20 @@ static int space_fail(struct replica *r, struct err *err)
 	return rc ? rc : why.code;
 }
 
-// A merge of many points that has no room is begun with fewer of them, the newest: each frees some.
-static int step_run(struct replica *r, const struct retain_step *wanted, const struct retain_pace *pace, struct err *err)
+static enum stall_of kind_of(const struct retain_step *step)
 {
-	struct retain_step few = *wanted;
-	const struct retain_step *step = &few;
+	return step->merge ? STALL_OF_MERGES : STALL_OF_FOLDS;
+}
+
+// Where a fold has no room, or a merge of many points, a merge that has some is done instead: each frees some, or leaves fewer points at least.
+static int step_run(struct replica *r, struct retain_step *step, const struct retain_pace *pace, struct err *err)
+{
+	struct retain_step smaller;
 	int rc = stall_space(r, step, err);
-	while (rc == -ENOSPC && few.merge && few.count > 2) {
-		few.below = few.number[0];
-		few.count--;
-		memmove(few.number, few.number + 1, few.count * sizeof(few.number[0]));
+	if (rc == -ENOSPC && choose_smaller(r, pace != NULL, &smaller)) {
+		if (!step->merge)
+			stall_note(r, STALL_OF_FOLDS, rc, err);
+		*step = smaller;
 		rc = stall_space(r, step, err);
 	}
 	if (rc)
@@ -266,16 +317,14 @@ int replica_retain_paced(struct replica *r, const struct retain_pace *pace, stru
 		LOCK_SCOPE(&r->lock);
 		if (r->broken || r->gone)
 			return replica_ready(r, err);
-		if (pace && stall_waits(r))
-			return 0;
 		int rc = choose(r, pace != NULL, &step, err);
 		if (rc)
 			return rc;
 		late_log(r);
-		r->retain_all = r->retain_all && step.count;
 	}
 	int rc = step.count ? step_run(r, &step, pace, &why) : 0;
-	stall_note(r, rc, &why);
+	if (step.count)
+		stall_note(r, kind_of(&step), rc, &why);
 	if (rc < 0 && err)
 		*err = why;
 	return rc;

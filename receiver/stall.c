@@ -4,6 +4,8 @@
 //	goes on ──step fails──► stalled ──STALL_MIN_S, twice as long each time, at most STALL_MAX_S──► tried again
 //	   ▲────step done, or nothing to do─────┘
 //
+// Folds and merges have this each by themselves: a fold that waits keeps no merge from being done, and no merge that was done ends its wait.
+//
 // What it promises: a failure is logged once, told by the status for as long as it lasts, and costs nobody else time. A want of space is
 // asked after at each round instead, which is cheap, so that retention goes on when space returns.
 #include "receiver/replica.h"
@@ -25,14 +27,14 @@ const char *stall_cause_name(enum stall_cause cause)
 	return names[cause];
 }
 
-bool stall_waits(const struct replica *r)
+bool stall_waits(const struct replica *r, enum stall_of of)
 {
-	return r->stall.failures && env_mono_ns(r->root->env) < r->stall.until_ns;
+	return r->stall[of].failures && env_mono_ns(r->root->env) < r->stall[of].until_ns;
 }
 
-bool stall_leaves_out(const struct replica *r, int rc)
+bool stall_leaves_out(const struct replica *r, enum stall_of of, int rc)
 {
-	return rc == -EIO && r->stall.failures >= STALL_TRIES;
+	return rc == -EIO && r->stall[of].failures >= STALL_TRIES;
 }
 
 static enum stall_cause cause_of(int code)
@@ -51,43 +53,49 @@ static enum stall_cause cause_of(int code)
 void stall_info(const struct replica *r, struct stall_info *ret_info)
 {
 	uint64_t now = env_mono_ns(r->root->env);
-	*ret_info = (struct stall_info){.cause = cause_of(r->stall.why.code), .failures = r->stall.failures};
+	const struct stall *stall = &r->stall[r->stall[STALL_OF_FOLDS].why.code ? STALL_OF_FOLDS : STALL_OF_MERGES];
+	*ret_info = (struct stall_info){.cause = cause_of(stall->why.code), .failures = stall->failures};
 	if (ret_info->cause != STALL_NOT && ret_info->cause != STALL_SPACE)
-		ret_info->again_in_ms = r->stall.until_ns > now ? (r->stall.until_ns - now) / 1000000 + 1 : 1;
-	memcpy(ret_info->reason, r->stall.why.text, sizeof(ret_info->reason));
+		ret_info->again_in_ms = stall->until_ns > now ? (stall->until_ns - now) / 1000000 + 1 : 1;
+	memcpy(ret_info->reason, stall->why.text, sizeof(ret_info->reason));
 }
 
-static void stall_begin(struct replica *r, const struct err *why)
+static void stall_begin(struct replica *r, enum stall_of of, const struct err *why)
 {
+	struct stall *stall = &r->stall[of];
 	bool space = why->code == -ENOSPC;
 	uint64_t wait_s = STALL_MIN_S;
-	for (unsigned i = 0; i < r->stall.failures && wait_s < STALL_MAX_S; i++)
+	for (unsigned i = 0; i < stall->failures && wait_s < STALL_MAX_S; i++)
 		wait_s *= 2;
-	if (r->stall.why.code != why->code) {
+	if (stall->why.code != why->code) {
 		log_warning("retention cannot go on protection=%s: %s", r->name, why->text);
 		event_emit(EVENT_WARNING, "space", r->name, NULL, "retention of %s cannot go on: %s", r->name, why->text);
 	}
 	if (!space) { // which says nothing of a block that could not be read before
-		r->stall.failures++;
-		r->stall.until_ns = env_mono_ns(r->root->env) + min_u64(wait_s, STALL_MAX_S) * NS_PER_S;
-		if (stall_leaves_out(r, why->code))
+		stall->failures++;
+		stall->until_ns = env_mono_ns(r->root->env) + min_u64(wait_s, STALL_MAX_S) * NS_PER_S;
+		if (stall_leaves_out(r, of, why->code))
 			atomic_store(&r->digests_given_up, true);
 	}
-	r->stall.why = *why;
+	stall->why = *why;
 }
 
-void stall_note(struct replica *r, int rc, const struct err *why)
+void stall_over(struct replica *r, enum stall_of of)
+{
+	if (r->stall[of].why.code)
+		log_info("retention goes on protection=%s", r->name);
+	r->stall[of] = (struct stall){.failures = 0};
+}
+
+void stall_note(struct replica *r, enum stall_of of, int rc, const struct err *why)
 {
 	LOCK_SCOPE(&r->lock);
 	if (r->broken || rc == -ECANCELED) // told by whoever broke it; the receiver ends
 		return;
-	if (rc < 0) {
-		stall_begin(r, why);
-		return;
-	}
-	if (r->stall.why.code)
-		log_info("retention goes on protection=%s", r->name);
-	r->stall = (struct stall){.failures = 0};
+	if (rc < 0)
+		stall_begin(r, of, why);
+	else
+		stall_over(r, of);
 }
 
 // --- space ---
@@ -162,16 +170,29 @@ static int fold_needs(struct replica *r, const struct retain_step *step, uint64_
 	if (rc)
 		return rc;
 	LOCK_SCOPE(&r->lock);
-	r->stall.fold_point = step->number[0]; // its digests and the base's stay as they are until it is folded
-	r->stall.fold_bytes = *ret_bytes = blocks * BLOCK_SIZE;
+	r->stall[STALL_OF_FOLDS].fold_point = step->number[0]; // its digests and the base's stay as they are until it is folded
+	r->stall[STALL_OF_FOLDS].fold_bytes = *ret_bytes = blocks * BLOCK_SIZE;
 	return 0;
 }
 
 static bool fold_known(struct replica *r, const struct retain_step *step, uint64_t *ret_bytes)
 {
 	LOCK_SCOPE(&r->lock);
-	*ret_bytes = r->stall.fold_bytes;
-	return r->stall.fold_point == step->number[0];
+	*ret_bytes = r->stall[STALL_OF_FOLDS].fold_bytes;
+	return r->stall[STALL_OF_FOLDS].fold_point == step->number[0];
+}
+
+static uint64_t margin_of(const struct replica *r) // its tables, and a failover meanwhile
+{
+	return STALL_MARGIN * (uint64_t)r->prot.disk_count;
+}
+
+uint64_t stall_room(const struct replica *r)
+{
+	uint64_t free_bytes = 0;
+	if (env_space(r->root, &free_bytes))
+		return UINT64_MAX;
+	return free_bytes > margin_of(r) ? free_bytes - margin_of(r) : 0;
 }
 
 int stall_space(struct replica *r, const struct retain_step *step, struct err *err)
@@ -182,7 +203,7 @@ int stall_space(struct replica *r, const struct retain_step *step, struct err *e
 	int rc = step_needs(r, step, &needed, err);
 	if (rc || needed == 0)
 		return rc;
-	uint64_t margin = STALL_MARGIN * (uint64_t)r->prot.disk_count; // its tables, and a failover meanwhile
+	uint64_t margin = margin_of(r);
 	if (free_bytes >= needed + margin)
 		return 0;
 	if (!step->merge) { // that was a bound: now exactly, as a store that is full must be able to fold

@@ -293,6 +293,99 @@ static void fold_on_a_full_disk_has_the_reserve(void **state)
 	assert_true(used(w, 0) >= 48 * BLOCK_SIZE);
 }
 
+static void points(struct world *w, unsigned count, unsigned blocks)
+{
+	for (unsigned i = 0; i < count; i++) {
+		assert_int_equal(send(w, 0, blocks), blocks);
+		assert_int_equal(seal(w, 0), 0);
+	}
+}
+
+// As the keeper does, until nothing is left to do or it has no room; every step leaves fewer points.
+static int retain(struct world *w)
+{
+	uint64_t count = info_of(w, 0)->point_count;
+	int rc;
+	while ((rc = replica_retain(w->vm[0], &w->err)) == 1) {
+		assert_true(info_of(w, 0)->point_count < count);
+		count = w->info.point_count;
+	}
+	assert_false(info_of(w, 0)->broken);
+	return rc;
+}
+
+// The fold of the first point cannot be done, and what is above it makes the room for it.
+static void fold_that_has_no_room_lets_the_merges_make_some(void **state)
+{
+	struct world *w = *state;
+	points(w, 1, 128);
+	points(w, 19, 16);
+	set_free(w, 5 * MIB);
+	assert_int_equal(retain(w), 0);
+	assert_int_equal(info_of(w, 0)->point_count, 2);
+	assert_int_equal(w->info.last_point, 20);
+	assert_string_equal(w->info.stall.reason, "");
+}
+
+// So much is free that it never can be: all else is done, and why it stays is told.
+static void fold_that_never_has_room_is_told_when_all_else_is_done(void **state)
+{
+	struct world *w = *state;
+	struct point_info *left = NULL;
+	size_t count = 0;
+	points(w, 1, 250);
+	points(w, 9, 16);
+	set_free(w, 4 * MIB);
+	assert_int_equal(retain(w), -ENOSPC);
+	assert_int_equal(info_of(w, 0)->stall.cause, STALL_SPACE);
+	assert_non_null(strstr(w->info.stall.reason, "to fold"));
+	assert_int_equal(replica_points(w->vm[0], &left, &count), 0);
+	assert_int_equal(count, 3);
+	assert_int_equal(left[0].number, 1);
+	assert_int_equal(left[1].number, 9);
+	assert_int_equal(left[2].number, 10);
+	free(left);
+	set_free(w, 64 * MIB);
+	assert_int_equal(retain(w), 0);
+	assert_int_equal(info_of(w, 0)->point_count, 2);
+	assert_int_equal(w->info.stall.cause, STALL_NOT);
+}
+
+// The lowest run has none: neither as a whole, nor any of its points with the large one that it is to go into.
+static void run_that_has_no_room_lets_other_points_go(void **state)
+{
+	struct world *w = *state;
+	points(w, 2, 16);
+	assert_int_equal(replica_pin(w->vm[0], 1, "", &w->err), 0);
+	points(w, 4, 16);
+	points(w, 1, 200);
+	assert_int_equal(replica_pin(w->vm[0], 7, "", &w->err), 0);
+	points(w, 6, 16);
+	set_free(w, 5 * MIB); // 2 to 6, the five below the large one, and 8 to 11 have room in part
+	assert_int_equal(retain(w), -ENOSPC);
+	assert_non_null(strstr(info_of(w, 0)->stall.reason, "to merge"));
+	assert_int_equal(w->info.point_count, 5); // 1, 6, 7, 12, 13
+	set_free(w, 64 * MIB);
+	assert_int_equal(retain(w), 0);
+	assert_int_equal(info_of(w, 0)->point_count, 4);
+}
+
+// What is held stays, and so does what is below it, however full it is.
+static void hold_stands_in_a_full_store(void **state)
+{
+	struct world *w = *state;
+	points(w, 1, 128);
+	points(w, 11, 16);
+	uint64_t held;
+	assert_int_equal(replica_hold(w->vm[0], 6, &held, &w->err), 0);
+	set_free(w, 5 * MIB);
+	assert_int_equal(retain(w), 0);
+	assert_int_equal(info_of(w, 0)->point_count, 8); // 1 to 6, 11, 12
+	replica_release(w->vm[0], 6);
+	assert_int_equal(retain(w), 0);
+	assert_int_equal(info_of(w, 0)->point_count, 2);
+}
+
 // It does not fill the disk over and over: what it had to give back has to be free before it is tried for good again.
 static void large_head_that_was_refused_waits_for_room_and_goes_on_by_itself(void **state)
 {
@@ -366,6 +459,10 @@ int main(void)
 		TEST(failover_without_space_for_its_disks_is_none),
 		TEST(failover_asked_again_without_space_stays_fenced),
 		TEST(fold_on_a_full_disk_has_the_reserve),
+		TEST(fold_that_has_no_room_lets_the_merges_make_some),
+		TEST(fold_that_never_has_room_is_told_when_all_else_is_done),
+		TEST(run_that_has_no_room_lets_other_points_go),
+		TEST(hold_stands_in_a_full_store),
 		TEST(large_head_that_was_refused_waits_for_room_and_goes_on_by_itself),
 		cmocka_unit_test(used_bytes_are_what_the_files_take),
 	};

@@ -132,11 +132,11 @@ static void retain_until_given_up(struct store_twin *t)
 	struct err err = {0};
 	int rc = 0;
 	for (unsigned i = 0; i < STALL_TRIES; i++) {
-		t->replica->stall.until_ns = 0;
+		t->replica->stall[STALL_OF_FOLDS].until_ns = t->replica->stall[STALL_OF_MERGES].until_ns = 0;
 		assert_int_equal(replica_retain_paced(t->replica, &pace, &err), -EIO);
 		assert_false(refused(t, 3)); // nothing was given up yet
 	}
-	t->replica->stall.until_ns = 0;
+	t->replica->stall[STALL_OF_FOLDS].until_ns = t->replica->stall[STALL_OF_MERGES].until_ns = 0;
 	rc = replica_retain_paced(t->replica, &pace, &err);
 	if (rc != 1)
 		fail_msg("%s", err.text);
