@@ -44,6 +44,7 @@ static int fence(struct replica *r, uint64_t number, bool damaged, struct err *e
 	log_info("replica is fenced: no delta is taken any more protection=%s point=%llu", r->name,
 		 (unsigned long long)number);
 	struct err why = {0};
+	limits_fenced(r);
 	if (head_drop(r, &why)) // the fence stands; the files go at the next start
 		log_warning("cannot remove the head protection=%s reason=\"%s\"", r->name, why.text);
 	return 0;

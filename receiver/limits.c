@@ -98,6 +98,7 @@ static int refuse(struct replica *r, enum limited why, struct err *err)
 void limits_text(const struct replica *r, enum limited why, char *text, size_t cap)
 {
 	char next[80] = "";
+	uint64_t held = replica_waits_for(r);
 	if (r->limits_got >= MIB && r->limits_got > head_bytes(r)) // what is kept of it counts as taken
 		(void)snprintf(next, sizeof(next), ", and its next point needs more than %llu MiB", (unsigned long long)(r->limits_got / MIB));
 	if (why == LIMITED_QUOTA)
@@ -107,6 +108,11 @@ void limits_text(const struct replica *r, enum limited why, char *text, size_t c
 			       "keep fewer points",
 			       r->name, (unsigned long long)r->prot.quota_bytes / MIB,
 			       (unsigned long long)replica_used_bytes(r) / MIB, next, r->name);
+	else if (why == LIMITED_SPACE && held)
+		(void)snprintf(text, cap,
+			       "the target's store %s is full, but for its reserve: what %s keeps too much there waits for its point %llu, which a mount or a test holds "
+			       "(`kagami mounts` and `kagami test list` show them there); it goes on by itself",
+			       r->store_path, r->name, (unsigned long long)held);
 	else if (why == LIMITED_SPACE)
 		(void)snprintf(text, cap,
 			       "the target's store %s is full, but for its reserve: free space there, or forget a "
@@ -130,12 +136,29 @@ int limits_check(struct replica *r, bool seal, struct err *err)
 	return 0;
 }
 
-void limits_committed(struct replica *r)
+static void limits_end(struct replica *r)
 {
 	if (r->limited != LIMITED_NOT) {
 		log_info("there is room again protection=%s", r->name);
 		event_emit(EVENT_INFO, "space", r->name, NULL, "there is room again for points of %s", r->name);
 	}
+	r->limited = LIMITED_NOT;
+}
+
+void limits_committed(struct replica *r)
+{
+	limits_end(r);
+	r->limits_wanted = r->limits_got = 0;
+}
+
+void limits_look(struct replica *r)
+{
+	if (r->limited != LIMITED_NOT && over(r, LIMITS_STEP + max_u64(r->limits_got, r->limits_wanted)) == LIMITED_NOT)
+		limits_end(r);
+}
+
+void limits_fenced(struct replica *r)
+{
 	r->limited = LIMITED_NOT;
 	r->limits_wanted = r->limits_got = 0;
 }

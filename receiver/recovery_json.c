@@ -77,33 +77,80 @@ static json_t *replica_failover(const struct recovery *recovery, const struct re
 	return recovery_json_failover(recovery, failover);
 }
 
-// Why it is not well; "" when it is.
-static const char *replica_reason(const struct replica_info *info, const char *store, uint64_t damaged, char text[ERR_TEXT_MAX])
+// Who holds the point, and how that ends: the first test or mount of it.
+static void holder_text(struct recovery *recovery, const struct replica_info *info, char *text, size_t cap)
 {
+	AUTO_FREE struct test_info *test = malloc(sizeof(*test));
+	AUTO_FREE struct mount_info *mount = malloc(sizeof(*mount));
+	for (size_t n = 0; test && recovery->tests && tests_at(recovery->tests, n, test); n++)
+		if (strcmp(test->protection, info->name) == 0 && test->point == info->retention_waits_for) {
+			(void)snprintf(text, cap, "the test %s (`kagami test stop %s %s` ends it)", test->name, info->name, test->name);
+			return;
+		}
+	for (size_t n = 0; mount && recovery->mounts && mounts_at(recovery->mounts, n, mount); n++)
+		if (strcmp(mount->protection, info->name) == 0 && mount->point == info->retention_waits_for) {
+			(void)snprintf(text, cap, "a mount (`kagami umount %.160s` ends it)", mount->directory);
+			return;
+		}
+	(void)snprintf(text, cap, "a mount or a test (`kagami mounts` and `kagami test list` show them)");
+}
+
+// What keeps retention from going on; "" when nothing does.
+static void retention_reason(struct recovery *recovery, const struct replica_info *info, char text[ERR_TEXT_MAX])
+{
+	char holder[256];
 	text[0] = 0;
-	if (info->cannot_merge && info->surplus)
-		(void)snprintf(text, ERR_TEXT_MAX,
-			       "%llu point%s stay that retention would merge: the file system of %s cannot exchange directories; ext4, xfs and btrfs "
-			       "can",
-			       (unsigned long long)info->surplus, PLURAL(info->surplus), store);
-	if (info->stall.cause)
-		(void)snprintf(text, ERR_TEXT_MAX, "%s", info->stall.reason);
-	if (info->retention_waits_for)
-		(void)snprintf(text, ERR_TEXT_MAX,
-			       "retention waits: %llu of %llu points %s to go, but point %llu, which needs them, is held by a mount or a "
-			       "test (`kagami mounts` and `kagami test list` show them)",
+	if (info->retention_waits_for) {
+		holder_text(recovery, info, holder, sizeof(holder));
+		(void)snprintf(text, ERR_TEXT_MAX, "retention waits: %llu of %llu points %s to go, but point %llu, which needs them, is held by %s",
 			       (unsigned long long)info->surplus, (unsigned long long)info->point_count, ARE(info->surplus),
-			       (unsigned long long)info->retention_waits_for);
-	else if (damaged)
-		(void)snprintf(text, ERR_TEXT_MAX,
-			       "the newest point is in quarantine: %llu of its blocks %s damaged; %s (`kagami points %s` tells which points are sound)",
-			       (unsigned long long)damaged, ARE(damaged), info->fenced ? "no source will repair it" : "the next sync repairs them", info->name);
-	else if (info->pins_lost)
+			       (unsigned long long)info->retention_waits_for, holder);
+	} else if (info->pins_lost) {
 		(void)snprintf(text, ERR_TEXT_MAX,
 			       "pins.json and its copy were damaged, so nobody knows which points were pinned: all up to point %llu are kept; `kagami pin` those that are to stay, then "
 			       "`kagami unpin %s --lost`",
 			       (unsigned long long)info->pins_lost, info->name);
-	return info->broken ? info->broken_reason : info->limited ? info->limited_reason : text;
+	} else if (info->stall.cause) {
+		(void)snprintf(text, ERR_TEXT_MAX, "%s", info->stall.reason);
+	} else if (info->cannot_merge && info->surplus) {
+		(void)snprintf(text, ERR_TEXT_MAX,
+			       "%llu point%s stay that retention would merge: the file system of %s cannot exchange directories; ext4, xfs and btrfs "
+			       "can",
+			       (unsigned long long)info->surplus, PLURAL(info->surplus), store_path(recovery->store));
+	}
+}
+
+static void damage_reason(const struct replica_info *info, uint64_t damaged, char text[ERR_TEXT_MAX])
+{
+	(void)snprintf(text, ERR_TEXT_MAX,
+		       "the newest point is in quarantine: %llu of its blocks %s damaged; %s (`kagami points %s` tells which points are sound)",
+		       (unsigned long long)damaged, ARE(damaged), info->fenced ? "no source will repair it" : "the next sync repairs them", info->name);
+}
+
+// What is short, and before what that asks for, which may be to give something up, the reason why retention does not free it.
+static void limited_reason(const struct replica_info *info, const char *store, const char *cause, char text[ERR_TEXT_MAX])
+{
+	if (cause[0] && info->limited == LIMITED_SPACE)
+		(void)snprintf(text, ERR_TEXT_MAX, "the target's store %.120s is full, but for its reserve: %.340s", store, cause);
+	else
+		(void)snprintf(text, ERR_TEXT_MAX, "%.240s%s%.260s", cause, cause[0] ? "; " : "", info->limited_reason);
+}
+
+// Why it is not well; "" when it is.
+static const char *replica_reason(struct recovery *recovery, const struct replica_info *info, uint64_t damaged, char text[ERR_TEXT_MAX])
+{
+	char cause[ERR_TEXT_MAX];
+	text[0] = 0;
+	if (info->broken)
+		return info->broken_reason;
+	retention_reason(recovery, info, cause);
+	if (info->limited != LIMITED_NOT)
+		limited_reason(info, store_path(recovery->store), cause, text);
+	else if (damaged && !info->retention_waits_for)
+		damage_reason(info, damaged, text);
+	else
+		(void)snprintf(text, ERR_TEXT_MAX, "%s", cause);
+	return text;
 }
 
 // The members that depend on there being a point.
@@ -169,7 +216,7 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 	uuid_format(&info->protection, uuid);
 	json_t *json = json_pack(
 		"{s:o, s:o, s:o, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o}", "retention_stalled", replica_stall(info), "seed", replica_seed(info), "scrub", proof_json_scrub(recovery, replica), "name", info->name,
-		"uuid", uuid, "state", state_name(info), "reason", replica_reason(info, store_path(recovery->store), bad, reason), "owner",
+		"uuid", uuid, "state", state_name(info), "reason", replica_reason(recovery, info, bad, reason), "owner",
 		json_new_hex(info->owner_pin, OWNER_PIN_SIZE), "rpo_ms", (json_int_t)info->rpo_ms, "points_keep",
 		(json_int_t)info->points_keep, "retention", recovery_json_retention(info), "points",
 		(json_int_t)info->point_count, "head_bytes", (json_int_t)info->head_bytes, "stored_bytes",

@@ -152,13 +152,8 @@ uint64_t replica_last_point(const struct replica *r)
 
 uint64_t replica_waits_for(const struct replica *r)
 {
-	if (r->prot.fenced || retain_surplus(r) < RETENTION_LATE_POINTS)
-		return 0;
-	assert(r->points); // there is a surplus
-	for (size_t i = 0; i < r->point_count; i++)
-		if (r->points[i].holds)
-			return r->points[i].number;
-	return 0;
+	bool few = r->limited == LIMITED_NOT && retain_surplus(r) < RETENTION_LATE_POINTS; // where space is short, each counts
+	return r->prot.fenced || few ? 0 : retain_held(r);
 }
 
 struct digest_disk replica_disk(const struct replica *r, unsigned disk)

@@ -229,6 +229,8 @@ int replica_base_there(struct replica *replica, struct err *err);
 // Whether the head may grow, or with `seal` become a point. -EDQUOT quota, -ENOSPC reserve: the head was dropped, the text says what to do.
 int limits_check(struct replica *replica, bool seal, struct err *err);
 void limits_committed(struct replica *replica);
+void limits_look(struct replica *replica); // whether there is room by now for the largest head that was refused
+void limits_fenced(struct replica *replica); // no head is to come
 void limits_text(const struct replica *replica, enum limited why, char *text, size_t cap); // "" for LIMITED_NOT
 
 uint64_t replica_rollback_in_ms(const struct replica *replica); // see replica_info
@@ -294,6 +296,7 @@ struct retain_step {
 bool retain_still(struct replica *replica, const struct retain_step *step);
 // Needs the lock: of points that the policy does not keep, how many there are.
 size_t retain_surplus(const struct replica *replica);
+uint64_t retain_held(const struct replica *replica); // the oldest that is held and keeps one that the policy does not, itself or below it; 0: none
 // Forgets points that are in the trash.
 void retain_forget(struct replica *replica, const struct retain_step *step);
 // Moves points/<number> to the trash; not certain until points/ and trash/ are synced.

@@ -83,6 +83,18 @@ size_t retain_surplus(const struct replica *r)
 	return surplus;
 }
 
+uint64_t retain_held(const struct replica *r)
+{
+	AUTO_FREE struct retention_point *points = decide(r);
+	bool goes = false;
+	for (size_t i = 0; points && i < r->point_count; i++) {
+		goes |= points[i].why == 0;
+		if (goes && r->points[i].holds)
+			return r->points[i].number;
+	}
+	return 0;
+}
+
 // A reader goes through all points below the one that it holds; so what is held, and all below it, stays. One above that is held by nobody
 // may go: no open file of a reader is one of its.
 static size_t first_free(const struct replica *r)
@@ -320,6 +332,7 @@ int replica_retain_paced(struct replica *r, const struct retain_pace *pace, stru
 		int rc = choose(r, pace != NULL, &step, err);
 		if (rc)
 			return rc;
+		limits_look(r);
 		late_log(r);
 	}
 	int rc = step.count ? step_run(r, &step, pace, &why) : 0;

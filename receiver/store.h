@@ -114,10 +114,10 @@ struct replica_info {
 	uint64_t adopted_bytes, adopting_bytes; // read, of
 	uint64_t used_bytes;  // on disk: base, points and head
 	uint64_t quota_bytes; // that it may take; 0: no bound of its own
-	enum limited limited; // why the newest head was refused, until a point is committed
+	enum limited limited; // why the newest head was refused, until a point is committed, there is room for it, or no head is to come
 	char limited_reason[ERR_TEXT_MAX];
 	uint64_t pins_lost; // pins.json and its copy were lost: all points up to this one are kept, as if they were pinned; 0: they were not
-	uint64_t retention_waits_for; // the oldest held point, once it lets RETENTION_LATE_POINTS too many gather; else 0
+	uint64_t retention_waits_for; // the oldest held point that keeps others, once RETENTION_LATE_POINTS too many have gathered, or a head was refused; else 0
 	uint64_t surplus;  // points that the policy does not keep, and that are still there
 	struct stall_info stall; // of retention
 	bool cannot_merge; // the file system cannot exchange directories: points in the middle stay

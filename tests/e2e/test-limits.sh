@@ -64,6 +64,14 @@ is "newest point" "$(newest_point vm2)" "$b"
 at_least "bytes free" "$(at_target GET /v1/store | jq .free_bytes)" $((7 << 20))
 nbd_io vm2 vda 'write -P 0x23 2M 1M' 'read -P 0x23 2M 1M' flush
 
+# A test holds what is to go: it is named, and not a replica to forget.
+kagami test start vm2 --name drill >/dev/null
+kagami retention vm2 --points 1 --floor none >/dev/null
+reason() { kagami status vm2 --json | jq -r .receiver.reason; }
+wait_for 10 eval 'reason | grep -qF "kagami test stop vm2 drill"' || fail "the test that holds points of a full store is not named: $(reason)"
+reason | grep -qF "the target's store $STORE is full" || fail "the reason does not say what is full: $(reason)"
+kagami test stop vm2 drill >/dev/null
+
 # A failover has the reserve, and the disk that it gives can be written to.
 disk=$(kagami failover vm1 --json | jq -r '.disks[0].path')
 qemu-img compare -q -f raw -F qcow2 "$W/a.old" "$disk" || fail "the failover on a full store differs from the point"

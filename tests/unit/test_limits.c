@@ -386,6 +386,57 @@ static void hold_stands_in_a_full_store(void **state)
 	assert_int_equal(info_of(w, 0)->point_count, 2);
 }
 
+// What is to be done is said, and not what would cost a replica: whoever holds a point, and lets others gather below it, is in the way.
+static void a_hold_is_named_before_space_is_asked_for(void **state)
+{
+	struct world *w = *state;
+	uint64_t held;
+	store_set_reserve(w->store, 2 * MIB);
+	points(w, 5, 16);
+	assert_int_equal(replica_hold(w->vm[0], 5, &held, &w->err), 0);
+	assert_int_equal(info_of(w, 0)->retention_waits_for, 0); // they are few
+	set_free(w, 3 * MIB);
+	assert_true(send(w, 0, BLOCKS) < BLOCKS);
+	assert_null(strstr(w->err.text, "forget"));
+	assert_non_null(strstr(w->err.text, "waits for its point 5, which a mount or a test holds"));
+	assert_int_equal(info_of(w, 0)->retention_waits_for, 5);
+	replica_release(w->vm[0], 5);
+	assert_int_equal(info_of(w, 0)->retention_waits_for, 0);
+	assert_non_null(strstr(w->info.limited_reason, "free space"));
+	assert_int_equal(replica_hold(w->vm[0], 1, &held, &w->err), 0); // what is above it may go
+	assert_int_equal(replica_pin(w->vm[0], 1, "", &w->err), 0);
+	assert_int_equal(info_of(w, 0)->retention_waits_for, 0);
+	replica_release(w->vm[0], 1);
+}
+
+static void a_store_with_room_again_is_not_called_full(void **state)
+{
+	struct world *w = *state;
+	store_set_reserve(w->store, 2 * MIB);
+	points(w, 1, 16);
+	set_free(w, 6 * MIB);
+	assert_true(send(w, 0, BLOCKS) < BLOCKS);
+	assert_int_equal(info_of(w, 0)->limited, LIMITED_SPACE);
+	set_free(w, 5 * MIB); // the head had more
+	assert_int_equal(retain(w), 0);
+	assert_int_equal(info_of(w, 0)->limited, LIMITED_SPACE);
+	set_free(w, 64 * MIB);
+	assert_int_equal(retain(w), 0);
+	assert_int_equal(info_of(w, 0)->limited, LIMITED_NOT);
+}
+
+static void a_replica_that_is_failed_over_asks_for_no_space(void **state)
+{
+	struct world *w = *state;
+	store_set_reserve(w->store, 2 * MIB);
+	points(w, 1, 16);
+	set_free(w, 6 * MIB);
+	assert_true(send(w, 0, BLOCKS) < BLOCKS);
+	assert_int_equal(replica_fence(w->vm[0], 1, &w->err), 0);
+	assert_int_equal(info_of(w, 0)->limited, LIMITED_NOT);
+	assert_string_equal(w->info.limited_reason, "");
+}
+
 // It does not fill the disk over and over: what it had to give back has to be free before it is tried for good again.
 static void large_head_that_was_refused_waits_for_room_and_goes_on_by_itself(void **state)
 {
@@ -463,6 +514,9 @@ int main(void)
 		TEST(fold_that_never_has_room_is_told_when_all_else_is_done),
 		TEST(run_that_has_no_room_lets_other_points_go),
 		TEST(hold_stands_in_a_full_store),
+		TEST(a_hold_is_named_before_space_is_asked_for),
+		TEST(a_store_with_room_again_is_not_called_full),
+		TEST(a_replica_that_is_failed_over_asks_for_no_space),
 		TEST(large_head_that_was_refused_waits_for_room_and_goes_on_by_itself),
 		cmocka_unit_test(used_bytes_are_what_the_files_take),
 	};
