@@ -16,6 +16,10 @@
 
 #include <stdint.h>
 
+// What a disk of it takes at most before its guest writes: four clusters of its overlay (header, L1 table, refcount table and block), of which few have data; the record has room in
+// what they leave.
+enum { FAILOVER_DISK_BYTES = 256 << 10 };
+
 struct failover_info {
 	char name[NAME_SIZE];
 	uint64_t point;

@@ -61,6 +61,8 @@ static int peers_save(const struct pairing *pairing, struct err *err)
 	AUTO_FREE char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
 	json_decref(json);
 	int rc = text ? env_replace(pairing->state, ".", PEERS_FILE, text, strlen(text)) : -ENOMEM;
+	if (rc == -ENOSPC || rc == -EDQUOT)
+		return err_sys(err, rc, "the file system of the receiver's state directory is full: free space there, and ask again; write the peers");
 	return rc ? err_sys(err, rc, "write the peers") : 0;
 }
 

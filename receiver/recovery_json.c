@@ -173,6 +173,15 @@ static json_t *replica_limits(const struct replica_info *info)
 			 names[info->limited]);
 }
 
+// What health and a failover's preview ask of the store: what is free, null where nobody says, and what a failover takes, 0 when there is one.
+static json_t *replica_space(struct recovery *recovery, const struct replica_info *info)
+{
+	uint64_t free_bytes = 0, takes = info->fenced ? 0 : (uint64_t)info->disk_count * FAILOVER_DISK_BYTES;
+	json_t *left = store_space(recovery->store, &free_bytes) ? json_null() : json_new_u64(free_bytes);
+	return json_pack("{s:o, s:I, s:I}", "store_free_bytes", left, "store_reserve_bytes", (json_int_t)store_reserve(recovery->store), "failover_bytes",
+			 (json_int_t)takes);
+}
+
 static json_t *replica_stall(const struct replica_info *info)
 {
 	const struct stall_info *stall = &info->stall;
@@ -224,12 +233,13 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 		replica_failover(recovery, info));
 	AUTO_JSON json_t *newest = replica_newest(recovery, info);
 	AUTO_JSON json_t *limits = replica_limits(info);
+	AUTO_JSON json_t *space = replica_space(recovery, info);
 	AUTO_JSON json_t *watched = replica_watched(recovery, replica, info);
 	if (json && json_object_set_new(json, "verifications", recovery_json_verifications(recovery, replica))) {
 		json_decref(json);
 		return NULL;
 	}
-	if (json && newest && limits && json_object_update(json, newest) == 0 && json_object_update(json, limits) == 0 &&
+	if (json && newest && limits && space && json_object_update(json, newest) == 0 && json_object_update(json, limits) == 0 && json_object_update(json, space) == 0 &&
 	    (!watched || json_object_update(json, watched) == 0)) {
 		health_tell(json, true);
 		return json;

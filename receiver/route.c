@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 int route_number(const char *text, uint64_t least, uint64_t most, uint64_t *ret_number)
 {
@@ -32,7 +33,11 @@ unsigned route_answer(unsigned status, json_t *json, json_t **ret_body)
 	return status;
 }
 
+// An error of the host that nobody on the way has said more of: what to do.
 unsigned route_fail(const struct err *err, json_t **ret_body)
 {
-	return control_fail(ret_body, err->code, err->text);
+	bool full = (err->code == -ENOSPC || err->code == -EDQUOT) && strstr(err->text, strerror(-err->code)) && !strstr(err->text, "free space");
+	struct err said;
+	(void)err_set(&said, err->code, "%.400s%s", err->text, full ? ": the target's store is full: free space there, and ask again" : "");
+	return control_fail(ret_body, err->code, full ? said.text : err->text);
 }

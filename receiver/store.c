@@ -13,10 +13,15 @@ const char *store_path(const struct store *store)
 	return store->path;
 }
 
+int store_space(struct store *store, uint64_t *ret_bytes)
+{
+	return env_space(store->root, ret_bytes);
+}
+
 uint64_t store_free_bytes(struct store *store)
 {
 	uint64_t bytes = 0;
-	return env_space(store->root, &bytes) ? 0 : bytes;
+	return store_space(store, &bytes) ? 0 : bytes;
 }
 
 void store_set_reserve(struct store *store, uint64_t bytes)

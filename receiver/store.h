@@ -48,6 +48,7 @@ int store_open(struct env *env, const char *path, struct store **ret_store, stru
 void store_close(struct store *store); // takes NULL; no call may be under way
 const char *store_path(const struct store *store); // absolute
 uint64_t store_free_bytes(struct store *store);
+int store_space(struct store *store, uint64_t *ret_bytes); // the same; an error where the file system does not say
 // So much of the file system is left free by the heads of all replicas, so that folds and a failover have room. 0 at first.
 void store_set_reserve(struct store *store, uint64_t bytes);
 uint64_t store_reserve(struct store *store);

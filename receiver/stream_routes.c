@@ -77,6 +77,6 @@ unsigned recovery_get_file(void *context, const struct control_request *request,
 	const char *path;
 	if (files_read(request, &mount, &path, &err) ||
 	    file_stream_open(recovery->mounts, &mount, path, &recovery->streams, request->stream, &err))
-		return control_fail(ret_body, err.code == -EISDIR ? -EINVAL : err.code, err.text);
+		return err.code == -EISDIR ? control_fail(ret_body, -EINVAL, err.text) : route_fail(&err, ret_body);
 	return HTTP_OK;
 }

@@ -164,13 +164,22 @@ static void print_proof(json_t *point, json_t *replica)
 	(void)printf("Proof: the point was not read from end to end lately; of the replica, %s.\nIt would be proven beside its use, or, with --verify, before.\n", scrub);
 }
 
+// As the receiver's health has it: the failover would be refused.
+static bool has_no_room(const json_t *replica)
+{
+	return show_has(replica, "store_free_bytes") && show_number_of(replica, "store_free_bytes") < show_number_of(replica, "failover_bytes");
+}
+
 static int print_dry_run(const struct cli *cli, const struct parse_target *target, json_t *point, json_t *replica)
 {
 	const json_t *before = json_object_get(replica, "failover");
 	uint64_t lost_ms = age_ms(show_text_of(point, "cut"));
-	if (cli->json)
-		return cli_print_json(json_pack("{s:b, s:s, s:O, s:I, s:O}", "dry_run", 1, "name", target->name, "point", point,
+	bool refused = has_no_room(replica);
+	if (cli->json) {
+		int rc = cli_print_json(json_pack("{s:b, s:s, s:O, s:I, s:O}", "dry_run", 1, "name", target->name, "point", point,
 						"lost_ms", (json_int_t)lost_ms, "replica", replica));
+		return rc == CLI_DONE && refused ? CLI_REFUSED : rc;
+	}
 	if (json_is_object(before)) {
 		(void)printf("%s is failed over already, to point %s. Asking again for that point changes nothing; another one is "
 			     "refused.\n",
@@ -178,6 +187,9 @@ static int print_dry_run(const struct cli *cli, const struct parse_target *targe
 		print_disks(before);
 		return CLI_DONE;
 	}
+	if (refused)
+		return cli_fail(cli, CLI_REFUSED, "a failover of %s now would be refused: the target's store has no room for its disks, which take %s: free space there", target->name,
+				show_size_of(replica, "failover_bytes").text);
 	(void)printf("A failover of %s now would take point %s (%s-consistent), cut at %s.\n"
 		     "What the VM wrote in the %s since then would not be there.\n",
 		     target->name, show_integer_of(point, "point").text, show_text_of(point, "consistency"),

@@ -216,6 +216,19 @@ static void judge_source(const json_t *protection, struct verdict *verdict)
 		say(verdict, HEALTH_WARNING, "needs a sync at the next start: %.480s", text_of(protection, "needs_sync"));
 }
 
+// The words without what is free: that changes with each look.
+static void judge_space(const json_t *replica, struct verdict *verdict)
+{
+	uint64_t free_bytes = number_of(replica, "store_free_bytes"), takes = number_of(replica, "failover_bytes"), reserve = number_of(replica, "store_reserve_bytes");
+	if (!has(replica, "store_free_bytes"))
+		return;
+	if (free_bytes < takes)
+		say(verdict, HEALTH_CRITICAL, "the target's store has no room for a failover, which takes %llu KiB: free space there", (unsigned long long)takes >> 10);
+	else if (free_bytes < reserve)
+		say(verdict, HEALTH_WARNING, "the target's store has less free than its reserve of %llu MiB, and takes no new point: free space there",
+		    (unsigned long long)reserve >> 20);
+}
+
 static void judge_target(const json_t *replica, struct verdict *verdict)
 {
 	const char *state = text_of(replica, "state"), *reason = text_of(replica, "reason");
@@ -230,6 +243,7 @@ static void judge_target(const json_t *replica, struct verdict *verdict)
 	uint64_t damaged = number_of(scrub, "damaged_blocks");
 	if (damaged)
 		say(verdict, HEALTH_CRITICAL, "%llu block%s %s damaged%s%.480s", (unsigned long long)damaged, PLURAL(damaged), ARE(damaged), *reason ? ": " : "", reason);
+	judge_space(replica, verdict);
 	if (strcmp(state, "disconnected") == 0)
 		say(verdict, HEALTH_WARNING, "the source is not connected");
 }

@@ -79,6 +79,20 @@ qemu-io -f qcow2 -c 'write -P 0x91 1M 1M' -c flush "$disk" >/dev/null || fail "t
 kagami failover vm1 --rollback --yes >/dev/null
 kagami resume vm1 >/dev/null
 
+# Nothing is left at all: a failover would be refused, and so it is said before.
+head -c 96M /dev/zero >"$STORE/rest" 2>/dev/null || true
+status=0
+kagami status vm1 --check >"$W/check.out" || status=$?
+is "status --check" "$status" 2
+grep -qF 'no room for a failover' "$W/check.out" || fail "status --check says: $(cat "$W/check.out")"
+refuses 'would be refused' kagami failover vm1 --dry-run
+refuses 'the target.s store .*is full' kagami failover vm1
+refuses "the target's store is full: free space there" kagami test start vm1
+mkdir "$W/mnt"
+refuses 'free space there' kagami mount vm1 "$W/mnt"
+rm "$STORE/rest"
+is "fenced after a refusal" "$(replica vm1 .failover)" null
+
 rm "$STORE/ballast"
 wait_for 90 in_state vm2 idle
 wait_for 90 eval '[ "$(newest_point vm2)" -gt "$b" ]'

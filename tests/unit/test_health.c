@@ -229,6 +229,26 @@ static void point_of_which_nothing_is_known_is_not_said_not_to_be(void **state)
 	json_decref(json);
 }
 
+static void store_without_room_for_a_failover_is_critical_and_below_its_reserve_a_warning(void **state)
+{
+	(void)state;
+	static const struct {
+		int free_bytes;
+		enum health health;
+		const char *says;
+	} cases[] = {{100, HEALTH_OK, ""}, {99, HEALTH_WARNING, "reserve"}, {10, HEALTH_WARNING, "reserve"}, {9, HEALTH_CRITICAL, "no room for a failover"}, {0, HEALTH_CRITICAL, "no room"}};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char why[HEALTH_WHY];
+		json_t *json = json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i}", "name", "vm", "state", "connected", "age_ms", 1, "rpo_ms", 1000, "last_point", 1, "store_free_bytes",
+					 cases[i].free_bytes, "store_reserve_bytes", 100, "failover_bytes", 10);
+		assert_int_equal(health_of(json, true, health_limits_default, why), cases[i].health);
+		assert_non_null(strstr(why, cases[i].says));
+		(void)json_object_set_new(json, "store_free_bytes", json_null()); // nobody says
+		assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_OK);
+		json_decref(json);
+	}
+}
+
 static void image_without_its_name_is_critical(void **state)
 {
 	char why[HEALTH_WHY];
@@ -253,6 +273,7 @@ int main(void)
 		cmocka_unit_test(cycle_under_way_is_judged_by_its_own_rate_once_that_has_settled),
 		cmocka_unit_test(budget_that_is_overdrawn_is_a_warning),
 		cmocka_unit_test(point_of_which_nothing_is_known_is_not_said_not_to_be),
+		cmocka_unit_test(store_without_room_for_a_failover_is_critical_and_below_its_reserve_a_warning),
 		cmocka_unit_test(image_without_its_name_is_critical),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

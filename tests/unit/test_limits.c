@@ -206,6 +206,14 @@ static void set_free(struct world *w, uint64_t bytes)
 	sim_set_space(w->sim, bytes);
 }
 
+static void points(struct world *w, unsigned count, unsigned blocks)
+{
+	for (unsigned i = 0; i < count; i++) {
+		assert_int_equal(send(w, 0, blocks), blocks);
+		assert_int_equal(seal(w, 0), 0);
+	}
+}
+
 static void reserve_stays_free_of_heads_and_a_failover_has_it(void **state)
 {
 	struct world *w = *state;
@@ -260,6 +268,16 @@ static void failover_without_space_for_its_disks_is_none(void **state)
 	assert_int_equal(seal(w, 0), 0);
 }
 
+// What health and a dry run say is enough is enough.
+static void failover_takes_no_more_than_is_said(void **state)
+{
+	struct world *w = *state;
+	struct failover_info failover;
+	points(w, 1, 16);
+	set_free(w, FAILOVER_DISK_BYTES);
+	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, false, &failover, &w->err), 0);
+}
+
 // A fence that was there, as one whose failover was cut short, was perhaps answered: it stands, and who asks again is told.
 static void failover_asked_again_without_space_stays_fenced(void **state)
 {
@@ -291,14 +309,6 @@ static void fold_on_a_full_disk_has_the_reserve(void **state)
 	assert_int_equal(info_of(w, 0)->point_count, 2);
 	assert_true(used(w, 0) < before + 4096); // from a point to the base
 	assert_true(used(w, 0) >= 48 * BLOCK_SIZE);
-}
-
-static void points(struct world *w, unsigned count, unsigned blocks)
-{
-	for (unsigned i = 0; i < count; i++) {
-		assert_int_equal(send(w, 0, blocks), blocks);
-		assert_int_equal(seal(w, 0), 0);
-	}
 }
 
 // As the keeper does, until nothing is left to do or it has no room; every step leaves fewer points.
@@ -508,6 +518,7 @@ int main(void)
 		TEST(quota_below_what_is_there_keeps_the_points),
 		TEST(reserve_stays_free_of_heads_and_a_failover_has_it),
 		TEST(failover_without_space_for_its_disks_is_none),
+		TEST(failover_takes_no_more_than_is_said),
 		TEST(failover_asked_again_without_space_stays_fenced),
 		TEST(fold_on_a_full_disk_has_the_reserve),
 		TEST(fold_that_has_no_room_lets_the_merges_make_some),
