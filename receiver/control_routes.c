@@ -84,10 +84,11 @@ static unsigned get_store(void *context, const struct control_request *request, 
 
 // A failed-over protection is more than a copy: its disks may be the guest's only ones. So it goes only when the request says
 // so (?failover=discard), and never below a running guest.
-static int check_forget(const struct recovery *recovery, const struct control_request *request, struct err *err)
+static int check_forget(struct recovery *recovery, struct replica *replica, const struct control_request *request, struct err *err)
 {
 	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
-	if (!failover)
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	if (!failover || !info)
 		return err_set(err, -ENOMEM, "out of memory");
 	int rc = failover_load(recovery->env, recovery->store, request->arg[0], failover, NULL);
 	if (rc == -ENOENT)
@@ -98,7 +99,11 @@ static int check_forget(const struct recovery *recovery, const struct control_re
 			       "%s was failed over, and what its guest wrote since is in the failover's disks only: copy them first, then "
 			       "DELETE /v1/protections/%s?failover=discard",
 			       request->arg[0], request->arg[0]);
-	return rc ? 0 : failover_unused(recovery->store, failover, err); // with a damaged record there is nothing to ask
+	if (rc) { // its record does not read
+		replica_info(replica, info);
+		failover_assume(info, failover);
+	}
+	return failover_unused(recovery->store, failover, err);
 }
 
 static int forget_locked(struct recovery *recovery, struct replica *replica, const struct control_request *request, struct err *err)
@@ -106,7 +111,7 @@ static int forget_locked(struct recovery *recovery, struct replica *replica, con
 	LOCK_SCOPE(replica_recovery_lock(replica)); // no failover between the check and the removal
 	int rc = tests_none(recovery->tests, request->arg[0], err);
 	if (rc == 0)
-		rc = check_forget(recovery, request, err);
+		rc = check_forget(recovery, replica, request, err);
 	if (rc == 0 && recovery->verifier)
 		verifier_drop(recovery->verifier, replica, 0); // it holds points
 	return rc ? rc : store_forget(recovery->store, request->arg[0], err);

@@ -90,7 +90,7 @@ void copies_state(struct env_root *root, const char *path, struct copies_state *
 	*ret_state = (struct copies_state){.file = file.rc, .copy = copy.rc, .alike = alike(&file, &copy)};
 }
 
-int copies_mend(struct env_root *root, const char *dir, const char *path, enum copies_done *ret_done, struct err *err)
+int copies_mend(struct env_root *root, const char *dir, const char *path, bool certain, enum copies_done *ret_done, struct err *err)
 {
 	char copy_path[REPLICA_PATH_SIZE];
 	copy_name(copy_path, path);
@@ -102,7 +102,7 @@ int copies_mend(struct env_root *root, const char *dir, const char *path, enum c
 	int rc = 0;
 	if (file.rc == 0 && (copy.rc == 0 || is_worn(copy.rc))) {
 		*ret_done = COPIES_COPIED; // the file once more, too: its own sync may have failed, and another one says nothing of it
-		rc = env_replace(root, dir, path, file.bytes, file.len);
+		rc = certain ? 0 : env_replace(root, dir, path, file.bytes, file.len);
 		rc = rc ? rc : env_replace(root, dir, copy_path, file.bytes, file.len);
 	} else if (is_worn(file.rc) && copy.rc == 0) {
 		*ret_done = COPIES_RESTORED;
@@ -163,9 +163,9 @@ int copies_create(struct env_root *root, const char *path, const char *text, siz
 
 // --- those of a replica ---
 
-static int mend_and_tell(struct replica *r, const char *dir, const char *path, enum copies_done *ret_done, struct err *err)
+static int mend_and_tell(struct replica *r, const char *dir, const char *path, bool certain, enum copies_done *ret_done, struct err *err)
 {
-	int rc = copies_mend(r->root, dir, path, ret_done, err);
+	int rc = copies_mend(r->root, dir, path, certain, ret_done, err);
 	if (rc == 0 && *ret_done == COPIES_RESTORED) {
 		log_error("a file was damaged, and is restored from its copy protection=%s file=%s", r->name, path);
 		event_emit(EVENT_WARNING, "damage", r->name, NULL, "%s was damaged, and is restored from its copy; nothing is lost, what it was is kept as %s.damaged", path,
@@ -180,7 +180,7 @@ int copies_mend_protection(struct replica *r, struct err *err)
 	struct err why = {0};
 	char path[REPLICA_PATH_SIZE];
 	replica_file(r, path, "protection.json");
-	int rc = mend_and_tell(r, r->name, path, &done, &why);
+	int rc = mend_and_tell(r, r->name, path, false, &done, &why);
 	if (rc == 0)
 		return 0;
 	if (done == COPIES_RESTORED)
@@ -242,7 +242,7 @@ static int protection_mend(struct replica *r, bool *ret_wrote, struct err *err)
 	char path[REPLICA_PATH_SIZE];
 	enum copies_done done;
 	replica_file(r, path, "protection.json");
-	int rc = mend_and_tell(r, r->name, path, &done, err);
+	int rc = mend_and_tell(r, r->name, path, false, &done, err);
 	*ret_wrote = done != COPIES_NONE;
 	return rc || *ret_wrote ? rc : protection_from_memory(r, path, err);
 }
@@ -286,7 +286,22 @@ static int point_mend(struct replica *r, uint64_t number, bool *ret_wrote, struc
 	enum copies_done done;
 	replica_file(r, dir, "points/%llu", (unsigned long long)number);
 	replica_file(r, path, "points/%llu/point.json", (unsigned long long)number);
-	int rc = mend_and_tell(r, dir, path, &done, err);
+	int rc = mend_and_tell(r, dir, path, false, &done, err);
+	*ret_wrote = done != COPIES_NONE;
+	return rc;
+}
+
+// The record of a failover: failover/ was made whole before it had its name, so the file is certain; and its time, by which the timer tells what was written since
+// (failover_use.c), stays.
+static int failover_mend(struct replica *r, bool *ret_wrote, struct err *err)
+{
+	char dir[REPLICA_PATH_SIZE], path[REPLICA_PATH_SIZE];
+	enum copies_done done;
+	if (!r->prot.fenced)
+		return 0;
+	replica_file(r, dir, "failover");
+	replica_file(r, path, "failover/failover.json");
+	int rc = mend_and_tell(r, dir, path, true, &done, err);
 	*ret_wrote = done != COPIES_NONE;
 	return rc;
 }
@@ -300,12 +315,18 @@ static bool pair_next(struct replica *r, bool *ret_wrote)
 	if (r->broken || r->gone) // recovery has all looked at again
 		return false;
 	uint64_t number = pass->pins_done ? point_after(r, pass->number) : 0;
-	if (pass->pins_done && number == 0)
+	bool points_done = pass->pins_done && number == 0;
+	if (points_done && pass->failover_done)
 		return false;
-	int rc = number ? point_mend(r, number, ret_wrote, &why) : pass->protection_done ? pins_mend(r, ret_wrote, &why) : protection_mend(r, ret_wrote, &why);
+	int rc = points_done ? failover_mend(r, ret_wrote, &why) :
+		 number	     ? point_mend(r, number, ret_wrote, &why) :
+		 pass->protection_done ? pins_mend(r, ret_wrote, &why) :
+					 protection_mend(r, ret_wrote, &why);
 	pass->pins_done = pass->protection_done;
 	pass->protection_done = true;
-	pass->number = number;
+	pass->failover_done = points_done;
+	if (!points_done)
+		pass->number = number;
 	if (rc && pass->why.code == 0) // the others are looked at none the less
 		pass->why = why;
 	return true;

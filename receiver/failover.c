@@ -7,12 +7,13 @@
 //	4  failover.new -> failover     one rename, then the protection's directory is synced: done
 //
 // The fence comes first: an overlay that existed before it could be booted beside a source that still replicates.
-// failover/ exists if and only if all of it is durable, and is never touched again: the guest writes there. So asking
-// again starts at the step that is missing, and a failover that is done answers from failover.json. Where there is no space for 3, what was made of it is
-// removed, and then the fence is taken back.
+// failover/ exists if and only if all of it is durable, and its disks are never touched again: the guest writes there. So asking
+// again starts at the step that is missing, and a failover that is done answers from failover.json, or the copy of that. It is the directory that says that there are
+// disks: one whose record does not read is there none the less. Where there is no space for 3, what was made of it is removed, and then the fence is taken back.
 #include "receiver/failover.h"
 
 #include "base/auto.h"
+#include "receiver/copies.h"
 #include "receiver/json_file.h"
 #include "receiver/overlay.h"
 
@@ -87,18 +88,49 @@ int failover_decode(const char *text, size_t len, struct failover_info *ret_fail
 	return rc;
 }
 
-static int record_load(struct env_root *root, const char *name, struct failover_info *ret_failover, struct err *err)
+static int record_read(struct env_root *root, const char *path, struct failover_info *ret_failover, struct err *err)
 {
-	char path[FAILOVER_NAME_SIZE];
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
-	(void)snprintf(path, sizeof(path), "%s/failover/failover.json", name);
 	int rc = env_read_file(root, path, JSON_FILE_MAX, &text, &len);
 	if (rc)
 		return err_sys(err, rc, "read %s", path);
-	if (failover_decode(text, len, ret_failover, err))
-		return err_wrap(err, "%s/failover/failover.json does not check; its disks are untouched beside it", name);
-	return 0;
+	return failover_decode(text, len, ret_failover, err) ? err_wrap(err, "%s does not check", path) : 0;
+}
+
+static int record_or_copy(struct env_root *root, const char *path, struct failover_info *ret_failover, bool *ret_worn, struct err *err)
+{
+	char copy[FAILOVER_PATH_SIZE + sizeof(COPY_SUFFIX)];
+	(void)snprintf(copy, sizeof(copy), "%s" COPY_SUFFIX, path);
+	int rc = record_read(root, path, ret_failover, err);
+	*ret_worn = rc && copies_stand_in(root, path, rc);
+	if (*ret_worn && record_read(root, copy, ret_failover, NULL) == 0)
+		rc = 0;
+	return rc;
+}
+
+static int dir_look(struct env_root *root, const char *name)
+{
+	char dir[FAILOVER_NAME_SIZE];
+	struct env_stat st;
+	(void)snprintf(dir, sizeof(dir), "%s/failover", name);
+	return env_stat(root, dir, &st);
+}
+
+// -ENOENT: there is no failover/. The directory is looked at before the record, as one that is being made comes with it; and after it, as one that is taken back goes.
+static int record_load(struct env_root *root, const char *name, struct failover_info *ret_failover, bool *ret_worn, struct err *err)
+{
+	char path[FAILOVER_PATH_SIZE];
+	struct err why = {.code = 0};
+	(void)snprintf(path, sizeof(path), "%s/failover/failover.json", name);
+	*ret_worn = false;
+	int rc = dir_look(root, name);
+	if (rc)
+		return err_sys(err, rc, "%s/failover", name);
+	rc = record_or_copy(root, path, ret_failover, ret_worn, &why);
+	if (rc == -ENOENT && dir_look(root, name) != -ENOENT)
+		rc = err_set(&why, -EBADMSG, "%s is gone, and so is its copy", path);
+	return rc ? err_set(err, rc, "%s", why.text) : 0;
 }
 
 // --- the steps ---
@@ -126,9 +158,13 @@ static int record_write(struct env_root *root, const char *dir, const struct fai
 	size_t len = 0;
 	int rc = record_encode(failover, &text, &len);
 	(void)snprintf(name, sizeof(name), "%s/failover.json", dir);
-	if (rc == 0)
-		rc = env_replace(root, dir, name, text, len); // syncs the names of the disks too
-	return rc ? err_sys(err, rc, "write %s", name) : 0;
+	if (rc)
+		return err_sys(err, rc, "write %s", name);
+	rc = copies_create(root, name, text, len, err);
+	if (rc)
+		return rc;
+	rc = env_sync_dir(root, dir); // the names of the disks, too
+	return rc ? err_sys(err, rc, "sync %s", dir) : 0;
 }
 
 static uint64_t disks_allocated(struct env_root *root, const char *dir, const struct failover_info *failover)
@@ -280,25 +316,39 @@ int failover_run(struct env *env, struct store *store, struct replica *replica, 
 	if (rc)
 		return err_sys(err, rc, "open the store %s", store_path(store));
 	struct err load = {.code = 0};
-	rc = info->fenced ? record_load(root, info->name, ret_failover, &load) : -ENOENT;
+	bool worn = false;
+	rc = info->fenced ? record_load(root, info->name, ret_failover, &worn, &load) : -ENOENT;
 	if (rc == -ENOENT) // not done, or cut short
 		rc = failover_do(root, replica, info, number, damaged, ret_failover, err);
 	else if (rc)
-		err_set(err, rc, "%s", load.text);
+		err_set(err, rc, "%.250s; %s is failed over, and its disks are there (kagami status %s names them): this is about the record beside them alone", load.text, info->name,
+			info->name);
+	if (worn)
+		copies_look(replica);
 	env_root_close(root);
 	return rc;
 }
 
-int failover_load(struct env *env, const struct store *store, const char *name, struct failover_info *ret_failover,
-		  struct err *err)
+int failover_load(struct env *env, struct store *store, const char *name, struct failover_info *ret_failover, struct err *err)
 {
 	struct env_root *root = NULL;
+	struct replica *replica = store_find(store, name);
+	bool worn = false;
 	int rc = env_root_open(env, store_path(store), &root);
 	if (rc)
 		return err_sys(err, rc, "open the store %s", store_path(store));
-	rc = record_load(root, name, ret_failover, err);
+	rc = record_load(root, name, ret_failover, &worn, err);
+	if (worn && replica)
+		copies_look(replica);
 	env_root_close(root);
 	return rc;
+}
+
+void failover_assume(const struct replica_info *replica, struct failover_info *ret_failover)
+{
+	const struct point_info point = {.number = replica->fenced_point};
+	describe(replica, &point, 0, ret_failover);
+	ret_failover->unread = true;
 }
 
 uint64_t failover_written(struct env *env, const struct store *store, const struct failover_info *failover)

@@ -2,7 +2,7 @@
 // Failover: the disks of a recovery point made bootable, and the source fenced.
 //
 //	STORE/<protection>/failover/<disk>.qcow2    a writable overlay on points/<n>/<disk>.qcow2
-//	STORE/<protection>/failover/failover.json   what was done and when
+//	STORE/<protection>/failover/failover.json   what was done and when; beside it failover.json.copy, the same bytes
 //
 // It can be taken back (replica_unfence) until it is committed (replica_fence_commit): receiver/store.h.
 #ifndef KAGAMI_RECEIVER_FAILOVER_H
@@ -27,6 +27,7 @@ struct failover_info {
 	uint64_t lost_ms;    // the age of that cut when failover was asked
 	uint64_t duration_ms;
 	uint64_t empty_bytes; // that its disks took when they were made
+	bool unread;	      // its record does not read: what is known is where its disks are, and on which point
 	uint16_t disk_count;
 	char disk[DISKS_MAX][NAME_SIZE];
 };
@@ -37,9 +38,11 @@ struct failover_info {
 int failover_run(struct env *env, struct store *store, struct replica *replica, uint64_t number, bool damaged,
 		 struct failover_info *ret_failover, struct err *err);
 
-// What was done. -ENOENT while the failover of the protection `name` has not been done to its end.
-int failover_load(struct env *env, const struct store *store, const char *name, struct failover_info *ret_failover,
-		  struct err *err);
+// What was done. -ENOENT while the failover of the protection `name` has not been done to its end: there is no failover/. With any other error there are disks, or may be,
+// whose record, and the copy of that, does not read.
+int failover_load(struct env *env, struct store *store, const char *name, struct failover_info *ret_failover, struct err *err);
+// What is known of a failover without its record, as the replica is fenced: name, point, disks.
+void failover_assume(const struct replica_info *replica, struct failover_info *ret_failover);
 
 // The absolute path of a disk to boot from.
 int failover_path(const struct store *store, const struct failover_info *failover, unsigned disk, char *path, size_t cap);
@@ -62,7 +65,7 @@ struct failover_locks {
 int failover_lock(const struct store *store, const struct replica_info *replica, struct failover_locks *ret_locks, struct err *err);
 void failover_unlock(struct failover_locks *locks);
 
-// How much was written to its disks since they were made: bytes on disk, so that some of it is the format's own.
+// How much was written to its disks since they were made: bytes on disk, so that some of it is the format's own. Without its record: all that they take.
 uint64_t failover_written(struct env *env, const struct store *store, const struct failover_info *failover);
 
 // A command line that boots the disks, quoted for a shell. The caller frees; NULL when out of memory.

@@ -12,10 +12,15 @@ struct rollback_result {
 	uint64_t written_bytes; // to the failover's disks: gone
 };
 
-// Takes a failover back (see replica_unfence(), and -EBUSY while a program has a disk open); with `dry_run` says what would
-// happen, and why not. One at a time with failovers and removals of the same replica.
-int failover_roll_back(struct recovery *recovery, struct replica *replica, uint64_t number, bool dry_run,
-		       struct rollback_result *ret_result, struct err *err);
+struct rollback_ask {
+	uint64_t number; // the point that it was failed over to; 0: whichever it is
+	bool dry_run;	 // says what would happen, and why not
+	bool discard;	 // its disks may go, though their record does not read
+};
+
+// Takes a failover back (see replica_unfence(), -EBUSY while a program has a disk open, and -EUCLEAN where its record does not read, unless `discard` is said).
+// One at a time with failovers and removals of the same replica.
+int failover_roll_back(struct recovery *recovery, struct replica *replica, const struct rollback_ask *ask, struct rollback_result *ret_result, struct err *err);
 
 // Routes of a table whose context is a struct recovery.
 control_handler post_failover_rollback, post_failover_commit;

@@ -5,6 +5,7 @@
 
 #include "base/auto.h"
 #include "base/beneath.h"
+#include "receiver/copies.h"
 #include "receiver/image_use.h"
 
 #include <errno.h>
@@ -62,13 +63,25 @@ static int changed_ns(int fd, int64_t *ret_ns)
 	return 0;
 }
 
+// When its record was written, which was after the disks were made. Of the record and its copy one may have been made good since: the older of the two says it.
+static int made_at(const struct store *store, const char *protection, char name[USE_NAME_SIZE], int64_t *ret_ns)
+{
+	int64_t record_ns = INT64_MAX, copy_ns = INT64_MAX;
+	(void)snprintf(name, USE_NAME_SIZE, "%s/failover/failover.json" COPY_SUFFIX, protection);
+	AUTO_CLOSE int copy = file_open(store, name, O_RDONLY);
+	int copy_rc = changed_ns(copy, &copy_ns);
+	(void)snprintf(name, USE_NAME_SIZE, "%s/failover/failover.json", protection);
+	AUTO_CLOSE int record = file_open(store, name, O_RDONLY);
+	int rc = changed_ns(record, &record_ns);
+	*ret_ns = copy_ns < record_ns ? copy_ns : record_ns;
+	return rc && copy_rc ? rc : 0;
+}
+
 int failover_written_last(const struct store *store, const struct failover_info *failover, int64_t *ret_ns, struct err *err)
 {
 	char name[USE_NAME_SIZE];
 	int64_t made_ns = 0, last_ns = 0;
-	(void)snprintf(name, sizeof(name), "%s/failover/failover.json", failover->name); // written after the disks were made
-	AUTO_CLOSE int record = file_open(store, name, O_RDONLY);
-	int rc = changed_ns(record, &made_ns);
+	int rc = made_at(store, failover->name, name, &made_ns);
 	for (unsigned i = 0; rc == 0 && i < failover->disk_count; i++) {
 		int64_t ns = 0;
 		AUTO_CLOSE int fd = disk_open(store, failover->name, failover->disk[i], O_RDONLY, name);

@@ -72,9 +72,16 @@ static uint64_t stored_bytes(const struct recovery *recovery, struct replica *re
 static json_t *replica_failover(const struct recovery *recovery, const struct replica_info *info)
 {
 	AUTO_FREE struct failover_info *failover = info->fenced ? malloc(sizeof(*failover)) : NULL;
-	if (!failover || failover_load(recovery->env, recovery->store, info->name, failover, NULL))
+	struct err why = {.code = 0};
+	int rc = failover ? failover_load(recovery->env, recovery->store, info->name, failover, &why) : -ENOENT;
+	if (rc == -ENOENT)
 		return json_null();
-	return recovery_json_failover(recovery, failover);
+	if (rc)
+		failover_assume(info, failover);
+	json_t *json = recovery_json_failover(recovery, failover);
+	if (json && rc)
+		(void)json_object_set_new(json, "record_error", json_text(why.text));
+	return json;
 }
 
 // Who holds the point, and how that ends: the first test or mount of it.
@@ -335,9 +342,10 @@ json_t *recovery_json_failover(const struct recovery *recovery, const struct fai
 	if (replica) // else it was removed since
 		replica_info(replica, info);
 	json_t *left = info->rollback_in_ms ? json_new_u64(info->rollback_in_ms) : json_null();
-	return json_pack("{s:s, s:I, s:o, s:I, s:I, s:o, s:s, s:b, s:o, s:I}", "name", failover->name, "point",
-			 (json_int_t)failover->point, "cut", json_when(failover->cut_wall_ns), "lost_ms",
-			 (json_int_t)failover->lost_ms, "duration_ms", (json_int_t)failover->duration_ms, "disks",
+	bool known = !failover->unread;
+	return json_pack("{s:n, s:s, s:I, s:o, s:o, s:o, s:o, s:s, s:b, s:o, s:I}", "record_error", "name", failover->name, "point",
+			 (json_int_t)failover->point, "cut", known ? json_when(failover->cut_wall_ns) : json_null(), "lost_ms",
+			 known ? json_new_u64(failover->lost_ms) : json_null(), "duration_ms", known ? json_new_u64(failover->duration_ms) : json_null(), "disks",
 			 failover_disks(recovery, failover), "command", command, "final", info->fence_final, "rollback_in_ms", left,
 			 "written_bytes", (json_int_t)failover_written(recovery->env, recovery->store, failover));
 }

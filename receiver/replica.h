@@ -146,7 +146,7 @@ struct replica {
 	_Atomic bool digests_given_up; // sectors of lists and tables that cannot be read (EIO) count as damaged: it was tried often enough
 	_Atomic bool copies_due;   // files that are kept twice are to be looked at: copies.c
 	struct copies_pass {	   // over them; the keeper's
-		bool under_way, protection_done, pins_done;
+		bool under_way, protection_done, pins_done, failover_done;
 		uint64_t number; // of the point that was looked at last
 		struct err why;	 // the first that could not be written
 	} copies;

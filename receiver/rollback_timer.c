@@ -23,7 +23,7 @@ static bool in_use(const struct recovery *recovery, const struct replica_info *i
 {
 	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
 	int rc = failover ? failover_load(recovery->env, recovery->store, info->name, failover, NULL) : -ENOMEM;
-	if (rc == -ENOENT) // a failover or a rollback was cut short: there is nothing to open
+	if (rc == -ENOENT) // a failover or a rollback was cut short: there are no disks to open
 		return false;
 	return rc || failover_unused(recovery->store, failover, NULL) || // what cannot be asked counts as open
 	       failover_written_last(recovery->store, failover, ret_written_ns, NULL);
@@ -46,12 +46,13 @@ static void step(struct rollback_timer *timer, struct replica *replica, const st
 	struct recovery *recovery = timer->recovery;
 	struct err err = {.code = 0};
 	struct rollback_result result;
+	const struct rollback_ask ask = {.number = info->fenced_point};
 	bool due = false;
 	int64_t written_ns = 0;
 	bool used = in_use(recovery, info, &written_ns);
 	int rc = replica_fence_tick(replica, passed_ms, used, written_ns, &due, &err);
 	if (rc == 0 && due)
-		rc = failover_roll_back(recovery, replica, info->fenced_point, false, &result, &err);
+		rc = failover_roll_back(recovery, replica, &ask, &result, &err);
 	if (rc && rc != -EBUSY) // in use since: then it is not due any more
 		warn(timer, info, &err);
 }

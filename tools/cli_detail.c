@@ -234,11 +234,18 @@ static void print_failover(const json_t *replica)
 			     FIELD "(kagami failover NAME --rollback)\n", "failed over", "");
 	if (!json_is_object(failover))
 		return;
-	(void)printf(FIELD "to point %s, cut %s\n", "failed over", show_integer_of(failover, "point").text,
-		     show_time_of(failover, "cut").text);
-	(void)printf(FIELD "%s written since; %s\n", "", show_size_of(failover, "written_bytes").text,
-		     show_flag_of(failover, "final") ? "committed: it is final" : "it can be taken back (kagami failover NAME --rollback)");
-	if (show_has(failover, "rollback_in_ms"))
+	const char *record = show_text_of(failover, "record_error");
+	if (record[0])
+		(void)printf(FIELD "to point %s; ! its record does not read, its disks are there: %s\n", "failed over", show_integer_of(failover, "point").text, record);
+	else
+		(void)printf(FIELD "to point %s, cut %s\n", "failed over", show_integer_of(failover, "point").text, show_time_of(failover, "cut").text);
+	(void)printf(FIELD "%s%s written since; %s\n", "", record[0] ? "up to " : "", show_size_of(failover, "written_bytes").text,
+		     show_flag_of(failover, "final") ? "committed: it is final" :
+		     record[0]			     ? "keep it (kagami failover NAME --commit), or take it back with --rollback --discard-failover" :
+						       "it can be taken back (kagami failover NAME --rollback)");
+	if (show_has(failover, "rollback_in_ms") && record[0])
+		(void)printf(FIELD "it is not taken back by itself while its record does not read\n", "");
+	else if (show_has(failover, "rollback_in_ms"))
 		(void)printf(FIELD "it is taken back by itself in %s, once no VM has its disks open\n", "",
 			     show_duration_of(failover, "rollback_in_ms").text);
 	json_array_foreach(json_object_get(failover, "disks"), i, disk)

@@ -16,7 +16,10 @@ static json_t *body_of(const struct parse_target *target, bool dry_run)
 
 static int roll_back(const struct cli *cli, const struct parse_target *target, bool dry_run, json_t **ret_answer)
 {
-	return cli_ask(cli, HTTP_RECEIVER, "POST", body_of(target, dry_run), ret_answer,
+	json_t *body = body_of(target, dry_run);
+	if (cli->option[OPT_DISCARD])
+		(void)json_object_set_new(body, "discard", json_true());
+	return cli_ask(cli, HTTP_RECEIVER, "POST", body, ret_answer,
 		       "/v1/protections/%s/failover/rollback", target->name);
 }
 

@@ -243,6 +243,8 @@ static int failover_options(const struct cli *cli, uint64_t *ret_after_ms)
 	*ret_after_ms = 0;
 	if (!!cli->option[OPT_ROLLBACK] + !!cli->option[OPT_COMMIT] + !!after > 1)
 		return cli_misused(cli, "--rollback, --commit and --rollback-after exclude each other");
+	if (cli->option[OPT_DISCARD] && !cli->option[OPT_ROLLBACK])
+		return cli_misused(cli, "--discard-failover goes with --rollback");
 	if (cli->option[OPT_COMMIT] && cli->option[OPT_DRY_RUN])
 		return cli_misused(cli, "--commit throws nothing away: there is no --dry-run of it");
 	if (after && parse_duration(after, ret_after_ms, &err))

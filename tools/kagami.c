@@ -126,7 +126,7 @@ const struct cli_command cli_commands[] = {
 	 "With --lost: leave to it all that is kept only because it is not known any more\n"
 	 "which points were pinned (\"kagami status\" says so). What is pinned stays.",
 	 TARGET, 1, 1, OPT_BIT(OPT_LOST), cli_unpin},
-	{"failover", "NAME[@POINT] [--rollback-after TIME | --rollback | --commit] [--dry-run] [--yes] [--verify] [--damaged]",
+	{"failover", "NAME[@POINT] [--rollback-after TIME | --rollback [--discard-failover] | --commit] [--dry-run] [--yes] [--verify] [--damaged]",
 	 "make a replica usable: writable disks on a point",
 	 "Takes the newest point unless one is named. Ends replication into the replica,\n"
 	 "and prints the disks and a command that boots them. --dry-run says what would\n"
@@ -135,13 +135,14 @@ const struct cli_command cli_commands[] = {
 	 "and the source may replicate again. It is refused while a VM has a disk open;\n"
 	 "without a terminal it needs --yes. --rollback-after does so by itself after TIME\n"
 	 "(30m, 1h), never while a VM has a disk open nor within five minutes after, and\n"
-	 "unless it is committed. --commit makes a failover final.\n"
+	 "unless it is committed. --commit makes a failover final. Where the record of a\n"
+	 "failover is damaged, --discard-failover says that its disks may go even so.\n"
 	 "Every block is proven beside the use of the disks, and the command says so or\n"
 	 "warns; --verify proves all of them first, and fails over to a sound point only.\n"
 	 "A point in quarantine is refused, unless --damaged is given.",
 	 TARGET, 1, 1,
 	 OPT_BIT(OPT_DRY_RUN) | OPT_BIT(OPT_YES) | OPT_BIT(OPT_ROLLBACK) | OPT_BIT(OPT_COMMIT) | OPT_BIT(OPT_ROLLBACK_AFTER) |
-		 OPT_BIT(OPT_DAMAGED) | OPT_BIT(OPT_VERIFY), cli_failover},
+		 OPT_BIT(OPT_DISCARD) | OPT_BIT(OPT_DAMAGED) | OPT_BIT(OPT_VERIFY), cli_failover},
 	{"mount", "NAME[@POINT] DIR [--disk DISK] [--partition N] [--verify] [--damaged]", "mount a file system of a point, read-only",
 	 "Takes the first disk, unless --disk names another; and of a disk with partitions\n"
 	 "the one that has a file system: --partition is needed when several have one.\n"

@@ -236,6 +236,9 @@ static void judge_target(const json_t *replica, struct verdict *verdict)
 	size_t i;
 	if (strcmp(state, "broken") == 0)
 		say(verdict, HEALTH_CRITICAL, "broken: %.480s", reason);
+	const char *record = text_of(json_object_get(replica, "failover"), "record_error");
+	if (*record)
+		say(verdict, HEALTH_CRITICAL, "failed over, and the record of that does not read, its disks are there: %.480s", record);
 	json_array_foreach(json_object_get(replica, "verifications"), i, verify)
 		if (number_of(verify, "damaged_blocks"))
 			say(verdict, HEALTH_CRITICAL, "point %llu, which is in use, has damaged blocks%s%.480s", (unsigned long long)number_of(verify, "point"),

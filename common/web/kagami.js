@@ -157,7 +157,7 @@ function facts(p) {
 		if (p.quota_bytes) add("quota", `${size(p.used_bytes)} of ${size(p.quota_bytes)}`);
 		if (p.scrub && p.scrub.last) add("proven", `${p.scrub.last.proven_blocks} blocks, ${moment(p.scrub.last.ended)}, ${p.scrub.last.mismatches} ${p.scrub.last.mismatches === 1 ? "mismatch" : "mismatches"}`);
 		if (p.scrub && p.scrub.window) add("scrubs", `${p.scrub.window} only${p.scrub.late ? ", late" : ""}`);
-		if (p.failover) add("failover", `point ${p.failover.point}, cut ${moment(p.failover.cut)}`);
+		if (p.failover) add("failover", `point ${p.failover.point}, ${p.failover.record_error ? "its record does not read" : `cut ${moment(p.failover.cut)}`}`);
 	} else {
 		add("to", p.site);
 		if (p.bandwidth_used !== null) add("bandwidth", `${size(p.bandwidth_used)}/s over the last 10 s${p.bandwidth_limit ? `, of ${size(p.bandwidth_limit)}/s at the most` : ""}`);

@@ -117,6 +117,32 @@ kagami failover "vm1@$old" >/dev/null
 qemu-img compare -q -f raw -F qcow2 "$W/a.old" "$(disk_of)" || fail "the disk differs from the point"
 kagami failover vm1 --rollback --yes >/dev/null
 
+# A record that does not read, nor its copy, is no failover without disks: said as critical, and they are thrown away only where that is said once more.
+kagami failover "vm1@$old" --rollback-after 4s >/dev/null
+qemu-io -f qcow2 -c 'write -P 0x77 2M 3M' -c flush "$(disk_of)" >/dev/null
+flip() { # FILE OFFSET
+	local byte
+	byte=$(od -An -tu1 -j "$2" -N 1 "$1")
+	printf "\\x$(printf %x $((byte ^ 1)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+flip "$STORE/vm1/failover/failover.json" 60
+is "record, of which the copy is whole" "$(replica vm1 .failover.record_error)" null
+flip "$STORE/vm1/failover/failover.json.copy" 60
+[ "$(replica vm1 .failover.record_error)" = null ] && flip "$STORE/vm1/failover/failover.json" 60 # it was restored in between
+kagami status vm1 >"$W/lost.out"
+grep -q 'its record does not read, its disks are there: vm1/failover/failover.json does not check' "$W/lost.out" || fail "status says: $(cat "$W/lost.out")"
+grep -qF "$(disk_of)" "$W/lost.out" || fail "status does not name the disk: $(cat "$W/lost.out")"
+grep -q 'not taken back by itself while' "$W/lost.out" || fail "status says: $(cat "$W/lost.out")"
+kagami status --check vm1 >"$W/lost.out" && fail "the check is content: $(cat "$W/lost.out")"
+grep -q 'CRITICAL.*record of that does not read' "$W/lost.out" || fail "the check says: $(cat "$W/lost.out")"
+refuses 'up to [0-9]* bytes .*--discard-failover' kagami failover vm1 --rollback --yes
+refuses 'up to [0-9]* bytes .*--discard-failover' kagami failover vm1 --rollback --dry-run
+refuses '--discard-failover' kagami forget vm1 --yes
+qemu-io -r -f qcow2 -c 'read -P 0x77 2M 64k' "$(disk_of)" | grep -q 'read 65536' || fail "the guest's writes are lost"
+kagami failover vm1 --rollback --discard-failover --dry-run --json >"$W/dry.json"
+at_least "bytes that would be lost" "$(jq .written_bytes "$W/dry.json")" $((3 << 20))
+kagami failover vm1 --rollback --discard-failover --yes >/dev/null
+
 # Another point, and this one for good.
 kagami failover "vm1@$new" --rollback-after 2s >/dev/null
 kagami failover vm1 --commit | grep -q final || fail "commit does not say that it is final"

@@ -5,6 +5,8 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "format/qcow2.h"
+#include "receiver/copies.h"
+#include "receiver/failover_control.h"
 #include "receiver/replica.h"
 #include "tests/lib/feed.h"
 #include "tests/sim/env_sim.h"
@@ -191,26 +193,199 @@ static void failover_counts_no_loss_when_the_cut_lies_in_the_future(void **state
 	bench_close(&bench);
 }
 
-static void failover_with_a_damaged_record_is_refused_and_leaves_the_disks(void **state)
+// --- a record that does not read ---
+
+#define RECORD "vm1/failover/failover.json"
+static const char *const records[] = {RECORD, RECORD COPY_SUFFIX};
+
+static void put(struct bench *bench, const char *name, const void *bytes, size_t len, uint64_t at)
+{
+	struct env_file *file;
+	assert_int_equal(env_open(bench->replica->root, name, ENV_WRITE, &file), 0);
+	assert_int_equal(env_pwrite(file, bytes, len, at), 0);
+	assert_int_equal(env_sync(file), 0);
+	env_close(file);
+}
+
+static void flip(struct bench *bench, const char *name, uint64_t at)
+{
+	struct env_file *file;
+	unsigned char byte;
+	assert_int_equal(env_open(bench->replica->root, name, ENV_READ, &file), 0);
+	assert_int_equal(env_pread_full(file, &byte, 1, at), 0);
+	env_close(file);
+	byte ^= 1;
+	put(bench, name, &byte, 1, at);
+}
+
+static bool is_there(struct bench *bench, const char *name)
+{
+	struct env_stat st;
+	return env_stat(bench->replica->root, name, &st) == 0;
+}
+
+enum { GUEST_BYTES = 1 << 20, GUEST_AT = 1 << 21, LOST_FLIPPED = 0, LOST_GONE = 1 };
+
+// Failed over, and the guest has written; then nothing of the record can be read any more.
+static void lost_record(struct bench *bench, unsigned how)
+{
+	struct failover_info failover;
+	AUTO_FREE unsigned char *guest = malloc(GUEST_BYTES);
+	assert_non_null(guest);
+	memset(guest, 0x77, GUEST_BYTES);
+	bench_open(bench, "/", 2);
+	assert_int_equal(fail_over(bench, 0, &failover, NULL), 0);
+	put(bench, "vm1/failover/vda.qcow2", guest, GUEST_BYTES, GUEST_AT);
+	for (unsigned i = 0; i < 2; i++)
+		if (how == LOST_GONE)
+			assert_int_equal(env_unlink(bench->replica->root, records[i]), 0);
+		else
+			flip(bench, records[i], 60);
+}
+
+static struct recovery recovery_of(struct bench *bench)
+{
+	struct recovery recovery;
+	recovery_init(&recovery, bench->env, bench->store, NULL);
+	return recovery;
+}
+
+static int roll_back(struct bench *bench, bool dry_run, bool discard, struct rollback_result *ret_result, struct err *err)
+{
+	struct recovery recovery = recovery_of(bench);
+	const struct rollback_ask ask = {.dry_run = dry_run, .discard = discard};
+	return failover_roll_back(&recovery, bench->replica, &ask, ret_result, err);
+}
+
+// As the control API has them: the status, and whether the answer says that it is final.
+static unsigned commit(struct bench *bench, bool *ret_final)
+{
+	struct recovery recovery = recovery_of(bench);
+	struct control_request request = {.arg = {"vm1"}, .body = json_object()};
+	json_t *answer = NULL;
+	unsigned status = post_failover_commit(&recovery, &request, &answer);
+	*ret_final = json_is_true(json_object_get(answer, "final"));
+	json_decref(request.body);
+	json_decref(answer);
+	return status;
+}
+
+// A bit that turns in the record, or in its copy, changes nothing of what is answered, and the keeper makes both whole.
+static void failover_answers_from_the_copy_of_its_record_and_restores_it(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct bench bench;
+		struct failover_info first, again;
+		struct copies_state copies;
+		bench_open(&bench, "/", 1);
+		assert_int_equal(fail_over(&bench, 0, &first, NULL), 0);
+		(void)replica_mend(bench.replica); // what is due since the start
+		flip(&bench, records[i], 60);
+		assert_int_equal(failover_load(bench.env, bench.store, "vm1", &again, NULL), 0);
+		assert_int_equal(again.duration_ms, first.duration_ms);
+		assert_int_equal(fail_over(&bench, 0, &again, NULL), 0);
+		assert_false(again.unread);
+		copies_look(bench.replica);
+		assert_int_equal(replica_mend(bench.replica), 0);
+		copies_state(bench.replica->root, RECORD, &copies);
+		assert_true(copies.file == 0 && copies.copy == 0 && copies.alike);
+		assert_int_equal(is_there(&bench, RECORD ".damaged"), i == 0);
+		bench_close(&bench);
+	}
+}
+
+// Never over disks that a guest may have written to; nor is it said that they are not there.
+static void failover_whose_record_is_lost_is_refused_and_leaves_the_disks(void **state)
+{
+	(void)state;
+	for (unsigned how = LOST_FLIPPED; how <= LOST_GONE; how++) {
+		struct bench bench;
+		struct failover_info failover;
+		struct err err = {.code = 0};
+		lost_record(&bench, how);
+		assert_int_equal(fail_over(&bench, 0, &failover, &err), -EBADMSG);
+		assert_non_null(strstr(err.text, "its disks are there"));
+		assert_null(strstr(err.text, "take it back"));
+		assert_true(is_there(&bench, "vm1/failover/vda.qcow2"));
+		bench_close(&bench);
+	}
+}
+
+static void disks_whose_record_is_lost_are_not_thrown_away_unless_that_is_said(void **state)
+{
+	(void)state;
+	for (unsigned how = LOST_FLIPPED; how <= LOST_GONE; how++) {
+		struct bench bench;
+		struct rollback_result result;
+		struct err err = {.code = 0};
+		lost_record(&bench, how);
+		for (unsigned dry_run = 0; dry_run < 2; dry_run++) {
+			assert_int_equal(roll_back(&bench, dry_run, false, &result, &err), -EUCLEAN);
+			assert_non_null(strstr(err.text, "--commit"));
+			assert_true(is_there(&bench, "vm1/failover/vda.qcow2"));
+		}
+		assert_int_equal(roll_back(&bench, true, true, &result, &err), 0);
+		assert_true(result.written_bytes >= GUEST_BYTES);
+		assert_true(is_there(&bench, "vm1/failover/vda.qcow2"));
+		assert_int_equal(roll_back(&bench, false, true, &result, &err), 0);
+		assert_true(result.written_bytes >= GUEST_BYTES);
+		assert_false(is_there(&bench, "vm1/failover"));
+		assert_int_equal(add_point(bench.env, bench.replica, NULL), 0);
+		bench_close(&bench);
+	}
+}
+
+static void failover_whose_record_is_lost_can_be_made_final(void **state)
+{
+	(void)state;
+	for (unsigned how = LOST_FLIPPED; how <= LOST_GONE; how++) {
+		struct bench bench;
+		struct rollback_result result;
+		bool final = false;
+		lost_record(&bench, how);
+		assert_int_equal(commit(&bench, &final), 200);
+		assert_true(final);
+		assert_int_equal(roll_back(&bench, false, true, &result, NULL), -EPERM);
+		assert_true(is_there(&bench, "vm1/failover/vda.qcow2"));
+		bench_close(&bench);
+	}
+}
+
+static void failover_whose_record_is_lost_is_critical_and_shows_its_disks(void **state)
+{
+	(void)state;
+	for (unsigned how = LOST_FLIPPED; how <= LOST_GONE; how++) {
+		struct bench bench;
+		lost_record(&bench, how);
+		struct recovery recovery = recovery_of(&bench);
+		json_t *replica = recovery_json_replica(&recovery, bench.replica);
+		const json_t *failover = json_object_get(replica, "failover");
+		assert_non_null(strstr(json_string_value(json_object_get(failover, "record_error")), RECORD));
+		assert_int_equal(json_array_size(json_object_get(failover, "disks")), DISKS);
+		assert_int_equal(json_integer_value(json_object_get(failover, "point")), 2);
+		assert_true(json_integer_value(json_object_get(failover, "written_bytes")) >= GUEST_BYTES);
+		assert_true(json_is_null(json_object_get(failover, "cut")));
+		assert_string_equal(json_string_value(json_object_get(replica, "health")), "critical");
+		json_decref(replica);
+		bench_close(&bench);
+	}
+}
+
+// The fence stands and no disk was made: that is another thing, and nothing of it is lost.
+static void failover_that_was_cut_short_is_no_lost_record(void **state)
 {
 	(void)state;
 	struct bench bench;
 	struct failover_info failover;
-	struct env_root *root;
-	struct env_file *file;
-	struct env_stat st;
-	struct err err = {.code = 0};
-	bench_open(&bench, "/", 1);
-	assert_int_equal(fail_over(&bench, 0, &failover, NULL), 0);
-	assert_int_equal(env_root_open(bench.env, "/", &root), 0);
-	assert_int_equal(env_open(root, "vm1/failover/failover.json", ENV_WRITE, &file), 0);
-	assert_int_equal(env_pwrite(file, "8", 1, 40), 0);
-	env_close(file);
-	assert_int_equal(fail_over(&bench, 0, &failover, &err), -EBADMSG);
-	assert_int_equal(env_unlink(root, "vm1/failover/failover.json"), 0);
-	assert_true(fail_over(&bench, 0, &failover, &err) < 0); // never over disks that a guest may have written to
-	assert_int_equal(env_stat(root, "vm1/failover/vda.qcow2", &st), 0);
-	env_root_close(root);
+	struct rollback_result result;
+	bool final = false;
+	bench_open(&bench, "/", 2);
+	assert_int_equal(replica_fence(bench.replica, 2, NULL), 0);
+	assert_int_equal(failover_load(bench.env, bench.store, "vm1", &failover, NULL), -ENOENT);
+	assert_int_equal(commit(&bench, &final), 404);
+	assert_int_equal(roll_back(&bench, false, false, &result, NULL), 0);
+	assert_int_equal(result.written_bytes, 0);
 	bench_close(&bench);
 }
 
@@ -273,7 +448,12 @@ int main(void)
 		cmocka_unit_test(failover_to_a_point_that_is_not_there_changes_nothing),
 		cmocka_unit_test(failover_without_any_point_says_why),
 		cmocka_unit_test(failover_counts_no_loss_when_the_cut_lies_in_the_future),
-		cmocka_unit_test(failover_with_a_damaged_record_is_refused_and_leaves_the_disks),
+		cmocka_unit_test(failover_answers_from_the_copy_of_its_record_and_restores_it),
+		cmocka_unit_test(failover_whose_record_is_lost_is_refused_and_leaves_the_disks),
+		cmocka_unit_test(disks_whose_record_is_lost_are_not_thrown_away_unless_that_is_said),
+		cmocka_unit_test(failover_whose_record_is_lost_can_be_made_final),
+		cmocka_unit_test(failover_whose_record_is_lost_is_critical_and_shows_its_disks),
+		cmocka_unit_test(failover_that_was_cut_short_is_no_lost_record),
 		cmocka_unit_test(failover_gives_each_disk_the_size_that_it_had_at_the_point),
 		cmocka_unit_test(failover_command_is_quoted_for_shell_and_qemu),
 	};

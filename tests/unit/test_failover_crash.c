@@ -101,7 +101,7 @@ static int check_overlay(struct env_root *root, unsigned disk, struct err *err)
 }
 
 // What is called failover/ is whole: its record and each of its disks.
-static int check_published(struct env *env, const struct store *store, const struct promise *promise, struct err *err)
+static int check_published(struct env *env, struct store *store, const struct promise *promise, struct err *err)
 {
 	struct env_root *root;
 	struct env_stat st;
