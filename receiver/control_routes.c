@@ -135,7 +135,10 @@ static int failover_locked(struct recovery *recovery, struct replica *replica, u
 			   struct failover_info *ret_failover, struct err *err)
 {
 	LOCK_SCOPE(replica_recovery_lock(replica));
-	int rc = failover_run(recovery->env, recovery->store, replica, point, damaged, ret_failover, err);
+	int rc = rollback_after_ms ? replica_unfence_ready(replica, err) : 0;
+	if (rc)
+		return err_wrap(err, "a failover that is made now could not be taken back, so ask without a time");
+	rc = failover_run(recovery->env, recovery->store, replica, point, damaged, ret_failover, err);
 	if (rc == 0 && rollback_after_ms)
 		rc = replica_fence_timer(replica, rollback_after_ms, err);
 	if (rc == 0)

@@ -124,19 +124,33 @@ static void disks_delete(struct replica *r, const char *trash)
 			    -rc);
 }
 
+// A replica that only cannot be read is written to by no other, and what a rollback writes does not rest on what could not be read. After a write that failed nobody knows
+// what is on disk.
+static int barred(const struct replica *r, struct err *err)
+{
+	return r->broken && !r->by_reading ? replica_ready(r, err) : 0;
+}
+
+int replica_unfence_ready(struct replica *r, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	return barred(r, err);
+}
+
 int replica_unfence_check(struct replica *r, uint64_t number, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
-	return r->broken ? replica_ready(r, err) : undo_check(r, number, err);
+	int rc = barred(r, err);
+	return rc ? rc : undo_check(r, number, err);
 }
 
 int replica_unfence(struct replica *r, uint64_t number, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
 	char trash[REPLICA_PATH_SIZE];
-	if (r->broken)
-		return replica_ready(r, err);
-	int rc = undo_check(r, number, err);
+	int rc = barred(r, err);
+	if (rc == 0)
+		rc = undo_check(r, number, err);
 	if (rc == 0)
 		rc = disks_move(r, trash, err);
 	if (rc)
@@ -198,7 +212,9 @@ static int timer_save(struct replica *r, uint64_t rollback_in_ms, struct err *er
 int replica_fence_timer(struct replica *r, uint64_t rollback_in_ms, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
-	int rc = undo_check(r, 0, err);
+	int rc = barred(r, err);
+	if (rc == 0)
+		rc = undo_check(r, 0, err);
 	return rc ? rc : timer_save(r, rollback_in_ms, err);
 }
 
@@ -206,8 +222,11 @@ int replica_fence_tick(struct replica *r, uint64_t passed_ms, bool in_use, int64
 {
 	LOCK_SCOPE(&r->lock);
 	*ret_due = false;
-	if (r->broken || !r->prot.fenced || r->prot.rollback_in_ms == 0)
+	if (!r->prot.fenced || r->prot.rollback_in_ms == 0)
 		return 0;
+	int rc = barred(r, err);
+	if (rc)
+		return rc;
 	r->rollback_passed_ms += passed_ms;
 	if (written_ns && written_ns != r->rollback_written_ns) { // by a program that is gone already
 		r->rollback_written_ns = written_ns;

@@ -35,8 +35,13 @@ const char *mend_lack(const struct replica *r)
 
 int replica_break_passing(struct replica *r, const struct err *why, struct err *err)
 {
-	if (r->broken || !mend_passes(why->code))
-		return replica_break(r, why, err);
+	if (r->broken)
+		return replica_ready(r, err);
+	if (!mend_passes(why->code)) {
+		int rc = replica_break(r, why, err);
+		r->by_reading = true;
+		return rc;
+	}
 	uint64_t wait_s = MEND_MIN_S;
 	for (unsigned i = 0; i < r->mend_failures && wait_s < MEND_MAX_S && !is_full(why->code); i++)
 		wait_s *= 2;
@@ -44,7 +49,7 @@ int replica_break_passing(struct replica *r, const struct err *why, struct err *
 	r->mend_failures += !is_full(why->code); // space is asked after at each round, as retention does
 	r->unread_failures = why->code == -EIO ? r->unread_failures + 1 : 0;
 	r->mend_ns = env_mono_ns(r->root->env) + wait_s * NS_PER_S;
-	r->broken = r->passing = true;
+	r->broken = r->passing = r->by_reading = true;
 	if (r->unread_failures >= STALL_TRIES)
 		atomic_store(&r->digests_given_up, true);
 	r->why = *why;
@@ -150,7 +155,7 @@ int replica_mend(struct replica *r)
 	LOCK_SCOPE(&r->lock);
 	if (!r->broken || !r->passing || r->gone || r->session_open || env_mono_ns(r->root->env) < r->mend_ns || held_take(r))
 		return 0;
-	r->broken = r->passing = false;
+	r->broken = r->passing = r->by_reading = false;
 	r->why = (struct err){.code = 0};
 	replica_recover_locked(r);
 	held_give(r);

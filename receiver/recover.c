@@ -423,6 +423,7 @@ void replica_recover_locked(struct replica *r)
 	if (rc) {
 		adopt_load(r);
 		(void)replica_break_passing(r, &why, &told);
+		r->by_reading = false; // nobody knows what it is fenced with
 		return;
 	}
 	rc = leftovers_remove(r, &why);

@@ -342,8 +342,13 @@ json_t *recovery_json_failover(const struct recovery *recovery, const struct fai
 	if (replica) // else it was removed since
 		replica_info(replica, info);
 	json_t *left = info->rollback_in_ms ? json_new_u64(info->rollback_in_ms) : json_null();
+	const char *late = NULL;
+	if (info->rollback_in_ms && info->rollback_barred)
+		late = "the replica is broken, which only a start of the receiver finds the truth about";
+	else if (info->rollback_in_ms && failover->unread)
+		late = "its record does not read";
 	bool known = !failover->unread;
-	return json_pack("{s:n, s:s, s:I, s:o, s:o, s:o, s:o, s:s, s:b, s:o, s:I}", "record_error", "name", failover->name, "point",
+	return json_pack("{s:s?, s:n, s:s, s:I, s:o, s:o, s:o, s:o, s:s, s:b, s:o, s:I}", "rollback_late", late, "record_error", "name", failover->name, "point",
 			 (json_int_t)failover->point, "cut", known ? json_when(failover->cut_wall_ns) : json_null(), "lost_ms",
 			 known ? json_new_u64(failover->lost_ms) : json_null(), "duration_ms", known ? json_new_u64(failover->duration_ms) : json_null(), "disks",
 			 failover_disks(recovery, failover), "command", command, "final", info->fence_final, "rollback_in_ms", left,

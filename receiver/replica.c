@@ -83,8 +83,9 @@ int replica_open_file(const struct replica *r, enum env_open how, struct env_fil
 
 int replica_break(struct replica *r, const struct err *why, struct err *err)
 {
-	if (!r->broken) {
+	if (!r->broken || r->by_reading) { // the worse of the two stands
 		r->broken = true;
+		r->passing = r->by_reading = false;
 		r->why = *why;
 		log_error("replica is broken, its points stay readable protection=%s reason=\"%s\"", r->name, why->text);
 		event_emit(EVENT_CRITICAL, "state", r->name, NULL, "the replica %s is broken, its points stay readable: %s", r->name, why->text);
@@ -230,6 +231,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.fence_final = protection_fence_final(&r->prot),
 		.rollback_in_ms = replica_rollback_in_ms(r),
 		.broken = r->broken,
+		.rollback_barred = r->broken && !r->by_reading,
 		.mend_in_ms = mend_in_ms(r),
 		.rpo_ms = r->prot.rpo_ms,
 		.points_keep = r->prot.points_keep,

@@ -101,6 +101,7 @@ struct replica {
 	int64_t rollback_written_ns; // to the failover's disks, last, as far as its timer saw
 	bool gone; // removed from the store: its name, and so its files, may be another replica's by now
 	bool broken;
+	bool by_reading; // then: nothing of it failed to be written, so that what it is fenced with may be written still
 	struct err why; // it is broken
 	bool passing;	// a read failed, and nothing else: mend.c tries again
 	uint64_t mend_ns; // monotonic: not before
@@ -204,7 +205,7 @@ static inline void auto_reader(struct qcow2_reader **reader)
 // Makes the replica broken, for the reason in `why`, and logs it. Returns -EIO with the reason in `err`.
 int replica_break(struct replica *replica, const struct err *why, struct err *err);
 // Likewise, but where nothing was written that counts, so that what is on disk may be looked at again: only what could not be read, or made good, for now. Any other
-// code is replica_break().
+// code is replica_break(). Of either the replica is broken by reading: its fence can be taken back.
 int replica_break_passing(struct replica *replica, const struct err *why, struct err *err);
 const char *mend_lack(const struct replica *replica); // what a broken one that may be whole again cannot be
 bool mend_passes(int code); // mend.c: the error says that it may be otherwise in a while

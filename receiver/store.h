@@ -93,6 +93,7 @@ struct replica_info {
 	uint64_t fenced_point;
 	bool fence_final;	 // fenced for good: it cannot be taken back
 	uint64_t rollback_in_ms; // until the fence is taken back by itself; 0: it is not
+	bool rollback_barred;	 // it is broken by more than reading: no fence is taken back before the receiver starts again
 	bool broken;
 	char broken_reason[ERR_TEXT_MAX];
 	uint64_t mend_in_ms; // until it is looked at again by itself; 0: it is not
@@ -280,15 +281,16 @@ int replica_fence(struct replica *replica, uint64_t number, struct err *err);
 int replica_fence_sound(struct replica *replica, uint64_t number, struct err *err);
 // Takes a fence back, with the failover's disks: they are gone, durably, before the source of the generation before may write
 // again. `number`: the fenced point, or 0 for whichever it is. -ENOENT not fenced, -EALREADY to another point, -EPERM final,
-// -EIO broken. The caller has seen to it that no program has the disks open.
+// -EIO broken, but by reading alone: it stays so, and what is written is protection.json and failover/. The caller has seen to it that no program has the disks open.
 int replica_unfence(struct replica *replica, uint64_t number, struct err *err);
 int replica_unfence_check(struct replica *replica, uint64_t number, struct err *err); // whether it would, by what is known here
 // Makes a fence final, durably. Done twice it changes nothing. Errors as replica_unfence(), but -EPERM.
 int replica_fence_commit(struct replica *replica, uint64_t number, struct err *err);
-// The fence is to be taken back in so much time: durable. -ENOENT not fenced, -EPERM final.
+int replica_unfence_ready(struct replica *replica, struct err *err); // whether it could take back one that is made now: -EIO
+// The fence is to be taken back in so much time: durable. -ENOENT not fenced, -EPERM final, -EIO as replica_unfence().
 int replica_fence_timer(struct replica *replica, uint64_t rollback_in_ms, struct err *err);
 // `passed_ms` have gone by on that clock, and a program has the disks open or not. *ret_due: the time is over, and none has.
-// `written_ns` (failover_written_last()): another one than the call before had, or than 0 in the first, is use, too.
+// `written_ns` (failover_written_last()): another one than the call before had, or than 0 in the first, is use, too. -EIO as replica_unfence().
 int replica_fence_tick(struct replica *replica, uint64_t passed_ms, bool in_use, int64_t written_ns, bool *ret_due, struct err *err);
 
 #endif

@@ -243,8 +243,8 @@ static void print_failover(const json_t *replica)
 		     show_flag_of(failover, "final") ? "committed: it is final" :
 		     record[0]			     ? "keep it (kagami failover NAME --commit), or take it back with --rollback --discard-failover" :
 						       "it can be taken back (kagami failover NAME --rollback)");
-	if (show_has(failover, "rollback_in_ms") && record[0])
-		(void)printf(FIELD "it is not taken back by itself while its record does not read\n", "");
+	if (show_has(failover, "rollback_late"))
+		(void)printf(FIELD "! it is not taken back by itself, as it was to be: %s\n", "", show_text_of(failover, "rollback_late"));
 	else if (show_has(failover, "rollback_in_ms"))
 		(void)printf(FIELD "it is taken back by itself in %s, once no VM has its disks open\n", "",
 			     show_duration_of(failover, "rollback_in_ms").text);

@@ -89,9 +89,14 @@ is "state after a write, after its time" "$(replica vm1 .state)" failed-over
 kagami failover vm1 --rollback --yes >/dev/null
 kagami failover "vm1@$old" --rollback-after 3s >/dev/null
 kill_receiver
+truncate -s -512 "$STORE/vm1/base/vda.raw" # it is kept of a replica that cannot be read, too
 start_receiver
 taken_back() { [ "$(replica vm1 .failover)" = null ]; }
 wait_for 20 taken_back
+is "state of one that cannot be read" "$(replica vm1 .state)" broken
+kill_receiver
+truncate -s +512 "$STORE/vm1/base/vda.raw"
+start_receiver
 kagami resume vm1 >/dev/null
 wait_for 30 connected vm1
 cycle vm1 >/dev/null
@@ -132,7 +137,7 @@ flip "$STORE/vm1/failover/failover.json.copy" 60
 kagami status vm1 >"$W/lost.out"
 grep -q 'its record does not read, its disks are there: vm1/failover/failover.json does not check' "$W/lost.out" || fail "status says: $(cat "$W/lost.out")"
 grep -qF "$(disk_of)" "$W/lost.out" || fail "status does not name the disk: $(cat "$W/lost.out")"
-grep -q 'not taken back by itself while' "$W/lost.out" || fail "status says: $(cat "$W/lost.out")"
+grep -q 'not taken back by itself, as it was to be: its record does not read' "$W/lost.out" || fail "status says: $(cat "$W/lost.out")"
 kagami status --check vm1 >"$W/lost.out" && fail "the check is content: $(cat "$W/lost.out")"
 grep -q 'CRITICAL.*record of that does not read' "$W/lost.out" || fail "the check says: $(cat "$W/lost.out")"
 refuses 'up to [0-9]* bytes .*--discard-failover' kagami failover vm1 --rollback --yes

@@ -237,6 +237,66 @@ static void rollback_does_not_come_due_when_a_disk_was_written_between_two_looks
 	assert_true(due);
 }
 
+static void base_size(struct bench *b, uint64_t size)
+{
+	struct env_file *file = NULL;
+	assert_int_equal(env_open(b->r->root, "vm1/base/vda.raw", ENV_WRITE, &file), 0);
+	assert_int_equal(env_truncate(file, size), 0);
+	assert_int_equal(env_sync(file), 0);
+	env_close(file);
+}
+
+// What is damaged is not what a rollback writes.
+static void rollback_is_kept_of_a_replica_that_only_cannot_be_read(void **state)
+{
+	struct bench *b = *state;
+	fail_over(b, 1);
+	assert_int_equal(replica_fence_timer(b->r, 1000, &b->err), 0);
+	base_size(b, 512);
+	reopen(b);
+	assert_true(info_of(b)->broken && !b->info.rollback_barred);
+	assert_int_equal(replica_fence_timer(b->r, 2000, &b->err), 0);
+	assert_false(tick(b, 1999, false));
+	assert_true(tick(b, 1, false));
+	assert_int_equal(replica_unfence_check(b->r, 1, &b->err), 0);
+	assert_int_equal(replica_unfence(b->r, 1, &b->err), 0);
+	assert_true(info_of(b)->broken && !b->info.fenced && !published(b->env));
+	assert_int_equal(add_point(b->env, b->r, &b->err), -EIO);
+	base_size(b, disk_size[0]);
+	reopen(b);
+	assert_int_equal(add_point(b->env, b->r, &b->err), 0);
+	assert_int_equal(info_of(b)->last_point, 3);
+}
+
+static void is_barred(struct bench *b)
+{
+	bool due = true;
+	assert_true(info_of(b)->rollback_barred);
+	assert_int_equal(replica_unfence_ready(b->r, &b->err), -EIO);
+	assert_int_equal(replica_unfence(b->r, 1, &b->err), -EIO);
+	assert_int_equal(replica_fence_timer(b->r, 1000, &b->err), -EIO);
+	assert_int_equal(replica_fence_tick(b->r, HOUR_MS, false, 0, &due, &b->err), -EIO);
+	assert_false(due);
+	assert_true(info_of(b)->fenced && published(b->env));
+}
+
+// Nobody knows what is on disk then: it is said, and not promised.
+static void rollback_is_barred_after_a_write_that_failed(void **state)
+{
+	const struct err why = {.code = -EIO, .text = "a sync failed"};
+	struct bench *b = *state;
+	fail_over(b, 1);
+	assert_int_equal(replica_fence_timer(b->r, 1000, &b->err), 0);
+	(void)replica_break(b->r, &why, &b->err);
+	is_barred(b);
+	base_size(b, 512);
+	reopen(b);
+	assert_false(info_of(b)->rollback_barred);
+	(void)replica_break(b->r, &why, &b->err); // of one that could only not be read before
+	is_barred(b);
+	assert_string_equal(b->info.broken_reason, why.text);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -250,6 +310,8 @@ int main(void)
 		TEST(rollback_comes_due_by_time_that_passed_whatever_the_clock_says),
 		TEST(rollback_does_not_come_due_while_a_disk_is_open_nor_soon_after),
 		TEST(rollback_does_not_come_due_when_a_disk_was_written_between_two_looks),
+		TEST(rollback_is_kept_of_a_replica_that_only_cannot_be_read),
+		TEST(rollback_is_barred_after_a_write_that_failed),
 	};
 	log_init("test_rollback", LOG_LEVEL_ERROR);
 	return cmocka_run_group_tests_name("rollback", tests, NULL, NULL);
