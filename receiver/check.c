@@ -6,8 +6,9 @@
 //	base table			every sector that holds something
 //	each point, each disk		every table of the overlay (qcow2_check); the list, sector by sector and against its root; and
 //					that overlay and list are about the same blocks: a fold changes digests where it changes data
+//	check_records.c			scrub.json, and the records and disks of a failover and of tests
 //	names				what the store does not know
-#include "receiver/check.h"
+#include "receiver/check_part.h"
 
 #include "format/qcow2_check.h"
 #include "receiver/copies.h"
@@ -19,17 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 
-struct check {
-	struct replica *replica; // of our own, beside the one that a running receiver has
-	const struct check_watch *watch;
-	struct check_result result;
-	struct err first; // what recovery's code found
-	uint64_t files_of;
-	bool stopped;
-	const char *file; // whose tables are looked at
-};
-
-static void found(struct check *c, enum check_kind kind, const char *text)
+void check_found(struct check *c, enum check_kind kind, const char *text)
 {
 	*(kind == CHECK_DAMAGE ? &c->result.damage : kind == CHECK_UNREADABLE ? &c->result.unreadable : &c->result.notes) += 1;
 	c->watch->found(c->watch->context, kind, text);
@@ -52,10 +43,10 @@ static enum check_kind kind_of(const struct err *why)
 	}
 }
 
-static void damage(struct check *c, const struct err *why)
+void check_damage(struct check *c, const struct err *why)
 {
 	if (strcmp(why->text, c->first.text) != 0) // recovery's code has said it
-		found(c, kind_of(why), why->text);
+		check_found(c, kind_of(why), why->text);
 }
 
 static bool looked(struct check *c)
@@ -83,7 +74,7 @@ static void table_check(struct check *c, unsigned disk)
 	if (rc == 0 && digest_table_load(file, &of, entry_ignore, NULL, &why))
 		rc = err_wrap(&why, "%s/base/%s.digests", r->name, r->prot.disk[disk].name);
 	if (rc)
-		damage(c, &why);
+		check_damage(c, &why);
 }
 
 static int entry_compare(void *context, uint64_t index, const struct digest *digest, struct err *err)
@@ -121,7 +112,7 @@ static void on_finding(void *context, const char *text)
 	struct check *c = context;
 	struct err why = {0};
 	(void)err_set(&why, -EBADMSG, "%s: %s", c->file, text);
-	damage(c, &why);
+	check_damage(c, &why);
 }
 
 static void overlay_check(struct check *c, const struct point_file *point, unsigned disk)
@@ -139,11 +130,11 @@ static void overlay_check(struct check *c, const struct point_file *point, unsig
 	else if ((rc = qcow2_check(file, on_finding, c, &findings, &why)))
 		(void)err_wrap(&why, "%s", path);
 	if (rc)
-		damage(c, &why);
+		check_damage(c, &why);
 	c->file = NULL;
 	why = (struct err){0};
 	if (list_check(c, point, disk, rc || findings ? NULL : file, &why))
-		damage(c, &why);
+		check_damage(c, &why);
 }
 
 // --- names ---
@@ -179,14 +170,14 @@ static void strays_note(struct check *c, const char *dir, const char *const name
 		if (listed(found_names[i], names) || of_a_disk(r, found_names[i], endings))
 			continue;
 		(void)snprintf(text, sizeof(text), "%s/%s: not part of the store: nothing reads it", dir, found_names[i]);
-		found(c, CHECK_NOTE, text);
+		check_found(c, CHECK_NOTE, text);
 	}
 	env_list_free(found_names, count);
 }
 
 // --- what is kept twice ---
 
-static void copies_check(struct check *c, const char *path)
+void check_copies(struct check *c, const char *path)
 {
 	struct copies_state state;
 	struct err why = {0};
@@ -198,7 +189,7 @@ static void copies_check(struct check *c, const char *path)
 	else if (state.file == 0 && state.copy == 0 && !state.alike)
 		(void)err_set(&why, -EBADMSG, "%s" COPY_SUFFIX ": says something else than the file", path);
 	if (why.code)
-		damage(c, &why);
+		check_damage(c, &why);
 }
 
 // Where neither says anything that is no reason to call the replica broken, and no less damage.
@@ -208,12 +199,12 @@ static void pins_check(struct check *c)
 	struct copies_state state;
 	struct err why = {0};
 	replica_file(c->replica, path, "pins.json");
-	copies_check(c, path);
+	check_copies(c, path);
 	copies_state(c->replica->root, path, &state);
 	if (state.file == 0 || state.copy == 0 || c->replica->pins_lost == 0)
 		return;
 	(void)err_sys(&why, state.file, "%s: nor does its copy say which points are pinned, so a receiver keeps all that are there; the file", path);
-	damage(c, &why);
+	check_damage(c, &why);
 }
 
 // --- the whole ---
@@ -227,9 +218,9 @@ static void point_check(struct check *c, uint64_t number)
 	struct err why = {0};
 	int rc = point ? replica_read_point(r, number, point, &why) : err_set(&why, -ENOMEM, "out of memory");
 	if (rc)
-		damage(c, &why);
+		check_damage(c, &why);
 	replica_file(r, dir, "points/%llu/point.json", (unsigned long long)number);
-	copies_check(c, dir);
+	check_copies(c, dir);
 	for (unsigned i = 0; i < r->prot.disk_count && !c->stopped; i++) {
 		if (rc == 0 && point)
 			overlay_check(c, point, i);
@@ -280,13 +271,15 @@ static void protection_check(struct check *c)
 	if (rc == 0)
 		rc = replica_examine(r, &c->first);
 	if (rc)
-		found(c, kind_of(&c->first), c->first.text);
+		check_found(c, kind_of(&c->first), c->first.text);
 	if (!known)
 		return;
 	replica_file(r, base, "protection.json");
-	copies_check(c, base);
+	check_copies(c, base);
 	pins_check(c);
 	points_check(c);
+	if (!c->stopped)
+		check_records(c);
 	strays_note(c, r->name, names, none);
 	replica_file(r, base, "base");
 	strays_note(c, base, none, base_endings);

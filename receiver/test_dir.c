@@ -92,7 +92,7 @@ int test_dir_load(struct env_root *root, const char *protection, const char *nam
 	path_in(path, protection, "", name, "/test.json");
 	int rc = env_read_file(root, path, JSON_FILE_MAX, &text, &len);
 	if (rc)
-		return err_sys(err, rc, "read %s", path);
+		return err_sys(err, rc, "%s", path);
 	if (record_decode(text, len, test, err))
 		return err_wrap(err, "%s", path);
 	if (strcmp(test->protection, protection) != 0 || strcmp(test->name, name) != 0)

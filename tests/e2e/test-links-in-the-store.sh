@@ -19,7 +19,8 @@ kagami failover vm1 >/dev/null
 mv "$STORE/vm1/failover" "$W/outside/failover"
 ln -s "$W/outside/failover" "$STORE/vm1/failover"
 refuses 'symbolic|links' kagami failover vm1 --rollback --yes
-is "files outside" "$(ls "$W/outside/failover" | tr '\n' ' ')" "failover.json vda.qcow2 "
+refuses 'symbolic|links' kagami failover vm1 --rollback --discard-failover --yes
+is "files outside" "$(ls "$W/outside/failover" | tr '\n' ' ')" "failover.json failover.json.copy vda.qcow2 "
 is "state" "$(replica vm1 .state)" failed-over
 daemons_alive
 

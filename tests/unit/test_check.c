@@ -5,6 +5,10 @@
 #include "base/auto.h"
 #include "base/bytes.h"
 #include "base/log.h"
+#include "receiver/failover.h"
+#include "receiver/replica.h"
+#include "receiver/scrub.h"
+#include "receiver/test_dir.h"
 #include "tests/lib/bad_disk.h"
 #include "tests/lib/store_twin.h"
 
@@ -363,6 +367,81 @@ static void name_that_does_not_belong_is_a_note(void **state)
 		assert_non_null(strstr(told.text, names[i]));
 }
 
+// --- what is no point ---
+
+// Failed over, and under test; a scrub has been there.
+static void recovered(struct store_twin *t)
+{
+	static const uint64_t size[DISKS_MAX] = {1 << 20, 1 << 20};
+	struct env *env = t->temp.root->env;
+	struct test_info test = {.protection = "vm1", .name = "try", .point = 2, .cut_wall_ns = 1, .started_wall_ns = 1, .disk_count = 2, .disk = {"vda", "vdb"}};
+	struct failover_info failover;
+	struct err err = {0};
+	bool there = false;
+	if (test_dir_make(t->temp.root, &test, size, &there, &err) || scrub_record(t->replica, &err) || failover_run(env, t->store, t->replica, 3, false, &failover, &err))
+		fail_msg("%s", err.text);
+}
+
+static void records_that_are_whole_are_sound(void **state)
+{
+	struct store_twin *t = *state;
+	recovered(t);
+	assert_int_equal(check(t, NULL), 0);
+	assert_string_equal(told.text, "");
+	in_store(t, "rm failover/failover.json.copy"); // as a store of an earlier version has it
+	in_store(t, "rm scrub.json");
+	in_store(t, "mkdir tests/.x.new tests/mount-1");
+	assert_int_equal(check(t, NULL), 0);
+	assert_string_equal(told.text, "");
+}
+
+static void record_that_does_not_check_is_named(void **state)
+{
+	struct store_twin *t = *state;
+	static const char *const records[] = {"scrub.json", "failover/failover.json", "failover/failover.json.copy", "tests/try/test.json"};
+	char name[96], command[96];
+	recovered(t);
+	for (size_t i = 0; i < sizeof(records) / sizeof(records[0]); i++) {
+		(void)snprintf(name, sizeof(name), "! vm1/%s", records[i]);
+		byte_flip(t, records[i], 30);
+		expect(t, name, "");
+		assert_int_equal(result.damage, 1);
+		byte_flip(t, records[i], 30);
+	}
+	(void)snprintf(command, sizeof(command), "rm %s", records[3]);
+	in_store(t, command);
+	expect(t, "! vm1/tests/try/test.json", "No such file");
+	byte_flip(t, records[1], 30);
+	byte_flip(t, records[2], 30);
+	expect(t, "! vm1/failover/failover.json", "");
+	assert_int_equal(result.damage, 2);
+}
+
+static void disk_of_a_failover_or_a_test_whose_header_is_damaged_is_named(void **state)
+{
+	struct store_twin *t = *state;
+	static const char *const disks[] = {"failover/vda.qcow2", "failover/vdb.qcow2", "tests/try/vda.qcow2", "tests/try/vdb.qcow2"};
+	static const unsigned char one[4] = {0, 0, 0, 1}, none[4] = {0};
+	recovered(t);
+	for (size_t i = 0; i < sizeof(disks) / sizeof(disks[0]); i++) {
+		const uint64_t places[] = {0, 41, 49, 16, u64_at(t, disks[i], 8) + 8}; // magic, L1, refcounts, length of the backing name, that name
+		char name[96];
+		(void)snprintf(name, sizeof(name), "! vm1/%s", disks[i]);
+		for (size_t k = 0; k < sizeof(places) / sizeof(places[0]); k++) {
+			byte_flip(t, disks[i], places[k]);
+			expect(t, name, "");
+			assert_int_equal(result.damage, 1);
+			byte_flip(t, disks[i], places[k]);
+		}
+		put(t, disks[i], 60, one, sizeof(one)); // a snapshot: its owner's
+		assert_int_equal(check(t, NULL), 0);
+		assert_true(result.damage == 0 && result.notes == 1);
+		put(t, disks[i], 60, none, sizeof(none));
+	}
+	in_store(t, "rm failover/vda.qcow2");
+	expect(t, "! vm1/failover/vda.qcow2", "No such file");
+}
+
 // --- the whole store ---
 
 static void quiet(void *context, const char *protection, uint64_t files, uint64_t of)
@@ -467,6 +546,9 @@ int main(void)
 		TEST(overlay_on_another_point_is_named),
 		TEST(overlay_that_holds_other_blocks_than_its_list_is_named),
 		TEST(name_that_does_not_belong_is_a_note),
+		TEST(records_that_are_whole_are_sound),
+		TEST(record_that_does_not_check_is_named),
+		TEST(disk_of_a_failover_or_a_test_whose_header_is_damaged_is_named),
 		TEST(check_of_a_store_in_use_goes_through_its_receiver),
 		TEST(what_makes_a_replica_broken_is_told_by_its_receiver_too),
 		TEST(newest_point_that_is_gone_is_told_by_its_receiver),
