@@ -68,6 +68,7 @@ int failover_roll_back(struct recovery *recovery, struct replica *replica, const
 	memcpy(result.name, info->name, sizeof(result.name));
 	result.point = info->fenced_point;
 	result.last_point = info->last_point;
+	result.broken = info->broken;
 	*ret_result = result;
 	if (ask->dry_run)
 		return 0;
@@ -75,7 +76,8 @@ int failover_roll_back(struct recovery *recovery, struct replica *replica, const
 	log_info("Took a failover back. protection=%s point=%llu written_bytes=%llu", result.name, (unsigned long long)result.point,
 		 (unsigned long long)result.written_bytes);
 	event_emit(EVENT_WARNING, "failover", result.name, json_pack("{s:I}", "point", (json_int_t)result.point),
-		   "the failover of %s to point %llu was taken back: its source may go on", result.name, (unsigned long long)result.point);
+		   "the failover of %s to point %llu was taken back: its source may go on%s", result.name, (unsigned long long)result.point,
+		   result.broken ? " when the replica is not broken any more" : "");
 	return 0;
 }
 
@@ -108,7 +110,7 @@ unsigned post_failover_rollback(void *context, const struct control_request *req
 	struct replica *replica = control_read(request->body, members, 3, &err) ? NULL : route_find(recovery, request, &err);
 	if (!replica || failover_roll_back(recovery, replica, &ask, &result, &err))
 		return route_fail(&err, ret_body);
-	return route_answer(HTTP_OK, json_pack("{s:s, s:I, s:I, s:I, s:b}", "name", result.name, "point", (json_int_t)result.point,
+	return route_answer(HTTP_OK, json_pack("{s:s, s:b, s:I, s:I, s:I, s:b}", "name", result.name, "broken", (int)result.broken, "point", (json_int_t)result.point,
 				"last_point", (json_int_t)result.last_point, "written_bytes",
 				(json_int_t)result.written_bytes, "dry_run", ask.dry_run),
 		      ret_body);

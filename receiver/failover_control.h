@@ -10,6 +10,7 @@ struct rollback_result {
 	uint64_t point;		// that it was failed over to
 	uint64_t last_point;	// from which the source goes on
 	uint64_t written_bytes; // to the failover's disks: gone
+	bool broken;		// the replica is: its source can go on when it is not any more
 };
 
 struct rollback_ask {

@@ -29,7 +29,10 @@ static void print_rollback(const json_t *answer, bool dry_run)
 		     show_integer_of(answer, "point").text, dry_run ? "would be" : "is");
 	(void)printf("%s that were written to its disks since %s thrown away; the points stay.\n",
 		     show_size_of(answer, "written_bytes").text, dry_run ? "would be" : "are");
-	(void)printf("The source %s go on from point %s: by itself within a minute, or at once with \"kagami resume "
+	if (show_flag_of(answer, "broken"))
+		(void)printf("The replica is broken (kagami status %s says why): the source can go on when it is not any more.\n", show_text_of(answer, "name"));
+	else
+		(void)printf("The source %s go on from point %s: by itself within a minute, or at once with \"kagami resume "
 		     "%s\" there.\n",
 		     dry_run ? "could" : "can", show_integer_of(answer, "last_point").text,
 		     show_text_of(answer, "name"));

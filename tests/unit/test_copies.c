@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "receiver/check.h"
 #include "receiver/copies.h"
+#include "receiver/failover.h"
 #include "receiver/replica.h"
 #include "receiver/scrub.h"
 #include "tests/lib/bad_disk.h"
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -457,6 +459,56 @@ static void check_names_the_one_that_is_damaged(void **state)
 			}
 }
 
+// By the time of the record it is told what was written since, so that no failover is taken back behind a program that came and went.
+static void record_of_a_failover_that_is_made_good_hides_no_write(void **state)
+{
+	struct store_twin *t = *state;
+	struct failover_info failover;
+	struct env_file *file = NULL;
+	struct err err = {0};
+	int64_t written_ns = 0, again_ns = 0;
+	(void)replica_mend(t->replica); // what is due since the start
+	if (failover_run(t->temp.root->env, t->store, t->replica, 0, false, &failover, &err))
+		fail_msg("%s", err.text);
+	usleep(20000); // a file system's time goes by ticks
+	assert_int_equal(env_open(t->temp.root, in_store("failover/vda.qcow2", ""), ENV_WRITE, &file), 0);
+	assert_int_equal(env_pwrite(file, "guest", 5, 1 << 20), 0);
+	env_close(file);
+	assert_int_equal(failover_written_last(t->store, &failover, &written_ns, &err), 0);
+	assert_true(written_ns > 0);
+	usleep(20000);
+	flip(t, "failover/failover.json", 60);
+	copies_look(t->replica);
+	assert_int_equal(replica_mend(t->replica), 0);
+	is_alike(t, "failover/failover.json");
+	assert_int_equal(failover_written_last(t->store, &failover, &again_ns, &err), 0);
+	assert_int_equal(again_ns, written_ns);
+}
+
+// The copy alone is written, of a store of an earlier version, too.
+static void record_of_a_failover_that_has_no_copy_keeps_its_time(void **state)
+{
+	struct store_twin *t = *state;
+	struct failover_info failover;
+	struct env_file *file = NULL;
+	struct err err = {0};
+	int64_t written_ns = 0;
+	(void)replica_mend(t->replica);
+	if (failover_run(t->temp.root->env, t->store, t->replica, 0, false, &failover, &err))
+		fail_msg("%s", err.text);
+	take_away(t, "failover/failover.json" COPY_SUFFIX, 0);
+	usleep(20000);
+	assert_int_equal(env_open(t->temp.root, in_store("failover/vda.qcow2", ""), ENV_WRITE, &file), 0);
+	assert_int_equal(env_pwrite(file, "guest", 5, 1 << 20), 0);
+	env_close(file);
+	usleep(20000);
+	copies_look(t->replica);
+	assert_int_equal(replica_mend(t->replica), 0);
+	is_alike(t, "failover/failover.json");
+	assert_int_equal(failover_written_last(t->store, &failover, &written_ns, &err), 0);
+	assert_true(written_ns > 0);
+}
+
 int main(void)
 {
 	log_init("test_copies", LOG_LEVEL_ERROR);
@@ -478,6 +530,8 @@ int main(void)
 		TEST(another_points_file_is_not_taken_for_damage),
 		TEST(both_damaged_is_told_with_what_to_do),
 		TEST(check_names_the_one_that_is_damaged),
+		TEST(record_of_a_failover_that_is_made_good_hides_no_write),
+		TEST(record_of_a_failover_that_has_no_copy_keeps_its_time),
 	};
 	return cmocka_run_group_tests_name("copies", tests, NULL, NULL);
 }
