@@ -275,7 +275,7 @@ static int pins_mend(struct replica *r, bool *ret_wrote, struct err *err)
 	char path[REPLICA_PATH_SIZE];
 	enum copies_done done;
 	replica_file(r, path, "pins.json");
-	int rc = mend_and_tell(r, r->name, path, &done, err);
+	int rc = mend_and_tell(r, r->name, path, false, &done, err);
 	*ret_wrote = done != COPIES_NONE;
 	return rc || *ret_wrote ? rc : pins_from_memory(r, path, ret_wrote, err);
 }
