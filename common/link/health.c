@@ -236,9 +236,10 @@ static void judge_target(const json_t *replica, struct verdict *verdict)
 	size_t i;
 	if (strcmp(state, "broken") == 0)
 		say(verdict, HEALTH_CRITICAL, "broken: %.480s", reason);
-	const char *record = text_of(json_object_get(replica, "failover"), "record_error");
-	if (*record)
-		say(verdict, HEALTH_CRITICAL, "failed over, and the record of that does not read, its disks are there: %.480s", record);
+	const json_t *failover = json_object_get(replica, "failover");
+	const char *record = text_of(failover, "record_error");
+	if (*record) // of one that is final nobody throws the disks away
+		say(verdict, json_is_true(json_object_get(failover, "final")) ? HEALTH_WARNING : HEALTH_CRITICAL, "failed over, and the record of that does not read, its disks are there: %.480s", record);
 	json_array_foreach(json_object_get(replica, "verifications"), i, verify)
 		if (number_of(verify, "damaged_blocks"))
 			say(verdict, HEALTH_CRITICAL, "point %llu, which is in use, has damaged blocks%s%.480s", (unsigned long long)number_of(verify, "point"),

@@ -368,6 +368,11 @@ static void failover_whose_record_is_lost_is_critical_and_shows_its_disks(void *
 		assert_true(json_is_null(json_object_get(failover, "cut")));
 		assert_string_equal(json_string_value(json_object_get(replica, "health")), "critical");
 		json_decref(replica);
+		bool final = false;
+		assert_int_equal(commit(&bench, &final), 200);
+		replica = recovery_json_replica(&recovery, bench.replica);
+		assert_string_equal(json_string_value(json_object_get(replica, "health")), "warning"); // nobody throws them away any more
+		json_decref(replica);
 		bench_close(&bench);
 	}
 }
