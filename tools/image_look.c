@@ -23,6 +23,8 @@ struct answer {
 static int absolute(const char *path, char ret_path[PATH_MAX])
 {
 	char here[PATH_MAX] = "";
+	while (path[0] == '.' && path[1] == '/')
+		path += 1 + strspn(path + 1, "/");
 	if (path[0] != '/' && !getcwd(here, sizeof(here)))
 		return -errno;
 	int len = snprintf(ret_path, PATH_MAX, path[0] == '/' ? "%s%s" : "%s/%s", here, path);

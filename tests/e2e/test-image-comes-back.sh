@@ -91,7 +91,7 @@ grep -q 'protection=vm1: .*tried' "$W/kagami-replicator.log" && fail "it was tri
 mkdir "$W/here"
 mv "$W/a.raw" "$W/here"
 ln -s here "$W/link"
-(cd "$W" && kagami protect vm3 vda=link/a.raw --to dr --rpo 1h >/dev/null)
+(cd "$W" && kagami protect vm3 vda=.//link/a.raw --to dr --rpo 1h >/dev/null)
 is "path of the image" "$(protection vm3 '.disks[0].path')" "$W/link/a.raw"
 wait_for 60 has_point vm3
 stop_replicator
