@@ -180,6 +180,8 @@ const char *daemon_absolute(const char *path)
 const char *daemon_resolved(const char *path)
 {
 	const char *whole = daemon_absolute(path), *real = realpath(whole, NULL);
+	if (real && whole != path)
+		free((void *)(uintptr_t)whole);
 	return real ? real : whole;
 }
 

@@ -105,7 +105,10 @@ static void a_file_is_found_through_a_link(void **state)
 	mount_table_resolve(link, resolved);
 	assert_string_equal(resolved, expected);
 	*strrchr(link, '/') = 0;
-	assert_string_equal(daemon_resolved(link), (*strrchr(expected, '/') = 0, expected));
+	*strrchr(expected, '/') = 0;
+	const char *found = daemon_resolved(link); // for the life of a daemon
+	assert_string_equal(found, expected);
+	free((void *)(uintptr_t)found);
 	assert_int_equal(unlink(link), 0);
 	assert_string_equal(daemon_resolved(link), link); // who opens it says so
 	(void)strcat(link, "/disk");
