@@ -179,10 +179,13 @@ const char *daemon_absolute(const char *path)
 
 const char *daemon_resolved(const char *path)
 {
-	const char *whole = daemon_absolute(path), *real = realpath(whole, NULL);
-	if (real && whole != path)
+	static char real[PATH_MAX];
+	const char *whole = daemon_absolute(path);
+	if (!realpath(whole, real))
+		return whole;
+	if (whole != path)
 		free((void *)(uintptr_t)whole);
-	return real ? real : whole;
+	return real;
 }
 
 void daemon_wait(void)

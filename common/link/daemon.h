@@ -29,6 +29,7 @@ void daemon_start(const char *program, const char *summary, const struct daemon_
 // `path` below the directory that the daemon was started in, when it is not absolute already. Lives as long as the process.
 const char *daemon_absolute(const char *path);
 // The same without a symbolic link on the way, as the kernel names what lies below it. A path that leads nowhere stays as it is, for whoever opens it to say.
+// Of one path: the answer to the next takes its place.
 const char *daemon_resolved(const char *path);
 
 // Waits for SIGTERM or SIGINT. A second one while the daemon stops ends it at once, by the signal.
