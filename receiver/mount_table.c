@@ -66,42 +66,65 @@ bool mount_table_line(char *line, char **ret_directory, char **ret_source)
 	return true;
 }
 
+struct mount_lines { // of this process' table, the oldest mount first
+	FILE *file;
+	char *line;
+	size_t cap;
+	uint64_t id;
+	char *at, *source; // of the newest line: within it
+};
+
+static int lines_open(struct mount_lines *lines)
+{
+	*lines = (struct mount_lines){.file = fopen("/proc/self/mountinfo", "re")};
+	return lines->file ? 0 : -errno;
+}
+
+static bool lines_next(struct mount_lines *lines)
+{
+	while (getline(&lines->line, &lines->cap, lines->file) > 0) {
+		lines->id = strtoull(lines->line, NULL, 10);
+		if (mount_table_line(lines->line, &lines->at, &lines->source))
+			return true;
+	}
+	return false;
+}
+
+static void lines_close(struct mount_lines *lines)
+{
+	free(lines->line);
+	(void)fclose(lines->file);
+}
+
 int mount_table_id(const char *directory, uint64_t which, uint64_t *ret_id)
 {
-	FILE *mounts = fopen("/proc/self/mountinfo", "re");
-	if (!mounts)
-		return -errno;
-	AUTO_FREE char *line = NULL;
-	size_t cap = 0;
-	int rc = -ENOENT;
-	while (getline(&line, &cap, mounts) > 0) {
-		char *at, *source;
-		uint64_t id = strtoull(line, NULL, 10);
-		if (!mount_table_line(line, &at, &source) || strcmp(at, directory) != 0 || (which && id != which))
+	struct mount_lines lines;
+	int rc = lines_open(&lines);
+	if (rc)
+		return rc;
+	rc = -ENOENT;
+	while (lines_next(&lines)) {
+		if (strcmp(lines.at, directory) != 0 || (which && lines.id != which))
 			continue;
-		*ret_id = id;
+		*ret_id = lines.id;
 		rc = 0;
 	}
-	(void)fclose(mounts);
+	lines_close(&lines);
 	return rc;
 }
 
 // Where the newest mount that shows `file` is. -ENOENT when there is none.
 static int find_newest(const char *file, char directory[MOUNT_TABLE_PATH_SIZE])
 {
-	FILE *mounts = fopen("/proc/self/mountinfo", "re");
-	if (!mounts)
-		return -errno;
-	AUTO_FREE char *line = NULL;
-	size_t cap = 0;
-	int rc = -ENOENT;
-	while (getline(&line, &cap, mounts) > 0) {
-		char *at, *source;
-		if (!mount_table_line(line, &at, &source) || strcmp(at, file) == 0 || !mount_table_shows(source, file))
-			continue;
-		rc = snprintf(directory, MOUNT_TABLE_PATH_SIZE, "%s", at) < MOUNT_TABLE_PATH_SIZE ? 0 : -ENAMETOOLONG;
-	}
-	(void)fclose(mounts);
+	struct mount_lines lines;
+	int rc = lines_open(&lines);
+	if (rc)
+		return rc;
+	rc = -ENOENT;
+	while (lines_next(&lines))
+		if (strcmp(lines.at, file) != 0 && mount_table_shows(lines.source, file))
+			rc = snprintf(directory, MOUNT_TABLE_PATH_SIZE, "%s", lines.at) < MOUNT_TABLE_PATH_SIZE ? 0 : -ENAMETOOLONG;
+	lines_close(&lines);
 	return rc;
 }
 

@@ -99,7 +99,7 @@ static int names_decode(const char *why, const char *sync, struct last_cycle *la
 		return err_set(err, -EINVAL, "cut_because: \"%.40s\" is none", why);
 	for (s = sync ? SYNC_INITIAL : SYNC_NONE; sync && s <= SYNC_LAST && strcmp(sync_reason_name(s), sync) != 0;)
 		s++;
-	if (s > SYNC_FALSE_HOLE)
+	if (s > SYNC_LAST)
 		return err_set(err, -EINVAL, "sync_reason: \"%.40s\" is none", sync);
 	last->why = w;
 	last->sync = s;
