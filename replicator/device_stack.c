@@ -48,7 +48,7 @@ static bool starts(const char *text, const char *with)
 
 static bool is_disk(const char *name)
 {
-	static const char *const kinds[] = {"sd", "nvme", "vd", "xvd", "hd", "mmcblk", "pmem", "ram", "zram"};
+	static const char *const kinds[] = {"sd", "nvme", "vd", "xvd", "hd", "mmcblk", "pmem"};
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
 		if (starts(name, kinds[i]))
 			return true;
@@ -98,7 +98,7 @@ static bool look_at_whole(const char *dir, const char *name, unsigned depth, uin
 	if (has(dir, "dm"))
 		return read_line(dir, "dm/uuid", text, sizeof(text)) && is_plain_map(text) && look_beneath(dir, depth, layers);
 	if (has(dir, "md"))
-		return look_beneath(dir, depth, layers);
+		return read_line(dir, "md/level", text, sizeof(text)) && strcmp(text, "raid1") == 0 && look_beneath(dir, depth, layers);
 	return is_disk(name);
 }
 

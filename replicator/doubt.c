@@ -17,9 +17,13 @@ static uint64_t bit(unsigned disk)
 
 void doubt_set_site(struct protection *p, const struct site *site)
 {
-	LOCK_SCOPE(&p->doubt.lock);
-	p->doubt.site = *site;
-	p->doubt.site_known = true;
+	struct doubt *d = &p->doubt;
+	LOCK_SCOPE(&d->lock);
+	if (!d->site_known || strcmp(d->site.address, site->address) != 0 || memcmp(&d->site.pin, &site->pin, sizeof(site->pin)) != 0)
+		d->backoff.not_before_ns = 0; // it may answer
+	d->site = *site;
+	d->site_known = true;
+	doubt_wake(p);
 }
 
 bool doubt_site(struct protection *p, struct site *ret_site)

@@ -293,8 +293,9 @@ int protection_without_seed(struct protection *p, struct err *err)
 	return rc;
 }
 
-void protection_site_changed(struct protection *p)
+void protection_site_changed(struct protection *p, const struct site *site)
 {
+	doubt_set_site(p, site);
 	LOCK_SCOPE(&p->lock);
 	p->hurry = true;
 	if (p->channel)

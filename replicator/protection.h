@@ -31,6 +31,7 @@ struct lease;
 struct limiter;
 struct roll;
 struct protection;
+struct site;
 
 struct protection_place { // what all protections of an agent share; outlives them
 	struct env *env;
@@ -102,6 +103,6 @@ int protection_resize(struct protection *protection, const char *disk, uint64_t 
 // the image has not answered for some seconds, and the disk grows when it does. Does not wait.
 int protection_resize_end(struct protection *protection, uint64_t ticket, struct err *err);
 // The site was paired anew: use its present address and key.
-void protection_site_changed(struct protection *protection);
+void protection_site_changed(struct protection *protection, const struct site *site);
 
 #endif

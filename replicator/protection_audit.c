@@ -151,7 +151,7 @@ static void record_lost(struct protection *p, const struct err *unread)
 {
 	log_warning("the record of unproven holes cannot be read: the disks are compared as a whole, and no hole is believed protection=%s: %s", p->config.name,
 		    unread->text);
-	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP)
+	if (!sync_reason_whole(p->sync)) // B5
 		p->sync = SYNC_STATE_UNREADABLE;
 	p->uncovered = p->audit.unsaved = true;
 	tracking_position(p, p->sync);

@@ -206,7 +206,7 @@ static void take_doubted(struct protection *p, const struct wire_doubted *doubte
 				    p->config.name, p->config.disk[i].name);
 		}
 	LOCK_SCOPE(&p->lock);
-	if (p->sync == SYNC_NONE || p->sync == SYNC_UNCLEAN_STOP)
+	if (!sync_reason_whole(p->sync)) // B5
 		p->sync = SYNC_TRACKING_DOUBT;
 	p->again |= p->schedule.failures == 0;
 }

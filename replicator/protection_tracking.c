@@ -78,6 +78,17 @@ static bool lose(struct protection *p, unsigned disk, const char *why)
 	return in_file == 0 || in_note == 0 || told;
 }
 
+static bool is_forsaken(struct tracking *t)
+{
+	return atomic_load(&t->forsaken);
+}
+
+// T4. With the disk's lock held.
+static void lose_forsaken(struct protection *p, unsigned disk)
+{
+	(void)lose(p, disk, "the state directory has not answered for too long");
+}
+
 // ---- load
 
 static void newer(struct state_position *joint, const struct state_position *with)
@@ -275,16 +286,17 @@ int tracking_commit(void *context, uint16_t disk, const uint64_t *set, size_t se
 	struct protection *p = context;
 	struct tracking *t = &p->tracking[disk];
 	LOCK_SCOPE(&t->lock);
-	if (atomic_load(&t->forsaken)) // said before this returns: the writes that wait are let go then
-		(void)lose(p, disk, "the state directory has not answered for too long");
+	if (is_forsaken(t)) // said before this returns: the writes that wait are let go then
+		lose_forsaken(p, disk);
 	if (t->lost)
 		return err_set(err, -EIO, "the state file could not be written before");
 	struct err why = {0};
 	int rc = state_file_marks(t->file, set, sets, clear, clears, &why);
-	if (rc == 0)
-		return 0;
-	(void)lose(p, disk, why.text); // before the writes that wait are let go
-	return err_set(err, rc, "%s", why.text);
+	if (rc)
+		(void)lose(p, disk, why.text); // before the writes that wait are let go
+	else if (is_forsaken(t)) // meanwhile: writes may have gone by this batch, and no other comes
+		lose_forsaken(p, disk);
+	return t->lost ? err_set(err, rc ? rc : -EIO, "%s", rc ? why.text : "the state file was written too late") : 0;
 }
 
 void tracking_forsake(void *context, uint16_t disk)
@@ -324,7 +336,7 @@ void tracking_position(struct protection *p, enum sync_reason owed)
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		struct tracking *t = &p->tracking[i];
 		struct err err = {0};
-		if (atomic_load(&t->forsaken)) // T4
+		if (is_forsaken(t)) // T4
 			continue;
 		struct image_identity identity = {0};
 		(void)export_identity(p->export, (uint16_t)i, &identity, &err); // without the lock, for which a guest's mark may wait
@@ -347,7 +359,7 @@ int tracking_grow(struct protection *p, unsigned disk, uint64_t size, struct err
 	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
 	if (rc)
 		return rc;
-	if (atomic_load(&t->forsaken)) // T4
+	if (is_forsaken(t)) // T4
 		return err_set(err, -EIO, "the state directory does not answer: mend it, and restart the replicator first");
 	LOCK_SCOPE(&t->lock);
 	if (t->lost)
@@ -398,10 +410,18 @@ static int save_disk(struct protection *p, unsigned disk, struct err *err)
 // 0: not to be looked for.
 static uint64_t number_of(struct tracking *t)
 {
-	if (atomic_load(&t->forsaken)) // T4
-		return 0;
 	LOCK_SCOPE(&t->lock);
 	return t->lost ? 0 : t->number;
+}
+
+// T4: who holds the lock finds the same when the commit ends; where nobody does, the commit had looked before.
+static void look_forsaken(struct protection *p, unsigned disk)
+{
+	struct tracking *t = &p->tracking[disk];
+	if (pthread_mutex_trylock(&t->lock))
+		return;
+	lose_forsaken(p, disk);
+	(void)pthread_mutex_unlock(&t->lock);
 }
 
 static bool is_elsewhere(const struct protection *p, unsigned disk, uint64_t number)
@@ -417,8 +437,11 @@ void tracking_look(struct protection *p)
 {
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		struct tracking *t = &p->tracking[i];
-		uint64_t number = number_of(t);
-		if (number == 0 || !is_elsewhere(p, i, number) || atomic_load(&t->forsaken))
+		uint64_t number = is_forsaken(t) ? 0 : number_of(t);
+		bool elsewhere = number && is_elsewhere(p, i, number);
+		if (is_forsaken(t))
+			look_forsaken(p, i);
+		if (!elsewhere || is_forsaken(t))
 			continue;
 		LOCK_SCOPE(&t->lock);
 		if (t->number == number) // else the disk has grown meanwhile
@@ -432,6 +455,8 @@ void tracking_abandon(struct protection *p)
 		struct tracking *t = &p->tracking[i];
 		struct err err = {0};
 		LOCK_SCOPE(&t->lock);
+		if (is_forsaken(t))
+			lose_forsaken(p, i);
 		if (t->file && !t->lost && save_disk(p, i, &err))
 			(void)lose(p, i, err.text);
 	}
@@ -458,7 +483,9 @@ int tracking_save(struct protection *p, struct err *err)
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		struct tracking *t = &p->tracking[i];
 		LOCK_SCOPE(&t->lock);
-		if (t->lost || atomic_load(&t->forsaken)) {
+		if (is_forsaken(t))
+			lose_forsaken(p, i);
+		if (t->lost) {
 			worst = err_set(err, -EIO, "the tracking of disk %s is lost", p->config.disk[i].name);
 			continue;
 		}

@@ -11,7 +11,9 @@
 // T2: pending_cut is durable before its SEAL leaves; last_cut after COMMITTED and before source_keep(), which clears marks.
 // T3 (G3): whatever cannot be written makes the tracking of that disk lost, and nothing else.
 // T4 (G3): what is not written for too long does so as well. Whoever waits for the state directory may hold the disk's lock meanwhile,
-//    so nobody who finds it forsaken waits for that lock but those whose thread is there for it.
+//    so nobody who finds it forsaken waits for that lock but those whose thread is there for it. The commit may end well after that: the file is made to
+//    say it all the same, by that commit, or by tracking_look() and
+//    at the stop, where the lock is free.
 // T5 (B5): a file names the sync that stands, until a header names its point: after that the map and the marks say what was written, before it they say what is
 //    to be compared. A sync of what is in no file (a part of a disk) is told again by whoever told it.
 #ifndef KAGAMI_REPLICATOR_PROTECTION_TRACKING_H
@@ -55,8 +57,8 @@ int tracking_commit(void *context, uint16_t disk, const uint64_t *set, size_t se
 // For export_marker.note: from here on the disk's state file must not be believed. Only the run directory is written to, and the receiver
 // told; no lock of the disk is taken.
 void tracking_note(void *context, uint16_t disk, const char *why);
-// For export_marker.forsake: nobody is there to write the note; the receiver is told, and the state file when the commit under way returns. Waits
-// for nothing.
+// For export_marker.forsake: nobody is there to write the note; the receiver is told, and the state file when the commit under way returns, however
+// it ends. Waits for nothing.
 void tracking_forsake(void *context, uint16_t disk);
 // For export_marker.lose: says it in the state file too, as soon as that can be written.
 void tracking_lose(void *context, uint16_t disk, const char *why);
@@ -75,7 +77,7 @@ void tracking_ungrow(struct protection *p, unsigned disk, uint64_t old_size);
 // A clean stop; the export has stopped. A disk whose tracking is lost stays lost; it looks once more.
 int tracking_save(struct protection *p, struct err *err);
 
-// Whether the files are where they were: one whose name is gone, or leads to another file, is in no start's reach, and its disk's tracking is lost. Waits for the
+// Whether the files are where they were, and say what T4 has them say: one whose name is gone, or leads to another file, is in no start's reach, and its disk's tracking is lost. Waits for the
 // state directory, without a lock. Any thread.
 void tracking_look(struct protection *p);
 

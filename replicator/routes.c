@@ -248,7 +248,7 @@ static unsigned post_sites(void *context, const struct control_request *request,
 	LOCK_SCOPE(&agent->lock);
 	for (size_t i = 0; i < agent->seats; i++)
 		if (agent->seat[i]->running && strcmp(agent->seat[i]->config.site, site.name) == 0)
-			protection_site_changed(agent->seat[i]->running);
+			protection_site_changed(agent->seat[i]->running, &site);
 	*ret_body = site_json(&site);
 	return 201;
 }

@@ -799,6 +799,23 @@ static void record_that_cannot_be_read_is_a_reason_to_compare_everything(void **
 	assert_non_null(strstr(p->audit.why[0], "audit.json"));
 }
 
+// B5: a part of a disk that was owed is not the reason for all of it.
+static void b5_record_that_cannot_be_read_names_the_sync_before_a_part_that_was_owed(void **unused)
+{
+	(void)unused;
+	static const enum sync_reason part[] = {SYNC_REPLICA_DAMAGED, SYNC_FALSE_HOLE};
+	for (size_t i = 0; i < sizeof(part) / sizeof(part[0]); i++) {
+		struct err err = {0};
+		commit(1);
+		p->sync = part[i];
+		assert_int_equal(tracking_save(p, &err), 0);
+		assert_int_equal(env_replace(temp.root, "protections/vm1", "protections/vm1/audit.json", "{", 1), 0);
+		restart(part[i]);
+		assert_int_equal(p->sync, SYNC_STATE_UNREADABLE);
+		assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+	}
+}
+
 static void hole_that_cannot_be_read_stays_unproven(void **unused)
 {
 	(void)unused;
@@ -889,6 +906,7 @@ int main(void)
 		TEST(record_forgets_a_region_with_a_commit_and_not_before),
 		TEST(without_a_record_the_state_files_name_no_cut),
 		TEST(record_that_cannot_be_read_is_a_reason_to_compare_everything),
+		TEST(b5_record_that_cannot_be_read_names_the_sync_before_a_part_that_was_owed),
 		TEST(hole_that_cannot_be_read_stays_unproven),
 		TEST(nothing_is_read_while_a_sync_stands),
 		cmocka_unit_test(runs_are_bounded_and_leave_nothing_out),

@@ -106,7 +106,7 @@ static void disks_and_their_partitions_are_believed(void **state)
 static void other_kinds_are_not(void **state)
 {
 	(void)state;
-	static const char *const kinds[] = {"zd0", "rbd0", "drbd0", "nbd0", "bcache0", "ublkb0", "dm-7", "md7", "something"};
+	static const char *const kinds[] = {"zd0", "rbd0", "drbd0", "nbd0", "bcache0", "ublkb0", "dm-7", "md7", "zram0", "ram0", "something"};
 	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		device(kinds[i], 20 + i);
 		if (believed(20 + i))
@@ -152,11 +152,11 @@ static void volume_whose_data_others_may_exchange_is_not(void **state)
 	}
 }
 
-static void encrypted_multipath_and_array_are_believed(void **state)
+static void encrypted_multipath_and_mirror_are_believed(void **state)
 {
 	(void)state;
 	device("md0", 40);
-	sh("mkdir devices/md0/md");
+	sh("mkdir devices/md0/md && echo raid1 >devices/md0/md/level");
 	over("md0", "sda/sda1");
 	over("md0", "nvme0n1");
 	map("dm-0", 41, "CRYPT-LUKS2-0011-name");
@@ -169,6 +169,14 @@ static void encrypted_multipath_and_array_are_believed(void **state)
 	assert_true(believed(40) && believed(41) && believed(43));
 	sh("echo 9 >devices/sda/diskseq"); // at the very bottom
 	assert_true(layers(42) != all);
+	static const char *const levels[] = {"raid0", "raid10", "raid5", "raid1x", "linear", ""};
+	for (unsigned i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
+		char line[80];
+		(void)snprintf(line, sizeof(line), "echo %s >devices/md0/md/level", levels[i]);
+		sh(line);
+		if (believed(40) || believed(42)) // what is discarded is not counted
+			fail_msg("%s", levels[i]);
+	}
 }
 
 static void order_in_which_the_layers_are_listed_says_nothing(void **state)
@@ -177,7 +185,7 @@ static void order_in_which_the_layers_are_listed_says_nothing(void **state)
 	uint64_t is[2];
 	for (unsigned i = 0; i < 2; i++) {
 		device("md0", 40);
-		sh("mkdir -p devices/md0/md");
+		sh("mkdir -p devices/md0/md && echo raid1 >devices/md0/md/level");
 		over("md0", i ? "sda" : "nvme0n1");
 		over("md0", i ? "nvme0n1" : "sda");
 		is[i] = layers(40);
@@ -222,7 +230,7 @@ int main(void)
 		ON(other_kinds_are_not),
 		ON(volume_is_believed_while_its_layers_are_the_same),
 		ON(volume_whose_data_others_may_exchange_is_not),
-		ON(encrypted_multipath_and_array_are_believed),
+		ON(encrypted_multipath_and_mirror_are_believed),
 		ON(order_in_which_the_layers_are_listed_says_nothing),
 		ON(layers_without_an_end_are_not_believed),
 		ON(loop_device_has_a_file),

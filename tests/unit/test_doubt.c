@@ -284,6 +284,36 @@ static void d1_what_waits_goes_on_when_the_receiver_knows_or_cannot_be_told(void
 	source_end(p);
 }
 
+// A protection that is paused opens no connection in which it would learn of it.
+static void d1_site_that_was_paired_anew_is_told_at_once(void **state)
+{
+	struct replication *r = *state;
+	replication_connect_now(r);
+	replication_cycle_now(r);
+	struct protection *p = source_begin(r);
+	struct site back = p->doubt.site, nowhere = back, known;
+	(void)snprintf(nowhere.address, sizeof(nowhere.address), "127.0.0.1:1");
+	protection_site_changed(p, &nowhere);
+	assert_true(doubt_site(p, &known));
+	assert_string_equal(known.address, nowhere.address); // it is what agent_keep() would write anew
+	doubt_raise(p, 1, false);
+	assert_false(doubt_wait(p, 1));
+	{
+		LOCK_SCOPE(&p->doubt.lock);
+		p->doubt.backoff.not_before_ns = UINT64_MAX - 1;
+	}
+	protection_site_changed(p, &nowhere); // no news
+	{
+		LOCK_SCOPE(&p->doubt.lock);
+		assert_true(p->doubt.backoff.not_before_ns == UINT64_MAX - 1);
+	}
+	protection_site_changed(p, &back);
+	for (unsigned i = 0; i < 1000 && !doubt_told(p, 1); i++)
+		(void)usleep(10000);
+	assert_int_equal(doubted_at(r), 2);
+	source_end(p);
+}
+
 static void d2_what_processes_before_lost_is_compared_once(void **state)
 {
 	struct protection *p = calloc(1, sizeof(*p));
@@ -369,6 +399,7 @@ int main(void)
 		TEST(doubt_of_a_source_that_was_failed_over_counts_when_that_is_taken_back),
 		TEST(source_of_an_older_version_is_refused_while_there_is_doubt),
 		TEST(d1_what_waits_goes_on_when_the_receiver_knows_or_cannot_be_told),
+		TEST(d1_site_that_was_paired_anew_is_told_at_once),
 		TEST(d4_what_the_file_says_is_told_after_the_first_session_heard_of_others),
 		TEST(d4_what_no_file_says_is_told_before_the_first_session_and_compared),
 		cmocka_unit_test(d2_what_processes_before_lost_is_compared_once),

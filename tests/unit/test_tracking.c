@@ -289,6 +289,58 @@ static void disk_whose_state_directory_answers_again_is_lost_in_its_file_too(voi
 	}
 }
 
+// ---- forsaken: nobody is there to write the note
+
+static const struct env_ops *real_ops;
+
+static int sync_that_takes_too_long(struct env_file *file)
+{
+	tracking_forsake(p, 0);
+	return real_ops->sync(file);
+}
+
+// B1: writes went by while the commit was out, and no batch comes after it that could find the disk forsaken.
+static void disk_forsaken_while_a_commit_is_out_that_ends_well_is_lost(void **state)
+{
+	(void)state;
+	struct err err = {0};
+	uint64_t region = 9;
+	commit(5);
+	clear_all_but(3);
+	real_ops = env_posix()->ops;
+	struct env_ops late = *real_ops;
+	late.sync = sync_that_takes_too_long;
+	env_posix()->ops = &late;
+	int rc = tracking_commit(p, 0, &region, 1, NULL, 0, &err);
+	env_posix()->ops = real_ops;
+	assert_int_equal(rc, -EIO);
+	assert_true(p->tracking[0].lost && p->tracking[0].lost_in_file);
+	restart(SYNC_TRACKING_LOST);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+}
+
+// The commit had looked already when the disk was forsaken.
+static void disk_forsaken_as_a_commit_ended_is_lost_by_whoever_comes_next(void **state)
+{
+	(void)state;
+	for (unsigned who = 0; who < 3; who++) {
+		struct err err = {0};
+		commit(5);
+		clear_all_but(3);
+		tracking_forsake(p, 0);
+		assert_false(p->tracking[0].lost);
+		if (who == 0)
+			tracking_look(p);
+		else if (who == 1)
+			assert_int_equal(tracking_save(p, &err), -EIO);
+		else
+			tracking_abandon(p);
+		assert_true(p->tracking[0].lost);
+		restart(SYNC_TRACKING_LOST);
+		assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+	}
+}
+
 // ---- notes of state
 
 #define STATE_FILE "protections/vm1/vda.state"
@@ -886,6 +938,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(position_that_cannot_be_written_loses_tracking, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(disk_whose_state_directory_hangs_is_noted_without_its_lock, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(disk_whose_state_directory_answers_again_is_lost_in_its_file_too, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(disk_forsaken_while_a_commit_is_out_that_ends_well_is_lost, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(disk_forsaken_as_a_commit_ended_is_lost_by_whoever_comes_next, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(note_alone_makes_the_next_start_compare_all_and_goes_with_it, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(state_that_was_brought_back_from_a_copy_of_the_same_run_is_seen, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(state_that_was_brought_back_as_it_was_counts, set_up, tear_down),
