@@ -134,8 +134,9 @@ static bool changed_after_us(const struct protection *p, const char *name, const
 	return !lease_covers(p->place.lease, state_file_run(p->place.state, name), identity->ctime_ns);
 }
 
+// `ret_position` is that of a file that is believed.
 static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_new, enum rest_verdict verdict, const struct image_identity *identity,
-				  enum sync_reason *ret_owed)
+				  struct state_position *ret_position)
 {
 	const char *disk_name = p->config.disk[disk].name;
 	char name[STATE_NAME_SIZE];
@@ -161,7 +162,7 @@ static enum sync_reason read_disk(struct protection *p, unsigned disk, bool is_n
 		return SYNC_STATE_FOREIGN;
 	}
 	if (known && position_joins(p, &position)) {
-		*ret_owed = position.owed;
+		*ret_position = position;
 		return reason;
 	}
 	dirty_mark_all(dirty);
@@ -188,7 +189,15 @@ static void name_sync(struct protection *p, enum sync_reason reason)
 		p->sync = reason;
 }
 
-static int load_disk(struct protection *p, unsigned disk, bool is_new, struct err *err)
+// Of a disk that was a step behind the others, the point that ends what it owed is committed (T5).
+static void name_owed(struct protection *p, const struct state_position *of)
+{
+	if (uuid_equal(&of->last_cut, &p->position.last_cut))
+		name_sync(p, of->owed);
+}
+
+// `ret_position`: zeroed where its file is not believed.
+static int load_disk(struct protection *p, unsigned disk, bool is_new, struct state_position *ret_position, struct err *err)
 {
 	struct image_identity identity;
 	enum rest_verdict verdict;
@@ -196,14 +205,13 @@ static int load_disk(struct protection *p, unsigned disk, bool is_new, struct er
 	if (rc)
 		return rc;
 	identity.disturbed = verdict == REST_DISTURBED;
-	enum sync_reason owed = SYNC_NONE, reason = read_disk(p, disk, is_new, verdict, &identity, &owed);
+	enum sync_reason reason = read_disk(p, disk, is_new, verdict, &identity, ret_position);
 	p->tracking[disk].sync = reason;
 	if (reason != SYNC_NONE && reason != SYNC_UNCLEAN_STOP)
 		p->doubt.whole |= UINT64_C(1) << disk;
-	if (reason != SYNC_NONE || owed != SYNC_NONE) // a sync of the image may have failed in the process before: what is compared must be what is on the disk
+	if (reason != SYNC_NONE || ret_position->owed != SYNC_NONE) // a sync of the image may have failed in the process before: what is compared must be what is on the disk
 		export_drop_cache(p->export, (uint16_t)disk);
 	name_sync(p, reason);
-	name_sync(p, owed);
 	if (reason != SYNC_NONE && reason != SYNC_INITIAL)
 		log_warning("disk must be synced by digests protection=%s disk=%s reason=%s candidates=%llu", p->config.name,
 			    p->config.disk[disk].name, sync_reason_name(reason),
@@ -264,9 +272,12 @@ static bool any_position_will_do(const struct protection *p)
 
 int tracking_load(struct protection *p, bool is_new, struct err *err)
 {
+	struct state_position of[DISKS_MAX] = {0};
 	int rc = 0;
 	for (unsigned i = 0; i < p->config.disk_count && rc == 0; i++)
-		rc = load_disk(p, i, is_new, err);
+		rc = load_disk(p, i, is_new, &of[i], err);
+	for (unsigned i = 0; i < p->config.disk_count && rc == 0; i++)
+		name_owed(p, &of[i]);
 	p->position.protection = p->config.uuid;
 	p->position.generation = p->config.generation;
 	p->position_known &= !any_position_will_do(p);

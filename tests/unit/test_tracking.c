@@ -30,25 +30,31 @@ enum { SIZE = 64 << 20 };
 static struct temp temp;
 static char image_path[512], socket_path[512];
 static struct protection *p;
+static unsigned disks = 1;
 static struct lease *lease; // NULL: none is kept, nor a note of rest
 
 static void image_make(void)
 {
+	char path[sizeof(image_path) + 8];
 	(void)snprintf(image_path, sizeof(image_path), "%s/image", temp.dir);
-	int fd = open(image_path, O_CREAT | O_RDWR, 0600);
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, SIZE), 0);
-	(void)close(fd);
+	for (unsigned i = 0; i < disks; i++) {
+		(void)snprintf(path, sizeof(path), "%s%s", image_path, i ? ".vdb" : "");
+		int fd = open(path, O_CREAT | O_RDWR, 0600);
+		assert_true(fd >= 0);
+		assert_int_equal(ftruncate(fd, SIZE), 0);
+		(void)close(fd);
+	}
 }
 
-// A protection of one disk up to where its export would start.
+// A protection of one disk, or two, up to where its export would start.
 static int begin(bool is_new, struct err *err)
 {
 	p = calloc(1, sizeof(*p));
 	p->place = (struct protection_place){.env = env_posix(), .state = temp.root, .state_dir = temp.dir, .run_dir = temp.dir, .lease = lease};
 	(void)snprintf(p->config.name, NAME_SIZE, "vm1");
 	(void)snprintf(p->config.disk[0].name, NAME_SIZE, "vda");
-	p->config.disk_count = 1;
+	(void)snprintf(p->config.disk[1].name, NAME_SIZE, "vdb");
+	p->config.disk_count = (uint16_t)disks;
 	p->config.uuid.bytes[0] = 1;
 	p->config.generation.bytes[0] = 2;
 	p->nowhere.bytes[0] = 99;
@@ -57,9 +63,13 @@ static int begin(bool is_new, struct err *err)
 	doubt_init(p);
 	(void)snprintf(socket_path, sizeof(socket_path), "%s/s", temp.dir);
 	static struct export_config config;
-	config = (struct export_config){.protection = "vm1", .socket_path = socket_path, .run_dir = lease ? temp.dir : NULL, .disk_count = 1};
+	config = (struct export_config){.protection = "vm1", .socket_path = socket_path, .run_dir = lease ? temp.dir : NULL, .disk_count = (uint16_t)disks};
+	static char second[sizeof(image_path) + 8];
+	(void)snprintf(second, sizeof(second), "%s.vdb", image_path);
 	(void)snprintf(config.disk[0].name, NAME_SIZE, "vda");
+	(void)snprintf(config.disk[1].name, NAME_SIZE, "vdb");
 	config.disk[0].path = image_path;
+	config.disk[1].path = second;
 	assert_int_equal(export_open(&config, &p->export, err), 0);
 	return tracking_load(p, is_new, err);
 }
@@ -105,9 +115,16 @@ static int set_up(void **state)
 	return 0;
 }
 
+static int set_up_two(void **state)
+{
+	disks = 2;
+	return set_up(state);
+}
+
 static int tear_down(void **state)
 {
 	(void)state;
+	disks = 1;
 	end();
 	temp_close(&temp);
 	return 0;
@@ -691,6 +708,31 @@ static void b5_what_is_owed_for_a_part_does_not_name_the_sync_after_a_kill(void 
 	restart_owing(SYNC_UNCLEAN_STOP, SYNC_UNCLEAN_STOP);
 }
 
+// One header names the point that ended the sync, the other was not written any more.
+static void b5_sync_that_ended_with_a_point_is_not_owed_by_the_disk_a_step_behind(void **state)
+{
+	(void)state;
+	for (unsigned behind = 0; behind < 2; behind++) {
+		struct err err = {0};
+		struct uuid cut = cut_of((unsigned char)(6 + behind));
+		p->sync = SYNC_STATE_FOREIGN;
+		tracking_seal(p, &cut);
+		atomic_store(&p->tracking[behind].forsaken, true); // is left out
+		commit((unsigned char)(6 + behind));
+		atomic_store(&p->tracking[behind].forsaken, false);
+		end();
+		assert_int_equal(begin(false, &err), 0);
+		assert_true(uuid_equal(&p->position.last_cut, &cut));
+		assert_int_equal(p->sync, SYNC_UNCLEAN_STOP);
+
+		p->sync = SYNC_STATE_FOREIGN; // and before it, it is
+		tracking_position(p, p->sync);
+		end();
+		assert_int_equal(begin(false, &err), 0);
+		assert_int_equal(p->sync, SYNC_STATE_FOREIGN);
+	}
+}
+
 // A whole map relative to no cut is a reason only where it is owed: a file of an older version does not say why.
 static void position_that_names_no_cut_is_held_against_the_receiver_unless_all_is_dirty_and_owed(void **state)
 {
@@ -951,6 +993,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(b5_sync_that_a_start_did_not_come_to_is_the_next_ones_by_its_reason, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(b5_unclean_stop_that_a_start_did_not_come_to_is_no_clean_one, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(b5_what_is_owed_for_a_part_does_not_name_the_sync_after_a_kill, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(b5_sync_that_ended_with_a_point_is_not_owed_by_the_disk_a_step_behind, set_up_two, tear_down),
 		cmocka_unit_test_setup_teardown(position_that_names_no_cut_is_held_against_the_receiver_unless_all_is_dirty_and_owed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(change_after_the_lease_of_a_run_that_died_is_anothers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(state_file_that_is_where_it_was_is_sound, set_up, tear_down),
