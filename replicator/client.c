@@ -27,7 +27,7 @@
 
 enum { SEND_ROOM = 1 << 20 };
 
-enum parsed { PARSED_ONE, PARSED_NEEDS, PARSED_STALLED, PARSED_END };
+enum parsed { PARSED_ONE, PARSED_LAST, PARSED_NEEDS, PARSED_STALLED, PARSED_END }; // LAST: one, and no more in this turn
 
 static void client_proceed(struct client *client);
 
@@ -83,6 +83,7 @@ static enum parsed parse_request(struct client *client, size_t *ret_need)
 		reply_refused(client);
 	} else if (nbd.command == NBD_BLOCK_STATUS) {
 		client_reply_status(request);
+		return PARSED_LAST; // the file system was asked many times for it
 	} else if (write && !whole) {
 		client_write_begin(request);
 	} else {
@@ -247,7 +248,8 @@ static void client_proceed(struct client *client)
 		client->refused = NULL;
 	}
 	client->need = parsed == PARSED_NEEDS ? need : 0;
-	if ((client->need && client->readable) || (parsed == PARSED_ONE && !client->finished)) // the latter: what was done is answered first
+	bool more = parsed == PARSED_ONE || parsed == PARSED_LAST;
+	if ((client->need && client->readable) || (more && !client->finished)) // the latter: what was done is answered first
 		ring_later(client->host->ring, &client->task);
 	if (client->finished && !client->task.queued && !client->requests && outbox_empty(&client->outbox))
 		client_free(client);

@@ -104,8 +104,8 @@ bool image_stalled(const struct image *image);
 // For how long it has owed an answer to whatever was asked of it: by the ring, by its thread itself, by the reader, or by a thread of a cycle, which looks at it, syncs or extends it, too; 0: nothing is
 // asked, or it was just now. Any thread; waits for nothing.
 uint64_t image_silent_ns(const struct image *image, uint64_t now_ns);
-// What the file system says about [off, off + len), all data while it is stalled, or changed by a worker, whose lock a question would wait for: 1 to `most`
-// extents that start at `off`; they may end before the range does.
+// image_extents.c: what the file system says about [off, off + len), all data while it is stalled, or changed by a worker, whose lock a question would wait for: 1
+// to `most` extents that start at `off`; they may end before the range does, and do where more would take long. Holes in data may be told as data, those of less than 64 KiB.
 unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, struct nbd_extent *extents, unsigned most);
 
 #endif

@@ -44,7 +44,8 @@ bool image_times_tell(const struct image *image)
 	}
 }
 
-// A file that is shorter than the disk is another matter (images_whole() of the protection): nothing is said of what it lacks.
+// A file that is shorter than the disk is another matter (images_whole() of the protection): nothing is said of what it lacks. Nor how far data goes
+// (image_extents.c): who looks for regions that are holes asks at the next.
 static bool hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)
 {
 	const struct image *image = HOLDER(backend, struct image, backend);
@@ -65,9 +66,7 @@ static bool hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)
 		*ret_until = (uint64_t)data;
 		return true;
 	}
-	off_t end = lseek(image->fd, (off_t)off, SEEK_HOLE);
-	if (end > data)
-		*ret_until = (uint64_t)end;
+	*ret_until = min_u64(off + REGION_SIZE, image->size);
 	return false;
 }
 

@@ -129,6 +129,7 @@ struct connected { // to a disk that is not there
 	struct nbd_export export;
 	struct client_host host;
 	int fd[2];
+	struct client *client;
 	unsigned ended;
 };
 
@@ -153,7 +154,8 @@ static int connected_open(void **state)
 	c->image.fd = -1;
 	c->export = (struct nbd_export){.name = "vda", .size = DISK_SIZE};
 	c->host = (struct client_host){.ring = &c->ring, .pool = &c->pool, .group = &c->group, .image = &c->image, .exports = &c->export, .count = 1, .attached = &c->attached, .ended = on_counted_end};
-	assert_non_null(client_new(&c->host, c->fd[0]));
+	c->client = client_new(&c->host, c->fd[0]);
+	assert_non_null(c->client);
 	greet(&c->ring, c->fd[1]);
 	*state = c;
 	return 0;
@@ -219,12 +221,36 @@ static void connection_that_ends_within_a_refused_write_ends(void **state)
 	assert_int_equal(c->ended, 0); // the rest is in connected_close()
 }
 
+// Each asks the file system many times, on the thread of all disks.
+static void what_is_a_hole_is_asked_once_in_a_turn(void **state)
+{
+	enum { ASKED = 8, ANSWER_SIZE = 20 + 4 + 8 };
+	struct connected *c = *state;
+	unsigned char message[ASKED * 28] = {0}, answer[ASKED * ANSWER_SIZE];
+	c->client->handshake.structured = c->client->handshake.context = true;
+	for (unsigned i = 0; i < ASKED; i++) {
+		put_be32(message + i * 28, 0x25609513);
+		put_be32(message + i * 28 + 4, NBD_BLOCK_STATUS);
+		put_be32(message + i * 28 + 24, 4096);
+	}
+	assert_int_equal(send(c->fd[1], message, sizeof(message), 0), sizeof(message));
+	size_t answered = 0;
+	for (unsigned i = 0; answered < sizeof(answer) && i < 100; i++) {
+		turns(&c->ring, 1);
+		ssize_t got = recv(c->fd[1], answer, sizeof(answer), MSG_DONTWAIT);
+		assert_true(got <= ANSWER_SIZE);
+		answered += got > 0 ? (size_t)got : 0;
+	}
+	assert_int_equal(answered, sizeof(answer));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_of_the_first_few_leave_before_the_rest_is_taken),
 		cmocka_unit_test_setup_teardown(refused_write_is_answered_when_all_of_it_has_come, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(connection_that_ends_within_a_refused_write_ends, connected_open, connected_close),
+		cmocka_unit_test_setup_teardown(what_is_a_hole_is_asked_once_in_a_turn, connected_open, connected_close),
 	};
 	return cmocka_run_group_tests_name("client_turn", tests, NULL, NULL);
 }
