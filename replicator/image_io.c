@@ -84,6 +84,13 @@ static void finish_run(struct ring_task *task)
 	}
 }
 
+// A page that could not be read stays in the page cache, and looks as if it were there.
+static void notice_error(struct image *image, const struct aio *aio, int res)
+{
+	if (res == -EIO || (res < 0 && aio->kind == AIO_READ))
+		atomic_store_explicit(&image->unreadable, true, memory_order_relaxed);
+}
+
 // ---- a disk that owes us something
 
 // What the reader does has its turn when nobody else wants the processors: how long it takes says nothing of the disk.
@@ -208,6 +215,7 @@ static void op_finish(struct image_op *op, int res)
 	op->next = image->spare;
 	image->spare = op;
 	op_ends(image, aio);
+	notice_error(image, aio, res);
 	if (aio->kind == AIO_SYNC && res == 0)
 		image->synced = op->covers == image->changes;
 	aio->done(aio, res);
@@ -367,6 +375,7 @@ static void write_now(struct image *image, struct aio *aio)
 		image->detour = DETOUR_WRITES;
 	if (res == 0)
 		rest_wrote(&image->rest, stirred_ns);
+	notice_error(image, aio, res);
 	finish_later(image, aio, res);
 }
 
@@ -386,7 +395,7 @@ bool image_sendable(struct image *image, uint64_t off, uint64_t len)
 {
 	char byte;
 	const struct iovec to = {.iov_base = &byte, .iov_len = 1};
-	if (len < SEND_BYTES_MIN || image_stalled(image))
+	if (len < SEND_BYTES_MIN || atomic_load_explicit(&image->unreadable, memory_order_relaxed) || image_stalled(image))
 		return false;
 	if (image->send_detour) {
 		image->send_detour--;
@@ -402,15 +411,29 @@ bool image_sendable(struct image *image, uint64_t off, uint64_t len)
 	return preadv2(image->fd, &to, 1, (off_t)(off + len - 1), RWF_NOWAIT) == 1;
 }
 
+// What sendfile() says of a disk and its file system, and of no socket.
+static bool is_of_image(int code)
+{
+	return code == EIO || code == EUCLEAN || code == EBADMSG || code == ENODATA || code == EILSEQ || code == EREMOTEIO || code == ESTALE;
+}
+
 ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len)
 {
 	uint64_t begin = clock_mono_ns();
 	off_t from = (off_t)off;
 	atomic_store_explicit(&image->inside_ns, begin, memory_order_relaxed);
 	ssize_t sent = sendfile(fd, image->fd, &from, len < SEND_BYTES_MAX ? len : SEND_BYTES_MAX);
+	int code = sent == 0 ? EIO : errno; // the file has become shorter
 	atomic_store_explicit(&image->inside_ns, 0, memory_order_relaxed);
 	if (clock_mono_ns() - begin > SLOW_NS)
 		image->send_detour = DETOUR_READS;
+	if (sent <= 0) {
+		bool of_image = is_of_image(code);
+		if (of_image)
+			atomic_store_explicit(&image->unreadable, true, memory_order_relaxed);
+		errno = code;
+		return of_image ? 0 : -1;
+	}
 	return sent;
 }
 

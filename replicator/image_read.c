@@ -44,8 +44,10 @@ static int read_rest(struct image *image, uint64_t off, uint64_t len, size_t don
 		errno = code;
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0)
+		if (n <= 0) {
+			atomic_store_explicit(&image->unreadable, true, memory_order_relaxed);
 			return n < 0 ? -errno : -EIO; // cut short behind our back
+		}
 		done += (size_t)n;
 	}
 	return 0;

@@ -5,9 +5,11 @@
 #include "replicator/holder.h"
 #include "tests/lib/fake_aio.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -244,6 +246,40 @@ static void what_is_a_hole_is_asked_once_in_a_turn(void **state)
 	assert_int_equal(answered, sizeof(answer));
 }
 
+static uint64_t unread_at;
+static enum disk_fault unread_fault;
+static void on_error(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res)
+{
+	(void)group;
+	(void)volume;
+	assert_int_equal(res, -EIO);
+	unread_fault = fault;
+	unread_at = off;
+}
+
+// Its head has gone; what is left is to say which disk it was.
+static void what_cannot_be_sent_is_told_as_an_error_of_the_disk(void **state)
+{
+	struct connected *c = *state;
+	FILE *file = tmpfile(); // it holds nothing
+	assert_non_null(file);
+	c->image.fd = fileno(file);
+	c->group.on_error = on_error;
+	unread_at = 0;
+	unread_fault = FAULT_KINDS;
+	struct client_request *request = client_request_new(c->client, 0);
+	request->reply.head_len = 16;
+	request->reply.image = &c->image;
+	request->reply.off = 8192;
+	request->reply.len = 4096;
+	outbox_push(&c->client->outbox, &request->reply);
+	turns(&c->ring, 20);
+	assert_int_equal(unread_at, 8192);
+	assert_int_equal(unread_fault, FAULT_READ);
+	assert_true(c->image.unreadable);
+	(void)fclose(file);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -251,6 +287,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(refused_write_is_answered_when_all_of_it_has_come, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(connection_that_ends_within_a_refused_write_ends, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(what_is_a_hole_is_asked_once_in_a_turn, connected_open, connected_close),
+		cmocka_unit_test_setup_teardown(what_cannot_be_sent_is_told_as_an_error_of_the_disk, connected_open, connected_close),
 	};
 	return cmocka_run_group_tests_name("client_turn", tests, NULL, NULL);
 }

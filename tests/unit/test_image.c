@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -758,6 +759,46 @@ static void only_what_is_in_memory_as_a_whole_is_sent_from_there(void **state)
 	assert_true(image_sendable(&image, 64 << 10, LARGE - (64 << 10)));
 }
 
+// The page that could not be read is in memory from then on, and is counted.
+static void image_that_failed_a_read_is_not_sent_from_memory(void **state)
+{
+	(void)state;
+	for (unsigned by_thread = 0; by_thread < 2; by_thread++) {
+		quick_begin(EOPNOTSUPP);
+		assert_int_equal(perform(AIO_WRITE, 0, LARGE), 0);
+		atomic_store(&image.unreadable, false);
+		assert_true(image_sendable(&image, 0, LARGE));
+		assert_int_equal(ftruncate(image.fd, SIZE - 4096), 0);
+		if (by_thread)
+			assert_int_equal(image_read_apart(&image, SIZE - 4096, 4096, data), -EIO);
+		else
+			assert_int_equal(perform(AIO_READ, SIZE - LARGE, LARGE), -EIO);
+		assert_int_equal(ftruncate(image.fd, SIZE), 0);
+		assert_false(image_sendable(&image, 0, LARGE));
+	}
+}
+
+static void send_that_fails_says_of_which_side(void **state)
+{
+	int fd[2];
+	(void)state;
+	quick_begin(EOPNOTSUPP);
+	assert_int_equal(perform(AIO_WRITE, 0, LARGE), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+	(void)close(fd[1]);
+	(void)signal(SIGPIPE, SIG_IGN);
+	assert_int_equal(image_send(&image, fd[0], 0, LARGE), -1);
+	assert_int_equal(errno, EPIPE);
+	assert_true(image_sendable(&image, 0, LARGE)); // the image is well
+	(void)close(fd[0]);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+	assert_int_equal(image_send(&image, fd[0], SIZE, 4096), 0);
+	assert_int_equal(errno, EIO);
+	assert_false(image_sendable(&image, 0, LARGE));
+	(void)close(fd[0]);
+	(void)close(fd[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -786,6 +827,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_a_hole_is_not_asked_while_a_worker_changes_the_image, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_a_file_that_was_cut_short_lacks_is_no_hole, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(only_what_is_in_memory_as_a_whole_is_sent_from_there, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(image_that_failed_a_read_is_not_sent_from_memory, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(send_that_fails_says_of_which_side, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),
 	};
 	return cmocka_run_group_tests_name("image", tests, NULL, NULL);
