@@ -20,14 +20,14 @@ def told(size, at):
         h.pread(size, at)
         return "read"
     except nbd.Error as error:
-        return error.errno
+        return str(error.errno)
 print(told(256 << 10, 32 << 20))
 os.truncate(os.environ["BACK"], bad)
 with open(os.environ["DEVICE"], "rb") as device:
     os.posix_fadvise(device.fileno(), bad, 4096, os.POSIX_FADV_DONTNEED)
 print(told(4096, bad), told(256 << 10, 32 << 20), told(64 << 10, 32 << 20), told(256 << 10, 32 << 20))
 EOF
-BACK=$W/back DEVICE=$dev nbdsh -u "$(uri vm1 vda)" "$W/reads.py" >"$W/out" 2>&1 || true
+BACK=$W/back DEVICE=$dev nbdsh -u "$(uri vm1 vda)" -c "$(cat "$W/reads.py")" >"$W/out" 2>&1 || true
 is "what a client was told" "$(cat "$W/out")" "read
 EIO EIO read EIO"
 is "errors of the disk" "$(protection vm1 '.disks[0].errors')" 3
