@@ -112,6 +112,16 @@ static int find_size(struct image *image, struct err *err)
 	return 0;
 }
 
+// Its node opens for writing even so, and the first write of the guest would fail: for the guest that is a dead disk.
+static int check_writable(const struct image *image, struct err *err)
+{
+	int read_only = 0;
+	if (!image->block_device || ioctl(image->fd, BLKROGET, &read_only) < 0 || !read_only)
+		return 0;
+	return err_set(err, -EROFS, "device %s is read-only: make it writable (`blockdev --setrw`, or attach it anew), or, if its guest only reads, protect its disk with --read-only",
+		       image->path);
+}
+
 // No more is read than was asked for. Who reads ahead is the guest, of its own files, and a copy, of what it will need (image_read.c, reader.c).
 // The system's own reading ahead fills its cache with large folios, up to 2 MiB each, and ext4 goes through every block of a folio at each
 // write to it: 36 us in place of 5 for 4 KiB (docs/performance.md).
@@ -133,6 +143,8 @@ int image_open(struct image *image, const char *path, bool read_only, struct err
 	}
 	if (code == 0)
 		code = find_size(image, err);
+	if (code == 0 && !read_only)
+		code = check_writable(image, err);
 	if (code == 0)
 		code = lock_beneath(image, err);
 	if (code == 0) {

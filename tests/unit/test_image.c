@@ -799,6 +799,46 @@ static void send_that_fails_says_of_which_side(void **state)
 	(void)close(fd[1]);
 }
 
+static bool loop_make(const char *options, const char *file, char ret_path[64])
+{
+	char command[700] = "";
+	(void)snprintf(command, sizeof(command), "losetup %s --show -f %s 2>/dev/null", options, file);
+	FILE *out = popen(command, "r");
+	assert_non_null(out);
+	bool told = fgets(ret_path, 64, out);
+	if (pclose(out) != 0 || !told)
+		return false;
+	ret_path[strcspn(ret_path, "\n")] = 0;
+	return true;
+}
+
+static void device_that_takes_no_writes_is_opened_for_reading_alone(void **state)
+{
+	(void)state;
+	struct image device;
+	struct err err = {0};
+	char file[512], path[64], command[128];
+	(void)snprintf(file, sizeof(file), "%s/read-only", temp.dir);
+	int fd = open(file, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+	assert_true(fd >= 0 && ftruncate(fd, SIZE) == 0);
+	(void)close(fd);
+	if (geteuid() != 0 || !loop_make("-r", file, path))
+		skip();
+	int for_writing = image_open(&device, path, false, &err);
+	if (for_writing == 0)
+		image_close(&device);
+	struct err other = {0};
+	int for_reading = image_open(&device, path, true, &other);
+	if (for_reading == 0)
+		image_close(&device);
+	(void)snprintf(command, sizeof(command), "losetup -d %s", path);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(for_writing, -EROFS);
+	assert_non_null(strstr(err.text, path));
+	assert_non_null(strstr(err.text, "--read-only"));
+	assert_int_equal(for_reading, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -829,6 +869,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(only_what_is_in_memory_as_a_whole_is_sent_from_there, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(image_that_failed_a_read_is_not_sent_from_memory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(send_that_fails_says_of_which_side, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(device_that_takes_no_writes_is_opened_for_reading_alone, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),
 	};
 	return cmocka_run_group_tests_name("image", tests, NULL, NULL);
