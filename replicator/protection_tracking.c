@@ -182,6 +182,22 @@ static int look_at(struct protection *p, unsigned disk, bool is_new, enum rest_v
 	return rc;
 }
 
+// What was cut off a disk is not for the guest to find out, nor can the replica become smaller. The state file stays as it is.
+static int check_size(const struct protection *p, unsigned disk, const struct image_identity *identity, struct err *err)
+{
+	const struct state_position expected = {.protection = p->config.uuid, .generation = p->config.generation};
+	const char *disk_name = p->config.disk[disk].name;
+	char name[STATE_NAME_SIZE];
+	state_name(p, disk, name);
+	uint64_t least = state_file_least_size(p->place.state, name, disk_name, &expected);
+	if (identity->size >= least)
+		return 0;
+	return err_set(err, -EINVAL,
+		       "the image of disk %s, %.160s, has %llu bytes and had %llu: it became smaller while it was not served; restore its size, or, if the smaller one is meant, "
+		       "`kagami unprotect %s` and protect it anew",
+		       disk_name, p->config.disk[disk].path, (unsigned long long)identity->size, (unsigned long long)least, p->config.name);
+}
+
 // What costs the whole disk names the sync: marked regions alone are never said to be the reason for more (B5).
 static void name_sync(struct protection *p, enum sync_reason reason)
 {
@@ -202,6 +218,8 @@ static int load_disk(struct protection *p, unsigned disk, bool is_new, struct st
 	struct image_identity identity;
 	enum rest_verdict verdict;
 	int rc = look_at(p, disk, is_new, &verdict, &identity, err);
+	if (rc == 0 && !is_new)
+		rc = check_size(p, disk, &identity, err);
 	if (rc)
 		return rc;
 	identity.disturbed = verdict == REST_DISTURBED;

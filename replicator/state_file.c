@@ -72,12 +72,16 @@ static bool image_same(const struct state_header *h, const struct image_identity
 	       (size < h->size && size == h->identity.size && image->size == size);
 }
 
+static bool header_is_of(const struct state_header *h, const char *disk, const struct state_position *expected)
+{
+	return uuid_equal(&h->position.protection, &expected->protection) && uuid_equal(&h->position.generation, &expected->generation) && strcmp(h->disk, disk) == 0;
+}
+
 // Everything that the header alone decides. SYNC_NONE and SYNC_UNCLEAN_STOP: the rest of the file has to be looked at.
 static enum sync_reason header_judge(const struct state_header *h, const char *disk, const struct state_position *expected,
 				     const struct image_identity *identity, uint64_t size)
 {
-	if (!uuid_equal(&h->position.protection, &expected->protection) ||
-	    !uuid_equal(&h->position.generation, &expected->generation) || strcmp(h->disk, disk) != 0)
+	if (!header_is_of(h, disk, expected))
 		return SYNC_STATE_FOREIGN;
 	if (h->phase == STATE_LOST)
 		return SYNC_TRACKING_LOST;
@@ -158,6 +162,15 @@ bool state_file_told(struct env_root *root, const char *name, struct state_posit
 	if (read)
 		*ret_position = h.position;
 	return read;
+}
+
+// A clean stop may have found the image cut already. Else a growth may have been cut off between the file and the image.
+uint64_t state_file_least_size(struct env_root *root, const char *name, const char *disk, const struct state_position *expected)
+{
+	struct state_header h;
+	if (!header_of(root, name, &h) || !header_is_of(&h, disk, expected))
+		return 0;
+	return h.phase == STATE_CLEAN ? h.size : min_u64(h.size, h.identity.size);
 }
 
 bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place, struct state_print *ret_print)

@@ -70,6 +70,8 @@ enum sync_reason state_file_load(struct env_root *root, const char *name, const 
 uint64_t state_file_run(struct env_root *root, const char *name);
 // What a file says of the receiver, whatever it is worth for its disk; false where it cannot be read.
 bool state_file_told(struct env_root *root, const char *name, struct state_position *ret_position);
+// The least size that the image of `disk` may have, by what the file says: less was cut off by somebody. 0 where no file of `expected` (protection and generation) and `disk` says.
+uint64_t state_file_least_size(struct env_root *root, const char *name, const char *disk, const struct state_position *expected);
 // Of a file that state_file_load() took: false where it is another than the note says, one that was brought back from a copy. What it is, otherwise.
 bool state_file_noted(struct env_root *root, const char *name, const struct state_note_place *place, struct state_print *ret_print);
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # An image that is cut short while it is served gives no point, and says why; when it has its size again, everything is
-# compared, and the next point is what the image holds now.
+# compared, and the next point is what the image holds now. One that is cut while the agent is stopped is not served meanwhile.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 
@@ -26,6 +26,19 @@ is 'the newest point while the image is short' "$(newest_point vm1)" "$stuck"
 truncate -s 32M "$W/a.raw"
 went_on() { [ "$(newest_point vm1)" -gt "$stuck" ]; }
 wait_for 30 went_on
+is 'reason of the sync' "$(at_source GET /v1/protections/vm1/syncs | jq -r '.syncs[0].reason')" image-changed
+n=$(cycle vm1)
+point_equals vm1 "$n" vda "$W/a.raw"
+
+stop_replicator
+truncate -s 16M "$W/a.raw"
+start_replicator
+says_smaller() { protection vm1 .reason | grep -q 'had 33554432: it became smaller while it was not served; restore its size'; }
+wait_for 30 says_smaller
+[ ! -e "$KAGAMI_RUN_DIR/nbd/vm1.sock" ] || fail "a disk is served half of which was cut off"
+stuck=$(newest_point vm1)
+truncate -s 32M "$W/a.raw"
+wait_for 90 went_on
 is 'reason of the sync' "$(at_source GET /v1/protections/vm1/syncs | jq -r '.syncs[0].reason')" image-changed
 n=$(cycle vm1)
 point_equals vm1 "$n" vda "$W/a.raw"

@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -29,7 +30,11 @@ static struct sim *sim;
 static struct env_root *state_root;
 static char image_path[512], socket_path[512];
 static struct protection *p;
+static bool read_only;
 
+static struct err load_err;
+
+// SYNC_LAST: it is not to be loaded.
 // A protection of one disk up to where its export would start, and its thread stand between two cycles.
 static void begin(bool is_new, enum sync_reason expected)
 {
@@ -52,8 +57,14 @@ static void begin(bool is_new, enum sync_reason expected)
 	config = (struct export_config){.protection = "vm1", .socket_path = socket_path, .disk_count = 1};
 	(void)snprintf(config.disk[0].name, NAME_SIZE, "vda");
 	config.disk[0].path = image_path;
+	config.disk[0].read_only = read_only;
 	assert_int_equal(export_open(&config, &p->export, &err), 0);
-	assert_int_equal(tracking_load(p, is_new, &err), 0);
+	int rc = tracking_load(p, is_new, &load_err);
+	if (expected == SYNC_LAST) {
+		assert_int_equal(rc, -EINVAL);
+		return;
+	}
+	assert_int_equal(rc, 0);
 	assert_int_equal(p->tracking[0].sync, expected);
 }
 
@@ -399,10 +410,54 @@ static void what_can_be_known_before_is_refused_before(void **state)
 	has_size(SIZE);
 }
 
+static void image_has(uint64_t size)
+{
+	assert_int_equal(truncate(image_path, (off_t)size), 0);
+}
+
+static void an_image_that_became_smaller_is_not_served_until_it_has_its_size_again(void **state)
+{
+	(void)state;
+	end();
+	for (int again = 0; again < 2; again++) { // and the state file is what it was
+		image_has(SIZE / 2);
+		begin(false, SYNC_LAST);
+		assert_non_null(strstr(load_err.text, "became smaller while it was not served; restore its size"));
+		assert_non_null(strstr(load_err.text, "kagami unprotect vm1"));
+		end();
+	}
+	image_has(SIZE);
+	begin(false, SYNC_UNCLEAN_STOP); // of which the note of rest, which this has none of, tells more
+	assert_int_equal(resize(LARGE, NULL), 0);
+	end();
+	image_has(SIZE); // as if it had been killed before the image grew
+	begin(false, SYNC_UNCLEAN_STOP);
+	end();
+	image_has(SIZE - 4096);
+	begin(false, SYNC_LAST);
+}
+
+static void a_read_only_image_is_extended_by_its_owner_first(void **state)
+{
+	(void)state;
+	uint64_t ticket;
+	struct err err = {0};
+	end();
+	read_only = true;
+	begin(false, SYNC_UNCLEAN_STOP);
+	assert_int_equal(ask(LARGE, &ticket, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "disk vda is read-only here"));
+	image_has(LARGE);
+	assert_int_equal(resize(LARGE, NULL), 0);
+	read_only = false;
+}
+
 int main(void)
 {
 #define RESIZE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(an_image_that_became_smaller_is_not_served_until_it_has_its_size_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_read_only_image_is_extended_by_its_owner_first, set_up, tear_down),
 		RESIZE_TEST(a_disk_grows_and_a_kill_costs_its_new_range),
 		RESIZE_TEST(a_full_state_directory_refuses_and_changes_nothing),
 		RESIZE_TEST(any_failing_operation_of_the_state_directory_is_survived),

@@ -1097,6 +1097,49 @@ static void files_of_version_1_are_read_and_written_as_they_were(void **state)
 	}
 #define ON_SIM(test) cmocka_unit_test_setup_teardown(test, setup_sim, teardown)
 
+static uint64_t least_size(struct env_root *root, const char *disk, const struct state_position *position)
+{
+	return state_file_least_size(root, "vda.state", disk, position);
+}
+
+static void image_may_be_no_smaller_but_for_a_growth_that_was_cut_off(void **state)
+{
+	(void)state;
+	enum { OLD = 16 << 20, NEW = 32 << 20 };
+	char dir[] = "/tmp/kagami-size-XXXXXX", command[64];
+	struct env_root *root = NULL;
+	struct state_file *file = NULL;
+	struct err err = {0};
+	struct dirty dirty, grown;
+	struct state_position position = {.point = 1}, other;
+	struct image_identity identity = {.inode = 1, .size = OLD};
+	memset(&position.protection, 7, sizeof(position.protection));
+	other = position;
+	memset(&other.protection, 8, sizeof(other.protection));
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(env_root_open(env_posix(), dir, &root), 0);
+	assert_true(dirty_init(&dirty, OLD) == 0 && dirty_init(&grown, NEW) == 0);
+	assert_int_equal(least_size(root, "vda", &position), 0);
+	assert_int_equal(state_file_open_run(root, "vda.state", "vda", &position, &identity, &dirty, NULL, &file, &err), 0);
+	assert_int_equal(least_size(root, "vda", &position), OLD);
+	assert_int_equal(least_size(root, "vdb", &position), 0);
+	assert_int_equal(least_size(root, "vda", &other), 0);
+	assert_int_equal(state_file_grow(&file, root, "vda.state", NEW, &identity, &err), 0);
+	assert_int_equal(least_size(root, "vda", &position), OLD); // the image comes after it
+	assert_int_equal(state_file_ungrow(&file, root, "vda.state", OLD, &identity, &err), 0);
+	assert_int_equal(least_size(root, "vda", &position), OLD);
+	assert_int_equal(state_file_grow(&file, root, "vda.state", NEW, &identity, &err), 0);
+	identity.size = OLD / 2; // cut while it was served
+	assert_int_equal(state_file_save(file, &position, &identity, &grown, &err), 0);
+	assert_int_equal(least_size(root, "vda", &position), NEW);
+	state_file_close(file);
+	dirty_done(&dirty);
+	dirty_done(&grown);
+	env_root_close(root);
+	(void)snprintf(command, sizeof(command), "rm -r %s", dir);
+	assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1110,6 +1153,7 @@ int main(void)
 		ON_SIM(image_that_others_changed_after_a_crash_means_image_changed),
 		ON_BOTH(image_that_was_taken_back_behind_the_newest_position_is_seen),
 		ON_BOTH(file_that_runs_has_the_number_of_its_run),
+		cmocka_unit_test(image_may_be_no_smaller_but_for_a_growth_that_was_cut_off),
 		cmocka_unit_test(reasons_have_the_names_of_the_document),
 		ON_SIM(header_lies_where_the_document_says),
 		ON_SIM(map_pages_lie_where_the_document_says),
