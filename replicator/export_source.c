@@ -534,6 +534,15 @@ int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, s
 	if (!size_disk_ok(new_size) || new_size == old)
 		return err_set(err, -EINVAL, "disk %s has %llu bytes: give a larger whole number of 512-byte sectors, at most 64 TiB",
 			       export->nbd[disk].name, (unsigned long long)old);
+	if (export->nbd[disk].read_only && !export->image[disk].block_device) {
+		struct image_identity identity;
+		int code = export_identity(export, disk, &identity, err);
+		if (code)
+			return code;
+		if (identity.size < new_size)
+			return err_set(err, -EINVAL, "disk %s is read-only here, and its image has %llu bytes: whoever writes that image must extend it to %llu first (`truncate -s`)",
+				       export->nbd[disk].name, (unsigned long long)identity.size, (unsigned long long)new_size);
+	}
 	// Of a device it only asks for the size.
 	return export->image[disk].block_device ? image_extend(&export->image[disk], new_size, err) : 0;
 }
