@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -51,7 +52,15 @@ static int load(SSL_CTX *context, const char *directory, struct err *err)
 		return refused(err, ca, "cannot be used as a CA");
 	if (SSL_CTX_use_certificate_chain_file(context, certificate) != 1)
 		return refused(err, certificate, "no certificate in PEM");
-	if (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(context) != 1)
+	bool asked = false;
+	SSL_CTX_set_default_passwd_cb_userdata(context, &asked);
+	bool good = SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1 && SSL_CTX_check_private_key(context) == 1;
+	SSL_CTX_set_default_passwd_cb_userdata(context, NULL);
+	if (!good && asked) {
+		ERR_clear_error();
+		return err_set(err, -EBADMSG, "--nbd-tls: %s is encrypted, and a daemon has nobody to ask for the passphrase: write it without one (openssl pkey -in %s -out NEW.pem) and put that in its place", key, key);
+	}
+	if (!good)
 		return refused(err, key, "not the key of server-cert.pem");
 	return 0;
 }
@@ -61,7 +70,8 @@ static int no_password(char *to, int cap, int writing, void *context)
 	(void)to;
 	(void)cap;
 	(void)writing;
-	(void)context;
+	if (context)
+		*(bool *)context = true;
 	return -1; // a daemon has nobody to ask
 }
 

@@ -3,7 +3,7 @@
 # What cannot be had, or makes no sense as it was written, is refused with what is meant instead: names that nobody knows, values that would change in silence,
 # directories that are missing or read-only, and a user who may not ask.
 . "$(dirname "$0")/lib.sh"
-requires setpriv mount curl jq
+requires setpriv mount curl jq openssl
 requires_root
 
 fails_with() { # STATUS TEXT COMMAND...
@@ -30,6 +30,13 @@ refuses "$missing" kagami-receiver --run-dir "$R/other" --store "$W/st" --state 
 refuses "$read_only" kagami-replicator --run-dir "$R/other" --state "$W/ro/state"
 refuses "$read_only" kagami-receiver --run-dir "$R/other" --store "$W/ro/store" $listen
 refuses "$missing" kagami-receiver --check "$W/missing"
+mkdir "$W/tls"
+openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 30 -keyout "$W/key.pem" -out "$W/tls/ca-cert.pem" 2>/dev/null
+cp "$W/tls/ca-cert.pem" "$W/tls/server-cert.pem"
+openssl pkey -in "$W/key.pem" -aes256 -passout pass:secret -out "$W/tls/server-key.pem"
+chmod 600 "$W/tls/server-key.pem"
+refuses 'server-key.pem is encrypted, and a daemon has nobody to ask for the passphrase: write it without one \(openssl pkey -in .*/server-key.pem -out NEW.pem\)' \
+	kagami-replicator --run-dir "$R/other" --state "$W/st" --nbd-tls "$W/tls" --nbd-listen "127.0.0.1:$(free_port)"
 chmod 755 "$W" "$R"
 refuses 'this user may not write the state directory .*/st: run as the user that it belongs to, or give it to this one' \
 	nobody kagami-replicator --run-dir "$R/other" --state "$W/st"
