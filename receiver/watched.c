@@ -240,7 +240,8 @@ static void dark_check(struct watched *w, const struct watched_now *now)
 	advice_duration(ledger_age_ms(&w->ledger), age);
 	w->dark_told = true;
 	event_emit(EVENT_WARNING, "source-dark", w->name, json_pack("{s:o}", "age_ms", json_count(ledger_age_ms(&w->ledger))),
-		   "the source of %s has not been heard of for %d s; its newest point is %s old", w->name, WATCHED_DARK_SECONDS, age);
+		   "the source of %s has not been heard of for %d s; its newest point is %s old; if it was unprotected there for good, `kagami forget %s` ends this", w->name,
+		   WATCHED_DARK_SECONDS, age, w->name);
 }
 
 static void pulse_take(struct watched *w, const struct watched_now *now, const struct replica_pulse *pulse)

@@ -110,6 +110,7 @@ static void dark_source_is_told_once_and_its_point_ages(void **state)
 	assert_non_null(strstr(text, "source-down"));
 	pass(p, 100);
 	assert_int_equal(news(p, "source-dark", text), 1);
+	assert_non_null(strstr(text, "kagami forget"));
 	assert_int_equal(news(p, "rpo-missed", text), 1);
 	assert_true(ledger_age_ms(&p->watched->ledger) == 181000);
 	assert_true(p->watched->ledger.miss.cause == RPO_CAUSE_SOURCE_DOWN);
