@@ -443,12 +443,33 @@ static int protect_new(struct agent *agent, struct seat *seat, struct protection
 	return protect(agent, seat, config, dir, ret_running, err);
 }
 
-static int check_images(struct seat *seat, const struct protection_config *config, bool raw, struct err *err)
+// A hard link, or another node of a device, is no other image.
+static int check_not_ours(struct agent *agent, const struct protection_config *config, uint16_t disk, struct err *err)
+{
+	const char *path = config->disk[disk].path;
+	struct stat st;
+	if (stat(path, &st) < 0)
+		return 0; // who opens it says so
+	const struct image_file file = image_file_of(&st);
+	LOCK_SCOPE(&agent->lock);
+	for (size_t i = 0; i < agent->seats; i++) {
+		const struct protection *running = agent->seat[i]->running;
+		const char *name = running ? protection_disk_of(running, &file) : NULL;
+		if (name)
+			return err_set(err, -EBUSY, "image %s is disk %s of %s already: give each disk an image of its own, or `kagami unprotect %s` first", path, name,
+				       protection_name(running), protection_name(running));
+	}
+	return 0;
+}
+
+static int check_images(struct agent *agent, struct seat *seat, const struct protection_config *config, bool raw, struct err *err)
 {
 	int rc = 0;
 	for (uint16_t d = 0; d < config->disk_count && rc == 0; d++) {
 		atomic_store(&seat->opening, d + 1u); // should it not answer
 		rc = protect_check(config, d, raw, err);
+		if (rc == 0)
+			rc = check_not_ours(agent, config, d, err);
 	}
 	atomic_store(&seat->opening, 0);
 	return rc;
@@ -476,7 +497,7 @@ int agent_protect(struct agent *agent, struct protection_config *config, bool ra
 		return err_set(err, -ENOSPC, "no room for another protection (at most %d)", PROTECTIONS_MAX);
 	rc = agent_start_begin(agent, seat, err);
 	if (rc == 0) {
-		rc = check_images(seat, config, raw, err);
+		rc = check_images(agent, seat, config, raw, err);
 		if (rc == 0)
 			rc = protect_new(agent, seat, config, &running, err);
 		bool durable = rc == 0;

@@ -204,6 +204,16 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 	return image_identify(&export->image[disk], ret_identity, err);
 }
 
+bool export_has_image(const struct export *export, const struct image_file *file, uint16_t *ret_disk)
+{
+	for (uint16_t d = 0; d < export->count; d++)
+		if (image_file_same(&export->image[d].file, file)) {
+			*ret_disk = d;
+			return true;
+		}
+	return false;
+}
+
 enum image_path export_image_path(struct export *export, uint16_t disk, bool *ret_named)
 {
 	assert(disk < export->count);

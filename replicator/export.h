@@ -98,6 +98,8 @@ int export_carry(struct export *export, uint16_t disk, uint64_t region, uint64_t
 // Between open and start: what the disk's file system says of holes is not believed.
 void export_disbelieve(struct export *export, uint16_t disk);
 // Whether the path of the image still leads to it, and, where it does not, whether another one does: waits for its disk. Any thread, at any time.
+// Whether one of its images is that file or device, and which. Any thread; waits for nothing.
+bool export_has_image(const struct export *export, const struct image_file *file, uint16_t *ret_disk);
 enum image_path export_image_path(struct export *export, uint16_t disk, bool *ret_named);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
 // Between open and start: whether somebody else changed the image since an agent that died served it, as far as that is known (rest.h).

@@ -200,6 +200,12 @@ uint64_t protection_disk_size(const struct protection *p, uint16_t disk)
 	return export_disk_size(p->export, disk);
 }
 
+const char *protection_disk_of(const struct protection *p, const struct image_file *file)
+{
+	uint16_t disk;
+	return export_has_image(p->export, file, &disk) ? p->config.disk[disk].name : NULL;
+}
+
 const char *protection_site(const struct protection *p)
 {
 	return p->config.site;

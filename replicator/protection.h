@@ -18,6 +18,7 @@
 #include "base/crew.h"
 #include "base/env.h"
 #include "base/err.h"
+#include "replicator/image_path.h"
 #include "link/identity.h"
 #include "replicator/protection_config.h"
 
@@ -67,6 +68,8 @@ void protection_stop_begin(struct protection *protection);
 bool protection_stop(struct protection *protection);
 
 const char *protection_name(const struct protection *protection);
+// Its disk that is that image; NULL: none is. Waits for nothing.
+const char *protection_disk_of(const struct protection *protection, const struct image_file *file);
 const char *protection_site(const struct protection *protection);
 uint64_t protection_disk_size(const struct protection *protection, uint16_t disk); // bytes, as served now
 // As docs/control.md has it; a new reference. Any thread.

@@ -376,9 +376,33 @@ static void point_whose_state_files_are_gone_is_not_known(void **state)
 	agent_close(agent);
 }
 
+static void image_that_is_protected_already_is_told_with_its_protection(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	struct seat *seat = NULL;
+	struct err err = {0};
+	struct protection_config *config = calloc(1, sizeof(*config));
+	*config = (struct protection_config){.name = "vm2", .site = "dr", .rpo_ms = 3600000, .points_keep = 2, .codec = CODEC_ZSTD, .digest = {.kind = DIGEST_XXH3},
+					     .settings = {.rpo_ms = 3600000, .objective_ppm = OBJECTIVE_PPM_DEFAULT}, .disk_count = 1, .disk = {{.name = "sda"}}};
+	char image[512];
+	(void)snprintf(image, sizeof(image), "%s/image.raw", f->temp.dir);
+	(void)snprintf(config->disk[0].path, sizeof(config->disk[0].path), "%s/link.raw", f->temp.dir);
+	assert_int_equal(link(image, config->disk[0].path), 0);
+	assert_int_equal(open_agent(f, &agent), 0);
+	assert_true(runs(agent));
+	(void)pthread_mutex_lock(&agent->lock);
+	assert_int_equal(agent_protect(agent, config, false, &seat, &err), -EBUSY);
+	(void)pthread_mutex_unlock(&agent->lock);
+	assert_non_null(strstr(err.text, "link.raw is disk vda of vm1 already"));
+	agent_close(agent);
+	free(config);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(image_that_is_protected_already_is_told_with_its_protection, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_start_that_fails_late_is_closed_by_who_has_a_bound_for_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_start_that_fails_early_is_closed_likewise, setup, teardown),
 		cmocka_unit_test_setup_teardown(protection_whose_image_is_missing_is_tried_again_and_told_once, setup, teardown),
