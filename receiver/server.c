@@ -20,6 +20,8 @@
 
 enum { TAKE_OVER_SECONDS = 20, ACCEPT_PAUSE_MS = 100 };
 
+#define TOLD_EVERY_NS (UINT64_C(60) * 1000000000)
+
 struct connection {
 	struct server *server;
 	struct connection *next;
@@ -33,6 +35,7 @@ struct connection {
 };
 
 struct server {
+	uint64_t told_ns; // when a connection was turned away and that was told; of the thread that accepts
 	struct session_host host;
 	struct keeper *keeper;
 	struct pairing *pairing;
@@ -210,6 +213,18 @@ static int connection_start(struct server *server, int fd, const struct sockaddr
 	return rc;
 }
 
+// Who floods it does not fill the log, too.
+static void turned_away(struct server *server, const struct sockaddr_storage *peer, socklen_t len)
+{
+	char address[NET_ADDRESS_SIZE];
+	uint64_t now_ns = clock_mono_ns();
+	if (server->told_ns && now_ns - server->told_ns < TOLD_EVERY_NS)
+		return;
+	server->told_ns = now_ns;
+	net_format((const struct sockaddr *)peer, len, address, sizeof(address));
+	log_warning("a connection was turned away: as many of peers that are not known yet are open as may be, from its address or in all peer=%s", address);
+}
+
 static void accept_one(struct server *server)
 {
 	struct sockaddr_storage peer = {0};
@@ -222,7 +237,10 @@ static void accept_one(struct server *server)
 		return;
 	}
 	LOCK_SCOPE(&server->lock);
-	if (over_limits(server, &peer) || connection_start(server, fd, &peer, len))
+	bool over = over_limits(server, &peer);
+	if (over)
+		turned_away(server, &peer, len);
+	if (over || connection_start(server, fd, &peer, len))
 		(void)close(fd);
 }
 

@@ -8,6 +8,7 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "replicator/greet.h"
+#include "replicator/knock.h"
 #include "replicator/site.h"
 
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 
 enum { SEED_DAYS_MAX = 7 };	   // waited for so long, a seed that does not come is a failure: it is asked for even so
+#define KNOCK_AGAIN_MS UINT64_C(20) // about: until others of this process are known to the receiver
 // How often a fenced source asks whether the failover was taken back: so that it is back within its RPO of that, as far as it can be without asking all the time.
 #define FENCED_ASK_MS_MIN UINT64_C(3000)
 #define FENCED_ASK_MS_MAX UINT64_C(60000)
@@ -229,7 +231,7 @@ static void open_message(const struct protection *p, struct wire_open *ret_open)
 	}
 }
 
-static int open_session(struct protection *p, struct channel *channel, struct wire_failure *failure, struct err *err)
+static int open_session(struct protection *p, struct channel *channel, struct knock *knock, struct wire_failure *failure, struct err *err)
 {
 	struct wire_hello theirs;
 	struct wire_open open;
@@ -238,6 +240,7 @@ static int open_session(struct protection *p, struct channel *channel, struct wi
 	struct wire_doubted doubted;
 	struct greet_clock clock;
 	int rc = greet_clocks(channel, p->place.env, &theirs, &clock, err);
+	knock_end(knock); // it has answered, so it knows who this is
 	if (rc)
 		return rc;
 	p->features = theirs.features;
@@ -266,6 +269,7 @@ void connection_open(struct protection *p)
 	struct wire_failure failure = {.code = 0};
 	struct channel *channel = NULL;
 	struct site site;
+	struct knock knock = {0};
 	{
 		LOCK_SCOPE(&p->lock);
 		p->hurry = false;
@@ -275,12 +279,17 @@ void connection_open(struct protection *p)
 	int rc = site_load(p->place.state, p->config.site, &site, &err);
 	if (rc == 0)
 		doubt_set_site(p, &site);
+	if (rc == 0 && !knock_begin(&knock, site.address)) {
+		p->backoff.not_before_ns = protection_now_ns(p) + (KNOCK_AGAIN_MS + protection_random(p) % KNOCK_AGAIN_MS) * MS_NS;
+		return;
+	}
 	if (rc == 0)
 		rc = channel_connect(p->tls, site.address, &site.pin, &channel, &err);
 	if (rc == 0) {
 		channel_set(p, channel);
-		rc = open_session(p, channel, &failure, &err);
+		rc = open_session(p, channel, &knock, &failure, &err);
 	}
+	knock_end(&knock);
 	if (rc) {
 		connection_lost(p, &failure, &err);
 		return;
