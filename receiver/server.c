@@ -222,7 +222,7 @@ static void turned_away(struct server *server, const struct sockaddr_storage *pe
 		return;
 	server->told_ns = now_ns;
 	net_format((const struct sockaddr *)peer, len, address, sizeof(address));
-	log_warning("a connection was turned away: as many of peers that are not known yet are open as may be, from its address or in all peer=%s", address);
+	log_warning("a connection was turned away: as many are open as may be, in all, or of peers that are not known yet peer=%s", address);
 }
 
 static void accept_one(struct server *server)

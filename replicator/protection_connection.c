@@ -280,7 +280,9 @@ void connection_open(struct protection *p)
 	if (rc == 0)
 		doubt_set_site(p, &site);
 	if (rc == 0 && !knock_begin(&knock, site.address)) {
-		p->backoff.not_before_ns = protection_now_ns(p) + (KNOCK_AGAIN_MS + protection_random(p) % KNOCK_AGAIN_MS) * MS_NS;
+		uint64_t again_ns = protection_now_ns(p) + (KNOCK_AGAIN_MS + protection_random(p) % KNOCK_AGAIN_MS) * MS_NS;
+		LOCK_SCOPE(&p->lock);
+		p->backoff.not_before_ns = again_ns;
 		return;
 	}
 	if (rc == 0)
