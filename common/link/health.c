@@ -111,6 +111,8 @@ static void judge_age(const json_t *protection, struct health_limits limits, str
 	const char *reason = text_of(protection, "reason");
 	if (!*reason) // then what the time is booked to
 		reason = text_of(json_object_get(protection, "rpo"), "missing");
+	if (strcmp(reason, "source-down") == 0 && has(protection, "source_paused")) // only a receiver tells of the latter
+		reason = "source-down: look at the source, or, if it was unprotected there for good, forget its replica (`kagami forget`)";
 	if (critical || warning)
 		say(verdict, critical ? HEALTH_CRITICAL : HEALTH_WARNING, "the newest point is %s old, %.0f%% of the RPO of %s%s%.480s",
 		    duration_of(protection, "age_ms").text, age * 100, duration_of(protection, "rpo_ms").text, *reason ? ": " : "", reason);

@@ -261,9 +261,25 @@ static void image_without_its_name_is_critical(void **state)
 	json_decref(json);
 }
 
+static void source_that_may_be_gone_for_good_is_told_with_what_ends_that(void **state)
+{
+	(void)state;
+	char why[HEALTH_WHY];
+	json_t *json = json_pack("{s:s, s:s, s:I, s:I, s:b, s:{s:s}}", "name", "vm", "state", "idle", "age_ms", (json_int_t)90000, "rpo_ms", (json_int_t)30000, "source_paused", 0,
+				 "rpo", "missing", "source-down");
+	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_CRITICAL);
+	assert_non_null(strstr(why, "source-down"));
+	assert_non_null(strstr(why, "kagami forget"));
+	assert_int_equal(json_object_del(json, "source_paused"), 0);
+	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_CRITICAL);
+	assert_null(strstr(why, "kagami forget"));
+	json_decref(json);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(source_that_may_be_gone_for_good_is_told_with_what_ends_that),
 		cmocka_unit_test(error_of_a_disk_is_critical_then_a_warning_then_past),
 		cmocka_unit_test(error_that_an_older_daemon_tells_is_critical),
 		cmocka_unit_test(protection_that_keeps_its_rpo_is_well_at_every_moment),
