@@ -338,6 +338,14 @@ void export_set_marked(struct export *export, uint16_t disk, const struct dirty 
 			intent_set_marked(&export->group.intent, &export->group.volume[disk], r);
 }
 
+bool export_has_image(const struct export *export, const struct image_file *file, uint16_t *ret_disk)
+{
+	(void)export;
+	(void)file;
+	(void)ret_disk;
+	return false; // its disks are no files
+}
+
 void export_drop_cache(struct export *export, uint16_t disk)
 {
 	(void)export;
