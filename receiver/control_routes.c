@@ -52,11 +52,12 @@ static unsigned get_protection(void *context, const struct control_request *requ
 
 static unsigned get_points(void *context, const struct control_request *request, json_t **ret_body)
 {
+	struct recovery *recovery = context;
 	struct err err = {.code = 0};
-	struct replica *replica = find_plain(context, request, &err);
+	struct replica *replica = find_plain(recovery, request, &err);
 	if (!replica)
 		return route_fail(&err, ret_body);
-	return route_answer(HTTP_OK, json_pack("{s:o}", "points", recovery_json_points(replica)), ret_body);
+	return route_answer(HTTP_OK, json_pack("{s:o}", "points", recovery_json_points(recovery, replica)), ret_body);
 }
 
 static unsigned post_limits(void *context, const struct control_request *request, json_t **ret_body)
@@ -134,11 +135,12 @@ static unsigned delete_protection(void *context, const struct control_request *r
 static int failover_locked(struct recovery *recovery, struct replica *replica, uint64_t point, bool damaged, uint64_t rollback_after_ms,
 			   struct failover_info *ret_failover, struct err *err)
 {
+	const struct watched_ages ages = watch_ages(recovery->watch, recovery->env, replica);
 	LOCK_SCOPE(replica_recovery_lock(replica));
 	int rc = rollback_after_ms ? replica_unfence_ready(replica, err) : 0;
 	if (rc)
 		return err_wrap(err, "a failover that is made now could not be taken back, so ask without a time");
-	rc = failover_run(recovery->env, recovery->store, replica, point, damaged, ret_failover, err);
+	rc = failover_run(recovery->env, recovery->store, replica, point, damaged, &ages, ret_failover, err);
 	if (rc == 0 && rollback_after_ms)
 		rc = replica_fence_timer(replica, rollback_after_ms, err);
 	if (rc == 0)

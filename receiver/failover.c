@@ -207,16 +207,15 @@ static int disks_publish(struct env_root *root, const struct replica_info *repli
 	return rc ? err_sys(err, rc, "rename %s to %s", temp, done) : 0;
 }
 
-static void describe(const struct replica_info *replica, const struct point_info *point, int64_t asked_ns,
+static void describe(const struct replica_info *replica, const struct point_info *point, const struct watched_ages *ages,
 		     struct failover_info *ret_failover)
 {
-	struct failover_info failover = {.point = point->number, .cut_wall_ns = point->cut_wall_ns};
+	struct failover_info failover = {
+		.point = point->number, .cut_wall_ns = point->cut_wall_ns, .lost_ms = watched_age_ms(ages, point->number, point->cut_wall_ns)};
 	(void)snprintf(failover.name, sizeof(failover.name), "%s", replica->name);
 	failover.disk_count = replica->disk_count;
 	for (unsigned i = 0; i < replica->disk_count; i++)
 		(void)snprintf(failover.disk[i], NAME_SIZE, "%s", replica->disk[i].name);
-	if (asked_ns > point->cut_wall_ns) // two hosts' clocks: a cut in the future lost nothing that can be counted
-		failover.lost_ms = (uint64_t)(asked_ns - point->cut_wall_ns) / NS_PER_MS;
 	*ret_failover = failover;
 }
 
@@ -272,11 +271,9 @@ static int disks_fail(const struct failover_info *failover, bool back, const str
 }
 
 static int failover_do(struct env_root *root, struct replica *replica, const struct replica_info *info, uint64_t number, bool damaged,
-		       struct failover_info *ret_failover, struct err *err)
+		       const struct watched_ages *ages, struct failover_info *ret_failover, struct err *err)
 {
-	struct env *env = root->env;
-	uint64_t began_ns = env_mono_ns(env);
-	int64_t asked_ns = env_wall_ns(env);
+	uint64_t began_ns = env_mono_ns(root->env);
 	struct point_info point = {.number = 0};
 	struct failover_info failover;
 	uint64_t size[DISKS_MAX];
@@ -292,7 +289,7 @@ static int failover_do(struct env_root *root, struct replica *replica, const str
 		rc = replica_point_sizes(replica, point.number, size, err);
 	if (rc)
 		return rc;
-	describe(info, &point, asked_ns, &failover);
+	describe(info, &point, ages, &failover);
 	bool published = false;
 	struct err why = {0};
 	if (disks_publish(root, info, size, began_ns, &failover, &published, &why))
@@ -301,11 +298,12 @@ static int failover_do(struct env_root *root, struct replica *replica, const str
 	return 0;
 }
 
-int failover_run(struct env *env, struct store *store, struct replica *replica, uint64_t number, bool damaged,
+int failover_run(struct env *env, struct store *store, struct replica *replica, uint64_t number, bool damaged, const struct watched_ages *ages,
 		 struct failover_info *ret_failover, struct err *err)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	struct env_root *root = NULL;
+	const struct watched_ages plain = {.wall_ns = env_wall_ns(env)};
 	if (!info)
 		return err_set(err, -ENOMEM, "out of memory");
 	replica_info(replica, info);
@@ -319,7 +317,7 @@ int failover_run(struct env *env, struct store *store, struct replica *replica, 
 	bool worn = false;
 	rc = info->fenced ? record_load(root, info->name, ret_failover, &worn, &load) : -ENOENT;
 	if (rc == -ENOENT) // not done, or cut short
-		rc = failover_do(root, replica, info, number, damaged, ret_failover, err);
+		rc = failover_do(root, replica, info, number, damaged, ages ? ages : &plain, ret_failover, err);
 	else if (rc)
 		err_set(err, rc, "%.250s; %s is failed over, and its disks are there (kagami status %s names them): this is about the record beside them alone", load.text, info->name,
 			info->name);
@@ -347,7 +345,8 @@ int failover_load(struct env *env, struct store *store, const char *name, struct
 void failover_assume(const struct replica_info *replica, struct failover_info *ret_failover)
 {
 	const struct point_info point = {.number = replica->fenced_point};
-	describe(replica, &point, 0, ret_failover);
+	const struct watched_ages none = {.newest = 0};
+	describe(replica, &point, &none, ret_failover);
 	ret_failover->unread = true;
 }
 

@@ -13,6 +13,7 @@
 #include "base/names.h"
 #include "base/size.h"
 #include "receiver/store.h"
+#include "receiver/watched.h"
 
 #include <stdint.h>
 
@@ -34,8 +35,9 @@ struct failover_info {
 
 // Fails over to point `number` (0: the newest, or the one already failed over to). Done again for the same point it finishes
 // what a crash cut short, and answers as the first time. -EALREADY for another point, -ENOENT without such a point. -EUCLEAN, and nothing is done, when the
-// point is not sound and `damaged` is not said. One call at a time for one replica.
-int failover_run(struct env *env, struct store *store, struct replica *replica, uint64_t number, bool damaged,
+// point is not sound and `damaged` is not said. `ages`: as of when it was asked; NULL: by the
+// wall clock alone. One call at a time for one replica.
+int failover_run(struct env *env, struct store *store, struct replica *replica, uint64_t number, bool damaged, const struct watched_ages *ages,
 		 struct failover_info *ret_failover, struct err *err);
 
 // What was done. -ENOENT while the failover of the protection `name` has not been done to its end: there is no failover/. With any other error there are disks, or may be,

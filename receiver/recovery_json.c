@@ -279,11 +279,11 @@ static json_t *pin_json(const struct point_info *point)
 	return json_pack("{s:s, s:o}", "text", point->pin_text, "pinned", json_when(point->pinned_wall_ns));
 }
 
-static json_t *point_json(struct replica *replica, const struct replica_info *info, const struct point_info *point, unsigned why)
+static json_t *point_json(struct replica *replica, const struct replica_info *info, const struct point_info *point, const struct watched_ages *ages, unsigned why)
 {
-	return json_pack("{s:I, s:I, s:o, s:o, s:s, s:I, s:I, s:I, s:b, s:o, s:o, s:o}", "damaged_blocks",
+	return json_pack("{s:I, s:I, s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:b, s:o, s:o, s:o}", "damaged_blocks",
 			 (json_int_t)replica_damaged_blocks(replica, point->number), "point", (json_int_t)point->number, "cut",
-			 json_when(point->cut_wall_ns), "commit", json_when(point->commit_wall_ns),
+			 json_when(point->cut_wall_ns), "age_ms", json_count(watched_age_ms(ages, point->number, point->cut_wall_ns)), "commit", json_when(point->commit_wall_ns),
 			 "consistency", point_consistency_name(point->consistency), "dirty_bytes",
 			 (json_int_t)point->dirty_bytes, "wire_bytes", (json_int_t)point->wire_bytes, "stored_bytes",
 			 (json_int_t)point->stored_bytes, "held", point->holds != 0, "pin", pin_json(point), "kept_by",
@@ -291,7 +291,7 @@ static json_t *point_json(struct replica *replica, const struct replica_info *in
 			 point_disks(replica, info, point->number));
 }
 
-json_t *recovery_json_points(struct replica *replica)
+json_t *recovery_json_points(struct recovery *recovery, struct replica *replica)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	AUTO_FREE struct point_info *points = NULL;
@@ -300,10 +300,11 @@ json_t *recovery_json_points(struct replica *replica)
 	if (!info || replica_plan_retention(replica, NULL, &points, &plan, &count))
 		return NULL;
 	replica_info(replica, info);
+	const struct watched_ages ages = watch_ages(recovery->watch, recovery->env, replica);
 	json_t *array = json_array();
 	for (size_t i = 0; i < count; i++) {
 		char path[JSON_PATH_SIZE];
-		json_t *point = point_json(replica, info, &points[i], plan[i].why);
+		json_t *point = point_json(replica, info, &points[i], &ages, plan[i].why);
 		if (!point && replica_point_path(replica, points[i].number, NULL, path, sizeof(path)) == -ENOENT)
 			continue; // gone since it was listed
 		if (json_array_append_new(array, point)) {

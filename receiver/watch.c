@@ -7,7 +7,6 @@
 #include "link/events.h"
 #include "link/history.h"
 #include "link/json.h"
-#include "receiver/watched.h"
 #include "rpo/ledger_file.h"
 
 #include <errno.h>
@@ -384,6 +383,17 @@ bool watch_look(struct watch *w, struct replica *replica, struct watch_view *ret
 	LOCK_SCOPE(&e->lock);
 	view_fill(&e->watched, ret_view);
 	return true;
+}
+
+struct watched_ages watch_ages(struct watch *w, struct env *env, struct replica *replica)
+{
+	AUTO_USE struct use use = {w, entry_now(w, replica)};
+	struct entry *e = use.entry;
+	if (!e)
+		return (struct watched_ages){.wall_ns = env_wall_ns(env)};
+	LOCK_SCOPE(&e->lock);
+	struct watched_now now = now_of(w);
+	return watched_ages(&e->watched, &now);
 }
 
 size_t watch_count(struct watch *w)

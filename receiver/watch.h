@@ -9,6 +9,7 @@
 
 #include "link/control.h"
 #include "receiver/store.h"
+#include "receiver/watched.h"
 
 struct watch;
 
@@ -44,6 +45,8 @@ struct watch_view {
 };
 // Counts up to now first. False: there is no entry of it yet.
 bool watch_look(struct watch *watch, struct replica *replica, struct watch_view *ret_view);
+// Of its points as of now: watched_age_ms(). By the wall clock of `env` alone where there is no watch, or no entry.
+struct watched_ages watch_ages(struct watch *watch, struct env *env, struct replica *replica);
 // The members of a replica's status: "rpo", "deadline_in_ms", "clock_offset_ns" ... NULL when there is none, or no memory.
 json_t *watch_json(struct watch *watch, struct replica *replica);
 json_t *watch_history_json(struct watch *watch, struct replica *replica, const char *name, const char *window, struct err *err);

@@ -211,11 +211,36 @@ bool watched_report(struct watched *w, const struct watched_now *now, const stru
 	return true;
 }
 
-// How old a cut of the source's clock is, by ours.
+// --- ages ---
+
+static uint64_t passed_ms(int64_t ns)
+{
+	return ns > 0 ? (uint64_t)(ns / MS_NS) : 0;
+}
+
+uint64_t watched_age_ms(const struct watched_ages *ages, uint64_t number, int64_t cut_wall_ns)
+{
+	if (ages->newest == 0 || number > ages->newest)
+		return passed_ms(distance(distance(ages->wall_ns, cut_wall_ns), ages->offset_ns));
+	return ages->newest_age_ms + (number < ages->newest ? passed_ms(distance(ages->newest_cut_wall_ns, cut_wall_ns)) : 0);
+}
+
+struct watched_ages watched_ages(const struct watched *w, const struct watched_now *now)
+{
+	struct watched_ages ages = {.wall_ns = now->wall_ns, .offset_ns = w->clock_known ? w->clock_offset_ns : 0};
+	if (w->ledger.has_point && w->ledger.point == w->pulse.last_point) { // else its cut is not at hand
+		ages.newest = w->ledger.point;
+		ages.newest_cut_wall_ns = w->pulse.last_cut_wall_ns;
+		ages.newest_age_ms = ledger_age_ms(&w->ledger);
+	}
+	return ages;
+}
+
+// Of one that the ledger is only now told.
 static uint64_t age_of(const struct watched *w, const struct watched_now *now, int64_t cut_wall_ns)
 {
-	int64_t age_ns = distance(distance(now->wall_ns, cut_wall_ns), w->clock_known ? w->clock_offset_ns : 0);
-	return age_ns > 0 ? (uint64_t)(age_ns / MS_NS) : 0;
+	const struct watched_ages ages = {.wall_ns = now->wall_ns, .offset_ns = w->clock_known ? w->clock_offset_ns : 0};
+	return watched_age_ms(&ages, 0, cut_wall_ns);
 }
 
 void watched_committed(struct watched *w, const struct watched_now *now, uint64_t number, int64_t cut_wall_ns, uint64_t dirty_bytes, uint64_t wire_bytes)

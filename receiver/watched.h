@@ -55,6 +55,19 @@ struct watched {
 	unsigned cause;
 };
 
+// From what the age of any point is known, at one instant. Of an instant of which only our clock is known, the rest is 0.
+struct watched_ages {
+	int64_t wall_ns;      // our clock then
+	int64_t offset_ns;    // ours less the source's; 0 while it is not known
+	uint64_t newest;      // the point whose age the ledger has; 0: none
+	int64_t newest_cut_wall_ns; // by the source's clock
+	uint64_t newest_age_ms;
+};
+
+// How old the cut of point `number` is, which is by the source's clock: the newest's age, and what lies between their cuts; of one that the ledger has not heard
+// of, cut + offset. Never less than the newest's for one before it. Pure; for any values.
+uint64_t watched_age_ms(const struct watched_ages *ages, uint64_t number, int64_t cut_wall_ns);
+
 // `ledger` of it is set by the caller: begun, or loaded and resumed.
 void watched_init(struct watched *watched, const char *name, const struct watched_now *now);
 void watched_connected(struct watched *watched, const struct watched_now *now, int64_t their_wall_ns); // at HELLO
@@ -66,6 +79,8 @@ void watched_committed(struct watched *watched, const struct watched_now *now, u
 		       uint64_t wire_bytes);
 // Whether an event of a session that came or went may be told now.
 bool watched_may_tell(struct watched *watched, const struct watched_now *now);
+// As of the newest call.
+struct watched_ages watched_ages(const struct watched *watched, const struct watched_now *now);
 // At least every 10 s. `pulse` NULL: the replica is busy, and is as it was.
 void watched_tick(struct watched *watched, const struct watched_now *now, const struct replica_pulse *pulse);
 

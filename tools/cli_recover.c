@@ -6,18 +6,8 @@
 #include "tools/parse.h"
 #include "tools/show.h"
 
-#include "base/clock.h"
-
 #include <inttypes.h>
 #include <string.h>
-#include <time.h>
-
-// How long ago `time` was, by this host's clock, which is the one that the receiver wrote ages by; 0 when it is to come.
-static uint64_t age_ms(const char *time)
-{
-	int64_t then_ms, now_ms = clock_wall_ns() / 1000000;
-	return parse_time(time, &then_ms) == 0 && then_ms < now_ms ? (uint64_t)(now_ms - then_ms) : 0;
-}
 
 static int target_get(const struct cli *cli, struct parse_target *ret_target)
 {
@@ -69,7 +59,7 @@ static void print_points(const struct parse_target *target, const json_t *points
 	table_add(table, "POINT\tCUT\tAGE\tKIND\tDIRTY\tSENT\tSTORED");
 	json_array_foreach(points, i, point) {
 		table_add(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", show_integer_of(point, "point").text,
-			  show_time_of(point, "cut").text, show_duration(age_ms(show_text_of(point, "cut"))).text,
+			  show_time_of(point, "cut").text, show_duration_of(point, "age_ms").text,
 			  show_text_of(point, "consistency"), show_size_of(point, "dirty_bytes").text,
 			  show_size_of(point, "wire_bytes").text, show_size_of(point, "stored_bytes").text,
 			  point_note(point, note, sizeof(note)));
@@ -95,7 +85,7 @@ static void print_point(const json_t *point)
 	if (show_has(point, "pin"))
 		(void)printf("kept       %s\n", point_note(point, note, sizeof(note)));
 	(void)printf("cut        %s, %s ago\n", show_time_of(point, "cut").text,
-		     show_duration(age_ms(show_text_of(point, "cut"))).text);
+		     show_duration_of(point, "age_ms").text);
 	(void)printf("committed  %s\n", show_time_of(point, "commit").text);
 	(void)printf("kind       %s-consistent\n", show_text_of(point, "consistency"));
 	(void)printf("bytes      %s dirty, %s sent, %s stored\n", show_size_of(point, "dirty_bytes").text,
@@ -173,7 +163,7 @@ static bool has_no_room(const json_t *replica)
 static int print_dry_run(const struct cli *cli, const struct parse_target *target, json_t *point, json_t *replica)
 {
 	const json_t *before = json_object_get(replica, "failover");
-	uint64_t lost_ms = age_ms(show_text_of(point, "cut"));
+	uint64_t lost_ms = show_number_of(point, "age_ms");
 	bool refused = has_no_room(replica);
 	if (cli->json) {
 		int rc = cli_print_json(json_pack("{s:b, s:s, s:O, s:I, s:O}", "dry_run", 1, "name", target->name, "point", point,
@@ -215,7 +205,7 @@ static bool failover_confirmed(const struct cli *cli, const struct parse_target 
 	return cli_confirmed(cli,
 			     "Fail over %s to point %s, cut at %s (%s ago)?\nThe source is %s. Replication into this copy ends.",
 			     target->name, show_integer_of(point, "point").text, show_time_of(point, "cut").text,
-			     show_duration(age_ms(show_text_of(point, "cut"))).text, show_text_of(replica, "state"));
+			     show_duration_of(point, "age_ms").text, show_text_of(replica, "state"));
 }
 
 static void print_failover(const json_t *answer)

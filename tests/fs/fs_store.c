@@ -260,7 +260,7 @@ static int run_failover(struct world *w, uint64_t point)
 	(void)snprintf(what, sizeof(what), "asked-failover %llu", (unsigned long long)point);
 	acked(w, what);
 	(void)snprintf(what, sizeof(what), "failover %llu", (unsigned long long)point);
-	for (unsigned tries = 0; failover_run(env_posix(), w->store, store_find(w->store, "vm1"), point, false, &failover, &err); tries++)
+	for (unsigned tries = 0; failover_run(env_posix(), w->store, store_find(w->store, "vm1"), point, false, NULL, &failover, &err); tries++)
 		if (!may_try(w, what, tries, &err))
 			return LOUD;
 	acked(w, what);
@@ -392,7 +392,7 @@ static void check_goes_on(struct world *w, struct replica *r, const struct repli
 			wrong("fenced at another point than was asked for", info->fenced_point, p->failover_asked);
 		if (replica_session_begin(r, &w->open, pin, &opened, &err) != -ESTALE)
 			wrong("a fenced replica takes its old source", 0, 0);
-		if (failover_run(env_posix(), w->store, r, info->fenced_point, false, &failover, &err))
+		if (failover_run(env_posix(), w->store, r, info->fenced_point, false, NULL, &failover, &err))
 			die(err.text);
 	} else {
 		check_digests(w, r, info->last_point);

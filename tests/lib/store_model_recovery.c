@@ -151,7 +151,7 @@ void model_op_failover(struct store_model *m)
 		return;
 	uint64_t number = m->fenced ? m->fenced : m->point[model_draw(m, m->points)].number;
 	m->asked.failover = number;
-	int rc = failover_run(sim_env(m->sim), m->store, m->replica, number, false, &failover, &err);
+	int rc = failover_run(sim_env(m->sim), m->store, m->replica, number, false, NULL, &failover, &err);
 	if (rc) {
 		model_unless_off(m, "failover", &err);
 		return;

@@ -378,7 +378,7 @@ static void recovered(struct store_twin *t)
 	struct failover_info failover;
 	struct err err = {0};
 	bool there = false;
-	if (test_dir_make(t->temp.root, &test, size, &there, &err) || scrub_record(t->replica, &err) || failover_run(env, t->store, t->replica, 3, false, &failover, &err))
+	if (test_dir_make(t->temp.root, &test, size, &there, &err) || scrub_record(t->replica, &err) || failover_run(env, t->store, t->replica, 3, false, NULL, &failover, &err))
 		fail_msg("%s", err.text);
 }
 

@@ -468,7 +468,7 @@ static void record_of_a_failover_that_is_made_good_hides_no_write(void **state)
 	struct err err = {0};
 	int64_t written_ns = 0, again_ns = 0;
 	(void)replica_mend(t->replica); // what is due since the start
-	if (failover_run(t->temp.root->env, t->store, t->replica, 0, false, &failover, &err))
+	if (failover_run(t->temp.root->env, t->store, t->replica, 0, false, NULL, &failover, &err))
 		fail_msg("%s", err.text);
 	usleep(20000); // a file system's time goes by ticks
 	assert_int_equal(env_open(t->temp.root, in_store("failover/vda.qcow2", ""), ENV_WRITE, &file), 0);
@@ -494,7 +494,7 @@ static void record_of_a_failover_that_has_no_copy_keeps_its_time(void **state)
 	struct err err = {0};
 	int64_t written_ns = 0;
 	(void)replica_mend(t->replica);
-	if (failover_run(t->temp.root->env, t->store, t->replica, 0, false, &failover, &err))
+	if (failover_run(t->temp.root->env, t->store, t->replica, 0, false, NULL, &failover, &err))
 		fail_msg("%s", err.text);
 	take_away(t, "failover/failover.json" COPY_SUFFIX, 0);
 	usleep(20000);

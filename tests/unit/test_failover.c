@@ -67,7 +67,7 @@ static void bench_close(struct bench *bench)
 
 static int fail_over(struct bench *bench, uint64_t number, struct failover_info *ret_failover, struct err *err)
 {
-	return failover_run(bench->env, bench->store, bench->replica, number, false, ret_failover, err);
+	return failover_run(bench->env, bench->store, bench->replica, number, false, NULL, ret_failover, err);
 }
 
 static void failover_without_a_number_takes_the_newest_point(void **state)
@@ -83,6 +83,28 @@ static void failover_without_a_number_takes_the_newest_point(void **state)
 	assert_int_equal(failover.disk_count, DISKS);
 	assert_string_equal(failover.disk[1], "vdb");
 	assert_true(failover.lost_ms >= 5000 && failover.lost_ms < 6000);
+	bench_close(&bench);
+}
+
+// The source's clock is 2 h behind ours: what its cut says is not what was lost.
+static void failover_tells_what_was_lost_by_the_ages_of_when_it_was_asked(void **state)
+{
+	(void)state;
+	struct bench bench;
+	struct failover_info failover, again;
+	AUTO_FREE struct point_info *points = NULL;
+	size_t count = 0;
+	bench_open(&bench, "/", POINTS);
+	assert_int_equal(replica_points(bench.replica, &points, &count), 0);
+	const struct watched_ages ages = {.wall_ns = points[count - 1].cut_wall_ns + 7211 * SECOND_NS,
+					  .offset_ns = 7200 * SECOND_NS,
+					  .newest = points[count - 1].number,
+					  .newest_cut_wall_ns = points[count - 1].cut_wall_ns,
+					  .newest_age_ms = 11000};
+	assert_int_equal(failover_run(bench.env, bench.store, bench.replica, 0, false, &ages, &failover, NULL), 0);
+	assert_true(failover.lost_ms == 11000);
+	assert_int_equal(failover_load(bench.env, bench.store, "vm1", &again, NULL), 0);
+	assert_true(again.lost_ms == 11000);
 	bench_close(&bench);
 }
 
@@ -137,7 +159,7 @@ static void failover_to_a_point_that_is_not_sound_fences_nothing(void **state)
 	}
 	replica_info(bench.replica, info);
 	assert_false(info->fenced);
-	assert_int_equal(failover_run(bench.env, bench.store, bench.replica, 2, true, &failover, NULL), 0);
+	assert_int_equal(failover_run(bench.env, bench.store, bench.replica, 2, true, NULL, &failover, NULL), 0);
 	assert_int_equal(fail_over(&bench, 0, &failover, NULL), 0); // what is decided is not asked again
 	assert_int_equal(failover.point, 2);
 	bench_close(&bench);
@@ -446,6 +468,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(failover_without_a_number_takes_the_newest_point),
+		cmocka_unit_test(failover_tells_what_was_lost_by_the_ages_of_when_it_was_asked),
 		cmocka_unit_test(failover_asked_again_answers_the_same),
 		cmocka_unit_test(failover_to_a_second_point_is_refused),
 		cmocka_unit_test(failover_to_a_point_that_is_not_sound_fences_nothing),

@@ -61,7 +61,7 @@ static int fail_over(struct env *env, struct store *store, void *context, struct
 {
 	struct failover_info *failover = context;
 	struct replica *replica = store_find(store, "vm1");
-	return replica ? failover_run(env, store, replica, 1, false, failover, err) : err_set(err, -EIO, "cannot be read");
+	return replica ? failover_run(env, store, replica, 1, false, NULL, failover, err) : err_set(err, -EIO, "cannot be read");
 }
 
 static int scenario_run(struct env *env, void *context, struct err *err)
@@ -135,12 +135,12 @@ static int check_store(struct env *env, struct store *store, void *context, stru
 	replica_info(replica, info);
 	if (failover_load(env, store, "vm1", &again, NULL) == 0 && !info->fenced)
 		return err_set(err, -EIO, "there are disks to boot and the source is not fenced");
-	rc = failover_run(env, store, replica, info->fenced ? 0 : 1, false, &failover, err);
+	rc = failover_run(env, store, replica, info->fenced ? 0 : 1, false, NULL, &failover, err);
 	if (rc)
 		return rc;
 	if (failover.point != 1 || (promise->answered && failover.lost_ms != promise->failover.lost_ms))
 		return err_set(err, -EIO, "asked again, it answers something else");
-	return failover_run(env, store, replica, 2, false, &again, NULL) == -EALREADY ? check_published(env, store, promise, err)
+	return failover_run(env, store, replica, 2, false, NULL, &again, NULL) == -EALREADY ? check_published(env, store, promise, err)
 									       : err_set(err, -EIO, "a second point was taken");
 }
 

@@ -233,7 +233,7 @@ static void reserve_stays_free_of_heads_and_a_failover_has_it(void **state)
 	struct replica *created;
 	strcpy(third.name, "vm3");
 	assert_int_equal(store_create(w->store, &third, pin, &created, &w->err), -ENOSPC);
-	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, false, &failover, &w->err), 0);
+	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, false, NULL, &failover, &w->err), 0);
 	assert_int_equal(failover.point, 1);
 	assert_int_equal(replica_unfence(w->vm[0], 0, &w->err), 0);
 	assert_int_equal(info_of(w, 0)->point_count, 1);
@@ -250,7 +250,7 @@ static void failover_without_space_for_its_disks_is_none(void **state)
 	const struct uuid generation = info_of(w, 0)->generation;
 	for (uint64_t bytes = 0;; bytes += 512) {
 		set_free(w, bytes);
-		int rc = failover_run(w->env, w->store, w->vm[0], 0, false, &failover, &w->err);
+		int rc = failover_run(w->env, w->store, w->vm[0], 0, false, NULL, &failover, &w->err);
 		if (rc == 0)
 			break;
 		assert_int_equal(rc, -ENOSPC);
@@ -275,7 +275,7 @@ static void failover_takes_no_more_than_is_said(void **state)
 	struct failover_info failover;
 	points(w, 1, 16);
 	set_free(w, FAILOVER_DISK_BYTES);
-	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, false, &failover, &w->err), 0);
+	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, false, NULL, &failover, &w->err), 0);
 }
 
 // A fence that was there, as one whose failover was cut short, was perhaps answered: it stands, and who asks again is told.
@@ -287,11 +287,11 @@ static void failover_asked_again_without_space_stays_fenced(void **state)
 	assert_int_equal(seal(w, 0), 0);
 	assert_int_equal(replica_fence(w->vm[0], 1, &w->err), 0);
 	set_free(w, 0);
-	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, false, &failover, &w->err), -ENOSPC);
+	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, false, NULL, &failover, &w->err), -ENOSPC);
 	assert_non_null(strstr(w->err.text, "ask again, or take it back (kagami failover vm1 --rollback)"));
 	set_free(w, 64 * MIB);
 	assert_true(info_of(w, 0)->fenced);
-	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, false, &failover, &w->err), 0);
+	assert_int_equal(failover_run(w->env, w->store, w->vm[0], 0, false, NULL, &failover, &w->err), 0);
 }
 
 static void fold_on_a_full_disk_has_the_reserve(void **state)

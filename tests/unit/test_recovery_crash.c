@@ -21,7 +21,7 @@ static int fail_over(struct env *env, struct store_world *w, struct store *store
 {
 	struct failover_info failover;
 	w->promise.fence_asked = true;
-	int rc = failover_run(env, store, r, number, false, &failover, err);
+	int rc = failover_run(env, store, r, number, false, NULL, &failover, err);
 	if (rc)
 		return rc;
 	w->promise.fenced = number;

@@ -77,7 +77,7 @@ static void reopen(struct bench *b)
 
 static void fail_over(struct bench *b, uint64_t number)
 {
-	if (failover_run(b->env, b->store, b->r, number, false, &b->failover, &b->err))
+	if (failover_run(b->env, b->store, b->r, number, false, NULL, &b->failover, &b->err))
 		fail_msg("%s", b->err.text);
 }
 

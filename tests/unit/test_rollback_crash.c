@@ -56,13 +56,13 @@ static int do_stage(struct env *env, struct store *store, struct replica *r, enu
 	struct failover_info failover;
 	switch (stage) {
 	case FAILED_OVER:
-		return failover_run(env, store, r, 1, false, &failover, err);
+		return failover_run(env, store, r, 1, false, NULL, &failover, err);
 	case ROLLED_BACK:
 		return unfence_again(r, err);
 	case WENT_ON:
 		return go_on(env, r, err);
 	case FAILED_OVER_AGAIN:
-		return failover_run(env, store, r, 2, false, &failover, err);
+		return failover_run(env, store, r, 2, false, NULL, &failover, err);
 	case COMMITTED:
 		return replica_fence_commit(r, 2, err);
 	default:

@@ -77,7 +77,7 @@ static void begin(struct links *l, bool fail_over, bool inside)
 	store_twin_random(&l->twin); // a head
 	replica_session_end(l->twin.replica);
 	if (fail_over)
-		assert_int_equal(failover_run(env_posix(), l->twin.store, l->twin.replica, 2, false, &failover, &err), 0);
+		assert_int_equal(failover_run(env_posix(), l->twin.store, l->twin.replica, 2, false, NULL, &failover, &err), 0);
 	store_close(l->twin.store);
 	l->twin.store = NULL;
 }
@@ -130,7 +130,7 @@ static void try_failover(struct links *l, struct replica *r)
 	struct failover_locks locks;
 	struct replica_info info;
 	struct err err = {0};
-	(void)failover_run(env_posix(), l->twin.store, r, 0, false, &failover, &err);
+	(void)failover_run(env_posix(), l->twin.store, r, 0, false, NULL, &failover, &err);
 	replica_info(r, &info);
 	(void)failover_load(env_posix(), l->twin.store, "vm1", &failover, &err);
 	if (failover_lock(l->twin.store, &info, &locks, &err) == 0)

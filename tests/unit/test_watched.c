@@ -167,6 +167,48 @@ static void cut_is_aged_by_the_offset_of_the_clocks(void **state)
 	place_free(p);
 }
 
+static uint64_t age(struct place *p, uint64_t number, int64_t cut_wall_ns)
+{
+	const struct watched_ages ages = watched_ages(p->watched, &p->now);
+	return watched_age_ms(&ages, number, cut_wall_ns);
+}
+
+static void point_is_as_old_as_the_newest_and_the_time_between_their_cuts(void **state)
+{
+	(void)state;
+	for (int64_t ahead = -7200 * NS; ahead <= 7200 * NS; ahead += 7200 * NS) { // ours, of the source's
+		struct place *p = place_new(30);
+		watched_connected(p->watched, &p->now, p->now.wall_ns - ahead);
+		int64_t first = p->now.wall_ns - ahead - 5 * NS;
+		assert_true(age(p, 1, first) == 5000); // the ledger has not heard of it yet
+		p->pulse.last_point = 1;
+		p->pulse.last_cut_wall_ns = first;
+		watched_committed(p->watched, &p->now, 1, first, 1, 1);
+		pass(p, 10);
+		assert_true(age(p, 1, first) == 15000);
+		int64_t second = p->now.wall_ns - ahead - 2 * NS;
+		assert_true(age(p, 2, second) == 2000);
+		assert_true(age(p, 2, second + 3 * NS) == 0); // made after we were asked
+		p->pulse.last_point = 2;
+		p->pulse.last_cut_wall_ns = second;
+		watched_committed(p->watched, &p->now, 2, second, 1, 1);
+		watched_disconnected(p->watched, &p->now);
+		p->now.wall_ns += 365 * 86400 * NS; // our clock is set, with nobody there to measure it against
+		pass(p, 10);
+		assert_true(age(p, 2, second) == 12000);
+		assert_true(age(p, 1, first) == 25000);
+		assert_true(age(p, 1, second + NS) == 12000); // the source's was set back between the two
+		// The receiver begins anew, and its source is gone: the ledger knows what its clock does not.
+		watched_init(p->watched, "vm1", &p->now);
+		p->watched->clock_known = p->watched->known = false;
+		ledger_resume(&p->watched->ledger, RPO_CAUSE_TARGET_DOWN, p->now.mono_ns, p->now.wall_ns);
+		pass(p, 3);
+		assert_true(age(p, 2, second) == 15000);
+		assert_true(age(p, 1, first) == 28000);
+		place_free(p);
+	}
+}
+
 // A report of a source whose clock agrees, that left `late_s` ago; `quiet`: outside a cycle.
 static void report_late(struct place *p, int64_t late_s, bool quiet)
 {
@@ -492,6 +534,7 @@ int main(void)
 		cmocka_unit_test(dark_source_is_told_once_and_its_point_ages),
 		cmocka_unit_test(paused_source_is_not_dark),
 		cmocka_unit_test(cut_is_aged_by_the_offset_of_the_clocks),
+		cmocka_unit_test(point_is_as_old_as_the_newest_and_the_time_between_their_cuts),
 		cmocka_unit_test(late_report_is_no_step_of_the_clock),
 		cmocka_unit_test(clock_set_back_is_believed_of_the_least_of_several),
 		cmocka_unit_test(step_of_our_own_clock_is_not_one_of_the_source),
