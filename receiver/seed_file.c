@@ -98,7 +98,7 @@ static int file_alone(const struct seed_file *file, const struct seed_request *r
 	if (request->how == SEED_MOVE && file->links != 1)
 		return err_set(err, -EINVAL, "%s has another name, by which it could be written later: leave out --move", request->path);
 	int used = request->how == SEED_MOVE ? image_locked(file->fd) : 0;
-	return used > 0 ? err_set(err, -EBUSY, "a virtual machine has %s open: shut it down, or leave out --move", request->path)
+	return used > 0 ? err_set(err, -EBUSY, "a virtual machine, or the agent that protects it, has %s open: shut it down or unprotect it, or leave out --move", request->path)
 	       : used ? err_sys(err, used, "see whether %s is in use", request->path)
 		      : 0;
 }
