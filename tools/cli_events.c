@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kagami events`: what happened, as both daemons wrote it down; with --follow also what happens.
 #include "tools/cli.h"
+#include "tools/events_merge.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -15,12 +15,6 @@ struct reader {
 	uint64_t next[2];
 	bool there[2];
 };
-
-// What both have that is new, in the order of time.
-static int by_time(const void *a, const void *b)
-{
-	return strcmp(show_text_of(*(json_t *const *)a, "when"), show_text_of(*(json_t *const *)b, "when"));
-}
 
 static int read_one(struct reader *reader, int daemon, json_t *events)
 {
@@ -44,30 +38,18 @@ static int read_one(struct reader *reader, int daemon, json_t *events)
 	}
 }
 
-static int read_new(struct reader *reader, json_t **ret_sorted)
+// What both have that is new.
+static int read_new(struct reader *reader, json_t **ret_merged)
 {
-	json_t *events = json_array(), *sorted = json_array();
-	for (int daemon = HTTP_REPLICATOR; daemon <= HTTP_RECEIVER; daemon++) {
-		int rc = read_one(reader, daemon, events);
-		if (rc) {
-			json_decref(events);
-			json_decref(sorted);
-			return rc;
-		}
-	}
-	size_t count = json_array_size(events);
-	json_t **order = calloc(count + 1, sizeof(json_t *));
-	if (!order)
-		abort();
-	for (size_t i = 0; i < count; i++)
-		order[i] = json_array_get(events, i);
-	qsort(order, count, sizeof(json_t *), by_time);
-	for (size_t i = 0; i < count; i++)
-		(void)json_array_append(sorted, order[i]);
-	free(order);
-	json_decref(events);
-	*ret_sorted = sorted;
-	return CLI_DONE;
+	json_t *events[] = {[HTTP_REPLICATOR] = json_array(), [HTTP_RECEIVER] = json_array()};
+	int rc = CLI_DONE;
+	for (int daemon = HTTP_REPLICATOR; daemon <= HTTP_RECEIVER && rc == CLI_DONE; daemon++)
+		rc = read_one(reader, daemon, events[daemon]);
+	if (rc == CLI_DONE)
+		*ret_merged = events_merge(events[HTTP_REPLICATOR], events[HTTP_RECEIVER]);
+	json_decref(events[HTTP_REPLICATOR]);
+	json_decref(events[HTTP_RECEIVER]);
+	return rc;
 }
 
 static void print_event(const struct cli *cli, const json_t *event)
@@ -129,7 +111,7 @@ int cli_events(const struct cli *cli)
 {
 	struct reader reader = {.cli = cli};
 	struct err err = {0};
-	json_t *events;
+	json_t *events = NULL;
 	if (cli->argc && parse_name("protection", cli->argv[0], &err))
 		return cli_misused(cli, "%s", err.text);
 	if (cli->option[OPT_CLASS] && cli->option[OPT_CLASS][strspn(cli->option[OPT_CLASS], "abcdefghijklmnopqrstuvwxyz-")])
