@@ -133,6 +133,15 @@ static int record_load(struct env_root *root, const char *name, struct failover_
 	return rc ? err_set(err, rc, "%s", why.text) : 0;
 }
 
+// 0: the record is of the point that the replica is fenced to; or nothing is, while a failover is taken back.
+static int record_check(const struct replica_info *replica, const struct failover_info *failover, struct err *err)
+{
+	if (!replica->fenced || failover->point == replica->fenced_point)
+		return 0;
+	return err_set(err, -EBADMSG, "%s/failover: its disks are of point %llu, and %s is failed over to point %llu", replica->name, (unsigned long long)failover->point,
+		       replica->name, (unsigned long long)replica->fenced_point);
+}
+
 // --- the steps ---
 
 // `size`: of each disk at the cut, which may have grown since.
@@ -318,6 +327,8 @@ int failover_run(struct env *env, struct store *store, struct replica *replica, 
 	rc = info->fenced ? record_load(root, info->name, ret_failover, &worn, &load) : -ENOENT;
 	if (rc == -ENOENT) // not done, or cut short
 		rc = failover_do(root, replica, info, number, damaged, ages ? ages : &plain, ret_failover, err);
+	else if (rc == 0 && (rc = record_check(info, ret_failover, &load)))
+		err_set(err, rc, "%.250s: take it back (kagami failover %s --rollback --discard-failover), and ask again", load.text, info->name);
 	else if (rc)
 		err_set(err, rc, "%.250s; %s is failed over, and its disks are there (kagami status %s names them): this is about the record beside them alone", load.text, info->name,
 			info->name);
@@ -329,13 +340,20 @@ int failover_run(struct env *env, struct store *store, struct replica *replica, 
 
 int failover_load(struct env *env, struct store *store, const char *name, struct failover_info *ret_failover, struct err *err)
 {
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	struct env_root *root = NULL;
 	struct replica *replica = store_find(store, name);
 	bool worn = false;
+	if (!info)
+		return err_set(err, -ENOMEM, "out of memory");
 	int rc = env_root_open(env, store_path(store), &root);
 	if (rc)
 		return err_sys(err, rc, "open the store %s", store_path(store));
 	rc = record_load(root, name, ret_failover, &worn, err);
+	if (rc == 0 && replica) {
+		replica_info(replica, info);
+		rc = record_check(info, ret_failover, err);
+	}
 	if (worn && replica)
 		copies_look(replica);
 	env_root_close(root);

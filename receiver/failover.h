@@ -41,7 +41,7 @@ int failover_run(struct env *env, struct store *store, struct replica *replica, 
 		 struct failover_info *ret_failover, struct err *err);
 
 // What was done. -ENOENT while the failover of the protection `name` has not been done to its end: there is no failover/. With any other error there are disks, or may be,
-// whose record, and the copy of that, does not read.
+// whose record, and the copy of that, does not read, or is of another point than the fence.
 int failover_load(struct env *env, struct store *store, const char *name, struct failover_info *ret_failover, struct err *err);
 // What is known of a failover without its record, as the replica is fenced: name, point, disks.
 void failover_assume(const struct replica_info *replica, struct failover_info *ret_failover);

@@ -12,6 +12,22 @@
 
 enum { TICK_SAVE_MS = 60000 }; // so much of the time to a rollback may be counted twice after a restart
 
+int replica_disks_left(const struct replica *r, const char *then, struct err *err)
+{
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		char path[REPLICA_PATH_SIZE];
+		struct env_stat st;
+		replica_file(r, path, "failover/%s.qcow2", r->prot.disk[i].name);
+		int rc = env_stat(r->root, path, &st);
+		if (rc == 0)
+			return err_set(err, -EEXIST, "%s: a disk of a failover, and %s is not failed over: see that no virtual machine uses it, move the directory out of the store, and %s",
+				       path, r->name, then);
+		if (rc != -ENOENT && rc != -ENOTDIR && rc != -ELOOP) // there is none behind what is no directory of ours
+			return err_sys(err, rc, "%s", path);
+	}
+	return 0;
+}
+
 static int fence_new(struct replica *r, uint64_t number, struct err *err)
 {
 	struct protection next = r->prot;
@@ -37,6 +53,8 @@ static int fence(struct replica *r, uint64_t number, bool damaged, struct err *e
 		return err_set(err, -ENOENT, "%s has no point %llu; list them with 'kagami points %s'", r->name,
 			       (unsigned long long)number, r->name);
 	int rc = damaged ? 0 : point_sound(r, number, err);
+	if (rc == 0)
+		rc = replica_disks_left(r, "ask again", err); // it would be answered with them
 	if (rc == 0)
 		rc = fence_new(r, number, err);
 	if (rc)
@@ -86,6 +104,7 @@ static int disks_move(struct replica *r, char trash[REPLICA_PATH_SIZE], struct e
 {
 	char from[REPLICA_PATH_SIZE], dir[REPLICA_PATH_SIZE], text[UUID_TEXT_SIZE];
 	struct uuid fresh;
+	struct env_stat st;
 	int rc = uuid_new(r->root->env, &fresh);
 	if (rc)
 		return err_sys(err, rc, "%s: random", r->name);
@@ -93,9 +112,12 @@ static int disks_move(struct replica *r, char trash[REPLICA_PATH_SIZE], struct e
 	replica_file(r, from, "failover");
 	replica_file(r, dir, "trash");
 	replica_file(r, trash, "trash/failover.%s", text);
-	rc = env_rename(r->root, from, trash);
-	if (rc == -ENOENT) // not made yet, or moved by a try that went no further
+	if (env_stat(r->root, from, &st) == -ENOENT) // not made yet, or moved by a try that went no further
 		return 0;
+	rc = trash_make(r->root, r->name, dir, err);
+	if (rc)
+		return rc;
+	rc = env_rename(r->root, from, trash); // -ENOENT too is a failure: it would be trash/ that is gone
 	if (rc)
 		return err_sys(err, rc, "%s: move to %s", from, dir);
 	rc = env_sync_dir(r->root, dir);

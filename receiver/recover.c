@@ -338,10 +338,13 @@ static int points_load(struct replica *r, struct err *err)
 	return rc;
 }
 
+// Disks without a fence are in no state that we leave. They may be all that a guest wrote, and the fence may be what was lost: so nothing is thrown away, and nobody appends.
 static int fence_check(struct replica *r, struct err *err)
 {
+	if (!r->prot.fenced)
+		return replica_disks_left(r, "start the receiver again", err);
 	bool beyond = r->examine_to && r->prot.fenced_point > r->examine_to;
-	if (r->prot.fenced && !beyond && !replica_point(r, r->prot.fenced_point))
+	if (!beyond && !replica_point(r, r->prot.fenced_point))
 		return err_set(err, -EBADMSG, "%s: the point that it was failed over to, %llu, is missing", r->name,
 			       (unsigned long long)r->prot.fenced_point);
 	return 0;

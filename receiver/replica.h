@@ -234,6 +234,8 @@ void limits_look(struct replica *replica); // whether there is room by now for t
 void limits_fenced(struct replica *replica); // no head is to come
 void limits_text(const struct replica *replica, enum limited why, char *text, size_t cap); // "" for LIMITED_NOT
 
+// fence.c, of a replica that has no fence: -EEXIST, and what to do first and `then`, when a disk of a failover is there.
+int replica_disks_left(const struct replica *replica, const char *then, struct err *err);
 uint64_t replica_rollback_in_ms(const struct replica *replica); // see replica_info
 uint64_t replica_waits_for(const struct replica *replica); // see replica_info.retention_waits_for
 struct point_info *replica_point(struct replica *replica, uint64_t number); // NULL when there is none
@@ -281,6 +283,9 @@ int replica_grow(struct replica *replica, const struct wire_open *open, struct e
 
 // trash.c: deletes what was moved into the directory `dir`, which is created when it is missing; needs no lock.
 int trash_clear(struct env_root *root, const char *dir, struct err *err);
+// Makes the directory `dir`, of `parent`, where it is missing: a start makes it, but whoever removes empty directories may have come since. Nothing is lost where its name
+// turns out not to be durable, for what is moved there is to go.
+int trash_make(struct env_root *root, const char *parent, const char *dir, struct err *err);
 // Moves everything in the directory `from`, which is created when it is missing, to `dir`, for trash_clear() to delete.
 int trash_take(struct env_root *root, const char *from, const char *dir, struct err *err);
 

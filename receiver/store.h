@@ -276,6 +276,7 @@ uint64_t replica_rewrites(struct replica *replica, uint64_t number);
 // The durable fence of a failover: the generation changes, no delta is taken any more, point `number` (0: the newest at that
 // moment, see replica_info.fenced_point) is pinned. The open
 // session, if any, gets -ESTALE from its next call. Done twice for the same point it changes nothing; for another -EALREADY.
+// -EEXIST, and no fence: failover/ is there already, of a failover that is over.
 int replica_fence(struct replica *replica, uint64_t number, struct err *err);
 // The same, likewise: -EUCLEAN, and no fence, when the point is not sound. Of a fence that stands already nothing is asked.
 int replica_fence_sound(struct replica *replica, uint64_t number, struct err *err);

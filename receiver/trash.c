@@ -56,6 +56,19 @@ static int dir_make(struct env_root *root, const char *dir, struct err *err)
 	return rc && rc != -EEXIST ? err_sys(err, rc, "%s: create", dir) : 0;
 }
 
+int trash_make(struct env_root *root, const char *parent, const char *dir, struct err *err)
+{
+	struct env_stat st;
+	int rc = env_stat(root, dir, &st);
+	if (rc != -ENOENT)
+		return rc ? err_sys(err, rc, "%s", dir) : 0;
+	rc = dir_make(root, dir, err);
+	if (rc)
+		return rc;
+	rc = env_sync_dir(root, parent);
+	return rc ? err_sys(err, rc, "%s: sync", parent) : 0;
+}
+
 int trash_take(struct env_root *root, const char *from, const char *dir, struct err *err)
 {
 	char **names = NULL;

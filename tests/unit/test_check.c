@@ -442,6 +442,15 @@ static void disk_of_a_failover_or_a_test_whose_header_is_damaged_is_named(void *
 	expect(t, "! vm1/failover/vda.qcow2", "No such file");
 }
 
+static void disk_of_a_failover_without_a_fence_is_damage(void **state)
+{
+	struct store_twin *t = *state;
+	in_store(t, "mkdir failover");
+	assert_int_equal(check(t, NULL), 0);
+	in_store(t, "touch failover/vdb.qcow2");
+	expect(t, "! vm1/failover/vdb.qcow2", "not failed over");
+}
+
 // --- the whole store ---
 
 static void quiet(void *context, const char *protection, uint64_t files, uint64_t of)
@@ -549,6 +558,7 @@ int main(void)
 		TEST(records_that_are_whole_are_sound),
 		TEST(record_that_does_not_check_is_named),
 		TEST(disk_of_a_failover_or_a_test_whose_header_is_damaged_is_named),
+		TEST(disk_of_a_failover_without_a_fence_is_damage),
 		TEST(check_of_a_store_in_use_goes_through_its_receiver),
 		TEST(what_makes_a_replica_broken_is_told_by_its_receiver_too),
 		TEST(newest_point_that_is_gone_is_told_by_its_receiver),

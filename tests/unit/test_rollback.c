@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -237,6 +238,88 @@ static void rollback_does_not_come_due_when_a_disk_was_written_between_two_looks
 	assert_true(due);
 }
 
+// By somebody who takes directories away that are empty, say.
+static void trash_lose(struct bench *b)
+{
+	assert_int_equal(env_rmdir(b->r->root, "vm1/trash"), 0);
+}
+
+static void rollback_makes_the_trash_that_is_gone(void **state)
+{
+	struct bench *b = *state;
+	fail_over(b, 1);
+	trash_lose(b);
+	assert_int_equal(replica_unfence(b->r, 1, &b->err), 0);
+	assert_false(info_of(b)->fenced || published(b->env));
+	assert_int_equal(add_point(b->env, b->r, &b->err), 0);
+	fail_over(b, 3);
+	assert_int_equal(b->failover.point, 3);
+}
+
+static void rollback_is_refused_where_the_disks_cannot_be_moved(void **state)
+{
+	struct bench *b = *state;
+	struct env_file *file = NULL;
+	fail_over(b, 1);
+	trash_lose(b);
+	assert_int_equal(env_open(b->r->root, "vm1/trash", ENV_CREATE, &file), 0);
+	env_close(file);
+	assert_int_not_equal(replica_unfence(b->r, 1, &b->err), 0);
+	assert_true(info_of(b)->fenced && published(b->env));
+	assert_int_equal(add_point(b->env, b->r, &b->err), -ESTALE);
+}
+
+// The disks of a failover that is over, in their old place: moved there by hand, say, or beside a protection.json out of a backup.
+static void old_disks(struct bench *b)
+{
+	fail_over(b, 1);
+	assert_int_equal(env_rename(b->r->root, "vm1/failover", "vm1/aside"), 0);
+	assert_int_equal(replica_unfence(b->r, 1, &b->err), 0);
+	assert_int_equal(env_rename(b->r->root, "vm1/aside", "vm1/failover"), 0);
+	assert_int_equal(env_sync_dir(b->r->root, "vm1"), 0);
+}
+
+static void failover_is_refused_over_the_disks_of_one_that_is_over(void **state)
+{
+	struct bench *b = *state;
+	old_disks(b);
+	for (uint64_t number = 1; number <= 2; number++) {
+		assert_int_equal(failover_run(b->env, b->store, b->r, number, false, &b->failover, &b->err), -EEXIST);
+		assert_false(info_of(b)->fenced);
+	}
+	assert_true(published(b->env));
+}
+
+static void failover_is_not_answered_with_the_disks_of_another_point(void **state)
+{
+	struct bench *b = *state;
+	fail_over(b, 1);
+	assert_int_equal(env_rename(b->r->root, "vm1/failover", "vm1/aside"), 0);
+	assert_int_equal(replica_unfence(b->r, 1, &b->err), 0);
+	assert_int_equal(replica_fence(b->r, 2, &b->err), 0);
+	assert_int_equal(env_rename(b->r->root, "vm1/aside", "vm1/failover"), 0);
+	for (uint64_t number = 0; number <= 2; number += 2)
+		assert_int_equal(failover_run(b->env, b->store, b->r, number, false, &b->failover, &b->err), -EBADMSG);
+	assert_non_null(strstr(b->err.text, "of point 1"));
+	assert_int_equal(failover_load(b->env, b->store, "vm1", &b->failover, &b->err), -EBADMSG);
+	assert_int_equal(replica_unfence(b->r, 2, &b->err), 0); // and it can be taken back
+	fail_over(b, 2);
+}
+
+// A start does not decide which of the two is right, and throws nothing away: until somebody does, nobody appends.
+static void disks_of_a_failover_without_a_fence_keep_the_source_out(void **state)
+{
+	struct bench *b = *state;
+	old_disks(b);
+	reopen(b);
+	assert_true(info_of(b)->broken && published(b->env));
+	assert_non_null(strstr(b->info.broken_reason, "vm1/failover"));
+	assert_int_equal(add_point(b->env, b->r, &b->err), -EIO);
+	assert_int_equal(env_rename(b->r->root, "vm1/failover", "aside"), 0);
+	reopen(b);
+	assert_int_equal(add_point(b->env, b->r, &b->err), 0);
+}
+
 static void base_size(struct bench *b, uint64_t size)
 {
 	struct env_file *file = NULL;
@@ -310,6 +393,11 @@ int main(void)
 		TEST(rollback_comes_due_by_time_that_passed_whatever_the_clock_says),
 		TEST(rollback_does_not_come_due_while_a_disk_is_open_nor_soon_after),
 		TEST(rollback_does_not_come_due_when_a_disk_was_written_between_two_looks),
+		TEST(rollback_makes_the_trash_that_is_gone),
+		TEST(rollback_is_refused_where_the_disks_cannot_be_moved),
+		TEST(failover_is_refused_over_the_disks_of_one_that_is_over),
+		TEST(failover_is_not_answered_with_the_disks_of_another_point),
+		TEST(disks_of_a_failover_without_a_fence_keep_the_source_out),
 		TEST(rollback_is_kept_of_a_replica_that_only_cannot_be_read),
 		TEST(rollback_is_barred_after_a_write_that_failed),
 	};

@@ -3,6 +3,7 @@
 // disks to boot from, and a source that may append.
 #include "base/log.h"
 #include "receiver/failover.h"
+#include "receiver/replica.h"
 #include "tests/lib/feed.h"
 #include "tests/sim/crash_test.h"
 
@@ -36,11 +37,21 @@ enum stage { FRESH, FAILED_OVER, ROLLED_BACK, WENT_ON, FAILED_OVER_AGAIN, COMMIT
 
 struct promise {
 	enum stage begun, done;
+	bool without_trash; // somebody takes that directory away before each rollback
 };
 
-static int unfence_again(struct replica *r, struct err *err)
+static int trash_lose(struct replica *r, struct err *err)
 {
-	int rc = replica_unfence(r, 1, err);
+	int rc = env_rmdir(r->root, "vm1/trash");
+	return rc && rc != -ENOENT ? err_sys(err, rc, "vm1/trash") : 0;
+}
+
+static int unfence_again(struct replica *r, bool without_trash, struct err *err)
+{
+	int rc = without_trash ? trash_lose(r, err) : 0;
+	if (rc)
+		return rc;
+	rc = replica_unfence(r, 1, err);
 	return rc == -ENOENT ? 0 : rc; // it was done
 }
 
@@ -51,14 +62,14 @@ static int go_on(struct env *env, struct replica *r, struct err *err)
 	return info.last_point == 3 ? 0 : add_point(env, r, err);
 }
 
-static int do_stage(struct env *env, struct store *store, struct replica *r, enum stage stage, struct err *err)
+static int do_stage(struct env *env, struct store *store, struct replica *r, const struct promise *promise, struct err *err)
 {
 	struct failover_info failover;
-	switch (stage) {
+	switch (promise->begun) {
 	case FAILED_OVER:
 		return failover_run(env, store, r, 1, false, NULL, &failover, err);
 	case ROLLED_BACK:
-		return unfence_again(r, err);
+		return unfence_again(r, promise->without_trash, err);
 	case WENT_ON:
 		return go_on(env, r, err);
 	case FAILED_OVER_AGAIN:
@@ -88,7 +99,7 @@ static int stages(struct env *env, struct store *store, void *context, struct er
 	int rc = r ? 0 : err_set(err, -EIO, "the protection is gone");
 	while (rc == 0 && promise->done < COMMITTED) {
 		promise->begun = promise->done + 1;
-		rc = do_stage(env, store, r, promise->begun, err);
+		rc = do_stage(env, store, r, promise, err);
 		if (rc == 0)
 			promise->done = promise->begun;
 	}
@@ -98,7 +109,7 @@ static int stages(struct env *env, struct store *store, void *context, struct er
 static int scenario_run(struct env *env, void *context, struct err *err)
 {
 	struct promise *promise = context;
-	*promise = (struct promise){.done = FRESH};
+	*promise = (struct promise){.done = FRESH, .without_trash = promise->without_trash};
 	return feed_with_store(env, "/", stages, context, err);
 }
 
@@ -107,7 +118,7 @@ static int stage_again(struct env *env, struct store *store, void *context, stru
 {
 	struct promise *promise = context;
 	struct replica *r = store_find(store, "vm1");
-	int rc = r ? do_stage(env, store, r, promise->begun, err) : err_set(err, -EIO, "the protection is gone");
+	int rc = r ? do_stage(env, store, r, promise, err) : err_set(err, -EIO, "the protection is gone");
 	if (rc == 0)
 		promise->done = promise->begun;
 	return rc;
@@ -213,12 +224,23 @@ static void r7_never_two_active_sides_when_operations_fail(void **state)
 	assert_true(anomaly_test_quiet(&s));
 }
 
+static void r7_never_two_active_sides_where_the_trash_is_gone(void **state)
+{
+	(void)state;
+	struct promise promise = {.done = FRESH, .without_trash = true};
+	const struct crash_scenario s = {.name = "rollback_trash", ROLLBACK(promise), .recover = feed_recover},
+				    faults = {.name = "rollback_trash_faults", ROLLBACK(promise), .recover = feed_recover};
+	assert_true(crash_test_quiet(&s));
+	assert_true(anomaly_test_quiet(&faults));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(r7_never_two_active_sides_after_a_crash_at_any_step),
 		cmocka_unit_test(r7_never_two_active_sides_when_what_follows_is_cut_too),
 		cmocka_unit_test(r7_never_two_active_sides_when_operations_fail),
+		cmocka_unit_test(r7_never_two_active_sides_where_the_trash_is_gone),
 	};
 	log_init("test_rollback_crash", LOG_LEVEL_ERROR);
 	return cmocka_run_group_tests_name("rollback_crash", tests, NULL, NULL);
