@@ -236,19 +236,27 @@ static int successor_set_backing(struct replica *r, uint64_t number, unsigned di
 	return rc ? err_wrap(err, "%s/points/%llu/%s.qcow2", r->name, (unsigned long long)number, name) : 0;
 }
 
-// A move that finds no space for the name changes nothing; anything else may have.
+static bool is_there(const struct replica *r, uint64_t number)
+{
+	char path[REPLICA_PATH_SIZE];
+	struct env_stat st;
+	replica_file(r, path, "points/%llu", (unsigned long long)number);
+	return env_stat(r->root, path, &st) == 0;
+}
+
+// A move that finds no space for the name changes nothing, nor one that finds no trash; anything else may have.
 static int point_drop(struct replica *r, uint64_t number, bool *changing, struct err *err)
 {
 	static const char *const dirs[] = {"points", "trash"};
 	int rc = retain_to_trash(r, number, err);
-	*changing = rc != -ENOSPC && rc != -EDQUOT;
+	*changing = rc != -ENOSPC && rc != -EDQUOT && !(rc == -ENOENT && is_there(r, number));
 	return rc ? rc : retain_sync(r, dirs, 2, err);
 }
 
 // Steps 3 and 4.
 static int names_change(struct replica *r, const struct retain_step *step, bool *changing, struct err *err)
 {
-	int rc = 0;
+	int rc = retain_dir_make(r, "trash", err);
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
 		rc = successor_set_backing(r, step->number[1], i, changing, err);
 	return rc ? rc : point_drop(r, step->number[0], changing, err);

@@ -187,7 +187,10 @@ static int manifest_write(struct merge *m, struct err *err)
 static int dir_begin(const struct merge *m, char path[REPLICA_PATH_SIZE], struct err *err)
 {
 	replica_file(m->r, path, "merge/%llu", (unsigned long long)m->into);
-	int rc = env_remove_tree(m->r->root, path); // of a try that failed
+	int rc = retain_dir_make(m->r, "merge", err);
+	if (rc)
+		return rc;
+	rc = env_remove_tree(m->r->root, path); // of a try that failed
 	if (rc == 0)
 		rc = env_mkdir(m->r->root, path);
 	return rc ? err_sys(err, rc, "%s: create", path) : 0;
@@ -273,7 +276,10 @@ static int finish(struct merge *m, struct err *err)
 	if (!retain_still(r, m->step))
 		return 0;
 	bool exchanged = false;
-	int rc = exchange(m, &exchanged, &why);
+	int rc = retain_dir_make(r, "trash", &why); // behind the exchange it could not be done without any more
+	if (rc)
+		return is_full(rc) ? full(r, &why, err) : err_set(err, rc, "merge: %s", why.text);
+	rc = exchange(m, &exchanged, &why);
 	if (is_full(rc) && !exchanged)
 		return full(r, &why, err);
 	if (rc == -EOPNOTSUPP) {

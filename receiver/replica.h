@@ -305,6 +305,8 @@ size_t retain_surplus(const struct replica *replica);
 uint64_t retain_held(const struct replica *replica); // the oldest that is held and keeps one that the policy does not, itself or below it; 0: none
 // Forgets points that are in the trash.
 void retain_forget(struct replica *replica, const struct retain_step *step);
+// Makes "trash" or "merge" where somebody took it away, before a step needs it: what fails here has changed nothing.
+int retain_dir_make(const struct replica *replica, const char *name, struct err *err);
 // Moves points/<number> to the trash; not certain until points/ and trash/ are synced.
 int retain_to_trash(struct replica *replica, uint64_t number, struct err *err);
 // Where the files go that a merge has replaced.

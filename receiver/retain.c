@@ -217,6 +217,13 @@ bool retain_still(struct replica *r, const struct retain_step *step)
 
 // --- names ---
 
+int retain_dir_make(const struct replica *r, const char *name, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE];
+	replica_file(r, path, "%s", name);
+	return trash_make(r->root, r->name, path, err);
+}
+
 int retain_to_trash(struct replica *r, uint64_t number, struct err *err)
 {
 	char from[REPLICA_PATH_SIZE], to[REPLICA_PATH_SIZE];

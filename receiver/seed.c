@@ -261,6 +261,9 @@ int seed_remove(struct env_root *root, const char *name, const char *disk, struc
 	uuid_format(&fresh, text);
 	path_of(name, disk, path, "");
 	(void)snprintf(trash, sizeof(trash), STORE_TRASH "/seed.%s", text);
+	rc = trash_make(root, ".", STORE_TRASH, err);
+	if (rc)
+		return rc;
 	rc = env_rename(root, path, trash);
 	if (rc == -ENOENT)
 		return err_set(err, rc, "there is no seed of %s/%s", name, disk);

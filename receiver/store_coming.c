@@ -174,6 +174,9 @@ static int forget_rename(struct store *s, struct replica *r, char trash[REPLICA_
 		return err_sys(err, rc, "random");
 	uuid_format(&fresh, text);
 	(void)snprintf(trash, REPLICA_PATH_SIZE, STORE_TRASH "/%s.%s", r->name, text);
+	rc = trash_make(s->root, ".", STORE_TRASH, err);
+	if (rc)
+		return rc;
 	rc = env_rename(s->root, r->name, trash);
 	if (rc)
 		return err_sys(err, rc, "%s: move to " STORE_TRASH, r->name);

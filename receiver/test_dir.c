@@ -6,6 +6,7 @@
 #include "base/auto.h"
 #include "receiver/json_file.h"
 #include "receiver/overlay.h"
+#include "receiver/replica.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -192,11 +193,9 @@ int test_dir_leave(struct env_root *root, const char *protection, const char *na
 	path_in(path, protection, "", name, "");
 	(void)snprintf(trash, sizeof(trash), "%s/trash", protection);
 	(void)snprintf(ret_trash, TEST_PATH_SIZE, "%s/trash/test-%s.%.8s", protection, name, text);
-	rc = env_mkdir(root, trash);
-	if (rc == 0) // the store makes it at its start, certain; so this is after somebody took it away
-		rc = env_sync_dir(root, protection);
-	if (rc && rc != -EEXIST)
-		return err_sys(err, rc, "make %s", trash);
+	rc = trash_make(root, protection, trash, err);
+	if (rc)
+		return rc;
 	rc = env_rename(root, path, ret_trash);
 	if (rc)
 		return err_sys(err, rc, "rename %s to %s", path, ret_trash);

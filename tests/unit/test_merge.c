@@ -138,6 +138,35 @@ static void a_point_s_space_is_counted_anew_after_a_merge(void **state)
 	free(points);
 }
 
+// By somebody who takes empty directories away.
+static void dirs_lose(struct store_twin *t)
+{
+	assert_int_equal(env_rmdir(t->temp.root, "vm1/trash"), 0);
+	assert_int_equal(env_rmdir(t->temp.root, "vm1/merge"), 0);
+}
+
+static void retention_makes_the_directories_that_are_gone(void **state)
+{
+	struct store_twin *t = *state;
+	struct err err = {0};
+	store_twin_session(t);
+	points_make(t, 6);
+	pin(t, 3);
+	store_twin_keep(t, 1);
+	for (unsigned steps = 0; steps < 3; steps++) { // two folds, and a merge
+		dirs_lose(t);
+		if (replica_retain(t->replica, &err) != 1)
+			fail_msg("%s", err.text);
+		if (steps < 2)
+			assert_int_equal(env_mkdir(t->temp.root, "vm1/merge"), 0);
+	}
+	expect_points(t, "3 6");
+	assert_true(store_twin_check(t, false));
+	points_make(t, 1);
+	store_twin_reopen(t);
+	expect_points(t, "3 6 7");
+}
+
 static void a_hold_forbids_merges_below_it_and_none_above(void **state)
 {
 	struct store_twin *t = *state;
@@ -574,6 +603,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		MERGE_TEST(a_merge_keeps_every_remaining_point_byte_for_byte),
 		MERGE_TEST(a_point_s_space_is_counted_anew_after_a_merge),
+		MERGE_TEST(retention_makes_the_directories_that_are_gone),
 		MERGE_TEST(a_hold_forbids_merges_below_it_and_none_above),
 		MERGE_TEST(an_open_file_keeps_its_bytes),
 		MERGE_TEST(a_step_that_is_stopped_anywhere_is_done_again),

@@ -554,7 +554,7 @@ static void fold_that_lacks_something_at_the_names_is_done_later(void **state)
 		const char *at;
 		int code;
 	} cases[] = {{"points/3/vda.qcow2", -EMFILE}, {"points/3/vdb.qcow2", -ENFILE}, {"points/3/vda.qcow2", -ENOMEM}, {"points/3/vdb.qcow2", -EIO},
-		     {"vm1/trash/2", -ENOSPC},	      {"vm1/trash/2", -EDQUOT}};
+		     {"vm1/trash/2", -ENOSPC},	      {"vm1/trash/2", -EDQUOT},		   {"vm1/trash/2", -ENOENT}};
 	(void)state;
 	for (size_t i = 0; i < COUNT(cases); i++) {
 		struct store_twin *t = calloc(1, sizeof(*t));

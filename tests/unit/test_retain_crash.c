@@ -5,6 +5,7 @@
 // KAGAMI_CRASH_STATES=n looks at up to n states a scenario.
 #include "base/auto.h"
 #include "base/log.h"
+#include "receiver/replica.h"
 #include "tests/lib/store_world.h"
 
 #include <errno.h>
@@ -23,10 +24,23 @@ static void promise_all(struct store_world *w, uint64_t first_to, unsigned gone_
 					    .gone_may = gone_may, .pinned_must = pinned};
 }
 
+static bool without_dirs; // somebody takes the empty directories away before retention
+
+static int dirs_lose(struct replica *r, struct err *err)
+{
+	static const char *const dirs[] = {"vm1/trash", "vm1/merge"};
+	int rc = 0;
+	for (size_t i = 0; without_dirs && rc == 0 && i < 2; i++) {
+		rc = env_rmdir(r->root, dirs[i]);
+		rc = rc == -ENOENT ? 0 : rc;
+	}
+	return rc ? err_sys(err, rc, "rmdir") : 0;
+}
+
 static int use_folds(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
 {
 	(void)env, (void)store;
-	int folded = 1;
+	int folded = dirs_lose(r, err) ? err->code : 1;
 	while (folded == 1) {
 		if (!w->recovery_retains)
 			w->promise.first_to = min_u64(w->promise.first_to + 1, w->setup_points);
@@ -51,7 +65,9 @@ static int use_merges(struct env *env, struct store_world *w, struct store *stor
 {
 	(void)env, (void)store;
 	unsigned goes = w->promise.gone_may;
-	int merged;
+	int merged = dirs_lose(r, err);
+	if (merged)
+		return merged;
 	while ((merged = replica_retain(r, err)) == 1) {
 		unsigned lowest = goes & ~w->promise.gone_must;
 		lowest &= ~(lowest - 1);
@@ -232,6 +248,20 @@ static void r4_merges_of_small_and_large_points_change_no_point(void **state)
 	world_free(w);
 }
 
+static void r4_retention_changes_no_point_where_its_directories_are_gone(void **state)
+{
+	(void)state;
+	without_dirs = true;
+	struct store_world *w = world_new(1, 3);
+	world_survive(w, "fold-dirs", run_folds);
+	world_free(w);
+	w = world_new(1, 4);
+	w->pins = 1u << 1;
+	world_survive(w, "merge-dirs", run_merges);
+	world_free(w);
+	without_dirs = false;
+}
+
 static void a_pinned_point_outlives_every_crash_and_all_retention(void **state)
 {
 	(void)state;
@@ -270,6 +300,7 @@ int main(void)
 		cmocka_unit_test(r4_merges_go_one_after_another_into_pinned_points_too),
 		cmocka_unit_test(r4_a_merge_is_finished_or_undone_when_it_was_cut),
 		cmocka_unit_test(r4_merges_of_small_and_large_points_change_no_point),
+		cmocka_unit_test(r4_retention_changes_no_point_where_its_directories_are_gone),
 		cmocka_unit_test(a_pinned_point_outlives_every_crash_and_all_retention),
 		cmocka_unit_test(a_pin_that_was_taken_back_stays_so),
 		cmocka_unit_test(points_expire_by_time_and_the_others_stay),
