@@ -99,9 +99,9 @@ int overlay_replace(struct mend *m, const struct err *why, struct err *err)
 	replica_file(m->r, dir, "points/%llu", (unsigned long long)m->number[m->at]);
 	replica_file(m->r, empty, "points/%llu/%s.qcow2.new", (unsigned long long)m->number[m->at], m->r->prot.disk[m->disk].name);
 	if (stands_on(m->r, m->number[m->at]))
-		return err_set(err, -EBUSY, "%s; a failover, a test or a reader stands on it, so that nothing is put in its place: end that ('kagami rollback', 'kagami "
-				       "test stop'), and start the receiver again",
-			       why->text);
+		return err_set(err, -EBUSY, "%s; a failover, a test or a reader stands on it, so that nothing is put in its place: end that ('kagami failover %s "
+				       "--rollback', 'kagami test stop', 'kagami umount'), and start the receiver again",
+			       why->text, m->r->name);
 	int rc = scrub_condemn_locked(m->r, (uint16_t)m->disk, m->number[m->at], false, why, err);
 	if (rc == 0)
 		rc = empty_write(m, empty, &bytes, err);
