@@ -56,8 +56,8 @@ static bool stands_on(const struct qcow2_header *header, const char *backing)
 	       (header->backing == QCOW2_BACKING_QCOW2 && strcmp(header->backing_name, backing) == 0);
 }
 
-// `backing`: what it stands on; NULL: nobody knows.
-static void disk_check(struct check *c, const char *path, const char *backing)
+// `backing`: what it stands on; NULL: nobody knows. `owned`: it may be gone.
+static void disk_check(struct check *c, const char *path, const char *backing, bool owned)
 {
 	AUTO_FILE struct env_file *file = NULL;
 	AUTO_FREE struct qcow2_header *header = malloc(sizeof(*header));
@@ -74,7 +74,7 @@ static void disk_check(struct check *c, const char *path, const char *backing)
 		(void)err_wrap(&why, "%s", path);
 	else if (backing && !stands_on(header, backing))
 		(void)err_set(&why, -EBADMSG, "%s: backing file: not the point that it was made on", path);
-	if (rc == -EOPNOTSUPP) // a snapshot in it, or another base: the guest's disk is its owner's
+	if (rc == -EOPNOTSUPP || (rc == -ENOENT && owned)) // a snapshot in it, or another base: the guest's disk is its owner's
 		check_found(c, CHECK_NOTE, why.text);
 	else if (why.code)
 		check_damage(c, &why);
@@ -119,7 +119,7 @@ static void failover_check(struct check *c)
 	for (unsigned i = 0; i < r->prot.disk_count; i++) {
 		replica_file(r, path, "failover/%s.qcow2", r->prot.disk[i].name);
 		(void)snprintf(backing, sizeof(backing), "../points/%llu/%s.qcow2", (unsigned long long)r->prot.fenced_point, r->prot.disk[i].name);
-		disk_check(c, path, r->prot.fenced ? backing : NULL);
+		disk_check(c, path, r->prot.fenced ? backing : NULL, protection_fence_final(&r->prot));
 	}
 }
 
@@ -142,7 +142,7 @@ static void test_check(struct check *c, const char *name)
 	for (unsigned i = 0; i < test->disk_count; i++) {
 		replica_file(r, path, "tests/%s/%s.qcow2", name, test->disk[i]);
 		(void)snprintf(backing, sizeof(backing), "../../points/%llu/%s.qcow2", (unsigned long long)test->point, test->disk[i]);
-		disk_check(c, path, backing);
+		disk_check(c, path, backing, false);
 	}
 }
 

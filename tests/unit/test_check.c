@@ -440,6 +440,11 @@ static void disk_of_a_failover_or_a_test_whose_header_is_damaged_is_named(void *
 	}
 	in_store(t, "rm failover/vda.qcow2");
 	expect(t, "! vm1/failover/vda.qcow2", "No such file");
+	struct err err = {0};
+	assert_int_equal(replica_fence_commit(t->replica, 0, &err), 0); // and then its owner's to move
+	assert_int_equal(check(t, NULL), 0);
+	assert_true(result.damage == 0 && result.notes == 1);
+	assert_non_null(strstr(told.text, "vm1/failover/vda.qcow2"));
 }
 
 static void disk_of_a_failover_without_a_fence_is_damage(void **state)
