@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // An empty overlay in the place of one that cannot be made good. What it promises: what that held is in quarantine, durably, before; it is kept beside; and
-// nothing is put in the place of a file that somebody's disk stands on. docs/store.md, "Overlays that cannot be opened".
+// nothing is put in the place of a file that somebody's disk stands on, or may. docs/store.md, "Overlays that cannot be opened".
 #include "receiver/overlay_mend.h"
 
 #include "link/events.h"
@@ -21,12 +21,24 @@ static bool stands_on(const struct replica *r, uint64_t number)
 		any = any || (r->points[i].number >= number && r->points[i].holds);
 	any = any || r->held_count;
 	replica_file(r, path, "tests");
-	if (any || env_list(r->root, path, &names, &count)) // not there, then
-		return any;
+	int rc = any ? 0 : env_list(r->root, path, &names, &count);
+	if (any || rc)
+		return any || rc != -ENOENT;
 	for (size_t i = 0; i < count; i++) // at start nobody holds for them yet; a mount's overlay goes by itself
 		any = any || (names[i][0] != '.' && strncmp(names[i], "mount-", 6) != 0);
 	env_list_free(names, count);
 	return any;
+}
+
+// Whether that can be told at all. What cannot be listed may be in a while.
+static int tests_known(const struct replica *r, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE], **names = NULL;
+	size_t count = 0;
+	replica_file(r, path, "tests");
+	int rc = env_list(r->root, path, &names, &count);
+	env_list_free(names, count);
+	return rc == -ENOENT ? 0 : rc ? err_sys(err, rc, "list %s", path) : 0;
 }
 
 static int empty_write(const struct mend *m, const char *path, uint64_t *ret_bytes, struct err *err)
@@ -96,6 +108,8 @@ int overlay_replace(struct mend *m, const struct err *why, struct err *err)
 {
 	char dir[REPLICA_PATH_SIZE], empty[REPLICA_PATH_SIZE];
 	uint64_t bytes = 0;
+	if (tests_known(m->r, err))
+		return err->code;
 	replica_file(m->r, dir, "points/%llu", (unsigned long long)m->number[m->at]);
 	replica_file(m->r, empty, "points/%llu/%s.qcow2.new", (unsigned long long)m->number[m->at], m->r->prot.disk[m->disk].name);
 	if (stands_on(m->r, m->number[m->at]))

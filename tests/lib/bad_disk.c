@@ -54,14 +54,22 @@ static int refuses(const char *name)
 	return is ? bad.refused_code : 0;
 }
 
+static int unseen(const char *name)
+{
+	LOCK_SCOPE(&bad.lock);
+	return bad.unseen_code && strcmp(name, bad.unseen) == 0 ? bad.unseen_code : 0;
+}
+
 static int bad_stat(struct env_root *root, const char *name, struct env_stat *ret_stat)
 {
-	{
-		LOCK_SCOPE(&bad.lock);
-		if (bad.unseen_code && strcmp(name, bad.unseen) == 0)
-			return bad.unseen_code;
-	}
-	return bad.below->stat(root, name, ret_stat);
+	int rc = unseen(name);
+	return rc ? rc : bad.below->stat(root, name, ret_stat);
+}
+
+static int bad_list(struct env_root *root, const char *name, char ***ret_names, size_t *ret_count)
+{
+	int rc = unseen(name);
+	return rc ? rc : bad.below->list(root, name, ret_names, ret_count);
 }
 
 static int bad_open(struct env_root *root, const char *name, enum env_open how, struct env_file **ret_file)
@@ -156,6 +164,7 @@ void bad_disk_begin(struct env *env)
 	bad.ops.exchange = bad_exchange;
 	bad.ops.pread = bad_pread;
 	bad.ops.stat = bad_stat;
+	bad.ops.list = bad_list;
 	bad.code = bad.refused_code = bad.unseen_code = bad.unnamed_code = 0;
 	bad.blinks = false;
 	bad.hits = 0;

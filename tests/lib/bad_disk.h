@@ -19,7 +19,7 @@ void bad_disk_tear(const char *name, uint64_t at);
 void bad_disk_blink(const char *name, uint64_t at, int code, uint64_t reads);
 // Opening any file whose name ends in `suffix` gives `code` from now on, but for the next `after` times: no descriptors, or, of what is made anew, no space.
 void bad_disk_refuse(const char *suffix, unsigned after, int code);
-void bad_disk_hide(const char *name, int code); // to look at that name, without opening it, gives `code`
+void bad_disk_hide(const char *name, int code); // to look at that name, without opening it, or to list it, gives `code`
 void bad_disk_unname(const char *name, int code); // to give that name to a file gives `code`: no space
 void bad_disk_heal(void);
 unsigned bad_disk_hits(void); // since bad_disk_begin()

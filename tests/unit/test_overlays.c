@@ -385,6 +385,26 @@ static void nothing_is_put_under_who_stands_on_it(void **state)
 	refused_from(t, 3);
 }
 
+// What cannot be listed may have a test in it; and that passes, so that it is looked at again.
+static void nothing_is_put_where_nobody_knows_who_stands_on_it(void **state)
+{
+	struct store_twin *t = *state;
+	struct replica_info info;
+	assert_int_equal(env_mkdir(t->temp.root, "vm1/tests"), 0);
+	cut_off(t, "points/3/vda.qcow2", 65536);
+	bad_disk_hide("vm1/tests", -EIO);
+	store_twin_reopen(t);
+	replica_info(t->replica, &info);
+	assert_true(info.broken && info.mend_in_ms);
+	assert_non_null(strstr(info.broken_reason, "vm1/tests"));
+	assert_false(file_there(t, "points/3/vda.qcow2.damaged"));
+	bad_disk_heal();
+	t->replica->mend_ns = 0;
+	assert_int_equal(replica_mend(t->replica), 1);
+	assert_true(file_there(t, "points/3/vda.qcow2.damaged"));
+	refused_from(t, 3);
+}
+
 static void fence_keeps_it_as_it_is(void **state)
 {
 	struct store_twin *t = *state;
@@ -716,6 +736,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_made_good_is_in_quarantine_and_the_rest_goes_on),
 		TEST(disk_that_never_gives_it_back_is_given_up),
 		TEST(nothing_is_put_under_who_stands_on_it),
+		TEST(nothing_is_put_where_nobody_knows_who_stands_on_it),
 		TEST(fence_keeps_it_as_it_is),
 		TEST(reader_keeps_it_as_it_is),
 		TEST(disk_behind_one_that_is_in_use_is_made_good),
