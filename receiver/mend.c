@@ -119,6 +119,14 @@ bool held_release(struct replica *r, uint64_t number)
 	return false;
 }
 
+bool held_unknown(const struct replica *r)
+{
+	for (size_t i = 0; i < r->held_count; i++)
+		if (r->held[i].number == 0)
+			return true;
+	return false;
+}
+
 int replica_hold_unread(struct replica *r, uint64_t number)
 {
 	LOCK_SCOPE(&r->lock);

@@ -3,12 +3,13 @@
 //
 // A hold is taken before the first step of a mount and released after the last step of its undoing, so that no fold ever
 // moves under a running storage daemon. What a killed receiver left is undone before anything is folded; where that fails
-// (a process that does not end) its point is held again until the next start.
+// (a process that does not end) its point is held again until the next start. Where nobody knows what it left, every point is held.
 #include "receiver/mount.h"
 
 #include "base/auto.h"
 #include "base/log.h"
 #include "receiver/mount_session.h"
+#include "receiver/unlisted.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -23,6 +24,7 @@ struct mounts {
 	struct verifier *verifier;
 	struct env_root *root;
 	pthread_mutex_t working; // held for the length of a mount or unmount
+	struct unlisted unlisted; // guarded by it
 	pthread_mutex_t listing; // guards what follows; taken inside `working`
 	struct mount_session *session[MOUNTS_MAX]; // oldest first
 	size_t count;
@@ -182,6 +184,9 @@ int mounts_add(struct mounts *mounts, const struct mount_request *request, struc
 	struct replica *replica = store_find(mounts->store, request->protection);
 	if (!replica)
 		return err_set(err, -ENOENT, "there is no protection %s here: see kagami status", request->protection);
+	if (unlisted_has(&mounts->unlisted, replica)) // what is there is undone at its next look: nothing new is put beside it
+		return err_set(err, -EIO, "what is mounted of %s is not known: %s/%s/tests could not be listed, which is tried again by itself", request->protection,
+			       store_path(mounts->store), request->protection);
 	if (list_count(mounts) == MOUNTS_MAX)
 		return err_set(err, -EBUSY, "%d points are mounted, which is all that may be: unmount one", MOUNTS_MAX);
 	AUTO_FREE struct mount_session *session = calloc(1, sizeof(*session));
@@ -266,6 +271,7 @@ void mounts_close(struct mounts *mounts)
 		proven_view_stop(session->proven);
 		free(session);
 	}
+	unlisted_done(&mounts->unlisted);
 	env_root_close(mounts->root);
 	(void)pthread_mutex_destroy(&mounts->working);
 	(void)pthread_mutex_destroy(&mounts->listing);
@@ -288,30 +294,44 @@ static void recover_one(struct mounts *mounts, struct replica *replica, const ch
 	}
 	bool broken = replica_is_broken(replica); // its point may be one that cannot be read now
 	bool held = known == 0 && (replica_hold(replica, point, &point, NULL) == 0 || (broken && replica_hold_unread(replica, point) == 0));
-	if (!held && broken) {
+	bool lost = known && known != -ENOENT; // without its record it never came to stand on a point
+	if (!held && (broken || lost))
 		(void)replica_hold_unread(replica, 0);
+	if (!held && broken)
 		replica_keep_broken(replica);
-	}
 	log_warning("A mount that an earlier receiver left could not be undone; the next start tries again. session=%s "
 		    "point_held=%s reason=\"%s\"",
-		    session->name, held ? "yes" : "no", err.text);
+		    session->name, held ? "yes" : broken || lost ? "all" : "no", err.text);
 }
 
-static void recover_replica(struct mounts *mounts, struct replica *replica)
+// 1: what was left cannot be listed, for the reason in `err`, and mounts_look() tries again.
+static int recover_replica(struct mounts *mounts, struct replica *replica, struct err *err)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
-	char **ids = NULL, tests[NAME_SIZE + 8];
+	char **ids = NULL;
 	size_t count = 0;
 	if (!info)
-		return;
+		return err_set(err, -ENOMEM, "out of memory");
 	replica_info(replica, info);
-	(void)snprintf(tests, sizeof(tests), "%s/tests", info->name);
-	if (env_list(mounts->root, tests, &ids, &count))
-		return; // nothing was ever mounted
+	int rc = unlisted_read(&mounts->unlisted, mounts->root, replica, info->name, &ids, &count, err);
+	if (rc)
+		return rc;
 	for (size_t i = 0; i < count; i++)
 		if (strncmp(ids[i], MOUNT_SESSION_PREFIX, strlen(MOUNT_SESSION_PREFIX)) == 0)
 			recover_one(mounts, replica, info->name, ids[i]);
 	env_list_free(ids, count);
+	unlisted_over(&mounts->unlisted, replica);
+	return 0;
+}
+
+void mounts_look(struct mounts *mounts)
+{
+	struct err err = {.code = 0};
+	if (!unlisted_any(&mounts->unlisted))
+		return;
+	LOCK_SCOPE(&mounts->working);
+	for (size_t i = mounts->unlisted.count; i-- > 0;)
+		(void)recover_replica(mounts, mounts->unlisted.one[i].replica, &err);
 }
 
 int mounts_open(struct env *env, struct store *store, struct mounts **ret_mounts, struct err *err)
@@ -327,8 +347,12 @@ int mounts_open(struct env *env, struct store *store, struct mounts **ret_mounts
 	(void)pthread_mutex_init(&mounts->working, NULL);
 	(void)pthread_mutex_init(&mounts->listing, NULL);
 	struct replica *replica;
-	for (size_t n = 0; (replica = store_at(store, n)); n++)
-		recover_replica(mounts, replica);
+	for (size_t n = 0; rc >= 0 && (replica = store_at(store, n)); n++)
+		rc = recover_replica(mounts, replica, err);
+	if (rc < 0) {
+		mounts_close(STEAL(mounts));
+		return rc;
+	}
 	*ret_mounts = STEAL(mounts);
 	return 0;
 }

@@ -42,8 +42,10 @@ struct mount_info {
 struct mounts;
 
 // Undoes what a predecessor left in the store, which is reported by log and does not fail the start. `store` must outlive
-// the mounts; call before the first session, so that nothing is folded below what could not be undone.
+// the mounts; call before the first session, so that nothing is folded below what could not be undone. Where it cannot be listed, every point is held.
 int mounts_open(struct env *env, struct store *store, struct mounts **ret_mounts, struct err *err);
+// Undoes what could not be listed then. To be called now and then; costs nothing where all was.
+void mounts_look(struct mounts *mounts);
 // Undoes all mounts, also those in use (their users get errors from then on), and frees. Takes NULL. No call may be under way.
 void mounts_close(struct mounts *mounts);
 

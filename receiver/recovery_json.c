@@ -107,7 +107,11 @@ static void retention_reason(struct recovery *recovery, const struct replica_inf
 {
 	char holder[256];
 	text[0] = 0;
-	if (info->retention_waits_for) {
+	if (info->held_unknown) {
+		(void)snprintf(text, ERR_TEXT_MAX,
+			       "nobody knows which points its tests and mounts stand on, so that none goes: %s/%s/tests could not be read, or a mount not be undone; the log says why",
+			       store_path(recovery->store), info->name);
+	} else if (info->retention_waits_for) {
 		holder_text(recovery, info, holder, sizeof(holder));
 		(void)snprintf(text, ERR_TEXT_MAX, "retention waits: %llu of %llu points %s to go, but point %llu, which needs them, is held by %s",
 			       (unsigned long long)info->surplus, (unsigned long long)info->point_count, ARE(info->surplus),

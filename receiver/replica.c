@@ -252,6 +252,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.limited = r->limited,
 		.pins_lost = r->pins_lost,
 		.retention_waits_for = replica_waits_for(r),
+		.held_unknown = held_unknown(r),
 		.surplus = retain_surplus(r),
 		.cannot_merge = r->cannot_merge,
 		.doubted_disks = r->prot.doubt.disks,
@@ -382,11 +383,11 @@ void replica_release(struct replica *r, uint64_t number)
 {
 	LOCK_SCOPE(&r->lock);
 	struct point_info *point = replica_point(r, number);
+	r->retain_all = true;
 	if (!point) { // a hold keeps its point, except from the operator's removal of all
 		(void)held_release(r, number);
 		return;
 	}
 	assert(point->holds > 0);
 	point->holds--;
-	r->retain_all = true;
 }

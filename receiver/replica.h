@@ -110,7 +110,7 @@ struct replica {
 	uint64_t overlays_ns;	    // monotonic: who comes by looks at no overlay again before (overlays.c)
 	unsigned overlays_failures; // one after another
 	unsigned unread_looks;	  // examinations at recovery that ended in EIO, one after another
-	struct held *held; // holds on points that are not in `points` while it is broken
+	struct held *held; // holds on points that are not in `points` while it is broken; of point 0: on one that nobody knows
 	size_t held_count;
 
 	struct point_info *points; // oldest first, numbers rising
@@ -213,6 +213,7 @@ bool mend_passes(int code); // mend.c: the error says that it may be otherwise i
 int held_take(struct replica *replica);
 void held_give(struct replica *replica);
 bool held_release(struct replica *replica, uint64_t number); // one that waits; false: there is none
+bool held_unknown(const struct replica *replica); // there is one on point 0: nobody knows which point it is on
 uint64_t mend_in_ms(const struct replica *replica);
 // 0 when it may be written: -EIO broken, -ESTALE fenced.
 int replica_ready(const struct replica *replica, struct err *err);

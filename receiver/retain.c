@@ -89,7 +89,7 @@ uint64_t retain_held(const struct replica *r)
 	bool goes = false;
 	for (size_t i = 0; points && i < r->point_count; i++) {
 		goes |= points[i].why == 0;
-		if (goes && r->points[i].holds)
+		if (goes && (r->points[i].holds || held_unknown(r)))
 			return r->points[i].number;
 	}
 	return 0;
@@ -99,6 +99,8 @@ uint64_t retain_held(const struct replica *r)
 // may go: no open file of a reader is one of its.
 static size_t first_free(const struct replica *r)
 {
+	if (held_unknown(r))
+		return r->point_count;
 	for (size_t i = r->point_count; i > 0; i--)
 		if (r->points[i - 1].holds)
 			return i;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Failovers that are taken back by themselves: counts their time, and does it when it is over.
+// What the receiver does by itself about what is brought up. Failovers that are taken back by themselves: counts their time, and does it when it is over. Tests and
+// mounts of an earlier receiver that could not be listed: tries again.
 //
 // The time is that of the monotonic clock while a receiver runs: a clock that is set changes nothing, a receiver that is down
 // makes it later, never earlier. What is left is saved once a minute (fence.c).
@@ -11,7 +12,7 @@
 
 #include <errno.h>
 
-enum { ROUND_MS = 1000, NS_PER_MS = 1000000, WARN_SECONDS = 60 };
+enum { ROUND_MS = 1000, NS_PER_MS = 1000000, WARN_SECONDS = 60, LOOK_ROUNDS = 30 };
 
 struct rollback_timer {
 	struct recovery *recovery;
@@ -73,10 +74,15 @@ static void *timer_thread(void *context)
 	struct rollback_timer *timer = context;
 	struct env *env = timer->recovery->env;
 	uint64_t seen_ns = env_mono_ns(env);
+	unsigned rounds = 0;
 	while (worker_wait(&timer->worker, ROUND_MS * (uint64_t)NS_PER_MS, WORKER_RESTS)) {
 		uint64_t passed_ms = (env_mono_ns(env) - seen_ns) / NS_PER_MS;
 		seen_ns += passed_ms * NS_PER_MS;
 		steps(timer, passed_ms);
+		if (++rounds % LOOK_ROUNDS)
+			continue;
+		mounts_look(timer->recovery->mounts);
+		tests_look(timer->recovery->tests);
 	}
 	return NULL;
 }

@@ -120,6 +120,7 @@ struct replica_info {
 	char limited_reason[ERR_TEXT_MAX];
 	uint64_t pins_lost; // pins.json and its copy were lost: all points up to this one are kept, as if they were pinned; 0: they were not
 	uint64_t retention_waits_for; // the oldest held point that keeps others, once RETENTION_LATE_POINTS too many have gathered, or a head was refused; else 0
+	bool held_unknown; // nobody knows which point a test or a mount stands on: all are held
 	uint64_t surplus;  // points that the policy does not keep, and that are still there
 	struct stall_info stall; // of retention
 	bool cannot_merge; // the file system cannot exchange directories: points in the middle stay
@@ -240,7 +241,7 @@ int replica_mend(struct replica *replica);
 bool replica_is_broken(struct replica *replica);
 // It is not: somebody stands on a point, and nobody knows on which. Until the receiver starts again.
 void replica_keep_broken(struct replica *replica);
-// A hold on a point of a broken replica, whether or not the point can be read now; on point 0: on one that nobody knows.
+// A hold on a point of a broken replica, whether or not the point can be read now; on point 0, of any replica: on one that nobody knows, which keeps them all.
 int replica_hold_unread(struct replica *replica, uint64_t number);
 
 // How fast retention may go, with which a merge also waits for up to eight points or five minutes where more are to come. Told after each block; anything but 0 ends the step, which is done again later.

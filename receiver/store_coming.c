@@ -143,9 +143,9 @@ static int forget_check(struct replica *r, struct err *err)
 		if (r->points[i].holds)
 			return err_set(err, -EBUSY, "point %llu of %s is in use: umount it, or stop its test, first",
 				       (unsigned long long)r->points[i].number, r->name);
-	if (r->held_count && r->held[0].number == 0)
-		return err_set(err, -EBUSY, "a point of %s is in use by a mount that an earlier receiver left, and which is not known: umount it, and start the "
-					    "receiver again, first", r->name);
+	if (held_unknown(r))
+		return err_set(err, -EBUSY, "a point of %s may be in use by a test or a mount of an earlier receiver, and nobody knows by which (the log says why): see that "
+					    "there is none, and start the receiver again, first", r->name);
 	if (r->held_count) // of a replica that cannot be read, and whose points are not known
 		return err_set(err, -EBUSY, "point %llu of %s is in use: umount it, or stop its test, first", (unsigned long long)r->held[0].number, r->name);
 	return 0;

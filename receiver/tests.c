@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The list of tests, and the holds that go with them. The order of a test's steps and of its hold is docs/store.md's.
 //
-// Where test.json of a test cannot be trusted, nobody knows what its disks stand on: every point of the protection is held then.
+// Where test.json of a test cannot be trusted, or tests/ cannot be listed, nobody knows what its disks stand on: every point of the protection is held then.
 #include "receiver/tests.h"
 
 #include "base/auto.h"
@@ -10,6 +10,7 @@
 #include "receiver/boot_command.h"
 #include "receiver/image_use.h"
 #include "receiver/mount_session.h"
+#include "receiver/unlisted.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@ struct tests {
 	struct store *store;
 	struct env_root *root;
 	pthread_mutex_t working; // held for the length of a start or stop
+	struct unlisted unlisted; // guarded by it
 	pthread_mutex_t listing; // guards what follows; taken inside `working`
 	struct test *test[TESTS_MAX]; // by protection, oldest first
 	size_t count;
@@ -138,7 +140,8 @@ static void adopt(struct tests *tests, struct replica *replica, const char *prot
 	struct err err = {.code = 0};
 	struct test *test = calloc(1, sizeof(*test));
 	if (!test || list_full(tests)) {
-		log_error("A test is not listed, and its point is not held: there are too many. protection=%s test=%s", protection, name);
+		bool held = replica_hold_unread(replica, 0) == 0;
+		log_error("A test is not listed: there are too many. protection=%s test=%s points_held=%s", protection, name, held ? "all" : "none");
 		free(test);
 		return;
 	}
@@ -163,25 +166,28 @@ static void adopt(struct tests *tests, struct replica *replica, const char *prot
 	list_insert(tests, test);
 }
 
-static void adopt_all(struct tests *tests, struct replica *replica)
+// What of it cannot be read is held. 1: the names cannot, for the reason in `err`, and tests_look() tries again.
+static int adopt_all(struct tests *tests, struct replica *replica, struct err *err)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
-	struct err err = {.code = 0};
-	char path[TEST_PATH_SIZE], **names = NULL;
+	struct err left = {.code = 0};
+	char **names = NULL;
 	size_t count = 0;
 	if (!info)
-		return;
+		return err_set(err, -ENOMEM, "out of memory");
 	replica_info(replica, info);
-	if (test_dir_clear(tests->root, info->name, &err))
+	int rc = unlisted_read(&tests->unlisted, tests->root, replica, info->name, &names, &count, err);
+	if (rc)
+		return rc;
+	if (test_dir_clear(tests->root, info->name, &left))
 		log_warning("What is left of a test could not be cleared; the next start tries again. protection=%s reason=\"%s\"",
-			    info->name, err.text);
-	(void)snprintf(path, sizeof(path), "%s/tests", info->name);
-	if (env_list(tests->root, path, &names, &count))
-		return; // there never was one
+			    info->name, left.text);
 	for (size_t i = 0; i < count; i++)
 		if (name_ok(names[i]) && strncmp(names[i], MOUNT_SESSION_PREFIX, strlen(MOUNT_SESSION_PREFIX)) != 0)
 			adopt(tests, replica, info->name, names[i]);
 	env_list_free(names, count);
+	unlisted_over(&tests->unlisted, replica);
+	return 0;
 }
 
 int tests_open(struct env *env, struct store *store, struct tests **ret_tests, struct err *err)
@@ -196,10 +202,31 @@ int tests_open(struct env *env, struct store *store, struct tests **ret_tests, s
 	(void)pthread_mutex_init(&tests->working, NULL);
 	(void)pthread_mutex_init(&tests->listing, NULL);
 	struct replica *replica;
-	for (size_t n = 0; (replica = store_at(store, n)); n++)
-		adopt_all(tests, replica);
+	for (size_t n = 0; rc >= 0 && (replica = store_at(store, n)); n++)
+		rc = adopt_all(tests, replica, err);
+	if (rc < 0) {
+		tests_close(STEAL(tests));
+		return rc;
+	}
 	*ret_tests = STEAL(tests);
 	return 0;
+}
+
+void tests_look(struct tests *tests)
+{
+	struct err err = {.code = 0};
+	if (!unlisted_any(&tests->unlisted))
+		return;
+	LOCK_SCOPE(&tests->working);
+	for (size_t i = tests->unlisted.count; i-- > 0;)
+		(void)adopt_all(tests, tests->unlisted.one[i].replica, &err);
+}
+
+// Before anything is made or taken away there: it is known what is.
+static int known(struct tests *tests, struct replica *replica, struct err *err)
+{
+	bool unknown = replica && unlisted_has(&tests->unlisted, replica) && adopt_all(tests, replica, err);
+	return unknown ? err_wrap(err, "nobody knows what tests there are") : 0;
 }
 
 void tests_close(struct tests *tests)
@@ -210,6 +237,7 @@ void tests_close(struct tests *tests)
 		test_release(tests, tests->test[i]);
 		free(tests->test[i]);
 	}
+	unlisted_done(&tests->unlisted);
 	env_root_close(tests->root);
 	(void)pthread_mutex_destroy(&tests->working);
 	(void)pthread_mutex_destroy(&tests->listing);
@@ -277,9 +305,12 @@ int tests_start(struct tests *tests, const char *protection, const char *name, u
 		return err_set(err, -ENOMEM, "out of memory");
 	if (!replica)
 		return err_set(err, -ENOENT, "there is no protection %s here: see kagami status", protection);
+	int rc = known(tests, replica, err);
+	if (rc)
+		return rc;
 	if (list_full(tests))
 		return err_set(err, -EBUSY, "there are %d tests, which is all that may be: stop one", TESTS_MAX);
-	int rc = name_choose(tests, protection, name, test->info.name, err);
+	rc = name_choose(tests, protection, name, test->info.name, err);
 	if (rc)
 		return rc;
 	(void)snprintf(test->info.protection, NAME_SIZE, "%s", protection);
@@ -328,10 +359,13 @@ int tests_stop(struct tests *tests, const char *protection, const char *name, bo
 {
 	LOCK_SCOPE(&tests->working);
 	char trash[TEST_PATH_SIZE];
+	int rc = known(tests, store_find(tests->store, protection), err);
+	if (rc)
+		return rc;
 	struct test *test = find(tests, protection, name);
 	if (!test)
 		return err_set(err, -ENOENT, "%s has no test %s: kagami test list shows what there is", protection, name);
-	int rc = force ? 0 : check_unused(tests, &test->info, err);
+	rc = force ? 0 : check_unused(tests, &test->info, err);
 	if (rc)
 		return rc == -EBUSY ? (err_wrap(err, "the test %s is in use", name), rc) : rc;
 	struct err why = {.code = 0};

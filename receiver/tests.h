@@ -13,8 +13,11 @@ enum { TESTS_MAX = 256 };
 
 struct tests;
 
-// Reads what tests there are, and holds their points again. Call before anything can be folded; `store` must outlive the tests.
+// Reads what tests there are, and holds their points again. Where they cannot be listed, every point is held, and that is no error. Call before anything can
+// be folded; `store` must outlive the tests.
 int tests_open(struct env *env, struct store *store, struct tests **ret_tests, struct err *err);
+// Lists those again that could not be. To be called now and then; costs nothing where all were.
+void tests_look(struct tests *tests);
 // The tests stay where they are. Takes NULL. No call may be under way.
 void tests_close(struct tests *tests);
 

@@ -2,7 +2,9 @@
 // Tests of a point (receiver/tests.h) over the simulated disk: what they hold, what they refuse. Under crashes: test_tests_crash.c.
 #include "receiver/tests.h"
 
+#include "base/auto.h"
 #include "base/log.h"
+#include "receiver/mount.h"
 #include "receiver/replica.h"
 #include "tests/lib/feed.h"
 #include "tests/sim/env_sim.h"
@@ -265,6 +267,134 @@ static void a_record_of_another_test_is_refused(void **state)
 	assert_non_null(strstr(test.reason, "the test a"));
 }
 
+// A failure of any one read, and of all from one on: a point that a test stands on is there whatever was read.
+static void whatever_cannot_be_read_at_a_start_no_point_of_a_test_goes(void **state)
+{
+	struct bench *bench = *state;
+	struct test_info test;
+	static const int code[] = {-EIO, -EMFILE, -ENOMEM};
+	assert_int_equal(start(bench, "a", 1, &test, NULL), 0);
+	assert_int_equal(add_point(bench->env, replica_of(bench), 1, NULL), 0);
+	bench_down(bench);
+	sim_settle(bench->sim);
+	sim_save(bench->sim);
+	bool ended = false;
+	for (unsigned n = 0; !ended; n++) {
+		sim_restore(bench->sim);
+		assert_int_equal(store_open(bench->env, "/", &bench->store, NULL), 0);
+		sim_fail_at(bench->sim, sim_ops(bench->sim) + n / 6, code[n / 2 % 3], n % 2);
+		bench->tests = NULL;
+		(void)tests_open(bench->env, bench->store, &bench->tests, NULL);
+		ended = !sim_has_failed(bench->sim);
+		sim_fail_at(bench->sim, SIM_NEVER, 0, false);
+		while (bench->tests && replica_retain(replica_of(bench), NULL) == 1) // the receiver does not start without
+			;
+		assert_true(holds_of(bench->store, 1) >= 0);
+		bench_down(bench);
+	}
+	sim_drop(bench->sim);
+	bench_up(bench);
+}
+
+// Opens the tests with tests/ not to be listed. Nothing else is done to the store.
+static void open_without_the_names(struct bench *bench, int code)
+{
+	uint64_t op = sim_ops(bench->sim) + 1; // behind that of the root
+	sim_fail_at(bench->sim, op, code, true);
+	assert_int_equal(tests_open(bench->env, bench->store, &bench->tests, NULL), 0);
+	assert_true(sim_has_failed(bench->sim));
+}
+
+static bool held_unknown_of(struct bench *bench)
+{
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	assert_non_null(info);
+	replica_info(replica_of(bench), info);
+	return info->held_unknown;
+}
+
+static void tests_that_cannot_be_listed_hold_every_point_until_they_are(void **state)
+{
+	struct bench *bench = *state;
+	struct test_info test;
+	struct err err = {.code = 0};
+	assert_int_equal(start(bench, "a", 2, &test, NULL), 0);
+	assert_int_equal(add_point(bench->env, replica_of(bench), 1, NULL), 0);
+	bench_down(bench);
+	assert_int_equal(store_open(bench->env, "/", &bench->store, NULL), 0);
+	open_without_the_names(bench, -EIO);
+	assert_false(tests_at(bench->tests, 0, &test));
+	assert_int_equal(start(bench, "b", 1, &test, &err), -EIO);
+	assert_non_null(strstr(err.text, "vm1/tests"));
+	assert_int_equal(tests_stop(bench->tests, "vm1", "a", true, NULL), -EIO);
+	tests_look(bench->tests);
+	sim_fail_at(bench->sim, SIM_NEVER, 0, false);
+	assert_int_equal(replica_retain(replica_of(bench), NULL), 0);
+	assert_true(held_unknown_of(bench));
+	assert_int_equal(store_forget(bench->store, "vm1", &err), -EBUSY);
+	for (uint64_t n = 1; n <= POINTS + 1; n++)
+		assert_true(holds_of(bench->store, n) >= 0);
+	tests_look(bench->tests);
+	assert_false(held_unknown_of(bench));
+	assert_true(tests_at(bench->tests, 0, &test));
+	assert_int_equal(test.point, 2);
+	assert_int_equal(holds_of(bench->store, 2), 1);
+	tests_look(bench->tests);
+	assert_false(tests_at(bench->tests, 1, &test));
+	assert_int_equal(replica_retain(replica_of(bench), NULL), 1); // above it
+	assert_int_equal(holds_of(bench->store, 3), -1);
+}
+
+static void what_asks_for_a_test_lists_them_again(void **state)
+{
+	struct bench *bench = *state;
+	struct test_info test;
+	assert_int_equal(start(bench, "a", 2, &test, NULL), 0);
+	bench_down(bench);
+	assert_int_equal(store_open(bench->env, "/", &bench->store, NULL), 0);
+	open_without_the_names(bench, -EMFILE);
+	sim_fail_at(bench->sim, SIM_NEVER, 0, false);
+	assert_int_equal(start(bench, "a", 1, &test, NULL), -EEXIST);
+	assert_false(held_unknown_of(bench));
+}
+
+static void mounts_that_cannot_be_listed_hold_every_point_until_they_are(void **state)
+{
+	struct bench *bench = *state;
+	struct mounts *mounts;
+	struct mount_info info;
+	struct err err = {.code = 0};
+	const struct mount_request request = {.protection = "vm1", .directory = "/mnt"};
+	assert_int_equal(add_point(bench->env, replica_of(bench), 1, NULL), 0);
+	sim_fail_at(bench->sim, sim_ops(bench->sim) + 1, -EIO, true);
+	assert_int_equal(mounts_open(bench->env, bench->store, &mounts, NULL), 0);
+	sim_fail_at(bench->sim, SIM_NEVER, 0, false);
+	assert_int_equal(replica_retain(replica_of(bench), NULL), 0);
+	assert_int_equal(mounts_add(mounts, &request, &info, &err), -EIO);
+	assert_non_null(strstr(err.text, "//vm1/tests"));
+	mounts_look(mounts);
+	assert_int_equal(replica_retain(replica_of(bench), NULL), 1);
+	mounts_close(mounts);
+}
+
+static void mount_that_is_not_undone_and_whose_point_is_not_known_holds_every_point(void **state)
+{
+	struct bench *bench = *state;
+	struct mounts *mounts;
+	struct env_root *root;
+	assert_int_equal(env_root_open(bench->env, "/", &root), 0);
+	assert_int_equal(env_mkdir(root, "vm1/tests"), 0);
+	assert_int_equal(env_mkdir(root, "vm1/tests/mount-1"), 0);
+	env_root_close(root);
+	assert_int_equal(add_point(bench->env, replica_of(bench), 1, NULL), 0);
+	sim_fail_at(bench->sim, sim_ops(bench->sim) + 2, -EIO, true); // behind the names
+	assert_int_equal(mounts_open(bench->env, bench->store, &mounts, NULL), 0);
+	sim_fail_at(bench->sim, SIM_NEVER, 0, false);
+	assert_true(held_unknown_of(bench));
+	assert_int_equal(replica_retain(replica_of(bench), NULL), 0);
+	mounts_close(mounts);
+}
+
 #define BENCH_TEST(name) cmocka_unit_test_setup_teardown(name, bench_open, bench_close)
 
 int main(void)
@@ -278,6 +408,11 @@ int main(void)
 		BENCH_TEST(a_protection_with_a_test_is_not_removed),
 		BENCH_TEST(a_test_whose_record_is_damaged_holds_every_point_until_it_is_stopped),
 		BENCH_TEST(a_record_of_another_test_is_refused),
+		BENCH_TEST(whatever_cannot_be_read_at_a_start_no_point_of_a_test_goes),
+		BENCH_TEST(tests_that_cannot_be_listed_hold_every_point_until_they_are),
+		BENCH_TEST(what_asks_for_a_test_lists_them_again),
+		BENCH_TEST(mounts_that_cannot_be_listed_hold_every_point_until_they_are),
+		BENCH_TEST(mount_that_is_not_undone_and_whose_point_is_not_known_holds_every_point),
 	};
 	log_init("test_tests", LOG_LEVEL_ERROR);
 	return cmocka_run_group_tests_name("tests", tests, NULL, NULL);
