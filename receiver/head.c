@@ -107,7 +107,7 @@ static int block_end(struct replica *r, const struct wire_block *block, struct h
 		     struct err *err)
 {
 	if (rc)
-		return head_fail(r, why, err);
+		return head_fail(r, false, why, err);
 	head_changed(r, d, block->index, 1, block->len);
 	return table_set(&d->digests, block->index, &block->digest);
 }
@@ -185,7 +185,7 @@ static int zeros_write(struct replica *r, const struct wire_zeros *zeros, struct
 int head_write_zeros(struct replica *r, const struct wire_zeros *zeros, struct err *err)
 {
 	struct err why = {0};
-	return zeros_write(r, zeros, &why) ? head_fail(r, &why, err) : 0;
+	return zeros_write(r, zeros, &why) ? head_fail(r, false, &why, err) : 0;
 }
 
 uint64_t head_blocks(const struct replica *r)
@@ -261,9 +261,10 @@ int head_drop(struct replica *r, struct err *err)
 }
 
 // Another failure than of space leaves open what the head holds.
-int head_fail(struct replica *r, const struct err *why, struct err *err)
+int head_fail(struct replica *r, bool seal, const struct err *why, struct err *err)
 {
 	struct err left = {0};
+	uint64_t got = head_bytes(r);
 	int code = why->code == -EDQUOT ? -ENOSPC : why->code;
 	int kept = code == -ENOSPC ? head_retreat(r, false, &left) : head_drop(r, &left);
 	if (kept < 0)
@@ -272,7 +273,7 @@ int head_fail(struct replica *r, const struct err *why, struct err *err)
 		    kept ? "head goes back to its checkpoint" : "head was dropped, the source starts over from the last point", r->name,
 		    why->text);
 	if (code == -ENOSPC) {
-		r->limited = LIMITED_SPACE;
+		limits_full(r, got, seal, why);
 		return err_set(err, code, "the target's store %s is full (%s): free space there, or forget a replica that is not needed",
 			       r->store_path, why->text);
 	}

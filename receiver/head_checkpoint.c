@@ -190,6 +190,7 @@ int head_save(struct replica *r, struct err *err)
 		d->changed_count = 0;
 	}
 	s->blocks = s->bytes = 0;
+	limits_saved(r);
 	return 0;
 }
 
@@ -209,12 +210,12 @@ int replica_checkpoint(struct replica *r, bool now, struct err *err)
 	int rc = replica_ready(r, err);
 	if (rc || !save_due(r, now))
 		return rc;
-	return head_save(r, &why) ? head_fail(r, &why, err) : 1;
+	return head_save(r, &why) ? head_fail(r, false, &why, err) : 1;
 }
 
 void head_session_end(struct replica *r)
 {
 	struct err why = {0}, told;
 	if (replica_ready(r, &told) == 0 && r->head.saved.bytes >= SAVE_BYTES_MIN && head_save(r, &why))
-		(void)head_fail(r, &why, &told);
+		(void)head_fail(r, false, &why, &told);
 }

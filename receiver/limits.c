@@ -4,6 +4,9 @@
 //
 // Looked at when a head begins, for each LIMITS_STEP that it grows by, and when it is sealed: a look costs one statvfs and a
 // sum over the points.
+//
+// That there is room again is said of what was short: bytes, where a limit of ours refused the head. Where the file system did, nobody knows what it was (bytes,
+// inodes, a quota of its user), and only what it takes tells.
 #include "receiver/replica.h"
 
 #include "base/log.h"
@@ -70,6 +73,17 @@ static enum limited over(const struct replica *r, uint64_t more)
 	return reserve && (free_bytes < reserve || free_bytes - reserve < more) ? LIMITED_SPACE : LIMITED_NOT;
 }
 
+// Told once, until there is room.
+static void limits_begin(struct replica *r, enum limited why, const char *what)
+{
+	if (r->limited == LIMITED_NOT) {
+		log_warning("no new point: %s protection=%s used_bytes=%llu quota_bytes=%llu", what, r->name, (unsigned long long)replica_used_bytes(r),
+			    (unsigned long long)r->prot.quota_bytes);
+		event_emit(EVENT_WARNING, "space", r->name, NULL, "no new point of %s is taken: %s", r->name, what);
+	}
+	r->limited = why;
+}
+
 // The head is refused. How far it got is remembered: so much has to be there before the next one is begun, or a large one
 // would fill the disk again and again and take it from the others. Half as much each time, for it may need less by then.
 static int refuse(struct replica *r, enum limited why, struct err *err)
@@ -78,14 +92,8 @@ static int refuse(struct replica *r, enum limited why, struct err *err)
 	uint64_t got = head_bytes(r);
 	r->limits_got = max_u64(r->limits_got, got);
 	got = got ? got : r->limits_wanted / 2;
-	if (r->limited == LIMITED_NOT)
-		log_warning("no new point: %s protection=%s used_bytes=%llu quota_bytes=%llu",
-			    why == LIMITED_QUOTA ? "the quota is reached" : "the store's reserve is reached", r->name,
-			    (unsigned long long)replica_used_bytes(r), (unsigned long long)r->prot.quota_bytes);
-	if (r->limited == LIMITED_NOT)
-		event_emit(EVENT_WARNING, "space", r->name, NULL, "no new point of %s is taken: %s is reached", r->name,
-			   why == LIMITED_QUOTA ? "its quota" : "the reserve of the store");
-	r->limited = why;
+	limits_begin(r, why, why == LIMITED_QUOTA ? "its quota is reached" : "the reserve of the store is reached");
+	r->limits_past = 0;
 	int kept = head_retreat(r, true, &left);
 	if (kept < 0)
 		return replica_break(r, &left, err);
@@ -95,10 +103,20 @@ static int refuse(struct replica *r, enum limited why, struct err *err)
 	return err_set(err, why == LIMITED_QUOTA ? -EDQUOT : -ENOSPC, "%s", left.text);
 }
 
+void limits_full(struct replica *r, uint64_t got, bool seal, const struct err *why)
+{
+	char what[ERR_TEXT_MAX];
+	(void)snprintf(what, sizeof(what), "the file system of the store takes no more (%.300s)", why->text);
+	limits_begin(r, LIMITED_SPACE, what);
+	r->limits_got = max_u64(r->limits_got, got);
+	r->limits_past = seal ? UINT64_MAX : max_u64(r->limits_past, r->limits_got + LIMITS_STEP);
+}
+
 void limits_text(const struct replica *r, enum limited why, char *text, size_t cap)
 {
 	char next[80] = "";
 	uint64_t held = replica_waits_for(r);
+	const char *but = r->limits_past ? ": its file system takes no more (it may be bytes, inodes or a quota of its user that are short)" : ", but for its reserve";
 	if (r->limits_got >= MIB && r->limits_got > head_bytes(r)) // what is kept of it counts as taken
 		(void)snprintf(next, sizeof(next), ", and its next point needs more than %llu MiB", (unsigned long long)(r->limits_got / MIB));
 	if (why == LIMITED_QUOTA)
@@ -110,15 +128,15 @@ void limits_text(const struct replica *r, enum limited why, char *text, size_t c
 			       (unsigned long long)replica_used_bytes(r) / MIB, next, r->name);
 	else if (why == LIMITED_SPACE && held)
 		(void)snprintf(text, cap,
-			       "the target's store %s is full, but for its reserve: what %s keeps too much there waits for its point %llu, which a mount or a test holds "
+			       "the target's store %s is full%s: what %s keeps too much there waits for its point %llu, which a mount or a test holds "
 			       "(`kagami mounts` and `kagami test list` show them there); it goes on by itself",
-			       r->store_path, r->name, (unsigned long long)held);
+			       r->store_path, but, r->name, (unsigned long long)held);
 	else if (why == LIMITED_SPACE)
 		(void)snprintf(text, cap,
-			       "the target's store %s is full, but for its reserve: free space there, or forget a "
+			       "the target's store %s is full%s: free space there, or forget a "
 			       "replica that is not needed; it "
 			       "goes on by itself",
-			       r->store_path);
+			       r->store_path, but);
 	else
 		text[0] = 0;
 }
@@ -143,6 +161,7 @@ static void limits_end(struct replica *r)
 		event_emit(EVENT_INFO, "space", r->name, NULL, "there is room again for points of %s", r->name);
 	}
 	r->limited = LIMITED_NOT;
+	r->limits_past = 0;
 }
 
 void limits_committed(struct replica *r)
@@ -151,16 +170,22 @@ void limits_committed(struct replica *r)
 	r->limits_wanted = r->limits_got = 0;
 }
 
+void limits_saved(struct replica *r)
+{
+	if (r->limits_past && head_bytes(r) >= r->limits_past)
+		limits_end(r);
+}
+
 void limits_look(struct replica *r)
 {
-	if (r->limited != LIMITED_NOT && over(r, LIMITS_STEP + max_u64(r->limits_got, r->limits_wanted)) == LIMITED_NOT)
+	if (r->limited != LIMITED_NOT && r->limits_past == 0 && over(r, LIMITS_STEP + max_u64(r->limits_got, r->limits_wanted)) == LIMITED_NOT)
 		limits_end(r);
 }
 
 void limits_fenced(struct replica *r)
 {
 	r->limited = LIMITED_NOT;
-	r->limits_wanted = r->limits_got = 0;
+	r->limits_wanted = r->limits_got = r->limits_past = 0;
 }
 
 int replica_set_quota(struct replica *r, uint64_t quota_bytes, struct err *err)

@@ -142,7 +142,7 @@ static void damage_reason(const struct replica_info *info, uint64_t damaged, cha
 static void limited_reason(const struct replica_info *info, const char *store, const char *cause, char text[ERR_TEXT_MAX])
 {
 	if (cause[0] && info->limited == LIMITED_SPACE)
-		(void)snprintf(text, ERR_TEXT_MAX, "the target's store %.120s is full, but for its reserve: %.340s", store, cause);
+		(void)snprintf(text, ERR_TEXT_MAX, "the target's store %.120s is full: %.340s", store, cause);
 	else
 		(void)snprintf(text, ERR_TEXT_MAX, "%.240s%s%.260s", cause, cause[0] ? "; " : "", info->limited_reason);
 }

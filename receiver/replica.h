@@ -127,6 +127,7 @@ struct replica {
 	uint64_t limits_wanted; // how far the head got that was refused last
 	uint64_t limits_got;	// the same, as it is told: the most of those that were refused since the newest point
 	enum limited limited;	// why; until a point is committed
+	uint64_t limits_past;	// the file system itself took no more: that it does is known once a head of so many bytes is saved, or sealed; 0: it was a limit of ours
 	bool late_logged; // that retention waits for a hold
 	struct stall stall[STALL_KINDS]; // of retention
 	uint64_t rpo_saved_ns; // when a report changed the objective last, by the monotonic clock; 0: none did
@@ -231,7 +232,10 @@ int replica_base_there(struct replica *replica, struct err *err);
 // Whether the head may grow, or with `seal` become a point. -EDQUOT quota, -ENOSPC reserve: the head was dropped, the text says what to do.
 int limits_check(struct replica *replica, bool seal, struct err *err);
 void limits_committed(struct replica *replica);
-void limits_look(struct replica *replica); // whether there is room by now for the largest head that was refused
+void limits_saved(struct replica *replica); // as much as the head has is durable
+// The file system took no more of a head that had `got` bytes, or, with `seal`, was to become a point. What is short is not known: it may be bytes, or anything else.
+void limits_full(struct replica *replica, uint64_t got, bool seal, const struct err *why);
+void limits_look(struct replica *replica); // whether there is room by now for the largest head that a limit of ours refused
 void limits_fenced(struct replica *replica); // no head is to come
 void limits_text(const struct replica *replica, enum limited why, char *text, size_t cap); // "" for LIMITED_NOT
 
@@ -393,7 +397,7 @@ void head_saved_forget(struct replica *replica, uint64_t number); // the head be
 int head_renew(struct replica *replica, struct err *err); // another UUID
 // Removes the head and starts anew from the last point; its space returns.
 int head_drop(struct replica *replica, struct err *err);
-// Drops the head because of `why`. Returns -ENOSPC, -ENOMEM or -EIO, with what to do in `err`.
-int head_fail(struct replica *replica, const struct err *why, struct err *err);
+// Drops the head because of `why`, with `seal` while it became a point. Returns -ENOSPC, -ENOMEM or -EIO, with what to do in `err`.
+int head_fail(struct replica *replica, bool seal, const struct err *why, struct err *err);
 
 #endif

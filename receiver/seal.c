@@ -125,7 +125,7 @@ static int seal_sync(struct replica *r, struct err *err)
 static int seal_fail(struct replica *r, const struct err *why, struct err *err)
 {
 	if (why->code == -ENOSPC || why->code == -EDQUOT || why->code == -ENOMEM)
-		return head_fail(r, why, err);
+		return head_fail(r, true, why, err);
 	return replica_break(r, why, err);
 }
 

@@ -3,6 +3,7 @@
 // is full a failover works. Over the simulated disk, whose free space is set to a byte, and once on a real one.
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "receiver/failover.h"
 #include "tests/lib/store_twin.h"
 #include "tests/sim/env_sim.h"
@@ -435,6 +436,105 @@ static void a_store_with_room_again_is_not_called_full(void **state)
 	assert_int_equal(info_of(w, 0)->limited, LIMITED_NOT);
 }
 
+// --- a file system that takes no more, whatever it is that is short: bytes are free in all of these ---
+
+static void full(struct world *w, bool is)
+{
+	sim_fail_at(w->sim, is ? sim_ops(w->sim) : SIM_NEVER, is ? -ENOSPC : 0, is);
+}
+
+static enum limited limited_after_rounds(struct world *w, unsigned vm)
+{
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(replica_retain(w->vm[vm], &w->err) >= 0);
+	return info_of(w, vm)->limited;
+}
+
+static void a_file_system_that_takes_no_more_is_told_until_there_is_a_point(void **state)
+{
+	struct world *w = *state;
+	struct temp temp;
+	struct events *events;
+	temp_open(&temp);
+	assert_int_equal(events_open(env_posix(), temp.root, &events, NULL), 0);
+	events_set_default(events);
+	for (unsigned with = 0; with < 2; with++) {
+		store_set_reserve(w->store, with * 2 * MIB);
+		points(w, 1, 16);
+		uint64_t told = events_count(events, "space");
+		for (unsigned tries = 0; tries < 2; tries++) {
+			full(w, true);
+			assert_int_equal(send(w, 0, 4), 0);
+			assert_int_equal(w->err.code, -ENOSPC);
+			full(w, false);
+			assert_int_equal(limited_after_rounds(w, 0), LIMITED_SPACE);
+			assert_non_null(strstr(w->info.limited_reason, "inodes"));
+			assert_int_equal(events_count(events, "space"), told + 1); // once, and not that there is room
+			begin_again(w, 0);
+		}
+		assert_int_equal(send(w, 0, 4), 4);
+		assert_int_equal(limited_after_rounds(w, 0), LIMITED_SPACE);
+		assert_int_equal(seal(w, 0), 0);
+		assert_int_equal(info_of(w, 0)->limited, LIMITED_NOT);
+		assert_int_equal(events_count(events, "space"), told + 2);
+	}
+	events_set_default(NULL);
+	events_close(events);
+	temp_close(&temp);
+}
+
+// An initial sync may take long: it is told to go on when more is durable than it had then.
+static void a_head_that_is_saved_past_where_it_failed_has_room(void **state)
+{
+	struct world *w = *state;
+	assert_int_equal(send(w, 1, 64), 64);
+	assert_int_equal(replica_checkpoint(w->vm[1], true, &w->err), 1);
+	full(w, true);
+	assert_int_equal(send(w, 1, 128), 0);
+	full(w, false);
+	begin_again(w, 1);
+	assert_int_equal(send(w, 1, 4), 4);
+	assert_int_equal(replica_checkpoint(w->vm[1], true, &w->err), 1);
+	assert_int_equal(limited_after_rounds(w, 1), LIMITED_SPACE);
+	assert_int_equal(send(w, 1, 128), 128);
+	assert_int_equal(limited_after_rounds(w, 1), LIMITED_SPACE); // what is not durable may not be there
+	assert_int_equal(replica_checkpoint(w->vm[1], true, &w->err), 1);
+	assert_int_equal(info_of(w, 1)->limited, LIMITED_NOT);
+}
+
+// What a point needs besides its head is asked for then, however large the next head is.
+static void a_seal_without_room_is_told_until_there_is_a_point(void **state)
+{
+	struct world *w = *state;
+	assert_int_equal(send(w, 1, 64), 64);
+	full(w, true);
+	assert_int_equal(seal(w, 1), -ENOSPC);
+	full(w, false);
+	begin_again(w, 1);
+	assert_int_equal(send(w, 1, 200), 200);
+	assert_int_equal(replica_checkpoint(w->vm[1], true, &w->err), 1);
+	assert_int_equal(limited_after_rounds(w, 1), LIMITED_SPACE);
+	assert_int_equal(seal(w, 1), 0);
+	assert_int_equal(info_of(w, 1)->limited, LIMITED_NOT);
+}
+
+// The newest refusal is the one that is told.
+static void a_reserve_that_is_reached_afterwards_is_looked_at_again(void **state)
+{
+	struct world *w = *state;
+	store_set_reserve(w->store, 2 * MIB);
+	points(w, 1, 16);
+	full(w, true);
+	assert_int_equal(send(w, 0, 4), 0);
+	full(w, false);
+	set_free(w, 2 * MIB);
+	begin_again(w, 0);
+	assert_int_equal(send(w, 0, 4), 0);
+	assert_non_null(strstr(w->err.text, "but for its reserve"));
+	set_free(w, 64 * MIB);
+	assert_int_equal(limited_after_rounds(w, 0), LIMITED_NOT);
+}
+
 static void a_replica_that_is_failed_over_asks_for_no_space(void **state)
 {
 	struct world *w = *state;
@@ -527,6 +627,10 @@ int main(void)
 		TEST(hold_stands_in_a_full_store),
 		TEST(a_hold_is_named_before_space_is_asked_for),
 		TEST(a_store_with_room_again_is_not_called_full),
+		TEST(a_file_system_that_takes_no_more_is_told_until_there_is_a_point),
+		TEST(a_head_that_is_saved_past_where_it_failed_has_room),
+		TEST(a_seal_without_room_is_told_until_there_is_a_point),
+		TEST(a_reserve_that_is_reached_afterwards_is_looked_at_again),
 		TEST(a_replica_that_is_failed_over_asks_for_no_space),
 		TEST(large_head_that_was_refused_waits_for_room_and_goes_on_by_itself),
 		cmocka_unit_test(used_bytes_are_what_the_files_take),
