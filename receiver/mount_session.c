@@ -237,7 +237,7 @@ int mount_session_do(struct mount_session *session, struct env_root *root, uint6
 		rc = choose(file, size, partition, &volume, err);
 	if (rc == 0)
 		rc = attach(file, &volume, session->info.directory, err);
-	if (rc == 0 && (rc = mount_table_id(session->info.directory, 0, &session->mount_id)))
+	if (rc == 0 && (rc = mount_table_mark(session->info.directory, &session->mark)))
 		rc = err_sys(err, rc == -ENOENT ? -EIO : rc, "find the mount on %s in the table of mounts", session->info.directory);
 	if (rc)
 		return rc;
@@ -248,11 +248,10 @@ int mount_session_do(struct mount_session *session, struct env_root *root, uint6
 
 // --- undo ---
 
-// What was unmounted by hand is gone; what is mounted still, under the number that it was given, was only not found.
+// What was unmounted by hand is gone, whatever is mounted there now; what is there still was only not found.
 static int gone_check(const struct mount_session *session, struct err *err)
 {
-	uint64_t id;
-	if (session->mount_id == 0 || mount_table_id(session->info.directory, session->mount_id, &id) == -ENOENT)
+	if (session->mark.id == 0 || mount_table_there(session->info.directory, &session->mark) == -ENOENT)
 		return 0;
 	return err_set(err, -EBUSY, "%s is mounted still, but not from %s: if the store was moved or renamed, move it back; or unmount it with umount(8) first",
 		       session->info.directory, session->path);

@@ -12,6 +12,7 @@
 #define KAGAMI_RECEIVER_MOUNT_SESSION_H
 
 #include "receiver/mount.h"
+#include "receiver/mount_table.h"
 #include "receiver/proven_view.h"
 
 #include <stdbool.h>
@@ -23,7 +24,7 @@ struct mount_session {
 	char path[MOUNT_PATH_SIZE]; // the same, absolute
 	struct mount_info info;
 	struct proven_view *proven; // what it reads is proven; NULL: it is read as it is
-	uint64_t mount_id; // the kernel's, while it is mounted; 0: of an earlier receiver, or not mounted yet
+	struct mount_mark mark; // of the mount, while it is there; of none: of an earlier receiver, or not mounted yet
 	bool own; // mounts in a directory of its own, which comes and goes with it
 };
 

@@ -46,23 +46,27 @@ static void unescape(char *text)
 	*to = 0;
 }
 
-bool mount_table_line(char *line, char **ret_directory, char **ret_source)
+enum { FIELD_ID = 0, FIELD_DEVICE = 2, FIELD_DIRECTORY = 4, FIELDS };
+
+bool mount_table_line(char *line, struct mount_line *ret_line)
 {
-	char *rest = strstr(line, " - "), *save = NULL;
+	char *rest = strstr(line, " - "), *save = NULL, *field[FIELDS];
 	if (!rest)
 		return false;
 	*rest = 0;
-	char *directory = strtok_r(line, " ", &save);
-	for (unsigned i = 0; directory && i < 4; i++)
-		directory = strtok_r(NULL, " ", &save);
+	for (unsigned i = 0; i < FIELDS; i++)
+		if (!(field[i] = strtok_r(i ? NULL : line, " ", &save)))
+			return false;
 	char *type = strtok_r(rest + 3, " \n", &save);
 	char *source = type ? strtok_r(NULL, " \n", &save) : NULL;
-	if (!directory || !source)
+	if (!source)
 		return false;
-	unescape(directory);
+	unescape(field[FIELD_DIRECTORY]);
 	unescape(source);
-	*ret_directory = directory;
-	*ret_source = source;
+	*ret_line = (struct mount_line){.id = strtoull(field[FIELD_ID], NULL, 10),
+					.device = field[FIELD_DEVICE],
+					.directory = field[FIELD_DIRECTORY],
+					.source = source};
 	return true;
 }
 
@@ -70,8 +74,7 @@ struct mount_lines { // of this process' table, the oldest mount first
 	FILE *file;
 	char *line;
 	size_t cap;
-	uint64_t id;
-	char *at, *source; // of the newest line: within it
+	struct mount_line at; // the newest: within it
 };
 
 static int lines_open(struct mount_lines *lines)
@@ -82,11 +85,9 @@ static int lines_open(struct mount_lines *lines)
 
 static bool lines_next(struct mount_lines *lines)
 {
-	while (getline(&lines->line, &lines->cap, lines->file) > 0) {
-		lines->id = strtoull(lines->line, NULL, 10);
-		if (mount_table_line(lines->line, &lines->at, &lines->source))
+	while (getline(&lines->line, &lines->cap, lines->file) > 0)
+		if (mount_table_line(lines->line, &lines->at))
 			return true;
-	}
 	return false;
 }
 
@@ -96,7 +97,14 @@ static void lines_close(struct mount_lines *lines)
 	(void)fclose(lines->file);
 }
 
-int mount_table_id(const char *directory, uint64_t which, uint64_t *ret_id)
+static void mark_fill(const struct mount_line *line, struct mount_mark *mark)
+{
+	mark->id = line->id;
+	(void)snprintf(mark->device, sizeof(mark->device), "%s", line->device);
+	(void)snprintf(mark->source, sizeof(mark->source), "%s", line->source);
+}
+
+int mount_table_mark(const char *directory, struct mount_mark *ret_mark)
 {
 	struct mount_lines lines;
 	int rc = lines_open(&lines);
@@ -104,10 +112,28 @@ int mount_table_id(const char *directory, uint64_t which, uint64_t *ret_id)
 		return rc;
 	rc = -ENOENT;
 	while (lines_next(&lines)) {
-		if (strcmp(lines.at, directory) != 0 || (which && lines.id != which))
+		if (strcmp(lines.at.directory, directory) != 0)
 			continue;
-		*ret_id = lines.id;
+		mark_fill(&lines.at, ret_mark);
 		rc = 0;
+	}
+	lines_close(&lines);
+	return rc;
+}
+
+int mount_table_there(const char *directory, const struct mount_mark *mark)
+{
+	struct mount_lines lines;
+	AUTO_FREE struct mount_mark *other = malloc(sizeof(*other));
+	int rc = other ? lines_open(&lines) : -ENOMEM;
+	if (rc)
+		return rc;
+	rc = -ENOENT;
+	while (lines_next(&lines)) {
+		mark_fill(&lines.at, other);
+		if (strcmp(lines.at.directory, directory) == 0 && other->id == mark->id && strcmp(other->device, mark->device) == 0 &&
+		    strcmp(other->source, mark->source) == 0)
+			rc = 0;
 	}
 	lines_close(&lines);
 	return rc;
@@ -122,8 +148,8 @@ static int find_newest(const char *file, char directory[MOUNT_TABLE_PATH_SIZE])
 		return rc;
 	rc = -ENOENT;
 	while (lines_next(&lines))
-		if (strcmp(lines.at, file) != 0 && mount_table_shows(lines.source, file))
-			rc = snprintf(directory, MOUNT_TABLE_PATH_SIZE, "%s", lines.at) < MOUNT_TABLE_PATH_SIZE ? 0 : -ENAMETOOLONG;
+		if (strcmp(lines.at.directory, file) != 0 && mount_table_shows(lines.at.source, file))
+			rc = snprintf(directory, MOUNT_TABLE_PATH_SIZE, "%s", lines.at.directory) < MOUNT_TABLE_PATH_SIZE ? 0 : -ENAMETOOLONG;
 	lines_close(&lines);
 	return rc;
 }

@@ -11,13 +11,27 @@
 // Whether `source`, as the kernel's table of mounts names it, is `file` or a loop device that shows it.
 bool mount_table_shows(const char *source, const char *file);
 
-// Takes one line of /proc/self/mountinfo apart, in place, and undoes its octal escapes. False when it is not one.
-bool mount_table_line(char *line, char **ret_directory, char **ret_source);
-
-// The kernel's number of the newest mount on `directory`, which it has as long as it is mounted; with `which`, of the one of that number. -ENOENT: there is none.
-int mount_table_id(const char *directory, uint64_t which, uint64_t *ret_id);
-
 enum { MOUNT_TABLE_PATH_SIZE = 4096 };
+
+struct mount_line {
+	uint64_t id;
+	const char *device; // "7:0"
+	const char *directory, *source;
+};
+// Takes one line of /proc/self/mountinfo apart, in place, and undoes its octal escapes. False when it is not one.
+bool mount_table_line(char *line, struct mount_line *ret_line);
+
+// One mount, as long as it is there. The kernel gives its number to another one afterwards, often the next on the same directory: only with what it is of is it told apart.
+struct mount_mark {
+	uint64_t id; // 0: of none
+	char device[24];
+	char source[MOUNT_TABLE_PATH_SIZE];
+};
+// Of the newest mount on `directory`. -ENOENT: there is none.
+int mount_table_mark(const char *directory, struct mount_mark *ret_mark);
+// Whether that one is on `directory` still. -ENOENT: it is not.
+int mount_table_there(const char *directory, const struct mount_mark *mark);
+
 // `file` without a symbolic link on the way, as the kernel's tables name it; as it is where its directory is not there.
 void mount_table_resolve(const char *file, char resolved[MOUNT_TABLE_PATH_SIZE]);
 

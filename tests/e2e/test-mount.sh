@@ -60,6 +60,15 @@ diff -r "$files" "$W/dir" --exclude lost+found || fail "the files of the mounted
 kagami umount "$W/dir"
 nothing_left
 
+# Unmounted by hand, and something else is mounted there, to which the kernel gives the same number: that one stays.
+kagami mount ext4 "$W/dir"
+umount "$W/dir"
+mount -t tmpfs none "$W/dir"
+kagami umount "$W/dir"
+is "mounts" "$(at_target GET /v1/mounts | jq '.mounts | length')" 0
+umount "$W/dir" || fail "what was mounted over is gone"
+nothing_left
+
 # xfs, cut while it is mounted: what its log holds must show.
 # The image changes while the replicator is away, which is seen, and synced.
 stop_replicator
