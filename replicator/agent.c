@@ -13,6 +13,7 @@
 #include "replicator/protect_check.h"
 #include "replicator/protection_tracking.h"
 #include "replicator/rest.h"
+#include "replicator/settings_change.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -161,11 +162,20 @@ static int open_desk(struct agent *agent, const struct agent_config *config, str
 	return rc;
 }
 
+static void say_settings(const struct agent_settings *was, const struct agent_settings *is)
+{
+	char what[SETTINGS_CHANGE_SIZE];
+	json_t *data = agent_settings_change(was, is, what);
+	if (data)
+		event_emit(EVENT_INFO, "settings", NULL, data, "the settings of all protections together were changed: %s", what);
+}
+
 int agent_set(struct agent *agent, const struct agent_settings *settings, struct err *err)
 {
 	int rc = agent_settings_save(agent->place.state, settings, err);
 	if (rc)
 		return rc;
+	say_settings(&agent->settings, settings);
 	LOCK_SCOPE(&agent->lock);
 	agent->settings = *settings;
 	settings_use(agent);

@@ -4,7 +4,9 @@
 
 #include "base/auto.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "replicator/limiter.h"
+#include "replicator/settings_change.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -69,15 +71,26 @@ static void edit_settings(struct protection_config *config, const void *with)
 	config->rpo_ms = settings->rpo_ms;
 }
 
+// Nothing where all is as it was.
+static void say_settings(const struct protection *p, const struct protection_settings *was, const struct protection_settings *is)
+{
+	char what[SETTINGS_CHANGE_SIZE];
+	json_t *data = settings_change(was, is, what);
+	if (data)
+		event_emit(EVENT_INFO, "settings", p->config.name, data, "the settings of %s were changed: %s", p->config.name, what);
+}
+
 int protection_set(struct protection *p, protection_settings_edit *edit, const void *with, struct err *err)
 {
 	LOCK_SCOPE(&p->saving);
-	struct protection_settings settings = p->config.settings; // whoever changes them has that lock
+	const struct protection_settings was = p->config.settings; // whoever changes them has that lock
+	struct protection_settings settings = was;
 	int rc = edit(&settings, with, err);
 	if (rc == 0)
 		rc = protection_change(p, edit_settings, &settings, err);
 	if (rc)
 		return rc;
+	say_settings(p, &was, &settings);
 	LOCK_SCOPE(&p->lock);
 	p->resettle = true; // the thread's own copies
 	if (p->flow)

@@ -399,6 +399,83 @@ static void image_that_is_protected_already_is_told_with_its_protection(void **s
 	free(config);
 }
 
+// ---- what is set while it runs
+
+static int edit_settings(struct protection_settings *settings, const void *with, struct err *err)
+{
+	(void)err;
+	*settings = *(const struct protection_settings *)with;
+	return 0;
+}
+
+// The newest event about settings, and how many there are by now.
+static size_t told_of_settings(char text[EVENT_TEXT_SIZE], json_t **ret_data)
+{
+	const struct event_filter filter = {.class = "settings"};
+	json_t *json = events_json(events_default(), &filter, 100, 0);
+	const json_t *all = json_object_get(json, "events");
+	size_t count = json_array_size(all);
+	const json_t *newest = json_array_get(all, count - 1);
+	(void)snprintf(text, EVENT_TEXT_SIZE, "%s", count ? json_string_value(json_object_get(newest, "text")) : "");
+	if (ret_data)
+		*ret_data = json_deep_copy(json_object_get(newest, "data"));
+	json_decref(json);
+	return count;
+}
+
+static void change_of_a_protections_settings_is_told_with_what_it_was(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	char text[EVENT_TEXT_SIZE];
+	json_t *data = NULL;
+	assert_int_equal(open_agent(f, &agent), 0);
+	assert_true(runs(agent));
+	struct protection *p = agent->seat[0]->running;
+	struct protection_settings settings = {.rpo_ms = 7200000, .priority = PRIORITY_HIGH, .objective_ppm = OBJECTIVE_PPM_DEFAULT};
+	assert_int_equal(protection_set(p, edit_settings, &settings, &f->err), 0);
+	assert_int_equal(told_of_settings(text, &data), 1);
+	assert_string_equal(text, "the settings of vm1 were changed: RPO 2 h (was 1 h), priority high (was normal)");
+	json_t *as = json_pack("{s:{s:i, s:s}, s:{s:i, s:s}}", "was", "rpo_ms", 3600000, "priority", "normal", "is", "rpo_ms", 7200000, "priority", "high");
+	assert_true(json_equal(data, as));
+	json_decref(as);
+	json_decref(data);
+	assert_int_equal(protection_set(p, edit_settings, &settings, &f->err), 0); // changes nothing
+	assert_int_equal(told_of_settings(text, NULL), 1);
+	settings.bandwidth.count = BANDWIDTH_RULES_MAX;
+	settings.has_offpeak = true;
+	settings.offpeak = (struct bandwidth_window){.days = 0x7f, .from = 22 * 60, .to = 6 * 60};
+	settings.objective_ppm = 999900;
+	for (unsigned i = 0; i < BANDWIDTH_RULES_MAX; i++)
+		settings.bandwidth.rule[i] = (struct bandwidth_rule){{.days = 0x55, .from = 61 + i, .to = 1201}, 1234567};
+	assert_int_equal(protection_set(p, edit_settings, &settings, &f->err), 0);
+	assert_int_equal(told_of_settings(text, &data), 2);
+	assert_non_null(strstr(text, "changed: objective 99.99% (was 99.5%), off-peak window 22:00-06:00 (was none), bandwidth "));
+	assert_non_null(strstr(text, "; ... (was unlimited)")); // cut short, and whole here:
+	assert_int_equal(json_array_size(json_object_get(json_object_get(data, "is"), "bandwidth")), BANDWIDTH_RULES_MAX);
+	json_decref(data);
+	agent_close(agent);
+}
+
+static void change_of_the_agents_settings_is_told_with_what_it_was(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	char text[EVENT_TEXT_SIZE];
+	json_t *data = NULL;
+	struct agent_settings settings = {.cycles = 7, .bandwidth = {.count = 1, .rule = {{{.days = 0x7f, .to = DAY_MINUTES}, 112500000}}}};
+	assert_int_equal(open_agent(f, &agent), 0);
+	assert_int_equal(agent_set(agent, &settings, &f->err), 0);
+	assert_int_equal(agent_set(agent, &settings, &f->err), 0);
+	assert_int_equal(told_of_settings(text, &data), 1);
+	assert_string_equal(text, "the settings of all protections together were changed: bandwidth 900mbit (was unlimited), cycles at once 7 (was default)");
+	json_t *as = json_pack("{s:{s:[], s:i}, s:{s:[s], s:i}}", "was", "bandwidth", "cycles", 0, "is", "bandwidth", "900mbit", "cycles", 7);
+	assert_true(json_equal(data, as));
+	json_decref(as);
+	json_decref(data);
+	agent_close(agent);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -411,6 +488,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(file_that_is_there_is_not_written_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(key_that_cannot_be_written_anew_is_told_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(point_whose_state_files_are_gone_is_not_known, setup, teardown),
+		cmocka_unit_test_setup_teardown(change_of_a_protections_settings_is_told_with_what_it_was, setup, teardown),
+		cmocka_unit_test_setup_teardown(change_of_the_agents_settings_is_told_with_what_it_was, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("agent", tests, NULL, NULL);
 }
