@@ -238,9 +238,7 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	struct mounts *mounts = NULL;
 	uint64_t reserve_bytes = 0;
 	struct tests *tests = NULL;
-	int rc = net_check(listen, err);
-	if (rc == 0)
-		rc = reserve_get(reserve, store_dir, &reserve_bytes, err);
+	int rc = reserve_get(reserve, store_dir, &reserve_bytes, err);
 	if (rc == 0)
 		rc = store_open(env, store_dir, &store, err);
 	if (rc)
@@ -351,7 +349,9 @@ int main(int argc, char **argv)
 	    (owned && number_read("source-protections", owned, 1, SOURCE_PROTECTIONS_MAX, &receiver.source_protections, &err)) ||
 	    (verify_rate && number_read("verify-rate", verify_rate, 1, 1 << 20, &verify_mib, &err)) ||
 	    scrub_options(scrub_rate, scrub_days, offpeak, &scrub, &err) || retention_rate(retain_rate, &rate, &err) ||
-	    receiver_open(&receiver, store, state, listen, reserve, &scrub, verify_mib << 20, &err) ||
+	    net_check_option("listen", listen, &err) || reserve_check(reserve, &err) || alerts_check(&told, &err) || web_check(&shown, &err))
+		daemon_misused(&err);
+	if (receiver_open(&receiver, store, state, listen, reserve, &scrub, verify_mib << 20, &err) ||
 	    alerts_start(&told, &alerts, &err) ||
 	    control_start(run_dir, "receiver.sock", routes, count, &receiver, &control, &err) ||
 	    web_start(&shown, routes, count, &receiver, &web, &err)) {

@@ -27,15 +27,25 @@ static int size_read(const char *text, uint64_t *ret_bytes)
 	return 0;
 }
 
+int reserve_check(const char *text, struct err *err)
+{
+	uint64_t bytes;
+	if (text && size_read(text, &bytes))
+		return err_set(err, -EINVAL, "--reserve %s: give bytes, or a number with K, M, G or T behind it, such as 10G", text);
+	return 0;
+}
+
 int reserve_get(const char *text, const char *path, uint64_t *ret_bytes, struct err *err)
 {
 	struct statvfs st;
 	if (statvfs(path, &st))
 		return err_directory(err, -errno, "store", path);
 	uint64_t all = (uint64_t)st.f_blocks * st.f_frsize, bytes = min_u64(all / 20, UINT64_C(1) << 30);
-	if (text && size_read(text, &bytes))
-		return err_set(err, -EINVAL,
-			       "--reserve %s: give bytes, or a number with K, M, G or T behind it, such as 10G", text);
+	int rc = reserve_check(text, err);
+	if (rc)
+		return rc;
+	if (text)
+		(void)size_read(text, &bytes);
 	if (bytes && bytes >= all)
 		return err_set(err, -EINVAL, "--reserve %s: the file system of %s has no more than that", text, path);
 	*ret_bytes = bytes;

@@ -8,7 +8,8 @@
 #include <stdint.h>
 
 // `text`: a number of bytes, or with K, M, G or T behind it; NULL: 5 % of the file system that `path` is on, at most 1 GiB.
-// -EINVAL when it is something else, or all that there is.
+// -EINVAL when it is something else, or all that there is. The first looks at the text alone.
+int reserve_check(const char *text, struct err *err);
 int reserve_get(const char *text, const char *path, uint64_t *ret_bytes, struct err *err);
 
 #endif

@@ -273,8 +273,10 @@ static void server_free(struct server *server)
 static int start(struct server *server, const char *address, const struct identity *identity, struct err *err)
 {
 	server->listen_fd = net_listen(address, err);
-	if (server->listen_fd < 0)
-		return server->listen_fd;
+	if (server->listen_fd < 0) {
+		int rc = server->listen_fd;
+		return err ? err_wrap(err, "--listen") : rc;
+	}
 	int rc = net_local(server->listen_fd, server->address, sizeof(server->address));
 	if (rc)
 		return err_sys(err, rc, "listen on %s", address);

@@ -5,6 +5,7 @@
 #include "link/alerts.h"
 #include "link/daemon.h"
 #include "link/events.h"
+#include "link/net.h"
 #include "link/web.h"
 #include "replicator/agent.h"
 #include "replicator/known.h"
@@ -18,15 +19,20 @@
 #include <unistd.h>
 
 // TCP without TLS would give every disk to whoever can reach the port: there is no such mode.
+static int check_nbd(const char *address, const char *directory, struct err *err)
+{
+	if (address && !directory)
+		return err_set(err, -EINVAL, "--nbd-listen needs --nbd-tls DIR: disks are not served over TCP without certificates");
+	if (!address && directory)
+		return err_set(err, -EINVAL, "--nbd-tls needs --nbd-listen HOST:PORT: it says who may attach disks over TCP");
+	return address ? net_check_option("nbd-listen", address, err) : 0;
+}
+
 static int start_nbd(struct agent *agent, const char *address, const char *directory, const char *run_dir,
 		     struct nbd_tls **ret_front, struct err *err)
 {
-	if (!address && !directory)
-		return 0;
-	if (!directory)
-		return err_set(err, -EINVAL, "--nbd-listen needs --nbd-tls DIR: disks are not served over TCP without certificates");
 	if (!address)
-		return err_set(err, -EINVAL, "--nbd-tls needs --nbd-listen HOST:PORT: it says who may attach disks over TCP");
+		return 0;
 	const struct nbd_tls_config config = {
 		.address = address,
 		.directory = directory,
@@ -143,7 +149,9 @@ int main(int argc, char **argv)
 	struct stopping stopping = {.roll = &roll, .wait_s = STOP_WAIT_S_DEFAULT, .close = close_all, .context = &d};
 	struct agent_config config = {.state_path = state, .run_dir = run_dir, .roll = &roll};
 	if (read_sizes(threads, known_mib, &config, &err) || read_slots(cycles, syncs, config.threads, &config, &err) ||
-	    read_stop(stop_wait, &stopping.wait_s, &err) || agent_open(&config, &d.agent, &err) ||
+	    read_stop(stop_wait, &stopping.wait_s, &err) || check_nbd(nbd_listen, nbd_tls_dir, &err) || alerts_check(&told, &err) || web_check(&shown, &err))
+		daemon_misused(&err);
+	if (agent_open(&config, &d.agent, &err) ||
 	    start_nbd(d.agent, nbd_listen, nbd_tls_dir, run_dir, &d.front, &err) || alerts_start(&told, &d.alerts, &err) ||
 	    control_start(run_dir, "replicator.sock", agent_routes, agent_route_count, d.agent, &d.control, &err) ||
 	    web_start(&shown, agent_routes, agent_route_count, d.agent, &d.web, &err)) {

@@ -172,6 +172,11 @@ static int start(struct alerts *a, struct err *err)
 	return rc ? rc : follow(a, NULL, tell_journal, err);
 }
 
+int alerts_check(const struct alerts_config *config, struct err *err)
+{
+	return config->webhook ? webhook_check(config->webhook, err) : 0;
+}
+
 int alerts_start(const struct alerts_config *config, struct alerts **ret_alerts, struct err *err)
 {
 	struct alerts *a = calloc(1, sizeof(*a));

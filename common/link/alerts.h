@@ -17,6 +17,8 @@ struct alerts_config {
 	{"hooks", "DIR", "executables that are run for events: docs/hooks.md", &(config)->hooks, false},                          \
 		{"webhook", "URL", "each event is posted there as JSON; @FILE: its first line is the URL", &(config)->webhook, false}
 
+// -EINVAL where what they say is nothing that could be told, on whatever host.
+int alerts_check(const struct alerts_config *config, struct err *err);
 // Of the default events (link/events.h), from the first one of this process on.
 int alerts_start(const struct alerts_config *config, struct alerts **ret_alerts, struct err *err);
 // After events_wake(): what is there still is told, for ALERTS_STOP_MS at most. Takes NULL.

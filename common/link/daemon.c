@@ -64,15 +64,15 @@ __attribute__((noreturn, format(printf, 1, 2))) static void misuse(const char *f
 	exit(DAEMON_EXIT_USAGE);
 }
 
-static const char **option_find(const struct daemon_option *options, size_t count, const char *name, size_t len,
-				const char **log_level)
+// Its number: `count` is the log's level. -1: there is none.
+static int option_find(const struct daemon_option *options, size_t count, const char *name, size_t len)
 {
 	if (strlen("log-level") == len && strncmp(name, "log-level", len) == 0)
-		return log_level;
+		return (int)count;
 	for (size_t i = 0; i < count; i++)
 		if (strlen(options[i].name) == len && strncmp(name, options[i].name, len) == 0)
-			return options[i].value;
-	return NULL;
+			return (int)i;
+	return -1;
 }
 
 static enum log_level level_read(const char *name)
@@ -87,6 +87,8 @@ static enum log_level level_read(const char *name)
 static void options_read(const char *summary, const struct daemon_option *options, size_t count, int argc, char **argv,
 			 const char **log_level)
 {
+	bool given[OPTIONS_MAX + 1] = {false};
+	assert(count <= OPTIONS_MAX);
 	for (int i = 1; i < argc; i++) {
 		const char *word = argv[i];
 		if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
@@ -101,9 +103,13 @@ static void options_read(const char *summary, const struct daemon_option *option
 			misuse("\"%s\" is not an option", word);
 		const char *equals = strchr(word, '=');
 		size_t len = equals ? (size_t)(equals - word - 2) : strlen(word + 2);
-		const char **value = option_find(options, count, word + 2, len, log_level);
-		if (!value)
+		int which = option_find(options, count, word + 2, len);
+		if (which < 0)
 			misuse("there is no option \"%s\"", word);
+		if (given[which]) // the last would count, and whoever looks at the first believes it
+			misuse("%.*s is given twice", (int)len + 2, word);
+		given[which] = true;
+		const char **value = (size_t)which == count ? log_level : options[which].value;
 		if (equals)
 			*value = equals + 1;
 		else if (i + 1 < argc)
@@ -126,7 +132,6 @@ static bool may_be_secret(const struct daemon_option *option)
 
 static void options_keep(const struct daemon_option *options, size_t count)
 {
-	assert(count <= OPTIONS_MAX);
 	for (size_t i = 0; i < count; i++) {
 		daemon_options[i] = options[i];
 		daemon_options[i].value = NULL;
@@ -165,6 +170,11 @@ void daemon_start(const char *program, const char *summary, const struct daemon_
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
+}
+
+void daemon_misused(const struct err *err)
+{
+	misuse("%s", err->text);
 }
 
 const char *daemon_absolute(const char *path)

@@ -3,6 +3,7 @@
 #ifndef KAGAMI_LINK_DAEMON_H
 #define KAGAMI_LINK_DAEMON_H
 
+#include "base/err.h"
 #include "link/control.h"
 
 #include <stdbool.h>
@@ -25,6 +26,9 @@ struct daemon_option { // --name VALUE or --name=VALUE
 // misuse (2, one line that says what is wrong).
 void daemon_start(const char *program, const char *summary, const struct daemon_option *options, size_t count, int argc,
 		  char **argv);
+
+// The value of an option is wrong, whatever host this is: says so in one line, and exits with DAEMON_EXIT_USAGE. Before anything is opened.
+__attribute__((noreturn)) void daemon_misused(const struct err *err);
 
 // `path` below the directory that the daemon was started in, when it is not absolute already. Lives as long as the process.
 const char *daemon_absolute(const char *path);

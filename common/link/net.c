@@ -44,6 +44,31 @@ int net_check(const char *address, struct err *err)
 	return address_split(address, &parts, err);
 }
 
+int net_check_option(const char *option, const char *address, struct err *err)
+{
+	int rc = net_check(address, err);
+	return rc && err ? err_wrap(err, "--%s", option) : rc;
+}
+
+bool net_is_loopback(const struct sockaddr *address)
+{
+	if (address->sa_family == AF_INET)
+		return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
+	return address->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
+}
+
+bool net_is_elsewhere(const char *address)
+{
+	struct host_port parts;
+	struct addrinfo *list = NULL;
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
+	if (address_split(address, &parts, NULL) || getaddrinfo(parts.host, parts.port, &hints, &list))
+		return false;
+	bool elsewhere = !net_is_loopback(list->ai_addr);
+	freeaddrinfo(list);
+	return elsewhere;
+}
+
 static int resolve(const char *address, int flags, struct addrinfo **ret_list, struct err *err)
 {
 	struct host_port parts;
@@ -70,7 +95,7 @@ int net_listen(const char *address, struct err *err)
 		rc = -errno;
 	freeaddrinfo(list);
 	if (rc == -EADDRINUSE)
-		return err_set(err, rc, "%s is in use by another program: choose another port with --listen", address);
+		return err_set(err, rc, "%s is in use by another program: choose another port", address);
 	if (rc == -EADDRNOTAVAIL)
 		return err_set(err, rc, "listen on %s: this host has no such address; take one of its own, or 0.0.0.0 for all", address);
 	if (rc)

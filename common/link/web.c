@@ -253,20 +253,23 @@ static bool bound_to_loopback(int fd)
 {
 	struct sockaddr_storage address;
 	socklen_t len = sizeof(address);
-	if (getsockname(fd, (struct sockaddr *)&address, &len))
-		return false;
-	if (address.ss_family == AF_INET)
-		return ntohl(((const struct sockaddr_in *)&address)->sin_addr.s_addr) >> 24 == 127;
-	return address.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)&address)->sin6_addr);
+	return getsockname(fd, (struct sockaddr *)&address, &len) == 0 && net_is_loopback((const struct sockaddr *)&address);
+}
+
+static int too_open(const char *address, struct err *err)
+{
+	return err_set(err, -EINVAL, "--web %s is no loopback address: give --web-token FILE as well, or 127.0.0.1 and a tunnel (ssh -L)", address);
 }
 
 static int listener_start(struct listener *listener, const char *option, const char *address, char *ret_address, struct err *err)
 {
 	AUTO_CLOSE int fd = net_listen(address, err);
-	if (fd < 0)
-		return fd;
+	if (fd < 0) {
+		int rc = fd;
+		return err ? err_wrap(err, "--%s", option) : rc;
+	}
 	if (!listener->metrics_only && !listener->web->token[0] && !bound_to_loopback(fd))
-		return err_set(err, -EINVAL, "--web %s is no loopback address: give --web-token FILE as well, or 127.0.0.1 and a tunnel (ssh -L)", address);
+		return too_open(address, err);
 	(void)net_local(fd, ret_address, NET_ADDRESS_SIZE);
 	listener->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | MHD_USE_ITC, 0, NULL, NULL, on_request,
 					    listener, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_UNESCAPE_CALLBACK, control_unescape, NULL,
@@ -279,12 +282,25 @@ static int listener_start(struct listener *listener, const char *option, const c
 	return 0;
 }
 
+int web_check(const struct web_config *config, struct err *err)
+{
+	if (!config->web && config->token_file)
+		return err_set(err, -EINVAL, "--web-token goes with --web");
+	int rc = config->web ? net_check_option("web", config->web, err) : 0;
+	if (rc == 0 && config->metrics)
+		rc = net_check_option("metrics", config->metrics, err);
+	if (rc == 0 && config->web && !config->token_file && net_is_elsewhere(config->web))
+		rc = too_open(config->web, err);
+	return rc;
+}
+
 int web_start(const struct web_config *config, const struct control_route *routes, size_t count, void *context, struct web **ret_web, struct err *err)
 {
 	char metrics[NET_ADDRESS_SIZE];
+	int rc = web_check(config, err);
 	*ret_web = NULL;
-	if (!config->web && config->token_file)
-		return err_set(err, -EINVAL, "--web-token goes with --web");
+	if (rc)
+		return rc;
 	if (!config->web && !config->metrics)
 		return 0;
 	struct web *web = calloc(1, sizeof(*web));
@@ -297,7 +313,7 @@ int web_start(const struct web_config *config, const struct control_route *route
 	web->metrics.metrics_only = true;
 	web_seats_init(&web->page.seats, end_connection);
 	web_seats_init(&web->metrics.seats, end_connection);
-	int rc = config->token_file ? token_read(config->token_file, web, err) : 0;
+	rc = config->token_file ? token_read(config->token_file, web, err) : 0;
 	if (!rc && config->web)
 		rc = listener_start(&web->page, "web", config->web, web->address, err);
 	if (!rc && config->metrics)

@@ -24,6 +24,8 @@ enum { WEB_ANSWER_S = 20, WEB_TOKEN_LEAST = 16, WEB_TOKEN_MOST = 256 };
 
 struct web;
 
+// -EINVAL where no such thing can be started, on whatever host: what is no address, a token for no page, a page without one that is for all to see.
+int web_check(const struct web_config *config, struct err *err);
 // Starts what `config` asks for; *ret_web is NULL when that is nothing. `routes` are those of the control server, kept by the caller. -EINVAL when an
 // address is no loopback one and there is no token, or the token is none.
 int web_start(const struct web_config *config, const struct control_route *routes, size_t count, void *context, struct web **ret_web, struct err *err);

@@ -28,15 +28,27 @@ static int url_read(struct webhook *w, const char *path, struct err *err)
 	return 0;
 }
 
+static int url_check(const char *url, struct err *err)
+{
+	if (strlen(url) <= WEBHOOK_URL_MAX && (strncmp(url, "https://", 8) == 0 || strncmp(url, "http://", 7) == 0))
+		return 0;
+	return err_set(err, -EINVAL, "--webhook: give a URL that begins with https:// or http://, of at most %d bytes, or @FILE with one", WEBHOOK_URL_MAX);
+}
+
+int webhook_check(const char *url, struct err *err)
+{
+	return url[0] == '@' ? 0 : url_check(url, err);
+}
+
 static int url_take(struct webhook *w, const char *url, struct err *err)
 {
-	int rc = 0;
-	if (url[0] == '@')
-		rc = url_read(w, url + 1, err);
-	else if (strlen(url) <= WEBHOOK_URL_MAX)
+	if (url[0] == '@') {
+		int rc = url_read(w, url + 1, err);
+		return rc ? rc : url_check(w->url, err);
+	}
+	int rc = url_check(url, err);
+	if (rc == 0)
 		(void)snprintf(w->url, sizeof(w->url), "%s", url);
-	if (rc == 0 && strncmp(w->url, "https://", 8) != 0 && strncmp(w->url, "http://", 7) != 0)
-		rc = err_set(err, -EINVAL, "--webhook: give a URL that begins with https:// or http://, of at most %d bytes, or @FILE with one", WEBHOOK_URL_MAX);
 	return rc;
 }
 

@@ -10,6 +10,7 @@
 enum { WEBHOOK_LIMIT_MS = 10000, WEBHOOK_TRIES = 4, WEBHOOK_URL_MAX = 2000 };
 
 struct webhook;
+int webhook_check(const char *url, struct err *err); // -EINVAL where it is neither a URL nor @FILE; no file is read
 // `url`, or @FILE whose first line is it: so that a secret in it is not in the list of processes.
 int webhook_new(const char *url, struct webhook **ret_webhook, struct err *err);
 void webhook_free(struct webhook *webhook); // takes NULL

@@ -20,22 +20,22 @@ cp "$W/ca/ca-cert.pem" "$W/nobody/"
 # --- how it is started
 
 NBD=127.0.0.1:$(free_port)
-cannot_start() { # TEXT ARGUMENT...
-	local text=$1 status=0
-	shift
+cannot_start() { # STATUS TEXT ARGUMENT...
+	local wanted=$1 text=$2 status=0
+	shift 2
 	timeout 10 kagami-replicator --run-dir "$R/no" --state "$STATE" "$@" >/dev/null 2>"$W/err" || status=$?
-	is "exit status of kagami-replicator $*" $status 1
+	is "exit status of kagami-replicator $*" $status "$wanted"
 	grep -qE -- "$text" "$W/err" || fail "kagami-replicator $*: says $(cat "$W/err"), expected $text"
 }
-cannot_start 'needs --nbd-tls' --nbd-listen "$NBD"
-cannot_start 'needs --nbd-listen' --nbd-tls "$W/server"
-cannot_start 'server-cert.pem.*No such file' --nbd-listen "$NBD" --nbd-tls "$W/client"
+cannot_start 2 'needs --nbd-tls' --nbd-listen "$NBD"
+cannot_start 2 'needs --nbd-listen' --nbd-tls "$W/server"
+cannot_start 1 'server-cert.pem.*No such file' --nbd-listen "$NBD" --nbd-tls "$W/client"
 cp -r "$W/server" "$W/mixed"
 cp "$W/client/client-key.pem" "$W/mixed/server-key.pem"
-cannot_start 'not the key of' --nbd-listen "$NBD" --nbd-tls "$W/mixed"
+cannot_start 1 'not the key of' --nbd-listen "$NBD" --nbd-tls "$W/mixed"
 chmod 644 "$W/mixed/server-key.pem"
-cannot_start 'everybody may use' --nbd-listen "$NBD" --nbd-tls "$W/mixed"
-cannot_start 'not an address' --nbd-listen nowhere --nbd-tls "$W/server"
+cannot_start 1 'everybody may use' --nbd-listen "$NBD" --nbd-tls "$W/mixed"
+cannot_start 2 'not an address' --nbd-listen nowhere --nbd-tls "$W/server"
 
 new_image "$W/a.raw" $((64 << 20)) 1
 new_image "$W/b.raw" $((32 << 20)) 2
