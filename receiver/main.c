@@ -6,6 +6,7 @@
 #include "link/daemon.h"
 #include "link/events.h"
 #include "link/history.h"
+#include "link/private.h"
 #include "link/web.h"
 #include "link/json.h"
 #include "link/net.h"
@@ -202,6 +203,17 @@ static int retention_rate(const char *text, uint64_t *ret_rate, struct err *err)
 	return rc;
 }
 
+static void look_who_may(const struct receiver *receiver, const char *state)
+{
+	char own[PATH_MAX], key[PATH_MAX + 16];
+	const char *store = store_path(receiver->recovery.store);
+	(void)snprintf(own, sizeof(own), "%s/.kagami", store);
+	(void)snprintf(key, sizeof(key), "%s/identity.pem", state ? state : own);
+	(void)private_directory("store", store);
+	(void)private_directory("state", state ? state : own);
+	(void)private_file("the key", key, false);
+}
+
 static int events_begin(struct receiver *receiver, struct err *err)
 {
 	int rc = events_open(env_posix(), receiver->state, &receiver->events, err);
@@ -251,6 +263,8 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 		rc = events_begin(receiver, err);
 	if (rc == 0)
 		rc = identity_load(receiver->state, "identity.pem", &receiver->identity, err);
+	if (rc == 0)
+		look_who_may(receiver, state);
 	if (rc == -EROFS && state)
 		rc = err_directory(err, rc, "state", state);
 	if (rc == 0)

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "link/events.h"
+#include "link/private.h"
 #include "replicator/desk.h"
 #include "replicator/lease_keeper.h"
 #include "replicator/limiter.h"
@@ -16,6 +17,7 @@
 #include "replicator/settings_change.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -209,6 +211,14 @@ static void end_events(struct agent *agent)
 	events_close(agent->events);
 }
 
+static void look_who_may(const struct agent *agent)
+{
+	char key[PATH_MAX];
+	(void)private_directory("state", agent->state_dir);
+	(void)snprintf(key, sizeof(key), "%s/" AGENT_KEY_FILE, agent->state_dir);
+	(void)private_file("the key", key, false);
+}
+
 enum { TICK_S = 5 };
 
 static void set_saving(struct agent *agent, struct protection *protection)
@@ -309,6 +319,8 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 		rc = take_state(agent, state_path, err);
 	if (rc == 0)
 		rc = begin_events(agent, err);
+	if (rc == 0)
+		look_who_may(agent);
 	if (rc == 0)
 		rc = begin_lease(agent, err);
 	if (rc == 0)

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "link/control_http.h"
 #include "link/net.h"
+#include "link/private.h"
 #include "link/web_assets.h"
 #include "link/web_guard.h"
 #include "link/web_seats.h"
@@ -241,6 +242,7 @@ static int token_read(const char *path, struct web *web, struct err *err)
 	if (size < WEB_TOKEN_LEAST || size > WEB_TOKEN_MOST)
 		return err_set(err, -EINVAL, "--web-token %s: its first line must have %d to %d printable characters, as of: openssl rand -hex 32", path,
 			       WEB_TOKEN_LEAST, WEB_TOKEN_MOST);
+	(void)private_file("the token of --web-token", path, true);
 	(void)snprintf(seed, sizeof(seed), "kagami/web %s", web->token);
 	(void)SHA256((const unsigned char *)seed, strlen(seed), digest);
 	for (size_t i = 0; i < sizeof(digest); i++)

@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 #include "base/clock.h"
+#include "link/private.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -25,6 +26,7 @@ static int url_read(struct webhook *w, const char *path, struct err *err)
 		return err_sys(err, -errno, "--webhook @%s", path);
 	w->url[got] = 0;
 	w->url[strcspn(w->url, "\r\n")] = 0;
+	(void)private_file("the URL of --webhook", path, true); // there may be a secret in it
 	return 0;
 }
 

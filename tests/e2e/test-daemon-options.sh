@@ -1,7 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The daemons' exit status tells an option that is wrong (2) from what this host cannot give (1), as their manuals say, and nothing is made where it is 2.
+# What is theirs alone, and lies open to others, is told, and they start.
 . "$(dirname "$0")/lib.sh"
+requires jq curl
 
 ends_with() { # STATUS TEXT COMMAND...
 	local wanted=$1 text=$2 status=0
@@ -48,6 +50,26 @@ receiver 2 'begins with https://' $listen --webhook example.com
 receiver 2 '--listen is given twice' $listen $listen
 receiver 2 '--log-level is given twice' $listen --log-level info --log-level debug
 [ -z "$(ls -A "$STATE" "$STORE" | grep -v '^/\|^$')" ] || fail "something was made: $(ls -A "$STATE" "$STORE")"
+
+# What others may write to or read is told, with what to do, and the daemon starts.
+chmod 1777 "$STORE"
+chmod 644 "$W/token"
+page=127.0.0.1:$(free_port)
+start_receiver --web "$page" --web-token "$W/token"
+warned() { grep -qF "warning: others may $1" "$W/kagami-receiver.log"; }
+warned "write to the store directory $STORE," || fail "nothing is said of a store that everybody may write to"
+warned "get at the token of --web-token in $W/token" || fail "nothing is said of a token that everybody may read"
+! warned "get at the key" || fail "the key is as it should be"
+is "events of it" "$(at_target GET '/v1/events?class=daemon' | jq '[.events[] | select(.severity == "warning")] | length')" 2
+stop_receiver
+chmod 700 "$STORE"
+chmod 600 "$W/token"
+chmod 644 "$STORE/.kagami/identity.pem"
+: >"$W/kagami-receiver.log"
+start_receiver --web "$page" --web-token "$W/token"
+warned "get at the key in $STORE/.kagami/identity.pem: chown it to root, and chmod go=" || fail "nothing is said of a key that everybody may read"
+is "events of it" "$(at_target GET '/v1/events?class=daemon' | jq '[.events[] | select(.severity == "warning")] | length')" 3
+stop_receiver
 
 # What another host, or another hour, would give.
 /usr/bin/python3 -c 'import socket, sys, time

@@ -399,6 +399,25 @@ static void image_that_is_protected_already_is_told_with_its_protection(void **s
 	free(config);
 }
 
+// The disks of guests are served all the same.
+static void state_that_others_may_use_is_told_and_the_agent_starts(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	char key[400];
+	(void)snprintf(key, sizeof(key), "%s/" AGENT_KEY_FILE, f->state);
+	assert_int_equal(open_agent(f, &agent), 0);
+	agent_close(agent);
+	assert_int_equal(times_told(f, "others may"), 0);
+	assert_int_equal(chmod(f->state, 0777), 0);
+	assert_int_equal(chmod(key, 0644), 0);
+	assert_int_equal(open_agent(f, &agent), 0);
+	assert_true(runs(agent));
+	agent_close(agent);
+	assert_int_equal(times_told(f, "others may write to the state directory"), 1);
+	assert_int_equal(times_told(f, "others may get at the key in"), 1);
+}
+
 // ---- what is set while it runs
 
 static int edit_settings(struct protection_settings *settings, const void *with, struct err *err)
@@ -488,6 +507,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(file_that_is_there_is_not_written_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(key_that_cannot_be_written_anew_is_told_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(point_whose_state_files_are_gone_is_not_known, setup, teardown),
+		cmocka_unit_test_setup_teardown(state_that_others_may_use_is_told_and_the_agent_starts, setup, teardown),
 		cmocka_unit_test_setup_teardown(change_of_a_protections_settings_is_told_with_what_it_was, setup, teardown),
 		cmocka_unit_test_setup_teardown(change_of_the_agents_settings_is_told_with_what_it_was, setup, teardown),
 	};
