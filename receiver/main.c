@@ -33,6 +33,7 @@ enum { ROUTES_MAX = 80, RETENTION_RATE_DEFAULT_MIB = 64, RETENTION_RATE_MAX_MIB 
 struct receiver {
 	struct recovery recovery; // first: the context of its routes
 	struct env_root *state;
+	char state_path[PATH_MAX];
 	struct identity *identity;
 	struct pairing *pairing;
 	struct server *server;
@@ -150,16 +151,18 @@ static int state_make(const char *store, struct err *err)
 // Keys and peers: STORE/.kagami unless the operator keeps them elsewhere.
 static int open_state(struct receiver *receiver, const char *state, struct err *err)
 {
-	char path[PATH_MAX];
-	if (!state) {
-		(void)snprintf(path, sizeof(path), "%s/.kagami", store_path(receiver->recovery.store));
-		int rc = state_make(store_path(receiver->recovery.store), err);
-		if (rc)
-			return rc;
-		state = path;
-	}
-	int rc = env_root_open(env_posix(), state, &receiver->state);
-	return rc ? err_directory(err, rc, "state", state) : 0;
+	char *path = receiver->state_path;
+	int rc = 0;
+	if (state)
+		(void)snprintf(path, PATH_MAX, "%s", state);
+	else
+		(void)snprintf(path, PATH_MAX, "%s/.kagami", store_path(receiver->recovery.store));
+	if (!state)
+		rc = state_make(store_path(receiver->recovery.store), err);
+	if (rc)
+		return rc;
+	rc = env_root_open(env_posix(), path, &receiver->state);
+	return rc ? err_directory(err, rc, "state", path) : 0;
 }
 
 // A whole number of an option, at most `most`.
@@ -203,14 +206,12 @@ static int retention_rate(const char *text, uint64_t *ret_rate, struct err *err)
 	return rc;
 }
 
-static void look_who_may(const struct receiver *receiver, const char *state)
+static void look_who_may(const struct receiver *receiver)
 {
-	char own[PATH_MAX], key[PATH_MAX + 16];
-	const char *store = store_path(receiver->recovery.store);
-	(void)snprintf(own, sizeof(own), "%s/.kagami", store);
-	(void)snprintf(key, sizeof(key), "%s/identity.pem", state ? state : own);
-	(void)private_directory("store", store);
-	(void)private_directory("state", state ? state : own);
+	char key[PATH_MAX + 16];
+	(void)snprintf(key, sizeof(key), "%s/identity.pem", receiver->state_path);
+	(void)private_directory("store", store_path(receiver->recovery.store));
+	(void)private_directory("state", receiver->state_path);
 	(void)private_file("the key", key, false);
 }
 
@@ -242,6 +243,17 @@ static int watch_options(const char *objective, const char *more, struct watch_c
 	return objective ? history_objective_read(objective, 0, &ret_config->objective_ppm, err) : 0;
 }
 
+// Who the receiver is, and whom it knows.
+static int open_keys(struct receiver *receiver, const char *state, struct err *err)
+{
+	int rc = identity_load(receiver->state, "identity.pem", &receiver->identity, err);
+	if (rc == -EROFS && state)
+		return err_directory(err, rc, "state", state);
+	if (rc == 0)
+		rc = pairing_open(receiver->state, identity_pin(receiver->identity), &receiver->pairing, err);
+	return rc ? err_wrap(err, "state directory %.250s", receiver->state_path) : 0;
+}
+
 static int receiver_open(struct receiver *receiver, const char *store_dir, const char *state, const char *listen,
 			 const char *reserve, const struct scrubber_config *scrub, uint64_t verify_rate, struct err *err)
 {
@@ -262,13 +274,9 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	if (rc == 0)
 		rc = events_begin(receiver, err);
 	if (rc == 0)
-		rc = identity_load(receiver->state, "identity.pem", &receiver->identity, err);
+		rc = open_keys(receiver, state, err);
 	if (rc == 0)
-		look_who_may(receiver, state);
-	if (rc == -EROFS && state)
-		rc = err_directory(err, rc, "state", state);
-	if (rc == 0)
-		rc = pairing_open(receiver->state, identity_pin(receiver->identity), &receiver->pairing, err);
+		look_who_may(receiver);
 	if (rc == 0)
 		rc = mounts_open(env, store, &mounts, err);
 	receiver->recovery.mounts = mounts;

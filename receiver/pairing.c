@@ -105,7 +105,7 @@ static int peer_load(struct pairing *pairing, const json_t *json, struct err *er
 		{"pin", true, .text = &text},
 		{"paired_ns", true, .number = &paired, .most = INT64_MAX},
 	};
-	int rc = control_read(json, members, 3, err);
+	int rc = control_read_file(json, members, 3, err);
 	if (rc == 0 && !pin_read(text, &pin))
 		rc = err_set(err, -EBADMSG, "pin: not a SHA-256 in hex");
 	return rc ? rc : peer_put(pairing, name, &pin, (int64_t)paired);
@@ -125,7 +125,7 @@ static int peers_load(struct pairing *pairing, struct err *err)
 		{"version", true, .number = &version, .least = 1, .most = 1},
 		{"peers", true, .array = &list},
 	};
-	rc = json_is_object(json) ? control_read(json, members, 2, err)
+	rc = json_is_object(json) ? control_read_file(json, members, 2, err)
 				  : err_set(err, -EBADMSG, "not a JSON object (line %d: %s)", where.line, where.text);
 	for (size_t i = 0; rc == 0 && i < json_array_size(list); i++)
 		rc = peer_load(pairing, json_array_get(list, i), err);

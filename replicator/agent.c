@@ -68,6 +68,8 @@ static int take_state(struct agent *agent, const char *path, struct err *err)
 	if (rc)
 		return err_directory(err, rc, "state", path);
 	rc = identity_load(agent->place.state, AGENT_KEY_FILE, &agent->identity, err);
+	if (rc)
+		rc = err_wrap(err, "state directory %.250s", path);
 	agent->place.identity = agent->identity;
 	return rc;
 }
@@ -159,9 +161,10 @@ static int open_desk(struct agent *agent, const struct agent_config *config, str
 	agent->place.desk = agent->desk;
 	agent->place.limiter = agent->limiter;
 	rc = agent_settings_load(agent->place.state, &agent->settings, err);
-	if (rc == 0)
-		settings_use(agent);
-	return rc;
+	if (rc)
+		return err_wrap(err, "state directory %.250s", agent->state_dir);
+	settings_use(agent);
+	return 0;
 }
 
 static void say_settings(const struct agent_settings *was, const struct agent_settings *is)

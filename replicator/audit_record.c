@@ -57,7 +57,7 @@ static int runs_decode(json_t *json, struct audit_runs *runs, struct err *err)
 			{"first", true, .number = &run->first, .least = end, .most = REGION_MOST},
 			{"count", true, .number = &run->count, .least = 1, .most = REGION_MOST},
 		};
-		rc = control_read(json_array_get(json, i), members, 2, err);
+		rc = control_read_file(json_array_get(json, i), members, 2, err);
 		end = run->first + run->count;
 	}
 	runs->count = (unsigned)json_array_size(json);
@@ -73,7 +73,7 @@ static int disk_decode(json_t *json, struct audit_disk *disk, struct err *err)
 		{"disbelieved", true, .text = &why, .most = AUDIT_WHY_SIZE - 1},
 		{"unproven", true, .array = &runs, .most = AUDIT_RUNS_MAX},
 	};
-	int rc = control_read(json, members, 3, err);
+	int rc = control_read_file(json, members, 3, err);
 	if (rc)
 		return rc;
 	(void)snprintf(disk->name, sizeof(disk->name), "%s", name);
@@ -89,7 +89,7 @@ static int decode(json_t *json, struct audit_record *record, struct err *err)
 		{"version", true, .number = &version, .least = 1, .most = 1},
 		{"disks", true, .array = &disks, .most = DISKS_MAX},
 	};
-	int rc = control_read(json, members, 2, err);
+	int rc = control_read_file(json, members, 2, err);
 	for (size_t i = 0; rc == 0 && i < json_array_size(disks); i++, record->count++) {
 		rc = disk_decode(json_array_get(disks, i), &record->disk[i], err);
 		for (size_t j = 0; rc == 0 && j < i; j++)

@@ -46,7 +46,7 @@ static int decode(json_t *json, struct history *ret_history, struct last_cycle *
 		{"marked_ppm", true, .number = &h.marked_ppm, .most = PPM_MOST},
 		{"stretches", true, .array = &stretches, .least = HISTORY_STRETCHES, .most = HISTORY_STRETCHES},
 	};
-	rc = control_read(json, members, sizeof(members) / sizeof(members[0]), err);
+	rc = control_read_file(json, members, sizeof(members) / sizeof(members[0]), err);
 	for (unsigned i = 0; i < HISTORY_STRETCHES && rc == 0; i++) {
 		struct history_stretch *s = &h.stretch[i];
 		const struct control_member of_one[] = {
@@ -54,7 +54,7 @@ static int decode(json_t *json, struct history *ret_history, struct last_cycle *
 			{"mean_bytes", true, .number = &s->mean_bytes, .most = INT64_MAX},
 			{"most_bytes", true, .number = &s->most_bytes, .most = INT64_MAX},
 		};
-		rc = control_read(json_array_get(stretches, i), of_one, 3, err);
+		rc = control_read_file(json_array_get(stretches, i), of_one, 3, err);
 	}
 	if (rc)
 		return rc;

@@ -134,7 +134,7 @@ int last_cycle_decode(const json_t *json, struct last_cycle *ret_last, struct er
 		{"stages_ns", true, .array = &stages, .least = RPO_STAGES, .most = RPO_STAGES},
 	};
 	memcpy(members + count, others, sizeof(others));
-	int rc = control_read(json, members, count + COUNT(others), err);
+	int rc = control_read_file(json, members, count + COUNT(others), err);
 	if (rc == 0)
 		rc = names_decode(why, sync, &last, err);
 	if (rc == 0)

@@ -102,15 +102,38 @@ static int disks_decode(json_t *disks, struct protection_config *config, struct 
 			{"path", true, .text = &path, .least = 1, .most = PATH_MAX - 1},
 			{"read_only", .flag = &config->disk[i].read_only},
 		};
-		int rc = control_read(json_array_get(disks, i), members, 3, err);
+		int rc = control_read_file(json_array_get(disks, i), members, 3, err);
 		for (unsigned other = 0; other < i && rc == 0; other++)
 			if (strcmp(config->disk[other].name, name) == 0) // they would share a state file
 				rc = err_set(err, -EBADMSG, "\"%s\" is there twice", name);
+		if (rc == 0 && path[0] != '/') // it would be another image wherever the daemon was started in
+			rc = err_set(err, -EBADMSG, "\"%.300s\" is not an absolute path", path);
 		if (rc)
 			return err_wrap(err, "disk %u", i);
 		(void)snprintf(config->disk[i].name, sizeof(config->disk[i].name), "%s", name);
 		(void)snprintf(config->disk[i].path, sizeof(config->disk[i].path), "%s", path);
 	}
+	return 0;
+}
+
+// Where it is not what it was saved as, the member is named.
+static int identity_decode(const char *uuid, const char *generation, const char *secret, struct protection_config *config, struct err *err)
+{
+	if (!uuid_read(uuid, &config->uuid))
+		return err_set(err, -EBADMSG, "\"uuid\": \"%.80s\" is not a UUID", uuid);
+	if (!uuid_read(generation, &config->generation))
+		return err_set(err, -EBADMSG, "\"generation\": \"%.80s\" is not a UUID", generation);
+	if (!secret_read(secret, config->digest.secret))
+		return err_set(err, -EBADMSG, "\"digest_secret\" is not %d bytes in hex", DIGEST_SECRET_SIZE);
+	return 0;
+}
+
+static int kinds_decode(const char *codec, const char *digest, struct protection_config *config, struct err *err)
+{
+	if (!protection_codec_read(codec, config))
+		return err_set(err, -EBADMSG, "\"codec\": \"%.80s\" is none of zstd, auto, zlib, lz4 and none", codec);
+	if (!digest_kind_read(digest, &config->digest.kind))
+		return err_set(err, -EBADMSG, "\"digest\": \"%.80s\" is neither xxh3 nor blake2b", digest);
 	return 0;
 }
 
@@ -143,13 +166,15 @@ static int config_decode(json_t *json, struct protection_config *config, struct 
 		{"bandwidth", .array = &text.bandwidth, .most = BANDWIDTH_RULES_MAX},
 		{"disks", true, .array = &disks, .least = 1, .most = DISKS_MAX},
 	};
-	int rc = control_read(json, members, sizeof(members) / sizeof(members[0]), err);
+	int rc = control_read_file(json, members, sizeof(members) / sizeof(members[0]), err);
+	if (rc == 0 && strcmp(name, config->name) != 0)
+		rc = err_set(err, -EBADMSG, "\"name\" is %s, and the directory that it lies in is %s's", name, config->name);
+	if (rc == 0)
+		rc = identity_decode(uuid, generation, secret, config, err);
+	if (rc == 0)
+		rc = kinds_decode(codec, digest, config, err);
 	if (rc)
 		return rc;
-	if (strcmp(name, config->name) != 0 || !uuid_read(uuid, &config->uuid) ||
-	    !uuid_read(generation, &config->generation) || !protection_codec_read(codec, config) ||
-	    !digest_kind_read(digest, &config->digest.kind) || !secret_read(secret, config->digest.secret))
-		return err_set(err, -EBADMSG, "name, uuid, generation, codec, digest or digest_secret is damaged");
 	(void)snprintf(config->site, sizeof(config->site), "%s", site);
 	config->points_keep = (uint32_t)points;
 	config->seed_since_wall_ns = (int64_t)seed_since_ns;

@@ -92,7 +92,7 @@ static int decode(const json_t *json, struct agent_settings *ret_settings, struc
 		{"cycles", .number = &settings.cycles, .most = PLANNER_SLOTS_MAX},
 		{"syncs", .number = &settings.syncs, .most = PLANNER_SLOTS_MAX},
 	};
-	int rc = control_read(json, members, sizeof(members) / sizeof(members[0]), err);
+	int rc = control_read_file(json, members, sizeof(members) / sizeof(members[0]), err);
 	if (rc == 0)
 		rc = bandwidth_from_json(bandwidth, &settings.bandwidth, err);
 	if (rc == 0)

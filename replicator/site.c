@@ -119,7 +119,7 @@ static int site_decode(const char *text, size_t len, struct site *site, struct e
 		{"address", true, .text = &address, .most = NET_ADDRESS_SIZE - 1},
 		{"pin", true, .text = &pin},
 	};
-	int rc = control_read(json, members, sizeof(members) / sizeof(members[0]), err);
+	int rc = control_read_file(json, members, sizeof(members) / sizeof(members[0]), err);
 	if (rc == 0 && !pin_read(pin, &site->pin))
 		rc = err_set(err, -EBADMSG, "pin: not a SHA-256 in hex");
 	if (rc == 0)

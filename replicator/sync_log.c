@@ -128,7 +128,7 @@ static int record_decode(json_t *json, struct sync_record *record, struct err *e
 		{"point", true, .number = &record->point},
 		{"failure", true, .text = &failure, .most = SYNC_FAILURE_SIZE - 1},
 	};
-	int rc = control_read(json, members, sizeof(members) / sizeof(members[0]), err);
+	int rc = control_read_file(json, members, sizeof(members) / sizeof(members[0]), err);
 	if (rc)
 		return rc;
 	record->began_wall_ns = (int64_t)began;
@@ -146,7 +146,7 @@ static int log_decode(json_t *json, struct sync_log *log, struct err *err)
 		{"version", true, .number = &version, .least = 1, .most = 1},
 		{"syncs", true, .array = &syncs, .most = SYNC_LOG_MAX},
 	};
-	int rc = control_read(json, members, sizeof(members) / sizeof(members[0]), err);
+	int rc = control_read_file(json, members, sizeof(members) / sizeof(members[0]), err);
 	for (size_t i = 0; rc == 0 && i < json_array_size(syncs); i++) {
 		rc = record_decode(json_array_get(syncs, i), &log->record[i], err);
 		if (rc)

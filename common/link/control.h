@@ -82,6 +82,9 @@ struct control_member {
 // What is absent or null leaves its output as it was. -EINVAL, and a text that names the member, when one is missing,
 // unknown, of the wrong type or out of its limits. A handler that takes no body passes NULL and 0.
 int control_read(const json_t *object, const struct control_member *members, size_t count, struct err *err);
+// The same of an object in a file of this daemon. Where it has a member "version", above what is its `most` there, a newer version wrote it: that is said before
+// anything else, for what else is in it is that one's.
+int control_read_file(const json_t *object, const struct control_member *members, size_t count, struct err *err);
 
 struct control;
 

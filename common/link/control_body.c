@@ -132,7 +132,7 @@ static int read_member(const struct control_member *m, json_t *value, struct err
 	return m->array ? read_array(m, value, err) : read_flag(m, value, err);
 }
 
-int control_read(const json_t *object, const struct control_member *members, size_t count, struct err *err)
+static int read_object(const json_t *object, const struct control_member *members, size_t count, const char *unknown, struct err *err)
 {
 	if (!json_is_object(object))
 		return err_set(err, -EINVAL, "a JSON object is expected");
@@ -140,11 +140,26 @@ int control_read(const json_t *object, const struct control_member *members, siz
 	const json_t *value;
 	json_object_foreach((json_t *)(uintptr_t)object, name, value)
 		if (!member_find(members, count, name))
-			return err_set(err, -EINVAL, "\"%.80s\" is not a member of this request", name);
+			return err_set(err, -EINVAL, "\"%.80s\" is %s", name, unknown);
 	for (size_t i = 0; i < count; i++) {
 		int rc = read_member(&members[i], json_object_get(object, members[i].name), err);
 		if (rc)
 			return rc;
 	}
 	return 0;
+}
+
+int control_read(const json_t *object, const struct control_member *members, size_t count, struct err *err)
+{
+	return read_object(object, members, count, "not a member of this request", err);
+}
+
+int control_read_file(const json_t *object, const struct control_member *members, size_t count, struct err *err)
+{
+	const struct control_member *version = member_find(members, count, "version");
+	const json_t *found = json_object_get(object, "version");
+	if (version && json_is_integer(found) && json_integer_value(found) > (json_int_t)version->most)
+		return err_set(err, -EINVAL, "it is of version %lld, and this program reads up to %ju: a newer version of kagami wrote it, so use that one",
+			       (long long)json_integer_value(found), (uintmax_t)version->most);
+	return read_object(object, members, count, "no member that such a file has: it is misspelt, or was put there by hand", err);
 }

@@ -418,6 +418,26 @@ static void state_that_others_may_use_is_told_and_the_agent_starts(void **state)
 	assert_int_equal(times_told(f, "others may get at the key in"), 1);
 }
 
+// "Remove it", it says: so where it lies.
+static void damaged_file_is_named_with_its_directory(void **state)
+{
+	static const char *const names[] = {"settings.json", AGENT_KEY_FILE};
+	struct fixture *f = *state;
+	struct env_root *root = NULL;
+	char text[400];
+	open_root(f, &root);
+	(void)snprintf(text, sizeof(text), "state directory %s: ", f->state);
+	for (size_t i = 0; i < COUNT(names); i++) {
+		struct agent *agent = NULL;
+		assert_int_equal(env_replace(root, ".", names[i], "x", 1), 0);
+		assert_true(open_agent(f, &agent) < 0);
+		agent_close(agent);
+		assert_int_equal(strncmp(f->err.text, text, strlen(text)), 0);
+		assert_int_equal(strncmp(f->err.text + strlen(text), names[i], strlen(names[i])), 0);
+	}
+	env_root_close(root);
+}
+
 // ---- what is set while it runs
 
 static int edit_settings(struct protection_settings *settings, const void *with, struct err *err)
@@ -508,6 +528,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(key_that_cannot_be_written_anew_is_told_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(point_whose_state_files_are_gone_is_not_known, setup, teardown),
 		cmocka_unit_test_setup_teardown(state_that_others_may_use_is_told_and_the_agent_starts, setup, teardown),
+		cmocka_unit_test_setup_teardown(damaged_file_is_named_with_its_directory, setup, teardown),
 		cmocka_unit_test_setup_teardown(change_of_a_protections_settings_is_told_with_what_it_was, setup, teardown),
 		cmocka_unit_test_setup_teardown(change_of_the_agents_settings_is_told_with_what_it_was, setup, teardown),
 	};

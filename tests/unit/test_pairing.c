@@ -447,6 +447,7 @@ static void damaged_peers_are_refused_with_a_reason_and_what_to_do(void **state)
 		assert_true(reopen(f) < 0);
 		assert_null(f->pairing);
 		assert_non_null(strstr(f->err.text, "peers.json (restore it"));
+		assert_null(strstr(f->err.text, "request"));
 	}
 	static const char good[] = "{\"version\": 1, \"peers\": [" PEER "]}";
 	peers_file_write(f, good, strlen(good));

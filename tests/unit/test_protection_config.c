@@ -222,6 +222,7 @@ static void member_that_is_wrong_is_refused(void **state)
 		{"disks", "[{\"name\": \"vda\"}]"},
 		{"disks", "[{\"name\": \"VDA\", \"path\": \"/x\"}]"},
 		{"disks", "[{\"name\": \"vda\", \"path\": \"\"}]"},
+		{"disks", "[{\"name\": \"vda\", \"path\": \"a.raw\"}]"},
 		{"disks", "[{\"name\": \"vda\", \"path\": \"/x\", \"more\": 1}]"},
 		{"disks", "[{\"name\": \"vda\", \"path\": \"/x\"}, {\"name\": \"vda\", \"path\": \"/y\"}]"},
 		{"unheard-of", "1"},
@@ -235,6 +236,29 @@ static void member_that_is_wrong_is_refused(void **state)
 			       "%s{\"name\": \"d%u\", \"path\": \"/x\"}", d ? "," : "", d);
 	(void)strcat(many, "]");
 	assert_true(load_with(f, "disks", many) < 0);
+}
+
+// Whoever edited it by hand is told which member it is, and what it may be.
+static void member_that_was_edited_is_named_with_what_it_may_be(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const edited[][3] = {
+		{"version", "2", "vm1/protection.json: it is of version 2, and this program reads up to 1: a newer version of kagami wrote it, so use that one"},
+		{"bogus", "1", "\"bogus\" is no member that such a file has"},
+		{"name", "\"vm2\"", "\"name\" is vm2, and the directory that it lies in is vm1's"},
+		{"uuid", "\"1\"", "\"uuid\": \"1\" is not a UUID"},
+		{"generation", "\"x\"", "\"generation\": \"x\" is not a UUID"},
+		{"codec", "\"gzip\"", "\"codec\": \"gzip\" is none of zstd, auto, zlib, lz4 and none"},
+		{"digest", "\"md5\"", "\"digest\": \"md5\" is neither xxh3 nor blake2b"},
+		{"digest_secret", "\"00\"", "\"digest_secret\" is not 192 bytes in hex"},
+		{"disks", "[{\"name\": \"vda\", \"path\": \"a.raw\"}]", "disk 0: \"a.raw\" is not an absolute path"},
+		{"disks", "[{\"name\": \"vda\", \"path\": \"/x\", \"more\": 1}]", "disk 0: \"more\" is no member that such a file has"},
+	};
+	for (size_t i = 0; i < sizeof(edited) / sizeof(edited[0]); i++) {
+		assert_true(load_with(f, edited[i][0], edited[i][1]) < 0);
+		if (!strstr(f->err.text, edited[i][2]) || strstr(f->err.text, "request"))
+			fail_msg("%s: %s", edited[i][0], f->err.text);
+	}
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -298,6 +322,7 @@ static void agent_settings_are_kept_and_damaged_ones_refused(void **state)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		assert_int_equal(env_replace(f->root, ".", "settings.json", bad[i], strlen(bad[i])), 0);
 		assert_true(agent_settings_load(f->root, &back, &f->err) < 0);
+		assert_null(strstr(f->err.text, "request"));
 		assert_true(back.cycles == 0 && back.bandwidth.count == 0);
 	}
 }
@@ -348,6 +373,7 @@ int main(void)
 		TEST(every_truncation_is_refused),
 		TEST(member_that_is_missing_is_named),
 		TEST(member_that_is_wrong_is_refused),
+		TEST(member_that_was_edited_is_named_with_what_it_may_be),
 		TEST(removal_that_failed_is_ended_by_the_next_try),
 		cmocka_unit_test_setup_teardown(settings_that_are_not_there_are_the_defaults, setup, teardown),
 		cmocka_unit_test_setup_teardown(agent_settings_are_kept_and_damaged_ones_refused, setup, teardown),
