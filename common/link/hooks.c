@@ -147,7 +147,8 @@ static bool ended_within(pid_t pid, uint64_t until_ns, const _Atomic uint64_t *s
 static int hook_wait(const char *path, pid_t pid, unsigned limit_ms, const _Atomic uint64_t *stop_ns, struct err *err)
 {
 	int status = 0;
-	bool ended = ended_within(pid, clock_mono_ns() + limit_ms * UINT64_C(1000000), stop_ns);
+	const uint64_t limit_ns = clock_mono_ns() + limit_ms * UINT64_C(1000000);
+	bool ended = ended_within(pid, limit_ns, stop_ns), in_time = clock_mono_ns() < limit_ns;
 	if (!ended) {
 		(void)kill(-pid, SIGTERM);
 		(void)ended_within(pid, clock_mono_ns() + HOOK_GRACE_MS * UINT64_C(1000000), NULL);
@@ -155,6 +156,8 @@ static int hook_wait(const char *path, pid_t pid, unsigned limit_ms, const _Atom
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
+	if (!ended && in_time)
+		return err_set(err, -ETIMEDOUT, "hook %s was ended, since this daemon stops and it had not ended", path);
 	if (!ended)
 		return err_set(err, -ETIMEDOUT, "hook %s did not end within %u s, and was ended", path, limit_ms / 1000);
 	if (WIFSIGNALED(status))
