@@ -334,6 +334,7 @@ json_t *protection_json(struct protection *p)
 	json_t *totals = totals_json(&p->totals);
 	(void)json_object_set_new(totals, "stage_ms", last_cycle_stages_json(p->stage_total_ns));
 	(void)json_object_set_new(json, "totals", totals);
+	(void)json_object_set_new(json, "starting_ms", json_null()); // it has: routes.c tells it of one that is being started
 	(void)json_object_set_new(json, "paused", json_boolean(p->paused));
 	(void)json_object_set_new(json, "compare_asked", json_boolean(p->compare || p->config.compare));
 	(void)json_object_set_new(json, "packing", packing_json(p));

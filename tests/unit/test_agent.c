@@ -368,6 +368,7 @@ static void point_whose_state_files_are_gone_is_not_known(void **state)
 	assert_true(runs(agent));
 	json_t *json = protection_json(agent->seat[0]->running);
 	assert_true(json_is_false(json_object_get(json, "point_known")));
+	assert_true(json_is_null(json_object_get(json, "starting_ms"))); // as docs/control.md shows it
 	char *text = json_dumps(json_object_get(json, "why"), 0);
 	if (text)
 		assert_null(strstr(text, "no point yet"));
