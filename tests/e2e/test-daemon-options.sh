@@ -86,3 +86,11 @@ receiver 1 "--listen: $used" --log-level error --listen "127.0.0.1:$PORT"
 receiver 1 "--web: $used" --log-level error $listen --web "127.0.0.1:$PORT"
 receiver 1 'no more than that' $listen --reserve 1000T
 receiver 1 'token of --web-token' --log-level error $listen --web 127.0.0.1:0 --web-token "$W/missing"
+
+# A damaged file is named with the directory that it lies in.
+echo x >"$STORE/.kagami/peers.json"
+receiver 1 "state directory $STORE/.kagami: peers.json \(restore it, or remove it" --log-level error $listen
+rm "$STORE/.kagami/peers.json"
+chmod 600 "$STORE/.kagami/identity.pem"
+echo x >"$STORE/.kagami/identity.pem"
+receiver 1 "state directory $STORE/.kagami: identity.pem holds no key" --log-level error $listen
