@@ -4,6 +4,7 @@
 
 #include "base/wrap.h"
 
+#include "tools/plain.h"
 #include "tools/show.h"
 
 #include <errno.h>
@@ -18,9 +19,7 @@ static void vcomplain(const struct cli *cli, const char *fmt, va_list ap)
 {
 	char text[TEXT_SIZE];
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
-	for (char *c = text; *c; c++) // part of it may have come from a peer or a file name
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
+	(void)plain_make(text); // part of it may have come from a peer or a file name
 	(void)fflush(stdout);
 	(void)fprintf(stderr, "kagami%s%s: %s\n", cli->command ? " " : "", cli->command ? cli->command->name : "", text);
 }

@@ -6,6 +6,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/when.h"
+#include "link/json.h"
 #include "tools/archive.h"
 #include "tools/cli.h"
 #include "tools/out_file.h"
@@ -273,7 +274,7 @@ int cli_bundle(const struct cli *cli)
 	if (bundle.rc)
 		return cli_fail(cli, CLI_REFUSED, "%s", bundle.err.text);
 	if (cli->json)
-		return cli_print_json(json_pack("{s:s, s:I, s:b}", "path", cli->argv[0], "files", (json_int_t)members, "daemon", (int)any));
+		return cli_print_json(json_pack("{s:o, s:I, s:b}", "path", json_text(cli->argv[0]), "files", (json_int_t)members, "daemon", (int)any));
 	(void)printf("%s: %s, no keys or tokens; it names protections, paths and hosts.\n", cli->argv[0], show_count(members, "file").text);
 	if (!any)
 		(void)printf("Neither daemon answered at %s, so it is about the host alone: missing.txt in it says why.\n", cli->run_dir);

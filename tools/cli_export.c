@@ -3,6 +3,7 @@
 // who called.
 #include "base/auto.h"
 #include "base/size.h"
+#include "link/json.h"
 #include "tools/content.h"
 #include "tools/image_out.h"
 #include "tools/out_file.h"
@@ -77,7 +78,7 @@ static void print_done(const struct cli *cli, const struct content *content, boo
 {
 	json_t *what = content->what;
 	if (cli->json) {
-		(void)cli_print_json(json_pack("{s:s, s:s, s:O, s:O, s:O, s:O, s:O, s:I, s:I, s:I}", "path", cli->argv[1], "format",
+		(void)cli_print_json(json_pack("{s:o, s:s, s:O, s:O, s:O, s:O, s:O, s:I, s:I, s:I}", "path", json_text(cli->argv[1]), "format",
 					       qcow2 ? "qcow2" : "raw", "protection", json_object_get(what, "protection"), "point",
 					       json_object_get(what, "point"), "cut", json_object_get(what, "cut"), "disk",
 					       json_object_get(what, "disk"), "size_bytes", json_object_get(what, "size_bytes"),

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Single files of a point: files ls, files get. The receiver mounts, reads and sends; the file is made here, with the rights of who called.
 #include "base/auto.h"
+#include "link/json.h"
 #include "tools/content.h"
 #include "tools/out_file.h"
 #include "tools/parse.h"
+#include "tools/plain.h"
 #include "tools/show.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -173,12 +176,16 @@ static void print_got(const struct cli *cli, const struct content *content, cons
 {
 	json_t *what = content->what;
 	if (cli->json) {
-		(void)json_object_set_new(what, "out", json_string(path));
+		(void)json_object_set_new(what, "out", json_text(path));
 		(void)cli_print_json(json_incref(what));
 		return;
 	}
-	AUTO_FREE char *quoted = show_quoted(path);
-	(void)printf("%s (%s) of %s@%s is at %s.\n", cli->argv[2], show_size_of(what, "size_bytes").text, show_text_of(what, "protection"),
+	AUTO_FREE char *quoted = show_quoted(path), *guest_path = strdup(cli->argv[2]);
+	if (!guest_path)
+		abort();
+	(void)plain_make(quoted);
+	(void)plain_make(guest_path);
+	(void)printf("%s (%s) of %s@%s is at %s.\n", guest_path, show_size_of(what, "size_bytes").text, show_text_of(what, "protection"),
 		     show_integer_of(what, "point").text, quoted);
 }
 

@@ -4,6 +4,7 @@
 // The program asks a daemon and prints the answer; it decides nothing and keeps nothing. Manual: docs/man/kagami.1.
 #include "base/size.h"
 #include "base/wrap.h"
+#include "tools/arguments.h"
 #include "tools/cli.h"
 
 #include <assert.h>
@@ -376,25 +377,10 @@ static int options_read(struct cli *cli, int argc, char **argv)
 	return cli_misused(cli, "%s", complaint);
 }
 
-// What the usage line has for the first argument that is not there: "DIR"; "" where it is one of several things.
-static void missing_name(const struct cli *cli, char *name, size_t cap)
-{
-	const char *word = cli->command->usage;
-	name[0] = 0;
-	if (strchr(word, '\n')) // a choice: its first part is no more right than the others
-		return;
-	for (int i = 0; i < cli->argc; i++) {
-		word += strcspn(word, " ");
-		word += strspn(word, " ");
-	}
-	if (*word >= 'A' && *word <= 'Z')
-		(void)snprintf(name, cap, "%.*s", (int)strcspn(word, " "), word);
-}
-
 static int missing(const struct cli *cli)
 {
 	char name[64];
-	missing_name(cli, name, sizeof(name));
+	arguments_name(cli->command, cli->argc, name, sizeof(name));
 	if (name[0])
 		return cli_misused(cli, "%s is missing", name);
 	return cli_misused(cli, cli->argc ? "something is missing behind \"%s\"" : "it needs to be told what", cli->argc ? cli->argv[cli->argc - 1] : "");
@@ -404,14 +390,18 @@ static int missing(const struct cli *cli)
 static int command_check(const struct cli *cli)
 {
 	const struct cli_command *command = cli->command;
+	struct err err = {0};
 	for (int i = 0; i < OPT_COUNT; i++)
 		if (cli->option[i] && !((command->options | FOR_ALL) & OPT_BIT(i)))
 			return cli_misused(cli, "it takes no --%s", option_name(i));
+	for (const struct option *at = options; at->name; at++)
+		if (at->has_arg && cli->option[at->val] && arguments_check_option(at->name, cli->option[at->val], at->val == OPT_RUN_DIR, &err))
+			return cli_misused(cli, "%s", err.text);
 	if (cli->argc < command->args_least)
 		return missing(cli);
 	if (cli->argc > command->args_most)
 		return cli_misused(cli, "\"%s\" is too much", cli->argv[command->args_most]);
-	return CLI_DONE;
+	return arguments_check(cli, &err) ? cli_misused(cli, "%s", err.text) : CLI_DONE;
 }
 
 static const char *run_dir_get(const struct cli *cli)

@@ -2,6 +2,7 @@
 #include "tools/show.h"
 
 #include "base/auto.h"
+#include "tools/plain.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -135,20 +136,10 @@ struct shown show_count_of(const json_t *object, const char *name, const char *w
 	return show_has(object, name) ? show_count(show_number_of(object, name), what) : shown_none;
 }
 
-// In UTF-8, U+0080 to U+009F (0xc2 and such a byte) are control characters too.
 static void clean_string(json_t *value)
 {
 	AUTO_FREE char *text = strdup(json_string_value(value));
-	bool changed = false;
-	for (unsigned char *c = (unsigned char *)text; c && *c; c++) {
-		if (*c >= ' ' && *c != 0x7f && !(*c == 0xc2 && c[1] < 0xa0))
-			continue;
-		if (*c == 0xc2)
-			*c++ = '?';
-		*c = '?';
-		changed = true;
-	}
-	if (changed)
+	if (text && plain_make(text))
 		(void)json_string_set(value, text);
 }
 

@@ -30,7 +30,7 @@ struct shown show_time_of(const json_t *object, const char *name);
 struct shown show_integer_of(const json_t *object, const char *name);
 struct shown show_count_of(const json_t *object, const char *name, const char *what);
 
-// Replaces control characters in every string of `value`: what a peer wrote must not drive the operator's terminal.
+// Replaces what is not shown (plain.h) in every string of `value`: what a peer wrote must not drive the operator's terminal.
 void show_clean(json_t *value);
 
 // A path as a shell reads it back: as it is when every character of it is plain, in single quotes otherwise. The caller frees.

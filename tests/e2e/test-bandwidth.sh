@@ -81,7 +81,8 @@ at_most "bytes of the next one, of 24 MiB" "$(protection vm3 .last_cycle.wire_by
 kagami set vm1 --rpo 5m --priority low --bandwidth "mon-fri 08:00-18:00 20mbit" --bandwidth 50mbit >/dev/null
 kagami set --bandwidth 700mbit >/dev/null
 refuses 'no rate' kagami set vm1 --bandwidth 20
-refuses 'give a rule' kagami set vm1 --bandwidth ''
+refuses '--bandwidth is empty' kagami set vm1 --bandwidth ''
+refuses 'give a rule' kagami set vm1 --bandwidth ';'
 refuses 'give a rule' kagami set --bandwidth ' ; '
 refuses 'priority' kagami set vm1 --priority urgent
 refuses 'window' kagami set vm1 --offpeak 25:00-26:00

@@ -1,0 +1,58 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# A mistake on the command line is told and does nothing: an empty variable, bytes that are not UTF-8, an option that has no effect, a name that nobody knows;
+# and what could not be written is no success.
+. "$(dirname "$0")/lib.sh"
+requires jq curl setpriv
+requires_root
+
+fails_with() { # STATUS TEXT COMMAND...
+	local wanted=$1 text=$2 status=0
+	shift 2
+	refuses "$text" "$@"
+	"$@" >/dev/null 2>&1 </dev/null || status=$?
+	is "exit status of: $*" $status "$wanted"
+}
+
+start_pair
+new_image "$W/a.raw" $((1 << 20))
+kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h >/dev/null
+wait_for 30 has_point vm1
+n=$(newest_point vm1)
+
+# Bytes that are not UTF-8: what a daemon is asked with is refused, and changes nothing; what stays here may have any.
+odd=$'bad\xff'
+kagami pin "vm1@$n" 'ünï' >/dev/null
+fails_with 2 'pin: TEXT: "bad\?" is not UTF-8' kagami pin "vm1@$n" "$odd"
+is "text of the pin" "$(kagami pin "vm1@$n" 'ünï' --json | jq -r .replaced)" 'ünï'
+kagami unpin "vm1@$n" >/dev/null
+before=$(kagami retention vm1 --json | jq -c .retention)
+fails_with 2 'retention: --keep: "bad\?" is not UTF-8' kagami retention vm1 --points 10 --keep "$odd"
+fails_with 2 'set: --offpeak: "bad\?" is not UTF-8' kagami set vm1 --offpeak "$odd"
+cp "$W/a.raw" "$W/$odd.raw"
+fails_with 1 'seed: .*the path is not UTF-8' kagami seed vm9/vda "$W/$odd.raw" --format raw
+fails_with 2 'seed: --peer: "bad\?" is not UTF-8' kagami seed vm9/vda "$W/a.raw" --format raw --peer "$odd"
+fails_with 1 'protect: .*the path is not UTF-8' kagami protect vm2 vda="$W/$odd.raw" --to dr --rpo 1h
+mkdir "$W/$odd"
+fails_with 1 'mount: .*the path is not UTF-8' kagami mount vm1 "$W/$odd"
+kagami export vm1 "$W/$odd/out.raw" >/dev/null
+cmp "$W/$odd/out.raw" "$W/a.raw"
+is "path in the answer" "$(kagami export vm1 "$W/$odd/out.raw" --force --json | jq -r .path)" "$W/bad?/out.raw"
+kagami bundle "$W/$odd/out.tar.gz" --json | jq -e '.path | endswith("bad?/out.tar.gz")' >/dev/null || fail "a bundle by a name of any bytes"
+
+# An empty one is a variable of somebody's script that is not set.
+fails_with 2 'retention: --keep is empty' kagami retention vm1 --keep ''
+is "retention after all that was refused" "$(kagami retention vm1 --json | jq -c .retention)" "$before"
+fails_with 2 'status: --run-dir is empty' kagami --run-dir '' status
+fails_with 2 'umount: DIR is empty' kagami umount ''
+fails_with 2 'mount: DIR is empty' kagami mount vm1 ''
+fails_with 2 'export: OUT is empty' kagami export vm1 ''
+fails_with 2 'bundle: OUT.tar.gz is empty' kagami bundle ''
+fails_with 2 'store: STORE is empty' kagami store check ''
+
+# What reorders or hides what is beside it is not shown.
+kagami pin "vm1@$n" $'safe\xe2\x80\xaegnp.exe' >/dev/null
+kagami points "vm1@$n" | grep -q 'safe???gnp.exe' || fail "the text of a pin: $(kagami points "vm1@$n")"
+kagami unpin "vm1@$n" >/dev/null
+
+daemons_alive
