@@ -50,7 +50,7 @@ int cli_misused(const struct cli *cli, const char *fmt, ...)
 		usage_print(cli->command);
 	else
 		(void)fprintf(stderr, "usage: kagami COMMAND ...; \"kagami help\" lists the commands\n");
-	return CLI_USAGE;
+	return cli->option[OPT_CHECK] ? CLI_UNREACHABLE : CLI_USAGE; // a monitor takes 2 for CRITICAL, and 3 for a plugin that is misused
 }
 
 int cli_print_json(json_t *answer)

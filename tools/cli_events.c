@@ -129,7 +129,7 @@ int cli_events(const struct cli *cli)
 			(void)printf("Nothing has happened yet.\n");
 		print_newest(cli, events);
 		json_decref(events);
-		if (!cli->option[OPT_FOLLOW] || ferror(stdout))
+		if (!cli->option[OPT_FOLLOW] || ferror(stdout)) // what could not be written is told at the end of every command
 			return CLI_DONE;
 		(void)sleep(FOLLOW_EVERY_S);
 	}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pairing and what came of it: pair-token, pair, sites, peers, unpair.
 #include "tools/cli.h"
+#include "tools/output.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
@@ -26,7 +27,10 @@ int cli_pair_token(const struct cli *cli)
 	if (cli->json)
 		return cli_print_json(answer);
 	(void)printf("%s\n", show_text_of(answer, "token"));
-	(void)fflush(stdout);
+	if (output_lost(stdout)) {
+		json_decref(answer);
+		return cli_fail(cli, CLI_REFUSED, "the token could not be written, and nobody has it: ask for another one");
+	}
 	(void)fprintf(stderr, "Good for one pairing, until %s. On the source host: kagami pair SITE TOKEN\n",
 		      show_time_of(answer, "expires").text);
 	json_decref(answer);

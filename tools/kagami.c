@@ -6,6 +6,7 @@
 #include "base/wrap.h"
 #include "tools/arguments.h"
 #include "tools/cli.h"
+#include "tools/output.h"
 
 #include <assert.h>
 #include <curl/curl.h>
@@ -432,9 +433,20 @@ static int command_run(struct cli *cli)
 	return rc ? rc : cli->command->run(cli);
 }
 
+// What was not written is no success, and not what another exit status says: damage, or a state that a monitor knows.
+static int output_end(const struct cli *cli, int rc)
+{
+	bool check = cli->command && cli->command->run == cli_status && cli->option[OPT_CHECK];
+	bool store = cli->command && cli->command->run == cli_store;
+	if (!output_lost(stdout) || (rc != CLI_DONE && !check))
+		return rc;
+	return cli_fail(cli, check || store ? CLI_UNREACHABLE : CLI_REFUSED, "writing the output failed");
+}
+
 int main(int argc, char **argv)
 {
 	struct cli cli = {.json = false};
+	output_guard();
 	int rc = options_read(&cli, argc, argv);
 	if (rc)
 		return rc;
@@ -443,7 +455,5 @@ int main(int argc, char **argv)
 	(void)curl_global_init(CURL_GLOBAL_DEFAULT);
 	rc = command_run(&cli);
 	curl_global_cleanup();
-	if (fflush(stdout) && rc == CLI_DONE)
-		rc = cli_fail(&cli, CLI_REFUSED, "writing the output failed");
-	return rc;
+	return output_end(&cli, rc);
 }

@@ -55,4 +55,26 @@ kagami pin "vm1@$n" $'safe\xe2\x80\xaegnp.exe' >/dev/null
 kagami points "vm1@$n" | grep -q 'safe???gnp.exe' || fail "the text of a pin: $(kagami points "vm1@$n")"
 kagami unpin "vm1@$n" >/dev/null
 
+# What could not be written is no success; nor does it say that a store is damaged, or what a monitor takes for a state.
+unwritten() { # STATUS COMMAND...
+	local wanted=$1 status=0
+	shift
+	"$@" >/dev/full 2>"$W/err" || status=$?
+	is "exit status of $* >/dev/full" $status "$wanted"
+	grep -qE 'writing the output failed|write to standard output|could not be written' "$W/err" || fail "the error of $* >/dev/full: $(cat "$W/err")"
+	status=0
+	"$@" >&- 2>"$W/err" || status=$?
+	is "exit status of $* >&-" $status "$wanted"
+}
+unwritten 1 kagami events
+unwritten 1 kagami events --json
+unwritten 1 timeout 10 kagami events --follow
+unwritten 1 kagami pair-token
+grep -q 'Good for' "$W/err" && fail "a token that was lost is good: $(cat "$W/err")"
+unwritten 1 kagami status
+unwritten 1 kagami --version
+unwritten 3 kagami status --check
+unwritten 3 kagami store check
+unwritten 3 kagami store check --json
+
 daemons_alive

@@ -2,6 +2,7 @@
 // What the command line is looked at for before anything is asked, and what a terminal is not shown.
 #include "base/size.h"
 #include "tools/arguments.h"
+#include "tools/output.h"
 #include "tools/plain.h"
 
 #include <errno.h>
@@ -110,6 +111,23 @@ static void what_would_drive_or_deceive_a_terminal_is_not_shown(void **state)
 	assert_string_equal(plain, "vm1 \xc3\xa9\xe9\x8f\xa1 \xf0\x9f\x98\x80 \xd7\xa9");
 }
 
+static void output_that_a_flush_lost_before_is_not_forgotten(void **state)
+{
+	(void)state;
+	FILE *full = fopen("/dev/full", "w");
+	assert_non_null(full);
+	assert_false(output_lost(full));
+	(void)fputs("a token\n", full);
+	assert_int_not_equal(fflush(full), 0);
+	assert_true(output_lost(full));
+	(void)fclose(full);
+	full = fopen("/dev/full", "w");
+	assert_non_null(full);
+	(void)fputs("a token\n", full);
+	assert_true(output_lost(full));
+	(void)fclose(full);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -118,6 +136,7 @@ int main(void)
 		cmocka_unit_test(empty_argument_is_refused_by_its_name),
 		cmocka_unit_test(arguments_are_called_what_the_usage_line_calls_them),
 		cmocka_unit_test(text_is_utf8_as_the_standard_has_it),
+		cmocka_unit_test(output_that_a_flush_lost_before_is_not_forgotten),
 		cmocka_unit_test(what_would_drive_or_deceive_a_terminal_is_not_shown),
 	};
 	return cmocka_run_group_tests_name("arguments", tests, NULL, NULL);
