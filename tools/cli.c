@@ -40,6 +40,11 @@ static void usage_print(const struct cli_command *command)
 	wrap_usage(stderr, name, command->usage);
 }
 
+bool cli_is_check(const struct cli *cli)
+{
+	return cli->command && cli->command->run == cli_status && cli->option[OPT_CHECK];
+}
+
 int cli_misused(const struct cli *cli, const char *fmt, ...)
 {
 	va_list ap;
@@ -50,7 +55,7 @@ int cli_misused(const struct cli *cli, const char *fmt, ...)
 		usage_print(cli->command);
 	else
 		(void)fprintf(stderr, "usage: kagami COMMAND ...; \"kagami help\" lists the commands\n");
-	return cli->option[OPT_CHECK] ? CLI_UNREACHABLE : CLI_USAGE; // a monitor takes 2 for CRITICAL, and 3 for a plugin that is misused
+	return cli_is_check(cli) ? CLI_UNREACHABLE : CLI_USAGE; // a monitor takes 2 for CRITICAL, and 3 for a plugin that is misused
 }
 
 int cli_print_json(json_t *answer)

@@ -108,6 +108,8 @@ struct cli {
 int cli_fail(const struct cli *cli, enum cli_exit exit, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 // The same with the usage line behind it; returns CLI_USAGE, or with --check what a monitor takes for a misused plugin.
 int cli_misused(const struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+// Whether it is `status --check`, whose exit statuses are a monitor's.
+bool cli_is_check(const struct cli *cli);
 
 // Asks a daemon. On CLI_DONE *ret_answer is the caller's; otherwise the failure has been printed (with --json also the
 // daemon's own error object on standard output). `body` may be NULL and is taken over.

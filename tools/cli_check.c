@@ -10,6 +10,7 @@
 // of one whose socket is there while nobody listens it is known that it died.
 #include "tools/cli_check.h"
 
+#include "base/auto.h"
 #include "link/health.h"
 #include "tools/both.h"
 #include "tools/parse.h"
@@ -89,13 +90,13 @@ static int percent_of(const struct cli *cli, enum cli_option option, const char 
 {
 	struct err err = {0};
 	uint64_t number;
-	char text[16] = "";
 	const char *given = cli->option[option];
 	if (!given)
 		return CLI_DONE;
-	size_t len = strcspn(given, "%");
-	if (len < sizeof(text) && (given[len] == 0 || given[len + 1] == 0))
-		(void)snprintf(text, sizeof(text), "%.*s", (int)len, given);
+	size_t len = strlen(given);
+	AUTO_FREE char *text = strndup(given, len && given[len - 1] == '%' ? len - 1 : len);
+	if (!text)
+		abort();
 	if (parse_number(what, text, 1, 100000, &number, &err))
 		return cli_misused(cli, "%s", err.text);
 	*percent = (unsigned)number;

@@ -436,7 +436,7 @@ static int command_run(struct cli *cli)
 // What was not written is no success, and not what another exit status says: damage, or a state that a monitor knows.
 static int output_end(const struct cli *cli, int rc)
 {
-	bool check = cli->command && cli->command->run == cli_status && cli->option[OPT_CHECK];
+	bool check = cli_is_check(cli);
 	bool store = cli->command && cli->command->run == cli_store;
 	if (!output_lost(stdout) || (rc != CLI_DONE && !check))
 		return rc;

@@ -55,6 +55,13 @@ kagami pin "vm1@$n" $'safe\xe2\x80\xaegnp.exe' >/dev/null
 kagami points "vm1@$n" | grep -q 'safe???gnp.exe' || fail "the text of a pin: $(kagami points "vm1@$n")"
 kagami unpin "vm1@$n" >/dev/null
 
+# A monitor takes 3 for a plugin that is misused, whatever finds it.
+fails_with 3 'critical: "99999999999999999999" is not a number from 1 to 100000' kagami status --check --critical 99999999999999999999
+fails_with 3 'critical: "80%" is not a number' kagami status --check --critical 80%%
+fails_with 3 'critical is empty' kagami status --check --critical ''
+fails_with 3 'no option' kagami status --check --critcal 80
+fails_with 2 'cycle: it takes no --check' kagami cycle vm1 --check
+
 # What could not be written is no success; nor does it say that a store is damaged, or what a monitor takes for a state.
 unwritten() { # STATUS COMMAND...
 	local wanted=$1 status=0
