@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { POLL_US = 200000 };
+enum { POLL_US = 200000, LOOKS = 5 };
 
 struct seed_name {
 	char protection[NAME_SIZE], disk[NAME_SIZE];
@@ -51,6 +51,8 @@ static int list(const struct cli *cli)
 	if (json_is_object(making))
 		(void)printf("%s/%s  is being made: %s of %s\n", show_text_of(making, "protection"), show_text_of(making, "disk"),
 			     show_size_of(making, "done_bytes").text, show_size_of(making, "total_bytes").text);
+	if (!json_is_object(making) && show_text_of(answer, "error")[0])
+		(void)printf("! The newest one was not made: %s\n", show_text_of(answer, "error"));
 	json_decref(answer);
 	return CLI_DONE;
 }
@@ -68,23 +70,24 @@ static int drop(const struct cli *cli, const struct seed_name *name)
 	return CLI_DONE;
 }
 
-// Until nothing is being made any more; why the newest failed, if it did.
+// Until nothing is being made any more, or, to see whether it fails at once, for a moment; why the newest failed, if it did.
 static int wait_for(const struct cli *cli, const struct seed_name *name)
 {
-	for (;;) {
+	bool wait = cli->option[OPT_WAIT];
+	for (unsigned look = 0;; look++) {
 		json_t *answer;
 		int rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &answer, "/v1/seeds");
 		if (rc)
 			return rc;
 		const json_t *making = json_object_get(answer, "making");
 		bool done = !json_is_object(making);
-		if (isatty(STDERR_FILENO))
+		if (wait && isatty(STDERR_FILENO))
 			(void)fprintf(stderr, done ? "\r\033[K" : "\r%s/%s: %s of %s\033[K", name->protection, name->disk,
 				      show_size_of(making, "done_bytes").text, show_size_of(making, "total_bytes").text);
 		if (done && show_text_of(answer, "error")[0])
 			rc = cli_fail(cli, CLI_REFUSED, "the seed was not made: %s", show_text_of(answer, "error"));
 		json_decref(answer);
-		if (done)
+		if (done || (!wait && look == LOOKS))
 			return rc;
 		(void)usleep(POLL_US);
 	}
@@ -112,7 +115,7 @@ static int make(const struct cli *cli, const struct seed_name *name, const char 
 	if (!body)
 		return cli_fail(cli, CLI_REFUSED, "%s: the path is not UTF-8: rename it", look.path);
 	int rc = cli_ask(cli, HTTP_RECEIVER, "POST", body, &answer, "/v1/seeds");
-	if (rc == CLI_DONE && cli->option[OPT_WAIT] && !cli->option[OPT_DRY_RUN] && (rc = wait_for(cli, name)))
+	if (rc == CLI_DONE && !cli->option[OPT_DRY_RUN] && (rc = wait_for(cli, name)))
 		json_decref(answer);
 	if (rc)
 		return rc;

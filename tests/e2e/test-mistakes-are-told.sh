@@ -55,6 +55,16 @@ kagami pin "vm1@$n" $'safe\xe2\x80\xaegnp.exe' >/dev/null
 kagami points "vm1@$n" | grep -q 'safe???gnp.exe' || fail "the text of a pin: $(kagami points "vm1@$n")"
 kagami unpin "vm1@$n" >/dev/null
 
+# A seed that fails at once is told at once, and one that failed by the list.
+cp "$W/a.raw" "$R/a.raw" # of another file system than the store: it cannot share its blocks
+fails_with 1 'the seed was not made: the file cannot share its blocks with the store' kagami seed vm9/vda "$R/a.raw" --format raw --reflink
+kagami seed list >"$W/out"
+grep -q '^There is no seed\.' "$W/out" || fail "seed list: $(cat "$W/out")"
+grep -q '^! The newest one was not made: the file cannot share its blocks' "$W/out" || fail "seed list: $(cat "$W/out")"
+kagami seed vm9/vda "$W/a.raw" --format raw --wait >/dev/null
+kagami seed list | grep -q 'not made' && fail "seed list of one that was made: $(kagami seed list)"
+kagami seed drop vm9/vda >/dev/null
+
 # A monitor takes 3 for a plugin that is misused, whatever finds it.
 fails_with 3 'critical: "99999999999999999999" is not a number from 1 to 100000' kagami status --check --critical 99999999999999999999
 fails_with 3 'critical: "80%" is not a number' kagami status --check --critical 80%%
