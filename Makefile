@@ -237,7 +237,7 @@ $(BUILD)/bin/%: $(BUILD)/flags
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) $(OTHER_LIBS)
 
 test-support := $(call objects-of,tests/lib/*.c tests/sim/*.c tools/parse.c tools/show.c tools/progress.c tools/load_figures.c \
-	tools/text.c tools/plot.c tools/watch_frame.c tools/redact.c tools/hopeless.c tools/events_merge.c tools/plain.c tools/arguments.c tools/output.c)
+	tools/text.c tools/plot.c tools/watch_frame.c tools/redact.c tools/hopeless.c tools/events_merge.c tools/plain.c tools/arguments.c tools/output.c tools/said.c)
 test-libs := $(BUILD)/lib/libkagami-replicator.a $(BUILD)/lib/libkagami-receiver.a $(common-libs)
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)

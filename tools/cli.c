@@ -5,6 +5,7 @@
 #include "base/wrap.h"
 
 #include "tools/plain.h"
+#include "tools/said.h"
 #include "tools/show.h"
 
 #include <errno.h>
@@ -15,11 +16,14 @@
 
 enum { TEXT_SIZE = 8192 };
 
-static void vcomplain(const struct cli *cli, const char *fmt, va_list ap)
+static struct said said = SAID_INIT;
+
+static void vcomplain(const struct cli *cli, enum cli_exit exit, const char *fmt, va_list ap)
 {
 	char text[TEXT_SIZE];
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	(void)plain_make(text); // part of it may have come from a peer or a file name
+	said_failure(&said, exit, text);
 	(void)fflush(stdout);
 	(void)fprintf(stderr, "kagami%s%s: %s\n", cli->command ? " " : "", cli->command ? cli->command->name : "", text);
 }
@@ -28,7 +32,7 @@ int cli_fail(const struct cli *cli, enum cli_exit exit, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
-	vcomplain(cli, fmt, ap);
+	vcomplain(cli, exit, fmt, ap);
 	va_end(ap);
 	return exit;
 }
@@ -42,14 +46,14 @@ static void usage_print(const struct cli_command *command)
 
 bool cli_is_check(const struct cli *cli)
 {
-	return cli->command && cli->command->run == cli_status && cli->option[OPT_CHECK];
+	return cli->command && strcmp(cli->command->name, "status") == 0 && cli->option[OPT_CHECK];
 }
 
 int cli_misused(const struct cli *cli, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
-	vcomplain(cli, fmt, ap);
+	vcomplain(cli, CLI_USAGE, fmt, ap);
 	va_end(ap);
 	if (cli->command)
 		usage_print(cli->command);
@@ -58,8 +62,23 @@ int cli_misused(const struct cli *cli, const char *fmt, ...)
 	return cli_is_check(cli) ? CLI_UNREACHABLE : CLI_USAGE; // a monitor takes 2 for CRITICAL, and 3 for a plugin that is misused
 }
 
+void cli_print_json_line(const json_t *part)
+{
+	said_answer(&said);
+	(void)json_dumpf(part, stdout, JSON_COMPACT);
+	(void)putchar('\n');
+}
+
+void cli_print_json_error(const struct cli *cli, int exit)
+{
+	json_t *error = cli->json ? said_error(&said, exit) : NULL;
+	if (error)
+		(void)cli_print_json(error);
+}
+
 int cli_print_json(json_t *answer)
 {
+	said_answer(&said);
 	int rc = json_dumpf(answer, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
 	(void)fputc('\n', stdout);
 	json_decref(answer);
@@ -130,8 +149,9 @@ int cli_refused(const struct cli *cli, enum http_daemon daemon, struct http_repl
 {
 	const json_t *error = json_object_get(reply->body, "error");
 	if (cli->json)
-		(void)cli_print_json(json_incref(reply->body));
-	show_clean(reply->body);
+		said_refusal(&said, reply->body);
+	else
+		show_clean(reply->body);
 	const char *message = show_text_of(error, "message");
 	enum cli_exit exit = strcmp(show_text_of(error, "code"), "EINVAL") == 0 ? CLI_USAGE : CLI_REFUSED; // what it was asked makes no sense to it
 	int rc;

@@ -111,8 +111,7 @@ int cli_misused(const struct cli *cli, const char *fmt, ...) __attribute__((form
 // Whether it is `status --check`, whose exit statuses are a monitor's.
 bool cli_is_check(const struct cli *cli);
 
-// Asks a daemon. On CLI_DONE *ret_answer is the caller's; otherwise the failure has been printed (with --json also the
-// daemon's own error object on standard output). `body` may be NULL and is taken over.
+// Asks a daemon. On CLI_DONE *ret_answer is the caller's; otherwise the failure has been printed. `body` may be NULL and is taken over.
 int cli_ask(const struct cli *cli, enum http_daemon daemon, const char *method, json_t *body, json_t **ret_answer,
 	    const char *path_fmt, ...) __attribute__((format(printf, 6, 7)));
 // As cli_ask, where a daemon that is not there is no failure: CLI_DONE and *ret_answer NULL. So is a 404 with `absent_ok`.
@@ -127,6 +126,9 @@ int cli_no_daemon(const struct cli *cli);
 
 // Prints `answer` as JSON, and takes it over. Returns CLI_DONE.
 int cli_print_json(json_t *answer);
+void cli_print_json_line(const json_t *part); // one of several, each in a line of its own
+// At the end of every command: with --json, the error of one that failed and has printed no answer.
+void cli_print_json_error(const struct cli *cli, int exit);
 
 // Asks on the terminal, when there is one and --yes was not given. False: the operator said no.
 bool cli_confirmed(const struct cli *cli, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -55,8 +55,7 @@ static int read_new(struct reader *reader, json_t **ret_merged)
 static void print_event(const struct cli *cli, const json_t *event)
 {
 	if (cli->json) {
-		(void)json_dumpf(event, stdout, JSON_COMPACT);
-		(void)putchar('\n');
+		cli_print_json_line(event);
 		return;
 	}
 	const char *severity = show_text_of(event, "severity");

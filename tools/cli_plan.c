@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kagami plan NAME --rpo 15s,1m,5m,1h`: what other objectives would cost, from what the guest wrote.
+#include "base/size.h"
 #include "tools/cli.h"
 #include "tools/parse.h"
 #include "tools/show.h"
@@ -71,9 +72,16 @@ static void print_plans(const json_t *answer)
 
 int cli_plan_rpo(const struct cli *cli)
 {
+	static const struct {
+		enum cli_option option;
+		const char *name;
+	} others[] = {{OPT_POINTS, "--points"}, {OPT_KEEP, "--keep"}, {OPT_FLOOR, "--floor"}, {OPT_SOURCE, "--source"}};
 	char query[RPOS_TEXT * 2];
 	struct err err;
 	json_t *answer;
+	for (unsigned i = 0; i < COUNT(others); i++)
+		if (cli->option[others[i].option])
+			return cli_misused(cli, "%s is for \"plan retention NAME\", not for --rpo", others[i].name);
 	if (cli->argc != 1)
 		return cli_misused(cli, "--rpo is of one protection: `kagami plan NAME --rpo 15s,1m,5m,1h`");
 	if (parse_name("protection", cli->argv[0], &err))

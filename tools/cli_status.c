@@ -236,6 +236,8 @@ int cli_status(const struct cli *cli)
 {
 	if (!cli->option[OPT_CHECK] && (cli->option[OPT_WARNING] || cli->option[OPT_CRITICAL]))
 		return cli_misused(cli, "--warning and --critical go with --check");
+	if (cli->option[OPT_CHECK] && cli->json)
+		return cli_misused(cli, "--check prints a line for a monitor, and no JSON: \"kagami status --json\" has health and why of each");
 	if (cli->option[OPT_CHECK])
 		return cli_check_run(cli); // a monitor asks whether all is well, whatever of Kagami runs here
 	http_wait_at_most(STATUS_WAITS_S);

@@ -270,6 +270,8 @@ int cli_watch(const struct cli *cli)
 	char host[64] = "";
 	if (cli->argc && parse_name("protection", cli->argv[0], &err))
 		return cli_misused(cli, "%s", err.text);
+	if (cli->json)
+		return cli_misused(cli, "it draws on a terminal; \"kagami status --json\" is for programs");
 	if (screen_begin(&screen, &err))
 		return cli_fail(cli, CLI_USAGE, "%s", err.text);
 	(void)gethostname(host, sizeof(host) - 1);

@@ -50,6 +50,7 @@ const struct cli_command cli_commands[] = {
 	 "--read-only are replicated like the others, and the VM can only read them. With --seed\n"
 	 "nothing is copied before the target has a seed of each disk (\"kagami seed\" there):\n"
 	 "until then the state is waiting-for-seed, and the disks are served and tracked.\n"
+	 "--force takes an image for raw that begins as one of another format does.\n"
 	 "The rest is what \"kagami set\" can change later.",
 	 SOURCE, 1, INT_MAX, // how many disks may be is its own to say
 	 OPT_BIT(OPT_TO) | OPT_BIT(OPT_RPO) | OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_CODEC) | OPT_BIT(OPT_DIGEST) | OPT_BIT(OPT_READ_ONLY) | OPT_BIT(OPT_SEED) | OPT_BIT(OPT_FORCE) | OF_A_PROTECTION, cli_protect},
@@ -117,7 +118,7 @@ const struct cli_command cli_commands[] = {
 	 "source's wish again. --dry-run says what would go and changes nothing.",
 	 TARGET, 1, 1, OPT_BIT(OPT_POINTS) | OPT_BIT(OPT_KEEP) | OPT_BIT(OPT_FLOOR) | OPT_BIT(OPT_SOURCE) | OPT_BIT(OPT_DRY_RUN),
 	 cli_retention},
-	{"plan", "NAME --rpo TIME,...\nretention NAME [--points N] [--keep TIERS] [--floor TIME]", "say what another RPO would cost, or another retention would keep",
+	{"plan", "NAME --rpo TIME,...\nretention NAME [--points N] [--keep TIERS] [--floor TIME] [--source]", "say what another RPO would cost, or another retention would keep",
 	 "With --rpo, on the source: for each of the times, from what the guest wrote so far,\n"
 	 "whether the present line keeps it, how much a delta has, the rate that it needs, the\n"
 	 "bytes on the wire in a day, what the points take at the target and what a crash costs.\n"
@@ -298,9 +299,9 @@ static int print_help(const struct cli_command *command)
 		print_commands("On both:", EITHER);
 		(void)printf("\n\"kagami help COMMAND\" tells more, and so does \"man kagami\".\n");
 	}
-	(void)printf("\n--json prints the daemon's answer. --run-dir (or KAGAMI_RUN_DIR) is where its\n"
-		     "socket is, %s by default. Exit status: 0 done, 1 refused, 2 misused,\n"
-		     "3 no daemon, 4 timed out.\n",
+	(void)printf("\n--json prints the daemon's answer, or the error. --run-dir (or KAGAMI_RUN_DIR)\n"
+		     "is where its socket is, %s by default. Exit status: 0 done, 1 refused,\n"
+		     "2 misused, 3 no daemon, 4 timed out.\n",
 		     CLI_RUN_DIR);
 	return CLI_DONE;
 }
@@ -437,7 +438,7 @@ static int command_run(struct cli *cli)
 static int output_end(const struct cli *cli, int rc)
 {
 	bool check = cli_is_check(cli);
-	bool store = cli->command && cli->command->run == cli_store;
+	bool store = cli->command && strcmp(cli->command->name, "store") == 0;
 	if (!output_lost(stdout) || (rc != CLI_DONE && !check))
 		return rc;
 	return cli_fail(cli, check || store ? CLI_UNREACHABLE : CLI_REFUSED, "writing the output failed");
@@ -448,12 +449,12 @@ int main(int argc, char **argv)
 	struct cli cli = {.json = false};
 	output_guard();
 	int rc = options_read(&cli, argc, argv);
-	if (rc)
-		return rc;
 	cli.json = cli.option[OPT_JSON];
 	cli.run_dir = run_dir_get(&cli);
 	(void)curl_global_init(CURL_GLOBAL_DEFAULT);
-	rc = command_run(&cli);
+	if (rc == CLI_DONE)
+		rc = command_run(&cli);
 	curl_global_cleanup();
+	cli_print_json_error(&cli, rc);
 	return output_end(&cli, rc);
 }

@@ -55,6 +55,35 @@ kagami pin "vm1@$n" $'safe\xe2\x80\xaegnp.exe' >/dev/null
 kagami points "vm1@$n" | grep -q 'safe???gnp.exe' || fail "the text of a pin: $(kagami points "vm1@$n")"
 kagami unpin "vm1@$n" >/dev/null
 
+# With --json there is one document on standard output, also of what failed, whoever found it.
+json_error() { # STATUS TEXT COMMAND...
+	local wanted=$1 text=$2 status=0
+	shift 2
+	"$@" --json >"$W/out" 2>"$W/err" </dev/null || status=$?
+	is "exit status of: $* --json" $status "$wanted"
+	jq -es --arg text "$text" 'length == 1 and (.[0].error.message | test($text)) and (.[0].error | has("code"))' "$W/out" >/dev/null ||
+		fail "$* --json prints: $(cat "$W/out")"
+}
+for command in 'status x' 'history x' 'events x' 'points x' 'syncs x' 'plan x --rpo 1m' 'test stop vm1' 'test stop vm1 nope' 'unpair nosuch --yes' \
+	'failover vm1@999 --dry-run' 'points vm1@999' 'forget x --yes'; do
+	# shellcheck disable=SC2086 # words
+	json_error 1 . kagami $command
+done
+is "code of what a daemon refuses" "$(kagami points x --json 2>/dev/null | jq -r .error.code)" ENOENT
+json_error 2 '^DIR is empty' kagami umount ''
+is "code of misuse" "$(kagami umount '' --json 2>/dev/null | jq -r .error.code)" EINVAL
+json_error 2 'is no option' kagami status --nosuch
+json_error 2 'there is no command' kagami nosuch
+json_error 3 'neither .* answers' kagami --run-dir "$R/none" status
+json_error 1 'is there: name another file' kagami export vm1 "$W/a.raw"
+
+# An option that would have no effect is refused.
+fails_with 2 'plan: --points is for "plan retention NAME"' kagami plan vm1 --rpo 1m --points 4
+fails_with 2 'plan: --keep is for "plan retention NAME"' kagami plan vm1 --rpo 1m --keep 1h:24
+fails_with 2 'plan: --source is for' kagami plan vm1 --rpo 1m --source
+kagami plan retention vm1 --source >/dev/null
+fails_with 3 'status: --check prints a line for a monitor, and no JSON' kagami status --check --json
+
 # A seed that fails at once is told at once, and one that failed by the list.
 cp "$W/a.raw" "$R/a.raw" # of another file system than the store: it cannot share its blocks
 fails_with 1 'the seed was not made: the file cannot share its blocks with the store' kagami seed vm9/vda "$R/a.raw" --format raw --reflink

@@ -4,6 +4,7 @@
 #include "tools/arguments.h"
 #include "tools/output.h"
 #include "tools/plain.h"
+#include "tools/said.h"
 
 #include <errno.h>
 #include <setjmp.h>
@@ -128,6 +129,41 @@ static void output_that_a_flush_lost_before_is_not_forgotten(void **state)
 	(void)fclose(full);
 }
 
+static bool error_is(struct said *said, int exit, const char *expected)
+{
+	json_t *error = said_error(said, exit), *wanted = expected ? json_loads(expected, 0, NULL) : NULL;
+	bool same = expected ? wanted && json_equal(error, wanted) : !error;
+	json_decref(error);
+	json_decref(wanted);
+	return same;
+}
+
+static void command_with_json_leaves_its_answer_or_its_first_error(void **state)
+{
+	(void)state;
+	struct said said = SAID_INIT;
+	said_failure(&said, CLI_DONE, "a remark");
+	assert_true(error_is(&said, CLI_DONE, NULL));
+	assert_true(error_is(&said, CLI_REFUSED, "{\"error\": {\"code\": null, \"message\": \"it was not done\"}}"));
+	said_failure(&said, CLI_USAGE, "DIR is empty");
+	said_failure(&said, CLI_REFUSED, "and so");
+	assert_true(error_is(&said, CLI_USAGE, "{\"error\": {\"code\": \"EINVAL\", \"message\": \"DIR is empty\"}}"));
+	assert_true(error_is(&said, CLI_DONE, NULL));
+	said_answer(&said);
+	assert_true(error_is(&said, CLI_REFUSED, NULL)); // what it found is in the answer, as of a store with damage
+	json_decref(said.error);
+
+	struct said asked = SAID_INIT;
+	json_t *body = json_loads("{\"error\": {\"code\": \"ENOENT\", \"message\": \"no such point\"}}", 0, NULL), *odd = json_loads("{\"a\": 1}", 0, NULL);
+	said_refusal(&asked, odd);
+	said_refusal(&asked, body);
+	said_failure(&asked, CLI_REFUSED, "the same, for the eyes");
+	assert_true(error_is(&asked, CLI_REFUSED, "{\"error\": {\"code\": \"ENOENT\", \"message\": \"no such point\"}}"));
+	json_decref(asked.error);
+	json_decref(body);
+	json_decref(odd);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -137,6 +173,7 @@ int main(void)
 		cmocka_unit_test(arguments_are_called_what_the_usage_line_calls_them),
 		cmocka_unit_test(text_is_utf8_as_the_standard_has_it),
 		cmocka_unit_test(output_that_a_flush_lost_before_is_not_forgotten),
+		cmocka_unit_test(command_with_json_leaves_its_answer_or_its_first_error),
 		cmocka_unit_test(what_would_drive_or_deceive_a_terminal_is_not_shown),
 	};
 	return cmocka_run_group_tests_name("arguments", tests, NULL, NULL);
