@@ -248,6 +248,12 @@ int replica_pin_again(struct replica *r, uint64_t number, const char *text, bool
 // Also of a point that is not pinned: the file is written again, because an earlier sync of it may have failed.
 int replica_unpin(struct replica *r, uint64_t number, struct err *err)
 {
+	bool was;
+	return replica_unpin_again(r, number, &was, err);
+}
+
+int replica_unpin_again(struct replica *r, uint64_t number, bool *ret_was, struct err *err)
+{
 	LOCK_SCOPE(&r->lock);
 	struct point_info *point;
 	const struct pin_entry none = {.number = 0};
@@ -255,7 +261,10 @@ int replica_unpin(struct replica *r, uint64_t number, struct err *err)
 	if (rc == 0 && !point->pinned && pins_keep(r, point))
 		return err_set(err, -EBUSY, "point %llu of %s is kept because the pins were lost: pin what is to stay, and let go of the others with 'kagami unpin %s --lost'",
 			       (unsigned long long)number, r->name, r->name);
-	return rc ? rc : pin_change(r, point, false, &none, err);
+	if (rc)
+		return rc;
+	*ret_was = point->pinned;
+	return pin_change(r, point, false, &none, err);
 }
 
 int replica_unpin_lost(struct replica *r, struct err *err)

@@ -154,6 +154,19 @@ void retention_format(const struct retention *policy, char text[RETENTION_TEXT_S
 	}
 }
 
+int retention_distinct(const struct retention *policy, struct err *err)
+{
+	for (uint32_t t = 0; t < policy->tier_count; t++)
+		for (uint32_t other = t + 1; other < policy->tier_count; other++)
+			if (policy->tier[t].interval_s == policy->tier[other].interval_s) {
+				const struct retention one = {.tier_count = 1, .tier = {policy->tier[other]}};
+				char text[RETENTION_TEXT_SIZE];
+				retention_format(&one, text);
+				return err_set(err, -EINVAL, "keep: a tier before %s has the same interval: give each interval once", text);
+			}
+	return 0;
+}
+
 int retention_check(const struct retention *policy, struct err *err)
 {
 	uint64_t sum = (uint64_t)policy->points + policy->floor_hours;

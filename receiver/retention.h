@@ -50,6 +50,8 @@ void retention_apply(const struct retention *policy, struct retention_point *poi
 // The tiers as a person writes them: "15m:24,1h:24,1d:14,1w:8"; "" for none. Units s, m, h, d, w. -EINVAL, with what is wrong.
 int retention_read(const char *text, struct retention *policy, struct err *err);
 void retention_format(const struct retention *policy, char text[RETENTION_TEXT_SIZE]); // what retention_read() takes
+// That no two tiers have one interval, as of a policy that is asked for: only the larger would count. -EINVAL.
+int retention_distinct(const struct retention *policy, struct err *err);
 // Whether all of it together keeps at most RETENTION_KEEP_MAX points, and at least one. -EINVAL, with what to do.
 int retention_check(const struct retention *policy, struct err *err);
 

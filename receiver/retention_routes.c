@@ -129,8 +129,10 @@ static unsigned get_retention(void *context, const struct control_request *reque
 	if (!replica)
 		return route_fail(&err, ret_body);
 	const char *cost = request->query(request, "cost");
+	if (cost && strcmp(cost, "yes") != 0)
+		return control_fail(ret_body, -EINVAL, "cost: \"yes\" is the only value");
 	replica_info(replica, info);
-	return route_answer(HTTP_OK, plan_json(replica, info, cost && strcmp(cost, "yes") == 0), ret_body);
+	return route_answer(HTTP_OK, plan_json(replica, info, cost != NULL), ret_body);
 }
 
 // The policy that the request means: what it does not say is as it was.
@@ -154,8 +156,8 @@ static int policy_read(const struct control_request *request, struct replica_inf
 	info->retention_set = !*ret_source;
 	if (*ret_source)
 		info->retention = (struct retention){.points = info->points_keep, .floor_hours = RETENTION_FLOOR_HOURS};
-	else if (keep)
-		rc = retention_read(keep, &info->retention, err);
+	else if (keep && (rc = retention_read(keep, &info->retention, err)) == 0)
+		rc = retention_distinct(&info->retention, err);
 	return rc || *ret_source ? rc : retention_check(&info->retention, err);
 }
 
@@ -184,8 +186,8 @@ static unsigned post_retention(void *context, const struct control_request *requ
 		retention_format(&info->retention, keep);
 		log_info("Retention was set. protection=%s by=%s points=%u keep=%s floor_hours=%u", request->arg[0],
 			 source ? "source" : "operator", info->retention.points, keep, info->retention.floor_hours);
-		event_emit(EVENT_INFO, "settings", request->arg[0], NULL, "retention of %s was set: %u point%s, %s", request->arg[0], info->retention.points,
-			   PLURAL(info->retention.points), keep);
+		event_emit(EVENT_INFO, "settings", request->arg[0], NULL, "retention of %s was set: %u point%s%s%s", request->arg[0], info->retention.points,
+			   PLURAL(info->retention.points), keep[0] ? ", " : "", keep);
 		retain_soon(recovery);
 	}
 	return route_answer(HTTP_OK, plan, ret_body);
@@ -223,14 +225,17 @@ static unsigned delete_pin(void *context, const struct control_request *request,
 	struct recovery *recovery = context;
 	struct err err = {.code = 0};
 	uint64_t number = 0;
+	bool was = false;
 	struct replica *replica = route_find(recovery, request, &err);
 	if (!replica || point_number(request, &number, &err) || control_read(request->body, NULL, 0, &err) ||
-	    replica_unpin(replica, number, &err))
+	    replica_unpin_again(replica, number, &was, &err))
 		return route_fail(&err, ret_body);
-	log_info("A pin was taken back. protection=%s point=%llu", request->arg[0], (unsigned long long)number);
-	event_emit(EVENT_INFO, "settings", request->arg[0], NULL, "the pin of point %llu of %s was taken back", (unsigned long long)number, request->arg[0]);
-	retain_soon(recovery);
-	return route_answer(HTTP_OK, json_pack("{s:I, s:b}", "point", (json_int_t)number, "pinned", 0), ret_body);
+	if (was) {
+		log_info("A pin was taken back. protection=%s point=%llu", request->arg[0], (unsigned long long)number);
+		event_emit(EVENT_INFO, "settings", request->arg[0], NULL, "the pin of point %llu of %s was taken back", (unsigned long long)number, request->arg[0]);
+		retain_soon(recovery);
+	}
+	return route_answer(HTTP_OK, json_pack("{s:I, s:b, s:b}", "point", (json_int_t)number, "pinned", 0, "was_pinned", (int)was), ret_body);
 }
 
 // Those of before the pins were lost.

@@ -232,6 +232,8 @@ int replica_pin(struct replica *replica, uint64_t number, const char *text, stru
 int replica_pin_again(struct replica *replica, uint64_t number, const char *text, bool *ret_was, char ret_old[POINT_PIN_SIZE], struct err *err);
 // Not pinned: 0. -EBUSY of one that is kept because the pins were lost.
 int replica_unpin(struct replica *replica, uint64_t number, struct err *err);
+// The second tells whether it was pinned before.
+int replica_unpin_again(struct replica *replica, uint64_t number, bool *ret_was, struct err *err);
 // What is kept for no more than that the pins were lost (replica_info.pins_lost) is the policy's again; pins that there are stay. -ENOENT: none were lost.
 int replica_unpin_lost(struct replica *replica, struct err *err);
 

@@ -214,7 +214,8 @@ static int pin(const struct cli *cli, const char *method, json_t *body, const ch
 		return rc;
 	if (cli->json)
 		return cli_print_json(answer);
-	(void)printf("Point %" PRIu64 " of %s %s\n", target.point, target.name, done);
+	bool never = show_has(answer, "was_pinned") && !show_flag_of(answer, "was_pinned");
+	(void)printf("Point %" PRIu64 " of %s %s\n", target.point, target.name, never ? "was not pinned." : done);
 	print_replaced(answer);
 	json_decref(answer);
 	return CLI_DONE;

@@ -50,6 +50,24 @@ fails_with 2 'export: OUT is empty' kagami export vm1 ''
 fails_with 2 'bundle: OUT.tar.gz is empty' kagami bundle ''
 fails_with 2 'store: STORE is empty' kagami store check ''
 
+# A policy that is not what it looks like.
+fails_with 2 'keep: a tier before 15m:3 has the same interval: give each interval once' kagami retention vm1 --keep 15m:24,1h:24,15m:3
+fails_with 2 'keep: a tier before 1h:3 has the same interval' kagami retention vm1 --keep 1h:24,60m:3
+is "retention after that" "$(kagami retention vm1 --json | jq -c .retention)" "$before"
+at_target GET '/v1/protections/vm1/retention?cost=maybe' >"$W/out" 2>/dev/null || true
+is "what cost may be" "$(jq -r .error.message "$W/out")" 'cost: "yes" is the only value'
+kagami retention vm1 --points 24 --keep none >/dev/null
+kagami events vm1 | grep -q 'retention of vm1 was set: 24 points$' || fail "the event of a policy without tiers: $(kagami events vm1)"
+kagami retention vm1 --source >/dev/null
+
+# A point that was never pinned.
+events=$(kagami events vm1 --json | wc -l)
+kagami unpin "vm1@$n" | grep -q "^Point $n of vm1 was not pinned\.$" || fail "unpin of what was not pinned: $(kagami unpin "vm1@$n")"
+is "events of that" "$(kagami events vm1 --json | wc -l)" "$events"
+kagami pin "vm1@$n" >/dev/null
+kagami unpin "vm1@$n" | grep -q 'is not pinned any more' || fail "unpin of what was pinned"
+kagami events vm1 | grep -q "the pin of point $n of vm1 was taken back" || fail "no event of a pin that was taken back"
+
 # What reorders or hides what is beside it is not shown.
 kagami pin "vm1@$n" $'safe\xe2\x80\xaegnp.exe' >/dev/null
 kagami points "vm1@$n" | grep -q 'safe???gnp.exe' || fail "the text of a pin: $(kagami points "vm1@$n")"

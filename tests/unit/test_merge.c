@@ -299,7 +299,9 @@ static void a_pin_is_remembered_with_its_text_until_it_is_taken_back(void **stat
 	points_make(t, 4);
 	assert_int_equal(replica_pin(t->replica, 2, "before the upgrade \"ü\"", &err), 0);
 	assert_int_equal(replica_pin(t->replica, 2, "before the upgrade", &err), 0);
-	assert_int_equal(replica_unpin(t->replica, 3, &err), 0); // was none
+	bool was = true;
+	assert_int_equal(replica_unpin_again(t->replica, 3, &was, &err), 0); // was none
+	assert_false(was);
 	assert_int_equal(replica_pin(t->replica, 5, "", &err), -ENOENT);
 	assert_int_equal(replica_unpin(t->replica, 5, &err), -ENOENT);
 	assert_int_equal(replica_pin(t->replica, 3, "two\nlines", &err), -EINVAL);
@@ -309,7 +311,8 @@ static void a_pin_is_remembered_with_its_text_until_it_is_taken_back(void **stat
 	assert_int_equal(replica_pin(t->replica, 3, longest, &err), -EINVAL);
 	longest[POINT_PIN_SIZE - 1] = 0;
 	assert_int_equal(replica_pin(t->replica, 3, longest, &err), 0);
-	assert_int_equal(replica_unpin(t->replica, 3, &err), 0);
+	assert_int_equal(replica_unpin_again(t->replica, 3, &was, &err), 0);
+	assert_true(was);
 	store_twin_reopen(t);
 	assert_int_equal(replica_points(t->replica, &points, &count), 0);
 	assert_true(points[1].pinned && !points[0].pinned && !points[2].pinned && !points[3].pinned);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The policy of retention: what it keeps, in simulated months, under a flood of points and under a clock that is set.
+#include "base/size.h"
 #include "receiver/retention.h"
 #include "tests/lib/twin.h"
 
@@ -293,6 +294,23 @@ static void a_policy_that_keeps_more_than_a_chain_bears_is_refused(void **state)
 	assert_int_equal(retention_check(&policy, &err), -EINVAL);
 }
 
+static void policy_that_is_asked_for_has_each_interval_once(void **state)
+{
+	(void)state;
+	static const char *const good[] = {"", "1h:24", "15m:24,1h:24,1d:14,1w:8"}, *const bad[] = {"15m:24,15m:3", "1h:24,60m:3", "1h:1,1d:2,24h:3", "1w:1,15m:2,7d:1"};
+	struct retention policy = {.points = 1};
+	struct err err;
+	for (size_t i = 0; i < COUNT(good); i++) {
+		assert_int_equal(retention_read(good[i], &policy, &err), 0);
+		assert_int_equal(retention_distinct(&policy, &err), 0);
+	}
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		assert_int_equal(retention_read(bad[i], &policy, &err), 0); // what a store has from before is read
+		assert_int_equal(retention_distinct(&policy, &err), -EINVAL);
+	}
+	assert_string_equal(err.text, "keep: a tier before 1w:1 has the same interval: give each interval once");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -307,6 +325,7 @@ int main(void)
 		cmocka_unit_test(tiers_are_read_and_written_back),
 		cmocka_unit_test(tiers_that_make_no_sense_are_refused_and_change_nothing),
 		cmocka_unit_test(a_policy_that_keeps_more_than_a_chain_bears_is_refused),
+		cmocka_unit_test(policy_that_is_asked_for_has_each_interval_once),
 	};
 	return cmocka_run_group_tests_name("retention", tests, NULL, NULL);
 }
