@@ -153,12 +153,12 @@ int cli_refused(const struct cli *cli, enum http_daemon daemon, struct http_repl
 	else
 		show_clean(reply->body);
 	const char *message = show_text_of(error, "message");
-	enum cli_exit exit = strcmp(show_text_of(error, "code"), "EINVAL") == 0 ? CLI_USAGE : CLI_REFUSED; // what it was asked makes no sense to it
+	enum cli_exit exit = said_exit(reply->status, show_text_of(error, "code"), http_may_ask(cli->run_dir, daemon));
 	int rc;
 	if (message[0])
 		rc = cli_fail(cli, exit, "%s", message);
 	else
-		rc = cli_fail(cli, CLI_REFUSED, "%s answered with status %ld and no reason: see its log",
+		rc = cli_fail(cli, exit, "%s answered with status %ld and no reason: see its log",
 			      http_daemon_name(daemon), reply->status);
 	json_decref(reply->body);
 	return rc;

@@ -117,7 +117,8 @@ int cli_ask(const struct cli *cli, enum http_daemon daemon, const char *method, 
 // As cli_ask, where a daemon that is not there is no failure: CLI_DONE and *ret_answer NULL. So is a 404 with `absent_ok`.
 int cli_ask_if_there(const struct cli *cli, enum http_daemon daemon, bool absent_ok, json_t **ret_answer,
 		     const char *path_fmt, ...) __attribute__((format(printf, 5, 6)));
-// The daemon answered with an error: prints it, and takes the body over. Returns CLI_REFUSED, or CLI_USAGE for an argument that makes no sense to it.
+// The daemon answered with an error: prints it, and takes the body over. Returns CLI_REFUSED; CLI_USAGE for an argument that makes
+// no sense to it, or CLI_UNREACHABLE when it does not serve this user.
 int cli_refused(const struct cli *cli, enum http_daemon daemon, struct http_reply *reply);
 // No answer came, for the reason in `err`: says what to do. Returns CLI_UNREACHABLE or CLI_TIMED_OUT.
 int cli_unreachable(const struct cli *cli, enum http_daemon daemon, const struct err *err);

@@ -15,7 +15,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 enum { ANSWER_MAX = 64 << 20, ANSWER_TIMEOUT_S = 600 };
 
@@ -74,6 +76,15 @@ int http_reach(const char *path, enum http_daemon daemon, struct err *err)
 	if (rc == -EACCES || rc == -EPERM)
 		return err_set(err, rc, "this user may not ask %s: %.300s: use sudo, or the user that it runs as", http_daemon_name(daemon), why.text);
 	return rc ? err_set(err, rc, "%s", why.text) : 0;
+}
+
+bool http_may_ask(const char *run_dir, enum http_daemon daemon)
+{
+	char path[SOCKET_PATH_SIZE];
+	struct stat st;
+	if (geteuid() == 0 || http_socket_path(run_dir, daemon, path, sizeof(path), NULL) || stat(path, &st))
+		return true;
+	return st.st_uid == geteuid();
 }
 
 static size_t on_data(char *data, size_t one, size_t count, void *context)

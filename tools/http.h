@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 #include <signal.h>
+#include <stdbool.h>
 
 enum { HTTP_PATH_SIZE = 16 << 10 }; // a path of a file system, each byte of it as %XX, and what is before it
 
@@ -21,6 +22,8 @@ int http_socket_path(const char *run_dir, enum http_daemon daemon, char *path, s
 int http_probe(const char *socket_path, struct err *err);
 // As that, of a daemon by its name; who may not ask it is told who may.
 int http_reach(const char *socket_path, enum http_daemon daemon, struct err *err);
+// Whether the daemon serves this user: root, or who owns the socket, which is whom it runs as. Where that cannot be seen, it does.
+bool http_may_ask(const char *run_dir, enum http_daemon daemon);
 
 // How long the requests of this process wait for an answer, instead of ten minutes: for who is waited for himself. Before the first one.
 void http_wait_at_most(unsigned seconds);

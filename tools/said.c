@@ -3,6 +3,8 @@
 
 #include "base/auto.h"
 
+#include <string.h>
+
 static json_t *error_json(int exit, const char *message)
 {
 	static const char *const codes[] = {[CLI_USAGE] = "EINVAL", [CLI_UNREACHABLE] = "ENOTCONN", [CLI_TIMED_OUT] = "ETIMEDOUT"};
@@ -35,4 +37,11 @@ json_t *said_error(struct said *said, int exit)
 	if (exit == CLI_DONE || said->answer)
 		return NULL;
 	return said->error ? json_incref(said->error) : error_json(exit, "it was not done");
+}
+
+enum cli_exit said_exit(long status, const char *code, bool may_ask)
+{
+	if (status == 403 && !may_ask)
+		return CLI_UNREACHABLE;
+	return strcmp(code, "EINVAL") == 0 ? CLI_USAGE : CLI_REFUSED; // what it was asked makes no sense to it
 }

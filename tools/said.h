@@ -23,4 +23,8 @@ void said_failure(struct said *said, enum cli_exit exit, const char *message);
 // {"error": {"code", "message"}} of a command that ends with `exit`; the caller's. NULL: it succeeded, or has printed an answer.
 json_t *said_error(struct said *said, int exit);
 
+// What the command ends with that a daemon refused, by the status and the code of its answer. `may_ask`: whether the caller is one that it serves at all;
+// such a one can be told 403 for what may not be done.
+enum cli_exit said_exit(long status, const char *code, bool may_ask);
+
 #endif

@@ -141,4 +141,11 @@ unwritten 3 kagami status --check
 unwritten 3 kagami store check
 unwritten 3 kagami store check --json
 
+# A daemon that does not serve this user, where it can be reached by it.
+chmod 755 "$W" "$R" "$KAGAMI_RUN_DIR"
+chmod 666 "$KAGAMI_RUN_DIR"/*.sock
+fails_with 3 'only root and the user that the daemon runs as are served' setpriv --reuid=65534 --regid=65534 --clear-groups kagami set
+fails_with 3 'only root and the user that the daemon runs as are served' setpriv --reuid=65534 --regid=65534 --clear-groups kagami points vm1
+chmod 600 "$KAGAMI_RUN_DIR"/*.sock
+
 daemons_alive

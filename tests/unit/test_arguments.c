@@ -164,6 +164,17 @@ static void command_with_json_leaves_its_answer_or_its_first_error(void **state)
 	json_decref(odd);
 }
 
+static void refusal_ends_with_what_it_stands_for(void **state)
+{
+	(void)state;
+	assert_int_equal(said_exit(403, "EPERM", false), CLI_UNREACHABLE); // this user may not ask
+	assert_int_equal(said_exit(403, "EPERM", true), CLI_REFUSED);	  // a failover that is final
+	assert_int_equal(said_exit(404, "ENOENT", false), CLI_REFUSED);
+	assert_int_equal(said_exit(400, "EINVAL", true), CLI_USAGE);
+	assert_int_equal(said_exit(400, "EBADMSG", true), CLI_REFUSED);
+	assert_int_equal(said_exit(500, "", true), CLI_REFUSED);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +185,7 @@ int main(void)
 		cmocka_unit_test(text_is_utf8_as_the_standard_has_it),
 		cmocka_unit_test(output_that_a_flush_lost_before_is_not_forgotten),
 		cmocka_unit_test(command_with_json_leaves_its_answer_or_its_first_error),
+		cmocka_unit_test(refusal_ends_with_what_it_stands_for),
 		cmocka_unit_test(what_would_drive_or_deceive_a_terminal_is_not_shown),
 	};
 	return cmocka_run_group_tests_name("arguments", tests, NULL, NULL);
