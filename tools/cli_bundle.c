@@ -253,6 +253,8 @@ int cli_bundle(const struct cli *cli)
 	struct out_file out;
 	bool any = false;
 	uint64_t members = 0;
+	if (strcmp(cli->argv[0], "-") == 0) // it gets its name when it is whole
+		return cli_misused(cli, "a bundle is a file: name one (\"./-\" for one of that name)");
 	out_signals();
 	http_stop_at(&out_stopped);
 	if (out_file_open(cli->argv[0], cli->option[OPT_FORCE], &out, &bundle.err))

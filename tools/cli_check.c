@@ -28,6 +28,7 @@ struct check {
 	const char *name; // of the only one that is looked at; NULL: all
 	enum health worst;
 	unsigned count, unwell;
+	unsigned failed_over; // of those that are well: no RPO binds them
 	bool down; // one of the daemons died, or does not answer
 	FILE *trouble, *figures; // memory streams
 };
@@ -41,6 +42,7 @@ static void check_one(struct check *check, const json_t *protection, bool target
 	enum health health = health_of(protection, target, check->limits, why);
 	check->count++;
 	check->unwell += health != HEALTH_OK;
+	check->failed_over += health == HEALTH_OK && strcmp(show_text_of(protection, "state"), "failed-over") == 0;
 	check->worst = health > check->worst ? health : check->worst;
 	for (char *bar = strchr(why, '|'); bar; bar = strchr(bar, '|'))
 		*bar = '/'; // what is behind it are figures
@@ -124,6 +126,17 @@ static const char *status_name(enum health health)
 	return names[health];
 }
 
+static void print_well(const struct check *check, const char *figures)
+{
+	unsigned within = check->count - check->failed_over;
+	(void)printf("KAGAMI OK - ");
+	if (within)
+		(void)printf("%u within %s RPO%s", within, within == 1 ? "its" : "their", check->failed_over ? ", " : "");
+	if (check->failed_over)
+		(void)printf("%u failed over", check->failed_over);
+	(void)printf(" |%s\n", figures);
+}
+
 static int print_verdict(const struct check *check, const char *trouble, const char *figures)
 {
 	if (check->down)
@@ -133,7 +146,7 @@ static int print_verdict(const struct check *check, const char *trouble, const c
 	else if (check->count == 0)
 		(void)printf("KAGAMI UNKNOWN - nothing is protected here, and no replica is kept\n");
 	else if (check->unwell == 0)
-		(void)printf("KAGAMI OK - %u within %s RPO |%s\n", check->count, check->count == 1 ? "its" : "their", figures);
+		print_well(check, figures);
 	else
 		(void)printf("KAGAMI %s - %u of %u not well: %s |%s\n", status_name(check->worst), check->unwell, check->count, trouble, figures);
 	return check->count ? (int)check->worst : CHECK_UNKNOWN;

@@ -50,20 +50,31 @@ void cli_scrub_line(const json_t *scrub, char text[CLI_SCRUB_LINE])
 			       show_duration(left * 1000).text);
 }
 
+// 0 where none is given.
+static int rate_read(const struct cli *cli, uint64_t *ret_rate)
+{
+	struct err err;
+	const char *text = cli->option[OPT_RATE];
+	*ret_rate = 0;
+	if (text && parse_bytes(text, ret_rate, &err))
+		return cli_misused(cli, "--rate: %s", err.text);
+	if (text && *ret_rate < RATE_LEAST)
+		return cli_misused(cli, "--rate: %s a second is too little to come to an end: at least 64K", text);
+	return CLI_DONE;
+}
+
 static int request(const struct cli *cli, const char *method, const char *name, uint64_t point, json_t **ret_scrub)
 {
 	uint64_t rate;
-	struct err err;
 	json_t *body = NULL;
-	if (cli->option[OPT_RATE] && parse_bytes(cli->option[OPT_RATE], &rate, &err))
-		return cli_misused(cli, "--rate: %s", err.text);
-	if (cli->option[OPT_RATE] && rate < RATE_LEAST)
-		return cli_misused(cli, "--rate: %s a second is too little to come to an end: at least 64K", cli->option[OPT_RATE]);
+	int rc = rate_read(cli, &rate);
+	if (rc)
+		return rc;
 	if (strcmp(method, "POST") == 0) {
 		body = json_object();
 		if (point)
 			(void)json_object_set_new(body, "point", json_integer((json_int_t)point));
-		if (cli->option[OPT_RATE])
+		if (rate)
 			(void)json_object_set_new(body, "rate", json_integer((json_int_t)rate));
 	}
 	return cli_ask(cli, HTTP_RECEIVER, method, body, ret_scrub, "/v1/protections/%s/scrub", name);
@@ -137,8 +148,12 @@ int cli_scrub(const struct cli *cli)
 		return cli_misused(cli, cli->argc ? "name a protection, or say --all, not both" : "name a protection, or say --all");
 	if (cli->argc && parse_target(cli->argv[0], &target, &err))
 		return cli_misused(cli, "%s", err.text);
+	uint64_t rate;
+	int rc = rate_read(cli, &rate); // once, whatever number of them is asked
+	if (rc)
+		return rc;
 	json_t *all = json_object();
-	int rc = cli->argc ? scrub_one(cli, target.name, target.point, all) : scrub_all(cli, all);
+	rc = cli->argc ? scrub_one(cli, target.name, target.point, all) : scrub_all(cli, all);
 	if (cli->json && rc != CLI_USAGE && rc != CLI_UNREACHABLE && (json_object_size(all) || cli->option[OPT_ALL])) {
 		int printed = cli_print_json(all);
 		return rc ? rc : printed;

@@ -41,7 +41,7 @@ struct watch {
 	struct side side[2];
 	json_t *events;
 	unsigned version, asked; // daemons that were asked once
-	bool stop;
+	bool stop, looked;
 };
 
 // Only a daemon that is there and answers badly, or one that was there, is worth a line.
@@ -197,12 +197,38 @@ static void scroll(struct watch_view *view, enum screen_key key, unsigned page, 
 	}
 }
 
-static void watch_loop(struct watch *watch, struct screen *screen, struct watch_view *view)
+static bool has_it(const struct side *side, const char *name)
+{
+	size_t i;
+	const json_t *one;
+	json_array_foreach(json_object_get(side->answer, "protections"), i, one)
+		if (strcmp(show_text_of(one, "name"), name) == 0)
+			return true;
+	return false;
+}
+
+// Whether nobody here knows the one that is to be watched, as soon as both were asked. What could not be asked may have it.
+static bool is_unknown(struct watch *watch)
+{
+	LOCK_SCOPE(&watch->lock);
+	const struct side *source = &watch->side[HTTP_REPLICATOR], *target = &watch->side[HTTP_RECEIVER];
+	if (!watch->only || watch->looked || watch->asked != BOTH)
+		return false;
+	watch->looked = true; // one that ends while it is watched was known
+	if (source->error[0] || target->error[0] || (!source->answer && !target->answer))
+		return false;
+	return !has_it(source, watch->only) && !has_it(target, watch->only);
+}
+
+// False: what is to be watched is unknown.
+static bool watch_loop(struct watch *watch, struct screen *screen, struct watch_view *view)
 {
 	unsigned drawn = 0, items = 0;
 	int64_t drawn_ms = 0;
 	for (bool again = true;;) {
 		unsigned version;
+		if (is_unknown(watch))
+			return false;
 		{
 			LOCK_SCOPE(&watch->lock);
 			version = watch->version;
@@ -215,7 +241,7 @@ static void watch_loop(struct watch *watch, struct screen *screen, struct watch_
 		char other = 0;
 		enum screen_key key = screen_wait(screen, LOOK_EVERY_MS, &other);
 		if (key == KEY_QUIT)
-			return;
+			return true;
 		again = key != KEY_NONE;
 		if (key == KEY_OTHER && other == 's')
 			view->by_name = !view->by_name;
@@ -278,10 +304,11 @@ int cli_watch(const struct cli *cli)
 	view.host = host;
 	watch.events = json_array();
 	int rc = begin(&watch);
-	if (!rc)
-		watch_loop(&watch, &screen, &view);
+	bool known = rc || watch_loop(&watch, &screen, &view);
 	screen_end(&screen);
-	int status = rc ? cli_fail(cli, CLI_REFUSED, "cannot begin a thread: %s", strerror(rc)) : CLI_DONE;
+	int status = rc     ? cli_fail(cli, CLI_REFUSED, "cannot begin a thread: %s", strerror(rc))
+		     : known ? CLI_DONE
+			     : cli_fail(cli, CLI_REFUSED, "no protection is named \"%s\" here: \"kagami status\" lists them", watch.only);
 	end(&watch, status);
 	return status;
 }

@@ -69,7 +69,7 @@ int screen_begin(struct screen *screen, struct err *err)
 	screen->blocks = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
 	const char *no_colour = getenv("NO_COLOR");
 	screen->colour = !no_colour || !no_colour[0];
-	static const int signals[] = {SIGWINCH, SIGINT, SIGTERM, SIGHUP};
+	static const int signals[] = {SIGWINCH, SIGINT, SIGQUIT, SIGTERM, SIGHUP};
 	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		(void)sigaction(signals[i], &action, NULL);
 	struct termios raw = before;

@@ -16,6 +16,7 @@ fails_with() { # STATUS TEXT COMMAND...
 
 start_pair
 new_image "$W/a.raw" $((1 << 20))
+cp "$W/a.raw" "$R/vm2.raw"
 kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h >/dev/null
 wait_for 30 has_point vm1
 n=$(newest_point vm1)
@@ -49,6 +50,10 @@ fails_with 2 'mount: DIR is empty' kagami mount vm1 ''
 fails_with 2 'export: OUT is empty' kagami export vm1 ''
 fails_with 2 'bundle: OUT.tar.gz is empty' kagami bundle ''
 fails_with 2 'store: STORE is empty' kagami store check ''
+(cd "$W" && fails_with 2 'bundle: a bundle is a file: name one' kagami bundle -)
+[ ! -e "$W/-" ] || fail "a bundle was made by the name of -"
+kagami protect vm2 vda="$R/vm2.raw" --to dr --rpo 1h >/dev/null
+fails_with 2 'scrub: --rate: "99999999T" is not a size|is too much' kagami scrub --all --rate 99999999T # told once, not for each of them
 
 # A policy that is not what it looks like.
 fails_with 2 'keep: a tier before 15m:3 has the same interval: give each interval once' kagami retention vm1 --keep 15m:24,1h:24,15m:3
@@ -149,3 +154,9 @@ fails_with 3 'only root and the user that the daemon runs as are served' setpriv
 chmod 600 "$KAGAMI_RUN_DIR"/*.sock
 
 daemons_alive
+
+# A replica that was failed over is bound by no RPO, and is not said to keep it.
+wait_for 30 has_point vm2
+stop_replicator
+kagami failover vm2 --yes >/dev/null
+kagami status --check vm2 | grep -q '^KAGAMI OK - 1 failed over |' || fail "check of one that was failed over: $(kagami status --check vm2)"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# kagami watch in a real terminal: at 80x24 and 200x50, resized while it runs, scrolled, ended by q and by a signal; what it drew is gone then.
+# kagami watch in a real terminal: at 80x24 and 200x50, resized while it runs, scrolled, ended by q, by a signal and by ^\\; what it drew is gone then.
 . "$(dirname "$0")/lib.sh"
 requires tmux script
 
@@ -83,6 +83,16 @@ watcher=$(pgrep -f "^$build/bin/kagami watch vm1$")
 kill "$watcher"
 wait_for 10 shows 'status 0'
 shows before || fail "after a signal the screen of before did not come back: $(screen)"
+
+# A key that ends a program gives the screen back too, and a name that nobody knows is refused.
+term respawn-pane -k -t watch "echo before; KAGAMI_RUN_DIR=$KAGAMI_RUN_DIR LC_ALL=C $build/bin/kagami watch vm1; echo status \$?; sleep 1000"
+wait_for 10 shows '#|-----'
+term send-keys -t watch 'C-\'
+wait_for 10 shows 'status 0'
+shows before || fail "after ^\\ the screen of before did not come back: $(screen)"
+term respawn-pane -k -t watch "KAGAMI_RUN_DIR=$KAGAMI_RUN_DIR LC_ALL=C $build/bin/kagami watch nosuch; echo status \$?; sleep 1000"
+wait_for 10 shows 'status 1'
+shows 'no protection is named "nosuch" here: "kagami status" lists them' || fail "watch of a name that nobody knows: $(screen)"
 
 # The newest events are there from the first picture on, however many there are.
 term respawn-pane -k -t watch "script -qefc 'LC_ALL=C KAGAMI_RUN_DIR=$KAGAMI_RUN_DIR $build/bin/kagami watch' $W/typed; echo ended; sleep 1000"
