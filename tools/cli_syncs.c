@@ -29,7 +29,7 @@ static void print_syncs(const char *name, const json_t *syncs)
 		return;
 	}
 	struct table *table = table_new("llrrrrrl");
-	table_add(table, "BEGAN\tREASON\tTIME\tREAD\tSENT\tEQUAL\tPIECES KEPT\tOUTCOME");
+	table_add(table, "BEGAN\tREASON\tTIME\tREAD\tSENT\tEQUAL\tKEPT\tOUTCOME");
 	json_array_foreach(syncs, i, sync)
 		add_sync(table, sync);
 	table_print(table, stdout);
