@@ -277,7 +277,8 @@ int cli_bundle(const struct cli *cli)
 		return cli_fail(cli, CLI_REFUSED, "%s", bundle.err.text);
 	if (cli->json)
 		return cli_print_json(json_pack("{s:o, s:I, s:b}", "path", json_text(cli->argv[0]), "files", (json_int_t)members, "daemon", (int)any));
-	(void)printf("%s: %s, no keys or tokens; it names protections, paths and hosts.\n", cli->argv[0], show_count(members, "file").text);
+	AUTO_FREE char *path = show_plain(cli->argv[0]);
+	(void)printf("%s: %s, no keys or tokens; it names protections, paths and hosts.\n", path, show_count(members, "file").text);
 	if (!any)
 		(void)printf("Neither daemon answered at %s, so it is about the host alone: missing.txt in it says why.\n", cli->run_dir);
 	return CLI_DONE;

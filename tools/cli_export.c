@@ -86,9 +86,10 @@ static void print_done(const struct cli *cli, const struct content *content, boo
 					       (json_int_t)content->lasted_ms, "unproven_blocks", (json_int_t)content->unproven));
 		return;
 	}
+	AUTO_FREE char *path = show_plain(cli->argv[1]);
 	(void)printf("Disk %s of %s@%s, cut at %s, is at %s: %s, %s, of which %s is data.\n%sIt took %s.\n",
 		     show_text_of(what, "disk"), show_text_of(what, "protection"), show_integer_of(what, "point").text,
-		     show_time_of(what, "cut").text, cli->argv[1], qcow2 ? "qcow2" : "raw", show_size_of(what, "size_bytes").text,
+		     show_time_of(what, "cut").text, path, qcow2 ? "qcow2" : "raw", show_size_of(what, "size_bytes").text,
 		     show_size(content->received).text, content->unproven ? "" : "Each block was proven. ", show_duration(content->lasted_ms).text);
 }
 

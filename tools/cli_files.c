@@ -180,11 +180,8 @@ static void print_got(const struct cli *cli, const struct content *content, cons
 		(void)cli_print_json(json_incref(what));
 		return;
 	}
-	AUTO_FREE char *quoted = show_quoted(path), *guest_path = strdup(cli->argv[2]);
-	if (!guest_path)
-		abort();
+	AUTO_FREE char *quoted = show_quoted(path), *guest_path = show_plain(cli->argv[2]);
 	(void)plain_make(quoted);
-	(void)plain_make(guest_path);
 	(void)printf("%s (%s) of %s@%s is at %s.\n", guest_path, show_size_of(what, "size_bytes").text, show_text_of(what, "protection"),
 		     show_integer_of(what, "point").text, quoted);
 }

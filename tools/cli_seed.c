@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kagami seed`: an older copy of a disk, put into the store before its protection is there.
+#include "base/auto.h"
 #include "base/names.h"
 #include "tools/cli.h"
 #include "tools/image_look.h"
@@ -121,7 +122,8 @@ static int make(const struct cli *cli, const struct seed_name *name, const char 
 		return rc;
 	if (cli->json)
 		return cli_print_json(answer);
-	(void)printf("%s %s: a disk of %s%s.\n", file,
+	AUTO_FREE char *shown = show_plain(file);
+	(void)printf("%s %s: a disk of %s%s.\n", shown,
 		     cli->option[OPT_DRY_RUN] ? "would become the seed" : cli->option[OPT_WAIT] ? "is the seed" : "becomes the seed",
 		     show_size_of(answer, "size").text, cli->option[OPT_MOVE] ? "; the file itself, which is gone from its place" : "");
 	json_decref(answer);

@@ -156,6 +156,15 @@ void show_clean(json_t *value)
 		show_clean(element);
 }
 
+char *show_plain(const char *text)
+{
+	char *plain = strdup(text);
+	if (!plain)
+		abort();
+	(void)plain_make(plain);
+	return plain;
+}
+
 char *show_quoted(const char *path)
 {
 	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,=";

@@ -33,6 +33,8 @@ struct shown show_count_of(const json_t *object, const char *name, const char *w
 // Replaces what is not shown (plain.h) in every string of `value`: what a peer wrote must not drive the operator's terminal.
 void show_clean(json_t *value);
 
+// A copy of it without what is not shown (plain.h). The caller frees.
+char *show_plain(const char *text);
 // A path as a shell reads it back: as it is when every character of it is plain, in single quotes otherwise. The caller frees.
 char *show_quoted(const char *path);
 

@@ -36,7 +36,7 @@ fails_with 2 'seed: --peer: "bad\?" is not UTF-8' kagami seed vm9/vda "$W/a.raw"
 fails_with 1 'protect: .*the path is not UTF-8' kagami protect vm2 vda="$W/$odd.raw" --to dr --rpo 1h
 mkdir "$W/$odd"
 fails_with 1 'mount: .*the path is not UTF-8' kagami mount vm1 "$W/$odd"
-kagami export vm1 "$W/$odd/out.raw" >/dev/null
+kagami export vm1 "$W/$odd/out.raw" | grep -q "is at $W/bad?/out.raw: raw" || fail "the path of an export as it is shown"
 cmp "$W/$odd/out.raw" "$W/a.raw"
 is "path in the answer" "$(kagami export vm1 "$W/$odd/out.raw" --force --json | jq -r .path)" "$W/bad?/out.raw"
 kagami bundle "$W/$odd/out.tar.gz" --json | jq -e '.path | endswith("bad?/out.tar.gz")' >/dev/null || fail "a bundle by a name of any bytes"
