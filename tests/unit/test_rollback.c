@@ -284,7 +284,7 @@ static void failover_is_refused_over_the_disks_of_one_that_is_over(void **state)
 	struct bench *b = *state;
 	old_disks(b);
 	for (uint64_t number = 1; number <= 2; number++) {
-		assert_int_equal(failover_run(b->env, b->store, b->r, number, false, &b->failover, &b->err), -EEXIST);
+		assert_int_equal(failover_run(b->env, b->store, b->r, number, false, NULL, &b->failover, &b->err), -EEXIST);
 		assert_false(info_of(b)->fenced);
 	}
 	assert_true(published(b->env));
@@ -299,7 +299,7 @@ static void failover_is_not_answered_with_the_disks_of_another_point(void **stat
 	assert_int_equal(replica_fence(b->r, 2, &b->err), 0);
 	assert_int_equal(env_rename(b->r->root, "vm1/aside", "vm1/failover"), 0);
 	for (uint64_t number = 0; number <= 2; number += 2)
-		assert_int_equal(failover_run(b->env, b->store, b->r, number, false, &b->failover, &b->err), -EBADMSG);
+		assert_int_equal(failover_run(b->env, b->store, b->r, number, false, NULL, &b->failover, &b->err), -EBADMSG);
 	assert_non_null(strstr(b->err.text, "of point 1"));
 	assert_int_equal(failover_load(b->env, b->store, "vm1", &b->failover, &b->err), -EBADMSG);
 	assert_int_equal(replica_unfence(b->r, 2, &b->err), 0); // and it can be taken back
