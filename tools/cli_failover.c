@@ -85,7 +85,8 @@ static int commit_command(const struct cli *cli, const struct parse_target *targ
 		return rc;
 	if (cli->json)
 		return cli_print_json(answer);
-	(void)printf("The failover of %s to point %s is final. Its disks stay where they are, on that point.\n",
+	(void)printf("The failover of %s to point %s is final. Its disks stay where they are, on that point.\n"
+		     "The way back: protect it from here to the other host, with the image there as the seed (docs/failback.md).\n",
 		     show_text_of(answer, "name"), show_integer_of(answer, "point").text);
 	json_decref(answer);
 	return CLI_DONE;
