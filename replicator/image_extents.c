@@ -11,7 +11,7 @@
 // E2: SEEK_HOLE is asked only where a hole, or the file's end, is known to come within a step.
 // E3: what is told as a hole is one that SEEK_DATA told. What is told as data may have holes in it, each smaller than a step.
 //
-// NEEDSWORK: space that was allocated and never written is gone through by SEEK_DATA, extent by extent. On ext4 each is up to 128 MiB, so of a
+// Not bounded is how long SEEK_DATA goes through space that was allocated and never written, extent by extent. On ext4 each is up to 128 MiB, so of a
 // TiB these are 8,192; who makes them small, by WRITE_ZEROES of every other 4 KiB of a hole, pays for each with a request.
 #include "replicator/image.h"
 
