@@ -103,12 +103,18 @@ done
 point_equals vm1 "$n" vda "$W/a.raw"
 point_equals vm1 "$n" vdb "$W/b.raw"
 
-# Found smaller at start: refused, and no point is lost.
+# Found smaller at start: nothing is served, no point is lost, and it goes on by itself when the size is back.
 stop_replicator
 kept=$(points vm1)
 truncate -s 40M "$W/a.raw"
 start_replicator
 failed() { [ "$(protection vm1 .state)" = failed ]; }
 wait_for 20 failed
-protection vm1 .reason | grep -q 'may grow, not shrink' || fail "reason: $(protection vm1 .reason)"
+protection vm1 .reason | grep -q 'became smaller while it was not served' || fail "reason: $(protection vm1 .reason)"
 is "points after a shrunken disk" "$(points vm1)" "$kept"
+truncate -s 56M "$W/a.raw"
+kagami resume vm1 >/dev/null
+wait_for 30 connected vm1
+n=$(cycle vm1)
+is "reason of the sync of an image that was cut" "$(at_source GET /v1/protections/vm1/syncs | jq -r '.syncs[0].reason')" image-changed
+point_equals vm1 "$n" vda "$W/a.raw"
