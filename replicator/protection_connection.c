@@ -16,7 +16,7 @@
 #include <string.h>
 
 enum { SEED_DAYS_MAX = 7 };	   // waited for so long, a seed that does not come is a failure: it is asked for even so
-#define KNOCK_AGAIN_MS UINT64_C(20) // about: until others of this process are known to the receiver
+#define KNOCK_AGAIN_MS UINT64_C(50) // about: until others of this process are known to the receiver. Where that hangs, many ask again and again
 // How often a fenced source asks whether the failover was taken back: so that it is back within its RPO of that, as far as it can be without asking all the time.
 #define FENCED_ASK_MS_MIN UINT64_C(3000)
 #define FENCED_ASK_MS_MAX UINT64_C(60000)
