@@ -225,9 +225,14 @@ uint64_t watched_age_ms(const struct watched_ages *ages, uint64_t number, int64_
 	return ages->newest_age_ms + (number < ages->newest ? passed_ms(distance(ages->newest_cut_wall_ns, cut_wall_ns)) : 0);
 }
 
+static struct watched_ages ages_by_the_clocks(const struct watched *w, const struct watched_now *now)
+{
+	return (struct watched_ages){.wall_ns = now->wall_ns, .offset_ns = w->clock_known ? w->clock_offset_ns : 0};
+}
+
 struct watched_ages watched_ages(const struct watched *w, const struct watched_now *now)
 {
-	struct watched_ages ages = {.wall_ns = now->wall_ns, .offset_ns = w->clock_known ? w->clock_offset_ns : 0};
+	struct watched_ages ages = ages_by_the_clocks(w, now);
 	if (w->ledger.has_point && w->ledger.point == w->pulse.last_point) { // else its cut is not at hand
 		ages.newest = w->ledger.point;
 		ages.newest_cut_wall_ns = w->pulse.last_cut_wall_ns;
@@ -239,7 +244,7 @@ struct watched_ages watched_ages(const struct watched *w, const struct watched_n
 // Of one that the ledger is only now told.
 static uint64_t age_of(const struct watched *w, const struct watched_now *now, int64_t cut_wall_ns)
 {
-	const struct watched_ages ages = {.wall_ns = now->wall_ns, .offset_ns = w->clock_known ? w->clock_offset_ns : 0};
+	const struct watched_ages ages = ages_by_the_clocks(w, now);
 	return watched_age_ms(&ages, 0, cut_wall_ns);
 }
 

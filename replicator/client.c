@@ -280,11 +280,10 @@ static void on_ready(struct ring_watch *watch, unsigned events)
 		ring_later(client->host->ring, &client->task);
 }
 
-static void on_unread(struct outbox *outbox, struct reply *reply, uint64_t off, int res)
+static void on_unread(struct outbox *outbox, uint64_t off, int res)
 {
 	struct client *client = HOLDER(outbox, struct client, outbox);
 	struct group *group = client->host->group;
-	(void)reply;
 	group_error(group, &group->volume[client->handshake.chosen], FAULT_READ, off, res);
 }
 

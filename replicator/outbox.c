@@ -15,7 +15,7 @@ static void on_task(struct ring_task *task)
 }
 
 void outbox_init(struct outbox *outbox, struct ring *ring, int fd, struct ring_watch *watch,
-		 void (*unread)(struct outbox *outbox, struct reply *reply, uint64_t off, int res), void (*drained)(struct outbox *outbox))
+		 void (*unread)(struct outbox *outbox, uint64_t off, int res), void (*drained)(struct outbox *outbox))
 {
 	*outbox = (struct outbox){.ring = ring, .watch = watch, .fd = fd, .unread = unread, .drained = drained};
 	outbox->end = &outbox->first;
@@ -89,14 +89,14 @@ static ssize_t send_memory(struct outbox *outbox)
 
 static ssize_t send_some(struct outbox *outbox)
 {
-	struct reply *reply = outbox->first;
+	const struct reply *reply = outbox->first;
 	if (!reply->image || outbox->skip < reply->head_len)
 		return send_memory(outbox);
 	size_t done = outbox->skip - reply->head_len;
 	ssize_t sent = image_send(reply->image, outbox->fd, reply->off + done, reply->len - done);
 	if (sent == 0) { // after the head was sent: there is no other way to say so
 		int code = errno;
-		outbox->unread(outbox, reply, reply->off + done, -code);
+		outbox->unread(outbox, reply->off + done, -code);
 		errno = code;
 		return -1;
 	}

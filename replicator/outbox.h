@@ -37,14 +37,14 @@ struct outbox {
 	size_t skip;  // bytes of `first` that are sent
 	bool blocked; // until the peer has taken something
 	int broken;   // why nothing can be sent any more
-	void (*unread)(struct outbox *outbox, struct reply *reply, uint64_t off, int res); // the image could not be read there, and it breaks; then drained()
+	void (*unread)(struct outbox *outbox, uint64_t off, int res); // the image could not be read there, and it breaks; then drained()
 	void (*drained)(struct outbox *outbox); // after each send: nothing may be left, or it broke
 	struct ring_task task;
 };
 
 // `fd` does not block; `watch` is its own, and outbox_room() is called when it says RING_WRITABLE.
 void outbox_init(struct outbox *outbox, struct ring *ring, int fd, struct ring_watch *watch,
-		 void (*unread)(struct outbox *outbox, struct reply *reply, uint64_t off, int res), void (*drained)(struct outbox *outbox));
+		 void (*unread)(struct outbox *outbox, uint64_t off, int res), void (*drained)(struct outbox *outbox));
 void outbox_room(struct outbox *outbox);
 void outbox_push(struct outbox *outbox, struct reply *reply);
 static inline bool outbox_empty(const struct outbox *outbox)

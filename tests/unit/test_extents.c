@@ -2,6 +2,7 @@
 // What is told of the holes of an image: what it costs where a disk is in many pieces, and that it is true.
 #include "base/size.h"
 #include "replicator/image.h"
+#include "tests/lib/attached_image.h"
 #include "tests/lib/twin.h"
 
 #include <errno.h>
@@ -43,18 +44,7 @@ off_t lseek(int fd, off_t off, int whence)
 static int set_up(void **state)
 {
 	(void)state;
-	struct err err = {0};
-	char path[512];
-	temp_open(&temp);
-	(void)snprintf(path, sizeof(path), "%s/image", temp.dir);
-	int fd = open(path, O_CREAT | O_RDWR, 0600);
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, SIZE), 0);
-	(void)close(fd);
-	if (ring_open(&ring, &err) || ring_init(&ring, &err))
-		fail_msg("%s", err.text);
-	assert_int_equal(image_open(&image, path, false, &err), 0);
-	image_attach(&image, &ring);
+	attached_image_begin(&temp, &ring, &image, SIZE);
 	counts = false;
 	asked = walked = 0;
 	return 0;
@@ -64,11 +54,7 @@ static int tear_down(void **state)
 {
 	(void)state;
 	counts = false;
-	ring_refuse(&ring);
-	image_close(&image);
-	ring_done(&ring);
-	ring_close(&ring);
-	temp_close(&temp);
+	attached_image_end(&temp, &ring, &image);
 	return 0;
 }
 

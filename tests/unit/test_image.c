@@ -4,6 +4,7 @@
 #include "replicator/image.h"
 
 #include "base/clock.h"
+#include "tests/lib/attached_image.h"
 #include "tests/lib/twin.h"
 
 #include <dirent.h>
@@ -42,18 +43,7 @@ static unsigned char data[LARGE];
 static int set_up(void **state)
 {
 	(void)state;
-	struct err err = {0};
-	char path[512];
-	temp_open(&temp);
-	(void)snprintf(path, sizeof(path), "%s/image", temp.dir);
-	int fd = open(path, O_CREAT | O_RDWR, 0600);
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, SIZE), 0);
-	(void)close(fd);
-	if (ring_open(&ring, &err) || ring_init(&ring, &err))
-		fail_msg("%s", err.text);
-	assert_int_equal(image_open(&image, path, false, &err), 0);
-	image_attach(&image, &ring);
+	attached_image_begin(&temp, &ring, &image, SIZE);
 	(void)signal(SIGXFSZ, SIG_IGN);
 	memset(data, 0x5a, sizeof(data));
 	return 0;
@@ -62,11 +52,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
-	ring_refuse(&ring);
-	image_close(&image);
-	ring_done(&ring);
-	ring_close(&ring);
-	temp_close(&temp);
+	attached_image_end(&temp, &ring, &image);
 	return 0;
 }
 
