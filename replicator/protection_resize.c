@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A disk is made larger while it is served.
 //
-//	caller: asks ──► cycle thread, between cycles: state file (B6) ──► image and export ──► session ends ──► done; the caller looks now and then
+//	caller: asks ──► cycle thread, between cycles: state file (B6) ──► image and export ──► state file: it has grown ──► session ends ──► done; the caller looks now and then
 //
 // A caller holds no lock meanwhile: the state directory or the image may not answer, and everybody else goes on.
 // The state file goes first: its marks hold all of the new range before the image can differ there. The session ends, because its OPEN
@@ -39,6 +39,8 @@ static int resize_do(struct protection *p, const struct resize *resize, bool set
 	rc = export_grow(p->export, resize->disk, resize->size, err);
 	if (rc)
 		tracking_ungrow(p, resize->disk, old_size);
+	else
+		tracking_grown(p, resize->disk);
 	return rc;
 }
 

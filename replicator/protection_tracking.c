@@ -400,6 +400,17 @@ int tracking_grow(struct protection *p, unsigned disk, uint64_t size, struct err
 	return rc;
 }
 
+void tracking_grown(struct protection *p, unsigned disk)
+{
+	struct tracking *t = &p->tracking[disk];
+	struct err err = {0};
+	if (is_forsaken(t)) // T4
+		return;
+	LOCK_SCOPE(&t->lock);
+	if (!t->lost && state_file_grown(t->file, &err))
+		(void)lose(p, disk, err.text);
+}
+
 void tracking_ungrow(struct protection *p, unsigned disk, uint64_t old_size)
 {
 	struct tracking *t = &p->tracking[disk];

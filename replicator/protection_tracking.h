@@ -72,6 +72,9 @@ void tracking_position(struct protection *p, enum sync_reason owed);
 // lost (T3).
 // Cycle thread.
 int tracking_grow(struct protection *p, unsigned disk, uint64_t size, struct err *err);
+// The disk has followed its state file: an image that is smaller from here on is not taken for one whose growth was cut off. Where that cannot be written tracking
+// is lost.
+void tracking_grown(struct protection *p, unsigned disk);
 // The disk did not follow its state file: that is of `old_size` again, or tracking is lost.
 void tracking_ungrow(struct protection *p, unsigned disk, uint64_t old_size);
 // A clean stop; the export has stopped. A disk whose tracking is lost stays lost; it looks once more.

@@ -441,6 +441,15 @@ int state_file_position(struct state_file *state, const struct state_position *p
 	return step_end(state, header_step(state, &h), err);
 }
 
+int state_file_grown(struct state_file *state, struct err *err)
+{
+	if (state->broken)
+		return refuse_broken(state, err);
+	struct state_header h = state->header;
+	h.identity.size = h.size;
+	return step_end(state, header_step(state, &h), err);
+}
+
 void state_file_saw(struct state_file *state, const struct image_identity *identity)
 {
 	state->seen_ns = running(identity).ctime_ns;

@@ -107,6 +107,8 @@ int state_file_grow(struct state_file **file, struct env_root *root, const char 
 // has. Errors as there.
 int state_file_ungrow(struct state_file **file, struct env_root *root, const char *name, uint64_t old_size,
 		      const struct image_identity *identity, struct err *err);
+// The image has that size, durably: from here on one that is smaller was cut (state_file_least_size). Durable on return.
+int state_file_grown(struct state_file *file, struct err *err);
 bool state_file_broken(const struct state_file *file);
 
 // The clean stop: map, then header. `dirty` is of the file's size. On failure the file still says that a replicator runs, or,

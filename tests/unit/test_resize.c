@@ -428,13 +428,24 @@ static void an_image_that_became_smaller_is_not_served_until_it_has_its_size_aga
 	}
 	image_has(SIZE);
 	begin(false, SYNC_UNCLEAN_STOP); // of which the note of rest, which this has none of, tells more
-	assert_int_equal(resize(LARGE, NULL), 0);
-	end();
-	image_has(SIZE); // as if it had been killed before the image grew
+	assert_int_equal(tracking_grow(p, 0, LARGE, &load_err), 0);
+	end(); // it is killed before the image grows
 	begin(false, SYNC_UNCLEAN_STOP);
 	end();
 	image_has(SIZE - 4096);
 	begin(false, SYNC_LAST);
+}
+
+static void an_image_that_has_grown_is_not_cut_to_its_old_size_unseen(void **state)
+{
+	(void)state;
+	assert_int_equal(resize(LARGE, NULL), 0);
+	end();
+	image_has(SIZE);
+	begin(false, SYNC_LAST);
+	end();
+	image_has(LARGE);
+	begin(false, SYNC_UNCLEAN_STOP);
 }
 
 static void a_read_only_image_is_extended_by_its_owner_first(void **state)
@@ -457,6 +468,7 @@ int main(void)
 #define RESIZE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(an_image_that_became_smaller_is_not_served_until_it_has_its_size_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(an_image_that_has_grown_is_not_cut_to_its_old_size_unseen, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_read_only_image_is_extended_by_its_owner_first, set_up, tear_down),
 		RESIZE_TEST(a_disk_grows_and_a_kill_costs_its_new_range),
 		RESIZE_TEST(a_full_state_directory_refuses_and_changes_nothing),

@@ -410,7 +410,8 @@ static int grow(struct world *w, struct agent *a, struct err *err)
 			t->dirty[k] = 3;
 			t->now[k][0] = t->now[k][1] = t->version;
 		}
-	return 0;
+	t->grows = false; // the image is durable
+	return on_failure(w, a, state_file_grown(a->file, err), err);
 }
 
 // The file grows, the image cannot follow, and the file goes back.

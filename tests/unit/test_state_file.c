@@ -1129,6 +1129,10 @@ static void image_may_be_no_smaller_but_for_a_growth_that_was_cut_off(void **sta
 	assert_int_equal(state_file_ungrow(&file, root, "vda.state", OLD, &identity, &err), 0);
 	assert_int_equal(least_size(root, "vda", &position), OLD);
 	assert_int_equal(state_file_grow(&file, root, "vda.state", NEW, &identity, &err), 0);
+	assert_int_equal(state_file_grown(file, &err), 0);
+	assert_int_equal(least_size(root, "vda", &position), NEW); // and the image has followed
+	assert_int_equal(state_file_position(file, &position, &err), 0);
+	assert_int_equal(least_size(root, "vda", &position), NEW);
 	identity.size = OLD / 2; // cut while it was served
 	assert_int_equal(state_file_save(file, &position, &identity, &grown, &err), 0);
 	assert_int_equal(least_size(root, "vda", &position), NEW);
