@@ -220,6 +220,7 @@ static void client_free(struct client *client)
 	host->ended(host, client);
 	inbox_done(&client->inbox);
 	client_pour_close(client);
+	outbox_done(&client->outbox);
 	while (client->spare) {
 		struct client_request *request = client->spare;
 		client->spare = request->next;
@@ -280,13 +281,6 @@ static void on_ready(struct ring_watch *watch, unsigned events)
 		ring_later(client->host->ring, &client->task);
 }
 
-static void on_unread(struct outbox *outbox, uint64_t off, int res)
-{
-	struct client *client = HOLDER(outbox, struct client, outbox);
-	struct group *group = client->host->group;
-	group_error(group, &group->volume[client->handshake.chosen], FAULT_READ, off, res);
-}
-
 static void on_drained(struct outbox *outbox)
 {
 	struct client *client = HOLDER(outbox, struct client, outbox);
@@ -323,7 +317,7 @@ struct client *client_new(struct client_host *host, int fd)
 	client->task.run = on_task;
 	nbd_handshake_init(&client->handshake, host->exports, host->count);
 	inbox_init(&client->inbox, host->pool);
-	outbox_init(&client->outbox, host->ring, fd, &client->watch, on_unread, on_drained);
+	outbox_init(&client->outbox, host->ring, fd, &client->watch, on_drained);
 	nbd_greeting(hello->buffer->data);
 	send_answer(client, hello, NBD_GREETING_SIZE);
 	return client; // the greeting's departure is what sets it going

@@ -110,21 +110,65 @@ void client_reply_status(struct client_request *request)
 	outbox_push(&client->outbox, reply);
 }
 
-// From the page cache to the socket; false when it is to be read first.
+static void push_part(struct client_request *request);
+static void read_copied(struct client_request *request);
+
+// Of what is left to answer, nbd.off and nbd.len are the bounds from here on.
+static void on_part_sent(struct reply *reply)
+{
+	struct client_request *request = HOLDER(reply, struct client_request, reply);
+	request->nbd.off += reply->len;
+	request->nbd.len -= (uint32_t)reply->len;
+	if (request->nbd.len && !request->client->outbox.broken)
+		push_part(request);
+	else
+		client_request_drop(request);
+}
+
+// Nothing was said of it yet: it is read as others are, and answered with what comes of that.
+static void on_untaken(struct reply *reply)
+{
+	struct client_request *request = HOLDER(reply, struct client_request, reply);
+	reply->image = NULL;
+	reply->len = 0;
+	reply->sent = on_reply_sent;
+	request->volume.counted = true;
+	read_copied(request);
+}
+
+static void push_part(struct client_request *request)
+{
+	struct client *client = request->client;
+	const struct nbd_request *nbd = &request->nbd;
+	struct reply *reply = &request->reply;
+	reply->off = nbd->off;
+	reply->len = min_u64(nbd->len, outbox_takes(&client->outbox, nbd->off));
+	if (!reply->len) { // there is no pipe any more
+		on_untaken(reply);
+		return;
+	}
+	reply->head_len = reply->len < nbd->len ? nbd_reply_part(reply->head, nbd, (uint32_t)reply->len)
+						: nbd_reply_data(reply->head, nbd, client->handshake.structured);
+	outbox_push(&client->outbox, reply);
+}
+
+// From the page cache to the socket; false when it is to be read first. What is more than the pipe in between takes leaves in parts, where the client takes them.
 static bool read_in_place(struct client_request *request)
 {
 	struct client *client = request->client;
 	const struct nbd_request *nbd = &request->nbd;
 	struct image *image = &client->host->image[client->handshake.chosen];
+	bool in_parts = client->handshake.structured && !(nbd->flags & NBD_FLAG_DF);
 	if (!image_sendable(image, nbd->off, nbd->len))
 		return false;
+	size_t takes = outbox_takes(&client->outbox, nbd->off);
+	if (takes < nbd->len && (!takes || !in_parts))
+		return false;
 	volume_count_read(client_volume(client), nbd->len);
-	struct reply *reply = &request->reply;
-	reply->head_len = nbd_reply_data(reply->head, nbd, client->handshake.structured);
-	reply->image = image;
-	reply->off = nbd->off;
-	reply->len = nbd->len;
-	outbox_push(&client->outbox, reply);
+	request->reply.image = image;
+	request->reply.sent = on_part_sent;
+	request->reply.untaken = on_untaken;
+	push_part(request);
 	return true;
 }
 
@@ -133,22 +177,10 @@ static const enum volume_command commands[] = {
 	[NBD_TRIM] = VOLUME_TRIM, [NBD_WRITE_ZEROES] = VOLUME_ZERO, [NBD_CACHE] = VOLUME_CACHE,
 };
 
-void client_request_submit(struct client_request *request)
+static void submit(struct client_request *request)
 {
-	struct client *client = request->client;
 	const struct nbd_request *nbd = &request->nbd;
-	if (nbd->command == NBD_READ) {
-		if (read_in_place(request))
-			return;
-		request->buffer = pool_get(client->host->pool, nbd->len);
-		if (!request->buffer) {
-			client_reply_code(request, -ENOMEM);
-			return;
-		}
-		request->volume.data = request->buffer->data;
-	}
 	request->volume.command = commands[nbd->command];
-	request->volume.counted = false;
 	request->volume.pipe = NULL;
 	request->volume.fua = nbd->flags & NBD_FLAG_FUA;
 	request->volume.no_hole = nbd->flags & NBD_FLAG_NO_HOLE;
@@ -156,7 +188,28 @@ void client_request_submit(struct client_request *request)
 	request->volume.off = nbd->off;
 	request->volume.len = nbd->len;
 	request->volume.done = on_request_done;
-	volume_submit(client_volume(client), &request->volume);
+	volume_submit(client_volume(request->client), &request->volume);
+}
+
+static void read_copied(struct client_request *request)
+{
+	request->buffer = pool_get(request->client->host->pool, request->nbd.len);
+	if (!request->buffer) {
+		client_reply_code(request, -ENOMEM);
+		return;
+	}
+	request->volume.data = request->buffer->data;
+	submit(request);
+}
+
+void client_request_submit(struct client_request *request)
+{
+	const struct nbd_request *nbd = &request->nbd;
+	request->volume.counted = false;
+	if (nbd->command != NBD_READ)
+		submit(request);
+	else if (!read_in_place(request))
+		read_copied(request);
 }
 
 // ---- writes in pieces

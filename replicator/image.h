@@ -10,6 +10,7 @@
 #include "replicator/nbd.h"
 #include "replicator/rest.h"
 #include "replicator/ring.h"
+#include "replicator/unreadable.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -37,7 +38,7 @@ struct image {
 	struct image_op *spare;
 	unsigned detour;       // how many more small writes go by the ring, since one of ours was slow
 	unsigned send_detour; // likewise of reads that could be sent from the page cache
-	_Atomic bool unreadable; // a read of it failed, once: nothing is sent from its page cache any more
+	struct unreadable unreadable; // what of it is not sent from its page cache
 	_Atomic unsigned ahead; // image_read.c: how many reads more are read ahead of
 	bool waits;	       // its file system takes no write that must not wait
 	bool took;	       // it has taken one
@@ -95,12 +96,13 @@ int image_read_apart(struct image *image, uint64_t off, uint64_t len, void *data
 void image_believe_holes(struct image *image);
 // Brings what others wrote to the image before it was opened to stable storage (holes.c, H4). Any thread; may take its time. False: it could not be.
 bool image_settle(struct image *image);
-// Whether [off, off + len) is worth to be sent by image_send(): much, and in memory as far as a few looks show. Never again after a read of the image has
-// failed: the page that could not be read stays in memory, and counts as one that is there.
+// Whether [off, off + len) is worth to be taken by image_take(): much, in memory as far as a few looks show, and nothing of it failed to be read: the page that could
+// not be is in memory as well, and counts as one that is there.
 bool image_sendable(struct image *image, uint64_t off, uint64_t len);
-// Sends from the page cache to a socket, as sendfile(): what the file holds when the peer receives it. Waits for the disk if pages were
-// evicted since image_sendable(). -1: as sendfile(), of the socket; 0: of the image nothing more can be read, and errno says why (EIO where it ends before).
-ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len);
+// Fills an empty pipe that does not block from the page cache, without a copy: what the file holds when it is read from there. 0: all of it is in the pipe. Waits for
+// the disk if pages were evicted since image_sendable(). After an error the pipe holds a part of it: -EAGAIN when there was no room for more; others are
+// of the image (EIO where it ends before).
+int image_take(struct image *image, int pipe, uint64_t off, size_t len);
 // Whether it has owed an answer for so long that the thread which serves others had better not ask anything of it.
 bool image_stalled(const struct image *image);
 // For how long it has owed an answer to whatever was asked of it: by the ring, by its thread itself, by the reader, or by a thread of a cycle, which looks at it, syncs or extends it, too; 0: nothing is

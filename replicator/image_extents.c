@@ -11,8 +11,10 @@
 // E2: SEEK_HOLE is asked only where a hole, or the file's end, is known to come within a step.
 // E3: what is told as a hole is one that SEEK_DATA told. What is told as data may have holes in it, each smaller than a step.
 //
-// Not bounded is how long SEEK_DATA goes through space that was allocated and never written, extent by extent. On ext4 each is up to 128 MiB, so of a
-// TiB these are 8,192; who makes them small, by WRITE_ZEROES of every other 4 KiB of a hole, pays for each with a request.
+// Not bounded is how long SEEK_DATA goes through space that was allocated and never written, extent by extent, at about 1 us each. A file of 100 GiB that was allocated
+// as a whole has 800 of them on ext4, of up to 128 MiB, and 13 on xfs: 25 and 10 us. Many small ones, which an old file system or a guest with WRITE_ZEROES
+// of every other 4 KiB of a hole makes (130 ms for each GiB of those), that guest waits for, and pays for with a request each. FIEMAP, which counts extents, does not tell
+// what of an unwritten one is data that is in memory alone.
 #include "replicator/image.h"
 
 #include "base/size.h"

@@ -29,7 +29,6 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <stdlib.h>
-#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -39,7 +38,6 @@ enum {
 	DIRECT_BYTES_MAX = 128 << 10,
 	PIPE_STEP = 64 << 10, // where what a pipe holds has to be copied
 	SEND_BYTES_MIN = 64 << 10,
-	SEND_BYTES_MAX = 1 << 20, // at once: others have their turn
 	LOOK_STEP = 64 << 10,
 	LOOK_STEP_COUNTED = 128 << 10, // of pages that are all there: whether they are being read; a readahead begins so many
 	AGAIN_MAX = 16,		       // writes that would wait, before any that would not
@@ -84,11 +82,19 @@ static void finish_run(struct ring_task *task)
 	}
 }
 
-// A page that could not be read stays in the page cache, and looks as if it were there.
-static void notice_error(struct image *image, const struct aio *aio, int res)
+static bool is_change(const struct aio *aio)
 {
+	return aio->kind == AIO_WRITE || aio->kind == AIO_PUNCH || aio->kind == AIO_ZERO;
+}
+
+// The first `at` bytes were done before.
+static void notice(struct image *image, const struct aio *aio, uint64_t at, int res)
+{
+	bool all = aio->kind == AIO_SYNC; // of what it could not write nothing is known
 	if (res == -EIO || (res < 0 && aio->kind == AIO_READ))
-		atomic_store_explicit(&image->unreadable, true, memory_order_relaxed);
+		unreadable_add(&image->unreadable, all ? 0 : aio->off + at, all ? image->size : aio->len - at, clock_mono_ns());
+	else if (res == 0 && unreadable_any(&image->unreadable) && (aio->kind == AIO_READ || is_change(aio)))
+		unreadable_well(&image->unreadable, aio->off, aio->len, clock_mono_ns());
 }
 
 // ---- a disk that owes us something
@@ -102,11 +108,6 @@ static bool for_reader(const struct image *image, const struct aio *aio)
 static struct image_owed *owed_for(struct image *image, const struct aio *aio)
 {
 	return aio->kind == AIO_READ || aio->kind == AIO_ADVISE ? &image->owed_reads : &image->owed_changes;
-}
-
-static bool is_change(const struct aio *aio)
-{
-	return aio->kind == AIO_WRITE || aio->kind == AIO_PUNCH || aio->kind == AIO_ZERO;
 }
 
 static void op_begins(struct image *image, const struct aio *aio)
@@ -215,7 +216,7 @@ static void op_finish(struct image_op *op, int res)
 	op->next = image->spare;
 	image->spare = op;
 	op_ends(image, aio);
-	notice_error(image, aio, res);
+	notice(image, aio, op->at, res);
 	if (aio->kind == AIO_SYNC && res == 0)
 		image->synced = op->covers == image->changes;
 	aio->done(aio, res);
@@ -375,7 +376,7 @@ static void write_now(struct image *image, struct aio *aio)
 		image->detour = DETOUR_WRITES;
 	if (res == 0)
 		rest_wrote(&image->rest, stirred_ns);
-	notice_error(image, aio, res);
+	notice(image, aio, at, res);
 	finish_later(image, aio, res);
 }
 
@@ -390,12 +391,12 @@ static int all_cached(const struct image *image, uint64_t off, uint64_t len)
 }
 
 // One byte of each step is looked at: whether it is there already, or still being read. Where pages cannot be counted they come and go in
-// runs, and image_send() notices when that was wrong.
+// runs, and image_take() notices when that was wrong.
 bool image_sendable(struct image *image, uint64_t off, uint64_t len)
 {
 	char byte;
 	const struct iovec to = {.iov_base = &byte, .iov_len = 1};
-	if (len < SEND_BYTES_MIN || atomic_load_explicit(&image->unreadable, memory_order_relaxed) || image_stalled(image))
+	if (len < SEND_BYTES_MIN || unreadable_within(&image->unreadable, off, len) || image_stalled(image))
 		return false;
 	if (image->send_detour) {
 		image->send_detour--;
@@ -411,30 +412,29 @@ bool image_sendable(struct image *image, uint64_t off, uint64_t len)
 	return preadv2(image->fd, &to, 1, (off_t)(off + len - 1), RWF_NOWAIT) == 1;
 }
 
-// What sendfile() says of a disk and its file system, and of no socket.
-static bool is_of_image(int code)
-{
-	return code == EIO || code == EUCLEAN || code == EBADMSG || code == ENODATA || code == EILSEQ || code == EREMOTEIO || code == ESTALE;
-}
-
-ssize_t image_send(struct image *image, int fd, uint64_t off, size_t len)
+int image_take(struct image *image, int pipe, uint64_t off, size_t len)
 {
 	uint64_t begin = clock_mono_ns();
-	off_t from = (off_t)off;
+	loff_t from = (loff_t)off;
+	size_t done = 0;
+	int code = 0;
 	atomic_store_explicit(&image->inside_ns, begin, memory_order_relaxed);
-	ssize_t sent = sendfile(fd, image->fd, &from, len < SEND_BYTES_MAX ? len : SEND_BYTES_MAX);
-	int code = sent == 0 ? EIO : errno; // the file has become shorter
-	atomic_store_explicit(&image->inside_ns, 0, memory_order_relaxed);
-	if (clock_mono_ns() - begin > SLOW_NS)
-		image->send_detour = DETOUR_READS;
-	if (sent <= 0) {
-		bool of_image = is_of_image(code);
-		if (of_image)
-			atomic_store_explicit(&image->unreadable, true, memory_order_relaxed);
-		errno = code;
-		return of_image ? 0 : -1;
+	while (code == 0 && done < len) {
+		ssize_t took = splice(image->fd, &from, pipe, NULL, len - done, SPLICE_F_NONBLOCK);
+		if (took > 0)
+			done += (size_t)took;
+		else if (took == 0)
+			code = -EIO; // the file has become shorter
+		else if (errno != EINTR)
+			code = -errno;
 	}
-	return sent;
+	atomic_store_explicit(&image->inside_ns, 0, memory_order_relaxed);
+	uint64_t now_ns = clock_mono_ns();
+	if (code || now_ns - begin > SLOW_NS)
+		image->send_detour = DETOUR_READS;
+	if (code && code != -EAGAIN)
+		unreadable_add(&image->unreadable, off + done, len - done, now_ns);
+	return code;
 }
 
 static void on_job_done(struct ring_message *message)

@@ -5,6 +5,7 @@
 // is not in memory either: its own window is too small for a disk that answers many requests at once.
 #include "replicator/image.h"
 
+#include "base/clock.h"
 #include "base/size.h"
 
 #include <errno.h>
@@ -45,11 +46,13 @@ static int read_rest(struct image *image, uint64_t off, uint64_t len, size_t don
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0) {
-			atomic_store_explicit(&image->unreadable, true, memory_order_relaxed);
-			return n < 0 ? -errno : -EIO; // cut short behind our back
+			unreadable_add(&image->unreadable, off + done, len - done, clock_mono_ns());
+			return n < 0 ? -code : -EIO; // cut short behind our back
 		}
 		done += (size_t)n;
 	}
+	if (unreadable_any(&image->unreadable))
+		unreadable_well(&image->unreadable, off, len, clock_mono_ns());
 	return 0;
 }
 

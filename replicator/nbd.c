@@ -123,6 +123,15 @@ size_t nbd_reply_data(unsigned char to[NBD_REPLY_HEAD_MAX], const struct nbd_req
 	return CHUNK_HEAD_SIZE + 8;
 }
 
+size_t nbd_reply_part(unsigned char to[NBD_REPLY_HEAD_MAX], const struct nbd_request *request, uint32_t part)
+{
+	const struct nbd_request first = {.off = request->off, .len = part};
+	size_t len = nbd_reply_data(to, &first, true);
+	put_be16(to + 4, 0); // not CHUNK_DONE
+	memcpy(to + 8, request->cookie, sizeof(request->cookie));
+	return len;
+}
+
 size_t nbd_reply_status(unsigned char to[NBD_REPLY_HEAD_MAX], const struct nbd_request *request, uint32_t payload)
 {
 	put_chunk(to, request, CHUNK_BLOCK_STATUS, payload);

@@ -108,6 +108,8 @@ int nbd_request_check(const struct nbd_request *request, const struct nbd_handsh
 size_t nbd_reply_simple(unsigned char to[NBD_REPLY_HEAD_MAX], const struct nbd_request *request, int code);
 // Data of `len` bytes at the request's offset follows.
 size_t nbd_reply_data(unsigned char to[NBD_REPLY_HEAD_MAX], const struct nbd_request *request, bool structured);
+// With structured replies: the first `part` bytes of that, and the reply goes on.
+size_t nbd_reply_part(unsigned char to[NBD_REPLY_HEAD_MAX], const struct nbd_request *request, uint32_t part);
 // `payload` bytes of nbd_extents_encode() follow.
 size_t nbd_reply_status(unsigned char to[NBD_REPLY_HEAD_MAX], const struct nbd_request *request, uint32_t payload);
 // For READ and BLOCK_STATUS with structured replies; a simple one otherwise.

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Replies of a connection, gathered: whatever a round produced leaves with one sendmsg. Data that lies in an image's page cache
-// goes from there to the socket without a copy.
+// goes from there to the socket without a copy, through a pipe:
 //
-// Where that cannot be read although it seemed to be in memory, the head has gone already and promised it: the connection breaks. Replies that could
-// still become an error would cost each large read a second chunk, and only clients with structured replies could have them. So it happens once:
-// from then on the image sends nothing (image_sendable()), and the same read is answered with its error.
+//	image ──► pipe ──► head is sent ──► socket
+//	    └─ untaken(): nothing was sent of this reply
+//
+// O1: the pipe holds the data of the first reply of an image that waits, or nothing. No head leaves before its data is in the pipe: then what it promises is there,
+// though the disk may be bad or the page evicted.
 #ifndef KAGAMI_REPLICATOR_OUTBOX_H
 #define KAGAMI_REPLICATOR_OUTBOX_H
 
@@ -26,6 +28,7 @@ struct reply {
 	uint64_t off;
 	size_t len;
 	void (*sent)(struct reply *reply);
+	void (*untaken)(struct reply *reply); // of an image, in place of `sent`: it could not be read there, and the reply is the sender's again
 	struct reply *next;
 };
 
@@ -37,14 +40,22 @@ struct outbox {
 	size_t skip;  // bytes of `first` that are sent
 	bool blocked; // until the peer has taken something
 	int broken;   // why nothing can be sent any more
-	void (*unread)(struct outbox *outbox, uint64_t off, int res); // the image could not be read there, and it breaks; then drained()
+	unsigned images; // replies that wait and are of one
+	struct outbox_pipe {
+		int fd[2];   // 0: none yet
+		size_t room; // bytes
+		size_t held;
+		bool refused; // the kernel makes none
+	} pipe;
 	void (*drained)(struct outbox *outbox); // after each send: nothing may be left, or it broke
 	struct ring_task task;
 };
 
 // `fd` does not block; `watch` is its own, and outbox_room() is called when it says RING_WRITABLE.
-void outbox_init(struct outbox *outbox, struct ring *ring, int fd, struct ring_watch *watch,
-		 void (*unread)(struct outbox *outbox, uint64_t off, int res), void (*drained)(struct outbox *outbox));
+void outbox_init(struct outbox *outbox, struct ring *ring, int fd, struct ring_watch *watch, void (*drained)(struct outbox *outbox));
+void outbox_done(struct outbox *outbox);
+// How much of an image, from `off` on, a reply may be long; 0: nothing. It stays so until outbox_done().
+size_t outbox_takes(struct outbox *outbox, uint64_t off);
 void outbox_room(struct outbox *outbox);
 void outbox_push(struct outbox *outbox, struct reply *reply);
 static inline bool outbox_empty(const struct outbox *outbox)

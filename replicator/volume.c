@@ -343,7 +343,8 @@ void volume_submit(struct volume *volume, struct volume_request *request)
 	       (request->len && size_within(request->off, request->len, volume->size)));
 	switch (request->command) {
 	case VOLUME_READ:
-		volume_count_read(volume, request->len);
+		if (!request->counted)
+			volume_count_read(volume, request->len);
 		volume_read(request);
 		return;
 	case VOLUME_FLUSH:

@@ -246,37 +246,134 @@ static void what_is_a_hole_is_asked_once_in_a_turn(void **state)
 	assert_int_equal(answered, sizeof(answer));
 }
 
-static uint64_t unread_at;
-static enum disk_fault unread_fault;
-static void on_error(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res)
+enum { PART = 1 << 20, LARGE_LEN = 2 * PART + 8192 };
+static unsigned char large[DISK_SIZE], received[LARGE_LEN + 1024];
+
+// An image in memory, of which nothing is read but by the thread itself; the copying path, which has zeros, is the fake's.
+static FILE *in_memory(struct connected *c)
 {
-	(void)group;
-	(void)volume;
-	assert_int_equal(res, -EIO);
-	unread_fault = fault;
-	unread_at = off;
+	FILE *file = tmpfile();
+	assert_non_null(file);
+	for (size_t i = 0; i < sizeof(large); i++)
+		large[i] = (unsigned char)(1 + i / 4096 % 251);
+	c->image.fd = fileno(file);
+	assert_int_equal(pwrite(c->image.fd, large, sizeof(large), 0), sizeof(large));
+	return file;
 }
 
-// Its head has gone; what is left is to say which disk it was.
-static void what_cannot_be_sent_is_told_as_an_error_of_the_disk(void **state)
+static void ask_to_read(const struct connected *c, uint64_t off, uint32_t len, uint16_t flags)
+{
+	unsigned char message[28] = {0};
+	put_be32(message, 0x25609513);
+	put_be16(message + 4, flags);
+	put_be64(message + 16, off);
+	put_be32(message + 24, len);
+	assert_int_equal(send(c->fd[1], message, sizeof(message), 0), sizeof(message));
+}
+
+// Until it stands in the outbox, and the pipe is not filled.
+static void wait_for_image(struct connected *c)
+{
+	for (unsigned i = 0; i < 100 && !c->client->outbox.images; i++)
+		turns(&c->ring, 1);
+	assert_int_equal(c->client->outbox.images, 1);
+	assert_int_equal(c->client->outbox.pipe.held, 0);
+}
+
+// Appends to what came so far, for as long as something comes.
+static size_t take_answer(struct connected *c, size_t have, size_t most)
+{
+	for (unsigned idle = 0; have < most && idle < 40; idle++) {
+		ssize_t got = recv(c->fd[1], received + have, most - have, MSG_DONTWAIT);
+		if (got > 0) {
+			have += (size_t)got;
+			idle = 0;
+		}
+		turns(&c->ring, 1);
+		while (c->fake.count)
+			(void)fake_aio_step(&c->fake, first);
+	}
+	return have;
+}
+
+// Nothing was promised yet: so it is read as what is not in memory is, and the connection goes on.
+static void what_cannot_be_taken_from_memory_is_read_and_answered(void **state)
 {
 	struct connected *c = *state;
-	FILE *file = tmpfile(); // it holds nothing
-	assert_non_null(file);
-	c->image.fd = fileno(file);
-	c->group.on_error = on_error;
-	unread_at = 0;
-	unread_fault = FAULT_KINDS;
-	struct client_request *request = client_request_new(c->client, 0);
-	request->reply.head_len = 16;
-	request->reply.image = &c->image;
-	request->reply.off = 8192;
-	request->reply.len = 4096;
-	outbox_push(&c->client->outbox, &request->reply);
-	turns(&c->ring, 20);
-	assert_int_equal(unread_at, 8192);
-	assert_int_equal(unread_fault, FAULT_READ);
-	assert_true(c->image.unreadable);
+	FILE *file = in_memory(c);
+	for (int failing = 0; failing < 2; failing++) {
+		c->image.send_detour = 0;
+		c->image.unreadable = (struct unreadable){0};
+		c->fake.fail[AIO_READ] = failing ? -EIO : 0;
+		ask_to_read(c, 4096, PART / 2, 0);
+		wait_for_image(c);
+		assert_int_equal(ftruncate(c->image.fd, 0), 0);
+		size_t got = take_answer(c, 0, 16 + PART / 2);
+		assert_int_equal(got, failing ? 16 : 16 + PART / 2);
+		assert_int_equal(get_be32(received + 4), failing ? 5 : 0);
+		assert_int_equal(c->group.volume[0].stats.reads, 1 + failing);
+		assert_true(unreadable_within(&c->image.unreadable, 4096, 4096));
+		assert_int_equal(c->ended, 0);
+		assert_int_equal(pwrite(c->image.fd, large, sizeof(large), 0), sizeof(large));
+	}
+	(void)fclose(file);
+}
+
+static size_t chunk_is(const unsigned char *at, bool last, uint64_t off, uint32_t len, bool zeros)
+{
+	static const unsigned char zero[LARGE_LEN];
+	assert_int_equal(get_be32(at), 0x668e33ef);
+	assert_int_equal(get_be16(at + 4), last);
+	assert_int_equal(get_be16(at + 6), 1);
+	assert_int_equal(get_be32(at + 16), 8 + len);
+	assert_int_equal(get_be64(at + 20), off);
+	assert_memory_equal(at + 28, zeros ? zero : large + off, len);
+	return 28 + len;
+}
+
+// A pipe takes no more. What follows a part is in no promise.
+static void what_is_more_than_a_pipe_takes_leaves_in_parts(void **state)
+{
+	struct connected *c = *state;
+	FILE *file = in_memory(c);
+	c->client->handshake.structured = true;
+	if (outbox_takes(&c->client->outbox, 0) != PART)
+		skip(); // this kernel grants no such pipe
+	ask_to_read(c, 512, LARGE_LEN, 0);
+	assert_int_equal(take_answer(c, 0, LARGE_LEN + 3 * 28), LARGE_LEN + 3 * 28);
+	size_t at = chunk_is(received, false, 512, PART - 512, false);
+	at += chunk_is(received + at, false, PART, PART, false);
+	(void)chunk_is(received + at, true, 2 * PART, 8192 + 512, false);
+	assert_int_equal(c->fake.tick, 0);
+
+	ask_to_read(c, 0, LARGE_LEN, 0);
+	wait_for_image(c);
+	assert_int_equal(ftruncate(c->image.fd, PART), 0); // the first part is there, the second is not
+	assert_int_equal(take_answer(c, 0, LARGE_LEN + 2 * 28), LARGE_LEN + 2 * 28);
+	at = chunk_is(received, false, 0, PART, false);
+	(void)chunk_is(received + at, true, PART, LARGE_LEN - PART, true);
+	assert_int_equal(pwrite(c->image.fd, large, sizeof(large), 0), sizeof(large));
+
+	c->image.send_detour = 0;
+	c->image.unreadable = (struct unreadable){0};
+	ask_to_read(c, 0, LARGE_LEN, NBD_FLAG_DF); // in one, or not at all
+	assert_int_equal(take_answer(c, 0, LARGE_LEN + 28), LARGE_LEN + 28);
+	(void)chunk_is(received, true, 0, LARGE_LEN, true);
+	assert_int_equal(c->ended, 0);
+	(void)fclose(file);
+}
+
+// What is in the pipe goes with the connection.
+static void client_that_goes_in_the_middle_of_a_large_read_ends(void **state)
+{
+	struct connected *c = *state;
+	FILE *file = in_memory(c);
+	c->client->handshake.structured = true;
+	ask_to_read(c, 0, LARGE_LEN, 0);
+	ask_to_read(c, 0, LARGE_LEN, 0);
+	turns(&c->ring, 40);
+	assert_true(c->client->outbox.blocked);
+	assert_int_equal(c->client->outbox.images, 2); // the rest is in connected_close()
 	(void)fclose(file);
 }
 
@@ -287,7 +384,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(refused_write_is_answered_when_all_of_it_has_come, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(connection_that_ends_within_a_refused_write_ends, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(what_is_a_hole_is_asked_once_in_a_turn, connected_open, connected_close),
-		cmocka_unit_test_setup_teardown(what_cannot_be_sent_is_told_as_an_error_of_the_disk, connected_open, connected_close),
+		cmocka_unit_test_setup_teardown(what_cannot_be_taken_from_memory_is_read_and_answered, connected_open, connected_close),
+		cmocka_unit_test_setup_teardown(what_is_more_than_a_pipe_takes_leaves_in_parts, connected_open, connected_close),
+		cmocka_unit_test_setup_teardown(client_that_goes_in_the_middle_of_a_large_read_ends, connected_open, connected_close),
 	};
 	return cmocka_run_group_tests_name("client_turn", tests, NULL, NULL);
 }

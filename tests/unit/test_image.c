@@ -574,7 +574,7 @@ static void disk_that_is_not_known_to_be_quick_is_written_by_a_worker(void **sta
 	write_piece(4096);
 	assert_int_equal(quick_calls, 1);
 	assert_true(image.wrote_ns + HOUR_NS / 2 > clock_mono_ns()); // from here on, what follows closely is the thread's
-	image.wrote_ns -= HOUR_NS;
+	image.wrote_ns = 1; // long ago
 	assert_int_equal(perform(AIO_READ, 0, 4096), 0); // what is in memory can be read from a disk that hangs
 	write_piece(8192);
 	assert_int_equal(quick_calls, 1);
@@ -746,41 +746,85 @@ static void only_what_is_in_memory_as_a_whole_is_sent_from_there(void **state)
 }
 
 // The page that could not be read is in memory from then on, and is counted.
-static void image_that_failed_a_read_is_not_sent_from_memory(void **state)
+static void what_failed_to_be_read_is_not_taken_from_memory_until_it_was_read_or_written(void **state)
 {
 	(void)state;
 	for (unsigned by_thread = 0; by_thread < 2; by_thread++) {
 		quick_begin(EOPNOTSUPP);
-		assert_int_equal(perform(AIO_WRITE, 0, LARGE), 0);
-		atomic_store(&image.unreadable, false);
-		assert_true(image_sendable(&image, 0, LARGE));
+		for (uint64_t at = 0; at < SIZE; at += LARGE)
+			assert_int_equal(perform(AIO_WRITE, at, LARGE), 0);
+		image.unreadable = (struct unreadable){0};
+		assert_true(image_sendable(&image, SIZE - LARGE, LARGE));
 		assert_int_equal(ftruncate(image.fd, SIZE - 4096), 0);
 		if (by_thread)
 			assert_int_equal(image_read_apart(&image, SIZE - 4096, 4096, data), -EIO);
 		else
 			assert_int_equal(perform(AIO_READ, SIZE - LARGE, LARGE), -EIO);
 		assert_int_equal(ftruncate(image.fd, SIZE), 0);
-		assert_false(image_sendable(&image, 0, LARGE));
+		assert_false(image_sendable(&image, SIZE - LARGE, LARGE));
+		assert_true(image_sendable(&image, SIZE - LARGE - 4096, LARGE)); // up to what failed
+		if (by_thread)
+			assert_int_equal(image_read_now(&image, SIZE - 4096, 4096, data), 0);
+		else
+			assert_int_equal(perform(AIO_WRITE, SIZE - 4096, 4096), 0);
+		assert_true(unreadable_any(&image.unreadable)); // it is not long ago
+		image.unreadable.failed_ns = 0;
+		if (by_thread)
+			assert_int_equal(image_read_now(&image, SIZE - 4096, 4096, data), 0);
+		else
+			assert_int_equal(perform(AIO_WRITE, SIZE - 4096, 4096), 0);
+		assert_false(unreadable_any(&image.unreadable));
+		assert_true(image_sendable(&image, SIZE - LARGE, LARGE));
 	}
 }
 
-static void send_that_fails_says_of_which_side(void **state)
+static void what_failed_is_one_range_that_shrinks_from_its_ends(void **state)
+{
+	enum { NOW = 1000, LATER = 30 };
+	const uint64_t now = NOW * UINT64_C(1000000000), later = now + LATER * UINT64_C(1000000000);
+	struct unreadable u = {0};
+	(void)state;
+	assert_false(unreadable_within(&u, 0, UINT64_MAX));
+	unreadable_add(&u, 100, 10, now);
+	unreadable_add(&u, 200, 10, now);
+	assert_true(unreadable_within(&u, 150, 10));
+	assert_false(unreadable_within(&u, 0, 100) || unreadable_within(&u, 210, 10));
+	unreadable_well(&u, 0, 1000, now + 1); // too soon
+	assert_true(unreadable_within(&u, 100, 1) && unreadable_within(&u, 209, 1));
+	unreadable_well(&u, 150, 10, later); // between the two
+	unreadable_well(&u, 0, 100, later);  // and beside them
+	unreadable_well(&u, 210, 100, later);
+	assert_true(unreadable_within(&u, 100, 1) && unreadable_within(&u, 209, 1));
+	unreadable_well(&u, 90, 30, later);
+	assert_true(!unreadable_within(&u, 0, 120) && unreadable_within(&u, 120, 1));
+	unreadable_well(&u, 205, 5, later);
+	assert_true(!unreadable_within(&u, 205, 100) && unreadable_within(&u, 204, 1));
+	unreadable_well(&u, 120, 85, later);
+	assert_false(unreadable_any(&u));
+}
+
+static void what_cannot_be_taken_says_why(void **state)
 {
 	int fd[2];
 	(void)state;
 	quick_begin(EOPNOTSUPP);
+	image.unreadable = (struct unreadable){0};
+	image.send_detour = 0;
 	assert_int_equal(perform(AIO_WRITE, 0, LARGE), 0);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
-	(void)close(fd[1]);
-	(void)signal(SIGPIPE, SIG_IGN);
-	assert_int_equal(image_send(&image, fd[0], 0, LARGE), -1);
-	assert_int_equal(errno, EPIPE);
-	assert_true(image_sendable(&image, 0, LARGE)); // the image is well
+	assert_int_equal(pipe2(fd, O_CLOEXEC | O_NONBLOCK), 0);
+	assert_int_equal(image_take(&image, fd[1], 4096, 8192), 0);
+	unsigned char taken[8192 + 1];
+	assert_int_equal(read(fd[0], taken, sizeof(taken)), 8192);
+	assert_memory_equal(taken, data, 8192);
+	assert_int_equal(image_take(&image, fd[1], 0, LARGE), -EAGAIN); // more than it has room for
+	assert_false(unreadable_any(&image.unreadable));
 	(void)close(fd[0]);
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
-	assert_int_equal(image_send(&image, fd[0], SIZE, 4096), 0);
-	assert_int_equal(errno, EIO);
-	assert_false(image_sendable(&image, 0, LARGE));
+	(void)close(fd[1]);
+	assert_int_equal(pipe2(fd, O_CLOEXEC | O_NONBLOCK), 0);
+	assert_int_equal(image_take(&image, fd[1], SIZE - 4096, 8192), -EIO);
+	assert_true(unreadable_within(&image.unreadable, SIZE, 4096));
+	assert_false(unreadable_within(&image.unreadable, SIZE - 4096, 4096));
+	image.send_detour = 0;
 	(void)close(fd[0]);
 	(void)close(fd[1]);
 }
@@ -853,8 +897,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_a_hole_is_not_asked_while_a_worker_changes_the_image, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_a_file_that_was_cut_short_lacks_is_no_hole, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(only_what_is_in_memory_as_a_whole_is_sent_from_there, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(image_that_failed_a_read_is_not_sent_from_memory, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(send_that_fails_says_of_which_side, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_failed_to_be_read_is_not_taken_from_memory_until_it_was_read_or_written, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_cannot_be_taken_says_why, set_up, tear_down),
+		cmocka_unit_test(what_failed_is_one_range_that_shrinks_from_its_ends),
 		cmocka_unit_test_setup_teardown(device_that_takes_no_writes_is_opened_for_reading_alone, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(scratch_file_has_no_name_whatever_the_file_system_can_do, set_up, tear_down),
 	};
