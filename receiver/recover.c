@@ -122,6 +122,8 @@ static int names_sync(struct replica *r, struct err *err)
 	const char *const dirs[] = {points, base, r->name};
 	for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
 		int rc = env_sync_dir(r->root, dirs[i]);
+		if (rc == -ENOENT && i == 0)
+			return err_set(err, rc, "%s/ is missing: put it back with its points, or, if there never was a point, make it, empty", points);
 		if (rc)
 			return err_sys(err, rc, "%s: sync", dirs[i]);
 	}

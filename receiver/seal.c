@@ -85,7 +85,7 @@ static int seal_manifest(struct replica *r, const struct point_file *point, stru
 static int seal_prepare(struct replica *r, struct point_file *point, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE];
-	int rc = 0;
+	int rc = r->point_count ? 0 : retain_dir_make(r, "points", err); // empty, it may have been taken away
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
 		rc = seal_disk(r, i, &point->disk[i], err);
 		point->info.stored_bytes += point->disk[i].stored_bytes;

@@ -564,6 +564,17 @@ static void forget_removes_what_nobody_uses(void **state)
 	assert_null(t->replica);
 }
 
+static void first_point_is_committed_where_points_was_taken_away(void **state)
+{
+	struct store_twin *t = *state;
+	store_twin_session(t);
+	assert_int_equal(env_rmdir(t->temp.root, "vm1/points"), 0); // by somebody who takes empty directories away
+	points_make(t, 1);
+	replica_session_end(t->replica);
+	store_twin_reopen(t);
+	assert_int_equal(info_of(t).point_count, 1);
+}
+
 // --- damage ---
 
 static void broken_is(struct store_twin *t, const char *names, uint64_t points)
@@ -909,6 +920,7 @@ int main(void)
 		STORE_TEST(source_has_so_many_protections_and_no_more),
 		STORE_TEST(store_is_opened_by_one_receiver),
 		STORE_TEST(forget_removes_what_nobody_uses),
+		STORE_TEST(first_point_is_committed_where_points_was_taken_away),
 		STORE_TEST(damaged_protection_is_broken_and_disturbs_no_other),
 		STORE_TEST(damaged_point_leaves_those_below_it),
 		STORE_TEST(missing_point_breaks_the_chain_above_it),
