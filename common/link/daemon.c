@@ -84,6 +84,16 @@ static enum log_level level_read(const char *name)
 	misuse("\"%s\" is not a log level: choose error, warning, info or debug", name);
 }
 
+// What was not written is no success.
+__attribute__((noreturn)) static void told(void)
+{
+	bool lost = fflush(stdout) != 0;
+	if (!lost && !ferror(stdout))
+		exit(0);
+	(void)fprintf(stderr, "%s: writing the output failed\n", daemon_program);
+	exit(DAEMON_EXIT_FAILED);
+}
+
 static void options_read(const char *summary, const struct daemon_option *options, size_t count, int argc, char **argv,
 			 const char **log_level)
 {
@@ -93,11 +103,11 @@ static void options_read(const char *summary, const struct daemon_option *option
 		const char *word = argv[i];
 		if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
 			usage(stdout, daemon_program, summary, options, count);
-			exit(0);
+			told();
 		}
 		if (strcmp(word, "--version") == 0) {
 			(void)printf("%s %s\n", daemon_program, KAGAMI_VERSION);
-			exit(0);
+			told();
 		}
 		if (strncmp(word, "--", 2) != 0)
 			misuse("\"%s\" is not an option", word);

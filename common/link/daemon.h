@@ -22,7 +22,7 @@ struct daemon_option { // --name VALUE or --name=VALUE
 };
 
 // Reads the options, and --log-level, --help and --version, which every daemon has; starts the log; blocks SIGTERM and SIGINT (to be
-// taken by daemon_wait) and ignores SIGPIPE. To be called before the first thread. Exits on --help, --version (0) and on
+// taken by daemon_wait) and ignores SIGPIPE. To be called before the first thread. Exits on --help, --version (0, or DAEMON_EXIT_FAILED where that could not be written) and on
 // misuse (2, one line that says what is wrong).
 void daemon_start(const char *program, const char *summary, const struct daemon_option *options, size_t count, int argc,
 		  char **argv);
