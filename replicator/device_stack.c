@@ -128,3 +128,30 @@ bool device_stack_read(const char *sys, dev_t device, struct device_stack *ret_s
 		return read_line(dir, "loop/backing_file", ret_stack->file, sizeof(ret_stack->file));
 	return look_at(dir, 0, &ret_stack->layers);
 }
+
+// By the path that the file had when it was attached. One that has another since is not found.
+static bool shows(const char *sys, const char *name, const struct stat *file)
+{
+	char dir[PATH_MAX], path[PATH_MAX];
+	struct stat st;
+	(void)snprintf(dir, sizeof(dir), "%.256s/block/%.255s", sys, name);
+	return starts(name, "loop") && read_line(dir, "loop/backing_file", path, sizeof(path)) && stat(path, &st) == 0 && st.st_dev == file->st_dev &&
+	       st.st_ino == file->st_ino;
+}
+
+bool device_stack_loop(const char *sys, const struct stat *file, char *ret_name, size_t cap)
+{
+	char path[PATH_MAX];
+	const struct dirent *entry;
+	bool found = false;
+	(void)snprintf(path, sizeof(path), "%.256s/block", sys);
+	DIR *dir = opendir(path);
+	while (dir && !found && (entry = readdir(dir))) {
+		found = shows(sys, entry->d_name, file);
+		if (found)
+			(void)snprintf(ret_name, cap, "%s", entry->d_name);
+	}
+	if (dir)
+		(void)closedir(dir);
+	return found;
+}

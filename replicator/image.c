@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "replicator/device_counts.h"
+#include "replicator/device_stack.h"
 #include "replicator/export.h"
 #include "replicator/rest.h"
 
@@ -49,11 +50,23 @@ static int try_open(const char *path, bool read_only, struct err *err)
 	}
 }
 
+static int is_taken(const struct image *image, struct err *err)
+{
+	char loop[64];
+	struct stat st;
+	if (fstat(image->fd, &st) == 0 && device_stack_loop("/sys", &st, loop, sizeof(loop)))
+		return err_set(err, -EBUSY,
+			       "image %s is in use, and it is the file under the loop device /dev/%s: if that is protected, leave it at that; if not, detach it (losetup -d /dev/%s), or "
+			       "stop the agent or program that has the image",
+			       image->path, loop, loop);
+	return err_set(err, -EBUSY, "image %s is in use by another agent or program: stop it, or unprotect it there", image->path);
+}
+
 static int take_locks(struct image *image, struct err *err)
 {
 	if (flock(image->fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno == EWOULDBLOCK)
-			return err_set(err, -EBUSY, "image %s is in use by another agent or program: stop it, or unprotect it there", image->path);
+			return is_taken(image, err);
 		return err_sys(err, -errno, "lock image %s", image->path);
 	}
 	// Of a read-only disk, too: what another program writes there would not be tracked.

@@ -19,7 +19,7 @@ kagami protect vm1 vda="$device" --to dr --rpo 1h >/dev/null
 wait_for 30 has_point vm1
 
 # What is written to the file beneath, or by another loop device over it, would not be tracked.
-refuses 'in use by another agent or program' kagami protect vm2 vda="$file" --to dr --rpo 1h
+refuses "is in use, and it is the file under the loop device $device: .*losetup -d $device" kagami protect vm2 vda="$file" --to dr --rpo 1h
 second=$(losetup --show -f "$file")
 at_end 'losetup -d $second'
 refuses 'the file under the loop device .* is in use' kagami protect vm2 vda="$second" --to dr --rpo 1h
