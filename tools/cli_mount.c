@@ -32,7 +32,7 @@ static json_t *mount_body(const struct cli *cli, int *ret_rc)
 	}
 	json_t *body = json_pack("{s:s}", "directory", directory);
 	if (!body)
-		return *ret_rc = cli_fail(cli, CLI_REFUSED, "%s: the path is not UTF-8: choose another directory", directory), NULL;
+		return *ret_rc = cli_misused(cli, "%s: the path is not UTF-8: choose another directory", directory), NULL;
 	if (option[OPT_DISK])
 		(void)json_object_set_new(body, "disk", json_string(option[OPT_DISK]));
 	if (option[OPT_PARTITION])
@@ -110,7 +110,7 @@ int cli_umount(const struct cli *cli)
 	json_t *answer;
 	json_t *body = json_pack("{s:s}", "directory", directory);
 	if (!body)
-		return cli_fail(cli, CLI_REFUSED, "%s: the path is not UTF-8, so no point is mounted there", directory);
+		return cli_misused(cli, "%s: the path is not UTF-8, so no point is mounted there", directory);
 	int rc = cli_ask(cli, HTTP_RECEIVER, "POST", body, &answer, "/v1/umount");
 	if (rc)
 		return rc;

@@ -42,7 +42,7 @@ static int disk_add(const struct cli *cli, json_t *disks, const char *text)
 		return cli_fail(cli, CLI_REFUSED, "%s is neither a file nor a block device: name the disk's raw image", disk.path);
 	json_t *entry = json_pack("{s:s, s:s}", "name", disk.name, "path", look.path);
 	if (!entry)
-		return cli_fail(cli, CLI_REFUSED, "%s: the path is not UTF-8: rename it", look.path);
+		return cli_misused(cli, "%s: the path is not UTF-8: rename it", look.path);
 	(void)json_array_append_new(disks, entry);
 	return CLI_DONE;
 }

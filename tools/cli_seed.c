@@ -114,7 +114,7 @@ static int make(const struct cli *cli, const struct seed_name *name, const char 
 		return cli_fail(cli, err.code == -ETIMEDOUT ? CLI_TIMED_OUT : CLI_REFUSED, "%s", err.text);
 	json_t *body = request(cli, name, look.path);
 	if (!body)
-		return cli_fail(cli, CLI_REFUSED, "%s: the path is not UTF-8: rename it", look.path);
+		return cli_misused(cli, "%s: the path is not UTF-8: rename it", look.path);
 	int rc = cli_ask(cli, HTTP_RECEIVER, "POST", body, &answer, "/v1/seeds");
 	if (rc == CLI_DONE && !cli->option[OPT_DRY_RUN] && (rc = wait_for(cli, name)))
 		json_decref(answer);

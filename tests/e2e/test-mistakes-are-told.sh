@@ -31,11 +31,12 @@ before=$(kagami retention vm1 --json | jq -c .retention)
 fails_with 2 'retention: --keep: "bad\?" is not UTF-8' kagami retention vm1 --points 10 --keep "$odd"
 fails_with 2 'set: --offpeak: "bad\?" is not UTF-8' kagami set vm1 --offpeak "$odd"
 cp "$W/a.raw" "$W/$odd.raw"
-fails_with 1 'seed: .*the path is not UTF-8' kagami seed vm9/vda "$W/$odd.raw" --format raw
+fails_with 2 'seed: .*the path is not UTF-8' kagami seed vm9/vda "$W/$odd.raw" --format raw
 fails_with 2 'seed: --peer: "bad\?" is not UTF-8' kagami seed vm9/vda "$W/a.raw" --format raw --peer "$odd"
-fails_with 1 'protect: .*the path is not UTF-8' kagami protect vm2 vda="$W/$odd.raw" --to dr --rpo 1h
+fails_with 2 'protect: .*the path is not UTF-8' kagami protect vm2 vda="$W/$odd.raw" --to dr --rpo 1h
 mkdir "$W/$odd"
-fails_with 1 'mount: .*the path is not UTF-8' kagami mount vm1 "$W/$odd"
+fails_with 2 'mount: .*the path is not UTF-8' kagami mount vm1 "$W/$odd"
+fails_with 2 'umount: .*the path is not UTF-8' kagami umount "$W/$odd"
 kagami export vm1 "$W/$odd/out.raw" | grep -q "is at $W/bad?/out.raw: raw" || fail "the path of an export as it is shown"
 cmp "$W/$odd/out.raw" "$W/a.raw"
 is "path in the answer" "$(kagami export vm1 "$W/$odd/out.raw" --force --json | jq -r .path)" "$W/bad?/out.raw"
@@ -142,6 +143,10 @@ unwritten 1 kagami pair-token
 grep -q 'Good for' "$W/err" && fail "a token that was lost is good: $(cat "$W/err")"
 unwritten 1 kagami status
 unwritten 1 kagami --version
+for daemon in kagami-replicator kagami-receiver; do
+	unwritten 1 $daemon --version
+	unwritten 1 $daemon --help
+done
 unwritten 3 kagami status --check
 unwritten 3 kagami store check
 unwritten 3 kagami store check --json
