@@ -305,8 +305,9 @@ static void recover_one(struct mounts *mounts, struct replica *replica, const ch
 }
 
 // 1: what was left cannot be listed, for the reason in `err`, and mounts_look() tries again.
-static int recover_replica(struct mounts *mounts, struct replica *replica, struct err *err)
+static int recover_replica(void *owner, struct replica *replica, struct err *err)
 {
+	struct mounts *mounts = owner;
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	char **ids = NULL;
 	size_t count = 0;
@@ -326,12 +327,7 @@ static int recover_replica(struct mounts *mounts, struct replica *replica, struc
 
 void mounts_look(struct mounts *mounts)
 {
-	struct err err = {.code = 0};
-	if (!unlisted_any(&mounts->unlisted))
-		return;
-	LOCK_SCOPE(&mounts->working);
-	for (size_t i = mounts->unlisted.count; i-- > 0;)
-		(void)recover_replica(mounts, mounts->unlisted.one[i].replica, &err);
+	unlisted_look(&mounts->unlisted, &mounts->working, recover_replica, mounts);
 }
 
 int mounts_open(struct env *env, struct store *store, struct mounts **ret_mounts, struct err *err)

@@ -167,8 +167,9 @@ static void adopt(struct tests *tests, struct replica *replica, const char *prot
 }
 
 // What of it cannot be read is held. 1: the names cannot, for the reason in `err`, and tests_look() tries again.
-static int adopt_all(struct tests *tests, struct replica *replica, struct err *err)
+static int adopt_all(void *owner, struct replica *replica, struct err *err)
 {
+	struct tests *tests = owner;
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	struct err left = {.code = 0};
 	char **names = NULL;
@@ -214,12 +215,7 @@ int tests_open(struct env *env, struct store *store, struct tests **ret_tests, s
 
 void tests_look(struct tests *tests)
 {
-	struct err err = {.code = 0};
-	if (!unlisted_any(&tests->unlisted))
-		return;
-	LOCK_SCOPE(&tests->working);
-	for (size_t i = tests->unlisted.count; i-- > 0;)
-		(void)adopt_all(tests, tests->unlisted.one[i].replica, &err);
+	unlisted_look(&tests->unlisted, &tests->working, adopt_all, tests);
 }
 
 // Before anything is made or taken away there: it is known what is.

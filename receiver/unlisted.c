@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "receiver/unlisted.h"
 
+#include "base/auto.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -70,6 +71,16 @@ void unlisted_over(struct unlisted *u, struct replica *replica)
 	replica_release(replica, 0);
 	u->count--;
 	memmove(&u->one[i], &u->one[i + 1], (u->count - i) * sizeof(*u->one));
+}
+
+void unlisted_look(struct unlisted *u, pthread_mutex_t *turns, int (*read)(void *owner, struct replica *replica, struct err *err), void *owner)
+{
+	struct err err = {.code = 0};
+	if (!unlisted_any(u))
+		return;
+	LOCK_SCOPE(turns);
+	for (size_t i = u->count; i-- > 0;)
+		(void)read(owner, u->one[i].replica, &err);
 }
 
 void unlisted_done(struct unlisted *u)

@@ -7,6 +7,7 @@
 
 #include "receiver/store.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 struct unlisted_one {
@@ -25,6 +26,8 @@ int unlisted_read(struct unlisted *unlisted, struct env_root *root, struct repli
 		  struct err *err);
 // What was read is held by itself now: the hold on everything ends. Nothing to do for one that was listed at once.
 void unlisted_over(struct unlisted *unlisted, struct replica *replica);
+// Has `read` read those again that could not be: it calls unlisted_read() and unlisted_over(). Takes `turns`, in which the owner lets one in; costs nothing where there are none.
+void unlisted_look(struct unlisted *unlisted, pthread_mutex_t *turns, int (*read)(void *owner, struct replica *replica, struct err *err), void *owner);
 bool unlisted_any(const struct unlisted *unlisted);
 bool unlisted_has(const struct unlisted *unlisted, const struct replica *replica);
 void unlisted_done(struct unlisted *unlisted); // lets go of all
