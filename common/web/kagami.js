@@ -190,16 +190,16 @@ function plot(history) {
 	return svg;
 }
 
-// Each point at its cut.
+// Each point at its age, which the receiver told with it: the clock here may be another.
 function timeline(points) {
 	const W = 900, H = 64, svg = draw("svg", {viewBox: `0 0 ${W} ${H}`, class: "points", role: "img"});
-	const first = Date.parse(points[0].cut), last = Math.max(Date.now(), Date.parse(points[points.length - 1].cut));
-	const x = t => 10 + (t - first) / Math.max(1, last - first) * (W - 20);
+	const oldest = Math.max(1, ...points.map(point => point.age_ms));
+	const x = age => 10 + (oldest - age) / oldest * (W - 20);
 	svg.setAttribute("aria-label", `${points.length} point${points.length === 1 ? "" : "s"}, from ${moment(points[0].cut)} to ${moment(points[points.length - 1].cut)}`);
 	svg.append(draw("line", {x1: 10, x2: W - 10, y1: 24, y2: 24, class: "axis"}));
 	for (const point of points) {
 		const classes = [point.pin ? "pinned" : "", point.damaged_blocks ? "damaged" : "", point.held ? "held" : ""].join(" ");
-		const dot = draw("circle", {cx: x(Date.parse(point.cut)), cy: 24, r: point.pin || point.held || point.damaged_blocks ? 7 : 4.5, class: classes});
+		const dot = draw("circle", {cx: x(point.age_ms), cy: 24, r: point.pin || point.held || point.damaged_blocks ? 7 : 4.5, class: classes});
 		const notes = [point.pin && `pinned: ${point.pin.text}`, point.held && "in use", point.damaged_blocks && `${point.damaged_blocks} damaged block${point.damaged_blocks === 1 ? "" : "s"}`].filter(Boolean);
 		dot.append(draw("title", {}, `point ${point.point}, ${moment(point.cut)}, ${size(point.stored_bytes)}${notes.length ? `; ${notes.join("; ")}` : ""}`));
 		svg.append(dot);

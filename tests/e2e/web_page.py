@@ -118,6 +118,11 @@ def target_page(browser, url):
     browser.wait("the points", "return document.querySelectorAll('#more-vm1 svg.points circle').length > 0")
     check(browser.js("return document.querySelectorAll('#more-vm1 svg.points circle.pinned').length") == 1, "the pinned point is not marked")
     check("pinned: before upgrade" in browser.js("return document.querySelector('#more-vm1 circle.pinned title').textContent"), "the pin's text is not told")
+    spread = "const at = [...document.querySelectorAll('#more-vm1 svg.points circle')].map(dot => Number(dot.getAttribute('cx'))); return Math.max(...at) - Math.min(...at)"
+    before = browser.js(spread)
+    check(before > 1, "points of different ages are in one place")
+    browser.js("const now = Date.now; Date.now = () => now() + 365 * 86400000; document.getElementById('order').dispatchEvent(new Event('change'))")
+    check(browser.js(spread) > before / 3, "points are aged by the browser's clock")
     readable(browser, "at the target")
     shot(browser, "target-open")
 
