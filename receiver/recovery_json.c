@@ -193,6 +193,20 @@ static json_t *replica_space(struct recovery *recovery, const struct replica_inf
 			 (json_int_t)takes);
 }
 
+// The first test whose record cannot be trusted, which holds every point, or whose point is gone.
+static json_t *replica_test_error(struct recovery *recovery, const struct replica_info *info)
+{
+	AUTO_FREE struct test_info *test = malloc(sizeof(*test));
+	for (size_t n = 0; test && recovery->tests && tests_at(recovery->tests, n, test); n++)
+		if (test->reason[0] && strcmp(test->protection, info->name) == 0) {
+			char text[ERR_TEXT_MAX];
+			(void)snprintf(text, sizeof(text), "the test %s cannot be used any more; when no virtual machine has its disks, `kagami test stop %s %s%s` ends it: %.200s", test->name, info->name,
+				       test->name, test->point ? "" : " --force", test->reason);
+			return json_text(text);
+		}
+	return json_null();
+}
+
 static json_t *replica_stall(const struct replica_info *info)
 {
 	const struct stall_info *stall = &info->stall;
@@ -246,7 +260,8 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 	AUTO_JSON json_t *limits = replica_limits(info);
 	AUTO_JSON json_t *space = replica_space(recovery, info);
 	AUTO_JSON json_t *watched = replica_watched(recovery, replica, info);
-	if (json && json_object_set_new(json, "verifications", recovery_json_verifications(recovery, replica))) {
+	if (json && (json_object_set_new(json, "verifications", recovery_json_verifications(recovery, replica)) ||
+		     json_object_set_new(json, "test_error", replica_test_error(recovery, info)))) {
 		json_decref(json);
 		return NULL;
 	}

@@ -246,6 +246,8 @@ static void judge_target(const json_t *replica, struct verdict *verdict)
 		if (number_of(verify, "damaged_blocks"))
 			say(verdict, HEALTH_CRITICAL, "point %llu, which is in use, has damaged blocks%s%.480s", (unsigned long long)number_of(verify, "point"),
 			    text_of(verify, "reason")[0] ? ": " : "", text_of(verify, "reason"));
+	if (*text_of(replica, "test_error"))
+		say(verdict, HEALTH_WARNING, "%.480s", text_of(replica, "test_error"));
 	uint64_t damaged = number_of(scrub, "damaged_blocks");
 	if (damaged)
 		say(verdict, HEALTH_CRITICAL, "%llu block%s %s damaged%s%.480s", (unsigned long long)damaged, PLURAL(damaged), ARE(damaged), *reason ? ": " : "", reason);

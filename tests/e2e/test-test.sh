@@ -102,6 +102,15 @@ n=$(cycle vm1)
 wait_for 30 few
 point_equals vm1 "$n" vda "$W/a.raw"
 
+# A test whose record is damaged is told where everybody looks.
+kagami test start vm1 --name lame >/dev/null
+kagami status | grep -q 'the test' && fail "a test that is well is told: $(kagami status)"
+stop_receiver
+printf x | dd of="$STORE/vm1/tests/lame/test.json" bs=1 seek=40 conv=notrunc status=none
+start_receiver
+kagami status | grep -qF '! the test lame cannot be used any more; when no virtual machine has its disks, `kagami test stop vm1 lame --force` ends it: ' || fail "status says: $(kagami status)"
+kagami test stop vm1 lame --force >/dev/null
+
 # --force takes it from a VM.
 kagami test start vm1 --name forced --json >"$W/forced.json"
 b=$(jq -r '.disks[1].path' "$W/forced.json")

@@ -249,6 +249,18 @@ static void store_without_room_for_a_failover_is_critical_and_below_its_reserve_
 	}
 }
 
+static void test_that_cannot_be_used_any_more_is_a_warning(void **state)
+{
+	char why[HEALTH_WHY];
+	(void)state;
+	json_t *json = json_pack("{s:s, s:s, s:i, s:i, s:i, s:n}", "name", "vm", "state", "connected", "age_ms", 1, "rpo_ms", 1000, "last_point", 1, "test_error");
+	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_OK);
+	(void)json_object_set_new(json, "test_error", json_string("the test a cannot be used"));
+	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_WARNING);
+	assert_string_equal(why, "the test a cannot be used");
+	json_decref(json);
+}
+
 static void image_without_its_name_is_critical(void **state)
 {
 	char why[HEALTH_WHY];
@@ -290,6 +302,7 @@ int main(void)
 		cmocka_unit_test(budget_that_is_overdrawn_is_a_warning),
 		cmocka_unit_test(point_of_which_nothing_is_known_is_not_said_not_to_be),
 		cmocka_unit_test(store_without_room_for_a_failover_is_critical_and_below_its_reserve_a_warning),
+		cmocka_unit_test(test_that_cannot_be_used_any_more_is_a_warning),
 		cmocka_unit_test(image_without_its_name_is_critical),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
