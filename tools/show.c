@@ -9,8 +9,10 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
-enum { COLUMNS_MAX = 12, ROW_MAX = 4096 };
+enum { COLUMNS_MAX = 12, ROW_MAX = 4096, INDENT = 4 };
 
 struct table {
 	const char *columns;
@@ -235,13 +237,27 @@ static void table_widths(const struct table *table, size_t width[COLUMNS_MAX])
 	}
 }
 
-static void row_print(const struct table *table, const char *cell, const size_t width[COLUMNS_MAX], FILE *to)
+// Whether a column begins another line, since it would end past the `most`-th place of this one.
+static void table_breaks(const struct table *table, const size_t width[COLUMNS_MAX], size_t most, bool breaks[COLUMNS_MAX])
+{
+	size_t at = 0;
+	for (size_t column = 0; column < strlen(table->columns); column++) {
+		breaks[column] = column && width[column] && at + width[column] > most;
+		at = (breaks[column] ? INDENT : at) + width[column] + 2;
+	}
+}
+
+static void row_print(const struct table *table, const char *cell, const size_t width[COLUMNS_MAX], const bool breaks[COLUMNS_MAX], FILE *to)
 {
 	size_t blanks = 0; // printed only when something follows, so that no line ends in blanks
 	for (size_t column = 0; column < strlen(table->columns); column++) {
 		size_t len = strcspn(cell, "\t");
 		size_t pad = width[column] - len;
 		bool right = table->columns[column] == 'r';
+		if (breaks[column] && cell[strspn(cell, "\t")]) {
+			(void)fputc('\n', to);
+			blanks = INDENT;
+		}
 		if (right)
 			blanks += pad;
 		if (len) {
@@ -256,15 +272,28 @@ static void row_print(const struct table *table, const char *cell, const size_t 
 	(void)fputc('\n', to);
 }
 
+static size_t terminal_columns(FILE *to)
+{
+	struct winsize size;
+	return isatty(fileno(to)) && ioctl(fileno(to), TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : SIZE_MAX;
+}
+
 void table_print(struct table *table, FILE *to)
 {
+	table_print_within(table, to, terminal_columns(to));
+}
+
+void table_print_within(struct table *table, FILE *to, size_t most)
+{
 	size_t width[COLUMNS_MAX] = {0};
+	bool breaks[COLUMNS_MAX];
 	table_widths(table, width);
+	table_breaks(table, width, most, breaks);
 	for (size_t i = 0; i < table->count; i++) {
 		if (table->row[i][0] == '\n')
 			(void)fprintf(to, "%s\n", table->row[i] + 1);
 		else
-			row_print(table, table->row[i], width, to);
+			row_print(table, table->row[i], width, breaks, to);
 		free(table->row[i]);
 	}
 	free(table->row);

@@ -46,7 +46,9 @@ struct table *table_new(const char *columns);
 void table_add(struct table *table, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 // Text of its own behind the last row, past no column; control characters shown as they are.
 void table_note(struct table *table, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-// Prints and frees it.
+// Prints and frees it. On a terminal that is too narrow for it, the columns that do not fit follow on lines of their own, of the head as of each row; a file or a pipe gets each
+// row in one line.
 void table_print(struct table *table, FILE *to);
+void table_print_within(struct table *table, FILE *to, size_t columns);
 
 #endif
