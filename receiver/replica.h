@@ -11,6 +11,7 @@
 //
 // State:
 //	ready ──replica_break()──► broken	until the store is opened anew
+//	ready ──replica_break_passing()──► broken, passing ──replica_mend()──► ready: what it could not read, it reads again (mend.c)
 //	ready ──replica_fence()──► fenced ──replica_fence_commit()──► final: on disk, for ever
 //	  ▲───replica_unfence()──────┘
 //	no session ──replica_session_begin()──► session ──replica_session_end()──► no session

@@ -64,6 +64,9 @@ bool scrub_is_due(const struct scrub_info *info, int64_t now_ns, int64_t interva
 bool scrub_is_late(const struct scrub_info *info, int64_t now_ns, int64_t interval_ns);
 // True once for each pass, until the receiver ends: it is told that it is late.
 bool scrub_tell_late(struct replica *replica);
+// scrub_wait.c: whether the pass of this replica is left alone now, because it is broken, or a slice of it failed; and for how long it is from now on. Take `lock`.
+bool scrub_rests(struct replica *replica);
+void scrub_rest(struct replica *replica, uint64_t ns);
 
 // --- quarantine ---
 
@@ -91,9 +94,5 @@ int scrub_condemn_locked(struct replica *replica, uint16_t disk, uint64_t number
 
 // The same for whoever knows which blocks it is about.
 int scrub_claim_locked(struct replica *replica, unsigned disk, uint64_t number, const struct damage_set *set, const struct err *why, struct err *err);
-
-// scrub_wait.c: whether the pass of this replica is left alone now, because it is broken, or a slice of it failed; and for how long it is from now on.
-bool scrub_rests(struct replica *replica);
-void scrub_rest(struct replica *replica, uint64_t ns);
 
 #endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inside of the agent: agent.c keeps the protections, agent_start.c starts them, routes.c answers for them.
+// Inside of the agent: agent.c keeps the protections, agent_start.c starts them, agent_lookout.c and agent_keep.c see to it that what their next start needs is there,
+// agent_nbd.c lists their disks for NBD over TCP, routes.c answers for them.
 #ifndef KAGAMI_REPLICATOR_AGENT_PRIVATE_H
 #define KAGAMI_REPLICATOR_AGENT_PRIVATE_H
 

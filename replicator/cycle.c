@@ -14,7 +14,7 @@ const char *cycle_why_name(enum cycle_why why)
 	return names[why];
 }
 
-enum cycle_pass cycle_decide_why(const struct cycle_history *history, uint64_t dirty_bytes, enum cycle_why *ret_why)
+enum cycle_pass cycle_decide(const struct cycle_history *history, uint64_t dirty_bytes, enum cycle_why *ret_why)
 {
 	uint64_t little = history->little_bytes ? history->little_bytes : CYCLE_PRECOPY_BYTES;
 	*ret_why = CYCLE_WHY_NONE;
@@ -31,12 +31,6 @@ enum cycle_pass cycle_decide_why(const struct cycle_history *history, uint64_t d
 	else if (history->passes > 0 && dirty_bytes > history->last_dirty_bytes / 4 * 3)
 		*ret_why = CYCLE_WHY_STEADY; // another pass would not help
 	return *ret_why == CYCLE_WHY_NONE ? CYCLE_PASS_PRECOPY : CYCLE_PASS_POINT;
-}
-
-enum cycle_pass cycle_decide(const struct cycle_history *history, uint64_t dirty_bytes)
-{
-	enum cycle_why why;
-	return cycle_decide_why(history, dirty_bytes, &why);
 }
 
 uint64_t cycle_little(const struct cycle_lore *lore)
@@ -115,7 +109,7 @@ static int reach_point(const struct cycle *cycle, struct cycle_report *report, s
 	struct cycle_history history = {.little_bytes = cycle_little(cycle->lore), .resting = cycle->lore && cycle->lore->rest};
 	for (;;) {
 		uint64_t dirty_bytes = source_dirty_bytes(cycle->source);
-		enum cycle_pass next = cycle_decide_why(&history, dirty_bytes, &report->why);
+		enum cycle_pass next = cycle_decide(&history, dirty_bytes, &report->why);
 		if (next == CYCLE_PASS_FAIL)
 			return err_set(err, -ESTALE,
 				       "the guest overwrote blocks of the cut faster than they could be shipped, %u times: the link or the "

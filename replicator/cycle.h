@@ -42,8 +42,7 @@ struct cycle_history { // of the passes so far
 	bool resting;		   // pre-copy has not paid: only where there is much
 };
 
-// What the next pass is, and why. Pure.
-enum cycle_why {
+enum cycle_why { // a point is cut
 	CYCLE_WHY_NONE,	     // it is no cut of a point
 	CYCLE_WHY_LITTLE,    // the dirty remainder is small
 	CYCLE_WHY_STEADY,    // it stopped shrinking: the guest is as fast as we are
@@ -51,8 +50,8 @@ enum cycle_why {
 	CYCLE_WHY_RESTING,   // pre-copy did not pay in the cycles before
 };
 const char *cycle_why_name(enum cycle_why why);
-enum cycle_pass cycle_decide_why(const struct cycle_history *history, uint64_t dirty_bytes, enum cycle_why *ret_why);
-enum cycle_pass cycle_decide(const struct cycle_history *history, uint64_t dirty_bytes);
+// What the next pass is, and why. Pure.
+enum cycle_pass cycle_decide(const struct cycle_history *history, uint64_t dirty_bytes, enum cycle_why *ret_why);
 
 // What cycles learn from those before: where pre-copy pays. Pure.
 //

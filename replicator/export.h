@@ -60,10 +60,11 @@ struct export_config {
 	unsigned sweep_rest_ms;	     // so long after marks were looked through they are left alone (see intent_sweep()); 0 for 5 s
 };
 
-// For how long at most a cut holds new writes, waiting for those in flight; then it is given up. Ten times what a working disk needs
-// for its slowest write, so that a busy one is not mistaken for one that hangs; and far below the 30 s after which a guest's driver
-// gives up on a request (scsi, nvme), and the seconds after which a cluster in guests takes a node for dead.
-enum { EXPORT_CUT_HOLD_MS_MAX = 1000 };
+// A cut holds new writes and waits for those in flight, in rounds. After a round in which none of them ended it is given up: a disk hangs. Where some
+// did, there is another round, and so up to so many: a disk that is slow gets points, too, and no hold takes longer than 6 s. A round is ten times what a working
+// disk needs for its slowest write, so that a busy one is not mistaken for one that hangs. All of them are far below the 30 s after which a guest's
+// driver gives up on a request (scsi, nvme); one is below the seconds after which a cluster in guests takes a node for dead.
+enum { EXPORT_CUT_HOLD_MS_MAX = 1000, EXPORT_CUT_HOLD_ROUNDS_MAX = 6 };
 // For how long at most a commit of marks may take before the disks whose writes wait for it are given up (needs a sync): a working
 // disk answers a sync within a second or two, behind a great deal of other writing. After that the writes wait for the note of
 // it, which lies in memory as a rule, and for the receiver to be told. A write that came just after a commit began waits for two: 15 s, of
@@ -97,9 +98,9 @@ void export_drop_cache(struct export *export, uint16_t disk);
 int export_carry(struct export *export, uint16_t disk, uint64_t region, uint64_t count);
 // Between open and start: what the disk's file system says of holes is not believed.
 void export_disbelieve(struct export *export, uint16_t disk);
-// Whether the path of the image still leads to it, and, where it does not, whether another one does: waits for its disk. Any thread, at any time.
 // Whether one of its images is that file or device, and which. Any thread; waits for nothing.
 bool export_has_image(const struct export *export, const struct image_file *file, uint16_t *ret_disk);
+// Whether the path of the image still leads to it, and, where it does not, whether another one does: waits for its disk. Any thread, at any time.
 enum image_path export_image_path(struct export *export, uint16_t disk, bool *ret_named);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
 // Between open and start: whether somebody else changed the image since an agent that died served it, as far as that is known (rest.h).
@@ -123,12 +124,12 @@ uint64_t export_disk_size(struct export *export, uint16_t disk);
 // nbd+unix:///NAME?socket=PATH, percent-encoded.
 void export_uri(struct export *export, uint16_t disk, char *uri, size_t cap);
 
+// What can be known of export_grow() beforehand, without changing anything: -EINVAL as there. Any thread.
+int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, struct err *err);
 // Makes a disk larger while it is served. The state file has grown already (B6): the new range is marked there, and becomes
 // dirty here before the new size is offered. The image is extended when it is a shorter regular file. Connections that are
 // made from then on see the new size; the others keep to what they negotiated. By the cycle thread, between cycles, or before start: -EBUSY while a cut is open. -EINVAL when it
 // is not larger, or a block device is too small. After an error the disk has the old size.
-// What can be known of it beforehand, without changing anything: -EINVAL as above. Any thread.
-int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, struct err *err);
 int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct err *err);
 
 struct export_stats { // per disk

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the files of the export share: export.c (open to close), export_loop.c (the thread),
-// export_marks.c (marks, and their bound), export_source.c (the cycle's side).
+// export_marks.c (marks, and their bound), export_source.c (the cycle's side), export_audit.c (the reading of holes).
 #ifndef KAGAMI_REPLICATOR_EXPORT_LOOP_H
 #define KAGAMI_REPLICATOR_EXPORT_LOOP_H
 
@@ -22,7 +22,7 @@ _Static_assert(BLOCK_SIZE == PIECE_SIZE * PIECES_PER_BLOCK, "a block is ours");
 
 // A connection has so long to choose its disk; where there is no place left, the one that has taken longest goes at once: silent ones lock no guest out.
 enum { EXPORT_GREETING_MS = 10000 };
-enum { EXPORT_SWEEP_REST_MS = 5000, CUT_HOLD_ROUNDS_MAX = 6, EXPORT_STOP_GRACE_S = 5, EXPORT_SPARE_MS = 2000, EXPORT_TRIM_BLOCKS = 16 };
+enum { EXPORT_SWEEP_REST_MS = 5000, EXPORT_STOP_GRACE_S = 5, EXPORT_SPARE_MS = 2000, EXPORT_TRIM_BLOCKS = 16 };
 
 // Connections at a time: of each disk its guest's, a second one, and a backup's or two.
 enum { EXPORT_CLIENTS_LEAST = 64, EXPORT_CLIENTS_OF_A_DISK = 4, EXPORT_CLIENTS_MAX = 256 };

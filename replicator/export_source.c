@@ -47,7 +47,7 @@ static void on_cut_hold(struct group_cut *cut)
 void export_on_hold_expired(struct bound *hold)
 {
 	struct export *export = HOLDER(hold, struct export, hold);
-	if (export->group.writes < export->hold_writes && export->hold_rounds++ < CUT_HOLD_ROUNDS_MAX) {
+	if (export->group.writes < export->hold_writes && export->hold_rounds++ < EXPORT_CUT_HOLD_ROUNDS_MAX) {
 		export->hold_writes = export->group.writes;
 		bound_begin(hold, export->cut_hold_ms_max);
 		return;

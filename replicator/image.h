@@ -60,17 +60,16 @@ struct image {
 // Opens and locks. Errors name the path and what to do.
 int image_open(struct image *image, const char *path, bool read_only, struct err *err);
 // A file without a name in `dir`, for the agent's own use: empty, and as large as what is written to it. Where the file
-// system makes none
-// without a name, it has one for an instant; a crash in that leaves an empty file ".kagami-spill-" and six characters.
+// system makes none without a name, it has one for an instant; a crash in that leaves an empty file ".kagami-spill-" and six characters.
 int image_open_scratch(struct image *image, const char *dir, struct err *err);
-// Forgets what the page cache has of it and the disk may not: after a failed sync the cache shows what was never written, and says at the next
-// sync that all is well, to a program that was started anew as well. What waits to be written stays.
 // image_pages.c. A length of 0 is up to the end. -ENOSYS: this kernel does not tell. Any thread; waits for no disk.
 struct image_pages { // as the kernel lays it out
 	uint64_t cached, dirty, writeback, evicted, recently_evicted;
 };
 int image_pages(const struct image *image, uint64_t off, uint64_t len, struct image_pages *ret_pages);
 uint64_t image_unwritten(const struct image *image); // pages that a sync of it still has to write; 0: none, or not known
+// Forgets what the page cache has of it and the disk may not: after a failed sync the cache shows what was never written, and says at the next
+// sync that all is well, to a program that was started anew as well. What waits to be written stays.
 void image_drop_cache(const struct image *image);
 void image_unlock(const struct image *image); // the process is about to end with it open, and no write of it under way
 void image_close(struct image *image); // takes a zeroed or failed one, too

@@ -86,7 +86,7 @@ void intent_set_marked(struct intent *intent, struct volume *volume, uint64_t re
 void intent_emptied(struct intent_map *map, uint64_t first, uint64_t count);
 // Marks were set by intent_set_marked() while requests may have waited for them: those go on.
 void intent_resume(struct group *group, struct volume *volume);
-// The slow way of intent_ask().
+// The request writes to the regions from `first` to `last`. True: all are marked. False: they are asked for, and the request waits until it is admitted again.
 bool intent_wait(struct intent *intent, struct volume_request *request, uint64_t first, uint64_t last);
 
 // Fills the batch; false when there is nothing to do, then nothing is under way.

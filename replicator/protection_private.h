@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inside of a protection, shared by protection.c (life), protection_thread.c (the order of things), protection_connection.c,
-// protection_cycle.c, protection_slot.c, protection_report.c, protection_settings.c, protection_tracking.c (state files), protection_resize.c and protection_json.c (status).
+// Inside of a protection, shared by its files: protection.c (life), protection_thread.c (the order of things), protection_wait.c (what the thread is),
+// protection_connection.c, protection_cycle.c, protection_pace.c (processors), protection_slot.c (its turn), protection_tracking.c (state files), doubt.c,
+// protection_audit.c (holes), protection_resize.c, protection_config_change.c and protection_settings.c (what can be changed while it runs), protection_report.c and
+// protection_ledger.c (the account of its RPO), protection_history.c (what was dirty, and when), protection_look.c (whether what it needs is there) and protection_json.c (status).
 //
 // Locking: what stands under `lock` is read and written with it held. The rest is set before the thread starts, or
 // belongs to the cycle thread alone until it has been joined.
@@ -200,6 +202,10 @@ static inline uint64_t protection_now_ns(const struct protection *protection)
 	return env_mono_ns(protection->place.env);
 }
 uint32_t protection_random(const struct protection *p); // for jitter
+// When that instant was, on the monotonic clock: for ages of points of an earlier process. Negative: before this boot.
+int64_t protection_mono_of(const struct protection *protection, int64_t wall_ns);
+// protection.c
+int protection_fenced(struct protection *p, struct err *err); // says what an operator cannot ask for, and asks the receiver again; under p->lock
 // protection_connection.c; cycle thread
 void connection_open(struct protection *p); // tries once; without success, the next try is not before p->backoff says
 void connection_close(struct protection *p);
@@ -229,7 +235,6 @@ void protection_wait_unused(struct protection *p);
 // protection_cycle.c; cycle thread
 void protection_cycle_once(struct protection *p);
 void protection_set_settled(struct protection *p, bool settled);
-int protection_fenced(struct protection *p, struct err *err); // says what an operator cannot ask for, and asks the receiver again; under p->lock
 void protection_compare_all(struct protection *p); // an operator asked for it: all is dirty, and the next cycle a sync
 // The cut is a point: known to the state files before keep clears a mark for it (T2). With `ours` it was this process that
 // sealed it, and so it ends the sync; a cut of the process before says nothing of what this start found.
@@ -278,7 +283,5 @@ void slot_end(struct protection *p);		      // it has none, and wants none
 // protection_resize.c
 // Does what was asked for; cycle thread, between cycles. True when a disk is larger now: the session must be opened anew.
 bool resize_serve(struct protection *p);
-// When that instant was, on the monotonic clock: for ages of points of an earlier process. Negative: before this boot.
-int64_t protection_mono_of(const struct protection *protection, int64_t wall_ns);
 
 #endif

@@ -6,8 +6,7 @@
 // A caller holds no lock meanwhile: the state directory or the image may not answer, and everybody else goes on.
 // The state file goes first: its marks hold all of the new range before the image can differ there. The session ends, because its OPEN
 // named the old size; the next one names the new size, and the receiver's replica grows then. What fails leaves all as it
-// was, and the same can
-// be asked for again.
+// was, and the same can be asked for again.
 #include "replicator/protection_private.h"
 
 #include "base/auto.h"

@@ -67,10 +67,8 @@ void tracking_seal(void *context, const struct uuid *cut);
 // Makes the protection's position durable in every file, and `owed`, the sync that stands from here on. Cycle thread.
 void tracking_position(struct protection *p, enum sync_reason owed);
 // Has the state file be one for the larger disk, with the new range marked: durable on return, and before the image grows
-// (B6). Nothing where
-// tracking is lost: the next start compares the whole disk, of whatever size. After an error all is as before, or tracking is
-// lost (T3).
-// Cycle thread.
+// (B6). Nothing where tracking is lost: the next start compares the whole disk, of whatever size. After an error all is as before, or tracking is
+// lost (T3). Cycle thread.
 int tracking_grow(struct protection *p, unsigned disk, uint64_t size, struct err *err);
 // The disk has followed its state file: an image that is smaller from here on is not taken for one whose growth was cut off. Where that cannot be written tracking
 // is lost.

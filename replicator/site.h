@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sites: the receivers that this replicator was paired with, each a name, an address and a pin.
-// Kept in STATE/sites/<name>.json. Not thread-safe but for site_find(): the agent's lock guards them.
+// Kept in STATE/sites/<name>.json. Not thread-safe: the agent's lock guards them.
 #ifndef KAGAMI_REPLICATOR_SITE_H
 #define KAGAMI_REPLICATOR_SITE_H
 

@@ -104,10 +104,8 @@ static inline int source_cut(struct source *s, enum cut_mode mode, struct source
 }
 
 // Starts to fill `batch` with the next blocks of the set, and returns at once: first those that the source had to preserve
-// until now, the
-// oldest first, so that their room returns early; then in order of disk and index. Several batches may be under way; they are
-// waited for
-// in the order they were fetched.
+// until now, the oldest first, so that their room returns early; then in order of disk and index. Several batches may be under way; they are
+// waited for in the order they were fetched.
 static inline int source_fetch(struct source *s, struct source_batch *batch)
 {
 	return s->ops->fetch(s, batch);

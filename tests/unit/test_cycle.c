@@ -47,8 +47,9 @@ static void cycle_decides_by_its_table(void **state)
 		{{.passes = 5, .given_up = 4, .last_was_given_up = false, .last_dirty_bytes = 10 * MIB}, 0, CYCLE_PASS_FAIL},
 		{{.passes = 0, .given_up = 5, .last_was_given_up = false, .last_dirty_bytes = 0}, 0, CYCLE_PASS_FAIL},
 	};
+	enum cycle_why why;
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
-		if (cycle_decide(&table[i].history, table[i].dirty) != table[i].expected)
+		if (cycle_decide(&table[i].history, table[i].dirty, &why) != table[i].expected)
 			fail_msg("row %zu", i);
 }
 
@@ -63,7 +64,8 @@ static void cycle_ends_whatever_the_guest_does(void **state)
 		for (;; rounds++) {
 			assert_true(rounds <= CYCLE_PASSES_MAX + 2 * CYCLE_GIVEN_UP_MAX);
 			uint64_t dirty = guest >> (6 + rounds % 6) & 1 ? (10000 * MIB) >> (rounds / 2) : MIB;
-			enum cycle_pass pass = cycle_decide(&h, dirty);
+			enum cycle_why why;
+			enum cycle_pass pass = cycle_decide(&h, dirty, &why);
 			if (pass == CYCLE_PASS_FAIL)
 				break;
 			bool given_up = pass == CYCLE_PASS_POINT && (guest >> rounds % 6 & 1);
@@ -97,7 +99,7 @@ static void cycle_says_why_it_cuts(void **state)
 	};
 	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
 		enum cycle_why why;
-		if (cycle_decide_why(&table[i].history, table[i].dirty, &why) != table[i].pass || why != table[i].why)
+		if (cycle_decide(&table[i].history, table[i].dirty, &why) != table[i].pass || why != table[i].why)
 			fail_msg("row %zu", i);
 	}
 }
