@@ -10,8 +10,6 @@
 #include "receiver/replica.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 
 bool chain_is_damaged(int rc)
 {

@@ -11,8 +11,6 @@
 #include "receiver/chain.h"
 #include "receiver/scrub.h"
 
-#include <string.h>
-
 // Through more points than this nothing is read: a descriptor and up to 400 KiB for each.
 enum { EXAMINE_LAYERS_MAX = 256 };
 

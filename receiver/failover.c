@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 enum { FAILOVER_VERSION = 1, FAILOVER_NAME_SIZE = 128, FAILOVER_PATH_SIZE = 256, NS_PER_MS = 1000000 };
 

@@ -5,7 +5,6 @@
 #include "base/auto.h"
 #include "base/bytes.h"
 #include "base/size.h"
-#include "base/when.h"
 #include "link/json.h"
 #include "receiver/guest_path.h"
 #include "receiver/recovery.h"

@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct digest head_digest(const struct replica *r, unsigned disk, uint64_t index)
 {

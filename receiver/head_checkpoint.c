@@ -8,12 +8,9 @@
 // nothing is written over what the newest two checkpoints name. head_restore.c takes the head up again.
 #include "receiver/replica.h"
 
-#include "base/log.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum {
 	SAVE_BYTES = 32 << 20, // as they came: so much at most is sent again after a crash, with what was on its way

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // kagami-receiver: the store of recovery points on the target host.
-#include "base/auto.h"
 #include "base/log.h"
 #include "link/alerts.h"
 #include "link/daemon.h"

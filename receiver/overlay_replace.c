@@ -8,7 +8,6 @@
 #include "receiver/scrub.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 // Who reads through the file as it is would get something else from then on, and nobody would tell a virtual machine.

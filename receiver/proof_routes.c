@@ -5,7 +5,6 @@
 #include "receiver/route.h"
 #include "receiver/scrubber.h"
 
-#include "base/auto.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "link/json.h"

@@ -11,7 +11,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 #define NS_PER_S UINT64_C(1000000000)
 

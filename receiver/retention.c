@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { HOUR_S = 3600, DAY_S = 86400, INTERVAL_MIN_S = 60, INTERVAL_MAX_S = 400 * DAY_S, JUMP_S = 30 * DAY_S };
 #define NS_PER_S INT64_C(1000000000)

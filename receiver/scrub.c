@@ -16,7 +16,6 @@
 #include "receiver/scrub_slice.h"
 
 #include <errno.h>
-#include <string.h>
 
 enum { SCRUB_TRIES = 3, NS_PER_S = 1000000000 };
 

@@ -5,7 +5,6 @@
 #include "receiver/json_file.h"
 
 #include <errno.h>
-#include <string.h>
 
 #define FORMAT "kagami-scrub"
 enum { VERSION = 1 };

@@ -13,7 +13,6 @@
 #include <netinet/in.h>
 #include <openssl/crypto.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>

@@ -5,8 +5,6 @@
 #include "base/size.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 
 enum session_state { SESSION_START, SESSION_READY, SESSION_OPEN, SESSION_STATES };
 

@@ -7,7 +7,6 @@
 #include "receiver/point_stream.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 static int number_read(const char *what, const char *text, uint64_t most, uint64_t *ret_number, struct err *err)

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { TICK_SECONDS = 1, SAVE_SECONDS = 60 };
 #define S_NS UINT64_C(1000000000)

@@ -10,7 +10,6 @@
 #include "rpo/cause.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #define MS_NS INT64_C(1000000)
 #define S_NS UINT64_C(1000000000)

@@ -17,7 +17,6 @@
 #include "base/log.h"
 #include "replicator/holder.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>

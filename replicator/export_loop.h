@@ -4,7 +4,6 @@
 #ifndef KAGAMI_REPLICATOR_EXPORT_LOOP_H
 #define KAGAMI_REPLICATOR_EXPORT_LOOP_H
 
-#include "base/when.h"
 #include "replicator/bound.h"
 #include "replicator/client.h"
 #include "replicator/disk_errors.h"

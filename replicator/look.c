@@ -4,8 +4,6 @@
 #include "replicator/holder.h"
 #include "replicator/pack.h"
 
-#include <string.h>
-
 // Neighbours from block `i` on that are read at once.
 static unsigned run_of(const struct look_part *part, unsigned i)
 {

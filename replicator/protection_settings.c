@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 static const unsigned weights[] = {[PRIORITY_LOW] = 1, [PRIORITY_NORMAL] = 2, [PRIORITY_HIGH] = 4};
 

@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 enum { STATE_NAME_SIZE = 2 * NAME_SIZE + 32 };
 

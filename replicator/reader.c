@@ -10,7 +10,6 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
-#include <unistd.h>
 
 enum {
 	STEP = 64 << 10,	 // in one call: a kernel that is not preempted lets nobody else run meanwhile

@@ -7,13 +7,11 @@
 #include "replicator/ring.h"
 
 #include "base/clock.h"
-#include "replicator/holder.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdatomic.h>
-#include <string.h>
 #include <sys/eventfd.h>
 
 struct ring_message ring_closed;

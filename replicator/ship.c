@@ -2,6 +2,7 @@
 #include "replicator/ship.h"
 
 #include "replicator/pack.h"
+#include "replicator/yield.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -14,7 +14,6 @@
 #include "format/codec.h"
 #include "format/digest.h"
 #include "link/channel.h"
-#include "replicator/yield.h"
 #include "replicator/progress.h"
 #include "replicator/sender.h"
 #include "replicator/source.h"

@@ -12,7 +12,6 @@
 //    step of the position, which the one before names as pending (docs/format-state.md, "One step back"), and never a phase.
 #include "replicator/state_file.h"
 
-#include "base/auto.h"
 #include "replicator/state_map.h"
 #include "replicator/state_marks.h"
 

@@ -9,7 +9,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <xxhash.h>
 
 enum { SECTOR = STATE_MARK_SECTOR, BITS_AT = 32 };

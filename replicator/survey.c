@@ -18,7 +18,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { GROUP_ROW = 256 }; // spans that were equal one behind the other, before groups of that many are asked about
 

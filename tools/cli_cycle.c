@@ -12,7 +12,6 @@
 #include "base/clock.h"
 
 #include <inttypes.h>
-#include <string.h>
 #include <time.h>
 
 #define LINE_CLEAR "\r\033[K"

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // A protection's life on the source host: protect, pause, resume, unprotect.
-#include "base/auto.h"
 #include "base/size.h"
 #include "format/codec.h"
 #include "format/digest.h"

@@ -7,7 +7,6 @@
 #include "tools/show.h"
 
 #include <inttypes.h>
-#include <string.h>
 
 static int target_get(const struct cli *cli, struct parse_target *ret_target)
 {

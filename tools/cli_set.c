@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kagami set`: what can be changed of a protection, or of the replicator, while it runs; and the same options of `kagami protect`.
-#include "base/auto.h"
 #include "link/history.h"
 #include "tools/cli.h"
 #include "tools/parse.h"

@@ -2,8 +2,6 @@
 // A stream from a daemon, by libcurl: as long as it takes, and given up when nothing comes for ten minutes.
 #include "tools/http.h"
 
-#include "base/auto.h"
-
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdlib.h>

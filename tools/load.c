@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/resource.h>
 
 enum { SAMPLE_MS = 50, IDLE_MS = 1000, EXIT_UNFAIR = 3 };

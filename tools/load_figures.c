@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/load_figures.h"
 
-#include "base/auto.h"
 #include "base/size.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 static int by_value(const void *a, const void *b)
 {

@@ -6,7 +6,6 @@
 #include "base/clock.h"
 
 #include <errno.h>
-#include <string.h>
 #include <time.h>
 
 enum { STACK_SIZE = 512 << 10, NS_PER_MS = 1000000 };

@@ -10,7 +10,6 @@
 //	packed streams               each stream that touches the cluster
 #include "format/qcow2_check.h"
 
-#include "base/auto.h"
 #include "format/qcow2_header.h"
 #include "format/qcow2_layout.h"
 

@@ -27,7 +27,6 @@
 #include "format/qcow2_layout.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 enum {
 	MAGIC = 0x514649fb,

@@ -7,7 +7,6 @@
 // take minutes, and a client that died is seen at once on a unix socket.
 #include "link/control.h"
 
-#include "base/auto.h"
 #include "link/control_http.h"
 #include "link/control_socket.h"
 

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "link/history.h"
 
-#include "base/auto.h"
 #include "link/json.h"
 #include "rpo/advice.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define MS_NS INT64_C(1000000)

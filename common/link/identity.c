@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "link/identity.h"
 
-#include "base/auto.h"
 #include "base/bytes.h"
 #include "base/names.h"
 #include "format/wire.h"
