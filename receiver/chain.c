@@ -264,7 +264,8 @@ int chain_read(struct chain *chain, uint64_t index, void *block, struct err *err
 	return rc || have == MASK_FULL ? rc : base_read(chain, index, block, &have, err);
 }
 
-bool chain_proves(const struct chain *chain, uint64_t index, const void *block)
+// Whether a block is what was committed.
+static bool chain_proves(const struct chain *chain, uint64_t index, const void *block)
 {
 	static const struct digest zero;
 	const struct digest *committed = table_get(&chain->digests, index);

@@ -32,7 +32,7 @@ int chain_open_files(struct replica *replica, uint64_t number, unsigned disk, st
 void chain_close(struct chain *chain); // takes NULL
 
 uint64_t chain_size(const struct chain *chain);	     // of the disk at the cut, in bytes
-uint64_t chain_depth(const struct chain *chain);     // overlays that it reads through
+uint64_t chain_depth(const struct chain *chain);     // for tests: overlays that it reads through
 uint64_t chain_data_blocks(const struct chain *chain); // blocks that are not zeros, by their digests
 
 // The next block at or after `from` that is not zeros, by its digest; CHAIN_END when there is none. A digest of zero is always true
@@ -41,8 +41,6 @@ uint64_t chain_next(const struct chain *chain, uint64_t from);
 
 // What the files hold of block `index`: BLOCK_SIZE bytes, zeros past the end of the disk. Not proven.
 int chain_read(struct chain *chain, uint64_t index, void *block, struct err *err);
-// Whether a block is what was committed.
-bool chain_proves(const struct chain *chain, uint64_t index, const void *block);
 // Whether an error of reading says only what this process lacks, or that it ends, and nothing of what is stored.
 bool chain_lacks(int rc);
 // Whether an error of opening says that a file is not what it was, so that asking again is of no use. What is neither this nor a lack could not be read now.

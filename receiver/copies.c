@@ -90,7 +90,9 @@ void copies_state(struct env_root *root, const char *path, struct copies_state *
 	*ret_state = (struct copies_state){.file = file.rc, .copy = copy.rc, .alike = alike(&file, &copy)};
 }
 
-int copies_mend(struct env_root *root, const char *dir, const char *path, bool certain, enum copies_done *ret_done, struct err *err)
+// Makes both whole where one of them is; `dir` is the directory of `path`. Durable on return. After an error one of them still is. `certain`: a file that is whole
+// is durable, and is not written once more with its copy.
+static int copies_mend(struct env_root *root, const char *dir, const char *path, bool certain, enum copies_done *ret_done, struct err *err)
 {
 	char copy_path[REPLICA_PATH_SIZE];
 	copy_name(copy_path, path);

@@ -22,10 +22,6 @@ enum copies_done {
 	COPIES_COPIED,	 // the copy is written anew
 	COPIES_RESTORED, // the file is, from its copy; what it was lies beside it as <path>.damaged
 };
-// Makes both whole where one of them is; `dir` is the directory of `path`. Durable on return. After an error one of them still is. `certain`: a file that is whole
-// is durable, and is not written once more with its copy.
-int copies_mend(struct env_root *root, const char *dir, const char *path, bool certain, enum copies_done *ret_done, struct err *err);
-
 // What reading each gives: 0, it is whole. For whoever only looks.
 struct copies_state {
 	int file, copy;

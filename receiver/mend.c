@@ -81,7 +81,8 @@ static int held_add(struct replica *r, uint64_t number, unsigned holds)
 	return 0;
 }
 
-int held_take(struct replica *r)
+// The holds of all points, for as long as `points` is made anew.
+static int held_take(struct replica *r)
 {
 	for (size_t i = 0; i < r->point_count; i++) {
 		if (r->points[i].holds && held_add(r, r->points[i].number, r->points[i].holds))

@@ -211,8 +211,7 @@ int replica_break(struct replica *replica, const struct err *why, struct err *er
 int replica_break_passing(struct replica *replica, const struct err *why, struct err *err);
 const char *mend_lack(const struct replica *replica); // what a broken one that may be whole again cannot be
 bool mend_passes(int code); // mend.c: the error says that it may be otherwise in a while
-// mend.c: the holds of all points, for as long as `points` is made anew; and back. Where a point is not found its holds wait for it.
-int held_take(struct replica *replica);
+// mend.c: the holds of all points, which were taken while `points` was made anew, go back. Where a point is not found its holds wait for it.
 void held_give(struct replica *replica);
 bool held_release(struct replica *replica, uint64_t number); // one that waits; false: there is none
 bool held_unknown(const struct replica *replica); // there is one on point 0: nobody knows which point it is on
@@ -270,8 +269,6 @@ int digests_lost(struct qcow2_reader *overlay, const struct lost_digests *lost, 
 int digests_of_newest(struct replica *replica, struct table *state, struct damage_set *ret_unknown, struct err *err);
 // Quarantines them, durable on return: -ENOSPC, or -EAGAIN when it cannot be saved.
 int unknown_note(struct replica *replica, const struct damage_set *unknown, struct err *err);
-// Both, for whoever met a digest that is unknown.
-int unknown_find(struct replica *replica, struct err *err);
 // Whether `point` is in quarantine for the block; that another one is, for a version of its own, says nothing of it.
 bool unknown_noted(const struct replica *replica, unsigned disk, uint64_t index, uint64_t point);
 // For whoever is to write `digests` down as they were read, as `point` shows them: what of them is unknown, and what else was `lost`, is in quarantine, durably. -EIO when it is not, for what is
@@ -377,7 +374,7 @@ int head_write_packed(struct replica *replica, const struct wire_block *block, s
 int head_write_pieces(struct replica *replica, const struct wire_block *block, uint16_t mask, struct err *err);
 int head_write_zeros(struct replica *replica, const struct wire_zeros *zeros, struct err *err);
 void head_close(struct replica *replica); // the files stay
-bool head_empty(const struct replica *replica); // of blocks
+bool head_empty(const struct replica *replica); // for tests: of blocks
 
 // head_checkpoint.c: what of the head survives the process. Room for one more change, before the block is written; then the change.
 int head_change_reserve(struct head_disk *disk);

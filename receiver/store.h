@@ -227,13 +227,12 @@ int replica_weigh_retention(struct replica *replica, const struct retention *pol
 
 // A pin keeps a point from retention until it is taken back, through restarts. Durable on return. Done again, it replaces the text.
 // -ENOENT when there is no such point, -EINVAL a text that is too long, -ENOSPC, -EBUSY when there are POINT_PINS_MAX.
-int replica_pin(struct replica *replica, uint64_t number, const char *text, struct err *err);
-// The second tells whether it was pinned before, and what the text was.
+// `ret_was`, `ret_old`: whether it was pinned before, and what the text was. replica_pin() is for tests.
 int replica_pin_again(struct replica *replica, uint64_t number, const char *text, bool *ret_was, char ret_old[POINT_PIN_SIZE], struct err *err);
-// Not pinned: 0. -EBUSY of one that is kept because the pins were lost.
-int replica_unpin(struct replica *replica, uint64_t number, struct err *err);
-// The second tells whether it was pinned before.
+int replica_pin(struct replica *replica, uint64_t number, const char *text, struct err *err);
+// Not pinned: 0. -EBUSY of one that is kept because the pins were lost. `ret_was`: whether it was pinned before. replica_unpin() is for tests.
 int replica_unpin_again(struct replica *replica, uint64_t number, bool *ret_was, struct err *err);
+int replica_unpin(struct replica *replica, uint64_t number, struct err *err);
 // What is kept for no more than that the pins were lost (replica_info.pins_lost) is the policy's again; pins that there are stay. -ENOENT: none were lost.
 int replica_unpin_lost(struct replica *replica, struct err *err);
 

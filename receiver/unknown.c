@@ -130,7 +130,8 @@ int unknown_note(struct replica *r, const struct damage_set *unknown, struct err
 	return rc ? err_set(err, -EAGAIN, "%s: what is damaged cannot be noted: %s", r->name, why.text) : 0;
 }
 
-int unknown_find(struct replica *r, struct err *err)
+// What is unknown of the newest point, quarantined: for whoever met a digest that is.
+static int unknown_find(struct replica *r, struct err *err)
 {
 	AUTO_FREE struct damage_set *unknown = calloc(1, sizeof(*unknown));
 	int rc = unknown ? digests_of_newest(r, NULL, unknown, err) : err_set(err, -ENOMEM, "out of memory");

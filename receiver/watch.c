@@ -404,17 +404,6 @@ size_t watch_count(struct watch *w)
 	return count;
 }
 
-bool watch_ledger(struct watch *w, struct replica *replica, struct ledger *ret_ledger)
-{
-	AUTO_USE struct use use = {w, entry_now(w, replica)};
-	struct entry *e = use.entry;
-	if (!e)
-		return false;
-	LOCK_SCOPE(&e->lock);
-	*ret_ledger = e->watched.ledger;
-	return true;
-}
-
 json_t *watch_json(struct watch *w, struct replica *replica)
 {
 	AUTO_USE struct use use = {w, entry_now(w, replica)};

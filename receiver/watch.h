@@ -51,11 +51,7 @@ struct watched_ages watch_ages(struct watch *watch, struct env *env, struct repl
 json_t *watch_json(struct watch *watch, struct replica *replica);
 json_t *watch_history_json(struct watch *watch, struct replica *replica, const char *name, const char *window, struct err *err);
 
-// How many replicas it has a record of: of those that were removed none is left a moment later.
+// For tests: how many replicas it has a record of. Of those that were removed none is left a moment later.
 size_t watch_count(struct watch *watch);
-
-// A copy of the ledger as of now, for metrics; the caller's buffer. False: none.
-struct ledger;
-bool watch_ledger(struct watch *watch, struct replica *replica, struct ledger *ret_ledger);
 
 #endif

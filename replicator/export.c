@@ -284,7 +284,8 @@ static int remove_stale(const char *path, const struct sockaddr_un *address, str
 	return 0;
 }
 
-int export_listen(struct export *export, struct err *err)
+// At export->socket_path; a stale socket is replaced, -EADDRINUSE when somebody answers there.
+static int export_listen(struct export *export, struct err *err)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	const char *path = export->socket_path;

@@ -117,8 +117,6 @@ struct export {
 	int final_res;
 };
 
-// Listens at export->socket_path; a stale socket is replaced, -EADDRINUSE when somebody answers there.
-int export_listen(struct export *export, struct err *err);
 void *export_run(void *context); // the thread; posts export->ready when it serves, or failed to
 void export_on_stop(struct ring_message *message);
 void export_publish(struct export *export);

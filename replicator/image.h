@@ -78,8 +78,6 @@ enum image_path image_look(const struct image *image, bool *ret_named);
 int image_identify(struct image *image, struct image_identity *ret_identity, struct err *err);
 // Sees to it that there are `size` bytes: a shorter regular file is extended, durable on return; a device is asked. image->size stays.
 int image_extend(struct image *image, uint64_t size, struct err *err);
-// Whether its file system is one of those whose word is taken: ext4, xfs, btrfs, tmpfs.
-bool image_file_system_known(const struct image *image);
 // Whether its times move with each change by whomever, at once, and can be asked for without waiting: so it is of a file on most file systems of this host. Asked
 // once, for a file system that hangs may not answer; afterwards it stands in the image.
 bool image_times_tell(const struct image *image);

@@ -18,7 +18,8 @@
 #define ZFS_MAGIC 0x2fc12fc1u
 #define BCACHEFS_MAGIC 0xca451a4eu
 
-bool image_file_system_known(const struct image *image)
+// Whether its file system is one of those whose word is taken: ext4, xfs, btrfs, tmpfs.
+static bool file_system_known(const struct image *image)
 {
 	struct statfs fs;
 	if (image->block_device || fstatfs(image->fd, &fs) < 0)
@@ -40,7 +41,7 @@ bool image_times_tell(const struct image *image)
 	case BCACHEFS_MAGIC:
 		return true;
 	default:
-		return image_file_system_known(image);
+		return file_system_known(image);
 	}
 }
 
@@ -72,6 +73,6 @@ static bool hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)
 
 void image_believe_holes(struct image *image)
 {
-	if (image_file_system_known(image))
+	if (file_system_known(image))
 		image->backend.hole = hole;
 }

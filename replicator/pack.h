@@ -48,7 +48,7 @@ unsigned char *pack_kit_room(void *kit); // PACK_ROOM_BLOCKS blocks, for the job
 int pack_new(struct crew *crew, struct pack **ret_pack); // `crew` may be NULL. -ENOMEM
 void pack_free(struct pack *pack);			  // takes NULL; empty
 bool pack_full(const struct pack *pack);
-bool pack_empty(const struct pack *pack);
+bool pack_empty(const struct pack *pack); // for tests
 // The block's data stay as they are until its result was released. `whole`: every piece on the disk is dirty, and so it travels
 // whole, to be stored as it comes; else the pieces of its mask travel.
 void pack_add(struct pack *pack, const struct source_block *block, bool whole, const struct digest *digest, const struct pack_choice *choice);

@@ -205,11 +205,6 @@ const char *protection_disk_of(const struct protection *p, const struct image_fi
 	return export_has_image(p->export, file, &disk) ? p->config.disk[disk].name : NULL;
 }
 
-const char *protection_site(const struct protection *p)
-{
-	return p->config.site;
-}
-
 int protection_fenced(struct protection *p, struct err *err)
 {
 	p->hurry = true; // an operator who took the failover back need not wait for the minute to be over

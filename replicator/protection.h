@@ -70,7 +70,6 @@ bool protection_stop(struct protection *protection);
 const char *protection_name(const struct protection *protection);
 // Its disk that is that image; NULL: none is. Waits for nothing.
 const char *protection_disk_of(const struct protection *protection, const struct image_file *file);
-const char *protection_site(const struct protection *protection);
 uint64_t protection_disk_size(const struct protection *protection, uint16_t disk); // bytes, as served now
 // As docs/control.md has it; a new reference. Any thread.
 json_t *protection_json(struct protection *protection);

@@ -94,7 +94,7 @@ int state_file_marks(struct state_file *file, const uint64_t *set, size_t sets, 
 int state_file_position(struct state_file *file, const struct state_position *position, struct err *err);
 // How the image was last seen, for the next position: an image whose time is clearly before that was taken back to an earlier one.
 void state_file_saw(struct state_file *file, const struct image_identity *identity);
-uint64_t state_file_marked(const struct state_file *file); // regions
+uint64_t state_file_marked(const struct state_file *file); // for tests: regions
 
 // In the place of the file one for a larger disk, with the same marks and position, in which all regions that reach past the
 // old end are marked (B6): durable on return, and *file is it. Call it before the image grows: then a crash at any point finds the

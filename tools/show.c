@@ -74,7 +74,8 @@ struct shown show_count(uint64_t count, const char *what)
 	return shown;
 }
 
-struct shown show_time(const char *time)
+// 2026-01-31 12:00:00.123Z, from RFC 3339; "-" for "".
+static struct shown show_time(const char *time)
 {
 	struct shown shown;
 	(void)snprintf(shown.text, sizeof(shown.text), "%s", time[0] ? time : "-");

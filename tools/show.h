@@ -17,7 +17,6 @@ struct shown show_size(uint64_t bytes);	   // 512 B, 64 KiB, 1.2 GiB
 struct shown show_duration(uint64_t ms);   // 80ms, 3.1s, 45s, 5m12s, 3h05m, 2d04h
 struct shown show_ratio(uint64_t of, uint64_t by);	   // 3.1x, 240x; >9999x: of a sparse disk next to nothing is sent
 struct shown show_count(uint64_t count, const char *what); // 1 point, 12 points
-struct shown show_time(const char *time);  // 2026-01-31 12:00:00.123Z, from RFC 3339; "-" for ""
 
 // Members of an answer. What is missing, null or of another type gives "", 0, false, or for the texts below "-".
 const char *show_text_of(const json_t *object, const char *name);

@@ -38,7 +38,7 @@ struct crew;
 // -ENOMEM, -EAGAIN: nothing runs.
 int crew_new(const struct crew_config *config, struct crew **ret_crew);
 void crew_free(struct crew *crew); // takes NULL; every job was waited for
-unsigned crew_threads(const struct crew *crew);
+unsigned crew_threads(const struct crew *crew); // for tests
 
 void crew_start(struct crew *crew, struct crew_job *job);
 // Returns when it has ended; does it here, with `kit`, when nobody has begun.

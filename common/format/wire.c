@@ -28,18 +28,6 @@ const char *wire_type_name(unsigned type)
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
 }
 
-const char *wire_error_name(unsigned code)
-{
-	static const char *const names[] = {
-		[WIRE_E_PROTOCOL] = "protocol", [WIRE_E_VERSION] = "version",	[WIRE_E_UNPAIRED] = "unpaired",
-		[WIRE_E_TOKEN] = "token",	[WIRE_E_FENCED] = "fenced",	[WIRE_E_EXISTS] = "exists",
-		[WIRE_E_NO_SPACE] = "no-space", [WIRE_E_STORE] = "store",	[WIRE_E_POSITION] = "position",
-		[WIRE_E_BUSY] = "busy",		[WIRE_E_SHUTDOWN] = "shutdown", [WIRE_E_GEOMETRY] = "geometry",
-		[WIRE_E_QUOTA] = "quota",	[WIRE_E_SEED] = "seed",
-	};
-	return code < sizeof(names) / sizeof(names[0]) && names[code] ? names[code] : "unknown";
-}
-
 const char *point_consistency_name(unsigned consistency)
 {
 	return consistency == POINT_CRASH ? "crash" : consistency == POINT_QUIESCED ? "quiesced" : "unknown";

@@ -96,7 +96,6 @@ enum wire_error {
 	WIRE_E_SEED = 14,      // a disk has no seed, and SEEDED came: retry until the operator has put it there
 	WIRE_E_LAST = WIRE_E_SEED,
 };
-const char *wire_error_name(unsigned code);
 
 enum point_consistency { POINT_CRASH = 1, POINT_QUIESCED = 2 };
 const char *point_consistency_name(unsigned consistency);

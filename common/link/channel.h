@@ -92,6 +92,6 @@ void channel_refuse(struct channel *channel, enum wire_error code, const char *t
 
 uint64_t channel_id(const struct channel *channel); // another one for each connection of this process
 uint64_t channel_bytes_out(const struct channel *channel); // on the wire, all told: TLS records included
-uint64_t channel_bytes_in(const struct channel *channel);
+uint64_t channel_bytes_in(const struct channel *channel);  // for tests: likewise
 
 #endif

@@ -10,7 +10,7 @@
 
 #define MS_NS INT64_C(1000000)
 
-bool clock_apart(int64_t offset_ns, uint64_t error_ns)
+static bool clock_apart(int64_t offset_ns, uint64_t error_ns)
 {
 	return llabs(offset_ns) > CLOCK_NOTE_NS + (int64_t)min_u64(error_ns, INT64_MAX / 2);
 }

@@ -11,9 +11,8 @@
 
 enum clock_side { CLOCK_AT_SOURCE, CLOCK_AT_TARGET };
 
-// `offset_ns`: the receiver's clock less the source's, known to within `error_ns`. Pure.
-bool clock_apart(int64_t offset_ns, uint64_t error_ns);
-// Emits an event of class clock when that has changed since *told, which then says what it is.
+// Emits an event of class clock when it has changed whether the clocks are too far apart since *told, which then says what it is. `offset_ns`: the receiver's
+// clock less the source's, known to within `error_ns`.
 void clock_note(const char *protection, enum clock_side side, int64_t offset_ns, uint64_t error_ns, bool *told);
 
 #endif

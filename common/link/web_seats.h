@@ -40,6 +40,6 @@ struct web_seat *web_seats_take(struct web_seats *seats, int fd, const struct in
 void web_seats_busy(struct web_seats *seats, struct web_seat *seat);
 void web_seats_waits(struct web_seats *seats, struct web_seat *seat, uint64_t now_ns);
 void web_seats_leave(struct web_seats *seats, struct web_seat *seat); // before `fd` is closed
-size_t web_seats_count(struct web_seats *seats); // that were not ended
+size_t web_seats_count(struct web_seats *seats); // for tests: that were not ended
 
 #endif

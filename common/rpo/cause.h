@@ -44,7 +44,7 @@ enum rpo_stage {
 
 // "queue", "source-down" ...; "none". Any number that is no cause is "unknown".
 const char *rpo_cause_name(enum rpo_cause cause);
-// False, and nothing stored, when it is no name of a cause.
+// For tests: false, and nothing stored, when it is no name of a cause.
 bool rpo_cause_read(const char *name, enum rpo_cause *ret_cause);
 const char *rpo_stage_name(enum rpo_stage stage);
 enum rpo_cause rpo_cause_of_stage(enum rpo_stage stage);
