@@ -6,19 +6,6 @@
 #include <string.h>
 
 static const struct status_metric table[] = {
-	{"kagami_point_age_seconds", OPENMETRICS_GAUGE, "seconds", "Age of the newest point, from its cut.", STATUS_NUMBER, "age_ms", 1e-3, NULL},
-	{"kagami_rpo_seconds", OPENMETRICS_GAUGE, "seconds", "The objective: the age that is not to be exceeded.", STATUS_NUMBER, "rpo_ms", 1e-3, NULL},
-	{"kagami_rpo_deadline_seconds", OPENMETRICS_GAUGE, "seconds", "Time left until the age is the objective; negative while it is missed.", STATUS_NUMBER,
-	 "deadline_in_ms", 1e-3, NULL},
-	{"kagami_rpo_violated", OPENMETRICS_GAUGE, "", "1 while the age is above the objective.", STATUS_NUMBER, "rpo_violated", 1, NULL},
-	{"kagami_point_age_window_seconds", OPENMETRICS_GAUGE, "seconds", "Age over the last hour, day and week: median, 99th percentile and maximum.", STATUS_WINDOWS,
-	 "rpo.age", 1e-3, NULL},
-	{"kagami_rpo_missed_seconds", OPENMETRICS_COUNTER, "seconds", "Time in which the age was above the objective, by cause.", STATUS_BY, "rpo.missed_total_ms", 1e-3,
-	 "cause"},
-	{"kagami_rpo_budget_seconds", OPENMETRICS_GAUGE, "seconds", "Time of a week that may be missed.", STATUS_NUMBER, "rpo.budget_ms", 1e-3, NULL},
-	{"kagami_rpo_budget_left_seconds", OPENMETRICS_GAUGE, "seconds", "What is left of that; negative when it is overspent.", STATUS_NUMBER, "rpo.budget_left_ms", 1e-3,
-	 NULL},
-	{"kagami_state", OPENMETRICS_GAUGE, "", "1, with the state that the protection is in.", STATUS_TEXT, "state", 1, "state"},
 	{"kagami_connected", OPENMETRICS_GAUGE, "", "1 while the source has a session.", STATUS_NUMBER, "connected", 1, NULL},
 	{"kagami_paused", OPENMETRICS_GAUGE, "", "1 while the source said that it is paused.", STATUS_NUMBER, "source_paused", 1, NULL},
 	{"kagami_dirty_bytes", OPENMETRICS_GAUGE, "bytes", "Dirty at the source, as it said last.", STATUS_NUMBER, "source_dirty_bytes", 1, NULL},
@@ -69,6 +56,7 @@ unsigned receiver_get_metrics(void *context, const struct control_request *reque
 		return route_answer(HTTP_OK, NULL, ret_body);
 	status_metrics_begin(&m, request);
 	status_metrics_daemon(&m, "kagami-receiver");
+	status_metrics_rpo(&m, list);
 	status_metrics(&m, table, sizeof(table) / sizeof(table[0]), list);
 	json_decref(list);
 	openmetrics_family(&m, "kagami_store_free_bytes", OPENMETRICS_GAUGE, "bytes", "Free on the file system of the store.");

@@ -58,15 +58,8 @@ void scrub_load(struct replica *r)
 static bool point_shows(const void *context, uint64_t from, uint64_t to)
 {
 	const struct replica *r = context;
-	size_t low = 0, high = r->point_count;
-	while (low < high) {
-		size_t mid = low + (high - low) / 2;
-		if (r->points[mid].number < from)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return to == DAMAGE_OPEN || (low < r->point_count && r->points[low].number <= to);
+	size_t at = replica_point_from(r, from);
+	return to == DAMAGE_OPEN || (at < r->point_count && r->points[at].number <= to);
 }
 
 void scrub_forget(struct replica *r)

@@ -163,7 +163,7 @@ struct digest_disk replica_disk(const struct replica *r, unsigned disk)
 				    .given_up = atomic_load(&r->digests_given_up)};
 }
 
-struct point_info *replica_point(struct replica *r, uint64_t number)
+size_t replica_point_from(const struct replica *r, uint64_t number)
 {
 	size_t low = 0, high = r->point_count; // numbers rise, with gaps where retention took some
 	while (low < high) {
@@ -173,7 +173,13 @@ struct point_info *replica_point(struct replica *r, uint64_t number)
 		else
 			high = mid;
 	}
-	return low < r->point_count && r->points[low].number == number ? &r->points[low] : NULL;
+	return low;
+}
+
+struct point_info *replica_point(struct replica *r, uint64_t number)
+{
+	size_t at = replica_point_from(r, number);
+	return at < r->point_count && r->points[at].number == number ? &r->points[at] : NULL;
 }
 
 static int point_load(const struct replica *r, uint64_t number, const char *path, struct point_file *ret_point, struct err *err)

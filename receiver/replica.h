@@ -244,6 +244,7 @@ int replica_disks_left(const struct replica *replica, const char *then, struct e
 uint64_t replica_rollback_in_ms(const struct replica *replica); // see replica_info
 uint64_t replica_waits_for(const struct replica *replica); // see replica_info.retention_waits_for
 struct point_info *replica_point(struct replica *replica, uint64_t number); // NULL when there is none
+size_t replica_point_from(const struct replica *replica, uint64_t number); // index of the first point of that number or a higher one; point_count when there is none
 
 // What damaged overlays of the point take that are kept (overlays.c); 0 of what cannot be seen.
 uint64_t replica_kept_damaged(const struct replica *replica, uint64_t number);

@@ -49,6 +49,16 @@ static void list_add(char list[LIST_SIZE], const struct volume *volume)
 		(void)snprintf(list + LIST_SIZE - 6, 6, ", ...");
 }
 
+// What is on the partition, which the list then has as well.
+static int look_at(const struct disk_source *disk, const struct partition *part, char list[LIST_SIZE], struct volume *ret_volume, struct err *err)
+{
+	*ret_volume = volume_of(part);
+	int rc = volume_detect(disk, ret_volume, err);
+	if (rc == 0)
+		list_add(list, ret_volume);
+	return rc;
+}
+
 static int check_mountable(const struct volume *volume, const char *what, struct err *err)
 {
 	if (mountable(volume))
@@ -80,11 +90,10 @@ static int choose_named(const struct disk_source *disk, const struct partition_t
 	if (table->count == 0)
 		return err_set(err, -ENOENT, "the disk has no partitions: leave --partition out");
 	for (uint32_t i = 0; i < table->count; i++) {
-		struct volume volume = volume_of(&table->part[i]);
-		int rc = volume_detect(disk, &volume, err);
+		struct volume volume;
+		int rc = look_at(disk, &table->part[i], list, &volume, err);
 		if (rc)
 			return rc;
-		list_add(list, &volume);
 	}
 	return err_set(err, -ENOENT, "there is no partition %u; the disk has %s", number, list);
 }
@@ -107,11 +116,10 @@ static int choose_only(const struct disk_source *disk, const struct partition_ta
 	char list[LIST_SIZE] = "";
 	uint32_t fits = 0;
 	for (uint32_t i = 0; i < table->count; i++) {
-		struct volume volume = volume_of(&table->part[i]);
-		int rc = volume_detect(disk, &volume, err);
+		struct volume volume;
+		int rc = look_at(disk, &table->part[i], list, &volume, err);
 		if (rc)
 			return rc;
-		list_add(list, &volume);
 		if (mountable(&volume) && fits++ == 0)
 			found = volume;
 	}

@@ -5,19 +5,6 @@
 #include "link/status_metrics.h"
 
 static const struct status_metric table[] = {
-	{"kagami_point_age_seconds", OPENMETRICS_GAUGE, "seconds", "Age of the newest point, from its cut.", STATUS_NUMBER, "age_ms", 1e-3, NULL},
-	{"kagami_rpo_seconds", OPENMETRICS_GAUGE, "seconds", "The objective: the age that is not to be exceeded.", STATUS_NUMBER, "rpo_ms", 1e-3, NULL},
-	{"kagami_rpo_deadline_seconds", OPENMETRICS_GAUGE, "seconds", "Time left until the age is the objective; negative while it is missed.", STATUS_NUMBER,
-	 "deadline_in_ms", 1e-3, NULL},
-	{"kagami_rpo_violated", OPENMETRICS_GAUGE, "", "1 while the age is above the objective.", STATUS_NUMBER, "rpo_violated", 1, NULL},
-	{"kagami_point_age_window_seconds", OPENMETRICS_GAUGE, "seconds", "Age over the last hour, day and week: median, 99th percentile and maximum.", STATUS_WINDOWS,
-	 "rpo.age", 1e-3, NULL},
-	{"kagami_rpo_missed_seconds", OPENMETRICS_COUNTER, "seconds", "Time in which the age was above the objective, by cause.", STATUS_BY, "rpo.missed_total_ms", 1e-3,
-	 "cause"},
-	{"kagami_rpo_budget_seconds", OPENMETRICS_GAUGE, "seconds", "Time of a week that may be missed.", STATUS_NUMBER, "rpo.budget_ms", 1e-3, NULL},
-	{"kagami_rpo_budget_left_seconds", OPENMETRICS_GAUGE, "seconds", "What is left of that; negative when it is overspent.", STATUS_NUMBER, "rpo.budget_left_ms", 1e-3,
-	 NULL},
-	{"kagami_state", OPENMETRICS_GAUGE, "", "1, with the state that the protection is in.", STATUS_TEXT, "state", 1, "state"},
 	{"kagami_connected", OPENMETRICS_GAUGE, "", "1 while a session is open.", STATUS_NUMBER, "connected", 1, NULL},
 	{"kagami_paused", OPENMETRICS_GAUGE, "", "1 while the operator has paused it.", STATUS_NUMBER, "paused", 1, NULL},
 	{"kagami_cycles", OPENMETRICS_COUNTER, "", "Cycles since the daemon started, by result.", STATUS_BY, "totals.cycles", 1, "result"},
@@ -55,6 +42,7 @@ unsigned replicator_metrics(const json_t *protections, const json_t *settings, c
 	struct openmetrics m;
 	status_metrics_begin(&m, request);
 	status_metrics_daemon(&m, "kagami-replicator");
+	status_metrics_rpo(&m, protections);
 	status_metrics(&m, table, sizeof(table) / sizeof(table[0]), protections);
 	put_total(&m, "kagami_bandwidth_total_limit_bytes", "A second, for all protections together, where there is a limit now.", json_object_get(settings, "bandwidth_limit"));
 	put_total(&m, "kagami_bandwidth_total_used_bytes", "That went to receivers, a second, over the last ten.", json_object_get(settings, "bandwidth_used"));

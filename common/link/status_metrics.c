@@ -158,6 +158,26 @@ void status_metrics(struct openmetrics *m, const struct status_metric *table, si
 	}
 }
 
+void status_metrics_rpo(struct openmetrics *m, const json_t *list)
+{
+	static const struct status_metric table[] = {
+		{"kagami_point_age_seconds", OPENMETRICS_GAUGE, "seconds", "Age of the newest point, from its cut.", STATUS_NUMBER, "age_ms", 1e-3, NULL},
+		{"kagami_rpo_seconds", OPENMETRICS_GAUGE, "seconds", "The objective: the age that is not to be exceeded.", STATUS_NUMBER, "rpo_ms", 1e-3, NULL},
+		{"kagami_rpo_deadline_seconds", OPENMETRICS_GAUGE, "seconds", "Time left until the age is the objective; negative while it is missed.", STATUS_NUMBER,
+		 "deadline_in_ms", 1e-3, NULL},
+		{"kagami_rpo_violated", OPENMETRICS_GAUGE, "", "1 while the age is above the objective.", STATUS_NUMBER, "rpo_violated", 1, NULL},
+		{"kagami_point_age_window_seconds", OPENMETRICS_GAUGE, "seconds", "Age over the last hour, day and week: median, 99th percentile and maximum.", STATUS_WINDOWS,
+		 "rpo.age", 1e-3, NULL},
+		{"kagami_rpo_missed_seconds", OPENMETRICS_COUNTER, "seconds", "Time in which the age was above the objective, by cause.", STATUS_BY, "rpo.missed_total_ms", 1e-3,
+		 "cause"},
+		{"kagami_rpo_budget_seconds", OPENMETRICS_GAUGE, "seconds", "Time of a week that may be missed.", STATUS_NUMBER, "rpo.budget_ms", 1e-3, NULL},
+		{"kagami_rpo_budget_left_seconds", OPENMETRICS_GAUGE, "seconds", "What is left of that; negative when it is overspent.", STATUS_NUMBER, "rpo.budget_left_ms", 1e-3,
+		 NULL},
+		{"kagami_state", OPENMETRICS_GAUGE, "", "1, with the state that the protection is in.", STATUS_TEXT, "state", 1, "state"},
+	};
+	status_metrics(m, table, sizeof(table) / sizeof(table[0]), list);
+}
+
 void status_metrics_daemon(struct openmetrics *m, const char *program)
 {
 	const struct openmetrics_label build[] = {{"program", program}, {"version", KAGAMI_VERSION}};

@@ -30,6 +30,8 @@ struct status_metric {
 
 // `list`: an array of protections, borrowed.
 void status_metrics(struct openmetrics *metrics, const struct status_metric *table, size_t count, const json_t *list);
+// What both sides say of each protection: its objective and how it is kept, and its state. `list` as above.
+void status_metrics_rpo(struct openmetrics *metrics, const json_t *list);
 // What every daemon has: build_info, up, events.
 void status_metrics_daemon(struct openmetrics *metrics, const char *program);
 // A control handler's answer with the text, in the format that the request asks for: begins, and ends.
