@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The head's checkpoints: docs/store.md, "head/checkpoint". What they promise: after any crash the head holds what it held at the newest
-// checkpoint that was answered, byte for byte and with the digests of that, or the head is not there. What came later is cut off, never trusted.
+// The head's checkpoints: docs/store.md, "head/checkpoint". What they promise:
+//
+// H1: what a checkpoint answered for is in the head after any crash. What came later is cut off, never trusted.
+// H2: the head is as one checkpoint has it, byte for byte and with the digests of that, or it is not there.
 //
 //	overlays: flush, sync ─► names: sync ─► journal: append, sync ─► 1, "durable"
 //

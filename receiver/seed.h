@@ -6,6 +6,10 @@
 //
 // A seed is of one source, or of any, and is taken when that source first opens a protection of this name with a disk of this name. What it holds is
 // not trusted for anything: it is read, and the digest table says what it is.
+//
+// E1: after any crash there is a whole seed or none, and a base whose table says what it holds.
+// E2: a seed that is wrong, of another size or damaged costs what travels, never what a point shows.
+// E3: only the source that it is for gets it.
 #ifndef KAGAMI_RECEIVER_SEED_H
 #define KAGAMI_RECEIVER_SEED_H
 

@@ -171,7 +171,7 @@ int agent_restart_seat(struct agent *agent, struct seat *seat, struct err *err)
 	return rc;
 }
 
-// By itself, and so only where nobody is just copying an image to its place (R1): else it is looked at again.
+// By itself, and so only where nobody is just copying an image to its place (restart.h, R1): else it is looked at again.
 static int try_again(struct agent *agent, struct seat *seat, struct err *err)
 {
 	(void)pthread_mutex_unlock(&agent->lock);

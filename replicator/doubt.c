@@ -77,7 +77,7 @@ uint64_t doubt_hear(struct protection *p, const struct wire_doubted *doubted)
 {
 	struct doubt *d = &p->doubt;
 	LOCK_SCOPE(&d->lock);
-	uint64_t before_us = d->heard ? 0 : doubted->disks & ~d->whole; // later doubts are this process's own, whose maps are whole (D4)
+	uint64_t before_us = d->heard ? 0 : doubted->disks & ~d->whole; // D2: later doubts are this process's own, whose maps are whole
 	d->heard = true;
 	d->receiver = *doubted;
 	doubt_wake(p);

@@ -237,7 +237,7 @@ static void begin_notes(struct export *export)
 	struct err err;
 	for (uint16_t d = 0; export->run_dir && d < export->count; d++) {
 		struct image *image = &export->image[d];
-		image->synced = true; // nothing of ours is unwritten (N3)
+		image->synced = true; // nothing of ours is unwritten (rest.h, N3)
 		if ((image->block_device || image->times_tell) &&
 		    rest_begin(&image->rest, export->run_dir, export->protection, export->nbd[d].name, image->fd, &err))
 			log_warning("after a crash all of the disk would be compared protection=%s disk=%s: %s", export->protection,

@@ -184,7 +184,7 @@ static void on_spill_late(struct bound *spilling)
 	group_give_up(&export->group, LOSS_SPILL_LATE, 0);
 }
 
-// Writes of the guest wait for old content on its way to the spill file (S1).
+// Writes of the guest wait for old content on its way to the spill file (spill.h, S1).
 static void watch_spill(struct export *export)
 {
 	const struct spill *spill = &export->group.spill;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading the cut's set in batches, and its end: keep or give back.
 //
-// A block leaves the set when its reading begins, and is remembered from then on (P1). In SET_POINT its content as of the cut
+// A block leaves the set when its reading begins, and is remembered from then on (group.h, P1). In SET_POINT its content as of the cut
 // comes from memory where a guest write had it saved, else from the image. Nobody waits for that read: a write that comes before its end has
 // the content saved first, and what was saved takes the place of what was read.
 #include "replicator/group.h"
@@ -46,7 +46,7 @@ void fetch_put(struct fetch *fetch)
 	group_fetched(group);
 }
 
-// P2: a write may have overtaken the read, or part of it.
+// group.h, P2: a write may have overtaken the read, or part of it.
 static void slot_read(struct fetch *fetch, unsigned slot)
 {
 	struct group *group = fetch->group;

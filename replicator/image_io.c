@@ -247,7 +247,7 @@ static void op_done(struct ring_op *ring, int res)
 {
 	struct image_op *op = HOLDER(ring, struct image_op, ring);
 	enum aio_kind kind = op->aio->kind;
-	// A sync is never asked for twice (V3): one that was interrupted may have taken the error of a write with it, and the next
+	// A sync is never asked for twice (volume.h, V3): one that was interrupted may have taken the error of a write with it, and the next
 	// would know of none. Everything else does the same again, or the rest of it.
 	if (kind != AIO_SYNC && (res == -EINTR || res == -EAGAIN)) {
 		op_submit(op);

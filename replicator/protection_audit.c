@@ -146,7 +146,7 @@ static void take_disk(struct protection *p, uint16_t disk, const struct audit_di
 	(void)snprintf(p->audit.why[disk], AUDIT_WHY_SIZE, "%s", to->why);
 }
 
-// What a point may lack is known no better than after the loss of a state file (T1). The record is replaced with the next SEAL.
+// What a point may lack is known no better than after the loss of a state file (protection_tracking.h, T1). The record is replaced with the next SEAL.
 static void record_lost(struct protection *p, const struct err *unread)
 {
 	log_warning("the record of unproven holes cannot be read: the disks are compared as a whole, and no hole is believed protection=%s: %s", p->config.name,

@@ -129,7 +129,7 @@ void protection_found_committed(struct protection *p, uint64_t point)
 static void on_seal(void *context, const struct uuid *cut)
 {
 	struct protection *p = context;
-	holes_sealing(p, p->report->ship.hole_blocks); // A1
+	holes_sealing(p, p->report->ship.hole_blocks); // audit_record.h, A1
 	tracking_seal(p, cut);
 }
 
@@ -321,7 +321,7 @@ static int images_whole(struct protection *p, struct err *err)
 	return worst;
 }
 
-// The state files name no cut until a point is committed (T1).
+// The state files name no cut until a point is committed (protection_tracking.h, T1).
 static void mark_all(struct protection *p, enum sync_reason why)
 {
 	p->uncovered = true;

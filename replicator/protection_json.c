@@ -47,7 +47,7 @@ static const char *lost_why(const struct protection *p, uint16_t disk, const str
 	return *why || !stats->tracking_lost ? why : stats->tracking_error;
 }
 
-// Whether the marks would not do for the next start: its state files name no cut, or one that the receiver does not have (T1), or what was asked to be compared
+// Whether the marks would not do for the next start: its state files name no cut, or one that the receiver does not have (protection_tracking.h, T1), or what was asked to be compared
 // is not yet. With the lock held.
 static bool whole_disks(const struct protection *p)
 {

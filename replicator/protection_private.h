@@ -236,7 +236,7 @@ void protection_wait_unused(struct protection *p);
 void protection_cycle_once(struct protection *p);
 void protection_set_settled(struct protection *p, bool settled);
 void protection_compare_all(struct protection *p); // an operator asked for it: all is dirty, and the next cycle a sync
-// The cut is a point: known to the state files before keep clears a mark for it (T2). With `ours` it was this process that
+// The cut is a point: known to the state files before keep clears a mark for it (protection_tracking.h, T2). With `ours` it was this process that
 // sealed it, and so it ends the sync; a cut of the process before says nothing of what this start found.
 void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours);
 // A point whose answer was lost is there: the sync that was recorded as failed has ended well.

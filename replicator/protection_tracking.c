@@ -343,7 +343,7 @@ void tracking_note(void *context, uint16_t disk, const char *why)
 	if (lost_note_write(p->place.env, p->place.run_dir, p->config.name, disk_name, why, &err))
 		log_warning("the note of lost tracking could not be written protection=%s disk=%s: %s", p->config.name, disk_name,
 			    err.text);
-	(void)doubt_wait(p, disk); // D1
+	(void)doubt_wait(p, disk); // doubt.h, D1
 }
 
 void tracking_lose(void *context, uint16_t disk, const char *why)
@@ -359,7 +359,7 @@ void tracking_position(struct protection *p, enum sync_reason owed)
 	position.owed = owed;
 	if (p->uncovered || p->audit.unsaved) // T1
 		position.last_cut = p->nowhere;
-	if (p->audit.unsaved && !uuid_is_zero(&position.pending_cut)) // A1
+	if (p->audit.unsaved && !uuid_is_zero(&position.pending_cut)) // audit_record.h, A1
 		position.pending_cut = p->nowhere;
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		struct tracking *t = &p->tracking[i];

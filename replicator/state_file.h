@@ -78,7 +78,7 @@ bool state_file_noted(struct env_root *root, const char *name, const struct stat
 // A new file in the place of whatever `name` was, which says that a replicator runs, and in which the regions of `dirty` are
 // marked; `dirty` must hold all that is relative to `position`. Durable on return. After a failure the old file or the new
 // one is there, either true as long as nothing is written to the image; who serves all the same calls state_file_lose(NULL, ...) first.
-// `run`: its note is open, and says what the file is from here to its close (K1). NULL: of no run, and without a note.
+// `run`: its note is open, and says what the file is from here to its close (state_note.h, K1). NULL: of no run, and without a note.
 int state_file_open_run(struct env_root *root, const char *name, const char *disk, const struct state_position *position,
 			const struct image_identity *identity, const struct dirty *dirty, const struct state_run *run,
 			struct state_file **ret_file, struct err *err);

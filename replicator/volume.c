@@ -295,7 +295,7 @@ void volume_admitted(struct volume_request *request)
 {
 	// V1: a crash or a cut at any later moment finds the bit; before the gate it would land in the wrong set.
 	dirty_mark(&request->volume->dirty, request->off, request->len);
-	if (request->volume->audit.units) // U1
+	if (request->volume->audit.units) // audit.h, U1
 		audit_written(request->volume, request->off, request->len);
 	request->era = request->volume->era;
 	request->volume->writing[request->era]++;

@@ -706,7 +706,7 @@ static void false_hole_makes_a_sync_at_once_and_its_disk_is_not_believed_by_late
 	assert_non_null(strstr(p->audit.why[0], "at byte 16777216; points up to 1 hold zeros there"));
 	assert_true(is_dirty(4 * BLOCKS_PER_REGION) && !is_dirty(3 * BLOCKS_PER_REGION) && w.fake.backend.hole == NULL);
 	restart(SYNC_UNCLEAN_STOP);
-	assert_true(uuid_equal(&p->position.last_cut, &(struct uuid){.bytes = {99}})); // T1: it is compared as a whole
+	assert_true(uuid_equal(&p->position.last_cut, &(struct uuid){.bytes = {99}})); // protection_tracking.h, T1: it is compared as a whole
 	assert_non_null(strstr(p->audit.why[0], "at byte 16777216"));
 	assert_int_equal(p->audit.found_here, 0);
 }

@@ -785,7 +785,7 @@ static void volume_zeroes_are_written_where_the_image_cannot_punch(void **unused
 	world_free(w);
 }
 
-// Who is told of an error knows what it was of, and whether any flush is still promised: what is latched is told as that (V3).
+// Who is told of an error knows what it was of, and whether any flush is still promised: what is latched is told as that (volume.h, V3).
 static void volume_error_is_told_with_its_kind_when_the_volume_has_failed(void **unused)
 {
 	(void)unused;
@@ -1519,7 +1519,7 @@ static void write_that_waits_for_a_mark_goes_on_when_the_disk_grows(void **unuse
 	world_free(w);
 }
 
-// H2: what a guest makes a hole as a whole is not read again, and nothing else is believed: not what it wrote since, nor while anything was on its way.
+// holes.c, H2: what a guest makes a hole as a whole is not read again, and nothing else is believed: not what it wrote since, nor while anything was on its way.
 static void what_a_guest_emptied_as_a_whole_is_a_hole_again(void **unused)
 {
 	(void)unused;

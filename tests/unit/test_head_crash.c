@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The head under crash enumeration (receiver/head_checkpoint.c over tests/sim): H1, what a checkpoint answered for is in the head after any
-// crash; H2, the head is as one checkpoint has it, whole, with the digests of that, or not there. The proof is the content: the head that
+// The head under crash enumeration (tests/sim): H1 and H2 of receiver/head_checkpoint.c. The proof is the content: the head that
 // recovery found is sealed, and every byte of the point is compared with what the source had at that checkpoint.
 //
 // KAGAMI_CRASH_STATES=n looks at up to n states a scenario.

@@ -372,7 +372,7 @@ static void ledger_of_a_week_with_gaps_restarts_and_steps_is_what_an_oracle_coun
 	}
 }
 
-// L5 of the plan: it loses at most the history before it, never what comes after.
+// L3 of docs/invariants.md: it loses at most the history before it, never what comes after.
 static void clock_step_of_a_year_while_stopped_costs_at_most_what_was_before(void **state)
 {
 	(void)state;

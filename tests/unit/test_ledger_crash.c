@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ledger's file under crash enumeration (common/rpo/ledger_file.c over tests/sim). What any crash leaves is a header of one save, at least
 // as new as the last one that was synced, and each slot and each list of misses as one of the saves wrote it, none of them newer than that
-// header: else what is counted again would be counted twice (L1). What was synced is not lost but for slots that were written over since.
+// header: else what is counted again would be counted twice (ledger.h, L1). What was synced is not lost but for slots that were written over since.
 #include "rpo/ledger_file.h"
 #include "tests/sim/crash_test.h"
 

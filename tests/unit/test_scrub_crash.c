@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The scrub under crash enumeration (receiver/scrub.h over tests/sim): S1, the durable position is never past a block whose damage is not
+// The scrub under crash enumeration (receiver/scrub.c over tests/sim): S1, the durable position is never past a block whose damage is not
 // durable too; what was answered as found is found again by recovery; and R5, a point that is not refused reads as it was at its cut, or does
 // not read at all, after every crash of a scrub, of a repair, and of a fold over a block that cannot be unpacked.
 //

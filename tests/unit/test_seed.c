@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Seeds (receiver/seed.h): E1, after any crash there is a whole seed or none, and a base whose table says what it holds; E2, a seed that is wrong, of another size
-// or damaged costs what travels, never what a point shows; E3, only the source that it is for gets it.
+// Seeds: E1 to E3 of receiver/seed.h, after a crash anywhere, with damage, and with what operators do.
 //
 // KAGAMI_CRASH_STATES=n looks at up to n states a scenario.
 #include "base/auto.h"

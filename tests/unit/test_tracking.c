@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a protection's state files say at each moment that a kill may come: invariants T1 to T3 of protection_tracking.h.
+// What a protection's state files say at each moment that a kill may come: invariants T1 to T5 of protection_tracking.h.
 #include "replicator/lease.h"
 #include "replicator/lost_note.h"
 #include "replicator/protection_look.h"

@@ -113,7 +113,7 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	unsigned in_flight;
 	uint64_t sequence;
 	bool running; // the guest
-	bool failed; // the simulated disk gave the guest an error: V3
+	bool failed; // the simulated disk gave the guest an error: volume.h, V3
 	unsigned guest_life;
 	struct task *cycle_task, *sleeper, *joiner, *doubt_task, *doubter;
 	bool woken;

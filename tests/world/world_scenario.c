@@ -164,7 +164,7 @@ static void set_up(struct world *w, const struct world_plan *plan)
 
 // ---- the end
 
-// What a disk did to a program stays until its operator has mended the disk and restarted it (V3, BROKEN): that is done here, once.
+// What a disk did to a program stays until its operator has mended the disk and restarted it (volume.h, V3): that is done here, once.
 static void mend(struct world *w)
 {
 	bool source = false, receiver = w->receiver_io_error;
