@@ -67,6 +67,7 @@ all: packages
 test: setup
 	$(MAKE_AS_OWNER) programs unit-tests
 	+@$(MAKE) --no-print-directory test-seam
+	+@$(MAKE) --no-print-directory test-docs
 	@BUILD=$(BUILD) tests/run
 
 test-unit: setup
@@ -107,6 +108,11 @@ test-crash: setup
 test-seam: setup
 	$(MAKE_AS_OWNER) unit-tests
 	@tests/check-seam.sh $(BUILD)
+
+# What docs/invariants.md names is there, every id that is cited leads to what defines it, and docs/files.md has every file.
+test-docs: setup
+	@tests/check_invariants.py
+	@tools/file_list.py --check
 
 # Recorded sessions, of a delta and of a survey, cut at every byte of them, either way: some minutes. CUT_STEP=n tries one byte in n.
 CUT_STEP ?= 1
@@ -203,12 +209,13 @@ help:
 		test-mutants 'prove that the tests fail when the code is wrong' \
 		'sudo make test-fs' 'crashes and failing devices on real ext4, xfs and btrfs' \
 		test-seam 'prove that the core makes no system call of its own' \
+		test-docs 'prove that docs/invariants.md and docs/files.md name what is there' \
 		fuzz 'each fuzzer for FUZZ_SECONDS (60)' 'sudo make demo' 'the main job on real files, in two minutes' \
 		demo-rpo 'an RPO of one second under load, for DEMO_SECONDS (600)' \
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
-.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-fs fuzz demo demo-rpo bench lint format setup setup-bench setup-dev packages \
+.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-docs test-fs fuzz demo demo-rpo bench lint format setup setup-bench setup-dev packages \
 	install clean help programs unit-tests fs-programs bench-store fuzzers clang-tidy force
 
 # --- how it is built ---
