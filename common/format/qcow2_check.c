@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 // What one cluster is for: one that is for two things is damage.
 enum use { USE_NONE, USE_TABLES, USE_L2_ZEROS, USE_L2_DATA, USE_PLAIN, USE_PACKED };
