@@ -55,9 +55,10 @@ static unsigned get_points(void *context, const struct control_request *request,
 	struct recovery *recovery = context;
 	struct err err = {.code = 0};
 	struct replica *replica = find_plain(recovery, request, &err);
-	if (!replica)
+	json_t *points = replica ? recovery_json_points(recovery, replica, &err) : NULL;
+	if (err.code)
 		return route_fail(&err, ret_body);
-	return route_answer(HTTP_OK, json_pack("{s:o}", "points", recovery_json_points(recovery, replica)), ret_body);
+	return route_answer(HTTP_OK, recovery_json_broken(json_pack("{s:o}", "points", points), replica), ret_body);
 }
 
 static unsigned post_limits(void *context, const struct control_request *request, json_t **ret_body)
@@ -98,7 +99,7 @@ static int check_forget(struct recovery *recovery, struct replica *replica, cons
 	if (!said || strcmp(said, "discard") != 0)
 		return err_set(err, -EBUSY,
 			       "%s was failed over, and what its guest wrote since is in the failover's disks only: copy them first, then "
-			       "DELETE /v1/protections/%s?failover=discard",
+			       "say --discard-failover (DELETE /v1/protections/%s?failover=discard)",
 			       request->arg[0], request->arg[0]);
 	if (rc) { // its record does not read
 		replica_info(replica, info);
@@ -172,7 +173,7 @@ static unsigned post_failover(void *context, const struct control_request *reque
 	if (!replica || failover_locked(recovery, replica, point, damaged, rollback_after_ms, failover, &err))
 		return route_fail(&err, ret_body);
 	recovery_verify(recovery, failover->name, failover->point);
-	json_t *json = recovery_json_failover(recovery, failover);
+	json_t *json = recovery_json_broken(recovery_json_failover(recovery, failover), replica);
 	return route_answer(HTTP_OK, recovery_json_verify(recovery, json, failover->name, failover->point), ret_body);
 }
 

@@ -227,26 +227,6 @@ static void describe(const struct replica_info *replica, const struct point_info
 	*ret_failover = failover;
 }
 
-// The point to fail over to. -ENOENT.
-static int point_choose(struct replica *replica, const char *name, uint64_t number, struct point_info *ret_point,
-			struct err *err)
-{
-	AUTO_FREE struct point_info *points = NULL;
-	size_t count = 0;
-	int rc = replica_points(replica, &points, &count);
-	if (rc)
-		return err_sys(err, rc, "list the points of %s", name);
-	for (size_t i = count; i-- > 0;) {
-		if (number != 0 && points[i].number != number)
-			continue;
-		*ret_point = points[i];
-		return 0;
-	}
-	if (number == 0)
-		return err_set(err, -ENOENT, "%s has no recovery point yet: its initial sync was not finished", name);
-	return err_set(err, -ENOENT, "%s has no point %llu: see kagami points %s", name, (unsigned long long)number, name);
-}
-
 static int number_settle(const struct replica_info *info, uint64_t *number, struct err *err)
 {
 	if (!info->fenced)
@@ -259,6 +239,16 @@ static int number_settle(const struct replica_info *info, uint64_t *number, stru
 			       info->fence_final ? "" : " --rollback)");
 	*number = info->fenced_point;
 	return 0;
+}
+
+// Disks that cannot be opened are no answer: neither those that would be made, nor those that are there.
+static int disks_open(struct replica *replica, const struct replica_info *info, uint64_t number, struct err *err)
+{
+	struct err why = {.code = 0};
+	int rc = replica_point_opens(replica, number, &why);
+	if (rc && info->fenced)
+		return err_set(err, rc, "%s is failed over to point %llu, whose disks cannot be opened: %s", info->name, (unsigned long long)info->fenced_point, why.text);
+	return rc ? err_set(err, rc, "%s", why.text) : 0;
 }
 
 // Whether this call's fence was taken back: for want of space, once nothing is there any more that could be booted.
@@ -285,13 +275,13 @@ static int failover_do(struct env_root *root, struct replica *replica, const str
 	struct point_info point = {.number = 0};
 	struct failover_info failover;
 	uint64_t size[DISKS_MAX];
-	int rc = point_choose(replica, info->name, number, &point, err);
+	int rc = replica_point_look(replica, number, &point, err);
 	if (rc == 0)
 		rc = damaged ? replica_fence(replica, number, err) : replica_fence_sound(replica, number, err);
 	if (rc == 0 && number == 0) { // a point may have been committed since it was chosen: the fence says which one it is
 		struct replica_info fenced;
 		replica_info(replica, &fenced);
-		rc = point_choose(replica, info->name, fenced.fenced_point, &point, err);
+		rc = replica_point_look(replica, fenced.fenced_point, &point, err);
 	}
 	if (rc == 0) // the fence keeps the point
 		rc = replica_point_sizes(replica, point.number, size, err);
@@ -316,6 +306,8 @@ int failover_run(struct env *env, struct store *store, struct replica *replica, 
 		return err_set(err, -ENOMEM, "out of memory");
 	replica_info(replica, info);
 	int rc = number_settle(info, &number, err);
+	if (rc == 0)
+		rc = disks_open(replica, info, number, err);
 	if (rc)
 		return rc;
 	rc = env_root_open(env, store_path(store), &root);

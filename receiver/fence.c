@@ -49,10 +49,10 @@ static int fence(struct replica *r, uint64_t number, bool damaged, struct err *e
 	if (r->prot.fenced)
 		return err_set(err, -EALREADY, "%s was failed over to point %llu already", r->name,
 			       (unsigned long long)r->prot.fenced_point);
-	if (!replica_point(r, number))
-		return err_set(err, -ENOENT, "%s has no point %llu; list them with 'kagami points %s'", r->name,
-			       (unsigned long long)number, r->name);
-	int rc = damaged ? 0 : point_sound(r, number, err);
+	struct point_info *point = NULL;
+	int rc = replica_point_asked(r, number, &point, err);
+	if (rc == 0 && !damaged)
+		rc = point_sound(r, number, err);
 	if (rc == 0)
 		rc = replica_disks_left(r, "ask again", err); // it would be answered with them
 	if (rc == 0)
@@ -195,10 +195,37 @@ int replica_unfence(struct replica *r, uint64_t number, struct err *err)
 	return 0;
 }
 
-int replica_fence_commit(struct replica *r, uint64_t number, struct err *err)
+static int commit_check(struct replica *r, uint64_t number, uint64_t *ret_point, uint64_t *ret_rollback_in_ms, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
-	int rc = fence_check(r, number, err);
+	int rc = barred(r, err); // it may not even be known whether there is a fence
+	*ret_point = r->prot.fenced_point;
+	*ret_rollback_in_ms = replica_rollback_in_ms(r);
+	return rc ? rc : fence_check(r, number, err);
+}
+
+// Of disks that cannot be opened a rollback is what is left, and a commit would be the end of that.
+static int commit_opens(struct replica *r, uint64_t number, struct err *err)
+{
+	char hurry[REPLICA_PATH_SIZE + 128] = "";
+	struct err why = {.code = 0};
+	uint64_t point = 0, rollback_in_ms = 0;
+	int rc = commit_check(r, number, &point, &rollback_in_ms, err);
+	if (rc)
+		return rc;
+	rc = replica_point_opens(r, point, &why);
+	if (rc && rollback_in_ms)
+		(void)snprintf(hurry, sizeof(hurry), ", and in %llu s it is taken back by itself, so copy what is in %.100s/%s/failover",
+			       (unsigned long long)rollback_in_ms / 1000, r->store_path, r->name);
+	return rc ? err_set(err, rc, "the failover of %s cannot be made final%s: %s", r->name, hurry, why.text) : 0;
+}
+
+int replica_fence_commit(struct replica *r, uint64_t number, struct err *err)
+{
+	int rc = commit_opens(r, number, err);
+	LOCK_SCOPE(&r->lock);
+	if (rc == 0)
+		rc = fence_check(r, number, err);
 	if (rc)
 		return rc;
 	if (protection_fence_final(&r->prot)) // found at start: perhaps from a commit whose sync failed

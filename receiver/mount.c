@@ -136,6 +136,9 @@ static int session_fill(struct mounts *mounts, struct replica *replica, const st
 	(void)snprintf(session->info.protection, NAME_SIZE, "%s", info->name);
 	session->info.proven = request->proven;
 	int rc = request->directory ? directory_check(mounts, request->directory, session->info.directory, err) : 0;
+	struct point_info point;
+	if (rc == 0) // first: of a replica without points it may not be known which disks it has
+		rc = replica_point_look(replica, request->point, &point, err);
 	if (rc == 0)
 		rc = disk_choose(info, request->disk, session, ret_disk, err);
 	if (rc == 0)

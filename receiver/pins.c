@@ -188,10 +188,7 @@ static int point_find(struct replica *r, uint64_t number, struct point_info **re
 {
 	if (r->broken)
 		return replica_ready(r, err);
-	*ret_point = replica_point(r, number);
-	return *ret_point ? 0
-			  : err_set(err, -ENOENT, "%s has no point %llu; list them with 'kagami points %s'", r->name,
-				    (unsigned long long)number, r->name);
+	return replica_point_asked(r, number, ret_point, err);
 }
 
 static size_t pins_count(const struct replica *r)

@@ -124,15 +124,15 @@ static int fill_in(struct point_stream *ps, uint64_t number, const char *disk, s
 	if (!info)
 		return err_set(err, -ENOMEM, "out of memory");
 	replica_info(ps->replica, info);
-	int rc = disk_find(info, disk, &index, err);
+	int rc = replica_hold(ps->replica, number, &ps->number, err); // first: where there is no point its disks may not be known
+	ps->held = rc == 0;
+	if (rc == 0)
+		rc = disk_find(info, disk, &index, err);
 	if (rc)
 		return rc;
 	(void)snprintf(ps->protection, NAME_SIZE, "%s", info->name);
 	(void)snprintf(ps->disk, NAME_SIZE, "%s", info->disk[index].name);
-	rc = replica_hold(ps->replica, number, &ps->number, err);
-	ps->held = rc == 0;
-	if (rc == 0)
-		rc = cut_find(ps->replica, ps->number, &ps->cut_wall_ns, err);
+	rc = cut_find(ps->replica, ps->number, &ps->cut_wall_ns, err);
 	return rc ? rc : chain_open(ps->replica, ps->number, index, &ps->chain, err);
 }
 

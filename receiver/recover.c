@@ -35,6 +35,7 @@ int replica_load(struct replica *r, struct err *err)
 	char path[REPLICA_PATH_SIZE], copy[REPLICA_PATH_SIZE];
 	struct protection prot;
 	struct err why = {0};
+	char disks[ERR_TEXT_MAX / 2];
 	replica_file(r, path, "protection.json");
 	replica_file(r, copy, "protection.json" COPY_SUFFIX);
 	int rc = protection_load(r, path, &prot, &why);
@@ -43,6 +44,9 @@ int replica_load(struct replica *r, struct err *err)
 	if (rc && protection_load(r, copy, &prot, NULL)) {
 		if (rc == -EIO) // a disk that is away, perhaps
 			return err_set(err, rc, "%.300s; nor can its copy be read", why.text);
+		if (broken_disks_text(r, disks, sizeof(disks)))
+			return err_set(err, rc, "%.120s; nor is its copy whole: whether it was failed over is not guessed, and %s: when none does any more, copy them and the points "
+						"that you need with qemu-img, then move %s/%s away, and the source sends everything anew", why.text, disks, r->store_path, r->name);
 		return err_set(err, rc, "%.200s; nor is its copy whole: whose it is, and whether it was failed over, is not guessed; copy points with qemu-img, then "
 					"move the directory %s/%s away, and the source sends everything anew", why.text, r->store_path, r->name);
 	}
@@ -267,13 +271,21 @@ static int sizes_check(const struct replica *r, const struct point_file *point, 
 	return 0;
 }
 
+static int point_missing(const struct replica *r, uint64_t missing, uint64_t above, struct err *err)
+{
+	char anew[ERR_TEXT_MAX] = "";
+	if (!r->prot.fenced) // else a virtual machine may run there
+		(void)snprintf(anew, sizeof(anew), "; or copy those that you need, and move %.200s/%s away: the source sends everything anew", r->store_path, r->name);
+	return err_set(err, -EBADMSG, "%s/points/%llu: missing, and point %llu stands on it: put that directory back, and start the receiver again (the points below it can be used)%s",
+		       r->name, (unsigned long long)missing, (unsigned long long)above, anew);
+}
+
 // Adds point `number` to the replica when it is whole and stands on the one before, or the base.
 static int point_adopt(struct replica *r, uint64_t number, struct point_file *point, uint64_t *sizes, struct err *err)
 {
 	int rc = replica_read_point(r, number, point, err);
 	if (rc == 0 && r->point_count && point->predecessor != replica_last_point(r))
-		rc = err_set(err, -EBADMSG, "%s/points/%llu: missing; point %llu stands on it", r->name,
-			     (unsigned long long)point->predecessor, (unsigned long long)number);
+		rc = point_missing(r, point->predecessor, number, err);
 	if (rc == 0)
 		rc = sizes_check(r, point, sizes, err);
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
@@ -347,8 +359,10 @@ static int fence_check(struct replica *r, struct err *err)
 		return replica_disks_left(r, "start the receiver again", err);
 	bool beyond = r->examine_to && r->prot.fenced_point > r->examine_to;
 	if (!beyond && !replica_point(r, r->prot.fenced_point))
-		return err_set(err, -EBADMSG, "%s: the point that it was failed over to, %llu, is missing", r->name,
-			       (unsigned long long)r->prot.fenced_point);
+		return err_set(err, -EBADMSG,
+			       "%s: the point that it was failed over to, %llu, is missing: put %s/%s/points/%llu back, and start the receiver again; or give up what was written to the "
+			       "failover's disks (kagami failover %s --rollback)",
+			       r->name, (unsigned long long)r->prot.fenced_point, r->store_path, r->name, (unsigned long long)r->prot.fenced_point, r->name);
 	return 0;
 }
 

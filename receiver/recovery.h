@@ -67,7 +67,8 @@ json_t *recovery_json_verifications(struct recovery *recovery, struct replica *r
 
 // JSON as docs/control.md lays it out; new references, NULL when out of memory.
 json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica);
-json_t *recovery_json_points(struct recovery *recovery, struct replica *replica);
+json_t *recovery_json_points(struct recovery *recovery, struct replica *replica, struct err *err); // NULL without an error in `err`: out of memory
+json_t *recovery_json_broken(json_t *object, struct replica *replica); // whether it is, why, and what that keeps from being used, added to `object`, which it takes
 json_t *recovery_json_retention(const struct replica_info *info);
 json_t *recovery_json_kept_by(unsigned why); // of enum retention_why
 json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover);

@@ -26,6 +26,30 @@ static json_t *age(struct env *env, int64_t cut_wall_ns, uint64_t *ret_age_ms)
 	return json_new_u64(*ret_age_ms);
 }
 
+// --- a broken one ---
+
+static json_t *unread_json(struct replica *replica)
+{
+	struct unread_points unread;
+	if (!replica_is_broken(replica) || replica_unread(replica, &unread))
+		return json_null();
+	return json_pack("{s:I, s:o}", "points", (json_int_t)unread.count, "newest", unread.count ? json_new_u64(unread.newest) : json_null());
+}
+
+json_t *recovery_json_broken(json_t *object, struct replica *replica)
+{
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	AUTO_JSON json_t *json = NULL;
+	if (info) {
+		replica_info(replica, info);
+		json = json_pack("{s:b, s:s, s:o}", "broken", (int)info->broken, "reason", info->broken_reason, "unread", unread_json(replica));
+	}
+	if (json && object && json_object_update(object, json) == 0)
+		return object;
+	json_decref(object);
+	return NULL;
+}
+
 // --- replica ---
 
 static const char *state_name(const struct replica_info *info)
@@ -169,7 +193,7 @@ static json_t *replica_newest(const struct recovery *recovery, const struct repl
 {
 	uint64_t age_ms = 0;
 	if (info->last_point == 0)
-		return json_pack("{s:n, s:n, s:n, s:b}", "last_point", "last_cut", "age_ms", "rpo_violated", 0);
+		return json_pack("{s:n, s:n, s:n, s:b, s:b}", "last_point", "last_cut", "age_ms", "rpo_violated", 0, "point_known", (int)!info->broken);
 	json_t *at = age(recovery->env, info->last_cut_wall_ns, &age_ms);
 	return json_pack("{s:I, s:o, s:o, s:b}", "last_point", (json_int_t)info->last_point, "last_cut",
 			 json_when(info->last_cut_wall_ns), "age_ms", at, "rpo_violated",
@@ -265,6 +289,10 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 		json_decref(json);
 		return NULL;
 	}
+	if (json && (json_object_set_new(json, "unread", unread_json(replica)) || json_object_set_new(json, "fenced", json_boolean(info->fenced)))) {
+		json_decref(json);
+		return NULL;
+	}
 	if (json && newest && limits && space && json_object_update(json, newest) == 0 && json_object_update(json, limits) == 0 && json_object_update(json, space) == 0 &&
 	    (!watched || json_object_update(json, watched) == 0)) {
 		health_tell(json, true);
@@ -310,13 +338,13 @@ static json_t *point_json(struct replica *replica, const struct replica_info *in
 			 point_disks(replica, info, point->number));
 }
 
-json_t *recovery_json_points(struct recovery *recovery, struct replica *replica)
+json_t *recovery_json_points(struct recovery *recovery, struct replica *replica, struct err *err)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	AUTO_FREE struct point_info *points = NULL;
 	AUTO_FREE struct retention_point *plan = NULL;
 	size_t count = 0;
-	if (!info || replica_plan_retention(replica, NULL, &points, &plan, &count))
+	if (!info || replica_list_points(replica, &points, &plan, &count, err))
 		return NULL;
 	replica_info(replica, info);
 	const struct watched_ages ages = watch_ages(recovery->watch, recovery->env, replica);
@@ -368,10 +396,12 @@ json_t *recovery_json_failover(const struct recovery *recovery, const struct fai
 	else if (info->rollback_in_ms && failover->unread)
 		late = "its record does not read";
 	bool known = !failover->unread;
-	return json_pack("{s:s?, s:n, s:s, s:I, s:o, s:o, s:o, s:o, s:s, s:b, s:o, s:I}", "rollback_late", late, "record_error", "name", failover->name, "point",
+	struct point_info point; // without it the disks cannot be opened
+	bool boots = replica && replica_point_look(replica, failover->point, &point, NULL) == 0;
+	return json_pack("{s:s?, s:n, s:s, s:I, s:o, s:o, s:o, s:o, s:s?, s:b, s:o, s:I}", "rollback_late", late, "record_error", "name", failover->name, "point",
 			 (json_int_t)failover->point, "cut", known ? json_when(failover->cut_wall_ns) : json_null(), "lost_ms",
 			 known ? json_new_u64(failover->lost_ms) : json_null(), "duration_ms", known ? json_new_u64(failover->duration_ms) : json_null(), "disks",
-			 failover_disks(recovery, failover), "command", command, "final", info->fence_final, "rollback_in_ms", left,
+			 failover_disks(recovery, failover), "command", boots ? command : NULL, "final", info->fence_final, "rollback_in_ms", left,
 			 "written_bytes", (json_int_t)failover_written(recovery->env, recovery->store, failover));
 }
 

@@ -96,9 +96,9 @@ int replica_break(struct replica *r, const struct err *why, struct err *err)
 
 int replica_ready(const struct replica *r, struct err *err)
 {
-	if (r->broken)
-		return err_set(err, -EIO, "replica %s is broken (%s); %s", r->name, r->why.text,
-			       r->passing ? "it is looked at again by itself" : "see the receiver's log");
+	int rc = replica_broken(r, err);
+	if (rc)
+		return rc;
 	if (r->prot.fenced)
 		return err_set(err, -ESTALE, "%s was failed over to point %llu: this side is no longer the source", r->name,
 			       (unsigned long long)r->prot.fenced_point);
@@ -271,11 +271,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		info.last_cut = last->cut;
 	memcpy(info.name, r->name, sizeof(info.name));
 	memcpy(info.owner_pin, r->prot.owner_pin, sizeof(info.owner_pin));
-	if (info.mend_in_ms)
-		(void)snprintf(info.broken_reason, sizeof(info.broken_reason), "it cannot be %s, and is looked at again in %llu s: %.400s",
-			       mend_lack(r), (unsigned long long)(info.mend_in_ms + 999) / 1000, r->why.text);
-	else
-		memcpy(info.broken_reason, r->why.text, sizeof(info.broken_reason));
+	broken_reason(r, info.broken_reason);
 	limits_text(r, r->limited, info.limited_reason, sizeof(info.limited_reason));
 	stall_info(r, &info.stall);
 	memcpy(info.disk, r->prot.disk, sizeof(info.disk));
@@ -351,19 +347,14 @@ int replica_point_sizes(struct replica *r, uint64_t number, uint64_t ret_size[DI
 static int hold(struct replica *r, uint64_t number, bool damaged, uint64_t *ret_number, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
-	if (number == 0)
-		number = replica_last_point(r);
-	struct point_info *point = replica_point(r, number);
-	if (!point && number)
-		return err_set(err, -ENOENT, "%s has no point %llu; list them with 'kagami points %s'", r->name,
-			       (unsigned long long)number, r->name);
-	if (!point)
-		return err_set(err, -ENOENT, "%s has no point yet", r->name);
-	int rc = damaged ? 0 : point_sound(r, number, err);
+	struct point_info *point = NULL;
+	int rc = replica_point_asked(r, number, &point, err);
+	if (rc == 0 && !damaged)
+		rc = point_sound(r, point->number, err);
 	if (rc)
 		return rc;
 	point->holds++;
-	*ret_number = number;
+	*ret_number = point->number;
 	return 0;
 }
 

@@ -216,6 +216,15 @@ void held_give(struct replica *replica);
 bool held_release(struct replica *replica, uint64_t number); // one that waits; false: there is none
 bool held_unknown(const struct replica *replica); // there is one on point 0: nobody knows which point it is on
 uint64_t mend_in_ms(const struct replica *replica);
+// broken.c: 0, or -EIO with why it is broken, in the words that every command answers with; and these words alone, "" of one that is whole.
+int replica_broken(const struct replica *replica, struct err *err);
+void broken_reason(const struct replica *replica, char text[ERR_TEXT_MAX]);
+// The point that somebody asks for; 0: the newest. -EIO, and why, where a broken replica does not have it; -ENOENT where none has.
+int replica_point_asked(struct replica *replica, uint64_t number, struct point_info **ret_point, struct err *err);
+// Whether `points` may be shown: -EIO of a broken replica that has none, as nobody knows which there are.
+int replica_broken_list(const struct replica *replica, struct err *err);
+// Needs no lock: where there are disks in failover/ of which nobody knows what they are, that a machine may run there, and their names. False: there are none.
+bool broken_disks_text(const struct replica *replica, char *text, size_t cap);
 // 0 when it may be written: -EIO broken, -ESTALE fenced.
 int replica_ready(const struct replica *replica, struct err *err);
 // Makes what `next` says durable, and then true. -ENOSPC changes nothing; anything else breaks the replica.

@@ -40,16 +40,16 @@ static struct retention_point *decide(const struct replica *r)
 	return decide_by(r, &policy);
 }
 
-int replica_plan_retention(struct replica *r, const struct retention *policy, struct point_info **ret_points,
-			   struct retention_point **ret_plan, size_t *ret_count)
+// Needs the lock.
+static int plan_points(struct replica *r, const struct retention *policy, struct point_info **ret_points, struct retention_point **ret_plan,
+		       size_t *ret_count, struct err *err)
 {
-	LOCK_SCOPE(&r->lock);
 	struct point_info *points = calloc(r->point_count ? r->point_count : 1, sizeof(*points));
 	struct retention_point *plan = policy ? decide_by(r, policy) : decide(r);
 	if (!points || !plan) {
 		free(points);
 		free(plan);
-		return -ENOMEM;
+		return err_set(err, -ENOMEM, "out of memory");
 	}
 	if (r->point_count)
 		memcpy(points, r->points, r->point_count * sizeof(*points));
@@ -57,6 +57,21 @@ int replica_plan_retention(struct replica *r, const struct retention *policy, st
 	*ret_plan = plan;
 	*ret_count = r->point_count;
 	return 0;
+}
+
+int replica_plan_retention(struct replica *r, const struct retention *policy, struct point_info **ret_points,
+			   struct retention_point **ret_plan, size_t *ret_count, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	int rc = replica_broken(r, err);
+	return rc ? rc : plan_points(r, policy, ret_points, ret_plan, ret_count, err);
+}
+
+int replica_list_points(struct replica *r, struct point_info **ret_points, struct retention_point **ret_plan, size_t *ret_count, struct err *err)
+{
+	LOCK_SCOPE(&r->lock);
+	int rc = replica_broken_list(r, err);
+	return rc ? rc : plan_points(r, NULL, ret_points, ret_plan, ret_count, err);
 }
 
 int replica_set_retention(struct replica *r, const struct retention *policy, struct err *err)

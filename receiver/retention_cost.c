@@ -314,10 +314,11 @@ static int plan_weigh(struct replica *r, const struct retention *policy, struct 
 	struct retention_bytes *after = NULL;
 	size_t count = 0;
 	struct err why = {.code = 0};
-	int rc = replica_plan_retention(r, policy, &points, &plan, &count);
+	int rc = replica_plan_retention(r, policy, &points, &plan, &count, &why);
 	if (rc == 0 && !(after = calloc(count ? count : 1, sizeof(*after))))
-		rc = -ENOMEM;
-	rc = rc ? err_set(&why, rc, "out of memory") : weigh_once(r, points, plan, count, after, ret_cost, &why);
+		rc = err_set(&why, -ENOMEM, "out of memory");
+	if (rc == 0)
+		rc = weigh_once(r, points, plan, count, after, ret_cost, &why);
 	if (rc) {
 		free(points);
 		free(plan);

@@ -67,11 +67,11 @@ static void plan_done(struct plan *plan)
 	free(plan->after);
 }
 
-static int plan_make(struct plan *plan, struct replica *replica, const struct retention *policy, bool cost)
+static int plan_make(struct plan *plan, struct replica *replica, const struct retention *policy, bool cost, struct err *err)
 {
 	if (cost && replica_weigh_retention(replica, policy, &plan->points, &plan->why, &plan->after, &plan->count, &plan->cost, &plan->unknown) == 0)
 		return 0;
-	return replica_plan_retention(replica, policy, &plan->points, &plan->why, &plan->count);
+	return replica_plan_retention(replica, policy, &plan->points, &plan->why, &plan->count, err);
 }
 
 static json_t *plan_point(const struct plan *plan, size_t i)
@@ -93,13 +93,13 @@ static json_t *cost_json(const struct plan *plan)
 }
 
 // What a policy says of the points that there are. What goes is not all freed: what a later point does not replace moves there, or to
-// the base.
-static json_t *plan_json(struct replica *replica, const struct replica_info *info, bool cost)
+// the base. NULL without an error in `err`: out of memory.
+static json_t *plan_json(struct replica *replica, const struct replica_info *info, bool cost, struct err *err)
 {
 	struct plan plan = {.count = 0};
 	size_t kept = 0;
 	uint64_t kept_bytes = 0, goes_bytes = 0;
-	if (plan_make(&plan, replica, &info->retention, cost))
+	if (plan_make(&plan, replica, &info->retention, cost, err))
 		return NULL;
 	json_t *array = json_array();
 	for (size_t i = 0; i < plan.count; i++) {
@@ -132,7 +132,8 @@ static unsigned get_retention(void *context, const struct control_request *reque
 	if (cost && strcmp(cost, "yes") != 0)
 		return control_fail(ret_body, -EINVAL, "cost: \"yes\" is the only value");
 	replica_info(replica, info);
-	return route_answer(HTTP_OK, plan_json(replica, info, cost != NULL), ret_body);
+	json_t *plan = plan_json(replica, info, cost != NULL, &err);
+	return err.code ? route_fail(&err, ret_body) : route_answer(HTTP_OK, plan, ret_body);
 }
 
 // The policy that the request means: what it does not say is as it was.
@@ -177,7 +178,7 @@ static unsigned post_retention(void *context, const struct control_request *requ
 	if (policy_read(request, info, &source, &dry_run, &err) ||
 	    (!dry_run && replica_set_retention(replica, source ? NULL : &info->retention, &err)))
 		return route_fail(&err, ret_body);
-	json_t *plan = plan_json(replica, info, dry_run);
+	json_t *plan = plan_json(replica, info, dry_run, &err);
 	if (plan && json_object_set_new(plan, "dry_run", json_boolean(dry_run))) {
 		json_decref(plan);
 		plan = NULL;
@@ -190,7 +191,7 @@ static unsigned post_retention(void *context, const struct control_request *requ
 			   PLURAL(info->retention.points), keep[0] ? ", " : "", keep);
 		retain_soon(recovery);
 	}
-	return route_answer(HTTP_OK, plan, ret_body);
+	return err.code ? route_fail(&err, ret_body) : route_answer(HTTP_OK, plan, ret_body);
 }
 
 // --- pins ---

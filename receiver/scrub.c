@@ -249,15 +249,14 @@ static int pass_begin(struct replica *r, uint64_t point, uint64_t rate, bool ask
 	LOCK_SCOPE(&r->lock);
 	if (r->broken)
 		return replica_ready(r, err);
-	if (r->point_count == 0)
-		return err_set(err, -ENOENT, "%s has no point yet", r->name);
-	if (point && !replica_point(r, point))
-		return err_set(err, -ENOENT, "%s has no point %llu; list them with 'kagami points %s'", r->name, (unsigned long long)point,
-			       r->name);
+	struct point_info *at = NULL;
+	int rc = replica_point_asked(r, point, &at, err);
+	if (rc)
+		return rc;
 	struct scrub_state before = r->scrub;
 	r->scrub.open = true;
 	r->scrub.pass = (struct scrub_pass){.point = point, .rate = rate, .asked = asked, .began_ns = env_wall_ns(r->root->env)};
-	int rc = state_save(r, err);
+	rc = state_save(r, err);
 	if (rc)
 		r->scrub = before;
 	r->scrub_run_ns = env_mono_ns(r->root->env);

@@ -156,8 +156,17 @@ struct point_info {
 	char pin_text[POINT_PIN_SIZE];
 	int64_t pinned_wall_ns;
 };
-// All points, oldest first; the caller frees the array.
+// All points that can be used, oldest first; the caller frees the array. For whoever answers with them: replica_list_points().
 int replica_points(struct replica *replica, struct point_info **ret_points, size_t *ret_count);
+// The point that somebody asks for, 0 being the newest. -EIO, and why the replica is broken, where that is what keeps it from being there, and else -ENOENT.
+int replica_point_look(struct replica *replica, uint64_t number, struct point_info *ret_info, struct err *err);
+// Of a broken replica whether the files of the point can be opened, from its overlays to the base: -EIO as above. Of any other they can.
+int replica_point_opens(struct replica *replica, uint64_t number, struct err *err);
+// What lies on disk of a broken replica and cannot be used; none of any other. Reads the directory: an error where that fails.
+struct unread_points {
+	uint64_t count, newest;
+};
+int replica_unread(struct replica *replica, struct unread_points *ret_unread);
 // Absolute path of a point's disk, or of its directory when `disk` is NULL.
 int replica_point_path(struct replica *replica, uint64_t number, const char *disk, char *path, size_t cap);
 // How large each disk was at the cut of a point that the caller holds, in the order of replica_info.disk.
@@ -205,9 +214,11 @@ int replica_retain(struct replica *replica, struct err *err);
 // The operator's policy, durable on return: from then on it counts, and not what the source asks for. `policy` NULL: the source's wish counts
 // again. -EINVAL when it keeps more than a chain bears, -ENOSPC.
 int replica_set_retention(struct replica *replica, const struct retention *policy, struct err *err);
-// What `policy` (NULL: the one that counts) says of each point of replica_points(), in order; the caller frees both arrays.
+// What `policy` (NULL: the one that counts) says of each point of replica_points(), in order; the caller frees both arrays. -EIO broken: nothing goes then.
 int replica_plan_retention(struct replica *replica, const struct retention *policy, struct point_info **ret_points,
-			   struct retention_point **ret_plan, size_t *ret_count);
+			   struct retention_point **ret_plan, size_t *ret_count, struct err *err);
+// The same of a broken replica too, for whoever lists its points: -EIO where it has none that can be used.
+int replica_list_points(struct replica *replica, struct point_info **ret_points, struct retention_point **ret_plan, size_t *ret_count, struct err *err);
 
 // What a policy would have the protection take, as the quota counts, once every point that it does not keep is merged or folded and nothing holds any: by
 // the tables of the points and the holes of the base, of which no block is read. docs/store.md, "What a policy costs".
@@ -287,7 +298,7 @@ int replica_fence_sound(struct replica *replica, uint64_t number, struct err *er
 // -EIO broken, but by reading alone: it stays so, and what is written is protection.json and failover/. The caller has seen to it that no program has the disks open.
 int replica_unfence(struct replica *replica, uint64_t number, struct err *err);
 int replica_unfence_check(struct replica *replica, uint64_t number, struct err *err); // whether it would, by what is known here
-// Makes a fence final, durably. Done twice it changes nothing. Errors as replica_unfence(), but -EPERM.
+// Makes a fence final, durably. Done twice it changes nothing. Errors as replica_unfence(), but -EPERM; and -EIO where its disks cannot be opened (replica_point_opens()).
 int replica_fence_commit(struct replica *replica, uint64_t number, struct err *err);
 int replica_unfence_ready(struct replica *replica, struct err *err); // whether it could take back one that is made now: -EIO
 // The fence is to be taken back in so much time: durable. -ENOENT not fenced, -EPERM final, -EIO as replica_unfence().

@@ -155,9 +155,8 @@ static unsigned post_verify(void *context, const struct control_request *request
 	if (!replica)
 		return route_fail(&err, ret_body);
 	point = point_meant(replica, point);
-	if (point == 0)
-		(void)err_set(&err, -ENOENT, "%s has no point yet", request->arg[0]);
-	if (point == 0 || verifier_begin(recovery->verifier, replica, point, true, &err))
+	struct point_info asked;
+	if (replica_point_look(replica, point, &asked, &err) || verifier_begin(recovery->verifier, replica, point, true, &err))
 		return route_fail(&err, ret_body);
 	return answer(recovery, HTTP_ACCEPTED, replica, point, ret_body);
 }

@@ -2,12 +2,19 @@
 // `kagami status NAME`: one protection in full.
 #include "tools/cli_status.h"
 #include "tools/cli_verify.h"
+#include "tools/points.h"
 #include "tools/show.h"
 
 #include <string.h>
 
 #define FIELD "  %-14s "
 enum { CLOCK_NOTE_MS = 2000 };
+
+// A replica that is broken may be failed over, too.
+static bool is_failed_over(const json_t *object)
+{
+	return strcmp(show_text_of(object, "state"), "failed-over") == 0 || show_flag_of(object, "fenced");
+}
 
 static void print_text(const char *field, const char *text)
 {
@@ -21,7 +28,7 @@ static void print_state(const json_t *object, const char *side)
 	(void)printf("%s (%s)\n", show_text_of(object, "name"), side);
 	(void)printf(FIELD "%s\n", "state", state);
 	print_text("reason", show_text_of(object, "reason"));
-	bool over = strcmp(state, "failed-over") == 0, fenced = strcmp(state, "fenced") == 0;
+	bool over = is_failed_over(object), fenced = strcmp(state, "fenced") == 0;
 	if (show_has(object, "age_ms") && (over || fenced))
 		(void)printf(FIELD "%s old; none follows %s\n", "newest point", show_duration_of(object, "age_ms").text,
 			     over ? "a failover" : "until the failover is taken back (kagami failover NAME --rollback, on the target host)");
@@ -58,7 +65,7 @@ static void print_objective(const json_t *object)
 	if (show_has(week, "p99_ms"))
 		(void)printf(FIELD "in a week: half the time below %s, 99%% below %s, at most %s\n", "age", show_duration_of(week, "p50_ms").text,
 			     show_duration_of(week, "p99_ms").text, show_duration_of(week, "max_ms").text);
-	if (strcmp(show_text_of(object, "state"), "failed-over") == 0) // it has none any more
+	if (is_failed_over(object)) // it has none any more
 		return;
 	(void)printf(FIELD "%.7g%% of the time within the RPO: %s%s of %s are left this week\n", "objective",
 		     100 * json_number_value(json_object_get(rpo, "objective")), left < 0 ? "-" : "",
@@ -229,7 +236,7 @@ static void print_failover(const json_t *replica)
 {
 	const json_t *failover = json_object_get(replica, "failover"), *disk;
 	size_t i;
-	if (!json_is_object(failover) && strcmp(show_text_of(replica, "state"), "failed-over") == 0)
+	if (!json_is_object(failover) && is_failed_over(replica))
 		(void)printf(FIELD "cut short: the source is fenced, and there are no disks; ask again (kagami failover NAME), or take it back\n"
 			     FIELD "(kagami failover NAME --rollback)\n", "failed over", "");
 	if (!json_is_object(failover))
@@ -252,6 +259,21 @@ static void print_failover(const json_t *replica)
 		(void)printf("    %s  %s\n", show_text_of(disk, "name"), show_text_of(disk, "path"));
 }
 
+static void print_points(const json_t *replica)
+{
+	const json_t *policy = json_object_get(replica, "retention"), *unread = json_object_get(replica, "unread");
+	const char *keep = show_text_of(policy, "keep");
+	bool none = show_number_of(replica, "points") == 0 && points_broken(replica);
+	if (!none)
+		(void)printf(FIELD "%s; the newest %s are kept%s%s\n", "points", show_integer_of(replica, "points").text, show_integer_of(policy, "points").text,
+			     keep[0] ? ", and " : "", keep);
+	if (show_number_of(unread, "points"))
+		(void)printf(FIELD "%s that cannot be used, the newest of them %s\n", none ? "points" : "", show_integer_of(unread, "points").text,
+			     show_integer_of(unread, "newest").text);
+	else if (none)
+		(void)printf(FIELD "which there are is not known\n", "points");
+}
+
 void cli_status_print_target(const json_t *replica)
 {
 	const json_t *disk, *verify;
@@ -261,10 +283,7 @@ void cli_status_print_target(const json_t *replica)
 	if (show_has(replica, "last_point"))
 		(void)printf(FIELD "%s, cut %s\n", "last", show_integer_of(replica, "last_point").text,
 			     show_time_of(replica, "last_cut").text);
-	const json_t *policy = json_object_get(replica, "retention");
-	const char *keep = show_text_of(policy, "keep");
-	(void)printf(FIELD "%s; the newest %s are kept%s%s\n", "points", show_integer_of(replica, "points").text,
-		     show_integer_of(policy, "points").text, keep[0] ? ", and " : "", keep);
+	print_points(replica);
 	(void)printf(FIELD "%s, and %s of the next point\n", "stored", show_size_of(replica, "stored_bytes").text,
 		     show_size_of(replica, "head_bytes").text);
 	if (show_has(replica, "quota_bytes"))

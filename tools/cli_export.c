@@ -8,6 +8,7 @@
 #include "tools/image_out.h"
 #include "tools/out_file.h"
 #include "tools/parse.h"
+#include "tools/points.h"
 #include "tools/show.h"
 
 #include <errno.h>
@@ -27,20 +28,13 @@ struct export {
 // The point, and the name of the disk; *ret_rc says why not.
 static int choose(const struct cli *cli, const struct parse_target *target, uint64_t *ret_point, char disk[NAME_SIZE])
 {
-	json_t *answer, *point, *found = NULL;
-	size_t i;
-	int rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &answer, "/v1/protections/%s/points", target->name);
+	json_t *answer;
+	int rc = points_get(cli, target->name, &answer);
 	if (rc)
 		return rc;
-	json_array_foreach(json_object_get(answer, "points"), i, point)
-		if (target->point == 0 || show_number_of(point, "point") == target->point)
-			found = point;
-	const json_t *disks = json_object_get(found, "disks");
-	if (!found && target->point)
-		rc = cli_fail(cli, CLI_REFUSED, "%s has no point %" PRIu64 ": \"kagami points %s\" lists the ones it has", target->name,
-			      target->point, target->name);
-	else if (!found)
-		rc = cli_fail(cli, CLI_REFUSED, "%s has no recovery point yet", target->name);
+	const json_t *found = points_find(cli, target, answer), *disks = json_object_get(found, "disks");
+	if (!found)
+		rc = CLI_REFUSED;
 	else if (!cli->option[OPT_DISK] && json_array_size(disks) > 1)
 		rc = cli_misused(cli, "%s has %zu disks: name one with --disk (\"kagami points %s@%s\" lists them)", target->name,
 				 json_array_size(disks), target->name, show_integer_of(found, "point").text);
@@ -48,6 +42,8 @@ static int choose(const struct cli *cli, const struct parse_target *target, uint
 		*ret_point = show_number_of(found, "point");
 		(void)snprintf(disk, NAME_SIZE, "%s",
 			       cli->option[OPT_DISK] ? cli->option[OPT_DISK] : show_text_of(json_array_get(disks, 0), "name"));
+		if (target->point == 0) // the newest of those that can be used
+			points_warn(stderr, target->name, answer);
 	}
 	json_decref(answer);
 	return rc;

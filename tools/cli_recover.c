@@ -4,6 +4,7 @@
 #include "tools/cli_status.h"
 #include "tools/cli_verify.h"
 #include "tools/parse.h"
+#include "tools/points.h"
 #include "tools/show.h"
 
 #include <inttypes.h>
@@ -14,25 +15,6 @@ static int target_get(const struct cli *cli, struct parse_target *ret_target)
 	if (parse_target(cli->argv[0], ret_target, &err))
 		return cli_misused(cli, "%s", err.text);
 	return CLI_DONE;
-}
-
-// The point that `target` means, borrowed from `points` (oldest first); NULL and a message when there is none.
-static json_t *point_find(const struct cli *cli, const struct parse_target *target, const json_t *points)
-{
-	json_t *point;
-	size_t count = json_array_size(points), i;
-	if (count == 0) {
-		(void)cli_fail(cli, CLI_REFUSED, "%s has no recovery point yet", target->name);
-		return NULL;
-	}
-	if (target->point == 0)
-		return json_array_get(points, count - 1);
-	json_array_foreach(points, i, point)
-		if (show_number_of(point, "point") == target->point)
-			return point;
-	(void)cli_fail(cli, CLI_REFUSED, "%s has no point %" PRIu64 ": \"kagami points %s\" lists the ones it has", target->name,
-		       target->point, target->name);
-	return NULL;
 }
 
 // What is to be said of a point beside its numbers.
@@ -101,11 +83,10 @@ int cli_points(const struct cli *cli)
 	json_t *answer;
 	int rc = target_get(cli, &target);
 	if (!rc)
-		rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &answer, "/v1/protections/%s/points", target.name);
+		rc = points_get(cli, target.name, &answer);
 	if (rc)
 		return rc;
-	const json_t *points = json_object_get(answer, "points");
-	json_t *point = target.point ? point_find(cli, &target, points) : NULL;
+	json_t *point = target.point ? points_find(cli, &target, answer) : NULL;
 	if (target.point && !point)
 		rc = CLI_REFUSED;
 	else if (cli->json)
@@ -113,7 +94,9 @@ int cli_points(const struct cli *cli)
 	else if (point)
 		print_point(point);
 	else
-		print_points(&target, points);
+		print_points(&target, json_object_get(answer, "points"));
+	if (rc == CLI_DONE && !cli->json)
+		points_warn(stdout, target.name, answer);
 	json_decref(answer);
 	return rc;
 }
@@ -122,10 +105,10 @@ int cli_points(const struct cli *cli)
 static int failover_preview(const struct cli *cli, const struct parse_target *target, json_t **ret_point, json_t **ret_replica)
 {
 	json_t *answer;
-	int rc = cli_ask(cli, HTTP_RECEIVER, "GET", NULL, &answer, "/v1/protections/%s/points", target->name);
+	int rc = points_get(cli, target->name, &answer);
 	if (rc)
 		return rc;
-	json_t *point = point_find(cli, target, json_object_get(answer, "points"));
+	json_t *point = points_find(cli, target, answer);
 	*ret_point = json_incref(point);
 	json_decref(answer);
 	if (!point)
@@ -169,7 +152,11 @@ static int print_dry_run(const struct cli *cli, const struct parse_target *targe
 						"lost_ms", (json_int_t)lost_ms, "replica", replica));
 		return rc == CLI_DONE && refused ? CLI_REFUSED : rc;
 	}
+	if (json_is_object(before) && !show_has(before, "command"))
+		return cli_fail(cli, CLI_REFUSED, "%s is failed over to point %s, whose disks cannot be opened: %s is broken: %s", target->name,
+				show_integer_of(before, "point").text, target->name, show_text_of(replica, "reason"));
 	if (json_is_object(before)) {
+		points_warn(stdout, target->name, replica);
 		(void)printf("%s is failed over already, to point %s. Asking again for that point changes nothing; another one is "
 			     "refused.\n",
 			     target->name, show_integer_of(before, "point").text);
@@ -179,6 +166,7 @@ static int print_dry_run(const struct cli *cli, const struct parse_target *targe
 	if (refused)
 		return cli_fail(cli, CLI_REFUSED, "a failover of %s now would be refused: the target's store has no room for its disks, which take %s: free space there", target->name,
 				show_size_of(replica, "failover_bytes").text);
+	points_warn(stdout, target->name, replica);
 	(void)printf("A failover of %s now would take point %s (%s-consistent), cut at %s.\n"
 		     "What the VM wrote in the %s since then would not be there.\n",
 		     target->name, show_integer_of(point, "point").text, show_text_of(point, "consistency"),
@@ -187,9 +175,9 @@ static int print_dry_run(const struct cli *cli, const struct parse_target *targe
 		(void)printf("It has %s: it is in quarantine, and refused without --damaged.\n",
 			     show_count_of(point, "damaged_blocks", "damaged block").text);
 	print_proof(point, replica);
-	(void)printf("It would end replication into this copy (the source is %s now) and make a writable\n"
+	(void)printf("It would end replication into this copy (%s%s now) and make a writable\n"
 		     "overlay on each disk; the point stays as it is:\n",
-		     show_text_of(replica, "state"));
+		     points_broken(replica) ? "which is " : "the source is ", show_text_of(replica, "state"));
 	print_disks(point);
 	(void)printf("Nothing was done.\n");
 	return CLI_DONE;
@@ -201,16 +189,18 @@ static bool failover_confirmed(const struct cli *cli, const struct parse_target 
 {
 	if (json_is_object(json_object_get(replica, "failover")))
 		return true; // nothing is decided any more
+	points_warn(stdout, target->name, replica);
 	return cli_confirmed(cli,
-			     "Fail over %s to point %s, cut at %s (%s ago)?\nThe source is %s. Replication into this copy ends.",
+			     "Fail over %s to point %s, cut at %s (%s ago)?\nThe %s is %s. Replication into this copy ends.",
 			     target->name, show_integer_of(point, "point").text, show_time_of(point, "cut").text,
-			     show_duration_of(point, "age_ms").text, show_text_of(replica, "state"));
+			     show_duration_of(point, "age_ms").text, points_broken(replica) ? "replica" : "source", show_text_of(replica, "state"));
 }
 
 static void print_failover(const json_t *answer)
 {
 	(void)printf("%s is failed over to point %s, cut at %s.\n", show_text_of(answer, "name"),
 		     show_integer_of(answer, "point").text, show_time_of(answer, "cut").text);
+	points_warn(stdout, show_text_of(answer, "name"), answer);
 	(void)printf("It took %s. What was written in the %s after the cut is not in it.\n\nDisks, writable qcow2:\n",
 		     show_duration_of(answer, "duration_ms").text, show_duration_of(answer, "lost_ms").text);
 	print_disks(answer);
@@ -313,11 +303,31 @@ static int forget_preview(const struct cli *cli, const char *name, json_t **ret_
 	return rc;
 }
 
+// What a broken replica has is more than what of it can be used.
+static void forget_broken(const json_t *replica, char *text, size_t cap)
+{
+	const json_t *unread = json_object_get(replica, "unread");
+	uint64_t count = show_number_of(unread, "points");
+	text[0] = 0;
+	if (!points_broken(replica))
+		return;
+	if (!json_is_object(unread))
+		(void)snprintf(text, cap, "; it is broken, and which others there are is not known");
+	else if (count)
+		(void)snprintf(text, cap, "; it is broken, and %s of them, %s%s, cannot be used", show_integer_of(unread, "points").text, count > 1 ? "the newest " : "",
+			       show_integer_of(unread, "newest").text);
+	else
+		(void)snprintf(text, cap, "; it is broken");
+}
+
 static bool forget_confirmed(const struct cli *cli, const char *name, const json_t *replica)
 {
-	return cli_confirmed(cli, "Remove the replica of %s and ALL of its recovery points (%s, with %s in all)%s from this host?",
-			     name, show_integer_of(replica, "points").text, show_size_of(replica, "stored_bytes").text,
-			     cli->option[OPT_DISCARD] ? ", and its failover's disks," : "");
+	char broken[256];
+	const json_t *unread = json_object_get(replica, "unread");
+	uint64_t count = show_number_of(replica, "points") + show_number_of(unread, "points");
+	forget_broken(replica, broken, sizeof(broken));
+	return cli_confirmed(cli, "Remove the replica of %s and ALL of its recovery points (%" PRIu64 ", with %s in all%s)%s from this host?", name, count,
+			     show_size_of(replica, "stored_bytes").text, broken, cli->option[OPT_DISCARD] ? ", and its failover's disks," : "");
 }
 
 int cli_forget(const struct cli *cli)

@@ -20,7 +20,7 @@
 static struct shown show_age(const json_t *object)
 {
 	struct shown shown;
-	if (strcmp(show_text_of(object, "state"), "failed-over") == 0)
+	if (strcmp(show_text_of(object, "state"), "failed-over") == 0 || show_flag_of(object, "fenced"))
 		return show_duration_of(object, "age_ms");
 	(void)snprintf(shown.text, sizeof(shown.text), "%.16s of %.16s", show_duration_of(object, "age_ms").text,
 		       show_duration_of(object, "rpo_ms").text);

@@ -97,7 +97,8 @@ double health_age(const json_t *protection)
 {
 	const char *state = text_of(protection, "state");
 	uint64_t rpo = number_of(protection, "rpo_ms");
-	if (!has(protection, "age_ms") || rpo == 0 || strcmp(state, "failed-over") == 0 || strcmp(state, "fenced") == 0)
+	if (!has(protection, "age_ms") || rpo == 0 || strcmp(state, "failed-over") == 0 || strcmp(state, "fenced") == 0 ||
+	    json_is_true(json_object_get(protection, "fenced"))) // of a replica that is failed over and broken, too
 		return -1;
 	return (double)number_of(protection, "age_ms") / (double)rpo;
 }

@@ -82,7 +82,7 @@ damage "vm1/points/$newest/vdb.qcow2" flip "points/$newest/vdb.qcow2" 3
 damage "vm1/base/vdb.raw" truncate -s 1M base/vdb.raw
 damage "vm1/points/$newest/vda.qcow2" rm "points/$newest/vda.qcow2"
 below="not the point below it"
-[ ! -d "$STORE/vm1/points/$((newest - 2))" ] || below="missing; point $newest stands on it" # it was not folded yet when the receiver ended
+[ ! -d "$STORE/vm1/points/$((newest - 2))" ] || below="missing, and point $newest stands on it" # it was not folded yet when the receiver ended
 damage "$below" rm -r "points/$((newest - 1))"
 leak() { # by QEMU's own hand: a refcount that nothing needs
 	local table block

@@ -176,6 +176,11 @@ static void budget_that_is_overdrawn_is_a_warning(void **state)
 	(void)json_object_set_new(json_object_get(json, "rpo"), "budget_left_ms", json_integer(-90000));
 	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_WARNING);
 	assert_string_equal(why, "the RPO was missed for 1 min 30 s more in a week than the objective allows: `kagami history vm` says when and why");
+	(void)json_object_set_new(json, "state", json_string("broken")); // which of a replica that is failed over takes the place of that
+	(void)json_object_set_new(json, "fenced", json_true());
+	assert_true(health_age(json) < 0);
+	(void)json_object_set_new(json, "fenced", json_false());
+	assert_true(health_age(json) > 0);
 	(void)json_object_set_new(json, "state", json_string("failed-over")); // no objective binds it any more
 	(void)json_object_set_new(json, "last_point", json_integer(1));
 	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_OK);

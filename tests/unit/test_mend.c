@@ -147,7 +147,7 @@ static void holds_outlast_it(void **state)
 	bad_disk_set("vm1/points/2/point.json", 0, WHOLE, -EIO);
 	open_store(b);
 	assert_int_equal(replica_hold(b->replica, 1, &held, &b->err), 0);
-	assert_int_equal(replica_hold(b->replica, 3, &held, &b->err), -ENOENT);
+	assert_int_equal(replica_hold(b->replica, 3, &held, &b->err), -EIO);
 	assert_int_equal(replica_hold_unread(b->replica, 3), 0);
 	assert_int_equal(replica_hold_unread(b->replica, 2), 0);
 	replica_release(b->replica, 2);
