@@ -96,6 +96,10 @@ int replica_break(struct replica *r, const struct err *why, struct err *err)
 
 int replica_ready(const struct replica *r, struct err *err)
 {
+	if (r->broken && !r->passing && !r->gone) { // the source is told by these words that it stays so
+		(void)replica_broken(r, err);
+		return err_set(err, -EIO, "%.340s; %s", (struct err){*err}.text, WIRE_SEE_LOG);
+	}
 	int rc = replica_broken(r, err);
 	if (rc)
 		return rc;

@@ -115,6 +115,13 @@ static uint64_t fenced_ask_ms(const struct protection *p)
 	return half_ms < FENCED_ASK_MS_MIN ? FENCED_ASK_MS_MIN : min_u64(half_ms, FENCED_ASK_MS_MAX);
 }
 
+// Whether trying again is of no use until somebody acts; what makes the protection failed is told by that.
+static bool until_somebody_acts(const struct wire_failure *failure, const struct err *err)
+{
+	const char *log = failure->code == WIRE_E_STORE ? strstr(failure->text, WIRE_SEE_LOG) : NULL;
+	return (log && !log[strlen(WIRE_SEE_LOG)]) || (!failure->code && err->code == -EKEYREJECTED);
+}
+
 void connection_lost(struct protection *p, const struct wire_failure *failure, const struct err *err)
 {
 	enum protection_state state = lost_state(p, err->code);
@@ -126,6 +133,7 @@ void connection_lost(struct protection *p, const struct wire_failure *failure, c
 		protection_set_state(p, state, err->text);
 	uint32_t random = protection_random(p);
 	LOCK_SCOPE(&p->lock);
+	p->stuck = until_somebody_acts(failure, err);
 	backoff_failed(&p->backoff, now_ns, random);
 	if (p->fenced)
 		p->backoff.not_before_ns = now_ns + fenced_ask_ms(p) * MS_NS;
@@ -300,6 +308,7 @@ void connection_open(struct protection *p)
 	{
 		LOCK_SCOPE(&p->lock);
 		p->greeted = true;
+		p->stuck = false;
 		account_fenced(p, false); // the failover was taken back
 	}
 	if (!protection_refused_for_space(p))

@@ -182,6 +182,7 @@ static void set_times(struct protection *p, json_t *json)
 	bool waits = !p->channel && !p->paused && p->backoff.failures;
 	(void)json_object_set_new(json, "retry_in_ms", waits ? json_count(retry_ns / MS_NS) : json_null());
 	(void)json_object_set_new(json, "connect_failures", json_count(p->backoff.failures));
+	(void)json_object_set_new(json, "stuck", json_boolean(p->stuck));
 	uint64_t left_ns = p->next_cut_ns - min_u64(p->next_cut_ns, now_ns);
 	(void)json_object_set_new(json, "waits_for_slot", json_boolean(p->waits_for_slot));
 	(void)json_object_set_new(json, "next_cut_in_ms",

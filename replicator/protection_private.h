@@ -141,6 +141,7 @@ struct protection {
 	bool stop, paused, fenced;
 	bool waived; // an operator asked for the initial sync: it keeps to no window
 	bool held;   // the window is over: the initial sync under way ends, and goes on at the next
+	bool stuck; // the newest try to connect found what stays until somebody acts, for the reason that goes with the state
 	bool hurry; // an operator did something: the next try to connect, or to cut, need not wait
 	bool asked; // by an operator: for a cycle, which has not begun yet; at any time of day, and before the others
 	bool again; // by ourselves: the next cycle is due at once, and waits for its turn and its window as any other

@@ -81,6 +81,7 @@ static json_t *seat_json(const struct seat *seat)
 	(void)json_object_set_new(json, "starting_ms", starting ? json_integer(starting_ms) : json_null());
 	(void)json_object_set_new(json, "retry_in_ms", retry_json(seat));
 	(void)json_object_set_new(json, "connect_failures", json_integer(0));
+	(void)json_object_set_new(json, "stuck", json_false());
 	set_point(seat, json);
 	health_tell(json, false);
 	return json;

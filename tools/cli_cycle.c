@@ -31,7 +31,7 @@ static void print_progress(const json_t *protection, uint64_t cycle)
 }
 
 struct wait {
-	uint64_t cycle, say_ms, deadline_ms;
+	uint64_t cycle, failures, say_ms, deadline_ms; // `failures`: to connect, before it was asked for
 	bool terminal, said;
 };
 
@@ -56,6 +56,14 @@ static int print_done(const struct cli *cli, const json_t *protection)
 	return CLI_DONE;
 }
 
+// With the reason that there is now, or without one, the last failure: that may be over.
+static int fail_late(const struct cli *cli, const json_t *protection, uint64_t cycle)
+{
+	const char *reason = show_text_of(protection, "reason"), *error = show_text_of(protection, "last_error");
+	return cli_fail(cli, CLI_TIMED_OUT, "cycle %" PRIu64 " is not committed yet (%s%s%s); it goes on without this command", cycle, show_text_of(protection, "state"),
+			reason[0] ? ": " : error[0] ? "; last error: " : "", reason[0] ? reason : error);
+}
+
 // Looks once. Returns true when the wait is over, with its outcome.
 static bool wait_step(const struct cli *cli, struct wait *wait, int *ret_rc)
 {
@@ -67,6 +75,8 @@ static bool wait_step(const struct cli *cli, struct wait *wait, int *ret_rc)
 	bool done = show_number_of(json_object_get(protection, "cycles"), "committed") >= cycle;
 	char text[HOPELESS_TEXT];
 	const char *why = done ? NULL : hopeless(protection, cycle, text);
+	if (!done && !why)
+		why = hopeless_refused(protection, wait->failures);
 	bool late = !done && !why && (uint64_t)clock_mono_ms() >= wait->deadline_ms;
 	if (wait->terminal && (done || why || late))
 		(void)fputs(LINE_CLEAR, stderr);
@@ -75,10 +85,7 @@ static bool wait_step(const struct cli *cli, struct wait *wait, int *ret_rc)
 	else if (why)
 		*ret_rc = cli_fail(cli, CLI_REFUSED, "cycle %" PRIu64 " will not be committed: %s", cycle, why);
 	else if (late)
-		*ret_rc = cli_fail(cli, CLI_TIMED_OUT, "cycle %" PRIu64 " is not committed yet (%s%s%s); it goes on without this command",
-				   cycle, show_text_of(protection, "state"),
-				   show_text_of(protection, "last_error")[0] ? "; last error: " : "",
-				   show_text_of(protection, "last_error"));
+		*ret_rc = fail_late(cli, protection, cycle);
 	else if (wait->terminal)
 		print_progress(protection, cycle);
 	else
@@ -87,15 +94,27 @@ static bool wait_step(const struct cli *cli, struct wait *wait, int *ret_rc)
 	return done || why || late;
 }
 
-static int wait_for(const struct cli *cli, uint64_t cycle, uint64_t timeout_ms)
+static int wait_for(const struct cli *cli, uint64_t cycle, uint64_t failures, uint64_t timeout_ms)
 {
 	static const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
 	uint64_t now_ms = (uint64_t)clock_mono_ms();
-	struct wait wait = {.cycle = cycle, .say_ms = now_ms + SAY_MS, .deadline_ms = now_ms + timeout_ms, .terminal = cli_on_terminal() && !cli->json, .said = cli->json};
+	struct wait wait = {.cycle = cycle, .failures = failures, .say_ms = now_ms + SAY_MS, .deadline_ms = now_ms + timeout_ms, .terminal = cli_on_terminal() && !cli->json, .said = cli->json};
 	int rc;
 	while (!wait_step(cli, &wait, &rc))
 		(void)nanosleep(&pause, NULL);
 	return rc;
+}
+
+// Asking for a cycle makes the agent try to connect at once: what that finds is told apart from what was found before.
+static int failures_before(const struct cli *cli, uint64_t *ret_failures)
+{
+	json_t *protection;
+	int rc = cli_ask(cli, HTTP_REPLICATOR, "GET", NULL, &protection, "/v1/protections/%s", cli->argv[0]);
+	if (rc)
+		return rc;
+	*ret_failures = show_number_of(protection, "connect_failures");
+	json_decref(protection);
+	return CLI_DONE;
 }
 
 int cli_cycle(const struct cli *cli)
@@ -109,13 +128,19 @@ int cli_cycle(const struct cli *cli)
 	if (cli->option[OPT_TIMEOUT] && parse_duration(cli->option[OPT_TIMEOUT], &timeout_ms, &err))
 		return cli_misused(cli, "--timeout: %s", err.text);
 	json_t *answer, *body = cli->option[OPT_COMPARE] ? json_pack("{s:b}", "compare", true) : NULL;
-	int rc = cli_ask(cli, HTTP_REPLICATOR, "POST", body, &answer, "/v1/protections/%s/cycle", cli->argv[0]);
+	uint64_t failures = 0;
+	int rc = cli->option[OPT_WAIT] ? failures_before(cli, &failures) : CLI_DONE;
+	if (rc) {
+		json_decref(body);
+		return rc;
+	}
+	rc = cli_ask(cli, HTTP_REPLICATOR, "POST", body, &answer, "/v1/protections/%s/cycle", cli->argv[0]);
 	if (rc)
 		return rc;
 	uint64_t cycle = show_number_of(answer, "cycle");
 	if (cli->option[OPT_WAIT]) {
 		json_decref(answer);
-		return wait_for(cli, cycle, timeout_ms);
+		return wait_for(cli, cycle, failures, timeout_ms);
 	}
 	if (cli->json)
 		return cli_print_json(answer);

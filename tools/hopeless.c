@@ -30,6 +30,12 @@ static bool of_disk(const json_t *disk, bool tried, char text[HOPELESS_TEXT])
 	return true;
 }
 
+const char *hopeless_refused(const json_t *protection, uint64_t failures)
+{
+	const char *reason = show_text_of(protection, "reason");
+	return show_flag_of(protection, "stuck") && show_number_of(protection, "connect_failures") > failures && reason[0] ? reason : NULL;
+}
+
 const char *hopeless(const json_t *protection, uint64_t cycle, char text[HOPELESS_TEXT])
 {
 	const json_t *disk;

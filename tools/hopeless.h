@@ -13,4 +13,8 @@ enum { HOPELESS_TEXT = 640 };
 // away or the line is down, and while a cycle is under way.
 const char *hopeless(const json_t *protection, uint64_t cycle, char text[HOPELESS_TEXT]);
 
+// Why the receiver takes no cycle until somebody acts, as a try to connect found since there had been `failures` of them (`connect_failures`): borrowed. NULL where it was not
+// tried since, or may take one by itself.
+const char *hopeless_refused(const json_t *protection, uint64_t failures);
+
 #endif

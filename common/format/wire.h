@@ -79,6 +79,7 @@ enum wire_type {
 const char *wire_type_name(unsigned type);
 
 // What the sender of ERROR means, grouped by what the reader should do about it.
+#define WIRE_SEE_LOG "see the receiver's log"
 enum wire_error {
 	WIRE_E_PROTOCOL = 1,   // our bug or theirs: log, retry later
 	WIRE_E_VERSION = 2,    // upgrade one side
@@ -87,7 +88,7 @@ enum wire_error {
 	WIRE_E_FENCED = 5,     // the protection was failed over: this generation is over
 	WIRE_E_EXISTS = 6,     // the name belongs to another protection or source
 	WIRE_E_NO_SPACE = 7,   // the store is full: retry later
-	WIRE_E_STORE = 8,      // the store failed: see the receiver's log
+	WIRE_E_STORE = 8,      // the store failed; with WIRE_SEE_LOG at the end of its text, until somebody acts
 	WIRE_E_POSITION = 9,   // the point named is not the predecessor: open again
 	WIRE_E_BUSY = 10,      // another session of this protection is open, or too many
 	WIRE_E_SHUTDOWN = 11,  // the receiver stops: retry later

@@ -361,6 +361,18 @@ static void cycle_of_a_disk_that_failed_or_is_short_is_not_waited_for(void **sta
 	assert_null(hope("\"cycles\": {\"started\": 3, \"committed\": 3}", SHORT)); // as the try before found it
 }
 
+static void cycle_is_not_waited_for_once_a_try_found_what_stays(void **state)
+{
+	(void)state;
+	json_t *json = json_loads("{\"state\": \"connecting\", \"reason\": \"broken\", \"stuck\": true, \"connect_failures\": 3}", 0, NULL);
+	assert_non_null(json);
+	assert_string_equal(hopeless_refused(json, 2), "broken");
+	assert_null(hopeless_refused(json, 3)); // as it was before: somebody may have acted
+	(void)json_object_set_new(json, "stuck", json_false());
+	assert_null(hopeless_refused(json, 2));
+	json_decref(json);
+}
+
 static void cycle_is_waited_for_while_it_may_come_by_itself(void **state)
 {
 	(void)state;
@@ -396,6 +408,7 @@ int main(void)
 		cmocka_unit_test(show_clean_leaves_nothing_that_drives_a_terminal),
 		cmocka_unit_test(cycle_of_a_disk_that_failed_or_is_short_is_not_waited_for),
 		cmocka_unit_test(cycle_is_waited_for_while_it_may_come_by_itself),
+		cmocka_unit_test(cycle_is_not_waited_for_once_a_try_found_what_stays),
 		cmocka_unit_test(table_aligns_its_columns_and_ends_no_line_in_blanks),
 	};
 	return cmocka_run_group_tests_name("cli_parse", tests, NULL, NULL);
