@@ -166,6 +166,9 @@ static int attach_kernel(const char *file, const struct volume *volume, const ch
 	if (rc == -EEXIST && strcmp(fs->driver, "btrfs") == 0)
 		return err_set(err, -EBUSY, "this kernel (older than 6.7) takes two copies of one btrfs for the same, and one is mounted: "
 					    "unmount the other point first (kagami mounts lists them)");
+	if (rc == -EINVAL) // what the guest has there, and nothing that was asked wrongly
+		return err_set(err, -EUCLEAN, "this kernel refuses the %s file system (dmesg has its reason): look at it in a virtual machine (kagami test start), or take the disk as a "
+					      "whole (kagami export)", fs->name);
 	return err_sys(err, rc, "mount the %s file system on %s (the kernel's reason is in dmesg)", fs->name, directory);
 }
 

@@ -54,12 +54,16 @@ printf 'LVM2 001' | dd of="$W/parts.raw" bs=1 seek=$((($(start_of 4) + 1) * 512 
 printf 'LUKS\xba\xbe' | dd of="$W/parts.raw" bs=512 seek="$(start_of 5)" conv=notrunc status=none
 put "$W/swap.raw" 6
 
+# ext4 that is larger than its disk.
+cp --sparse=always "$W/ext4.raw" "$W/short.raw"
+truncate -s 48M "$W/short.raw"
+
 # btrfs over two disks: no single one of them can be mounted.
 truncate -s 200M "$W/m1.raw" "$W/m2.raw"
 mkfs.btrfs -q "$W/m1.raw" "$W/m2.raw" >/dev/null
 
 start_pair
-for kind in ext4 xfs btrfs parts; do
+for kind in ext4 xfs btrfs parts short; do
 	kagami protect "$kind" vda="$W/$kind.raw" --to dr --rpo 1h >/dev/null
 done
 kagami protect multi vda="$W/m1.raw" vdb="$W/m2.raw" --to dr --rpo 1h >/dev/null
@@ -68,6 +72,7 @@ for kind in ext4 xfs btrfs; do
 	first[$kind]=$(cycle $kind)
 done
 cycle parts >/dev/null
+cycle short >/dev/null
 cycle multi >/dev/null
 
 # Changed behind the replicator's back, which it sees; and cut in the middle of it again.
@@ -126,6 +131,13 @@ refuses "partition 5 holds LUKS.*encrypted: fail over and open it with the guest
 refuses 'partition 6 holds swap.*no files' kagami mount parts "$W/one" --partition 6
 refuses 'partition 7 holds no file system that is known here' kagami mount parts "$W/one" --partition 7
 refuses 'no partition 9; the disk has 1 \(vfat' kagami mount parts "$W/one" --partition 9
+kernels='this kernel refuses the ext4 file system \(dmesg has its reason\): look at it in a virtual machine \(kagami test start\), or take the disk as a whole \(kagami export\)'
+for command in "kagami mount short $W/one" 'kagami files short ls'; do
+	refuses "$kernels" $command
+	status=0
+	$command >/dev/null 2>&1 || status=$?
+	is "exit status of: $command" $status 1 # the command is right, the file system is not
+done
 for disk in vda vdb; do
 	refuses 'btrfs over several disks.*fail over and mount it in a virtual machine with all of them' kagami mount multi "$W/one" --disk $disk
 done
