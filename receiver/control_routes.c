@@ -10,6 +10,7 @@
 #include "link/events.h"
 #include "receiver/failover_control.h"
 #include "receiver/verifier.h"
+#include "receiver/json_file.h"
 
 #include <errno.h>
 #include <string.h>
@@ -177,6 +178,11 @@ static unsigned post_failover(void *context, const struct control_request *reque
 	return route_answer(HTTP_OK, recovery_json_verify(recovery, json, failover->name, failover->point), ret_body);
 }
 
+	uint64_t free_bytes = 0;
+	if (json) {
+		(void)json_object_set_new(json, "store_free_bytes", store_space(recovery->store, &free_bytes) ? json_null() : json_new_u64(free_bytes));
+		(void)json_object_set_new(json, "store_reserve_bytes", json_new_u64(store_reserve(recovery->store)));
+	}
 // --- mounts ---
 
 static json_t *mount_json(struct recovery *recovery, const struct mount_info *info)

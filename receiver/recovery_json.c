@@ -135,7 +135,7 @@ static void retention_reason(struct recovery *recovery, const struct replica_inf
 		(void)snprintf(text, ERR_TEXT_MAX,
 			       "nobody knows which points its tests and mounts stand on, so that none goes: %s/%s/tests could not be read, or a mount not be undone; the log says why",
 			       store_path(recovery->store), info->name);
-	} else if (info->retention_waits_for) {
+	} else if (info->retention_waits_for && !info->fenced) { // none of a fenced one is to go
 		holder_text(recovery, info, holder, sizeof(holder));
 		(void)snprintf(text, ERR_TEXT_MAX, "retention waits: %llu of %llu points %s to go, but point %llu, which needs them, is held by %s",
 			       (unsigned long long)info->surplus, (unsigned long long)info->point_count, ARE(info->surplus),
@@ -145,9 +145,9 @@ static void retention_reason(struct recovery *recovery, const struct replica_inf
 			       "pins.json and its copy were damaged, so nobody knows which points were pinned: all up to point %llu are kept; `kagami pin` those that are to stay, then "
 			       "`kagami unpin %s --lost`",
 			       (unsigned long long)info->pins_lost, info->name);
-	} else if (info->stall.cause) {
+	} else if (info->stall.cause && !info->fenced) {
 		(void)snprintf(text, ERR_TEXT_MAX, "%s", info->stall.reason);
-	} else if (info->cannot_merge && info->surplus) {
+	} else if (info->cannot_merge && info->surplus && !info->fenced) {
 		(void)snprintf(text, ERR_TEXT_MAX,
 			       "%llu point%s stay that retention would merge: the file system of %s cannot exchange directories; ext4, xfs and btrfs "
 			       "can",
@@ -181,7 +181,7 @@ static const char *replica_reason(struct recovery *recovery, const struct replic
 	retention_reason(recovery, info, cause);
 	if (info->limited != LIMITED_NOT)
 		limited_reason(info, store_path(recovery->store), cause, text);
-	else if (damaged && !info->retention_waits_for)
+	else if (damaged && (info->fenced || !info->retention_waits_for))
 		damage_reason(info, damaged, text);
 	else
 		(void)snprintf(text, ERR_TEXT_MAX, "%s", cause);
@@ -234,7 +234,7 @@ static json_t *replica_test_error(struct recovery *recovery, const struct replic
 static json_t *replica_stall(const struct replica_info *info)
 {
 	const struct stall_info *stall = &info->stall;
-	if (!stall->cause)
+	if (!stall->cause || info->fenced)
 		return json_null();
 	return json_pack("{s:s, s:s, s:I, s:o}", "cause", stall_cause_name(stall->cause), "reason", stall->reason, "failures", (json_int_t)stall->failures,
 			 "again_in_ms", stall->again_in_ms ? json_new_u64(stall->again_in_ms) : json_null());

@@ -96,13 +96,10 @@ int replica_break(struct replica *r, const struct err *why, struct err *err)
 
 int replica_ready(const struct replica *r, struct err *err)
 {
-	if (r->broken && !r->passing && !r->gone) { // the source is told by these words that it stays so
-		(void)replica_broken(r, err);
-		return err_set(err, -EIO, "%.340s; %s", (struct err){*err}.text, WIRE_SEE_LOG);
-	}
-	int rc = replica_broken(r, err);
+	struct err why;
+	int rc = replica_broken(r, &why);
 	if (rc)
-		return rc;
+		return err_set(err, rc, "%.340s%s%s", why.text, r->passing || r->gone ? "" : "; ", r->passing || r->gone ? "" : WIRE_SEE_LOG);
 	if (r->prot.fenced)
 		return err_set(err, -ESTALE, "%s was failed over to point %llu: this side is no longer the source", r->name,
 			       (unsigned long long)r->prot.fenced_point);

@@ -5,6 +5,8 @@
 #include "tools/points.h"
 #include "tools/show.h"
 
+#include "link/health.h"
+
 #include <string.h>
 
 #define FIELD "  %-14s "
@@ -274,11 +276,24 @@ static void print_points(const json_t *replica)
 		(void)printf(FIELD "which there are is not known\n", "points");
 }
 
+// What is wrong with it, but for what its reason says already.
+static void print_why(const json_t *replica)
+{
+	json_t *why = health_why(replica, true), *one;
+	const char *reason = show_text_of(replica, "reason");
+	size_t i;
+	json_array_foreach(why, i, one)
+		if (!reason[0] || !strstr(show_text_of(one, "text"), reason))
+			(void)printf(FIELD "! %s\n", "", show_text_of(one, "text"));
+	json_decref(why);
+}
+
 void cli_status_print_target(const json_t *replica)
 {
 	const json_t *disk, *verify;
 	size_t i;
 	print_state(replica, "target");
+	print_why(replica);
 	print_objective(replica);
 	if (show_has(replica, "last_point"))
 		(void)printf(FIELD "%s, cut %s\n", "last", show_integer_of(replica, "last_point").text,

@@ -142,6 +142,14 @@ static bool has_no_room(const json_t *replica)
 	return show_has(replica, "store_free_bytes") && show_number_of(replica, "store_free_bytes") < show_number_of(replica, "failover_bytes");
 }
 
+// What a guest will write takes space beside the points; `object` is a replica or a failover.
+static void print_space(const json_t *object)
+{
+	if (show_has(object, "store_free_bytes") && show_number_of(object, "store_free_bytes") < show_number_of(object, "store_reserve_bytes"))
+		(void)printf("! The target's store has %s free, less than its reserve of %s: once that is full, its virtual machine's writes will fail. Free space there.\n",
+			     show_size_of(object, "store_free_bytes").text, show_size_of(object, "store_reserve_bytes").text);
+}
+
 static int print_dry_run(const struct cli *cli, const struct parse_target *target, json_t *point, json_t *replica)
 {
 	const json_t *before = json_object_get(replica, "failover");
@@ -164,6 +172,7 @@ static int print_dry_run(const struct cli *cli, const struct parse_target *targe
 		return CLI_DONE;
 	}
 	if (refused)
+		print_space(replica);
 		return cli_fail(cli, CLI_REFUSED, "a failover of %s now would be refused: the target's store has no room for its disks, which take %s: free space there", target->name,
 				show_size_of(replica, "failover_bytes").text);
 	points_warn(stdout, target->name, replica);
@@ -182,6 +191,7 @@ static int print_dry_run(const struct cli *cli, const struct parse_target *targe
 	(void)printf("Nothing was done.\n");
 	return CLI_DONE;
 }
+	print_space(replica);
 
 // True when it may go on: said yes, or nobody is there to be asked.
 static bool failover_confirmed(const struct cli *cli, const struct parse_target *target, const json_t *point,
@@ -208,6 +218,7 @@ static void print_failover(const json_t *answer)
 	if (show_has(answer, "rollback_in_ms"))
 		(void)printf("\nIt is taken back in %s, once no VM has its disks open, unless you keep it:\n  kagami failover %s --commit\n",
 			     show_duration_of(answer, "rollback_in_ms").text, show_text_of(answer, "name"));
+	print_space(answer);
 	else if (!show_flag_of(answer, "final"))
 		(void)printf("\nThe wrong point? To take it back:  kagami failover %s --rollback\nTo keep it for good:              kagami failover %s "
 			     "--commit\n",

@@ -225,6 +225,12 @@ static void judge_space(const json_t *replica, struct verdict *verdict)
 	uint64_t free_bytes = number_of(replica, "store_free_bytes"), takes = number_of(replica, "failover_bytes"), reserve = number_of(replica, "store_reserve_bytes");
 	if (!has(replica, "store_free_bytes"))
 		return;
+	bool over = strcmp(text_of(replica, "state"), "failed-over") == 0 || json_is_object(json_object_get(replica, "failover"));
+	if (over && free_bytes < reserve) { // no point is to come; a guest writes there
+		say(verdict, HEALTH_CRITICAL, "failed over, and the target's store has less free than its reserve of %llu MiB: once that is full, its virtual machine's writes will fail: "
+					      "free space there", (unsigned long long)reserve >> 20);
+		return;
+	}
 	if (free_bytes < takes)
 		say(verdict, HEALTH_CRITICAL, "the target's store has no room for a failover, which takes %llu KiB: free space there", (unsigned long long)takes >> 10);
 	else if (free_bytes < reserve)

@@ -22,7 +22,7 @@ ends_with() { # STATUS TIMEOUT TEXT
 stop_receiver
 mv "$STORE/vm1/base/vda.raw" "$W/kept.raw"
 start_receiver
-ends_with 1 5m "cycle [0-9]+ will not be committed: .*replica vm1 is broken \(.*\); see the receiver's log"
+ends_with 1 5m "cycle [0-9]+ will not be committed: .*vm1 is broken: .*; see the receiver's log"
 is "whether it is stuck" "$(protection vm1 .stuck)" true
 stop_receiver
 ends_with 4 2s 'cycle [0-9]+ is not committed yet \(target-down: .*[Cc]onnection refused.*\); it goes on without this command'
