@@ -46,6 +46,6 @@ struct check_progress {
 // Offline, of the directory `path`, which is absolute. -EBUSY while a receiver has it open; -EINVAL: it is no store.
 int check_directory(struct env *env, const char *path, const struct check_progress *progress, json_t **ret_report, struct err *err);
 // Online: beside sessions and retention. Holds each protection's newest point while it is looked at.
-int check_live(struct env *env, struct store *store, const struct check_progress *progress, json_t **ret_report, struct err *err);
+int check_live(struct store *store, const struct check_progress *progress, json_t **ret_report, struct err *err);
 
 #endif

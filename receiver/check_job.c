@@ -43,7 +43,7 @@ static void *job_thread(void *context)
 	const struct check_progress progress = {.looked = on_looked, .stopping = stopping, .context = job};
 	struct err err = {0};
 	json_t *report = NULL;
-	int rc = check_live(job->env, job->store, &progress, &report, &err);
+	int rc = check_live(job->store, &progress, &report, &err);
 	bool sound = rc == 0 && json_is_true(json_object_get(report, "sound"));
 	LOCK_SCOPE(&job->lock);
 	job->report = report;

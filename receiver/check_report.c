@@ -102,18 +102,15 @@ static int report_add(json_t *protections, json_t *one, struct err *err)
 	return json_array_append_new(protections, one) ? err_set(err, -ENOMEM, "out of memory") : 0;
 }
 
-int check_live(struct env *env, struct store *store, const struct check_progress *progress, json_t **ret_report, struct err *err)
+int check_live(struct store *store, const struct check_progress *progress, json_t **ret_report, struct err *err)
 {
-	struct env_root *root = NULL;
 	struct replica *replica;
-	int rc = env_root_open(env, store_path(store), &root);
-	if (rc)
-		return err_sys(err, rc, "open the store %s", store_path(store));
+	int rc = 0;
 	AUTO_JSON json_t *protections = json_array();
 	bool sound = true;
 	for (size_t n = 0; rc == 0 && (replica = store_at(store, n)); n++) {
 		struct check_result result = {.damage = 0};
-		json_t *one = live_report(root, store_path(store), replica, progress, &result, err);
+		json_t *one = live_report(store_root(store), store_path(store), replica, progress, &result, err);
 		if (one && !is_sound(&result) && store_at(store, n) != replica) { // it was removed meanwhile, or another one: nobody misses it
 			json_decref(one);
 			continue;
@@ -121,7 +118,6 @@ int check_live(struct env *env, struct store *store, const struct check_progress
 		rc = report_add(protections, one, err);
 		sound = sound && is_sound(&result);
 	}
-	env_root_close(root);
 	return rc ? rc : report_finish(json_incref(protections), sound, ret_report, err);
 }
 

@@ -8,9 +8,10 @@
 #include "base/auto.h"
 #include "base/log.h"
 #include "link/events.h"
+#include "link/json.h"
 #include "receiver/failover_control.h"
-#include "receiver/verifier.h"
 #include "receiver/json_file.h"
+#include "receiver/verifier.h"
 
 #include <errno.h>
 #include <string.h>
@@ -78,9 +79,11 @@ static unsigned post_limits(void *context, const struct control_request *request
 static unsigned get_store(void *context, const struct control_request *request, json_t **ret_body)
 {
 	struct recovery *recovery = context;
+	char displaced[ERR_TEXT_MAX];
 	(void)request;
+	json_t *away = store_displaced(recovery->store, displaced) ? json_text(displaced) : json_null();
 	return route_answer(HTTP_OK,
-		      json_pack("{s:s, s:I, s:I}", "path", store_path(recovery->store), "free_bytes",
+		      json_pack("{s:s, s:o, s:I, s:I}", "path", store_path(recovery->store), "displaced", away, "free_bytes",
 				(json_int_t)store_free_bytes(recovery->store), "reserve_bytes", (json_int_t)store_reserve(recovery->store)),
 		      ret_body);
 }
@@ -93,7 +96,7 @@ static int check_forget(struct recovery *recovery, struct replica *replica, cons
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	if (!failover || !info)
 		return err_set(err, -ENOMEM, "out of memory");
-	int rc = failover_load(recovery->env, recovery->store, request->arg[0], failover, NULL);
+	int rc = failover_load(recovery->store, request->arg[0], failover, NULL);
 	if (rc == -ENOENT)
 		return 0;
 	const char *said = request->query(request, "failover");
@@ -175,14 +178,14 @@ static unsigned post_failover(void *context, const struct control_request *reque
 		return route_fail(&err, ret_body);
 	recovery_verify(recovery, failover->name, failover->point);
 	json_t *json = recovery_json_broken(recovery_json_failover(recovery, failover), replica);
-	return route_answer(HTTP_OK, recovery_json_verify(recovery, json, failover->name, failover->point), ret_body);
-}
-
 	uint64_t free_bytes = 0;
 	if (json) {
 		(void)json_object_set_new(json, "store_free_bytes", store_space(recovery->store, &free_bytes) ? json_null() : json_new_u64(free_bytes));
 		(void)json_object_set_new(json, "store_reserve_bytes", json_new_u64(store_reserve(recovery->store)));
 	}
+	return route_answer(HTTP_OK, recovery_json_verify(recovery, json, failover->name, failover->point), ret_body);
+}
+
 // --- mounts ---
 
 static json_t *mount_json(struct recovery *recovery, const struct mount_info *info)

@@ -300,7 +300,7 @@ int failover_run(struct env *env, struct store *store, struct replica *replica, 
 		 struct failover_info *ret_failover, struct err *err)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
-	struct env_root *root = NULL;
+	struct env_root *root = store_root(store);
 	const struct watched_ages plain = {.wall_ns = env_wall_ns(env)};
 	if (!info)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -310,9 +310,9 @@ int failover_run(struct env *env, struct store *store, struct replica *replica, 
 		rc = disks_open(replica, info, number, err);
 	if (rc)
 		return rc;
-	rc = env_root_open(env, store_path(store), &root);
+	rc = store_leads(store, info->name, err); // the paths that are told are of these disks
 	if (rc)
-		return err_sys(err, rc, "open the store %s", store_path(store));
+		return rc;
 	struct err load = {.code = 0};
 	bool worn = false;
 	rc = info->fenced ? record_load(root, info->name, ret_failover, &worn, &load) : -ENOENT;
@@ -325,29 +325,23 @@ int failover_run(struct env *env, struct store *store, struct replica *replica, 
 			info->name);
 	if (worn)
 		copies_look(replica);
-	env_root_close(root);
 	return rc;
 }
 
-int failover_load(struct env *env, struct store *store, const char *name, struct failover_info *ret_failover, struct err *err)
+int failover_load(struct store *store, const char *name, struct failover_info *ret_failover, struct err *err)
 {
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
-	struct env_root *root = NULL;
 	struct replica *replica = store_find(store, name);
 	bool worn = false;
 	if (!info)
 		return err_set(err, -ENOMEM, "out of memory");
-	int rc = env_root_open(env, store_path(store), &root);
-	if (rc)
-		return err_sys(err, rc, "open the store %s", store_path(store));
-	rc = record_load(root, name, ret_failover, &worn, err);
+	int rc = record_load(store_root(store), name, ret_failover, &worn, err);
 	if (rc == 0 && replica) {
 		replica_info(replica, info);
 		rc = record_check(info, ret_failover, err);
 	}
 	if (worn && replica)
 		copies_look(replica);
-	env_root_close(root);
 	return rc;
 }
 
@@ -359,14 +353,10 @@ void failover_assume(const struct replica_info *replica, struct failover_info *r
 	ret_failover->unread = true;
 }
 
-uint64_t failover_written(struct env *env, const struct store *store, const struct failover_info *failover)
+uint64_t failover_written(const struct store *store, const struct failover_info *failover)
 {
 	char dir[FAILOVER_NAME_SIZE];
-	struct env_root *root = NULL;
-	if (env_root_open(env, store_path(store), &root))
-		return 0;
 	(void)snprintf(dir, sizeof(dir), "%s/failover", failover->name);
-	uint64_t now = disks_allocated(root, dir, failover);
-	env_root_close(root);
+	uint64_t now = disks_allocated(store_root(store), dir, failover);
 	return now > failover->empty_bytes ? now - failover->empty_bytes : 0;
 }

@@ -42,7 +42,7 @@ int failover_run(struct env *env, struct store *store, struct replica *replica, 
 
 // What was done. -ENOENT while the failover of the protection `name` has not been done to its end: there is no failover/. With any other error there are disks, or may be,
 // whose record, and the copy of that, does not read, or is of another point than the fence.
-int failover_load(struct env *env, struct store *store, const char *name, struct failover_info *ret_failover, struct err *err);
+int failover_load(struct store *store, const char *name, struct failover_info *ret_failover, struct err *err);
 // What is known of a failover without its record, as the replica is fenced: name, point, disks.
 void failover_assume(const struct replica_info *replica, struct failover_info *ret_failover);
 
@@ -68,7 +68,7 @@ int failover_lock(const struct store *store, const struct replica_info *replica,
 void failover_unlock(struct failover_locks *locks);
 
 // How much was written to its disks since they were made: bytes on disk, so that some of it is the format's own. Without its record: all that they take.
-uint64_t failover_written(struct env *env, const struct store *store, const struct failover_info *failover);
+uint64_t failover_written(const struct store *store, const struct failover_info *failover);
 
 // A command line that boots the disks, quoted for a shell. The caller frees; NULL when out of memory.
 char *failover_command(const struct store *store, const struct failover_info *failover);

@@ -14,7 +14,7 @@
 // Of a failover that is there; without its record, what the replica knows of it. `why` is then why it does not read. -ENOENT: there is none.
 static int load_or_assume(struct recovery *recovery, const struct replica_info *info, struct failover_info *ret_failover, struct err *why)
 {
-	int rc = failover_load(recovery->env, recovery->store, info->name, ret_failover, why);
+	int rc = failover_load(recovery->store, info->name, ret_failover, why);
 	if (rc == 0 || rc == -ENOENT)
 		return rc;
 	failover_assume(info, ret_failover);
@@ -29,7 +29,7 @@ static int written_count(struct recovery *recovery, const struct replica_info *i
 		return err_set(err, -ENOMEM, "out of memory");
 	if (load_or_assume(recovery, info, failover, &why)) // cut short: there are no disks
 		return 0;
-	*ret_bytes = failover_written(recovery->env, recovery->store, failover);
+	*ret_bytes = failover_written(recovery->store, failover);
 	if (!failover->unread || discard)
 		return 0;
 	return err_set(err, -EUCLEAN,

@@ -18,10 +18,8 @@ enum { USE_NAME_SIZE = 256 };
 // A file of a failover, never past a link: what is locked here is thrown away in the store. -ENOENT when there is none.
 static int file_open(const struct store *store, const char *name, uint64_t flags)
 {
-	AUTO_CLOSE int root = open(store_path(store), O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (root < 0)
-		return -errno;
-	return open_beneath(root, name, flags | O_NONBLOCK);
+	int root = env_root_fd(store_root(store));
+	return root < 0 ? root : open_beneath(root, name, flags | O_NONBLOCK);
 }
 
 static int disk_open(const struct store *store, const char *protection, const char *disk, uint64_t flags,

@@ -6,6 +6,7 @@
 #include "receiver/image_use.h"
 
 #include "base/auto.h"
+#include "base/beneath.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,15 +17,16 @@ int image_locked(int fd)
 	return fcntl(fd, F_OFD_GETLK, &lock) ? -errno : lock.l_type != F_UNLCK;
 }
 
-int image_unused(const char *path, struct err *err)
+int image_unused(const struct store *store, const char *name, struct err *err)
 {
-	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 && errno == ENOENT)
+	int root = env_root_fd(store_root(store));
+	AUTO_CLOSE int fd = root < 0 ? root : open_beneath(root, name, O_RDONLY | O_NONBLOCK);
+	if (fd == -ENOENT)
 		return 0;
-	int rc = fd < 0 ? -errno : image_locked(fd);
+	int rc = fd < 0 ? fd : image_locked(fd);
 	if (rc < 0)
-		return err_sys(err, rc, "see whether %s is in use", path);
+		return err_sys(err, rc, "see whether %s/%s is in use", store_path(store), name);
 	if (rc)
-		return err_set(err, -EBUSY, "a virtual machine has %s open: shut it down first", path);
+		return err_set(err, -EBUSY, "a virtual machine has %s/%s open: shut it down first", store_path(store), name);
 	return 0;
 }

@@ -283,7 +283,7 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	if (rc == 0 && !receiver->recovery.check)
 		rc = err_set(err, -ENOMEM, "out of memory");
 	if (rc == 0)
-		rc = tests_open(env, store, &tests, err); // before server_start(), whose keeper folds
+		rc = tests_open(store, &tests, err); // before server_start(), whose keeper folds
 	receiver->recovery.tests = tests;
 	if (rc == 0)
 		rc = watch_start(env, store, &receiver->watch, &receiver->recovery.watch, err);

@@ -22,7 +22,7 @@ struct mounts {
 	struct env *env;
 	struct store *store;
 	struct verifier *verifier;
-	struct env_root *root;
+	struct env_root *root; // the store's
 	pthread_mutex_t working; // held for the length of a mount or unmount
 	struct unlisted unlisted; // guarded by it
 	pthread_mutex_t listing; // guards what follows; taken inside `working`
@@ -196,7 +196,9 @@ int mounts_add(struct mounts *mounts, const struct mount_request *request, struc
 	if (!session)
 		return err_set(err, -ENOMEM, "out of memory");
 	unsigned disk = 0;
-	int rc = session_fill(mounts, replica, request, session, &disk, err);
+	int rc = store_leads(mounts->store, request->protection, err); // QEMU and the kernel open it by its path
+	if (rc == 0)
+		rc = session_fill(mounts, replica, request, session, &disk, err);
 	if (rc == 0)
 		rc = session_start(mounts, replica, request, session, disk, err);
 	if (rc)
@@ -275,7 +277,6 @@ void mounts_close(struct mounts *mounts)
 		free(session);
 	}
 	unlisted_done(&mounts->unlisted);
-	env_root_close(mounts->root);
 	(void)pthread_mutex_destroy(&mounts->working);
 	(void)pthread_mutex_destroy(&mounts->listing);
 	free(mounts);
@@ -340,11 +341,10 @@ int mounts_open(struct env *env, struct store *store, struct mounts **ret_mounts
 		return err_set(err, -ENOMEM, "out of memory");
 	mounts->env = env;
 	mounts->store = store;
-	int rc = env_root_open(env, store_path(store), &mounts->root);
-	if (rc)
-		return err_sys(err, rc, "open the store %s", store_path(store));
+	mounts->root = store_root(store);
 	(void)pthread_mutex_init(&mounts->working, NULL);
 	(void)pthread_mutex_init(&mounts->listing, NULL);
+	int rc = 0;
 	struct replica *replica;
 	for (size_t n = 0; rc >= 0 && (replica = store_at(store, n)); n++)
 		rc = recover_replica(mounts, replica, err);

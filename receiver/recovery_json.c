@@ -74,22 +74,18 @@ static json_t *replica_disks(const struct replica_info *info)
 static uint64_t stored_bytes(const struct recovery *recovery, struct replica *replica, const struct replica_info *info)
 {
 	AUTO_FREE struct point_info *points = NULL;
-	struct env_root *root = NULL;
 	size_t count = 0;
 	uint64_t sum = 0;
 	if (replica_points(replica, &points, &count) == 0)
 		for (size_t i = 0; i < count; i++)
 			sum += points[i].stored_bytes + points[i].damaged_bytes;
-	if (env_root_open(recovery->env, store_path(recovery->store), &root))
-		return sum;
 	for (unsigned i = 0; i < info->disk_count; i++) {
 		char base[NAME_SIZE * 2 + 16];
 		struct env_stat st;
 		(void)snprintf(base, sizeof(base), "%s/base/%s.raw", info->name, info->disk[i].name);
-		if (env_stat(root, base, &st) == 0)
+		if (env_stat(store_root(recovery->store), base, &st) == 0)
 			sum += st.allocated;
 	}
-	env_root_close(root);
 	return sum;
 }
 
@@ -97,7 +93,7 @@ static json_t *replica_failover(const struct recovery *recovery, const struct re
 {
 	AUTO_FREE struct failover_info *failover = info->fenced ? malloc(sizeof(*failover)) : NULL;
 	struct err why = {.code = 0};
-	int rc = failover ? failover_load(recovery->env, recovery->store, info->name, failover, &why) : -ENOENT;
+	int rc = failover ? failover_load(recovery->store, info->name, failover, &why) : -ENOENT;
 	if (rc == -ENOENT)
 		return json_null();
 	if (rc)
@@ -212,8 +208,10 @@ static json_t *replica_limits(const struct replica_info *info)
 static json_t *replica_space(struct recovery *recovery, const struct replica_info *info)
 {
 	uint64_t free_bytes = 0, takes = info->fenced ? 0 : (uint64_t)info->disk_count * FAILOVER_DISK_BYTES;
+	char displaced[ERR_TEXT_MAX];
 	json_t *left = store_space(recovery->store, &free_bytes) ? json_null() : json_new_u64(free_bytes);
-	return json_pack("{s:o, s:I, s:I}", "store_free_bytes", left, "store_reserve_bytes", (json_int_t)store_reserve(recovery->store), "failover_bytes",
+	json_t *away = store_displaced(recovery->store, displaced) ? json_text(displaced) : json_null();
+	return json_pack("{s:o, s:o, s:I, s:I}", "store_displaced", away, "store_free_bytes", left, "store_reserve_bytes", (json_int_t)store_reserve(recovery->store), "failover_bytes",
 			 (json_int_t)takes);
 }
 
@@ -304,13 +302,14 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 
 // --- points ---
 
-static json_t *point_disks(struct replica *replica, const struct replica_info *info, uint64_t number)
+// `leads`: the path of the store leads to it; without that no path is told.
+static json_t *point_disks(struct replica *replica, const struct replica_info *info, uint64_t number, bool leads)
 {
 	json_t *disks = json_array();
 	for (unsigned i = 0; i < info->disk_count; i++) {
 		char path[JSON_PATH_SIZE];
 		int rc = replica_point_path(replica, number, info->disk[i].name, path, sizeof(path));
-		json_t *disk = rc ? NULL : json_pack("{s:s, s:s}", "name", info->disk[i].name, "path", path);
+		json_t *disk = rc ? NULL : json_pack("{s:s, s:s?}", "name", info->disk[i].name, "path", leads ? path : NULL);
 		if (json_array_append_new(disks, disk)) {
 			json_decref(disks);
 			return NULL;
@@ -326,7 +325,7 @@ static json_t *pin_json(const struct point_info *point)
 	return json_pack("{s:s, s:o}", "text", point->pin_text, "pinned", json_when(point->pinned_wall_ns));
 }
 
-static json_t *point_json(struct replica *replica, const struct replica_info *info, const struct point_info *point, const struct watched_ages *ages, unsigned why)
+static json_t *point_json(struct replica *replica, const struct replica_info *info, const struct point_info *point, const struct watched_ages *ages, unsigned why, bool leads)
 {
 	return json_pack("{s:I, s:I, s:o, s:o, s:o, s:s, s:I, s:I, s:I, s:b, s:o, s:o, s:o}", "damaged_blocks",
 			 (json_int_t)replica_damaged_blocks(replica, point->number), "point", (json_int_t)point->number, "cut",
@@ -335,7 +334,7 @@ static json_t *point_json(struct replica *replica, const struct replica_info *in
 			 (json_int_t)point->dirty_bytes, "wire_bytes", (json_int_t)point->wire_bytes, "stored_bytes",
 			 (json_int_t)point->stored_bytes, "held", point->holds != 0, "pin", pin_json(point), "kept_by",
 			 recovery_json_kept_by(why), "disks",
-			 point_disks(replica, info, point->number));
+			 point_disks(replica, info, point->number, leads));
 }
 
 json_t *recovery_json_points(struct recovery *recovery, struct replica *replica, struct err *err)
@@ -348,10 +347,11 @@ json_t *recovery_json_points(struct recovery *recovery, struct replica *replica,
 		return NULL;
 	replica_info(replica, info);
 	const struct watched_ages ages = watch_ages(recovery->watch, recovery->env, replica);
+	bool leads = store_leads(recovery->store, info->name, NULL) == 0;
 	json_t *array = json_array();
 	for (size_t i = 0; i < count; i++) {
 		char path[JSON_PATH_SIZE];
-		json_t *point = point_json(replica, info, &points[i], &ages, plan[i].why);
+		json_t *point = point_json(replica, info, &points[i], &ages, plan[i].why, leads);
 		if (!point && replica_point_path(replica, points[i].number, NULL, path, sizeof(path)) == -ENOENT)
 			continue; // gone since it was listed
 		if (json_array_append_new(array, point)) {
@@ -364,13 +364,13 @@ json_t *recovery_json_points(struct recovery *recovery, struct replica *replica,
 
 // --- failover, mounts and tests ---
 
-static json_t *failover_disks(const struct recovery *recovery, const struct failover_info *failover)
+static json_t *failover_disks(const struct recovery *recovery, const struct failover_info *failover, bool leads)
 {
 	json_t *disks = json_array();
 	for (unsigned i = 0; i < failover->disk_count; i++) {
 		char path[JSON_PATH_SIZE];
 		int rc = failover_path(recovery->store, failover, i, path, sizeof(path));
-		json_t *disk = rc ? NULL : json_pack("{s:s, s:s, s:s}", "name", failover->disk[i], "path", path, "format", "qcow2");
+		json_t *disk = rc ? NULL : json_pack("{s:s, s:s?, s:s}", "name", failover->disk[i], "path", leads ? path : NULL, "format", "qcow2");
 		if (json_array_append_new(disks, disk)) {
 			json_decref(disks);
 			return NULL;
@@ -381,6 +381,9 @@ static json_t *failover_disks(const struct recovery *recovery, const struct fail
 
 json_t *recovery_json_failover(const struct recovery *recovery, const struct failover_info *failover)
 {
+	char dir[NAME_SIZE + 16];
+	(void)snprintf(dir, sizeof(dir), "%s/failover", failover->name);
+	bool leads = store_leads(recovery->store, dir, NULL) == 0;
 	AUTO_FREE char *command = failover_command(recovery->store, failover);
 	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
 	struct replica *replica = store_find(recovery->store, failover->name);
@@ -397,12 +400,12 @@ json_t *recovery_json_failover(const struct recovery *recovery, const struct fai
 		late = "its record does not read";
 	bool known = !failover->unread;
 	struct point_info point; // without it the disks cannot be opened
-	bool boots = replica && replica_point_look(replica, failover->point, &point, NULL) == 0;
+	bool boots = leads && replica && replica_point_look(replica, failover->point, &point, NULL) == 0;
 	return json_pack("{s:s?, s:n, s:s, s:I, s:o, s:o, s:o, s:o, s:s?, s:b, s:o, s:I}", "rollback_late", late, "record_error", "name", failover->name, "point",
 			 (json_int_t)failover->point, "cut", known ? json_when(failover->cut_wall_ns) : json_null(), "lost_ms",
 			 known ? json_new_u64(failover->lost_ms) : json_null(), "duration_ms", known ? json_new_u64(failover->duration_ms) : json_null(), "disks",
-			 failover_disks(recovery, failover), "command", boots ? command : NULL, "final", info->fence_final, "rollback_in_ms", left,
-			 "written_bytes", (json_int_t)failover_written(recovery->env, recovery->store, failover));
+			 failover_disks(recovery, failover, leads), "command", boots ? command : NULL, "final", info->fence_final, "rollback_in_ms", left,
+			 "written_bytes", (json_int_t)failover_written(recovery->store, failover));
 }
 
 json_t *recovery_json_mount(const struct mount_info *mount)
@@ -413,14 +416,14 @@ json_t *recovery_json_mount(const struct mount_info *mount)
 			 mount->filesystem, "proven", mount->proven);
 }
 
-static json_t *test_disks(const struct recovery *recovery, const struct test_info *test, bool *ret_in_use)
+static json_t *test_disks(const struct recovery *recovery, const struct test_info *test, bool leads, bool *ret_in_use)
 {
 	json_t *disks = json_array();
 	for (unsigned i = 0; i < test->disk_count; i++) {
 		char path[JSON_PATH_SIZE];
 		int rc = tests_path(recovery->tests, test, i, path, sizeof(path));
-		*ret_in_use |= rc == 0 && image_unused(path, NULL) == -EBUSY;
-		json_t *disk = rc ? NULL : json_pack("{s:s, s:s, s:s}", "name", test->disk[i], "path", path, "format", "qcow2");
+		*ret_in_use |= tests_unused(recovery->tests, test, i, NULL) == -EBUSY;
+		json_t *disk = rc ? NULL : json_pack("{s:s, s:s?, s:s}", "name", test->disk[i], "path", leads ? path : NULL, "format", "qcow2");
 		if (json_array_append_new(disks, disk)) {
 			json_decref(disks);
 			return NULL;
@@ -433,16 +436,18 @@ static json_t *test_disks(const struct recovery *recovery, const struct test_inf
 json_t *recovery_json_test(const struct recovery *recovery, const struct test_info *test)
 {
 	AUTO_FREE char *command = test->reason[0] ? NULL : tests_command(recovery->tests, test);
-	bool in_use = false, known = test->point != 0;
+	char dir[NAME_SIZE + TEST_PATH_SIZE];
+	(void)snprintf(dir, sizeof(dir), "%s/tests/%s", test->protection, test->name);
+	bool in_use = false, known = test->point != 0, leads = store_leads(recovery->store, dir, NULL) == 0;
 	uint64_t age_ms = 0;
 	if (!test->reason[0] && !command)
 		return NULL;
-	json_t *disks = test_disks(recovery, test, &in_use);
+	json_t *disks = test_disks(recovery, test, leads, &in_use);
 	json_t *lasted = known ? age(recovery->env, test->started_wall_ns, &age_ms) : json_null();
 	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:b, s:s, s:o, s:s?}", "protection", test->protection, "name", test->name,
 			 "point", known ? json_new_u64(test->point) : json_null(), "cut",
 			 known ? json_when(test->cut_wall_ns) : json_null(), "started",
 			 known ? json_when(test->started_wall_ns) : json_null(), "age_ms", lasted, "stored_bytes",
 			 (json_int_t)tests_bytes(recovery->tests, test), "in_use", in_use, "reason", test->reason, "disks", disks,
-			 "command", command);
+			 "command", leads ? command : NULL);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the receiver does by itself about what is brought up. Failovers that are taken back by themselves: counts their time, and does it when it is over. Tests and
-// mounts of an earlier receiver that could not be listed: tries again.
+// mounts of an earlier receiver that could not be listed: tries again. The store that is not at its path any more: says so.
 //
 // The time is that of the monotonic clock while a receiver runs: a clock that is set changes nothing, a receiver that is down
 // makes it later, never earlier. What is left is saved once a minute (fence.c).
@@ -23,7 +23,7 @@ struct rollback_timer {
 static bool in_use(const struct recovery *recovery, const struct replica_info *info, int64_t *ret_written_ns)
 {
 	AUTO_FREE struct failover_info *failover = malloc(sizeof(*failover));
-	int rc = failover ? failover_load(recovery->env, recovery->store, info->name, failover, NULL) : -ENOMEM;
+	int rc = failover ? failover_load(recovery->store, info->name, failover, NULL) : -ENOMEM;
 	if (rc == -ENOENT) // a failover or a rollback was cut short: there are no disks to open
 		return false;
 	return rc || failover_unused(recovery->store, failover, NULL) || // what cannot be asked counts as open
@@ -81,6 +81,7 @@ static void *timer_thread(void *context)
 		steps(timer, passed_ms);
 		if (++rounds % LOOK_ROUNDS)
 			continue;
+		(void)store_look(timer->recovery->store, NULL);
 		mounts_look(timer->recovery->mounts);
 		tests_look(timer->recovery->tests);
 	}

@@ -21,7 +21,7 @@ struct seeder {
 	struct env *env;
 	struct store *store;
 	struct pairing *pairing;
-	struct env_root *root;
+	struct env_root *root; // the store's
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	pthread_t adopter, maker;
@@ -103,7 +103,10 @@ static int make_by_copy(struct seeder *s, struct err *err)
 
 static int make(struct seeder *s, struct err *err)
 {
-	int rc = seed_begin(s->root, err);
+	int rc = store_leads(s->store, ".", err); // the file is brought there by its path
+	if (rc)
+		return rc;
+	rc = seed_begin(s->root, err);
 	if (rc == 0)
 		rc = s->request.how == SEED_MOVE ? make_by_move(s, err) : make_by_copy(s, err);
 	if (rc)
@@ -179,7 +182,10 @@ static int begin_check(struct seeder *s, const struct seed_request *request, str
 // Without the lock.
 static int file_look(struct seeder *s, const struct seed_request *request, struct seed *seed, struct seed_file *file, struct err *err)
 {
-	int rc = seed_file_open(request, file, err);
+	int rc = store_leads(s->store, ".", err);
+	if (rc)
+		return rc;
+	rc = seed_file_open(request, file, err);
 	if (rc == 0 && request->how == SEED_MOVE && (rc = seed_file_outside(request->path, store_path(s->store), err)))
 		seed_file_close(file);
 	if (rc == 0 && request->how == SEED_COPY && (rc = room(s, file->bytes, err)))
@@ -303,17 +309,15 @@ int seeder_start(struct env *env, struct store *store, struct pairing *pairing, 
 	s->store = store;
 	s->pairing = pairing;
 	s->file.fd = -1;
-	int rc = env_root_open(env, store_path(store), &s->root);
+	s->root = store_root(store);
 	(void)pthread_mutex_init(&s->lock, NULL);
 	pthread_condattr_t attr;
 	(void)pthread_condattr_init(&attr);
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&s->wake, &attr);
 	(void)pthread_condattr_destroy(&attr);
-	if (rc == 0)
-		rc = -pthread_create(&s->adopter, NULL, adopter_thread, s);
+	int rc = -pthread_create(&s->adopter, NULL, adopter_thread, s);
 	if (rc) {
-		env_root_close(s->root);
 		free(s);
 		return err_sys(err, rc, "start the seeder");
 	}
@@ -336,7 +340,6 @@ void seeder_stop(struct seeder *s)
 		(void)pthread_join(s->maker, NULL);
 	(void)pthread_mutex_destroy(&s->lock);
 	(void)pthread_cond_destroy(&s->wake);
-	env_root_close(s->root);
 	free(s->path);
 	free(s);
 }

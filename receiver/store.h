@@ -46,7 +46,16 @@ struct replica; // one protection in the store; lives as long as the store
 // does not stop the others.
 int store_open(struct env *env, const char *path, struct store **ret_store, struct err *err);
 void store_close(struct store *store); // takes NULL; no call may be under way
-const char *store_path(const struct store *store); // absolute
+const char *store_path(const struct store *store); // absolute; where it was when it was opened
+// The directory that is open, whatever is at that path by now: everything that the receiver does itself goes by it. It lives as long as the store.
+struct env_root *store_root(const struct store *store);
+// Looks whether the path leads to it. -ESTALE when it does not, and what to do; that is also told by an event, as is when it does again, and by store_displaced().
+// Other errors: nobody knows.
+int store_look(struct store *store, struct err *err);
+// The same, and of the directory `name` in it, too: before a path below that is told to people or to QEMU.
+int store_leads(struct store *store, const char *name, struct err *err);
+// What the newest look found, without looking; false, and "", when the path leads to the store.
+bool store_displaced(struct store *store, char ret_text[ERR_TEXT_MAX]);
 uint64_t store_free_bytes(struct store *store);
 int store_space(struct store *store, uint64_t *ret_bytes); // the same; an error where the file system does not say
 // So much of the file system is left free by the heads of all replicas, so that folds and a failover have room. 0 at first.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The store's own state, for store.c and store_coming.c alone: the lists of replicas, under its lock.
+// The store's own state, for store.c, store_coming.c and store_place.c alone: the lists of replicas, under its lock.
 #ifndef KAGAMI_RECEIVER_STORE_LISTS_H
 #define KAGAMI_RECEIVER_STORE_LISTS_H
 
@@ -25,6 +25,7 @@ struct store {
 	pthread_cond_t came;   // one of them is done
 	_Atomic uint64_t reserve_bytes;
 	size_t owner_most; // protections of one source; set before sessions are
+	char displaced[ERR_TEXT_MAX]; // under the lock; "" when `path` leads to `root`, as far as is known
 };
 
 // Under the lock. Where `name` is or belongs among the replicas; the one of that name, or NULL.

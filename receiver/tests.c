@@ -16,7 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PATH_SIZE = 4096, CHOSEN_MAX = 10000 };
+enum { PATH_SIZE = 4096, DISK_NAME_SIZE = TEST_PATH_SIZE + NAME_SIZE, CHOSEN_MAX = 10000 };
 
 struct test {
 	struct test_info info;
@@ -25,7 +25,7 @@ struct test {
 
 struct tests {
 	struct store *store;
-	struct env_root *root;
+	struct env_root *root; // the store's
 	pthread_mutex_t working; // held for the length of a start or stop
 	struct unlisted unlisted; // guarded by it
 	pthread_mutex_t listing; // guards what follows; taken inside `working`
@@ -191,17 +191,16 @@ static int adopt_all(void *owner, struct replica *replica, struct err *err)
 	return 0;
 }
 
-int tests_open(struct env *env, struct store *store, struct tests **ret_tests, struct err *err)
+int tests_open(struct store *store, struct tests **ret_tests, struct err *err)
 {
 	AUTO_FREE struct tests *tests = calloc(1, sizeof(*tests));
 	if (!tests)
 		return err_set(err, -ENOMEM, "out of memory");
 	tests->store = store;
-	int rc = env_root_open(env, store_path(store), &tests->root);
-	if (rc)
-		return err_sys(err, rc, "open the store %s", store_path(store));
+	tests->root = store_root(store);
 	(void)pthread_mutex_init(&tests->working, NULL);
 	(void)pthread_mutex_init(&tests->listing, NULL);
+	int rc = 0;
 	struct replica *replica;
 	for (size_t n = 0; rc >= 0 && (replica = store_at(store, n)); n++)
 		rc = adopt_all(tests, replica, err);
@@ -234,7 +233,6 @@ void tests_close(struct tests *tests)
 		free(tests->test[i]);
 	}
 	unlisted_done(&tests->unlisted);
-	env_root_close(tests->root);
 	(void)pthread_mutex_destroy(&tests->working);
 	(void)pthread_mutex_destroy(&tests->listing);
 	free(tests);
@@ -302,6 +300,8 @@ int tests_start(struct tests *tests, const char *protection, const char *name, u
 	if (!replica)
 		return err_set(err, -ENOENT, "there is no protection %s here: see kagami status", protection);
 	int rc = known(tests, replica, err);
+	if (rc == 0)
+		rc = store_leads(tests->store, protection, err); // the paths that are told are of this test
 	if (rc)
 		return rc;
 	if (list_full(tests))
@@ -337,11 +337,8 @@ static int check_unused(const struct tests *tests, const struct test_info *test,
 	if (test->disk_count == 0)
 		return err_set(err, -EBUSY, "nobody knows which disks it has (%s): see that no virtual machine uses them, and say --force",
 			       test->reason);
-	for (unsigned i = 0; rc == 0 && i < test->disk_count; i++) {
-		char path[PATH_SIZE];
-		rc = tests_path(tests, test, i, path, sizeof(path));
-		rc = rc ? err_set(err, rc, "the path of the store is too long") : image_unused(path, err);
-	}
+	for (unsigned i = 0; rc == 0 && i < test->disk_count; i++)
+		rc = tests_unused(tests, test, i, err);
 	return rc;
 }
 
@@ -383,20 +380,33 @@ int tests_stop(struct tests *tests, const char *protection, const char *name, bo
 
 // --- showing ---
 
+static void disk_name(const struct test_info *test, unsigned disk, char name[DISK_NAME_SIZE])
+{
+	(void)snprintf(name, DISK_NAME_SIZE, "%s/tests/%s/%s.qcow2", test->protection, test->name, test->disk[disk]);
+}
+
 int tests_path(const struct tests *tests, const struct test_info *test, unsigned disk, char *path, size_t cap)
 {
-	int n = snprintf(path, cap, "%s/%s/tests/%s/%s.qcow2", store_path(tests->store), test->protection, test->name,
-			 test->disk[disk]);
+	char name[DISK_NAME_SIZE];
+	disk_name(test, disk, name);
+	int n = snprintf(path, cap, "%s/%s", store_path(tests->store), name);
 	return n > 0 && (size_t)n < cap ? 0 : -ENAMETOOLONG;
+}
+
+int tests_unused(const struct tests *tests, const struct test_info *test, unsigned disk, struct err *err)
+{
+	char name[DISK_NAME_SIZE];
+	disk_name(test, disk, name);
+	return image_unused(tests->store, name, err);
 }
 
 uint64_t tests_bytes(const struct tests *tests, const struct test_info *test)
 {
 	uint64_t sum = 0;
 	for (unsigned i = 0; i < test->disk_count; i++) {
-		char name[TEST_PATH_SIZE + NAME_SIZE];
+		char name[DISK_NAME_SIZE];
 		struct env_stat st;
-		(void)snprintf(name, sizeof(name), "%s/tests/%s/%s.qcow2", test->protection, test->name, test->disk[i]);
+		disk_name(test, i, name);
 		if (env_stat(tests->root, name, &st) == 0)
 			sum += st.allocated;
 	}

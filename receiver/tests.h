@@ -15,7 +15,7 @@ struct tests;
 
 // Reads what tests there are, and holds their points again. Where they cannot be listed, every point is held, and that is no error. Call before anything can
 // be folded; `store` must outlive the tests.
-int tests_open(struct env *env, struct store *store, struct tests **ret_tests, struct err *err);
+int tests_open(struct store *store, struct tests **ret_tests, struct err *err);
 // Lists those again that could not be. To be called now and then; costs nothing where all were.
 void tests_look(struct tests *tests);
 // The tests stay where they are. Takes NULL. No call may be under way.
@@ -38,6 +38,8 @@ bool tests_at(struct tests *tests, size_t n, struct test_info *ret_test);
 
 // The absolute path of a test's disk, and the bytes that all of its disks take.
 int tests_path(const struct tests *tests, const struct test_info *test, unsigned disk, char *path, size_t cap);
+// Whether a virtual machine has it open: -EBUSY, or 0.
+int tests_unused(const struct tests *tests, const struct test_info *test, unsigned disk, struct err *err);
 uint64_t tests_bytes(const struct tests *tests, const struct test_info *test);
 // A command line that boots the disks, without a network card. The caller frees; NULL when out of memory.
 char *tests_command(const struct tests *tests, const struct test_info *test);

@@ -33,7 +33,7 @@ struct entry {
 struct watch {
 	struct env *env;
 	struct store *store;
-	struct env_root *root;
+	struct env_root *root; // the store's
 	struct watch_config config;
 	pthread_mutex_t lock; // over the list and `stop`; an entry that somebody uses stays in the list
 	pthread_cond_t stopped;
@@ -446,7 +446,6 @@ static void watch_free(struct watch *w)
 		w->entries = e->next;
 		entry_free(e);
 	}
-	env_root_close(w->root);
 	(void)pthread_cond_destroy(&w->stopped);
 	(void)pthread_mutex_destroy(&w->lock);
 	free(w->copy);
@@ -480,7 +479,8 @@ int watch_start(struct env *env, struct store *store, const struct watch_config 
 	(void)pthread_cond_init(&w->stopped, &attr);
 	(void)pthread_condattr_destroy(&attr);
 	w->copy = malloc(sizeof(*w->copy));
-	int rc = w->copy ? env_root_open(env, store_path(store), &w->root) : -ENOMEM;
+	w->root = store_root(store);
+	int rc = w->copy ? 0 : -ENOMEM;
 	if (rc == 0)
 		round_of_ticks(w); // the histories are there before anybody asks
 	if (rc == 0)

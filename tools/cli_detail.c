@@ -258,7 +258,7 @@ static void print_failover(const json_t *replica)
 		(void)printf(FIELD "it is taken back by itself in %s, once no VM has its disks open\n", "",
 			     show_duration_of(failover, "rollback_in_ms").text);
 	json_array_foreach(json_object_get(failover, "disks"), i, disk)
-		(void)printf("    %s  %s\n", show_text_of(disk, "name"), show_text_of(disk, "path"));
+		(void)printf("    %s  %s\n", show_text_of(disk, "name"), show_path_of(disk));
 }
 
 static void print_points(const json_t *replica)

@@ -55,7 +55,7 @@ static void print_disks(const json_t *object)
 	const json_t *disk;
 	size_t i;
 	json_array_foreach(json_object_get(object, "disks"), i, disk)
-		(void)printf("  %s  %s\n", show_text_of(disk, "name"), show_text_of(disk, "path"));
+		(void)printf("  %s  %s\n", show_text_of(disk, "name"), show_path_of(disk));
 }
 
 static void print_point(const json_t *point)
@@ -154,12 +154,15 @@ static int print_dry_run(const struct cli *cli, const struct parse_target *targe
 {
 	const json_t *before = json_object_get(replica, "failover");
 	uint64_t lost_ms = show_number_of(point, "age_ms");
-	bool refused = has_no_room(replica);
+	const char *displaced = show_text_of(replica, "store_displaced");
+	bool refused = has_no_room(replica) || *displaced;
 	if (cli->json) {
 		int rc = cli_print_json(json_pack("{s:b, s:s, s:O, s:I, s:O}", "dry_run", 1, "name", target->name, "point", point,
 						"lost_ms", (json_int_t)lost_ms, "replica", replica));
 		return rc == CLI_DONE && refused ? CLI_REFUSED : rc;
 	}
+	if (*displaced)
+		return cli_fail(cli, CLI_REFUSED, "a failover of %s now would be refused: %s", target->name, displaced);
 	if (json_is_object(before) && !show_has(before, "command"))
 		return cli_fail(cli, CLI_REFUSED, "%s is failed over to point %s, whose disks cannot be opened: %s is broken: %s", target->name,
 				show_integer_of(before, "point").text, target->name, show_text_of(replica, "reason"));
@@ -169,10 +172,10 @@ static int print_dry_run(const struct cli *cli, const struct parse_target *targe
 			     "refused.\n",
 			     target->name, show_integer_of(before, "point").text);
 		print_disks(before);
+		print_space(replica);
 		return CLI_DONE;
 	}
 	if (refused)
-		print_space(replica);
 		return cli_fail(cli, CLI_REFUSED, "a failover of %s now would be refused: the target's store has no room for its disks, which take %s: free space there", target->name,
 				show_size_of(replica, "failover_bytes").text);
 	points_warn(stdout, target->name, replica);
@@ -188,10 +191,10 @@ static int print_dry_run(const struct cli *cli, const struct parse_target *targe
 		     "overlay on each disk; the point stays as it is:\n",
 		     points_broken(replica) ? "which is " : "the source is ", show_text_of(replica, "state"));
 	print_disks(point);
+	print_space(replica);
 	(void)printf("Nothing was done.\n");
 	return CLI_DONE;
 }
-	print_space(replica);
 
 // True when it may go on: said yes, or nobody is there to be asked.
 static bool failover_confirmed(const struct cli *cli, const struct parse_target *target, const json_t *point,
@@ -215,10 +218,10 @@ static void print_failover(const json_t *answer)
 		     show_duration_of(answer, "duration_ms").text, show_duration_of(answer, "lost_ms").text);
 	print_disks(answer);
 	(void)printf("\nTo boot it:\n  %s\n", show_text_of(answer, "command"));
+	print_space(answer);
 	if (show_has(answer, "rollback_in_ms"))
 		(void)printf("\nIt is taken back in %s, once no VM has its disks open, unless you keep it:\n  kagami failover %s --commit\n",
 			     show_duration_of(answer, "rollback_in_ms").text, show_text_of(answer, "name"));
-	print_space(answer);
 	else if (!show_flag_of(answer, "final"))
 		(void)printf("\nThe wrong point? To take it back:  kagami failover %s --rollback\nTo keep it for good:              kagami failover %s "
 			     "--commit\n",

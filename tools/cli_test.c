@@ -14,7 +14,7 @@ static void print_test(const json_t *test)
 		     show_text_of(test, "name"), show_text_of(test, "protection"), show_integer_of(test, "point").text,
 		     show_time_of(test, "cut").text);
 	json_array_foreach(json_object_get(test, "disks"), i, disk)
-		(void)printf("  %s  %s\n", show_text_of(disk, "name"), show_text_of(disk, "path"));
+		(void)printf("  %s  %s\n", show_text_of(disk, "name"), show_path_of(disk));
 	(void)printf("\nTo boot it, without a network, where the original is:\n  %s\nTo end it: kagami test stop %s %s\n",
 		     show_text_of(test, "command"), show_text_of(test, "protection"), show_text_of(test, "name"));
 }

@@ -85,6 +85,11 @@ static struct shown show_time(const char *time)
 	return shown;
 }
 
+const char *show_path_of(const json_t *disk)
+{
+	return show_has(disk, "path") ? show_text_of(disk, "path") : "no path leads to it: \"kagami status\" says what became of the store's";
+}
+
 const char *show_text_of(const json_t *object, const char *name)
 {
 	const char *text = json_string_value(json_object_get(object, name));

@@ -20,6 +20,7 @@ struct shown show_count(uint64_t count, const char *what); // 1 point, 12 points
 
 // Members of an answer. What is missing, null or of another type gives "", 0, false, or for the texts below "-".
 const char *show_text_of(const json_t *object, const char *name);
+const char *show_path_of(const json_t *disk); // its "path"; where it has none, why
 uint64_t show_number_of(const json_t *object, const char *name);
 bool show_flag_of(const json_t *object, const char *name);
 bool show_has(const json_t *object, const char *name); // there, and not null

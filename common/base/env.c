@@ -20,6 +20,26 @@ void env_root_close(struct env_root *root)
 		root->env->ops->root_close(root);
 }
 
+int env_root_fd(const struct env_root *root)
+{
+	return root->env->ops->root_fd ? root->env->ops->root_fd(root) : -ENOENT;
+}
+
+int env_leads(struct env_root *root, const char *name, const char *path)
+{
+	struct env_stat here, there;
+	struct env_root *other = NULL;
+	int rc = env_stat(root, name, &here);
+	if (rc == 0)
+		rc = env_root_open(root->env, path, &other);
+	if (rc == 0)
+		rc = env_stat(other, ".", &there);
+	if (rc == 0 && (here.device != there.device || here.number != there.number))
+		rc = -ESTALE;
+	env_root_close(other);
+	return rc;
+}
+
 int env_open(struct env_root *root, const char *name, enum env_open how, struct env_file **ret_file)
 {
 	return root->env->ops->open(root, name, how, ret_file);

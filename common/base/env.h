@@ -41,11 +41,13 @@ struct env_stat {
 	uint64_t allocated; // bytes on disk
 	int64_t changed_ns; // its content, last, since 1970, UTC; 0: not known
 	uint64_t number;    // of the file: no other of its file system has it while this one is there or open
+	uint64_t device;    // of that file system; 0: there is one alone
 };
 
 struct env_ops {
 	int (*root_open)(struct env *env, const char *path, struct env_root **ret_root);
 	void (*root_close)(struct env_root *root);
+	int (*root_fd)(const struct env_root *root); // NULL: it has none
 	int (*open)(struct env_root *root, const char *name, enum env_open how, struct env_file **ret_file);
 	void (*close)(struct env_file *file);
 	int (*pread)(struct env_file *file, void *buf, size_t len, uint64_t off, size_t *ret_len);
@@ -87,6 +89,11 @@ struct env *env_posix(void);
 // Opens the directory `path` as a root. -ENOTDIR when it is something else.
 int env_root_open(struct env *env, const char *path, struct env_root **ret_root);
 void env_root_close(struct env_root *root); // takes NULL
+// Its descriptor, for what is no part of the seam, as other programs' locks of a file below it: the root's own, closed with it. -ENOENT: it is no directory of this host.
+int env_root_fd(const struct env_root *root);
+// Whether `path`, which goes to other programs, leads to the directory `name` below the root, and not to another in its place: 0, or -ESTALE. Other errors are those of
+// looking at one of the two; -ENOENT and -ENOTDIR of `path` say that it leads nowhere.
+int env_leads(struct env_root *root, const char *name, const char *path);
 
 int env_open(struct env_root *root, const char *name, enum env_open how, struct env_file **ret_file);
 void env_close(struct env_file *file); // takes NULL; syncs nothing

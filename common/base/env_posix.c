@@ -305,7 +305,8 @@ static int posix_stat(struct env_root *root, const char *name, struct env_stat *
 		return -errno;
 	*ret_stat = (struct env_stat){
 		.is_dir = S_ISDIR(st.st_mode), .size = (uint64_t)st.st_size, .allocated = (uint64_t)st.st_blocks * SECTOR_SIZE,
-		.changed_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec, .number = st.st_ino};
+		.changed_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec, .number = st.st_ino,
+		.device = st.st_dev};
 	return 0;
 }
 
@@ -405,6 +406,7 @@ struct env *env_posix(void)
 	static const struct env_ops ops = {
 		.root_open = posix_root_open,
 		.root_close = posix_root_close,
+		.root_fd = root_fd,
 		.open = posix_open,
 		.close = posix_close,
 		.pread = posix_pread,

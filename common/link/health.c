@@ -245,6 +245,8 @@ static void judge_target(const json_t *replica, struct verdict *verdict)
 	size_t i;
 	if (strcmp(state, "broken") == 0)
 		say(verdict, HEALTH_CRITICAL, "broken: %.480s", reason);
+	if (has(replica, "store_displaced"))
+		say(verdict, HEALTH_CRITICAL, "%.500s", text_of(replica, "store_displaced"));
 	const json_t *failover = json_object_get(replica, "failover");
 	const char *record = text_of(failover, "record_error");
 	if (*record) // of one that is final nobody throws the disks away

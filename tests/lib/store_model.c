@@ -129,7 +129,7 @@ void store_model_begin(struct store_model *m, uint64_t seed)
 		model_wrong(m, "open: %s", err.text);
 	assert_int_equal(env_root_open(sim_env(m->sim), "/store", &m->root), 0);
 	model_create(m);
-	if (tests_open(sim_env(m->sim), m->store, &m->tests, &err))
+	if (tests_open(m->store, &m->tests, &err))
 		model_wrong(m, "open the tests: %s", err.text);
 }
 
@@ -201,7 +201,7 @@ void model_open(struct store_model *m)
 	} else {
 		find(m);
 	}
-	if (tests_open(sim_env(m->sim), m->store, &m->tests, &err))
+	if (tests_open(m->store, &m->tests, &err))
 		model_wrong(m, "open the tests again: %s", err.text);
 	model_recovery_find(m);
 	point_free(&m->asked.seal);

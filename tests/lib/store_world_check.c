@@ -34,14 +34,14 @@ static void world_note(struct store_world *w, struct replica *r)
 }
 
 
-static int recovery_more(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
+static int recovery_more(struct store_world *w, struct store *store, struct replica *r, struct err *err)
 {
 	struct tests *tests = NULL;
 	struct wire_opened opened;
 	int rc = 0;
 	world_note(w, r);
 	if (w->tests) {
-		rc = tests_open(env, store, &tests, err);
+		rc = tests_open(store, &tests, err);
 		tests_close(tests);
 	}
 	if (rc == 0 && w->recovery_retains) {
@@ -68,7 +68,7 @@ int world_recover(struct env *env, void *context, struct err *err)
 		rc = store_open(env, "/store", &store, err);
 	struct replica *r = rc ? NULL : store_find(store, "vm1");
 	if (r)
-		rc = recovery_more(env, w, store, r, err);
+		rc = recovery_more(w, store, r, err);
 	store_close(store);
 	return rc;
 }
@@ -204,7 +204,7 @@ static int check_test(struct store_world *w, struct env *env, struct store *stor
 {
 	AUTO_FREE struct test_info *test = malloc(sizeof(*test));
 	struct tests *tests = NULL;
-	int rc = test ? tests_open(env, store, &tests, err) : -ENOMEM;
+	int rc = test ? tests_open(store, &tests, err) : -ENOMEM;
 	if (rc)
 		return rc;
 	bool there = tests_at(tests, 0, test);

@@ -476,7 +476,7 @@ static void check_of_a_store_in_use_goes_through_its_receiver(void **state)
 	struct err err = {0};
 	json_t *report = NULL;
 	assert_int_equal(check_directory(env_posix(), t->temp.dir, &progress, &report, &err), -EBUSY);
-	assert_int_equal(check_live(env_posix(), t->store, &progress, &report, &err), 0);
+	assert_int_equal(check_live(t->store, &progress, &report, &err), 0);
 	assert_true(json_is_true(json_object_get(report, "sound")));
 	json_decref(report);
 	struct point_info *points = NULL;
@@ -486,7 +486,7 @@ static void check_of_a_store_in_use_goes_through_its_receiver(void **state)
 		assert_int_equal(points[i].holds, 0); // it let go
 	free(points);
 	byte_flip(t, "points/2/vda.digests", 512 + 30);
-	assert_int_equal(check_live(env_posix(), t->store, &progress, &report, &err), 0);
+	assert_int_equal(check_live(t->store, &progress, &report, &err), 0);
 	assert_false(json_is_true(json_object_get(report, "sound")));
 	json_decref(report);
 	store_close(t->store);
@@ -508,7 +508,7 @@ static void what_makes_a_replica_broken_is_told_by_its_receiver_too(void **state
 	in_store(t, "cp points/2/point.json points/3/point.json && cp points/2/point.json points/3/point.json.copy"); // another point's
 	store_twin_reopen(t);
 	assert_true(replica_is_broken(t->replica));
-	assert_int_equal(check_live(env_posix(), t->store, &progress, &report, &err), 0);
+	assert_int_equal(check_live(t->store, &progress, &report, &err), 0);
 	json_t *damage = json_object_get(json_array_get(json_object_get(report, "protections"), 0), "damage");
 	assert_int_equal(json_array_size(damage), 1);
 	assert_non_null(strstr(json_string_value(json_array_get(damage, 0)), "vm1/points/3/point.json"));
@@ -522,7 +522,7 @@ static void newest_point_that_is_gone_is_told_by_its_receiver(void **state)
 	struct err err = {0};
 	json_t *report = NULL;
 	in_store(t, "rm -r points/3");
-	assert_int_equal(check_live(env_posix(), t->store, &progress, &report, &err), 0);
+	assert_int_equal(check_live(t->store, &progress, &report, &err), 0);
 	assert_false(json_is_true(json_object_get(report, "sound")));
 	json_t *damage = json_object_get(json_array_get(json_object_get(report, "protections"), 0), "damage");
 	assert_int_equal(json_array_size(damage), 1);

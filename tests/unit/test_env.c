@@ -134,6 +134,31 @@ static void a_root_is_a_directory(void **state)
 	env_root_close(root);
 }
 
+static void path_leads_to_a_directory_until_another_is_there(void **state)
+{
+	struct world *w = *state;
+	char a[300], b[300];
+	struct env_root *root;
+	snprintf(a, sizeof(a), "%s/a", w->path);
+	snprintf(b, sizeof(b), "%s/b", w->path);
+	assert_int_equal(env_mkdir(w->root, "a"), 0);
+	assert_int_equal(env_root_open(w->env, a, &root), 0);
+	assert_int_equal(env_mkdir(root, "in"), 0);
+	assert_int_equal(env_leads(root, ".", a), 0);
+	assert_int_equal(env_leads(w->root, "a", a), 0);
+	assert_int_equal(env_rename(w->root, "a", "b"), 0);
+	assert_int_equal(env_leads(root, ".", a), -ENOENT);
+	assert_int_equal(env_leads(root, ".", b), 0);
+	assert_int_equal(env_mkdir(w->root, "a"), 0);
+	assert_int_equal(env_leads(root, ".", a), -ESTALE);
+	assert_int_equal(env_leads(root, "in", a), -ESTALE);
+	assert_int_equal(env_leads(root, "none", a), -ENOENT);
+	make(w->root, "c", "x");
+	snprintf(a, sizeof(a), "%s/c", w->path);
+	assert_int_equal(env_leads(root, ".", a), -ENOTDIR);
+	env_root_close(root);
+}
+
 static void open_modes_demand_or_forbid_the_file(void **state)
 {
 	struct env_root *root = root_of(state);
@@ -537,6 +562,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(a_root_is_a_directory),
+		BOTH(path_leads_to_a_directory_until_another_is_there),
 		BOTH(open_modes_demand_or_forbid_the_file),
 		BOTH(a_file_opened_for_reading_cannot_be_changed),
 		BOTH(reads_end_at_the_end_of_the_file),

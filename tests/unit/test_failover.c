@@ -103,7 +103,7 @@ static void failover_tells_what_was_lost_by_the_ages_of_when_it_was_asked(void *
 					  .newest_age_ms = 11000};
 	assert_int_equal(failover_run(bench.env, bench.store, bench.replica, 0, false, &ages, &failover, NULL), 0);
 	assert_true(failover.lost_ms == 11000);
-	assert_int_equal(failover_load(bench.env, bench.store, "vm1", &again, NULL), 0);
+	assert_int_equal(failover_load(bench.store, "vm1", &again, NULL), 0);
 	assert_true(again.lost_ms == 11000);
 	bench_close(&bench);
 }
@@ -188,6 +188,47 @@ static void failover_to_a_point_that_is_not_there_changes_nothing(void **state)
 	assert_false(info->fenced);
 	assert_int_equal(add_point(bench.env, bench.replica, NULL), 0);
 	free(info);
+	bench_close(&bench);
+}
+
+// Else the source would be fenced for disks that nobody finds, or that stand on what somebody else put there.
+static void failover_of_a_store_that_is_not_at_its_path_changes_nothing(void **state)
+{
+	(void)state;
+	struct bench bench;
+	struct failover_info failover;
+	struct err err = {.code = 0};
+	struct env_root *top;
+	struct env_stat st;
+	char said[ERR_TEXT_MAX];
+	AUTO_FREE struct replica_info *info = malloc(sizeof(*info));
+	assert_non_null(info);
+	bench_open(&bench, "/store", POINTS);
+	assert_int_equal(env_root_open(bench.env, "/", &top), 0);
+	assert_int_equal(env_rename(top, "store", "moved"), 0);
+	assert_int_equal(fail_over(&bench, 0, &failover, &err), -ESTALE);
+	assert_non_null(strstr(err.text, "is not at /store any more, it was moved away or removed: move it back there"));
+	assert_true(store_displaced(bench.store, said));
+	assert_string_equal(said, err.text);
+	assert_int_equal(env_mkdir(top, "store"), 0);
+	assert_int_equal(env_mkdir(top, "store/vm1"), 0);
+	assert_int_equal(fail_over(&bench, 2, &failover, &err), -ESTALE);
+	assert_non_null(strstr(err.text, "at /store is another directory than the store that this receiver has open"));
+	assert_int_equal(env_stat(top, "store/vm1/failover", &st), -ENOENT);
+	assert_int_equal(env_stat(top, "moved/vm1/failover", &st), -ENOENT);
+	replica_info(bench.replica, info);
+	assert_false(info->fenced);
+	assert_int_equal(add_point(bench.env, bench.replica, NULL), 0);
+	assert_int_equal(env_remove_tree(top, "store"), 0);
+	assert_int_equal(env_rename(top, "moved", "store"), 0);
+	assert_int_equal(store_look(bench.store, NULL), 0);
+	assert_false(store_displaced(bench.store, said));
+	assert_int_equal(fail_over(&bench, 2, &failover, &err), 0);
+	assert_int_equal(env_stat(top, "store/vm1/failover", &st), 0);
+	assert_int_equal(env_rename(top, "store", "moved"), 0); // nor is a path told of one that is done
+	assert_int_equal(fail_over(&bench, 2, &failover, &err), -ESTALE);
+	assert_int_equal(failover_load(bench.store, "vm1", &failover, &err), 0); // what is done with it goes by the directory that is open
+	env_root_close(top);
 	bench_close(&bench);
 }
 
@@ -304,7 +345,7 @@ static void failover_answers_from_the_copy_of_its_record_and_restores_it(void **
 		assert_int_equal(fail_over(&bench, 0, &first, NULL), 0);
 		(void)replica_mend(bench.replica); // what is due since the start
 		flip(&bench, records[i], 60);
-		assert_int_equal(failover_load(bench.env, bench.store, "vm1", &again, NULL), 0);
+		assert_int_equal(failover_load(bench.store, "vm1", &again, NULL), 0);
 		assert_int_equal(again.duration_ms, first.duration_ms);
 		assert_int_equal(fail_over(&bench, 0, &again, NULL), 0);
 		assert_false(again.unread);
@@ -409,7 +450,7 @@ static void failover_that_was_cut_short_is_no_lost_record(void **state)
 	bool final = false;
 	bench_open(&bench, "/", 2);
 	assert_int_equal(replica_fence(bench.replica, 2, NULL), 0);
-	assert_int_equal(failover_load(bench.env, bench.store, "vm1", &failover, NULL), -ENOENT);
+	assert_int_equal(failover_load(bench.store, "vm1", &failover, NULL), -ENOENT);
 	assert_int_equal(commit(&bench, &final), 404);
 	assert_int_equal(roll_back(&bench, false, false, &result, NULL), 0);
 	assert_int_equal(result.written_bytes, 0);
@@ -474,6 +515,7 @@ int main(void)
 		cmocka_unit_test(failover_to_a_point_that_is_not_sound_fences_nothing),
 		cmocka_unit_test(failover_fences_the_source),
 		cmocka_unit_test(failover_to_a_point_that_is_not_there_changes_nothing),
+		cmocka_unit_test(failover_of_a_store_that_is_not_at_its_path_changes_nothing),
 		cmocka_unit_test(failover_without_any_point_says_why),
 		cmocka_unit_test(failover_counts_no_loss_when_the_cut_lies_in_the_future),
 		cmocka_unit_test(failover_answers_from_the_copy_of_its_record_and_restores_it),

@@ -115,7 +115,7 @@ static int check_published(struct env *env, struct store *store, const struct pr
 	env_root_close(root);
 	if (rc || !published)
 		return rc || !promise->answered ? rc : err_set(err, -EIO, "a failover that was answered is gone");
-	rc = failover_load(env, store, "vm1", &failover, err);
+	rc = failover_load(store, "vm1", &failover, err);
 	if (rc == 0 && promise->answered && failover.lost_ms != promise->failover.lost_ms)
 		rc = err_set(err, -EIO, "the answer changed");
 	return rc;
@@ -133,7 +133,7 @@ static int check_store(struct env *env, struct store *store, void *context, stru
 	if (rc)
 		return rc;
 	replica_info(replica, info);
-	if (failover_load(env, store, "vm1", &again, NULL) == 0 && !info->fenced)
+	if (failover_load(store, "vm1", &again, NULL) == 0 && !info->fenced)
 		return err_set(err, -EIO, "there are disks to boot and the source is not fenced");
 	rc = failover_run(env, store, replica, info->fenced ? 0 : 1, false, NULL, &failover, err);
 	if (rc)

@@ -266,6 +266,42 @@ static void test_that_cannot_be_used_any_more_is_a_warning(void **state)
 	json_decref(json);
 }
 
+// No point is to come; what its virtual machine writes does.
+static void failed_over_into_less_than_the_reserve_is_critical(void **state)
+{
+	char why[HEALTH_WHY];
+	(void)state;
+	json_t *json = json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:{s:b}}", "name", "vm", "state", "failed-over", "last_point", 1, "rpo_ms", 1000, "store_free_bytes", 99,
+				 "store_reserve_bytes", 100, "failover_bytes", 0, "failover", "final", 0);
+	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_CRITICAL);
+	assert_non_null(strstr(why, "its virtual machine's writes will fail"));
+	(void)json_object_set_new(json, "state", json_string("broken"));
+	(void)json_object_set_new(json, "reason", json_string("gone"));
+	json_t *all = health_why(json, true), *one;
+	size_t i, found = 0;
+	json_array_foreach(all, i, one)
+		found += strstr(json_string_value(json_object_get(one, "text")), "writes will fail") != NULL;
+	json_decref(all);
+	assert_int_equal(found, 1);
+	(void)json_object_set_new(json, "state", json_string("failed-over"));
+	(void)json_object_set_new(json, "reason", json_string(""));
+	(void)json_object_set_new(json, "store_free_bytes", json_integer(100));
+	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_OK);
+	json_decref(json);
+}
+
+static void store_that_is_not_at_its_path_is_critical(void **state)
+{
+	char why[HEALTH_WHY];
+	(void)state;
+	json_t *json = json_pack("{s:s, s:s, s:i, s:i, s:i, s:n}", "name", "vm", "state", "connected", "age_ms", 1, "rpo_ms", 1000, "last_point", 1, "store_displaced");
+	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_OK);
+	(void)json_object_set_new(json, "store_displaced", json_string("it was moved"));
+	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_CRITICAL);
+	assert_string_equal(why, "it was moved");
+	json_decref(json);
+}
+
 static void image_without_its_name_is_critical(void **state)
 {
 	char why[HEALTH_WHY];
@@ -309,6 +345,8 @@ int main(void)
 		cmocka_unit_test(store_without_room_for_a_failover_is_critical_and_below_its_reserve_a_warning),
 		cmocka_unit_test(test_that_cannot_be_used_any_more_is_a_warning),
 		cmocka_unit_test(image_without_its_name_is_critical),
+		cmocka_unit_test(failed_over_into_less_than_the_reserve_is_critical),
+		cmocka_unit_test(store_that_is_not_at_its_path_is_critical),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

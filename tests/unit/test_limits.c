@@ -258,7 +258,7 @@ static void failover_without_space_for_its_disks_is_none(void **state)
 		behind_the_fence += strstr(w->err.text, "nothing was changed") != NULL;
 		assert_false(info_of(w, 0)->fenced || w->info.broken);
 		assert_true(uuid_equal(&w->info.generation, &generation));
-		assert_int_equal(failover_load(w->env, w->store, "vm1", &failover, NULL), -ENOENT);
+		assert_int_equal(failover_load(w->store, "vm1", &failover, NULL), -ENOENT);
 	}
 	assert_true(behind_the_fence > 0);
 	assert_true(info_of(w, 0)->fenced);

@@ -97,7 +97,7 @@ static int test_and_retain(struct store_world *w, struct tests *tests, struct re
 static int use_tests(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
 {
 	struct tests *tests = NULL;
-	int rc = tests_open(env, store, &tests, err);
+	int rc = tests_open(store, &tests, err);
 	if (rc == 0)
 		rc = test_and_retain(w, tests, r, err);
 	tests_close(tests);

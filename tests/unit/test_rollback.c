@@ -143,7 +143,7 @@ static void another_point_can_be_taken_after_a_rollback(void **state)
 	assert_int_equal(b->failover.point, 2);
 	assert_false(uuid_equal(&info_of(b)->generation, &first));
 	assert_false(uuid_equal(&b->info.generation, &open_message()->generation));
-	assert_int_equal(failover_load(b->env, b->store, "vm1", &b->failover, &b->err), 0);
+	assert_int_equal(failover_load(b->store, "vm1", &b->failover, &b->err), 0);
 	assert_int_equal(b->failover.point, 2);
 	assert_int_equal(add_point(b->env, b->r, &b->err), -ESTALE);
 }
@@ -301,7 +301,7 @@ static void failover_is_not_answered_with_the_disks_of_another_point(void **stat
 	for (uint64_t number = 0; number <= 2; number += 2)
 		assert_int_equal(failover_run(b->env, b->store, b->r, number, false, NULL, &b->failover, &b->err), -EBADMSG);
 	assert_non_null(strstr(b->err.text, "of point 1"));
-	assert_int_equal(failover_load(b->env, b->store, "vm1", &b->failover, &b->err), -EBADMSG);
+	assert_int_equal(failover_load(b->store, "vm1", &b->failover, &b->err), -EBADMSG);
 	assert_int_equal(replica_unfence(b->r, 2, &b->err), 0); // and it can be taken back
 	fail_over(b, 2);
 }

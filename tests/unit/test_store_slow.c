@@ -291,7 +291,7 @@ static void removal_on_a_slow_disk_keeps_no_failover_of_another_waiting(void **s
 	create_vm2(&create);
 	a_session_goes_on(s);
 	recovery_init(&recovery, &gate.env, s->store, NULL);
-	assert_int_equal(tests_open(&gate.env, s->store, &recovery.tests, &s->err), 0);
+	assert_int_equal(tests_open(s->store, &recovery.tests, &s->err), 0);
 	gate_shut(".trash");
 	assert_int_equal(pthread_create(&thread, NULL, delete_vm2, &recovery), 0);
 	gate_wait();

@@ -64,7 +64,7 @@ struct bench {
 static void bench_up(struct bench *bench)
 {
 	assert_int_equal(store_open(bench->env, "/", &bench->store, NULL), 0);
-	assert_int_equal(tests_open(bench->env, bench->store, &bench->tests, NULL), 0);
+	assert_int_equal(tests_open(bench->store, &bench->tests, NULL), 0);
 }
 
 static void bench_down(struct bench *bench)
@@ -284,7 +284,7 @@ static void whatever_cannot_be_read_at_a_start_no_point_of_a_test_goes(void **st
 		assert_int_equal(store_open(bench->env, "/", &bench->store, NULL), 0);
 		sim_fail_at(bench->sim, sim_ops(bench->sim) + n / 6, code[n / 2 % 3], n % 2);
 		bench->tests = NULL;
-		(void)tests_open(bench->env, bench->store, &bench->tests, NULL);
+		(void)tests_open(bench->store, &bench->tests, NULL);
 		ended = !sim_has_failed(bench->sim);
 		sim_fail_at(bench->sim, SIM_NEVER, 0, false);
 		while (bench->tests && replica_retain(replica_of(bench), NULL) == 1) // the receiver does not start without
@@ -301,7 +301,7 @@ static void open_without_the_names(struct bench *bench, int code)
 {
 	uint64_t op = sim_ops(bench->sim) + 1; // behind that of the root
 	sim_fail_at(bench->sim, op, code, true);
-	assert_int_equal(tests_open(bench->env, bench->store, &bench->tests, NULL), 0);
+	assert_int_equal(tests_open(bench->store, &bench->tests, NULL), 0);
 	assert_true(sim_has_failed(bench->sim));
 }
 

@@ -68,7 +68,7 @@ static int with_store(struct env *env, int (*run)(struct env *, struct store *, 
 	int rc = store_open(env, "/", &store, err);
 	if (rc)
 		return rc;
-	rc = store_find(store, "vm1") || !run ? tests_open(env, store, &tests, err) : err_set(err, -EIO, "the protection is gone");
+	rc = store_find(store, "vm1") || !run ? tests_open(store, &tests, err) : err_set(err, -EIO, "the protection is gone");
 	if (rc == 0 && run)
 		rc = run(env, store, tests, context, err);
 	tests_close(tests);
