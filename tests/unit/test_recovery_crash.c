@@ -96,6 +96,7 @@ static int test_and_retain(struct store_world *w, struct tests *tests, struct re
 
 static int use_tests(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
 {
+	(void)env;
 	struct tests *tests = NULL;
 	int rc = tests_open(store, &tests, err);
 	if (rc == 0)

@@ -132,7 +132,7 @@ static void try_failover(struct links *l, struct replica *r)
 	struct err err = {0};
 	(void)failover_run(env_posix(), l->twin.store, r, 0, false, NULL, &failover, &err);
 	replica_info(r, &info);
-	(void)failover_load(env_posix(), l->twin.store, "vm1", &failover, &err);
+	(void)failover_load(l->twin.store, "vm1", &failover, &err);
 	if (failover_lock(l->twin.store, &info, &locks, &err) == 0)
 		failover_unlock(&locks);
 	(void)replica_unfence(r, 0, &err);
