@@ -152,7 +152,7 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 			protection_found_committed(p, opened->last_point);
 		p->position.last_cut_wall_ns = opened->last_cut_wall_ns;
 		account_committed(p, opened->last_point, cut_mono_ns, 0, 0);
-		protection_committed(p, opened->last_point, &opened->last_cut, cut_mono_ns, p->sealed_here);
+		protection_committed(p, opened->last_point, &opened->last_cut, p->sealed_here);
 		schedule_found(&p->schedule, true, cut_mono_ns);
 		return;
 	}
@@ -174,8 +174,8 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 	p->position.point = opened->last_point;
 	p->position.last_cut = opened->last_cut;
 	p->position.last_cut_wall_ns = opened->last_cut_wall_ns;
-	p->position_known = true;
 	LOCK_SCOPE(&p->lock);
+	p->position_known = true;
 	p->point = opened->last_point;
 	p->has_point = opened->last_point > 0;
 	p->point_unknown = false;

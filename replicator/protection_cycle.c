@@ -38,12 +38,11 @@ static void compare_done(struct protection *p)
 		log_warning("it could not be written down that everything was compared, the next start does so again protection=%s: %s", p->config.name, err.text);
 }
 
-void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours)
+void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, bool ours)
 {
 	p->position.point = point;
 	p->position.last_cut = *cut;
 	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
-	p->position_known = true;
 	p->uncovered &= !ours;
 	tracking_position(p, ours ? SYNC_NONE : p->sync);
 	struct err err = {0};
@@ -61,8 +60,6 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 	LOCK_SCOPE(&p->lock);
 	if (ours)
 		p->sync = SYNC_NONE;
-	p->has_point = true;
-	p->point_cut_mono_ns = cut_mono_ns;
 	backoff_progress(&p->backoff);
 }
 
@@ -211,7 +208,7 @@ static void cycle_committed(struct protection *p, uint64_t number, const struct 
 	record_sync(p, report, report->committed.number, "");
 	p->position.last_cut_wall_ns = report->at.wall_ns;
 	account_committed(p, report->committed.number, (int64_t)report->at.mono_ns, report->dirty_bytes, report->wire_bytes);
-	protection_committed(p, report->committed.number, &report->committed.cut, (int64_t)report->at.mono_ns, true);
+	protection_committed(p, report->committed.number, &report->committed.cut, true);
 	LOCK_SCOPE(&p->lock);
 	p->in_cycle = false;
 	p->cycles_committed = number;

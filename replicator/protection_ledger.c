@@ -94,7 +94,9 @@ void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns
 {
 	uint64_t now_ns = protection_now_ns(p);
 	LOCK_SCOPE(&p->lock);
-	p->point = point;
+	p->point = point; // all at once: a tick that comes before the images are synced finds the point, its cut, and no other
+	p->point_cut_mono_ns = cut_mono_ns;
+	p->has_point = p->position_known = true;
 	if (!p->ledger)
 		return;
 	struct misses before = misses_of(p->ledger);

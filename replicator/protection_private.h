@@ -95,7 +95,7 @@ struct protection {
 	SSL_CTX *tls;
 	struct ship *ship;
 	struct state_position position;
-	bool position_known; // a map is relative to it; otherwise everything is dirty and any position will do
+	bool position_known; // a map is relative to it; otherwise everything is dirty and any position will do; written with the lock held
 	_Atomic bool uncovered; // the maps hold more than the marks do: protection_tracking.h, T1
 	struct uuid nowhere;   // names no cut
 	bool sealed_here;      // position.pending_cut was sealed by this process
@@ -239,7 +239,7 @@ void protection_set_settled(struct protection *p, bool settled);
 void protection_compare_all(struct protection *p); // an operator asked for it: all is dirty, and the next cycle a sync
 // The cut is a point: known to the state files before keep clears a mark for it (protection_tracking.h, T2). With `ours` it was this process that
 // sealed it, and so it ends the sync; a cut of the process before says nothing of what this start found.
-void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, int64_t cut_mono_ns, bool ours);
+void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, bool ours);
 // A point whose answer was lost is there: the sync that was recorded as failed has ended well.
 void protection_found_committed(struct protection *p, uint64_t point);
 // protection_report.c

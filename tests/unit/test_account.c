@@ -93,10 +93,35 @@ static void age_of_a_point_from_before_the_boot_counts_on(void **state)
 	stop();
 }
 
+// What follows the commit, the syncs of images above all, takes its time: meanwhile others ask, and the ticker counts on.
+static void point_is_counted_once_and_with_its_own_cut_whoever_asks_in_between(void **state)
+{
+	(void)state;
+	struct ledger_summary sum;
+	start(0, 0);
+	p->has_point = false; // the initial sync
+	sim_clock_advance(sim, 100 * SECOND);
+	(void)protection_tick(p);
+	account_committed(p, 1, (int64_t)(95 * SECOND), 10, 10);
+	for (unsigned i = 0; i < 3; i++) {
+		sim_clock_advance(sim, SECOND);
+		(void)protection_tick(p);
+		assert_true(p->ledger->has_point);
+	}
+	ledger_sum(p->ledger, LEDGER_HOUR, &sum);
+	assert_int_equal(sum.points, 1);
+	sim_clock_advance(sim, 20 * SECOND);
+	account_committed(p, 2, (int64_t)(120 * SECOND), 10, 10);
+	assert_true(p->has_point && p->position_known && p->point == 2);
+	assert_true(p->point_cut_mono_ns == (int64_t)(120 * SECOND)); // not the number of the one with the age of the other
+	stop();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(miss_of_the_time_away_is_booked_from_when_the_point_was_too_old, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(point_is_counted_once_and_with_its_own_cut_whoever_asks_in_between, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(age_of_a_point_from_before_the_boot_counts_on, set_up, tear_down),
 	};
 	return cmocka_run_group_tests_name("account", tests, NULL, NULL);

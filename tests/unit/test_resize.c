@@ -340,7 +340,7 @@ static void a_cut_that_was_given_back_after_its_point_is_settled(void **state)
 	assert_int_equal(ship_new(&(struct sender_config){.env = sim_env(sim), .known_bytes = 1 << 20}, &p->ship), 0);
 	p->source = &source;
 	p->settled = false;
-	protection_committed(p, 2, &cut, 1, true);
+	protection_committed(p, 2, &cut, true);
 	ship_free(p->ship);
 	assert_true(p->settled);
 	assert_int_equal(resize(LARGE, NULL), 0);
