@@ -29,10 +29,11 @@ struct image {
 	bool block_device;
 	struct image_file file; // which one it is
 	bool times_tell; // image_times_tell()
+	bool known; // image_file_system_known(), when it was attached
 	uint64_t size;
 
 	struct ring *ring;
-	struct reader *reader; // of reads in the background; NULL: the ring's workers do them
+	struct reader *reader; // of reads in the background, and of what workers would do where there are none; NULL: the ring's workers do them
 	struct ring_task finish;
 	struct aio *finished, **finished_end; // without the ring; `done` comes with the next turn
 	struct image_op *spare;
@@ -89,7 +90,7 @@ void image_attach(struct image *image, struct ring *ring);
 int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data);
 // Likewise, of what nobody else is about to read: nothing is read ahead, and it is not kept in the page cache.
 int image_read_apart(struct image *image, uint64_t off, uint64_t len, void *data);
-// image_hole.c: sets backend.hole where the file system can be believed.
+// image_hole.c: sets `known`, and backend.hole where the file system can be believed.
 void image_believe_holes(struct image *image);
 // Brings what others wrote to the image before it was opened to stable storage (holes.c, H4). Any thread; may take its time. False: it could not be.
 bool image_settle(struct image *image);

@@ -73,6 +73,7 @@ static bool hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)
 
 void image_believe_holes(struct image *image)
 {
-	if (file_system_known(image))
+	image->known = file_system_known(image);
+	if (image->known)
 		image->backend.hole = hole;
 }

@@ -18,6 +18,10 @@
 // W1 (G3): the thread, which serves all disks of a protection, begins a write by itself only where the write before ended less than TRUST_NS
 // ago, and nothing is owed. So a disk that hangs is met by a worker, unless it begins to hang between two writes that follow so closely: then others see it
 // by image_silent_ns().
+//
+// W2 (G3): where the kernel has no worker thread and can make none (a limit on threads), it cancels what one would have done, and has done nothing
+// of it. That says nothing of the disk: the reader's thread does it, in the order in which it came, and until there are workers again (workers.h) it is asked
+// at once. Reads are tried by the ring first, most of which need none; hints are left out.
 #include "replicator/image.h"
 
 #include "base/clock.h"
@@ -52,6 +56,9 @@ enum {
 struct image_op {
 	struct ring_op ring;
 	struct reader_job job;
+	struct reader_errand errand;
+	bool by_errand; // not by the ring, this time
+	int res; // of the errand
 	struct image *image;
 	struct aio *aio;
 	uint64_t at; // bytes done
@@ -174,9 +181,76 @@ static bool quick(const struct image *image, uint64_t now_ns)
 	return !stalled(image, now_ns) && now_ns < image->wrote_ns + TRUST_NS;
 }
 
+// ---- without a worker
+
+// What the ring would answer.
+static int errand_do(const struct image_op *op)
+{
+	const struct aio *aio = op->aio;
+	unsigned char *data = aio->data;
+	uint64_t off = aio->off + op->at, len = aio->len - op->at;
+	loff_t to = (loff_t)off;
+	ssize_t res = -1;
+	int fd = op->image->fd;
+	switch (aio->kind) {
+	case AIO_READ:
+		res = pread(fd, data + op->at, len, (off_t)off);
+		break;
+	case AIO_WRITE:
+		res = aio->pipe ? splice(*aio->pipe, NULL, fd, &to, len, 0) : pwrite(fd, data + op->at, len, (off_t)off);
+		break;
+	case AIO_SYNC:
+		res = fdatasync(fd);
+		break;
+	case AIO_PUNCH:
+		res = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
+		break;
+	case AIO_ZERO:
+		res = fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)len);
+		break;
+	case AIO_ADVISE:
+		return -ECANCELED; // a hint, and others wait
+	}
+	return res < 0 ? -errno : (int)res;
+}
+
+static void errand_run(struct reader_errand *errand)
+{
+	struct image_op *op = HOLDER(errand, struct image_op, errand);
+	op->res = errand_do(op);
+}
+
+static void op_done(struct ring_op *ring, int res);
+
+static void on_errand_done(struct ring_message *message)
+{
+	struct image_op *op = HOLDER(HOLDER(message, struct reader_errand, message), struct image_op, errand);
+	op_done(&op->ring, op->res);
+}
+
+static void by_errand(struct image_op *op)
+{
+	op->by_errand = true;
+	op->errand = (struct reader_errand){.message = {.run = on_errand_done}, .run = errand_run};
+	reader_run_errand(op->image->reader, &op->errand);
+}
+
+// A sync that was cancelled was not begun, so it took no error of a write with it, and to ask for it is no second time (V3). Of a file system whose
+// own syncs may say anything that is not certain.
+static bool was_cancelled(const struct image_op *op, int res)
+{
+	const struct image *image = op->image;
+	return res == -ECANCELED && !op->by_errand && image->reader && (op->aio->kind != AIO_SYNC || image->block_device || image->known);
+}
+
 static void op_submit(struct image_op *op)
 {
 	struct aio *aio = op->aio;
+	if (op->image->ring->workerless && op->image->reader && aio->kind != AIO_READ) {
+		by_errand(op);
+		return;
+	}
+	op->by_errand = false;
 	struct io_uring_sqe *sqe = ring_sqe(op->image->ring, &op->ring);
 	unsigned char *data = aio->data;
 	uint64_t off = aio->off + op->at;
@@ -247,6 +321,12 @@ static void op_done(struct ring_op *ring, int res)
 {
 	struct image_op *op = HOLDER(ring, struct image_op, ring);
 	enum aio_kind kind = op->aio->kind;
+	if (was_cancelled(op, res)) {
+		if (op->image->ring->cancelled)
+			op->image->ring->cancelled(op->image->ring);
+		by_errand(op);
+		return;
+	}
 	// A sync is never asked for twice (volume.h, V3): one that was interrupted may have taken the error of a write with it, and the next
 	// would know of none. Everything else does the same again, or the rest of it.
 	if (kind != AIO_SYNC && (res == -EINTR || res == -EAGAIN)) {

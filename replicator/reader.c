@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replicator/reader.h"
 
+#include "base/clock.h"
 #include "base/size.h"
 #include "replicator/priority.h"
 
@@ -15,6 +16,7 @@ enum {
 	STEP = 64 << 10,	 // in one call: a kernel that is not preempted lets nobody else run meanwhile
 	ADVISE_STEP = 128 << 10, // the kernel takes no more of a range than its readahead window, and forgets the rest
 };
+#define ERRANDS_NS (UINT64_C(10) * 1000000000) // so long after an errand the next one is expected
 
 // One step. False: at an end, `job->res` says at which; with `cached` alone also when the next is not in memory: *ret_cold.
 static bool read_step(struct reader_job *job, bool cached, bool *ret_cold)
@@ -76,12 +78,46 @@ static struct reader_job *take_jobs(struct reader *reader)
 	return oldest;
 }
 
+static struct reader_errand *take_errands(struct reader *reader)
+{
+	struct reader_errand *newest = atomic_exchange(&reader->errands, NULL), *oldest = NULL;
+	while (newest) {
+		struct reader_errand *next = newest->next;
+		newest->next = oldest;
+		oldest = newest;
+		newest = next;
+	}
+	return oldest;
+}
+
+// A guest waits for them, and one who has only what nobody else wants may not even hear of the next one.
+static void run_errands(struct reader *reader)
+{
+	struct reader_errand *list;
+	while ((list = take_errands(reader)) != NULL) {
+		reader->errand_ns = clock_mono_ns();
+		priority_reader(true);
+		while (list) {
+			struct reader_errand *next = list->next; // returned it is the loop's again
+			list->run(list);
+			ring_return(reader->ring, &list->message);
+			list = next;
+		}
+	}
+}
+
+static bool in_a_hurry(const struct reader *reader)
+{
+	return atomic_load_explicit(&reader->hurry, memory_order_relaxed) || (reader->errand_ns && clock_mono_ns() - reader->errand_ns < ERRANDS_NS);
+}
+
 static void read_all(struct reader *reader, struct reader_job *list)
 {
 	struct reader_job *cold = NULL, **end = &cold, *next;
 	for (struct reader_job *job = list; job; job = next) {
 		next = job->next;
-		priority_reader(atomic_load_explicit(&reader->hurry, memory_order_relaxed));
+		run_errands(reader);
+		priority_reader(in_a_hurry(reader));
 		if (!read_job(job, true)) {
 			finish(reader, job);
 			continue;
@@ -93,6 +129,7 @@ static void read_all(struct reader *reader, struct reader_job *list)
 	}
 	for (struct reader_job *job = cold; job; job = next) {
 		next = job->next;
+		run_errands(reader);
 		(void)read_job(job, false);
 		finish(reader, job);
 	}
@@ -105,6 +142,7 @@ static void *reader_run(void *context)
 	for (;;) {
 		while (sem_wait(&reader->wake) < 0)
 			continue; // EINTR is all it fails with
+		run_errands(reader);
 		struct reader_job *list = take_jobs(reader);
 		if (!list && atomic_load(&reader->stop))
 			return NULL;
@@ -117,6 +155,7 @@ int reader_start(struct reader *reader, struct ring *ring, struct err *err)
 	assert(!reader->running);
 	reader->ring = ring;
 	atomic_store(&reader->jobs, NULL);
+	atomic_store(&reader->errands, NULL);
 	atomic_store(&reader->stop, false);
 	(void)sem_init(&reader->wake, 0, 0);
 	sigset_t all, old;
@@ -147,6 +186,14 @@ void reader_read(struct reader *reader, struct reader_job *job)
 	job->at = 0;
 	job->next = atomic_load(&reader->jobs);
 	while (!atomic_compare_exchange_weak(&reader->jobs, &job->next, job))
+		continue;
+	(void)sem_post(&reader->wake);
+}
+
+void reader_run_errand(struct reader *reader, struct reader_errand *errand)
+{
+	errand->next = atomic_load(&reader->errands);
+	while (!atomic_compare_exchange_weak(&reader->errands, &errand->next, errand))
 		continue;
 	(void)sem_post(&reader->wake);
 }

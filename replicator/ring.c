@@ -73,11 +73,9 @@ int ring_init(struct ring *ring, struct err *err)
 }
 
 // In the order in which they were posted.
-static struct ring_message *take_messages(struct ring *ring, bool close)
+static struct ring_message *oldest_first(struct ring_message *newest)
 {
-	if (atomic_load(&ring->messages) == &ring_closed)
-		return NULL; // and so it stays: nobody else opens or closes it
-	struct ring_message *newest = atomic_exchange(&ring->messages, close ? &ring_closed : NULL), *oldest = NULL;
+	struct ring_message *oldest = NULL;
 	while (newest) {
 		struct ring_message *next = newest->next;
 		newest->next = oldest;
@@ -85,6 +83,13 @@ static struct ring_message *take_messages(struct ring *ring, bool close)
 		newest = next;
 	}
 	return oldest;
+}
+
+static struct ring_message *take_messages(struct ring *ring, bool close)
+{
+	if (atomic_load(&ring->messages) == &ring_closed)
+		return NULL; // and so it stays: nobody else opens or closes it
+	return oldest_first(atomic_exchange(&ring->messages, close ? &ring_closed : NULL));
 }
 
 static void run_messages(struct ring_message *message)
@@ -233,6 +238,8 @@ static void look_at(struct ring *ring, const struct epoll_event *event)
 	if (event->events == 0)
 		return;
 	if (!event->data.ptr) {
+		if (atomic_load(&ring->returned)) // seldom: the exchange is saved
+			run_messages(oldest_first(atomic_exchange(&ring->returned, NULL)));
 		run_messages(take_messages(ring, false));
 		return;
 	}
@@ -349,6 +356,17 @@ int ring_turn(struct ring *ring)
 	return 0;
 }
 
+// Also behind others: whoever posted those may not have come to it yet.
+static void wake(struct ring *ring)
+{
+	const uint64_t one = 1;
+	ssize_t wrote;
+	do
+		wrote = write(ring->wake_fd, &one, sizeof(one));
+	while (wrote < 0 && errno == EINTR);
+	assert(wrote == sizeof(one)); // only a counter at its limit could block it
+}
+
 bool ring_post(struct ring *ring, struct ring_message *message)
 {
 	struct ring_message *newest = atomic_load(&ring->messages);
@@ -357,12 +375,14 @@ bool ring_post(struct ring *ring, struct ring_message *message)
 			return false;
 		message->next = newest;
 	} while (!atomic_compare_exchange_weak(&ring->messages, &newest, message));
-	// Also behind others: whoever posted those may not have come to it yet.
-	const uint64_t one = 1;
-	ssize_t wrote;
-	do
-		wrote = write(ring->wake_fd, &one, sizeof(one));
-	while (wrote < 0 && errno == EINTR);
-	assert(wrote == sizeof(one)); // only a counter at its limit could block it
+	wake(ring);
 	return true;
+}
+
+void ring_return(struct ring *ring, struct ring_message *message)
+{
+	message->next = atomic_load(&ring->returned);
+	while (!atomic_compare_exchange_weak(&ring->returned, &message->next, message))
+		continue;
+	wake(ring);
 }

@@ -71,8 +71,12 @@ struct ring {
 	void (*sleeps)(struct ring *ring); // runs when the thread is about to sleep, and must not begin anything; NULL: nothing
 	unsigned turn; // busy turns: every RING_BUSY_TURNS-th looks at the sockets, too
 
+	// What may need a worker thread of the kernel's is not to be submitted (workers.h): it would be cancelled.
+	bool workerless;
+	void (*cancelled)(struct ring *ring); // an operation was, since there is no worker; NULL: nobody asks
+
 	// The newest first; &ring_closed when none is taken. Without a lock: who posts may have no claim to a processor just then.
-	_Atomic(struct ring_message *) messages;
+	_Atomic(struct ring_message *) messages, returned;
 };
 
 // By the loop thread itself. -ENOSYS and -EPERM where the kernel or its settings have no io_uring.
@@ -100,5 +104,7 @@ void ring_unwatch(struct ring *ring, struct ring_watch *watch);
 int ring_turn(struct ring *ring);
 // False when the loop has ended: the message will not run.
 bool ring_post(struct ring *ring, struct ring_message *message);
+// The answer to what the loop thread asked of another thread, and waits for before it ends: runs also after ring_refuse().
+void ring_return(struct ring *ring, struct ring_message *message);
 
 #endif

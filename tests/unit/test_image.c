@@ -4,6 +4,7 @@
 #include "replicator/image.h"
 
 #include "base/clock.h"
+#include "replicator/reader.h"
 #include "tests/lib/attached_image.h"
 #include "tests/lib/twin.h"
 
@@ -298,6 +299,171 @@ static void read_and_write_that_were_interrupted_are_done_again(void **state)
 	assert_int_equal(data[LARGE - 1], 0x5a);
 }
 
+// ---- cancelled: the kernel has no worker thread
+
+static struct reader reader;
+static int sync_fails; // the reader's next one, with that
+static unsigned by_the_reader, syncs_by_the_reader, cancellations;
+
+static void no_worker(struct ring *of)
+{
+	cancellations++;
+	of->workerless = true;
+}
+
+static void reader_begin(void)
+{
+	struct err err = {0};
+	assert_int_equal(reader_start(&reader, &ring, &err), 0);
+	image.reader = &reader;
+	ring.cancelled = no_worker;
+	by_the_reader = syncs_by_the_reader = cancellations = 0;
+}
+
+static void reader_end(void)
+{
+	reader_stop(&reader);
+	image.reader = NULL;
+}
+
+static bool is_reader(void)
+{
+	char name[16];
+	return prctl(PR_GET_NAME, name) == 0 && strcmp(name, "kagami-reader") == 0;
+}
+
+int fallocate(int fd, int mode, off_t off, off_t len)
+{
+	by_the_reader += is_reader();
+	return (int)syscall(SYS_fallocate, fd, mode, off, len);
+}
+
+// No guest sees that; and what comes next does not try its luck with the ring, but for reads, which mostly need nobody.
+static void what_was_cancelled_is_done_by_the_reader(void **state)
+{
+	(void)state;
+	reader_begin();
+	image.known = true;
+	proven = false;
+	assert_int_equal(perform_interrupted(AIO_WRITE, -ECANCELED), 0);
+	assert_true(image_has(0, LARGE, 0x5a));
+	assert_int_equal(cancellations, 1);
+	assert_true(ring.workerless);
+	assert_false(image.unreadable);
+	unsigned writes = by_the_reader;
+	assert_true(writes > 0);
+	static const enum aio_kind kinds[] = {AIO_WRITE, AIO_SYNC, AIO_PUNCH};
+	for (unsigned i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		memset(data, 0x30 + (int)i, sizeof(data));
+		unsigned before = by_the_reader, submitted = ring.uring.sq.sqe_tail;
+		image.wrote_ns = 0; // not proven
+		assert_int_equal(perform(kinds[i], 0, kinds[i] == AIO_SYNC ? 0 : LARGE), 0);
+		assert_int_equal(by_the_reader, before + 1);
+		assert_int_equal(ring.uring.sq.sqe_tail, submitted);
+		assert_true(kinds[i] != AIO_WRITE || image_has(0, LARGE, 0x30));
+	}
+	assert_int_equal(syncs_by_the_reader, 1);
+	assert_true(image_has(0, LARGE, 0)); // punched
+	unsigned before = by_the_reader;
+	assert_int_equal(perform(AIO_READ, 0, LARGE), 0);
+	assert_int_equal(by_the_reader, before);
+	memset(data, 0x5a, sizeof(data));
+	assert_int_equal(perform_interrupted(AIO_READ, -ECANCELED), 0);
+	assert_int_equal(by_the_reader, before + 1);
+	assert_int_equal(data[LARGE - 1], 0);
+	assert_int_equal(perform(AIO_ADVISE, 0, LARGE), -ECANCELED); // a hint
+	ring.workerless = false;
+	memset(data, 0x21, sizeof(data));
+	before = by_the_reader;
+	image.wrote_ns = 0;
+	assert_int_equal(perform(AIO_WRITE, 0, LARGE), 0);
+	assert_int_equal(by_the_reader, before);
+	assert_true(image_has(0, LARGE, 0x21));
+	reader_end();
+}
+
+// What was in the pipe is there still.
+static void write_from_a_pipe_that_was_cancelled_is_done_by_the_reader(void **state)
+{
+	int ends[2];
+	(void)state;
+	reader_begin();
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(write(ends[1], data, 8192), 8192);
+	ring.workerless = true;
+	image.wrote_ns = 0;
+	struct ending ending = {.aio = {.kind = AIO_WRITE, .off = 4096, .len = 8192, .pipe = &ends[0], .done = on_done}};
+	unsigned submitted = ring.uring.sq.sqe_tail;
+	image.backend.submit(&image.backend, &ending.aio);
+	assert_int_equal(ring.uring.sq.sqe_tail, submitted);
+	while (!ending.ended)
+		assert_int_equal(ring_turn(&ring), 0);
+	assert_int_equal(ending.res, 0);
+	assert_true(image_has(4096, 8192, 0x5a));
+	(void)close(ends[0]);
+	(void)close(ends[1]);
+	reader_end();
+}
+
+// V3: a sync that the kernel cancelled was not begun, and is no second one. Where the answer may be the file system's own it has failed; and what the
+// reader is told is the file's own answer, always.
+static void sync_that_was_cancelled_is_done_unless_that_may_be_the_file_systems_word(void **state)
+{
+	(void)state;
+	reader_begin();
+	image.known = image.block_device = false;
+	assert_int_equal(perform_interrupted(AIO_SYNC, -ECANCELED), -ECANCELED);
+	assert_int_equal(syncs_by_the_reader, 0);
+	image.known = true;
+	assert_int_equal(perform_interrupted(AIO_SYNC, -ECANCELED), 0);
+	assert_int_equal(syncs_by_the_reader, 1);
+	sync_fails = ECANCELED;
+	assert_int_equal(perform(AIO_SYNC, 0, 0), -ECANCELED); // not once more
+	assert_int_equal(syncs_by_the_reader, 2);
+	sync_fails = EINTR;
+	assert_int_equal(perform(AIO_SYNC, 0, 0), -EINTR);
+	assert_int_equal(syncs_by_the_reader, 3);
+	assert_int_equal(perform(AIO_SYNC, 0, 0), 0);
+	reader_end();
+}
+
+// The images of an export are synced when its loop takes no messages any more.
+static void errand_ends_also_after_the_ring_refuses_messages(void **state)
+{
+	(void)state;
+	reader_begin();
+	ring_refuse(&ring);
+	ring.workerless = true;
+	assert_int_equal(perform(AIO_SYNC, 0, 0), 0);
+	assert_int_equal(syncs_by_the_reader, 1);
+	reader_end();
+}
+
+// Others are as they came.
+static void errands_are_done_in_the_order_in_which_they_came(void **state)
+{
+	(void)state;
+	struct ending ending[8];
+	unsigned char *each = malloc(8 * (size_t)LARGE);
+	assert_non_null(each);
+	reader_begin();
+	ring.workerless = true;
+	for (unsigned i = 0; i < 8; i++) {
+		memset(each + i * (size_t)LARGE, (int)i + 1, LARGE);
+		ending[i] = (struct ending){.aio = {.kind = AIO_WRITE, .len = LARGE, .data = each + i * (size_t)LARGE, .done = on_done}};
+		image.wrote_ns = 0;
+		image.backend.submit(&image.backend, &ending[i].aio);
+	}
+	for (unsigned i = 0; i < 8; i++) {
+		while (!ending[i].ended)
+			assert_int_equal(ring_turn(&ring), 0);
+		assert_int_equal(ending[i].res, 0);
+	}
+	assert_true(image_has(0, LARGE, 8));
+	free(each);
+	reader_end();
+}
+
 // In the place of the C library's, for the program's own code.
 static unsigned fsyncs;
 static int fsync_fd = -1;
@@ -315,6 +481,14 @@ int fsync(int fd)
 
 int fdatasync(int fd)
 {
+	if (is_reader()) {
+		by_the_reader++;
+		syncs_by_the_reader++;
+		errno = sync_fails;
+		sync_fails = 0;
+		if (errno)
+			return -1;
+	}
 	sync_silence_ns = image_silent_ns(&image, clock_mono_ns() + HOUR_NS);
 	return (int)syscall(SYS_fdatasync, fd);
 }
@@ -390,6 +564,7 @@ ssize_t pwrite(int fd, const void *from, size_t len, off_t off)
 	if (fd == image.fd && silent(HOUR_NS) < least_silence_ns)
 		least_silence_ns = silent(HOUR_NS);
 	own_writes += fd == image.fd;
+	by_the_reader += is_reader();
 	return syscall(SYS_pwrite64, fd, from, len, off);
 }
 
@@ -617,6 +792,7 @@ static void disk_that_hangs_for_a_cycle_gets_its_writes_by_the_ring(void **state
 static unsigned cold_seen; // how many reads were seen to wait for the disk, by pread()
 ssize_t pread(int fd, void *to, size_t len, off_t off)
 {
+	by_the_reader += is_reader();
 	if (fd == image.fd && atomic_load(&image.cold.reads))
 		cold_seen += atomic_load(&image.cold.waiting);
 	return syscall(SYS_pread64, fd, to, len, off);
@@ -876,6 +1052,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(write_that_the_kernel_refuses_is_an_error, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(sync_that_was_interrupted_has_failed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(read_and_write_that_were_interrupted_are_done_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_was_cancelled_is_done_by_the_reader, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(write_from_a_pipe_that_was_cancelled_is_done_by_the_reader, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(sync_that_was_cancelled_is_done_unless_that_may_be_the_file_systems_word, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(errand_ends_also_after_the_ring_refuses_messages, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(errands_are_done_in_the_order_in_which_they_came, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(read_past_an_image_that_became_shorter_is_an_error, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(advice_brings_the_range_into_memory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(size_of_a_grown_image_is_durable_before_anybody_is_told, set_up, tear_down),
