@@ -3,8 +3,10 @@
 // Source: the protocol's document (doc/proto.md of nbd).
 #include "receiver/proven_view.h"
 
+#include "base/allowance.h"
 #include "base/auto.h"
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "receiver/chain.h"
@@ -28,7 +30,9 @@ enum {
 	TOLD_MAX = 10, // lines of the log
 	CACHE_BLOCKS = 64, // small reads come many to a block
 	ACCEPT_PAUSE_US = 100000,
+	UNACCEPTED_BURST = 5,
 };
+#define UNACCEPTED_EACH_NS (UINT64_C(12) * 1000000000)
 #define REP_UNSUPPORTED UINT32_C(0x80000001)
 #define OPTION_MAGIC UINT64_C(0x49484156454f5054)
 #define REPLY_MAGIC UINT64_C(0x3e889045565a9)
@@ -42,6 +46,7 @@ struct proven_view {
 	struct chain *chain;
 	char name[PROVEN_VIEW_NAME_SIZE];
 	int listener;
+	struct allowance unaccepted; // of what is said when there is no descriptor for a client
 	pthread_t thread;
 	unsigned char *buf; // READ_MAX: an answer
 	uint64_t cached[CACHE_BLOCKS]; // index + 1; 0: none
@@ -237,8 +242,9 @@ static bool client_set(struct proven_view *view, int fd)
 static void accept_failed(struct proven_view *view, int error)
 {
 	if (error != EINTR && error != ECONNABORTED && client_set(view, -1)) {
-		log_warning("the view of a point takes no client for the moment protection=%s point=%llu errno=%d", view->replica->name,
-			    (unsigned long long)view->point, error);
+		if (allowance_take(&view->unaccepted, clock_mono_ns(), UNACCEPTED_EACH_NS, UNACCEPTED_BURST))
+			log_warning("the view of a point takes no client for the moment protection=%s point=%llu errno=%d", view->replica->name,
+				    (unsigned long long)view->point, error);
 		(void)usleep(ACCEPT_PAUSE_US);
 	}
 }

@@ -152,6 +152,10 @@ struct export_stats { // per disk
 };
 void export_stats(struct export *export, uint16_t disk, struct export_stats *ret_stats);
 
+// What the process lacks now and its guests feel, and what to do about it: threads, or descriptors for those who connect; "": nothing. Any thread.
+enum { EXPORT_SHORT_SIZE = 400 };
+void export_short(struct export *export, char text[EXPORT_SHORT_SIZE]);
+
 // How long cuts held new writes since the start. Bucket i counts holds of less than 2^i microseconds that no smaller one
 // counts; the last one, all of 16 s and more.
 enum { EXPORT_CUT_BUCKETS = 26 };

@@ -8,6 +8,7 @@
 #include "replicator/export_loop.h"
 
 #include "base/clock.h"
+#include "base/descriptor.h"
 #include "base/log.h"
 #include "link/events.h"
 #include "base/when.h"
@@ -32,7 +33,7 @@ static void on_again(struct ring_op *op, int res)
 static void accept_later(struct export *export)
 {
 	export->again.done = on_again;
-	export->again_time = (struct __kernel_timespec){.tv_nsec = 100 * 1000 * 1000};
+	export->again_time = (struct __kernel_timespec){.tv_nsec = EXPORT_ACCEPT_PAUSE_MS * 1000 * 1000};
 	io_uring_prep_timeout(ring_sqe(&export->ring, &export->again), &export->again_time, 0, 0);
 }
 
@@ -98,13 +99,17 @@ static void on_accept(struct ring_op *op, int res)
 			(void)close(res);
 		return;
 	}
+	if (res >= 0 && descriptor_spare(res)) {
+		(void)close(res);
+		res = -EMFILE;
+	}
 	if (res >= 0)
 		take_client(export, res);
 	if (res >= 0 || res == -EINTR || res == -EAGAIN || res == -ECONNABORTED) {
 		accept_arm(export);
 		return;
 	}
-	log_warning("cannot accept a connection, trying on protection=%s error=%s", export->protection, strerror(-res));
+	export_accept_failed(export, res);
 	accept_later(export);
 }
 
@@ -319,12 +324,19 @@ static void on_sleep(struct ring *ring)
 	images_rest(HOLDER(ring, struct export, ring));
 }
 
+static void on_cancelled(struct ring *ring)
+{
+	workers_cancelled(&HOLDER(ring, struct export, ring)->workers);
+}
+
 static int loop_init(struct export *export)
 {
 	int code = ring_init(&export->ring, &export->start_err);
 	if (code)
 		return code;
 	export->ring.sleeps = on_sleep;
+	export->ring.cancelled = on_cancelled;
+	workers_begin(&export->workers, &export->ring, export_on_workers);
 	pool_init(&export->pool);
 	export->state = EXPORT_SERVING;
 	export->group.intent.ending = false;
@@ -334,6 +346,7 @@ static int loop_init(struct export *export)
 	bound_init(&export->spilling, &export->ring, on_spill_late);
 	bound_init(&export->commit, &export->ring, export_on_commit_late);
 	bound_init(&export->sparing, &export->ring, on_spare_unused);
+	bound_init(&export->accept_short, &export->ring, export_on_accept_well);
 	export->trim.run = on_trim;
 	export->host = (struct client_host){
 		.ring = &export->ring,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the files of the export share: export.c (open to close), export_loop.c (the thread),
-// export_marks.c (marks, and their bound), export_source.c (the cycle's side), export_audit.c (the reading of holes).
+// export_marks.c (marks, and their bound), export_short.c (what the process lacks), export_source.c (the cycle's side), export_audit.c (the reading of holes).
 #ifndef KAGAMI_REPLICATOR_EXPORT_LOOP_H
 #define KAGAMI_REPLICATOR_EXPORT_LOOP_H
 
@@ -14,6 +14,7 @@
 #include "replicator/overtaken.h"
 #include "replicator/reader.h"
 #include "replicator/roll.h"
+#include "replicator/workers.h"
 
 #include <semaphore.h>
 
@@ -22,6 +23,8 @@ _Static_assert(BLOCK_SIZE == PIECE_SIZE * PIECES_PER_BLOCK, "a block is ours");
 // A connection has so long to choose its disk; where there is no place left, the one that has taken longest goes at once: silent ones lock no guest out.
 enum { EXPORT_GREETING_MS = 10000 };
 enum { EXPORT_SWEEP_REST_MS = 5000, EXPORT_STOP_GRACE_S = 5, EXPORT_SPARE_MS = 2000, EXPORT_TRIM_BLOCKS = 16 };
+
+enum { EXPORT_ACCEPT_PAUSE_MS = 100, EXPORT_ACCEPT_SHORT_MS = 1000 }; // the latter without a failure, and guests can connect again
 
 // Connections at a time: of each disk its guest's, a second one, and a backup's or two.
 enum { EXPORT_CLIENTS_LEAST = 64, EXPORT_CLIENTS_OF_A_DISK = 4, EXPORT_CLIENTS_MAX = 256 };
@@ -53,6 +56,11 @@ struct export_losing { // of a disk whose marks are given up; the loop's own
 	bool begun;
 	struct bound note; // for how long the writes wait for it
 	struct herald herald;
+};
+
+struct export_short_word { // of one that the process may lack; the loop's own
+	struct nbd_word word;
+	bool told; // that it does
 };
 
 struct export {
@@ -91,6 +99,9 @@ struct export {
 	struct err start_err;
 	struct overtaken overtaken;
 	struct nbd_word refused;
+	struct workers workers;
+	struct export_short_word no_workers, no_accept;
+	_Atomic int accept_code; // why nobody can connect; 0: somebody can. Written by the loop
 	struct export_holds { // of cuts; written by the loop
 		_Atomic uint64_t count, max_us, sum_us, given_up, bucket[EXPORT_CUT_BUCKETS];
 	} holds;
@@ -110,6 +121,7 @@ struct export {
 	uint64_t spill_ended;  // as it was then
 	struct bound sparing;  // until memory of preserved blocks is given back
 	struct ring_task trim; // some of it
+	struct bound accept_short; // until guests can connect again
 	struct __kernel_timespec again_time, grace_time;
 	struct ring_message stop;
 	struct group_keep final; // its syncs; nothing is kept by it
@@ -126,6 +138,10 @@ void export_on_commit_late(struct bound *commit);
 void export_heralds_stop(struct export *export); // after the loop's end
 void export_on_hold_expired(struct bound *hold);
 void export_on_error(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res);
+
+void export_on_workers(struct workers *workers);
+void export_accept_failed(struct export *export, int code);
+void export_on_accept_well(struct bound *accept_short);
 
 extern const struct source_ops export_source_ops;
 

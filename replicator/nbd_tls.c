@@ -6,6 +6,7 @@
 
 #include "base/auto.h"
 #include "base/clock.h"
+#include "base/descriptor.h"
 #include "base/log.h"
 #include "link/events.h"
 #include "link/net.h"
@@ -42,6 +43,7 @@ struct nbd_tls {
 	pthread_mutex_t lock;
 	struct nbd_seats seats;
 	struct nbd_word word[NBD_TLS_REFUSALS];
+	struct nbd_word unaccepted; // the listening thread's
 	struct front_seat seat[NBD_SEATS];
 };
 
@@ -192,6 +194,26 @@ static void look_at_certificate(const struct nbd_tls *front)
 	event_emit(soon ? EVENT_WARNING : EVENT_CRITICAL, "daemon", NULL, NULL, "%s", err.text);
 }
 
+static int accept_one(struct nbd_tls *front, struct sockaddr_storage *ret_from, socklen_t *len)
+{
+	int fd = accept4(front->listen_fd, (struct sockaddr *)ret_from, len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	if (!descriptor_spare(fd))
+		return fd;
+	(void)close(fd);
+	return -EMFILE;
+}
+
+static void tell_unaccepted(struct nbd_tls *front, int code)
+{
+	unsigned left_out;
+	if (nbd_word_may(&front->unaccepted, clock_mono_ns(), &left_out))
+		log_warning("a client cannot connect over TCP: end connections that are not used, or raise the limit on descriptors (LimitNOFILE= of the unit, ulimit -n) "
+			    "error=\"%s\" told_less_before=%u",
+			    strerror(code), left_out);
+}
+
 static void *listen_thread(void *argument)
 {
 	struct nbd_tls *front = argument;
@@ -213,11 +235,12 @@ static void *listen_thread(void *argument)
 		struct sockaddr_storage from;
 		socklen_t len = sizeof(from);
 		char peer[NET_ADDRESS_SIZE];
-		int fd = accept4(front->listen_fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		int fd = accept_one(front, &from, &len);
 		if (fd >= 0) {
 			net_format((struct sockaddr *)&from, len, peer, sizeof(peer));
 			seat_client(front, fd, peer);
-		} else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+		} else if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
+			tell_unaccepted(front, -fd);
 			(void)poll(&fds[1], 1, NBD_SEATS_PAUSE_MS); // likewise
 		}
 	}

@@ -304,6 +304,16 @@ static void set_commit_reason(const struct protection *p, json_t *json)
 					       (unsigned long long)(waited_ns / (1000 * MS_NS))));
 }
 
+// What guests feel and the process alone is to blame for: a reason, where there is no other.
+static void set_short(const struct protection *p, json_t *json)
+{
+	char text[EXPORT_SHORT_SIZE];
+	export_short(p->export, text);
+	(void)json_object_set_new(json, "short_of", json_text(text));
+	if (*text && !json_string_length(json_object_get(json, "reason")))
+		(void)json_object_set_new(json, "reason", json_text(text));
+}
+
 json_t *protection_json(struct protection *p)
 {
 	char uuid[UUID_TEXT_SIZE];
@@ -330,6 +340,7 @@ json_t *protection_json(struct protection *p)
 				  p->config.seed_since_wall_ns && !p->has_point ? json_when(p->config.seed_since_wall_ns) : json_null());
 	set_disk_reason(p, json, disks);
 	set_commit_reason(p, json);
+	set_short(p, json);
 	(void)json_object_set_new(json, "crash_price", price_json(p, &price));
 	(void)json_object_set_new(json, "cuts", cuts_json(p));
 	json_t *totals = totals_json(&p->totals);

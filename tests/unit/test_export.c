@@ -3,6 +3,7 @@
 #include "replicator/export.h"
 
 #include "base/bytes.h"
+#include "base/log.h"
 #include "replicator/export_loop.h"
 #include "replicator/holder.h"
 #include "tests/lib/export_place.h"
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -1282,9 +1284,133 @@ static void export_has_connections_for_every_disk_and_some_besides(void **unused
 	assert_int_equal(export_clients_max(DISKS_MAX), 256);
 }
 
+// ---- what the process lacks
+
+static bool becomes_short(const struct place *p, bool is)
+{
+	char text[EXPORT_SHORT_SIZE];
+	for (unsigned i = 0; i < 1000; i++) {
+		export_short(p->export, text);
+		if ((*text != 0) == is)
+			return true;
+		(void)usleep(10000);
+	}
+	return false;
+}
+
+static unsigned lines_with(const char *text)
+{
+	char *lines = log_recent();
+	unsigned count = 0;
+	for (const char *at = lines; at && (at = strstr(at, text)) != NULL; at++)
+		count++;
+	free(lines);
+	return count;
+}
+
+static void limit_descriptors(rlim_t most)
+{
+	struct rlimit limit;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = most ? most : limit.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+// Some are kept for the agent itself: whoever would take one of them is turned away. Ten times a second would be too often to say so.
+static void connections_that_use_up_descriptors_are_told_once_and_it_passes(void **unused)
+{
+	char text[EXPORT_SHORT_SIZE];
+	(void)unused;
+	struct place *p = place_new();
+	place_start(p);
+	int first = dial_disk(p, "vda"), taken[32], next;
+	for (unsigned i = 0; i < 32; i++)
+		taken[i] = dup(0);
+	next = dup(0);
+	(void)close(next);
+	assert_true(next + 2 >= 16);
+	limit_descriptors((rlim_t)next + 2); // ours takes one of two, and of an eighth at least; its other end would take the other
+	for (unsigned i = 0; i < 20; i++)
+		assert_false(served(p));
+	assert_true(becomes_short(p, true));
+	export_short(p->export, text);
+	assert_non_null(strstr(text, "LimitNOFILE="));
+	assert_int_equal(lines_with("no guest can connect"), 1);
+	limit_descriptors((rlim_t)next); // and with none at all
+	(void)usleep(300000);
+	assert_true(becomes_short(p, true));
+	assert_int_equal(lines_with("no guest can connect"), 1);
+	assert_int_equal(ask(first, CMD_FLUSH, 0, 0, NULL), 0);
+	limit_descriptors(0);
+	assert_true(becomes_short(p, false));
+	assert_int_equal(lines_with("guests can connect again"), 1);
+	assert_true(served(p));
+	for (unsigned i = 0; i < 32; i++)
+		(void)close(taken[i]);
+	(void)close(first);
+	place_stop(p);
+	place_free(p);
+}
+
+struct miss {
+	struct ring_message message;
+	struct export *export;
+	_Atomic bool ran, missed;
+};
+
+// Once it is known that they are there.
+static void miss_workers(struct ring_message *message)
+{
+	struct miss *miss = HOLDER(message, struct miss, message);
+	struct export *export = miss->export;
+	miss->missed = !export->workers.asked;
+	miss->ran = true;
+	if (!miss->missed)
+		return;
+	workers_cancelled(&export->workers);
+	export->workers.again.due_ns += UINT64_C(3600) * 1000000000; // not before it is looked at
+}
+
+// As when a worker that was there has gone: the reader does all of it, to the end, when the images are synced and nothing else is taken.
+static void export_serves_without_workers_and_says_so(void **unused)
+{
+	char text[EXPORT_SHORT_SIZE];
+	unsigned char out[70000], in[70000];
+	(void)unused;
+	struct place *p = place_new();
+	place_start(p);
+	struct miss miss = {.message = {.run = miss_workers}, .export = p->export};
+	while (!miss.missed) {
+		miss.ran = false;
+		assert_true(ring_post(&p->export->ring, &miss.message));
+		while (!miss.ran)
+			(void)usleep(1000);
+	}
+	assert_true(becomes_short(p, true));
+	export_short(p->export, text);
+	assert_non_null(strstr(text, "TasksMax="));
+	assert_int_equal(lines_with("no worker thread"), 1);
+	int fd = dial_disk(p, "vdb");
+	memset(out, 0x77, sizeof(out));
+	assert_int_equal(ask(fd, CMD_WRITE, 4096, sizeof(out), out), 0);
+	assert_int_equal(ask(fd, CMD_FLUSH, 0, 0, NULL), 0);
+	assert_int_equal(ask(fd, CMD_WRITE | CMD_FUA, 1001, sizeof(out), out), 0);
+	assert_int_equal(ask(fd, CMD_TRIM, 1 << 20, 1 << 20, NULL), 0);
+	assert_int_equal(ask(fd, CMD_READ, 1001, sizeof(in), in), 0);
+	assert_memory_equal(in, out, sizeof(in));
+	assert_false(stats_of(p, 1).failed);
+	assert_int_equal(stats_of(p, 1).errors, 0);
+	assert_true(becomes_short(p, true));
+	(void)close(fd);
+	place_stop(p);
+	place_free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(connections_that_use_up_descriptors_are_told_once_and_it_passes),
+		cmocka_unit_test(export_serves_without_workers_and_says_so),
 		cmocka_unit_test(export_has_connections_for_every_disk_and_some_besides),
 		cmocka_unit_test(export_reads_back_what_was_written_at_any_alignment),
 		cmocka_unit_test(export_answers_many_requests_of_one_send),

@@ -784,6 +784,12 @@ void export_uri(struct export *export, uint16_t disk, char *uri, size_t cap)
 	(void)snprintf(uri, cap, "nbd+unix:///%s-%u", export->side->config.name, disk);
 }
 
+void export_short(struct export *export, char text[EXPORT_SHORT_SIZE])
+{
+	(void)export;
+	text[0] = 0;
+}
+
 void export_stats(struct export *export, uint16_t disk, struct export_stats *ret_stats)
 {
 	*ret_stats = (struct export_stats){.dirty_bytes = dirty_bytes(&export->group.volume[disk].dirty)};
