@@ -299,7 +299,7 @@ static void health_tells_each_reason_once_and_the_worst_first(void **state)
 	assert_int_equal(health_of(json, false, (struct health_limits){.warning = 50, .critical = 90, .given = true}, why), HEALTH_CRITICAL);
 	assert_string_equal(why, "disk vda: EIO");
 	json_decref(json);
-	json = parse("{\"name\": \"vm\", \"state\": \"idle\", \"age_ms\": 1, \"rpo_ms\": 1000, \"reason\": \"no threads\", \"short_of\": \"no threads\"}");
+	json = parse("{\"name\": \"vm\", \"state\": \"idle\", \"age_ms\": 1, \"rpo_ms\": 1000, \"reason\": \"another\", \"short_of\": \"no threads\"}");
 	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_WARNING);
 	assert_string_equal(why, "no threads");
 	json_decref(json);
