@@ -10,7 +10,14 @@ controller=/sys/fs/cgroup/pids
 [ -e $controller/tasks ] || skip "needs the pids controller of cgroup version 1 at $controller: only there a thread can be put into a group without its process"
 group=$controller/kagami-test-$$
 mkdir "$group" "$group-ring" 2>/dev/null || skip "cannot make a control group below $controller"
-at_end "rmdir '$group' '$group-ring'"
+leave() { # the groups, also where daemons are still in them
+	local task
+	for task in $(cat "$group/tasks" "$group-ring/tasks"); do
+		echo "$task" >$controller/tasks
+	done
+	rmdir "$group" "$group-ring"
+}
+at_end leave
 cc -shared -fPIC -O1 -o "$W/no_workers.so" "$e2e/no_workers.c" -ldl || skip "cannot build a library to preload"
 
 new_image "$W/a.raw" $((16 << 20))
