@@ -8,7 +8,7 @@
 //	   └──────────┘
 //
 // Memory: requests of at most CLIENT_REQUESTS_MAX, and payloads of at most CLIENT_BYTES_MAX (or one payload, whatever its
-// size) are under way. No memory is allocated per request once that many were under way before. A large write is held in the pieces
+// size) are under way; of all connections CLIENTS_BYTES_MAX, and what each is sure of. No memory is allocated per request once that many were under way before. A large write is held in the pieces
 // of it that were received and are not done.
 // A bad request is answered with an error; broken framing ends this connection alone.
 #include "replicator/client_private.h"
@@ -47,6 +47,14 @@ static void reply_refused(struct client *client)
 	client_reply_code(request, client->refused_code);
 }
 
+// Beside what it has under way. Each of its own replies that was sent has it looked at again, and with the last of them it is sure of the next: it waits for no
+// other connection, and one that does not take its replies keeps what it has.
+static bool too_much(const struct client *client, uint64_t bytes)
+{
+	uint64_t with = client->bytes + bytes;
+	return with > CLIENT_BYTES_MAX || (with > CLIENT_BYTES_SURE && client->host->bytes + bytes > CLIENTS_BYTES_MAX);
+}
+
 static enum parsed parse_request(struct client *client, size_t *ret_need)
 {
 	const struct nbd_handshake *agreed = &client->handshake;
@@ -58,7 +66,7 @@ static enum parsed parse_request(struct client *client, size_t *ret_need)
 		return PARSED_END;
 	int code = nbd_request_check(&nbd, agreed);
 	uint64_t bytes = code == 0 && has_payload(&nbd) ? nbd.len : 0;
-	if (client->requests >= CLIENT_REQUESTS_MAX || (client->requests && client->bytes + bytes > CLIENT_BYTES_MAX))
+	if (client->requests >= CLIENT_REQUESTS_MAX || (client->bytes && bytes && too_much(client, bytes)))
 		return PARSED_STALLED;
 	bool write = code == 0 && nbd.command == NBD_WRITE;
 	bool whole = write && nbd.len <= CLIENT_PIECE_MAX;

@@ -22,6 +22,7 @@ struct client_host {
 	const struct nbd_export *exports;
 	unsigned count;
 	_Atomic unsigned *attached; // connections past their handshake
+	uint64_t bytes;		    // of payloads under way, of all of them
 	void (*ended)(struct client_host *host, struct client *client); // its memory goes after this
 };
 

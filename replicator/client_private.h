@@ -12,6 +12,8 @@ enum {
 	CLIENT_REQUESTS_MAX = 256,
 	CLIENT_TURN_MAX = 4, // requests that are taken before the answers of those before are sent
 	CLIENT_BYTES_MAX = 64 << 20,
+	CLIENT_BYTES_SURE = 1 << 20, // or one payload: so much each connection may have under way, whatever the others have
+	CLIENTS_BYTES_MAX = 256 << 20, // of all connections of an export; beyond, each has what it is sure of
 	CLIENT_PIECE_MAX = 64 << 10, // of a larger write, at once: what was just received is still in the processor's cache
 	CLIENT_POUR_MAX = 256 << 10, // likewise through a pipe, where nothing is copied in between
 };
@@ -27,6 +29,7 @@ struct client_request {
 	unsigned pieces;	      // of a write in pieces: how many are under way
 	uint64_t taken;		      // and how much of it has been received
 	int res;		      // and the first error of one
+	bool told;		      // an error of one was told
 	struct client_request *next;
 };
 

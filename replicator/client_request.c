@@ -28,6 +28,8 @@ void client_request_drop(struct client_request *request)
 {
 	request->client->requests--;
 	request->client->bytes -= request->bytes;
+	if (request->bytes)
+		request->client->host->bytes -= request->bytes;
 	request_put(request);
 }
 
@@ -62,6 +64,8 @@ struct client_request *client_request_new(struct client *client, uint64_t bytes)
 	request->reply.sent = on_reply_sent;
 	client->requests++;
 	client->bytes += bytes;
+	if (bytes)
+		client->host->bytes += bytes;
 	return request;
 }
 
@@ -181,6 +185,7 @@ static void submit(struct client_request *request)
 {
 	const struct nbd_request *nbd = &request->nbd;
 	request->volume.command = commands[nbd->command];
+	request->volume.told = NULL;
 	request->volume.pipe = NULL;
 	request->volume.fua = nbd->flags & NBD_FLAG_FUA;
 	request->volume.no_hole = nbd->flags & NBD_FLAG_NO_HOLE;
@@ -220,6 +225,7 @@ void client_write_begin(struct client_request *whole)
 	whole->pieces = 0;
 	whole->taken = 0;
 	whole->res = 0;
+	whole->told = false;
 	client->taking = whole;
 	client->large = true;
 	volume_count_write(client_volume(client), whole->nbd.len);
@@ -285,6 +291,7 @@ static int take(struct client_request *whole, size_t len, struct buffer *buffer,
 	piece->volume.off = whole->nbd.off + whole->taken;
 	piece->volume.len = len;
 	piece->volume.data = data;
+	piece->volume.told = &whole->told;
 	piece->volume.pipe = pipe;
 	piece->volume.done = on_piece_done;
 	whole->pieces++;

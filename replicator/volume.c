@@ -252,6 +252,16 @@ static bool zero_otherwise(struct volume_request *request)
 	return true;
 }
 
+// An error is one of a request: of its parts the first tells it, and one that makes the disk fail for good.
+static void write_failed(struct volume_request *request, uint64_t off, int res)
+{
+	bool latch = !wants_space(res), again = request->told && *request->told;
+	if (request->told)
+		*request->told = true;
+	if (!again || (latch && !request->volume->failed))
+		volume_error(request->volume, FAULT_WRITE, off, res, latch);
+}
+
 static void on_written(struct aio *aio, int res)
 {
 	struct volume_request *request = HOLDER(aio, struct volume_request, aio);
@@ -262,7 +272,7 @@ static void on_written(struct aio *aio, int res)
 		return;
 	}
 	if (res < 0) {
-		volume_error(request->volume, FAULT_WRITE, aio->off, res, !wants_space(res));
+		write_failed(request, aio->off, res);
 	} else if (request->command == VOLUME_ZERO && aio->kind == AIO_WRITE) {
 		request->at += aio->len;
 		if (request->at < request->len) {

@@ -48,6 +48,7 @@ struct volume_request {
 	bool counted; // in the statistics: it is a part of what volume_count_write() was told
 	uint64_t off, len;
 	void *data; // READ, WRITE
+	bool *told; // of a part of a write: whether an error of one of the parts was told; NULL: it is no part
 	const int *pipe; // WRITE: not NULL where the data is in this pipe instead, all of it
 	void (*done)(struct volume_request *request, int res);
 

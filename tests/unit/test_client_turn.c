@@ -246,6 +246,78 @@ static void what_is_a_hole_is_asked_once_in_a_turn(void **state)
 	assert_int_equal(answered, sizeof(answer));
 }
 
+enum { READ_LEN = 4 << 20, READ_ANSWER = 16 + READ_LEN };
+
+static void ask_for_reads(const struct connected *c, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		unsigned char head[28] = {0};
+		put_be32(head, 0x25609513);
+		put_be32(head + 4, NBD_READ);
+		put_be32(head + 24, READ_LEN);
+		assert_int_equal(send(c->fd[1], head, sizeof(head), 0), sizeof(head));
+	}
+}
+
+static void take_read(struct connected *c)
+{
+	static unsigned char room[READ_ANSWER];
+	size_t have = 0;
+	for (unsigned i = 0; have < READ_ANSWER && i < 10000; i++) {
+		ssize_t got = recv(c->fd[1], room, READ_ANSWER - have, MSG_DONTWAIT);
+		have += got > 0 ? (size_t)got : 0;
+		turns(&c->ring, 1);
+	}
+	assert_int_equal(have, READ_ANSWER);
+}
+
+// Clients that take nothing hold what is theirs, and no more; whoever takes his answers goes on beside them, one by one.
+static void connection_has_one_payload_under_way_whatever_others_hold(void **state)
+{
+	struct connected *c = *state;
+	c->host.bytes = CLIENTS_BYTES_MAX; // of others
+	ask_for_reads(c, 3);
+	for (unsigned i = 0; i < 3; i++) {
+		turns(&c->ring, 40);
+		assert_int_equal(c->fake.count, 1);
+		assert_int_equal(c->host.bytes, CLIENTS_BYTES_MAX + READ_LEN);
+		fake_aio_drain(&c->fake, first);
+		turns(&c->ring, 40);
+		assert_int_equal(c->fake.count, 0); // its answer is not taken
+		take_read(c);
+	}
+	turns(&c->ring, 40);
+	assert_int_equal(c->host.bytes, CLIENTS_BYTES_MAX);
+	c->host.bytes -= READ_LEN * 2; // somebody has taken some of his
+	ask_for_reads(c, 3);
+	turns(&c->ring, 40);
+	assert_int_equal(c->fake.count, 2);
+	for (unsigned i = 0; i < 3; i++) {
+		fake_aio_drain(&c->fake, first);
+		take_read(c);
+		turns(&c->ring, 40);
+	}
+	turns(&c->ring, 40);
+	assert_int_equal(c->host.bytes, CLIENTS_BYTES_MAX - READ_LEN * 2);
+	assert_int_equal(c->fake.count, 0);
+}
+
+// A guest's small requests are as many at a time as ever.
+static void small_payloads_are_under_way_together_whatever_others_hold(void **state)
+{
+	struct connected *c = *state;
+	c->host.bytes = CLIENTS_BYTES_MAX;
+	ask_for_all(c->fd[1]);
+	turns(&c->ring, 100);
+	assert_int_equal(c->fake.count, REQUESTS);
+	while (c->fake.count)
+		(void)fake_aio_step(&c->fake, first);
+	turns(&c->ring, 100);
+	unsigned char answers[16 * REQUESTS];
+	assert_int_equal(recv(c->fd[1], answers, sizeof(answers), MSG_DONTWAIT), sizeof(answers));
+	assert_int_equal(c->host.bytes, CLIENTS_BYTES_MAX);
+}
+
 enum { PART = 1 << 20, LARGE_LEN = 2 * PART + 8192 };
 static unsigned char large[DISK_SIZE], received[LARGE_LEN + 1024];
 
@@ -384,9 +456,15 @@ int main(void)
 		cmocka_unit_test_setup_teardown(refused_write_is_answered_when_all_of_it_has_come, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(connection_that_ends_within_a_refused_write_ends, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(what_is_a_hole_is_asked_once_in_a_turn, connected_open, connected_close),
+<<<<<<< HEAD
 		cmocka_unit_test_setup_teardown(what_cannot_be_taken_from_memory_is_read_and_answered, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(what_is_more_than_a_pipe_takes_leaves_in_parts, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(client_that_goes_in_the_middle_of_a_large_read_ends, connected_open, connected_close),
+=======
+		cmocka_unit_test_setup_teardown(small_payloads_are_under_way_together_whatever_others_hold, connected_open, connected_close),
+		cmocka_unit_test_setup_teardown(connection_has_one_payload_under_way_whatever_others_hold, connected_open, connected_close),
+		cmocka_unit_test_setup_teardown(what_cannot_be_sent_is_told_as_an_error_of_the_disk, connected_open, connected_close),
+>>>>>>> 8f58c26 (client: what all connections of a protection have under way is bounded; a write in parts that fails is one error)
 	};
 	return cmocka_run_group_tests_name("client_turn", tests, NULL, NULL);
 }

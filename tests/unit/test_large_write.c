@@ -277,6 +277,8 @@ static void failed_write_leaves_the_next_ones_payload_a_payload(void **unused)
 	put_be64(forged + 8, 666);
 	put_be64(forged + 16, 0);
 	put_be32(forged + 24, 4096);
+	struct export_stats before;
+	export_stats(p->export, 0, &before);
 	for (unsigned i = 0; i < 20; i++) {
 		unsigned seen = 0;
 		put_request(fd, CMD_WRITE, 0, 100 + i, LARGE);
@@ -294,6 +296,9 @@ static void failed_write_leaves_the_next_ones_payload_a_payload(void **unused)
 		assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
 		must_hold(fd, 0, data, 4096);
 	}
+	struct export_stats stats;
+	export_stats(p->export, 0, &stats);
+	assert_int_equal(stats.errors - before.errors, 40); // of requests, not of the parts they were done in
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
 	(void)close(fd);
 	free(data);
