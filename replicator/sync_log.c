@@ -2,6 +2,7 @@
 #include "replicator/sync_log.h"
 
 #include "base/auto.h"
+#include "base/size.h"
 #include "link/control.h"
 #include "link/json.h"
 #include "replicator/protection_config.h"
@@ -19,6 +20,7 @@ void sync_log_add(struct sync_log *log, const struct sync_record *try)
 		newest->ended_wall_ns = try->ended_wall_ns;
 		newest->duration_ms += try->duration_ms;
 		newest->tries += try->tries;
+		newest->candidate_bytes = max_u64(newest->candidate_bytes, try->candidate_bytes);
 		newest->read_bytes += try->read_bytes;
 		newest->sent_bytes += try->sent_bytes;
 		newest->saved_bytes += try->saved_bytes;
@@ -60,10 +62,10 @@ uint64_t sync_log_speed(const struct sync_log *log)
 
 static json_t *record_json(const struct sync_record *record)
 {
-	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o}", "reason", record->reason, "began",
+	return json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:o}", "reason", record->reason, "began",
 			 json_when(record->began_wall_ns), "ended", json_when(record->ended_wall_ns), "duration_ms",
-			 json_count(record->duration_ms), "tries", json_count(record->tries), "read_bytes",
-			 json_count(record->read_bytes), "sent_bytes", json_count(record->sent_bytes), "saved_bytes",
+			 json_count(record->duration_ms), "tries", json_count(record->tries), "candidate_bytes",
+			 json_count(record->candidate_bytes), "read_bytes", json_count(record->read_bytes), "sent_bytes", json_count(record->sent_bytes), "saved_bytes",
 			 json_count(record->saved_bytes), "piece_blocks", json_count(record->piece_blocks), "kept_bytes",
 			 json_count(record->kept_bytes), "outcome", record->point ? "committed" : "failed", "point",
 			 record->point ? json_count(record->point) : json_null(), "failure", json_text(record->failure));
@@ -86,10 +88,10 @@ static void log_path(const char *protection, char path[LOG_PATH_SIZE])
 
 static json_t *record_encode(const struct sync_record *record)
 {
-	return json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "reason", record->reason, "began_ns",
+	return json_pack("{s:s, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "reason", record->reason, "began_ns",
 			 (json_int_t)record->began_wall_ns, "ended_ns", (json_int_t)record->ended_wall_ns, "duration_ms",
-			 json_count(record->duration_ms), "tries", json_count(record->tries), "read_bytes",
-			 json_count(record->read_bytes), "sent_bytes", json_count(record->sent_bytes), "saved_bytes",
+			 json_count(record->duration_ms), "tries", json_count(record->tries), "candidate_bytes",
+			 json_count(record->candidate_bytes), "read_bytes", json_count(record->read_bytes), "sent_bytes", json_count(record->sent_bytes), "saved_bytes",
 			 json_count(record->saved_bytes), "piece_blocks", json_count(record->piece_blocks), "kept_bytes",
 			 json_count(record->kept_bytes), "point", json_count(record->point), "failure",
 			 json_text(record->failure));
@@ -120,10 +122,11 @@ static int record_decode(json_t *json, struct sync_record *record, struct err *e
 		{"ended_ns", true, .number = &ended, .most = INT64_MAX},
 		{"duration_ms", true, .number = &record->duration_ms},
 		{"tries", true, .number = &record->tries},
+		{"candidate_bytes", false, .number = &record->candidate_bytes}, // of an older agent's record it is missing, as the two below may be
 		{"read_bytes", true, .number = &record->read_bytes},
 		{"sent_bytes", true, .number = &record->sent_bytes},
 		{"saved_bytes", true, .number = &record->saved_bytes},
-		{"piece_blocks", false, .number = &record->piece_blocks}, // of an older agent's record they are missing
+		{"piece_blocks", false, .number = &record->piece_blocks},
 		{"kept_bytes", false, .number = &record->kept_bytes},
 		{"point", true, .number = &record->point},
 		{"failure", true, .text = &failure, .most = SYNC_FAILURE_SIZE - 1},

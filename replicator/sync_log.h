@@ -21,6 +21,7 @@ struct sync_record {
 	int64_t began_wall_ns, ended_wall_ns;
 	uint64_t duration_ms; // of all tries together, from the first cut of each to its end
 	uint64_t tries;
+	uint64_t candidate_bytes; // that were to be compared when a try began; the most of its tries
 	uint64_t read_bytes, sent_bytes;
 	uint64_t saved_bytes;		 // read, found equal by digest, and not sent
 	uint64_t piece_blocks;		 // that differed and went by their unequal pieces alone

@@ -9,11 +9,13 @@
 static void add_sync(struct table *table, const json_t *sync)
 {
 	bool committed = strcmp(show_text_of(sync, "outcome"), "committed") == 0;
-	struct shown point = {"-"};
+	struct shown point = {"-"}, compared = {"-"};
+	if (show_number_of(sync, "candidate_bytes")) // of a record of before there was the figure: none
+		compared = show_size_of(sync, "candidate_bytes");
 	if (committed)
 		(void)snprintf(point.text, sizeof(point.text), "point %.20s", show_integer_of(sync, "point").text);
 	table_add(table, "%.19s\t%s\t%s\t%s\t%s\t%s\t%s\t%s", show_time_of(sync, "began").text, show_text_of(sync, "reason"),
-		  show_duration_of(sync, "duration_ms").text, show_size_of(sync, "read_bytes").text,
+		  show_duration_of(sync, "duration_ms").text, compared.text,
 		  show_size_of(sync, "sent_bytes").text, show_size_of(sync, "saved_bytes").text,
 		  show_size_of(sync, "kept_bytes").text, committed ? point.text : "not committed");
 	if (!committed)
@@ -29,7 +31,7 @@ static void print_syncs(const char *name, const json_t *syncs)
 		return;
 	}
 	struct table *table = table_new("llrrrrrl");
-	table_add(table, "BEGAN\tREASON\tTIME\tREAD\tSENT\tEQUAL\tKEPT\tOUTCOME");
+	table_add(table, "BEGAN\tREASON\tTIME\tCOMPARED\tSENT\tEQUAL\tKEPT\tOUTCOME");
 	json_array_foreach(syncs, i, sync)
 		add_sync(table, sync);
 	table_print(table, stdout);

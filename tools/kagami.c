@@ -96,7 +96,7 @@ const struct cli_command cli_commands[] = {
 	 "stay, each with the size that the disk had. The VM sees the new size once it\n"
 	 "connects again. --dry-run says what would happen and does nothing.",
 	 SOURCE, 2, 2, OPT_BIT(OPT_SIZE) | OPT_BIT(OPT_DRY_RUN), cli_resize},
-	{"syncs", "NAME", "list the syncs of a protection: why, how long, what was read and sent",
+	{"syncs", "NAME", "list the syncs of a protection: why, how long, what was compared and sent",
 	 "The newest 100, newest first. A sync compares digests instead of relying on the\n"
 	 "record of what changed: at first, after a crash (then only of what was marked),\n"
 	 "or for a reason that the list names.",

@@ -44,6 +44,7 @@ for i in 1 2 3; do
 	is "reason of the newest sync" "$(newest_sync vm1 .reason)" unclean-stop
 	is "its outcome" "$(newest_sync vm1 .outcome)" committed
 	# The guest wrote to one region; the region of the round before may have kept its mark.
+	is "bytes that were to be compared" "$(newest_sync vm1 .candidate_bytes)" "$candidates"
 	at_least "bytes examined" "$(newest_sync vm1 .read_bytes)" 4194304
 	at_most "bytes examined, of 64 MiB" "$(newest_sync vm1 .read_bytes)" "$candidates"
 	point_equals vm1 "$n" vda "$W/a.raw"

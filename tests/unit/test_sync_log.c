@@ -16,7 +16,7 @@
 static struct sync_record made(const char *reason, uint64_t point, uint64_t read_bytes, uint64_t ms)
 {
 	struct sync_record record = {.began_wall_ns = 1000, .ended_wall_ns = 2000, .duration_ms = ms, .tries = 1,
-				     .read_bytes = read_bytes, .sent_bytes = 7, .saved_bytes = 3, .piece_blocks = 2, .kept_bytes = 5,
+				     .candidate_bytes = read_bytes / 2, .read_bytes = read_bytes, .sent_bytes = 7, .saved_bytes = 3, .piece_blocks = 2, .kept_bytes = 5,
 				     .point = point};
 	(void)snprintf(record.reason, sizeof(record.reason), "%s", reason);
 	(void)snprintf(record.failure, sizeof(record.failure), "%s", point ? "" : "the link broke");
@@ -37,6 +37,7 @@ static void sync_that_is_tried_again_is_one_record_with_the_cost_of_all_tries(vo
 	sync_log_add(&log, &good);
 	assert_int_equal(log.count, 1);
 	assert_int_equal(log.record[0].tries, 3);
+	assert_int_equal(log.record[0].candidate_bytes, 50); // the same ones each time
 	assert_int_equal(log.record[0].read_bytes, 250);
 	assert_int_equal(log.record[0].sent_bytes, 21);
 	assert_int_equal(log.record[0].saved_bytes, 9);
