@@ -38,8 +38,8 @@ static void say(struct err *err, const char *when, enum disk_fault fault, const 
 {
 	static const char *const what[] = {
 		[FAULT_READ] = "read", [FAULT_WRITE] = "write", [FAULT_COPY] = "read for a cycle", [FAULT_OLD] = "read of what a guest overwrites"};
-	if (fault == FAULT_SYNC)
-		(void)err_sys(err, res, "%s: sync of image %s", when, path);
+	if (fault == FAULT_SYNC || fault == FAULT_STAT)
+		(void)err_sys(err, res, "%s: %s of image %s", when, fault == FAULT_SYNC ? "sync" : "stat", path);
 	else
 		(void)err_sys(err, res, "%s: %s, image %s at byte %llu", when, what[fault], path, (unsigned long long)off);
 }

@@ -23,6 +23,7 @@ enum disk_fault {
 	FAULT_SYNC,
 	FAULT_COPY, // a read for a cycle
 	FAULT_OLD,  // a read of what a guest is about to overwrite
+	FAULT_STAT, // it could not be asked what it is
 	FAULT_KINDS,
 };
 

@@ -103,6 +103,13 @@ bool export_has_image(const struct export *export, const struct image_file *file
 // Whether the path of the image still leads to it, and, where it does not, whether another one does: waits for its disk. Any thread, at any time.
 enum image_path export_image_path(struct export *export, uint16_t disk, bool *ret_named);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
+// The image lost what no dirty bit tells: all of the disk is dirty, and from here on its regions are marked in its state file. Asks, and does not wait for
+// it. By the cycle thread, between cycles, as the next two.
+void export_mark_whole(struct export *export, uint16_t disk);
+// Whether they are, durably: then the file's marks hold all of the disk. False where none are kept, or they are lost.
+bool export_marked_whole(struct export *export, uint16_t disk);
+// The image could not be asked what it is, with `code`: an error of the disk, shown and told as others are.
+void export_unidentified(struct export *export, uint16_t disk, int code);
 // Between open and start: whether somebody else changed the image since an agent that died served it, as far as that is known (rest.h).
 enum rest_verdict export_judge(struct export *export, uint16_t disk);
 // Binds the socket and starts the thread. The state files are good for what is known of the images by now (N2 of rest.h).

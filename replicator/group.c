@@ -450,6 +450,14 @@ void group_mark(struct group *group, uint16_t disk, uint64_t off, uint64_t len)
 		audit_written(volume, off, min_u64(len, volume->size - off));
 }
 
+// Dirty first: from then on no mark of it is given up (M2 of intent.h).
+void group_mark_whole(struct group *group, uint16_t disk)
+{
+	struct volume *volume = &group->volume[disk];
+	group_mark(group, disk, 0, volume->size);
+	intent_mark_whole(&group->intent, volume);
+}
+
 void group_mark_all(struct group *group)
 {
 	for (uint16_t d = 0; d < group->count; d++) {

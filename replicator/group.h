@@ -124,6 +124,7 @@ void group_keep(struct group *group, struct group_keep *keep);
 void group_give_back(struct group *group);
 void group_mark_all(struct group *group);
 void group_mark(struct group *group, uint16_t disk, uint64_t off, uint64_t len); // see source_mark()
+void group_mark_whole(struct group *group, uint16_t disk); // see export_mark_whole()
 uint64_t group_served(const struct group *group); // requests of the guest so far; any thread
 // See volume_grow(). -EBUSY: a cut is open.
 int group_grow(struct group *group, uint16_t disk, uint64_t size);

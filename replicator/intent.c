@@ -28,7 +28,7 @@ static size_t words(uint64_t regions)
 
 int intent_map_init(struct intent_map *map, uint64_t size)
 {
-	*map = (struct intent_map){.regions = size_regions(size), .free = true};
+	*map = (struct intent_map){.regions = size_regions(size), .whole_next = UINT64_MAX, .free = true};
 	map->waiting_end = &map->waiting;
 	map->marked = calloc(words(map->regions), sizeof(uint64_t));
 	map->asked = calloc(words(map->regions), sizeof(uint64_t));
@@ -125,16 +125,56 @@ bool intent_wait(struct intent *intent, struct volume_request *request, uint64_t
 	return false;
 }
 
+static void ask_region(struct intent_map *map, uint64_t region, struct intent_batch *batch, size_t *sets)
+{
+	if (intent_bit(map->marked, region) || intent_bit(map->asked, region))
+		return;
+	bit_set(map->asked, region);
+	batch->set[(*sets)++] = region;
+}
+
 // Asks for what the request misses, as far as there is room in the batch.
 static void ask_for(struct intent_map *map, const struct volume_request *request, struct intent_batch *batch, size_t *sets)
 {
 	uint64_t last = (request->off + request->len - 1) / REGION_SIZE;
-	for (uint64_t r = request->off / REGION_SIZE; r <= last && *sets < INTENT_BATCH_MAX; r++) {
-		if (intent_bit(map->marked, r) || intent_bit(map->asked, r))
-			continue;
-		bit_set(map->asked, r);
-		batch->set[(*sets)++] = r;
-	}
+	for (uint64_t r = request->off / REGION_SIZE; r <= last && *sets < INTENT_BATCH_MAX; r++)
+		ask_region(map, r, batch, sets);
+}
+
+// ---- a whole disk
+
+static bool whole_wanted(const struct intent_map *map)
+{
+	return !map->free && map->whole_next < map->regions;
+}
+
+void intent_mark_whole(struct intent *intent, struct volume *volume)
+{
+	if (!intent->wanted || intent->ending || volume->intent.free)
+		return;
+	volume->intent.whole_next = 0;
+	want(intent);
+}
+
+bool intent_marked_whole(const struct intent_map *map)
+{
+	return !map->free && map->count == map->regions;
+}
+
+// What has its mark keeps it as long as it is dirty (M2), so each region is looked at once.
+static void ask_whole(struct intent_map *map, struct intent_batch *batch, size_t *sets)
+{
+	size_t end = min_u64(*sets + INTENT_WHOLE_MAX, INTENT_BATCH_MAX);
+	for (unsigned looked = 0; whole_wanted(map) && *sets < end && looked < INTENT_SWEEP_MAX; looked++)
+		ask_region(map, map->whole_next++, batch, sets);
+}
+
+static bool any_whole_wanted(const struct intent *intent)
+{
+	for (uint16_t d = 0; d < intent->group->count; d++)
+		if (whole_wanted(&intent->group->volume[d].intent))
+			return true;
+	return false;
 }
 
 // ---- clearing
@@ -211,6 +251,8 @@ void intent_end(struct intent *intent)
 {
 	intent->ending = true;
 	intent->sweeping = false;
+	for (uint16_t d = 0; intent->group && d < intent->group->count; d++)
+		intent->group->volume[d].intent.whole_next = UINT64_MAX;
 }
 
 // ---- the batch
@@ -235,6 +277,7 @@ static void take_sets(struct intent *intent, struct intent_batch *batch)
 		size_t before = sets;
 		for (struct volume_request *r = map->waiting; r && sets < INTENT_BATCH_MAX; r = r->next)
 			ask_for(map, r, batch, &sets);
+		ask_whole(map, batch, &sets);
 		if (sets == before)
 			continue;
 		struct intent_part *part = part_of(batch, disk);
@@ -272,7 +315,7 @@ bool intent_take(struct intent *intent, struct intent_batch *batch)
 	batch->parts = 0;
 	take_sets(intent, batch); // first: what is cleared below is not asked for in the same batch
 	take_clears(intent, batch);
-	intent->committing = batch->parts != 0 || intent->sweeping;
+	intent->committing = batch->parts != 0 || intent->sweeping || any_whole_wanted(intent);
 	return intent->committing;
 }
 
@@ -323,6 +366,7 @@ void intent_committed(struct intent *intent, const struct intent_batch *batch)
 	bool more = intent->sweeping;
 	for (uint16_t d = 0; d < intent->group->count; d++)
 		more |= admit_again(intent->group, &intent->group->volume[d]);
+	more |= any_whole_wanted(intent);
 	intent->committing = false;
 	if (more)
 		want(intent);

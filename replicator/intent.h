@@ -33,8 +33,9 @@ struct volume_request;
 
 enum {
 	INTENT_BATCH_MAX = 1024,      // regions set in one commit, and as many cleared
+	INTENT_WHOLE_MAX = 512,	      // of them, those that nobody waits for: of other disks there is room beside them
 	INTENT_HOT_REGIONS_MAX = 1024, // with more marked in the protection, a region written since the keep before is no exception
-	INTENT_SWEEP_MAX = 1 << 14,   // marked regions looked at between two commits
+	INTENT_SWEEP_MAX = 1 << 14,   // marked regions looked at between two commits; of a disk that is marked as a whole, regions
 };
 
 struct intent_map { // of a volume
@@ -42,6 +43,7 @@ struct intent_map { // of a volume
 	uint64_t *marked, *asked, *touched; // a bit per region; touched: written since the sweep before
 	uint64_t *written;		    // since the disk was opened, or intent_emptied(), while marks are kept
 	uint64_t count;			    // marked regions
+	uint64_t whole_next;		    // regions from here on are asked for though nobody waits (intent_mark_whole()); UINT64_MAX: none
 	bool free;			    // nothing is asked: no marks are kept, or they are lost
 	bool lost;
 	struct volume_request *waiting, **waiting_end;
@@ -84,6 +86,11 @@ void intent_enable(struct intent *intent, struct group *group, void (*wanted)(st
 void intent_set_marked(struct intent *intent, struct volume *volume, uint64_t region);
 // These regions are holes of the image, and nothing that fills them is under way: nothing was written to them since. They lose no mark.
 void intent_emptied(struct intent_map *map, uint64_t first, uint64_t count);
+// All of the disk is dirty, and not because a guest wrote: each region that has no mark is asked for, behind those that requests wait for. It ends with
+// intent_end().
+void intent_mark_whole(struct intent *intent, struct volume *volume);
+// Whether each region has its mark, durably. Not of a disk whose marks are not kept, or lost.
+bool intent_marked_whole(const struct intent_map *map);
 // Marks were set by intent_set_marked() while requests may have waited for them: those go on.
 void intent_resume(struct group *group, struct volume *volume);
 // The request writes to the regions from `first` to `last`. True: all are marked. False: they are asked for, and the request waits until it is admitted again.

@@ -81,16 +81,15 @@ static int start(struct protection *p, bool is_new, struct err *err)
 	p->tls = identity_context(p->place.identity, false, err);
 	if (!p->tls)
 		return -EIO;
-	rc = uuid_new(p->place.env, &p->nowhere);
-	if (rc == 0)
-		rc = ship_new(&(struct sender_config){.env = p->place.env,
-						      .crew = p->place.crew,
-						      .known_bytes = p->place.known_bytes,
-						      .adapt = p->config.codec_auto,
-						      .turn = on_turn,
-						      .context = p,
-						      .clock = &p->clock},
-			      &p->ship);
+	p->nowhere = state_no_cut;
+	rc = ship_new(&(struct sender_config){.env = p->place.env,
+					      .crew = p->place.crew,
+					      .known_bytes = p->place.known_bytes,
+					      .adapt = p->config.codec_auto,
+					      .turn = on_turn,
+					      .context = p,
+					      .clock = &p->clock},
+		      &p->ship);
 	if (rc)
 		return err_sys(err, rc, "make room for batches");
 	struct err record = {0};
@@ -174,12 +173,12 @@ bool protection_stop(struct protection *p)
 	struct err err = {0};
 	int rc = export_stop(p->export, &err);
 	if (rc == 0 && !holes_stopped(p))
-		rc = err_set(&err, -EIO, "the record of unproven holes could not be written");
+		rc = err_set(&err, -EIO, "the record of unproven holes could not be written: look at the state directory");
 	if (rc == 0)
 		rc = tracking_save(p, &err);
 	if (rc)
-		log_error("the state of a protection was not saved, the stop was as a crash: the next start compares what its state files mark, and all of a disk "
-			  "whose tracking was lost protection=%s: %s",
+		log_error("the state of a protection was not saved, the stop was as a crash: the next start compares %s protection=%s: %s",
+			  p->uncovered || p->unmarked || p->audit.unsaved ? "all of its disks" : "what its state files mark, and all of a disk whose tracking was lost",
 			  p->config.name, err.text);
 	else
 		log_info("stopped protection=%s point=%llu", p->config.name, (unsigned long long)p->position.point);

@@ -139,6 +139,15 @@ void connection_lost(struct protection *p, const struct wire_failure *failure, c
 		p->backoff.not_before_ns = now_ns + fenced_ask_ms(p) * MS_NS;
 }
 
+static void say_position(const struct protection *p, const struct wire_opened *opened)
+{
+	const char *why = uuid_equal(&p->position.last_cut, &p->nowhere)
+				  ? "the state files name no cut, since the process before came to no point after something that is in no mark"
+				  : "the receiver is at another point than known here";
+	log_warning("%s: syncing by digests protection=%s known=%llu receiver=%llu", why, p->config.name, (unsigned long long)p->position.point,
+		    (unsigned long long)opened->last_point);
+}
+
 // Where the receiver stands against what the dirty maps are relative to.
 static void take_position(struct protection *p, const struct wire_opened *opened)
 {
@@ -167,9 +176,7 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 		p->doubt.whole = UINT64_MAX;
 		LOCK_SCOPE(&p->lock);
 		p->sync = SYNC_POSITION;
-		log_warning("the receiver is at another point than known here: syncing by digests protection=%s known=%llu "
-			    "receiver=%llu",
-			    p->config.name, (unsigned long long)p->position.point, (unsigned long long)opened->last_point);
+		say_position(p, opened);
 	}
 	p->position.point = opened->last_point;
 	p->position.last_cut = opened->last_cut;

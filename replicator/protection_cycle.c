@@ -44,6 +44,8 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 	p->position.last_cut = *cut;
 	memset(&p->position.pending_cut, 0, sizeof(p->position.pending_cut));
 	p->uncovered &= !ours;
+	if (ours)
+		images_committed(p);
 	tracking_position(p, ours ? SYNC_NONE : p->sync);
 	struct err err = {0};
 	if (source_keep(p->source, &err)) { // then it is dirty again, and the next cycle looks at it
@@ -80,6 +82,7 @@ static void record_sync(struct protection *p, const struct cycle_report *report,
 		.ended_wall_ns = env_wall_ns(p->place.env),
 		.duration_ms = (protection_now_ns(p) - p->cycle_mono_ns) / MS_NS,
 		.tries = 1,
+		.candidate_bytes = report->first_bytes,
 		.read_bytes = report->ship.read_bytes,
 		.sent_bytes = report->wire_bytes,
 		.saved_bytes = report->ship.equal_blocks * BLOCK_SIZE,
@@ -291,50 +294,12 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 		report_send(p, WIRE_REPORT_RUNNING, REPORT_NOW);
 }
 
-static void note_short(struct protection *p, unsigned disk, const char *why)
-{
-	LOCK_SCOPE(&p->lock);
-	(void)snprintf(p->cut_short[disk], ERR_TEXT_MAX, "%s", why);
-}
-
-// An image that was cut short behind our back: what it held there is gone, and no point may say otherwise.
-static int images_whole(struct protection *p, struct err *err)
-{
-	int worst = 0;
-	for (unsigned i = 0; i < p->config.disk_count; i++) {
-		struct image_identity identity;
-		uint64_t size = export_disk_size(p->export, (uint16_t)i);
-		struct err why = {0};
-		int rc = export_identity(p->export, (uint16_t)i, &identity, &why);
-		bool is_short = rc == 0 && identity.size < size;
-		if (is_short)
-			rc = err_set(&why, -EIO, "the image of disk %s was cut from %llu to %llu bytes while it is served: restore it, then restart", p->config.disk[i].name,
-				     (unsigned long long)size, (unsigned long long)identity.size);
-		note_short(p, i, is_short ? why.text : "");
-		if (rc && worst == 0)
-			*err = why;
-		worst = worst ? worst : rc;
-	}
-	return worst;
-}
-
 // The state files name no cut until a point is committed (protection_tracking.h, T1).
 static void mark_all(struct protection *p, enum sync_reason why)
 {
 	p->uncovered = true;
 	tracking_position(p, why);
 	source_mark_all(p->source);
-}
-
-// What an image lost behind our back, no dirty bit tells: from here on everything is compared, also when it has its size
-// again.
-static void image_lost(struct protection *p)
-{
-	if (p->sync == SYNC_IMAGE_CHANGED && p->uncovered)
-		return;
-	mark_all(p, SYNC_IMAGE_CHANGED);
-	LOCK_SCOPE(&p->lock);
-	p->sync = SYNC_IMAGE_CHANGED;
 }
 
 // Whoever asks may know of a change that no dirty bit tells, so that is kept as strictly. A reason that stands and costs all of a disk already goes on standing.
@@ -387,9 +352,7 @@ void protection_cycle_once(struct protection *p)
 	report = (struct cycle_report){.sealed = false};
 	p->report = &report;
 	p->audit.stepped = false;
-	bool whole = images_whole(p, &err) == 0;
-	if (!whole)
-		image_lost(p);
+	bool whole = images_look(p, &err) == 0;
 	bool done = whole && cycle_run(&cycle, &report, &err) == 0;
 	pace_cycle_end(p); // what follows is the state files', and theirs who wait for them
 	if (done) {

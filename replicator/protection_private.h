@@ -97,6 +97,8 @@ struct protection {
 	struct state_position position;
 	bool position_known; // a map is relative to it; otherwise everything is dirty and any position will do; written with the lock held
 	_Atomic bool uncovered; // the maps hold more than the marks do: protection_tracking.h, T1
+	uint64_t lost_images;	      // protection_images.c: disks whose image was found short since the newest point, a bit each
+	_Atomic uint64_t unmarked;    // those whose state file does not have all of their regions marked yet: T1
 	struct uuid nowhere;   // names no cut
 	bool sealed_here;      // position.pending_cut was sealed by this process
 	struct uuid head;
@@ -219,6 +221,9 @@ void pace_pass(struct protection *p, bool passing); // whether a pass is under w
 void pace_turn(void *protection, uint64_t now_ns);  // called often
 void pace_rest(void *protection, uint64_t ns);	    // for ship_rest: protection_rest(), unless it is late
 void pace_cycle_end(struct protection *p);
+// protection_images.c; cycle thread
+int images_look(struct protection *p, struct err *err); // between cycles. -EIO: none can be, for now
+void images_committed(struct protection *p); // a point, by this process; before the state files know
 // protection_audit.c; cycle thread
 int holes_load(struct protection *p, bool is_new, struct err *err); // between tracking_load() and export_start()
 uint64_t holes_turn(struct protection *p, bool due); // a step, if it is time for one; returns when the next may be. `due`: a cycle is

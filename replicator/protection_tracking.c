@@ -357,7 +357,7 @@ void tracking_position(struct protection *p, enum sync_reason owed)
 {
 	struct state_position position = p->position;
 	position.owed = owed;
-	if (p->uncovered || p->audit.unsaved) // T1
+	if (p->uncovered || p->unmarked || p->audit.unsaved) // T1
 		position.last_cut = p->nowhere;
 	if (p->audit.unsaved && !uuid_is_zero(&position.pending_cut)) // audit_record.h, A1
 		position.pending_cut = p->nowhere;
@@ -525,7 +525,7 @@ int tracking_save(struct protection *p, struct err *err)
 		if (is_forsaken(t))
 			lose_forsaken(p, i);
 		if (t->lost) {
-			worst = err_set(err, -EIO, "the tracking of disk %s is lost", p->config.disk[i].name);
+			worst = err_set(err, -EIO, "the tracking of disk %s is lost: look at the state directory", p->config.disk[i].name);
 			continue;
 		}
 		int rc = save_disk(p, i, err);

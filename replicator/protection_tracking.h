@@ -6,7 +6,8 @@
 //	           └─────────────── lost: the file is made to say so, a note stands in the run directory, the receiver is told; the guest goes on
 //
 // T1 (B1): the position in a file names a cut only when the file's marks hold every region that differs from it. So after
-//    source_mark_all(), which marks nothing, the file names no cut (`nowhere`) until a point is committed.
+//    source_mark_all(), which marks nothing, the file names no cut (`nowhere`) until a point is committed;
+//    nor while the marks of a disk that lost all it held are being made (protection_images.c).
 //    Where the receiver doubts the disk it holds without: the doubt ends with a point whose differences are marked (doubt.h, D3).
 // T2: pending_cut is durable before its SEAL leaves; last_cut after COMMITTED and before source_keep(), which clears marks.
 // T3 (G3): whatever cannot be written makes the tracking of that disk lost, and nothing else.

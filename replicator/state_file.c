@@ -35,6 +35,8 @@ struct state_file {
 	bool either; // another was to take its name, and it is not known for certain which of the two has it
 };
 
+const struct uuid state_no_cut = {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
+
 const char *sync_reason_name(enum sync_reason reason)
 {
 	static const char *const names[] = {

@@ -50,6 +50,8 @@ struct state_position { // what is known of the receiver
 	enum sync_reason owed;   // a sync whose point is not committed: why the map, or the marks, hold more than was written
 };
 
+extern const struct uuid state_no_cut; // in the place of last_cut: no point shows it
+
 struct state_run { // of the replicator that makes a file
 	uint64_t number; // lease.h
 	struct state_note *note;

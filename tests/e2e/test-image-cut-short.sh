@@ -1,13 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # An image that is cut short while it is served gives no point, and says why; when it has its size again, everything is
-# compared, and the next point is what the image holds now. One that is cut while the agent is stopped is not served meanwhile.
+# compared that is of its disk, and nothing of the others, also where the agent dies in between; the next point is what the image holds now. One that is cut while the agent is stopped is not served
+# meanwhile.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 
 new_image "$W/a.raw" $((32 << 20))
+new_image "$W/b.raw" $((64 << 20)) 2
 start_pair
-kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1s >/dev/null
+kagami protect vm1 vda="$W/a.raw" vdb="$W/b.raw" --to dr --rpo 1s >/dev/null
+other() { protection vm1 ".disks[] | select(.name == \"vdb\") | $1"; }
+newest_sync() { at_source GET /v1/protections/vm1/syncs | jq -r ".syncs[0] | $1"; }
+# What a death of the agent would cost: all of the disk that is short, and of the other what is marked. Until all of the former is marked it is all of both.
+priced() {
+	protection vm1 '. as $p | [.disks[] | select(.name == "vdb") | .marked_regions][0] as $n | "\($p.crash_price.reread_bytes == 33554432 + $n * 4194304) \($n <= 2)"' |
+		grep -q 'true true'
+}
 wait_for 60 has_point vm1
 n=$(cycle vm1)
 point_equals vm1 "$n" vda "$W/a.raw"
@@ -19,16 +28,38 @@ stuck=$(newest_point vm1)
 status=0
 kagami cycle vm1 --wait --timeout 60s >"$W/out" 2>&1 || status=$?
 is "exit status of a cycle of an image that is short ($(cat "$W/out"))" $status 1
-grep -q 'will not be committed: the image of disk vda was cut from 33554432 to 1048576 bytes while it is served: restore it' "$W/out" || fail "the cycle says: $(cat "$W/out")"
+grep -q 'will not be committed: the image of disk vda was cut from 33554432 to 1048576 bytes while it is served: give it its size back' "$W/out" || fail "the cycle says: $(cat "$W/out")"
 sleep 2.5 # more than two objectives
 is 'the newest point while the image is short' "$(newest_point vm1)" "$stuck"
+is 'what is dirty of the other disk' "$(other .dirty_bytes)" 0
+is 'errors of the other disk' "$(other '"\(.errors) \(.cut_short)"')" '0 '
+wait_for 30 priced
 
 truncate -s 32M "$W/a.raw"
 went_on() { [ "$(newest_point vm1)" -gt "$stuck" ]; }
 wait_for 30 went_on
-is 'reason of the sync' "$(at_source GET /v1/protections/vm1/syncs | jq -r '.syncs[0].reason')" image-changed
+is 'reason of the sync' "$(newest_sync .reason)" image-changed
+at_least 'bytes that it had to compare' "$(newest_sync .candidate_bytes)" $((32 << 20))
+at_most 'bytes that it had to compare, of 96 MiB' "$(newest_sync .candidate_bytes)" $((40 << 20))
 n=$(cycle vm1)
 point_equals vm1 "$n" vda "$W/a.raw"
+point_equals vm1 "$n" vdb "$W/b.raw"
+
+# The agent dies while it is short.
+truncate -s 1M "$W/a.raw"
+wait_for 30 says_why
+stuck=$(newest_point vm1)
+wait_for 30 priced
+kill_replicator
+truncate -s 32M "$W/a.raw"
+start_replicator
+wait_for 30 went_on
+is 'reason of the sync after a death' "$(newest_sync .reason)" image-changed
+at_least 'bytes that it had to compare' "$(newest_sync .candidate_bytes)" $((32 << 20))
+at_most 'bytes that it had to compare, of 96 MiB' "$(newest_sync .candidate_bytes)" $((40 << 20))
+n=$(cycle vm1)
+point_equals vm1 "$n" vda "$W/a.raw"
+point_equals vm1 "$n" vdb "$W/b.raw"
 
 stop_replicator
 truncate -s 16M "$W/a.raw"

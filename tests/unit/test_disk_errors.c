@@ -65,9 +65,11 @@ static void first_of_each_kind_is_told_with_its_place(void **state)
 	shows(d, "then: read for a cycle, image /vm/a.raw at byte 4096: Input/output error");
 	assert_true(fails(d, FAULT_OLD, -EIO, false));
 	shows(d, "then: read of what a guest overwrites, image /vm/a.raw at byte 4096: Input/output error");
-	assert_true(fails(d, FAULT_SYNC, -EIO, true)); // of no byte
+	assert_true(fails(d, FAULT_STAT, -EIO, false)); // of no byte, as the next
+	shows(d, "then: stat of image /vm/a.raw: Input/output error");
+	assert_true(fails(d, FAULT_SYNC, -EIO, true));
 	shows(d, "then: sync of image /vm/a.raw: Input/output error");
-	assert_int_equal(d->errors.count, 5);
+	assert_int_equal(d->errors.count, 6);
 }
 
 static void same_error_is_told_again_after_ten_minutes(void **state)

@@ -344,7 +344,7 @@ static void apply(struct world *w, const struct source_batch *batch)
 			       min_u64(PIECE_SIZE, sizes[b->disk] - off));
 		}
 		uint32_t on_disk = size_of_block(sizes[b->disk], b->index);
-		for (uint32_t at = on_disk; at < BLOCK_SIZE; at++)
+		for (uint32_t at = on_disk; at < BLOCK_SIZE && !batch->status; at++) // of one that failed nothing is known
 			assert_int_equal(b->data[at], 0);
 		// The receiver keeps the digest of all that was read, so all of it must be there once the mask's pieces are: also
 		// when the guest wrote others of its pieces between a pre-copy cut and the read.
@@ -480,6 +480,8 @@ static void cycle_act(struct world *w)
 {
 	if (w->looks && w->phase == PHASE_IDLE && dice(40) == 0)
 		group_mark_all(&w->group); // as before a sync
+	if (w->phase == PHASE_IDLE && dice(2000) == 0)
+		group_mark_whole(&w->group, (uint16_t)dice(DISKS)); // of which the image was cut short
 	if (w->phase == PHASE_IDLE && dice(8) == 0)
 		cycle_cut(w);
 	else if (w->phase == PHASE_CUTTING && dice(12) == 0)
@@ -1401,6 +1403,132 @@ static void marks_of_more_than_one_commit_holds_come_in_several(void **unused)
 	free(w);
 }
 
+static struct world *large_world(uint64_t regions, bool used)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	const uint64_t size = regions * REGION_SIZE;
+	struct aio_backend *backend = &w->fake[0].backend;
+	fake_aio_init(&w->fake[0], used ? size : BLOCK_SIZE); // never touched: its operations have no effect
+	w->fake[0].fail[AIO_PUNCH] = -EOPNOTSUPP;
+	assert_int_equal(group_init(&w->group, 1, &size, &backend, 1 << 20), 0);
+	intent_enable(&w->group.intent, &w->group, on_marks_wanted);
+	return w;
+}
+
+static void large_world_free(struct world *w)
+{
+	assert_int_equal(w->fake[0].count, 0);
+	fake_aio_done(&w->fake[0]);
+	group_done(&w->group);
+	free(w);
+}
+
+// One commit: how many regions it set.
+static size_t large_commit(struct world *w)
+{
+	marker_step(w);
+	if (!w->marks_committing)
+		return 0;
+	size_t sets = w->marks.parts ? w->marks.part[0].sets : 0;
+	w->marks.part[0].res = 0;
+	w->marks_committing = false;
+	intent_committed(&w->group.intent, &w->marks);
+	return sets;
+}
+
+// T1: what the image lost is in the map at once, and in the marks when it says so; who waits for a mark does not wait for all of them.
+static void whole_disk_is_marked_behind_those_who_wait(void **unused)
+{
+	(void)unused;
+	enum { COUNT = 2 * INTENT_WHOLE_MAX + 50 };
+	struct world *w = large_world(COUNT, true);
+	struct volume *v = &w->group.volume[0];
+	intent_set_marked(&w->group.intent, v, 3);
+	group_mark_whole(&w->group, 0);
+	assert_int_equal(dirty_bytes(&v->dirty), v->size);
+	assert_false(intent_marked_whole(&v->intent));
+	struct volume_request r = {.command = VOLUME_TRIM, .off = v->size - REGION_SIZE, .len = REGION_SIZE, .done = on_answer};
+	volume_submit(v, &r);
+	assert_int_equal(large_commit(w), 1 + INTENT_WHOLE_MAX);
+	assert_int_equal(w->fake[0].count, 1); // it went on
+	fake_aio_drain(&w->fake[0], dice);
+	assert_false(intent_marked_whole(&v->intent));
+	assert_int_equal(large_commit(w), INTENT_WHOLE_MAX);
+	assert_int_equal(large_commit(w), COUNT - 2 - 2 * INTENT_WHOLE_MAX);
+	assert_true(intent_marked_whole(&v->intent));
+	assert_int_equal(large_commit(w), 0);
+	dirty_reset(&v->dirty); // a point of it was kept
+	w->group.intent.hot_max = 1;
+	for (intent_sweep(&w->group.intent); w->marks_wanted;)
+		(void)large_commit(w);
+	w->group.intent.hot_max = 0;
+	for (intent_sweep(&w->group.intent); w->marks_wanted;)
+		(void)large_commit(w);
+	assert_int_equal(v->intent.count, 0);
+	assert_false(intent_marked_whole(&v->intent));
+	large_world_free(w);
+}
+
+// Those that are marked are looked at a bounded number at a time: the guests' thread does it.
+static void whole_disk_that_is_marked_already_is_looked_at_in_several_turns(void **unused)
+{
+	(void)unused;
+	struct world *w = large_world(2 * INTENT_SWEEP_MAX + 2, false);
+	struct volume *v = &w->group.volume[0];
+	for (uint64_t r = 1; r < v->intent.regions; r++)
+		if (r != 2 * INTENT_SWEEP_MAX)
+			intent_set_marked(&w->group.intent, v, r);
+	group_mark_whole(&w->group, 0);
+	assert_int_equal(large_commit(w), 1);
+	assert_true(w->marks_wanted);
+	assert_int_equal(large_commit(w), 0);
+	assert_true(w->marks_wanted && !intent_marked_whole(&v->intent));
+	assert_int_equal(large_commit(w), 1);
+	assert_true(intent_marked_whole(&v->intent));
+	assert_false(w->marks_wanted);
+	large_world_free(w);
+}
+
+static void whole_disk_whose_marks_are_lost_is_never_marked(void **unused)
+{
+	(void)unused;
+	struct world *w = large_world(INTENT_WHOLE_MAX + 50, false);
+	struct volume *v = &w->group.volume[0];
+	group_mark_whole(&w->group, 0);
+	marker_step(w);
+	intent_lose(&w->group.intent, 0); // a commit does not end
+	w->marks.part[0].res = 0;
+	w->marks_committing = false;
+	intent_committed(&w->group.intent, &w->marks);
+	assert_false(w->marks_wanted || intent_marked_whole(&v->intent));
+	large_world_free(w);
+	w = large_world(INTENT_WHOLE_MAX + 50, false);
+	group_mark_whole(&w->group, 0);
+	intent_end(&w->group.intent); // nor is a stop kept waiting by it
+	(void)large_commit(w);
+	assert_false(w->marks_wanted || intent_marked_whole(&w->group.volume[0].intent));
+	large_world_free(w);
+}
+
+// What a guest asked for once is one error, however many parts it was done in; a disk that fails for good says so whatever was told.
+static void write_in_parts_that_fails_is_one_error(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(1 << 20);
+	bool told = false;
+	struct volume_request part[3];
+	for (unsigned i = 0; i < 3; i++) {
+		part[i] = (struct volume_request){.command = VOLUME_WRITE, .counted = true, .told = &told, .off = i * PIECE_SIZE, .len = PIECE_SIZE,
+						  .data = w->guest[0].data, .done = on_answer};
+		w->fake[0].fail[AIO_WRITE] = i < 2 ? -ENOSPC : -EIO;
+		volume_submit(&w->group.volume[0], &part[i]);
+		world_drain(w);
+		assert_int_equal(w->errors, i < 2 ? 1 : 2);
+		assert_int_equal(w->told_failed, i == 2);
+	}
+	world_free(w);
+}
+
 static void disk_that_grew_is_dirty_and_marked_where_it_is_new(void **unused)
 {
 	(void)unused;
@@ -1649,6 +1777,10 @@ int main(void)
 		cmocka_unit_test(disk_given_up_while_its_marks_hang_goes_on_and_the_others_keep_theirs),
 		cmocka_unit_test(marks_of_all_that_wait_are_one_commit),
 		cmocka_unit_test(marks_of_more_than_one_commit_holds_come_in_several),
+		cmocka_unit_test(whole_disk_is_marked_behind_those_who_wait),
+		cmocka_unit_test(whole_disk_that_is_marked_already_is_looked_at_in_several_turns),
+		cmocka_unit_test(whole_disk_whose_marks_are_lost_is_never_marked),
+		cmocka_unit_test(write_in_parts_that_fails_is_one_error),
 		cmocka_unit_test(disk_that_grew_is_dirty_and_marked_where_it_is_new),
 		cmocka_unit_test(marks_of_a_disk_that_grows_are_all_in_its_state_file),
 		cmocka_unit_test(what_was_settled_is_dirty_again_when_the_cycle_comes_to_nothing),

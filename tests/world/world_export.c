@@ -363,6 +363,24 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 	return rc ? err_sys(err, rc, "look at an image") : 0;
 }
 
+void export_mark_whole(struct export *export, uint16_t disk)
+{
+	if (!the_world->source.dead && export->life == the_world->source.life)
+		group_mark_whole(&export->group, disk);
+}
+
+bool export_marked_whole(struct export *export, uint16_t disk)
+{
+	return intent_marked_whole(&export->group.volume[disk].intent);
+}
+
+void export_unidentified(struct export *export, uint16_t disk, int code)
+{
+	(void)export;
+	(void)disk;
+	(void)code;
+}
+
 enum rest_verdict export_judge(struct export *export, uint16_t disk)
 {
 	(void)export;

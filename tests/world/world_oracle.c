@@ -475,7 +475,7 @@ void oracle_poll(void)
 				side->taken = NULL;
 			}
 		}
-		side->nowhere |= p->uncovered || p->audit.unsaved;
+		side->nowhere |= p->uncovered || p->unmarked || p->audit.unsaved;
 		side->owed = p->sync ? side->owed | UINT32_C(1) << p->sync : 0; // the header that names its point was written before
 		if (p->greeted && p->position.point > 0 && uuid_is_zero(pending) && !p->schedule.has_point)
 			world_wrong("%s: its schedule knows of no point, and the receiver has %llu", side->config.name, (unsigned long long)p->position.point);
@@ -483,7 +483,7 @@ void oracle_poll(void)
 		if (p->position_known && uuid_is_zero(pending) && p->position.point > side->acked_point && last && !last->gone) {
 			side->acked_point = last->number = p->position.point;
 			side->replica_gone = false;
-			side->nowhere = p->uncovered || p->audit.unsaved;
+			side->nowhere = p->uncovered || p->unmarked || p->audit.unsaved;
 		}
 	}
 }

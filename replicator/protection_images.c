@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the images of a protection are seen to be before each try of a cycle.
+//
+//	image      what follows
+//	as large   the cycle goes on
+//	short      none does, until it has its size again. What it held is gone, no point may say otherwise, and no dirty bit tells of it: all of its disk
+//		   is compared. The other disks are not
+//	silent     it cannot be asked: none does either. That is an error of the disk and says nothing of its size: what is dirty stays as it is
+//
+// T1 of a disk that is short: its map is to hold all of it, and its marks do not. So in this order: the state files name no cut; all of it is dirty, and its
+// regions are asked to be marked; once they are, durably, the marks hold what the map holds, and the files name the cut again. A kill in between costs all
+// disks, as long as nobody knows better; from then on that one, and what is marked of the others.
+#include "replicator/protection_private.h"
+
+#include "base/auto.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+static void note_short(struct protection *p, unsigned disk, const char *why)
+{
+	LOCK_SCOPE(&p->lock);
+	(void)snprintf(p->cut_short[disk], ERR_TEXT_MAX, "%s", why);
+}
+
+// Whose map holds all that it was found to have lost still does: what was shipped since is remembered, and nothing is kept before a point is committed.
+static void image_lost(struct protection *p, unsigned disk)
+{
+	uint64_t bit = UINT64_C(1) << disk;
+	if (p->lost_images & bit)
+		return;
+	p->lost_images |= bit;
+	{
+		LOCK_SCOPE(&p->lock);
+		if (!sync_reason_whole(p->sync)) // B5
+			p->sync = SYNC_IMAGE_CHANGED;
+	}
+	p->unmarked |= bit;
+	tracking_position(p, p->sync);
+	export_mark_whole(p->export, (uint16_t)disk);
+}
+
+static void look_at_marks(struct protection *p)
+{
+	uint64_t left = p->unmarked;
+	for (unsigned i = 0; i < p->config.disk_count; i++)
+		if (left >> i & 1 && export_marked_whole(p->export, (uint16_t)i))
+			left &= ~(UINT64_C(1) << i);
+	if (left == p->unmarked)
+		return;
+	p->unmarked = left;
+	tracking_position(p, p->sync);
+}
+
+static int look_at(struct protection *p, unsigned disk, struct err *err)
+{
+	struct image_identity identity;
+	struct err unknown = {0};
+	uint64_t size = export_disk_size(p->export, (uint16_t)disk);
+	int rc = export_identity(p->export, (uint16_t)disk, &identity, &unknown);
+	if (rc) {
+		export_unidentified(p->export, (uint16_t)disk, rc);
+		return err_set(err, -EIO, "the image of disk %s does not say what it is (%.300s): repair the storage under it, and restart the agent if that does not end it",
+			       p->config.disk[disk].name, unknown.text);
+	}
+	if (identity.size >= size) {
+		note_short(p, disk, "");
+		return 0;
+	}
+	rc = err_set(err, -EIO, "the image of disk %s was cut from %llu to %llu bytes while it is served: give it its size back, it is compared as a whole then",
+		     p->config.disk[disk].name, (unsigned long long)size, (unsigned long long)identity.size);
+	note_short(p, disk, err->text);
+	image_lost(p, disk);
+	return rc;
+}
+
+int images_look(struct protection *p, struct err *err)
+{
+	int worst = 0;
+	if (p->unmarked)
+		look_at_marks(p);
+	for (unsigned i = 0; i < p->config.disk_count; i++) {
+		struct err why = {0};
+		if (look_at(p, i, &why) == 0 || worst)
+			continue;
+		worst = why.code;
+		*err = why;
+	}
+	return worst;
+}
+
+void images_committed(struct protection *p)
+{
+	p->lost_images = 0;
+	p->unmarked = 0;
+}

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a look at the images before a cycle comes to (protection_images.c): with real files, an export that runs, and the state files that the next start would read.
+#include "replicator/export_loop.h"
+#include "replicator/protection_private.h"
+#include "tests/lib/twin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { SIZE = 64 << 20, DISKS = 2, SMALLER = 60 << 20 };
+
+static struct temp temp;
+static char image_path[DISKS][512], socket_path[512];
+static struct protection *p;
+static atomic_bool held; // a commit of marks does not return
+
+static int commit_marks(void *context, uint16_t disk, const uint64_t *set, size_t sets, const uint64_t *clear, size_t clears, struct err *err)
+{
+	while (atomic_load(&held))
+		(void)usleep(1000);
+	return tracking_commit(context, disk, set, sets, clear, clears, err);
+}
+
+static void load(bool is_new)
+{
+	static struct export_config config;
+	struct err err = {0};
+	p = calloc(1, sizeof(*p));
+	assert_non_null(p);
+	p->place = (struct protection_place){.env = env_posix(), .state = temp.root, .state_dir = temp.dir, .run_dir = temp.dir};
+	(void)snprintf(p->config.name, NAME_SIZE, "vm1");
+	p->config.disk_count = DISKS;
+	p->config.uuid.bytes[0] = 1;
+	p->config.generation.bytes[0] = 2;
+	p->nowhere = state_no_cut;
+	(void)pthread_mutex_init(&p->lock, NULL);
+	tracking_init(p);
+	doubt_init(p);
+	config = (struct export_config){.protection = "vm1", .socket_path = socket_path, .disk_count = DISKS, .mark_wait_ms_max = 100000};
+	config.marker = (struct export_marker){.commit = commit_marks, .note = tracking_note, .lose = tracking_lose, .forsake = tracking_forsake, .context = p};
+	for (unsigned d = 0; d < DISKS; d++) {
+		(void)snprintf(p->config.disk[d].name, NAME_SIZE, "vd%c", 'a' + (int)d);
+		memcpy(config.disk[d].name, p->config.disk[d].name, NAME_SIZE);
+		config.disk[d].path = image_path[d];
+	}
+	assert_int_equal(export_open(&config, &p->export, &err), 0);
+	assert_int_equal(tracking_load(p, is_new, &err), 0);
+}
+
+static void forget_marks(uint16_t disk)
+{
+	struct intent_map *map = &p->export->group.volume[disk].intent;
+	memset(map->marked, 0, (map->regions / 64 + 1) * sizeof(uint64_t));
+	p->export->group.intent.count -= map->count;
+	map->count = 0;
+}
+
+// Point 5 is committed, and region 3 of each disk is marked since.
+static void commit_and_serve(void)
+{
+	struct err err = {0};
+	uint64_t region[SIZE / REGION_SIZE], marked = 3;
+	for (uint64_t r = 0; r < SIZE / REGION_SIZE; r++)
+		region[r] = r;
+	p->position.point = 5;
+	p->position.last_cut = (struct uuid){{5, 7}};
+	p->position_known = true;
+	p->sync = SYNC_NONE;
+	tracking_position(p, SYNC_NONE);
+	for (uint16_t d = 0; d < DISKS; d++) {
+		assert_int_equal(tracking_commit(p, d, &marked, 1, region, SIZE / REGION_SIZE, NULL), 0);
+		struct dirty *dirty = export_dirty(p->export, d);
+		dirty_reset(dirty);
+		forget_marks(d);
+		dirty_mark(dirty, 3 * REGION_SIZE, PIECE_SIZE);
+		export_set_marked(p->export, d, dirty);
+	}
+	assert_int_equal(export_start(p->export, &err), 0);
+}
+
+static void killed(void)
+{
+	struct err err = {0};
+	assert_int_equal(export_stop(p->export, &err), 0);
+	tracking_done(p); // and nothing is saved
+	doubt_done(p);
+	export_close(p->export);
+	(void)pthread_mutex_destroy(&p->lock);
+	free(p);
+	p = NULL;
+}
+
+static void image_size(unsigned disk, off_t size)
+{
+	assert_int_equal(truncate(image_path[disk], size), 0);
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	temp_open(&temp);
+	atomic_store(&held, false);
+	assert_int_equal(env_mkdir(temp.root, "protections"), 0);
+	assert_int_equal(env_mkdir(temp.root, "protections/vm1"), 0);
+	(void)snprintf(socket_path, sizeof(socket_path), "%s/s", temp.dir);
+	for (unsigned d = 0; d < DISKS; d++) {
+		(void)snprintf(image_path[d], sizeof(image_path[d]), "%s/image.%u", temp.dir, d);
+		int fd = open(image_path[d], O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+		assert_true(fd >= 0);
+		(void)close(fd);
+		image_size(d, SIZE);
+	}
+	load(true);
+	commit_and_serve();
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	if (p)
+		killed();
+	temp_close(&temp);
+	return 0;
+}
+
+static uint64_t dirty_of(uint16_t disk)
+{
+	return dirty_bytes(&p->export->group.volume[disk].dirty); // its thread sleeps
+}
+
+static bool names_cut(unsigned disk)
+{
+	char name[64];
+	struct state_position position;
+	(void)snprintf(name, sizeof(name), "protections/vm1/vd%c.state", 'a' + (int)disk);
+	assert_true(state_file_told(temp.root, name, &position));
+	bool cut = uuid_equal(&position.last_cut, &p->position.last_cut);
+	assert_true(cut || uuid_equal(&position.last_cut, &state_no_cut));
+	return cut;
+}
+
+static int look(struct err *err)
+{
+	*err = (struct err){0};
+	return images_look(p, err);
+}
+
+static void await_marked(uint16_t disk)
+{
+	for (unsigned i = 0; !export_marked_whole(p->export, disk) && i < 100000; i++)
+		(void)usleep(1000);
+	assert_true(export_marked_whole(p->export, disk));
+}
+
+// B5: an error of the storage is no change of the image.
+static void image_that_cannot_be_asked_is_an_error_of_its_disk_and_costs_no_comparison(void **unused)
+{
+	(void)unused;
+	struct err err;
+	struct export_stats stats;
+	int fd = p->export->image[0].fd, aside = dup(fd);
+	assert_true(aside >= 0);
+	assert_int_equal(close(fd), 0);
+	assert_int_equal(look(&err), -EIO);
+	assert_int_equal(look(&err), -EIO);
+	assert_non_null(strstr(err.text, "disk vda"));
+	assert_non_null(strstr(err.text, "repair the storage under it"));
+	assert_int_equal(dup2(aside, fd), fd);
+	(void)close(aside);
+	export_stats(p->export, 0, &stats);
+	assert_int_equal(stats.errors, 2);
+	assert_false(stats.failed); // it may answer again, as that of a server that was away
+	assert_non_null(strstr(stats.error, "stat of image"));
+	export_stats(p->export, 1, &stats);
+	assert_int_equal(stats.errors, 0);
+	assert_string_equal(p->cut_short[0], "");
+	assert_int_equal(p->sync, SYNC_NONE);
+	assert_true(names_cut(0) && names_cut(1));
+	assert_int_equal(dirty_of(0) + dirty_of(1), 2 * PIECE_SIZE);
+	assert_int_equal(look(&err), 0);
+	killed();
+	load(false);
+	assert_int_equal(p->sync, SYNC_UNCLEAN_STOP);
+	assert_int_equal(dirty_of(0) + dirty_of(1), 2 * REGION_SIZE);
+	assert_int_equal(export_start(p->export, &err), 0);
+}
+
+// B1, B5: what it held is gone, and no dirty bit tells; of the others nothing is.
+static void image_cut_short_has_its_own_disk_compared_and_no_other(void **unused)
+{
+	(void)unused;
+	struct err err;
+	image_size(0, SMALLER);
+	assert_int_equal(look(&err), -EIO);
+	assert_non_null(strstr(err.text, "give it its size back"));
+	assert_string_equal(p->cut_short[0], err.text);
+	assert_string_equal(p->cut_short[1], "");
+	assert_int_equal(p->sync, SYNC_IMAGE_CHANGED);
+	await_marked(0);
+	assert_int_equal(dirty_of(0), SIZE);
+	assert_int_equal(dirty_of(1), PIECE_SIZE);
+	image_size(0, SIZE);
+	assert_int_equal(look(&err), 0);
+	assert_string_equal(p->cut_short[0], "");
+	assert_int_equal(p->sync, SYNC_IMAGE_CHANGED); // stands until a point is committed
+	assert_int_equal(dirty_of(0), SIZE);
+}
+
+// T1, by the file that a kill at each step leaves.
+static void image_cut_short_is_in_the_marks_before_its_file_names_a_cut(void **unused)
+{
+	(void)unused;
+	struct err err;
+	for (unsigned killed_at = 0; killed_at < 3; killed_at++) {
+		atomic_store(&held, true);
+		image_size(0, SMALLER);
+		assert_int_equal(look(&err), -EIO);
+		assert_int_equal(look(&err), -EIO);
+		assert_false(names_cut(0) || names_cut(1)); // the marks are on their way
+		assert_true(p->unmarked == 1 && p->lost_images == 1);
+		image_size(0, SIZE);
+		if (killed_at == 1) { // its size is back before its marks are all there
+			assert_int_equal(look(&err), 0);
+			assert_false(names_cut(0) || names_cut(1));
+		}
+		struct uuid cut = p->position.last_cut;
+		atomic_store(&held, false);
+		if (killed_at == 2) {
+			await_marked(0);
+			assert_int_equal(look(&err), 0);
+			assert_true(names_cut(0) && names_cut(1));
+			assert_int_equal(p->unmarked, 0);
+		}
+		killed();
+		load(false);
+		assert_int_equal(uuid_equal(&p->position.last_cut, &cut), killed_at == 2);
+		assert_int_equal(p->sync, SYNC_IMAGE_CHANGED);
+		if (killed_at == 2) {
+			assert_int_equal(dirty_of(0), SIZE);
+			assert_int_equal(dirty_of(1), REGION_SIZE);
+		}
+		commit_and_serve();
+	}
+}
+
+static void image_cut_short_is_over_with_a_point_and_not_before(void **unused)
+{
+	(void)unused;
+	struct err err;
+	image_size(0, SMALLER);
+	assert_int_equal(look(&err), -EIO);
+	await_marked(0);
+	image_size(0, SIZE);
+	assert_int_equal(look(&err), 0);
+	images_committed(p);
+	assert_true(!p->unmarked && !p->lost_images);
+	p->sync = SYNC_NONE;
+	struct source *source = export_source(p->export);
+	struct source_cut cut;
+	assert_int_equal(source_cut(source, CUT_PRECOPY, &cut, &err), 0); // its set is not read: but what is dirty then is what comes
+	source_give_back(source);
+	image_size(1, SMALLER); // another one, later
+	assert_int_equal(look(&err), -EIO);
+	assert_true(p->lost_images == 2 && p->sync == SYNC_IMAGE_CHANGED);
+	image_size(1, SIZE);
+}
+
+// A reason that costs all of a disk is not taken back by another.
+static void sync_that_stands_keeps_its_name(void **unused)
+{
+	(void)unused;
+	struct err err;
+	p->sync = SYNC_POSITION;
+	image_size(0, SMALLER);
+	assert_int_equal(look(&err), -EIO);
+	assert_int_equal(p->sync, SYNC_POSITION);
+	image_size(0, SIZE);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(image_that_cannot_be_asked_is_an_error_of_its_disk_and_costs_no_comparison, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(image_cut_short_has_its_own_disk_compared_and_no_other, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(image_cut_short_is_in_the_marks_before_its_file_names_a_cut, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(image_cut_short_is_over_with_a_point_and_not_before, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(sync_that_stands_keeps_its_name, set_up, tear_down),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
