@@ -420,7 +420,7 @@ int export_stop(struct export *export, struct err *err)
 	stop_listening(export);
 	if (export->final_res < 0)
 		return err_set(err, -EIO,
-			       "the images of %s could not be synced (see the log): check the disk under them; the next start compares all",
+			       "the images of %s could not be synced (see above): repair the storage under them",
 			       export->protection);
 	return 0;
 }

@@ -167,9 +167,8 @@ int main(int argc, char **argv)
 	if (!stopping_run(&stopping))
 		_exit(DAEMON_EXIT_UNCLEAN); // threads of it wait for a disk
 	if (!d.saved) {
-		log_error("stopped, but not cleanly: the state of a protection was not saved (above), so the next start compares marked regions, where a clean stop would "
-			  "have gone on with a delta; look at the state directory %s and the images",
-			  state);
+		log_error("stopped, but not cleanly: above is of which protection the state was not saved, why, and what that costs the next start, where a clean stop "
+			  "would have it go on with a delta");
 		return DAEMON_EXIT_UNCLEAN;
 	}
 	log_info("stopped");
