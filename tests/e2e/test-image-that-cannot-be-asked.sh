@@ -23,8 +23,14 @@ disk() { protection vm1 ".disks[] | select(.name == \"$1\") | $2"; }
 newest_sync() { at_source GET /v1/protections/vm1/syncs | jq -r ".syncs[0] | $1"; }
 cannot_be_asked() { protection vm1 .reason | grep -q 'the image of disk vda does not say what it is (stat image .*: Input/output error): repair the storage under it'; }
 
+shut_down() {
+	wait_for 10 rest_says vm1 vda 1
+	sync -f "$W/fs" # the times of the image are on the disk: else it comes back as it was at some time before, and is compared for that
+	xfs_io -x -c shutdown "$W/fs"
+}
+
 syncs=$(at_source GET /v1/protections/vm1/syncs | jq '.syncs | length')
-xfs_io -x -c shutdown "$W/fs"
+shut_down
 wait_for 30 cannot_be_asked
 sleep 2.5 # more than two objectives
 at_least 'errors of the disk' "$(disk vda .errors)" 1
@@ -58,7 +64,7 @@ point_equals vm1 "$n" vdb "$W/b.raw"
 # A stop: what is said of it is said once, and is true.
 nbd_io vm1 vda 'write -P 6 2M 64k' flush
 n=$(cycle vm1)
-xfs_io -x -c shutdown "$W/fs"
+shut_down
 wait_for 30 cannot_be_asked
 lines=$(wc -l <"$W/kagami-replicator.log")
 kill "$REPLICATOR"
