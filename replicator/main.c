@@ -167,8 +167,7 @@ int main(int argc, char **argv)
 	if (!stopping_run(&stopping))
 		_exit(DAEMON_EXIT_UNCLEAN); // threads of it wait for a disk
 	if (!d.saved) {
-		log_error("stopped, but not cleanly: above is of which protection the state was not saved, why, and what that costs the next start, where a clean stop "
-			  "would have it go on with a delta");
+		log_error("stopped, but not cleanly: above is what was not saved, why, and what it costs the next start, which a clean stop would have let go on with a delta");
 		return DAEMON_EXIT_UNCLEAN;
 	}
 	log_info("stopped");
