@@ -127,6 +127,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	(void)state;
+	atomic_store(&held, false);
 	if (p)
 		killed();
 	temp_close(&temp);
@@ -157,7 +158,7 @@ static int look(struct err *err)
 
 static void await_marked(uint16_t disk)
 {
-	for (unsigned i = 0; !export_marked_whole(p->export, disk) && i < 100000; i++)
+	for (unsigned i = 0; !export_marked_whole(p->export, disk) && i < 30000; i++)
 		(void)usleep(1000);
 	assert_true(export_marked_whole(p->export, disk));
 }
