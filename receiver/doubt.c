@@ -9,18 +9,27 @@
 #include <errno.h>
 #include <string.h>
 
-static int doubt_check(const struct replica *r, const struct wire_doubt *doubt, const unsigned char *pin, struct err *err)
+int replica_source_check(const struct replica *r, const struct source_claim *claim, struct err *err)
 {
 	const struct protection *p = &r->prot;
-	if (strcmp(doubt->name, r->name) != 0 || memcmp(pin, p->owner_pin, OWNER_PIN_SIZE) != 0 ||
-	    !uuid_equal(&doubt->protection, &p->id))
+	if (strcmp(claim->name, r->name) != 0 || memcmp(claim->pin, p->owner_pin, OWNER_PIN_SIZE) != 0 || !uuid_equal(claim->protection, &p->id))
 		return err_set(err, -EPERM, "%s belongs to another source, or to another protection", r->name);
 	if (r->broken)
 		return replica_ready(r, err);
-	// A failover that is taken back gives the source its place again, with what it does not know.
-	bool back = p->fenced && !protection_fence_final(p) && uuid_equal(&doubt->generation, &p->generation_before);
-	if (!back && !uuid_equal(&doubt->generation, &p->generation))
+	// A failover that is taken back gives the source its place again, with what it said meanwhile.
+	bool back = p->fenced && !protection_fence_final(p) && uuid_equal(claim->generation, &p->generation_before);
+	if (!back && !uuid_equal(claim->generation, &p->generation))
 		return err_set(err, -ESTALE, "%s: the source is of another generation", r->name);
+	return 0;
+}
+
+static int doubt_check(const struct replica *r, const struct wire_doubt *doubt, const unsigned char *pin, struct err *err)
+{
+	const struct protection *p = &r->prot;
+	const struct source_claim claim = {.name = doubt->name, .protection = &doubt->protection, .generation = &doubt->generation, .pin = pin};
+	int rc = replica_source_check(r, &claim, err);
+	if (rc)
+		return rc;
 	if (p->disk_count < DISKS_MAX && doubt->disks >> p->disk_count)
 		return err_set(err, -EBADMSG, "disks: %s has %u", r->name, p->disk_count);
 	return 0;

@@ -81,8 +81,9 @@ static int geometry_check(const struct replica *r, const struct wire_open *open,
 static int wishes_save(struct replica *r, const struct wire_open *open, struct err *err)
 {
 	// More points are a wish; fewer would remove some, and that is not the source's to ask.
-	bool same = r->prot.rpo_ms == open->rpo_ms && r->prot.points_keep >= open->points_keep;
+	bool same = r->prot.rpo_ms == open->rpo_ms && r->prot.points_keep >= open->points_keep && r->prot.unprotected_wall_ns == 0;
 	struct protection next = r->prot;
+	next.unprotected_wall_ns = 0; // it is back
 	next.rpo_ms = open->rpo_ms;
 	if (next.points_keep < open->points_keep)
 		next.points_keep = open->points_keep;

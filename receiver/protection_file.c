@@ -86,7 +86,7 @@ int protection_encode(const struct protection *p, char **ret_text, size_t *ret_l
 	    json_object_set_new(object, "digest_secret", json_new_hex(p->digest.secret, DIGEST_SECRET_SIZE)) ||
 	    json_object_set_new(object, "disks", disks_encode(p)))
 		return -ENOMEM;
-	if (doubt_encode(object, p))
+	if (doubt_encode(object, p) || (p->unprotected_wall_ns && json_object_set_new(object, "unprotected_ns", json_integer(p->unprotected_wall_ns))))
 		return -ENOMEM;
 	if (p->retention_set && json_object_set_new(object, "retention", retention_encode(&p->retention)))
 		return -ENOMEM;
@@ -138,6 +138,15 @@ static int doubt_decode(const json_t *object, struct protection *p, struct err *
 	if (rc == 0 && uuid_is_zero(&p->doubt.doubt))
 		rc = err_set(err, -EBADMSG, "id: null");
 	return rc ? err_wrap(err, "doubt") : 0;
+}
+
+// Absent but after a goodbye.
+static int goodbye_decode(const json_t *object, struct protection *p, struct err *err)
+{
+	if (!json_object_get(object, "unprotected_ns"))
+		return 0;
+	int rc = json_get_ns(object, "unprotected_ns", &p->unprotected_wall_ns, err);
+	return rc == 0 && p->unprotected_wall_ns < 1 ? err_set(err, -EBADMSG, "unprotected_ns: out of its limits") : rc;
 }
 
 static int undo_decode(const json_t *object, struct protection *p, struct err *err)
@@ -233,6 +242,8 @@ int protection_decode(const char *text, size_t len, struct protection *ret_prote
 		rc = disks_decode(object, &p, err);
 	if (rc == 0)
 		rc = doubt_decode(object, &p, err);
+	if (rc == 0)
+		rc = goodbye_decode(object, &p, err);
 	if (rc)
 		return rc;
 	p.points_keep = (uint32_t)keep;

@@ -27,6 +27,7 @@ struct protection {
 	uint16_t disk_count;
 	struct wire_disk disk[DISKS_MAX];
 	struct wire_doubted doubt; // what the source does not know; disks 0: nothing
+	int64_t unprotected_wall_ns; // when its source said goodbye, by our clock; 0: it did not
 };
 
 // The caller frees *ret_text.

@@ -54,7 +54,15 @@ json_t *recovery_json_broken(json_t *object, struct replica *replica)
 
 static const char *state_name(const struct replica_info *info)
 {
-	return info->broken ? "broken" : info->fenced ? "failed-over" : info->session_open ? "connected" : "disconnected";
+	if (info->broken || info->fenced)
+		return info->broken ? "broken" : "failed-over";
+	return info->session_open ? "connected" : info->unprotected_wall_ns ? "unprotected" : "disconnected";
+}
+
+// By an objective: there is a source, or is to be one.
+static bool bound(const struct replica_info *info)
+{
+	return !info->fenced && (info->session_open || !info->unprotected_wall_ns);
 }
 
 static json_t *replica_disks(const struct replica_info *info)
@@ -155,7 +163,7 @@ static void damage_reason(const struct replica_info *info, uint64_t damaged, cha
 {
 	(void)snprintf(text, ERR_TEXT_MAX,
 		       "the newest point is in quarantine: %llu of its blocks %s damaged; %s (`kagami points %s` tells which points are sound)",
-		       (unsigned long long)damaged, ARE(damaged), info->fenced ? "no source will repair it" : "the next sync repairs them", info->name);
+		       (unsigned long long)damaged, ARE(damaged), info->fenced || info->unprotected_wall_ns ? "no source will repair it" : "the next sync repairs them", info->name);
 }
 
 // What is short, and before what that asks for, which may be to give something up, the reason why retention does not free it.
@@ -193,7 +201,7 @@ static json_t *replica_newest(const struct recovery *recovery, const struct repl
 	json_t *at = age(recovery->env, info->last_cut_wall_ns, &age_ms);
 	return json_pack("{s:I, s:o, s:o, s:b}", "last_point", (json_int_t)info->last_point, "last_cut",
 			 json_when(info->last_cut_wall_ns), "age_ms", at, "rpo_violated",
-			 !info->fenced && age_ms > info->rpo_ms);
+			 bound(info) && age_ms > info->rpo_ms);
 }
 
 static json_t *replica_limits(const struct replica_info *info)
@@ -255,8 +263,8 @@ static json_t *replica_watched(struct recovery *recovery, struct replica *replic
 	if (json && view.has_point && info->last_point)
 		(void)json_object_set_new(json, "age_ms", json_new_u64(view.age_ms));
 	if (json)
-		(void)json_object_set_new(json, "rpo_violated", json_boolean(!info->fenced && view.has_point && view.age_ms > view.rpo_ms));
-	if (json && info->fenced) // no objective binds it any more
+		(void)json_object_set_new(json, "rpo_violated", json_boolean(bound(info) && view.has_point && view.age_ms > view.rpo_ms));
+	if (json && !bound(info))
 		(void)json_object_set_new(json, "deadline_in_ms", json_null());
 	return json;
 }
@@ -271,7 +279,7 @@ json_t *recovery_json_replica(struct recovery *recovery, struct replica *replica
 	uint64_t bad = replica_damaged_blocks(replica, info->last_point);
 	uuid_format(&info->protection, uuid);
 	json_t *json = json_pack(
-		"{s:o, s:o, s:o, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o}", "retention_stalled", replica_stall(info), "seed", replica_seed(info), "scrub", proof_json_scrub(recovery, replica), "name", info->name,
+		"{s:o, s:o, s:o, s:o, s:s, s:s, s:s, s:s, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:o, s:o}", "retention_stalled", replica_stall(info), "unprotected", info->unprotected_wall_ns ? json_when(info->unprotected_wall_ns) : json_null(), "seed", replica_seed(info), "scrub", proof_json_scrub(recovery, replica), "name", info->name,
 		"uuid", uuid, "state", state_name(info), "reason", replica_reason(recovery, info, bad, reason), "owner",
 		json_new_hex(info->owner_pin, OWNER_PIN_SIZE), "rpo_ms", (json_int_t)info->rpo_ms, "points_keep",
 		(json_int_t)info->points_keep, "retention", recovery_json_retention(info), "points",

@@ -143,6 +143,7 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 	r->prot.retention_set = next->retention_set;
 	r->prot.retention = next->retention;
 	r->prot.doubt = next->doubt;
+	r->prot.unprotected_wall_ns = next->unprotected_wall_ns;
 	r->prot_certain = true;
 	return 0;
 }
@@ -263,6 +264,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.surplus = retain_surplus(r),
 		.cannot_merge = r->cannot_merge,
 		.doubted_disks = r->prot.doubt.disks,
+		.unprotected_wall_ns = r->prot.unprotected_wall_ns,
 	};
 	for (unsigned i = 0; r->adopting && i < r->prot.disk_count; i++) {
 		info.adopting_bytes += r->prot.disk[i].size;
@@ -288,6 +290,7 @@ bool replica_pulse(struct replica *r, struct replica_pulse *ret_pulse)
 		.fenced = r->prot.fenced,
 		.broken = r->broken,
 		.limited = r->limited != LIMITED_NOT,
+		.unprotected = r->prot.unprotected_wall_ns != 0,
 		.last_point = last ? last->number : 0,
 		.rpo_ms = r->prot.rpo_ms,
 		.last_cut_wall_ns = last ? last->cut_wall_ns : 0,

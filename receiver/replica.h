@@ -227,6 +227,13 @@ int replica_broken_list(const struct replica *replica, struct err *err);
 bool broken_disks_text(const struct replica *replica, char *text, size_t cap);
 // 0 when it may be written: -EIO broken, -ESTALE fenced.
 int replica_ready(const struct replica *replica, struct err *err);
+// doubt.c: whether it is its source who speaks, beside a session or without one; also the source of before a failover that may be taken back. -EPERM, -ESTALE, -EIO.
+struct source_claim {
+	const char *name;
+	const struct uuid *protection, *generation;
+	const unsigned char *pin;
+};
+int replica_source_check(const struct replica *replica, const struct source_claim *claim, struct err *err);
 // Makes what `next` says durable, and then true. -ENOSPC changes nothing; anything else breaks the replica.
 int replica_save(struct replica *replica, const struct protection *next, struct err *err);
 uint64_t replica_last_point(const struct replica *replica); // 0 without one

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 
+#define UNPAIRED "this source is not paired with the receiver: `kagami pair-token` on the target gives a token"
+
 enum session_state { SESSION_START, SESSION_READY, SESSION_OPEN, SESSION_STATES };
 
 enum {
@@ -67,7 +69,7 @@ static int on_hello(struct session *session, const struct wire_frame *frame, enu
 					  .minor = WIRE_MINOR,
 					  .wall_ns = env_wall_ns(session->host->env),
 					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_PIECES |
-						      WIRE_FEATURE_SEEDED | WIRE_FEATURE_DOUBT | WIRE_FEATURE_REPORT,
+						      WIRE_FEATURE_SEEDED | WIRE_FEATURE_DOUBT | WIRE_FEATURE_REPORT | WIRE_FEATURE_GOODBYE,
 					  .program = "kagami-receiver",
 				  };
 	if (wire_get_hello(frame, &theirs))
@@ -189,7 +191,7 @@ static int on_open(struct session *session, const struct wire_frame *frame, enum
 	struct wire_opened opened;
 	if (!pairing_known(session->host->pairing, channel_peer(session->channel))) {
 		*ret_code = WIRE_E_UNPAIRED;
-		return err_set(err, -EACCES, "this source is not paired with the receiver: `kagami pair-token` on the target gives a token");
+		return err_set(err, -EACCES, UNPAIRED);
 	}
 	if (wire_get_open(frame, &open))
 		return malformed(frame, ret_code, err);
@@ -212,7 +214,7 @@ static int on_doubt(struct session *session, const struct wire_frame *frame, enu
 	struct wire_doubted doubted = {.disks = 0};
 	if (!pairing_known(session->host->pairing, pin)) {
 		*ret_code = WIRE_E_UNPAIRED;
-		return err_set(err, -EACCES, "this source is not paired with the receiver: `kagami pair-token` on the target gives a token");
+		return err_set(err, -EACCES, UNPAIRED);
 	}
 	if (wire_get_doubt(frame, &doubt))
 		return malformed(frame, ret_code, err);
@@ -224,6 +226,31 @@ static int on_doubt(struct session *session, const struct wire_frame *frame, enu
 	}
 	session->done = true;
 	return send_doubted(session, &doubted, err);
+}
+
+// Likewise: its own session may be on its way out.
+static int on_goodbye(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	const struct pin *pin = channel_peer(session->channel);
+	struct wire_goodbye goodbye;
+	bool news = false;
+	if (!pairing_known(session->host->pairing, pin)) {
+		*ret_code = WIRE_E_UNPAIRED;
+		return err_set(err, -EACCES, UNPAIRED);
+	}
+	if (wire_get_goodbye(frame, &goodbye))
+		return malformed(frame, ret_code, err);
+	struct replica *replica = store_find(session->host->store, goodbye.name);
+	int rc = replica ? replica_goodbye(replica, &goodbye, pin->bytes, &news, err) : 0;
+	if (rc) {
+		*ret_code = open_refusal(rc);
+		return rc;
+	}
+	if (news)
+		watch_goodbye(session->host->watch, replica);
+	session->done = true;
+	const struct wire_parted parted = {.noted = replica != NULL};
+	return reply(session, wire_put_parted(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &parted), err);
 }
 
 static int on_certain(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
@@ -409,7 +436,7 @@ static int on_ping(struct session *session, const struct wire_frame *frame, enum
 static session_handler *const handlers[SESSION_STATES][WIRE_TYPES] = {
 	[SESSION_START] = {[WIRE_HELLO] = on_hello},
 	[SESSION_READY] = {[WIRE_PAIR] = on_pair, [WIRE_OPEN] = on_open, [WIRE_SEEDED] = on_seeded,
-			   [WIRE_DOUBT] = on_doubt},
+			   [WIRE_DOUBT] = on_doubt, [WIRE_GOODBYE] = on_goodbye},
 	[SESSION_OPEN] = {[WIRE_COMPARE] = on_compare,
 			  [WIRE_BLOCK] = on_block,
 			  [WIRE_ZEROS] = on_zeros,

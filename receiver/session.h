@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One connection from a source: which message is allowed when, and what each does to the store.
 //
-//	            HELLO          PAIR, DOUBT
+//	            HELLO          PAIR, DOUBT, GOODBYE
 //	 START ──────────► READY ────────► (answered, closed)
 //	                     │ OPEN
 //	                     ▼

@@ -134,12 +134,13 @@ struct replica_info {
 	struct stall_info stall; // of retention
 	bool cannot_merge; // the file system cannot exchange directories: points in the middle stay
 	uint64_t doubted_disks; // bit n: disk n; its source lost track of it (replica_doubt())
+	int64_t unprotected_wall_ns; // when its source said goodbye (replica_goodbye()), by our clock; 0: it did not, or is back
 };
 void replica_info(struct replica *replica, struct replica_info *ret_info);
 
 // The few of it that change by themselves, for whoever asks every second: without waiting. False: the replica is busy on its disk.
 struct replica_pulse {
-	bool fenced, broken, limited;
+	bool fenced, broken, limited, unprotected;
 	uint64_t last_point, rpo_ms;
 	int64_t last_cut_wall_ns;
 };
@@ -281,6 +282,10 @@ void replica_doubted(struct replica *replica, struct wire_doubted *ret_doubt);
 // The session's: the point of the cut that is named was made of all that may differ on these disks. Where the doubt is still the one that is
 // named when that point is committed, it ends, for these disks.
 void replica_certain(struct replica *replica, const struct wire_certain *certain);
+
+// The source says that the protection was ended there on purpose: durable on return, until a session begins. *ret_news: it was not known. Who may, and errors, as
+// replica_doubt(). A fence is as it was.
+int replica_goodbye(struct replica *replica, const struct wire_goodbye *goodbye, const unsigned char owner_pin[OWNER_PIN_SIZE], bool *ret_news, struct err *err);
 
 // --- recovery's side ---
 

@@ -330,6 +330,17 @@ void watch_report(struct watch *w, struct replica *replica, const struct wire_re
 	(void)watched_report(&e->watched, &now, report);
 }
 
+void watch_goodbye(struct watch *w, struct replica *replica)
+{
+	AUTO_USE struct use use = {w, entry_of(w, replica)};
+	struct entry *e = use.entry;
+	if (!e)
+		return;
+	LOCK_SCOPE(&e->lock);
+	struct watched_now now = now_of(w);
+	watched_goodbye(&e->watched, &now);
+}
+
 void watch_committed(struct watch *w, struct replica *replica, const struct wire_seal *seal, const struct wire_committed *committed)
 {
 	AUTO_USE struct use use = {w, entry_of(w, replica)};

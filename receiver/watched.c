@@ -56,6 +56,8 @@ static enum rpo_cause cause_connected(const struct watched *w)
 // One that is refused for want of room goes, and comes again to ask: it is down once it stays away.
 static enum rpo_cause cause_away(const struct watched *w, const struct watched_now *now)
 {
+	if (w->pulse.unprotected) // whatever it said before
+		return RPO_CAUSE_NONE;
 	if (w->report.state == WIRE_REPORT_PAUSED)
 		return RPO_CAUSE_PAUSED;
 	bool dark = now->mono_ns - w->since_ns >= WATCHED_DARK_SECONDS * S_NS;
@@ -79,6 +81,12 @@ static void cause_set(struct watched *w, const struct watched_now *now)
 {
 	w->cause = cause_of(w, now);
 	ledger_cause(&w->ledger, w->cause);
+}
+
+// No objective binds it until it is back.
+static bool is_over(const struct watched *w)
+{
+	return w->pulse.unprotected && !w->pulse.fenced && !w->connected;
 }
 
 // What a call changed, as events, as many as there may be.
@@ -168,9 +176,37 @@ static void clock_report(struct watched *w, const struct watched_now *now, const
 
 // --- what happens ---
 
+static void over_end(struct watched *w, const struct watched_now *now)
+{
+	w->pulse.unprotected = false;
+	if (may_tell(w, &w->comings, now))
+		event_emit(EVENT_INFO, "state", w->name, NULL, "%s is protected at its source again", w->name);
+}
+
+static void over_take(struct watched *w)
+{
+	if (w->ledger.has_point)
+		ledger_no_point(&w->ledger);
+}
+
+void watched_goodbye(struct watched *w, const struct watched_now *now)
+{
+	struct misses before = misses_of(&w->ledger);
+	count_to(w, now);
+	w->pulse.unprotected = true;
+	if (may_tell(w, &w->comings, now))
+		event_emit(EVENT_INFO, "state", w->name, NULL, "%s was unprotected at its source; its points are kept until `kagami forget %s`", w->name, w->name);
+	if (is_over(w))
+		over_take(w);
+	cause_set(w, now);
+	tell_misses(w, now, before);
+}
+
 void watched_connected(struct watched *w, const struct watched_now *now, int64_t their_wall_ns)
 {
 	count_to(w, now);
+	if (w->pulse.unprotected)
+		over_end(w, now);
 	w->connected = true;
 	w->reported = false;
 	w->since_ns = now->mono_ns;
@@ -280,7 +316,9 @@ static void pulse_take(struct watched *w, const struct watched_now *now, const s
 	w->pulse = *pulse;
 	if (pulse->rpo_ms && pulse->rpo_ms != w->ledger.rpo_ms)
 		ledger_rpo(&w->ledger, pulse->rpo_ms);
-	if (news)
+	if (is_over(w))
+		over_take(w);
+	else if (news)
 		ledger_point(&w->ledger, pulse->last_point, age_of(w, now, pulse->last_cut_wall_ns), 0, 0);
 	w->known = true;
 }

@@ -2,7 +2,8 @@
 // What the receiver knows of one protection over time: its ledger, whether its source is there, what that said last, how far their clocks are apart.
 // From this come the events source-dark, clock, rpo-missed and rpo-kept. Pure, but for the events that it emits: time is an argument.
 //
-// The source being dark changes nothing: the ledger is fed by ticks, the age grows, and the cause is that nobody is there.
+// The source being dark changes nothing: the ledger is fed by ticks, the age grows, and the cause is that nobody is there. Where it said goodbye, and there is no failover, no
+// objective binds it: its ledger knows of no point until it is back, so that no age is counted, none is missed, and nobody is called dark.
 #ifndef KAGAMI_RECEIVER_WATCHED_H
 #define KAGAMI_RECEIVER_WATCHED_H
 
@@ -81,6 +82,8 @@ void watched_committed(struct watched *watched, const struct watched_now *now, u
 bool watched_may_tell(struct watched *watched, const struct watched_now *now);
 // As of the newest call.
 struct watched_ages watched_ages(const struct watched *watched, const struct watched_now *now);
+// Its source said goodbye just now, and it was news.
+void watched_goodbye(struct watched *watched, const struct watched_now *now);
 // At least every 10 s. `pulse` NULL: the replica is busy, and is as it was.
 void watched_tick(struct watched *watched, const struct watched_now *now, const struct replica_pulse *pulse);
 

@@ -7,6 +7,7 @@
 #include "link/events.h"
 #include "link/private.h"
 #include "replicator/desk.h"
+#include "replicator/doubt.h"
 #include "replicator/lease_keeper.h"
 #include "replicator/limiter.h"
 #include "replicator/pack.h"
@@ -294,6 +295,7 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	if (!agent)
 		return err_sys(err, -ENOMEM, "start");
 	(void)pthread_mutex_init(&agent->lock, NULL);
+	goodbyes_init(&agent->goodbyes);
 	pthread_condattr_t monotonic;
 	(void)pthread_condattr_init(&monotonic);
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -415,6 +417,7 @@ void agent_close(struct agent *agent)
 	(void)pthread_mutex_destroy(&agent->saving_lock);
 	(void)pthread_cond_destroy(&agent->ended);
 	(void)pthread_mutex_destroy(&agent->lock);
+	goodbyes_done(&agent->goodbyes);
 	free(agent->run_dir);
 	free(agent->state_dir);
 	free(agent->ender);
@@ -563,22 +566,63 @@ static int stop_and_remove(struct agent *agent, struct seat *seat, struct protec
 	return rc;
 }
 
-int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err)
+// Who is to hear of it: as the protection that runs has it in memory, else as the state directory does.
+static int site_of(struct agent *agent, struct seat *seat, struct protection *running, struct site *ret_site, struct err *err)
+{
+	if (running && doubt_site(running, ret_site))
+		return 0;
+	if (uuid_is_zero(&seat->config.uuid))
+		return err_set(err, -ENODATA, "its configuration could not be read, so that nobody knows which receiver it had");
+	return site_load(agent->place.state, seat->config.site, ret_site, err);
+}
+
+// Without the lock. What the receiver does not hear is no failure of the unprotect.
+static void say_goodbye(struct agent *agent, struct seat *seat, const struct site *site, struct parting *parting)
+{
+	struct err err = {0};
+	struct wire_goodbye what = {.protection = seat->config.uuid, .generation = seat->config.generation};
+	memcpy(what.name, seat->config.name, NAME_SIZE);
+	set_reason(agent, seat, "it is unprotected, and its receiver is told");
+	int rc = goodbyes_say(&agent->goodbyes, agent->place.env, agent->identity, site, &what, &err);
+	parting->told = rc == 0;
+	(void)snprintf(parting->untold, sizeof(parting->untold), "%s", rc ? err.text : "");
+}
+
+static void tell_unprotected(const char *name, const struct parting *parting)
+{
+	log_info("unprotected protection=%s", name);
+	event_emit(EVENT_INFO, "settings", name, NULL, "%s is not protected any more", name);
+	if (parting->told)
+		return;
+	log_warning("the receiver was not told of the unprotect protection=%s: %s", name, parting->untold);
+	event_emit(EVENT_WARNING, "settings", name, NULL, "the receiver was not told that %s was unprotected, and will call its source down until `kagami forget %s` there: %s",
+		   name, name, parting->untold);
+}
+
+int agent_unprotect(struct agent *agent, struct seat *seat, struct parting *ret_parting, struct err *err)
 {
 	char name[NAME_SIZE];
+	struct parting parting = {.told = false};
+	struct site site;
+	struct err why = {0};
 	memcpy(name, seat->config.name, NAME_SIZE);
 	struct protection *running = seat->running;
 	seat->running = NULL;
 	seat->leaving = true;
 	restart_end(&seat->restart);
 	(void)pthread_mutex_unlock(&agent->lock);
+	bool known = site_of(agent, seat, running, &site, &why) == 0;
 	int rc = stop_and_remove(agent, seat, running, name, err);
+	if (rc == 0 && known) // only now it is over
+		say_goodbye(agent, seat, &site, &parting);
+	else if (rc == 0)
+		(void)snprintf(parting.untold, sizeof(parting.untold), "%s", why.text);
 	(void)pthread_mutex_lock(&agent->lock);
 	seat->leaving = false;
 	if (rc == 0) {
 		seat_remove(agent, seat);
-		log_info("unprotected protection=%s", name);
-		event_emit(EVENT_INFO, "settings", name, NULL, "%s is not protected any more", name);
+		tell_unprotected(name, &parting);
+		*ret_parting = parting;
 	} else {
 		(void)snprintf(seat->reason, sizeof(seat->reason), "%s", err->text);
 	}

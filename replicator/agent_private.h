@@ -6,6 +6,7 @@
 
 #include "base/worker.h"
 #include "replicator/agent.h"
+#include "replicator/goodbye.h"
 #include "replicator/point_known.h"
 #include "replicator/protection.h"
 #include "replicator/restart.h"
@@ -61,6 +62,7 @@ struct agent {
 	char *run_dir, *state_dir;
 	char host[NAME_SIZE]; // what a receiver calls us
 	struct events *events;
+	struct goodbyes goodbyes;
 	pthread_mutex_t settings_lock; // over their file, and those of sites, which may hang; taken before `lock`
 	bool unkept; // under it: the key or a site was removed, and could not be written anew
 	unsigned starting; // seats; under the lock
@@ -80,8 +82,13 @@ struct seat *agent_find_settled(struct agent *agent, const char *name);
 struct seat *agent_add(struct agent *agent, const struct protection_config *config); // under the lock; NULL: there is no room
 // Makes a protection durable and starts it. `raw`: its images are, however they begin (protect_check.h). The configuration's UUIDs and secret are filled in here. The lock is let go while its disks are opened.
 int agent_protect(struct agent *agent, struct protection_config *config, bool raw, struct seat **ret_seat, struct err *err);
-// Stops it and removes its state. The points at the receiver stay. The lock is let go while its disks end, and its state is removed.
-int agent_unprotect(struct agent *agent, struct seat *seat, struct err *err);
+// Stops it, removes its state, and tells its receiver, which may come to nothing. The points at the receiver stay. The lock is let go while its disks end, its state is
+// removed, and the receiver is told.
+struct parting {
+	bool told;
+	char untold[ERR_TEXT_MAX]; // why the receiver was not; ""
+};
+int agent_unprotect(struct agent *agent, struct seat *seat, struct parting *ret_parting, struct err *err);
 // Reads the configuration of a protection that does not run, and starts it. Likewise.
 int agent_restart_seat(struct agent *agent, struct seat *seat, struct err *err);
 

@@ -41,7 +41,7 @@ int greet_clocks(struct channel *channel, struct env *env, struct wire_hello *re
 		.minor = WIRE_MINOR,
 		.wall_ns = env_wall_ns(env),
 		.features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_PIECES |
-			    WIRE_FEATURE_REPORT | WIRE_FEATURE_DOUBT,
+			    WIRE_FEATURE_REPORT | WIRE_FEATURE_DOUBT | WIRE_FEATURE_GOODBYE,
 		.program = "kagami-replicator",
 	};
 	void *to = channel_room(channel, WIRE_FRAME_MAX);

@@ -400,8 +400,12 @@ static int seat_syncs(struct agent *agent, struct seat *seat, const json_t *body
 
 static int seat_unprotect(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
-	(void)body, (void)ret_body;
-	return agent_unprotect(agent, seat, err);
+	(void)body;
+	struct parting parting;
+	int rc = agent_unprotect(agent, seat, &parting, err);
+	if (rc == 0)
+		*ret_body = json_pack("{s:b, s:o}", "told", (int)parting.told, "untold", json_text(parting.untold));
+	return rc;
 }
 
 static int seat_cycle(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)

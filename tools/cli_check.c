@@ -28,7 +28,7 @@ struct check {
 	const char *name; // of the only one that is looked at; NULL: all
 	enum health worst;
 	unsigned count, unwell;
-	unsigned failed_over; // of those that are well: no RPO binds them
+	unsigned failed_over, unprotected; // of those that are well: no RPO binds them
 	bool down; // one of the daemons died, or does not answer
 	FILE *trouble, *figures; // memory streams
 };
@@ -43,6 +43,7 @@ static void check_one(struct check *check, const json_t *protection, bool target
 	check->count++;
 	check->unwell += health != HEALTH_OK;
 	check->failed_over += health == HEALTH_OK && strcmp(show_text_of(protection, "state"), "failed-over") == 0;
+	check->unprotected += health == HEALTH_OK && strcmp(show_text_of(protection, "state"), "unprotected") == 0;
 	check->worst = health > check->worst ? health : check->worst;
 	for (char *bar = strchr(why, '|'); bar; bar = strchr(bar, '|'))
 		*bar = '/'; // what is behind it are figures
@@ -128,12 +129,14 @@ static const char *status_name(enum health health)
 
 static void print_well(const struct check *check, const char *figures)
 {
-	unsigned within = check->count - check->failed_over;
+	unsigned within = check->count - check->failed_over - check->unprotected;
 	(void)printf("KAGAMI OK - ");
 	if (within)
-		(void)printf("%u within %s RPO%s", within, within == 1 ? "its" : "their", check->failed_over ? ", " : "");
+		(void)printf("%u within %s RPO%s", within, within == 1 ? "its" : "their", check->failed_over || check->unprotected ? ", " : "");
 	if (check->failed_over)
-		(void)printf("%u failed over", check->failed_over);
+		(void)printf("%u failed over%s", check->failed_over, check->unprotected ? ", " : "");
+	if (check->unprotected)
+		(void)printf("%u unprotected at the source", check->unprotected);
 	(void)printf(" |%s\n", figures);
 }
 

@@ -31,7 +31,12 @@ static void print_state(const json_t *object, const char *side)
 	(void)printf(FIELD "%s\n", "state", state);
 	print_text("reason", show_text_of(object, "reason"));
 	bool over = is_failed_over(object), fenced = strcmp(state, "fenced") == 0;
-	if (show_has(object, "age_ms") && (over || fenced))
+	if (strcmp(state, "unprotected") == 0) {
+		if (show_has(object, "age_ms"))
+			(void)printf(FIELD "%s old; none follows\n", "newest point", show_duration_of(object, "age_ms").text);
+		(void)printf(FIELD "at the source, on %s; its points are kept until `kagami forget %s`\n", "unprotected", show_time_of(object, "unprotected").text,
+			     show_text_of(object, "name"));
+	} else if (show_has(object, "age_ms") && (over || fenced))
 		(void)printf(FIELD "%s old; none follows %s\n", "newest point", show_duration_of(object, "age_ms").text,
 			     over ? "a failover" : "until the failover is taken back (kagami failover NAME --rollback, on the target host)");
 	else if (show_has(object, "age_ms"))
@@ -67,7 +72,7 @@ static void print_objective(const json_t *object)
 	if (show_has(week, "p99_ms"))
 		(void)printf(FIELD "in a week: half the time below %s, 99%% below %s, at most %s\n", "age", show_duration_of(week, "p50_ms").text,
 			     show_duration_of(week, "p99_ms").text, show_duration_of(week, "max_ms").text);
-	if (is_failed_over(object)) // it has none any more
+	if (cli_status_unbound(object)) // it has none any more
 		return;
 	(void)printf(FIELD "%.7g%% of the time within the RPO: %s%s of %s are left this week\n", "objective",
 		     100 * json_number_value(json_object_get(rpo, "objective")), left < 0 ? "-" : "",

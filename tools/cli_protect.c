@@ -276,5 +276,20 @@ int cli_unprotect(const struct cli *cli)
 {
 	if (!cli_confirmed(cli, "End the protection of %s? Its disks are served no more; the points at the target stay.", cli->argv[0]))
 		return CLI_REFUSED;
-	return change(cli, "DELETE", "", NULL, "is protected no more. Its points at the target stay, until they are forgotten there.");
+	const char *name = cli->argv[0];
+	json_t *answer;
+	struct err err;
+	if (parse_name("protection", name, &err))
+		return cli_misused(cli, "%s", err.text);
+	int rc = cli_ask(cli, HTTP_REPLICATOR, "DELETE", NULL, &answer, "/v1/protections/%s", name);
+	if (rc)
+		return rc;
+	if (cli->json)
+		return cli_print_json(answer);
+	(void)printf("%s is protected no more. Its points at the target stay, until they are forgotten there.\n", name);
+	if (!show_flag_of(answer, "told"))
+		(void)printf("The target was not told: %s. It cannot tell this from a source that is down, and says so, until `kagami forget %s` there.\n",
+			     show_text_of(answer, "untold"), name);
+	json_decref(answer);
+	return CLI_DONE;
 }

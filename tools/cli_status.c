@@ -16,15 +16,21 @@
 #include <errno.h>
 #include <string.h>
 
-// "3.1s of 15s": how old the newest point is, and how old it may be. No RPO binds a replica that was failed over.
+// "3.1s of 15s": how old the newest point is, and how old it may be. No RPO binds a replica that was failed over, or whose source has ended it.
 static struct shown show_age(const json_t *object)
 {
 	struct shown shown;
-	if (strcmp(show_text_of(object, "state"), "failed-over") == 0 || show_flag_of(object, "fenced"))
+	if (cli_status_unbound(object))
 		return show_duration_of(object, "age_ms");
 	(void)snprintf(shown.text, sizeof(shown.text), "%.16s of %.16s", show_duration_of(object, "age_ms").text,
 		       show_duration_of(object, "rpo_ms").text);
 	return shown;
+}
+
+bool cli_status_unbound(const json_t *object)
+{
+	const char *state = show_text_of(object, "state");
+	return strcmp(state, "failed-over") == 0 || strcmp(state, "unprotected") == 0 || show_flag_of(object, "fenced");
 }
 
 static struct shown show_state(const json_t *protection)
@@ -75,6 +81,8 @@ static void note_trouble(struct table *table, const json_t *object, bool target)
 		table_note(table, "  ! %s", show_text_of(reason, "text"));
 		said |= strstr(show_text_of(reason, "text"), last_error) != NULL;
 	}
+	if (strcmp(show_text_of(object, "state"), "unprotected") == 0)
+		table_note(table, "  . unprotected at the source on %.10s; its points are kept until `kagami forget %s`", show_time_of(object, "unprotected").text, show_text_of(object, "name"));
 	if (sync[0])
 		table_note(table, "  . compares %s: %s", cli_status_extent(sync), sync);
 	if (last_error[0] && !said)

@@ -4,7 +4,10 @@
 #define KAGAMI_TOOLS_CLI_STATUS_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
+// Whether no RPO binds what is kept here of it: it was failed over, or its source has ended it.
+bool cli_status_unbound(const json_t *object);
 void cli_status_print_source(const json_t *protection);
 // What a sync for `reason` compares, in words.
 const char *cli_status_extent(const char *reason);

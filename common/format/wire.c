@@ -24,6 +24,7 @@ const char *wire_type_name(unsigned type)
 		[WIRE_EXAMINE] = "EXAMINE",   [WIRE_PIECES] = "PIECES",
 		[WIRE_REPORT] = "REPORT",
 		[WIRE_DOUBT] = "DOUBT",	      [WIRE_DOUBTED] = "DOUBTED", [WIRE_CERTAIN] = "CERTAIN",
+		[WIRE_GOODBYE] = "GOODBYE",   [WIRE_PARTED] = "PARTED",
 	};
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
 }
@@ -304,6 +305,42 @@ int wire_get_certain(const struct wire_frame *f, struct wire_certain *ret_m)
 	cursor_get_bytes(&c, ret_m->cut.bytes, UUID_SIZE);
 	ret_m->disks = cursor_get_u64(&c);
 	return decoded(&c, !uuid_is_zero(&ret_m->doubt) && !uuid_is_zero(&ret_m->cut) && ret_m->disks);
+}
+
+// --- GOODBYE, PARTED ---
+
+size_t wire_put_goodbye(void *to, size_t cap, const struct wire_goodbye *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_GOODBYE);
+	cursor_put_bytes(&c, m->protection.bytes, UUID_SIZE);
+	cursor_put_bytes(&c, m->generation.bytes, UUID_SIZE);
+	cursor_put_string(&c, m->name);
+	return frame_end(to, &c);
+}
+
+int wire_get_goodbye(const struct wire_frame *f, struct wire_goodbye *ret_m)
+{
+	struct cursor c = body_of(f);
+	memset(ret_m, 0, sizeof(*ret_m));
+	cursor_get_bytes(&c, ret_m->protection.bytes, UUID_SIZE);
+	cursor_get_bytes(&c, ret_m->generation.bytes, UUID_SIZE);
+	cursor_get_string(&c, ret_m->name, NAME_SIZE);
+	return decoded(&c, !uuid_is_zero(&ret_m->protection) && !uuid_is_zero(&ret_m->generation) && name_ok(ret_m->name));
+}
+
+size_t wire_put_parted(void *to, size_t cap, const struct wire_parted *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_PARTED);
+	cursor_put_u8(&c, m->noted);
+	return frame_end(to, &c);
+}
+
+int wire_get_parted(const struct wire_frame *f, struct wire_parted *ret_m)
+{
+	struct cursor c = body_of(f);
+	uint8_t noted = cursor_get_u8(&c);
+	ret_m->noted = noted == 1;
+	return decoded(&c, noted <= 1);
 }
 
 // --- COMPARE, DIFFERS ---

@@ -43,6 +43,7 @@ enum {
 	WIRE_FEATURE_REPORT = 1 << 6,  // REPORT may come at any time of an open session
 	WIRE_REPORT_STAGES = 6,
 	WIRE_FEATURE_DOUBT = 1 << 8,   // DOUBT and CERTAIN; DOUBTED follows OPENED, and DAMAGED
+	WIRE_FEATURE_GOODBYE = 1 << 9, // GOODBYE
 	WIRE_NODES_MAX = 256,	       // in one NODES
 	WIRE_NODE_LEVELS = 2,
 	WIRE_NODES_BLOCKS_MAX = 1 << 20, // under one NODES: bounds what an answer costs
@@ -74,6 +75,8 @@ enum wire_type {
 	WIRE_DOUBT = 24,    // S→R       disks whose source does not know any more what differs
 	WIRE_DOUBTED = 25,  // R→S       disks in doubt
 	WIRE_CERTAIN = 26,  // S→R       the point of that cut ends the doubt
+	WIRE_GOODBYE = 27,  // S→R       the protection was ended on purpose
+	WIRE_PARTED = 28,   // R→S       the receiver knows
 	WIRE_TYPES,	    // one more than the last
 };
 const char *wire_type_name(unsigned type);
@@ -199,6 +202,20 @@ struct wire_certain {
 };
 size_t wire_put_certain(void *to, size_t cap, const struct wire_certain *m);
 int wire_get_certain(const struct wire_frame *f, struct wire_certain *ret_m);
+
+struct wire_goodbye {
+	struct uuid protection;
+	struct uuid generation;
+	char name[NAME_SIZE];
+};
+size_t wire_put_goodbye(void *to, size_t cap, const struct wire_goodbye *m);
+int wire_get_goodbye(const struct wire_frame *f, struct wire_goodbye *ret_m);
+
+struct wire_parted {
+	bool noted; // false: the receiver has no such protection
+};
+size_t wire_put_parted(void *to, size_t cap, const struct wire_parted *m);
+int wire_get_parted(const struct wire_frame *f, struct wire_parted *ret_m);
 
 struct wire_compare {
 	uint16_t disk;

@@ -97,7 +97,8 @@ double health_age(const json_t *protection)
 {
 	const char *state = text_of(protection, "state");
 	uint64_t rpo = number_of(protection, "rpo_ms");
-	if (!has(protection, "age_ms") || rpo == 0 || strcmp(state, "failed-over") == 0 || strcmp(state, "fenced") == 0 ||
+	static const char *const unbound[] = {"failed-over", "fenced", "unprotected"};
+	if (!has(protection, "age_ms") || rpo == 0 || one_of(state, unbound, COUNT(unbound)) ||
 	    json_is_true(json_object_get(protection, "fenced"))) // of a replica that is failed over and broken, too
 		return -1;
 	return (double)number_of(protection, "age_ms") / (double)rpo;
@@ -294,7 +295,8 @@ enum health health_judge(const json_t *protection, bool target, struct health_li
 		judge_target(protection, &verdict);
 	else
 		judge_source(protection, &verdict);
-	if (!has(protection, target ? "last_point" : "age_ms") && !has(protection, "point") && !json_is_false(json_object_get(protection, "point_known")))
+	bool over = strcmp(text_of(protection, "state"), "unprotected") == 0; // none is to come
+	if (!over && !has(protection, target ? "last_point" : "age_ms") && !has(protection, "point") && !json_is_false(json_object_get(protection, "point_known")))
 		say(&verdict, HEALTH_WARNING, "there is no point yet");
 	if (*reason)
 		say(&verdict, HEALTH_WARNING, "%.480s", reason);

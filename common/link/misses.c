@@ -32,7 +32,8 @@ static void kept_emit(const char *protection, const struct ledger *ledger)
 	event_emit(EVENT_INFO, "rpo-kept", protection,
 		   json_pack("{s:o, s:s, s:o}", "missed_ms", json_count((uint64_t)(miss->ended_ms - miss->began_ms)), "cause", cause, "max_age_ms",
 			     json_count(miss->max_ms)),
-		   "%s is within its objective again; it was missed for %s: %s", protection, lasted, cause);
+		   ledger->has_point ? "%s is within its objective again; it was missed for %s: %s" : "no point of %s is bound by an objective any more; it was missed for %s: %s", protection, lasted,
+		   cause);
 }
 
 void misses_emit(const char *protection, const struct ledger *ledger, struct misses before)

@@ -25,6 +25,8 @@ union message {
 	struct wire_report report;
 	struct wire_doubt doubt;
 	struct wire_doubted doubted;
+	struct wire_goodbye goodbye;
+	struct wire_parted parted;
 	struct wire_certain certain;
 	struct wire_compare compare;
 	struct wire_differs differs;
@@ -68,6 +70,10 @@ static size_t again(const struct wire_frame *f, union message *m, void *to, size
 		return wire_get_doubted(f, &m->doubted) ? 0 : wire_put_doubted(to, cap, &m->doubted);
 	case WIRE_CERTAIN:
 		return wire_get_certain(f, &m->certain) ? 0 : wire_put_certain(to, cap, &m->certain);
+	case WIRE_GOODBYE:
+		return wire_get_goodbye(f, &m->goodbye) ? 0 : wire_put_goodbye(to, cap, &m->goodbye);
+	case WIRE_PARTED:
+		return wire_get_parted(f, &m->parted) ? 0 : wire_put_parted(to, cap, &m->parted);
 	case WIRE_COMPARE:
 		return wire_get_compare(f, &m->compare) ? 0 : wire_put_compare(to, cap, &m->compare);
 	case WIRE_DIFFERS:
@@ -112,6 +118,9 @@ static void look(const struct wire_frame *f, const union message *m)
 		break;
 	case WIRE_CERTAIN:
 		assert(!uuid_is_zero(&m->certain.doubt) && m->certain.disks);
+		break;
+	case WIRE_GOODBYE:
+		assert(name_ok(m->goodbye.name) && !uuid_is_zero(&m->goodbye.protection));
 		break;
 	case WIRE_DAMAGED:
 		assert(m->damaged.count <= WIRE_DAMAGED_MAX);

@@ -32,6 +32,7 @@ struct world_promise { // what the run was told, or asked for; cleared at its st
 	bool test_may, test_must;     // a test was asked for, or answered and not given back
 	uint64_t doubt_must, doubt_may; // disks that are in doubt for certain, or may be
 	uint64_t doubt_until;		// from this point on the doubt may have ended; 0: it stays
+	bool goodbye_must, goodbye_may; // its source has said it for certain, or may have
 };
 
 struct store_world {

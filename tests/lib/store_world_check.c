@@ -235,6 +235,16 @@ static int check_doubt(struct store_world *w, struct replica *r, uint64_t last, 
 	return 0;
 }
 
+// A goodbye that was answered is there until a session begins.
+static int check_goodbye(const struct store_world *w, const struct replica_info *info, struct err *err)
+{
+	if (w->promise.goodbye_must && !info->unprotected_wall_ns)
+		return err_set(err, -EBADMSG, "the goodbye is gone, and no session began");
+	if (info->unprotected_wall_ns && !w->promise.goodbye_may && !w->promise.goodbye_must)
+		return err_set(err, -EBADMSG, "a goodbye is there unasked, or after a session began");
+	return 0;
+}
+
 static int check_replica(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
 {
 	struct replica_info info;
@@ -248,6 +258,8 @@ static int check_replica(struct env *env, struct store_world *w, struct store *s
 		rc = check_fence(w, &info, err);
 	if (rc == 0)
 		rc = check_doubt(w, r, last, err);
+	if (rc == 0)
+		rc = check_goodbye(w, &info, err);
 	if (rc == 0)
 		rc = world_read_points(w, env, first, last, there, err);
 	if (rc == 0)

@@ -233,7 +233,8 @@ static void protection_that_is_unprotected_is_not_tried_again(void **state)
 	struct seat *seat = agent_find_settled(agent, "vm1");
 	assert_true(restart_due_ns(&seat->restart) != UINT64_MAX);
 	(void)snprintf(seat->config.name, NAME_SIZE, "vm1/protection.json/x"); // what cannot be removed
-	assert_true(agent_unprotect(agent, seat, &f->err) < 0);
+	struct parting parting;
+	assert_true(agent_unprotect(agent, seat, &parting, &f->err) < 0);
 	assert_true(restart_due_ns(&seat->restart) == UINT64_MAX);
 	assert_true(agent_restart_due(agent, UINT64_MAX - 1) == UINT64_MAX);
 	assert_int_equal(agent->starting, 0);

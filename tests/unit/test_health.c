@@ -187,6 +187,23 @@ static void budget_that_is_overdrawn_is_a_warning(void **state)
 	json_decref(json);
 }
 
+// No objective binds what its source has ended; what is wrong with the points themselves is said all the same.
+static void replica_of_an_ended_protection_is_well(void **state)
+{
+	(void)state;
+	char why[HEALTH_WHY];
+	json_t *json = json_pack("{s:s, s:s, s:s, s:i, s:i, s:i, s:{s:i}, s:{s:i}, s:b}", "name", "vm", "state", "unprotected", "reason", "", "age_ms", 99999, "rpo_ms", 1000, "last_point", 3,
+				 "rpo", "budget_left_ms", -90000, "scrub", "damaged_blocks", 0, "source_paused", 0);
+	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_OK);
+	assert_int_equal(health_of(json, true, (struct health_limits){.warning = 1, .critical = 2, .given = true}, why), HEALTH_OK);
+	(void)json_object_set_new(json, "last_point", json_null()); // none is to come
+	(void)json_object_set_new(json, "age_ms", json_null());
+	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_OK);
+	(void)json_object_set_new(json_object_get(json, "scrub"), "damaged_blocks", json_integer(2));
+	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_CRITICAL);
+	json_decref(json);
+}
+
 static void disk_judged(enum health health, int ago_ms, int errors, bool failed, const char *says)
 {
 	char why[HEALTH_WHY];
@@ -332,6 +349,7 @@ static void source_that_may_be_gone_for_good_is_told_with_what_ends_that(void **
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(replica_of_an_ended_protection_is_well),
 		cmocka_unit_test(source_that_may_be_gone_for_good_is_told_with_what_ends_that),
 		cmocka_unit_test(error_of_a_disk_is_critical_then_a_warning_then_past),
 		cmocka_unit_test(error_that_an_older_daemon_tells_is_critical),

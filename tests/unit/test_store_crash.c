@@ -148,6 +148,47 @@ static void b1_a_doubt_that_was_answered_stays_until_the_point_that_ends_it(void
 	world_free(w);
 }
 
+// ---- goodbye
+
+static int use_goodbye(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
+{
+	struct wire_goodbye goodbye = {.protection = w->open.protection, .generation = w->open.generation, .name = "vm1"};
+	struct wire_opened opened;
+	bool news;
+	(void)env, (void)store;
+	w->promise.goodbye_may = true;
+	int rc = replica_goodbye(r, &goodbye, feed_pin, &news, err);
+	if (rc)
+		return rc;
+	w->promise.goodbye_must = true;
+	rc = replica_goodbye(r, &goodbye, feed_pin, &news, err);
+	if (rc == 0 && news)
+		return err_set(err, -EBADMSG, "it is news twice");
+	w->promise.goodbye_must = false;
+	if (rc == 0)
+		rc = replica_session_begin(r, &w->open, feed_pin, &opened, err);
+	if (rc)
+		return rc;
+	w->promise.goodbye_may = false;
+	replica_session_end(r);
+	return 0;
+}
+
+static int run_goodbye(struct env *env, void *context, struct err *err)
+{
+	promise_next(context, 0); // no point comes of it
+	return world_with(env, context, use_goodbye, err);
+}
+
+static void c1_a_goodbye_that_was_answered_stays_until_a_session_begins(void **state)
+{
+	(void)state;
+	struct store_world *w = world_new(8, 1);
+	w->ends_there = true;
+	world_survive(w, "goodbye", run_goodbye);
+	world_free(w);
+}
+
 static void a_protection_is_created_wholly_or_not_at_all(void **state)
 {
 	(void)state;
@@ -248,6 +289,7 @@ int main(void)
 		cmocka_unit_test(r3_disks_grow_wholly_or_not_at_all_and_points_stay),
 		cmocka_unit_test(r3_tables_of_digests_grow_by_a_sector),
 		cmocka_unit_test(r3_a_growth_whose_sync_failed_is_made_again_before_it_counts),
+		cmocka_unit_test(c1_a_goodbye_that_was_answered_stays_until_a_session_begins),
 		cmocka_unit_test(b1_a_doubt_that_was_answered_stays_until_the_point_that_ends_it),
 		cmocka_unit_test(r7_a_fence_is_there_or_not_and_stays_once_answered),
 	};

@@ -144,6 +144,57 @@ static void paused_source_is_not_dark(void **state)
 	place_free(p);
 }
 
+// Unprotected on purpose: no alarm begins, and one that stood ends, until it is back; a failover counts as ever.
+static void source_that_said_goodbye_is_neither_missed_nor_dark(void **state)
+{
+	(void)state;
+	char text[EVENT_TEXT_SIZE];
+	struct place *p = place_new(30);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	commit(p, 2);
+	pass(p, 20);
+	report(p, WIRE_REPORT_STOPPING, RPO_CAUSE_NONE);
+	watched_goodbye(p->watched, &p->now); // its session is not missed yet
+	p->pulse.unprotected = true;
+	pass(p, 1);
+	watched_disconnected(p->watched, &p->now);
+	assert_int_equal(news(p, "state", text), 1);
+	assert_non_null(strstr(text, "kagami forget vm1"));
+	pass(p, 500);
+	assert_int_equal(news(p, "source-dark", text), 0);
+	assert_int_equal(news(p, "rpo-missed", text), 0);
+	assert_int_equal(p->watched->cause, RPO_CAUSE_NONE);
+	assert_false(p->watched->ledger.has_point);
+	const struct watched_ages ages = watched_ages(p->watched, &p->now);
+	assert_true(watched_age_ms(&ages, 1, p->pulse.last_cut_wall_ns) == 523000); // it is told all the same
+	p->pulse.fenced = true;
+	pass(p, 100);
+	assert_int_equal(p->watched->cause, RPO_CAUSE_FENCED);
+	p->pulse.fenced = false;
+	pass(p, 1);
+	assert_int_equal(p->watched->cause, RPO_CAUSE_NONE);
+	seen(p);
+	p->pulse.unprotected = false; // its state was put back
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	assert_int_equal(news(p, "state", text), 1);
+	assert_non_null(strstr(text, "again"));
+	pass(p, 2);
+	assert_int_equal(news(p, "rpo-missed", text), 1); // as old as it is
+	commit(p, 1);
+	watched_disconnected(p->watched, &p->now);
+	pass(p, 70);
+	assert_int_equal(news(p, "source-dark", text), 1);
+	assert_int_equal(news(p, "rpo-missed", text), 2);
+	seen(p);
+	p->pulse.unprotected = true; // ended while it was away
+	watched_goodbye(p->watched, &p->now);
+	assert_int_equal(news(p, "rpo-kept", text), 1);
+	assert_null(strstr(text, "within"));
+	pass(p, 500);
+	assert_int_equal(news(p, "rpo-missed", text), 0);
+	place_free(p);
+}
+
 static void cut_is_aged_by_the_offset_of_the_clocks(void **state)
 {
 	(void)state;
@@ -533,6 +584,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(dark_source_is_told_once_and_its_point_ages),
 		cmocka_unit_test(paused_source_is_not_dark),
+		cmocka_unit_test(source_that_said_goodbye_is_neither_missed_nor_dark),
 		cmocka_unit_test(cut_is_aged_by_the_offset_of_the_clocks),
 		cmocka_unit_test(point_is_as_old_as_the_newest_and_the_time_between_their_cuts),
 		cmocka_unit_test(late_report_is_no_step_of_the_clock),

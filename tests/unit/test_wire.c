@@ -218,6 +218,18 @@ static size_t sample_certain(void *to, size_t cap)
 	return wire_put_certain(to, cap, &m);
 }
 
+static size_t sample_goodbye(void *to, size_t cap)
+{
+	struct wire_goodbye m = {.protection = uuid_of(0x33), .generation = uuid_of(0x44), .name = "vm1"};
+	return wire_put_goodbye(to, cap, &m);
+}
+
+static size_t sample_parted(void *to, size_t cap)
+{
+	struct wire_parted m = {.noted = true};
+	return wire_put_parted(to, cap, &m);
+}
+
 static int decode(const struct wire_frame *f)
 {
 	union {
@@ -234,6 +246,8 @@ static int decode(const struct wire_frame *f)
 		struct wire_doubt doubt;
 		struct wire_doubted doubted;
 		struct wire_certain certain;
+		struct wire_goodbye goodbye;
+		struct wire_parted parted;
 		struct wire_compare compare;
 		struct wire_differs differs;
 		struct wire_block block;
@@ -267,6 +281,10 @@ static int decode(const struct wire_frame *f)
 		return wire_get_doubted(f, &m.doubted);
 	case WIRE_CERTAIN:
 		return wire_get_certain(f, &m.certain);
+	case WIRE_GOODBYE:
+		return wire_get_goodbye(f, &m.goodbye);
+	case WIRE_PARTED:
+		return wire_get_parted(f, &m.parted);
 	case WIRE_DAMAGED:
 		return wire_get_damaged(f, &m.damaged);
 	case WIRE_REPORT:
@@ -314,7 +332,8 @@ static const struct sample {
 	{"EXAMINE", sample_examine, golden_examine}, {"PIECES", sample_pieces, golden_pieces},
 	{"REPORT", sample_report, golden_report},
 	{"DOUBT", sample_doubt, golden_doubt},	     {"DOUBTED", sample_doubted, golden_doubted},
-	{"CERTAIN", sample_certain, golden_certain},
+	{"CERTAIN", sample_certain, golden_certain}, {"GOODBYE", sample_goodbye, golden_goodbye},
+	{"PARTED", sample_parted, golden_parted},
 };
 enum { SAMPLES = sizeof(samples) / sizeof(samples[0]) };
 
@@ -605,6 +624,27 @@ static void wire_doubts_without_a_name_or_a_disk_are_refused(void **state)
 	assert_int_equal(wire_get_certain(&f, &certain), -EBADMSG);
 }
 
+// It names a protection and its generation, and the answer is a yes or a no.
+static void wire_goodbyes_of_nobody_are_refused(void **state)
+{
+	(void)state;
+	unsigned char data[256];
+	struct wire_frame f;
+	for (unsigned named = 0; named < 4; named++) {
+		struct wire_goodbye goodbye = {.protection = uuid_of(named & 1), .generation = uuid_of((unsigned char)(named >> 1)), .name = "vm1"};
+		assert_int_equal(wire_frame_next(data, wire_put_goodbye(data, sizeof(data), &goodbye), &f), 1);
+		assert_int_equal(wire_get_goodbye(&f, &goodbye), named == 3 ? 0 : -EBADMSG);
+	}
+	for (unsigned noted = 0; noted < 3; noted++) {
+		struct wire_parted parted = {.noted = true};
+		assert_int_equal(wire_frame_next(data, wire_put_parted(data, sizeof(data), &parted), &f), 1);
+		f.body[0] = (unsigned char)noted;
+		assert_int_equal(wire_get_parted(&f, &parted), noted < 2 ? 0 : -EBADMSG);
+		if (noted < 2)
+			assert_int_equal(parted.noted, noted);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -618,6 +658,7 @@ int main(void)
 		cmocka_unit_test(wire_encoders_refuse_what_does_not_fit),
 		cmocka_unit_test(wire_nodes_name_as_many_blocks_as_they_have_room_for),
 		cmocka_unit_test(wire_doubts_without_a_name_or_a_disk_are_refused),
+		cmocka_unit_test(wire_goodbyes_of_nobody_are_refused),
 		cmocka_unit_test(wire_names_that_could_be_paths_are_refused),
 		cmocka_unit_test(wire_report_is_taken_within_its_limits_and_whatever_its_cause),
 	};
