@@ -69,7 +69,8 @@ static int on_hello(struct session *session, const struct wire_frame *frame, enu
 					  .minor = WIRE_MINOR,
 					  .wall_ns = env_wall_ns(session->host->env),
 					  .features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_PIECES |
-						      WIRE_FEATURE_SEEDED | WIRE_FEATURE_DOUBT | WIRE_FEATURE_REPORT | WIRE_FEATURE_GOODBYE,
+						      WIRE_FEATURE_SEEDED | WIRE_FEATURE_DOUBT | WIRE_FEATURE_REPORT | WIRE_FEATURE_GOODBYE |
+						      WIRE_FEATURE_CLOCK,
 					  .program = "kagami-receiver",
 				  };
 	if (wire_get_hello(frame, &theirs))
@@ -433,6 +434,16 @@ static int on_ping(struct session *session, const struct wire_frame *frame, enum
 	return reply(session, wire_put_empty(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, WIRE_PONG), err);
 }
 
+static int on_clock(struct session *session, const struct wire_frame *frame, enum wire_error *ret_code, struct err *err)
+{
+	struct wire_time now = {.steps_ns = 0};
+	if (wire_get_empty(frame))
+		return malformed(frame, ret_code, err);
+	if (!watch_time(session->host->watch, session->replica, &now))
+		now.wall_ns = env_wall_ns(session->host->env);
+	return reply(session, wire_put_time(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, &now), err);
+}
+
 static session_handler *const handlers[SESSION_STATES][WIRE_TYPES] = {
 	[SESSION_START] = {[WIRE_HELLO] = on_hello},
 	[SESSION_READY] = {[WIRE_PAIR] = on_pair, [WIRE_OPEN] = on_open, [WIRE_SEEDED] = on_seeded,
@@ -445,6 +456,7 @@ static session_handler *const handlers[SESSION_STATES][WIRE_TYPES] = {
 			  [WIRE_EXAMINE] = on_examine,
 			  [WIRE_CERTAIN] = on_certain,
 			  [WIRE_REPORT] = on_report,
+			  [WIRE_CLOCK] = on_clock,
 			  [WIRE_PING] = on_ping},
 };
 

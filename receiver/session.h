@@ -7,7 +7,7 @@
 //	                     ▼
 //	                   OPEN ──┐ COMPARE, NODES, EXAMINE, BLOCK, ZEROS, CERTAIN, SEAL
 //	                     ▲────┘
-//	PING is allowed in OPEN. Anything else ends the connection with ERROR.
+//	PING is allowed in OPEN, and CLOCK. Anything else ends the connection with ERROR.
 #ifndef KAGAMI_RECEIVER_SESSION_H
 #define KAGAMI_RECEIVER_SESSION_H
 

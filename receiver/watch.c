@@ -330,6 +330,18 @@ void watch_report(struct watch *w, struct replica *replica, const struct wire_re
 	(void)watched_report(&e->watched, &now, report);
 }
 
+bool watch_time(struct watch *w, struct replica *replica, struct wire_time *ret_time)
+{
+	AUTO_USE struct use use = {w, entry_of(w, replica)};
+	struct entry *e = use.entry;
+	if (!e)
+		return false;
+	LOCK_SCOPE(&e->lock);
+	struct watched_now now = now_of(w);
+	*ret_time = watched_time(&e->watched, &now);
+	return true;
+}
+
 void watch_goodbye(struct watch *w, struct replica *replica)
 {
 	AUTO_USE struct use use = {w, entry_of(w, replica)};

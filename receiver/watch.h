@@ -27,6 +27,8 @@ void watch_stop(struct watch *watch);
 void watch_connected(struct watch *watch, struct replica *replica, int64_t their_wall_ns, const char *peer);
 void watch_disconnected(struct watch *watch, struct replica *replica, const char *reason);
 void watch_report(struct watch *watch, struct replica *replica, const struct wire_report *report);
+// What answers CLOCK, as of now. False: there is no entry of it yet.
+bool watch_time(struct watch *watch, struct replica *replica, struct wire_time *ret_time);
 void watch_goodbye(struct watch *watch, struct replica *replica);
 void watch_committed(struct watch *watch, struct replica *replica, const struct wire_seal *seal, const struct wire_committed *committed);
 

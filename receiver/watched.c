@@ -164,7 +164,7 @@ static int64_t behind_take(struct watched *w, const struct watched_now *now, int
 	return b->believed_ns;
 }
 
-// What S measured at HELLO, and what either clock was set by since: S has its own steps in its offset, ours are beside it.
+// What S measured last, and what either clock was set by since: S has its own steps in its offset, ours of this session are beside it, whenever it measured.
 static void clock_report(struct watched *w, const struct watched_now *now, const struct wire_report *report)
 {
 	int64_t said_ns = distance(report->clock_offset_ns, -w->own_steps_ns);
@@ -227,6 +227,12 @@ void watched_disconnected(struct watched *w, const struct watched_now *now)
 	w->connected = false;
 	w->since_ns = now->mono_ns;
 	cause_set(w, now);
+}
+
+struct wire_time watched_time(struct watched *w, const struct watched_now *now)
+{
+	count_to(w, now); // a step that this call is the first to see is in both
+	return (struct wire_time){.wall_ns = now->wall_ns, .steps_ns = w->own_steps_ns};
 }
 
 bool watched_report(struct watched *w, const struct watched_now *now, const struct wire_report *report)

@@ -46,7 +46,7 @@ struct watched {
 	bool clock_known;
 	int64_t clock_offset_ns; // our clock less the source's
 	uint64_t clock_error_ns;
-	int64_t own_steps_ns; // our own clock was set ahead by so much in this session, which the source does not know
+	int64_t own_steps_ns; // our own clock was set ahead by so much in this session, which what the source reports has not in it
 	struct watched_behind behind;
 	bool dark_told, clock_told;
 	struct allowance reports;
@@ -82,6 +82,8 @@ void watched_committed(struct watched *watched, const struct watched_now *now, u
 bool watched_may_tell(struct watched *watched, const struct watched_now *now);
 // As of the newest call.
 struct watched_ages watched_ages(const struct watched *watched, const struct watched_now *now);
+// What the source is told of our clock: docs/protocol.md, TIME.
+struct wire_time watched_time(struct watched *watched, const struct watched_now *now);
 // Its source said goodbye just now, and it was news.
 void watched_goodbye(struct watched *watched, const struct watched_now *now);
 // At least every 10 s. `pulse` NULL: the replica is busy, and is as it was.

@@ -21,6 +21,14 @@ int64_t greet_offset_less(int64_t offset_ns, int64_t step_ms)
 	return within((__int128)offset_ns - (__int128)step_ms * 1000000);
 }
 
+struct greet_clock greet_clock_better(struct greet_clock known, struct greet_clock again)
+{
+	__int128 apart = (__int128)again.offset_ns - known.offset_ns;
+	__int128 doubt = (__int128)again.error_ns + known.error_ns;
+	bool both = apart <= doubt && apart >= -doubt;
+	return both && known.error_ns <= again.error_ns ? known : again;
+}
+
 struct greet_clock greet_clock_of(int64_t sent_wall_ns, uint64_t round_trip_ns, int64_t their_wall_ns)
 {
 	uint64_t half_ns = round_trip_ns / 2 + round_trip_ns % 2;
@@ -41,7 +49,7 @@ int greet_clocks(struct channel *channel, struct env *env, struct wire_hello *re
 		.minor = WIRE_MINOR,
 		.wall_ns = env_wall_ns(env),
 		.features = WIRE_FEATURE_DAMAGED | WIRE_FEATURE_ACK | WIRE_FEATURE_NODES | WIRE_FEATURE_BLAKE2B | WIRE_FEATURE_PIECES |
-			    WIRE_FEATURE_REPORT | WIRE_FEATURE_DOUBT | WIRE_FEATURE_GOODBYE,
+			    WIRE_FEATURE_REPORT | WIRE_FEATURE_DOUBT | WIRE_FEATURE_GOODBYE | WIRE_FEATURE_CLOCK,
 		.program = "kagami-replicator",
 	};
 	void *to = channel_room(channel, WIRE_FRAME_MAX);

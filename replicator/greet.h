@@ -21,6 +21,8 @@ struct greet_clock {
 struct greet_clock greet_clock_of(int64_t sent_wall_ns, uint64_t round_trip_ns, int64_t their_wall_ns);
 // The offset after our clock was set ahead by so much. Pure; for any values.
 int64_t greet_offset_less(int64_t offset_ns, int64_t step_ms);
+// What is known after a measure `again` of an open session, beside `known`, which both clocks' steps are in: docs/protocol.md, "Clocks". Pure.
+struct greet_clock greet_clock_better(struct greet_clock known, struct greet_clock again);
 // As greet(), with the clocks of `env`.
 int greet_clocks(struct channel *channel, struct env *env, struct wire_hello *ret_theirs, struct greet_clock *ret_clock, struct err *err);
 

@@ -259,11 +259,11 @@ static int open_session(struct protection *p, struct channel *channel, struct kn
 	if (rc)
 		return rc;
 	p->features = theirs.features;
-	p->reported_ns = 0;
+	p->reported_ns = p->clock_asked_ns = 0;
 	settings_gate(p, channel);
 	{
 		LOCK_SCOPE(&p->lock);
-		account_clock(p, &clock);
+		account_greeted(p, &clock);
 	}
 	open_message(p, &open);
 	rc = seed_since(p) ? greet_seeded(channel, &theirs, err) : 0;
@@ -328,17 +328,17 @@ bool connection_check(struct protection *p)
 	struct err err = {0};
 	struct wire_failure failure = {.code = 0};
 	struct wire_frame frame;
-	struct wire_ack ack;
 	int rc;
 	while ((rc = channel_get(p->channel, 0, &frame, &err)) == 1) {
 		p->heard_ns = protection_now_ns(p);
 		if (frame.type == WIRE_ERROR && wire_get_error(&frame, &failure) == 0)
 			rc = err_set(&err, -EREMOTEIO, "%s", failure.text);
-		else if (frame.type != WIRE_PONG && (frame.type != WIRE_ACK || wire_get_ack(&frame, &ack))) // of a cycle that was given up
+		else if (!channel_notes(p->channel, &frame)) // ACK: of a cycle that was given up
 			rc = err_set(&err, -EBADMSG, "%s came while idle", wire_type_name(frame.type));
 		if (rc < 0)
 			break;
 	}
+	report_hear(p);
 	uint64_t now = protection_now_ns(p);
 	if (channel_moves(p->channel)) // if only a part of a frame
 		p->heard_ns = now;

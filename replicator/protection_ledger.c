@@ -66,6 +66,26 @@ void account_clock(struct protection *p, const struct greet_clock *clock)
 	clock_note(p->config.name, CLOCK_AT_SOURCE, clock->offset_ns, clock->error_ns, &p->clock_told);
 }
 
+void account_greeted(struct protection *p, const struct greet_clock *clock)
+{
+	p->clock_steps_ns = 0;
+	account_clock(p, clock);
+}
+
+// What this host's clock was set by until now is in what is known first: the measure is by the clock of now.
+void account_time(struct protection *p, const struct channel_time *told)
+{
+	if (p->ledger)
+		count_to(p, protection_now_ns(p));
+	const int64_t step_ms = (told->time.steps_ns - p->clock_steps_ns) / (int64_t)MS_NS; // both within a quarter of the range
+	const struct greet_clock known = {.offset_ns = greet_offset_less(p->clock_offset.offset_ns, -step_ms), .error_ns = p->clock_offset.error_ns};
+	uint64_t round_ns = min_u64(told->round_ms + 1, INT64_MAX / 4 / MS_NS) * MS_NS, ago_ns = min_u64(told->ago_ms, INT64_MAX / 4 / MS_NS) * MS_NS;
+	const struct greet_clock again = greet_clock_of(greet_offset_less(env_wall_ns(p->place.env), (int64_t)((round_ns + ago_ns) / MS_NS)), round_ns, told->time.wall_ns);
+	p->clock_steps_ns = told->time.steps_ns;
+	const struct greet_clock better = greet_clock_better(known, again);
+	account_clock(p, &better);
+}
+
 // With the lock held: counts up to now, and says what is to blame from here on.
 static void tick(struct protection *p)
 {

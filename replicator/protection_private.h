@@ -120,6 +120,8 @@ struct protection {
 	uint64_t clock_at_cut[RPO_STAGES];
 	uint64_t reported_ns; // when REPORT was sent; 0: is due
 	struct greet_clock clock_offset; // written with the lock held; as of now
+	int64_t clock_steps_ns; // likewise: those of the receiver's clock that are in it
+	uint64_t clock_asked_ns; // when CLOCK was sent; 0: not yet in this session
 	bool clock_told; // the same: that it is too far
 	struct limiter_flow *flow;
 	struct cycle_lore lore;
@@ -256,11 +258,14 @@ enum rpo_cause protection_cause(const struct protection *p, uint64_t now_ns);
 enum rpo_cause protection_cause_stands(const struct protection *p, uint64_t now_ns); // also while nothing is missed: never none
 void report_turn(struct protection *p, uint64_t now_ns);
 enum report_when { REPORT_IF_DUE, REPORT_NOW, REPORT_WITH_WHAT_FOLLOWS };
+void report_hear(struct protection *p); // what the receiver told of its clock, if it did
 void report_send(struct protection *p, enum wire_report_state state, enum report_when when);
 // protection_ledger.c
 void account_load(struct protection *p);
 void account_end(struct protection *p);
 void account_clock(struct protection *p, const struct greet_clock *clock); // how far the receiver's is ahead, from here on; with the lock held
+void account_greeted(struct protection *p, const struct greet_clock *clock); // likewise, at the beginning of a session
+void account_time(struct protection *p, const struct channel_time *time); // the receiver told its clock; with the lock held
 void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns, uint64_t dirty_bytes, uint64_t wire_bytes);
 void account_fenced(struct protection *p, bool fenced); // from now on: what was missed before is not counted as that; with the lock held
 json_t *account_rpo_json(struct protection *p); // with the lock held

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { REPORT_EVERY_S = 10 };
+enum { REPORT_EVERY_S = 10, CLOCK_EVERY_S = 10 };
 
 // --- the stage clock: cycle thread ---
 
@@ -94,7 +94,7 @@ static void fill(struct protection *p, enum wire_report_state state, bool mid_cy
 		.cause = (uint8_t)protection_cause(p, now_ns),
 		.rpo_ms = p->config.rpo_ms,
 		.wall_ns = env_wall_ns(p->place.env),
-		.clock_offset_ns = p->clock_offset.offset_ns,
+		.clock_offset_ns = greet_offset_less(p->clock_offset.offset_ns, p->clock_steps_ns / (int64_t)MS_NS), // those the receiver counts itself
 		.clock_error_ns = p->clock_offset.error_ns,
 		.dirty_bytes = source_dirty_bytes(p->source),
 		.next_cut_ms = state != WIRE_REPORT_RUNNING ? WIRE_REPORT_NO_CUT
@@ -105,6 +105,23 @@ static void fill(struct protection *p, enum wire_report_state state, bool mid_cy
 		ret_report->stage_ms[i] = (uint32_t)min_u64(stage_ns[i] / MS_NS, UINT32_MAX);
 }
 
+void report_hear(struct protection *p)
+{
+	struct channel_time told;
+	if (!channel_take_time(p->channel, &told))
+		return;
+	LOCK_SCOPE(&p->lock);
+	account_time(p, &told);
+}
+
+static void ask_time(struct protection *p, uint64_t now_ns)
+{
+	if (!(p->features & WIRE_FEATURE_CLOCK) || (p->clock_asked_ns && now_ns - p->clock_asked_ns < CLOCK_EVERY_S * 1000 * MS_NS))
+		return;
+	p->clock_asked_ns = now_ns;
+	channel_ask_time(p->channel);
+}
+
 void report_send(struct protection *p, enum wire_report_state state, enum report_when when)
 {
 	uint64_t now_ns = protection_now_ns(p);
@@ -113,11 +130,14 @@ void report_send(struct protection *p, enum wire_report_state state, enum report
 		return;
 	if (when == REPORT_IF_DUE && p->reported_ns && now_ns - p->reported_ns < REPORT_EVERY_S * 1000 * MS_NS)
 		return;
+	report_hear(p);
 	fill(p, state, p->in_cycle, now_ns, &report);
 	void *to = channel_room(p->channel, WIRE_FRAME_MAX);
 	if (!to || channel_put(p->channel, wire_put_report(to, WIRE_FRAME_MAX, &report)))
 		return; // the connection is lost, and whoever uses it next finds out
 	p->reported_ns = now_ns;
+	if (state == WIRE_REPORT_RUNNING)
+		ask_time(p, now_ns);
 	if (when != REPORT_WITH_WHAT_FOLLOWS)
 		(void)channel_flush(p->channel, NULL);
 }

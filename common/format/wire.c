@@ -25,6 +25,7 @@ const char *wire_type_name(unsigned type)
 		[WIRE_REPORT] = "REPORT",
 		[WIRE_DOUBT] = "DOUBT",	      [WIRE_DOUBTED] = "DOUBTED", [WIRE_CERTAIN] = "CERTAIN",
 		[WIRE_GOODBYE] = "GOODBYE",   [WIRE_PARTED] = "PARTED",
+		[WIRE_CLOCK] = "CLOCK",	      [WIRE_TIME] = "TIME",
 	};
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";
 }
@@ -305,6 +306,24 @@ int wire_get_certain(const struct wire_frame *f, struct wire_certain *ret_m)
 	cursor_get_bytes(&c, ret_m->cut.bytes, UUID_SIZE);
 	ret_m->disks = cursor_get_u64(&c);
 	return decoded(&c, !uuid_is_zero(&ret_m->doubt) && !uuid_is_zero(&ret_m->cut) && ret_m->disks);
+}
+
+// --- TIME ---
+
+size_t wire_put_time(void *to, size_t cap, const struct wire_time *m)
+{
+	struct cursor c = frame_begin(to, cap, WIRE_TIME);
+	cursor_put_u64(&c, (uint64_t)m->wall_ns);
+	cursor_put_u64(&c, (uint64_t)m->steps_ns);
+	return frame_end(to, &c);
+}
+
+int wire_get_time(const struct wire_frame *f, struct wire_time *ret_m)
+{
+	struct cursor c = body_of(f);
+	ret_m->wall_ns = (int64_t)cursor_get_u64(&c);
+	ret_m->steps_ns = (int64_t)cursor_get_u64(&c);
+	return decoded(&c, ret_m->steps_ns >= -WIRE_CLOCK_OFFSET_MAX && ret_m->steps_ns <= WIRE_CLOCK_OFFSET_MAX);
 }
 
 // --- GOODBYE, PARTED ---

@@ -44,6 +44,7 @@ enum {
 	WIRE_REPORT_STAGES = 6,
 	WIRE_FEATURE_DOUBT = 1 << 8,   // DOUBT and CERTAIN; DOUBTED follows OPENED, and DAMAGED
 	WIRE_FEATURE_GOODBYE = 1 << 9, // GOODBYE
+	WIRE_FEATURE_CLOCK = 1 << 10,  // CLOCK may come at any time of an open session
 	WIRE_NODES_MAX = 256,	       // in one NODES
 	WIRE_NODE_LEVELS = 2,
 	WIRE_NODES_BLOCKS_MAX = 1 << 20, // under one NODES: bounds what an answer costs
@@ -77,6 +78,8 @@ enum wire_type {
 	WIRE_CERTAIN = 26,  // S→R       the point of that cut ends the doubt
 	WIRE_GOODBYE = 27,  // S→R       the protection was ended on purpose
 	WIRE_PARTED = 28,   // R→S       the receiver knows
+	WIRE_CLOCK = 29,    // S→R       what time is it there?
+	WIRE_TIME = 30,	    // R→S       the receiver's clock
 	WIRE_TYPES,	    // one more than the last
 };
 const char *wire_type_name(unsigned type);
@@ -321,7 +324,7 @@ struct wire_committed {
 size_t wire_put_committed(void *to, size_t cap, const struct wire_committed *m);
 int wire_get_committed(const struct wire_frame *f, struct wire_committed *ret_m);
 
-size_t wire_put_empty(void *to, size_t cap, enum wire_type type); // PING, PONG
+size_t wire_put_empty(void *to, size_t cap, enum wire_type type); // PING, PONG, SEEDED, CLOCK
 int wire_get_empty(const struct wire_frame *f);
 
 enum wire_report_state { WIRE_REPORT_RUNNING = 1, WIRE_REPORT_PAUSED = 2, WIRE_REPORT_STOPPING = 3 };
@@ -341,6 +344,13 @@ struct wire_report {
 };
 size_t wire_put_report(void *to, size_t cap, const struct wire_report *m);
 int wire_get_report(const struct wire_frame *f, struct wire_report *ret_m);
+
+struct wire_time {
+	int64_t wall_ns;
+	int64_t steps_ns; // by which the receiver has seen its clock set ahead since OPEN; within WIRE_CLOCK_OFFSET_MAX
+};
+size_t wire_put_time(void *to, size_t cap, const struct wire_time *m);
+int wire_get_time(const struct wire_frame *f, struct wire_time *ret_m);
 
 struct wire_failure { // ERROR
 	enum wire_error code;

@@ -27,6 +27,9 @@ struct channel {
 	unsigned char *in; // [in_at, in_len) is not consumed yet
 	size_t in_at, in_len;
 	struct wire_ack acked;
+	struct wire_time time; // the newest, of `told`
+	bool asked, told; // a question is on its way; an answer was not taken yet
+	int64_t asked_ms, told_ms;
 	struct channel_gate gate; // pass is NULL: none
 	uint64_t seen_in, seen_taken; // by channel_moves()
 	atomic_bool over;
@@ -227,14 +230,47 @@ static int answer_ping(struct channel *channel, struct err *err)
 	return channel_flush(channel, err);
 }
 
-// Whether there is something that a caller must see: PONG and ACK come by themselves, and are taken.
+bool channel_notes(struct channel *channel, const struct wire_frame *frame)
+{
+	if (frame->type == WIRE_ACK)
+		return wire_get_ack(frame, &channel->acked) == 0;
+	if (frame->type != WIRE_TIME)
+		return frame->type == WIRE_PONG;
+	if (!channel->asked || wire_get_time(frame, &channel->time))
+		return false;
+	channel->asked = false;
+	channel->told = true;
+	channel->told_ms = now_ms(channel);
+	return true;
+}
+
+void channel_ask_time(struct channel *channel)
+{
+	void *to = channel->asked ? NULL : channel_room(channel, WIRE_HEADER_SIZE);
+	if (!to || channel_put(channel, wire_put_empty(to, WIRE_HEADER_SIZE, WIRE_CLOCK)))
+		return;
+	channel->asked = true;
+	channel->asked_ms = now_ms(channel);
+}
+
+bool channel_take_time(struct channel *channel, struct channel_time *ret_time)
+{
+	if (!channel->told)
+		return false;
+	channel->told = false;
+	*ret_time = (struct channel_time){
+		.time = channel->time, .round_ms = (uint64_t)(channel->told_ms - channel->asked_ms), .ago_ms = (uint64_t)(now_ms(channel) - channel->told_ms)};
+	return true;
+}
+
+// Whether there is something that a caller must see: what comes by itself is taken.
 static bool has_answer(struct channel *channel)
 {
 	struct wire_frame frame;
 	while (channel_ready(channel)) {
 		if (channel->failed || wire_frame_next(channel->in + channel->in_at, channel->in_len - channel->in_at, &frame) != 1)
 			return true;
-		if (frame.type != WIRE_PONG && (frame.type != WIRE_ACK || wire_get_ack(&frame, &channel->acked)))
+		if (!channel_notes(channel, &frame))
 			return true;
 		channel->in_at += WIRE_HEADER_SIZE + frame.len;
 	}
@@ -316,7 +352,7 @@ int channel_expect(struct channel *channel, enum wire_type type, int timeout_ms,
 			return rc;
 		if (ret_frame->type == type)
 			return 0;
-		if (ret_frame->type == WIRE_PONG || (ret_frame->type == WIRE_ACK && wire_get_ack(ret_frame, &channel->acked) == 0))
+		if (channel_notes(channel, ret_frame))
 			continue;
 		if (ret_frame->type == WIRE_PING) {
 			rc = answer_ping(channel, err);

@@ -59,7 +59,7 @@ int channel_flush(struct channel *channel, struct err *err);
 int channel_get(struct channel *channel, int timeout_ms, struct wire_frame *ret_frame, struct err *err);
 // Whether channel_get() would not wait: there is a frame, or the connection has failed.
 bool channel_ready(struct channel *channel);
-// As channel_get, for the answer `type`: skips PONG, notes ACK, answers PING, and turns ERROR into -EREMOTEIO with *ret_failure filled
+// As channel_get, for the answer `type`: skips PONG, notes ACK and TIME, answers PING, and turns ERROR into -EREMOTEIO with *ret_failure filled
 // (code 0 when the failure is another). -ETIMEDOUT when neither a frame came nor anything moved (below) for `timeout_ms`.
 int channel_expect(struct channel *channel, enum wire_type type, int timeout_ms, struct wire_frame *ret_frame,
 		   struct wire_failure *ret_failure, struct err *err);
@@ -68,7 +68,7 @@ int channel_expect(struct channel *channel, enum wire_type type, int timeout_ms,
 // the peer's host took some. A link may need minutes for one frame, and lives. To be asked about every second.
 bool channel_moves(struct channel *channel);
 
-// Waits until the peer's host has what was flushed, all but CHANNEL_SMALL bytes; or an answer came (not PONG or ACK); or nothing has moved for CHANNEL_STALL_MS, or the
+// Waits until the peer's host has what was flushed, all but CHANNEL_SMALL bytes; or an answer came (not what channel_notes()); or nothing has moved for CHANNEL_STALL_MS, or the
 // connection has failed. What follows says which: until this returns it is the link that is waited for, then the peer.
 void channel_drain(struct channel *channel);
 // The same, but until what is left is less than CHANNEL_SETTLED_MS of what the line has taken since the mark: it is then neither idle nor behind.
@@ -79,6 +79,17 @@ struct channel_mark {
 struct channel_mark channel_mark(const struct channel *channel);
 void channel_settle(struct channel *channel, const struct channel_mark *since);
 
+// Asks the peer for its clock (WIRE_CLOCK), with what leaves next, unless an answer is still to come.
+void channel_ask_time(struct channel *channel);
+struct channel_time {
+	struct wire_time time;
+	uint64_t round_ms, ago_ms; // from the question to the answer, to within a millisecond, and since that came; by the monotonic clock
+};
+// The answer, where there is one that nobody took yet.
+bool channel_take_time(struct channel *channel, struct channel_time *ret_time);
+
+// Whether the frame is one that comes by itself: PONG, or ACK or TIME, which are noted.
+bool channel_notes(struct channel *channel, const struct wire_frame *frame);
 // The newest ACK that came so far; all zeros before the first.
 const struct wire_ack *channel_acked(const struct channel *channel);
 

@@ -27,6 +27,7 @@ union message {
 	struct wire_doubted doubted;
 	struct wire_goodbye goodbye;
 	struct wire_parted parted;
+	struct wire_time time;
 	struct wire_certain certain;
 	struct wire_compare compare;
 	struct wire_differs differs;
@@ -72,6 +73,8 @@ static size_t again(const struct wire_frame *f, union message *m, void *to, size
 		return wire_get_certain(f, &m->certain) ? 0 : wire_put_certain(to, cap, &m->certain);
 	case WIRE_GOODBYE:
 		return wire_get_goodbye(f, &m->goodbye) ? 0 : wire_put_goodbye(to, cap, &m->goodbye);
+	case WIRE_TIME:
+		return wire_get_time(f, &m->time) ? 0 : wire_put_time(to, cap, &m->time);
 	case WIRE_PARTED:
 		return wire_get_parted(f, &m->parted) ? 0 : wire_put_parted(to, cap, &m->parted);
 	case WIRE_COMPARE:

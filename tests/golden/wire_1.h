@@ -63,5 +63,7 @@ static const char golden_certain[] =
 	"280000001a000000ccccccccccccccccccccccccccccccccaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa0300000000000000";
 static const char golden_goodbye[] = "250000001b00000033333333333333333333333333333333444444444444444444444444444444440300766d31";
 static const char golden_parted[] = "010000001c00000001";
+static const char golden_clock[] = "000000001d000000";
+static const char golden_time[] = "100000001e0000008877665544332211feffffffffffffff";
 
 #endif

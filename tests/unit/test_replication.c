@@ -651,11 +651,38 @@ static void blocks_that_a_scrub_found_damaged_come_whole_with_the_next_cycle(voi
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void receiver_tells_its_clock_in_a_session_when_it_is_asked(void **state)
+{
+	struct replication *r = *state;
+	struct channel_time told;
+	struct wire_frame frame;
+	replication_connect_now(r);
+	for (unsigned n = 0; n < 3; n++) {
+		int64_t before = env_wall_ns(env_posix());
+		assert_false(channel_take_time(r->channel, &told));
+		channel_ask_time(r->channel);
+		channel_ask_time(r->channel); // one at a time
+		if (n < 2) {
+			assert_int_equal(channel_flush(r->channel, &r->err), 0);
+			assert_int_equal(channel_get(r->channel, 10000, &frame, &r->err), 1);
+			assert_true(channel_notes(r->channel, &frame));
+		} else {
+			replication_cycle_now(r); // among its answers
+		}
+		assert_true(channel_take_time(r->channel, &told));
+		assert_false(channel_take_time(r->channel, &told));
+		assert_true(told.time.wall_ns >= before && told.time.wall_ns <= env_wall_ns(env_posix()));
+		assert_int_equal(told.time.steps_ns, 0);
+		assert_int_equal(channel_get(r->channel, 0, &frame, &r->err), 0);
+	}
+}
+
 int main(void)
 {
 	log_init("test_replication", LOG_LEVEL_ERROR);
 	(void)signal(SIGPIPE, SIG_IGN); // as the daemons do
 	const struct CMUnitTest tests[] = {
+		TEST(receiver_tells_its_clock_in_a_session_when_it_is_asked),
 		TEST(points_show_what_the_source_held_at_each_cut),
 		TEST(cycle_with_nothing_dirty_makes_a_point_and_reads_nothing),
 		TEST(blocks_that_are_equal_do_not_travel),

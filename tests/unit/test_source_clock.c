@@ -137,6 +137,63 @@ static void step_of_our_own_clock_moves_the_offset_and_is_told(void **state)
 	assert_int_equal(news(place, "clock", text, &severity), 0);
 }
 
+// The receiver's clock is `ahead_ns` of ours now, and was seen to be set by `steps_ns`; the answer took `round_ms`, and came `ago_ms` ago.
+static void told(struct place *place, int64_t ahead_ns, int64_t steps_ns, uint64_t round_ms, uint64_t ago_ms)
+{
+	const int64_t wall_ns = env_wall_ns(place->p->place.env) + ahead_ns - (int64_t)(ago_ms + round_ms / 2) * (s_ns / 1000);
+	account_time(place->p, &(struct channel_time){.time = {.wall_ns = wall_ns, .steps_ns = steps_ns}, .round_ms = round_ms, .ago_ms = ago_ms});
+}
+
+static bool known_as(const struct place *place, int64_t offset_ns)
+{
+	return llabs(place->p->clock_offset.offset_ns - offset_ns) <= (int64_t)place->p->clock_offset.error_ns + s_ns / 1000;
+}
+
+// In one long session: of a receiver that sees its clock set, and of one that does not.
+static void clock_that_is_set_at_the_receiver_is_told_and_so_is_that_it_was_set_right(void **state)
+{
+	struct place *place = *state;
+	char text[EVENT_TEXT_SIZE];
+	enum event_severity severity;
+	for (int64_t sees = 0; sees < 2; sees++) {
+		account_greeted(place->p, &(struct greet_clock){.offset_ns = 0, .error_ns = 1000000});
+		told(place, 0, 0, 4, 0);
+		assert_int_equal(news(place, "clock", text, &severity), 0);
+		told(place, 3600 * s_ns, sees * 3600 * s_ns, 40, 5);
+		assert_true(known_as(place, 3600 * s_ns));
+		assert_int_equal(news(place, "clock", text, &severity), 1);
+		assert_non_null(strstr(text, "ahead of"));
+		assert_true(place->p->clock_steps_ns == sees * 3600 * s_ns);
+		told(place, 0, 0, 4, 0);
+		assert_true(known_as(place, 0));
+		assert_int_equal(news(place, "clock", text, &severity), 1);
+		assert_true(severity == EVENT_INFO);
+	}
+}
+
+// A question that waited behind blocks tells less than what is known; that clocks have moved it tells all the same. Our own step is in no measure twice.
+static void measure_that_took_long_takes_no_better_one_away(void **state)
+{
+	struct place *place = *state;
+	struct protection *p = place->p;
+	account_greeted(p, &(struct greet_clock){.offset_ns = 100000000, .error_ns = 1000000});
+	told(place, 900000000, 0, 8000, 0);
+	assert_true(p->clock_offset.offset_ns == 100000000 && p->clock_offset.error_ns == 1000000);
+	told(place, 100000000, 0, 1, 0);
+	assert_true(p->clock_offset.error_ns <= 1000000 && known_as(place, 100000000));
+	told(place, 9 * s_ns, 0, 8000, 0);
+	assert_true(known_as(place, 9 * s_ns) && p->clock_offset.error_ns >= 4 * (uint64_t)s_ns);
+	told(place, 9 * s_ns, 0, 2, 0);
+	protection_tick(p);
+	sim_clock_step(place->sim, 3600 * s_ns); // seen by nobody before the answer is taken
+	told(place, 9 * s_ns - 3600 * s_ns, 0, 2, 0);
+	assert_true(known_as(place, 9 * s_ns - 3600 * s_ns));
+	protection_tick(p);
+	assert_true(known_as(place, 9 * s_ns - 3600 * s_ns));
+	told(place, INT64_MAX / 2, WIRE_CLOCK_OFFSET_MAX, UINT64_MAX - 1, UINT64_MAX); // anything
+	told(place, INT64_MIN / 2, -WIRE_CLOCK_OFFSET_MAX, 0, UINT64_MAX);
+}
+
 static void source_tells_what_it_missed_by_its_own_record(void **state)
 {
 	struct place *place = *state;
@@ -245,6 +302,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(clocks_that_are_apart_are_told_once_and_again_when_they_agree, setup, teardown),
 		cmocka_unit_test_setup_teardown(step_of_our_own_clock_moves_the_offset_and_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(clock_that_is_set_at_the_receiver_is_told_and_so_is_that_it_was_set_right, setup, teardown),
+		cmocka_unit_test_setup_teardown(measure_that_took_long_takes_no_better_one_away, setup, teardown),
 		cmocka_unit_test_setup_teardown(miss_before_a_failover_and_after_its_rollback_is_not_booked_to_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(miss_in_a_long_cycle_is_booked_to_what_it_waits_for, setup, teardown),
 		cmocka_unit_test_setup_teardown(initial_sync_keeps_to_its_window_unless_it_is_asked_for, setup, teardown),

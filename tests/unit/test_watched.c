@@ -334,6 +334,28 @@ static void step_of_our_own_clock_is_not_one_of_the_source(void **state)
 	place_free(p);
 }
 
+// A source that measured after it knows of the step, and one whose measure was under way when another came.
+static void step_of_our_own_clock_counts_once_whenever_its_source_measured(void **state)
+{
+	(void)state;
+	struct place *p = place_new(30);
+	watched_connected(p->watched, &p->now, p->now.wall_ns);
+	report_late(p, 0, true);
+	p->now.wall_ns += 3600 * NS; // seen first by who is asked for the time
+	struct wire_time time = watched_time(p->watched, &p->now);
+	assert_true(time.wall_ns == p->now.wall_ns && time.steps_ns == 3600 * NS);
+	struct wire_report report = {.state = WIRE_REPORT_RUNNING, .rpo_ms = 30000, .wall_ns = p->now.wall_ns - 3600 * NS, .clock_error_ns = 1000000, .next_cut_ms = 5000,
+				     .clock_offset_ns = 3600 * NS - time.steps_ns};
+	assert_true(watched_report(p->watched, &p->now, &report));
+	assert_true(p->watched->clock_offset_ns == 3600 * NS);
+	p->now.wall_ns += 60 * NS; // after that answer
+	assert_true(watched_report(p->watched, &p->now, &report));
+	assert_true(p->watched->clock_offset_ns == 3660 * NS);
+	time = watched_time(p->watched, &p->now);
+	assert_true(time.steps_ns == 3660 * NS);
+	place_free(p);
+}
+
 static void step_of_our_own_clock_changes_no_age(void **state)
 {
 	(void)state;
@@ -590,6 +612,7 @@ int main(void)
 		cmocka_unit_test(late_report_is_no_step_of_the_clock),
 		cmocka_unit_test(clock_set_back_is_believed_of_the_least_of_several),
 		cmocka_unit_test(step_of_our_own_clock_is_not_one_of_the_source),
+		cmocka_unit_test(step_of_our_own_clock_counts_once_whenever_its_source_measured),
 		cmocka_unit_test(step_of_our_own_clock_changes_no_age),
 		cmocka_unit_test(cause_is_what_stands_in_the_order_of_what_matters),
 		cmocka_unit_test(want_of_room_is_the_cause_while_its_source_comes_again),

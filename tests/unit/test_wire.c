@@ -230,6 +230,17 @@ static size_t sample_parted(void *to, size_t cap)
 	return wire_put_parted(to, cap, &m);
 }
 
+static size_t sample_clock(void *to, size_t cap)
+{
+	return wire_put_empty(to, cap, WIRE_CLOCK);
+}
+
+static size_t sample_time(void *to, size_t cap)
+{
+	struct wire_time m = {.wall_ns = INT64_C(0x1122334455667788), .steps_ns = -2};
+	return wire_put_time(to, cap, &m);
+}
+
 static int decode(const struct wire_frame *f)
 {
 	union {
@@ -248,6 +259,7 @@ static int decode(const struct wire_frame *f)
 		struct wire_certain certain;
 		struct wire_goodbye goodbye;
 		struct wire_parted parted;
+		struct wire_time time;
 		struct wire_compare compare;
 		struct wire_differs differs;
 		struct wire_block block;
@@ -285,6 +297,8 @@ static int decode(const struct wire_frame *f)
 		return wire_get_goodbye(f, &m.goodbye);
 	case WIRE_PARTED:
 		return wire_get_parted(f, &m.parted);
+	case WIRE_TIME:
+		return wire_get_time(f, &m.time);
 	case WIRE_DAMAGED:
 		return wire_get_damaged(f, &m.damaged);
 	case WIRE_REPORT:
@@ -304,6 +318,7 @@ static int decode(const struct wire_frame *f)
 	case WIRE_COMMITTED:
 		return wire_get_committed(f, &m.committed);
 	case WIRE_PING:
+	case WIRE_CLOCK:
 	case WIRE_PONG:
 	case WIRE_SEEDED:
 		return wire_get_empty(f);
@@ -333,7 +348,8 @@ static const struct sample {
 	{"REPORT", sample_report, golden_report},
 	{"DOUBT", sample_doubt, golden_doubt},	     {"DOUBTED", sample_doubted, golden_doubted},
 	{"CERTAIN", sample_certain, golden_certain}, {"GOODBYE", sample_goodbye, golden_goodbye},
-	{"PARTED", sample_parted, golden_parted},
+	{"PARTED", sample_parted, golden_parted},    {"CLOCK", sample_clock, golden_clock},
+	{"TIME", sample_time, golden_time},
 };
 enum { SAMPLES = sizeof(samples) / sizeof(samples[0]) };
 
@@ -645,6 +661,19 @@ static void wire_goodbyes_of_nobody_are_refused(void **state)
 	}
 }
 
+static void wire_time_is_taken_within_its_limits(void **state)
+{
+	(void)state;
+	static const int64_t steps[] = {WIRE_CLOCK_OFFSET_MAX, -WIRE_CLOCK_OFFSET_MAX, WIRE_CLOCK_OFFSET_MAX + 1, -WIRE_CLOCK_OFFSET_MAX - 1, INT64_MIN, INT64_MAX};
+	unsigned char data[64];
+	struct wire_frame f;
+	for (unsigned i = 0; i < COUNT(steps); i++) {
+		struct wire_time time = {.wall_ns = INT64_MIN, .steps_ns = steps[i]};
+		assert_int_equal(wire_frame_next(data, wire_put_time(data, sizeof(data), &time), &f), 1);
+		assert_int_equal(wire_get_time(&f, &time), i < 2 ? 0 : -EBADMSG);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -659,6 +688,7 @@ int main(void)
 		cmocka_unit_test(wire_nodes_name_as_many_blocks_as_they_have_room_for),
 		cmocka_unit_test(wire_doubts_without_a_name_or_a_disk_are_refused),
 		cmocka_unit_test(wire_goodbyes_of_nobody_are_refused),
+		cmocka_unit_test(wire_time_is_taken_within_its_limits),
 		cmocka_unit_test(wire_names_that_could_be_paths_are_refused),
 		cmocka_unit_test(wire_report_is_taken_within_its_limits_and_whatever_its_cause),
 	};
