@@ -28,7 +28,7 @@ static struct sim_file *file_of(struct env_file *file)
 // Begins an operation on names: `name` and, for a rename or an exchange, `to`.
 int sim_begin_names(struct env_root *root, const char *what, unsigned flags, const char *name, const char *to)
 {
-	struct sim_op op = {.what = what, .flags = flags, .name = name, .to = to};
+	struct sim_op op = {.what = what, .flags = flags, .name = name, .to = to, .root = root_ino(root)};
 	return sim_begin(sim_of(root->env), root_life(root), &op);
 }
 

@@ -80,6 +80,8 @@ void sim_halt_at(struct sim *sim, uint64_t op);
 void sim_crash_anywhere(struct sim *sim, unsigned most);
 // Operation `op`, if sticky all from it on, fails with `code`. -ENOSPC fails only those that can run out of space.
 void sim_fail_at(struct sim *sim, uint64_t op, int code, bool sticky);
+// From now on everything that would change a file under the directory `path`, or a name in it, fails with -EIO; reads go on. NULL: no more. The power going off changes nothing of that.
+void sim_fail_under(struct sim *sim, const char *path);
 bool sim_has_failed(const struct sim *sim); // whether one did since sim_fail_at
 void sim_set_space(struct sim *sim, uint64_t free_bytes);
 void sim_set_exchange(struct sim *sim, bool can); // whether env_exchange works, as it does at first

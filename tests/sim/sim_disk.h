@@ -151,6 +151,7 @@ struct sim {
 	uint64_t fail_at;
 	int fail_code;
 	bool fail_sticky;
+	uint32_t dead_dir; // nothing under it changes any more; 0: none
 	bool failed;
 	bool tracing;
 	struct sim_step *step;

@@ -2,6 +2,8 @@
 // Beginning and end of simulated worlds; their power, faults, clock, and the record of operations.
 #include "tests/sim/sim_power.h"
 
+#include "base/auto.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,6 +151,15 @@ void sim_fail_at(struct sim *sim, uint64_t op, int code, bool sticky)
 	sim->failed = false;
 }
 
+void sim_fail_under(struct sim *sim, const char *path)
+{
+	struct place at = {.ino = 0};
+	LOCK_SCOPE(&sim->mutex);
+	if (path && names_walk(sim, ROOT_INO, path + strspn(path, "/"), &at))
+		at.ino = 0;
+	sim->dead_dir = at.ino;
+}
+
 bool sim_has_failed(const struct sim *sim)
 {
 	return sim->failed;
@@ -260,6 +271,18 @@ void sim_changed(struct sim *sim, bool certain)
 	sim->step[sim->steps - 1].certain = certain;
 }
 
+// What has no name any more is nowhere.
+static bool is_dead(struct sim *sim, const struct sim_op *op)
+{
+	char path[512] = "";
+	uint32_t ino = op->ino ? op->ino : op->root;
+	if (!sim->dead_dir || !(op->flags & SIM_CHANGES) || !ino)
+		return false;
+	if (ino != sim->dead_dir)
+		name_of(sim, sim->dead_dir, ino, path, 0, sizeof(path));
+	return ino == sim->dead_dir || path[0];
+}
+
 static bool fails(struct sim *sim, uint64_t number, const struct sim_op *op)
 {
 	if (number < sim->fail_at || (number > sim->fail_at && !sim->fail_sticky))
@@ -293,10 +316,11 @@ int sim_begin(struct sim *sim, uint32_t life, const struct sim_op *op)
 			sim_power_off(sim);
 		return -ESHUTDOWN;
 	}
-	if (!fails(sim, number, op))
+	bool dead = is_dead(sim, op);
+	if (!dead && !fails(sim, number, op))
 		return 0;
 	if (!sim->failed)
 		describe(sim, op, sim->last.text, sizeof(sim->last.text));
 	sim->failed = true;
-	return sim->fail_code;
+	return dead ? -EIO : sim->fail_code;
 }

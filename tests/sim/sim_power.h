@@ -10,8 +10,8 @@ enum { SIM_CHANGES = 1, SIM_ALLOCATES = 2 };
 struct sim_op {
 	const char *what;
 	unsigned flags;
-	const char *name, *to; // or:
-	uint32_t ino;
+	const char *name, *to; // below `root`; or:
+	uint32_t root, ino;
 	uint64_t off, len;
 };
 

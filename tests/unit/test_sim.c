@@ -1154,9 +1154,40 @@ static void the_line_of_a_failure_makes_it_fail_again(void **state)
 	assert_string_equal(again.text, first.text);
 }
 
+static void directory_that_died_takes_no_change_and_is_read(void **state)
+{
+	(void)state;
+	struct sim *sim = sim_new(1);
+	struct env_root *root = open_disk(sim), *in;
+	char byte;
+	size_t got;
+	assert_int_equal(env_mkdir(root, "state"), 0);
+	assert_int_equal(env_mkdir(root, "state/deep"), 0);
+	assert_int_equal(env_mkdir(root, "other"), 0);
+	assert_int_equal(env_root_open(sim_env(sim), "/state", &in), 0);
+	struct env_file *deep = opened(in, "deep/file", ENV_CREATE), *other = opened(root, "other/file", ENV_CREATE);
+	assert_int_equal(env_pwrite(deep, "a", 1, 0), 0);
+	sim_fail_under(sim, "/state");
+	assert_int_equal(env_pwrite(deep, "b", 1, 0), -EIO);
+	assert_int_equal(env_sync(deep), -EIO);
+	assert_int_equal(env_unlink(in, "deep/file"), -EIO);
+	assert_int_equal(env_mkdir(in, "more"), -EIO);
+	assert_int_equal(env_pread(deep, &byte, 1, 0, &got), 0);
+	assert_int_equal(env_pwrite(other, "c", 1, 0), 0);
+	assert_int_equal(env_sync(other), 0);
+	sim_fail_under(sim, NULL);
+	assert_int_equal(env_pwrite(deep, "d", 1, 0), 0);
+	env_close(deep);
+	env_close(other);
+	env_root_close(in);
+	env_root_close(root);
+	sim_free(sim);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(directory_that_died_takes_no_change_and_is_read),
 		cmocka_unit_test(any_subset_of_unsynced_sectors_survives),
 		cmocka_unit_test(synced_contents_survive),
 		cmocka_unit_test(every_version_since_the_sync_may_be_the_one),

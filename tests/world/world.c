@@ -193,6 +193,7 @@ static void rearm(struct host *host)
 {
 	sim_halt_at(host->sim, host->halt_op);
 	sim_fail_at(host->sim, host->fail_op, host->fail_code, false);
+	sim_fail_under(host->sim, host->state_dead ? "/state" : NULL);
 }
 
 void host_oracle_begin(struct host *host)
@@ -201,6 +202,7 @@ void host_oracle_begin(struct host *host)
 	host->oracle_ops = sim_ops(host->sim);
 	sim_halt_at(host->sim, SIM_NEVER);
 	sim_fail_at(host->sim, SIM_NEVER, -EIO, false);
+	sim_fail_under(host->sim, NULL);
 }
 
 void host_oracle_end(struct host *host)
@@ -231,6 +233,13 @@ void host_fail(struct host *host, uint64_t ops, int code)
 	rearm(host);
 }
 
+void host_state_dies(struct host *host, bool dies)
+{
+	host->state_dead = dies;
+	if (!host->dead)
+		rearm(host);
+}
+
 void host_disarm(struct host *host)
 {
 	host->halt_op = host->fail_op = SIM_NEVER;
@@ -245,6 +254,7 @@ static void host_died(struct host *host)
 	host->dead = true;
 	host->life++;
 	host->halt_op = host->fail_op = SIM_NEVER;
+	host->state_dead = false;
 	if (host->killed)
 		world_happened(source ? FAULT_KILL_SOURCE : FAULT_KILL_RECEIVER);
 	else

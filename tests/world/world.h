@@ -50,6 +50,7 @@ struct host {
 	bool killed;	  // and the machine lives
 	bool stop;	  // the program is asked to end
 	bool full;	  // its disk
+	bool state_dead;  // nothing in its state directory changes any more
 	uint64_t down_ns; // for how long it stays away
 	uint64_t halt_op, fail_op; // SIM_NEVER: not armed
 	int fail_code;
@@ -145,7 +146,7 @@ enum world_fault {
 	FAULT_NET_DOWN, FAULT_CUT, FAULT_CUT_AT_BYTE, FAULT_STALL, FAULT_SILENT, FAULT_ROT_STATE, FAULT_ROT_BASE, FAULT_ROT_TABLE, FAULT_ROT_POINT,
 	FAULT_ROT_HEAD, FAULT_STATE_GONE,
 	FAULT_FALSE_HOLE, FAULT_STATES_EXCHANGED, FAULT_IMAGE_CHANGED, FAULT_REPLICA_GONE, FAULT_ROT_FILE,
-	FAULT_ROT_TWICE, FAULT_REPLICA_REMOVED, WORLD_FAULTS,
+	FAULT_ROT_TWICE, FAULT_REPLICA_REMOVED, FAULT_STATE_DEAD, WORLD_FAULTS,
 };
 const char *world_fault_name(enum world_fault fault);
 
@@ -166,6 +167,7 @@ struct world {
 	struct side side[SIDES_MAX];
 	unsigned sides;
 	uint64_t net_down_until_ns;
+	bool state_died;     // of the source, once: its programs are restarted for that at the end
 	unsigned away_source, away_receiver; // things that wait until it is away
 	bool scrubs;	     // passes are under way
 	struct dirty others; // of a disk that is not here
@@ -200,6 +202,7 @@ void host_clock(struct host *host); // its clock and the world's are one again, 
 void host_end(struct host *host, bool power); // the power goes off, or the program is killed; now
 void host_arm(struct host *host, uint64_t ops, bool power); // so many operations of its disk from now
 void host_fail(struct host *host, uint64_t ops, int code);  // one operation fails, so many from now
+void host_state_dies(struct host *host, bool dies); // everything that would change its state directory fails, until its power goes off; or no more
 void host_disarm(struct host *host);
 void host_boot(struct host *host);			    // it is off or killed, and everything that ran has ended
 // Around reads by the oracle: nothing fails, and no crash comes.

@@ -17,7 +17,7 @@ const char *world_fault_name(enum world_fault fault)
 		"io-error-receiver", "full-disk-source", "full-disk-receiver", "clock-step-source", "clock-step-receiver", "resize",
 		"resize-while-away", "network-down", "connection-cut", "connection-cut-at-a-byte", "connection-stalled", "connection-silent",
 		"bit-of-a-state-file", "bit-of-a-base", "bit-of-a-table", "bit-of-a-point", "bit-of-a-head",
-		"state-file-gone", "false-hole", "state-files-exchanged", "image-changed-while-away", "replica-gone", "bit-of-a-file-kept-twice", "bits-of-a-file-and-its-copy", "broken-replica-removed",
+		"state-file-gone", "false-hole", "state-files-exchanged", "image-changed-while-away", "replica-gone", "bit-of-a-file-kept-twice", "bits-of-a-file-and-its-copy", "broken-replica-removed", "state-directory-dead",
 	};
 	return names[fault];
 }
@@ -29,9 +29,24 @@ void world_happened(enum world_fault fault)
 
 // ---- while programs run
 
+// What a start would have to know is in no file and, if that is so, not with the receiver: who loses the power then is told of nothing, by design (docs/format-state.md, "What is left").
+static uint64_t untold(const struct world *w, bool *ret_told)
+{
+	uint64_t disks = 0;
+	*ret_told = false;
+	for (unsigned s = 0; s < w->sides; s++) {
+		const struct protection *p = w->side[s].protection;
+		disks |= p ? p->doubt.lost & ~p->doubt.told : 0;
+		*ret_told |= p && p->doubt.told;
+	}
+	return disks;
+}
+
 static void crash(struct host *host)
 {
-	bool power = world_one_in(2);
+	bool power = world_one_in(2), told;
+	if (host == &the_world->source && (host->state_dead || untold(the_world, &told)))
+		power = false;
 	host->down_ns = world_draw(world_one_in(3) ? 40 : 3) * WORLD_S;
 	if (world_one_in(3))
 		host_end(host, power);
@@ -69,6 +84,41 @@ void world_space_back(void *context, uint64_t value)
 	struct host *host = context;
 	host->full = false;
 	sim_set_space(host->sim, UINT64_C(1) << 40);
+}
+
+enum { DEAD_LOOKS = 100, DEAD_LOOK_MS = 200 };
+
+// The power goes off once the receiver knows of all that is lost, and nothing else does; where that does not come about, the directory is well again.
+static void state_dead_look(void *context, uint64_t looks)
+{
+	struct world *w = context;
+	bool told;
+	if (!w->source.state_dead || w->source.dead)
+		return;
+	uint64_t disks = untold(w, &told);
+	if (w->quiet || looks == 0 || w->source.stop) {
+		host_state_dies(&w->source, false);
+	} else if (told && !disks) {
+		world_happened(FAULT_STATE_DEAD);
+		w->source.down_ns = world_draw(5) * WORLD_S;
+		host_end(&w->source, true);
+	} else {
+		world_at(w->now_ns + DEAD_LOOK_MS * WORLD_MS, state_dead_look, w, looks - 1);
+	}
+}
+
+// It takes no write any more, and no name: guests go on, unmarked.
+static void state_dies(struct world *w)
+{
+	bool told;
+	if (w->source.dead || !w->source.up || w->source.stop || w->source.state_dead || w->source.halt_op != SIM_NEVER || untold(w, &told))
+		return;
+	for (unsigned s = 0; s < w->sides; s++)
+		w->side[s].fault_state = true;
+	w->state_died = true;
+	world_note("the state directory of %s takes nothing any more", w->source.name);
+	host_state_dies(&w->source, true);
+	state_dead_look(w, DEAD_LOOKS);
 }
 
 static void full_disk(struct world *w)
@@ -449,7 +499,7 @@ void world_fault(void *context, uint64_t value)
 	(void)value;
 	if (w->quiet)
 		return;
-	switch (world_draw(22)) {
+	switch (world_draw(23)) {
 	case 0:
 	case 1:
 		crash(&w->source);
@@ -492,6 +542,9 @@ void world_fault(void *context, uint64_t value)
 	case 16:
 	case 17:
 		rot_store(w);
+		break;
+	case 18:
+		state_dies(w);
 		break;
 	default:
 		link_fault();

@@ -167,7 +167,7 @@ static void set_up(struct world *w, const struct world_plan *plan)
 // What a disk did to a program stays until its operator has mended the disk and restarted it (volume.h, V3): that is done here, once.
 static void mend(struct world *w)
 {
-	bool source = false, receiver = w->receiver_io_error;
+	bool source = w->state_died, receiver = w->receiver_io_error;
 	for (unsigned s = 0; s < w->sides; s++)
 		source |= w->side[s].failed || w->side[s].fault_image;
 	for (unsigned s = 0; s < w->sides; s++)
@@ -175,6 +175,7 @@ static void mend(struct world *w)
 	world_space_back(&w->source, 0);
 	world_space_back(&w->receiver, 0);
 	w->net_down_until_ns = 0;
+	host_state_dies(&w->source, false);
 	host_disarm(&w->source);
 	host_disarm(&w->receiver);
 	w->source.down_ns = w->receiver.down_ns = WORLD_S;
