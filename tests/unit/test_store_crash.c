@@ -164,9 +164,12 @@ static int use_goodbye(struct env *env, struct store_world *w, struct store *sto
 	rc = replica_goodbye(r, &goodbye, feed_pin, &news, err);
 	if (rc == 0 && news)
 		return err_set(err, -EBADMSG, "it is news twice");
-	w->promise.goodbye_must = false;
 	if (rc == 0)
-		rc = replica_session_begin(r, &w->open, feed_pin, &opened, err);
+		rc = replica_set_quota(r, UINT64_C(1) << 40, err); // whatever else is saved
+	if (rc)
+		return rc;
+	w->promise.goodbye_must = false;
+	rc = replica_session_begin(r, &w->open, feed_pin, &opened, err);
 	if (rc)
 		return rc;
 	w->promise.goodbye_may = false;

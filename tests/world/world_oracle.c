@@ -125,7 +125,7 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 		good = side->fault_image;
 		break;
 	case SYNC_POSITION: // tracking that was lost names no cut until a point is committed, nor does a disk with a false hole; a point put together has one of its own
-		good = side->rotten_files > 1 || side->nowhere || side->lied || side->fault_state || side->fault_image || side->replica_gone;
+		good = side->rotten_files > 1 || side->nowhere || side->behind || side->lied || side->fault_state || side->fault_image || side->replica_gone;
 		break;
 	}
 	if (!good && reason != side->standing)
@@ -484,6 +484,7 @@ void oracle_poll(void)
 			side->acked_point = last->number = p->position.point;
 			side->replica_gone = false;
 			side->nowhere = p->uncovered || p->unmarked || p->audit.unsaved;
+			side->behind = false;
 		}
 	}
 }
