@@ -132,6 +132,7 @@ struct side { // a protection: its disks, its guest, and what must be true of it
 	bool asked;			 // an operator wants all compared
 	bool lied;			 // its file system called a hole what is none
 	bool nowhere;			 // its state files name no cut since a sync of all began, until a point is committed
+	uint64_t doubted;		 // disks whose process lost track, told the receiver, and died with its power: likewise, until a point is committed
 	bool behind;			 // points were committed that its files could not be told of, likewise
 	bool replica_gone;		 // and no point was committed since
 	bool rotten;			 // recovery calls its replica broken, after a bit of it turned: the operator removes it

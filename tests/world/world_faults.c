@@ -100,8 +100,11 @@ static void state_dead_look(void *context, uint64_t looks)
 		host_state_dies(&w->source, false);
 	} else if (told && !disks) {
 		world_happened(FAULT_STATE_DEAD);
-		for (unsigned s = 0; s < w->sides; s++)
-			w->side[s].behind |= w->side[s].protection && w->side[s].protection->doubt.lost;
+		for (unsigned s = 0; s < w->sides; s++) {
+			const struct protection *p = w->side[s].protection;
+			w->side[s].behind |= p && p->doubt.lost;
+			w->side[s].doubted |= p ? p->doubt.told : 0;
+		}
 		w->source.down_ns = world_draw(5) * WORLD_S;
 		host_end(&w->source, true);
 	} else {

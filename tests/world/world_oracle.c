@@ -138,15 +138,15 @@ static bool is_dirty(const struct volume *volume, uint64_t b)
 	       volume->remembered[b / BLOCKS_PER_REGION] >> b % BLOCKS_PER_REGION & 1 || audit_unproven(&volume->audit, b);
 }
 
-// B1: of this cut, what differs is dirty, or was told as a hole and will be read (replicator/audit.h).
-static void superset(const struct side *side, struct export *export, const struct uuid *cut, const char *when)
+// B1: of this cut, what differs is dirty, or was told as a hole and will be read (replicator/audit.h). Not of those disks (a bit each).
+static void superset(const struct side *side, struct export *export, const struct uuid *cut, uint64_t but, const char *when)
 {
 	const struct snapshot *s = uuid_is_zero(cut) ? NULL : snapshot_find(side, cut);
 	if (!s && !uuid_is_zero(cut))
 		return; // names no cut
 	for (uint16_t d = 0; d < side->config.disk_count; d++) {
 		const struct volume *volume = &export_group(export)->volume[d];
-		for (uint64_t b = 0; b < size_blocks(side->disk[d].size); b++) {
+		for (uint64_t b = 0; b < size_blocks(side->disk[d].size) && !(but >> d & 1); b++) {
 			const struct content *then = s && b < size_blocks(s->size[d]) ? s->block[d][b] : NULL;
 			the_world->did.b1_blocks++;
 			if (side->disk[d].image[b] != then && !is_dirty(volume, b) && !content_equal(side->disk[d].image[b], then))
@@ -231,10 +231,10 @@ void oracle_loaded(struct side *side, struct export *export, struct protection *
 	side->took = false;
 	for (uint16_t d = 0; d < side->config.disk_count; d++)
 		loaded_disk(side, export, p, d);
-	if (p->position_known) {
-		superset(side, export, &p->position.last_cut, "after the start");
+	if (p->position_known) { // of disks in doubt the receiver says so before the first cut
+		superset(side, export, &p->position.last_cut, side->doubted, "after the start");
 		if (!uuid_is_zero(&p->position.pending_cut))
-			superset(side, export, &p->position.pending_cut, "after the start, for the cut whose answer was lost");
+			superset(side, export, &p->position.pending_cut, side->doubted, "after the start, for the cut whose answer was lost");
 	}
 	owed_sync(side, p);
 	old_faults_end(side, p);
@@ -319,7 +319,7 @@ void oracle_taken(struct side *side, struct export *export, struct protection *p
 					    (unsigned long long)b);
 		}
 	}
-	superset(side, export, &p->position.last_cut, "at a cut");
+	superset(side, export, &p->position.last_cut, 0, "at a cut");
 	snapshot_free(side->taken);
 	side->taken = snapshot_take(side, export);
 	side->took = true;
@@ -485,6 +485,7 @@ void oracle_poll(void)
 			side->replica_gone = false;
 			side->nowhere = p->uncovered || p->unmarked || p->audit.unsaved;
 			side->behind = false;
+			side->doubted = 0;
 		}
 	}
 }
