@@ -100,6 +100,7 @@ static void state_dead_look(void *context, uint64_t looks)
 		host_state_dies(&w->source, false);
 	} else if (told && !disks) {
 		world_happened(FAULT_STATE_DEAD);
+		oracle_poll(); // what was committed until now ends nothing of what follows
 		for (unsigned s = 0; s < w->sides; s++) {
 			const struct protection *p = w->side[s].protection;
 			w->side[s].behind |= p && p->doubt.lost;

@@ -110,7 +110,7 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 		good = side->fault_state || side->nowhere;
 		break;
 	case SYNC_RESIZED:
-		good = side->resized;
+		good = side->resized || side->behind; // its file could not be told the size either
 		break;
 	case SYNC_ASKED:
 		good = side->asked;
