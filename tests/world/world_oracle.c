@@ -110,7 +110,7 @@ static void reason_listed(const struct side *side, const struct protection *p, e
 		good = side->fault_state || side->nowhere;
 		break;
 	case SYNC_RESIZED:
-		good = side->resized || side->behind; // its file could not be told the size either
+		good = side->resized;
 		break;
 	case SYNC_ASKED:
 		good = side->asked;
@@ -458,6 +458,15 @@ uint64_t oracle_newest_cut_ns(struct side *side)
 }
 
 // What a SEAL is about to name is a cut from here on; what the source was told is a point for ever.
+// What this process knows it can write to them: its host lives, and no track is lost.
+static bool files_follow(const struct side *side, const struct protection *p)
+{
+	bool follow = !the_world->source.dead;
+	for (uint16_t d = 0; d < side->config.disk_count; d++)
+		follow &= !p->tracking[d].lost;
+	return follow;
+}
+
 void oracle_poll(void)
 {
 	for (unsigned n = 0; n < the_world->sides; n++) {
@@ -476,7 +485,10 @@ void oracle_poll(void)
 			}
 		}
 		side->nowhere |= p->uncovered || p->unmarked || p->audit.unsaved;
-		side->owed = p->sync ? side->owed | UINT32_C(1) << p->sync : 0; // the header that names its point was written before
+		if (p->sync)
+			side->owed |= UINT32_C(1) << p->sync;
+		else if (files_follow(side, p)) // the header that names its point was written before
+			side->owed = 0;
 		if (p->greeted && p->position.point > 0 && uuid_is_zero(pending) && !p->schedule.has_point)
 			world_wrong("%s: its schedule knows of no point, and the receiver has %llu", side->config.name, (unsigned long long)p->position.point);
 		struct snapshot *last = snapshot_find(side, &p->position.last_cut);
