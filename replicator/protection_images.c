@@ -7,7 +7,7 @@
 //		   is compared. The other disks are not
 //	silent     it cannot be asked: none does either. That is an error of the disk and says nothing of its size: what is dirty stays as it is
 //
-// T1 of a disk that is short: its map is to hold all of it, and its marks do not. So in this order: the state files name no cut; all of it is dirty, and its
+// protection_tracking.h, T1, of a disk that is short: its map is to hold all of it, and its marks do not. So in this order: the state files name no cut; all of it is dirty, and its
 // regions are asked to be marked; once they are, durably, the marks hold what the map holds, and the files name the cut again. A kill in between costs all
 // disks, as long as nobody knows better; from then on that one, and what is marked of the others.
 #include "replicator/protection_private.h"

@@ -456,15 +456,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(refused_write_is_answered_when_all_of_it_has_come, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(connection_that_ends_within_a_refused_write_ends, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(what_is_a_hole_is_asked_once_in_a_turn, connected_open, connected_close),
-<<<<<<< HEAD
 		cmocka_unit_test_setup_teardown(what_cannot_be_taken_from_memory_is_read_and_answered, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(what_is_more_than_a_pipe_takes_leaves_in_parts, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(client_that_goes_in_the_middle_of_a_large_read_ends, connected_open, connected_close),
-=======
 		cmocka_unit_test_setup_teardown(small_payloads_are_under_way_together_whatever_others_hold, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(connection_has_one_payload_under_way_whatever_others_hold, connected_open, connected_close),
-		cmocka_unit_test_setup_teardown(what_cannot_be_sent_is_told_as_an_error_of_the_disk, connected_open, connected_close),
->>>>>>> 8f58c26 (client: what all connections of a protection have under way is bounded; a write in parts that fails is one error)
 	};
 	return cmocka_run_group_tests_name("client_turn", tests, NULL, NULL);
 }

@@ -1436,7 +1436,7 @@ static size_t large_commit(struct world *w)
 	return sets;
 }
 
-// T1: what the image lost is in the map at once, and in the marks when it says so; who waits for a mark does not wait for all of them.
+// protection_tracking.h, T1: what the image lost is in the map at once, and in the marks when it says so; who waits for a mark does not wait for all of them.
 static void whole_disk_is_marked_behind_those_who_wait(void **unused)
 {
 	(void)unused;

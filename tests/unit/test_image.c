@@ -349,7 +349,7 @@ static void what_was_cancelled_is_done_by_the_reader(void **state)
 	assert_true(image_has(0, LARGE, 0x5a));
 	assert_int_equal(cancellations, 1);
 	assert_true(ring.workerless);
-	assert_false(image.unreadable);
+	assert_false(unreadable_any(&image.unreadable));
 	unsigned writes = by_the_reader;
 	assert_true(writes > 0);
 	static const enum aio_kind kinds[] = {AIO_WRITE, AIO_SYNC, AIO_PUNCH};

@@ -217,7 +217,7 @@ static void image_cut_short_has_its_own_disk_compared_and_no_other(void **unused
 	assert_int_equal(dirty_of(0), SIZE);
 }
 
-// T1, by the file that a kill at each step leaves.
+// protection_tracking.h, T1, by the file that a kill at each step leaves.
 static void image_cut_short_is_in_the_marks_before_its_file_names_a_cut(void **unused)
 {
 	(void)unused;
