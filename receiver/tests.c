@@ -282,7 +282,9 @@ static int test_describe(struct tests *tests, struct replica *replica, struct te
 static int test_make(struct tests *tests, struct replica *replica, struct test *test, bool *ret_there, struct err *err)
 {
 	uint64_t size[DISKS_MAX];
-	int rc = replica_point_sizes(replica, test->info.point, size, err);
+	int rc = store_leads(tests->store, test->info.protection, err); // the paths that are told are of this test
+	if (rc == 0)
+		rc = replica_point_sizes(replica, test->info.point, size, err);
 	if (rc == 0)
 		rc = test_describe(tests, replica, &test->info, err);
 	return rc ? rc : test_dir_make(tests->root, &test->info, size, ret_there, err);
@@ -300,8 +302,6 @@ int tests_start(struct tests *tests, const char *protection, const char *name, u
 	if (!replica)
 		return err_set(err, -ENOENT, "there is no protection %s here: see kagami status", protection);
 	int rc = known(tests, replica, err);
-	if (rc == 0)
-		rc = store_leads(tests->store, protection, err); // the paths that are told are of this test
 	if (rc)
 		return rc;
 	if (list_full(tests))
