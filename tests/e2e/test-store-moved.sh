@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The store is not where it was any more: it was moved and a copy put in its place, or a copy is mounted over it. What the receiver does itself goes by the directory that it
 # has open; no path is told that leads into another one, no source is fenced for disks that nobody finds, and status says so until the store is back.
+# It waits most of the time.
 . "$(dirname "$0")/lib.sh"
 requires jq qemu-io qemu-img mount umount
 requires_root
@@ -97,9 +98,9 @@ kagami test stop vm1 before >/dev/null
 rm -r "$STORE"
 mv "$open" "$STORE"
 open=$STORE
-wait_for 70 well
-is "events of its end" "$(events 'the store is where it was again')" 1
 kagami test start vm1 --name before >/dev/null
+well || fail "what is over is told still: $(kagami status --check)"
+is "events of its end" "$(events 'the store is where it was again')" 1
 
 # A copy is mounted over it.
 cp -a "$STORE" "$W/copy"
@@ -113,7 +114,7 @@ goes_on 53
 no_failover "$STORE" "$open"
 umount "$STORE"
 open=$STORE
-wait_for 70 well
+wait_for 70 well # likewise
 kagami test stop vm1 before >/dev/null
 
 # Failed over, and then moved: the disks are those of the store that is open, also when they are taken back.

@@ -53,6 +53,7 @@ stop_receiver
 wait_for 15 shows 'kagami-receiver does not run any more'
 start_receiver
 wait_for 40 hidden 'does not run any more'
+wait_for 40 shows '^ vm1 +connected'
 
 # One that hangs is named, with where it was asked, and the other one's half goes on: its ages rise.
 age_at_target() { screen | sed -nE 's/^ vm1 +connected .* ([0-9.]+m?s) of .*/\1/p'; }
