@@ -99,7 +99,7 @@ int replica_ready(const struct replica *r, struct err *err)
 	struct err why;
 	int rc = replica_broken(r, &why);
 	if (rc)
-		return err_set(err, rc, "%.340s%s%s", why.text, r->passing || r->gone ? "" : "; ", r->passing || r->gone ? "" : WIRE_SEE_LOG);
+		return err_set(err, rc, "%.340s%s", why.text, r->passing || r->gone ? "" : "; " WIRE_SEE_LOG);
 	if (r->prot.fenced)
 		return err_set(err, -ESTALE, "%s was failed over to point %llu: this side is no longer the source", r->name,
 			       (unsigned long long)r->prot.fenced_point);

@@ -12,12 +12,6 @@
 #define FIELD "  %-14s "
 enum { CLOCK_NOTE_MS = 2000 };
 
-// A replica that is broken may be failed over, too.
-static bool is_failed_over(const json_t *object)
-{
-	return strcmp(show_text_of(object, "state"), "failed-over") == 0 || show_flag_of(object, "fenced");
-}
-
 static void print_text(const char *field, const char *text)
 {
 	if (text[0])
@@ -30,7 +24,7 @@ static void print_state(const json_t *object, const char *side)
 	(void)printf("%s (%s)\n", show_text_of(object, "name"), side);
 	(void)printf(FIELD "%s\n", "state", state);
 	print_text("reason", show_text_of(object, "reason"));
-	bool over = is_failed_over(object), fenced = strcmp(state, "fenced") == 0;
+	bool over = cli_status_failed_over(object), fenced = strcmp(state, "fenced") == 0;
 	if (strcmp(state, "unprotected") == 0) {
 		if (show_has(object, "age_ms"))
 			(void)printf(FIELD "%s old; none follows\n", "newest point", show_duration_of(object, "age_ms").text);
@@ -243,7 +237,7 @@ static void print_failover(const json_t *replica)
 {
 	const json_t *failover = json_object_get(replica, "failover"), *disk;
 	size_t i;
-	if (!json_is_object(failover) && is_failed_over(replica))
+	if (!json_is_object(failover) && cli_status_failed_over(replica))
 		(void)printf(FIELD "cut short: the source is fenced, and there are no disks; ask again (kagami failover NAME), or take it back\n"
 			     FIELD "(kagami failover NAME --rollback)\n", "failed over", "");
 	if (!json_is_object(failover))

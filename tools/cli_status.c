@@ -27,10 +27,14 @@ static struct shown show_age(const json_t *object)
 	return shown;
 }
 
+bool cli_status_failed_over(const json_t *object)
+{
+	return strcmp(show_text_of(object, "state"), "failed-over") == 0 || show_flag_of(object, "fenced");
+}
+
 bool cli_status_unbound(const json_t *object)
 {
-	const char *state = show_text_of(object, "state");
-	return strcmp(state, "failed-over") == 0 || strcmp(state, "unprotected") == 0 || show_flag_of(object, "fenced");
+	return cli_status_failed_over(object) || strcmp(show_text_of(object, "state"), "unprotected") == 0;
 }
 
 static struct shown show_state(const json_t *protection)

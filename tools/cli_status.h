@@ -6,6 +6,8 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+// Whatever its state: a replica that is broken may be failed over, too.
+bool cli_status_failed_over(const json_t *object);
 // Whether no RPO binds what is kept here of it: it was failed over, or its source has ended it.
 bool cli_status_unbound(const json_t *object);
 void cli_status_print_source(const json_t *protection);
