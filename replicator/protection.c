@@ -178,7 +178,7 @@ bool protection_stop(struct protection *p)
 		rc = tracking_save(p, &err);
 	if (rc)
 		log_error("the state of a protection was not saved, the stop was as a crash: the next start compares %s protection=%s: %s",
-			  p->uncovered || p->unmarked || p->audit.unsaved ? "all of its disks" : "what its state files mark, and all of a disk whose tracking was lost",
+			  tracking_uncovered(p) ? "all of its disks" : "what its state files mark, and all of a disk whose tracking was lost",
 			  p->config.name, err.text);
 	else
 		log_info("stopped protection=%s point=%llu", p->config.name, (unsigned long long)p->position.point);

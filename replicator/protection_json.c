@@ -51,7 +51,7 @@ static const char *lost_why(const struct protection *p, uint16_t disk, const str
 // is not yet. With the lock held.
 static bool whole_disks(const struct protection *p)
 {
-	return p->uncovered || p->unmarked || p->audit.unsaved || p->compare || p->config.compare;
+	return tracking_uncovered(p) || p->compare || p->config.compare;
 }
 
 static void price_add(struct price *price, const struct export_stats *stats, uint64_t size, bool whole)

@@ -353,11 +353,16 @@ void tracking_lose(void *context, uint16_t disk, const char *why)
 	(void)lose(p, disk, why);
 }
 
+bool tracking_uncovered(const struct protection *p)
+{
+	return p->uncovered || p->unmarked || p->audit.unsaved;
+}
+
 void tracking_position(struct protection *p, enum sync_reason owed)
 {
 	struct state_position position = p->position;
 	position.owed = owed;
-	if (p->uncovered || p->unmarked || p->audit.unsaved) // T1
+	if (tracking_uncovered(p)) // T1
 		position.last_cut = p->nowhere;
 	if (p->audit.unsaved && !uuid_is_zero(&position.pending_cut)) // audit_record.h, A1
 		position.pending_cut = p->nowhere;

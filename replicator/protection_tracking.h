@@ -65,6 +65,8 @@ void tracking_forsake(void *context, uint16_t disk);
 void tracking_lose(void *context, uint16_t disk, const char *why);
 // For cycle.on_seal: from here on the outcome of `cut` may be unknown, which is durable before SEAL leaves (T2). Cycle thread.
 void tracking_seal(void *context, const struct uuid *cut);
+// Whether the maps hold more than the marks do, so that no file may name a cut (T1). Any thread.
+bool tracking_uncovered(const struct protection *p);
 // Makes the protection's position durable in every file, and `owed`, the sync that stands from here on. Cycle thread.
 void tracking_position(struct protection *p, enum sync_reason owed);
 // Has the state file be one for the larger disk, with the new range marked: durable on return, and before the image grows
