@@ -140,7 +140,8 @@ static void step_of_our_own_clock_moves_the_offset_and_is_told(void **state)
 // The receiver's clock is `ahead_ns` of ours now, and was seen to be set by `steps_ns`; the answer took `round_ms`, and came `ago_ms` ago.
 static void told(struct place *place, int64_t ahead_ns, int64_t steps_ns, uint64_t round_ms, uint64_t ago_ms)
 {
-	const int64_t wall_ns = env_wall_ns(place->p->place.env) + ahead_ns - (int64_t)(ago_ms + round_ms / 2) * (s_ns / 1000);
+	const uint64_t since_ns = (ago_ms + round_ms / 2) * (uint64_t)(s_ns / 1000); // of times that are none, something
+	const int64_t wall_ns = (int64_t)((uint64_t)env_wall_ns(place->p->place.env) + (uint64_t)ahead_ns - since_ns);
 	account_time(place->p, &(struct channel_time){.time = {.wall_ns = wall_ns, .steps_ns = steps_ns}, .round_ms = round_ms, .ago_ms = ago_ms});
 }
 
