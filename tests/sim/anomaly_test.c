@@ -9,7 +9,7 @@
 enum { ANOMALY_OPS_MAX = 1 << 20, FAILURE_STATES_MIN = 16, FAILURE_SHARE = 256, FAILURE_MODES = 4, FAILURE_CHOICES = 2, FAILURE_FEW = 500,
        FAILED_RUNS_MAX = 3 };
 
-enum failing { FAILING_ENDED, FAILING_UNDISTURBED, FAILING_DISTURBED }; // it ended before the failure; without one; saved after it
+enum failing { FAILING_ENDED, FAILING_UNDISTURBED, FAILING_DISTURBED, FAILING_THINNED }; // it ended before the failure; without one; saved after it; not run
 
 // The choices that name a failure: its operation, and how it fails.
 static unsigned choose_failure(struct explorer *x, unsigned *ret_mode)
@@ -26,9 +26,11 @@ static enum failing run_failing(struct explorer *x)
 		int code;
 		bool sticky;
 	} mode[FAILURE_MODES] = {{-EIO, false}, {-EIO, true}, {-ENOSPC, false}, {-ENOSPC, true}};
-	unsigned m;
+	unsigned m, which = choose_failure(x, &m);
+	if ((which + m) % x->thinned)
+		return FAILING_THINNED;
 	sim_restore(x->sim);
-	uint64_t op = sim_ops(x->sim) + choose_failure(x, &m);
+	uint64_t op = sim_ops(x->sim) + which;
 	sim_fail_at(x->sim, op, mode[m].code, mode[m].sticky);
 	int rc = explore_step(x, x->scenario->run, "run", false);
 	bool failed = sim_has_failed(x->sim);
@@ -118,6 +120,10 @@ static void explore_failures(struct explorer *x)
 		enum failing how = run_failing(x);
 		if (how == FAILING_ENDED || x->result->failed)
 			break;
+		if (how == FAILING_THINNED) {
+			more = chooser_skip(&x->chooser, FAILURE_CHOICES);
+			continue;
+		}
 		uint64_t failure = (uint64_t)x->chooser.at[0] * FAILURE_MODES + x->chooser.at[1];
 		runs = failure == seen ? runs + 1 : 1;
 		seen = failure;
@@ -144,6 +150,7 @@ void anomaly_explore(const struct crash_scenario *scenario, struct crash_result 
 	if (ret_result->failed) {
 		// nothing to explore
 	} else if (explore_replays(&x)) {
+		x.thinned = 1;
 		if (run_failing(&x) == FAILING_DISTURBED)
 			one_aftermath(&x);
 		fprintf(stderr, "# made again: %s\n", x.where);

@@ -17,8 +17,8 @@
 // seeded draws, and the number printed says so; a draw that was seen before is not counted. The share of a failure is 1/256 of states_max, at least 16, or 2 where
 // states_max is below 500.
 //
-// In the environment: KAGAMI_CRASH_STATES=n replaces states_max; KAGAMI_CRASH_ONLY=glob and KAGAMI_CRASH_PART=k/n leave out other scenarios,
-// by name and all but every n-th; KAGAMI_CRASH_AFRESH=1 checks also a disk that was found right before (explore.c).
+// In the environment: KAGAMI_CRASH_STATES=n replaces states_max; KAGAMI_CRASH_THINNED=n makes it an n-th, and of the ways in
+// which operations can fail tries an n-th; KAGAMI_CRASH_ONLY=glob and KAGAMI_CRASH_PART=k/n leave out other scenarios, by name and all but every n-th; KAGAMI_CRASH_AFRESH=1 checks also a disk that was found right before (explore.c).
 #ifndef KAGAMI_SIM_CRASH_TEST_H
 #define KAGAMI_SIM_CRASH_TEST_H
 

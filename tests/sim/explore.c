@@ -7,13 +7,15 @@
 // A scenario that does not say what it promises has every state checked, and so has KAGAMI_CRASH_AFRESH=1.
 #include "tests/sim/explore.h"
 
+#include "base/size.h"
+
 #include <fnmatch.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { STATES_DEFAULT = 100000, RECOVERIES_MAX = 16, HEAP_KEPT = 32 << 20 };
+enum { STATES_DEFAULT = 100000, STATES_LEAST = 50, RECOVERIES_MAX = 16, HEAP_KEPT = 32 << 20 };
 
 void explore_fail(struct explorer *x, const char *stage, const char *text)
 {
@@ -35,16 +37,27 @@ int explore_step(struct explorer *x, crash_step *step, const char *stage, bool m
 	return rc;
 }
 
+static uint64_t number_in(const char *variable)
+{
+	const char *text = getenv(variable);
+	return text ? strtoull(text, NULL, 10) : 0;
+}
+
+static uint64_t explore_thinned(void)
+{
+	return max_u64(number_in("KAGAMI_CRASH_THINNED"), 1);
+}
+
 uint64_t explore_most(const struct crash_scenario *scenario)
 {
-	const char *text = getenv("KAGAMI_CRASH_STATES");
-	uint64_t most = text ? strtoull(text, NULL, 10) : 0;
-	return most ? most : scenario->states_max ? scenario->states_max : STATES_DEFAULT;
+	uint64_t most = number_in("KAGAMI_CRASH_STATES"), usual = scenario->states_max ? scenario->states_max : STATES_DEFAULT;
+	return most ? most : max_u64(usual / explore_thinned(), min_u64(usual, STATES_LEAST));
 }
 
 void explore_begin(struct explorer *x)
 {
 	chooser_init(&x->chooser);
+	x->thinned = explore_thinned();
 	x->promise = malloc(x->scenario->promise_size + 1);
 	if (!x->promise)
 		abort();

@@ -22,6 +22,7 @@ struct explorer {
 	struct point *point;
 	uint64_t points;
 	void *promise; // as it was at save B
+	uint64_t thinned; // of failing operations, each so many-th is looked at
 	const char *test; // "CRASH_TEST", or the other: the variable that replays
 	char where[160];
 	struct sim_prints seen;   // choices, of states

@@ -1154,6 +1154,25 @@ static void the_line_of_a_failure_makes_it_fail_again(void **state)
 	assert_string_equal(again.text, first.text);
 }
 
+static void thinned_run_looks_at_a_part_up_to_the_last_operation(void **state)
+{
+	(void)state;
+	struct replace_context context = {.mutant = AS_IT_IS};
+	struct crash_scenario scenario = replace_scenario(&context);
+	struct crash_result whole, thinned;
+	anomaly_explore(&scenario, &whole);
+	setenv("KAGAMI_CRASH_THINNED", "3", 1);
+	anomaly_explore(&scenario, &thinned);
+	unsetenv("KAGAMI_CRASH_THINNED");
+	assert_false(thinned.failed);
+	assert_true(thinned.points >= whole.points / 4 && thinned.points <= whole.points / 3 + 2);
+	context.mutant = SYNC_RETRIED; // the file's sync is one of the last
+	setenv("KAGAMI_CRASH_THINNED", "2", 1);
+	anomaly_explore(&scenario, &thinned);
+	unsetenv("KAGAMI_CRASH_THINNED");
+	assert_true(thinned.failed);
+}
+
 static void directory_that_died_takes_no_change_and_is_read(void **state)
 {
 	(void)state;
@@ -1235,6 +1254,8 @@ int main(void)
 		cmocka_unit_test(mutant_that_ignores_a_sync_error_is_caught),
 		cmocka_unit_test(mutant_that_retries_a_failed_sync_is_caught),
 		cmocka_unit_test(the_line_of_a_failure_makes_it_fail_again),
+		cmocka_unit_test(thinned_run_looks_at_a_part_up_to_the_last_operation),
 	};
+	(void)unsetenv("KAGAMI_CRASH_THINNED"); // whatever is asked of other tests: here the drivers themselves are looked at
 	return cmocka_run_group_tests_name("sim", tests, NULL, NULL);
 }

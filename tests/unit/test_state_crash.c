@@ -687,7 +687,7 @@ static void tracking_that_was_lost_stays_lost_until_the_next_start(void **state)
 static void states_are_as_many_as_were_asked_for(void **state)
 {
 	(void)state;
-	static const char *const some[] = {"CRASH_TEST", "ANOMALY_TEST", "KAGAMI_CRASH_ONLY", "KAGAMI_CRASH_PART", "KAGAMI_CRASH_STATES"};
+	static const char *const some[] = {"CRASH_TEST", "ANOMALY_TEST", "KAGAMI_CRASH_ONLY", "KAGAMI_CRASH_PART", "KAGAMI_CRASH_STATES", "KAGAMI_CRASH_THINNED"};
 	bool all = true;
 	for (size_t i = 0; i < sizeof(some) / sizeof(some[0]); i++)
 		all &= getenv(some[i]) == NULL;
