@@ -65,8 +65,6 @@ int replica_point_opens(struct replica *r, uint64_t number, struct err *err)
 {
 	struct point_info point;
 	struct err why = {.code = 0};
-	if (!replica_is_broken(r))
-		return 0;
 	int rc = replica_point_look(r, number, &point, err);
 	if (rc)
 		return rc;

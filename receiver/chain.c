@@ -28,6 +28,7 @@ struct chain {
 	struct layer *layer; // newest first
 	size_t count;
 	struct env_file *base;
+	uint64_t hole_from, hole_to; // of the base: takes no space there
 	struct table digests;
 	uint64_t data_blocks;
 	unsigned char *part; // what one layer holds of a block
@@ -204,8 +205,6 @@ uint64_t chain_next(const struct chain *chain, uint64_t from)
 	return at == TABLE_END ? CHAIN_END : at;
 }
 
-// --- reading ---
-
 // The pieces of a block that lie wholly past the end of a disk of `size` bytes: there a layer says zeros.
 static uint16_t pieces_past(uint64_t size, uint64_t index)
 {
@@ -215,6 +214,48 @@ static uint16_t pieces_past(uint64_t size, uint64_t index)
 	unsigned within = (size_of_block(size, index) + PIECE_SIZE - 1) / PIECE_SIZE;
 	return (uint16_t)((unsigned)MASK_FULL << within);
 }
+
+// What cannot be said is read: then it is told what is wrong.
+static bool base_holds(struct chain *chain, uint64_t index)
+{
+	uint64_t from = index * BLOCK_SIZE, to = from + BLOCK_SIZE, data_from, data_to;
+	if (from >= chain->hole_from && to <= chain->hole_to)
+		return false;
+	if (env_data(chain->base, from, &data_from, &data_to))
+		return true;
+	if (data_from == data_to) // no more of it
+		data_from = UINT64_MAX;
+	if (data_from < to)
+		return true;
+	chain->hole_from = from;
+	chain->hole_to = data_from;
+	return false;
+}
+
+bool chain_zeros(const struct chain *chain, uint64_t index)
+{
+	const struct digest *committed = table_get(&chain->digests, index);
+	return !committed || digest_is_zero(committed);
+}
+
+bool chain_holds(struct chain *chain, uint64_t index)
+{
+	uint16_t have = 0;
+	if (!chain_zeros(chain, index))
+		return true;
+	for (size_t i = 0; have != MASK_FULL && i < chain->count; i++) {
+		const struct layer *layer = &chain->layer[i];
+		struct qcow2_held held = {.mask = 0};
+		if (index < size_blocks(layer->size) && qcow2_reader_held(layer->reader, index, &held, NULL))
+			return true;
+		if (held.bytes)
+			return true;
+		have |= held.mask | pieces_past(layer->size, index); // zeros, whatever is below them
+	}
+	return have != MASK_FULL && base_holds(chain, index);
+}
+
+// --- reading ---
 
 // Takes the pieces in `mask` that no layer above has said anything about.
 static void pieces_take(unsigned char *block, const unsigned char *part, uint16_t mask, uint16_t *have)

@@ -3,8 +3,9 @@
 // the digests that were committed with it.
 //
 //	hold the point; chain_open();
-//	for (i = chain_next(chain, 0); i != CHAIN_END; i = chain_next(chain, i + 1))
-//		chain_get(chain, i, block, err);	// every other block is zeros
+//	for (i = 0; i < size_blocks(chain_size(chain)); i++)
+//		if (chain_holds(chain, i))
+//			chain_get(chain, i, block, err);	// every other block is zeros
 //	chain_close(); release the point
 //
 // The point must be held for as long as the chain is open: then no fold changes what lies below it. One thread at a time.
@@ -36,8 +37,11 @@ uint64_t chain_depth(const struct chain *chain);     // for tests: overlays that
 uint64_t chain_data_blocks(const struct chain *chain); // blocks that are not zeros, by their digests
 
 // The next block at or after `from` that is not zeros, by its digest; CHAIN_END when there is none. A digest of zero is always true
-// (docs/store.md), so what this passes over is zeros, whatever is on disk there.
+// (docs/store.md), but a digest that was lost to zeros looks like one: who reads goes by chain_holds().
 uint64_t chain_next(const struct chain *chain, uint64_t from);
+bool chain_zeros(const struct chain *chain, uint64_t index); // whether the digest of a block says that
+// Whether a block is anything but zeros: by its digest, or since a file holds something there, be it zeros. Of what no file holds nothing is read.
+bool chain_holds(struct chain *chain, uint64_t index);
 
 // What the files hold of block `index`: BLOCK_SIZE bytes, zeros past the end of the disk. Not proven.
 int chain_read(struct chain *chain, uint64_t index, void *block, struct err *err);

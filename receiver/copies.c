@@ -277,6 +277,10 @@ static int pins_mend(struct replica *r, bool *ret_wrote, struct err *err)
 	char path[REPLICA_PATH_SIZE];
 	enum copies_done done;
 	replica_file(r, path, "pins.json");
+	if (r->pins_apart) {
+		int apart = pins_rejoin(r, ret_wrote);
+		return apart ? err_sys(err, apart, "%s: write it and its copy", path) : 0;
+	}
 	int rc = mend_and_tell(r, r->name, path, false, &done, err);
 	*ret_wrote = done != COPIES_NONE;
 	return rc || *ret_wrote ? rc : pins_from_memory(r, path, ret_wrote, err);

@@ -74,7 +74,7 @@ static int table_prelude(struct env_file *file, const struct digest_disk *disk, 
 	else if (rc)
 		return rc;
 	if (p.disk.number != disk->number || p.disk.kind != disk->kind || !size_disk_ok(p.disk.size) || p.entries != size_blocks(p.disk.size))
-		return err_set(err, -EBADMSG, "it belongs to another disk");
+		return err_set(err, -EBADMSG, "it belongs to another disk: put the right one back, or move it away and start the receiver again (its digests count as lost then, and no point does)");
 	rc = env_size(file, &length);
 	if (rc)
 		return err_sys(err, rc, "size");

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pins: points that the operator keeps. Format of pins.json: docs/store.md. What it promises: a pin that was answered holds through every
 // crash until it is taken back, and one that cannot be read is not forgotten in silence: the file has a copy, and where both are lost every point
-// that was there then is kept, until the operator has said which.
+// that was there then is kept, until the operator has said which. Where both are whole and differ, which no crash leaves and an older file that was put back does,
+// a point is pinned that either names.
 #include "receiver/replica.h"
 
 #include "base/log.h"
+#include "link/events.h"
 #include "receiver/copies.h"
 #include "receiver/json_file.h"
 
@@ -117,6 +119,17 @@ static int pins_lose(struct replica *r, int file, int copy, struct err *err)
 	return 0;
 }
 
+// The file was read. A copy that is there says the same, unless somebody put one of the two back.
+static void copy_join(struct replica *r, const char *path, const char *copy_path)
+{
+	struct copies_state state;
+	copies_state(r->root, path, &state);
+	if (state.copy || state.alike || pins_read(r, copy_path, NULL))
+		return;
+	r->pins_apart = true;
+	log_warning("pins.json and its copy differ, and what either says is pinned is kept protection=%s", r->name);
+}
+
 int pins_load(struct replica *r, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE], copy_path[REPLICA_PATH_SIZE];
@@ -124,9 +137,12 @@ int pins_load(struct replica *r, struct err *err)
 	replica_file(r, path, "pins.json");
 	replica_file(r, copy_path, "pins.json" COPY_SUFFIX);
 	r->pins_lost = 0;
+	r->pins_apart = false;
 	int rc = pins_read(r, path, &why);
-	if (rc == 0)
+	if (rc == 0) {
+		copy_join(r, path, copy_path);
 		return 0;
+	}
 	if (!copies_stand_in(r->root, path, rc))
 		return err_set(err, rc, "%s", why.text);
 	int copy = pins_read(r, copy_path, &why);
@@ -150,6 +166,28 @@ bool pins_known(const struct replica *r)
 	return false;
 }
 
+int pins_rejoin(struct replica *r, bool *ret_wrote)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	char path[REPLICA_PATH_SIZE], copy_path[REPLICA_PATH_SIZE];
+	replica_file(r, path, "pins.json");
+	replica_file(r, copy_path, "pins.json" COPY_SUFFIX);
+	*ret_wrote = false;
+	int rc = pins_encode(r, &text, &len);
+	if (rc == 0) // the copy first: whatever ends it, the two say together what they said
+		rc = env_replace(r->root, r->name, copy_path, text, len);
+	if (rc == 0)
+		rc = env_replace(r->root, r->name, path, text, len);
+	if (rc)
+		return rc;
+	*ret_wrote = true;
+	r->pins_apart = false;
+	event_emit(EVENT_WARNING, "damage", r->name, NULL,
+		   "%s and its copy differed: an older one was put back; every point that either names is pinned (kagami points %s lists them), unpin those that are not to stay", path, r->name);
+	return 0;
+}
+
 int pins_write(struct replica *r, bool *ret_changed)
 {
 	AUTO_FREE char *text = NULL;
@@ -158,7 +196,9 @@ int pins_write(struct replica *r, bool *ret_changed)
 	struct copies_state state;
 	replica_file(r, path, "pins.json");
 	*ret_changed = false;
-	int rc = pins_encode(r, &text, &len);
+	int rc = r->pins_apart ? pins_rejoin(r, ret_changed) : 0;
+	if (rc == 0)
+		rc = pins_encode(r, &text, &len);
 	if (rc)
 		return rc;
 	copies_state(r->root, path, &state);

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { PASSED_MAX = 1 << 16 }; // blocks without a word; then one of zeros is sent, so that who waits hears something
+
 struct point_stream {
 	struct stream_out out; // first
 	struct replica *replica;
@@ -74,6 +76,15 @@ static int block_damaged(struct point_stream *ps, uint64_t index, struct err *er
 	return 0;
 }
 
+// The next one that is to be read, after those that no file holds.
+static uint64_t block_next(struct point_stream *ps, uint64_t *passed)
+{
+	uint64_t end = size_blocks(chain_size(ps->chain));
+	for (; ps->index < end && *passed < PASSED_MAX && !chain_holds(ps->chain, ps->index); ps->index++)
+		++*passed;
+	return ps->index < end ? ps->index++ : CHAIN_END;
+}
+
 static int on_next(struct stream_out *out, struct err *err)
 {
 	struct point_stream *ps = (struct point_stream *)out;
@@ -81,18 +92,21 @@ static int on_next(struct stream_out *out, struct err *err)
 		ps->begun = true;
 		return stream_out_begin(out, describe(ps), err);
 	}
-	uint64_t index = chain_next(ps->chain, ps->index);
-	if (index == CHAIN_END) {
-		let_go(ps); // who has the END finds nothing held
-		return stream_out_end(out, err);
+	for (uint64_t passed = 0;; passed++) {
+		uint64_t index = block_next(ps, &passed);
+		if (index == CHAIN_END) {
+			let_go(ps); // who has the END finds nothing held
+			return stream_out_end(out, err);
+		}
+		int rc = chain_get(ps->chain, index, out->buf + STREAM_HEADER_SIZE, err);
+		if (rc == 0 && passed < PASSED_MAX && chain_zeros(ps->chain, index)) // and proven to be
+			continue;
+		if (rc == -EBADMSG || rc == -EIO)
+			rc = block_damaged(ps, index, err);
+		if (rc == 0)
+			stream_out_data(out, index * BLOCK_SIZE, size_of_block(chain_size(ps->chain), index));
+		return rc;
 	}
-	ps->index = index + 1;
-	int rc = chain_get(ps->chain, index, out->buf + STREAM_HEADER_SIZE, err);
-	if (rc == -EBADMSG || rc == -EIO)
-		rc = block_damaged(ps, index, err);
-	if (rc == 0)
-		stream_out_data(out, index * BLOCK_SIZE, size_of_block(chain_size(ps->chain), index));
-	return rc;
 }
 
 static int disk_find(const struct replica_info *info, const char *name, unsigned *ret_disk, struct err *err)

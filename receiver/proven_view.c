@@ -112,7 +112,7 @@ static int block_get(struct proven_view *view, uint64_t index, const unsigned ch
 	unsigned char *block = view->cache + slot * BLOCK_SIZE;
 	struct err err = {.code = 0};
 	*ret_block = zeros;
-	if (chain_next(view->chain, index) != index)
+	if (!chain_holds(view->chain, index))
 		return 0;
 	*ret_block = block;
 	if (view->cached[slot] == index + 1)

@@ -118,6 +118,7 @@ struct replica {
 	size_t point_count;
 	uint64_t *merged; // found at start: points that went into the one above them, and are still there
 	size_t merged_count;
+	bool pins_apart;    // pins.json and its copy were both whole and differed at start: what either says holds, and is not written yet
 	uint64_t pins_lost; // nobody knows which of the points up to this one were pinned: all of them are kept; 0: it is known
 	uint64_t examine_to; // replica_examine() looks at points up to this one; 0: at all
 	struct head head;
@@ -338,6 +339,7 @@ bool pins_keep(const struct replica *replica, const struct point_info *point); /
 bool pins_known(const struct replica *replica); // there is one such point
 // What memory knows into the file and its copy; *ret_changed as copies_replace() has it. Breaks nothing when it fails.
 int pins_write(struct replica *replica, bool *ret_changed);
+int pins_rejoin(struct replica *replica, bool *ret_wrote); // where they are apart: writes both, and tells it. Before that both stay as they are
 int pace_spend(const struct retain_pace *pace, uint64_t bytes); // NULL: any speed
 
 // stall.c: a step of this kind was done or failed (rc < 0, `why`); takes the lock. Those below need the lock, or retain_lock: whether it is too early to try

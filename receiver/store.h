@@ -170,7 +170,8 @@ struct point_info {
 int replica_points(struct replica *replica, struct point_info **ret_points, size_t *ret_count);
 // The point that somebody asks for, 0 being the newest. -EIO, and why the replica is broken, where that is what keeps it from being there, and else -ENOENT.
 int replica_point_look(struct replica *replica, uint64_t number, struct point_info *ret_info, struct err *err);
-// Of a broken replica whether the files of the point can be opened, from its overlays to the base: -EIO as above. Of any other they can.
+// Whether the files of the point can be opened now, from its overlays to the base; 0 is the newest. Of a broken replica -EIO as above; of any other the error names the file: nobody
+// may have looked since it went.
 int replica_point_opens(struct replica *replica, uint64_t number, struct err *err);
 // What lies on disk of a broken replica and cannot be used; none of any other. Reads the directory: an error where that fails.
 struct unread_points {

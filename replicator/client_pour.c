@@ -9,6 +9,8 @@
 // A piece may wait in the pipe as any write waits. When it failed, what is left of it in the pipe is thrown away with the pipe.
 #include "replicator/client_private.h"
 
+#include "base/descriptor.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
@@ -33,7 +35,7 @@ static bool pour_open(struct pour *pour)
 		return true;
 	if (pour->refused)
 		return false;
-	if (pipe2(pour->pipe, O_CLOEXEC | O_NONBLOCK) < 0) {
+	if (!descriptor_pipe(pour->pipe)) {
 		pour->pipe[1] = 0;
 		pour->refused = true;
 		return false;

@@ -204,6 +204,12 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 	return image_identify(&export->image[disk], ret_identity, err);
 }
 
+bool export_ended_early(struct export *export, uint16_t disk)
+{
+	assert(disk < export->count);
+	return image_ended_early(&export->image[disk]);
+}
+
 bool export_has_image(const struct export *export, const struct image_file *file, uint16_t *ret_disk)
 {
 	for (uint16_t d = 0; d < export->count; d++)

@@ -103,6 +103,8 @@ bool export_has_image(const struct export *export, const struct image_file *file
 // Whether the path of the image still leads to it, and, where it does not, whether another one does: waits for its disk. Any thread, at any time.
 enum image_path export_image_path(struct export *export, uint16_t disk, bool *ret_named);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
+// Whether the image was seen to end before its disk does since this was asked last, be it as long as the disk again. Any thread; waits for nothing.
+bool export_ended_early(struct export *export, uint16_t disk);
 // The image lost what no dirty bit tells: all of the disk is dirty, and from here on its regions are marked in its state file. Asks, and does not wait for
 // it. By the cycle thread, between cycles, as the next two.
 void export_mark_whole(struct export *export, uint16_t disk);

@@ -268,6 +268,23 @@ bool image_settle(struct image *image)
 	return settled;
 }
 
+void image_ends_early(struct image *image)
+{
+	atomic_store_explicit(&image->ended_early, true, memory_order_release);
+}
+
+bool image_ended_early(struct image *image)
+{
+	return atomic_exchange_explicit(&image->ended_early, false, memory_order_acquire);
+}
+
+void image_look_at_end(struct image *image)
+{
+	struct stat st;
+	if (!image->block_device && fstat(image->fd, &st) == 0 && (uint64_t)st.st_size < image->size)
+		image_ends_early(image);
+}
+
 enum image_path image_look(const struct image *image, bool *ret_named)
 {
 	struct stat st;
@@ -308,15 +325,19 @@ static int64_t born_ns(int fd)
 int image_identify(struct image *image, struct image_identity *ret_identity, struct err *err)
 {
 	struct stat st;
+	uint64_t size = 0; // of a device; one that grew is as large as the disk until that grows as well
 	asked(image);
 	int code = fstat(image->fd, &st);
+	if (code == 0 && image->block_device)
+		code = ioctl(image->fd, BLKGETSIZE64, &size);
+	code = code < 0 ? -errno : 0;
 	answered(image);
-	if (code < 0)
-		return err_sys(err, -errno, "stat image %s", image->path);
+	if (code)
+		return err_sys(err, code, "stat image %s", image->path);
 	*ret_identity = (struct image_identity){
 		.device = image->block_device ? st.st_rdev : st.st_dev,
 		.inode = st.st_ino,
-		.size = image->block_device ? image->size : (uint64_t)st.st_size,
+		.size = image->block_device ? min_u64(size, image->size) : (uint64_t)st.st_size,
 		.mtime_ns = stat_ns(&st.st_mtim),
 		.ctime_ns = stat_ns(&st.st_ctim),
 		.times_tell = image->times_tell,

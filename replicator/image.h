@@ -53,6 +53,7 @@ struct image {
 	_Atomic uint64_t asked_ns;  // since when another thread waits for what it is, or for a sync of all of it; 0: none does
 	_Atomic uint64_t inside_ns; // since when the ring's thread itself is in a write to it, or a send from it; 0: it is not
 	struct rest rest;      // how it was when it was last left alone
+	_Atomic bool ended_early; // image_ended_early()
 	uint64_t changes;      // that were begun
 	bool synced;	       // since the last of them
 	bool no_pipe;	       // its file system takes nothing from a pipe: each such write is copied once more
@@ -77,6 +78,12 @@ void image_close(struct image *image); // takes a zeroed or failed one, too
 // Whether its path still leads to it, and if not, whether it has another name. Waits for the disk. Any thread.
 enum image_path image_look(const struct image *image, bool *ret_named);
 int image_identify(struct image *image, struct image_identity *ret_identity, struct err *err);
+// What met the end of the file before that of the disk notes it; any thread. A write of the guest may have given the file its size back since.
+void image_ends_early(struct image *image);
+// Whether that was noted since this was asked last. Any thread.
+bool image_ended_early(struct image *image);
+// Asks for its size, and notes it. Where nobody of ours has it under way, before a change that could give a shorter file its size back.
+void image_look_at_end(struct image *image);
 // Sees to it that there are `size` bytes: a shorter regular file is extended, durable on return; a device is asked. image->size stays.
 int image_extend(struct image *image, uint64_t size, struct err *err);
 // Whether its times move with each change by whomever, at once, and can be asked for without waiting: so it is of a file on most file systems of this host. Asked

@@ -349,6 +349,8 @@ static void op_done(struct ring_op *ring, int res)
 		return;
 	}
 	if (res <= 0) {
+		if (res == 0 && kind == AIO_READ)
+			image_ends_early(op->image);
 		op_finish(op, res < 0 ? res : -EIO); // 0: the file has become shorter than the disk
 		return;
 	}
@@ -501,12 +503,14 @@ int image_take(struct image *image, int pipe, uint64_t off, size_t len)
 	atomic_store_explicit(&image->inside_ns, begin, memory_order_relaxed);
 	while (code == 0 && done < len) {
 		ssize_t took = splice(image->fd, &from, pipe, NULL, len - done, SPLICE_F_NONBLOCK);
-		if (took > 0)
+		if (took > 0) {
 			done += (size_t)took;
-		else if (took == 0)
-			code = -EIO; // the file has become shorter
-		else if (errno != EINTR)
+		} else if (took == 0) { // the file has become shorter
+			image_ends_early(image);
+			code = -EIO;
+		} else if (errno != EINTR) {
 			code = -errno;
+		}
 	}
 	atomic_store_explicit(&image->inside_ns, 0, memory_order_relaxed);
 	uint64_t now_ns = clock_mono_ns();
@@ -520,6 +524,8 @@ int image_take(struct image *image, int pipe, uint64_t off, size_t len)
 static void on_job_done(struct ring_message *message)
 {
 	struct image_op *op = HOLDER(HOLDER(message, struct reader_job, message), struct image_op, job);
+	if (op->job.ended)
+		image_ends_early(op->image);
 	op_finish(op, op->job.res);
 }
 
@@ -533,6 +539,8 @@ static void by_reader(struct image_op *op)
 
 static void change_begins(struct image *image)
 {
+	if (rest_lasts(&image->rest)) // somebody else may have been here meanwhile
+		image_look_at_end(image);
 	rest_stir(&image->rest); // N1 of rest.h
 	image->changes++;
 	image->synced = false;

@@ -46,7 +46,9 @@ static int read_rest(struct image *image, uint64_t off, uint64_t len, size_t don
 			continue;
 		if (n <= 0) {
 			unreadable_add(&image->unreadable, off + done, len - done, clock_mono_ns());
-			return n < 0 ? -code : -EIO; // cut short behind our back
+			if (n == 0) // cut short behind our back
+				image_ends_early(image);
+			return n < 0 ? -code : -EIO;
 		}
 		done += (size_t)n;
 	}

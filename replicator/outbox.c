@@ -2,6 +2,7 @@
 // The sending side of a connection: what the socket takes at once, in order; the rest when the peer has taken something.
 #include "replicator/outbox.h"
 
+#include "base/descriptor.h"
 #include "base/size.h"
 #include "replicator/holder.h"
 
@@ -45,7 +46,7 @@ static bool pipe_open(struct outbox_pipe *to)
 {
 	if (to->room || to->refused)
 		return to->room;
-	if (pipe2(to->fd, O_CLOEXEC | O_NONBLOCK) < 0) {
+	if (!descriptor_pipe(to->fd)) {
 		to->refused = true;
 		return false;
 	}

@@ -5,6 +5,7 @@
 //	as large   the cycle goes on
 //	short      none does, until it has its size again. What it held is gone, no point may say otherwise, and no dirty bit tells of it: all of its disk
 //		   is compared. The other disks are not
+//	was short  seen so by a read, or before a write that gave it its size back: all of its disk is compared, and the cycle goes on
 //	silent     it cannot be asked: none does either. That is an error of the disk and says nothing of its size: what is dirty stays as it is
 //
 // protection_tracking.h, T1, of a disk that is short: its map is to hold all of it, and its marks do not. So in this order: the state files name no cut; all of it is dirty, and its
@@ -13,6 +14,7 @@
 #include "replicator/protection_private.h"
 
 #include "base/auto.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -41,6 +43,13 @@ static void image_lost(struct protection *p, unsigned disk)
 	export_mark_whole(p->export, (uint16_t)disk);
 }
 
+static void image_was_short(struct protection *p, unsigned disk)
+{
+	if (!(p->lost_images >> disk & 1))
+		log_warning("an image was cut short for a while, and all of its disk is compared protection=%s disk=%s", p->config.name, p->config.disk[disk].name);
+	image_lost(p, disk);
+}
+
 static void look_at_marks(struct protection *p)
 {
 	uint64_t left = p->unmarked;
@@ -53,19 +62,22 @@ static void look_at_marks(struct protection *p)
 	tracking_position(p, p->sync);
 }
 
-static int look_at(struct protection *p, unsigned disk, struct err *err)
+int images_look_at(struct protection *p, uint16_t disk, struct err *err)
 {
+	bool ended_early = export_ended_early(p->export, disk); // before its size is asked: what comes later is seen the next time
 	struct image_identity identity;
 	struct err unknown = {0};
-	uint64_t size = export_disk_size(p->export, (uint16_t)disk);
-	int rc = export_identity(p->export, (uint16_t)disk, &identity, &unknown);
+	uint64_t size = export_disk_size(p->export, disk);
+	int rc = export_identity(p->export, disk, &identity, &unknown);
 	if (rc) {
-		export_unidentified(p->export, (uint16_t)disk, rc);
+		export_unidentified(p->export, disk, rc);
 		return err_set(err, -EIO, "the image of disk %s does not say what it is (%.300s): repair the storage under it, and restart the agent if that does not end it",
 			       p->config.disk[disk].name, unknown.text);
 	}
 	if (identity.size >= size) {
 		note_short(p, disk, "");
+		if (ended_early)
+			image_was_short(p, disk);
 		return 0;
 	}
 	rc = err_set(err, -EIO, "the image of disk %s was cut from %llu to %llu bytes while it is served: give it its size back, it is compared as a whole then",
@@ -82,7 +94,7 @@ int images_look(struct protection *p, struct err *err)
 		look_at_marks(p);
 	for (unsigned i = 0; i < p->config.disk_count; i++) {
 		struct err why = {0};
-		if (look_at(p, i, &why) == 0 || worst)
+		if (images_look_at(p, (uint16_t)i, &why) == 0 || worst)
 			continue;
 		worst = why.code;
 		*err = why;

@@ -30,7 +30,9 @@ static int resize_do(struct protection *p, const struct resize *resize, bool set
 	if (!settled)
 		return err_set(err, -EBUSY, "it is not known yet whether the last cut became a point: try again when the receiver is connected");
 	uint64_t old_size = export_disk_size(p->export, resize->disk);
-	int rc = export_grow_check(p->export, resize->disk, resize->size, err);
+	int rc = images_look_at(p, resize->disk, err); // one that was cut short would be given more than its size back, and nobody know
+	if (rc == 0)
+		rc = export_grow_check(p->export, resize->disk, resize->size, err);
 	if (rc == 0)
 		rc = tracking_grow(p, resize->disk, resize->size, err);
 	if (rc)

@@ -38,7 +38,8 @@ static bool read_step(struct reader_job *job, bool cached, bool *ret_cold)
 	if (got < 0 && errno == EINTR)
 		return true;
 	*ret_cold = got < 0 && cached; // what is wrong with it is seen when it is waited for
-	job->res = got < 0 ? -errno : -EIO; // 0: the file has become shorter than the disk
+	job->ended = got == 0; // the file has become shorter than the disk
+	job->res = got < 0 ? -errno : -EIO;
 	return false;
 }
 

@@ -29,6 +29,7 @@ struct reader_job {
 	unsigned char *data;
 	uint64_t off, len;
 	int res; // 0, or -EIO where the file ends before; else a negative errno
+	bool ended; // the former
 	uint64_t at;
 	struct reader_job *next;
 };

@@ -67,6 +67,12 @@ static inline void rest_stir(struct rest *rest)
 	atomic_store_explicit(&rest->page->at_rest, 0, memory_order_seq_cst);
 }
 
+// Whether no change of ours was begun since the note says how it is. Of the thread that begins them.
+static inline bool rest_lasts(const struct rest *rest)
+{
+	return rest->page && atomic_load_explicit(&rest->page->at_rest, memory_order_relaxed);
+}
+
 // When the newest change began: for rest_wrote(), once that write has ended well. Of the thread that began it, before it begins another.
 static inline int64_t rest_stirred(const struct rest *rest)
 {

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -276,6 +277,59 @@ static void image_cut_short_is_over_with_a_point_and_not_before(void **unused)
 	image_size(1, SIZE);
 }
 
+// Whoever met its end knows, though the next look finds it as long as its disk.
+static void image_that_was_short_in_between_has_its_disk_compared(void **unused)
+{
+	(void)unused;
+	struct err err;
+	unsigned char piece[PIECE_SIZE];
+	image_size(0, SMALLER);
+	assert_int_equal(image_read_now(&p->export->image[0], SIZE - PIECE_SIZE, PIECE_SIZE, piece), -EIO);
+	image_size(0, SIZE);
+	assert_int_equal(look(&err), 0);
+	assert_true(p->sync == SYNC_IMAGE_CHANGED && p->lost_images == 1);
+	await_marked(0);
+	assert_int_equal(dirty_of(0), SIZE);
+	assert_int_equal(dirty_of(1), PIECE_SIZE);
+	assert_string_equal(p->cut_short[0], "");
+	images_committed(p);
+	assert_int_equal(look(&err), 0);
+	assert_int_equal(p->lost_images, 0); // once
+}
+
+static void image_that_is_short_before_a_change_is_seen_to_be(void **unused)
+{
+	(void)unused;
+	struct image *image = &p->export->image[1];
+	image_look_at_end(image);
+	assert_false(image_ended_early(image));
+	image_size(1, SMALLER);
+	image_look_at_end(image);
+	image_size(1, SIZE);
+	assert_true(image_ended_early(image));
+	assert_false(image_ended_early(image));
+}
+
+// It would be as large as nobody expects, and zeros in the middle.
+static void image_that_was_cut_short_is_not_made_larger(void **unused)
+{
+	(void)unused;
+	struct stat st;
+	image_size(0, SMALLER);
+	p->settled = true;
+	p->resize.disk = 0;
+	p->resize.size = 2 * SIZE;
+	p->resize.asked = true;
+	assert_false(resize_serve(p));
+	assert_int_equal(p->resize.err.code, -EIO);
+	assert_non_null(strstr(p->resize.err.text, "was cut from"));
+	assert_int_equal(stat(image_path[0], &st), 0);
+	assert_int_equal(st.st_size, SMALLER);
+	await_marked(0);
+	assert_int_equal(dirty_of(0), SIZE);
+	image_size(0, SIZE);
+}
+
 // A reason that costs all of a disk is not taken back by another.
 static void sync_that_stands_keeps_its_name(void **unused)
 {
@@ -295,6 +349,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(image_cut_short_has_its_own_disk_compared_and_no_other, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(image_cut_short_is_in_the_marks_before_its_file_names_a_cut, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(image_cut_short_is_over_with_a_point_and_not_before, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(image_that_was_short_in_between_has_its_disk_compared, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(image_that_is_short_before_a_change_is_seen_to_be, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(image_that_was_cut_short_is_not_made_larger, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(sync_that_stands_keeps_its_name, set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
 // test_retention.c.
 #include "base/log.h"
 #include "base/size.h"
+#include "receiver/copies.h"
 #include "receiver/json_file.h"
 #include "receiver/replica.h"
 #include "tests/lib/store_flip.h"
@@ -365,6 +366,44 @@ static void damaged_pins_are_read_from_their_copy(void **state)
 	expect_points(t, "2 4");
 }
 
+// As of a backup, of the file or of its copy: each start in between finds all of them again, until both say so.
+static void older_pins_come_back_as(struct store_twin *t, const char *name)
+{
+	char *older = NULL;
+	size_t len = 0;
+	store_twin_session(t);
+	points_make(t, 4);
+	pin(t, 2);
+	assert_int_equal(env_read_file(t->temp.root, "vm1/pins.json", 1 << 16, &older, &len), 0);
+	pin(t, 3);
+	assert_int_equal(replica_unpin(t->replica, 2, NULL), 0);
+	assert_int_equal(env_replace(t->temp.root, "vm1", name, older, len), 0);
+	free(older);
+	for (unsigned starts = 0; starts < 3; starts++) {
+		store_twin_reopen(t);
+		assert_int_equal(t->replica->pins_apart, starts < 2);
+		store_twin_keep(t, 1);
+		retain_all(t);
+		expect_points(t, "2 3 4");
+		if (starts == 1)
+			assert_int_equal(replica_mend(t->replica), 0);
+	}
+	assert_int_equal(replica_unpin(t->replica, 2, NULL), 0); // and what is taken back then stays so
+	store_twin_reopen(t);
+	retain_all(t);
+	expect_points(t, "3 4");
+}
+
+static void older_pins_that_were_put_back_are_joined_with_those_of_the_copy(void **state)
+{
+	older_pins_come_back_as(*state, "vm1/pins.json");
+}
+
+static void older_copy_of_pins_that_was_put_back_is_joined_with_them(void **state)
+{
+	older_pins_come_back_as(*state, "vm1/pins.json" COPY_SUFFIX);
+}
+
 static void lost_pins_keep_every_point_until_the_operator_has_said_which(void **state)
 {
 	struct store_twin *t = *state;
@@ -615,6 +654,8 @@ int main(void)
 		MERGE_TEST(a_pin_is_remembered_with_its_text_until_it_is_taken_back),
 		MERGE_TEST(pins_are_bounded_and_all_of_them_fit),
 		MERGE_TEST(damaged_pins_are_read_from_their_copy),
+		MERGE_TEST(older_pins_that_were_put_back_are_joined_with_those_of_the_copy),
+		MERGE_TEST(older_copy_of_pins_that_was_put_back_is_joined_with_them),
 		MERGE_TEST(lost_pins_keep_every_point_until_the_operator_has_said_which),
 		MERGE_TEST(pins_without_a_copy_are_lost_when_they_were_there),
 		cmocka_unit_test(the_keeper_s_merges_wait_for_more_and_not_for_long),
