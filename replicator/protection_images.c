@@ -64,7 +64,6 @@ static void look_at_marks(struct protection *p)
 
 int images_look_at(struct protection *p, uint16_t disk, struct err *err)
 {
-	bool ended_early = export_ended_early(p->export, disk); // before its size is asked: what comes later is seen the next time
 	struct image_identity identity;
 	struct err unknown = {0};
 	uint64_t size = export_disk_size(p->export, disk);
@@ -76,7 +75,7 @@ int images_look_at(struct protection *p, uint16_t disk, struct err *err)
 	}
 	if (identity.size >= size) {
 		note_short(p, disk, "");
-		if (ended_early)
+		if (export_ended_early(p->export, disk))
 			image_was_short(p, disk);
 		return 0;
 	}
