@@ -39,6 +39,7 @@ static void image_lost(struct protection *p, unsigned disk)
 			p->sync = SYNC_IMAGE_CHANGED;
 	}
 	p->unmarked |= bit;
+	export_drop_cache(p->export, (uint16_t)disk); // of a device it has what is no more
 	tracking_position(p, p->sync);
 	export_mark_whole(p->export, (uint16_t)disk);
 }

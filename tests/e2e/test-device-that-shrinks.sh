@@ -29,6 +29,7 @@ truncate -s 32M "$file" # zeros where the guest's data was
 losetup -c "$device"
 went_on() { [ "$(newest_point vm1)" -gt "$stuck" ]; }
 wait_for 30 went_on
+cmp "$device" "$file" || fail "the device shows what is no more"
 is 'reason of the sync' "$(at_source GET /v1/protections/vm1/syncs | jq -r '.syncs[0].reason')" image-changed
 point_equals vm1 "$(cycle vm1)" vda "$file"
 daemons_alive

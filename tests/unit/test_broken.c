@@ -205,7 +205,8 @@ static void point_in_the_list_of_a_broken_replica_is_opened_before_it_is_failed_
 {
 	struct bench *b = *state;
 	lose(b, "vm1/base/vda.raw");
-	assert_int_equal(replica_point_opens(b->r, 3, &b->err), 0); // nobody knows yet
+	assert_int_equal(replica_point_opens(b->r, 3, &b->err), -ENOENT); // nobody knows yet: it is looked at
+	assert_non_null(strstr(b->err.text, "vm1/base/vda.raw"));
 	{
 		LOCK_SCOPE(&b->r->lock);
 		assert_int_equal(replica_base_there(b->r, &b->err), -EIO);
