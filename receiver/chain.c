@@ -197,10 +197,16 @@ uint64_t chain_data_blocks(const struct chain *chain)
 	return chain->data_blocks;
 }
 
+bool chain_zeros(const struct chain *chain, uint64_t index)
+{
+	const struct digest *committed = table_get(&chain->digests, index);
+	return !committed || digest_is_zero(committed);
+}
+
 uint64_t chain_next(const struct chain *chain, uint64_t from)
 {
 	uint64_t at = table_next(&chain->digests, from);
-	while (at != TABLE_END && digest_is_zero(table_get(&chain->digests, at)))
+	while (at != TABLE_END && chain_zeros(chain, at))
 		at = table_next(&chain->digests, at + 1);
 	return at == TABLE_END ? CHAIN_END : at;
 }
@@ -230,12 +236,6 @@ static bool base_holds(struct chain *chain, uint64_t index)
 	chain->hole_from = from;
 	chain->hole_to = data_from;
 	return false;
-}
-
-bool chain_zeros(const struct chain *chain, uint64_t index)
-{
-	const struct digest *committed = table_get(&chain->digests, index);
-	return !committed || digest_is_zero(committed);
 }
 
 bool chain_holds(struct chain *chain, uint64_t index)

@@ -194,11 +194,11 @@ int pins_write(struct replica *r, bool *ret_changed)
 	size_t len = 0;
 	char path[REPLICA_PATH_SIZE];
 	struct copies_state state;
+	if (r->pins_apart)
+		return pins_rejoin(r, ret_changed);
 	replica_file(r, path, "pins.json");
 	*ret_changed = false;
-	int rc = r->pins_apart ? pins_rejoin(r, ret_changed) : 0;
-	if (rc == 0)
-		rc = pins_encode(r, &text, &len);
+	int rc = pins_encode(r, &text, &len);
 	if (rc)
 		return rc;
 	copies_state(r->root, path, &state);

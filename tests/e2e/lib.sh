@@ -235,6 +235,13 @@ new_token() { # [ADDRESS] by which the source reaches the receiver
 	at_target POST /v1/pair-tokens "$(jq -n --arg a "${1:-}" 'if $a == "" then {} else {address: $a} end')" | jq -r .token
 }
 
+# Sets $device to a loop device over FILE, which is detached at the end.
+loop_device() { # FILE
+	losetup -f >/dev/null 2>&1 || skip "needs a free loop device"
+	device=$(losetup --show -f "$1") || skip "needs a free loop device"
+	at_end "losetup -d $device"
+}
+
 # --- the control API ---
 
 api() { # SOCKET METHOD PATH [BODY]

@@ -6,12 +6,10 @@
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl losetup
 requires_root
-losetup -f >/dev/null 2>&1 || skip "needs a free loop device"
 
 file=$W/a.raw
 new_image "$file" $((32 << 20))
-device=$(losetup --show -f "$file") || skip "needs a free loop device"
-at_end "losetup -d $device"
+loop_device "$file"
 [ "$(cat "/sys/block/$(basename "$device")/queue/iostats")" = 1 ] || skip "the kernel does not count what is written to $device"
 dd if=/dev/urandom of="$device" bs=64k count=1 conv=fsync status=none # so it has counted something
 start_pair

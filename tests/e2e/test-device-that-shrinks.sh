@@ -5,12 +5,10 @@
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl losetup
 requires_root
-losetup -f >/dev/null 2>&1 || skip "needs a free loop device"
 
 file=$W/a.raw
 new_image "$file" $((32 << 20))
-device=$(losetup --show -f "$file") || skip "needs a free loop device"
-at_end "losetup -d $device"
+loop_device "$file"
 start_pair
 kagami protect vm1 vda="$device" --to dr --rpo 1s >/dev/null
 wait_for 30 has_point vm1

@@ -195,6 +195,18 @@ static void a_flipped_bit_anywhere_is_found_or_changes_nothing(void **state)
 	assert_true(found > 30);
 }
 
+static void points_over_block_in_base(struct store_twin *t) // block 2 of the first disk is in its base; point 2 is left
+{
+	struct err err = {0};
+	store_twin_keep(t, 1);
+	store_twin_session(t);
+	store_twin_change(t, 0, 2, MASK_FULL);
+	assert_int_equal(store_twin_send(t, 0, 2, MASK_FULL, CODEC_NONE, &err), 0);
+	store_twin_seal(t);
+	store_twin_seal(t);
+	assert_int_equal(replica_retain(t->replica, &err), 1);
+}
+
 // A sector of the table that became zeros says "zeros" of 31 blocks: who goes by that alone would show zeros for data, and call them proven.
 static void blocks_whose_digests_became_zeros_are_not_taken_for_zeros(void **state)
 {
@@ -202,13 +214,7 @@ static void blocks_whose_digests_became_zeros_are_not_taken_for_zeros(void **sta
 	struct env_file *file = NULL;
 	struct err err = {0};
 	unsigned char zeros[SECTOR_SIZE] = {0}, *block = malloc(BLOCK_SIZE);
-	store_twin_keep(t, 1);
-	store_twin_session(t);
-	store_twin_change(t, 0, 2, MASK_FULL);
-	assert_int_equal(store_twin_send(t, 0, 2, MASK_FULL, CODEC_NONE, &err), 0);
-	store_twin_seal(t);
-	store_twin_seal(t);
-	assert_int_equal(replica_retain(t->replica, &err), 1); // block 2 is in the base
+	points_over_block_in_base(t);
 	struct chain *chain = open_chain(t, 2, 0);
 	assert_true(chain_holds(chain, 2) && !chain_holds(chain, 3) && chain_next(chain, 0) == 2);
 	chain_close(chain);
@@ -228,13 +234,7 @@ static void a_damaged_block_names_disk_and_point(void **state)
 	struct store_twin *t = *state;
 	struct env_file *file = NULL;
 	struct err err = {0};
-	store_twin_keep(t, 1);
-	store_twin_session(t);
-	store_twin_change(t, 0, 2, MASK_FULL);
-	assert_int_equal(store_twin_send(t, 0, 2, MASK_FULL, CODEC_NONE, &err), 0);
-	store_twin_seal(t);
-	store_twin_seal(t);
-	assert_int_equal(replica_retain(t->replica, &err), 1); // block 2 is in the base
+	points_over_block_in_base(t);
 	assert_int_equal(env_open(t->temp.root, "vm1/base/vda.raw", ENV_WRITE, &file), 0);
 	flip(file, 2 * BLOCK_SIZE + 77, 1);
 	env_close(file);
