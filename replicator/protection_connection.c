@@ -26,7 +26,7 @@ static void channel_set(struct protection *p, struct channel *channel)
 	LOCK_SCOPE(&p->lock);
 	p->channel = channel;
 	p->greeted = false;
-	if (channel && (p->stop || p->paused)) // whoever said so while it connected found nothing to abort
+	if (channel && (p->stop || (p->paused && !p->telling))) // whoever said so while it connected found nothing to abort
 		channel_abort(channel);
 }
 

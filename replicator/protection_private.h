@@ -145,6 +145,8 @@ struct protection {
 	bool stop, paused, fenced;
 	bool waived; // an operator asked for the initial sync: it keeps to no window
 	bool held;   // the window is over: the initial sync under way ends, and goes on at the next
+	bool pause_told; // the receiver knows, or cannot be told; cycle thread
+	bool telling; // a connection is being made only to tell it: the state stays paused. Written by the cycle thread
 	bool stuck; // the newest try to connect found what stays until somebody acts, for the reason that goes with the state
 	bool hurry; // an operator did something: the next try to connect, or to cut, need not wait
 	bool asked; // by an operator: for a cycle, which has not begun yet; at any time of day, and before the others
@@ -260,7 +262,8 @@ enum rpo_cause protection_cause_stands(const struct protection *p, uint64_t now_
 void report_turn(struct protection *p, uint64_t now_ns);
 enum report_when { REPORT_IF_DUE, REPORT_NOW, REPORT_WITH_WHAT_FOLLOWS };
 void report_hear(struct protection *p); // what the receiver told of its clock, if it did
-void report_send(struct protection *p, enum wire_report_state state, enum report_when when);
+// False: it has not left, and there is a receiver that would take it.
+bool report_send(struct protection *p, enum wire_report_state state, enum report_when when);
 // protection_ledger.c
 void account_load(struct protection *p);
 void account_end(struct protection *p);

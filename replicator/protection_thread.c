@@ -25,7 +25,7 @@ void protection_set_state(struct protection *p, enum protection_state state, con
 {
 	LOCK_SCOPE(&p->lock);
 	bool news = p->state != state || strcmp(p->reason, reason) != 0;
-	if (!news)
+	if (!news || (p->telling && state != STATE_FENCED))
 		return;
 	bool step = p->state >= STATE_SYNCING && p->state <= STATE_COMMITTING && state >= STATE_SYNCING &&
 		    state <= STATE_COMMITTING; // the ordinary round of a cycle
@@ -84,7 +84,7 @@ static void idle(struct protection *p, bool asked, bool again)
 		p->due_since_ns = p->due_since_ns ? p->due_since_ns : min_u64(max_u64(due_ns, max_u64(p->cycle_end_ns, p->ready_since_ns)), load.now_ns);
 	else
 		p->due_since_ns = 0;
-	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
+	(void)report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
 	ping_ns = min_u64(ping_ns, holes_turn(p, due));
 	if (!settings_off_peak(p)) {
 		p->ready_since_ns = p->due_since_ns = 0;
@@ -98,6 +98,36 @@ static void idle(struct protection *p, bool asked, bool again)
 	} else {
 		protection_cycle_once(p);
 		slot_end(p);
+	}
+}
+
+static void telling(struct protection *p, bool is)
+{
+	LOCK_SCOPE(&p->lock);
+	p->telling = is;
+}
+
+// Says once that it is paused, or a receiver would call the source down: where a pause ended a cycle, came while there was no connection, or was found at a start, over a
+// connection that is made for that alone.
+static void paused_turn(struct protection *p, bool fenced, bool hurry)
+{
+	if (p->channel)
+		p->pause_told = report_send(p, WIRE_REPORT_PAUSED, REPORT_NOW);
+	connection_close(p);
+	if (!fenced)
+		protection_set_state(p, STATE_PAUSED, "");
+	if (p->pause_told) {
+		LOCK_SCOPE(&p->lock);
+		backoff_progress(&p->backoff); // whoever resumes wants to know at once
+	}
+	if (p->pause_told || fenced) {
+		protection_wait(p, UINT64_MAX);
+	} else if (protection_now_ns(p) < p->backoff.not_before_ns && !hurry) {
+		protection_wait(p, p->backoff.not_before_ns);
+	} else {
+		telling(p, true);
+		connection_open(p);
+		telling(p, false);
 	}
 }
 
@@ -129,16 +159,13 @@ void *protection_thread(void *context)
 			continue;
 		}
 		if (paused) {
-			report_send(p, WIRE_REPORT_PAUSED, REPORT_NOW);
-			connection_close(p);
-			{
-				LOCK_SCOPE(&p->lock);
-				backoff_progress(&p->backoff); // whoever resumes wants to know at once
-			}
-			if (!fenced)
-				protection_set_state(p, STATE_PAUSED, "");
-			protection_wait(p, UINT64_MAX);
-		} else if (p->channel) {
+			paused_turn(p, fenced, hurry);
+			continue;
+		}
+		p->pause_told = false;
+		if (p->channel) {
+			if (p->state == STATE_PAUSED) // it was resumed while its receiver was told
+				protection_set_state(p, STATE_IDLE, "");
 			if (compare)
 				protection_compare_all(p);
 			idle(p, asked, again);
@@ -149,7 +176,7 @@ void *protection_thread(void *context)
 		}
 	}
 	slot_end(p);
-	report_send(p, WIRE_REPORT_STOPPING, REPORT_NOW);
+	(void)report_send(p, WIRE_REPORT_STOPPING, REPORT_NOW);
 	dirt_save(p);
 	connection_close(p);
 	return NULL;

@@ -25,6 +25,27 @@ n=$(cycle vm1)
 at_most "ms of waiting for a slot, of which a pause is none" $(($(protection vm1 .totals.stage_ms.queue) - queued)) 3000
 wait_for 30 eval '[ "$(replica vm1 .rpo_ms)" = 60000 ] || [ "$(at_target GET /v1/protections/vm1/history | jq .rpo_ms)" = 60000 ]'
 before=$(history .observed_ms)
+# A pause that ends a cycle, and with it the connection, is told over another, as is one that finds its receiver away.
+kagami set vm1 --bandwidth 100kbyte >/dev/null
+head -c 8M /dev/urandom >"$W/noise"
+nbd_io vm1 vda "write -s $W/noise 0 8M"
+kagami cycle vm1 >/dev/null
+wait_for 20 eval '[ "$(protection vm1 .state)" = shipping ]'
+kagami pause vm1 >/dev/null
+wait_for 30 eval '[ "$(replica vm1 .source_paused)" = true ]'
+wait_for 5 eval '! connected vm1'
+is "state" "$(protection vm1 .state)" paused
+kagami resume vm1 >/dev/null
+kagami set vm1 --bandwidth unlimited >/dev/null
+cycle vm1 >/dev/null
+stop_receiver
+kagami pause vm1 >/dev/null
+start_receiver
+wait_for 60 eval '[ "$(replica vm1 .source_paused)" = true ]'
+is "state" "$(protection vm1 .state)" paused
+kagami resume vm1 >/dev/null
+wait_for 30 connected vm1
+
 stop_replicator
 start_replicator
 wait_for 30 connected vm1
