@@ -229,7 +229,7 @@ lib-files = $(libs:%=$(BUILD)/lib/libkagami-%.a)
 common-libs = $(BUILD)/lib/libkagami-link.a $(BUILD)/lib/libkagami-rpo.a $(BUILD)/lib/libkagami-format.a $(BUILD)/lib/libkagami-base.a
 
 clang-tidy: $(sources:%.c=$(BUILD)/lint/%)
-programs: $(programs:%=$(BUILD)/bin/%) $(bench-programs:%=$(BUILD)/bin/%)
+programs: $(programs:%=$(BUILD)/bin/%) $(bench-programs:%=$(BUILD)/bin/%) $(BUILD)/tests/ask
 unit-tests: $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 bench-store: $(BUILD)/tests/bench/bench_store
 fs-programs: $(patsubst tests/fs/%.c,$(BUILD)/tests/fs/%,$(wildcard tests/fs/*.c))
@@ -270,6 +270,12 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(test-support) $(test-libs)
 	@mkdir -p $(@D)
 	@echo "  link $@"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(PACKAGE_LIBS) -lcmocka
+
+# What the scripts ask the daemons with: never sanitized, and with as few libraries as can be.
+$(BUILD)/tests/ask: tests/e2e/ask.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  link $@"
+	@$(CC) -std=c17 -D_GNU_SOURCE -O2 -g $(WARNINGS) -o $@ $< -ljansson
 
 define library
 $(BUILD)/lib/libkagami-$1.a: $(filter-out %/main.o,$(call objects-of,$(folder-$1)/*.c))

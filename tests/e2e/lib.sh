@@ -176,7 +176,7 @@ STATE=$W/state
 mkdir -p "$STORE" "$STATE"
 
 answers() { # SOCKET
-	curl -sf --max-time 5 --unix-socket "$KAGAMI_RUN_DIR/$1" http://localhost/v1/version >/dev/null 2>&1
+	value_of "$1" /v1/version .version >/dev/null 2>&1
 }
 
 start_daemon() { # VARIABLE SOCKET PROGRAM ARGUMENT...
@@ -250,23 +250,33 @@ api() { # SOCKET METHOD PATH [BODY]
 	curl "${options[@]}" --fail-with-body "http://localhost$3"
 }
 
+# The same of a GET, and of its answer what FILTER says, as jq -r prints it: by a program that starts quickly, as far as it knows the filter.
+value_of() { # SOCKET PATH FILTER
+	local status=0
+	"$build/tests/ask" "$KAGAMI_RUN_DIR/$1" "$2" "$3" || status=$?
+	[ $status = 3 ] || return $status
+	api "$1" GET "$2" | jq -r "$3"
+}
+
 at_source() { api replicator.sock "$@"; } # METHOD PATH [BODY]
 at_target() { api receiver.sock "$@"; }
 
 protection() { # NAME FILTER: from the source's view
-	at_source GET "/v1/protections/$1" | jq -r "$2"
+	value_of replicator.sock "/v1/protections/$1" "$2"
 }
 
 replica() { # NAME FILTER: from the target's view
-	at_target GET "/v1/protections/$1" | jq -r "$2"
+	value_of receiver.sock "/v1/protections/$1" "$2"
 }
 
 points() { # NAME: their numbers, oldest first
-	at_target GET "/v1/protections/$1/points" | jq -r '.points[].point'
+	value_of receiver.sock "/v1/protections/$1/points" '.points[].point'
 }
 
 newest_point() { # NAME
-	points "$1" | tail -n 1
+	local all
+	all=$(points "$1")
+	echo "${all##*$'\n'}"
 }
 
 point_disk() { # NAME POINT DISK: the path of the qcow2

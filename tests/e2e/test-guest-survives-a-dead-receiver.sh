@@ -11,7 +11,7 @@ kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1s >/dev/null
 wait_for 30 has_point vm1
 
 guest_works() { # PATTERN
-	timeout 20 bash -c "$(declare -f nbd_io uri protection at_source api fail); W=$W
+	timeout 20 bash -c "$(declare -f nbd_io uri protection value_of api fail); W=$W build=$build
 		nbd_io vm1 vda 'write -P $1 3M 8M' 'read -P $1 3M 8M' flush" || fail "the guest waits"
 }
 
