@@ -261,7 +261,7 @@ static void points_check(struct check *c)
 
 static void protection_check(struct check *c)
 {
-	static const char *const names[] = {"protection.json", "protection.json.new", "protection.json" COPY_SUFFIX, "protection.json" COPY_SUFFIX ".new", "scrub.json", "scrub.json.new", "base", "points",
+	static const char *const names[] = {"protection.json", "protection.json.new", "protection.json" COPY_SUFFIX, "protection.json" COPY_SUFFIX ".new", "scrub.json", "scrub.json.new", "scrub.json" COPY_SUFFIX, "scrub.json" COPY_SUFFIX ".new", "base", "points",
 					    "head", "trash", "merge", "pins.json", "pins.json.new", "pins.json" COPY_SUFFIX, "pins.json" COPY_SUFFIX ".new", "history.ledger", "history.ledger.unread", "failover", "failover.new", "tests", NULL},
 				 *const base_endings[] = {".raw", ".digests", NULL}, *const none[] = {NULL};
 	struct replica *r = c->replica;

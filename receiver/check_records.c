@@ -37,8 +37,11 @@ static void scrub_check(struct check *c)
 		memory_short(c, path);
 		return;
 	}
+	struct copies_state copies;
+	check_copies(c, path);
+	copies_state(r->root, path, &copies);
 	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
-	if (rc == -ENOENT) // before the first pass
+	if (rc == -ENOENT || (copies.file && copies.copy == 0)) // before the first pass; or it is told already
 		return;
 	if (rc)
 		(void)err_sys(&why, rc, "%s", path);

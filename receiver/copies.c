@@ -9,6 +9,7 @@
 #include "link/events.h"
 #include "receiver/json_file.h"
 #include "receiver/replica.h"
+#include "receiver/scrub.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -286,6 +287,38 @@ static int pins_mend(struct replica *r, bool *ret_wrote, struct err *err)
 	return rc || *ret_wrote ? rc : pins_from_memory(r, path, ret_wrote, err);
 }
 
+// As pins.json: nobody else changes it, and memory knows, if only that the record was lost. There is none before a first pass, or before anything was found.
+static int scrub_from_memory(struct replica *r, const char *path, bool *ret_wrote, struct err *err)
+{
+	struct copies_state state;
+	copies_state(r->root, path, &state);
+	bool never = state.file == -ENOENT && state.copy == -ENOENT && !scrub_known(r);
+	if (never || !is_worn(state.file) || !is_worn(state.copy) || state.file == -EIO || state.copy == -EIO)
+		return 0;
+	int rc = copies_aside(r->root, path);
+	if (rc)
+		return err_sys(err, rc, "%s and its copy were damaged; move it aside", path);
+	rc = scrub_record(r, err);
+	*ret_wrote = rc == 0;
+	if (rc == 0)
+		log_error("a file and its copy were damaged, and are written anew protection=%s file=%s", r->name, path);
+	return rc;
+}
+
+static int scrub_mend(struct replica *r, bool *ret_wrote, struct err *err)
+{
+	char path[REPLICA_PATH_SIZE];
+	enum copies_done done;
+	replica_file(r, path, "scrub.json");
+	if (r->scrub_apart) {
+		*ret_wrote = true;
+		return scrub_record(r, err);
+	}
+	int rc = mend_and_tell(r, r->name, path, false, &done, err);
+	*ret_wrote = done != COPIES_NONE;
+	return rc || *ret_wrote ? rc : scrub_from_memory(r, path, ret_wrote, err);
+}
+
 static int point_mend(struct replica *r, uint64_t number, bool *ret_wrote, struct err *err)
 {
 	char dir[REPLICA_PATH_SIZE], path[REPLICA_PATH_SIZE];
@@ -320,14 +353,16 @@ static bool pair_next(struct replica *r, bool *ret_wrote)
 	LOCK_SCOPE(&r->lock);
 	if (r->broken || r->gone) // recovery has all looked at again
 		return false;
-	uint64_t number = pass->pins_done ? point_after(r, pass->number) : 0;
-	bool points_done = pass->pins_done && number == 0;
+	uint64_t number = pass->scrub_done ? point_after(r, pass->number) : 0;
+	bool points_done = pass->scrub_done && number == 0;
 	if (points_done && pass->failover_done)
 		return false;
 	int rc = points_done ? failover_mend(r, ret_wrote, &why) :
 		 number	     ? point_mend(r, number, ret_wrote, &why) :
+		 pass->pins_done ? scrub_mend(r, ret_wrote, &why) :
 		 pass->protection_done ? pins_mend(r, ret_wrote, &why) :
 					 protection_mend(r, ret_wrote, &why);
+	pass->scrub_done = pass->pins_done;
 	pass->pins_done = pass->protection_done;
 	pass->protection_done = true;
 	pass->failover_done = points_done;

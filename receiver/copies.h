@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Files that are kept twice: protection.json, pins.json, each point.json, and failover.json, beside which lies a copy, byte for byte. docs/store.md, "Copies".
+// Files that are kept twice: protection.json, pins.json, scrub.json, each point.json, and failover.json, beside which lies a copy, byte for byte. docs/store.md, "Copies".
 #ifndef KAGAMI_RECEIVER_COPIES_H
 #define KAGAMI_RECEIVER_COPIES_H
 
@@ -33,7 +33,7 @@ void copies_state(struct env_root *root, const char *path, struct copies_state *
 int copies_mend_protection(struct replica *replica, struct err *err);
 enum { COPIES_LOOKED = 64, COPIES_WRITTEN = 8 }; // pairs of files, in a round
 // Of every file of the replica that is kept twice, when somebody met a damaged one, or looks for them: a few in a round, in order; the next round goes on from there, also
-// past one that cannot be written, which the pass after this one tries again. Where protection.json or pins.json and its copy are both damaged, what memory says is saved. The keeper's;
+// past one that cannot be written, which the pass after this one tries again. Where protection.json, pins.json or scrub.json and its copy are both damaged, what memory says is saved. The keeper's;
 // takes `lock`, for a file at a time.
 void copies_round(struct replica *replica);
 void copies_look(const struct replica *replica); // the next round does; any thread

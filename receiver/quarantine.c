@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "link/events.h"
+#include "receiver/copies.h"
 #include "receiver/json_file.h"
 #include "receiver/replica.h"
 
@@ -24,31 +25,98 @@ static uint64_t bytes_before(const struct replica *r, const struct scrub_pass *p
 
 // --- coming into memory ---
 
-// A record that is lost would let a quarantined point pass: then every point is in doubt, until a pass has proven them all.
-void scrub_load(struct replica *r)
+static int record_read(struct replica *r, const char *path, struct scrub_state *ret_state, struct err *err)
 {
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
+	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
+	if (rc)
+		return err_sys(err, rc, "%s", path);
+	rc = scrub_decode(text, len, &r->prot, ret_state, err);
+	return rc ? err_wrap(err, "%s", path) : 0;
+}
+
+// Whether anything was ever found, of a replica that has neither the record nor its copy: what could not be used is kept beside.
+static bool is_there(const struct replica *r, const char *path)
+{
+	struct env_stat st;
+	return env_stat(r->root, path, &st) != -ENOENT;
+}
+
+static bool was_there(struct replica *r)
+{
+	AUTO_FREE uint64_t *number = NULL;
+	size_t count = 0;
 	char path[REPLICA_PATH_SIZE];
+	replica_file(r, path, "scrub.json.damaged");
+	bool found = is_there(r, path);
+	if (!found)
+		(void)replica_numbers(r, &number, &count, NULL); // the points are not in memory yet
+	for (unsigned d = 0; !found && d < r->prot.disk_count; d++) {
+		replica_file(r, path, "base/%s.digests.damaged", r->prot.disk[d].name);
+		found = is_there(r, path);
+		for (size_t i = 0; !found && i < count; i++) {
+			replica_file(r, path, "points/%llu/%s.qcow2.damaged", (unsigned long long)number[i], r->prot.disk[d].name);
+			found = is_there(r, path);
+		}
+	}
+	return found;
+}
+
+static void record_lose(struct replica *r, const struct err *why)
+{
+	r->scrub = (struct scrub_state){.suspect = true};
+	r->scrub_why = *why;
+	log_error("the record of scrubs is lost: every point is in doubt until it is proven protection=%s reason=\"%s\"", r->name, why->text);
+	event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "the record of scrubs of %s is lost: every point is in doubt until it is proven", r->name);
+}
+
+// The record was read. A copy that is there says the same, unless somebody put one of the two back: then what either claims is damaged.
+static void copy_join(struct replica *r, const char *path, const char *copy_path)
+{
+	struct copies_state state;
+	AUTO_FREE struct scrub_state *copy = malloc(sizeof(*copy));
+	copies_state(r->root, path, &state);
+	if (state.copy || state.alike || !copy || record_read(r, copy_path, copy, NULL))
+		return;
+	for (unsigned i = 0; i < copy->damage.count; i++)
+		damage_add(&r->scrub.damage, &copy->damage.run[i]);
+	r->scrub.suspect |= copy->suspect;
+	r->scrub_apart = r->scrub_unsaved = true;
+	log_warning("scrub.json and its copy differ, and what either claims is damaged is in quarantine protection=%s", r->name);
+	event_emit(EVENT_WARNING, "damage", r->name, NULL, "%s and its copy differed: an older one was put back; what either claims is damaged is in quarantine until a scrub has proven it", path);
+}
+
+// A record that is lost would let a quarantined point pass: then every point is in doubt, until a pass has proven them all.
+static void record_load(struct replica *r)
+{
+	char path[REPLICA_PATH_SIZE], copy_path[REPLICA_PATH_SIZE];
 	struct err why = {0};
+	replica_file(r, path, "scrub.json");
+	replica_file(r, copy_path, "scrub.json" COPY_SUFFIX);
+	int rc = record_read(r, path, &r->scrub, &why);
+	if (rc == 0) {
+		copy_join(r, path, copy_path);
+		return;
+	}
+	int copy = copies_stand_in(r->root, path, rc) ? record_read(r, copy_path, &r->scrub, NULL) : rc;
+	if (copy && !(rc == -ENOENT && copy == -ENOENT && !was_there(r)))
+		record_lose(r, &why);
+}
+
+bool scrub_known(const struct replica *r)
+{
+	const struct scrub_state *s = &r->scrub;
+	return s->open || s->ended || s->suspect || s->damage.count;
+}
+
+void scrub_load(struct replica *r)
+{
 	r->scrub = (struct scrub_state){.open = false};
+	r->scrub_apart = false;
 	r->scrub_range = SCRUB_PROOFS / 4;
 	r->scrub_saved_ns = r->scrub_run_ns = env_mono_ns(r->root->env);
-	replica_file(r, path, "scrub.json");
-	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
-	if (rc == -ENOENT)
-		return;
-	if (rc)
-		(void)err_sys(&why, rc, "%s", path);
-	else if ((rc = scrub_decode(text, len, &r->prot, &r->scrub, &why)))
-		(void)err_wrap(&why, "%s", path);
-	if (rc) {
-		r->scrub.suspect = true;
-		r->scrub_why = why;
-		log_error("the record of scrubs is lost: every point is in doubt until it is proven protection=%s reason=\"%s\"", r->name,
-			  why.text);
-		event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "the record of scrubs of %s is lost: every point is in doubt until it is proven", r->name);
-	}
+	record_load(r);
 	r->scrub_run_from = r->scrub.open ? bytes_before(r, &r->scrub.pass) : 0;
 }
 

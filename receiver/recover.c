@@ -104,7 +104,7 @@ static int leftovers_remove(struct replica *r, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE];
 	// NOLINTNEXTLINE(bugprone-suspicious-missing-comma)
-	static const char *const halves[] = {"protection.json.new", "protection.json" COPY_SUFFIX ".new", "scrub.json.new", "pins.json.new", "pins.json" COPY_SUFFIX ".new", "adopting.json.new"};
+	static const char *const halves[] = {"protection.json.new", "protection.json" COPY_SUFFIX ".new", "scrub.json.new", "scrub.json" COPY_SUFFIX ".new", "pins.json.new", "pins.json" COPY_SUFFIX ".new", "adopting.json.new"};
 	for (size_t i = 0; i < sizeof(halves) / sizeof(halves[0]); i++) {
 		replica_file(r, path, "%s", halves[i]);
 		int rc = env_unlink(r->root, path);

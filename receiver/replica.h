@@ -139,6 +139,7 @@ struct replica {
 
 	bool scrub_known;	   // it was loaded
 	struct scrub_state scrub;  // as on disk, but for a position that is at most SCRUB_SAVE_SECONDS old
+	bool scrub_apart;	   // scrub.json and its copy were both whole and differed at start: what either claims holds, and is not written yet
 	bool scrub_unsaved;	   // more than the position is not on disk
 	uint64_t scrub_saved_ns;   // monotonic
 	uint64_t scrub_range;	   // blocks in the next slice
@@ -150,7 +151,7 @@ struct replica {
 	_Atomic bool digests_given_up; // sectors of lists and tables that cannot be read (EIO) count as damaged: it was tried often enough
 	_Atomic bool copies_due;   // files that are kept twice are to be looked at: copies.c
 	struct copies_pass {	   // over them; the keeper's
-		bool under_way, protection_done, pins_done, failover_done;
+		bool under_way, protection_done, pins_done, scrub_done, failover_done;
 		uint64_t number; // of the point that was looked at last
 		struct err why;	 // the first that could not be written
 	} copies;

@@ -21,18 +21,36 @@ enum { SCRUB_TRIES = 3, NS_PER_S = 1000000000 };
 
 // --- taking in what was found ---
 
+// Where the two differed the copy is first: whatever ends it, they say together what they said.
+static int record_write(struct replica *r, const char *path, const char *text, size_t len, bool *ret_changed)
+{
+	char copy_path[REPLICA_PATH_SIZE];
+	if (!r->scrub_apart)
+		return copies_replace(r->root, r->name, path, text, len, ret_changed);
+	replica_file(r, copy_path, "scrub.json" COPY_SUFFIX);
+	int rc = env_replace(r->root, r->name, copy_path, text, len);
+	if (rc == 0)
+		rc = env_replace(r->root, r->name, path, text, len);
+	*ret_changed = rc == 0;
+	r->scrub_apart = rc != 0;
+	return rc;
+}
+
 static int state_save(struct replica *r, struct err *err)
 {
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
 	char path[REPLICA_PATH_SIZE];
+	bool changed = false;
 	if (r->gone)
 		return err_set(err, -ENOENT, "%s was removed", r->name);
 	int rc = scrub_encode(&r->scrub, &r->prot, &text, &len);
 	replica_file(r, path, "scrub.json");
 	if (rc == 0)
-		rc = env_replace(r->root, r->name, path, text, len);
+		rc = record_write(r, path, text, len, &changed);
 	if (rc)
+		copies_look(r); // where it is changed it counts without a copy, which the keeper makes
+	if (rc && !changed)
 		return err_sys(err, rc, "%s: replace", path);
 	r->scrub_unsaved = false;
 	r->scrub_saved_ns = env_mono_ns(r->root->env);

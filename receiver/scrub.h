@@ -81,6 +81,7 @@ void scrub_load(struct replica *replica);    // at recovery
 void scrub_poison(struct replica *replica);  // a session begins, or has sealed: what the newest point shows damaged is known to differ
 bool scrub_wants(const struct replica *replica, uint16_t disk, uint64_t index); // damaged in the newest point, and not whole in the head
 void scrub_sealed(struct replica *replica, uint64_t before); // the head, not closed yet, is the point after `before`
+bool scrub_known(const struct replica *replica); // whether there is anything that a record would say
 int scrub_record(struct replica *replica, struct err *err); // makes what is known of damage durable
 void scrub_forget(struct replica *replica); // damage that no point shows any more: those that showed it were folded or merged
 // A fold or a merge cannot read these blocks of a point: quarantined, durable on return, for all points that show them. `why`, when all of them read

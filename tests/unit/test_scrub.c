@@ -5,6 +5,7 @@
 #include "base/auto.h"
 #include "base/bytes.h"
 #include "base/log.h"
+#include "receiver/copies.h"
 #include "receiver/replica.h"
 #include "receiver/scrubber.h"
 #include "tests/lib/store_flip.h"
@@ -219,14 +220,110 @@ static void record_that_is_damaged_puts_every_point_in_doubt(void **state)
 	store_flip_block(t, 2, 0, 0);
 	assert_int_equal(store_twin_scrub(t, 0), 1);
 	store_flip_at(t, "scrub.json", 40);
-	store_twin_reopen(t);
-	for (unsigned n = 1; n <= 3; n++)
-		assert_true(refused(t, n));
+	store_flip_at(t, "scrub.json" COPY_SUFFIX, 40);
+	for (unsigned starts = 0; starts < 2; starts++) { // the first one's keeper writes down that it was lost
+		store_twin_reopen(t);
+		for (unsigned n = 1; n <= 3; n++)
+			assert_true(refused(t, n));
+		assert_int_equal(replica_mend(t->replica), 0);
+	}
 	struct scrub_info info = info_of(t);
-	assert_true(info.suspect && info.error[0] && scrub_is_due(&info, 0, 1));
+	assert_true(info.suspect && scrub_is_due(&info, 0, 1));
 	assert_int_equal(store_twin_scrub(t, 0), 1);
 	assert_true(refused(t, 2));
 	assert_false(refused(t, 1) || refused(t, 3));
+}
+
+static void only_the_second_is_refused(struct store_twin *t)
+{
+	store_twin_reopen(t);
+	assert_false(info_of(t).suspect);
+	assert_true(refused(t, 2));
+	assert_false(refused(t, 1) || refused(t, 3));
+}
+
+static void record_that_is_damaged_or_gone_is_read_from_its_copy(void **state)
+{
+	struct store_twin *t = *state;
+	static const char *const both[] = {"scrub.json", "scrub.json" COPY_SUFFIX};
+	char path[64];
+	store_flip_block(t, 2, 0, 0);
+	assert_int_equal(store_twin_scrub(t, 0), 1);
+	for (unsigned i = 0; i < 4; i++) {
+		(void)snprintf(path, sizeof(path), "vm1/%s", both[i % 2]);
+		if (i < 2)
+			store_flip_at(t, both[i % 2], 40);
+		else
+			assert_int_equal(env_unlink(t->temp.root, path), 0);
+		only_the_second_is_refused(t);
+		assert_int_equal(replica_mend(t->replica), 0);
+		struct copies_state copies;
+		copies_state(t->temp.root, "vm1/scrub.json", &copies);
+		assert_true(copies.alike);
+		only_the_second_is_refused(t);
+	}
+}
+
+// As of a backup, of the file or of its copy: what either claims holds, and from the keeper's round on both say so.
+static void older_record_comes_back_as(struct store_twin *t, const char *name)
+{
+	char *older = NULL;
+	size_t len = 0;
+	assert_int_equal(store_twin_scrub(t, 0), 0);
+	assert_int_equal(env_read_file(t->temp.root, "vm1/scrub.json", 1 << 16, &older, &len), 0);
+	store_flip_block(t, 2, 0, 0);
+	assert_int_equal(store_twin_scrub(t, 0), 1);
+	assert_int_equal(env_replace(t->temp.root, "vm1", name, older, len), 0);
+	free(older);
+	for (unsigned starts = 0; starts < 3; starts++) {
+		only_the_second_is_refused(t);
+		assert_int_equal(t->replica->scrub_apart, starts < 2);
+		if (starts == 1)
+			assert_int_equal(replica_mend(t->replica), 0);
+	}
+}
+
+static void older_record_that_was_put_back_lets_nothing_out_of_quarantine(void **state)
+{
+	older_record_comes_back_as(*state, "vm1/scrub.json");
+}
+
+static void older_copy_of_the_record_lets_nothing_out_of_quarantine(void **state)
+{
+	older_record_comes_back_as(*state, "vm1/scrub.json" COPY_SUFFIX);
+}
+
+// Neither is there, as before the first pass; but what lies beside the store's files tells that there was one.
+static void record_that_is_gone_is_missed_where_something_was_found(void **state)
+{
+	struct store_twin *t = *state;
+	static const struct {
+		const char *dir, *path;
+	} kept[] = {{"vm1", "vm1/scrub.json.damaged"}, {"vm1/points/2", "vm1/points/2/vdb.qcow2.damaged"}, {"vm1/base", "vm1/base/vda.digests.damaged"}};
+	assert_int_equal(store_twin_scrub(t, 0), 0);
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+		(void)env_unlink(t->temp.root, "vm1/scrub.json");
+		(void)env_unlink(t->temp.root, "vm1/scrub.json" COPY_SUFFIX);
+		store_twin_reopen(t);
+		assert_false(info_of(t).suspect || refused(t, 3));
+		assert_int_equal(env_replace(t->temp.root, kept[i].dir, kept[i].path, "x", 1), 0);
+		store_twin_reopen(t);
+		assert_true(info_of(t).suspect && refused(t, 3));
+		assert_int_equal(env_unlink(t->temp.root, kept[i].path), 0);
+	}
+}
+
+// Nobody else changes it, and memory knows.
+static void record_that_rots_at_run_time_is_saved_from_memory(void **state)
+{
+	struct store_twin *t = *state;
+	store_flip_block(t, 2, 0, 0);
+	assert_int_equal(store_twin_scrub(t, 0), 1);
+	store_flip_at(t, "scrub.json", 40);
+	store_flip_at(t, "scrub.json" COPY_SUFFIX, 40);
+	copies_look(t->replica);
+	assert_int_equal(replica_mend(t->replica), 0);
+	only_the_second_is_refused(t);
 }
 
 // --- position ---
@@ -551,6 +648,11 @@ int main(void)
 		TEST(quarantine_outlives_the_receiver),
 		TEST(quarantine_holds_in_a_broken_replica_too),
 		TEST(record_that_is_damaged_puts_every_point_in_doubt),
+		TEST(record_that_is_damaged_or_gone_is_read_from_its_copy),
+		TEST(older_record_that_was_put_back_lets_nothing_out_of_quarantine),
+		TEST(older_copy_of_the_record_lets_nothing_out_of_quarantine),
+		TEST(record_that_is_gone_is_missed_where_something_was_found),
+		TEST(record_that_rots_at_run_time_is_saved_from_memory),
 		TEST(pass_resumes_where_it_was_saved),
 		TEST(block_before_the_position_was_read),
 		TEST(scrub_and_retention_shut_each_other_out),
