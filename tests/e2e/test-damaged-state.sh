@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A state file that is truncated, damaged or of another disk, and an image that changed while the replicator was away: said in
 # the status, and the next point is the disk. Never a guess.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

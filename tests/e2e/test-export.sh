@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # An export is the disk at the cut, byte for byte, in a file that stands on nothing; damage is never written as data; and whatever
 # ends it leaves nothing behind, and no hold.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

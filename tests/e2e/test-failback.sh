@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The way back after a failover, by the commands of docs/failback.md: what the machine wrote at the target comes home, only what differs travels, and it is
 # protected again as before. Host A and host B are two run directories.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Single files of a point: listed and fetched without a mount of one's own, byte for byte, whatever their names. No path or link leads out
 # of the guest's file system, nothing but files is opened, a copy has no rights of its own, and nothing stays mounted.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires_root
 requires qemu-img qemu-io qemu-storage-daemon mkfs.ext4 mkfs.vfat losetup jq curl sfdisk

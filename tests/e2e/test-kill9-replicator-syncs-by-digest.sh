@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A replicator killed while a guest writes loses track of nothing: it compares the marked regions and nothing else, says why,
 # sends only what differs, and the next point is the disk.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

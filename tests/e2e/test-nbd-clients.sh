@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Clients by other authors as judges of the export: QEMU's blkverify compares each read with an independent copy, libnbd sends
 # what no guest does, nbdkit passes on what it got, fio verifies. And a read-only disk is one, whoever asks.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io nbdinfo nbdcopy nbdsh nbdkit fio jq curl
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The tools of QEMU and libnbd, and fio's nbd engine, use the export unchanged, several at a time, while cycles run.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io nbdinfo nbdcopy nbdsh fio jq curl
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # NBD over TCP: with a certificate of the CA every client works as on the unix socket, on any disk of any protection; without
 # one, with one of another CA, or in the clear, nobody gets further than a refusal, and those who are attached do not notice.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/certificates.sh"
 requires openssl qemu-img qemu-io nbdinfo nbdcopy nbdsh nbdkit jq curl

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The network is cut in the middle of a sync and of cycles, after all sorts of numbers of bytes, or swallows everything for
 # a while: points stay true, the guest goes on, and replication comes back by itself.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The source's own record of ages, and what its REPORT tells the receiver: the causes are the same at both ends, also while the operator
 # has paused, and the record survives a restart.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

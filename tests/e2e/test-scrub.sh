@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Bytes are flipped in a point and in the base: the scrub names them, the points that show them are refused, the source sends the blocks again
 # at once, and the newest point is sound and equal to the disk. All of it outlives the receiver.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

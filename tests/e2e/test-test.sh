@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # A test gives writable disks on exactly the chosen point, beside a replication that goes on. It changes nothing, holds its point
 # through a killed receiver, is not taken from a running VM, and is gone when it is stopped.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io qemu-nbd jq curl
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The web page of both daemons in a real browser, by keyboard, on a phone, light and dark; and who may not look.
 # WEB_SHOTS=DIR keeps screenshots.
+# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires chromedriver chromium curl
 
