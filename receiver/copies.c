@@ -177,12 +177,25 @@ static int mend_and_tell(struct replica *r, const char *dir, const char *path, b
 	return rc;
 }
 
+// Both are whole and say two things, which no crash leaves: somebody put an older one back. A fence may be in one of the two alone.
+static bool are_apart(struct env_root *root, const char *path)
+{
+	struct copies_state state;
+	copies_state(root, path, &state);
+	return state.file == 0 && state.copy == 0 && !state.alike;
+}
+
 int copies_mend_protection(struct replica *r, struct err *err)
 {
 	enum copies_done done;
 	struct err why = {0};
 	char path[REPLICA_PATH_SIZE];
 	replica_file(r, path, "protection.json");
+	if (are_apart(r->root, path))
+		return err_set(err, -EBADMSG,
+			       "%s and its copy differ: one of the two was put back, and which of them knows of a failover is not guessed; move the older one of %s/%s and %s.copy away, and "
+			       "start the receiver again",
+			       path, r->store_path, path, path);
 	int rc = mend_and_tell(r, r->name, path, false, &done, &why);
 	if (rc == 0)
 		return 0;
@@ -222,6 +235,21 @@ static int memory_write(struct replica *r, const char *path)
 	return rc;
 }
 
+// Where the two differ neither is taken away: until both say what memory does, a start finds that they differ.
+static int memory_write_both(struct replica *r, const char *path)
+{
+	AUTO_FREE char *text = NULL;
+	size_t len = 0;
+	char copy_path[REPLICA_PATH_SIZE];
+	copy_name(copy_path, path);
+	r->prot_certain = false;
+	int rc = protection_encode(&r->prot, &text, &len);
+	if (rc == 0)
+		rc = env_replace(r->root, r->name, path, text, len);
+	r->prot_certain = rc == 0;
+	return rc ? rc : env_replace(r->root, r->name, copy_path, text, len);
+}
+
 // Nobody changes protection.json but this process, so where neither of the two says anything any more, memory does. One that cannot be read says nothing of what is on it:
 // a disk that is away, perhaps.
 static int protection_from_memory(struct replica *r, const char *path, struct err *err)
@@ -244,8 +272,15 @@ static int protection_mend(struct replica *r, bool *ret_wrote, struct err *err)
 {
 	char path[REPLICA_PATH_SIZE];
 	enum copies_done done;
+	int rc;
 	replica_file(r, path, "protection.json");
-	int rc = mend_and_tell(r, r->name, path, false, &done, err);
+	if (are_apart(r->root, path)) {
+		*ret_wrote = true;
+		log_warning("a file and its copy differ, and are written anew from memory protection=%s file=%s", r->name, path);
+		rc = memory_write_both(r, path);
+		return rc ? err_sys(err, rc, "%s and its copy differ; write them anew", path) : 0;
+	}
+	rc = mend_and_tell(r, r->name, path, false, &done, err);
 	*ret_wrote = done != COPIES_NONE;
 	return rc || *ret_wrote ? rc : protection_from_memory(r, path, err);
 }

@@ -301,6 +301,38 @@ static void both_rot_at_run_time_and_memory_is_saved(void **state)
 	all_alike(t);
 }
 
+// The older of the two, as of a backup from before a failover: a receiver that starts does not guess, in whichever of the two the fence is; one that runs knows.
+static void older_one_that_was_put_back_takes_no_fence_away(void **state)
+{
+	static const char *const names[] = {"vm1/protection.json", "vm1/protection.json" COPY_SUFFIX};
+	struct store_twin *t = *state;
+	struct replica_info info;
+	struct err err = {0};
+	AUTO_FREE char *older = NULL;
+	AUTO_FREE char *newer = NULL;
+	size_t len = 0, newer_len = 0;
+	assert_int_equal(env_read_file(t->temp.root, names[0], 1 << 20, &older, &len), 0);
+	assert_int_equal(replica_fence(t->replica, 2, &err), 0);
+	assert_int_equal(env_read_file(t->temp.root, names[0], 1 << 20, &newer, &newer_len), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(env_replace(t->temp.root, "vm1", names[i], older, len), 0);
+		copies_look(t->replica);
+		assert_int_equal(replica_mend(t->replica), 0);
+		is_alike(t, "protection.json");
+		assert_int_equal(env_replace(t->temp.root, "vm1", names[i], older, len), 0);
+		store_twin_reopen(t);
+		replica_info(t->replica, &info);
+		assert_true(info.broken && strstr(info.broken_reason, "its copy differ"));
+		assert_int_not_equal(replica_session_begin(t->replica, &t->open, t->pin, &t->opened, &err), 0);
+		assert_int_equal(env_unlink(t->temp.root, names[i]), 0); // as it says
+		store_twin_reopen(t);
+		assert_false(replica_is_broken(t->replica));
+		assert_int_equal(replica_session_begin(t->replica, &t->open, t->pin, &t->opened, &err), -ESTALE);
+		assert_int_equal(replica_mend(t->replica), 0);
+		all_alike(t);
+	}
+}
+
 // What keeps memory from being saved passes, and nobody who starts the receiver again would know any more what it knows.
 static void both_rot_and_memory_is_saved_when_it_can_be(void **state)
 {
@@ -524,6 +556,7 @@ int main(void)
 		TEST(few_at_a_time_and_past_one_that_fails),
 		TEST(both_rot_at_run_time_and_memory_is_saved),
 		TEST(both_rot_and_memory_is_saved_when_it_can_be),
+		TEST(older_one_that_was_put_back_takes_no_fence_away),
 		TEST(pins_that_rot_at_run_time_are_saved_from_memory),
 		TEST(pins_that_cannot_be_read_are_waited_for_and_then_given_up),
 		TEST(both_unreadable_at_run_time_are_left_alone),
