@@ -41,7 +41,7 @@ static void scrub_check(struct check *c)
 	check_copies(c, path);
 	copies_state(r->root, path, &copies);
 	int rc = env_read_file(r->root, path, JSON_FILE_MAX, &text, &len);
-	if (rc == -ENOENT || (copies.file && copies.copy == 0)) // before the first pass; or it is told already
+	if ((rc == -ENOENT && copies.copy == -ENOENT) || (copies.file && copies.copy == 0)) // before the first pass; or it is told already
 		return;
 	if (rc)
 		(void)err_sys(&why, rc, "%s", path);

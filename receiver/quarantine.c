@@ -82,6 +82,7 @@ static void copy_join(struct replica *r, const char *path, const char *copy_path
 	for (unsigned i = 0; i < copy->damage.count; i++)
 		damage_add(&r->scrub.damage, &copy->damage.run[i]);
 	r->scrub.suspect |= copy->suspect;
+	r->scrub.open = false; // a pass of one of them says nothing of what the other one doubts
 	r->scrub_apart = r->scrub_unsaved = true;
 	log_warning("scrub.json and its copy differ, and what either claims is damaged is in quarantine protection=%s", r->name);
 	event_emit(EVENT_WARNING, "damage", r->name, NULL, "%s and its copy differed: an older one was put back; what either claims is damaged is in quarantine until a scrub has proven it", path);

@@ -270,6 +270,7 @@ int protection_pause(struct protection *p, bool paused, struct err *err)
 	event_emit(EVENT_INFO, "settings", p->config.name, NULL, "%s was %s by the operator", p->config.name, paused ? "paused" : "resumed");
 	LOCK_SCOPE(&p->lock);
 	p->paused = paused;
+	p->hurry = true; // once more: the first one may have been taken for one to tell of the pause
 	if (paused && p->channel && (p->in_cycle || !p->greeted))
 		channel_abort(p->channel); // ends the cycle under way: what it had is dirty again
 	protection_wake(p);
@@ -297,6 +298,7 @@ void protection_site_changed(struct protection *p, const struct site *site)
 	doubt_set_site(p, site);
 	LOCK_SCOPE(&p->lock);
 	p->hurry = true;
+	p->pause_told = false; // it is another one
 	if (p->channel)
 		channel_abort(p->channel);
 	protection_wake(p);

@@ -133,6 +133,8 @@ void connection_lost(struct protection *p, const struct wire_failure *failure, c
 		protection_set_state(p, state, err->text);
 	uint32_t random = protection_random(p);
 	LOCK_SCOPE(&p->lock);
+	if (p->telling && p->backoff.failures == 0)
+		log_warning("the receiver was not told of the pause, which is tried again protection=%s: %s", p->config.name, err->text);
 	p->stuck = until_somebody_acts(failure, err);
 	backoff_failed(&p->backoff, now_ns, random);
 	if (p->fenced)

@@ -325,7 +325,7 @@ json_t *protection_json(struct protection *p)
 	json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:s, s:o, s:b, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o, s:o}",
 				 "name", p->config.name, "uuid", uuid, "site", p->config.site, "codec",
 				 protection_codec_name(&p->config), "digest", digest_kind_name(p->config.digest.kind), "rpo_ms", json_count(p->config.rpo_ms), "points_keep",
-				 (int)p->config.points_keep, "state", protection_state_name(p->state), "reason",
+				 (int)p->config.points_keep, "state", protection_state_name(p->state == STATE_PAUSED && !p->paused ? STATE_CONNECTING : p->state), "reason",
 				 json_text(p->reason), "connected", (int)p->greeted, "sync_reason",
 				 reason_json(p->sync), "dirty_bytes", json_count(price.dirty_bytes), "progress", progress_json(p),
 				 "cycles", "started", json_count(p->cycles_started), "committed",

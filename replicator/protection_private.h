@@ -145,7 +145,7 @@ struct protection {
 	bool stop, paused, fenced;
 	bool waived; // an operator asked for the initial sync: it keeps to no window
 	bool held;   // the window is over: the initial sync under way ends, and goes on at the next
-	bool pause_told; // the receiver knows, or cannot be told; cycle thread
+	bool pause_told; // the receiver knows, or cannot be told
 	bool telling; // a connection is being made only to tell it: the state stays paused. Written by the cycle thread
 	bool stuck; // the newest try to connect found what stays until somebody acts, for the reason that goes with the state
 	bool hurry; // an operator did something: the next try to connect, or to cut, need not wait

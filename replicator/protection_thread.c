@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PAUSE_HEARD_MS UINT64_C(3000) // `kagami resize` waits for longer
+
 const char *protection_state_name(enum protection_state state)
 {
 	static const char *const names[] = {
@@ -25,7 +27,7 @@ void protection_set_state(struct protection *p, enum protection_state state, con
 {
 	LOCK_SCOPE(&p->lock);
 	bool news = p->state != state || strcmp(p->reason, reason) != 0;
-	if (!news || (p->telling && state != STATE_FENCED))
+	if (!news || (p->telling && p->paused && state != STATE_FENCED))
 		return;
 	bool step = p->state >= STATE_SYNCING && p->state <= STATE_COMMITTING && state >= STATE_SYNCING &&
 		    state <= STATE_COMMITTING; // the ordinary round of a cycle
@@ -101,34 +103,80 @@ static void idle(struct protection *p, bool asked, bool again)
 	}
 }
 
-static void telling(struct protection *p, bool is)
+static bool telling(struct protection *p, bool is)
 {
 	LOCK_SCOPE(&p->lock);
+	bool was = p->telling;
 	p->telling = is;
+	return was;
 }
 
-// Says once that it is paused, or a receiver would call the source down: where a pause ended a cycle, came while there was no connection, or was found at a start, over a
-// connection that is made for that alone.
+// That it has left says little on a line that may be dead: the receiver has heard of it once it answers what comes behind it.
+static bool pause_heard(struct protection *p)
+{
+	struct wire_frame frame;
+	if (!(p->features & WIRE_FEATURE_REPORT)) // it cannot be told
+		return true;
+	void *to = report_send(p, WIRE_REPORT_PAUSED, REPORT_WITH_WHAT_FOLLOWS) ? channel_room(p->channel, WIRE_HEADER_SIZE) : NULL;
+	if (!to || channel_put(p->channel, wire_put_empty(to, WIRE_HEADER_SIZE, WIRE_PING)) || channel_flush(p->channel, NULL))
+		return false;
+	uint64_t until_ns = protection_now_ns(p) + PAUSE_HEARD_MS * MS_NS, now_ns;
+	while ((now_ns = protection_now_ns(p)) < until_ns) {
+		int rc = channel_get(p->channel, (int)((until_ns - now_ns) / MS_NS) + 1, &frame, NULL);
+		if (rc == 1 && frame.type == WIRE_PONG)
+			return true;
+		if (rc < 0 || (rc == 1 && !channel_notes(p->channel, &frame)))
+			return false;
+	}
+	return false;
+}
+
+static void pause_tell(struct protection *p, bool made_for_it)
+{
+	bool told = pause_heard(p);
+	uint64_t now_ns = protection_now_ns(p);
+	uint32_t random = protection_random(p);
+	LOCK_SCOPE(&p->lock);
+	p->pause_told = told;
+	if (told)
+		backoff_progress(&p->backoff); // whoever resumes wants to know at once
+	else if (made_for_it)
+		backoff_failed(&p->backoff, now_ns, random);
+}
+
+// Tells the receiver once that it is paused, or that would call the source down: where a pause ended a cycle, came while there was no connection, or was found at a start, over
+// a connection that is made for that alone. A fenced one goes on asking whether the failover was taken back.
 static void paused_turn(struct protection *p, bool fenced, bool hurry)
 {
-	if (p->channel)
-		p->pause_told = report_send(p, WIRE_REPORT_PAUSED, REPORT_NOW);
-	connection_close(p);
+	bool told, made_for_it = telling(p, false);
 	if (!fenced)
 		protection_set_state(p, STATE_PAUSED, "");
-	if (p->pause_told) {
+	if (p->channel)
+		pause_tell(p, made_for_it);
+	connection_close(p);
+	{
 		LOCK_SCOPE(&p->lock);
-		backoff_progress(&p->backoff); // whoever resumes wants to know at once
+		told = p->pause_told;
 	}
-	if (p->pause_told || fenced) {
+	if (told) {
 		protection_wait(p, UINT64_MAX);
 	} else if (protection_now_ns(p) < p->backoff.not_before_ns && !hurry) {
 		protection_wait(p, p->backoff.not_before_ns);
 	} else {
-		telling(p, true);
+		(void)telling(p, true);
 		connection_open(p);
-		telling(p, false);
 	}
+}
+
+// It was resumed, perhaps while its receiver was told.
+static void pause_over(struct protection *p)
+{
+	{
+		LOCK_SCOPE(&p->lock);
+		p->pause_told = p->telling = false;
+	}
+	if (p->state == STATE_PAUSED)
+		protection_set_state(p, p->channel ? STATE_IDLE : STATE_CONNECTING, "");
 }
 
 void *protection_thread(void *context)
@@ -162,10 +210,8 @@ void *protection_thread(void *context)
 			paused_turn(p, fenced, hurry);
 			continue;
 		}
-		p->pause_told = false;
+		pause_over(p);
 		if (p->channel) {
-			if (p->state == STATE_PAUSED) // it was resumed while its receiver was told
-				protection_set_state(p, STATE_IDLE, "");
 			if (compare)
 				protection_compare_all(p);
 			idle(p, asked, again);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// ask SOCKET PATH FILTER: the value at a place of what the control API answers, as `curl --fail-with-body … | jq -r FILTER` prints it, in a fifth of its time: the
+// ask SOCKET PATH FILTER [SECONDS]: the value at a place of what the control API answers, as `curl --fail-with-body … | jq -r FILTER` prints it, in a fifth of its time: the
 // scripts ask until something is so, and most of their processor time was the start of those two.
 //
 // FILTER: `.name`, `.name[0].other`, with `[]` for each of an array. What else jq can is left to it: exit status 3, and nothing printed; likewise where the value is an
@@ -7,6 +7,7 @@
 #include <jansson.h>
 
 #include <ctype.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,10 +18,10 @@
 
 enum { NOT_OURS = 3, NO_PLACE = 5, NO_ANSWER = 7, REFUSED = 22, ANSWER_MAX = 64 << 20 };
 
-static int dial(const char *path)
+static int dial(const char *path, long seconds)
 {
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
-	struct timeval limit = {.tv_sec = 60};
+	struct timeval limit = {.tv_sec = seconds};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || strlen(path) >= sizeof(to.sun_path))
 		exit(NO_ANSWER);
@@ -33,12 +34,12 @@ static int dial(const char *path)
 }
 
 // All of the answer, with its head; HTTP/1.0, so that it ends with the connection and is not in chunks.
-static char *ask(const char *socket_path, const char *path)
+static char *ask(const char *socket_path, const char *path, long seconds)
 {
 	char *all = malloc(ANSWER_MAX + 1);
 	size_t len = 0;
 	ssize_t n;
-	int fd = dial(socket_path);
+	int fd = dial(socket_path, seconds);
 	if (!all || dprintf(fd, "GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n", path) < 0)
 		exit(NO_ANSWER);
 	while (len < ANSWER_MAX && (n = read(fd, all + len, ANSWER_MAX - len)) > 0)
@@ -119,9 +120,10 @@ static int is_ours(const char *filter)
 
 int main(int argc, char **argv)
 {
-	if (argc != 4 || !is_ours(argv[3]))
+	if (argc < 4 || argc > 5 || !is_ours(argv[3]))
 		return NOT_OURS;
-	char *answer = ask(argv[1], argv[2]), *body = strstr(answer, "\r\n\r\n");
+	(void)signal(SIGPIPE, SIG_IGN);
+	char *answer = ask(argv[1], argv[2], argc == 5 ? atol(argv[4]) : 60), *body = strstr(answer, "\r\n\r\n");
 	if (!body || strncmp(answer, "HTTP/1.", 7) != 0)
 		return NO_ANSWER;
 	int refused = answer[9] != '2';
@@ -129,6 +131,8 @@ int main(int argc, char **argv)
 	if (!json)
 		return NOT_OURS;
 	int status = walk(json, argv[3]);
+	if (status == NOT_OURS)
+		_exit(NOT_OURS); // without what is in the buffer
 	(void)fflush(stdout);
 	return status ? status : refused ? REFUSED : 0;
 }

@@ -176,7 +176,7 @@ STATE=$W/state
 mkdir -p "$STORE" "$STATE"
 
 answers() { # SOCKET
-	value_of "$1" /v1/version .version >/dev/null 2>&1
+	"$build/tests/ask" "$KAGAMI_RUN_DIR/$1" /v1/version .version 5 >/dev/null 2>&1
 }
 
 start_daemon() { # VARIABLE SOCKET PROGRAM ARGUMENT...
@@ -275,7 +275,7 @@ points() { # NAME: their numbers, oldest first
 
 newest_point() { # NAME
 	local all
-	all=$(points "$1")
+	all=$(points "$1") || return
 	echo "${all##*$'\n'}"
 }
 

@@ -3,7 +3,6 @@
 # Connections that never choose a disk lock no guest out: where there is no place left the slowest goes at once, and all go after ten seconds. An option that is
 # too long is refused, and its connection lives. Signals that ask for no stop are none.
 # It waits most of the time.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl nbdinfo
 

@@ -47,6 +47,19 @@ is "state" "$(protection vm1 .state)" paused
 kagami resume vm1 >/dev/null
 wait_for 30 connected vm1
 
+# One on a line that is dead, which nobody has noticed yet: it leaves, and is not heard.
+kill -STOP "$RECEIVER"
+kagami pause vm1 >/dev/null
+wait_for 5 eval '[ "$(protection vm1 .state)" = paused ]'
+sleep 5 # for longer than an answer is waited for
+kill_receiver
+start_receiver
+wait_for 60 eval '[ "$(replica vm1 .source_paused)" = true ]'
+kagami resume vm1 >/dev/null
+is "state" "$(protection vm1 .paused)" false
+wait_for 30 connected vm1
+[ "$(protection vm1 .state)" != paused ] || fail "it is resumed, and says that it is paused"
+
 stop_replicator
 start_replicator
 wait_for 30 connected vm1

@@ -391,7 +391,10 @@ static void records_that_are_whole_are_sound(void **state)
 	in_store(t, "rm failover/failover.json.copy"); // as a store of an earlier version has it
 	in_store(t, "rm scrub.json.copy");
 	assert_int_equal(check(t, NULL), 0);
-	in_store(t, "rm scrub.json");
+	in_store(t, "mv scrub.json scrub.json.copy");
+	byte_flip(t, "scrub.json.copy", 30);
+	expect(t, "! vm1/scrub.json", ""); // of the two it is the copy that was there, and says nothing
+	in_store(t, "rm scrub.json.copy");
 	in_store(t, "mkdir tests/.x.new tests/mount-1");
 	assert_int_equal(check(t, NULL), 0);
 	assert_string_equal(told.text, "");

@@ -293,6 +293,31 @@ static void older_copy_of_the_record_lets_nothing_out_of_quarantine(void **state
 	older_record_comes_back_as(*state, "vm1/scrub.json" COPY_SUFFIX);
 }
 
+// A record from before the one that was lost has a pass that began before the doubt did: that says nothing of it, and does not end it.
+static void pass_of_an_older_record_ends_no_doubt(void **state)
+{
+	struct store_twin *t = *state;
+	char *older = NULL;
+	size_t len = 0;
+	struct scrub_step step;
+	assert_int_equal(scrub_begin(t->replica, 0, SCRUB_RATE_DEFAULT, NULL), 0);
+	t->replica->scrub_range = 2;
+	assert_int_equal(scrub_slice(t->replica, &step, NULL), 0);
+	assert_int_equal(scrub_save(t->replica, NULL), 0);
+	assert_int_equal(env_read_file(t->temp.root, "vm1/scrub.json", 1 << 16, &older, &len), 0);
+	store_flip_at(t, "scrub.json", 40);
+	store_flip_at(t, "scrub.json" COPY_SUFFIX, 40);
+	store_twin_reopen(t);
+	assert_int_equal(replica_mend(t->replica), 0);
+	assert_int_equal(env_replace(t->temp.root, "vm1", "vm1/scrub.json", older, len), 0);
+	free(older);
+	store_twin_reopen(t);
+	struct scrub_info info = info_of(t);
+	assert_true(info.suspect && !info.open && refused(t, 3));
+	assert_int_equal(store_twin_scrub(t, 0), 0);
+	assert_false(info_of(t).suspect || refused(t, 3));
+}
+
 // Neither is there, as before the first pass; but what lies beside the store's files tells that there was one.
 static void record_that_is_gone_is_missed_where_something_was_found(void **state)
 {
@@ -651,6 +676,7 @@ int main(void)
 		TEST(record_that_is_damaged_or_gone_is_read_from_its_copy),
 		TEST(older_record_that_was_put_back_lets_nothing_out_of_quarantine),
 		TEST(older_copy_of_the_record_lets_nothing_out_of_quarantine),
+		TEST(pass_of_an_older_record_ends_no_doubt),
 		TEST(record_that_is_gone_is_missed_where_something_was_found),
 		TEST(record_that_rots_at_run_time_is_saved_from_memory),
 		TEST(pass_resumes_where_it_was_saved),
