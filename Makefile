@@ -84,7 +84,7 @@ test-kill: setup
 	@BUILD=$(BUILD) KILL_ROUNDS=200 E2E_SECONDS=7200 tests/run e2e test-guest-survives-kill9
 
 # The same tests with the address, leak and undefined behaviour sanitizers in all of the code. What enumerates or draws seeds takes five to forty times as long
-# there, as every large buffer is a mapping of its own: it does so with a part of what `make test` looks at, through the same code. MARKED=1: of the scripts only those that say so.
+# there, as every large buffer is a mapping of its own: it does so with a part of what `make test` looks at, through the same code. MARKED=1: of the scripts only those that say so, and not the longest unit tests.
 FEWER := KAGAMI_CRASH_THINNED=10 KAGAMI_SIM_SEEDS=10
 test-asan: setup
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/asan OPTIMIZE=-O1 SANITIZE=address,undefined programs unit-tests

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # An image was written to behind the agent's back while it is served, which no dirty bit tells: `kagami cycle --compare` finds it, sends what differs, and says why; with the
 # guest going on meanwhile, and through the death of the agent in the middle.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

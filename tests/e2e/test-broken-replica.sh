@@ -3,7 +3,6 @@
 # A replica that is broken answers every command with why it is, and with what to do next, for whatever it cannot give: never that it has no points, no disks or no
 # failover. What recovery could read of it can be used, with a word on what is newer and lost. Of one that is failed over no boot command is given for disks that
 # cannot be opened, and nothing is made final.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl script
 

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The daemons' exit status tells an option that is wrong (2) from what this host cannot give (1), as their manuals say, and nothing is made where it is 2.
 # What is theirs alone, and lies open to others, is told, and they start.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires jq curl
 

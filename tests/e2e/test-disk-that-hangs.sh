@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A disk whose storage hangs costs its neighbours one bounded hold: the guest's writes to the other disk go on, cycles are given up
 # and the status says for which disk; when the storage answers again everything goes on, and nothing was lost.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl fsfreeze
 requires_root

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What a failing image tells: each kind of error reaches the guest and is told with its time and place; a full disk that has space again is no
 # alarm for ever; and a disk that takes no flush any more says so, whatever failed on it before.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl mkfs.xfs xfs_io losetup
 requires_root

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What `kagami files` reads of a point is proven block by block: a file on a damaged block is not given out, its neighbours and the listing are;
 # and a directory on a damaged block is not listed. With --damaged it is read as it is.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-storage-daemon jq curl mkfs.ext4 debugfs losetup
 requires_root

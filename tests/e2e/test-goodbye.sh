@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A protection that is ended on purpose says goodbye: its target shows that, alarms nobody, keeps it through a restart, and lets go of it when its source
 # is back. Where the target cannot be told, unprotect says so, neither hangs nor fails, and all is as with a source that is down. A failover stays a failover.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img jq curl
 

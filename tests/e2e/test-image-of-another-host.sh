@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The image lies on a file system whose times are not those of this host (FUSE, as NFS and the like): nothing tells after a crash who changed it last, so all
 # of it is compared, and the price says so before. A stop in order costs nothing.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl qemu-storage-daemon fusermount3
 requires_root

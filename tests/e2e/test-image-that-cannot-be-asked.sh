@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The file system under an image fails while its guest is idle: that is an error of that disk, shown and told as any other, and no change of any image. A death of the agent costs
 # what was marked; a stop that could not be one in order says once what the next start compares, and sends nobody to the state directory.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl mkfs.xfs xfs_io losetup
 requires_root

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A small file system, two protections. One reaches its quota: it is refused, named, and the other goes on. The disk gets full: new points
 # are refused, old ones stay true, a failover works; when there is room again replication goes on by itself.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires_root
 requires mkfs.ext4 qemu-img qemu-io jq curl

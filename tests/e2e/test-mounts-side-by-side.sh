@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Two receivers on one host mount and unmount points at the same time, beside somebody else who takes and leaves loop devices:
 # each sees its own files, every unmount is whole, and nothing is left. Who looks into a mount for a moment is no hindrance.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires_root
 requires qemu-img qemu-storage-daemon mkfs.ext4 losetup jq curl

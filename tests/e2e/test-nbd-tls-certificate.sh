@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A server's certificate that NBD clients over TCP will refuse is told at the start, in the log and by an event, with what to do; the start and the guests on the unix
 # socket do not suffer from it. What a client says when it refuses is in the log.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/certificates.sh"
 requires openssl nbdinfo jq curl

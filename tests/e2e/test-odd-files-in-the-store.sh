@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A FIFO in the place of any file of a replica holds up nobody: the offline check ends and says that something is wrong (but where a copy or nothing stands for the
 # file), and the receiver starts, answers for the other replica and stops when it is told.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img jq curl
 

@@ -3,7 +3,6 @@
 # A limit on threads that is reached says nothing of a disk: the kernel has no worker for its I/O then, and cancels it. A guest whose first write comes when nothing
 # can be started any more is served as always; where there is no worker from the beginning, another thread does all of it, the status says so, points are made, a stop
 # is in order, and it ends by itself.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires_root
 requires qemu-img qemu-io jq curl cc

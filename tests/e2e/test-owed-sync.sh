@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A sync that a start found to be due, and that came to no point before the agent stopped, failed or was killed, is recorded under its own reason by the
 # start that makes it (B5).
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

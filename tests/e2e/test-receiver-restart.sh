@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A receiver that is stopped or killed, also in the middle of a sync or a cycle, comes back with every point it had, and the
 # source goes on by itself.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

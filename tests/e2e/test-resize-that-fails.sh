@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A disk that cannot grow now: the state directory is full, the receiver hangs in a cycle (409), the receiver's store has no room. Each time the
 # reason is said, the guest goes on, and the same command succeeds later.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires_root
 requires qemu-img qemu-io jq curl

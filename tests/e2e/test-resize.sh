@@ -3,7 +3,6 @@
 # A disk grows under a running client that notices nothing; what is written past its old end is in the next point, the points of
 # before stay what they were at their own size, through crashes of both sides and retention; smaller is refused. A disk that is
 # found larger at start is taken as it is, with a sync that says so.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl fio cmp
 

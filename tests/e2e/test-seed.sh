@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # An older copy of a disk at the target becomes the base of its replica, and only what differs travels: copied, moved or carried as qcow2; larger and
 # smaller than the disk; wrong; with the receiver killed while it is read.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A state directory that takes no more writes costs the guest nothing: its I/O and the points go on, the status says that a
 # sync is needed, why and since when; the next start compares the whole disk for that reason, and after it all is well.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 requires_root

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A disk that was changed behind the agent's back by 4 KiB here and there: the sync sends those pieces, says so, and the point equals the disk; with either
 # kind of digest, over a base of a seed, and where a block in the store is damaged.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

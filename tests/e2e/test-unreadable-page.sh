@@ -1,7 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # A page of a disk that cannot be read stays in the page cache among its neighbours: a large read over it is an error, on a connection that goes on.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img jq curl losetup nbdsh
 requires_root

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # A byte of the store is flipped: whatever serves that point says so. An export ends with the block named; what is tested or failed over is
 # proven beside its use, and the damage is told by the command, status and the log; --verify serves a sound point only.
-# Also with sanitizers, in each run of them.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 

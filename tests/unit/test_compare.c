@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// With sanitizers in full runs only: what it goes through others do as well, and it takes long.
 // Long passes: what is equal is found by few bytes, however long the line, and what differs comes over, whatever the guest does meanwhile.
 #include "base/log.h"
 #include "receiver/scrub.h"

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// With sanitizers in full runs only: what it goes through others do as well, and it takes long.
 // The disks of a protection against a model: a guest that reads and writes at random, a cycle that cuts, fetches, keeps and
 // gives back at random, and images whose operations end in any order. Each seed is one history.
 #include "replicator/group.h"

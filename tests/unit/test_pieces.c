@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// With sanitizers in full runs only: what it goes through others do as well, and it takes long.
 // Blocks that differ in a few pieces: those alone travel, and nothing is told of a block that was not proven.
 #include "base/auto.h"
 #include "base/log.h"

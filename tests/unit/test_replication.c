@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// With sanitizers in full runs only: what it goes through others do as well, and it takes long.
 // From what is dirty to a committed point, with everything between them real but the disks of the source: every point shows
 // what the source held at its cut (R1), and a connection that is lost at any byte costs no more than what it carried (C2, C3).
 #include "base/log.h"
