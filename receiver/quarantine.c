@@ -36,13 +36,13 @@ static int record_read(struct replica *r, const char *path, struct scrub_state *
 	return rc ? err_wrap(err, "%s", path) : 0;
 }
 
-// Whether anything was ever found, of a replica that has neither the record nor its copy: what could not be used is kept beside.
 static bool is_there(const struct replica *r, const char *path)
 {
 	struct env_stat st;
 	return env_stat(r->root, path, &st) != -ENOENT;
 }
 
+// Whether anything was ever found, of a replica that has neither the record nor its copy: what could not be used is kept beside.
 static bool was_there(struct replica *r)
 {
 	AUTO_FREE uint64_t *number = NULL;
