@@ -145,6 +145,14 @@ int copies_replace(struct env_root *root, const char *dir, const char *path, con
 	return rc ? rc : env_replace(root, dir, copy, text, len);
 }
 
+int copies_rejoin(struct env_root *root, const char *dir, const char *path, const char *text, size_t len)
+{
+	char copy[REPLICA_PATH_SIZE];
+	copy_name(copy, path);
+	int rc = env_replace(root, dir, copy, text, len);
+	return rc ? rc : env_replace(root, dir, path, text, len);
+}
+
 static int file_create(struct env_root *root, const char *path, const char *text, size_t len, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;

@@ -40,6 +40,8 @@ void copies_look(const struct replica *replica); // the next round does; any thr
 // Replaces the file and its copy, so that a copy that is there always says what the file does. *ret_changed: the file is replaced, durably, whatever became
 // of the copy.
 int copies_replace(struct env_root *root, const char *dir, const char *path, const char *text, size_t len, bool *ret_changed);
+// The same of two that are whole and differ, whose union the text is: the copy first, and neither is removed, so that whatever ends it the two say together what they said.
+int copies_rejoin(struct env_root *root, const char *dir, const char *path, const char *text, size_t len);
 // Moves a damaged file to <path>.damaged, where there is none from an earlier time; not certain until its directory is synced.
 int copies_aside(struct env_root *root, const char *path);
 // Writes text to the new files `path` and its copy, and syncs them; their names are the caller's to sync.

@@ -170,15 +170,12 @@ int pins_rejoin(struct replica *r, bool *ret_wrote)
 {
 	AUTO_FREE char *text = NULL;
 	size_t len = 0;
-	char path[REPLICA_PATH_SIZE], copy_path[REPLICA_PATH_SIZE];
+	char path[REPLICA_PATH_SIZE];
 	replica_file(r, path, "pins.json");
-	replica_file(r, copy_path, "pins.json" COPY_SUFFIX);
 	*ret_wrote = false;
 	int rc = pins_encode(r, &text, &len);
-	if (rc == 0) // the copy first: whatever ends it, the two say together what they said
-		rc = env_replace(r->root, r->name, copy_path, text, len);
 	if (rc == 0)
-		rc = env_replace(r->root, r->name, path, text, len);
+		rc = copies_rejoin(r->root, r->name, path, text, len);
 	if (rc)
 		return rc;
 	*ret_wrote = true;

@@ -21,16 +21,11 @@ enum { SCRUB_TRIES = 3, NS_PER_S = 1000000000 };
 
 // --- taking in what was found ---
 
-// Where the two differed the copy is first: whatever ends it, they say together what they said.
 static int record_write(struct replica *r, const char *path, const char *text, size_t len, bool *ret_changed)
 {
-	char copy_path[REPLICA_PATH_SIZE];
 	if (!r->scrub_apart)
 		return copies_replace(r->root, r->name, path, text, len, ret_changed);
-	replica_file(r, copy_path, "scrub.json" COPY_SUFFIX);
-	int rc = env_replace(r->root, r->name, copy_path, text, len);
-	if (rc == 0)
-		rc = env_replace(r->root, r->name, path, text, len);
+	int rc = copies_rejoin(r->root, r->name, path, text, len);
 	*ret_changed = rc == 0;
 	r->scrub_apart = rc != 0;
 	return rc;

@@ -140,7 +140,7 @@ static void on_stage(void *context, enum cycle_stage stage)
 	if (stage == CYCLE_CUTTING)
 		stages_cut(p);
 	if (stage == CYCLE_SEALING) // so that the receiver knows where the time of this point went
-		(void)report_send(p, WIRE_REPORT_RUNNING, REPORT_WITH_WHAT_FOLLOWS);
+		report_send(p, WIRE_REPORT_RUNNING, REPORT_WITH_WHAT_FOLLOWS);
 	enum protection_state state = stage == CYCLE_CUTTING	  ? STATE_CUTTING
 				      : stage == CYCLE_COMMITTING ? STATE_COMMITTING
 				      : p->sync != SYNC_NONE	  ? STATE_SYNCING
@@ -291,7 +291,7 @@ static void cycle_failed(struct protection *p, const struct cycle_report *report
 	}
 	protection_set_state(p, STATE_IDLE, err->text);
 	if (news) // or the receiver books what follows to the stages
-		(void)report_send(p, WIRE_REPORT_RUNNING, REPORT_NOW);
+		report_send(p, WIRE_REPORT_RUNNING, REPORT_NOW);
 }
 
 // The state files name no cut until a point is committed (protection_tracking.h, T1).
@@ -347,7 +347,7 @@ void protection_cycle_once(struct protection *p)
 	if (!cycle_begin(p, &number))
 		return;
 	pace_cycle_begin(p);
-	(void)report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
+	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
 	tell_sync(p);
 	report = (struct cycle_report){.sealed = false};
 	p->report = &report;

@@ -262,8 +262,7 @@ enum rpo_cause protection_cause_stands(const struct protection *p, uint64_t now_
 void report_turn(struct protection *p, uint64_t now_ns);
 enum report_when { REPORT_IF_DUE, REPORT_NOW, REPORT_WITH_WHAT_FOLLOWS };
 void report_hear(struct protection *p); // what the receiver told of its clock, if it did
-// False: it has not left, and there is a receiver that would take it.
-bool report_send(struct protection *p, enum wire_report_state state, enum report_when when);
+void report_send(struct protection *p, enum wire_report_state state, enum report_when when);
 // protection_ledger.c
 void account_load(struct protection *p);
 void account_end(struct protection *p);

@@ -122,25 +122,24 @@ static void ask_time(struct protection *p, uint64_t now_ns)
 	channel_ask_time(p->channel);
 }
 
-bool report_send(struct protection *p, enum wire_report_state state, enum report_when when)
+void report_send(struct protection *p, enum wire_report_state state, enum report_when when)
 {
 	uint64_t now_ns = protection_now_ns(p);
 	struct wire_report report;
-	if (!p->channel)
-		return false;
-	if (!(p->features & WIRE_FEATURE_REPORT))
-		return true;
+	if (!(p->features & WIRE_FEATURE_REPORT) || !p->channel)
+		return;
 	if (when == REPORT_IF_DUE && p->reported_ns && now_ns - p->reported_ns < REPORT_EVERY_S * 1000 * MS_NS)
-		return true;
+		return;
 	report_hear(p);
 	fill(p, state, p->in_cycle, now_ns, &report);
 	void *to = channel_room(p->channel, WIRE_FRAME_MAX);
 	if (!to || channel_put(p->channel, wire_put_report(to, WIRE_FRAME_MAX, &report)))
-		return false; // the connection is lost, and whoever uses it next finds out
+		return; // the connection is lost, and whoever uses it next finds out
 	p->reported_ns = now_ns;
 	if (state == WIRE_REPORT_RUNNING)
 		ask_time(p, now_ns);
-	return when == REPORT_WITH_WHAT_FOLLOWS || channel_flush(p->channel, NULL) == 0;
+	if (when != REPORT_WITH_WHAT_FOLLOWS)
+		(void)channel_flush(p->channel, NULL);
 }
 
 // With each block that leaves: a long cycle is heard of like others, and once more when it makes the newest point too old.
@@ -149,5 +148,5 @@ void report_turn(struct protection *p, uint64_t now_ns)
 	uint64_t deadline_ns = p->schedule.has_point ? schedule_deadline(&p->schedule) : 0;
 	bool too_old = deadline_ns && p->reported_ns < deadline_ns && now_ns >= deadline_ns;
 	if (p->reported_ns && (too_old || now_ns - p->reported_ns >= REPORT_EVERY_S * 1000 * MS_NS))
-		(void)report_send(p, WIRE_REPORT_RUNNING, REPORT_WITH_WHAT_FOLLOWS);
+		report_send(p, WIRE_REPORT_RUNNING, REPORT_WITH_WHAT_FOLLOWS);
 }

@@ -86,7 +86,7 @@ static void idle(struct protection *p, bool asked, bool again)
 		p->due_since_ns = p->due_since_ns ? p->due_since_ns : min_u64(max_u64(due_ns, max_u64(p->cycle_end_ns, p->ready_since_ns)), load.now_ns);
 	else
 		p->due_since_ns = 0;
-	(void)report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
+	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
 	ping_ns = min_u64(ping_ns, holes_turn(p, due));
 	if (!settings_off_peak(p)) {
 		p->ready_since_ns = p->due_since_ns = 0;
@@ -117,7 +117,8 @@ static bool pause_heard(struct protection *p)
 	struct wire_frame frame;
 	if (!(p->features & WIRE_FEATURE_REPORT)) // it cannot be told
 		return true;
-	void *to = report_send(p, WIRE_REPORT_PAUSED, REPORT_WITH_WHAT_FOLLOWS) ? channel_room(p->channel, WIRE_HEADER_SIZE) : NULL;
+	report_send(p, WIRE_REPORT_PAUSED, REPORT_WITH_WHAT_FOLLOWS);
+	void *to = channel_room(p->channel, WIRE_HEADER_SIZE);
 	if (!to || channel_put(p->channel, wire_put_empty(to, WIRE_HEADER_SIZE, WIRE_PING)) || channel_flush(p->channel, NULL))
 		return false;
 	uint64_t until_ns = protection_now_ns(p) + PAUSE_HEARD_MS * MS_NS, now_ns;
@@ -222,7 +223,7 @@ void *protection_thread(void *context)
 		}
 	}
 	slot_end(p);
-	(void)report_send(p, WIRE_REPORT_STOPPING, REPORT_NOW);
+	report_send(p, WIRE_REPORT_STOPPING, REPORT_NOW);
 	dirt_save(p);
 	connection_close(p);
 	return NULL;
