@@ -38,9 +38,9 @@ bench-programs := kagami-load
 CC := gcc
 OPTIMIZE := -O2
 # gcc does not take (void) for an answer to an ignored result; clang does, and looks for the same. Among the checks that
-# sanitizers put in, gcc sees dangers that are not there: warnings are the plain build's matter.
-WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(if $(filter gcc%,$(CC)),-Wno-unused-result) \
-	$(if $(SANITIZE),-w,-Werror)
+# sanitizers put in, gcc sees dangers that are not there: its warnings are the plain build's matter.
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes $(if $(findstring clang,$(CC)),,-Wno-unused-result) \
+	$(if $(SANITIZE),$(if $(findstring clang,$(CC)),-Werror,-w),-Werror)
 HARDEN   := -D_FORTIFY_SOURCE=2 -fstack-protector-strong
 SANITIZE :=
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -DKAGAMI_VERSION='"$(VERSION)"' $(OPTIMIZE) -g $(WARNINGS) -fPIE -pthread \
@@ -85,16 +85,19 @@ test-kill: setup
 
 # The same tests with the address, leak and undefined behaviour sanitizers in all of the code. What enumerates or draws seeds takes five to forty times as long
 # there, as every large buffer is a mapping of its own: it does so with a part of what `make test` looks at, through the same code. MARKED=1: of the scripts only those that say so, and not the longest unit tests.
+# By clang, so that one build shows that it takes all of the code, too; and the fuzzers' inputs are run, which is how it is seen that what was found once is mended.
 FEWER := KAGAMI_CRASH_THINNED=10 KAGAMI_SIM_SEEDS=10
-test-asan: setup
-	$(MAKE_AS_OWNER) BUILD=$(BUILD)/asan OPTIMIZE=-O1 SANITIZE=address,undefined programs unit-tests
+test-asan: setup-dev
+	$(MAKE_AS_OWNER) BUILD=$(BUILD)/asan CC=clang OPTIMIZE=-O1 SANITIZE=address,undefined programs unit-tests fuzzers
+	@tests/fuzz/run $(BUILD)/asan 0
 	@BUILD=$(BUILD)/asan UNIT_SECONDS=600 WITHOUT_WAITS=1 $(FEWER) tests/run
 
 test-clang: setup-dev
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/clang CC=clang programs unit-tests
-	$(MAKE_AS_OWNER) BUILD=$(BUILD)/fuzz CC=clang OPTIMIZE=-O1 SANITIZE=fuzzer-no-link,address,undefined fuzzers
-	@tests/fuzz/run $(BUILD)/fuzz 0 # that what was found once is mended, and that they run
-	@for p in tools/bench-untracked.patch tests/mutants/*.patch; do patch --dry-run -s -p1 <$$p || exit 1; done # what `make bench` and `make test-mutants` apply
+
+# What `make bench` and `make test-mutants` apply still fits the code.
+test-patches:
+	@for p in tools/bench-untracked.patch tests/mutants/*.patch; do patch --dry-run -s -p1 <$$p || { echo "$$p does not apply" >&2; exit 1; }; done
 
 # The crash tests, deeper: each scenario up to so many states. Prints the states of each and of all, and the distinct disks among them, and fails
 # below a million of the state file or of the store. Two programs at a time; some minutes.
@@ -203,7 +206,7 @@ clean:
 help:
 	@printf '%-18s %s\n' all 'build the three programs into $(BUILD)/bin' \
 		test 'build, then all tests' test-unit 'unit tests only' test-e2e 'the daemons with the tools of QEMU and libnbd' \
-		test-kill 'the agent killed under load, 200 times' test-asan 'all tests, with sanitizers' test-clang 'compile everything with clang' \
+		test-kill 'the agent killed under load, 200 times' test-asan 'all tests, by clang and with sanitizers' test-clang 'compile everything with clang' \
 		test-crash 'the crash enumerations, a million states and more' \
 		test-cuts 'sessions cut at every byte of them' \
 		test-model 'random sequences against a model of the store, MODEL_SEEDS (1000) of them' \
@@ -211,13 +214,14 @@ help:
 		test-mutants 'prove that the tests fail when the code is wrong' \
 		'sudo make test-fs' 'crashes and failing devices on real ext4, xfs and btrfs' \
 		test-seam 'prove that the core makes no system call of its own' \
+		test-patches 'prove that the patches of the mutants apply' \
 		test-docs 'prove that docs/invariants.md and docs/files.md name what is there' \
 		fuzz 'each fuzzer for FUZZ_SECONDS (60)' 'sudo make demo' 'the main job on real files, in two minutes' \
 		demo-rpo 'an RPO of one second under load, for DEMO_SECONDS (600)' \
 		bench 'measure, against the tools others use' lint 'clang-tidy and cppcheck' format 'clang-format' \
 		install 'to DESTDIR and PREFIX (/usr/local)' clean 'remove $(BUILD)'
 
-.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-docs test-fs fuzz demo demo-rpo bench lint format setup setup-bench setup-dev packages \
+.PHONY: all test test-unit test-e2e test-kill test-asan test-clang test-crash test-mutants test-model test-sim test-cuts test-seam test-docs test-patches test-fs fuzz demo demo-rpo bench lint format setup setup-bench setup-dev packages \
 	install clean help programs unit-tests fs-programs bench-store fuzzers clang-tidy force
 
 # --- how it is built ---

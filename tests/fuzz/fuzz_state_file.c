@@ -16,7 +16,7 @@ enum { SEAL_HEADERS = 1, SEAL_MARKS = 2, SEAL_PAGES = 4, FRAME = 8 };
 #define DISK_SIZE ((uint64_t)REGIONS * REGION_SIZE - SECTOR_SIZE)
 #define NAME "s"
 
-static const struct image_identity identity = {1, 2, DISK_SIZE, 4, 5, 3, false};
+static const struct image_identity identity = {1, 2, DISK_SIZE, 4, 5, 3, false, false};
 static const struct state_position expected = {.protection = {{1}}, .generation = {{2}}};
 
 // What the input may not choose when it is to get past the first checks.
