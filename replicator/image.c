@@ -237,15 +237,21 @@ static int extend(const struct image *image, uint64_t size, struct err *err)
 	return 0;
 }
 
-// Who looks on sees for how long it takes (image_silent_ns()).
+// Who looks on sees for how long it takes (image_silent_ns()). Several threads may ask at a time, and one of them may wait for a disk that hangs while the others have their answers
+// from memory, as those to fstat() are: the time is that of the first, until none waits any more.
 static void asked(struct image *image)
 {
-	atomic_store_explicit(&image->asked_ns, clock_mono_ns(), memory_order_relaxed);
+	uint64_t was = atomic_load_explicit(&image->asked_ns, memory_order_relaxed), is;
+	do
+		is = was ? was + 1 : (clock_mono_ns() & ~(uint64_t)IMAGE_ASKING) + 1;
+	while (!atomic_compare_exchange_weak_explicit(&image->asked_ns, &was, is, memory_order_relaxed, memory_order_relaxed));
 }
 
 static void answered(struct image *image)
 {
-	atomic_store_explicit(&image->asked_ns, 0, memory_order_relaxed);
+	uint64_t was = atomic_load_explicit(&image->asked_ns, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak_explicit(&image->asked_ns, &was, (was & IMAGE_ASKING) > 1 ? was - 1 : 0, memory_order_relaxed, memory_order_relaxed))
+		;
 }
 
 int image_extend(struct image *image, uint64_t size, struct err *err)

@@ -21,6 +21,8 @@ struct image_op;
 struct reader;
 struct image_identity;
 
+enum { IMAGE_ASKING = 0xff }; // of asked_ns
+
 struct image {
 	struct aio_backend backend;
 	char *path;
@@ -50,7 +52,7 @@ struct image {
 		_Atomic uint64_t pending, moved_ns; // when the first of them began, or the newest ended; written by the ring's thread, seen by others
 	} owed_reads, owed_changes;
 	unsigned changing; // of the latter, those that hold the file's lock while they wait for the disk: all but syncs
-	_Atomic uint64_t asked_ns;  // since when another thread waits for what it is, or for a sync of all of it; 0: none does
+	_Atomic uint64_t asked_ns;  // since when other threads wait for what it is, or for a sync of all of it, and in the bits of IMAGE_ASKING how many do; 0: none does
 	_Atomic uint64_t inside_ns; // since when the ring's thread itself is in a write to it, or a send from it; 0: it is not
 	struct rest rest;      // how it was when it was last left alone
 	_Atomic bool ended_early; // image_ended_early()

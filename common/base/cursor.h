@@ -20,7 +20,7 @@ struct cursor {
 // Over `len` bytes at `buf`, to be written or read. The buffer stays the caller's.
 static inline struct cursor cursor_over(void *buf, size_t len)
 {
-	return (struct cursor){.at = buf, .end = (unsigned char *)buf + len};
+	return (struct cursor){.at = buf, .end = len ? (unsigned char *)buf + len : buf};
 }
 
 // Over bytes that are only read; the caller keeps to the cursor_get_ functions.

@@ -169,14 +169,22 @@ static void figures_of_another_rpo_add_up(void **state)
 
 static struct last_cycle some_cycle(void)
 {
-	struct last_cycle last;
-	memset(&last, 0, sizeof(last));
-	last = (struct last_cycle){.number = 7, .point = 41, .cut_wall_ns = 1767225600000000001, .commit_wall_ns = 1767225600080000002, .duration_ns = 80000001,
-				   .hold_ns = 210001, .sync = SYNC_FALSE_HOLE, .dirty_bytes = 131072, .read_bytes = 196608, .sent_blocks = 3, .wire_bytes = 40233,
-				   .known_blocks = 1, .unasked_blocks = 2, .piece_blocks = 4, .plain_blocks = 5, .point_bytes = 6, .precopies = 8, .why = CYCLE_WHY_RESTING};
+	struct last_cycle last = {.number = 7, .point = 41, .cut_wall_ns = 1767225600000000001, .commit_wall_ns = 1767225600080000002, .duration_ns = 80000001,
+				  .hold_ns = 210001, .sync = SYNC_FALSE_HOLE, .dirty_bytes = 131072, .read_bytes = 196608, .sent_blocks = 3, .wire_bytes = 40233,
+				  .known_blocks = 1, .unasked_blocks = 2, .piece_blocks = 4, .plain_blocks = 5, .point_bytes = 6, .precopies = 8, .why = CYCLE_WHY_RESTING};
 	for (unsigned i = 0; i < RPO_STAGES; i++)
 		last.stage_ns[i] = 1000000 * i + 1;
 	return last;
+}
+
+// All members; what lies between them behind the two enums is nobody's.
+static void assert_same_cycle(const struct last_cycle *a, const struct last_cycle *b)
+{
+	assert_memory_equal(a, b, offsetof(struct last_cycle, sync));
+	assert_int_equal(a->sync, b->sync);
+	assert_memory_equal(&a->dirty_bytes, &b->dirty_bytes, offsetof(struct last_cycle, why) - offsetof(struct last_cycle, dirty_bytes));
+	assert_int_equal(a->why, b->why);
+	assert_memory_equal(a->stage_ns, b->stage_ns, sizeof(a->stage_ns));
 }
 
 static void history_survives_a_restart_and_damage_is_an_empty_one(void **state)
@@ -201,7 +209,7 @@ static void history_survives_a_restart_and_damage_is_an_empty_one(void **state)
 		assert_int_equal(history_load(root, "vm1", &back, &seen, &err), 0);
 		assert_true(seen.number == 0);
 		seen.number = last.number;
-		assert_memory_equal(&seen, &last, sizeof(last));
+		assert_same_cycle(&seen, &last);
 		assert_memory_equal(&back, &h, sizeof(h));
 	}
 	static const char *const bad[] = {"", "[]", "{\"version\": 1}", "{\"version\": 1, \"cycles\": 1, \"wire_ppm\": 1, \"marked_ppm\": 1, \"stretches\": []}"};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // I/O on an image where the kernel does less than was asked: done in the end, or an error, and never silence.
 // A limit on the size of files makes the kernel cut a write short at the limit, and refuse the one after it.
+#include "replicator/export.h"
 #include "replicator/image.h"
 
 #include "base/clock.h"
@@ -479,8 +480,11 @@ int fsync(int fd)
 	return (int)syscall(SYS_fsync, fd);
 }
 
+static void (*while_it_syncs)(void); // of another thread, that asks something else meanwhile
 int fdatasync(int fd)
 {
+	if (while_it_syncs)
+		while_it_syncs();
 	if (is_reader()) {
 		by_the_reader++;
 		syncs_by_the_reader++;
@@ -555,6 +559,25 @@ ssize_t pwritev2(int fd, const struct iovec *from, int count, off_t off, int fla
 static uint64_t silent(uint64_t later_ns)
 {
 	return image_silent_ns(&image, clock_mono_ns() + later_ns);
+}
+
+static void ask_what_it_is(void)
+{
+	struct image_identity identity;
+	struct err err = {0};
+	assert_int_equal(image_identify(&image, &identity, &err), 0);
+}
+
+// A disk that hangs still answers what is in memory: who is told that must not take the other for answered.
+static void sync_that_hangs_is_seen_though_another_thread_was_answered_meanwhile(void **state)
+{
+	(void)state;
+	sync_silence_ns = 0;
+	while_it_syncs = ask_what_it_is;
+	assert_true(image_settle(&image));
+	while_it_syncs = NULL;
+	assert_in_range(sync_silence_ns, HOUR_NS, 2 * HOUR_NS);
+	assert_int_equal(silent(HOUR_NS), 0);
 }
 
 static uint64_t least_silence_ns = UINT64_MAX; // that others see while the thread is in a write, an hour later
@@ -1060,6 +1083,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(read_past_an_image_that_became_shorter_is_an_error, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(advice_brings_the_range_into_memory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(size_of_a_grown_image_is_durable_before_anybody_is_told, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(sync_that_hangs_is_seen_though_another_thread_was_answered_meanwhile, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(no_hole_is_told_where_anything_was_written, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(write_that_need_not_wait_is_done_at_once, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(only_a_write_that_ended_well_is_noted_as_written, set_up, tear_down),
