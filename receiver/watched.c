@@ -18,6 +18,8 @@ void watched_init(struct watched *w, const char *name, const struct watched_now 
 {
 	(void)snprintf(w->name, sizeof(w->name), "%s", name);
 	w->since_ns = now->mono_ns;
+	if (w->ledger.cause == RPO_CAUSE_PAUSED) // it said so before we were started again, and comes back when that is over
+		w->report.state = WIRE_REPORT_PAUSED;
 }
 
 // --- what may be told ---

@@ -69,7 +69,7 @@ struct watched_ages {
 // of, cut + offset. Never less than the newest's for one before it. Pure; for any values.
 uint64_t watched_age_ms(const struct watched_ages *ages, uint64_t number, int64_t cut_wall_ns);
 
-// `ledger` of it is set by the caller: begun, or loaded and resumed.
+// `ledger` of it is set by the caller: begun, or loaded and resumed. A source that was paused when it was saved is so still, until it is back.
 void watched_init(struct watched *watched, const char *name, const struct watched_now *now);
 void watched_connected(struct watched *watched, const struct watched_now *now, int64_t their_wall_ns); // at HELLO
 void watched_disconnected(struct watched *watched, const struct watched_now *now);

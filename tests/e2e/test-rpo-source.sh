@@ -55,6 +55,9 @@ sleep 5 # for longer than an answer is waited for
 kill_receiver
 start_receiver
 wait_for 60 eval '[ "$(replica vm1 .source_paused)" = true ]'
+stop_receiver # nobody tells it again
+start_receiver
+is "paused" "$(replica vm1 .source_paused)" true
 kagami resume vm1 >/dev/null
 is "state" "$(protection vm1 .paused)" false
 wait_for 30 connected vm1

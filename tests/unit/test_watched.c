@@ -137,6 +137,14 @@ static void paused_source_is_not_dark(void **state)
 	assert_int_equal(news(p, "source-dark", text), 0);
 	assert_int_equal(news(p, "rpo-missed", text), 1);
 	assert_true(p->watched->ledger.miss.cause == RPO_CAUSE_PAUSED);
+	struct ledger saved = p->watched->ledger; // we are started again
+	memset(p->watched, 0, sizeof(*p->watched));
+	p->watched->ledger = saved;
+	ledger_resume(&p->watched->ledger, RPO_CAUSE_TARGET_DOWN, p->now.mono_ns, p->now.wall_ns);
+	watched_init(p->watched, "vm1", &p->now);
+	pass(p, 500);
+	assert_int_equal(news(p, "source-dark", text), 0);
+	assert_true(p->watched->cause == RPO_CAUSE_PAUSED && p->watched->report.state == WIRE_REPORT_PAUSED);
 	watched_connected(p->watched, &p->now, p->now.wall_ns); // and what it said then does not stand any more
 	watched_disconnected(p->watched, &p->now);
 	pass(p, 61);
