@@ -12,7 +12,8 @@ void *cursor_take(struct cursor *c, size_t len)
 		return NULL;
 	}
 	void *here = c->at;
-	c->at += len;
+	if (len) // NULL may be the whole of an empty buffer
+		c->at += len;
 	return here;
 }
 

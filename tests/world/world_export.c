@@ -78,7 +78,7 @@ static int effect(struct operation *operation, uint64_t from, uint64_t len)
 	struct sim_image *image = operation->image;
 	struct aio *aio = operation->aio;
 	uint64_t off = aio->off + from;
-	unsigned char *data = (unsigned char *)aio->data + from;
+	unsigned char *data = aio->data ? (unsigned char *)aio->data + from : NULL; // neither zeros nor a trim have any
 	static const unsigned char zeros[BLOCK_SIZE];
 	size_t got = 0;
 	int rc = 0;
