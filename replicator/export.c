@@ -210,6 +210,12 @@ bool export_ended_early(struct export *export, uint16_t disk)
 	return image_ended_early(&export->image[disk]);
 }
 
+void export_end_told(struct export *export, uint16_t disk)
+{
+	assert(disk < export->count);
+	image_end_told(&export->image[disk]);
+}
+
 bool export_has_image(const struct export *export, const struct image_file *file, uint16_t *ret_disk)
 {
 	for (uint16_t d = 0; d < export->count; d++)

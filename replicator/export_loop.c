@@ -210,6 +210,17 @@ static void watch_losses(struct export *export)
 		overtaken_note(&export->overtaken, export->protection, group->loss, group->loss_res, clock_mono_ns());
 }
 
+// The cycle thread may be in a cycle, or have none to begin: the host must not go down meanwhile with marks that know nothing of it.
+static void watch_ends(struct export *export)
+{
+	for (uint16_t d = 0; d < export->count; d++) {
+		struct volume *volume = &export->group.volume[d];
+		bool untold = image_end_untold(&export->image[d]);
+		if (untold != volume->intent.held)
+			intent_hold(&export->group.intent, volume, untold);
+	}
+}
+
 static void on_trim(struct ring_task *task)
 {
 	struct export *export = HOLDER(task, struct export, trim);
@@ -382,6 +393,7 @@ void *export_run(void *context)
 			ending_step(export);
 		watch_spill(export);
 		watch_losses(export);
+		watch_ends(export);
 		watch_spare(export);
 		export_publish(export);
 	}

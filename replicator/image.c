@@ -276,12 +276,28 @@ bool image_settle(struct image *image)
 
 void image_ends_early(struct image *image)
 {
-	atomic_store_explicit(&image->ended_early, true, memory_order_release);
+	rest_met_end(&image->rest);
+	(void)atomic_fetch_add(&image->ends_met, 1);
 }
 
+// The note is asked second: who counted there, and not here yet, met the end before what follows from this.
 bool image_ended_early(struct image *image)
 {
-	return atomic_exchange_explicit(&image->ended_early, false, memory_order_acquire);
+	uint32_t was = image->ends_taken;
+	image->ends_taken = atomic_load(&image->ends_met);
+	image->ends_noted = rest_ends_met(&image->rest);
+	return image->ends_taken != was;
+}
+
+void image_end_told(struct image *image)
+{
+	rest_ends_told(&image->rest, image->ends_noted);
+	atomic_store(&image->ends_told, image->ends_taken);
+}
+
+bool image_end_untold(const struct image *image)
+{
+	return atomic_load(&image->ends_met) != atomic_load(&image->ends_told);
 }
 
 void image_look_at_end(struct image *image)

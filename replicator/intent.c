@@ -156,6 +156,13 @@ void intent_mark_whole(struct intent *intent, struct volume *volume)
 	want(intent);
 }
 
+void intent_hold(struct intent *intent, struct volume *volume, bool hold)
+{
+	volume->intent.held = hold;
+	if (hold)
+		intent_mark_whole(intent, volume);
+}
+
 bool intent_marked_whole(const struct intent_map *map)
 {
 	return !map->free && map->count == map->regions;
@@ -217,7 +224,7 @@ static unsigned sweep_word(struct intent *intent, struct volume *volume, uint64_
 // The sweep goes through the words of all disks, a bounded number of regions with each batch. Adds to the disk's part.
 static void sweep_disk(struct intent *intent, struct volume *volume, struct intent_batch *batch, size_t *clears, unsigned *looked)
 {
-	uint64_t end = volume->intent.free ? 0 : words(volume->intent.regions);
+	uint64_t end = volume->intent.free || volume->intent.held ? 0 : words(volume->intent.regions);
 	while (intent->sweep_word < end) {
 		if (*clears + 64 > INTENT_BATCH_MAX || *looked > INTENT_SWEEP_MAX)
 			return;

@@ -12,6 +12,7 @@
 //    the gate, is tested again.
 // M2 (B1, B3, B4): a mark is given up only when none of the region's pieces is dirty, in the set or remembered: then the image
 //    equals the last kept point, and was synced by its keep. The sweep that looks for such regions begins with a keep, if the one before was not a moment ago (intent_sweep()).
+//    Nor of a disk that is held (intent_hold()): something is to be compared that its map does not say yet.
 // M3: what is given up is handed over before or with what is asked later, and batches are committed in order, one at a time.
 // M4 (G3): a disk whose commit failed is lost: everything counts as marked from then on.
 // M5 (G3): so is one that is given up while a commit does not end. What that commit ends with says nothing of it any more.
@@ -44,6 +45,7 @@ struct intent_map { // of a volume
 	uint64_t *written;		    // since the disk was opened, or intent_emptied(), while marks are kept
 	uint64_t count;			    // marked regions
 	uint64_t whole_next;		    // regions from here on are asked for though nobody waits (intent_mark_whole()); UINT64_MAX: none
+	bool held;			    // intent_hold()
 	bool free;			    // nothing is asked: no marks are kept, or they are lost
 	bool lost;
 	struct volume_request *waiting, **waiting_end;
@@ -89,6 +91,8 @@ void intent_emptied(struct intent_map *map, uint64_t first, uint64_t count);
 // All of the disk is dirty, and not because a guest wrote: each region that has no mark is asked for, behind those that requests wait for. It ends with
 // intent_end().
 void intent_mark_whole(struct intent *intent, struct volume *volume);
+// True: all of the disk is asked for likewise, though it is not dirty, and until false is said no mark of it is given up.
+void intent_hold(struct intent *intent, struct volume *volume, bool hold);
 // Whether each region has its mark, durably. Not of a disk whose marks are not kept, or lost.
 bool intent_marked_whole(const struct intent_map *map);
 // Marks were set by intent_set_marked() while requests may have waited for them: those go on.

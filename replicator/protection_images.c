@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the images of a protection are seen to be before each try of a cycle.
+// What the images of a protection are seen to be before each try of a cycle, and at a stop.
 //
 //	image      what follows
 //	as large   the cycle goes on
@@ -7,6 +7,12 @@
 //		   is compared. The other disks are not
 //	was short  seen so by a read, or before a write that gave it its size back: all of its disk is compared, and the cycle goes on
 //	silent     it cannot be asked: none does either. That is an error of the disk and says nothing of its size: what is dirty stays as it is
+//
+// Who sees that an image was short need not be the cycle thread, and that may have no try to make: a pause, a receiver that is down. Until this has it in the state files
+//
+//	a stop in order		asks once more, and saves a map of all of the disk
+//	a kill			leaves a note that says it (rest.h, N4)
+//	a crash of the host	finds all of the disk marked, but in the moment in which that is being written: the export sees to it (watch_ends())
 //
 // protection_tracking.h, T1, of a disk that is short: its map is to hold all of it, and its marks do not. So in this order: the state files name no cut; all of it is dirty, and its
 // regions are asked to be marked; once they are, durably, the marks hold what the map holds, and the files name the cut again. A kill in between costs all
@@ -26,6 +32,13 @@ static void note_short(struct protection *p, unsigned disk, const char *why)
 	(void)snprintf(p->cut_short[disk], ERR_TEXT_MAX, "%s", why);
 }
 
+static void name_sync(struct protection *p)
+{
+	LOCK_SCOPE(&p->lock);
+	if (!sync_reason_whole(p->sync)) // B5
+		p->sync = SYNC_IMAGE_CHANGED;
+}
+
 // Whose map holds all that it was found to have lost still does: what was shipped since is remembered, and nothing is kept before a point is committed.
 static void image_lost(struct protection *p, unsigned disk)
 {
@@ -33,11 +46,7 @@ static void image_lost(struct protection *p, unsigned disk)
 	if (p->lost_images & bit)
 		return;
 	p->lost_images |= bit;
-	{
-		LOCK_SCOPE(&p->lock);
-		if (!sync_reason_whole(p->sync)) // B5
-			p->sync = SYNC_IMAGE_CHANGED;
-	}
+	name_sync(p);
 	p->unmarked |= bit;
 	export_drop_cache(p->export, (uint16_t)disk); // of a device it has what is no more
 	tracking_position(p, p->sync);
@@ -49,6 +58,16 @@ static void image_was_short(struct protection *p, unsigned disk)
 	if (!(p->lost_images >> disk & 1))
 		log_warning("an image was cut short for a while, and all of its disk is compared protection=%s disk=%s", p->config.name, p->config.disk[disk].name);
 	image_lost(p, disk);
+	if (tracking_stands(p, disk)) // else the note has it yet (rest.h, N4)
+		export_end_told(p->export, (uint16_t)disk);
+}
+
+void images_stopped(struct protection *p, uint16_t disk)
+{
+	if (!export_ended_early(p->export, disk))
+		return;
+	dirty_mark_all(export_dirty(p->export, disk));
+	name_sync(p);
 }
 
 static void look_at_marks(struct protection *p)

@@ -228,6 +228,7 @@ void pace_cycle_end(struct protection *p);
 // protection_images.c; cycle thread
 int images_look(struct protection *p, struct err *err); // between cycles. -EIO: none can be, for now
 int images_look_at(struct protection *p, uint16_t disk, struct err *err); // the same of one alone
+void images_stopped(struct protection *p, uint16_t disk); // the export has stopped, and its map is about to be saved
 void images_committed(struct protection *p); // a point, by this process; before the state files know
 // protection_audit.c; cycle thread
 int holes_load(struct protection *p, bool is_new, struct err *err); // between tracking_load() and export_start()

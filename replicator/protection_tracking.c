@@ -358,6 +358,12 @@ bool tracking_uncovered(const struct protection *p)
 	return p->uncovered || p->unmarked || p->audit.unsaved;
 }
 
+bool tracking_stands(struct protection *p, unsigned disk)
+{
+	LOCK_SCOPE(&p->lock);
+	return !is_forsaken(&p->tracking[disk]) && !p->tracking[disk].lost_why[0];
+}
+
 void tracking_position(struct protection *p, enum sync_reason owed)
 {
 	struct state_position position = p->position;
@@ -446,6 +452,7 @@ static int save_disk(struct protection *p, unsigned disk, struct err *err)
 {
 	struct state_position position = p->position;
 	struct image_identity identity;
+	images_stopped(p, (uint16_t)disk);
 	position.owed = p->sync; // T5
 	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
 	return rc ? rc : state_file_save(p->tracking[disk].file, &position, &identity, export_dirty(p->export, (uint16_t)disk), err);

@@ -67,6 +67,8 @@ void tracking_lose(void *context, uint16_t disk, const char *why);
 void tracking_seal(void *context, const struct uuid *cut);
 // Whether the maps hold more than the marks do, so that no file may name a cut (T1). Any thread.
 bool tracking_uncovered(const struct protection *p);
+// Whether what was last told to the disk's state file is in it: its tracking is neither lost nor being lost. Any thread; waits for nothing.
+bool tracking_stands(struct protection *p, unsigned disk);
 // Makes the protection's position durable in every file, and `owed`, the sync that stands from here on. Cycle thread.
 void tracking_position(struct protection *p, enum sync_reason owed);
 // Has the state file be one for the larger disk, with the new range marked: durable on return, and before the image grows

@@ -88,6 +88,12 @@ static bool device_same(const struct rest_page *page, int fd)
 	return device_counts_read(fd, &now) && counts_tell(&now) && device_counts_same(&now, &page->counts);
 }
 
+// N4
+static bool end_untold(const struct rest_page *page)
+{
+	return atomic_load(&page->ends_met) != atomic_load(&page->ends_told);
+}
+
 enum rest_verdict rest_judge(const char *run_dir, const char *protection, const char *disk, int fd)
 {
 	char path[REST_PATH_BYTES];
@@ -102,7 +108,7 @@ enum rest_verdict rest_judge(const char *run_dir, const char *protection, const 
 		disturbed = atomic_load(&page.at_rest) ? !same(&page, &st) : disturbed_at_work(&page, &st);
 	else
 		disturbed = ns_of(&st.st_ctim) > boot_wall_ns();
-	if (disturbed)
+	if (disturbed || (noted && end_untold(&page)))
 		return REST_DISTURBED;
 	return noted || S_ISBLK(st.st_mode) ? REST_LEFT_ALONE : REST_UNTOLD;
 }

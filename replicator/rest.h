@@ -11,6 +11,8 @@
 // N2: an older note is replaced only when the state file that follows from it is durable.
 // N3: of a block device the note has what the kernel counts of it (device_counts.h), taken at a time from which on nothing was written to it by us.
 //     Where it was taken too early the counts have gone on, and all of the device is compared: no time at which it is taken hides a change.
+// N4: an image that was seen to end before its disk does counts as disturbed until the state files say what follows from that (protection_images.c): a write of ours may
+//     have given it its size back, and its identity is ours then.
 #ifndef KAGAMI_REPLICATOR_REST_H
 #define KAGAMI_REPLICATOR_REST_H
 
@@ -26,12 +28,13 @@ struct rest_page { // what is in the file; in this machine's own order, since no
 	char magic[8];
 	uint64_t boot;
 	_Atomic uint32_t at_rest;
-	uint32_t reserved;
+	_Atomic uint32_t ends_met; // so often the file was seen to end before the disk does
 	uint64_t inode, size;
 	int64_t mtime_ns, ctime_ns;
 	struct device_counts counts; // of a block device, in place of those four
 	_Atomic int64_t stirred_ns;	       // when the newest change of ours began, by the wall clock
 	_Atomic int64_t written_ns;	       // when the newest write of ours began that is known to have ended well; 0: none is
+	_Atomic uint32_t ends_told;	       // of ends_met, those that the state files say, or the map of a clean stop
 };
 
 enum rest_verdict {
@@ -50,6 +53,7 @@ uint64_t rest_boot(void); // a number of this boot of the host; 0 where the kern
 // Whether somebody else changed the open image `fd` since a replicator that died had it. Of a regular file by the note, where there is one that says how the
 // image was at rest; where there is none, since the host was started anew, by the time of its last change: one of after that is somebody else's.
 // Where it died while a change was under way: by whether the image was changed a while after that began, or is as it was before a write that had ended.
+// Where its end was met and no state file says so (N4), whatever else is known.
 // Of a block device REST_DISTURBED unless the note proves that nothing was written to it, by nobody: the page cache holds nothing of it that waits (image_settle()).
 enum rest_verdict rest_judge(const char *run_dir, const char *protection, const char *disk, int fd);
 // Replaces the note by one that says nothing yet. Where it cannot be made, as in a run directory that is not in memory, there is none, and the older one is removed.
@@ -83,6 +87,25 @@ static inline void rest_wrote(struct rest *rest, int64_t stirred_ns)
 {
 	if (rest->page)
 		atomic_store_explicit(&rest->page->written_ns, stirred_ns, memory_order_relaxed);
+}
+
+// The file ends before the disk does, or did. Any thread.
+static inline void rest_met_end(struct rest *rest)
+{
+	if (rest->page)
+		(void)atomic_fetch_add(&rest->page->ends_met, 1);
+}
+
+static inline uint32_t rest_ends_met(const struct rest *rest)
+{
+	return rest->page ? atomic_load(&rest->page->ends_met) : 0;
+}
+
+// The first so many are in the state files, durably.
+static inline void rest_ends_told(struct rest *rest, uint32_t ends)
+{
+	if (rest->page)
+		atomic_store(&rest->page->ends_told, ends);
 }
 
 // No change is under way, as far as the caller knows, which is the only one to begin them; of a block device: a sync has ended that began after all of them.

@@ -4,7 +4,7 @@
 
 is_in_memory() { # NAME
 	case $1 in
-	test-guest-survives-kill9 | test_lost_files | test_lost_digests | test_overlays | test_store_model | test_rest) ;;
+	test-guest-survives-kill9 | test_lost_files | test_lost_digests | test_overlays | test_store_model | test_rest | test_images) ;;
 	*) return 1 ;;
 	esac
 }

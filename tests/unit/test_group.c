@@ -1470,6 +1470,29 @@ static void whole_disk_is_marked_behind_those_who_wait(void **unused)
 	large_world_free(w);
 }
 
+// intent.h, M2: what its image lost is not in its map yet, so a mark that nothing dirty has need of stays.
+static void disk_that_is_held_keeps_its_marks(void **unused)
+{
+	(void)unused;
+	struct world *w = large_world(50, false);
+	struct volume *v = &w->group.volume[0];
+	w->group.intent.hot_max = 0;
+	intent_set_marked(&w->group.intent, v, 3);
+	intent_hold(&w->group.intent, v, true);
+	assert_int_equal(dirty_bytes(&v->dirty), 0);
+	for (unsigned again = 0; again < 2; again++) {
+		for (intent_sweep(&w->group.intent); w->marks_wanted;)
+			(void)large_commit(w);
+		assert_true(intent_marked_whole(&v->intent));
+	}
+	intent_hold(&w->group.intent, v, false);
+	assert_true(intent_marked_whole(&v->intent));
+	for (intent_sweep(&w->group.intent); w->marks_wanted;)
+		(void)large_commit(w);
+	assert_int_equal(v->intent.count, 0);
+	large_world_free(w);
+}
+
 // Those that are marked are looked at a bounded number at a time: the guests' thread does it.
 static void whole_disk_that_is_marked_already_is_looked_at_in_several_turns(void **unused)
 {
@@ -1779,6 +1802,7 @@ int main(void)
 		cmocka_unit_test(marks_of_all_that_wait_are_one_commit),
 		cmocka_unit_test(marks_of_more_than_one_commit_holds_come_in_several),
 		cmocka_unit_test(whole_disk_is_marked_behind_those_who_wait),
+		cmocka_unit_test(disk_that_is_held_keeps_its_marks),
 		cmocka_unit_test(whole_disk_that_is_marked_already_is_looked_at_in_several_turns),
 		cmocka_unit_test(whole_disk_whose_marks_are_lost_is_never_marked),
 		cmocka_unit_test(write_in_parts_that_fails_is_one_error),

@@ -253,6 +253,34 @@ static void note_that_cannot_be_made_leaves_none(void **state)
 	rest_now(&f->rest, f->fd);
 }
 
+// N4: a write of ours may have given it its size back.
+static void image_whose_end_was_met_is_not_as_it_was_until_that_is_told(void **state)
+{
+	struct fixture *f = *state;
+	rest_met_end(&f->rest); // no note: nothing to say it to
+	assert_int_equal(rest_ends_met(&f->rest), 0);
+	begin(f);
+	rest_now(&f->rest, f->fd);
+	assert_false(disturbed(f));
+	rest_met_end(&f->rest);
+	assert_true(disturbed(f));
+	rest_stir(&f->rest);
+	write_byte(f->fd, 0);
+	assert_true(disturbed(f)); // also of one who died at work
+	rest_now(&f->rest, f->fd);
+	assert_true(disturbed(f));
+	uint32_t ends = rest_ends_met(&f->rest);
+	rest_met_end(&f->rest); // once more, while the first is told
+	rest_ends_told(&f->rest, ends);
+	assert_true(disturbed(f));
+	rest_ends_told(&f->rest, rest_ends_met(&f->rest));
+	assert_false(disturbed(f));
+	rest_met_end(&f->rest);
+	begin(f); // the new state file has it
+	rest_now(&f->rest, f->fd);
+	assert_false(disturbed(f));
+}
+
 // ---- a block device
 
 static char *loop_make(const char *file, char path[64])
@@ -304,6 +332,10 @@ static void look_at_device(struct fixture *f, int fd) // over the file f->fd
 	rest_stir(&f->rest);
 	rest_now(&f->rest, fd);
 	assert_false(device_disturbed(f, fd));
+	rest_met_end(&f->rest); // N4
+	assert_true(device_disturbed(f, fd));
+	rest_ends_told(&f->rest, rest_ends_met(&f->rest));
+	assert_false(device_disturbed(f, fd));
 	tick();
 	write_byte(f->fd, 100000); // beneath it
 	assert_true(device_disturbed(f, fd));
@@ -344,6 +376,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(image_of_before_a_write_that_had_ended_is_another, setup, teardown),
 		cmocka_unit_test_setup_teardown(run_directory_on_a_disk_has_no_notes, setup, teardown),
 		cmocka_unit_test_setup_teardown(note_that_cannot_be_made_leaves_none, setup, teardown),
+		cmocka_unit_test_setup_teardown(image_whose_end_was_met_is_not_as_it_was_until_that_is_told, setup, teardown),
 		cmocka_unit_test_setup_teardown(device_that_may_have_been_written_to_is_not_as_it_was, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("rest", tests, NULL, NULL);
