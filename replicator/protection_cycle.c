@@ -318,11 +318,10 @@ static struct wire_doubted on_certain(void *context)
 	return doubt_certain(context);
 }
 
-void protection_cycle_once(struct protection *p)
+// Once the images were looked at: what they lost makes a sync of it (docs/protocol.md, "In a sync it always asks").
+static int cycle_try(struct protection *p, struct cycle_report *report, struct err *err)
 {
-	struct err err = {0};
-	struct cycle_report report;
-	struct cycle cycle = {
+	const struct cycle cycle = {
 		.env = p->place.env,
 		.source = p->source,
 		.channel = p->channel,
@@ -343,17 +342,23 @@ void protection_cycle_once(struct protection *p)
 		.certain = on_certain,
 		.context = p,
 	};
+	return cycle_run(&cycle, report, err);
+}
+
+void protection_cycle_once(struct protection *p)
+{
+	struct err err = {0};
+	struct cycle_report report = {.sealed = false};
 	uint64_t number;
 	if (!cycle_begin(p, &number))
 		return;
 	pace_cycle_begin(p);
 	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
-	tell_sync(p);
-	report = (struct cycle_report){.sealed = false};
 	p->report = &report;
 	p->audit.stepped = false;
 	bool whole = images_look(p, &err) == 0;
-	bool done = whole && cycle_run(&cycle, &report, &err) == 0;
+	tell_sync(p);
+	bool done = whole && cycle_try(p, &report, &err) == 0;
 	pace_cycle_end(p); // what follows is the state files', and theirs who wait for them
 	if (done) {
 		cycle_committed(p, number, &report);
