@@ -204,16 +204,16 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 	return image_identify(&export->image[disk], ret_identity, err);
 }
 
-bool export_ended_early(struct export *export, uint16_t disk)
+bool export_was_disturbed(struct export *export, uint16_t disk)
 {
 	assert(disk < export->count);
-	return image_ended_early(&export->image[disk]);
+	return image_was_disturbed(&export->image[disk]);
 }
 
-void export_end_told(struct export *export, uint16_t disk)
+void export_disturbance_told(struct export *export, uint16_t disk)
 {
 	assert(disk < export->count);
-	image_end_told(&export->image[disk]);
+	image_disturbance_told(&export->image[disk]);
 }
 
 bool export_has_image(const struct export *export, const struct image_file *file, uint16_t *ret_disk)

@@ -103,11 +103,13 @@ bool export_has_image(const struct export *export, const struct image_file *file
 // Whether the path of the image still leads to it, and, where it does not, whether another one does: waits for its disk. Any thread, at any time.
 enum image_path export_image_path(struct export *export, uint16_t disk, bool *ret_named);
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err);
-// Whether the image was seen to end before its disk does since this was asked last, be it as long as the disk again. By the cycle thread, or after stop; waits for nothing.
+// Looks whether a regular file that was left alone is as it was, for the next. By the cycle thread, or after stop. Its file system has answered a moment ago (export_identity()): the guests wait meanwhile.
+void export_look(struct export *export, uint16_t disk);
+// Whether the image was seen to end before its disk does, or to be changed by somebody else, since this was asked last, be it as long as the disk again. By the cycle thread, or after stop; waits for nothing.
 // From then on all of the disk is being marked in its state file, whatever the cycle thread does, and stays so.
-bool export_ended_early(struct export *export, uint16_t disk);
-// What export_ended_early() said is in the map and in the state files, durably: the marks are those of the map again, and a start after a kill goes by the files. Likewise.
-void export_end_told(struct export *export, uint16_t disk);
+bool export_was_disturbed(struct export *export, uint16_t disk);
+// What export_was_disturbed() said is in the map and in the state files, durably: the marks are those of the map again, and a start after a kill goes by the files. Likewise.
+void export_disturbance_told(struct export *export, uint16_t disk);
 // The image lost what no dirty bit tells: all of the disk is dirty, and from here on its regions are marked in its state file. Asks, and does not wait for
 // it. By the cycle thread, between cycles, as the next two.
 void export_mark_whole(struct export *export, uint16_t disk);

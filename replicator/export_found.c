@@ -7,6 +7,7 @@
 struct found_call {
 	struct call call;
 	uint16_t disk;
+	struct image *image;
 	int code;
 	bool marked;
 };
@@ -40,6 +41,19 @@ void export_mark_whole(struct export *export, uint16_t disk)
 {
 	struct found_call found = {.disk = disk};
 	tell(export, &found, run_mark_whole);
+}
+
+static void run_look(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	image_look_at_rest(found_of(call)->image);
+	(void)sem_post(&call->ended);
+}
+
+void export_look(struct export *export, uint16_t disk)
+{
+	struct found_call found = {.disk = disk, .image = &export->image[disk]};
+	tell(export, &found, run_look);
 }
 
 static void run_marked_whole(struct ring_message *message)

@@ -211,11 +211,11 @@ static void watch_losses(struct export *export)
 }
 
 // The cycle thread may be in a cycle, or have none to begin: the host must not go down meanwhile with marks that know nothing of it.
-static void watch_ends(struct export *export)
+static void watch_disturbances(struct export *export)
 {
 	for (uint16_t d = 0; d < export->count; d++) {
 		struct volume *volume = &export->group.volume[d];
-		bool untold = image_end_untold(&export->image[d]);
+		bool untold = image_disturbance_untold(&export->image[d]);
 		if (untold != volume->intent.held)
 			intent_hold(&export->group.intent, volume, untold);
 	}
@@ -393,7 +393,7 @@ void *export_run(void *context)
 			ending_step(export);
 		watch_spill(export);
 		watch_losses(export);
-		watch_ends(export);
+		watch_disturbances(export);
 		watch_spare(export);
 		export_publish(export);
 	}

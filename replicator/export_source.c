@@ -553,9 +553,9 @@ int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct 
 	int code = export_grow_check(export, disk, new_size, err);
 	if (code)
 		return code;
-	rest_stir(&export->image[disk].rest);
+	rest_hold(&export->image[disk].rest);
 	code = image_extend(&export->image[disk], new_size, err);
-	rest_stir(&export->image[disk].rest); // the loop may have slept in between
+	rest_release(&export->image[disk].rest);
 	if (code)
 		return code;
 	struct grow_call g = {.export = export, .disk = disk, .size = new_size};

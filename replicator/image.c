@@ -274,37 +274,37 @@ bool image_settle(struct image *image)
 	return settled;
 }
 
-void image_ends_early(struct image *image)
+void image_note_disturbed(struct image *image)
 {
-	rest_met_end(&image->rest);
-	(void)atomic_fetch_add(&image->ends_met, 1);
+	rest_note_disturbed(&image->rest);
+	(void)atomic_fetch_add(&image->disturbances, 1);
 }
 
 // The note is asked second: who counted there, and not here yet, met the end before what follows from this.
-bool image_ended_early(struct image *image)
+bool image_was_disturbed(struct image *image)
 {
-	uint32_t was = image->ends_taken;
-	image->ends_taken = atomic_load(&image->ends_met);
-	image->ends_noted = rest_ends_met(&image->rest);
-	return image->ends_taken != was;
+	uint32_t was = image->disturbances_taken;
+	image->disturbances_taken = atomic_load(&image->disturbances);
+	image->disturbances_noted = rest_disturbances(&image->rest);
+	return image->disturbances_taken != was;
 }
 
-void image_end_told(struct image *image)
+void image_disturbance_told(struct image *image)
 {
-	rest_ends_told(&image->rest, image->ends_noted);
-	atomic_store(&image->ends_told, image->ends_taken);
+	rest_disturbances_told(&image->rest, image->disturbances_noted);
+	atomic_store(&image->disturbances_told, image->disturbances_taken);
 }
 
-bool image_end_untold(const struct image *image)
+bool image_disturbance_untold(const struct image *image)
 {
-	return atomic_load(&image->ends_met) != atomic_load(&image->ends_told);
+	return atomic_load(&image->disturbances) != atomic_load(&image->disturbances_told);
 }
 
-void image_look_at_end(struct image *image)
+void image_look_at_rest(struct image *image)
 {
 	struct stat st;
-	if (!image->block_device && fstat(image->fd, &st) == 0 && (uint64_t)st.st_size < image->size)
-		image_ends_early(image);
+	if (!image->block_device && fstat(image->fd, &st) == 0 && (rest_broken(&image->rest, &st) || (uint64_t)st.st_size < image->size))
+		image_note_disturbed(image);
 }
 
 enum image_path image_look(const struct image *image, bool *ret_named)

@@ -55,8 +55,8 @@ struct image {
 	_Atomic uint64_t asked_ns;  // since when other threads wait for what it is, or for a sync of all of it, and in the bits of IMAGE_ASKING how many do; 0: none does
 	_Atomic uint64_t inside_ns; // since when the ring's thread itself is in a write to it, or a send from it; 0: it is not
 	struct rest rest;      // how it was when it was last left alone
-	_Atomic uint32_t ends_met, ends_told; // image_ends_early() was called so often, and image_end_told() says so of the first of them
-	uint32_t ends_taken, ends_noted;      // what image_ended_early() answered for: of those, and of the note's; whoever asks it
+	_Atomic uint32_t disturbances, disturbances_told; // image_note_disturbed() was called so often, and image_disturbance_told() says so of the first of them
+	uint32_t disturbances_taken, disturbances_noted;      // what image_was_disturbed() answered for: of those, and of the note's; whoever asks it
 	uint64_t changes;      // that were begun
 	bool synced;	       // since the last of them
 	bool no_pipe;	       // its file system takes nothing from a pipe: each such write is copied once more
@@ -81,17 +81,18 @@ void image_close(struct image *image); // takes a zeroed or failed one, too
 // Whether its path still leads to it, and if not, whether it has another name. Waits for the disk. Any thread.
 enum image_path image_look(const struct image *image, bool *ret_named);
 int image_identify(struct image *image, struct image_identity *ret_identity, struct err *err);
-// What met the end of the file before that of the disk notes it, for a start after a kill as well (rest.h, N4); any thread. A write of the guest may have given the
-// file its size back since.
-void image_ends_early(struct image *image);
+// What met the end of the file before that of the disk, or found another file than was left alone, notes that somebody else changed it, for a start after a kill as well (rest.h, N4); any
+// thread. A write of the guest may have given the file its size back since.
+void image_note_disturbed(struct image *image);
 // Whether that was noted since this was asked last. One thread asks.
-bool image_ended_early(struct image *image);
-// What image_ended_early() said has followed durably: the note says it no more. The same thread.
-void image_end_told(struct image *image);
-// Whether there is something that image_end_told() was not called for. Any thread.
-bool image_end_untold(const struct image *image);
-// Asks for its size, and notes it. Where nobody of ours has it under way, before a change that could give a shorter file its size back.
-void image_look_at_end(struct image *image);
+bool image_was_disturbed(struct image *image);
+// What image_was_disturbed() said has followed durably: the note says it no more. The same thread.
+void image_disturbance_told(struct image *image);
+// Whether there is something that image_disturbance_told() was not called for. Any thread.
+bool image_disturbance_untold(const struct image *image);
+// Asks for its size, and whether it is as it was when it was left alone, and notes if not: before a change, which could give a shorter file its size back and has times of its own. Of the
+// thread that begins the changes.
+void image_look_at_rest(struct image *image);
 // Sees to it that there are `size` bytes: a shorter regular file is extended, durable on return; a device is asked. image->size stays.
 int image_extend(struct image *image, uint64_t size, struct err *err);
 // Whether its times move with each change by whomever, at once, and can be asked for without waiting: so it is of a file on most file systems of this host. Asked

@@ -350,7 +350,7 @@ static void op_done(struct ring_op *ring, int res)
 	}
 	if (res <= 0) {
 		if (res == 0 && kind == AIO_READ)
-			image_ends_early(op->image);
+			image_note_disturbed(op->image);
 		op_finish(op, res < 0 ? res : -EIO); // 0: the file has become shorter than the disk
 		return;
 	}
@@ -506,7 +506,7 @@ int image_take(struct image *image, int pipe, uint64_t off, size_t len)
 		if (took > 0) {
 			done += (size_t)took;
 		} else if (took == 0) { // the file has become shorter
-			image_ends_early(image);
+			image_note_disturbed(image);
 			code = -EIO;
 		} else if (errno != EINTR) {
 			code = -errno;
@@ -525,7 +525,7 @@ static void on_job_done(struct ring_message *message)
 {
 	struct image_op *op = HOLDER(HOLDER(message, struct reader_job, message), struct image_op, job);
 	if (op->job.ended)
-		image_ends_early(op->image);
+		image_note_disturbed(op->image);
 	op_finish(op, op->job.res);
 }
 
@@ -540,7 +540,7 @@ static void by_reader(struct image_op *op)
 static void change_begins(struct image *image)
 {
 	if (rest_lasts(&image->rest)) // somebody else may have been here meanwhile
-		image_look_at_end(image);
+		image_look_at_rest(image);
 	rest_stir(&image->rest); // N1 of rest.h
 	image->changes++;
 	image->synced = false;

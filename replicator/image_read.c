@@ -47,7 +47,7 @@ static int read_rest(struct image *image, uint64_t off, uint64_t len, size_t don
 		if (n <= 0) {
 			unreadable_add(&image->unreadable, off + done, len - done, clock_mono_ns());
 			if (n == 0) // cut short behind our back
-				image_ends_early(image);
+				image_note_disturbed(image);
 			return n < 0 ? -code : -EIO;
 		}
 		done += (size_t)n;

@@ -5,14 +5,15 @@
 //	as large   the cycle goes on
 //	short      none does, until it has its size again. What it held is gone, no point may say otherwise, and no dirty bit tells of it: all of its disk
 //		   is compared. The other disks are not
-//	was short  seen so by a read, or before a write that gave it its size back: all of its disk is compared, and the cycle goes on
+//	disturbed  it was short, seen so by a read or before a write that gave it its size back; or it is not as it was when it was left alone, seen now, before a write that gave it times of
+//		   our own, or at a stop: somebody else changed it. All of its disk is compared, and the cycle goes on
 //	silent     it cannot be asked: none does either. That is an error of the disk and says nothing of its size: what is dirty stays as it is
 //
-// Who sees that an image was short need not be the cycle thread, and that may have no try to make: a pause, a receiver that is down. Until this has it in the state files
+// Who sees that an image was disturbed need not be the cycle thread, and that may have no try to make: a pause, a receiver that is down. Until this has it in the state files
 //
 //	a stop in order		asks once more, and saves a map of all of the disk
 //	a kill			leaves a note that says it (rest.h, N4)
-//	a crash of the host	finds all of the disk marked, but in the moment in which that is being written: the export sees to it (watch_ends())
+//	a crash of the host	finds all of the disk marked, but in the moment in which that is being written: the export sees to it (watch_disturbances())
 //
 // protection_tracking.h, T1, of a disk that is short: its map is to hold all of it, and its marks do not. So in this order: the state files name no cut; all of it is dirty, and its
 // regions are asked to be marked; once they are, durably, the marks hold what the map holds, and the files name the cut again. A kill in between costs all
@@ -53,18 +54,21 @@ static void image_lost(struct protection *p, unsigned disk)
 	export_mark_whole(p->export, (uint16_t)disk);
 }
 
-static void image_was_short(struct protection *p, unsigned disk)
+static void image_disturbed(struct protection *p, unsigned disk)
 {
 	if (!(p->lost_images >> disk & 1))
-		log_warning("an image was cut short for a while, and all of its disk is compared protection=%s disk=%s", p->config.name, p->config.disk[disk].name);
+		log_warning("an image was changed by somebody else while it was served, and all of its disk is compared protection=%s disk=%s", p->config.name, p->config.disk[disk].name);
 	image_lost(p, disk);
 	if (tracking_stands(p, disk)) // else the note has it yet (rest.h, N4)
-		export_end_told(p->export, (uint16_t)disk);
+		export_disturbance_told(p->export, (uint16_t)disk);
 }
 
 void images_stopped(struct protection *p, uint16_t disk)
 {
-	if (!export_ended_early(p->export, disk))
+	struct image_identity identity;
+	if (export_identity(p->export, disk, &identity, NULL) == 0)
+		export_look(p->export, disk);
+	if (!export_was_disturbed(p->export, disk))
 		return;
 	dirty_mark_all(export_dirty(p->export, disk));
 	name_sync(p);
@@ -95,8 +99,9 @@ int images_look_at(struct protection *p, uint16_t disk, struct err *err)
 	}
 	if (identity.size >= size) {
 		note_short(p, disk, "");
-		if (export_ended_early(p->export, disk))
-			image_was_short(p, disk);
+		export_look(p->export, disk);
+		if (export_was_disturbed(p->export, disk))
+			image_disturbed(p, disk);
 		return 0;
 	}
 	rc = err_set(err, -EIO, "the image of disk %s was cut from %llu to %llu bytes while it is served: give it its size back, it is compared as a whole then",

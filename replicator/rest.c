@@ -89,9 +89,9 @@ static bool device_same(const struct rest_page *page, int fd)
 }
 
 // N4
-static bool end_untold(const struct rest_page *page)
+static bool disturbance_untold(const struct rest_page *page)
 {
-	return atomic_load(&page->ends_met) != atomic_load(&page->ends_told);
+	return atomic_load(&page->disturbances) != atomic_load(&page->disturbances_told);
 }
 
 enum rest_verdict rest_judge(const char *run_dir, const char *protection, const char *disk, int fd)
@@ -108,7 +108,7 @@ enum rest_verdict rest_judge(const char *run_dir, const char *protection, const 
 		disturbed = atomic_load(&page.at_rest) ? !same(&page, &st) : disturbed_at_work(&page, &st);
 	else
 		disturbed = ns_of(&st.st_ctim) > boot_wall_ns();
-	if (disturbed || (noted && end_untold(&page)))
+	if (disturbed || (noted && disturbance_untold(&page)))
 		return REST_DISTURBED;
 	return noted || S_ISBLK(st.st_mode) ? REST_LEFT_ALONE : REST_UNTOLD;
 }
@@ -198,9 +198,21 @@ static bool note_file(struct rest_page *page, int fd)
 	return true;
 }
 
+// Who holds it stores that first, and then that it is not at rest: whichever of the two stores comes last, it is not.
 void rest_now(struct rest *rest, int fd)
 {
 	struct rest_page *page = rest->page;
-	if (page && !atomic_load_explicit(&page->at_rest, memory_order_relaxed) && (rest->device ? note_device(rest) : note_file(page, fd)))
-		atomic_store_explicit(&page->at_rest, 1, memory_order_release);
+	if (!page || atomic_load_explicit(&page->at_rest, memory_order_relaxed) || atomic_load(&rest->held) || !(rest->device ? note_device(rest) : note_file(page, fd)))
+		return;
+	atomic_store(&page->at_rest, 1);
+	if (atomic_load(&rest->held))
+		atomic_store(&page->at_rest, 0);
+}
+
+bool rest_broken(struct rest *rest, const struct stat *st)
+{
+	if (rest->device || !rest_lasts(rest) || same(rest->page, st) || atomic_load(&rest->held))
+		return false;
+	rest_stir(rest);
+	return true;
 }

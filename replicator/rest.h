@@ -11,7 +11,7 @@
 // N2: an older note is replaced only when the state file that follows from it is durable.
 // N3: of a block device the note has what the kernel counts of it (device_counts.h), taken at a time from which on nothing was written to it by us.
 //     Where it was taken too early the counts have gone on, and all of the device is compared: no time at which it is taken hides a change.
-// N4: an image that was seen to end before its disk does counts as disturbed until the state files say what follows from that (protection_images.c): a write of ours may
+// N4: an image that was seen to end before its disk does, or to be another than it was left, counts as disturbed until the state files say what follows from that (protection_images.c): a write of ours may
 //     have given it its size back, and its identity is ours then.
 #ifndef KAGAMI_REPLICATOR_REST_H
 #define KAGAMI_REPLICATOR_REST_H
@@ -24,17 +24,19 @@
 #include <stdint.h>
 #include <time.h>
 
+struct stat;
+
 struct rest_page { // what is in the file; in this machine's own order, since nobody else reads it
 	char magic[8];
 	uint64_t boot;
 	_Atomic uint32_t at_rest;
-	_Atomic uint32_t ends_met; // so often the file was seen to end before the disk does
+	_Atomic uint32_t disturbances; // so often the image was seen to be changed by somebody else
 	uint64_t inode, size;
 	int64_t mtime_ns, ctime_ns;
 	struct device_counts counts; // of a block device, in place of those four
 	_Atomic int64_t stirred_ns;	       // when the newest change of ours began, by the wall clock
 	_Atomic int64_t written_ns;	       // when the newest write of ours began that is known to have ended well; 0: none is
-	_Atomic uint32_t ends_told;	       // of ends_met, those that the state files say, or the map of a clean stop
+	_Atomic uint32_t disturbances_told;    // of disturbances, those that the state files say, or the map of a clean stop
 };
 
 enum rest_verdict {
@@ -46,6 +48,7 @@ enum rest_verdict {
 struct rest { // of one image; zeroed: there is no note
 	struct rest_page *page;
 	bool device;
+	_Atomic bool held; // a change of ours is under way that another thread makes
 	struct device_watch watch; // of a block device; not open where nothing tells what was written to it
 };
 
@@ -77,6 +80,19 @@ static inline bool rest_lasts(const struct rest *rest)
 	return rest->page && atomic_load_explicit(&rest->page->at_rest, memory_order_relaxed);
 }
 
+// A change of ours by another thread than that which begins the others, from here to rest_release(): meanwhile the note says of no rest.
+static inline void rest_hold(struct rest *rest)
+{
+	atomic_store(&rest->held, true);
+	rest_stir(rest);
+}
+
+static inline void rest_release(struct rest *rest)
+{
+	rest_stir(rest);
+	atomic_store(&rest->held, false);
+}
+
 // When the newest change began: for rest_wrote(), once that write has ended well. Of the thread that began it, before it begins another.
 static inline int64_t rest_stirred(const struct rest *rest)
 {
@@ -89,25 +105,28 @@ static inline void rest_wrote(struct rest *rest, int64_t stirred_ns)
 		atomic_store_explicit(&rest->page->written_ns, stirred_ns, memory_order_relaxed);
 }
 
-// The file ends before the disk does, or did. Any thread.
-static inline void rest_met_end(struct rest *rest)
+// The file ends before the disk does, or did, or is another than it was left. Any thread.
+static inline void rest_note_disturbed(struct rest *rest)
 {
 	if (rest->page)
-		(void)atomic_fetch_add(&rest->page->ends_met, 1);
+		(void)atomic_fetch_add(&rest->page->disturbances, 1);
 }
 
-static inline uint32_t rest_ends_met(const struct rest *rest)
+static inline uint32_t rest_disturbances(const struct rest *rest)
 {
-	return rest->page ? atomic_load(&rest->page->ends_met) : 0;
+	return rest->page ? atomic_load(&rest->page->disturbances) : 0;
 }
 
 // The first so many are in the state files, durably.
-static inline void rest_ends_told(struct rest *rest, uint32_t ends)
+static inline void rest_disturbances_told(struct rest *rest, uint32_t count)
 {
 	if (rest->page)
-		atomic_store(&rest->page->ends_told, ends);
+		atomic_store(&rest->page->disturbances_told, count);
 }
 
+// Whether a regular file, which is `st` just now, is another than the note says, although it is at rest (N1): so somebody else changed it, if only its owner or its names. Of the thread that
+// begins the changes. A note that is found to differ says of no rest from then on, until rest_now().
+bool rest_broken(struct rest *rest, const struct stat *st);
 // No change is under way, as far as the caller knows, which is the only one to begin them; of a block device: a sync has ended that began after all of them.
 void rest_now(struct rest *rest, int fd);
 

@@ -310,13 +310,13 @@ static void image_that_is_short_before_a_change_is_seen_to_be(void **unused)
 {
 	(void)unused;
 	struct image *image = &p->export->image[1];
-	image_look_at_end(image);
-	assert_false(image_ended_early(image));
+	image_look_at_rest(image);
+	assert_false(image_was_disturbed(image));
 	image_size(1, SMALLER);
-	image_look_at_end(image);
+	image_look_at_rest(image);
 	image_size(1, SIZE);
-	assert_true(image_ended_early(image));
-	assert_false(image_ended_early(image));
+	assert_true(image_was_disturbed(image));
+	assert_false(image_was_disturbed(image));
 }
 
 // As before a write of the guest that gives it its size back; and with its identity of then it is at rest.
@@ -327,7 +327,7 @@ static void short_for_a_moment(uint16_t disk, bool seen)
 		(void)usleep(1000);
 	image_size(disk, SMALLER);
 	if (seen)
-		image_look_at_end(image);
+		image_look_at_rest(image);
 	image_size(disk, SIZE);
 	rest_stir(&image->rest);
 }
@@ -372,7 +372,7 @@ static void image_that_was_short_is_compared_after_a_kill(void **unused)
 			tracking_lose(p, 0, "of a test");
 		if (moment >= FOLLOWED) {
 			assert_int_equal(look(&err), 0);
-			assert_int_equal(image_end_untold(&p->export->image[0]), moment == LOST);
+			assert_int_equal(image_disturbance_untold(&p->export->image[0]), moment == LOST);
 		}
 		if (moment == FOLLOWED || moment == FOLLOWED_AND_SEEN) {
 			await_marked(0);
@@ -388,6 +388,54 @@ static void image_that_was_short_is_compared_after_a_kill(void **unused)
 												      : SYNC_UNCLEAN_STOP);
 		assert_int_equal(dirty_of(0), moment == NOT_SEEN ? REGION_SIZE : SIZE);
 		assert_int_equal(dirty_of(1), REGION_SIZE);
+		commit_and_serve();
+	}
+}
+
+static void written_by_others(uint16_t disk)
+{
+	while (!rest_lasts(&p->export->image[disk].rest)) // its thread sleeps
+		(void)usleep(1000);
+	(void)usleep(20000); // the clock of files goes in steps
+	int fd = open(image_path[disk], O_WRONLY | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, "x", 1, 5 * REGION_SIZE), 1);
+	(void)close(fd);
+}
+
+// B1: as a backup that is copied over it; of a size that stays.
+static void image_that_others_wrote_to_while_it_was_left_alone_is_compared(void **unused)
+{
+	(void)unused;
+	enum { BEFORE_A_CYCLE, BEFORE_A_CHANGE, BEFORE_A_STOP, BEFORE_A_KILL, MOMENTS };
+	struct err err;
+	killed();
+	noted = true;
+	load(false);
+	commit_and_serve();
+	if (!p->export->image[0].rest.page)
+		skip(); // the directory of the tests is not in memory
+	for (unsigned moment = 0; moment < MOMENTS; moment++) {
+		written_by_others(0);
+		if (moment == BEFORE_A_CHANGE) {
+			image_look_at_rest(&p->export->image[0]); // as its thread does
+			rest_stir(&p->export->image[0].rest);
+		}
+		if (moment <= BEFORE_A_CHANGE) {
+			assert_int_equal(look(&err), 0);
+			assert_true(p->sync == SYNC_IMAGE_CHANGED && p->lost_images == 1);
+			await_marked(0);
+			assert_int_equal(look(&err), 0);
+			images_committed(p);
+			p->sync = SYNC_NONE;
+			assert_int_equal(look(&err), 0);
+			assert_int_equal(p->lost_images, 0); // once
+		}
+		ended(moment == BEFORE_A_STOP);
+		load(false);
+		if (moment >= BEFORE_A_STOP)
+			assert_int_equal(moment == BEFORE_A_STOP ? p->sync : p->tracking[0].sync, SYNC_IMAGE_CHANGED);
+		assert_int_equal(dirty_of(0), SIZE);
+		assert_in_range(dirty_of(1), PIECE_SIZE, 2 * REGION_SIZE);
 		commit_and_serve();
 	}
 }
@@ -461,6 +509,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(image_that_was_short_is_compared_after_a_stop_in_order, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(image_that_was_short_is_compared_after_a_kill, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(image_that_was_short_is_marked_before_anybody_looks, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(image_that_others_wrote_to_while_it_was_left_alone_is_compared, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(image_that_was_cut_short_is_not_made_larger, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(sync_that_stands_keeps_its_name, set_up, tear_down),
 	};

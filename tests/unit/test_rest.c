@@ -95,6 +95,56 @@ static void image_at_rest_that_nobody_changed_is_as_it_was(void **state)
 	assert_false(disturbed(f));
 }
 
+static bool broken(struct fixture *f)
+{
+	struct stat st;
+	assert_int_equal(fstat(f->fd, &st), 0);
+	return rest_broken(&f->rest, &st);
+}
+
+// While it lives, too: once for each change, and nothing that it does itself.
+static void change_by_others_breaks_the_rest(void **state)
+{
+	struct fixture *f = *state;
+	begin(f);
+	tick();
+	write_byte(f->fd, 0);
+	assert_false(broken(f)); // it says nothing before it rested
+	for (int i = 0; i < 4; i++) {
+		rest_now(&f->rest, f->fd);
+		assert_false(broken(f));
+		tick();
+		if (i == 0)
+			write_byte(f->fd, 7);
+		else if (i == 1)
+			assert_int_equal(ftruncate(f->fd, SIZE + 512), 0);
+		else if (i == 2)
+			assert_int_equal(futimens(f->fd, (struct timespec[2]){{.tv_sec = 1}, {.tv_sec = 1}}), 0); // as a restore sets it
+		else
+			assert_int_equal(fchmod(f->fd, 0640), 0);
+		assert_true(broken(f));
+		assert_false(broken(f));
+		assert_false(rest_lasts(&f->rest));
+	}
+}
+
+static void change_of_ours_by_another_thread_breaks_no_rest(void **state)
+{
+	struct fixture *f = *state;
+	begin(f);
+	rest_now(&f->rest, f->fd);
+	rest_hold(&f->rest);
+	rest_now(&f->rest, f->fd); // the thread of the others sleeps in between
+	tick();
+	write_byte(f->fd, 7);
+	assert_false(broken(f) || rest_lasts(&f->rest));
+	rest_release(&f->rest);
+	assert_false(broken(f));
+	rest_now(&f->rest, f->fd);
+	assert_true(rest_lasts(&f->rest));
+	assert_false(broken(f));
+}
+
 // A change of the agent's that it dies over: again where the machine was so busy that it did not come at once.
 static void write_at_work(struct fixture *f)
 {
@@ -257,25 +307,25 @@ static void note_that_cannot_be_made_leaves_none(void **state)
 static void image_whose_end_was_met_is_not_as_it_was_until_that_is_told(void **state)
 {
 	struct fixture *f = *state;
-	rest_met_end(&f->rest); // no note: nothing to say it to
-	assert_int_equal(rest_ends_met(&f->rest), 0);
+	rest_note_disturbed(&f->rest); // no note: nothing to say it to
+	assert_int_equal(rest_disturbances(&f->rest), 0);
 	begin(f);
 	rest_now(&f->rest, f->fd);
 	assert_false(disturbed(f));
-	rest_met_end(&f->rest);
+	rest_note_disturbed(&f->rest);
 	assert_true(disturbed(f));
 	rest_stir(&f->rest);
 	write_byte(f->fd, 0);
 	assert_true(disturbed(f)); // also of one who died at work
 	rest_now(&f->rest, f->fd);
 	assert_true(disturbed(f));
-	uint32_t ends = rest_ends_met(&f->rest);
-	rest_met_end(&f->rest); // once more, while the first is told
-	rest_ends_told(&f->rest, ends);
+	uint32_t ends = rest_disturbances(&f->rest);
+	rest_note_disturbed(&f->rest); // once more, while the first is told
+	rest_disturbances_told(&f->rest, ends);
 	assert_true(disturbed(f));
-	rest_ends_told(&f->rest, rest_ends_met(&f->rest));
+	rest_disturbances_told(&f->rest, rest_disturbances(&f->rest));
 	assert_false(disturbed(f));
-	rest_met_end(&f->rest);
+	rest_note_disturbed(&f->rest);
 	begin(f); // the new state file has it
 	rest_now(&f->rest, f->fd);
 	assert_false(disturbed(f));
@@ -332,9 +382,9 @@ static void look_at_device(struct fixture *f, int fd) // over the file f->fd
 	rest_stir(&f->rest);
 	rest_now(&f->rest, fd);
 	assert_false(device_disturbed(f, fd));
-	rest_met_end(&f->rest); // N4
+	rest_note_disturbed(&f->rest); // N4
 	assert_true(device_disturbed(f, fd));
-	rest_ends_told(&f->rest, rest_ends_met(&f->rest));
+	rest_disturbances_told(&f->rest, rest_disturbances(&f->rest));
 	assert_false(device_disturbed(f, fd));
 	tick();
 	write_byte(f->fd, 100000); // beneath it
@@ -369,6 +419,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(image_at_rest_that_nobody_changed_is_as_it_was, setup, teardown),
 		cmocka_unit_test_setup_teardown(agent_that_died_over_a_change_says_when_that_began, setup, teardown),
+		cmocka_unit_test_setup_teardown(change_by_others_breaks_the_rest, setup, teardown),
+		cmocka_unit_test_setup_teardown(change_of_ours_by_another_thread_breaks_no_rest, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_change_by_others_is_seen, setup, teardown),
 		cmocka_unit_test_setup_teardown(host_that_was_started_anew_goes_by_the_time_of_that, setup, teardown),
 		cmocka_unit_test_setup_teardown(note_that_is_damaged_counts_as_none, setup, teardown),

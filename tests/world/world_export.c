@@ -353,13 +353,13 @@ void export_drop_cache(struct export *export, uint16_t disk)
 	sim_drop_caches(the_world->source.sim); // of all of the host: as the system likes
 }
 
-bool export_ended_early(struct export *export, uint16_t disk)
+bool export_was_disturbed(struct export *export, uint16_t disk)
 {
 	(void)export, (void)disk; // nobody cuts images short here
 	return false;
 }
 
-void export_end_told(struct export *export, uint16_t disk)
+void export_disturbance_told(struct export *export, uint16_t disk)
 {
 	(void)export, (void)disk;
 }
