@@ -55,18 +55,26 @@ static void tier_apply(const struct retention_tier *tier, unsigned why, struct r
 	}
 }
 
-// The oldest of what is kept go first when it is too much; a pin is the operator's word, and stays.
+// Newest first, as long as there are places. A pin is the operator's word: such a point stays, and takes none.
+static void places_take(struct retention_point *points, size_t count, bool newest_alone, uint32_t *left)
+{
+	for (size_t i = count; i-- > 0;) {
+		if (points[i].pinned || points[i].why == 0 || (points[i].why == KEPT_NEWEST) != newest_alone)
+			continue;
+		if (*left)
+			--*left;
+		else
+			points[i].why = 0;
+	}
+}
+
+// When it is too much, the oldest go of those that are kept for being new alone: how many these are, a source says. Only then, the oldest of the others. The newest
+// is the first of every bucket, so it stays.
 static void limit_apply(struct retention_point *points, size_t count)
 {
 	uint32_t left = RETENTION_KEEP_MAX;
-	for (size_t i = count; i-- > 0;) {
-		if (points[i].why == 0)
-			continue;
-		if (left)
-			left--;
-		else
-			points[i].why &= KEPT_PINNED;
-	}
+	places_take(points, count, false, &left);
+	places_take(points, count, true, &left);
 }
 
 void retention_apply(const struct retention *policy, struct retention_point *points, size_t count)

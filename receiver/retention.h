@@ -43,7 +43,8 @@ struct retention_point {
 	unsigned why; // set by retention_apply()
 };
 
-// Decides about `points`, oldest first. At most RETENTION_KEEP_MAX are kept for another reason than a pin: past that the oldest go.
+// Decides about `points`, oldest first. Beside those that are pinned, at most RETENTION_KEEP_MAX are kept: past that the oldest go of those that are KEPT_NEWEST alone, and
+// only then the oldest of the others.
 // Applied again to what it kept, it keeps all of it.
 void retention_apply(const struct retention *policy, struct retention_point *points, size_t count);
 

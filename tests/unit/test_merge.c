@@ -478,18 +478,30 @@ struct simulated {
 	struct wire_opened opened;
 };
 
+static const unsigned char simulated_owner[OWNER_PIN_SIZE] = {1};
+
+static struct wire_open simulated_open(uint32_t points_keep)
+{
+	return (struct wire_open){.protection = {{1}}, .generation = {{2}}, .name = "vm1", .digest = {.kind = DIGEST_XXH3}, .codec = CODEC_ZSTD,
+				  .points_keep = points_keep, .disk_count = 1, .disk = {{.name = "vda", .size = 4 * BLOCK_SIZE}}};
+}
+
+static void simulated_session(struct simulated *s, uint32_t points_keep)
+{
+	const struct wire_open open = simulated_open(points_keep);
+	assert_int_equal(replica_session_begin(s->r, &open, simulated_owner, &s->opened, NULL), 0);
+}
+
 static void simulated_begin(struct simulated *s)
 {
 	struct err err = {0};
-	struct wire_open open = {.protection = {{1}}, .generation = {{2}}, .name = "vm1", .digest = {.kind = DIGEST_XXH3}, .codec = CODEC_ZSTD,
-				 .points_keep = 1, .disk_count = 1, .disk = {{.name = "vda", .size = 4 * BLOCK_SIZE}}};
-	const unsigned char owner[OWNER_PIN_SIZE] = {1};
+	const struct wire_open open = simulated_open(1);
 	s->sim = sim_new(1);
 	assert_int_equal(env_root_open(sim_env(s->sim), "/", &s->root), 0);
 	assert_int_equal(env_mkdir(s->root, "store"), 0);
 	assert_int_equal(store_open(sim_env(s->sim), "/store", &s->store, &err), 0);
-	assert_int_equal(store_create(s->store, &open, owner, &s->r, &err), 0);
-	assert_int_equal(replica_session_begin(s->r, &open, owner, &s->opened, &err), 0);
+	assert_int_equal(store_create(s->store, &open, simulated_owner, &s->r, &err), 0);
+	simulated_session(s, 1);
 }
 
 static struct replica_info simulated_info(struct simulated *s)
@@ -550,6 +562,33 @@ static void the_keeper_s_merges_wait_for_more_and_not_for_long(void **state)
 	simulated_end(&s);
 }
 
+// It may raise its wish in a session of its own, and make points as fast as it can.
+static void source_that_asks_for_many_points_ages_out_none_of_the_floor(void **state)
+{
+	(void)state;
+	enum { FLOOD = 250 };
+	struct simulated s;
+	struct err err = {0};
+	struct point_info *points = NULL;
+	size_t count = 0;
+	simulated_begin(&s);
+	for (unsigned hour = 0; hour < RETENTION_FLOOR_HOURS; hour++) {
+		simulated_points(&s, 1);
+		sim_clock_advance(s.sim, UINT64_C(3600) * 1000000000);
+	}
+	replica_session_end(s.r);
+	simulated_session(&s, RETENTION_KEEP_MAX);
+	simulated_points(&s, FLOOD);
+	while (replica_retain(s.r, &err) == 1)
+		;
+	assert_int_equal(replica_points(s.r, &points, &count), 0);
+	assert_int_equal(count, RETENTION_KEEP_MAX);
+	for (unsigned i = 0; i + 1 < RETENTION_FLOOR_HOURS; i++) // the flood's own hour is one of them
+		assert_int_equal(points[i].number, i + 2);
+	assert_int_equal(points[count - 1].number, RETENTION_FLOOR_HOURS + FLOOD);
+	free(points);
+	simulated_end(&s);
+}
 
 static void where_nothing_can_be_exchanged_points_stay_and_it_is_said(void **state)
 {
@@ -659,6 +698,7 @@ int main(void)
 		MERGE_TEST(lost_pins_keep_every_point_until_the_operator_has_said_which),
 		MERGE_TEST(pins_without_a_copy_are_lost_when_they_were_there),
 		cmocka_unit_test(the_keeper_s_merges_wait_for_more_and_not_for_long),
+		cmocka_unit_test(source_that_asks_for_many_points_ages_out_none_of_the_floor),
 		cmocka_unit_test(where_nothing_can_be_exchanged_points_stay_and_it_is_said),
 		MERGE_TEST(every_point_holds_through_random_retention),
 	};

@@ -169,22 +169,60 @@ static void a_clock_that_is_set_by_a_year_expires_nothing_early(void **state)
 	free(h);
 }
 
-// A source asks for one point only and cycles each second: the hours before are still there.
+// A source asks for few points or for many, and cycles each second: the hours before are still there.
 static void a_flood_of_points_cannot_age_out_the_floor_s_hours(void **state)
 {
 	(void)state;
+	static const uint32_t asked[] = {1, RETENTION_KEEP_MAX - RETENTION_FLOOR_HOURS + 1, RETENTION_KEEP_MAX, 4096};
 	struct history *h = malloc(sizeof(*h));
-	history_begin(h, 24, RETENTION_FLOOR_HOURS, "");
-	history_run(h, MINUTE, BEGIN + 2 * DAY);
-	int64_t attack = h->real;
-	h->policy.points = 1;
-	history_run(h, SECOND, attack + 3 * HOUR);
-	size_t before = 0;
+	for (size_t n = 0; n < COUNT(asked); n++) {
+		history_begin(h, 24, RETENTION_FLOOR_HOURS, "");
+		history_run(h, MINUTE, BEGIN + 2 * DAY);
+		int64_t attack = h->real;
+		h->policy.points = asked[n];
+		history_run(h, SECOND, attack + 3 * HOUR);
+		size_t before = 0;
+		for (size_t i = 0; i < h->count; i++)
+			before += h->real_ns[i] < attack;
+		assert_int_equal(before, 24 - 3);
+		assert_true(h->count <= min_u64((uint64_t)asked[n] + 24, RETENTION_KEEP_MAX));
+		assert_int_equal(h->real_ns[h->count - 1], h->real - SECOND);
+		check_reach(h, HOUR, RETENTION_FLOOR_HOURS, BEGIN);
+	}
+	free(h);
+}
+
+// What is left beside the floor's hours is of the newest.
+static void a_wish_beyond_what_a_chain_bears_has_the_newest_and_the_floor(void **state)
+{
+	(void)state;
+	struct history *h = malloc(sizeof(*h));
+	history_begin(h, 4096, RETENTION_FLOOR_HOURS, "");
+	history_run(h, SECOND, BEGIN + 30 * HOUR);
+	const size_t floor = RETENTION_FLOOR_HOURS - 1; // beside the newest, which is both
+	assert_int_equal(h->count, RETENTION_KEEP_MAX);
+	for (size_t i = 0; i < h->count; i++) {
+		int64_t wanted = i < floor ? (7 + (int64_t)i) * HOUR - SECOND : 30 * HOUR - (int64_t)(h->count - i) * SECOND;
+		assert_int_equal(h->real_ns[i] - BEGIN, wanted);
+	}
+	free(h);
+}
+
+// Whatever is pinned: the others of a chain are as many as without it.
+static void pins_take_no_other_point_s_place(void **state)
+{
+	(void)state;
+	struct history *h = malloc(sizeof(*h));
+	history_begin(h, RETENTION_KEEP_MAX - RETENTION_FLOOR_HOURS, RETENTION_FLOOR_HOURS, "");
+	history_run(h, HOUR, BEGIN + 2 * DAY);
+	for (unsigned i = 0; i < 64; i++, h->real += SECOND)
+		history_commit(h, true);
+	history_run(h, SECOND, h->real + HOUR);
+	size_t pinned = 0;
 	for (size_t i = 0; i < h->count; i++)
-		before += h->real_ns[i] < attack;
-	assert_int_equal(before, 24 - 3);
-	assert_true(h->count <= 25);
-	check_reach(h, HOUR, RETENTION_FLOOR_HOURS, BEGIN);
+		pinned += h->point[i].pinned;
+	assert_int_equal(pinned, 64);
+	assert_int_equal(h->count - pinned, RETENTION_KEEP_MAX - 2); // the newest lie in two hours, and are of the floor's, too
 	free(h);
 }
 
@@ -212,7 +250,7 @@ static void applied_again_it_keeps_what_it_kept(void **state)
 	struct history *h = malloc(sizeof(*h));
 	for (uint64_t seed = 1; seed <= 300; seed++) {
 		uint64_t dice = seed;
-		history_begin(h, (uint32_t)(1 + draw_below(&dice, 40)), (uint32_t)draw_below(&dice, 30), keeps[draw_below(&dice, 5)]);
+		history_begin(h, (uint32_t)(1 + draw_below(&dice, draw_below(&dice, 3) ? 40 : 400)), (uint32_t)draw_below(&dice, 30), keeps[draw_below(&dice, 5)]);
 		h->count = 1 + draw_below(&dice, 1000);
 		int64_t at = BEGIN;
 		for (size_t i = 0; i < h->count; i++) {
@@ -319,6 +357,8 @@ int main(void)
 		cmocka_unit_test(months_of_points_are_few_and_reach_back_as_the_tiers_say),
 		cmocka_unit_test(a_clock_that_is_set_by_a_year_expires_nothing_early),
 		cmocka_unit_test(a_flood_of_points_cannot_age_out_the_floor_s_hours),
+		cmocka_unit_test(a_wish_beyond_what_a_chain_bears_has_the_newest_and_the_floor),
+		cmocka_unit_test(pins_take_no_other_point_s_place),
 		cmocka_unit_test(a_pinned_point_stays_whatever_the_policy),
 		cmocka_unit_test(applied_again_it_keeps_what_it_kept),
 		cmocka_unit_test(times_before_1970_are_times_too),
