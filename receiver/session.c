@@ -563,8 +563,8 @@ void session_run(const struct session_host *host, struct channel *channel, const
 		struct replica_info info;
 		replica_info(session.replica, &info);
 		log_info("session ended protection=%s peer=%s reason=\"%s\"", info.name, peer_address, err.text);
+		watch_disconnected(host->watch, session.replica, err.text); // first: once it has ended another one may begin, and say that it is there
 		replica_session_end(session.replica);
-		watch_disconnected(host->watch, session.replica, err.text);
 	} else if (rc && rc != -ECONNRESET) {
 		log_warning("connection refused peer=%s reason=\"%s\"", peer_address, err.text);
 	}

@@ -95,6 +95,56 @@ bool channel_moves(struct channel *c)
 	return c->moves;
 }
 
+// --- the watch ---
+
+static struct {
+	bool connected, begun_meanwhile;
+} told;
+
+void watch_connected(struct watch *watch, struct replica *replica, int64_t their_wall_ns, const char *peer)
+{
+	(void)watch, (void)replica, (void)their_wall_ns, (void)peer;
+	told.connected = true;
+}
+
+static const struct wire_open open_vm1 = {.protection = {{1}}, .generation = {{2}}, .name = "vm1", .digest = {.kind = DIGEST_XXH3, .secret = {0x11}},
+					  .codec = CODEC_ZSTD, .points_keep = 2, .rpo_ms = 15000, .disk_count = 1,
+					  .disk = {{.name = "vda", .size = DISK_SIZE}}};
+
+// As if the source came back at this instant, on another connection.
+void watch_disconnected(struct watch *watch, struct replica *replica, const char *reason)
+{
+	struct wire_opened opening;
+	(void)reason;
+	if (replica_session_begin(replica, &open_vm1, source.bytes, &opening, NULL) == 0) {
+		told.begun_meanwhile = true;
+		watch_connected(watch, replica, 1, "");
+		replica_session_end(replica);
+	}
+	told.connected = false;
+}
+
+void watch_report(struct watch *watch, struct replica *replica, const struct wire_report *report)
+{
+	(void)watch, (void)replica, (void)report;
+}
+
+bool watch_time(struct watch *watch, struct replica *replica, struct wire_time *ret_time)
+{
+	(void)watch, (void)replica, (void)ret_time;
+	return false;
+}
+
+void watch_goodbye(struct watch *watch, struct replica *replica)
+{
+	(void)watch, (void)replica;
+}
+
+void watch_committed(struct watch *watch, struct replica *replica, const struct wire_seal *seal, const struct wire_committed *done)
+{
+	(void)watch, (void)replica, (void)seal, (void)done;
+}
+
 // --- the receiver ---
 
 static struct {
@@ -181,10 +231,6 @@ static int teardown(void **state)
 	free(b);
 	return 0;
 }
-
-static const struct wire_open open_vm1 = {.protection = {{1}}, .generation = {{2}}, .name = "vm1", .digest = {.kind = DIGEST_XXH3, .secret = {0x11}},
-					  .codec = CODEC_ZSTD, .points_keep = 2, .rpo_ms = 15000, .disk_count = 1,
-					  .disk = {{.name = "vda", .size = DISK_SIZE}}};
 
 static void point_of_one_block(const struct bench *b)
 {
@@ -374,6 +420,21 @@ static void source_of_which_nothing_comes_is_dead_after_30_s(void **state)
 	assert_in_range(clock_of.now_ns - begin_ns, CHANNEL_STALL_MS * NS_PER_S / 1000, (CHANNEL_STALL_MS / 1000 + 15) * NS_PER_S); // looks cost time here
 }
 
+// Else the end of the old one would be taken for that of the new one, for as long as this lasts.
+static void session_s_end_is_told_before_another_one_can_begin(void **state)
+{
+	struct bench *b = *state;
+	struct replica_info info;
+	told.begun_meanwhile = false;
+	hello(b->channel);
+	run(b);
+	assert_int_equal(b->channel->put[WIRE_OPENED], 1);
+	assert_false(told.connected);
+	assert_false(told.begun_meanwhile);
+	replica_info(store_find(b->store, "vm1"), &info);
+	assert_false(info.session_open);
+}
+
 int main(void)
 {
 	log_init("test_session", LOG_LEVEL_ERROR);
@@ -387,6 +448,7 @@ int main(void)
 		TEST(zeros_past_the_end_of_the_disk_change_nothing),
 		TEST(source_whose_frame_trickles_in_is_not_dead),
 		TEST(source_of_which_nothing_comes_is_dead_after_30_s),
+		TEST(session_s_end_is_told_before_another_one_can_begin),
 	};
 	return cmocka_run_group_tests_name("session", tests, NULL, NULL);
 }
