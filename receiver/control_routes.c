@@ -81,10 +81,12 @@ static unsigned get_store(void *context, const struct control_request *request, 
 	struct recovery *recovery = context;
 	char displaced[ERR_TEXT_MAX];
 	(void)request;
+	uint64_t taken, memory = store_memory(recovery->store, &taken);
 	json_t *away = store_displaced(recovery->store, displaced) ? json_text(displaced) : json_null();
 	return route_answer(HTTP_OK,
-		      json_pack("{s:s, s:o, s:I, s:I}", "path", store_path(recovery->store), "displaced", away, "free_bytes",
-				(json_int_t)store_free_bytes(recovery->store), "reserve_bytes", (json_int_t)store_reserve(recovery->store)),
+		      json_pack("{s:s, s:o, s:I, s:I, s:o, s:o}", "path", store_path(recovery->store), "displaced", away, "free_bytes",
+				(json_int_t)store_free_bytes(recovery->store), "reserve_bytes", (json_int_t)store_reserve(recovery->store), "memory_bytes",
+				memory ? json_new_u64(memory) : json_null(), "memory_taken_bytes", json_new_u64(taken)),
 		      ret_body);
 }
 

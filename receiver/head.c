@@ -239,6 +239,7 @@ void head_close(struct replica *r)
 	}
 	env_close(r->head.saved.file);
 	r->head.saved = (struct head_saved){.file = NULL};
+	memory_settle(r);
 }
 
 int head_renew(struct replica *r, struct err *err)

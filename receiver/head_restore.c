@@ -45,7 +45,9 @@ static int block_restore(void *context, const struct checkpoint_record *record, 
 	int rc = qcow2_writer_resume_slot(d->writer, record->index, slot, err);
 	if (rc)
 		return rc;
-	return table_set(&d->digests, record->index, &record->digest) ? err_set(err, -ENOMEM, "out of memory for digests") : 0;
+	if (table_set(&d->digests, record->index, &record->digest))
+		return err_set(err, -ENOMEM, "out of memory for digests");
+	return memory_reserve(restore->replica, err);
 }
 
 // Removes from head/ what the checkpoint does not name: a file begun later, what a seal that was cut off had made.
@@ -180,6 +182,11 @@ static int journals_remove(struct replica *r, struct err *err)
 	return 0;
 }
 
+static const char *cannot(int rc)
+{
+	return rc == -ENOBUFS ? "there is no memory for it" : "its checkpoint does not check";
+}
+
 int head_recover(struct replica *r, struct err *err)
 {
 	struct err why = {0};
@@ -193,8 +200,9 @@ int head_recover(struct replica *r, struct err *err)
 	if (rc == 0 || rc == -ENOMEM)
 		return rc ? err_set(err, rc, "head: %s", why.text) : 0;
 	if (rc != -ENOENT)
-		log_warning("head was dropped, its blocks are sent again: its checkpoint does not check protection=%s reason=\"%s\"", r->name,
-			    why.text);
+		log_warning("head was dropped, its blocks are sent again: %s protection=%s reason=\"%s\"", cannot(rc), r->name, why.text);
+	if (rc == -ENOBUFS)
+		limits_begin(r, LIMITED_MEMORY, why.text);
 	return head_drop(r, err);
 }
 
@@ -209,8 +217,9 @@ int head_retreat(struct replica *r, bool sound, struct err *err)
 		return rc ? rc : 1;
 	}
 	head_close(r);
-	if (head_restore(r, true, &why) == 0)
+	int rc = head_restore(r, true, &why);
+	if (rc == 0)
 		return 1;
-	log_warning("head was dropped: its checkpoint does not check protection=%s reason=\"%s\"", r->name, why.text);
+	log_warning("head was dropped: %s protection=%s reason=\"%s\"", cannot(rc), r->name, why.text);
 	return head_drop(r, err);
 }

@@ -146,6 +146,7 @@ static void session_clear(struct replica *r)
 {
 	for (unsigned i = 0; i < DISKS_MAX; i++)
 		table_done(&r->state[i]);
+	memory_settle(r);
 	examine_end(r);
 	codec_free(r->unpacker);
 	free(r->block);
@@ -164,8 +165,10 @@ static int session_prepare(struct replica *r, struct err *err)
 	if (!r->unpacker || !r->block || !r->pieces || !unknown)
 		return err_set(err, -ENOMEM, "out of memory for a session");
 	int rc = state_load(r, unknown, &why);
-	if (rc)
+	if (rc && rc != -ENOBUFS)
 		rc = state_load_again(r, unknown, &why);
+	if (rc == -ENOBUFS)
+		return memory_refuse(r, err);
 	if (rc == -ENOMEM)
 		return err_set(err, rc, "%s: %s", r->name, why.text);
 	if (rc)

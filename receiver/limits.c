@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a protection may take, and what the store keeps free: docs/store.md, "Quota and reserve". What it promises: a head is
+// What a protection may take of the disk, and what the store keeps free: docs/store.md, "Quota and reserve". What it promises: a head is
 // stopped before the quota or the reserve is touched, and only the head; what was committed stays.
 //
 // Looked at when a head begins, for each LIMITS_STEP that it grows by, and when it is sealed: a look costs one statvfs and a
@@ -73,8 +73,7 @@ static enum limited over(const struct replica *r, uint64_t more)
 	return reserve && (free_bytes < reserve || free_bytes - reserve < more) ? LIMITED_SPACE : LIMITED_NOT;
 }
 
-// Told once, until there is room.
-static void limits_begin(struct replica *r, enum limited why, const char *what)
+void limits_begin(struct replica *r, enum limited why, const char *what)
 {
 	if (r->limited == LIMITED_NOT) {
 		log_warning("no new point: %s protection=%s used_bytes=%llu quota_bytes=%llu", what, r->name, (unsigned long long)replica_used_bytes(r),
@@ -137,6 +136,8 @@ void limits_text(const struct replica *r, enum limited why, char *text, size_t c
 			       "replica that is not needed; it "
 			       "goes on by itself",
 			       r->store_path, but);
+	else if (why == LIMITED_MEMORY)
+		memory_text(r, text, cap);
 	else
 		text[0] = 0;
 }
@@ -144,6 +145,9 @@ void limits_text(const struct replica *r, enum limited why, char *text, size_t c
 int limits_check(struct replica *r, bool seal, struct err *err)
 {
 	uint64_t head = head_bytes(r);
+	int rc = seal ? 0 : memory_check(r, err);
+	if (rc)
+		return rc;
 	if (!seal && head < r->limits_next)
 		return 0;
 	uint64_t more = (seal ? 0 : LIMITS_STEP) + (head ? 0 : r->limits_wanted);
@@ -167,7 +171,7 @@ static void limits_end(struct replica *r)
 void limits_committed(struct replica *r)
 {
 	limits_end(r);
-	r->limits_wanted = r->limits_got = 0;
+	r->limits_wanted = r->limits_got = r->memory_wanted = r->memory_got = 0;
 }
 
 void limits_saved(struct replica *r)
@@ -178,14 +182,16 @@ void limits_saved(struct replica *r)
 
 void limits_look(struct replica *r)
 {
-	if (r->limited != LIMITED_NOT && r->limits_past == 0 && over(r, LIMITS_STEP + max_u64(r->limits_got, r->limits_wanted)) == LIMITED_NOT)
+	if (r->limited == LIMITED_NOT || r->limits_past)
+		return;
+	if (r->limited == LIMITED_MEMORY ? memory_room(r) : over(r, LIMITS_STEP + max_u64(r->limits_got, r->limits_wanted)) == LIMITED_NOT)
 		limits_end(r);
 }
 
 void limits_fenced(struct replica *r)
 {
 	r->limited = LIMITED_NOT;
-	r->limits_wanted = r->limits_got = r->limits_past = 0;
+	r->limits_wanted = r->limits_got = r->limits_past = r->memory_wanted = r->memory_got = 0;
 }
 
 int replica_set_quota(struct replica *r, uint64_t quota_bytes, struct err *err)

@@ -39,7 +39,7 @@ struct receiver {
 	struct rollback_timer *rollback_timer;
 	struct events *events;
 	struct watch_config watch;
-	uint64_t source_protections;
+	uint64_t source_protections, memory_bytes;
 };
 
 // How sources reach us when the operator does not say: what we listen on, or this host's name when that is everywhere.
@@ -263,7 +263,7 @@ static int receiver_open(struct receiver *receiver, const char *store_dir, const
 	struct tests *tests = NULL;
 	int rc = reserve_get(reserve, store_dir, &reserve_bytes, err);
 	if (rc == 0)
-		rc = store_open(env, store_dir, &store, err);
+		rc = store_open_within(env, store_dir, receiver->memory_bytes, &store, err);
 	if (rc)
 		return rc;
 	store_set_reserve(store, reserve_bytes);
@@ -332,7 +332,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--check") == 0)
 		return check_command(argc - 2, argv + 2);
 	const char *store = NULL, *listen = NULL, *state = NULL, *reserve = NULL, *run_dir = DAEMON_RUN_DIR;
-	const char *scrub_rate = NULL, *scrub_days = NULL, *offpeak = NULL, *retain_rate = NULL, *verify_rate = NULL, *objective = NULL, *more_events = NULL, *owned = NULL;
+	const char *scrub_rate = NULL, *scrub_days = NULL, *offpeak = NULL, *retain_rate = NULL, *verify_rate = NULL, *objective = NULL, *more_events = NULL, *owned = NULL, *memory = NULL;
 	uint64_t rate = 0, verify_mib = VERIFIER_RATE_DEFAULT_MIB;
 	struct alerts_config told = {.hooks = NULL};
 	struct alerts *alerts = NULL;
@@ -342,6 +342,7 @@ int main(int argc, char **argv)
 		{"listen", "ADDR:PORT", "where sources connect", &listen, true},
 		{"state", "DIR", "keys and peers (default STORE/.kagami)", &state, false},
 		{"reserve", "SIZE", "of the store to leave free (default 5 %, at most 1G)", &reserve, false},
+		{"memory", "SIZE", "for blocks that come and digests (default half of the machine's; 0: no bound)", &memory, false},
 		{"scrub-rate", "MIB", "MiB a second that a scrub reads (default 32)", &scrub_rate, false},
 		{"scrub-days", "DAYS", "every protection is scrubbed once in so many (default 7; 0: only when asked)", &scrub_days, false},
 		{"offpeak", "WINDOW", "scrubs that begin by themselves run then only, as in \"22:00-06:00\" or \"sat,sun\"", &offpeak, false},
@@ -370,7 +371,7 @@ int main(int argc, char **argv)
 	    (owned && number_read("source-protections", owned, 1, SOURCE_PROTECTIONS_MAX, &receiver.source_protections, &err)) ||
 	    (verify_rate && number_read("verify-rate", verify_rate, 1, 1 << 20, &verify_mib, &err)) ||
 	    scrub_options(scrub_rate, scrub_days, offpeak, &scrub, &err) || retention_rate(retain_rate, &rate, &err) ||
-	    net_check_option("listen", listen, &err) || reserve_check(reserve, &err) || alerts_check(&told, &err) || web_check(&shown, &err))
+	    net_check_option("listen", listen, &err) || reserve_check(reserve, &err) || memory_get(memory, &receiver.memory_bytes, &err) || alerts_check(&told, &err) || web_check(&shown, &err))
 		daemon_misused(&err);
 	if (receiver_open(&receiver, store, state, listen, reserve, &scrub, verify_mib << 20, &err) ||
 	    alerts_start(&told, &alerts, &err) ||
@@ -383,6 +384,7 @@ int main(int argc, char **argv)
 		return DAEMON_EXIT_FAILED;
 	}
 	server_retention_rate(receiver.server, rate);
+	log_info("memory bytes=%llu", (unsigned long long)receiver.memory_bytes);
 	log_info("reserve bytes=%llu free=%llu", (unsigned long long)store_reserve(receiver.recovery.store),
 		 (unsigned long long)store_free_bytes(receiver.recovery.store));
 	log_info("ready store=%s listen=%s run_dir=%s version=%s", store_path(receiver.recovery.store),

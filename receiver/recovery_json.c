@@ -206,7 +206,7 @@ static json_t *replica_newest(const struct recovery *recovery, const struct repl
 
 static json_t *replica_limits(const struct replica_info *info)
 {
-	static const char *const names[] = {[LIMITED_QUOTA] = "quota-reached", [LIMITED_SPACE] = "target-full"};
+	static const char *const names[] = {[LIMITED_QUOTA] = "quota-reached", [LIMITED_SPACE] = "target-full", [LIMITED_MEMORY] = "quota-reached"};
 	json_t *quota = info->quota_bytes ? json_new_u64(info->quota_bytes) : json_null();
 	return json_pack("{s:I, s:o, s:s?}", "used_bytes", (json_int_t)info->used_bytes, "quota_bytes", quota, "limited",
 			 names[info->limited]);

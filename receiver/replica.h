@@ -25,6 +25,7 @@
 #include "base/auto.h"
 #include "format/codec.h"
 #include "format/qcow2.h"
+#include "receiver/budget.h"
 #include "receiver/checkpoint_file.h"
 #include "receiver/digest_file.h"
 #include "receiver/point_file.h"
@@ -130,6 +131,11 @@ struct replica {
 	uint64_t limits_got;	// the same, as it is told: the most of those that were refused since the newest point
 	enum limited limited;	// why; until a point is committed
 	uint64_t limits_past;	// the file system itself took no more: that it does is known once a head of so many bytes is saved, or sealed; 0: it was a limit of ours
+	struct budget *budget; // of the store, for memory; NULL in a replica that is not in one yet
+	struct budget_source *budget_source; // NULL until something was taken
+	uint64_t memory_taken;	// of it
+	uint64_t memory_wanted;	// how much the head gave back that was dropped for it last
+	uint64_t memory_got;	// the most that was refused since the newest point
 	bool late_logged; // that retention waits for a hold
 	struct stall stall[STALL_KINDS]; // of retention
 	uint64_t rpo_saved_ns; // when a report changed the objective last, by the monotonic clock; 0: none did
@@ -247,8 +253,9 @@ int replica_base_count(struct replica *replica, struct err *err); // looks at wh
 int replica_base_look(const struct replica *replica, unsigned disk, uint64_t *allocated, struct err *err);
 // As replica_base_count(), and breaks the replica where it fails, for a while if it only cannot be seen: nobody goes on over a base that is gone. -EIO then.
 int replica_base_there(struct replica *replica, struct err *err);
-// Whether the head may grow, or with `seal` become a point. -EDQUOT quota, -ENOSPC reserve: the head was dropped, the text says what to do.
+// Whether the head may grow, or with `seal` become a point. -EDQUOT quota or memory, -ENOSPC reserve: the head was dropped, or for memory perhaps kept, the text says what to do.
 int limits_check(struct replica *replica, bool seal, struct err *err);
+void limits_begin(struct replica *replica, enum limited why, const char *what); // told once, until there is room
 void limits_committed(struct replica *replica);
 void limits_saved(struct replica *replica); // as much as the head has is durable
 // The file system took no more of a head that had `got` bytes, or, with `seal`, was to become a point. What is short is not known: it may be bytes, or anything else.
@@ -256,6 +263,15 @@ void limits_full(struct replica *replica, uint64_t got, bool seal, const struct 
 void limits_look(struct replica *replica); // whether there is room by now for the largest head that a limit of ours refused
 void limits_fenced(struct replica *replica); // no head is to come
 void limits_text(const struct replica *replica, enum limited why, char *text, size_t cap); // "" for LIMITED_NOT
+
+// memory.c. Takes what the replica has by now, and a step ahead: -ENOBUFS where it may not have it.
+int memory_reserve(struct replica *replica, struct err *err);
+void memory_settle(struct replica *replica); // gives back what it has no more
+int memory_check(struct replica *replica, struct err *err); // the same, and -EDQUOT by memory_refuse()
+// For want of it: -EDQUOT, with what to do. The head is dropped where its source has more in others.
+int memory_refuse(struct replica *replica, struct err *err);
+bool memory_room(const struct replica *replica); // for what was refused
+void memory_text(const struct replica *replica, char *text, size_t cap);
 
 // fence.c, of a replica that has no fence: -EEXIST, and what to do first and `then`, when a disk of a failover is there.
 int replica_disks_left(const struct replica *replica, const char *then, struct err *err);

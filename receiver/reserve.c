@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 static int size_read(const char *text, uint64_t *ret_bytes)
 {
@@ -27,12 +28,17 @@ static int size_read(const char *text, uint64_t *ret_bytes)
 	return 0;
 }
 
+static int option_read(const char *option, const char *text, uint64_t *ret_bytes, struct err *err)
+{
+	if (text && size_read(text, ret_bytes))
+		return err_set(err, -EINVAL, "--%s %s: give bytes, or a number with K, M, G or T behind it, such as 10G", option, text);
+	return 0;
+}
+
 int reserve_check(const char *text, struct err *err)
 {
 	uint64_t bytes;
-	if (text && size_read(text, &bytes))
-		return err_set(err, -EINVAL, "--reserve %s: give bytes, or a number with K, M, G or T behind it, such as 10G", text);
-	return 0;
+	return option_read("reserve", text, &bytes, err);
 }
 
 int reserve_get(const char *text, const char *path, uint64_t *ret_bytes, struct err *err)
@@ -41,13 +47,18 @@ int reserve_get(const char *text, const char *path, uint64_t *ret_bytes, struct 
 	if (statvfs(path, &st))
 		return err_directory(err, -errno, "store", path);
 	uint64_t all = (uint64_t)st.f_blocks * st.f_frsize, bytes = min_u64(all / 20, UINT64_C(1) << 30);
-	int rc = reserve_check(text, err);
+	int rc = option_read("reserve", text, &bytes, err);
 	if (rc)
 		return rc;
-	if (text)
-		(void)size_read(text, &bytes);
 	if (bytes && bytes >= all)
 		return err_set(err, -EINVAL, "--reserve %s: the file system of %s has no more than that", text, path);
 	*ret_bytes = bytes;
 	return 0;
+}
+
+int memory_get(const char *text, uint64_t *ret_bytes, struct err *err)
+{
+	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+	*ret_bytes = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page / 2 : 0;
+	return option_read("memory", text, ret_bytes, err);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the operator wants left free of the store's file system.
+// What the operator wants left free of the store's file system, and of the machine's memory.
 #ifndef KAGAMI_RECEIVER_RESERVE_H
 #define KAGAMI_RECEIVER_RESERVE_H
 
@@ -11,5 +11,8 @@
 // -EINVAL when it is something else, or all that there is. The first looks at the text alone.
 int reserve_check(const char *text, struct err *err);
 int reserve_get(const char *text, const char *path, uint64_t *ret_bytes, struct err *err);
+
+// What heads and tables of digests may take of memory: a number likewise, 0: no bound; NULL: half of what the machine has. -EINVAL.
+int memory_get(const char *text, uint64_t *ret_bytes, struct err *err);
 
 #endif

@@ -34,6 +34,12 @@ uint64_t store_reserve(struct store *store)
 	return atomic_load(&store->reserve_bytes);
 }
 
+uint64_t store_memory(struct store *store, uint64_t *ret_taken)
+{
+	*ret_taken = budget_has(&store->budget, NULL);
+	return store->budget.bytes;
+}
+
 void store_set_owner_most(struct store *store, size_t protections)
 {
 	store->owner_most = protections;
@@ -109,6 +115,7 @@ int store_lists_reserve(struct store *s)
 void store_list_insert(struct store *s, struct replica *r)
 {
 	r->reserve_bytes = &s->reserve_bytes;
+	r->budget = &s->budget;
 	memcpy(r->owner, r->prot.owner_pin, sizeof(r->owner)); // nobody else has it yet
 	size_t i = store_place_of(s, r->name);
 	memmove(s->replicas + i + 1, s->replicas + i, (s->count - i) * sizeof(*s->replicas));
@@ -131,6 +138,7 @@ static int replicas_load(struct store *s, struct err *err)
 			rc = err_set(err, -ENOMEM, "out of memory");
 			break;
 		}
+		r->budget = &s->budget; // for its head
 		replica_recover(r);
 		store_list_insert(s, r);
 	}
@@ -162,6 +170,11 @@ static int store_fill(struct store *s, const char *path, struct env *env, struct
 
 int store_open(struct env *env, const char *path, struct store **ret_store, struct err *err)
 {
+	return store_open_within(env, path, 0, ret_store, err);
+}
+
+int store_open_within(struct env *env, const char *path, uint64_t memory, struct store **ret_store, struct err *err)
+{
 	if (path[0] != '/') // it goes into names that people and QEMU use from elsewhere
 		return err_set(err, -EINVAL, "store %s: give its absolute path", path);
 	struct store *s = calloc(1, sizeof(*s));
@@ -172,6 +185,7 @@ int store_open(struct env *env, const char *path, struct store **ret_store, stru
 		return err_set(err, -ENOMEM, "out of memory");
 	}
 	s->owner_most = STORE_OWNER_MOST_DEFAULT;
+	budget_init(&s->budget, memory);
 	(void)pthread_mutex_init(&s->lock, NULL);
 	(void)pthread_cond_init(&s->came, NULL);
 	int rc = store_fill(s, path, env, err);
@@ -193,6 +207,7 @@ void store_close(struct store *s)
 		replica_free(s->gone[i]);
 	free(s->replicas);
 	free(s->gone);
+	budget_done(&s->budget);
 	env_close(s->lock_file);
 	env_root_close(s->root);
 	(void)pthread_cond_destroy(&s->came);

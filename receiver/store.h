@@ -45,6 +45,9 @@ struct replica; // one protection in the store; lives as long as the store
 // -EBUSY when another receiver has it. A protection that cannot be read is reported by log and by replica_info.broken, and
 // does not stop the others.
 int store_open(struct env *env, const char *path, struct store **ret_store, struct err *err);
+// The same; its heads and tables of digests take at most so many bytes of memory, 0: as many as they need. A head that does not fit is dropped, and that is said.
+int store_open_within(struct env *env, const char *path, uint64_t memory, struct store **ret_store, struct err *err);
+uint64_t store_memory(struct store *store, uint64_t *ret_taken); // that bound, and how much of it is taken
 void store_close(struct store *store); // takes NULL; no call may be under way
 const char *store_path(const struct store *store); // absolute; where it was when it was opened
 // The directory that is open, whatever is at that path by now: everything that the receiver does itself goes by it. It lives as long as the store.
@@ -81,7 +84,7 @@ int store_create(struct store *store, const struct wire_open *open, const unsign
 // Removes a protection and every point of it: from the operator only. -EBUSY while anything is held or a session is open.
 int store_forget(struct store *store, const char *name, struct err *err);
 
-enum limited { LIMITED_NOT, LIMITED_QUOTA, LIMITED_SPACE };
+enum limited { LIMITED_NOT, LIMITED_QUOTA, LIMITED_SPACE, LIMITED_MEMORY };
 
 // Why retention cannot go on, and when it is tried again.
 enum stall_cause { STALL_NOT, STALL_SPACE, STALL_IO, STALL_LACK, STALL_OTHER };

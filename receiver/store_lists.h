@@ -24,6 +24,7 @@ struct store {
 	struct coming *coming; // names that are being made or removed, each by a thread
 	pthread_cond_t came;   // one of them is done
 	_Atomic uint64_t reserve_bytes;
+	struct budget budget; // of memory
 	size_t owner_most; // protections of one source; set before sessions are
 	char displaced[ERR_TEXT_MAX]; // under the lock; "" when `path` leads to `root`, as far as is known
 };

@@ -2,11 +2,13 @@
 // The digest table in memory: what a compare is answered from, so that comparing reads nothing of the replica.
 #include "receiver/table.h"
 
+#include "base/size.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
-static uint64_t chunk_count(const struct table *table)
+static uint64_t chunks_most(const struct table *table)
 {
 	return (table->blocks + TABLE_CHUNK_BLOCKS - 1) / TABLE_CHUNK_BLOCKS;
 }
@@ -18,11 +20,11 @@ void table_init(struct table *table, uint64_t blocks)
 
 void table_clear(struct table *table)
 {
-	for (uint64_t i = 0; table->chunks && i < chunk_count(table); i++)
+	for (uint64_t i = 0; table->chunks && i < chunks_most(table); i++)
 		free(table->chunks[i]);
 	free(table->chunks);
 	table->chunks = NULL;
-	table->set = 0;
+	table->set = table->chunk_count = 0;
 }
 
 void table_done(struct table *table)
@@ -37,12 +39,14 @@ static struct table_chunk *chunk_of(struct table *table, uint64_t index)
 {
 	assert(index < table->blocks);
 	if (!table->chunks)
-		table->chunks = calloc((size_t)chunk_count(table), sizeof(struct table_chunk *));
+		table->chunks = calloc((size_t)chunks_most(table), sizeof(struct table_chunk *));
 	if (!table->chunks)
 		return NULL;
 	struct table_chunk **at = &table->chunks[index / TABLE_CHUNK_BLOCKS];
-	if (!*at)
+	if (!*at) {
 		*at = calloc(1, sizeof(**at));
+		table->chunk_count += *at != NULL;
+	}
 	return *at;
 }
 
@@ -67,6 +71,13 @@ int table_reserve(struct table *table, uint64_t first, uint64_t count)
 		if (!chunk_of(table, chunk * TABLE_CHUNK_BLOCKS))
 			return -ENOMEM;
 	return 0;
+}
+
+uint64_t table_memory(const struct table *table)
+{
+	enum { PAGE = 4096 };
+	uint64_t pointers = chunks_most(table) * sizeof(struct table_chunk *);
+	return table->chunk_count * sizeof(struct table_chunk) + min_u64(pointers, table->chunk_count * PAGE);
 }
 
 const struct digest *table_get(const struct table *table, uint64_t index)
@@ -97,7 +108,7 @@ uint64_t table_next(const struct table *table, uint64_t from)
 	if (!table->chunks || from >= table->blocks)
 		return TABLE_END;
 	unsigned slot = (unsigned)(from % TABLE_CHUNK_BLOCKS);
-	for (uint64_t i = from / TABLE_CHUNK_BLOCKS; i < chunk_count(table); i++, slot = 0) {
+	for (uint64_t i = from / TABLE_CHUNK_BLOCKS; i < chunks_most(table); i++, slot = 0) {
 		unsigned found = table->chunks[i] ? chunk_next(table->chunks[i], slot) : TABLE_CHUNK_BLOCKS;
 		if (found < TABLE_CHUNK_BLOCKS)
 			return i * TABLE_CHUNK_BLOCKS + found;

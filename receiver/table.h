@@ -21,6 +21,7 @@ struct table_chunk {
 struct table {
 	uint64_t blocks;
 	uint64_t set; // how many are present
+	uint64_t chunk_count; // that exist
 	struct table_chunk **chunks; // NULL until the first is set
 };
 
@@ -34,6 +35,8 @@ int table_set(struct table *table, uint64_t index, const struct digest *digest);
 int table_reserve(struct table *table, uint64_t first, uint64_t count);
 // NULL when absent; valid until the table changes.
 const struct digest *table_get(const struct table *table, uint64_t index);
+// Bytes; of the pointers to chunks as many as are touched.
+uint64_t table_memory(const struct table *table);
 // The first block at or after `from` that is present, TABLE_END when there is none.
 uint64_t table_next(const struct table *table, uint64_t from);
 

@@ -14,6 +14,7 @@
 
 // The walk over the base's table, then each list, oldest first.
 struct walk {
+	struct replica *replica;
 	struct table *state; // NULL: not wanted
 	struct table since;  // in place of digests: the point from which that of the block is unknown, 0: it is known
 	struct damage_set *found;
@@ -63,7 +64,10 @@ static int state_take(void *context, uint64_t index, const struct digest *digest
 	int rc = version_take(w, index, digest_is_unknown(digest), err);
 	if (rc || !w->state || (digest_is_zero(digest) && !table_get(w->state, index)))
 		return rc;
-	return table_set(w->state, index, digest) ? err_set(err, -ENOMEM, "out of memory for digests") : 0;
+	uint64_t chunks = w->state->chunk_count;
+	if (table_set(w->state, index, digest))
+		return err_set(err, -ENOMEM, "out of memory for digests");
+	return w->state->chunk_count > chunks ? memory_reserve(w->replica, err) : 0;
 }
 
 static int disk_walk(struct replica *r, struct walk *w, struct point_file *point, struct err *err)
@@ -89,7 +93,7 @@ int digests_of_newest(struct replica *r, struct table *state, struct damage_set 
 	int rc = point ? 0 : err_set(err, -ENOMEM, "out of memory");
 	ret_unknown->count = 0;
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
-		struct walk w = {.state = state ? &state[i] : NULL, .found = ret_unknown, .disk = (uint16_t)i};
+		struct walk w = {.replica = r, .state = state ? &state[i] : NULL, .found = ret_unknown, .disk = (uint16_t)i};
 		table_init(&w.since, size_blocks(r->prot.disk[i].size));
 		rc = disk_walk(r, &w, point, err);
 		table_done(&w.since);

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a replica takes of the memory that heads and tables of digests may have (budget.h): docs/store.md, "Memory". What it promises: a block is refused before what the
+// replica has is more than it may have, by more than that block takes; and only the head can be lost by it.
+//
+// What it has is counted, not estimated: the tables and the writers say how much they are. So it is taken in steps, a step ahead, and given back when they are gone.
+#include "receiver/replica.h"
+
+#include "base/log.h"
+#include "base/size.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum { MIB = 1 << 20, MEMORY_STEP = 64 << 10 };
+
+static uint64_t memory_of(const struct replica *r)
+{
+	uint64_t sum = 0;
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		const struct head_disk *d = &r->head.disk[i];
+		struct qcow2_writer_stats writer = {.memory_bytes = 0};
+		if (d->writer)
+			qcow2_writer_stats(d->writer, &writer);
+		// Twice, for with the commit `state` has as much more, before the head goes.
+		sum += table_memory(&r->state[i]) + 2 * table_memory(&d->digests) + d->changed_room * sizeof(*d->changed) + writer.memory_bytes;
+	}
+	return sum;
+}
+
+static uint64_t with_a_step_ahead(uint64_t bytes)
+{
+	return (bytes / MEMORY_STEP + 2) * MEMORY_STEP;
+}
+
+void memory_settle(struct replica *r)
+{
+	uint64_t has = r->budget ? memory_of(r) : 0, keep = has ? with_a_step_ahead(has) : 0;
+	if (r->memory_taken <= keep)
+		return;
+	budget_give(r->budget, r->budget_source, r->memory_taken - keep);
+	r->memory_taken = keep;
+}
+
+int memory_reserve(struct replica *r, struct err *err)
+{
+	uint64_t has = r->budget ? memory_of(r) : 0, next = with_a_step_ahead(has);
+	if (!r->budget || has + MEMORY_STEP <= r->memory_taken)
+		return 0;
+	if (!r->budget_source && !(r->budget_source = budget_source_of(r->budget, r->prot.owner_pin)))
+		return err_set(err, -ENOMEM, "out of memory");
+	if (budget_take(r->budget, r->budget_source, next - r->memory_taken)) {
+		r->memory_taken = next;
+		return 0;
+	}
+	r->memory_got = max_u64(r->memory_got, next);
+	memory_text(r, err->text, sizeof(err->text));
+	return err->code = -ENOBUFS;
+}
+
+void memory_text(const struct replica *r, char *text, size_t cap)
+{
+	(void)snprintf(text, cap,
+		       "the receiver's memory for blocks that come and for digests is used up: %s needs more than %llu MiB of it, its source has %llu MiB, and all have %llu of %llu MiB, "
+		       "half of which is kept for other sources; start the receiver with more (--memory), or protect less there; it goes on by itself when there is room",
+		       r->name, (unsigned long long)r->memory_got / MIB, (unsigned long long)(r->budget_source ? budget_has(r->budget, r->budget_source) : 0) / MIB,
+		       (unsigned long long)budget_has(r->budget, NULL) / MIB, (unsigned long long)r->budget->bytes / MIB);
+}
+
+bool memory_room(const struct replica *r)
+{
+	uint64_t more = r->memory_got > r->memory_taken ? r->memory_got - r->memory_taken : MEMORY_STEP;
+	return !r->budget_source || budget_room(r->budget, r->budget_source, more);
+}
+
+// The larger part of what its source has goes on when there is room; a smaller one makes some, so that of several that come at once not all wait for each other.
+static bool head_stays(const struct replica *r)
+{
+	return 2 * r->memory_taken >= budget_has(r->budget, r->budget_source);
+}
+
+int memory_refuse(struct replica *r, struct err *err)
+{
+	struct err left = {0};
+	uint64_t had = r->memory_taken;
+	memory_text(r, left.text, sizeof(left.text));
+	limits_begin(r, LIMITED_MEMORY, left.text);
+	r->limits_past = 0;
+	if (head_empty(r)) {
+		r->memory_wanted /= 2;
+	} else if (!head_stays(r)) {
+		log_warning("head was dropped, the source starts over from the last point protection=%s reason=\"%s\"", r->name, left.text);
+		if (head_drop(r, &left))
+			return replica_break(r, &left, err);
+		r->memory_wanted = had - r->memory_taken; // else it would fill up again what the others are to have
+	}
+	return err_set(err, -EDQUOT, "%s", left.text);
+}
+
+int memory_check(struct replica *r, struct err *err)
+{
+	struct err why = {0};
+	if (!r->budget)
+		return 0;
+	if (r->memory_wanted && r->budget_source && head_empty(r) && !budget_room(r->budget, r->budget_source, r->memory_wanted))
+		return memory_refuse(r, err);
+	int rc = memory_reserve(r, &why);
+	return rc == -ENOBUFS ? memory_refuse(r, err) : rc ? err_set(err, rc, "%s", why.text) : 0;
+}
