@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -244,6 +245,7 @@ static void record_of_a_goodbye_is_checked(void **state)
 
 int main(void)
 {
+	(void)signal(SIGPIPE, SIG_IGN); // as the daemons do
 	const struct CMUnitTest tests[] = {
 		TEST(goodbye_is_kept_until_a_session_begins),
 		TEST(goodbye_leaves_a_failover_as_it_is),
