@@ -116,6 +116,7 @@ struct list_reader {
 	uint64_t left;	  // entries that must come
 	uint64_t missing; // entries of the damaged sectors since the last good one
 	bool any_lost, given_up;
+	const struct digest_rest *rest;
 	digest_each *each;
 	digest_lost *lost;
 	void *context;
@@ -184,6 +185,8 @@ static int list_read(struct list_reader *r, struct env_file *file, uint64_t sect
 			return err_sys(err, rc, "read");
 		for (uint64_t i = 0; rc == 0 && i < count; i++)
 			rc = list_take_sector(r, batch + i * DIGEST_SECTOR, number + i, err);
+		if (rc == 0 && r->rest)
+			rc = r->rest->look(r->rest->context, err);
 		if (rc)
 			return rc;
 		number += count;
@@ -206,7 +209,7 @@ static int list_digest(struct env_file *file, const struct digest_disk *disk, ui
 		rc = digest_prelude_expect(file, DIGEST_LIST, disk, entries, err);
 	if (rc == -EUCLEAN)
 		rc = lost ? 0 : err_set(err, -EBADMSG, "the prelude is damaged");
-	struct list_reader r = {.sha = sha, .blocks = size_blocks(disk->size), .left = entries, .given_up = disk->given_up, .each = each, .lost = lost, .context = context};
+	struct list_reader r = {.sha = sha, .blocks = size_blocks(disk->size), .left = entries, .given_up = disk->given_up, .rest = disk->rest, .each = each, .lost = lost, .context = context};
 	if (rc == 0)
 		rc = list_read(&r, file, length / DIGEST_SECTOR, err);
 	*ret_lost = r.any_lost;

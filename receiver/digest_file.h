@@ -24,12 +24,19 @@ enum {
 	DIGEST_ROOT_SIZE = 32,
 };
 
+// What is asked between two pieces of a file that is read as a whole. Anything but 0 ends that, and is its result; `err` says why.
+struct digest_rest {
+	int (*look)(void *context, struct err *err);
+	void *context;
+};
+
 // Which disk a file is about: both sides must agree.
 struct digest_disk {
 	enum digest_kind kind; // that its digests are of
 	uint16_t number;
 	uint64_t size; // bytes
 	bool given_up; // sectors that the disk does not give back (EIO) count as damaged
+	const struct digest_rest *rest; // NULL: nobody is asked
 };
 
 // No digest of a block, but for a chance of 2^-128: what is compared with it differs.
@@ -77,7 +84,7 @@ int digest_table_check(struct env_file *file, const struct digest_disk *disk, st
 int digest_table_grow(struct env_file *file, const struct digest_disk *disk, struct err *err);
 // Writes the prelude of a table of `disk` anew when it does not check, and syncs it; where that cannot be, it stays as it is. -EIO: the sync failed.
 int digest_table_mend(struct env_file *file, const struct digest_disk *disk, bool *ret_mended, struct err *err);
-// Calls `each` for every digest that is not zero, in order.
+// Calls `each` for every digest that is not zero, in order. Reads no hole, where the file system tells of them.
 int digest_table_load(struct env_file *file, const struct digest_disk *disk, digest_each *each, void *context,
 		      struct err *err);
 // The same for a table that may be damaged.
@@ -91,17 +98,23 @@ int digest_list_range(struct env_file *file, const struct digest_disk *disk, uin
 int digest_table_range(struct env_file *file, const struct digest_disk *disk, uint64_t first, uint64_t end, digest_each *each,
 		       digest_lost *lost, void *context, struct err *err);
 
-// Changes a table in place, sector by sector, for digests in rising order of index. The caller syncs. Of a sector that does not check, the digests that are
-// not set are unknown from then on.
+// Changes a table in place for digests in rising order of index: reads a window of sectors, the more of them the closer together they are that are asked for, and writes those of
+// it that were set. The caller syncs. Of a sector that does not check, the digests that are not set are unknown from then on.
+enum { DIGEST_WINDOW_MIN = 8, DIGEST_WINDOW_MAX = 128 };
 struct digest_update {
 	struct env_file *file;
 	const struct digest_disk *disk;
 	bool dry;	 // the caller's: nothing is written
 	uint64_t lost;	 // sectors that did not check
-	uint64_t sector; // number of the one in the buffer, 0: none
-	unsigned char buf[DIGEST_SECTOR];
+	uint64_t first, count; // sectors in the window; none at first
+	uint64_t behind; // the sector behind the newest window
+	uint64_t wish;	 // how many that had, where it could
+	bool set[DIGEST_WINDOW_MAX];
+	unsigned char buf[DIGEST_WINDOW_MAX * DIGEST_SECTOR];
 };
 void digest_update_init(struct digest_update *update, struct env_file *file, const struct digest_disk *disk);
+// Whether the digest can be set without a window being written and another read.
+bool digest_update_has(const struct digest_update *update, uint64_t index);
 int digest_update_set(struct digest_update *update, uint64_t index, const struct digest *digest, struct err *err);
 int digest_update_flush(struct digest_update *update, struct err *err);
 

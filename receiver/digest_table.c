@@ -160,6 +160,27 @@ static int table_take_sector(const unsigned char *sector, uint64_t number, uint6
 	return 0;
 }
 
+// Sectors [*number, *end) that may hold something, at or after *number. What a file system says of its holes is no reason to fail: where it says nothing, all is read.
+static void table_data(struct env_file *file, uint64_t sectors, uint64_t *number, uint64_t *end)
+{
+	uint64_t from = 0, to = 0;
+	*end = sectors;
+	if (*number >= sectors || env_data(file, *number * DIGEST_SECTOR, &from, &to))
+		return;
+	*number = from == to ? sectors : min_u64(sectors, max_u64(*number, from / DIGEST_SECTOR));
+	*end = min_u64(sectors, to / DIGEST_SECTOR + (to % DIGEST_SECTOR != 0));
+}
+
+static int table_take(const unsigned char *batch, uint64_t number, uint64_t count, uint64_t blocks, digest_each *each, digest_lost *lost, void *context, struct err *err)
+{
+	int rc = 0;
+	if (bytes_zero(batch, (size_t)count * DIGEST_SECTOR))
+		return 0;
+	for (uint64_t i = 0; rc == 0 && i < count; i++)
+		rc = table_take_sector(batch + i * DIGEST_SECTOR, number + i, blocks, each, lost, context, err);
+	return rc;
+}
+
 int digest_table_salvage(struct env_file *file, const struct digest_disk *disk, digest_each *each, digest_lost *lost, void *context,
 			 struct err *err)
 {
@@ -169,23 +190,22 @@ int digest_table_salvage(struct env_file *file, const struct digest_disk *disk, 
 	AUTO_FREE unsigned char *batch = malloc((size_t)BATCH_SECTORS * DIGEST_SECTOR);
 	if (!batch)
 		return err_set(err, -ENOMEM, "out of memory");
-	uint64_t sectors = digest_table_length(disk->size) / DIGEST_SECTOR;
-	for (uint64_t number = 1; number < sectors;) {
-		uint64_t count = min_u64(BATCH_SECTORS, sectors - number);
+	uint64_t sectors = digest_table_length(disk->size) / DIGEST_SECTOR, number = 1, end = 1;
+	while (rc == 0) {
+		if (number >= end)
+			table_data(file, sectors, &number, &end);
+		if (number >= sectors)
+			return 0;
+		uint64_t count = min_u64(BATCH_SECTORS, end - number);
 		rc = digest_sectors_read(file, disk->given_up, batch, count, number);
 		if (rc)
 			return err_sys(err, rc, "read");
-		if (bytes_zero(batch, (size_t)count * DIGEST_SECTOR)) {
-			number += count;
-			continue;
-		}
-		for (uint64_t i = 0; rc == 0 && i < count; i++)
-			rc = table_take_sector(batch + i * DIGEST_SECTOR, number + i, size_blocks(disk->size), each, lost, context, err);
-		if (rc)
-			return rc;
+		rc = table_take(batch, number, count, size_blocks(disk->size), each, lost, context, err);
 		number += count;
+		if (rc == 0 && disk->rest)
+			rc = disk->rest->look(disk->rest->context, err);
 	}
-	return 0;
+	return rc;
 }
 
 int digest_table_load(struct env_file *file, const struct digest_disk *disk, digest_each *each, void *context,
@@ -200,54 +220,102 @@ int digest_table_load(struct env_file *file, const struct digest_disk *disk, dig
 
 void digest_update_init(struct digest_update *update, struct env_file *file, const struct digest_disk *disk)
 {
-	*update = (struct digest_update){.file = file, .disk = disk};
+	update->file = file;
+	update->disk = disk;
+	update->dry = false;
+	update->lost = update->first = update->count = update->behind = 0;
+	update->wish = DIGEST_WINDOW_MIN;
 }
 
-int digest_update_flush(struct digest_update *update, struct err *err)
+static unsigned char *update_sector(struct digest_update *update, uint64_t i)
 {
-	if (update->sector == 0 || update->dry) {
-		update->sector = 0;
-		return 0;
+	return update->buf + i * DIGEST_SECTOR;
+}
+
+// Sectors [i, end) of the window, which were set.
+static int update_write(struct digest_update *update, uint64_t i, uint64_t end, struct err *err)
+{
+	for (uint64_t s = i; s < end; s++) {
+		if (bytes_zero(update_sector(update, s), DIGEST_PAYLOAD))
+			memset(update_sector(update, s), 0, DIGEST_SECTOR);
+		else
+			digest_sector_seal(update_sector(update, s), update->first + s, DIGEST_TABLE_PER_SECTOR);
 	}
-	if (bytes_zero(update->buf, DIGEST_PAYLOAD))
-		memset(update->buf, 0, sizeof(update->buf));
-	else
-		digest_sector_seal(update->buf, update->sector, DIGEST_TABLE_PER_SECTOR);
-	int rc = env_pwrite(update->file, update->buf, sizeof(update->buf), update->sector * DIGEST_SECTOR);
-	update->sector = 0;
+	int rc = env_pwrite(update->file, update_sector(update, i), (size_t)(end - i) * DIGEST_SECTOR, (update->first + i) * DIGEST_SECTOR);
 	return rc ? err_sys(err, rc, "write") : 0;
 }
 
-// What the sector said of blocks of the disk is unknown; of those past its end, zero: nothing was written there yet.
-static void update_lose(struct digest_update *update, uint64_t sector)
+// What was not set is not written: it may be a hole, or what the disk does not give back.
+int digest_update_flush(struct digest_update *update, struct err *err)
 {
-	uint64_t first = (sector - 1) * DIGEST_TABLE_PER_SECTOR, blocks = size_blocks(update->disk->size);
-	update->lost++;
-	memset(update->buf, 0, sizeof(update->buf));
-	for (uint64_t i = 0; i < DIGEST_TABLE_PER_SECTOR && first + i < blocks; i++)
-		memcpy(update->buf + i * DIGEST_SIZE, digest_unknown.bytes, DIGEST_SIZE);
+	int rc = 0;
+	for (uint64_t i = 0, end; rc == 0 && !update->dry && i < update->count; i = end) {
+		end = i + 1;
+		if (!update->set[i])
+			continue;
+		while (end < update->count && update->set[end])
+			end++;
+		rc = update_write(update, i, end, err);
+	}
+	update->count = 0;
+	return rc;
 }
 
+// What the sector said of blocks of the disk is unknown; of those past its end, zero: nothing was written there yet.
+static void update_lose(struct digest_update *update, uint64_t i)
+{
+	uint64_t first = (update->first + i - 1) * DIGEST_TABLE_PER_SECTOR, blocks = size_blocks(update->disk->size);
+	unsigned char *sector = update_sector(update, i);
+	update->lost++;
+	memset(sector, 0, DIGEST_SECTOR);
+	for (uint64_t k = 0; k < DIGEST_TABLE_PER_SECTOR && first + k < blocks; k++)
+		memcpy(sector + k * DIGEST_SIZE, digest_unknown.bytes, DIGEST_SIZE);
+}
+
+// A window from `sector` on, longer than the one before where that was close. One that cannot be read as a whole is no longer than what is asked for.
 static int update_fetch(struct digest_update *update, uint64_t sector, struct err *err)
 {
-	uint32_t used;
+	uint64_t sectors = digest_table_length(update->disk->size) / DIGEST_SECTOR;
+	bool close = update->behind && sector - update->behind < update->wish;
+	update->wish = close ? min_u64(2 * update->wish, DIGEST_WINDOW_MAX) : DIGEST_WINDOW_MIN;
 	int rc = digest_update_flush(update, err);
 	if (rc)
 		return rc;
-	rc = digest_sectors_read(update->file, update->disk->given_up, update->buf, 1, sector);
+	uint64_t count = max_u64(1, min_u64(update->wish, sectors - min_u64(sector, sectors)));
+	rc = digest_sectors_read(update->file, update->disk->given_up, update->buf, count, sector);
+	if (rc == -EIO && count > 1) {
+		count = 1;
+		rc = digest_sectors_read(update->file, update->disk->given_up, update->buf, count, sector);
+	}
 	if (rc)
 		return err_sys(err, rc, "read");
-	if (!bytes_zero(update->buf, sizeof(update->buf)) && digest_sector_check(update->buf, sector, &used))
-		update_lose(update, sector);
-	update->sector = sector;
+	memset(update->set, 0, sizeof(update->set));
+	update->first = sector;
+	update->count = count;
+	update->behind = sector + count;
 	return 0;
+}
+
+static uint64_t sector_of(uint64_t index)
+{
+	return 1 + index / DIGEST_TABLE_PER_SECTOR;
+}
+
+bool digest_update_has(const struct digest_update *update, uint64_t index)
+{
+	return sector_of(index) >= update->first && sector_of(index) - update->first < update->count;
 }
 
 int digest_update_set(struct digest_update *update, uint64_t index, const struct digest *digest, struct err *err)
 {
-	uint64_t sector = 1 + index / DIGEST_TABLE_PER_SECTOR;
-	int rc = sector == update->sector ? 0 : update_fetch(update, sector, err);
-	if (rc == 0)
-		memcpy(update->buf + index % DIGEST_TABLE_PER_SECTOR * DIGEST_SIZE, digest->bytes, DIGEST_SIZE);
-	return rc;
+	int rc = digest_update_has(update, index) ? 0 : update_fetch(update, sector_of(index), err);
+	if (rc)
+		return rc;
+	uint64_t i = sector_of(index) - update->first;
+	uint32_t used;
+	if (!update->set[i] && !bytes_zero(update_sector(update, i), DIGEST_SECTOR) && digest_sector_check(update_sector(update, i), update->first + i, &used))
+		update_lose(update, i);
+	update->set[i] = true;
+	memcpy(update_sector(update, i) + index % DIGEST_TABLE_PER_SECTOR * DIGEST_SIZE, digest->bytes, DIGEST_SIZE);
+	return 0;
 }
