@@ -27,6 +27,7 @@ enum {
 // What is asked between two pieces of a file that is read as a whole. Anything but 0 ends that, and is its result; `err` says why.
 struct digest_rest {
 	int (*look)(void *context, struct err *err);
+	int (*grown)(void *context, struct err *err); // likewise, after what is loaded has taken more memory; NULL: nobody is asked
 	void *context;
 };
 

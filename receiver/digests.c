@@ -19,14 +19,13 @@ struct taker {
 	uint64_t number;       // of the point; 0: the base
 	struct env_file *file; // its overlay, when it was needed
 	struct qcow2_reader *overlay;
-	digest_each *each;
-	void *context;
+	const struct digests_taker *to;
 };
 
 static int each_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
 {
 	struct taker *t = context;
-	return t->each ? t->each(t->context, index, digest, err) : 0;
+	return t->to->each ? t->to->each(t->to->context, index, digest, err) : 0;
 }
 
 static bool holds_exactly(struct qcow2_reader *overlay, uint64_t first, uint64_t end, uint64_t count)
@@ -66,17 +65,28 @@ static int lost_take(void *context, uint64_t first, uint64_t end, uint64_t missi
 	return digests_lost(t->overlay, &lost, each_take, t, err);
 }
 
-int digests_of_base(const struct replica *r, unsigned disk, uint64_t size, digest_each *each, void *context, struct err *err)
+static struct digest_disk disk_of(const struct replica *r, unsigned disk, uint64_t size, const struct digest_rest *rest)
+{
+	return (struct digest_disk){.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = size, .given_up = atomic_load(&r->digests_given_up), .rest = rest};
+}
+
+int digests_take_base(const struct replica *r, unsigned disk, uint64_t size, const struct digests_taker *to, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;
 	const char *name = r->prot.disk[disk].name;
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = size, .given_up = atomic_load(&r->digests_given_up)};
-	struct taker taker = {.r = r, .disk = disk, .each = each, .context = context};
+	struct digest_disk of = disk_of(r, disk, size, to->rest);
+	struct taker taker = {.r = r, .disk = disk, .to = to};
 	int rc = replica_open_file(r, ENV_READ, &file, err, "base/%s.digests", name);
 	if (rc)
 		return rc;
 	rc = digest_table_salvage(file, &of, each_take, lost_take, &taker, err);
 	return rc ? err_wrap(err, "%s/base/%s.digests", r->name, name) : 0;
+}
+
+int digests_of_base(const struct replica *r, unsigned disk, uint64_t size, digest_each *each, void *context, struct err *err)
+{
+	const struct digests_taker to = {.each = each, .context = context};
+	return digests_take_base(r, disk, size, &to, err);
 }
 
 int digests_list_open(const struct replica *r, uint64_t number, unsigned disk, uint64_t entries, struct env_file **ret_file, struct err *err)
@@ -103,36 +113,53 @@ static int lost_pass(void *context, uint64_t first, uint64_t end, uint64_t missi
 	return 0;
 }
 
-// Whether it is the list that point.json names; by itself, before anybody is told what is in it: of another one, nothing holds. 1: it is another one, and lost as a whole.
-static int list_prove(const struct taker *t, struct env_file *file, const struct digest_disk *of, const struct point_disk *pd, struct err *err)
+// What was read of a list is in `why`. 1: it is another one than point.json names, and lost as a whole; of it, nothing holds.
+static int list_judge(const struct taker *t, int rc, const struct err *why, struct err *err)
 {
-	struct err why = {0};
-	int rc = digest_list_salvage(file, of, pd->digests, pd->root, NULL, lost_pass, NULL, &why);
 	if (rc != -EBADMSG)
-		return rc ? err_set(err, rc, "%s", why.text) : 0;
+		return rc ? err_set(err, rc, "%s", why->text) : 0;
 	log_error("a list of digests is another one, and counts as lost protection=%s point=%llu disk=%s reason=\"%s\"", t->r->name, (unsigned long long)t->number,
-		  t->r->prot.disk[t->disk].name, why.text);
+		  t->r->prot.disk[t->disk].name, why->text);
 	return 1;
 }
 
-int digests_of_point(const struct replica *r, const struct point_file *point, unsigned disk, digest_each *each, void *context, struct err *err)
+// Whether it is the list that point.json names is known when all of it was read. So it is read by itself before anybody is told what is in it, unless that can be undone.
+static int list_take(struct taker *t, struct env_file *file, const struct digest_disk *of, const struct point_disk *pd, struct err *err)
+{
+	struct err why = {0};
+	int rc;
+	if (t->to->undo) {
+		rc = list_judge(t, digest_list_salvage(file, of, pd->digests, pd->root, each_take, lost_take, t, &why), &why, err);
+		if (rc == 1)
+			t->to->undo(t->to->context);
+		return rc;
+	}
+	rc = list_judge(t, digest_list_salvage(file, of, pd->digests, pd->root, NULL, lost_pass, NULL, &why), &why, err);
+	return rc ? rc : digest_list_salvage(file, of, pd->digests, pd->root, each_take, lost_take, t, err);
+}
+
+int digests_take_point(const struct replica *r, const struct point_file *point, unsigned disk, const struct digests_taker *to, struct err *err)
 {
 	AUTO_FILE struct env_file *file = NULL;
 	const struct point_disk *pd = &point->disk[disk];
 	const char *name = r->prot.disk[disk].name;
 	unsigned long long number = point->info.number;
-	struct digest_disk of = {.kind = r->prot.digest.kind, .number = (uint16_t)disk, .size = pd->size, .given_up = atomic_load(&r->digests_given_up)};
-	struct taker taker = {.r = r, .disk = disk, .number = number, .each = each, .context = context};
+	struct digest_disk of = disk_of(r, disk, pd->size, to->rest);
+	struct taker taker = {.r = r, .disk = disk, .number = number, .to = to};
 	int rc = digests_list_open(r, point->info.number, disk, pd->digests, &file, err);
 	if (rc < 0)
 		return rc;
 	if (rc == 0)
-		rc = list_prove(&taker, file, &of, pd, err);
-	if (rc < 0)
-		return err_wrap(err, "%s/points/%llu/%s.digests", r->name, number, name);
-	rc = rc ? lost_take(&taker, 0, size_blocks(pd->size), pd->digests, err) :
-		  digest_list_salvage(file, &of, pd->digests, pd->root, each_take, lost_take, &taker, err);
+		rc = list_take(&taker, file, &of, pd, err);
+	if (rc == 1)
+		rc = lost_take(&taker, 0, size_blocks(pd->size), pd->digests, err);
 	qcow2_reader_free(taker.overlay);
 	env_close(taker.file);
 	return rc ? err_wrap(err, "%s/points/%llu/%s.digests", r->name, number, name) : 0;
+}
+
+int digests_of_point(const struct replica *r, const struct point_file *point, unsigned disk, digest_each *each, void *context, struct err *err)
+{
+	const struct digests_taker to = {.each = each, .context = context};
+	return digests_take_point(r, point, disk, &to, err);
 }

@@ -2,8 +2,8 @@
 // The fold of the oldest point into the base: docs/store.md, "Fold". What it promises: no byte of any other point
 // changes in any crash state, and a fold that was cut off is done again from the start to the same end.
 //
-// Without the lock: applying the overlay to the base (touches nothing that a session touches). Under it: the rest,
-// which is short, after asking again whether anybody holds a point.
+// Without the lock: applying the overlay to the base (touches nothing that a session touches), and reading the digests. Under it, a window at a time: writing them to
+// the table; then the names, which is short. Each time it is asked again whether anybody holds a point.
 #include "receiver/replica.h"
 
 #include "base/bytes.h"
@@ -134,27 +134,61 @@ static int disk_apply(struct replica *r, const struct point_file *point, unsigne
 
 // --- step 2: the digests ---
 
+// The lock is taken for a window of the table at a time. What others see of it in between is what a crash there leaves: each sector old or new, and what is new is named by the list of the point, which
+// stands until step 4 and is laid over. And nobody reads a sector that is half written: who reads the table without the lock has a hold or `opening` first, which are taken under it, and asked after here
+// before each window.
 struct digest_fold {
 	struct replica *r;
+	const struct retain_step *step;
 	unsigned disk;
-	uint64_t point; // that is folded: what it does not name is as the base has it
+	bool stopped;	      // somebody came in between
+	uint64_t tables_made; // as of when the table was opened: another one that took its place does not have what was written here
 	struct table list; // the point's, read once: a sector that the disk gives back only at times is lost in one way, or in none
 	struct digest_update update;
 };
 
+// Needs the lock.
+static bool goes_on(struct digest_fold *to)
+{
+	struct replica *r = to->r;
+	to->stopped = to->stopped || r->broken || to->tables_made != r->tables_made || !retain_still(r, to->step);
+	return !to->stopped;
+}
+
+static int stop(struct err *err)
+{
+	return err_set(err, -ECANCELED, "somebody came in between");
+}
+
 static int list_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
 {
-	return table_set(context, index, digest) ? err_set(err, -ENOMEM, "out of memory for digests") : 0;
+	struct digest_fold *to = context;
+	return table_set(&to->list, index, digest) ? err_set(err, -ENOMEM, "out of memory for digests") : 0;
+}
+
+static void list_forget(void *context)
+{
+	struct digest_fold *to = context;
+	table_clear(&to->list);
 }
 
 // Of a sector of the table that was lost just now, what the point does not name is to be in quarantine before it is written over.
 static int sector_noted(const struct digest_fold *to, uint64_t index, struct err *err)
 {
+	LOCK_SCOPE(&to->r->lock);
 	uint64_t first = index / DIGEST_TABLE_PER_SECTOR * DIGEST_TABLE_PER_SECTOR, end = min_u64(to->list.blocks, first + DIGEST_TABLE_PER_SECTOR);
 	for (uint64_t b = first; b < end; b++)
-		if (!table_get(&to->list, b) && !unknown_noted(to->r, to->disk, b, to->point))
+		if (!table_get(&to->list, b) && !unknown_noted(to->r, to->disk, b, to->step->number[0]))
 			return err_set(err, -EIO, "the table could not be read where it could be a moment before");
 	return 0;
+}
+
+static int window_write(struct digest_fold *to, struct err *err)
+{
+	if (to->update.dry)
+		return digest_update_flush(&to->update, err);
+	LOCK_SCOPE(&to->r->lock);
+	return goes_on(to) ? digest_update_flush(&to->update, err) : stop(err);
 }
 
 static int list_apply(struct digest_fold *to, struct err *err)
@@ -162,30 +196,33 @@ static int list_apply(struct digest_fold *to, struct err *err)
 	int rc = 0;
 	for (uint64_t b = table_next(&to->list, 0); rc == 0 && b != TABLE_END; b = table_next(&to->list, b + 1)) {
 		uint64_t lost = to->update.lost;
-		rc = digest_update_set(&to->update, b, table_get(&to->list, b), err);
+		if (!digest_update_has(&to->update, b))
+			rc = window_write(to, err);
+		if (rc == 0)
+			rc = digest_update_set(&to->update, b, table_get(&to->list, b), err);
 		if (rc == 0 && to->update.lost > lost && !to->update.dry)
 			rc = sector_noted(to, b, err);
 	}
-	return rc ? rc : digest_update_flush(&to->update, err);
+	return rc ? rc : window_write(to, err);
 }
 
 // Without writing: finds out what is lost. That is in quarantine, durably, before a table is written that checks and says so.
 static int digests_try(struct digest_fold *to, struct err *err)
 {
-	const struct digest_update update = to->update;
 	to->update.dry = true;
 	int rc = list_apply(to, err);
-	bool lost = to->update.lost != 0;
-	to->update = update;
-	return rc ? rc : unknown_settle(to->r, to->disk, &to->list, to->point, lost, err);
+	if (rc)
+		return rc;
+	LOCK_SCOPE(&to->r->lock);
+	return goes_on(to) ? unknown_settle(to->r, to->disk, &to->list, to->step->number[0], to->update.lost != 0, err) : stop(err);
 }
 
-static int table_apply(struct digest_fold *to, const struct point_file *point, bool *ret_synced, struct err *err)
+static int table_apply(struct digest_fold *to, uint64_t size, bool *ret_synced, struct err *err)
 {
 	AUTO_FILE struct env_file *table = NULL;
 	const char *name = to->r->prot.disk[to->disk].name;
-	struct digest_disk of = replica_disk(to->r, to->disk);
-	of.size = point->disk[to->disk].size; // at most the table's
+	const struct digest_disk of = {.kind = to->r->prot.digest.kind, .number = (uint16_t)to->disk, .size = size, // at most the table's
+				       .given_up = atomic_load(&to->r->digests_given_up)};
 	int rc = replica_open_file(to->r, ENV_WRITE, &table, err, "base/%s.digests", name);
 	if (rc)
 		return rc;
@@ -194,8 +231,10 @@ static int table_apply(struct digest_fold *to, const struct point_file *point, b
 		digest_update_init(&to->update, table, &of);
 		rc = digests_try(to, err);
 	}
-	if (rc == 0)
+	if (rc == 0) {
+		digest_update_init(&to->update, table, &of);
 		rc = list_apply(to, err);
+	}
 	if (rc)
 		return err_wrap(err, "%s/base/%s.digests", to->r->name, name);
 	rc = env_sync(table);
@@ -203,14 +242,30 @@ static int table_apply(struct digest_fold *to, const struct point_file *point, b
 	return rc ? err_sys(err, rc, "%s/base/%s.digests: sync", to->r->name, name) : 0;
 }
 
-static int digests_apply(struct replica *r, const struct point_file *point, unsigned disk, bool *ret_synced, struct err *err)
+static int disk_digests_apply(struct digest_fold *to, const struct point_file *point, bool *ret_synced, struct err *err)
 {
-	struct digest_fold to = {.r = r, .disk = disk, .point = point->info.number};
-	table_init(&to.list, size_blocks(point->disk[disk].size));
-	int rc = digests_of_point(r, point, disk, list_take, &to.list, err);
+	uint64_t size = point->disk[to->disk].size;
+	const struct digests_taker taker = {.each = list_take, .undo = list_forget, .context = to};
+	table_init(&to->list, size_blocks(size));
+	int rc = digests_take_point(to->r, point, to->disk, &taker, err);
 	if (rc == 0)
-		rc = table_apply(&to, point, ret_synced, err);
-	table_done(&to.list);
+		rc = table_apply(to, size, ret_synced, err);
+	table_done(&to->list);
+	return rc;
+}
+
+static bool fold_begins(struct digest_fold *to)
+{
+	LOCK_SCOPE(&to->r->lock);
+	to->tables_made = to->r->tables_made;
+	return goes_on(to);
+}
+
+static int digests_apply(struct digest_fold *to, const struct point_file *point, bool *ret_synced, struct err *err)
+{
+	int rc = fold_begins(to) ? 0 : stop(err);
+	for (to->disk = 0; rc == 0 && to->disk < to->r->prot.disk_count; to->disk++)
+		rc = disk_digests_apply(to, point, ret_synced, err);
 	return rc;
 }
 
@@ -280,24 +335,17 @@ static int fold_fail(struct replica *r, bool synced, const struct err *why, stru
 	return err_set(err, why->code, "fold: %s", why->text);
 }
 
-// Under the lock, after step 1. Returns 1, or 0 when somebody came in between and the point stays.
-static int fold_finish(struct replica *r, const struct retain_step *step, const struct point_file *point, struct err *err)
+// Under the lock, after step 2. Returns 1, or 0 when somebody came in between and the point stays.
+static int fold_finish(struct digest_fold *to, struct err *err)
 {
+	struct replica *r = to->r;
 	struct err why = {0};
-	int rc = replica_ready(r, err);
-	if (rc == -EIO)
-		return rc;
-	if (!retain_still(r, step))
-		return 0;
-	for (unsigned i = 0; i < r->prot.disk_count; i++) {
-		bool synced = true;
-		if (digests_apply(r, point, i, &synced, &why))
-			return fold_fail(r, synced, &why, err);
-	}
+	if (!goes_on(to))
+		return r->broken ? replica_ready(r, err) : 0;
 	bool changing = false;
-	if (names_change(r, step, &changing, &why)) // what was done so far is as a crash leaves it, and is done again from the start
+	if (names_change(r, to->step, &changing, &why)) // what was done so far is as a crash leaves it, and is done again from the start
 		return changing ? replica_break(r, &why, err) : fold_fail(r, true, &why, err);
-	retain_forget(r, step);
+	retain_forget(r, to->step);
 	if (replica_base_count(r, &why)) // what it had is near enough, until the next one
 		log_warning("cannot see what the base takes protection=%s reason=\"%s\"", r->name, why.text);
 	return 1;
@@ -306,13 +354,18 @@ static int fold_finish(struct replica *r, const struct retain_step *step, const 
 int replica_fold(struct replica *r, const struct retain_step *step, const struct retain_pace *pace, struct err *err)
 {
 	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
+	AUTO_FREE struct digest_fold *to = calloc(1, sizeof(*to));
 	struct err why = {0};
 	bool synced = true;
-	if (!point)
+	if (!point || !to)
 		return err_set(err, -ENOMEM, "out of memory");
+	to->r = r;
+	to->step = step;
 	int rc = replica_read_point(r, step->number[0], point, &why);
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
 		rc = disk_apply(r, point, i, pace, &synced, &why);
+	if (rc == 0)
+		rc = digests_apply(to, point, &synced, &why);
 	LOCK_SCOPE(&r->lock);
-	return rc ? fold_fail(r, synced, &why, err) : fold_finish(r, step, point, err);
+	return rc && !to->stopped ? fold_fail(r, synced, &why, err) : fold_finish(to, err);
 }

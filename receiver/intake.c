@@ -120,26 +120,64 @@ static int preludes_mend(struct replica *r, struct err *err)
 	return 0;
 }
 
-static int state_load(struct replica *r, struct damage_set *ret_unknown, struct err *err)
+// A session on its way to be one: what is loaded for it is nobody else's until it is whole.
+struct opening {
+	struct replica *r;
+	const struct session_pace *pace; // NULL: nobody is asked
+	int stopped; // its answer that ended the loading, and why
+	struct err why_stopped;
+	bool no_memory; // that ended it
+	struct newest newest; // as of the claim: while it is made no point comes or goes
+	struct table state[DISKS_MAX];
+	struct damage_set unknown;
+};
+
+// What the caller answers is nothing that a file can be found to be: a code of its own ends the loading.
+static int opening_look(void *context, struct err *err)
 {
-	for (unsigned i = 0; i < r->prot.disk_count; i++)
-		table_init(&r->state[i], size_blocks(r->prot.disk[i].size));
-	return digests_of_newest(r, r->state, ret_unknown, err);
+	struct opening *o = context;
+	o->stopped = o->pace ? o->pace->look(o->pace->context, &o->why_stopped) : 0;
+	return o->stopped ? err_set(err, -ECANCELED, "%s", o->why_stopped.text) : 0;
 }
 
-// Where files that are damaged could be made good. What keeps them from it for now, space perhaps, is what is wrong then, for it passes.
-static int state_load_again(struct replica *r, struct damage_set *ret_unknown, struct err *why)
+static int opening_grown(void *context, struct err *err)
+{
+	struct opening *o = context;
+	uint64_t bytes = 0;
+	for (unsigned i = 0; i < DISKS_MAX; i++)
+		bytes += table_memory(&o->state[i]);
+	LOCK_SCOPE(&o->r->lock);
+	o->r->memory_opening = bytes;
+	int rc = memory_reserve(o->r, err);
+	o->no_memory = rc == -ENOBUFS;
+	return o->no_memory ? err->code = -ECANCELED : rc;
+}
+
+static void opening_clear(struct opening *o)
+{
+	for (unsigned i = 0; i < DISKS_MAX; i++)
+		table_done(&o->state[i]);
+}
+
+static int state_load(struct opening *o, struct err *err)
+{
+	const struct digest_rest rest = {.look = opening_look, .grown = opening_grown, .context = o};
+	opening_clear(o);
+	for (unsigned i = 0; i < o->r->prot.disk_count; i++)
+		table_init(&o->state[i], size_blocks(o->newest.size[i]));
+	int rc = opening_look(o, err);
+	return rc ? rc : digests_of_newest(o->r, &o->newest, o->state, &o->unknown, &rest, err);
+}
+
+// Whether damaged files were made good, so that it can be loaded again. What keeps them from it for now, space perhaps, is what is wrong then, for it passes.
+static bool made_good(struct replica *r, struct err *why)
 {
 	struct err cannot = {0};
+	LOCK_SCOPE(&r->lock);
 	int rc = overlays_were_it(r, why, &cannot);
 	if (rc < 0 && mend_passes(rc))
 		*why = cannot;
-	if (rc <= 0)
-		return why->code;
-	for (unsigned i = 0; i < r->prot.disk_count; i++)
-		table_done(&r->state[i]);
-	*why = (struct err){0};
-	return state_load(r, ret_unknown, why);
+	return rc > 0;
 }
 
 static void session_clear(struct replica *r)
@@ -155,31 +193,10 @@ static void session_clear(struct replica *r)
 	r->block = r->pieces = NULL;
 }
 
-static int session_prepare(struct replica *r, struct err *err)
+// Whoever may open it, and makes true what the source wishes. From here on it is `opening`.
+static int opening_claim(struct opening *o, const struct wire_open *open, const unsigned char *pin, struct err *err)
 {
-	struct err why = {0};
-	AUTO_FREE struct damage_set *unknown = calloc(1, sizeof(*unknown));
-	r->unpacker = codec_new();
-	r->block = malloc(BLOCK_SIZE);
-	r->pieces = malloc(BLOCK_SIZE);
-	if (!r->unpacker || !r->block || !r->pieces || !unknown)
-		return err_set(err, -ENOMEM, "out of memory for a session");
-	int rc = state_load(r, unknown, &why);
-	if (rc && rc != -ENOBUFS)
-		rc = state_load_again(r, unknown, &why);
-	if (rc == -ENOBUFS)
-		return memory_refuse(r, err);
-	if (rc == -ENOMEM)
-		return err_set(err, rc, "%s: %s", r->name, why.text);
-	if (rc)
-		return replica_break_passing(r, &why, err); // digests that cannot be read would let a difference pass
-	r->mend_failures = r->unread_failures = 0;
-	return unknown_note(r, unknown, err);
-}
-
-int replica_session_begin(struct replica *r, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE],
-			  struct wire_opened *ret_opened, struct err *err)
-{
+	struct replica *r = o->r;
 	LOCK_SCOPE(&r->lock);
 	int rc = owner_check(r, open, pin, err);
 	if (rc == 0 && r->broken)
@@ -193,7 +210,7 @@ int replica_session_begin(struct replica *r, const struct wire_open *open, const
 	if (r->adopting)
 		return err_set(err, -EAGAIN, "the receiver reads the seed of %s: disk %u of %u, block %llu; the sync begins when that is done", r->name,
 			       r->adopt_disk + 1, r->prot.disk_count, (unsigned long long)r->adopt_block);
-	if (r->session_open)
+	if (r->session_open || r->opening)
 		return err_set(err, -EBUSY, "%s has a session already", r->name);
 	rc = replica_base_there(r, err);
 	if (rc == 0)
@@ -201,20 +218,71 @@ int replica_session_begin(struct replica *r, const struct wire_open *open, const
 	if (rc == 0)
 		rc = wishes_save(r, open, err);
 	if (rc == 0)
-		rc = session_prepare(r, err);
-	if (rc) {
-		session_clear(r);
-		return rc;
+		rc = newest_of(r, &o->newest, err);
+	r->opening = rc == 0;
+	return rc;
+}
+
+// Needs the lock. Takes over what was loaded.
+static int session_prepare(struct opening *o, struct err *err)
+{
+	struct replica *r = o->r;
+	r->unpacker = codec_new();
+	r->block = malloc(BLOCK_SIZE);
+	r->pieces = malloc(BLOCK_SIZE);
+	if (!r->unpacker || !r->block || !r->pieces)
+		return err_set(err, -ENOMEM, "out of memory for a session");
+	for (unsigned i = 0; i < r->prot.disk_count; i++) {
+		r->state[i] = o->state[i];
+		o->state[i] = (struct table){.blocks = 0};
 	}
+	r->mend_failures = r->unread_failures = 0;
+	return unknown_note(r, &o->unknown, err);
+}
+
+static int opening_failed(struct opening *o, const struct err *why, struct err *err)
+{
+	struct replica *r = o->r;
+	if (o->stopped)
+		return err_set(err, o->stopped, "%s", o->why_stopped.text);
+	if (o->no_memory)
+		return memory_refuse(r, err);
+	if (why->code == -ENOMEM)
+		return err_set(err, why->code, "%s: %s", r->name, why->text);
+	return replica_break_passing(r, why, err); // digests that cannot be read would let a difference pass
+}
+
+// Needs the lock. What happened while it was loaded is asked again: that it was fenced, or broken, or that blocks were found damaged.
+static int session_publish(struct opening *o, const struct wire_open *open, struct err *err)
+{
+	struct replica *r = o->r;
+	int rc = rights_check(r, open, err);
+	if (rc == 0)
+		rc = session_prepare(o, err);
+	if (rc)
+		return rc;
 	r->codec = open->codec;
 	r->session_open = true;
 	r->certain.disks = 0;
 	r->reopen = false;
 	scrub_poison(r);
-	if (r->reopen) {
-		r->session_open = false;
+	if (!r->reopen)
+		return 0;
+	r->session_open = false;
+	return err_set(err, -ENOMEM, "%s: out of memory for digests", r->name);
+}
+
+// `why`: of the loading, which ended with `rc`.
+static int opening_end(struct opening *o, const struct wire_open *open, int rc, const struct err *why, struct wire_opened *ret_opened, struct err *err)
+{
+	struct replica *r = o->r;
+	LOCK_SCOPE(&r->lock);
+	r->opening = false;
+	r->memory_opening = 0; // it is of the session from here on, or of nobody
+	rc = rc ? opening_failed(o, why, err) : session_publish(o, open, err);
+	if (rc) {
 		session_clear(r);
-		return err_set(err, -ENOMEM, "%s: out of memory for digests", r->name);
+		return rc;
 	}
 	*ret_opened = (struct wire_opened){.last_point = replica_last_point(r), .head = r->head.uuid};
 	if (r->point_count) {
@@ -222,6 +290,35 @@ int replica_session_begin(struct replica *r, const struct wire_open *open, const
 		ret_opened->last_cut_wall_ns = r->points[r->point_count - 1].cut_wall_ns;
 	}
 	return 0;
+}
+
+int replica_session_begin_paced(struct replica *r, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE], const struct session_pace *pace,
+				struct wire_opened *ret_opened, struct err *err)
+{
+	AUTO_FREE struct opening *o = calloc(1, sizeof(*o));
+	struct err why = {0};
+	if (!o)
+		return err_set(err, -ENOMEM, "out of memory for a session");
+	o->r = r;
+	o->pace = pace;
+	int rc = opening_claim(o, open, pin, err);
+	if (rc == 0) {
+		rc = state_load(o, &why);
+		if (rc && !o->stopped && !o->no_memory && made_good(r, &why)) {
+			why = (struct err){0};
+			rc = state_load(o, &why);
+		}
+		rc = opening_end(o, open, rc, &why, ret_opened, err);
+	}
+	opening_clear(o);
+	newest_done(&o->newest);
+	return rc;
+}
+
+int replica_session_begin(struct replica *r, const struct wire_open *open, const unsigned char pin[OWNER_PIN_SIZE],
+			  struct wire_opened *ret_opened, struct err *err)
+{
+	return replica_session_begin_paced(r, open, pin, NULL, ret_opened, err);
 }
 
 void replica_session_end(struct replica *r)

@@ -15,7 +15,7 @@ enum { MIB = 1 << 20, MEMORY_STEP = 64 << 10 };
 
 static uint64_t memory_of(const struct replica *r)
 {
-	uint64_t sum = 0;
+	uint64_t sum = r->memory_opening;
 	for (unsigned i = 0; i < r->prot.disk_count; i++) {
 		const struct head_disk *d = &r->head.disk[i];
 		struct qcow2_writer_stats writer = {.memory_bytes = 0};

@@ -162,7 +162,7 @@ int replica_mend(struct replica *r)
 	}
 	LOCK_SCOPE(&r->retain_lock);
 	LOCK_SCOPE(&r->lock);
-	if (!r->broken || !r->passing || r->gone || r->session_open || env_mono_ns(r->root->env) < r->mend_ns || held_take(r))
+	if (!r->broken || !r->passing || r->gone || r->session_open || r->opening || env_mono_ns(r->root->env) < r->mend_ns || held_take(r))
 		return 0;
 	r->broken = r->passing = r->by_reading = false;
 	r->why = (struct err){.code = 0};

@@ -252,7 +252,7 @@ void replica_info(struct replica *r, struct replica_info *ret_info)
 		.head = r->head.uuid,
 		.head_bytes = head_bytes(r),
 		.head_blocks = head_blocks(r),
-		.session_open = r->session_open,
+		.session_open = r->session_open || r->opening,
 		.reopen = r->reopen,
 		.adopting = r->adopting,
 		.used_bytes = replica_used_bytes(r),

@@ -5,7 +5,7 @@
 //	recovery_lock	one failover, rollback or removal at a time
 //	retain_lock	one fold, merge or slice of a scrub (or removal) at a time, held for all of it
 //	(the store's)	which replicas there are; never held over the disk: every session's OPEN asks
-//	lock		everything below; not held while a fold writes the base
+//	lock		everything below; not held while a fold writes the base, nor for longer than a piece of its table, nor while a session's digests are loaded
 // `root`, `store_path`, `name` and, once recovered, the number and names of the disks of `prot` never change and need no lock;
 // their sizes do.
 //
@@ -14,7 +14,8 @@
 //	ready ──replica_break_passing()──► broken, passing ──replica_mend()──► ready: what it could not read, it reads again (mend.c)
 //	ready ──replica_fence()──► fenced ──replica_fence_commit()──► final: on disk, for ever
 //	  ▲───replica_unfence()──────┘
-//	no session ──replica_session_begin()──► session ──replica_session_end()──► no session
+//	no session ──replica_session_begin()──► opening ──the digests are loaded──► session ──replica_session_end()──► no session
+//	   ▲────────what it loads cannot be read, or it was fenced meanwhile─┘
 //	head: none ──head_writer()──► open ──replica_seal()──► none, new UUID
 //	                              open ──head_drop()──► none, new UUID
 //	                              open ──head_retreat()──► open, as of its checkpoint, new UUID
@@ -134,6 +135,7 @@ struct replica {
 	struct budget *budget; // of the store, for memory; NULL in a replica that is not in one yet
 	struct budget_source *budget_source; // NULL until something was taken
 	uint64_t memory_taken;	// of it
+	uint64_t memory_opening; // what a session that opens has loaded by now
 	uint64_t memory_wanted;	// how much the head gave back that was dropped for it last
 	uint64_t memory_got;	// the most that was refused since the newest point
 	bool late_logged; // that retention waits for a hold
@@ -178,6 +180,8 @@ struct replica {
 	} examine;
 	uint64_t examine_unproven; // answers of this session for blocks that did not prove: the first is logged, the rest counted
 
+	bool opening; // somebody has claimed the session, and loads digests without `lock`: no point goes meanwhile, and no table changes
+	uint64_t tables_made; // how often another table took the place of a base's (tables.c): who has the old one open sees it by that
 	bool session_open;
 	struct wire_certain certain;	// of the session; disks 0: nothing
 	enum codec codec;		// what the session asks new overlays to be made with
@@ -290,6 +294,15 @@ int replica_read_point(const struct replica *replica, uint64_t number, struct po
 int digests_of_base(const struct replica *replica, unsigned disk, uint64_t size, digest_each *each, void *context, struct err *err);
 int digests_of_point(const struct replica *replica, const struct point_file *point, unsigned disk, digest_each *each, void *context,
 		     struct err *err);
+// The same for whoever wants more.
+struct digests_taker {
+	digest_each *each; // NULL: nobody is told
+	void (*undo)(void *context); // forgets all that was told of this list: it is another one than the point's, which is known at its end. NULL: the list is read twice
+	const struct digest_rest *rest; // NULL: nobody is asked. Its code must not be -EBADMSG, which is a list's own
+	void *context;
+};
+int digests_take_base(const struct replica *replica, unsigned disk, uint64_t size, const struct digests_taker *to, struct err *err);
+int digests_take_point(const struct replica *replica, const struct point_file *point, unsigned disk, const struct digests_taker *to, struct err *err);
 // Opens the list of a disk of a point. 1: it is lost as a whole, as it is gone, of another length, or given up (EIO): nobody knows any of its digests.
 int digests_list_open(const struct replica *replica, uint64_t number, unsigned disk, uint64_t entries, struct env_file **ret_file, struct err *err);
 struct lost_digests {
@@ -299,9 +312,18 @@ struct lost_digests {
 // Tells `each` digest_unknown of the blocks that the lost digests were of; `overlay`: the list's, NULL when it cannot be read, or of a table.
 int digests_lost(struct qcow2_reader *overlay, const struct lost_digests *lost, digest_each *each, void *context, struct err *err);
 
-// unknown.c, under `lock`, where no fold or merge changes what is read. The digests of the newest point into `state`, a table for each disk; NULL: they are not
-// wanted. `ret_unknown`: the blocks whose digests are unknown, and the points that show them.
-int digests_of_newest(struct replica *replica, struct table *state, struct damage_set *ret_unknown, struct err *err);
+// unknown.c. Which points there are, and how large the disks, as of one moment under `lock`.
+struct newest {
+	uint64_t *number; // oldest first
+	size_t count;
+	uint64_t size[DISKS_MAX];
+};
+int newest_of(const struct replica *replica, struct newest *ret_newest, struct err *err); // needs `lock`
+void newest_done(struct newest *newest); // takes one of zeros
+// The digests of the newest of them into `state`, a table for each disk that was made with its size; NULL: they are not wanted. `ret_unknown`: the blocks whose digests are unknown, and the points that show
+// them. Needs no lock, but no fold, merge or growth may change what is read: under `lock`, or while `opening` keeps them away. `rest` (NULL: nobody) is asked meanwhile.
+int digests_of_newest(const struct replica *replica, const struct newest *newest, struct table *state, struct damage_set *ret_unknown, const struct digest_rest *rest,
+		      struct err *err);
 // Quarantines them, durable on return: -ENOSPC, or -EAGAIN when it cannot be saved.
 int unknown_note(struct replica *replica, const struct damage_set *unknown, struct err *err);
 // Whether `point` is in quarantine for the block; that another one is, for a version of its own, says nothing of it.

@@ -221,7 +221,7 @@ bool retain_still(struct replica *r, const struct retain_step *step)
 {
 	AUTO_FREE struct retention_point *points = decide(r);
 	const struct point_info *first = replica_point(r, step->number[0]);
-	if (!points || !first || r->prot.fenced)
+	if (!points || !first || r->prot.fenced || r->opening)
 		return false;
 	size_t at = (size_t)(first - r->points);
 	if (at < first_free(r))
@@ -353,6 +353,8 @@ int replica_retain_paced(struct replica *r, const struct retain_pace *pace, stru
 		LOCK_SCOPE(&r->lock);
 		if (r->broken || r->gone)
 			return replica_ready(r, err);
+		if (r->opening) // it reads what a step would change
+			return 0;
 		int rc = choose(r, pace != NULL, &step, err);
 		if (rc)
 			return rc;

@@ -26,6 +26,9 @@ struct session {
 	bool seeded;		 // the next OPEN makes no protection without seeds
 	int64_t their_wall_ns;	 // of its HELLO
 	struct replica *replica; // while OPEN
+	struct replica *opening; // while OPEN is answered
+	bool claimed;		 // it is this session's
+	bool worked;		 // on a frame, since it was listened last
 	uint64_t began_ns, heard_ns, spoke_ns, looked_ns;
 	uint64_t messages; // BLOCK and ZEROS that were taken
 	bool done; // answered in full, or nobody is there: close without ERROR
@@ -46,11 +49,11 @@ static uint64_t now_ns(const struct session *session)
 	return env_mono_ns(session->host->env);
 }
 
-// Between one piece of work and the next: what is to be said leaves, and a PONG at least, before the source takes us for dead.
+// Between one piece of work and the next, of OPEN too: what is to be said leaves, and a PONG at least, before the source takes us for dead.
 static int speak(struct session *session, struct err *err)
 {
 	uint64_t now = now_ns(session);
-	if (session->state != SESSION_OPEN || now - session->spoke_ns < SPEAK_MS * UINT64_C(1000000))
+	if ((session->state != SESSION_OPEN && !session->opening) || now - session->spoke_ns < SPEAK_MS * UINT64_C(1000000))
 		return 0;
 	session->spoke_ns = now;
 	return reply(session, wire_put_empty(channel_room(session->channel, WIRE_FRAME_MAX), WIRE_FRAME_MAX, WIRE_PONG), err);
@@ -140,22 +143,35 @@ static int replica_for(struct session *session, const struct wire_open *open, st
 	return rc;
 }
 
+// The replica is claimed, and its digests are loaded: from here on whoever comes for it finds this connection.
+static int loading(void *context, struct err *err)
+{
+	struct session *session = context;
+	if (!session->claimed)
+		session->host->opened(session->host->context, session->opening);
+	session->claimed = true;
+	return speak(session, err);
+}
+
 static int begin(struct session *session, const struct wire_open *open, struct wire_opened *ret_opened, struct err *err)
 {
 	const struct session_host *host = session->host;
+	const struct session_pace pace = {.look = loading, .context = session};
 	const unsigned char *pin = channel_peer(session->channel)->bytes;
 	struct replica *replica = NULL;
 	int rc = replica_for(session, open, &replica, err);
 	if (rc)
 		return rc;
-	rc = replica_session_begin(replica, open, pin, ret_opened, err);
-	if (rc == -EBUSY && host->take_over(host->context, replica)) // the owner is back before its old connection was missed
-		rc = replica_session_begin(replica, open, pin, ret_opened, err);
+	session->opening = replica;
+	session->spoke_ns = session->heard_ns; // it waits since then
+	rc = replica_session_begin_paced(replica, open, pin, &pace, ret_opened, err);
+	if (rc == -EBUSY && !session->claimed && host->take_over(host->context, replica)) // the owner is back before its old connection was missed
+		rc = replica_session_begin_paced(replica, open, pin, &pace, ret_opened, err);
+	session->opening = NULL;
 	if (rc)
 		return rc;
 	session->replica = replica;
 	session->state = SESSION_OPEN;
-	host->opened(host->context, replica);
 	watch_connected(host->watch, replica, session->their_wall_ns, session->peer_address);
 	return 0;
 }
@@ -519,7 +535,10 @@ static int step(struct session *session, enum wire_error *ret_code, struct err *
 {
 	struct wire_frame frame;
 	*ret_code = WIRE_E_PROTOCOL;
-	uint64_t age_ms = (env_mono_ns(session->host->env) - session->began_ns) / 1000000;
+	uint64_t now = now_ns(session), age_ms = (now - session->began_ns) / 1000000;
+	if (session->worked) // meanwhile nobody listened
+		session->heard_ns = now;
+	session->worked = false;
 	if (session->state != SESSION_OPEN && age_ms > GREETING_MS) { // else strangers could hold every place for ever
 		session->done = true; // as in idle_check()
 		return err_set(err, -ETIMEDOUT, "neither PAIR nor OPEN came within %d s", GREETING_MS / 1000);
@@ -541,6 +560,7 @@ static int step(struct session *session, enum wire_error *ret_code, struct err *
 	rc = speak(session, err); // of a source that leaves no pause
 	if (rc == 0 && session->heard_ns - session->looked_ns >= POLL_MS * UINT64_C(1000000))
 		rc = look_around(session, ret_code, err);
+	session->worked = true;
 	return rc ? rc : dispatch(session, &frame, ret_code, err);
 }
 

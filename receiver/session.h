@@ -3,7 +3,7 @@
 //
 //	            HELLO          PAIR, DOUBT, GOODBYE
 //	 START ──────────► READY ────────► (answered, closed)
-//	                     │ OPEN
+//	                     │ OPEN (while it is answered the source hears PONG)
 //	                     ▼
 //	                   OPEN ──┐ COMPARE, NODES, EXAMINE, BLOCK, ZEROS, CERTAIN, SEAL
 //	                     ▲────┘
@@ -22,7 +22,7 @@ struct session_host { // what all sessions of a receiver share
 	struct pairing *pairing;
 	// A session of `replica` is about to begin: ends another one that is open, and waits until it has. False: it would not end.
 	bool (*take_over)(void *context, struct replica *replica);
-	void (*opened)(void *context, struct replica *replica); // the session holds it now
+	void (*opened)(void *context, struct replica *replica); // the session has it from now on; its digests are yet to be loaded
 	void (*committed)(void *context);			 // there may be something to fold
 	void *context;
 	struct watch *watch; // is told what its sources do; NULL: nobody is

@@ -122,7 +122,7 @@ struct replica_info {
 	struct uuid head;
 	uint64_t head_bytes;
 	uint64_t head_blocks;
-	bool session_open;
+	bool session_open; // or one is about to be
 	bool reopen; // the session is to end, and its source to open again: docs/store.md, "Scrub"
 	bool adopting; // a seed: no session begins until it is read
 	uint64_t adopted_bytes, adopting_bytes; // read, of
@@ -194,6 +194,14 @@ int replica_point_sizes(struct replica *replica, uint64_t number, uint64_t ret_s
 // and with -ENOSPC where the disk is full or the reserve reached: then the head was dropped.
 int replica_session_begin(struct replica *replica, const struct wire_open *open,
 			  const unsigned char owner_pin[OWNER_PIN_SIZE], struct wire_opened *ret_opened, struct err *err);
+// The same, which takes as long as there are digests to be loaded: others have the replica meanwhile, and retention waits. `look` is asked once when the replica is claimed, so that nobody else can have
+// it, and then between two pieces; anything but 0 ends it, and is answered. It may call whatever does not wait for this session. -ESTALE also when the replica was fenced meanwhile.
+struct session_pace {
+	int (*look)(void *context, struct err *err);
+	void *context;
+};
+int replica_session_begin_paced(struct replica *replica, const struct wire_open *open, const unsigned char owner_pin[OWNER_PIN_SIZE],
+				const struct session_pace *pace, struct wire_opened *ret_opened, struct err *err);
 void replica_session_end(struct replica *replica);
 
 // The blocks that the session's source is to send whole, because the newest point shows them damaged.

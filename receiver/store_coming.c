@@ -137,7 +137,7 @@ int store_create(struct store *s, const struct wire_open *open, const unsigned c
 
 static int forget_check(struct replica *r, struct err *err)
 {
-	if (r->session_open)
+	if (r->session_open || r->opening)
 		return err_set(err, -EBUSY, "%s has a session: unprotect it at the source first, or `kagami unpair` that", r->name);
 	for (size_t i = 0; i < r->point_count; i++)
 		if (r->points[i].holds)

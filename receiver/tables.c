@@ -132,6 +132,7 @@ static int table_replace(struct lost *lost, struct err *err)
 		rc = env_sync_dir(r->root, dir);
 	if (rc)
 		return err_sys(err, rc, "%s: replace", lost->path);
+	r->tables_made++;
 	tables_kept_count(r);
 	log_error("a table of digests was lost, and one that knows none took its place protection=%s reason=\"%s\"", r->name, lost->why.text);
 	event_emit(EVENT_CRITICAL, "damage", r->name, NULL, "the digests of disk %s of %s are lost (%s): all of it is in quarantine until the source has sent it",

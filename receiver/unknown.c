@@ -14,7 +14,8 @@
 
 // The walk over the base's table, then each list, oldest first.
 struct walk {
-	struct replica *replica;
+	const struct newest *newest;
+	const struct digest_rest *rest;
 	struct table *state; // NULL: not wanted
 	struct table since;  // in place of digests: the point from which that of the block is unknown, 0: it is known
 	struct damage_set *found;
@@ -67,34 +68,69 @@ static int state_take(void *context, uint64_t index, const struct digest *digest
 	uint64_t chunks = w->state->chunk_count;
 	if (table_set(w->state, index, digest))
 		return err_set(err, -ENOMEM, "out of memory for digests");
-	return w->state->chunk_count > chunks ? memory_reserve(w->replica, err) : 0;
+	return w->state->chunk_count > chunks && w->rest && w->rest->grown ? w->rest->grown(w->rest->context, err) : 0;
 }
 
-static int disk_walk(struct replica *r, struct walk *w, struct point_file *point, struct err *err)
+static void list_forget(void *context)
 {
-	uint64_t oldest = r->point_count ? r->points[0].number : 0; // without a point the next sync compares all
-	w->number = oldest;
-	int rc = digests_of_base(r, w->disk, r->prot.disk[w->disk].size, state_take, w, err);
-	for (size_t p = 0; rc == 0 && p < r->point_count; p++) {
+	struct walk *w = context;
+	if (w->state)
+		table_clear(w->state);
+	table_clear(&w->since);
+}
+
+// A list that is laid over nothing, as that of a first sync is, can be undone: it is read once.
+static int list_walk(const struct replica *r, struct walk *w, struct point_file *point, struct err *err)
+{
+	bool first = w->since.set == 0 && (!w->state || w->state->set == 0);
+	const struct digests_taker to = {.each = state_take, .undo = first ? list_forget : NULL, .rest = w->rest, .context = w};
+	int rc = replica_read_point(r, w->number, point, err);
+	return rc ? rc : digests_take_point(r, point, w->disk, &to, err);
+}
+
+static int disk_walk(const struct replica *r, struct walk *w, struct point_file *point, struct err *err)
+{
+	const struct digests_taker to = {.each = state_take, .rest = w->rest, .context = w};
+	w->number = w->newest->count ? w->newest->number[0] : 0; // without a point the next sync compares all
+	int rc = digests_take_base(r, w->disk, w->newest->size[w->disk], &to, err);
+	for (size_t p = 0; rc == 0 && p < w->newest->count; p++) {
 		w->before = p ? w->number : 0;
-		w->number = r->points[p].number;
-		rc = replica_read_point(r, w->number, point, err);
-		if (rc == 0)
-			rc = digests_of_point(r, point, w->disk, state_take, w, err);
+		w->number = w->newest->number[p];
+		rc = list_walk(r, w, point, err);
 	}
 	for (uint64_t b = table_next(&w->since, 0); rc == 0 && b != TABLE_END; b = table_next(&w->since, b + 1))
 		version_end(w, b, DAMAGE_OPEN);
 	return rc;
 }
 
-int digests_of_newest(struct replica *r, struct table *state, struct damage_set *ret_unknown, struct err *err)
+int newest_of(const struct replica *r, struct newest *ret_newest, struct err *err)
+{
+	ret_newest->count = r->point_count;
+	ret_newest->number = calloc(r->point_count ? r->point_count : 1, sizeof(*ret_newest->number));
+	if (!ret_newest->number)
+		return err_set(err, -ENOMEM, "out of memory");
+	for (size_t p = 0; p < r->point_count; p++)
+		ret_newest->number[p] = r->points[p].number;
+	for (unsigned i = 0; i < r->prot.disk_count; i++)
+		ret_newest->size[i] = r->prot.disk[i].size;
+	return 0;
+}
+
+void newest_done(struct newest *newest)
+{
+	free(newest->number);
+	newest->number = NULL;
+}
+
+int digests_of_newest(const struct replica *r, const struct newest *newest, struct table *state, struct damage_set *ret_unknown, const struct digest_rest *rest,
+		      struct err *err)
 {
 	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
 	int rc = point ? 0 : err_set(err, -ENOMEM, "out of memory");
 	ret_unknown->count = 0;
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++) {
-		struct walk w = {.replica = r, .state = state ? &state[i] : NULL, .found = ret_unknown, .disk = (uint16_t)i};
-		table_init(&w.since, size_blocks(r->prot.disk[i].size));
+		struct walk w = {.newest = newest, .rest = rest, .state = state ? &state[i] : NULL, .found = ret_unknown, .disk = (uint16_t)i};
+		table_init(&w.since, size_blocks(newest->size[i]));
 		rc = disk_walk(r, &w, point, err);
 		table_done(&w.since);
 	}
@@ -138,7 +174,11 @@ int unknown_note(struct replica *r, const struct damage_set *unknown, struct err
 static int unknown_find(struct replica *r, struct err *err)
 {
 	AUTO_FREE struct damage_set *unknown = calloc(1, sizeof(*unknown));
-	int rc = unknown ? digests_of_newest(r, NULL, unknown, err) : err_set(err, -ENOMEM, "out of memory");
+	struct newest newest = {.count = 0};
+	int rc = unknown ? newest_of(r, &newest, err) : err_set(err, -ENOMEM, "out of memory");
+	if (rc == 0)
+		rc = digests_of_newest(r, &newest, NULL, unknown, NULL, err);
+	newest_done(&newest);
 	return rc ? rc : unknown_note(r, unknown, err);
 }
 

@@ -518,9 +518,12 @@ static void session_waits_until_it_can_be_noted(void **state)
 static void every_unknown_is_noted(struct store_twin *t)
 {
 	AUTO_FREE struct damage_set *unknown = calloc(1, sizeof(*unknown));
+	struct newest newest;
 	assert_non_null(unknown);
 	LOCK_SCOPE(&t->replica->lock);
-	assert_int_equal(digests_of_newest(t->replica, NULL, unknown, NULL), 0);
+	assert_int_equal(newest_of(t->replica, &newest, NULL), 0);
+	assert_int_equal(digests_of_newest(t->replica, &newest, NULL, unknown, NULL, NULL), 0);
+	newest_done(&newest);
 	for (unsigned i = 0; i < unknown->count; i++)
 		assert_true(damage_covers(&t->replica->scrub.damage, &unknown->run[i]));
 }

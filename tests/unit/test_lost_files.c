@@ -214,9 +214,12 @@ enum { MEETS = sizeof(meets) / sizeof(meets[0]) };
 static void all_noted(struct store_twin *t)
 {
 	AUTO_FREE struct damage_set *unknown = calloc(1, sizeof(*unknown));
+	struct newest newest;
 	assert_non_null(unknown);
 	LOCK_SCOPE(&t->replica->lock);
-	assert_int_equal(digests_of_newest(t->replica, NULL, unknown, NULL), 0);
+	assert_int_equal(newest_of(t->replica, &newest, NULL), 0);
+	assert_int_equal(digests_of_newest(t->replica, &newest, NULL, unknown, NULL, NULL), 0);
+	newest_done(&newest);
 	assert_true(unknown->count > 0);
 	for (unsigned i = 0; i < unknown->count; i++)
 		assert_true(damage_covers(&t->replica->scrub.damage, &unknown->run[i]));

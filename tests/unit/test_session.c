@@ -38,7 +38,15 @@ struct channel {
 	unsigned elsewhere_at;
 	unsigned pauses, pauses_at; // so often nothing comes in time, before that frame
 	bool moves;		    // something does then
+	uint64_t left_ns, silent_ns; // when something left last, and the longest that nothing did
 };
+
+static struct {
+	struct env_ops ops;
+	const struct env_ops *sim;
+	uint64_t now_ns, step_ns; // each look at the clock is so much later
+	uint64_t read_ns;	  // and so is each read
+} clock_of;
 
 int channel_get(struct channel *c, int timeout_ms, struct wire_frame *ret_frame, struct err *err)
 {
@@ -74,7 +82,12 @@ int channel_put(struct channel *c, size_t len)
 int channel_flush(struct channel *c, struct err *err)
 {
 	(void)err;
+	if (memcmp(c->left, c->put, sizeof(c->left)) == 0)
+		return 0;
 	memcpy(c->left, c->put, sizeof(c->left));
+	if (c->left_ns && clock_of.now_ns - c->left_ns > c->silent_ns)
+		c->silent_ns = clock_of.now_ns - c->left_ns;
+	c->left_ns = clock_of.now_ns;
 	return 0;
 }
 
@@ -147,16 +160,16 @@ void watch_committed(struct watch *watch, struct replica *replica, const struct 
 
 // --- the receiver ---
 
-static struct {
-	struct env_ops ops;
-	const struct env_ops *sim;
-	uint64_t now_ns, step_ns; // each look at the clock is so much later
-} clock_of;
-
 static uint64_t slow_mono_ns(struct env *env)
 {
 	(void)env;
 	return clock_of.now_ns += clock_of.step_ns;
+}
+
+static int slow_pread(struct env_file *file, void *buf, size_t len, uint64_t off, size_t *ret_len)
+{
+	clock_of.now_ns += clock_of.read_ns;
+	return clock_of.sim->pread(file, buf, len, off, ret_len);
 }
 
 static bool take_over(void *context, struct replica *replica)
@@ -205,6 +218,8 @@ static int setup(void **state)
 	clock_of.sim = env->ops;
 	clock_of.ops = *env->ops;
 	clock_of.ops.mono_ns = slow_mono_ns;
+	clock_of.ops.pread = slow_pread;
+	clock_of.read_ns = 0;
 	clock_of.now_ns = NS_PER_S;
 	clock_of.step_ns = 0;
 	env->ops = &clock_of.ops;
@@ -435,6 +450,45 @@ static void session_s_end_is_told_before_another_one_can_begin(void **state)
 	assert_false(info.session_open);
 }
 
+// Pieces of so many blocks, with digests that nobody can check without the rest of them.
+static void point_of_many_blocks(const struct bench *b, uint64_t count)
+{
+	unsigned char piece[PIECE_SIZE];
+	struct replica *replica;
+	struct wire_opened opening;
+	struct wire_committed done;
+	memset(piece, 'a', sizeof(piece));
+	assert_int_equal(store_create(b->store, &open_vm1, source.bytes, &replica, NULL), 0);
+	assert_int_equal(replica_session_begin(replica, &open_vm1, source.bytes, &opening, NULL), 0);
+	for (uint64_t i = 0; i < count; i++) {
+		const struct wire_block block = {.mask = 1, .codec = CODEC_NONE, .index = i, .digest = {{1, 2, 3}}, .len = PIECE_SIZE, .payload = piece};
+		assert_int_equal(replica_write_block(replica, &block, NULL), 0);
+	}
+	const struct wire_seal seal = {.cut = {{5}}, .head = opening.head, .cut_wall_ns = 1, .consistency = POINT_CRASH};
+	assert_int_equal(replica_seal(replica, &seal, &done, NULL), 0);
+	replica_session_end(replica);
+}
+
+static void session_that_takes_long_to_load_opens_at_the_first_try(void **state)
+{
+	struct bench *b = *state;
+	uint64_t begin_ns;
+	point_of_many_blocks(b, 20000);
+	hello(b->channel);
+	b->channel->pauses_at = b->channel->count;
+	b->channel->pauses = 4; // and what the source says next takes a moment
+	pings(b, 1, NULL);
+	clock_of.step_ns = 0;
+	clock_of.read_ns = 7 * NS_PER_S;
+	begin_ns = clock_of.now_ns;
+	run(b);
+	assert_true(clock_of.now_ns - begin_ns > CHANNEL_STALL_MS * NS_PER_S / 1000);
+	assert_int_equal(b->channel->refused, 0);
+	assert_int_equal(b->channel->left[WIRE_OPENED], 1);
+	assert_in_range(b->channel->silent_ns, 1, CHANNEL_STALL_MS * NS_PER_S / 1000 - 1);
+	assert_int_equal(b->channel->at, b->channel->count); // nor is the source taken for dead, which had to wait
+}
+
 int main(void)
 {
 	log_init("test_session", LOG_LEVEL_ERROR);
@@ -449,6 +503,7 @@ int main(void)
 		TEST(source_whose_frame_trickles_in_is_not_dead),
 		TEST(source_of_which_nothing_comes_is_dead_after_30_s),
 		TEST(session_s_end_is_told_before_another_one_can_begin),
+		TEST(session_that_takes_long_to_load_opens_at_the_first_try),
 	};
 	return cmocka_run_group_tests_name("session", tests, NULL, NULL);
 }
