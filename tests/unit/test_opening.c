@@ -29,6 +29,16 @@ enum {
 
 static const unsigned char pin[OWNER_PIN_SIZE] = {3};
 
+static struct {
+	struct sim *sim;
+	struct store *store;
+	struct replica *replica;
+	struct wire_opened opened;
+	uint64_t cut;
+	int rc; // of what happened in the midst
+	struct err err;
+} the;
+
 // --- the seam ---
 
 enum what { OTHER, TABLE, LIST }; // a file of digests, of the base or of a point
@@ -96,6 +106,8 @@ static int seam_pread(struct env_file *file, void *buf, size_t len, uint64_t off
 	seam.reads[what]++;
 	if (seam.happens && what == seam.what && off && seam.countdown-- == 0) {
 		void (*happens)(void) = seam.happens;
+		struct replica_pulse pulse;
+		assert_true(replica_pulse(the.replica, &pulse)); // else it would wait for ever
 		seam.happens = NULL;
 		happens();
 	}
@@ -133,16 +145,6 @@ static void later(enum what what, unsigned countdown, void (*happens)(void))
 }
 
 // --- the store ---
-
-static struct {
-	struct sim *sim;
-	struct store *store;
-	struct replica *replica;
-	struct wire_opened opened;
-	uint64_t cut;
-	int rc; // of what happened in the midst
-	struct err err;
-} the;
 
 static struct wire_open open_message(unsigned disks, uint64_t size)
 {
@@ -289,6 +291,53 @@ static void first_list_is_read_once(void **state)
 	replica_session_end(the.replica);
 }
 
+// The list of point 1 is one of as many other blocks: all of it checks, and it is not the one that point.json names.
+static void list_exchange(uint64_t count)
+{
+	const struct digest_disk of = {.kind = DIGEST_XXH3, .size = DISK_SIZE};
+	unsigned char root[DIGEST_ROOT_SIZE];
+	struct env_file *file = NULL;
+	struct table other;
+	table_init(&other, size_blocks(DISK_SIZE));
+	for (uint64_t i = 0; i < count; i++) {
+		const struct digest digest = digest_at(7, i);
+		assert_int_equal(table_set(&other, 1000 + i, &digest), 0);
+	}
+	assert_int_equal(env_open(the.replica->root, "vm1/points/1/d0.digests", ENV_WRITE, &file), 0);
+	assert_int_equal(digest_list_save(file, &of, &other, root, NULL), 0);
+	env_close(file);
+	table_done(&other);
+}
+
+static bool is_zero(uint64_t index)
+{
+	static const struct digest zero;
+	unsigned char bitmap = 0;
+	const struct wire_compare compare = {.first = index, .count = 1, .digests = zero.bytes};
+	assert_int_equal(replica_compare(the.replica, &compare, &bitmap, &the.err), 0);
+	return !bitmap;
+}
+
+static void of_another_list_nothing_is_believed_that_was_read(void **state)
+{
+	const struct retention one = {.points = 1};
+	(void)state;
+	create(1, DISK_SIZE);
+	point_make(1, 100, 1);
+	list_exchange(100);
+	assert_int_equal(session_begin(), 0);
+	assert_true(is_zero(1000) && is_zero(1099)); // it was never written
+	assert_true(differs(1, 0) && differs(1, 99));
+	block_write(2, 2000);
+	seal();
+	assert_int_equal(replica_set_retention(the.replica, &one, &the.err), 0);
+	assert_int_equal(replica_retain(the.replica, &the.err), 1);
+	assert_int_equal(session_begin(), 0);
+	assert_true(is_zero(1000) && is_zero(1099));
+	assert_true(differs(1, 0) && differs(1, 99));
+	replica_session_end(the.replica);
+}
+
 static void replica_is_free_while_a_session_opens(void **state)
 {
 	(void)state;
@@ -310,6 +359,7 @@ static int all_at_once(void *context, struct err *err)
 	struct replica_info info;
 	struct wire_opened opened;
 	unsigned *times = context;
+	uint64_t written = seam.writes[OTHER];
 	if ((*times)++)
 		return 0;
 	replica_info(the.replica, &info);
@@ -318,6 +368,7 @@ static int all_at_once(void *context, struct err *err)
 	assert_int_equal(store_forget(the.store, "vm1", err), -EBUSY);
 	assert_int_equal(replica_retain(the.replica, err), 0);
 	assert_int_equal(points(), 2);
+	assert_int_equal(seam.writes[OTHER], written); // nor is a step begun that could not be ended
 	return 0;
 }
 
@@ -404,6 +455,24 @@ static void table_is_read_and_written_many_sectors_at_a_time(void **state)
 	assert_int_equal(replica_retain(the.replica, &the.err), 1);
 	assert_in_range(seam.reads[TABLE], 1, SCATTERED / 8);
 	assert_in_range(seam.writes[TABLE], 1, SCATTERED / 32);
+}
+
+static void table_with_holes_is_read_where_it_has_data(void **state)
+{
+	enum { APART = 1000, SECTORS_MOST = 200 };
+	const struct retention one = {.points = 1};
+	(void)state;
+	create(1, DISK_SIZE);
+	point_make(1, 100, APART);
+	point_make(2, 1, 1);
+	assert_int_equal(replica_set_retention(the.replica, &one, &the.err), 0);
+	assert_int_equal(replica_retain(the.replica, &the.err), 1);
+	seam_reset(NULL);
+	assert_int_equal(session_begin(), 0);
+	assert_in_range(seam.read[TABLE], 100 * DIGEST_SECTOR, SECTORS_MOST * DIGEST_SECTOR);
+	for (uint64_t i = 1; i < 100; i++)
+		assert_false(differs(1, i * APART));
+	replica_session_end(the.replica);
 }
 
 static void hold_now(void)
@@ -515,9 +584,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(opening_of_a_disk_of_64_tib_reads_no_hole),
 		TEST(first_list_is_read_once),
+		TEST(of_another_list_nothing_is_believed_that_was_read),
 		TEST(replica_is_free_while_a_session_opens),
 		TEST(replica_is_free_while_a_fold_writes_its_table),
 		TEST(table_is_read_and_written_many_sectors_at_a_time),
+		TEST(table_with_holes_is_read_where_it_has_data),
 		TEST(hold_in_the_midst_of_a_table_stops_the_fold),
 		TEST(session_that_opens_is_nobody_elses),
 		TEST(replica_that_is_fenced_while_a_session_opens_has_none),
