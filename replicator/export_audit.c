@@ -27,7 +27,7 @@ static void run_next(struct ring_message *message)
 	struct call *call = call_of(message);
 	struct next_call *n = HOLDER(call, struct next_call, call);
 	n->any = group_audit_next(call->group, n->most, &n->run);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 bool export_audit_next(struct source *source, unsigned most, struct source_run *ret_run)
@@ -65,7 +65,7 @@ static void run_audited(struct ring_message *message)
 	struct call *call = call_of(message);
 	struct audited_call *a = HOLDER(call, struct audited_call, call);
 	group_audited(call->group, a->run, a->unequal, &a->audited);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 void export_audited(struct source *source, const struct source_run *run, const unsigned char *unequal, struct source_audited *ret_audited)
@@ -96,7 +96,7 @@ static void run_unproven(struct ring_message *message)
 {
 	struct call *call = call_of(message);
 	unproven(call->group, HOLDER(call, struct unproven_call, call));
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 uint64_t export_unproven(struct source *source, uint16_t disk, uint64_t region, unsigned char *units, uint64_t count)

@@ -8,7 +8,7 @@
 
 #include <unistd.h>
 
-struct call { // the loop thread runs `message` and posts `ended`
+struct call { // the loop thread runs `message`, and says call_ended()
 	struct ring_message message;
 	struct group *group;
 	sem_t ended;
@@ -55,6 +55,13 @@ static inline void await_end(struct export *export)
 static inline struct call *call_of(struct ring_message *message)
 {
 	return HOLDER(message, struct call, message);
+}
+
+// The end of each call, by whoever ran it. What others see is what the call made of it: the caller goes by it at once, and the turn may end much later.
+static inline void call_ended(struct call *call)
+{
+	export_publish(HOLDER(call->group, struct export, group));
+	(void)sem_post(&call->ended);
 }
 
 // export_audit.c: of source_ops.

@@ -34,7 +34,7 @@ static void run_mark_whole(struct ring_message *message)
 {
 	struct call *call = call_of(message);
 	group_mark_whole(call->group, found_of(call)->disk);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 void export_mark_whole(struct export *export, uint16_t disk)
@@ -61,7 +61,7 @@ static void run_marked_whole(struct ring_message *message)
 	struct call *call = call_of(message);
 	struct found_call *found = found_of(call);
 	found->marked = intent_marked_whole(&call->group->volume[found->disk].intent);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 bool export_marked_whole(struct export *export, uint16_t disk)
@@ -76,7 +76,7 @@ static void run_unidentified(struct ring_message *message)
 	struct call *call = call_of(message);
 	const struct found_call *found = found_of(call);
 	group_error(call->group, &call->group->volume[found->disk], FAULT_STAT, 0, found->code);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 void export_unidentified(struct export *export, uint16_t disk, int code)

@@ -43,7 +43,7 @@ enum export_state {
 	EXPORT_ENDED,
 };
 
-struct export_disk { // what other threads see of a disk; published once a round
+struct export_disk { // what other threads see of a disk; published once a round, and before a call of the cycle's ends
 	_Atomic uint64_t size;
 	_Atomic uint64_t dirty_bytes, preserved_bytes, spilled_bytes, marked_regions, tracking_memory, unproven_bytes;
 	_Atomic bool lost;

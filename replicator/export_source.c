@@ -111,7 +111,7 @@ static void on_cut_done(struct group_cut *cut, int res)
 	c->seen.dirty_bytes = cut->dirty_bytes;
 	c->seen.blocks = cut->blocks;
 	c->res = res;
-	(void)sem_post(&c->call.ended);
+	call_ended(&c->call);
 }
 
 static void run_cut(struct ring_message *message)
@@ -201,7 +201,7 @@ struct fetch_call {
 
 static void on_fetched(struct fetch *fetch)
 {
-	(void)sem_post(&HOLDER(fetch, struct fetch_call, fetch)->call.ended);
+	call_ended(&HOLDER(fetch, struct fetch_call, fetch)->call);
 }
 
 static void run_fetch(struct ring_message *message)
@@ -286,7 +286,7 @@ static void run_unreadable(struct ring_message *message)
 	const struct unreadable_call *u = HOLDER(call, struct unreadable_call, call);
 	call->group->incomplete = true;
 	group_error(call->group, &call->group->volume[u->disk], FAULT_COPY, u->off, u->code);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 static int op_unreadable(struct source *source, uint16_t disk, uint64_t first, int code, struct err *err)
@@ -309,7 +309,7 @@ static void run_reach(struct ring_message *message)
 	struct call *call = call_of(message);
 	struct reach_call *r = HOLDER(call, struct reach_call, call);
 	r->reached = group_reach(call->group, r->blocks);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 static uint64_t op_reach(struct source *source, uint64_t blocks)
@@ -378,7 +378,7 @@ static void run_holes(struct ring_message *message)
 		call->group->volume[d].backend->hole = NULL;
 	h->count = group_holes(call->group, h->runs, h->most, &h->all);
 	h->wait = !h->all && call->group->hole_waits;
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 static unsigned op_holes(struct source *source, struct source_run *runs, unsigned most, bool *ret_all)
@@ -408,7 +408,7 @@ static void on_kept(struct group_keep *keep, int res)
 {
 	struct keep_call *k = HOLDER(keep, struct keep_call, keep);
 	k->res = res;
-	(void)sem_post(&k->call.ended);
+	call_ended(&k->call);
 }
 
 static void run_keep(struct ring_message *message)
@@ -441,7 +441,7 @@ static void run_give_back(struct ring_message *message)
 {
 	struct call *call = call_of(message);
 	group_give_back(call->group);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 static void op_give_back(struct source *source)
@@ -456,7 +456,7 @@ static void run_mark_all(struct ring_message *message)
 {
 	struct call *call = call_of(message);
 	group_mark_all(call->group);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 static void op_mark_all(struct source *source)
@@ -481,7 +481,7 @@ static void run_mark(struct ring_message *message)
 	struct call *call = call_of(message);
 	const struct mark_call *m = HOLDER(call, struct mark_call, call);
 	group_mark(call->group, m->disk, m->off, m->len);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 static void op_mark(struct source *source, uint16_t disk, uint64_t off, uint64_t len)
@@ -522,7 +522,7 @@ static void run_grow(struct ring_message *message)
 	struct call *call = call_of(message);
 	struct grow_call *g = HOLDER(call, struct grow_call, call);
 	g->res = grow(g->export, g->disk, g->size);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, struct err *err)

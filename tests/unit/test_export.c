@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -1421,6 +1422,105 @@ static void export_serves_without_workers_and_says_so(void **unused)
 	place_free(p);
 }
 
+// ---- what the cycle reads right after a call
+
+struct stuck { // the loop's thread stays in its run(), in the middle of a turn, until it may go on
+	struct ring_message message;
+	sem_t runs, may_go;
+};
+
+static void stick(struct ring_message *message)
+{
+	struct stuck *stuck = HOLDER(message, struct stuck, message);
+	(void)sem_post(&stuck->runs);
+	(void)sem_wait(&stuck->may_go);
+}
+
+static void stuck_init(struct stuck *stuck)
+{
+	stuck->message.run = stick;
+	assert_int_equal(sem_init(&stuck->runs, 0, 0) | sem_init(&stuck->may_go, 0, 0), 0);
+}
+
+static void stuck_done(struct stuck *stuck)
+{
+	(void)sem_destroy(&stuck->runs);
+	(void)sem_destroy(&stuck->may_go);
+}
+
+static void call_mark(struct source *source)
+{
+	source_mark(source, 1, 3 * REGION_SIZE, BLOCK_SIZE);
+}
+
+static void call_cut(struct source *source)
+{
+	struct source_cut cut;
+	(void)source_cut(source, CUT_POINT, &cut, NULL);
+}
+
+static void call_grow(struct source *source)
+{
+	struct export *export = HOLDER(source, struct export, source);
+	struct err err = {0};
+	(void)export_grow(export, 0, IMAGE_SIZE + REGION_SIZE, &err);
+}
+
+struct asking {
+	struct source *source;
+	void (*call)(struct source *source);
+	uint64_t seen; // that is dirty, right after the call
+};
+
+static void *call_and_look(void *asking)
+{
+	struct asking *a = asking;
+	a->call(a->source);
+	a->seen = source_dirty_bytes(a->source);
+	return NULL;
+}
+
+// What is dirty by the word that goes round, for the caller whose call has ended, while the turn that ended it has not.
+static uint64_t dirty_right_after(struct place *p, void (*call)(struct source *source))
+{
+	struct stuck before, behind;
+	struct asking asking = {.source = export_source(p->export), .call = call};
+	pthread_t thread;
+	stuck_init(&before);
+	stuck_init(&behind);
+	assert_true(ring_post(&p->export->ring, &before.message));
+	(void)sem_wait(&before.runs);
+	assert_int_equal(pthread_create(&thread, NULL, call_and_look, &asking), 0);
+	while (!atomic_load(&p->export->ring.messages)) // the call's; ours is behind it, in the same turn
+		(void)usleep(1000);
+	assert_true(ring_post(&p->export->ring, &behind.message));
+	(void)sem_post(&before.may_go);
+	(void)sem_wait(&behind.runs);
+	(void)pthread_join(thread, NULL);
+	(void)sem_post(&behind.may_go);
+	stuck_done(&before);
+	source_mark(asking.source, 0, 0, 0); // a call behind it: nobody is in `behind` any more
+	stuck_done(&behind);
+	return asking.seen;
+}
+
+// The cycle decides by it whether to take a cut of a point at once: a number of before would have it take one over all disks.
+static void export_tells_what_is_dirty_as_soon_as_a_call_has_ended(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	place_start(p);
+	struct source *source = export_source(p->export);
+	assert_int_equal(source_dirty_bytes(source), 0);
+	assert_int_equal(dirty_right_after(p, call_mark), BLOCK_SIZE);
+	assert_int_equal(dirty_right_after(p, call_cut), 0);
+	assert_int_equal(dirty_right_after(p, source_give_back), BLOCK_SIZE);
+	assert_int_equal(dirty_right_after(p, call_grow), BLOCK_SIZE + REGION_SIZE);
+	assert_int_equal(dirty_right_after(p, source_mark_all), 2 * IMAGE_SIZE + REGION_SIZE);
+	place_stop(p);
+	place_free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1434,6 +1534,7 @@ int main(void)
 		cmocka_unit_test(export_reads_a_cut_back_from_the_spill_file_byte_for_byte),
 		cmocka_unit_test(export_gives_the_cut_up_and_not_the_guest_when_the_spill_file_is_full),
 		cmocka_unit_test(export_stop_gives_an_open_cut_back),
+		cmocka_unit_test(export_tells_what_is_dirty_as_soon_as_a_call_has_ended),
 		cmocka_unit_test(export_gives_up_a_cut_for_a_disk_that_hangs_and_names_it),
 		cmocka_unit_test(export_refuses_images_it_cannot_protect),
 		cmocka_unit_test(export_replaces_a_stale_socket_and_no_other),
