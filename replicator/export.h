@@ -157,6 +157,7 @@ struct export_stats { // per disk
 	uint64_t dirty_bytes;
 	uint64_t preserved_bytes; // held for the cut now, spilled ones included
 	uint64_t spilled_bytes;	  // those of them in the spill file
+	uint64_t unsynced_bytes;  // that points hold and no sync of the image was for since: a power cut may take them back, in regions that are marked
 	uint64_t marked_regions;  // as this thread knows them; what a crash would have compared
 	uint64_t unproven_bytes;  // told as holes, and not read yet (audit.h)
 	uint64_t tracking_memory; // bytes of dirty maps and marks

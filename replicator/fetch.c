@@ -308,7 +308,7 @@ static void keep_put(struct group_keep *keep)
 		return;
 	group->keeps--;
 	if (keep->res == 0)
-		group_forget(group);
+		group_kept(group, keep->synced);
 	if (keep->res == 0 && keep->synced)
 		intent_sweep(&group->intent);
 	keep->done(keep, keep->res);

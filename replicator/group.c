@@ -397,11 +397,11 @@ void group_fetched(struct group *group)
 
 // ---- the end of a cut
 
-void group_forget(struct group *group)
+void group_kept(struct group *group, bool synced)
 {
 	for (uint16_t d = 0; d < group->count; d++) {
 		struct volume *volume = &group->volume[d];
-		volume_forget(volume);
+		volume_kept(volume, synced);
 		dirty_give(&volume->dirty, &volume->set); // what was not read was not sent
 	}
 	group->set = SET_NONE;

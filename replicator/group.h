@@ -142,7 +142,7 @@ void group_error(struct group *group, struct volume *volume, enum disk_fault fau
 void group_fetched(struct group *group);					    // a batch has ended
 void group_read_done(struct group *group, struct preserve_block *block);	    // FETCHING has ended
 void group_over_done(struct group *group, struct preserve_block *block);	    // OVERTAKEN has, and its content is in the batch
-void group_forget(struct group *group);						    // all that left is committed
+void group_kept(struct group *group, bool synced);				    // all that left is committed, and on stable storage with `synced`
 void fetch_fill(struct fetch *fetch, unsigned slot, const unsigned char *data); // the block's content, from memory
 void fetch_put(struct fetch *fetch);						    // something that it waited for has ended
 

@@ -6,6 +6,7 @@
 #include "link/health.h"
 #include "link/json.h"
 #include "replicator/limiter.h"
+#include "replicator/price.h"
 #include "replicator/state_marks.h"
 
 #include <stdio.h>
@@ -36,10 +37,6 @@ static json_t *packing_json(struct protection *p)
 			 "known_blocks", json_count(view.known_entries));
 }
 
-struct price { // what a crash right now would cost
-	uint64_t dirty_bytes, reread_bytes;
-};
-
 // Whether the next start will not believe the disk's state file, and why ("" when it will). With the lock held.
 static const char *lost_why(const struct protection *p, uint16_t disk, const struct export_stats *stats)
 {
@@ -54,21 +51,11 @@ static bool whole_disks(const struct protection *p)
 	return tracking_uncovered(p) || p->compare || p->config.compare;
 }
 
-static void price_add(struct price *price, const struct export_stats *stats, uint64_t size, bool whole)
-{
-	price->dirty_bytes += stats->dirty_bytes;
-	price->reread_bytes += whole || stats->untold ? size : min_u64(stats->marked_regions * REGION_SIZE, size);
-}
-
-// After a crash whole blocks are looked at, so a dirty piece may cost a block. What is in a cut is in no map: then only
-// the marks bound it.
 static json_t *price_json(const struct protection *p, const struct price *price)
 {
-	uint64_t resend = price->reread_bytes, speed = sync_log_speed(&p->syncs);
-	if (p->settled)
-		resend = min_u64(resend, price->dirty_bytes * PIECES_PER_BLOCK);
+	uint64_t speed = sync_log_speed(&p->syncs);
 	return json_pack("{s:o, s:o, s:o}", "reread_bytes", json_count(price->reread_bytes), "resend_bytes_max",
-			 json_count(resend), "seconds",
+			 json_count(price_resend_max(price, p->settled)), "seconds",
 			 speed ? json_real((double)price->reread_bytes / (double)speed) : json_null());
 }
 
@@ -248,7 +235,7 @@ static json_t *disks_json(struct protection *p, struct price *price, json_t **re
 		export_stats(p->export, i, &stats);
 		const char *lost = lost_why(p, i, &stats);
 		json_t *disk = disk_json(p, i, &stats);
-		price_add(price, &stats, export_disk_size(p->export, i), whole || *lost);
+		price_add(price, &stats, export_disk_size(p->export, i), whole || *lost, 0);
 		if (disk) {
 			set_tracking(disk, &stats, export_disk_size(p->export, i), lost);
 			(void)json_object_set_new(disk, "tracking_told", told_json(p, i, lost));

@@ -401,11 +401,25 @@ void volume_remember_set(struct volume *volume)
 	dirty_reset(set);
 }
 
-void volume_forget(struct volume *volume)
+static void volume_forget(struct volume *volume)
 {
 	if (volume->remembered_any)
 		memset(volume->remembered, 0, size_regions(volume->size) * sizeof(uint64_t));
 	volume->remembered_any = false;
+}
+
+static uint64_t remembered_blocks(const struct volume *volume)
+{
+	uint64_t blocks = 0;
+	for (uint64_t r = 0; volume->remembered_any && r < size_regions(volume->size); r++)
+		blocks += (unsigned)__builtin_popcountll(volume->remembered[r]);
+	return blocks;
+}
+
+void volume_kept(struct volume *volume, bool synced)
+{
+	volume->unsynced = synced ? 0 : volume->unsynced + remembered_blocks(volume);
+	volume_forget(volume);
 }
 
 static void give_back_region(struct volume *volume, uint64_t region, uint64_t blocks)

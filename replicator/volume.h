@@ -77,6 +77,7 @@ struct volume {
 	struct dirty set;	// of the cut: not read yet
 	uint64_t *remembered;	// a bit per block that left through cuts since the last keep; a word is a region
 	bool remembered_any;
+	uint64_t unsynced;	// blocks that were forgotten by keeps that synced nothing, since the last one that did
 	struct audit_map audit;	// what was told as a hole, and has not been read yet
 	struct intent_map intent;
 	uint64_t preserved;	// blocks of this disk whose old content is in memory, or in the spill file
@@ -116,7 +117,7 @@ void volume_stall(struct volume *volume, uint64_t since_ns);
 void volume_remember(struct volume *volume, uint64_t index);
 void volume_remember_region(struct volume *volume, uint64_t region); // its blocks in the set
 void volume_remember_set(struct volume *volume); // moves the rest of the set to what is remembered
-void volume_forget(struct volume *volume);
+void volume_kept(struct volume *volume, bool synced); // what is remembered is in a point, and with `synced` on stable storage: forgets it
 void volume_give_back(struct volume *volume); // remembered and set become dirty
 // Bytes of the maps and marks, as malloc has them: at most 64 MiB a TiB (docs/architecture.md). Loop thread.
 uint64_t volume_memory(const struct volume *volume);

@@ -987,6 +987,30 @@ static void export_clears_marks_after_keep_and_starts_with_those_it_is_given(voi
 	place_free(p);
 }
 
+static void export_tells_what_a_keep_of_a_moment_after_another_left_unsynced(void **unused)
+{
+	(void)unused;
+	struct book book;
+	struct place *p = place_with(&book);
+	unsigned char data[4096] = {1}, *replica[2] = {calloc(1, IMAGE_SIZE), calloc(1, IMAGE_SIZE)};
+	p->config.sweep_rest_ms = 3600 * 1000;
+	place_start(p);
+	struct source *source = export_source(p->export);
+	int fd = dial_disk(p, "vda");
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(ask(fd, CMD_WRITE, REGION_SIZE, 4096, data), 0);
+		assert_int_equal(cycle(source, CUT_POINT, replica), 0);
+		assert_int_equal(source_keep(source, NULL), 0);
+		assert_int_equal(stats_of(p, 0).unsynced_bytes, i * BLOCK_SIZE);
+		assert_int_equal(stats_of(p, 1).unsynced_bytes, 0);
+	}
+	(void)close(fd);
+	place_stop(p);
+	free(replica[0]);
+	free(replica[1]);
+	place_free(p);
+}
+
 static void export_grows_a_disk_while_it_is_served(void **unused)
 {
 	(void)unused;
@@ -1547,6 +1571,7 @@ int main(void)
 		cmocka_unit_test(export_ends_while_its_marks_hang),
 		cmocka_unit_test(export_forsakes_a_disk_when_there_is_no_thread_for_the_note),
 		cmocka_unit_test(export_clears_marks_after_keep_and_starts_with_those_it_is_given),
+		cmocka_unit_test(export_tells_what_a_keep_of_a_moment_after_another_left_unsynced),
 		cmocka_unit_test(export_grows_a_disk_while_it_is_served),
 		cmocka_unit_test(slow_client_gets_large_and_small_reads_whole),
 		cmocka_unit_test(client_that_leaves_in_a_large_reply_disturbs_nobody),

@@ -1257,6 +1257,34 @@ static void marks_rest_after_a_sweep_while_they_are_few(void **unused)
 	world_free(w);
 }
 
+// The receiver has it, and a power cut may take the image back to what it was before.
+static void what_a_keep_left_unsynced_is_counted_until_one_syncs(void **unused)
+{
+	(void)unused;
+	struct world *w = world_new(1 << 20);
+	const struct volume *volume = &w->group.volume[1];
+	put(w, 1, 0);
+	put(w, 1, 2 * REGION_SIZE);
+	w->group.intent.resting = true;
+	one_cycle(w);
+	one_cycle(w);
+	assert_int_equal(volume->unsynced, 2);
+	put(w, 1, 0);
+	assert_int_equal(volume->unsynced, 2);
+	one_cycle(w);
+	assert_int_equal(volume->unsynced, 3); // at the most: it is one of them
+	put(w, 1, 0);
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	assert_int_equal(try_fetch(w), 0);
+	group_give_back(&w->group); // dirty again
+	assert_int_equal(volume->unsynced, 3);
+	assert_int_equal(w->group.volume[0].unsynced, 0);
+	w->group.intent.resting = false;
+	one_cycle(w);
+	assert_int_equal(volume->unsynced, 0);
+	world_free(w);
+}
+
 // Whether it has to sync or not.
 static void keep_fails_where_a_disk_failed_since_the_cut(void **unused)
 {
@@ -1795,6 +1823,7 @@ int main(void)
 		cmocka_unit_test(cut_that_waits_for_batches_holds_nobody_and_is_not_given_up),
 		cmocka_unit_test(mark_of_a_region_written_in_every_cycle_stays_and_of_a_cold_one_goes),
 		cmocka_unit_test(marks_rest_after_a_sweep_while_they_are_few),
+		cmocka_unit_test(what_a_keep_left_unsynced_is_counted_until_one_syncs),
 		cmocka_unit_test(keep_fails_where_a_disk_failed_since_the_cut),
 		cmocka_unit_test(mark_stays_while_a_cycle_comes_to_nothing),
 		cmocka_unit_test(mark_that_cannot_be_made_lets_the_guest_go_on_and_loses_that_disk_alone),

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replicator/price.h"
+
+#include "base/size.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define DISK_SIZE (16 * (uint64_t)REGION_SIZE)
+
+static uint64_t examined(const struct export_stats *stats, bool whole, uint64_t damaged_bytes)
+{
+	struct price price = {0};
+	price_add(&price, stats, DISK_SIZE, whole, damaged_bytes);
+	return price.reread_bytes;
+}
+
+static void marked_regions_are_examined_or_all_where_they_would_not_do(void **unused)
+{
+	(void)unused;
+	const struct export_stats marked = {.marked_regions = 3}, untold = {.marked_regions = 3, .untold = true}, all = {.marked_regions = 16};
+	assert_int_equal(examined(&marked, false, 0), 3 * REGION_SIZE);
+	assert_int_equal(examined(&marked, true, 0), DISK_SIZE);
+	assert_int_equal(examined(&untold, false, 0), DISK_SIZE);
+	assert_int_equal(examined(&marked, false, 2 * BLOCK_SIZE), 3 * REGION_SIZE + 2 * BLOCK_SIZE);
+	assert_int_equal(examined(&all, false, 2 * BLOCK_SIZE), DISK_SIZE);
+}
+
+static void most_that_is_sent_has_what_is_dirty_and_what_no_sync_was_for(void **unused)
+{
+	(void)unused;
+	const struct export_stats one = {.marked_regions = 3, .dirty_bytes = 2 * PIECE_SIZE}, other = {.marked_regions = 2, .unsynced_bytes = 5 * BLOCK_SIZE},
+				  much = {.marked_regions = 1, .unsynced_bytes = 100 * (uint64_t)REGION_SIZE};
+	struct price price = {0};
+	price_add(&price, &one, DISK_SIZE, false, 0);
+	assert_int_equal(price_resend_max(&price, true), 2 * BLOCK_SIZE);
+	assert_int_equal(price_resend_max(&price, false), 3 * REGION_SIZE);
+	price_add(&price, &other, DISK_SIZE, false, 0);
+	assert_int_equal(price_resend_max(&price, true), 7 * BLOCK_SIZE);
+	price_add(&price, &much, DISK_SIZE, false, 0); // no more than is examined, however often the same was written
+	assert_int_equal(price_resend_max(&price, true), 6 * REGION_SIZE);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(marked_regions_are_examined_or_all_where_they_would_not_do),
+		cmocka_unit_test(most_that_is_sent_has_what_is_dirty_and_what_no_sync_was_for),
+	};
+	return cmocka_run_group_tests_name("price", tests, NULL, NULL);
+}
