@@ -80,6 +80,7 @@ uint64_t doubt_hear(struct protection *p, const struct wire_doubted *doubted)
 	uint64_t before_us = d->heard ? 0 : doubted->disks & ~d->whole; // D2: later doubts are this process's own, whose maps are whole
 	d->heard = true;
 	d->receiver = *doubted;
+	d->stands = doubted->disks;
 	doubt_wake(p);
 	return before_us;
 }
@@ -92,6 +93,18 @@ struct wire_doubted doubt_certain(struct protection *p)
 	struct wire_doubted certain = d->receiver;
 	certain.disks &= d->heard ? ~d->lost : 0;
 	return certain;
+}
+
+void doubt_committed(struct protection *p)
+{
+	LOCK_SCOPE(&p->doubt.lock);
+	p->doubt.stands &= p->doubt.lost; // D3
+}
+
+uint64_t doubt_stands(struct protection *p)
+{
+	LOCK_SCOPE(&p->doubt.lock);
+	return p->doubt.stands;
 }
 
 // ---- the thread

@@ -40,6 +40,7 @@ struct doubt {
 	bool running, stop, woken;
 	bool heard;		      // a session was open
 	struct wire_doubted receiver; // as it was told when the session opened
+	uint64_t stands;	      // disks of it, until a point with its CERTAIN is committed
 	uint64_t lost, told;	      // disks; told: durable at the receiver
 	uint64_t in_file;	      // of those that are lost: their state files said so before
 	uint64_t failures;   // tries that came to nothing
@@ -69,6 +70,10 @@ void doubt_why(struct protection *p, char why[ERR_TEXT_MAX]);
 uint64_t doubt_hear(struct protection *p, const struct wire_doubted *doubted);
 // Which disks the next SEAL makes certain, and of which doubt (D3).
 struct wire_doubted doubt_certain(struct protection *p);
+// The point of that SEAL is committed.
+void doubt_committed(struct protection *p);
+// Which disks the receiver doubts, as far as it said so: a start would have to compare all of them. Any thread.
+uint64_t doubt_stands(struct protection *p);
 
 // The thread itself, and what of it protection_wait.c has: with another implementation in the simulation of the tests.
 void *doubt_thread(void *protection);

@@ -192,11 +192,21 @@ static void take_position(struct protection *p, const struct wire_opened *opened
 	schedule_found(&p->schedule, p->has_point, cut_mono_ns);
 }
 
+// They are no news by the next point: this says what a start in between would be told again.
+static void note_damaged(struct protection *p, const struct wire_damaged *damaged)
+{
+	LOCK_SCOPE(&p->lock);
+	memset(p->damaged_bytes, 0, sizeof(p->damaged_bytes));
+	for (uint32_t i = 0; i < damaged->count; i++)
+		p->damaged_bytes[damaged->run[i].disk] += damaged->run[i].count * BLOCK_SIZE;
+}
+
 // Blocks that a scrub at the receiver found damaged: they are sent whole with the next cycle, which is now. They are not marked in the state
 // files: until a point holds them, the receiver names them whenever a session opens.
 static void take_damaged(struct protection *p, const struct wire_damaged *damaged)
 {
 	uint64_t blocks = 0;
+	note_damaged(p, damaged);
 	if (damaged->count == 0)
 		return;
 	for (uint32_t i = 0; i < damaged->count; i++) {

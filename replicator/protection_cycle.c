@@ -57,11 +57,15 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 		holes_committed(p);
 	}
 	protection_set_settled(p, true); // either way
-	if (ours)
+	if (ours) {
 		compare_done(p);
+		doubt_committed(p);
+	}
 	LOCK_SCOPE(&p->lock);
-	if (ours)
+	if (ours) {
 		p->sync = SYNC_NONE;
+		memset(p->damaged_bytes, 0, sizeof(p->damaged_bytes)); // it holds them
+	}
 	backoff_progress(&p->backoff);
 }
 

@@ -45,10 +45,15 @@ static const char *lost_why(const struct protection *p, uint16_t disk, const str
 }
 
 // Whether the marks would not do for the next start: its state files name no cut, or one that the receiver does not have (protection_tracking.h, T1), or what was asked to be compared
-// is not yet. With the lock held.
-static bool whole_disks(const struct protection *p)
+// is not yet; or the receiver doubts the disk, and says so again until a point ends that. With the lock held.
+static bool whole_disk(struct protection *p, uint16_t disk)
 {
-	return tracking_uncovered(p) || p->compare || p->config.compare;
+	return tracking_uncovered(p) || p->compare || p->config.compare || doubt_stands(p) >> disk & 1;
+}
+
+void protection_price(struct protection *p, uint16_t disk, const struct export_stats *stats, uint64_t size, struct price *price)
+{
+	price_add(price, stats, size, whole_disk(p, disk) || *lost_why(p, disk, stats), p->damaged_bytes[disk]);
 }
 
 static json_t *price_json(const struct protection *p, const struct price *price)
@@ -229,13 +234,12 @@ static void set_objective(struct protection *p, json_t *json)
 static json_t *disks_json(struct protection *p, struct price *price, json_t **ret_needs_sync)
 {
 	json_t *disks = json_array();
-	const bool whole = whole_disks(p);
 	for (uint16_t i = 0; i < p->config.disk_count; i++) {
 		struct export_stats stats;
 		export_stats(p->export, i, &stats);
 		const char *lost = lost_why(p, i, &stats);
 		json_t *disk = disk_json(p, i, &stats);
-		price_add(price, &stats, export_disk_size(p->export, i), whole || *lost, 0);
+		protection_price(p, i, &stats, export_disk_size(p->export, i), price);
 		if (disk) {
 			set_tracking(disk, &stats, export_disk_size(p->export, i), lost);
 			(void)json_object_set_new(disk, "tracking_told", told_json(p, i, lost));

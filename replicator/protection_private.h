@@ -162,6 +162,7 @@ struct protection {
 	bool greeted;		   // the channel carries an open session
 	struct channel *channel;   // set and cleared by the thread; others may only abort it
 	enum sync_reason sync;	   // stands until a point is committed
+	uint64_t damaged_bytes[DISKS_MAX]; // in blocks that the receiver named as damaged: until a point holds them it does so in each session
 	uint64_t cycles_started, cycles_committed;
 	bool in_cycle;
 	bool settled;		// all that may differ from the newest point is in the dirty maps: nothing is in a cut, nothing unanswered
@@ -253,6 +254,9 @@ void protection_compare_all(struct protection *p); // an operator asked for it: 
 void protection_committed(struct protection *p, uint64_t point, const struct uuid *cut, bool ours);
 // A point whose answer was lost is there: the sync that was recorded as failed has ended well.
 void protection_found_committed(struct protection *p, uint64_t point);
+// protection_json.c: what a disk of `size` adds to what a death of the host would cost now. With the lock held.
+struct price;
+void protection_price(struct protection *p, uint16_t disk, const struct export_stats *stats, uint64_t size, struct price *price);
 // protection_report.c
 void stages_begin(struct protection *p, uint64_t due_ns); // a cycle begins, which was due then
 void stages_cut(struct protection *p);

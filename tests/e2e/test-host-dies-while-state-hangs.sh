@@ -72,6 +72,7 @@ point_equals vm1 "$n" vda "$W/a.raw"
 point_equals vm1 "$n" vdb "$W/b.raw"
 is "vda: doubted after the sync" "$(doubted 0)" false
 read_bytes=$(kagami syncs vm1 --json | jq '.syncs[0].read_bytes')
+is "bytes that a crash has compared after the sync" "$(protection vm1 .crash_price.reread_bytes)" "$(protection vm1 '[.disks[].marked_regions] | add * 4194304')"
 at_most "bytes read by the sync: one disk, and the marked regions of the other" "$read_bytes" $(((64 << 20) + (8 << 20)))
 kill_replicator
 start_replicator

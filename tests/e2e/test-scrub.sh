@@ -61,12 +61,19 @@ done
 is "points in quarantine after the kill" "$(quarantined)" "$(points vm1 | paste -sd' ')"
 is "state" "$(replica vm1 .state)" disconnected # not failed over
 
-# The source hears of it with its next session, and sends those two blocks again, whole, at once.
+# The source hears of it with its next session, and sends those two blocks again, whole, at once. Should it die before that, the next start does.
+marked_bytes() { protection vm1 '[.disks[].marked_regions] | add * 4194304'; }
+repairs() { [ "$(protection vm1 .sync_reason)" = replica-damaged ] && [ "$(protection vm1 .progress)" != null ]; }
+kagami set vm1 --bandwidth 128kbit >/dev/null
 kagami resume vm1
+wait_for 30 repairs
+is "price of a crash before the repair" "$(protection vm1 .crash_price.reread_bytes)" $(($(marked_bytes) + 2 * 65536))
+kagami set vm1 --bandwidth none >/dev/null
 repaired() { [ "$(newest_point vm1)" -gt "$newest" ]; }
 wait_for 60 repaired
 newer=$(newest_point vm1)
 is "reason of the sync" "$(at_source GET /v1/protections/vm1/syncs | jq -r '.syncs[0].reason')" replica-damaged
+is "price of a crash after it" "$(protection vm1 .crash_price.reread_bytes)" "$(marked_bytes)"
 is "blocks of the repair" "$(protection vm1 .last_cycle.sent_blocks)" 2
 is "damaged blocks of point $newer" "$(at_target GET /v1/protections/vm1/points | jq '.points[-1].damaged_blocks')" 0
 point_equals vm1 "$newer" vda "$W/a.raw"

@@ -324,10 +324,13 @@ static void d2_what_processes_before_lost_is_compared_once(void **state)
 	assert_int_equal(doubt_certain(p).disks, 0); // nothing was heard yet
 	assert_int_equal(doubt_hear(p, &both), 2);
 	assert_int_equal(doubt_hear(p, &both), 0); // another connection: its own maps know all since
+	assert_int_equal(doubt_stands(p), 3); // for a start after a crash, too
 	assert_int_equal(doubt_certain(p).disks, 3);
 	doubt_raise(p, 1, false); // now it is its own, and its successor's to compare
 	struct wire_doubted certain = doubt_certain(p);
 	assert_int_equal(certain.disks, 1);
+	doubt_committed(p);
+	assert_int_equal(doubt_stands(p), 2);
 	assert_true(uuid_equal(&certain.doubt, &both.doubt));
 	assert_int_equal(doubt_hear(p, &both), 0);
 	doubt_done(p);

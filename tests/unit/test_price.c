@@ -2,10 +2,12 @@
 #include "replicator/price.h"
 
 #include "base/size.h"
+#include "replicator/protection_private.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -15,6 +17,14 @@ static uint64_t examined(const struct export_stats *stats, bool whole, uint64_t 
 {
 	struct price price = {0};
 	price_add(&price, stats, DISK_SIZE, whole, damaged_bytes);
+	return price.reread_bytes;
+}
+
+static uint64_t price_of(struct protection *p, const struct export_stats *stats) // of two disks
+{
+	struct price price = {0};
+	for (uint16_t disk = 0; disk < 2; disk++)
+		protection_price(p, disk, stats, DISK_SIZE, &price);
 	return price.reread_bytes;
 }
 
@@ -44,10 +54,36 @@ static void most_that_is_sent_has_what_is_dirty_and_what_no_sync_was_for(void **
 	assert_int_equal(price_resend_max(&price, true), 6 * REGION_SIZE);
 }
 
+// What the next start is told by the receiver, and no mark says.
+static void what_the_receiver_says_again_is_examined_until_a_point_ends_it(void **unused)
+{
+	(void)unused;
+	struct protection *p = calloc(1, sizeof(*p));
+	assert_non_null(p);
+	const struct export_stats stats = {.marked_regions = 1};
+	const struct wire_doubted second = {.doubt = {{1}}, .disks = 2};
+	doubt_init(p);
+	assert_int_equal(price_of(p, &stats), 2 * REGION_SIZE);
+	(void)doubt_hear(p, &second);
+	assert_int_equal(price_of(p, &stats), REGION_SIZE + DISK_SIZE);
+	doubt_committed(p);
+	assert_int_equal(price_of(p, &stats), 2 * REGION_SIZE);
+	p->damaged_bytes[1] = 3 * BLOCK_SIZE;
+	assert_int_equal(price_of(p, &stats), 2 * REGION_SIZE + 3 * BLOCK_SIZE);
+	p->config.compare = true;
+	assert_int_equal(price_of(p, &stats), 2 * DISK_SIZE);
+	p->config.compare = false;
+	p->tracking[0].lost_why[0] = '?';
+	assert_int_equal(price_of(p, &stats), DISK_SIZE + REGION_SIZE + 3 * BLOCK_SIZE);
+	doubt_done(p);
+	free(p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(marked_regions_are_examined_or_all_where_they_would_not_do),
+		cmocka_unit_test(what_the_receiver_says_again_is_examined_until_a_point_ends_it),
 		cmocka_unit_test(most_that_is_sent_has_what_is_dirty_and_what_no_sync_was_for),
 	};
 	return cmocka_run_group_tests_name("price", tests, NULL, NULL);
