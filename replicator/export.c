@@ -204,6 +204,12 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 	return image_identify(&export->image[disk], ret_identity, err);
 }
 
+int export_settle_identity(struct export *export, uint16_t disk, struct err *err)
+{
+	assert(disk < export->count);
+	return image_settle_times(&export->image[disk], err);
+}
+
 bool export_was_disturbed(struct export *export, uint16_t disk)
 {
 	assert(disk < export->count);

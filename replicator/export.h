@@ -110,6 +110,8 @@ void export_look(struct export *export, uint16_t disk);
 bool export_was_disturbed(struct export *export, uint16_t disk);
 // What export_was_disturbed() said is in the map and in the state files, durably: the marks are those of the map again, and a start after a kill goes by the files. Likewise.
 void export_disturbance_told(struct export *export, uint16_t disk);
+// After stop: what the image is known by is on stable storage, so that it is the same after a power cut: image_settle_times().
+int export_settle_identity(struct export *export, uint16_t disk, struct err *err);
 // The image lost what no dirty bit tells: all of the disk is dirty, and from here on its regions are marked in its state file. Asks, and does not wait for
 // it. By the cycle thread, between cycles, as the next two.
 void export_mark_whole(struct export *export, uint16_t disk);

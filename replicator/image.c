@@ -262,16 +262,32 @@ int image_extend(struct image *image, uint64_t size, struct err *err)
 	return code;
 }
 
-// A file description of its own: an error that the sync finds is still told to the guest by the one that serves it.
-bool image_settle(struct image *image)
+// A file description of its own: an error that a sync by it finds is still told to the guest by the one that serves it.
+static int open_apart(const struct image *image)
 {
 	char path[32];
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", image->fd);
-	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+bool image_settle(struct image *image)
+{
+	AUTO_CLOSE int fd = open_apart(image);
 	asked(image);
 	bool settled = fd >= 0 && fdatasync(fd) == 0;
 	answered(image);
 	return settled;
+}
+
+int image_settle_times(struct image *image, struct err *err)
+{
+	AUTO_CLOSE int fd = image->block_device ? -1 : open_apart(image);
+	if (fd < 0)
+		return 0;
+	asked(image);
+	int code = fsync(fd) < 0 ? -errno : 0;
+	answered(image);
+	return code ? err_sys(err, code, "sync image %s", image->path) : 0;
 }
 
 void image_note_disturbed(struct image *image)

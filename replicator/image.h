@@ -110,6 +110,9 @@ int image_read_apart(struct image *image, uint64_t off, uint64_t len, void *data
 void image_believe_holes(struct image *image);
 // Brings what others wrote to the image before it was opened to stable storage (holes.c, H4). Any thread; may take its time. False: it could not be.
 bool image_settle(struct image *image);
+// Brings the times of a regular file to stable storage, which no sync of its data does: after a power cut it is known by them. An error says that not all of the image
+// is there. Without one it may still not be done, where it could not be asked for. May take its time.
+int image_settle_times(struct image *image, struct err *err);
 // Whether [off, off + len) is worth to be taken by image_take(): much, in memory as far as a few looks show, and nothing of it failed to be read: the page that could
 // not be is in memory as well, and counts as one that is there.
 bool image_sendable(struct image *image, uint64_t off, uint64_t len);

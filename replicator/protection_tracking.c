@@ -454,7 +454,9 @@ static int save_disk(struct protection *p, unsigned disk, struct err *err)
 	struct image_identity identity;
 	images_stopped(p, (uint16_t)disk);
 	position.owed = p->sync; // T5
-	int rc = export_identity(p->export, (uint16_t)disk, &identity, err);
+	int rc = export_settle_identity(p->export, (uint16_t)disk, err);
+	if (rc == 0)
+		rc = export_identity(p->export, (uint16_t)disk, &identity, err);
 	return rc ? rc : state_file_save(p->tracking[disk].file, &position, &identity, export_dirty(p->export, (uint16_t)disk), err);
 }
 

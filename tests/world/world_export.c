@@ -369,6 +369,14 @@ void export_disturbance_told(struct export *export, uint16_t disk)
 	(void)export, (void)disk;
 }
 
+int export_settle_identity(struct export *export, uint16_t disk, struct err *err)
+{
+	(void)export;
+	(void)disk;
+	(void)err;
+	return 0;
+}
+
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err)
 {
 	uint64_t size = 0;
