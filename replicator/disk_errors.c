@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 
+#include <stdio.h>
 #include <string.h>
 
 void disk_errors_init(struct disk_errors *errors)
@@ -53,6 +54,22 @@ void disk_errors_show(struct disk_errors *errors, const char *when, enum disk_fa
 		return;
 	memcpy(errors->text, ret_err->text, sizeof(errors->text));
 	atomic_store_explicit(&errors->failed, failed, memory_order_release);
+}
+
+void disk_errors_restore(struct disk_errors *errors, const char *text)
+{
+	LOCK_SCOPE(&errors->lock);
+	(void)snprintf(errors->text, sizeof(errors->text), "%s", text);
+	atomic_store_explicit(&errors->failed, true, memory_order_release);
+}
+
+void disk_errors_clear(struct disk_errors *errors)
+{
+	LOCK_SCOPE(&errors->lock);
+	memset(errors->kind, 0, sizeof(errors->kind));
+	errors->text[0] = '\0';
+	atomic_store_explicit(&errors->count, 0, memory_order_relaxed);
+	atomic_store_explicit(&errors->failed, false, memory_order_release);
 }
 
 void disk_errors_text(struct disk_errors *errors, char text[ERR_TEXT_MAX])

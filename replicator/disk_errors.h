@@ -53,6 +53,10 @@ enum disk_news disk_errors_add(struct disk_errors *errors, enum disk_fault fault
 // By the export's thread, of one that is told: when and what. Takes the place of what is shown, but for why the disk failed.
 void disk_errors_show(struct disk_errors *errors, const char *when, enum disk_fault fault, const char *path, uint64_t off, int res, bool failed,
 		      struct err *ret_err);
+// Before that thread runs: the disk failed for good before this start, for this reason.
+void disk_errors_restore(struct disk_errors *errors, const char *text);
+// By the export's thread: as if there had been none.
+void disk_errors_clear(struct disk_errors *errors);
 // Any thread. "" when there was none.
 void disk_errors_text(struct disk_errors *errors, char text[ERR_TEXT_MAX]);
 

@@ -142,8 +142,10 @@ int export_open(const struct export_config *config, struct export **ret_export, 
 		code = make_group(export, config);
 		if (code)
 			(void)err_sys(err, code, "make the dirty maps of %s", config->protection);
-		else
-			open_spill(export, config);
+	}
+	if (code == 0) {
+		open_spill(export, config);
+		export_load_failed(export);
 	}
 	if (code) {
 		export_close(export);
@@ -207,7 +209,9 @@ int export_identity(struct export *export, uint16_t disk, struct image_identity 
 int export_settle_identity(struct export *export, uint16_t disk, struct err *err)
 {
 	assert(disk < export->count);
-	return image_settle_times(&export->image[disk], err);
+	int failed = 0, code = image_settle_times(&export->image[disk], &failed, err);
+	export_unsynced(export, disk, failed);
+	return code;
 }
 
 bool export_was_disturbed(struct export *export, uint16_t disk)
@@ -242,7 +246,10 @@ enum rest_verdict export_judge(struct export *export, uint16_t disk)
 {
 	assert(!export->running && disk < export->count);
 	struct image *image = &export->image[disk];
-	if (image->block_device ? !image_settle(image) : !image->times_tell)
+	int failed = 0;
+	bool settled = !image->block_device || image_settle(image, &failed);
+	export_unsynced(export, disk, failed);
+	if (!settled || (!image->block_device && !image->times_tell))
 		return REST_DISTURBED;
 	if (!export->run_dir)
 		return image->block_device ? REST_DISTURBED : REST_LEFT_ALONE;

@@ -136,7 +136,7 @@ static void tell_error(const struct export *export, uint16_t d, enum disk_fault 
 	log_error("an image failed%s protection=%s disk=%s error=\"%s\"", guests ? ", the guest was told" : "", export->protection, name, text);
 	if (fails)
 		event_emit(EVENT_CRITICAL, "state", export->protection, NULL,
-			   "disk %s of %s failed, and no flush of it is promised any more until its storage is repaired and the agent restarted: %s", name,
+			   "disk %s of %s failed, and no flush of it is promised any more until its guest is shut down, its storage repaired, and `kagami clear-error` given: %s", name,
 			   export->protection, text);
 	else
 		event_emit(EVENT_CRITICAL, "state", export->protection, NULL, "an operation on disk %s of %s failed%s: %s", name, export->protection,
@@ -155,6 +155,8 @@ void export_on_error(struct group *group, struct volume *volume, enum disk_fault
 	struct err err;
 	when_format(clock_wall_ns(), when);
 	disk_errors_show(errors, when, fault, export->image[d].path, off, res, news == DISK_NEWS_FAILED, &err);
+	if (news == DISK_NEWS_FAILED)
+		export_note_failed(export, d, err.text); // before the guest is told (G5)
 	tell_error(export, d, fault, news == DISK_NEWS_FAILED, err.text);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the files of the export share: export.c (open to close), export_loop.c (the thread),
-// export_marks.c (marks, and their bound), export_short.c (what the process lacks), export_source.c (the cycle's side), export_audit.c (the reading of holes).
+// export_marks.c (marks, and their bound), export_short.c (what the process lacks), export_failed.c (a disk that failed for good), export_source.c (the cycle's side), export_audit.c (the reading of holes).
 #ifndef KAGAMI_REPLICATOR_EXPORT_LOOP_H
 #define KAGAMI_REPLICATOR_EXPORT_LOOP_H
 
@@ -8,6 +8,7 @@
 #include "replicator/client.h"
 #include "replicator/disk_errors.h"
 #include "replicator/export.h"
+#include "replicator/failed_note.h"
 #include "replicator/herald.h"
 #include "replicator/marker.h"
 #include "replicator/nbd_seats.h"
@@ -138,6 +139,11 @@ void export_on_commit_late(struct bound *commit);
 void export_heralds_stop(struct export *export); // after the loop's end
 void export_on_hold_expired(struct bound *hold);
 void export_on_error(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res);
+
+void export_note_failed(struct export *export, uint16_t disk, const char *why); // before anybody is told
+void export_load_failed(struct export *export); // before start
+// A sync of the image beside the guest's took this error, which the guest's may not see any more; 0: none. By another thread than the loop's, or where there is none.
+void export_unsynced(struct export *export, uint16_t disk, int code);
 
 void export_on_workers(struct workers *workers);
 void export_accept_failed(struct export *export, int code);

@@ -141,8 +141,8 @@ static int failed_disk(struct export *export, int code, struct err *err)
 		d++;
 	if (atomic_load(&export->disk[d].errors.failed))
 		disk_errors_text(&export->disk[d].errors, text);
-	return err_set(err, code, "disk %s of %s failed, and its image can no longer be trusted: %.300s: repair the storage and restart the agent",
-		       export->nbd[d].name, export->protection, text);
+	return err_set(err, code, "disk %s of %s failed, and its image can no longer be trusted: %.240s: shut its guest down, repair the storage, and `kagami clear-error %s %s`",
+		       export->nbd[d].name, export->protection, text, export->protection, export->nbd[d].name);
 }
 
 static int op_cut(struct source *source, enum cut_mode mode, struct source_cut *ret_cut, struct err *err)
@@ -385,8 +385,11 @@ static unsigned op_holes(struct source *source, struct source_run *runs, unsigne
 {
 	struct export *export = export_of(source);
 	struct holes_call h = {.runs = runs, .most = most, .all = true, .settled = true};
-	for (uint16_t d = 0; !export->images_settled && d < export->count; d++)
-		h.settled &= image_settle(&export->image[d]);
+	for (uint16_t d = 0; !export->images_settled && d < export->count; d++) {
+		int failed = 0;
+		h.settled &= image_settle(&export->image[d], &failed);
+		export_unsynced(export, d, failed);
+	}
 	export->images_settled = true; // or nobody believes them any more
 	call_init(&h.call, export, run_holes);
 	(void)call_do(&h.call, export);
@@ -432,7 +435,7 @@ static int op_keep(struct source *source, struct err *err)
 	if (k.res == -ESTALE)
 		return err_set(err, k.res, "the cut of %s was given up: there is nothing to keep", export->protection);
 	if (k.res < 0)
-		return err_set(err, k.res, "an image of %s could not be synced (see status): repair the storage and restart the agent",
+		return err_set(err, k.res, "an image of %s could not be synced (see status): shut its guest down, repair the storage, and `kagami clear-error`",
 			       export->protection);
 	return 0;
 }
@@ -544,7 +547,7 @@ int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, s
 				       export->nbd[disk].name, (unsigned long long)identity.size, (unsigned long long)new_size);
 	}
 	// Of a device it only asks for the size.
-	return export->image[disk].block_device ? image_extend(&export->image[disk], new_size, err) : 0;
+	return export->image[disk].block_device ? image_extend(&export->image[disk], new_size, NULL, err) : 0;
 }
 
 int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct err *err)
@@ -553,8 +556,10 @@ int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct 
 	int code = export_grow_check(export, disk, new_size, err);
 	if (code)
 		return code;
+	int failed = 0;
 	rest_hold(&export->image[disk].rest);
-	code = image_extend(&export->image[disk], new_size, err);
+	code = image_extend(&export->image[disk], new_size, &failed, err);
+	export_unsynced(export, disk, failed);
 	rest_release(&export->image[disk].rest);
 	if (code)
 		return code;

@@ -458,6 +458,17 @@ void group_mark_whole(struct group *group, uint16_t disk)
 	intent_mark_whole(&group->intent, volume);
 }
 
+void group_trust(struct group *group, uint16_t disk)
+{
+	struct volume *volume = &group->volume[disk];
+	if (volume->intent.free)
+		group_mark(group, disk, 0, volume->size);
+	for (uint64_t r = 0; !volume->intent.free && r < volume->intent.regions; r++)
+		if (intent_bit(volume->intent.marked, r))
+			group_mark(group, disk, r * REGION_SIZE, REGION_SIZE);
+	volume->failed = 0;
+}
+
 void group_mark_all(struct group *group)
 {
 	for (uint16_t d = 0; d < group->count; d++) {

@@ -125,6 +125,8 @@ void group_give_back(struct group *group);
 void group_mark_all(struct group *group);
 void group_mark(struct group *group, uint16_t disk, uint64_t off, uint64_t len); // see source_mark()
 void group_mark_whole(struct group *group, uint16_t disk); // see export_mark_whole()
+// The disk failed, and is served anew: what its image may have lost since a mark was set is dirty.
+void group_trust(struct group *group, uint16_t disk);
 uint64_t group_served(const struct group *group); // requests of the guest so far; any thread
 // See volume_grow(). -EBUSY: a cut is open.
 int group_grow(struct group *group, uint16_t disk, uint64_t size);

@@ -215,7 +215,19 @@ void image_drop_cache(const struct image *image)
 	(void)posix_fadvise(image->fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
-static int extend(const struct image *image, uint64_t size, struct err *err)
+// A file description of its own: an error that the sync finds is still told to the guest by the one that serves it (G5), as long as this process lives.
+static int sync_apart(const struct image *image, int (*sync)(int), int *ret_failed)
+{
+	char path[32];
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", image->fd);
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	*ret_failed = sync(fd) < 0 ? -errno : 0;
+	return *ret_failed;
+}
+
+static int extend(const struct image *image, uint64_t size, int *ret_failed, struct err *err)
 {
 	struct stat st;
 	uint64_t has = 0;
@@ -225,9 +237,8 @@ static int extend(const struct image *image, uint64_t size, struct err *err)
 		if ((uint64_t)st.st_size < size && ftruncate(image->fd, (off_t)size) < 0)
 			return err_sys(err, -errno, "extend image %s to %llu bytes", image->path, (unsigned long long)size);
 		// The receiver is told this size next, and takes no smaller one ever again: a power cut must not take it back.
-		if (fsync(image->fd) < 0)
-			return err_sys(err, -errno, "make the size of image %s durable", image->path);
-		return 0;
+		int code = sync_apart(image, fsync, ret_failed);
+		return code ? err_sys(err, code, "make the size of image %s durable", image->path) : 0;
 	}
 	if (ioctl(image->fd, BLKGETSIZE64, &has) < 0)
 		return err_sys(err, -errno, "ask for the size of %s", image->path);
@@ -254,40 +265,44 @@ static void answered(struct image *image)
 		;
 }
 
-int image_extend(struct image *image, uint64_t size, struct err *err)
+int image_extend(struct image *image, uint64_t size, int *ret_failed, struct err *err)
 {
 	asked(image);
-	int code = extend(image, size, err);
+	int code = extend(image, size, ret_failed, err);
 	answered(image);
 	return code;
 }
 
-// A file description of its own: an error that a sync by it finds is still told to the guest by the one that serves it.
-static int open_apart(const struct image *image)
+bool image_settle(struct image *image, int *ret_failed)
 {
-	char path[32];
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", image->fd);
-	return open(path, O_RDONLY | O_CLOEXEC);
-}
-
-bool image_settle(struct image *image)
-{
-	AUTO_CLOSE int fd = open_apart(image);
 	asked(image);
-	bool settled = fd >= 0 && fdatasync(fd) == 0;
+	int code = sync_apart(image, fdatasync, ret_failed);
 	answered(image);
-	return settled;
+	return code == 0;
 }
 
-int image_settle_times(struct image *image, struct err *err)
+int image_renew(struct image *image, struct err *err)
 {
-	AUTO_CLOSE int fd = image->block_device ? -1 : open_apart(image);
-	if (fd < 0)
+	int failed = 0;
+	asked(image);
+	int code = sync_apart(image, fdatasync, &failed);
+	if (code == 0)
+		(void)fdatasync(image->fd); // nothing waits: what it tells is of before
+	answered(image);
+	if (code)
+		return err_sys(err, code, "sync image %s", image->path);
+	image_drop_cache(image);
+	return 0;
+}
+
+int image_settle_times(struct image *image, int *ret_failed, struct err *err)
+{
+	if (image->block_device)
 		return 0;
 	asked(image);
-	int code = fsync(fd) < 0 ? -errno : 0;
+	(void)sync_apart(image, fsync, ret_failed); // which may not have been to be had
 	answered(image);
-	return code ? err_sys(err, code, "sync image %s", image->path) : 0;
+	return *ret_failed ? err_sys(err, *ret_failed, "sync image %s", image->path) : 0;
 }
 
 void image_note_disturbed(struct image *image)

@@ -94,7 +94,8 @@ bool image_disturbance_untold(const struct image *image);
 // thread that begins the changes.
 void image_look_at_rest(struct image *image);
 // Sees to it that there are `size` bytes: a shorter regular file is extended, durable on return; a device is asked. image->size stays.
-int image_extend(struct image *image, uint64_t size, struct err *err);
+// `ret_failed`: the error of its sync, which the guest's may not see any more (G5); 0: none. NULL for a device.
+int image_extend(struct image *image, uint64_t size, int *ret_failed, struct err *err);
 // Whether its times move with each change by whomever, at once, and can be asked for without waiting: so it is of a file on most file systems of this host. Asked
 // once, for a file system that hangs may not answer; afterwards it stands in the image.
 bool image_times_tell(const struct image *image);
@@ -108,11 +109,14 @@ int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data);
 int image_read_apart(struct image *image, uint64_t off, uint64_t len, void *data);
 // image_hole.c: sets `known`, and backend.hole where the file system can be believed.
 void image_believe_holes(struct image *image);
-// Brings what others wrote to the image before it was opened to stable storage (holes.c, H4). Any thread; may take its time. False: it could not be.
-bool image_settle(struct image *image);
+// Brings what others wrote to the image before it was opened to stable storage (holes.c, H4). Any thread; may take its time. False: it could not be;
+// `ret_failed` as above.
+bool image_settle(struct image *image, int *ret_failed);
 // Brings the times of a regular file to stable storage, which no sync of its data does: after a power cut it is known by them. An error says that not all of the image
-// is there. Without one it may still not be done, where it could not be asked for. May take its time.
-int image_settle_times(struct image *image, struct err *err);
+// is there, with `ret_failed` as above. Without one it may still not be done, where it could not be asked for. May take its time.
+int image_settle_times(struct image *image, int *ret_failed, struct err *err);
+// Of an image whose sync failed, and that nobody writes to: what waits is synced, what it has still to tell of then is taken, and its page cache is forgotten. An error: it fails still.
+int image_renew(struct image *image, struct err *err);
 // Whether [off, off + len) is worth to be taken by image_take(): much, in memory as far as a few looks show, and nothing of it failed to be read: the page that could
 // not be is in memory as well, and counts as one that is there.
 bool image_sendable(struct image *image, uint64_t off, uint64_t len);

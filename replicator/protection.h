@@ -104,6 +104,8 @@ int protection_resize(struct protection *protection, const char *disk, uint64_t 
 // 0: the disk is larger. -EINPROGRESS: not known yet, ask again soon. -EBUSY: a cycle runs on, and the request was taken back; or the state directory or
 // the image has not answered for some seconds, and the disk grows when it does. Does not wait.
 int protection_resize_end(struct protection *protection, uint64_t ticket, struct err *err);
+// A disk that failed for good is served anew, and a cycle follows: see export_clear_error(). -ENOENT: no such disk. `error` is what it failed with.
+int protection_clear_error(struct protection *protection, const char *disk, bool dry_run, char error[ERR_TEXT_MAX], struct err *err);
 // The site was paired anew: use its present address and key.
 void protection_site_changed(struct protection *protection, const struct site *site);
 

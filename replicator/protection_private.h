@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Inside of a protection, shared by its files: protection.c (life), protection_thread.c (the order of things), protection_wait.c (what the thread is),
 // protection_connection.c, protection_cycle.c, protection_pace.c (processors), protection_slot.c (its turn), protection_tracking.c (state files), doubt.c,
-// protection_audit.c (holes), protection_resize.c, protection_config_change.c and protection_settings.c (what can be changed while it runs), protection_report.c and
+// protection_audit.c (holes), protection_resize.c, protection_failed.c (a disk that failed for good), protection_config_change.c and protection_settings.c (what can be changed while it runs), protection_report.c and
 // protection_ledger.c (the account of its RPO), protection_history.c (what was dirty, and when), protection_look.c (whether what it needs is there) and protection_json.c (status).
 //
 // Locking: what stands under `lock` is read and written with it held. The rest is set before the thread starts, or
@@ -300,6 +300,7 @@ bool slot_take(struct protection *p, const struct schedule_load *load, bool urge
 void slot_unused(struct protection *p); // whatever it asked for or has, it is not due now; its place in the plan stays
 void slot_end(struct protection *p);		      // it has none, and wants none
 // protection_resize.c
+int protection_disk_find(const struct protection *p, const char *name, uint16_t *ret_disk, struct err *err); // -ENOENT
 // Does what was asked for; cycle thread, between cycles. True when a disk is larger now: the session must be opened anew.
 bool resize_serve(struct protection *p);
 

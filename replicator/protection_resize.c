@@ -77,7 +77,7 @@ bool resize_serve(struct protection *p)
 
 // ---- the caller
 
-static int disk_find(const struct protection *p, const char *name, uint16_t *ret_disk, struct err *err)
+int protection_disk_find(const struct protection *p, const char *name, uint16_t *ret_disk, struct err *err)
 {
 	for (uint16_t i = 0; i < p->config.disk_count; i++)
 		if (strcmp(p->config.disk[i].name, name) == 0) {
@@ -125,7 +125,7 @@ int protection_resize(struct protection *p, const char *disk_name, uint64_t size
 {
 	static _Atomic uint64_t tickets;
 	struct resize resize = {.size = size, .asked = true};
-	int rc = disk_find(p, disk_name, &resize.disk, err);
+	int rc = protection_disk_find(p, disk_name, &resize.disk, err);
 	if (rc)
 		return rc;
 	uint64_t old_size = export_disk_size(p->export, resize.disk);

@@ -473,6 +473,26 @@ static int resize_wait(struct agent *agent, const struct resize_request *r, stru
 	return rc;
 }
 
+static int seat_clear_error(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
+{
+	const char *disk = NULL;
+	bool dry_run = false;
+	char name[NAME_SIZE], error[ERR_TEXT_MAX];
+	const struct control_member members[] = {{"disk", true, .text = &disk, .is_name = true}, {"dry_run", .flag = &dry_run}};
+	int rc = control_read(body, members, COUNT(members), err);
+	if (rc == 0)
+		rc = seat_runs(seat, err);
+	if (rc)
+		return rc;
+	memcpy(name, seat->config.name, NAME_SIZE);
+	struct protection *running = seat_unlock(agent, seat); // the disk may take its time
+	rc = protection_clear_error(running, disk, dry_run, error, err);
+	(void)seat_lock(agent, name, running);
+	if (rc == 0)
+		*ret_body = json_pack("{s:s, s:o, s:b}", "disk", disk, "error", json_text(error), "dry_run", dry_run);
+	return rc;
+}
+
 static int settings_edit(struct protection_settings *settings, const void *with, struct err *err)
 {
 	const json_t *body = with;
@@ -678,6 +698,11 @@ static unsigned post_resume(void *context, const struct control_request *request
 	return of_seat(context, request, ret_body, seat_resume);
 }
 
+static unsigned post_clear_error(void *context, const struct control_request *request, json_t **ret_body)
+{
+	return of_seat(context, request, ret_body, seat_clear_error);
+}
+
 static unsigned post_resize(void *context, const struct control_request *request, json_t **ret_body)
 {
 	struct resize_request r = {.name = request->arg[0]};
@@ -713,6 +738,7 @@ const struct control_route agent_routes[] = {
 	{"POST", "/v1/protections/*/pause", post_pause},
 	{"POST", "/v1/protections/*/resume", post_resume},
 	{"POST", "/v1/protections/*/resize", post_resize},
+	{"POST", "/v1/protections/*/clear-error", post_clear_error},
 	{"POST", "/v1/protections/*/settings", post_protection_settings},
 	{"GET", "/v1/settings", get_settings},
 	{"POST", "/v1/settings", post_settings},

@@ -84,6 +84,11 @@ static void volume_error(struct volume *volume, enum disk_fault fault, uint64_t 
 	group_error(volume->group, volume, fault, off, res);
 }
 
+void volume_unsynced(struct volume *volume, int code)
+{
+	volume_error(volume, FAULT_SYNC, 0, code, true);
+}
+
 static void sync_start(struct volume *volume);
 
 static void sync_finish(struct volume_sync *list, int res)

@@ -12,7 +12,8 @@
 //	sync        with FUA
 //
 // V3: a write or sync of the image that failed for good (anything but a want of space, of which the guest is told before it
-// relied on anything) is latched: every later sync of this disk fails, and so does every cut. Only a restart ends it.
+// relied on anything) is latched: every later sync of this disk fails, and so does every cut, also after a restart (failed_note.h). Only its operator ends it
+// (export_clear_error()).
 #ifndef KAGAMI_REPLICATOR_VOLUME_H
 #define KAGAMI_REPLICATOR_VOLUME_H
 
@@ -107,6 +108,8 @@ void volume_count_read(struct volume *volume, uint64_t len);
 // A write that comes as several requests, which say `counted`.
 void volume_count_write(struct volume *volume, uint64_t len);
 void volume_sync(struct volume *volume, struct volume_sync *sync);
+// A sync of the image that was not of ours failed with `code`: V3 holds for it as well.
+void volume_unsynced(struct volume *volume, int code);
 
 // For group.c: a request of one's own past the gate, and past what it waited for.
 void volume_admitted(struct volume_request *request);

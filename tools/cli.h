@@ -152,6 +152,7 @@ int cli_pause(const struct cli *cli);
 int cli_resume(const struct cli *cli);
 int cli_cycle(const struct cli *cli);
 int cli_resize(const struct cli *cli);
+int cli_clear_error(const struct cli *cli);
 int cli_status(const struct cli *cli);
 int cli_syncs(const struct cli *cli);
 int cli_points(const struct cli *cli);

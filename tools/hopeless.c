@@ -21,7 +21,7 @@ static bool of_disk(const json_t *disk, bool tried, char text[HOPELESS_TEXT])
 {
 	const char *name = show_text_of(disk, "name"), *cut_short = show_text_of(disk, "cut_short");
 	if (show_flag_of(disk, "failed"))
-		(void)snprintf(text, HOPELESS_TEXT, "disk %s failed, and no point is made of it until its storage is repaired and the agent restarted: %.440s", name,
+		(void)snprintf(text, HOPELESS_TEXT, "disk %s failed, and no point is made of it until its guest is shut down, its storage repaired, and `kagami clear-error` given: %.400s", name,
 			       show_text_of(disk, "error"));
 	else if (tried && cut_short[0])
 		(void)snprintf(text, HOPELESS_TEXT, "%s", cut_short);

@@ -96,6 +96,13 @@ const struct cli_command cli_commands[] = {
 	 "stay, each with the size that the disk had. The VM sees the new size once it\n"
 	 "connects again. --dry-run says what would happen and does nothing.",
 	 SOURCE, 2, 2, OPT_BIT(OPT_SIZE) | OPT_BIT(OPT_DRY_RUN), cli_resize},
+	{"clear-error", "NAME DISK [--dry-run]", "promise flushes of a disk again that had failed",
+	 "A write or a sync of its image failed, and what its guest had written may be lost.\n"
+	 "Shut the guest down, repair the storage, then give this: what the image may have\n"
+	 "lost is sent anew. Start the guest afterwards. It is refused while anybody is\n"
+	 "connected to the disk, and while the image cannot be synced. --dry-run says what\n"
+	 "would happen and does nothing.",
+	 SOURCE, 2, 2, OPT_BIT(OPT_DRY_RUN), cli_clear_error},
 	{"syncs", "NAME", "list the syncs of a protection: why, how long, what was compared and sent",
 	 "The newest 100, newest first. A sync compares digests instead of relying on the\n"
 	 "record of what changed: at first, after a crash (then only of what was marked),\n"

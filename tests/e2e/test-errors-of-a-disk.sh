@@ -60,7 +60,7 @@ began=$SECONDS
 kagami cycle vm1 --wait --timeout 60s >"$W/out" 2>&1 || status=$?
 is "exit status of a cycle of a dead disk ($(cat "$W/out"))" $status 1
 at_most "seconds until it says so" $((SECONDS - began)) 20
-grep -q 'will not be committed: disk vda failed, and no point is made of it until its storage is repaired and the agent restarted: .*Input/output error' "$W/out" || fail "the cycle says: $(cat "$W/out")"
+grep -q 'will not be committed: disk vda failed, and no point is made of it until its guest is shut down, its storage repaired, and `kagami clear-error` given: .*Input/output error' "$W/out" || fail "the cycle says: $(cat "$W/out")"
 is "cause at the source" "$(protection vm1 .cause)" source-error
 
 # The receiver hears of it before the point is too old, and books it to that from the first moment.

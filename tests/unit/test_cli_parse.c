@@ -354,7 +354,7 @@ static void cycle_of_a_disk_that_failed_or_is_short_is_not_waited_for(void **sta
 #define FAILED "\"failed\": true, \"error\": \"at ten: sync of image b.raw: Input/output error\""
 #define SHORT "\"failed\": false, \"cut_short\": \"the image of disk vdb was cut\""
 	assert_string_equal(hope("\"progress\": null", FAILED),
-			    "disk vdb failed, and no point is made of it until its storage is repaired and the agent restarted: at ten: sync of image b.raw: Input/output error");
+			    "disk vdb failed, and no point is made of it until its guest is shut down, its storage repaired, and `kagami clear-error` given: at ten: sync of image b.raw: Input/output error");
 	assert_string_equal(hope("\"progress\": null", SHORT), "the image of disk vdb was cut");
 	assert_non_null(hope("\"state\": \"target-down\"", FAILED)); // the receiver may come back, the disk does not
 	assert_null(hope("\"progress\": {\"kind\": \"cut\"}", FAILED)); // it was cut before, perhaps

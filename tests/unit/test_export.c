@@ -22,6 +22,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -1279,6 +1280,141 @@ static void cut_of_a_failed_disk_says_which_and_why(void **unused)
 	place_free(p);
 }
 
+static int sync_fails; // the next sync of a whole image that is not the guest's
+
+static int sync_of(int fd, long number)
+{
+	errno = sync_fails;
+	sync_fails = 0;
+	return errno ? -1 : (int)syscall(number, fd);
+}
+
+int fsync(int fd)
+{
+	return sync_of(fd, SYS_fsync);
+}
+
+int fdatasync(int fd)
+{
+	return sync_of(fd, SYS_fdatasync);
+}
+
+static void make_run_dir(struct place *p, char dir[160])
+{
+	(void)snprintf(dir, 160, "%s/run", p->dir);
+	assert_int_equal(mkdir(dir, 0700), 0);
+	p->config.run_dir = dir;
+}
+
+static void drop_run_dir(const char *dir)
+{
+	char command[200];
+	(void)snprintf(command, sizeof(command), "rm -r %s", dir);
+	assert_int_equal(system(command), 0);
+}
+
+static void fail_sync(struct place *p, uint16_t disk)
+{
+	struct volume *volume = &p->export->group.volume[disk];
+	volume->failed = -EIO;
+	export_on_error(&p->export->group, volume, FAULT_SYNC, 0, -EIO);
+}
+
+static void await_nobody(const struct place *p, uint16_t disk)
+{
+	for (unsigned i = 0; stats_of(p, disk).clients && i < 2000; i++)
+		(void)usleep(5000);
+	assert_int_equal(stats_of(p, disk).clients, 0);
+}
+
+// G5
+static void sync_that_failed_is_known_to_the_next_agent_until_its_operator_clears_it(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct err err;
+	char run[160], error[ERR_TEXT_MAX], data[512] = {1};
+	make_run_dir(p, run);
+	assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+	fail_sync(p, 0);
+	(void)snprintf(error, sizeof(error), "%s", stats_of(p, 0).error);
+	export_close(p->export);
+
+	place_start(p);
+	assert_true(stats_of(p, 0).failed && !stats_of(p, 1).failed);
+	assert_string_equal(stats_of(p, 0).error, error);
+	int fd = dial_disk(p, "vda");
+	assert_int_equal(ask(fd, CMD_FLUSH, 0, 0, NULL), 5); // EIO
+	assert_int_equal(ask(fd, CMD_WRITE | CMD_FUA, 0, sizeof(data), data), 5);
+	assert_int_equal(export_clear_error(p->export, 0, false, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "shut the guest down first"));
+	(void)close(fd);
+	await_nobody(p, 0);
+	assert_int_equal(export_clear_error(p->export, 1, false, &err), -EINVAL);
+	assert_int_equal(export_clear_error(p->export, 0, true, &err), 0);
+	sync_fails = EIO;
+	assert_int_equal(export_clear_error(p->export, 0, false, &err), -EIO);
+	assert_non_null(strstr(err.text, "repair the storage under it"));
+	assert_true(stats_of(p, 0).failed);
+	assert_int_equal(export_clear_error(p->export, 0, false, &err), 0);
+	assert_false(stats_of(p, 0).failed);
+	assert_string_equal(stats_of(p, 0).error, "");
+	fd = dial_disk(p, "vda");
+	assert_int_equal(ask(fd, CMD_FLUSH, 0, 0, NULL), 0);
+	(void)close(fd);
+	place_stop(p);
+	export_close(p->export);
+	place_start(p);
+	assert_false(stats_of(p, 0).failed);
+	place_stop(p);
+	drop_run_dir(run);
+	place_free(p);
+}
+
+static void image_that_was_put_in_the_place_of_one_that_failed_has_not(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct err err;
+	char run[160], other[224];
+	make_run_dir(p, run);
+	assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+	fail_sync(p, 0);
+	export_close(p->export);
+	(void)snprintf(other, sizeof(other), "%s.new", p->image[0]);
+	make_image(other, IMAGE_SIZE);
+	assert_int_equal(rename(other, p->image[0]), 0);
+	place_start(p);
+	assert_false(stats_of(p, 0).failed);
+	place_stop(p);
+	drop_run_dir(run);
+	place_free(p);
+}
+
+// G5: what a sync beside the guest's was told, the guest's own may not be told any more.
+static void sync_beside_the_guests_that_fails_fails_the_disk(void **unused)
+{
+	(void)unused;
+	struct source_run runs[4];
+	struct err err;
+	bool all;
+	for (unsigned i = 0; i < 2; i++) {
+		struct place *p = place_new();
+		place_start(p);
+		sync_fails = EIO;
+		if (i == 0)
+			assert_int_equal(export_grow(p->export, 0, IMAGE_SIZE + (8 << 20), &err), -EIO);
+		else
+			(void)source_holes(export_source(p->export), runs, 4, &all);
+		assert_true(stats_of(p, 0).failed && !stats_of(p, 1).failed);
+		int fd = dial_disk(p, "vda");
+		assert_int_equal(ask(fd, CMD_FLUSH, 0, 0, NULL), 5); // EIO
+		(void)close(fd);
+		assert_int_equal(export_stop(p->export, &err), -EIO);
+		place_free(p);
+	}
+}
+
 // Whether one more is served than there are.
 static bool served(const struct place *p)
 {
@@ -1579,6 +1715,9 @@ int main(void)
 		cmocka_unit_test(export_serves_qemu_io),
 		cmocka_unit_test(export_serves_libnbd),
 		cmocka_unit_test(cut_of_a_failed_disk_says_which_and_why),
+		cmocka_unit_test(sync_that_failed_is_known_to_the_next_agent_until_its_operator_clears_it),
+		cmocka_unit_test(image_that_was_put_in_the_place_of_one_that_failed_has_not),
+		cmocka_unit_test(sync_beside_the_guests_that_fails_fails_the_disk),
 		cmocka_unit_test(cuts_that_guests_overtake_are_counted_with_why),
 	};
 	return cmocka_run_group_tests_name("export", tests, NULL, NULL);

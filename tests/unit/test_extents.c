@@ -23,6 +23,7 @@ enum { SIZE = 64 << 20, PIECES_OF_BLOCK = BLOCK_SIZE / PIECE_SIZE };
 static struct temp temp;
 static struct ring ring;
 static struct image image;
+static int failed;
 
 static bool counts;	  // in the place of the file: all of it is data, each piece of 4 KiB an extent
 static uint64_t asked;	  // questions to the file system
@@ -156,7 +157,7 @@ static void told_holes_are_those_of_the_file(void **state)
 		for (unsigned i = 0; i < sizeof(lens) / sizeof(*lens); i++)
 			for (uint64_t at = 0; at < SIZE; at += lens[i])
 				check(at, min_u64(lens[i], SIZE - at));
-		assert_true(image_settle(&image));
+		assert_true(image_settle(&image, &failed));
 	}
 	struct nbd_extent extent[NBD_EXTENTS_MAX];
 	assert_int_equal(image_extents(&image, 46 << 20, SIZE - (46 << 20), extent, NBD_EXTENTS_MAX), 21); // small data is told as it is

@@ -1521,6 +1521,26 @@ static void disk_that_is_held_keeps_its_marks(void **unused)
 	large_world_free(w);
 }
 
+// B4: what a mark stands for may be what the replica has and the image lost.
+static void disk_that_is_trusted_again_has_what_is_marked_dirty(void **unused)
+{
+	(void)unused;
+	struct world *w = large_world(10, true);
+	struct volume *v = &w->group.volume[0];
+	intent_set_marked(&w->group.intent, v, 3);
+	intent_set_marked(&w->group.intent, v, 9);
+	v->failed = -EIO;
+	group_trust(&w->group, 0);
+	assert_int_equal(v->failed, 0);
+	assert_int_equal(dirty_bytes(&v->dirty), 2 * REGION_SIZE);
+	assert_true(dirty_mask(&v->dirty, 3 * BLOCKS_PER_REGION) && dirty_mask(&v->dirty, 9 * BLOCKS_PER_REGION));
+	v->failed = -EIO;
+	intent_lose(&w->group.intent, 0);
+	group_trust(&w->group, 0);
+	assert_int_equal(dirty_bytes(&v->dirty), v->size); // no mark tells
+	large_world_free(w);
+}
+
 // Those that are marked are looked at a bounded number at a time: the guests' thread does it.
 static void whole_disk_that_is_marked_already_is_looked_at_in_several_turns(void **unused)
 {
@@ -1832,6 +1852,7 @@ int main(void)
 		cmocka_unit_test(marks_of_more_than_one_commit_holds_come_in_several),
 		cmocka_unit_test(whole_disk_is_marked_behind_those_who_wait),
 		cmocka_unit_test(disk_that_is_held_keeps_its_marks),
+		cmocka_unit_test(disk_that_is_trusted_again_has_what_is_marked_dirty),
 		cmocka_unit_test(whole_disk_that_is_marked_already_is_looked_at_in_several_turns),
 		cmocka_unit_test(whole_disk_whose_marks_are_lost_is_never_marked),
 		cmocka_unit_test(write_in_parts_that_fails_is_one_error),

@@ -405,6 +405,14 @@ void export_unidentified(struct export *export, uint16_t disk, int code)
 	(void)code;
 }
 
+int export_clear_error(struct export *export, uint16_t disk, bool dry_run, struct err *err)
+{
+	(void)export;
+	(void)disk;
+	(void)dry_run;
+	return err_set(err, -ENOTSUP, "the export of the world notes no failure");
+}
+
 enum rest_verdict export_judge(struct export *export, uint16_t disk)
 {
 	(void)export;

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// A disk that failed for good (V3 of volume.h), over the agent's end and up to its operator's word.
+//
+//	error ──► latched, noted (failed_note.h), and only then told ──► … a start: latched from the note ──► its guest is shut down, its storage repaired,
+//	export_clear_error(): the note goes, and what was marked is dirty
+//
+// What is lost is in marked regions (B4): no mark of a disk that failed is given up. So these are what the replica may be ahead in.
+#include "replicator/export_loop.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "link/events.h"
+#include "replicator/export_call.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+// 0: a block device, whose number may be another when its storage is back.
+static uint64_t inode_of(const struct image *image)
+{
+	return image->file.block_device ? 0 : image->file.inode;
+}
+
+void export_note_failed(struct export *export, uint16_t disk, const char *why)
+{
+	struct err err;
+	if (export->run_dir && failed_note_write(export->run_dir, export->protection, export->nbd[disk].name, inode_of(&export->image[disk]), why, &err))
+		log_error("a disk failed, and the next start of the agent will not know it: shut its guest down first protection=%s disk=%s error=\"%s\"", export->protection,
+			  export->nbd[disk].name, err.text);
+}
+
+static void load(struct export *export, uint16_t disk)
+{
+	char why[ERR_TEXT_MAX];
+	const char *name = export->nbd[disk].name;
+	if (!failed_note_read(export->run_dir, export->protection, name, inode_of(&export->image[disk]), why))
+		return;
+	if (!why[0])
+		(void)strcpy(why, "an error before this start");
+	export->group.volume[disk].failed = -EIO;
+	disk_errors_restore(&export->disk[disk].errors, why);
+	log_error("an image failed before this start protection=%s disk=%s error=\"%s\"", export->protection, name, why);
+	event_emit(EVENT_CRITICAL, "state", export->protection, NULL,
+		   "disk %s of %s failed before this start, and no flush of it is promised until its guest is shut down, its storage repaired, and `kagami clear-error` given: %s",
+		   name, export->protection, why);
+}
+
+void export_load_failed(struct export *export)
+{
+	for (uint16_t d = 0; export->run_dir && d < export->count; d++)
+		load(export, d);
+}
+
+// ---- a sync beside the guest's
+
+struct unsynced_call {
+	struct call call;
+	uint16_t disk;
+	int code;
+};
+
+static void run_unsynced(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	const struct unsynced_call *u = HOLDER(call, struct unsynced_call, call);
+	volume_unsynced(&call->group->volume[u->disk], u->code);
+	(void)sem_post(&call->ended);
+}
+
+void export_unsynced(struct export *export, uint16_t disk, int code)
+{
+	struct unsynced_call u = {.disk = disk, .code = code};
+	if (!code)
+		return;
+	call_init(&u.call, export, run_unsynced);
+	if (!call_do(&u.call, export)) {
+		await_end(export);
+		volume_unsynced(&export->group.volume[disk], code);
+	}
+}
+
+// ---- its end
+
+struct clear_call {
+	struct call call;
+	struct export *export;
+	uint16_t disk;
+	int res;
+	struct err *err;
+};
+
+static int check_clear(struct export *export, uint16_t disk, struct err *err)
+{
+	const char *name = export->nbd[disk].name;
+	unsigned clients = atomic_load_explicit(&export->attached[disk], memory_order_relaxed);
+	if (!atomic_load(&export->disk[disk].errors.failed))
+		return err_set(err, -EINVAL, "disk %s of %s has not failed: there is nothing to clear", name, export->protection);
+	if (clients)
+		return err_set(err, -EBUSY, "disk %s of %s has %u connection%s, and what its guest wrote may be lost: shut the guest down first", name, export->protection, clients,
+			       clients > 1 ? "s" : "");
+	return 0;
+}
+
+// The loop's: no error is noted between the note's end and that of the latch, and nobody connects.
+static void run_clear(struct ring_message *message)
+{
+	struct call *call = call_of(message);
+	struct clear_call *c = HOLDER(call, struct clear_call, call);
+	struct export *export = c->export;
+	c->res = check_clear(export, c->disk, c->err);
+	if (c->res == 0 && export->run_dir)
+		c->res = failed_note_remove(export->run_dir, export->protection, export->nbd[c->disk].name, c->err);
+	if (c->res == 0) {
+		group_trust(&export->group, c->disk);
+		disk_errors_clear(&export->disk[c->disk].errors);
+	}
+	(void)sem_post(&call->ended);
+}
+
+int export_clear_error(struct export *export, uint16_t disk, bool dry_run, struct err *err)
+{
+	assert(disk < export->count);
+	int code = check_clear(export, disk, err);
+	if (code || dry_run)
+		return code;
+	code = image_renew(&export->image[disk], err);
+	if (code)
+		return err_wrap(err, "disk %s of %s still fails: repair the storage under it, and try again", export->nbd[disk].name, export->protection);
+	struct clear_call c = {.export = export, .disk = disk, .err = err};
+	call_init(&c.call, export, run_clear);
+	if (!call_do(&c.call, export))
+		return err_set(err, -ESHUTDOWN, "the disks of %s are not served", export->protection);
+	return c.res;
+}
