@@ -36,6 +36,7 @@ struct seat_left { // what there is of a protection that could not start
 	uint64_t seen; // restart.h
 	bool missing;  // an image is not there
 	bool written;  // a program has one open for writing
+	struct err loop; // by a loop device: what to do; "": by none
 	struct point_known point;
 };
 

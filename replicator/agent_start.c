@@ -11,14 +11,16 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "link/events.h"
+#include "replicator/image_beneath.h"
 #include "replicator/image_path.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <xxhash.h>
 
-enum { START_WAIT_S = 10, TRY_WAIT_S = 2 };
+enum { START_WAIT_S = 10, TRY_WAIT_S = 2, HINT_MAX = 160 };
 
 // ---- what is left of a start that came to nothing
 
@@ -27,12 +29,17 @@ static struct seat_left look_at_left(const struct agent *agent, struct seat *sea
 {
 	struct seat_left left = {.point = point_known_read(agent->place.state, &seat->config)};
 	uint64_t seen[DISKS_MAX] = {0};
+	struct stat st;
 	for (uint16_t d = 0; d < seat->config.disk_count; d++) {
 		bool gone;
 		atomic_store(&seat->opening, d + 1u); // should it not answer
 		seen[d] = image_path_digest(seat->config.disk[d].path, &gone);
 		left.missing |= gone;
-		left.written |= image_path_written(seat->config.disk[d].path);
+		if (!image_path_written(seat->config.disk[d].path))
+			continue;
+		left.written = true;
+		if (!left.loop.text[0] && stat(seat->config.disk[d].path, &st) == 0)
+			(void)image_beneath_of_loop(seat->config.disk[d].path, &st, &left.loop);
 	}
 	atomic_store(&seat->opening, 0);
 	left.seen = XXH3_64bits(seen, sizeof(seen));
@@ -48,7 +55,6 @@ static void say_not_started(const char *name, const struct err *err)
 // With the lock held. Each reason is told once, however often it is tried.
 static void seat_failed(struct seat *seat, const struct seat_left *left, const struct err *err)
 {
-	enum { HINT_MAX = 160 };
 	const char *name = seat->config.name;
 	(void)snprintf(seat->reason, sizeof(seat->reason), "%.*s%s; it is tried again by itself, or at once with `kagami resume %s`", ERR_TEXT_MAX - HINT_MAX, err->text,
 		       left->missing ? ": put it back" : "", name);
@@ -179,7 +185,10 @@ static int try_again(struct agent *agent, struct seat *seat, struct err *err)
 	(void)pthread_mutex_lock(&agent->lock);
 	if (restart_settled(&seat->restart, clock_mono_ns(), left.seen, left.written))
 		return agent_restart_seat(agent, seat, err);
-	if (left.written)
+	if (left.loop.text[0])
+		(void)snprintf(seat->reason, sizeof(seat->reason), "%.*s; it is started by itself once that is done, or at once with `kagami resume %s`", ERR_TEXT_MAX - HINT_MAX,
+			       left.loop.text, seat->config.name);
+	else if (left.written)
 		(void)snprintf(seat->reason, sizeof(seat->reason),
 			       "a program has one of its images open for writing, perhaps to copy it there: it is started by itself once none has, or at once with `kagami resume %s`", seat->config.name);
 	else

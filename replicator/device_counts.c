@@ -52,20 +52,6 @@ static bool open_file(int fd, const char *path, int flags, struct loop_info64 *r
 	return true;
 }
 
-int device_file_open(int fd, bool *ret_part)
-{
-	struct loop_info64 info;
-	struct device_stack stack;
-	struct stat st;
-	int file;
-	if (fstat(fd, &st) < 0 || !S_ISBLK(st.st_mode) || !device_stack_read("/sys", st.st_rdev, &stack) || !stack.file[0])
-		return -1;
-	if (!open_file(fd, stack.file, O_RDONLY | O_NONBLOCK | O_NOCTTY, &info, &file))
-		return -1;
-	*ret_part = info.lo_offset || info.lo_sizelimit;
-	return file;
-}
-
 bool device_watch_open(int fd, struct device_watch *ret_watch)
 {
 	struct device_stack stack;

@@ -18,8 +18,6 @@ struct device_watch { // to read them again by one system call, or two of a loop
 	uint64_t sequence, layers;
 };
 
-// The file of a loop device, open for reading: the caller's. -1: it is none, or it cannot be told. *ret_part: it shows a part of the file alone.
-int device_file_open(int fd, bool *ret_part);
 // Any thread; waits for no disk. False: the kernel does not tell, or does not count, or what changes the device may go by its counts.
 bool device_watch_open(int fd, struct device_watch *ret_watch);
 bool device_watch_read(const struct device_watch *watch, struct device_counts *ret_counts);

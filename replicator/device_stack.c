@@ -1,40 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replicator/device_stack.h"
 
-#include "base/auto.h"
+#include "replicator/sysfs.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysmacros.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 enum { DEPTH_MAX = 8, TEXT_SIZE = 512, LVM_UUID_LENGTH = 68 };
-
-static bool has(const char *dir, const char *what)
-{
-	char path[PATH_MAX];
-	return snprintf(path, sizeof(path), "%s/%s", dir, what) < (int)sizeof(path) && access(path, F_OK) == 0;
-}
-
-// One line, without its end.
-static bool read_line(const char *dir, const char *what, char *text, size_t size)
-{
-	char path[PATH_MAX];
-	if (snprintf(path, sizeof(path), "%s/%s", dir, what) >= (int)sizeof(path))
-		return false;
-	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t got = fd >= 0 ? read(fd, text, size) : -1;
-	if (got < 0 || (size_t)got == size)
-		return false;
-	text[got] = 0;
-	text[strcspn(text, "\n")] = 0;
-	return true;
-}
 
 static uint64_t mix(uint64_t layers, const char *text)
 {
@@ -92,13 +68,13 @@ static bool look_beneath(const char *dir, unsigned depth, uint64_t *layers)
 static bool look_at_whole(const char *dir, const char *name, unsigned depth, uint64_t *layers)
 {
 	char text[TEXT_SIZE];
-	if (!read_line(dir, "diskseq", text, sizeof(text)))
+	if (!sysfs_read(dir, "diskseq", text, sizeof(text)))
 		return false;
 	*layers = mix(mix(*layers, name), text);
-	if (has(dir, "dm"))
-		return read_line(dir, "dm/uuid", text, sizeof(text)) && is_plain_map(text) && look_beneath(dir, depth, layers);
-	if (has(dir, "md"))
-		return read_line(dir, "md/level", text, sizeof(text)) && strcmp(text, "raid1") == 0 && look_beneath(dir, depth, layers);
+	if (sysfs_has(dir, "dm"))
+		return sysfs_read(dir, "dm/uuid", text, sizeof(text)) && is_plain_map(text) && look_beneath(dir, depth, layers);
+	if (sysfs_has(dir, "md"))
+		return sysfs_read(dir, "md/level", text, sizeof(text)) && strcmp(text, "raid1") == 0 && look_beneath(dir, depth, layers);
 	return is_disk(name);
 }
 
@@ -106,8 +82,8 @@ static bool look_at(const char *dir, unsigned depth, uint64_t *layers)
 {
 	char whole[PATH_MAX], text[TEXT_SIZE];
 	(void)snprintf(whole, sizeof(whole), "%s", dir);
-	if (has(dir, "partition")) {
-		if (!read_line(dir, "start", text, sizeof(text)))
+	if (sysfs_has(dir, "partition")) {
+		if (!sysfs_read(dir, "start", text, sizeof(text)))
 			return false;
 		*layers = mix(*layers, text);
 		(void)dirname(whole);
@@ -119,39 +95,11 @@ static bool look_at(const char *dir, unsigned depth, uint64_t *layers)
 
 bool device_stack_read(const char *sys, dev_t device, struct device_stack *ret_stack)
 {
-	char path[PATH_MAX], dir[PATH_MAX];
+	char dir[PATH_MAX];
 	*ret_stack = (struct device_stack){0};
-	(void)snprintf(path, sizeof(path), "%s/dev/block/%u:%u", sys, major(device), minor(device));
-	if (!realpath(path, dir))
+	if (!sysfs_dir(sys, device, dir))
 		return false;
-	if (has(dir, "loop")) // not a partition of one, nor anything over one: then nobody would look at its file
-		return read_line(dir, "loop/backing_file", ret_stack->file, sizeof(ret_stack->file));
+	if (sysfs_has(dir, "loop")) // not a partition of one, nor anything over one: then nobody would look at its file
+		return sysfs_read(dir, "loop/backing_file", ret_stack->file, sizeof(ret_stack->file));
 	return look_at(dir, 0, &ret_stack->layers);
-}
-
-// By the path that the file had when it was attached. One that has another since is not found.
-static bool shows(const char *sys, const char *name, const struct stat *file)
-{
-	char dir[PATH_MAX], path[PATH_MAX];
-	struct stat st;
-	(void)snprintf(dir, sizeof(dir), "%.256s/block/%.255s", sys, name);
-	return starts(name, "loop") && read_line(dir, "loop/backing_file", path, sizeof(path)) && stat(path, &st) == 0 && st.st_dev == file->st_dev &&
-	       st.st_ino == file->st_ino;
-}
-
-bool device_stack_loop(const char *sys, const struct stat *file, char *ret_name, size_t cap)
-{
-	char path[PATH_MAX];
-	const struct dirent *entry;
-	bool found = false;
-	(void)snprintf(path, sizeof(path), "%.256s/block", sys);
-	DIR *dir = opendir(path);
-	while (dir && !found && (entry = readdir(dir))) {
-		found = shows(sys, entry->d_name, file);
-		if (found)
-			(void)snprintf(ret_name, cap, "%s", entry->d_name);
-	}
-	if (dir)
-		(void)closedir(dir);
-	return found;
 }

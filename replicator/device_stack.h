@@ -12,9 +12,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
-#include <sys/stat.h>
 #include <sys/types.h>
 
 struct device_stack {
@@ -24,8 +22,5 @@ struct device_stack {
 
 // False where the counts do not tell. `sys`: where sysfs is. Any thread; waits for no disk.
 bool device_stack_read(const char *sys, dev_t device, struct device_stack *ret_stack);
-
-// The name of a loop device that shows this file, or a part of it; false where there is none.
-bool device_stack_loop(const char *sys, const struct stat *file, char *ret_name, size_t cap);
 
 #endif

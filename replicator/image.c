@@ -6,8 +6,9 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "replicator/device_counts.h"
-#include "replicator/device_stack.h"
+#include "replicator/device_loop.h"
 #include "replicator/export.h"
+#include "replicator/image_beneath.h"
 #include "replicator/rest.h"
 
 #include <errno.h>
@@ -52,9 +53,9 @@ static int try_open(const char *path, bool read_only, struct err *err)
 
 static int is_taken(const struct image *image, struct err *err)
 {
-	char loop[64];
+	char loop[DEVICE_NAME_BYTES];
 	struct stat st;
-	if (fstat(image->fd, &st) == 0 && device_stack_loop("/sys", &st, loop, sizeof(loop)))
+	if (fstat(image->fd, &st) == 0 && device_loop_over("/sys", "/proc/self/mountinfo", &st, false, NULL, loop))
 		return err_set(err, -EBUSY,
 			       "image %s is in use, and it is the file under the loop device /dev/%s: if that is protected, leave it at that; if not, detach it (losetup -d /dev/%s), or "
 			       "stop the agent or program that has the image",
@@ -80,25 +81,9 @@ static int take_locks(struct image *image, struct err *err)
 	return 0;
 }
 
-// What lies in the image of another disk is written past the tracking of that. Devices of which each shows a part of a file are disks beside each other.
-static int lock_beneath(struct image *image, struct err *err)
-{
-	bool part = false;
-	int file = image->block_device ? device_file_open(image->fd, &part) : -1;
-	if (file < 0)
-		return 0;
-	if (flock(file, (part ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
-		(void)close(file);
-		return err_set(err, -EBUSY, "the file under the loop device %s is in use by another agent or program, or as another disk: protect one of the two, not both", image->path);
-	}
-	image->beneath = file;
-	return 0;
-}
-
 void image_unlock(const struct image *image)
 {
-	if (image->beneath)
-		(void)flock(image->beneath, LOCK_UN);
+	image_beneath_unlock(image);
 	struct flock mine = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = QEMU_NO_WRITER_AT, .l_len = 1};
 	(void)fcntl(image->fd, F_OFD_SETLK, &mine);
 	(void)flock(image->fd, LOCK_UN);
@@ -149,6 +134,7 @@ int image_open(struct image *image, const char *path, bool read_only, struct err
 	image->path = strdup(path);
 	if (!image->path)
 		return err_sys(err, -ENOMEM, "open image %s", path);
+	bool apart = image_path_apart(path); // while it is not open here
 	int code = try_open(path, read_only, err);
 	if (code >= 0) {
 		image->fd = code;
@@ -158,8 +144,8 @@ int image_open(struct image *image, const char *path, bool read_only, struct err
 		code = find_size(image, err);
 	if (code == 0 && !read_only)
 		code = check_writable(image, err);
-	if (code == 0)
-		code = lock_beneath(image, err);
+	if (code == 0 && !apart) // else nothing can be beside it that writes, and the file systems of others are not asked
+		code = image_beneath_lock(image, read_only, err);
 	if (code == 0) {
 		read_as_asked(image);
 		image->times_tell = image_times_tell(image);

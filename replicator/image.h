@@ -21,13 +21,14 @@ struct image_op;
 struct reader;
 struct image_identity;
 
-enum { IMAGE_ASKING = 0xff }; // of asked_ns
+enum { IMAGE_BENEATH_MAX = 16, IMAGE_ASKING = 0xff }; // of beneath; of asked_ns
 
 struct image {
 	struct aio_backend backend;
 	char *path;
 	int fd;
-	int beneath; // the file under a loop device, locked as an image is; 0: none
+	int beneath[IMAGE_BENEATH_MAX]; // what loop devices beneath it show, locked as an image is
+	unsigned beneath_count;
 	bool block_device;
 	struct image_file file; // which one it is
 	bool times_tell; // image_times_tell()

@@ -27,6 +27,7 @@
 #include "base/clock.h"
 #include "base/size.h"
 #include "replicator/holder.h"
+#include "replicator/image_beneath.h"
 #include "replicator/reader.h"
 
 #include <errno.h>
@@ -609,8 +610,7 @@ void image_close(struct image *image)
 	rest_end(&image->rest);
 	if (image->path && image->fd >= 0)
 		(void)close(image->fd);
-	if (image->beneath)
-		(void)close(image->beneath);
+	image_beneath_close(image);
 	free(image->path);
 	*image = (struct image){.fd = -1};
 }

@@ -34,20 +34,32 @@ enum image_path image_path_look(const char *path, const struct image_file *file)
 	return image_file_same(&there, file) ? IMAGE_PATH_SAME : IMAGE_PATH_OTHER;
 }
 
+enum writers { WRITERS_NONE, WRITERS_SOME, WRITERS_UNKNOWN };
+
 // The kernel gives a lease for reading only while nobody writes. Who comes just then to write waits until it is given back, of which this process is told by a signal:
 // one that does nothing.
-bool image_path_written(const char *path)
+static enum writers writers_of(const char *path)
 {
 	struct stat st;
 	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
-		return false;
+		return WRITERS_UNKNOWN;
 	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || fcntl(fd, F_SETSIG, SIGURG) < 0)
-		return false;
+		return WRITERS_UNKNOWN;
 	if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
-		return errno == EAGAIN;
+		return errno == EAGAIN ? WRITERS_SOME : WRITERS_UNKNOWN;
 	(void)fcntl(fd, F_SETLEASE, F_UNLCK);
-	return false;
+	return WRITERS_NONE;
+}
+
+bool image_path_written(const char *path)
+{
+	return writers_of(path) == WRITERS_SOME;
+}
+
+bool image_path_apart(const char *path)
+{
+	return writers_of(path) == WRITERS_NONE;
 }
 
 uint64_t image_path_digest(const char *path, bool *ret_gone)

@@ -24,5 +24,7 @@ uint64_t image_path_digest(const char *path, bool *ret_gone);
 // Whether any program on this host has the regular file there open for writing. False where that cannot be known: it is another's file and the caller may not ask, or the
 // file system has no leases.
 bool image_path_written(const char *path);
+// Whether certainly none has: false also where it cannot be known, and of what is no regular file.
+bool image_path_apart(const char *path);
 
 #endif
