@@ -65,7 +65,7 @@ static void run_unsynced(struct ring_message *message)
 	struct call *call = call_of(message);
 	const struct unsynced_call *u = HOLDER(call, struct unsynced_call, call);
 	volume_unsynced(&call->group->volume[u->disk], u->code);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 void export_unsynced(struct export *export, uint16_t disk, int code)
@@ -115,7 +115,7 @@ static void run_clear(struct ring_message *message)
 		group_trust(&export->group, c->disk);
 		disk_errors_clear(&export->disk[c->disk].errors);
 	}
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 int export_clear_error(struct export *export, uint16_t disk, bool dry_run, struct err *err)

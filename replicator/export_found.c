@@ -47,7 +47,7 @@ static void run_look(struct ring_message *message)
 {
 	struct call *call = call_of(message);
 	image_look_at_rest(found_of(call)->image);
-	(void)sem_post(&call->ended);
+	call_ended(call);
 }
 
 void export_look(struct export *export, uint16_t disk)

@@ -65,9 +65,7 @@ static void image_disturbed(struct protection *p, unsigned disk)
 
 void images_stopped(struct protection *p, uint16_t disk)
 {
-	struct image_identity identity;
-	if (export_identity(p->export, disk, &identity, NULL) == 0)
-		export_look(p->export, disk);
+	export_look(p->export, disk);
 	if (!export_was_disturbed(p->export, disk))
 		return;
 	dirty_mark_all(export_dirty(p->export, disk));

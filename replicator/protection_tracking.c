@@ -452,12 +452,14 @@ static int save_disk(struct protection *p, unsigned disk, struct err *err)
 {
 	struct state_position position = p->position;
 	struct image_identity identity;
-	images_stopped(p, (uint16_t)disk);
-	position.owed = p->sync; // T5
 	int rc = export_settle_identity(p->export, (uint16_t)disk, err);
 	if (rc == 0)
 		rc = export_identity(p->export, (uint16_t)disk, &identity, err);
-	return rc ? rc : state_file_save(p->tracking[disk].file, &position, &identity, export_dirty(p->export, (uint16_t)disk), err);
+	if (rc)
+		return rc;
+	images_stopped(p, (uint16_t)disk); // once its identity is taken: what others did before differs from the note of rest, what they do from here on from that identity
+	position.owed = p->sync; // T5
+	return state_file_save(p->tracking[disk].file, &position, &identity, export_dirty(p->export, (uint16_t)disk), err);
 }
 
 // 0: not to be looked for.

@@ -198,20 +198,21 @@ static bool note_file(struct rest_page *page, int fd)
 	return true;
 }
 
-// Who holds it stores that first, and then that it is not at rest: whichever of the two stores comes last, it is not.
+// Who holds it counts first, and then stores that it is not at rest: whichever of the two stores comes last, it is not. Nor is it after one that came and went since the look.
 void rest_now(struct rest *rest, int fd)
 {
 	struct rest_page *page = rest->page;
-	if (!page || atomic_load_explicit(&page->at_rest, memory_order_relaxed) || atomic_load(&rest->held) || !(rest->device ? note_device(rest) : note_file(page, fd)))
+	unsigned held = atomic_load(&rest->held);
+	if (!page || atomic_load_explicit(&page->at_rest, memory_order_relaxed) || held & 1 || !(rest->device ? note_device(rest) : note_file(page, fd)))
 		return;
 	atomic_store(&page->at_rest, 1);
-	if (atomic_load(&rest->held))
+	if (atomic_load(&rest->held) != held)
 		atomic_store(&page->at_rest, 0);
 }
 
 bool rest_broken(struct rest *rest, const struct stat *st)
 {
-	if (rest->device || !rest_lasts(rest) || same(rest->page, st) || atomic_load(&rest->held))
+	if (rest->device || !rest_lasts(rest) || same(rest->page, st) || atomic_load(&rest->held) & 1)
 		return false;
 	rest_stir(rest);
 	return true;

@@ -48,7 +48,7 @@ enum rest_verdict {
 struct rest { // of one image; zeroed: there is no note
 	struct rest_page *page;
 	bool device;
-	_Atomic bool held; // a change of ours is under way that another thread makes
+	_Atomic unsigned held; // changes of ours that another thread makes: counts when one begins and when it ends, so it is odd while one is under way
 	struct device_watch watch; // of a block device; not open where nothing tells what was written to it
 };
 
@@ -83,14 +83,14 @@ static inline bool rest_lasts(const struct rest *rest)
 // A change of ours by another thread than that which begins the others, from here to rest_release(): meanwhile the note says of no rest.
 static inline void rest_hold(struct rest *rest)
 {
-	atomic_store(&rest->held, true);
+	(void)atomic_fetch_add(&rest->held, 1);
 	rest_stir(rest);
 }
 
 static inline void rest_release(struct rest *rest)
 {
 	rest_stir(rest);
-	atomic_store(&rest->held, false);
+	(void)atomic_fetch_add(&rest->held, 1);
 }
 
 // When the newest change began: for rest_wrote(), once that write has ended well. Of the thread that began it, before it begins another.

@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# An image was written to behind the agent's back while it is served, which no dirty bit tells: `kagami cycle --compare` finds it, sends what differs, and says why; with the
+# An image was written to behind the agent's back while it is served, which no dirty bit tells, and no note of rest, since the run directory is not in memory: `kagami cycle --compare` finds it, sends what differs, and says why; with the
 # guest going on meanwhile, and through the death of the agent in the middle.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl
 
 new_image "$W/a.raw" $((64 << 20))
 head -c $((16 << 20)) /dev/urandom | dd of="$W/a.raw" bs=1M seek=16 conv=notrunc status=none
+export KAGAMI_RUN_DIR=$W/run
 start_pair
 kagami protect vm1 vda="$W/a.raw" --to dr --rpo 1h >/dev/null
 wait_for 30 has_point vm1
@@ -33,8 +34,7 @@ is "reason of the cycle after that" "$(protection vm1 .last_cycle.sync_reason)" 
 is "syncs on record" "$(kagami syncs vm1 --json | jq '.syncs | length')" "$count"
 point_equals vm1 "$n" vda "$W/a.raw"
 
-# Killed in the middle, the agent compares everything again: marks tell nothing of what was written behind its back, and once the guest has written, the
-# image's times do not either.
+# Killed in the middle, the agent compares everything again: marks tell nothing of what was written behind its back.
 behind_its_back 4096 $((16 << 20))
 nbd_io vm1 vda 'write -P 8 3M 64k'
 kagami set vm1 --bandwidth 8mbit >/dev/null
@@ -46,13 +46,19 @@ start_replicator
 kagami set vm1 --bandwidth none >/dev/null
 wait_for 30 connected vm1
 n=$(cycle vm1)
-is "reason after the death" "$(newest_sync .reason)" position
+is "reason after the death" "$(newest_sync .reason)" image-changed # for want of a note
 at_least "bytes read after it, of 64 MiB" "$(newest_sync .read_bytes)" $((48 << 20))
 point_equals vm1 "$n" vda "$W/a.raw"
 
-# Asked for while the receiver is away, it outlives the agent, too, and a power cut; it is one comparison even so.
+# Asked for while the receiver is away, it outlives the agent, too, and a power cut; it is one comparison even so. With notes of rest, so that a death costs no comparison by itself.
+stop_replicator
 stop_receiver
-behind_its_back 9000 4096
+KAGAMI_RUN_DIR=$R/run
+start_receiver
+start_replicator
+wait_for 30 connected vm1
+cycle vm1 >/dev/null
+stop_receiver
 nbd_io vm1 vda 'write -P 8 3M 4k' # as it is there
 price() { protection vm1 .crash_price.reread_bytes; }
 at_most "price of a crash before it is asked for" "$(price)" $((32 << 20))
@@ -64,7 +70,7 @@ start_replicator
 is "price of a crash after the first" "$(price)" $((64 << 20))
 start_receiver
 wait_for 30 connected vm1
-compared() { [ "$(newest_sync .reason)" = asked ] && [ "$(newest_sync .outcome)" = committed ] && [ "$(newest_sync .piece_blocks)" = 1 ]; }
+compared() { [ "$(newest_sync .reason)" = asked ] && [ "$(newest_sync .outcome)" = committed ]; }
 wait_for 30 compared
 point_equals vm1 "$(newest_point vm1)" vda "$W/a.raw"
 count=$(kagami syncs vm1 --json | jq '.syncs | length')

@@ -9,6 +9,7 @@ case $(stat -f -c %T "$W") in
 ext2/ext3 | xfs | btrfs | tmpfs) ;;
 *) skip "$W is on a file system whose holes are not believed" ;;
 esac
+export KAGAMI_RUN_DIR=$W/run # on a disk: without notes of rest a change behind the agent's back is not seen but by reading
 SIZE=$((2 << 30))
 truncate -s $SIZE "$W/a.raw"
 head -c 8M /dev/urandom | dd of="$W/a.raw" conv=notrunc status=none
