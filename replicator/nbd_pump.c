@@ -149,6 +149,25 @@ static void push_plain(struct pump *p)
 	}
 }
 
+// All is sent: that no more comes is said as TLS does, else the client cannot tell it from a line that was cut. There may be no room for it yet.
+static int say_end(struct pump *p, int stop_fd)
+{
+	struct pollfd fds[] = {{.fd = SSL_get_fd(p->ssl), .events = POLLOUT}, {.fd = stop_fd, .events = POLLIN}};
+	for (;;) {
+		ERR_clear_error();
+		int said = SSL_shutdown(p->ssl);
+		if (said >= 0 || SSL_get_error(p->ssl, said) != SSL_ERROR_WANT_WRITE)
+			return 0;
+		int events = poll(fds, 2, p->gone_ms / 5);
+		if (events < 0 && errno != EINTR)
+			return -errno;
+		if (events == 0 && nbd_gone(&p->gone, fds[0].fd, clock_mono_ms(), p->gone_ms))
+			return -ETIMEDOUT;
+		if (fds[1].revents)
+			return -ESHUTDOWN;
+	}
+}
+
 static int pump_run(struct pump *p, int stop_fd)
 {
 	struct pollfd fds[] = {
@@ -178,8 +197,7 @@ static int pump_run(struct pump *p, int stop_fd)
 		if (fds[2].revents)
 			return -ESHUTDOWN;
 	}
-	(void)SSL_shutdown(p->ssl);
-	return 0;
+	return say_end(p, stop_fd);
 }
 
 int nbd_pump(SSL *ssl, int plain_fd, int stop_fd, int gone_ms)

@@ -592,6 +592,21 @@ ssize_t pwrite(int fd, const void *from, size_t len, off_t off)
 	return syscall(SYS_pwrite64, fd, from, len, off);
 }
 
+// In the place of the C library's: a machine that stops for a moment is no slow disk.
+static bool clock_stands;
+int clock_gettime(clockid_t clock, struct timespec *at)
+{
+	static struct timespec stood;
+	if (!clock_stands || !stood.tv_sec || clock != CLOCK_MONOTONIC) {
+		long rc = syscall(SYS_clock_gettime, clock, at);
+		if (clock == CLOCK_MONOTONIC)
+			stood = *at;
+		return (int)rc;
+	}
+	*at = stood;
+	return 0;
+}
+
 static bool by_the_ring(void) // one of the operations so far
 {
 	return image.spare != NULL;
@@ -610,8 +625,10 @@ static void write_that_need_not_wait_is_done_at_once(void **state)
 {
 	(void)state;
 	quick_begin(0);
+	clock_stands = true;
 	for (int i = 0; i < 40; i++)
 		assert_int_equal(perform(AIO_WRITE, (uint64_t)i * 8192, 8192), 0);
+	clock_stands = false;
 	assert_true(image_has(0, 40 * 8192, 0x5a));
 	assert_false(by_the_ring());
 	assert_int_equal(quick_calls, 40);
