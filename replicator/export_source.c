@@ -543,7 +543,7 @@ int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, s
 		if (code)
 			return code;
 		if (identity.size < new_size)
-			return err_set(err, -EINVAL, "disk %s is read-only here, and its image has %llu bytes: whoever writes that image must extend it to %llu first (`truncate -s`)",
+			return err_set(err, -EINVAL, "disk %s is read-only here, and its image has %llu bytes: whoever writes that image must extend it to %llu first (`truncate -s`); all of it is compared then",
 				       export->nbd[disk].name, (unsigned long long)identity.size, (unsigned long long)new_size);
 	}
 	// Of a device it only asks for the size.
