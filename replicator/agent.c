@@ -8,6 +8,7 @@
 #include "link/private.h"
 #include "replicator/desk.h"
 #include "replicator/doubt.h"
+#include "replicator/failed_note.h"
 #include "replicator/lease_keeper.h"
 #include "replicator/limiter.h"
 #include "replicator/pack.h"
@@ -563,6 +564,9 @@ static int stop_and_remove(struct agent *agent, struct seat *seat, struct protec
 	int rc = protection_remove(agent->place.state, name, err);
 	if (rc && !saved)
 		tracking_disown(&agent->place, &seat->config);
+	struct err left;
+	if (rc == 0 && failed_note_remove_all(agent->run_dir, name, &left)) // another protection of that name is another one in them, too
+		log_warning("notes of disks that failed are left protection=%s: %s", name, left.text);
 	return rc;
 }
 

@@ -66,6 +66,7 @@ static int allocate(struct export *export, const struct export_config *config)
 	export->protection = strdup(config->protection);
 	export->socket_path = strdup(config->socket_path);
 	export->run_dir = config->run_dir ? strdup(config->run_dir) : NULL;
+	export->uuid = config->uuid;
 	export->image = calloc(config->disk_count, sizeof(*export->image));
 	export->nbd = calloc(config->disk_count, sizeof(*export->nbd));
 	export->disk = calloc(config->disk_count, sizeof(*export->disk));
@@ -145,7 +146,7 @@ int export_open(const struct export_config *config, struct export **ret_export, 
 	}
 	if (code == 0) {
 		open_spill(export, config);
-		export_load_failed(export);
+		code = export_load_failed(export, err);
 	}
 	if (code) {
 		export_close(export);

@@ -44,7 +44,8 @@ struct export_marker {
 };
 
 struct export_config {
-	const char *protection;	 // for logs
+	const char *protection;	 // for logs, and the names of notes
+	struct uuid uuid;	 // its own: what was noted of another one of that name is not of this
 	const char *socket_path; // unix socket; a stale one is replaced
 	uint16_t disk_count;
 	struct export_disk_config disk[DISKS_MAX];

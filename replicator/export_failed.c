@@ -16,26 +16,32 @@
 #include <errno.h>
 #include <string.h>
 
-// 0: a block device, whose number may be another when its storage is back.
-static uint64_t inode_of(const struct image *image)
+// The number of a block device may be another when its storage is back, and so may that of a file system be.
+static struct failed_note_of note_of(const struct export *export, uint16_t disk)
 {
-	return image->file.block_device ? 0 : image->file.inode;
+	const struct image *image = &export->image[disk];
+	return (struct failed_note_of){
+		.protection = export->uuid, .inode = image->file.block_device ? 0 : image->file.inode, .born_ns = image->file.block_device ? 0 : image->born_ns};
 }
 
 void export_note_failed(struct export *export, uint16_t disk, const char *why)
 {
 	struct err err;
-	if (export->run_dir && failed_note_write(export->run_dir, export->protection, export->nbd[disk].name, inode_of(&export->image[disk]), why, &err))
+	struct failed_note_of of = note_of(export, disk);
+	if (export->run_dir && failed_note_write(export->run_dir, export->protection, export->nbd[disk].name, &of, why, &err))
 		log_error("a disk failed, and the next start of the agent will not know it: shut its guest down first protection=%s disk=%s error=\"%s\"", export->protection,
 			  export->nbd[disk].name, err.text);
 }
 
-static void load(struct export *export, uint16_t disk)
+static int load(struct export *export, uint16_t disk, struct err *err)
 {
+	bool failed;
+	struct failed_note_of of = note_of(export, disk);
 	char why[ERR_TEXT_MAX];
 	const char *name = export->nbd[disk].name;
-	if (!failed_note_read(export->run_dir, export->protection, name, inode_of(&export->image[disk]), why))
-		return;
+	int code = failed_note_read(export->run_dir, export->protection, name, &of, &failed, why, err);
+	if (code || !failed)
+		return code;
 	if (!why[0])
 		(void)strcpy(why, "an error before this start");
 	export->group.volume[disk].failed = -EIO;
@@ -44,12 +50,15 @@ static void load(struct export *export, uint16_t disk)
 	event_emit(EVENT_CRITICAL, "state", export->protection, NULL,
 		   "disk %s of %s failed before this start, and no flush of it is promised until its guest is shut down, its storage repaired, and `kagami clear-error` given: %s",
 		   name, export->protection, why);
+	return 0;
 }
 
-void export_load_failed(struct export *export)
+int export_load_failed(struct export *export, struct err *err)
 {
-	for (uint16_t d = 0; export->run_dir && d < export->count; d++)
-		load(export, d);
+	int code = 0;
+	for (uint16_t d = 0; export->run_dir && d < export->count && code == 0; d++)
+		code = load(export, d, err);
+	return code;
 }
 
 // ---- a sync beside the guest's

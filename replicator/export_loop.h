@@ -67,6 +67,7 @@ struct export_short_word { // of one that the process may lack; the loop's own
 struct export {
 	struct source source;
 	char *protection;
+	struct uuid uuid;
 	char *socket_path;
 	char *run_dir; // NULL: nothing is noted there
 	uint16_t count;
@@ -141,7 +142,7 @@ void export_on_hold_expired(struct bound *hold);
 void export_on_error(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res);
 
 void export_note_failed(struct export *export, uint16_t disk, const char *why); // before anybody is told
-void export_load_failed(struct export *export); // before start
+int export_load_failed(struct export *export, struct err *err); // before start
 // A sync of the image beside the guest's took this error, which the guest's may not see any more; 0: none. By another thread than the loop's, or where there is none.
 void export_unsynced(struct export *export, uint16_t disk, int code);
 

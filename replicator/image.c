@@ -89,6 +89,15 @@ void image_unlock(const struct image *image)
 	(void)flock(image->fd, LOCK_UN);
 }
 
+// 0: its file system does not tell.
+static int64_t born_ns(int fd)
+{
+	struct statx stx;
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &stx) < 0 || !(stx.stx_mask & STATX_BTIME))
+		return 0;
+	return stx.stx_btime.tv_sec * INT64_C(1000000000) + stx.stx_btime.tv_nsec;
+}
+
 static int find_size(struct image *image, struct err *err)
 {
 	struct stat st;
@@ -96,6 +105,7 @@ static int find_size(struct image *image, struct err *err)
 		return err_sys(err, -errno, "stat image %s", image->path);
 	image->block_device = S_ISBLK(st.st_mode);
 	image->file = image_file_of(&st);
+	image->born_ns = image->block_device ? 0 : born_ns(image->fd);
 	image->size = (uint64_t)st.st_size;
 	if (image->block_device && ioctl(image->fd, BLKGETSIZE64, &image->size) < 0)
 		return err_sys(err, -errno, "ask for the size of %s", image->path);
@@ -352,15 +362,6 @@ static void device_identify(const struct image *image, struct image_identity *id
 	identity->ctime_ns = known ? (int64_t)XXH3_64bits(which, sizeof(which)) : clock_wall_ns();
 }
 
-// 0: its file system does not tell.
-static int64_t born_ns(int fd)
-{
-	struct statx stx;
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_BTIME, &stx) < 0 || !(stx.stx_mask & STATX_BTIME))
-		return 0;
-	return stx.stx_btime.tv_sec * INT64_C(1000000000) + stx.stx_btime.tv_nsec;
-}
-
 int image_identify(struct image *image, struct image_identity *ret_identity, struct err *err)
 {
 	struct stat st;
@@ -380,7 +381,7 @@ int image_identify(struct image *image, struct image_identity *ret_identity, str
 		.mtime_ns = stat_ns(&st.st_mtim),
 		.ctime_ns = stat_ns(&st.st_ctim),
 		.times_tell = image->times_tell,
-		.born_ns = image->block_device ? 0 : born_ns(image->fd),
+		.born_ns = image->born_ns,
 	};
 	if (image->block_device)
 		device_identify(image, ret_identity);

@@ -31,6 +31,7 @@ struct image {
 	unsigned beneath_count;
 	bool block_device;
 	struct image_file file; // which one it is
+	int64_t born_ns; // when it was made; 0: a block device, or not known
 	bool times_tell; // image_times_tell()
 	bool known; // image_file_system_known(), when it was attached
 	uint64_t size;

@@ -20,6 +20,7 @@ static int open_export(struct protection *p, struct err *err)
 	(void)snprintf(socket_path, sizeof(socket_path), "%s/nbd/%s.sock", p->place.run_dir, p->config.name);
 	(void)snprintf(spill_dir, sizeof(spill_dir), "%s/protections/%s", p->place.state_dir, p->config.name);
 	config->protection = p->config.name;
+	config->uuid = p->config.uuid;
 	config->socket_path = socket_path;
 	config->spill_dir = spill_dir;
 	config->run_dir = p->place.run_dir;

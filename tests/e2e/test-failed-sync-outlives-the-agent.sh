@@ -131,4 +131,9 @@ kill_replicator
 start_replicator
 wait_for 20 connected vm1
 is "failed for ever" "$(disk vdb .failed) $(disk vda .failed)" "false false"
+
+# What is protected anew has not failed.
+: >"$KAGAMI_RUN_DIR/failed/vm1:vda"
+kagami unprotect vm1 >/dev/null
+[ ! -e "$KAGAMI_RUN_DIR/failed/vm1:vda" ] || fail "the note of a disk that is protected no more is left"
 daemons_alive

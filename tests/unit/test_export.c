@@ -1391,6 +1391,111 @@ static void image_that_was_put_in_the_place_of_one_that_failed_has_not(void **un
 	place_free(p);
 }
 
+// Whether the next start has it failed.
+static bool starts_failed(struct place *p)
+{
+	struct err err;
+	assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+	bool failed = stats_of(p, 0).failed;
+	export_close(p->export);
+	return failed;
+}
+
+static void fail_once(struct place *p, int64_t born_ns)
+{
+	struct err err;
+	assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+	p->export->image[0].born_ns += born_ns;
+	fail_sync(p, 0);
+	export_close(p->export);
+}
+
+static void note_of_a_failed_disk_is_of_one_image_of_one_protection(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct err err;
+	char run[160];
+	make_run_dir(p, run);
+	p->config.uuid = (struct uuid){{1, 2, 3}};
+	fail_once(p, 0);
+	assert_true(starts_failed(p));
+	p->config.uuid.bytes[15] = 1; // as one that was unprotected, and protected with another image
+	assert_false(starts_failed(p));
+	fail_once(p, 0);
+	assert_true(starts_failed(p));
+	p->config.uuid.bytes[15] = 2;
+	fail_once(p, 1); // a file that has the inode of one that was removed
+	assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+	bool known = p->export->image[0].born_ns != 0;
+	export_close(p->export);
+	assert_int_equal(starts_failed(p), !known);
+	assert_int_equal(export_open(&p->config, &p->export, &err), 0); // which place_free() closes
+	drop_run_dir(run);
+	place_free(p);
+}
+
+static void note_whose_image_is_not_all_known_counts(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct err err;
+	char run[160], note[192], why[ERR_TEXT_MAX];
+	bool failed;
+	make_run_dir(p, run);
+	(void)snprintf(note, sizeof(note), "%s/failed/vm1:vda", run);
+	const struct {
+		struct failed_note_of noted, is;
+		bool failed;
+	} cases[] = {
+		{{.inode = 5, .born_ns = -7}, {.inode = 5, .born_ns = -7}, true}, {{.inode = 5, .born_ns = 7}, {.inode = 5, .born_ns = 8}, false},
+		{{.inode = 5, .born_ns = 7}, {.inode = 5}, true},		  {{.inode = 5}, {.inode = 5, .born_ns = 7}, true},
+		{{.inode = 5, .born_ns = 7}, {.inode = 6, .born_ns = 7}, false}, {{.inode = 0}, {.inode = 0}, true},
+		{{.inode = 0}, {.inode = 6, .born_ns = 7}, true},		  {{.protection = {{9}}}, {.inode = 0}, false},
+	};
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(failed_note_write(run, "vm1", "vda", &cases[i].noted, "at ten: it broke", &err), 0);
+		assert_int_equal(failed_note_read(run, "vm1", "vda", &cases[i].is, &failed, why, &err), 0);
+		assert_int_equal(failed, cases[i].failed);
+		assert_string_equal(why, "at ten: it broke");
+	}
+	struct stat st;
+	assert_int_equal(stat(note, &st), 0);
+	for (off_t len = st.st_size - (off_t)strlen("at ten: it broke") - 1; len >= 0; len--) { // cut before its first line ends
+		assert_int_equal(truncate(note, len), 0);
+		assert_int_equal(failed_note_read(run, "vm1", "vda", &cases[7].is, &failed, why, &err), 0);
+		assert_true(failed && !why[0]);
+	}
+	assert_int_equal(failed_note_remove_all(run, "vm", &err), 0);
+	assert_int_equal(access(note, F_OK), 0);
+	assert_int_equal(failed_note_remove_all(run, "vm1", &err), 0);
+	assert_int_equal(access(note, F_OK), -1);
+	drop_run_dir(run);
+	assert_int_equal(failed_note_remove_all(run, "vm1", &err), 0);
+	place_free(p);
+}
+
+static void start_fails_where_it_is_not_known_whether_a_disk_failed(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct err err;
+	char run[160], note[192];
+	make_run_dir(p, run);
+	fail_once(p, 0);
+	(void)snprintf(note, sizeof(note), "%s/failed/vm1:vda", run);
+	assert_int_equal(unlink(note), 0);
+	assert_int_equal(symlink("nowhere", note), 0); // as any error of open()
+	assert_int_equal(export_open(&p->config, &p->export, &err), -ELOOP);
+	assert_non_null(strstr(err.text, note));
+	assert_int_equal(unlink(note), 0);
+	place_start(p);
+	assert_false(stats_of(p, 0).failed);
+	place_stop(p);
+	drop_run_dir(run);
+	place_free(p);
+}
+
 // G5: what a sync beside the guest's was told, the guest's own may not be told any more.
 static void sync_beside_the_guests_that_fails_fails_the_disk(void **unused)
 {
@@ -1717,6 +1822,9 @@ int main(void)
 		cmocka_unit_test(cut_of_a_failed_disk_says_which_and_why),
 		cmocka_unit_test(sync_that_failed_is_known_to_the_next_agent_until_its_operator_clears_it),
 		cmocka_unit_test(image_that_was_put_in_the_place_of_one_that_failed_has_not),
+		cmocka_unit_test(note_of_a_failed_disk_is_of_one_image_of_one_protection),
+		cmocka_unit_test(note_whose_image_is_not_all_known_counts),
+		cmocka_unit_test(start_fails_where_it_is_not_known_whether_a_disk_failed),
 		cmocka_unit_test(sync_beside_the_guests_that_fails_fails_the_disk),
 		cmocka_unit_test(cuts_that_guests_overtake_are_counted_with_why),
 	};
