@@ -429,6 +429,8 @@ int export_start(struct export *export, struct err *err)
 		stop_listening(export);
 	}
 	export->running = code == 0;
+	if (code == 0)
+		export_tell_failed(export);
 	if (export->roll && code == 0)
 		roll_enter(export->roll, &export->entry);
 	return code;

@@ -33,6 +33,17 @@ void export_note_failed(struct export *export, uint16_t disk, const char *why)
 			  export->nbd[disk].name, err.text);
 }
 
+static void tell_before(const struct export *export, uint16_t disk)
+{
+	char why[ERR_TEXT_MAX];
+	const char *name = export->nbd[disk].name;
+	disk_errors_text(&export->disk[disk].errors, why);
+	log_error("an image failed before this start protection=%s disk=%s error=\"%s\"", export->protection, name, why);
+	event_emit(EVENT_CRITICAL, "state", export->protection, NULL,
+		   "disk %s of %s failed before this start, and no flush of it is promised until its guest is shut down, its storage repaired, and `kagami clear-error` given: %s",
+		   name, export->protection, why);
+}
+
 static int load(struct export *export, uint16_t disk, struct err *err)
 {
 	bool failed;
@@ -46,10 +57,7 @@ static int load(struct export *export, uint16_t disk, struct err *err)
 		(void)strcpy(why, "an error before this start");
 	export->group.volume[disk].failed = -EIO;
 	disk_errors_restore(&export->disk[disk].errors, why);
-	log_error("an image failed before this start protection=%s disk=%s error=\"%s\"", export->protection, name, why);
-	event_emit(EVENT_CRITICAL, "state", export->protection, NULL,
-		   "disk %s of %s failed before this start, and no flush of it is promised until its guest is shut down, its storage repaired, and `kagami clear-error` given: %s",
-		   name, export->protection, why);
+	export->disk[disk].failed_before = true;
 	return 0;
 }
 
@@ -59,6 +67,13 @@ int export_load_failed(struct export *export, struct err *err)
 	for (uint16_t d = 0; export->run_dir && d < export->count && code == 0; d++)
 		code = load(export, d, err);
 	return code;
+}
+
+void export_tell_failed(struct export *export)
+{
+	for (uint16_t d = 0; d < export->count; d++)
+		if (export->disk[d].failed_before)
+			tell_before(export, d);
 }
 
 // ---- a sync beside the guest's

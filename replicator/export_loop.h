@@ -50,6 +50,7 @@ struct export_disk { // what other threads see of a disk; published once a round
 	_Atomic bool lost;
 	char lost_error[ERR_TEXT_MAX]; // written before lost is set, and never again
 	struct disk_errors errors;
+	bool failed_before; // this start
 };
 
 struct export_losing { // of a disk whose marks are given up; the loop's own
@@ -143,6 +144,7 @@ void export_on_error(struct group *group, struct volume *volume, enum disk_fault
 
 void export_note_failed(struct export *export, uint16_t disk, const char *why); // before anybody is told
 int export_load_failed(struct export *export, struct err *err); // before start
+void export_tell_failed(struct export *export); // what that found, after a start: one that comes to nothing is tried again and again
 // A sync of the image beside the guest's took this error, which the guest's may not see any more; 0: none. By another thread than the loop's, or where there is none.
 void export_unsynced(struct export *export, uint16_t disk, int code);
 

@@ -3,7 +3,9 @@
 #include "replicator/export.h"
 
 #include "base/bytes.h"
+#include "base/env.h"
 #include "base/log.h"
+#include "link/events.h"
 #include "replicator/export_loop.h"
 #include "replicator/holder.h"
 #include "tests/lib/export_place.h"
@@ -1475,6 +1477,39 @@ static void note_whose_image_is_not_all_known_counts(void **unused)
 	place_free(p);
 }
 
+// A start that comes to nothing is tried again for as long as it does.
+static void failure_of_before_a_start_is_told_once_by_one_that_serves(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct err err;
+	struct env_root *root = NULL;
+	struct events *events = NULL;
+	char run[160];
+	make_run_dir(p, run);
+	fail_once(p, 0);
+	assert_int_equal(env_root_open(env_posix(), run, &root), 0);
+	assert_int_equal(events_open(env_posix(), root, &events, &err), 0);
+	events_set_default(events);
+	assert_int_equal(mkdir(p->socket, 0700), 0); // what fails behind the open
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+		assert_int_equal(export_start(p->export, &err), -EEXIST);
+		export_close(p->export);
+	}
+	assert_int_equal(events_count(events, "state"), 0);
+	assert_int_equal(rmdir(p->socket), 0);
+	place_start(p);
+	assert_int_equal(events_count(events, "state"), 1);
+	(void)export_stop(p->export, &err); // its image has failed
+	assert_int_equal(events_count(events, "state"), 1);
+	events_set_default(NULL);
+	events_close(events);
+	env_root_close(root);
+	drop_run_dir(run);
+	place_free(p);
+}
+
 static void start_fails_where_it_is_not_known_whether_a_disk_failed(void **unused)
 {
 	(void)unused;
@@ -1825,6 +1860,7 @@ int main(void)
 		cmocka_unit_test(note_of_a_failed_disk_is_of_one_image_of_one_protection),
 		cmocka_unit_test(note_whose_image_is_not_all_known_counts),
 		cmocka_unit_test(start_fails_where_it_is_not_known_whether_a_disk_failed),
+		cmocka_unit_test(failure_of_before_a_start_is_told_once_by_one_that_serves),
 		cmocka_unit_test(sync_beside_the_guests_that_fails_fails_the_disk),
 		cmocka_unit_test(cuts_that_guests_overtake_are_counted_with_why),
 	};
