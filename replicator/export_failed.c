@@ -4,6 +4,9 @@
 //	error ──► latched, noted (failed_note.h), and only then told ──► … a start: latched from the note ──► its guest is shut down, its storage repaired,
 //	export_clear_error(): the note goes, and what was marked is dirty
 //
+// An agent holds its image: a file system that was shut down cannot be mounted anew under it, and a device that came back as another one is not the one that it has open. Then it is
+// the next agent, started on the repaired storage and latched from the note, to which that is said.
+//
 // What is lost is in marked regions (B4): no mark of a disk that failed is given up. So these are what the replica may be ahead in.
 #include "replicator/export_loop.h"
 
@@ -40,7 +43,7 @@ static void tell_before(const struct export *export, uint16_t disk)
 	disk_errors_text(&export->disk[disk].errors, why);
 	log_error("an image failed before this start protection=%s disk=%s error=\"%s\"", export->protection, name, why);
 	event_emit(EVENT_CRITICAL, "state", export->protection, NULL,
-		   "disk %s of %s failed before this start, and no flush of it is promised until its guest is shut down, its storage repaired, and `kagami clear-error` given: %s",
+		   "disk %s of %s failed before this start, and no flush of it is promised until its guest is shut down, its storage repaired (if it must be mounted anew, with the replicator stopped), and `kagami clear-error` given: %s",
 		   name, export->protection, why);
 }
 
@@ -150,7 +153,9 @@ int export_clear_error(struct export *export, uint16_t disk, bool dry_run, struc
 		return code;
 	code = image_renew(&export->image[disk], err);
 	if (code)
-		return err_wrap(err, "disk %s of %s still fails: repair the storage under it, and try again", export->nbd[disk].name, export->protection);
+		return err_wrap(err, "disk %s of %s still fails: repair the storage under it, and try again; if its file system must be mounted anew, or the device came back as another one: stop the "
+				"replicator, repair, start it, then `kagami clear-error %s %s`",
+				export->nbd[disk].name, export->protection, export->protection, export->nbd[disk].name);
 	struct clear_call c = {.export = export, .disk = disk, .err = err};
 	call_init(&c.call, export, run_clear);
 	if (!call_do(&c.call, export))

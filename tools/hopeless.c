@@ -16,7 +16,7 @@ static const char *of_state(const json_t *protection)
 	return NULL;
 }
 
-// What failed stays so while the agent runs. That an image is short was found by the newest try, which is before this cycle until that was begun: it may have its size again.
+// What failed stays so until `kagami clear-error`, also over a restart. That an image is short was found by the newest try, which is before this cycle until that was begun: it may have its size again.
 static bool of_disk(const json_t *disk, bool tried, char text[HOPELESS_TEXT])
 {
 	const char *name = show_text_of(disk, "name"), *cut_short = show_text_of(disk, "cut_short");

@@ -172,7 +172,10 @@ static void judge_error(const json_t *disk, const char *name, struct verdict *ve
 	if (health == HEALTH_OK)
 		return;
 	if (json_is_true(json_object_get(disk, "failed")))
-		say(verdict, health, "disk %s failed, no flush of it is promised until its guest is shut down, its storage repaired, and `kagami clear-error` given: %.400s", name, text_of(disk, "error"));
+		say(verdict, health,
+		    "disk %s failed, no flush of it is promised until its guest is shut down, its storage repaired (if it must be mounted anew, with the replicator stopped), and "
+		    "`kagami clear-error` given: %.380s",
+		    name, text_of(disk, "error"));
 	else if (count > 1)
 		say(verdict, health, "disk %s: %" PRIu64 " errors, the last one %s: %.440s", name, count, ago(number_of(disk, "error_ms_ago")).text, text_of(disk, "error"));
 	else

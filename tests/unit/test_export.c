@@ -1357,6 +1357,7 @@ static void sync_that_failed_is_known_to_the_next_agent_until_its_operator_clear
 	sync_fails = EIO;
 	assert_int_equal(export_clear_error(p->export, 0, false, &err), -EIO);
 	assert_non_null(strstr(err.text, "repair the storage under it"));
+	assert_non_null(strstr(err.text, "stop the replicator, repair, start it, then `kagami clear-error vm1 vda`: sync image "));
 	assert_true(stats_of(p, 0).failed);
 	assert_int_equal(export_clear_error(p->export, 0, false, &err), 0);
 	assert_false(stats_of(p, 0).failed);
