@@ -43,7 +43,8 @@ static void tell_before(const struct export *export, uint16_t disk)
 	disk_errors_text(&export->disk[disk].errors, why);
 	log_error("an image failed before this start protection=%s disk=%s error=\"%s\"", export->protection, name, why);
 	event_emit(EVENT_CRITICAL, "state", export->protection, NULL,
-		   "disk %s of %s failed before this start, and no flush of it is promised until its guest is shut down, its storage repaired (if it must be mounted anew, with the replicator stopped), and `kagami clear-error` given: %s",
+		   "disk %s of %s failed before this start, and no flush of it is promised until its guest is shut down, its storage repaired (if it must be mounted anew, with the replicator "
+		   "stopped), and `kagami clear-error` given: %s",
 		   name, export->protection, why);
 }
 

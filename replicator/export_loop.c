@@ -136,8 +136,9 @@ static void tell_error(const struct export *export, uint16_t d, enum disk_fault 
 	log_error("an image failed%s protection=%s disk=%s error=\"%s\"", guests ? ", the guest was told" : "", export->protection, name, text);
 	if (fails)
 		event_emit(EVENT_CRITICAL, "state", export->protection, NULL,
-			   "disk %s of %s failed, and no flush of it is promised any more until its guest is shut down, its storage repaired (if it must be mounted anew, with the replicator stopped), and `kagami clear-error` given: %s", name,
-			   export->protection, text);
+			   "disk %s of %s failed, and no flush of it is promised any more until its guest is shut down, its storage repaired (if it must be mounted anew, with the "
+			   "replicator stopped), and `kagami clear-error` given: %s",
+			   name, export->protection, text);
 	else
 		event_emit(EVENT_CRITICAL, "state", export->protection, NULL, "an operation on disk %s of %s failed%s: %s", name, export->protection,
 			   guests ? ", and its guest was told" : "", text);

@@ -141,7 +141,9 @@ static int failed_disk(struct export *export, int code, struct err *err)
 		d++;
 	if (atomic_load(&export->disk[d].errors.failed))
 		disk_errors_text(&export->disk[d].errors, text);
-	return err_set(err, code, "disk %s of %s failed, and its image can no longer be trusted: %.240s: shut its guest down, repair the storage (if it must be mounted anew, with the replicator stopped), and `kagami clear-error %s %s`",
+	return err_set(err, code,
+		       "disk %s of %s failed, and its image can no longer be trusted: %.240s: shut its guest down, repair the storage (if it must be mounted anew, with the replicator "
+		       "stopped), and `kagami clear-error %s %s`",
 		       export->nbd[d].name, export->protection, text, export->protection, export->nbd[d].name);
 }
 
@@ -435,7 +437,9 @@ static int op_keep(struct source *source, struct err *err)
 	if (k.res == -ESTALE)
 		return err_set(err, k.res, "the cut of %s was given up: there is nothing to keep", export->protection);
 	if (k.res < 0)
-		return err_set(err, k.res, "an image of %s could not be synced (see status): shut its guest down, repair the storage (if it must be mounted anew, with the replicator stopped), and `kagami clear-error`",
+		return err_set(err, k.res,
+			       "an image of %s could not be synced (see status): shut its guest down, repair the storage (if it must be mounted anew, with the replicator stopped), and "
+			       "`kagami clear-error`",
 			       export->protection);
 	return 0;
 }

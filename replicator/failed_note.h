@@ -4,7 +4,7 @@
 //	failed_note_write ──► (the guest is told) … death, or stop ──► failed_note_read: it fails as before ──► failed_note_remove: its operator says that it is over
 //
 // A guest that lost its agent goes on with the next one, and must not be told that what it had written is on the disk. The note outlives the process, and not a
-// reboot, which ends the guests of this host, too. Neither it nor its directory is synced: a run directory is in memory as a rule, and no guest waits for a disk.
+// reboot. That ends the guests of this host, and not those of other hosts (--nbd-listen), whose clients may wait for the next agent: their operator ends them first. Neither it nor its directory is synced: a run directory is in memory as a rule, and no guest waits for a disk.
 #ifndef KAGAMI_REPLICATOR_FAILED_NOTE_H
 #define KAGAMI_REPLICATOR_FAILED_NOTE_H
 
