@@ -10,7 +10,7 @@
 struct budget_source {
 	struct budget_source *next;
 	unsigned char pin[OWNER_PIN_SIZE];
-	uint64_t taken;
+	uint64_t taken[BUDGET_KINDS];
 };
 
 void budget_init(struct budget *b, uint64_t bytes)
@@ -45,39 +45,86 @@ struct budget_source *budget_source_of(struct budget *b, const unsigned char pin
 	return s;
 }
 
+static uint64_t sum(const uint64_t taken[BUDGET_KINDS])
+{
+	return taken[BUDGET_POINTS] + taken[BUDGET_HEADS];
+}
+
 // Needs the lock.
-static bool fits(const struct budget *b, const struct budget_source *s, uint64_t bytes)
+static bool is_free(const struct budget *b, uint64_t bytes)
 {
-	uint64_t others = b->taken - s->taken, most = b->bytes > others ? (b->bytes - others) / 2 : 0;
-	return b->bytes == 0 || (s->taken <= most && bytes <= most - s->taken);
+	return b->bytes == 0 || (sum(b->taken) <= b->bytes && bytes <= b->bytes - sum(b->taken));
 }
 
-bool budget_room(struct budget *b, const struct budget_source *s, uint64_t bytes)
+// Needs the lock.
+static bool fits(const struct budget *b, const struct budget_source *s, enum budget_kind kind, uint64_t bytes)
 {
-	LOCK_SCOPE(&b->lock);
-	return fits(b, s, bytes);
+	if (b->bytes == 0 || kind == BUDGET_POINTS)
+		return is_free(b, bytes);
+	uint64_t heads = s->taken[BUDGET_HEADS], others = sum(b->taken) - heads, most = b->bytes > others ? (b->bytes - others) / 2 : 0;
+	return heads <= most && bytes <= most - heads;
 }
 
-bool budget_take(struct budget *b, struct budget_source *s, uint64_t bytes)
+// Needs the lock.
+static void add(struct budget *b, struct budget_source *s, enum budget_kind kind, uint64_t bytes)
 {
-	LOCK_SCOPE(&b->lock);
-	if (!fits(b, s, bytes))
-		return false;
-	s->taken += bytes;
-	b->taken += bytes;
-	return true;
+	s->taken[kind] += bytes;
+	b->taken[kind] += bytes;
 }
 
-void budget_give(struct budget *b, struct budget_source *s, uint64_t bytes)
+// Needs the lock.
+static void subtract(struct budget *b, struct budget_source *s, enum budget_kind kind, uint64_t bytes)
+{
+	assert(bytes <= s->taken[kind]);
+	s->taken[kind] -= bytes;
+	b->taken[kind] -= bytes;
+}
+
+bool budget_room(struct budget *b, const struct budget_source *s, enum budget_kind kind, uint64_t bytes)
 {
 	LOCK_SCOPE(&b->lock);
-	assert(bytes <= s->taken);
-	s->taken -= bytes;
-	b->taken -= bytes;
+	return fits(b, s, kind, bytes);
+}
+
+bool budget_take(struct budget *b, struct budget_source *s, enum budget_kind kind, uint64_t bytes)
+{
+	LOCK_SCOPE(&b->lock);
+	bool may = fits(b, s, kind, bytes);
+	if (may)
+		add(b, s, kind, bytes);
+	return may;
+}
+
+bool budget_take_again(struct budget *b, struct budget_source *s, enum budget_kind kind, uint64_t bytes)
+{
+	LOCK_SCOPE(&b->lock);
+	bool may = is_free(b, bytes);
+	if (may)
+		add(b, s, kind, bytes);
+	return may;
+}
+
+void budget_give(struct budget *b, struct budget_source *s, enum budget_kind kind, uint64_t bytes)
+{
+	LOCK_SCOPE(&b->lock);
+	subtract(b, s, kind, bytes);
+}
+
+void budget_commit(struct budget *b, struct budget_source *s, uint64_t bytes)
+{
+	LOCK_SCOPE(&b->lock);
+	subtract(b, s, BUDGET_HEADS, bytes);
+	add(b, s, BUDGET_POINTS, bytes);
 }
 
 uint64_t budget_has(struct budget *b, const struct budget_source *s)
 {
 	LOCK_SCOPE(&b->lock);
-	return s ? s->taken : b->taken;
+	return sum(s ? s->taken : b->taken);
+}
+
+uint64_t budget_has_heads(struct budget *b, const struct budget_source *s)
+{
+	LOCK_SCOPE(&b->lock);
+	return s->taken[BUDGET_HEADS];
 }

@@ -47,7 +47,7 @@ static int block_restore(void *context, const struct checkpoint_record *record, 
 		return rc;
 	if (table_set(&d->digests, record->index, &record->digest))
 		return err_set(err, -ENOMEM, "out of memory for digests");
-	return memory_reserve(restore->replica, err);
+	return memory_restore(restore->replica, err);
 }
 
 // Removes from head/ what the checkpoint does not name: a file begun later, what a seal that was cut off had made.

@@ -148,7 +148,7 @@ static int opening_grown(void *context, struct err *err)
 		bytes += table_memory(&o->state[i]);
 	LOCK_SCOPE(&o->r->lock);
 	o->r->memory_opening = bytes;
-	int rc = memory_reserve(o->r, err);
+	int rc = memory_reserve(o->r, BUDGET_POINTS, err);
 	o->no_memory = rc == -ENOBUFS;
 	return o->no_memory ? err->code = -ECANCELED : rc;
 }

@@ -171,7 +171,7 @@ static void limits_end(struct replica *r)
 void limits_committed(struct replica *r)
 {
 	limits_end(r);
-	r->limits_wanted = r->limits_got = r->memory_wanted = r->memory_got = 0;
+	r->limits_wanted = r->limits_got = r->memory_wanted = r->memory_got[BUDGET_POINTS] = r->memory_got[BUDGET_HEADS] = 0;
 }
 
 void limits_saved(struct replica *r)
@@ -191,7 +191,7 @@ void limits_look(struct replica *r)
 void limits_fenced(struct replica *r)
 {
 	r->limited = LIMITED_NOT;
-	r->limits_wanted = r->limits_got = r->limits_past = r->memory_wanted = r->memory_got = 0;
+	r->limits_wanted = r->limits_got = r->limits_past = r->memory_wanted = r->memory_got[BUDGET_POINTS] = r->memory_got[BUDGET_HEADS] = 0;
 }
 
 int replica_set_quota(struct replica *r, uint64_t quota_bytes, struct err *err)

@@ -134,10 +134,10 @@ struct replica {
 	uint64_t limits_past;	// the file system itself took no more: that it does is known once a head of so many bytes is saved, or sealed; 0: it was a limit of ours
 	struct budget *budget; // of the store, for memory; NULL in a replica that is not in one yet
 	struct budget_source *budget_source; // NULL until something was taken
-	uint64_t memory_taken;	// of it
+	uint64_t memory_taken[BUDGET_KINDS]; // of it
 	uint64_t memory_opening; // what a session that opens has loaded by now
 	uint64_t memory_wanted;	// how much the head gave back that was dropped for it last
-	uint64_t memory_got;	// the most that was refused since the newest point
+	uint64_t memory_got[BUDGET_KINDS]; // the most that was refused since the newest point
 	bool late_logged; // that retention waits for a hold
 	struct stall stall[STALL_KINDS]; // of retention
 	uint64_t rpo_saved_ns; // when a report changed the objective last, by the monotonic clock; 0: none did
@@ -268,10 +268,12 @@ void limits_look(struct replica *replica); // whether there is room by now for t
 void limits_fenced(struct replica *replica); // no head is to come
 void limits_text(const struct replica *replica, enum limited why, char *text, size_t cap); // "" for LIMITED_NOT
 
-// memory.c. Takes what the replica has by now, and a step ahead: -ENOBUFS where it may not have it.
-int memory_reserve(struct replica *replica, struct err *err);
+// memory.c. Takes what the replica has of that kind by now, and a step ahead: -ENOBUFS where it may not have it.
+int memory_reserve(struct replica *replica, enum budget_kind kind, struct err *err);
+// The same for a head as its checkpoint has it: it was there before, so only what all others have keeps it from it.
+int memory_restore(struct replica *replica, struct err *err);
 void memory_settle(struct replica *replica); // gives back what it has no more
-int memory_check(struct replica *replica, struct err *err); // the same, and -EDQUOT by memory_refuse()
+int memory_check(struct replica *replica, struct err *err); // takes both kinds, and -EDQUOT by memory_refuse()
 // For want of it: -EDQUOT, with what to do. The head is dropped where its source has more in others.
 int memory_refuse(struct replica *replica, struct err *err);
 bool memory_room(const struct replica *replica); // for what was refused

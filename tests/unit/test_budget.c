@@ -169,7 +169,7 @@ static void blocks_are_refused_before_their_source_has_more_than_its_part(void *
 	assert_non_null(strstr(w->info.limited_reason, "--memory"));
 	assert_int_equal(w->info.head_blocks, count); // nothing is lost by it
 	seal(w, 0); // what it has can become a point within what is taken
-	assert_true(taken(w) <= BUDGET_MIB / 2 * MIB);
+	assert_in_range(taken(w), count * sizeof(struct table_chunk), BUDGET_MIB / 2 * MIB);
 	assert_int_equal(info_of(w, 0)->limited, LIMITED_NOT);
 	end(w, 0);
 	assert_int_equal(taken(w), 0);
@@ -272,6 +272,63 @@ static void session_whose_digests_do_not_fit_is_refused_and_breaks_nothing(void 
 	begin(w, 0);
 }
 
+// As a receiver is after an upgrade: what it had without a bound is a larger part than a head may have.
+static void points_are_no_part_of_what_a_source_may_send(void **state)
+{
+	struct world *w = *state;
+	reopen(w, 0);
+	begin(w, 0);
+	begin(w, 1);
+	assert_int_equal(send(w, 0, 0, 1600), 1600);
+	assert_int_equal(send(w, 1, 0, 600), 600);
+	seal(w, 0);
+	seal(w, 1);
+	reopen(w, BUDGET_MIB * MIB);
+	begin(w, 0);
+	begin(w, 1); // two sessions that have nothing to send, with more than half of it
+	assert_true(taken(w) > BUDGET_MIB / 2 * MIB);
+	assert_int_equal(send(w, 1, 0, 1), 1);
+	seal(w, 1);
+	assert_int_equal(info_of(w, 1)->limited, LIMITED_NOT);
+}
+
+static void source_that_comes_first_shuts_out_no_other_one_s_points(void **state)
+{
+	struct world *w = *state;
+	reopen(w, 0);
+	begin(w, 0);
+	assert_int_equal(send(w, 0, 0, 1500), 1500);
+	seal(w, 0);
+	reopen(w, BUDGET_MIB * MIB);
+	begin(w, 2);
+	assert_true(send(w, 2, 0, MANY) < MANY);
+	begin(w, 0);
+	assert_true(taken(w) <= BUDGET_MIB * MIB);
+}
+
+// Its part is smaller by now than what it had when it was alone.
+static void head_keeps_what_it_has_when_others_have_come(void **state)
+{
+	struct world *w = *state;
+	struct wire_committed committed;
+	begin(w, 0);
+	unsigned count = send(w, 0, 0, MANY);
+	assert_int_equal(replica_checkpoint(w->vm[0], true, &w->err), 1);
+	begin(w, 2);
+	unsigned other = send(w, 2, 0, MANY);
+	assert_true(other < count);
+	assert_int_equal(replica_checkpoint(w->vm[2], true, &w->err), 1);
+	assert_int_equal(replica_set_quota(w->vm[0], 1, &w->err), 0);
+	struct wire_seal s = {.predecessor = 0, .head = info_of(w, 0)->head, .cut = {{1}}, .consistency = POINT_CRASH};
+	assert_int_equal(replica_seal(w->vm[0], &s, &committed, &w->err), -EDQUOT); // back to its checkpoint
+	assert_int_equal(info_of(w, 0)->head_blocks, count);
+	uint64_t all = taken(w);
+	reopen(w, all + MIB); // less than it was, but they were there
+	assert_int_equal(info_of(w, 0)->head_blocks, count);
+	assert_int_equal(info_of(w, 2)->head_blocks, other);
+	assert_true(taken(w) <= all + MIB);
+}
+
 static void parts_are_equal_for_those_who_take_all_that_they_get(void **state)
 {
 	(void)state;
@@ -282,22 +339,46 @@ static void parts_are_equal_for_those_who_take_all_that_they_get(void **state)
 	for (unsigned i = 0; i < SOURCES; i++)
 		source[i] = budget_source_of(&budget, (const unsigned char[OWNER_PIN_SIZE]){(unsigned char)(i + 1)});
 	assert_ptr_equal(source[0], budget_source_of(&budget, (const unsigned char[OWNER_PIN_SIZE]){1}));
-	while (budget_take(&budget, source[0], 10))
+	while (budget_take(&budget, source[0], BUDGET_HEADS, 10))
 		;
 	assert_int_equal(budget_has(&budget, source[0]), ALL / 2);
-	assert_false(budget_room(&budget, source[0], 1));
-	assert_true(budget_room(&budget, source[1], ALL / 4));
-	assert_false(budget_room(&budget, source[1], ALL / 4 + 1));
-	assert_false(budget_take(&budget, source[1], UINT64_MAX));
-	budget_give(&budget, source[0], ALL / 2);
+	assert_false(budget_room(&budget, source[0], BUDGET_HEADS, 1));
+	assert_true(budget_room(&budget, source[1], BUDGET_HEADS, ALL / 4));
+	assert_false(budget_room(&budget, source[1], BUDGET_HEADS, ALL / 4 + 1));
+	assert_false(budget_take(&budget, source[1], BUDGET_HEADS, UINT64_MAX));
+	budget_give(&budget, source[0], BUDGET_HEADS, ALL / 2);
 	for (bool any = true; any;) {
 		any = false;
 		for (unsigned i = 0; i < SOURCES; i++)
-			any |= budget_take(&budget, source[i], 10);
+			any |= budget_take(&budget, source[i], BUDGET_HEADS, 10);
 	}
 	for (unsigned i = 0; i < SOURCES; i++)
 		assert_in_range(budget_has(&budget, source[i]), ALL / (SOURCES + 1) - 20, ALL / (SOURCES + 1) + 20);
 	assert_true(budget_has(&budget, NULL) <= ALL);
+	budget_done(&budget);
+}
+
+static void points_take_of_all_that_is_free_and_leave_heads_their_part(void **state)
+{
+	(void)state;
+	enum { ALL = 1000 };
+	struct budget budget;
+	budget_init(&budget, ALL);
+	struct budget_source *first = budget_source_of(&budget, (const unsigned char[OWNER_PIN_SIZE]){1});
+	struct budget_source *second = budget_source_of(&budget, (const unsigned char[OWNER_PIN_SIZE]){2});
+	assert_true(budget_take(&budget, first, BUDGET_POINTS, 600));
+	assert_true(budget_take(&budget, first, BUDGET_HEADS, 200));
+	assert_false(budget_room(&budget, first, BUDGET_HEADS, 1));
+	assert_true(budget_room(&budget, second, BUDGET_HEADS, 100));
+	assert_false(budget_room(&budget, second, BUDGET_HEADS, 101));
+	assert_true(budget_take_again(&budget, first, BUDGET_HEADS, 50)); // what was there before a start
+	assert_false(budget_take_again(&budget, second, BUDGET_HEADS, 151));
+	assert_false(budget_take(&budget, second, BUDGET_POINTS, 151));
+	assert_true(budget_take(&budget, second, BUDGET_POINTS, 150));
+	assert_int_equal(budget_has(&budget, NULL), ALL);
+	budget_commit(&budget, first, 250);
+	assert_int_equal(budget_has(&budget, NULL), ALL);
+	assert_int_equal(budget_has_heads(&budget, first), 0);
 	budget_done(&budget);
 }
 
@@ -310,7 +391,11 @@ int main(void)
 		TEST(source_that_has_its_part_refuses_no_other_one),
 		TEST(source_has_one_part_for_all_that_it_protects),
 		TEST(start_keeps_within_it_and_says_which_head_was_dropped),
+		TEST(points_are_no_part_of_what_a_source_may_send),
+		TEST(source_that_comes_first_shuts_out_no_other_one_s_points),
+		TEST(head_keeps_what_it_has_when_others_have_come),
 		TEST(session_whose_digests_do_not_fit_is_refused_and_breaks_nothing),
+		cmocka_unit_test(points_take_of_all_that_is_free_and_leave_heads_their_part),
 		cmocka_unit_test(parts_are_equal_for_those_who_take_all_that_they_get),
 	};
 	return cmocka_run_group_tests_name("budget", tests, NULL, NULL);
