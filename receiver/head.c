@@ -226,7 +226,7 @@ uint64_t head_bytes(const struct replica *r)
 	return overlays_stats(r).file_bytes;
 }
 
-void head_close(struct replica *r)
+void head_let_go(struct replica *r)
 {
 	r->limits_next = 0;
 	for (unsigned i = 0; i < DISKS_MAX; i++) {
@@ -239,6 +239,11 @@ void head_close(struct replica *r)
 	}
 	env_close(r->head.saved.file);
 	r->head.saved = (struct head_saved){.file = NULL};
+}
+
+void head_close(struct replica *r)
+{
+	head_let_go(r);
 	memory_settle(r);
 }
 

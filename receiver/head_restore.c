@@ -216,8 +216,9 @@ int head_retreat(struct replica *r, bool sound, struct err *err)
 		int rc = head_renew(r, err);
 		return rc ? rc : 1;
 	}
-	head_close(r);
+	head_let_go(r); // what it has of the memory it needs again, and nobody else may come between
 	int rc = head_restore(r, true, &why);
+	memory_settle(r);
 	if (rc == 0)
 		return 1;
 	log_warning("head was dropped: %s protection=%s reason=\"%s\"", cannot(rc), r->name, why.text);

@@ -391,7 +391,7 @@ static void points_forget(struct replica *r)
 
 static void begin_anew(struct replica *r)
 {
-	head_close(r);
+	head_let_go(r);
 	points_forget(r);
 	r->prot_certain = false;
 }
@@ -426,13 +426,7 @@ static int examine_and_mend(struct replica *r, struct err *err)
 	return replica_examine(r, err);
 }
 
-void replica_recover(struct replica *r)
-{
-	LOCK_SCOPE(&r->lock);
-	replica_recover_locked(r);
-}
-
-void replica_recover_locked(struct replica *r)
+static void recover(struct replica *r)
 {
 	struct err why = {0}, told;
 	if (r->gone) // recovery goes by the name, and that may be another one's
@@ -466,4 +460,16 @@ void replica_recover_locked(struct replica *r)
 	else
 		log_info("replica found protection=%s points=%zu last=%llu", r->name, r->point_count,
 			 (unsigned long long)replica_last_point(r));
+}
+
+void replica_recover_locked(struct replica *r)
+{
+	recover(r);
+	memory_settle(r); // of the head that it let go
+}
+
+void replica_recover(struct replica *r)
+{
+	LOCK_SCOPE(&r->lock);
+	replica_recover_locked(r);
 }

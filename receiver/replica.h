@@ -434,6 +434,7 @@ int head_write_packed(struct replica *replica, const struct wire_block *block, s
 int head_write_pieces(struct replica *replica, const struct wire_block *block, uint16_t mask, struct err *err);
 int head_write_zeros(struct replica *replica, const struct wire_zeros *zeros, struct err *err);
 void head_close(struct replica *replica); // the files stay
+void head_let_go(struct replica *replica); // the same, and what it took of the memory is kept for the head that is taken up again, until memory_settle()
 bool head_empty(const struct replica *replica); // for tests: of blocks
 
 // head_checkpoint.c: what of the head survives the process. Room for one more change, before the block is written; then the change.
