@@ -202,7 +202,7 @@ int head_recover(struct replica *r, struct err *err)
 	if (rc != -ENOENT)
 		log_warning("head was dropped, its blocks are sent again: %s protection=%s reason=\"%s\"", cannot(rc), r->name, why.text);
 	if (rc == -ENOBUFS)
-		limits_begin(r, LIMITED_MEMORY, why.text);
+		memory_limits(r, why.text);
 	return head_drop(r, err);
 }
 

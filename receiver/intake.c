@@ -240,6 +240,8 @@ static int session_prepare(struct opening *o, struct err *err)
 	return unknown_note(r, &o->unknown, err);
 }
 
+#define WANT_OF_MEMORY "the receiver's host gives it no more, though its bound (--memory) would: give the host more, or the receiver a smaller bound"
+
 static int opening_failed(struct opening *o, const struct err *why, struct err *err)
 {
 	struct replica *r = o->r;
@@ -248,7 +250,7 @@ static int opening_failed(struct opening *o, const struct err *why, struct err *
 	if (o->no_memory)
 		return memory_refuse(r, err);
 	if (why->code == -ENOMEM)
-		return err_set(err, why->code, "%s: %s", r->name, why->text);
+		return err_set(err, why->code, "%s: %s: " WANT_OF_MEMORY, r->name, why->text);
 	return replica_break_passing(r, why, err); // digests that cannot be read would let a difference pass
 }
 
@@ -269,7 +271,7 @@ static int session_publish(struct opening *o, const struct wire_open *open, stru
 	if (!r->reopen)
 		return 0;
 	r->session_open = false;
-	return err_set(err, -ENOMEM, "%s: out of memory for digests", r->name);
+	return err_set(err, -ENOMEM, "%s: out of memory for digests: " WANT_OF_MEMORY, r->name);
 }
 
 // `why`: of the loading, which ended with `rc`.

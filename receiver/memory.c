@@ -140,13 +140,18 @@ static bool head_stays(const struct replica *r)
 	return 2 * r->memory_taken[BUDGET_HEADS] >= budget_has_heads(r->budget, r->budget_source);
 }
 
+void memory_limits(struct replica *r, const char *what)
+{
+	if (r->limits_past == 0)
+		limits_begin(r, LIMITED_MEMORY, what);
+}
+
 int memory_refuse(struct replica *r, struct err *err)
 {
 	struct err left = {0};
 	uint64_t had = r->memory_taken[BUDGET_HEADS];
 	memory_text(r, left.text, sizeof(left.text));
-	limits_begin(r, LIMITED_MEMORY, left.text);
-	r->limits_past = 0;
+	memory_limits(r, left.text);
 	if (head_empty(r)) {
 		r->memory_wanted /= 2;
 	} else if (!head_stays(r)) {

@@ -274,6 +274,7 @@ int memory_reserve(struct replica *replica, enum budget_kind kind, struct err *e
 int memory_restore(struct replica *replica, struct err *err);
 void memory_settle(struct replica *replica); // gives back what it has no more
 int memory_check(struct replica *replica, struct err *err); // takes both kinds, and -EDQUOT by memory_refuse()
+void memory_limits(struct replica *replica, const char *what); // no new point for want of it; a file system that took no more stays the reason, for that is not known to pass
 // For want of it: -EDQUOT, with what to do. The head is dropped where its source has more in others.
 int memory_refuse(struct replica *replica, struct err *err);
 bool memory_room(const struct replica *replica); // for what was refused

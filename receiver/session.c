@@ -118,8 +118,9 @@ static enum wire_error open_refusal(int rc)
 	case -EAGAIN:
 		return WIRE_E_BUSY;
 	case -ENOSPC:
-	case -EDQUOT:
 		return WIRE_E_NO_SPACE;
+	case -EDQUOT:
+		return WIRE_E_QUOTA;
 	case -ENODATA:
 		return WIRE_E_SEED;
 	default:
@@ -160,8 +161,8 @@ static int begin(struct session *session, const struct wire_open *open, struct w
 	const unsigned char *pin = channel_peer(session->channel)->bytes;
 	struct replica *replica = NULL;
 	int rc = replica_for(session, open, &replica, err);
-	if (rc)
-		return rc;
+	if (rc) // as many protections as it may have, or a quota of the file system's
+		return rc == -EDQUOT ? -ENOSPC : rc;
 	session->opening = replica;
 	session->spoke_ns = session->heard_ns; // it waits since then
 	rc = replica_session_begin_paced(replica, open, pin, &pace, ret_opened, err);

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "format/codec.h"
 #include "receiver/budget.h"
+#include "receiver/replica.h"
 #include "receiver/store.h"
 #include "receiver/table.h"
 #include "tests/lib/twin.h"
@@ -329,6 +330,23 @@ static void head_keeps_what_it_has_when_others_have_come(void **state)
 	assert_true(taken(w) <= all + MIB);
 }
 
+// What the file system did not take is waited for; that memory is short as well passes by itself.
+static void memory_that_is_short_hides_no_full_file_system(void **state)
+{
+	struct world *w = *state;
+	const struct err full = {.code = -ENOSPC, .text = "no inodes"};
+	begin(w, 0);
+	limits_full(w->vm[0], 0, true, &full);
+	assert_true(send(w, 0, 0, MANY) < MANY);
+	assert_int_equal(w->err.code, -EDQUOT);
+	assert_non_null(strstr(w->err.text, "--memory"));
+	assert_int_equal(info_of(w, 0)->limited, LIMITED_SPACE);
+	assert_int_equal(replica_retain(w->vm[0], &w->err), 0); // looks whether there is room by now
+	assert_int_equal(info_of(w, 0)->limited, LIMITED_SPACE);
+	seal(w, 0);
+	assert_int_equal(info_of(w, 0)->limited, LIMITED_NOT);
+}
+
 static void parts_are_equal_for_those_who_take_all_that_they_get(void **state)
 {
 	(void)state;
@@ -394,6 +412,7 @@ int main(void)
 		TEST(points_are_no_part_of_what_a_source_may_send),
 		TEST(source_that_comes_first_shuts_out_no_other_one_s_points),
 		TEST(head_keeps_what_it_has_when_others_have_come),
+		TEST(memory_that_is_short_hides_no_full_file_system),
 		TEST(session_whose_digests_do_not_fit_is_refused_and_breaks_nothing),
 		cmocka_unit_test(points_take_of_all_that_is_free_and_leave_heads_their_part),
 		cmocka_unit_test(parts_are_equal_for_those_who_take_all_that_they_get),

@@ -489,6 +489,26 @@ static void session_that_takes_long_to_load_opens_at_the_first_try(void **state)
 	assert_int_equal(b->channel->at, b->channel->count); // nor is the source taken for dead, which had to wait
 }
 
+static void source_that_finds_no_memory_hears_of_a_quota_and_of_no_full_store(void **state)
+{
+	struct bench *b = *state;
+	point_of_one_block(b);
+	store_close(b->store);
+	assert_int_equal(store_open_within(b->state->env, "/store", 1, &b->store, NULL), 0);
+	hello(b->channel);
+	run(b);
+	assert_int_equal(b->channel->refused, WIRE_E_QUOTA);
+}
+
+static void source_with_all_protections_that_it_may_have_hears_of_no_space(void **state)
+{
+	struct bench *b = *state;
+	store_set_owner_most(b->store, 0);
+	hello(b->channel);
+	run(b);
+	assert_int_equal(b->channel->refused, WIRE_E_NO_SPACE);
+}
+
 int main(void)
 {
 	log_init("test_session", LOG_LEVEL_ERROR);
@@ -504,6 +524,8 @@ int main(void)
 		TEST(source_of_which_nothing_comes_is_dead_after_30_s),
 		TEST(session_s_end_is_told_before_another_one_can_begin),
 		TEST(session_that_takes_long_to_load_opens_at_the_first_try),
+		TEST(source_that_finds_no_memory_hears_of_a_quota_and_of_no_full_store),
+		TEST(source_with_all_protections_that_it_may_have_hears_of_no_space),
 	};
 	return cmocka_run_group_tests_name("session", tests, NULL, NULL);
 }
