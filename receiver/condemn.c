@@ -130,7 +130,7 @@ int scrub_claim_locked(struct replica *r, unsigned disk, uint64_t number, const 
 		if (!damage_covers(&r->scrub.damage, &set->run[i]))
 			damage_add(&r->scrub.damage, &set->run[i]);
 	r->scrub_unsaved = true;
-	scrub_poison(r);
+	(void)scrub_poison(r, NULL);
 	r->reopen = r->reopen || r->session_open;
 	log_error("a file of a point cannot be used: what it holds is in quarantine protection=%s point=%llu disk=%s reason=\"%s\"", r->name,
 		  (unsigned long long)number, r->prot.disk[disk].name, why->text);

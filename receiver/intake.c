@@ -258,6 +258,7 @@ static int opening_failed(struct opening *o, const struct err *why, struct err *
 static int session_publish(struct opening *o, const struct wire_open *open, struct err *err)
 {
 	struct replica *r = o->r;
+	struct err why = {0};
 	int rc = rights_check(r, open, err);
 	if (rc == 0)
 		rc = session_prepare(o, err);
@@ -267,10 +268,12 @@ static int session_publish(struct opening *o, const struct wire_open *open, stru
 	r->session_open = true;
 	r->certain.disks = 0;
 	r->reopen = false;
-	scrub_poison(r);
-	if (!r->reopen)
+	rc = scrub_poison(r, &why);
+	if (rc == 0)
 		return 0;
-	r->session_open = false;
+	r->session_open = r->reopen = false;
+	if (rc == -ENOBUFS)
+		return memory_refuse(r, err);
 	return err_set(err, -ENOMEM, "%s: out of memory for digests: " WANT_OF_MEMORY, r->name);
 }
 

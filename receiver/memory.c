@@ -97,8 +97,9 @@ static int reserve(struct replica *r, enum budget_kind kind, uint64_t ahead, tak
 		return 0;
 	}
 	r->memory_got[kind] = max_u64(r->memory_got[kind], next);
-	memory_text(r, err->text, sizeof(err->text));
-	return err->code = -ENOBUFS;
+	char text[ERR_TEXT_MAX];
+	memory_text(r, text, sizeof(text));
+	return err_set(err, -ENOBUFS, "%s", text);
 }
 
 int memory_reserve(struct replica *r, enum budget_kind kind, struct err *err)

@@ -139,18 +139,26 @@ void scrub_forget(struct replica *r)
 
 // --- a session ---
 
-void scrub_poison(struct replica *r)
+static int poison(struct replica *r, struct table *state, uint64_t block, struct err *err)
 {
-	for (unsigned i = 0; r->session_open && i < r->scrub.damage.count; i++) {
+	uint64_t chunks = state->chunk_count;
+	if (table_set(state, block, &digest_unknown))
+		return err_set(err, -ENOMEM, "out of memory for digests");
+	return state->chunk_count > chunks ? memory_reserve(r, BUDGET_POINTS, err) : 0;
+}
+
+int scrub_poison(struct replica *r, struct err *err)
+{
+	int rc = 0;
+	for (unsigned i = 0; rc == 0 && r->session_open && i < r->scrub.damage.count; i++) {
 		const struct damage *run = &r->scrub.damage.run[i];
 		struct table *state = &r->state[run->disk];
 		uint64_t end = min_u64(run->first + run->count, state->blocks);
-		for (uint64_t b = run->first; run->to == DAMAGE_OPEN && b < end; b++)
-			if (table_set(state, b, &digest_unknown)) {
-				r->reopen = true; // without memory for what differs no answer would be right
-				return;
-			}
+		for (uint64_t b = run->first; rc == 0 && run->to == DAMAGE_OPEN && b < end; b++)
+			rc = poison(r, state, b, err);
 	}
+	r->reopen = r->reopen || rc; // without memory for what differs no answer would be right
+	return rc;
 }
 
 static bool whole_in_head(const struct replica *r, unsigned disk, uint64_t index)

@@ -70,7 +70,7 @@ static bool found_take(struct replica *r, const struct slice *s)
 	for (unsigned i = 0; i < s->found.count; i++)
 		damage_add(set, &s->found.run[i]);
 	r->scrub_unsaved = true;
-	scrub_poison(r);
+	(void)scrub_poison(r, NULL);
 	r->reopen = r->reopen || (r->session_open && damage_has_open(&s->found));
 	return true;
 }

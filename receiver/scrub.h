@@ -78,7 +78,8 @@ uint64_t replica_damaged_blocks(struct replica *replica, uint64_t number); // th
 
 int point_sound(struct replica *replica, uint64_t number, struct err *err); // replica_sound() of a point that is there
 void scrub_load(struct replica *replica);    // at recovery
-void scrub_poison(struct replica *replica);  // a session begins, or has sealed: what the newest point shows damaged is known to differ
+// A session begins, or has sealed: what the newest point shows damaged is known to differ. Without memory for that (-ENOMEM, -ENOBUFS) the session ends, to be opened anew.
+int scrub_poison(struct replica *replica, struct err *err);
 bool scrub_wants(const struct replica *replica, uint16_t disk, uint64_t index); // damaged in the newest point, and not whole in the head
 void scrub_sealed(struct replica *replica, uint64_t before); // the head, not closed yet, is the point after `before`
 bool scrub_known(const struct replica *replica); // whether there is anything that a record would say

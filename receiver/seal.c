@@ -145,7 +145,7 @@ static void seal_adopt(struct replica *r, const struct point_file *point, const 
 	head_close(r);
 	r->head.made = false;
 	r->head.uuid = *next_head;
-	scrub_poison(r);
+	(void)scrub_poison(r, NULL);
 	limits_committed(r);
 }
 

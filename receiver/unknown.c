@@ -155,7 +155,7 @@ int unknown_note(struct replica *r, const struct damage_set *unknown, struct err
 	bool news = runs_add(r, unknown);
 	if (news) {
 		r->scrub_unsaved = true;
-		scrub_poison(r);
+		(void)scrub_poison(r, NULL);
 		r->reopen = r->reopen || (r->session_open && damage_has_open(unknown));
 		log_error("digests are lost, and points that show what they were of are in quarantine protection=%s blocks=%llu", r->name,
 			  (unsigned long long)damage_blocks(unknown));

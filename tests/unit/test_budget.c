@@ -6,6 +6,7 @@
 #include "format/codec.h"
 #include "receiver/budget.h"
 #include "receiver/replica.h"
+#include "receiver/scrub.h"
 #include "receiver/store.h"
 #include "receiver/table.h"
 #include "tests/lib/twin.h"
@@ -347,6 +348,41 @@ static void memory_that_is_short_hides_no_full_file_system(void **state)
 	assert_int_equal(info_of(w, 0)->limited, LIMITED_NOT);
 }
 
+// A table that is lost puts all of a disk in doubt, however little is on it.
+static void session_whose_doubts_do_not_fit_is_refused(void **state)
+{
+	struct world *w = *state;
+	const struct damage doubt = {.count = DISK_SIZE / BLOCK_SIZE, .from = 1, .to = DAMAGE_OPEN};
+	begin(w, 0);
+	assert_int_equal(send(w, 0, 0, 1), 1);
+	seal(w, 0);
+	end(w, 0);
+	damage_add(&w->vm[0]->scrub.damage, &doubt);
+	uint64_t before = heap();
+	assert_int_equal(begin_try(w, 0), -EDQUOT);
+	assert_non_null(strstr(w->err.text, "--memory"));
+	assert_int_equal(info_of(w, 0)->limited, LIMITED_MEMORY);
+	assert_false(w->info.broken);
+	assert_int_equal(taken(w), 0);
+	assert_true(heap() - before < MIB);
+}
+
+// Found while the session is open, it ends that, and then it is refused as above.
+static void doubts_that_do_not_fit_end_an_open_session(void **state)
+{
+	struct world *w = *state;
+	const struct damage doubt = {.count = DISK_SIZE / BLOCK_SIZE, .from = 1, .to = DAMAGE_OPEN};
+	begin(w, 0);
+	assert_int_equal(send(w, 0, 0, 1), 1);
+	seal(w, 0);
+	damage_add(&w->vm[0]->scrub.damage, &doubt);
+	assert_int_equal(scrub_poison(w->vm[0], &w->err), -ENOBUFS);
+	assert_true(w->vm[0]->reopen);
+	assert_true(taken(w) <= BUDGET_MIB * MIB);
+	end(w, 0);
+	assert_int_equal(taken(w), 0);
+}
+
 static void parts_are_equal_for_those_who_take_all_that_they_get(void **state)
 {
 	(void)state;
@@ -413,6 +449,8 @@ int main(void)
 		TEST(source_that_comes_first_shuts_out_no_other_one_s_points),
 		TEST(head_keeps_what_it_has_when_others_have_come),
 		TEST(memory_that_is_short_hides_no_full_file_system),
+		TEST(session_whose_doubts_do_not_fit_is_refused),
+		TEST(doubts_that_do_not_fit_end_an_open_session),
 		TEST(session_whose_digests_do_not_fit_is_refused_and_breaks_nothing),
 		cmocka_unit_test(points_take_of_all_that_is_free_and_leave_heads_their_part),
 		cmocka_unit_test(parts_are_equal_for_those_who_take_all_that_they_get),
