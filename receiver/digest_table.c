@@ -160,7 +160,8 @@ static int table_take_sector(const unsigned char *sector, uint64_t number, uint6
 	return 0;
 }
 
-// Sectors [*number, *end) that may hold something, at or after *number. What a file system says of its holes is no reason to fail: where it says nothing, all is read.
+// Sectors [*number, *end) that may hold something, at or after *number. What a file system says of its holes is no reason to fail: where it says nothing, or is not
+// believed, all is read.
 static void table_data(struct env_file *file, uint64_t sectors, uint64_t *number, uint64_t *end)
 {
 	uint64_t from = 0, to = 0;
@@ -181,6 +182,16 @@ static int table_take(const unsigned char *batch, uint64_t number, uint64_t coun
 	return rc;
 }
 
+// What is cut off while it is read looks like a hole.
+static int table_still_long(struct env_file *file, uint64_t size, struct err *err)
+{
+	uint64_t length = 0;
+	int rc = env_size(file, &length);
+	if (rc)
+		return err_sys(err, rc, "size");
+	return length < digest_table_length(size) ? err_set(err, -EBADMSG, "it was cut off while it was read") : 0;
+}
+
 int digest_table_salvage(struct env_file *file, const struct digest_disk *disk, digest_each *each, digest_lost *lost, void *context,
 			 struct err *err)
 {
@@ -195,7 +206,7 @@ int digest_table_salvage(struct env_file *file, const struct digest_disk *disk, 
 		if (number >= end)
 			table_data(file, sectors, &number, &end);
 		if (number >= sectors)
-			return 0;
+			return table_still_long(file, disk->size, err);
 		uint64_t count = min_u64(BATCH_SECTORS, end - number);
 		rc = digest_sectors_read(file, disk->given_up, batch, count, number);
 		if (rc)

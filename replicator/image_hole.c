@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What is believed of the file system of an image: the holes that it tells, and the times of a file. A wrong answer here would lose data, so only those are asked that are known to count
-// what is in the page cache and not written back yet: ext4, xfs and btrfs look for dirty pages over unwritten space, and tmpfs has
-// nothing but the page cache. ZFS, network and stacked file systems are not asked; nor are block devices, which know no holes.
+// What is believed of the file system of an image: the holes that it tells, and the times of a file. A wrong answer here would lose data, so only those are asked
+// that base/file_system.h names; nor are block devices, which know no holes.
 #include "replicator/image.h"
 
+#include "base/file_system.h"
 #include "base/size.h"
 #include "replicator/holder.h"
 
@@ -14,17 +14,12 @@
 #include <unistd.h>
 
 // linux/magic.h has none.
-#define XFS_MAGIC 0x58465342u
 #define ZFS_MAGIC 0x2fc12fc1u
 #define BCACHEFS_MAGIC 0xca451a4eu
 
-// Whether its file system is one of those whose word is taken: ext4, xfs, btrfs, tmpfs.
 static bool file_system_known(const struct image *image)
 {
-	struct statfs fs;
-	if (image->block_device || fstatfs(image->fd, &fs) < 0)
-		return false;
-	return fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_MAGIC || fs.f_type == BTRFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC;
+	return !image->block_device && file_system_tells_holes(image->fd);
 }
 
 // Not those of the network, which answer late or say what they knew a while ago, and whose clock is another; nor FUSE, where a program decides.

@@ -80,7 +80,16 @@ int env_punch(struct env_file *file, uint64_t off, uint64_t len)
 
 int env_data(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to)
 {
-	return file->env->ops->data(file, off, ret_from, ret_to);
+	const struct env_ops *ops = file->env->ops;
+	uint64_t size = 0;
+	if (!ops->tells_holes || ops->tells_holes(file))
+		return ops->data(file, off, ret_from, ret_to);
+	int rc = ops->size(file, &size);
+	if (rc)
+		return rc;
+	*ret_from = off;
+	*ret_to = off < size ? size : off;
+	return 0;
 }
 
 int env_sync(struct env_file *file)

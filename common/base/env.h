@@ -55,6 +55,7 @@ struct env_ops {
 	int (*truncate)(struct env_file *file, uint64_t size);
 	int (*punch)(struct env_file *file, uint64_t off, uint64_t len);
 	int (*data)(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to);
+	bool (*tells_holes)(struct env_file *file); // what `data` says of it is believed; NULL: of every file
 	int (*sync)(struct env_file *file);
 	int (*size)(struct env_file *file, uint64_t *ret_size);
 	int (*lock)(struct env_file *file);
@@ -107,7 +108,7 @@ int env_truncate(struct env_file *file, uint64_t size);
 // Makes a range read as zeros and frees its space where the file system can. The size stays.
 int env_punch(struct env_file *file, uint64_t off, uint64_t len);
 // The first range at or after `off` that takes space on the file system; *ret_from is *ret_to when there is none. A file system that does not
-// tell has data everywhere. What is a hole reads as zeros; what is none may, too.
+// tell, or is not believed (base/file_system.h), has data everywhere. What is a hole reads as zeros; what is none may, too.
 int env_data(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to);
 int env_sync(struct env_file *file);
 int env_size(struct env_file *file, uint64_t *ret_size);

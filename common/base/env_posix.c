@@ -5,6 +5,7 @@
 #include "base/auto.h"
 #include "base/beneath.h"
 #include "base/clock.h"
+#include "base/file_system.h"
 #include "base/size.h"
 
 #include <dirent.h>
@@ -197,6 +198,11 @@ static int posix_data(struct env_file *file, uint64_t off, uint64_t *ret_from, u
 	*ret_from = (uint64_t)from;
 	*ret_to = (uint64_t)to;
 	return 0;
+}
+
+static bool posix_tells_holes(struct env_file *file)
+{
+	return file_system_tells_holes(file_fd(file));
 }
 
 static int posix_sync(struct env_file *file)
@@ -414,6 +420,7 @@ struct env *env_posix(void)
 		.truncate = posix_truncate,
 		.punch = posix_punch,
 		.data = posix_data,
+		.tells_holes = posix_tells_holes,
 		.sync = posix_sync,
 		.size = posix_size,
 		.lock = posix_lock,

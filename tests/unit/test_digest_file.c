@@ -275,6 +275,72 @@ static void table_with_a_flipped_bit_or_of_another_length_is_refused(void **stat
 	table_done(&found);
 }
 
+// Digests in all but the first sectors of a table; what is asked of it goes through `ops`.
+static int load_through(struct env_ops *ops, struct table *all, struct table *ret_found)
+{
+	struct env_file *file = NULL;
+	table_fill(all, 900, 3);
+	table_init(ret_found, BLOCKS);
+	assert_int_equal(env_open(temp.root, "table", ENV_CREATE, &file), 0);
+	assert_int_equal(digest_table_create(file, &disk, NULL), 0);
+	update_all(file, all);
+	ops_below = temp.root->env->ops;
+	temp.root->env->ops = ops;
+	int rc = digest_table_load(file, &disk, take, ret_found, NULL);
+	temp.root->env->ops = ops_below;
+	env_close(file);
+	return rc;
+}
+
+// As ZFS does of what was written and is not on the disk yet.
+static int nothing_there(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to)
+{
+	(void)file;
+	*ret_from = *ret_to = off;
+	return 0;
+}
+
+static bool is_not_believed(struct env_file *file)
+{
+	(void)file;
+	return false;
+}
+
+static void table_is_read_whole_where_the_file_system_is_not_believed(void **state)
+{
+	(void)state;
+	struct env_ops ops = *temp.root->env->ops;
+	struct table table, found;
+	ops.data = nothing_there;
+	ops.tells_holes = is_not_believed;
+	assert_int_equal(load_through(&ops, &table, &found), 0);
+	tables_equal(&table, &found);
+	table_done(&table);
+	table_done(&found);
+}
+
+// The first sectors alone are told as data; before the next question all behind them goes.
+static int cut_data(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to)
+{
+	const uint64_t end = 4 * DIGEST_SECTOR;
+	if (off >= end)
+		assert_int_equal(ops_below->truncate(file, end), 0);
+	int rc = ops_below->data(file, off, ret_from, ret_to);
+	*ret_to = min_u64(*ret_to, max_u64(end, off));
+	return rc;
+}
+
+static void table_that_is_cut_off_while_it_is_read_is_refused(void **state)
+{
+	(void)state;
+	struct env_ops ops = *temp.root->env->ops;
+	struct table table, found;
+	ops.data = cut_data;
+	assert_int_equal(load_through(&ops, &table, &found), -EBADMSG);
+	table_done(&table);
+	table_done(&found);
+}
+
 // What `found` has is what `all` has in [first, end), and nothing else.
 static void range_equals(const struct table *all, const struct table *found, uint64_t first, uint64_t end)
 {
@@ -570,6 +636,8 @@ int main(void)
 		DIGEST_TEST(table_updated_twice_is_as_updated_once),
 		DIGEST_TEST(table_that_knows_nothing_says_so_and_is_written_in_large_pieces),
 		DIGEST_TEST(table_with_a_flipped_bit_or_of_another_length_is_refused),
+		DIGEST_TEST(table_is_read_whole_where_the_file_system_is_not_believed),
+		DIGEST_TEST(table_that_is_cut_off_while_it_is_read_is_refused),
 		DIGEST_TEST(lost_sectors_never_pass_for_nothing),
 		DIGEST_TEST(other_list_is_not_salvaged),
 		DIGEST_TEST(prelude_of_a_table_is_written_anew),
