@@ -140,6 +140,7 @@ static int disk_apply(struct replica *r, const struct point_file *point, unsigne
 struct digest_fold {
 	struct replica *r;
 	const struct retain_step *step;
+	const struct retain_pace *pace;
 	unsigned disk;
 	bool stopped;	      // somebody came in between
 	uint64_t tables_made; // as of when the table was opened: another one that took its place does not have what was written here
@@ -147,17 +148,14 @@ struct digest_fold {
 	struct digest_update update;
 };
 
-// Needs the lock.
-static bool goes_on(struct digest_fold *to)
+// Needs the lock, which is free while a session opens. What was read of the table before is as good after: nobody else writes to it.
+static int goes_on(struct digest_fold *to, struct err *err)
 {
-	struct replica *r = to->r;
-	to->stopped = to->stopped || r->broken || to->tables_made != r->tables_made || !retain_still(r, to->step);
-	return !to->stopped;
-}
-
-static int stop(struct err *err)
-{
-	return err_set(err, -ECANCELED, "somebody came in between");
+	int rc = to->stopped ? 0 : retain_goes_on(to->r, to->step, to->pace);
+	if (rc < 0)
+		return err_set(err, rc, "stopped while a session opens");
+	to->stopped = rc == 0 || to->tables_made != to->r->tables_made;
+	return to->stopped ? err_set(err, -ECANCELED, "somebody came in between") : 0;
 }
 
 static int list_take(void *context, uint64_t index, const struct digest *digest, struct err *err)
@@ -188,7 +186,8 @@ static int window_write(struct digest_fold *to, struct err *err)
 	if (to->update.dry)
 		return digest_update_flush(&to->update, err);
 	LOCK_SCOPE(&to->r->lock);
-	return goes_on(to) ? digest_update_flush(&to->update, err) : stop(err);
+	int rc = goes_on(to, err);
+	return rc ? rc : digest_update_flush(&to->update, err);
 }
 
 static int list_apply(struct digest_fold *to, struct err *err)
@@ -214,7 +213,8 @@ static int digests_try(struct digest_fold *to, struct err *err)
 	if (rc)
 		return rc;
 	LOCK_SCOPE(&to->r->lock);
-	return goes_on(to) ? unknown_settle(to->r, to->disk, &to->list, to->step->number[0], to->update.lost != 0, err) : stop(err);
+	rc = goes_on(to, err);
+	return rc ? rc : unknown_settle(to->r, to->disk, &to->list, to->step->number[0], to->update.lost != 0, err);
 }
 
 static int table_apply(struct digest_fold *to, uint64_t size, bool *ret_synced, struct err *err)
@@ -254,16 +254,16 @@ static int disk_digests_apply(struct digest_fold *to, const struct point_file *p
 	return rc;
 }
 
-static bool fold_begins(struct digest_fold *to)
+static int fold_begins(struct digest_fold *to, struct err *err)
 {
 	LOCK_SCOPE(&to->r->lock);
 	to->tables_made = to->r->tables_made;
-	return goes_on(to);
+	return goes_on(to, err);
 }
 
 static int digests_apply(struct digest_fold *to, const struct point_file *point, bool *ret_synced, struct err *err)
 {
-	int rc = fold_begins(to) ? 0 : stop(err);
+	int rc = fold_begins(to, err);
 	for (to->disk = 0; rc == 0 && to->disk < to->r->prot.disk_count; to->disk++)
 		rc = disk_digests_apply(to, point, ret_synced, err);
 	return rc;
@@ -340,8 +340,8 @@ static int fold_finish(struct digest_fold *to, struct err *err)
 {
 	struct replica *r = to->r;
 	struct err why = {0};
-	if (!goes_on(to))
-		return r->broken ? replica_ready(r, err) : 0;
+	if (goes_on(to, &why))
+		return !to->stopped ? fold_fail(r, true, &why, err) : r->broken ? replica_ready(r, err) : 0;
 	bool changing = false;
 	if (names_change(r, to->step, &changing, &why)) // what was done so far is as a crash leaves it, and is done again from the start
 		return changing ? replica_break(r, &why, err) : fold_fail(r, true, &why, err);
@@ -361,6 +361,7 @@ int replica_fold(struct replica *r, const struct retain_step *step, const struct
 		return err_set(err, -ENOMEM, "out of memory");
 	to->r = r;
 	to->step = step;
+	to->pace = pace;
 	int rc = replica_read_point(r, step->number[0], point, &why);
 	for (unsigned i = 0; rc == 0 && i < r->prot.disk_count; i++)
 		rc = disk_apply(r, point, i, pace, &synced, &why);

@@ -270,12 +270,13 @@ static int finish(struct merge *m, struct err *err)
 	static const char *const trashed[] = {"points", "trash"};
 	struct replica *r = m->r;
 	struct err why = {0};
+	int rc = retain_goes_on(r, m->step, m->pace);
 	if (r->broken)
 		return replica_ready(r, err);
-	if (!retain_still(r, m->step))
-		return 0;
+	if (rc <= 0)
+		return rc ? err_set(err, rc, "merge: stopped while a session opens") : 0;
 	bool exchanged = false;
-	int rc = retain_dir_make(r, "trash", &why); // behind the exchange it could not be done without any more
+	rc = retain_dir_make(r, "trash", &why); // behind the exchange it could not be done without any more
 	if (rc)
 		return is_full(rc) ? full(r, &why, err) : err_set(err, rc, "merge: %s", why.text);
 	rc = exchange(m, &exchanged, &why);

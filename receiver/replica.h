@@ -363,6 +363,9 @@ struct retain_step {
 };
 // Whether the points of `step` that go may go still: nothing holds them, and the policy does not keep them. Needs the lock.
 bool retain_still(struct replica *replica, const struct retain_step *step);
+// The same before a step changes what a session that opens reads: waits for that, with the lock free meanwhile. 1: it goes on; 0: somebody came in between, the replica is
+// broken, or a session opens and there is no `pace` to wait by; the error by which the pace ended it.
+int retain_goes_on(struct replica *replica, const struct retain_step *step, const struct retain_pace *pace);
 // Needs the lock: of points that the policy does not keep, how many there are.
 size_t retain_surplus(const struct replica *replica);
 uint64_t retain_held(const struct replica *replica); // the oldest that is held and keeps one that the policy does not, itself or below it; 0: none

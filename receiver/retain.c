@@ -13,7 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { MERGE_RUN = 8, MERGE_WAIT_S = 300 };
+enum { MERGE_RUN = 8, MERGE_WAIT_S = 300, OPENING_BYTES = 1 << 20 }; // the last: what asking again costs of the pace
 
 int pace_spend(const struct retain_pace *pace, uint64_t bytes)
 {
@@ -221,7 +221,7 @@ bool retain_still(struct replica *r, const struct retain_step *step)
 {
 	AUTO_FREE struct retention_point *points = decide(r);
 	const struct point_info *first = replica_point(r, step->number[0]);
-	if (!points || !first || r->prot.fenced || r->opening)
+	if (!points || !first || r->prot.fenced)
 		return false;
 	size_t at = (size_t)(first - r->points);
 	if (at < first_free(r))
@@ -230,6 +230,21 @@ bool retain_still(struct replica *r, const struct retain_step *step)
 		if (points[at + i].why)
 			return false;
 	return true;
+}
+
+// A session that opens waits for nobody, and keeps a step waiting: one that were given up would be begun anew, and a source that is refused and comes again and
+// again would keep retention from ever ending one.
+int retain_goes_on(struct replica *r, const struct retain_step *step, const struct retain_pace *pace)
+{
+	int rc = 0;
+	while (rc == 0 && r->opening && !r->broken && retain_still(r, step)) {
+		if (!pace)
+			return 0;
+		(void)pthread_mutex_unlock(&r->lock);
+		rc = pace_spend(pace, OPENING_BYTES);
+		(void)pthread_mutex_lock(&r->lock);
+	}
+	return rc ? rc : !r->broken && retain_still(r, step);
 }
 
 // --- names ---
@@ -353,7 +368,7 @@ int replica_retain_paced(struct replica *r, const struct retain_pace *pace, stru
 		LOCK_SCOPE(&r->lock);
 		if (r->broken || r->gone)
 			return replica_ready(r, err);
-		if (r->opening) // it reads what a step would change
+		if (r->opening && !pace) // a step would have to wait for it
 			return 0;
 		int rc = choose(r, pace != NULL, &step, err);
 		if (rc)

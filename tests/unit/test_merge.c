@@ -562,6 +562,38 @@ static void the_keeper_s_merges_wait_for_more_and_not_for_long(void **state)
 	simulated_end(&s);
 }
 
+struct opener {
+	struct simulated *s;
+	unsigned asked;
+};
+
+// These points have no block that would be told: only whoever waits asks.
+static int opens_meanwhile(void *context, uint64_t bytes)
+{
+	struct opener *o = context;
+	(void)bytes;
+	o->s->r->opening = ++o->asked < 3;
+	assert_int_equal(simulated_info(o->s).point_count, 4);
+	return 0;
+}
+
+static void merge_waits_for_a_session_that_opens_and_goes_on(void **state)
+{
+	(void)state;
+	struct simulated s;
+	struct err err = {0};
+	struct opener o = {.s = &s};
+	const struct retain_pace pace = {.spend = opens_meanwhile, .context = &o};
+	simulated_begin(&s);
+	simulated_points(&s, 4);
+	assert_int_equal(replica_pin(s.r, 1, "", &err), 0);
+	s.r->opening = true;
+	assert_int_equal(replica_retain_paced(s.r, &pace, &err), 1);
+	assert_int_equal(simulated_info(&s).point_count, 2);
+	assert_int_equal(o.asked, 3);
+	simulated_end(&s);
+}
+
 // It may raise its wish in a session of its own, and make points as fast as it can.
 static void source_that_asks_for_many_points_ages_out_none_of_the_floor(void **state)
 {
@@ -698,6 +730,7 @@ int main(void)
 		MERGE_TEST(lost_pins_keep_every_point_until_the_operator_has_said_which),
 		MERGE_TEST(pins_without_a_copy_are_lost_when_they_were_there),
 		cmocka_unit_test(the_keeper_s_merges_wait_for_more_and_not_for_long),
+		cmocka_unit_test(merge_waits_for_a_session_that_opens_and_goes_on),
 		cmocka_unit_test(source_that_asks_for_many_points_ages_out_none_of_the_floor),
 		cmocka_unit_test(where_nothing_can_be_exchanged_points_stay_and_it_is_said),
 		MERGE_TEST(every_point_holds_through_random_retention),

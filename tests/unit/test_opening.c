@@ -544,6 +544,58 @@ static void nothing_is_written_to_a_table_while_a_session_opens(void **state)
 	assert_int_equal(replica_retain(the.replica, &the.err), 1);
 }
 
+static int opens_for_a_while(void *context, uint64_t bytes)
+{
+	unsigned *waits = context;
+	(void)bytes;
+	if (!the.replica->opening)
+		return 0;
+	assert_int_equal(pthread_mutex_trylock(&the.replica->lock), 0);
+	(void)pthread_mutex_unlock(&the.replica->lock);
+	assert_int_equal(seam.writes[TABLE], the.rc);
+	assert_int_equal(points(), 2);
+	if (++*waits == 3)
+		the.replica->opening = false;
+	return *waits > 3 ? -ECANCELED : 0;
+}
+
+static void fold_waits_for_a_session_that_opens_and_goes_on(void **state)
+{
+	unsigned waits = 0;
+	const struct retain_pace pace = {.spend = opens_for_a_while, .context = &waits};
+	(void)state;
+	points_make();
+	seam_reset(NULL);
+	later(TABLE, SCATTERED / 64, opening_now);
+	assert_int_equal(replica_retain_paced(the.replica, &pace, &the.err), 1);
+	assert_true(the.rc > 0);
+	assert_int_equal(waits, 3);
+	assert_int_equal(points(), 1);
+	assert_int_equal(session_begin(), 0);
+	newest_is_whole();
+	replica_session_end(the.replica);
+}
+
+static int opens_until_the_end(void *context, uint64_t bytes)
+{
+	(void)context, (void)bytes;
+	return the.replica->opening ? -ECANCELED : 0;
+}
+
+static void fold_that_waits_ends_with_the_receiver(void **state)
+{
+	const struct retain_pace pace = {.spend = opens_until_the_end};
+	(void)state;
+	points_make();
+	seam_reset(NULL);
+	later(TABLE, SCATTERED / 64, opening_now);
+	assert_int_equal(replica_retain_paced(the.replica, &pace, &the.err), -ECANCELED);
+	assert_int_equal(seam.writes[TABLE], the.rc);
+	assert_int_equal(points(), 2);
+	the.replica->opening = false;
+	assert_int_equal(replica_retain(the.replica, &the.err), 1);
+}
+
 static void table_replace_now(void)
 {
 	bool mended = false;
@@ -595,6 +647,8 @@ int main(void)
 		TEST(source_that_leaves_while_its_session_opens_costs_nothing),
 		TEST(session_that_opens_in_the_midst_of_a_table_sees_what_is_true),
 		TEST(nothing_is_written_to_a_table_while_a_session_opens),
+		TEST(fold_waits_for_a_session_that_opens_and_goes_on),
+		TEST(fold_that_waits_ends_with_the_receiver),
 		TEST(fold_into_a_table_that_was_replaced_meanwhile_is_done_again),
 	};
 	return cmocka_run_group_tests_name("opening", tests, NULL, NULL);
