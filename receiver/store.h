@@ -278,7 +278,8 @@ void replica_keep_broken(struct replica *replica);
 // A hold on a point of a broken replica, whether or not the point can be read now; on point 0, of any replica: on one that nobody knows, which keeps them all.
 int replica_hold_unread(struct replica *replica, uint64_t number);
 
-// How fast retention may go, with which a merge also waits for up to eight points or five minutes where more are to come. Told after each block; anything but 0 ends the step, which is done again later.
+// How fast retention may go, with which a merge also waits for up to eight points or five minutes where more are to come. Told after each block, and while a step waits for a session that opens; anything but 0 ends the
+// step, which is done again later.
 struct retain_pace {
 	int (*spend)(void *context, uint64_t bytes);
 	void *context;
