@@ -180,6 +180,7 @@ struct replica {
 	} examine;
 	uint64_t examine_unproven; // answers of this session for blocks that did not prove: the first is logged, the rest counted
 
+	uint64_t retain_waited_ns; // how long the step of retention that is under way has waited for `opening`
 	bool opening; // somebody has claimed the session, and loads digests without `lock`: no point goes meanwhile, and no table changes
 	uint64_t tables_made; // how often another table took the place of a base's (tables.c): who has the old one open sees it by that
 	bool session_open;
@@ -364,7 +365,7 @@ struct retain_step {
 // Whether the points of `step` that go may go still: nothing holds them, and the policy does not keep them. Needs the lock.
 bool retain_still(struct replica *replica, const struct retain_step *step);
 // The same before a step changes what a session that opens reads: waits for that, with the lock free meanwhile. 1: it goes on; 0: somebody came in between, the replica is
-// broken, or a session opens and there is no `pace` to wait by; the error by which the pace ended it.
+// broken, or a session opens and there is no `pace` to wait by, or it has waited for a minute; the error by which the pace ended it.
 int retain_goes_on(struct replica *replica, const struct retain_step *step, const struct retain_pace *pace);
 // Needs the lock: of points that the policy does not keep, how many there are.
 size_t retain_surplus(const struct replica *replica);

@@ -13,7 +13,7 @@
 #include <errno.h>
 #include <string.h>
 
-enum { MERGE_RUN = 8, MERGE_WAIT_S = 300, OPENING_BYTES = 1 << 20 }; // the last: what asking again costs of the pace
+enum { MERGE_RUN = 8, MERGE_WAIT_S = 300, OPENING_BYTES = 1 << 20, OPENING_WAIT_S = 60 }; // what asking again costs of the pace; and how long a step waits in all
 
 int pace_spend(const struct retain_pace *pace, uint64_t bytes)
 {
@@ -233,16 +233,18 @@ bool retain_still(struct replica *r, const struct retain_step *step)
 }
 
 // A session that opens waits for nobody, and keeps a step waiting: one that were given up would be begun anew, and a source that is refused and comes again and
-// again would keep retention from ever ending one.
+// again would keep retention from ever ending one. But no longer than a while in all: the same thread sees to the other replicas.
 int retain_goes_on(struct replica *r, const struct retain_step *step, const struct retain_pace *pace)
 {
 	int rc = 0;
 	while (rc == 0 && r->opening && !r->broken && retain_still(r, step)) {
-		if (!pace)
+		if (!pace || r->retain_waited_ns >= OPENING_WAIT_S * UINT64_C(1000000000))
 			return 0;
+		uint64_t begin_ns = env_mono_ns(r->root->env);
 		(void)pthread_mutex_unlock(&r->lock);
 		rc = pace_spend(pace, OPENING_BYTES);
 		(void)pthread_mutex_lock(&r->lock);
+		r->retain_waited_ns += env_mono_ns(r->root->env) - begin_ns;
 	}
 	return rc ? rc : !r->broken && retain_still(r, step);
 }
@@ -370,6 +372,7 @@ int replica_retain_paced(struct replica *r, const struct retain_pace *pace, stru
 			return replica_ready(r, err);
 		if (r->opening && !pace) // a step would have to wait for it
 			return 0;
+		r->retain_waited_ns = 0;
 		int rc = choose(r, pace != NULL, &step, err);
 		if (rc)
 			return rc;

@@ -153,7 +153,7 @@ static int taken_find(struct weighing *w, struct env_file *base, uint32_t table,
 	uint64_t from = begin, to = begin;
 	memset(w->taken, 0, QCOW2_TABLE_BLOCKS * sizeof(*w->taken));
 	for (uint64_t at = begin; at < end; at = to) {
-		int rc = env_data(base, at, &from, &to);
+		int rc = env_data_told(base, at, &from, &to);
 		if (rc)
 			return err_sys(err, rc, "look for holes of a base of %s", w->r->name);
 		if (from == to || from >= end)

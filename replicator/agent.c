@@ -611,12 +611,15 @@ int agent_unprotect(struct agent *agent, struct seat *seat, struct parting *ret_
 	struct err why = {0};
 	memcpy(name, seat->config.name, NAME_SIZE);
 	struct protection *running = seat->running;
+	int rc = running ? protection_end_check(running, err) : 0;
+	if (rc)
+		return rc;
 	seat->running = NULL;
 	seat->leaving = true;
 	restart_end(&seat->restart);
 	(void)pthread_mutex_unlock(&agent->lock);
 	bool known = site_of(agent, seat, running, &site, &why) == 0;
-	int rc = stop_and_remove(agent, seat, running, name, err);
+	rc = stop_and_remove(agent, seat, running, name, err);
 	if (rc == 0 && known) // only now it is over
 		say_goodbye(agent, seat, &site, &parting);
 	else if (rc == 0)

@@ -153,6 +153,8 @@ int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct 
 // -EBUSY: somebody is connected to it, to whom flushes of what may be lost would be promised. Else the image cannot be synced yet, or never by this
 // process: where its file system was shut down, or its device came back as another one. Any thread; may wait for the disk.
 int export_clear_error(struct export *export, uint16_t disk, bool dry_run, struct err *err);
+// Before its protection ends, and what is known of failures with it: -EBUSY as above, of any disk. Any thread; waits for nothing.
+int export_end_check(const struct export *export, struct err *err);
 
 struct export_stats { // per disk
 	uint64_t silent_ns; // for how long its image has owed an answer: image_silent_ns()

@@ -118,16 +118,28 @@ struct clear_call {
 	struct err *err;
 };
 
-static int check_clear(struct export *export, uint16_t disk, struct err *err)
+static int check_guest(const struct export *export, uint16_t disk, struct err *err)
 {
-	const char *name = export->nbd[disk].name;
 	unsigned clients = atomic_load_explicit(&export->attached[disk], memory_order_relaxed);
+	return clients ? err_set(err, -EBUSY, "disk %s of %s has failed and has %u connection%s, and what its guest wrote may be lost: shut the guest down first",
+				 export->nbd[disk].name, export->protection, clients, clients > 1 ? "s" : "")
+		       : 0;
+}
+
+static int check_clear(const struct export *export, uint16_t disk, struct err *err)
+{
 	if (!atomic_load(&export->disk[disk].errors.failed))
-		return err_set(err, -EINVAL, "disk %s of %s has not failed: there is nothing to clear", name, export->protection);
-	if (clients)
-		return err_set(err, -EBUSY, "disk %s of %s has %u connection%s, and what its guest wrote may be lost: shut the guest down first", name, export->protection, clients,
-			       clients > 1 ? "s" : "");
-	return 0;
+		return err_set(err, -EINVAL, "disk %s of %s has not failed: there is nothing to clear", export->nbd[disk].name, export->protection);
+	return check_guest(export, disk, err);
+}
+
+int export_end_check(const struct export *export, struct err *err)
+{
+	int code = 0;
+	for (uint16_t d = 0; code == 0 && d < export->count; d++)
+		if (atomic_load(&export->disk[d].errors.failed))
+			code = check_guest(export, d, err);
+	return code;
 }
 
 // The loop's: no error is noted between the note's end and that of the latch, and nobody connects.

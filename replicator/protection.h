@@ -105,6 +105,8 @@ int protection_resize(struct protection *protection, const char *disk, uint64_t 
 // the image has not answered for some seconds, and the disk grows when it does. Does not wait.
 int protection_resize_end(struct protection *protection, uint64_t ticket, struct err *err);
 // A disk that failed for good is served anew, and a cycle follows: see export_clear_error(). -ENOENT: no such disk. `error` is what it failed with.
+// Whether it may be unprotected: -EBUSY while a guest is connected to a disk that failed, which would not hear of that from whoever serves it next.
+int protection_end_check(const struct protection *protection, struct err *err);
 int protection_clear_error(struct protection *protection, const char *disk, bool dry_run, char error[ERR_TEXT_MAX], struct err *err);
 // The site was paired anew: use its present address and key.
 void protection_site_changed(struct protection *protection, const struct site *site);

@@ -8,6 +8,11 @@
 
 #include <string.h>
 
+int protection_end_check(const struct protection *p, struct err *err)
+{
+	return export_end_check(p->export, err);
+}
+
 int protection_clear_error(struct protection *p, const char *disk_name, bool dry_run, char error[ERR_TEXT_MAX], struct err *err)
 {
 	struct export_stats stats;

@@ -78,6 +78,11 @@ int env_punch(struct env_file *file, uint64_t off, uint64_t len)
 	return file->env->ops->punch(file, off, len);
 }
 
+int env_data_told(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to)
+{
+	return file->env->ops->data(file, off, ret_from, ret_to);
+}
+
 int env_data(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to)
 {
 	const struct env_ops *ops = file->env->ops;

@@ -110,6 +110,8 @@ int env_punch(struct env_file *file, uint64_t off, uint64_t len);
 // The first range at or after `off` that takes space on the file system; *ret_from is *ret_to when there is none. A file system that does not
 // tell, or is not believed (base/file_system.h), has data everywhere. What is a hole reads as zeros; what is none may, too.
 int env_data(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to);
+// The same as any file system tells it, for an estimate.
+int env_data_told(struct env_file *file, uint64_t off, uint64_t *ret_from, uint64_t *ret_to);
 int env_sync(struct env_file *file);
 int env_size(struct env_file *file, uint64_t *ret_size);
 // Takes an exclusive lock that ends with the file or the process; -EBUSY when another holds it, and on a real file still does after ENV_DEAD_MS: of a process that was

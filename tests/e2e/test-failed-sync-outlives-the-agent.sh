@@ -94,6 +94,7 @@ grep -q 'CRITICAL.*disk vda failed, .*clear-error' "$W/out" || fail "the check s
 # What ends it.
 kagami clear-error vm1 vda >"$W/out" 2>&1 && fail "it was cleared under its guest: $(cat "$W/out")"
 grep -q 'shut the guest down first' "$W/out" || fail "under its guest: $(cat "$W/out")"
+refuses 'shut the guest down first' kagami unprotect vm1 --yes # nor does another protection of the same image take it over unaware
 guest_ends
 unattached() { [ "$(disk vda .clients)" = 0 ]; }
 wait_for 20 unattached

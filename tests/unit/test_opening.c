@@ -582,6 +582,35 @@ static int opens_until_the_end(void *context, uint64_t bytes)
 	return the.replica->opening ? -ECANCELED : 0;
 }
 
+static int opens_for_seconds(void *context, uint64_t bytes)
+{
+	unsigned *seconds = context;
+	(void)bytes;
+	if (the.replica->opening) {
+		sim_clock_advance(the.sim, UINT64_C(1000000000));
+		++*seconds;
+	}
+	return *seconds > 1000 ? -ECANCELED : 0;
+}
+
+// Those whose turn is next have the same thread.
+static void fold_waits_for_a_minute_and_no_longer(void **state)
+{
+	unsigned seconds = 0;
+	const struct retain_pace pace = {.spend = opens_for_seconds, .context = &seconds};
+	(void)state;
+	points_make();
+	for (unsigned again = 1; again <= 2; again++) {
+		seam_reset(NULL);
+		later(TABLE, SCATTERED / 64, opening_now);
+		assert_int_equal(replica_retain_paced(the.replica, &pace, &the.err), 0);
+		assert_int_equal(seconds, again * 60);
+		assert_int_equal(points(), 2);
+		the.replica->opening = false;
+	}
+	assert_int_equal(replica_retain(the.replica, &the.err), 1);
+}
+
 static void fold_that_waits_ends_with_the_receiver(void **state)
 {
 	const struct retain_pace pace = {.spend = opens_until_the_end};
@@ -648,6 +677,7 @@ int main(void)
 		TEST(session_that_opens_in_the_midst_of_a_table_sees_what_is_true),
 		TEST(nothing_is_written_to_a_table_while_a_session_opens),
 		TEST(fold_waits_for_a_session_that_opens_and_goes_on),
+		TEST(fold_waits_for_a_minute_and_no_longer),
 		TEST(fold_that_waits_ends_with_the_receiver),
 		TEST(fold_into_a_table_that_was_replaced_meanwhile_is_done_again),
 	};
