@@ -34,6 +34,17 @@ void temp_close(struct temp *temp)
 	assert_int_equal(rmdir(temp->dir), 0);
 }
 
+void temp_shell(const struct temp *temp, const char *format, ...)
+{
+	char text[2000], command[2400];
+	va_list args;
+	va_start(args, format);
+	(void)vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	(void)snprintf(command, sizeof(command), "cd %s && { %s; }", temp->dir, text);
+	assert_int_equal(system(command), 0);
+}
+
 uint64_t draw(uint64_t *seed) // splitmix64
 {
 	uint64_t z = *seed += UINT64_C(0x9e3779b97f4a7c15);

@@ -18,6 +18,7 @@ struct temp {
 };
 void temp_open(struct temp *temp);
 void temp_close(struct temp *temp); // removes it
+void temp_shell(const struct temp *temp, const char *format, ...) __attribute__((format(printf, 2, 3))); // runs the command there; it must succeed
 
 // Random numbers from a seed.
 uint64_t draw(uint64_t *seed);

@@ -16,16 +16,7 @@
 static struct temp temp;
 static char mounts[300];
 
-static void sh(const char *format, ...)
-{
-	char text[2000], command[2400];
-	va_list args;
-	va_start(args, format);
-	(void)vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	(void)snprintf(command, sizeof(command), "cd %s && { %s; }", temp.dir, text);
-	assert_int_equal(system(command), 0);
-}
+#define sh(...) temp_shell(&temp, __VA_ARGS__)
 
 // A device, its number the minor one of major 8.
 static void device(const char *dir, unsigned number)

@@ -17,16 +17,7 @@
 
 static struct temp temp;
 
-static void sh(const char *format, ...)
-{
-	char text[2000], command[2400];
-	va_list args;
-	va_start(args, format);
-	(void)vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	(void)snprintf(command, sizeof(command), "cd %s && { %s; }", temp.dir, text);
-	assert_int_equal(system(command), 0);
-}
+#define sh(...) temp_shell(&temp, __VA_ARGS__)
 
 // A device, its number the minor one of major 8, its sequence 100 more.
 static void device(const char *dir, unsigned number)
@@ -173,7 +164,7 @@ static void encrypted_multipath_and_mirror_are_believed(void **state)
 	for (unsigned i = 0; i < sizeof(levels) / sizeof(levels[0]); i++) {
 		char line[80];
 		(void)snprintf(line, sizeof(line), "echo %s >devices/md0/md/level", levels[i]);
-		sh(line);
+		sh("%s", line);
 		if (believed(40) || believed(42)) // what is discarded is not counted
 			fail_msg("%s", levels[i]);
 	}
