@@ -2,6 +2,7 @@
 #include "replicator/failed_note.h"
 
 #include "base/auto.h"
+#include "replicator/run_note.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -10,17 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-enum { NOTE_PATH_BYTES = 4096, NOTE_TEXT_BYTES = ERR_TEXT_MAX + 96 };
-
-// No name of ours has a colon: two disks never share a note.
-static int path_of(char path[NOTE_PATH_BYTES], const char *run_dir, const char *protection, const char *disk)
-{
-	int need = snprintf(path, NOTE_PATH_BYTES, "%s/failed/%s:%s", run_dir, protection, disk);
-	return need < NOTE_PATH_BYTES ? 0 : -ENAMETOOLONG;
-}
+enum { NOTE_TEXT_BYTES = ERR_TEXT_MAX + 96 };
 
 // That it is there says what matters: what there is no room for is the reason.
 static int write_note(const char *path, const struct failed_note_of *of, const char *why)
@@ -36,11 +29,8 @@ static int write_note(const char *path, const struct failed_note_of *of, const c
 
 int failed_note_write(const char *run_dir, const char *protection, const char *disk, const struct failed_note_of *of, const char *why, struct err *err)
 {
-	char path[NOTE_PATH_BYTES], dir[NOTE_PATH_BYTES];
-	int rc = path_of(path, run_dir, protection, disk);
-	(void)snprintf(dir, sizeof(dir), "%s/failed", run_dir);
-	if (rc == 0 && mkdir(dir, 0700) < 0 && errno != EEXIST)
-		rc = -errno;
+	char path[RUN_NOTE_PATH_SIZE];
+	int rc = run_note_place(path, run_dir, "failed", protection, disk);
 	if (rc == 0)
 		rc = write_note(path, of, why);
 	return rc ? err_sys(err, rc, "write the note %s/failed/%s:%s", run_dir, protection, disk) : 0;
@@ -79,12 +69,12 @@ static bool of_same(const struct failed_note_of *a, const struct failed_note_of 
 
 int failed_note_read(const char *run_dir, const char *protection, const char *disk, const struct failed_note_of *of, bool *ret_failed, char why[ERR_TEXT_MAX], struct err *err)
 {
-	char path[NOTE_PATH_BYTES], text[NOTE_TEXT_BYTES];
+	char path[RUN_NOTE_PATH_SIZE], text[NOTE_TEXT_BYTES];
 	const char *reason = "";
 	struct failed_note_of noted;
 	why[0] = '\0';
 	*ret_failed = false;
-	if (path_of(path, run_dir, protection, disk))
+	if (run_note_path(path, run_dir, "failed", protection, disk))
 		return 0; // none was written
 	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 && errno == ENOENT)
@@ -100,15 +90,15 @@ int failed_note_read(const char *run_dir, const char *protection, const char *di
 
 int failed_note_remove(const char *run_dir, const char *protection, const char *disk, struct err *err)
 {
-	char path[NOTE_PATH_BYTES];
-	if (path_of(path, run_dir, protection, disk) || unlink(path) == 0 || errno == ENOENT)
+	char path[RUN_NOTE_PATH_SIZE];
+	if (run_note_path(path, run_dir, "failed", protection, disk) || unlink(path) == 0 || errno == ENOENT)
 		return 0;
 	return err_sys(err, -errno, "remove the note %s/failed/%s:%s", run_dir, protection, disk);
 }
 
 int failed_note_remove_all(const char *run_dir, const char *protection, struct err *err)
 {
-	char path[NOTE_PATH_BYTES];
+	char path[RUN_NOTE_PATH_SIZE];
 	size_t len = strlen(protection);
 	if (snprintf(path, sizeof(path), "%s/failed", run_dir) >= (int)sizeof(path))
 		return 0;

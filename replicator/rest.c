@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/names.h"
+#include "replicator/run_note.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +20,7 @@
 
 static const char MAGIC[8] = "KAGAMIRE";
 
-enum { REST_FILE_BYTES = 4096, REST_PATH_BYTES = 4096 };
+enum { REST_FILE_BYTES = 4096 };
 #define REST_SLACK_NS INT64_C(100000000) // a change has its time that long after the note of it at the most: it takes it when it begins, not when it ends
 #define REST_TICK_NS INT64_C(20000000)   // and before it no longer than this, since the clock of files goes in steps
 #define SECOND_NS INT64_C(1000000000)
@@ -43,13 +44,6 @@ static int64_t boot_wall_ns(void)
 	struct timespec since = {0};
 	(void)clock_gettime(CLOCK_BOOTTIME, &since);
 	return clock_wall_ns() - ns_of(&since);
-}
-
-// No name of ours has a colon: two disks never share a note.
-static int path_of(char path[REST_PATH_BYTES], const char *run_dir, const char *protection, const char *disk)
-{
-	int need = snprintf(path, REST_PATH_BYTES, "%s/rest/%s:%s", run_dir, protection, disk);
-	return need < REST_PATH_BYTES ? 0 : -ENAMETOOLONG;
 }
 
 static bool note_read(const char *path, struct rest_page *ret_page)
@@ -96,10 +90,10 @@ static bool disturbance_untold(const struct rest_page *page)
 
 enum rest_verdict rest_judge(const char *run_dir, const char *protection, const char *disk, int fd)
 {
-	char path[REST_PATH_BYTES];
+	char path[RUN_NOTE_PATH_SIZE];
 	struct rest_page page;
 	struct stat st;
-	if (path_of(path, run_dir, protection, disk) || fstat(fd, &st) < 0)
+	if (run_note_path(path, run_dir, "rest", protection, disk) || fstat(fd, &st) < 0)
 		return REST_DISTURBED;
 	bool noted = note_read(path, &page), disturbed;
 	if (S_ISBLK(st.st_mode)) // whose counts begin anew at each boot
@@ -141,12 +135,9 @@ static int note_make(const char *path, struct rest_page **ret_page)
 
 int rest_begin(struct rest *rest, const char *run_dir, const char *protection, const char *disk, int fd, struct err *err)
 {
-	char path[REST_PATH_BYTES], dir[REST_PATH_BYTES];
-	(void)snprintf(dir, sizeof(dir), "%s/rest", run_dir);
+	char path[RUN_NOTE_PATH_SIZE];
 	*rest = (struct rest){.watch = {.stat_fd = -1, .file_fd = -1}};
-	int rc = path_of(path, run_dir, protection, disk);
-	if (rc == 0 && mkdir(dir, 0700) < 0 && errno != EEXIST)
-		rc = -errno;
+	int rc = run_note_place(path, run_dir, "rest", protection, disk);
 	if (rc == 0) {
 		if (unlink(path) < 0 && errno != ENOENT) // the file is new: whoever has the older one mapped does not write to ours
 			return err_sys(err, -errno, "remove the note %s", path);

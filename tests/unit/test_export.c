@@ -1385,6 +1385,27 @@ static void sync_that_failed_is_known_to_the_next_agent_until_its_operator_clear
 	place_free(p);
 }
 
+// G5: the kernel tells an error of what was written before it once, and the first to ask is the start's look.
+static void sync_that_fails_as_a_start_looks_at_a_device_fails_that_disk(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct err err;
+	assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+	p->export->image[1].block_device = true; // whose unwritten pages are settled before its counts are read
+	sync_fails = EIO;
+	assert_int_equal(export_judge(p->export, 1), REST_DISTURBED);
+	assert_int_equal(sync_fails, 0);
+	p->export->image[1].block_device = false;
+	assert_int_equal(export_start(p->export, &err), 0);
+	assert_true(stats_of(p, 1).failed && !stats_of(p, 0).failed);
+	int fd = dial_disk(p, "vdb");
+	assert_int_equal(ask(fd, CMD_FLUSH, 0, 0, NULL), 5); // EIO
+	(void)close(fd);
+	assert_int_equal(export_stop(p->export, &err), -EIO);
+	place_free(p);
+}
+
 static void image_that_was_put_in_the_place_of_one_that_failed_has_not(void **unused)
 {
 	(void)unused;
@@ -1868,6 +1889,7 @@ int main(void)
 		cmocka_unit_test(export_serves_libnbd),
 		cmocka_unit_test(cut_of_a_failed_disk_says_which_and_why),
 		cmocka_unit_test(sync_that_failed_is_known_to_the_next_agent_until_its_operator_clears_it),
+		cmocka_unit_test(sync_that_fails_as_a_start_looks_at_a_device_fails_that_disk),
 		cmocka_unit_test(image_that_was_put_in_the_place_of_one_that_failed_has_not),
 		cmocka_unit_test(note_of_a_failed_disk_is_of_one_image_of_one_protection),
 		cmocka_unit_test(note_whose_image_is_not_all_known_counts),
