@@ -37,6 +37,16 @@ def mutant_killers(name):
     return [word for line in re.findall(r"^Killed-by: (.*)$", read(path), re.M) for word in line.split()]
 
 
+def all_killers_check():
+    for path in sorted(glob.glob("tests/mutants/*.patch")):
+        killers = mutant_killers(os.path.splitext(os.path.basename(path))[0])
+        if not killers:
+            wrong(f"{path}: it names no test in a line Killed-by")
+        for killer in killers:
+            if not os.path.exists(f"tests/unit/{killer}.c") and not os.path.exists(f"tests/e2e/{killer}.sh"):
+                wrong(f"{path}: there is no test {killer}")
+
+
 def row_check(row_id, checked, tests, mutants):
     programs = set()
     for path in re.findall(r"`([\w/.\-]+\.\w+)`", checked + tests):
@@ -118,6 +128,7 @@ def citations_check(project, definers):
 
 everything = page_read()
 count = citations_check(*everything)
+all_killers_check()
 if bad == 0:
     print(f"ok      invariants: {len(everything[0])} of the project, {sum(map(len, everything[1].values()))} of {len(everything[1])} files, cited in {count} places")
 sys.exit(bad != 0)
