@@ -18,6 +18,11 @@ static int64_t max_i64(int64_t a, int64_t b)
 	return a > b ? a : b;
 }
 
+static int64_t min_i64(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
 static int64_t clock_of(int64_t wall_ns)
 {
 	int64_t ms = wall_ns / 1000000;
@@ -197,9 +202,9 @@ static void observe(struct ledger *l, const struct line *line)
 	book(l, LEDGER_COARSE, line, BOOK_AGES);
 }
 
-static void book_gap(struct ledger *l, enum booking how)
+static void book_gap(struct ledger *l, int64_t from_ms, int64_t to_ms, enum booking how)
 {
-	const struct line gap = {.from = l->gap_from_ms, .to = l->gap_to_ms};
+	const struct line gap = {.from = from_ms, .to = to_ms};
 	book(l, LEDGER_FINE, &gap, how);
 	book(l, LEDGER_COARSE, &gap, how);
 }
@@ -211,6 +216,20 @@ static struct line line_of(const struct ledger *l, int64_t from, int64_t to, uns
 
 // --- what happens ---
 
+// Time with a point: until it is known that it is the newest, the gap goes on.
+static void pass(struct ledger *l, int64_t from, int64_t to)
+{
+	int64_t unknown = min_i64(max_i64(l->unknown_until_ms, from), to);
+	if (unknown > from) {
+		book_gap(l, from, unknown, BOOK_GAP);
+		l->gap_to_ms = unknown;
+	}
+	if (to > unknown) {
+		struct line line = line_of(l, unknown, to, l->cause);
+		observe(l, &line);
+	}
+}
+
 int64_t ledger_tick(struct ledger *l, uint64_t mono_ns, int64_t wall_ns)
 {
 	uint64_t mono_ms = mono_ns / 1000000;
@@ -220,10 +239,8 @@ int64_t ledger_tick(struct ledger *l, uint64_t mono_ns, int64_t wall_ns)
 		l->clock_ms += (int64_t)passed;
 		l->mono_ms = mono_ms;
 	}
-	if (l->has_point && l->clock_ms > from) {
-		struct line line = line_of(l, from, l->clock_ms, l->cause);
-		observe(l, &line);
-	}
+	if (l->has_point)
+		pass(l, from, l->clock_ms);
 	int64_t step = clock_of(wall_ns) - (l->clock_ms + l->wall_offset_ms);
 	if (step < STEP_MS && step > -STEP_MS)
 		return 0;
@@ -237,25 +254,26 @@ void ledger_resume(struct ledger *l, unsigned cause, uint64_t mono_ns, int64_t w
 	l->mono_ms = mono_ns / 1000000;
 	l->gap_cause = cause;
 	l->gap_from_ms = l->gap_to_ms = l->clock_ms;
-	if (now <= l->clock_ms) { // stepped back: how long it was is not known
+	if (now <= l->clock_ms) // stepped back: how long it was is not known
 		l->wall_offset_ms += now - l->clock_ms;
-		return;
-	}
-	l->clock_ms = l->gap_to_ms = now < LEDGER_CLOCK_MAX ? now : LEDGER_CLOCK_MAX;
+	else
+		l->clock_ms = l->gap_to_ms = now < LEDGER_CLOCK_MAX ? now : LEDGER_CLOCK_MAX;
+	l->unknown_until_ms = l->clock_ms + LEDGER_UNKNOWN_MS_MAX;
 	if (l->has_point)
-		book_gap(l, BOOK_GAP);
+		book_gap(l, l->gap_from_ms, l->gap_to_ms, BOOK_GAP);
 }
 
 // The newest point is the one from before the gap: it aged meanwhile.
 static void gap_aged(struct ledger *l)
 {
 	struct line line = line_of(l, l->gap_from_ms, l->gap_to_ms, l->gap_cause);
-	book_gap(l, UNBOOK_GAP);
+	book_gap(l, l->gap_from_ms, l->gap_to_ms, UNBOOK_GAP);
 	observe(l, &line);
 }
 
 static void gap_settle(struct ledger *l, bool same)
 {
+	l->unknown_until_ms = 0;
 	if (l->gap_from_ms >= l->gap_to_ms || !l->has_point)
 		return;
 	if (same)

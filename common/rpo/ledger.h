@@ -15,7 +15,8 @@
 // than nothing.
 //
 // Invariants: L1 in each slot observed + unobserved is at most its length, and the buckets sum up to observed. L2 each missed millisecond is
-// in exactly one cause. L3 the missed time of a window is that of the misses in it, as far as they lie in it.
+// in exactly one cause. L3 the missed time of a window is that of the misses in it, as far as they lie in it. L4 no age is counted
+// of a point that was loaded and not named since, but after LEDGER_UNKNOWN_MS_MAX.
 #ifndef KAGAMI_RPO_LEDGER_H
 #define KAGAMI_RPO_LEDGER_H
 
@@ -26,7 +27,7 @@
 enum { LEDGER_CAUSES = 16, LEDGER_BUCKETS = 40, LEDGER_MISSES = 96 };
 enum ledger_scale { LEDGER_FINE, LEDGER_COARSE, LEDGER_SCALES }; // slots of 1 min for 2 h; of 15 min for 8 days
 enum { LEDGER_FINE_SLOTS = 120, LEDGER_COARSE_SLOTS = 768, LEDGER_SLOTS = LEDGER_FINE_SLOTS + LEDGER_COARSE_SLOTS };
-enum { LEDGER_FINE_MS = 60000, LEDGER_COARSE_MS = 900000, LEDGER_TICK_MS_MAX = 10000 };
+enum { LEDGER_FINE_MS = 60000, LEDGER_COARSE_MS = 900000, LEDGER_TICK_MS_MAX = 10000, LEDGER_UNKNOWN_MS_MAX = 30000 };
 enum ledger_window { LEDGER_HOUR, LEDGER_DAY, LEDGER_WEEK, LEDGER_WINDOWS };
 enum { LEDGER_PPM = 1000000, LEDGER_OBJECTIVE_DEFAULT = 995000 };
 #define LEDGER_EMPTY INT64_MIN
@@ -72,6 +73,7 @@ struct ledger {
 	uint64_t total_missed_ms[LEDGER_CAUSES]; // since the beginning, also of what is not kept any more
 	int64_t gap_from_ms, gap_to_ms; // between two runs, and not known yet whether a point was made in it; equal: none
 	unsigned gap_cause;
+	int64_t unknown_until_ms; // while the clock is below it the gap goes on
 	struct ledger_miss ended[LEDGER_MISSES]; // at serial % LEDGER_MISSES
 	struct ledger_slot slot[LEDGER_SLOTS];	 // fine ones first, each scale a ring by number
 };
@@ -80,7 +82,8 @@ struct ledger {
 void ledger_init(struct ledger *ledger, uint64_t rpo_ms, uint32_t objective_ppm, uint64_t mono_ns, int64_t wall_ns);
 
 // What was loaded goes on now. The time between is a gap: not observed, unless the next ledger_point() names the point that was the newest
-// before it: then it aged through the gap, and what is above the RPO is missed for `cause`.
+// before it: then it aged through the gap, and what is above the RPO is missed for `cause`. Until a point is named the gap goes on, since the one
+// that was loaded may be of before the last save; but no longer than LEDGER_UNKNOWN_MS_MAX: then it is the newest as far as anybody knows, and its age counts.
 void ledger_resume(struct ledger *ledger, unsigned cause, uint64_t mono_ns, int64_t wall_ns);
 
 // Counts up to now. Returns by how many milliseconds the wall clock was stepped since the last call; 0 below 2 s.

@@ -78,6 +78,37 @@ static void miss_of_the_time_away_is_booked_from_when_the_point_was_too_old(void
 	stop();
 }
 
+// L4 of ledger.h: a kill loses what was counted since the last save, and the position has the newer point.
+static void kill_is_no_miss_of_the_point_of_the_last_save(void **state)
+{
+	(void)state;
+	struct ledger_summary sum;
+	sim_clock_advance(sim, 100 * SECOND);
+	start(3, (int64_t)(100 * SECOND));
+	stop();
+	start(3, (int64_t)(100 * SECOND)); // this one is killed: nothing of it is saved
+	for (uint64_t n = 4; n < 14; n++) {
+		sim_clock_advance(sim, 10 * SECOND);
+		account_committed(p, n, (int64_t)(90 + 10 * (n - 3)) * (int64_t)SECOND, 0, 0);
+	}
+	struct protection *killed = p;
+	sim_clock_advance(sim, SECOND);
+	start(13, (int64_t)(190 * SECOND));
+	sim_clock_advance(sim, SECOND);
+	(void)protection_tick(p);
+	assert_int_equal(p->ledger->miss.serial, 0);
+	ledger_sum(p->ledger, LEDGER_HOUR, &sum);
+	assert_int_equal(sum.missed_ms, 0);
+	assert_int_equal(sum.max_ms, 0);
+	sim_clock_advance(sim, SECOND);
+	(void)protection_tick(p);
+	ledger_sum(p->ledger, LEDGER_HOUR, &sum);
+	assert_true(sum.max_ms > 12000 && sum.max_ms <= 14000);
+	stop();
+	p = killed;
+	stop();
+}
+
 // The host was started since, and its clock with it.
 static void age_of_a_point_from_before_the_boot_counts_on(void **state)
 {
@@ -121,6 +152,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(miss_of_the_time_away_is_booked_from_when_the_point_was_too_old, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(kill_is_no_miss_of_the_point_of_the_last_save, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(point_is_counted_once_and_with_its_own_cut_whoever_asks_in_between, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(age_of_a_point_from_before_the_boot_counts_on, set_up, tear_down),
 	};

@@ -241,6 +241,19 @@ static void week_commit(struct week *w)
 	s->wire = w->number % 5 * 100;
 }
 
+// Until it is known which point is the newest the gap goes on, for some time.
+static void week_unknown(struct week *w)
+{
+	for (uint64_t n = draw_below(&w->seed, 2) ? draw_below(&w->seed, 60) : 0, i = 0; i < n; i++) {
+		week_second(w);
+		if (w->number && i < LEDGER_UNKNOWN_MS_MAX / 1000)
+			w->oracle.at[w->oracle.count - 1].cause = DOWN;
+		if (draw_below(&w->seed, 8) == 0)
+			week_tick(w);
+	}
+	week_tick(w);
+}
+
 // Stopped for `down` seconds, in which the wall clock was set by `step`; the next observation finds the same point.
 static void week_restart(struct week *w, uint64_t down, int64_t step)
 {
@@ -264,6 +277,7 @@ static void week_restart(struct week *w, uint64_t down, int64_t step)
 		s->cause = DOWN;
 	}
 	w->restarts++;
+	week_unknown(w);
 	ledger_point(w->ledger, w->number, 0, 0, 0);
 }
 
@@ -521,14 +535,36 @@ static void gap_counts_when_the_point_before_it_is_still_the_newest(void **state
 		ledger_sum(l, LEDGER_DAY, &day);
 		check_slots(l);
 		if (newer) {
-			assert_true(day.unobserved_ms == 1000000 && day.observed_ms == 50000);
+			assert_true(day.unobserved_ms == 1020000 && day.observed_ms == 30000 && day.missed_ms == 0);
+			assert_true(!l->missing && l->miss.serial == 0);
 		} else {
 			assert_true(day.unobserved_ms == 0 && day.observed_ms == 1050000);
-			assert_true(day.missed_by_ms[DOWN] == 970000 && day.missed_ms == 990000);
+			assert_true(day.missed_by_ms[DOWN] == 990000 && day.missed_ms == 990000);
 			assert_true(l->missing && l->miss.began_ms == (BEGAN + 160) * 1000 && l->miss.cause == DOWN);
 		}
 		free(l);
 	}
+}
+
+static void point_that_nobody_names_counts_again_after_half_a_minute(void **state)
+{
+	(void)state;
+	struct ledger *l = ledger_of(60);
+	struct ledger_summary day;
+	commit(l, 100, 7, 0);
+	(void)tick(l, 130);
+	ledger_resume(l, DOWN, 0, (BEGAN + 131) * NS);
+	ledger_cause(l, NETWORK);
+	(void)ledger_tick(l, 29 * NS, (BEGAN + 160) * NS);
+	(void)ledger_tick(l, 34 * NS, (BEGAN + 165) * NS);
+	ledger_sum(l, LEDGER_DAY, &day);
+	assert_true(day.unobserved_ms == 31000 && day.observed_ms == 34000);
+	assert_true(l->missing && day.missed_by_ms[NETWORK] == 4000 && day.missed_ms == 4000);
+	ledger_point(l, 7, 0, 0, 0);
+	ledger_sum(l, LEDGER_DAY, &day);
+	assert_true(day.unobserved_ms == 0 && day.observed_ms == 65000 && day.missed_by_ms[DOWN] == 1000 && day.missed_by_ms[NETWORK] == 4000);
+	check_slots(l);
+	free(l);
 }
 
 static void miss_of_before_a_gap_ends_with_it_when_a_newer_point_is_found(void **state)
@@ -731,6 +767,7 @@ int main(void)
 		cmocka_unit_test(point_that_is_old_at_its_commit_ends_no_miss),
 		cmocka_unit_test(longer_rpo_ends_a_miss_and_a_shorter_one_begins_it),
 		cmocka_unit_test(gap_counts_when_the_point_before_it_is_still_the_newest),
+		cmocka_unit_test(point_that_nobody_names_counts_again_after_half_a_minute),
 		cmocka_unit_test(miss_of_before_a_gap_ends_with_it_when_a_newer_point_is_found),
 		cmocka_unit_test(step_of_a_year_changes_no_age_and_history_is_shown_by_the_clock_of_today),
 		cmocka_unit_test(buckets_are_bounds_of_a_quarter_octave),
