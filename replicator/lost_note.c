@@ -15,6 +15,13 @@ static void note_name(const char *protection, const char *disk, char name[NOTE_N
 	(void)snprintf(name, NOTE_NAME_SIZE, "lost/%s:%s", protection, disk);
 }
 
+// That it is there is the message: where there is no room for a text, there is for a name.
+static int write_note(struct env_root *root, const char *name, const char *why)
+{
+	int rc = env_replace(root, "lost", name, why, strlen(why));
+	return rc ? env_replace(root, "lost", name, "", 0) : 0;
+}
+
 int lost_note_write(struct env *env, const char *run_dir, const char *protection, const char *disk, const char *why,
 		    struct err *err)
 {
@@ -27,7 +34,7 @@ int lost_note_write(struct env *env, const char *run_dir, const char *protection
 		rc = rc == -EEXIST ? 0 : rc;
 	}
 	if (rc == 0)
-		rc = env_replace(root, "lost", name, why, strlen(why));
+		rc = write_note(root, name, why);
 	env_root_close(root);
 	return rc ? err_sys(err, rc, "write the note %s/%s", run_dir, name) : 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A note that the tracking of a disk was lost: RUN_DIR/lost/PROTECTION:DISK, with the reason as text.
+// A note that the tracking of a disk was lost: RUN_DIR/lost/PROTECTION:DISK, with the reason as text, or empty where there was no room for that.
 //
 // It stands beside what the state file says, for the case that the state directory takes no write at all: then a run directory,
 // which is usually in memory, still does. It outlives the replicator, not a reboot. Removed when the state file is good again.

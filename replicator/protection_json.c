@@ -101,9 +101,9 @@ static json_t *needs_sync_json(struct protection *p, uint16_t disk, const char *
 	if (p->tracking[disk].lost_in_file || doubt_told(p, disk))
 		return json_sprintf("disk %s: %s", name, lost);
 	doubt_why(p, why);
-	return json_sprintf("disk %s: %s; neither its state file nor the receiver says so yet%s%s: if this host dies before one does, remove "
+	return json_sprintf("disk %s: %s; neither its state file nor the receiver says so yet%s%s: if %s before one does, remove "
 			    "protections/%s/%s.state from the state directory before the next start",
-			    name, lost, *why ? ", " : "", why, p->config.name, name);
+			    name, lost, *why ? ", " : "", why, p->tracking[disk].lost_in_note ? "this host dies" : "this host dies or the replicator ends", p->config.name, name);
 }
 
 static void set_tracking(json_t *disk, const struct export_stats *stats, uint64_t size, const char *lost)

@@ -47,6 +47,17 @@ static void lost_publish(struct protection *p, unsigned disk, const char *why, b
 		       ERR_TEXT_MAX - WHEN_SIZE - 16, why, when);
 }
 
+static int note_lost(struct protection *p, unsigned disk, const char *why)
+{
+	struct err err = {0};
+	int rc = lost_note_write(p->place.env, p->place.run_dir, p->config.name, p->config.disk[disk].name, why, &err);
+	if (rc)
+		log_warning("the note of lost tracking could not be written protection=%s disk=%s: %s", p->config.name, p->config.disk[disk].name, err.text);
+	LOCK_SCOPE(&p->lock);
+	p->tracking[disk].lost_in_note |= rc == 0;
+	return rc;
+}
+
 // T3. With the disk's lock held. False when no place took the news: then a crash is found out only by the position.
 static bool lose(struct protection *p, unsigned disk, const char *why)
 {
@@ -62,16 +73,13 @@ static bool lose(struct protection *p, unsigned disk, const char *why)
 	log_error("tracking is lost, the guest goes on: mend the state directory and restart; the next start compares the whole disk "
 		  "protection=%s disk=%s: %s",
 		  p->config.name, disk_name, why);
-	struct err file_err = {0}, note_err = {0};
+	struct err file_err = {0};
 	int in_file = state_file_lose(t->file, p->place.state, name, &file_err); // who waits for a mark and for this raises the doubt himself (T4)
 	doubt_raise(p, disk, in_file == 0);
-	int in_note = lost_note_write(p->place.env, p->place.run_dir, p->config.name, disk_name, why, &note_err);
+	int in_note = note_lost(p, disk, why);
 	if (in_file)
 		log_warning("the state file could not be made to say that tracking is lost protection=%s disk=%s: %s",
 			    p->config.name, disk_name, file_err.text);
-	if (in_note)
-		log_warning("the note of lost tracking could not be written protection=%s disk=%s: %s", p->config.name, disk_name,
-			    note_err.text);
 	bool told = in_file == 0 || doubt_wait(p, disk); // D1: whoever waits for a mark waits for the disk's lock
 	lost_publish(p, disk, why, in_file == 0);
 	return in_file == 0 || in_note == 0 || told;
@@ -337,12 +345,8 @@ void tracking_forsake(void *context, uint16_t disk)
 void tracking_note(void *context, uint16_t disk, const char *why)
 {
 	struct protection *p = context;
-	const char *disk_name = p->config.disk[disk].name;
-	struct err err = {0};
 	tracking_forsake(p, disk); // while the note is written
-	if (lost_note_write(p->place.env, p->place.run_dir, p->config.name, disk_name, why, &err))
-		log_warning("the note of lost tracking could not be written protection=%s disk=%s: %s", p->config.name, disk_name,
-			    err.text);
+	(void)note_lost(p, disk, why);
 	(void)doubt_wait(p, disk); // doubt.h, D1
 }
 
@@ -531,6 +535,22 @@ void tracking_disown(const struct protection_place *place, const struct protecti
 	}
 }
 
+static bool start_will_know(struct protection *p, unsigned disk)
+{
+	LOCK_SCOPE(&p->lock);
+	return p->tracking[disk].lost_in_file || p->tracking[disk].lost_in_note;
+}
+
+// With the disk's lock held. What no place took when it was lost may be taken now.
+static int save_lost(struct protection *p, unsigned disk, struct err *err)
+{
+	const char *name = p->config.disk[disk].name;
+	if (start_will_know(p, disk) || note_lost(p, disk, "its tracking was lost before the replicator stopped") == 0 || doubt_told(p, disk))
+		return err_set(err, -EIO, "the tracking of disk %s is lost: look at the state directory", name);
+	return err_set(err, -EIO, "the tracking of disk %s is lost, and nothing could be made to say so: remove protections/%s/%s.state from the state directory before the next start",
+		       name, p->config.name, name);
+}
+
 int tracking_save(struct protection *p, struct err *err)
 {
 	int worst = 0;
@@ -541,7 +561,7 @@ int tracking_save(struct protection *p, struct err *err)
 		if (is_forsaken(t))
 			lose_forsaken(p, i);
 		if (t->lost) {
-			worst = err_set(err, -EIO, "the tracking of disk %s is lost: look at the state directory", p->config.disk[i].name);
+			worst = save_lost(p, i, err);
 			continue;
 		}
 		int rc = save_disk(p, i, err);

@@ -44,6 +44,7 @@ struct tracking { // of one disk
 	enum sync_reason sync;	     // that this start found
 	char lost_why[ERR_TEXT_MAX]; // "" while tracking is sound
 	bool lost_in_file;	     // the state file says so, too
+	bool lost_in_note;	     // and so does a note (lost_note.h), for a start without a boot of the host between
 };
 
 void tracking_init(struct protection *p);

@@ -269,6 +269,43 @@ static void note_alone_makes_the_next_start_compare_all_and_goes_with_it(void **
 	assert_true(lost_note_stands(env_posix(), image_path, "vm1", "vda")); // no directory: what cannot be asked stands
 }
 
+// As on a run directory that is full: a name takes no room.
+static void note_that_has_no_room_for_its_text_stands(void **state)
+{
+	(void)state;
+	struct err err = {0};
+	struct stat st;
+	char path[600];
+	commit(5);
+	clear_all_but(3);
+	writes_fail(true);
+	int rc = lost_note_write(env_posix(), temp.dir, "vm1", "vda", "the disk died", &err);
+	writes_fail(false);
+	assert_int_equal(rc, 0);
+	(void)snprintf(path, sizeof(path), "%s/lost/vm1:vda", temp.dir);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 0);
+	restart(SYNC_TRACKING_LOST);
+	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), SIZE);
+}
+
+static void stop_tries_once_more_to_note_what_nothing_says_and_tells_what_to_do(void **state)
+{
+	(void)state;
+	struct err err = {0};
+	commit(5);
+	p->place.run_dir = image_path; // no directory
+	tracking_lose(p, 0, "the disk died");
+	assert_true(p->tracking[0].lost && !p->tracking[0].lost_in_note);
+	p->tracking[0].lost_in_file = false; // as on a state directory that takes nothing
+	assert_int_equal(tracking_save(p, &err), -EIO);
+	assert_non_null(strstr(err.text, "remove protections/vm1/vda.state from the state directory before the next start"));
+	p->place.run_dir = temp.dir;
+	assert_int_equal(tracking_save(p, &err), -EIO);
+	assert_string_equal(err.text, "the tracking of disk vda is lost: look at the state directory");
+	assert_true(p->tracking[0].lost_in_note && lost_note_stands(env_posix(), temp.dir, "vm1", "vda"));
+}
+
 // T4: as when the marker's thread is inside of a write that does not end, with the disk's lock.
 static void disk_whose_state_directory_hangs_is_noted_without_its_lock(void **state)
 {
@@ -1021,6 +1058,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(disk_forsaken_while_a_commit_is_out_that_ends_well_is_lost, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(disk_forsaken_as_a_commit_ended_is_lost_by_whoever_comes_next, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(note_alone_makes_the_next_start_compare_all_and_goes_with_it, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(note_that_has_no_room_for_its_text_stands, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(stop_tries_once_more_to_note_what_nothing_says_and_tells_what_to_do, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(state_that_was_brought_back_from_a_copy_of_the_same_run_is_seen, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(state_that_was_brought_back_as_it_was_counts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(note_of_state_that_is_damaged_is_against_every_file_and_one_of_another_boot_against_none, set_up, tear_down),
