@@ -264,8 +264,10 @@ static void begin_notes(struct export *export)
 	for (uint16_t d = 0; export->run_dir && d < export->count; d++) {
 		struct image *image = &export->image[d];
 		image->synced = true; // nothing of ours is unwritten (rest.h, N3)
-		if ((image->block_device || image->times_tell) &&
-		    rest_begin(&image->rest, export->run_dir, export->protection, export->nbd[d].name, image->fd, &err))
+		bool unnoted = (image->block_device || image->times_tell) &&
+			       rest_begin(&image->rest, export->run_dir, export->protection, export->nbd[d].name, image->fd, &err);
+		atomic_store(&export->disk[d].unnoted, unnoted);
+		if (unnoted)
 			log_warning("after a crash all of the disk would be compared protection=%s disk=%s: %s", export->protection,
 				    export->nbd[d].name, err.text);
 	}
@@ -508,7 +510,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.spilled_bytes = atomic_load_explicit(&seen->spilled_bytes, memory_order_relaxed),
 		.marked_regions = atomic_load_explicit(&seen->marked_regions, memory_order_relaxed),
 		.unsynced_bytes = atomic_load_explicit(&seen->unsynced_bytes, memory_order_relaxed),
-		.untold = !export->image[disk].times_tell,
+		.untold = !export->image[disk].times_tell || atomic_load_explicit(&seen->unnoted, memory_order_relaxed),
 		.unproven_bytes = atomic_load_explicit(&seen->unproven_bytes, memory_order_relaxed),
 		.tracking_memory = atomic_load_explicit(&seen->tracking_memory, memory_order_relaxed),
 		.tracking_lost = atomic_load_explicit(&seen->lost, memory_order_acquire),

@@ -171,7 +171,7 @@ struct export_stats { // per disk
 	uint64_t marked_regions;  // as this thread knows them; what a crash would have compared
 	uint64_t unproven_bytes;  // told as holes, and not read yet (audit.h)
 	uint64_t tracking_memory; // bytes of dirty maps and marks
-	bool untold;		  // nothing tells after a death of this host who changed it last (rest.h): a block device, or a file of another host
+	bool untold;		  // nothing tells after a death of this host, or of this process, who changed it last (rest.h): a block device, a file of another host, a run directory without notes
 	bool tracking_lost;	  // a commit failed: the disk needs a sync, and the guest does not wait for marks any more
 	char tracking_error[ERR_TEXT_MAX]; // why, and when (UTC); "" without
 };

@@ -15,7 +15,7 @@
 
 enum { NOTE_TEXT_BYTES = ERR_TEXT_MAX + 96 };
 
-// That it is there says what matters: what there is no room for is the reason.
+// That it is there says what matters: where there is no room for the text, there is for a name.
 static int write_note(const char *path, const struct failed_note_of *of, const char *why)
 {
 	char text[NOTE_TEXT_BYTES], protection[UUID_TEXT_SIZE];
@@ -24,7 +24,8 @@ static int write_note(const char *path, const struct failed_note_of *of, const c
 		return -errno;
 	uuid_format(&of->protection, protection);
 	int len = snprintf(text, sizeof(text), "%s %" PRIu64 " %" PRId64 "\n%.*s", protection, of->inode, of->born_ns, ERR_TEXT_MAX - 1, why);
-	return write(fd, text, (size_t)len) < 0 ? -errno : 0;
+	(void)!write(fd, text, (size_t)len);
+	return 0;
 }
 
 int failed_note_write(const char *run_dir, const char *protection, const char *disk, const struct failed_note_of *of, const char *why, struct err *err)

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -1470,6 +1471,61 @@ static void note_of_a_failed_disk_is_of_one_image_of_one_protection(void **unuse
 	place_free(p);
 }
 
+static void writes_fail(bool fail)
+{
+	struct rlimit limit;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = fail ? 0 : limit.rlim_max;
+	(void)signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+// As in a run directory that is full.
+static void note_of_a_failed_disk_needs_no_room_for_its_text(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct err err = {0};
+	const struct failed_note_of of = {.inode = 7};
+	char run[160], why[ERR_TEXT_MAX];
+	bool failed = false;
+	make_run_dir(p, run);
+	writes_fail(true);
+	int rc = failed_note_write(run, "vm1", "vda", &of, "at ten: it broke", &err);
+	writes_fail(false);
+	assert_int_equal(rc, 0);
+	assert_int_equal(failed_note_read(run, "vm1", "vda", &of, &failed, why, &err), 0);
+	assert_true(failed && !*why);
+	drop_run_dir(run);
+	place_free(p);
+}
+
+// Where the run directory is on a disk, or full.
+static void disk_of_which_no_rest_is_noted_would_be_compared_as_a_whole(void **unused)
+{
+	(void)unused;
+	if (access("/dev/shm", W_OK) != 0)
+		skip();
+	for (unsigned noted = 0; noted < 2; noted++) {
+		struct place *p = place_new();
+		char run[] = "/dev/shm/kagami-export-run.XXXXXX", command[100];
+		assert_non_null(mkdtemp(run));
+		p->config.run_dir = run;
+		(void)snprintf(command, sizeof(command), "stat -f -c %%T %s | grep -q tmpfs", run);
+		bool in_memory = system(command) == 0;
+		struct err err = {0};
+		assert_int_equal(export_open(&p->config, &p->export, &err), 0);
+		writes_fail(!noted);
+		int rc = export_start(p->export, &err);
+		writes_fail(false);
+		assert_int_equal(rc, 0);
+		assert_int_equal(stats_of(p, 0).untold, !noted || !in_memory);
+		place_stop(p);
+		drop_run_dir(run);
+		place_free(p);
+	}
+}
+
 static void note_whose_image_is_not_all_known_counts(void **unused)
 {
 	(void)unused;
@@ -1892,6 +1948,8 @@ int main(void)
 		cmocka_unit_test(sync_that_fails_as_a_start_looks_at_a_device_fails_that_disk),
 		cmocka_unit_test(image_that_was_put_in_the_place_of_one_that_failed_has_not),
 		cmocka_unit_test(note_of_a_failed_disk_is_of_one_image_of_one_protection),
+		cmocka_unit_test(note_of_a_failed_disk_needs_no_room_for_its_text),
+		cmocka_unit_test(disk_of_which_no_rest_is_noted_would_be_compared_as_a_whole),
 		cmocka_unit_test(note_whose_image_is_not_all_known_counts),
 		cmocka_unit_test(start_fails_where_it_is_not_known_whether_a_disk_failed),
 		cmocka_unit_test(failure_of_before_a_start_is_told_once_by_one_that_serves),
