@@ -96,8 +96,8 @@ test-clang: setup-dev
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/clang CC=clang programs unit-tests
 
 # What `make bench` and `make test-mutants` apply still fits the code.
-test-patches:
-	@for p in tools/bench-untracked.patch tests/mutants/*.patch; do patch --dry-run -s -p1 <$$p || { echo "$$p does not apply" >&2; exit 1; }; done
+test-patches: setup $(BUILD)/include
+	@tests/mutants/check $(BUILD)/include $(CC) $(ALL_CFLAGS) -w -fsyntax-only
 
 # The crash tests, deeper: each scenario up to so many states. Prints the states of each and of all, and the distinct disks among them, and fails
 # below a million of the state file or of the store. Two programs at a time; some minutes.
