@@ -4,11 +4,13 @@
 #include "format/codec.h"
 #include "format/digest.h"
 #include "tools/cli.h"
+#include "tools/http.h"
 #include "tools/image_look.h"
 #include "tools/parse.h"
 #include "tools/show.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
@@ -120,11 +122,13 @@ static void print_protected(const json_t *protection)
 	const json_t *disk;
 	size_t i;
 	const char *reason = show_text_of(protection, "reason");
-	(void)printf("%s is protected to %s with an RPO of %s. %s\n\n"
-		     "From now on the VM must use its disks here, so that each write is tracked:\n",
-		     show_text_of(protection, "name"), show_text_of(protection, "site"),
-		     show_duration_of(protection, "rpo_ms").text,
-		     *reason ? "Its disks are served and tracked." : "Its initial sync has begun.");
+	if (strcmp(show_text_of(protection, "state"), "failed") == 0)
+		(void)printf("%s is not replicated to %s. Its disks are served and tracked: once that is mended, it is tried again; or `kagami unprotect %s` ends it.\n\n",
+			     show_text_of(protection, "name"), show_text_of(protection, "site"), show_text_of(protection, "name"));
+	else
+		(void)printf("%s is protected to %s with an RPO of %s. %s\n\n", show_text_of(protection, "name"), show_text_of(protection, "site"),
+			     show_duration_of(protection, "rpo_ms").text, *reason ? "Its disks are served and tracked." : "Its initial sync has begun.");
+	(void)printf("From now on the VM must use its disks here, so that each write is tracked:\n");
 	json_array_foreach(json_object_get(protection, "disks"), i, disk)
 		(void)printf("  %s  %s\n", show_text_of(disk, "name"), show_text_of(disk, "uri"));
 	(void)printf("\nWith QEMU:\n");
@@ -272,21 +276,44 @@ int cli_resume(const struct cli *cli)
 		      without ? "is resumed, and waits for no seed." : "is resumed.");
 }
 
+// Connections of guests, which end with the protection; 0 also where that cannot be asked, which the request itself tells then.
+static uint64_t clients_of(const struct cli *cli, const char *name)
+{
+	struct http_reply reply;
+	const json_t *disk;
+	size_t i;
+	uint64_t clients = 0;
+	char path[sizeof("/v1/protections/") + NAME_SIZE];
+	(void)snprintf(path, sizeof(path), "/v1/protections/%s", name);
+	if (http_ask(cli->run_dir, HTTP_REPLICATOR, "GET", path, NULL, &reply, NULL))
+		return 0;
+	json_array_foreach(json_object_get(reply.body, "disks"), i, disk)
+		clients += show_number_of(disk, "clients");
+	json_decref(reply.body);
+	return clients;
+}
+
 int cli_unprotect(const struct cli *cli)
 {
-	if (!cli_confirmed(cli, "End the protection of %s? Its disks are served no more; the points at the target stay.", cli->argv[0]))
-		return CLI_REFUSED;
 	const char *name = cli->argv[0];
+	char guests[100] = "";
 	json_t *answer;
 	struct err err;
 	if (parse_name("protection", name, &err))
 		return cli_misused(cli, "%s", err.text);
+	uint64_t clients = clients_of(cli, name);
+	if (clients)
+		(void)snprintf(guests, sizeof(guests), " %" PRIu64 " connection%s to its disks end%s with it: shut the guest down first.", clients, clients > 1 ? "s" : "", clients > 1 ? "" : "s");
+	if (!cli_confirmed(cli, "End the protection of %s? Its disks are served no more; the points at the target stay.%s", name, guests))
+		return CLI_REFUSED;
 	int rc = cli_ask(cli, HTTP_REPLICATOR, "DELETE", NULL, &answer, "/v1/protections/%s", name);
 	if (rc)
 		return rc;
 	if (cli->json)
 		return cli_print_json(answer);
 	(void)printf("%s is protected no more. Its points at the target stay, until they are forgotten there.\n", name);
+	if (clients)
+		(void)printf("%" PRIu64 " connection%s to its disks ended with it: a guest that used them waits for disks that do not come back.\n", clients, clients > 1 ? "s" : "");
 	if (!show_flag_of(answer, "told"))
 		(void)printf("The target was not told: %s. It cannot tell this from a source that is down, and says so, until `kagami forget %s` there.\n",
 			     show_text_of(answer, "untold"), name);

@@ -4,11 +4,15 @@
 #include "tools/parse.h"
 #include "tools/show.h"
 
+#include <string.h>
+
 static void print_resized(const struct cli *cli, const json_t *answer, bool dry_run)
 {
 	const char *name = cli->argv[0], *disk = cli->argv[1];
-	(void)printf("Disk %s of %s %s from %s to %s.\n", disk, name, dry_run ? "would grow" : "has grown",
-		     show_size_of(answer, "old_size_bytes").text, show_size_of(answer, "size_bytes").text);
+	struct shown from = show_size_of(answer, "old_size_bytes"), to = show_size_of(answer, "size_bytes");
+	bool alike = strcmp(from.text, to.text) == 0; // by less than what is shown of a size
+	(void)printf("Disk %s of %s %s from %s to %s%s.\n", disk, name, dry_run ? "would grow" : "has grown", alike ? show_integer_of(answer, "old_size_bytes").text : from.text,
+		     alike ? show_integer_of(answer, "size_bytes").text : to.text, alike ? " bytes" : "");
 	(void)printf("The points stay; the next one %s the larger disk.\n", dry_run ? "would be of" : "is of");
 	if (dry_run)
 		(void)printf("The connection to the site would be opened anew. Nothing was changed.\n");

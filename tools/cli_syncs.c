@@ -10,7 +10,7 @@ static void add_sync(struct table *table, const json_t *sync)
 {
 	bool committed = strcmp(show_text_of(sync, "outcome"), "committed") == 0;
 	struct shown point = {"-"}, compared = {"-"};
-	if (show_number_of(sync, "candidate_bytes")) // of a record of before there was the figure: none
+	if (show_number_of(sync, "candidate_bytes") || !show_number_of(sync, "read_bytes")) // a record of before there was the figure has read, and compared who knows what
 		compared = show_size_of(sync, "candidate_bytes");
 	if (committed)
 		(void)snprintf(point.text, sizeof(point.text), "point %.20s", show_integer_of(sync, "point").text);
