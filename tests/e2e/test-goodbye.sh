@@ -3,7 +3,7 @@
 # A protection that is ended on purpose says goodbye: its target shows that, alarms nobody, keeps it through a restart, and lets go of it when its source
 # is back. Where the target cannot be told, unprotect says so, neither hangs nor fails, and all is as with a source that is down. A failover stays a failover.
 . "$(dirname "$0")/lib.sh"
-requires qemu-img jq curl
+requires qemu-img qemu-io jq curl
 
 new_image "$W/a.raw" $((4 << 20)) 1
 new_image "$W/b.raw" $((4 << 20)) 2
@@ -24,8 +24,16 @@ cp -a "$STATE" "$W/state.before"
 start_replicator
 wait_for 30 connected vma
 
+# A guest that is connected is named, since its disks go away.
+qemu-io -f raw -c 'sleep 120000' "$(uri vma vda)" >"$W/guest.out" 2>&1 &
+guest=$!
+at_end "kill $guest"
+attached() { [ "$(protection vma '.disks[0].clients')" = 1 ]; }
+wait_for 20 attached
 kagami unprotect vma --yes >"$W/out"
+kill $guest 2>/dev/null || true
 grep -q 'vma is protected no more' "$W/out" || fail "unprotect: $(cat "$W/out")"
+grep -q '^1 connection to its disks ended with it' "$W/out" || fail "unprotect of a disk with a guest: $(cat "$W/out")"
 ! grep -q 'not told' "$W/out" || fail "unprotect: $(cat "$W/out")"
 gone_dark() { [ "$(replica "$1" .state)" != connected ]; }
 wait_for 30 gone_dark vma
