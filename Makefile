@@ -96,7 +96,8 @@ test-clang: setup-dev
 	$(MAKE_AS_OWNER) BUILD=$(BUILD)/clang CC=clang programs unit-tests
 
 # What `make bench` and `make test-mutants` apply still fits the code.
-test-patches: setup $(BUILD)/include
+test-patches: setup
+	$(MAKE_AS_OWNER) -s $(BUILD)/include
 	@tests/mutants/check $(BUILD)/include $(CC) $(ALL_CFLAGS) -w -fsyntax-only
 
 # The crash tests, deeper: each scenario up to so many states. Prints the states of each and of all, and the distinct disks among them, and fails
@@ -214,7 +215,7 @@ help:
 		test-mutants 'prove that the tests fail when the code is wrong' \
 		'sudo make test-fs' 'crashes and failing devices on real ext4, xfs and btrfs' \
 		test-seam 'prove that the core makes no system call of its own' \
-		test-patches 'prove that the patches of the mutants apply' \
+		test-patches 'prove that the mutants still apply and compile' \
 		test-docs 'prove that docs/invariants.md and docs/files.md name what is there' \
 		fuzz 'each fuzzer for FUZZ_SECONDS (60)' 'sudo make demo' 'the main job on real files, in two minutes' \
 		demo-rpo 'an RPO of one second under load, for DEMO_SECONDS (600)' \

@@ -261,6 +261,8 @@ static void entry_save(struct watch *w, struct entry *e)
 	struct err err = {0};
 	{
 		LOCK_SCOPE(&e->lock);
+		if (ledger_unknown(&e->watched.ledger))
+			return;
 		*w->copy = e->watched.ledger;
 		changes_clear(&e->watched.ledger);
 	}

@@ -177,6 +177,8 @@ bool protection_stop(struct protection *p)
 		rc = err_set(&err, -EIO, "the record of unproven holes could not be written: look at the state directory");
 	if (rc == 0)
 		rc = tracking_save(p, &err);
+	else
+		tracking_tell_lost(p);
 	if (rc)
 		log_error("the state of a protection was not saved, the stop was as a crash: the next start compares %s protection=%s: %s",
 			  tracking_uncovered(p) ? "all of its disks" : "what its state files mark, and all of a disk whose tracking was lost",

@@ -87,10 +87,15 @@ static json_t *cuts_json(struct protection *p)
 			 "max_us", json_count(cuts.max_us), "buckets", buckets);
 }
 
+static bool is_told(struct protection *p, uint16_t disk)
+{
+	return p->tracking[disk].lost_in_file || doubt_told(p, disk);
+}
+
 // Whether a start after this host's death would know: null while nothing is lost.
 static json_t *told_json(struct protection *p, uint16_t disk, const char *lost)
 {
-	return *lost ? json_boolean(p->tracking[disk].lost_in_file || doubt_told(p, disk)) : json_null();
+	return *lost ? json_boolean(is_told(p, disk)) : json_null();
 }
 
 // "disk vda: why", and what to do where no start would know.
@@ -98,7 +103,7 @@ static json_t *needs_sync_json(struct protection *p, uint16_t disk, const char *
 {
 	char why[ERR_TEXT_MAX];
 	const char *name = p->config.disk[disk].name;
-	if (p->tracking[disk].lost_in_file || doubt_told(p, disk))
+	if (is_told(p, disk))
 		return json_sprintf("disk %s: %s", name, lost);
 	doubt_why(p, why);
 	return json_sprintf("disk %s: %s; neither its state file nor the receiver says so yet%s%s: if %s before one does, remove "
@@ -234,6 +239,7 @@ static void set_objective(struct protection *p, json_t *json)
 static json_t *disks_json(struct protection *p, struct price *price, json_t **ret_needs_sync)
 {
 	json_t *disks = json_array();
+	bool all_told = true;
 	for (uint16_t i = 0; i < p->config.disk_count; i++) {
 		struct export_stats stats;
 		export_stats(p->export, i, &stats);
@@ -248,8 +254,11 @@ static json_t *disks_json(struct protection *p, struct price *price, json_t **re
 			(void)json_object_set_new(disk, "cut_short", json_text(p->cut_short[i]));
 			(void)json_object_set_new(disk, "displaced", json_text(p->displaced[i]));
 		}
-		if (*lost && !*ret_needs_sync)
+		if (*lost && (!*ret_needs_sync || (all_told && !is_told(p, i)))) { // first of all one with which something is to be done
+			json_decref(*ret_needs_sync);
 			*ret_needs_sync = needs_sync_json(p, i, lost);
+			all_told = is_told(p, i);
+		}
 		(void)json_array_append_new(disks, disk);
 	}
 	return disks;

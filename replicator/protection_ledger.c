@@ -8,6 +8,7 @@
 #include "link/clock_note.h"
 #include "link/history.h"
 #include "link/misses.h"
+#include "replicator/point_known.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,6 +20,22 @@ static uint32_t objective_of(const struct protection *p)
 {
 	uint64_t ppm = p->config.settings.objective_ppm;
 	return (uint32_t)(ppm ? ppm : OBJECTIVE_PPM_DEFAULT);
+}
+
+// With the lock held: counts up to now, and says what is to blame from here on.
+static void tick(struct protection *p);
+
+// The point that the state files have, before an image is looked at, which may hang or not be there: what is counted and told meanwhile is of that one.
+static void name_point(struct protection *p)
+{
+	struct point_known known = point_known_read(p->place.state, &p->config);
+	if (!known.point || !known.cut_wall_ns || (p->ledger->has_point && known.point < p->ledger->point)) // of a state directory that was brought back
+		return;
+	LOCK_SCOPE(&p->lock);
+	p->has_point = true;
+	p->point = known.point;
+	p->point_cut_mono_ns = protection_mono_of(p, known.cut_wall_ns);
+	tick(p);
 }
 
 // Before anything runs. Without memory for it there is none.
@@ -43,6 +60,8 @@ void account_load(struct protection *p)
 	else
 		ledger_resume(p->ledger, p->config.paused ? RPO_CAUSE_PAUSED : RPO_CAUSE_SOURCE_DOWN, now_ns, wall_ns);
 	p->ledger_saved_ns = now_ns;
+	if (rc == 0)
+		name_point(p);
 }
 
 // On the monotonic clock, on which a cut before the boot of this host was at a negative time.
@@ -86,7 +105,6 @@ void account_time(struct protection *p, const struct channel_time *told)
 	account_clock(p, &better);
 }
 
-// With the lock held: counts up to now, and says what is to blame from here on.
 static void tick(struct protection *p)
 {
 	uint64_t now_ns = protection_now_ns(p);
@@ -125,7 +143,7 @@ void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns
 	misses_emit(p->config.name, p->ledger, before);
 }
 
-// The disk is not waited for with the lock held: a copy is written.
+// The disk is not waited for with the lock held: a copy is written. Not while it is unknown which point is the newest: what was saved before tells more of the time between.
 static void save(struct protection *p)
 {
 	struct err err = {0};
@@ -134,6 +152,8 @@ static void save(struct protection *p)
 		return;
 	{
 		LOCK_SCOPE(&p->lock);
+		if (ledger_unknown(p->ledger))
+			return;
 		memcpy(copy, p->ledger, sizeof(*copy));
 		for (unsigned i = 0; i < LEDGER_SLOTS; i++)
 			p->ledger->slot[i].changed = false;

@@ -547,8 +547,23 @@ static int save_lost(struct protection *p, unsigned disk, struct err *err)
 	const char *name = p->config.disk[disk].name;
 	if (start_will_know(p, disk) || note_lost(p, disk, "its tracking was lost before the replicator stopped") == 0 || doubt_told(p, disk))
 		return err_set(err, -EIO, "the tracking of disk %s is lost: look at the state directory", name);
-	return err_set(err, -EIO, "the tracking of disk %s is lost, and nothing could be made to say so: remove protections/%s/%s.state from the state directory before the next start",
-		       name, p->config.name, name);
+	(void)err_set(err, -EIO, "the tracking of disk %s is lost, and nothing could be made to say so: remove protections/%s/%s.state from the state directory before the next start",
+		      name, p->config.name, name);
+	log_error("of this disk the next start would not know it protection=%s: %s", p->config.name, err->text); // there may be more than one
+	return err->code;
+}
+
+void tracking_tell_lost(struct protection *p)
+{
+	for (unsigned i = 0; i < p->config.disk_count; i++) {
+		struct tracking *t = &p->tracking[i];
+		struct err err;
+		LOCK_SCOPE(&t->lock);
+		if (is_forsaken(t))
+			lose_forsaken(p, i);
+		if (t->lost)
+			(void)save_lost(p, i, &err);
+	}
 }
 
 int tracking_save(struct protection *p, struct err *err)

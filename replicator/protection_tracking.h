@@ -83,6 +83,8 @@ void tracking_grown(struct protection *p, unsigned disk);
 void tracking_ungrow(struct protection *p, unsigned disk, uint64_t old_size);
 // A clean stop; the export has stopped. A disk whose tracking is lost stays lost; it looks once more.
 int tracking_save(struct protection *p, struct err *err);
+// In the place of that, where the stop is not clean: what is lost is noted, where it is not yet, and told to the log where it cannot be.
+void tracking_tell_lost(struct protection *p);
 
 // Whether the files are where they were, and say what T4 has them say: one whose name is gone, or leads to another file, is in no start's reach, and its disk's tracking is lost. Waits for the
 // state directory, without a lock. Any thread.

@@ -123,7 +123,7 @@ static void print_protected(const json_t *protection)
 	size_t i;
 	const char *reason = show_text_of(protection, "reason");
 	if (strcmp(show_text_of(protection, "state"), "failed") == 0)
-		(void)printf("%s is not replicated to %s. Its disks are served and tracked: once that is mended, it is tried again; or `kagami unprotect %s` ends it.\n\n",
+		(void)printf("%s is not replicated to %s, which refuses it. Its disks are served and tracked, and it is tried again; `kagami unprotect %s` ends it.\n\n",
 			     show_text_of(protection, "name"), show_text_of(protection, "site"), show_text_of(protection, "name"));
 	else
 		(void)printf("%s is protected to %s with an RPO of %s. %s\n\n", show_text_of(protection, "name"), show_text_of(protection, "site"),
@@ -306,6 +306,7 @@ int cli_unprotect(const struct cli *cli)
 		(void)snprintf(guests, sizeof(guests), " %" PRIu64 " connection%s to its disks end%s with it: shut the guest down first.", clients, clients > 1 ? "s" : "", clients > 1 ? "" : "s");
 	if (!cli_confirmed(cli, "End the protection of %s? Its disks are served no more; the points at the target stay.%s", name, guests))
 		return CLI_REFUSED;
+	clients = clients_of(cli, name); // whoever was asked may have seen to it
 	int rc = cli_ask(cli, HTTP_REPLICATOR, "DELETE", NULL, &answer, "/v1/protections/%s", name);
 	if (rc)
 		return rc;
@@ -313,7 +314,7 @@ int cli_unprotect(const struct cli *cli)
 		return cli_print_json(answer);
 	(void)printf("%s is protected no more. Its points at the target stay, until they are forgotten there.\n", name);
 	if (clients)
-		(void)printf("%" PRIu64 " connection%s to its disks ended with it: a guest that used them waits for disks that do not come back.\n", clients, clients > 1 ? "s" : "");
+		(void)printf("%" PRIu64 " connection%s to its disks ended with it: a guest that used them has no disks any more.\n", clients, clients > 1 ? "s" : "");
 	if (!show_flag_of(answer, "told"))
 		(void)printf("The target was not told: %s. It cannot tell this from a source that is down, and says so, until `kagami forget %s` there.\n",
 			     show_text_of(answer, "untold"), name);

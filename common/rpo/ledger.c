@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Feeding the ledger: lines of ages, booked to slots of both scales, to buckets, causes and misses. What it promises stands at L1 to L3 in the
+// Feeding the ledger: lines of ages, booked to slots of both scales, to buckets, causes and misses. What it promises stands at L1 to L4 in the
 // header. What is read out of it is ledger_sum.c's.
 //
 //	         tick: age > RPO                       point or RPO: age <= RPO
@@ -278,7 +278,7 @@ static void gap_settle(struct ledger *l, bool same)
 		return;
 	if (same)
 		gap_aged(l);
-	else if (l->missing && l->miss.began_ms < l->gap_from_ms) // when it ended is not known
+	else if (l->missing && l->miss.began_ms < l->gap_from_ms && l->gap_to_ms == l->clock_ms) // when it ended is not known; L3: nothing was missed since
 		miss_end(l, l->gap_from_ms);
 	l->gap_from_ms = l->gap_to_ms;
 }
@@ -331,6 +331,11 @@ void ledger_rpo(struct ledger *l, uint64_t rpo_ms)
 	l->rpo_ms = rpo_ms ? rpo_ms : 1;
 	if (l->missing && ledger_age_ms(l) <= l->rpo_ms)
 		miss_end(l, l->clock_ms);
+}
+
+bool ledger_unknown(const struct ledger *l)
+{
+	return l->has_point && l->clock_ms < l->unknown_until_ms;
 }
 
 uint64_t ledger_age_ms(const struct ledger *l)

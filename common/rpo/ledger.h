@@ -96,6 +96,9 @@ void ledger_no_point(struct ledger *ledger);
 void ledger_cause(struct ledger *ledger, unsigned cause);
 void ledger_rpo(struct ledger *ledger, uint64_t rpo_ms); // at least 1
 
+// Whether a gap goes on, since nobody has named a point yet: what was saved before it is worth more than what would be now.
+bool ledger_unknown(const struct ledger *ledger);
+
 // The age now, as of the last tick; 0 without a point.
 uint64_t ledger_age_ms(const struct ledger *ledger);
 int64_t ledger_wall_ms(const struct ledger *ledger, int64_t clock_ms); // where the wall clock of today would have been

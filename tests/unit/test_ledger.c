@@ -567,6 +567,25 @@ static void point_that_nobody_names_counts_again_after_half_a_minute(void **stat
 	free(l);
 }
 
+// L3: what was missed after that half a minute is of the miss that was open.
+static void miss_that_went_on_while_nobody_named_a_point_ends_when_one_is_named(void **state)
+{
+	(void)state;
+	struct ledger *l = ledger_of(60);
+	commit(l, 100, 7, 0);
+	(void)tick(l, 200);
+	assert_true(l->missing && !ledger_unknown(l));
+	ledger_resume(l, DOWN, 0, (BEGAN + 300) * NS);
+	assert_true(ledger_unknown(l));
+	(void)ledger_tick(l, 20 * NS, (BEGAN + 320) * NS);
+	assert_true(ledger_unknown(l));
+	(void)ledger_tick(l, 40 * NS, (BEGAN + 340) * NS);
+	assert_false(ledger_unknown(l));
+	ledger_point(l, 9, 3000, 0, 0);
+	assert_true(!l->missing && l->ended[1].ended_ms == (BEGAN + 340) * 1000);
+	free(l);
+}
+
 static void miss_of_before_a_gap_ends_with_it_when_a_newer_point_is_found(void **state)
 {
 	(void)state;
@@ -769,6 +788,7 @@ int main(void)
 		cmocka_unit_test(gap_counts_when_the_point_before_it_is_still_the_newest),
 		cmocka_unit_test(point_that_nobody_names_counts_again_after_half_a_minute),
 		cmocka_unit_test(miss_of_before_a_gap_ends_with_it_when_a_newer_point_is_found),
+		cmocka_unit_test(miss_that_went_on_while_nobody_named_a_point_ends_when_one_is_named),
 		cmocka_unit_test(step_of_a_year_changes_no_age_and_history_is_shown_by_the_clock_of_today),
 		cmocka_unit_test(buckets_are_bounds_of_a_quarter_octave),
 		cmocka_unit_test(advice_follows_its_rule),
