@@ -304,6 +304,10 @@ static void stop_tries_once_more_to_note_what_nothing_says_and_tells_what_to_do(
 	assert_int_equal(tracking_save(p, &err), -EIO);
 	assert_string_equal(err.text, "the tracking of disk vda is lost: look at the state directory");
 	assert_true(p->tracking[0].lost_in_note && lost_note_stands(env_posix(), temp.dir, "vm1", "vda"));
+	lost_note_remove(env_posix(), temp.dir, "vm1", "vda");
+	p->tracking[0].lost_in_note = false;
+	tracking_tell_lost(p); // as a stop that is not clean for another reason
+	assert_true(lost_note_stands(env_posix(), temp.dir, "vm1", "vda"));
 }
 
 // T4: as when the marker's thread is inside of a write that does not end, with the disk's lock.
