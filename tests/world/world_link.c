@@ -219,6 +219,8 @@ static ssize_t end_receive(struct channel_transport *transport, void *data, size
 			return -ECONNRESET;
 		if (at_ns <= the_world->now_ns)
 			return (ssize_t)take_segment(end, data, cap);
+		if (the_world->now_ns >= dead_ns(link))
+			end->finished = true; // a socket tells this error once, and is at its end then
 		if (the_world->now_ns >= min_u64(until_ns, dead_ns(link)))
 			return -ETIMEDOUT;
 		end_sleep(end, min_u64(at_ns, min_u64(until_ns, dead_ns(link))));
