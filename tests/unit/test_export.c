@@ -9,13 +9,13 @@
 #include "replicator/export_loop.h"
 #include "replicator/holder.h"
 #include "tests/lib/export_place.h"
+#include "tests/lib/file_limit.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -1471,15 +1471,6 @@ static void note_of_a_failed_disk_is_of_one_image_of_one_protection(void **unuse
 	place_free(p);
 }
 
-static void writes_fail(bool fail)
-{
-	struct rlimit limit;
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
-	limit.rlim_cur = fail ? 0 : limit.rlim_max;
-	(void)signal(SIGXFSZ, SIG_IGN);
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-}
-
 // As in a run directory that is full.
 static void note_of_a_failed_disk_needs_no_room_for_its_text(void **unused)
 {
@@ -1490,9 +1481,9 @@ static void note_of_a_failed_disk_needs_no_room_for_its_text(void **unused)
 	char run[160], why[ERR_TEXT_MAX];
 	bool failed = false;
 	make_run_dir(p, run);
-	writes_fail(true);
+	limit_files(0);
 	int rc = failed_note_write(run, "vm1", "vda", &of, "at ten: it broke", &err);
-	writes_fail(false);
+	limit_files(RLIM_INFINITY);
 	assert_int_equal(rc, 0);
 	assert_int_equal(failed_note_read(run, "vm1", "vda", &of, &failed, why, &err), 0);
 	assert_true(failed && !*why);
@@ -1515,9 +1506,9 @@ static void disk_of_which_no_rest_is_noted_would_be_compared_as_a_whole(void **u
 		bool in_memory = system(command) == 0;
 		struct err err = {0};
 		assert_int_equal(export_open(&p->config, &p->export, &err), 0);
-		writes_fail(!noted);
+		limit_files(noted ? RLIM_INFINITY : 0);
 		int rc = export_start(p->export, &err);
-		writes_fail(false);
+		limit_files(RLIM_INFINITY);
 		assert_int_equal(rc, 0);
 		assert_int_equal(stats_of(p, 0).untold, !noted || !in_memory);
 		place_stop(p);

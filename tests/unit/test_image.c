@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "replicator/reader.h"
 #include "tests/lib/attached_image.h"
+#include "tests/lib/file_limit.h"
 #include "tests/lib/twin.h"
 
 #include <dirent.h>
@@ -15,7 +16,6 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -23,7 +23,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -47,7 +46,6 @@ static int set_up(void **state)
 {
 	(void)state;
 	attached_image_begin(&temp, &ring, &image, SIZE);
-	(void)signal(SIGXFSZ, SIG_IGN);
 	memset(data, 0x5a, sizeof(data));
 	return 0;
 }
@@ -57,14 +55,6 @@ static int tear_down(void **state)
 	(void)state;
 	attached_image_end(&temp, &ring, &image);
 	return 0;
-}
-
-static void limit_files(bool on)
-{
-	struct rlimit limit;
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
-	limit.rlim_cur = on ? LIMIT : limit.rlim_max;
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
 struct ending {
@@ -110,9 +100,9 @@ static void write_that_the_kernel_cuts_short_is_not_done(void **state)
 	static const uint64_t sizes[] = {LARGE, 8192, 4096 + 512}; // over the ring; by the thread itself; unaligned
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		uint64_t off = LIMIT - 4096;
-		limit_files(true);
+		limit_files(LIMIT);
 		int res = perform(AIO_WRITE, off, sizes[i]);
-		limit_files(false);
+		limit_files(RLIM_INFINITY);
 		assert_int_equal(res, -EFBIG);
 		assert_true(image_has(off, 4096, 0x5a)); // it was begun
 		assert_true(image_has(LIMIT, sizes[i] - 4096, 0));
@@ -129,9 +119,9 @@ static void write_that_the_kernel_refuses_is_an_error(void **state)
 	(void)state;
 	static const uint64_t sizes[] = {LARGE, 4096, 512};
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		limit_files(true);
+		limit_files(LIMIT);
 		int res = perform(AIO_WRITE, 2 * LIMIT, sizes[i]);
-		limit_files(false);
+		limit_files(RLIM_INFINITY);
 		assert_int_equal(res, -EFBIG);
 	}
 }
@@ -646,9 +636,9 @@ static void only_a_write_that_ended_well_is_noted_as_written(void **state)
 	assert_int_equal(written_ns, atomic_load(&page.stirred_ns));
 	while (rest_stirred(&image.rest) == written_ns) // the next tick of that clock
 		rest_stir(&image.rest);
-	limit_files(true);
+	limit_files(LIMIT);
 	assert_int_equal(perform(AIO_WRITE, 2 * LIMIT, 4096), -EFBIG);
-	limit_files(false);
+	limit_files(RLIM_INFINITY);
 	assert_int_equal(atomic_load(&page.written_ns), written_ns);
 	image.rest.page = NULL;
 }

@@ -6,15 +6,14 @@
 #include "replicator/export_loop.h"
 #include "replicator/holder.h"
 #include "tests/lib/export_place.h"
+#include "tests/lib/file_limit.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -225,24 +224,13 @@ static void write_that_pauses_behind_a_full_pipe_goes_on(void **unused)
 
 // ---- errors
 
-// From here on images take nothing beyond 1 MiB, as on a full disk; until the limit is set back to what is returned.
-static struct rlimit fill_up(void)
-{
-	struct rlimit old, small = {.rlim_cur = 1 << 20};
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
-	small.rlim_max = old.rlim_max;
-	(void)signal(SIGXFSZ, SIG_IGN);
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-	return old;
-}
-
 static void failed_piece_fails_its_write_and_the_connection_goes_on(void **unused)
 {
 	(void)unused;
 	struct place *p = place_new();
 	place_start(p);
 	int fd = dial_disk(p, "vda");
-	const struct rlimit old = fill_up();
+	limit_files(1 << 20); // as on a full disk
 	unsigned char *data = pattern(LARGE, 5);
 	for (unsigned i = 0; i < 4; i++) {
 		uint64_t cookie;
@@ -254,7 +242,7 @@ static void failed_piece_fails_its_write_and_the_connection_goes_on(void **unuse
 		assert_int_equal(ask(fd, CMD_WRITE, 0, 512 << 10, data), 0); // the next is read from where it begins
 		must_hold(fd, 0, data, 512 << 10);
 	}
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	limit_files(RLIM_INFINITY);
 	assert_int_equal(ask(fd, CMD_WRITE, 0, LARGE, data), 0);
 	must_hold(fd, 0, data, LARGE);
 	(void)close(fd);
@@ -273,7 +261,7 @@ static void failed_write_leaves_the_next_ones_payload_a_payload(void **unused)
 	p->export->image[0].detour = 1 << 30;
 	assert_int_equal(export_start(p->export, &err), 0);
 	int fd = dial_disk(p, "vda");
-	const struct rlimit old = fill_up();
+	limit_files(1 << 20); // as on a full disk
 	unsigned char *data = pattern(FAILING, 5), forged[28];
 	put_be32(forged, 0x25609513);
 	put_be32(forged + 4, CMD_TRIM);
@@ -303,7 +291,7 @@ static void failed_write_leaves_the_next_ones_payload_a_payload(void **unused)
 	struct export_stats stats;
 	export_stats(p->export, 0, &stats);
 	assert_int_equal(stats.errors - before.errors, 2 * FAILURES); // of requests, not of the parts they were done in
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	limit_files(RLIM_INFINITY);
 	(void)close(fd);
 	free(data);
 	place_stop(p);

@@ -4,18 +4,17 @@
 #include "replicator/lost_note.h"
 #include "replicator/protection_private.h"
 #include "base/log.h"
+#include "tests/lib/file_limit.h"
 #include "tests/lib/twin.h"
 #include "tests/sim/env_sim.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -167,15 +166,6 @@ static void has_grown(void)
 {
 	has_size(LARGE);
 	assert_true(dirty_bytes(export_dirty(p->export, 0)) == LARGE - SIZE);
-}
-
-// From here on a file of more than `most` bytes gets -EFBIG, as on a file system that is full or has a limit.
-static void limit_files(rlim_t most)
-{
-	struct rlimit limit;
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
-	limit.rlim_cur = most;
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
 // A start after a kill compares the regions in question and no more.
@@ -482,6 +472,5 @@ int main(void)
 		RESIZE_TEST(what_can_be_known_before_is_refused_before),
 	};
 	log_init("test_resize", LOG_LEVEL_ERROR);
-	(void)signal(SIGXFSZ, SIG_IGN);
 	return cmocka_run_group_tests_name("resize", tests, NULL, NULL);
 }

@@ -4,12 +4,12 @@
 #include "replicator/lost_note.h"
 #include "replicator/protection_look.h"
 #include "replicator/protection_private.h"
+#include "tests/lib/file_limit.h"
 #include "tests/lib/twin.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -17,7 +17,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -204,15 +203,6 @@ static void file_names_no_cut_while_the_maps_hold_more_than_the_marks(void **sta
 	assert_true(uuid_equal(&p->position.pending_cut, &sealed));
 }
 
-static void writes_fail(bool fail)
-{
-	struct rlimit limit;
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
-	limit.rlim_cur = fail ? 0 : limit.rlim_max;
-	(void)signal(SIGXFSZ, SIG_IGN);
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-}
-
 static void mark_that_cannot_be_made_loses_tracking_and_the_next_start_compares_all(void **state)
 {
 	(void)state;
@@ -220,9 +210,9 @@ static void mark_that_cannot_be_made_loses_tracking_and_the_next_start_compares_
 	uint64_t region = 9;
 	commit(5);
 	clear_all_but(3);
-	writes_fail(true);
+	limit_files(0);
 	int rc = tracking_commit(p, 0, &region, 1, NULL, 0, &err);
-	writes_fail(false);
+	limit_files(RLIM_INFINITY);
 	assert_true(rc < 0);
 	assert_true(p->tracking[0].lost);
 	assert_non_null(strstr(p->tracking[0].lost_why, "since 20"));
@@ -244,9 +234,9 @@ static void position_that_cannot_be_written_loses_tracking(void **state)
 {
 	(void)state;
 	commit(5);
-	writes_fail(true);
+	limit_files(0);
 	commit(6);
-	writes_fail(false);
+	limit_files(RLIM_INFINITY);
 	assert_true(p->tracking[0].lost);
 	struct err err = {0};
 	end();
@@ -278,9 +268,9 @@ static void note_that_has_no_room_for_its_text_stands(void **state)
 	char path[600];
 	commit(5);
 	clear_all_but(3);
-	writes_fail(true);
+	limit_files(0);
 	int rc = lost_note_write(env_posix(), temp.dir, "vm1", "vda", "the disk died", &err);
-	writes_fail(false);
+	limit_files(RLIM_INFINITY);
 	assert_int_equal(rc, 0);
 	(void)snprintf(path, sizeof(path), "%s/lost/vm1:vda", temp.dir);
 	assert_int_equal(stat(path, &st), 0);
@@ -701,9 +691,9 @@ static void start_that_came_to_nothing_leaves_a_file_that_says_so(void **state)
 	tracking_abandon(p);
 	restart_owing(SYNC_NONE, SYNC_UNCLEAN_STOP); // region 3 is in the map
 	assert_int_equal(dirty_bytes(export_dirty(p->export, 0)), REGION_SIZE);
-	writes_fail(true);
+	limit_files(0);
 	tracking_abandon(p);
-	writes_fail(false);
+	limit_files(RLIM_INFINITY);
 	struct err err = {0};
 	end();
 	assert_int_equal(begin(false, &err), 0);
