@@ -7,6 +7,7 @@
 #include "replicator/client.h"
 #include "replicator/inbox.h"
 #include "replicator/outbox.h"
+#include "replicator/send_way.h"
 
 enum {
 	CLIENT_REQUESTS_MAX = 256,
@@ -48,6 +49,7 @@ struct client {
 	struct nbd_handshake handshake;
 	struct inbox inbox;
 	struct outbox outbox;
+	struct send_way send_way;
 	struct ring_watch watch;
 	struct ring_task task; // goes on: there may be more to receive, after the replies to what was received
 	bool readable;	       // the socket may hold something

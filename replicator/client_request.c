@@ -7,6 +7,7 @@
 // that, when all pieces are done. Before, as on any disk, some of it may be there and some not.
 #include "replicator/client_private.h"
 
+#include "base/clock.h"
 #include "replicator/holder.h"
 
 #include <errno.h>
@@ -167,6 +168,8 @@ static bool read_in_place(struct client_request *request)
 		return false;
 	size_t takes = outbox_takes(&client->outbox, nbd->off);
 	if (takes < nbd->len && (!takes || !in_parts))
+		return false;
+	if (send_way_next(&client->send_way, nbd->len, clock_mono_ns()) == SEND_COPIED)
 		return false;
 	volume_count_read(client_volume(client), nbd->len);
 	request->reply.image = image;

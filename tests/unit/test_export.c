@@ -8,6 +8,7 @@
 #include "link/events.h"
 #include "replicator/export_loop.h"
 #include "replicator/holder.h"
+#include "replicator/send_way.h"
 #include "tests/lib/export_place.h"
 #include "tests/lib/file_limit.h"
 
@@ -1133,6 +1134,37 @@ static void slow_client_gets_large_and_small_reads_whole(void **unused)
 	place_free(p);
 }
 
+// More than rests before the first trial and the trial itself: so some of it leaves in place and some copied (send_way.h), among small reads.
+static void s1_large_reads_are_the_same_in_place_and_copied(void **unused)
+{
+	(void)unused;
+	enum { AT_ONCE = 4, ROUNDS = (SEND_FIRST_REST + SEND_TRIAL_WINDOWS * (SEND_SETTLE_BYTES + SEND_WINDOW_BYTES)) / LARGE / AT_ONCE + 4 };
+	struct place *p = place_new();
+	struct export_stats before, after;
+	fill_image(p, 0);
+	place_start(p);
+	int fd = dial_disk(p, "vda");
+	export_stats(p->export, 0, &before);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		put_pairs(fd, AT_ONCE);
+		for (unsigned n = 0; n < 2 * AT_ONCE; n++) {
+			uint64_t cookie;
+			assert_int_equal(get_reply(fd, &cookie), 0);
+			uint64_t off = large_at((unsigned)cookie / 2);
+			if (cookie % 2)
+				get_filled(fd, IMAGE_SIZE - off - SMALL, SMALL);
+			else
+				get_filled(fd, off, LARGE);
+		}
+	}
+	export_stats(p->export, 0, &after);
+	assert_int_equal(after.reads - before.reads, 2 * AT_ONCE * ROUNDS);
+	assert_int_equal(after.read_bytes - before.read_bytes, (uint64_t)AT_ONCE * ROUNDS * (LARGE + SMALL));
+	(void)close(fd);
+	place_stop(p);
+	place_free(p);
+}
+
 static void client_that_leaves_in_a_large_reply_disturbs_nobody(void **unused)
 {
 	(void)unused;
@@ -1930,6 +1962,7 @@ int main(void)
 		cmocka_unit_test(export_tells_what_a_keep_of_a_moment_after_another_left_unsynced),
 		cmocka_unit_test(export_grows_a_disk_while_it_is_served),
 		cmocka_unit_test(slow_client_gets_large_and_small_reads_whole),
+		cmocka_unit_test(s1_large_reads_are_the_same_in_place_and_copied),
 		cmocka_unit_test(client_that_leaves_in_a_large_reply_disturbs_nobody),
 		cmocka_unit_test(large_read_of_an_image_cut_short_is_never_filled_up),
 		cmocka_unit_test(export_serves_qemu_io),

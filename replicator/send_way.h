@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// By which of two ways large cached reads leave on a connection: found out by trying. Pure: the caller tells what is asked for, and when.
+//
+//	in place: page cache ─────────────► socket ─► client     nothing is copied here, and the client copies from the page cache
+//	copied:   page cache ─► our buffer ─► socket ─► client    a copy more, and what the client copies from is in the processor's cache
+//
+// In place costs us half. But a processor may copy several times slower to a place that lies a few bytes behind that of the source within its
+// page, as buffers of malloc() do behind pages of a file (AMD's Zen 3, with the kernel's `rep movsb`): the client's one thread pays that, and nobody
+// here sees its addresses. So both ways are tried now and then, by turns, and what more was asked for by stays.
+//
+//	rest ──so many bytes later──► trial: TRIAL_WINDOWS windows, the other way first, in turns ──the better one──► rest, twice as long
+//
+// S1: the way changes which bytes are copied, never which are sent. S2: what passes between two reads of a client that rests is no window's time.
+#ifndef KAGAMI_REPLICATOR_SEND_WAY_H
+#define KAGAMI_REPLICATOR_SEND_WAY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum send_by { SEND_IN_PLACE, SEND_COPIED, SEND_WAYS };
+enum {
+	SEND_TRIAL_WINDOWS = 4,
+	SEND_SETTLE_BYTES = 8 << 20, // after a change, until what was under way before it has left
+	SEND_WINDOW_BYTES = 8 << 20,
+	SEND_FIRST_REST = 16 << 20,
+	SEND_GAP_NS = 20 * 1000 * 1000, // between two reads: nobody waited for us
+	SEND_MARGIN_PERCENT = 10,	// that copies are to be better by
+};
+#define SEND_REST_MIN (UINT64_C(1) << 30)
+#define SEND_REST_MAX (UINT64_C(16) << 30)
+
+// Zeros: in place, and a trial soon.
+struct send_way {
+	enum send_by better, now;
+	unsigned windows;      // that the trial still has; 0: rest
+	uint64_t bytes;	       // of the rest or the window, so far
+	uint64_t rest;	       // how long the next one is; 0: the first
+	uint64_t last_ns;      // the newest read
+	uint64_t since_ns;     // the window's first read that counted, or 0
+	uint64_t from;	       // `bytes` then
+	uint64_t best[SEND_WAYS]; // nanoseconds for 1 MiB; UINT64_MAX: not seen
+};
+
+// A large cached read of `len` bytes is asked for at now_ns, which does not go back. How it is to leave.
+enum send_by send_way_next(struct send_way *way, uint64_t len, uint64_t now_ns);
+
+#endif

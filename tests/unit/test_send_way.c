@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// The way of large reads, against clients whose time for a MiB in each way is given.
+#include "replicator/send_way.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define MIB (UINT64_C(1) << 20)
+#define GIB (UINT64_C(1) << 30)
+
+struct client {
+	struct send_way way;
+	uint64_t now_ns, sent[SEND_WAYS]; // bytes
+	uint64_t cost_ns[SEND_WAYS];	  // for 1 MiB
+	uint64_t burst, pause_ns;	  // after so many bytes it rests; 0: it does not
+};
+
+static struct client client_of(uint64_t in_place_us, uint64_t copied_us)
+{
+	return (struct client){.now_ns = 1, .cost_ns = {[SEND_IN_PLACE] = in_place_us * 1000, [SEND_COPIED] = copied_us * 1000}};
+}
+
+static void client_read(struct client *c, uint64_t bytes, uint64_t len)
+{
+	for (uint64_t done = 0; done < bytes; done += len) {
+		if (c->burst && done && done % c->burst == 0)
+			c->now_ns += c->pause_ns;
+		enum send_by by = send_way_next(&c->way, len, c->now_ns);
+		c->sent[by] += len;
+		c->now_ns += c->cost_ns[by] * len / MIB;
+	}
+}
+
+// What trials take of a way that is not the better one: two windows each, and a read until it is seen that one is full.
+static uint64_t trials_most(unsigned trials, uint64_t len)
+{
+	return trials * (uint64_t)SEND_TRIAL_WINDOWS / 2 * (SEND_SETTLE_BYTES + SEND_WINDOW_BYTES + 2 * len);
+}
+
+static void client_that_is_slow_with_pages_gets_copies(void **state)
+{
+	(void)state;
+	for (uint64_t len = 64 << 10; len <= 4 * MIB; len *= 4) {
+		struct client c = client_of(560, 315);
+		client_read(&c, 4 * GIB, len);
+		assert_int_equal(c.way.better, SEND_COPIED);
+		assert_true(c.sent[SEND_IN_PLACE] <= SEND_FIRST_REST + len + trials_most(3, len)); // at 16 MiB, 1 GiB, 3 GiB
+		assert_true(c.sent[SEND_COPIED] > 3 * GIB);
+	}
+}
+
+static void client_that_is_quick_with_pages_gets_them_in_place(void **state)
+{
+	(void)state;
+	for (uint64_t len = 64 << 10; len <= 4 * MIB; len *= 4) {
+		struct client c = client_of(190, 315);
+		client_read(&c, 32 * GIB, len);
+		assert_int_equal(c.way.better, SEND_IN_PLACE);
+		assert_true(c.sent[SEND_COPIED] >= SEND_TRIAL_WINDOWS / 2 * (SEND_SETTLE_BYTES + SEND_WINDOW_BYTES)); // it was tried
+		assert_true(c.sent[SEND_COPIED] <= trials_most(6, len)); // at 16 MiB, and 1, 3, 7, 15, 31 GiB
+	}
+}
+
+static void copies_are_to_be_clearly_better(void **state)
+{
+	(void)state;
+	struct client c = client_of(200, 185), d = client_of(200, 175);
+	client_read(&c, GIB, MIB);
+	client_read(&d, GIB, MIB);
+	assert_int_equal(c.way.better, SEND_IN_PLACE);
+	assert_int_equal(d.way.better, SEND_COPIED);
+}
+
+// Each window of a trial in turn takes long for reasons of its own.
+static void one_disturbed_window_decides_nothing(void **state)
+{
+	(void)state;
+	for (unsigned slow = 1; slow <= SEND_TRIAL_WINDOWS; slow++)
+		for (int quick = 0; quick < 2; quick++) {
+			struct client c = quick ? client_of(190, 315) : client_of(560, 315);
+			unsigned windows = 0;
+			bool disturbed = false;
+			for (unsigned i = 0; i < 512; i++) {
+				client_read(&c, MIB, MIB);
+				windows = c.way.windows ? SEND_TRIAL_WINDOWS + 1 - c.way.windows : windows;
+				if (windows == slow && c.way.since_ns && !disturbed) {
+					c.now_ns += 10 * 1000 * 1000;
+					disturbed = true;
+				}
+			}
+			assert_true(disturbed);
+			assert_int_equal(c.way.better, quick ? SEND_IN_PLACE : SEND_COPIED);
+		}
+}
+
+static void s2_a_client_that_rests_between_bursts_is_judged_by_the_bursts(void **state)
+{
+	(void)state;
+	for (int quick = 0; quick < 2; quick++) {
+		struct client c = quick ? client_of(190, 315) : client_of(560, 315);
+		c.burst = 3 * MIB;
+		for (unsigned i = 0; i < 200; i++) {
+			c.pause_ns = 30 * 1000 * 1000 + (i * 7919 % 97) * 5 * 1000 * 1000; // of any length
+			client_read(&c, 6 * MIB, MIB);
+		}
+		assert_int_equal(c.way.better, quick ? SEND_IN_PLACE : SEND_COPIED);
+	}
+}
+
+static void client_that_becomes_another_is_found_out(void **state)
+{
+	(void)state;
+	struct client c = client_of(560, 315);
+	client_read(&c, 8 * GIB, MIB);
+	assert_int_equal(c.way.better, SEND_COPIED);
+	c.cost_ns[SEND_IN_PLACE] = 190 * 1000;
+	client_read(&c, 8 * GIB, MIB); // its rest is 8 GiB by now, of which one is over
+	assert_int_equal(c.way.better, SEND_IN_PLACE);
+	assert_int_equal(c.way.rest, SEND_REST_MIN);
+	c.cost_ns[SEND_IN_PLACE] = 560 * 1000;
+	client_read(&c, 3 * GIB, MIB);
+	assert_int_equal(c.way.better, SEND_COPIED);
+}
+
+static void few_reads_try_nothing(void **state)
+{
+	(void)state;
+	struct client c = client_of(560, 315);
+	client_read(&c, SEND_FIRST_REST, 64 << 10);
+	assert_int_equal(c.sent[SEND_COPIED], 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(client_that_is_slow_with_pages_gets_copies),
+		cmocka_unit_test(client_that_is_quick_with_pages_gets_them_in_place),
+		cmocka_unit_test(copies_are_to_be_clearly_better),
+		cmocka_unit_test(one_disturbed_window_decides_nothing),
+		cmocka_unit_test(s2_a_client_that_rests_between_bursts_is_judged_by_the_bursts),
+		cmocka_unit_test(client_that_becomes_another_is_found_out),
+		cmocka_unit_test(few_reads_try_nothing),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
