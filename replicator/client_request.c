@@ -169,8 +169,11 @@ static bool read_in_place(struct client_request *request)
 	size_t takes = outbox_takes(&client->outbox, nbd->off);
 	if (takes < nbd->len && (!takes || !in_parts))
 		return false;
-	if (send_way_next(&client->send_way, nbd->len, clock_mono_ns()) == SEND_COPIED)
-		return false;
+	if (send_way_next(&client->send_way, nbd->len, client->bytes, clock_mono_ns()) == SEND_COPIED) {
+		request->buffer = pool_get(client->host->pool, nbd->len);
+		if (request->buffer)
+			return false; // else there is a way without
+	}
 	volume_count_read(client_volume(client), nbd->len);
 	request->reply.image = image;
 	request->reply.sent = on_part_sent;
@@ -201,7 +204,8 @@ static void submit(struct client_request *request)
 
 static void read_copied(struct client_request *request)
 {
-	request->buffer = pool_get(request->client->host->pool, request->nbd.len);
+	if (!request->buffer)
+		request->buffer = pool_get(request->client->host->pool, request->nbd.len);
 	if (!request->buffer) {
 		client_reply_code(request, -ENOMEM);
 		return;

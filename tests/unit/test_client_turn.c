@@ -435,6 +435,29 @@ static void what_is_more_than_a_pipe_takes_leaves_in_parts(void **state)
 	(void)fclose(file);
 }
 
+// What is read into a buffer comes from a disk of zeros here. Which way proves the better one is the machine's to say; a trial has both.
+static void s1_both_ways_are_tried_of_large_reads(void **state)
+{
+	enum { TRIED = SEND_FIRST_REST + SEND_TRIAL_WINDOWS * (SEND_SETTLE_BYTES + SEND_WINDOW_BYTES + 3 * PART) };
+	struct connected *c = *state;
+	FILE *file = in_memory(c);
+	uint64_t sent[SEND_WAYS] = {0};
+	for (uint64_t done = 0; done < TRIED; done += PART) {
+		ask_to_read(c, 0, PART, 0);
+		assert_int_equal(take_answer(c, 0, 16 + PART), 16 + PART);
+		assert_int_equal(get_be32(received + 4), 0);
+		bool copied = memcmp(received + 16, large, PART) != 0;
+		for (unsigned i = 0; copied && i < PART; i++)
+			assert_int_equal(received[16 + i], 0);
+		sent[copied ? SEND_COPIED : SEND_IN_PLACE] += PART;
+		assert_true(!copied || done >= SEND_FIRST_REST);
+	}
+	assert_true(sent[SEND_IN_PLACE] >= SEND_FIRST_REST + SEND_TRIAL_WINDOWS / 2 * SEND_WINDOW_BYTES);
+	assert_true(sent[SEND_COPIED] >= SEND_TRIAL_WINDOWS / 2 * SEND_WINDOW_BYTES);
+	assert_int_equal(c->ended, 0);
+	(void)fclose(file);
+}
+
 // What is in the pipe goes with the connection.
 static void client_that_goes_in_the_middle_of_a_large_read_ends(void **state)
 {
@@ -458,6 +481,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_a_hole_is_asked_once_in_a_turn, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(what_cannot_be_taken_from_memory_is_read_and_answered, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(what_is_more_than_a_pipe_takes_leaves_in_parts, connected_open, connected_close),
+		cmocka_unit_test_setup_teardown(s1_both_ways_are_tried_of_large_reads, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(client_that_goes_in_the_middle_of_a_large_read_ends, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(small_payloads_are_under_way_together_whatever_others_hold, connected_open, connected_close),
 		cmocka_unit_test_setup_teardown(connection_has_one_payload_under_way_whatever_others_hold, connected_open, connected_close),

@@ -1138,7 +1138,7 @@ static void slow_client_gets_large_and_small_reads_whole(void **unused)
 static void s1_large_reads_are_the_same_in_place_and_copied(void **unused)
 {
 	(void)unused;
-	enum { AT_ONCE = 4, ROUNDS = (SEND_FIRST_REST + SEND_TRIAL_WINDOWS * (SEND_SETTLE_BYTES + SEND_WINDOW_BYTES)) / LARGE / AT_ONCE + 4 };
+	enum { AT_ONCE = 4, ROUNDS = (SEND_FIRST_REST + SEND_TRIAL_WINDOWS * (SEND_SETTLE_BYTES + SEND_WINDOW_BYTES + (SEND_WINDOW_DEPTHS + 2) * AT_ONCE * LARGE)) / LARGE / AT_ONCE + 4 };
 	struct place *p = place_new();
 	struct export_stats before, after;
 	fill_image(p, 0);
