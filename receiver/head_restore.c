@@ -164,7 +164,7 @@ static int journal_remove(struct replica *r, uint64_t number, struct err *err)
 void head_saved_forget(struct replica *r, uint64_t number)
 {
 	struct err why = {0};
-	if (r->head.saved.file && journal_remove(r, number, &why)) // the next start does it
+	if (journal_remove(r, number, &why)) // the next start does it
 		log_warning("%s protection=%s", why.text, r->name);
 }
 

@@ -18,19 +18,19 @@
 enum { MEND_MIN_S = 30, MEND_MAX_S = 3600 };
 #define NS_PER_S UINT64_C(1000000000)
 
-static bool is_full(int code)
+bool no_space(int code)
 {
 	return code == -ENOSPC || code == -EDQUOT;
 }
 
 bool mend_passes(int code)
 {
-	return code == -EIO || is_full(code) || code == -ENOMEM || code == -EMFILE || code == -ENFILE || code == -ETIMEDOUT;
+	return code == -EIO || no_space(code) || code == -ENOMEM || code == -EMFILE || code == -ENFILE || code == -ETIMEDOUT;
 }
 
 const char *mend_lack(const struct replica *r)
 {
-	return is_full(r->why.code) ? "made good without space" : "read";
+	return no_space(r->why.code) ? "made good without space" : "read";
 }
 
 int replica_break_passing(struct replica *r, const struct err *why, struct err *err)
@@ -43,10 +43,10 @@ int replica_break_passing(struct replica *r, const struct err *why, struct err *
 		return rc;
 	}
 	uint64_t wait_s = MEND_MIN_S;
-	for (unsigned i = 0; i < r->mend_failures && wait_s < MEND_MAX_S && !is_full(why->code); i++)
+	for (unsigned i = 0; i < r->mend_failures && wait_s < MEND_MAX_S && !no_space(why->code); i++)
 		wait_s *= 2;
 	wait_s = min_u64(wait_s, MEND_MAX_S);
-	r->mend_failures += !is_full(why->code); // space is asked after at each round, as retention does
+	r->mend_failures += !no_space(why->code); // space is asked after at each round, as retention does
 	r->unread_failures = why->code == -EIO ? r->unread_failures + 1 : 0;
 	r->mend_ns = env_mono_ns(r->root->env) + wait_s * NS_PER_S;
 	r->broken = r->passing = r->by_reading = true;

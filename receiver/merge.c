@@ -225,11 +225,6 @@ static int build(struct merge *m, struct err *err)
 
 // --- steps 2 and 3: the names ---
 
-static bool is_full(int rc)
-{
-	return rc == -ENOSPC || rc == -EDQUOT;
-}
-
 static int full(const struct replica *r, const struct err *why, struct err *err)
 {
 	return err_set(err, -ENOSPC, "the store %s is full (%s); free space: retention goes on by itself", r->store_path, why->text);
@@ -243,7 +238,7 @@ static int exchange(const struct merge *m, bool *exchanged, struct err *err)
 	replica_file(m->r, built, "merge/%llu", (unsigned long long)m->into);
 	replica_file(m->r, point, "points/%llu", (unsigned long long)m->into);
 	int rc = env_exchange(m->r->root, built, point);
-	*exchanged = rc != -EOPNOTSUPP && !is_full(rc);
+	*exchanged = rc != -EOPNOTSUPP && !no_space(rc);
 	if (rc == -EOPNOTSUPP)
 		return rc;
 	if (rc)
@@ -278,9 +273,9 @@ static int finish(struct merge *m, struct err *err)
 	bool exchanged = false;
 	rc = retain_dir_make(r, "trash", &why); // behind the exchange it could not be done without any more
 	if (rc)
-		return is_full(rc) ? full(r, &why, err) : err_set(err, rc, "merge: %s", why.text);
+		return no_space(rc) ? full(r, &why, err) : err_set(err, rc, "merge: %s", why.text);
 	rc = exchange(m, &exchanged, &why);
-	if (is_full(rc) && !exchanged)
+	if (no_space(rc) && !exchanged)
 		return full(r, &why, err);
 	if (rc == -EOPNOTSUPP) {
 		r->cannot_merge = true;
@@ -289,7 +284,7 @@ static int finish(struct merge *m, struct err *err)
 			    r->name);
 		return 0;
 	}
-	if (rc == 0 && is_full(rc = trash_fill(m, &why))) // all before it is durable, and a move without space changes nothing: recovery moves the rest
+	if (rc == 0 && no_space(rc = trash_fill(m, &why))) // all before it is durable, and a move without space changes nothing: recovery moves the rest
 		return replica_break_passing(r, &why, err);
 	if (rc == 0)
 		rc = retain_sync(r, trashed, COUNT(trashed), &why);
@@ -313,7 +308,7 @@ static int build_fail(struct replica *r, const struct err *why, struct err *err)
 				err_set(err, -EAGAIN, "merge: %s; it was made good, and is tried again", why->text);
 	if (why->code == -EBADMSG)
 		return replica_break(r, why, err);
-	if (is_full(why->code))
+	if (no_space(why->code))
 		return full(r, why, err);
 	return err_set(err, why->code, "merge: %s", why->text);
 }

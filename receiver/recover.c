@@ -116,7 +116,7 @@ static int leftovers_remove(struct replica *r, struct err *err)
 	return trash_all(r, "merge", err);
 }
 
-// A name that is seen may not be durable yet, when the receiver was killed before its sync. It is before anybody hears
+// A name that is seen may not be durable yet, when the receiver was killed before its sync, or that failed (point_name.c). It is before anybody hears
 // of it.
 static int names_sync(struct replica *r, struct err *err)
 {
@@ -194,7 +194,9 @@ int replica_numbers(struct replica *r, uint64_t **ret_numbers, size_t *ret_count
 	size_t kept = 0;
 	for (size_t i = 0; rc == 0 && i < count; i++) {
 		if (replica_number(names[i], &numbers[kept]))
-			rc = err_set(err, -EBADMSG, "%s/%.80s: not a point; move it away", path, names[i]);
+			rc = point_is_aside(names[i], &numbers[kept]) ?
+				     err_set(err, -EBADMSG, "%s/%.80s: a start of the receiver was cut off and left it aside; start the receiver, which puts it back", path, names[i]) :
+				     err_set(err, -EBADMSG, "%s/%.80s: not a point; move it away", path, names[i]);
 		kept += r->examine_to == 0 || numbers[kept] <= r->examine_to;
 	}
 	env_list_free(names, count);
@@ -428,7 +430,8 @@ static int examine_and_mend(struct replica *r, struct err *err)
 
 static void recover(struct replica *r)
 {
-	struct err why = {0}, told;
+	struct err why = {0}, full = {0}, told;
+	uint64_t unsure = 0;
 	if (r->gone) // recovery goes by the name, and that may be another one's
 		return;
 	begin_anew(r);
@@ -439,15 +442,28 @@ static void recover(struct replica *r)
 		r->by_reading = false; // nobody knows what it is fenced with
 		return;
 	}
-	rc = leftovers_remove(r, &why);
+	rc = point_names_end(r, &why);
+	if (no_space(rc)) {
+		adopt_load(r);
+		(void)replica_break_passing(r, &why, &told);
+		return;
+	}
+	if (rc == 0)
+		rc = leftovers_remove(r, &why);
+	if (rc == 0 && point_unsure(r, &unsure, &full)) // what cannot be read is said below, and looked at again
+		full.code = mend_passes(full.code) ? full.code : 0;
+	if (rc == 0 && unsure && point_name_anew(r, unsure, &full)) {
+		rc = no_space(full.code) ? 0 : full.code; // without space what is there can be read, and it is tried again
+		why = full;
+	}
 	if (rc == 0)
 		rc = names_sync(r, &why);
 	if (rc == 0)
 		rc = copies_mend_protection(r, &why);
 	copies_look(r);
-	if (rc == 0 && (rc = examine_and_mend(r, &why))) {
+	if (rc == 0 && ((rc = examine_and_mend(r, &why)) || full.code)) {
 		adopt_load(r);
-		(void)replica_break_passing(r, &why, &told);
+		(void)replica_break_passing(r, full.code ? &full : &why, &told);
 		return;
 	}
 	if (rc == 0)

@@ -224,6 +224,7 @@ int replica_break(struct replica *replica, const struct err *why, struct err *er
 int replica_break_passing(struct replica *replica, const struct err *why, struct err *err);
 const char *mend_lack(const struct replica *replica); // what a broken one that may be whole again cannot be
 bool mend_passes(int code); // mend.c: the error says that it may be otherwise in a while
+bool no_space(int code);    // the same, of space
 // mend.c: the holds of all points, which were taken while `points` was made anew, go back. Where a point is not found its holds wait for it.
 void held_give(struct replica *replica);
 bool held_release(struct replica *replica, uint64_t number); // one that waits; false: there is none
@@ -352,6 +353,14 @@ int trash_clear(struct env_root *root, const char *dir, struct err *err);
 int trash_make(struct env_root *root, const char *parent, const char *dir, struct err *err);
 // Moves everything in the directory `from`, which is created when it is missing, to `dir`, for trash_clear() to delete.
 int trash_take(struct env_root *root, const char *from, const char *dir, struct err *err);
+
+// point_name.c: at start, and under the lock. Which point's name nobody saw become durable; 0: none's. An error is one of reading.
+int point_unsure(struct replica *replica, uint64_t *ret_number, struct err *err);
+// Gives it another name, and its own back: a sync of points/ makes it certain then. An error may leave it aside.
+int point_name_anew(struct replica *replica, uint64_t number, struct err *err);
+// Before anybody looks at points/: puts back what was left aside.
+int point_names_end(struct replica *replica, struct err *err);
+bool point_is_aside(const char *name, uint64_t *ret_number); // the name under points/ of one that was left so
 
 // retain.c: what retention does next.
 enum { RETAIN_LAYERS_MAX = 32 }; // that one merge puts together

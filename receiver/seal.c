@@ -81,6 +81,13 @@ static int seal_manifest(struct replica *r, const struct point_file *point, stru
 	return copies_create(r->root, path, text, len, err);
 }
 
+// With it the point says of itself that nobody has seen its name become durable (point_name.c).
+static int seal_journal(struct replica *r, struct err *err)
+{
+	AUTO_FILE struct env_file *file = NULL;
+	return r->head.saved.file ? 0 : replica_open_file(r, ENV_CREATE_OPEN, &file, err, "head/checkpoint");
+}
+
 // Steps 1 to 4: everything that the point is made of, on stable storage under the head's name.
 static int seal_prepare(struct replica *r, struct point_file *point, struct err *err)
 {
@@ -95,6 +102,8 @@ static int seal_prepare(struct replica *r, struct point_file *point, struct err 
 	point->info.commit_wall_ns = env_wall_ns(r->root->env);
 	if (rc == 0)
 		rc = seal_manifest(r, point, err);
+	if (rc == 0)
+		rc = seal_journal(r, err);
 	if (rc)
 		return rc;
 	replica_file(r, path, "head");
@@ -124,7 +133,7 @@ static int seal_sync(struct replica *r, struct err *err)
 // A failure before the commit. No space and no memory cost the head; anything else may have been a sync.
 static int seal_fail(struct replica *r, const struct err *why, struct err *err)
 {
-	if (why->code == -ENOSPC || why->code == -EDQUOT || why->code == -ENOMEM)
+	if (no_space(why->code) || why->code == -ENOMEM)
 		return head_fail(r, true, why, err);
 	return replica_break(r, why, err);
 }

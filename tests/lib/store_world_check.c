@@ -20,7 +20,7 @@ static void world_note(struct store_world *w, struct replica *r)
 {
 	struct replica_info info;
 	replica_info(r, &info);
-	if (info.broken || info.point_count == 0 || w->sync_may_fail)
+	if (info.broken || info.point_count == 0)
 		return;
 	w->promise.last_from = max_u64(w->promise.last_from, info.last_point);
 	AUTO_FREE struct point_info *points = NULL;

@@ -236,16 +236,16 @@ static void r3_tables_of_digests_grow_by_a_sector(void **state)
 	world_free(w);
 }
 
-// One operation of a growth fails, a sync perhaps; the process ends; the next one grows the disks; and then the power goes off, and nothing is
+// Operation `op` of `run` fails, a sync perhaps; the process ends; the next one recovers; and then the power goes off, and nothing is
 // left that no good sync stands for.
-static bool grown_after_a_failure(struct store_world *w, uint64_t op)
+static bool is_certain_after_a_failure(struct store_world *w, crash_step *run, uint64_t op)
 {
 	struct sim *sim = sim_new(1);
 	struct err err = {0};
 	assert_int_equal(world_setup(sim_env(sim), w, &err), 0);
 	sim_settle(sim);
 	sim_fail_at(sim, sim_ops(sim) + op, -EIO, false);
-	(void)run_commit(sim_env(sim), w, &err);
+	(void)run(sim_env(sim), w, &err);
 	bool failed = sim_has_failed(sim);
 	sim_fail_at(sim, SIM_NEVER, 0, false);
 	sim_kill(sim);
@@ -268,9 +268,30 @@ static void r3_a_growth_whose_sync_failed_is_made_again_before_it_counts(void **
 	struct store_world *w = world_growing_far(8, 1, 1);
 	w->recovery_grows = w->sync_may_fail = true;
 	uint64_t op = 0;
-	while (grown_after_a_failure(w, op))
+	while (is_certain_after_a_failure(w, run_commit, op))
 		op++;
 	assert_true(op > 100);
+	world_free(w);
+}
+
+static int run_commit_to_fold(struct env *env, void *context, struct err *err)
+{
+	struct store_world *w = context;
+	promise_next(w, 1);
+	w->promise.first_to = w->setup_points + 1;
+	return world_with(env, w, use_commit, err);
+}
+
+// What recovery reports of the newest point counts: the source sends its next delta on it, and retention takes the one below.
+static void r3_a_commit_whose_sync_failed_is_certain_before_it_counts(void **state)
+{
+	(void)state;
+	struct store_world *w = world_new(1, 1);
+	w->recovery_retains = true;
+	uint64_t op = 0;
+	while (is_certain_after_a_failure(w, run_commit_to_fold, op))
+		op++;
+	assert_true(op > 50);
 	world_free(w);
 }
 
@@ -292,6 +313,7 @@ int main(void)
 		cmocka_unit_test(r3_disks_grow_wholly_or_not_at_all_and_points_stay),
 		cmocka_unit_test(r3_tables_of_digests_grow_by_a_sector),
 		cmocka_unit_test(r3_a_growth_whose_sync_failed_is_made_again_before_it_counts),
+		cmocka_unit_test(r3_a_commit_whose_sync_failed_is_certain_before_it_counts),
 		cmocka_unit_test(c1_a_goodbye_that_was_answered_stays_until_a_session_begins),
 		cmocka_unit_test(b1_a_doubt_that_was_answered_stays_until_the_point_that_ends_it),
 		cmocka_unit_test(r7_a_fence_is_there_or_not_and_stays_once_answered),
