@@ -260,12 +260,74 @@ static void what_was_removed_is_not_looked_at_again(void **state)
 		fail_msg("%s", b->err.text);
 }
 
+// The journal that the commit took along, as a receiver leaves it that ended before its sync had passed.
+static void journal_leave(struct bench *b)
+{
+	struct env_root *root = NULL;
+	struct env_file *file = NULL;
+	assert_int_equal(env_root_open(b->env, "/store", &root), 0);
+	assert_int_equal(env_open(root, "vm1/points/3/checkpoint", ENV_CREATE, &file), 0);
+	env_close(file);
+	env_root_close(root);
+	sim_settle(b->sim);
+}
+
+static bool journal_is_left(struct bench *b)
+{
+	struct env_stat st;
+	return env_stat(b->replica->root, "vm1/points/3/checkpoint", &st) == 0;
+}
+
+// Opens the store with operation `op` failing for want of space. 1: it was a move of point 3, 0: another one, -1: it ended before.
+static int open_without_space(struct bench *b, uint64_t op)
+{
+	journal_leave(b);
+	uint64_t at = sim_ops(b->sim) + op;
+	sim_fail_at(b->sim, at, -ENOSPC, false);
+	int rc = store_open(b->env, "/store", &b->store, &b->err);
+	bool failed = sim_has_failed(b->sim), move = strstr(sim_last_step(b->sim), "rename") && strstr(sim_last_step(b->sim), "vm1/points/3");
+	sim_fail_at(b->sim, SIM_NEVER, 0, false);
+	if (rc == 0 && move)
+		b->replica = store_find(b->store, "vm1");
+	return sim_ops(b->sim) <= at ? -1 : failed && rc == 0 && move;
+}
+
+// Until its name is certain, a point that nobody saw become durable can be read, and no more; and a start that is cut off between the two moves, as the second one's
+// failure leaves it, loses nothing.
+static void point_whose_name_finds_no_space_is_named_when_there_is_some(void **state)
+{
+	struct bench *b = *state;
+	unsigned moves = 0;
+	int how;
+	for (uint64_t op = 0; (how = open_without_space(b, op)) >= 0; op++) {
+		if (how == 1) {
+			moves++;
+			replica_info(b->replica, &b->info);
+			assert_true(b->info.broken && b->info.mend_in_ms > 0 && b->info.mend_in_ms <= 30000);
+			assert_int_equal(b->info.point_count, moves == 1 ? 3 : 0);
+			assert_true(moves == 2 || journal_is_left(b));
+			assert_int_equal(mend(b, 31), 1);
+			assert_true(!b->info.broken && b->info.point_count == 3);
+			assert_false(journal_is_left(b));
+		}
+		store_close(b->store);
+		b->store = NULL;
+		open_store(b);
+		replica_info(b->replica, &b->info);
+		assert_true(!b->info.broken && b->info.point_count == 3);
+		store_close(b->store);
+		b->store = NULL;
+	}
+	assert_int_equal(moves, 2);
+}
+
 int main(void)
 {
 	log_init("test_mend", LOG_LEVEL_ERROR);
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(replica_that_could_not_be_read_at_start_comes_back),
+		TEST(point_whose_name_finds_no_space_is_named_when_there_is_some),
 		TEST(back_off_has_an_end),
 		TEST(what_a_session_could_not_read_is_read_again),
 		TEST(holds_outlast_it),
