@@ -121,6 +121,7 @@ static int overlay_merge(struct merge *m, unsigned disk, struct err *err)
 		rc = layer_open(m, disk, i, &layers, err);
 	if (rc == 0 && (rc = overlay_write(m, disk, &layers, to, err)))
 		(void)err_wrap(err, "%s/merge/%llu/%s.qcow2", m->r->name, (unsigned long long)m->into, name);
+	m->layers = NULL;
 	layers_close(&layers);
 	return rc;
 }

@@ -289,9 +289,10 @@ int replica_unpin(struct replica *r, uint64_t number, struct err *err)
 int replica_unpin_again(struct replica *r, uint64_t number, bool *ret_was, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
-	struct point_info *point;
+	struct point_info *point = NULL;
 	const struct pin_entry none = {.number = 0};
 	int rc = point_find(r, number, &point, err);
+	assert(rc || point);
 	if (rc == 0 && !point->pinned && pins_keep(r, point))
 		return err_set(err, -EBUSY, "point %llu of %s is kept because the pins were lost: pin what is to stay, and let go of the others with 'kagami unpin %s --lost'",
 			       (unsigned long long)number, r->name, r->name);

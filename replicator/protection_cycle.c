@@ -371,4 +371,5 @@ void protection_cycle_once(struct protection *p)
 	} else {
 		cycle_failed(p, &report, &err);
 	}
+	p->report = NULL;
 }

@@ -39,7 +39,7 @@ static void __attribute__((noreturn)) look(const char *path, int fd)
 	answer.code = absolute(path, answer.look.path);
 	if (answer.code == 0 && stat(answer.look.path, &st))
 		answer.code = -errno;
-	else
+	if (answer.code == 0)
 		answer.look.mode = st.st_mode;
 	_exit(write(fd, &answer, sizeof(answer)) == (ssize_t)sizeof(answer) ? 0 : 1);
 }

@@ -6,6 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#undef err_set
+#undef err_sys
+#undef err_wrap
+#undef err_directory
+
 // Puts ": " and `text` behind the first `used` bytes, as far as there is room.
 static void append(struct err *err, int used, const char *text)
 {

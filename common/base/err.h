@@ -25,4 +25,17 @@ int err_directory(struct err *err, int code, const char *what, const char *path)
 // Puts the formatted text and ": " in front of what is there. Returns the stored code, or -EIO when none was set.
 int err_wrap(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+#ifdef __clang_analyzer__ // does not see across files that what these return is a failure
+static inline int err_failure(int rc)
+{
+	if (rc >= 0)
+		__builtin_unreachable();
+	return rc;
+}
+#define err_set(...) err_failure(err_set(__VA_ARGS__))
+#define err_sys(...) err_failure(err_sys(__VA_ARGS__))
+#define err_wrap(...) err_failure(err_wrap(__VA_ARGS__))
+#define err_directory(...) err_failure(err_directory(__VA_ARGS__))
+#endif
+
 #endif

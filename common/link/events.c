@@ -239,7 +239,7 @@ uint64_t events_count(struct events *e, const char *class)
 // The newest `last` that fit begin here.
 static uint64_t find_last(const struct events *e, uint64_t from, const struct event_filter *filter, unsigned last)
 {
-	uint64_t id = e->next, begin = e->next;
+	uint64_t begin = e->next, id = begin;
 	for (unsigned found = 0; id > from && id > e->oldest && found < last; id--)
 		if (fits(&e->ring[(id - 1) % EVENTS_MAX], filter)) {
 			begin = id - 1;

@@ -23,7 +23,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 	if (json_is_object(json) && last_cycle_decode(json, &last, &err) == 0) {
 		must(last.point > 0 && last.number == 0 && last.why <= CYCLE_WHY_RESTING && last.sync <= SYNC_FALSE_HOLE);
 		json_t *written = last_cycle_encode(&last), *shown = last_cycle_json(&last);
-		must(json_is_object(shown) && last_cycle_decode(written, &again, &err) == 0 && memcmp(&last, &again, sizeof(last)) == 0);
+		must(json_is_object(shown) && last_cycle_decode(written, &again, &err) == 0);
+		must(memcmp(&last, &again, sizeof(last)) == 0); // NOLINT(bugprone-suspicious-memory-comparison): both were zeros before
 		json_decref(written);
 		json_decref(shown);
 	}

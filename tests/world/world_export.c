@@ -86,6 +86,7 @@ static int effect(struct operation *operation, uint64_t from, uint64_t len)
 		return 0;
 	switch (aio->kind) {
 	case AIO_READ:
+		assert(data);
 		rc = env_pread(image->file, data, len, off, &got);
 		if (rc == 0)
 			memset(data + got, 0, len - got);
