@@ -211,7 +211,7 @@ static void pins_check(struct check *c)
 
 static void point_check(struct check *c, uint64_t number)
 {
-	static const char *const names[] = {"point.json", "point.json" COPY_SUFFIX, "point.json.new", "point.json" COPY_SUFFIX ".new", NULL}, *const endings[] = {".qcow2", ".digests", NULL};
+	static const char *const names[] = {"point.json", "point.json" COPY_SUFFIX, "point.json.new", "point.json" COPY_SUFFIX ".new", "checkpoint", NULL}, *const endings[] = {".qcow2", ".digests", NULL};
 	struct replica *r = c->replica;
 	AUTO_FREE struct point_file *point = malloc(sizeof(*point));
 	char dir[REPLICA_PATH_SIZE];

@@ -166,6 +166,28 @@ int replica_unfence_check(struct replica *r, uint64_t number, struct err *err)
 	return rc ? rc : undo_check(r, number, err);
 }
 
+// The source goes on from the newest point: so its name is certain first, which no start saw to while it was failed over (point_name.c).
+static int newest_certain(struct replica *r, struct err *err)
+{
+	uint64_t unsure = 0;
+	char points[REPLICA_PATH_SIZE];
+	struct err why = {0};
+	int rc = point_unsure(r, &unsure, err);
+	if (rc || !unsure)
+		return rc == -EBADMSG || rc == -ENOENT ? 0 : rc; // it is broken, and no source goes on
+	replica_file(r, points, "points");
+	rc = point_name_anew(r, unsure, &why);
+	if (rc)
+		return no_space(rc) ? replica_break_passing(r, &why, err) : replica_break(r, &why, err);
+	rc = env_sync_dir(r->root, points);
+	if (rc) {
+		(void)err_sys(&why, rc, "%s: sync", points);
+		return replica_break(r, &why, err);
+	}
+	head_saved_forget(r, unsure);
+	return 0;
+}
+
 int replica_unfence(struct replica *r, uint64_t number, struct err *err)
 {
 	LOCK_SCOPE(&r->lock);
@@ -173,6 +195,8 @@ int replica_unfence(struct replica *r, uint64_t number, struct err *err)
 	int rc = barred(r, err);
 	if (rc == 0)
 		rc = undo_check(r, number, err);
+	if (rc == 0)
+		rc = newest_certain(r, err);
 	if (rc == 0)
 		rc = disks_move(r, trash, err);
 	if (rc)

@@ -168,9 +168,12 @@ void head_saved_forget(struct replica *r, uint64_t number)
 		log_warning("%s protection=%s", why.text, r->name);
 }
 
-// Journals of heads that became points, where the removal did not get to the disk.
+// Journals of heads that became points, where the removal did not get to the disk, or a receiver ended before it. All names are certain by now, but those of what is failed over
+// (point_name.c).
 static int journals_remove(struct replica *r, struct err *err)
 {
+	if (r->prot.fenced)
+		return 0;
 	for (size_t i = 0; i < r->point_count; i++) {
 		char path[REPLICA_PATH_SIZE];
 		struct env_stat st;

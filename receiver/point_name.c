@@ -27,7 +27,7 @@ int point_unsure(struct replica *r, uint64_t *ret_number, struct err *err)
 	struct env_stat st;
 	size_t count = 0;
 	*ret_number = 0;
-	int rc = r->prot.fenced ? 0 : replica_numbers(r, &number, &count, err); // what is failed over was certain before
+	int rc = replica_numbers(r, &number, &count, err);
 	if (rc || count == 0)
 		return rc;
 	replica_file(r, journal, "points/%llu/checkpoint", (unsigned long long)number[count - 1]);

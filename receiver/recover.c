@@ -193,6 +193,8 @@ int replica_numbers(struct replica *r, uint64_t **ret_numbers, size_t *ret_count
 	}
 	size_t kept = 0;
 	for (size_t i = 0; rc == 0 && i < count; i++) {
+		if (r->aside && point_is_aside(names[i], &numbers[kept]))
+			continue;
 		if (replica_number(names[i], &numbers[kept]))
 			rc = point_is_aside(names[i], &numbers[kept]) ?
 				     err_set(err, -EBADMSG, "%s/%.80s: a start of the receiver was cut off and left it aside; start the receiver, which puts it back", path, names[i]) :
@@ -395,7 +397,7 @@ static void begin_anew(struct replica *r)
 {
 	head_let_go(r);
 	points_forget(r);
-	r->prot_certain = false;
+	r->prot_certain = r->aside = false;
 }
 
 // What is true however often it is done, and changes nothing: after it a read that failed may be done again.
@@ -428,10 +430,41 @@ static int examine_and_mend(struct replica *r, struct err *err)
 	return replica_examine(r, err);
 }
 
+// The newest point's name (point_name.c). In *full is what cannot be done now, for want of space, and is tried again: what is there can be read meanwhile.
+static int name_put_back(struct replica *r, struct err *err, struct err *full)
+{
+	int rc = point_names_end(r, err);
+	if (!no_space(rc))
+		return rc;
+	*full = *err;
+	r->aside = true;
+	return 0;
+}
+
+static int name_make_certain(struct replica *r, struct err *err, struct err *full)
+{
+	uint64_t unsure = 0;
+	struct err why = {0};
+	if (r->prot.fenced) // a virtual machine may just be opening what stands on it; a rollback does it
+		return 0;
+	int rc = point_unsure(r, &unsure, &why);
+	if (rc) {
+		*full = mend_passes(rc) ? why : *full; // what is wrong otherwise is said by the examination
+		return 0;
+	}
+	rc = unsure ? point_name_anew(r, unsure, &why) : 0;
+	if (!no_space(rc)) {
+		*err = why;
+		return rc;
+	}
+	*full = why;
+	r->aside = true;
+	return 0;
+}
+
 static void recover(struct replica *r)
 {
 	struct err why = {0}, full = {0}, told;
-	uint64_t unsure = 0;
 	if (r->gone) // recovery goes by the name, and that may be another one's
 		return;
 	begin_anew(r);
@@ -442,20 +475,11 @@ static void recover(struct replica *r)
 		r->by_reading = false; // nobody knows what it is fenced with
 		return;
 	}
-	rc = point_names_end(r, &why);
-	if (no_space(rc)) {
-		adopt_load(r);
-		(void)replica_break_passing(r, &why, &told);
-		return;
-	}
-	if (rc == 0)
+	rc = name_put_back(r, &why, &full);
+	if (rc == 0 && !full.code)
 		rc = leftovers_remove(r, &why);
-	if (rc == 0 && point_unsure(r, &unsure, &full)) // what cannot be read is said below, and looked at again
-		full.code = mend_passes(full.code) ? full.code : 0;
-	if (rc == 0 && unsure && point_name_anew(r, unsure, &full)) {
-		rc = no_space(full.code) ? 0 : full.code; // without space what is there can be read, and it is tried again
-		why = full;
-	}
+	if (rc == 0 && !full.code)
+		rc = name_make_certain(r, &why, &full);
 	if (rc == 0)
 		rc = names_sync(r, &why);
 	if (rc == 0)

@@ -122,6 +122,7 @@ struct replica {
 	size_t merged_count;
 	bool pins_apart;    // pins.json and its copy were both whole and differed at start: what either says holds, and is not written yet
 	uint64_t pins_lost; // nobody knows which of the points up to this one were pinned: all of them are kept; 0: it is known
+	bool aside; // there is no space to put a point back that a start left aside (point_name.c): the others are read meanwhile
 	uint64_t examine_to; // replica_examine() looks at points up to this one; 0: at all
 	struct head head;
 	const _Atomic uint64_t *reserve_bytes; // of the store, to be kept free; NULL in a replica that is not in one yet

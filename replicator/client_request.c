@@ -164,16 +164,20 @@ static bool read_in_place(struct client_request *request)
 	const struct nbd_request *nbd = &request->nbd;
 	struct image *image = &client->host->image[client->handshake.chosen];
 	bool in_parts = client->handshake.structured && !(nbd->flags & NBD_FLAG_DF);
-	if (!image_sendable(image, nbd->off, nbd->len))
+	struct send_way *way = &client->send_way;
+	bool looked = !send_way_rests_copied(way);
+	if (looked && !image_sendable(image, nbd->off, nbd->len))
 		return false;
 	size_t takes = outbox_takes(&client->outbox, nbd->off);
 	if (takes < nbd->len && (!takes || !in_parts))
 		return false;
-	if (send_way_next(&client->send_way, nbd->len, client->bytes, clock_mono_ns()) == SEND_COPIED) {
+	if (send_way_next(way, nbd->len, client->bytes, clock_mono_ns()) == SEND_COPIED) {
 		request->buffer = pool_get(client->host->pool, nbd->len);
 		if (request->buffer)
 			return false; // else there is a way without
 	}
+	if (!looked && !image_sendable(image, nbd->off, nbd->len))
+		return false;
 	volume_count_read(client_volume(client), nbd->len);
 	request->reply.image = image;
 	request->reply.sent = on_part_sent;

@@ -509,6 +509,7 @@ void export_stats(struct export *export, uint16_t disk, struct export_stats *ret
 		.dirty_bytes = atomic_load_explicit(&seen->dirty_bytes, memory_order_relaxed),
 		.spilled_bytes = atomic_load_explicit(&seen->spilled_bytes, memory_order_relaxed),
 		.marked_regions = atomic_load_explicit(&seen->marked_regions, memory_order_relaxed),
+		.marked_bytes = atomic_load_explicit(&seen->marked_bytes, memory_order_relaxed),
 		.unsynced_bytes = atomic_load_explicit(&seen->unsynced_bytes, memory_order_relaxed),
 		.untold = !export->image[disk].times_tell || atomic_load_explicit(&seen->unnoted, memory_order_relaxed),
 		.unproven_bytes = atomic_load_explicit(&seen->unproven_bytes, memory_order_relaxed),

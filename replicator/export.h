@@ -168,7 +168,8 @@ struct export_stats { // per disk
 	uint64_t preserved_bytes; // held for the cut now, spilled ones included
 	uint64_t spilled_bytes;	  // those of them in the spill file
 	uint64_t unsynced_bytes;  // that points hold and no sync of the image was for since: a power cut may take them back, in regions that are marked
-	uint64_t marked_regions;  // as this thread knows them; what a crash would have compared
+	uint64_t marked_regions;  // as this thread knows them
+	uint64_t marked_bytes;	  // what is in them, and a crash would have compared: the last region may be shorter than others
 	uint64_t unproven_bytes;  // told as holes, and not read yet (audit.h)
 	uint64_t tracking_memory; // bytes of dirty maps and marks
 	bool untold;		  // nothing tells after a death of this host, or of this process, who changed it last (rest.h): a block device, a file of another host, a run directory without notes

@@ -169,6 +169,12 @@ static bool crowded(const struct group *group)
 	return spill->backend ? spill->used > spill->bytes_max / 2 : group->preserve.bytes > group->preserve.bytes_max / 2;
 }
 
+static uint64_t marked_bytes(const struct volume *volume)
+{
+	uint64_t last = (volume->size - 1) / REGION_SIZE, lacks = (last + 1) * REGION_SIZE - volume->size;
+	return volume->intent.count * (uint64_t)REGION_SIZE - (volume->intent.count && intent_bit(volume->intent.marked, last) ? lacks : 0);
+}
+
 void export_publish(struct export *export)
 {
 	atomic_store_explicit(&export->crowded, crowded(&export->group), memory_order_relaxed);
@@ -179,6 +185,7 @@ void export_publish(struct export *export)
 		atomic_store_explicit(&export->disk[d].unproven_bytes, audit_map_bytes(&volume->audit, volume->size), memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].spilled_bytes, volume->spilled * BLOCK_SIZE, memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].marked_regions, volume->intent.count, memory_order_relaxed);
+		atomic_store_explicit(&export->disk[d].marked_bytes, marked_bytes(volume), memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].unsynced_bytes, volume->unsynced * BLOCK_SIZE, memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].preserved_bytes, volume->preserved * BLOCK_SIZE, memory_order_relaxed);
 	}

@@ -46,7 +46,7 @@ enum export_state {
 
 struct export_disk { // what other threads see of a disk; published once a round, and before a call of the cycle's ends
 	_Atomic uint64_t size;
-	_Atomic uint64_t dirty_bytes, preserved_bytes, spilled_bytes, marked_regions, unsynced_bytes, tracking_memory, unproven_bytes;
+	_Atomic uint64_t dirty_bytes, preserved_bytes, spilled_bytes, marked_regions, marked_bytes, unsynced_bytes, tracking_memory, unproven_bytes;
 	_Atomic bool unnoted; // how its image is left alone is noted nowhere (rest.h), though it is to be
 	_Atomic bool lost;
 	char lost_error[ERR_TEXT_MAX]; // written before lost is set, and never again

@@ -458,7 +458,7 @@ static void write_now(struct image *image, struct aio *aio)
 	if (image->wrote_ns - begin > SLOW_NS)
 		image->detour = DETOUR_WRITES;
 	if (res == 0)
-		rest_wrote(&image->rest, stirred_ns);
+		rest_wrote(&image->rest, stirred_ns, !image->owed_changes.pending);
 	notice(image, aio, at, res);
 	finish_later(image, aio, res);
 }

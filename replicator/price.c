@@ -7,7 +7,7 @@ void price_add(struct price *price, const struct export_stats *stats, uint64_t s
 {
 	price->dirty_bytes += stats->dirty_bytes;
 	price->unsynced_bytes += stats->unsynced_bytes;
-	price->reread_bytes += whole || stats->untold ? size : min_u64(stats->marked_regions * REGION_SIZE + damaged_bytes, size);
+	price->reread_bytes += whole || stats->untold ? size : min_u64(stats->marked_bytes + damaged_bytes, size);
 }
 
 // After a crash whole blocks are looked at, so a dirty piece may cost a block. What is in a cut is in no map: then only

@@ -329,6 +329,7 @@ void connection_open(struct protection *p)
 		p->greeted = true;
 		p->stuck = false;
 		account_fenced(p, false); // the failover was taken back
+		account_opened(p);
 	}
 	if (!protection_refused_for_space(p))
 		protection_set_state(p, STATE_IDLE, "");

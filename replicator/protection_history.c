@@ -31,7 +31,7 @@ void dirt_committed(struct protection *p, uint64_t cut_ns, uint64_t dirty_bytes,
 	for (uint16_t i = 0; i < p->config.disk_count && !sync; i++) {
 		struct export_stats stats;
 		export_stats(p->export, i, &stats);
-		marked += stats.marked_regions * REGION_SIZE;
+		marked += stats.marked_bytes;
 	}
 	p->stretch_from_ns = cut_ns;
 	p->stretch = 0;

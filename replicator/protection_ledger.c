@@ -128,6 +128,13 @@ void account_fenced(struct protection *p, bool fenced)
 		tick(p);
 }
 
+// What stood in the way until now does no more.
+void account_opened(struct protection *p)
+{
+	if (p->ledger)
+		tick(p);
+}
+
 void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns, uint64_t dirty_bytes, uint64_t wire_bytes)
 {
 	uint64_t now_ns = protection_now_ns(p);

@@ -276,6 +276,7 @@ void account_greeted(struct protection *p, const struct greet_clock *clock); // 
 void account_time(struct protection *p, const struct channel_time *time); // the receiver told its clock; with the lock held
 void account_committed(struct protection *p, uint64_t point, int64_t cut_mono_ns, uint64_t dirty_bytes, uint64_t wire_bytes);
 void account_fenced(struct protection *p, bool fenced); // from now on: what was missed before is not counted as that; with the lock held
+void account_opened(struct protection *p); // the session is open; with the lock held
 json_t *account_rpo_json(struct protection *p); // with the lock held
 // protection_history.c; cycle thread
 void dirt_load(struct protection *p);

@@ -51,6 +51,15 @@ static void stages_now(const struct protection *p, uint64_t now_ns, uint64_t ret
 		ret_ns[i] = p->stage_since_ns[i] + now[i];
 }
 
+// For good, so that no point is made: perhaps before this start, or in the middle of a cycle.
+static bool a_disk_failed(const struct protection *p)
+{
+	struct export_stats stats = {.failed = false};
+	for (uint16_t i = 0; p->export && i < p->config.disk_count && !stats.failed; i++)
+		export_stats(p->export, i, &stats);
+	return stats.failed;
+}
+
 // What stands in the way of a newer point. With the lock held.
 static struct rpo_circumstances circumstances(const struct protection *p, uint64_t now_ns)
 {
@@ -59,7 +68,7 @@ static struct rpo_circumstances circumstances(const struct protection *p, uint64
 		.fenced = p->fenced,
 		.target_down = !p->greeted && (p->state == STATE_CONNECTING || p->state == STATE_TARGET_DOWN || p->state == STATE_TARGET_SLOW),
 		.space = p->state == STATE_TARGET_FULL || p->state == STATE_QUOTA_REACHED,
-		.source_error = p->source_failed,
+		.source_error = p->source_failed || a_disk_failed(p),
 		.target_error = p->state == STATE_FAILED || p->state == STATE_VERSION || p->target_failed,
 		.syncing = p->sync != SYNC_NONE,
 	};

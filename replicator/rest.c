@@ -59,13 +59,21 @@ static bool same(const struct rest_page *page, const struct stat *st)
 	       page->ctime_ns == ns_of(&st->st_ctim);
 }
 
-// With a change of ours under way the image may have been changed since that began, and not long after; nor is it as it was before: at the last rest, or before a
+// The newest time that a change of ours can have: that of the write's end where it is known, else not long after it began.
+static int64_t newest_ns(const struct rest_page *page)
+{
+	int64_t stirred_ns = atomic_load(&page->stirred_ns), ended_ns = atomic_load(&page->ended_ns);
+	bool ended = atomic_load(&page->stirs) == atomic_load(&page->ended_stirs) && ended_ns >= stirred_ns; // else the clock was set back meanwhile
+	return ended ? ended_ns : stirred_ns + REST_SLACK_NS;
+}
+
+// With a change of ours under way, or one that just was, the image may have been changed since that began, and not long after; nor is it as it was before: at the last rest, or before a
 // write that had ended. There are file systems whose times are whole seconds.
 static bool disturbed_at_work(const struct rest_page *page, const struct stat *st)
 {
 	int64_t changed_ns = ns_of(&st->st_ctim), written_ns = atomic_load(&page->written_ns);
 	int64_t step_ns = changed_ns % SECOND_NS ? REST_TICK_NS : SECOND_NS + REST_TICK_NS;
-	if (changed_ns > atomic_load(&page->stirred_ns) + REST_SLACK_NS || changed_ns < written_ns - step_ns)
+	if (changed_ns > newest_ns(page) || changed_ns < written_ns - step_ns)
 		return true;
 	return page->inode && (page->inode != st->st_ino || changed_ns < page->ctime_ns);
 }

@@ -36,6 +36,8 @@ struct rest_page { // what is in the file; in this machine's own order, since no
 	struct device_counts counts; // of a block device, in place of those four
 	_Atomic int64_t stirred_ns;	       // when the newest change of ours began, by the wall clock
 	_Atomic int64_t written_ns;	       // when the newest write of ours began that is known to have ended well; 0: none is
+	_Atomic int64_t ended_ns;	       // when the newest change of ours had ended, if that was the one by ended_stirs and no other was under way; by the wall clock
+	_Atomic uint32_t stirs, ended_stirs;
 	_Atomic uint32_t disturbances_told;    // of disturbances, those that the state files say, or the map of a clean stop
 };
 
@@ -70,6 +72,7 @@ static inline void rest_stir(struct rest *rest)
 		return;
 	struct timespec now;
 	(void)clock_gettime(CLOCK_REALTIME_COARSE, &now); // that of the files' times; no system call
+	(void)atomic_fetch_add(&rest->page->stirs, 1);
 	atomic_store_explicit(&rest->page->stirred_ns, now.tv_sec * INT64_C(1000000000) + now.tv_nsec, memory_order_relaxed);
 	atomic_store_explicit(&rest->page->at_rest, 0, memory_order_seq_cst);
 }
@@ -99,10 +102,19 @@ static inline int64_t rest_stirred(const struct rest *rest)
 	return rest->page ? atomic_load_explicit(&rest->page->stirred_ns, memory_order_relaxed) : 0;
 }
 
-static inline void rest_wrote(struct rest *rest, int64_t stirred_ns)
+// `alone`: none that this thread began is under way.
+static inline void rest_wrote(struct rest *rest, int64_t stirred_ns, bool alone)
 {
-	if (rest->page)
-		atomic_store_explicit(&rest->page->written_ns, stirred_ns, memory_order_relaxed);
+	if (!rest->page)
+		return;
+	atomic_store_explicit(&rest->page->written_ns, stirred_ns, memory_order_relaxed);
+	uint32_t stirs = atomic_load(&rest->page->stirs);
+	if (!alone || atomic_load(&rest->held) & 1) // who holds it counts first, and then stirs
+		return;
+	struct timespec now;
+	(void)clock_gettime(CLOCK_REALTIME, &now); // to the nanosecond: no change of ours has a later time
+	atomic_store_explicit(&rest->page->ended_ns, now.tv_sec * INT64_C(1000000000) + now.tv_nsec, memory_order_relaxed);
+	atomic_store_explicit(&rest->page->ended_stirs, stirs, memory_order_release);
 }
 
 // The file ends before the disk does, or did, or is another than it was left. Any thread.

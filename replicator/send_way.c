@@ -32,7 +32,6 @@ static void trial_end(struct send_way *way)
 	way->passed = 0;
 }
 
-#include <stdio.h>
 // A read is asked for when one that was asked for `depth` bytes before has left: until then it is the way of those that is seen.
 static bool has_settled(const struct send_way *way)
 {

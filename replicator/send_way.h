@@ -51,4 +51,10 @@ struct send_way {
 // A large cached read of `len` bytes is asked for at now_ns, which does not go back, while `under_way` bytes of the connection are. How it is to leave.
 enum send_by send_way_next(struct send_way *way, uint64_t len, uint64_t under_way, uint64_t now_ns);
 
+// Whether it is to be copied, as far as is known, and no trial is under way: then nobody needs to know whether it is cached.
+static inline bool send_way_rests_copied(const struct send_way *way)
+{
+	return way->better == SEND_COPIED && !way->windows;
+}
+
 #endif

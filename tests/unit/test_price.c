@@ -31,7 +31,7 @@ static uint64_t price_of(struct protection *p, const struct export_stats *stats)
 static void marked_regions_are_examined_or_all_where_they_would_not_do(void **unused)
 {
 	(void)unused;
-	const struct export_stats marked = {.marked_regions = 3}, untold = {.marked_regions = 3, .untold = true}, all = {.marked_regions = 16};
+	const struct export_stats marked = {.marked_bytes = 3 * (uint64_t)REGION_SIZE}, untold = {.marked_bytes = 3 * (uint64_t)REGION_SIZE, .untold = true}, all = {.marked_bytes = 16 * (uint64_t)REGION_SIZE};
 	assert_int_equal(examined(&marked, false, 0), 3 * REGION_SIZE);
 	assert_int_equal(examined(&marked, true, 0), DISK_SIZE);
 	assert_int_equal(examined(&untold, false, 0), DISK_SIZE);
@@ -42,8 +42,8 @@ static void marked_regions_are_examined_or_all_where_they_would_not_do(void **un
 static void most_that_is_sent_has_what_is_dirty_and_what_no_sync_was_for(void **unused)
 {
 	(void)unused;
-	const struct export_stats one = {.marked_regions = 3, .dirty_bytes = 2 * PIECE_SIZE}, other = {.marked_regions = 2, .unsynced_bytes = 5 * BLOCK_SIZE},
-				  much = {.marked_regions = 1, .unsynced_bytes = 100 * (uint64_t)REGION_SIZE};
+	const struct export_stats one = {.marked_bytes = 3 * (uint64_t)REGION_SIZE, .dirty_bytes = 2 * PIECE_SIZE}, other = {.marked_bytes = 2 * (uint64_t)REGION_SIZE, .unsynced_bytes = 5 * BLOCK_SIZE},
+				  much = {.marked_bytes = 1 * (uint64_t)REGION_SIZE, .unsynced_bytes = 100 * (uint64_t)REGION_SIZE};
 	struct price price = {0};
 	price_add(&price, &one, DISK_SIZE, false, 0);
 	assert_int_equal(price_resend_max(&price, true), 2 * BLOCK_SIZE);
@@ -60,7 +60,7 @@ static void what_the_receiver_says_again_is_examined_until_a_point_ends_it(void 
 	(void)unused;
 	struct protection *p = calloc(1, sizeof(*p));
 	assert_non_null(p);
-	const struct export_stats stats = {.marked_regions = 1};
+	const struct export_stats stats = {.marked_bytes = 1 * (uint64_t)REGION_SIZE};
 	const struct wire_doubted second = {.doubt = {{1}}, .disks = 2};
 	doubt_init(p);
 	assert_int_equal(price_of(p, &stats), 2 * REGION_SIZE);

@@ -171,6 +171,45 @@ static void agent_that_died_over_a_change_says_when_that_began(void **state)
 	assert_false(disturbed(f));
 }
 
+static bool end_is_known(struct fixture *f)
+{
+	return atomic_load(&f->rest.page->stirs) == atomic_load(&f->rest.page->ended_stirs);
+}
+
+// The agent dies between a write that it has answered and the note of a rest, and somebody else changes the image at once.
+static void change_by_others_right_after_a_write_that_had_ended_is_seen(void **state)
+{
+	struct fixture *f = *state;
+	begin(f);
+	rest_now(&f->rest, f->fd);
+	for (int i = 0; i < 3; i++) {
+		write_at_work(f);
+		rest_wrote(&f->rest, rest_stirred(&f->rest), true);
+		assert_true(end_is_known(f));
+		assert_false(disturbed(f));
+		tick();
+		write_byte(f->fd, 7);
+		assert_true(disturbed(f));
+	}
+	rest_stir(&f->rest); // another one begins, over which it dies
+	assert_false(end_is_known(f));
+	write_at_work(f);
+	rest_wrote(&f->rest, rest_stirred(&f->rest), false); // one that began before is still under way
+	assert_false(end_is_known(f));
+	rest_hold(&f->rest);
+	rest_wrote(&f->rest, rest_stirred(&f->rest), true); // or one of another thread
+	assert_false(end_is_known(f));
+	rest_release(&f->rest);
+	assert_false(end_is_known(f));
+	rest_stir(&f->rest);
+	rest_wrote(&f->rest, rest_stirred(&f->rest), true);
+	assert_true(end_is_known(f));
+	atomic_store(&f->rest.page->ended_ns, 0); // a note of before there was this, or a clock that was set back: not long after it began
+	write_at_work(f);
+	atomic_store(&f->rest.page->ended_stirs, atomic_load(&f->rest.page->stirs));
+	assert_false(disturbed(f));
+}
+
 // A snapshot of the file system the image was on, or another file.
 static void image_of_before_a_write_that_had_ended_is_another(void **state)
 {
@@ -179,7 +218,7 @@ static void image_of_before_a_write_that_had_ended_is_another(void **state)
 	begin(f);
 	rest_now(&f->rest, f->fd);
 	write_at_work(f);
-	rest_wrote(&f->rest, rest_stirred(&f->rest));
+	rest_wrote(&f->rest, rest_stirred(&f->rest), true);
 	assert_false(disturbed(f));
 	int64_t written_ns = atomic_fetch_add(&f->rest.page->written_ns, INT64_C(1500000000)); // as if the image showed a time of before it
 	assert_true(disturbed(f));
@@ -419,6 +458,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(image_at_rest_that_nobody_changed_is_as_it_was, setup, teardown),
 		cmocka_unit_test_setup_teardown(agent_that_died_over_a_change_says_when_that_began, setup, teardown),
+		cmocka_unit_test_setup_teardown(change_by_others_right_after_a_write_that_had_ended_is_seen, setup, teardown),
 		cmocka_unit_test_setup_teardown(change_by_others_breaks_the_rest, setup, teardown),
 		cmocka_unit_test_setup_teardown(change_of_ours_by_another_thread_breaks_no_rest, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_change_by_others_is_seen, setup, teardown),

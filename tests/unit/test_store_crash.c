@@ -295,6 +295,73 @@ static void r3_a_commit_whose_sync_failed_is_certain_before_it_counts(void **sta
 	world_free(w);
 }
 
+static int commit_then_fence(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
+{
+	struct err fence = {0};
+	int rc = use_commit(env, w, store, r, err);
+	return replica_fence(r, w->setup_points, &fence) ? -ECANCELED : rc;
+}
+
+static int look_at_fence(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
+{
+	struct replica_info info;
+	(void)env, (void)w, (void)store, (void)err;
+	replica_info(r, &info);
+	return info.fenced;
+}
+
+static bool store_is_fenced(struct env *env, struct store_world *w)
+{
+	struct err err;
+	return world_with(env, w, look_at_fence, &err) == 1;
+}
+
+static int rollback_and_look(struct env *env, struct store_world *w, struct store *store, struct replica *r, struct err *err)
+{
+	struct replica_info info;
+	(void)env, (void)store;
+	int rc = replica_unfence(r, w->setup_points, err);
+	replica_info(r, &info);
+	w->promise.last_from = max_u64(w->promise.last_from, info.last_point); // from there the source goes on
+	return rc;
+}
+
+// The same, but the operator fails over between: nothing is moved beneath a virtual machine, and the rollback sees to it.
+static bool is_certain_after_a_failover(struct store_world *w, uint64_t op)
+{
+	struct sim *sim = sim_new(1);
+	struct err err = {0};
+	assert_int_equal(world_setup(sim_env(sim), w, &err), 0);
+	sim_settle(sim);
+	promise_next(w, 1);
+	sim_fail_at(sim, sim_ops(sim) + op, -EIO, false);
+	int rc = world_with(sim_env(sim), w, commit_then_fence, &err);
+	bool failed = sim_has_failed(sim);
+	sim_fail_at(sim, SIM_NEVER, 0, false);
+	sim_kill(sim);
+	if (failed && rc != -ECANCELED && store_is_fenced(sim_env(sim), w)) {
+		if (world_with(sim_env(sim), w, rollback_and_look, &err))
+			fail_msg("operation %llu: %s", (unsigned long long)op, err.text);
+		sim_power_off(sim);
+		sim_power_on(sim);
+		if (world_recover(sim_env(sim), w, &err) || world_check(sim_env(sim), w, &err))
+			fail_msg("operation %llu, after the power went: %s", (unsigned long long)op, err.text);
+	}
+	sim_free(sim);
+	return failed;
+}
+
+static void r3_a_commit_whose_sync_failed_is_certain_after_a_rollback(void **state)
+{
+	(void)state;
+	struct store_world *w = world_new(8, 1);
+	uint64_t op = 0;
+	while (is_certain_after_a_failover(w, op))
+		op++;
+	assert_true(op > 50);
+	world_free(w);
+}
+
 static void r7_a_fence_is_there_or_not_and_stays_once_answered(void **state)
 {
 	(void)state;
@@ -314,6 +381,7 @@ int main(void)
 		cmocka_unit_test(r3_tables_of_digests_grow_by_a_sector),
 		cmocka_unit_test(r3_a_growth_whose_sync_failed_is_made_again_before_it_counts),
 		cmocka_unit_test(r3_a_commit_whose_sync_failed_is_certain_before_it_counts),
+		cmocka_unit_test(r3_a_commit_whose_sync_failed_is_certain_after_a_rollback),
 		cmocka_unit_test(c1_a_goodbye_that_was_answered_stays_until_a_session_begins),
 		cmocka_unit_test(b1_a_doubt_that_was_answered_stays_until_the_point_that_ends_it),
 		cmocka_unit_test(r7_a_fence_is_there_or_not_and_stays_once_answered),
