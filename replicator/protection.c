@@ -46,10 +46,10 @@ static void protection_free(struct protection *p)
 		return;
 	doubt_stop(p);
 	tracking_done(p);
+	account_end(p); // its last count asks the export what stands in the way
 	export_close(p->export);
 	ship_free(p->ship);
 	SSL_CTX_free(p->tls);
-	account_end(p);
 	slot_leave(p);
 	settings_leave(p);
 	protection_wait_done(p);
