@@ -106,6 +106,7 @@ double health_age(const json_t *protection)
 
 static void judge_age(const json_t *protection, struct health_limits limits, struct verdict *verdict)
 {
+	const char *state = text_of(protection, "state");
 	double age = health_age(protection);
 	if (age < 0)
 		return;
@@ -113,7 +114,9 @@ static void judge_age(const json_t *protection, struct health_limits limits, str
 	const char *reason = text_of(protection, "reason");
 	if (!*reason) // then what the time is booked to
 		reason = text_of(json_object_get(protection, "rpo"), "missing");
-	if (strcmp(reason, "source-down") == 0 && has(protection, "source_paused")) // only a receiver tells of the latter
+	if (strcmp(reason, "source-down") == 0 && strcmp(state, "connected") == 0)
+		reason = "source-down: its source was away for most of that time, and is connected now";
+	else if (strcmp(reason, "source-down") == 0 && has(protection, "source_paused")) // only a receiver tells of the latter
 		reason = "source-down: look at the source, or, if it was unprotected there for good, forget its replica (`kagami forget`)";
 	if (critical || warning)
 		say(verdict, critical ? HEALTH_CRITICAL : HEALTH_WARNING, "the newest point is %s old, %.0f%% of the RPO of %s%s%.480s",

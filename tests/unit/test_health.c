@@ -340,6 +340,11 @@ static void source_that_may_be_gone_for_good_is_told_with_what_ends_that(void **
 	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_CRITICAL);
 	assert_non_null(strstr(why, "source-down"));
 	assert_non_null(strstr(why, "kagami forget"));
+	assert_int_equal(json_object_set_new(json, "state", json_string("connected")), 0); // it has just come back
+	assert_int_equal(health_of(json, true, health_limits_default, why), HEALTH_CRITICAL);
+	assert_non_null(strstr(why, "source-down: its source was away"));
+	assert_null(strstr(why, "kagami forget"));
+	assert_int_equal(json_object_set_new(json, "state", json_string("disconnected")), 0);
 	assert_int_equal(json_object_del(json, "source_paused"), 0);
 	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_CRITICAL);
 	assert_null(strstr(why, "kagami forget"));
