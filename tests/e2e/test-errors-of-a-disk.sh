@@ -51,6 +51,7 @@ kagami cycle vm1 --wait >/dev/null
 xfs_io -x -c shutdown "$W/fs"
 guest 'write -f -P 7 0 4k' 'input/output error'
 is "failed" "$(disk .failed)" true
+is "cause at the source, at once" "$(protection vm1 .cause)" source-error
 [[ $(disk .error) == *": Input/output error" ]] || fail "the status says: $(disk .error)"
 is "events of it" "$(events 'disk vda of vm1 failed, and no flush of it is promised any more')" 1
 kagami status vm1 --check >"$W/out" && fail "it is well: $(cat "$W/out")"

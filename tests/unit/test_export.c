@@ -1016,6 +1016,22 @@ static void export_tells_what_a_keep_of_a_moment_after_another_left_unsynced(voi
 	place_free(p);
 }
 
+static void short_last_region_costs_what_is_in_it(void **unused)
+{
+	(void)unused;
+	struct book book;
+	struct place *p = place_with(&book);
+	struct err err = {0};
+	struct export_stats stats;
+	place_start(p);
+	assert_int_equal(export_grow(p->export, 0, IMAGE_SIZE + PIECE_SIZE, &err), 0); // what is new is marked
+	place_stop(p);
+	export_stats(p->export, 0, &stats);
+	assert_int_equal(stats.marked_regions, 1);
+	assert_int_equal(stats.marked_bytes, PIECE_SIZE);
+	place_free(p);
+}
+
 static void export_grows_a_disk_while_it_is_served(void **unused)
 {
 	(void)unused;
@@ -1960,6 +1976,7 @@ int main(void)
 		cmocka_unit_test(export_forsakes_a_disk_when_there_is_no_thread_for_the_note),
 		cmocka_unit_test(export_clears_marks_after_keep_and_starts_with_those_it_is_given),
 		cmocka_unit_test(export_tells_what_a_keep_of_a_moment_after_another_left_unsynced),
+		cmocka_unit_test(short_last_region_costs_what_is_in_it),
 		cmocka_unit_test(export_grows_a_disk_while_it_is_served),
 		cmocka_unit_test(slow_client_gets_large_and_small_reads_whole),
 		cmocka_unit_test(s1_large_reads_are_the_same_in_place_and_copied),
