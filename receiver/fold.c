@@ -329,7 +329,7 @@ static int fold_fail(struct replica *r, bool synced, const struct err *why, stru
 				err_set(err, -EAGAIN, "fold: %s; it was made good, and is tried again", why->text);
 	if (!synced || why->code == -EBADMSG)
 		return replica_break(r, why, err);
-	if (why->code == -ENOSPC || why->code == -EDQUOT)
+	if (no_space(why->code))
 		return err_set(err, -ENOSPC, "the store %s is full (%s); free space: folding goes on by itself", r->store_path,
 			       why->text);
 	return err_set(err, why->code, "fold: %s", why->text);

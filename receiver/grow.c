@@ -83,7 +83,7 @@ static bool is_larger(const struct replica *r, const struct wire_open *open)
 
 static int grow_fail(struct replica *r, const struct err *why, bool changed, struct err *err)
 {
-	if (why->code == -ENOSPC || why->code == -EDQUOT)
+	if (no_space(why->code))
 		return err_set(err, -ENOSPC, "the target's store %s is full (%s): free space there", r->store_path, why->text);
 	return changed ? replica_break(r, why, err) : replica_break_passing(r, why, err);
 }

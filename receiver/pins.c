@@ -213,7 +213,7 @@ static int pins_save(struct replica *r, struct err *err)
 		copies_look(r); // where it is changed it counts without a copy, which the keeper makes
 	if (rc == 0 || changed)
 		return 0;
-	if (rc == -ENOSPC || rc == -EDQUOT)
+	if (no_space(rc))
 		return err_sys(err, -ENOSPC, "the store %s is full: free space there; %s/pins.json", r->store_path, r->name);
 	err_sys(&why, rc, "%s/pins.json: replace", r->name); // which of the two is on disk is not known
 	return replica_break(r, &why, err);

@@ -122,7 +122,7 @@ int replica_save(struct replica *r, const struct protection *next, struct err *e
 		copies_look(r);
 		rc = 0;
 	}
-	if (rc == -ENOSPC || rc == -EDQUOT) {
+	if (no_space(rc)) {
 		copies_look(r);
 		return err_sys(err, -ENOSPC, "the target's store %s is full: free space there; %s", r->store_path, path);
 	}

@@ -165,7 +165,7 @@ int unknown_note(struct replica *r, const struct damage_set *unknown, struct err
 	if (unknown->count == 0 || !r->scrub_unsaved)
 		return 0;
 	int rc = scrub_record(r, &why);
-	if (rc == -ENOSPC || rc == -EDQUOT)
+	if (no_space(rc))
 		return err_set(err, -ENOSPC, "the target's store %s is full: free space there; %s", r->store_path, why.text);
 	return rc ? err_set(err, -EAGAIN, "%s: what is damaged cannot be noted: %s", r->name, why.text) : 0;
 }

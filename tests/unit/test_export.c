@@ -1124,6 +1124,19 @@ static void put_pairs(int fd, unsigned pairs)
 	}
 }
 
+static void get_pairs(int fd, unsigned pairs)
+{
+	for (unsigned n = 0; n < 2 * pairs; n++) {
+		uint64_t cookie;
+		assert_int_equal(get_reply(fd, &cookie), 0);
+		uint64_t off = large_at((unsigned)cookie / 2);
+		if (cookie % 2)
+			get_filled(fd, IMAGE_SIZE - off - SMALL, SMALL);
+		else
+			get_filled(fd, off, LARGE);
+	}
+}
+
 // Large replies leave from the page cache, small ones from memory, whatever the socket takes.
 static void slow_client_gets_large_and_small_reads_whole(void **unused)
 {
@@ -1135,15 +1148,7 @@ static void slow_client_gets_large_and_small_reads_whole(void **unused)
 	unsigned char byte = 0;
 	put_pairs(fd, PAIRS);
 	assert_int_equal(ask(other, CMD_READ, 1, 1, &byte), 0); // and nobody waits for the slow one
-	for (unsigned n = 0; n < 2 * PAIRS; n++) {
-		uint64_t cookie;
-		assert_int_equal(get_reply(fd, &cookie), 0);
-		uint64_t off = large_at((unsigned)cookie / 2);
-		if (cookie % 2)
-			get_filled(fd, IMAGE_SIZE - off - SMALL, SMALL);
-		else
-			get_filled(fd, off, LARGE);
-	}
+	get_pairs(fd, PAIRS);
 	(void)close(other);
 	(void)close(fd);
 	place_stop(p);
@@ -1163,15 +1168,7 @@ static void s1_large_reads_are_the_same_in_place_and_copied(void **unused)
 	export_stats(p->export, 0, &before);
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		put_pairs(fd, AT_ONCE);
-		for (unsigned n = 0; n < 2 * AT_ONCE; n++) {
-			uint64_t cookie;
-			assert_int_equal(get_reply(fd, &cookie), 0);
-			uint64_t off = large_at((unsigned)cookie / 2);
-			if (cookie % 2)
-				get_filled(fd, IMAGE_SIZE - off - SMALL, SMALL);
-			else
-				get_filled(fd, off, LARGE);
-		}
+		get_pairs(fd, AT_ONCE);
 	}
 	export_stats(p->export, 0, &after);
 	assert_int_equal(after.reads - before.reads, 2 * AT_ONCE * ROUNDS);
