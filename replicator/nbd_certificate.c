@@ -29,8 +29,8 @@ static int say_rejected(X509_STORE_CTX *check, const char *directory, struct err
 	if (why == X509_V_ERR_CERT_HAS_EXPIRED && at)
 		when_format(expires_s(at) * INT64_C(1000000000), when);
 	return err_set(err, -EKEYREJECTED,
-		       "NBD clients over TCP will refuse %s/server-cert.pem: %s%s%s%s; guests on unix sockets are served. Have the CA of ca-cert.pem sign a new one, and restart "
-		       "kagami-replicator",
+		       "NBD clients over TCP will refuse %s/server-cert.pem: %s%s%s%s; guests on unix sockets are served. Have the CA of ca-cert.pem sign a new one: the next "
+		       "client is served with it",
 		       directory, X509_STORE_CTX_get_error_depth(check) > 0 ? "one that has signed it: " : "", X509_verify_cert_error_string(why), *when ? ", at " : "", when);
 }
 
@@ -51,7 +51,7 @@ static int look_ahead(X509_STORE_CTX *check, const char *directory, int64_t now_
 	char when[WHEN_SIZE];
 	when_format(first_s * INT64_C(1000000000), when);
 	return err_set(err, -EKEYEXPIRED,
-		       "NBD clients over TCP will refuse %s/server-cert.pem from %s on, in %lld days, when %s expires: replace it before, and restart kagami-replicator", directory, when,
+		       "NBD clients over TCP will refuse %s/server-cert.pem from %s on, in %lld days, when %s expires: replace it before (no restart is needed)", directory, when,
 		       (long long)((first_s - now_s) / DAY_S), first ? "one that has signed it" : "it");
 }
 

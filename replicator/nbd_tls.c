@@ -11,6 +11,7 @@
 #include "link/events.h"
 #include "link/net.h"
 #include "replicator/nbd_certificate.h"
+#include "replicator/nbd_credentials.h"
 #include "replicator/nbd_seats.h"
 #include "replicator/nbd_tls_session.h"
 
@@ -28,13 +29,14 @@ struct front_seat {
 	pthread_t thread;
 	unsigned number;
 	int fd; // under the front's lock, from when the thread was started; -1: closed
+	SSL_CTX *context; // its own reference
 	char peer[NET_ADDRESS_SIZE];
 };
 
 struct nbd_tls {
-	SSL_CTX *context;
+	struct nbd_credentials *credentials; // the listening thread's
 	struct nbd_front_exports exports;
-	char *run_dir, *directory;
+	char *run_dir;
 	char address[NET_ADDRESS_SIZE];
 	int listen_fd;
 	int stop_fd; // an eventfd that is never read: once written, everybody sees it
@@ -85,7 +87,7 @@ static void *seat_thread(void *argument)
 	struct front_seat *seat = argument;
 	struct nbd_tls *front = seat->front;
 	const struct nbd_tls_session session = {
-		.context = front->context,
+		.context = seat->context,
 		.exports = &front->exports,
 		.run_dir = front->run_dir,
 		.fd = seat->fd,
@@ -97,6 +99,7 @@ static void *seat_thread(void *argument)
 		.owner = seat,
 	};
 	nbd_tls_session(&session);
+	SSL_CTX_free(seat->context);
 	LOCK_SCOPE(&front->lock);
 	(void)close(seat->fd);
 	seat->fd = -1;
@@ -165,6 +168,8 @@ static void seat_client(struct nbd_tls *front, int fd, const char *peer)
 	struct front_seat *seat = take_seat(front);
 	set_options(fd);
 	seat->fd = fd;
+	seat->context = nbd_credentials_context(front->credentials);
+	(void)SSL_CTX_up_ref(seat->context);
 	memcpy(seat->peer, peer, sizeof(seat->peer));
 	pthread_attr_t attributes;
 	(void)pthread_attr_init(&attributes);
@@ -175,6 +180,7 @@ static void seat_client(struct nbd_tls *front, int fd, const char *peer)
 		return;
 	log_warning("an NBD client was refused peer=%s: no thread for it: %s", peer, strerror(rc));
 	(void)close(fd);
+	SSL_CTX_free(seat->context);
 	LOCK_SCOPE(&front->lock);
 	nbd_seats_free(&front->seats, seat->number);
 }
@@ -183,7 +189,7 @@ static void seat_client(struct nbd_tls *front, int fd, const char *peer)
 static void look_at_certificate(const struct nbd_tls *front)
 {
 	struct err err = {.code = 0};
-	int rc = nbd_certificate_check(front->context, front->directory, clock_wall_ns() / 1000000000, &err);
+	int rc = nbd_certificate_check(nbd_credentials_context(front->credentials), nbd_credentials_directory(front->credentials), clock_wall_ns() / 1000000000, &err);
 	if (rc == 0)
 		return;
 	bool soon = rc == -EKEYEXPIRED;
@@ -192,6 +198,23 @@ static void look_at_certificate(const struct nbd_tls *front)
 	else
 		log_error("%s", err.text);
 	event_emit(soon ? EVENT_WARNING : EVENT_CRITICAL, "daemon", NULL, NULL, "%s", err.text);
+}
+
+// So a certificate is replaced without a restart, and whoever is attached stays (nbd_credentials.h).
+static void renew(const struct nbd_tls *front)
+{
+	const char *directory = nbd_credentials_directory(front->credentials);
+	struct err err = {.code = 0};
+	int rc = nbd_credentials_renew(front->credentials, &err);
+	if (rc > 0) {
+		log_info("NBD clients over TCP that come from now on are served with the new certificates in %s", directory);
+		event_emit(EVENT_INFO, "daemon", NULL, NULL, "NBD clients over TCP that come from now on are served with the new certificates in %s", directory);
+		look_at_certificate(front);
+	} else if (rc < 0) {
+		log_warning("the new certificates cannot be used, and NBD clients over TCP are served with those from before: %s", err.text);
+		event_emit(EVENT_WARNING, "daemon", NULL, NULL, "the new certificates cannot be used, and NBD clients over TCP are served with those from before: %s",
+			   err.text);
+	}
 }
 
 static int accept_one(struct nbd_tls *front, struct sockaddr_storage *ret_from, socklen_t *len)
@@ -221,6 +244,7 @@ static void *listen_thread(void *argument)
 	int64_t look_ms = clock_mono_ms();
 	while (!fds[1].revents) {
 		if (clock_mono_ms() >= look_ms) { // it may expire while it is served
+			renew(front);
 			look_at_certificate(front);
 			look_ms = clock_mono_ms() + LOOK_MS;
 		}
@@ -238,6 +262,7 @@ static void *listen_thread(void *argument)
 		int fd = accept_one(front, &from, &len);
 		if (fd >= 0) {
 			net_format((struct sockaddr *)&from, len, peer, sizeof(peer));
+			renew(front);
 			seat_client(front, fd, peer);
 		} else if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
 			tell_unaccepted(front, -fd);
@@ -249,17 +274,17 @@ static void *listen_thread(void *argument)
 
 static int start(struct nbd_tls *front, const struct nbd_tls_config *config, struct err *err)
 {
-	if (front->stop_fd < 0 || !front->run_dir || !front->directory)
+	if (front->stop_fd < 0 || !front->run_dir)
 		return err_sys(err, -ENOMEM, "serve NBD over TCP");
-	front->context = nbd_tls_context(config->directory, err);
-	if (!front->context)
-		return err ? err->code : -EIO;
+	int rc = nbd_credentials_open(config->directory, &front->credentials, err);
+	if (rc)
+		return rc;
 	front->listen_fd = net_listen(config->address, err);
 	if (front->listen_fd < 0) {
-		int rc = front->listen_fd;
+		rc = front->listen_fd;
 		return err ? err_wrap(err, "--nbd-listen") : rc;
 	}
-	int rc = net_local(front->listen_fd, front->address, sizeof(front->address));
+	rc = net_local(front->listen_fd, front->address, sizeof(front->address));
 	if (rc == 0)
 		rc = -pthread_create(&front->thread, NULL, listen_thread, front);
 	if (rc)
@@ -280,7 +305,6 @@ int nbd_tls_start(const struct nbd_tls_config *config, struct nbd_tls **ret_fron
 	}
 	front->exports = config->exports;
 	front->run_dir = strdup(config->run_dir);
-	front->directory = strdup(config->directory);
 	front->listen_fd = -1;
 	front->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	int rc = start(front, config, err);
@@ -312,10 +336,9 @@ void nbd_tls_stop(struct nbd_tls *front)
 		(void)close(front->listen_fd);
 	if (front->stop_fd >= 0)
 		(void)close(front->stop_fd);
-	SSL_CTX_free(front->context);
+	nbd_credentials_close(front->credentials);
 	(void)pthread_mutex_destroy(&front->lock);
 	free(front->run_dir);
-	free(front->directory);
 	free(front);
 }
 

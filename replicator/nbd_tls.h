@@ -20,7 +20,7 @@ struct nbd_tls_config {
 
 struct nbd_tls;
 
-// Reads the certificates (once: a restart takes new ones), listens, and serves. On failure the text names the file or the address.
+// Reads the certificates (new ones are taken up when the next client comes: nbd_credentials.h), listens, and serves. On failure the text names the file or the address.
 int nbd_tls_start(const struct nbd_tls_config *config, struct nbd_tls **ret_front, struct err *err);
 // Ends all clients; the requests that have reached an export are carried out, their answers may not arrive. Takes NULL.
 void nbd_tls_stop(struct nbd_tls *front);

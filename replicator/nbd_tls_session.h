@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Inside of nbd_tls.h: one client from its greeting to its end, and the TLS context that all of them share.
+// Inside of nbd_tls.h: one client from its greeting to its end, and a TLS context for it.
 #ifndef KAGAMI_REPLICATOR_NBD_TLS_SESSION_H
 #define KAGAMI_REPLICATOR_NBD_TLS_SESSION_H
 

@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # A server's certificate that NBD clients over TCP will refuse is told at the start, in the log and by an event, with what to do; the start and the guests on the unix
-# socket do not suffer from it. What a client says when it refuses is in the log.
+# socket do not suffer from it. What a client says when it refuses is in the log. New certificates are taken up while clients are attached, and those that cannot be used
+# are told.
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/certificates.sh"
-requires openssl nbdinfo jq curl
+requires openssl nbdinfo nbdsh jq curl
 
 make_ca "$W/ca"
 make_ca "$W/other"
@@ -71,4 +72,41 @@ for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
 END
 said_twice() { [ "$(grep -c 'an NBD client was refused peer=127.0.0.1.*the alert "certificate expired"' "$W/kagami-replicator.log")" = 2 ]; }
 wait_for 5 said_twice
+stop_replicator
+
+# Replaced under an attached client, by those of another CA.
+cp -r "$W/good" "$W/live"
+issue "$W/other" "$W/other-client" client
+other_uri="nbds://$NBD/vm1/vda?tls-certificates=$W/other-client"
+start_with live
+sh_at() { # URI SCRIPT: nbdsh opens files that a URI names only when told so
+	nbdsh -c 'h.set_uri_allow_local_file(True)' -c "h.connect_uri('$1')" -c "$2"
+}
+nbdsh -c 'h.set_uri_allow_local_file(True)' -c "h.connect_uri('$uri')" -c "
+import os, time
+h.pwrite(b'a' * 4096, 4096)
+open('$W/attached', 'w').close()
+while not os.path.exists('$W/replaced'): time.sleep(0.05)
+assert h.pread(4096, 4096) == b'a' * 4096
+h.pwrite(b'b' * 4096, 4096, nbd.CMD_FLAG_FUA)
+" &
+client=$!
+pids+=($client)
+wait_for 10 test -e "$W/attached"
+! nbdinfo --size "$other_uri" >/dev/null 2>&1 || fail "a client of another CA is let in"
+cp "$W/others/server-cert.pem" "$W/live/"
+is "size, with a certificate replaced and its key not yet" "$(nbdinfo --size "$uri")" $((8 << 20))
+wait_for 5 told warning 'new certificates cannot be used.*from before: .*/live/server-key.pem: not the key of'
+cp "$W/others/server-key.pem" "$W/live/"
+cp "$W/other/ca-cert.pem" "$W/live/"
+is "size, by a client of the new CA" "$(nbdinfo --size "$other_uri")" $((8 << 20))
+wait_for 5 told info 'served with the new certificates in .*/live'
+! nbdinfo --size "$uri" >/dev/null 2>&1 || fail "a client of the CA from before is let in"
+touch "$W/replaced"
+wait "$client" || fail "the client that was attached: status $?"
+unset "pids[-1]"
+is "what it wrote behind that" "$(sh_at "$other_uri" 'print(h.pread(2, 4096))')" "bytearray(b'bb')"
+cp "$W/expired/"{ca-cert,server-cert,server-key}.pem "$W/live/"
+! nbdinfo --size "$uri" >/dev/null 2>&1 || fail "a client takes a certificate that has expired"
+wait_for 5 told critical 'live/server-cert.pem: certificate has expired.*the next client'
 daemons_alive

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// That files changed is known by a digest of their bytes: times are coarse, and a directory may be a link that is put elsewhere. It is taken before they are loaded, so
+// that what changes in between is seen the next time.
+#include "replicator/nbd_credentials.h"
+
+#include "base/auto.h"
+#include "replicator/nbd_tls_session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <openssl/evp.h>
+
+enum { DIGEST_SIZE = 32, FILE_MAX = 4 << 20 }; // no more of a file than this is looked at: a certificate has some KiB
+
+struct nbd_credentials {
+	char *directory;
+	SSL_CTX *context;
+	unsigned char digest[DIGEST_SIZE]; // of the files that `context` was made of
+	char failure[ERR_TEXT_MAX];	   // what is wrong with the newest ones, where they could not be used; was said
+};
+
+static int digest_file(EVP_MD_CTX *md, const char *directory, const char *name)
+{
+	char path[PATH_MAX];
+	(void)snprintf(path, sizeof(path), "%s/%s", directory, name);
+	unsigned char bytes[4096];
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int64_t all = fd < 0 ? -1 : 0;
+	for (ssize_t n = 1; fd >= 0 && n > 0 && all < FILE_MAX; all += n) {
+		n = read(fd, bytes, sizeof(bytes));
+		if (n > 0 && EVP_DigestUpdate(md, bytes, (size_t)n) != 1)
+			return -ENOMEM;
+	}
+	return EVP_DigestUpdate(md, &all, sizeof(all)) == 1 ? 0 : -ENOMEM; // where one ends and the next begins
+}
+
+static int digest_files(const char *directory, unsigned char ret_digest[DIGEST_SIZE])
+{
+	EVP_MD_CTX *md = EVP_MD_CTX_new();
+	int rc = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) == 1 ? 0 : -ENOMEM;
+	if (rc == 0)
+		rc = digest_file(md, directory, "ca-cert.pem");
+	if (rc == 0)
+		rc = digest_file(md, directory, "server-cert.pem");
+	if (rc == 0)
+		rc = digest_file(md, directory, "server-key.pem");
+	if (rc == 0 && EVP_DigestFinal_ex(md, ret_digest, NULL) != 1)
+		rc = -ENOMEM;
+	EVP_MD_CTX_free(md);
+	return rc;
+}
+
+int nbd_credentials_open(const char *directory, struct nbd_credentials **ret_credentials, struct err *err)
+{
+	struct nbd_credentials *c = calloc(1, sizeof(*c));
+	if (c)
+		c->directory = strdup(directory);
+	if (!c || !c->directory || digest_files(directory, c->digest)) {
+		nbd_credentials_close(c);
+		return err_sys(err, -ENOMEM, "serve NBD over TCP");
+	}
+	struct err why = {.code = 0};
+	c->context = nbd_tls_context(directory, &why);
+	if (!c->context) {
+		nbd_credentials_close(c);
+		return err_set(err, why.code, "%s", why.text);
+	}
+	*ret_credentials = c;
+	return 0;
+}
+
+int nbd_credentials_renew(struct nbd_credentials *c, struct err *err)
+{
+	unsigned char digest[DIGEST_SIZE];
+	if (digest_files(c->directory, digest))
+		return 0; // for want of memory: the next client looks again
+	if (memcmp(digest, c->digest, sizeof(digest)) == 0) {
+		*c->failure = '\0';
+		return 0;
+	}
+	struct err why = {.code = 0};
+	SSL_CTX *context = nbd_tls_context(c->directory, &why);
+	if (!context) {
+		if (strcmp(why.text, c->failure) == 0)
+			return 0;
+		memcpy(c->failure, why.text, sizeof(c->failure));
+		return err_set(err, why.code, "%s", why.text);
+	}
+	SSL_CTX_free(c->context); // a client's own reference goes on
+	c->context = context;
+	memcpy(c->digest, digest, sizeof(c->digest));
+	*c->failure = '\0';
+	return 1;
+}
+
+SSL_CTX *nbd_credentials_context(const struct nbd_credentials *credentials)
+{
+	return credentials->context;
+}
+
+const char *nbd_credentials_directory(const struct nbd_credentials *credentials)
+{
+	return credentials->directory;
+}
+
+void nbd_credentials_close(struct nbd_credentials *credentials)
+{
+	if (!credentials)
+		return;
+	SSL_CTX_free(credentials->context);
+	free(credentials->directory);
+	free(credentials);
+}

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// Certificates that are replaced under a server: the next client has the new ones, and what cannot be used changes nothing and is said once.
+#include "replicator/nbd_credentials.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+static char directory[] = "/tmp/kagami-credentials.XXXXXX";
+static struct err err;
+
+struct pair {
+	EVP_PKEY *key;
+	X509 *certificate; // of itself: CA and server at once
+};
+
+static struct pair make(const char *name)
+{
+	struct pair p = {.key = EVP_EC_gen("P-256"), .certificate = X509_new()};
+	assert_true(p.key && p.certificate);
+	X509_NAME *subject = X509_get_subject_name(p.certificate);
+	(void)X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
+	(void)X509_set_issuer_name(p.certificate, subject);
+	(void)X509_gmtime_adj(X509_getm_notBefore(p.certificate), -1000);
+	(void)X509_gmtime_adj(X509_getm_notAfter(p.certificate), 1000);
+	(void)X509_set_pubkey(p.certificate, p.key);
+	assert_true(X509_sign(p.certificate, p.key, EVP_sha256()) > 0);
+	return p;
+}
+
+static void let_go(struct pair *p)
+{
+	EVP_PKEY_free(p->key);
+	X509_free(p->certificate);
+}
+
+static const char *path_of(const char *name)
+{
+	static char path[PATH_MAX];
+	(void)snprintf(path, sizeof(path), "%s/%s", directory, name);
+	return path;
+}
+
+static void put_certificate(const char *name, const struct pair *p)
+{
+	FILE *file = fopen(path_of(name), "w");
+	assert_non_null(file);
+	assert_int_equal(PEM_write_X509(file, p->certificate), 1);
+	assert_int_equal(fclose(file), 0);
+}
+
+static void put_key(const struct pair *p)
+{
+	FILE *file = fopen(path_of("server-key.pem"), "w");
+	assert_non_null(file);
+	assert_int_equal(PEM_write_PrivateKey(file, p->key, NULL, NULL, 0, NULL, NULL), 1);
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(chmod(path_of("server-key.pem"), 0600), 0);
+}
+
+static void put(const struct pair *p)
+{
+	put_certificate("ca-cert.pem", p);
+	put_certificate("server-cert.pem", p);
+	put_key(p);
+}
+
+static int renew(struct nbd_credentials *c)
+{
+	err = (struct err){.code = 0};
+	return nbd_credentials_renew(c, &err);
+}
+
+static bool serves(const struct nbd_credentials *c, const struct pair *p)
+{
+	return X509_cmp(SSL_CTX_get0_certificate(nbd_credentials_context(c)), p->certificate) == 0;
+}
+
+static bool trusts(const struct nbd_credentials *c, const struct pair *p)
+{
+	X509_STORE_CTX *check = X509_STORE_CTX_new();
+	assert_int_equal(X509_STORE_CTX_init(check, SSL_CTX_get_cert_store(nbd_credentials_context(c)), p->certificate, NULL), 1);
+	bool good = X509_verify_cert(check) == 1;
+	X509_STORE_CTX_free(check);
+	return good;
+}
+
+static struct nbd_credentials *opened(const struct pair *p)
+{
+	struct nbd_credentials *c;
+	put(p);
+	assert_int_equal(nbd_credentials_open(directory, &c, NULL), 0);
+	return c;
+}
+
+static void files_that_stay_are_not_read_anew(void **state)
+{
+	(void)state;
+	struct pair a = make("a");
+	struct nbd_credentials *c = opened(&a);
+	SSL_CTX *context = nbd_credentials_context(c);
+	assert_int_equal(renew(c), 0);
+	put(&a); // with new times
+	assert_int_equal(renew(c), 0);
+	assert_ptr_equal(nbd_credentials_context(c), context);
+	nbd_credentials_close(c);
+	let_go(&a);
+}
+
+static void next_client_has_the_new_ones(void **state)
+{
+	(void)state;
+	struct pair a = make("a"), b = make("b");
+	struct nbd_credentials *c = opened(&a);
+	assert_true(serves(c, &a) && trusts(c, &a) && !trusts(c, &b));
+	put(&b);
+	assert_int_equal(renew(c), 1);
+	assert_true(serves(c, &b) && trusts(c, &b) && !trusts(c, &a));
+	assert_int_equal(renew(c), 0);
+	nbd_credentials_close(c);
+	let_go(&a), let_go(&b);
+}
+
+// Of each file alone. Only the CA can change without the others.
+static void each_file_is_looked_at(void **state)
+{
+	(void)state;
+	struct pair a = make("a"), b = make("b");
+	struct nbd_credentials *c = opened(&a);
+	put_certificate("ca-cert.pem", &b);
+	assert_int_equal(renew(c), 1);
+	assert_true(serves(c, &a) && trusts(c, &b) && !trusts(c, &a));
+	put_certificate("server-cert.pem", &b);
+	assert_true(renew(c) < 0);
+	put(&a);
+	assert_int_equal(renew(c), 1);
+	put_key(&b);
+	assert_true(renew(c) < 0);
+	nbd_credentials_close(c);
+	let_go(&a), let_go(&b);
+}
+
+static void what_cannot_be_used_changes_nothing_and_is_said_once(void **state)
+{
+	(void)state;
+	struct pair a = make("a"), b = make("b");
+	struct nbd_credentials *c = opened(&a);
+	put_certificate("server-cert.pem", &b);
+	assert_int_equal(renew(c), -EBADMSG);
+	assert_non_null(strstr(err.text, "server-key.pem: not the key of server-cert.pem"));
+	assert_true(serves(c, &a) && trusts(c, &a));
+	assert_int_equal(renew(c), 0);
+	assert_int_equal(unlink(path_of("ca-cert.pem")), 0); // another reason
+	assert_int_equal(renew(c), -ENOENT);
+	assert_int_equal(renew(c), 0);
+	put_certificate("ca-cert.pem", &b);
+	put_key(&b);
+	assert_int_equal(chmod(path_of("server-key.pem"), 0644), 0);
+	assert_int_equal(renew(c), -EPERM);
+	assert_true(serves(c, &a));
+	assert_int_equal(chmod(path_of("server-key.pem"), 0600), 0);
+	assert_int_equal(renew(c), 1);
+	assert_true(serves(c, &b));
+	nbd_credentials_close(c);
+	let_go(&a), let_go(&b);
+}
+
+// A reason that went away with the files from before is said again when it is back.
+static void files_put_back_are_silent(void **state)
+{
+	(void)state;
+	struct pair a = make("a"), b = make("b");
+	struct nbd_credentials *c = opened(&a);
+	for (int i = 0; i < 2; i++) {
+		put_key(&b);
+		assert_int_equal(renew(c), -EBADMSG);
+		put_key(&a);
+		assert_int_equal(renew(c), 0);
+	}
+	assert_true(serves(c, &a));
+	nbd_credentials_close(c);
+	let_go(&a), let_go(&b);
+}
+
+static void a_clients_own_reference_goes_on(void **state)
+{
+	(void)state;
+	struct pair a = make("a"), b = make("b");
+	struct nbd_credentials *c = opened(&a);
+	SSL_CTX *client = nbd_credentials_context(c);
+	(void)SSL_CTX_up_ref(client);
+	put(&b);
+	assert_int_equal(renew(c), 1);
+	nbd_credentials_close(c);
+	assert_int_equal(X509_cmp(SSL_CTX_get0_certificate(client), a.certificate), 0);
+	SSL_CTX_free(client);
+	let_go(&a), let_go(&b);
+}
+
+static void directory_without_them_is_refused(void **state)
+{
+	(void)state;
+	struct nbd_credentials *c;
+	(void)unlink(path_of("server-cert.pem"));
+	err = (struct err){.code = 0};
+	assert_int_equal(nbd_credentials_open(directory, &c, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "server-cert.pem"));
+	assert_int_equal(nbd_credentials_open(directory, &c, NULL), -ENOENT);
+}
+
+static int group_setup(void **state)
+{
+	(void)state;
+	return mkdtemp(directory) ? 0 : -1;
+}
+
+static int group_teardown(void **state)
+{
+	(void)state;
+	(void)unlink(path_of("ca-cert.pem"));
+	(void)unlink(path_of("server-cert.pem"));
+	(void)unlink(path_of("server-key.pem"));
+	return rmdir(directory);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(files_that_stay_are_not_read_anew),
+		cmocka_unit_test(next_client_has_the_new_ones),
+		cmocka_unit_test(each_file_is_looked_at),
+		cmocka_unit_test(what_cannot_be_used_changes_nothing_and_is_said_once),
+		cmocka_unit_test(files_put_back_are_silent),
+		cmocka_unit_test(a_clients_own_reference_goes_on),
+		cmocka_unit_test(directory_without_them_is_refused),
+	};
+	return cmocka_run_group_tests_name("nbd_credentials", tests, group_setup, group_teardown);
+}
