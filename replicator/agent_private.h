@@ -66,7 +66,7 @@ struct agent {
 	struct goodbyes goodbyes;
 	pthread_mutex_t settings_lock; // over their file, and those of sites, which may hang; taken before `lock`
 	bool unkept; // under it: the key or a site was removed, and could not be written anew
-	unsigned starting; // seats; under the lock
+	unsigned starting; // threads that start a seat, or are about to; under the lock
 	bool unsaved; // one of them was started for nothing, and its state could not be saved
 	pthread_cond_t started;
 	pthread_mutex_t lock; // over all below, for as long as a request works with it

@@ -303,6 +303,14 @@ void agent_start_one(struct agent *agent, const char *name)
 		say_not_started(name, &err);
 }
 
+static unsigned starting_seats(const struct agent *agent)
+{
+	unsigned count = 0;
+	for (size_t i = 0; i < agent->seats; i++)
+		count += agent->seat[i]->starting;
+	return count;
+}
+
 void agent_wait_started(struct agent *agent, unsigned seconds)
 {
 	const struct timespec until = clock_mono_after((seconds ? seconds : START_WAIT_S) * UINT64_C(1000000000));
@@ -313,5 +321,5 @@ void agent_wait_started(struct agent *agent, unsigned seconds)
 	if (agent->starting)
 		log_warning("protections still open their disks, or read their state, and the others are served meanwhile: see `kagami status` and the storage under them "
 			    "protections=%u",
-			    agent->starting);
+			    starting_seats(agent));
 }

@@ -195,10 +195,10 @@ void export_set_marked(struct export *export, uint16_t disk, const struct dirty 
 			intent_set_marked(&export->group.intent, &export->group.volume[disk], r);
 }
 
-void export_drop_cache(struct export *export, uint16_t disk)
+void export_drop_cache(struct export *export, uint16_t disk, uint64_t off, uint64_t len)
 {
 	assert(disk < export->count);
-	image_drop_cache(&export->image[disk]);
+	image_drop_cache(&export->image[disk], off, len);
 }
 
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err)

@@ -206,9 +206,9 @@ int image_open_scratch(struct image *image, const char *dir, struct err *err)
 	return code;
 }
 
-void image_drop_cache(const struct image *image)
+void image_drop_cache(const struct image *image, uint64_t off, uint64_t len)
 {
-	(void)posix_fadvise(image->fd, 0, 0, POSIX_FADV_DONTNEED);
+	(void)posix_fadvise(image->fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
 }
 
 // A file description of its own: an error that the sync finds is still told to the guest by the one that serves it (G5), as long as this process lives.
@@ -287,7 +287,7 @@ int image_renew(struct image *image, struct err *err)
 	answered(image);
 	if (code)
 		return err_sys(err, code, "sync image %s", image->path);
-	image_drop_cache(image);
+	image_drop_cache(image, 0, 0);
 	return 0;
 }
 

@@ -156,8 +156,7 @@ static void record_lost(struct protection *p, const struct err *unread)
 	p->uncovered = p->audit.unsaved = true;
 	tracking_position(p, p->sync);
 	p->doubt.whole = p->config.disk_count < 64 ? (UINT64_C(1) << p->config.disk_count) - 1 : UINT64_MAX;
-	for (uint16_t d = 0; d < p->config.disk_count; d++)
-		export_drop_cache(p->export, d); // as for each disk that is compared
+	p->stale = p->doubt.whole; // as each disk that is compared
 }
 
 int holes_load(struct protection *p, bool is_new, struct err *err)

@@ -362,7 +362,7 @@ void protection_cycle_once(struct protection *p)
 	p->audit.stepped = false;
 	bool whole = images_look(p, &err) == 0;
 	tell_sync(p);
-	bool done = whole && cycle_try(p, &report, &err) == 0;
+	bool done = whole && images_fresh(p, &err) == 0 && cycle_try(p, &report, &err) == 0;
 	pace_cycle_end(p); // what follows is the state files', and theirs who wait for them
 	if (done) {
 		cycle_committed(p, number, &report);

@@ -15,6 +15,11 @@
 //	a kill			leaves a note that says it (rest.h, N4)
 //	a crash of the host	finds all of the disk marked, but in the moment in which that is being written: the export sees to it (watch_disturbances())
 //
+// Of an image that was not left in order the page cache may show what no disk has: a sync of the process before may have failed, and the cache says at the next that all is well. What is compared
+// must be what is on the disk. So before a cycle reads such an image what is clean of it in the cache is dropped, and a stop in order drops it too, since the start behind that believes the cache.
+// Not before the disk is served: Linux writes out what is dirty first, which takes as long as the disk needs for it, and a guest that waits with a time limit has its errors then. To a
+// guest the cache shows what it was shown before.
+//
 // protection_tracking.h, T1, of a disk that is short: its map is to hold all of it, and its marks do not. So in this order: the state files name no cut; all of it is dirty, and its
 // regions are asked to be marked; once they are, durably, the marks hold what the map holds, and the files name the cut again. A kill in between costs all
 // disks, as long as nobody knows better; from then on that one, and what is marked of the others.
@@ -26,6 +31,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { FRESH_STEP = 64 << 20 }; // a multiple of what one page of the cache may hold; and at so many bytes a stop waits for the disk at most
 
 static void note_short(struct protection *p, unsigned disk, const char *why)
 {
@@ -49,7 +56,8 @@ static void image_lost(struct protection *p, unsigned disk)
 	p->lost_images |= bit;
 	name_sync(p);
 	p->unmarked |= bit;
-	export_drop_cache(p->export, (uint16_t)disk); // of a device it has what is no more
+	p->stale |= bit; // of a device the cache has what is no more
+	p->stale_from[disk] = 0;
 	tracking_position(p, p->sync);
 	export_mark_whole(p->export, (uint16_t)disk);
 }
@@ -122,6 +130,55 @@ int images_look(struct protection *p, struct err *err)
 		*err = why;
 	}
 	return worst;
+}
+
+static bool cycle_ends(struct protection *p)
+{
+	LOCK_SCOPE(&p->lock);
+	return p->stop || p->paused || p->held;
+}
+
+static int drop_disk(struct protection *p, uint16_t disk, struct err *err)
+{
+	for (uint64_t size = export_disk_size(p->export, disk); p->stale_from[disk] < size; p->stale_from[disk] += FRESH_STEP) {
+		uint64_t now_ns = protection_now_ns(p);
+		pace_turn(p, now_ns);
+		report_turn(p, now_ns); // the receiver knows that somebody is there
+		if (cycle_ends(p))
+			return err_set(err, -ECANCELED, "it ended before the images were read");
+		export_drop_cache(p->export, disk, p->stale_from[disk], FRESH_STEP);
+	}
+	p->stale &= ~(UINT64_C(1) << disk);
+	p->stale_from[disk] = 0;
+	return 0;
+}
+
+int images_fresh(struct protection *p, struct err *err)
+{
+	if (!p->stale)
+		return 0;
+	uint64_t begin_ns = protection_now_ns(p);
+	enum rpo_stage was = stage_clock_enter(&p->clock, RPO_STAGE_READ, begin_ns);
+	int rc = 0;
+	if (!protection_refused_for_space(p))
+		protection_set_state(p, STATE_SYNCING, "");
+	for (uint16_t d = 0; d < p->config.disk_count && rc == 0; d++)
+		if (p->stale >> d & 1)
+			rc = drop_disk(p, d, err);
+	uint64_t end_ns = protection_now_ns(p);
+	(void)stage_clock_enter(&p->clock, was, end_ns);
+	if (rc == 0 && end_ns - begin_ns >= 1000 * MS_NS)
+		log_info("what the page cache had of the images was on its way to their disks before they are read protection=%s ms=%llu", p->config.name,
+			 (unsigned long long)((end_ns - begin_ns) / MS_NS));
+	return rc;
+}
+
+void images_fresh_at_end(struct protection *p, uint16_t disk)
+{
+	if (!(p->stale >> disk & 1))
+		return;
+	export_drop_cache(p->export, disk, 0, 0);
+	p->stale &= ~(UINT64_C(1) << disk);
 }
 
 void images_committed(struct protection *p)

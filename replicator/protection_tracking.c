@@ -234,8 +234,8 @@ static int load_disk(struct protection *p, unsigned disk, bool is_new, struct st
 	p->tracking[disk].sync = reason;
 	if (reason != SYNC_NONE && reason != SYNC_UNCLEAN_STOP)
 		p->doubt.whole |= UINT64_C(1) << disk;
-	if (reason != SYNC_NONE || ret_position->owed != SYNC_NONE) // a sync of the image may have failed in the process before: what is compared must be what is on the disk
-		export_drop_cache(p->export, (uint16_t)disk);
+	if (reason != SYNC_NONE || ret_position->owed != SYNC_NONE) // a sync of the image may have failed in the process before
+		p->stale |= UINT64_C(1) << disk;
 	name_sync(p, reason);
 	if (reason != SYNC_NONE && reason != SYNC_INITIAL)
 		log_warning("disk must be synced by digests protection=%s disk=%s reason=%s candidates=%llu", p->config.name,
@@ -462,6 +462,7 @@ static int save_disk(struct protection *p, unsigned disk, struct err *err)
 	if (rc)
 		return rc;
 	images_stopped(p, (uint16_t)disk); // once its identity is taken: what others did before differs from the note of rest, what they do from here on from that identity
+	images_fresh_at_end(p, (uint16_t)disk); // a start after this end in order believes the cache
 	position.owed = p->sync; // T5
 	return state_file_save(p->tracking[disk].file, &position, &identity, export_dirty(p->export, (uint16_t)disk), err);
 }

@@ -176,7 +176,7 @@ static void print_source_disk(const json_t *disk)
 	if (show_text_of(disk, "holes_disbelieved")[0])
 		(void)printf("    ! no hole is believed: %s\n", show_text_of(disk, "holes_disbelieved"));
 	if (show_flag_of(disk, "tracking_lost"))
-		(void)printf("    ! tracking is lost: %s\n", show_text_of(disk, "tracking_error"));
+		(void)printf("    ! tracking is lost: %s; mend the state directory and restart kagami-replicator, which compares the whole disk then\n", show_text_of(disk, "tracking_error"));
 }
 
 static void print_next_try(const json_t *protection)

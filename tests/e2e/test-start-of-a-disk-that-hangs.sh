@@ -61,6 +61,7 @@ stop_replicator
 kill -STOP $server
 start_replicator --stop-wait 6
 starting || fail "vm1 is $(protection vm1 .state)"
+grep -q 'still open their disks.* protections=1$' "$W/kagami-replicator.log" || fail "which of them still open their disks: $(grep 'still open' "$W/kagami-replicator.log")"
 wait_for 10 connected vm2
 others_go_on 0x62
 kill -TERM "$REPLICATOR"

@@ -797,6 +797,16 @@ static void record_that_cannot_be_read_is_a_reason_to_compare_everything(void **
 	restart(SYNC_UNCLEAN_STOP);
 	assert_int_equal(p->sync, SYNC_UNCLEAN_STOP); // the record was replaced
 	assert_non_null(strstr(p->audit.why[0], "audit.json"));
+	commit(3);
+	struct err err = {0};
+	assert_int_equal(tracking_save(p, &err), 0);
+	restart(SYNC_NONE);
+	assert_int_equal(p->stale, 0);
+	assert_int_equal(tracking_save(p, &err), 0);
+	assert_int_equal(env_replace(temp.root, "protections/vm1", "protections/vm1/audit.json", "{", 1), 0);
+	restart(SYNC_NONE);
+	assert_int_equal(p->sync, SYNC_STATE_UNREADABLE); // the image was left in order, and is compared
+	assert_int_equal(p->stale, 1);
 }
 
 // B5: a part of a disk that was owed is not the reason for all of it.

@@ -632,6 +632,23 @@ static void start_after_a_kill_compares_what_is_on_the_disk_and_not_the_cache(vo
 		skip();
 	assert_int_equal(cached_bytes(), 1 << 20);
 	restart(SYNC_UNCLEAN_STOP);
+	assert_int_equal(cached_bytes(), 1 << 20); // that takes as long as the disk needs for what waits to be written: no guest waits for it
+	struct err err = {0};
+	assert_int_equal(images_fresh(p, &err), 0);
+	assert_int_equal(cached_bytes(), 0);
+	assert_int_equal(p->stale, 0);
+}
+
+// Nothing was compared yet: the start behind a stop in order believes the cache.
+static void stop_in_order_before_the_first_cycle_leaves_no_cache(void **state)
+{
+	(void)state;
+	commit(5);
+	if (!image_fill_cache())
+		skip();
+	restart(SYNC_UNCLEAN_STOP);
+	assert_int_equal(cached_bytes(), 1 << 20);
+	stop_in_order();
 	assert_int_equal(cached_bytes(), 0);
 }
 
@@ -1060,6 +1077,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(kill_between_the_note_and_the_file_leaves_both_good, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(two_kills_each_before_the_note_is_kept_cost_the_marked_regions_alone, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(start_after_a_kill_compares_what_is_on_the_disk_and_not_the_cache, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(stop_in_order_before_the_first_cycle_leaves_no_cache, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(start_that_came_to_nothing_leaves_a_file_that_says_so, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(b5_sync_that_a_start_did_not_come_to_is_the_next_ones_by_its_reason, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(b5_unclean_stop_that_a_start_did_not_come_to_is_no_clean_one, set_up, tear_down),

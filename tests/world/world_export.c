@@ -347,10 +347,9 @@ bool export_has_image(const struct export *export, const struct image_file *file
 	return false; // its disks are no files
 }
 
-void export_drop_cache(struct export *export, uint16_t disk)
+void export_drop_cache(struct export *export, uint16_t disk, uint64_t off, uint64_t len)
 {
-	(void)export;
-	(void)disk;
+	(void)export, (void)disk, (void)off, (void)len;
 	sim_drop_caches(the_world->source.sim); // of all of the host: as the system likes
 }
 

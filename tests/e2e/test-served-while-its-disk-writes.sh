@@ -1,0 +1,72 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The agent is killed over much that was written and waits for the disk, which takes its time, or hangs: the next one serves the guest at once all the same. What the page
+# cache has is dropped behind that, before the first cycle reads, and by a stop that comes before it.
+. "$(dirname "$0")/lib.sh"
+requires qemu-img jq curl nbdsh nbdinfo fincore
+mkdir "$W/storage" "$W/slow"
+mount_freezable "$W/storage" 256M
+
+# The file system of the disk itself is not frozen: what it writes does not come back.
+truncate -s 128M "$W/storage/fs.img"
+mkfs.ext4 -q -F "$W/storage/fs.img"
+mount -t ext4 -o loop "$W/storage/fs.img" "$W/slow" 2>/dev/null || skip "cannot mount a loop device here"
+at_end "umount -l '$W/slow'"
+at_end "fsfreeze -u '$W/storage'" # once more: the first to be undone
+
+image=$W/slow/a.raw
+new_image "$image" $((64 << 20))
+start_pair
+kagami protect vm1 vda="$image" --to dr --rpo 1h >/dev/null
+wait_for 60 has_point vm1
+sync -f "$image"
+
+# More pieces than any queue of a device holds.
+nbdsh -u "$(uri vm1 vda)" -c 'for i in range(2000): h.pwrite(b"\x71" * 4096, i * 28672)'
+freeze "$W/storage"
+kill_replicator
+start_replicator
+timeout 10 nbdsh -u "$(uri vm1 vda)" -c 'assert h.pread(4096, 1999 * 28672) == b"\x71" * 4096' 2>"$W/err" ||
+	fail "the guest waits for what was written before: $(cat "$W/err")"
+unfreeze "$W/storage"
+n=$(cycle vm1)
+is "why" "$(kagami syncs vm1 --json | jq -r '.syncs[0].reason')" unclean-stop
+point_equals vm1 "$n" vda "$image"
+
+# Of regions without a mark nothing is read: what is in the cache of them after a cycle was not dropped.
+cached() { # bytes
+	fincore --bytes --noheadings --output RES "$image"
+}
+left() { # WHEN
+	[ "$(cached)" -lt $((16 << 20)) ] || fail "$1: the page cache has $(cached) bytes of the image"
+}
+few_marks() {
+	n=$(cycle vm1)
+	[ "$(protection vm1 .crash_price.reread_bytes)" -le $((8 << 20)) ]
+}
+warm() {
+	wait_for 60 few_marks
+	sync -f "$image"
+	cat "$image" >/dev/null
+	[ "$(cached)" = $((64 << 20)) ] || fail "the page cache has $(cached) bytes of the image"
+}
+warm
+kill_replicator
+start_replicator
+[ "$(cached)" = $((64 << 20)) ] || fail "a start has dropped the cache: $(cached) bytes are left"
+n=$(cycle vm1)
+left "behind the first cycle"
+point_equals vm1 "$n" vda "$image"
+
+kagami pause vm1 >/dev/null
+warm() { cat "$image" >/dev/null; }
+warm
+kill_replicator
+start_replicator
+stop_replicator
+left "behind a stop before the first cycle"
+start_replicator
+kagami resume vm1 >/dev/null
+n=$(cycle vm1)
+point_equals vm1 "$n" vda "$image"
+daemons_alive
