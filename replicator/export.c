@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 enum { DEAD_MS = 5000, DEAD_PAUSE_US = 50000 };
+enum { LITTLE_PAGES = 1024 }; // a fraction of a second of a slow disk, also where each lies for itself
 
 #define PRESERVE_BYTES_DEFAULT (UINT64_C(64) << 20)
 #define SPILL_BYTES_DEFAULT (UINT64_C(1) << 30)
@@ -199,6 +200,12 @@ void export_drop_cache(struct export *export, uint16_t disk, uint64_t off, uint6
 {
 	assert(disk < export->count);
 	image_drop_cache(&export->image[disk], off, len);
+}
+
+bool export_drops_at_once(struct export *export, uint16_t disk)
+{
+	struct image_pages pages;
+	return image_pages(&export->image[disk], 0, 0, &pages) == 0 && pages.dirty + pages.writeback <= LITTLE_PAGES;
 }
 
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err)

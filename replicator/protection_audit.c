@@ -156,7 +156,8 @@ static void record_lost(struct protection *p, const struct err *unread)
 	p->uncovered = p->audit.unsaved = true;
 	tracking_position(p, p->sync);
 	p->doubt.whole = p->config.disk_count < 64 ? (UINT64_C(1) << p->config.disk_count) - 1 : UINT64_MAX;
-	p->stale = p->doubt.whole; // as each disk that is compared
+	for (uint16_t d = 0; d < p->config.disk_count; d++)
+		images_stale(p, d); // as each disk that is compared
 }
 
 int holes_load(struct protection *p, bool is_new, struct err *err)

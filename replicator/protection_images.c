@@ -16,9 +16,12 @@
 //	a crash of the host	finds all of the disk marked, but in the moment in which that is being written: the export sees to it (watch_disturbances())
 //
 // Of an image that was not left in order the page cache may show what no disk has: a sync of the process before may have failed, and the cache says at the next that all is well. What is compared
-// must be what is on the disk. So before a cycle reads such an image what is clean of it in the cache is dropped, and a stop in order drops it too, since the start behind that believes the cache.
-// Not before the disk is served: Linux writes out what is dirty first, which takes as long as the disk needs for it, and a guest that waits with a time limit has its errors then. To a
-// guest the cache shows what it was shown before.
+// must be what is on the disk, and a guest is best shown it from the start. So what is clean of such an image in the cache is dropped
+//
+//	before it is served	where next to nothing of it waits to be written. Else not: Linux writes that out first, which takes as long as the disk needs for it, and a guest that
+//				waits with a time limit has its errors then. To a guest that was there before, the cache shows what it showed before
+//	before a cycle reads it	otherwise
+//	at a stop in order	where that comes first: the start behind it believes the cache
 //
 // protection_tracking.h, T1, of a disk that is short: its map is to hold all of it, and its marks do not. So in this order: the state files name no cut; all of it is dirty, and its
 // regions are asked to be marked; once they are, durably, the marks hold what the map holds, and the files name the cut again. A kill in between costs all
@@ -130,6 +133,14 @@ int images_look(struct protection *p, struct err *err)
 		*err = why;
 	}
 	return worst;
+}
+
+void images_stale(struct protection *p, uint16_t disk)
+{
+	if (export_drops_at_once(p->export, disk))
+		export_drop_cache(p->export, disk, 0, 0);
+	else
+		p->stale |= UINT64_C(1) << disk;
 }
 
 static bool cycle_ends(struct protection *p)

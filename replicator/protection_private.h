@@ -231,6 +231,7 @@ void pace_cycle_end(struct protection *p);
 // protection_images.c; cycle thread
 int images_look(struct protection *p, struct err *err); // between cycles. -EIO: none can be, for now
 int images_look_at(struct protection *p, uint16_t disk, struct err *err); // the same of one alone
+void images_stale(struct protection *p, uint16_t disk); // before export_start(): it was not left in order
 int images_fresh(struct protection *p, struct err *err); // behind images_look(). -ECANCELED: the cycle is to end
 void images_fresh_at_end(struct protection *p, uint16_t disk); // the export has stopped, or was never started
 void images_stopped(struct protection *p, uint16_t disk); // the export has stopped, and its map is about to be saved

@@ -234,8 +234,8 @@ static int load_disk(struct protection *p, unsigned disk, bool is_new, struct st
 	p->tracking[disk].sync = reason;
 	if (reason != SYNC_NONE && reason != SYNC_UNCLEAN_STOP)
 		p->doubt.whole |= UINT64_C(1) << disk;
-	if (reason != SYNC_NONE || ret_position->owed != SYNC_NONE) // a sync of the image may have failed in the process before
-		p->stale |= UINT64_C(1) << disk;
+	if (reason != SYNC_NONE || ret_position->owed != SYNC_NONE)
+		images_stale(p, (uint16_t)disk);
 	name_sync(p, reason);
 	if (reason != SYNC_NONE && reason != SYNC_INITIAL)
 		log_warning("disk must be synced by digests protection=%s disk=%s reason=%s candidates=%llu", p->config.name,

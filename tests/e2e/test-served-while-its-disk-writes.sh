@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The agent is killed over much that was written and waits for the disk, which takes its time, or hangs: the next one serves the guest at once all the same. What the page
-# cache has is dropped behind that, before the first cycle reads, and by a stop that comes before it.
+# cache has is dropped behind that then, before the first cycle reads, and by a stop that comes before it.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img jq curl nbdsh nbdinfo fincore
 mkdir "$W/storage" "$W/slow"
@@ -44,12 +44,13 @@ few_marks() {
 	n=$(cycle vm1)
 	[ "$(protection vm1 .crash_price.reread_bytes)" -le $((8 << 20)) ]
 }
-warm() {
-	wait_for 60 few_marks
+warm() { # with 8 MiB that wait for the disk
 	sync -f "$image"
+	nbdsh -u "$(uri vm1 vda)" -c 'for i in range(8): h.pwrite(b"\x72" * (1 << 20), i << 20)'
 	cat "$image" >/dev/null
 	[ "$(cached)" = $((64 << 20)) ] || fail "the page cache has $(cached) bytes of the image"
 }
+wait_for 60 few_marks
 warm
 kill_replicator
 start_replicator
@@ -59,13 +60,20 @@ left "behind the first cycle"
 point_equals vm1 "$n" vda "$image"
 
 kagami pause vm1 >/dev/null
-warm() { cat "$image" >/dev/null; }
 warm
 kill_replicator
 start_replicator
+[ "$(cached)" = $((64 << 20)) ] || fail "a start has dropped the cache: $(cached) bytes are left"
 stop_replicator
 left "behind a stop before the first cycle"
 start_replicator
+
+# With next to nothing that waits it takes no time.
+sync -f "$image"
+cat "$image" >/dev/null
+kill_replicator
+start_replicator
+left "behind a start with nothing to write"
 kagami resume vm1 >/dev/null
 n=$(cycle vm1)
 point_equals vm1 "$n" vda "$image"
