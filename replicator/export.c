@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 enum { DEAD_MS = 5000, DEAD_PAUSE_US = 50000 };
-enum { LITTLE_PAGES = 1024 }; // a fraction of a second of a slow disk, also where each lies for itself
 
 #define PRESERVE_BYTES_DEFAULT (UINT64_C(64) << 20)
 #define SPILL_BYTES_DEFAULT (UINT64_C(1) << 30)
@@ -205,7 +204,18 @@ void export_drop_cache(struct export *export, uint16_t disk, uint64_t off, uint6
 bool export_drops_at_once(struct export *export, uint16_t disk)
 {
 	struct image_pages pages;
-	return image_pages(&export->image[disk], 0, 0, &pages) == 0 && pages.dirty + pages.writeback <= LITTLE_PAGES;
+	return image_pages(&export->image[disk], 0, 0, &pages) == 0 && pages.dirty + pages.writeback == 0;
+}
+
+bool export_cached(struct export *export, uint16_t disk, uint64_t off, uint64_t len)
+{
+	struct image_pages pages;
+	return image_pages(&export->image[disk], off, len, &pages) != 0 || pages.cached + pages.writeback > 0;
+}
+
+void export_set_stale(struct export *export, uint16_t disk, bool is)
+{
+	atomic_store_explicit(&export->image[disk].stale, is, memory_order_relaxed);
 }
 
 int export_identity(struct export *export, uint16_t disk, struct image_identity *ret_identity, struct err *err)

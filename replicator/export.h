@@ -93,10 +93,12 @@ int export_open(const struct export_config *config, struct export **ret_export, 
 struct dirty *export_dirty(struct export *export, uint16_t disk);
 // Between open and start: the regions of the disk with a dirty piece in `dirty` are marked already.
 void export_set_marked(struct export *export, uint16_t disk, const struct dirty *dirty);
-// Of a disk that was not left in order, or whose image was cut short: see image_drop_cache(). By the cycle thread, or with the export stopped; on a guest's way only where it takes no time.
+// Of a disk that was not left in order, or whose image was cut short: see image_drop_cache(). By the cycle thread, or with the export stopped; on a guest's way only where it drops at once.
 void export_drop_cache(struct export *export, uint16_t disk, uint64_t off, uint64_t len);
-// Whether that would wait for next to nothing to be written. False where the kernel does not tell (before Linux 6.5).
+// Whether nothing waits to be written, so that it takes no time. False where the kernel does not tell (before Linux 6.5).
 bool export_drops_at_once(struct export *export, uint16_t disk);
+bool export_cached(struct export *export, uint16_t disk, uint64_t off, uint64_t len); // whether the cache has anything of it, or that is not known. Waits for no disk
+void export_set_stale(struct export *export, uint16_t disk, bool is); // the cache of it is to be dropped: nothing is sent in place from it. Any thread
 // Between open and start, once the dirty map is loaded: these regions are unproven (audit_carry()). -ENOMEM.
 int export_carry(struct export *export, uint16_t disk, uint64_t region, uint64_t count);
 // Between open and start: what the disk's file system says of holes is not believed.

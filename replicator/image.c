@@ -206,11 +206,6 @@ int image_open_scratch(struct image *image, const char *dir, struct err *err)
 	return code;
 }
 
-void image_drop_cache(const struct image *image, uint64_t off, uint64_t len)
-{
-	(void)posix_fadvise(image->fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
-}
-
 // A file description of its own: an error that the sync finds is still told to the guest by the one that serves it (G5), as long as this process lives.
 static int sync_apart(const struct image *image, int (*sync)(int), int *ret_failed)
 {
@@ -259,6 +254,13 @@ static void answered(struct image *image)
 	uint64_t was = atomic_load_explicit(&image->asked_ns, memory_order_relaxed);
 	while (!atomic_compare_exchange_weak_explicit(&image->asked_ns, &was, (was & IMAGE_ASKING) > 1 ? was - 1 : 0, memory_order_relaxed, memory_order_relaxed))
 		;
+}
+
+void image_drop_cache(struct image *image, uint64_t off, uint64_t len)
+{
+	asked(image);
+	(void)posix_fadvise(image->fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
+	answered(image);
 }
 
 int image_extend(struct image *image, uint64_t size, int *ret_failed, struct err *err)

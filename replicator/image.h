@@ -61,6 +61,7 @@ struct image {
 	uint32_t disturbances_taken, disturbances_noted;      // what image_was_disturbed() answered for: of those, and of the note's; whoever asks it
 	uint64_t changes;      // that were begun
 	bool synced;	       // since the last of them
+	_Atomic bool stale;    // its cache is to be dropped: nothing is sent in place, since a client that takes nothing would keep those pages
 	bool no_pipe;	       // its file system takes nothing from a pipe: each such write is copied once more
 };
 
@@ -77,8 +78,8 @@ int image_pages(const struct image *image, uint64_t off, uint64_t len, struct im
 uint64_t image_unwritten(const struct image *image); // pages that a sync of it still has to write; 0: none, or not known
 // Forgets what the page cache has of it and the disk may not: after a failed sync the cache shows what was never written, and says at the next
 // sync that all is well, to a program that was started anew as well. What waits to be written stays, but is on its way to the disk first: takes as long as that, which may be
-// minutes. `len` 0: up to the end. Of a page of several that lies in the range in part nothing goes: begin and end at multiples of 2 MiB.
-void image_drop_cache(const struct image *image, uint64_t off, uint64_t len);
+// minutes. `len` 0: up to the end. What somebody uses just then stays: a page that a read copies from, or that is on its way to a client in place; and a large page that lies in the range in part.
+void image_drop_cache(struct image *image, uint64_t off, uint64_t len);
 void image_unlock(const struct image *image); // the process is about to end with it open, and no write of it under way
 void image_close(struct image *image); // takes a zeroed or failed one, too
 // Whether its path still leads to it, and if not, whether it has another name. Waits for the disk. Any thread.

@@ -479,7 +479,7 @@ bool image_sendable(struct image *image, uint64_t off, uint64_t len)
 {
 	char byte;
 	const struct iovec to = {.iov_base = &byte, .iov_len = 1};
-	if (len < SEND_BYTES_MIN || unreadable_within(&image->unreadable, off, len) || image_stalled(image))
+	if (len < SEND_BYTES_MIN || unreadable_within(&image->unreadable, off, len) || image_stalled(image) || atomic_load_explicit(&image->stale, memory_order_relaxed))
 		return false;
 	if (image->send_detour) {
 		image->send_detour--;

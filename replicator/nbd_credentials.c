@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// That files changed is known by a digest of their bytes: times are coarse, and a directory may be a link that is put elsewhere. It is taken before they are loaded, so
+// That files changed is known by a digest of their bytes and modes: times are coarse, and a directory may be a link that is put elsewhere. It is taken before they are loaded, so
 // that what changes in between is seen the next time.
 #include "replicator/nbd_credentials.h"
 
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <openssl/evp.h>
@@ -22,7 +23,8 @@ struct nbd_credentials {
 	char *directory;
 	SSL_CTX *context;
 	unsigned char digest[DIGEST_SIZE]; // of the files that `context` was made of
-	char failure[ERR_TEXT_MAX];	   // what is wrong with the newest ones, where they could not be used; was said
+	unsigned char bad[DIGEST_SIZE];	   // of the newest ones, where they could not be used: they are not tried again
+	char failure[ERR_TEXT_MAX];	   // what is wrong with them; was said
 };
 
 static int digest_file(EVP_MD_CTX *md, const char *directory, const char *name)
@@ -31,13 +33,15 @@ static int digest_file(EVP_MD_CTX *md, const char *directory, const char *name)
 	(void)snprintf(path, sizeof(path), "%s/%s", directory, name);
 	unsigned char bytes[4096];
 	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	int64_t all = fd < 0 ? -1 : 0;
+	struct stat st = {.st_mode = 0};
+	int64_t all = fd < 0 || fstat(fd, &st) < 0 ? -1 : 0;
 	for (ssize_t n = 1; fd >= 0 && n > 0 && all < FILE_MAX; all += n) {
 		n = read(fd, bytes, sizeof(bytes));
 		if (n > 0 && EVP_DigestUpdate(md, bytes, (size_t)n) != 1)
 			return -ENOMEM;
 	}
-	return EVP_DigestUpdate(md, &all, sizeof(all)) == 1 ? 0 : -ENOMEM; // where one ends and the next begins
+	const int64_t is[] = {all, st.st_mode}; // where one ends and the next begins; and who may read it
+	return EVP_DigestUpdate(md, is, sizeof(is)) == 1 ? 0 : -ENOMEM;
 }
 
 static int digest_files(const char *directory, unsigned char ret_digest[DIGEST_SIZE])
@@ -82,11 +86,15 @@ int nbd_credentials_renew(struct nbd_credentials *c, struct err *err)
 		return 0; // for want of memory: the next client looks again
 	if (memcmp(digest, c->digest, sizeof(digest)) == 0) {
 		*c->failure = '\0';
+		memset(c->bad, 0, sizeof(c->bad));
 		return 0;
 	}
+	if (memcmp(digest, c->bad, sizeof(digest)) == 0)
+		return 0;
 	struct err why = {.code = 0};
 	SSL_CTX *context = nbd_tls_context(c->directory, &why);
 	if (!context) {
+		memcpy(c->bad, digest, sizeof(c->bad));
 		if (strcmp(why.text, c->failure) == 0)
 			return 0;
 		memcpy(c->failure, why.text, sizeof(c->failure));
@@ -95,6 +103,7 @@ int nbd_credentials_renew(struct nbd_credentials *c, struct err *err)
 	SSL_CTX_free(c->context); // a client's own reference goes on
 	c->context = context;
 	memcpy(c->digest, digest, sizeof(c->digest));
+	memset(c->bad, 0, sizeof(c->bad));
 	*c->failure = '\0';
 	return 1;
 }

@@ -200,8 +200,8 @@ static void look_at_certificate(const struct nbd_tls *front)
 	event_emit(soon ? EVENT_WARNING : EVENT_CRITICAL, "daemon", NULL, NULL, "%s", err.text);
 }
 
-// So a certificate is replaced without a restart, and whoever is attached stays (nbd_credentials.h).
-static void renew(const struct nbd_tls *front)
+// So a certificate is replaced without a restart, and whoever is attached stays (nbd_credentials.h). Whether it was.
+static bool renew(const struct nbd_tls *front)
 {
 	const char *directory = nbd_credentials_directory(front->credentials);
 	struct err err = {.code = 0};
@@ -215,6 +215,7 @@ static void renew(const struct nbd_tls *front)
 		event_emit(EVENT_WARNING, "daemon", NULL, NULL, "the new certificates cannot be used, and NBD clients over TCP are served with those from before: %s",
 			   err.text);
 	}
+	return rc > 0;
 }
 
 static int accept_one(struct nbd_tls *front, struct sockaddr_storage *ret_from, socklen_t *len)
@@ -244,8 +245,8 @@ static void *listen_thread(void *argument)
 	int64_t look_ms = clock_mono_ms();
 	while (!fds[1].revents) {
 		if (clock_mono_ms() >= look_ms) { // it may expire while it is served
-			renew(front);
-			look_at_certificate(front);
+			if (!renew(front)) // which looks
+				look_at_certificate(front);
 			look_ms = clock_mono_ms() + LOOK_MS;
 		}
 		if (poll(fds, 2, LOOK_MS) <= 0 || fds[1].revents)
@@ -262,7 +263,7 @@ static void *listen_thread(void *argument)
 		int fd = accept_one(front, &from, &len);
 		if (fd >= 0) {
 			net_format((struct sockaddr *)&from, len, peer, sizeof(peer));
-			renew(front);
+			(void)renew(front);
 			seat_client(front, fd, peer);
 		} else if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS) {
 			tell_unaccepted(front, -fd);

@@ -18,10 +18,12 @@
 // Of an image that was not left in order the page cache may show what no disk has: a sync of the process before may have failed, and the cache says at the next that all is well. What is compared
 // must be what is on the disk, and a guest is best shown it from the start. So what is clean of such an image in the cache is dropped
 //
-//	before it is served	where next to nothing of it waits to be written. Else not: Linux writes that out first, which takes as long as the disk needs for it, and a guest that
-//				waits with a time limit has its errors then. To a guest that was there before, the cache shows what it showed before
-//	before a cycle reads it	otherwise
+//	before it is served	where nothing of it waits to be written. Else not: Linux writes that out first, which takes as long as the disk needs for it, and a guest that waits with
+//				a time limit has its errors then
+//	right behind that	otherwise, by the cycle thread, before it does anything else, whatever else it has to wait for
 //	at a stop in order	where that comes first: the start behind it believes the cache
+//
+// To a guest the cache shows until then what it showed before.
 //
 // protection_tracking.h, T1, of a disk that is short: its map is to hold all of it, and its marks do not. So in this order: the state files name no cut; all of it is dirty, and its
 // regions are asked to be marked; once they are, durably, the marks hold what the map holds, and the files name the cut again. A kill in between costs all
@@ -35,7 +37,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FRESH_STEP = 64 << 20 }; // a multiple of what one page of the cache may hold; and at so many bytes a stop waits for the disk at most
+enum {
+	DROP_STEP = 8 << 20,	// what of it waits to be written is waited for, and a stop waits, too
+	DROP_WINDOW = 1 << 30,	// of which it is asked first whether there is anything
+	DROP_TURN_MS = 100,
+};
 
 static void note_short(struct protection *p, unsigned disk, const char *why)
 {
@@ -50,6 +56,19 @@ static void name_sync(struct protection *p)
 		p->sync = SYNC_IMAGE_CHANGED;
 }
 
+static void begin_drop(struct protection *p, uint16_t disk)
+{
+	p->stale |= UINT64_C(1) << disk;
+	p->drop[disk] = (struct images_drop){.at = 0};
+	export_set_stale(p->export, disk, true);
+}
+
+static void end_drop(struct protection *p, uint16_t disk)
+{
+	p->stale &= ~(UINT64_C(1) << disk);
+	export_set_stale(p->export, disk, false);
+}
+
 // Whose map holds all that it was found to have lost still does: what was shipped since is remembered, and nothing is kept before a point is committed.
 static void image_lost(struct protection *p, unsigned disk)
 {
@@ -59,8 +78,7 @@ static void image_lost(struct protection *p, unsigned disk)
 	p->lost_images |= bit;
 	name_sync(p);
 	p->unmarked |= bit;
-	p->stale |= bit; // of a device the cache has what is no more
-	p->stale_from[disk] = 0;
+	begin_drop(p, (uint16_t)disk); // of a device the cache has what is no more
 	tracking_position(p, p->sync);
 	export_mark_whole(p->export, (uint16_t)disk);
 }
@@ -137,10 +155,40 @@ int images_look(struct protection *p, struct err *err)
 
 void images_stale(struct protection *p, uint16_t disk)
 {
-	if (export_drops_at_once(p->export, disk))
+	if (export_drops_at_once(p->export, disk)) {
 		export_drop_cache(p->export, disk, 0, 0);
+		return;
+	}
+	begin_drop(p, disk);
+	log_info("the disk is served, and what waits to be written of it, or may, is written before anything of it is compared protection=%s disk=%s", p->config.name,
+		 p->config.disk[disk].name);
+}
+
+// Twice: what somebody used the first time is dropped the second, when little waits any more.
+static void drop_step(struct protection *p, uint16_t disk)
+{
+	struct images_drop *drop = &p->drop[disk];
+	if (drop->at % DROP_WINDOW == 0 && !export_cached(p->export, disk, drop->at, DROP_WINDOW)) {
+		drop->at += DROP_WINDOW;
+	} else {
+		uint64_t len = drop->again ? DROP_WINDOW : DROP_STEP;
+		export_drop_cache(p->export, disk, drop->at, len);
+		drop->at += len;
+	}
+	if (drop->at < export_disk_size(p->export, disk))
+		return;
+	if (drop->again)
+		end_drop(p, disk);
 	else
-		p->stale |= UINT64_C(1) << disk;
+		*drop = (struct images_drop){.again = true};
+}
+
+void images_drop(struct protection *p)
+{
+	uint64_t until_ns = protection_now_ns(p) + DROP_TURN_MS * MS_NS;
+	for (uint16_t d = 0; d < p->config.disk_count; d++)
+		while (p->stale >> d & 1 && protection_now_ns(p) < until_ns)
+			drop_step(p, d);
 }
 
 static bool cycle_ends(struct protection *p)
@@ -149,39 +197,14 @@ static bool cycle_ends(struct protection *p)
 	return p->stop || p->paused || p->held;
 }
 
-static int drop_disk(struct protection *p, uint16_t disk, struct err *err)
-{
-	for (uint64_t size = export_disk_size(p->export, disk); p->stale_from[disk] < size; p->stale_from[disk] += FRESH_STEP) {
-		uint64_t now_ns = protection_now_ns(p);
-		pace_turn(p, now_ns);
-		report_turn(p, now_ns); // the receiver knows that somebody is there
-		if (cycle_ends(p))
-			return err_set(err, -ECANCELED, "it ended before the images were read");
-		export_drop_cache(p->export, disk, p->stale_from[disk], FRESH_STEP);
-	}
-	p->stale &= ~(UINT64_C(1) << disk);
-	p->stale_from[disk] = 0;
-	return 0;
-}
-
 int images_fresh(struct protection *p, struct err *err)
 {
-	if (!p->stale)
-		return 0;
-	uint64_t begin_ns = protection_now_ns(p);
-	enum rpo_stage was = stage_clock_enter(&p->clock, RPO_STAGE_READ, begin_ns);
-	int rc = 0;
-	if (!protection_refused_for_space(p))
-		protection_set_state(p, STATE_SYNCING, "");
-	for (uint16_t d = 0; d < p->config.disk_count && rc == 0; d++)
-		if (p->stale >> d & 1)
-			rc = drop_disk(p, d, err);
-	uint64_t end_ns = protection_now_ns(p);
-	(void)stage_clock_enter(&p->clock, was, end_ns);
-	if (rc == 0 && end_ns - begin_ns >= 1000 * MS_NS)
-		log_info("what the page cache had of the images was on its way to their disks before they are read protection=%s ms=%llu", p->config.name,
-			 (unsigned long long)((end_ns - begin_ns) / MS_NS));
-	return rc;
+	while (p->stale) {
+		if (cycle_ends(p))
+			return err_set(err, -ECANCELED, "it was to end before the images were read");
+		images_drop(p);
+	}
+	return 0;
 }
 
 void images_fresh_at_end(struct protection *p, uint16_t disk)
@@ -189,7 +212,7 @@ void images_fresh_at_end(struct protection *p, uint16_t disk)
 	if (!(p->stale >> disk & 1))
 		return;
 	export_drop_cache(p->export, disk, 0, 0);
-	p->stale &= ~(UINT64_C(1) << disk);
+	end_drop(p, disk);
 }
 
 void images_committed(struct protection *p)

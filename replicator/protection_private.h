@@ -99,7 +99,7 @@ struct protection {
 	_Atomic bool uncovered; // the maps hold more than the marks do: protection_tracking.h, T1
 	uint64_t lost_images;	      // protection_images.c: disks whose image was found short since the newest point, a bit each
 	uint64_t stale;		      // protection_images.c: whose page cache is to be dropped before anything is read of them, a bit each
-	uint64_t stale_from[DISKS_MAX]; // from there on
+	struct images_drop { uint64_t at; bool again; } drop[DISKS_MAX]; // how far that is
 	_Atomic uint64_t unmarked;    // those whose state file does not have all of their regions marked yet: T1
 	struct uuid nowhere;   // names no cut
 	bool sealed_here;      // position.pending_cut was sealed by this process
@@ -231,8 +231,9 @@ void pace_cycle_end(struct protection *p);
 // protection_images.c; cycle thread
 int images_look(struct protection *p, struct err *err); // between cycles. -EIO: none can be, for now
 int images_look_at(struct protection *p, uint16_t disk, struct err *err); // the same of one alone
+void images_drop(struct protection *p); // a while of dropping what is stale, between cycles
+int images_fresh(struct protection *p, struct err *err); // behind images_look(): all that was found stale by it. -ECANCELED: the cycle is to end
 void images_stale(struct protection *p, uint16_t disk); // before export_start(): it was not left in order
-int images_fresh(struct protection *p, struct err *err); // behind images_look(). -ECANCELED: the cycle is to end
 void images_fresh_at_end(struct protection *p, uint16_t disk); // the export has stopped, or was never started
 void images_stopped(struct protection *p, uint16_t disk); // the export has stopped, and its map is about to be saved
 void images_committed(struct protection *p); // a point, by this process; before the state files know

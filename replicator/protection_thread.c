@@ -180,6 +180,28 @@ static void pause_over(struct protection *p)
 		protection_set_state(p, p->channel ? STATE_IDLE : STATE_CONNECTING, "");
 }
 
+// The next thing that it does after such a start, but for what is asked of it: beside that it connects, and keeps the connection. What is due waits, as for a slot.
+static void drop_turn(struct protection *p, bool paused, bool fenced, bool hurry)
+{
+	images_drop(p);
+	if (paused) {
+		if (!fenced)
+			protection_set_state(p, STATE_PAUSED, "");
+		return;
+	}
+	if (!p->channel) {
+		if (protection_now_ns(p) >= p->backoff.not_before_ns || hurry)
+			connection_open(p);
+		return;
+	}
+	if (!connection_check(p))
+		return;
+	if (!protection_refused_for_space(p))
+		protection_set_state(p, p->stale ? STATE_SYNCING : STATE_IDLE, "");
+	p->ready_since_ns = p->ready_since_ns ? p->ready_since_ns : protection_now_ns(p);
+	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
+}
+
 void *protection_thread(void *context)
 {
 	struct protection *p = context;
@@ -205,6 +227,10 @@ void *protection_thread(void *context)
 		settings_apply(p);
 		if (resize_serve(p)) {
 			connection_close(p); // its OPEN named the old size
+			continue;
+		}
+		if (p->stale) {
+			drop_turn(p, paused, fenced, hurry);
 			continue;
 		}
 		if (paused) {

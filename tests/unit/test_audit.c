@@ -840,6 +840,7 @@ static void record_that_cannot_be_read_is_a_reason_to_compare_everything(void **
 	bool leaves = image_to_cache();
 	restart(SYNC_NONE);
 	assert_int_equal(p->sync, SYNC_STATE_UNREADABLE); // the image was left in order, and is compared
+	assert_int_equal(images_fresh(p, &err), 0);
 	assert_true(!leaves || !image_is_cached());
 }
 

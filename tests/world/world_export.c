@@ -359,6 +359,17 @@ bool export_drops_at_once(struct export *export, uint16_t disk)
 	return true;
 }
 
+bool export_cached(struct export *export, uint16_t disk, uint64_t off, uint64_t len)
+{
+	(void)export, (void)disk, (void)off, (void)len;
+	return true;
+}
+
+void export_set_stale(struct export *export, uint16_t disk, bool is)
+{
+	(void)export, (void)disk, (void)is;
+}
+
 void export_look(struct export *export, uint16_t disk)
 {
 	(void)export, (void)disk;
