@@ -4,6 +4,7 @@
 #include "replicator/nbd_credentials.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "replicator/nbd_tls_session.h"
 
 #include <errno.h>
@@ -17,13 +18,18 @@
 
 #include <openssl/evp.h>
 
-enum { DIGEST_SIZE = 32, FILE_MAX = 4 << 20 }; // no more of a file than this is looked at: a certificate has some KiB
+enum {
+	DIGEST_SIZE = 32,
+	FILE_MAX = 4 << 20, // no more of a file than this is looked at: a certificate has some KiB
+	AGAIN_MS = 1000,    // whoever connects costs no more than a look
+};
 
 struct nbd_credentials {
 	char *directory;
 	SSL_CTX *context;
 	unsigned char digest[DIGEST_SIZE]; // of the files that `context` was made of
-	unsigned char bad[DIGEST_SIZE];	   // of the newest ones, where they could not be used: they are not tried again
+	unsigned char bad[DIGEST_SIZE];	   // of the newest ones, where they could not be used
+	int64_t tried_ms;		   // when that was: for want of descriptors or memory, perhaps, so they are tried again
 	char failure[ERR_TEXT_MAX];	   // what is wrong with them; was said
 };
 
@@ -89,12 +95,14 @@ int nbd_credentials_renew(struct nbd_credentials *c, struct err *err)
 		memset(c->bad, 0, sizeof(c->bad));
 		return 0;
 	}
-	if (memcmp(digest, c->bad, sizeof(digest)) == 0)
+	int64_t now_ms = clock_mono_ms();
+	if (memcmp(digest, c->bad, sizeof(digest)) == 0 && now_ms - c->tried_ms < AGAIN_MS)
 		return 0;
 	struct err why = {.code = 0};
 	SSL_CTX *context = nbd_tls_context(c->directory, &why);
 	if (!context) {
 		memcpy(c->bad, digest, sizeof(c->bad));
+		c->tried_ms = now_ms;
 		if (strcmp(why.text, c->failure) == 0)
 			return 0;
 		memcpy(c->failure, why.text, sizeof(c->failure));
