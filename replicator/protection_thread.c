@@ -183,12 +183,11 @@ static void pause_over(struct protection *p)
 // The next thing that it does after such a start, but for what is asked of it: beside that it connects, and keeps the connection. What is due waits, as for a slot.
 static void drop_turn(struct protection *p, bool paused, bool fenced, bool hurry)
 {
+	if (paused && !fenced)
+		protection_set_state(p, STATE_PAUSED, "");
 	images_drop(p);
-	if (paused) {
-		if (!fenced)
-			protection_set_state(p, STATE_PAUSED, "");
+	if (paused)
 		return;
-	}
 	if (!p->channel) {
 		if (protection_now_ns(p) >= p->backoff.not_before_ns || hurry)
 			connection_open(p);
