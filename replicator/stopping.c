@@ -16,8 +16,9 @@
 #include <signal.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { LOOK_MS = 200 };
+enum { LOOK_MS = 200, SAY_MS = 10000 };
 
 struct closing {
 	const struct stopping *stopping;
@@ -77,12 +78,20 @@ static bool writes_on(struct roll *roll, uint64_t *least)
 	return less;
 }
 
+// Guests wait for it.
+static void say_owed(uint64_t pages, int64_t ms)
+{
+	log_warning("the stop goes on: what guests have written is on its way to the disks, and none of theirs is served until that has ended mib_left=%llu s=%lld",
+		    (unsigned long long)(pages * (uint64_t)sysconf(_SC_PAGESIZE) >> 20), (long long)(ms / 1000));
+}
+
 static bool look_on(struct closing *closing)
 {
 	const struct stopping *stopping = closing->stopping;
 	int64_t begin_ms = clock_mono_ms(), moved_ms = begin_ms, wait_ms = (int64_t)stopping->wait_s * 1000;
 	int64_t orderly_ms = wait_ms / 2 < STOP_ORDERLY_MS_MAX ? wait_ms / 2 : STOP_ORDERLY_MS_MAX;
 	uint64_t moves = roll_moves(stopping->roll), least = roll_owes(stopping->roll);
+	int64_t said_ms = begin_ms;
 	bool told = false;
 	while (!closed_soon(closing)) {
 		int64_t now_ms = clock_mono_ms();
@@ -94,6 +103,10 @@ static bool look_on(struct closing *closing)
 			roll_end(stopping->roll);
 			least = UINT64_MAX; // guests wrote until now, and what is owed may have grown: it is counted down from here
 			told = true;
+		}
+		if (now_ms - said_ms >= SAY_MS && least && least != UINT64_MAX) {
+			say_owed(least, now_ms - begin_ms);
+			said_ms = now_ms;
 		}
 		if (now_ms - moved_ms >= wait_ms)
 			return false;
