@@ -66,6 +66,12 @@ static int digest_files(const char *directory, unsigned char ret_digest[DIGEST_S
 	return rc;
 }
 
+static void forget_failure(struct nbd_credentials *c)
+{
+	*c->failure = '\0';
+	memset(c->bad, 0, sizeof(c->bad));
+}
+
 int nbd_credentials_open(const char *directory, struct nbd_credentials **ret_credentials, struct err *err)
 {
 	struct nbd_credentials *c = calloc(1, sizeof(*c));
@@ -91,8 +97,7 @@ int nbd_credentials_renew(struct nbd_credentials *c, struct err *err)
 	if (digest_files(c->directory, digest))
 		return 0; // for want of memory: the next client looks again
 	if (memcmp(digest, c->digest, sizeof(digest)) == 0) {
-		*c->failure = '\0';
-		memset(c->bad, 0, sizeof(c->bad));
+		forget_failure(c);
 		return 0;
 	}
 	int64_t now_ms = clock_mono_ms();
@@ -111,8 +116,7 @@ int nbd_credentials_renew(struct nbd_credentials *c, struct err *err)
 	SSL_CTX_free(c->context); // a client's own reference goes on
 	c->context = context;
 	memcpy(c->digest, digest, sizeof(c->digest));
-	memset(c->bad, 0, sizeof(c->bad));
-	*c->failure = '\0';
+	forget_failure(c);
 	return 1;
 }
 

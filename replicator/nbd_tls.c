@@ -19,6 +19,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
@@ -185,35 +186,40 @@ static void seat_client(struct nbd_tls *front, int fd, const char *peer)
 	nbd_seats_free(&front->seats, seat->number);
 }
 
+static void tell(enum event_severity severity, const char *text)
+{
+	if (severity == EVENT_CRITICAL)
+		log_error("%s", text);
+	else if (severity == EVENT_WARNING)
+		log_warning("%s", text);
+	else
+		log_info("%s", text);
+	event_emit(severity, "daemon", NULL, NULL, "%s", text);
+}
+
 // Nobody is kept from starting by it: guests on unix sockets need no certificate.
 static void look_at_certificate(const struct nbd_tls *front)
 {
 	struct err err = {.code = 0};
 	int rc = nbd_certificate_check(nbd_credentials_context(front->credentials), nbd_credentials_directory(front->credentials), clock_wall_ns() / 1000000000, &err);
-	if (rc == 0)
-		return;
-	bool soon = rc == -EKEYEXPIRED;
-	if (soon)
-		log_warning("%s", err.text);
-	else
-		log_error("%s", err.text);
-	event_emit(soon ? EVENT_WARNING : EVENT_CRITICAL, "daemon", NULL, NULL, "%s", err.text);
+	if (rc)
+		tell(rc == -EKEYEXPIRED ? EVENT_WARNING : EVENT_CRITICAL, err.text);
 }
 
 // So a certificate is replaced without a restart, and whoever is attached stays (nbd_credentials.h). Whether it was.
 static bool renew(const struct nbd_tls *front)
 {
-	const char *directory = nbd_credentials_directory(front->credentials);
+	char text[ERR_TEXT_MAX];
 	struct err err = {.code = 0};
 	int rc = nbd_credentials_renew(front->credentials, &err);
 	if (rc > 0) {
-		log_info("NBD clients over TCP that come from now on are served with the new certificates in %s", directory);
-		event_emit(EVENT_INFO, "daemon", NULL, NULL, "NBD clients over TCP that come from now on are served with the new certificates in %s", directory);
+		(void)snprintf(text, sizeof(text), "NBD clients over TCP that come from now on are served with the new certificates in %s",
+			       nbd_credentials_directory(front->credentials));
+		tell(EVENT_INFO, text);
 		look_at_certificate(front);
 	} else if (rc < 0) {
-		log_warning("the new certificates cannot be used, and NBD clients over TCP are served with those from before: %s", err.text);
-		event_emit(EVENT_WARNING, "daemon", NULL, NULL, "the new certificates cannot be used, and NBD clients over TCP are served with those from before: %s",
-			   err.text);
+		(void)err_wrap(&err, "the new certificates cannot be used, and NBD clients over TCP are served with those from before");
+		tell(EVENT_WARNING, err.text);
 	}
 	return rc > 0;
 }

@@ -131,6 +131,15 @@ mount_freezable() { # DIRECTORY SIZE (of its file system, as truncate takes it)
 	at_end "fsfreeze -u '$1'"
 }
 
+# A disk over it: while the first is frozen, the file system of the second is not, but what that writes does not come back.
+mount_over_freezable() { # DIRECTORY DISK
+	truncate -s 128M "$1/fs.img"
+	mkfs.ext4 -q -F "$1/fs.img"
+	mount -t ext4 -o loop "$1/fs.img" "$2" 2>/dev/null || skip "cannot mount a loop device here"
+	at_end "umount -l '$2'"
+	at_end "fsfreeze -u '$1'" # once more: the first to be undone
+}
+
 freeze() { # DIRECTORY
 	fsfreeze -f "$1" || skip "this kernel cannot freeze a file system for a test"
 	(sleep 150 && fsfreeze -u "$1") >/dev/null 2>&1 & # whatever happens here

@@ -5,6 +5,7 @@
 #include "replicator/group.h"
 #include "replicator/protection_private.h"
 #include "tests/lib/fake_aio.h"
+#include "tests/lib/page_cache.h"
 #include "tests/lib/twin.h"
 
 #include <errno.h>
@@ -15,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -406,6 +406,7 @@ static void memory_of_a_tib_of_holes_is_a_quarter_of_a_mib(void **unused)
 // ---- a protection
 
 static struct temp temp;
+static char image[512]; // its path
 static struct protection *p;
 static struct env_ops clocked_ops;
 static struct env clocked = {.ops = &clocked_ops};
@@ -466,7 +467,7 @@ static const struct source_ops ops = {
 
 static void begin(bool is_new, enum sync_reason expected)
 {
-	static char image[512], socket[512];
+	static char socket[512];
 	static struct export_config config;
 	struct err err = {0};
 	p = calloc(1, sizeof(*p));
@@ -771,31 +772,16 @@ static void without_a_record_the_state_files_name_no_cut(void **unused)
 	assert_true(holes_stopped(p));
 }
 
-static int image_open_aside(void)
-{
-	char path[sizeof(temp.dir) + 16];
-	(void)snprintf(path, sizeof(path), "%s/image", temp.dir);
-	return open(path, O_RDONLY | O_CLOEXEC);
-}
-
 static bool image_is_cached(void)
 {
-	unsigned char page = 0;
-	int fd = image_open_aside();
-	assert_true(fd >= 0);
-	void *at = mmap(NULL, PIECE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
-	assert_ptr_not_equal(at, MAP_FAILED);
-	assert_int_equal(mincore(at, PIECE_SIZE, &page), 0);
-	(void)munmap(at, PIECE_SIZE);
-	(void)close(fd);
-	return page & 1;
+	return page_cache_bytes(image, 0, PIECE_SIZE) > 0;
 }
 
 // False: its file system keeps no other copy than the cache (tmpfs).
 static bool image_to_cache(void)
 {
 	char byte;
-	int fd = image_open_aside();
+	int fd = open(image, O_RDONLY | O_CLOEXEC);
 	assert_true(fd >= 0);
 	(void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	bool leaves = !image_is_cached();

@@ -5,6 +5,7 @@
 #include "replicator/protection_look.h"
 #include "replicator/protection_private.h"
 #include "tests/lib/file_limit.h"
+#include "tests/lib/page_cache.h"
 #include "tests/lib/twin.h"
 
 #include <errno.h>
@@ -16,7 +17,6 @@
 #include <string.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -592,23 +592,12 @@ static void two_kills_each_before_the_note_is_kept_cost_the_marked_regions_alone
 
 enum { FAR = 60 << 20 };
 
-// Bytes of the image's first MiB, and of the one at `FAR`, that are in the page cache.
 static size_t cached_at(off_t off)
 {
-	unsigned char page[1 << 20 >> 12];
-	size_t count = 0;
-	int fd = open(image_path, O_RDONLY);
-	assert_true(fd >= 0);
-	void *at = mmap(NULL, sizeof(page) << 12, PROT_READ, MAP_SHARED, fd, off);
-	assert_ptr_not_equal(at, MAP_FAILED);
-	assert_int_equal(mincore(at, sizeof(page) << 12, page), 0);
-	for (size_t i = 0; i < sizeof(page); i++)
-		count += page[i] & 1;
-	(void)munmap(at, sizeof(page) << 12);
-	(void)close(fd);
-	return count << 12;
+	return page_cache_bytes(image_path, off, 1 << 20);
 }
 
+// Bytes of the image's first MiB, and of the one at `FAR`, that are in the page cache.
 static size_t cached_bytes(void)
 {
 	return cached_at(0) + cached_at(FAR);
@@ -642,6 +631,17 @@ static void write_much(void)
 	(void)close(fd);
 }
 
+// A kill, and a start that leaves the cache as it is, since something waits to be written.
+static void restart_over_much(void)
+{
+	commit(5);
+	if (!image_fill_cache())
+		skip();
+	write_much();
+	restart(SYNC_UNCLEAN_STOP);
+	assert_int_equal(cached_bytes(), 2 << 20);
+}
+
 // After a failed sync of the process before, the cache may hold what no disk has: comparing that would find no difference (B1, G2).
 static void start_after_a_kill_compares_what_is_on_the_disk_and_not_the_cache(void **state)
 {
@@ -663,12 +663,7 @@ static void cache_of_which_something_is_to_be_written_is_dropped_when_it_is_serv
 {
 	(void)state;
 	struct err err = {0};
-	commit(5);
-	if (!image_fill_cache())
-		skip();
-	write_much();
-	restart(SYNC_UNCLEAN_STOP);
-	assert_int_equal(cached_bytes(), 2 << 20);
+	restart_over_much();
 	assert_int_equal(p->stale, 1);
 	p->stop = true;
 	assert_int_equal(images_fresh(p, &err), -ECANCELED);
@@ -712,12 +707,7 @@ static void all_of_a_large_disk_is_dropped(void **state)
 static void stop_in_order_before_that_leaves_no_cache(void **state)
 {
 	(void)state;
-	commit(5);
-	if (!image_fill_cache())
-		skip();
-	write_much();
-	restart(SYNC_UNCLEAN_STOP);
-	assert_int_equal(cached_bytes(), 2 << 20);
+	restart_over_much();
 	stop_in_order();
 	assert_int_equal(cached_bytes(), 0);
 }
