@@ -72,8 +72,9 @@ static int allocate(struct export *export, const struct export_config *config)
 	export->disk = calloc(config->disk_count, sizeof(*export->disk));
 	export->attached = calloc(config->disk_count, sizeof(*export->attached));
 	export->losing = calloc(config->disk_count, sizeof(*export->losing));
+	export->writing = calloc(config->disk_count, sizeof(*export->writing));
 	return export->protection && export->socket_path && (export->run_dir || !config->run_dir) && export->image && export->nbd && export->disk &&
-			       export->attached && export->losing
+			       export->attached && export->losing && export->writing
 		       ? 0
 		       : -ENOMEM;
 }
@@ -174,6 +175,7 @@ void export_close(struct export *export)
 	free(export->nbd);
 	free(export->disk);
 	free(export->losing);
+	free(export->writing);
 	free((void *)export->attached);
 	free(export->protection);
 	free(export->socket_path);
@@ -391,6 +393,16 @@ static void on_roll_abandon(struct roll_entry *entry)
 		image_unlock(&export->image[d]);
 }
 
+static void on_roll_write_out(struct roll_entry *entry)
+{
+	export_write_out(HOLDER(entry, struct export, entry));
+}
+
+static bool on_roll_writes_out(struct roll_entry *entry, uint64_t *pieces)
+{
+	return export_writes_out(HOLDER(entry, struct export, entry), pieces);
+}
+
 static uint64_t on_roll_owes(struct roll_entry *entry)
 {
 	const struct export *export = HOLDER(entry, struct export, entry);
@@ -435,7 +447,13 @@ int export_start(struct export *export, struct err *err)
 	}
 	begin_notes(export);
 	(void)sem_init(&export->ready, 0, 0);
-	export->entry = (struct roll_entry){.protection = export->protection, .end = on_roll_end, .abandon = on_roll_abandon, .owes = on_roll_owes};
+	export->entry = (struct roll_entry){.protection = export->protection,
+					    .write_out = on_roll_write_out,
+					    .writes_out = on_roll_writes_out,
+					    .end = on_roll_end,
+					    .abandon = on_roll_abandon,
+					    .owes = on_roll_owes};
+	atomic_store(&export->told_to_write, false);
 	atomic_store(&export->told_to_end, false);
 	atomic_store(&export->looping, true);
 	export_publish(export);

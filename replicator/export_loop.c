@@ -181,7 +181,7 @@ void export_publish(struct export *export)
 	for (uint16_t d = 0; d < export->count; d++) {
 		const struct volume *volume = &export->group.volume[d];
 		atomic_store_explicit(&export->disk[d].dirty_bytes, dirty_bytes(&volume->dirty), memory_order_relaxed);
-		atomic_store_explicit(&export->disk[d].tracking_memory, volume_memory(volume), memory_order_relaxed);
+		atomic_store_explicit(&export->disk[d].tracking_memory, volume_memory(volume) + unwritten_memory(&export->image[d].unwritten), memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].unproven_bytes, audit_map_bytes(&volume->audit, volume->size), memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].spilled_bytes, volume->spilled * BLOCK_SIZE, memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].marked_regions, volume->intent.count, memory_order_relaxed);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the files of the export share: export.c (open to close), export_loop.c (the thread),
-// export_marks.c (marks, and their bound), export_short.c (what the process lacks), export_failed.c (a disk that failed for good), export_source.c (the cycle's side), export_audit.c (the reading of holes).
+// export_marks.c (marks, and their bound), export_short.c (what the process lacks), export_failed.c (a disk that failed for good), export_source.c (the cycle's side), export_audit.c (the reading of holes), export_write_out.c (what comes before a stop).
 #ifndef KAGAMI_REPLICATOR_EXPORT_LOOP_H
 #define KAGAMI_REPLICATOR_EXPORT_LOOP_H
 
@@ -61,6 +61,14 @@ struct export_losing { // of a disk whose marks are given up; the loop's own
 	struct herald herald;
 };
 
+struct export_writing { // of a disk whose writes are brought to it before a stop; the loop's own, but for the first
+	_Atomic bool under_way;
+	struct export *export;
+	struct volume_sync sync;
+	unsigned passes;
+	int64_t began_ms; // the one under way
+};
+
 struct export_short_word { // of one that the process may lack; the loop's own
 	struct nbd_word word;
 	bool told; // that it does
@@ -80,6 +88,9 @@ struct export {
 	uint64_t spill_most; // that it may take
 	struct export_disk *disk;
 	struct export_losing *losing; // one a disk
+	struct export_writing *writing; // likewise
+	atomic_bool told_to_write;
+	struct ring_message write_out;
 	_Atomic unsigned *attached;
 	struct group group;
 	struct ring ring;

@@ -517,7 +517,7 @@ static int grow(struct export *export, uint16_t disk, uint64_t size)
 	int code = group_grow(&export->group, disk, size);
 	if (code)
 		return code;
-	export->image[disk].size = size;
+	image_grown(&export->image[disk], size);
 	export->nbd[disk].size = size; // offered from here on: tracked already
 	export->source.disk_size[disk] = size;
 	atomic_store_explicit(&export->disk[disk].size, size, memory_order_relaxed);

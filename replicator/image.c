@@ -206,19 +206,69 @@ int image_open_scratch(struct image *image, const char *dir, struct err *err)
 	return code;
 }
 
+// Who looks on sees for how long it takes (image_silent_ns()). Several threads may ask at a time, and one of them may wait for a disk that hangs while the others have their answers
+// from memory, as those to fstat() are: the time is that of the first, until none waits any more.
+static void asked(struct image *image)
+{
+	uint64_t was = atomic_load_explicit(&image->asked_ns, memory_order_relaxed), is;
+	do
+		is = was ? was + 1 : (clock_mono_ns() & ~(uint64_t)IMAGE_ASKING) + 1;
+	while (!atomic_compare_exchange_weak_explicit(&image->asked_ns, &was, is, memory_order_relaxed, memory_order_relaxed));
+}
+
+static void answered(struct image *image)
+{
+	uint64_t was = atomic_load_explicit(&image->asked_ns, memory_order_relaxed);
+	while (!atomic_compare_exchange_weak_explicit(&image->asked_ns, &was, (was & IMAGE_ASKING) > 1 ? was - 1 : 0, memory_order_relaxed, memory_order_relaxed))
+		;
+}
+
+enum { WRITE_WINDOW = 1 << 30, WRITE_PIECE = 8 << 20, WRITE_PAGES = WRITE_PIECE / 4096, WRITE_PIECES_MAX = 32768 };
+
+// 0 where a kernel or file system cannot do it, too: the sync behind it does all.
+static int write_piece(struct image *image, int fd, uint64_t off, uint64_t len)
+{
+	int rc = sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+	int code = rc < 0 ? -errno : 0;
+	answered(image); // the disk goes on
+	asked(image);
+	return code == -EINVAL || code == -ESPIPE || code == -EOPNOTSUPP || code == -ENOSYS ? 0 : code;
+}
+
+// What waits to be written, in pieces, so that a process that is killed can end in between (unwritten.h). Called while it is asked. Where the kernel does not tell what waits, in so many at most.
+static int write_pieces(struct image *image, int fd)
+{
+	uint64_t window = WRITE_WINDOW, step = WRITE_PIECE;
+	struct image_pages pages = {0};
+	bool tells = image_pages(image, 0, 1, &pages) == 0;
+	if (!tells)
+		window = step = max_u64(step, image->size / WRITE_PIECES_MAX);
+	int code = 0;
+	for (uint64_t at = 0; at < image->size && code == 0; at += window) {
+		if (tells && (image_pages(image, at, window, &pages) || pages.dirty + pages.writeback == 0))
+			continue;
+		uint64_t len = pages.dirty + pages.writeback > WRITE_PAGES ? step : window;
+		for (uint64_t off = at; off < min_u64(at + window, image->size) && code == 0; off += len)
+			code = write_piece(image, fd, off, len);
+	}
+	return code;
+}
+
 // A file description of its own: an error that the sync finds is still told to the guest by the one that serves it (G5), as long as this process lives.
-static int sync_apart(const struct image *image, int (*sync)(int), int *ret_failed)
+static int sync_apart(struct image *image, int (*sync)(int), int *ret_failed)
 {
 	char path[32];
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", image->fd);
 	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	*ret_failed = sync(fd) < 0 ? -errno : 0;
+	*ret_failed = write_pieces(image, fd);
+	if (*ret_failed == 0)
+		*ret_failed = sync(fd) < 0 ? -errno : 0;
 	return *ret_failed;
 }
 
-static int extend(const struct image *image, uint64_t size, int *ret_failed, struct err *err)
+static int extend(struct image *image, uint64_t size, int *ret_failed, struct err *err)
 {
 	struct stat st;
 	uint64_t has = 0;
@@ -237,23 +287,6 @@ static int extend(const struct image *image, uint64_t size, int *ret_failed, str
 		return err_set(err, -EINVAL, "device %s has %llu bytes, not %llu: make it larger first", image->path,
 			       (unsigned long long)has, (unsigned long long)size);
 	return 0;
-}
-
-// Who looks on sees for how long it takes (image_silent_ns()). Several threads may ask at a time, and one of them may wait for a disk that hangs while the others have their answers
-// from memory, as those to fstat() are: the time is that of the first, until none waits any more.
-static void asked(struct image *image)
-{
-	uint64_t was = atomic_load_explicit(&image->asked_ns, memory_order_relaxed), is;
-	do
-		is = was ? was + 1 : (clock_mono_ns() & ~(uint64_t)IMAGE_ASKING) + 1;
-	while (!atomic_compare_exchange_weak_explicit(&image->asked_ns, &was, is, memory_order_relaxed, memory_order_relaxed));
-}
-
-static void answered(struct image *image)
-{
-	uint64_t was = atomic_load_explicit(&image->asked_ns, memory_order_relaxed);
-	while (!atomic_compare_exchange_weak_explicit(&image->asked_ns, &was, (was & IMAGE_ASKING) > 1 ? was - 1 : 0, memory_order_relaxed, memory_order_relaxed))
-		;
 }
 
 void image_drop_cache(struct image *image, uint64_t off, uint64_t len)

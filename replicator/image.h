@@ -11,6 +11,7 @@
 #include "replicator/rest.h"
 #include "replicator/ring.h"
 #include "replicator/unreadable.h"
+#include "replicator/unwritten.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -44,6 +45,8 @@ struct image {
 	unsigned detour;       // how many more small writes go by the ring, since one of ours was slow
 	unsigned send_detour; // likewise of reads that could be sent from the page cache
 	struct unreadable unreadable; // what of it is not sent from its page cache
+	struct unwritten unwritten;
+	_Atomic uint64_t pieces;      // of syncs, that have ended
 	_Atomic unsigned ahead; // image_read.c: how many reads more are read ahead of
 	bool waits;	       // its file system takes no write that must not wait
 	bool took;	       // it has taken one
@@ -105,8 +108,9 @@ int image_extend(struct image *image, uint64_t size, int *ret_failed, struct err
 bool image_times_tell(const struct image *image);
 // The ring's thread is about to sleep: notes how the image is, where no change is under way (rest.h).
 void image_rests(struct image *image);
-// From here on image->backend works, on the ring's thread.
+// From here on image->backend works, on the ring's thread. A sync of much is done in pieces (unwritten.h).
 void image_attach(struct image *image, struct ring *ring);
+void image_grown(struct image *image, uint64_t size); // it is so large from here on. On that thread, or where none runs
 // image_read.c: reads the image as it is now, also by several threads, also while the ring works. -EIO when it ends before.
 int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data);
 // Likewise, of what nobody else is about to read: nothing is read ahead, and it is not kept in the page cache.

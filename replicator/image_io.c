@@ -22,6 +22,13 @@
 // W2 (G3): where the kernel has no worker thread and can make none (a limit on threads), it cancels what one would have done, and has done nothing
 // of it. That says nothing of the disk: the reader's thread does it, in the order in which it came, and until there are workers again (workers.h) it is asked
 // at once. Reads are tried by the ring first, most of which need none; hints are left out.
+//
+// A sync of much goes piece by piece, and then as a whole (unwritten.h says why):
+//
+//	AIO_SYNC ──little was written──────────────────────────────────────────────────► fdatasync ──► done
+//	    └─ much ──► a piece is waited for, while the next is begun ──there is none────┘
+//	                  ▲         │
+//	                  └─ both ──┘   what they say of an error, the sync has said: it is told once (volume.h, V3)
 #include "replicator/image.h"
 
 #include "base/clock.h"
@@ -62,7 +69,14 @@ struct image_op {
 	int res; // of the errand
 	struct image *image;
 	struct aio *aio;
-	uint64_t at; // bytes done
+	uint64_t at; // bytes done; of a sync by pieces: the region from which on they are still to come
+	struct image_pieces {
+		struct ring_op ahead;
+		uint64_t off; // of the next one, as its length
+		uint32_t len;
+		unsigned under_way; // of the two; 0: it goes by none, or by none any more
+		int res;
+	} pieces;
 	uint64_t covers; // a sync: so many changes; 0: not all of them had ended
 	struct image_op *next;
 };
@@ -236,6 +250,13 @@ static void by_errand(struct image_op *op)
 	reader_run_errand(op->image->reader, &op->errand);
 }
 
+// What ended, but was not all of it: the disk goes on.
+static void op_moves(struct image *image)
+{
+	atomic_store_explicit(&image->owed_changes.moved_ns, clock_mono_ns(), memory_order_relaxed);
+	atomic_fetch_add_explicit(&image->pieces, 1, memory_order_relaxed);
+}
+
 // A sync that was cancelled was not begun, so it took no error of a write with it, and to ask for it is no second time (V3). Of a file system whose
 // own syncs may say anything that is not certain.
 static bool was_cancelled(const struct image_op *op, int res)
@@ -284,6 +305,40 @@ static void op_submit(struct image_op *op)
 		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC); // by a worker, not between two guest requests
 }
 
+enum { PIECE_BEGIN = SYNC_FILE_RANGE_WRITE, PIECE_WAIT = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER };
+
+static void piece_submit(struct image_op *op, struct ring_op *ring, int how)
+{
+	op->pieces.under_way++;
+	io_uring_prep_sync_file_range(ring_sqe(op->image->ring, ring), op->image->fd, op->pieces.len, op->pieces.off, how);
+}
+
+static void on_piece_begun(struct ring_op *ring, int res);
+
+// Waits for the next piece and begins the one behind it, so that the disk always has something to do. Where none is left, the whole.
+static void sync_go_on(struct image_op *op)
+{
+	struct image *image = op->image;
+	struct image_pieces *pieces = &op->pieces;
+	if (pieces->len == 0 || image->ring->workerless) {
+		op_submit(op);
+		return;
+	}
+	piece_submit(op, &op->ring, PIECE_WAIT);
+	pieces->ahead.done = on_piece_begun;
+	if (unwritten_take(&image->unwritten, &op->at, &pieces->off, &pieces->len))
+		piece_submit(op, &pieces->ahead, PIECE_BEGIN);
+	else
+		pieces->len = 0;
+}
+
+static void sync_by_pieces(struct image_op *op)
+{
+	if (!unwritten_take(&op->image->unwritten, &op->at, &op->pieces.off, &op->pieces.len))
+		op->pieces.len = 0;
+	sync_go_on(op);
+}
+
 static void op_finish(struct image_op *op, int res)
 {
 	struct image *image = op->image;
@@ -295,6 +350,33 @@ static void op_finish(struct image_op *op, int res)
 	if (aio->kind == AIO_SYNC && res == 0)
 		image->synced = op->covers == image->changes;
 	aio->done(aio, res);
+}
+
+// A kernel or file system without it, or no worker for it: nothing of it was begun.
+static bool no_pieces(int res)
+{
+	return res == -ECANCELED || res == -EINVAL || res == -ESPIPE || res == -EOPNOTSUPP || res == -ENOSYS;
+}
+
+static void piece_done(struct image_op *op, int res)
+{
+	struct image_pieces *pieces = &op->pieces;
+	op_moves(op->image);
+	if (res < 0 && (pieces->res == 0 || no_pieces(pieces->res))) // one that the disk told comes before
+		pieces->res = res;
+	if (--pieces->under_way)
+		return;
+	if (pieces->res == 0)
+		sync_go_on(op);
+	else if (no_pieces(pieces->res))
+		op_submit(op);
+	else
+		op_finish(op, pieces->res);
+}
+
+static void on_piece_begun(struct ring_op *ring, int res)
+{
+	piece_done(HOLDER(ring, struct image_op, pieces.ahead), res);
 }
 
 static bool cannot(const struct image *image, int res)
@@ -322,6 +404,10 @@ static void op_done(struct ring_op *ring, int res)
 {
 	struct image_op *op = HOLDER(ring, struct image_op, ring);
 	enum aio_kind kind = op->aio->kind;
+	if (op->pieces.under_way) {
+		piece_done(op, res);
+		return;
+	}
 	if (was_cancelled(op, res)) {
 		if (op->image->ring->cancelled)
 			op->image->ring->cancelled(op->image->ring);
@@ -538,20 +624,22 @@ static void by_reader(struct image_op *op)
 	reader_read(op->image->reader, &op->job);
 }
 
-static void change_begins(struct image *image)
+static void change_begins(struct image *image, const struct aio *aio)
 {
 	if (rest_lasts(&image->rest)) // somebody else may have been here meanwhile
 		image_look_at_rest(image);
 	rest_stir(&image->rest); // N1 of rest.h
 	image->changes++;
 	image->synced = false;
+	if (aio->kind == AIO_WRITE)
+		unwritten_add(&image->unwritten, aio->off, aio->len);
 }
 
 static void image_submit(struct aio_backend *backend, struct aio *aio)
 {
 	struct image *image = HOLDER(backend, struct image, backend);
 	if (is_change(aio))
-		change_begins(image);
+		change_begins(image, aio);
 	if (aio->kind == AIO_WRITE && !aio->background && write_direct(image, aio)) {
 		write_now(image, aio);
 		return;
@@ -576,10 +664,15 @@ static void submit_from(struct image *image, struct aio *aio, uint64_t at)
 	op->aio = aio;
 	op->at = at;
 	op->next = NULL;
+	op->pieces.under_way = 0;
+	op->pieces.res = 0;
+	op->by_errand = false;
 	op->covers = image->owed_changes.pending ? 0 : image->changes;
 	op_begins(image, aio);
 	if (for_reader(image, aio))
 		by_reader(op);
+	else if (aio->kind == AIO_SYNC && unwritten_sync(&image->unwritten))
+		sync_by_pieces(op);
 	else
 		op_submit(op);
 }
@@ -598,6 +691,13 @@ void image_attach(struct image *image, struct ring *ring)
 	image->finished_end = &image->finished;
 	image->backend.submit = image_submit;
 	image_believe_holes(image);
+	(void)unwritten_init(&image->unwritten, image->size); // without the memory no sync is done in pieces
+}
+
+void image_grown(struct image *image, uint64_t size)
+{
+	image->size = size;
+	unwritten_grow(&image->unwritten, size);
 }
 
 void image_close(struct image *image)
@@ -608,6 +708,7 @@ void image_close(struct image *image)
 		free(op);
 	}
 	rest_end(&image->rest);
+	unwritten_done(&image->unwritten);
 	if (image->path && image->fd >= 0)
 		(void)close(image->fd);
 	image_beneath_close(image);

@@ -74,6 +74,25 @@ uint64_t roll_owes(struct roll *roll)
 	return pages;
 }
 
+void roll_write_out(struct roll *roll)
+{
+	LOCK_SCOPE(&roll->lock);
+	for (struct roll_entry *entry = roll->first; entry; entry = entry->next)
+		if (entry->write_out && !entry->ended)
+			entry->write_out(entry);
+}
+
+bool roll_writes_out(struct roll *roll, uint64_t *ret_pieces)
+{
+	bool any = false;
+	*ret_pieces = 0;
+	LOCK_SCOPE(&roll->lock);
+	for (struct roll_entry *entry = roll->first; entry; entry = entry->next)
+		if (entry->write_out && !entry->ended)
+			any |= entry->writes_out(entry, ret_pieces);
+	return any;
+}
+
 void roll_end(struct roll *roll)
 {
 	roll_each(roll, NULL);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The exports of the agent, so that a stop can end them whatever else hangs: no lock of a protection or of the agent is needed for it.
 //
-//	opened ──roll_enter──► serves ──roll_end──► ends ──roll_ended──► ended ──roll_leave──► closed
+//	opened ──roll_enter──► serves ──roll_write_out──► serves, and its images are synced ──roll_end──► ends ──roll_ended──► ended ──roll_leave──► closed
 //
 // Any thread; the roll outlives its entries.
 #ifndef KAGAMI_REPLICATOR_ROLL_H
@@ -11,8 +11,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct roll_entry { // of one export, which fills in the first four
+struct roll_entry { // of one export, which fills in the first six
 	const char *protection;
+	void (*write_out)(struct roll_entry *entry); // export_write_out(); NULL: nothing is to be
+	bool (*writes_out)(struct roll_entry *entry, uint64_t *pieces); // export_writes_out()
 	void (*end)(struct roll_entry *entry);	   // asks for it, and returns at once; called again, it does nothing
 	void (*abandon)(struct roll_entry *entry); // the process is about to end without closing it: what others would wait for is given up
 	uint64_t (*owes)(struct roll_entry *entry); // how much its last sync still has to write, in pages, as far as is known; NULL: it is not
@@ -37,6 +39,8 @@ unsigned roll_count(struct roll *roll); // of those that were not closed; NULL c
 void roll_move(struct roll *roll);
 uint64_t roll_moves(struct roll *roll); // how many there were
 uint64_t roll_owes(struct roll *roll); // by all that have not ended
+void roll_write_out(struct roll *roll); // every export is to bring to the disks what guests have written, those that were not asked yet
+bool roll_writes_out(struct roll *roll, uint64_t *ret_pieces); // whether one still does, and a number that stays as long as none of those goes on
 void roll_end(struct roll *roll);	// every export is to end
 // Calls `left` for each that has not been closed.
 void roll_each(struct roll *roll, void (*left)(struct roll_entry *entry));

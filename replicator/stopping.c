@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A thread closes everything in its order; this one looks on.
+// A thread closes everything in its order; this one looks on. Before that the exports bring to the disks what guests have written, and serve them meanwhile: the last sync,
+// for which they wait, would be of all that otherwise, and they wait for the slowest disk of all.
+//
+//	writing out, all together ──ended, or none goes on──► close begins: the one below
 //
 //	close begins ──► has returned: a clean stop
 //	   └─ after some seconds: every export is told to end, so that guests are served to the end and see it, whatever hangs
@@ -78,11 +81,47 @@ static bool writes_on(struct roll *roll, uint64_t *least)
 	return less;
 }
 
+static unsigned long long mib(uint64_t pages)
+{
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE) >> 20;
+}
+
+static void say_written_out(const struct stopping *stopping, int64_t ms)
+{
+	log_info("the stop waits until what guests have written is on the disks, and serves them meanwhile mib_left=%llu s=%lld", mib(roll_owes(stopping->roll)), (long long)ms / 1000);
+}
+
+// As long as one goes on, be it that others hang.
+static void write_out(const struct stopping *stopping)
+{
+	int64_t begin_ms = clock_mono_ms(), moved_ms = begin_ms, said_ms = begin_ms, wait_ms = (int64_t)stopping->wait_s * 1000 / 2;
+	uint64_t pieces = 0, pieces_now, least = roll_owes(stopping->roll);
+	if (wait_ms > STOP_WRITE_OUT_MS_MAX)
+		wait_ms = STOP_WRITE_OUT_MS_MAX;
+	for (useconds_t pause_ms = 1;; pause_ms = pause_ms < LOOK_MS ? 2 * pause_ms : pause_ms) {
+		roll_write_out(stopping->roll); // those that came meanwhile
+		if (!roll_writes_out(stopping->roll, &pieces_now))
+			return;
+		int64_t now_ms = clock_mono_ms();
+		if (writes_on(stopping->roll, &least) || pieces_now != pieces)
+			moved_ms = now_ms;
+		pieces = pieces_now;
+		if (now_ms - moved_ms >= wait_ms)
+			break;
+		if (now_ms - said_ms >= SAY_MS) {
+			say_written_out(stopping, now_ms - begin_ms);
+			said_ms = now_ms;
+		}
+		(void)usleep(pause_ms * 1000);
+	}
+	log_warning("the stop goes on, though not all that guests have written is on the disks: what is left does not become less, an image does not answer");
+}
+
 // Guests wait for it.
 static void say_owed(uint64_t pages, int64_t ms)
 {
 	log_warning("the stop goes on: what guests have written is on its way to the disks, and none of theirs is served until that has ended mib_left=%llu s=%lld",
-		    (unsigned long long)(pages * (uint64_t)sysconf(_SC_PAGESIZE) >> 20), (long long)(ms / 1000));
+		    mib(pages), (long long)(ms / 1000));
 }
 
 static bool look_on(struct closing *closing)
@@ -124,6 +163,7 @@ bool stopping_run(const struct stopping *stopping)
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&closing.changed, &monotonic);
 	(void)pthread_condattr_destroy(&monotonic);
+	write_out(stopping);
 	int code = close_start(&closing, &thread);
 	if (code) {
 		log_warning("there is no thread for the stop, which is without a bound now: %s", strerror(-code));

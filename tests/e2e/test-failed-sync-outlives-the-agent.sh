@@ -133,6 +133,22 @@ start_replicator
 wait_for 20 connected vm1
 is "failed for ever" "$(disk vdb .failed) $(disk vda .failed)" "false false"
 
+# By a flush of so much that it is done in pieces: the one that fails tells it, and nobody else would.
+nbd_io vm1 vdb 'write -P 0x47 0 8M' flush >/dev/null
+break_disk "$W/d/b.raw"
+connects vdb
+echo 'write -P 0x48 0 7M' >&7
+wait_for 20 wrote
+guest_flush_fails "of much"
+mend_disk
+has_failed vdb || fail "the guest's flush has failed, and the disk has not"
+guest_ends
+wait_for 20 unattached
+kagami clear-error vm1 vdb >/dev/null
+n=$(cycle vm1)
+echo 3 >/proc/sys/vm/drop_caches
+point_equals vm1 "$n" vdb "$W/d/b.raw"
+
 # What is protected anew has not failed.
 : >"$KAGAMI_RUN_DIR/failed/vm1:vda"
 kagami unprotect vm1 >/dev/null

@@ -866,6 +866,69 @@ static void ended(struct roll_entry *entry)
 	has_ended = entry->ended;
 }
 
+static uint64_t unwritten_pages(const struct export *export)
+{
+	uint64_t pages = 0;
+	for (uint16_t d = 0; d < export->count; d++)
+		pages += image_unwritten(&export->image[d]);
+	return pages;
+}
+
+// Before a stop what guests wrote is brought to the disks; they are served meanwhile, and afterwards.
+static void export_writes_out_while_it_serves(void **unused)
+{
+	(void)unused;
+	struct place *p = place_new();
+	struct roll roll = ROLL_INITIALIZER;
+	uint64_t pieces, before;
+	unsigned char *data = calloc(1, 1 << 20);
+	p->config.roll = &roll;
+	place_start(p);
+	int fd = dial_disk(p, "vda"), other = dial_disk(p, "vdb");
+	for (uint64_t off = 0; off < IMAGE_SIZE; off += 1 << 20)
+		assert_int_equal(ask(fd, CMD_WRITE, off, 1 << 20, data), 0);
+	assert_int_equal(ask(other, CMD_WRITE, 0, 4096, data), 0);
+	assert_false(roll_writes_out(&roll, &pieces)); // nobody has asked
+	roll_write_out(&roll);
+	assert_int_equal(ask(fd, CMD_READ, 0, 4096, data), 0);
+	while (roll_writes_out(&roll, &pieces))
+		(void)usleep(1000);
+	assert_int_equal(unwritten_pages(p->export), 0);
+	before = atomic_load(&p->export->image[0].pieces);
+	assert_true(before > 0);
+	assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
+	roll_write_out(&roll); // once is enough
+	assert_false(roll_writes_out(&roll, &pieces));
+	(void)close(fd);
+	(void)close(other);
+	place_stop(p);
+	export_write_out(p->export); // nobody is there any more
+	assert_false(export_writes_out(p->export, &pieces));
+	place_free(p);
+	free(data);
+}
+
+// Asked at the same time as to end, and of one that has ended: the stop syncs everything itself.
+static void export_that_ends_writes_out_no_more(void **unused)
+{
+	(void)unused;
+	uint64_t pieces;
+	for (unsigned i = 0; i < 20; i++) {
+		struct place *p = place_new();
+		place_start(p);
+		int fd = dial_disk(p, "vda");
+		unsigned char data[4096] = {7};
+		assert_int_equal(ask(fd, CMD_WRITE, 0, 4096, data), 0);
+		if (i % 2)
+			export_end(p->export);
+		export_write_out(p->export);
+		(void)close(fd);
+		place_stop(p);
+		assert_false(export_writes_out(p->export, &pieces));
+		place_free(p);
+	}
+}
+
 // Told by the roll, while the marks of a state directory hang: what the guest wrote is served and synced, its connections end, and so does the loop.
 static void export_ends_while_its_marks_hang(void **unused)
 {
@@ -1970,6 +2033,8 @@ int main(void)
 		cmocka_unit_test(export_goes_on_when_marks_do_not_come_and_notes_it_before),
 		cmocka_unit_test(export_does_not_wait_for_a_note_that_hangs_either),
 		cmocka_unit_test(export_ends_while_its_marks_hang),
+		cmocka_unit_test(export_writes_out_while_it_serves),
+		cmocka_unit_test(export_that_ends_writes_out_no_more),
 		cmocka_unit_test(export_forsakes_a_disk_when_there_is_no_thread_for_the_note),
 		cmocka_unit_test(export_clears_marks_after_keep_and_starts_with_those_it_is_given),
 		cmocka_unit_test(export_tells_what_a_keep_of_a_moment_after_another_left_unsynced),

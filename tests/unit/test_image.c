@@ -456,6 +456,159 @@ static void errands_are_done_in_the_order_in_which_they_came(void **state)
 	reader_end();
 }
 
+// ---- a sync of much
+
+enum { MUCH_SIZE = 64 << 20 };
+
+static int set_up_large(void **state)
+{
+	(void)state;
+	attached_image_begin(&temp, &ring, &image, MUCH_SIZE);
+	return 0;
+}
+
+static uint64_t unwritten_pages(void)
+{
+	struct image_pages pages;
+	return image_pages(&image, 0, 0, &pages) ? 0 : pages.dirty + pages.writeback;
+}
+
+static void write_much(void) // two pieces
+{
+	for (uint64_t off = 0; off < MUCH_SIZE; off += 2 << 20)
+		assert_int_equal(perform(AIO_WRITE, off, LARGE), 0);
+}
+
+static struct hook {
+	struct ring_op *op;
+	void (*done)(struct ring_op *op, int res);
+	int code; // what comes in the place of its result; 0: that
+} hook[2];
+
+static void on_hook(struct ring_op *op, int res)
+{
+	struct hook *h = &hook[op == hook[1].op];
+	op->done = h->done;
+	op->done(op, h->code ? h->code : res);
+}
+
+// Of a sync that is done in pieces: the first is waited for, the second begun.
+static int sync_much(int waited, int begun)
+{
+	struct ending ending = {.aio = {.kind = AIO_SYNC, .done = on_done}};
+	struct io_uring_sq *sq = &ring.uring.sq;
+	write_much();
+	image.backend.submit(&image.backend, &ending.aio);
+	for (unsigned i = 0; i < 2; i++) {
+		const struct io_uring_sqe *sqe = &sq->sqes[(sq->sqe_tail - 2 + i) & *sq->kring_mask];
+		assert_int_equal(sqe->opcode, IORING_OP_SYNC_FILE_RANGE);
+		assert_true(sqe->len && sqe->off == i * (uint64_t)MUCH_SIZE / 2);
+		assert_int_equal(sqe->sync_range_flags & SYNC_FILE_RANGE_WAIT_AFTER, i ? 0 : SYNC_FILE_RANGE_WAIT_AFTER);
+		hook[i] = (struct hook){.op = (struct ring_op *)(uintptr_t)sqe->user_data, .code = i ? begun : waited};
+		hook[i].done = hook[i].op->done;
+		hook[i].op->done = on_hook;
+	}
+	while (!ending.ended)
+		assert_int_equal(ring_turn(&ring), 0);
+	return ending.res;
+}
+
+static void sync_of_much_is_done_in_pieces_and_then_as_a_whole(void **state)
+{
+	(void)state;
+	assert_int_equal(sync_much(0, 0), 0);
+	assert_int_equal(atomic_load(&image.pieces), 3); // the second is waited for, too
+	assert_int_equal(unwritten_pages(), 0);
+	assert_true(image.synced);
+	assert_int_equal(perform(AIO_WRITE, 0, LARGE), 0);
+	assert_int_equal(perform(AIO_SYNC, 0, 0), 0);
+	assert_int_equal(atomic_load(&image.pieces), 3); // of little, in one
+	assert_int_equal(unwritten_pages(), 0);
+	image_grown(&image, MUCH_SIZE); // as large as it was
+	assert_int_equal(sync_much(0, 0), 0);
+	assert_int_equal(atomic_load(&image.pieces), 6);
+}
+
+// The kernel has told it, and tells it to nobody again (V3).
+static void error_of_a_piece_is_the_syncs(void **state)
+{
+	(void)state;
+	assert_int_equal(sync_much(-EIO, 0), -EIO);
+	assert_int_equal(sync_much(0, -EIO), -EIO);
+	assert_int_equal(sync_much(-ENOSPC, -EINVAL), -ENOSPC);
+	assert_int_equal(sync_much(-EINVAL, -EIO), -EIO); // whichever came first
+	assert_int_equal(sync_much(-EINTR, 0), -EINTR);
+}
+
+static void where_there_are_no_pieces_the_sync_does_all(void **state)
+{
+	static const int codes[] = {-EINVAL, -ESPIPE, -EOPNOTSUPP, -ENOSYS, -ECANCELED};
+	(void)state;
+	for (size_t i = 0; i < COUNT(codes); i++) {
+		assert_int_equal(sync_much(codes[i], codes[i]), 0);
+		assert_int_equal(unwritten_pages(), 0);
+	}
+	uint64_t before = atomic_load(&image.pieces);
+	reader_begin();
+	ring.workerless = true;
+	write_much();
+	assert_int_equal(perform(AIO_SYNC, 0, 0), 0);
+	assert_true(syncs_by_the_reader == 1 && atomic_load(&image.pieces) == before);
+	reader_end();
+}
+
+// Nothing that is owed may look as if it hung while pieces of it end.
+static void disk_that_writes_piece_by_piece_goes_on(void **state)
+{
+	(void)state;
+	struct ending ending = {.aio = {.kind = AIO_SYNC, .done = on_done}};
+	write_much();
+	image.backend.submit(&image.backend, &ending.aio);
+	image.owed_changes.moved_ns = 1;
+	while (atomic_load(&image.pieces) == 0)
+		assert_int_equal(ring_turn(&ring), 0);
+	assert_true(image.owed_changes.moved_ns > 1);
+	while (!ending.ended)
+		assert_int_equal(ring_turn(&ring), 0);
+}
+
+// In the place of the C library's: of a sync beside the guest's.
+static unsigned ranges;
+static uint64_t range_end;
+static int range_fails;
+int sync_file_range(int fd, off_t off, off_t len, unsigned flags)
+{
+	assert_int_not_equal(fd, image.fd); // whose error is the guest's (G5)
+	assert_true(off == 0 || (uint64_t)off == range_end); // one behind the other, from the beginning
+	assert_in_range(len, 1, 1 << 30);
+	ranges++;
+	range_end = (uint64_t)(off + len);
+	errno = range_fails;
+	return range_fails ? -1 : (int)syscall(SYS_sync_file_range, fd, off, len, flags);
+}
+
+static void sync_beside_the_guests_is_done_in_pieces_too(void **state)
+{
+	(void)state;
+	write_much();
+	ranges = 0;
+	assert_true(image_settle(&image, &failed));
+	assert_true(ranges >= MUCH_SIZE / (8 << 20) && range_end >= MUCH_SIZE);
+	assert_int_equal(unwritten_pages(), 0);
+	write_much();
+	ranges = 0;
+	range_fails = ENOSYS;
+	assert_true(image_settle(&image, &failed));
+	assert_int_equal(unwritten_pages(), 0);
+	write_much();
+	ranges = 0;
+	range_fails = EIO;
+	assert_false(image_settle(&image, &failed));
+	assert_int_equal(failed, -EIO);
+	assert_int_equal(ranges, 1);
+	range_fails = 0;
+}
+
 // In the place of the C library's, for the program's own code.
 static unsigned fsyncs;
 static int fsync_fd = -1;
@@ -1093,6 +1246,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(errands_are_done_in_the_order_in_which_they_came, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(read_past_an_image_that_became_shorter_is_an_error, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(advice_brings_the_range_into_memory, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(sync_of_much_is_done_in_pieces_and_then_as_a_whole, set_up_large, tear_down),
+		cmocka_unit_test_setup_teardown(error_of_a_piece_is_the_syncs, set_up_large, tear_down),
+		cmocka_unit_test_setup_teardown(where_there_are_no_pieces_the_sync_does_all, set_up_large, tear_down),
+		cmocka_unit_test_setup_teardown(disk_that_writes_piece_by_piece_goes_on, set_up_large, tear_down),
+		cmocka_unit_test_setup_teardown(sync_beside_the_guests_is_done_in_pieces_too, set_up_large, tear_down),
 		cmocka_unit_test_setup_teardown(size_of_a_grown_image_is_durable_before_anybody_is_told, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(sync_that_hangs_is_seen_though_another_thread_was_answered_meanwhile, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(no_hole_is_told_where_anything_was_written, set_up, tear_down),

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "replicator/stopping.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -14,7 +15,8 @@
 
 static struct roll roll;
 static struct roll_entry entry[2];
-static atomic_uint told[2], abandoned[2];
+static atomic_uint told[2], abandoned[2], asked[2];
+static atomic_uint left[2]; // looks until it has written out; UINT_MAX: it hangs
 static atomic_bool released, opened;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
@@ -37,14 +39,32 @@ static void on_abandon(struct roll_entry *e)
 	(void)atomic_fetch_add(&abandoned[e - entry], 1);
 }
 
+static void on_write_out(struct roll_entry *e)
+{
+	(void)atomic_fetch_add(&asked[e - entry], 1);
+}
+
+static bool on_writes_out(struct roll_entry *e, uint64_t *pieces)
+{
+	unsigned looks = atomic_load(&left[e - entry]);
+	if (looks == 0)
+		return false;
+	*pieces += looks == UINT_MAX ? 7 : looks;
+	if (looks != UINT_MAX)
+		(void)atomic_fetch_sub(&left[e - entry], 1);
+	return true;
+}
+
 static int setup(void **state)
 {
 	(void)state;
 	roll = (struct roll)ROLL_INITIALIZER;
 	atomic_store(&released, false);
 	for (unsigned i = 0; i < 2; i++) {
-		entry[i] = (struct roll_entry){.protection = i ? "vm2" : "vm1", .end = on_end, .abandon = on_abandon};
+		entry[i] = (struct roll_entry){.protection = i ? "vm2" : "vm1", .end = on_end, .abandon = on_abandon, .write_out = on_write_out, .writes_out = on_writes_out};
 		atomic_store(&told[i], 0);
+		atomic_store(&asked[i], 0);
+		atomic_store(&left[i], 0);
 		atomic_store(&abandoned[i], 0);
 		roll_enter(&roll, &entry[i]);
 	}
@@ -154,6 +174,57 @@ static void what_guests_wrote_while_the_stop_began_is_waited_for_too(void **stat
 	assert_int_equal(atomic_load(&abandoned[1]), 0);
 }
 
+static unsigned left_at_close[2], told_at_close;
+
+static void close_and_look(void *context)
+{
+	for (unsigned i = 0; i < 2; i++)
+		left_at_close[i] = atomic_load(&left[i]);
+	told_at_close = atomic_load(&told[0]) + atomic_load(&told[1]);
+	close_well(context);
+}
+
+// They are served until then; one that hangs does not end that for the other.
+static void what_guests_wrote_is_on_the_disks_before_anything_closes(void **state)
+{
+	(void)state;
+	const struct stopping stopping = {.roll = &roll, .wait_s = 2, .close = close_and_look};
+	atomic_store(&left[0], 20); // of looks that are 200 ms apart in the end: longer than nothing may go on
+	atomic_store(&left[1], 5);
+	assert_true(stopping_run(&stopping));
+	assert_true(asked[0] && asked[1]);
+	assert_int_equal(left_at_close[0] + left_at_close[1] + told_at_close, 0);
+	assert_int_equal(setup(NULL), 0);
+	atomic_store(&left[0], UINT_MAX);
+	atomic_store(&left[1], 20);
+	assert_true(stopping_run(&stopping));
+	assert_int_equal(left_at_close[0], UINT_MAX); // or the stop had no bound
+	assert_int_equal(left_at_close[1], 0);
+}
+
+static void *enter_later(void *context)
+{
+	(void)context;
+	while (!atomic_load(&asked[0]))
+		(void)sched_yield();
+	roll_enter(&roll, &entry[1]);
+	atomic_store(&left[0], 3);
+	return NULL;
+}
+
+static void an_export_that_comes_meanwhile_is_asked_too(void **state)
+{
+	(void)state;
+	const struct stopping stopping = {.roll = &roll, .wait_s = 60, .close = close_and_look};
+	pthread_t thread;
+	roll_leave(&entry[1]);
+	atomic_store(&left[0], 1000); // until it came
+	assert_int_equal(pthread_create(&thread, NULL, enter_later, NULL), 0);
+	assert_true(stopping_run(&stopping));
+	(void)pthread_join(thread, NULL);
+	assert_true(asked[1]);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -162,6 +233,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_stop_that_goes_on_is_waited_for_to_its_end),
 		TEST(a_sync_that_goes_on_is_no_disk_that_hangs),
+		TEST(what_guests_wrote_is_on_the_disks_before_anything_closes),
+		TEST(an_export_that_comes_meanwhile_is_asked_too),
 		TEST(what_guests_wrote_while_the_stop_began_is_waited_for_too),
 		TEST(a_stop_that_hangs_ends_the_exports_and_is_given_up), // the last: its thread may still end
 	};
