@@ -15,13 +15,23 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/size.h"
+#include "link/notify.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 200, SAY_MS = 10000 };
+enum { LOOK_MS = 200, SAY_MS = 10000, LET_MS = 5000, LET_S = 60 }; // the service manager is told every LET_MS to let it go on for LET_S
+
+// What is remembered of the looks before.
+struct progress {
+	struct roll *roll;
+	int64_t begin_ms, moved_ms, said_ms, let_ms;
+	uint64_t moves, least;
+};
 
 struct closing {
 	const struct stopping *stopping;
@@ -72,83 +82,79 @@ static void say_left(struct roll_entry *entry)
 	entry->abandon(entry);
 }
 
+static struct progress progress_begin(struct roll *roll, uint64_t moves)
+{
+	int64_t now_ms = clock_mono_ms();
+	return (struct progress){.roll = roll, .begin_ms = now_ms, .moved_ms = now_ms, .said_ms = now_ms, .let_ms = now_ms, .moves = moves, .least = roll_owes(roll)};
+}
+
 // A sync of much takes its time, and goes on as long as less is left of it than ever before: so this cannot go on for ever.
-static bool writes_on(struct roll *roll, uint64_t *least)
+static bool goes_on(struct progress *progress, uint64_t moves, int64_t now_ms, int64_t wait_ms)
 {
-	uint64_t owes = roll_owes(roll);
-	bool less = owes < *least;
-	*least = less ? owes : *least;
-	return less;
+	uint64_t owes = roll_owes(progress->roll);
+	if (owes < progress->least || moves != progress->moves)
+		progress->moved_ms = now_ms;
+	progress->least = min_u64(owes, progress->least);
+	progress->moves = moves;
+	return now_ms - progress->moved_ms < wait_ms;
 }
 
-static unsigned long long mib(uint64_t pages)
+static void say(struct progress *progress, bool serves, int64_t now_ms)
 {
-	return pages * (uint64_t)sysconf(_SC_PAGESIZE) >> 20;
-}
-
-static void say_written_out(const struct stopping *stopping, int64_t ms)
-{
-	log_info("the stop waits until what guests have written is on the disks, and serves them meanwhile mib_left=%llu s=%lld", mib(roll_owes(stopping->roll)), (long long)ms / 1000);
+	char status[160];
+	unsigned long long mib = roll_owes(progress->roll) * (uint64_t)sysconf(_SC_PAGESIZE) >> 20;
+	long long s = (now_ms - progress->begin_ms) / 1000;
+	if (now_ms - progress->let_ms >= LET_MS) {
+		(void)snprintf(status, sizeof(status), "Stopping: %llu MiB of what guests have written are on their way to the disks; they are %s meanwhile", mib,
+			       serves ? "served" : "not served");
+		notify_stop_goes_on(LET_S, status);
+		progress->let_ms = now_ms;
+	}
+	if (now_ms - progress->said_ms < SAY_MS)
+		return;
+	progress->said_ms = now_ms;
+	if (serves)
+		log_info("the stop waits until what guests have written is on the disks, and serves them meanwhile mib_left=%llu s=%lld", mib, s);
+	else if (mib)
+		log_warning("the stop goes on: what guests have written is on its way to the disks, and none of theirs is served until that has ended mib_left=%llu s=%lld",
+			    mib, s);
 }
 
 // As long as one goes on, be it that others hang.
 static void write_out(const struct stopping *stopping)
 {
-	int64_t begin_ms = clock_mono_ms(), moved_ms = begin_ms, said_ms = begin_ms, wait_ms = (int64_t)stopping->wait_s * 1000 / 2;
-	uint64_t pieces = 0, pieces_now, least = roll_owes(stopping->roll);
-	if (wait_ms > STOP_WRITE_OUT_MS_MAX)
-		wait_ms = STOP_WRITE_OUT_MS_MAX;
+	int64_t wait_ms = (int64_t)min_u64(stopping->wait_s * UINT64_C(500), STOP_WRITE_OUT_MS_MAX), now_ms;
+	struct progress progress = progress_begin(stopping->roll, 0);
+	uint64_t pieces;
 	for (useconds_t pause_ms = 1;; pause_ms = pause_ms < LOOK_MS ? 2 * pause_ms : pause_ms) {
 		roll_write_out(stopping->roll); // those that came meanwhile
-		if (!roll_writes_out(stopping->roll, &pieces_now))
+		if (!roll_writes_out(stopping->roll, &pieces))
 			return;
-		int64_t now_ms = clock_mono_ms();
-		if (writes_on(stopping->roll, &least) || pieces_now != pieces)
-			moved_ms = now_ms;
-		pieces = pieces_now;
-		if (now_ms - moved_ms >= wait_ms)
+		now_ms = clock_mono_ms();
+		if (!goes_on(&progress, pieces, now_ms, wait_ms))
 			break;
-		if (now_ms - said_ms >= SAY_MS) {
-			say_written_out(stopping, now_ms - begin_ms);
-			said_ms = now_ms;
-		}
+		say(&progress, true, now_ms);
 		(void)usleep(pause_ms * 1000);
 	}
 	log_warning("the stop goes on, though not all that guests have written is on the disks: what is left does not become less, an image does not answer");
 }
 
-// Guests wait for it.
-static void say_owed(uint64_t pages, int64_t ms)
-{
-	log_warning("the stop goes on: what guests have written is on its way to the disks, and none of theirs is served until that has ended mib_left=%llu s=%lld",
-		    mib(pages), (long long)(ms / 1000));
-}
-
 static bool look_on(struct closing *closing)
 {
 	const struct stopping *stopping = closing->stopping;
-	int64_t begin_ms = clock_mono_ms(), moved_ms = begin_ms, wait_ms = (int64_t)stopping->wait_s * 1000;
-	int64_t orderly_ms = wait_ms / 2 < STOP_ORDERLY_MS_MAX ? wait_ms / 2 : STOP_ORDERLY_MS_MAX;
-	uint64_t moves = roll_moves(stopping->roll), least = roll_owes(stopping->roll);
-	int64_t said_ms = begin_ms;
+	int64_t wait_ms = (int64_t)stopping->wait_s * 1000, orderly_ms = (int64_t)min_u64(stopping->wait_s * UINT64_C(500), STOP_ORDERLY_MS_MAX);
+	struct progress progress = progress_begin(stopping->roll, roll_moves(stopping->roll));
 	bool told = false;
 	while (!closed_soon(closing)) {
 		int64_t now_ms = clock_mono_ms();
-		uint64_t moves_now = roll_moves(stopping->roll);
-		if (writes_on(stopping->roll, &least) || moves_now != moves)
-			moved_ms = now_ms;
-		moves = moves_now;
-		if (!told && now_ms - begin_ms >= orderly_ms) {
+		if (!goes_on(&progress, roll_moves(stopping->roll), now_ms, wait_ms))
+			return false;
+		if (!told && now_ms - progress.begin_ms >= orderly_ms) {
 			roll_end(stopping->roll);
-			least = UINT64_MAX; // guests wrote until now, and what is owed may have grown: it is counted down from here
+			progress.least = UINT64_MAX; // guests wrote until now, and what is owed may have grown: it is counted down from here
 			told = true;
 		}
-		if (now_ms - said_ms >= SAY_MS && least && least != UINT64_MAX) {
-			say_owed(least, now_ms - begin_ms);
-			said_ms = now_ms;
-		}
-		if (now_ms - moved_ms >= wait_ms)
-			return false;
+		say(&progress, false, now_ms);
 	}
 	return true;
 }

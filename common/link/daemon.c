@@ -6,6 +6,7 @@
 #include "base/size.h"
 #include "base/wrap.h"
 #include "link/json.h"
+#include "link/notify.h"
 
 #include <assert.h>
 #include <limits.h>
@@ -165,6 +166,7 @@ void daemon_start(const char *program, const char *summary, const struct daemon_
 {
 	const char *log_level = "info";
 	daemon_program = program;
+	notify_open();
 	options_read(summary, options, count, argc, argv, &log_level);
 	log_init(program, level_read(log_level));
 	options_keep(options, count);
@@ -213,10 +215,12 @@ void daemon_wait(void)
 	sigset_t set, stops;
 	int which = 0;
 	own_signals(&set);
+	notify_ready();
 	while (sigwait(&set, &which) || (which != SIGTERM && which != SIGINT))
 		if (which)
 			log_info("SIG%s changes nothing: settings are changed by `kagami set`, and SIGTERM stops the program", sigabbrev_np(which));
 	log_info("stopping on %s", which == SIGTERM ? "SIGTERM" : "SIGINT");
+	notify_stopping();
 	(void)sigemptyset(&stops);
 	(void)sigaddset(&stops, SIGTERM);
 	(void)sigaddset(&stops, SIGINT);

@@ -36,7 +36,7 @@ const char *daemon_absolute(const char *path);
 // Of one path: the answer to the next takes its place.
 const char *daemon_resolved(const char *path);
 
-// Waits for SIGTERM or SIGINT. A second one while the daemon stops ends it at once, by the signal.
+// All sockets answer: tells the service manager so (notify.h), and waits for SIGTERM or SIGINT. A second one while the daemon stops ends it at once, by the signal.
 void daemon_wait(void);
 
 // Answers GET /v1/version for the program that was started; any context.

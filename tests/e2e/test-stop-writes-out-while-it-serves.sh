@@ -10,7 +10,18 @@ mount_over_freezable "$W/storage" "$W/slow"
 
 new_image "$W/slow/a.raw" $((64 << 20))
 new_image "$W/b.raw" $((16 << 20)) 2
-start_pair
+manager() { # NAME of a daemon
+	/usr/bin/python3 tests/e2e/notified.py "$R/$1" "$W/$1.notified" "$KAGAMI_RUN_DIR/$1.sock" &
+	pids+=($!)
+}
+listens() { [ -S "$R/$1" ]; }
+for daemon in receiver replicator; do
+	manager $daemon
+	wait_for 10 listens $daemon
+done
+NOTIFY_SOCKET=$R/receiver start_receiver
+NOTIFY_SOCKET=$R/replicator start_replicator
+kagami pair dr "$(new_token)" >/dev/null
 kagami protect vm1 vda="$W/slow/a.raw" --to dr --rpo 1h >/dev/null
 kagami protect vm2 vda="$W/b.raw" --to dr --rpo 1h >/dev/null
 for vm in vm1 vm2; do
@@ -29,13 +40,19 @@ sync -f "$W/slow"
 freeze "$W/storage"
 write_much A
 kill "$REPLICATOR"
-for _ in 1 2 3; do
+for _ in 1 2 3 4 5 6; do
 	sleep 1
 	all_served A
 done
 kill -0 "$REPLICATOR" || fail "the stop has not waited for the disk"
 unfreeze "$W/storage"
 wait "$REPLICATOR" || fail "the stop was not clean: status $?"
+# The service manager has heard of it, and lets it go on for longer than it would.
+said() { sed -n "$2p" "$W/$1.notified"; } # DAEMON NUMBER
+is "the replicator's first word" "$(said replicator 1)" "READY=1 STATUS= answers"
+is "its second" "$(said replicator 2)" "STOPPING=1"
+said replicator 3 | grep -qE '^EXTEND_TIMEOUT_USEC=60000000 STATUS=Stopping: [0-9]+ MiB .* they are served meanwhile$' || fail "its third: $(said replicator 3)"
+is "the receiver's" "$(cat "$W/receiver.notified")" "READY=1 STATUS= answers"
 start_replicator
 for vm in vm1 vm2; do
 	n=$(cycle $vm)
