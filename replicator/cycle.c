@@ -177,11 +177,13 @@ static int seal(const struct cycle *cycle, uint64_t wire_start, struct cycle_rep
 		.wire_bytes = report->wire_bytes,
 	};
 	cycle->on_stage(cycle->context, CYCLE_SEALING);
+	enum rpo_stage was = sender_stage(ship_sender(cycle->ship), RPO_STAGE_READ); // the state directory's disk is one of the source's
 	cycle->on_seal(cycle->context, &report->cut);
+	(void)sender_stage(ship_sender(cycle->ship), was);
 	int rc = put_certain(cycle, &report->cut, err);
 	if (rc)
 		return rc;
-	enum rpo_stage was = sender_stage(ship_sender(cycle->ship), RPO_STAGE_NETWORK);
+	was = sender_stage(ship_sender(cycle->ship), RPO_STAGE_NETWORK);
 	void *to = channel_room(cycle->channel, WIRE_FRAME_MAX);
 	if (!to)
 		return channel_flush(cycle->channel, err);

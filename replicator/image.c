@@ -206,23 +206,6 @@ int image_open_scratch(struct image *image, const char *dir, struct err *err)
 	return code;
 }
 
-// Who looks on sees for how long it takes (image_silent_ns()). Several threads may ask at a time, and one of them may wait for a disk that hangs while the others have their answers
-// from memory, as those to fstat() are: the time is that of the first, until none waits any more.
-static void asked(struct image *image)
-{
-	uint64_t was = atomic_load_explicit(&image->asked_ns, memory_order_relaxed), is;
-	do
-		is = was ? was + 1 : (clock_mono_ns() & ~(uint64_t)IMAGE_ASKING) + 1;
-	while (!atomic_compare_exchange_weak_explicit(&image->asked_ns, &was, is, memory_order_relaxed, memory_order_relaxed));
-}
-
-static void answered(struct image *image)
-{
-	uint64_t was = atomic_load_explicit(&image->asked_ns, memory_order_relaxed);
-	while (!atomic_compare_exchange_weak_explicit(&image->asked_ns, &was, (was & IMAGE_ASKING) > 1 ? was - 1 : 0, memory_order_relaxed, memory_order_relaxed))
-		;
-}
-
 enum { WRITE_WINDOW = 1 << 30, WRITE_PIECE = 8 << 20, WRITE_PAGES = WRITE_PIECE / 4096, WRITE_PIECES_MAX = 32768 };
 
 // 0 where a kernel or file system cannot do it, too: the sync behind it does all.
@@ -230,8 +213,8 @@ static int write_piece(struct image *image, int fd, uint64_t off, uint64_t len)
 {
 	int rc = sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
 	int code = rc < 0 ? -errno : 0;
-	answered(image); // the disk goes on
-	asked(image);
+	asked_end(&image->asked); // the disk goes on
+	(void)asked_begin(&image->asked, clock_mono_ns());
 	return code == -EINVAL || code == -ESPIPE || code == -EOPNOTSUPP || code == -ENOSYS ? 0 : code;
 }
 
@@ -291,35 +274,35 @@ static int extend(struct image *image, uint64_t size, int *ret_failed, struct er
 
 void image_drop_cache(struct image *image, uint64_t off, uint64_t len)
 {
-	asked(image);
+	(void)asked_begin(&image->asked, clock_mono_ns());
 	(void)posix_fadvise(image->fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
-	answered(image);
+	asked_end(&image->asked);
 }
 
 int image_extend(struct image *image, uint64_t size, int *ret_failed, struct err *err)
 {
-	asked(image);
+	(void)asked_begin(&image->asked, clock_mono_ns());
 	int code = extend(image, size, ret_failed, err);
-	answered(image);
+	asked_end(&image->asked);
 	return code;
 }
 
 bool image_settle(struct image *image, int *ret_failed)
 {
-	asked(image);
+	(void)asked_begin(&image->asked, clock_mono_ns());
 	int code = sync_apart(image, fdatasync, ret_failed);
-	answered(image);
+	asked_end(&image->asked);
 	return code == 0;
 }
 
 int image_renew(struct image *image, struct err *err)
 {
 	int failed = 0;
-	asked(image);
+	(void)asked_begin(&image->asked, clock_mono_ns());
 	int code = sync_apart(image, fdatasync, &failed);
 	if (code == 0)
 		(void)fdatasync(image->fd); // nothing waits: what it tells is of before
-	answered(image);
+	asked_end(&image->asked);
 	if (code)
 		return err_sys(err, code, "sync image %s", image->path);
 	image_drop_cache(image, 0, 0);
@@ -330,9 +313,9 @@ int image_settle_times(struct image *image, int *ret_failed, struct err *err)
 {
 	if (image->block_device)
 		return 0;
-	asked(image);
+	(void)asked_begin(&image->asked, clock_mono_ns());
 	(void)sync_apart(image, fsync, ret_failed); // which may not have been to be had
-	answered(image);
+	asked_end(&image->asked);
 	return *ret_failed ? err_sys(err, *ret_failed, "sync image %s", image->path) : 0;
 }
 
@@ -401,12 +384,12 @@ int image_identify(struct image *image, struct image_identity *ret_identity, str
 {
 	struct stat st;
 	uint64_t size = 0; // of a device; one that grew is as large as the disk until that grows as well
-	asked(image);
+	(void)asked_begin(&image->asked, clock_mono_ns());
 	int code = fstat(image->fd, &st);
 	if (code == 0 && image->block_device)
 		code = ioctl(image->fd, BLKGETSIZE64, &size);
 	code = code < 0 ? -errno : 0;
-	answered(image);
+	asked_end(&image->asked);
 	if (code)
 		return err_sys(err, code, "stat image %s", image->path);
 	*ret_identity = (struct image_identity){

@@ -5,6 +5,7 @@
 
 #include "base/err.h"
 #include "replicator/aio.h"
+#include "replicator/asked.h"
 #include "replicator/cold.h"
 #include "replicator/image_path.h"
 #include "replicator/nbd.h"
@@ -22,7 +23,7 @@ struct image_op;
 struct reader;
 struct image_identity;
 
-enum { IMAGE_BENEATH_MAX = 16, IMAGE_ASKING = 0xff }; // of beneath; of asked_ns
+enum { IMAGE_BENEATH_MAX = 16 };
 
 struct image {
 	struct aio_backend backend;
@@ -57,7 +58,7 @@ struct image {
 		_Atomic uint64_t pending, moved_ns; // when the first of them began, or the newest ended; written by the ring's thread, seen by others
 	} owed_reads, owed_changes;
 	unsigned changing; // of the latter, those that hold the file's lock while they wait for the disk: all but syncs
-	_Atomic uint64_t asked_ns;  // since when other threads wait for what it is, or for a sync of all of it, and in the bits of IMAGE_ASKING how many do; 0: none does
+	struct asked asked;	    // other threads, for what it is, or for a sync of all of it
 	_Atomic uint64_t inside_ns; // since when the ring's thread itself is in a write to it, or a send from it; 0: it is not
 	struct rest rest;      // how it was when it was last left alone
 	_Atomic uint32_t disturbances, disturbances_told; // image_note_disturbed() was called so often, and image_disturbance_told() says so of the first of them

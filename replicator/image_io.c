@@ -165,7 +165,7 @@ static uint64_t owed_since_ns(const struct image_owed *owed)
 uint64_t image_silent_ns(const struct image *image, uint64_t now_ns)
 {
 	const uint64_t since_ns[] = {owed_since_ns(&image->owed_reads), owed_since_ns(&image->owed_changes), cold_since_ns(&image->cold),
-				     atomic_load_explicit(&image->asked_ns, memory_order_relaxed) & ~(uint64_t)IMAGE_ASKING, atomic_load_explicit(&image->inside_ns, memory_order_relaxed)};
+				     asked_since_ns(&image->asked), atomic_load_explicit(&image->inside_ns, memory_order_relaxed)};
 	uint64_t most_ns = 0;
 	for (size_t i = 0; i < sizeof(since_ns) / sizeof(*since_ns); i++)
 		if (since_ns[i] && since_ns[i] < now_ns)

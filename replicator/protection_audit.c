@@ -76,6 +76,7 @@ static int save(struct protection *p, bool forget, struct err *err)
 		(void)snprintf(disk->why, sizeof(disk->why), "%s", a->why[d]);
 		gather(p, d, forget ? NULL : &a->kept->disk[d].unproven, units, &disk->unproven);
 	}
+	STATE_SCOPE(p);
 	int rc = audit_record_save(p->place.state, p->config.name, record, err);
 	if (rc)
 		return rc;

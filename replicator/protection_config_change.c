@@ -11,6 +11,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+uint64_t protection_state_silent_ns(const struct protection *p)
+{
+	uint64_t since_ns = asked_since_ns(&p->state_asked), now_ns = protection_now_ns(p);
+	return since_ns && now_ns > since_ns ? now_ns - since_ns : 0;
+}
+
 int protection_change(struct protection *p, protection_edit *edit, const void *with, struct err *err)
 {
 	AUTO_FREE struct protection_config *config = malloc(sizeof(*config));
@@ -21,6 +27,7 @@ int protection_change(struct protection *p, protection_edit *edit, const void *w
 		*config = p->config;
 	}
 	edit(config, with);
+	STATE_SCOPE(p);
 	int rc = protection_config_save(p->place.state, config, err);
 	if (rc)
 		return rc;

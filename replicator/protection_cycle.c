@@ -72,6 +72,7 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 static void save_syncs(struct protection *p)
 {
 	struct err err = {0};
+	STATE_SCOPE(p);
 	if (sync_log_save(p->place.state, p->config.name, &p->syncs, &err))
 		log_warning("protection=%s: %s", p->config.name, err.text);
 }

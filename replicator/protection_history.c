@@ -19,6 +19,7 @@ void dirt_load(struct protection *p)
 void dirt_save(struct protection *p)
 {
 	struct err err = {0};
+	STATE_SCOPE(p);
 	if (history_save(p->place.state, p->config.name, &p->history, &p->last, &err))
 		log_warning("protection=%s: %s", p->config.name, err.text);
 	p->history_saved_ns = protection_now_ns(p);

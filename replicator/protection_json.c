@@ -314,6 +314,20 @@ static void set_short(const struct protection *p, json_t *json)
 		(void)json_object_set_new(json, "reason", json_text(text));
 }
 
+// Whatever waits for it: the marks of a guest, a point on its way, a change that an operator asked for.
+static void set_state_silent(const struct protection *p, json_t *json)
+{
+	uint64_t ns = protection_state_silent_ns(p);
+	char text[ERR_TEXT_MAX] = "";
+	if (ns >= STATE_SILENT_NS)
+		(void)snprintf(text, sizeof(text), "the state directory %.350s has not answered for %llu s: see to the storage under it", p->place.state_dir,
+			       (unsigned long long)(ns / (1000 * MS_NS)));
+	(void)json_object_set_new(json, "state_silent_ms", *text ? json_count(ns / MS_NS) : json_null());
+	(void)json_object_set_new(json, "state_silent", json_text(text));
+	if (*text && !json_string_length(json_object_get(json, "reason")))
+		(void)json_object_set_new(json, "reason", json_text(text));
+}
+
 json_t *protection_json(struct protection *p)
 {
 	char uuid[UUID_TEXT_SIZE];
@@ -339,6 +353,7 @@ json_t *protection_json(struct protection *p)
 	(void)json_object_set_new(json, "seed_since",
 				  p->config.seed_since_wall_ns && !p->has_point ? json_when(p->config.seed_since_wall_ns) : json_null());
 	set_disk_reason(p, json, disks);
+	set_state_silent(p, json);
 	set_commit_reason(p, json);
 	set_short(p, json);
 	(void)json_object_set_new(json, "crash_price", price_json(p, &price));

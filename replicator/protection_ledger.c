@@ -167,6 +167,7 @@ static void save(struct protection *p)
 		for (unsigned i = 0; i < LEDGER_MISSES; i++)
 			p->ledger->ended[i].changed = false;
 	}
+	STATE_SCOPE(p);
 	if (ledger_file_save(&p->ledger_file, copy, &err) == 0)
 		return;
 	log_warning("the record of ages is not written protection=%s: %s", p->config.name, err.text);

@@ -9,6 +9,7 @@
 #ifndef KAGAMI_REPLICATOR_PROTECTION_PRIVATE_H
 #define KAGAMI_REPLICATOR_PROTECTION_PRIVATE_H
 
+#include "replicator/asked.h"
 #include "replicator/audit.h"
 #include "replicator/audit_record.h"
 #include "replicator/cycle.h"
@@ -87,6 +88,7 @@ struct protection {
 	struct tracking tracking[DISKS_MAX];
 	struct doubt doubt;
 	struct audit audit;
+	struct asked state_asked; // who waits for the state directory, whichever thread it is
 	const struct cycle_report *report; // of the cycle under way; its thread's own
 	pthread_t thread, doubt_thread;
 	int wake_fd; // an eventfd: something under the lock changed
@@ -246,6 +248,10 @@ bool holes_stopped(struct protection *p); // the export has stopped. False: the 
 // protection_config_change.c
 typedef void protection_edit(struct protection_config *config, const void *with); // changes that, and nothing else
 // Makes the change durable, and then its own: with `saving` held, and without `lock`, since the state directory may not answer.
+// To the end of the block this thread waits for the state directory: who asks for the status sees for how long (protection_state_silent_ns()).
+#define STATE_SCOPE(p) ASKED_SCOPE(&(p)->state_asked, protection_now_ns(p))
+uint64_t protection_state_silent_ns(const struct protection *p); // 0: nobody waits for it
+#define STATE_SILENT_NS (5000 * MS_NS) // one that hangs is told from one that is slow
 int protection_change(struct protection *p, protection_edit *edit, const void *with, struct err *err);
 // Writes the configuration anew where it was removed while it runs: all of it is in memory, and without it the next start would serve no disk of this protection.
 // False: it is not there, and cannot be written. Waits for the state directory. Any thread.

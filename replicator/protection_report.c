@@ -68,7 +68,7 @@ static struct rpo_circumstances circumstances(const struct protection *p, uint64
 		.fenced = p->fenced,
 		.target_down = !p->greeted && (p->state == STATE_CONNECTING || p->state == STATE_TARGET_DOWN || p->state == STATE_TARGET_SLOW),
 		.space = p->state == STATE_TARGET_FULL || p->state == STATE_QUOTA_REACHED,
-		.source_error = p->source_failed || a_disk_failed(p),
+		.source_error = p->source_failed || a_disk_failed(p) || protection_state_silent_ns(p) >= STATE_SILENT_NS,
 		.target_error = p->state == STATE_FAILED || p->state == STATE_VERSION || p->target_failed,
 		.syncing = p->sync != SYNC_NONE,
 	};

@@ -321,6 +321,7 @@ int tracking_commit(void *context, uint16_t disk, const uint64_t *set, size_t se
 {
 	struct protection *p = context;
 	struct tracking *t = &p->tracking[disk];
+	STATE_SCOPE(p);
 	LOCK_SCOPE(&t->lock);
 	if (is_forsaken(t)) // said before this returns: the writes that wait are let go then
 		lose_forsaken(p, disk);
@@ -383,6 +384,7 @@ void tracking_position(struct protection *p, enum sync_reason owed)
 			continue;
 		struct image_identity identity = {0};
 		(void)export_identity(p->export, (uint16_t)i, &identity, &err); // without the lock, for which a guest's mark may wait
+		STATE_SCOPE(p);
 		LOCK_SCOPE(&t->lock);
 		if (t->lost)
 			continue;

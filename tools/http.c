@@ -6,6 +6,7 @@
 #include "tools/http.h"
 
 #include "base/auto.h"
+#include "base/clock.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -19,7 +20,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { ANSWER_MAX = 64 << 20, ANSWER_TIMEOUT_S = 600 };
+enum { ANSWER_MAX = 64 << 20, ANSWER_TIMEOUT_S = 600, SAY_WAITED_MS = 5000 };
 
 static unsigned answer_timeout_s = ANSWER_TIMEOUT_S;
 
@@ -102,15 +103,26 @@ static size_t on_data(char *data, size_t one, size_t count, void *context)
 	return len;
 }
 
+struct waited {
+	int64_t since_ms; // 0: nothing is said of it
+};
+
+// Comes about once a second. What changes something is durable once it is answered, and who asked for it is not left to wonder what it waits for.
 static int on_tick(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
-	(void)context, (void)a, (void)b, (void)c, (void)d;
+	struct waited *waited = context;
+	(void)a, (void)b, (void)c, (void)d;
+	if (waited->since_ms && clock_mono_ms() - waited->since_ms >= SAY_WAITED_MS) {
+		(void)fprintf(stderr, "kagami: still waiting for kagami-replicator: `kagami status` says whether its state directory or a disk hangs\n");
+		waited->since_ms = 0;
+	}
 	return stop && *stop;
 }
 
-static int perform(CURL *curl, const char *socket, const char *method, const char *path, const char *body,
+static int perform(CURL *curl, const char *socket, enum http_daemon daemon, const char *method, const char *path, const char *body,
 		   struct answer *answer, long *ret_status, struct err *err)
 {
+	struct waited waited = {.since_ms = daemon == HTTP_REPLICATOR && strcmp(method, "GET") != 0 ? clock_mono_ms() : 0};
 	char url[HTTP_PATH_SIZE + 32];
 	char why[CURL_ERROR_SIZE] = "";
 	(void)snprintf(url, sizeof(url), "http://localhost%s", path);
@@ -124,6 +136,7 @@ static int perform(CURL *curl, const char *socket, const char *method, const cha
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
 	curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
 	curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_tick);
+	curl_easy_setopt(curl, CURLOPT_XFERINFODATA, &waited);
 	if (strcmp(method, "POST") == 0)
 		curl_easy_setopt(curl, CURLOPT_POSTFIELDS, body ? body : "");
 	curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
@@ -162,7 +175,7 @@ static int exchange(const char *run_dir, enum http_daemon daemon, const char *me
 	if (!curl)
 		rc = err_sys(err, -ENOMEM, "make the request");
 	else
-		rc = perform(curl, socket, method, path, text, answer, ret_status, err);
+		rc = perform(curl, socket, daemon, method, path, text, answer, ret_status, err);
 	curl_easy_cleanup(curl);
 	return rc;
 }

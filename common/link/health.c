@@ -222,6 +222,8 @@ static void judge_source(const json_t *protection, struct verdict *verdict)
 	judge_places(protection, verdict);
 	if (one_of(state, poor, COUNT(poor)))
 		say(verdict, HEALTH_WARNING, "%s%s%.480s", state, *reason ? ": " : "", reason);
+	if (text_of(protection, "state_silent")[0])
+		say(verdict, HEALTH_WARNING, "%.480s", text_of(protection, "state_silent"));
 	if (text_of(protection, "short_of")[0])
 		say(verdict, HEALTH_WARNING, "%.480s", text_of(protection, "short_of"));
 	if (has(protection, "needs_sync"))

@@ -34,7 +34,7 @@ enum rpo_cause {
 // What the pipeline waited for.
 enum rpo_stage {
 	RPO_STAGE_QUEUE,     // the cut was due, and there was no slot, or the host was late
-	RPO_STAGE_READ,	     // the disks: the cut, and blocks of it
+	RPO_STAGE_READ,	     // the source's disks: the cut, blocks of it, and what the state directory notes before a point
 	RPO_STAGE_COMPRESS,  // digests and compression
 	RPO_STAGE_NETWORK,   // bytes on their way, and answers to questions
 	RPO_STAGE_APPLY,     // the receiver: from SEAL to COMMITTED

@@ -29,6 +29,7 @@ answers_meanwhile() {
 	refuses 'no protection' timeout 10 kagami set vm3 --rpo 10m
 	timeout 10 kagami syncs vm1 >/dev/null || fail "the record of syncs waits for the state directory"
 }
+has_cycled() { [ "$(protection "$1" .dirty_bytes)" = 0 ] && [ "$(protection "$1" .state)" = idle ]; }
 nbd_io vm2 vda 'write -P 0x60 64k 4k' flush # its region is marked
 freeze "$STATE"
 asked set kagami set vm1 --rpo 30m
@@ -43,12 +44,37 @@ for pid in $set $pause $compare; do
 	kill -0 "$pid" 2>/dev/null || fail "a change is answered before it is durable: $(cat "$W"/{set,pause,compare}.out)"
 done
 is "objective before it is durable" "$(protection vm1 .rpo_ms)" 3600000
+hangs() { protection "$1" .reason | grep -qE "^the state directory $STATE has not answered for [0-9]+ s: see to the storage under it$"; }
+for vm in vm1 vm2; do
+	wait_for 20 hangs $vm
+	is "health of $vm" "$(protection $vm .health)" warning
+done
+kagami status vm2 | grep -q "reason .* the state directory $STATE has not answered" || fail "status: $(kagami status vm2)"
+says_so() { grep -q '^kagami: still waiting for kagami-replicator' "$W/$1.out"; }
+for name in set pause compare; do
+	wait_for 10 says_so $name
+done
+is "why a miss of vm2 would be one" "$(protection vm2 .cause)" source-error
 unfreeze "$STATE"
 wait $set || fail "set: $(cat "$W/set.out")"
 wait $pause || fail "pause: $(cat "$W/pause.out")"
 wait $compare || fail "cycle --compare: $(cat "$W/compare.out")"
 is "objective" "$(protection vm1 .rpo_ms)" 1800000
 is "paused" "$(protection vm1 .paused)" true
+
+is "silence behind it" "$(protection vm2 .state_silent_ms)" null
+
+# A point on its way waits for it, too: what the state files know of its cut is durable before the receiver is asked for it.
+nbd_io vm2 vda 'write -P 0x63 64k 4k' flush
+cycle vm2 >/dev/null
+freeze "$STATE"
+nbd_io vm2 vda 'write -P 0x64 64k 4k' flush
+at_source POST /v1/protections/vm2/cycle >/dev/null
+wait_for 20 hangs vm2
+is "state of vm2" "$(protection vm2 .state)" shipping
+unfreeze "$STATE"
+wait_for 30 has_cycled vm2
+[ "$(protection vm2 .last_cycle.stages.read)" -ge 4000 ] || fail "the wait was booked to $(protection vm2 .last_cycle.stages)"
 
 # Two at once: each changes what it names, and nothing that the other one did.
 freeze "$STATE"

@@ -303,6 +303,10 @@ static void health_tells_each_reason_once_and_the_worst_first(void **state)
 	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_WARNING);
 	assert_string_equal(why, "no threads");
 	json_decref(json);
+	json = parse("{\"name\": \"vm\", \"state\": \"idle\", \"age_ms\": 1, \"rpo_ms\": 1000, \"state_silent\": \"it hangs\"}");
+	assert_int_equal(health_of(json, false, health_limits_default, why), HEALTH_WARNING);
+	assert_string_equal(why, "it hangs");
+	json_decref(json);
 	json = parse("{\"name\": \"vm\", \"state\": \"idle\", \"age_ms\": 1, \"rpo_ms\": 1000}");
 	health_tell(json, false);
 	assert_string_equal(json_string_value(json_object_get(json, "health")), "ok");
