@@ -31,6 +31,14 @@ static inline void asked_end(struct asked *asked)
 		;
 }
 
+// Of those that wait one was answered in part: what they ask goes on.
+static inline void asked_moves(struct asked *asked, uint64_t now_ns)
+{
+	uint64_t was = atomic_load_explicit(&asked->since_ns, memory_order_relaxed);
+	while (was && !atomic_compare_exchange_weak_explicit(&asked->since_ns, &was, (now_ns & ~(uint64_t)ASKED_COUNT) + (was & ASKED_COUNT), memory_order_relaxed, memory_order_relaxed))
+		;
+}
+
 static inline void asked_scope_end(struct asked **asked)
 {
 	asked_end(*asked);

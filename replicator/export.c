@@ -453,7 +453,7 @@ int export_start(struct export *export, struct err *err)
 					    .end = on_roll_end,
 					    .abandon = on_roll_abandon,
 					    .owes = on_roll_owes};
-	atomic_store(&export->told_to_write, false);
+	export_write_out_init(export);
 	atomic_store(&export->told_to_end, false);
 	atomic_store(&export->looping, true);
 	export_publish(export);

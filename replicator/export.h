@@ -131,9 +131,10 @@ int export_start(struct export *export, struct err *err);
 // Ends every client after its requests in flight, gives back an open cut (so that the dirty maps are the whole truth), syncs
 // the images, ends the thread, unlinks the socket. -EIO when an image could not be synced: then the maps must not be trusted.
 int export_stop(struct export *export, struct err *err);
-// Before that: begins to bring to the disks what guests have written, while it serves them, and returns at once. Any thread; called again, it does nothing.
+// Before that: begins to bring to the disks what guests have written, while it serves them, and returns at once. To be called again while others are waited for, since they write on. Any
+// thread.
 void export_write_out(struct export *export);
-// Whether that is under way; then adds to `pieces` how much of it was done, in numbers that say nothing but that it goes on. Any thread; waits for nothing.
+// Whether there is much of that yet; then adds to `pieces` a number that stays as long as nothing of it goes on. One thread.
 bool export_writes_out(struct export *export, uint64_t *pieces);
 // Begins the stop and returns at once, so that guests are served to the end whatever else hangs: the marks of a state directory that does not answer are
 // not waited for longer than writes are. Any thread; the cycle's calls are refused from its end on. export_stop() must follow.

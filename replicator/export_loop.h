@@ -13,6 +13,7 @@
 #include "replicator/marker.h"
 #include "replicator/nbd_seats.h"
 #include "replicator/overtaken.h"
+#include "replicator/passes.h"
 #include "replicator/reader.h"
 #include "replicator/roll.h"
 #include "replicator/workers.h"
@@ -61,12 +62,16 @@ struct export_losing { // of a disk whose marks are given up; the loop's own
 	struct herald herald;
 };
 
-struct export_writing { // of a disk whose writes are brought to it before a stop; the loop's own, but for the first
-	_Atomic bool under_way;
-	struct export *export;
+struct export_writing { // of a disk whose writes are brought to it before a stop
+	_Atomic bool settled;	  // the newest pass took no time, or there is to be none any more
+	_Atomic int64_t since_ms; // of the one under way; 0: none is
+	struct export *export;	  // the loop's own
 	struct volume_sync sync;
-	unsigned passes;
-	int64_t began_ms; // the one under way
+	struct passes passes;
+	bool wanted; // another one
+	int64_t ended_ms;
+	int64_t seen_ms; // of whoever looks on: of which pass that was
+	uint64_t least, moved;
 };
 
 struct export_short_word { // of one that the process may lack; the loop's own
@@ -89,8 +94,10 @@ struct export {
 	struct export_disk *disk;
 	struct export_losing *losing; // one a disk
 	struct export_writing *writing; // likewise
-	atomic_bool told_to_write;
+	atomic_bool told_to_write; // and the message is under way
 	struct ring_message write_out;
+	struct ring_task write_more;
+	unsigned writing_now; // disks of which a pass is under way
 	_Atomic unsigned *attached;
 	struct group group;
 	struct ring ring;
@@ -150,6 +157,7 @@ void export_publish(struct export *export);
 void export_on_marks_wanted(struct intent *intent);
 void export_on_marks(struct marker *marker); // a batch is back
 void export_on_commit_late(struct bound *commit);
+void export_write_out_init(struct export *export); // before the loop runs
 void export_heralds_stop(struct export *export); // after the loop's end
 void export_on_hold_expired(struct bound *hold);
 void export_on_error(struct group *group, struct volume *volume, enum disk_fault fault, uint64_t off, int res);

@@ -206,32 +206,43 @@ int image_open_scratch(struct image *image, const char *dir, struct err *err)
 	return code;
 }
 
-enum { WRITE_WINDOW = 1 << 30, WRITE_PIECE = 8 << 20, WRITE_PAGES = WRITE_PIECE / 4096, WRITE_PIECES_MAX = 32768 };
+enum { WRITE_PIECE_MIN = 1 << 20, WRITE_PIECE_MAX = 1 << 30, WRITE_PIECE_PAGES = 256, WRITE_PIECES_MAX = 32768 };
 
-// 0 where a kernel or file system cannot do it, too: the sync behind it does all.
+// Whatever code it is (image_io.c).
 static int write_piece(struct image *image, int fd, uint64_t off, uint64_t len)
 {
 	int rc = sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
 	int code = rc < 0 ? -errno : 0;
-	asked_end(&image->asked); // the disk goes on
-	(void)asked_begin(&image->asked, clock_mono_ns());
-	return code == -EINVAL || code == -ESPIPE || code == -EOPNOTSUPP || code == -ENOSYS ? 0 : code;
+	asked_moves(&image->asked, clock_mono_ns());
+	return code;
 }
 
-// What waits to be written, in pieces, so that a process that is killed can end in between (unwritten.h). Called while it is asked. Where the kernel does not tell what waits, in so many at most.
+// The length of a piece from `off` on: as much as a disk writes in a moment, where what waits in it can be counted. 0 pages: nothing is to be written there.
+static uint64_t piece_from(const struct image *image, uint64_t off, uint64_t before, uint64_t *ret_pages)
+{
+	uint64_t len = min_u64(2 * before, WRITE_PIECE_MAX);
+	for (;; len /= 2) {
+		struct image_pages pages = {0};
+		*ret_pages = image_pages(image, off, len, &pages) ? 1 : pages.dirty + pages.writeback;
+		if (*ret_pages <= WRITE_PIECE_PAGES || len <= WRITE_PIECE_MIN)
+			return len;
+	}
+}
+
+// What waits to be written, in pieces, so that a process that is killed can end in between (unwritten.h). Called while it is asked. Where the kernel does not tell what waits (before
+// Linux 6.5), they are of a length.
 static int write_pieces(struct image *image, int fd)
 {
-	uint64_t window = WRITE_WINDOW, step = WRITE_PIECE;
-	struct image_pages pages = {0};
-	bool tells = image_pages(image, 0, 1, &pages) == 0;
-	if (!tells)
-		window = step = max_u64(step, image->size / WRITE_PIECES_MAX);
+	struct image_pages any;
+	bool tells = image_pages(image, 0, 1, &any) == 0;
+	uint64_t len = max_u64(WRITE_PIECE_MIN, image->size / WRITE_PIECES_MAX), pages = 1;
 	int code = 0;
-	for (uint64_t at = 0; at < image->size && code == 0; at += window) {
-		if (tells && (image_pages(image, at, window, &pages) || pages.dirty + pages.writeback == 0))
-			continue;
-		uint64_t len = pages.dirty + pages.writeback > WRITE_PAGES ? step : window;
-		for (uint64_t off = at; off < min_u64(at + window, image->size) && code == 0; off += len)
+	if (sync_file_range(fd, 0, 0, 0) < 0) // not allowed: the sync behind it does all
+		return 0;
+	for (uint64_t off = 0; off < image->size && code == 0; off += len) {
+		if (tells)
+			len = piece_from(image, off, off ? len : WRITE_PIECE_MAX, &pages);
+		if (pages)
 			code = write_piece(image, fd, off, len);
 	}
 	return code;

@@ -16,7 +16,7 @@
 // for such a disk either, unless it is frozen: that the kernel does not look at before. What would wait goes by the ring.
 //
 // W1 (G3): the thread, which serves all disks of a protection, begins a write by itself only where the write before ended less than TRUST_NS
-// ago, and nothing is owed. So a disk that hangs is met by a worker, unless it begins to hang between two writes that follow so closely: then others see it
+// ago, and nothing is owed, of which nothing ended for so long: a piece of a sync that ends is a sign as well. So a disk that hangs is met by a worker, unless it begins to hang between two writes that follow so closely: then others see it
 // by image_silent_ns().
 //
 // W2 (G3): where the kernel has no worker thread and can make none (a limit on threads), it cancels what one would have done, and has done nothing
@@ -25,10 +25,14 @@
 //
 // A sync of much goes piece by piece, and then as a whole (unwritten.h says why):
 //
-//	AIO_SYNC ──little was written──────────────────────────────────────────────────► fdatasync ──► done
-//	    └─ much ──► a piece is waited for, while the next is begun ──there is none────┘
-//	                  ▲         │
-//	                  └─ both ──┘   what they say of an error, the sync has said: it is told once (volume.h, V3)
+//	AIO_SYNC ──little was written───────────────────────────────────────────────────► fdatasync ──► done
+//	    └─ much ──► a piece is waited for, while the next is begun ──there is none──────┤
+//	                  ▲         │                                                       │
+//	                  ├─ both ──┘                                                       │
+//	                  └──────── much was written meanwhile, and less than the last time ┘
+//
+// Whatever a piece that was waited for says of an error, be it a code of any kind, the sync has said: the kernel tells it once (volume.h, V3), and the fdatasync behind it would say that all is
+// well. Of one that was merely begun, what is of the moment (begin_again()) is left to the wait.
 #include "replicator/image.h"
 
 #include "base/clock.h"
@@ -69,12 +73,14 @@ struct image_op {
 	int res; // of the errand
 	struct image *image;
 	struct aio *aio;
-	uint64_t at; // bytes done; of a sync by pieces: the region from which on they are still to come
+	uint64_t at; // bytes done
 	struct image_pieces {
 		struct ring_op ahead;
 		uint64_t off; // of the next one, as its length
 		uint32_t len;
 		unsigned under_way; // of the two; 0: it goes by none, or by none any more
+		uint64_t total;     // what this turn through them is of
+		unsigned turns;
 		int res;
 	} pieces;
 	uint64_t covers; // a sync: so many changes; 0: not all of them had ended
@@ -305,6 +311,7 @@ static void op_submit(struct image_op *op)
 		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC); // by a worker, not between two guest requests
 }
 
+enum { PIECE_TURNS_MAX = 16 };
 enum { PIECE_BEGIN = SYNC_FILE_RANGE_WRITE, PIECE_WAIT = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER };
 
 static void piece_submit(struct image_op *op, struct ring_op *ring, int how)
@@ -315,26 +322,40 @@ static void piece_submit(struct image_op *op, struct ring_op *ring, int how)
 
 static void on_piece_begun(struct ring_op *ring, int res);
 
+// What guests wrote behind the pieces meanwhile would all be the fdatasync's.
+static bool sync_again(struct image_op *op)
+{
+	struct image_pieces *pieces = &op->pieces;
+	uint64_t total = pieces->turns < PIECE_TURNS_MAX ? unwritten_sync(&op->image->unwritten) : 0;
+	if (total == 0 || total > pieces->total / 4 * 3)
+		return false;
+	pieces->total = total;
+	pieces->turns++;
+	return unwritten_take(&op->image->unwritten, &pieces->off, &pieces->len);
+}
+
 // Waits for the next piece and begins the one behind it, so that the disk always has something to do. Where none is left, the whole.
 static void sync_go_on(struct image_op *op)
 {
 	struct image *image = op->image;
 	struct image_pieces *pieces = &op->pieces;
-	if (pieces->len == 0 || image->ring->workerless) {
+	if (image->ring->workerless || (pieces->len == 0 && !sync_again(op))) {
 		op_submit(op);
 		return;
 	}
 	piece_submit(op, &op->ring, PIECE_WAIT);
 	pieces->ahead.done = on_piece_begun;
-	if (unwritten_take(&image->unwritten, &op->at, &pieces->off, &pieces->len))
+	if (unwritten_take(&image->unwritten, &pieces->off, &pieces->len))
 		piece_submit(op, &pieces->ahead, PIECE_BEGIN);
 	else
 		pieces->len = 0;
 }
 
-static void sync_by_pieces(struct image_op *op)
+static void sync_by_pieces(struct image_op *op, uint64_t total)
 {
-	if (!unwritten_take(&op->image->unwritten, &op->at, &op->pieces.off, &op->pieces.len))
+	op->pieces.total = total;
+	op->pieces.turns = 1;
+	if (!unwritten_take(&op->image->unwritten, &op->pieces.off, &op->pieces.len))
 		op->pieces.len = 0;
 	sync_go_on(op);
 }
@@ -352,31 +373,39 @@ static void op_finish(struct image_op *op, int res)
 	aio->done(aio, res);
 }
 
-// A kernel or file system without it, or no worker for it: nothing of it was begun.
-static bool no_pieces(int res)
+static void piece_ended(struct image_op *op)
 {
-	return res == -ECANCELED || res == -EINVAL || res == -ESPIPE || res == -EOPNOTSUPP || res == -ENOSYS;
+	op_moves(op->image);
+	if (--op->pieces.under_way)
+		return;
+	if (op->pieces.res == 0)
+		sync_go_on(op);
+	else
+		op_finish(op, op->pieces.res);
 }
 
 static void piece_done(struct image_op *op, int res)
 {
-	struct image_pieces *pieces = &op->pieces;
-	op_moves(op->image);
-	if (res < 0 && (pieces->res == 0 || no_pieces(pieces->res))) // one that the disk told comes before
-		pieces->res = res;
-	if (--pieces->under_way)
-		return;
-	if (pieces->res == 0)
-		sync_go_on(op);
-	else if (no_pieces(pieces->res))
-		op_submit(op);
-	else
-		op_finish(op, pieces->res);
+	bool cancelled = was_cancelled(op, res);
+	if (cancelled && op->image->ring->cancelled)
+		op->image->ring->cancelled(op->image->ring); // there is no worker: the rest is the errand's
+	if (res < 0 && !cancelled)
+		op->pieces.res = res;
+	piece_ended(op);
+}
+
+// The kernel writes once more for want of memory only where it is to wait.
+static bool begin_again(int res)
+{
+	return res == -ENOMEM || res == -EAGAIN || res == -EINTR || res == -ECANCELED;
 }
 
 static void on_piece_begun(struct ring_op *ring, int res)
 {
-	piece_done(HOLDER(ring, struct image_op, pieces.ahead), res);
+	struct image_op *op = HOLDER(ring, struct image_op, pieces.ahead);
+	if (res < 0 && !begin_again(res) && op->pieces.res == 0)
+		op->pieces.res = res;
+	piece_ended(op);
 }
 
 static bool cannot(const struct image *image, int res)
@@ -669,10 +698,11 @@ static void submit_from(struct image *image, struct aio *aio, uint64_t at)
 	op->by_errand = false;
 	op->covers = image->owed_changes.pending ? 0 : image->changes;
 	op_begins(image, aio);
+	uint64_t much = aio->kind == AIO_SYNC ? unwritten_sync(&image->unwritten) : 0;
 	if (for_reader(image, aio))
 		by_reader(op);
-	else if (aio->kind == AIO_SYNC && unwritten_sync(&image->unwritten))
-		sync_by_pieces(op);
+	else if (much)
+		sync_by_pieces(op, much);
 	else
 		op_submit(op);
 }

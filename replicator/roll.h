@@ -39,8 +39,8 @@ unsigned roll_count(struct roll *roll); // of those that were not closed; NULL c
 void roll_move(struct roll *roll);
 uint64_t roll_moves(struct roll *roll); // how many there were
 uint64_t roll_owes(struct roll *roll); // by all that have not ended
-void roll_write_out(struct roll *roll); // every export is to bring to the disks what guests have written, those that were not asked yet
-bool roll_writes_out(struct roll *roll, uint64_t *ret_pieces); // whether one still does, and a number that stays as long as none of those goes on
+void roll_write_out(struct roll *roll); // every export is to bring to the disks what guests have written since
+bool roll_writes_out(struct roll *roll, uint64_t *ret_pieces); // whether one has much of that yet, and a number that stays as long as none of those goes on
 void roll_end(struct roll *roll);	// every export is to end
 // Calls `left` for each that has not been closed.
 void roll_each(struct roll *roll, void (*left)(struct roll_entry *entry));

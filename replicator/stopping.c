@@ -2,7 +2,7 @@
 // A thread closes everything in its order; this one looks on. Before that the exports bring to the disks what guests have written, and serve them meanwhile: the last sync,
 // for which they wait, would be of all that otherwise, and they wait for the slowest disk of all.
 //
-//	writing out, all together ──ended, or none goes on──► close begins: the one below
+//	writing out, all together ──little is left, or none goes on──► close begins: the one below
 //
 //	close begins ──► has returned: a clean stop
 //	   └─ after some seconds: every export is told to end, so that guests are served to the end and see it, whatever hangs
@@ -82,21 +82,27 @@ static void say_left(struct roll_entry *entry)
 	entry->abandon(entry);
 }
 
-static struct progress progress_begin(struct roll *roll, uint64_t moves)
+static struct progress progress_begin(struct roll *roll)
 {
 	int64_t now_ms = clock_mono_ms();
-	return (struct progress){.roll = roll, .begin_ms = now_ms, .moved_ms = now_ms, .said_ms = now_ms, .let_ms = now_ms, .moves = moves, .least = roll_owes(roll)};
+	return (struct progress){.roll = roll, .begin_ms = now_ms, .moved_ms = now_ms, .said_ms = now_ms, .let_ms = now_ms};
+}
+
+static bool goes_on(struct progress *progress, uint64_t moves, int64_t now_ms, int64_t wait_ms)
+{
+	if (moves != progress->moves)
+		progress->moved_ms = now_ms;
+	progress->moves = moves;
+	return now_ms - progress->moved_ms < wait_ms;
 }
 
 // A sync of much takes its time, and goes on as long as less is left of it than ever before: so this cannot go on for ever.
-static bool goes_on(struct progress *progress, uint64_t moves, int64_t now_ms, int64_t wait_ms)
+static bool writes_on(struct progress *progress)
 {
 	uint64_t owes = roll_owes(progress->roll);
-	if (owes < progress->least || moves != progress->moves)
-		progress->moved_ms = now_ms;
-	progress->least = min_u64(owes, progress->least);
-	progress->moves = moves;
-	return now_ms - progress->moved_ms < wait_ms;
+	bool less = owes < progress->least;
+	progress->least = less ? owes : progress->least;
+	return less;
 }
 
 static void say(struct progress *progress, bool serves, int64_t now_ms)
@@ -124,10 +130,10 @@ static void say(struct progress *progress, bool serves, int64_t now_ms)
 static void write_out(const struct stopping *stopping)
 {
 	int64_t wait_ms = (int64_t)min_u64(stopping->wait_s * UINT64_C(500), STOP_WRITE_OUT_MS_MAX), now_ms;
-	struct progress progress = progress_begin(stopping->roll, 0);
+	struct progress progress = progress_begin(stopping->roll);
 	uint64_t pieces;
 	for (useconds_t pause_ms = 1;; pause_ms = pause_ms < LOOK_MS ? 2 * pause_ms : pause_ms) {
-		roll_write_out(stopping->roll); // those that came meanwhile
+		roll_write_out(stopping->roll); // also those that came meanwhile, or ended long before the slowest: their guests write on
 		if (!roll_writes_out(stopping->roll, &pieces))
 			return;
 		now_ms = clock_mono_ms();
@@ -143,10 +149,14 @@ static bool look_on(struct closing *closing)
 {
 	const struct stopping *stopping = closing->stopping;
 	int64_t wait_ms = (int64_t)stopping->wait_s * 1000, orderly_ms = (int64_t)min_u64(stopping->wait_s * UINT64_C(500), STOP_ORDERLY_MS_MAX);
-	struct progress progress = progress_begin(stopping->roll, roll_moves(stopping->roll));
+	struct progress progress = progress_begin(stopping->roll);
+	progress.moves = roll_moves(stopping->roll);
+	progress.least = roll_owes(stopping->roll);
 	bool told = false;
 	while (!closed_soon(closing)) {
 		int64_t now_ms = clock_mono_ms();
+		if (writes_on(&progress))
+			progress.moved_ms = now_ms;
 		if (!goes_on(&progress, roll_moves(stopping->roll), now_ms, wait_ms))
 			return false;
 		if (!told && now_ms - progress.begin_ms >= orderly_ms) {

@@ -45,6 +45,8 @@ static void add(struct unwritten *unwritten, uint64_t region, uint64_t more)
 	if (was == 0 && unwritten->few_count < UNWRITTEN_PIECE)
 		unwritten->few[unwritten->few_count++] = (uint32_t)region;
 	unwritten->cost[region] = (uint8_t)min_u64(was + more, UINT8_MAX);
+	unwritten->from = unwritten->total ? min_u64(unwritten->from, region) : region;
+	unwritten->to = unwritten->total ? max_u64(unwritten->to, region + 1) : region + 1;
 	unwritten->total += more;
 }
 
@@ -60,40 +62,44 @@ void unwritten_add(struct unwritten *unwritten, uint64_t off, uint64_t len)
 	}
 }
 
-bool unwritten_sync(struct unwritten *unwritten)
+uint64_t unwritten_sync(struct unwritten *unwritten)
 {
-	bool much = unwritten->total >= UNWRITTEN_PIECE;
+	uint64_t total = unwritten->total;
+	bool much = total >= UNWRITTEN_PIECE;
 	if (!much)
 		for (unsigned i = 0; i < unwritten->few_count; i++)
 			unwritten->cost[unwritten->few[i]] = 0;
+	unwritten->at = unwritten->from;
+	unwritten->end = much ? unwritten->to : unwritten->from;
 	unwritten->total = 0;
 	unwritten->few_count = 0;
-	return much;
+	return much ? total : 0;
 }
 
-static uint64_t next_written(const struct unwritten *unwritten, uint64_t region)
+static uint64_t next_written(const struct unwritten *unwritten)
 {
 	static const uint8_t none[64];
-	while (region + sizeof(none) <= unwritten->regions && memcmp(unwritten->cost + region, none, sizeof(none)) == 0)
+	uint64_t region = unwritten->at;
+	while (region + sizeof(none) <= unwritten->end && memcmp(unwritten->cost + region, none, sizeof(none)) == 0)
 		region += sizeof(none);
-	while (region < unwritten->regions && unwritten->cost[region] == 0)
+	while (region < unwritten->end && unwritten->cost[region] == 0)
 		region++;
 	return region;
 }
 
-bool unwritten_take(struct unwritten *unwritten, uint64_t *at, uint64_t *ret_off, uint32_t *ret_len)
+bool unwritten_take(struct unwritten *unwritten, uint64_t *ret_off, uint32_t *ret_len)
 {
-	uint64_t first = next_written(unwritten, *at), end = first, cost = 0;
-	if (first >= unwritten->regions)
+	uint64_t first = next_written(unwritten), end = first, cost = 0;
+	if (first >= unwritten->end)
 		return false;
-	for (uint64_t region = first; region < unwritten->regions && region < first + PIECE_REGIONS_MAX && cost < UNWRITTEN_PIECE; region++) {
+	for (uint64_t region = first; region < unwritten->end && region < first + PIECE_REGIONS_MAX && cost < UNWRITTEN_PIECE; region++) {
 		if (unwritten->cost[region] == 0)
 			continue;
 		cost += unwritten->cost[region];
 		unwritten->cost[region] = 0;
 		end = region + 1;
 	}
-	*at = end;
+	unwritten->at = end;
 	*ret_off = first * REGION_SIZE;
 	*ret_len = (uint32_t)((end - first) * REGION_SIZE);
 	return true;

@@ -20,6 +20,8 @@ struct unwritten { // zeroed: nothing is known, and no sync is done in pieces
 	uint8_t *cost; // of each region, up to 255
 	uint64_t regions;
 	uint64_t total; // since the last sync began
+	uint64_t from, to; // the regions within which that was
+	uint64_t at, end; // those that are still to be taken
 	uint32_t few[UNWRITTEN_PIECE]; // the regions whose cost is not 0, as long as there is no more than a piece
 	unsigned few_count;
 };
@@ -28,10 +30,10 @@ int unwritten_init(struct unwritten *unwritten, uint64_t size); // -ENOMEM: stay
 void unwritten_grow(struct unwritten *unwritten, uint64_t size); // where there is no memory for it: zeroed
 void unwritten_done(struct unwritten *unwritten);
 void unwritten_add(struct unwritten *unwritten, uint64_t off, uint64_t len);
-// A sync begins. Whether it is of so much that it is done in pieces.
-bool unwritten_sync(struct unwritten *unwritten);
-// The next piece, from the region *at on, which is 0 at first: at most 1 GiB, and not past the end of the disk by more than a region. False: there is none.
-bool unwritten_take(struct unwritten *unwritten, uint64_t *at, uint64_t *ret_off, uint32_t *ret_len);
+// A sync begins. What it is of, where that is so much that it is done in pieces; else 0.
+uint64_t unwritten_sync(struct unwritten *unwritten);
+// The next piece of it, in the order of the disk: at most 1 GiB, and not past the end of the disk by more than a region. False: there is none.
+bool unwritten_take(struct unwritten *unwritten, uint64_t *ret_off, uint32_t *ret_len);
 uint64_t unwritten_memory(const struct unwritten *unwritten); // bytes
 
 #endif

@@ -152,6 +152,32 @@ unfreeze() { # DIRECTORY
 	kill $thaw
 }
 
+# A disk that is slow from when slow_down says how much, in bits a second, on.
+mount_slow() { # DIRECTORY SIZE
+	requires nbdkit nbdfuse losetup mkfs.ext4 fusermount3
+	requires_root
+	[ -c /dev/fuse ] || skip "needs /dev/fuse"
+	touch "$1.disk" "$1.rate"
+	rm -f "$1.sock"
+	nbdkit -f -U "$1.sock" --filter=rate memory "$2" rate-file="$1.rate" >"$1.nbdkit.log" 2>&1 &
+	pids+=($!)
+	wait_for 10 test -S "$1.sock"
+	nbdfuse "$1.disk" --unix "$1.sock" >"$1.nbdfuse.log" 2>&1 &
+	pids+=($!)
+	at_end "umount -l '$1.disk'"
+	wait_for 10 test -s "$1.disk"
+	local device
+	device=$(losetup --show -f "$1.disk" 2>/dev/null) || skip "cannot make a loop device here"
+	at_end "losetup -d '$device'"
+	mkfs.ext4 -q -F -E lazy_itable_init=0,nodiscard "$device"
+	mount -t ext4 "$device" "$1" || skip "cannot mount a loop device here"
+	at_end "umount -l '$1'"
+	at_end "slow_down '$1' 1000M"
+}
+slow_down() { # DIRECTORY RATE
+	echo "$2" >"$1.rate"
+}
+
 # A file that hangs, to be opened as well as to be read, while $server is stopped by kill -STOP.
 mount_hangable() { # FILE SIZE
 	requires qemu-storage-daemon fusermount3

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A stop within bounds (replicator/stopping.h): what closes hangs, and the exports end all the same; what has not ended is given up and said.
 #include "base/log.h"
+#include "replicator/passes.h"
 #include "replicator/stopping.h"
 
 #include <limits.h>
@@ -225,6 +226,31 @@ static void an_export_that_comes_meanwhile_is_asked_too(void **state)
 	assert_true(asked[1]);
 }
 
+// Of a guest that writes at such a part of what its disk does, each pass takes that part of the one before.
+static unsigned passes_of(double part, int64_t first_ms, int64_t *ret_last_ms)
+{
+	struct passes passes = {0};
+	double ms = (double)first_ms;
+	unsigned count = 1;
+	for (; passes_again(&passes, (int64_t)ms) && count < 100; count++)
+		ms *= part;
+	*ret_last_ms = (int64_t)ms;
+	assert_false(passes.given_up && passes_again(&passes, 10000)); // for good
+	return count;
+}
+
+static void passes_go_on_until_one_takes_no_time_or_they_are_in_vain(void **state)
+{
+	(void)state;
+	int64_t last_ms;
+	assert_int_equal(passes_of(0.5, 999, &last_ms), 1);
+	assert_int_equal(passes_of(0.5, 98000, &last_ms), 8);
+	assert_true(last_ms < PASS_LONG_MS);
+	assert_true(passes_of(0.8, 60000, &last_ms) <= PASSES_MAX && last_ms < PASS_LONG_MS);
+	assert_int_equal(passes_of(1, 5000, &last_ms), 1 + PASSES_VAIN_MAX); // it writes as fast as its disk
+	assert_true(passes_of(0.89, 3600000, &last_ms) <= PASSES_MAX);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
@@ -234,6 +260,7 @@ int main(void)
 		TEST(a_stop_that_goes_on_is_waited_for_to_its_end),
 		TEST(a_sync_that_goes_on_is_no_disk_that_hangs),
 		TEST(what_guests_wrote_is_on_the_disks_before_anything_closes),
+		TEST(passes_go_on_until_one_takes_no_time_or_they_are_in_vain),
 		TEST(an_export_that_comes_meanwhile_is_asked_too),
 		TEST(what_guests_wrote_while_the_stop_began_is_waited_for_too),
 		TEST(a_stop_that_hangs_ends_the_exports_and_is_given_up), // the last: its thread may still end

@@ -47,9 +47,9 @@ static void every_region_that_was_written_is_in_a_piece(void **state)
 		seed = round + 1;
 		written_in_turn(&u, written, UNWRITTEN_PIECE + (unsigned)any(2000));
 		assert_true(unwritten_sync(&u));
-		uint64_t at = 0, off, end = 0;
+		uint64_t off, end = 0;
 		uint32_t len;
-		while (unwritten_take(&u, &at, &off, &len)) {
+		while (unwritten_take(&u, &off, &len)) {
 			assert_true(off % REGION_SIZE == 0 && len % REGION_SIZE == 0 && len > 0 && len <= 1u << 30 && off >= end);
 			for (uint64_t r = end / REGION_SIZE; r < off / REGION_SIZE; r++)
 				assert_false(written[r]);
@@ -58,10 +58,33 @@ static void every_region_that_was_written_is_in_a_piece(void **state)
 		}
 		for (uint64_t r = end / REGION_SIZE; r < REGIONS; r++)
 			assert_false(written[r]);
-		at = 0;
-		assert_false(unwritten_take(&u, &at, &off, &len)); // once
+		assert_false(unwritten_take(&u, &off, &len)); // once
 		assert_false(unwritten_sync(&u));
+		assert_false(unwritten_take(&u, &off, &len));
 	}
+	unwritten_done(&u);
+}
+
+// What is written while the pieces are taken: behind them it is for the next time, and before them it is taken along.
+static void what_is_written_meanwhile_is_in_a_piece_of_the_next(void **state)
+{
+	(void)state;
+	struct unwritten u;
+	uint64_t off;
+	uint32_t len;
+	assert_int_equal(unwritten_init(&u, SIZE), 0);
+	for (unsigned r = 100; r < 200; r++)
+		for (unsigned i = 0; i < 10; i++)
+			unwritten_add(&u, (uint64_t)r * REGION_SIZE + (uint64_t)i * 65536, 4096);
+	assert_int_equal(unwritten_sync(&u), 1000);
+	assert_true(unwritten_take(&u, &off, &len) && off == 100 * (uint64_t)REGION_SIZE);
+	for (unsigned i = 0; i < UNWRITTEN_PIECE; i++)
+		unwritten_add(&u, i % 2 ? 7 * (uint64_t)REGION_SIZE : 101 * (uint64_t)REGION_SIZE, 512);
+	while (unwritten_take(&u, &off, &len))
+		assert_true(off > 101 * (uint64_t)REGION_SIZE);
+	assert_int_equal(unwritten_sync(&u), UNWRITTEN_PIECE);
+	assert_true(unwritten_take(&u, &off, &len) && off == 7 * (uint64_t)REGION_SIZE && off + len == 102 * (uint64_t)REGION_SIZE);
+	assert_false(unwritten_take(&u, &off, &len));
 	unwritten_done(&u);
 }
 
@@ -70,7 +93,7 @@ static void a_piece_is_of_a_bounded_cost(void **state)
 {
 	(void)state;
 	struct unwritten u;
-	uint64_t at = 0, off;
+	uint64_t off = 0;
 	uint32_t len;
 	assert_int_equal(unwritten_init(&u, SIZE), 0);
 	for (unsigned r = 0; r < REGIONS; r++)
@@ -78,13 +101,13 @@ static void a_piece_is_of_a_bounded_cost(void **state)
 			unwritten_add(&u, (uint64_t)r * REGION_SIZE + (uint64_t)i * 65536, 4096);
 	assert_true(unwritten_sync(&u));
 	unsigned pieces = 0;
-	for (; unwritten_take(&u, &at, &off, &len); pieces++)
+	for (; unwritten_take(&u, &off, &len); pieces++)
 		assert_true(len / REGION_SIZE * 10 < UNWRITTEN_PIECE + 10);
 	assert_int_equal(pieces, (REGIONS + 25) / 26);
 	for (uint64_t to = 0; to < 64 * REGION_SIZE; to += 65536) // by the megabyte or the block, a few regions are much
 		unwritten_add(&u, to, 65536);
 	assert_true(unwritten_sync(&u));
-	for (at = 0, pieces = 0; unwritten_take(&u, &at, &off, &len); pieces++)
+	for (pieces = 0; unwritten_take(&u, &off, &len); pieces++)
 		assert_true(len <= 2 * REGION_SIZE);
 	assert_true(pieces >= 32);
 	unwritten_done(&u);
@@ -95,7 +118,7 @@ static void a_small_sync_leaves_nothing_behind(void **state)
 {
 	(void)state;
 	struct unwritten u;
-	uint64_t at = 0, off;
+	uint64_t off = 0;
 	uint32_t len;
 	assert_int_equal(unwritten_init(&u, SIZE), 0);
 	for (unsigned round = 0; round < 20; round++) {
@@ -108,9 +131,9 @@ static void a_small_sync_leaves_nothing_behind(void **state)
 	for (unsigned i = 0; i < UNWRITTEN_PIECE; i++)
 		unwritten_add(&u, 7 * (uint64_t)REGION_SIZE, 512);
 	assert_true(unwritten_sync(&u));
-	assert_true(unwritten_take(&u, &at, &off, &len));
+	assert_true(unwritten_take(&u, &off, &len));
 	assert_true(off == 7 * (uint64_t)REGION_SIZE && len == REGION_SIZE);
-	assert_false(unwritten_take(&u, &at, &off, &len));
+	assert_false(unwritten_take(&u, &off, &len));
 	unwritten_done(&u);
 }
 
@@ -118,8 +141,8 @@ static void a_disk_that_grew_is_known_to_its_end(void **state)
 {
 	(void)state;
 	struct unwritten u;
-	uint64_t at = 0, off;
-	uint32_t len;
+	uint64_t off = 0;
+	uint32_t len = 0;
 	assert_int_equal(unwritten_init(&u, REGION_SIZE), 0);
 	unwritten_add(&u, 0, REGION_SIZE);
 	unwritten_add(&u, REGION_SIZE, 512); // it is not so large yet
@@ -127,21 +150,21 @@ static void a_disk_that_grew_is_known_to_its_end(void **state)
 	assert_int_equal(unwritten_memory(&u), 4);
 	unwritten_add(&u, 0, 4 * (uint64_t)REGION_SIZE);
 	assert_true(unwritten_sync(&u));
-	while (unwritten_take(&u, &at, &off, &len))
+	while (unwritten_take(&u, &off, &len))
 		;
 	assert_int_equal(off + len, 4 * (uint64_t)REGION_SIZE);
 	unwritten_done(&u);
 	unwritten_add(&u, 0, 1 << 30); // nothing is known
 	unwritten_grow(&u, SIZE);
 	assert_false(unwritten_sync(&u));
-	at = 0;
-	assert_false(unwritten_take(&u, &at, &off, &len));
+	assert_false(unwritten_take(&u, &off, &len));
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_region_that_was_written_is_in_a_piece),
+		cmocka_unit_test(what_is_written_meanwhile_is_in_a_piece_of_the_next),
 		cmocka_unit_test(a_piece_is_of_a_bounded_cost),
 		cmocka_unit_test(a_small_sync_leaves_nothing_behind),
 		cmocka_unit_test(a_disk_that_grew_is_known_to_its_end),
