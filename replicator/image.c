@@ -285,35 +285,29 @@ static int extend(struct image *image, uint64_t size, int *ret_failed, struct er
 
 void image_drop_cache(struct image *image, uint64_t off, uint64_t len)
 {
-	(void)asked_begin(&image->asked, clock_mono_ns());
+	ASKED_SCOPE(&image->asked, clock_mono_ns());
 	(void)posix_fadvise(image->fd, (off_t)off, (off_t)len, POSIX_FADV_DONTNEED);
-	asked_end(&image->asked);
 }
 
 int image_extend(struct image *image, uint64_t size, int *ret_failed, struct err *err)
 {
-	(void)asked_begin(&image->asked, clock_mono_ns());
-	int code = extend(image, size, ret_failed, err);
-	asked_end(&image->asked);
-	return code;
+	ASKED_SCOPE(&image->asked, clock_mono_ns());
+	return extend(image, size, ret_failed, err);
 }
 
 bool image_settle(struct image *image, int *ret_failed)
 {
-	(void)asked_begin(&image->asked, clock_mono_ns());
-	int code = sync_apart(image, fdatasync, ret_failed);
-	asked_end(&image->asked);
-	return code == 0;
+	ASKED_SCOPE(&image->asked, clock_mono_ns());
+	return sync_apart(image, fdatasync, ret_failed) == 0;
 }
 
 int image_renew(struct image *image, struct err *err)
 {
 	int failed = 0;
-	(void)asked_begin(&image->asked, clock_mono_ns());
+	ASKED_SCOPE(&image->asked, clock_mono_ns());
 	int code = sync_apart(image, fdatasync, &failed);
 	if (code == 0)
 		(void)fdatasync(image->fd); // nothing waits: what it tells is of before
-	asked_end(&image->asked);
 	if (code)
 		return err_sys(err, code, "sync image %s", image->path);
 	image_drop_cache(image, 0, 0);
@@ -324,9 +318,8 @@ int image_settle_times(struct image *image, int *ret_failed, struct err *err)
 {
 	if (image->block_device)
 		return 0;
-	(void)asked_begin(&image->asked, clock_mono_ns());
+	ASKED_SCOPE(&image->asked, clock_mono_ns());
 	(void)sync_apart(image, fsync, ret_failed); // which may not have been to be had
-	asked_end(&image->asked);
 	return *ret_failed ? err_sys(err, *ret_failed, "sync image %s", image->path) : 0;
 }
 
@@ -395,12 +388,11 @@ int image_identify(struct image *image, struct image_identity *ret_identity, str
 {
 	struct stat st;
 	uint64_t size = 0; // of a device; one that grew is as large as the disk until that grows as well
-	(void)asked_begin(&image->asked, clock_mono_ns());
+	ASKED_SCOPE(&image->asked, clock_mono_ns());
 	int code = fstat(image->fd, &st);
 	if (code == 0 && image->block_device)
 		code = ioctl(image->fd, BLKGETSIZE64, &size);
 	code = code < 0 ? -errno : 0;
-	asked_end(&image->asked);
 	if (code)
 		return err_sys(err, code, "stat image %s", image->path);
 	*ret_identity = (struct image_identity){
