@@ -105,25 +105,31 @@ static bool writes_on(struct progress *progress)
 	return less;
 }
 
+// For the service manager every LET_MS, for the log every SAY_MS.
 static void say(struct progress *progress, bool serves, int64_t now_ms)
 {
-	char status[160];
+	char status[160], left[32] = "", counted[32] = ""; // what is left is known from Linux 6.5 on
+	bool lets = now_ms - progress->let_ms >= LET_MS, logs = now_ms - progress->said_ms >= SAY_MS;
+	if (!lets && !logs)
+		return;
 	unsigned long long mib = roll_owes(progress->roll) * (uint64_t)sysconf(_SC_PAGESIZE) >> 20;
 	long long s = (now_ms - progress->begin_ms) / 1000;
-	if (now_ms - progress->let_ms >= LET_MS) {
-		(void)snprintf(status, sizeof(status), "Stopping: %llu MiB of what guests have written are on their way to the disks; they are %s meanwhile", mib,
-			       serves ? "served" : "not served");
+	if (mib) {
+		(void)snprintf(left, sizeof(left), "%llu MiB of ", mib);
+		(void)snprintf(counted, sizeof(counted), " mib_left=%llu", mib);
+	}
+	if (lets) {
+		(void)snprintf(status, sizeof(status), "Stopping: %swhat guests have written is on its way to the disks; they are %s meanwhile", left, serves ? "served" : "not served");
 		notify_stop_goes_on(LET_S, status);
 		progress->let_ms = now_ms;
 	}
-	if (now_ms - progress->said_ms < SAY_MS)
-		return;
-	progress->said_ms = now_ms;
-	if (serves)
-		log_info("the stop waits until what guests have written is on the disks, and serves them meanwhile mib_left=%llu s=%lld", mib, s);
-	else if (mib)
-		log_warning("the stop goes on: what guests have written is on its way to the disks, and none of theirs is served until that has ended mib_left=%llu s=%lld",
-			    mib, s);
+	if (logs && serves)
+		log_info("the stop waits until what guests have written is on the disks, and serves them meanwhile%s s=%lld", counted, s);
+	else if (logs && mib)
+		log_warning("the stop goes on: what guests have written is on its way to the disks, and none of theirs is served until that has ended%s s=%lld",
+			    counted, s);
+	if (logs)
+		progress->said_ms = now_ms;
 }
 
 // As long as one goes on, be it that others hang.
