@@ -11,7 +11,7 @@
 #include "link/events.h"
 #include "link/net.h"
 #include "replicator/nbd_certificate.h"
-#include "replicator/nbd_credentials.h"
+#include "replicator/nbd_renewal.h"
 #include "replicator/nbd_seats.h"
 #include "replicator/nbd_tls_session.h"
 
@@ -35,7 +35,7 @@ struct front_seat {
 };
 
 struct nbd_tls {
-	struct nbd_credentials *credentials; // the listening thread's
+	struct nbd_renewal *renewal; // the listening thread's
 	struct nbd_front_exports exports;
 	char *run_dir;
 	char address[NET_ADDRESS_SIZE];
@@ -169,7 +169,7 @@ static void seat_client(struct nbd_tls *front, int fd, const char *peer)
 	struct front_seat *seat = take_seat(front);
 	set_options(fd);
 	seat->fd = fd;
-	seat->context = nbd_credentials_context(front->credentials);
+	seat->context = nbd_renewal_context(front->renewal);
 	(void)SSL_CTX_up_ref(seat->context);
 	memcpy(seat->peer, peer, sizeof(seat->peer));
 	pthread_attr_t attributes;
@@ -201,7 +201,7 @@ static void tell(enum event_severity severity, const char *text)
 static void look_at_certificate(const struct nbd_tls *front)
 {
 	struct err err = {.code = 0};
-	int rc = nbd_certificate_check(nbd_credentials_context(front->credentials), nbd_credentials_directory(front->credentials), clock_wall_ns() / 1000000000, &err);
+	int rc = nbd_certificate_check(nbd_renewal_context(front->renewal), nbd_renewal_directory(front->renewal), clock_wall_ns() / 1000000000, &err);
 	if (rc)
 		tell(rc == -EKEYEXPIRED ? EVENT_WARNING : EVENT_CRITICAL, err.text);
 }
@@ -211,12 +211,15 @@ static bool renew(const struct nbd_tls *front)
 {
 	char text[ERR_TEXT_MAX];
 	struct err err = {.code = 0};
-	int rc = nbd_credentials_renew(front->credentials, &err);
+	int rc = nbd_renewal_look(front->renewal, &err);
 	if (rc > 0) {
 		(void)snprintf(text, sizeof(text), "NBD clients over TCP that come from now on are served with the new certificates in %s",
-			       nbd_credentials_directory(front->credentials));
+			       nbd_renewal_directory(front->renewal));
 		tell(EVENT_INFO, text);
 		look_at_certificate(front);
+	} else if (rc == -ETIMEDOUT) {
+		(void)err_wrap(&err, "whether the certificates were replaced is not known, and NBD clients over TCP are served with those from before");
+		tell(EVENT_WARNING, err.text);
 	} else if (rc < 0) {
 		(void)err_wrap(&err, "the new certificates cannot be used, and NBD clients over TCP are served with those from before");
 		tell(EVENT_WARNING, err.text);
@@ -283,7 +286,7 @@ static int start(struct nbd_tls *front, const struct nbd_tls_config *config, str
 {
 	if (front->stop_fd < 0 || !front->run_dir)
 		return err_sys(err, -ENOMEM, "serve NBD over TCP");
-	int rc = nbd_credentials_open(config->directory, &front->credentials, err);
+	int rc = nbd_renewal_open(config->directory, &front->renewal, err);
 	if (rc)
 		return rc;
 	front->listen_fd = net_listen(config->address, err);
@@ -343,7 +346,7 @@ void nbd_tls_stop(struct nbd_tls *front)
 		(void)close(front->listen_fd);
 	if (front->stop_fd >= 0)
 		(void)close(front->stop_fd);
-	nbd_credentials_close(front->credentials);
+	nbd_renewal_close(front->renewal);
 	(void)pthread_mutex_destroy(&front->lock);
 	free(front->run_dir);
 	free(front);

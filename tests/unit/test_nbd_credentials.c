@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Certificates that are replaced under a server: the next client has the new ones, and what cannot be used changes nothing and is said once.
 #include "replicator/nbd_credentials.h"
+#include "replicator/nbd_renewal.h"
+
+#include "base/clock.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -12,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -211,6 +217,85 @@ static void a_clients_own_reference_goes_on(void **state)
 	let_go(&a), let_go(&b);
 }
 
+// ---- a directory that hangs
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static bool hangs;
+static unsigned inside;
+
+// In the place of the C library's, for the program's own code.
+int open(const char *path, int flags, ...)
+{
+	(void)pthread_mutex_lock(&lock);
+	inside++;
+	(void)pthread_cond_broadcast(&changed);
+	while (hangs)
+		(void)pthread_cond_wait(&changed, &lock);
+	inside--;
+	(void)pthread_cond_broadcast(&changed);
+	(void)pthread_mutex_unlock(&lock);
+	return (int)syscall(SYS_openat, AT_FDCWD, path, flags, 0600);
+}
+
+static void hang(bool on)
+{
+	(void)pthread_mutex_lock(&lock);
+	hangs = on;
+	(void)pthread_cond_broadcast(&changed);
+	while (!on && inside)
+		(void)pthread_cond_wait(&changed, &lock);
+	(void)pthread_mutex_unlock(&lock);
+}
+
+static bool offers(const struct nbd_renewal *r, const struct pair *p)
+{
+	return X509_cmp(SSL_CTX_get0_certificate(nbd_renewal_context(r)), p->certificate) == 0;
+}
+
+static int look(struct nbd_renewal *r)
+{
+	err = (struct err){.code = 0};
+	return nbd_renewal_look(r, &err);
+}
+
+static void directory_that_hangs_holds_no_client_up(void **state)
+{
+	(void)state;
+	struct pair a = make("a"), b = make("b"), c = make("c");
+	struct nbd_renewal *r;
+	put(&a);
+	assert_int_equal(nbd_renewal_open(directory, &r, NULL), 0);
+	assert_int_equal(look(r), 0);
+	put(&b);
+	assert_int_equal(look(r), 1);
+	assert_true(offers(r, &b));
+	put(&c);
+	hang(true);
+	assert_int_equal(look(r), -ETIMEDOUT);
+	assert_non_null(strstr(err.text, "has not answered for 2 s"));
+	assert_non_null(strstr(err.text, directory));
+	int64_t begin_ms = clock_mono_ms();
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(look(r), 0); // said once, and nobody waits again
+	assert_true(clock_mono_ms() - begin_ms < NBD_RENEWAL_WAIT_MS * 5); // of ten times as much
+	assert_true(offers(r, &b));
+	hang(false);
+	int rc = 0;
+	for (unsigned i = 0; i < 10000 && rc == 0; i++, (void)usleep(1000))
+		rc = look(r);
+	assert_int_equal(rc, 1);
+	assert_true(offers(r, &c));
+	put(&a); // behind the one that hung the next look is the next client's own
+	assert_int_equal(look(r), 1);
+	assert_true(offers(r, &a));
+	hang(true);
+	assert_int_equal(look(r), -ETIMEDOUT); // once more
+	nbd_renewal_close(r); // waits for nothing
+	hang(false);
+	let_go(&a), let_go(&b), let_go(&c);
+}
+
 static void directory_without_them_is_refused(void **state)
 {
 	(void)state;
@@ -246,6 +331,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_used_changes_nothing_and_is_said_once),
 		cmocka_unit_test(files_put_back_are_silent),
 		cmocka_unit_test(a_clients_own_reference_goes_on),
+		cmocka_unit_test(directory_that_hangs_holds_no_client_up),
 		cmocka_unit_test(directory_without_them_is_refused),
 	};
 	return cmocka_run_group_tests_name("nbd_credentials", tests, group_setup, group_teardown);
