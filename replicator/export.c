@@ -403,6 +403,15 @@ static bool on_roll_writes_out(struct roll_entry *entry, uint64_t *pieces)
 	return export_writes_out(HOLDER(entry, struct export, entry), pieces);
 }
 
+static uint64_t on_roll_pieces(struct roll_entry *entry)
+{
+	const struct export *export = HOLDER(entry, struct export, entry);
+	uint64_t pieces = 0;
+	for (uint16_t d = 0; d < export->count; d++)
+		pieces += atomic_load_explicit(&export->image[d].pieces, memory_order_relaxed);
+	return pieces;
+}
+
 static uint64_t on_roll_owes(struct roll_entry *entry)
 {
 	const struct export *export = HOLDER(entry, struct export, entry);
@@ -452,6 +461,7 @@ int export_start(struct export *export, struct err *err)
 					    .writes_out = on_roll_writes_out,
 					    .end = on_roll_end,
 					    .abandon = on_roll_abandon,
+					    .pieces = on_roll_pieces,
 					    .owes = on_roll_owes};
 	export_write_out_init(export);
 	atomic_store(&export->told_to_end, false);

@@ -98,6 +98,7 @@ struct export {
 	struct ring_message write_out;
 	struct ring_task write_more;
 	unsigned writing_now; // disks of which a pass is under way
+	uint16_t writing_next; // the next one to be looked at
 	_Atomic unsigned *attached;
 	struct group group;
 	struct ring ring;

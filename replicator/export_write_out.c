@@ -16,8 +16,10 @@ enum { WRITE_OUT_AT_ONCE = 3, WRITE_OUT_REST_MS = 500 };
 
 static void begin_some(struct export *export)
 {
-	for (uint16_t d = 0; export->state == EXPORT_SERVING && d < export->count && export->writing_now < WRITE_OUT_AT_ONCE; d++) {
+	for (uint16_t n = 0; export->state == EXPORT_SERVING && n < export->count && export->writing_now < WRITE_OUT_AT_ONCE; n++) {
+		uint16_t d = export->writing_next; // behind the last one: those that are slow do not come first again and again
 		struct export_writing *writing = &export->writing[d];
+		export->writing_next = (uint16_t)((d + 1) % export->count);
 		if (!writing->wanted || atomic_load(&writing->since_ms))
 			continue;
 		writing->wanted = false;
@@ -66,6 +68,7 @@ void export_write_out_init(struct export *export)
 	export->write_out.run = on_write_out;
 	export->write_more.run = on_write_more;
 	export->writing_now = 0;
+	export->writing_next = 0;
 	atomic_store(&export->told_to_write, false);
 	for (uint16_t d = 0; d < export->count; d++) {
 		export->writing[d] = (struct export_writing){.export = export};

@@ -26,7 +26,7 @@
 // A sync of much goes piece by piece, and then as a whole (unwritten.h says why):
 //
 //	AIO_SYNC ──little was written───────────────────────────────────────────────────► fdatasync ──► done
-//	    └─ much ──► a piece is waited for, while the next is begun ──there is none──────┤
+//	    └─ much ──► the next piece is begun, and this one waited for ──there is none──┤
 //	                  ▲         │                                                       │
 //	                  ├─ both ──┘                                                       │
 //	                  └──────── much was written meanwhile, and less than the last time ┘
@@ -65,6 +65,18 @@ enum {
 	DETOUR_READS = 16,
 };
 
+struct image_op;
+struct image_pieces {
+	struct ring_op begun;
+	struct image_op *owner;
+	struct unwritten_range range[2][UNWRITTEN_RANGES]; // of the next one that is waited for, and of the one behind it
+	unsigned count[2], next;
+	unsigned under_way;
+	uint64_t total; // what this turn through them is of
+	unsigned turns;
+	int res;
+};
+
 struct image_op {
 	struct ring_op ring;
 	struct reader_job job;
@@ -74,15 +86,7 @@ struct image_op {
 	struct image *image;
 	struct aio *aio;
 	uint64_t at; // bytes done
-	struct image_pieces {
-		struct ring_op ahead;
-		uint64_t off; // of the next one, as its length
-		uint32_t len;
-		unsigned under_way; // of the two; 0: it goes by none, or by none any more
-		uint64_t total;     // what this turn through them is of
-		unsigned turns;
-		int res;
-	} pieces;
+	struct image_pieces *pieces; // of a sync that is done by them; NULL: it is not, or there are none any more
 	uint64_t covers; // a sync: so many changes; 0: not all of them had ended
 	struct image_op *next;
 };
@@ -314,49 +318,69 @@ static void op_submit(struct image_op *op)
 enum { PIECE_TURNS_MAX = 16 };
 enum { PIECE_BEGIN = SYNC_FILE_RANGE_WRITE, PIECE_WAIT = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER };
 
-static void piece_submit(struct image_op *op, struct ring_op *ring, int how)
+static void on_piece_begun(struct ring_op *ring, int res);
+
+static void pieces_end(struct image_op *op)
 {
-	op->pieces.under_way++;
-	io_uring_prep_sync_file_range(ring_sqe(op->image->ring, ring), op->image->fd, op->pieces.len, op->pieces.off, how);
+	free(op->pieces);
+	op->pieces = NULL;
 }
 
-static void on_piece_begun(struct ring_op *ring, int res);
+// One behind the other, by one worker at a time: a disk that hangs is not to take more of them than another sync would.
+static void ranges_submit(struct image_op *op, struct ring_op *ring, unsigned which, int how, bool last)
+{
+	struct image_pieces *pieces = op->pieces;
+	for (unsigned i = 0; i < pieces->count[which]; i++) {
+		struct io_uring_sqe *sqe = ring_sqe(op->image->ring, ring);
+		io_uring_prep_sync_file_range(sqe, op->image->fd, pieces->range[which][i].len, pieces->range[which][i].off, how);
+		if (!last || i + 1 < pieces->count[which])
+			io_uring_sqe_set_flags(sqe, IOSQE_IO_HARDLINK);
+		pieces->under_way++;
+	}
+}
 
 // What guests wrote behind the pieces meanwhile would all be the fdatasync's.
 static bool sync_again(struct image_op *op)
 {
-	struct image_pieces *pieces = &op->pieces;
+	struct image_pieces *pieces = op->pieces;
 	uint64_t total = pieces->turns < PIECE_TURNS_MAX ? unwritten_sync(&op->image->unwritten) : 0;
 	if (total == 0 || total > pieces->total / 4 * 3)
 		return false;
 	pieces->total = total;
 	pieces->turns++;
-	return unwritten_take(&op->image->unwritten, &pieces->off, &pieces->len);
+	pieces->count[pieces->next] = unwritten_take(&op->image->unwritten, pieces->range[pieces->next]);
+	return pieces->count[pieces->next];
 }
 
-// Waits for the next piece and begins the one behind it, so that the disk always has something to do. Where none is left, the whole.
+// Begins the piece behind the next and waits for that one, so that the disk always has something to do. Where none is left, the whole.
 static void sync_go_on(struct image_op *op)
 {
 	struct image *image = op->image;
-	struct image_pieces *pieces = &op->pieces;
-	if (image->ring->workerless || (pieces->len == 0 && !sync_again(op))) {
+	struct image_pieces *pieces = op->pieces;
+	unsigned now = pieces->next;
+	if (image->ring->workerless || (pieces->count[now] == 0 && !sync_again(op))) {
+		pieces_end(op);
 		op_submit(op);
 		return;
 	}
-	piece_submit(op, &op->ring, PIECE_WAIT);
-	pieces->ahead.done = on_piece_begun;
-	if (unwritten_take(&image->unwritten, &pieces->off, &pieces->len))
-		piece_submit(op, &pieces->ahead, PIECE_BEGIN);
-	else
-		pieces->len = 0;
+	pieces->next = !now;
+	pieces->count[pieces->next] = unwritten_take(&image->unwritten, pieces->range[pieces->next]);
+	ranges_submit(op, &pieces->begun, pieces->next, PIECE_BEGIN, false);
+	ranges_submit(op, &op->ring, now, PIECE_WAIT, true);
 }
 
 static void sync_by_pieces(struct image_op *op, uint64_t total)
 {
-	op->pieces.total = total;
-	op->pieces.turns = 1;
-	if (!unwritten_take(&op->image->unwritten, &op->pieces.off, &op->pieces.len))
-		op->pieces.len = 0;
+	op->pieces = calloc(1, sizeof(*op->pieces));
+	if (!op->pieces) {
+		op_submit(op);
+		return;
+	}
+	op->pieces->begun.done = on_piece_begun;
+	op->pieces->owner = op;
+	op->pieces->total = total;
+	op->pieces->turns = 1;
+	op->pieces->count[0] = unwritten_take(&op->image->unwritten, op->pieces->range[0]);
 	sync_go_on(op);
 }
 
@@ -376,12 +400,15 @@ static void op_finish(struct image_op *op, int res)
 static void piece_ended(struct image_op *op)
 {
 	op_moves(op->image);
-	if (--op->pieces.under_way)
+	if (--op->pieces->under_way)
 		return;
-	if (op->pieces.res == 0)
+	int res = op->pieces->res;
+	if (res == 0) {
 		sync_go_on(op);
-	else
-		op_finish(op, op->pieces.res);
+	} else {
+		pieces_end(op);
+		op_finish(op, res);
+	}
 }
 
 static void piece_done(struct image_op *op, int res)
@@ -390,7 +417,7 @@ static void piece_done(struct image_op *op, int res)
 	if (cancelled && op->image->ring->cancelled)
 		op->image->ring->cancelled(op->image->ring); // there is no worker: the rest is the errand's
 	if (res < 0 && !cancelled)
-		op->pieces.res = res;
+		op->pieces->res = res;
 	piece_ended(op);
 }
 
@@ -402,9 +429,9 @@ static bool begin_again(int res)
 
 static void on_piece_begun(struct ring_op *ring, int res)
 {
-	struct image_op *op = HOLDER(ring, struct image_op, pieces.ahead);
-	if (res < 0 && !begin_again(res) && op->pieces.res == 0)
-		op->pieces.res = res;
+	struct image_op *op = HOLDER(ring, struct image_pieces, begun)->owner;
+	if (res < 0 && !begin_again(res) && op->pieces->res == 0)
+		op->pieces->res = res;
 	piece_ended(op);
 }
 
@@ -433,7 +460,7 @@ static void op_done(struct ring_op *ring, int res)
 {
 	struct image_op *op = HOLDER(ring, struct image_op, ring);
 	enum aio_kind kind = op->aio->kind;
-	if (op->pieces.under_way) {
+	if (op->pieces) {
 		piece_done(op, res);
 		return;
 	}
@@ -693,8 +720,7 @@ static void submit_from(struct image *image, struct aio *aio, uint64_t at)
 	op->aio = aio;
 	op->at = at;
 	op->next = NULL;
-	op->pieces.under_way = 0;
-	op->pieces.res = 0;
+	op->pieces = NULL;
 	op->by_errand = false;
 	op->covers = image->owed_changes.pending ? 0 : image->changes;
 	op_begins(image, aio);

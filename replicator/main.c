@@ -14,6 +14,7 @@
 #include "replicator/stopping.h"
 
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -40,6 +41,11 @@ static int start_nbd(struct agent *agent, const char *address, const char *direc
 		.exports = {.at = agent_nbd_export, .context = agent},
 	};
 	int rc = nbd_tls_start(&config, ret_front, err);
+	if (rc == -ETIMEDOUT) { // a network file system that does not answer keeps no guest of this host from its disks
+		log_error("disks are not served over TCP until the replicator is started anew: %s", err->text);
+		event_emit(EVENT_CRITICAL, "daemon", NULL, NULL, "disks are not served over TCP until the replicator is started anew: %s", err->text);
+		return 0;
+	}
 	if (rc == 0)
 		log_info("disks are served over TCP with TLS address=%s", nbd_tls_address(*ret_front));
 	return rc;
@@ -141,6 +147,7 @@ int main(int argc, char **argv)
 		WEB_OPTIONS(&shown),
 		ALERTS_OPTIONS(&told),
 	};
+	(void)OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL); // a look at certificates that hangs may be left (nbd_renewal.h)
 	daemon_start("kagami-replicator", "Serves protected disks over NBD and replicates them to a receiver.", options, sizeof(options) / sizeof(options[0]), argc,
 		     argv);
 	run_dir = daemon_absolute(run_dir); // clients get socket paths from it

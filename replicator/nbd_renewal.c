@@ -10,11 +10,13 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct look {
 	pthread_mutex_t lock;
 	pthread_cond_t ended;
-	struct nbd_credentials *credentials;
+	char *directory;
+	struct nbd_credentials *credentials; // NULL before the first look
 	bool runs, left; // left: nobody waits for it any more
 	int rc;
 	struct err err;
@@ -30,6 +32,7 @@ struct nbd_renewal {
 static void look_free(struct look *look)
 {
 	nbd_credentials_close(look->credentials);
+	free(look->directory);
 	(void)pthread_cond_destroy(&look->ended);
 	(void)pthread_mutex_destroy(&look->lock);
 	free(look);
@@ -39,7 +42,7 @@ static void *look_run(void *context)
 {
 	struct look *look = context;
 	look->err = (struct err){.code = 0};
-	int rc = nbd_credentials_renew(look->credentials, &look->err);
+	int rc = look->credentials ? nbd_credentials_renew(look->credentials, &look->err) : nbd_credentials_open(look->directory, &look->credentials, &look->err);
 	(void)pthread_mutex_lock(&look->lock);
 	look->rc = rc;
 	look->runs = false;
@@ -64,7 +67,8 @@ static int look_begin(struct look *look)
 	int rc = -pthread_create(&thread, &attributes, look_run, look);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	(void)pthread_attr_destroy(&attributes);
-	look->runs = rc == 0;
+	if (rc) // else it may have ended by now
+		look->runs = false;
 	return rc;
 }
 
@@ -85,27 +89,53 @@ static void take(struct nbd_renewal *renewal)
 	renewal->context = context;
 }
 
-int nbd_renewal_open(const char *directory, struct nbd_renewal **ret_renewal, struct err *err)
+static struct look *look_new(const char *directory)
 {
-	struct nbd_credentials *credentials;
-	int rc = nbd_credentials_open(directory, &credentials, err);
-	if (rc)
-		return rc;
-	struct nbd_renewal *renewal = calloc(1, sizeof(*renewal));
 	struct look *look = calloc(1, sizeof(*look));
-	if (!renewal || !look) {
-		free(renewal);
-		free(look);
-		nbd_credentials_close(credentials);
-		return err_sys(err, -ENOMEM, "serve NBD over TCP");
-	}
+	if (!look)
+		return NULL;
 	pthread_condattr_t monotonic;
 	(void)pthread_condattr_init(&monotonic);
 	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&look->ended, &monotonic);
 	(void)pthread_condattr_destroy(&monotonic);
 	(void)pthread_mutex_init(&look->lock, NULL);
-	look->credentials = credentials;
+	look->directory = strdup(directory);
+	if (look->directory)
+		return look;
+	look_free(look);
+	return NULL;
+}
+
+// Whoever waited for it does not any more. False: it has ended, and is ours.
+static bool look_leave(struct look *look)
+{
+	LOCK_SCOPE(&look->lock);
+	look->left = look->runs;
+	return look->left;
+}
+
+static int first_look(struct look *look, const char *directory, struct err *err)
+{
+	int rc = look_begin(look);
+	if (rc)
+		return err_sys(err, rc, "start a thread");
+	if (!look_ends(look, NBD_RENEWAL_START_MS) && look_leave(look))
+		return err_set(err, -ETIMEDOUT, "%s has not answered for %d s: see to the storage under it", directory, NBD_RENEWAL_START_MS / 1000);
+	return look->rc ? err_set(err, look->rc, "%s", look->err.text) : 0;
+}
+
+int nbd_renewal_open(const char *directory, struct nbd_renewal **ret_renewal, struct err *err)
+{
+	struct nbd_renewal *renewal = calloc(1, sizeof(*renewal));
+	struct look *look = look_new(directory);
+	int rc = renewal && look ? first_look(look, directory, err) : err_sys(err, -ENOMEM, "serve NBD over TCP");
+	if (rc) {
+		free(renewal);
+		if (look && rc != -ETIMEDOUT)
+			look_free(look);
+		return rc;
+	}
 	renewal->look = look;
 	take(renewal);
 	*ret_renewal = renewal;
@@ -116,7 +146,7 @@ int nbd_renewal_open(const char *directory, struct nbd_renewal **ret_renewal, st
 static int look_end(struct nbd_renewal *renewal, struct err *err)
 {
 	const struct look *look = renewal->look;
-	renewal->awaited = renewal->silent = false;
+	renewal->awaited = false;
 	take(renewal);
 	return look->rc < 0 ? err_set(err, look->rc, "%s", look->err.text) : look->rc;
 }
@@ -134,12 +164,14 @@ int nbd_renewal_look(struct nbd_renewal *renewal, struct err *err)
 		return before; // for want of threads: the next client looks again
 	renewal->awaited = true;
 	if (look_ends(look, NBD_RENEWAL_WAIT_MS)) {
+		renewal->silent = false;
 		int rc = look_end(renewal, err);
 		return rc ? rc : before;
 	}
-	bool said = renewal->silent;
+	if (before || renewal->silent)
+		return before;
 	renewal->silent = true;
-	return said ? before : err_set(err, -ETIMEDOUT, "%s has not answered for %d s: see to the storage under it", nbd_credentials_directory(look->credentials), NBD_RENEWAL_WAIT_MS / 1000);
+	return err_set(err, -ETIMEDOUT, "%s has not answered for %d s: see to the storage under it", look->directory, NBD_RENEWAL_WAIT_MS / 1000);
 }
 
 SSL_CTX *nbd_renewal_context(const struct nbd_renewal *renewal)
@@ -149,7 +181,7 @@ SSL_CTX *nbd_renewal_context(const struct nbd_renewal *renewal)
 
 const char *nbd_renewal_directory(const struct nbd_renewal *renewal)
 {
-	return nbd_credentials_directory(renewal->look->credentials); // stays
+	return renewal->look->directory;
 }
 
 void nbd_renewal_close(struct nbd_renewal *renewal)
@@ -157,10 +189,7 @@ void nbd_renewal_close(struct nbd_renewal *renewal)
 	if (!renewal)
 		return;
 	struct look *look = renewal->look;
-	(void)pthread_mutex_lock(&look->lock);
-	bool runs = look->left = look->runs;
-	(void)pthread_mutex_unlock(&look->lock);
-	if (!runs)
+	if (!look_leave(look))
 		look_free(look);
 	SSL_CTX_free(renewal->context);
 	free(renewal);

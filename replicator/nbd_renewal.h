@@ -3,7 +3,7 @@
 // that. Clients are served meanwhile with those that are in use (nbd_credentials.h, N1).
 //
 //	look ──answers in time──► what nbd_credentials_renew() says
-//	  └─ does not ──► those from before, said once; from now on no client waits, until that look has ended: then the next client's is another
+//	  └─ does not ──► those from before, said once for as long as none does; no other client waits until that look has ended: then the next one's is another
 //
 // One thread uses it. What it hands out may be used by any.
 #ifndef KAGAMI_REPLICATOR_NBD_RENEWAL_H
@@ -13,11 +13,11 @@
 
 #include <openssl/ssl.h>
 
-enum { NBD_RENEWAL_WAIT_MS = 2000 };
+enum { NBD_RENEWAL_WAIT_MS = 2000, NBD_RENEWAL_START_MS = 10000 };
 
 struct nbd_renewal;
 
-int nbd_renewal_open(const char *directory, struct nbd_renewal **ret_renewal, struct err *err); // as nbd_credentials_open(), waits for the directory
+int nbd_renewal_open(const char *directory, struct nbd_renewal **ret_renewal, struct err *err); // as nbd_credentials_open(). -ETIMEDOUT: the directory has not answered for NBD_RENEWAL_START_MS
 // As nbd_credentials_renew(). -ETIMEDOUT: it has not answered.
 int nbd_renewal_look(struct nbd_renewal *renewal, struct err *err);
 SSL_CTX *nbd_renewal_context(const struct nbd_renewal *renewal); // until the next look; SSL_CTX_up_ref() keeps it

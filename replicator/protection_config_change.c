@@ -11,6 +11,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+struct protection *protection_state_asks(struct protection *p)
+{
+	(void)asked_begin(&p->state_asked, protection_now_ns(p));
+	return p;
+}
+
+// All that is asked of it is a write and a sync: an answer to one is a sign that it is slow, and does not hang.
+void protection_state_answered(struct protection **p)
+{
+	asked_end(&(*p)->state_asked);
+	asked_moves(&(*p)->state_asked, protection_now_ns(*p));
+}
+
 uint64_t protection_state_silent_ns(const struct protection *p)
 {
 	uint64_t since_ns = asked_since_ns(&p->state_asked), now_ns = protection_now_ns(p);

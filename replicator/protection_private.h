@@ -249,7 +249,9 @@ bool holes_stopped(struct protection *p); // the export has stopped. False: the 
 typedef void protection_edit(struct protection_config *config, const void *with); // changes that, and nothing else
 // Makes the change durable, and then its own: with `saving` held, and without `lock`, since the state directory may not answer.
 // To the end of the block this thread waits for the state directory: who asks for the status sees for how long (protection_state_silent_ns()).
-#define STATE_SCOPE(p) ASKED_SCOPE(&(p)->state_asked, protection_now_ns(p))
+#define STATE_SCOPE(p) __attribute__((cleanup(protection_state_answered), unused)) struct protection *state_scope_ = protection_state_asks(p)
+struct protection *protection_state_asks(struct protection *p);
+void protection_state_answered(struct protection **p);
 uint64_t protection_state_silent_ns(const struct protection *p); // 0: nobody waits for it
 #define STATE_SILENT_NS (5000 * MS_NS) // one that hangs is told from one that is slow
 int protection_change(struct protection *p, protection_edit *edit, const void *with, struct err *err);

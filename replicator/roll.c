@@ -61,7 +61,11 @@ void roll_move(struct roll *roll)
 uint64_t roll_moves(struct roll *roll)
 {
 	LOCK_SCOPE(&roll->lock);
-	return roll->moves;
+	uint64_t moves = roll->moves;
+	for (struct roll_entry *entry = roll->first; entry; entry = entry->next)
+		if (entry->pieces && !entry->ended)
+			moves += entry->pieces(entry);
+	return moves;
 }
 
 uint64_t roll_owes(struct roll *roll)

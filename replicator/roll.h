@@ -11,12 +11,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct roll_entry { // of one export, which fills in the first six
+struct roll_entry { // of one export, which fills in the first seven
 	const char *protection;
 	void (*write_out)(struct roll_entry *entry); // export_write_out(); NULL: nothing is to be
 	bool (*writes_out)(struct roll_entry *entry, uint64_t *pieces); // export_writes_out()
 	void (*end)(struct roll_entry *entry);	   // asks for it, and returns at once; called again, it does nothing
 	void (*abandon)(struct roll_entry *entry); // the process is about to end without closing it: what others would wait for is given up
+	uint64_t (*pieces)(struct roll_entry *entry); // of syncs, that have ended so far; NULL: nobody counts them
 	uint64_t (*owes)(struct roll_entry *entry); // how much its last sync still has to write, in pages, as far as is known; NULL: it is not
 	bool ended;				   // the rest is the roll's
 	struct roll *roll;
@@ -37,7 +38,7 @@ void roll_ended(struct roll_entry *entry); // the guest was served to the end, a
 unsigned roll_count(struct roll *roll); // of those that were not closed; NULL counts as one
 // A step of the stop was done. Takes NULL.
 void roll_move(struct roll *roll);
-uint64_t roll_moves(struct roll *roll); // how many there were
+uint64_t roll_moves(struct roll *roll); // changes with each of them, and with each piece of a sync that ends
 uint64_t roll_owes(struct roll *roll); // by all that have not ended
 void roll_write_out(struct roll *roll); // every export is to bring to the disks what guests have written since
 bool roll_writes_out(struct roll *roll, uint64_t *ret_pieces); // whether one has much of that yet, and a number that stays as long as none of those goes on

@@ -148,7 +148,7 @@ static void write_out(const struct stopping *stopping)
 		say(&progress, true, now_ms);
 		(void)usleep(pause_ms * 1000);
 	}
-	log_warning("the stop goes on, though not all that guests have written is on the disks: what is left does not become less, an image does not answer");
+	log_warning("the stop goes on, though not all that guests have written is on the disks: for too long nothing more of it was; see to the storage under the images");
 }
 
 static bool look_on(struct closing *closing)

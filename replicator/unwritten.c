@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COST_STEP = 32 << 10, PIECE_REGIONS_MAX = 256 };
+enum { COST_STEP = 32 << 10, RANGE_REGIONS_MAX = 256 };
 
 int unwritten_init(struct unwritten *unwritten, uint64_t size)
 {
@@ -87,22 +87,31 @@ static uint64_t next_written(const struct unwritten *unwritten)
 	return region;
 }
 
-bool unwritten_take(struct unwritten *unwritten, uint64_t *ret_off, uint32_t *ret_len)
+// Adds to *cost what it costs, and ends where that is a piece. False: nothing is left.
+static bool take_range(struct unwritten *unwritten, uint64_t *cost, struct unwritten_range *ret_range)
 {
-	uint64_t first = next_written(unwritten), end = first, cost = 0;
+	uint64_t first = next_written(unwritten), end = first;
 	if (first >= unwritten->end)
 		return false;
-	for (uint64_t region = first; region < unwritten->end && region < first + PIECE_REGIONS_MAX && cost < UNWRITTEN_PIECE; region++) {
+	for (uint64_t region = first; region < unwritten->end && region < first + RANGE_REGIONS_MAX && *cost < UNWRITTEN_PIECE; region++) {
 		if (unwritten->cost[region] == 0)
 			continue;
-		cost += unwritten->cost[region];
+		*cost += unwritten->cost[region];
 		unwritten->cost[region] = 0;
 		end = region + 1;
 	}
 	unwritten->at = end;
-	*ret_off = first * REGION_SIZE;
-	*ret_len = (uint32_t)((end - first) * REGION_SIZE);
+	*ret_range = (struct unwritten_range){.off = first * REGION_SIZE, .len = (uint32_t)((end - first) * REGION_SIZE)};
 	return true;
+}
+
+unsigned unwritten_take(struct unwritten *unwritten, struct unwritten_range ret_range[UNWRITTEN_RANGES])
+{
+	uint64_t cost = 0;
+	unsigned count = 0;
+	while (count < UNWRITTEN_RANGES && cost < UNWRITTEN_PIECE && take_range(unwritten, &cost, &ret_range[count]))
+		count++;
+	return count;
 }
 
 uint64_t unwritten_memory(const struct unwritten *unwritten)

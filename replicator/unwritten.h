@@ -15,6 +15,12 @@
 
 // The cost of a write is 1, and 1 more for each 32 KiB of it: what a disk writes in about the time of one small write.
 enum { UNWRITTEN_PIECE = 256 }; // a piece goes on to the end of the region in which it costs so much: less than a region more. What costs less in all needs none
+enum { UNWRITTEN_RANGES = 32 }; // of a piece, where what was written lies far apart
+
+struct unwritten_range {
+	uint64_t off;
+	uint32_t len; // at most 1 GiB, and not past the end of the disk by more than a region
+};
 
 struct unwritten { // zeroed: nothing is known, and no sync is done in pieces
 	uint8_t *cost; // of each region, up to 255
@@ -32,8 +38,8 @@ void unwritten_done(struct unwritten *unwritten);
 void unwritten_add(struct unwritten *unwritten, uint64_t off, uint64_t len);
 // A sync begins. What it is of, where that is so much that it is done in pieces; else 0.
 uint64_t unwritten_sync(struct unwritten *unwritten);
-// The next piece of it, in the order of the disk: at most 1 GiB, and not past the end of the disk by more than a region. False: there is none.
-bool unwritten_take(struct unwritten *unwritten, uint64_t *ret_off, uint32_t *ret_len);
+// The next piece of it, in the order of the disk. Returns of how many ranges it is; 0: there is none.
+unsigned unwritten_take(struct unwritten *unwritten, struct unwritten_range ret_range[UNWRITTEN_RANGES]);
 uint64_t unwritten_memory(const struct unwritten *unwritten); // bytes
 
 #endif

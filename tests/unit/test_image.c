@@ -492,7 +492,7 @@ static void on_hook(struct ring_op *op, int res)
 	op->done(op, h->code ? h->code : res);
 }
 
-// Of a sync that is done in pieces: the first is waited for, the second begun.
+// Of a sync that is done in pieces: the second is begun, and the first waited for behind that, by one worker.
 static int sync_much(int waited, int begun)
 {
 	struct ending ending = {.aio = {.kind = AIO_SYNC, .done = on_done}};
@@ -500,10 +500,11 @@ static int sync_much(int waited, int begun)
 	write_much();
 	image.backend.submit(&image.backend, &ending.aio);
 	for (unsigned i = 0; i < 2; i++) {
-		const struct io_uring_sqe *sqe = &sq->sqes[(sq->sqe_tail - 2 + i) & *sq->kring_mask];
+		const struct io_uring_sqe *sqe = &sq->sqes[(sq->sqe_tail - 1 - i) & *sq->kring_mask];
 		assert_int_equal(sqe->opcode, IORING_OP_SYNC_FILE_RANGE);
 		assert_true(sqe->len && sqe->off == i * (uint64_t)MUCH_SIZE / 2);
 		assert_int_equal(sqe->sync_range_flags & SYNC_FILE_RANGE_WAIT_AFTER, i ? 0 : SYNC_FILE_RANGE_WAIT_AFTER);
+		assert_int_equal(sqe->flags & IOSQE_IO_HARDLINK, i ? IOSQE_IO_HARDLINK : 0);
 		hook[i] = (struct hook){.op = (struct ring_op *)(uintptr_t)sqe->user_data, .code = i ? begun : waited};
 		hook[i].done = hook[i].op->done;
 		hook[i].op->done = on_hook;

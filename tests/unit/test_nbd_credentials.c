@@ -259,6 +259,42 @@ static int look(struct nbd_renewal *r)
 	return nbd_renewal_look(r, &err);
 }
 
+// A look that ends before whoever began it goes on is one that ended.
+static void looks_that_are_quick_are_not_taken_for_a_hang(void **state)
+{
+	(void)state;
+	struct pair a = make("a");
+	struct nbd_renewal *r;
+	put(&a);
+	assert_int_equal(nbd_renewal_open(directory, &r, NULL), 0);
+	for (unsigned i = 0; i < 5000; i++)
+		assert_int_equal(look(r), 0);
+	nbd_renewal_close(r);
+	let_go(&a);
+}
+
+// What a look found that hung is told, though the next one hangs as well.
+static void what_a_late_look_found_is_told(void **state)
+{
+	(void)state;
+	struct pair a = make("a"), b = make("b");
+	struct nbd_renewal *r;
+	put(&a);
+	assert_int_equal(nbd_renewal_open(directory, &r, NULL), 0);
+	put(&b);
+	hang(true);
+	assert_int_equal(look(r), -ETIMEDOUT);
+	hang(false);
+	(void)usleep(300000); // it ends
+	hang(true);
+	assert_int_equal(look(r), 1);
+	assert_true(offers(r, &b));
+	assert_int_equal(look(r), 0);
+	hang(false);
+	nbd_renewal_close(r);
+	let_go(&a), let_go(&b);
+}
+
 static void directory_that_hangs_holds_no_client_up(void **state)
 {
 	(void)state;
@@ -292,7 +328,8 @@ static void directory_that_hangs_holds_no_client_up(void **state)
 	hang(true);
 	assert_int_equal(look(r), -ETIMEDOUT); // once more
 	nbd_renewal_close(r); // waits for nothing
-	hang(false);
+	assert_int_equal(nbd_renewal_open(directory, &r, &err), -ETIMEDOUT); // nor does a start, for ever
+	assert_non_null(strstr(err.text, "has not answered for 10 s"));
 	let_go(&a), let_go(&b), let_go(&c);
 }
 
@@ -331,8 +368,10 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_used_changes_nothing_and_is_said_once),
 		cmocka_unit_test(files_put_back_are_silent),
 		cmocka_unit_test(a_clients_own_reference_goes_on),
-		cmocka_unit_test(directory_that_hangs_holds_no_client_up),
+		cmocka_unit_test(looks_that_are_quick_are_not_taken_for_a_hang),
+		cmocka_unit_test(what_a_late_look_found_is_told),
 		cmocka_unit_test(directory_without_them_is_refused),
+		cmocka_unit_test(directory_that_hangs_holds_no_client_up), // the last: it leaves one that hangs
 	};
 	return cmocka_run_group_tests_name("nbd_credentials", tests, group_setup, group_teardown);
 }

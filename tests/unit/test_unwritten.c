@@ -15,6 +15,24 @@
 enum { REGIONS = 3000 };
 #define SIZE ((uint64_t)REGIONS * REGION_SIZE - 512)
 
+// The ranges of all pieces, one after the other.
+static struct unwritten_range range[UNWRITTEN_RANGES];
+static unsigned range_count, range_at, pieces_taken;
+
+static bool take(struct unwritten *u, uint64_t *ret_off, uint32_t *ret_len)
+{
+	if (range_at == range_count) {
+		range_at = 0;
+		range_count = unwritten_take(u, range);
+		pieces_taken += range_count > 0;
+	}
+	if (range_at == range_count)
+		return false;
+	*ret_off = range[range_at].off;
+	*ret_len = range[range_at++].len;
+	return true;
+}
+
 static uint64_t seed;
 
 static uint64_t any(uint64_t below)
@@ -49,7 +67,7 @@ static void every_region_that_was_written_is_in_a_piece(void **state)
 		assert_true(unwritten_sync(&u));
 		uint64_t off, end = 0;
 		uint32_t len;
-		while (unwritten_take(&u, &off, &len)) {
+		while (take(&u, &off, &len)) {
 			assert_true(off % REGION_SIZE == 0 && len % REGION_SIZE == 0 && len > 0 && len <= 1u << 30 && off >= end);
 			for (uint64_t r = end / REGION_SIZE; r < off / REGION_SIZE; r++)
 				assert_false(written[r]);
@@ -58,9 +76,9 @@ static void every_region_that_was_written_is_in_a_piece(void **state)
 		}
 		for (uint64_t r = end / REGION_SIZE; r < REGIONS; r++)
 			assert_false(written[r]);
-		assert_false(unwritten_take(&u, &off, &len)); // once
+		assert_false(take(&u, &off, &len)); // once
 		assert_false(unwritten_sync(&u));
-		assert_false(unwritten_take(&u, &off, &len));
+		assert_false(take(&u, &off, &len));
 	}
 	unwritten_done(&u);
 }
@@ -77,14 +95,14 @@ static void what_is_written_meanwhile_is_in_a_piece_of_the_next(void **state)
 		for (unsigned i = 0; i < 10; i++)
 			unwritten_add(&u, (uint64_t)r * REGION_SIZE + (uint64_t)i * 65536, 4096);
 	assert_int_equal(unwritten_sync(&u), 1000);
-	assert_true(unwritten_take(&u, &off, &len) && off == 100 * (uint64_t)REGION_SIZE);
+	assert_true(take(&u, &off, &len) && off == 100 * (uint64_t)REGION_SIZE);
 	for (unsigned i = 0; i < UNWRITTEN_PIECE; i++)
 		unwritten_add(&u, i % 2 ? 7 * (uint64_t)REGION_SIZE : 101 * (uint64_t)REGION_SIZE, 512);
-	while (unwritten_take(&u, &off, &len))
+	while (take(&u, &off, &len))
 		assert_true(off > 101 * (uint64_t)REGION_SIZE);
 	assert_int_equal(unwritten_sync(&u), UNWRITTEN_PIECE);
-	assert_true(unwritten_take(&u, &off, &len) && off == 7 * (uint64_t)REGION_SIZE && off + len == 102 * (uint64_t)REGION_SIZE);
-	assert_false(unwritten_take(&u, &off, &len));
+	assert_true(take(&u, &off, &len) && off == 7 * (uint64_t)REGION_SIZE && off + len == 102 * (uint64_t)REGION_SIZE);
+	assert_false(take(&u, &off, &len));
 	unwritten_done(&u);
 }
 
@@ -100,16 +118,36 @@ static void a_piece_is_of_a_bounded_cost(void **state)
 		for (unsigned i = 0; i < 10; i++)
 			unwritten_add(&u, (uint64_t)r * REGION_SIZE + (uint64_t)i * 65536, 4096);
 	assert_true(unwritten_sync(&u));
-	unsigned pieces = 0;
-	for (; unwritten_take(&u, &off, &len); pieces++)
+	pieces_taken = 0;
+	while (take(&u, &off, &len))
 		assert_true(len / REGION_SIZE * 10 < UNWRITTEN_PIECE + 10);
-	assert_int_equal(pieces, (REGIONS + 25) / 26);
+	assert_int_equal(pieces_taken, (REGIONS + 25) / 26);
 	for (uint64_t to = 0; to < 64 * REGION_SIZE; to += 65536) // by the megabyte or the block, a few regions are much
 		unwritten_add(&u, to, 65536);
 	assert_true(unwritten_sync(&u));
-	for (pieces = 0; unwritten_take(&u, &off, &len); pieces++)
+	pieces_taken = 0;
+	while (take(&u, &off, &len))
 		assert_true(len <= 2 * REGION_SIZE);
-	assert_true(pieces >= 32);
+	assert_true(pieces_taken >= 32);
+	unwritten_done(&u);
+}
+
+// Else a disk that could do many at a time would do one after the other.
+static void writes_far_apart_are_many_in_a_piece(void **state)
+{
+	(void)state;
+	struct unwritten u;
+	uint64_t off;
+	uint32_t len;
+	assert_int_equal(unwritten_init(&u, UINT64_C(1) << 43), 0);
+	for (uint64_t i = 0; i < 512; i++)
+		unwritten_add(&u, i << 34, 4096);
+	assert_int_equal(unwritten_sync(&u), 512);
+	pieces_taken = 0;
+	for (uint64_t i = 0; i < 512; i++)
+		assert_true(take(&u, &off, &len) && off == i << 34 && len == REGION_SIZE);
+	assert_false(take(&u, &off, &len));
+	assert_int_equal(pieces_taken, 512 / UNWRITTEN_RANGES);
 	unwritten_done(&u);
 }
 
@@ -131,9 +169,9 @@ static void a_small_sync_leaves_nothing_behind(void **state)
 	for (unsigned i = 0; i < UNWRITTEN_PIECE; i++)
 		unwritten_add(&u, 7 * (uint64_t)REGION_SIZE, 512);
 	assert_true(unwritten_sync(&u));
-	assert_true(unwritten_take(&u, &off, &len));
+	assert_true(take(&u, &off, &len));
 	assert_true(off == 7 * (uint64_t)REGION_SIZE && len == REGION_SIZE);
-	assert_false(unwritten_take(&u, &off, &len));
+	assert_false(take(&u, &off, &len));
 	unwritten_done(&u);
 }
 
@@ -150,14 +188,14 @@ static void a_disk_that_grew_is_known_to_its_end(void **state)
 	assert_int_equal(unwritten_memory(&u), 4);
 	unwritten_add(&u, 0, 4 * (uint64_t)REGION_SIZE);
 	assert_true(unwritten_sync(&u));
-	while (unwritten_take(&u, &off, &len))
+	while (take(&u, &off, &len))
 		;
 	assert_int_equal(off + len, 4 * (uint64_t)REGION_SIZE);
 	unwritten_done(&u);
 	unwritten_add(&u, 0, 1 << 30); // nothing is known
 	unwritten_grow(&u, SIZE);
 	assert_false(unwritten_sync(&u));
-	assert_false(unwritten_take(&u, &off, &len));
+	assert_false(take(&u, &off, &len));
 }
 
 int main(void)
@@ -166,6 +204,7 @@ int main(void)
 		cmocka_unit_test(every_region_that_was_written_is_in_a_piece),
 		cmocka_unit_test(what_is_written_meanwhile_is_in_a_piece_of_the_next),
 		cmocka_unit_test(a_piece_is_of_a_bounded_cost),
+		cmocka_unit_test(writes_far_apart_are_many_in_a_piece),
 		cmocka_unit_test(a_small_sync_leaves_nothing_behind),
 		cmocka_unit_test(a_disk_that_grew_is_known_to_its_end),
 	};
