@@ -66,7 +66,7 @@ static int take_state(struct agent *agent, const char *path, struct err *err)
 	if (rc == 0)
 		rc = env_lock(agent->lock_file);
 	if (rc == -EBUSY)
-		return err_set(err, rc, "another kagami-replicator runs on %s, or one that was killed waits for a disk to end: stop it, try again, or choose another --state", path);
+		return err_set(err, rc, "another kagami-replicator runs on %s: stop it; or one that was stopped or killed waits for a disk, and ends when that answers: try again then", path);
 	if (rc)
 		return err_directory(err, rc, "state", path);
 	rc = identity_load(agent->place.state, AGENT_KEY_FILE, &agent->identity, err);

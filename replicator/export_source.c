@@ -541,6 +541,9 @@ int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, s
 	if (!size_disk_ok(new_size) || new_size == old)
 		return err_set(err, -EINVAL, "disk %s has %llu bytes: give a larger whole number of 512-byte sectors, at most 64 TiB",
 			       export->nbd[disk].name, (unsigned long long)old);
+	if (atomic_load(&export->disk[disk].errors.failed))
+		return err_set(err, -EIO, "disk %s has failed, and cannot grow: shut its guest down, repair its storage, and give `kagami clear-error %s %s` first", export->nbd[disk].name,
+			       export->protection, export->nbd[disk].name);
 	if (export->nbd[disk].read_only && !export->image[disk].block_device) {
 		struct image_identity identity;
 		int code = export_identity(export, disk, &identity, err);

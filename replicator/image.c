@@ -273,6 +273,8 @@ static int extend(struct image *image, uint64_t size, int *ret_failed, struct er
 			return err_sys(err, -errno, "extend image %s to %llu bytes", image->path, (unsigned long long)size);
 		// The receiver is told this size next, and takes no smaller one ever again: a power cut must not take it back.
 		int code = sync_apart(image, fsync, ret_failed);
+		if (code && (uint64_t)st.st_size < size)
+			(void)!ftruncate(image->fd, st.st_size); // nobody wrote there; or the next start would find a larger image
 		return code ? err_sys(err, code, "make the size of image %s durable", image->path) : 0;
 	}
 	if (ioctl(image->fd, BLKGETSIZE64, &has) < 0)

@@ -171,8 +171,10 @@ int main(int argc, char **argv)
 	daemon_wait();
 	event_emit(EVENT_INFO, "daemon", NULL, NULL, "kagami-replicator stops");
 	events_wake(events_default()); // requests that wait for one end
-	if (!stopping_run(&stopping))
+	if (!stopping_run(&stopping)) {
+		control_abandon(run_dir, "replicator.sock");
 		_exit(DAEMON_EXIT_UNCLEAN); // threads of it wait for a disk
+	}
 	if (!d.saved) {
 		log_error("stopped, but not cleanly: above is what was not saved, why, and what it costs the next start, which a clean stop would have let go on with a delta");
 		return DAEMON_EXIT_UNCLEAN;

@@ -361,9 +361,12 @@ void protection_cycle_once(struct protection *p)
 	report_send(p, WIRE_REPORT_RUNNING, REPORT_IF_DUE);
 	p->report = &report;
 	p->audit.stepped = false;
+	(void)stage_clock_enter(&p->clock, RPO_STAGE_READ, protection_now_ns(p)); // one of them may hang
 	bool whole = images_look(p, &err) == 0;
 	tell_sync(p);
-	bool done = whole && images_fresh(p, &err) == 0 && cycle_try(p, &report, &err) == 0;
+	whole = whole && images_fresh(p, &err) == 0;
+	(void)stage_clock_enter(&p->clock, RPO_STAGE_COMPRESS, protection_now_ns(p));
+	bool done = whole && cycle_try(p, &report, &err) == 0;
 	pace_cycle_end(p); // what follows is the state files', and theirs who wait for them
 	if (done) {
 		cycle_committed(p, number, &report);

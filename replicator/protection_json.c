@@ -11,7 +11,7 @@
 
 #include <stdio.h>
 
-enum { URI_SIZE = 8192, SILENT_MS = 5000 }; // an image that hangs is told from one that is slow
+enum { URI_SIZE = 8192 };
 
 enum { COMMIT_LATE_S = 30 }; // a commit is awaited for so long before that is a reason
 
@@ -126,7 +126,7 @@ static void set_silent(const struct protection *p, uint16_t disk, json_t *json, 
 {
 	uint64_t ms = stats->silent_ns / MS_NS;
 	char text[ERR_TEXT_MAX] = "";
-	if (ms >= SILENT_MS)
+	if (stats->silent_ns >= SILENT_NS)
 		(void)snprintf(text, sizeof(text), "the image %.350s has not answered for %llu s: see to the storage under it", p->config.disk[disk].path,
 			       (unsigned long long)ms / 1000);
 	(void)json_object_set_new(json, "silent_ms", *text ? json_count(ms) : json_null());
@@ -319,7 +319,7 @@ static void set_state_silent(const struct protection *p, json_t *json)
 {
 	uint64_t ns = protection_state_silent_ns(p);
 	char text[ERR_TEXT_MAX] = "";
-	if (ns >= STATE_SILENT_NS)
+	if (ns >= SILENT_NS)
 		(void)snprintf(text, sizeof(text), "the state directory %.350s has not answered for %llu s: see to the storage under it", p->place.state_dir,
 			       (unsigned long long)(ns / (1000 * MS_NS)));
 	(void)json_object_set_new(json, "state_silent_ms", *text ? json_count(ns / MS_NS) : json_null());

@@ -253,7 +253,7 @@ typedef void protection_edit(struct protection_config *config, const void *with)
 struct protection *protection_state_asks(struct protection *p);
 void protection_state_answered(struct protection **p);
 uint64_t protection_state_silent_ns(const struct protection *p); // 0: nobody waits for it
-#define STATE_SILENT_NS (5000 * MS_NS) // one that hangs is told from one that is slow
+#define SILENT_NS (5000 * MS_NS) // a state directory, or an image, that hangs is told from one that is slow
 int protection_change(struct protection *p, protection_edit *edit, const void *with, struct err *err);
 // Writes the configuration anew where it was removed while it runs: all of it is in memory, and without it the next start would serve no disk of this protection.
 // False: it is not there, and cannot be written. Waits for the state directory. Any thread.

@@ -52,12 +52,15 @@ static void stages_now(const struct protection *p, uint64_t now_ns, uint64_t ret
 }
 
 // For good, so that no point is made: perhaps before this start, or in the middle of a cycle.
-static bool a_disk_failed(const struct protection *p)
+static bool a_disk_fails(const struct protection *p)
 {
-	struct export_stats stats = {.failed = false};
-	for (uint16_t i = 0; p->export && i < p->config.disk_count && !stats.failed; i++)
+	bool fails = false;
+	for (uint16_t i = 0; p->export && i < p->config.disk_count && !fails; i++) {
+		struct export_stats stats;
 		export_stats(p->export, i, &stats);
-	return stats.failed;
+		fails = stats.failed || stats.silent_ns >= SILENT_NS;
+	}
+	return fails;
 }
 
 // What stands in the way of a newer point. With the lock held.
@@ -68,7 +71,7 @@ static struct rpo_circumstances circumstances(const struct protection *p, uint64
 		.fenced = p->fenced,
 		.target_down = !p->greeted && (p->state == STATE_CONNECTING || p->state == STATE_TARGET_DOWN || p->state == STATE_TARGET_SLOW),
 		.space = p->state == STATE_TARGET_FULL || p->state == STATE_QUOTA_REACHED,
-		.source_error = p->source_failed || a_disk_failed(p) || protection_state_silent_ns(p) >= STATE_SILENT_NS,
+		.source_error = p->source_failed || a_disk_fails(p) || protection_state_silent_ns(p) >= SILENT_NS,
 		.target_error = p->state == STATE_FAILED || p->state == STATE_VERSION || p->target_failed,
 		.syncing = p->sync != SYNC_NONE,
 	};

@@ -6,7 +6,9 @@
 //
 //	close begins ──► has returned: a clean stop
 //	   └─ after some seconds: every export is told to end, so that guests are served to the end and see it, whatever hangs
-//	        └─ after wait_s without a step, and in which nothing of an image was written back: given up
+//	        └─ after half of wait_s without a step, and in which nothing of an image was written back: given up
+//
+// One disk that hangs keeps the process, and with it all guests of the host wait for the next: so it is waited for first, while they are served, and for less long once they are not.
 //
 // What is given up is as after a crash: a state file says that the stop was clean only once the export has ended, its images are synced and the
 // map is written (docs/format-state.md), and only the thread that closes writes it.
@@ -119,7 +121,7 @@ static void say(struct progress *progress, bool serves, int64_t now_ms)
 		(void)snprintf(counted, sizeof(counted), " mib_left=%llu", mib);
 	}
 	if (lets) {
-		(void)snprintf(status, sizeof(status), "Stopping: %swhat guests have written is on its way to the disks; they are %s meanwhile", left, serves ? "served" : "not served");
+		(void)snprintf(status, sizeof(status), "Stopping: %swhat guests have written is on its way to the disks; guests are %s meanwhile", left, serves ? "served" : "not served");
 		notify_stop_goes_on(LET_S, status);
 		progress->let_ms = now_ms;
 	}
@@ -135,7 +137,7 @@ static void say(struct progress *progress, bool serves, int64_t now_ms)
 // As long as one goes on, be it that others hang.
 static void write_out(const struct stopping *stopping)
 {
-	int64_t wait_ms = (int64_t)min_u64(stopping->wait_s * UINT64_C(500), STOP_WRITE_OUT_MS_MAX), now_ms;
+	int64_t wait_ms = (int64_t)stopping->wait_s * 1000, now_ms;
 	struct progress progress = progress_begin(stopping->roll);
 	uint64_t pieces;
 	for (useconds_t pause_ms = 1;; pause_ms = pause_ms < LOOK_MS ? 2 * pause_ms : pause_ms) {
@@ -148,13 +150,13 @@ static void write_out(const struct stopping *stopping)
 		say(&progress, true, now_ms);
 		(void)usleep(pause_ms * 1000);
 	}
-	log_warning("the stop goes on, though not all that guests have written is on the disks: for too long nothing more of it was; see to the storage under the images");
+	log_warning("the stop goes on, though not all that guests have written is on the disks: for %u s nothing more of it was; see to the storage under the images", stopping->wait_s);
 }
 
 static bool look_on(struct closing *closing)
 {
 	const struct stopping *stopping = closing->stopping;
-	int64_t wait_ms = (int64_t)stopping->wait_s * 1000, orderly_ms = (int64_t)min_u64(stopping->wait_s * UINT64_C(500), STOP_ORDERLY_MS_MAX);
+	int64_t wait_ms = (int64_t)stopping->wait_s * 500, orderly_ms = (int64_t)min_u64(stopping->wait_s * UINT64_C(250), STOP_ORDERLY_MS_MAX);
 	struct progress progress = progress_begin(stopping->roll);
 	progress.moves = roll_moves(stopping->roll);
 	progress.least = roll_owes(stopping->roll);
@@ -167,7 +169,7 @@ static bool look_on(struct closing *closing)
 			return false;
 		if (!told && now_ms - progress.begin_ms >= orderly_ms) {
 			roll_end(stopping->roll);
-			progress.least = UINT64_MAX; // guests wrote until now, and what is owed may have grown: it is counted down from here
+			progress.least = roll_owes(stopping->roll); // guests wrote until now, and what is owed may have grown: it is counted down from here
 			told = true;
 		}
 		say(&progress, false, now_ms);
@@ -191,7 +193,9 @@ bool stopping_run(const struct stopping *stopping)
 		log_warning("there is no thread for the stop, which is without a bound now: %s", strerror(-code));
 		stopping->close(stopping->context);
 	} else if (!look_on(&closing)) {
-		log_error("the stop is given up: nothing has gone on for %u s; the state directory, or an image, does not answer", stopping->wait_s);
+		log_error("the stop is given up: nothing has gone on for %g s; the state directory, or an image, does not answer, and where a thread waits for it in the kernel, this process ends "
+			  "only when it does",
+			  stopping->wait_s / 2.0);
 		roll_each(stopping->roll, say_left);
 		return false;
 	} else {

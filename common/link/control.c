@@ -11,6 +11,7 @@
 #include "link/control_socket.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,4 +243,11 @@ void control_stop(struct control *control)
 	if (fd >= 0)
 		(void)close(fd);
 	free(control);
+}
+
+void control_abandon(const char *run_dir, const char *socket_name)
+{
+	char path[PATH_MAX];
+	(void)snprintf(path, sizeof(path), "%s/%s", run_dir, socket_name);
+	(void)unlink(path);
 }

@@ -94,5 +94,7 @@ struct control;
 int control_start(const char *run_dir, const char *name, const struct control_route *routes, size_t count, void *context,
 		  struct control **ret_control, struct err *err);
 void control_stop(struct control *control); // takes NULL; waits for handlers under way
+// The process is about to end without that, and the kernel may keep it for as long as a disk hangs: who would connect meanwhile finds nobody, and is not left waiting.
+void control_abandon(const char *run_dir, const char *socket_name);
 
 #endif

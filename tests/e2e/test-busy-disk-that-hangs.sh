@@ -51,6 +51,7 @@ wait_for 15 silent vm1
 protection vm1 '.why[].text' | grep -qE "^disk vda: the image $W/slow/a.raw has not answered for [0-9]+ s: see to the storage under it" || fail "why: $(protection vm1 .why)"
 protection vm1 .reason | grep -q "^disk vda: the image .* has not answered for" || fail "reason: $(protection vm1 .reason)"
 is "health of vm1" "$(protection vm1 .health)" warning
+is "why a miss of vm1 would be one" "$(protection vm1 .cause)" source-error
 is "silence of a disk beside it" "$(protection vm1 .disks[1].silent_ms)" null
 is "health of vm2" "$(protection vm2 .health)" ok
 kagami status vm1 | grep -q "! the image $W/slow/a.raw has not answered" || fail "status: $(kagami status vm1)"

@@ -116,6 +116,8 @@ connects vdb
 echo 'write -P 0x45 0 2M' >&7
 wait_for 20 wrote
 kagami resize vm1 vdb --size 8M >"$W/out" 2>&1 && fail "a resize of a disk that fails: $(cat "$W/out")"
+is "size of the image of a resize that was refused" "$(stat -c %s "$W/d/b.raw")" $((4 << 20))
+refuses 'disk vdb has failed, and cannot grow.*clear-error' kagami resize vm1 vdb --size 8M
 mend_disk
 guest_flush_fails "after a resize"
 has_failed vdb || fail "the resize's sync has not failed: $(cat "$W/out")"

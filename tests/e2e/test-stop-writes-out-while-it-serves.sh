@@ -51,7 +51,7 @@ wait "$REPLICATOR" || fail "the stop was not clean: status $?"
 said() { sed -n "$2p" "$W/$1.notified"; } # DAEMON NUMBER
 is "the replicator's first word" "$(said replicator 1)" "READY=1 STATUS= answers"
 is "its second" "$(said replicator 2)" "STOPPING=1"
-said replicator 3 | grep -qE '^EXTEND_TIMEOUT_USEC=60000000 STATUS=Stopping: ([0-9]+ MiB of )?what .* they are served meanwhile$' || fail "its third: $(said replicator 3)"
+said replicator 3 | grep -qE '^EXTEND_TIMEOUT_USEC=60000000 STATUS=Stopping: ([0-9]+ MiB of )?what .*; guests are served meanwhile$' || fail "its third: $(said replicator 3)"
 is "the receiver's" "$(cat "$W/receiver.notified")" "READY=1 STATUS= answers"
 start_replicator
 for vm in vm1 vm2; do
