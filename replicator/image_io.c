@@ -25,11 +25,11 @@
 //
 // A sync of much goes piece by piece, and then as a whole (unwritten.h says why):
 //
-//	AIO_SYNC ──little was written───────────────────────────────────────────────────► fdatasync ──► done
-//	    └─ much ──► the next piece is begun, and this one waited for ──there is none──┤
-//	                  ▲         │                                                       │
-//	                  ├─ both ──┘                                                       │
-//	                  └──────── much was written meanwhile, and less than the last time ┘
+//	AIO_SYNC ──little was written───────────────────────────────────────────────────────► fdatasync ──► done
+//	    └─ much ──► the next piece is begun, and the one before waited for ──none is left──┤
+//	                  ▲         │                                                          │
+//	                  ├─ both ──┘                                                          │
+//	                  └──────────── much was written meanwhile, and less than the last time┘
 //
 // Whatever a piece that was waited for says of an error, be it a code of any kind, the sync has said: the kernel tells it once (volume.h, V3), and the fdatasync behind it would say that all is
 // well. Of one that was merely begun, what is of the moment (begin_again()) is left to the wait.
@@ -352,7 +352,7 @@ static bool sync_again(struct image_op *op)
 	return pieces->count[pieces->next];
 }
 
-// Begins the piece behind the next and waits for that one, so that the disk always has something to do. Where none is left, the whole.
+// Begins the piece behind the next and waits for the next, so that the disk always has something to do. Where none is left, the whole.
 static void sync_go_on(struct image_op *op)
 {
 	struct image *image = op->image;
