@@ -249,11 +249,23 @@ static void rot_head(void *context, uint64_t looks)
 	world_at(w->now_ns + (1 + world_draw(60)) * WORLD_MS, rot_head, side, looks - 1);
 }
 
+// An error while it was written may have left the one alone, until the next start.
+static bool is_there(struct host *host, const char *name)
+{
+	struct env_root *root = NULL;
+	struct env_stat st = {.size = 0};
+	host_oracle_begin(host);
+	bool there = env_root_open(sim_env(host->sim), "/store", &root) == 0 && env_stat(root, name, &st) == 0 && st.size > 0;
+	env_root_close(root);
+	host_oracle_end(host);
+	return there;
+}
+
 // Of a small file on which all depends. One of the two that it is kept as costs nothing; both make the replica broken at the next start, and that is the operator's.
 static void rot_kept_twice(struct side *side)
 {
 	static const char *const copy[] = {"", ".copy"};
-	char dir[NAME_SIZE + 32], in[NAME_SIZE + 16], name[4 * NAME_SIZE], one[4 * NAME_SIZE + 8];
+	char dir[NAME_SIZE + 32], in[NAME_SIZE + 16], name[4 * NAME_SIZE], one[4 * NAME_SIZE + 8], other[4 * NAME_SIZE + 8];
 	bool both = world_one_in(8), of_point = !world_one_in(3);
 	unsigned first = (unsigned)world_draw(2);
 	(void)snprintf(dir, sizeof(dir), "%s/points", side->config.name);
@@ -265,10 +277,11 @@ static void rot_kept_twice(struct side *side)
 		(void)snprintf(name, sizeof(name), "%s/protection.json", side->config.name);
 	(void)snprintf(one, sizeof(one), "%s%s", name, copy[first]);
 	side->rotten_files++; // also where a write fails it may be there
+	(void)snprintf(other, sizeof(other), "%s%s", name, copy[!first]);
+	side->rotten_files += !is_there(&the_world->receiver, other); // as if both had been
 	if (!rotted(side, one, 0, FAULT_ROT_FILE) || !both)
 		return;
-	(void)snprintf(one, sizeof(one), "%s%s", name, copy[!first]);
-	side->rotten_files += rotted(side, one, 0, FAULT_ROT_TWICE);
+	side->rotten_files += rotted(side, other, 0, FAULT_ROT_TWICE);
 }
 
 // Of what the store holds of a protection. In what blocks hold, in tables and lists, sessions and the scrub find it, and the source sends it again; the header of
