@@ -6,7 +6,7 @@
 //	             └─ given up: a guest that writes as fast as its disk ──► left to the last sync
 //
 // So a disk that is quick stays clean for as long as the slowest of the host takes. These syncs are as those of guests: an error of one is the disk's, and the guest is told (volume.h, V3).
-// Of an export's disks no more than WRITE_OUT_AT_ONCE are synced at a time: each takes workers of the kernel's, which its guests need.
+// Of an export's disks no more than WRITE_OUT_AT_ONCE are synced at a time: each takes a worker of the kernel's, which its guests need.
 #include "replicator/export_loop.h"
 
 #include "base/clock.h"

@@ -7,7 +7,6 @@
 #include "replicator/nbd_credentials.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,16 +55,12 @@ static void *look_run(void *context)
 
 static int look_begin(struct look *look)
 {
-	sigset_t all, old;
 	pthread_t thread;
 	pthread_attr_t attributes;
 	look->runs = true;
 	(void)pthread_attr_init(&attributes);
 	(void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old); // signals are for the main thread
 	int rc = -pthread_create(&thread, &attributes, look_run, look);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	(void)pthread_attr_destroy(&attributes);
 	if (rc) // else it may have ended by now
 		look->runs = false;
@@ -120,7 +115,7 @@ static int first_look(struct look *look, const char *directory, struct err *err)
 	int rc = look_begin(look);
 	if (rc)
 		return err_sys(err, rc, "start a thread");
-	if (!look_ends(look, NBD_RENEWAL_START_MS) && look_leave(look))
+	if (!look_ends(look, NBD_RENEWAL_START_MS))
 		return err_set(err, -ETIMEDOUT, "%s has not answered for %d s: see to the storage under it", directory, NBD_RENEWAL_START_MS / 1000);
 	return look->rc ? err_set(err, look->rc, "%s", look->err.text) : 0;
 }
@@ -132,7 +127,7 @@ int nbd_renewal_open(const char *directory, struct nbd_renewal **ret_renewal, st
 	int rc = renewal && look ? first_look(look, directory, err) : err_sys(err, -ENOMEM, "serve NBD over TCP");
 	if (rc) {
 		free(renewal);
-		if (look && rc != -ETIMEDOUT)
+		if (look && !look_leave(look))
 			look_free(look);
 		return rc;
 	}

@@ -275,6 +275,12 @@ static const char *disk_reason(const struct protection *p, size_t i, const json_
 	return p->audit.found_here >> i & 1 ? p->audit.why[i] : "";
 }
 
+static void set_reason_if_none(json_t *json, const char *text)
+{
+	if (*text && !json_string_length(json_object_get(json, "reason")))
+		(void)json_object_set_new(json, "reason", json_text(text));
+}
+
 // A disk that failed is news for whoever looks at the protection alone: a reason, where there is no other.
 static void set_disk_reason(const struct protection *p, json_t *json, const json_t *disks)
 {
@@ -310,8 +316,7 @@ static void set_short(const struct protection *p, json_t *json)
 	char text[EXPORT_SHORT_SIZE];
 	export_short(p->export, text);
 	(void)json_object_set_new(json, "short_of", json_text(text));
-	if (*text && !json_string_length(json_object_get(json, "reason")))
-		(void)json_object_set_new(json, "reason", json_text(text));
+	set_reason_if_none(json, text);
 }
 
 // Whatever waits for it: the marks of a guest, a point on its way, a change that an operator asked for.
@@ -324,8 +329,7 @@ static void set_state_silent(const struct protection *p, json_t *json)
 			       (unsigned long long)(ns / (1000 * MS_NS)));
 	(void)json_object_set_new(json, "state_silent_ms", *text ? json_count(ns / MS_NS) : json_null());
 	(void)json_object_set_new(json, "state_silent", json_text(text));
-	if (*text && !json_string_length(json_object_get(json, "reason")))
-		(void)json_object_set_new(json, "reason", json_text(text));
+	set_reason_if_none(json, text);
 }
 
 json_t *protection_json(struct protection *p)

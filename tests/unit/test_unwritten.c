@@ -83,6 +83,13 @@ static void every_region_that_was_written_is_in_a_piece(void **state)
 	unwritten_done(&u);
 }
 
+static void ten_in_each(struct unwritten *u, uint64_t from, uint64_t to)
+{
+	for (uint64_t r = from; r < to; r++)
+		for (uint64_t i = 0; i < 10; i++)
+			unwritten_add(u, r * REGION_SIZE + i * 65536, 4096);
+}
+
 // What is written while the pieces are taken: behind them it is for the next time, and before them it is taken along.
 static void what_is_written_meanwhile_is_in_a_piece_of_the_next(void **state)
 {
@@ -91,9 +98,7 @@ static void what_is_written_meanwhile_is_in_a_piece_of_the_next(void **state)
 	uint64_t off;
 	uint32_t len;
 	assert_int_equal(unwritten_init(&u, SIZE), 0);
-	for (unsigned r = 100; r < 200; r++)
-		for (unsigned i = 0; i < 10; i++)
-			unwritten_add(&u, (uint64_t)r * REGION_SIZE + (uint64_t)i * 65536, 4096);
+	ten_in_each(&u, 100, 200);
 	assert_int_equal(unwritten_sync(&u), 1000);
 	assert_true(take(&u, &off, &len) && off == 100 * (uint64_t)REGION_SIZE);
 	for (unsigned i = 0; i < UNWRITTEN_PIECE; i++)
@@ -114,9 +119,7 @@ static void a_piece_is_of_a_bounded_cost(void **state)
 	uint64_t off = 0;
 	uint32_t len;
 	assert_int_equal(unwritten_init(&u, SIZE), 0);
-	for (unsigned r = 0; r < REGIONS; r++)
-		for (unsigned i = 0; i < 10; i++)
-			unwritten_add(&u, (uint64_t)r * REGION_SIZE + (uint64_t)i * 65536, 4096);
+	ten_in_each(&u, 0, REGIONS);
 	assert_true(unwritten_sync(&u));
 	pieces_taken = 0;
 	while (take(&u, &off, &len))
