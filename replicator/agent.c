@@ -27,6 +27,8 @@
 struct ender {
 	pthread_t thread;
 	bool runs;
+	struct agent *agent;
+	struct seat *seat;
 	struct protection *protection;
 	bool saved;
 };
@@ -343,10 +345,29 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 	return rc;
 }
 
+// ---- the end of one, and of all
+
+// With the lock held: it is shown until the second, and may be closed then.
+static void end_begin(struct seat *seat, struct protection *running, const char *why)
+{
+	seat->ends = (struct seat_end){.why = why, .protection = running, .since_ms = clock_mono_ms()};
+	seat->running = NULL;
+	(void)snprintf(seat->reason, sizeof(seat->reason), "%s%s", why, running ? ", and its disks are served to the end of what they were asked for" : "");
+}
+
+// Takes the lock.
+static void end_done(struct agent *agent, struct seat *seat)
+{
+	LOCK_SCOPE(&agent->lock);
+	seat->ends.protection = NULL;
+}
+
 static void *run_ender(void *context)
 {
 	struct ender *ender = context;
-	ender->saved = protection_stop(ender->protection);
+	ender->saved = protection_end(ender->protection, false);
+	end_done(ender->agent, ender->seat);
+	protection_close(ender->protection);
 	return NULL;
 }
 
@@ -359,9 +380,9 @@ static size_t take_running(struct agent *agent, struct ender *ender)
 		struct seat *seat = agent->seat[i];
 		if (!seat->running)
 			continue;
-		ender[count++] = (struct ender){.protection = seat->running};
-		seat->running = NULL;
-		(void)snprintf(seat->reason, sizeof(seat->reason), "the replicator stops");
+		ender[count++] = (struct ender){.agent = agent, .seat = seat, .protection = seat->running};
+		seat->leaving = true; // also nobody unprotects it meanwhile
+		end_begin(seat, seat->running, "the replicator stops");
 	}
 	return count;
 }
@@ -545,10 +566,11 @@ int agent_protect(struct agent *agent, struct protection_config *config, bool ra
 	return 0;
 }
 
-static void set_reason(struct agent *agent, struct seat *seat, const char *reason)
+static void set_step(struct agent *agent, struct seat *seat, bool asks_state, const char *what)
 {
 	LOCK_SCOPE(&agent->lock);
-	(void)snprintf(seat->reason, sizeof(seat->reason), "%s", reason);
+	seat->ends.state_since_ms = asks_state ? clock_mono_ms() : 0;
+	(void)snprintf(seat->reason, sizeof(seat->reason), "%s, and %s", seat->ends.why, what);
 }
 
 // Its disks may not answer, nor the state directory: whoever asks for anything else does not wait for them. Without the lock; the seat stays, for it leaves.
@@ -556,11 +578,13 @@ static int stop_and_remove(struct agent *agent, struct seat *seat, struct protec
 {
 	bool saved = true;
 	if (running) {
-		set_reason(agent, seat, "it is being unprotected, and its disks are served to the end of what they were asked for");
+		set_step(agent, seat, false, "its disks are served to the end of what they were asked for");
 		wait_saved(agent, running);
-		saved = protection_stop(running); // what it could not save is removed
+		saved = protection_end(running, true); // what it could not save is removed
+		end_done(agent, seat);
+		protection_close(running);
 	}
-	set_reason(agent, seat, "it is being unprotected, and its state is removed");
+	set_step(agent, seat, true, "its state is removed");
 	int rc = protection_remove(agent->place.state, name, err);
 	if (rc && !saved)
 		tracking_disown(&agent->place, &seat->config);
@@ -586,7 +610,7 @@ static void say_goodbye(struct agent *agent, struct seat *seat, const struct sit
 	struct err err = {0};
 	struct wire_goodbye what = {.protection = seat->config.uuid, .generation = seat->config.generation};
 	memcpy(what.name, seat->config.name, NAME_SIZE);
-	set_reason(agent, seat, "it is unprotected, and its receiver is told");
+	set_step(agent, seat, false, "its receiver is told");
 	int rc = goodbyes_say(&agent->goodbyes, agent->place.env, agent->identity, site, &what, &err);
 	parting->told = rc == 0;
 	(void)snprintf(parting->untold, sizeof(parting->untold), "%s", rc ? err.text : "");
@@ -614,7 +638,8 @@ int agent_unprotect(struct agent *agent, struct seat *seat, struct parting *ret_
 	int rc = running ? protection_end_check(running, err) : 0;
 	if (rc)
 		return rc;
-	seat->running = NULL;
+	end_begin(seat, running, "it is being unprotected");
+	seat->ends.state_since_ms = seat->ends.since_ms; // who is to hear of it is asked for first
 	seat->leaving = true;
 	restart_end(&seat->restart);
 	(void)pthread_mutex_unlock(&agent->lock);
@@ -626,6 +651,7 @@ int agent_unprotect(struct agent *agent, struct seat *seat, struct parting *ret_
 		(void)snprintf(parting.untold, sizeof(parting.untold), "%s", why.text);
 	(void)pthread_mutex_lock(&agent->lock);
 	seat->leaving = false;
+	seat->ends = (struct seat_end){.since_ms = 0};
 	if (rc == 0) {
 		seat_remove(agent, seat);
 		tell_unprotected(name, &parting);

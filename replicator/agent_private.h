@@ -18,12 +18,20 @@
 enum { PROTECTIONS_MAX = 1024 };
 #define AGENT_KEY_FILE "identity.pem"
 
+struct seat_end {
+	const char *why; // a sentence's beginning
+	struct protection *protection; // until its disks have ended and its state is saved; NULL: nothing of it ran
+	int64_t since_ms;	// by the monotonic clock; 0: it does not end
+	int64_t state_since_ms; // that the state directory is asked about it without it; 0: it is not
+};
+
 struct seat { // a protection that is configured; `running` is NULL when it could not be started
 	struct protection_config config;
 	struct protection *running;
 	char reason[ERR_TEXT_MAX];
-	bool leaving; // a request stops it, without the lock: it is to be shown, and nothing else
-	bool starting; // likewise, one that starts it
+	bool leaving; // a request stops it without the lock, or the agent does: it is to be shown, and nothing else
+	struct seat_end ends; // how far that is
+	bool starting; // likewise, a request starts it
 	bool trying; // likewise, by itself: it could not before
 	struct restart restart;	  // of one that could not start
 	struct point_known point; // likewise, as it was found then

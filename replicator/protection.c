@@ -167,7 +167,7 @@ void protection_stop_begin(struct protection *p)
 	protection_wake(p);
 }
 
-bool protection_stop(struct protection *p)
+bool protection_end(struct protection *p, bool forgotten)
 {
 	protection_stop_begin(p);
 	protection_thread_join(p);
@@ -179,16 +179,29 @@ bool protection_stop(struct protection *p)
 		rc = tracking_save(p, &err);
 	else
 		tracking_tell_lost(p);
-	if (rc)
+	if (rc && forgotten)
+		log_warning("a protection that is given up was not saved to the end protection=%s: %s", p->config.name, err.text);
+	else if (rc)
 		log_error("the state of a protection was not saved, the stop was as a crash: the next start compares %s protection=%s: %s",
 			  tracking_uncovered(p) ? "all of its disks" : "what its state files mark, and all of a disk whose tracking was lost",
 			  p->config.name, err.text);
 	else
 		log_info("stopped protection=%s point=%llu", p->config.name, (unsigned long long)p->position.point);
 	bool known = !p->known || protection_keep_config(p);
+	return rc == 0 && known;
+}
+
+void protection_close(struct protection *p)
+{
 	protection_wait_unused(p);
 	protection_free(p);
-	return rc == 0 && known;
+}
+
+bool protection_stop(struct protection *p)
+{
+	bool saved = protection_end(p, false);
+	protection_close(p);
+	return saved;
 }
 
 const char *protection_name(const struct protection *p)

@@ -66,6 +66,10 @@ void protection_stop_begin(struct protection *protection);
 // Ends the cycle under way and the export, and writes the state files, so that the next start continues with a delta. False: they could not be
 // written, and the log says what the next start compares. Frees.
 bool protection_stop(struct protection *protection);
+// The same in two steps: between them, and during the first, protection_json() may be asked for. The second waits for requests that still go on with it.
+// `forgotten`: there is no next start of it, what is not saved is removed by the caller.
+bool protection_end(struct protection *protection, bool forgotten);
+void protection_close(struct protection *protection);
 
 const char *protection_name(const struct protection *protection);
 // Its disk that is that image; NULL: none is. Waits for nothing.

@@ -91,6 +91,7 @@ bool protection_keep_config(struct protection *p)
 	protection_dir(p->config.name, dir);
 	(void)snprintf(path, sizeof(path), "%s/protection.json", dir);
 	LOCK_SCOPE(&p->saving);
+	STATE_SCOPE(p);
 	int rc = env_stat(p->place.state, path, &st);
 	bool gone = rc == -ENOENT || rc == -ENOTDIR; // what fails otherwise tells nothing
 	rc = gone ? write_anew(p, dir, &err) : 0;

@@ -290,6 +290,12 @@ static int open_session(struct protection *p, struct channel *channel, struct kn
 	return 0;
 }
 
+static int load_site(struct protection *p, struct site *ret_site, struct err *err)
+{
+	STATE_SCOPE(p);
+	return site_load(p->place.state, p->config.site, ret_site, err);
+}
+
 void connection_open(struct protection *p)
 {
 	struct err err = {0};
@@ -303,7 +309,7 @@ void connection_open(struct protection *p)
 	}
 	if (p->state == STATE_STARTING || p->state == STATE_PAUSED)
 		protection_set_state(p, STATE_CONNECTING, "");
-	int rc = site_load(p->place.state, p->config.site, &site, &err);
+	int rc = load_site(p, &site, &err);
 	if (rc == 0)
 		doubt_set_site(p, &site);
 	if (rc == 0 && !knock_begin(&knock, site.address)) {

@@ -366,6 +366,7 @@ json_t *protection_json(struct protection *p)
 	(void)json_object_set_new(totals, "stage_ms", last_cycle_stages_json(p->stage_total_ns));
 	(void)json_object_set_new(json, "totals", totals);
 	(void)json_object_set_new(json, "starting_ms", json_null()); // it has: routes.c tells it of one that is being started
+	(void)json_object_set_new(json, "ending_ms", json_null());   // nor does it end: likewise
 	(void)json_object_set_new(json, "paused", json_boolean(p->paused));
 	(void)json_object_set_new(json, "compare_asked", json_boolean(p->compare || p->config.compare));
 	(void)json_object_set_new(json, "packing", packing_json(p));

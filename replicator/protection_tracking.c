@@ -466,6 +466,7 @@ static int save_disk(struct protection *p, unsigned disk, struct err *err)
 	images_stopped(p, (uint16_t)disk); // once its identity is taken: what others did before differs from the note of rest, what they do from here on from that identity
 	images_fresh_at_end(p, (uint16_t)disk); // a start after this end in order believes the cache
 	position.owed = p->sync; // T5
+	STATE_SCOPE(p);
 	return state_file_save(p->tracking[disk].file, &position, &identity, export_dirty(p->export, (uint16_t)disk), err);
 }
 
@@ -486,11 +487,12 @@ static void look_forsaken(struct protection *p, unsigned disk)
 	(void)pthread_mutex_unlock(&t->lock);
 }
 
-static bool is_elsewhere(const struct protection *p, unsigned disk, uint64_t number)
+static bool is_elsewhere(struct protection *p, unsigned disk, uint64_t number)
 {
 	char name[STATE_NAME_SIZE];
 	struct env_stat st;
 	state_name(p, disk, name);
+	STATE_SCOPE(p);
 	int rc = env_stat(p->place.state, name, &st);
 	return rc == 0 ? st.number != number : rc == -ENOENT || rc == -ENOTDIR; // what fails otherwise tells nothing
 }

@@ -22,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OPENS_MS = 5000 }; // an image that hangs is told from one that is slow
+enum { OPENS_MS = 5000 }; // an image, or a state directory, that hangs is told from one that is slow
 
 // What keeps it, as far as is known: an image, or the state directory.
 static json_t *starting_reason(const struct seat *seat, int64_t starting_ms)
@@ -58,10 +58,9 @@ static json_t *retry_json(const struct seat *seat)
 	return seat->starting || due_ns == UINT64_MAX ? json_null() : json_count((due_ns - min_u64(now_ns, due_ns)) / 1000000);
 }
 
-static json_t *seat_json(const struct seat *seat)
+// Of one that nothing runs of.
+static json_t *resting_json(const struct seat *seat)
 {
-	if (seat->running)
-		return protection_json(seat->running);
 	int64_t starting_ms = seat->starting ? clock_mono_ms() - seat->starting_since_ms : 0;
 	bool starting = seat->starting && !(seat->trying && starting_ms < OPENS_MS); // a try that fails at once is no other state
 	const struct protection_config *config = &seat->config; // zeros where it could not be read
@@ -79,11 +78,53 @@ static json_t *seat_json(const struct seat *seat)
 			 "next_cut_in_ms", "last_cycle", "dirty_bytes", 0, "cycles", "started", 0, "committed", 0, "last_error", "",
 			 "disks", disks);
 	(void)json_object_set_new(json, "starting_ms", starting ? json_integer(starting_ms) : json_null());
+	(void)json_object_set_new(json, "ending_ms", json_null());
 	(void)json_object_set_new(json, "retry_in_ms", retry_json(seat));
 	(void)json_object_set_new(json, "connect_failures", json_integer(0));
 	(void)json_object_set_new(json, "stuck", json_false());
 	set_point(seat, json);
 	health_tell(json, false);
+	return json;
+}
+
+// What keeps it: an image or the state directory, where one does not answer, else what is being done.
+static json_t *ending_reason(const struct agent *agent, const struct seat *seat, const json_t *json)
+{
+	const json_t *disk;
+	size_t i;
+	json_array_foreach(json_object_get(json, "disks"), i, disk) {
+		const char *silent = json_string_value(json_object_get(disk, "silent"));
+		if (silent && *silent)
+			return json_sprintf("%s: disk %s: %s", seat->ends.why, json_string_value(json_object_get(disk, "name")), silent);
+	}
+	const json_t *state_silent = json_object_get(json, "state_silent");
+	if (json_string_length(state_silent))
+		return json_sprintf("%s: %s", seat->ends.why, json_string_value(state_silent));
+	int64_t state_ms = seat->ends.state_since_ms ? clock_mono_ms() - seat->ends.state_since_ms : 0;
+	char text[ERR_TEXT_MAX];
+	if (seat->ends.protection || state_ms < OPENS_MS)
+		return json_text(seat->reason);
+	(void)snprintf(text, sizeof(text), "%s: the state directory %.350s has not answered for %lld s: see to the storage under it", seat->ends.why, agent->state_dir,
+		       (long long)state_ms / 1000);
+	return json_text(text);
+}
+
+static void set_ending(const struct agent *agent, const struct seat *seat, json_t *json)
+{
+	(void)json_object_set_new(json, "state", json_string("ending"));
+	(void)json_object_set_new(json, "ending_ms", json_integer(clock_mono_ms() - seat->ends.since_ms));
+	(void)json_object_set_new(json, "reason", ending_reason(agent, seat, json));
+	(void)json_object_set_new(json, "retry_in_ms", json_null());
+	health_tell(json, false);
+}
+
+static json_t *seat_json(const struct agent *agent, const struct seat *seat)
+{
+	if (seat->running)
+		return protection_json(seat->running);
+	json_t *json = seat->ends.protection ? protection_json(seat->ends.protection) : resting_json(seat);
+	if (json && seat->ends.since_ms)
+		set_ending(agent, seat, json);
 	return json;
 }
 
@@ -107,8 +148,8 @@ static int seat_runs(const struct seat *seat, struct err *err)
 
 static int seat_show(struct agent *agent, struct seat *seat, const json_t *body, json_t **ret_body, struct err *err)
 {
-	(void)agent, (void)body, (void)err;
-	*ret_body = seat_json(seat);
+	(void)body, (void)err;
+	*ret_body = seat_json(agent, seat);
 	return 0;
 }
 
@@ -259,7 +300,7 @@ static json_t *seats_json(struct agent *agent)
 	LOCK_SCOPE(&agent->lock);
 	json_t *list = json_array();
 	for (size_t i = 0; i < agent->seats; i++)
-		(void)json_array_append_new(list, seat_json(agent->seat[i]));
+		(void)json_array_append_new(list, seat_json(agent, agent->seat[i]));
 	return list;
 }
 
@@ -375,7 +416,7 @@ static unsigned post_protections(void *context, const struct control_request *re
 		rc = agent_protect(agent, config, raw, &seat, &err);
 	if (rc)
 		return control_fail(ret_body, rc, err.text);
-	*ret_body = seat_json(seat);
+	*ret_body = seat_json(agent, seat);
 	return 201;
 }
 
@@ -524,7 +565,7 @@ static int seat_set(struct agent *agent, struct seat *seat, const json_t *body, 
 	if (rc || !seat)
 		return rc ? rc : seat_left(err);
 	protection_was_set(seat->running, &seat->config); // by another request since, perhaps
-	*ret_body = seat_json(seat);
+	*ret_body = seat_json(agent, seat);
 	return 0;
 }
 
@@ -593,7 +634,7 @@ static int set_paused(struct agent *agent, struct seat *seat, const json_t *body
 		protection_was_set(seat->running, &seat->config);
 	if (rc || !seat)
 		return rc ? rc : seat_left(err);
-	*ret_body = seat_json(seat);
+	*ret_body = seat_json(agent, seat);
 	return 0;
 }
 

@@ -25,11 +25,17 @@ static void print_state(const json_t *object, const char *side)
 	(void)printf(FIELD "%s\n", "state", state);
 	print_text("reason", show_text_of(object, "reason"));
 	bool over = cli_status_failed_over(object), fenced = strcmp(state, "fenced") == 0;
+	if (show_flag_of(object, "paused") && strcmp(state, "paused") != 0 && !fenced)
+		(void)printf(FIELD "as soon as what is under way has ended\n", "paused");
 	if (strcmp(state, "unprotected") == 0) {
 		if (show_has(object, "age_ms"))
 			(void)printf(FIELD "%s old; none follows\n", "newest point", show_duration_of(object, "age_ms").text);
 		(void)printf(FIELD "at the source, on %s; its points are kept until `kagami forget %s`\n", "unprotected", show_time_of(object, "unprotected").text,
 			     show_text_of(object, "name"));
+	} else if (show_has(object, "ending_ms")) {
+		(void)printf(FIELD "for %s; it answers nothing else meanwhile\n", "ending", show_duration_of(object, "ending_ms").text);
+		if (show_has(object, "age_ms"))
+			(void)printf(FIELD "%s old; none follows\n", "newest point", show_duration_of(object, "age_ms").text);
 	} else if (show_has(object, "age_ms") && (over || fenced))
 		(void)printf(FIELD "%s old; none follows %s\n", "newest point", show_duration_of(object, "age_ms").text,
 			     over ? "a failover" : "until the failover is taken back (kagami failover NAME --rollback, on the target host)");
@@ -153,7 +159,7 @@ static void print_cycle_now(const json_t *protection)
 		(void)printf(FIELD "in %s\n", "next cut", show_duration_of(protection, "next_cut_in_ms").text);
 }
 
-static void print_source_disk(const json_t *disk)
+static void print_source_disk(const char *protection, const json_t *disk)
 {
 	(void)printf("\n  disk %s: %s, %s dirty, clients: %s\n", show_text_of(disk, "name"), show_size_of(disk, "size_bytes").text,
 		     show_size_of(disk, "dirty_bytes").text, show_integer_of(disk, "clients").text);
@@ -165,6 +171,8 @@ static void print_source_disk(const json_t *disk)
 		(void)printf("    tracking takes %s of memory\n", show_size_of(disk, "tracking_memory_bytes").text);
 	if (show_text_of(disk, "error")[0])
 		(void)printf("    ! %s\n", show_text_of(disk, "error"));
+	if (show_flag_of(disk, "failed"))
+		(void)printf("      no flush of it is promised: shut its guest down, repair its storage, then `kagami clear-error %s %s`\n", protection, show_text_of(disk, "name"));
 	if (show_number_of(disk, "errors") > 1)
 		(void)printf("      %s, the last one %s ago\n", show_count_of(disk, "errors", "error").text, show_duration_of(disk, "error_ms_ago").text);
 	if (show_text_of(disk, "displaced")[0])
@@ -230,7 +238,7 @@ void cli_status_print_source(const json_t *protection)
 	print_clocks(protection);
 	print_text("uuid", show_text_of(protection, "uuid"));
 	json_array_foreach(json_object_get(protection, "disks"), i, disk)
-		print_source_disk(disk);
+		print_source_disk(show_text_of(protection, "name"), disk);
 }
 
 static void print_failover(const json_t *replica)

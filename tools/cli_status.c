@@ -34,7 +34,7 @@ bool cli_status_failed_over(const json_t *object)
 
 bool cli_status_unbound(const json_t *object)
 {
-	return cli_status_failed_over(object) || strcmp(show_text_of(object, "state"), "unprotected") == 0;
+	return cli_status_failed_over(object) || strcmp(show_text_of(object, "state"), "unprotected") == 0 || show_has(object, "ending_ms");
 }
 
 static struct shown show_state(const json_t *protection)

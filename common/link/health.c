@@ -97,7 +97,7 @@ double health_age(const json_t *protection)
 {
 	const char *state = text_of(protection, "state");
 	uint64_t rpo = number_of(protection, "rpo_ms");
-	static const char *const unbound[] = {"failed-over", "fenced", "unprotected"};
+	static const char *const unbound[] = {"failed-over", "fenced", "unprotected", "ending"};
 	if (!has(protection, "age_ms") || rpo == 0 || one_of(state, unbound, COUNT(unbound)) ||
 	    json_is_true(json_object_get(protection, "fenced"))) // of a replica that is failed over and broken, too
 		return -1;
@@ -220,6 +220,8 @@ static void judge_source(const json_t *protection, struct verdict *verdict)
 		say(verdict, HEALTH_CRITICAL, "%s: %.480s", state, reason);
 	judge_disks(protection, verdict);
 	judge_places(protection, verdict);
+	if (json_is_true(json_object_get(protection, "paused")) && strcmp(state, "paused") != 0 && strcmp(state, "fenced") != 0 && strcmp(state, "failed") != 0)
+		say(verdict, HEALTH_WARNING, "paused as soon as what is under way has ended (%s)%s%.480s", state, *reason ? ": " : "", reason);
 	if (one_of(state, poor, COUNT(poor)))
 		say(verdict, HEALTH_WARNING, "%s%s%.480s", state, *reason ? ": " : "", reason);
 	if (text_of(protection, "state_silent")[0])
@@ -276,7 +278,7 @@ static void judge_target(const json_t *replica, struct verdict *verdict)
 		say(verdict, HEALTH_WARNING, "the source is not connected");
 }
 
-enum { START_MS = 5000 }; // a start's own time
+enum { START_MS = 5000 }; // a start's own time, and an end's
 
 // Of one that starts nothing else is known yet: that it goes on starting is what is wrong, and from the RPO on as much so as a point that is too old.
 static void judge_start(const json_t *protection, struct health_limits limits, struct verdict *verdict)
@@ -287,6 +289,13 @@ static void judge_start(const json_t *protection, struct health_limits limits, s
 		    duration_of(protection, "starting_ms").text, text_of(protection, "reason"));
 }
 
+// Nothing more comes of one that ends: only what keeps it is wrong.
+static void judge_end(const json_t *protection, struct verdict *verdict)
+{
+	if (number_of(protection, "ending_ms") > START_MS)
+		say(verdict, HEALTH_WARNING, "has been ending for %s: %.480s", duration_of(protection, "ending_ms").text, text_of(protection, "reason"));
+}
+
 enum health health_judge(const json_t *protection, bool target, struct health_limits limits, json_t **ret_why)
 {
 	struct verdict verdict = {.why = json_array()};
@@ -294,6 +303,10 @@ enum health health_judge(const json_t *protection, bool target, struct health_li
 	*ret_why = verdict.why;
 	if (has(protection, "starting_ms")) {
 		judge_start(protection, limits, &verdict);
+		return verdict.health;
+	}
+	if (has(protection, "ending_ms")) {
+		judge_end(protection, &verdict);
 		return verdict.health;
 	}
 	judge_age(protection, limits, &verdict);

@@ -59,7 +59,7 @@ function track(share, level, label) {
 
 // --- how well a protection is: the daemon says it ---
 
-const bound = p => !["failed-over", "fenced", "unprotected"].includes(p.state) && !p.fenced;
+const bound = p => !["failed-over", "fenced", "unprotected", "ending"].includes(p.state) && !p.fenced;
 const share = p => p.age_ms === null || !p.rpo_ms || !bound(p) ? -1 : p.age_ms / p.rpo_ms; // for the bar
 
 const rank = {ok: 0, warning: 1, critical: 2};

@@ -103,6 +103,9 @@ is "state of vm2" "$(protection vm2 .state)" idle
 refuses 'is being unprotected' timeout 10 kagami pause vm9
 refuses 'is being unprotected' timeout 10 kagami resume vm9
 refuses 'is protected already' timeout 10 kagami protect vm9 vda="$W/c.raw" --to dr --rpo 1h
+is "state of what is unprotected" "$(protection vm9 .state)" ending
+ends_long() { protection vm9 '.why[0].text' | grep -qE "^has been ending for .*: it is being unprotected: the state directory $STATE has not answered for [0-9]+ s: see to the storage under it$"; }
+wait_for 20 ends_long
 kill -0 $unprotect || fail "unprotect is answered before it is durable: $(cat "$W/unprotect.out")"
 unfreeze "$STATE"
 wait $unprotect || fail "unprotect: $(cat "$W/unprotect.out")"

@@ -235,6 +235,8 @@ static void protection_that_is_unprotected_is_not_tried_again(void **state)
 	(void)snprintf(seat->config.name, NAME_SIZE, "vm1/protection.json/x"); // what cannot be removed
 	struct parting parting;
 	assert_true(agent_unprotect(agent, seat, &parting, &f->err) < 0);
+	assert_true(seat->ends.since_ms == 0 && !seat->leaving); // it is shown as failed, with what could not be removed
+	assert_string_equal(seat->reason, f->err.text);
 	assert_true(restart_due_ns(&seat->restart) == UINT64_MAX);
 	assert_true(agent_restart_due(agent, UINT64_MAX - 1) == UINT64_MAX);
 	assert_int_equal(agent->starting, 0);
@@ -375,6 +377,23 @@ static void point_whose_state_files_are_gone_is_not_known(void **state)
 		assert_null(strstr(text, "no point yet"));
 	free(text);
 	json_decref(json);
+	agent_close(agent);
+}
+
+// At the stop what ends is shown until it has, and nothing else may be asked of it: who unprotects it then would free what the stop works with.
+static void stop_of_all_leaves_each_to_be_shown_alone(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	assert_int_equal(open_agent(f, &agent), 0);
+	assert_true(runs(agent));
+	struct seat *seat = agent->seat[0];
+	assert_false(seat->leaving);
+	assert_true(agent_stop(agent));
+	assert_null(seat->running);
+	assert_null(seat->ends.protection);
+	assert_true(seat->leaving && seat->ends.since_ms > 0);
+	assert_non_null(strstr(seat->reason, "the replicator stops"));
 	agent_close(agent);
 }
 
@@ -520,6 +539,7 @@ static void change_of_the_agents_settings_is_told_with_what_it_was(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(stop_of_all_leaves_each_to_be_shown_alone, setup, teardown),
 		cmocka_unit_test_setup_teardown(image_that_is_protected_already_is_told_with_its_protection, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_start_that_fails_late_is_closed_by_who_has_a_bound_for_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_start_that_fails_early_is_closed_likewise, setup, teardown),

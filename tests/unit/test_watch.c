@@ -269,6 +269,51 @@ static void start_that_does_not_end_is_said_and_becomes_critical(void **state)
 	}
 }
 
+// One whose image hangs while it is unprotected, or at a stop: likewise, and how old its points are matters no more.
+static void end_that_does_not_end_is_said_and_no_objective_binds_it(void **state)
+{
+	static const struct {
+		uint64_t ending_ms;
+		enum health health;
+		const char *why;
+	} table[] = {
+		{0, HEALTH_OK, ""},
+		{5000, HEALTH_OK, ""},
+		{5001, HEALTH_WARNING, "has been ending for 5.0 s: it is being unprotected: disk vda: the image /x has not answered for 5 s"},
+		{7200000, HEALTH_WARNING, "has been ending for 2 h: it is being unprotected: disk vda: the image /x has not answered for 5 s"},
+	};
+	(void)state;
+	for (size_t i = 0; i < COUNT(table); i++) {
+		char why[HEALTH_WHY];
+		json_t *json = json_pack("{s:s, s:s, s:s, s:i, s:I, s:i, s:[{s:s, s:s}]}", "name", "vm", "state", "ending", "reason",
+					 "it is being unprotected: disk vda: the image /x has not answered for 5 s", "rpo_ms", 1000, "ending_ms", (json_int_t)table[i].ending_ms, "age_ms",
+					 99999, "disks", "name", "vda", "error", "EIO");
+		assert_true(health_age(json) < 0);
+		assert_int_equal(judged(json, false, why), table[i].health);
+		assert_string_equal(why, table[i].why);
+	}
+}
+
+// A disk that hangs keeps a cycle, and so the pause: who paused it sees that it is not forgotten, and what for.
+static void pause_that_waits_for_a_cycle_is_said(void **state)
+{
+	(void)state;
+	char why[HEALTH_WHY];
+	json_t *json = parse("{\"name\": \"vm\", \"state\": \"cutting\", \"paused\": true, \"age_ms\": 1, \"rpo_ms\": 1000, \"reason\": \"\", \"disks\": []}");
+	assert_int_equal(judged(json_incref(json), false, why), HEALTH_WARNING);
+	assert_string_equal(why, "paused as soon as what is under way has ended (cutting)");
+	(void)json_object_set_new(json, "reason", json_string("disk vda: it hangs"));
+	assert_int_equal(judged(json_incref(json), false, why), HEALTH_WARNING);
+	assert_string_equal(why, "paused as soon as what is under way has ended (cutting): disk vda: it hangs");
+	(void)json_object_set_new(json, "state", json_string("paused"));
+	assert_int_equal(judged(json_incref(json), false, why), HEALTH_WARNING);
+	assert_string_equal(why, "paused: disk vda: it hangs");
+	(void)json_object_set_new(json, "state", json_string("idle"));
+	(void)json_object_set_new(json, "reason", json_string(""));
+	(void)json_object_set_new(json, "paused", json_false());
+	assert_int_equal(judged(json, false, why), HEALTH_OK);
+}
+
 // What a daemon tells is what a judge of its answer finds; each reason once, what is critical first.
 static void health_tells_each_reason_once_and_the_worst_first(void **state)
 {
@@ -376,6 +421,8 @@ int main(void)
 		cmocka_unit_test(wide_characters_are_cut_whole),
 		cmocka_unit_test(health_is_the_worst_of_what_is_wrong),
 		cmocka_unit_test(start_that_does_not_end_is_said_and_becomes_critical),
+		cmocka_unit_test(end_that_does_not_end_is_said_and_no_objective_binds_it),
+		cmocka_unit_test(pause_that_waits_for_a_cycle_is_said),
 		cmocka_unit_test(health_tells_each_reason_once_and_the_worst_first),
 		cmocka_unit_test(urls_lose_what_may_be_a_secret),
 		cmocka_unit_test(plot_shows_each_value_at_its_height),
