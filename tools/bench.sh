@@ -283,8 +283,10 @@ tracking() {
 	done
 }
 
+committed() { kagami status bench --json | jq .replicator.cycles.committed; }
+
 under_cycles() { # NAME RW DEPTH EVERY FIO-OPTIONS...: EVERY 0: one cycle after the other
-	local n when key=cycle_$2_depth_$3_$4_${5:-} runner
+	local n when key=cycle_$2_depth_$3_$4_${5:-} runner committed
 	for ((n = 0; n < rounds; n++)); do
 		for when in $(order $n idle cycling); do
 			if [ $when = cycling ]; then
@@ -293,10 +295,12 @@ under_cycles() { # NAME RW DEPTH EVERY FIO-OPTIONS...: EVERY 0: one cycle after 
 				runner=$!
 				pids+=($runner)
 				sleep 0.3
+				committed=$(committed)
 			fi
 			run_fio kagami "$2" 4k "$3" --time_based --runtime="$((2 * seconds))" "${@:5}"
 			jq -r '.jobs[0].write | "\(.iops | floor) \(.clat_ns.percentile["99.000000"] / 1000 | floor)"' "$W/fio.json" >>"$W/$when.$key"
 			if [ $when = cycling ]; then
+				echo $(($(committed) - committed)) >>"$W/committed.$key"
 				kill $runner
 				wait $runner || true
 				kagami cycle bench --wait >/dev/null # so that none is under way
@@ -306,7 +310,8 @@ under_cycles() { # NAME RW DEPTH EVERY FIO-OPTIONS...: EVERY 0: one cycle after 
 	for when in idle cycling; do
 		keep "$key" $when "{\"iops\": $(median 1 <"$W/$when.$key"), \"p99_us\": $(median 2 <"$W/$when.$key")}"
 	done
-	line '| %-57s | %8d / %-8d | %6d | %8d | %5s |\n' "$1" "$(median 1 <"$W/idle.$key")" "$(median 1 <"$W/cycling.$key")" "$(median 2 <"$W/idle.$key")" \
+	keep "$key" committed "$(median 1 <"$W/committed.$key")"
+	line '| %-57s | %6d | %8d / %-8d | %6d | %8d | %5s |\n' "$1" "$(median 1 <"$W/committed.$key")" "$(median 1 <"$W/idle.$key")" "$(median 1 <"$W/cycling.$key")" "$(median 2 <"$W/idle.$key")" \
 		"$(median 2 <"$W/cycling.$key")" "$(ratio "$(median 2 <"$W/cycling.$key")" "$(median 2 <"$W/idle.$key")")"
 }
 
@@ -330,9 +335,9 @@ part_tracking() {
 }
 
 part_cycles() {
-	line 'While cycles run to a receiver under SCHED_IDLE on the same %d cores, against idle: p99 in us.\n\n' "$(nproc)"
-	line '| %-57s | %-19s | %6s | %8s | %5s |\n' 'cycles: load' 'I/Os a second, idle / cycling' idle cycling ratio
-	line '|---|---|---|---|---|\n'
+	line 'While cycles run to a receiver under SCHED_IDLE on the same %d cores, against idle: p99 in us.\nPoints: that were committed in a round of %d s; 0: one cycle was under way all the time, on what the load left of the processors.\n\n' "$(nproc)" $((2 * seconds))
+	line '| %-57s | %6s | %-19s | %6s | %8s | %5s |\n' 'cycles: load' points 'I/Os a second, idle / cycling' idle cycling ratio
+	line '|---|---|---|---|---|---|\n'
 	under_cycles 'one after the other: 4 KiB random write, depth 1' randwrite 1 0
 	under_cycles 'one after the other: 4 KiB random write, depth 16' randwrite 16 0
 	under_cycles 'one after the other: 4 KiB random write, depth 1, 2,000/s' randwrite 1 0 --rate_iops=2000
