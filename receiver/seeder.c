@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "base/thread.h"
 #include "link/json.h"
 #include "receiver/seed.h"
 #include "receiver/seed_file.h"
@@ -311,11 +312,7 @@ int seeder_start(struct env *env, struct store *store, struct pairing *pairing, 
 	s->file.fd = -1;
 	s->root = store_root(store);
 	(void)pthread_mutex_init(&s->lock, NULL);
-	pthread_condattr_t attr;
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&s->wake, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	thread_condition_init(&s->wake);
 	int rc = -pthread_create(&s->adopter, NULL, adopter_thread, s);
 	if (rc) {
 		free(s);

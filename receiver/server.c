@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "link/net.h"
 #include "receiver/keeper.h"
 #include "receiver/session.h"
@@ -309,11 +310,7 @@ int server_start(const char *address, const struct identity *identity, struct st
 		.watch = watch,
 	};
 	(void)pthread_mutex_init(&server->lock, NULL);
-	pthread_condattr_t attr;
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&server->ended, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	thread_condition_init(&server->ended);
 	int rc = start(server, address, identity, err);
 	if (rc) {
 		server_free(server);

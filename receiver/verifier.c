@@ -5,6 +5,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "link/events.h"
 #include "receiver/proof.h"
 #include "receiver/replica.h"
@@ -395,17 +396,13 @@ static void *verifier_thread(void *context)
 struct verifier *verifier_new(struct env *env, uint64_t rate)
 {
 	struct verifier *v = calloc(1, sizeof(*v));
-	pthread_condattr_t attr;
 	if (!v)
 		return NULL;
 	v->env = env;
 	v->rate = rate;
 	(void)pthread_mutex_init(&v->lock, NULL);
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&v->wake, &attr);
+	thread_condition_init(&v->wake);
 	(void)pthread_cond_init(&v->idle, NULL);
-	(void)pthread_condattr_destroy(&attr);
 	return v;
 }
 

@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "link/events.h"
 #include "link/history.h"
 #include "link/json.h"
@@ -498,11 +499,7 @@ int watch_start(struct env *env, struct store *store, const struct watch_config 
 	w->store = store;
 	w->config = *config;
 	(void)pthread_mutex_init(&w->lock, NULL);
-	pthread_condattr_t attr;
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&w->stopped, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	thread_condition_init(&w->stopped);
 	w->copy = malloc(sizeof(*w->copy));
 	w->root = store_root(store);
 	int rc = w->copy ? 0 : -ENOMEM;

@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "link/events.h"
 #include "link/private.h"
 #include "replicator/desk.h"
@@ -299,12 +300,8 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 		return err_sys(err, -ENOMEM, "start");
 	(void)pthread_mutex_init(&agent->lock, NULL);
 	goodbyes_init(&agent->goodbyes);
-	pthread_condattr_t monotonic;
-	(void)pthread_condattr_init(&monotonic);
-	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&agent->ended, &monotonic);
-	(void)pthread_cond_init(&agent->started, &monotonic);
-	(void)pthread_condattr_destroy(&monotonic);
+	thread_condition_init(&agent->ended);
+	thread_condition_init(&agent->started);
 	(void)pthread_mutex_init(&agent->saving_lock, NULL);
 	(void)pthread_mutex_init(&agent->settings_lock, NULL);
 	(void)pthread_cond_init(&agent->saved, NULL);

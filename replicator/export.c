@@ -5,12 +5,12 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "replicator/export_loop.h"
 #include "replicator/holder.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -423,14 +423,9 @@ static uint64_t on_roll_owes(struct roll_entry *entry)
 
 static int start_thread(struct export *export, struct err *err)
 {
-	sigset_t all, old;
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old); // signals are for the main thread
-	int code = -pthread_create(&export->thread, NULL, export_run, export);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	int code = thread_start(&export->thread, "kagami-export", export_run, export);
 	if (code)
 		return err_sys(err, code, "start a thread");
-	(void)pthread_setname_np(export->thread, "kagami-export");
 	while (sem_wait(&export->ready) < 0)
 		continue; // EINTR is all it fails with
 	if (export->start_err.code == 0)

@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 #include "base/clock.h"
+#include "base/thread.h"
 #include "link/channel.h"
 #include "replicator/greet.h"
 
@@ -109,11 +110,7 @@ static int goodbye_start(struct env *env, const struct identity *identity, const
 	struct goodbye *g = calloc(1, sizeof(*g));
 	if (!g)
 		return err_sys(err, -ENOMEM, "say goodbye");
-	pthread_condattr_t attr;
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&g->changed, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	thread_condition_init(&g->changed);
 	(void)pthread_mutex_init(&g->lock, NULL);
 	g->env = env;
 	g->site = *site;

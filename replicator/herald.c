@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replicator/herald.h"
 
+#include "base/thread.h"
+
 #include "replicator/holder.h"
 
-#include <signal.h>
 #include <stdio.h>
 
 static void on_message(struct ring_message *message)
@@ -27,14 +28,9 @@ int herald_start(struct herald *herald, const struct export_marker *config, stru
 	*herald = (struct herald){
 		.config = *config, .ring = ring, .disk = disk, .noted = noted, .message = {.run = on_message}};
 	(void)snprintf(herald->why, sizeof(herald->why), "%s", why);
-	sigset_t all, old;
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old); // signals are for the main thread
-	int code = -pthread_create(&herald->thread, NULL, herald_run, herald);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	int code = thread_start(&herald->thread, "kagami-herald", herald_run, herald);
 	if (code)
 		return code;
-	(void)pthread_setname_np(herald->thread, "kagami-herald");
 	herald->running = true;
 	return 0;
 }

@@ -4,6 +4,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/size.h"
+#include "base/thread.h"
 #include "rpo/meter.h"
 #include "rpo/shaper.h"
 
@@ -37,12 +38,8 @@ int limiter_new(struct limiter **ret_limiter)
 	struct limiter *limiter = calloc(1, sizeof(*limiter));
 	if (!limiter)
 		return -ENOMEM;
-	pthread_condattr_t monotonic;
 	(void)pthread_mutex_init(&limiter->lock, NULL);
-	(void)pthread_condattr_init(&monotonic);
-	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&limiter->went, &monotonic);
-	(void)pthread_condattr_destroy(&monotonic);
+	thread_condition_init(&limiter->went);
 	*ret_limiter = limiter;
 	return 0;
 }

@@ -3,10 +3,10 @@
 #include "replicator/marker.h"
 
 #include "base/auto.h"
+#include "base/thread.h"
 #include "replicator/holder.h"
 
 #include <assert.h>
-#include <signal.h>
 
 static void commit_all(struct marker *marker)
 {
@@ -53,14 +53,9 @@ int marker_start(struct marker *marker, const struct export_marker *config, stru
 	*marker = (struct marker){.config = *config, .ring = ring, .done = done, .message = {.run = on_message}};
 	(void)pthread_mutex_init(&marker->lock, NULL);
 	(void)pthread_cond_init(&marker->changed, NULL);
-	sigset_t all, old;
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old); // signals are for the main thread
-	int code = -pthread_create(&marker->thread, NULL, marker_run, marker);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	int code = thread_start(&marker->thread, "kagami-marker", marker_run, marker);
 	if (code)
 		return err_sys(err, code, "start a thread");
-	(void)pthread_setname_np(marker->thread, "kagami-marker");
 	marker->running = true;
 	return 0;
 }

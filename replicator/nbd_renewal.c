@@ -4,6 +4,7 @@
 
 #include "base/auto.h"
 #include "base/clock.h"
+#include "base/thread.h"
 #include "replicator/nbd_credentials.h"
 
 #include <errno.h>
@@ -89,11 +90,7 @@ static struct look *look_new(const char *directory)
 	struct look *look = calloc(1, sizeof(*look));
 	if (!look)
 		return NULL;
-	pthread_condattr_t monotonic;
-	(void)pthread_condattr_init(&monotonic);
-	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&look->ended, &monotonic);
-	(void)pthread_condattr_destroy(&monotonic);
+	thread_condition_init(&look->ended);
 	(void)pthread_mutex_init(&look->lock, NULL);
 	look->directory = strdup(directory);
 	if (look->directory)

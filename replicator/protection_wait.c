@@ -4,10 +4,10 @@
 #include "replicator/protection_private.h"
 
 #include "base/auto.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -68,12 +68,8 @@ void protection_thread_join(struct protection *p)
 
 void doubt_init(struct protection *p)
 {
-	pthread_condattr_t monotonic;
 	(void)pthread_mutex_init(&p->doubt.lock, NULL);
-	(void)pthread_condattr_init(&monotonic);
-	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&p->doubt.changed, &monotonic);
-	(void)pthread_condattr_destroy(&monotonic);
+	thread_condition_init(&p->doubt.changed);
 }
 
 void doubt_done(struct protection *p)
@@ -84,14 +80,7 @@ void doubt_done(struct protection *p)
 
 int doubt_thread_start(struct protection *p)
 {
-	sigset_t all, old;
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old); // signals are for the main thread
-	int code = -pthread_create(&p->doubt_thread, NULL, doubt_thread, p);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (code == 0)
-		(void)pthread_setname_np(p->doubt_thread, "kagami-doubt");
-	return code;
+	return thread_start(&p->doubt_thread, "kagami-doubt", doubt_thread, p);
 }
 
 void doubt_thread_join(struct protection *p)

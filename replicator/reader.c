@@ -3,12 +3,12 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "base/thread.h"
 #include "replicator/priority.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
 
@@ -159,14 +159,9 @@ int reader_start(struct reader *reader, struct ring *ring, struct err *err)
 	atomic_store(&reader->errands, NULL);
 	atomic_store(&reader->stop, false);
 	(void)sem_init(&reader->wake, 0, 0);
-	sigset_t all, old;
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old); // signals are for the main thread
-	int code = -pthread_create(&reader->thread, NULL, reader_run, reader);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	int code = thread_start(&reader->thread, "kagami-reader", reader_run, reader);
 	if (code)
 		return err_sys(err, code, "start a thread");
-	(void)pthread_setname_np(reader->thread, "kagami-reader");
 	reader->running = true;
 	return 0;
 }

@@ -18,9 +18,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
+#include "base/thread.h"
 #include "link/notify.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -50,16 +50,6 @@ static void *close_run(void *context)
 	closing->closed = true;
 	(void)pthread_cond_signal(&closing->changed);
 	return NULL;
-}
-
-static int close_start(struct closing *closing, pthread_t *thread)
-{
-	sigset_t all, old;
-	(void)sigfillset(&all);
-	(void)pthread_sigmask(SIG_SETMASK, &all, &old); // signals are for the main thread
-	int code = -pthread_create(thread, NULL, close_run, closing);
-	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return code;
 }
 
 static bool closed_soon(struct closing *closing)
@@ -181,14 +171,10 @@ bool stopping_run(const struct stopping *stopping)
 {
 	static struct closing closing; // there is one stop, and what was given up still works with it
 	closing = (struct closing){.stopping = stopping, .lock = PTHREAD_MUTEX_INITIALIZER};
-	pthread_condattr_t monotonic;
 	pthread_t thread;
-	(void)pthread_condattr_init(&monotonic);
-	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&closing.changed, &monotonic);
-	(void)pthread_condattr_destroy(&monotonic);
+	thread_condition_init(&closing.changed);
 	write_out(stopping);
-	int code = close_start(&closing, &thread);
+	int code = thread_start(&thread, "kagami-closing", close_run, &closing);
 	if (code) {
 		log_warning("there is no thread for the stop, which is without a bound now: %s", strerror(-code));
 		stopping->close(stopping->context);

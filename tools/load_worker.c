@@ -4,6 +4,7 @@
 
 #include "base/auto.h"
 #include "base/clock.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <time.h>
@@ -108,16 +109,12 @@ static void *worker_thread(void *context)
 
 int load_team_start(struct load_team *team, struct load_worker *workers, unsigned count, struct err *err)
 {
-	pthread_condattr_t clock;
 	pthread_attr_t small;
 	int rc = 0;
 	*team = (struct load_team){.worker = workers, .count = count};
 	(void)pthread_mutex_init(&team->lock, NULL);
-	(void)pthread_condattr_init(&clock);
-	(void)pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&team->wake, &clock);
-	(void)pthread_cond_init(&team->idle, &clock);
-	(void)pthread_condattr_destroy(&clock);
+	thread_condition_init(&team->wake);
+	thread_condition_init(&team->idle);
 	(void)pthread_attr_init(&small);
 	(void)pthread_attr_setstacksize(&small, STACK_SIZE);
 	for (unsigned i = 0; rc == 0 && i < count; i++) {

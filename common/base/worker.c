@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 #include "base/clock.h"
+#include "base/thread.h"
 
 static void parts_done(struct worker *worker)
 {
@@ -12,12 +13,8 @@ static void parts_done(struct worker *worker)
 
 int worker_start(struct worker *worker, const char *name, void *(*run)(void *context), void *context)
 {
-	pthread_condattr_t monotonic;
 	worker->woken = worker->stop = false;
-	(void)pthread_condattr_init(&monotonic);
-	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&worker->wake, &monotonic);
-	(void)pthread_condattr_destroy(&monotonic);
+	thread_condition_init(&worker->wake);
 	(void)pthread_mutex_init(&worker->lock, NULL);
 	int rc = -pthread_create(&worker->thread, NULL, run, context);
 	if (rc)

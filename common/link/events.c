@@ -6,6 +6,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "link/events_file.h"
 #include "link/json.h"
 
@@ -423,11 +424,7 @@ int events_open(struct env *env, struct env_root *root, struct events **ret_even
 	e->env = env;
 	e->oldest = e->next = 1;
 	(void)pthread_mutex_init(&e->lock, NULL);
-	pthread_condattr_t attr;
-	(void)pthread_condattr_init(&attr);
-	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	(void)pthread_cond_init(&e->changed, &attr);
-	(void)pthread_condattr_destroy(&attr);
+	thread_condition_init(&e->changed);
 	e->ring = calloc(EVENTS_MAX, sizeof(*e->ring));
 	int rc = e->ring ? 0 : -ENOMEM;
 	if (rc == 0) {
