@@ -344,27 +344,43 @@ int agent_open(const struct agent_config *config, struct agent **ret_agent, stru
 
 // ---- the end of one, and of all
 
-// With the lock held: it is shown until the second, and may be closed then.
-static void end_begin(struct seat *seat, struct protection *running, const char *why)
+void agent_end_begin(struct seat *seat, struct protection *running, const char *why)
 {
 	seat->ends = (struct seat_end){.why = why, .protection = running, .since_ms = clock_mono_ms()};
+	if (running)
+		seat->point = protection_point(running);
 	seat->running = NULL;
 	(void)snprintf(seat->reason, sizeof(seat->reason), "%s%s", why, running ? ", and its disks are served to the end of what they were asked for" : "");
 }
 
-// Takes the lock.
-static void end_done(struct agent *agent, struct seat *seat)
+static void set_step(struct agent *agent, struct seat *seat, bool asks_state, const char *what)
 {
 	LOCK_SCOPE(&agent->lock);
-	seat->ends.protection = NULL;
+	seat->ends.state_since_ms = asks_state ? clock_mono_ms() : 0;
+	(void)snprintf(seat->reason, sizeof(seat->reason), "%s, and %s", seat->ends.why, what);
+}
+
+bool agent_end(struct agent *agent, struct seat *seat, struct protection *running, bool forgotten)
+{
+	bool saved = protection_end(running, forgotten);
+	{
+		LOCK_SCOPE(&agent->lock);
+		seat->ends.protection = NULL;
+	}
+	set_step(agent, seat, false, "what is recorded of it goes to the state directory");
+	protection_close(running);
+	{
+		LOCK_SCOPE(&agent->lock);
+		seat->ends.done = true;
+	}
+	set_step(agent, seat, false, "it has ended");
+	return saved;
 }
 
 static void *run_ender(void *context)
 {
 	struct ender *ender = context;
-	ender->saved = protection_end(ender->protection, false);
-	end_done(ender->agent, ender->seat);
-	protection_close(ender->protection);
+	ender->saved = agent_end(ender->agent, ender->seat, ender->protection, false);
 	return NULL;
 }
 
@@ -379,7 +395,7 @@ static size_t take_running(struct agent *agent, struct ender *ender)
 			continue;
 		ender[count++] = (struct ender){.agent = agent, .seat = seat, .protection = seat->running};
 		seat->leaving = true; // also nobody unprotects it meanwhile
-		end_begin(seat, seat->running, "the replicator stops");
+		agent_end_begin(seat, seat->running, "the replicator stops");
 	}
 	return count;
 }
@@ -563,11 +579,10 @@ int agent_protect(struct agent *agent, struct protection_config *config, bool ra
 	return 0;
 }
 
-static void set_step(struct agent *agent, struct seat *seat, bool asks_state, const char *what)
+static void go_on(struct agent *agent, struct seat *seat)
 {
 	LOCK_SCOPE(&agent->lock);
-	seat->ends.state_since_ms = asks_state ? clock_mono_ms() : 0;
-	(void)snprintf(seat->reason, sizeof(seat->reason), "%s, and %s", seat->ends.why, what);
+	seat->ends.done = false;
 }
 
 // Its disks may not answer, nor the state directory: whoever asks for anything else does not wait for them. Without the lock; the seat stays, for it leaves.
@@ -577,14 +592,15 @@ static int stop_and_remove(struct agent *agent, struct seat *seat, struct protec
 	if (running) {
 		set_step(agent, seat, false, "its disks are served to the end of what they were asked for");
 		wait_saved(agent, running);
-		saved = protection_end(running, true); // what it could not save is removed
-		end_done(agent, seat);
-		protection_close(running);
+		saved = agent_end(agent, seat, running, true); // what it could not save is removed
 	}
+	go_on(agent, seat);
 	set_step(agent, seat, true, "its state is removed");
 	int rc = protection_remove(agent->place.state, name, err);
-	if (rc && !saved)
+	if (rc && !saved) {
 		tracking_disown(&agent->place, &seat->config);
+		log_error("the state of a protection was neither saved nor removed: should a start find it, that compares what its state files mark, or all of its disks protection=%s: %s", name, err->text);
+	}
 	struct err left;
 	if (rc == 0 && failed_note_remove_all(agent->run_dir, name, &left)) // another protection of that name is another one in them, too
 		log_warning("notes of disks that failed are left protection=%s: %s", name, left.text);
@@ -635,7 +651,7 @@ int agent_unprotect(struct agent *agent, struct seat *seat, struct parting *ret_
 	int rc = running ? protection_end_check(running, err) : 0;
 	if (rc)
 		return rc;
-	end_begin(seat, running, "it is being unprotected");
+	agent_end_begin(seat, running, "it is being unprotected");
 	seat->ends.state_since_ms = seat->ends.since_ms; // who is to hear of it is asked for first
 	seat->leaving = true;
 	restart_end(&seat->restart);

@@ -21,6 +21,7 @@ enum { PROTECTIONS_MAX = 1024 };
 struct seat_end {
 	const char *why; // a sentence's beginning
 	struct protection *protection; // until its disks have ended and its state is saved; NULL: nothing of it ran
+	bool done; // likewise, and the agent's stop goes on
 	int64_t since_ms;	// by the monotonic clock; 0: it does not end
 	int64_t state_since_ms; // that the state directory is asked about it without it; 0: it is not
 };
@@ -100,6 +101,10 @@ struct parting {
 int agent_unprotect(struct agent *agent, struct seat *seat, struct parting *ret_parting, struct err *err);
 // Reads the configuration of a protection that does not run, and starts it. Likewise.
 int agent_restart_seat(struct agent *agent, struct seat *seat, struct err *err);
+
+// Of one that ends, with the lock held: what keeps it is shown until agent_end(), which returns what protection_end() does, and frees it, without the lock.
+void agent_end_begin(struct seat *seat, struct protection *running, const char *why);
+bool agent_end(struct agent *agent, struct seat *seat, struct protection *running, bool forgotten);
 
 // agent_start.c
 // With the lock held, which is let go until the second: the seat is to be shown meanwhile, and nothing else, and stays. What was started when a stop had begun is

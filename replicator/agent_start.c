@@ -115,13 +115,16 @@ int agent_start_end(struct agent *agent, struct seat *seat, struct protection *r
 {
 	(void)pthread_mutex_lock(&agent->lock);
 	if (rc == 0 && agent->over) {
+		seat->starting = seat->trying = false;
+		agent_end_begin(seat, running, "the replicator stops");
 		(void)pthread_mutex_unlock(&agent->lock);
-		bool saved = protection_stop(running);
+		bool saved = agent_end(agent, seat, running, false);
 		(void)pthread_mutex_lock(&agent->lock);
 		agent->unsaved |= !saved;
 		rc = err_set(err, -ESHUTDOWN, "the replicator stops");
 	}
 	seat_rests(seat);
+	seat->leaving = seat->ends.since_ms != 0; // it ended with the agent
 	seat->running = rc ? NULL : running;
 	(void)snprintf(seat->reason, sizeof(seat->reason), "%s", rc ? err->text : "");
 	if (rc == 0)

@@ -529,6 +529,11 @@ void export_uri(struct export *export, uint16_t disk, char *uri, size_t cap)
 	}
 }
 
+uint64_t export_spill_silent_ns(const struct export *export)
+{
+	return export->spill.path ? image_silent_ns(&export->spill, clock_mono_ns()) : 0;
+}
+
 void export_stats(struct export *export, uint16_t disk, struct export_stats *ret_stats)
 {
 	assert(disk < export->count);

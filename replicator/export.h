@@ -158,6 +158,8 @@ int export_grow_check(struct export *export, uint16_t disk, uint64_t new_size, s
 // is not larger, or a block device is too small. After an error the disk has the old size.
 int export_grow(struct export *export, uint16_t disk, uint64_t new_size, struct err *err);
 
+uint64_t export_spill_silent_ns(const struct export *export); // for how long the spill file has owed an answer. Any thread
+
 // Of a disk that failed for good: it takes flushes again, and what was marked is dirty, since the image may have lost it. -EINVAL: it has not failed;
 // -EBUSY: somebody is connected to it, to whom flushes of what may be lost would be promised. Else the image cannot be synced yet, or never by this
 // process: where its file system was shut down, or its device came back as another one. Any thread; may wait for the disk.

@@ -187,7 +187,7 @@ bool protection_end(struct protection *p, bool forgotten)
 			  p->config.name, err.text);
 	else
 		log_info("stopped protection=%s point=%llu", p->config.name, (unsigned long long)p->position.point);
-	bool known = !p->known || protection_keep_config(p);
+	bool known = !p->known || forgotten || protection_keep_config(p);
 	return rc == 0 && known;
 }
 

@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "replicator/image_path.h"
 #include "link/identity.h"
+#include "replicator/point_known.h"
 #include "replicator/protection_config.h"
 
 #include <jansson.h>
@@ -66,10 +67,15 @@ void protection_stop_begin(struct protection *protection);
 // Ends the cycle under way and the export, and writes the state files, so that the next start continues with a delta. False: they could not be
 // written, and the log says what the next start compares. Frees.
 bool protection_stop(struct protection *protection);
-// The same in two steps: between them, and during the first, protection_json() may be asked for. The second waits for requests that still go on with it.
+// The same in two steps: between them, and during the first, protection_hangs() may be asked for. The second waits for requests that still go on with it.
 // `forgotten`: there is no next start of it, what is not saved is removed by the caller.
 bool protection_end(struct protection *protection, bool forgotten);
 void protection_close(struct protection *protection);
+// What it waits for that has not answered for 5 s, in words that begin with its path: a disk by its number, or PROTECTION_HANGS_STATE; PROTECTION_HANGS_NOT: nothing
+// is known to hang, and the text is "". Any thread; waits for nothing.
+enum { PROTECTION_HANGS_NOT = -1, PROTECTION_HANGS_STATE = -2 };
+int protection_hangs(struct protection *protection, char text[ERR_TEXT_MAX]);
+struct point_known protection_point(struct protection *protection); // the newest. Any thread; waits for nothing
 
 const char *protection_name(const struct protection *protection);
 // Its disk that is that image; NULL: none is. Waits for nothing.

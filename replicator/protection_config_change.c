@@ -27,7 +27,8 @@ void protection_state_answered(struct protection **p)
 uint64_t protection_state_silent_ns(const struct protection *p)
 {
 	uint64_t since_ns = asked_since_ns(&p->state_asked), now_ns = protection_now_ns(p);
-	return since_ns && now_ns > since_ns ? now_ns - since_ns : 0;
+	uint64_t spill_ns = p->export ? export_spill_silent_ns(p->export) : 0; // that file lies there, too
+	return max_u64(since_ns && now_ns > since_ns ? now_ns - since_ns : 0, spill_ns);
 }
 
 int protection_change(struct protection *p, protection_edit *edit, const void *with, struct err *err)
@@ -91,7 +92,7 @@ bool protection_keep_config(struct protection *p)
 	protection_dir(p->config.name, dir);
 	(void)snprintf(path, sizeof(path), "%s/protection.json", dir);
 	LOCK_SCOPE(&p->saving);
-	STATE_SCOPE(p);
+	STATE_LOOK_SCOPE(p);
 	int rc = env_stat(p->place.state, path, &st);
 	bool gone = rc == -ENOENT || rc == -ENOTDIR; // what fails otherwise tells nothing
 	rc = gone ? write_anew(p, dir, &err) : 0;

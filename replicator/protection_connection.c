@@ -292,7 +292,7 @@ static int open_session(struct protection *p, struct channel *channel, struct kn
 
 static int load_site(struct protection *p, struct site *ret_site, struct err *err)
 {
-	STATE_SCOPE(p);
+	STATE_LOOK_SCOPE(p);
 	return site_load(p->place.state, p->config.site, ret_site, err);
 }
 

@@ -122,13 +122,19 @@ static void set_tracking(json_t *disk, const struct export_stats *stats, uint64_
 }
 
 // Whatever thread waits for it, that of the guests too: nothing is asked of any.
+static void silent_text(const struct protection *p, uint16_t disk, uint64_t silent_ns, char text[ERR_TEXT_MAX])
+{
+	text[0] = 0;
+	if (silent_ns >= SILENT_NS)
+		(void)snprintf(text, ERR_TEXT_MAX, "the image %.350s has not answered for %llu s: see to the storage under it", p->config.disk[disk].path,
+			       (unsigned long long)(silent_ns / (1000 * MS_NS)));
+}
+
 static void set_silent(const struct protection *p, uint16_t disk, json_t *json, const struct export_stats *stats)
 {
 	uint64_t ms = stats->silent_ns / MS_NS;
-	char text[ERR_TEXT_MAX] = "";
-	if (stats->silent_ns >= SILENT_NS)
-		(void)snprintf(text, sizeof(text), "the image %.350s has not answered for %llu s: see to the storage under it", p->config.disk[disk].path,
-			       (unsigned long long)ms / 1000);
+	char text[ERR_TEXT_MAX];
+	silent_text(p, disk, stats->silent_ns, text);
 	(void)json_object_set_new(json, "silent_ms", *text ? json_count(ms) : json_null());
 	(void)json_object_set_new(json, "silent", json_text(text));
 }
@@ -320,16 +326,41 @@ static void set_short(const struct protection *p, json_t *json)
 }
 
 // Whatever waits for it: the marks of a guest, a point on its way, a change that an operator asked for.
+static void state_silent_text(const struct protection *p, uint64_t ns, char text[ERR_TEXT_MAX])
+{
+	text[0] = 0;
+	if (ns >= SILENT_NS)
+		(void)snprintf(text, ERR_TEXT_MAX, "the state directory %.350s has not answered for %llu s: see to the storage under it", p->place.state_dir,
+			       (unsigned long long)(ns / (1000 * MS_NS)));
+}
+
 static void set_state_silent(const struct protection *p, json_t *json)
 {
 	uint64_t ns = protection_state_silent_ns(p);
-	char text[ERR_TEXT_MAX] = "";
-	if (ns >= SILENT_NS)
-		(void)snprintf(text, sizeof(text), "the state directory %.350s has not answered for %llu s: see to the storage under it", p->place.state_dir,
-			       (unsigned long long)(ns / (1000 * MS_NS)));
+	char text[ERR_TEXT_MAX];
+	state_silent_text(p, ns, text);
 	(void)json_object_set_new(json, "state_silent_ms", *text ? json_count(ns / MS_NS) : json_null());
 	(void)json_object_set_new(json, "state_silent", json_text(text));
 	set_reason_if_none(json, text);
+}
+
+int protection_hangs(struct protection *p, char text[ERR_TEXT_MAX])
+{
+	for (uint16_t i = 0; i < p->config.disk_count; i++) {
+		struct export_stats stats;
+		export_stats(p->export, i, &stats);
+		silent_text(p, i, stats.silent_ns, text);
+		if (*text)
+			return i;
+	}
+	state_silent_text(p, protection_state_silent_ns(p), text);
+	return *text ? PROTECTION_HANGS_STATE : PROTECTION_HANGS_NOT;
+}
+
+struct point_known protection_point(struct protection *p)
+{
+	LOCK_SCOPE(&p->lock);
+	return (struct point_known){.known = !p->point_unknown, .point = p->has_point ? p->point : 0, .cut_wall_ns = p->has_point ? p->position.last_cut_wall_ns : 0};
 }
 
 json_t *protection_json(struct protection *p)

@@ -250,6 +250,8 @@ typedef void protection_edit(struct protection_config *config, const void *with)
 // Makes the change durable, and then its own: with `saving` held, and without `lock`, since the state directory may not answer.
 // To the end of the block this thread waits for the state directory: who asks for the status sees for how long (protection_state_silent_ns()).
 #define STATE_SCOPE(p) __attribute__((cleanup(protection_state_answered), unused)) struct protection *state_scope_ = protection_state_asks(p)
+// Likewise, of what may be answered from memory while writes hang, as a stat and a read may be: that is no sign of life.
+#define STATE_LOOK_SCOPE(p) ASKED_SCOPE(&(p)->state_asked, protection_now_ns(p))
 struct protection *protection_state_asks(struct protection *p);
 void protection_state_answered(struct protection **p);
 uint64_t protection_state_silent_ns(const struct protection *p); // 0: nobody waits for it

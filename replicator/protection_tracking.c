@@ -492,7 +492,7 @@ static bool is_elsewhere(struct protection *p, unsigned disk, uint64_t number)
 	char name[STATE_NAME_SIZE];
 	struct env_stat st;
 	state_name(p, disk, name);
-	STATE_SCOPE(p);
+	STATE_LOOK_SCOPE(p);
 	int rc = env_stat(p->place.state, name, &st);
 	return rc == 0 ? st.number != number : rc == -ENOENT || rc == -ENOTDIR; // what fails otherwise tells nothing
 }

@@ -87,34 +87,34 @@ static json_t *resting_json(const struct seat *seat)
 	return json;
 }
 
-// What keeps it: an image or the state directory, where one does not answer, else what is being done.
-static json_t *ending_reason(const struct agent *agent, const struct seat *seat, const json_t *json)
+// The state directory, where nothing of the protection asks it any more, or not yet.
+static int state_hangs(const struct agent *agent, const struct seat *seat, char text[ERR_TEXT_MAX])
 {
-	const json_t *disk;
-	size_t i;
-	json_array_foreach(json_object_get(json, "disks"), i, disk) {
-		const char *silent = json_string_value(json_object_get(disk, "silent"));
-		if (silent && *silent)
-			return json_sprintf("%s: disk %s: %s", seat->ends.why, json_string_value(json_object_get(disk, "name")), silent);
-	}
-	const json_t *state_silent = json_object_get(json, "state_silent");
-	if (json_string_length(state_silent))
-		return json_sprintf("%s: %s", seat->ends.why, json_string_value(state_silent));
-	int64_t state_ms = seat->ends.state_since_ms ? clock_mono_ms() - seat->ends.state_since_ms : 0;
-	char text[ERR_TEXT_MAX];
-	if (seat->ends.protection || state_ms < OPENS_MS)
-		return json_text(seat->reason);
-	(void)snprintf(text, sizeof(text), "%s: the state directory %.350s has not answered for %lld s: see to the storage under it", seat->ends.why, agent->state_dir,
-		       (long long)state_ms / 1000);
-	return json_text(text);
+	int64_t ms = seat->ends.state_since_ms ? clock_mono_ms() - seat->ends.state_since_ms : 0;
+	if (ms < OPENS_MS)
+		return PROTECTION_HANGS_NOT;
+	(void)snprintf(text, ERR_TEXT_MAX, "the state directory %.350s has not answered for %lld s: see to the storage under it", agent->state_dir, (long long)ms / 1000);
+	return PROTECTION_HANGS_STATE;
 }
 
+// What keeps it where something does not answer, else what is being done. No objective binds it.
 static void set_ending(const struct agent *agent, const struct seat *seat, json_t *json)
 {
+	char hung[ERR_TEXT_MAX] = "", disk[NAME_SIZE + 8] = "", reason[2 * ERR_TEXT_MAX];
+	int which = seat->ends.protection ? protection_hangs(seat->ends.protection, hung) : PROTECTION_HANGS_NOT;
+	if (which == PROTECTION_HANGS_NOT)
+		which = state_hangs(agent, seat, hung);
+	if (which >= 0) {
+		(void)snprintf(disk, sizeof(disk), "disk %s: ", seat->config.disk[which].name);
+		(void)json_object_set_new(json_array_get(json_object_get(json, "disks"), (size_t)which), "silent", json_text(hung));
+	}
+	(void)snprintf(reason, sizeof(reason), "%s: %s%s", seat->ends.why, disk, hung);
+	(void)json_object_set_new(json, "state_silent", json_text(which == PROTECTION_HANGS_STATE ? hung : ""));
 	(void)json_object_set_new(json, "state", json_string("ending"));
-	(void)json_object_set_new(json, "ending_ms", json_integer(clock_mono_ms() - seat->ends.since_ms));
-	(void)json_object_set_new(json, "reason", ending_reason(agent, seat, json));
+	(void)json_object_set_new(json, "ending_ms", json_integer(seat->ends.done ? 0 : clock_mono_ms() - seat->ends.since_ms));
+	(void)json_object_set_new(json, "reason", json_text(*hung ? reason : seat->reason));
 	(void)json_object_set_new(json, "retry_in_ms", json_null());
+	(void)json_object_set_new(json, "rpo_violated", json_false());
 	health_tell(json, false);
 }
 
@@ -122,7 +122,7 @@ static json_t *seat_json(const struct agent *agent, const struct seat *seat)
 {
 	if (seat->running)
 		return protection_json(seat->running);
-	json_t *json = seat->ends.protection ? protection_json(seat->ends.protection) : resting_json(seat);
+	json_t *json = resting_json(seat);
 	if (json && seat->ends.since_ms)
 		set_ending(agent, seat, json);
 	return json;

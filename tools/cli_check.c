@@ -28,7 +28,7 @@ struct check {
 	const char *name; // of the only one that is looked at; NULL: all
 	enum health worst;
 	unsigned count, unwell;
-	unsigned failed_over, unprotected; // of those that are well: no RPO binds them
+	unsigned failed_over, unprotected, ending; // of those that are well: no RPO binds them
 	bool down; // one of the daemons died, or does not answer
 	FILE *trouble, *figures; // memory streams
 };
@@ -44,6 +44,7 @@ static void check_one(struct check *check, const json_t *protection, bool target
 	check->unwell += health != HEALTH_OK;
 	check->failed_over += health == HEALTH_OK && strcmp(show_text_of(protection, "state"), "failed-over") == 0;
 	check->unprotected += health == HEALTH_OK && strcmp(show_text_of(protection, "state"), "unprotected") == 0;
+	check->ending += health == HEALTH_OK && show_has(protection, "ending_ms");
 	check->worst = health > check->worst ? health : check->worst;
 	for (char *bar = strchr(why, '|'); bar; bar = strchr(bar, '|'))
 		*bar = '/'; // what is behind it are figures
@@ -129,14 +130,17 @@ static const char *status_name(enum health health)
 
 static void print_well(const struct check *check, const char *figures)
 {
-	unsigned within = check->count - check->failed_over - check->unprotected;
+	unsigned within = check->count - check->failed_over - check->unprotected - check->ending;
+	const char *behind[] = {check->failed_over || check->unprotected || check->ending ? ", " : "", check->unprotected || check->ending ? ", " : "", check->ending ? ", " : ""};
 	(void)printf("KAGAMI OK - ");
 	if (within)
-		(void)printf("%u within %s RPO%s", within, within == 1 ? "its" : "their", check->failed_over || check->unprotected ? ", " : "");
+		(void)printf("%u within %s RPO%s", within, within == 1 ? "its" : "their", behind[0]);
 	if (check->failed_over)
-		(void)printf("%u failed over%s", check->failed_over, check->unprotected ? ", " : "");
+		(void)printf("%u failed over%s", check->failed_over, behind[1]);
 	if (check->unprotected)
-		(void)printf("%u unprotected at the source", check->unprotected);
+		(void)printf("%u unprotected at the source%s", check->unprotected, behind[2]);
+	if (check->ending)
+		(void)printf("%u ending", check->ending);
 	(void)printf(" |%s\n", figures);
 }
 

@@ -25,7 +25,7 @@ static void print_state(const json_t *object, const char *side)
 	(void)printf(FIELD "%s\n", "state", state);
 	print_text("reason", show_text_of(object, "reason"));
 	bool over = cli_status_failed_over(object), fenced = strcmp(state, "fenced") == 0;
-	if (show_flag_of(object, "paused") && strcmp(state, "paused") != 0 && !fenced && !show_has(object, "ending_ms"))
+	if (health_pause_waits(object))
 		(void)printf(FIELD "as soon as what is under way has ended\n", "paused");
 	if (strcmp(state, "unprotected") == 0) {
 		if (show_has(object, "age_ms"))

@@ -11,7 +11,7 @@ static const char *of_state(const json_t *protection)
 	const char *state = show_text_of(protection, "state"), *reason = show_text_of(protection, "reason");
 	if (strcmp(state, "paused") == 0)
 		return "the protection is paused: \"kagami resume\" lets it go on";
-	if (strcmp(state, "fenced") == 0 || strcmp(state, "failed") == 0)
+	if (strcmp(state, "fenced") == 0 || strcmp(state, "failed") == 0 || strcmp(state, "ending") == 0)
 		return reason[0] ? reason : "see the log of kagami-replicator";
 	return NULL;
 }

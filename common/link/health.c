@@ -211,6 +211,12 @@ static void judge_places(const json_t *protection, struct verdict *verdict)
 			say(verdict, HEALTH_CRITICAL, "disk %s: %.500s", text_of(disk, "name"), text_of(disk, "displaced"));
 }
 
+bool health_pause_waits(const json_t *protection)
+{
+	static const char *const under_way[] = {"syncing", "cutting", "shipping", "committing"};
+	return json_is_true(json_object_get(protection, "paused")) && one_of(text_of(protection, "state"), under_way, COUNT(under_way));
+}
+
 static void judge_source(const json_t *protection, struct verdict *verdict)
 {
 	static const char *const bad[] = {"failed", "version-mismatch"};
@@ -220,7 +226,7 @@ static void judge_source(const json_t *protection, struct verdict *verdict)
 		say(verdict, HEALTH_CRITICAL, "%s: %.480s", state, reason);
 	judge_disks(protection, verdict);
 	judge_places(protection, verdict);
-	if (json_is_true(json_object_get(protection, "paused")) && strcmp(state, "paused") != 0 && strcmp(state, "fenced") != 0 && strcmp(state, "failed") != 0)
+	if (health_pause_waits(protection))
 		say(verdict, HEALTH_WARNING, "paused as soon as what is under way has ended (%s)%s%.480s", state, *reason ? ": " : "", reason);
 	if (one_of(state, poor, COUNT(poor)))
 		say(verdict, HEALTH_WARNING, "%s%s%.480s", state, *reason ? ": " : "", reason);
@@ -278,7 +284,8 @@ static void judge_target(const json_t *replica, struct verdict *verdict)
 		say(verdict, HEALTH_WARNING, "the source is not connected");
 }
 
-enum { START_MS = 5000 }; // a start's own time, and an end's
+enum { START_MS = 5000 }; // a start's own time
+enum { END_MS = 30000 };  // an end's, where nothing of it is known to hang
 
 // Of one that starts nothing else is known yet: that it goes on starting is what is wrong, and from the RPO on as much so as a point that is too old.
 static void judge_start(const json_t *protection, struct health_limits limits, struct verdict *verdict)
@@ -289,10 +296,21 @@ static void judge_start(const json_t *protection, struct health_limits limits, s
 		    duration_of(protection, "starting_ms").text, text_of(protection, "reason"));
 }
 
-// Nothing more comes of one that ends: only what keeps it is wrong.
+static bool a_disk_is_silent(const json_t *protection)
+{
+	const json_t *disk;
+	size_t i;
+	json_array_foreach(json_object_get(protection, "disks"), i, disk)
+		if (text_of(disk, "silent")[0])
+			return true;
+	return false;
+}
+
+// Nothing more comes of one that ends: only what keeps it is wrong. A try to reach a receiver that is away may do so for a moment, and is none of its disks'.
 static void judge_end(const json_t *protection, struct verdict *verdict)
 {
-	if (number_of(protection, "ending_ms") > START_MS)
+	bool hangs = text_of(protection, "state_silent")[0] || a_disk_is_silent(protection);
+	if (number_of(protection, "ending_ms") > (hangs ? START_MS : END_MS))
 		say(verdict, HEALTH_WARNING, "has been ending for %s: %.480s", duration_of(protection, "ending_ms").text, text_of(protection, "reason"));
 }
 

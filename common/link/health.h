@@ -32,6 +32,7 @@ json_t *health_why(const json_t *protection, bool target);
 
 // An error of an element of "disks": critical for ten minutes, a warning for a day, and for as long as the agent runs where the disk failed for good.
 enum health health_of_disk_error(const json_t *disk);
+bool health_pause_waits(const json_t *protection); // it is paused once what is under way has ended
 
 // The age in parts of the RPO; negative where it is not judged: no point yet, or no RPO binds it any more.
 double health_age(const json_t *protection);

@@ -13,7 +13,7 @@ new_image "$W/slow/d.raw" $((16 << 20)) 4
 new_image "$W/b.raw" $((32 << 20)) 2
 new_image "$W/c.raw" $((32 << 20)) 3
 start_receiver
-start_replicator --stop-wait 6
+start_replicator --stop-wait 12
 kagami pair dr "$(new_token)" >/dev/null
 kagami protect vm1 vda="$W/slow/a.raw" vdb="$W/b.raw" --to dr --rpo 1h >/dev/null
 kagami protect vm2 vda="$W/c.raw" --to dr --rpo 1h >/dev/null
@@ -98,6 +98,7 @@ wrote() {
 	[ "$(writes vm3)" -ge 1 ]
 }
 wait_for 10 wrote
+point3=$(protection vm3 .point)
 kagami unprotect vm3 --yes >"$W/unprotect.out" 2>&1 </dev/null &
 pids+=($!)
 leaves() {
@@ -118,7 +119,10 @@ protection vm3 .reason | grep -qE "^it is being unprotected: disk vda: the image
 protection vm3 '.why[0].text' | grep -qE "^has been ending for [0-9.]+ s: it is being unprotected: disk vda: the image $hung_image" || fail "why: $(protection vm3 .why)"
 [ "$(protection vm3 .ending_ms)" -gt 5000 ] || fail "ending_ms: $(protection vm3 .ending_ms)"
 is "ending_ms of one that does not end" "$(protection vm2 .ending_ms)" null
-is "clients of vm3" "$(protection vm3 .disks[0].clients)" 1
+is "the point of vm3" "$(protection vm3 .point)" "$point3"
+[ "$(protection vm3 .age_ms)" -gt 0 ] || fail "age_ms: $(protection vm3 .age_ms)"
+is "what waits for its next point" "$(protection vm3 .deadline_in_ms)" null
+refuses 'it is being unprotected' timeout 20 kagami cycle vm3 --wait
 status=0
 kagami status --check vm3 >"$W/out" || status=$?
 is "exit status of the check" $status 1
@@ -133,9 +137,11 @@ kill -TERM "$REPLICATOR"
 log_says() {
 	grep -q "$1" "$W/kagami-replicator.log"
 }
+stopped_vm2() { log_says 'stopped protection=vm2'; }
 stops() { protection vm1 .reason | grep -qE '^the replicator stops: disk vda: the image .* has not answered for [0-9]+ s'; }
-wait_for 30 stops
+wait_for 40 stops
 is "state of what a stop waits for" "$(protection vm1 .state)" ending
+stopped_vm2 && is "health of what has ended" "$(protection vm2 .health)" ok
 refuses 'the replicator stops' timeout 5 kagami unprotect vm1 --yes
 wait_for 40 log_says 'the stop is given up'
 log_says 'stopped protection=vm2' || fail "vm2 was not stopped cleanly"

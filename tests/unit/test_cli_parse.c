@@ -383,6 +383,7 @@ static void cycle_is_waited_for_while_it_may_come_by_itself(void **state)
 		assert_null(hope(members, "\"failed\": false, \"error\": \"at ten: read, image b.raw at byte 7: Input/output error\", \"cut_short\": \"\""));
 	}
 	assert_string_equal(hope("\"state\": \"fenced\", \"reason\": \"failed over\"", "\"failed\": false"), "failed over");
+	assert_string_equal(hope("\"state\": \"ending\", \"reason\": \"it is being unprotected\"", "\"failed\": false"), "it is being unprotected");
 	assert_non_null(hope("\"state\": \"paused\"", "\"failed\": false"));
 }
 

@@ -1000,6 +1000,23 @@ static void state_file_that_is_where_it_was_is_sound(void **state)
 	assert_false(p->tracking[0].lost);
 }
 
+// It is answered from memory, while a mark of a guest waits for the disk under it.
+static void look_at_a_state_file_is_no_sign_of_life_of_its_directory(void **state)
+{
+	enum { WAITED_S = 10 };
+	const uint64_t waited_ns = WAITED_S * UINT64_C(1000000000);
+	(void)state;
+	commit(5);
+	assert_true(protection_state_silent_ns(p) == 0);
+	(void)asked_begin(&p->state_asked, protection_now_ns(p) - waited_ns);
+	tracking_look(p);
+	assert_true(protection_state_silent_ns(p) >= waited_ns - ASKED_COUNT);
+	commit(6); // which was written and synced: it is slow
+	assert_true(protection_state_silent_ns(p) < waited_ns / 2);
+	asked_end(&p->state_asked);
+	assert_true(protection_state_silent_ns(p) == 0);
+}
+
 static void state_file_that_was_removed_is_seen(void **state)
 {
 	char path[600];
@@ -1149,6 +1166,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(change_after_the_lease_of_a_run_that_died_is_anothers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(b5_clean_stop_has_the_times_of_the_image_on_the_disk, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(state_file_that_is_where_it_was_is_sound, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(look_at_a_state_file_is_no_sign_of_life_of_its_directory, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(state_file_that_was_removed_is_seen, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(state_directory_that_was_removed_is_seen_at_the_stop_at_the_latest, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(state_file_in_whose_place_another_was_put_is_seen, set_up, tear_down),
