@@ -369,11 +369,11 @@ bool agent_end(struct agent *agent, struct seat *seat, struct protection *runnin
 	}
 	set_step(agent, seat, false, "what is recorded of it goes to the state directory");
 	protection_close(running);
-	{
-		LOCK_SCOPE(&agent->lock);
-		seat->ends.done = true;
-	}
+	if (forgotten) // its state is still to be removed
+		return saved;
 	set_step(agent, seat, false, "it has ended");
+	LOCK_SCOPE(&agent->lock);
+	seat->ends.done = true;
 	return saved;
 }
 
@@ -579,12 +579,6 @@ int agent_protect(struct agent *agent, struct protection_config *config, bool ra
 	return 0;
 }
 
-static void go_on(struct agent *agent, struct seat *seat)
-{
-	LOCK_SCOPE(&agent->lock);
-	seat->ends.done = false;
-}
-
 // Its disks may not answer, nor the state directory: whoever asks for anything else does not wait for them. Without the lock; the seat stays, for it leaves.
 static int stop_and_remove(struct agent *agent, struct seat *seat, struct protection *running, const char *name, struct err *err)
 {
@@ -594,7 +588,6 @@ static int stop_and_remove(struct agent *agent, struct seat *seat, struct protec
 		wait_saved(agent, running);
 		saved = agent_end(agent, seat, running, true); // what it could not save is removed
 	}
-	go_on(agent, seat);
 	set_step(agent, seat, true, "its state is removed");
 	int rc = protection_remove(agent->place.state, name, err);
 	if (rc && !saved) {

@@ -21,7 +21,7 @@ enum { PROTECTIONS_MAX = 1024 };
 struct seat_end {
 	const char *why; // a sentence's beginning
 	struct protection *protection; // until its disks have ended and its state is saved; NULL: nothing of it ran
-	bool done; // likewise, and the agent's stop goes on
+	bool done; // so it is, and the agent's stop goes on
 	int64_t since_ms;	// by the monotonic clock; 0: it does not end
 	int64_t state_since_ms; // that the state directory is asked about it without it; 0: it is not
 };

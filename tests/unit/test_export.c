@@ -363,6 +363,22 @@ static int read_cut(struct source *source, unsigned char *const replica[2])
 	return code;
 }
 
+// It lies in the state directory, and keeps a cut, or the end of the export, as long as that does not answer.
+static void spill_file_that_owes_an_answer_is_told(void **unused)
+{
+	enum { HUNG_S = 10 };
+	const uint64_t hung_ns = HUNG_S * UINT64_C(1000000000);
+	(void)unused;
+	struct place *p = place_spilling(SPILL_BLOCKS);
+	assert_true(export_spill_silent_ns(p->export) == 0);
+	atomic_store(&p->export->spill.inside_ns, clock_mono_ns() - hung_ns);
+	assert_true(export_spill_silent_ns(p->export) >= hung_ns);
+	atomic_store(&p->export->spill.inside_ns, 0);
+	assert_true(export_spill_silent_ns(p->export) == 0);
+	place_stop(p);
+	place_free(p);
+}
+
 static void export_reads_a_cut_back_from_the_spill_file_byte_for_byte(void **unused)
 {
 	(void)unused;
@@ -2023,6 +2039,7 @@ int main(void)
 		cmocka_unit_test(export_answers_many_requests_of_one_send),
 		cmocka_unit_test(export_bad_requests_get_errors_and_broken_ones_end_that_connection_alone),
 		cmocka_unit_test(export_every_point_is_a_prefix_of_the_writes_over_both_disks),
+		cmocka_unit_test(spill_file_that_owes_an_answer_is_told),
 		cmocka_unit_test(export_reads_a_cut_back_from_the_spill_file_byte_for_byte),
 		cmocka_unit_test(export_gives_the_cut_up_and_not_the_guest_when_the_spill_file_is_full),
 		cmocka_unit_test(export_stop_gives_an_open_cut_back),
