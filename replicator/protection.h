@@ -75,6 +75,7 @@ void protection_close(struct protection *protection);
 // is known to hang, and the text is "". Any thread; waits for nothing.
 enum { PROTECTION_HANGS_NOT = -1, PROTECTION_HANGS_STATE = -2 };
 int protection_hangs(struct protection *protection, char text[ERR_TEXT_MAX]);
+void protection_state_silent_text(const char *state_dir, uint64_t silent_ns, char text[ERR_TEXT_MAX]); // "" below 5 s
 struct point_known protection_point(struct protection *protection); // the newest. Any thread; waits for nothing
 
 const char *protection_name(const struct protection *protection);

@@ -121,7 +121,6 @@ static void set_tracking(json_t *disk, const struct export_stats *stats, uint64_
 	(void)json_object_set_new(disk, "tracking_error", json_text(lost));
 }
 
-// Whatever thread waits for it, that of the guests too: nothing is asked of any.
 static void silent_text(const struct protection *p, uint16_t disk, uint64_t silent_ns, char text[ERR_TEXT_MAX])
 {
 	text[0] = 0;
@@ -130,6 +129,7 @@ static void silent_text(const struct protection *p, uint16_t disk, uint64_t sile
 			       (unsigned long long)(silent_ns / (1000 * MS_NS)));
 }
 
+// Whatever thread waits for it, that of the guests too: nothing is asked of any.
 static void set_silent(const struct protection *p, uint16_t disk, json_t *json, const struct export_stats *stats)
 {
 	uint64_t ms = stats->silent_ns / MS_NS;
@@ -325,20 +325,20 @@ static void set_short(const struct protection *p, json_t *json)
 	set_reason_if_none(json, text);
 }
 
-// Whatever waits for it: the marks of a guest, a point on its way, a change that an operator asked for.
-static void state_silent_text(const struct protection *p, uint64_t ns, char text[ERR_TEXT_MAX])
+void protection_state_silent_text(const char *state_dir, uint64_t silent_ns, char text[ERR_TEXT_MAX])
 {
 	text[0] = 0;
-	if (ns >= SILENT_NS)
-		(void)snprintf(text, ERR_TEXT_MAX, "the state directory %.350s has not answered for %llu s: see to the storage under it", p->place.state_dir,
-			       (unsigned long long)(ns / (1000 * MS_NS)));
+	if (silent_ns >= SILENT_NS)
+		(void)snprintf(text, ERR_TEXT_MAX, "the state directory %.350s has not answered for %llu s: see to the storage under it", state_dir,
+			       (unsigned long long)(silent_ns / (1000 * MS_NS)));
 }
 
+// Whatever waits for it: the marks of a guest, a point on its way, a change that an operator asked for.
 static void set_state_silent(const struct protection *p, json_t *json)
 {
 	uint64_t ns = protection_state_silent_ns(p);
 	char text[ERR_TEXT_MAX];
-	state_silent_text(p, ns, text);
+	protection_state_silent_text(p->place.state_dir, ns, text);
 	(void)json_object_set_new(json, "state_silent_ms", *text ? json_count(ns / MS_NS) : json_null());
 	(void)json_object_set_new(json, "state_silent", json_text(text));
 	set_reason_if_none(json, text);
@@ -353,7 +353,7 @@ int protection_hangs(struct protection *p, char text[ERR_TEXT_MAX])
 		if (*text)
 			return i;
 	}
-	state_silent_text(p, protection_state_silent_ns(p), text);
+	protection_state_silent_text(p->place.state_dir, protection_state_silent_ns(p), text);
 	return *text ? PROTECTION_HANGS_STATE : PROTECTION_HANGS_NOT;
 }
 

@@ -22,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { OPENS_MS = 5000 }; // an image, or a state directory, that hangs is told from one that is slow
+enum { OPENS_MS = 5000 }; // an image that hangs is told from one that is slow
 
 // What keeps it, as far as is known: an image, or the state directory.
 static json_t *starting_reason(const struct seat *seat, int64_t starting_ms)
@@ -91,10 +91,8 @@ static json_t *resting_json(const struct seat *seat)
 static int state_hangs(const struct agent *agent, const struct seat *seat, char text[ERR_TEXT_MAX])
 {
 	int64_t ms = seat->ends.state_since_ms ? clock_mono_ms() - seat->ends.state_since_ms : 0;
-	if (ms < OPENS_MS)
-		return PROTECTION_HANGS_NOT;
-	(void)snprintf(text, ERR_TEXT_MAX, "the state directory %.350s has not answered for %lld s: see to the storage under it", agent->state_dir, (long long)ms / 1000);
-	return PROTECTION_HANGS_STATE;
+	protection_state_silent_text(agent->state_dir, (uint64_t)ms * 1000000, text);
+	return *text ? PROTECTION_HANGS_STATE : PROTECTION_HANGS_NOT;
 }
 
 // What keeps it where something does not answer, else what is being done. No objective binds it.

@@ -131,16 +131,22 @@ static const char *status_name(enum health health)
 static void print_well(const struct check *check, const char *figures)
 {
 	unsigned within = check->count - check->failed_over - check->unprotected - check->ending;
-	const char *behind[] = {check->failed_over || check->unprotected || check->ending ? ", " : "", check->unprotected || check->ending ? ", " : "", check->ending ? ", " : ""};
+	const char *before = "";
 	(void)printf("KAGAMI OK - ");
-	if (within)
-		(void)printf("%u within %s RPO%s", within, within == 1 ? "its" : "their", behind[0]);
-	if (check->failed_over)
-		(void)printf("%u failed over%s", check->failed_over, behind[1]);
-	if (check->unprotected)
-		(void)printf("%u unprotected at the source%s", check->unprotected, behind[2]);
+	if (within) {
+		(void)printf("%u within %s RPO", within, within == 1 ? "its" : "their");
+		before = ", ";
+	}
+	if (check->failed_over) {
+		(void)printf("%s%u failed over", before, check->failed_over);
+		before = ", ";
+	}
+	if (check->unprotected) {
+		(void)printf("%s%u unprotected at the source", before, check->unprotected);
+		before = ", ";
+	}
 	if (check->ending)
-		(void)printf("%u ending", check->ending);
+		(void)printf("%s%u ending", before, check->ending);
 	(void)printf(" |%s\n", figures);
 }
 
