@@ -246,7 +246,7 @@ static void save_unlocked(struct agent *agent, struct protection *protection)
 	(void)pthread_mutex_lock(&agent->lock);
 }
 
-// Before it is stopped, with the lock held: then the ticker does not begin again.
+// Of one that is not `running` in its seat any more: then the ticker does not begin again.
 static void wait_saved(struct agent *agent, const struct protection *protection)
 {
 	LOCK_SCOPE(&agent->saving_lock);
@@ -279,13 +279,8 @@ static int start_ticker(struct agent *agent, struct err *err)
 	return rc ? err_sys(err, rc, "start a thread") : 0;
 }
 
-static void stop_ticker(struct agent *agent)
+static void join_ticker(struct agent *agent)
 {
-	{
-		LOCK_SCOPE(&agent->lock);
-		agent->over = true;
-		(void)pthread_cond_signal(&agent->ended);
-	}
 	if (!agent->ticks)
 		return;
 	(void)pthread_join(agent->ticker, NULL);
@@ -363,6 +358,7 @@ static void set_step(struct agent *agent, struct seat *seat, bool asks_state, co
 bool agent_end(struct agent *agent, struct seat *seat, struct protection *running, bool forgotten)
 {
 	bool saved = protection_end(running, forgotten);
+	wait_saved(agent, running);
 	{
 		LOCK_SCOPE(&agent->lock);
 		seat->ends.protection = NULL;
@@ -384,11 +380,13 @@ static void *run_ender(void *context)
 	return NULL;
 }
 
-// All that run. From here on they answer no request: those that wait for something else do not hold this up.
+// All that run. From here on they answer no request, and the ticker ends: what waits for something else does not hold this up.
 static size_t take_running(struct agent *agent, struct ender *ender)
 {
 	size_t count = 0;
 	LOCK_SCOPE(&agent->lock);
+	agent->over = true;
+	(void)pthread_cond_signal(&agent->ended);
 	for (size_t i = 0; i < agent->seats; i++) {
 		struct seat *seat = agent->seat[i];
 		if (!seat->running)
@@ -409,7 +407,6 @@ bool agent_stop(struct agent *agent)
 			if (agent->seat[i]->running)
 				protection_stop_begin(agent->seat[i]->running);
 	}
-	stop_ticker(agent);
 	struct agent_sites sites; // of what runs now
 	agent_sites_take(agent, &sites);
 	size_t count = take_running(agent, agent->ender);
@@ -422,6 +419,7 @@ bool agent_stop(struct agent *agent)
 			(void)run_ender(&agent->ender[i]);
 		saved &= agent->ender[i].saved;
 	}
+	join_ticker(agent); // the state directory may hang in it: no disk waits for that
 	saved &= agent_keep(agent, &sites); // no disk waits for it
 	agent_sites_done(&sites);
 	LOCK_SCOPE(&agent->lock); // those that are being started are stopped by who does it, after all that could be stopped
@@ -585,7 +583,6 @@ static int stop_and_remove(struct agent *agent, struct seat *seat, struct protec
 	bool saved = true;
 	if (running) {
 		set_step(agent, seat, false, "its disks are served to the end of what they were asked for");
-		wait_saved(agent, running);
 		saved = agent_end(agent, seat, running, true); // what it could not save is removed
 	}
 	set_step(agent, seat, true, "its state is removed");

@@ -291,6 +291,12 @@ function showEvents() {
 	at("no-events").hidden = view.events.length > 0;
 }
 
+// Of one that ends, or was failed over, there is no age to tell.
+function words(all) {
+	const what = all.every(bound) ? ["within its RPO", "within their RPO"] : ["well", "well"];
+	return all.length === 1 ? `It is ${what[0]}.` : `All ${all.length} are ${what[1]}.`;
+}
+
 function show() {
 	const all = view.answer ? view.answer.protections : [];
 	const focused = document.activeElement && document.activeElement.dataset ? document.activeElement.dataset.key : undefined;
@@ -305,7 +311,7 @@ function show() {
 	const bad = all.filter(p => p.health !== "ok").length;
 	const level = all.reduce((so, p) => rank[p.health] > rank[so] ? p.health : so, "ok");
 	at("verdict").className = `word ${level}`;
-	const verdict = all.length === 0 ? "Nothing is protected here." : bad ? `${bad} of ${all.length} not well` : all.length === 1 ? "It is within its RPO." : `All ${all.length} are within their RPO.`;
+	const verdict = all.length === 0 ? "Nothing is protected here." : bad ? `${bad} of ${all.length} not well` : words(all);
 	if (at("verdict").textContent !== verdict) at("verdict").textContent = verdict; // said aloud when it changes, and only then
 	at("none").hidden = shown.length > 0 || all.length === 0;
 	at("none").textContent = `No name holds "${wanted}".`;

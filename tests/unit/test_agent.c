@@ -397,6 +397,49 @@ static void stop_of_all_leaves_each_to_be_shown_alone(void **state)
 	agent_close(agent);
 }
 
+static void set_saving(struct agent *agent, struct protection *protection)
+{
+	(void)pthread_mutex_lock(&agent->saving_lock);
+	agent->saving = protection;
+	(void)pthread_cond_broadcast(&agent->saved);
+	(void)pthread_mutex_unlock(&agent->saving_lock);
+}
+
+static void *stop_all(void *agent)
+{
+	(void)agent_stop(agent);
+	return NULL;
+}
+
+static struct seat_end end_of(struct agent *agent)
+{
+	(void)pthread_mutex_lock(&agent->lock);
+	struct seat_end end = agent->seat[0]->ends;
+	(void)pthread_mutex_unlock(&agent->lock);
+	return end;
+}
+
+// The ticker may hang in the record of ages of one, and comes back to it: its disks end meanwhile, and its memory stays.
+static void one_whose_record_is_being_written_ends_and_is_not_freed(void **state)
+{
+	struct fixture *f = *state;
+	struct agent *agent = NULL;
+	pthread_t thread;
+	assert_int_equal(open_agent(f, &agent), 0);
+	assert_true(runs(agent));
+	set_saving(agent, agent->seat[0]->running);
+	assert_int_equal(pthread_create(&thread, NULL, stop_all, agent), 0);
+	while (!end_of(agent).since_ms)
+		(void)usleep(1000);
+	(void)usleep(200 * 1000); // where it is not waited for, it is gone by then
+	assert_non_null(end_of(agent).protection);
+	assert_false(end_of(agent).done);
+	set_saving(agent, NULL);
+	(void)pthread_join(thread, NULL);
+	assert_true(end_of(agent).done);
+	agent_close(agent);
+}
+
 static void image_that_is_protected_already_is_told_with_its_protection(void **state)
 {
 	struct fixture *f = *state;
@@ -540,6 +583,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(stop_of_all_leaves_each_to_be_shown_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_whose_record_is_being_written_ends_and_is_not_freed, setup, teardown),
 		cmocka_unit_test_setup_teardown(image_that_is_protected_already_is_told_with_its_protection, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_start_that_fails_late_is_closed_by_who_has_a_bound_for_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_start_that_fails_early_is_closed_likewise, setup, teardown),
