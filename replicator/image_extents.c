@@ -10,6 +10,8 @@
 // E1: an answer costs SEEKS_MAX questions at most, and ends where they do: the client asks on from there.
 // E2: SEEK_HOLE is asked only where a hole, or the file's end, is known to come within a step.
 // E3: what is told as a hole is one that SEEK_DATA told. What is told as data may have holes in it, each smaller than a step.
+// E4: only the file systems of base/file_system.h are asked: one that takes data for a hole has whoever copies the disk by this answer lose it. Of others, and of
+//     block devices, all is data.
 //
 // Not bounded is how long SEEK_DATA goes through space that was allocated and never written, extent by extent, at about 1 us each. A file of 100 GiB that was allocated
 // as a whole has 800 of them on ext4, of up to 128 MiB, and 13 on xfs: 25 and 10 us. Many small ones, which an old file system or a guest with WRITE_ZEROES
@@ -69,8 +71,9 @@ unsigned image_extents(const struct image *image, uint64_t off, uint32_t len, st
 	uint64_t at = off, end = off + len;
 	unsigned count = 0, seeks = SEEKS_MAX;
 	bool stalled = image_stalled(image);
-	if (image->block_device || stalled || image->changing) { // the latter is soon over, or stalls: of the rest it may be known then
-		extents[0] = (struct nbd_extent){.len = image->block_device || stalled ? len : (uint32_t)min_u64(len, UNKNOWN_MAX)};
+	bool untold = !image->known || stalled; // E4
+	if (untold || image->changing) { // the latter is soon over, or stalls: of the rest it may be known then
+		extents[0] = (struct nbd_extent){.len = untold ? len : (uint32_t)min_u64(len, UNKNOWN_MAX)};
 		return 1;
 	}
 	uint64_t file = file_end(image);

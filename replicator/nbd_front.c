@@ -27,8 +27,10 @@ enum {
 	OPT_SET_META_CONTEXT = 10,
 };
 enum { REP_ACK = 1, REP_SERVER = 2, REPLY_HEAD_SIZE = 20 };
+#define REP_ERR_POLICY UINT32_C(0x80000002)
 #define REP_ERR_INVALID UINT32_C(0x80000003)
 #define REP_ERR_TLS_REQD UINT32_C(0x80000005)
+#define REP_ERR_SHUTDOWN UINT32_C(0x80000007)
 
 // Outside of TLS nothing that is worth so much is said.
 enum { PLAIN_OPTION_DATA_MAX = 4096 };
@@ -221,6 +223,16 @@ int nbd_front_step(struct nbd_front *front, const unsigned char *in, size_t len,
 	if (!front->secure)
 		return step_plain(front, get_be32(in + 8), len - NBD_OPTION_HEAD_SIZE, answer, ret_answered, ret_next);
 	return step_secure(front, in, len, answer, ret_answered, ret_next);
+}
+
+size_t nbd_front_refuse(const unsigned char *in, bool full, unsigned char answer[NBD_ANSWER_MAX])
+{
+	uint32_t option = get_be32(in + 8);
+	if (option == OPT_EXPORT_NAME)
+		return 0;
+	if (full)
+		return reply_text(answer, option, REP_ERR_POLICY, "as many clients as there may be are attached already");
+	return reply_text(answer, option, REP_ERR_SHUTDOWN, "the disk is not to be had now: ask again");
 }
 
 // ---- towards the protection's own socket

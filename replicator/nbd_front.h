@@ -53,6 +53,9 @@ bool nbd_front_too_big(const struct nbd_front *front, const unsigned char *in, s
 int nbd_front_step(struct nbd_front *front, const unsigned char *in, size_t len, unsigned char answer[NBD_ANSWER_MAX],
 		   size_t *ret_answered, enum nbd_front_next *ret_next);
 void nbd_front_secured(struct nbd_front *front);
+// In place of the answer of a step that said NBD_FRONT_ATTACH: the disk is not to be had now. `in` is that option. 0: it was EXPORT_NAME, which has no
+// refusal. Then close. `full`: as many as may be have one.
+size_t nbd_front_refuse(const unsigned char *in, bool full, unsigned char answer[NBD_ANSWER_MAX]);
 
 // The n-th reply to NBD_OPT_LIST; its length. *ret_last: it was the one that ends the list.
 size_t nbd_front_list_item(const struct nbd_front *front, unsigned n, unsigned char answer[NBD_ANSWER_MAX], bool *ret_last);

@@ -260,18 +260,27 @@ static int read_option(const struct wire *wire, const struct nbd_front *front, u
 }
 
 // The disk first, then the answer: a client that was told of a disk has it.
-static int serve_disk(struct wire *wire, const struct nbd_front *front, unsigned char *answer, size_t answered)
+static int refuse(const struct wire *wire, const unsigned char *in, int rc)
+{
+	unsigned char answer[NBD_ANSWER_MAX];
+	size_t len = nbd_front_refuse(in, rc == -EUSERS, answer);
+	if (rc != -ECANCELED && len)
+		(void)wire_write(wire, answer, len);
+	return rc;
+}
+
+static int serve_disk(struct wire *wire, const struct nbd_front *front, const unsigned char *in, unsigned char *answer, size_t answered)
 {
 	const struct nbd_tls_session *session = wire->session;
 	int rc = session->attaching(session->owner);
 	if (rc == -EUSERS)
 		session->refused(session->owner, NBD_TLS_REFUSED, "as many as may be are attached already");
 	if (rc)
-		return rc;
+		return refuse(wire, in, rc);
 	wire->late = NULL;
 	AUTO_CLOSE int disk_fd = attach(session, front);
 	if (disk_fd < 0)
-		return disk_fd;
+		return refuse(wire, in, disk_fd);
 	wire->deadline_ms = clock_mono_ms() + ATTACH_MS; // it has chosen in time, however long the disk took
 	rc = wire_write(wire, answer, answered);
 	if (rc)
@@ -296,7 +305,7 @@ static int converse(struct wire *wire, struct nbd_front *front, unsigned char *i
 		if (rc == 0)
 			rc = nbd_front_step(front, in, len, answer, &answered, &next);
 		if (rc == 0 && next == NBD_FRONT_ATTACH)
-			return serve_disk(wire, front, answer, answered);
+			return serve_disk(wire, front, in, answer, answered);
 		if (rc == 0)
 			rc = next == NBD_FRONT_LIST ? send_list(wire, front, answer) : wire_write(wire, answer, answered);
 		if (rc == 0 && next == NBD_FRONT_START_TLS) {

@@ -170,6 +170,19 @@ static void told_holes_are_those_of_the_file(void **state)
 	assert_false(extent[0].hole);
 }
 
+// E4. What calls data a hole, as one file system did for data that it had not written back, has it lost by whoever copies the disk by these answers.
+static void all_is_data_where_nobody_knows_the_file_system(void **state)
+{
+	struct nbd_extent extent[2];
+	(void)state;
+	need_a_file_system_that_knows();
+	image.known = false;
+	counts = true;
+	assert_int_equal(image_extents(&image, BLOCK_SIZE, SIZE - BLOCK_SIZE, extent, 2), 1);
+	assert_true(!extent[0].hole && extent[0].len == SIZE - BLOCK_SIZE);
+	assert_true(walked == 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -177,6 +190,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(large_question_is_answered_in_part, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(search_for_holes_costs_little_however_far_the_data_goes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(told_holes_are_those_of_the_file, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(all_is_data_where_nobody_knows_the_file_system, set_up, tear_down),
 	};
 	return cmocka_run_group_tests_name("extents", tests, NULL, NULL);
 }

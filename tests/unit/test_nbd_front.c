@@ -240,6 +240,24 @@ static void names_that_are_none_are_refused(void **state)
 	assert_int_equal(told.next, NBD_FRONT_ATTACH);
 }
 
+// It may be full, gone, or grown since it was named. By EXPORT_NAME there is no word for that.
+static void disk_that_is_not_to_be_had_is_refused_by_the_protocol(void **state)
+{
+	(void)state;
+	static const uint32_t types[] = {0x80000007, 0x80000002};
+	unsigned char option[NBD_OPTION_HEAD_SIZE] = {0}, answer[NBD_ANSWER_MAX];
+	for (unsigned full = 0; full < 2; full++) {
+		put_be32(option + 8, GO);
+		size_t len = nbd_front_refuse(option, full, answer);
+		assert_true(len > 20 && get_be32(answer + 16) == len - 20);
+		assert_true(get_be64(answer) == UINT64_C(0x3e889045565a9));
+		assert_int_equal(get_be32(answer + 8), GO);
+		assert_int_equal(get_be32(answer + 12), types[full]);
+		put_be32(option + 8, EXPORT_NAME);
+		assert_int_equal(nbd_front_refuse(option, full, answer), 0);
+	}
+}
+
 static void the_empty_name_is_the_only_export(void **state)
 {
 	(void)state;
@@ -336,6 +354,7 @@ int main(void)
 		cmocka_unit_test(the_disk_is_the_one_that_was_named),
 		cmocka_unit_test(export_name_works_inside_tls),
 		cmocka_unit_test(names_that_are_none_are_refused),
+		cmocka_unit_test(disk_that_is_not_to_be_had_is_refused_by_the_protocol),
 		cmocka_unit_test(the_empty_name_is_the_only_export),
 		cmocka_unit_test(the_list_has_every_export_and_an_end),
 		cmocka_unit_test(the_context_goes_with_its_export_alone),
