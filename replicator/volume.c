@@ -315,6 +315,7 @@ void volume_admitted(struct volume_request *request)
 	request->era = request->volume->era;
 	request->volume->writing[request->era]++;
 	request->at = request->off / BLOCK_SIZE;
+	request->save_at = request->at;
 	request->saving = false;
 	volume_continue(request);
 }

@@ -56,7 +56,8 @@ struct volume_request {
 	struct volume *volume; // from here on the volume's own
 	struct volume_request *next;
 	uint64_t at; // the next block to look at; then how far zeros were written
-	bool saving; // every block that had to be saved is being saved
+	bool saving; // all that had to be saved is being saved, or is
+	uint64_t save_at; // the next block of which nothing was begun to be saved
 	bool alone; // TRIM, ZERO: nothing that fills was under way when it came
 	uint64_t fillings; // of the volume, then
 	unsigned era; // of the volume, when it passed the gate
@@ -81,7 +82,7 @@ struct volume {
 	uint64_t unsynced;	// blocks that were forgotten by keeps that synced nothing, since the last one that did
 	struct audit_map audit;	// what was told as a hole, and has not been read yet
 	struct intent_map intent;
-	uint64_t preserved;	// blocks of this disk whose old content is in memory, or in the spill file
+	uint64_t preserved;	// bytes of this disk whose old content is in memory, or in the spill file
 	uint64_t spilled;	// those with a place in the file
 	int failed;		// the latched error, or 0
 	// Writes past the gate and not done on the image, by the era they began in. The era changes when a cut was given up for
