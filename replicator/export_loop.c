@@ -166,7 +166,9 @@ static bool crowded(const struct group *group)
 	const struct spill *spill = &group->spill;
 	if (group->set == SET_STALE)
 		return true;
-	return spill->backend ? spill->used > spill->bytes_max / 2 : group->preserve.bytes > group->preserve.bytes_max / 2;
+	if (spill->backend)
+		return spill->used > spill->bytes_max / 2 || spill->runs > SPILL_RUNS_MAX / 2;
+	return group->preserve.bytes > group->preserve.bytes_max / 2;
 }
 
 static uint64_t marked_bytes(const struct volume *volume)
@@ -235,7 +237,7 @@ static void watch_disturbances(struct export *export)
 static void on_trim(struct ring_task *task)
 {
 	struct export *export = HOLDER(task, struct export, trim);
-	if (export->group.set == SET_NONE && preserve_trim(&export->group.preserve, EXPORT_TRIM_RUNS))
+	if (export->group.set == SET_NONE && preserve_trim(&export->group.preserve, EXPORT_TRIM_BYTES))
 		ring_later(&export->ring, &export->trim);
 }
 
@@ -248,7 +250,7 @@ static void on_spare_unused(struct bound *sparing)
 // memory costs more than to preserve a block.
 static void watch_spare(struct export *export)
 {
-	bool unused = export->group.set == SET_NONE && export->group.preserve.spare_bytes;
+	bool unused = export->group.set == SET_NONE && preserve_has_spare(&export->group.preserve);
 	if (!unused)
 		bound_end(&export->sparing);
 	else if (!export->sparing.due_ns && !export->trim.queued)

@@ -10,7 +10,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { RUN_BLOCKS_MAX = 8 }; // adjacent blocks in one read
@@ -97,7 +96,7 @@ void fetch_step(struct group *group, struct preserve_block *block)
 	struct volume_request *waiters = preserve_take_waiters(block);
 	fetch->taken[block->slot] = NULL;
 	if (block != &fetch->block[block->slot])
-		free(block);
+		preserve_free(&group->preserve, block);
 	group_wake(waiters);
 	fetch_put(fetch);
 }
@@ -127,12 +126,6 @@ static void on_run_read(struct aio *aio, int res)
 	fetch_put(fetch);
 }
 
-static uint16_t pieces_of_disk(const struct volume *volume, uint64_t index)
-{
-	unsigned count = (size_of_block(volume->size, index) + PIECE_SIZE - 1) / PIECE_SIZE;
-	return (uint16_t)((1u << count) - 1);
-}
-
 // A block of SET_POINT is the batch's from now on. False: memory or the spill file has all of it, or will.
 static bool slot_take(struct fetch *fetch, unsigned slot)
 {
@@ -149,7 +142,9 @@ static bool slot_take(struct fetch *fetch, unsigned slot)
 	}
 	block->fetch = fetch;
 	block->slot = slot;
-	block->reading = (pieces_of_disk(volume, want->index) & ~(block->safe | block->saving)) != 0;
+	block->reading = (volume_pieces(volume, want->index) & ~(block->safe | block->saving)) != 0;
+	if (!block->reading)
+		zero_tail(fetch, slot);
 	fetch->taken[slot] = block;
 	fetch->pending++;
 	return block->reading;

@@ -256,7 +256,13 @@ static void run_dropped(struct group *group, struct preserve_run *run)
 	bool buffer_free = run->spilled;
 	preserve_release(&group->preserve, run);
 	if (buffer_free)
-		group_wake(spill_take_waiters(&group->spill));
+		spill_wake(group);
+}
+
+// The batch waits for nothing else: it has the content from the buffer at once.
+static bool last_of_batch(const struct preserve_block *block)
+{
+	return block->fetch && !block->reading && !block->reads;
 }
 
 static void on_saved(struct aio *aio, int res)
@@ -274,14 +280,15 @@ static void on_saved(struct aio *aio, int res)
 	}
 	run->block->reads--;
 	zero_end(run, aio->len);
-	if (run->spilled && !run->block->dropped) {
+	bool spilled = run->spilled;
+	if (spilled && !run->block->dropped && !last_of_batch(run->block)) {
 		spill_write(group, run);
-		if (run->block->fetch)
-			fetch_step(group, run->block);
 		return;
 	}
 	run->state = PRESERVE_SAVED;
-	group_run_safe(group, run);
+	group_run_safe(group, run); // and it may be gone
+	if (spilled)
+		spill_wake(group);
 }
 
 static void save_begin(struct preserve_run *run)
@@ -296,10 +303,21 @@ static void save_begin(struct preserve_run *run)
 	volume->backend->submit(volume->backend, &run->aio);
 }
 
+// What goes to the spill file goes by SPILL_PIECES where it can: there are so many runs, and they are to fill the file.
+static void widen(const struct preserve_block *block, unsigned *first, unsigned *count)
+{
+	unsigned free = volume_pieces(block->volume, block->index) & ~(unsigned)(block->safe | block->saving);
+	for (; *first % SPILL_PIECES && free >> (*first - 1) & 1; (*first)--)
+		(*count)++;
+	while ((*first + *count) % SPILL_PIECES && free >> (*first + *count) & 1)
+		(*count)++;
+}
+
 static enum spill_room save_run(struct group *group, struct preserve_block *block, unsigned first, unsigned count)
 {
 	struct preserve_run *run = preserve_save(&group->preserve, block, first, count);
 	if (!run) {
+		widen(block, &first, &count);
 		enum spill_room room = spill_room(&group->spill, (uint64_t)count * PIECE_SIZE);
 		if (room == SPILL_ROOM)
 			run = preserve_save_spilled(&group->preserve, block, first, count);
@@ -314,11 +332,10 @@ static enum spill_room save_run(struct group *group, struct preserve_block *bloc
 static enum spill_room save_pieces(struct group *group, struct preserve_block *block, uint16_t pieces)
 {
 	enum spill_room room = SPILL_ROOM;
-	unsigned lacks = pieces & ~(unsigned)(block->safe | block->saving);
-	while (lacks && room == SPILL_ROOM) {
+	unsigned lacks;
+	while (room == SPILL_ROOM && (lacks = pieces & ~(unsigned)(block->safe | block->saving)) != 0) {
 		unsigned first = (unsigned)__builtin_ctz(lacks), count = (unsigned)__builtin_ctz(~(lacks >> first));
 		room = save_run(group, block, first, count);
-		lacks &= lacks + (1u << first); // without the lowest run
 	}
 	return room;
 }
@@ -335,7 +352,7 @@ static enum spill_room save_block(struct group *group, struct volume *volume, ui
 	if (block->runs)
 		return room;
 	preserve_remove(&group->preserve, block);
-	free(block);
+	preserve_free(&group->preserve, block);
 	return room;
 }
 
@@ -349,9 +366,9 @@ static uint16_t pieces_of(const struct volume_request *request, uint64_t index)
 }
 
 // Goes on where it was when it had to wait for the spill file.
-static uint64_t next_to_save(struct volume_request *request)
+static uint64_t next_to_save(struct volume_request *request, uint64_t last)
 {
-	request->save_at = dirty_next(&request->volume->set, request->save_at);
+	request->save_at = dirty_next_before(&request->volume->set, request->save_at, last + 1);
 	return request->save_at;
 }
 
@@ -359,7 +376,7 @@ static uint64_t next_to_save(struct volume_request *request)
 static enum spill_room save_blocks(struct group *group, struct volume_request *request, uint64_t last)
 {
 	enum spill_room room = SPILL_ROOM;
-	while (room == SPILL_ROOM && next_to_save(request) <= last) {
+	while (room == SPILL_ROOM && next_to_save(request, last) <= last) {
 		room = save_block(group, request->volume, request->save_at, pieces_of(request, request->save_at));
 		request->save_at += room == SPILL_ROOM;
 	}

@@ -6,7 +6,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 
 enum { BUCKETS_MIN = 256, BUCKETS_MAX = 1 << 16 };
@@ -24,7 +23,7 @@ int preserve_init(struct preserve *preserve, struct spill *spill, uint64_t bytes
 void preserve_done(struct preserve *preserve)
 {
 	assert(preserve->count == 0 && preserve->bytes == 0);
-	(void)preserve_trim(preserve, UINT_MAX);
+	(void)preserve_trim(preserve, UINT64_MAX);
 	free(preserve->bucket);
 	*preserve = (struct preserve){0};
 }
@@ -60,7 +59,11 @@ void preserve_add(struct preserve *preserve, struct preserve_block *block)
 
 struct preserve_block *preserve_new(struct preserve *preserve, struct volume *volume, uint64_t index)
 {
-	struct preserve_block *block = malloc(sizeof(*block));
+	struct preserve_block *block = preserve->dead_blocks;
+	if (block)
+		preserve->dead_blocks = block->next;
+	else
+		block = malloc(sizeof(*block));
 	if (!block)
 		return NULL;
 	*block = (struct preserve_block){.volume = volume, .index = index};
@@ -76,6 +79,13 @@ void preserve_remove(struct preserve *preserve, struct preserve_block *block)
 	*at = block->next;
 	preserve->count--;
 	preserve_taken(preserve, block);
+}
+
+// To free thousands at once would hold the guest up.
+void preserve_free(struct preserve *preserve, struct preserve_block *block)
+{
+	block->next = preserve->dead_blocks;
+	preserve->dead_blocks = block;
 }
 
 void preserve_ready(struct preserve *preserve, struct preserve_block *block)
@@ -184,14 +194,24 @@ struct preserve_run *preserve_save(struct preserve *preserve, struct preserve_bl
 	return run;
 }
 
+static void run_dies(struct preserve *preserve, struct preserve_run *run)
+{
+	run->next = preserve->dead_runs;
+	preserve->dead_runs = run;
+}
+
 struct preserve_run *preserve_save_spilled(struct preserve *preserve, struct preserve_block *block, unsigned first, unsigned count)
 {
-	struct preserve_run *run = malloc(sizeof(*run));
+	struct preserve_run *run = preserve->dead_runs;
+	if (run)
+		preserve->dead_runs = run->next;
+	else
+		run = malloc(sizeof(*run));
 	if (!run)
 		return NULL;
 	run->data = malloc((size_t)count * PIECE_SIZE);
 	if (!run->data) {
-		free(run);
+		run_dies(preserve, run);
 		return NULL;
 	}
 	run_begin(block, run, first, count);
@@ -206,7 +226,7 @@ void preserve_release(struct preserve *preserve, struct preserve_run *run)
 			spill_buffer_free(preserve->spill, run);
 		spill_leave(preserve->spill);
 		run->volume->spilled -= preserve_run_bytes(run);
-		free(run);
+		run_dies(preserve, run);
 		return;
 	}
 	preserve->bytes -= preserve_run_bytes(run);
@@ -226,7 +246,7 @@ static void drop_block(struct preserve *preserve, struct preserve_block *block)
 		if (run->state == PRESERVE_SAVED || run->state == PRESERVE_SPILLED)
 			preserve_release(preserve, run);
 	}
-	free(block);
+	preserve_free(preserve, block);
 }
 
 struct volume_request *preserve_drop(struct preserve *preserve)
@@ -249,9 +269,32 @@ struct volume_request *preserve_drop(struct preserve *preserve)
 	return all;
 }
 
-bool preserve_trim(struct preserve *preserve, unsigned most)
+bool preserve_has_spare(const struct preserve *preserve)
 {
-	while (most-- && spare_free_any(preserve))
-		continue;
-	return preserve->spare_bytes != 0;
+	return preserve->spare_bytes || preserve->dead_runs || preserve->dead_blocks;
+}
+
+static void free_dead(struct preserve *preserve)
+{
+	struct preserve_run *run = preserve->dead_runs;
+	struct preserve_block *block = preserve->dead_blocks;
+	if (run)
+		preserve->dead_runs = run->next;
+	if (block)
+		preserve->dead_blocks = block->next;
+	free(run);
+	free(block);
+}
+
+// To free the least thing takes as long as a few pieces.
+bool preserve_trim(struct preserve *preserve, uint64_t most)
+{
+	enum { EACH = 4 * PIECE_SIZE };
+	for (uint64_t done = 0; done < most && preserve_has_spare(preserve); done += EACH) {
+		uint64_t before = preserve->spare_bytes;
+		free_dead(preserve);
+		(void)spare_free_any(preserve);
+		done += before - preserve->spare_bytes;
+	}
+	return preserve_has_spare(preserve);
 }

@@ -71,8 +71,10 @@ struct preserve {
 	unsigned bucket_count;
 	struct preserve_block **bucket;
 	struct preserve_block *oldest, *newest; // with something safe, in the order in which they had it first
-	struct preserve_run *spare[PIECES_PER_BLOCK]; // of so many pieces and one, for the next; freed by preserve_trim()
+	struct preserve_run *spare[PIECES_PER_BLOCK]; // of so many pieces and one, for the next; all that is spare is freed by preserve_trim()
 	uint64_t spare_bytes;
+	struct preserve_run *dead_runs; // of the spill file, and blocks: for the next, too
+	struct preserve_block *dead_blocks;
 };
 
 int preserve_init(struct preserve *preserve, struct spill *spill, uint64_t bytes_max);
@@ -83,6 +85,7 @@ struct preserve_block *preserve_new(struct preserve *preserve, struct volume *vo
 // Adds a block of the caller's memory (volume and index are set).
 void preserve_add(struct preserve *preserve, struct preserve_block *block);
 void preserve_remove(struct preserve *preserve, struct preserve_block *block);
+void preserve_free(struct preserve *preserve, struct preserve_block *block); // that preserve_new() made and preserve_remove() took out
 // Something of the block is safe: it is `newest`, until it is removed, or taken by a batch. Does nothing when it was before.
 void preserve_ready(struct preserve *preserve, struct preserve_block *block);
 void preserve_taken(struct preserve *preserve, struct preserve_block *block);
@@ -98,7 +101,8 @@ void preserve_release(struct preserve *preserve, struct preserve_run *run);
 // The cut is over: forgets all saved content, and what is on its way when it has come. Returns the requests
 // that waited for any block, linked by `next`. Blocks that a batch waits for are `dropped`, and stay until it does not.
 struct volume_request *preserve_drop(struct preserve *preserve);
-// Gives spare memory of `most` runs back to the system, which takes its time. False: there is no more.
-bool preserve_trim(struct preserve *preserve, unsigned most);
+// Gives at least `most` bytes of spare memory back to the system, which takes its time. False: there is no more.
+bool preserve_trim(struct preserve *preserve, uint64_t most);
+bool preserve_has_spare(const struct preserve *preserve);
 
 #endif

@@ -50,6 +50,27 @@ struct volume_request *spill_take_waiters(struct spill *spill)
 	return list;
 }
 
+void spill_wake(struct group *group)
+{
+	struct spill *spill = &group->spill;
+	struct volume_request *list = spill_take_waiters(spill), *again = NULL, **end = &again;
+	while (list && (spill->transit < SPILL_TRANSIT_MAX || group->set != SET_POINT)) {
+		struct volume_request *next = list->next; // going on, it may wait here again
+		list->next = NULL;
+		volume_continue(list);
+		list = next;
+	}
+	if (!list)
+		return;
+	again = list;
+	while (*end)
+		end = &(*end)->next;
+	*end = spill->short_of;
+	if (!spill->short_of)
+		spill->short_of_end = end;
+	spill->short_of = again;
+}
+
 void spill_place(struct spill *spill, struct preserve_run *run)
 {
 	uint64_t len = preserve_run_bytes(run);
@@ -89,7 +110,7 @@ static void on_written(struct aio *aio, int res)
 	} else {
 		preserve_release(&group->preserve, run);
 	}
-	group_wake(spill_take_waiters(&group->spill));
+	spill_wake(group);
 }
 
 void spill_write(struct group *group, struct preserve_run *run)

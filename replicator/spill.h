@@ -5,7 +5,8 @@
 //	   └─ the guest's write waits ───────────┘
 //
 // A spilled run has a buffer only on its way: at most SPILL_TRANSIT_MAX of them; a write that finds none waits for one.
-// Places in the file are given out in turn; all are free again when none is used. There are SPILL_RUNS_MAX at most: each costs some 200 bytes of memory.
+// Places in the file are given out in turn; all are free again when none is used. There are SPILL_RUNS_MAX at most, each costs 272 bytes of memory with its
+// block; by SPILL_PIECES, which a run has where that many are not saved yet, they fill 1 GiB.
 // S1: when the file is full, or fails, or does not answer (export_loop.c), the cut is given up, never the guest (G3).
 #ifndef KAGAMI_REPLICATOR_SPILL_H
 #define KAGAMI_REPLICATOR_SPILL_H
@@ -15,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { SPILL_TRANSIT_MAX = 64, SPILL_RUNS_MAX = 1 << 16 }; // 4 MiB; of the smallest runs 256 MiB of the file
+enum { SPILL_TRANSIT_MAX = 64, SPILL_RUNS_MAX = 1 << 16, SPILL_PIECES = 4 }; // in transit: 4 MiB
 
 struct group;
 struct preserve_run;
@@ -49,5 +50,6 @@ void spill_buffer_free(struct spill *spill, struct preserve_run *run);
 void spill_leave(struct spill *spill); // a place is not used any more
 void spill_trim(struct spill *spill);  // the cut is over: gives the space back
 struct volume_request *spill_take_waiters(struct spill *spill);
+void spill_wake(struct group *group); // those who wait for a buffer, in order, for as many as there are
 
 #endif

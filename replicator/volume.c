@@ -449,6 +449,12 @@ void volume_give_back(struct volume *volume)
 	volume_forget(volume);
 }
 
+uint16_t volume_pieces(const struct volume *volume, uint64_t index)
+{
+	unsigned count = (size_of_block(volume->size, index) + PIECE_SIZE - 1) / PIECE_SIZE;
+	return (uint16_t)((1u << count) - 1);
+}
+
 uint64_t volume_memory(const struct volume *volume)
 {
 	return dirty_memory(&volume->dirty) + dirty_memory(&volume->set) + size_regions(volume->size) * sizeof(uint64_t) +

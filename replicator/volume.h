@@ -123,6 +123,7 @@ void volume_remember_region(struct volume *volume, uint64_t region); // its bloc
 void volume_remember_set(struct volume *volume); // moves the rest of the set to what is remembered
 void volume_kept(struct volume *volume, bool synced); // what is remembered is in a point, and with `synced` on stable storage: forgets it
 void volume_give_back(struct volume *volume); // remembered and set become dirty
+uint16_t volume_pieces(const struct volume *volume, uint64_t index); // a bit for each piece of the block that the disk has
 // Bytes of the maps and marks, as malloc has them: at most 64 MiB a TiB (docs/architecture.md). Loop thread.
 uint64_t volume_memory(const struct volume *volume);
 

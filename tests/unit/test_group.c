@@ -998,6 +998,11 @@ static void preserved_blocks_jump_the_queue_so_that_the_cut_survives(void **unus
 	world_free(w);
 }
 
+static uint64_t newest(uint64_t count)
+{
+	return count - 1;
+}
+
 static void write_at(struct world *w, struct volume_request *request, uint64_t off, uint64_t len)
 {
 	*request = (struct volume_request){.command = VOLUME_ZERO, .off = off, .len = len, .done = on_answer};
@@ -1061,6 +1066,11 @@ static void writes_of_one_piece_wait_for_one_read(void **unused)
 	while (w->marks_wanted || w->marks_committing)
 		marker_step(w);
 	assert_int_equal(w->fake[1].count, 2); // reads, of both pieces
+	for (unsigned i = 0; i < 100 && answers == before; i++)
+		if (w->fake[1].count > 1) // of the one beside, and its write
+			(void)fake_aio_step(&w->fake[1], newest);
+	assert_int_equal(answers, before + 1);
+	assert_int_equal(w->fake[1].count, 1);
 	world_drain(w);
 	assert_int_equal(answers, before + 3);
 	assert_int_equal(w->group.preserve.bytes, 2 * PIECE_SIZE);
@@ -1101,9 +1111,93 @@ static void batch_has_what_was_saved_over_what_it_reads(void **unused)
 	}
 }
 
-static uint64_t newest(uint64_t count)
+// Past the end of the disk a batch has zeros, whatever its memory held before, and whoever has the content of the last block.
+static void last_block_that_is_saved_to_its_end_has_zeros_behind_it(void **unused)
 {
-	return count - 1;
+	(void)unused;
+	for (unsigned spills = 0; spills < 2; spills++)
+		for (unsigned steps = 0; steps < 6; steps++) {
+			struct volume_request request;
+			struct world *w = world_cut(spills ? 2 * PIECE_SIZE : 1 << 20);
+			fake_aio_init(&w->spill, 1 << 20);
+			group_set_spill(&w->group, &w->spill.backend, 1 << 20);
+			memset(w->batch[0].memory, 0xaa, (size_t)SOURCE_BATCH_MAX * BLOCK_SIZE);
+			write_at(w, &request, 4 * REGION_SIZE, 5 * PIECE_SIZE);
+			while (w->marks_wanted || w->marks_committing)
+				marker_step(w);
+			for (unsigned i = 0; i < steps; i++) {
+				(void)fake_aio_step(&w->fake[1], dice);
+				(void)fake_aio_step(&w->spill, dice);
+			}
+			bool seen = false;
+			do {
+				assert_int_equal(try_fetch(w), 0);
+				for (unsigned i = 0; i < w->batch[0].count; i++) {
+					const struct source_block *block = &w->batch[0].block[i];
+					if (block->disk != 1 || block->index != 4 * BLOCKS_PER_REGION)
+						continue;
+					assert_int_equal(block->data[5 * PIECE_SIZE - 1], w->snapshot[1][sizes[1] - 1]);
+					for (unsigned at = 5 * PIECE_SIZE; at < BLOCK_SIZE; at++)
+						assert_int_equal(block->data[at], 0);
+					seen = true;
+				}
+			} while (w->batch[0].count);
+			assert_true(seen);
+			fetch_all(w);
+		}
+}
+
+// SPILL_RUNS_MAX of them are to fill the file, whatever a guest writes.
+static void what_goes_to_the_spill_file_is_saved_by_groups_of_pieces(void **unused)
+{
+	(void)unused;
+	struct volume_request request;
+	struct world *w = world_cut(PIECE_SIZE);
+	fake_aio_init(&w->spill, 1 << 20);
+	group_set_spill(&w->group, &w->spill.backend, 1 << 20);
+	static const struct { uint64_t off, len, runs, pieces; } writes[] = {
+		{BLOCK_SIZE + PIECE_SIZE, 1, 0, 0}, // in memory
+		{BLOCK_SIZE + 2 * PIECE_SIZE, 1, 1, 2}, {BLOCK_SIZE, 1, 1, 1}, {BLOCK_SIZE + 9 * PIECE_SIZE, 6 * PIECE_SIZE, 1, 8}, {BLOCK_SIZE + 15 * PIECE_SIZE, 1, 0, 0},
+		{4 * REGION_SIZE + 5 * PIECE_SIZE - 1, 1, 1, 1}, {4 * REGION_SIZE, 2, 1, 4}};
+	uint64_t runs = 0, pieces = 0;
+	for (size_t i = 0; i < COUNT(writes); i++) {
+		write_at(w, &request, writes[i].off, writes[i].len);
+		world_drain(w);
+		runs += writes[i].runs;
+		pieces += writes[i].pieces;
+		assert_int_equal(w->group.spill.runs, runs);
+		assert_int_equal(w->group.volume[1].spilled, pieces * PIECE_SIZE);
+	}
+	fetch_all(w);
+}
+
+// Those in front of what a request waits to have saved are handed to a batch meanwhile; it goes on where it was, in its turn.
+static void request_that_waits_for_the_spill_file_goes_on_where_it_was(void **unused)
+{
+	(void)unused;
+	struct volume_request long_one, other;
+	struct world *w = world_cut(PIECE_SIZE);
+	fake_aio_init(&w->spill, 32 << 20);
+	group_set_spill(&w->group, &w->spill.backend, 32 << 20);
+	unsigned before = answers;
+	write_at(w, &long_one, 0, 3 * REGION_SIZE);
+	write_at(w, &other, 4 * REGION_SIZE, 5 * PIECE_SIZE);
+	while (w->marks_wanted || w->marks_committing)
+		marker_step(w);
+	for (unsigned i = 0; i < 3 * SPILL_TRANSIT_MAX; i++) {
+		(void)fake_aio_step(&w->fake[1], dice);
+		(void)fake_aio_step(&w->spill, dice);
+	}
+	assert_true(long_one.save_at > 0 && long_one.save_at < 3 * BLOCKS_PER_REGION);
+	assert_int_equal(answers, before);
+	w->fetching[0] = true;
+	w->fetch[0].done = on_fetched;
+	w->batch[0].private = w;
+	group_fetch(&w->group, &w->fetch[0], &w->batch[0]);
+	world_drain(w);
+	assert_int_equal(answers, before + 2);
+	assert_int_equal(w->group.set, SET_POINT);
+	fetch_all(w);
 }
 
 // G3: a batch is read by a thread that has no claim to a processor, and its reads may be many and on a slow disk. A guest's write to one
@@ -1942,6 +2036,9 @@ int main(void)
 		cmocka_unit_test(write_has_the_pieces_saved_that_it_touches_and_no_others),
 		cmocka_unit_test(writes_of_one_piece_wait_for_one_read),
 		cmocka_unit_test(batch_has_what_was_saved_over_what_it_reads),
+		cmocka_unit_test(last_block_that_is_saved_to_its_end_has_zeros_behind_it),
+		cmocka_unit_test(what_goes_to_the_spill_file_is_saved_by_groups_of_pieces),
+		cmocka_unit_test(request_that_waits_for_the_spill_file_goes_on_where_it_was),
 		cmocka_unit_test(preserved_blocks_jump_the_queue_so_that_the_cut_survives),
 		cmocka_unit_test(write_does_not_wait_for_the_batch_that_reads_its_block),
 		cmocka_unit_test(cut_given_up_fails_the_batches_under_way),
