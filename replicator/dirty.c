@@ -346,8 +346,12 @@ void dirty_clear_block(struct dirty *dirty, uint64_t index)
 
 uint64_t dirty_next(const struct dirty *dirty, uint64_t from)
 {
-	uint64_t blocks = size_blocks(dirty->size);
-	while (from < blocks) {
+	return dirty_next_before(dirty, from, size_blocks(dirty->size));
+}
+
+uint64_t dirty_next_before(const struct dirty *dirty, uint64_t from, uint64_t end)
+{
+	while (from < end) {
 		const unsigned char *bits = dirty->region[from / BLOCKS_PER_REGION];
 		if (!bits) {
 			from = (from / BLOCKS_PER_REGION + 1) * BLOCKS_PER_REGION;

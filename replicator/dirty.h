@@ -55,6 +55,7 @@ uint16_t dirty_mask(const struct dirty *dirty, uint64_t index); // dirty pieces 
 void dirty_clear_block(struct dirty *dirty, uint64_t index);
 // The first block at or after `from` with a dirty piece, or UINT64_MAX.
 uint64_t dirty_next(const struct dirty *dirty, uint64_t from);
+uint64_t dirty_next_before(const struct dirty *dirty, uint64_t from, uint64_t end); // likewise, of the blocks before `end`
 uint64_t dirty_bytes(const struct dirty *dirty);
 // The blocks of a region that have a dirty piece, lowest bit first.
 uint64_t dirty_region_blocks(const struct dirty *dirty, uint64_t region);

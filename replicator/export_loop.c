@@ -166,7 +166,9 @@ static bool crowded(const struct group *group)
 	const struct spill *spill = &group->spill;
 	if (group->set == SET_STALE)
 		return true;
-	return spill->backend ? spill->used > spill->bytes_max / 2 : group->preserve.bytes > group->preserve.bytes_max / 2;
+	if (spill->backend)
+		return spill->used > spill->bytes_max / 2 || spill->runs > SPILL_RUNS_MAX / 2;
+	return group->preserve.bytes > group->preserve.bytes_max / 2;
 }
 
 static uint64_t marked_bytes(const struct volume *volume)
@@ -183,11 +185,11 @@ void export_publish(struct export *export)
 		atomic_store_explicit(&export->disk[d].dirty_bytes, dirty_bytes(&volume->dirty), memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].tracking_memory, volume_memory(volume) + unwritten_memory(&export->image[d].unwritten), memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].unproven_bytes, audit_map_bytes(&volume->audit, volume->size), memory_order_relaxed);
-		atomic_store_explicit(&export->disk[d].spilled_bytes, volume->spilled * BLOCK_SIZE, memory_order_relaxed);
+		atomic_store_explicit(&export->disk[d].spilled_bytes, volume->spilled, memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].marked_regions, volume->intent.count, memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].marked_bytes, marked_bytes(volume), memory_order_relaxed);
 		atomic_store_explicit(&export->disk[d].unsynced_bytes, volume->unsynced * BLOCK_SIZE, memory_order_relaxed);
-		atomic_store_explicit(&export->disk[d].preserved_bytes, volume->preserved * BLOCK_SIZE, memory_order_relaxed);
+		atomic_store_explicit(&export->disk[d].preserved_bytes, volume->preserved, memory_order_relaxed);
 	}
 }
 
@@ -235,7 +237,7 @@ static void watch_disturbances(struct export *export)
 static void on_trim(struct ring_task *task)
 {
 	struct export *export = HOLDER(task, struct export, trim);
-	if (export->group.set == SET_NONE && preserve_trim(&export->group.preserve, EXPORT_TRIM_BLOCKS))
+	if (export->group.set == SET_NONE && preserve_trim(&export->group.preserve, EXPORT_TRIM_BYTES))
 		ring_later(&export->ring, &export->trim);
 }
 
@@ -248,7 +250,7 @@ static void on_spare_unused(struct bound *sparing)
 // memory costs more than to preserve a block.
 static void watch_spare(struct export *export)
 {
-	bool unused = export->group.set == SET_NONE && export->group.preserve.spare;
+	bool unused = export->group.set == SET_NONE && preserve_has_spare(&export->group.preserve);
 	if (!unused)
 		bound_end(&export->sparing);
 	else if (!export->sparing.due_ns && !export->trim.queued)

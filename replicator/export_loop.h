@@ -24,7 +24,7 @@ _Static_assert(BLOCK_SIZE == PIECE_SIZE * PIECES_PER_BLOCK, "a block is ours");
 
 // A connection has so long to choose its disk; where there is no place left, the one that has taken longest goes at once: silent ones lock no guest out.
 enum { EXPORT_GREETING_MS = 10000 };
-enum { EXPORT_SWEEP_REST_MS = 5000, EXPORT_STOP_GRACE_S = 5, EXPORT_SPARE_MS = 2000, EXPORT_TRIM_BLOCKS = 16 };
+enum { EXPORT_SWEEP_REST_MS = 5000, EXPORT_STOP_GRACE_S = 5, EXPORT_SPARE_MS = 2000, EXPORT_TRIM_BYTES = 1 << 20 };
 
 enum { EXPORT_ACCEPT_PAUSE_MS = 100, EXPORT_ACCEPT_SHORT_MS = 1000 }; // the latter without a failure, and guests can connect again
 

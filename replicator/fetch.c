@@ -2,8 +2,8 @@
 // Reading the cut's set in batches, and its end: keep or give back.
 //
 // A block leaves the set when its reading begins, and is remembered from then on (group.h, P1). In SET_POINT its content as of the cut
-// comes from memory where a guest write had it saved, else from the image. Nobody waits for that read: a write that comes before its end has
-// the content saved first, and what was saved takes the place of what was read.
+// comes from what guest writes had saved, else from the image. Nobody waits for that read: a write that comes before its end has
+// its pieces saved first, and what was saved takes the place of what was read (preserve.h, B).
 #include "replicator/group.h"
 
 #include "replicator/holder.h"
@@ -26,12 +26,6 @@ static void zero_tail(const struct fetch *fetch, unsigned slot)
 	memset(block->data + len, 0, BLOCK_SIZE - len);
 }
 
-void fetch_fill(struct fetch *fetch, unsigned slot, const unsigned char *data)
-{
-	memcpy(slot_data(fetch, slot), data, BLOCK_SIZE);
-	zero_tail(fetch, slot);
-}
-
 void fetch_put(struct fetch *fetch)
 {
 	assert(fetch->pending > 0);
@@ -46,21 +40,64 @@ void fetch_put(struct fetch *fetch)
 	group_fetched(group);
 }
 
-// group.h, P2: a write may have overtaken the read, or part of it.
-static void slot_read(struct fetch *fetch, unsigned slot)
+static void on_unspilled(struct aio *aio, int res)
 {
-	struct group *group = fetch->group;
-	struct preserve_block *over = fetch->over[slot];
-	if (fetch->block[slot].volume)
-		group_read_done(group, &fetch->block[slot]);
-	if (!over)
+	struct preserve_run *run = HOLDER(aio, struct preserve_run, aio);
+	struct fetch *fetch = run->fetch;
+	if (res < 0)
+		group_give_up(fetch->group, LOSS_SPILL, res); // as when the bound is reached: a later cut is taken
+	preserve_release(&fetch->group->preserve, run);
+	fetch_put(fetch);
+}
+
+static void unspill(struct fetch *fetch, unsigned slot, struct preserve_run *run)
+{
+	struct aio_backend *backend = fetch->group->spill.backend;
+	run->fetch = fetch;
+	run->slot = slot;
+	run->aio = (struct aio){.kind = AIO_READ,
+				.background = true,
+				.off = run->place,
+				.len = preserve_run_bytes(run),
+				.data = slot_data(fetch, slot) + (size_t)run->first * PIECE_SIZE,
+				.done = on_unspilled};
+	fetch->pending++;
+	backend->submit(backend, &run->aio);
+}
+
+// P2: what was saved takes the place of what was read.
+static void lay_over(struct fetch *fetch, const struct preserve_block *block, struct preserve_run *run)
+{
+	run->block = NULL;
+	if (!block->dropped)
+		block->volume->preserved -= preserve_run_bytes(run);
+	if (!block->dropped && run->state == PRESERVE_SPILLED) {
+		unspill(fetch, block->slot, run);
 		return;
-	over->behind = false;
-	fetch->over[slot] = NULL;
-	if (over->state != PRESERVE_OVERTAKEN)
-		return; // it fills the slot itself
-	fetch_fill(fetch, slot, over->data);
-	group_over_done(group, over);
+	}
+	if (!block->dropped)
+		memcpy(slot_data(fetch, block->slot) + (size_t)run->first * PIECE_SIZE, run->data, preserve_run_bytes(run));
+	if (run->state != PRESERVE_SPILLING) // the buffer is still being written, for nobody
+		preserve_release(&fetch->group->preserve, run);
+}
+
+void fetch_step(struct group *group, struct preserve_block *block)
+{
+	struct fetch *fetch = block->fetch;
+	struct preserve_run *next;
+	if (block->reading || block->reads)
+		return;
+	if (!block->dropped)
+		preserve_remove(&group->preserve, block);
+	for (struct preserve_run *run = block->runs; run; run = next) {
+		next = run->next;
+		lay_over(fetch, block, run);
+	}
+	struct volume_request *waiters = preserve_take_waiters(block);
+	fetch->taken[block->slot] = NULL;
+	if (block != &fetch->block[block->slot])
+		preserve_free(&group->preserve, block);
+	group_wake(waiters);
 	fetch_put(fetch);
 }
 
@@ -81,51 +118,36 @@ static void on_run_read(struct aio *aio, int res)
 		// a digest of what it does not have. All of them are dirty: a write is marked before it is issued.
 		if (group->set == SET_PRECOPY)
 			block->mask |= dirty_mask(&group->volume[block->disk].dirty, block->index);
-		slot_read(fetch, slot);
+		if (!fetch->taken[slot])
+			continue;
+		fetch->taken[slot]->reading = false;
+		fetch_step(group, fetch->taken[slot]);
 	}
 	fetch_put(fetch);
 }
 
-// Where the content of a block of SET_POINT is: false when memory has it, or will.
-static bool slot_from_image(struct fetch *fetch, unsigned slot)
+// A block of SET_POINT is the batch's from now on. False: memory or the spill file has all of it, or will.
+static bool slot_take(struct fetch *fetch, unsigned slot)
 {
 	struct group *group = fetch->group;
 	const struct source_block *want = &fetch->batch->block[slot];
 	struct volume *volume = &group->volume[want->disk];
-	struct preserve_block *saved = preserve_find(&group->preserve, volume, want->index);
-	if (saved && saved->state == PRESERVE_HELD) {
-		fetch_fill(fetch, slot, saved->data);
-		preserve_remove(&group->preserve, saved);
-		preserve_release(&group->preserve, saved);
-		volume->preserved--;
-		return false;
+	struct preserve_block *block = preserve_find(&group->preserve, volume, want->index);
+	if (block) {
+		preserve_taken(&group->preserve, block);
+	} else {
+		block = &fetch->block[slot];
+		*block = (struct preserve_block){.volume = volume, .index = want->index};
+		preserve_add(&group->preserve, block);
 	}
-	if (saved && saved->state == PRESERVE_SPILLED) {
-		fetch->place[slot] = saved->place;
-		spill_hold(&group->spill); // until it was read
-		preserve_remove(&group->preserve, saved);
-		preserve_release(&group->preserve, saved);
-		volume->preserved--;
-		return false;
-	}
-	if (saved && saved->state == PRESERVE_SPILLING) { // the buffer has it; the write goes on for nobody
-		fetch_fill(fetch, slot, saved->data);
-		saved->dropped = true;
-		volume->preserved--;
-		group_read_done(group, saved);
-		return false;
-	}
-	if (saved) {
-		assert(saved->state == PRESERVE_SAVING && !saved->fetch);
-		saved->fetch = fetch;
-		saved->slot = slot;
-		fetch->pending++;
-		return false;
-	}
-	struct preserve_block *block = &fetch->block[slot];
-	*block = (struct preserve_block){.volume = volume, .index = want->index, .state = PRESERVE_FETCHING, .fetch = fetch, .slot = slot};
-	preserve_add(&group->preserve, block);
-	return true;
+	block->fetch = fetch;
+	block->slot = slot;
+	block->reading = (volume_pieces(volume, want->index) & ~(block->safe | block->saving)) != 0;
+	if (!block->reading)
+		zero_tail(fetch, slot);
+	fetch->taken[slot] = block;
+	fetch->pending++;
+	return block->reading;
 }
 
 // P1: the block is remembered before it leaves the set.
@@ -138,7 +160,7 @@ static void block_leave(struct group *group, struct volume *volume, uint64_t ind
 }
 
 // What the guest had preserved goes first, the oldest first: its memory or place in the file is what a cut is given up for. What
-// has not been saved to its end yet waits for its turn.
+// is still being saved waits for its turn.
 static bool next_block(struct group *group, struct source_block *ret_block)
 {
 	struct preserve_block *saved = group->set == SET_POINT ? group->preserve.oldest : NULL;
@@ -219,10 +241,8 @@ static void fetch_choose(struct fetch *fetch)
 			group_give_up(group, LOSS_MEMORY, 0);
 		block->data = batch->memory ? batch->memory + (size_t)slot * BLOCK_SIZE : NULL;
 		batch->count++;
-		fetch->block[slot].volume = NULL;
-		fetch->over[slot] = NULL;
-		fetch->place[slot] = UINT64_MAX;
-		fetch->from_image[slot] = batch->memory && (group->set != SET_POINT || slot_from_image(fetch, slot));
+		fetch->taken[slot] = NULL;
+		fetch->from_image[slot] = batch->memory && (group->set != SET_POINT || slot_take(fetch, slot));
 	}
 }
 
@@ -254,31 +274,6 @@ static void fetch_read(struct fetch *fetch, unsigned first, unsigned count)
 	volume->backend->submit(volume->backend, &run->aio);
 }
 
-static void on_unspilled(struct aio *aio, int res)
-{
-	struct fetch_run *run = HOLDER(aio, struct fetch_run, aio);
-	struct fetch *fetch = run->fetch;
-	spill_leave(&fetch->group->spill);
-	if (res < 0)
-		group_give_up(fetch->group, LOSS_SPILL, res); // as when the bound is reached: a later cut is taken
-	zero_tail(fetch, run->first);
-	fetch_put(fetch);
-}
-
-static void fetch_unspill(struct fetch *fetch, unsigned slot)
-{
-	struct fetch_run *run = &fetch->run[slot];
-	*run = (struct fetch_run){.fetch = fetch, .first = slot, .count = 1};
-	run->aio = (struct aio){.kind = AIO_READ,
-				.background = true,
-				.off = fetch->place[slot],
-				.len = BLOCK_SIZE,
-				.data = slot_data(fetch, slot),
-				.done = on_unspilled};
-	fetch->pending++;
-	fetch->group->spill.backend->submit(fetch->group->spill.backend, &run->aio);
-}
-
 void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *batch)
 {
 	fetch->group = group;
@@ -295,8 +290,8 @@ void group_fetch(struct group *group, struct fetch *fetch, struct source_batch *
 		step = fetch->from_image[slot] ? run_length(fetch, slot) : 1;
 		if (fetch->from_image[slot])
 			fetch_read(fetch, slot, step);
-		else if (fetch->place[slot] != UINT64_MAX)
-			fetch_unspill(fetch, slot);
+		else if (fetch->taken[slot])
+			fetch_step(group, fetch->taken[slot]);
 	}
 	fetch_put(fetch);
 }

@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 int group_init(struct group *group, uint16_t count, const uint64_t *sizes, struct aio_backend *const *backends,
 	       uint64_t preserve_bytes_max)
@@ -231,123 +232,156 @@ void group_give_up(struct group *group, enum group_loss why, int res)
 	drop_preserved(group);
 }
 
+void group_run_safe(struct group *group, struct preserve_run *run)
+{
+	struct preserve_block *block = run->block;
+	block->saving &= (uint16_t)~preserve_run_mask(run);
+	block->safe |= preserve_run_mask(run);
+	struct volume_request *waiters = preserve_take_waiters(block);
+	if (block->fetch)
+		fetch_step(group, block); // and it may be gone
+	else
+		preserve_ready(&group->preserve, block);
+	group_wake(waiters);
+}
+
+// What lies past the end of the disk is zero, as in the batch.
+static void zero_end(struct preserve_run *run, uint64_t read)
+{
+	memset(run->data + read, 0, preserve_run_bytes(run) - read);
+}
+
+static void run_dropped(struct group *group, struct preserve_run *run)
+{
+	bool buffer_free = run->spilled;
+	preserve_release(&group->preserve, run);
+	if (buffer_free)
+		spill_wake(group);
+}
+
+// The batch waits for nothing else: it has the content from the buffer at once.
+static bool last_of_batch(const struct preserve_block *block)
+{
+	return block->fetch && !block->reading && !block->reads;
+}
+
 static void on_saved(struct aio *aio, int res)
 {
-	struct preserve_block *block = HOLDER(aio, struct preserve_block, aio);
-	struct volume *volume = block->volume;
-	struct group *group = volume->group;
+	struct preserve_run *run = HOLDER(aio, struct preserve_run, aio);
+	struct group *group = run->volume->group;
 	if (res < 0) {
-		group_error(group, volume, FAULT_OLD, aio->off, res);
-		if (!block->dropped)
-			group_give_up(group, LOSS_CONTENT, res); // drops this block, too
+		group_error(group, run->volume, FAULT_OLD, aio->off, res);
+		if (run->block && !run->block->dropped)
+			group_give_up(group, LOSS_CONTENT, res); // drops this one, too
 	}
-	struct fetch *fetch = block->fetch;
-	if (!block->dropped && !fetch && block->spilled) {
-		spill_write(group, block);
+	if (!run->block) {
+		run_dropped(group, run);
 		return;
 	}
-	if (!block->dropped && block->behind) {
-		block->state = PRESERVE_OVERTAKEN;
-		group_wake(preserve_take_waiters(block));
+	run->block->reads--;
+	zero_end(run, aio->len);
+	bool spilled = run->spilled;
+	if (spilled && !run->block->dropped && !last_of_batch(run->block)) {
+		spill_write(group, run);
 		return;
 	}
-	if (block->behind) // the read goes on for nobody
-		fetch->over[block->slot] = NULL;
-	if (!block->dropped && !fetch) {
-		block->state = PRESERVE_HELD;
-		preserve_ready(&group->preserve, block);
-		group_wake(preserve_take_waiters(block));
-		return;
-	}
-	struct volume_request *waiters = preserve_take_waiters(block);
-	if (!block->dropped) {
-		fetch_fill(fetch, block->slot, block->data);
-		preserve_remove(&group->preserve, block);
-		volume->preserved--;
-	}
-	bool buffer_free = block->spilled;
-	preserve_release(&group->preserve, block);
-	group_wake(waiters);
-	if (buffer_free)
-		group_wake(spill_take_waiters(&group->spill));
-	if (fetch)
-		fetch_put(fetch);
+	run->state = PRESERVE_SAVED;
+	group_run_safe(group, run); // and it may be gone
+	if (spilled)
+		spill_wake(group);
 }
 
-static void save_begin(struct volume *volume, struct preserve_block *block)
+static void save_begin(struct preserve_run *run)
 {
-	volume->preserved++;
-	block->aio = (struct aio){.kind = AIO_READ,
-				  .off = block->index * BLOCK_SIZE,
-				  .len = size_of_block(volume->size, block->index),
-				  .data = block->data,
-				  .done = on_saved};
-	volume->backend->submit(volume->backend, &block->aio);
+	struct volume *volume = run->volume;
+	uint64_t off = run->block->index * BLOCK_SIZE + (uint64_t)run->first * PIECE_SIZE;
+	run->aio = (struct aio){.kind = AIO_READ,
+				.off = off,
+				.len = min_u64(preserve_run_bytes(run), volume->size - off),
+				.data = run->data,
+				.done = on_saved};
+	volume->backend->submit(volume->backend, &run->aio);
 }
 
-static enum spill_room save_block(struct group *group, struct volume *volume, uint64_t index)
+// What goes to the spill file goes by SPILL_PIECES where it can: there are so many runs, and they are to fill the file.
+static void widen(const struct preserve_block *block, unsigned *first, unsigned *count)
 {
-	struct preserve_block *block = preserve_save(&group->preserve, volume, index);
-	if (!block) {
-		enum spill_room room = spill_room(&group->spill);
+	unsigned free = volume_pieces(block->volume, block->index) & ~(unsigned)(block->safe | block->saving);
+	for (; *first % SPILL_PIECES && free >> (*first - 1) & 1; (*first)--)
+		(*count)++;
+	while ((*first + *count) % SPILL_PIECES && free >> (*first + *count) & 1)
+		(*count)++;
+}
+
+static enum spill_room save_run(struct group *group, struct preserve_block *block, unsigned first, unsigned count)
+{
+	struct preserve_run *run = preserve_save(&group->preserve, block, first, count);
+	if (!run) {
+		widen(block, &first, &count);
+		enum spill_room room = spill_room(&group->spill, (uint64_t)count * PIECE_SIZE);
 		if (room == SPILL_ROOM)
-			block = preserve_save_spilled(&group->preserve, volume, index);
-		if (!block)
+			run = preserve_save_spilled(&group->preserve, block, first, count);
+		if (!run)
 			return room == SPILL_ROOM ? SPILL_FULL : room;
 	}
-	save_begin(volume, block);
+	save_begin(run);
 	return SPILL_ROOM;
 }
 
-// Begins to save every block of the set that the request overwrites, so that their reads run at the same time.
-static enum spill_room save_blocks(struct group *group, struct volume_request *request, uint64_t last)
+// Begins to save those of the pieces that are neither safe nor on their way.
+static enum spill_room save_pieces(struct group *group, struct preserve_block *block, uint16_t pieces)
 {
-	struct volume *volume = request->volume;
 	enum spill_room room = SPILL_ROOM;
-	uint64_t b = dirty_next(&volume->set, request->at);
-	for (; b <= last && room == SPILL_ROOM; b = dirty_next(&volume->set, b + 1))
-		if (!preserve_find(&group->preserve, volume, b))
-			room = save_block(group, volume, b);
-	request->saving = room == SPILL_ROOM;
+	unsigned lacks;
+	while (room == SPILL_ROOM && (lacks = pieces & ~(unsigned)(block->safe | block->saving)) != 0) {
+		unsigned first = (unsigned)__builtin_ctz(lacks), count = (unsigned)__builtin_ctz(~(lacks >> first));
+		room = save_run(group, block, first, count);
+	}
 	return room;
 }
 
-// A batch reads the block, and may take its time, while a guest's write may not: the content is saved beside the read.
-static enum spill_room overtake(struct group *group, struct preserve_block *reading)
+// Of a block of the set.
+static enum spill_room save_block(struct group *group, struct volume *volume, uint64_t index, uint16_t pieces)
 {
-	struct fetch *fetch = reading->fetch;
-	preserve_remove(&group->preserve, reading);
-	enum spill_room room = save_block(group, reading->volume, reading->index);
-	if (room != SPILL_ROOM) {
-		preserve_add(&group->preserve, reading);
+	struct preserve_block *block = preserve_find(&group->preserve, volume, index);
+	if (!block)
+		block = preserve_new(&group->preserve, volume, index);
+	if (!block)
+		return SPILL_FULL;
+	enum spill_room room = save_pieces(group, block, pieces);
+	if (block->runs)
 		return room;
-	}
-	struct preserve_block *saving = preserve_find(&group->preserve, reading->volume, reading->index);
-	saving->fetch = fetch;
-	saving->slot = reading->slot;
-	saving->behind = true;
-	fetch->over[reading->slot] = saving;
-	fetch->pending++;
-	reading->volume = NULL; // not in the table any more
-	return SPILL_ROOM;
-}
-
-void group_over_done(struct group *group, struct preserve_block *block)
-{
-	bool buffer_free = block->spilled;
 	preserve_remove(&group->preserve, block);
-	if (!block->dropped)
-		block->volume->preserved--;
-	preserve_release(&group->preserve, block);
-	if (buffer_free)
-		group_wake(spill_take_waiters(&group->spill));
+	preserve_free(&group->preserve, block);
+	return room;
 }
 
-// What is to be done about the block before the request may overwrite it; SPILL_ROOM: nothing, or it is being saved.
-static enum spill_room overtake_at(struct group *group, struct volume_request *request)
+// Those of the block that the request overwrites, the whole or a part of them.
+static uint16_t pieces_of(const struct volume_request *request, uint64_t index)
 {
-	struct preserve_block *block = preserve_find(&group->preserve, request->volume, request->at);
-	return block && block->state == PRESERVE_FETCHING ? overtake(group, block) : SPILL_ROOM;
+	uint64_t begin = index * BLOCK_SIZE, end = request->off + request->len - 1;
+	unsigned first = request->off > begin ? (unsigned)((request->off - begin) / PIECE_SIZE) : 0;
+	unsigned last = end < begin + BLOCK_SIZE ? (unsigned)((end - begin) / PIECE_SIZE) : PIECES_PER_BLOCK - 1;
+	return (uint16_t)(((2u << last) - 1) & ~((1u << first) - 1));
+}
+
+// Goes on where it was when it had to wait for the spill file.
+static uint64_t next_to_save(struct volume_request *request, uint64_t last)
+{
+	request->save_at = dirty_next_before(&request->volume->set, request->save_at, last + 1);
+	return request->save_at;
+}
+
+// Begins to save all of the set that the request overwrites, so that the reads run at the same time.
+static enum spill_room save_blocks(struct group *group, struct volume_request *request, uint64_t last)
+{
+	enum spill_room room = SPILL_ROOM;
+	while (room == SPILL_ROOM && next_to_save(request, last) <= last) {
+		room = save_block(group, request->volume, request->save_at, pieces_of(request, request->save_at));
+		request->save_at += room == SPILL_ROOM;
+	}
+	request->saving = room == SPILL_ROOM;
+	return room;
 }
 
 // SPILL_FULL: the cut was given up, and so the request goes on.
@@ -369,11 +403,14 @@ bool group_preserve(struct group *group, struct volume_request *request)
 	if (room != SPILL_ROOM)
 		return goes_on(group, request, room);
 	for (; group->preserve.count && request->at <= last; request->at++) {
-		room = overtake_at(group, request);
+		struct preserve_block *block = preserve_find(&group->preserve, request->volume, request->at);
+		if (!block)
+			continue;
+		uint16_t pieces = pieces_of(request, request->at);
+		room = save_pieces(group, block, pieces); // a batch reads it, and may take its time, while a guest's write may not
 		if (room != SPILL_ROOM)
 			return goes_on(group, request, room);
-		struct preserve_block *block = preserve_find(&group->preserve, request->volume, request->at);
-		if (!block || block->state == PRESERVE_OVERTAKEN || block->state == PRESERVE_HELD || block->state == PRESERVE_SPILLED)
+		if (!(block->saving & pieces))
 			continue;
 		request->next = NULL;
 		*block->waiters_end = request;
@@ -381,13 +418,6 @@ bool group_preserve(struct group *group, struct volume_request *request)
 		return false;
 	}
 	return true;
-}
-
-void group_read_done(struct group *group, struct preserve_block *block)
-{
-	struct volume_request *waiters = preserve_take_waiters(block);
-	preserve_remove(&group->preserve, block);
-	group_wake(waiters);
 }
 
 void group_fetched(struct group *group)

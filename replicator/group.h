@@ -58,15 +58,14 @@ struct fetch {
 	void (*done)(struct fetch *fetch);
 	struct group *group;
 	unsigned pending;
-	struct preserve_block block[SOURCE_BATCH_MAX]; // SET_POINT: those that are read from the image
+	struct preserve_block block[SOURCE_BATCH_MAX]; // SET_POINT: those of which nothing was saved before
+	struct preserve_block *taken[SOURCE_BATCH_MAX]; // SET_POINT: until its content is there, or on its way from the spill file; else NULL
 	struct fetch_run {
 		struct aio aio;
 		struct fetch *fetch;
 		unsigned first, count;
 	} run[SOURCE_BATCH_MAX];
 	bool from_image[SOURCE_BATCH_MAX];
-	struct preserve_block *over[SOURCE_BATCH_MAX]; // what a guest write had saved beside the read
-	uint64_t place[SOURCE_BATCH_MAX]; // in the spill file, of what it has; else UINT64_MAX
 };
 
 struct group {
@@ -142,10 +141,9 @@ void group_error(struct group *group, struct volume *volume, enum disk_fault fau
 
 // Between group.c and fetch.c.
 void group_fetched(struct group *group);					    // a batch has ended
-void group_read_done(struct group *group, struct preserve_block *block);	    // FETCHING has ended
-void group_over_done(struct group *group, struct preserve_block *block);	    // OVERTAKEN has, and its content is in the batch
+void group_run_safe(struct group *group, struct preserve_run *run);		    // SAVED or SPILLED from now on; for spill.c
+void fetch_step(struct group *group, struct preserve_block *block);		    // something of a block that a batch took has ended
 void group_kept(struct group *group, bool synced);				    // all that left is committed, and on stable storage with `synced`
-void fetch_fill(struct fetch *fetch, unsigned slot, const unsigned char *data); // the block's content, from memory
 void fetch_put(struct fetch *fetch);						    // something that it waited for has ended
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The file behind the bounded memory of preserved blocks.
+// The file behind the bounded memory of preserved pieces.
 #include "replicator/spill.h"
 
 #include "replicator/group.h"
@@ -24,13 +24,13 @@ uint64_t spill_bytes_most(uint64_t most, uint64_t size, uint64_t free, uint64_t 
 	return min_u64(most, taken + (free > reserve ? (free - reserve) / (files ? files : 1) : 0));
 }
 
-enum spill_room spill_room(struct spill *spill)
+enum spill_room spill_room(struct spill *spill, uint64_t len)
 {
 	if (!spill->backend)
 		return SPILL_FULL;
-	if (!spill->blocks && !spill->transit && !spill->punching)
+	if (!spill->runs && !spill->transit && !spill->punching)
 		spill->used = 0; // nobody reads or writes a place that was given out before
-	if (spill->used + BLOCK_SIZE > spill->bytes_max)
+	if (spill->used + len > spill->bytes_max || spill->runs == SPILL_RUNS_MAX)
 		return SPILL_FULL;
 	return spill->transit < SPILL_TRANSIT_MAX ? SPILL_ROOM : SPILL_WAIT;
 }
@@ -50,64 +50,79 @@ struct volume_request *spill_take_waiters(struct spill *spill)
 	return list;
 }
 
-void spill_place(struct spill *spill, struct preserve_block *block)
+void spill_wake(struct group *group)
 {
-	block->spilled = true;
-	block->place = spill->used;
-	spill->used += BLOCK_SIZE;
-	spill->blocks++;
-	spill->transit++;
-	block->volume->spilled++;
+	struct spill *spill = &group->spill;
+	struct volume_request *list = spill_take_waiters(spill), *again = NULL, **end = &again;
+	while (list && (spill->transit < SPILL_TRANSIT_MAX || group->set != SET_POINT)) {
+		struct volume_request *next = list->next; // going on, it may wait here again
+		list->next = NULL;
+		volume_continue(list);
+		list = next;
+	}
+	if (!list)
+		return;
+	again = list;
+	while (*end)
+		end = &(*end)->next;
+	*end = spill->short_of;
+	if (!spill->short_of)
+		spill->short_of_end = end;
+	spill->short_of = again;
 }
 
-void spill_buffer_free(struct spill *spill, struct preserve_block *block)
+void spill_place(struct spill *spill, struct preserve_run *run)
+{
+	uint64_t len = preserve_run_bytes(run);
+	run->spilled = true;
+	run->place = spill->used;
+	spill->used += len;
+	spill->runs++;
+	spill->transit++;
+	run->volume->spilled += len;
+}
+
+void spill_buffer_free(struct spill *spill, struct preserve_run *run)
 {
 	assert(spill->transit > 0);
 	spill->transit--;
 	spill->ended++;
-	free(block->data);
-	block->data = NULL;
-}
-
-void spill_hold(struct spill *spill)
-{
-	spill->blocks++;
+	free(run->data);
+	run->data = NULL;
 }
 
 void spill_leave(struct spill *spill)
 {
-	assert(spill->blocks > 0);
-	spill->blocks--;
+	assert(spill->runs > 0);
+	spill->runs--;
 }
 
 static void on_written(struct aio *aio, int res)
 {
-	struct preserve_block *block = HOLDER(aio, struct preserve_block, aio);
-	struct group *group = block->volume->group;
-	if (res < 0 && !block->dropped)
-		group_give_up(group, LOSS_SPILL, res); // S1; drops this block, too
-	if (block->dropped) {
-		preserve_release(&group->preserve, block);
-		group_wake(spill_take_waiters(&group->spill));
-		return;
+	struct preserve_run *run = HOLDER(aio, struct preserve_run, aio);
+	struct group *group = run->volume->group;
+	if (res < 0 && run->block && !run->block->dropped)
+		group_give_up(group, LOSS_SPILL, res); // S1; nobody wants this run from here on, either
+	run->state = PRESERVE_SPILLED;
+	if (run->block) {
+		spill_buffer_free(&group->spill, run);
+		group_run_safe(group, run);
+	} else {
+		preserve_release(&group->preserve, run);
 	}
-	spill_buffer_free(&group->spill, block);
-	block->state = PRESERVE_SPILLED;
-	preserve_ready(&group->preserve, block);
-	group_wake(preserve_take_waiters(block));
-	group_wake(spill_take_waiters(&group->spill));
+	spill_wake(group);
 }
 
-void spill_write(struct group *group, struct preserve_block *block)
+void spill_write(struct group *group, struct preserve_run *run)
 {
-	block->state = PRESERVE_SPILLING;
-	block->aio = (struct aio){.kind = AIO_WRITE,
-				  .background = true,
-				  .off = block->place,
-				  .len = BLOCK_SIZE,
-				  .data = block->data,
-				  .done = on_written};
-	group->spill.backend->submit(group->spill.backend, &block->aio);
+	run->state = PRESERVE_SPILLING;
+	run->aio = (struct aio){.kind = AIO_WRITE,
+				.background = true,
+				.off = run->place,
+				.len = preserve_run_bytes(run),
+				.data = run->data,
+				.done = on_written};
+	group->spill.backend->submit(group->spill.backend, &run->aio);
 }
 
 static void on_punched(struct aio *aio, int res)
@@ -115,13 +130,13 @@ static void on_punched(struct aio *aio, int res)
 	(void)res; // a file system that cannot keeps the space until the export is closed
 	struct spill *spill = HOLDER(aio, struct spill, punch);
 	spill->punching = false;
-	if (!spill->blocks && !spill->transit)
+	if (!spill->runs && !spill->transit)
 		spill->used = 0;
 }
 
 void spill_trim(struct spill *spill)
 {
-	if (!spill->backend || !spill->used || spill->punching || spill->blocks || spill->transit)
+	if (!spill->backend || !spill->used || spill->punching || spill->runs || spill->transit)
 		return;
 	spill->punching = true;
 	spill->punch = (struct aio){.kind = AIO_PUNCH, .background = true, .len = spill->used, .done = on_punched};

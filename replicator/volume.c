@@ -315,6 +315,7 @@ void volume_admitted(struct volume_request *request)
 	request->era = request->volume->era;
 	request->volume->writing[request->era]++;
 	request->at = request->off / BLOCK_SIZE;
+	request->save_at = request->at;
 	request->saving = false;
 	volume_continue(request);
 }
@@ -446,6 +447,12 @@ void volume_give_back(struct volume *volume)
 			audit_given_back(volume, r, volume->remembered[r]);
 	}
 	volume_forget(volume);
+}
+
+uint16_t volume_pieces(const struct volume *volume, uint64_t index)
+{
+	unsigned count = (size_of_block(volume->size, index) + PIECE_SIZE - 1) / PIECE_SIZE;
+	return (uint16_t)((1u << count) - 1);
 }
 
 uint64_t volume_memory(const struct volume *volume)

@@ -56,7 +56,8 @@ struct volume_request {
 	struct volume *volume; // from here on the volume's own
 	struct volume_request *next;
 	uint64_t at; // the next block to look at; then how far zeros were written
-	bool saving; // every block that had to be saved is being saved
+	bool saving; // all that had to be saved is being saved, or is
+	uint64_t save_at; // the next block of which nothing was begun to be saved
 	bool alone; // TRIM, ZERO: nothing that fills was under way when it came
 	uint64_t fillings; // of the volume, then
 	unsigned era; // of the volume, when it passed the gate
@@ -81,7 +82,7 @@ struct volume {
 	uint64_t unsynced;	// blocks that were forgotten by keeps that synced nothing, since the last one that did
 	struct audit_map audit;	// what was told as a hole, and has not been read yet
 	struct intent_map intent;
-	uint64_t preserved;	// blocks of this disk whose old content is in memory, or in the spill file
+	uint64_t preserved;	// bytes of this disk whose old content is in memory, or in the spill file
 	uint64_t spilled;	// those with a place in the file
 	int failed;		// the latched error, or 0
 	// Writes past the gate and not done on the image, by the era they began in. The era changes when a cut was given up for
@@ -122,6 +123,7 @@ void volume_remember_region(struct volume *volume, uint64_t region); // its bloc
 void volume_remember_set(struct volume *volume); // moves the rest of the set to what is remembered
 void volume_kept(struct volume *volume, bool synced); // what is remembered is in a point, and with `synced` on stable storage: forgets it
 void volume_give_back(struct volume *volume); // remembered and set become dirty
+uint16_t volume_pieces(const struct volume *volume, uint64_t index); // a bit for each piece of the block that the disk has
 // Bytes of the maps and marks, as malloc has them: at most 64 MiB a TiB (docs/architecture.md). Loop thread.
 uint64_t volume_memory(const struct volume *volume);
 

@@ -54,7 +54,7 @@ struct world {
 	struct source_batch batch[BATCHES];
 	bool fetching[BATCHES];
 	bool exhausted, failed, skipped; // skipped: a cut took the place of a set that was not read to its end
-	uint64_t spilled; // the most at a time
+	uint64_t spilled; // bytes, the most at a time
 	bool looks; // sets of pre-copies are looked at, and have their holes taken out, before they are fetched
 	unsigned looked, settled, holes; // blocks
 	unsigned points, stale, given_back, reads_checked;
@@ -587,7 +587,8 @@ static void run_history(uint64_t seed, uint64_t bound, uint64_t spill, struct wo
 		for (uint16_t d = 0; d < DISKS; d++)
 			(void)fake_aio_step(&w->fake[d], dice);
 		(void)fake_aio_step(&w->spill, dice);
-		w->spilled = max_u64(w->spilled, w->group.spill.blocks);
+		w->spilled = max_u64(w->spilled, w->group.volume[0].spilled + w->group.volume[1].spilled);
+		assert_true(w->spilled <= spill);
 		cycle_act(w);
 		if (dice(20) == 0)
 			marker_step(w);
@@ -598,7 +599,7 @@ static void run_history(uint64_t seed, uint64_t bound, uint64_t spill, struct wo
 	world_settle(w);
 	check_superset(w);
 	for (uint16_t d = 0; d < DISKS; d++)
-		assert_true(w->group.volume[d].spilled <= w->group.spill.blocks);
+		assert_true(w->group.volume[d].spilled <= w->group.spill.runs * BLOCK_SIZE);
 	sum->spilled = max_u64(sum->spilled, w->spilled);
 	sum->looked += w->looked;
 	sum->settled += w->settled;
@@ -642,7 +643,7 @@ static void cut_point_is_the_disks_when_its_set_was_looked_at_first(void **unuse
 	(void)unused;
 	struct world *sum = calloc(1, sizeof(*sum));
 	sum->looks = true;
-	for (uint64_t seed = 3; seed <= 4; seed++) {
+	for (uint64_t seed = 3; seed <= 5; seed++) {
 		print_message("seed %u\n", (unsigned)seed);
 		run_history(seed, UINT64_C(64) << 20, 0, sum);
 	}
@@ -665,11 +666,11 @@ static void cut_goes_on_in_the_spill_file_when_memory_is_used_up(void **unused)
 	(void)unused;
 	struct world *sum = calloc(1, sizeof(*sum));
 	run_histories(6 * BLOCK_SIZE, UINT64_C(64) << 20, sum);
-	assert_true(sum->points > 20 && sum->spilled > 6);
+	assert_true(sum->points > 20 && sum->spilled > 6 * BLOCK_SIZE);
 	assert_int_equal(sum->stale, 0);
 	memset(sum, 0, sizeof(*sum));
 	run_histories(2 * BLOCK_SIZE, 3 * BLOCK_SIZE, sum); // both bounds are hit
-	assert_true(sum->points > 3 && sum->stale > 10 && sum->spilled == 3);
+	assert_true(sum->points > 3 && sum->stale > 10 && sum->spilled > 2 * BLOCK_SIZE);
 	free(sum);
 }
 
@@ -858,14 +859,14 @@ static void cut_is_given_up_and_the_guest_is_not_when_the_spill_file_fails(void 
 		group_mark_all(&w->group);
 		assert_int_equal(try_cut(w, CUT_POINT), 0);
 		assert_int_equal(ask(w, VOLUME_ZERO, 0, 12 * BLOCK_SIZE, false), 0);
-		assert_int_equal(w->group.spill.blocks, kind == AIO_READ ? 11 : 0);
+		assert_int_equal(w->group.spill.runs, kind == AIO_READ ? 11 : 0);
 		assert_int_equal(try_fetch(w), -ESTALE);
 		assert_int_equal(w->group.loss, LOSS_SPILL);
 		assert_int_equal(w->group.loss_res, -EIO);
 		group_give_back(&w->group);
 		assert_int_equal(ask(w, VOLUME_FLUSH, 0, 0, false), 0); // nothing is latched
 		world_drain(w);
-		assert_int_equal(w->group.spill.blocks + w->group.spill.transit, 0);
+		assert_int_equal(w->group.spill.runs + w->group.spill.transit, 0);
 		world_free(w);
 	}
 }
@@ -924,7 +925,7 @@ static void cut_is_given_up_and_the_guest_is_not_when_the_spill_file_hangs(void 
 	assert_int_equal(answers, before + 1);
 	assert_int_equal(w->group.spill.transit, 11); // theirs until the file answers
 	world_drain(w);
-	assert_int_equal(w->group.spill.blocks + w->group.spill.transit, 0);
+	assert_int_equal(w->group.spill.runs + w->group.spill.transit, 0);
 	assert_int_equal(try_fetch(w), -ESTALE);
 	world_free(w);
 }
@@ -944,7 +945,7 @@ static void cut_preserves_more_than_memory_and_buffers_hold_at_once(void **unuse
 	world_drain(w);
 	assert_int_equal(last_res, 0);
 	assert_int_equal(w->fake[1].image[0], 0);
-	assert_int_equal(w->group.spill.blocks, 3 * BLOCKS_PER_REGION - 1);
+	assert_int_equal(w->group.spill.runs, 3 * BLOCKS_PER_REGION - 1);
 	assert_true(3 * BLOCKS_PER_REGION > 2 * SPILL_TRANSIT_MAX && w->group.spill.transit == 0);
 	do
 		assert_int_equal(try_fetch(w), 0);
@@ -976,7 +977,7 @@ static void preserved_blocks_jump_the_queue_so_that_the_cut_survives(void **unus
 			world_drain(w);
 			assert_int_equal(last_res, 0);
 		}
-		assert_int_equal(w->group.preserve.bytes, overwritten * BLOCK_SIZE);
+		assert_int_equal(w->group.preserve.bytes, overwritten * PIECE_SIZE);
 		assert_int_equal(try_fetch(w), 0);
 		for (unsigned i = 0; i < overwritten; i++) {
 			assert_int_equal(w->batch[0].block[i].disk, 1);
@@ -1000,6 +1001,203 @@ static void preserved_blocks_jump_the_queue_so_that_the_cut_survives(void **unus
 static uint64_t newest(uint64_t count)
 {
 	return count - 1;
+}
+
+static void write_at(struct world *w, struct volume_request *request, uint64_t off, uint64_t len)
+{
+	*request = (struct volume_request){.command = VOLUME_ZERO, .off = off, .len = len, .done = on_answer};
+	volume_submit(&w->group.volume[1], request);
+}
+
+static void fetch_all(struct world *w)
+{
+	do
+		assert_int_equal(try_fetch(w), 0);
+	while (w->batch[0].count);
+	assert_memory_equal(w->replica[1], w->snapshot[1], sizes[1]);
+	assert_int_equal(try_keep(w), 0);
+	assert_int_equal(w->group.preserve.bytes + w->group.preserve.count + w->group.volume[1].preserved, 0);
+	world_free(w);
+}
+
+static struct world *world_cut(uint64_t bound)
+{
+	struct world *w = world_new(bound);
+	for (uint64_t i = 0; i < sizes[1]; i++)
+		w->fake[1].image[i] = (unsigned char)(1 + i / PIECE_SIZE % 251);
+	group_mark_all(&w->group);
+	assert_int_equal(try_cut(w, CUT_POINT), 0);
+	memcpy(w->snapshot[1], w->fake[1].image, sizes[1]);
+	return w;
+}
+
+// What a guest writes in 4 KiB at random costs its own size: else the bound would be reached by a sixteenth of it.
+static void write_has_the_pieces_saved_that_it_touches_and_no_others(void **unused)
+{
+	(void)unused;
+	struct volume_request request;
+	struct world *w = world_cut(8 * PIECE_SIZE);
+	static const struct { uint64_t off, len, pieces; } writes[] = {
+		{5 * BLOCK_SIZE + 3 * PIECE_SIZE, PIECE_SIZE, 1}, {5 * BLOCK_SIZE + 3 * PIECE_SIZE + 7, 9, 0}, {5 * BLOCK_SIZE + 5 * PIECE_SIZE - 1, 2, 2},
+		{5 * BLOCK_SIZE + 2 * PIECE_SIZE, 4 * PIECE_SIZE, 1}, {9 * BLOCK_SIZE - 1, 2, 2}, {4 * REGION_SIZE + 5 * PIECE_SIZE - 1, 1, 1}, {30 * BLOCK_SIZE, 1, 1}};
+	uint64_t pieces = 0;
+	for (size_t i = 0; i < COUNT(writes); i++) {
+		write_at(w, &request, writes[i].off, writes[i].len);
+		world_drain(w);
+		assert_int_equal(last_res, 0);
+		pieces += writes[i].pieces;
+		assert_int_equal(w->group.preserve.bytes, pieces * PIECE_SIZE);
+		assert_int_equal(w->group.volume[1].preserved, pieces * PIECE_SIZE);
+	}
+	assert_int_equal(w->group.set, SET_POINT);
+	fetch_all(w);
+}
+
+// The second overwrites what the first has saved, and no write may be on the image before that.
+static void writes_of_one_piece_wait_for_one_read(void **unused)
+{
+	(void)unused;
+	struct volume_request first, second, beside;
+	struct world *w = world_cut(1 << 20);
+	unsigned before = answers;
+	write_at(w, &first, 3 * BLOCK_SIZE + 100, 200);
+	write_at(w, &second, 3 * BLOCK_SIZE + 50, 4);
+	write_at(w, &beside, 3 * BLOCK_SIZE + PIECE_SIZE, 4);
+	while (w->marks_wanted || w->marks_committing)
+		marker_step(w);
+	assert_int_equal(w->fake[1].count, 2); // reads, of both pieces
+	for (unsigned i = 0; i < 100 && answers == before; i++)
+		if (w->fake[1].count > 1) // of the one beside, and its write
+			(void)fake_aio_step(&w->fake[1], newest);
+	assert_int_equal(answers, before + 1);
+	assert_int_equal(w->fake[1].count, 1);
+	world_drain(w);
+	assert_int_equal(answers, before + 3);
+	assert_int_equal(w->group.preserve.bytes, 2 * PIECE_SIZE);
+	fetch_all(w);
+}
+
+// A block of which a part is saved, and a part is being saved, when a batch takes it; and one of which all is.
+static void batch_has_what_was_saved_over_what_it_reads(void **unused)
+{
+	(void)unused;
+	for (uint64_t seed = 1; seed <= 200; seed++) {
+		struct volume_request request[4];
+		state = seed;
+		bool spills = seed % 2;
+		struct world *w = world_cut(spills ? 2 * PIECE_SIZE : 1 << 20);
+		fake_aio_init(&w->spill, 1 << 20);
+		group_set_spill(&w->group, &w->spill.backend, 1 << 20);
+		write_at(w, &request[0], 2 * BLOCK_SIZE + dice(PIECES_PER_BLOCK) * PIECE_SIZE, PIECE_SIZE);
+		write_at(w, &request[1], 7 * BLOCK_SIZE, BLOCK_SIZE);
+		if (dice(2))
+			world_drain(w);
+		write_at(w, &request[2], 2 * BLOCK_SIZE + dice(BLOCK_SIZE), 1);
+		for (unsigned steps = (unsigned)dice(6); steps--;) {
+			marker_step(w);
+			(void)fake_aio_step(&w->fake[1], dice);
+			(void)fake_aio_step(&w->spill, dice);
+		}
+		w->fetching[0] = true;
+		w->fetch[0].done = on_fetched;
+		w->batch[0].private = w;
+		group_fetch(&w->group, &w->fetch[0], &w->batch[0]);
+		for (unsigned steps = (unsigned)dice(12); steps--;)
+			(void)fake_aio_step(&w->fake[1], dice);
+		write_at(w, &request[3], 2 * BLOCK_SIZE + dice(BLOCK_SIZE), 1 + dice(3 * PIECE_SIZE));
+		world_drain(w);
+		assert_false(w->fetching[0]);
+		fetch_all(w);
+	}
+}
+
+// Past the end of the disk a batch has zeros, whatever its memory held before, and whoever has the content of the last block.
+static void last_block_that_is_saved_to_its_end_has_zeros_behind_it(void **unused)
+{
+	(void)unused;
+	for (unsigned spills = 0; spills < 2; spills++)
+		for (unsigned steps = 0; steps < 6; steps++) {
+			struct volume_request request;
+			struct world *w = world_cut(spills ? 2 * PIECE_SIZE : 1 << 20);
+			fake_aio_init(&w->spill, 1 << 20);
+			group_set_spill(&w->group, &w->spill.backend, 1 << 20);
+			memset(w->batch[0].memory, 0xaa, (size_t)SOURCE_BATCH_MAX * BLOCK_SIZE);
+			write_at(w, &request, 4 * REGION_SIZE, 5 * PIECE_SIZE);
+			while (w->marks_wanted || w->marks_committing)
+				marker_step(w);
+			for (unsigned i = 0; i < steps; i++) {
+				(void)fake_aio_step(&w->fake[1], dice);
+				(void)fake_aio_step(&w->spill, dice);
+			}
+			bool seen = false;
+			do {
+				assert_int_equal(try_fetch(w), 0);
+				for (unsigned i = 0; i < w->batch[0].count; i++) {
+					const struct source_block *block = &w->batch[0].block[i];
+					if (block->disk != 1 || block->index != 4 * BLOCKS_PER_REGION)
+						continue;
+					assert_int_equal(block->data[5 * PIECE_SIZE - 1], w->snapshot[1][sizes[1] - 1]);
+					for (unsigned at = 5 * PIECE_SIZE; at < BLOCK_SIZE; at++)
+						assert_int_equal(block->data[at], 0);
+					seen = true;
+				}
+			} while (w->batch[0].count);
+			assert_true(seen);
+			fetch_all(w);
+		}
+}
+
+// SPILL_RUNS_MAX of them are to fill the file, whatever a guest writes.
+static void what_goes_to_the_spill_file_is_saved_by_groups_of_pieces(void **unused)
+{
+	(void)unused;
+	struct volume_request request;
+	struct world *w = world_cut(PIECE_SIZE);
+	fake_aio_init(&w->spill, 1 << 20);
+	group_set_spill(&w->group, &w->spill.backend, 1 << 20);
+	static const struct { uint64_t off, len, runs, pieces; } writes[] = {
+		{BLOCK_SIZE + PIECE_SIZE, 1, 0, 0}, // in memory
+		{BLOCK_SIZE + 2 * PIECE_SIZE, 1, 1, 2}, {BLOCK_SIZE, 1, 1, 1}, {BLOCK_SIZE + 9 * PIECE_SIZE, 6 * PIECE_SIZE, 1, 8}, {BLOCK_SIZE + 15 * PIECE_SIZE, 1, 0, 0},
+		{4 * REGION_SIZE + 5 * PIECE_SIZE - 1, 1, 1, 1}, {4 * REGION_SIZE, 2, 1, 4}};
+	uint64_t runs = 0, pieces = 0;
+	for (size_t i = 0; i < COUNT(writes); i++) {
+		write_at(w, &request, writes[i].off, writes[i].len);
+		world_drain(w);
+		runs += writes[i].runs;
+		pieces += writes[i].pieces;
+		assert_int_equal(w->group.spill.runs, runs);
+		assert_int_equal(w->group.volume[1].spilled, pieces * PIECE_SIZE);
+	}
+	fetch_all(w);
+}
+
+// Those in front of what a request waits to have saved are handed to a batch meanwhile; it goes on where it was, in its turn.
+static void request_that_waits_for_the_spill_file_goes_on_where_it_was(void **unused)
+{
+	(void)unused;
+	struct volume_request long_one, other;
+	struct world *w = world_cut(PIECE_SIZE);
+	fake_aio_init(&w->spill, 32 << 20);
+	group_set_spill(&w->group, &w->spill.backend, 32 << 20);
+	unsigned before = answers;
+	write_at(w, &long_one, 0, 3 * REGION_SIZE);
+	write_at(w, &other, 4 * REGION_SIZE, 5 * PIECE_SIZE);
+	while (w->marks_wanted || w->marks_committing)
+		marker_step(w);
+	for (unsigned i = 0; i < 3 * SPILL_TRANSIT_MAX; i++) {
+		(void)fake_aio_step(&w->fake[1], dice);
+		(void)fake_aio_step(&w->spill, dice);
+	}
+	assert_true(long_one.save_at > 0 && long_one.save_at < 3 * BLOCKS_PER_REGION);
+	assert_int_equal(answers, before);
+	w->fetching[0] = true;
+	w->fetch[0].done = on_fetched;
+	w->batch[0].private = w;
+	group_fetch(&w->group, &w->fetch[0], &w->batch[0]);
+	world_drain(w);
+	assert_int_equal(answers, before + 2);
+	assert_int_equal(w->group.set, SET_POINT);
+	fetch_all(w);
 }
 
 // G3: a batch is read by a thread that has no claim to a processor, and its reads may be many and on a slow disk. A guest's write to one
@@ -1028,6 +1226,7 @@ static void write_does_not_wait_for_the_batch_that_reads_its_block(void **unused
 			marker_step(w);
 			if (w->fake[1].count > reads) // none of the batch's
 				(void)fake_aio_step(&w->fake[1], newest);
+			(void)fake_aio_step(&w->spill, dice);
 		}
 		assert_int_equal(answers, before + 1);
 		assert_true(w->fetching[0] && w->fake[1].count == reads);
@@ -1038,7 +1237,7 @@ static void write_does_not_wait_for_the_batch_that_reads_its_block(void **unused
 		assert_int_equal(block->data[0], 7);
 		assert_int_equal(w->batch[0].block[w->batch[0].count - 2].data[BLOCK_SIZE - 1], 7);
 		assert_int_equal(w->group.preserve.bytes + w->group.preserve.count + w->group.volume[1].preserved, 0);
-		assert_int_equal(w->group.spill.blocks + w->group.spill.transit, 0);
+		assert_int_equal(w->group.spill.runs + w->group.spill.transit, 0);
 		world_free(w);
 	}
 }
@@ -1834,6 +2033,12 @@ int main(void)
 		cmocka_unit_test(volume_error_is_told_with_its_kind_when_the_volume_has_failed),
 		cmocka_unit_test(volume_cache_is_a_hint_that_changes_nothing_and_never_fails),
 		cmocka_unit_test(cut_is_given_up_when_old_content_cannot_be_read),
+		cmocka_unit_test(write_has_the_pieces_saved_that_it_touches_and_no_others),
+		cmocka_unit_test(writes_of_one_piece_wait_for_one_read),
+		cmocka_unit_test(batch_has_what_was_saved_over_what_it_reads),
+		cmocka_unit_test(last_block_that_is_saved_to_its_end_has_zeros_behind_it),
+		cmocka_unit_test(what_goes_to_the_spill_file_is_saved_by_groups_of_pieces),
+		cmocka_unit_test(request_that_waits_for_the_spill_file_goes_on_where_it_was),
 		cmocka_unit_test(preserved_blocks_jump_the_queue_so_that_the_cut_survives),
 		cmocka_unit_test(write_does_not_wait_for_the_batch_that_reads_its_block),
 		cmocka_unit_test(cut_given_up_fails_the_batches_under_way),
