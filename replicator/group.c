@@ -114,7 +114,7 @@ static bool marks_cover(struct group *group, struct volume_request *request)
 	struct intent_map *map = &request->volume->intent;
 	if (map->free)
 		return true;
-	uint64_t first = request->off / REGION_SIZE, last = (request->off + request->len - 1) / REGION_SIZE;
+	uint64_t first = request->from / REGION_SIZE, last = (request->off + request->len - 1) / REGION_SIZE;
 	if (first == last && intent_bit(map->marked, first) && intent_bit(map->touched, first))
 		return true;
 	return intent_wait(&group->intent, request, first, last);
@@ -364,7 +364,7 @@ bool group_preserve(struct group *group, struct volume_request *request)
 {
 	if (group->set != SET_POINT)
 		return true;
-	uint64_t last = (request->off + request->len - 1) / BLOCK_SIZE;
+	uint64_t last = (request->from + request->part - 1) / BLOCK_SIZE;
 	enum spill_room room = request->saving ? SPILL_ROOM : save_blocks(group, request, last);
 	if (room != SPILL_ROOM)
 		return goes_on(group, request, room);
