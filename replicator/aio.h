@@ -23,7 +23,7 @@ struct aio {
 	void *data;
 	const int *pipe; // AIO_WRITE: not NULL where the data lies in this pipe; what is not written is left in it, or lost
 	// Called once, never from within submit. 0: the whole length was done (operations on disk may be short, these are not);
-	// -EOPNOTSUPP from AIO_PUNCH and AIO_ZERO: the image cannot; nothing was done.
+	// -EOPNOTSUPP from AIO_PUNCH and AIO_ZERO: the image cannot, or not quickly, or not where a page is covered in part; nothing was done.
 	void (*done)(struct aio *aio, int res);
 	struct aio *next; // of the implementation while it is under way
 	int res;	  // likewise

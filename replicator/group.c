@@ -115,7 +115,7 @@ static bool marks_cover(struct group *group, struct volume_request *request)
 	struct intent_map *map = &request->volume->intent;
 	if (map->free)
 		return true;
-	uint64_t first = request->off / REGION_SIZE, last = (request->off + request->len - 1) / REGION_SIZE;
+	uint64_t first = request->from / REGION_SIZE, last = (request->off + request->len - 1) / REGION_SIZE;
 	if (first == last && intent_bit(map->marked, first) && intent_bit(map->touched, first))
 		return true;
 	return intent_wait(&group->intent, request, first, last);
@@ -359,8 +359,8 @@ static enum spill_room save_block(struct group *group, struct volume *volume, ui
 // Those of the block that the request overwrites, the whole or a part of them.
 static uint16_t pieces_of(const struct volume_request *request, uint64_t index)
 {
-	uint64_t begin = index * BLOCK_SIZE, end = request->off + request->len - 1;
-	unsigned first = request->off > begin ? (unsigned)((request->off - begin) / PIECE_SIZE) : 0;
+	uint64_t begin = index * BLOCK_SIZE, end = request->from + request->part - 1;
+	unsigned first = request->from > begin ? (unsigned)((request->from - begin) / PIECE_SIZE) : 0;
 	unsigned last = end < begin + BLOCK_SIZE ? (unsigned)((end - begin) / PIECE_SIZE) : PIECES_PER_BLOCK - 1;
 	return (uint16_t)(((2u << last) - 1) & ~((1u << first) - 1));
 }
@@ -398,7 +398,7 @@ bool group_preserve(struct group *group, struct volume_request *request)
 {
 	if (group->set != SET_POINT)
 		return true;
-	uint64_t last = (request->off + request->len - 1) / BLOCK_SIZE;
+	uint64_t last = (request->from + request->part - 1) / BLOCK_SIZE;
 	enum spill_room room = request->saving ? SPILL_ROOM : save_blocks(group, request, last);
 	if (room != SPILL_ROOM)
 		return goes_on(group, request, room);

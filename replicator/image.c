@@ -10,6 +10,7 @@
 #include "replicator/export.h"
 #include "replicator/image_beneath.h"
 #include "replicator/rest.h"
+#include "replicator/sysfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -98,12 +99,23 @@ static int64_t born_ns(int fd)
 	return stx.stx_btime.tv_sec * INT64_C(1000000000) + stx.stx_btime.tv_nsec;
 }
 
+// Of a partition the disk says it.
+static bool device_zeroes(dev_t device)
+{
+	char dir[PATH_MAX];
+	if (!sysfs_dir("/sys", device, dir))
+		return false;
+	bool partition = sysfs_has(dir, "partition");
+	return sysfs_number(dir, partition ? "../queue/write_zeroes_max_bytes" : "queue/write_zeroes_max_bytes", 0) != 0;
+}
+
 static int find_size(struct image *image, struct err *err)
 {
 	struct stat st;
 	if (fstat(image->fd, &st) < 0)
 		return err_sys(err, -errno, "stat image %s", image->path);
 	image->block_device = S_ISBLK(st.st_mode);
+	image->no_zeroes = image->block_device && !device_zeroes(st.st_rdev);
 	image->file = image_file_of(&st);
 	image->born_ns = image->block_device ? 0 : born_ns(image->fd);
 	image->size = (uint64_t)st.st_size;

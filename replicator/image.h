@@ -32,6 +32,7 @@ struct image {
 	int beneath[IMAGE_BENEATH_MAX]; // what loop devices beneath it show, locked as an image is
 	unsigned beneath_count;
 	bool block_device;
+	bool no_zeroes; // a block device that zeroes no range by itself; the ring's thread notes it as well
 	struct image_file file; // which one it is
 	int64_t born_ns; // when it was made; 0: a block device, or not known
 	bool times_tell; // image_times_tell()

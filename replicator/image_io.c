@@ -435,6 +435,23 @@ static void on_piece_begun(struct ring_op *ring, int res)
 	piece_ended(op);
 }
 
+// The kernel drops the pages of a range, and with them what was written and is not on the device yet, before it finds that the device does not zero it. Of a page
+// that the range covers in part it makes that part zeros, which are dropped again and never written. So a device is asked only where it says
+// that it can, and for whole pages; when it cannot even so, the kernel writes the zeros. AIO_ZERO it would write in any case: that is not quick, and no reason to
+// ask a device for it that cannot (volume.h, `fast`).
+static bool may_zero(const struct image *image, const struct aio *aio)
+{
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), end = aio->off + aio->len;
+	return !image->block_device || (!image->no_zeroes && aio->off % page == 0 && (end % page == 0 || end == image->size));
+}
+
+static void zero_after_all(struct image_op *op)
+{
+	op->image->no_zeroes = true;
+	op->aio->kind = AIO_ZERO; // which the kernel does for any device
+	op_submit(op);
+}
+
 static bool cannot(const struct image *image, int res)
 {
 	return res == -EOPNOTSUPP || res == -ENOSYS || res == -ENODEV ||
@@ -479,6 +496,10 @@ static void op_done(struct ring_op *ring, int res)
 	if (kind == AIO_ADVISE && res >= 0 && op->aio->len - op->at > ADVISE_STEP) {
 		op->at += ADVISE_STEP;
 		op_submit(op);
+		return;
+	}
+	if (kind == AIO_PUNCH && res == -EOPNOTSUPP && op->image->block_device) {
+		zero_after_all(op);
 		return;
 	}
 	if (kind != AIO_READ && kind != AIO_WRITE) {
@@ -694,6 +715,10 @@ static void change_begins(struct image *image, const struct aio *aio)
 static void image_submit(struct aio_backend *backend, struct aio *aio)
 {
 	struct image *image = HOLDER(backend, struct image, backend);
+	if ((aio->kind == AIO_PUNCH || aio->kind == AIO_ZERO) && !may_zero(image, aio)) {
+		finish_later(image, aio, -EOPNOTSUPP);
+		return;
+	}
 	if (is_change(aio))
 		change_begins(image, aio);
 	if (aio->kind == AIO_WRITE && !aio->background && write_direct(image, aio)) {

@@ -137,7 +137,7 @@ static void ask_region(struct intent_map *map, uint64_t region, struct intent_ba
 static void ask_for(struct intent_map *map, const struct volume_request *request, struct intent_batch *batch, size_t *sets)
 {
 	uint64_t last = (request->off + request->len - 1) / REGION_SIZE;
-	for (uint64_t r = request->off / REGION_SIZE; r <= last && *sets < INTENT_BATCH_MAX; r++)
+	for (uint64_t r = request->from / REGION_SIZE; r <= last && *sets < INTENT_BATCH_MAX; r++)
 		ask_region(map, r, batch, sets);
 }
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ZEROS_SIZE = 256 << 10 };
+enum { ZEROS_SIZE = 256 << 10, PART_MAX = 32 << 20 };
 static unsigned char zeros[ZEROS_SIZE]; // never written to
 
 static void count(_Atomic uint64_t *counter, uint64_t more)
@@ -201,29 +201,62 @@ static void change_begins(struct volume_request *request)
 	volume->fillings++;
 }
 
-// H2 of holes.c. From when it came until now nothing else was on its way to the disk, so its whole regions are what it made of them.
+// H2 of holes.c. From when it came until now nothing else was on its way to the disk, so whole regions of its part are what it made of them.
 static void emptied(struct volume_request *request)
 {
 	struct volume *volume = request->volume;
-	uint64_t first = (request->off + REGION_SIZE - 1) / REGION_SIZE, end = request->off + request->len;
+	uint64_t first = (request->from + REGION_SIZE - 1) / REGION_SIZE, end = request->from + request->part;
 	uint64_t past = end == volume->size ? size_regions(end) : end / REGION_SIZE;
 	if (request->alone && volume->fillings == request->fillings && past > first)
 		intent_emptied(&volume->intent, first, past - first);
 }
 
 // The image holds the change, or never will.
-static void request_written(struct volume_request *request, int res)
+static void request_ended(struct volume_request *request, int res)
 {
-	struct volume *volume = request->volume;
-	unsigned era = request->era;
 	if (!empties(request))
-		volume->filling--;
+		request->volume->filling--;
 	if (res == 0 && request->fua)
 		request_sync(request);
 	else
 		request->done(request, res);
+}
+
+// Likewise of the part that passed the gate; the next one comes to it behind what was held there.
+static void part_written(struct volume_request *request, int res)
+{
+	struct volume *volume = request->volume;
+	unsigned era = request->era;
+	request->from += request->part;
+	bool more = res == 0 && request->from < request->off + request->len;
+	if (!more)
+		request_ended(request, res);
 	writing_ended(volume, era);
 	group_written(volume->group);
+	if (more)
+		group_admit(volume->group, request);
+}
+
+// Whether its part begins and ends with a page, or with the disk.
+static bool whole_pages(const struct volume_request *request)
+{
+	uint64_t end = request->from + request->part;
+	return request->from % PIECE_SIZE == 0 && (end % PIECE_SIZE == 0 || end == request->volume->size);
+}
+
+// V4. Regions are not divided, so that what is emptied as a whole is known as such. With `apart` what lies within a page is a part of its own.
+static uint64_t part_len(const struct volume_request *request)
+{
+	uint64_t left = request->off + request->len - request->from, within = request->from % PIECE_SIZE;
+	uint64_t most = request->by_writes ? ZEROS_SIZE : PART_MAX;
+	if (request->command == VOLUME_WRITE)
+		return left;
+	if (request->apart && within)
+		return min_u64(left, PIECE_SIZE - within);
+	uint64_t len = min_u64(left, most - request->from % most);
+	if (request->apart && len > PIECE_SIZE && request->from + len != request->volume->size)
+		len -= len % PIECE_SIZE;
+	return len;
 }
 
 static void on_written(struct aio *aio, int res);
@@ -237,24 +270,52 @@ static void issue_aio(struct volume_request *request, enum aio_kind kind, uint64
 	volume->backend->submit(volume->backend, &request->aio);
 }
 
-static void issue_zeros(struct volume_request *request)
+static void request_issue(struct volume_request *request)
 {
-	uint64_t off = request->off + request->at;
-	issue_aio(request, AIO_WRITE, off, min_u64(ZEROS_SIZE, request->len - request->at), zeros);
+	enum aio_kind kind = AIO_WRITE;
+	if (empties(request))
+		kind = AIO_PUNCH;
+	else if (request->command == VOLUME_ZERO)
+		kind = AIO_ZERO;
+	if (request->by_writes)
+		issue_aio(request, AIO_WRITE, request->from, request->part, zeros);
+	else
+		issue_aio(request, kind, request->from, request->part, request->data);
 }
 
-// The image cannot punch or zero the range by itself. True when another way was begun.
+static void issue_zeros(struct volume_request *request)
+{
+	request->by_writes = request->part >= PIECE_SIZE; // the rest as well: less may have been refused for being less
+	request->part = min_u64(ZEROS_SIZE, request->part);
+	issue_aio(request, AIO_WRITE, request->from, request->part, zeros);
+}
+
+// The image cannot punch or zero the part by itself. True when another way was begun. One that is to be fast is refused while nothing of it was done, not later.
 static bool zero_otherwise(struct volume_request *request)
 {
-	if (request->fast || request->command != VOLUME_ZERO)
+	if (request->fast && request->from == request->off)
 		return false;
-	if (request->aio.kind == AIO_PUNCH) {
-		issue_aio(request, AIO_ZERO, request->off, request->len, NULL);
+	if (!request->apart && !whole_pages(request)) { // a device can do the pages between
+		request->apart = true;
+		request->part = part_len(request);
+		request_issue(request);
 		return true;
 	}
-	request->at = 0;
-	issue_zeros(request);
+	if (request->command != VOLUME_ZERO)
+		return false;
+	if (request->aio.kind == AIO_PUNCH)
+		issue_aio(request, AIO_ZERO, request->from, request->part, NULL);
+	else
+		issue_zeros(request);
 	return true;
+}
+
+// TRIM is a hint: where the image does not take it, that is all, and it is not asked for the rest either.
+static void part_refused(struct volume_request *request, int res)
+{
+	if (request->command == VOLUME_TRIM && whole_pages(request))
+		request->part = request->off + request->len - request->from;
+	part_written(request, request->command == VOLUME_TRIM ? 0 : res);
 }
 
 // An error is one of a request: of its parts the first tells it, and one that makes the disk fail for good.
@@ -271,33 +332,15 @@ static void on_written(struct aio *aio, int res)
 {
 	struct volume_request *request = HOLDER(aio, struct volume_request, aio);
 	if (res == -EOPNOTSUPP && aio->kind != AIO_WRITE) {
-		if (zero_otherwise(request))
-			return;
-		request_written(request, request->command == VOLUME_TRIM ? 0 : res); // TRIM is a hint
+		if (!zero_otherwise(request))
+			part_refused(request, res);
 		return;
 	}
-	if (res < 0) {
+	if (res < 0)
 		write_failed(request, aio->off, res);
-	} else if (request->command == VOLUME_ZERO && aio->kind == AIO_WRITE) {
-		request->at += aio->len;
-		if (request->at < request->len) {
-			issue_zeros(request);
-			return;
-		}
-	} else if (aio->kind == AIO_PUNCH) {
+	else if (aio->kind == AIO_PUNCH)
 		emptied(request);
-	}
-	request_written(request, res);
-}
-
-static void request_issue(struct volume_request *request)
-{
-	enum aio_kind kind = AIO_WRITE;
-	if (empties(request))
-		kind = AIO_PUNCH;
-	else if (request->command == VOLUME_ZERO)
-		kind = AIO_ZERO;
-	issue_aio(request, kind, request->off, request->len, request->data);
+	part_written(request, res);
 }
 
 void volume_continue(struct volume_request *request)
@@ -308,13 +351,14 @@ void volume_continue(struct volume_request *request)
 
 void volume_admitted(struct volume_request *request)
 {
+	request->part = part_len(request);
 	// V1: a crash or a cut at any later moment finds the bit; before the gate it would land in the wrong set.
-	dirty_mark(&request->volume->dirty, request->off, request->len);
+	dirty_mark(&request->volume->dirty, request->from, request->part);
 	if (request->volume->audit.units) // audit.h, U1
-		audit_written(request->volume, request->off, request->len);
+		audit_written(request->volume, request->from, request->part);
 	request->era = request->volume->era;
 	request->volume->writing[request->era]++;
-	request->at = request->off / BLOCK_SIZE;
+	request->at = request->from / BLOCK_SIZE;
 	request->save_at = request->at;
 	request->saving = false;
 	volume_continue(request);
@@ -382,6 +426,8 @@ void volume_submit(struct volume *volume, struct volume_request *request)
 		count(&stats->zeroes, 1);
 		break;
 	}
+	request->from = request->off;
+	request->apart = request->by_writes = false;
 	change_begins(request);
 	group_admit(volume->group, request);
 }

@@ -8,12 +8,16 @@
 //	mark        its pieces are dirty from here on (V1: before anything reaches the image)
 //	preserve    blocks of the cut's set that it overwrites are saved first, or it waits until they were read
 //	image       written; only then it no longer counts as in flight (V2: a cut sees all of it or nothing; a client's write
-//			of more than 64 KiB is several requests here, client_request.c)
+//			of more than 64 KiB is several requests here, client_request.c; and V4)
 //	sync        with FUA
 //
 // V3: a write or sync of the image that failed for good (anything but a want of space, of which the guest is told before it
 // relied on anything) is latched: every later sync of this disk fails, and so does every cut, also after a restart (failed_note.h). Only its operator ends it
 // (export_clear_error()).
+//
+// V4: of a TRIM or ZERO at most 32 MiB pass the gate at once, and of zeros that are written 256 KiB: whatever the image makes of it, no cut waits for 4 GiB
+// of them. The marks of all of it are asked for at once. A cut between two parts sees the first and not the second, as it may of what is not answered; a part that
+// fails is the end of it.
 #ifndef KAGAMI_REPLICATOR_VOLUME_H
 #define KAGAMI_REPLICATOR_VOLUME_H
 
@@ -45,7 +49,7 @@ struct volume_request {
 	enum volume_command command;
 	bool fua;
 	bool no_hole; // ZERO: keep the space
-	bool fast;    // ZERO: -EOPNOTSUPP rather than writing zeros
+	bool fast;    // ZERO: -EOPNOTSUPP rather than writing zeros, of which nothing was done
 	bool counted; // in the statistics: it is a part of what volume_count_write() was told
 	uint64_t off, len;
 	void *data; // READ, WRITE
@@ -55,7 +59,10 @@ struct volume_request {
 
 	struct volume *volume; // from here on the volume's own
 	struct volume_request *next;
-	uint64_t at; // the next block to look at; then how far zeros were written
+	uint64_t from, part; // what comes before was done; so much of the rest has passed the gate
+	bool apart;	     // TRIM, ZERO: what begins or ends within a page is done by itself
+	bool by_writes;	     // ZERO: zeros are written
+	uint64_t at; // the next block to look at
 	bool saving; // all that had to be saved is being saved, or is
 	uint64_t save_at; // the next block of which nothing was begun to be saved
 	bool alone; // TRIM, ZERO: nothing that fills was under way when it came

@@ -789,6 +789,100 @@ static void volume_zeroes_are_written_where_the_image_cannot_punch(void **unused
 	world_free(w);
 }
 
+// V4: in so many parts, between which cuts are taken.
+enum { LARGE_PARTS = 6 };
+
+static unsigned parts_of_zero(struct world *w, struct volume *volume, struct volume_request *request)
+{
+	unsigned cuts = 0;
+	volume_submit(volume, request);
+	while (w->group.writes) {
+		assert_int_equal(try_cut(w, CUT_PRECOPY), 1); // waits for the part
+		while (last_res == 1)
+			assert_true(fake_aio_step(&w->fake[0], dice));
+		assert_int_equal(last_res, 0);
+		cuts++;
+		group_give_back(&w->group);
+	}
+	return cuts;
+}
+
+static void no_cut_waits_for_more_than_a_part_of_what_is_zeroed(void **unused)
+{
+	(void)unused;
+	struct world *w = calloc(1, sizeof(*w));
+	const uint64_t part = 32 << 20, size = LARGE_PARTS * part;
+	struct aio_backend *backend = &w->fake[0].backend;
+	fake_aio_init(&w->fake[0], size);
+	assert_int_equal(group_init(&w->group, 1, &size, &backend, 1 << 20), 0);
+	struct volume *v = &w->group.volume[0];
+	struct volume_request r = {.command = VOLUME_ZERO, .len = size, .done = on_answer};
+	memset(w->fake[0].image, 7, part + 1);
+	assert_int_equal(parts_of_zero(w, v, &r), LARGE_PARTS);
+	assert_int_equal(last_res, 0);
+	assert_true(w->fake[0].image[0] == 0 && memcmp(w->fake[0].image, w->fake[0].image + 1, part) == 0);
+	r = (struct volume_request){.command = VOLUME_TRIM, .off = part - 4096, .len = 8192, .fua = true, .done = on_answer};
+	unsigned syncs = w->fake[0].syncs;
+	assert_int_equal(parts_of_zero(w, v, &r), 2);
+	fake_aio_drain(&w->fake[0], dice);
+	assert_int_equal(w->fake[0].syncs, syncs + 1); // behind the last of them
+	w->fake[0].fail[AIO_PUNCH] = w->fake[0].fail[AIO_ZERO] = -EOPNOTSUPP;
+	memset(w->fake[0].image, 7, 2 << 20);
+	r = (struct volume_request){.command = VOLUME_ZERO, .off = 1000, .len = 1 << 20, .done = on_answer};
+	assert_int_equal(parts_of_zero(w, v, &r), 1 + 4 + 1); // what lies within a page at both ends, and the rest as zeros are written
+	for (unsigned i = 0; i < 2 << 20; i++)
+		assert_int_equal(w->fake[0].image[i], i < 1000 || i >= 1000 + (1 << 20) ? 7 : 0);
+	r = (struct volume_request){.command = VOLUME_TRIM, .len = size, .done = on_answer};
+	dirty_reset(&v->dirty);
+	assert_int_equal(parts_of_zero(w, v, &r), 1); // it is not asked again
+	assert_int_equal(dirty_bytes(&v->dirty), part);
+	w->fake[0].fail[AIO_WRITE] = -EIO;
+	r = (struct volume_request){.command = VOLUME_ZERO, .len = 1 << 20, .done = on_answer};
+	volume_submit(v, &r);
+	fake_aio_drain(&w->fake[0], dice);
+	assert_int_equal(last_res, -EIO); // of the first
+	assert_int_equal(v->failed, -EIO);
+	fake_aio_done(&w->fake[0]);
+	group_done(&w->group);
+	free(w);
+}
+
+// A device takes whole pages alone (image_io.c): a fake that does as much.
+static void refuse_parts_of_pages(struct fake_aio *fake, const struct aio *aio)
+{
+	bool whole = (aio->off | aio->len) % PIECE_SIZE == 0;
+	fake->fail[AIO_PUNCH] = fake->fail[AIO_ZERO] = whole || aio->kind == AIO_WRITE ? 0 : -EOPNOTSUPP;
+}
+
+static void of_a_page_that_is_zeroed_in_part_that_part_is_written(void **unused)
+{
+	(void)unused;
+	static const struct {
+		bool trim, fast;
+		uint64_t off, len, from, to; // what becomes zeros
+		int res;
+	} table[] = {
+		{false, false, 512, 20000, 512, 20512, 0},
+		{true, false, 512, 20000, 4096, 20480, 0},
+		{false, true, 512, 20000, 0, 0, -EOPNOTSUPP},
+		{false, false, 512, 512, 512, 1024, 0},
+		{true, false, 512, 512, 0, 0, 0},
+		{false, false, 4096, 4608, 4096, 8704, 0},
+		{true, false, 4096, 4608, 4096, 8192, 0},
+		{true, false, 512, 7680, 4096, 8192, 0},
+		{false, true, 4096, 8192, 4096, 12288, 0},
+	};
+	struct world *w = world_new(1 << 20);
+	w->fake[0].issued = refuse_parts_of_pages;
+	for (unsigned i = 0; i < sizeof(table) / sizeof(*table); i++) {
+		memset(w->fake[0].image, 7, 65536);
+		assert_int_equal(ask(w, table[i].trim ? VOLUME_TRIM : VOLUME_ZERO, table[i].off, table[i].len, table[i].fast), table[i].res);
+		for (unsigned b = 0; b < 65536; b++)
+			assert_int_equal(w->fake[0].image[b], b < table[i].from || b >= table[i].to ? 7 : 0);
+	}
+	world_free(w);
+}
+
 // Who is told of an error knows what it was of, and whether any flush is still promised: what is latched is told as that (volume.h, V3).
 static void volume_error_is_told_with_its_kind_when_the_volume_has_failed(void **unused)
 {
@@ -2030,6 +2124,8 @@ int main(void)
 		cmocka_unit_test(volume_failed_sync_is_never_retried_into_success),
 		cmocka_unit_test(volume_failed_write_fails_later_flushes_and_want_of_space_does_not),
 		cmocka_unit_test(volume_zeroes_are_written_where_the_image_cannot_punch),
+		cmocka_unit_test(no_cut_waits_for_more_than_a_part_of_what_is_zeroed),
+		cmocka_unit_test(of_a_page_that_is_zeroed_in_part_that_part_is_written),
 		cmocka_unit_test(volume_error_is_told_with_its_kind_when_the_volume_has_failed),
 		cmocka_unit_test(volume_cache_is_a_hint_that_changes_nothing_and_never_fails),
 		cmocka_unit_test(cut_is_given_up_when_old_content_cannot_be_read),

@@ -291,6 +291,49 @@ static void read_and_write_that_were_interrupted_are_done_again(void **state)
 	assert_int_equal(data[LARGE - 1], 0x5a);
 }
 
+// ---- zeros on a block device, whose pages the kernel drops before it finds that the device cannot
+
+static void device_is_asked_for_zeros_only_where_it_has_them_for_whole_pages(void **state)
+{
+	(void)state;
+	static const enum aio_kind kinds[] = {AIO_PUNCH, AIO_ZERO};
+	image.block_device = true;
+	for (unsigned i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		memset(data, 0x5a, sizeof(data));
+		assert_int_equal(perform(AIO_WRITE, 0, LARGE), 0);
+		unsigned submitted = ring.uring.sq.sqe_tail;
+		image.no_zeroes = true;
+		assert_int_equal(perform(kinds[i], 0, 8192), -EOPNOTSUPP);
+		image.no_zeroes = false;
+		assert_int_equal(perform(kinds[i], 512, 8192), -EOPNOTSUPP);
+		assert_int_equal(perform(kinds[i], 4096, 512), -EOPNOTSUPP);
+		assert_int_equal(ring.uring.sq.sqe_tail, submitted); // the kernel was not asked
+		assert_true(image_has(0, LARGE, 0x5a));
+		assert_int_equal(perform(kinds[i], 4096, 8192), 0);
+		assert_true(image_has(0, 4096, 0x5a) && image_has(4096, 8192, 0) && image_has(12288, 4096, 0x5a));
+		image.size = SIZE - 512; // the last page is one as well
+		assert_int_equal(perform(kinds[i], SIZE - 4096, 4096 - 512), 0);
+		image.size = SIZE;
+	}
+	image.block_device = false;
+	assert_int_equal(perform(AIO_PUNCH, 512, 8192), 0); // a file does that
+}
+
+static void device_that_cannot_zero_after_all_has_zeros_written(void **state)
+{
+	(void)state;
+	image.block_device = true;
+	assert_int_equal(perform(AIO_WRITE, 0, LARGE), 0);
+	unsigned submitted = ring.uring.sq.sqe_tail;
+	assert_int_equal(perform_interrupted(AIO_PUNCH, -EOPNOTSUPP), 0);
+	assert_int_equal(ring.uring.sq.sqe_tail, submitted + 2); // another way, by the kernel
+	assert_true(image_has(0, LARGE, 0));
+	assert_true(image.no_zeroes); // it is not asked again
+	assert_int_equal(perform(AIO_PUNCH, 0, 8192), -EOPNOTSUPP);
+	image.block_device = false;
+	assert_int_equal(perform_interrupted(AIO_PUNCH, -EOPNOTSUPP), -EOPNOTSUPP); // of a file nothing was done
+}
+
 // ---- cancelled: the kernel has no worker thread
 
 static struct reader reader;
@@ -1278,6 +1321,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(write_that_the_kernel_refuses_is_an_error, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(sync_that_was_interrupted_has_failed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(read_and_write_that_were_interrupted_are_done_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(device_is_asked_for_zeros_only_where_it_has_them_for_whole_pages, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(device_that_cannot_zero_after_all_has_zeros_written, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_was_cancelled_is_done_by_the_reader, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(write_from_a_pipe_that_was_cancelled_is_done_by_the_reader, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(sync_that_was_cancelled_is_done_unless_that_may_be_the_file_systems_word, set_up, tear_down),
