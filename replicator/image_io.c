@@ -755,13 +755,19 @@ static int all_cached(const struct image *image, uint64_t off, uint64_t len)
 	return pages.cached >= (off + len - 1) / page - off / page + 1;
 }
 
+// W3: whether a look at it, or a send from it, may keep the thread.
+static bool in_place_keeps(const struct image *image, uint64_t now_ns)
+{
+	return image->changing || asked_since_ns(&image->asked) || stalled(image, now_ns);
+}
+
 // One byte of each step is looked at: whether it is there already, or still being read. Where pages cannot be counted they come and go in
 // runs, and image_take() notices when that was wrong.
 bool image_sendable(struct image *image, uint64_t off, uint64_t len)
 {
 	char byte;
 	const struct iovec to = {.iov_base = &byte, .iov_len = 1};
-	if (len < SEND_BYTES_MIN || unreadable_within(&image->unreadable, off, len) || image->changing || image_stalled(image) || atomic_load_explicit(&image->stale, memory_order_relaxed))
+	if (len < SEND_BYTES_MIN || unreadable_within(&image->unreadable, off, len) || in_place_keeps(image, clock_mono_ns()) || atomic_load_explicit(&image->stale, memory_order_relaxed))
 		return false;
 	if (image->send_detour) {
 		image->send_detour--;
@@ -783,7 +789,7 @@ int image_take(struct image *image, int pipe, uint64_t off, size_t len)
 	loff_t from = (loff_t)off;
 	size_t done = 0;
 	int code = 0;
-	if (image->changing || stalled(image, begin)) // W3
+	if (in_place_keeps(image, begin))
 		return -EAGAIN;
 	atomic_store_explicit(&image->inside_ns, begin, memory_order_relaxed);
 	while (code == 0 && done < len) {
