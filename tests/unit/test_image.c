@@ -1207,7 +1207,7 @@ static void on_turned(struct aio *aio, int res)
 	turned[turned_count++] = (unsigned)((struct ending *)(void *)aio - turns);
 }
 
-// W4: whatever a disk that hangs is asked for, others have workers.
+// W4 of image_io.c: whatever a disk that hangs is asked for, others have workers.
 static void image_takes_no_more_workers_than_its_turns(void **state)
 {
 	static const struct {
