@@ -360,6 +360,7 @@ static int loop_init(struct export *export)
 		return code;
 	export->ring.sleeps = on_sleep;
 	export->ring.cancelled = on_cancelled;
+	workers_allow(&export->ring, (export->count + 1u) * IMAGE_WORKERS + 1); // the spill file is an image as well
 	workers_begin(&export->workers, &export->ring, export_on_workers);
 	pool_init(&export->pool);
 	export->state = EXPORT_SERVING;

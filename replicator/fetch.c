@@ -65,7 +65,7 @@ static void unspill(struct fetch *fetch, unsigned slot, struct preserve_run *run
 	backend->submit(backend, &run->aio);
 }
 
-// P2: what was saved takes the place of what was read.
+// group.h, P2: what was saved takes the place of what was read.
 static void lay_over(struct fetch *fetch, const struct preserve_block *block, struct preserve_run *run)
 {
 	run->block = NULL;

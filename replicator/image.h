@@ -23,7 +23,11 @@ struct image_op;
 struct reader;
 struct image_identity;
 
-enum { IMAGE_BENEATH_MAX = 16 };
+enum {
+	IMAGE_BENEATH_MAX = 16,
+	IMAGE_TURNS = 32, // image_io.c, W4: as many as a guest commonly has under way, so that they are none of a disk that is well
+	IMAGE_WORKERS = IMAGE_TURNS + 3, // with those of a sync, and of the changes of a file
+};
 
 struct image {
 	struct aio_backend backend;
@@ -44,6 +48,14 @@ struct image {
 	struct ring_task finish;
 	struct aio *finished, **finished_end; // without the ring; `done` comes with the next turn
 	struct image_op *spare;
+	struct image_op *reserve; // for a sync when there is no memory
+	struct image_queue { // the oldest first
+		struct image_op *first, **end;
+	} waiting, emptiers; // for a turn; for the end of the reads that the thread began
+	unsigned reads_here; // those
+	unsigned turns;	       // that are taken
+	bool waits_always;     // its file system knows no read that must not wait
+	bool by_turns;	       // its reads may all take workers
 	unsigned detour;       // how many more small writes go by the ring, since one of ours was slow
 	unsigned send_detour; // likewise of reads that could be sent from the page cache
 	struct unreadable unreadable; // what of it is not sent from its page cache
@@ -59,6 +71,7 @@ struct image {
 		_Atomic uint64_t pending, moved_ns; // when the first of them began, or the newest ended; written by the ring's thread, seen by others
 	} owed_reads, owed_changes;
 	unsigned changing; // of the latter, those that hold the file's lock while they wait for the disk: all but syncs
+	unsigned emptying; // of those, that make holes or zeros
 	struct asked asked;	    // other threads, for what it is, or for a sync of all of it
 	_Atomic uint64_t inside_ns; // since when the ring's thread itself is in a write to it, or a send from it; 0: it is not
 	struct rest rest;      // how it was when it was last left alone

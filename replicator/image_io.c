@@ -23,6 +23,16 @@
 // of it. That says nothing of the disk: the reader's thread does it, in the order in which it came, and until there are workers again (workers.h) it is asked
 // at once. Reads are tried by the ring first, most of which need none; hints are left out.
 //
+// W3 (G3): nor does the thread wait with a read. The ring begins one in the thread, and to read ahead takes a lock of the file's there, also where it must not wait, which whoever
+// makes a hole of it has until the disk answers (ext4, block devices), or whoever changes its size; and it waits for a place in the queue of a disk that hangs. So while the image is emptied, or asked by
+// another thread, or the disk owes something, a worker reads, what is in memory, too; and nothing is sent in place while a worker changes it (xfs). The thread goes on with a read that it
+// began when some of it has come: an emptying waits for those that are under way, and no more are begun meanwhile. Of a file system that knows no read that must not wait, a worker
+// does all: the ring would ask whether the file is ready, which FUSE asks its server, and take the answer for a promise.
+//
+// W4 (G3): of one image no more than IMAGE_TURNS operations occupy a worker that are not bounded otherwise: reads that W3 or its file system leaves to one, hints, and changes of a
+// block device. The others wait in the order in which they came, and for each step anew. Bounded otherwise are a sync, which takes two at the most (unwritten.h), and changes of a file, one behind the
+// other by the kernel. The ring may have as many workers as all of its images take so (workers_allow()): a disk that hangs takes none from the others.
+//
 // A sync of much goes piece by piece, and then as a whole (unwritten.h says why):
 //
 //	AIO_SYNC ──little was written───────────────────────────────────────────────────────► fdatasync ──► done
@@ -63,6 +73,7 @@ enum {
 	TRUST_NS = 20 * 1000 * 1000,
 	DETOUR_WRITES = 256,
 	DETOUR_READS = 16,
+	READS_LOOKED_AT = 32, // so many under way have their places in the queue of any disk: no clock is asked for fewer
 };
 
 struct image_op;
@@ -82,6 +93,9 @@ struct image_op {
 	struct reader_job job;
 	struct reader_errand errand;
 	bool by_errand; // not by the ring, this time
+	bool has_turn; // W4
+	bool reads_here; // W3: the thread may go on with it when some of it has come
+	void *copy;    // of what was in a pipe; NULL: none
 	int res; // of the errand
 	struct image *image;
 	struct aio *aio;
@@ -114,9 +128,14 @@ static void finish_run(struct ring_task *task)
 	}
 }
 
+static bool is_emptying(const struct aio *aio)
+{
+	return aio->kind == AIO_PUNCH || aio->kind == AIO_ZERO;
+}
+
 static bool is_change(const struct aio *aio)
 {
-	return aio->kind == AIO_WRITE || aio->kind == AIO_PUNCH || aio->kind == AIO_ZERO;
+	return aio->kind == AIO_WRITE || is_emptying(aio);
 }
 
 // The first `at` bytes were done before.
@@ -148,6 +167,7 @@ static void op_begins(struct image *image, const struct aio *aio)
 	if (for_reader(image, aio))
 		return;
 	image->changing += is_change(aio);
+	image->emptying += is_emptying(aio);
 	uint64_t pending = atomic_load_explicit(&owed->pending, memory_order_relaxed);
 	if (pending == 0)
 		atomic_store_explicit(&owed->moved_ns, clock_mono_ns(), memory_order_relaxed);
@@ -160,6 +180,7 @@ static void op_ends(struct image *image, const struct aio *aio)
 	if (for_reader(image, aio))
 		return;
 	image->changing -= is_change(aio);
+	image->emptying -= is_emptying(aio);
 	uint64_t now_ns = clock_mono_ns();
 	atomic_store_explicit(&owed->moved_ns, now_ns, memory_order_relaxed);
 	atomic_store_explicit(&owed->pending, atomic_load_explicit(&owed->pending, memory_order_relaxed) - 1, memory_order_release);
@@ -204,6 +225,16 @@ bool image_stalled(const struct image *image)
 static bool quick(const struct image *image, uint64_t now_ns)
 {
 	return !stalled(image, now_ns) && now_ns < image->wrote_ns + TRUST_NS;
+}
+
+// W3: whether a read may keep the thread.
+static bool read_keeps(const struct image *image)
+{
+	if (image->waits_always || image->emptying || asked_since_ns(&image->asked))
+		return true;
+	bool may = atomic_load_explicit(&image->owed_changes.pending, memory_order_relaxed) || atomic_load_explicit(&image->cold.waiting, memory_order_relaxed) ||
+		   atomic_load_explicit(&image->owed_reads.pending, memory_order_relaxed) > READS_LOOKED_AT;
+	return may && image_stalled(image);
 }
 
 // ---- without a worker
@@ -275,13 +306,40 @@ static bool was_cancelled(const struct image_op *op, int res)
 	return res == -ECANCELED && !op->by_errand && image->reader && (op->aio->kind != AIO_SYNC || image->block_device || image->known);
 }
 
-static void op_submit(struct image_op *op)
+// By a worker, not between two guest requests.
+static bool by_worker(const struct image_op *op)
+{
+	const struct aio *aio = op->aio;
+	if (aio->background)
+		return true;
+	if (aio->kind == AIO_READ)
+		return read_keeps(op->image);
+	return aio->kind == AIO_WRITE && (op->image->waits_always || !quick(op->image, clock_mono_ns()));
+}
+
+// W4: whether it may take a worker, and nothing else bounds how many do.
+static bool takes_turns(const struct image_op *op, bool async)
+{
+	switch (op->aio->kind) {
+	case AIO_READ:
+		return async || op->image->by_turns;
+	case AIO_ADVISE:
+		return true;
+	case AIO_SYNC:
+		return false;
+	default:
+		return op->image->block_device;
+	}
+}
+
+static bool by_ring(const struct image_op *op, bool async)
+{
+	return !op->image->ring->workerless || !op->image->reader || (op->aio->kind == AIO_READ && !takes_turns(op, async));
+}
+
+static void op_issue(struct image_op *op, bool async)
 {
 	struct aio *aio = op->aio;
-	if (op->image->ring->workerless && op->image->reader && aio->kind != AIO_READ) {
-		by_errand(op);
-		return;
-	}
 	op->by_errand = false;
 	struct io_uring_sqe *sqe = ring_sqe(op->image->ring, &op->ring);
 	unsigned char *data = aio->data;
@@ -311,8 +369,79 @@ static void op_submit(struct image_op *op)
 		io_uring_prep_fadvise(sqe, fd, off, (off_t)min_u64(len, ADVISE_STEP), POSIX_FADV_WILLNEED);
 		break;
 	}
-	if (aio->background || (aio->kind == AIO_WRITE && !quick(op->image, clock_mono_ns())))
-		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC); // by a worker, not between two guest requests
+	if (async)
+		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
+	op->reads_here = aio->kind == AIO_READ && !async;
+	op->image->reads_here += op->reads_here;
+}
+
+static void queue_add(struct image_queue *queue, struct image_op *op)
+{
+	op->next = NULL;
+	*queue->end = op;
+	queue->end = &op->next;
+}
+
+static struct image_op *queue_pop(struct image_queue *queue)
+{
+	struct image_op *op = queue->first;
+	queue->first = op->next;
+	if (!queue->first)
+		queue->end = &queue->first;
+	return op;
+}
+
+// False: it waits for its turn.
+static bool turn_take(struct image_op *op)
+{
+	struct image *image = op->image;
+	op->has_turn = !image->waiting.first && image->turns < IMAGE_TURNS;
+	image->turns += op->has_turn;
+	if (!op->has_turn)
+		queue_add(&image->waiting, op);
+	return op->has_turn;
+}
+
+static void op_submit(struct image_op *op)
+{
+	bool async = by_worker(op);
+	if (is_emptying(op->aio) && op->image->reads_here)
+		queue_add(&op->image->emptiers, op);
+	else if (!by_ring(op, async))
+		by_errand(op);
+	else if (!takes_turns(op, async) || turn_take(op))
+		op_issue(op, async);
+}
+
+// Whoever waits has all turns taken before it, so one of those comes here.
+static void turn_end(struct image_op *op)
+{
+	struct image *image = op->image;
+	if (!op->has_turn)
+		return;
+	op->has_turn = false;
+	image->turns--;
+	while (image->waiting.first && image->turns < IMAGE_TURNS) {
+		struct image_op *next = queue_pop(&image->waiting);
+		bool async = by_worker(next);
+		if (!by_ring(next, async)) {
+			by_errand(next);
+			continue;
+		}
+		next->has_turn = true;
+		image->turns++;
+		op_issue(next, async);
+	}
+}
+
+static void read_here_ends(struct image_op *op)
+{
+	struct image *image = op->image;
+	op->reads_here = false;
+	if (--image->reads_here)
+		return;
+	while (image->emptiers.first)
+		op_submit(queue_pop(&image->emptiers));
 }
 
 enum { PIECE_TURNS_MAX = 16 };
@@ -384,12 +513,23 @@ static void sync_by_pieces(struct image_op *op, uint64_t total)
 	sync_go_on(op);
 }
 
+static void op_give(struct image_op *op)
+{
+	struct image *image = op->image;
+	free(op->copy);
+	if (!image->reserve) {
+		image->reserve = op;
+		return;
+	}
+	op->next = image->spare;
+	image->spare = op;
+}
+
 static void op_finish(struct image_op *op, int res)
 {
 	struct image *image = op->image;
 	struct aio *aio = op->aio;
-	op->next = image->spare;
-	image->spare = op;
+	op_give(op);
 	op_ends(image, aio);
 	notice(image, aio, op->at, res);
 	if (aio->kind == AIO_SYNC && res == 0)
@@ -458,7 +598,7 @@ static bool cannot(const struct image *image, int res)
 	       (res == -EINVAL && image->block_device); // less than one of its blocks
 }
 
-static void write_now(struct image *image, struct aio *aio);
+static void write_begin(struct image *image, struct aio *aio);
 
 static void write_rest(struct image_op *op)
 {
@@ -467,10 +607,9 @@ static void write_rest(struct image_op *op)
 	image->no_pipe = true;
 	aio->off += op->at;
 	aio->len -= op->at;
-	op->next = image->spare;
-	image->spare = op;
+	op_give(op);
 	op_ends(image, aio);
-	write_now(image, aio);
+	write_begin(image, aio);
 }
 
 static void op_done(struct ring_op *ring, int res)
@@ -481,6 +620,9 @@ static void op_done(struct ring_op *ring, int res)
 		piece_done(op, res);
 		return;
 	}
+	turn_end(op);
+	if (op->reads_here)
+		read_here_ends(op);
 	if (was_cancelled(op, res)) {
 		if (op->image->ring->cancelled)
 			op->image->ring->cancelled(op->image->ring);
@@ -528,8 +670,6 @@ static void op_done(struct ring_op *ring, int res)
 // Only whole pieces: a part of a page that is not in memory would be read first, and the thread would wait for the disk.
 static bool write_direct(struct image *image, const struct aio *aio)
 {
-	if (image->no_pipe && aio->pipe)
-		return true;
 	if ((!aio->pipe && aio->len > DIRECT_BYTES_MAX) || (aio->off | aio->len) % PIECE_SIZE)
 		return false;
 	if (image->detour) {
@@ -636,13 +776,19 @@ static int all_cached(const struct image *image, uint64_t off, uint64_t len)
 	return pages.cached >= (off + len - 1) / page - off / page + 1;
 }
 
+// W3: whether a look at it, or a send from it, may keep the thread.
+static bool in_place_keeps(const struct image *image, uint64_t now_ns)
+{
+	return image->changing || asked_since_ns(&image->asked) || stalled(image, now_ns);
+}
+
 // One byte of each step is looked at: whether it is there already, or still being read. Where pages cannot be counted they come and go in
 // runs, and image_take() notices when that was wrong.
 bool image_sendable(struct image *image, uint64_t off, uint64_t len)
 {
 	char byte;
 	const struct iovec to = {.iov_base = &byte, .iov_len = 1};
-	if (len < SEND_BYTES_MIN || unreadable_within(&image->unreadable, off, len) || image_stalled(image) || atomic_load_explicit(&image->stale, memory_order_relaxed))
+	if (len < SEND_BYTES_MIN || unreadable_within(&image->unreadable, off, len) || in_place_keeps(image, clock_mono_ns()) || atomic_load_explicit(&image->stale, memory_order_relaxed))
 		return false;
 	if (image->send_detour) {
 		image->send_detour--;
@@ -664,6 +810,8 @@ int image_take(struct image *image, int pipe, uint64_t off, size_t len)
 	loff_t from = (loff_t)off;
 	size_t done = 0;
 	int code = 0;
+	if (in_place_keeps(image, begin))
+		return -EAGAIN;
 	atomic_store_explicit(&image->inside_ns, begin, memory_order_relaxed);
 	while (code == 0 && done < len) {
 		ssize_t took = splice(image->fd, &from, pipe, NULL, len - done, SPLICE_F_NONBLOCK);
@@ -712,42 +860,43 @@ static void change_begins(struct image *image, const struct aio *aio)
 		unwritten_add(&image->unwritten, aio->off, aio->len);
 }
 
-static void image_submit(struct aio_backend *backend, struct aio *aio)
-{
-	struct image *image = HOLDER(backend, struct image, backend);
-	if ((aio->kind == AIO_PUNCH || aio->kind == AIO_ZERO) && !may_zero(image, aio)) {
-		finish_later(image, aio, -EOPNOTSUPP);
-		return;
-	}
-	if (is_change(aio))
-		change_begins(image, aio);
-	if (aio->kind == AIO_WRITE && !aio->background && write_direct(image, aio)) {
-		write_now(image, aio);
-		return;
-	}
-	submit_from(image, aio, 0);
-}
-
-// By the ring, what follows the first `at` bytes.
-static void submit_from(struct image *image, struct aio *aio, uint64_t at)
+// A sync without memory is begun all the same: whoever is told of one that failed believes nothing of the disk any more (V3).
+static struct image_op *op_take(struct image *image, const struct aio *aio)
 {
 	struct image_op *op = image->spare;
-	if (op)
+	if (op) {
 		image->spare = op->next;
-	else
-		op = malloc(sizeof(*op));
-	if (!op) {
-		finish_later(image, aio, -ENOMEM);
-		return;
+		return op;
 	}
+	op = malloc(sizeof(*op));
+	if (op || aio->kind != AIO_SYNC)
+		return op;
+	op = image->reserve;
+	image->reserve = NULL;
+	return op;
+}
+
+static struct image_op *op_new(struct image *image, struct aio *aio, uint64_t at)
+{
+	struct image_op *op = op_take(image, aio);
+	if (!op)
+		return NULL;
 	op->ring.done = op_done;
 	op->image = image;
 	op->aio = aio;
 	op->at = at;
 	op->next = NULL;
 	op->pieces = NULL;
-	op->by_errand = false;
+	op->copy = NULL;
+	op->by_errand = op->has_turn = op->reads_here = false;
 	op->covers = image->owed_changes.pending ? 0 : image->changes;
+	return op;
+}
+
+static void op_begin(struct image_op *op)
+{
+	struct image *image = op->image;
+	struct aio *aio = op->aio;
 	op_begins(image, aio);
 	uint64_t much = aio->kind == AIO_SYNC ? unwritten_sync(&image->unwritten) : 0;
 	if (for_reader(image, aio))
@@ -758,10 +907,83 @@ static void submit_from(struct image *image, struct aio *aio, uint64_t at)
 		op_submit(op);
 }
 
+// By the ring, what follows the first `at` bytes.
+static void submit_from(struct image *image, struct aio *aio, uint64_t at)
+{
+	struct image_op *op = op_new(image, aio, at);
+	if (op)
+		op_begin(op);
+	else
+		finish_later(image, aio, -ENOMEM);
+}
+
+static int pipe_read(int pipe, unsigned char *data, size_t len)
+{
+	for (size_t at = 0; at < len;) {
+		ssize_t got = read(pipe, data + at, len - at);
+		if (got == 0 || (got < 0 && errno != EINTR))
+			return got < 0 ? -errno : -EIO;
+		at += got > 0 ? (size_t)got : 0;
+	}
+	return 0;
+}
+
+// By the ring, of a file system that takes nothing from the pipe. Without memory for it the guest has an error of want.
+static void submit_copied(struct image *image, struct aio *aio)
+{
+	struct image_op *op = op_new(image, aio, 0);
+	unsigned char *copy = op ? malloc(aio->len) : NULL;
+	int code = copy ? pipe_read(*aio->pipe, copy, aio->len) : -ENOMEM;
+	if (op)
+		op->copy = copy;
+	if (code) {
+		if (op)
+			op_give(op);
+		finish_later(image, aio, code);
+		return;
+	}
+	aio->data = copy;
+	aio->pipe = NULL;
+	op_begin(op);
+}
+
+static void write_begin(struct image *image, struct aio *aio)
+{
+	if (!aio->background && write_direct(image, aio))
+		write_now(image, aio);
+	else if (aio->pipe && image->no_pipe)
+		submit_copied(image, aio);
+	else
+		submit_from(image, aio, 0);
+}
+
+static void image_submit(struct aio_backend *backend, struct aio *aio)
+{
+	struct image *image = HOLDER(backend, struct image, backend);
+	if (is_emptying(aio) && !may_zero(image, aio)) {
+		finish_later(image, aio, -EOPNOTSUPP);
+		return;
+	}
+	if (is_change(aio))
+		change_begins(image, aio);
+	if (aio->kind == AIO_WRITE)
+		write_begin(image, aio);
+	else
+		submit_from(image, aio, 0);
+}
+
 void image_rests(struct image *image)
 {
 	if (!image->owed_changes.pending && (image->synced || !image->block_device))
 		rest_now(&image->rest, image->fd);
+}
+
+// Asks the kernel alone.
+static bool waits_always(const struct image *image)
+{
+	char byte;
+	const struct iovec to = {.iov_base = &byte, .iov_len = 1};
+	return preadv2(image->fd, &to, 1, 0, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP;
 }
 
 void image_attach(struct image *image, struct ring *ring)
@@ -770,8 +992,13 @@ void image_attach(struct image *image, struct ring *ring)
 	image->finish = (struct ring_task){.run = finish_run};
 	image->finished = NULL;
 	image->finished_end = &image->finished;
+	image->waiting.end = &image->waiting.first;
+	image->emptiers.end = &image->emptiers.first;
+	image->reserve = calloc(1, sizeof(*image->reserve)); // without it one that ends is kept for it
 	image->backend.submit = image_submit;
 	image_believe_holes(image);
+	image->waits_always = waits_always(image);
+	image->by_turns = image->waits_always || !(image->known || image->block_device); // of those alone it is known that the ring reads without a worker
 	(void)unwritten_init(&image->unwritten, image->size); // without the memory no sync is done in pieces
 }
 
@@ -788,6 +1015,7 @@ void image_close(struct image *image)
 		image->spare = op->next;
 		free(op);
 	}
+	free(image->reserve);
 	rest_end(&image->rest);
 	unwritten_done(&image->unwritten);
 	if (image->path && image->fd >= 0)

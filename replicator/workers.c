@@ -70,6 +70,16 @@ void workers_begin(struct workers *workers, struct ring *ring, void (*changed)(s
 	ask(workers);
 }
 
+void workers_allow(struct ring *ring, unsigned count)
+{
+	unsigned most[2] = {0}; // of the bounded kind, and of the other; 0: as it is
+	if (io_uring_register_iowq_max_workers(&ring->uring, most) || most[0] >= count)
+		return;
+	most[0] = count;
+	most[1] = 0;
+	(void)io_uring_register_iowq_max_workers(&ring->uring, most);
+}
+
 void workers_cancelled(struct workers *workers)
 {
 	if (workers->asked || workers->again.due_ns) { // one that was under way before that was known, or a read

@@ -31,6 +31,8 @@ struct workers {
 
 // Before anything is submitted to the ring. *workers stays until the ring is done.
 void workers_begin(struct workers *workers, struct ring *ring, void (*changed)(struct workers *workers));
+// The kernel may make so many, at least, for what works on files. Without it (before Linux 5.15) there are four a processor. Of the ring's thread.
+void workers_allow(struct ring *ring, unsigned count);
 void workers_cancelled(struct workers *workers); // an operation was, for want of one
 
 #endif

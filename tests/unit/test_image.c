@@ -400,6 +400,7 @@ static void what_was_cancelled_is_done_by_the_reader(void **state)
 	assert_int_equal(syncs_by_the_reader, 1);
 	assert_true(image_has(0, LARGE, 0)); // punched
 	unsigned before = by_the_reader;
+	image.by_turns = image.waits_always = false;
 	assert_int_equal(perform(AIO_READ, 0, LARGE), 0);
 	assert_int_equal(by_the_reader, before);
 	memset(data, 0x5a, sizeof(data));
@@ -1142,6 +1143,238 @@ static void what_is_a_hole_is_not_asked_while_a_worker_changes_the_image(void **
 	}
 }
 
+// ---- what may keep the thread, or a worker
+
+static unsigned prepared_flags(void) // of the newest operation of the ring's
+{
+	const struct io_uring_sq *sq = &ring.uring.sq;
+	return sq->sqes[(sq->sqe_tail - 1) & *sq->kring_mask].flags;
+}
+
+static void submit_of_guest(struct ending *ending, enum aio_kind kind, uint64_t off, uint64_t len)
+{
+	*ending = (struct ending){.aio = {.kind = kind, .off = off, .len = len, .data = data, .done = on_done}};
+	image.backend.submit(&image.backend, &ending->aio);
+}
+
+static void await(const struct ending *ending)
+{
+	while (!ending->ended)
+		assert_int_equal(ring_turn(&ring), 0);
+	assert_int_equal(ending->res, 0);
+}
+
+// Reading ahead takes the lock that it has.
+static void read_beside_an_emptying_or_of_a_stalled_disk_is_a_workers(void **state)
+{
+	static const enum aio_kind kinds[] = {AIO_PUNCH, AIO_ZERO};
+	(void)state;
+	struct ending read, emptying;
+	assert_true(fcntl(image.fd, F_GETFL) & O_NOATIME); // one from memory changes nothing
+	image.waits_always = image.by_turns = false;
+	for (unsigned i = 0; i < 2; i++) {
+		submit_of_guest(&emptying, kinds[i], 0, 4096);
+		submit_of_guest(&read, AIO_READ, LARGE, 4096);
+		assert_true(prepared_flags() & IOSQE_ASYNC);
+		await(&read);
+		await(&emptying);
+		submit_of_guest(&read, AIO_READ, LARGE, 4096);
+		assert_false(prepared_flags() & IOSQE_ASYNC);
+		await(&read);
+	}
+	image.owed_changes = (struct image_owed){.pending = 1, .moved_ns = 1};
+	submit_of_guest(&read, AIO_READ, LARGE, 4096);
+	assert_true(prepared_flags() & IOSQE_ASYNC);
+	await(&read);
+	image.owed_changes.pending = 0;
+	(void)asked_begin(&image.asked, clock_mono_ns()); // another thread changes its size
+	submit_of_guest(&read, AIO_READ, LARGE, 4096);
+	assert_true(prepared_flags() & IOSQE_ASYNC);
+	await(&read);
+	asked_end(&image.asked);
+	image.waits_always = true;
+	submit_of_guest(&read, AIO_READ, LARGE, 4096);
+	assert_true(prepared_flags() & IOSQE_ASYNC);
+	await(&read);
+}
+
+// The thread may take that lock once more when some of the read has come.
+static void emptying_waits_for_the_reads_that_the_thread_began(void **state)
+{
+	(void)state;
+	struct ending read[2], punch;
+	image.waits_always = image.by_turns = false;
+	submit_of_guest(&read[0], AIO_READ, LARGE, 4096);
+	unsigned prepared = ring.uring.sq.sqe_tail;
+	submit_of_guest(&punch, AIO_PUNCH, 0, 4096);
+	assert_int_equal(ring.uring.sq.sqe_tail, prepared);
+	submit_of_guest(&read[1], AIO_READ, LARGE, 4096);
+	assert_true(prepared_flags() & IOSQE_ASYNC); // so that it is not waited for as well
+	await(&punch);
+	assert_true(read[0].ended);
+	await(&read[1]);
+	assert_int_equal(image.reads_here + image.emptying, 0);
+}
+
+static void nothing_is_sent_in_place_while_a_worker_changes_the_image(void **state)
+{
+	int fd[2];
+	(void)state;
+	struct ending write;
+	image.send_detour = 0;
+	quick_begin(EOPNOTSUPP);
+	assert_int_equal(perform(AIO_WRITE, 0, LARGE), 0);
+	assert_int_equal(pipe2(fd, O_CLOEXEC | O_NONBLOCK), 0);
+	assert_true(image_sendable(&image, 0, LARGE));
+	submit(&write, AIO_WRITE, LARGE, 4096);
+	assert_false(image_sendable(&image, 0, LARGE));
+	assert_int_equal(image_take(&image, fd[1], 0, 4096), -EAGAIN);
+	await(&write);
+	image.owed_changes = (struct image_owed){.pending = 1, .moved_ns = 1}; // it hangs since it was looked at
+	assert_int_equal(image_take(&image, fd[1], 0, 4096), -EAGAIN);
+	image.owed_changes.pending = 0;
+	(void)asked_begin(&image.asked, clock_mono_ns());
+	assert_int_equal(image_take(&image, fd[1], 0, 4096), -EAGAIN);
+	asked_end(&image.asked);
+	assert_int_equal(image_take(&image, fd[1], 0, 4096), 0);
+	(void)close(fd[0]);
+	(void)close(fd[1]);
+}
+
+static unsigned turned[3 * IMAGE_TURNS], turned_count; // in which order they ended
+static struct ending turns[3 * IMAGE_TURNS];
+
+static void on_turned(struct aio *aio, int res)
+{
+	on_done(aio, res);
+	turned[turned_count++] = (unsigned)((struct ending *)(void *)aio - turns);
+}
+
+// W4 of image_io.c: whatever a disk that hangs is asked for, others have workers.
+static void image_takes_no_more_workers_than_its_turns(void **state)
+{
+	static const struct {
+		enum aio_kind kind;
+		bool block_device, by_turns, bounded;
+	} table[] = {{AIO_READ, false, true, true}, {AIO_READ, false, false, false}, {AIO_ADVISE, false, false, true}, {AIO_PUNCH, true, false, true}, {AIO_WRITE, true, false, true}, {AIO_WRITE, false, true, false}};
+	(void)state;
+	for (unsigned i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		unsigned before = ring.uring.sq.sqe_tail, most = 0;
+		image.block_device = table[i].block_device;
+		image.by_turns = table[i].by_turns;
+		image.waits_always = false;
+		image.wrote_ns = 0;
+		turned_count = 0;
+		for (unsigned t = 0; t < 3 * IMAGE_TURNS; t++) {
+			turns[t] = (struct ending){.aio = {.kind = table[i].kind, .off = t * 4096, .len = t % 8 ? 4096 : 200 << 10, .data = data, .done = on_turned}};
+			if (table[i].kind == AIO_ADVISE)
+				turns[t].aio.background = true;
+			image.backend.submit(&image.backend, &turns[t].aio);
+		}
+		assert_int_equal(ring.uring.sq.sqe_tail - before, table[i].bounded ? IMAGE_TURNS : 3 * IMAGE_TURNS);
+		while (turned_count < 3 * IMAGE_TURNS) {
+			most = image.turns > most ? image.turns : most;
+			assert_int_equal(ring_turn(&ring), 0);
+			assert_true(!image.waiting.first || image.turns == IMAGE_TURNS);
+		}
+		assert_int_equal(most, table[i].bounded ? IMAGE_TURNS : 0);
+		assert_int_equal(image.turns, 0);
+		for (unsigned t = 0; t < 3 * IMAGE_TURNS; t++) {
+			assert_int_equal(turns[t].res, 0);
+			if (table[i].bounded && turned[t] >= 2 * IMAGE_TURNS)
+				assert_true(t >= IMAGE_TURNS / 2); // none of the last overtakes
+		}
+	}
+	image.block_device = false;
+}
+
+// Where there is no worker any more, those that wait for a turn are the reader's.
+static void what_waits_for_a_turn_is_done_without_workers_too(void **state)
+{
+	enum { COUNT_ = 2 * IMAGE_TURNS };
+	(void)state;
+	reader_begin();
+	image.by_turns = true;
+	turned_count = 0;
+	for (unsigned t = 0; t < COUNT_; t++) {
+		turns[t] = (struct ending){.aio = {.kind = AIO_READ, .off = t * 4096, .len = 4096, .data = data, .done = on_turned}};
+		image.backend.submit(&image.backend, &turns[t].aio);
+	}
+	ring.workerless = true;
+	while (turned_count < COUNT_)
+		assert_int_equal(ring_turn(&ring), 0);
+	assert_int_equal(by_the_reader, COUNT_ - IMAGE_TURNS);
+	assert_int_equal(perform(AIO_READ, 0, 4096), 0);
+	assert_int_equal(by_the_reader, COUNT_ - IMAGE_TURNS + 1);
+	assert_int_equal(image.turns, 0);
+	ring.workerless = false;
+	reader_end();
+}
+
+// The thread copies it out of the pipe, and no more.
+static void write_that_no_pipe_takes_is_a_workers_where_the_disk_is_not_quick(void **state)
+{
+	int ends[2];
+	(void)state;
+	quick_begin(0);
+	assert_int_equal(pipe(ends), 0);
+	for (unsigned i = 0; i < 2; i++) { // not known to be quick; and not whole pages
+		memset(data, 0x61 + (int)i, 8192);
+		assert_int_equal(write(ends[1], data, 8192), 8192);
+		image.no_pipe = true;
+		image.wrote_ns = i ? clock_mono_ns() + HOUR_NS : 0;
+		own_writes = 0;
+		struct ending ending = {.aio = {.kind = AIO_WRITE, .off = 4096 + i, .len = 8192, .pipe = &ends[0], .done = on_done}};
+		image.backend.submit(&image.backend, &ending.aio);
+		assert_int_equal(own_writes, 0);
+		await(&ending);
+		assert_int_equal(own_writes, 0);
+		assert_true(image_has(4096 + i, 8192, (unsigned char)(0x61 + i)));
+	}
+	assert_int_equal(write(ends[1], data, 4096), 4096);
+	struct ending ending = {.aio = {.kind = AIO_WRITE, .off = 0, .len = 4096, .pipe = &ends[0], .done = on_done}};
+	image.wrote_ns = clock_mono_ns() + HOUR_NS;
+	image.backend.submit(&image.backend, &ending.aio);
+	assert_int_equal(own_writes, 1);
+	await(&ending);
+	(void)close(ends[0]);
+	(void)close(ends[1]);
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// A sync that was not begun is none that failed, after which nothing is believed of the disk (V3).
+static void sync_without_memory_is_begun_all_the_same(void **state)
+{
+	struct rlimit before, none;
+	void *taken = NULL;
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_AS, &none), 0);
+	for (size_t size = 1 << 20; size >= 16; size = size > 1024 ? size / 2 : size - 8) // each of the sizes that are kept apart
+		for (void **more; (more = malloc(size)) != NULL; taken = more)
+			*more = taken;
+	struct ending sync[2], read;
+	submit_of_guest(&read, AIO_READ, 0, 4096);
+	submit_of_guest(&sync[0], AIO_SYNC, 0, 0);
+	while (!sync[0].ended || !read.ended)
+		assert_int_equal(ring_turn(&ring), 0);
+	submit_of_guest(&sync[1], AIO_SYNC, 0, 0);
+	while (!sync[1].ended)
+		assert_int_equal(ring_turn(&ring), 0);
+	(void)setrlimit(RLIMIT_AS, &before);
+	while (taken) {
+		void *next = *(void **)taken;
+		free(taken);
+		taken = next;
+	}
+	assert_int_equal(read.res, -ENOMEM); // which its guest is told
+	assert_int_equal(sync[0].res, 0);
+	assert_int_equal(sync[1].res, 0);
+}
+#endif
+
 // A copy that took it for zeros would be a silent loss; what is read there is an error.
 static void what_a_file_that_was_cut_short_lacks_is_no_hole(void **state)
 {
@@ -1354,6 +1587,15 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_read_apart_is_what_the_image_holds, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(stalled_disk_is_not_asked_what_is_a_hole, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_is_a_hole_is_not_asked_while_a_worker_changes_the_image, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(read_beside_an_emptying_or_of_a_stalled_disk_is_a_workers, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(emptying_waits_for_the_reads_that_the_thread_began, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(nothing_is_sent_in_place_while_a_worker_changes_the_image, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(image_takes_no_more_workers_than_its_turns, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(what_waits_for_a_turn_is_done_without_workers_too, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(write_that_no_pipe_takes_is_a_workers_where_the_disk_is_not_quick, set_up, tear_down),
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+		cmocka_unit_test_setup_teardown(sync_without_memory_is_begun_all_the_same, set_up, tear_down),
+#endif
 		cmocka_unit_test_setup_teardown(what_a_file_that_was_cut_short_lacks_is_no_hole, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(only_what_is_in_memory_as_a_whole_is_sent_from_there, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_failed_to_be_read_is_not_taken_from_memory_until_it_was_read_or_written, set_up, tear_down),
