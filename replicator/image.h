@@ -51,11 +51,13 @@ struct image {
 	struct image_op *reserve; // for a sync when there is no memory
 	struct image_queue { // the oldest first
 		struct image_op *first, **end;
-	} waiting, emptiers; // for a turn; for the end of the reads that the thread began
+	} waiting, emptiers; // for a turn; for the end of the reads that the thread began, and of the one before
 	unsigned reads_here; // those
+	bool empties; // an operation that makes a hole, or zeros, of a file is with the ring
 	unsigned turns;	       // that are taken
 	bool waits_always;     // its file system knows no read that must not wait
 	bool by_turns;	       // its reads may all take workers
+	bool reads_wait;       // its file system has reads wait for writes (xfs)
 	unsigned detour;       // how many more small writes go by the ring, since one of ours was slow
 	unsigned send_detour; // likewise of reads that could be sent from the page cache
 	struct unreadable unreadable; // what of it is not sent from its page cache
@@ -132,6 +134,7 @@ int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data);
 int image_read_apart(struct image *image, uint64_t off, uint64_t len, void *data);
 // image_hole.c: sets `known`, and backend.hole where the file system can be believed.
 void image_believe_holes(struct image *image);
+bool image_reads_wait(const struct image *image); // for a change of the file under way, also where they must not wait
 // Brings what others wrote to the image before it was opened to stable storage (holes.c, H4). Any thread; may take its time. False: it could not be;
 // `ret_failed` as above.
 bool image_settle(struct image *image, int *ret_failed);

@@ -40,6 +40,12 @@ bool image_times_tell(const struct image *image)
 	}
 }
 
+bool image_reads_wait(const struct image *image)
+{
+	struct statfs fs;
+	return !image->block_device && (fstatfs(image->fd, &fs) < 0 || (uint32_t)fs.f_type == XFS_SUPER_MAGIC);
+}
+
 // A file that is shorter than the disk is another matter (images_whole() of the protection): nothing is said of what it lacks. Nor how far data goes
 // (image_extents.c): who looks for regions that are holes asks at the next.
 static bool hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)

@@ -25,13 +25,13 @@
 //
 // W3 (G3): nor does the thread wait with a read. The ring begins one in the thread, and to read ahead takes a lock of the file's there, also where it must not wait, which whoever
 // makes a hole of it has until the disk answers (ext4, block devices), or whoever changes its size; and it waits for a place in the queue of a disk that hangs. So while the image is emptied, or asked by
-// another thread, or the disk owes something, a worker reads, what is in memory, too; and nothing is sent in place while a worker changes it (xfs). The thread goes on with a read that it
+// another thread, or the disk owes something, or a worker changes it on xfs, where all reads wait for that, a worker reads, what is in memory, too; and nothing is sent in place while a worker changes it. Nor does the thread write to a file while it is emptied. The thread goes on with a read that it
 // began when some of it has come: an emptying waits for those that are under way, and no more are begun meanwhile. Of a file system that knows no read that must not wait, a worker
 // does all: the ring would ask whether the file is ready, which FUSE asks its server, and take the answer for a promise.
 //
 // W4 (G3): of one image no more than IMAGE_TURNS operations occupy a worker that are not bounded otherwise: reads that W3 or its file system leaves to one, hints, and changes of a
-// block device. The others wait in the order in which they came, and for each step anew. Bounded otherwise are a sync, which takes two at the most (unwritten.h), and changes of a file, one behind the
-// other by the kernel. The ring may have as many workers as all of its images take so (workers_allow()): a disk that hangs takes none from the others.
+// block device. The others wait in the order in which they came, and for each step anew. Bounded otherwise are a sync, which takes two at the most (unwritten.h), and changes of a file: one write behind the
+// other by the kernel, and one emptying behind the other here, since it has done so itself only since Linux 6.17. The ring may have as many workers as all of its images take so (workers_allow()): a disk that hangs takes none from the others.
 //
 // A sync of much goes piece by piece, and then as a whole (unwritten.h says why):
 //
@@ -73,7 +73,7 @@ enum {
 	TRUST_NS = 20 * 1000 * 1000,
 	DETOUR_WRITES = 256,
 	DETOUR_READS = 16,
-	READS_LOOKED_AT = 32, // so many under way have their places in the queue of any disk: no clock is asked for fewer
+	READS_LOOKED_AT = 1, // no clock is asked for fewer
 };
 
 struct image_op;
@@ -95,6 +95,7 @@ struct image_op {
 	bool by_errand; // not by the ring, this time
 	bool has_turn; // W4
 	bool reads_here; // W3: the thread may go on with it when some of it has come
+	bool empties;	 // W4: a file, by the ring
 	void *copy;    // of what was in a pipe; NULL: none
 	int res; // of the errand
 	struct image *image;
@@ -230,7 +231,7 @@ static bool quick(const struct image *image, uint64_t now_ns)
 // W3: whether a read may keep the thread.
 static bool read_keeps(const struct image *image)
 {
-	if (image->waits_always || image->emptying || asked_since_ns(&image->asked))
+	if (image->waits_always || image->emptying || (image->reads_wait && image->changing) || asked_since_ns(&image->asked))
 		return true;
 	bool may = atomic_load_explicit(&image->owed_changes.pending, memory_order_relaxed) || atomic_load_explicit(&image->cold.waiting, memory_order_relaxed) ||
 		   atomic_load_explicit(&image->owed_reads.pending, memory_order_relaxed) > READS_LOOKED_AT;
@@ -337,6 +338,11 @@ static bool by_ring(const struct image_op *op, bool async)
 	return !op->image->ring->workerless || !op->image->reader || (op->aio->kind == AIO_READ && !takes_turns(op, async));
 }
 
+static bool empties_file(const struct image_op *op)
+{
+	return is_emptying(op->aio) && !op->image->block_device;
+}
+
 static void op_issue(struct image_op *op, bool async)
 {
 	struct aio *aio = op->aio;
@@ -371,6 +377,8 @@ static void op_issue(struct image_op *op, bool async)
 	}
 	if (async)
 		io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
+	if (empties_file(op))
+		op->image->empties = op->empties = true;
 	op->reads_here = aio->kind == AIO_READ && !async;
 	op->image->reads_here += op->reads_here;
 }
@@ -405,7 +413,9 @@ static bool turn_take(struct image_op *op)
 static void op_submit(struct image_op *op)
 {
 	bool async = by_worker(op);
-	if (is_emptying(op->aio) && op->image->reads_here)
+	if (empties_file(op) && op->image->empties)
+		queue_add(&op->image->emptiers, op);
+	else if (is_emptying(op->aio) && op->image->reads_here)
 		queue_add(&op->image->emptiers, op);
 	else if (!by_ring(op, async))
 		by_errand(op);
@@ -434,14 +444,21 @@ static void turn_end(struct image_op *op)
 	}
 }
 
-static void read_here_ends(struct image_op *op)
+static void emptiers_go_on(struct image *image)
+{
+	while (image->emptiers.first && !image->reads_here && !image->empties)
+		op_submit(queue_pop(&image->emptiers));
+}
+
+// What an operation of the thread's, or an emptying, kept from beginning.
+static void way_free(struct image_op *op)
 {
 	struct image *image = op->image;
-	op->reads_here = false;
-	if (--image->reads_here)
-		return;
-	while (image->emptiers.first)
-		op_submit(queue_pop(&image->emptiers));
+	image->reads_here -= op->reads_here;
+	if (op->empties)
+		image->empties = false;
+	op->reads_here = op->empties = false;
+	emptiers_go_on(image);
 }
 
 enum { PIECE_TURNS_MAX = 16 };
@@ -577,7 +594,7 @@ static void on_piece_begun(struct ring_op *ring, int res)
 
 // The kernel drops the pages of a range, and with them what was written and is not on the device yet, before it finds that the device does not zero it. Of a page
 // that the range covers in part it makes that part zeros, which are dropped again and never written. So a device is asked only where it says
-// that it can, and for whole pages; when it cannot even so, the kernel writes the zeros. AIO_ZERO it would write in any case: that is not quick, and no reason to
+// that it can, and for whole pages; when it does not even so, the kernel writes the zeros. AIO_ZERO it would write in any case: that is not quick, and no reason to
 // ask a device for it that cannot (volume.h, `fast`).
 static bool may_zero(const struct image *image, const struct aio *aio)
 {
@@ -585,9 +602,9 @@ static bool may_zero(const struct image *image, const struct aio *aio)
 	return !image->block_device || (!image->no_zeroes && aio->off % page == 0 && (end % page == 0 || end == image->size));
 }
 
-static void zero_after_all(struct image_op *op)
+static void zero_after_all(struct image_op *op, int res)
 {
-	op->image->no_zeroes = true;
+	op->image->no_zeroes |= res == -EOPNOTSUPP;
 	op->aio->kind = AIO_ZERO; // which the kernel does for any device
 	op_submit(op);
 }
@@ -621,8 +638,8 @@ static void op_done(struct ring_op *ring, int res)
 		return;
 	}
 	turn_end(op);
-	if (op->reads_here)
-		read_here_ends(op);
+	if (op->reads_here || op->empties)
+		way_free(op);
 	if (was_cancelled(op, res)) {
 		if (op->image->ring->cancelled)
 			op->image->ring->cancelled(op->image->ring);
@@ -640,10 +657,12 @@ static void op_done(struct ring_op *ring, int res)
 		op_submit(op);
 		return;
 	}
-	if (kind == AIO_PUNCH && res == -EOPNOTSUPP && op->image->block_device) {
-		zero_after_all(op);
+	if (kind == AIO_PUNCH && res < 0 && op->image->block_device) {
+		zero_after_all(op, res);
 		return;
 	}
+	if (kind == AIO_ZERO && res < 0 && op->image->block_device && !cannot(op->image, res))
+		res = -EIO; // whatever it says: what was written there before may be lost, and that is no want of the guest's
 	if (kind != AIO_READ && kind != AIO_WRITE) {
 		if (kind != AIO_SYNC && res < 0 && cannot(op->image, res))
 			res = -EOPNOTSUPP;
@@ -671,6 +690,8 @@ static void op_done(struct ring_op *ring, int res)
 static bool write_direct(struct image *image, const struct aio *aio)
 {
 	if ((!aio->pipe && aio->len > DIRECT_BYTES_MAX) || (aio->off | aio->len) % PIECE_SIZE)
+		return false;
+	if ((image->emptying && !image->block_device) || (aio->pipe && image->reads_wait && image->changing)) // the lock of the file is a worker's
 		return false;
 	if (image->detour) {
 		image->detour--;
@@ -888,7 +909,7 @@ static struct image_op *op_new(struct image *image, struct aio *aio, uint64_t at
 	op->next = NULL;
 	op->pieces = NULL;
 	op->copy = NULL;
-	op->by_errand = op->has_turn = op->reads_here = false;
+	op->by_errand = op->has_turn = op->reads_here = op->empties = false;
 	op->covers = image->owed_changes.pending ? 0 : image->changes;
 	return op;
 }
@@ -998,6 +1019,7 @@ void image_attach(struct image *image, struct ring *ring)
 	image->backend.submit = image_submit;
 	image_believe_holes(image);
 	image->waits_always = waits_always(image);
+	image->reads_wait = image_reads_wait(image);
 	image->by_turns = image->waits_always || !(image->known || image->block_device); // of those alone it is known that the ring reads without a worker
 	(void)unwritten_init(&image->unwritten, image->size); // without the memory no sync is done in pieces
 }

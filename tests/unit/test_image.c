@@ -330,8 +330,13 @@ static void device_that_cannot_zero_after_all_has_zeros_written(void **state)
 	assert_true(image_has(0, LARGE, 0));
 	assert_true(image.no_zeroes); // it is not asked again
 	assert_int_equal(perform(AIO_PUNCH, 0, 8192), -EOPNOTSUPP);
+	image.no_zeroes = false;
+	assert_int_equal(perform_interrupted(AIO_PUNCH, -EREMOTEIO), 0); // however it says so
+	assert_false(image.no_zeroes);
+	assert_int_equal(perform_interrupted(AIO_ZERO, -ENOSPC), -EIO); // what was written there before may be lost, and that is no want of the guest's
 	image.block_device = false;
 	assert_int_equal(perform_interrupted(AIO_PUNCH, -EOPNOTSUPP), -EOPNOTSUPP); // of a file nothing was done
+	assert_int_equal(perform_interrupted(AIO_PUNCH, -ENOSPC), -ENOSPC);
 }
 
 // ---- cancelled: the kernel has no worker thread
@@ -1216,6 +1221,50 @@ static void emptying_waits_for_the_reads_that_the_thread_began(void **state)
 	assert_int_equal(image.reads_here + image.emptying, 0);
 }
 
+// Before Linux 6.17 each would take a worker, and a file that hangs all that there are.
+static void file_is_emptied_by_one_worker_at_a_time(void **state)
+{
+	(void)state;
+	struct ending punch[3], write;
+	unsigned prepared = ring.uring.sq.sqe_tail;
+	memset(data, 0x33, 4096);
+	for (unsigned i = 0; i < 3; i++)
+		submit_of_guest(&punch[i], i == 1 ? AIO_ZERO : AIO_PUNCH, i * 4096, 4096);
+	assert_int_equal(ring.uring.sq.sqe_tail, prepared + 1);
+	submit_of_guest(&write, AIO_WRITE, LARGE, 4096); // nor does the thread wait for the file's lock
+	assert_int_equal(ring.uring.sq.sqe_tail, prepared + 2);
+	assert_true(prepared_flags() & IOSQE_ASYNC);
+	await(&punch[2]);
+	assert_true(punch[0].ended && punch[1].ended);
+	await(&write);
+	assert_false(image.empties || image.emptying || image.emptiers.first);
+	assert_true(image_has(0, 3 * 4096, 0) && image_has(LARGE, 4096, 0x33));
+	image.block_device = true;
+	prepared = ring.uring.sq.sqe_tail;
+	submit_of_guest(&punch[0], AIO_PUNCH, 0, 4096);
+	submit_of_guest(&punch[1], AIO_PUNCH, 4096, 4096);
+	assert_int_equal(ring.uring.sq.sqe_tail, prepared + 2);
+	await(&punch[1]);
+	await(&punch[0]);
+	image.block_device = false;
+}
+
+// There a read takes the lock that the writer holds, also one that must not wait: the ring tries it again.
+static void reads_of_xfs_are_a_workers_while_one_writes(void **state)
+{
+	(void)state;
+	struct ending write, read;
+	image.waits_always = image.by_turns = image.reads_wait = false;
+	for (unsigned waits = 0; waits < 2; waits++) {
+		submit_of_guest(&write, AIO_WRITE, 512, 512);
+		image.reads_wait = waits;
+		submit_of_guest(&read, AIO_READ, LARGE, 4096);
+		assert_int_equal((prepared_flags() & IOSQE_ASYNC) != 0, waits);
+		await(&read);
+		await(&write);
+	}
+}
+
 static void nothing_is_sent_in_place_while_a_worker_changes_the_image(void **state)
 {
 	int fd[2];
@@ -1589,6 +1638,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_is_a_hole_is_not_asked_while_a_worker_changes_the_image, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(read_beside_an_emptying_or_of_a_stalled_disk_is_a_workers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(emptying_waits_for_the_reads_that_the_thread_began, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(file_is_emptied_by_one_worker_at_a_time, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(reads_of_xfs_are_a_workers_while_one_writes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(nothing_is_sent_in_place_while_a_worker_changes_the_image, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(image_takes_no_more_workers_than_its_turns, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(what_waits_for_a_turn_is_done_without_workers_too, set_up, tear_down),
