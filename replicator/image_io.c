@@ -315,7 +315,7 @@ static bool by_worker(const struct image_op *op)
 		return true;
 	if (aio->kind == AIO_READ)
 		return read_keeps(op->image);
-	return aio->kind == AIO_WRITE && (op->image->waits_always || !quick(op->image, clock_mono_ns()));
+	return aio->kind == AIO_WRITE && (op->image->waits_always || op->image->emptying || !quick(op->image, clock_mono_ns()));
 }
 
 // W4: whether it may take a worker, and nothing else bounds how many do.
