@@ -53,7 +53,7 @@ struct volume_request *spill_take_waiters(struct spill *spill)
 void spill_wake(struct group *group)
 {
 	struct spill *spill = &group->spill;
-	struct volume_request *list = spill_take_waiters(spill), *again = NULL, **end = &again;
+	struct volume_request **end = spill->short_of_end, *list = spill_take_waiters(spill);
 	while (list && (spill->transit < SPILL_TRANSIT_MAX || group->set != SET_POINT)) {
 		struct volume_request *next = list->next; // going on, it may wait here again
 		list->next = NULL;
@@ -62,13 +62,10 @@ void spill_wake(struct group *group)
 	}
 	if (!list)
 		return;
-	again = list;
-	while (*end)
-		end = &(*end)->next;
-	*end = spill->short_of;
+	*end = spill->short_of; // the rest comes before those
 	if (!spill->short_of)
 		spill->short_of_end = end;
-	spill->short_of = again;
+	spill->short_of = list;
 }
 
 void spill_place(struct spill *spill, struct preserve_run *run)
