@@ -140,6 +140,29 @@ mount_over_freezable() { # DIRECTORY DISK
 	at_end "fsfreeze -u '$1'" # once more: the first to be undone
 }
 
+# vm1: vda on $W/slow, whose storage is $W/storage, and vdb elsewhere.
+protect_beside_freezable() {
+	mkdir "$W/storage" "$W/slow"
+	mount_freezable "$W/storage" 256M
+	mount_over_freezable "$W/storage" "$W/slow"
+	new_image "$W/slow/a.raw" $((64 << 20))
+	new_image "$W/b.raw" $((32 << 20)) 2
+	start_pair
+	kagami protect vm1 vda="$W/slow/a.raw" vdb="$W/b.raw" --to dr --rpo 1h >/dev/null
+	wait_for 30 has_point vm1
+}
+
+# A TRIM of that vda between 16 and 24 MiB, from here on: its pages are on their way to the storage, and it waits for that.
+let_trim_hang() {
+	nbdsh -u "$(uri vm1 vda)" -c 'for i in range(8): h.pwrite(b"\x71" * (1 << 20), (16 + i) << 20)' # and no flush
+	freeze "$W/storage"
+	python3 -c 'import ctypes, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+ctypes.CDLL(None).sync_file_range(fd, ctypes.c_long(16 << 20), ctypes.c_long(8 << 20), 2)' "$W/slow/a.raw" &
+	pids+=($!)
+	sleep 1
+}
+
 freeze() { # DIRECTORY
 	fsfreeze -f "$1" || skip "this kernel cannot freeze a file system for a test"
 	(sleep 150 && fsfreeze -u "$1") >/dev/null 2>&1 & # whatever happens here

@@ -4,23 +4,8 @@
 # is told of a hole that is none.
 . "$(dirname "$0")/lib.sh"
 requires qemu-img qemu-io jq curl nbdsh python3
-mkdir "$W/storage" "$W/slow"
-mount_freezable "$W/storage" 256M
-mount_over_freezable "$W/storage" "$W/slow"
-
-new_image "$W/slow/a.raw" $((64 << 20))
-new_image "$W/b.raw" $((32 << 20)) 2
-start_pair
-kagami protect vm1 vda="$W/slow/a.raw" vdb="$W/b.raw" --to dr --rpo 1h >/dev/null
-wait_for 30 has_point vm1
-nbdsh -u "$(uri vm1 vda)" -c 'for i in range(8): h.pwrite(b"\x71" * (1 << 20), (16 + i) << 20)' # and no flush
-freeze "$W/storage"
-# Its pages are on their way to the storage from here on: a TRIM of them waits for that.
-python3 -c 'import ctypes, os, sys
-fd = os.open(sys.argv[1], os.O_RDWR)
-ctypes.CDLL(None).sync_file_range(fd, ctypes.c_long(16 << 20), ctypes.c_long(8 << 20), 2)' "$W/slow/a.raw" &
-pids+=($!)
-sleep 1
+protect_beside_freezable
+let_trim_hang
 
 cat >"$W/ask.py" <<'PY'
 import time
