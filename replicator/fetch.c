@@ -69,14 +69,14 @@ static void unspill(struct fetch *fetch, unsigned slot, struct preserve_run *run
 static void lay_over(struct fetch *fetch, const struct preserve_block *block, struct preserve_run *run)
 {
 	run->block = NULL;
-	if (!block->dropped)
+	if (!block->dropped) {
 		block->volume->preserved -= preserve_run_bytes(run);
-	if (!block->dropped && run->state == PRESERVE_SPILLED) {
-		unspill(fetch, block->slot, run);
-		return;
-	}
-	if (!block->dropped)
+		if (run->state == PRESERVE_SPILLED) {
+			unspill(fetch, block->slot, run);
+			return;
+		}
 		memcpy(slot_data(fetch, block->slot) + (size_t)run->first * PIECE_SIZE, run->data, preserve_run_bytes(run));
+	}
 	if (run->state != PRESERVE_SPILLING) // the buffer is still being written, for nobody
 		preserve_release(&fetch->group->preserve, run);
 }

@@ -8,14 +8,8 @@
 #include "replicator/holder.h"
 
 #include <errno.h>
-#include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
-
-// linux/magic.h has none.
-#define ZFS_MAGIC 0x2fc12fc1u
-#define BCACHEFS_MAGIC 0xca451a4eu
 
 static bool file_system_known(const struct image *image)
 {
@@ -25,10 +19,9 @@ static bool file_system_known(const struct image *image)
 // Not those of the network, which answer late or say what they knew a while ago, and whose clock is another; nor FUSE, where a program decides.
 bool image_times_tell(const struct image *image)
 {
-	struct statfs fs;
-	if (image->block_device || fstatfs(image->fd, &fs) < 0)
+	if (image->block_device)
 		return false;
-	switch ((uint32_t)fs.f_type) {
+	switch (file_system_type(image->fd)) {
 	case F2FS_SUPER_MAGIC:
 	case OVERLAYFS_SUPER_MAGIC: // has the times of the file beneath
 	case RAMFS_MAGIC:
@@ -42,8 +35,10 @@ bool image_times_tell(const struct image *image)
 
 bool image_reads_wait(const struct image *image)
 {
-	struct statfs fs;
-	return !image->block_device && (fstatfs(image->fd, &fs) < 0 || (uint32_t)fs.f_type == XFS_SUPER_MAGIC);
+	if (image->block_device)
+		return false;
+	uint32_t type = file_system_type(image->fd);
+	return type == XFS_SUPER_MAGIC || type == 0;
 }
 
 // A file that is shorter than the disk is another matter (images_whole() of the protection): nothing is said of what it lacks. Nor how far data goes

@@ -3,6 +3,7 @@
 
 #include "base/auto.h"
 #include "base/clock.h"
+#include "base/file_system.h"
 #include "base/names.h"
 #include "replicator/run_note.h"
 
@@ -10,10 +11,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -118,8 +117,8 @@ enum rest_verdict rest_judge(const char *run_dir, const char *protection, const 
 // In memory alone: elsewhere a store to a page may wait for a disk, and every guest with it, or find no room, which is the end of the process.
 static bool is_in_memory(int fd)
 {
-	struct statfs fs;
-	return fstatfs(fd, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+	uint32_t type = file_system_type(fd);
+	return type == TMPFS_MAGIC || type == RAMFS_MAGIC;
 }
 
 // All of its room is taken now: a page of it that could not be had later would be the end of the process.

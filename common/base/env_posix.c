@@ -11,7 +11,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -19,7 +18,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 struct posix_root {
@@ -293,12 +291,10 @@ static int posix_rmdir(struct env_root *root, const char *name)
 // later; make test-fs shows it). Committing the transaction leaves no log to replay.
 static int posix_sync_dir(struct env_root *root, const char *name)
 {
-	struct statfs fs;
 	AUTO_CLOSE int fd = open_beneath(root_fd(root), name, O_RDONLY | O_DIRECTORY);
 	if (fd < 0)
 		return fd;
-	bool whole = fstatfs(fd, &fs) == 0 && fs.f_type == BTRFS_SUPER_MAGIC;
-	return (whole ? syncfs(fd) : fsync(fd)) ? -errno : 0;
+	return (file_system_type(fd) == BTRFS_SUPER_MAGIC ? syncfs(fd) : fsync(fd)) ? -errno : 0;
 }
 
 static int posix_stat(struct env_root *root, const char *name, struct env_stat *ret_stat)

@@ -4,16 +4,16 @@
 // nothing but the page cache. ZFS, network and stacked file systems are not.
 #include "base/file_system.h"
 
-#include <linux/magic.h>
 #include <sys/vfs.h>
 
-// linux/magic.h has none.
-#define XFS_MAGIC 0x58465342u
+uint32_t file_system_type(int fd)
+{
+	struct statfs fs;
+	return fstatfs(fd, &fs) < 0 ? 0 : (uint32_t)fs.f_type;
+}
 
 bool file_system_tells_holes(int fd)
 {
-	struct statfs fs;
-	if (fstatfs(fd, &fs) < 0)
-		return false;
-	return fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_MAGIC || fs.f_type == BTRFS_SUPER_MAGIC || fs.f_type == TMPFS_MAGIC;
+	uint32_t type = file_system_type(fd);
+	return type == EXT4_SUPER_MAGIC || type == XFS_SUPER_MAGIC || type == BTRFS_SUPER_MAGIC || type == TMPFS_MAGIC;
 }
