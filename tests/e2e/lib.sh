@@ -132,19 +132,21 @@ mount_freezable() { # DIRECTORY SIZE (of its file system, as truncate takes it)
 }
 
 # A disk over it: while the first is frozen, the file system of the second is not, but what that writes does not come back.
-mount_over_freezable() { # DIRECTORY DISK
-	truncate -s 128M "$1/fs.img"
-	mkfs.ext4 -q -F "$1/fs.img"
-	mount -t ext4 -o loop "$1/fs.img" "$2" 2>/dev/null || skip "cannot mount a loop device here"
+mount_over_freezable() { # DIRECTORY DISK [SIZE TYPE]
+	local type=${4:-ext4} quiet=-q
+	[ "$type" = xfs ] || quiet+=F
+	truncate -s "${3:-128M}" "$1/fs.img"
+	"mkfs.$type" $quiet "$1/fs.img" || skip "needs mkfs.$type"
+	mount -t "$type" -o loop "$1/fs.img" "$2" 2>/dev/null || skip "cannot mount a loop device here"
 	at_end "umount -l '$2'"
 	at_end "fsfreeze -u '$1'" # once more: the first to be undone
 }
 
 # vm1: vda on $W/slow, whose storage is $W/storage, and vdb elsewhere.
-protect_beside_freezable() {
+protect_beside_freezable() { # [SIZE TYPE] (of the file system that the image lies on)
 	mkdir "$W/storage" "$W/slow"
-	mount_freezable "$W/storage" 256M
-	mount_over_freezable "$W/storage" "$W/slow"
+	mount_freezable "$W/storage" 512M
+	mount_over_freezable "$W/storage" "$W/slow" "$@"
 	new_image "$W/slow/a.raw" $((64 << 20))
 	new_image "$W/b.raw" $((32 << 20)) 2
 	start_pair
