@@ -222,7 +222,7 @@ int image_open_scratch(struct image *image, const char *dir, struct err *err)
 
 enum { WRITE_PIECE_MIN = 1 << 20, WRITE_PIECE_MAX = 1 << 30, WRITE_PIECE_PAGES = 256, WRITE_PIECES_MAX = 32768 };
 
-// Whatever code it is (image_io.c).
+// Whatever code it is (image_sync.c).
 static int write_piece(struct image *image, int fd, uint64_t off, uint64_t len)
 {
 	int rc = sync_file_range(fd, (off_t)off, (off_t)len, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
