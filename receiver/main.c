@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // kagami-receiver: the store of recovery points on the target host.
 #include "base/log.h"
+#include "base/standard.h"
 #include "link/alerts.h"
 #include "link/daemon.h"
 #include "link/events.h"
@@ -329,6 +330,7 @@ static void receiver_close(struct receiver *receiver)
 
 int main(int argc, char **argv)
 {
+	standard_descriptors();
 	if (argc > 1 && strcmp(argv[1], "--check") == 0)
 		return check_command(argc - 2, argv + 2);
 	const char *store = NULL, *listen = NULL, *state = NULL, *reserve = NULL, *run_dir = DAEMON_RUN_DIR;

@@ -401,6 +401,7 @@ void *export_run(void *context)
 		if (code) {
 			// The kernel refuses the ring itself: nothing that is under way can be known any more.
 			log_error("io_uring failed, the agent cannot go on protection=%s error=%s", export->protection, strerror(-code));
+			log_end();
 			abort();
 		}
 		if (export->state != EXPORT_SERVING)

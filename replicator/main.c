@@ -2,6 +2,7 @@
 // kagami-replicator: the agent on the source host.
 #include "base/crew.h"
 #include "base/log.h"
+#include "base/standard.h"
 #include "link/alerts.h"
 #include "link/daemon.h"
 #include "link/events.h"
@@ -127,8 +128,15 @@ static void close_all(void *context)
 	agent_close(d->agent);
 }
 
+__attribute__((noreturn)) static void leave(int status)
+{
+	log_end();
+	_exit(status);
+}
+
 int main(int argc, char **argv)
 {
+	standard_descriptors();
 	static struct roll roll = ROLL_INITIALIZER;
 	const char *state = NULL, *run_dir = DAEMON_RUN_DIR, *nbd_listen = NULL, *nbd_tls_dir = NULL, *threads = NULL, *known_mib = NULL;
 	const char *cycles = NULL, *syncs = NULL, *stop_wait = NULL;
@@ -164,7 +172,7 @@ int main(int argc, char **argv)
 	    web_start(&shown, agent_routes, agent_route_count, d.agent, &d.web, &err)) {
 		log_error("%s", err.text);
 		if (!stopping_run(&stopping)) // a protection is being started, and its image does not answer
-			_exit(DAEMON_EXIT_FAILED);
+			leave(DAEMON_EXIT_FAILED);
 		return DAEMON_EXIT_FAILED;
 	}
 	log_info("ready state=%s run_dir=%s version=%s", state, run_dir, KAGAMI_VERSION);
@@ -173,7 +181,7 @@ int main(int argc, char **argv)
 	events_wake(events_default()); // requests that wait for one end
 	if (!stopping_run(&stopping)) {
 		control_abandon(run_dir, "replicator.sock");
-		_exit(DAEMON_EXIT_UNCLEAN); // threads of it wait for a disk
+		leave(DAEMON_EXIT_UNCLEAN); // threads of it wait for a disk
 	}
 	if (!d.saved) {
 		log_error("stopped, but not cleanly: above is what was not saved, why, and what it costs the next start, which a clean stop would have let go on with a delta");

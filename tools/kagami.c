@@ -3,6 +3,7 @@
 //
 // The program asks a daemon and prints the answer; it decides nothing and keeps nothing. Manual: docs/man/kagami.1.
 #include "base/size.h"
+#include "base/standard.h"
 #include "base/wrap.h"
 #include "tools/arguments.h"
 #include "tools/cli.h"
@@ -453,6 +454,7 @@ static int output_end(const struct cli *cli, int rc)
 
 int main(int argc, char **argv)
 {
+	standard_descriptors();
 	struct cli cli = {.json = false};
 	output_guard();
 	int rc = options_read(&cli, argc, argv);

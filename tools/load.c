@@ -11,6 +11,7 @@
 // What "no session delays another" means here: of equal sessions none is slower than the mean by much (equal), and one that asks for
 // little is not made to wait longer than the turn that each gets anyway (probe). Both are ratios of times in one run.
 #include "base/auto.h"
+#include "base/standard.h"
 #include "tools/load_options.h"
 #include "tools/load_report.h"
 #include "tools/load_worker.h"
@@ -256,6 +257,7 @@ static int judge(const struct load *load)
 
 int main(int argc, char **argv)
 {
+	standard_descriptors();
 	static struct load load;
 	struct err err = {0};
 	load_options_read(&load.options, argc, argv);

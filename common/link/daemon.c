@@ -182,6 +182,7 @@ void daemon_start(const char *program, const char *summary, const struct daemon_
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
+	log_start();
 }
 
 void daemon_misused(const struct err *err)
