@@ -60,8 +60,10 @@ static int base_create(struct env_root *root, const struct protection *p, unsign
 		rc = env_truncate(raw, of.size);
 	if (rc == 0)
 		rc = env_sync(raw);
-	if (rc)
-		return err_sys(err, rc, "%s", path);
+	if (rc) {
+		(void)err_sys(err, rc, "%s", path);
+		return rc == -EFBIG ? too_large(err, err) : rc;
+	}
 	(void)snprintf(path, sizeof(path), STORE_NEW "/%s/base/%s.digests", p->name, p->disk[disk].name);
 	rc = env_open(root, path, ENV_CREATE, &table);
 	if (rc)

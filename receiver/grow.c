@@ -31,6 +31,7 @@ static int raw_grow(struct replica *r, unsigned disk, uint64_t size, bool *chang
 		rc = env_truncate(raw, r->prot.disk[disk].size);
 	if (rc == 0)
 		rc = env_truncate(raw, size);
+	*changing = rc != -EFBIG; // then it is as long as it was
 	if (rc)
 		return err_sys(err, rc, "%s/base/%s.raw: make it longer", r->name, name);
 	return env_sync(raw) ? err_set(err, -EIO, "%s/base/%s.raw: sync failed", r->name, name) : 0;
@@ -85,6 +86,8 @@ static int grow_fail(struct replica *r, const struct err *why, bool changed, str
 {
 	if (no_space(why->code))
 		return err_set(err, -ENOSPC, "the target's store %s is full (%s): free space there", r->store_path, why->text);
+	if (why->code == -EFBIG && !changed)
+		return too_large(why, err);
 	return changed ? replica_break(r, why, err) : replica_break_passing(r, why, err);
 }
 

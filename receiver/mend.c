@@ -23,6 +23,12 @@ bool no_space(int code)
 	return code == -ENOSPC || code == -EDQUOT;
 }
 
+int too_large(const struct err *why, struct err *err)
+{
+	const struct err was = *why;
+	return err_set(err, -ENOSPC, "the file system of the target's store takes no file as large as the disk is (%s): move the store to one that does, such as xfs", was.text);
+}
+
 bool mend_passes(int code)
 {
 	return code == -EIO || no_space(code) || code == -ENOMEM || code == -EMFILE || code == -ENFILE || code == -ETIMEDOUT;

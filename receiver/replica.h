@@ -226,6 +226,7 @@ int replica_break_passing(struct replica *replica, const struct err *why, struct
 const char *mend_lack(const struct replica *replica); // what a broken one that may be whole again cannot be
 bool mend_passes(int code); // mend.c: the error says that it may be otherwise in a while
 bool no_space(int code);    // the same, of space
+int too_large(const struct err *why, struct err *err); // the store's file system takes no file of a disk's size: what to do, as -ENOSPC
 // mend.c: the holds of all points, which were taken while `points` was made anew, go back. Where a point is not found its holds wait for it.
 void held_give(struct replica *replica);
 bool held_release(struct replica *replica, uint64_t number); // one that waits; false: there is none
