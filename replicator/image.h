@@ -139,7 +139,8 @@ bool image_reads_wait(const struct image *image); // for a change of the file un
 // `ret_failed` as above.
 bool image_settle(struct image *image, int *ret_failed);
 // Brings the times of a regular file to stable storage, which no sync of its data does: after a power cut it is known by them. An error says that not all of the image
-// is there, with `ret_failed` as above. Without one it may still not be done, where it could not be asked for. May take its time.
+// is there, with `ret_failed` as above. Without one it may still not be done, where it could not be asked for. May take its time, and waits for the end of a second where times are whole ones
+// (rest.h, N5).
 int image_settle_times(struct image *image, int *ret_failed, struct err *err);
 // Of an image whose sync failed, and that nobody writes to: what waits is synced, what it has still to tell of then is taken, and its page cache is forgotten. An error: it fails still.
 int image_renew(struct image *image, struct err *err);

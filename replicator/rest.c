@@ -66,13 +66,20 @@ static int64_t newest_ns(const struct rest_page *page)
 	return ended ? ended_ns : stirred_ns + REST_SLACK_NS;
 }
 
+uint64_t rest_hidden_ns(const struct stat *st)
+{
+	int64_t changed_ns = ns_of(&st->st_ctim), over_ns = changed_ns + SECOND_NS + REST_TICK_NS, now_ns = clock_wall_ns();
+	if (changed_ns % SECOND_NS || now_ns >= over_ns)
+		return 0;
+	return (uint64_t)(over_ns - now_ns < SECOND_NS + REST_TICK_NS ? over_ns - now_ns : SECOND_NS + REST_TICK_NS); // the clock was set back
+}
+
 // With a change of ours under way, or one that just was, the image may have been changed since that began, and not long after; nor is it as it was before: at the last rest, or before a
-// write that had ended. There are file systems whose times are whole seconds.
+// write that had ended. Where times are whole seconds others may have changed it within that of our newest change, and nothing tells (N5).
 static bool disturbed_at_work(const struct rest_page *page, const struct stat *st)
 {
 	int64_t changed_ns = ns_of(&st->st_ctim), written_ns = atomic_load(&page->written_ns);
-	int64_t step_ns = changed_ns % SECOND_NS ? REST_TICK_NS : SECOND_NS + REST_TICK_NS;
-	if (changed_ns > newest_ns(page) || changed_ns < written_ns - step_ns)
+	if (changed_ns % SECOND_NS == 0 || changed_ns > newest_ns(page) || changed_ns < written_ns - REST_TICK_NS)
 		return true;
 	return page->inode && (page->inode != st->st_ino || changed_ns < page->ctime_ns);
 }
@@ -106,7 +113,7 @@ enum rest_verdict rest_judge(const char *run_dir, const char *protection, const 
 	if (S_ISBLK(st.st_mode)) // whose counts begin anew at each boot
 		disturbed = !noted || page.boot == 0 || !atomic_load(&page.at_rest) || !device_same(&page, fd);
 	else if (noted)
-		disturbed = atomic_load(&page.at_rest) ? !same(&page, &st) : disturbed_at_work(&page, &st);
+		disturbed = atomic_load(&page.at_rest) ? !same(&page, &st) || atomic_load(&page.early) : disturbed_at_work(&page, &st);
 	else
 		disturbed = ns_of(&st.st_ctim) > boot_wall_ns();
 	if (disturbed || (noted && disturbance_untold(&page)))
@@ -193,7 +200,16 @@ static bool note_file(struct rest_page *page, int fd)
 	page->size = (uint64_t)st.st_size;
 	page->mtime_ns = ns_of(&st.st_mtim);
 	page->ctime_ns = ns_of(&st.st_ctim);
+	atomic_store(&page->early, rest_hidden_ns(&st) != 0);
 	return true;
+}
+
+// N5: that second may be over.
+static void note_again(struct rest *rest, int fd)
+{
+	struct stat st;
+	if (fstat(fd, &st) == 0 && same(rest->page, &st) && rest_hidden_ns(&st) == 0)
+		atomic_store(&rest->page->early, 0);
 }
 
 // Who holds it counts first, and then stores that it is not at rest: whichever of the two stores comes last, it is not. Nor is it after one that came and went since the look.
@@ -201,6 +217,8 @@ void rest_now(struct rest *rest, int fd)
 {
 	struct rest_page *page = rest->page;
 	unsigned held = atomic_load(&rest->held);
+	if (page && atomic_load_explicit(&page->at_rest, memory_order_relaxed) && atomic_load_explicit(&page->early, memory_order_relaxed))
+		note_again(rest, fd);
 	if (!page || atomic_load_explicit(&page->at_rest, memory_order_relaxed) || held & 1 || !(rest->device ? note_device(rest) : note_file(page, fd)))
 		return;
 	atomic_store(&page->at_rest, 1);

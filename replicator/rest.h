@@ -13,6 +13,7 @@
 //     Where it was taken too early the counts have gone on, and all of the device is compared: no time at which it is taken hides a change.
 // N4: an image that was seen to end before its disk does, or to be another than it was left, counts as disturbed until the state files say what follows from that (protection_images.c): a write of ours may
 //     have given it its size back, and its identity is ours then.
+// N5: where times of files are whole seconds, a change has the time that the file has already, until that second is over. A note of rest that was taken before proves nothing, and says so.
 #ifndef KAGAMI_REPLICATOR_REST_H
 #define KAGAMI_REPLICATOR_REST_H
 
@@ -39,6 +40,7 @@ struct rest_page { // what is in the file; in this machine's own order, since no
 	_Atomic int64_t ended_ns;	       // when the newest change of ours had ended, if that was the one by ended_stirs and no other was under way; by the wall clock
 	_Atomic uint32_t stirs, ended_stirs;
 	_Atomic uint32_t disturbances_told;    // of disturbances, those that the state files say, or the map of a clean stop
+	_Atomic uint32_t early;		       // N5
 };
 
 enum rest_verdict {
@@ -141,5 +143,8 @@ static inline void rest_disturbances_told(struct rest *rest, uint32_t count)
 bool rest_broken(struct rest *rest, const struct stat *st);
 // No change is under way, as far as the caller knows, which is the only one to begin them; of a block device: a sync has ended that began after all of them.
 void rest_now(struct rest *rest, int fd);
+// For how long a change may leave the regular file with the times that it has, since those are whole seconds and this one is not over; 0: it may not, but for a step of the clock of
+// files, 10 ms at most. A second at the most, and a little.
+uint64_t rest_hidden_ns(const struct stat *st);
 
 #endif

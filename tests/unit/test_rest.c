@@ -453,6 +453,40 @@ static void device_that_may_have_been_written_to_is_not_as_it_was(void **state)
 	(void)close(fd);
 }
 
+// rest.h, N5: of times of whole seconds nothing is believed before the second is over.
+static void times_of_whole_seconds_prove_nothing_before_the_second_is_over(void **state)
+{
+	(void)state;
+	struct timespec now;
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	struct stat st = {.st_ctim = {.tv_sec = now.tv_sec - 100}};
+	assert_int_equal(rest_hidden_ns(&st), 0);
+	st.st_ctim.tv_sec = now.tv_sec; // what is asked later is within it, or a second later at the most if this machine stands still
+	uint64_t ns = rest_hidden_ns(&st);
+	assert_true(ns <= 1020000000);
+	st.st_ctim.tv_sec = now.tv_sec + 1000; // the clock was set back: no wait is longer
+	assert_int_equal(rest_hidden_ns(&st), 1020000000);
+	st.st_ctim.tv_nsec = 1;
+	assert_int_equal(rest_hidden_ns(&st), 0);
+}
+
+static void note_that_was_taken_too_early_is_believed_when_it_was_looked_at_again(void **state)
+{
+	struct fixture *f = *state;
+	begin(f);
+	rest_now(&f->rest, f->fd);
+	assert_false(disturbed(f));
+	atomic_store(&f->rest.page->early, 1); // as of a second that is not over
+	assert_true(disturbed(f));
+	rest_now(&f->rest, f->fd); // its times are none of whole seconds
+	assert_false(disturbed(f));
+	atomic_store(&f->rest.page->early, 1);
+	tick();
+	write_byte(f->fd, 7); // by somebody else
+	rest_now(&f->rest, f->fd);
+	assert_true(disturbed(f));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -469,6 +503,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(run_directory_on_a_disk_has_no_notes, setup, teardown),
 		cmocka_unit_test_setup_teardown(note_that_cannot_be_made_leaves_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(image_whose_end_was_met_is_not_as_it_was_until_that_is_told, setup, teardown),
+		cmocka_unit_test(times_of_whole_seconds_prove_nothing_before_the_second_is_over),
+		cmocka_unit_test_setup_teardown(note_that_was_taken_too_early_is_believed_when_it_was_looked_at_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(device_that_may_have_been_written_to_is_not_as_it_was, setup, teardown),
 	};
 	return cmocka_run_group_tests_name("rest", tests, NULL, NULL);
