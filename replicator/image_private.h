@@ -25,9 +25,9 @@ struct image_op {
 	struct reader_job job;
 	struct reader_errand errand;
 	bool by_errand; // not by the ring, this time
-	bool has_turn; // W4
-	bool reads_here; // W3: the thread may go on with it when some of it has come
-	bool empties;	 // W4: a file, by the ring
+	bool has_turn; // image_io.c, W4
+	bool reads_here; // image_io.c, W3: the thread may go on with it when some of it has come
+	bool empties;	 // image_io.c, W4: a file, by the ring
 	void *copy;    // of what was in a pipe; NULL: none
 	int res; // of the errand
 	struct image *image;
@@ -60,14 +60,14 @@ void image_owed_begins(struct image *image, const struct aio *aio);
 void image_owed_ends(struct image *image, const struct aio *aio);
 void image_owed_moves(struct image *image); // what ended, but was not all of it: the disk goes on
 bool image_stalled_at(const struct image *image, uint64_t now_ns);
-bool image_quick(const struct image *image, uint64_t now_ns); // W1
+bool image_quick(const struct image *image, uint64_t now_ns); // image_io.c, W1
 
 // image_turns.c
 void image_op_submit(struct image_op *op);
 void image_op_by_errand(struct image_op *op);
-bool image_op_cancelled(const struct image_op *op, int res); // W2: for want of a worker, before anything of it was done. The ring is told
-void image_turn_end(struct image_op *op); // W4. Also where it had none
-void image_way_free(struct image_op *op); // W3: of a read of the thread's, or an emptying: whoever waits for its end goes on
+bool image_op_cancelled(const struct image_op *op, int res); // image_io.c, W2: for want of a worker, before anything of it was done. The ring is told
+void image_turn_end(struct image_op *op); // image_io.c, W4. Also where it had none
+void image_way_free(struct image_op *op); // image_io.c, W3: of a read of the thread's, or an emptying: whoever waits for its end goes on
 
 // image_sync.c: of `total` bytes, by pieces. What the ring says of one comes to the second.
 void image_sync_by_pieces(struct image_op *op, uint64_t total);
