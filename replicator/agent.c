@@ -124,10 +124,11 @@ static int start_all(struct agent *agent, const struct agent_config *config, str
 		char path[NAME_SIZE + 64];
 		struct env_stat st;
 		(void)snprintf(path, sizeof(path), "protections/%s/protection.json", names[i]);
-		if (env_stat(agent->place.state, path, &st) == 0)
-			agent_start_one(agent, names[i]);
-		else // cut off while it was made or removed: it was never there
+		rc = env_stat(agent->place.state, path, &st);
+		if (rc == -ENOENT || rc == -ENOTDIR) // cut off while it was made or removed: it was never there
 			log_info("leftover of an unfinished protect or unprotect protection=%s", names[i]);
+		else // one that cannot be looked at cannot be read either, and is listed with why
+			agent_start_one(agent, names[i]);
 	}
 	env_list_free(names, count);
 	agent_wait_started(agent, config->start_wait_s);

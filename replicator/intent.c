@@ -71,6 +71,11 @@ int intent_map_grow(struct intent_map *map, uint64_t size)
 	return 0;
 }
 
+void intent_map_ungrow(struct intent_map *map, uint64_t size)
+{
+	map->regions = size_regions(size);
+}
+
 void intent_enable(struct intent *intent, struct group *group, void (*wanted)(struct intent *))
 {
 	*intent = (struct intent){.group = group, .wanted = wanted, .hot_max = INTENT_HOT_REGIONS_MAX};

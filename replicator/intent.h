@@ -81,6 +81,7 @@ int intent_map_init(struct intent_map *map, uint64_t size); // clean; -ENOMEM
 void intent_map_done(struct intent_map *map);
 // Room for the regions of a disk of `size`, not smaller; the new ones are clean. -ENOMEM: as it was.
 int intent_map_grow(struct intent_map *map, uint64_t size);
+void intent_map_ungrow(struct intent_map *map, uint64_t size); // the disk is so large still, and of no region behind its end anything was asked
 uint64_t intent_map_memory(const struct intent_map *map); // bytes
 
 // Marks are kept from here on.

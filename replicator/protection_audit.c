@@ -97,13 +97,15 @@ static bool save_more(struct protection *p)
 	return rc == 0;
 }
 
-static void save_less(struct protection *p)
+static bool save_less(struct protection *p)
 {
 	struct err err = {0};
+	bool was = p->audit.unsaved;
 	if (save(p, true, &err) == 0)
 		p->audit.unsaved = false;
 	else
 		log_debug("protection=%s: %s", p->config.name, err.text);
+	return was && !p->audit.unsaved;
 }
 
 void holes_sealing(struct protection *p, uint64_t hole_blocks)
@@ -112,12 +114,11 @@ void holes_sealing(struct protection *p, uint64_t hole_blocks)
 		(void)save_more(p);
 }
 
-void holes_committed(struct protection *p)
+bool holes_committed(struct protection *p)
 {
 	struct audit *a = &p->audit;
 	a->compares = false;
-	if (a->unsaved || (a->kept_bytes && unproven_bytes(p) <= a->kept_bytes - a->kept_bytes / 8))
-		save_less(p);
+	return (a->unsaved || (a->kept_bytes && unproven_bytes(p) <= a->kept_bytes - a->kept_bytes / 8)) && save_less(p);
 }
 
 bool holes_stopped(struct protection *p)

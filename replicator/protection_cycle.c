@@ -53,8 +53,8 @@ void protection_committed(struct protection *p, uint64_t point, const struct uui
 			  p->config.name, err.text);
 		source_give_back(p->source);
 		known_forget(sender_known(ship_sender(p->ship))); // what comes back is much, and most of it is there
-	} else if (ours) {
-		holes_committed(p);
+	} else if (ours && holes_committed(p)) {
+		tracking_position(p, SYNC_NONE); // which named no cut for want of that record
 	}
 	protection_set_settled(p, true); // either way
 	if (ours) {
@@ -154,7 +154,8 @@ static void on_stage(void *context, enum cycle_stage stage)
 		protection_set_state(p, state, "");
 }
 
-// False when it was paused, or is to stop, in the moment before: whoever asked for that saw no cycle to end.
+// False when it was paused, or is to stop, in the moment before: whoever asked for that saw no cycle to end. Or when all is to be compared: who asked was told this
+// cycle's number.
 static bool cycle_begin(struct protection *p, uint64_t *ret_number)
 {
 	progress_begin_cycle(&p->progress, protection_now_ns(p));
@@ -163,7 +164,7 @@ static bool cycle_begin(struct protection *p, uint64_t *ret_number)
 	stages_begin(p, p->due_since_ns ? p->due_since_ns : p->cycle_mono_ns);
 	p->due_since_ns = 0;
 	LOCK_SCOPE(&p->lock);
-	if (p->stop || p->paused)
+	if (p->stop || p->paused || p->compare)
 		return false;
 	p->settled = false;
 	p->held = p->clock_ends = false;

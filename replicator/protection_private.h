@@ -243,7 +243,7 @@ void images_committed(struct protection *p); // a point, by this process; before
 int holes_load(struct protection *p, bool is_new, struct err *err); // between tracking_load() and export_start()
 uint64_t holes_turn(struct protection *p, bool due); // a step, if it is time for one; returns when the next may be. `due`: a cycle is
 void holes_sealing(struct protection *p, uint64_t hole_blocks); // the cycle told so many; before its SEAL is known to the state files
-void holes_committed(struct protection *p); // and kept
+bool holes_committed(struct protection *p); // and kept. True: a record that could not be written before is, so a position may name a cut again
 bool holes_stopped(struct protection *p); // the export has stopped. False: the state files must not name the cut
 // protection_config_change.c
 typedef void protection_edit(struct protection_config *config, const void *with); // changes that, and nothing else

@@ -55,7 +55,8 @@ int volume_grow(struct volume *volume, uint64_t size)
 	if (!remembered || code || intent_map_grow(&volume->intent, size) || audit_map_grow(&volume->audit, size) || dirty_grow(&volume->dirty, size)) {
 		free(remembered);
 		dirty_done(&set);
-		return -ENOMEM; // larger marks alone are clean there, and nobody asks
+		intent_map_ungrow(&volume->intent, old);
+		return -ENOMEM; // a larger map of holes or of what is dirty is clean there, and nobody asks
 	}
 	free(volume->remembered);
 	volume->remembered = remembered;

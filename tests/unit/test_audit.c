@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -281,6 +282,49 @@ static void disk_that_grows_is_not_read_past_its_old_end_for_a_hole(void **unuse
 	assert_int_equal(blocks, FULL_UNITS * AUDIT_UNIT_BLOCKS);
 	group_end();
 }
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED // their own memory is not to be had either
+#endif
+#endif
+
+#ifndef SANITIZED
+static uint64_t address_space(void)
+{
+	unsigned long long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "r");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%llu", &pages), 1);
+	(void)fclose(file);
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+// Whichever of its tables has no room: no region behind its end is asked to be marked, of which the state file knows nothing.
+static void disk_that_cannot_grow_for_want_of_memory_is_as_it_was(void **unused)
+{
+	(void)unused;
+	struct rlimit before;
+	uint64_t taken = 0;
+	group_make(SIZE);
+	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+	for (uint64_t room = 0; room <= 288; room += 16) { // the tables of 64 TiB take 128 MiB, 128, 8 and 128
+		struct rlimit little = before;
+		little.rlim_cur = address_space() + (room << 20);
+		assert_int_equal(setrlimit(RLIMIT_AS, &little), 0);
+		int rc = volume_grow(volume(), DISK_SIZE_MAX);
+		(void)setrlimit(RLIMIT_AS, &before);
+		assert_int_equal(rc, -ENOMEM);
+		assert_int_equal(volume()->size, SIZE);
+		assert_int_equal(volume()->intent.regions, size_regions(SIZE));
+		taken = volume()->dirty.size;
+	}
+	assert_int_equal(taken, SIZE);
+	group_end();
+}
+#endif
 
 // The disk ended within a unit, where the cursor stands now.
 static void disk_that_grew_is_read_in_whole_units(void **unused)
@@ -920,6 +964,9 @@ int main(void)
 		cmocka_unit_test(what_is_written_while_it_is_read_is_no_false_hole),
 		cmocka_unit_test(cycle_that_comes_to_nothing_takes_its_holes_back),
 		cmocka_unit_test(disk_that_grows_is_not_read_past_its_old_end_for_a_hole),
+#ifndef SANITIZED
+		cmocka_unit_test(disk_that_cannot_grow_for_want_of_memory_is_as_it_was),
+#endif
 		cmocka_unit_test(disk_that_grew_is_read_in_whole_units),
 		cmocka_unit_test(what_an_earlier_process_left_unread_is_false_only_while_it_is_called_a_hole),
 		cmocka_unit_test(file_system_that_says_nothing_just_now_is_asked_again),
