@@ -72,12 +72,17 @@ struct audit { // of protection_audit.c; the cycle thread's own
 	uint64_t found_here; // disks of which this process found a false hole; the same
 };
 
-struct resize { // asked ──► taken by the thread ──► done. One caller at a time: it holds the agent's lock
+struct resize { // asked ──► taken by the thread ──► ended. One caller at a time: it holds the agent's lock
 	uint16_t disk;
 	uint64_t size, ticket;
 	uint64_t since_ns; // it was asked for, or taken
-	bool asked, taken, done;
-	struct err err; // of it; code 0: it is larger
+	bool asked, taken;
+};
+
+enum { RESIZES_KEPT = 16 }; // of disks that grow behind one another: whoever asked looks now and then
+struct resize_ended {
+	uint64_t ticket; // 0: none
+	struct err err;	 // code 0: it is larger
 };
 
 struct protection {
@@ -163,6 +168,7 @@ struct protection {
 	uint64_t commit_asked_ns;  // since when it is in STATE_COMMITTING, if it is
 	char reason[ERR_TEXT_MAX]; // why it is not well; "" when it is
 	struct resize resize;
+	struct resize_ended resized[RESIZES_KEPT]; // by ticket, modulo
 	bool greeted;		   // the channel carries an open session
 	struct channel *channel;   // set and cleared by the thread; others may only abort it
 	enum sync_reason sync;	   // stands until a point is committed

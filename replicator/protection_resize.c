@@ -68,10 +68,9 @@ bool resize_serve(struct protection *p)
 	}
 	LOCK_SCOPE(&p->lock);
 	p->hurry = p->hurry || rc == 0; // the session that follows need not wait
-	p->resize.err = err;
-	p->resize.err.code = rc;
+	err.code = rc;
 	p->resize.taken = false;
-	p->resize.done = true;
+	p->resized[resize.ticket % RESIZES_KEPT] = (struct resize_ended){.ticket = resize.ticket, .err = err};
 	return rc == 0;
 }
 
@@ -106,10 +105,11 @@ int protection_resize_end(struct protection *p, uint64_t ticket, struct err *err
 {
 	LOCK_SCOPE(&p->lock);
 	const struct resize *resize = &p->resize;
+	const struct resize_ended *ended = &p->resized[ticket % RESIZES_KEPT];
+	if (ended->ticket == ticket)
+		return ended->err.code ? err_set(err, ended->err.code, "%s", ended->err.text) : 0;
 	if (resize->ticket != ticket)
 		return err_set(err, -EBUSY, "%s was asked for another size since: `kagami status %s` shows the size", p->config.name, p->config.name);
-	if (resize->done)
-		return resize->err.code ? err_set(err, resize->err.code, "%s", resize->err.text) : 0;
 	uint64_t most_ns = (resize->taken ? END_WAIT_S : TAKE_WAIT_S) * UINT64_C(1000000000);
 	return protection_now_ns(p) - resize->since_ns < most_ns ? -EINPROGRESS : took_too_long(p, err);
 }
