@@ -267,6 +267,7 @@ enum rest_verdict export_judge(struct export *export, uint16_t disk)
 	assert(!export->running && disk < export->count);
 	struct image *image = &export->image[disk];
 	int failed = 0;
+	image_judged(image);
 	bool settled = !image->block_device || image_settle(image, &failed);
 	export_unsynced(export, disk, failed);
 	if (!settled || (!image->block_device && !image->times_tell))
@@ -286,6 +287,7 @@ static void begin_notes(struct export *export)
 		bool unnoted = (image->block_device || image->times_tell) &&
 			       rest_begin(&image->rest, export->run_dir, export->protection, export->nbd[d].name, image->fd, &err);
 		atomic_store(&export->disk[d].unnoted, unnoted);
+		image_look_at_judged(image); // the state directory may have been waited for
 		if (unnoted)
 			log_warning("after a crash all of the disk would be compared protection=%s disk=%s: %s", export->protection,
 				    export->nbd[d].name, err.text);

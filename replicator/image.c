@@ -382,17 +382,39 @@ void image_look_at_rest(struct image *image)
 		image_note_disturbed(image);
 }
 
+static int64_t stat_ns(const struct timespec *ts)
+{
+	return ts->tv_sec * INT64_C(1000000000) + ts->tv_nsec;
+}
+
+static bool look(const struct image *image, struct image_seen *ret_seen)
+{
+	struct stat st;
+	if (image->block_device || fstat(image->fd, &st) < 0)
+		return false;
+	*ret_seen = (struct image_seen){.judged = true, .size = (uint64_t)st.st_size, .mtime_ns = stat_ns(&st.st_mtim), .ctime_ns = stat_ns(&st.st_ctim)};
+	return true;
+}
+
+void image_judged(struct image *image)
+{
+	(void)look(image, &image->seen);
+}
+
+void image_look_at_judged(struct image *image)
+{
+	const struct image_seen was = image->seen;
+	struct image_seen is;
+	if (was.judged && look(image, &is) && (is.size != was.size || is.mtime_ns != was.mtime_ns || is.ctime_ns != was.ctime_ns))
+		image_note_disturbed(image);
+}
+
 enum image_path image_look(const struct image *image, bool *ret_named)
 {
 	struct stat st;
 	enum image_path at = image_path_look(image->path, &image->file);
 	*ret_named = at != IMAGE_PATH_SAME && fstat(image->fd, &st) == 0 && st.st_nlink > 0;
 	return at;
-}
-
-static int64_t stat_ns(const struct timespec *ts)
-{
-	return ts->tv_sec * INT64_C(1000000000) + ts->tv_nsec;
 }
 
 // A block device has no time of its last change: mounting it and writing files touches nothing of its node. What stands in

@@ -77,6 +77,11 @@ struct image {
 	struct asked asked;	    // other threads, for what it is, or for a sync of all of it
 	_Atomic uint64_t inside_ns; // since when the ring's thread itself is in a write to it, or a send from it; 0: it is not
 	struct rest rest;      // how it was when it was last left alone
+	struct image_seen {    // when it was judged whether somebody else changed it
+		bool judged;
+		uint64_t size;
+		int64_t mtime_ns, ctime_ns;
+	} seen;
 	_Atomic uint32_t disturbances, disturbances_told; // image_note_disturbed() was called so often, and image_disturbance_told() says so of the first of them
 	uint32_t disturbances_taken, disturbances_noted;      // what image_was_disturbed() answered for: of those, and of the note's; whoever asks it
 	uint64_t changes;      // that were begun
@@ -117,6 +122,10 @@ bool image_disturbance_untold(const struct image *image);
 // Asks for its size, and whether it is as it was when it was left alone, and notes if not: before a change, which could give a shorter file its size back and has times of its own. Of the
 // thread that begins the changes.
 void image_look_at_rest(struct image *image);
+// At a start, before it is judged whether somebody else changed a regular file, and once there is a note of rest: what was changed in between is as good as noted then
+// (image_note_disturbed()). Nothing of ours changes it meanwhile.
+void image_judged(struct image *image);
+void image_look_at_judged(struct image *image);
 // Sees to it that there are `size` bytes: a shorter regular file is extended, durable on return; a device is asked. image->size stays.
 // `ret_failed`: the error of its sync, which the guest's may not see any more (G5); 0: none. NULL for a device.
 int image_extend(struct image *image, uint64_t size, int *ret_failed, struct err *err);
