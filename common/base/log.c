@@ -65,7 +65,7 @@ struct recent_line {
 };
 
 static pthread_mutex_t recent_lock = PTHREAD_MUTEX_INITIALIZER; // of all below
-static struct recent_line recent[LOG_RECENT_LINES];
+static struct recent_line recent[LOG_KEPT_LINES];
 static uint64_t recent_next, written; // lines that there were, and that the writer has taken or passed over
 static bool started, writing;         // there is a writer; it is in a line
 static pthread_cond_t more, less;
@@ -77,7 +77,7 @@ static bool recent_add(enum log_level level, const char *when, const char *text)
 {
 	char *copy = strdup(text);
 	LOCK_SCOPE(&recent_lock);
-	struct recent_line *line = &recent[recent_next % LOG_RECENT_LINES];
+	struct recent_line *line = &recent[recent_next % LOG_KEPT_LINES];
 	if (!copy)
 		return started;
 	free(line->text);
@@ -93,13 +93,13 @@ char *log_recent(void)
 {
 	LOCK_SCOPE(&recent_lock);
 	size_t cap = 0, len = 0;
-	for (unsigned i = 0; i < LOG_RECENT_LINES; i++)
-		cap += recent[i].text ? strlen(recent[i].text) + WHEN_SIZE + sizeof("warning: \n") : 0;
+	uint64_t first = recent_next > LOG_RECENT_LINES ? recent_next - LOG_RECENT_LINES : 0;
+	for (uint64_t i = first; i < recent_next; i++)
+		cap += strlen(recent[i % LOG_KEPT_LINES].text) + WHEN_SIZE + sizeof("warning: \n");
 	char *text = cap ? malloc(cap) : NULL;
-	for (unsigned i = 0; text && i < LOG_RECENT_LINES; i++) {
-		const struct recent_line *line = &recent[(recent_next + i) % LOG_RECENT_LINES];
-		if (line->text)
-			len += (size_t)snprintf(text + len, cap - len, "%s %s: %s\n", line->when, level_names[line->level], line->text);
+	for (uint64_t i = first; text && i < recent_next; i++) {
+		const struct recent_line *line = &recent[i % LOG_KEPT_LINES];
+		len += (size_t)snprintf(text + len, cap - len, "%s %s: %s\n", line->when, level_names[line->level], line->text);
 	}
 	return text;
 }
@@ -135,7 +135,7 @@ static void line_write(const char *line, size_t len)
 // The next line, or in place of those that are kept no more, how many. Under the lock.
 static size_t line_next(char *line)
 {
-	uint64_t lost = recent_next - written > LOG_RECENT_LINES ? recent_next - written - LOG_RECENT_LINES : 0;
+	uint64_t lost = recent_next - written > LOG_KEPT_LINES ? recent_next - written - LOG_KEPT_LINES : 0;
 	if (lost) {
 		char when[WHEN_SIZE], text[TEXT_SIZE];
 		when_format(clock_wall_ns(), when);
@@ -143,7 +143,7 @@ static size_t line_next(char *line)
 		written += lost;
 		return line_make(line, LOG_LEVEL_WARNING, when, text);
 	}
-	const struct recent_line *from = &recent[written++ % LOG_RECENT_LINES];
+	const struct recent_line *from = &recent[written++ % LOG_KEPT_LINES];
 	return line_make(line, from->level, from->when, from->text);
 }
 

@@ -5,11 +5,11 @@
 // base/ and format/ never log: they return errors. Safe from any thread.
 //
 // Who logs does not wait for who reads it, once log_start() was called: a terminal that is frozen, a pipe that is full, or a disk that hangs would hold a guest
-// up. A thread writes the lines; of those that it has no time for, the newest LOG_RECENT_LINES are kept, and how many were not is said in their place.
+// up. A thread writes the lines; of those that it has no time for, the newest LOG_KEPT_LINES are kept, and how many were not is said in their place.
 #ifndef KAGAMI_BASE_LOG_H
 #define KAGAMI_BASE_LOG_H
 
-enum { LOG_RECENT_LINES = 1000 };
+enum { LOG_RECENT_LINES = 1000, LOG_KEPT_LINES = 8192 };
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 // Once, before the first thread. `program` must outlive the process.
