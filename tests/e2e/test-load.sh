@@ -59,7 +59,7 @@ done
 sanitizers=0
 ! grep -q __asan_init "$(command -v kagami-receiver)" || sanitizers=65536
 for phase in idle alone equal probe after; do
-	at_most "threads in phase $phase" "$(figure $phase .receiver.threads)" $((protections + 12))
+	at_most "threads in phase $phase" "$(figure $phase .receiver.threads)" $((protections + 13))
 	at_least "threads in phase $phase" "$(figure $phase .receiver.threads)" $protections
 	at_most "descriptors in phase $phase" "$(figure $phase .receiver.files)" $((2 * protections + 4 * active + 32))
 	at_most "KiB of memory in phase $phase" "$(($(figure $phase .receiver.rss_bytes) / 1024))" \
