@@ -468,7 +468,7 @@ static int config_fill(struct agent *agent, struct protection_config *config, st
 	return rc ? err_sys(err, rc, "draw random numbers") : 0;
 }
 
-// Started before it is durable: a protection that cannot start, for its image is in use or missing, was never made. Without the lock.
+// Started before it is durable: a protection that cannot start, for its image is in use or missing, was never made. Its receiver hears of it when it is (protection_known()). Without the lock.
 static int protect(struct agent *agent, struct seat *seat, const struct protection_config *config, const char *dir, struct protection **ret_running,
 		   struct err *err)
 {

@@ -137,6 +137,7 @@ int protection_start(const struct protection_place *place, const struct protecti
 	p->place = *place;
 	p->config = *config;
 	p->paused = config->paused;
+	p->unborn = is_new;
 	p->asked = p->compare = config->compare; // the process before did not come to it
 	p->schedule.rpo_ns = config->rpo_ms * UINT64_C(1000000);
 	p->wake_fd = -1;

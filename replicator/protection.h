@@ -60,7 +60,7 @@ int protection_start(const struct protection_place *place, const struct protecti
 // A request goes on with it without the lock that keeps it: until the second it is not freed.
 void protection_use(struct protection *protection);
 void protection_unuse(struct protection *protection);
-// Its configuration is in the state directory: where somebody removes that while it runs, it is written anew, at the latest at the stop.
+// Its configuration is in the state directory: where somebody removes that while it runs, it is written anew, at the latest at the stop. A new one connects from then on.
 void protection_known(struct protection *protection);
 // Asks the cycle thread to end, and returns at once: so that many can end at the same time.
 void protection_stop_begin(struct protection *protection);

@@ -124,6 +124,8 @@ void protection_known(struct protection *p)
 {
 	LOCK_SCOPE(&p->lock);
 	p->known = true;
+	p->unborn = false;
+	protection_wake(p);
 }
 
 void protection_wait_unused(struct protection *p)

@@ -151,6 +151,7 @@ struct protection {
 	unsigned users; // requests that work with it without the agent's lock
 	pthread_cond_t unused;
 	bool known; // it has a configuration in the state directory
+	bool unborn; // it is new, and has none yet: its receiver hears nothing of it, since a try that came to nothing would leave a replica there that refuses the next
 	bool stop, paused, fenced;
 	bool waived; // an operator asked for the initial sync: it keeps to no window
 	bool held;   // the window is over: the initial sync under way ends, and goes on at the next

@@ -206,10 +206,11 @@ void *protection_thread(void *context)
 	struct protection *p = context;
 	priority_copy(false);
 	for (;;) {
-		bool stop, paused, fenced, asked, again, hurry, compare;
+		bool stop, unborn, paused, fenced, asked, again, hurry, compare;
 		{
 			LOCK_SCOPE(&p->lock);
 			stop = p->stop;
+			unborn = p->unborn;
 			paused = p->paused;
 			fenced = p->fenced;
 			hurry = p->hurry;
@@ -219,6 +220,10 @@ void *protection_thread(void *context)
 		}
 		if (stop)
 			break;
+		if (unborn) {
+			protection_wait(p, UINT64_MAX);
+			continue;
+		}
 		if (paused || !p->channel) { // others need not wait for it, and it waits for none of them
 			slot_end(p);
 			p->ready_since_ns = p->due_since_ns = 0;

@@ -33,6 +33,7 @@ static int start_side(struct side *side, const struct protection_place *place)
 		return rc;
 	}
 	assert(side->protection);
+	protection_known(side->protection);
 	side->made = true;
 	side->protection->lore.rate = world_one_in(2) ? 1 : 0; // a slow link: long passes of what is little here
 	side->protection->stretch_blocks = 1 + world_draw(64);
