@@ -529,7 +529,7 @@ static int check_images(struct agent *agent, struct seat *seat, const struct pro
 	int rc = 0;
 	for (uint16_t d = 0; d < config->disk_count && rc == 0; d++) {
 		atomic_store(&seat->opening, d + 1u); // should it not answer
-		rc = protect_check(config, d, raw, err);
+		rc = protect_check(config, agent->state_dir, d, raw, err);
 		if (rc == 0)
 			rc = check_not_ours(agent, config, d, err);
 	}

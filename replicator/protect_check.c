@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -50,6 +51,16 @@ static int two_are_one(const struct protection_config *config, uint16_t disk, co
 	return 0;
 }
 
+// By whatever links it is named.
+static int in_the_state(const char *path, const char *state_dir, struct err *err)
+{
+	AUTO_FREE char *real = realpath(path, NULL), *state = realpath(state_dir, NULL);
+	size_t len = state ? strlen(state) : 0;
+	if (!real || !state || strncmp(real, state, len) != 0 || real[len] != '/')
+		return 0;
+	return err_set(err, -EINVAL, "image %s lies in the replicator's own state directory %s, of which it replaces and removes files: give an image that lies elsewhere, or move it", path, state_dir);
+}
+
 static bool has(const unsigned char *bytes, ssize_t got, size_t at, const char *magic, size_t len)
 {
 	return got >= (ssize_t)(at + len) && memcmp(bytes + at, magic, len) == 0;
@@ -79,13 +90,15 @@ static const char *format_name(const char *format)
 	return strcmp(format, "vpc") == 0 ? "VHD (vpc)" : format;
 }
 
-int protect_check(const struct protection_config *config, uint16_t disk, bool raw, struct err *err)
+int protect_check(const struct protection_config *config, const char *state_dir, uint16_t disk, bool raw, struct err *err)
 {
 	const char *path = config->disk[disk].path, *format = NULL;
 	struct stat st;
 	if (stat(path, &st) < 0)
 		return err_sys(err, -errno, "open image %s (give the path of an existing raw image)", path);
 	int rc = two_are_one(config, disk, &st, err);
+	if (rc == 0)
+		rc = in_the_state(path, state_dir, err);
 	if (rc == 0 && !raw)
 		format = format_of(path);
 	if (format)

@@ -6,12 +6,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -54,15 +56,22 @@ static void image_of(struct fixture *f, uint64_t at, const void *bytes, size_t l
 	assert_int_equal(pwrite(f->fd, bytes, len, (off_t)at), len);
 }
 
+static int checked(struct fixture *f, bool raw)
+{
+	char state_dir[PATH_MAX];
+	(void)snprintf(state_dir, sizeof(state_dir), "%s/state", f->temp.dir); // there is none, unless the test made it
+	return protect_check(&f->config, state_dir, 0, raw, &f->err);
+}
+
 static void refused_as(struct fixture *f, const char *format)
 {
 	char how[64];
 	(void)snprintf(how, sizeof(how), "`qemu-img convert -f %s -O raw ", format);
-	assert_int_equal(protect_check(&f->config, 0, false, &f->err), -EINVAL);
+	assert_int_equal(checked(f, false), -EINVAL);
 	assert_non_null(strstr(f->err.text, f->config.disk[0].path));
 	assert_non_null(strstr(f->err.text, how));
 	assert_non_null(strstr(f->err.text, "--force"));
-	assert_int_equal(protect_check(&f->config, 0, true, &f->err), 0);
+	assert_int_equal(checked(f, true), 0);
 }
 
 static const struct {
@@ -102,14 +111,14 @@ static void what_is_raw_passes(void **state)
 {
 	struct fixture *f = *state;
 	image_of(f, 0, "", 1);
-	assert_int_equal(protect_check(&f->config, 0, false, &f->err), 0);
+	assert_int_equal(checked(f, false), 0);
 	image_of(f, 0, "LUKS\xba\xbe\0\2", 8);
-	assert_int_equal(protect_check(&f->config, 0, false, &f->err), 0);
+	assert_int_equal(checked(f, false), 0);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		image_of(f, cases[i].at ? cases[i].at - 1 : 1, cases[i].bytes, cases[i].len);
-		assert_int_equal(protect_check(&f->config, 0, false, &f->err), 0);
+		assert_int_equal(checked(f, false), 0);
 		image_of(f, cases[i].at, cases[i].bytes, 2);
-		assert_int_equal(protect_check(&f->config, 0, false, &f->err), 0);
+		assert_int_equal(checked(f, false), 0);
 	}
 }
 
@@ -121,8 +130,32 @@ static void a_file_that_is_shorter_than_a_header_is_not_read_past_its_end(void *
 		for (size_t len = 0; len < 4; len++) {
 			image_of(f, 0, cases[i].bytes, len);
 			assert_int_equal(ftruncate(f->fd, (off_t)len), 0);
-			assert_int_equal(protect_check(&f->config, 0, false, &f->err), 0);
+			assert_int_equal(checked(f, false), 0);
 		}
+}
+
+// By its own name, or by a link; what lies beside it, or in a directory whose name begins alike, is none of its own.
+static void an_image_in_the_state_directory_is_refused(void **state)
+{
+	struct fixture *f = *state;
+	char old[PATH_MAX], dir[PATH_MAX - 16], in[PATH_MAX], link[PATH_MAX];
+	image_of(f, 0, "", 1);
+	(void)snprintf(old, sizeof(old), "%s", f->config.disk[0].path);
+	(void)snprintf(dir, sizeof(dir), "%s/state", f->temp.dir);
+	assert_int_equal(mkdir(dir, 0700), 0);
+	assert_int_equal(checked(f, false), 0);
+	(void)snprintf(in, sizeof(in), "%s/image", dir);
+	(void)snprintf(link, sizeof(link), "%s-of-old", dir);
+	assert_int_equal(rename(old, in), 0);
+	assert_int_equal(symlink(in, old), 0);
+	for (int raw = 0; raw < 2; raw++)
+		assert_int_equal(checked(f, raw), -EINVAL);
+	assert_non_null(strstr(f->err.text, "state directory"));
+	(void)snprintf(f->config.disk[0].path, sizeof(f->config.disk[0].path), "%s", in);
+	assert_int_equal(checked(f, false), -EINVAL);
+	assert_int_equal(rename(in, link), 0);
+	(void)snprintf(f->config.disk[0].path, sizeof(f->config.disk[0].path), "%s", link);
+	assert_int_equal(checked(f, false), 0);
 }
 
 int main(void)
@@ -130,6 +163,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(an_image_of_another_format_is_refused_by_its_name_unless_it_is_said_to_be_raw, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_raw_passes, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_image_in_the_state_directory_is_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_file_that_is_shorter_than_a_header_is_not_read_past_its_end, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
