@@ -86,14 +86,36 @@ static int save(struct protection *p, bool forget, struct err *err)
 	return 0;
 }
 
+static void written(struct protection *p)
+{
+	LOCK_SCOPE(&p->lock);
+	p->audit.unsaved = false;
+	p->audit.unsaved_why[0] = 0;
+}
+
+static void unwritten(struct protection *p, const char *why)
+{
+	char when[WHEN_SIZE];
+	when_format(env_wall_ns(p->place.env), when);
+	LOCK_SCOPE(&p->lock);
+	p->audit.unsaved = true;
+	if (*p->audit.unsaved_why) // since then
+		return;
+	(void)snprintf(p->audit.unsaved_why, ERR_TEXT_MAX, "%.*s (since %s)", ERR_TEXT_MAX - 64, why, when);
+	log_warning("the record of unproven holes cannot be written: a crash before it is costs a comparison of all disks protection=%s: %s", p->config.name, why);
+	event_emit(EVENT_WARNING, "tracking", p->config.name, NULL,
+		   "the record of unproven holes of %s cannot be written, and is tried again with each point; a start before that compares all of its disks: %s", p->config.name, why);
+}
+
 // With more than the file has.
 static bool save_more(struct protection *p)
 {
 	struct err err = {0};
 	int rc = save(p, false, &err);
-	if (rc && !p->audit.unsaved)
-		log_warning("a crash before it is written will cost a sync by digests protection=%s: %s", p->config.name, err.text);
-	p->audit.unsaved = rc != 0;
+	if (rc)
+		unwritten(p, err.text);
+	else
+		written(p);
 	return rc == 0;
 }
 
@@ -102,7 +124,7 @@ static bool save_less(struct protection *p)
 	struct err err = {0};
 	bool was = p->audit.unsaved;
 	if (save(p, true, &err) == 0)
-		p->audit.unsaved = false;
+		written(p);
 	else
 		log_debug("protection=%s: %s", p->config.name, err.text);
 	return was && !p->audit.unsaved;

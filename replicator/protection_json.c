@@ -104,7 +104,7 @@ static json_t *needs_sync_json(struct protection *p, uint16_t disk, const char *
 	char why[ERR_TEXT_MAX];
 	const char *name = p->config.disk[disk].name;
 	if (is_told(p, disk))
-		return json_sprintf("disk %s: %s", name, lost);
+		return json_sprintf("disk %s: %s; once the state directory takes writes again, restart the replicator", name, lost);
 	doubt_why(p, why);
 	return json_sprintf("disk %s: %s; neither its state file nor the receiver says so yet%s%s: if %s before one does, remove "
 			    "protections/%s/%s.state from the state directory before the next start",
@@ -404,6 +404,8 @@ json_t *protection_json(struct protection *p)
 	set_objective(p, json);
 	if (*p->unknown_why && !needs_sync)
 		needs_sync = json_sprintf("its configuration was removed while it runs, and cannot be written anew: the next start does not know it: %s", p->unknown_why);
+	if (*p->audit.unsaved_why && !needs_sync)
+		needs_sync = json_sprintf("cannot %s; it is tried again with each point, and a start before that compares all disks", p->audit.unsaved_why);
 	(void)json_object_set_new(json, "needs_sync", needs_sync ? needs_sync : json_null());
 	health_tell(json, false);
 	return json;

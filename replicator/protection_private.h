@@ -68,6 +68,7 @@ struct audit { // of protection_audit.c; the cycle thread's own
 	struct audit_record *kept; // what the file has
 	uint64_t kept_bytes;	   // of regions that it names
 	_Atomic bool unsaved; // the file lacks something: the state files name no cut
+	char unsaved_why[ERR_TEXT_MAX]; // and since when; "": it does not, or its next SEAL writes it; written with the lock held
 	char why[DISKS_MAX][AUDIT_WHY_SIZE]; // no hole of the disk is believed; written with the lock held
 	uint64_t found_here; // disks of which this process found a false hole; the same
 };
