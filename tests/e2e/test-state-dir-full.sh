@@ -71,24 +71,6 @@ wait_for 10 connected vm1
 cycle vm1 >/dev/null
 is "reason of the start after it, as was said" "$(kagami syncs vm1 --json | jq -r '.syncs[0].reason')" tracking-lost
 
-# Holes are told, and the record of them cannot be written: no state file may name the cut. It is said, and ends with the first point after it can.
-truncate -s 4G "$R/b.raw"
-kagami protect vm2 vda="$R/b.raw" --to dr --rpo 1h >/dev/null
-wait_for 30 has_point vm2
-rm -f "$STATE/protections/vm2/audit.json"
-mkdir "$STATE/protections/vm2/audit.json"
-nbd_io vm2 vda 'discard 0 1G' 'discard 1G 1G' flush
-cycle vm2 >/dev/null
-protection vm2 .needs_sync | grep -q 'cannot write the record of unproven holes .*: it is no regular file (since 20' || fail "needs_sync without a record of holes: $(protection vm2 .needs_sync)"
-is "price of a crash without a record of holes" "$(protection vm2 .crash_price.reread_bytes)" $((4 << 30))
-is "tracking_lost without a record of holes" "$(protection vm2 '.disks[0].tracking_lost')" false
-kagami status | grep -q 'needs a sync' || fail "kagami status does not say that a sync is needed: $(kagami status)"
-rmdir "$STATE/protections/vm2/audit.json"
-cycle vm2 >/dev/null
-is "needs_sync with a record of holes" "$(protection vm2 .needs_sync)" null
-at_most "price of a crash with a record of holes" "$(protection vm2 .crash_price.reread_bytes)" $((2 << 30))
-kagami unprotect vm2 --yes >/dev/null
-
 # Broken: the mark of a new region cannot be made. The guest goes on, and so do the points.
 break_state || skip "this kernel cannot break a file system for a test"
 nbd_io vm1 vda 'write -P 0x63 33M 64k' 'read -P 0x63 33M 64k' flush
