@@ -11,7 +11,7 @@ enum aio_kind {
 	AIO_READ,
 	AIO_WRITE,
 	AIO_SYNC,  // what completed before this was submitted is on stable storage (fdatasync)
-	AIO_PUNCH, // the range reads as zeros; its space is freed
+	AIO_PUNCH, // the range reads as zeros, unless punch_keeps; its space is freed
 	AIO_ZERO,  // the range reads as zeros; its space stays
 	AIO_ADVISE, // the range will be read soon: into the page cache with it, as far as the system likes
 };
@@ -34,6 +34,7 @@ struct aio_backend {
 	// Whether `off` lies in a hole that the file system can be believed; *ret_until is where what it said ends; `off` where it was
 	// not asked, since it might not answer just now. NULL: it cannot.
 	bool (*hole)(struct aio_backend *backend, uint64_t off, uint64_t *ret_until);
+	bool punch_keeps; // AIO_PUNCH may leave what was there, and say yes: no zeros are made by it
 };
 
 #endif

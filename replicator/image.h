@@ -141,7 +141,7 @@ void image_grown(struct image *image, uint64_t size); // it is so large from her
 int image_read_now(struct image *image, uint64_t off, uint64_t len, void *data);
 // Likewise, of what nobody else is about to read: nothing is read ahead, and it is not kept in the page cache.
 int image_read_apart(struct image *image, uint64_t off, uint64_t len, void *data);
-// image_hole.c: sets `known`, and backend.hole where the file system can be believed.
+// image_hole.c: sets `known`, backend.hole where the file system can be believed, and backend.punch_keeps where it may not empty what it was told to.
 void image_believe_holes(struct image *image);
 bool image_reads_wait(const struct image *image); // for a change of the file under way, also where they must not wait
 // Brings what others wrote to the image before it was opened to stable storage (holes.c, H4). Any thread; may take its time. False: it could not be;

@@ -67,9 +67,17 @@ static bool hole(struct aio_backend *backend, uint64_t off, uint64_t *ret_until)
 	return false;
 }
 
+// To a program a hole may be no more than a hint, as to QEMU's FUSE export.
+static bool is_a_hint(int fd)
+{
+	uint32_t type = file_system_type(fd);
+	return type == FUSE_SUPER_MAGIC || type == 0;
+}
+
 void image_believe_holes(struct image *image)
 {
 	image->known = file_system_known(image);
 	if (image->known)
 		image->backend.hole = hole;
+	image->backend.punch_keeps = !image->block_device && is_a_hint(image->fd);
 }

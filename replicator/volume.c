@@ -425,6 +425,7 @@ void volume_submit(struct volume *volume, struct volume_request *request)
 		break;
 	case VOLUME_ZERO:
 		count(&stats->zeroes, 1);
+		request->no_hole |= volume->backend->punch_keeps;
 		break;
 	}
 	request->from = request->off;

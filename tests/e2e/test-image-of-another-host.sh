@@ -31,6 +31,9 @@ work() { # PROTECTION
 	is "what a death of the host would cost" "$(at_source GET "/v1/protections/$1" | jq .crash_price.reread_bytes)" $((32 << 20))
 }
 
+# QEMU's export takes a hole for a hint, says yes, and leaves what was there: zeros are not made by one.
+nbd_io vm1 vda 'write -P 7 12M 64k' 'write -z -u 12M 64k' 'read -P 0 12M 64k' 'write -P 7 13M 64k' 'write -z -u 13317k 10k' 'read -P 0 13317k 10k' 'read -P 7 13M 5k'
+
 # It may not answer: nobody who asks for the status waits for it.
 kill -STOP $behind
 timeout 10 kagami status >/dev/null || fail "status does not answer while an image does not"
