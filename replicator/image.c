@@ -283,8 +283,12 @@ static int extend(struct image *image, uint64_t size, int *ret_failed, struct er
 	if (fstat(image->fd, &st) < 0)
 		return err_sys(err, -errno, "stat image %s", image->path);
 	if (!image->block_device) {
-		if ((uint64_t)st.st_size < size && ftruncate(image->fd, (off_t)size) < 0)
-			return err_sys(err, -errno, "extend image %s to %llu bytes", image->path, (unsigned long long)size);
+		int rc = (uint64_t)st.st_size < size && ftruncate(image->fd, (off_t)size) < 0 ? -errno : 0;
+		if (rc == -EFBIG)
+			return err_set(err, rc, "the file system of image %s takes no file of %llu bytes, and the disk stays as it is: give a smaller size, or move the image to one that does, such as xfs",
+				       image->path, (unsigned long long)size);
+		if (rc)
+			return err_sys(err, rc, "extend image %s to %llu bytes", image->path, (unsigned long long)size);
 		// The receiver is told this size next, and takes no smaller one ever again: a power cut must not take it back.
 		int code = sync_apart(image, fsync, ret_failed);
 		if (code && (uint64_t)st.st_size < size)

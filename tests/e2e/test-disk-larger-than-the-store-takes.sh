@@ -21,6 +21,13 @@ wait_for 30 has_point vm1
 n=$(cycle vm1)
 cp "$W/xfs/a.raw" "$W/was.raw"
 kagami resize vm1 vda --size 20T >/dev/null
+new_image "$W/ext4/small.raw" $((8 << 20))
+kagami protect small vda="$W/ext4/small.raw" --to dr --rpo 1h >/dev/null
+wait_for 30 has_point small
+refuses 'the file system of image .*/ext4/small.raw takes no file of [0-9]* bytes, and the disk stays as it is: give a smaller size' kagami resize small vda --size 20T
+is "size of the disk whose image cannot grow" "$(protection small '.disks[0].size_bytes')" $((8 << 20))
+point_equals small "$(cycle small)" vda "$W/ext4/small.raw"
+kagami unprotect small --yes >/dev/null
 says_it() { kagami status "$1" | tr -s ' \n' ' ' | grep -q "takes no file as large as the disk is.*move the store"; }
 wait_for 30 says_it vm1
 stop_receiver
