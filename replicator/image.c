@@ -285,7 +285,7 @@ static int extend(struct image *image, uint64_t size, int *ret_failed, struct er
 	if (!image->block_device) {
 		int rc = (uint64_t)st.st_size < size && ftruncate(image->fd, (off_t)size) < 0 ? -errno : 0;
 		if (rc == -EFBIG)
-			return err_set(err, rc, "the file system of image %s takes no file of %llu bytes, and the disk stays as it is: give a smaller size, or move the image to one that does, such as xfs",
+			return err_set(err, rc, "the file system of image %s, or a limit of this process, allows no file of %llu bytes, and the disk stays as it is: give a smaller size, or move the image to one that does, such as xfs",
 				       image->path, (unsigned long long)size);
 		if (rc)
 			return err_sys(err, rc, "extend image %s to %llu bytes", image->path, (unsigned long long)size);

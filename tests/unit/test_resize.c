@@ -246,7 +246,7 @@ static void an_image_that_cannot_be_extended_leaves_disk_and_state_as_they_were(
 	int rc = resize(LARGE, &err);
 	limit_files(RLIM_INFINITY);
 	assert_int_equal(rc, -EFBIG);
-	assert_non_null(strstr(err.text, "extend image"));
+	assert_non_null(strstr(err.text, "the disk stays as it is: give a smaller size"));
 	has_size(SIZE);
 	assert_false(p->tracking[0].lost);
 	assert_int_equal(p->tracking[0].lost_why[0], 0);
