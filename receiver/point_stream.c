@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PASSED_MAX = 1 << 16 }; // blocks without a word; then one of zeros is sent, so that who waits hears something
+enum { PASSED_MAX = 1 << 16 }; // blocks without a word; then it is said that they are zeros, so that who waits hears something
 
 struct point_stream {
 	struct stream_out out; // first
@@ -99,8 +99,13 @@ static int on_next(struct stream_out *out, struct err *err)
 			return stream_out_end(out, err);
 		}
 		int rc = chain_get(ps->chain, index, out->buf + STREAM_HEADER_SIZE, err);
-		if (rc == 0 && passed < PASSED_MAX && chain_zeros(ps->chain, index)) // and proven to be
+		bool zeros = rc == 0 && chain_zeros(ps->chain, index); // and proven to be
+		if (zeros && passed < PASSED_MAX)
 			continue;
+		if (zeros) {
+			stream_out_zeros(out, index * BLOCK_SIZE + size_of_block(chain_size(ps->chain), index));
+			return 0;
+		}
 		if (rc == -EBADMSG || rc == -EIO)
 			rc = block_damaged(ps, index, err);
 		if (rc == 0)

@@ -39,3 +39,9 @@ n=$(cycle vm1)
 is "reason of the sync" "$(kagami syncs vm1 --json | jq -r .syncs[0].reason)" image-changed
 at_most "bytes sent by a sync of an equal disk" "$(kagami syncs vm1 --json | jq .syncs[0].sent_bytes)" 65536
 point_equals vm1 "$n" vda "$W/a.raw"
+
+# Nor is a hole sent as data to who exports the point, however large it is.
+content=$(at_target GET "/v1/protections/vm1/points/$n/disks/vda/content" | tail -c 200 | tr -d '\0' | grep -ao '"data_bytes": *[0-9]*' | tail -n 1 | tr -dc 0-9)
+is "bytes of data in the content of the point" "$content" $((49 << 20))
+kagami export vm1 "$W/out.raw" --disk vda --format raw >/dev/null
+cmp "$W/a.raw" "$W/out.raw" || fail "what was exported is not the disk"
