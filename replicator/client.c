@@ -129,6 +129,14 @@ static bool refuse_long_option(struct client *client)
 	return true;
 }
 
+static void say_strange(struct client_host *host)
+{
+	unsigned left_out;
+	if (nbd_word_may(&host->strange, clock_mono_ns(), &left_out))
+		log_warning("a client was closed whose handshake flags are not those of a fixed newstyle NBD client: use one of after 2014 protection=%s such_before=%u",
+			    host->protection, left_out);
+}
+
 static enum parsed parse_option(struct client *client, size_t *ret_need)
 {
 	struct nbd_handshake *handshake = &client->handshake;
@@ -152,7 +160,7 @@ static enum parsed parse_option(struct client *client, size_t *ret_need)
 		code = nbd_handshake_step(handshake, inbox_at(&client->inbox), *ret_need, request->buffer->data, &answered);
 	inbox_skip(&client->inbox, *ret_need);
 	if (code == -EBADMSG && first)
-		log_warning("a client was closed whose handshake flags are not those of a fixed newstyle NBD client: use one of after 2014");
+		say_strange(client->host);
 	if (code || !answered)
 		client_request_drop(request);
 	else
@@ -339,14 +347,14 @@ void client_finish(struct client *client)
 
 void client_kill(struct client *client)
 {
-	client->finished = true;
+	client->finished = client->killed = true;
 	(void)shutdown(client->fd, SHUT_RDWR);
 	ring_later(client->host->ring, &client->task);
 }
 
 uint64_t client_greeted_ns(const struct client *client)
 {
-	return client->finished || client->handshake.state == NBD_TRANSMISSION ? UINT64_MAX : client->since_ns;
+	return client->killed || client->handshake.state == NBD_TRANSMISSION ? UINT64_MAX : client->since_ns;
 }
 
 struct client *client_next(struct client *client)

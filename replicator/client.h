@@ -6,6 +6,7 @@
 #include "replicator/group.h"
 #include "replicator/image.h"
 #include "replicator/nbd.h"
+#include "replicator/nbd_seats.h"
 #include "replicator/pool.h"
 #include "replicator/ring.h"
 
@@ -23,6 +24,8 @@ struct client_host {
 	unsigned count;
 	_Atomic unsigned *attached; // connections past their handshake
 	uint64_t bytes;		    // of payloads under way, of all of them
+	const char *protection;	    // for the log
+	struct nbd_word strange;    // of those that greeted in no way that is served
 	void (*ended)(struct client_host *host, struct client *client); // its memory goes after this
 };
 
@@ -33,7 +36,7 @@ void client_finish(struct client *client);
 // Ends without waiting for the peer to take its answers.
 void client_kill(struct client *client);
 
-// When a connection began that is still in its handshake; UINT64_MAX of one that is past it, or ends.
+// When a connection began that has chosen no disk; UINT64_MAX of one that has, or was killed. One that ended its handshake, and does not take its answers, is one of those.
 uint64_t client_greeted_ns(const struct client *client);
 
 // A list of the host's: the next of all connections.

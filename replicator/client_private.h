@@ -56,6 +56,7 @@ struct client {
 	bool closed;	       // by the peer, and everything up to its end is to be received
 	size_t need;	       // bytes until the next item can be parsed; 0: the socket is left alone
 	bool finished;	       // takes no more requests
+	bool killed;	       // nor will its answers be taken
 	uint64_t skip;	    // payload of a refused write that is still to come
 	struct client_request *refused; // it, which is answered after that: no client looks for a reply to what it has not sent
 	int refused_code;

@@ -52,14 +52,14 @@ static void on_greeting_late(struct bound *greeting)
 {
 	struct export *export = HOLDER(greeting, struct export, greeting);
 	uint64_t now_ns = clock_mono_ns(), most_ns = EXPORT_GREETING_MS * UINT64_C(1000000);
-	unsigned count = 0;
+	unsigned count = 0, left_out;
 	struct client *slowest;
 	while ((slowest = slowest_greeted(export)) && client_greeted_ns(slowest) + most_ns <= now_ns) {
 		client_kill(slowest);
 		count++;
 	}
-	if (count)
-		log_warning("connections were closed that chose no disk for %d s protection=%s connections=%u", EXPORT_GREETING_MS / 1000, export->protection, count);
+	if (count && nbd_word_may(&export->late, now_ns, &left_out))
+		log_warning("connections were closed that chose no disk for %d s protection=%s connections=%u such_times_before=%u", EXPORT_GREETING_MS / 1000, export->protection, count, left_out);
 	if (slowest)
 		bound_begin(greeting, (unsigned)((client_greeted_ns(slowest) + most_ns - now_ns) / 1000000) + 1);
 }
@@ -381,6 +381,7 @@ static int loop_init(struct export *export)
 		.exports = export->nbd,
 		.count = export->count,
 		.attached = export->attached,
+		.protection = export->protection,
 		.ended = on_client_ended,
 	};
 	accept_arm(export);

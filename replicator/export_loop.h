@@ -121,7 +121,7 @@ struct export {
 	sem_t ready;
 	struct err start_err;
 	struct overtaken overtaken;
-	struct nbd_word refused;
+	struct nbd_word refused, late;
 	struct workers workers;
 	struct export_short_word no_workers, no_accept;
 	_Atomic int accept_code; // why nobody can connect; 0: somebody can. Written by the loop

@@ -85,7 +85,6 @@ static uint32_t error_code(int code)
 	case ENOSPC:
 	case EOVERFLOW:
 	case EOPNOTSUPP:
-	case ESHUTDOWN:
 		return (uint32_t)-code; // the protocol's numbers are Linux's
 	case EDQUOT:
 	case EFBIG:

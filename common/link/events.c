@@ -375,9 +375,9 @@ static void batch_write(struct events *e, struct batch *b, bool *failing)
 		rc = events_file_sync(&e->file, b->critical);
 	if (rc && !*failing)
 		log_error("events cannot be written, and are in memory only: %s", strerrordesc_np(-rc));
-	else if (rc == 0 && *failing)
+	else if (rc == 0 && b->len && *failing)
 		log_info("events are written again");
-	*failing = rc != 0;
+	*failing = rc != 0 || (*failing && !b->len); // where there was nothing to be written, nobody knows
 	free(b->lines);
 }
 

@@ -59,6 +59,56 @@ wait $silent
 is "silent connections that were closed" "$(tail -n 1 "$W/silent.out")" "closed 64"
 grep -q 'chose no disk' "$W/kagami-replicator.log" || fail "the log says nothing of connections that were closed"
 
+# Nor do those that end their handshake, and never take what it was answered with.
+cat >"$W/deaf.py" <<'PY'
+import array, fcntl, socket, struct, sys, termios, time
+path, seconds = sys.argv[1], float(sys.argv[2])
+def waiting(s): # bytes of answers
+    n = array.array("i", [0])
+    fcntl.ioctl(s, termios.FIONREAD, n)
+    return n[0]
+def answered(s, options): # whether all of them are
+    s.sendall(struct.pack(">QII", 0x49484156454F5054, 3, 0) * options)
+    until = time.monotonic() + 0.2
+    while waiting(s) < goal[s] + 20 * options and time.monotonic() < until: # an answer has 20 bytes and more
+        time.sleep(0.001)
+    all_are = waiting(s) >= goal[s] + 20 * options
+    goal[s] = waiting(s)
+    return all_are
+goal = {}
+for _ in range(64):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(path)
+    s.recv(18, socket.MSG_WAITALL)
+    s.sendall(struct.pack(">I", 3))
+    goal[s] = 0
+    while answered(s, 48): # until there is no room for more: less than it takes to have the server read no further
+        pass
+    s.shutdown(socket.SHUT_WR)
+print("there", flush=True)
+time.sleep(seconds)
+PY
+/usr/bin/python3 "$W/deaf.py" "$socket" 60 >"$W/deaf.out" &
+deaf=$!
+pids+=($deaf)
+are_deaf() { grep -q there "$W/deaf.out"; }
+wait_for 30 are_deaf
+is "size beside 64 deaf connections" "$(timeout 20 nbdinfo --size "nbd+unix:///vda?socket=$socket")" $((8 << 20))
+kill $deaf
+
+# What strangers bring about is not logged each time.
+/usr/bin/python3 - "$socket" <<'PY'
+import socket, sys
+for _ in range(300):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(sys.argv[1])
+    s.sendall(b"\0\0\0\0")
+    while s.recv(4096):
+        pass
+PY
+at_least "lines of 300 strange greetings" "$(grep -c 'handshake flags are not those.*protection=vm1' "$W/kagami-replicator.log")" 1
+at_most "lines of 300 strange greetings" "$(grep -c 'handshake flags are not those' "$W/kagami-replicator.log")" 10
+
 for signal in HUP USR1 USR2 ALRM; do
 	kill -$signal "$REPLICATOR" "$RECEIVER"
 done

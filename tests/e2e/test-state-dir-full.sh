@@ -72,7 +72,9 @@ cycle vm1 >/dev/null
 is "reason of the start after it, as was said" "$(kagami syncs vm1 --json | jq -r '.syncs[0].reason')" tracking-lost
 
 # Broken: the mark of a new region cannot be made. The guest goes on, and so do the points.
+again() { grep -c 'events are written again' "$W/kagami-replicator.log" || true; }
 break_state || skip "this kernel cannot break a file system for a test"
+said=$(again)
 nbd_io vm1 vda 'write -P 0x63 33M 64k' 'read -P 0x63 33M 64k' flush
 is "tracking_lost with a broken state directory" "$(protection vm1 '.disks[0].tracking_lost')" true
 protection vm1 .needs_sync | grep -q 'disk vda: .*since 20.*restart the replicator' || fail "needs_sync says: $(protection vm1 .needs_sync)"
@@ -82,6 +84,9 @@ nbd_io vm1 vda 'write -P 0x64 45M 128k' flush
 n=$(cycle vm1)
 point_equals vm1 "$n" vda "$W/a.raw"
 is "reason of a cycle in the same run" "$(protection vm1 .last_cycle.sync_reason)" null
+
+sleep 6 # an event, or a sync of none, is tried every 5 s
+is "times that events were written again to a broken state directory" "$(again)" "$said"
 
 # The disk under the state directory is mended, but the files on it are of before: nothing on them may be believed.
 nbd_io vm1 vda 'write -P 0x65 53M 64k' flush
