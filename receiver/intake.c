@@ -43,8 +43,8 @@ static int rights_check(const struct replica *r, const struct wire_open *open, s
 {
 	if (!uuid_equal(&open->protection, &r->prot.id))
 		return err_set(err, -EPERM,
-			       "%s exists here from an earlier protection; remove that replica at the receiver, or use another name",
-			       r->name);
+			       "%s exists here from an earlier protection; remove that replica at the receiver (kagami forget %s), or use another name",
+			       r->name, r->name);
 	int rc = replica_ready(r, err);
 	if (rc)
 		return rc;

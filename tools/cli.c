@@ -126,7 +126,7 @@ int cli_unreachable(const struct cli *cli, enum http_daemon daemon, const struct
 		return cli_fail(cli, CLI_TIMED_OUT, "%s", err->text);
 	if (err->code != -ENOENT && err->code != -ECONNREFUSED)
 		return cli_fail(cli, CLI_UNREACHABLE, "%s", err->text);
-	if (answers(cli, other))
+	if (err->code == -ENOENT && answers(cli, other)) // else its socket is there, and it died
 		return cli_fail(cli, CLI_UNREACHABLE,
 				"this is a command for the %s host, where %s runs; at %s here only %s answers",
 				daemon == HTTP_REPLICATOR ? "source" : "target", http_daemon_name(daemon), cli->run_dir,

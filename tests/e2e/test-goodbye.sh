@@ -72,7 +72,7 @@ is "state after it was taken back" "$(replica vma .state)" unprotected
 
 # Protected anew it is another protection, which the name is not free for; that changes nothing.
 kagami protect vma vda="$W/a.raw" --to dr --rpo 2s >/dev/null 2>&1 || true
-refused() { protection vma .reason | grep -q 'exists here from an earlier protection'; }
+refused() { protection vma .reason | grep -q 'exists here from an earlier protection.*kagami forget vma'; }
 wait_for 30 refused
 is "state beside another one of its name" "$(replica vma .state)" unprotected
 kagami unprotect vma --yes >"$W/out"

@@ -95,3 +95,7 @@ for i in {1..65}; do
 done
 refuses '65 disks are too many: a protection has at most 64' kagami protect vm2 "${disks[@]}" --to dr --rpo 1h
 daemons_alive
+
+# A daemon that died has its socket left: this is the host for its command, though the other one answers.
+kill_replicator
+refuses 'no kagami-replicator answers at .*: start it on this' kagami cycle nope
